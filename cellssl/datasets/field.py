@@ -1,0 +1,52 @@
+"""field: what a data set says about one field of view; the row of the field table before it lies on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from cellssl.events import Progress
+
+Value = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of view of one plate.
+
+    `images` maps a channel to a file: relative to the folder of the plate's artifact, or absolute for images that stay
+    where they are. `dose_micromolar` is 0 for controls, None where unknown; `extra` holds further columns.
+    """
+
+    field_id: str
+    plate: str
+    well: str
+    site: int
+    images: dict[str, str]
+    batch: str | None = None
+    compound: str | None = None
+    dose_micromolar: float | None = None
+    moa: str | None = None
+    pixel_um: float | None = None
+    extra: dict[str, Value] = field(default_factory=dict)
+
+
+class Dataset(Protocol):
+    """What the settings of every file in this room can do."""
+
+    def outside_files(self) -> Sequence[Path]:
+        """Files of the user whose bytes are part of the result: tables, stacks."""
+
+    def plan(self) -> list[Field]:
+        """All fields that the settings select, sorted by plate, well and site; reads tables only, and no pixels."""
+
+    def identity(self, fields: Sequence[Field]) -> dict[str, Value]:
+        """What, besides the fields' rows, determines the pixels of one plate (a simulator's settings, say)."""
+
+    def make(self, fields: Sequence[Field], folder: Path) -> Iterator[Progress]:
+        """Put the images of one plate's fields into `folder`; a file already there and whole is not made again."""
+
+    def tables(self, fields: Sequence[Field]) -> dict[str, str]:
+        """Tables that go with all fields, as text by file name, such as the official CSVs."""

@@ -1,0 +1,20 @@
+"""What tests share: where the real data lie, and shapes in signatures checked while tests run."""
+
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+CHECKED = ["cellssl.imaging", "cellssl.profiling", "cellssl.learning.warp", "cellssl.learning.gauges"]
+install_import_hook(CHECKED, "beartype.beartype")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real microscopy data beside the repository; tests that need it skip where it is not."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}")
+    return folder
