@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
@@ -15,7 +16,9 @@ from cellssl.errors import UsageError
 class Strict(BaseModel):
     """Frozen, and without unknown keys; no type is converted but whole numbers to floats and lists to tuples."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -35,7 +38,7 @@ class Strict(BaseModel):
     def changed(self) -> dict[str, Any]:
         """The values that differ from the defaults and count in a fingerprint, ready for JSON."""
         return {
-            name: _plain(getattr(self, name))
+            name: plain(getattr(self, name))
             for name, field in type(self).model_fields.items()
             if counts(field)
             and (field.is_required() or getattr(self, name) != field.get_default(call_default_factory=True))
@@ -43,7 +46,7 @@ class Strict(BaseModel):
 
     def full(self) -> dict[str, Any]:
         """Every value, the defaults among them, ready for JSON."""
-        return {name: _plain(getattr(self, name), full=True) for name in type(self).model_fields}
+        return {name: plain(getattr(self, name), full=True) for name in type(self).model_fields}
 
 
 class Part(Strict):
@@ -65,9 +68,11 @@ class OfRoom:
         self.room = room
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.choose)
+        return core_schema.with_info_plain_validator_function(
+            lambda value, info: self.choose(value, info.context), serialization=core_schema.to_string_ser_schema()
+        )
 
-    def choose(self, value: Any) -> Part:
+    def choose(self, value: Any, context: Any = None) -> Part:
         """The settings of the part that `value` names."""
         if isinstance(value, Part):
             return value
@@ -78,7 +83,8 @@ class OfRoom:
             )
         try:
             settings = rooms.load(self.room, given["name"]).Settings
-            chosen: Part = settings.model_validate({k: v for k, v in given.items() if k != "name"})
+            rest = {key: knob for key, knob in given.items() if key != "name"}
+            chosen: Part = settings.model_validate(rest, context=context)
         except UsageError as error:
             raise _fault(("name",), error.message, error.hint) from error
         except ValidationError as error:
@@ -127,15 +133,17 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _plain(value: Any, *, full: bool = False) -> Any:
+def plain(value: Any, *, full: bool = False) -> Any:
     match value:
         case Part():
             return {"name": value.part_name(), **(value.full() if full else value.changed())}
         case Strict():
             return value.full() if full else value.changed()
         case dict():
-            return {key: _plain(item, full=full) for key, item in value.items()}
+            return {key: plain(item, full=full) for key, item in value.items()}
         case tuple() | list():
-            return [_plain(item, full=full) for item in value]
+            return [plain(item, full=full) for item in value]
+        case Path():
+            return str(value)
         case _:
             return value

@@ -1,0 +1,96 @@
+"""card: what an artifact says about itself; a frozen record in, `artifact.json` out, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cellssl.errors import IntegrityError
+
+NAME = "artifact.json"
+FORMAT = 1
+"""Layout of the files in an artifact; readers refuse a higher one."""
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of an artifact: its size and the hash of its bytes."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything about a result but the result.
+
+    `fingerprint` names what determines it (kind, algorithm, section, inputs, outside files); `extras` are files that
+    are not part of the result; `run` holds what differs from run to run.
+    """
+
+    kind: str
+    algorithm: int
+    fingerprint: str
+    section: dict[str, Any]
+    inputs: dict[str, str]
+    outside: dict[str, str]
+    files: dict[str, FileEntry]
+    extras: tuple[str, ...] = ()
+    metrics: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def write(self, folder: Path) -> None:
+        """Write the card into `folder`, with sorted keys, so that equal cards are equal bytes."""
+        text = json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        (folder / NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_card(path: Path) -> Card:
+    """The card of an artifact's folder, or of a card file itself.
+
+    Raises IntegrityError where it cannot be read, or was written by a later version.
+    """
+    file = path / NAME if path.is_dir() else path
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        known = {name: raw[name] for name in Card.__dataclass_fields__ if name in raw}
+        files = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
+        card = Card(**{**known, "files": files, "extras": tuple(raw.get("extras", ()))})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(
+            f"{file} is not the card of an artifact: {error}", hint="make the artifact again with --force"
+        ) from error
+    if card.format > FORMAT:
+        raise IntegrityError(
+            f"{file} has format {card.format}, written by cellssl {card.run.get('cellssl', 'of a later version')}",
+            hint=f"this cellssl reads formats up to {FORMAT}; use that version",
+        )
+    return card
+
+
+def kind_of_input(name: str) -> str:
+    """The kind of the artifact that an input is: "segment", "model" of embed, "main/0/cluster" of a report."""
+    return {"model": "pretrain", "assign_to": "cluster"}.get(name, name.rsplit("/", 1)[-1])
+
+
+def fingerprint(
+    kind: str, algorithm: int, section: Mapping[str, Any], inputs: Mapping[str, str], outside: Mapping[str, str]
+) -> str:
+    """Twelve hexadecimal digits for what determines a result; the order of keys does not matter.
+
+    `section` holds the values that differ from the defaults, `outside` the sha256 of every file of the user.
+    """
+    what = {
+        "kind": kind,
+        "algorithm": algorithm,
+        "section": section,
+        "inputs": inputs,
+        "outside": sorted(outside.values()),
+    }
+    text = json.dumps(what, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,50 @@
+"""hashing: a file in, the sha256 of its bytes out; the hashes of outside files are remembered in the store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from cellssl.artifacts.atomic import write_text
+from cellssl.errors import DataError
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class HashCache:
+    """Hashes of outside files by path, size and modification time, so that looking again is one `stat`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def sha256(self, path: Path) -> str:
+        """The hash of `path`; DataError where there is no such file."""
+        path = path.absolute()
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}", hint="correct the path in the recipe"
+            ) from error
+        seen = {"path": str(path), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        entry = self.folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:24]}.json"
+        remembered = _read(entry)
+        if {key: remembered.get(key) for key in seen} == seen:
+            return str(remembered["sha256"])
+        found = sha256_of(path)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(entry, json.dumps({**seen, "sha256": found}))
+        return found
+
+
+def _read(entry: Path) -> dict[str, object]:
+    try:
+        remembered = json.loads(entry.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return remembered if isinstance(remembered, dict) else {}

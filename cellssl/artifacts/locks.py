@@ -1,0 +1,176 @@
+"""locks: a path in, the sole right to make what it names out, until the holder is done or dead."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cellssl.errors import BusyError
+
+HEARTBEAT_S = 10.0
+STALE_S = 120.0
+"""A holder on another host without a heartbeat for so long counts as dead."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock; process and boot tell a living holder from a dead one with the same number."""
+
+    host: str
+    boot_id: str
+    pid: int
+    started: str
+    token: str
+
+
+def myself() -> Holder:
+    """This process as a holder, with a token of its own."""
+    return Holder(socket.gethostname(), _boot_id(), os.getpid(), _start_of(os.getpid()), secrets.token_hex(8))
+
+
+class Lock:
+    """A lock file that this process holds."""
+
+    def __init__(self, path: Path, holder: Holder) -> None:
+        self.path = path
+        self.holder = holder
+
+    def still_mine(self) -> None:
+        """Raise BusyError when another process has taken the lock over."""
+        if _read(self.path) != self.holder:
+            raise BusyError(
+                f"the lock {self.path} was taken over by another process",
+                hint="this process slept too long without a sign of life; run the same command again",
+            )
+
+
+@contextmanager
+def holding(path: Path, *, wait: bool, waiting: Callable[[Holder], None] = lambda _: None) -> Iterator[Lock]:
+    """Hold the lock at `path`, waiting for a living holder or taking over from a dead one.
+
+    Raises BusyError at once where `wait` is False and a living process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock(path, myself())
+    while not _create(path, lock.holder):
+        other = _read(path)
+        if other is None and path.exists() and _age_s(path) < STALE_S:
+            time.sleep(0.05)  # just being written, or just given back
+        elif other is None or not _alive(other, path):
+            _set_aside(path, other)
+        elif not wait:
+            raise BusyError(
+                f"process {other.pid} on {other.host} is making {path.name.removesuffix('.lock')}",
+                hint="wait for it, or run without --no-wait",
+            )
+        else:
+            waiting(other)
+            time.sleep(0.2)
+    stop = threading.Event()
+    beat = threading.Thread(target=_beat, args=(lock, stop), daemon=True)
+    beat.start()
+    try:
+        yield lock
+    finally:
+        stop.set()
+        beat.join()
+        if _read(path) == lock.holder:
+            path.unlink(missing_ok=True)
+
+
+def held_by_someone(path: Path) -> bool:
+    """Whether a living process holds the lock at `path`."""
+    other = _read(path)
+    return other is not None and _alive(other, path)
+
+
+def _create(path: Path, holder: Holder) -> bool:
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return False
+    with os.fdopen(handle, "w") as file:
+        file.write(json.dumps(asdict(holder)))
+    return True
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _set_aside(path: Path, dead: Holder | None) -> None:
+    """Rename the dead holder's lock away; only one of many waiters succeeds, and a new holder's lock is put back."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    moved = _read(aside)
+    if moved is not None and moved != dead:
+        with contextlib.suppress(FileExistsError):
+            _create(path, moved)
+    aside.unlink(missing_ok=True)
+
+
+def _alive(other: Holder, path: Path) -> bool:
+    if other.host == socket.gethostname() and other.boot_id == _boot_id():
+        return _start_of(other.pid) == other.started
+    if other.host == socket.gethostname():
+        return False  # the machine was restarted since
+    return _age_s(path) < STALE_S
+
+
+def _age_s(path: Path) -> float:
+    """Seconds since the lock was last touched, by the file system's own clock."""
+    probe = path.with_name(f".clock.{secrets.token_hex(4)}")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _beat(lock: Lock, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_S):
+        with contextlib.suppress(OSError):
+            if _read(lock.path) == lock.holder:
+                os.utime(lock.path)
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _start_of(pid: int) -> str:
+    """When a process started, in the kernel's words; "" where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except OSError:
+        return "" if Path("/proc/self").exists() else _start_without_proc(pid)
+
+
+def _start_without_proc(pid: int) -> str:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return "alive"
