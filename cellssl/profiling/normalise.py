@@ -1,0 +1,133 @@
+"""normalise: embeddings -> a normaliser fitted on them -> embeddings on a common footing, now or on a later plate."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.decomposition import PCA
+
+from cellssl import rooms
+from cellssl.errors import DataError, UsageError
+
+VARIANCE_KEPT = 0.99
+"""Share of the variance that `pca_whiten` keeps; the rest is noise that whitening would blow up to full size."""
+
+_EMPTY: np.ndarray = np.zeros(0)
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """What was fitted: `(x - centre) / scale`, turned by `axes` where there are any, or just `l2`."""
+
+    name: str
+    dim: int
+    centre: Float[np.ndarray, "_"] = field(default_factory=lambda: _EMPTY)
+    scale: Float[np.ndarray, "_"] = field(default_factory=lambda: _EMPTY)
+    axes: Float[np.ndarray, "..."] = field(default_factory=lambda: _EMPTY)
+
+    def apply(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n _"]:
+        """The same embeddings after normalisation; `pca_whiten` returns fewer dimensions."""
+        if x.shape[1] != self.dim:
+            raise DataError(
+                f"the normaliser was fitted on {self.dim} dimensions, but the embeddings have {x.shape[1]}",
+                hint="embed the cells with the model that the earlier clustering was made with",
+            )
+        match self.name:
+            case "zscore":
+                return np.asarray((x - self.centre.astype(x.dtype)) / self.scale.astype(x.dtype))
+            case "l2":
+                return np.asarray(x / _nonzero(np.linalg.norm(x, axis=1, keepdims=True)))
+            case "pca_whiten":
+                return np.asarray((x - self.centre.astype(x.dtype)) @ (self.axes.T / self.scale).astype(x.dtype))
+            case _:
+                return x
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays with names of their own, ready to lie in an .npz beside the centroids."""
+        return {
+            "normaliser_name": np.array(self.name),
+            "normaliser_dim": np.array(self.dim),
+            "normaliser_centre": self.centre,
+            "normaliser_scale": self.scale,
+            "normaliser_axes": self.axes,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Normaliser":
+        """The normaliser that `arrays()` came from; other arrays beside it are left alone."""
+        return cls(
+            name=str(arrays["normaliser_name"]),
+            dim=int(arrays["normaliser_dim"]),
+            centre=arrays["normaliser_centre"],
+            scale=arrays["normaliser_scale"],
+            axes=arrays["normaliser_axes"],
+        )
+
+
+def fit(name: str, x: Float[np.ndarray, "n d"]) -> Normaliser:
+    """The normaliser called `name`, fitted on these embeddings.
+
+    Raises UsageError for an unknown name, DataError for embeddings that are empty, not finite or all alike.
+    """
+    if name not in _FITTERS:
+        raise UsageError(f"there is no normalisation {name!r}", hint=rooms.did_you_mean(name, NAMES))
+    check_embeddings(x)
+    return _FITTERS[name](x)
+
+
+def check_embeddings(x: Float[np.ndarray, "n d"]) -> None:
+    """Raise DataError where embeddings are empty or not finite."""
+    if x.size == 0:
+        raise DataError("there are no embeddings", hint="see whether segment or split left any cells")
+    broken = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    if len(broken):
+        raise DataError(
+            f"{len(broken)} of {len(x)} embeddings hold NaN or infinite numbers; first: row {broken[0]}",
+            hint="the encoder may have diverged: look at the training curves, or leave these cells out",
+        )
+
+
+def _none(x: Float[np.ndarray, "n d"]) -> Normaliser:
+    return Normaliser("none", x.shape[1])
+
+
+def _l2(x: Float[np.ndarray, "n d"]) -> Normaliser:
+    return Normaliser("l2", x.shape[1])
+
+
+def _zscore(x: Float[np.ndarray, "n d"]) -> Normaliser:
+    """A feature that does not vary comes back as 0, not inf."""
+    centre = x.mean(axis=0, dtype=np.float64)
+    return Normaliser("zscore", x.shape[1], centre, _spread(x, centre))
+
+
+def _pca_whiten(x: Float[np.ndarray, "n d"]) -> Normaliser:
+    """Uncorrelated axes of standard deviation 1, as many as hold `VARIANCE_KEPT` of the variance."""
+    if not np.ptp(x, axis=0).any():
+        raise DataError(
+            f"all {len(x)} embeddings are the same, so there is nothing to whiten",
+            hint="the encoder has collapsed, or there is one cell only; look at the training curves",
+        )
+    fitted = PCA(n_components=VARIANCE_KEPT, svd_solver="full").fit(x.astype(np.float64))
+    return Normaliser("pca_whiten", x.shape[1], fitted.mean_, np.sqrt(fitted.explained_variance_), fitted.components_)
+
+
+def _spread(x: Float[np.ndarray, "n d"], centre: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"]:
+    """Standard deviation, with 1 where it is nothing but rounding."""
+    spread = x.std(axis=0, dtype=np.float64)
+    rounding = 10 * np.finfo(x.dtype).eps * np.abs(centre)
+    return np.where(spread <= rounding, 1.0, spread)
+
+
+def _nonzero(length: np.ndarray) -> np.ndarray:
+    return np.where(length == 0, 1, length).astype(length.dtype)
+
+
+_FITTERS: dict[str, Callable[[np.ndarray], Normaliser]] = {
+    "none": _none,
+    "zscore": _zscore,
+    "l2": _l2,
+    "pca_whiten": _pca_whiten,
+}
+NAMES = tuple(_FITTERS)

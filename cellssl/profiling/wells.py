@@ -1,0 +1,82 @@
+"""wells: a row a cell, its embedding and cluster -> a row a well: shares per cluster, distance from controls."""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from cellssl.errors import DataError
+
+DESCRIBED = ("compound", "dose_micromolar")
+"""Columns that say what is in a well; taken over where the cells have them."""
+NORMAL_MAD = 1.4826
+"""Median absolute deviation times this is the standard deviation, for normal numbers."""
+
+
+def well_table(
+    cells: pd.DataFrame,
+    x: Float[np.ndarray, "n d"],
+    assignment: Int[np.ndarray, "n"],
+    clusters: int,
+    is_control: Bool[np.ndarray, "n"],
+) -> pd.DataFrame:
+    """One row a well, ordered by plate and well.
+
+    `cells` has the columns plate and well, and compound and dose_micromolar if they are known. The result has
+    plate, well, compound, dose_micromolar, control, cells, share_of_cluster_0 ..., distance_from_controls.
+    """
+    keyed = cells[["plate", "well", *(name for name in DESCRIBED if name in cells)]].reset_index(drop=True)
+    keyed["control"] = is_control
+    of_well = keyed.groupby(["plate", "well"], sort=True, dropna=False).ngroup().to_numpy()
+    members = [np.flatnonzero(of_well == well) for well in range(of_well.max() + 1)]
+    for rows in members:
+        _check_one_content(keyed.iloc[rows])
+    table = keyed.iloc[[rows[0] for rows in members]].reset_index(drop=True)
+    table["cells"] = [len(rows) for rows in members]
+    shares = np.stack([np.bincount(assignment[rows], minlength=clusters) / len(rows) for rows in members])
+    for cluster in range(clusters):
+        table[f"share_of_cluster_{cluster}"] = shares[:, cluster]
+    table["distance_from_controls"] = _distances(table, x, members)
+    return table
+
+
+def distance_from(profile: Float[np.ndarray, "d"], control_wells: list[Float[np.ndarray, "_ d"]]) -> float:
+    """Euclidean distance of a well's mean profile from the mean over control wells (each counts once).
+
+    Every feature is measured in the spread of single control cells: 1.4826 x MAD, or their standard deviation where
+    the MAD is 0; a feature that does not vary among control cells is left out. NaN without control wells.
+    """
+    if not control_wells:
+        return float("nan")
+    centre = np.mean([cells.mean(axis=0, dtype=np.float64) for cells in control_wells], axis=0)
+    spread = _spread(np.concatenate(control_wells).astype(np.float64))
+    varies = spread > 0
+    return float(np.linalg.norm((profile - centre)[varies] / spread[varies]))
+
+
+def _distances(
+    table: pd.DataFrame, x: Float[np.ndarray, "n d"], members: list[np.ndarray]
+) -> Float[np.ndarray, "wells"]:
+    """Treated wells against all control wells of their plate, a control well against the others."""
+    plates, control = table["plate"].to_numpy(), table["control"].to_numpy()
+    found = np.empty(len(table))
+    for well, rows in enumerate(members):
+        others = [other for other in np.flatnonzero((plates == plates[well]) & control) if other != well]
+        found[well] = distance_from(x[rows].mean(axis=0, dtype=np.float64), [x[members[other]] for other in others])
+    return found
+
+
+def _spread(cells: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
+    mad = NORMAL_MAD * np.median(np.abs(cells - np.median(cells, axis=0)), axis=0)
+    spread: np.ndarray = np.where(mad > 0, mad, cells.std(axis=0))
+    return spread
+
+
+def _check_one_content(cells: pd.DataFrame) -> None:
+    plate, well = cells["plate"].iloc[0], cells["well"].iloc[0]
+    for name in (*DESCRIBED, "control"):
+        if name in cells and cells[name].nunique(dropna=False) > 1:
+            values = ", ".join(str(value) for value in cells[name].unique()[:3])
+            raise DataError(
+                f"well {well} of plate {plate} has more than one {name}: {values}",
+                hint="a well holds one treatment; mend the field table",
+            )

@@ -1,0 +1,103 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cellssl.errors import DataError
+from cellssl.profiling.wells import distance_from, well_table
+
+PER_WELL = 4
+AROUND = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -2.0], [0.0, 2.0]])
+"""Cells of a well about its mean."""
+
+
+def plate(middles: dict[str, tuple[float, float]], name: str = "plate 1") -> tuple[pd.DataFrame, np.ndarray]:
+    """Wells with the same cells about different means; C wells are controls."""
+    wells = np.repeat(list(middles), PER_WELL)
+    cells = pd.DataFrame({"plate": name, "well": wells})
+    cells["compound"] = np.where(cells["well"].str.startswith("C"), "DMSO", "taxol")
+    cells["dose_micromolar"] = np.where(cells["compound"] == "DMSO", 0.0, 3.0)
+    return cells, np.concatenate([AROUND + middle for middle in middles.values()])
+
+
+def table(cells: pd.DataFrame, x: np.ndarray, assignment: np.ndarray | None = None, clusters: int = 2) -> pd.DataFrame:
+    given = np.zeros(len(x), dtype=int) if assignment is None else assignment
+    is_control = (cells["compound"] == "DMSO").to_numpy()
+    return well_table(cells, x, given, clusters, is_control).set_index(["plate", "well"])
+
+
+def test_counts_and_shares_add_up() -> None:
+    cells, x = plate({"B02": (0, 0), "C02": (5, 5)})
+    found = table(cells, x, np.array([0, 0, 0, 2, 1, 1, 1, 1]), clusters=3)
+    shares = found[["share_of_cluster_0", "share_of_cluster_1", "share_of_cluster_2"]]
+    assert shares.loc[("plate 1", "B02")].tolist() == [0.75, 0, 0.25]
+    assert shares.loc[("plate 1", "C02")].tolist() == [0, 1, 0]
+    assert found["cells"].tolist() == [4, 4]
+    assert found[["compound", "dose_micromolar", "control"]].values.tolist() == [["taxol", 3, False], ["DMSO", 0, True]]
+
+
+def test_the_distance_is_measured_in_the_spread_of_the_control_cells() -> None:
+    """One control well about (0, 0): deviations |x| = 1 1 0 0 and |y| = 0 0 2 2, so MAD 0.5 and 1, times 1.4826."""
+    cells, x = plate({"B02": (3, 8), "C02": (0, 0)})
+    expected = math.hypot(3 / (0.5 * 1.4826), 8 / (1.0 * 1.4826))
+    assert table(cells, x)["distance_from_controls"].loc[("plate 1", "B02")] == pytest.approx(expected)
+
+
+def test_a_feature_whose_mad_is_zero_is_measured_in_standard_deviations() -> None:
+    controls = np.array([[0.0], [0], [0], [0], [5]])
+    assert distance_from(np.array([3.0]), [controls]) == pytest.approx((3 - 1) / controls.std())
+
+
+def test_a_feature_that_does_not_vary_among_controls_is_left_out() -> None:
+    controls = np.c_[[-1.0, 1.0], [7.0, 7.0]]
+    assert distance_from(np.array([1.4826, 100.0]), [controls]) == pytest.approx(1)
+
+
+def test_every_control_well_counts_once_however_many_cells_it_has() -> None:
+    small, large = np.array([[-1.0], [1.0]]), np.repeat([[9.0], [11.0]], 50, axis=0)
+    assert distance_from(np.array([5.0]), [small, large]) == pytest.approx(0)
+
+
+def test_a_control_well_is_compared_with_the_other_control_wells() -> None:
+    cells, x = plate({"C02": (0, 0), "C03": (0, 0), "C04": (6, 0)})
+    found = table(cells, x)["distance_from_controls"]
+    others = x[cells["well"] != "C04"]
+    spread = 1.4826 * np.median(np.abs(others - np.median(others, axis=0)), axis=0)
+    assert found.loc[("plate 1", "C04")] == pytest.approx(6 / spread[0])
+    among_themselves = found.loc[("plate 1", "C02")]
+    assert 0 < among_themselves < found.loc[("plate 1", "C04")]
+
+
+def test_plates_are_compared_with_their_own_controls() -> None:
+    here, x_here = plate({"B02": (3, 0), "C02": (0, 0)}, "plate 1")
+    there, x_there = plate({"B02": (103, 50), "C02": (100, 50)}, "plate 2")
+    found = table(pd.concat([here, there]), np.concatenate([x_here, x_there]))["distance_from_controls"]
+    assert found.loc[("plate 1", "B02")] == pytest.approx(found.loc[("plate 2", "B02")])
+
+
+def test_without_other_controls_the_distance_is_missing() -> None:
+    cells, x = plate({"B02": (3, 0), "C02": (0, 0)})
+    treated = (cells["compound"] == "taxol").to_numpy()
+    assert np.isnan(table(cells, x)["distance_from_controls"].loc[("plate 1", "C02")])
+    assert table(cells[treated], x[treated])["distance_from_controls"].isna().all()
+
+
+def test_the_order_of_the_cells_does_not_matter() -> None:
+    cells, x = plate({"B02": (3, 0), "C02": (0, 0), "B03": (1, 1), "C03": (2, 2)})
+    order = np.arange(len(x))[::-1]
+    pd.testing.assert_frame_equal(table(cells, x), table(cells.iloc[order], x[order]))
+
+
+def test_cells_without_compounds_still_make_a_table() -> None:
+    cells, x = plate({"B02": (3, 0), "B03": (1, 0)})
+    bare = cells[["plate", "well"]]
+    found = well_table(bare, x, np.zeros(len(x), dtype=int), 1, np.zeros(len(x), dtype=bool))
+    assert list(found) == ["plate", "well", "control", "cells", "share_of_cluster_0", "distance_from_controls"]
+
+
+def test_a_well_with_two_doses_is_an_error_that_names_it() -> None:
+    cells, x = plate({"B02": (3, 0), "C02": (0, 0)})
+    cells.loc[0, "dose_micromolar"] = 10.0
+    with pytest.raises(DataError, match=r"well B02 of plate plate 1 has more than one dose_micromolar: 10\.0, 3\.0"):
+        table(cells, x)
