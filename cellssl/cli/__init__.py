@@ -1,0 +1,40 @@
+"""cli: words in, words and an exit code out; the one seam that turns errors into text."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+
+def main() -> None:
+    """The program `cellssl`."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: list[str]) -> int:
+    """One command; its exit code. Faults of our own keep their traceback."""
+    from cellssl.errors import CellsslError
+
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        from cellssl.cli.app import app
+
+        app(arguments, prog_name="cellssl")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except CellsslError as error:
+        from cellssl.cli.console import Console
+
+        Console().error(error)
+        return error.exit_code
+    return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Between two pieces of long work a signal stops at once; `work.py` listens in its own way while one is done."""
+    from cellssl.errors import InterruptedByUserError
+
+    name = signal.Signals(number).name
+    raise InterruptedByUserError(f"stopped by {name}", "run the same command again to go on", exit_code=128 + number)

@@ -1,0 +1,54 @@
+"""app: the commands of this room, put together."""
+
+from __future__ import annotations
+
+import typer
+
+from cellssl.cli import (
+    cluster,
+    demo,
+    diff,
+    embed,
+    evaluate,
+    explain,
+    fetch,
+    gc,
+    pretrain,
+    report,
+    run,
+    segment,
+    split,
+    status,
+    verify,
+)
+
+app = typer.Typer(
+    name="cellssl",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="From microscopy images of cells to clusters without labels; you choose what the model ignores.",
+    epilog="Exit codes: 0 complete, 1 failed, 2 usage or recipe, 3 bad data, 4 network, 5 integrity, 75 busy, "
+    "130 / 143 interrupted.",
+)
+COMMANDS = (
+    fetch, segment, split, pretrain, embed, cluster, evaluate, report,
+    run, demo, status, explain, diff, verify, gc,
+)  # fmt: skip
+for module in COMMANDS:
+    app.command(module.__name__.rsplit(".", 1)[-1])(module.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("cellssl"))
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Runs before every command."""

@@ -1,0 +1,7 @@
+"""cluster: the command `cellssl cluster`."""
+
+from cellssl.cli.stage import stage_command
+
+command = stage_command(
+    "cluster", "Cluster embeddings, and score the clusters.", "cellssl cluster nocodazole --set cluster.k=4"
+)

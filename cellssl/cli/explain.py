@@ -1,0 +1,75 @@
+"""explain: the command `cellssl explain`: every knob with its default and meaning, from the settings models."""
+
+from __future__ import annotations
+
+import importlib
+import json as json_
+from typing import Annotated, Any
+
+import typer
+
+from cellssl.cli import options as o
+
+ROOMS = {
+    "datasets": "cellssl.datasets",
+    "segmenters": "cellssl.imaging.segmenters",
+    "views": "cellssl.learning.views",
+    "encoders": "cellssl.learning.encoders",
+    "objectives": "cellssl.learning.objectives",
+}
+What = Annotated[str, typer.Argument(help="A stage, or views, objectives, encoders, segmenters, datasets.")]
+Name = Annotated[str | None, typer.Argument(help="One part of the room, such as affine.")]
+
+
+def command(what: What, name: Name = None, json: o.JsonOption = False) -> None:
+    """List every knob: its default, unit and meaning.
+
+    Example: cellssl explain views color_jitter
+    """
+    from cellssl.cli.console import Console
+
+    models = _models(what, name)
+    console = Console(as_json=json)
+    details = {title: _knobs(model) for title, model in models.items()}
+    console.result("\n\n".join(_text(title, model) for title, model in models.items()), details)
+
+
+def _models(what: str, name: str | None) -> dict[str, Any]:
+    from cellssl import rooms
+    from cellssl.errors import UsageError
+    from cellssl.recipe import CHAIN
+
+    if what in CHAIN and name is None:
+        module = importlib.import_module(f"cellssl.stages.{what}")
+        nested = getattr(module, "EXPLAINED", {})
+        return {f"[{what}]": module.Settings, **{f"[{what}.{key}]": model for key, model in nested.items()}}
+    if what in ROOMS:
+        room = ROOMS[what]
+        chosen = (name,) if name else tuple(n for n in rooms.names(room) if hasattr(rooms.load(room, n), "Settings"))
+        return {part: rooms.load(room, part).Settings for part in chosen}
+    raise UsageError(f"there is nothing called {what!r} to explain", hint=rooms.did_you_mean(what, (*CHAIN, *ROOMS)))
+
+
+def _knobs(model: Any) -> list[dict[str, str]]:
+    return [
+        {"knob": name, "default": _default(field), "meaning": " ".join((field.description or "").split())}
+        for name, field in model.model_fields.items()
+    ]
+
+
+def _text(title: str, model: Any) -> str:
+    lines = [title, f"  {' '.join((model.__doc__ or '').split())}"]
+    for knob in _knobs(model):
+        lines += [f"  {knob['knob']} = {knob['default']}", f"      {knob['meaning']}"]
+    return "\n".join(lines)
+
+
+def _default(field: Any) -> str:
+    from cellssl.settings import Part, plain
+
+    if field.is_required():
+        return "(required)"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, Part):
+        return json_.dumps(value.part_name())
+    return "(not given)" if value is None else json_.dumps(plain(value))

@@ -1,0 +1,70 @@
+"""options: the flags that mean the same in every command, and what they amount to."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="Path of a recipe, or the name of a shipped one.", metavar="RECIPE")
+]
+StoreOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--store", help="Folder of artifacts [default: $CELLSSL_STORE, then ./artifacts]; more are read only."
+    ),
+]
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", help="Upstream artifact: folder, card file or fingerprint; found by fingerprint otherwise."
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", help="F.json gets a copy of the card, DIR/ copies of all files; never links."),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe, such as pretrain.epochs=20.")
+]
+PlateOption = Annotated[str | None, typer.Option("--plate", help="Make the part of this plate only.")]
+ArmOption = Annotated[str | None, typer.Option("--arm", help="One arm of the recipe.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="One seed of the recipe.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1; a missing GPU is an error.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Make it again; the old result is set aside.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")]
+NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Exit 75 when another process makes the same result.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Only the result and errors.")]
+LogFileOption = Annotated[Path | None, typer.Option("--log-file", help="Add every event to this file.")]
+LogFormatOption = Annotated[str, typer.Option("--log-format", help="text or json.")]
+
+
+@dataclass(frozen=True)
+class Common:
+    """What a person asked for besides the recipe."""
+
+    store: list[Path] | None = None
+    inputs: list[str] | None = None
+    output: Path | None = None
+    overrides: list[str] | None = None
+    plate: str | None = None
+    arm: str | None = None
+    seed: int | None = None
+    device: str = "auto"
+    force: bool = False
+    dry_run: bool = False
+    no_wait: bool = False
+    json: bool = False
+    quiet: bool = False
+    log_file: Path | None = None
+    log_format: str = "text"
+
+    def stores(self) -> tuple[Path, tuple[Path, ...]]:
+        """Where to write, and where else to read."""
+        root, *upstreams = self.store or [Path(os.environ.get("CELLSSL_STORE") or "artifacts")]
+        return root, tuple(upstreams)

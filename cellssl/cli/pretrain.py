@@ -1,0 +1,7 @@
+"""pretrain: the command `cellssl pretrain`."""
+
+from cellssl.cli.stage import stage_command
+
+command = stage_command(
+    "pretrain", "Train an encoder without labels.", "model=$(cellssl pretrain nocodazole --arm sum --seed 1)"
+)

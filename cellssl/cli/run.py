@@ -1,0 +1,67 @@
+"""run: the command `cellssl run`: everything that is missing, over arms and seeds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cellssl.cli import options as o
+
+ToOption = Annotated[str | None, typer.Option("--to", help="The last stage to make [default: report].")]
+
+
+def command(
+    recipe: o.RecipeArgument,
+    to: ToOption = None,
+    store: o.StoreOption = None,
+    output: o.OutputOption = None,
+    set: o.SetOption = None,
+    arm: o.ArmOption = None,
+    seed: o.SeedOption = None,
+    device: o.DeviceOption = "auto",
+    force: o.ForceOption = False,
+    dry_run: o.DryRunOption = False,
+    no_wait: o.NoWaitOption = False,
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+    log_file: o.LogFileOption = None,
+    log_format: o.LogFormatOption = "text",
+) -> None:
+    """Make what is missing of a recipe: all stages, arms and seeds, then the report.
+
+    Example: cellssl run nocodazole --to cluster --arm centre
+    """
+    common = o.Common(
+        store, None, output, set, None, arm, seed, device, force, dry_run, no_wait, json, quiet, log_file, log_format
+    )
+    run_recipe(recipe, common, to)
+
+
+def run_recipe(recipe: str, common: o.Common, to: str | None = None) -> None:
+    """Make every cell of the grid, and deliver the last artifact, mostly the report."""
+    from cellssl.cli.grid import grid, show_table
+    from cellssl.cli.work import Worker
+    from cellssl.errors import UsageError
+    from cellssl.recipe import CHAIN
+    from cellssl.rooms import did_you_mean
+
+    worker = Worker.of(recipe, common)
+    if to is not None and to not in CHAIN:
+        raise UsageError(f"there is no stage {to!r}", hint=did_you_mean(to, CHAIN))
+    jobs = grid(worker, to or "report")
+    if common.dry_run:
+        worker.announce(jobs)
+        return
+    made = None
+    for arm, seed, stage in jobs:
+        planner = worker.planner(arm, seed)
+        planner.plan(stage)
+        for planned in planner.stages.values():
+            made = worker.finish(planned, {})
+    if to in (None, "report"):
+        made = worker.report()
+        show_table(worker.console, made)
+    if made is None:
+        raise UsageError("the recipe leaves nothing to make", hint="see cellssl status")
+    worker.deliver(made)

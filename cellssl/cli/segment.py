@@ -1,0 +1,7 @@
+"""segment: the command `cellssl segment`."""
+
+from cellssl.cli.stage import stage_command
+
+command = stage_command(
+    "segment", "Find nuclei, and cut a crop around each.", "cellssl segment nocodazole --set segment.crop_px=128"
+)

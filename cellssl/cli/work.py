@@ -1,0 +1,233 @@
+"""work: a recipe and flags in, finished artifacts out; drives the stages, and stops them gently when asked to."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cellssl import recipe as recipes
+from cellssl.artifacts.export import copy_card, copy_files
+from cellssl.artifacts.locks import Holder
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.cli.console import Console, open_log
+from cellssl.cli.options import Common
+from cellssl.errors import InterruptedByUserError, UsageError
+from cellssl.events import Event
+from cellssl.recipe import Recipe
+from cellssl.rooms import did_you_mean
+from cellssl.stages._make import Bench, make
+from cellssl.stages._plan import Planned, Planner, module_of
+
+PLATE_STAGES = ("fetch", "segment")
+
+
+def console_of(common: Common) -> Console:
+    """The console that the flags ask for."""
+    if common.log_format not in ("text", "json"):
+        raise UsageError(f"--log-format {common.log_format!r} is not known", hint="use text or json")
+    return Console(common.quiet, common.json, open_log(common.log_file), common.log_format == "json")
+
+
+@dataclass
+class Worker:
+    """One run of the tool: a recipe, a store and a console."""
+
+    common: Common
+    console: Console
+    store: Store
+    recipe: Recipe
+    _stopped_by: int | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, reference: str, common: Common) -> Worker:
+        """Read the recipe, and find the store."""
+        return cls(common, console_of(common), Store(*common.stores()), recipes.load(reference, common.overrides or []))
+
+    @classmethod
+    def without_recipe(cls, common: Common) -> Worker:
+        """For what stands on artifacts alone."""
+        nothing = recipes.from_table({"name": "by-hand"}, Path.cwd(), "no recipe")
+        return cls(common, console_of(common), Store(*common.stores()), nothing)
+
+    def arms(self) -> tuple[str, ...]:
+        """The arms that are asked for."""
+        if self.common.arm is None:
+            return self.recipe.arm_names()
+        self.recipe.merged(self.common.arm)  # says so when there is no such arm
+        return (self.common.arm,)
+
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that are asked for."""
+        return self.recipe.seeds if self.common.seed is None else (self.common.seed,)
+
+    def planner(self, arm: str, seed: int, stage: str | None = None) -> Planner:
+        """Plans one arm and seed; artifacts given by --input take the place of upstream stages."""
+        return Planner(self.recipe, arm, seed, self.store, self._given(arm, stage))
+
+    def stage(self, stage: str) -> Artifact:
+        """Make one stage of one arm and seed."""
+        arm = self.common.arm or self.recipe.main_arm
+        if self.common.plate is not None:
+            return self.plate(stage, arm)
+        planner = self.planner(arm, self.seeds()[0], stage)
+        planned = planner.plan(stage)
+        return self.finish(planned, planner.given)
+
+    def plate(self, stage: str, arm: str) -> Artifact:
+        """Make one plate's part of fetch or segment."""
+        if stage not in PLATE_STAGES:
+            raise UsageError(
+                f"{stage} is not made plate by plate", hint=f"--plate goes with {' and '.join(PLATE_STAGES)}"
+            )
+        from cellssl.cli.plates import make_plate
+
+        given = self._given(arm, stage)
+        bench = self.bench(force=self.common.force)
+        with self.console.working_on(stage):
+            artifact = self.drive(make_plate(self.recipe, arm, stage, self.common.plate or "", bench, given))
+        self.console.say(f"{stage}: plate {self.common.plate} is {artifact.path}")
+        return artifact
+
+    def finish(self, planned: Planned, given: dict[str, Artifact]) -> Artifact:
+        """Find or make one planned artifact, and leave a pointer to it."""
+        there = self.store.find(planned.stage, planned.fingerprint)
+        if there is not None and not self.common.force:
+            self.console.say(f"{planned.stage}: up to date, {there.path}")
+            self.point(planned, there)
+            return there
+        with self.console.working_on(planned.stage):
+            artifact = self.drive(make(planned, self.bench(force=self.common.force), given))
+        self.console.say(f"{planned.stage}: done in {artifact.card.run['seconds']:,.0f} s, {artifact.path}")
+        self.point(planned, artifact)
+        return artifact
+
+    def point(self, planned: Planned, artifact: Artifact) -> None:
+        """The pointers in by-recipe/."""
+        self.store.point(self.recipe.name, planned.arm, planned.seed, planned.stage, artifact)
+
+    def bench(self, *, force: bool) -> Bench:
+        """Where and how results are made."""
+        common = self.common
+        return Bench(self.store, common.device, not common.no_wait, force, self._say_waiting())
+
+    def drive(self, work: Generator[Event, None, Artifact]) -> Artifact:
+        """Show every event; when a signal came, close the work, which saves what it must, and say how to go on."""
+        with self._listening():
+            try:
+                while True:
+                    self.console.show(next(work))
+                    if self._stopped_by is not None:
+                        work.close()
+                        raise self._interrupted()
+            except StopIteration as end:
+                artifact: Artifact = end.value
+                return artifact
+
+    def deliver(self, artifact: Artifact) -> None:
+        """Copies where --output asks for them, and the result line."""
+        if self.common.output is not None:
+            deliver = copy_card if self.common.output.suffix == ".json" else copy_files
+            deliver(artifact, self.common.output)
+        details = {
+            "kind": artifact.card.kind,
+            "fingerprint": artifact.fingerprint,
+            "path": str(artifact.path),
+            "metrics": artifact.card.metrics,
+        }
+        self.console.result(str(artifact.path), details)
+
+    def report(self, references: list[str] | None = None) -> Artifact:
+        """The page of the arms and seeds that are asked for, or of cluster artifacts given by hand."""
+        from cellssl.cli.pages import plan_report
+
+        planned, given = plan_report(self, references)
+        return self.finish(planned, given)
+
+    def announce(self, jobs: list[tuple[str, int, str]]) -> None:
+        """What --dry-run says: a row a stage."""
+        rows = self.states(jobs)
+        for row in rows:
+            self.console.say(f"{row['stage']} {row['arm']} {row['seed'] or ''}: {row['state']} {row['fingerprint']}")
+        missing = [row for row in rows if row["state"] != "done"]
+        line = f"{len(missing)} of {len(rows)} stages would be made"
+        self.console.result(line, {"would_make": missing, "stages": len(rows)})
+
+    def states(self, jobs: list[tuple[str, int, str]]) -> list[dict[str, Any]]:
+        """Every stage of the jobs once: done, partial or missing, with its fingerprint."""
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        for arm, seed, stage in jobs:
+            planner = self.planner(arm, seed)
+            planner.plan(stage)
+            for planned in planner.stages.values():
+                key = (planned.stage, planned.fingerprint)
+                row = {"stage": planned.stage, "arm": arm, "seed": planned.seed, "fingerprint": planned.fingerprint}
+                rows.setdefault(key, {**row, "state": self._state(planned)})
+        return list(rows.values())
+
+    def _state(self, planned: Planned) -> str:
+        if self.store.find(planned.stage, planned.fingerprint) is not None:
+            return "done"
+        partial = self.store.partial(planned.stage, planned.fingerprint)
+        if not partial.is_dir():
+            return "missing"
+        metrics = partial / "metrics.jsonl"
+        steps = sum(1 for _ in metrics.open(encoding="utf-8")) if metrics.is_file() else 0
+        return f"partial ({steps:,} steps)" if steps else "partial"
+
+    def _given(self, arm: str, stage: str | None) -> dict[str, Artifact]:
+        """What --input names, by the input that it takes the place of."""
+        if not self.common.inputs:
+            return {}
+        wanted = module_of(stage).inputs(self.recipe.settings(stage, arm)) if stage else ()
+        given = {}
+        for reference in self.common.inputs:
+            artifact = self.store.resolve(reference, recipes.CHAIN)
+            if artifact.card.kind not in wanted:
+                raise UsageError(
+                    f"{stage} takes {' and '.join(wanted) or 'no artifact'}, but {reference} is a {artifact.card.kind}",
+                    hint=did_you_mean(artifact.card.kind, wanted) if wanted else "leave --input out",
+                )
+            given[artifact.card.kind] = artifact
+            self.store = self.store.beside(artifact)
+        return given
+
+    def _say_waiting(self) -> Any:
+        said: set[str] = set()
+
+        def waiting(holder: Holder) -> None:
+            if holder.token not in said:
+                said.add(holder.token)
+                self.console.say(f"waiting for process {holder.pid} on {holder.host}, which makes the same")
+            if self._stopped_by is not None:
+                raise self._interrupted()
+
+        return waiting
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """The first signal asks the work to stop at the next event; a second one stops at once."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self._stopped_by is not None:
+                raise self._interrupted()
+            self._stopped_by = number
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _interrupted(self) -> InterruptedByUserError:
+        name = signal.Signals(self._stopped_by or signal.SIGINT).name
+        return InterruptedByUserError(
+            f"stopped by {name}; what is done so far is kept",
+            hint="run the same command again to go on from there",
+            exit_code=128 + int(self._stopped_by or signal.SIGINT),
+        )

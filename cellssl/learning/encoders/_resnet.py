@@ -1,0 +1,34 @@
+"""_resnet: what the ResNet encoders share: torchvision's trunk without `fc`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from cellssl.settings import Part
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class ResnetSettings(Part):
+    """A ResNet of torchvision without its classifier (He et al. 2016, arXiv:1512.03385)."""
+
+    architecture: ClassVar[str]
+
+    def shortest_side_px(self) -> int:
+        """Five halvings leave one pixel."""
+        return 32
+
+    def build(self, channels: int) -> nn.Module:
+        """The trunk, its first convolution made for `channels`."""
+        import torchvision
+        from torch import nn
+
+        resnet: nn.Module = torchvision.models.get_model(self.architecture, weights=None)
+        if channels != 3:
+            resnet.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        fc = resnet.fc
+        assert isinstance(fc, nn.Linear)
+        resnet.out_dim = fc.in_features  # type: ignore[assignment]
+        resnet.fc = nn.Identity()
+        return resnet

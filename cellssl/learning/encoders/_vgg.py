@@ -1,0 +1,43 @@
+"""_vgg: what the VGG encoders share: torchvision's `features` and a global average."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from cellssl.settings import Part
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class VggSettings(Part):
+    """A VGG of torchvision without its classifier (Simonyan and Zisserman 2015, arXiv:1409.1556)."""
+
+    architecture: ClassVar[str]
+
+    def shortest_side_px(self) -> int:
+        """Five halvings leave one pixel."""
+        return 32
+
+    def build(self, channels: int) -> nn.Module:
+        """The trunk, its first convolution made for `channels`; 512 numbers a cell."""
+        import torchvision
+        from torch import nn
+
+        class Vgg(nn.Module):
+            out_dim = 512
+
+            def __init__(self, features: nn.Sequential) -> None:
+                super().__init__()
+                self.features = features
+
+            def forward(self, crops: Tensor) -> Tensor:
+                pooled: Tensor = self.features(crops).mean(dim=(-2, -1))
+                return pooled
+
+        features: nn.Sequential = torchvision.models.get_model(
+            self.architecture, weights=None, init_weights=False
+        ).features
+        if channels != 3:
+            features[0] = nn.Conv2d(channels, 64, kernel_size=3, padding=1)
+        return Vgg(features)

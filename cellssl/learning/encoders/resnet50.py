@@ -1,0 +1,11 @@
+"""resnet50: crops in, 2048 numbers a cell out, by torchvision's network of that name."""
+
+from typing import ClassVar
+
+from cellssl.learning.encoders._resnet import ResnetSettings
+
+
+class Settings(ResnetSettings):
+    """ResNet50, global average of the trunk."""
+
+    architecture: ClassVar[str] = "resnet50"

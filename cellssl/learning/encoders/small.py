@@ -1,0 +1,55 @@
+"""small: crops in, a few hundred numbers a cell out, by a network that a CPU trains in a minute."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from cellssl.settings import Part
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Settings(Part):
+    """Convolutions of 3 x 3 with batch norm, halved by a stride at each width; global average at the end."""
+
+    widths: tuple[int, ...] = Field((32, 64, 128, 256), min_length=1)
+    """Channels after each halving; the last is the size of the representation."""
+
+    def shortest_side_px(self) -> int:
+        """Each width halves the crop once."""
+        return int(2 ** len(self.widths))
+
+    def build(self, channels: int) -> nn.Module:
+        """One strided convolution a width, and a second one that keeps the size."""
+        from torch import nn
+
+        widths = self.widths
+
+        class Small(nn.Module):
+            out_dim = widths[-1]
+
+            def __init__(self) -> None:
+                super().__init__()
+                layers: list[nn.Module] = []
+                for before, after in zip((channels, *widths), widths, strict=False):
+                    layers += _convolution(before, after, stride=2) + _convolution(after, after, stride=1)
+                self.features = nn.Sequential(*layers)
+
+            def forward(self, crops: Tensor) -> Tensor:
+                pooled: Tensor = self.features(crops).mean(dim=(-2, -1))
+                return pooled
+
+        return Small()
+
+
+def _convolution(before: int, after: int, stride: int) -> list[nn.Module]:
+    from torch import nn
+
+    return [
+        nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    ]

@@ -1,0 +1,11 @@
+"""vgg11: crops in, 512 numbers a cell out, by torchvision's network of that name."""
+
+from typing import ClassVar
+
+from cellssl.learning.encoders._vgg import VggSettings
+
+
+class Settings(VggSettings):
+    """VGG11, global average of the trunk."""
+
+    architecture: ClassVar[str] = "vgg11"

@@ -1,0 +1,38 @@
+"""_doses: the doses that there are and a choice in a recipe in, the chosen doses out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from cellssl.errors import UsageError
+
+TOP = re.compile(r"top (\d+)")
+
+
+def _check(value: object) -> object:
+    if isinstance(value, str) and value != "all" and not TOP.fullmatch(value):
+        raise ValueError(f'must be "all", "top 4" or a list of doses in micromolar, got {value!r}')
+    return value
+
+
+Doses = Annotated[str | tuple[float, ...], BeforeValidator(_check)]
+
+
+def chosen_doses(there: Iterable[float], choice: str | tuple[float, ...], compound: str) -> list[float]:
+    """The doses of a compound, in micromolar, that a recipe means.
+
+    Raises UsageError where a dose is named that the compound was not given at.
+    """
+    doses = sorted(float(dose) for dose in there)
+    if isinstance(choice, str):
+        top = TOP.fullmatch(choice)
+        return doses[-int(top.group(1)) :] if top else doses
+    for dose in choice:
+        if dose not in doses:
+            known = ", ".join(f"{dose:g}" for dose in doses)
+            raise UsageError(f"{compound} was not given at {dose:g} uM", hint=f"its doses in uM: {known}")
+    return list(choice)

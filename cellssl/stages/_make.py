@@ -1,0 +1,133 @@
+"""_make: a planned stage in, its finished artifact out: found in the store, or made under a lock and renamed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cellssl.artifacts.card import Card, kind_of_input
+from cellssl.artifacts.locks import Holder
+from cellssl.artifacts.store import Artifact, Draft, Store
+from cellssl.errors import UsageError
+from cellssl.events import Event
+from cellssl.settings import Strict
+from cellssl.stages._plan import Planned, module_of
+
+Making = Generator[Event, None, Artifact]
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how results are made; none of it changes a result."""
+
+    store: Store
+    device: str = "auto"
+    wait: bool = True
+    force: bool = False
+    waiting: Callable[[Holder], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage gets to work with."""
+
+    card: Card
+    settings: Any
+    inputs: Mapping[str, Artifact]
+    draft: Draft
+    bench: Bench
+    seed: int | None
+    ran: dict[str, Any] = field(default_factory=dict)
+
+
+def make_part(
+    bench: Bench,
+    card: Card,
+    settings: Strict,
+    inputs: Mapping[str, Artifact],
+    work: Callable[[Job], Generator[Event, None, Metrics]],
+) -> Making:
+    """One plate's part of a result: an artifact of its own, found or made."""
+    return (yield from _found_or_made(card, settings, inputs, bench, None, work))
+
+
+def make(planned: Planned, bench: Bench, given: Mapping[str, Artifact] | None = None) -> Making:
+    """The artifact of a planned stage; its inputs must be there.
+
+    Raises UsageError, with the command to run first, where an input is missing.
+    """
+    inputs = {name: _upstream(planned, name, bench.store, given or {}) for name in planned.inputs}
+    work = module_of(planned.stage).run
+    return (yield from _found_or_made(planned.card, planned.settings, inputs, bench, planned.seed, work))
+
+
+def _found_or_made(
+    card: Card,
+    settings: Strict,
+    inputs: Mapping[str, Artifact],
+    bench: Bench,
+    seed: int | None,
+    work: Callable[[Job], Generator[Event, None, Metrics]],
+) -> Making:
+    found = bench.store.find(card.kind, card.fingerprint)
+    if found is not None and not bench.force:
+        return found
+    with bench.store.drafting(card.kind, card.fingerprint, wait=bench.wait, waiting=bench.waiting) as draft:
+        found = bench.store.find(card.kind, card.fingerprint)  # by another process, while this one waited
+        if found is not None and not bench.force:
+            _remove_empty(draft)
+            return found
+        started, cpu_s = time.time(), time.process_time()
+        job = Job(card, settings, inputs, draft, bench, seed)
+        metrics = yield from work(job)
+        run = {**_circumstances(started), "cpu_s": round(time.process_time() - cpu_s, 3), **job.ran}
+        return draft.commit(replace(card, metrics=metrics, run=run))
+
+
+def _upstream(planned: Planned, name: str, store: Store, given: Mapping[str, Artifact]) -> Artifact:
+    if name in given:
+        return given[name]
+    kind, fingerprint = kind_of_input(name), planned.inputs[name]
+    found = store.find(kind, fingerprint)
+    if found is None:
+        arm, _, rest = name.partition("/")
+        seed = rest.partition("/")[0] if rest else planned.seed
+        flags = f" --arm {arm if rest else planned.arm}" + (f" --seed {seed}" if seed is not None else "")
+        raise UsageError(
+            f"{planned.stage} needs the {kind} artifact {fingerprint}, which is not in {store.root}",
+            hint=f"cellssl run {planned.recipe} --to {kind}{flags}",
+        )
+    return found
+
+
+def _remove_empty(draft: Draft) -> None:
+    if not any(draft.path.iterdir()):
+        draft.path.rmdir()
+
+
+def _circumstances(started: float) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    libraries = {name: version(name) for name in ("numpy", "torch", "torchvision", "scikit-image", "scikit-learn")}
+    return {
+        "cellssl": version("cellssl"),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 3),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_UNITS_PER_MB, 1),
+        "libraries": libraries,
+    }
+
+
+_RSS_UNITS_PER_MB = 1e6 if sys.platform == "darwin" else 1e3

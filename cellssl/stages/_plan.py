@@ -1,0 +1,103 @@
+"""_plan: a recipe, an arm and a seed in, every stage with its fingerprint and inputs out; nothing is made.
+
+What a stage module offers: ALGORITHM, Settings, `inputs(settings)` (upstream stages), `seeded(settings)`,
+`outside(settings)` (files of the user that count), `run(job)`, and where its settings name artifacts,
+`references(settings)`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from cellssl.artifacts.card import Card, fingerprint
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.recipe import Recipe
+from cellssl.settings import Strict
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One stage of one arm and seed: what determines its result, and so its fingerprint."""
+
+    stage: str
+    recipe: str
+    arm: str
+    seed: int | None
+    settings: Any
+    inputs: dict[str, str]
+    card: Card
+
+    @property
+    def fingerprint(self) -> str:
+        """The name of the result's folder."""
+        return self.card.fingerprint
+
+
+def module_of(stage: str) -> ModuleType:
+    """The file of a stage."""
+    return importlib.import_module(f"cellssl.stages.{stage}")
+
+
+class Planner:
+    """Plans the stages of one arm and seed; upstream artifacts given by hand take the place of planned ones."""
+
+    def __init__(
+        self, recipe: Recipe, arm: str, seed: int, store: Store, given: Mapping[str, Artifact] | None = None
+    ) -> None:
+        self.recipe, self.arm, self.seed, self.store = recipe, arm, seed, store
+        self.given = dict(given or {})
+        self.stages: dict[str, Planned] = {}
+
+    def plan(self, stage: str) -> Planned:
+        """The stage and, before it in `self.stages`, every stage that it stands on."""
+        if stage not in self.stages:
+            planned = self._plan(stage)
+            self.stages[stage] = planned
+        return self.stages[stage]
+
+    def settings(self, stage: str) -> Any:
+        """The settings of a stage in this arm; those of `pretrain` shrink to the encoder where it stays untrained."""
+        settings = self.recipe.settings(stage, self.arm)
+        if stage == "pretrain" and self.recipe.settings("embed", self.arm).model == "random":
+            return settings.untrained()
+        return settings
+
+    def _plan(self, stage: str) -> Planned:
+        settings, module = self.settings(stage), module_of(stage)
+        inputs = {name: self._input(name) for name in module.inputs(settings)}
+        for name, (reference, kinds) in _references(module, settings).items():
+            inputs[name] = self.store.resolve(reference, kinds).fingerprint
+        seed = self.seed if module.seeded(settings) else None
+        card = card_for(stage, module.ALGORITHM, settings, inputs, self._hashes(module.outside(settings)), seed)
+        return Planned(stage, self.recipe.source, self.arm, seed, settings, inputs, card)
+
+    def _input(self, stage: str) -> str:
+        return self.given[stage].fingerprint if stage in self.given else self.plan(stage).fingerprint
+
+    def _hashes(self, files: list[Path]) -> dict[str, str]:
+        return {str(path): self.store.hashes.sha256(path) for path in files}
+
+
+def card_for(
+    kind: str,
+    algorithm: int,
+    settings: Strict,
+    inputs: dict[str, str],
+    outside: dict[str, str],
+    seed: int | None = None,
+    identity: Mapping[str, Any] | None = None,
+) -> Card:
+    """The card of a result that is yet to be made; `identity` is what counts besides the settings."""
+    more = {**({} if seed is None else {"seed": seed}), **(identity or {})}
+    print_ = fingerprint(kind, algorithm, {**settings.changed(), **more}, inputs, outside)
+    return Card(kind, algorithm, print_, {**settings.full(), **more}, inputs, outside, files={})
+
+
+def _references(module: ModuleType, settings: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
+    found: dict[str, tuple[str, tuple[str, ...]]] = getattr(module, "references", lambda _: {})(settings)
+    return found

@@ -1,0 +1,48 @@
+"""_workers: a function and a list of tasks in, each task as soon as some process is done with it, out."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import TypeVar
+
+Task = TypeVar("Task")
+FEW = 3
+"""So few tasks are done sooner than a process is started."""
+
+
+def spread(work: Callable[[Task], None], tasks: list[Task], workers: int | None) -> Iterator[Task]:
+    """Do every task once, on `workers` processes (as many as cores where None); yields in order of finishing.
+
+    What a task raises is raised here; tasks not yet begun are dropped then.
+    """
+    workers = min(workers or cores(), len(tasks))
+    if workers <= 1 or len(tasks) <= FEW:
+        for task in tasks:
+            work(task)
+            yield task
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_be_a_worker) as pool:
+        futures = {pool.submit(work, task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield futures[future]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _be_a_worker() -> None:
+    """Ctrl-C is the parent's business; and one thread a process, since every core has a process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)

@@ -1,0 +1,228 @@
+"""fetch: a data set's settings in, its fields as files and one field table out, plate by plate."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field as Knob
+
+from cellssl.artifacts.atomic import write_text
+from cellssl.artifacts.card import Card
+from cellssl.artifacts.hashing import HashCache
+from cellssl.artifacts.store import Artifact
+from cellssl.artifacts.tables import PLANNED, read_table, write_table
+from cellssl.datasets.field import Dataset, Field
+from cellssl.errors import DataError, UsageError
+from cellssl.events import Event, Note
+from cellssl.rooms import did_you_mean
+from cellssl.settings import OfRoom, Part, Strict
+from cellssl.stages._make import Bench, Job, Making, Metrics, make_part
+from cellssl.stages._plan import card_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALGORITHM = 1
+
+
+class PlateSettings(Strict):
+    """What counts for one plate."""
+
+    controls: tuple[str, ...] = ("DMSO",)
+    """Compounds of the control wells, which scale intensities and are the untreated class."""
+    max_failures: float = Knob(0.01, ge=0, le=1)
+    """Share of fields that may be missing or broken; they are listed in quarantine.csv with the reason."""
+
+
+class Settings(PlateSettings):
+    """Where the images come from."""
+
+    dataset: Annotated[Part, OfRoom("cellssl.datasets")]
+    """The data set: a name, or a table with a name and its knobs."""
+
+
+def inputs(settings: Settings) -> tuple[str, ...]:
+    """Fetch stands at the beginning."""
+    return ()
+
+
+def seeded(settings: Settings) -> bool:
+    """A simulator has a seed of its own, so that all seeds see the same cells."""
+    return False
+
+
+def outside(settings: Settings) -> list[Path]:
+    """The user's tables and stacks."""
+    return list(_dataset(settings).outside_files())
+
+
+def run(job: Job) -> Generator[Event, None, Metrics]:
+    """Make the missing plates, then gather their tables; no pixel is copied by gathering."""
+    dataset = _dataset(job.settings)
+    fields = dataset.plan()
+    if not fields:
+        raise UsageError("the data set's settings select no field", hint="loosen compounds, doses, plates or wells")
+    parts = {}
+    for plate, of_plate in by_plate(fields).items():
+        parts[plate] = yield from make_plate(job.settings, job.bench, of_plate)
+    table = gathered({plate: read_table(part.file("fields.parquet")) for plate, part in parts.items()}, parts)
+    write_table(table, job.draft.file("fields.parquet"))
+    for name, text in dataset.tables(fields).items():
+        write_text(job.draft.file(f"tables/{name}"), text)
+    write_text(job.draft.file("parts.json"), _parts_json(parts))
+    failed = sum(part.card.metrics["quarantined"] for part in parts.values())
+    return {
+        "fields": len(table),
+        "plates": len(parts),
+        "quarantined": failed,
+        "controls": int(table["control"].sum()),
+        "wells": int(table[["plate", "well"]].drop_duplicates().shape[0]),
+    }
+
+
+def make_plate(settings: Settings, bench: Bench, fields: list[Field]) -> Making:
+    """The part that holds the fields of one plate, found or made."""
+    counted = PlateSettings(controls=settings.controls, max_failures=settings.max_failures)
+    card = plate_card(settings, bench, fields)
+    return (yield from make_part(bench, card, counted, {}, partial(_make_plate, _dataset(settings), fields)))
+
+
+def plate_card(settings: Settings, bench: Bench, fields: list[Field]) -> Card:
+    """What determines one plate's part: its rows, its own images' bytes, and what the data set says counts."""
+    dataset = _dataset(settings)
+    rows = [asdict(field) for field in fields]
+    identity = {
+        "plate": fields[0].plate,
+        "fields": [{**row, "images": {} if _stays(row) else row["images"]} for row in rows],
+        "dataset": {"name": settings.dataset.part_name(), **dataset.identity(fields)},
+        "images": _own_hashes(bench, fields),
+    }
+    counted = PlateSettings(controls=settings.controls, max_failures=settings.max_failures)
+    return card_for("fetch", ALGORITHM, counted, {}, {}, identity=identity)
+
+
+def by_plate(fields: Sequence[Field]) -> dict[str, list[Field]]:
+    """The fields of every plate, sorted by plate, well and site."""
+    ordered = sorted(fields, key=lambda field: (field.plate, field.well, field.site))
+    return {plate: list(group) for plate, group in groupby(ordered, key=lambda field: field.plate)}
+
+
+def fields_of(settings: Settings, plate: str) -> list[Field]:
+    """The fields of one plate; UsageError where the data set has no such plate."""
+    plates = by_plate(_dataset(settings).plan())
+    if plate not in plates:
+        raise UsageError(f"the data set has no plate {plate!r}", hint=did_you_mean(plate, tuple(plates)))
+    return plates[plate]
+
+
+def gathered(tables: dict[str, pd.DataFrame], parts: dict[str, Artifact]) -> pd.DataFrame:
+    """The tables of all plates under each other, with the fingerprint of the part that each row lies in."""
+    import pandas as pd
+
+    return pd.concat([tables[plate].assign(part=parts[plate].fingerprint) for plate in tables], ignore_index=True)
+
+
+def _make_plate(dataset: Dataset, fields: list[Field], job: Job) -> Generator[Event, None, Metrics]:
+    """Let the data set put its files there, then write down what came, with size and hash."""
+    yield from dataset.make(fields, job.draft.path)
+    table, failures = _field_table(fields, job)
+    if len(failures) > job.settings.max_failures * len(fields):
+        first = failures[0]
+        raise DataError(
+            f"{len(failures)} of {len(fields)} fields of plate {fields[0].plate} are missing or broken; "
+            f"first: {first['field_id']}: {first['reason']}",
+            hint="mend them, or raise fetch.max_failures, a share of the fields",
+        )
+    if failures:
+        yield Note(f"plate {fields[0].plate}: {len(failures)} fields are quarantined; reasons in quarantine.csv")
+    write_table(table, job.draft.file("fields.parquet"))
+    _write_quarantine(failures, job.draft.file("quarantine.csv"))
+    return {"fields": len(table), "quarantined": len(failures)}
+
+
+def _field_table(fields: Sequence[Field], job: Job) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+    import pandas as pd
+
+    rows, failures = [], []
+    for field in fields:
+        try:
+            rows.append(_row(field, job))
+        except DataError as error:
+            failures.append({"field_id": field.field_id, "reason": error.message})
+    columns = ["field_id", "plate", "well", "site", *PLANNED, "control"]
+    table = pd.DataFrame(rows)
+    if table.empty:
+        table = pd.DataFrame(columns=columns)
+    for name in ("batch", "compound", "moa"):
+        table[name] = table[name].astype("string")
+    for name in ("dose_micromolar", "pixel_um"):
+        table[name] = table[name].astype("float64")
+    return table, failures
+
+
+def _row(field: Field, job: Job) -> dict[str, Any]:
+    row = {name: getattr(field, name) for name in ("field_id", "plate", "well", "site", *PLANNED)}
+    row["control"] = field.compound in job.settings.controls
+    for channel, place in field.images.items():
+        path = job.draft.path / place
+        row[f"path_{channel}"] = place
+        row[f"sha256_{channel}"] = _hash_of(path, Path(place).is_absolute(), job.bench.store.hashes)
+    return {**row, **field.extra}
+
+
+def _hash_of(path: Path, stays: bool, remembered: HashCache) -> str:
+    from cellssl.artifacts.hashing import sha256_of
+
+    if not path.is_file():
+        raise DataError(f"{path} is not there")
+    return remembered.sha256(path) if stays else sha256_of(path)
+
+
+def _own_hashes(bench: Bench, fields: Sequence[Field]) -> dict[str, list[str]]:
+    """Own images stay where they are; their bytes count, and their place does not."""
+    remembered = bench.store.hashes
+    return {
+        field.field_id: [_or_missing(Path(place), remembered) for place in field.images.values()]
+        for field in fields
+        if _stays(asdict(field))
+    }
+
+
+def _or_missing(path: Path, remembered: HashCache) -> str:
+    return remembered.sha256(path) if path.is_file() else "missing"
+
+
+def _stays(row: dict[str, Any]) -> bool:
+    return any(Path(place).is_absolute() for place in row["images"].values())
+
+
+def _write_quarantine(failures: Sequence[dict[str, str]], path: Path) -> None:
+    import csv
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=["field_id", "reason"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(failures)
+
+
+def _parts_json(parts: dict[str, Artifact]) -> str:
+    import json
+
+    return json.dumps({plate: part.fingerprint for plate, part in parts.items()}, indent=1, sort_keys=True) + "\n"
+
+
+def _dataset(settings: Settings) -> Dataset:
+    dataset: Any = settings.dataset
+    return dataset  # type: ignore[no-any-return]
+
+
+def parts_of(artifact: Artifact) -> Iterator[tuple[str, str]]:
+    """Plate and fingerprint of every part of a gathered fetch or segment artifact."""
+    import json
+
+    yield from json.loads(artifact.file("parts.json").read_text(encoding="utf-8")).items()

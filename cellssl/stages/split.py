@@ -1,0 +1,232 @@
+"""split: a cell table in, a label and one of train / val / test for every chosen cell out; balanced, leakage said."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from cellssl.artifacts.tables import read_cells, write_table
+from cellssl.errors import UsageError
+from cellssl.events import Event, Note, Progress
+from cellssl.randomness import hash64
+from cellssl.rooms import did_you_mean
+from cellssl.settings import Strict
+from cellssl.stages._doses import Doses, chosen_doses
+from cellssl.stages._make import Job, Metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALGORITHM = 1
+PARTS = ("train", "val", "test")
+
+
+class Treated(Strict):
+    """Which cells are the treated class."""
+
+    compounds: tuple[str, ...] = Field(min_length=1)
+    """Compounds, as the field table spells them."""
+    doses: Doses = "all"
+    """All doses, the highest few ("top 4"), or a list in micromolar."""
+
+
+class Settings(Strict):
+    """Who is trained on, tuned on and tested on."""
+
+    treated: Treated | None = None
+    """The treated class; the control wells are the other. Without it there are no labels and nothing is balanced."""
+    by: Literal["cell", "well", "plate"] = "cell"
+    """What stays together: cells of one well leak its well effect when they stand on both sides."""
+    shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    """Shares of train, val and test."""
+    test_plates: tuple[str, ...] = ()
+    """Plates that are the test part, whole; the others share train and val."""
+    plates: tuple[str, ...] = ()
+    """Only cells of these plates; all where nothing is given."""
+    cells_per_class: int | None = Field(None, ge=2)
+    """At most so many cells a class, taken evenly from all doses and plates."""
+    seed: int = 0
+    """Of the split alone, so that all training seeds see the same cells."""
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> Settings:
+        if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-9:
+            raise ValueError(f"shares must be three parts of 1, got {list(self.shares)}")
+        return self
+
+
+EXPLAINED = {"treated": Treated}
+"""Tables within the section that `explain` lists too."""
+
+
+def inputs(settings: Settings) -> tuple[str, ...]:
+    """Cells."""
+    return ("segment",)
+
+
+def seeded(settings: Settings) -> bool:
+    """It has a seed of its own."""
+    return False
+
+
+def outside(settings: Settings) -> list[Path]:
+    """No files of the user."""
+    return []
+
+
+def run(job: Job) -> Generator[Event, None, Metrics]:
+    """Label, divide, balance, and say what leaks."""
+    settings: Settings = job.settings
+    yield Progress(0, 1, "splits")
+    cells = _of_plates(read_cells(job.inputs["segment"]), settings)
+    cells["label"] = label(cells, settings.treated)
+    if settings.treated is not None:
+        cells = cells[cells["label"].notna()]
+    cells["split"] = divide(cells, settings)
+    chosen = cells[balanced(cells, settings)] if settings.treated is not None else cells
+    _check_all_parts(chosen, settings)
+    table = chosen[["cell_id", "field_id", "split", "label"]].reset_index(drop=True)
+    write_table(table, job.draft.file("split.parquet"))
+    leaks = leakage(chosen)
+    if leaks["wells_in_train_and_test"]:
+        yield Note(
+            f"{leaks['wells_in_train_and_test']} wells have cells in train and in test, "
+            "so well effects are part of every score"
+        )
+    return {"counts": _counts(chosen), "leaks": leaks, "unused_cells": len(cells) - len(chosen)}
+
+
+def label(cells: pd.DataFrame, treated: Treated | None) -> pd.Series[str]:
+    """`treated` for the chosen compounds and doses, `control` for control wells, missing for the others."""
+    import pandas as pd
+
+    labels = pd.Series(pd.NA, index=cells.index, dtype="string")
+    if treated is None:
+        return labels
+    known = tuple(sorted(cells["compound"].dropna().unique()))
+    for compound in treated.compounds:
+        if compound not in known:
+            raise UsageError(f"no cell was treated with {compound!r}", hint=did_you_mean(compound, known))
+        of_compound = (cells["compound"] == compound).fillna(False).to_numpy(bool)
+        doses = chosen_doses(cells.loc[of_compound, "dose_micromolar"].dropna().unique(), treated.doses, compound)
+        labels[of_compound & cells["dose_micromolar"].isin(doses).to_numpy()] = "treated"
+    labels[cells["control"].to_numpy(bool)] = "control"
+    for word in ("treated", "control"):
+        if not (labels == word).any():
+            raise UsageError(f"there is no {word} cell", hint="check split.treated and fetch.controls")
+    return labels
+
+
+def divide(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
+    """Train, val or test for every cell; groups stay together, and every class is divided alike."""
+    group = _groups(cells, settings.by)
+    part = np.full(len(cells), "", dtype="<U5")
+    in_test = cells["plate"].isin(settings.test_plates).to_numpy()
+    part[in_test] = "test"
+    shares = _without_test(settings.shares) if settings.test_plates else settings.shares
+    classes = cells["label"].fillna("").to_numpy(str) if settings.by != "plate" else np.full(len(cells), "")
+    for word in np.unique(classes[~in_test]):
+        here = np.flatnonzero(~in_test & (classes == word))
+        part[here] = _allot(group[here], shares, settings.seed)
+    return part
+
+
+def balanced(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
+    """Which cells to keep so that every part has as many cells of either class, evenly from all doses and plates."""
+    keep = np.zeros(len(cells), bool)
+    part, labels = cells["split"].to_numpy(str), cells["label"].to_numpy(str)
+    quota = dict.fromkeys(PARTS, len(cells))
+    if settings.cells_per_class is not None:
+        quota = _quota(part, settings.cells_per_class)
+    for name in PARTS:
+        here = [np.flatnonzero((part == name) & (labels == word)) for word in ("control", "treated")]
+        size = min(quota[name], *map(len, here))
+        for rows in here:
+            keep[rows[_evenly(cells.iloc[rows], size, settings.seed)]] = True
+    return keep
+
+
+def leakage(cells: pd.DataFrame) -> dict[str, int]:
+    """How many fields, wells and plates have cells both in train and in test."""
+    keys = {"fields": ["field_id"], "wells": ["plate", "well"], "plates": ["plate"]}
+    sides = {part: cells[cells["split"] == part] for part in ("train", "test")}
+    return {
+        f"{name}_in_train_and_test": len(
+            sides["train"][columns].drop_duplicates().merge(sides["test"][columns].drop_duplicates(), on=columns)
+        )
+        for name, columns in keys.items()
+    }
+
+
+def _of_plates(cells: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    known = tuple(sorted(cells["plate"].unique()))
+    for plate in (*settings.plates, *settings.test_plates):
+        if plate not in known:
+            raise UsageError(f"there is no plate {plate!r}", hint=did_you_mean(plate, known))
+    return cells[cells["plate"].isin(settings.plates)].copy() if settings.plates else cells
+
+
+def _groups(cells: pd.DataFrame, by: str) -> np.ndarray:
+    match by:
+        case "cell":
+            return cells["cell_id"].to_numpy(str)
+        case "well":
+            return (cells["plate"] + "/" + cells["well"]).to_numpy(str)
+        case _:
+            return cells["plate"].to_numpy(str)
+
+
+def _allot(groups: np.ndarray, shares: tuple[float, float, float], seed: int) -> np.ndarray:
+    """Whole groups, in the order of their hash, until each part has its share of them (rounded, test first)."""
+    names = sorted(np.unique(groups), key=lambda name: hash64("split", seed, str(name)))
+    test, val = round(shares[2] * len(names)), round(shares[1] * len(names))
+    parts = ["test"] * test + ["val"] * val + ["train"] * (len(names) - test - val)
+    part_of = dict(zip(names, parts, strict=True))
+    return np.array([part_of[group] for group in groups])
+
+
+def _without_test(shares: tuple[float, float, float]) -> tuple[float, float, float]:
+    train, val, _ = shares
+    return train / (train + val), val / (train + val), 0.0
+
+
+def _quota(part: np.ndarray, cells_per_class: int) -> dict[str, int]:
+    return {name: round(cells_per_class * float((part == name).mean())) for name in PARTS}
+
+
+def _evenly(cells: pd.DataFrame, size: int, seed: int) -> np.ndarray:
+    """`size` rows, dealt in turn from every dose on every plate, each in the order of the cells' hashes."""
+    order = np.argsort([hash64("balance", seed, cell_id) for cell_id in cells["cell_id"]], kind="stable")
+    strata = (
+        cells["plate"].astype(str) + "/" + cells["compound"].astype(str) + "/" + cells["dose_micromolar"].astype(str)
+    )
+    turn = np.empty(len(cells), np.int64)
+    turn[order] = strata.iloc[order].groupby(strata.iloc[order], sort=False).cumcount().to_numpy()
+    rank = np.empty(len(cells), np.int64)
+    rank[order] = np.arange(len(cells))
+    return np.lexsort((rank, turn))[:size]
+
+
+def _check_all_parts(cells: pd.DataFrame, settings: Settings) -> None:
+    wanted = [name for name, share in zip(PARTS, settings.shares, strict=True) if share > 0]
+    if settings.test_plates:
+        wanted = ["train", "test", *(["val"] if settings.shares[1] > 0 and settings.by != "plate" else [])]
+    for name in wanted:
+        if not (cells["split"] == name).any():
+            raise UsageError(
+                f"the part {name} of the split has no cells",
+                hint=f"split.by divides {_count(cells, settings.by)}; choose a finer one, or other shares",
+            )
+
+
+def _count(cells: pd.DataFrame, by: str) -> str:
+    return f"{len(np.unique(_groups(cells, by)))} {by}s"
+
+
+def _counts(cells: pd.DataFrame) -> dict[str, Any]:
+    counted = cells.assign(label=cells["label"].fillna("unlabelled")).groupby(["split", "label"]).size()
+    return {f"{part}/{word}": int(counted[part, word]) for part, word in counted.index}
