@@ -1,0 +1,128 @@
+"""scene: what is known of one field in -> its three images, its nuclei's labels and the truth about its cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float, Int, Int32, UInt16
+from scipy import ndimage
+
+from cellssl.datasets.simulation import actin, nuclei, optics, tubulin
+from cellssl.datasets.simulation.bodies import tessellate
+from cellssl.datasets.simulation.cells import Cells, grow
+from cellssl.datasets.simulation.layout import scatter
+from cellssl.datasets.simulation.phenotypes import COMPOUNDS, PHENOTYPES, react
+from cellssl.randomness import generator
+
+_PATCHINESS = 0.8
+_FULL_PX2 = 1280 * 1024
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that the pixels of one field depend on. `cells_per_field` is the mean for 1280 x 1024 px."""
+
+    seed: int
+    plate: str
+    well: str
+    field_id: str
+    compound: str | None
+    dose_micromolar: float
+    height_px: int
+    width_px: int
+    cells_per_field: float
+    density_spread: float
+    brightness_spread: float
+    effect_max: float
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One row a cell whose nucleus shows in the field; `label` is its value in the label image."""
+
+    label: Int[np.ndarray, "cell"]
+    row_px: Float[np.ndarray, "cell"]
+    column_px: Float[np.ndarray, "cell"]
+    phenotype: list[str]
+    severity: Float[np.ndarray, "cell"]
+    area_px: Int[np.ndarray, "cell"]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Images by channel, the label image (0 for background; all nuclei of one cell bear its label), the truth."""
+
+    images: dict[str, UInt16[np.ndarray, "row column"]]
+    labels: UInt16[np.ndarray, "row column"]
+    truth: Truth
+
+
+def render(scene: Scene) -> Rendered:
+    """Draw one field; the same scene gives the same bits, whatever else is drawn."""
+    draws = partial(generator, scene.seed, scene.plate, scene.field_id)
+    size = (scene.height_px, scene.width_px)
+    cells = populate(scene)
+    bodies = tessellate(cells, *size)
+    dna = nuclei.paint(cells, draws("nuclei"), *size)
+    light = {
+        "dna": dna.light,
+        "tubulin": tubulin.paint(cells, bodies, dna.owner, draws("tubulin")),
+        "actin": actin.paint(cells, bodies, dna.owner, draws("actin")),
+    }
+    focus_px = float(draws("focus").gamma(2.0, 0.22)) + 0.75
+    images = {
+        channel: optics.expose(
+            light[channel],
+            stain,
+            optics.plate_look(generator(scene.seed, scene.plate, "look", channel), scene.brightness_spread),
+            focus_px,
+            draws("camera", channel),
+        )
+        for channel, stain in optics.STAINS.items()
+    }
+    labels, truth = label(cells, dna.owner)
+    return Rendered(images, labels, truth)
+
+
+def expected_cells(scene: Scene) -> float:
+    """Mean number of nuclei in this field; wells differ, fields of one well half as much, treatments not at all."""
+    between_wells = generator(scene.seed, scene.plate, scene.well, "density").standard_normal()
+    between_fields = generator(scene.seed, scene.plate, scene.field_id, "density").standard_normal()
+    spread = scene.density_spread
+    log = spread * between_wells + 0.5 * spread * between_fields - 0.625 * spread**2
+    return float(scene.cells_per_field * scene.height_px * scene.width_px / _FULL_PX2 * np.exp(log))
+
+
+def populate(scene: Scene) -> Cells:
+    """The cells of a field and of a margin around it."""
+    draws = partial(generator, scene.seed, scene.plate, scene.field_id)
+    positions = scatter(draws("layout"), scene.height_px, scene.width_px, expected_cells(scene), _PATCHINESS)
+    compound = COMPOUNDS.get(scene.compound or "")
+    chance = compound.chance(scene.dose_micromolar, scene.effect_max) if compound else 0.0
+    reactions = compound.reactions if compound else {}
+    phenotype, severity = react(draws("phenotypes"), len(positions), chance, reactions)
+    return grow(draws("cells"), positions, phenotype, severity)
+
+
+def label(cells: Cells, owner: Int32[np.ndarray, "row column"]) -> tuple[UInt16[np.ndarray, "row column"], Truth]:
+    """Number the cells whose nuclei show, from 1 and without gaps, and measure what shows."""
+    area = np.bincount(owner.ravel() + 1, minlength=len(cells) + 1)
+    area[0] = 0
+    seen = np.flatnonzero(area)
+    number = np.zeros(len(cells) + 1, np.uint16)
+    number[seen] = np.arange(1, len(seen) + 1)
+    labels = number[owner + 1]
+    numbers = np.arange(1, len(seen) + 1)
+    centres = np.array(ndimage.center_of_mass(labels > 0, labels, numbers)).reshape(-1, 2)
+    phenotype = cells.phenotype[seen - 1]
+    truth = Truth(
+        numbers,
+        centres[:, 0],
+        centres[:, 1],
+        [PHENOTYPES[value] for value in phenotype],
+        cells.severity[seen - 1],
+        area[seen],
+    )
+    return labels, truth

@@ -1,0 +1,317 @@
+"""What simulated plates promise: the same bits again, truth that agrees with the pixels, and a real look."""
+
+import csv
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from pydantic import ValidationError
+
+import cellssl
+from cellssl.datasets.field import Field
+from cellssl.datasets.simulated import Settings
+from cellssl.datasets.simulation.layout import scatter
+from cellssl.datasets.simulation.phenotypes import PHENOTYPES
+from cellssl.datasets.simulation.scene import Rendered, Scene, expected_cells, populate, render
+from cellssl.randomness import generator
+from cellssl.settings import first_fault
+
+SMALL = {
+    "plates": 1,
+    "compounds": ["sim-nocodazole"],
+    "doses": 1,
+    "control_wells": 1,
+    "sites_per_well": 2,
+    "height_px": 192,
+    "width_px": 256,
+    "workers": 1,
+}
+UNTREATED = Scene(
+    seed=3,
+    plate="Sim1_00001",
+    well="B02",
+    field_id="Sim1_00001_B02_s1",
+    compound=None,
+    dose_micromolar=0.0,
+    height_px=1024,
+    width_px=1280,
+    cells_per_field=195.0,
+    density_spread=0.0,
+    brightness_spread=0.0,
+    effect_max=0.85,
+)
+
+
+def settings(**knobs: object) -> Settings:
+    return Settings.model_validate({**SMALL, **knobs})
+
+
+def made(chosen: Settings, folder: Path) -> dict[str, str]:
+    """Make everything; the sha256 of every file by its path."""
+    for _ in chosen.make(chosen.plan(), folder):
+        pass
+    return hashes(folder)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def truth_rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "truth.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def control() -> Rendered:
+    return render(UNTREATED)
+
+
+def test_a_plate_made_again_is_byte_identical_with_any_number_of_workers(tmp_path: Path) -> None:
+    assert made(settings(), tmp_path / "one") == made(settings(workers=2), tmp_path / "two")
+
+
+def test_a_field_does_not_depend_on_the_other_fields(tmp_path: Path) -> None:
+    whole = made(settings(), tmp_path / "whole")
+    list(settings().make(settings().plan()[-1:], tmp_path / "alone"))
+    alone = {name: value for name, value in hashes(tmp_path / "alone").items() if name != "truth.csv"}
+    assert len(alone) == 5 and alone.items() <= whole.items()
+
+
+def test_a_plate_does_not_depend_on_the_number_of_plates() -> None:
+    one, four = settings(plates=1), settings(plates=4)
+    assert four.plan()[: len(one.plan())] == one.plan()
+    assert four.identity(four.plan()) == one.identity(one.plan())
+    assert [field.batch for field in four.plan() if field.field_id.endswith("B02_s1")] == ["Week1"] * 3 + ["Week2"]
+
+
+def test_another_seed_gives_other_pixels_and_other_file_names(tmp_path: Path) -> None:
+    first, second = made(settings(seed=0), tmp_path / "0"), made(settings(seed=1), tmp_path / "1")
+    assert not {name for name in first if name.startswith("Sim")} & set(second)
+    assert not set(first.values()) & set(second.values())
+
+
+def test_label_image_and_truth_table_agree(tmp_path: Path) -> None:
+    made(settings(), tmp_path)
+    rows = truth_rows(tmp_path)
+    for field in settings().plan():
+        labels = tifffile.imread(tmp_path / str(field.extra["truth_labels"]))
+        own = [row for row in rows if row["field_id"] == field.field_id]
+        assert [int(row["label"]) for row in own] == list(range(1, int(labels.max()) + 1))
+        for row in own:
+            where = np.argwhere(labels == int(row["label"]))
+            assert len(where) == int(row["area_px"])
+            np.testing.assert_allclose(where.mean(axis=0), [float(row["row_px"]), float(row["column_px"])], atol=0.01)
+
+
+def test_nuclei_lie_where_their_labels_say(control: Rendered) -> None:
+    dna = control.images["dna"]
+    assert np.median(dna[control.labels > 0]) > 2 * np.median(dna[control.labels == 0])
+
+
+def test_images_are_single_channel_uint16_named_as_in_bbbc021(tmp_path: Path) -> None:
+    made(settings(), tmp_path)
+    field = settings().plan()[0]
+    assert {channel: Path(name).name[:23] for channel, name in field.images.items()} == {
+        "dna": "Week1_150607_B02_s1_w1" + Path(field.images["dna"]).name[22],
+        "tubulin": "Week1_150607_B02_s1_w2" + Path(field.images["tubulin"]).name[22],
+        "actin": "Week1_150607_B02_s1_w4" + Path(field.images["actin"]).name[22],
+    }
+    assert len({Path(name).stem[22:] for name in field.images.values()}) == 3
+    for name in field.images.values():
+        pixels = tifffile.imread(tmp_path / name)
+        assert pixels.dtype == np.uint16 and pixels.shape == (192, 256)
+
+
+def test_nuclei_of_untreated_cells_have_the_real_median_diameter(control: Rendered) -> None:
+    normal = np.array([name == "normal" for name in control.truth.phenotype])
+    diameters = 2 * np.sqrt(control.truth.area_px[normal] / np.pi)
+    assert np.median(diameters) == pytest.approx(37, abs=3)
+
+
+def test_fields_hold_the_cells_asked_for() -> None:
+    inside = []
+    for number in range(30):
+        rows, columns = scatter(generator("test", number), 1024, 1280, 195, 0.8).T
+        inside.append(np.sum((rows >= 0) & (rows < 1024) & (columns >= 0) & (columns < 1280)))
+    assert np.mean(inside) == pytest.approx(195, rel=0.08)
+
+
+@pytest.mark.parametrize("dose", [0.001, 0.05, 3.0])
+def test_share_of_reacting_cells_follows_the_hill_curve(dose: float) -> None:
+    scene = replace(UNTREATED, compound="sim-nocodazole", dose_micromolar=dose)
+    found = [populate(replace(scene, field_id=f"Sim1_00001_E03_s{site}")).phenotype for site in range(25)]
+    share = np.mean(np.concatenate(found) != PHENOTYPES.index("normal"))
+    reacts = 0.85 / (1 + (0.05 / dose) ** 1.5)
+    assert share == pytest.approx(reacts + (1 - reacts) * 0.075, abs=0.02)
+
+
+def test_a_compound_causes_its_own_reactions_only() -> None:
+    scene = replace(UNTREATED, compound="sim-cytochalasin", dose_micromolar=30.0, cells_per_field=400.0)
+    found = Counter(PHENOTYPES[value] for value in populate(scene).phenotype)
+    assert found["actin_clumps"] > 5 * found["multinucleate"]
+    assert found["bundled_tubulin"] == found["depolymerised_tubulin"] == found["mitotic_arrest"] == 0
+
+
+def test_treatment_leaves_density_and_places_alone() -> None:
+    spread = replace(UNTREATED, density_spread=0.5)
+    treated = replace(spread, compound="sim-taxol", dose_micromolar=3.0)
+    assert expected_cells(treated) == expected_cells(spread)
+    np.testing.assert_array_equal(populate(treated).row, populate(spread).row)
+
+
+def test_density_differs_between_wells_more_than_within_them() -> None:
+    scene = replace(UNTREATED, density_spread=0.35)
+    logs = np.log(
+        [
+            [expected_cells(replace(scene, well=f"W{well}", field_id=f"W{well}_s{site}")) for site in range(4)]
+            for well in range(400)
+        ]
+    )
+    assert logs.mean(axis=1).std() == pytest.approx(np.hypot(0.35, 0.175 / 2), rel=0.1)
+    assert logs.std(axis=1, ddof=1).mean() == pytest.approx(0.175 * 0.921, rel=0.1)
+
+
+@pytest.mark.parametrize("compound", ["sim-nocodazole", "sim-taxol", "sim-cytochalasin"])
+def test_treated_fields_are_not_simply_brighter(compound: str, control: Rendered) -> None:
+    treated = render(replace(UNTREATED, compound=compound, dose_micromolar=30.0))
+    for channel, pixels in treated.images.items():
+        assert pixels.mean() == pytest.approx(control.images[channel].mean(), rel=0.3)
+
+
+def test_plates_differ_in_brightness_and_fields_of_a_plate_do_not() -> None:
+    small = replace(UNTREATED, height_px=256, width_px=256, brightness_spread=0.5, cells_per_field=300.0)
+    plates = [np.median(render(replace(small, plate=f"Sim1_0000{n}")).images["actin"]) for n in range(6)]
+    fields = [np.median(render(replace(small, field_id=f"f{n}")).images["actin"]) for n in range(6)]
+    assert np.std(np.log(plates)) > 1.5 * np.std(np.log(fields))
+
+
+def test_dna_looks_like_the_real_field(shared_data: Path, control: Rendered) -> None:
+    real = tifffile.imread(next((shared_data / "fields").glob("Week1_150607_B02_s3_w1*.tif")))
+    for quantile, tolerance in ((5, 0.25), (50, 0.25), (95, 0.35), (99.9, 0.6)):
+        assert np.percentile(control.images["dna"], quantile) == pytest.approx(
+            np.percentile(real, quantile), rel=tolerance
+        )
+    assert noise(control.images["dna"]) == pytest.approx(noise(real), rel=0.25)
+    assert not np.any(control.images["dna"] % 16) and not np.any(real % 16)
+
+
+def noise(pixels: np.ndarray) -> float:
+    """Standard deviation of camera noise in the background, from differences of neighbouring pixels."""
+    dark = pixels.astype(float)[:, : pixels.shape[1] // 2 * 2]
+    left, right = dark[:, ::2], dark[:, 1::2]
+    kept = (left + right) / 2 < np.median(dark) + 100
+    return float((right - left)[kept].std() / np.sqrt(2))
+
+
+def test_tables_have_the_columns_of_bbbc021(shared_data: Path) -> None:
+    for name, text in settings().tables(settings().plan()).items():
+        with (shared_data / "meta" / name).open() as official:
+            assert text.splitlines()[0] == official.readline().rstrip("\r\n")
+
+
+def test_the_image_table_names_the_files_of_every_field() -> None:
+    fields = settings(plates=2).plan()
+    rows = list(csv.DictReader(io.StringIO(settings().tables(fields)["BBBC021_v1_image.csv"])))
+    for field, row in zip(fields, rows, strict=True):
+        assert row["Image_Metadata_Plate_DAPI"] == field.plate
+        assert row["Image_Metadata_Well_DAPI"] == field.well
+        assert row["Image_Metadata_Compound"] == field.compound
+        assert float(row["Image_Metadata_Concentration"]) == field.dose_micromolar
+        for stain, channel in (("DAPI", "dna"), ("Tubulin", "tubulin"), ("Actin", "actin")):
+            assert f"{field.plate}/{row[f'Image_FileName_{stain}']}" == field.images[channel]
+
+
+def test_a_plate_has_the_wells_and_doses_asked_for() -> None:
+    plan = settings(compounds=["sim-taxol", "sim-cytochalasin"], doses=4, wells_per_treatment=2, control_wells=6).plan()
+    doses = Counter((field.compound, field.dose_micromolar) for field in plan)
+    assert doses.pop(("DMSO", 0.0)) == 12
+    assert set(doses.values()) == {4}
+    assert {dose for name, dose in doses if name == "sim-cytochalasin"} == {1.0, 3.0, 10.0, 30.0}
+    assert len({field.field_id for field in plan}) == len(plan) == 12 + 2 * 4 * 2 * 2
+    assert plan == sorted(plan, key=lambda field: (field.plate, field.well, field.site))
+
+
+def test_whole_files_are_not_made_again_and_short_ones_are(tmp_path: Path) -> None:
+    before = made(settings(), tmp_path)
+    first, second = settings().plan()[:2]
+    kept, short = tmp_path / first.images["dna"], tmp_path / second.images["dna"]
+    short.write_bytes(short.read_bytes()[:1000])
+    stamp = kept.stat().st_mtime_ns
+    assert made(settings(), tmp_path) == before
+    assert kept.stat().st_mtime_ns == stamp
+
+
+def test_progress_counts_every_field_once(tmp_path: Path) -> None:
+    list(settings().make(settings().plan()[:1], tmp_path))
+    seen = [(event.done, event.total) for event in settings().make(settings().plan(), tmp_path)]
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_kill_leaves_no_half_file_and_no_process(tmp_path: Path) -> None:
+    chosen = settings(sites_per_well=5, workers=2)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom cellssl.datasets.simulated import Settings\nif __name__ == '__main__':\n"
+        f"    chosen = Settings.model_validate({chosen.full()!r})\n"
+        f"    for event in chosen.make(chosen.plan(), Path({str(tmp_path / 'plate')!r})):\n"
+        "        print(event.done, flush=True)\n"
+    )
+    found = {**os.environ, "PYTHONPATH": str(Path(cellssl.__file__).parents[1])}
+    command = [sys.executable, str(script)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, env=found)
+    assert running.stdout is not None and running.stdout.readline()
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    wait_until_gone(running.pid)
+    for path in (tmp_path / "plate").rglob("*.tif"):
+        assert tifffile.imread(path).shape == (192, 256)
+    alone = settings(sites_per_well=5)
+    assert made(alone, tmp_path / "plate") == made(alone, tmp_path / "unbroken")
+
+
+def wait_until_gone(group: int) -> None:
+    """Until no process of the group is left; fails after ten seconds."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.killpg(group, signal.SIGKILL)
+    pytest.fail("workers outlived their parent")
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"wells_per_treatment": 4, "compounds": ["sim-taxol", "sim-nocodazole"]}, "need 8 rows"),
+        ({"compounds": ["taxol"]}, "sim-taxol"),
+        ({"compounds": ["sim-taxol", "sim-taxol"]}, "each compound once"),
+        ({"doses": 9}, "from 1 to 8"),
+        ({"doses": [0.1, -1.0]}, "above 0"),
+        ({"effect_max": 1.0}, "less than 1"),
+    ],
+)
+def test_impossible_plates_are_refused_with_a_reason(knobs: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings(**knobs)
+    assert words in first_fault(caught.value).message
+
+
+def test_workers_and_plates_are_no_part_of_a_plates_identity() -> None:
+    fields: list[Field] = settings().plan()
+    assert settings(workers=2, plates=5).identity(fields) == settings().identity(fields)
+    assert settings(effect_max=0.5).identity(fields) != settings().identity(fields)
+    assert "workers" not in settings(workers=2).changed()
