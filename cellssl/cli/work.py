@@ -42,6 +42,7 @@ class Worker:
     store: Store
     recipe: Recipe
     _stopped_by: int | None = field(default=None, repr=False)
+    _said: set[str] = field(default_factory=set, repr=False)
 
     @classmethod
     def of(cls, reference: str, common: Common) -> Worker:
@@ -96,15 +97,19 @@ class Worker:
     def finish(self, planned: Planned, given: dict[str, Artifact]) -> Artifact:
         """Find or make one planned artifact, and leave a pointer to it."""
         there = self.store.find(planned.stage, planned.fingerprint)
-        if there is not None and not self.common.force:
-            self.console.say(f"{planned.stage}: up to date, {there.path}")
-            self.point(planned, there)
-            return there
-        with self.console.working_on(planned.stage):
-            artifact = self.drive(make(planned, self.bench(force=self.common.force), given))
-        self.console.say(f"{planned.stage}: done in {artifact.card.run['seconds']:,.0f} s, {artifact.path}")
-        self.point(planned, artifact)
-        return artifact
+        mine = f"{planned.stage} {planned.arm}" + ("" if planned.seed is None else f" seed {planned.seed}")
+        again = self.common.force and planned.fingerprint not in self._said
+        if there is not None and not again:
+            if planned.fingerprint not in self._said:
+                self.console.say(f"{mine}: up to date, {there.path}")
+        else:
+            self.console.say(f"{mine}: begins")
+            with self.console.working_on(planned.stage):
+                there = self.drive(make(planned, self.bench(force=again), given))
+            self.console.say(f"{mine}: done in {there.card.run['seconds']:,.0f} s, {there.path}")
+        self._said.add(planned.fingerprint)
+        self.point(planned, there)
+        return there
 
     def point(self, planned: Planned, artifact: Artifact) -> None:
         """The pointers in by-recipe/."""
