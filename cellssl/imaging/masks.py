@@ -1,0 +1,162 @@
+"""masks: a label image of nuclei in -> which are kept and why not, their table, and the true nucleus under each, out.
+
+A label image holds 0 for background and 1..n for nuclei. Row and column positions count from the middle of the first
+pixel, so that a single pixel at the top left has its centre at (0.0, 0.0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellssl.imaging.cutting import windows_inside
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float64, Int, Int32, Int64
+
+REASONS = ("edge", "too_small", "too_large", "window_outside")
+"""Why a nucleus is not kept, in the order in which they are asked; the first one wins."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The nuclei that are left, numbered anew from 1, and how many went for which reason.
+
+    counts["detected"] == counts["kept"] + the sum over REASONS, always.
+    """
+
+    labels: Int32[np.ndarray, "y x"]
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Nuclei:
+    """One value a nucleus, in the order of the labels: row i describes label i + 1."""
+
+    row_px: Float64[np.ndarray, "n"]
+    column_px: Float64[np.ndarray, "n"]
+    area_px: Int64[np.ndarray, "n"]
+    eccentricity: Float64[np.ndarray, "n"]
+
+    @property
+    def centres(self) -> Float64[np.ndarray, "n 2"]:
+        """Row and column of every nucleus, as `cutting.cut` wants them."""
+        return np.stack([self.row_px, self.column_px], axis=1)
+
+
+def keep(
+    labels: Int[np.ndarray, "y x"],
+    min_area_px: float = 0.0,
+    max_area_px: float = np.inf,
+    window_px: int | None = None,
+) -> Kept:
+    """Drop nuclei that touch the edge of the field, are too small or too large, or whose window leaves the field.
+
+    The last is asked only where `window_px` is given (border policy `drop`). Limits themselves are allowed:
+    min_area_px <= area <= max_area_px is kept.
+    """
+    labels = relabel(labels)
+    nuclei = measure(labels)
+    lost = {
+        "edge": touches_edge(labels),
+        "too_small": nuclei.area_px < min_area_px,
+        "too_large": nuclei.area_px > max_area_px,
+        "window_outside": np.zeros(len(nuclei.area_px), bool)
+        if window_px is None
+        else ~windows_inside(nuclei.centres, window_px, labels.shape),
+    }
+    left = np.ones(len(nuclei.area_px), bool)
+    counts = {"detected": len(left)}
+    for reason in REASONS:
+        counts[reason] = int((left & lost[reason]).sum())
+        left &= ~lost[reason]
+    counts["kept"] = int(left.sum())
+    return Kept(_only(labels, left), counts)
+
+
+def area_px(area_um2: float, pixel_um: float) -> float:
+    """An area in square micrometres as a number of pixels."""
+    return area_um2 / pixel_um**2
+
+
+def drop_border(labels: Int[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
+    """The nuclei that do not touch the edge of the field, numbered anew from 1."""
+    labels = relabel(labels)
+    return _only(labels, ~touches_edge(labels))
+
+
+def touches_edge(labels: Int[np.ndarray, "y x"]) -> Bool[np.ndarray, "n"]:
+    """For labels 1..n: does any pixel lie in the first or last row or column?"""
+    touched = np.zeros(_highest(labels) + 1, bool)
+    for side in (labels[:1], labels[-1:], labels[:, :1], labels[:, -1:]):
+        touched[side.ravel()] = True
+    return touched[1:]
+
+
+def relabel(labels: Int[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
+    """The same nuclei numbered 1..n without gaps, in the same order."""
+    return _only(labels, sizes(labels) > 0)
+
+
+def sizes(labels: Int[np.ndarray, "y x"]) -> Int64[np.ndarray, "n"]:
+    """Number of pixels of labels 1..n, n the highest label; 0 for a number that does not occur."""
+    return np.bincount(labels.ravel(), minlength=1)[1:].astype(np.int64)
+
+
+def measure(labels: Int[np.ndarray, "y x"]) -> Nuclei:
+    """Centre of mass, area, and eccentricity (0 a disc, towards 1 a rod) of the nuclei 1..n, from their moments.
+
+    Eccentricity is that of the ellipse with the same second moments, as scikit-image's regionprops defines it.
+    A number that does not occur has area 0 and no centre (nan).
+    """
+    rows, columns = np.nonzero(labels)
+    which = labels[rows, columns].astype(np.int64) - 1
+    n = _highest(labels)
+    area = np.bincount(which, minlength=n).astype(np.int64)
+
+    def mean(values: Float64[np.ndarray, "pixel"]) -> Float64[np.ndarray, "n"]:
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.bincount(which, weights=values, minlength=n) / area)
+
+    row, column = mean(rows.astype(np.float64)), mean(columns.astype(np.float64))
+    down, right = rows - row[which], columns - column[which]
+    eccentricity = _eccentricity(mean(down**2), mean(right**2), mean(down * right))
+    return Nuclei(row, column, area, eccentricity)
+
+
+def match(labels: Int[np.ndarray, "y x"], truth: Int[np.ndarray, "y x"]) -> Int64[np.ndarray, "n"]:
+    """For labels 1..n: the true label under most of its pixels; 0 where that is background.
+
+    Of true labels with equally many pixels the lowest is taken, so background before a nucleus.
+    """
+    found = labels > 0
+    below = _highest(truth) + 1
+    pairs, pixels = np.unique(labels[found].astype(np.int64) * below + truth[found], return_counts=True)
+    detected, true = np.divmod(pairs, below)
+    order = np.lexsort((-true, pixels, detected))  # the last of every detected label is the winner
+    winners = np.zeros(_highest(labels) + 1, np.int64)
+    winners[detected[order]] = true[order]
+    return winners[1:]
+
+
+def _eccentricity(
+    down: Float64[np.ndarray, "n"], right: Float64[np.ndarray, "n"], both: Float64[np.ndarray, "n"]
+) -> Float64[np.ndarray, "n"]:
+    """sqrt(1 - minor / major) of the eigenvalues of the 2 x 2 matrices of second moments; 0 for a single pixel."""
+    half_sum = (down + right) / 2
+    half_difference = np.sqrt(((down - right) / 2) ** 2 + both**2)
+    major = half_sum + half_difference
+    return np.asarray(np.sqrt(2 * half_difference / np.where(major > 0, major, 1)))
+
+
+def _only(labels: Int[np.ndarray, "y x"], left: Bool[np.ndarray, "n"]) -> Int32[np.ndarray, "y x"]:
+    """The labels for which `left` is true, numbered anew from 1 in the same order."""
+    new = np.zeros(len(left) + 1, np.int32)
+    new[1:][left] = np.arange(1, left.sum() + 1)
+    return np.asarray(new[labels])
+
+
+def _highest(labels: Int[np.ndarray, "y x"]) -> int:
+    return int(labels.max(initial=0))

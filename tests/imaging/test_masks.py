@@ -1,0 +1,77 @@
+"""masks: what is dropped, why, and what is known about the rest."""
+
+import numpy as np
+import pytest
+from skimage.measure import label, regionprops_table
+
+from cellssl.imaging import masks
+from cellssl.randomness import generator
+
+
+def blobs(name: str, rows: int = 80, columns: int = 70) -> np.ndarray:
+    """A made-up label image of many sizes and shapes."""
+    noise = generator("tests", "blobs", name).random((rows // 5, columns // 5))
+    return label(np.kron(noise, np.ones((5, 5))) > 0.6, connectivity=1).astype(np.int32)
+
+
+def test_a_nucleus_on_the_border_is_dropped() -> None:
+    labels = np.pad(np.ones((3, 3), int), ((0, 5), (2, 2)))  # touches the top edge only
+    assert masks.drop_border(labels).max() == 0
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_a_nucleus_one_pixel_from_the_border_stays(turn: int) -> None:
+    labels = np.rot90(np.pad(np.ones((3, 3), int), ((1, 5), (2, 2))), turn)
+    assert masks.drop_border(labels).max() == 1
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c", "d"])
+@pytest.mark.parametrize("window_px", [None, 20, 60])
+def test_every_detected_nucleus_is_kept_or_counted_under_one_reason(name: str, window_px: int | None) -> None:
+    labels = blobs(name)
+    kept = masks.keep(labels, min_area_px=40.0, max_area_px=400.0, window_px=window_px)
+    assert kept.counts["detected"] == labels.max()
+    assert kept.counts["detected"] == kept.counts["kept"] + sum(kept.counts[reason] for reason in masks.REASONS)
+    assert kept.counts["kept"] == kept.labels.max() == len(np.unique(kept.labels)) - 1
+
+
+def test_the_first_reason_wins() -> None:
+    labels = np.zeros((20, 20), np.int32)
+    labels[0, 0] = 1  # on the edge, and too small, and without a whole window
+    labels[5, 5] = 2  # too small, and without a whole window
+    labels[2:5, 10:13] = 3  # without a whole window
+    labels[10:13, 10:13] = 4
+    counts = masks.keep(labels, min_area_px=9.0, max_area_px=9.0, window_px=8).counts
+    assert counts == {"detected": 4, "edge": 1, "too_small": 1, "too_large": 0, "window_outside": 1, "kept": 1}
+
+
+def test_relabelling_closes_gaps_and_keeps_the_order() -> None:
+    labels = np.array([[0, 7, 7], [3, 0, 9]])
+    assert masks.relabel(labels).tolist() == [[0, 2, 2], [1, 0, 3]]
+
+
+def test_measures_agree_with_scikit_image() -> None:
+    labels = blobs("measured")
+    nuclei = masks.measure(labels)
+    known = regionprops_table(labels, properties=("centroid", "area", "eccentricity"))
+    assert nuclei.area_px.tolist() == known["area"].astype(int).tolist() == masks.sizes(labels).tolist()
+    assert np.allclose(nuclei.centres, np.stack([known["centroid-0"], known["centroid-1"]], axis=1))
+    assert np.allclose(nuclei.eccentricity, known["eccentricity"], atol=1e-6)
+
+
+def test_the_true_nucleus_is_the_one_under_most_pixels() -> None:
+    labels, truth = blobs("found"), blobs("true")
+    by_loops = [np.bincount(truth[labels == i]).argmax() for i in range(1, labels.max() + 1)]
+    assert masks.match(labels, truth).tolist() == by_loops
+    assert 0 in by_loops and len(set(by_loops)) > 5
+
+
+def test_a_field_without_nuclei_has_empty_tables() -> None:
+    nothing = np.zeros((9, 9), np.int32)
+    kept = masks.keep(nothing, min_area_px=5.0, window_px=4)
+    assert set(kept.counts.values()) == {0}
+    assert len(masks.measure(nothing).area_px) == len(masks.match(nothing, nothing)) == 0
+
+
+def test_an_area_in_micrometres_becomes_pixels() -> None:
+    assert masks.area_px(50.0, pixel_um=0.5) == 200

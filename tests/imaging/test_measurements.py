@@ -1,0 +1,37 @@
+"""measurements: the numbers of the baselines, against numpy."""
+
+import numpy as np
+
+from cellssl.imaging.measurements import MEASURED, PERCENTS, feature_names, features, intensities
+from cellssl.randomness import generator
+
+
+def crops(number: int = 4) -> np.ndarray:
+    return generator("tests", "crops").gamma(2.0, 30.0, (number, 3, 31, 17)).clip(0, 255).astype(np.uint8)
+
+
+def test_intensities_are_means_per_channel() -> None:
+    assert np.allclose(intensities(crops()), crops().reshape(4, 3, -1).mean(axis=2))
+
+
+def test_features_agree_with_numpy() -> None:
+    pixels = crops().reshape(4, 3, -1)
+    percentiles = [np.percentile(pixels, percent, axis=2, method="inverted_cdf") for percent in PERCENTS]
+    known = np.stack([pixels.mean(axis=2), pixels.std(axis=2), *percentiles], axis=2).reshape(4, -1)
+    assert np.allclose(features(crops()), known)
+
+
+def test_every_feature_has_a_name_in_its_place() -> None:
+    names = feature_names(["dna", "actin", "tubulin"])
+    assert len(names) == len(set(names)) == features(crops()).shape[1] == 3 * len(MEASURED)
+    assert names.index("actin_mean") == len(MEASURED)
+    assert np.allclose(features(crops())[:, names.index("actin_mean")], intensities(crops())[:, 1])
+
+
+def test_a_turned_cell_measures_the_same() -> None:
+    assert (features(np.rot90(crops(), axes=(2, 3)).copy()) == features(crops())).all()
+
+
+def test_no_cells_give_no_rows() -> None:
+    assert intensities(crops(0)).shape == (0, 3)
+    assert features(crops(0)).shape == (0, 3 * len(MEASURED))
