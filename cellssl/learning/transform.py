@@ -129,12 +129,16 @@ def column(values: Tensor, crops: Float[Tensor, "n c y x"]) -> Tensor:
 def change_rows(
     crops: Float[Tensor, "n c y x"], rows: list[int], change: Callable[[Tensor, Tensor], Tensor], values: Tensor
 ) -> None:
-    """Replace some rows of the crops by `change(crops, values)` of these rows; `change` works in place."""
+    """Replace some rows of the crops by `change(crops, values)` of these rows; `change` works in place.
+
+    It gets the values shaped as `column` shapes them.
+    """
+    shaped = column(values, crops)
     if crops.device.type == "cpu":  # one by one: nothing is copied, and a crop stays in the cache
         for row in rows:
-            change(crops[row : row + 1], values[row : row + 1])
+            change(crops[row : row + 1], shaped[row : row + 1])
     elif rows:
-        crops[rows] = change(crops[rows], values[rows])
+        crops[rows] = change(crops[rows], shaped[rows])
 
 
 def need_colour(name: str, channels: int, counterpart: str) -> None:

@@ -135,12 +135,13 @@ def _threads(count: int) -> ThreadPoolExecutor:
     for _ in range(count):
         pool.submit(_stay_on_one_core, started)
     started.wait()
-    torch.set_num_threads(count)  # threads started later take the number that was set last
+    torch.set_num_threads(count)  # what other threads start with
     return pool
 
 
 def _stay_on_one_core(started: Barrier) -> None:
     import torch
 
-    torch.set_num_threads(1)  # of this thread only
+    torch.set_num_threads(1)  # of this thread, and what threads start with
+    torch.get_num_threads()  # starts: later changes of what threads start with no longer matter here
     started.wait()

@@ -69,7 +69,7 @@ class Warp:
         if self.changes_nothing():
             return pixels
         squares = shrink_factors(self.matrix)
-        different = [1] if self.sampling.interpolation == "nearest" else squares.unique().tolist()
+        different = [1] if self.sampling.interpolation == "nearest" else sorted(set(squares.tolist()))
         if len(different) == 1:
             return self._sample(pixels, different[0])
         out = pixels.new_empty(len(pixels), pixels.shape[1], self.side_out, self.side_out)
@@ -121,8 +121,7 @@ def as_float(crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]) -> Floa
 def shrink_factors(matrix: Float64[Tensor, "n 3 3"]) -> Int64[Tensor, "n"]:
     """Side of the squares that are averaged before sampling, one a cell: 1 up to a twofold shrink, which bilinear
     sampling still averages itself."""
-    area = matrix[:, 0, 0] * matrix[:, 1, 1] - matrix[:, 0, 1] * matrix[:, 1, 0]
-    across = area.abs().sqrt() + 1e-6  # a hair, so that 3 is 3 whatever the rounding
+    across = matrix.det().abs().sqrt() + 1e-6  # a hair, so that 3 is 3 whatever the rounding
     return torch.where(across > 2.0 + 2e-6, across.floor(), 1.0).long()
 
 

@@ -1,0 +1,59 @@
+"""affine: rotation, shift, scale and shear about the centre -> one matrix a cell (torchvision's RandomAffine)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from cellssl.learning.transform import Degrees, Drawn, Geometric, Interpolation, around, matrices, number_or_pair
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from cellssl.randomness import Keys
+
+
+class Settings(Geometric):
+    """Turn, shift, scale and shear the image about its centre."""
+
+    degrees: Degrees = 0.0
+    """Angle, clockwise: a number d means between -d and d; or a pair [low, high]."""
+    translate: Annotated[float | tuple[float, float], number_or_pair(0, 1, ordered=False)] = 0.0
+    """Largest shift as a share of the side, to either side; a pair [x, y] for different ones."""
+    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
+    """Smallest and largest scale; above 1 the cell grows."""
+    shear: Degrees = 0.0
+    """Shear along x in degrees: a number s means between -s and s; or a pair [low, high]."""
+    shear_y: Degrees = 0.0
+    """The same along y (the last two of torchvision's four numbers)."""
+    interpolation: Interpolation = "bilinear"
+    """How values between pixels are found."""
+    fill: float = Field(0.0, ge=0, le=1)
+    """Value of what lies outside the image."""
+
+    def draw(self, keys: Keys, side: int) -> Drawn:
+        """Angles in degrees, shifts in whole px."""
+        x, y = self.translate if isinstance(self.translate, tuple) else (self.translate, self.translate)
+        return {
+            "angle": keys.uniform("angle", *around(self.degrees)),
+            "shift_x": keys.uniform("shift_x", -x * side, x * side).round(),
+            "shift_y": keys.uniform("shift_y", -y * side, y * side).round(),
+            "scale": keys.uniform("scale", *self.scale),
+            "shear_x": keys.uniform("shear_x", *around(self.shear)),
+            "shear_y": keys.uniform("shear_y", *around(self.shear_y)),
+        }
+
+    def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
+        """The inverse of shift * rotation * shear along y * shear along x * scale."""
+        import torch
+
+        angle, along_x, along_y = (torch.deg2rad(drawn[name].double()) for name in ("angle", "shear_x", "shear_y"))
+        smaller = 1.0 / drawn["scale"].double()
+        unscale = matrices([[smaller, 0.0, 0.0], [0.0, smaller, 0.0]])
+        unshear_x = matrices([[1.0, along_x.tan(), 0.0], [0.0, 1.0, 0.0]])
+        unshear_y = matrices([[1.0, 0.0, 0.0], [along_y.tan(), 1.0, 0.0]])
+        turn_back = matrices([[angle.cos(), angle.sin(), 0.0], [-angle.sin(), angle.cos(), 0.0]])
+        shift_back = matrices([[1.0, 0.0, -drawn["shift_x"]], [0.0, 1.0, -drawn["shift_y"]]])
+        return unscale @ unshear_x @ unshear_y @ turn_back @ shift_back

@@ -1,0 +1,37 @@
+"""center_crop: the middle of the image, the same for every cell (torchvision's CenterCrop)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from cellssl.learning.transform import Drawn, Geometric, matrices
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from cellssl.randomness import Keys
+
+
+class Settings(Geometric):
+    """Keep the middle, so that the cell at the centre counts and its neighbours do not."""
+
+    side: float = Field(0.5, gt=0, le=1)
+    """Share of the side that is kept: 0.5 keeps 98 of 196 px."""
+
+    def draw(self, keys: Keys, side: int) -> Drawn:
+        """Where the window begins, in px; nothing is left to chance."""
+        import torch
+
+        return {"begin": torch.full((len(keys),), round((side - self.out_side(side)) / 2.0))}
+
+    def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
+        """A shift, of half a pixel at most: where the rest is odd the middle is not the centre."""
+        shift = drawn["begin"].double() + (self.out_side(side) - side) / 2.0
+        return matrices([[1.0, 0.0, shift], [0.0, 1.0, shift]])
+
+    def out_side(self, side: int) -> int:
+        """The window's side, at least one pixel."""
+        return max(1, round(self.side * side))

@@ -1,0 +1,68 @@
+"""channel_jitter: factors a channel -> changed brightness, contrast and gamma (colour jitter for fluorescence)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from cellssl.learning.transform import Drawn, Factor, Photometric, change_rows, factors_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from cellssl.randomness import Keys
+
+
+class Settings(Photometric):
+    """Change brightness, contrast and gamma of every channel on its own: each is a stain."""
+
+    brightness: Factor = 0.0
+    """The channel is multiplied by a factor: a number b means between 1 - b (not below 0) and 1 + b; or a pair."""
+    contrast: Factor = 0.0
+    """Factor of the distance from the channel's mean; given like brightness; follows brightness."""
+    gamma: Factor = 0.0
+    """Exponent of the values in [0, 1]; given like brightness; comes last. Below 1 lifts what is dim."""
+    p: float = Field(1.0, ge=0, le=1)
+    """Chance per cell."""
+
+    def draw(self, keys: Keys, channels: int) -> Drawn:
+        """Three factors for every channel; a cell that is left alone has factors of 1."""
+        import torch
+
+        hit = keys.chance("hit", self.p)
+        return {
+            name: torch.stack(
+                [
+                    keys.uniform(f"{name}/{channel}", *factors_of(getattr(self, name))).sub_(1.0).mul_(hit).add_(1.0)
+                    for channel in range(channels)
+                ],
+                dim=1,
+            )
+            for name in ("brightness", "contrast", "gamma")
+        }
+
+    def apply(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+        """Brightness, contrast, gamma; values are cut off at 0 and 1 after each."""
+        crops = crops.clone()
+        for name, change in (("brightness", brighten), ("contrast", stretch), ("gamma", bend)):
+            changed = (drawn[name] != 1.0).any(dim=1).nonzero()[:, 0].tolist()
+            change_rows(crops, changed, change, drawn[name])
+        return crops
+
+
+def brighten(crops: Float[Tensor, "n c y x"], factor: Float[Tensor, "n c 1 1"]) -> Float[Tensor, "n c y x"]:
+    """Every channel multiplied by its factor, in place."""
+    return crops.mul_(factor).clamp_(0.0, 1.0)
+
+
+def stretch(crops: Float[Tensor, "n c y x"], factor: Float[Tensor, "n c 1 1"]) -> Float[Tensor, "n c y x"]:
+    """Every channel further from its mean by its factor, in place."""
+    shift = crops.mean(dim=(2, 3), keepdim=True).mul_(1.0 - factor)
+    return crops.mul_(factor).add_(shift).clamp_(0.0, 1.0)
+
+
+def bend(crops: Float[Tensor, "n c y x"], gamma: Float[Tensor, "n c 1 1"]) -> Float[Tensor, "n c y x"]:
+    """Every channel raised to its exponent, in place."""
+    return crops.pow_(gamma)

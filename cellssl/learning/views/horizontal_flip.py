@@ -1,0 +1,31 @@
+"""horizontal_flip: a coin a cell -> left and right exchanged (torchvision's RandomHorizontalFlip)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from cellssl.learning.transform import Drawn, Geometric, matrices
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from cellssl.randomness import Keys
+
+
+class Settings(Geometric):
+    """Exchange left and right."""
+
+    p: float = Field(0.5, ge=0, le=1)
+    """Chance per cell."""
+
+    def draw(self, keys: Keys, side: int) -> Drawn:
+        """Which cells."""
+        return {"hit": keys.chance("hit", self.p)}
+
+    def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
+        """A mirror through the centre."""
+        sign = 1.0 - 2.0 * drawn["hit"].double()
+        return matrices([[sign, 0.0, 0.0], [0.0, 1.0, 0.0]])

@@ -1,0 +1,78 @@
+"""random_erasing: a rectangle a cell -> filled with one value (torchvision's RandomErasing)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, model_validator
+
+from cellssl.learning.transform import Drawn, Photometric, column
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from cellssl.randomness import Keys
+
+Positive = Annotated[float, Field(gt=0)]
+
+TRIES = 10
+"""How often a rectangle that does not fit is drawn again, as in torchvision; after that nothing is erased."""
+
+
+class Settings(Photometric):
+    """Cover a rectangle, so that no single place decides."""
+
+    p: float = Field(0.5, ge=0, le=1)
+    """Chance per cell."""
+    scale: tuple[Positive, Positive] = (0.02, 0.33)
+    """Smallest and largest area of the rectangle, as a share of the image's."""
+    ratio: tuple[Positive, Positive] = (0.3, 3.3)
+    """Smallest and largest height over width."""
+    value: float = Field(0.0, ge=0, le=1)
+    """What it is filled with."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Settings:
+        for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
+            if low > high:
+                raise ValueError(f"{name} must be [low, high], got [{low:g}, {high:g}]")
+        return self
+
+    def draw(self, keys: Keys, channels: int) -> Drawn:
+        """Which cells; area and ratio of ten tries; the place in the room that the rectangle leaves, from 0 to 1."""
+        import torch
+
+        low, high = (math.log(ratio) for ratio in self.ratio)
+        tries = [keys.fold("try", attempt) for attempt in range(TRIES)]
+        return {
+            "hit": keys.chance("hit", self.p),
+            "area": torch.stack([own.uniform("area", *self.scale) for own in tries], dim=1),
+            "ratio": torch.stack([own.uniform("ratio", low, high).exp() for own in tries], dim=1),
+            "top": keys.uniform("top"),
+            "left": keys.uniform("left"),
+        }
+
+    def apply(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+        """Filled rectangles."""
+        import torch
+
+        side = crops.shape[-1]
+        top, left, height, width = (column(px, crops)[:, 0] for px in rectangles(drawn, side))
+        at = torch.arange(side, device=crops.device)
+        rows, columns = at[:, None], at[None, :]
+        inside = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
+        return crops.masked_fill(inside[:, None], self.value)
+
+
+def rectangles(drawn: Drawn, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Top, left, height and width in px: the first try that is smaller than the image, or nothing."""
+    area, ratio = side**2 * drawn["area"].double(), drawn["ratio"].double()
+    heights, widths = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    fits = (heights < side) & (widths < side)
+    first = fits.long().argmax(dim=1, keepdim=True)
+    erased = fits.any(dim=1) & drawn["hit"]
+    height = heights.gather(1, first)[:, 0] * erased
+    width = widths.gather(1, first)[:, 0] * erased
+    return (drawn["top"] * (side - height + 1)).floor(), (drawn["left"] * (side - width + 1)).floor(), height, width

@@ -1,0 +1,108 @@
+"""random_resized_crop: a window of drawn area, shape and place -> resized to one side (torchvision's)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from cellssl.learning.transform import Drawn, Geometric, Interpolation, Sampling, matrices
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from cellssl.randomness import Keys
+
+
+TRIES = 10
+"""How often a window that does not fit is drawn again, as in torchvision."""
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Settings(Geometric):
+    """Cut a window and resize it, so that the cell appears at another size and place."""
+
+    scale: tuple[Positive, Positive] = (0.08, 1.0)
+    """Smallest and largest area of the window, as a share of the image's."""
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    """Smallest and largest width over height."""
+    beyond: Literal["whole", "pad"] = "whole"
+    """What a window that does not fit becomes: drawn again up to ten times and then the whole image, as torchvision
+    does (with scale [0.9, 1.1], 36 % of draws), or a look past the edge (`pad`: zoom out)."""
+    size: int | None = Field(None, ge=1)
+    """Side in px after the resize; the image's own where it is not given."""
+    interpolation: Interpolation = "bilinear"
+    """How values between pixels are found."""
+    fill: float = Field(0.0, ge=0, le=1)
+    """Value of what lies outside the image, with `pad`."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Settings:
+        for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
+            if low > high:
+                raise ValueError(f"{name} must be [low, high], got [{low:g}, {high:g}]")
+        return self
+
+    def draw(self, keys: Keys, side: int) -> Drawn:
+        """Width, height, left and top of the window in px; in the middle where no draw fitted."""
+        width, height, fits = self._shape(keys, side)
+        return {
+            "width": width,
+            "height": height,
+            "left": place(keys.uniform("left"), side - width).where(fits, ((side - width) / 2).floor()),
+            "top": place(keys.uniform("top"), side - height).where(fits, ((side - height) / 2).floor()),
+        }
+
+    def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
+        """Scale about the centre of the window, which then moves to the centre of the image."""
+        out = self.out_side(side)
+        width, height = drawn["width"].double(), drawn["height"].double()
+        x, y = drawn["left"] + (width - side) / 2.0, drawn["top"] + (height - side) / 2.0
+        return matrices([[width / out, 0.0, x], [0.0, height / out, y]])
+
+    def out_side(self, side: int) -> int:
+        """The side after the resize."""
+        return self.size or side
+
+    def averages(self, side: int) -> bool:
+        """What is larger than twice the new side is averaged."""
+        return side > 2 * self.out_side(side)
+
+    def sampling(self) -> Sampling:
+        """Only with `pad` is anything seen past the edge."""
+        return Sampling(self.interpolation, self.fill if self.beyond == "pad" else None)
+
+    def _shape(self, keys: Keys, side: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Width and height in px of the first of ten draws that fits, or of what stands in for it; whether one fits."""
+        import torch
+
+        if self.beyond == "pad":
+            width, height = self._one_shape(keys, side)
+            return width.clamp(min=1.0), height.clamp(min=1.0), torch.ones(len(keys), dtype=torch.bool)
+        wide, high = (torch.full((len(keys),), px, dtype=torch.float64) for px in self._middle_shape(side))
+        found = torch.zeros(len(keys), dtype=torch.bool)
+        for attempt in range(TRIES):
+            width, height = self._one_shape(keys.fold("try", attempt), side)
+            fits = (width > 0) & (width <= side) & (height > 0) & (height <= side) & ~found
+            wide, high = torch.where(fits, width, wide), torch.where(fits, height, high)
+            found |= fits
+        return wide, high, found
+
+    def _one_shape(self, keys: Keys, side: int) -> tuple[Tensor, Tensor]:
+        """Width and height of one draw, which may be larger than the image."""
+        area = side**2 * keys.uniform("area", *self.scale).double()
+        ratio = keys.uniform("ratio", math.log(self.ratio[0]), math.log(self.ratio[1])).double().exp()
+        return (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+
+    def _middle_shape(self, side: int) -> tuple[int, int]:
+        """The largest window that fits and whose ratio is allowed."""
+        narrowest, widest = self.ratio
+        return round(side * min(1.0, widest)), round(side * min(1.0, 1.0 / narrowest))
+
+
+def place(share: Tensor, room: Tensor) -> Tensor:
+    """Where the window begins, in whole px from 0 to `room`, which is negative for a window larger than the image."""
+    return (share * (room.abs() + 1)).floor().copysign(room)
