@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from cellssl.events import Progress
+from cellssl.events import Event
 
 Value = str | int | float | None
 
@@ -39,14 +39,24 @@ class Dataset(Protocol):
     def outside_files(self) -> Sequence[Path]:
         """Files of the user whose bytes are part of the result: tables, stacks."""
 
-    def plan(self) -> list[Field]:
-        """All fields that the settings select, sorted by plate, well and site; reads tables only, and no pixels."""
+    def plan(self, cache: Path) -> list[Field]:
+        """All fields that the settings select, sorted by plate, well and site; reads tables only, and no pixels.
 
-    def identity(self, fields: Sequence[Field]) -> dict[str, Value]:
-        """What, besides the fields' rows, determines the pixels of one plate (a simulator's settings, say)."""
+        `cache` is a folder for tables that must be downloaded before any plate is known; it may vanish at any time.
+        """
 
-    def make(self, fields: Sequence[Field], folder: Path) -> Iterator[Progress]:
-        """Put the images of one plate's fields into `folder`; a file already there and whole is not made again."""
+    def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
+        """What, besides the fields' rows, determines the pixels of one plate: a simulator's settings, a stack's hash.
 
-    def tables(self, fields: Sequence[Field]) -> dict[str, str]:
+        `sha256` gives the hash of a file, and remembers it.
+        """
+
+    def make(self, fields: Sequence[Field], folder: Path) -> Generator[Event, None, dict[str, str]]:
+        """Put the images of one plate's fields into `folder`; a file already there and whole is not made again.
+
+        Returns the reason, by field_id, for every field whose images could not be had. What lies in `folder/scratch`
+        is removed when the plate is finished.
+        """
+
+    def tables(self, fields: Sequence[Field], cache: Path) -> dict[str, str]:
         """Tables that go with all fields, as text by file name, such as the official CSVs."""

@@ -8,7 +8,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from datetime import date, timedelta
@@ -111,7 +111,7 @@ class Settings(Part):
         """None: everything follows from the knobs."""
         return ()
 
-    def plan(self) -> list[Field]:
+    def plan(self, cache: Path) -> list[Field]:
         """All fields of all plates, sorted by plate, well and site."""
         wells = sorted(self._wells().items())
         return [
@@ -121,7 +121,7 @@ class Settings(Part):
             for site in range(1, self.sites_per_well + 1)
         ]
 
-    def identity(self, fields: Sequence[Field]) -> dict[str, Value]:
+    def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
         """The knobs that the pixels depend on; which wells hold which treatment is in the fields' rows."""
         size = {"height_px": self.height_px, "width_px": self.width_px}
         return {"rendering": RENDERING, "seed": self.seed, **size, **self._biology()}
@@ -130,7 +130,7 @@ class Settings(Part):
         names = ("cells_per_field", "density_spread", "brightness_spread", "effect_max")
         return {name: getattr(self, name) for name in names}
 
-    def make(self, fields: Sequence[Field], folder: Path) -> Iterator[Progress]:
+    def make(self, fields: Sequence[Field], folder: Path) -> Generator[Progress, None, dict[str, str]]:
         """Draw the fields that are not there yet, then gather the truth about their cells in `truth.csv`."""
         missing = [field for field in fields if not self._is_whole(field, folder)]
         done = len(fields) - len(missing)
@@ -140,8 +140,9 @@ class Settings(Part):
             done += 1
             yield Progress(done, len(fields), "fields", field_id)
         _gather_truth(fields, folder)
+        return {}
 
-    def tables(self, fields: Sequence[Field]) -> dict[str, str]:
+    def tables(self, fields: Sequence[Field], cache: Path) -> dict[str, str]:
         """BBBC021's three tables, for these plates."""
         return {
             "BBBC021_v1_image.csv": _image_table(fields),

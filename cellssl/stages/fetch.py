@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import groupby
@@ -64,7 +64,7 @@ def outside(settings: Settings) -> list[Path]:
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Make the missing plates, then gather their tables; no pixel is copied by gathering."""
     dataset = _dataset(job.settings)
-    fields = dataset.plan()
+    fields = dataset.plan(_cache(job.bench))
     if not fields:
         raise UsageError("the data set's settings select no field", hint="loosen compounds, doses, plates or wells")
     parts = {}
@@ -72,7 +72,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         parts[plate] = yield from make_plate(job.settings, job.bench, of_plate)
     table = gathered({plate: read_table(part.file("fields.parquet")) for plate, part in parts.items()}, parts)
     write_table(table, job.draft.file("fields.parquet"))
-    for name, text in dataset.tables(fields).items():
+    for name, text in dataset.tables(fields, _cache(job.bench)).items():
         write_text(job.draft.file(f"tables/{name}"), text)
     write_text(job.draft.file("parts.json"), _parts_json(parts))
     failed = sum(part.card.metrics["quarantined"] for part in parts.values())
@@ -99,7 +99,7 @@ def plate_card(settings: Settings, bench: Bench, fields: list[Field]) -> Card:
     identity = {
         "plate": fields[0].plate,
         "fields": [{**row, "images": {} if _stays(row) else row["images"]} for row in rows],
-        "dataset": {"name": settings.dataset.part_name(), **dataset.identity(fields)},
+        "dataset": {"name": settings.dataset.part_name(), **dataset.identity(fields, bench.store.hashes.sha256)},
         "images": _own_hashes(bench, fields),
     }
     counted = PlateSettings(controls=settings.controls, max_failures=settings.max_failures)
@@ -112,9 +112,9 @@ def by_plate(fields: Sequence[Field]) -> dict[str, list[Field]]:
     return {plate: list(group) for plate, group in groupby(ordered, key=lambda field: field.plate)}
 
 
-def fields_of(settings: Settings, plate: str) -> list[Field]:
+def fields_of(settings: Settings, plate: str, bench: Bench) -> list[Field]:
     """The fields of one plate; UsageError where the data set has no such plate."""
-    plates = by_plate(_dataset(settings).plan())
+    plates = by_plate(_dataset(settings).plan(_cache(bench)))
     if plate not in plates:
         raise UsageError(f"the data set has no plate {plate!r}", hint=did_you_mean(plate, tuple(plates)))
     return plates[plate]
@@ -129,9 +129,9 @@ def gathered(tables: dict[str, pd.DataFrame], parts: dict[str, Artifact]) -> pd.
 
 def _make_plate(dataset: Dataset, fields: list[Field], job: Job) -> Generator[Event, None, Metrics]:
     """Let the data set put its files there, then write down what came, with size and hash."""
-    yield from dataset.make(fields, job.draft.path)
-    table, failures = _field_table(fields, job)
-    if len(failures) > job.settings.max_failures * len(fields):
+    reasons = yield from dataset.make(fields, job.draft.path)
+    table, failures = _field_table(fields, job, reasons)
+    if len(failures) > job.settings.max_failures * len(fields) or table.empty:
         first = failures[0]
         raise DataError(
             f"{len(failures)} of {len(fields)} fields of plate {fields[0].plate} are missing or broken; "
@@ -145,7 +145,9 @@ def _make_plate(dataset: Dataset, fields: list[Field], job: Job) -> Generator[Ev
     return {"fields": len(table), "quarantined": len(failures)}
 
 
-def _field_table(fields: Sequence[Field], job: Job) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+def _field_table(
+    fields: Sequence[Field], job: Job, reasons: Mapping[str, str]
+) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     import pandas as pd
 
     rows, failures = [], []
@@ -153,7 +155,7 @@ def _field_table(fields: Sequence[Field], job: Job) -> tuple[pd.DataFrame, list[
         try:
             rows.append(_row(field, job))
         except DataError as error:
-            failures.append({"field_id": field.field_id, "reason": error.message})
+            failures.append({"field_id": field.field_id, "reason": reasons.get(field.field_id, error.message)})
     columns = ["field_id", "plate", "well", "site", *PLANNED, "control"]
     table = pd.DataFrame(rows)
     if table.empty:
@@ -171,6 +173,8 @@ def _row(field: Field, job: Job) -> dict[str, Any]:
     for channel, place in field.images.items():
         path = job.draft.path / place
         row[f"path_{channel}"] = place
+        if not path.is_file():
+            raise DataError(f"{place} is not there")
         row[f"sha256_{channel}"] = _hash_of(path, Path(place).is_absolute(), job.bench.store.hashes)
     return {**row, **field.extra}
 
@@ -178,8 +182,6 @@ def _row(field: Field, job: Job) -> dict[str, Any]:
 def _hash_of(path: Path, stays: bool, remembered: HashCache) -> str:
     from cellssl.artifacts.hashing import sha256_of
 
-    if not path.is_file():
-        raise DataError(f"{path} is not there")
     return remembered.sha256(path) if stays else sha256_of(path)
 
 
@@ -214,6 +216,11 @@ def _parts_json(parts: dict[str, Artifact]) -> str:
     import json
 
     return json.dumps({plate: part.fingerprint for plate, part in parts.items()}, indent=1, sort_keys=True) + "\n"
+
+
+def _cache(bench: Bench) -> Path:
+    """Tables that were downloaded before any plate was known."""
+    return bench.store.root / "tables"
 
 
 def _dataset(settings: Settings) -> Dataset:

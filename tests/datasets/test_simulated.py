@@ -18,6 +18,7 @@ import tifffile
 from pydantic import ValidationError
 
 import cellssl
+from cellssl.artifacts.hashing import sha256_of
 from cellssl.datasets.field import Field
 from cellssl.datasets.simulated import Settings
 from cellssl.datasets.simulation.layout import scatter
@@ -26,6 +27,7 @@ from cellssl.datasets.simulation.scene import Rendered, Scene, expected_cells, p
 from cellssl.randomness import generator
 from cellssl.settings import first_fault
 
+NO_CACHE = Path("/not/there")
 SMALL = {
     "plates": 1,
     "compounds": ["sim-nocodazole"],
@@ -58,7 +60,7 @@ def settings(**knobs: object) -> Settings:
 
 def made(chosen: Settings, folder: Path) -> dict[str, str]:
     """Make everything; the sha256 of every file by its path."""
-    for _ in chosen.make(chosen.plan(), folder):
+    for _ in chosen.make(chosen.plan(NO_CACHE), folder):
         pass
     return hashes(folder)
 
@@ -84,16 +86,17 @@ def test_a_plate_made_again_is_byte_identical_with_any_number_of_workers(tmp_pat
 
 def test_a_field_does_not_depend_on_the_other_fields(tmp_path: Path) -> None:
     whole = made(settings(), tmp_path / "whole")
-    list(settings().make(settings().plan()[-1:], tmp_path / "alone"))
+    list(settings().make(settings().plan(NO_CACHE)[-1:], tmp_path / "alone"))
     alone = {name: value for name, value in hashes(tmp_path / "alone").items() if name != "truth.csv"}
     assert len(alone) == 5 and alone.items() <= whole.items()
 
 
 def test_a_plate_does_not_depend_on_the_number_of_plates() -> None:
     one, four = settings(plates=1), settings(plates=4)
-    assert four.plan()[: len(one.plan())] == one.plan()
-    assert four.identity(four.plan()) == one.identity(one.plan())
-    assert [field.batch for field in four.plan() if field.field_id.endswith("B02_s1")] == ["Week1"] * 3 + ["Week2"]
+    assert four.plan(NO_CACHE)[: len(one.plan(NO_CACHE))] == one.plan(NO_CACHE)
+    assert four.identity(four.plan(NO_CACHE), sha256_of) == one.identity(one.plan(NO_CACHE), sha256_of)
+    batches = [field.batch for field in four.plan(NO_CACHE) if field.field_id.endswith("B02_s1")]
+    assert batches == ["Week1"] * 3 + ["Week2"]
 
 
 def test_another_seed_gives_other_pixels_and_other_file_names(tmp_path: Path) -> None:
@@ -105,7 +108,7 @@ def test_another_seed_gives_other_pixels_and_other_file_names(tmp_path: Path) ->
 def test_label_image_and_truth_table_agree(tmp_path: Path) -> None:
     made(settings(), tmp_path)
     rows = truth_rows(tmp_path)
-    for field in settings().plan():
+    for field in settings().plan(NO_CACHE):
         labels = tifffile.imread(tmp_path / str(field.extra["truth_labels"]))
         own = [row for row in rows if row["field_id"] == field.field_id]
         assert [int(row["label"]) for row in own] == list(range(1, int(labels.max()) + 1))
@@ -122,7 +125,7 @@ def test_nuclei_lie_where_their_labels_say(control: Rendered) -> None:
 
 def test_images_are_single_channel_uint16_named_as_in_bbbc021(tmp_path: Path) -> None:
     made(settings(), tmp_path)
-    field = settings().plan()[0]
+    field = settings().plan(NO_CACHE)[0]
     assert {channel: Path(name).name[:23] for channel, name in field.images.items()} == {
         "dna": "Week1_150607_B02_s1_w1" + Path(field.images["dna"]).name[22],
         "tubulin": "Week1_150607_B02_s1_w2" + Path(field.images["tubulin"]).name[22],
@@ -216,14 +219,14 @@ def noise(pixels: np.ndarray) -> float:
 
 
 def test_tables_have_the_columns_of_bbbc021(shared_data: Path) -> None:
-    for name, text in settings().tables(settings().plan()).items():
+    for name, text in settings().tables(settings().plan(NO_CACHE), NO_CACHE).items():
         with (shared_data / "meta" / name).open() as official:
             assert text.splitlines()[0] == official.readline().rstrip("\r\n")
 
 
 def test_the_image_table_names_the_files_of_every_field() -> None:
-    fields = settings(plates=2).plan()
-    rows = list(csv.DictReader(io.StringIO(settings().tables(fields)["BBBC021_v1_image.csv"])))
+    fields = settings(plates=2).plan(NO_CACHE)
+    rows = list(csv.DictReader(io.StringIO(settings().tables(fields, NO_CACHE)["BBBC021_v1_image.csv"])))
     for field, row in zip(fields, rows, strict=True):
         assert row["Image_Metadata_Plate_DAPI"] == field.plate
         assert row["Image_Metadata_Well_DAPI"] == field.well
@@ -234,7 +237,8 @@ def test_the_image_table_names_the_files_of_every_field() -> None:
 
 
 def test_a_plate_has_the_wells_and_doses_asked_for() -> None:
-    plan = settings(compounds=["sim-taxol", "sim-cytochalasin"], doses=4, wells_per_treatment=2, control_wells=6).plan()
+    knobs = {"compounds": ["sim-taxol", "sim-cytochalasin"], "doses": 4, "wells_per_treatment": 2, "control_wells": 6}
+    plan = settings(**knobs).plan(NO_CACHE)
     doses = Counter((field.compound, field.dose_micromolar) for field in plan)
     assert doses.pop(("DMSO", 0.0)) == 12
     assert set(doses.values()) == {4}
@@ -245,7 +249,7 @@ def test_a_plate_has_the_wells_and_doses_asked_for() -> None:
 
 def test_whole_files_are_not_made_again_and_short_ones_are(tmp_path: Path) -> None:
     before = made(settings(), tmp_path)
-    first, second = settings().plan()[:2]
+    first, second = settings().plan(NO_CACHE)[:2]
     kept, short = tmp_path / first.images["dna"], tmp_path / second.images["dna"]
     short.write_bytes(short.read_bytes()[:1000])
     stamp = kept.stat().st_mtime_ns
@@ -254,8 +258,8 @@ def test_whole_files_are_not_made_again_and_short_ones_are(tmp_path: Path) -> No
 
 
 def test_progress_counts_every_field_once(tmp_path: Path) -> None:
-    list(settings().make(settings().plan()[:1], tmp_path))
-    seen = [(event.done, event.total) for event in settings().make(settings().plan(), tmp_path)]
+    list(settings().make(settings().plan(NO_CACHE)[:1], tmp_path))
+    seen = [(event.done, event.total) for event in settings().make(settings().plan(NO_CACHE), tmp_path)]
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
@@ -265,7 +269,7 @@ def test_a_kill_leaves_no_half_file_and_no_process(tmp_path: Path) -> None:
     script.write_text(
         "from pathlib import Path\nfrom cellssl.datasets.simulated import Settings\nif __name__ == '__main__':\n"
         f"    chosen = Settings.model_validate({chosen.full()!r})\n"
-        f"    for event in chosen.make(chosen.plan(), Path({str(tmp_path / 'plate')!r})):\n"
+        f"    for event in chosen.make(chosen.plan(Path()), Path({str(tmp_path / 'plate')!r})):\n"
         "        print(event.done, flush=True)\n"
     )
     found = {**os.environ, "PYTHONPATH": str(Path(cellssl.__file__).parents[1])}
@@ -311,7 +315,7 @@ def test_impossible_plates_are_refused_with_a_reason(knobs: dict[str, object], w
 
 
 def test_workers_and_plates_are_no_part_of_a_plates_identity() -> None:
-    fields: list[Field] = settings().plan()
-    assert settings(workers=2, plates=5).identity(fields) == settings().identity(fields)
-    assert settings(effect_max=0.5).identity(fields) != settings().identity(fields)
+    fields: list[Field] = settings().plan(NO_CACHE)
+    assert settings(workers=2, plates=5).identity(fields, sha256_of) == settings().identity(fields, sha256_of)
+    assert settings(effect_max=0.5).identity(fields, sha256_of) != settings().identity(fields, sha256_of)
     assert "workers" not in settings(workers=2).changed()

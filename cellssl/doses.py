@@ -1,7 +1,8 @@
-"""_doses: the doses that there are and a choice in a recipe in, the chosen doses out."""
+"""doses: the doses that there are and a choice in a recipe in, the chosen doses out."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Annotated
@@ -10,11 +11,13 @@ from pydantic import BeforeValidator
 
 from cellssl.errors import UsageError
 
-TOP = re.compile(r"top (\d+)")
+TOP = re.compile(r"top ([1-9]\d{,2})")
 
 
 def _check(value: object) -> object:
-    if isinstance(value, str) and value != "all" and not TOP.fullmatch(value):
+    is_text = isinstance(value, str) and (value == "all" or TOP.fullmatch(value))
+    is_list = isinstance(value, tuple) and all(isinstance(dose, int | float) and math.isfinite(dose) for dose in value)
+    if not is_text and not is_list:
         raise ValueError(f'must be "all", "top 4" or a list of doses in micromolar, got {value!r}')
     return value
 

@@ -1,0 +1,251 @@
+"""bbbc021: which compounds, doses and plates in -> those fields of BBBC021, from the web or a local folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationInfo
+from pydantic import Field as Knob
+
+from cellssl.datasets._archive import Taken
+from cellssl.datasets._manifest import Channel, Manifest, TableEntry, read_manifest
+from cellssl.datasets._place import write_text
+from cellssl.datasets.field import Field, Value
+from cellssl.doses import Doses, chosen_doses
+from cellssl.errors import DataError, UsageError
+from cellssl.events import Event, Progress
+from cellssl.recipe import InputPath, shipped_folder
+from cellssl.rooms import did_you_mean
+from cellssl.settings import NOT_COUNTED, Part
+
+if TYPE_CHECKING:
+    from cellssl.datasets._sources import Images
+
+CONTROL = "DMSO"
+SITE = re.compile(r"_s(\d+)_")
+PLAIN = re.compile(r"[\w][\w.+ -]*")
+OFFICIAL = "use the official tables, or a manifest whose tables are right"
+NUMBERS: dict[str, Callable[[str], Value]] = {
+    "TableNumber": int,
+    "ImageNumber": int,
+    "Replicate": int,
+    "Image_Metadata_Concentration": float,
+}
+
+
+def _address_or_folder(given: Any, info: ValidationInfo) -> Any:
+    """An address as it is; anything else is a folder, also as file://."""
+    if not isinstance(given, str) or given.startswith(("http://", "https://")):
+        return given
+    if "://" in given and not given.startswith("file:///"):
+        raise ValueError("must be an http or https address, or a folder")
+    folder = type(given)(given.removeprefix("file://"))  # a text from the command line stays one
+    return TypeAdapter(InputPath).validate_python(folder, context=info.context)
+
+
+Source = Annotated[str | Path, BeforeValidator(_address_or_folder)]
+
+
+class Settings(Part):
+    """BBBC021: breast cancer cells under 113 compounds, 55 plates; controls of the same plates always come along."""
+
+    source: Source | None = Knob(None, json_schema_extra=NOT_COUNTED)
+    """Where tables and archives come from: an http(s) address or a folder, in which images may lie unpacked;
+    the publisher's address where nothing is given. The same fields are the same result from anywhere."""
+    compounds: tuple[str, ...] = ()
+    """Compounds as the table spells them (cycloheximide is `cyclohexamide`); all where nothing is given."""
+    doses: Doses = "all"
+    """All doses of each compound, its highest few ("top 4"), or a list in micromolar."""
+    plates: tuple[str, ...] = ()
+    """Only fields of these plates, such as Week1_22123; all where nothing is given."""
+    wells: tuple[str, ...] = ()
+    """Only treated fields of these wells, such as E03; all where nothing is given."""
+    fields_per_well: int | None = Knob(None, ge=1)
+    """The first so many fields of every well; all four where nothing is given."""
+    labelled_only: bool = False
+    """Only treatments whose mechanism is known."""
+    manifest: InputPath | None = Knob(None, json_schema_extra=NOT_COUNTED)
+    """Another description of the set, such as data-manifests/bbbc021.toml with changes; its content counts."""
+
+    def outside_files(self) -> Sequence[Path]:
+        """The manifest, where it is not the shipped one."""
+        return [] if self.manifest is None else [self.manifest]
+
+    def plan(self, cache: Path) -> list[Field]:
+        """The chosen fields and the controls of their plates, by the official tables."""
+        manifest = self._manifest()
+        tables = self._official(manifest, cache)
+        mechanisms = _mechanisms(_rows(tables["moa"]))
+        fields = [_field(row, manifest, mechanisms) for row in _rows(tables["image"])]
+        chosen = self._chosen(fields)
+        plates = {field.plate for field in chosen}
+        controls = [field for field in fields if field.compound == CONTROL and field.plate in plates]
+        both = {field.field_id: field for field in (*chosen, *controls)}
+        ordered = sorted(both.values(), key=lambda field: (field.plate, field.well, field.site))
+        return list(_first_of_every_well(ordered, self.fields_per_well))
+
+    def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
+        """Nothing: the official names in the fields' rows say which images they are."""
+        return {}
+
+    def make(self, fields: Sequence[Field], folder: Path) -> Generator[Event, None, dict[str, str]]:
+        """Bring the images of one plate that are not there yet."""
+        manifest = self._manifest()
+        places = [place for field in fields for place in field.images.values()]
+        wanted = {place: folder / place for place in places if not (folder / place).is_file()}
+        archive = manifest.archives.of(fields[0].plate)
+        reasons: dict[str, str] = {}
+        done = len(places) - len(wanted)
+        yield Progress(done, len(places), "images")
+        for one in self._images(manifest, archive, fields[0].batch or "", wanted, folder):
+            match one:
+                case Progress():
+                    yield one
+                case Taken():
+                    done += 1
+                    if one.reason is not None:
+                        reasons[one.member] = one.reason
+                    yield Progress(done, len(places), "images", one.member)
+        return _by_field(fields, reasons)
+
+    def tables(self, fields: Sequence[Field], cache: Path) -> dict[str, str]:
+        """The official tables, whole."""
+        manifest = self._manifest()
+        texts = self._official(manifest, cache)
+        return {entry.file: texts[name] for name, entry in manifest.tables.items()}
+
+    def _manifest(self) -> Manifest:
+        return read_manifest(self.manifest or shipped_folder("data-manifests") / "bbbc021.toml")
+
+    def _images(
+        self, manifest: Manifest, archive: str, batch: str, wanted: Images, folder: Path
+    ) -> Iterator[Progress | Taken]:
+        from cellssl.datasets._sources import images_from
+
+        if not wanted:
+            return iter(())
+        return images_from(self._source(manifest), archive, batch, wanted, folder / "scratch")
+
+    def _source(self, manifest: Manifest) -> str | Path:
+        """Where everything comes from; UsageError where it is a folder that is not there."""
+        source = self.source or manifest.address
+        if isinstance(source, Path) and not source.is_dir():
+            raise UsageError(f"there is no folder {source}", hint="correct fetch.dataset.source")
+        return source
+
+    def _official(self, manifest: Manifest, cache: Path) -> dict[str, str]:
+        """The official tables, from the cache where they lie whole."""
+        return {name: self._table(entry, manifest, cache) for name, entry in manifest.tables.items()}
+
+    def _table(self, entry: TableEntry, manifest: Manifest, cache: Path) -> str:
+        kept = cache / f"{entry.sha256[:12]}-{entry.file}"
+        if kept.is_file() and entry.matches(content := kept.read_bytes()):
+            return content.decode()
+        from cellssl.datasets._sources import table_from
+
+        cache.mkdir(parents=True, exist_ok=True)
+        source = self._source(manifest)
+        text = entry.official(table_from(source, entry.file, cache), f"{entry.file} of {source}")
+        write_text(kept, text, cache)
+        return text
+
+    def _chosen(self, fields: Sequence[Field]) -> list[Field]:
+        """The treated fields that the knobs mean, or controls where they are asked for by name."""
+        of_compounds = self._of_compounds(fields)
+        for what, wanted in (("plate", self.plates), ("well", self.wells)):
+            known = tuple(sorted({str(getattr(field, what)) for field in fields}))
+            _check_known(wanted, known, what)
+        return [
+            field
+            for field in of_compounds
+            if (not self.plates or field.plate in self.plates)
+            and (not self.wells or field.well in self.wells)
+            and (not self.labelled_only or field.moa is not None)
+        ]
+
+    def _of_compounds(self, fields: Sequence[Field]) -> list[Field]:
+        """Which doses are meant is looked up in the whole set, so that no plate depends on another."""
+        given: dict[str, set[float]] = {}
+        for field in fields:
+            given.setdefault(str(field.compound), set()).add(field.dose_micromolar or 0.0)
+        _check_known(self.compounds, tuple(sorted(given)), "compound")
+        doses = self._doses({name: given[name] for name in self.compounds or given})
+        return [field for field in fields if field.dose_micromolar in doses.get(str(field.compound), ())]
+
+    def _doses(self, given: Mapping[str, set[float]]) -> dict[str, set[float]]:
+        """The chosen ones of every compound; a listed dose must be one of any of them."""
+        if isinstance(self.doses, str):
+            return {name: set(chosen_doses(there, self.doses, name)) for name, there in given.items()}
+        listed = set(chosen_doses(set().union(*given.values()), self.doses, " or ".join(self.compounds) or "anything"))
+        return {name: listed & there for name, there in given.items()}
+
+
+def _field(row: dict[str, str], manifest: Manifest, mechanisms: Mapping[tuple[str, float], str]) -> Field:
+    """A row of the image table. Files are joined by the table alone; their names differ from week to week."""
+    plate, well = row["Image_Metadata_Plate_DAPI"], row["Image_Metadata_Well_DAPI"]
+    compound, dose = row["Image_Metadata_Compound"], float(row["Image_Metadata_Concentration"])
+    images = {channel.name: _member(row, channel) for channel in manifest.channels}
+    site = _site(row[f"Image_FileName_{manifest.channels[0].column}"])
+    return Field(
+        field_id=f"{plate}_{well}_s{site}",
+        plate=plate,
+        well=well,
+        site=site,
+        images=images,
+        batch=row["Image_PathName_DAPI"].partition("/")[0],
+        compound=compound,
+        dose_micromolar=dose,
+        moa=mechanisms.get((compound, dose)),
+        pixel_um=manifest.pixel_um,
+        extra={name: NUMBERS.get(name, str)(text) for name, text in row.items()},
+    )
+
+
+def _member(row: Mapping[str, str], channel: Channel) -> str:
+    """PLATE/FILE, as archives call an image; the table's path has one level more."""
+    folder = row[f"Image_PathName_{channel.column}"].rpartition("/")[2]
+    file = row[f"Image_FileName_{channel.column}"]
+    for name in (folder, file):
+        if not PLAIN.fullmatch(name):
+            raise DataError(f"the image table has the name {name!r}, which leads out of its folder", hint=OFFICIAL)
+    return f"{folder}/{file}"
+
+
+def _site(file: str) -> int:
+    """The number of the field in its well, which stands in file names only."""
+    found = SITE.search(file)
+    if found is None:
+        raise DataError(f"the image table has the file {file!r}, which names no site", hint=OFFICIAL)
+    return int(found.group(1))
+
+
+def _rows(text: str) -> Iterator[dict[str, str]]:
+    return csv.DictReader(io.StringIO(text, newline=""))
+
+
+def _mechanisms(rows: Iterator[dict[str, str]]) -> dict[tuple[str, float], str]:
+    """By compound and the number of its dose, which is written in several ways."""
+    return {(row["compound"], float(row["concentration"])): row["moa"] for row in rows}
+
+
+def _first_of_every_well(ordered: Sequence[Field], most: int | None) -> Iterator[Field]:
+    for _, of_well in groupby(ordered, key=lambda field: (field.plate, field.well)):
+        yield from list(of_well)[:most]
+
+
+def _by_field(fields: Sequence[Field], reasons: Mapping[str, str]) -> dict[str, str]:
+    """The first reason of every field that lacks an image."""
+    lacking = ((field, next((place for place in field.images.values() if place in reasons), None)) for field in fields)
+    return {field.field_id: reasons[place] for field, place in lacking if place is not None}
+
+
+def _check_known(wanted: Sequence[str], known: tuple[str, ...], what: str) -> None:
+    for word in wanted:
+        if word not in known:
+            raise UsageError(f"BBBC021 has no {what} {word!r}", hint=did_you_mean(word, known))

@@ -1,0 +1,422 @@
+"""What bbbc021 promises: exactly the fields asked for, the same from any source, and never half of anything."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import tifffile
+from pydantic import ValidationError
+from tiny import tiny_field
+from unruly import Manners, serving
+
+from cellssl.datasets._download import CHUNK_BYTES
+from cellssl.datasets._manifest import read_manifest
+from cellssl.datasets.bbbc021 import Settings
+from cellssl.datasets.field import Field
+from cellssl.errors import CellsslError, IntegrityError, UsageError
+from cellssl.recipe import shipped_folder
+from cellssl.settings import first_fault
+
+WEEK1 = ["Week1_22123", "Week1_22141", "Week1_22161"]
+PLATES = ("Week1_1", "Week4_2")
+WAVES = {"DAPI": "w1", "Tubulin": "w2", "Actin": "w4"}
+RECIPE = """
+[fetch.dataset]
+name = "bbbc021"
+manifest = "manifest.toml"
+source = "there"
+compounds = ["nocodazole"]
+doses = "top 1"
+[segment]
+crop_px = 32
+min_area_px = 50
+workers = 1
+"""
+
+
+@pytest.fixture
+def official(shared_data: Path, tmp_path: Path) -> Any:
+    """The plan by the official tables."""
+    return lambda **knobs: plan(tmp_path, source=str(shared_data / "meta"), **knobs)
+
+
+def plan(folder: Path, **knobs: Any) -> list[Field]:
+    return Settings.model_validate(knobs).plan(folder / "cache")
+
+
+@pytest.mark.parametrize(
+    ("compound", "doses", "treated"),
+    [("nocodazole", {0.1, 0.3, 1, 3}, 48), ("taxol", {0.1, 0.3, 1, 3}, 120), ("cytochalasin B", {1, 3, 10, 30}, 48)],
+)
+def test_the_papers_subsets_are_as_the_tables_hold_them(
+    compound: str, doses: set[float], treated: int, official: Any
+) -> None:
+    fields = official(compounds=[compound], doses="top 4", plates=WEEK1)
+    counts = Counter(field.compound for field in fields)
+    assert counts == {compound: treated, "DMSO": 3 * 6 * 4}
+    assert {field.dose_micromolar for field in fields if field.compound == compound} == doses
+    assert {field.batch for field in fields} == {"Week1"}
+
+
+def test_the_whole_set_and_its_labelled_part_have_the_known_numbers(official: Any) -> None:
+    whole, labelled = official(), official(labelled_only=True)
+    assert len(whole) == 13_200
+    assert len({field.plate for field in whole}) == 55
+    assert len({field.field_id for field in whole}) == 13_200
+    assert Counter(field.moa is not None for field in whole)[True] == len(labelled) == 3_848
+    assert len({field.moa for field in labelled} - {"DMSO"}) == 12
+
+
+def test_files_are_joined_by_the_table(official: Any, shared_data: Path) -> None:
+    fields = {field.field_id: field for field in official(plates=["Week4_27481"])}
+    with (shared_data / "meta" / "BBBC021_v1_image.csv").open(newline="") as file:
+        row = next(row for row in csv.DictReader(file) if row["Image_Metadata_Well_DAPI"] == "G10")
+    field = fields["Week4_27481_G10_s1"]
+    assert field.images["actin"] == f"Week4_27481/{row['Image_FileName_Actin']}"
+    assert field.extra["Image_FileName_Actin"] == row["Image_FileName_Actin"]
+    assert set(field.extra) == set(row)
+
+
+def test_copies_of_the_tables_that_are_written_otherwise_give_the_same_fields(
+    shared_data: Path, tmp_path: Path, official: Any
+) -> None:
+    import gzip
+
+    (tmp_path / "copy").mkdir()
+    variants = shared_data / "meta" / "variants"
+    (tmp_path / "copy/BBBC021_v1_image.csv").write_bytes(
+        gzip.decompress((variants / "image-unquoted.csv.gz").read_bytes())
+    )
+    (tmp_path / "copy/BBBC021_v1_moa.csv").write_bytes((variants / "moa-cr-line-ends.csv").read_bytes())
+    (tmp_path / "copy/BBBC021_v1_compound.csv").write_bytes((shared_data / "meta/BBBC021_v1_compound.csv").read_bytes())
+    chosen = Settings.model_validate({"source": str(tmp_path / "copy"), "compounds": ["AZ138"]})
+    fields = chosen.plan(tmp_path / "other-cache")
+    assert fields == official(compounds=["AZ138"])
+    tables = chosen.tables(fields, tmp_path / "other-cache")
+    for name, text in tables.items():
+        assert text.encode() == (shared_data / "meta" / name).read_bytes()
+
+
+def test_the_shipped_manifest_describes_the_official_tables(shared_data: Path) -> None:
+    manifest = read_manifest(shipped_folder("data-manifests") / "bbbc021.toml")
+    for entry in manifest.tables.values():
+        assert entry.matches((shared_data / "meta" / entry.file).read_bytes())
+    urls = (shared_data / "meta" / "BBBC021_zip_urls.txt").read_text().split()
+    assert {f"{manifest.address}{manifest.archives.of(plate)}" for plate in manifest.archives.plates} == set(urls)
+
+
+def test_a_misspelt_compound_gets_the_tables_spelling(official: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        official(compounds=["cycloheximide"])
+    assert caught.value.hint == "did you mean 'cyclohexamide'?"
+
+
+def test_a_dose_that_was_not_given_is_an_error_with_those_that_were(official: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        official(compounds=["nocodazole"], doses=[7.0])
+    assert "0.001, 0.003" in caught.value.hint
+
+
+@pytest.mark.parametrize("source", ["ftp://x.org/", "s3://bucket/a", "file://host/a"])
+def test_other_addresses_are_refused(source: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate({"source": source})
+    assert "http or https address" in first_fault(caught.value).message
+
+
+# From here on: two plates shaped like the real ones, with archives of small images.
+
+
+@pytest.fixture
+def set_up(tmp_path: Path) -> Path:
+    """A folder with bbbc021.toml's recipe, a manifest, and `there`: tables and one archive a plate."""
+    there = tmp_path / "there"
+    there.mkdir()
+    rows = list(image_rows())
+    tables = {
+        "image": written(rows, there / "BBBC021_v1_image.csv"),
+        "moa": written(MOA, there / "BBBC021_v1_moa.csv"),
+        "compound": written(COMPOUNDS, there / "BBBC021_v1_compound.csv"),
+    }
+    for plate in PLATES:
+        write_archive(there / f"BBBC021_v1_images_{plate}.zip", plate, rows)
+    (tmp_path / "manifest.toml").write_text(manifest_text(tables))
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    return tmp_path
+
+
+MOA = [{"compound": "nocodazole", "concentration": 3.0, "moa": "Microtubule destabilizers"}]
+COMPOUNDS = [{"compound": "DMSO", "smiles": ""}, {"compound": "nocodazole", "smiles": "C"}]
+
+
+def image_rows() -> Iterator[dict[str, Any]]:
+    number = 0
+    for plate in PLATES:
+        for well, compound, dose in (("B02", "DMSO", 0.0), ("E03", "nocodazole", 3.0), ("E04", "nocodazole", 1.0)):
+            for site in (1, 2):
+                number += 1
+                prefix = "Week1_150607_" if plate.startswith("Week1") else ""
+                names = {stain: f"{prefix}{well}_s{site}_{wave}UUID{number}.tif" for stain, wave in WAVES.items()}
+                path = f"{plate.partition('_')[0]}/{plate}"
+                files = {f"Image_FileName_{stain}": name for stain, name in names.items()}
+                paths = {f"Image_PathName_{stain}": path for stain in names}
+                yield {
+                    "TableNumber": 1,
+                    "ImageNumber": number,
+                    **{
+                        key: (files | paths)[key]
+                        for stain in names
+                        for key in (f"Image_FileName_{stain}", f"Image_PathName_{stain}")
+                    },
+                    "Image_Metadata_Plate_DAPI": plate,
+                    "Image_Metadata_Well_DAPI": well,
+                    "Replicate": 1,
+                    "Image_Metadata_Compound": compound,
+                    "Image_Metadata_Concentration": dose,
+                }
+
+
+def written(rows: list[dict[str, Any]], path: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """A table in the official manner: texts in quotes, decimals with six places."""
+    text = io.StringIO()
+    header = [f'"{name}"' if isinstance(value, str) else name for name, value in rows[0].items()]
+    text.write(",".join(header) + "\n")
+    for row in rows:
+        cells = (
+            f'"{v}"' if isinstance(v, str) else f"{v:.6f}" if isinstance(v, float) else str(v) for v in row.values()
+        )
+        text.write(",".join(cells) + "\n")
+    path.write_text(text.getvalue())
+    return path, rows
+
+
+def manifest_text(tables: dict[str, tuple[Path, list[dict[str, Any]]]]) -> str:
+    shipped = (shipped_folder("data-manifests") / "bbbc021.toml").read_text()
+    lines = [shipped[: shipped.index("# `text` columns")]]
+    for name, (path, rows) in tables.items():
+        content = path.read_bytes()
+        lines += [f"[tables.{name}]", f'file = "{path.name}"', f"rows = {len(rows)}", f"size_bytes = {len(content)}"]
+        lines += [f'sha256 = "{hashlib.sha256(content).hexdigest()}"', f"columns = {json.dumps(list(rows[0]))}"]
+        for kind, type_ in (("text", str), ("decimal", float)):
+            lines.append(f"{kind} = {json.dumps([key for key, value in rows[0].items() if isinstance(value, type_)])}")
+    plates = json.dumps(PLATES)
+    return "\n".join([*lines, "[archives]", 'name = "BBBC021_v1_images_{plate}.zip"', f"plates = {plates}", ""])
+
+
+def write_archive(path: Path, plate: str, rows: list[dict[str, Any]]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../evil.tif", b"out of here")
+        for row in rows:
+            for stain in WAVES:
+                if row["Image_Metadata_Plate_DAPI"] == plate:
+                    image = io.BytesIO()
+                    tifffile.imwrite(image, tiny_field(f"{plate}{row['ImageNumber']}", stain))
+                    archive.writestr(f"{plate}/{row[f'Image_FileName_{stain}']}", image.getvalue())
+
+
+def files_of(cellssl: Any, folder: Path, store: str, *words: str) -> dict[str, Any]:
+    """Every file of a fetched set and of its parts, with its hash."""
+    code, path, card = cellssl("fetch", str(folder / "recipe.toml"), *words, store=store)
+    assert code == 0, card
+    parts = json.loads((path / "parts.json").read_text())
+    cards = [json.loads((folder / store / "fetch" / part / "artifact.json").read_text()) for part in parts.values()]
+    assert not list((folder / store).rglob("*.zip*"))
+    assert not list((folder / store).rglob("evil*"))
+    return {"gathered": card["files"], **{card["fingerprint"]: card["files"] for card in cards}}
+
+
+def test_only_the_wanted_images_come_and_go_through_segment(set_up: Path, cellssl: Any) -> None:
+    files = files_of(cellssl, set_up, "store")
+    images = sorted(name for part in files.values() for name in part if name.endswith(".tif"))
+    assert len(images) == 2 * 4 * 3  # two plates; two wells with two fields; three channels
+    assert not [name for name in images if "E04" in name]
+    code, segmented, _ = cellssl("segment", str(set_up / "recipe.toml"))
+    cells = pd.read_parquet(segmented / "cells.parquet")
+    assert code == 0
+    assert len(cells) == 2 * 4 * 6  # six nuclei drawn in every field
+    fields = pd.read_parquet(segmented / "fields.parquet")
+    assert set(fields["moa"].dropna()) == {"Microtubule destabilizers"}
+    assert set(fields["Image_PathName_DAPI"]) == {"Week1/Week1_1", "Week4/Week4_2"}
+
+
+def test_the_same_fields_are_the_same_artifact_from_every_source(set_up: Path, cellssl: Any) -> None:
+    archives = files_of(cellssl, set_up, "a")
+    for folder in ("unpacked/Week1/Week1_1", "unpacked/Week4_2"):
+        (set_up / folder).mkdir(parents=True)
+        with zipfile.ZipFile(set_up / f"there/BBBC021_v1_images_{folder.rpartition('/')[2]}.zip") as archive:
+            for name in archive.namelist()[1:]:
+                (set_up / folder / Path(name).name).write_bytes(archive.read(name))
+    for table in (set_up / "there").glob("*.csv"):
+        (set_up / "unpacked" / table.name).write_bytes(table.read_bytes().replace(b'"', b""))
+    assert files_of(cellssl, set_up, "b", "--set", f"fetch.dataset.source={set_up}/unpacked") == archives
+    manners = Manners(set_up / "there")
+    with serving(manners) as address:
+        assert files_of(cellssl, set_up, "c", "--set", f"fetch.dataset.source={address}") == archives
+        assert len(manners.asked) == 5
+    for table in (set_up / "there").glob("*.csv"):
+        table.unlink()
+    assert files_of(cellssl, set_up, "c", "--force") == archives  # tables come from the store by now
+
+
+def test_a_broken_connection_and_no_ranges_change_nothing(set_up: Path, cellssl: Any) -> None:
+    expected = files_of(cellssl, set_up, "a")
+    for store, ranges in (("b", True), ("c", False)):
+        manners = Manners(set_up / "there", breaks_after=20_000, ranges=ranges)
+        with serving(manners) as address:
+            assert files_of(cellssl, set_up, store, "--set", f"fetch.dataset.source={address}") == expected
+        assert any(wanted for _, wanted in manners.asked)
+
+
+def test_a_network_fault_exits_4_and_is_gone_on_with(set_up: Path, cellssl: Any) -> None:
+    manners = Manners(set_up / "there")
+    with serving(manners) as address:
+        words = ("fetch", str(set_up / "recipe.toml"), "--set", f"fetch.dataset.source={address}")
+        manners.page = True
+        assert cellssl(*words)[0] == 4
+        manners.page = False
+        (set_up / "there/BBBC021_v1_images_Week4_2.zip").rename(set_up / "away.zip")
+        code, _, said = cellssl(*words)
+        assert code == 4
+        assert "404" in said["said"]
+        (set_up / "away.zip").rename(set_up / "there/BBBC021_v1_images_Week4_2.zip")
+        assert cellssl(*words)[0] == 0
+    archives = Counter(path for path, _ in manners.asked if path.endswith(".zip"))
+    assert archives["/BBBC021_v1_images_Week1_1.zip"] == 1  # its plate was finished before the fault
+
+
+def test_a_killed_download_is_gone_on_with(set_up: Path, cellssl: Any) -> None:
+    expected = files_of(cellssl, set_up, "a")
+    manners = Manners(set_up / "there", breaks_after=150_000, stalls=True)
+    with serving(manners) as address:
+        words = ["fetch", str(set_up / "recipe.toml"), "--set", f"fetch.dataset.source={address}"]
+        command = [sys.executable, "-m", "cellssl", *words, "--store", str(set_up / "b")]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        wait_until(lambda: any(size_of(part) >= 2 * CHUNK_BYTES for part in (set_up / "b").rglob("*.zip.part")))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert files_of(cellssl, set_up, "b", "--set", f"fetch.dataset.source={address}") == expected
+    assert ("/BBBC021_v1_images_Week1_1.zip", f"bytes={2 * CHUNK_BYTES}-") in manners.asked
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size
+
+
+def wait_until(happened: Any) -> None:
+    until = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def spoil(archive: Path, member: str) -> None:
+    """Change a byte in the middle of a member's packed content."""
+    with zipfile.ZipFile(archive) as opened:
+        entry = opened.getinfo(member)
+        place = entry.header_offset + 30 + len(member) + entry.compress_size // 2
+    content = bytearray(archive.read_bytes())
+    content[place] ^= 0xFF
+    archive.write_bytes(content)
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_broken_member_is_quarantined_with_its_reason(served: bool, set_up: Path, cellssl: Any) -> None:
+    spoil(set_up / "there/BBBC021_v1_images_Week1_1.zip", "Week1_1/Week1_150607_E03_s1_w2UUID3.tif")
+    manners = Manners(set_up / "there")
+    with serving(manners) as address:
+        source = ("--set", f"fetch.dataset.source={address}") if served else ()
+        code, _, said = cellssl("fetch", str(set_up / "recipe.toml"), *source)
+        assert code == 3
+        assert "is broken in the archive" in said["said"]
+        loose = ("--set", "fetch.max_failures=0.5")
+        code, fetched, card = cellssl("fetch", str(set_up / "recipe.toml"), *source, *loose)
+    assert code == 0
+    assert card["metrics"]["quarantined"] == 1
+    part = json.loads((fetched / "parts.json").read_text())["Week1_1"]
+    quarantine = pd.read_csv(set_up / "store/fetch" / part / "quarantine.csv")
+    assert list(quarantine["field_id"]) == ["Week1_1_E03_s1"]
+    assert "w2UUID3.tif is broken in the archive" in quarantine["reason"][0]
+    if served:  # each of the two runs looked at a second copy before it gave up
+        assert Counter(path for path, _ in manners.asked)["/BBBC021_v1_images_Week1_1.zip"] == 4
+
+
+def rewritten(archive: Path, change: Any) -> None:
+    """The archive again, with every member as `change` wants it: another entry, or none."""
+    with zipfile.ZipFile(archive) as opened:
+        members = [(entry, opened.read(entry)) for entry in opened.infolist()]
+    with zipfile.ZipFile(archive, "w") as opened:
+        for entry, content in members:
+            if (kept := change(entry)) is not None:
+                opened.writestr(kept, content)
+
+
+def without_first_site(entry: zipfile.ZipInfo) -> zipfile.ZipInfo | None:
+    return None if "B02_s1_w4" in entry.filename else entry
+
+
+def with_a_link(entry: zipfile.ZipInfo) -> zipfile.ZipInfo:
+    if "B02_s1_w4" in entry.filename:
+        entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(without_first_site, "is not in its archive"), (with_a_link, "is no file in the archive")]
+)
+def test_a_missing_member_and_a_link_are_quarantined(change: Any, reason: str, set_up: Path, cellssl: Any) -> None:
+    rewritten(set_up / "there/BBBC021_v1_images_Week4_2.zip", change)
+    code, fetched, _ = cellssl("fetch", str(set_up / "recipe.toml"), "--set", "fetch.max_failures=0.25")
+    assert code == 0
+    part = json.loads((fetched / "parts.json").read_text())["Week4_2"]
+    assert reason in (set_up / "store/fetch" / part / "quarantine.csv").read_text()
+
+
+def test_tables_with_other_values_are_refused_with_the_difference(set_up: Path, cellssl: Any) -> None:
+    table = set_up / "there/BBBC021_v1_image.csv"
+    official = table.read_text()
+    for old, new, sentence in (
+        ('"E03"', '"E05"', "has other values"),
+        ("Replicate", "Repeat", "has other columns than the official table: Repeat, Replicate"),
+        (official.splitlines()[-1] + "\n", "", "has 11 rows, the official table 12"),
+    ):
+        table.write_text(official.replace(old, new, 1))
+        code, _, said = cellssl("fetch", str(set_up / "recipe.toml"))
+        assert code == IntegrityError.exit_code
+        assert sentence in said["said"]
+
+
+def test_a_folder_that_lacks_something_says_what(set_up: Path, cellssl: Any) -> None:
+    recipe = str(set_up / "recipe.toml")
+    assert "there is no folder" in cellssl("fetch", recipe, "--set", "fetch.dataset.source=/not/there")[2]["said"]
+    (set_up / "there/BBBC021_v1_images_Week1_1.zip").unlink()
+    code, _, said = cellssl("fetch", recipe)
+    assert code == 3
+    assert "holds neither BBBC021_v1_images_Week1_1.zip nor its images" in said["said"]
+    (set_up / "there/BBBC021_v1_moa.csv").unlink()
+    assert "holds no BBBC021_v1_moa.csv" in cellssl("fetch", recipe, store="other")[2]["said"]
+
+
+def test_selections_narrow_the_plan_and_controls_come_along(set_up: Path) -> None:
+    def ids(**knobs: Any) -> list[str]:
+        given = {"source": str(set_up / "there"), "manifest": str(set_up / "manifest.toml"), **knobs}
+        return [field.field_id.removeprefix("Week1_1_") for field in plan(set_up, plates=["Week1_1"], **given)]
+
+    assert ids(wells=["E04"], fields_per_well=1) == ["B02_s1", "E04_s1"]
+    assert ids(doses=[1.0], compounds=["nocodazole"]) == ["B02_s1", "B02_s2", "E04_s1", "E04_s2"]
+    assert ids(labelled_only=True) == ["B02_s1", "B02_s2", "E03_s1", "E03_s2"]
+    with pytest.raises(CellsslError):
+        ids(wells=["H12"])

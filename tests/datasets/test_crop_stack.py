@@ -1,0 +1,205 @@
+"""What crop_stack promises: the same crops from any layout, row for row with the table, and faults in a sentence."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from cellssl.artifacts.hashing import sha256_of
+from cellssl.datasets.crop_stack import Settings
+from cellssl.errors import CellsslError, DataError, UsageError
+from cellssl.randomness import generator
+from cellssl.settings import first_fault
+
+COLUMNS = {"plate": "plate", "well": "well", "compound": "drug", "dose_micromolar": "dose"}
+RECIPE = """
+[fetch.dataset]
+name = "crop_stack"
+stack = "stack.npy"
+table = "cells.csv"
+channels = ["dna", "actin"]
+columns = { plate = "plate", well = "well", compound = "drug", dose_micromolar = "dose" }
+keep = ["size"]
+"""
+NO_CACHE = Path("/not/there")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve cells of two plates, shuffled: stack.npy is (n, y, x, c)."""
+    pixels = generator("stack").integers(100, 4000, (12, 16, 16, 2), dtype=np.uint16)
+    np.save(tmp_path / "stack.npy", pixels)
+    rows = [f"P{1 + i % 2},{'B02' if i < 6 else 'C03'},{'DMSO,0' if i < 6 else 'drug-a,3'},{i * 10}" for i in range(12)]
+    (tmp_path / "cells.csv").write_text("\n".join(["plate,well,drug,dose,size", *rows]) + "\n")
+    (tmp_path / "crops.toml").write_text(RECIPE)
+    return tmp_path
+
+
+def settings(folder: Path, **knobs: Any) -> Settings:
+    given = {"stack": "stack.npy", "table": "cells.csv", "channels": ["dna", "actin"], "columns": COLUMNS, **knobs}
+    given.update({name: str(folder / given[name]) for name in ("stack", "table")})
+    return Settings.model_validate(given)
+
+
+def crops_of(chosen: Settings, plate: str, out: Path) -> tuple[np.ndarray, pd.DataFrame]:
+    """What `make` writes for one plate."""
+    for _ in chosen.make([field for field in chosen.plan(NO_CACHE) if field.plate == plate], out):
+        pass
+    return np.load(out / "crops.npy", allow_pickle=False), pd.read_csv(out / "cells.csv")
+
+
+def fault_of(chosen: Settings) -> CellsslError:
+    with pytest.raises((DataError, UsageError)) as caught:
+        chosen.plan(NO_CACHE)
+    assert caught.value.hint
+    return caught.value
+
+
+def test_a_plates_crops_are_its_rows_of_the_stack(folder: Path) -> None:
+    crops, cells = crops_of(settings(folder, keep=["size"]), "P2", folder / "out")
+    assert list(cells["stack_row"]) == [1, 3, 5, 7, 9, 11]
+    assert list(cells["size"]) == [10, 30, 50, 70, 90, 110]
+    assert list(cells["cell_id"])[:2] == ["P2_B02_s1_0001", "P2_B02_s1_0002"]
+    assert np.array_equal(crops, np.load(folder / "stack.npy")[1::2].transpose(0, 3, 1, 2))
+    assert crops.dtype == np.uint16
+
+
+LAYOUTS: dict[str, Callable[[Path, np.ndarray], dict[str, Any]]] = {
+    "ncyx": lambda folder, pixels: {"stack": saved(folder, pixels.transpose(0, 3, 1, 2)), "axes": "ncyx"},
+    "big-endian": lambda folder, pixels: {"stack": saved(folder, pixels.astype(">u2"))},
+    "npz": lambda folder, pixels: {"stack": packed(folder, crops=pixels)},
+    "one of several": lambda folder, pixels: {
+        "stack": packed(folder, crops=pixels, masks=pixels[:2]),
+        "array": "crops",
+    },
+}
+
+
+def saved(folder: Path, pixels: np.ndarray) -> str:
+    np.save(folder / "other.npy", pixels)
+    return "other.npy"
+
+
+def packed(folder: Path, **arrays: np.ndarray) -> str:
+    np.savez_compressed(folder / "other.npz", **arrays)  # type: ignore[arg-type]
+    return "other.npz"
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_the_same_crops_come_from_any_layout(layout: str, folder: Path) -> None:
+    expected, _ = crops_of(settings(folder), "P1", folder / "out")
+    knobs = LAYOUTS[layout](folder, np.load(folder / "stack.npy"))
+    assert np.array_equal(crops_of(settings(folder, **knobs), "P1", folder / "again")[0], expected)
+
+
+def test_a_grey_stack_of_8_bits_gets_a_channel_axis(folder: Path) -> None:
+    grey = (np.load(folder / "stack.npy")[..., 0] >> 4).astype(np.uint8)
+    chosen = settings(folder, stack=saved(folder, grey), axes="nyx", channels=["dna"])
+    assert np.array_equal(crops_of(chosen, "P1", folder / "out")[0], grey[::2, None].astype(np.uint16))
+
+
+BROKEN: dict[str, tuple[Callable[[Path, np.ndarray], dict[str, Any]], str]] = {
+    "count": (lambda f, p: {"stack": saved(f, p[:11])}, "holds 11 crops and"),
+    "channels": (lambda f, p: {"channels": ["dna"]}, "has 2 channels, and 1 are named: dna"),
+    "float": (lambda f, p: {"stack": saved(f, p.astype(float))}, "holds float64"),
+    "signed": (lambda f, p: {"stack": saved(f, p.astype(np.int16))}, "holds int16"),
+    "axes": (lambda f, p: {"axes": "nyx"}, "has the shape (12, 16, 16, 2), which is not nyx"),
+    "objects": (lambda f, p: {"stack": saved(f, np.array([{}] * 12))}, "cannot be read as an array"),
+    "pickle": (lambda f, p: {"stack": pickled(f, p)}, "cannot be read as an array"),
+    "cut short": (lambda f, p: {"stack": cut(f)}, "cannot be read as an array"),
+    "not there": (lambda f, p: {"stack": "no.npy"}, "cannot be read as an array"),
+    "no array of that name": (lambda f, p: {"stack": packed(f, crops=p), "array": "crop"}, "has no array 'crop'"),
+    "which array": (lambda f, p: {"stack": packed(f, a=p, b=p)}, "holds 2 arrays"),
+    "no such column": (lambda f, p: {"columns": {**COLUMNS, "cell_id": "id"}}, "has no column 'id'"),
+    "ids twice": (lambda f, p: {"columns": {**COLUMNS, "cell_id": "well"}}, "stands in line 2 too"),
+    "differing treatments": (lambda f, p: {"columns": {**COLUMNS, "well": "plate"}}, "are of one field"),
+}
+
+
+def pickled(folder: Path, pixels: np.ndarray) -> str:
+    (folder / "other.npy").write_bytes(pickle.dumps(pixels))
+    return "other.npy"
+
+
+def cut(folder: Path) -> str:
+    (folder / "other.npy").write_bytes((folder / "stack.npy").read_bytes()[:-100])
+    return "other.npy"
+
+
+@pytest.mark.parametrize("fault", sorted(BROKEN))
+def test_a_wrong_stack_or_table_gets_a_sentence(fault: str, folder: Path) -> None:
+    knobs, sentence = BROKEN[fault]
+    said = fault_of(settings(folder, **knobs(folder, np.load(folder / "stack.npy")))).message
+    assert sentence in said
+    assert "\n" not in said
+
+
+def test_a_kept_column_must_not_hide_the_tools_own(folder: Path) -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings(folder, keep=["well"])
+    assert "would hide" in first_fault(caught.value).message
+
+
+def test_a_plates_identity_follows_the_stack_and_its_own_rows_only(folder: Path) -> None:
+    def identities() -> dict[str, Any]:
+        chosen = settings(folder, keep=["size"])
+        fields = chosen.plan(NO_CACHE)
+        return {p: chosen.identity([field for field in fields if field.plate == p], sha256_of) for p in ("P1", "P2")}
+
+    before = identities()
+    (folder / "cells.csv").write_text((folder / "cells.csv").read_text().replace(",110\n", ",1100\n"))
+    after = identities()
+    assert after["P1"] == before["P1"]
+    assert after["P2"] != before["P2"]
+    np.save(folder / "stack.npy", np.load(folder / "stack.npy") + np.uint16(1))
+    assert identities()["P1"] != before["P1"]
+
+
+def test_crops_pass_through_fetch_and_segment(folder: Path, cellssl: Any) -> None:
+    assert cellssl("fetch", str(folder / "crops.toml"))[0] == 0
+    code, segmented, card = cellssl("segment", str(folder / "crops.toml"))
+    assert code == 0
+    cells = pd.read_parquet(segmented / "cells.parquet")
+    stack = np.load(folder / "stack.npy").transpose(0, 3, 1, 2)
+    parts = {part: np.load(folder / f"store/segment/{part}/crops.npy") for part in set(cells["part"])}
+    for cell in cells.itertuples():
+        assert np.array_equal(parts[cell.part][cell.crop_row], stack[cell.stack_row])
+        assert cell.size == 10 * cell.stack_row
+    assert len(cells) == card["metrics"]["kept"] == 12
+    assert set(pd.read_parquet(segmented / "scale.parquet")["channel"]) == {"dna", "actin"}
+
+
+def test_a_changed_stack_is_another_result(folder: Path, cellssl: Any) -> None:
+    _, first, before = cellssl("fetch", str(folder / "crops.toml"))
+    pixels = np.load(folder / "stack.npy")
+    pixels[0] += 1
+    np.save(folder / "stack.npy", pixels)
+    _, second, after = cellssl("fetch", str(folder / "crops.toml"))
+    assert before["fingerprint"] != after["fingerprint"]
+    parts = [json.loads((path / "parts.json").read_text()) for path in (first, second)]
+    assert parts[0]["P1"] != parts[1]["P1"]
+
+
+def test_real_crops_are_read_as_numpy_reads_them(shared_data: Path, tmp_path: Path) -> None:
+    columns = {"plate": "plate", "well": "well", "site": "site", "compound": "compound"}
+    knobs = {"columns": {**columns, "dose_micromolar": "concentration", "moa": "moa"}, "keep": ["crop_index"]}
+    chosen = settings(
+        shared_data / "crops",
+        stack="bbbc021_crops_2plates.npz",
+        table="bbbc021_crops_2plates.csv",
+        channels=["dna", "actin", "tubulin"],
+        **knobs,
+    )
+    crops, cells = crops_of(chosen, "Week4_27821", tmp_path)
+    table = pd.read_csv(shared_data / "crops" / "bbbc021_crops_2plates.csv")
+    rows = table.index[table["plate"] == "Week4_27821"]
+    with np.load(shared_data / "crops" / "bbbc021_crops_2plates.npz") as arrays:
+        assert np.array_equal(crops, arrays["images_div16"][rows].transpose(0, 3, 1, 2))
+    assert list(cells["crop_index"]) == list(table["crop_index"][rows])
+    assert len(cells) == 714
