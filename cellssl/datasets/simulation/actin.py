@@ -17,7 +17,7 @@ def paint(
     cells: Cells, bodies: Bodies, nuclei: Int32[np.ndarray, "row column"], rng: np.random.Generator
 ) -> Float32[np.ndarray, "row column"]:
     """Light relative to an average cell; clumps take their actin from cortex and fibres."""
-    lost = cells.severity_of("actin_clumps")
+    lost = cells.reaction.actin_clumped
     height, width = bodies.owner.shape
     fine = covering(tile(rng, 1.5), height, width)
     coarse = covering(tile(rng, 9.0), height, width)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cellssl.datasets.simulation.phenotypes import mask_of
+from cellssl.datasets.simulation.phenotypes import Reaction, mask_of
 
 ANGLES = 256  # directions in which an outline is known
 
@@ -20,8 +20,7 @@ class Cells:
 
     row: Column
     column: Column
-    phenotype: Int[np.ndarray, "cell"]
-    severity: Column
+    reaction: Reaction
     angle: Column
     nucleus_radius: Column
     nucleus_ratio: Column
@@ -36,11 +35,11 @@ class Cells:
 
     def having(self, *phenotypes: str) -> Bool[np.ndarray, "cell"]:
         """Which cells have one of these phenotypes."""
-        return np.asarray(mask_of(*phenotypes)[self.phenotype])
+        return np.asarray(mask_of(*phenotypes)[self.reaction.phenotype])
 
     def severity_of(self, *phenotypes: str) -> Column:
         """Severity where the cell has one of these phenotypes, else 0."""
-        return np.asarray(np.where(self.having(*phenotypes), self.severity, 0.0))
+        return np.asarray(np.where(self.having(*phenotypes), self.reaction.severity, 0.0))
 
     @property
     def rounded(self) -> Bool[np.ndarray, "cell"]:
@@ -56,14 +55,12 @@ class Cells:
 def grow(
     rng: np.random.Generator,
     positions: Float[np.ndarray, "cell 2"],
-    phenotype: Int[np.ndarray, "cell"],
-    severity: Float[np.ndarray, "cell"],
+    reaction: Reaction,
 ) -> Cells:
-    """Draw everything else about cells whose place and phenotype are known."""
-    n = len(positions)
-    multi, shrunken, clumped = (
-        np.where(mask_of(name)[phenotype], severity, 0.0) for name in ("multinucleate", "shrunken", "actin_clumps")
-    )
+    """Draw everything else about cells whose place and reaction are known."""
+    n, phenotype = len(positions), reaction.phenotype
+    multi = np.where(mask_of("multinucleate")[phenotype], reaction.severity, 0.0)
+    shrunken, clumped = reaction.contracted, reaction.actin_clumped
     content = _dna_content(rng, n)
     size = _lognormal(rng, n, 0.075)
     angle = rng.uniform(0, np.pi, n)
@@ -79,8 +76,7 @@ def grow(
     return Cells(
         row=positions[:, 0],
         column=positions[:, 1],
-        phenotype=phenotype,
-        severity=severity,
+        reaction=reaction,
         angle=angle,
         nucleus_radius=nucleus_radius,
         nucleus_ratio=1.0 + rng.gamma(3.0, 0.085, n),

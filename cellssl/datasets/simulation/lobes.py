@@ -70,7 +70,7 @@ def _single(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator)
 
 def _several(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator) -> Lobes:
     """Two to four nuclei side by side; the worse, the more; together they hold more DNA than one."""
-    counts = 2 + rng.binomial(2, 0.2 + 0.5 * cells.severity[which])
+    counts = 2 + rng.binomial(2, 0.2 + 0.5 * cells.reaction.severity[which])
     cell = np.repeat(which, counts)
     position = np.concatenate([np.arange(count) for count in counts]) if len(counts) else np.empty(0)
     number = np.repeat(counts, counts)
@@ -94,7 +94,7 @@ def _several(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator
 
 def _fragmented(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator) -> Lobes:
     """A main nucleus that has lost part of itself to micronuclei around it; the worse, the more and the larger."""
-    severity = cells.severity[which]
+    severity = cells.reaction.severity[which]
     main = _lobes(
         cells,
         which,
@@ -107,7 +107,7 @@ def _fragmented(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Genera
         grain=rng.uniform(0.09, 0.20, len(which)),
     )
     cell = np.repeat(which, 1 + rng.poisson(1 + 7 * severity))
-    bad = cells.severity[cell]
+    bad = cells.reaction.severity[cell]
     around = rng.uniform(0, 2 * np.pi, len(cell))
     away = cells.nucleus_radius[cell] * rng.uniform(0.55, 1.25, len(cell))
     small = _lobes(
@@ -150,7 +150,7 @@ def _mitotic(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator
 def _arrested(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator) -> Lobes:
     """Condensed chromosomes that found no plate: a ragged ball or ring of clumps."""
     cell = np.repeat(which, rng.integers(8, 17, len(which)))
-    severity = cells.severity[cell]
+    severity = cells.reaction.severity[cell]
     around = rng.uniform(0, 2 * np.pi, len(cell))
     away = np.sqrt(rng.uniform(0.05, 1, len(cell))) * (9 + 6 * severity)
     squash = 0.6 + 0.4 * severity

@@ -35,6 +35,16 @@ UNTREATED: Mapping[str, float] = {
 
 
 @dataclass(frozen=True)
+class Skeleton:
+    """What the drug does to the cytoskeleton of every reacting cell, whatever its nucleus does; shares of severity."""
+
+    tubulin_lost: float = 0.0
+    tubulin_bundled: float = 0.0
+    actin_clumped: float = 0.0
+    contracted: float = 0.0
+
+
+@dataclass(frozen=True)
 class Compound:
     """A simulated compound: how many cells react at which dose, and in which ways."""
 
@@ -44,6 +54,7 @@ class Compound:
     half_effect_micromolar: float
     steepness: float
     reactions: Mapping[str, float]
+    skeleton: Skeleton
 
     def chance(self, dose_micromolar: float, effect_max: float) -> float:
         """The chance of one cell to react: Hill's curve, which levels off at `effect_max`."""
@@ -55,7 +66,8 @@ class Compound:
 # (taxol and nocodazole tens of nanomolar, cytochalasin B about one micromolar). Reactions follow the drugs' biology:
 # without microtubules cells arrest in mitosis, slip out of it with several nuclei, or contract; stabilised
 # microtubules bundle, and the chromosomes that they scatter end in micronuclei; without actin filaments cells keep
-# clumps of actin, and contract.
+# clumps of actin, and contract. The drug reaches the cytoskeleton of every cell that reacts: without microtubules a
+# cell contracts (they hold Rho's activator back), and without actin filaments it pulls back from its neighbours.
 COMPOUNDS: Mapping[str, Compound] = {
     compound.name: compound
     for compound in (
@@ -66,6 +78,7 @@ COMPOUNDS: Mapping[str, Compound] = {
             half_effect_micromolar=0.05,
             steepness=1.5,
             reactions={"depolymerised_tubulin": 0.35, "mitotic_arrest": 0.30, "multinucleate": 0.20, "shrunken": 0.15},
+            skeleton=Skeleton(tubulin_lost=1.0, contracted=0.5),
         ),
         Compound(
             "sim-taxol",
@@ -74,6 +87,7 @@ COMPOUNDS: Mapping[str, Compound] = {
             half_effect_micromolar=0.02,
             steepness=1.2,
             reactions={"bundled_tubulin": 0.35, "micronucleate": 0.30, "mitotic_arrest": 0.20, "multinucleate": 0.15},
+            skeleton=Skeleton(tubulin_bundled=1.0),
         ),
         Compound(
             "sim-cytochalasin",
@@ -82,23 +96,46 @@ COMPOUNDS: Mapping[str, Compound] = {
             half_effect_micromolar=1.0,
             steepness=1.5,
             reactions={"actin_clumps": 0.65, "shrunken": 0.35},
+            skeleton=Skeleton(actin_clumped=1.0, contracted=0.5),
         ),
     )
 }
 
 
-def react(
-    rng: np.random.Generator, cells: int, chance: float, reactions: Mapping[str, float]
-) -> tuple[Int[np.ndarray, "cell"], Float[np.ndarray, "cell"]]:
-    """Phenotype (position in PHENOTYPES) and severity (0 to 1; 0 where normal) of every cell.
+@dataclass(frozen=True)
+class Reaction:
+    """What becomes of every cell: its phenotype (position in PHENOTYPES), how far (0 to 1), and its cytoskeleton."""
 
-    A cell that does not react is what it would have been without the compound.
-    """
+    phenotype: Int[np.ndarray, "cell"]
+    severity: Float[np.ndarray, "cell"]
+    tubulin_lost: Float[np.ndarray, "cell"]
+    tubulin_bundled: Float[np.ndarray, "cell"]
+    actin_clumped: Float[np.ndarray, "cell"]
+    contracted: Float[np.ndarray, "cell"]
+
+
+def react(rng: np.random.Generator, cells: int, chance: float, compound: Compound | None) -> Reaction:
+    """How every cell reacts; one that does not is what it would have been without the compound."""
     without = _choose(rng, cells, UNTREATED)
     severity = rng.beta(4.0, 2.0, cells)
     reacts = rng.random(cells) < chance
-    phenotype = np.where(reacts, _choose(rng, cells, reactions or {"normal": 1.0}), without)
-    return phenotype, np.where(phenotype == INDEX["normal"], 0.0, severity)
+    phenotype = np.where(reacts, _choose(rng, cells, compound.reactions if compound else {"normal": 1.0}), without)
+    severity = np.where(phenotype == INDEX["normal"], 0.0, severity)
+    skeleton = compound.skeleton if compound else Skeleton()
+
+    def effect(share: float, *phenotypes: str) -> Float[np.ndarray, "cell"]:
+        return np.maximum(
+            np.where(reacts, share * severity, 0.0), np.where(mask_of(*phenotypes)[phenotype], severity, 0.0)
+        )
+
+    return Reaction(
+        phenotype,
+        severity,
+        tubulin_lost=effect(skeleton.tubulin_lost, "depolymerised_tubulin"),
+        tubulin_bundled=effect(skeleton.tubulin_bundled, "bundled_tubulin"),
+        actin_clumped=effect(skeleton.actin_clumped, "actin_clumps"),
+        contracted=effect(skeleton.contracted, "shrunken"),
+    )
 
 
 def _choose(rng: np.random.Generator, cells: int, shares: Mapping[str, float]) -> Int[np.ndarray, "cell"]:

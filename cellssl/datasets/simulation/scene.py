@@ -101,9 +101,7 @@ def populate(scene: Scene) -> Cells:
     positions = scatter(draws("layout"), scene.height_px, scene.width_px, expected_cells(scene), _PATCHINESS)
     compound = COMPOUNDS.get(scene.compound or "")
     chance = compound.chance(scene.dose_micromolar, scene.effect_max) if compound else 0.0
-    reactions = compound.reactions if compound else {}
-    phenotype, severity = react(draws("phenotypes"), len(positions), chance, reactions)
-    return grow(draws("cells"), positions, phenotype, severity)
+    return grow(draws("cells"), positions, react(draws("phenotypes"), len(positions), chance, compound))
 
 
 def label(cells: Cells, owner: Int32[np.ndarray, "row column"]) -> tuple[UInt16[np.ndarray, "row column"], Truth]:
@@ -116,13 +114,13 @@ def label(cells: Cells, owner: Int32[np.ndarray, "row column"]) -> tuple[UInt16[
     labels = number[owner + 1]
     numbers = np.arange(1, len(seen) + 1)
     centres = np.array(ndimage.center_of_mass(labels > 0, labels, numbers)).reshape(-1, 2)
-    phenotype = cells.phenotype[seen - 1]
+    phenotype = cells.reaction.phenotype[seen - 1]
     truth = Truth(
         numbers,
         centres[:, 0],
         centres[:, 1],
         [PHENOTYPES[value] for value in phenotype],
-        cells.severity[seen - 1],
+        cells.reaction.severity[seen - 1],
         area[seen],
     )
     return labels, truth

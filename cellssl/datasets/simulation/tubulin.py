@@ -21,8 +21,8 @@ def paint(
     cells: Cells, bodies: Bodies, nuclei: Int32[np.ndarray, "row column"], rng: np.random.Generator
 ) -> Float32[np.ndarray, "row column"]:
     """Light relative to an average cell; a phenotype moves tubulin between filaments, bundles and haze."""
-    gone = cells.severity_of("depolymerised_tubulin") + 0.5 * cells.severity_of("shrunken")
-    bundled = cells.severity_of("bundled_tubulin")
+    gone = np.maximum(cells.reaction.tubulin_lost, 0.5 * cells.reaction.contracted)
+    bundled = cells.reaction.tubulin_bundled
     flat = np.clip(cells.body_radius / 45, 0.4, 1.0)  # in a thick cell filaments lie over each other and blur
     in_lines = np.where(cells.rounded, 0.0, _IN_FILAMENTS * flat * (1 - 0.93 * np.minimum(gone, 1)))
     families = [
@@ -152,12 +152,12 @@ def _asters(cells: Cells, rng: np.random.Generator) -> Strokes:
     along = np.linspace(0, 1, _STEPS, dtype=np.float32) * rng.uniform(2, 8, len(cell)).astype(np.float32)[:, None]
     rows = cells.row[cell].astype(np.float32)[:, None] + centre[0][:, None] + along * np.sin(angle)
     columns = cells.column[cell].astype(np.float32)[:, None] + centre[1][:, None] + along * np.cos(angle)
-    return with_length(rows, columns, cell, cells.tubulin[cell] * 0.5 * (1 - 0.8 * cells.severity[cell]))
+    return with_length(rows, columns, cell, cells.tubulin[cell] * 0.5 * (1 - 0.8 * cells.reaction.severity[cell]))
 
 
 def _dots(cells: Cells, rng: np.random.Generator) -> Strokes:
     """Bright centrosomes beside some nuclei, and short remains where filaments fell apart."""
-    gone = cells.severity_of("depolymerised_tubulin")
+    gone = cells.reaction.tubulin_lost
     counts = rng.binomial(1, np.where(cells.rounded, 0.0, 0.3)) + rng.poisson(5 * gone)
     cell = np.repeat(np.arange(len(cells)), counts)
     n = len(cell)
