@@ -21,7 +21,7 @@ def embed(
     encoder: nn.Module, blocks: Iterable[UInt8[np.ndarray, "n c y x"]], side_px: int, device: torch.device
 ) -> Iterator[Float32[np.ndarray, "n dim"]]:
     """Represent crops block by block, whole and unchanged but for their size, in float32 and evaluation mode."""
-    encoder = encoder.to(device, memory_format=torch.channels_last).eval()
+    encoder = encoder.to(device).to(memory_format=torch.channels_last).eval()
     for block in blocks:
         crops = torch.from_numpy(block).to(device)
         whole = as_seen(crops, side_px)

@@ -15,11 +15,16 @@ def feature_sd(features: Float[Tensor, "b dim"]) -> Float[Tensor, ""]:
 def effective_rank(features: Float[Tensor, "b dim"]) -> Float[Tensor, ""]:
     """exp(entropy of the normalised singular values) of the centred batch (Roy and Vetterli 2007).
 
-    1 when all cells lie on a line, min(b - 1, dim) when they spread evenly; 0 for a batch of equal cells.
+    1 when all cells lie on a line, min(b - 1, dim) when they spread evenly; 0 for a batch of equal cells, and nan
+    where a feature is not a number.
     """
-    singular = torch.linalg.svdvals((features - features.mean(dim=0)).double())
+    if not features.isfinite().all():
+        return torch.tensor(torch.nan)
+    exact = features.double()
+    singular = torch.linalg.svdvals(exact - exact.mean(dim=0))
     total = singular.sum()
-    if total <= 1e-12 * features.abs().sum().clamp(min=1e-30):
+    if total <= 1e-12 * exact.abs().sum():
         return torch.zeros(())
     share = singular / total
-    return torch.special.entr(share).sum().exp().float()
+    rank: Tensor = torch.special.entr(share).sum().exp().float()
+    return rank

@@ -28,8 +28,10 @@ def initialise(network: nn.Module, seed: int, name: str) -> None:
                     module.weight.copy_(_uniform(module.weight, bound, seed, f"{name}.{path}.weight"))
                     if module.bias is not None:
                         module.bias.copy_(_uniform(module.bias, bound, seed, f"{name}.{path}.bias"))
-                case nn.BatchNorm1d() | nn.BatchNorm2d():
+                case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.SyncBatchNorm():
                     module.reset_parameters()
+                case _ if next(module.parameters(recurse=False), None) is not None:
+                    raise NotImplementedError(f"no rule for the first weights of {path}, a {type(module).__name__}")
 
 
 def unit_columns(rows: int, columns: int, seed: int, name: str) -> torch.Tensor:

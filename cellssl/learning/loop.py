@@ -64,19 +64,13 @@ class Plan:
 
 
 def train(state: TrainState, plan: Plan) -> Iterator[StepDone]:
-    """Go on from `state.step` to `plan.steps`; FailedError when the loss is no longer a number."""
+    """Go on from `state.step` to `plan.steps`."""
     while state.step < plan.steps:
         started = time.perf_counter()
         rows = plan.batches.rows(state.step)
         crops = plan.read(rows)
         waited = time.perf_counter() - started
         metrics = one_step(state, plan, crops, plan.cell_keys[torch.from_numpy(rows)])
-        if not math.isfinite(metrics["loss"]):
-            raise FailedError(
-                f"the loss is {metrics['loss']} at step {state.step}",
-                hint="lower pretrain.learning_rate, or set pretrain.clip_norm = 1.0; the checkpoint before it is kept",
-            )
-        state.step += 1
         seconds = time.perf_counter() - started
         timings = {"cells_per_s": len(rows) / seconds, "waiting_share": waited / seconds}
         yield StepDone(state.step, plan.steps, metrics, timings)
@@ -85,27 +79,42 @@ def train(state: TrainState, plan: Plan) -> Iterator[StepDone]:
 def one_step(
     state: TrainState, plan: Plan, crops: UInt8[Tensor, "b c y x"], cells: Int64[Tensor, "b"]
 ) -> dict[str, float]:
-    """Change the state by one batch, and say what was seen on the way."""
-    state.encoder.train()
-    state.momentum_encoder.train()
-    state.optimizer.zero_grad(set_to_none=True)
-    rate = plan.learning_rate(state.step)
+    """Change the state by one batch, and say what was seen on the way.
+
+    FailedError, before any weight has moved, where loss or gradient is no longer a number.
+    """
+    metrics = gradients(state, plan, crops, cells)
+    _check_finite(metrics, state.step + 1)
+    metrics["learning_rate"] = plan.learning_rate(state.step)
     for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    metrics: dict[str, float] = {"loss": 0.0, "learning_rate": rate}
-    for branch in plan.branches:
-        seen = look(state, plan, branch, crops, cells)
-        loss, gauges = branch.objective(seen)
-        (branch.weight * loss).backward()  # gradients add up, so one branch's activations are held at a time
-        metrics["loss"] += branch.weight * loss.item()
-        metrics |= {f"{branch.name}/{name}": value.item() for name, value in {"loss": loss, **gauges}.items()}
-        metrics |= _spread(state.step, branch.name, seen.online[0].detach())
-    metrics["gradient_norm"] = _clip(state, plan.clip_norm)
+        group["lr"] = metrics["learning_rate"]
     state.optimizer.step()
     follow(state.momentum_encoder, state.encoder, plan.momentum)
     for branch in plan.branches:
         branch.objective.after_step()
+    state.step += 1
     return metrics
+
+
+def gradients(
+    state: TrainState, plan: Plan, crops: UInt8[Tensor, "b c y x"], cells: Int64[Tensor, "b"]
+) -> dict[str, float]:
+    """Leave the gradient of the weighted sum of all branches' losses in the weights."""
+    state.encoder.train()
+    state.momentum_encoder.train()
+    state.optimizer.zero_grad(set_to_none=True)
+    metrics = {"loss": torch.zeros((), device=plan.device)}
+    for branch in plan.branches:
+        seen = look(state, plan, branch, crops, cells)
+        loss, gauges = branch.objective(seen)
+        weighted = branch.weight * loss
+        weighted.backward()  # gradients add up, so one branch's activations are held at a time
+        metrics["loss"] += weighted.detach()
+        spread = _spread(state.step, seen.online[0].detach())
+        metrics |= {f"{branch.name}/{name}": value for name, value in {"loss": loss, **gauges, **spread}.items()}
+    metrics["gradient_norm"] = _clip(state, plan.clip_norm)
+    numbers = torch.stack([value.detach().to(plan.device) for value in metrics.values()]).tolist()  # one wait a step
+    return dict(zip(metrics, numbers, strict=True))
 
 
 def look(
@@ -133,13 +142,24 @@ def _represent(encoder: torch.nn.Module, views: list[Tensor], plan: Plan) -> Flo
     return unfolded
 
 
-def _spread(step: int, branch: str, features: Float[Tensor, "b dim"]) -> dict[str, float]:
-    gauges = {f"{branch}/feature_sd": feature_sd(features).item()}
-    if step % RANK_EVERY == 0:
-        gauges[f"{branch}/effective_rank"] = effective_rank(features).item()
-    return gauges
+def _spread(step: int, features: Float[Tensor, "b dim"]) -> dict[str, Tensor]:
+    rank = {"effective_rank": effective_rank(features)} if step % RANK_EVERY == 0 else {}
+    return {"feature_sd": feature_sd(features), **rank}
 
 
-def _clip(state: TrainState, most: float | None) -> float:
+def _clip(state: TrainState, longest: float | None) -> Float[Tensor, ""]:
+    """The length of the whole gradient, which is shortened to `longest` where that is given."""
     trained = [weight for group in state.optimizer.param_groups for weight in group["params"]]
-    return float(torch.nn.utils.clip_grad_norm_(trained, math.inf if most is None else most))
+    length = torch.nn.utils.get_total_norm([weight.grad for weight in trained if weight.grad is not None])
+    if longest is not None:
+        torch.nn.utils.clip_grads_with_norm_(trained, longest, length)
+    return length
+
+
+def _check_finite(metrics: dict[str, float], step: int) -> None:
+    for name in ("loss", "gradient_norm"):
+        if not math.isfinite(metrics[name]):
+            raise FailedError(
+                f"the {name.replace('_norm', '')} is {metrics[name]} at step {step}",
+                hint="lower pretrain.learning_rate, or set pretrain.clip_norm = 1.0; the checkpoint before it is kept",
+            )

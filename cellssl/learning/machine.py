@@ -47,6 +47,6 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, check)() for check in checks if hasattr(torch.cpu, check))

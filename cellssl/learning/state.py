@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import nn
@@ -23,7 +24,9 @@ class TrainState:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint to `path`; the caller sees to it that the name never holds half of one."""
-        torch.save({"step": self.step, **{name: part.state_dict() for name, part in self._parts().items()}}, path)
+        content = {"step": self.step, **{name: part.state_dict() for name, part in self._parts().items()}}
+        with path.open("wb") as file:  # given a path, torch hides a full disk behind a RuntimeError
+            torch.save(content, file)
 
     def load(self, path: Path) -> None:
         """Take up a checkpoint; IntegrityError where it is not one, or is of other networks."""
@@ -32,10 +35,16 @@ class TrainState:
             for name, part in self._parts().items():
                 part.load_state_dict(saved[name])
             self.step = int(saved["step"])
-        except (RuntimeError, KeyError, ValueError, EOFError, OSError) as error:
+        except (RuntimeError, LookupError, TypeError, ValueError, EOFError, OSError, UnpicklingError) as error:
             raise IntegrityError(
-                f"the checkpoint {path} cannot be taken up: {error}", hint="start over with --force"
+                f"the checkpoint {path} cannot be taken up: {error}",
+                hint="remove that file, and run the same command again to start over",
             ) from error
+
+    def is_finite(self) -> bool:
+        """Whether every trained weight is a number."""
+        trained = (weight for module in (self.encoder, self.objectives) for weight in module.parameters())
+        return all(bool(weight.isfinite().all()) for weight in trained)
 
     def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         return {

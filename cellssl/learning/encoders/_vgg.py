@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+LETTERS = {"vgg11": "A", "vgg13": "B", "vgg16": "D"}
+"""The paper's names of the layouts; the classifier, nine tenths of a VGG, is never built."""
+
+
 class VggSettings(Part):
     """A VGG of torchvision without its classifier (Simonyan and Zisserman 2015, arXiv:1409.1556)."""
 
@@ -21,8 +25,8 @@ class VggSettings(Part):
 
     def build(self, channels: int) -> nn.Module:
         """The trunk, its first convolution made for `channels`; 512 numbers a cell."""
-        import torchvision
         from torch import nn
+        from torchvision.models.vgg import cfgs, make_layers
 
         class Vgg(nn.Module):
             out_dim = 512
@@ -35,9 +39,8 @@ class VggSettings(Part):
                 pooled: Tensor = self.features(crops).mean(dim=(-2, -1))
                 return pooled
 
-        features: nn.Sequential = torchvision.models.get_model(
-            self.architecture, weights=None, init_weights=False
-        ).features
+        depth, _, batch_norm = self.architecture.partition("_")
+        features: nn.Sequential = make_layers(cfgs[LETTERS[depth]], batch_norm=bool(batch_norm))
         if channels != 3:
             features[0] = nn.Conv2d(channels, 64, kernel_size=3, padding=1)
         return Vgg(features)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class Settings(Part):
-    """Convolutions of 3 x 3 with batch norm, halved by a stride at each width; global average at the end."""
+    """One strided 3 x 3 convolution with batch norm a width; global average at the end."""
 
-    widths: tuple[int, ...] = Field((32, 64, 128, 256), min_length=1)
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64, 128, 256), min_length=1)
     """Channels after each halving; the last is the size of the representation."""
 
     def shortest_side_px(self) -> int:
@@ -23,7 +23,7 @@ class Settings(Part):
         return int(2 ** len(self.widths))
 
     def build(self, channels: int) -> nn.Module:
-        """One strided convolution a width, and a second one that keeps the size."""
+        """The trunk; `widths[-1]` numbers a cell."""
         from torch import nn
 
         widths = self.widths
@@ -35,7 +35,7 @@ class Settings(Part):
                 super().__init__()
                 layers: list[nn.Module] = []
                 for before, after in zip((channels, *widths), widths, strict=False):
-                    layers += _convolution(before, after, stride=2) + _convolution(after, after, stride=1)
+                    layers += _halving(before, after)
                 self.features = nn.Sequential(*layers)
 
             def forward(self, crops: Tensor) -> Tensor:
@@ -45,11 +45,11 @@ class Settings(Part):
         return Small()
 
 
-def _convolution(before: int, after: int, stride: int) -> list[nn.Module]:
+def _halving(before: int, after: int) -> list[nn.Module]:
     from torch import nn
 
     return [
-        nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=False),
+        nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(after),
         nn.ReLU(inplace=True),
     ]

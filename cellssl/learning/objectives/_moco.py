@@ -74,9 +74,8 @@ class Moco(Objective):
         """InfoNCE of the first view against the keys of the second, and the other way round where symmetric."""
         queries = F.normalize(self.projector(seen.online), dim=-1)  # (q, b, dim)
         with torch.no_grad():
-            keys = F.normalize(self.momentum_projector(seen.momentum), dim=-1).flip(
-                0
-            )  # key i is the positive of query i
+            keys = F.normalize(self.momentum_projector(seen.momentum), dim=-1)
+        keys = keys.flip(0)  # (q, b, dim): key i, of the other view, is the positive of query i
         scores = self._scores(queries, keys, seen.cells)
         loss = torch.stack([info_nce(one) for one in scores]).mean()
         self._fresh = (keys, seen.cells)

@@ -1,0 +1,74 @@
+"""A training small enough for a test: made-up crops, and the product's own way of preparing networks and batches."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+from cellssl.learning.loop import Plan
+from cellssl.learning.state import TrainState
+from cellssl.randomness import generator
+from cellssl.stages.pretrain import Settings, prepare
+
+Training = Callable[..., tuple[TrainState, Plan]]
+
+
+class MadeUpCrops:
+    """Crops of coarse noise in memory, with the few words that a training has for its crops."""
+
+    def __init__(self, cells: int, channels: int = 3, side: int = 16) -> None:
+        blocks = generator("test", "crops").integers(0, 256, (cells, channels, 4, 4), dtype="uint8")
+        self.pixels = np.kron(blocks, np.ones((1, 1, side // 4, side // 4), np.uint8))
+        self.shape = self.pixels.shape
+        self.channels = [f"stain{i}" for i in range(channels)]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return self.pixels[rows]
+
+    def blocks(self, size: int = 256) -> Iterator[np.ndarray]:
+        for start in range(0, len(self), size):
+            yield self.pixels[start : start + size]
+
+
+def settings_of(branches: dict[str, Any] | None = None, **knobs: Any) -> Settings:
+    """A recipe's section; a branch is its weight, or its objective's knobs."""
+    view = ["horizontal_flip", {"name": "center_crop", "side": 0.75}, {"name": "channel_jitter", "brightness": 0.3}]
+    moco = {"name": "moco", "queue": 7, "dim": 5, "hidden_dim": 6, "temperature": 0.2, "momentum": 0.9}
+    given = {
+        name: {
+            "weight": knobs_of.get("weight", 1.0),
+            "view": view,
+            "objective": moco | {key: value for key, value in knobs_of.items() if key != "weight"},
+        }
+        for name, knobs_of in (branches or {"centre": {}}).items()
+    }
+    section = {
+        "encoder": {"name": "small", "widths": [4, 6]},
+        "branches": given,
+        "batch": 4,
+        "epochs": 3,
+        "learning_rate": 0.01,
+        "schedule": "constant",
+        "precision": "float32",
+    }
+    return TypeAdapter(Settings).validate_python(section | knobs)
+
+
+@pytest.fixture
+def training() -> Training:
+    """`training(branches, cells=13, seed=0, **knobs)` -> state and plan at step 0."""
+
+    def prepared(
+        branches: dict[str, Any] | None = None, *, cells: int = 13, channels: int = 3, seed: int = 0, **knobs: Any
+    ) -> tuple[TrainState, Plan]:
+        crops: Any = MadeUpCrops(cells, channels)
+        settings = settings_of(branches, **knobs)
+        return prepare(settings, crops, [f"cell {i}" for i in range(cells)], seed, torch.device("cpu"))
+
+    return prepared

@@ -1,0 +1,61 @@
+"""Gauges of collapse against closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cellssl.learning.gauges import effective_rank, feature_sd
+from cellssl.randomness import generator
+
+
+def normal(*shape: int) -> torch.Tensor:
+    return torch.from_numpy(generator("test", "gauges").standard_normal(shape)).float()
+
+
+def test_equally_long_axes_have_full_rank() -> None:
+    cross = torch.cat([torch.eye(6), -torch.eye(6)])  # centred, with equal singular values
+    assert effective_rank(cross).item() == pytest.approx(6, rel=1e-5)
+
+
+def test_a_large_isotropic_cloud_has_nearly_its_dimension() -> None:
+    assert effective_rank(normal(4000, 8)).item() == pytest.approx(8, rel=0.01)
+
+
+def test_a_line_has_rank_one_wherever_it_lies() -> None:
+    line = normal(30, 1) * normal(1, 12)
+    assert effective_rank(line).item() == pytest.approx(1, abs=1e-3)
+    assert effective_rank(line + 5).item() == pytest.approx(1, abs=1e-2)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.3, 1e4])
+def test_equal_cells_have_rank_and_spread_nought(value: float) -> None:
+    collapsed = torch.full((7, 5), value)
+    assert effective_rank(collapsed) == 0
+    assert feature_sd(collapsed).item() == pytest.approx(0, abs=1e-6 * abs(value))
+
+
+def test_the_rank_is_exp_of_the_entropy_of_two_unequal_axes() -> None:
+    cross = torch.diag(torch.tensor([3.0, 1.0]))
+    expected = math.exp(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+    assert effective_rank(torch.cat([cross, -cross])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_rank_agrees_with_numpy_and_ignores_scale_and_place() -> None:
+    cloud = normal(20, 9) * torch.arange(1, 10)
+    singular = np.linalg.svd((cloud - cloud.mean(0)).double().numpy(), compute_uv=False)
+    share = singular / singular.sum()
+    assert effective_rank(cloud).item() == pytest.approx(math.exp(-(share * np.log(share)).sum()), rel=1e-5)
+    assert effective_rank(7 * cloud + 2).item() == pytest.approx(effective_rank(cloud).item(), rel=1e-4)
+
+
+def test_the_spread_is_the_mean_standard_deviation_of_the_features() -> None:
+    cloud = normal(50, 4)
+    assert feature_sd(cloud).item() == pytest.approx(cloud.numpy().std(axis=0, ddof=1).mean(), rel=1e-5)
+
+
+def test_what_is_not_a_number_gives_no_number_and_no_error() -> None:
+    broken = normal(6, 3)
+    broken[2, 1] = torch.inf
+    assert effective_rank(broken).isnan() and not feature_sd(broken).isfinite()
