@@ -23,7 +23,7 @@ Name = str | int
 
 def hash64(*names: Name) -> int:
     """A signed 64-bit number for a sequence of names; "1" and 1 differ, and so do ("ab",) and ("a", "b")."""
-    text = "\x1f".join(f"{type(name).__name__}:{name}" for name in names)
+    text = "\x1f".join(f"{type(name).__name__}:{name}".replace("\x1f", "\x1f\x1f") for name in names)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
 
 

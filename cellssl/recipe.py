@@ -20,7 +20,10 @@ from cellssl.settings import Fault, Strict, first_fault
 
 CHAIN = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "report")
 TOP = ("name", "seeds", "main_arm", "arm")
-NAME = re.compile(r"[\w][\w.+-]*")
+LONGEST = 256
+"""No file system that we know has longer names."""
+NAME = re.compile(r"[\w][\w.+-]{,99}")
+"""What can name a folder."""
 
 
 class ShellText(str):
@@ -111,13 +114,23 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
+def by_hand(overrides: Sequence[str]) -> Recipe:
+    """The recipe of what is made of artifacts alone: defaults, and what the command line says."""
+    raw: dict[str, Any] = {"name": "by-hand"}
+    for override in overrides:
+        _set(raw, override)
+    recipe = from_table(raw, Path.cwd(), "the command line")
+    recipe.check()
+    return recipe
+
+
 def find(reference: str) -> tuple[Path, Path]:
     """The file of a recipe, and the folder that its relative paths start from.
 
     A shipped recipe's paths start from where the command runs.
     """
     path = Path(reference)
-    if path.is_file():
+    if len(path.name) < LONGEST and path.is_file():
         return path, path.absolute().parent
     shipped = {file.stem: file for file in sorted(shipped_folder("recipes").glob("*.toml"))}
     if reference in shipped:
@@ -192,7 +205,7 @@ def _set(raw: dict[str, Any], override: str) -> None:
 def _value(text: str) -> Any:
     try:
         return _from_shell(tomllib.loads(f"value = {text}")["value"])
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return ShellText(text)
 
 
@@ -221,7 +234,8 @@ def _seeds(given: Any, source: str) -> tuple[int, ...]:
 def _check_name(name: Any, what: str, source: str) -> None:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise UsageError(
-            f"{source}: {what} {name!r} cannot name a folder", hint="use letters, digits, '.', '_', '+' and '-'"
+            f"{source}: {what} {name!r} cannot name a folder",
+            hint="use at most 100 letters, digits, '.', '_', '+' and '-'",
         )
 
 

@@ -11,9 +11,10 @@ from cellssl.errors import UsageError
 
 @cache
 def names(room: str) -> tuple[str, ...]:
-    """Names of the parts in a room, such as "cellssl.learning.views": its public modules, sorted."""
-    files = (entry.name for entry in importlib.resources.files(room).iterdir())
-    return tuple(sorted(name[:-3] for name in files if name.endswith(".py") and not name.startswith("_")))
+    """Names of the parts in a room, such as "cellssl.learning.views": its public modules with Settings, sorted."""
+    files = (file for file in importlib.resources.files(room).iterdir() if file.name.endswith(".py"))
+    public = (file for file in files if not file.name.startswith("_"))
+    return tuple(sorted(file.name[:-3] for file in public if b"\nclass Settings(" in file.read_bytes()))
 
 
 def did_you_mean(wrong: str, known: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from chain import chain  # noqa: F401
 from jaxtyping import install_import_hook
 
 CHECKED = ["cellssl.imaging", "cellssl.profiling", "cellssl.learning.warp", "cellssl.learning.gauges"]

@@ -21,6 +21,12 @@ def replacing(target: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def forget_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed while `replacing` left behind; for whoever alone may write there."""
+    for beside in folder.rglob(".*.tmp"):
+        beside.unlink()
+
+
 def write_text(target: Path, text: str) -> None:
     """Write text under a name that never holds half of it."""
     with replacing(target) as beside:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cellssl.errors import IntegrityError
@@ -46,8 +46,17 @@ class Card:
 
     def write(self, folder: Path) -> None:
         """Write the card into `folder`, with sorted keys, so that equal cards are equal bytes."""
-        text = json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        (folder / NAME).write_text(text + "\n", encoding="utf-8")
+        (folder / NAME).write_text(self.text() + "\n", encoding="utf-8")
+
+    def text(self, **more: str) -> str:
+        """The card as JSON, with its own hash, so that a flipped byte in it is found too."""
+        content = {**asdict(self), **more, "sha256": self.sha256()}
+        return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+    def sha256(self) -> str:
+        """The hash of everything that the card says."""
+        content = json.loads(json.dumps(asdict(self), allow_nan=False))
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_card(path: Path) -> Card:
@@ -59,18 +68,34 @@ def read_card(path: Path) -> Card:
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
         known = {name: raw[name] for name in Card.__dataclass_fields__ if name in raw}
+        if int(raw["format"]) > FORMAT:
+            raise _too_new(file, raw)
         files = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
-        card = Card(**{**known, "files": files, "extras": tuple(raw.get("extras", ()))})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        card = Card(**{**known, "files": files, "extras": tuple(raw["extras"])})
+        if raw["sha256"] != card.sha256():
+            raise ValueError("its bytes have changed since it was written")
+        _check_names((*card.files, *card.extras))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(
-            f"{file} is not the card of an artifact: {error}", hint="make the artifact again with --force"
+            f"{file} is not the card of an artifact: {type(error).__name__}: {error}",
+            hint="make the artifact again with --force",
         ) from error
-    if card.format > FORMAT:
-        raise IntegrityError(
-            f"{file} has format {card.format}, written by cellssl {card.run.get('cellssl', 'of a later version')}",
-            hint=f"this cellssl reads formats up to {FORMAT}; use that version",
-        )
     return card
+
+
+def _too_new(file: Path, raw: dict[str, Any]) -> IntegrityError:
+    return IntegrityError(
+        f"{file} has format {raw['format']}, written by cellssl {raw['run'].get('cellssl', 'of a later version')}",
+        hint=f"this cellssl reads formats up to {FORMAT}; use that version",
+    )
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    """A card from a stranger must not make anyone write outside the folder that its files are copied to."""
+    for name in names:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or name in ("", ".", NAME):
+            raise ValueError(f"it names the file {name!r}")
 
 
 def kind_of_input(name: str) -> str:

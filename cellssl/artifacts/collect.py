@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cellssl.artifacts.card import NAME, kind_of_input, read_card
 from cellssl.artifacts.locks import held_by_someone
-from cellssl.errors import CellsslError
+from cellssl.errors import CellsslError, IntegrityError
 
 
 def unneeded(root: Path) -> list[Path]:
@@ -27,8 +27,7 @@ def _needed(folder: Path, needed: set[tuple[str, str]]) -> bool:
 
 def reachable(root: Path) -> set[tuple[str, str]]:
     """Kind and fingerprint of everything that a pointer in by-recipe/ stands on."""
-    pointers = (json.loads(path.read_text(encoding="utf-8")) for path in root.glob("by-recipe/*/*/*/*.json"))
-    left = [(str(pointer["kind"]), str(pointer["fingerprint"])) for pointer in pointers]
+    left = [_pointer(path) for path in root.glob("by-recipe/*/*/*/*.json")]
     needed: set[tuple[str, str]] = set()
     while left:
         kind, fingerprint = left.pop()
@@ -36,6 +35,17 @@ def reachable(root: Path) -> set[tuple[str, str]]:
             needed.add((kind, fingerprint))
             left += _below(root / kind / fingerprint)
     return needed
+
+
+def _pointer(path: Path) -> tuple[str, str]:
+    try:
+        pointer = json.loads(path.read_text(encoding="utf-8"))
+        return str(pointer["kind"]), str(pointer["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"the pointer {path} cannot be read, so what it needs is not known",
+            hint="remove that file, or run its recipe again",
+        ) from error
 
 
 def remove(folder: Path) -> bool:

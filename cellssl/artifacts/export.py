@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cellssl.artifacts.atomic import replacing, write_text
 from cellssl.artifacts.card import NAME
 from cellssl.artifacts.store import Artifact
-from cellssl.errors import UsageError
+from cellssl.errors import FailedError, UsageError
 
 
 def copy_card(artifact: Artifact, target: Path) -> None:
     """The card with the path of its artifact; an unchanged result leaves the file untouched."""
-    text = json.dumps({**asdict(artifact.card), "path": str(artifact.path)}, indent=1, sort_keys=True) + "\n"
-    if target.is_file() and target.read_text(encoding="utf-8") == text:
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_text(target, text)
+    text = artifact.card.text(path=str(artifact.path)) + "\n"
+    with _in_words(target):
+        if target.is_file() and target.read_bytes() == text.encode():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_text(target, text)
 
 
 def copy_files(artifact: Artifact, folder: Path) -> None:
     """Every file of the result, and the card last; files of the same size and time are left alone."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", hint="give a folder, or a name that ends in .json for the card alone")
-    for name in (*artifact.card.files, NAME):
-        source, target = artifact.path / name, folder / name
-        if _same(source, target):
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as beside:
-            shutil.copyfile(source, beside)
-            shutil.copystat(source, beside)
+    with _in_words(folder):
+        for name in (*artifact.card.files, NAME):
+            source, target = artifact.path / name, folder / name
+            if _same(source, target):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(target) as beside:
+                shutil.copyfile(source, beside)
+                shutil.copystat(source, beside)
+
+
+@contextmanager
+def _in_words(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FailedError(f"{target} cannot be written: {error.strerror}", hint="choose another --output") from error
 
 
 def _same(source: Path, target: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -26,19 +27,23 @@ class HashCache:
         """The hash of `path`; DataError where there is no such file."""
         path = path.absolute()
         try:
-            stat = path.stat()
+            return self._looked_up(path)
         except OSError as error:
             raise DataError(
                 f"{path} cannot be read: {error.strerror}", hint="correct the path in the recipe"
             ) from error
+
+    def _looked_up(self, path: Path) -> str:
+        stat = path.stat()
         seen = {"path": str(path), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
         entry = self.folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:24]}.json"
         remembered = _read(entry)
         if {key: remembered.get(key) for key in seen} == seen:
             return str(remembered["sha256"])
         found = sha256_of(path)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(entry, json.dumps({**seen, "sha256": found}))
+        with contextlib.suppress(OSError):  # a store that is only read, or full: the next look takes as long again
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(entry, json.dumps({**seen, "sha256": found}))
         return found
 
 

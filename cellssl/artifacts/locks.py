@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -18,15 +19,16 @@ from cellssl.errors import BusyError
 
 HEARTBEAT_S = 10.0
 STALE_S = 120.0
-"""A holder on another host without a heartbeat for so long counts as dead."""
+"""A holder on another machine without a heartbeat for so long counts as dead."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock; process and boot tell a living holder from a dead one with the same number."""
+    """Who holds a lock; boot, process and its start tell a living holder from a dead one with the same number."""
 
     host: str
     boot_id: str
+    namespace: str
     pid: int
     started: str
     token: str
@@ -34,7 +36,7 @@ class Holder:
 
 def myself() -> Holder:
     """This process as a holder, with a token of its own."""
-    return Holder(socket.gethostname(), _boot_id(), os.getpid(), _start_of(os.getpid()), secrets.token_hex(8))
+    return Holder(*_here(), os.getpid(), _start_of(os.getpid()), secrets.token_hex(8))
 
 
 class Lock:
@@ -98,8 +100,12 @@ def _create(path: Path, holder: Holder) -> bool:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
         return False
-    with os.fdopen(handle, "w") as file:
-        file.write(json.dumps(asdict(holder)))
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(json.dumps(asdict(holder)))
+    except OSError:
+        path.unlink(missing_ok=True)  # a full disk; an empty lock would keep everyone waiting
+        raise
     return True
 
 
@@ -111,24 +117,35 @@ def _read(path: Path) -> Holder | None:
 
 
 def _set_aside(path: Path, dead: Holder | None) -> None:
-    """Rename the dead holder's lock away; only one of many waiters succeeds, and a new holder's lock is put back."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.rename(aside)
-    except FileNotFoundError:
-        return
-    moved = _read(aside)
-    if moved is not None and moved != dead:
-        with contextlib.suppress(FileExistsError):
-            _create(path, moved)
-    aside.unlink(missing_ok=True)
+    """Rename the dead holder's lock away; only one of many waiters does, and a new holder's lock is not touched."""
+    with _one_at_a_time(path.parent):
+        if _read(path) != dead or (dead is None and _age_s(path) < STALE_S):
+            return
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return
+        moved = _read(aside)
+        if moved is not None and moved != dead:  # where flock is no lock at all, the rename may have met a new holder
+            with contextlib.suppress(FileExistsError):
+                _create(path, moved)
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Between reading a dead holder's lock and renaming it nobody else does; the kernel frees who dies in here."""
+    with (folder / ".takeover").open("a") as guard:
+        with contextlib.suppress(OSError):  # file systems without flock
+            fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
 
 
 def _alive(other: Holder, path: Path) -> bool:
-    if other.host == socket.gethostname() and other.boot_id == _boot_id():
+    if (other.host, other.boot_id, other.namespace) == _here():
         return _start_of(other.pid) == other.started
-    if other.host == socket.gethostname():
-        return False  # the machine was restarted since
+    # another machine, perhaps with the same name; a container of this one; or this one before it was restarted
     return _age_s(path) < STALE_S
 
 
@@ -151,17 +168,20 @@ def _beat(lock: Lock, stop: threading.Event) -> None:
                 os.utime(lock.path)
 
 
-def _boot_id() -> str:
+def _here() -> tuple[str, str, str]:
+    """Where process numbers mean what they mean to this process: host, boot and namespace."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return socket.gethostname(), boot_id, str(Path("/proc/self/ns/pid").readlink())
     except OSError:
-        return ""
+        return socket.gethostname(), "", ""
 
 
 def _start_of(pid: int) -> str:
-    """When a process started, in the kernel's words; "" where there is no such process."""
+    """When a process started, in the kernel's words; "" where there is none, or only its entry in the table is left."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        state, *numbers = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return "" if state in ("Z", "X") else numbers[18]
     except OSError:
         return "" if Path("/proc/self").exists() else _start_without_proc(pid)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -15,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from cellssl.artifacts import card as cards
-from cellssl.artifacts.atomic import write_text
+from cellssl.artifacts.atomic import forget_unfinished, write_text
 from cellssl.artifacts.card import Card, FileEntry
 from cellssl.artifacts.hashing import HashCache, sha256_of
 from cellssl.artifacts.locks import Holder, Lock, holding
 from cellssl.errors import FailedError, IntegrityError, UsageError
 
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
+SCRATCH = "scratch"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,12 @@ class Draft:
 
     def scratch(self) -> Path:
         """A folder for work in progress; it is removed before the result is finished."""
-        path = self.path / "scratch"
+        path = self.path / SCRATCH
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def commit(self, planned: Card) -> Artifact:
         """Hash every file, write the card, and give the folder its final name."""
-        shutil.rmtree(self.path / "scratch", ignore_errors=True)
         (self.path / cards.NAME).unlink(missing_ok=True)
         files = {name: path for name, path in _walk(self.path) if name not in self.extras}
         entries = {name: FileEntry(path.stat().st_size, sha256_of(path)) for name, path in files.items()}
@@ -100,6 +103,7 @@ class Draft:
         finished.write(self.path)
         self.lock.still_mine()
         _sync_tree(self.path)
+        shutil.rmtree(self.path / SCRATCH, ignore_errors=True)  # not before: whoever is killed here resumes from it
         if self.target.exists():
             self.target.rename(self.target.with_name(f"{self.target.name}.aside-{secrets.token_hex(4)}"))
         self.path.rename(self.target)
@@ -119,7 +123,13 @@ class Store:
         for root in (self.root, *self.upstreams):
             folder = root / kind / fingerprint
             if (folder / cards.NAME).is_file():
-                return Artifact(folder, cards.read_card(folder))
+                card = cards.read_card(folder)
+                if (card.kind, card.fingerprint) != (kind, fingerprint):
+                    raise IntegrityError(
+                        f"{folder} holds the card of the {card.kind} artifact {card.fingerprint}",
+                        hint="give the folder its own name back, or make the artifact again with --force",
+                    )
+                return Artifact(folder, card)
         return None
 
     def get(self, kind: str, fingerprint: str) -> Artifact:
@@ -160,9 +170,9 @@ class Store:
         if path.name == cards.NAME:
             return Artifact(path.absolute().parent, card)
         found = self.find(card.kind, card.fingerprint)
-        kept_in = json.loads(path.read_text(encoding="utf-8")).get("path")
-        if found is None and kept_in and (Path(kept_in) / cards.NAME).is_file():
-            found = Artifact(Path(kept_in), cards.read_card(Path(kept_in)))
+        kept_in = Path(str(json.loads(path.read_text(encoding="utf-8")).get("path")))
+        if found is None and (kept_in / cards.NAME).is_file():
+            found = Artifact(kept_in, cards.read_card(kept_in))
         return found or self.get(card.kind, card.fingerprint)
 
     def beside(self, artifact: Artifact) -> Store:
@@ -176,41 +186,61 @@ class Store:
         self, kind: str, fingerprint: str, *, wait: bool = True, waiting: Callable[[Holder], None] = lambda _: None
     ) -> Iterator[Draft]:
         """The right to make one artifact, and the folder to make it in, with whatever an earlier try left there."""
-        try:
-            with holding(self.root / kind / f"{fingerprint}.lock", wait=wait, waiting=waiting) as lock:
-                partial = self.partial(kind, fingerprint)
-                partial.mkdir(parents=True, exist_ok=True)
+        lock_file = self.root / kind / f"{fingerprint}.lock"
+        with self._in_words(), holding(lock_file, wait=wait, waiting=waiting) as lock:
+            partial = self.partial(kind, fingerprint)
+            partial.mkdir(parents=True, exist_ok=True)
+            forget_unfinished(partial)
+            try:
                 yield Draft(partial, self.root / kind / fingerprint, lock)
-        except PermissionError as error:
-            raise FailedError(
-                f"no permission to write {error.filename}", hint="choose another folder with --store"
-            ) from error
-        except OSError as error:
-            if error.errno not in (28, 122):  # no space left; quota exceeded
-                raise
-            free = shutil.disk_usage(self.root).free
-            raise FailedError(
-                f"the disk of {self.root} is full ({free / 1e6:,.0f} MB free)",
-                hint="free some space (cellssl gc lists what nothing needs) and run the same command again",
-            ) from error
+            finally:
+                _remove_if_empty(partial)
 
     def point(self, recipe: str, arm: str, seed: int | None, stage: str, artifact: Artifact) -> None:
         """Leave a small pointer for people, which also keeps the artifact from being collected."""
         folder = self.root / "by-recipe" / recipe / arm / ("all" if seed is None else str(seed))
-        folder.mkdir(parents=True, exist_ok=True)
         content: dict[str, Any] = {"kind": artifact.card.kind, "fingerprint": artifact.fingerprint}
         with contextlib.suppress(ValueError):
             content["path"] = str(artifact.path.relative_to(self.root))
         text = json.dumps(content, sort_keys=True) + "\n"
         file = folder / f"{stage}.json"
-        if not file.is_file() or file.read_text(encoding="utf-8") != text:
-            write_text(file, text)
+        with self._in_words():
+            if not file.is_file() or file.read_text(encoding="utf-8") != text:
+                folder.mkdir(parents=True, exist_ok=True)
+                write_text(file, text)
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """A disk that is full, read-only or not a folder is no fault of ours."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in FULL:
+                free = shutil.disk_usage(self.root).free
+                raise FailedError(
+                    f"the disk of {self.root} is full ({free / 1e6:,.0f} MB free)",
+                    hint="free some space (cellssl gc lists what nothing needs) and run the same command again",
+                ) from error
+            if error.errno in NOT_OURS:
+                raise FailedError(
+                    f"{error.filename or self.root} cannot be written: {error.strerror}",
+                    hint="choose another folder with --store",
+                ) from error
+            raise
+
+
+def _remove_if_empty(partial: Path) -> None:
+    """Nothing was begun: somebody else had made it, or it cannot be made."""
+    for folder in (partial / SCRATCH, partial):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            yield path.relative_to(folder).as_posix(), path
+        within = path.relative_to(folder)
+        if path.is_file() and within.parts[0] != SCRATCH:
+            yield within.as_posix(), path
 
 
 def _sync_tree(folder: Path) -> None:

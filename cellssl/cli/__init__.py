@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 
@@ -16,6 +19,7 @@ def invoke(arguments: list[str]) -> int:
     """One command; its exit code. Faults of our own keep their traceback."""
     from cellssl.errors import CellsslError
 
+    _keep_matplotlib_out_of_home()
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -27,9 +31,23 @@ def invoke(arguments: list[str]) -> int:
     except CellsslError as error:
         from cellssl.cli.console import Console
 
-        Console().error(error)
+        (Console.in_use or Console()).error(error)
         return error.exit_code
     return 0
+
+
+def _keep_matplotlib_out_of_home() -> None:
+    """Its font list goes to a folder of ours in the temporary one, unless a person has said where.
+
+    A folder that somebody else has put there is not used: matplotlib reads settings from it.
+    """
+    if "MPLCONFIGDIR" in os.environ:
+        return
+    folder = Path(os.environ.get("TMPDIR") or "/tmp") / f"cellssl-matplotlib-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if not folder.is_symlink() and folder.stat().st_uid == os.getuid():
+            os.environ["MPLCONFIGDIR"] = str(folder)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

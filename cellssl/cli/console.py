@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from cellssl.errors import CellsslError
 from cellssl.events import Event, Note, Progress, Saved, StepDone
@@ -26,6 +26,8 @@ LINE_EVERY_S = 30.0
 class Console:
     """Where words go; `quiet` leaves only the result and errors."""
 
+    in_use: ClassVar[Console | None] = None
+    """The one that was made last: errors go where everything else went, the log among it."""
     quiet: bool = False
     as_json: bool = False
     log: IO[str] | None = None
@@ -36,6 +38,9 @@ class Console:
     _line_s: float = 0.0
     _bars: Bars | None = field(default=None, repr=False)
     _bar: Any = None
+
+    def __post_init__(self) -> None:
+        Console.in_use = self
 
     @contextmanager
     def working_on(self, stage: str) -> Iterator[None]:
@@ -107,7 +112,7 @@ class Console:
 
     @contextmanager
     def _terminal_bars(self) -> Iterator[None]:
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
             yield
             return
         from rich.console import Console as Terminal
@@ -173,7 +178,9 @@ def _time(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def _print(text: str, stream: IO[str]) -> None:
+def _print(text: str, stream: IO[str] | None) -> None:
+    if stream is None:  # closed by whoever started us; print would take stdout for it
+        return
     try:
         print(text, file=stream, flush=True)
     except UnicodeEncodeError:

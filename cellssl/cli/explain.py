@@ -39,14 +39,17 @@ def _models(what: str, name: str | None) -> dict[str, Any]:
     from cellssl.errors import UsageError
     from cellssl.recipe import CHAIN
 
-    if what in CHAIN and name is None:
+    if what in CHAIN:
+        if name is not None:
+            raise UsageError(
+                f"a stage has no part {name!r}", hint=f"cellssl explain {what}, or a room: {', '.join(ROOMS)}"
+            )
         module = importlib.import_module(f"cellssl.stages.{what}")
         nested = getattr(module, "EXPLAINED", {})
         return {f"[{what}]": module.Settings, **{f"[{what}.{key}]": model for key, model in nested.items()}}
     if what in ROOMS:
         room = ROOMS[what]
-        chosen = (name,) if name else tuple(n for n in rooms.names(room) if hasattr(rooms.load(room, n), "Settings"))
-        return {part: rooms.load(room, part).Settings for part in chosen}
+        return {part: rooms.load(room, part).Settings for part in ((name,) if name else rooms.names(room))}
     raise UsageError(f"there is nothing called {what!r} to explain", hint=rooms.did_you_mean(what, (*CHAIN, *ROOMS)))
 
 

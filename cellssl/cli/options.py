@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -63,6 +64,11 @@ class Common:
     quiet: bool = False
     log_file: Path | None = None
     log_format: str = "text"
+
+    def said_again(self) -> str:
+        """The flags that a command must repeat to make what this one needs."""
+        stores = [word for store in self.store or [] for word in ("--store", str(store))]
+        return shlex.join([*stores, *(word for text in self.overrides or [] for word in ("--set", text))])
 
     def stores(self) -> tuple[Path, tuple[Path, ...]]:
         """Where to write, and where else to read."""

@@ -17,11 +17,9 @@ def plan_report(worker: Worker, references: list[str] | None) -> tuple[Planned, 
     given = _by_hand(worker, references) if references else {}
     fingerprints = {name: artifact.fingerprint for name, artifact in given.items()} or _of_recipe(worker)
     settings = worker.recipe.settings("report")
-    identity = {"recipe": worker.recipe.name}
+    identity = {"recipe": worker.recipe.name, "order": list(fingerprints)}
     card = card_for("report", report.ALGORITHM, settings, fingerprints, {}, identity=identity)
-    return Planned(
-        "report", worker.recipe.source, worker.common.arm or "all", None, settings, fingerprints, card
-    ), given
+    return Planned("report", worker.named(), worker.common.arm or "all", None, settings, fingerprints, card), given
 
 
 def _of_recipe(worker: Worker) -> dict[str, str]:

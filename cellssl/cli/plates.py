@@ -1,10 +1,16 @@
-"""plates: one plate of fetch or segment in, its part artifact out; what a workflow engine fans out."""
+"""plates: one plate of fetch or segment in, the plan of its part artifact out; what a workflow engine fans out."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
 
+from cellssl.artifacts.card import Card
 from cellssl.artifacts.store import Artifact
+from cellssl.datasets.field import Field
 from cellssl.errors import UsageError
 from cellssl.events import Event
 from cellssl.recipe import Recipe
@@ -12,20 +18,57 @@ from cellssl.stages import fetch, segment
 from cellssl.stages._make import Bench
 
 
-def make_plate(
-    recipe: Recipe, arm: str, stage: str, plate: str, bench: Bench, given: dict[str, Artifact]
-) -> Generator[Event, None, Artifact]:
-    """The part of `plate`, found or made; of segment, its fetch part must be there."""
-    settings = recipe.settings("fetch", arm)
+@dataclass(frozen=True)
+class PlatePlan:
+    """The part of one plate: what determines it, and what it is made of."""
+
+    stage: str
+    plate: str
+    card: Card
+    settings: Any
+    made_of: list[Field] | Artifact = field(repr=False)
+
+    @property
+    def pointer(self) -> str:
+        """The name of its pointer, which keeps it until it is gathered; a plate may be called anything."""
+        return f"{self.stage}-{quote(self.plate, safe=' ')}"
+
+    def make(self, bench: Bench) -> Generator[Event, None, Artifact]:
+        """The part, found or made."""
+        if isinstance(self.made_of, Artifact):
+            return (yield from segment.make_plate(self.settings, bench, self.made_of))
+        return (yield from fetch.make_plate(self.settings, bench, self.made_of))
+
+
+def plan_plate(
+    recipe: Recipe, arm: str, stage: str, plate: str, bench: Bench, given: dict[str, Artifact], named: str
+) -> PlatePlan:
+    """The part of `plate`; of segment, its fetch part must be there."""
+    settings = recipe.settings(stage, arm)
     if stage == "fetch":
-        return (yield from fetch.make_plate(settings, bench, fetch.fields_of(settings, plate)))
-    fetched = given.get("fetch") or _fetched(recipe, settings, plate, bench)
-    return (yield from segment.make_plate(recipe.settings("segment", arm), bench, fetched))
+        fields = fetch.fields_of(settings, plate, bench)
+        return PlatePlan(stage, plate, fetch.plate_card(settings, bench, fields), settings, fields)
+    fetched = _part_of(given["fetch"], plate, bench) if "fetch" in given else _fetched(recipe, arm, plate, bench, named)
+    return PlatePlan(stage, plate, segment.plate_card(settings, fetched), settings, fetched)
 
 
-def _fetched(recipe: Recipe, settings: fetch.Settings, plate: str, bench: Bench) -> Artifact:
-    card = fetch.plate_card(settings, bench, fetch.fields_of(settings, plate))
+def _part_of(fetched: Artifact, plate: str, bench: Bench) -> Artifact:
+    """The part of one plate: the given artifact itself, or one that it gathers."""
+    if "plate" in fetched.card.section:
+        parts = {fetched.card.section["plate"]: fetched.fingerprint}
+    else:
+        parts = dict(fetch.parts_of(fetched))
+    if plate not in parts:
+        raise UsageError(f"{fetched.path} has no plate {plate!r}", hint=f"it has: {', '.join(parts)}")
+    return bench.store.beside(fetched).get("fetch", parts[plate])
+
+
+def _fetched(recipe: Recipe, arm: str, plate: str, bench: Bench, named: str) -> Artifact:
+    settings = recipe.settings("fetch", arm)
+    card = fetch.plate_card(settings, bench, fetch.fields_of(settings, plate, bench))
     found = bench.store.find("fetch", card.fingerprint)
     if found is None:
-        raise UsageError(f"plate {plate} has not been fetched", hint=f"cellssl fetch {recipe.source} --plate {plate}")
+        raise UsageError(
+            f"plate {plate} has not been fetched", hint=f"cellssl fetch {named} --plate {shlex.quote(plate)}"
+        )
     return found

@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Make one HTML page of what a recipe, or some cluster artifacts, came to.
 
-    Example: cellssl report nocodazole --arm sum --arm centre
+    Example: cellssl report nocodazole --seed 0
     """
     from cellssl.cli.grid import show_table
     from cellssl.cli.work import Worker

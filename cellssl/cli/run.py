@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellssl.cli import options as o
+
+if TYPE_CHECKING:
+    from cellssl.cli.grid import Cell
+    from cellssl.cli.work import Worker
+    from cellssl.stages._plan import Planned
 
 ToOption = Annotated[str | None, typer.Option("--to", help="The last stage to make [default: report].")]
 
@@ -51,17 +56,22 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None) -> None:
         raise UsageError(f"there is no stage {to!r}", hint=did_you_mean(to, CHAIN))
     jobs = grid(worker, to or "report")
     if common.dry_run:
-        worker.announce(jobs)
+        worker.announce(worker.states(jobs))
         return
     made = None
-    for arm, seed, stage in jobs:
-        planner = worker.planner(arm, seed)
-        planner.plan(stage)
-        for planned in planner.stages.values():
-            made = worker.finish(planned, {})
+    for planned in plan_all(worker, jobs):
+        made = worker.finish(planned, {})
     if to in (None, "report"):
         made = worker.report()
         show_table(worker.console, made)
     if made is None:
         raise UsageError("the recipe leaves nothing to make", hint="see cellssl status")
     worker.deliver(made)
+
+
+def plan_all(worker: Worker, jobs: list[Cell]) -> list[Planned]:
+    """Every stage in the order of making, before any is made: what is wrong with the last arm is said at once."""
+    planners = [worker.planner(arm, seed) for arm, seed, _ in jobs]
+    for planner, (_, _, stage) in zip(planners, jobs, strict=True):
+        planner.plan(stage)
+    return [planned for planner in planners for planned in planner.stages.values()]

@@ -59,6 +59,6 @@ def run_stage(stage: str, recipe: str, common: o.Common) -> None:
 
     worker = Worker.of(recipe, common)
     if common.dry_run:
-        worker.announce([(arm, seed, stage) for arm in worker.arms()[:1] for seed in worker.seeds()[:1]])
+        worker.announce(worker.stage_states(stage))
         return
     worker.deliver(worker.stage(stage))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cellssl import recipe as recipes
+from cellssl.artifacts.card import Card
 from cellssl.artifacts.export import copy_card, copy_files
 from cellssl.artifacts.locks import Holder
 from cellssl.artifacts.store import Artifact, Store
@@ -22,6 +23,9 @@ from cellssl.recipe import Recipe
 from cellssl.rooms import did_you_mean
 from cellssl.stages._make import Bench, make
 from cellssl.stages._plan import Planned, Planner, module_of
+
+if TYPE_CHECKING:
+    from cellssl.cli.plates import PlatePlan
 
 PLATE_STAGES = ("fetch", "segment")
 
@@ -52,7 +56,9 @@ class Worker:
     @classmethod
     def without_recipe(cls, common: Common) -> Worker:
         """For what stands on artifacts alone."""
-        nothing = recipes.from_table({"name": "by-hand"}, Path.cwd(), "no recipe")
+        if common.arm is not None or common.seed is not None:
+            raise UsageError("--arm and --seed choose from a recipe, not from artifacts", hint="leave them out")
+        nothing = recipes.by_hand(common.overrides or [])
         return cls(common, console_of(common), Store(*common.stores()), nothing)
 
     def arms(self) -> tuple[str, ...]:
@@ -68,7 +74,12 @@ class Worker:
 
     def planner(self, arm: str, seed: int, stage: str | None = None) -> Planner:
         """Plans one arm and seed; artifacts given by --input take the place of upstream stages."""
-        return Planner(self.recipe, arm, seed, self.store, self._given(arm, stage))
+        given = self._given(arm, stage)
+        return Planner(self.recipe, arm, seed, self.store, given, self.named())
+
+    def named(self) -> str:
+        """The recipe, and what is laid over it, as a command line says it."""
+        return f"{shlex.quote(self.recipe.source)} {self.common.said_again()}".rstrip()
 
     def stage(self, stage: str) -> Artifact:
         """Make one stage of one arm and seed."""
@@ -81,29 +92,34 @@ class Worker:
 
     def plate(self, stage: str, arm: str) -> Artifact:
         """Make one plate's part of fetch or segment."""
+        plan = self._plate_plan(stage, arm)
+        with self.console.working_on(stage):
+            artifact = self.drive(plan.make(self.bench(force=self.common.force)))
+        self.console.say(f"{stage}: plate {plan.plate} is {artifact.path}")
+        self.store.point(self.recipe.name, arm, None, plan.pointer, artifact)
+        return artifact
+
+    def _plate_plan(self, stage: str, arm: str) -> PlatePlan:
         if stage not in PLATE_STAGES:
             raise UsageError(
                 f"{stage} is not made plate by plate", hint=f"--plate goes with {' and '.join(PLATE_STAGES)}"
             )
-        from cellssl.cli.plates import make_plate
+        from cellssl.cli.plates import plan_plate
 
-        given = self._given(arm, stage)
-        bench = self.bench(force=self.common.force)
-        with self.console.working_on(stage):
-            artifact = self.drive(make_plate(self.recipe, arm, stage, self.common.plate or "", bench, given))
-        self.console.say(f"{stage}: plate {self.common.plate} is {artifact.path}")
-        return artifact
+        given, bench = self._given(arm, stage), self.bench(force=False)
+        return plan_plate(self.recipe, arm, stage, self.common.plate or "", bench, given, self.named())
 
     def finish(self, planned: Planned, given: dict[str, Artifact]) -> Artifact:
         """Find or make one planned artifact, and leave a pointer to it."""
-        there = self.store.find(planned.stage, planned.fingerprint)
         mine = f"{planned.stage} {planned.arm}" + ("" if planned.seed is None else f" seed {planned.seed}")
         again = self.common.force and planned.fingerprint not in self._said
-        if there is not None and not again:
+        there = None if again else self.store.find(planned.stage, planned.fingerprint)
+        if there is not None:
             if planned.fingerprint not in self._said:
                 self.console.say(f"{mine}: up to date, {there.path}")
         else:
             self.console.say(f"{mine}: begins")
+            self._check_device()
             with self.console.working_on(planned.stage):
                 there = self.drive(make(planned, self.bench(force=again), given))
             self.console.say(f"{mine}: done in {there.card.run['seconds']:,.0f} s, {there.path}")
@@ -119,6 +135,13 @@ class Worker:
         """Where and how results are made."""
         common = self.common
         return Bench(self.store, common.device, not common.no_wait, force, self._say_waiting())
+
+    def _check_device(self) -> None:
+        """A GPU that is asked for and missing is said before the first plate, not after the last."""
+        if self.common.device not in ("auto", "cpu"):
+            from cellssl.learning.machine import device_for
+
+            device_for(self.common.device)
 
     def drive(self, work: Generator[Event, None, Artifact]) -> Artifact:
         """Show every event; when a signal came, close the work, which saves what it must, and say how to go on."""
@@ -153,31 +176,40 @@ class Worker:
         planned, given = plan_report(self, references)
         return self.finish(planned, given)
 
-    def announce(self, jobs: list[tuple[str, int, str]]) -> None:
+    def announce(self, rows: list[dict[str, Any]]) -> None:
         """What --dry-run says: a row a stage."""
-        rows = self.states(jobs)
         for row in rows:
-            self.console.say(f"{row['stage']} {row['arm']} {row['seed'] or ''}: {row['state']} {row['fingerprint']}")
+            seed = "" if row["seed"] is None else f" seed {row['seed']}"
+            self.console.say(f"{row['stage']} {row['arm']}{seed}: {row['state']} {row['fingerprint']}")
         missing = [row for row in rows if row["state"] != "done"]
         line = f"{len(missing)} of {len(rows)} stages would be made"
         self.console.result(line, {"would_make": missing, "stages": len(rows)})
+
+    def stage_states(self, stage: str) -> list[dict[str, Any]]:
+        """What `stage` would find and make."""
+        arm = self.common.arm or self.recipe.main_arm
+        if self.common.plate is None:
+            return self.states([(arm, self.seeds()[0], stage)])
+        card = self._plate_plan(stage, arm).card
+        row = {"stage": stage, "arm": arm, "seed": None, "fingerprint": card.fingerprint}
+        return [{**row, "state": self._state(card)}]
 
     def states(self, jobs: list[tuple[str, int, str]]) -> list[dict[str, Any]]:
         """Every stage of the jobs once: done, partial or missing, with its fingerprint."""
         rows: dict[tuple[str, str], dict[str, Any]] = {}
         for arm, seed, stage in jobs:
-            planner = self.planner(arm, seed)
+            planner = self.planner(arm, seed, stage)
             planner.plan(stage)
             for planned in planner.stages.values():
                 key = (planned.stage, planned.fingerprint)
                 row = {"stage": planned.stage, "arm": arm, "seed": planned.seed, "fingerprint": planned.fingerprint}
-                rows.setdefault(key, {**row, "state": self._state(planned)})
+                rows.setdefault(key, {**row, "state": self._state(planned.card)})
         return list(rows.values())
 
-    def _state(self, planned: Planned) -> str:
-        if self.store.find(planned.stage, planned.fingerprint) is not None:
+    def _state(self, card: Card) -> str:
+        if self.store.find(card.kind, card.fingerprint) is not None:
             return "done"
-        partial = self.store.partial(planned.stage, planned.fingerprint)
+        partial = self.store.partial(card.kind, card.fingerprint)
         if not partial.is_dir():
             return "missing"
         metrics = partial / "metrics.jsonl"
@@ -196,6 +228,12 @@ class Worker:
                 raise UsageError(
                     f"{stage} takes {' and '.join(wanted) or 'no artifact'}, but {reference} is a {artifact.card.kind}",
                     hint=did_you_mean(artifact.card.kind, wanted) if wanted else "leave --input out",
+                )
+            if artifact.card.kind in given:
+                raise UsageError(f"--input names two {artifact.card.kind} artifacts", hint="give one of each kind")
+            if "plate" in artifact.card.section and self.common.plate is None:
+                raise UsageError(
+                    f"{reference} is the part of one plate", hint="give the artifact of all plates, or add --plate"
                 )
             given[artifact.card.kind] = artifact
             self.store = self.store.beside(artifact)

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 
 from cellssl.artifacts.atomic import replacing, write_text
+from cellssl.artifacts.hashing import sha256_of
 from cellssl.artifacts.images import read_channel, read_labels, write_labels
-from cellssl.errors import DataError
+from cellssl.errors import DataError, IntegrityError
 from cellssl.imaging import cutting, masks
 
 
 @dataclass(frozen=True)
 class FieldTask:
-    """Everything that a worker needs for one field; `images` in the order of the channels."""
+    """Everything that a worker needs for one field; `images` and their sha256 in the order of the channels."""
 
     field_id: str
     images: tuple[Path, ...]
+    hashes: tuple[str, ...]
     nucleus: int
     pixel_um: float | None
     count_greys: bool
@@ -70,13 +72,26 @@ def failed_path(result: Path) -> Path:
 
 
 def read_field(task: FieldTask) -> np.ndarray:
-    """All channels of a field, (c, y, x) uint16; DataError where they are not of one size or the nuclei do not vary."""
+    """All channels of a field, (c, y, x) uint16.
+
+    Raises DataError, for quarantine, where an image cannot be decoded or they are not of one size; IntegrityError where
+    one is no longer the file that was fetched.
+    """
+    _check_unchanged(task)
     channels = [read_channel(path) for path in task.images]
     shapes = {channel.shape for channel in channels}
     if len(shapes) > 1:
         sizes = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(shapes))
         raise DataError(f"the channels of field {task.field_id} differ in size: {sizes}")
     return np.stack(channels)
+
+
+def _check_unchanged(task: FieldTask) -> None:
+    for path, sha256 in zip(task.images, task.hashes, strict=True):
+        if not path.is_file() or sha256_of(path) != sha256:
+            raise IntegrityError(
+                f"{path} is missing or is not the file that was fetched", hint="fetch its plate again with --force"
+            )
 
 
 def neighbours(centres: np.ndarray, everyone: np.ndarray, radius_px: float) -> np.ndarray:

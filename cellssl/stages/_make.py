@@ -77,13 +77,13 @@ def _found_or_made(
     seed: int | None,
     work: Callable[[Job], Generator[Event, None, Metrics]],
 ) -> Making:
-    found = bench.store.find(card.kind, card.fingerprint)
-    if found is not None and not bench.force:
+    found = None if bench.force else bench.store.find(card.kind, card.fingerprint)
+    if found is not None:
         return found
     with bench.store.drafting(card.kind, card.fingerprint, wait=bench.wait, waiting=bench.waiting) as draft:
-        found = bench.store.find(card.kind, card.fingerprint)  # by another process, while this one waited
-        if found is not None and not bench.force:
-            _remove_empty(draft)
+        # another process may have made it while this one waited; what is made again may be damaged, so nobody looks
+        found = None if bench.force else bench.store.find(card.kind, card.fingerprint)
+        if found is not None:
             return found
         started, cpu_s = time.time(), time.process_time()
         job = Job(card, settings, inputs, draft, bench, seed)
@@ -99,18 +99,13 @@ def _upstream(planned: Planned, name: str, store: Store, given: Mapping[str, Art
     found = store.find(kind, fingerprint)
     if found is None:
         arm, _, rest = name.partition("/")
-        seed = rest.partition("/")[0] if rest else planned.seed
+        seed = rest.partition("/")[0] if rest else planned.asked_seed
         flags = f" --arm {arm if rest else planned.arm}" + (f" --seed {seed}" if seed is not None else "")
         raise UsageError(
             f"{planned.stage} needs the {kind} artifact {fingerprint}, which is not in {store.root}",
             hint=f"cellssl run {planned.recipe} --to {kind}{flags}",
         )
     return found
-
-
-def _remove_empty(draft: Draft) -> None:
-    if not any(draft.path.iterdir()):
-        draft.path.rmdir()
 
 
 def _circumstances(started: float) -> dict[str, Any]:

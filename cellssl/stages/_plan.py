@@ -1,8 +1,8 @@
 """_plan: a recipe, an arm and a seed in, every stage with its fingerprint and inputs out; nothing is made.
 
 What a stage module offers: ALGORITHM, Settings, `inputs(settings)` (upstream stages), `seeded(settings)`,
-`outside(settings)` (files of the user that count), `run(job)`, and where its settings name artifacts,
-`references(settings)`.
+`outside(settings)` (files of the user that count), `run(job)`; where its settings name artifacts,
+`references(settings)`; and where more can be said against them than their model says, `check(settings)`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ class Planned:
 
     stage: str
     recipe: str
+    """How a command line names the recipe, and what it lays over it."""
     arm: str
     seed: int | None
     settings: Any
     inputs: dict[str, str]
     card: Card
+    asked_seed: int | None = None
+    """The seed that the plan is for, be this stage seeded or not."""
 
     @property
     def fingerprint(self) -> str:
@@ -47,10 +50,16 @@ class Planner:
     """Plans the stages of one arm and seed; upstream artifacts given by hand take the place of planned ones."""
 
     def __init__(
-        self, recipe: Recipe, arm: str, seed: int, store: Store, given: Mapping[str, Artifact] | None = None
+        self,
+        recipe: Recipe,
+        arm: str,
+        seed: int,
+        store: Store,
+        given: Mapping[str, Artifact] | None = None,
+        named: str | None = None,
     ) -> None:
         self.recipe, self.arm, self.seed, self.store = recipe, arm, seed, store
-        self.given = dict(given or {})
+        self.given, self.named = dict(given or {}), named or recipe.source
         self.stages: dict[str, Planned] = {}
 
     def plan(self, stage: str) -> Planned:
@@ -69,12 +78,13 @@ class Planner:
 
     def _plan(self, stage: str) -> Planned:
         settings, module = self.settings(stage), module_of(stage)
+        getattr(module, "check", _nothing)(settings)
         inputs = {name: self._input(name) for name in module.inputs(settings)}
         for name, (reference, kinds) in _references(module, settings).items():
             inputs[name] = self.store.resolve(reference, kinds).fingerprint
         seed = self.seed if module.seeded(settings) else None
         card = card_for(stage, module.ALGORITHM, settings, inputs, self._hashes(module.outside(settings)), seed)
-        return Planned(stage, self.recipe.source, self.arm, seed, settings, inputs, card)
+        return Planned(stage, self.named, self.arm, seed, settings, inputs, card, self.seed)
 
     def _input(self, stage: str) -> str:
         return self.given[stage].fingerprint if stage in self.given else self.plan(stage).fingerprint
@@ -96,6 +106,10 @@ def card_for(
     more = {**({} if seed is None else {"seed": seed}), **(identity or {})}
     print_ = fingerprint(kind, algorithm, {**settings.changed(), **more}, inputs, outside)
     return Card(kind, algorithm, print_, {**settings.full(), **more}, inputs, outside, files={})
+
+
+def _nothing(settings: Any) -> None:
+    pass
 
 
 def _references(module: ModuleType, settings: Any) -> dict[str, tuple[str, tuple[str, ...]]]:

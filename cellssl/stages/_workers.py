@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from cellssl.errors import FailedError
 
 Task = TypeVar("Task")
 FEW = 3
@@ -25,12 +30,18 @@ def spread(work: Callable[[Task], None], tasks: list[Task], workers: int | None)
             work(task)
             yield task
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_be_a_worker) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_be_a_worker) as pool:
         futures = {pool.submit(work, task): task for task in tasks}
         try:
             for future in as_completed(futures):
                 future.result()
                 yield futures[future]
+        except BrokenProcessPool as error:
+            raise FailedError(
+                f"one of {workers} worker processes died, most likely for want of memory",
+                hint="set fewer workers, and run the same command again; what is done is kept",
+            ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -41,8 +52,17 @@ def cores() -> int:
 
 
 def _be_a_worker() -> None:
-    """Ctrl-C is the parent's business; and one thread a process, since every core has a process."""
+    """Ctrl-C is the parent's business; one thread a process, since every core has a process; no life without parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
+
+
+def _end_with(sentinel: int) -> None:
+    """A parent that is killed cannot say so to those who wait for its next task."""
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)

@@ -132,7 +132,7 @@ def _check_same_model(earlier: Artifact, job: Job) -> None:
     if made_by[0] != made_by[1]:
         raise UsageError(
             f"the earlier clustering stands on the model {made_by[1]}, these embeddings on {made_by[0]}",
-            hint=f"embed the cells with [embed] model = {made_by[1]!r}",
+            hint=f"embed the cells with [embed] model = {made_by[1].partition(' ')[0]!r}, and the same network",
         )
 
 

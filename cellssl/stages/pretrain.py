@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from cellssl import rooms
-from cellssl.artifacts.atomic import replacing
+from cellssl.artifacts.atomic import replacing, write_text
 from cellssl.artifacts.tables import read_cells, read_table
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Saved
@@ -116,8 +117,8 @@ class Settings(Strict):
         return self
 
     def active(self) -> dict[str, BranchSettings]:
-        """The branches that are run."""
-        return {name: branch for name, branch in self.branches.items() if branch.weight > 0}
+        """The branches that are run, by name: the order in the recipe decides neither sums nor the optimiser's rows."""
+        return {name: branch for name, branch in sorted(self.branches.items()) if branch.weight > 0}
 
     def changed(self) -> dict[str, Any]:
         """What counts; a branch of weight 0 equals its absence."""
@@ -148,6 +149,15 @@ def seeded(settings: Settings) -> bool:
 def outside(settings: Settings) -> list[Path]:
     """No files of the user."""
     return []
+
+
+def check(settings: Settings) -> None:
+    """Raise UsageError where there is nothing to learn, before anything is made for it."""
+    if settings.epochs > 0 and not settings.active():
+        raise UsageError(
+            "pretrain has no branch with a weight above 0",
+            hint='such as [pretrain.branches.context] with view = [{ name = "rotate", degrees = 180 }]',
+        )
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
@@ -229,14 +239,7 @@ def _check(settings: Settings, crops: ScaledCrops) -> None:
         raise UsageError(
             f"{encoder.part_name()} cannot see crops of {side} px", hint=f"use {encoder.shortest_side_px()} px or more"
         )
-    if settings.epochs == 0:
-        return
-    if not settings.active():
-        raise UsageError(
-            "pretrain has no branch with a weight above 0",
-            hint='such as [pretrain.branches.context] with view = [{ name = "rotate", degrees = 180 }]',
-        )
-    for branch in settings.active().values():
+    for branch in settings.active().values() if settings.epochs > 0 else ():
         objective: Any = branch.objective
         objective.check(len(crops))
 
@@ -264,11 +267,16 @@ def _networks(
             break
         chosen: Any = branch.objective
         objective = chosen.build(encoder.out_dim, seed, name).to(device)
-        objectives[name.replace(".", "/")] = objective
+        objectives[_head_name(name)] = objective
         views = tuple(View(transforms) for transforms in branch.drawn(objective.views))
         branches.append(Branch(name, branch.weight, views, objective))
     optimizer = optimizer_for(settings.optimizer, [encoder, objectives], settings.weight_decay)
     return TrainState(encoder, momentum_encoder, objectives, optimizer), tuple(branches)
+
+
+def _head_name(branch: str) -> str:
+    """Modules may neither have a dot in their name, nor bear that of a method, such as `half`."""
+    return f"branch_{branch.replace('.', '/')}"
 
 
 def build_encoder(settings: Any, channels: int) -> torch.nn.Module:
@@ -292,8 +300,6 @@ def _reader(crops: ScaledCrops, device: torch.device, epochs: float) -> Callable
 
 
 def _free_bytes(device: torch.device) -> float:
-    import os
-
     import torch
 
     if device.type == "cuda":
@@ -306,36 +312,41 @@ def _train(job: Job, state: TrainState, plan: Plan, checkpoint: Path) -> Iterato
     from cellssl.learning.loop import train
 
     metrics = job.draft.file("metrics.jsonl")
-    _forget_after(metrics, state.step)
     timings = job.draft.extra("timings.jsonl")
+    for lines in (metrics, timings):
+        _forget_after(lines, state.step)
     saved_s = time.monotonic()
     with metrics.open("a", encoding="utf-8") as seen, timings.open("a", encoding="utf-8") as timed:
         try:
             for event in train(state, plan):
                 seen.write(json.dumps({"step": event.step, **event.metrics}) + "\n")
                 timed.write(json.dumps({"step": event.step, **event.timings}) + "\n")
-                if time.monotonic() - saved_s > job.settings.checkpoint_s:
-                    _save(state, checkpoint, seen)
+                if time.monotonic() - saved_s >= job.settings.checkpoint_s:
+                    _save(state, checkpoint, seen, timed)
                     saved_s = time.monotonic()
                     yield Saved(state.step)
                 yield event
         except GeneratorExit:
-            _save(state, checkpoint, seen)
+            _save(state, checkpoint, seen, timed)
             raise
     yield from _collapse(metrics, plan)
 
 
-def _save(state: TrainState, checkpoint: Path, metrics: Any) -> None:
-    """Metrics first, so that a checkpoint never knows more steps than they do."""
-    metrics.flush()
+def _save(state: TrainState, checkpoint: Path, *logs: TextIO) -> None:
+    """Logs first, so that a checkpoint never knows more steps than they do; weights that overflowed are not saved."""
+    if not state.is_finite():
+        return
+    for log in logs:
+        log.flush()
+        os.fsync(log.fileno())
     with replacing(checkpoint) as beside:
         state.save(beside)
 
 
-def _forget_after(metrics: Path, step: int) -> None:
+def _forget_after(log: Path, step: int) -> None:
     """Lines written after the checkpoint that is taken up will be written again."""
-    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if metrics.is_file() else []
-    metrics.write_text("".join(lines[:step]), encoding="utf-8")
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    write_text(log, "".join(lines[:step]))
 
 
 def _collapse(metrics: Path, plan: Plan) -> Iterator[Event]:
@@ -357,10 +368,10 @@ def _last_metrics(metrics: Path) -> dict[str, float]:
 
 
 def _write_networks(job: Job, state: TrainState) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     networks = {"encoder": state.encoder, "momentum_encoder": state.momentum_encoder, "heads": state.objectives}
     for name, network in networks.items():
         tensors = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
         with replacing(job.draft.file(f"{name}.safetensors")) as beside:
-            save_file(tensors, beside)
+            beside.write_bytes(save(tensors))  # save_file would make a file that only its owner can read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from cellssl import rooms
+from cellssl.artifacts.card import Card
 from cellssl.artifacts.crops import open_crops, write_crops
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_fields, read_table, write_table
@@ -44,9 +45,9 @@ class Settings(Strict):
     """Side of the window; 196 is about five nuclei across at 0.5 um a pixel."""
     border: Border = "reflect"
     """What happens where the window leaves the field."""
-    min_area_px: float = Field(100, ge=0)
+    min_area_px: float = Field(100.0, ge=0)
     """Smaller nuclei are counted as too small and dropped."""
-    max_area_px: float = Field(20_000, gt=0)
+    max_area_px: float = Field(20_000.0, gt=0)
     """Larger nuclei are counted as too large and dropped."""
     reference: Literal["controls", "all"] = "controls"
     """Which wells of a plate set its intensity scale."""
@@ -110,8 +111,13 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
 
 def make_plate(settings: Settings, bench: Bench, fetched: Artifact) -> Making:
     """The part that holds the cells of one plate, found or made."""
-    card = card_for("segment", ALGORITHM, settings, {"fetch": fetched.fingerprint}, {})
-    return (yield from make_part(bench, card, settings, {"fetch": fetched}, _make_plate))
+    return (yield from make_part(bench, plate_card(settings, fetched), settings, {"fetch": fetched}, _make_plate))
+
+
+def plate_card(settings: Settings, fetched: Artifact) -> Card:
+    """What determines one plate's part: the settings, and that plate's fields."""
+    identity = {"plate": fetched.card.section["plate"]}
+    return card_for("segment", ALGORITHM, settings, {"fetch": fetched.fingerprint}, {}, identity=identity)
 
 
 def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
@@ -125,15 +131,21 @@ def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
     yield from _work(tasks, job.settings)
     failures = _failures(tasks)
     _check_failures(failures, tasks, job.settings, fetched)
-    done = [(task, np.load(task.result)) for task in tasks if task.result.is_file()]
-    cells = _cell_table(done)
+    done = [task for task in tasks if task.result.is_file()]
+    cells = _cell_table(_opened(done))
     shape = (len(cells), len(channels), job.settings.crop_px, job.settings.crop_px)
-    write_crops(job.draft.file("crops.npy"), (contents["crops"] for _, contents in done), shape)
+    write_crops(job.draft.file("crops.npy"), (contents["crops"] for _, contents in _opened(done)), shape)
     write_table(cells, job.draft.file("cells.parquet"))
     write_table(fields, job.draft.file("fields.parquet"))
-    greys = sum((contents["greys"].astype(np.int64) for _, contents in done if "greys" in contents), np.int64(0))
+    if not any(task.count_greys for task in done):
+        raise DataError(
+            f"every control field of {fetched.path.name} is broken; first: {failures[0]['reason']}",
+            hint='mend them, or set segment.reference = "all"',
+        )
+    counted = (contents["greys"] for _, contents in _opened(done) if "greys" in contents)
+    greys = sum((counts.astype(np.int64) for counts in counted), np.int64(0))
     write_table(_scale(job.settings, greys, channels, fields["plate"].iloc[0]), job.draft.file("scale.parquet"))
-    counts = _balance(done, len(tasks), len(failures))
+    counts = _balance(_opened(done), len(tasks), len(failures))
     _write_counts(job, counts)
     _write_quarantine(failures, job)
     if failures:
@@ -152,6 +164,7 @@ def _tasks(job: Job, fetched: Artifact, fields: pd.DataFrame, channels: list[str
         yield FieldTask(
             field_id=row["field_id"],
             images=tuple(fetched.path / row[f"path_{channel}"] for channel in channels),
+            hashes=tuple(row[f"sha256_{channel}"] for channel in channels),
             nucleus=nucleus,
             pixel_um=None if np.isnan(row["pixel_um"]) else row["pixel_um"],
             count_greys=settings.reference == "all" or bool(row["control"]),
@@ -174,7 +187,14 @@ def _work(tasks: list[FieldTask], settings: Settings) -> Iterator[Event]:
         yield Progress(done, len(tasks), "fields", task.field_id)
 
 
-def _cell_table(done: list[tuple[FieldTask, Any]]) -> pd.DataFrame:
+def _opened(done: list[FieldTask]) -> Iterator[tuple[FieldTask, Any]]:
+    """One result at a time: a plate has more fields than a process may have open files."""
+    for task in done:
+        with np.load(task.result, allow_pickle=False) as contents:
+            yield task, contents
+
+
+def _cell_table(done: Iterable[tuple[FieldTask, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     tables = []
@@ -309,7 +329,7 @@ def _check_failures(
     )
 
 
-def _balance(done: list[tuple[FieldTask, Any]], fields: int, quarantined: int) -> dict[str, int]:
+def _balance(done: Iterable[tuple[FieldTask, Any]], fields: int, quarantined: int) -> dict[str, int]:
     from cellssl.stages._field import COUNTS
 
     totals = np.sum([contents["counts"] for _, contents in done], axis=0)

@@ -10,12 +10,12 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from cellssl.artifacts.tables import read_cells, write_table
+from cellssl.doses import Doses, chosen_doses
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.randomness import hash64
 from cellssl.rooms import did_you_mean
 from cellssl.settings import Strict
-from cellssl.stages._doses import Doses, chosen_doses
 from cellssl.stages._make import Job, Metrics
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class Settings(Strict):
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> Settings:
-        if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-9:
-            raise ValueError(f"shares must be three parts of 1, got {list(self.shares)}")
+        if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-9 or self.shares[0] == 0:
+            raise ValueError(f"shares must be three parts of 1, that of train above 0, got {list(self.shares)}")
         return self
 
 
@@ -112,8 +112,10 @@ def label(cells: pd.DataFrame, treated: Treated | None) -> pd.Series[str]:
         if compound not in known:
             raise UsageError(f"no cell was treated with {compound!r}", hint=did_you_mean(compound, known))
         of_compound = (cells["compound"] == compound).fillna(False).to_numpy(bool)
-        doses = chosen_doses(cells.loc[of_compound, "dose_micromolar"].dropna().unique(), treated.doses, compound)
-        labels[of_compound & cells["dose_micromolar"].isin(doses).to_numpy()] = "treated"
+        if treated.doses != "all":  # where doses are not known, all of them can still be meant
+            there = cells.loc[of_compound, "dose_micromolar"].dropna().unique()
+            of_compound &= cells["dose_micromolar"].isin(chosen_doses(there, treated.doses, compound)).to_numpy()
+        labels[of_compound] = "treated"
     labels[cells["control"].to_numpy(bool)] = "control"
     for word in ("treated", "control"):
         if not (labels == word).any():
@@ -195,7 +197,9 @@ def _without_test(shares: tuple[float, float, float]) -> tuple[float, float, flo
 
 
 def _quota(part: np.ndarray, cells_per_class: int) -> dict[str, int]:
-    return {name: round(cells_per_class * float((part == name).mean())) for name in PARTS}
+    """Cells a class of every part; what rounding takes or leaves is train's."""
+    val, test = (round(cells_per_class * float((part == name).mean())) for name in ("val", "test"))
+    return {"train": cells_per_class - val - test, "val": val, "test": test}
 
 
 def _evenly(cells: pd.DataFrame, size: int, seed: int) -> np.ndarray:

@@ -138,7 +138,7 @@ def test_images_are_single_channel_uint16_named_as_in_bbbc021(tmp_path: Path) ->
 
 
 def test_nuclei_of_untreated_cells_have_the_real_median_diameter(control: Rendered) -> None:
-    normal = np.array([name == "normal" for name in control.truth.phenotype])
+    normal = np.array([name == "normal" for name in control.truth.reaction.phenotype])
     diameters = 2 * np.sqrt(control.truth.area_px[normal] / np.pi)
     assert np.median(diameters) == pytest.approx(37, abs=3)
 
@@ -154,7 +154,7 @@ def test_fields_hold_the_cells_asked_for() -> None:
 @pytest.mark.parametrize("dose", [0.001, 0.05, 3.0])
 def test_share_of_reacting_cells_follows_the_hill_curve(dose: float) -> None:
     scene = replace(UNTREATED, compound="sim-nocodazole", dose_micromolar=dose)
-    found = [populate(replace(scene, field_id=f"Sim1_00001_E03_s{site}")).phenotype for site in range(25)]
+    found = [populate(replace(scene, field_id=f"Sim1_00001_E03_s{site}")).reaction.phenotype for site in range(25)]
     share = np.mean(np.concatenate(found) != PHENOTYPES.index("normal"))
     reacts = 0.85 / (1 + (0.05 / dose) ** 1.5)
     assert share == pytest.approx(reacts + (1 - reacts) * 0.075, abs=0.02)
@@ -162,7 +162,7 @@ def test_share_of_reacting_cells_follows_the_hill_curve(dose: float) -> None:
 
 def test_a_compound_causes_its_own_reactions_only() -> None:
     scene = replace(UNTREATED, compound="sim-cytochalasin", dose_micromolar=30.0, cells_per_field=400.0)
-    found = Counter(PHENOTYPES[value] for value in populate(scene).phenotype)
+    found = Counter(PHENOTYPES[value] for value in populate(scene).reaction.phenotype)
     assert found["actin_clumps"] > 5 * found["multinucleate"]
     assert found["bundled_tubulin"] == found["depolymerised_tubulin"] == found["mitotic_arrest"] == 0
 

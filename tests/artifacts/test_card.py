@@ -1,0 +1,111 @@
+"""The card: equal results have equal cards, another result another fingerprint, and a changed card is found out."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cellssl.artifacts.card import Card, FileEntry, fingerprint, kind_of_input, read_card
+from cellssl.errors import IntegrityError
+
+CARD = Card(
+    kind="segment",
+    algorithm=1,
+    fingerprint="0123456789ab",
+    section={"crop_px": 96, "border": "pad", "µ": [0.1, None, True]},
+    inputs={"fetch": "ba9876543210"},
+    outside={"/a/b.csv": "00" * 32},
+    files={"cells.parquet": FileEntry(3, "ab" * 32), "labels/a.tif": FileEntry(0, "cd" * 32)},
+    extras=("timings.jsonl",),
+    metrics={"kept": 3, "mean": 0.1 + 0.2, "lost": None},
+    run={"seconds": 1.5, "cellssl": "0.1.0"},
+)
+
+
+def test_a_card_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    CARD.write(tmp_path)
+    assert read_card(tmp_path) == CARD
+    assert read_card(tmp_path / "artifact.json") == CARD
+
+
+def test_equal_cards_are_equal_bytes_whatever_the_order_of_their_keys(tmp_path: Path) -> None:
+    CARD.write(tmp_path)
+    first = (tmp_path / "artifact.json").read_bytes()
+    replace(CARD, section=dict(reversed(CARD.section.items()))).write(tmp_path)
+    assert (tmp_path / "artifact.json").read_bytes() == first
+
+
+def test_a_number_that_is_none_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        replace(CARD, metrics={"ami": float("nan")}).write(tmp_path)
+
+
+def test_every_changed_byte_of_a_card_is_found(tmp_path: Path) -> None:
+    CARD.write(tmp_path)
+    path = tmp_path / "artifact.json"
+    whole = path.read_bytes()
+    harmless = []
+    for place in range(0, len(whole), 3):
+        changed = bytearray(whole)
+        changed[place] ^= 0x01
+        path.write_bytes(bytes(changed))
+        try:
+            harmless.append(read_card(tmp_path) == CARD)
+        except IntegrityError:
+            continue
+    assert all(harmless)  # between two words; what the card says is the same
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "3", "{", "null", '{"files": 3}', "[" * 100_000, "\0"])
+def test_what_is_no_card_is_said_so(tmp_path: Path, text: str) -> None:
+    (tmp_path / "artifact.json").write_text(text)
+    with pytest.raises(IntegrityError, match="is not the card of an artifact"):
+        read_card(tmp_path)
+
+
+def test_a_card_of_a_later_format_says_which_version_wrote_it(tmp_path: Path) -> None:
+    replace(CARD, format=2, run={"cellssl": "9.1"}).write(tmp_path)
+    with pytest.raises(IntegrityError, match=r"has format 2, written by cellssl 9\.1"):
+        read_card(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "..", "artifact.json", ""])
+def test_a_card_that_names_a_file_elsewhere_is_not_read(tmp_path: Path, name: str) -> None:
+    replace(CARD, files={name: FileEntry(1, "ab" * 32)}).write(tmp_path)
+    with pytest.raises(IntegrityError, match="it names the file"):
+        read_card(tmp_path)
+
+
+def test_the_fingerprint_is_what_it_was_when_results_were_first_made() -> None:
+    assert fingerprint("split", 1, {"seed": 1}, {"segment": "a"}, {"/x": "b"}) == "01526b2bea77"
+
+
+def test_whatever_determines_a_result_changes_its_fingerprint() -> None:
+    base = ("segment", 1, {"a": 1, "b": {"c": 2}}, {"fetch": "x"}, {"/p": "h"})
+    others = [
+        ("embed", *base[1:]),
+        (base[0], 2, *base[2:]),
+        (*base[:2], {"a": 1.5, "b": {"c": 2}}, *base[3:]),
+        (*base[:2], {"a": 1, "b": {"c": 3}}, *base[3:]),
+        (*base[:3], {"fetch": "y"}, base[4]),
+        (*base[:3], {"segment": "x"}, base[4]),
+        (*base[:4], {"/p": "other"}),
+    ]
+    assert len({fingerprint(*one) for one in (base, *others)}) == len(others) + 1
+
+
+def test_neither_order_nor_the_place_of_a_file_changes_the_fingerprint() -> None:
+    one = fingerprint("a", 1, {"x": 1, "y": 2}, {"p": "1", "q": "2"}, {"/here/t.csv": "h", "/here/s.csv": "g"})
+    two = fingerprint("a", 1, {"y": 2, "x": 1}, {"q": "2", "p": "1"}, {"/there/s.csv": "g", "/else/t.csv": "h"})
+    assert one == two
+
+
+def test_inputs_are_named_by_what_they_are_or_do() -> None:
+    kinds = {"segment": "segment", "model": "pretrain", "assign_to": "cluster", "main/0/evaluate": "evaluate"}
+    assert {name: kind_of_input(name) for name in kinds} == kinds
+
+
+def test_the_hash_of_a_card_stands_in_it(tmp_path: Path) -> None:
+    CARD.write(tmp_path)
+    assert json.loads((tmp_path / "artifact.json").read_text())["sha256"] == CARD.sha256()

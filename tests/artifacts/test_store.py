@@ -1,0 +1,224 @@
+"""The store: a finished result is never half-made, never edited, and found by folder, card or fingerprint."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cellssl.artifacts.card import Card
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.errors import BusyError, FailedError, IntegrityError, UsageError
+
+PRINT = "0123456789ab"
+CARD = Card("split", 1, PRINT, {}, {}, {}, files={})
+
+
+def make(store: Store, content: str = "a table", card: Card = CARD) -> Artifact:
+    with store.drafting(card.kind, card.fingerprint) as draft:
+        draft.file("deep/table.txt").write_text(content)
+        draft.extra("log.txt").write_text("a log")
+        (draft.scratch() / "half").write_text("work")
+        return draft.commit(card)
+
+
+def folders(store: Store) -> list[str]:
+    return sorted(path.name for path in (store.root / "split").iterdir() if not path.name.startswith("."))
+
+
+def test_a_result_holds_its_files_and_nothing_of_the_work(tmp_path: Path) -> None:
+    made = make(Store(tmp_path))
+    assert folders(Store(tmp_path)) == [PRINT]
+    assert list(made.card.files) == ["deep/table.txt"]
+    assert made.card.extras == ("log.txt",)
+    assert sorted(path.name for path in made.path.rglob("*") if path.is_file()) == [
+        "artifact.json",
+        "log.txt",
+        "table.txt",
+    ]
+
+
+def test_nothing_half_made_is_found(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.drafting("split", PRINT) as draft:
+        draft.file("table.txt").write_text("half")
+        raise RuntimeError
+    assert store.find("split", PRINT) is None
+    assert folders(store) == [f"{PRINT}.partial"]
+
+
+def test_what_an_earlier_try_left_is_there_to_go_on_with(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.drafting("split", PRINT) as draft:
+        (draft.scratch() / "half").write_text("work")
+        raise RuntimeError
+    with store.drafting("split", PRINT) as draft:
+        assert (draft.scratch() / "half").read_text() == "work"
+
+
+def test_what_a_killed_process_was_replacing_is_no_part_of_the_result(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, sys\nfrom cellssl.artifacts.store import Store\n"
+        "from cellssl.artifacts.atomic import replacing\n"
+        f"with Store(pathlib.Path(sys.argv[1])).drafting('split', '{PRINT}') as draft:\n"
+        "    with replacing(draft.file('deep/table.txt')) as beside:\n"
+        "        beside.write_text('half')\n        os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == -9
+    assert list(tmp_path.rglob("*.tmp"))
+    assert list(make(Store(tmp_path)).card.files) == ["deep/table.txt"]
+
+
+def test_the_same_content_gives_the_same_card(tmp_path: Path) -> None:
+    cards = [make(Store(tmp_path / name)).path / "artifact.json" for name in "ab"]
+    assert cards[0].read_bytes() == cards[1].read_bytes()
+
+
+def test_making_again_sets_the_old_result_aside(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store, "old")
+    assert make(store, "new").file("deep/table.txt").read_text() == "new"
+    aside = [path for path in (tmp_path / "split").iterdir() if ".aside-" in path.name]
+    assert [(path / "deep/table.txt").read_text() for path in aside] == ["old"]
+
+
+def test_a_holder_whose_lock_was_taken_commits_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(BusyError), store.drafting("split", PRINT) as draft:
+        draft.lock.path.unlink()
+        draft.commit(CARD)
+    assert store.find("split", PRINT) is None
+
+
+def test_every_flipped_byte_and_every_lost_file_is_found(tmp_path: Path) -> None:
+    made = make(Store(tmp_path), "x" * 50)
+    table = made.path / "deep/table.txt"
+    assert made.faults() == []
+    for place in (0, 25, 49):
+        content = bytearray(b"x" * 50)
+        content[place] ^= 1
+        table.write_bytes(content)
+        assert made.faults() == ["deep/table.txt has other bytes than its card says"]
+    table.unlink()
+    assert made.faults() == ["deep/table.txt is missing"]
+
+
+def test_a_file_that_lost_bytes_is_not_read(tmp_path: Path) -> None:
+    made = make(Store(tmp_path))
+    (made.path / "deep/table.txt").write_text("a tab")
+    with pytest.raises(IntegrityError, match="is missing or is not 7 bytes long"):
+        made.file("deep/table.txt")
+    with pytest.raises(IntegrityError, match="has no file other"):
+        made.file("other")
+
+
+def test_a_result_is_found_by_folder_card_and_fingerprint(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = make(store)
+    exported = tmp_path / "e.json"
+    exported.write_text(made.card.text(path=str(made.path)))
+    for reference in (made.path, made.path / "artifact.json", exported, PRINT):
+        assert store.resolve(reference, ("split",)).path == made.path
+
+
+def test_an_exported_card_finds_its_artifact_in_a_store_that_was_moved(tmp_path: Path) -> None:
+    made = make(Store(tmp_path / "old"))
+    exported = tmp_path / "e.json"
+    exported.write_text(made.card.text(path=str(made.path)))
+    assert Store(tmp_path / "other").resolve(exported, ("split",)).path == made.path
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert Store(tmp_path / "new").resolve(exported, ("split",)).path == tmp_path / "new/split" / PRINT
+
+
+def test_an_exported_card_whose_path_is_rubbish_is_said_so(tmp_path: Path) -> None:
+    made = make(Store(tmp_path / "old"))
+    exported = tmp_path / "e.json"
+    for path in (3, None, "", ["a"]):
+        exported.write_text(json.dumps({**json.loads(made.card.text()), "path": path}))
+        with pytest.raises(UsageError, match="there is no split artifact"):
+            Store(tmp_path / "other").resolve(exported, ("split",))
+
+
+def test_the_wrong_kind_and_nothing_at_all_are_said_so(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = make(store)
+    with pytest.raises(UsageError, match="is a split artifact"):
+        store.resolve(made.path, ("embed", "cluster"))
+    for reference in ("ffffffffffff", "nope", "/", str(tmp_path)):
+        with pytest.raises((UsageError, IntegrityError)):
+            store.resolve(reference, ("split",))
+
+
+def test_a_further_store_is_read_and_never_written(tmp_path: Path) -> None:
+    upstream = make(Store(tmp_path / "up"))
+    store = Store(tmp_path / "mine", (tmp_path / "up",))
+    assert store.get("split", PRINT).path == upstream.path
+    store.point("r", "main", None, "split", upstream)
+    assert [path.name for path in (tmp_path / "up").iterdir()] == ["split"]
+
+
+def test_a_folder_that_bears_another_results_name_is_not_taken_for_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    shutil.copytree(make(store).path, tmp_path / "split/ffffffffffff")
+    with pytest.raises(IntegrityError, match=f"holds the card of the split artifact {PRINT}"):
+        store.find("split", "ffffffffffff")
+
+
+def test_a_pointer_that_would_not_change_is_not_touched(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = make(store)
+    store.point("r", "main", 3, "split", made)
+    pointer = tmp_path / "by-recipe/r/main/3/split.json"
+    os.utime(pointer, ns=(1, 1))
+    store.point("r", "main", 3, "split", made)
+    assert pointer.stat().st_mtime_ns == 1
+    assert json.loads(pointer.read_text()) == {"kind": "split", "fingerprint": PRINT, "path": f"split/{PRINT}"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_says_what_to_free_and_keeps_the_work(tmp_path: Path, number: int) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(FailedError) as caught, store.drafting("split", PRINT) as draft:
+        draft.file("table.txt").write_text("half")
+        raise OSError(number, os.strerror(number))
+    assert "MB free" in caught.value.message
+    assert "cellssl gc" in caught.value.hint
+    assert (store.partial("split", PRINT) / "table.txt").is_file()
+
+
+def test_a_store_that_is_a_file_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = Store(tmp_path / "file")
+    assert store.find("split", PRINT) is None
+    with pytest.raises(FailedError, match="cannot be written"), store.drafting("split", PRINT):
+        pass
+    with pytest.raises(FailedError, match="cannot be written"):
+        store.point("r", "main", None, "split", Artifact(tmp_path, CARD))
+
+
+def test_a_store_works_in_a_folder_with_spaces_and_other_scripts(tmp_path: Path) -> None:
+    store = Store(tmp_path / "étagère à résultats 細胞")
+    made = make(store)
+    store.point("naïve", "bras", None, "split", made)
+    assert store.get("split", PRINT).faults() == []
+
+
+def test_a_result_obeys_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        made = make(Store(tmp_path / "s"))
+    finally:
+        os.umask(before)
+    assert made.path.stat().st_mode & 0o777 == 0o750
+    assert (made.path / "artifact.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_card_from_a_later_version_is_refused_by_name(tmp_path: Path) -> None:
+    make(Store(tmp_path), card=replace(CARD, format=7, run={"cellssl": "3.0"}))
+    with pytest.raises(IntegrityError, match=r"written by cellssl 3\.0"):
+        Store(tmp_path).find("split", PRINT)

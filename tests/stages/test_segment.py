@@ -1,0 +1,276 @@
+"""segment: counts that balance, the same bytes however the work was cut up, and faults of content set apart."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from chain import Chain, Said, say, start
+
+from cellssl.artifacts.crops import open_crops
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.artifacts.tables import read_cells, read_fields, read_table
+from cellssl.imaging.scaling import scaled
+
+PATHS = {channel: f"path_{channel}" for channel in ("dna", "tubulin", "actin")}
+RECIPE = """
+name = "own"
+[fetch.dataset]
+name = "image_table"
+table = "fields.csv"
+channels = { dna = "path_dna", tubulin = "path_tubulin", actin = "path_actin" }
+columns = { plate = "plate", well = "well", site = "site", compound = "compound", dose_micromolar = "dose_micromolar" }
+[segment]
+crop_px = 48
+workers = 1
+"""
+
+
+class Lab:
+    """A lab's own folder of images with its table, and a store."""
+
+    def __init__(self, folder: Path, chain: Chain) -> None:
+        self.folder, self.root = folder, folder / "store"
+        part = chain.store.get(
+            "fetch", next(iter(json.loads(chain.made("fetch").file("parts.json").read_text()).values()))
+        )
+        fields = read_fields(part)
+        chosen = pd.concat([fields[fields["control"]].head(3), fields[~fields["control"]].head(3)])
+        for column in PATHS.values():
+            chosen[column] = [shutil.copy(part.path / place, folder) for place in chosen[column]]
+        self.fields = chosen
+        self.write(chosen)
+        (folder / "own.toml").write_text(RECIPE)
+
+    def write(self, fields: pd.DataFrame) -> None:
+        """The table as it is from now on."""
+        fields.to_csv(self.folder / "fields.csv", index=False)
+
+    def image(self, row: int, channel: str = "actin") -> Path:
+        """The file of one channel of one field."""
+        return Path(self.fields[PATHS[channel]].iloc[row])
+
+    def say(self, stage: str, *words: object) -> Said:
+        """A command on this lab's recipe."""
+        return say(stage, self.folder / "own.toml", "--store", self.root, *words)
+
+    def segment(self, *words: object) -> Artifact:
+        """Fetch and segment."""
+        assert self.say("fetch").code == 0
+        return Store(self.root).resolve(self.say("segment", *words).line, ("segment",))
+
+    def parts(self) -> dict[str, int]:
+        """Every part of segment that was ever made, by fingerprint, with the time of its card."""
+        cards = self.root.glob("segment/*/artifact.json")
+        return {
+            card.parent.name: card.stat().st_mtime_ns
+            for card in cards
+            if "plate" in json.loads(card.read_text())["section"]
+        }
+
+
+@pytest.fixture
+def lab(chain: Chain, tmp_path: Path) -> Lab:
+    return Lab(tmp_path, chain)
+
+
+def files_of(artifact: Artifact) -> dict[str, str]:
+    return {name: entry.sha256 for name, entry in artifact.card.files.items()}
+
+
+def test_counts_balance_and_are_those_of_the_tables(chain: Chain) -> None:
+    segment = chain.made("segment")
+    counts = segment.card.metrics
+    lost = sum(counts[name] for name in counts if name not in ("fields", "quarantined", "detected", "kept"))
+    assert counts["detected"] == counts["kept"] + lost
+    cells = read_cells(segment)
+    assert len(cells) == counts["kept"] > 100
+    assert cells["cell_id"].is_unique
+    assert cells["area_px"].between(100, 20_000).all()
+    assert json.loads(segment.file("counts.json").read_text()) == counts
+
+
+def test_a_crop_is_the_window_around_its_nucleus(chain: Chain) -> None:
+    cells, fetch = read_cells(chain.made("segment")), chain.made("fetch")
+    part = chain.store.get("segment", cells["part"].iloc[0])
+    crops = open_crops(part.file("crops.npy"))
+    fields = read_fields(fetch).set_index("field_id")
+    assert crops.shape == (len(cells), 3, 48, 48)
+    rows, columns = cells["row_px"].round().astype(int), cells["column_px"].round().astype(int)
+    inside = rows.between(30, 225) & columns.between(30, 289)
+    for number in np.flatnonzero(inside)[::25]:
+        cell, field = cells.iloc[number], fields.loc[cells["field_id"].iloc[number]]
+        for position, column in enumerate(PATHS.values()):
+            plane = tifffile.imread(chain.store.get("fetch", field["part"]).path / field[column])
+            windows = np.lib.stride_tricks.sliding_window_view(plane, (48, 48))
+            around = windows[rows[number] - 26 : rows[number] - 21, columns[number] - 26 : columns[number] - 21]
+            assert (around == crops[cell["crop_row"], position]).all(axis=(-1, -2)).any()
+
+
+def test_every_kept_nucleus_is_one_label_of_the_kept_label_image(chain: Chain) -> None:
+    cells = read_cells(chain.made("segment"))
+    part = chain.store.get("segment", cells["part"].iloc[0])
+    for field_id, of_field in cells.groupby("field_id"):
+        labels = tifffile.imread(part.file(f"labels/{field_id}_cp_masks.tif"))
+        areas = np.bincount(labels.ravel())[1:]
+        assert sorted(areas[areas > 0]) == sorted(of_field["area_px"])
+
+
+def test_the_scale_is_that_of_the_control_wells(chain: Chain) -> None:
+    segment, fetch = chain.made("segment"), chain.made("fetch")
+    fields = read_fields(fetch)
+    controls = fields[fields["control"]]
+    scale = read_table(segment.file("scale.parquet")).set_index("channel")
+    for channel, column in PATHS.items():
+        folder = chain.store.get("fetch", controls["part"].iloc[0]).path
+        pixels = np.concatenate([tifffile.imread(folder / place).ravel() for place in controls[column]])
+        low, high = np.percentile(pixels, [0.1, 99.9])
+        assert scale.loc[channel, "low"] == pytest.approx(low, abs=1)
+        assert scale.loc[channel, "high"] == pytest.approx(high, abs=1)
+    crops = open_crops(chain.store.get("segment", scale["part"].iloc[0]).file("crops.npy"))
+    bytes_ = scaled(crops[:50], scale["low"].to_numpy(), scale["high"].to_numpy())
+    assert bytes_.dtype == np.uint8
+    assert bytes_.max() > 200
+
+
+def test_the_number_of_workers_changes_nothing(lab: Lab, tmp_path: Path) -> None:
+    alone = lab.segment()
+    lab.root = tmp_path / "other store"
+    assert files_of(lab.segment("--set", "segment.workers=2")) == files_of(alone)
+
+
+def test_a_killed_segmentation_goes_on_and_ends_the_same(lab: Lab, tmp_path: Path) -> None:
+    whole = lab.segment()
+    lab.root = tmp_path / "other store"
+    assert lab.say("fetch").code == 0
+    process = start("segment", lab.folder / "own.toml", "--store", lab.root)
+    while not (done := list(lab.root.rglob("scratch/*.npz"))):
+        assert process.poll() is None, "it was over before it could be killed"
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    done = list(lab.root.rglob("scratch/*.npz"))
+    assert 0 < len(done) < 6
+    first = {path.name: path.stat().st_mtime_ns for path in done}
+    resumed = lab.segment()
+    assert files_of(resumed) == files_of(whole)
+    assert first
+
+
+def test_a_broken_image_stops_the_plate_and_says_which_and_how_to_go_on(lab: Lab) -> None:
+    content = lab.image(4).read_bytes()
+    lab.image(4).write_bytes(content[: len(content) // 2])
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment")
+    assert said.code == 3
+    assert "1 of 6 fields" in said.err
+    assert lab.image(4).name in said.err
+    assert "raise segment.max_failures" in said.err
+    assert not list(lab.root.glob("segment/*/artifact.json"))
+    lab.image(4).write_bytes(content)
+    assert lab.say("fetch").code == 0
+    assert lab.say("segment").code == 0
+
+
+@pytest.mark.parametrize("fault", ["cut short", "empty", "text", "of another size"])
+def test_where_some_may_fail_the_broken_field_is_set_apart_with_its_reason(lab: Lab, fault: str) -> None:
+    content = lab.image(4).read_bytes()
+    broken = {"cut short": content[:5000], "empty": b"", "text": b"not a TIFF at all"}
+    if fault in broken:
+        lab.image(4).write_bytes(broken[fault])
+    else:
+        tifffile.imwrite(lab.image(4), np.zeros((100, 320), np.uint16))
+    segment = lab.segment("--set", "segment.max_failures=0.2")
+    part = Store(lab.root).get("segment", read_cells(segment)["part"].iloc[0])
+    listed = pd.read_csv(part.file("quarantine.csv"))
+    assert listed["field_id"].tolist() == [lab.fields["field_id"].iloc[4]]
+    assert segment.card.metrics["quarantined"] == 1
+    assert listed["field_id"].iloc[0] not in set(read_cells(segment)["field_id"])
+    assert read_cells(segment)["field_id"].nunique() == 5
+
+
+def test_when_every_control_is_broken_there_is_no_scale_and_it_is_said_so(lab: Lab) -> None:
+    for row in range(3):
+        lab.image(row).write_bytes(b"")
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment", "--set", "segment.max_failures=1.0")
+    assert said.code == 3
+    assert "every control field" in said.err
+    assert lab.say("segment", "--set", "segment.max_failures=1.0", "--set", "segment.reference=all").code == 0
+
+
+def test_an_image_that_changed_after_it_was_fetched_is_not_read(lab: Lab) -> None:
+    assert lab.say("fetch").code == 0
+    fetched = Store(lab.root).root / "fetch"
+    content = bytearray(lab.image(4).read_bytes())
+    content[-1] ^= 1
+    lab.image(4).write_bytes(bytes(content))
+    gathered = next(path.parent for path in fetched.glob("*/parts.json"))
+    said = lab.say("segment", "--input", gathered, "--set", "segment.max_failures=1.0")
+    assert said.code == 5
+    assert "is not the file that was fetched" in said.err
+
+
+def test_a_plate_added_makes_that_plate_only(lab: Lab) -> None:
+    one = lab.segment()
+    before = lab.parts()
+    tonight = lab.fields.assign(plate="Tonight", field_id=lab.fields["field_id"] + "x")
+    lab.write(pd.concat([lab.fields, tonight]))
+    two = lab.segment()
+    assert len(before) == 1
+    assert {name: lab.parts()[name] for name in before} == before
+    assert len(lab.parts()) == 2
+    assert two.card.metrics["kept"] == 2 * one.card.metrics["kept"]
+    assert sorted(read_cells(two)["plate"].unique()) == sorted(["Sim1_00001", "Tonight"])
+
+
+def test_a_plates_own_part_is_what_gathering_takes(lab: Lab) -> None:
+    plate = lab.fields["plate"].iloc[0]
+    said = lab.say("segment", "--plate", plate)
+    assert said.code == 2
+    assert f"own.toml --store {lab.root} --plate {plate}" in said.err
+    assert lab.say("fetch", "--plate", plate).code == 0
+    part = Path(lab.say("segment", "--plate", plate).line)
+    before = lab.parts()
+    segment = lab.segment()
+    assert lab.parts() == before == {part.name: before[part.name]}
+    assert list(json.loads(segment.file("parts.json").read_text()).values()) == [part.name]
+    assert segment.path != part
+    assert lab.say("segment", "--plate", plate).line == str(part)
+
+
+def test_one_plate_of_a_gathered_fetch_can_be_given_by_hand(lab: Lab) -> None:
+    assert lab.say("fetch").code == 0
+    plate = lab.fields["plate"].iloc[0]
+    gathered = next(path.parent for path in lab.root.glob("fetch/*/parts.json"))
+    assert lab.say("segment", "--plate", "x", "--input", gathered).code == 2
+    by_hand = lab.say("segment", "--plate", plate, "--input", gathered).line
+    assert lab.say("segment", "--plate", plate).line == by_hand
+
+
+def test_nothing_is_copied_by_gathering(chain: Chain) -> None:
+    assert "crops.npy" not in chain.made("segment").card.files
+    assert not list(chain.made("fetch").path.rglob("*.tif"))
+
+
+def test_a_plate_may_have_more_fields_than_a_process_may_have_open_files(tmp_path: Path) -> None:
+    import resource
+
+    from cellssl.stages._field import FieldTask
+    from cellssl.stages.segment import MEASURED, _cell_table, _opened
+
+    tasks = [FieldTask(f"f{i}", (), (), 0, None, False, tmp_path / f"{i}.npz") for i in range(60)]
+    for task in tasks:
+        np.savez(task.result, **{name: np.ones(2) for name in MEASURED})
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (max(int(handle.name) for handle in Path("/proc/self/fd").iterdir()) + 20, most)
+    )
+    try:
+        assert len(_cell_table(_opened(tasks))) == 120
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))

@@ -1,0 +1,168 @@
+"""split: balanced classes, shares that are kept, groups that stay together, and leaks that are counted."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from chain import Chain
+
+from cellssl.artifacts.tables import read_table
+from cellssl.errors import UsageError
+from cellssl.stages.split import Settings, Treated, balanced, divide, label, leakage
+
+DOSES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+def plates(count: int = 3, per_well: int = 20) -> pd.DataFrame:
+    """Plates with two wells a dose of compound A, two of B at one dose, and six control wells."""
+    layout = [("DMSO", 0.0)] * 6 + [("A", dose) for dose in DOSES for _ in range(2)] + [("B", 5.0)] * 2
+    rows = []
+    for plate in range(count):
+        for well, (compound, dose) in enumerate(layout):
+            for cell in range(per_well + 7 * (well % 3)):
+                where = {"plate": f"P{plate}", "well": f"W{well:02d}", "field_id": f"P{plate}_W{well:02d}_s{cell % 2}"}
+                rows.append(
+                    {**where, "cell_id": f"P{plate}_{well}_{cell}", "compound": compound, "dose_micromolar": dose}
+                )
+    cells = pd.DataFrame(rows).astype({"compound": "string"})
+    return cells.assign(control=cells["compound"] == "DMSO")
+
+
+def split(cells: pd.DataFrame, **knobs: Any) -> pd.DataFrame:
+    """What the stage does to a cell table."""
+    settings = Settings(**{"treated": Treated(compounds=("A",)), **knobs})
+    cells = cells.assign(label=label(cells, settings.treated))
+    if settings.treated is not None:
+        cells = cells[cells["label"].notna()]
+    cells = cells.assign(split=divide(cells, settings))
+    return cells[balanced(cells, settings)] if settings.treated is not None else cells
+
+
+def counts(cells: pd.DataFrame) -> Counter[tuple[str, str]]:
+    return Counter(zip(cells["split"], cells["label"], strict=True))
+
+
+@pytest.mark.parametrize("by", ["cell", "well"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_every_part_has_as_many_cells_of_either_class(by: str, seed: int) -> None:
+    number = counts(split(plates(), by=by, seed=seed))
+    for part in ("train", "val", "test"):
+        assert number[part, "control"] == number[part, "treated"] > 0
+
+
+def test_the_shares_are_those_asked_for() -> None:
+    number = Counter(split(plates(), shares=(0.7, 0.1, 0.2))["split"])
+    assert [number[part] / number.total() for part in ("train", "val", "test")] == pytest.approx(
+        [0.7, 0.1, 0.2], abs=0.01
+    )
+
+
+def test_a_share_of_nothing_is_nothing() -> None:
+    assert set(split(plates(), shares=(0.8, 0.0, 0.2))["split"]) == {"train", "test"}
+
+
+@pytest.mark.parametrize(("by", "group"), [("well", ["plate", "well"]), ("plate", ["plate"])])
+def test_groups_stay_on_one_side(by: str, group: list[str]) -> None:
+    cells = split(plates(6), by=by, shares=(0.6, 0.2, 0.2))
+    assert (cells.groupby(group)["split"].nunique() == 1).all()
+    assert leakage(cells)[f"{by}s_in_train_and_test"] == 0
+
+
+def test_leaks_are_counted_as_a_person_would_count_them() -> None:
+    cells = split(plates())
+    for name, group in (("fields", ["field_id"]), ("wells", ["plate", "well"]), ("plates", ["plate"])):
+        sides = [set(map(tuple, cells.loc[cells["split"] == part, group].to_numpy())) for part in ("train", "test")]
+        assert leakage(cells)[f"{name}_in_train_and_test"] == len(sides[0] & sides[1]) > 0
+
+
+def test_test_plates_are_the_test_part_and_nothing_else_is() -> None:
+    cells = split(plates(4), test_plates=("P1", "P3"))
+    assert set(cells.loc[cells["split"] == "test", "plate"]) == {"P1", "P3"}
+    assert set(cells.loc[cells["split"] != "test", "plate"]) == {"P0", "P2"}
+    rest = Counter(cells.loc[cells["split"] != "test", "split"])
+    assert rest["val"] / rest.total() == pytest.approx(1 / 8, abs=0.02)
+
+
+@pytest.mark.parametrize("by", ["cell", "well"])
+def test_the_order_of_the_rows_changes_nothing(by: str) -> None:
+    cells = plates()
+    shuffled = cells.sample(frac=1, random_state=4).reset_index(drop=True)
+    one, two = (split(table, by=by, cells_per_class=200).set_index("cell_id")["split"] for table in (cells, shuffled))
+    assert one.sort_index().equals(two.sort_index())
+
+
+def test_the_same_seed_divides_alike_and_another_differently() -> None:
+    one, again, other = (split(plates(), seed=seed).set_index("cell_id")["split"] for seed in (3, 3, 4))
+    assert one.equals(again)
+    assert not one.equals(other.reindex(one.index))
+
+
+def test_the_top_doses_are_taken_evenly_from_every_plate() -> None:
+    cells = split(plates(), treated=Treated(compounds=("A",), doses="top 4"), cells_per_class=240)
+    treated = cells[cells["label"] == "treated"]
+    assert sorted(treated["dose_micromolar"].unique()) == list(DOSES[-4:])
+    for part, total in (("train", 168), ("val", 24), ("test", 48)):
+        of_part = treated[treated["split"] == part].groupby(["plate", "dose_micromolar"]).size()
+        assert of_part.sum() == pytest.approx(total, abs=1)
+        assert len(of_part) == 12
+        assert of_part.max() - of_part.min() <= 1
+
+
+@pytest.mark.parametrize("wanted", [6, 7, 10, 61, 100, 102])
+def test_no_class_has_more_cells_than_asked_for(wanted: int) -> None:
+    for shares in ((0.7, 0.1, 0.2), (0.4, 0.3, 0.3), (0.34, 0.33, 0.33), (0.5, 0.25, 0.25)):
+        number = Counter(split(plates(), shares=shares, cells_per_class=wanted)["label"])
+        assert number["control"] == number["treated"] <= wanted
+        assert number["treated"] >= wanted - 2
+
+
+def test_labels_are_treated_control_or_missing() -> None:
+    cells = plates()
+    words = label(cells, Treated(compounds=("A",), doses=(3.0, 0.1)))
+    assert set(cells.loc[words == "treated", "dose_micromolar"]) == {0.1, 3.0}
+    assert set(cells.loc[words == "control", "compound"]) == {"DMSO"}
+    assert words[cells["compound"] == "B"].isna().all()
+
+
+def test_a_compound_whose_doses_nobody_wrote_down_is_treated_at_all_of_them() -> None:
+    cells = plates().assign(dose_micromolar=np.nan)
+    assert (label(cells, Treated(compounds=("A",))) == "treated").sum() == (cells["compound"] == "A").sum()
+
+
+def test_cells_without_a_compound_are_neither() -> None:
+    cells = plates()
+    cells.loc[::5, "compound"] = pd.NA
+    cells.loc[::5, "control"] = False
+    assert label(cells, Treated(compounds=("A",)))[::5].isna().all()
+
+
+def test_without_labels_every_cell_is_used() -> None:
+    cells = split(plates(), treated=None)
+    assert len(cells) == len(plates())
+    assert cells["label"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("treated", "message"),
+    [
+        (Treated(compounds=("C",)), "no cell was treated with 'C'"),
+        (Treated(compounds=("A",), doses=(2.0,)), "A was not given at 2 uM"),
+        (Treated(compounds=("DMSO",)), "there is no treated cell"),
+    ],
+)
+def test_a_class_without_cells_is_said_so(treated: Treated, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        label(plates(), treated)
+
+
+def test_the_card_says_how_many_cells_and_what_leaks(chain: Chain) -> None:
+    split_, segment = chain.made("split"), chain.made("segment")
+    table = read_table(split_.file("split.parquet"))
+    cells = table.merge(read_table(segment.file("cells.parquet")), on=["cell_id", "field_id"], validate="one_to_one")
+    assert len(cells) == len(table)
+    assert split_.card.metrics["counts"] == {f"{p}/{word}": n for (p, word), n in sorted(counts(table).items())}
+    fields = [set(table.loc[table["split"] == part, "field_id"]) for part in ("train", "test")]
+    assert split_.card.metrics["leaks"]["fields_in_train_and_test"] == len(fields[0] & fields[1])
+    assert split_.card.metrics["unused_cells"] == segment.card.metrics["kept"] - len(table)

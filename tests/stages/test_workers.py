@@ -1,0 +1,78 @@
+"""Workers: every task once, faults raised where they are awaited, and no process that outlives its parent."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cellssl.errors import DataError, FailedError
+from cellssl.stages._workers import spread
+
+TASKS = list(range(6))
+PARENT = """
+import pathlib, sys, time, os
+from cellssl.stages._workers import spread
+def work(folder):
+    (pathlib.Path(folder) / str(os.getpid())).touch()
+    time.sleep(0.1)
+if __name__ == "__main__":
+    for _ in spread(work, [sys.argv[1]] * 500, 2):
+        pass
+"""
+
+
+def fine(number: int) -> None:
+    assert number in TASKS
+
+
+def faulty(number: int) -> None:
+    raise DataError(f"task {number} is bad", hint="mend it")
+
+
+def dies(number: int) -> None:
+    os._exit(9)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_task_is_done_once(workers: int) -> None:
+    assert sorted(spread(fine, TASKS, workers)) == TASKS
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_task_raises_arrives_with_its_cure(workers: int) -> None:
+    with pytest.raises(DataError, match="is bad") as caught:
+        list(spread(faulty, TASKS, workers))
+    assert caught.value.hint == "mend it"
+
+
+def test_a_worker_that_dies_is_said_so() -> None:
+    with pytest.raises(FailedError, match="worker processes died"):
+        list(spread(dies, TASKS, 2))
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(PARENT)
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py"), str(pids)])
+    while len(list(pids.iterdir())) < 2:
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not any(alive(int(path.name)) for path in pids.iterdir()):
+            return
+        time.sleep(0.05)
+    raise AssertionError("workers live on")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that died and waits to be asked after does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except OSError:
+        return False

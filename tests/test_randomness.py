@@ -1,0 +1,87 @@
+"""Chance as a hash of names: the same for ever, even, and independent."""
+
+import numpy as np
+import pytest
+import torch
+
+from cellssl.randomness import Keys, cell_keys, generator, hash64, seed32
+
+
+def keys(count: int = 20_000) -> Keys:
+    return Keys(torch.from_numpy(cell_keys(f"cell {i}" for i in range(count))))
+
+
+def test_draws_are_what_they_were_when_results_were_first_made() -> None:
+    assert hash64("split", 0, "a") == 1906446498079236073
+    assert generator("order", 0, 0).permutation(6).tolist() == [3, 2, 4, 0, 1, 5]
+    assert keys(3).uniform("angle").tolist() == [0.7040077447891235, 0.842780351638794, 0.40964484214782715]
+
+
+def test_names_keep_their_borders_and_their_type() -> None:
+    names = [("ab",), ("a", "b"), ("b", "a"), (1,), ("1",), ("a", 1), ("a", "1"), ()]
+    assert len({hash64(*name) for name in names}) == len(names)
+
+
+def test_a_name_with_the_separator_in_it_is_not_two_names() -> None:
+    assert hash64("a\x1fstr:b") != hash64("a", "b")
+
+
+def test_mixing_is_the_finaliser_of_splitmix64() -> None:
+    def by_hand(x: int) -> int:
+        mask = 2**64 - 1
+        x = (x + 0x9E3779B97F4A7C15) & mask
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+        return x ^ (x >> 31)
+
+    some = keys(50)
+    mixed = some.fold("a").values.numpy().view(np.uint64).tolist()
+    assert mixed == [by_hand((key ^ hash64("a")) & (2**64 - 1)) for key in some.values.tolist()]
+
+
+def test_uniform_draws_are_even_and_lie_within_their_bounds() -> None:
+    drawn = keys().uniform("x", -2.0, 3.0).numpy()
+    assert drawn.min() >= -2.0
+    assert drawn.max() < 3.0
+    counts, _ = np.histogram(drawn, bins=20, range=(-2, 3))
+    assert ((counts - 1000) ** 2 / 1000).sum() < 45  # chi-squared with 19 degrees of freedom, p < 0.001
+
+
+def test_normal_draws_have_mean_0_and_spread_1_and_are_finite() -> None:
+    drawn = keys().normal("noise").numpy()
+    assert np.isfinite(drawn).all()
+    assert drawn.mean() == pytest.approx(0, abs=0.03)
+    assert drawn.std() == pytest.approx(1, abs=0.03)
+
+
+def test_draws_of_different_names_are_not_correlated() -> None:
+    some = keys()
+    drawn = [some.uniform(name).numpy() for name in ("a", "b", "a/0", "a/1")]
+    drawn += [some.fold("step", step).uniform("a").numpy() for step in (0, 1)]
+    assert np.abs(np.corrcoef(drawn) - np.eye(len(drawn))).max() < 0.03
+
+
+def test_a_cell_draws_alike_in_any_company() -> None:
+    some = keys(100)
+    assert torch.equal(Keys(some.values[40:60]).uniform("a"), some.uniform("a")[40:60])
+
+
+def test_chance_0_never_happens_and_chance_1_always() -> None:
+    assert not keys().chance("hit", 0.0).any()
+    assert keys().chance("hit", 1.0).all()
+
+
+def test_integers_fill_their_range_and_stay_below() -> None:
+    counts = np.bincount(keys().integers("channel", 7).numpy(), minlength=7)
+    assert len(counts) == 7
+    assert np.abs(counts - 20_000 / 7).max() < 250
+
+
+def test_permutations_hold_everything_once_and_put_each_first_alike_often() -> None:
+    orders = keys().permutation("order", 4).numpy()
+    assert (np.sort(orders, axis=1) == np.arange(4)).all()
+    assert np.abs(np.bincount(orders[:, 0]) - 5000).max() < 250
+
+
+def test_seeds_for_libraries_fit_in_31_bits() -> None:
+    assert all(0 <= seed32("kmeans", seed) < 2**31 for seed in range(1000))
