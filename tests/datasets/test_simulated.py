@@ -138,7 +138,7 @@ def test_images_are_single_channel_uint16_named_as_in_bbbc021(tmp_path: Path) ->
 
 
 def test_nuclei_of_untreated_cells_have_the_real_median_diameter(control: Rendered) -> None:
-    normal = np.array([name == "normal" for name in control.truth.reaction.phenotype])
+    normal = np.array([name == "normal" for name in control.truth.phenotype])
     diameters = 2 * np.sqrt(control.truth.area_px[normal] / np.pi)
     assert np.median(diameters) == pytest.approx(37, abs=3)
 

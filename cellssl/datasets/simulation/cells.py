@@ -83,8 +83,9 @@ def grow(
         outline=outline.astype(np.float32),
         fray=_fray(rng, spikiness),
         dna=content**0.3 * size**-1.2 * _lognormal(rng, n, 0.17),
-        tubulin=thick * _lognormal(rng, n, 0.27),
-        actin=thick**0.75 * _lognormal(rng, n, 0.27),
+        # Fixing washes out tubulin that is in no filament, and phalloidin binds no actin that is in none.
+        tubulin=thick * _lognormal(rng, n, 0.27) * (1 - 0.5 * reaction.tubulin_lost),
+        actin=thick**0.75 * _lognormal(rng, n, 0.27) * (1 - 0.4 * reaction.actin_clumped),
     )
 
 

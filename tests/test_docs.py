@@ -1,0 +1,78 @@
+"""What README and docs show is true: commands parse, recipes exist, and the example of one's own plates runs."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import REPOSITORY
+from typer.main import get_command
+
+from cellssl.artifacts.card import read_card
+from cellssl.cli import invoke
+from cellssl.cli.app import app
+from cellssl.recipe import shipped_folder
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+COMMAND = re.compile(r"(?:^|\()(?:\S*/)?cellssl ([a-z][^#\n)]*)", re.MULTILINE)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def shown_commands() -> list[list[str]]:
+    text = "\n".join(block for page in PAGES for block in blocks(page, "sh"))
+    return [shlex.split(line) for line in COMMAND.findall(text)]
+
+
+@pytest.mark.parametrize("words", shown_commands(), ids=" ".join)
+def test_a_command_that_is_shown_has_these_flags_and_this_recipe(words: list[str]) -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert words[0] in commands
+    known = {flag for option in commands[words[0]].params for flag in option.opts}
+    assert {word for word in words if word.startswith("-")} <= known
+    shipped = {path.stem for path in shipped_folder("recipes").glob("*.toml")}
+    named = {word for word in words[1:2] if re.fullmatch(r"bbbc021-\w+|tonight|demo", word)}
+    assert named <= shipped
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert link.startswith("http") or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_recipes_that_are_shown_are_toml(page: Path) -> None:
+    for block in blocks(page, "toml"):
+        tomllib.loads(block)
+
+
+def test_the_example_of_ones_own_plates_runs_as_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = REPOSITORY / "docs" / "own-plates.md"
+    table = blocks(page, "")[0]
+    (tmp_path / "plate.csv").write_text(table)
+    (tmp_path / "mine.toml").write_text(blocks(page, "toml")[0])
+    (tmp_path / "images").mkdir()
+    for name in re.findall(r"images/\S+?\.tif", table):
+        tifffile.imwrite(tmp_path / name, field_of_discs())
+    monkeypatch.chdir(tmp_path)
+    assert invoke(["segment", "mine.toml"]) == 2  # fetch comes first, and the cure says so
+    assert "--to fetch" in capsys.readouterr().err
+    assert invoke(["run", "mine.toml", "--to", "segment", "--set", "segment.crop_px=64"]) == 0
+    artifact = Path(capsys.readouterr().out.strip())
+    assert (artifact / "contact-sheet.png").is_file()
+    assert read_card(artifact).metrics["kept"] == 2 * 9
+
+
+def field_of_discs() -> np.ndarray:
+    """Nine bright nuclei of 18 px radius on a grid, none at the edge."""
+    rows, columns = np.mgrid[:300, :300]
+    near = np.minimum.reduce([np.hypot(rows - r, columns - c) for r in (60, 150, 240) for c in (60, 150, 240)])
+    return (500 + 3000 * (near < 18)).astype(np.uint16)
