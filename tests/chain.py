@@ -48,7 +48,8 @@ neighbours = 5
 [arm.intensities.embed]
 model = "intensities"
 """
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there: the number of threads decides the last bits of a training
+ENVIRONMENT = {**os.environ, "NO_COLOR": "1"}
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,13 @@ class Chain:
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """Made by one process of the test run; the others wait for its locks and share it."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "chain"
-    folder.mkdir(exist_ok=True)
+    """One for every process of the test run, since tests move its pointers."""
+    folder = tmp_path_factory.getbasetemp() / "chain"
+    folder.mkdir()
     recipe = folder / "tiny.toml"
     write_text(recipe, RECIPE)
     home = folder / "home"
-    home.mkdir(exist_ok=True)
+    home.mkdir()
     plain = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(("XDG_", "MPLCONFIG"))}
     said = run(
         "run", recipe, "--store", folder / "store", "--device", "cpu", env={**plain, "HOME": str(home)}, cwd=home

@@ -19,7 +19,10 @@ def test_the_sum_of_branches_is_measured_against_the_best_single_branch(tmp_path
 
     The differences are printed, whatever they are; asserted is what must hold for them to mean anything.
     """
-    scores = {seed: scores_of_plates(seed, tmp_path / str(seed)) for seed in UNSEEN_PLATE_SEEDS}
+    scores = {}
+    for seed in UNSEEN_PLATE_SEEDS:
+        scores[seed] = scores_of_plates(seed, tmp_path / str(seed))
+        print(f"\nplates {seed}: " + ", ".join(f"{name} {ami:.3f}" for name, ami in scores[seed].items()), flush=True)
     gains = [ami["sum"] - max(ami["context"], ami["centre"]) for ami in scores.values()]
     over_baselines = [ami["sum"] - max(ami[name] for name in BASELINES) for ami in scores.values()]
     print_table(scores)
