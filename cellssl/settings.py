@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,11 @@ class Part(Strict):
     def part_name(cls) -> str:
         """The name in the recipe."""
         return cls.__module__.rsplit(".", 1)[-1]
+
+    @classmethod
+    def algorithm(cls) -> int:
+        """The ALGORITHM of its file, 1 where it has none: higher whenever the same knobs give another result."""
+        return int(getattr(sys.modules[cls.__module__], "ALGORITHM", 1))
 
 
 class OfRoom:
@@ -136,7 +142,8 @@ def _tuples(value: Any) -> Any:
 def plain(value: Any, *, full: bool = False) -> Any:
     match value:
         case Part():
-            return {"name": value.part_name(), **(value.full() if full else value.changed())}
+            version = {"algorithm": value.algorithm()} if value.algorithm() > 1 and not full else {}
+            return {"name": value.part_name(), **version, **(value.full() if full else value.changed())}
         case Strict():
             return value.full() if full else value.changed()
         case dict():

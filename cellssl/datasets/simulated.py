@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from cellssl.datasets.simulation.scene import Rendered, Scene
 
-RENDERING = 1  # one higher whenever the same knobs give other pixels
+ALGORITHM = 2  # 2: drugs reach the cytoskeleton of every reacting cell, and lost filaments lower the stain
 PIXEL_UM = 0.4963
 CHANNELS = {"dna": "w1", "tubulin": "w2", "actin": "w4"}  # as BBBC021 numbers them
 CONTROL = "DMSO"
@@ -124,7 +124,7 @@ class Settings(Part):
     def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
         """The knobs that the pixels depend on; which wells hold which treatment is in the fields' rows."""
         size = {"height_px": self.height_px, "width_px": self.width_px}
-        return {"rendering": RENDERING, "seed": self.seed, **size, **self._biology()}
+        return {"algorithm": ALGORITHM, "seed": self.seed, **size, **self._biology()}
 
     def _biology(self) -> dict[str, float]:
         names = ("cells_per_field", "density_spread", "brightness_spread", "effect_max")
