@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import tomllib
 from collections.abc import Sequence
@@ -260,8 +259,3 @@ def _sentence(fault: Fault) -> str:
 def _look_up(where: str) -> str:
     stage = where[1:].partition("]")[0]
     return f"cellssl explain {stage} lists every knob with its unit and default"
-
-
-def canonical(section: Any) -> str:
-    """A section as one line of JSON, for comparing."""
-    return json.dumps(section, sort_keys=True, ensure_ascii=False)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
@@ -142,11 +142,6 @@ class Console:
             line = f"{stamp} {self._stage} {event} " + " ".join(f"{key}={value}" for key, value in details.items())
         self.log.write(line + "\n")
         self.log.flush()
-
-
-def as_details(thing: Any) -> dict[str, Any]:
-    """A dataclass as a JSON object."""
-    return json.loads(json.dumps(asdict(thing), default=str))  # type: ignore[no-any-return]
 
 
 def open_log(path: Path | None) -> IO[str] | None:

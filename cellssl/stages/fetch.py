@@ -74,7 +74,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     write_table(table, job.draft.file("fields.parquet"))
     for name, text in dataset.tables(fields, _cache(job.bench)).items():
         write_text(job.draft.file(f"tables/{name}"), text)
-    write_text(job.draft.file("parts.json"), _parts_json(parts))
+    write_parts(parts, job.draft.file("parts.json"))
     failed = sum(part.card.metrics["quarantined"] for part in parts.values())
     return {
         "fields": len(table),
@@ -87,7 +87,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
 
 def make_plate(settings: Settings, bench: Bench, fields: list[Field]) -> Making:
     """The part that holds the fields of one plate, found or made."""
-    counted = PlateSettings(controls=settings.controls, max_failures=settings.max_failures)
+    counted = _of_plate(settings)
     card = plate_card(settings, bench, fields)
     return (yield from make_part(bench, card, counted, {}, partial(_make_plate, _dataset(settings), fields)))
 
@@ -102,8 +102,12 @@ def plate_card(settings: Settings, bench: Bench, fields: list[Field]) -> Card:
         "dataset": {"name": settings.dataset.part_name(), **dataset.identity(fields, bench.store.hashes.sha256)},
         "images": _own_hashes(bench, fields),
     }
-    counted = PlateSettings(controls=settings.controls, max_failures=settings.max_failures)
+    counted = _of_plate(settings)
     return card_for("fetch", ALGORITHM, counted, {}, {}, identity=identity)
+
+
+def _of_plate(settings: Settings) -> PlateSettings:
+    return PlateSettings(controls=settings.controls, max_failures=settings.max_failures)
 
 
 def by_plate(fields: Sequence[Field]) -> dict[str, list[Field]]:
@@ -141,7 +145,7 @@ def _make_plate(dataset: Dataset, fields: list[Field], job: Job) -> Generator[Ev
     if failures:
         yield Note(f"plate {fields[0].plate}: {len(failures)} fields are quarantined; reasons in quarantine.csv")
     write_table(table, job.draft.file("fields.parquet"))
-    _write_quarantine(failures, job.draft.file("quarantine.csv"))
+    write_quarantine(failures, job.draft.file("quarantine.csv"))
     return {"fields": len(table), "quarantined": len(failures)}
 
 
@@ -203,7 +207,8 @@ def _stays(row: dict[str, Any]) -> bool:
     return any(Path(place).is_absolute() for place in row["images"].values())
 
 
-def _write_quarantine(failures: Sequence[dict[str, str]], path: Path) -> None:
+def write_quarantine(failures: Sequence[dict[str, str]], path: Path) -> None:
+    """The fields that were set aside, each with its reason."""
     import csv
 
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -212,10 +217,12 @@ def _write_quarantine(failures: Sequence[dict[str, str]], path: Path) -> None:
         writer.writerows(failures)
 
 
-def _parts_json(parts: dict[str, Artifact]) -> str:
+def write_parts(parts: dict[str, Artifact], path: Path) -> None:
+    """Plate and fingerprint of every part that an artifact gathers; `parts_of` reads it."""
     import json
 
-    return json.dumps({plate: part.fingerprint for plate, part in parts.items()}, indent=1, sort_keys=True) + "\n"
+    prints = {plate: part.fingerprint for plate, part in parts.items()}
+    write_text(path, json.dumps(prints, indent=1, sort_keys=True) + "\n")
 
 
 def _cache(bench: Bench) -> Path:

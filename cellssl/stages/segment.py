@@ -22,7 +22,7 @@ from cellssl.imaging.cutting import Border
 from cellssl.settings import NOT_COUNTED, OfRoom, Part, Strict
 from cellssl.stages._make import Bench, Job, Making, Metrics, make_part
 from cellssl.stages._plan import card_for
-from cellssl.stages.fetch import gathered, parts_of
+from cellssl.stages.fetch import gathered, parts_of, write_parts, write_quarantine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,9 +101,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     write_table(fields, job.draft.file("fields.parquet"))
     write_table(cells, job.draft.file("cells.parquet"))
     write_table(scale, job.draft.file("scale.parquet"))
-    job.draft.file("parts.json").write_text(
-        json.dumps({plate: part.fingerprint for plate, part in parts.items()}, indent=1, sort_keys=True) + "\n"
-    )
+    write_parts(parts, job.draft.file("parts.json"))
     _write_counts(job, counts)
     yield from _contact_sheet(job, cells, parts)
     return counts
@@ -147,7 +145,7 @@ def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
     write_table(_scale(job.settings, greys, channels, fields["plate"].iloc[0]), job.draft.file("scale.parquet"))
     counts = _balance(_opened(done), len(tasks), len(failures))
     _write_counts(job, counts)
-    _write_quarantine(failures, job)
+    write_quarantine(failures, job.draft.file("quarantine.csv"))
     if failures:
         yield Note(f"{len(failures)} of {len(tasks)} fields are quarantined; reasons in quarantine.csv")
     return counts
@@ -338,10 +336,3 @@ def _balance(done: Iterable[tuple[FieldTask, Any]], fields: int, quarantined: in
 
 def _write_counts(job: Job, counts: dict[str, int]) -> None:
     job.draft.file("counts.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
-
-
-def _write_quarantine(failures: list[dict[str, str]], job: Job) -> None:
-    import pandas as pd
-
-    table = pd.DataFrame(failures, columns=["field_id", "reason"])
-    table.to_csv(job.draft.file("quarantine.csv"), index=False, lineterminator="\n")
