@@ -19,7 +19,7 @@ from cellssl.artifacts import card as cards
 from cellssl.artifacts.atomic import forget_unfinished, write_text
 from cellssl.artifacts.card import Card, FileEntry
 from cellssl.artifacts.hashing import HashCache, sha256_of
-from cellssl.artifacts.locks import Holder, Lock, holding
+from cellssl.artifacts.locks import Holder, Lock, holding, myself
 from cellssl.errors import FailedError, IntegrityError, UsageError
 
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
@@ -195,6 +195,11 @@ class Store:
                 yield Draft(partial, self.root / kind / fingerprint, lock)
             finally:
                 _remove_if_empty(partial)
+
+    def visiting(self, kind: str, fingerprint: str) -> Draft:
+        """The folder in which another process makes an artifact, to look into; only that process can finish it."""
+        lock = Lock(self.root / kind / f"{fingerprint}.lock", myself())
+        return Draft(self.partial(kind, fingerprint), self.root / kind / fingerprint, lock)
 
     def point(self, recipe: str, arm: str, seed: int | None, stage: str, artifact: Artifact) -> None:
         """Leave a small pointer for people, which also keeps the artifact from being collected."""

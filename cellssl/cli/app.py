@@ -49,6 +49,20 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def top(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Runs before every command."""
+    if context.invoked_subcommand not in (None, "pretrain"):
+        _check_alone(context.invoked_subcommand)
+
+
+def _check_alone(command: str) -> None:
+    from cellssl.errors import UsageError
+    from cellssl.learning.processes import Seat
+
+    if Seat.from_environment().count > 1:
+        raise UsageError(
+            f"{command} was started in several processes, but only pretrain shares its work among them",
+            hint="torchrun --nproc-per-node N -m cellssl pretrain RECIPE, after `cellssl run RECIPE --to split`",
+        )

@@ -54,10 +54,14 @@ def stage_command(stage: str, doc: str, example: str) -> Command:
 
 
 def run_stage(stage: str, recipe: str, common: o.Common) -> None:
-    """Make the stage, and deliver its path."""
+    """Make the stage, and deliver its path; of several processes the first does, and the others assist."""
     from cellssl.cli.work import Worker
+    from cellssl.learning.processes import Seat
 
     worker = Worker.of(recipe, common)
+    if not Seat.from_environment().leads:
+        worker.assist(stage)
+        return
     if common.dry_run:
         worker.announce(worker.stage_states(stage))
         return

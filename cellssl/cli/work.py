@@ -19,9 +19,10 @@ from cellssl.cli.console import Console, open_log
 from cellssl.cli.options import Common
 from cellssl.errors import InterruptedByUserError, UsageError
 from cellssl.events import Event
+from cellssl.learning.processes import Seat
 from cellssl.recipe import Recipe
 from cellssl.rooms import did_you_mean
-from cellssl.stages._make import Bench, make
+from cellssl.stages._make import Bench, assist, make
 from cellssl.stages._plan import Planned, Planner, module_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ PLATE_STAGES = ("fetch", "segment")
 
 def console_of(common: Common) -> Console:
     """The console that the flags ask for."""
+    if not Seat.from_environment().leads:  # one voice is enough
+        return Console(quiet=True)
     if common.log_format not in ("text", "json"):
         raise UsageError(f"--log-format {common.log_format!r} is not known", hint="use text or json")
     return Console(common.quiet, common.json, open_log(common.log_file), common.log_format == "json")
@@ -89,6 +92,15 @@ class Worker:
         planner = self.planner(arm, self.seeds()[0], stage)
         planned = planner.plan(stage)
         return self.finish(planned, planner.given)
+
+    def assist(self, stage: str) -> None:
+        """Take part in a stage that another process leads; signals are for that one, unless they come twice."""
+        planner = self.planner(self.common.arm or self.recipe.main_arm, self.seeds()[0], stage)
+        planned = planner.plan(stage)
+        with self._listening():
+            assist(planned, self.bench(force=self.common.force), planner.given)
+        if self._stopped_by is not None:
+            raise self._interrupted()
 
     def plate(self, stage: str, arm: str) -> Artifact:
         """Make one plate's part of fetch or segment."""

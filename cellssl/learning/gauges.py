@@ -1,10 +1,30 @@
-"""gauges: a batch of representations in, numbers that show a collapse within minutes out."""
+"""gauges: what a step saw in, numbers that show a collapse or a divergence within minutes out."""
 
 from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from cellssl.errors import FailedError
+
+RANK_EVERY = 20
+"""Steps between two looks at the effective rank, which costs a singular value decomposition."""
+COLLAPSED_SPREAD = 0.05
+"""Of a branch's projections: 1 when they are even on the sphere, 0 when they are one."""
+COLLAPSED_STEPS = 20
+"""So many in a row, before a warning is given."""
+
+
+def spread(features: Float[Tensor, "b dim"], step: int) -> dict[str, Tensor]:
+    """Gauges of a batch of representations; the effective rank now and then."""
+    seen = features.detach()
+    rank = {"effective_rank": effective_rank(seen)} if step % RANK_EVERY == 0 else {}
+    return {"feature_sd": feature_sd(seen), **rank}
 
 
 def feature_sd(features: Float[Tensor, "b dim"]) -> Float[Tensor, ""]:
@@ -28,3 +48,27 @@ def effective_rank(features: Float[Tensor, "b dim"]) -> Float[Tensor, ""]:
     share = singular / total
     rank: Tensor = torch.special.entr(share).sum().exp().float()
     return rank
+
+
+def check_finite(metrics: Mapping[str, float], step: int) -> None:
+    """Raise FailedError where the loss or the gradient of a step is not a number."""
+    for name in ("loss", "gradient_norm"):
+        if not math.isfinite(metrics[name]):
+            raise FailedError(
+                f"the {name.replace('_norm', '')} is {metrics[name]} at step {step}",
+                hint="lower pretrain.learning_rate, or set pretrain.clip_norm = 1.0",
+            )
+
+
+class Watch:
+    """Looks at every step for branches whose projections hardly differ between cells any more."""
+
+    def __init__(self, branches: Iterable[str]) -> None:
+        self._in_a_row = Counter(dict.fromkeys(branches, 0))
+
+    def collapsing(self, metrics: Mapping[str, float]) -> list[str]:
+        """The branches that have just been collapsed for `COLLAPSED_STEPS` steps in a row: each is told once."""
+        for branch in self._in_a_row:
+            low = metrics.get(f"{branch}/projection_spread", 1.0) < COLLAPSED_SPREAD
+            self._in_a_row[branch] = self._in_a_row[branch] + 1 if low else 0
+        return [branch for branch, steps in self._in_a_row.items() if steps == COLLAPSED_STEPS]

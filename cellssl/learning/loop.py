@@ -7,7 +7,6 @@ follows and the queues are filled.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,23 +15,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cellssl.errors import FailedError
 from cellssl.events import StepDone
-from cellssl.learning.gauges import effective_rank, feature_sd
+from cellssl.learning.feed import fed
+from cellssl.learning.gauges import check_finite, spread
 from cellssl.learning.machine import autocast
 from cellssl.learning.objective import Objective, Seen, follow
+from cellssl.learning.processes import ALONE, Group
 from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
-    import numpy as np
     from jaxtyping import Float, Int64, UInt8
 
     from cellssl.learning.batches import Batches
+    from cellssl.learning.feed import Read
     from cellssl.learning.state import TrainState
     from cellssl.learning.view import View
-
-RANK_EVERY = 20
-"""Steps between two looks at the effective rank, which costs a singular value decomposition."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Plan:
     batches: Batches
     steps: int
     learning_rate: Callable[[int], float]
-    read: Callable[[np.ndarray], UInt8[Tensor, "b c y x"]]
+    read: Read
     cell_keys: Int64[Tensor, "n"]
     side_px: int
     seed: int
@@ -61,30 +58,32 @@ class Plan:
     dtype: torch.dtype
     momentum: float
     clip_norm: float | None = None
+    group: Group = ALONE
 
 
 def train(state: TrainState, plan: Plan) -> Iterator[StepDone]:
     """Go on from `state.step` to `plan.steps`."""
-    while state.step < plan.steps:
-        started = time.perf_counter()
-        rows = plan.batches.rows(state.step)
-        crops = plan.read(rows)
-        waited = time.perf_counter() - started
+    began_s = time.perf_counter()
+    for rows, crops in fed(plan.read, map(plan.batches.rows, range(state.step, plan.steps)), plan.group.share):
+        waited_s = time.perf_counter() - began_s
         metrics = one_step(state, plan, crops, plan.cell_keys[torch.from_numpy(rows)])
-        seconds = time.perf_counter() - started
-        timings = {"cells_per_s": len(rows) / seconds, "waiting_share": waited / seconds}
-        yield StepDone(state.step, plan.steps, metrics, timings)
+        seconds = time.perf_counter() - began_s
+        yield StepDone(
+            state.step, plan.steps, metrics, {"cells_per_s": len(rows) / seconds, "waiting_share": waited_s / seconds}
+        )
+        began_s = time.perf_counter()
 
 
 def one_step(
-    state: TrainState, plan: Plan, crops: UInt8[Tensor, "b c y x"], cells: Int64[Tensor, "b"]
+    state: TrainState, plan: Plan, crops: UInt8[Tensor, "own c y x"], cells: Int64[Tensor, "b"]
 ) -> dict[str, float]:
     """Change the state by one batch, and say what was seen on the way.
 
+    `cells` are those of the whole batch, `crops` those of this process' share of it: alone, all of them.
     FailedError, before any weight has moved, where loss or gradient is no longer a number.
     """
     metrics = gradients(state, plan, crops, cells)
-    _check_finite(metrics, state.step + 1)
+    check_finite(metrics, state.step + 1)
     metrics["learning_rate"] = plan.learning_rate(state.step)
     for group in state.optimizer.param_groups:
         group["lr"] = metrics["learning_rate"]
@@ -97,69 +96,81 @@ def one_step(
 
 
 def gradients(
-    state: TrainState, plan: Plan, crops: UInt8[Tensor, "b c y x"], cells: Int64[Tensor, "b"]
+    state: TrainState, plan: Plan, crops: UInt8[Tensor, "own c y x"], cells: Int64[Tensor, "b"]
 ) -> dict[str, float]:
     """Leave the gradient of the weighted sum of all branches' losses in the weights."""
-    state.encoder.train()
-    state.momentum_encoder.train()
+    state.train()
     state.optimizer.zero_grad(set_to_none=True)
     metrics = {"loss": torch.zeros((), device=plan.device)}
     for branch in plan.branches:
-        seen = look(state, plan, branch, crops, cells)
+        seen = look(state, plan, branch, crops, cells, state.step)
         loss, gauges = branch.objective(seen)
         weighted = branch.weight * loss
         weighted.backward()  # gradients add up, so one branch's activations are held at a time
         metrics["loss"] += weighted.detach()
-        spread = _spread(state.step, seen.online[0].detach())
-        metrics |= {f"{branch.name}/{name}": value for name, value in {"loss": loss, **gauges, **spread}.items()}
-    metrics["gradient_norm"] = _clip(state, plan.clip_norm)
-    numbers = torch.stack([value.detach().to(plan.device) for value in metrics.values()]).tolist()  # one wait a step
-    return dict(zip(metrics, numbers, strict=True))
+        gauges = {"loss": loss, **gauges, **spread(seen.online[0], state.step)}
+        metrics |= {f"{branch.name}/{name}": value for name, value in gauges.items()}
+    plan.group.add_up(state.encoder, state.objectives)
+    metrics["gradient_norm"] = state.clip(plan.clip_norm)
+    return numbers(metrics, plan.device)
+
+
+@torch.no_grad()
+def validation_loss(state: TrainState, plan: Plan, read: Read, cell_keys: Int64[Tensor, "n"]) -> float:
+    """The weighted sum of losses on cells that are not learned from; their views are the same at every look."""
+    state.eval()
+    total = torch.zeros((), device=plan.device)
+    batches = torch.arange(len(cell_keys)).split(plan.batches.size)
+    for rows, crops in fed(read, (rows.numpy() for rows in batches), plan.group.share):
+        cells = cell_keys[torch.from_numpy(rows)]
+        for branch in plan.branches:
+            seen = look(state, plan, branch, crops, cells, "validation")
+            total += branch.weight * branch.objective(seen)[0] * (len(rows) / len(cell_keys))
+    return total.item()
 
 
 def look(
-    state: TrainState, plan: Plan, branch: Branch, crops: UInt8[Tensor, "b c y x"], cells: Int64[Tensor, "b"]
+    state: TrainState,
+    plan: Plan,
+    branch: Branch,
+    crops: UInt8[Tensor, "own c y x"],
+    cells: Int64[Tensor, "b"],
+    when: int | str,
 ) -> Seen:
     """Draw the views of one branch, and represent them by both encoders.
 
     All views that an encoder looks at pass through it as one batch, which is what its batch norm sees.
     """
-    keys = Keys(cells.cpu()).fold(plan.seed, state.step, branch.name)
-    views = [
-        view.render(crops, keys.fold(f"view{i}"), plan.side_px).contiguous(memory_format=torch.channels_last)
-        for i, view in enumerate(branch.views)
-    ]
-    online = _represent(state.encoder, [views[i] for i in branch.objective.online_views], plan)
+    keys = Keys(plan.group.share(cells)).fold(plan.seed, when, branch.name)
+    views = _room_for(len(branch.views), crops, plan.side_px)
+    for i, view in enumerate(branch.views):
+        views[i].copy_(view.render(crops, keys.fold(f"view{i}"), plan.side_px))
+    online = _represent(state.encoder, views, branch.objective.online_views, plan, len(cells))
     with torch.no_grad():
-        momentum = _represent(state.momentum_encoder, [views[i] for i in branch.objective.momentum_views], plan)
-    return Seen(online, momentum, cells)
+        momentum = _represent(state.momentum_encoder, views, branch.objective.momentum_views, plan, len(cells))
+    return Seen(online, momentum, cells.to(plan.device))
 
 
-def _represent(encoder: torch.nn.Module, views: list[Tensor], plan: Plan) -> Float[Tensor, "v b dim"]:
+def _represent(
+    encoder: torch.nn.Module, views: Tensor, wanted: tuple[int, ...], plan: Plan, cells: int
+) -> Float[Tensor, "v b dim"]:
+    """Features of the wanted views, of the whole batch: every process shows the others those of its share."""
+    first, last = wanted[0], wanted[-1] + 1
+    chosen = views[first:last] if wanted == tuple(range(first, last)) else views[list(wanted)]
     with autocast(plan.device, plan.dtype):
-        features = encoder(torch.cat(views))
-    unfolded: Tensor = features.float().unflatten(0, (len(views), -1))
-    return unfolded
+        features = encoder(chosen.flatten(0, 1))
+    return plan.group.gather(features.float().unflatten(0, chosen.shape[:2]), cells)
 
 
-def _spread(step: int, features: Float[Tensor, "b dim"]) -> dict[str, Tensor]:
-    rank = {"effective_rank": effective_rank(features)} if step % RANK_EVERY == 0 else {}
-    return {"feature_sd": feature_sd(features), **rank}
+def _room_for(views: int, crops: UInt8[Tensor, "own c y x"], side_px: int) -> Float[Tensor, "v own c side side"]:
+    """All views of a batch in one piece and with channels last, as convolutions want them: nothing is copied later."""
+    cells, channels = crops.shape[:2]
+    shape = (views * cells, channels, side_px, side_px)
+    room: Tensor = torch.empty(shape, device=crops.device, memory_format=torch.channels_last)
+    return room.view(views, cells, *shape[1:])
 
 
-def _clip(state: TrainState, longest: float | None) -> Float[Tensor, ""]:
-    """The length of the whole gradient, which is shortened to `longest` where that is given."""
-    trained = [weight for group in state.optimizer.param_groups for weight in group["params"]]
-    length = torch.nn.utils.get_total_norm([weight.grad for weight in trained if weight.grad is not None])
-    if longest is not None:
-        torch.nn.utils.clip_grads_with_norm_(trained, longest, length)
-    return length
-
-
-def _check_finite(metrics: dict[str, float], step: int) -> None:
-    for name in ("loss", "gradient_norm"):
-        if not math.isfinite(metrics[name]):
-            raise FailedError(
-                f"the {name.replace('_norm', '')} is {metrics[name]} at step {step}",
-                hint="lower pretrain.learning_rate, or set pretrain.clip_norm = 1.0; the checkpoint before it is kept",
-            )
+def numbers(metrics: dict[str, Tensor], device: torch.device) -> dict[str, float]:
+    """All of them in one wait for the device."""
+    values = torch.stack([value.detach().to(device) for value in metrics.values()]).tolist()
+    return dict(zip(metrics, values, strict=True))

@@ -9,14 +9,20 @@ from typing import Literal
 import torch
 
 from cellssl.errors import UsageError
+from cellssl.learning.processes import Seat
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-def device_for(wish: str) -> torch.device:
-    """`auto` takes a GPU where there is one; a GPU asked for and missing is an error, never a fallback."""
+def device_for(wish: str, seat: Seat = Seat()) -> torch.device:  # noqa: B008 - a frozen value
+    """`auto` takes a GPU where there is one; a GPU asked for and missing is an error, never a fallback.
+
+    Of several processes each takes a GPU of its own, in the order of their seats.
+    """
     if wish == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        wish = "cuda" if torch.cuda.is_available() else "cpu"
+    if wish == "cuda" and seat.count > 1:
+        wish = f"cuda:{seat.on_this_machine}"
     try:
         device = torch.device(wish)
     except RuntimeError as error:

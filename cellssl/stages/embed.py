@@ -145,8 +145,8 @@ def load_encoder(model: Artifact, network: str) -> Any:
     """The encoder of a pretrain artifact, with its weights."""
     from safetensors.torch import load_file
 
+    from cellssl.stages._networks import build_encoder
     from cellssl.stages.pretrain import Settings as PretrainSettings
-    from cellssl.stages.pretrain import build_encoder
 
     settings = PretrainSettings.model_validate({"encoder": model.card.section["encoder"]})
     encoder = build_encoder(settings.encoder, len(model.card.metrics["channels"]))

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
-import os
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from cellssl import rooms
-from cellssl.artifacts.atomic import replacing, write_text
+from cellssl.artifacts.atomic import replacing
 from cellssl.artifacts.tables import read_cells, read_table
 from cellssl.errors import UsageError
-from cellssl.events import Event, Note, Saved
+from cellssl.events import Event
 from cellssl.recipe import NAME
 from cellssl.settings import NOT_COUNTED, OfRoom, Part, Strict
 from cellssl.stages._cells import ScaledCrops, scaled_crops, segment_below
@@ -26,10 +24,13 @@ from cellssl.stages._make import Job, Metrics
 if TYPE_CHECKING:
     import torch
 
-    from cellssl.learning.loop import Branch, Plan
+    from cellssl.learning.loop import Plan
+    from cellssl.learning.processes import Seat
     from cellssl.learning.state import TrainState
+    from cellssl.stages._training import Validation
 
-ALGORITHM = 1
+ALGORITHM = 2
+"""2: the lines of metrics hold the chance level and the spread of projections relative to an even one."""
 Views = tuple[Annotated[Part, OfRoom("cellssl.learning.views")], ...]
 
 
@@ -69,6 +70,15 @@ class BranchSettings(Strict):
         return [self.view or ()] * views
 
 
+class EarlyStopping(Strict):
+    """End when the loss on the validation cells no longer falls; the weights of its lowest point are the result."""
+
+    every_epochs: float = Field(1.0, gt=0)
+    """Between two looks at the validation cells."""
+    patience: int = Field(10, ge=1)
+    """Looks in a row without a new lowest loss, after which training ends."""
+
+
 class Settings(Strict):
     """Learn without labels, from the training cells."""
 
@@ -84,8 +94,8 @@ class Settings(Strict):
     """How often every training cell is seen, in each branch."""
     batch: int = Field(128, ge=2)
     """Cells a step."""
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    """SGD has a momentum of 0.9; biases and batch norm do not decay."""
+    optimizer: Literal["adam", "adamw", "sgd", "lars"] = "adam"
+    """SGD and LARS have a momentum of 0.9; biases and batch norm do not decay."""
     learning_rate: float = Field(0.001, gt=0)
     """Its peak."""
     weight_decay: float = Field(0.0001, ge=0)
@@ -98,8 +108,12 @@ class Settings(Strict):
     """Longest gradient; not clipped where nothing is given."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of convolutions; auto takes bfloat16 where the device has it. Counts as written; what ran is in the card."""
+    early_stopping: EarlyStopping | None = None
+    """A table with `every_epochs` and `patience`; all epochs are done where nothing is given."""
     checkpoint_s: float = Field(60, ge=0, json_schema_extra=NOT_COUNTED)
     """Seconds between two checkpoints."""
+    tensorboard: bool = Field(False, json_schema_extra=NOT_COUNTED)
+    """Write event files for TensorBoard into the artifact too; needs cellssl[tensorboard]."""
 
     @field_validator("branches")
     @classmethod
@@ -132,7 +146,7 @@ class Settings(Strict):
         return Settings(encoder=self.encoder, input_px=self.input_px, epochs=0)
 
 
-EXPLAINED = {"branches.NAME": BranchSettings}
+EXPLAINED = {"branches.NAME": BranchSettings, "early_stopping": EarlyStopping}
 """Tables within the section that `explain` lists too."""
 
 
@@ -158,213 +172,123 @@ def check(settings: Settings) -> None:
             "pretrain has no branch with a weight above 0",
             hint='such as [pretrain.branches.context] with view = [{ name = "rotate", degrees = 180 }]',
         )
+    if settings.tensorboard and find_spec("tensorboard") is None:
+        raise UsageError(
+            "pretrain.tensorboard needs the package tensorboard", hint="pip install 'cellssl[tensorboard]'"
+        )
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Train, or go on training, and write the networks."""
-    from cellssl.learning.machine import device_for
+    from cellssl.learning.processes import Seat
+    from cellssl.stages._training import trained
 
-    crops, cell_ids = training_cells(job)
-    device = device_for(job.bench.device)
-    state, plan = prepare(job.settings, crops, cell_ids, job.seed or 0, device)
-    checkpoint = job.draft.scratch() / "last.ckpt"
-    job.ran.update(device=str(device), precision=str(plan.dtype).removeprefix("torch."))
-    if checkpoint.is_file():
-        state.load(checkpoint)
-        yield Note(f"going on after step {state.step:,} of {plan.steps:,}")
-    yield from _train(job, state, plan, checkpoint)
+    with _ready(job, Seat.from_environment()) as (state, plan, validation, crops):
+        job.ran.update(
+            device=str(plan.device),
+            precision=str(plan.dtype).removeprefix("torch."),
+            processes=plan.group.seat.count,
+            batch_norm=_batch_norm(state.encoder, plan.group.seat.count),
+        )
+        yield from trained(
+            state,
+            plan,
+            job.draft,
+            checkpoint_s=job.settings.checkpoint_s,
+            validation=validation,
+            tensorboard=job.settings.tensorboard,
+        )
+    last = _last_metrics(job.draft.file("metrics.jsonl"))
     _write_networks(job, state)
+    if last:
+        _draw_curves(job)
+    lowest = {"loss": state.lowest.loss, "step": state.lowest.step} if state.lowest.step else None
     return {
         "cells": len(crops),
         "channels": crops.channels,
         "crop_px": crops.shape[-1],
         "input_px": plan.side_px,
-        "steps": plan.steps,
-        "last": _last_metrics(job.draft.file("metrics.jsonl")),
+        "steps": last.get("step", 0),
+        "lowest_validation": lowest,
+        "last": last,
     }
 
 
-def training_cells(job: Job) -> tuple[ScaledCrops, list[str]]:
-    """The crops and ids of the training part, in the order of the split."""
+def assist(job: Job) -> None:
+    """Take part in a training that the first of several processes leads; nothing is written here."""
+    from cellssl.learning.processes import Seat
+    from cellssl.stages._training import followed
+
+    with _ready(job, Seat.from_environment()) as (state, plan, validation, _):
+        followed(state, plan, job.draft, validation)
+
+
+@contextmanager
+def _ready(job: Job, seat: Seat) -> Iterator[tuple[TrainState, Plan, Validation | None, ScaledCrops]]:
+    """Everything at step 0, in company of the other processes where there are any."""
+    from cellssl.learning.memory import keep_freed_memory
+
+    keep_freed_memory()
+    from cellssl.learning.machine import device_for
+    from cellssl.learning.processes import together
+    from cellssl.stages._networks import prepare
+
+    crops, cell_ids = cells_of(job, "train")
+    device = device_for(job.bench.device, seat)
+    with together(seat, device) as group:
+        state, plan = prepare(job.settings, crops, cell_ids, job.seed or 0, device, group)
+        yield state, plan, _validation(job, plan), crops
+
+
+def cells_of(job: Job, part: Literal["train", "val"]) -> tuple[ScaledCrops, list[str]]:
+    """The crops and ids of a part of the split, in its order."""
     split = job.inputs["split"]
     segment = segment_below(split, job.bench.store)
     table = read_table(split.file("split.parquet"))
-    train = table.loc[table["split"] == "train", ["cell_id"]]
-    cells = train.merge(read_cells(segment), on="cell_id", how="left", validate="one_to_one")
+    chosen = table.loc[table["split"] == part, ["cell_id"]]
+    cells = chosen.merge(read_cells(segment), on="cell_id", how="left", validate="one_to_one")
+    if cells.empty:
+        raise UsageError(f"the split has no {part} cells", hint="give each part a share above 0 in split.shares")
     return scaled_crops(segment, job.bench.store, cells), list(cells["cell_id"])
 
 
-def prepare(
-    settings: Settings, crops: ScaledCrops, cell_ids: list[str], seed: int, device: torch.device
-) -> tuple[TrainState, Plan]:
-    """Networks, branches, optimiser and batches, all at step 0."""
-    import torch
+def _validation(job: Job, plan: Plan) -> Validation | None:
+    """How the loss on the validation cells is measured, where training may end early."""
+    from functools import partial
 
-    from cellssl.learning.batches import Batches
-    from cellssl.learning.loop import Plan
-    from cellssl.learning.machine import dtype_for
-    from cellssl.learning.schedule import learning_rate
-    from cellssl.randomness import cell_keys
+    from cellssl.learning.loop import validation_loss
+    from cellssl.stages._networks import keys_of, reader
+    from cellssl.stages._training import Validation
 
-    batches = Batches(len(crops), min(settings.batch, len(crops)) if settings.epochs == 0 else settings.batch, seed)
-    _check(settings, crops)
-    state, branches = _networks(settings, len(crops.channels), seed, device)
-    steps = batches.steps(settings.epochs)
-    warmup = min(batches.steps(settings.warmup_epochs), steps // 10)
-
-    def rate(step: int) -> float:
-        return learning_rate(step, steps, peak=settings.learning_rate, shape=settings.schedule, warmup_steps=warmup)
-
-    plan = Plan(
-        branches=branches,
-        batches=batches,
-        steps=steps,
-        learning_rate=rate,
-        read=_reader(crops, device, settings.epochs),
-        cell_keys=torch.from_numpy(cell_keys(cell_ids)).to(device),
-        side_px=settings.input_px or crops.shape[-1],
-        seed=seed,
-        device=device,
-        dtype=dtype_for(settings.precision, device),
-        momentum=max((branch.objective.momentum for branch in branches), default=0.0),
-        clip_norm=settings.clip_norm,
-    )
-    return state, plan
+    stopping = job.settings.early_stopping
+    if stopping is None or plan.steps == 0:
+        return None
+    crops, cell_ids = cells_of(job, "val")
+    loss = partial(validation_loss, read=reader(crops, plan.device), cell_keys=keys_of(cell_ids))
+    return Validation(loss, max(1, plan.batches.steps(stopping.every_epochs)), stopping.patience)
 
 
-def _check(settings: Settings, crops: ScaledCrops) -> None:
-    side = settings.input_px or crops.shape[-1]
-    encoder: Any = settings.encoder
-    if side < encoder.shortest_side_px():
-        raise UsageError(
-            f"{encoder.part_name()} cannot see crops of {side} px", hint=f"use {encoder.shortest_side_px()} px or more"
-        )
-    for branch in settings.active().values() if settings.epochs > 0 else ():
-        objective: Any = branch.objective
-        objective.check(len(crops))
+def _batch_norm(encoder: torch.nn.Module, processes: int) -> str:
+    """What the statistics of batch norm are of, and so what they tell of a cell's neighbours in the batch."""
+    from torch import nn
+
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules()):
+        return "none"
+    whose = "this process" if processes == 1 else f"all {processes} processes"
+    return f"over all cells and views of a batch, of {whose}; a cell's features tell a little of the others'"
 
 
-def _networks(
-    settings: Settings, channels: int, seed: int, device: torch.device
-) -> tuple[TrainState, tuple[Branch, ...]]:
-    import copy
-
-    import torch
-
-    from cellssl.learning.initial import initialise
-    from cellssl.learning.loop import Branch
-    from cellssl.learning.state import TrainState, optimizer_for
-    from cellssl.learning.view import View
-
-    encoder = build_encoder(settings.encoder, channels)
-    initialise(encoder, seed, "encoder")
-    encoder = encoder.to(device).to(memory_format=torch.channels_last)
-    momentum_encoder = copy.deepcopy(encoder).requires_grad_(False)
-    objectives = torch.nn.ModuleDict()
-    branches = []
-    for name, branch in settings.active().items():
-        if settings.epochs == 0:
-            break
-        chosen: Any = branch.objective
-        objective = chosen.build(encoder.out_dim, seed, name).to(device)
-        objectives[_head_name(name)] = objective
-        views = tuple(View(transforms) for transforms in branch.drawn(objective.views))
-        branches.append(Branch(name, branch.weight, views, objective))
-    optimizer = optimizer_for(settings.optimizer, [encoder, objectives], settings.weight_decay)
-    return TrainState(encoder, momentum_encoder, objectives, optimizer), tuple(branches)
-
-
-def _head_name(branch: str) -> str:
-    """Modules may neither have a dot in their name, nor bear that of a method, such as `half`."""
-    return f"branch_{branch.replace('.', '/')}"
-
-
-def build_encoder(settings: Any, channels: int) -> torch.nn.Module:
-    """A network by its settings, weights not yet set."""
-    network: torch.nn.Module = settings.build(channels)
-    return network
-
-
-RESIDENT_SHARE = 0.5
-"""Of the free memory of the device; a training set below it is held there, scaled to 8 bits."""
-
-
-def _reader(crops: ScaledCrops, device: torch.device, epochs: float) -> Callable[[np.ndarray], torch.Tensor]:
-    """How a step gets its crops: from the device's memory where they fit, else from the memory map."""
-    import torch
-
-    if epochs > 0 and math.prod(crops.shape) < RESIDENT_SHARE * _free_bytes(device):
-        held = torch.from_numpy(np.concatenate(list(crops.blocks()))).to(device)
-        return lambda rows: held[torch.from_numpy(rows).to(device)]
-    return lambda rows: torch.from_numpy(crops.read(rows)).to(device)
-
-
-def _free_bytes(device: torch.device) -> float:
-    import torch
-
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-
-
-def _train(job: Job, state: TrainState, plan: Plan, checkpoint: Path) -> Iterator[Event]:
-    """Steps, lines of metrics and checkpoints; whoever stops listening finds a checkpoint of the last step."""
-    from cellssl.learning.loop import train
-
-    metrics = job.draft.file("metrics.jsonl")
-    timings = job.draft.extra("timings.jsonl")
-    for lines in (metrics, timings):
-        _forget_after(lines, state.step)
-    saved_s = time.monotonic()
-    with metrics.open("a", encoding="utf-8") as seen, timings.open("a", encoding="utf-8") as timed:
-        try:
-            for event in train(state, plan):
-                seen.write(json.dumps({"step": event.step, **event.metrics}) + "\n")
-                timed.write(json.dumps({"step": event.step, **event.timings}) + "\n")
-                if time.monotonic() - saved_s >= job.settings.checkpoint_s:
-                    _save(state, checkpoint, seen, timed)
-                    saved_s = time.monotonic()
-                    yield Saved(state.step)
-                yield event
-        except GeneratorExit:
-            _save(state, checkpoint, seen, timed)
-            raise
-    yield from _collapse(metrics, plan)
-
-
-def _save(state: TrainState, checkpoint: Path, *logs: TextIO) -> None:
-    """Logs first, so that a checkpoint never knows more steps than they do; weights that overflowed are not saved."""
-    if not state.is_finite():
-        return
-    for log in logs:
-        log.flush()
-        os.fsync(log.fileno())
-    with replacing(checkpoint) as beside:
-        state.save(beside)
-
-
-def _forget_after(log: Path, step: int) -> None:
-    """Lines written after the checkpoint that is taken up will be written again."""
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
-    write_text(log, "".join(lines[:step]))
-
-
-def _collapse(metrics: Path, plan: Plan) -> Iterator[Event]:
-    """Say it when a branch ended with all projections nearly alike."""
-    last = _last_metrics(metrics)
-    for branch in plan.branches:
-        if last.get(f"{branch.name}/projection_sd", 1.0) < COLLAPSED_SD:
-            yield Note(f"branch {branch.name} has collapsed: its projections hardly differ between cells")
-
-
-COLLAPSED_SD = 0.005
-"""Spread of unit vectors of 128 numbers is 0.088 when they are even, and 0 when they are one."""
-
-
-def _last_metrics(metrics: Path) -> dict[str, float]:
+def _last_metrics(metrics: Path) -> dict[str, Any]:
     lines = metrics.read_text(encoding="utf-8").splitlines()
-    last: dict[str, float] = json.loads(lines[-1]) if lines else {}
+    last: dict[str, Any] = json.loads(lines[-1]) if lines else {}
     return last
+
+
+def _draw_curves(job: Job) -> None:
+    from cellssl.reporting import style
+    from cellssl.stages._curves import training_curves
+
+    job.draft.extra("curves.png").write_bytes(style.png(training_curves(job.draft.file("metrics.jsonl"))))
 
 
 def _write_networks(job: Job, state: TrainState) -> None:

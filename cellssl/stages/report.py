@@ -320,34 +320,17 @@ def _view_montage(job: Job, one: Run) -> Block:
 
 def _training(job: Job, runs: list[Run], rows: list[dict[str, Any]]) -> list[Section]:
     """Losses and gauges of the first seed of every trained arm."""
-    import pandas as pd
-
-    from cellssl.reporting import figures
     from cellssl.reporting.page import Section
+    from cellssl.stages._curves import training_curves
 
     blocks: list[Block] = []
     for one in _first_seeds(runs):
         if one.model is None or one.model.card.section["epochs"] == 0:
             continue
-        lines = pd.read_json(one.model.file("metrics.jsonl"), lines=True)
-        names = [str(name) for name in lines.columns]
-        panels = {
-            title: {name[: -len(gauge) - 1]: _filled(lines[name]) for name in names if name.endswith(f"/{gauge}")}
-            for gauge, title in GAUGES.items()
-        }
-        chance = {"loss": _chance_loss(one.model)}
-        figure = figures.curves(lines["step"].to_numpy(float), panels, chance)
+        figure = training_curves(one.model.file("metrics.jsonl"))
         caption = f"Training of “{one.arm}”, seed {one.seed}: every branch on its own."
         blocks.append(_picture(job, f"curves-{one.arm}.png", figure, caption))
     return [Section("Training", blocks)] if blocks else []
-
-
-GAUGES = {
-    "loss": "loss",
-    "accuracy": "contrastive accuracy",
-    "feature_sd": "standard deviation of features",
-    "effective_rank": "effective rank of features",
-}
 
 
 def _cells(job: Job, runs: list[Run], rows: list[dict[str, Any]]) -> list[Section]:
@@ -401,18 +384,6 @@ def _first_seeds(runs: list[Run]) -> list[Run]:
 
 def _baselines(rows: list[dict[str, Any]]) -> set[str]:
     return {row["arm"] for row in rows if row["baseline"]}
-
-
-def _chance_loss(model: Artifact) -> float:
-    """log(K + 1): all that can be said without looking, for the longest queue of a contrastive branch."""
-    branches = model.card.section["branches"].values()
-    queues = [b["objective"].get("queue", 0) for b in branches if b["weight"] > 0]
-    return float(np.log(max(queues) + 1))
-
-
-def _filled(column: Any) -> np.ndarray:
-    filled: np.ndarray = column.ffill().to_numpy(float)
-    return filled
 
 
 def _bytes(views: Any) -> np.ndarray:

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 from cellssl.learning.loop import Plan
 from cellssl.learning.state import TrainState
 from cellssl.randomness import generator
-from cellssl.stages.pretrain import Settings, prepare
+from cellssl.stages._networks import prepare
+from cellssl.stages.pretrain import Settings
 
 Training = Callable[..., tuple[TrainState, Plan]]
 

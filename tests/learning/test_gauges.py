@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cellssl.learning.gauges import effective_rank, feature_sd
+from cellssl.errors import FailedError
+from cellssl.learning.gauges import COLLAPSED_STEPS, Watch, check_finite, effective_rank, feature_sd
 from cellssl.randomness import generator
 
 
@@ -59,3 +60,18 @@ def test_what_is_not_a_number_gives_no_number_and_no_error() -> None:
     broken = normal(6, 3)
     broken[2, 1] = torch.inf
     assert effective_rank(broken).isnan() and not feature_sd(broken).isfinite()
+
+
+def test_a_branch_that_stays_collapsed_is_told_once_while_it_happens() -> None:
+    watch = Watch(["context", "centre"])
+    spreads = [0.5] * 3 + [0.01] * (COLLAPSED_STEPS - 1) + [0.6] + [0.01] * 2 * COLLAPSED_STEPS
+    told = [watch.collapsing({"context/projection_spread": s, "centre/projection_spread": 0.9}) for s in spreads]
+    assert [step for step, branches in enumerate(told) if branches] == [3 + 2 * COLLAPSED_STEPS - 1]
+    assert told[3 + 2 * COLLAPSED_STEPS - 1] == ["context"]
+
+
+def test_a_loss_or_gradient_that_is_no_number_is_told_with_its_step() -> None:
+    check_finite({"loss": 1.0, "gradient_norm": 2.0}, 7)
+    for name, words in (("loss", "the loss is nan at step 7"), ("gradient_norm", "the gradient is nan at step 7")):
+        with pytest.raises(FailedError, match=words):
+            check_finite({"loss": 1.0, "gradient_norm": 2.0, name: math.nan}, 7)

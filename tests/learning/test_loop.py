@@ -93,7 +93,7 @@ def test_steps_are_counted_and_told(training: Any) -> None:
     events = list(train(state, plan))
     assert [event.step for event in events] == list(range(1, plan.steps + 1))
     assert state.step == plan.steps and not list(train(state, plan))
-    gauges = {"loss", "accuracy", "projection_sd", "feature_sd", "effective_rank"}
+    gauges = {"loss", "accuracy", "chance", "projection_spread", "feature_sd", "effective_rank"}
     told = {f"{branch}/{gauge}" for branch in BRANCHES for gauge in gauges}
     assert set(events[0].metrics) == told | {"loss", "learning_rate", "gradient_norm"}
     assert events[0].metrics["loss"] == pytest.approx(

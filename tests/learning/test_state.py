@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,10 +20,10 @@ import torch
 from cellssl.artifacts.store import Draft, Store
 from cellssl.cli import invoke
 from cellssl.errors import BusyError, FailedError, IntegrityError
-from cellssl.events import Saved
+from cellssl.events import Note, Saved
 from cellssl.learning.loop import train
 from cellssl.learning.state import optimizer_for
-from cellssl.stages import pretrain
+from cellssl.stages._training import Checkpoints, trained
 
 
 def test_a_checkpoint_gives_back_every_tensor_and_the_step(training: Any, tmp_path: Path) -> None:
@@ -104,8 +103,7 @@ def draft_in(folder: Path) -> Draft:
 
 
 def pretrain_events(state: Any, plan: Any, draft: Draft, checkpoint_s: float = 0.0) -> Any:
-    job: Any = SimpleNamespace(draft=draft, settings=SimpleNamespace(checkpoint_s=checkpoint_s))
-    return pretrain._train(job, state, plan, draft.scratch() / "last.ckpt")
+    return trained(state, plan, draft, checkpoint_s=checkpoint_s)
 
 
 def until_saved(events: Any, step: int) -> None:
@@ -151,6 +149,46 @@ def test_a_loss_that_is_no_number_leaves_the_last_checkpoint(training: Any, tmp_
     assert (draft.scratch() / "last.ckpt").read_bytes() == before
 
 
+def test_a_failure_says_which_checkpoint_is_left(training: Any, tmp_path: Path) -> None:
+    (state, plan), draft = training(), draft_in(tmp_path)
+    events = pretrain_events(state, plan, draft)
+    until_saved(events, 3)
+    state.encoder.features[0].weight.data.fill_(torch.inf)
+    with pytest.raises(FailedError, match="at step 4; the last good checkpoint of step 3 is kept"):
+        list(events)
+    fresh, plan = training()
+    fresh.encoder.features[0].weight.data.fill_(torch.inf)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(FailedError, match="at step 1; the last good checkpoint was not written yet"):
+        list(pretrain_events(fresh, plan, draft_in(tmp_path / "other")))
+
+
+def test_a_collapse_is_warned_of_while_it_happens(training: Any, tmp_path: Path) -> None:
+    (state, plan), draft = training(epochs=30, learning_rate=1e-9), draft_in(tmp_path)
+    for head in (state.objectives["branch_centre"].projector, state.objectives["branch_centre"].momentum_projector):
+        torch.nn.init.zeros_(head[2].weight)  # every cell is projected to the bias
+    told = list(pretrain_events(state, plan, draft))
+    warnings = [place for place, event in enumerate(told) if isinstance(event, Note)]
+    assert len(warnings) == 1 and warnings[0] < len(told) // 2
+    assert "branch centre is collapsing: at step 20" in told[warnings[0]].text
+
+
+def test_event_files_hold_every_step_once_though_a_process_was_lost(training: Any, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for stop in (4, None):
+        (state, plan), draft = training(), draft_in(tmp_path)
+        for event in trained(state, plan, draft, checkpoint_s=0 if stop else 3600, tensorboard=True):
+            if stop and event == Saved(stop):
+                break  # as if killed: what comes after the checkpoint is written again
+    board = EventAccumulator(str(draft.path / "tensorboard"))
+    board.Reload()
+    written = {event.step: event.value for event in board.Scalars("centre/loss")}
+    expected = [json.loads(line)["centre/loss"] for line in draft.file("metrics.jsonl").read_text().splitlines()]
+    assert written == pytest.approx(dict(enumerate(expected, start=1)))
+    assert any(name.startswith("tensorboard/events") for name in draft.extras)
+
+
 def test_weights_that_overflowed_do_not_replace_the_last_good_checkpoint(training: Any, tmp_path: Path) -> None:
     (state, plan), draft = training(), draft_in(tmp_path)
     events = pretrain_events(state, plan, draft)
@@ -176,7 +214,7 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_last_checkpoint(tmp_path: 
     (tmp_path / "last.ckpt").write_bytes(b"good")
     full: Any = FillsTheDisk()
     with pytest.raises(OSError, match="No space left"):
-        pretrain._save(full, tmp_path / "last.ckpt")
+        Checkpoints(tmp_path).save(full)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"last.ckpt": b"good"}
 
 

@@ -78,7 +78,8 @@ class Moco(Objective):
         keys = keys.flip(0)  # (q, b, dim): key i, of the other view, is the positive of query i
         scores = self._scores(queries, keys, seen.cells)
         loss = torch.stack([info_nce(one) for one in scores]).mean()
-        self._fresh = (keys, seen.cells)
+        if self.training:
+            self._fresh = (keys, seen.cells)
         return loss, self._gauges(scores, queries)
 
     def after_step(self) -> None:
@@ -112,6 +113,15 @@ class Moco(Objective):
 
     @torch.no_grad()
     def _gauges(self, scores: list[Tensor], queries: Tensor) -> dict[str, Tensor]:
-        """Accuracy of picking the positive; spread of the projections, 1/sqrt(dim) at best and 0 when collapsed."""
+        """What the loss is to be read by.
+
+        Accuracy of picking the positive; log of the number of candidates, which is the loss of whoever does not look;
+        spread of the projections over the 1/sqrt(dim) of an even one: 0 when they have collapsed.
+        """
         hits = torch.stack([one.argmax(dim=1) == 0 for one in scores])
-        return {"accuracy": hits.float().mean(), "projection_sd": queries.std(dim=1).mean()}
+        candidates = torch.stack([one.isfinite().sum(dim=1) for one in scores])
+        return {
+            "accuracy": hits.float().mean(),
+            "chance": candidates.float().log().mean(),
+            "projection_spread": queries.std(dim=1, correction=0).mean() * self.settings.dim**0.5,
+        }

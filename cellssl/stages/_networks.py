@@ -1,0 +1,147 @@
+"""_networks: the settings of a training and its cells in; networks, branches, optimiser and batches at step 0 out."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from cellssl.errors import UsageError
+from cellssl.learning.processes import ALONE, Group, check_batch
+
+if TYPE_CHECKING:
+    import torch
+
+    from cellssl.learning.feed import Held, Streamed
+    from cellssl.learning.loop import Branch, Plan
+    from cellssl.learning.state import TrainState
+    from cellssl.stages._cells import ScaledCrops
+    from cellssl.stages.pretrain import Settings
+
+RESIDENT_SHARE = 0.5
+"""Of a GPU's free memory; a training set below it is held there, scaled to 8 bits."""
+RESIDENT_BYTES = 256e6
+"""On a CPU, sets above it are read from the disk, whose pages the system keeps as long as nobody else needs them."""
+
+
+def prepare(
+    settings: Settings,
+    crops: ScaledCrops,
+    cell_ids: list[str],
+    seed: int,
+    device: torch.device,
+    group: Group = ALONE,
+) -> tuple[TrainState, Plan]:
+    """Networks, branches, optimiser and batches, all at step 0.
+
+    Raises UsageError for what cannot be learned: a queue longer than the data, a batch larger than it, crops too small.
+    """
+    from cellssl.learning.batches import Batches
+    from cellssl.learning.loop import Plan
+    from cellssl.learning.machine import dtype_for
+    from cellssl.learning.schedule import learning_rate
+
+    batches = Batches(len(crops), min(settings.batch, len(crops)) if settings.epochs == 0 else settings.batch, seed)
+    _check(settings, crops)
+    check_batch(batches.size, group.seat)
+    state, branches = _networks(settings, len(crops.channels), seed, device, group)
+    steps = batches.steps(settings.epochs)
+    warmup = min(batches.steps(settings.warmup_epochs), steps // 10)
+
+    def rate(step: int) -> float:
+        return learning_rate(step, steps, peak=settings.learning_rate, shape=settings.schedule, warmup_steps=warmup)
+
+    plan = Plan(
+        branches=branches,
+        batches=batches,
+        steps=steps,
+        learning_rate=rate,
+        read=reader(crops, device, held=settings.epochs > 0),
+        cell_keys=keys_of(cell_ids),
+        side_px=settings.input_px or crops.shape[-1],
+        seed=seed,
+        device=device,
+        dtype=dtype_for(settings.precision, device),
+        momentum=max((branch.objective.momentum for branch in branches), default=0.0),
+        clip_norm=settings.clip_norm,
+        group=group,
+    )
+    return state, plan
+
+
+def reader(crops: ScaledCrops, device: torch.device, *, held: bool = True) -> Held | Streamed:
+    """How a step gets its crops: from the device's memory where they fit, else from the memory map."""
+    from cellssl.learning.feed import Held, Streamed
+
+    if held and math.prod(crops.shape) < _room_bytes(device):
+        return Held(crops.blocks(), device)
+    return Streamed(crops.read, device)
+
+
+def keys_of(cell_ids: list[str]) -> torch.Tensor:
+    """A key a cell, on the CPU, where draws are made."""
+    import torch
+
+    from cellssl.randomness import cell_keys
+
+    return torch.from_numpy(cell_keys(cell_ids))
+
+
+def build_encoder(settings: Any, channels: int) -> torch.nn.Module:
+    """A network by its settings, weights not yet set."""
+    network: torch.nn.Module = settings.build(channels)
+    return network
+
+
+def _check(settings: Settings, crops: ScaledCrops) -> None:
+    side = settings.input_px or crops.shape[-1]
+    encoder: Any = settings.encoder
+    if side < encoder.shortest_side_px():
+        raise UsageError(
+            f"{encoder.part_name()} cannot see crops of {side} px", hint=f"use {encoder.shortest_side_px()} px or more"
+        )
+    for branch in settings.active().values() if settings.epochs > 0 else ():
+        objective: Any = branch.objective
+        objective.check(len(crops))
+
+
+def _networks(
+    settings: Settings, channels: int, seed: int, device: torch.device, group: Group
+) -> tuple[TrainState, tuple[Branch, ...]]:
+    import copy
+
+    import torch
+
+    from cellssl.learning.batch_norm import shared
+    from cellssl.learning.initial import initialise
+    from cellssl.learning.loop import Branch
+    from cellssl.learning.state import TrainState, optimizer_for
+    from cellssl.learning.view import View
+
+    encoder = build_encoder(settings.encoder, channels)
+    initialise(encoder, seed, "encoder")
+    out_dim: int = encoder.out_dim  # type: ignore[assignment]
+    encoder = shared(encoder, group, device).to(device).to(memory_format=torch.channels_last)
+    momentum_encoder = copy.deepcopy(encoder).requires_grad_(False)
+    objectives = torch.nn.ModuleDict()
+    branches = []
+    for name, branch in settings.active().items():
+        if settings.epochs == 0:
+            break
+        chosen: Any = branch.objective
+        objective = chosen.build(out_dim, seed, name).to(device)
+        objectives[_head_name(name)] = objective
+        views = tuple(View(transforms) for transforms in branch.drawn(objective.views))
+        branches.append(Branch(name, branch.weight, views, objective))
+    optimizer = optimizer_for(settings.optimizer, [encoder, objectives], settings.weight_decay)
+    return TrainState(encoder, momentum_encoder, objectives, optimizer), tuple(branches)
+
+
+def _head_name(branch: str) -> str:
+    """Modules may neither have a dot in their name, nor bear that of a method, such as `half`."""
+    return f"branch_{branch.replace('.', '/')}"
+
+
+def _room_bytes(device: torch.device) -> float:
+    import torch
+
+    return RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else RESIDENT_BYTES

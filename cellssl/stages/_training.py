@@ -1,0 +1,229 @@
+"""_training: a state and a plan in, a trained state out; writes lines of metrics, checkpoints and event files."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from cellssl.artifacts.atomic import replacing, write_text
+from cellssl.errors import FailedError
+from cellssl.events import Event, Note, Saved, StepDone
+
+if TYPE_CHECKING:
+    from cellssl.artifacts.store import Draft
+    from cellssl.learning.loop import Plan
+    from cellssl.learning.state import Lowest, TrainState
+
+BOARD = "tensorboard"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How the loss on cells that are not learned from is measured, and when it ends the training."""
+
+    loss: Callable[[TrainState, Plan], float]
+    every_steps: int
+    patience: int
+
+    def look(self, state: TrainState, plan: Plan) -> tuple[dict[str, float], bool]:
+        """The loss, where one is due after this step, and whether it is the lowest so far."""
+        if state.step % self.every_steps and state.step < plan.steps:
+            return {}, False
+        loss = self.loss(state, plan)
+        return {"validation_loss": loss}, state.lowest.saw(loss, state.step)
+
+    def ends(self, lowest: Lowest) -> bool:
+        """Whether it has not fallen for so long that nothing more is to be expected."""
+        return lowest.looks_since >= self.patience
+
+
+@dataclass
+class Checkpoints:
+    """`last.ckpt` to go on from, and beside it the state of the lowest validation loss."""
+
+    folder: Path
+    saved_step: int = 0
+
+    @property
+    def last(self) -> Path:
+        """The resume point."""
+        return self.folder / "last.ckpt"
+
+    def lowest(self, step: int) -> Path:
+        """The state after this step, which had the lowest validation loss."""
+        return self.folder / f"lowest-{step}.ckpt"
+
+    def take_up(self, state: TrainState) -> bool:
+        """Go on from where an earlier process was, if one was."""
+        if not self.last.is_file():
+            return False
+        state.load(self.last)
+        self.saved_step = state.step
+        return True
+
+    def take_up_lowest(self, state: TrainState) -> None:
+        """Go back to the state of the lowest validation loss."""
+        state.load(self.lowest(state.lowest.step))
+
+    def save(self, state: TrainState, *logs: TextIO) -> bool:
+        """Write `last.ckpt`, and say whether it was: weights that overflowed do not replace a good checkpoint.
+
+        Logs go first, so that a checkpoint never knows more steps than they do.
+        """
+        if not state.is_finite():
+            return False
+        for log in logs:
+            log.flush()
+            os.fsync(log.fileno())
+        with replacing(self.last) as beside:
+            state.save(beside)
+        self.saved_step = state.step
+        return True
+
+    def save_lowest(self, state: TrainState, *logs: TextIO) -> None:
+        """Keep this state; the one before is forgotten when `last.ckpt` no longer speaks of it."""
+        kept = self.lowest(state.step)
+        with replacing(kept) as beside:
+            state.save(beside)
+        if self.save(state, *logs):
+            for path in self.folder.glob("lowest-*.ckpt"):
+                if path != kept:
+                    path.unlink()
+
+
+@dataclass(frozen=True)
+class Logs:
+    """What is written down of every step: functions of recipe and inputs apart from what the machine did."""
+
+    metrics: TextIO
+    timings: TextIO
+    board: Callable[[StepDone], None] | None
+
+    def write(self, done: StepDone) -> None:
+        """One line in each."""
+        self.metrics.write(json.dumps({"step": done.step, **done.metrics}) + "\n")
+        self.timings.write(json.dumps({"step": done.step, **done.timings}) + "\n")
+        if self.board is not None:
+            self.board(done)
+
+
+def trained(
+    state: TrainState,
+    plan: Plan,
+    draft: Draft,
+    *,
+    checkpoint_s: float,
+    validation: Validation | None = None,
+    tensorboard: bool = False,
+) -> Generator[Event, None, None]:
+    """Steps, lines of metrics and checkpoints; whoever stops listening finds a checkpoint of the last step."""
+    from cellssl.learning.gauges import Watch
+
+    checkpoints, watch = Checkpoints(draft.scratch()), Watch(branch.name for branch in plan.branches)
+    if checkpoints.take_up(state):
+        yield Note(f"going on after step {state.step:,} of {plan.steps:,}")
+    with _logs(draft, state.step, tensorboard=tensorboard) as logs, _words_for(checkpoints):
+        files = (logs.metrics, logs.timings)
+        saved_s = time.monotonic()
+        for done in _steps(state, plan, validation):
+            try:
+                told, is_lowest = validation.look(state, plan) if validation else ({}, False)
+                done.metrics.update(told)
+                logs.write(done)
+                if is_lowest:
+                    checkpoints.save_lowest(state, *files)
+                for branch in watch.collapsing(done.metrics):
+                    yield Note(_collapsing(branch, done.step))
+                if time.monotonic() - saved_s >= checkpoint_s and checkpoints.save(state, *files):
+                    saved_s = time.monotonic()
+                    yield Saved(state.step)
+                yield done
+            except GeneratorExit:
+                checkpoints.save(state, *files)
+                plan.group.agree(leader_goes_on=False)
+                raise
+    if validation is not None and state.lowest.step:
+        yield Note(f"the lowest validation loss, {state.lowest.loss:.4f}, was after step {state.lowest.step:,}")
+        checkpoints.take_up_lowest(state)
+
+
+def followed(state: TrainState, plan: Plan, draft: Draft, validation: Validation | None) -> None:
+    """The same steps in a process that does not lead: nothing is written, and the leader says when to stop."""
+    Checkpoints(draft.scratch()).take_up(state)
+    for _ in _steps(state, plan, validation):
+        if validation:
+            validation.look(state, plan)
+
+
+def _steps(state: TrainState, plan: Plan, validation: Validation | None) -> Iterator[StepDone]:
+    """Steps until the last, until the validation loss says so, or until the leader stops."""
+    from cellssl.learning.loop import train
+
+    if validation is not None and validation.ends(state.lowest):
+        return
+    for done in train(state, plan):
+        yield done
+        if not plan.group.agree(not (validation is not None and validation.ends(state.lowest))):
+            return
+
+
+@contextmanager
+def _logs(draft: Draft, step: int, *, tensorboard: bool) -> Iterator[Logs]:
+    metrics, timings = draft.file("metrics.jsonl"), draft.extra("timings.jsonl")
+    for path in (metrics, timings):
+        _forget_after(path, step)
+    with (
+        metrics.open("a", encoding="utf-8") as seen,
+        timings.open("a", encoding="utf-8") as timed,
+        _board(draft, step, wanted=tensorboard) as board,
+    ):
+        yield Logs(seen, timed, board)
+
+
+@contextmanager
+def _board(draft: Draft, step: int, *, wanted: bool) -> Iterator[Callable[[StepDone], None] | None]:
+    """Event files for TensorBoard, which forgets what an earlier process wrote after `step`."""
+    if not wanted:
+        yield None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder = draft.file(f"{BOARD}/events").parent
+
+    def write(done: StepDone) -> None:
+        for name, value in {**done.metrics, **done.timings}.items():
+            writer.add_scalar(name, value, done.step)
+
+    with SummaryWriter(str(folder), purge_step=step + 1) as writer:
+        yield write
+    for path in folder.iterdir():
+        draft.extra(f"{BOARD}/{path.name}")
+
+
+@contextmanager
+def _words_for(checkpoints: Checkpoints) -> Iterator[None]:
+    """An error that ends a training says what is left of it."""
+    try:
+        yield
+    except FailedError as error:
+        kept = f"of step {checkpoints.saved_step:,} is kept" if checkpoints.last.is_file() else "was not written yet"
+        raise FailedError(f"{error.message}; the last good checkpoint {kept}", error.hint) from error
+
+
+def _collapsing(branch: str, step: int) -> str:
+    return (
+        f"branch {branch} is collapsing: at step {step:,} its projections hardly differ between cells; "
+        "lower pretrain.learning_rate, or give it views that leave more of the cell"
+    )
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Lines written after the checkpoint that is taken up will be written again."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    write_text(log, "".join(lines[:step]))
