@@ -1,0 +1,323 @@
+"""pretrain: prints how fast the paper's network learns: against itself alone, a peer, the hardware; and the memory.
+
+    python benchmarks/pretrain.py [--rounds 3] [--steps 6]
+
+VGG13 at 196 px. On a CPU: batches of 32, two views of the paper's "context" set, asymmetric MoCo v2, cells a second.
+The network alone does what one step asks of it, on tensors that are ready: query encoder forward and backward, key
+encoder forward. The peer is lightly's MoCo v2 as its documentation writes it: float32, torchvision's transforms image
+by image in a DataLoader with a worker a core. Each measurement is a process of its own, and they take turns.
+On a GPU: the paper's batch of 128 and its two branches, symmetric; time for its 400 epochs, share of the time spent
+waiting for data, share of the peak reached (--peak, in 1e12 operations a second), memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+SIDE_PX, CHANNELS, CELLS = 196, 3, 640
+PAPER_CELLS, PAPER_EPOCHS = 2450, 400
+JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125}
+TURNS = ("horizontal_flip", "vertical_flip", {"name": "rotate", "degrees": 180})
+CONTEXT = (
+    {"name": "color_jitter", **JITTER},
+    *TURNS,
+    {"name": "affine", "degrees": 20, "translate": 0.1, "shear": 10},
+    {"name": "random_resized_crop", "scale": (0.9, 1.1)},
+)
+CENTRE = ({"name": "color_jitter", **JITTER}, *TURNS, {"name": "center_crop", "side": 0.5})
+H100_BFLOAT16_TERAFLOPS = 989.0
+
+
+def main() -> None:
+    """Everything that this machine can measure."""
+    given = parsed()
+    if given.measure:
+        print(json.dumps(MEASURES[given.measure](given.folder, given)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        import torch
+
+        write_stack(Path(folder), CELLS)
+        if torch.cuda.is_available():
+            show_gpu(taken("gpu", folder, given), given.peak)
+        else:
+            show_speed(folder, given)
+        show_memory(Path(folder), given)
+
+
+def parsed() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the best counts")
+    parser.add_argument("--steps", type=int, default=6, help="timed steps of a measurement, after two untimed ones")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--peak", type=float, default=H100_BFLOAT16_TERAFLOPS)
+    parser.add_argument("--measure", choices=tuple(MEASURES), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def show_speed(folder: str, given: argparse.Namespace) -> None:
+    """Cells a second, and the two ratios."""
+    best: dict[str, float] = {}
+    for _ in range(given.rounds):
+        for name in ("ours", "network", "lightly"):
+            best[name] = max(best.get(name, 0.0), taken(name, folder, given)["cells_per_s"])
+    ours, alone, peer = (best[name] for name in ("ours", "network", "lightly"))
+    print(f"VGG13, {SIDE_PX} px, batch {given.batch}, asymmetric, {_threads()} threads, cells a second:")
+    print(f"  cellssl {ours:.2f}; the network alone {alone:.2f}; lightly's example {peer:.2f}")
+    print(f"  cellssl / network alone {ours / alone:.2f}; cellssl / lightly {ours / peer:.2f}")
+
+
+def show_gpu(told: dict[str, float], peak: float) -> None:
+    """What the paper's training would take here."""
+    reached = told["operations_per_s"] / 1e12
+    print(f"VGG13, {SIDE_PX} px, batch {told['batch']:.0f}, two branches, symmetric, on {told['device']}:")
+    print(
+        f"  {told['cells_per_s']:.0f} cells a second, so {told['paper_minutes']:.1f} minutes for the paper's training"
+    )
+    print(f"  {reached:.0f}e12 operations a second, {reached / peak:.0%} of {peak:.0f}e12")
+    print(f"  waiting for data {told['waiting_share']:.2%} of the time; peak memory {told['peak_gb']:.1f} GB")
+
+
+def show_memory(folder: Path, given: argparse.Namespace) -> None:
+    """What a hundred times the cells add to a training."""
+    taken_mb = {}
+    for cells in (1_000, 100_000):
+        write_stack(folder, cells)
+        taken_mb[cells] = taken("memory", str(folder), given)["anonymous_mb"]
+    small, large = taken_mb.values()
+    print(f"anonymous memory: {small:.0f} MB with 1,000 crops, {large:.0f} MB with 100,000: {large - small:+.0f} MB")
+
+
+def taken(name: str, folder: str, given: argparse.Namespace) -> dict[str, Any]:
+    """One measurement in a process of its own."""
+    flags = ["--steps", str(given.steps), "--batch", str(given.batch)]
+    command = [sys.executable, __file__, "--measure", name, "--folder", folder, *flags]
+    told: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return told
+
+
+def measure_ours(folder: Path, given: argparse.Namespace) -> dict[str, float]:
+    """The tool's own loop, from the crops on disk to the moved weights."""
+    from cellssl.learning.loop import train
+
+    state, plan = prepared(folder, {"context": branch(CONTEXT, symmetric=False)}, given.batch, CELLS)
+    steps = train(state, plan)
+    return {"cells_per_s": given.batch / seconds_a_step(lambda: next(steps), given.steps)}
+
+
+def measure_network(folder: Path, given: argparse.Namespace) -> dict[str, float]:
+    """The same network on one ready batch, under the same memory and precision."""
+    import torch
+
+    from cellssl.learning.machine import autocast
+
+    state, plan = prepared(folder, {"context": branch(CONTEXT, symmetric=False)}, given.batch, CELLS)
+    ready = torch.rand(given.batch, CHANNELS, SIDE_PX, SIDE_PX).contiguous(memory_format=torch.channels_last)
+
+    def step() -> None:
+        state.optimizer.zero_grad(set_to_none=True)
+        with autocast(plan.device, plan.dtype):
+            features = state.encoder(ready)
+        features.float().square().mean().backward()
+        with torch.no_grad(), autocast(plan.device, plan.dtype):
+            state.momentum_encoder(ready)
+
+    return {"cells_per_s": given.batch / seconds_a_step(step, given.steps)}
+
+
+def measure_lightly(folder: Path, given: argparse.Namespace) -> dict[str, float]:
+    """MoCo v2 from lightly's own parts, put together as its documentation does."""
+    import os
+
+    import torch
+    import torchvision
+    from lightly.loss import NTXentLoss
+    from lightly.models.modules import MoCoProjectionHead
+    from lightly.models.utils import deactivate_requires_grad, update_momentum
+    from torch.utils.data import DataLoader
+
+    trunk = torchvision.models.vgg13(weights=None).features
+    query = torch.nn.Sequential(
+        trunk, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), MoCoProjectionHead(512, 512, 128)
+    )
+    key = copy.deepcopy(query)
+    deactivate_requires_grad(key)
+    criterion = NTXentLoss(temperature=0.07, memory_bank_size=(1024, 128))
+    optimizer = torch.optim.Adam(query.parameters(), lr=0.001, weight_decay=0.0001)
+    loader = DataLoader(TwoViews(folder), given.batch, shuffle=True, drop_last=True, num_workers=os.cpu_count() or 1)
+
+    def steps() -> Iterator[None]:
+        while True:
+            for x_query, x_key in loader:
+                update_momentum(query, key, 0.99)
+                seen = query(x_query)
+                with torch.no_grad():
+                    expected = key(x_key)
+                loss = criterion(seen, expected)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                yield
+
+    training = steps()
+    return {"cells_per_s": given.batch / seconds_a_step(lambda: next(training), given.steps)}
+
+
+class TwoViews:
+    """A map-style data set, as lightly's transforms make one: an image in, a list of its views out."""
+
+    def __init__(self, folder: Path) -> None:
+        self.crops = np.load(folder / "crops.npy", mmap_mode="r")
+        self.transform = torchvision_context()
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, row: int) -> list[Any]:
+        import torch
+
+        crop = torch.from_numpy((self.crops[row] >> 4).astype(np.uint8))
+        return [self.transform(crop) for _ in range(2)]
+
+
+def torchvision_context() -> Any:
+    """The "context" views as torchvision has them."""
+    import torch
+    from torchvision.transforms import InterpolationMode, v2
+
+    bilinear = InterpolationMode.BILINEAR
+    return v2.Compose(
+        [
+            v2.ToDtype(torch.float32, scale=True),
+            v2.ColorJitter(**JITTER),
+            v2.RandomHorizontalFlip(),
+            v2.RandomVerticalFlip(),
+            v2.RandomRotation(180, interpolation=bilinear),
+            v2.RandomAffine(20, translate=(0.1, 0.1), shear=10, interpolation=bilinear),
+            v2.RandomResizedCrop(SIDE_PX, scale=(0.9, 1.1)),
+        ]
+    )
+
+
+def measure_gpu(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """The paper's batch and branches."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from cellssl.learning.loop import train
+
+    batch = 128
+    branches = {"context": branch(CONTEXT) | {"weight": 0.4}, "centre": branch(CENTRE)}
+    state, plan = prepared(folder, branches, batch, CELLS)
+    steps = train(state, plan)
+    with FlopCounterMode(display=False) as counter:
+        next(steps)
+    waiting: list[float] = []
+    seconds = seconds_a_step(lambda: waiting.append(next(steps).timings["waiting_share"]), max(given.steps, 50))
+    return {
+        "batch": batch,
+        "device": torch.cuda.get_device_name(),
+        "cells_per_s": batch / seconds,
+        "paper_minutes": PAPER_EPOCHS * PAPER_CELLS / batch * seconds / 60,
+        "operations_per_s": counter.get_total_flops() / seconds,
+        "waiting_share": float(np.mean(waiting[2:])),
+        "peak_gb": torch.cuda.max_memory_allocated() / 1e9,
+    }
+
+
+def measure_memory(folder: Path, given: argparse.Namespace) -> dict[str, float]:
+    """Anonymous memory of a short training of a small network: that of the crops, and little else."""
+    from cellssl.learning.loop import train
+
+    cells = len(np.load(folder / "crops.npy", mmap_mode="r"))
+    small = {"encoder": {"name": "small", "widths": [4, 8]}, "input_px": 32}
+    state, plan = prepared(folder, {"centre": branch(CENTRE)}, 128, cells, **small)
+    steps = train(state, plan)
+    for _ in range(12):
+        next(steps)
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    return {"anonymous_mb": int(found[1]) / 1024 if found else float("nan")}
+
+
+MEASURES: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
+    "ours": measure_ours,
+    "network": measure_network,
+    "lightly": measure_lightly,
+    "gpu": measure_gpu,
+    "memory": measure_memory,
+}
+
+
+def branch(view: tuple[Any, ...], *, symmetric: bool = True) -> dict[str, Any]:
+    """A branch with the paper's objective."""
+    objective = {"name": "moco", "queue": 512, "symmetric": symmetric, "mask_same_cell": True}
+    return {"view": list(view), "objective": objective}
+
+
+def prepared(folder: Path, branches: dict[str, Any], batch: int, cells: int, **knobs: Any) -> Any:
+    """State and plan of the stage itself."""
+    from cellssl.learning.memory import keep_freed_memory
+
+    keep_freed_memory()
+    import pandas as pd
+
+    from cellssl.learning.machine import device_for
+    from cellssl.stages._cells import ScaledCrops
+    from cellssl.stages._networks import prepare
+    from cellssl.stages.pretrain import Settings
+
+    table = pd.DataFrame({"part": "plate", "crop_row": range(cells)})
+    crops = ScaledCrops({"plate": SimpleNamespace(file=lambda name: folder / name)}, table)  # type: ignore[dict-item]
+    section = {"encoder": "vgg13", "batch": batch, "epochs": 1000, "branches": branches}
+    settings = Settings.model_validate(section | knobs)
+    return prepare(settings, crops, [str(row) for row in range(cells)], 0, device_for("auto"))
+
+
+def write_stack(folder: Path, cells: int) -> None:
+    """Crops on disk: noise in the first few hundred, and a hole, which takes no room, in the rest."""
+    import pandas as pd
+
+    shape = (cells, CHANNELS, SIDE_PX, SIDE_PX)
+    noise = np.random.default_rng(0).integers(0, 4096, (min(cells, CELLS), *shape[1:]), dtype="<u2")
+    with (folder / "crops.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<u2", "fortran_order": False, "shape": shape})
+        begin = file.tell()
+        file.write(noise.tobytes())
+        file.truncate(begin + 2 * int(np.prod(shape)))
+    scale = {"channel": ["dna", "tubulin", "actin"], "low": 0.0, "high": 4095.0}
+    pd.DataFrame(scale).to_parquet(folder / "scale.parquet")
+
+
+def seconds_a_step(step: Callable[[], object], steps: int) -> float:
+    """Mean over the timed steps, after two that warm up."""
+    for _ in range(2):
+        step()
+    began = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return (time.perf_counter() - began) / steps
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+if __name__ == "__main__":
+    main()
