@@ -36,6 +36,11 @@ class Objective(nn.Module, ABC):
     def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss of one batch, and gauges to write down beside it."""
 
+    @property
+    def warm(self) -> bool:
+        """Whether all that it compares with is real; before that its loss means little."""
+        return True
+
     @abstractmethod
     def after_step(self) -> None:
         """Called once the optimiser has stepped: move momentum heads, fill queues."""

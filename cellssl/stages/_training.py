@@ -32,11 +32,15 @@ class Validation:
     patience: int
 
     def look(self, state: TrainState, plan: Plan) -> tuple[dict[str, float], bool]:
-        """The loss, where one is due after this step, and whether it is the lowest so far."""
+        """The loss, where one is due after this step, and whether it is the lowest so far.
+
+        While queues still hold random keys the loss is low for no merit, and does not count.
+        """
         if state.step % self.every_steps and state.step < plan.steps:
             return {}, False
         loss = self.loss(state, plan)
-        return {"validation_loss": loss}, state.lowest.saw(loss, state.step)
+        warm = all(branch.objective.warm for branch in plan.branches)
+        return {"validation_loss": loss}, warm and state.lowest.saw(loss, state.step)
 
     def ends(self, lowest: Lowest) -> bool:
         """Whether it has not fallen for so long that nothing more is to be expected."""

@@ -112,3 +112,12 @@ def test_every_look_is_in_the_lines_of_metrics(training: Any, tmp_path: Path) ->
     looked = [e.step for e in told if isinstance(e, StepDone) and "validation_loss" in e.metrics]
     assert looked == [4, 8, 10] and plan.steps == 10  # and after the last step
     assert state.lowest.step == 10
+
+
+def test_a_loss_against_random_keys_is_told_but_does_not_count(training: Any, tmp_path: Path) -> None:
+    """A queue of 7 is full of real keys after the second batch of 4."""
+    state, plan = training({"centre": {"queue": 7}})
+    validation = Validation(lambda state, plan: float(state.step), every_steps=1, patience=20)
+    told = list(trained(state, plan, draft_in(tmp_path), checkpoint_s=3600, validation=validation))
+    assert [e.metrics["validation_loss"] for e in told if isinstance(e, StepDone)] == list(range(1, plan.steps + 1))
+    assert state.lowest.loss == 2.0

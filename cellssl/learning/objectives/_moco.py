@@ -70,6 +70,12 @@ class Moco(Objective):
         """How slowly the key encoder follows."""
         return self.settings.momentum
 
+    @property
+    def warm(self) -> bool:
+        """No queue begins with keys: random ones stand in for them, and are so easy to tell apart that the loss is
+        low until the last of them has been overwritten, after queue / batch steps."""
+        return bool((self.queue_cells != NOBODY).all())
+
     def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """InfoNCE of the first view against the keys of the second, and the other way round where symmetric."""
         queries = F.normalize(self.projector(seen.online), dim=-1)  # (q, b, dim)
