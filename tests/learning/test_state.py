@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -374,6 +374,41 @@ def test_stopped_killed_and_run_again_ends_in_the_same_bytes(tmp_path: Path) -> 
     assert_same_result(Path(out), undisturbed)
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of a few megabytes."""
+    folder = tmp_path / "small-disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only a superuser may mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_is_told_and_nothing_is_lost(tmp_path: Path, small_disk: Path) -> None:
+    recipe, store, undisturbed = prepared(tmp_path)
+    shutil.copytree(store, small_disk / "store")
+    store = small_disk / "store"
+    stopped = start("pretrain", recipe, store)
+    assert wait_for(stopped, lambda: steps_saved(store) >= 3)
+    stopped.send_signal(signal.SIGTERM)
+    finish(stopped, expected=143)
+    (checkpoint,) = store.glob("pretrain/*.partial/scratch/last.ckpt")
+    before = checkpoint.read_bytes()
+
+    with pytest.raises(OSError, match="No space left"), (small_disk / "ballast").open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(b"x" * 4096)
+    _, err = finish(start("pretrain", recipe, store), expected=1)
+    assert "is full" in err and "free some space" in err
+    assert checkpoint.read_bytes() == before
+    (small_disk / "ballast").unlink()
+    out, err = finish(start("pretrain", recipe, store))
+    assert "going on after step" in err
+    assert_same_result(Path(out), undisturbed)
+
+
 def written(store: Path, pattern: str) -> Callable[[], bool]:
     return lambda: any(store.glob(f"pretrain/*.partial/{pattern}"))
 
@@ -381,16 +416,18 @@ def written(store: Path, pattern: str) -> Callable[[], bool]:
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_killed_at_thirty_random_moments_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    recipe, store, undisturbed = prepared(tmp_path, "--set", "pretrain.epochs=60")
+    flags = ("--set", "pretrain.epochs=60", "--set", "pretrain.early_stopping={ patience = 1000 }")
+    recipe, store, undisturbed = prepared(tmp_path, *flags)
     kills = 0
     while kills < 30:
         before = steps_saved(store)
-        process = start("pretrain", recipe, store, "--set", "pretrain.epochs=60")
+        process = start("pretrain", recipe, store, *flags)
         moments = [
             lambda: True,  # while it starts
             lambda before=before: steps_saved(store) > before,
             lambda before=before: steps_saved(store) > before + 1,
             written(store, "scratch/.last.ckpt.*.tmp"),  # while it saves
+            written(store, "scratch/.lowest-*.ckpt.*.tmp"),  # or saves the lowest point of the validation loss
         ]
         reached = wait_for(process, random.choice(moments))
         time.sleep(random.uniform(0, 0.1))
@@ -400,9 +437,11 @@ def test_killed_at_thirty_random_moments_ends_in_the_same_bytes(tmp_path: Path) 
             pytest.fail(f"it ended before it was killed, after {kills} kills: {out} {err}")
         kills += 1
     for pattern in (".encoder.safetensors.*.tmp", "encoder.safetensors", "heads.safetensors", "artifact.json"):
-        process = start("pretrain", recipe, store, "--set", "pretrain.epochs=60")  # while it finishes
+        process = start("pretrain", recipe, store, *flags)  # while it finishes
         wait_for(process, written(store, pattern))
         process.kill()
         process.communicate()
-    out, _ = finish(start("pretrain", recipe, store, "--set", "pretrain.epochs=60"))
+    out, _ = finish(start("pretrain", recipe, store, *flags))
     assert_same_result(Path(out), undisturbed)
+    embedded = [Path(finish(start("embed", recipe, folder, *flags))[0]) for folder in (store, undisturbed.parents[1])]
+    assert_same_result(*embedded)
