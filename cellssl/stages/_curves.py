@@ -20,8 +20,14 @@ GAUGES = {
 }
 
 
-def training_curves(metrics: Path) -> Figure:
-    """A panel a gauge, in it a line a branch; the dashed line is the loss of whoever does not look."""
+TIMINGS = {"cells_per_s": "cells a second", "waiting_share": "share of the time waiting for crops"}
+
+
+def training_curves(metrics: Path, timings: Path | None = None) -> Figure:
+    """A panel a gauge, in it a line a branch; the dashed line is the loss of whoever does not look.
+
+    With `timings`, which are of the machine and not of the result, two panels more.
+    """
     import pandas as pd
 
     from cellssl.reporting import figures
@@ -31,6 +37,9 @@ def training_curves(metrics: Path) -> Figure:
     if "validation_loss" in lines:
         panels["loss"]["validation, weighted sum"] = _filled(lines["validation_loss"])
     panels["gradient norm"] = {"all branches": _filled(lines["gradient_norm"])}
+    if timings is not None:
+        measured = pd.read_json(timings, lines=True)
+        panels |= {title: {"this machine": measured[name].to_numpy(float)} for name, title in TIMINGS.items()}
     chance = [curve[-1] for curve in _branches(lines, "chance").values()]
     shown = {title: curves for title, curves in panels.items() if curves}
     return figures.curves(lines["step"].to_numpy(float), shown, {"loss": max(chance)} if chance else {})

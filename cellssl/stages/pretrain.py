@@ -288,7 +288,8 @@ def _draw_curves(job: Job) -> None:
     from cellssl.reporting import style
     from cellssl.stages._curves import training_curves
 
-    job.draft.extra("curves.png").write_bytes(style.png(training_curves(job.draft.file("metrics.jsonl"))))
+    figure = training_curves(job.draft.file("metrics.jsonl"), job.draft.extra("timings.jsonl"))
+    job.draft.extra("curves.png").write_bytes(style.png(figure))
 
 
 def _write_networks(job: Job, state: TrainState) -> None:

@@ -236,6 +236,34 @@ def test_keys_and_queue_get_no_gradient() -> None:
     assert all(weight.grad is None for weight in objective.momentum_projector.parameters())
 
 
+def test_a_short_batch_moves_the_queue_by_its_own_length() -> None:
+    objective, naive, pointer = moco(queue=5), [NOBODY] * 5, 0
+    for number, cells in enumerate((4, 3, 1, 4)):
+        batch = seen(cells=cells, number=number)
+        objective(batch)
+        objective.after_step()
+        for cell in batch.cells.tolist():
+            naive[pointer], pointer = cell, (pointer + 1) % 5
+        assert objective.queue_cells.tolist() == naive and objective.pointer == pointer
+
+
+def test_the_queue_is_warm_when_its_last_random_key_is_overwritten() -> None:
+    objective, warm = moco(queue=9), []
+    for number in range(4):
+        warm.append(objective.warm)
+        objective(seen(number=number))
+        objective.after_step()
+    assert warm == [False, False, False, True]
+
+
+def test_the_chance_level_is_the_log_of_the_candidates_that_are_left() -> None:
+    objective, batch = moco(queue=12, mask_same_cell=True), seen()
+    assert objective(batch)[1]["chance"].item() == pytest.approx(math.log(13))
+    objective.queue_cells[:6] = batch.cells[0]
+    expected = (3 * math.log(13) + math.log(7)) / 4
+    assert objective(batch)[1]["chance"].item() == pytest.approx(expected)
+
+
 def test_evaluating_the_loss_twice_fills_the_queue_once() -> None:
     objective = moco()
     objective(seen())
