@@ -7,13 +7,14 @@ to save, the number of workers does not matter, and one more draw leaves all the
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from jaxtyping import Bool, Float32, Int64
     from torch import Tensor
@@ -35,6 +36,19 @@ def generator(*names: Name) -> np.random.Generator:
 def seed32(*names: Name) -> int:
     """A seed below 2**31 for libraries that take one, such as scikit-learn."""
     return hash64(*names) & (2**31 - 1)
+
+
+@contextmanager
+def torch_seeded(*names: Name) -> Iterator[None]:
+    """Within it torch's own generator on the CPU follows from the names; after it, that generator is as it was.
+
+    For libraries that draw a network's weights while they build it, and take no generator.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(hash64(*names))
+        yield
 
 
 def cell_keys(cell_ids: Iterable[str]) -> Int64[np.ndarray, "n"]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellssl.randomness import Keys, cell_keys, generator, hash64, seed32
+from cellssl.randomness import Keys, cell_keys, generator, hash64, seed32, torch_seeded
 
 
 def keys(count: int = 20_000) -> Keys:
@@ -85,3 +85,23 @@ def test_permutations_hold_everything_once_and_put_each_first_alike_often() -> N
 
 def test_seeds_for_libraries_fit_in_31_bits() -> None:
     assert all(0 <= seed32("kmeans", seed) < 2**31 for seed in range(1000))
+
+
+def test_torch_s_own_generator_follows_from_the_names_and_is_as_it_was_afterwards() -> None:
+    before = torch.get_rng_state()
+    drawn = []
+    for names in [("weights", 0), ("weights", 0), ("weights", 1)]:
+        torch.set_rng_state(before)
+        torch.rand(len(drawn) + 1)  # moves it on
+        moved = torch.get_rng_state()
+        with torch_seeded(*names):
+            drawn.append(torch.rand(4))
+        assert torch.equal(torch.get_rng_state(), moved)
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
+def test_torch_s_own_generator_is_as_it_was_when_something_goes_wrong() -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(ZeroDivisionError), torch_seeded("weights"):
+        torch.rand(1 // 0)
+    assert torch.equal(torch.get_rng_state(), before)
