@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from cellssl.errors import UsageError
+from cellssl.settings import Part
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class EncoderSettings(Protocol):
-    """The settings of an encoder."""
+@dataclass(frozen=True)
+class Names:
+    """The tensors of a network, by the names of their modules, that differ between its publisher's use and ours."""
+
+    classifier: tuple[str, ...] = ()
+    """Modules that the encoder lacks: their tensors may be left over in a file of weights."""
+    first: tuple[str, ...] = ()
+    """Convolutions that look at pixels: they are made to fit another number of channels."""
+
+
+class EncoderSettings(Part):
+    """The settings of an encoder, which are all that is needed to build it again."""
+
+    draws_weights: ClassVar[bool] = False
+    """Whether `build` draws the first weights itself, from torch's own generator; else `initial.py` does, by name."""
+
+    def called(self) -> str:
+        """What a person calls the network."""
+        return self.part_name()
 
     def build(self, channels: int) -> nn.Module:
         """A module that takes crops (n, channels, y, x) in [0, 1] to representations (n, `module.out_dim`).
 
-        Its weights are set by name afterwards (`initial.py`); the names of its tensors are torchvision's, where the
-        network is one of torchvision's.
+        The names of its tensors are its library's, where it has one.
         """
+        raise NotImplementedError
 
     def shortest_side_px(self) -> int:
         """The smallest crop that the network can take."""
+        raise NotImplementedError
+
+    def check_installed(self) -> None:
+        """Raise UsageError where a library that the network needs is not there; loads none."""
+
+    def check_side(self, side_px: int) -> None:
+        """Raise UsageError where the network cannot take crops of this side."""
+        if side_px < self.shortest_side_px():
+            raise UsageError(
+                f"{self.called()} cannot see crops of {side_px} px", hint=f"use {self.shortest_side_px()} px or more"
+            )
+
+    def names(self, network: nn.Module) -> Names:
+        """What to know when weights from elsewhere are loaded into the network that was built."""
+        return Names()

@@ -11,7 +11,17 @@ import math
 import torch
 from torch import nn
 
-from cellssl.randomness import hash64
+from cellssl.learning.encoder import EncoderSettings
+from cellssl.randomness import hash64, torch_seeded
+
+
+def begun(settings: EncoderSettings, channels: int, seed: int, name: str) -> nn.Module:
+    """An encoder by its settings, whose first weights follow from seed and name; torch's generator stays as it was."""
+    with torch_seeded("weights", seed, name):
+        encoder = settings.build(channels)
+    if not settings.draws_weights:
+        initialise(encoder, seed, name)
+    return encoder
 
 
 def initialise(network: nn.Module, seed: int, name: str) -> None:

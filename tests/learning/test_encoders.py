@@ -1,17 +1,23 @@
-"""Encoders are torchvision's networks without their classifier: same tensors by name, same features."""
+"""Encoders are torchvision's and timm's networks without their classifier: same tensors by name, same features."""
 
+import copy
+import sys
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torchvision
+from pydantic import ValidationError
 from torch import nn
+from torchvision.transforms.v2.functional import normalize
 
 from cellssl import rooms
 from cellssl.errors import UsageError
-from cellssl.learning.encoders import vgg11, vgg13, vgg13_bn
-from cellssl.learning.initial import initialise
-from cellssl.randomness import generator
+from cellssl.learning.encoders import resnet18, vgg11, vgg13, vgg13_bn
+from cellssl.learning.encoders.timm import Settings as Timm
+from cellssl.learning.initial import begun
+from cellssl.randomness import generator, hash64
 
 ROOM = "cellssl.learning.encoders"
 OF_TORCHVISION = [name for name in rooms.names(ROOM) if name.startswith(("vgg", "resnet"))]
@@ -22,9 +28,7 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def built(settings: Any, channels: int = 3) -> nn.Module:
-    encoder: nn.Module = settings.build(channels)
-    initialise(encoder, 0, "encoder")
-    return encoder.eval()
+    return begun(settings, channels, 0, "encoder").eval()
 
 
 @pytest.mark.parametrize("name", OF_TORCHVISION)
@@ -76,3 +80,135 @@ def test_a_crop_too_small_for_the_network_is_refused_with_the_cure(training: Any
     with pytest.raises(UsageError, match="vgg11 cannot see crops of 31 px") as caught:
         training(encoder="vgg11", input_px=31)
     assert caught.value.hint == "use 32 px or more"
+
+
+# Pixels: photographs' mean and spread.
+
+
+@pytest.mark.parametrize("name", OF_TORCHVISION)
+def test_photographs_are_as_torchvision_prepares_them(name: str) -> None:
+    prepared = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].transforms()  # type: ignore[index]
+    settings = rooms.load(ROOM, name).Settings()
+    assert settings.photographs(nn.Identity()) == (tuple(prepared.mean), tuple(prepared.std))
+    assert settings.url().endswith(".pth")
+
+
+@pytest.mark.parametrize(
+    ("channels", "mean", "spread"), [(3, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), (5, [0.449] * 5, [0.226] * 5)]
+)
+def test_standardised_is_what_torchvision_s_normalize_does_with_grey_for_stains(
+    channels: int, mean: list[float], spread: list[float]
+) -> None:
+    plain, standardised = (built(resnet18.Settings(standardise=choice), channels) for choice in (False, True))
+    crops = noise(2, channels, 40, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(standardised(crops), plain(normalize(crops, mean, spread)))
+    assert plain.state_dict().keys() == standardised.state_dict().keys()
+
+
+def test_the_twin_of_a_standardised_encoder_is_standardised_too() -> None:
+    encoder = built(resnet18.Settings(standardise=True))
+    twin, crops = copy.deepcopy(encoder), noise(2, 3, 40, 40)
+    twin.load_state_dict(encoder.state_dict())
+    with torch.no_grad():
+        assert torch.equal(twin(crops), encoder(crops))
+        encoder.pixel_mean.fill_(9)  # its own, not the twin's
+        assert not torch.equal(twin(crops), encoder(crops))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "yes"),
+    [
+        ({}, False),
+        ({"weights": "imagenet"}, True),
+        ({"weights": "f.pth"}, True),
+        ({"weights": "imagenet", "standardise": False}, False),
+        ({"standardise": True}, True),
+    ],
+)
+def test_pixels_are_standardised_with_weights_unless_one_says_otherwise(knobs: dict[str, Any], yes: bool) -> None:
+    settings = resnet18.Settings.model_validate(knobs)
+    assert settings.standardises() is yes
+    spoken = settings.model_copy(update={"standardise": yes})
+    assert spoken.changed() == settings.changed()
+
+
+# timm
+
+
+SMALL = ["test_efficientnet", "test_convnext", "test_vit", "test_mambaout", "mobilenetv3_small_050", "ghostnet_050"]
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_an_encoder_of_timm_is_timm_s_network_with_its_names_and_features(model: str) -> None:
+    ours, theirs = built(Timm(model=model), 4), timm.create_model(model, num_classes=0, in_chans=4).eval()
+    theirs.load_state_dict(ours.state_dict())
+    crops = noise(2, 4, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(ours(crops), theirs(crops)) and ours(crops).shape == (2, ours.out_dim)
+
+
+def test_first_weights_of_timm_are_those_that_timm_draws() -> None:
+    ours = built(Timm(model="test_vit")).state_dict()
+    with torch.random.fork_rng():
+        torch.manual_seed(hash64("weights", 0, "encoder"))
+        theirs = timm.create_model("test_vit", num_classes=0).state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("model", ["ghostnet_050", "focalnet_tiny_srf"])
+def test_nothing_in_a_network_of_timm_is_left_to_chance_while_it_trains(model: str) -> None:
+    encoder, crops = begun(Timm(model=model), 3, 0, "encoder").train(), noise(4, 3, 64, 64)
+    assert torch.equal(encoder(crops), encoder(crops))
+    theirs = timm.create_model(model, num_classes=0).train()
+    assert not torch.equal(theirs(crops), theirs(crops))
+
+
+WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
+    "a mistyped model": (
+        {"model": "tf_eficientnet_lite0"},
+        "timm has no model",
+        "did you mean 'tf_efficientnet_lite0'?",
+    ),
+    "a mistyped tag": ({"model": "resnet50.a1_in1"}, "timm has no weights", "did you mean 'resnet50.a1_in1k'?"),
+    "a model from elsewhere": ({"model": "hf-hub:timm/x"}, "timm has no model", "there are|did you mean"),
+    "an unknown option": (
+        {"model": "test_vit", "options": {"dpeth": 3}},
+        "unexpected keyword argument 'dpeth'",
+        "options",
+    ),
+    "a side between two patches": ({"model": "test_vit"}, "cannot see crops of 50 px: .*divisible", "input_px"),
+    "a side that is fixed": ({"model": "swin_tiny_patch4_window7_224"}, r"doesn't match model \(224\)", "input_px"),
+    "no pooling": ({"model": "test_resnet", "options": {"global_pool": ""}}, "not one vector", "global_pool"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_timm_cannot_do_is_one_sentence_and_the_cure(case: str) -> None:
+    knobs, sentence, cure = WRONG[case]
+    with pytest.raises(UsageError, match=sentence) as caught:
+        Timm(**knobs).check_side(50)
+    assert any(word in caught.value.hint for word in cure.split("|"))
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [("in_chans", "follows from the crops"), ("drop_path_rate", "chance within the network is off")],
+)
+def test_options_that_are_not_the_user_s_are_refused(option: str, sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        Timm(model="test_vit", options={option: 1})
+
+
+def test_a_vit_sees_crops_of_any_side_that_its_patches_fill() -> None:
+    vit = Timm(model="vit_tiny_patch16_224", options={"dynamic_img_size": True})
+    vit.check_side(48)
+    with pytest.raises(UsageError, match="cannot see crops of 48 px"):
+        Timm(model="vit_tiny_patch16_224").check_side(48)
+
+
+def test_without_timm_the_cure_is_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UsageError, match="needs the library timm") as caught:
+        Timm(model="test_vit").check_installed()
+    assert caught.value.hint == 'pip install "cellssl[timm]"'

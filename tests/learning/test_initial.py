@@ -8,7 +8,7 @@ from torch import nn
 
 from cellssl.learning.encoders.small import Settings as Small
 from cellssl.learning.encoders.vgg11_bn import Settings as Vgg
-from cellssl.learning.initial import initialise, unit_columns
+from cellssl.learning.initial import begun, initialise, unit_columns
 
 
 def network() -> nn.Module:
@@ -67,6 +67,11 @@ def test_every_tensor_of_a_network_is_set() -> None:
 def test_a_layer_without_a_rule_is_not_left_to_chance() -> None:
     with pytest.raises(NotImplementedError, match="no rule for the first weights of 1, a PReLU"):
         initialise(nn.Sequential(nn.Linear(2, 2), nn.PReLU()), 0, "encoder")
+
+
+def test_an_encoder_begins_as_its_layers_are_initialised() -> None:
+    one, other = begun(Small(), 3, 5, "encoder").state_dict(), first(5, of=Small().build(3)).state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in other)
 
 
 def test_columns_are_of_unit_length_and_follow_from_their_name() -> None:

@@ -7,27 +7,30 @@ import torch
 from torch import nn
 
 from cellssl import rooms
-from cellssl.learning.initial import initialise
+from cellssl.learning.initial import begun
 from cellssl.randomness import generator
 
 ROOM = "cellssl.learning.encoders"
 NAMES = rooms.names(ROOM)
+NEEDED = {"timm": {"model": "test_efficientnet"}}
+"""Knobs without a default."""
 
 
 def noise(*shape: int) -> torch.Tensor:
     return torch.from_numpy(generator("test", "encoders").random(shape, dtype="float32"))
 
 
-def built(name: str, channels: int = 3) -> nn.Module:
-    settings: Any = rooms.load(ROOM, name).Settings()
-    encoder: nn.Module = settings.build(channels)
-    initialise(encoder, 0, "encoder")
-    return encoder
+def settings_of(name: str, **knobs: Any) -> Any:
+    return rooms.load(ROOM, name).Settings(**NEEDED.get(name, {}), **knobs)
+
+
+def built(name: str, channels: int = 3, seed: int = 0) -> nn.Module:
+    return begun(settings_of(name), channels, seed, "encoder")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_takes_any_number_of_channels_and_says_how_many_numbers_it_gives(name: str) -> None:
-    side = rooms.load(ROOM, name).Settings().shortest_side_px()
+    side = max(16, settings_of(name).shortest_side_px())
     for channels in (1, 5):
         encoder = built(name, channels).eval()
         with torch.no_grad():
@@ -36,9 +39,22 @@ def test_it_takes_any_number_of_channels_and_says_how_many_numbers_it_gives(name
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_weight_has_a_rule_and_follows_from_the_seed(name: str) -> None:
-    one, other = built(name, 1).state_dict(), built(name, 1).state_dict()
+def test_every_weight_follows_from_the_seed_and_torch_s_own_generator_is_left_alone(name: str) -> None:
+    torch.rand(1)  # moves it on
+    before = torch.get_rng_state()
+    one = built(name, 1).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    other, another = built(name, 1).state_dict(), built(name, 1, seed=1).state_dict()
     assert all(torch.equal(one[key], other[key]) for key in one)
+    assert any(not torch.equal(one[key], another[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_crop_that_is_large_enough_is_not_refused(name: str) -> None:
+    settings = settings_of(name)
+    settings.check_installed()
+    settings.check_side(max(16, settings.shortest_side_px()))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,5 +69,14 @@ def test_cells_do_not_see_each_other_in_evaluation(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_its_settings_are_explained_and_survive_json(name: str) -> None:
     model = rooms.load(ROOM, name).Settings
-    assert all(field.description for field in model.model_fields.values())
-    assert model.model_validate(model().full()) == model()
+    assert model.__doc__ and all(field.description for field in model.model_fields.values())
+    plain = settings_of(name)
+    assert model.model_validate(plain.full()) == plain
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "weights" in rooms.load(ROOM, name).Settings.model_fields])
+def test_an_encoder_with_a_file_of_weights_is_built_from_its_settings_alone(name: str) -> None:
+    settings = settings_of(name, weights="gone.pth")
+    again = type(settings).model_validate(settings.full())
+    assert again.standardises() and {"pixel_mean", "pixel_spread"} <= dict(again.build(3).named_buffers()).keys()
+    assert again.build(3).state_dict().keys() == settings_of(name).build(3).state_dict().keys()

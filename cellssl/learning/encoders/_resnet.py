@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from cellssl.settings import Part
+from cellssl.learning.encoder import Names
+from cellssl.learning.encoders._torchvision import TorchvisionSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class ResnetSettings(Part):
+class ResnetSettings(TorchvisionSettings):
     """A ResNet of torchvision without its classifier (He et al. 2016, arXiv:1512.03385)."""
 
-    architecture: ClassVar[str]
+    tensors: ClassVar[Names] = Names(classifier=("fc",), first=("conv1",))
 
-    def shortest_side_px(self) -> int:
-        """Five halvings leave one pixel."""
-        return 32
-
-    def build(self, channels: int) -> nn.Module:
-        """The trunk, its first convolution made for `channels`."""
+    def trunk(self, channels: int) -> nn.Module:
+        """Its first convolution made for `channels`."""
         import torchvision
         from torch import nn
 

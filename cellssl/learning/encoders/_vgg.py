@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from cellssl.settings import Part
+from cellssl.learning.encoder import Names
+from cellssl.learning.encoders._torchvision import TorchvisionSettings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -14,17 +15,13 @@ LETTERS = {"vgg11": "A", "vgg13": "B", "vgg16": "D"}
 """The paper's names of the layouts; the classifier, nine tenths of a VGG, is never built."""
 
 
-class VggSettings(Part):
+class VggSettings(TorchvisionSettings):
     """A VGG of torchvision without its classifier (Simonyan and Zisserman 2015, arXiv:1409.1556)."""
 
-    architecture: ClassVar[str]
+    tensors: ClassVar[Names] = Names(classifier=("classifier",), first=("features.0",))
 
-    def shortest_side_px(self) -> int:
-        """Five halvings leave one pixel."""
-        return 32
-
-    def build(self, channels: int) -> nn.Module:
-        """The trunk, its first convolution made for `channels`; 512 numbers a cell."""
+    def trunk(self, channels: int) -> nn.Module:
+        """Its first convolution made for `channels`; 512 numbers a cell."""
         from torch import nn
         from torchvision.models.vgg import cfgs, make_layers
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from cellssl.settings import Part
+from cellssl.learning.encoder import EncoderSettings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Settings(Part):
+class Settings(EncoderSettings):
     """One strided 3 x 3 convolution with batch norm a width; global average at the end."""
 
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64, 128, 256), min_length=1)
