@@ -100,7 +100,7 @@ def _check_names(names: tuple[str, ...]) -> None:
 
 def kind_of_input(name: str) -> str:
     """The kind of the artifact that an input is: "segment", "model" of embed, "main/0/cluster" of a report."""
-    return {"model": "pretrain", "assign_to": "cluster"}.get(name, name.rsplit("/", 1)[-1])
+    return {"model": "pretrain", "init_from": "pretrain", "assign_to": "cluster"}.get(name, name.rsplit("/", 1)[-1])
 
 
 def fingerprint(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from cellssl.errors import UsageError
 from cellssl.learning.processes import ALONE, Group, check_batch
 
 if TYPE_CHECKING:
@@ -87,18 +86,18 @@ def keys_of(cell_ids: list[str]) -> torch.Tensor:
 
 
 def build_encoder(settings: Any, channels: int) -> torch.nn.Module:
-    """A network by its settings, weights not yet set."""
-    network: torch.nn.Module = settings.build(channels)
+    """A network by its settings, weights not yet set; torch's generator stays as it was."""
+    from cellssl.randomness import torch_seeded
+
+    with torch_seeded("weights not yet set"):
+        network: torch.nn.Module = settings.build(channels)
     return network
 
 
 def _check(settings: Settings, crops: ScaledCrops) -> None:
     side = settings.input_px or crops.shape[-1]
     encoder: Any = settings.encoder
-    if side < encoder.shortest_side_px():
-        raise UsageError(
-            f"{encoder.part_name()} cannot see crops of {side} px", hint=f"use {encoder.shortest_side_px()} px or more"
-        )
+    encoder.check_side(side)
     for branch in settings.active().values() if settings.epochs > 0 else ():
         objective: Any = branch.objective
         objective.check(len(crops))
@@ -112,15 +111,14 @@ def _networks(
     import torch
 
     from cellssl.learning.batch_norm import shared
-    from cellssl.learning.initial import initialise
+    from cellssl.learning.initial import begun
     from cellssl.learning.loop import Branch
     from cellssl.learning.state import TrainState, optimizer_for
     from cellssl.learning.view import View
 
-    encoder = build_encoder(settings.encoder, channels)
-    initialise(encoder, seed, "encoder")
-    out_dim: int = encoder.out_dim  # type: ignore[assignment]
-    encoder = shared(encoder, group, device).to(device).to(memory_format=torch.channels_last)
+    network: Any = settings.encoder
+    begins: Any = begun(network, channels, seed, "encoder")
+    encoder = shared(begins, group, device).to(device).to(memory_format=torch.channels_last)
     momentum_encoder = copy.deepcopy(encoder).requires_grad_(False)
     objectives = torch.nn.ModuleDict()
     branches = []
@@ -128,7 +126,7 @@ def _networks(
         if settings.epochs == 0:
             break
         chosen: Any = branch.objective
-        objective = chosen.build(out_dim, seed, name).to(device)
+        objective = chosen.build(begins.out_dim, seed, name).to(device)
         objectives[_head_name(name)] = objective
         views = tuple(View(transforms) for transforms in branch.drawn(objective.views))
         branches.append(Branch(name, branch.weight, views, objective))

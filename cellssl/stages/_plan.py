@@ -72,8 +72,11 @@ class Planner:
     def settings(self, stage: str) -> Any:
         """The settings of a stage in this arm; those of `pretrain` shrink to the encoder where it stays untrained."""
         settings = self.recipe.settings(stage, self.arm)
-        if stage == "pretrain" and self.recipe.settings("embed", self.arm).model == "random":
-            return settings.untrained()
+        match self.recipe.settings("embed", self.arm).model if stage == "pretrain" else None:
+            case "random":
+                return settings.untrained()
+            case "imagenet":
+                return settings.published()
         return settings
 
     def _plan(self, stage: str) -> Planned:

@@ -23,15 +23,18 @@ if TYPE_CHECKING:
 ALGORITHM = 1
 MEASURED = ("intensities", "features")
 """Models that measure pixels, without any network."""
-BASELINES = ("random", *MEASURED)
+UNTRAINED = ("random", "imagenet")
+"""Models that are this recipe's network without its training."""
+BASELINES = (*UNTRAINED, *MEASURED)
 
 
 class Settings(Strict):
     """Represent every cell."""
 
     model: str = "pretrain"
-    """`pretrain` is this recipe's own; `random` the same network untrained; `intensities` the mean of each channel;
-    `features` its mean, spread and percentiles; else an earlier pretrain artifact: folder, card file or fingerprint."""
+    """`pretrain` is this recipe's own; `random` the same network untrained; `imagenet` the same network with its
+    published weights, or those of encoder.weights, untrained; `intensities` the mean of each channel; `features` its
+    mean, spread and percentiles; else an earlier pretrain artifact: folder, card file or fingerprint."""
     cells: Literal["split", "segment"] = "split"
     """The chosen cells of the split, or every cell that was found."""
     network: Literal["query", "momentum"] = "query"
@@ -49,7 +52,7 @@ class Settings(Strict):
 
 def inputs(settings: Settings) -> tuple[str, ...]:
     """Cells, and this recipe's own network where it is asked for."""
-    own = ("pretrain",) if settings.model in ("pretrain", "random") else ()
+    own = ("pretrain",) if settings.model in ("pretrain", *UNTRAINED) else ()
     return (settings.cells, *own)
 
 

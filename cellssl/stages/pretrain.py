@@ -18,8 +18,10 @@ from cellssl.errors import UsageError
 from cellssl.events import Event
 from cellssl.recipe import NAME
 from cellssl.settings import NOT_COUNTED, OfRoom, Part, Strict
+from cellssl.stages import _weights
 from cellssl.stages._cells import ScaledCrops, scaled_crops, segment_below
 from cellssl.stages._make import Job, Metrics
+from cellssl.stages._weights import ArtifactOrPath, is_file_of_weights
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +88,9 @@ class Settings(Strict):
         default_factory=lambda: rooms.load("cellssl.learning.encoders", "vgg13").Settings()
     )
     """The network: a name, or a table with a name and its knobs."""
+    init_from: ArtifactOrPath | None = None
+    """An earlier pretrain artifact (folder, card file, fingerprint) or a file of weights whose encoder this training
+    starts from; heads, queues, optimiser and step begin anew. A training that was stopped needs none of this."""
     branches: dict[str, BranchSettings] = Field(default_factory=dict)
     """One or several losses, each with its own views; their weighted sum is learned."""
     input_px: int | None = Field(None, ge=8)
@@ -130,20 +135,32 @@ class Settings(Strict):
             raise ValueError(f"branches share one momentum encoder, so their momentum must be one, got {sorted(pace)}")
         return self
 
+    @model_validator(mode="after")
+    def _one_start(self) -> Settings:
+        if self.init_from is not None and getattr(self.encoder, "weights", None) is not None:
+            raise ValueError("init_from and encoder.weights both say where training starts; leave one of them out")
+        return self
+
     def active(self) -> dict[str, BranchSettings]:
         """The branches that are run, by name: the order in the recipe decides neither sums nor the optimiser's rows."""
         return {name: branch for name, branch in sorted(self.branches.items()) if branch.weight > 0}
 
     def changed(self) -> dict[str, Any]:
-        """What counts; a branch of weight 0 equals its absence."""
+        """What counts; a branch of weight 0 equals its absence, and an artifact or a file counts by its content."""
         counted = super().changed()
+        if counted.pop("init_from", None) and is_file_of_weights(self.init_from):
+            counted["init_from"] = "file"
         active = {name: branch.changed() for name, branch in self.active().items()}
         counted.pop("branches", None)
         return {**counted, **({"branches": active} if active else {})}
 
     def untrained(self) -> Settings:
-        """The same encoder as it starts: the random baseline."""
-        return Settings(encoder=self.encoder, input_px=self.input_px, epochs=0)
+        """The same encoder as the seed draws it: the random baseline."""
+        return Settings(encoder=_weights.unpublished(self.encoder), input_px=self.input_px, epochs=0)
+
+    def published(self) -> Settings:
+        """The same encoder with weights from elsewhere, and no training: what photographs alone have taught it."""
+        return Settings(encoder=_weights.published(self.encoder), input_px=self.input_px, epochs=0)
 
 
 EXPLAINED = {"branches.NAME": BranchSettings, "early_stopping": EarlyStopping}
@@ -156,17 +173,24 @@ def inputs(settings: Settings) -> tuple[str, ...]:
 
 
 def seeded(settings: Settings) -> bool:
-    """Weights, order and views."""
-    return True
+    """Weights, order and views; nothing where given weights stay as they are."""
+    return settings.epochs > 0 or getattr(settings.encoder, "weights", None) is None
+
+
+def references(settings: Settings) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
+    """An earlier model to start from, where one is named."""
+    return _weights.earlier(settings)
 
 
 def outside(settings: Settings) -> list[Path]:
-    """No files of the user."""
-    return []
+    """The user's files of weights."""
+    return _weights.outside_files(settings)
 
 
 def check(settings: Settings) -> None:
-    """Raise UsageError where there is nothing to learn, before anything is made for it."""
+    """Raise UsageError where there is nothing to learn or to learn with, before anything is made for it."""
+    encoder: Any = settings.encoder
+    encoder.check_installed()
     if settings.epochs > 0 and not settings.active():
         raise UsageError(
             "pretrain has no branch with a weight above 0",
@@ -181,7 +205,7 @@ def check(settings: Settings) -> None:
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Train, or go on training, and write the networks."""
     from cellssl.learning.processes import Seat
-    from cellssl.stages._training import trained
+    from cellssl.stages._training import Checkpoints, trained
 
     with _ready(job, Seat.from_environment()) as (state, plan, validation, crops):
         job.ran.update(
@@ -190,6 +214,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
             processes=plan.group.seat.count,
             batch_norm=_batch_norm(state.encoder, plan.group.seat.count),
         )
+        if not Checkpoints(job.draft.scratch()).last.is_file():
+            yield from _weights.begin(job, state)
         yield from trained(
             state,
             plan,
@@ -217,9 +243,11 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
 def assist(job: Job) -> None:
     """Take part in a training that the first of several processes leads; nothing is written here."""
     from cellssl.learning.processes import Seat
-    from cellssl.stages._training import followed
+    from cellssl.stages._training import Checkpoints, followed
 
     with _ready(job, Seat.from_environment()) as (state, plan, validation, _):
+        if not Checkpoints(job.draft.scratch()).last.is_file():
+            list(_weights.begin(job, state))
         followed(state, plan, job.draft, validation)
 
 

@@ -1,6 +1,7 @@
 """Weights from elsewhere are loaded by name, all of them or none; torchvision and timm say what is right."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from cellssl.learning.encoders.timm import Settings as Timm
 from cellssl.learning.initial import begun
 from cellssl.learning.weights import encoder_in, read, seeing, start_from
 from cellssl.randomness import generator, torch_seeded
+from cellssl.stages import _weights
+from cellssl.stages.pretrain import Settings
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -205,3 +208,20 @@ def test_a_file_without_names_is_refused(tmp_path: Path) -> None:
     torch.save([torch.zeros(2)], tmp_path / "list.pth")
     with pytest.raises(IntegrityError, match="it holds a list, not tensors by name"):
         read(tmp_path / "list.pth")
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_heads_queues_optimiser_and_step_begin_anew(training: Any, tmp_path: Path) -> None:
+    (earlier, _), (state, _) = training(seed=1), training(seed=0)
+    torch.save({"encoder": earlier.encoder.state_dict()}, tmp_path / "last.ckpt")
+    before = {name: tensor.clone() for name, tensor in state.objectives.state_dict().items()}
+    settings = Settings(encoder=small.Settings(widths=(4, 6)), init_from=tmp_path / "last.ckpt")
+    job: Any = SimpleNamespace(settings=settings, inputs={}, ran={})
+    assert list(_weights.begin(job, state)) == []
+    for encoder in (state.encoder, state.momentum_encoder):
+        assert_equal(encoder.state_dict(), earlier.encoder.state_dict())
+    assert_equal(before, state.objectives.state_dict())
+    assert state.step == 0 and not state.optimizer.state

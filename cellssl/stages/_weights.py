@@ -1,0 +1,190 @@
+"""_weights: a pretrain job in, encoders out that start from weights made elsewhere: published, in a file, earlier."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationInfo
+
+from cellssl.artifacts.hashing import sha256_of
+from cellssl.artifacts.locks import holding
+from cellssl.artifacts.store import FINGERPRINT, Artifact
+from cellssl.errors import IntegrityError, NetworkError, UsageError
+from cellssl.events import Event, Note
+from cellssl.learning.encoder import EncoderSettings, Names
+from cellssl.learning.published import PublishedSettings
+from cellssl.recipe import InputPath
+from cellssl.settings import OfRoom, Part
+
+if TYPE_CHECKING:
+    from cellssl.learning.state import TrainState
+    from cellssl.stages._make import Bench, Job
+
+FOLDER = "weights"
+"""Where a store keeps what was downloaded."""
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+"""Files of weights; anything else that is named is an artifact."""
+HASH = re.compile(r"-([0-9a-f]{8,})\.\w+$")
+"""In the names of published files: how the sha256 of their bytes begins."""
+_ENCODERS = OfRoom("cellssl.learning.encoders")
+
+
+def _artifact_or_path(given: Any, info: ValidationInfo) -> Any:
+    """A fingerprint as it is; anything else is a path."""
+    if isinstance(given, str) and FINGERPRINT.fullmatch(given):
+        return str(given)
+    return TypeAdapter(InputPath).validate_python(given, context=info.context)
+
+
+ArtifactOrPath = Annotated[str | Path, BeforeValidator(_artifact_or_path)]
+
+
+def is_file_of_weights(given: str | Path | None) -> bool:
+    """Whether a file is meant, rather than an artifact."""
+    return isinstance(given, Path) and given.suffix in SUFFIXES
+
+
+def published(encoder: Part) -> Part:
+    """The same encoder with weights from elsewhere: those that it names, else those that its library publishes."""
+    if not isinstance(encoder, PublishedSettings):
+        raise UsageError(
+            f'embed.model = "imagenet" needs published weights, and {encoder.part_name()} has none',
+            hint='choose another network for that arm, such as pretrain.encoder = "resnet50"',
+        )
+    return encoder.model_copy(update={"weights": encoder.weights or "imagenet"})
+
+
+def unpublished(encoder: Part) -> Part:
+    """The same encoder with weights drawn from the seed."""
+    return encoder.model_copy(update={"weights": None}) if isinstance(encoder, PublishedSettings) else encoder
+
+
+def outside_files(settings: Any) -> list[Path]:
+    """The user's files of weights; UsageError where there is no such file."""
+    named = {"encoder.weights": getattr(settings.encoder, "weights", None), "init_from": settings.init_from}
+    files = {knob: path for knob, path in named.items() if isinstance(path, Path)}
+    if not is_file_of_weights(settings.init_from):
+        files.pop("init_from", None)
+    for knob, path in files.items():
+        if not path.is_file():
+            raise UsageError(f"{knob}: there is no file of weights {path}", hint=f"correct pretrain.{knob}")
+    return list(files.values())
+
+
+def earlier(settings: Any) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
+    """The earlier artifact to start from, where one is named; UsageError where it is neither artifact nor file."""
+    given = settings.init_from
+    if given is None or is_file_of_weights(given):
+        return {}
+    if isinstance(given, Path) and not given.is_dir() and not (given.is_file() and given.suffix == ".json"):
+        raise UsageError(
+            f"init_from: {given} is neither a pretrain artifact nor a file of weights",
+            hint=f"give an artifact's folder, card file or fingerprint, or a file of {', '.join(SUFFIXES)}",
+        )
+    return {"init_from": (given, ("pretrain",))}
+
+
+def begin(job: Job, state: TrainState) -> Generator[Event, None, None]:
+    """Let both encoders start from the weights that the settings name; heads, queues and optimiser begin anew."""
+    encoder: Any = job.settings.encoder
+    names: Names = encoder.names(state.encoder)
+    if job.settings.init_from is not None:
+        source, tensors = _earlier(job, encoder)
+        names = replace(names, first=())  # an encoder of ours has learned on these very channels, or it does not fit
+    elif isinstance(encoder, PublishedSettings) and encoder.weights is not None:
+        source, tensors = yield from _published(job, encoder)
+    else:
+        return
+    from cellssl.learning.weights import start_from
+
+    start_from(state.encoder, tensors, names, source=source, whose=encoder.called())
+    state.momentum_encoder.load_state_dict(state.encoder.state_dict())
+    job.ran["started_from"] = source
+
+
+def _earlier(job: Job, encoder: EncoderSettings) -> tuple[str, Mapping[str, Any]]:
+    from cellssl.learning.weights import encoder_in, read
+
+    artifact = job.inputs.get("init_from")
+    if artifact is None:
+        return str(job.settings.init_from), encoder_in(read(job.settings.init_from))
+    _check_same_pixels(artifact, encoder)
+    return str(artifact.path), read(artifact.file("encoder.safetensors"))
+
+
+def _check_same_pixels(earlier: Artifact, encoder: EncoderSettings) -> None:
+    """Equal weights over other pixels would be another encoder, and nothing would show it."""
+    before, here = (_standardises(one) for one in (_ENCODERS.choose(earlier.card.section["encoder"]), encoder))
+    if before != here:
+        raise UsageError(
+            f"the encoder of {earlier.path} has {'standardised pixels' if before else 'pixels as they are'}",
+            hint=f"set pretrain.encoder.standardise = {str(before).lower()}",
+        )
+
+
+def _standardises(encoder: Part) -> bool:
+    return isinstance(encoder, PublishedSettings) and encoder.standardises()
+
+
+def _published(job: Job, encoder: PublishedSettings) -> Generator[Event, None, tuple[str, Mapping[str, Any]]]:
+    from cellssl.learning.weights import read
+
+    if isinstance(encoder.weights, Path):
+        return str(encoder.weights), read(encoder.weights)
+    url = encoder.url()
+    if url is not None:
+        return url, read((yield from kept(url, job.bench)))
+    yield Note(f"getting the published weights of {encoder.called()}")
+    folder = job.bench.store.root / FOLDER / encoder.part_name()
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"the published weights of {encoder.called()}", encoder.published(folder)
+
+
+def kept(url: str, bench: Bench) -> Generator[Event, None, Path]:
+    """The published file at an address, from the folder `weights` of a store; downloaded once, and checked each time.
+
+    Raises NetworkError where it cannot be had, and IntegrityError where its bytes are not those that its name promises.
+    """
+    name = url.rsplit("/", 1)[-1]
+    for root in (bench.store.root, *bench.store.upstreams):
+        if (root / FOLDER / name).is_file():
+            return _as_named(root / FOLDER / name)
+    target = bench.store.root / FOLDER / name
+    with holding(target.with_name(f"{name}.lock"), wait=bench.wait, waiting=bench.waiting):
+        if not target.is_file():
+            yield from _bring(url, target)
+    return _as_named(target)
+
+
+def _bring(url: str, target: Path) -> Iterator[Event]:
+    """Until it is known to be whole and right, the file has another name."""
+    from cellssl.datasets._download import Patience, download
+
+    incoming = target.with_name(f"incoming-{target.name}")
+    try:
+        yield from download(url, incoming, Patience())
+    except NetworkError as error:
+        raise NetworkError(
+            error.message, hint=f"run the same command again, or put the file at {target}, or give encoder.weights"
+        ) from error
+    if not _is_as_named(incoming):
+        incoming.unlink()
+        raise IntegrityError(f"{url} sent other bytes than its name promises", hint=f"put the right file at {target}")
+    incoming.replace(target)
+
+
+def _as_named(path: Path) -> Path:
+    if not _is_as_named(path):
+        raise IntegrityError(
+            f"{path} is not the file that its name promises", hint="remove it, and run the same command again"
+        )
+    return path
+
+
+def _is_as_named(path: Path) -> bool:
+    promised = HASH.search(path.name)
+    return promised is None or sha256_of(path).startswith(promised.group(1))

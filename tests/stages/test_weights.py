@@ -1,0 +1,279 @@
+"""Where a training starts: published weights, a file, an earlier encoder; what counts, what is refused and kept."""
+
+import json
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from chain import Chain, Said, say
+from safetensors.torch import load_file, save_file
+from torchvision.models import ResNet18_Weights
+from unruly import Manners, serving
+
+from cellssl.artifacts.store import Store
+from cellssl.errors import IntegrityError, NetworkError
+from cellssl.randomness import torch_seeded
+from cellssl.stages import _weights
+from cellssl.stages._make import Bench
+
+
+@pytest.fixture
+def words(chain: Chain, tmp_path: Path) -> list[str]:
+    """The tiny recipe, and a store of the test's own that reads the shared one."""
+    return [str(chain.recipe), "--store", str(tmp_path / "store"), "--store", str(chain.root), "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """torchvision's resnet18, classifier and all, in a file."""
+    with torch_seeded("test", "resnet18"):
+        theirs = torchvision.models.resnet18(weights=None)
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(theirs.state_dict(), path)
+    return path
+
+
+def knobs(**settings: str) -> list[str]:
+    """Settings of pretrain for a command line."""
+    return [word for name, value in settings.items() for word in ("--set", f"pretrain.{name}={value}")]
+
+
+def network(name: str, weights: Any) -> str:
+    """The setting of an encoder that starts from weights."""
+    return f'{{ name = "{name}", weights = "{weights}" }}'
+
+
+def planned(words: list[str], **settings: str) -> str:
+    """The fingerprint that a training would have."""
+    rows = json.loads(say("pretrain", *words, *knobs(**settings), "--dry-run", "--json").out)["would_make"]
+    return next(row["fingerprint"] for row in rows if row["stage"] == "pretrain")
+
+
+def refused(said: Said, code: int, sentence: str, cure: str) -> None:
+    assert said.code == code, said.err
+    assert said.out == "" and "Traceback" not in said.err
+    error, _, hint = said.err[said.err.index("error: ") :].partition("cure: ")
+    assert sentence in error and cure in hint, said.err
+
+
+# What counts.
+
+
+def test_a_file_of_weights_counts_by_its_bytes_and_not_by_its_place(
+    words: list[str], resnet: Path, tmp_path: Path
+) -> None:
+    same = shutil.copy(resnet, tmp_path / "elsewhere.pth")
+    torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
+    here, there, other = (
+        planned(words, encoder=network("resnet18", path)) for path in (resnet, same, tmp_path / "other.pth")
+    )
+    published, drawn = planned(words, encoder=network("resnet18", "imagenet")), planned(words, encoder="resnet18")
+    assert here == there
+    assert len({here, other, published, drawn}) == 4
+
+
+def test_an_artifact_to_start_from_counts_by_its_fingerprint_and_a_file_by_its_bytes(
+    chain: Chain, words: list[str], tmp_path: Path
+) -> None:
+    earlier = chain.made("pretrain")
+    file = shutil.copy(earlier.file("encoder.safetensors"), tmp_path / "mine.safetensors")
+    same = shutil.copy(file, tmp_path / "copy.safetensors")
+    named = [
+        planned(words, init_from=str(name))
+        for name in (earlier.path, earlier.path / "artifact.json", earlier.fingerprint)
+    ]
+    of_file, of_copy = (planned(words, init_from=str(path)) for path in (file, same))
+    weights = planned(words, encoder='{ name = "resnet18", weights = "' + str(file) + '" }')
+    assert len(set(named)) == 1 and of_file == of_copy
+    assert len({named[0], of_file, weights, chain.made("pretrain").fingerprint}) == 4
+
+
+def test_a_path_of_weights_starts_from_the_recipe_s_folder_and_from_the_shell_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cellssl import recipe
+
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "a.toml").write_text('[pretrain]\nencoder = { name = "resnet18", weights = "w.pth" }\n')
+    (tmp_path / "r" / "b.toml").write_text('[pretrain]\ninit_from = "w.pth"\n')
+    monkeypatch.chdir(tmp_path)
+    assert recipe.load("r/a.toml").settings("pretrain").encoder.weights == tmp_path / "r" / "w.pth"
+    assert recipe.load("r/b.toml").settings("pretrain").init_from == tmp_path / "r" / "w.pth"
+    shell = recipe.load("r/b.toml", ["pretrain.init_from=w.pth"])
+    assert shell.settings("pretrain").init_from == tmp_path / "w.pth"
+
+
+# What is refused.
+
+WRONG: dict[str, tuple[dict[str, str], int, str, str]] = {
+    "no file of weights": ({"encoder": network("resnet18", "F/no.pth")}, 2, "no file of weights", "encoder.weights"),
+    "half a file": ({"encoder": network("resnet18", "F/torn.pth")}, 5, "cannot be read", "torch.save"),
+    "of another network": (
+        {"encoder": network("vgg11", "RESNET")},
+        2,
+        "does not fit the encoder vgg11: 16 missing, features.0.weight",
+        "under its own names",
+    ),
+    "no file to start from": ({"init_from": "F/no.safetensors"}, 2, "no file of weights", "pretrain.init_from"),
+    "nothing there": ({"init_from": "F/no"}, 2, "is neither a pretrain artifact nor a file of weights", ".ckpt"),
+    "a file of notes": ({"init_from": "F/a.txt"}, 2, "is neither a pretrain artifact nor a file of weights", ".ckpt"),
+    "a folder of other things": ({"init_from": "F"}, 5, "is not the card of an artifact", ""),
+    "an unknown fingerprint": ({"init_from": "ffffffffffff"}, 2, "no artifact ffffffffffff", "fingerprint"),
+    "a file of something else": ({"init_from": "F/a.safetensors"}, 2, "does not fit the encoder small", "own names"),
+    "two starts": (
+        {"init_from": "RESNET", "encoder": network("resnet18", "RESNET")},
+        2,
+        "leave one of them out",
+        "explain pretrain",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_weights_get_one_sentence_the_cure_and_the_exit_code(
+    words: list[str], resnet: Path, tmp_path: Path, case: str
+) -> None:
+    (tmp_path / "torn.pth").write_bytes(resnet.read_bytes()[:5000])
+    (tmp_path / "a.txt").write_text("no weights")
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
+    settings, code, sentence, cure = WRONG[case]
+    there = {
+        knob: value.replace("RESNET", str(resnet)).replace("F/", f"{tmp_path}/") for knob, value in settings.items()
+    }
+    there = {knob: str(tmp_path) if value == "F" else value for knob, value in there.items()}
+    refused(say("pretrain", *words, *knobs(**there)), code, sentence, cure)
+    assert not list((tmp_path / "store").glob("pretrain/*/artifact.json"))
+
+
+def test_an_encoder_over_other_pixels_is_no_start(chain: Chain, words: list[str]) -> None:
+    earlier = say("pretrain", *words, *knobs(encoder='{ name = "resnet18", standardise = true }', epochs="0")).line
+    said = say("pretrain", *words, *knobs(encoder="resnet18", init_from=earlier))
+    refused(said, 2, "has standardised pixels", "pretrain.encoder.standardise = true")
+
+
+def test_an_artifact_of_another_stage_is_no_start(chain: Chain, words: list[str]) -> None:
+    said = say("pretrain", *words, *knobs(init_from=str(chain.made("split").path)))
+    refused(said, 2, "is a split artifact", "give one of: pretrain")
+
+
+# Starting from an earlier encoder.
+
+
+def tensors(folder: str | Path, name: str) -> dict[str, torch.Tensor]:
+    return dict(load_file(Path(folder) / f"{name}.safetensors"))
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_training_starts_from_an_earlier_encoder_bit_for_bit_and_then_learns(chain: Chain, words: list[str]) -> None:
+    earlier = chain.made("pretrain")
+    start = say("pretrain", *words, *knobs(init_from=str(earlier.path), epochs="0")).line
+    learned = tensors(earlier.path, "encoder")
+    assert equal(tensors(start, "encoder"), learned) and equal(tensors(start, "momentum_encoder"), learned)
+    further = say("pretrain", *words, *knobs(init_from=str(earlier.path), epochs="1")).line
+    assert not equal(tensors(further, "encoder"), learned)
+    card = json.loads((Path(further) / "artifact.json").read_text())
+    assert card["inputs"]["init_from"] == earlier.fingerprint
+    assert card["run"]["started_from"] == str(earlier.path)
+
+
+@pytest.mark.parametrize("form", ["encoder.safetensors", "mine.pth", "last.ckpt", "among.safetensors"])
+def test_the_encoder_of_a_file_is_found_in_every_form(
+    chain: Chain, words: list[str], tmp_path: Path, form: str
+) -> None:
+    learned, path = tensors(chain.made("pretrain").path, "encoder"), tmp_path / form
+    match form:
+        case "encoder.safetensors":
+            save_file(learned, path)
+        case "mine.pth":
+            torch.save(learned, path)
+        case "last.ckpt":
+            torch.save({"step": 3, "encoder": learned, "objectives": {}, "optimizer": {}}, path)
+        case "among.safetensors":
+            among = {f"encoder.{name}": tensor for name, tensor in learned.items()}
+            save_file({**among, "head.weight": torch.zeros(2)}, path)
+    start = say("pretrain", *words, *knobs(init_from=str(path), epochs="0")).line
+    assert equal(tensors(start, "encoder"), learned)
+
+
+# Published weights.
+
+
+class Published:
+    """A folder that a server publishes, with torchvision's resnet18 in it, named as torchvision would."""
+
+    def __init__(self, folder: Path, weights: Path) -> None:
+        folder.mkdir()
+        digest = sha256(weights.read_bytes()).hexdigest()
+        self.folder, self.name = folder, f"resnet18-{digest[:8]}.pth"
+        shutil.copy(weights, folder / self.name)
+
+
+@pytest.fixture
+def published(tmp_path: Path, resnet: Path) -> Published:
+    return Published(tmp_path / "published", resnet)
+
+
+def kept(url: str, store: Path, *upstreams: Path) -> Path:
+    """Where the file at an address is kept."""
+    work = _weights.kept(url, Bench(Store(store, upstreams)))
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return Path(end.value)
+
+
+def test_published_weights_are_downloaded_once_into_the_store(published: Published, tmp_path: Path) -> None:
+    manners = Manners(published.folder, breaks_after=1_000_000)
+    with serving(manners) as address:
+        first = kept(f"{address}/{published.name}", tmp_path / "store")
+        again = kept(f"{address}/{published.name}", tmp_path / "store")
+        from_upstream = kept(f"{address}/{published.name}", tmp_path / "mine", tmp_path / "store")
+    assert first == again == from_upstream == tmp_path / "store" / "weights" / published.name
+    assert [path.name for path in first.parent.iterdir()] == [published.name]
+    assert len(manners.asked) == 2  # the second went on where the first broke off
+    assert first.read_bytes() == (published.folder / published.name).read_bytes()
+
+
+def test_bytes_that_the_name_does_not_promise_are_not_kept(published: Published, tmp_path: Path) -> None:
+    (published.folder / published.name).write_bytes(b"other weights")
+    with serving(Manners(published.folder)) as address, pytest.raises(IntegrityError, match="other bytes"):
+        kept(f"{address}/{published.name}", tmp_path / "store")
+    assert list((tmp_path / "store" / "weights").iterdir()) == []
+
+
+def test_a_kept_file_that_has_changed_is_not_used(published: Published, tmp_path: Path) -> None:
+    with serving(Manners(published.folder)) as address:
+        kept(f"{address}/{published.name}", tmp_path / "store").write_bytes(b"changed")
+        with pytest.raises(IntegrityError, match="is not the file that its name promises"):
+            kept(f"{address}/{published.name}", tmp_path / "store")
+
+
+def test_a_download_that_fails_says_where_the_file_can_be_put(published: Published, tmp_path: Path) -> None:
+    (published.folder / published.name).unlink()
+    with serving(Manners(published.folder)) as address, pytest.raises(NetworkError, match="answered 404") as caught:
+        kept(f"{address}/{published.name}", tmp_path / "store")
+    assert f"put the file at {tmp_path / 'store' / 'weights' / published.name}" in caught.value.hint
+    assert list((tmp_path / "store" / "weights").iterdir()) == []
+
+
+def test_imagenet_is_torchvision_s_own_file_and_the_encoder_outlives_it(
+    words: list[str], published: Published, resnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(Manners(published.folder)) as address:
+        monkeypatch.setattr(ResNet18_Weights.IMAGENET1K_V1.value, "url", f"{address}/{published.name}")
+        made = say("pretrain", *words, *knobs(encoder=network("resnet18", "imagenet"), epochs="0")).line
+    theirs = torch.load(resnet, weights_only=True)
+    ours = tensors(made, "encoder")
+    assert equal(ours, {name: tensor for name, tensor in theirs.items() if not name.startswith("fc.")})
+    assert (tmp_path / "store" / "weights" / published.name).is_file()
+    shutil.rmtree(tmp_path / "store" / "weights")
+    embedded = say("embed", *words, "--set", f"embed.model={made}")
+    assert embedded.code == 0, embedded.err
