@@ -2,14 +2,19 @@
 
 import json
 import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
 from hashlib import sha256
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torchvision
-from chain import Chain, Said, say
+from chain import ENVIRONMENT, Chain, Said, run, say
 from safetensors.torch import load_file, save_file
 from torchvision.models import ResNet18_Weights
 from unruly import Manners, serving
@@ -277,3 +282,63 @@ def test_imagenet_is_torchvision_s_own_file_and_the_encoder_outlives_it(
     shutil.rmtree(tmp_path / "store" / "weights")
     embedded = say("embed", *words, "--set", f"embed.model={made}")
     assert embedded.code == 0, embedded.err
+
+
+class Hub(SimpleHTTPRequestHandler):
+    """As much of the hub as timm asks for: files with their hash and the commit that they are of."""
+
+    def end_headers(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if path.is_file():
+            self.send_header("ETag", f'"{sha256(path.read_bytes()).hexdigest()}"')
+            self.send_header("X-Repo-Commit", "a" * 40)
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # the names are http.server's
+        """Say nothing."""
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    """The address of a hub with the weights of timm's test_vit, and these weights."""
+    with torch_seeded("test", "hub"):
+        weights = timm.create_model("test_vit").state_dict()
+    folder = tmp_path / "hub" / "timm" / "test_vit.r160_in1k" / "resolve" / "main"
+    folder.mkdir(parents=True)
+    save_file(weights, folder / "model.safetensors")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, directory=str(tmp_path / "hub")))
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", weights
+    server.shutdown()
+    server.server_close()
+
+
+def at_home(home: Path, **more: str) -> dict[str, Any]:
+    """How a process is started whose home directory is `home`."""
+    home.mkdir(exist_ok=True)
+    plain = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(("XDG_", "HF_", "MPLCONFIG"))}
+    return {"env": {**plain, "HOME": str(home), **more}}
+
+
+def test_timm_brings_its_own_weights_into_the_store_and_nothing_into_the_home_directory(
+    words: list[str], hub: tuple[str, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    address, weights = hub
+    encoder = '{ name = "timm", model = "test_vit", weights = "imagenet" }'
+    asked = ["pretrain", *words, *knobs(encoder=encoder, epochs="0")]
+    first = run(*asked, **at_home(tmp_path / "home", HF_ENDPOINT=address)).line
+    assert equal(tensors(first, "encoder"), {n: tensor for n, tensor in weights.items() if not n.startswith("head.")})
+    assert list((tmp_path / "store" / "weights").rglob("model.safetensors"))
+    assert list((tmp_path / "home").rglob("*")) == []
+    again = run(*asked, "--force", **at_home(tmp_path / "home", HF_HUB_OFFLINE="1"))
+    assert again.line == first
+
+
+def test_weights_of_timm_that_cannot_be_had_are_a_network_fault(words: list[str], tmp_path: Path) -> None:
+    encoder = '{ name = "timm", model = "test_vit", weights = "imagenet" }'
+    said = run(
+        "pretrain", *words, *knobs(encoder=encoder, epochs="0"), **at_home(tmp_path / "home", HF_HUB_OFFLINE="1")
+    )
+    refused(said, 4, "the weights of test_vit cannot be downloaded", "set encoder.weights to its path")
+    assert "https://huggingface.co/timm/test_vit.r160_in1k" in said.err
+    assert list((tmp_path / "home").rglob("*")) == []
