@@ -13,7 +13,7 @@ from chain import Chain
 PACKAGE = Path(__file__).resolve().parents[1] / "cellssl"
 BASE = {"errors", "events", "rooms", "randomness", "settings", "recipe", "doses"}
 MIDDLE = {"artifacts", "datasets", "imaging", "learning", "profiling", "reporting"}
-HEAVY = {"torch", "torchvision", "pandas", "skimage", "sklearn", "scipy", "matplotlib", "pyarrow"}
+HEAVY = {"torch", "torchvision", "pandas", "skimage", "sklearn", "scipy", "matplotlib", "pyarrow", "timm"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -82,6 +82,12 @@ def test_a_recipe_is_validated_without_anything_heavy(tmp_path: Path) -> None:
         heavy_after(f"from cellssl import recipe\nfor name in {list(map(str, shipped))!r}: recipe.load(name)", tmp_path)
         == set()
     )
+
+
+def test_an_encoder_with_published_weights_is_validated_without_anything_heavy(tmp_path: Path) -> None:
+    encoder = '{ name = "timm", model = "resnet50.a1_in1k", weights = "imagenet" }'
+    (tmp_path / "r.toml").write_text(f'[pretrain]\nencoder = {encoder}\n[embed]\nmodel = "imagenet"\n')
+    assert heavy_after("from cellssl import recipe\nrecipe.load('r.toml').settings('embed')", tmp_path) == set()
 
 
 def test_every_part_of_every_room_loads_nothing_heavy(tmp_path: Path) -> None:

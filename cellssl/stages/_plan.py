@@ -8,6 +8,7 @@ What a stage module offers: ALGORITHM, Settings, `inputs(settings)` (upstream st
 from __future__ import annotations
 
 import importlib
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from cellssl.artifacts.card import Card, fingerprint
 from cellssl.artifacts.store import Artifact, Store
+from cellssl.errors import UsageError
 from cellssl.recipe import Recipe
 from cellssl.settings import Strict
 
@@ -84,13 +86,24 @@ class Planner:
         getattr(module, "check", _nothing)(settings)
         inputs = {name: self._input(name) for name in module.inputs(settings)}
         for name, (reference, kinds) in _references(module, settings).items():
-            inputs[name] = self.store.resolve(reference, kinds).fingerprint
+            inputs[name] = self._named(reference, kinds).fingerprint
         seed = self.seed if module.seeded(settings) else None
         card = card_for(stage, module.ALGORITHM, settings, inputs, self._hashes(module.outside(settings)), seed)
         return Planned(stage, self.named, self.arm, seed, settings, inputs, card, self.seed)
 
     def _input(self, stage: str) -> str:
         return self.given[stage].fingerprint if stage in self.given else self.plan(stage).fingerprint
+
+    def _named(self, reference: str | Path, kinds: tuple[str, ...]) -> Artifact:
+        """An artifact that a person names; what stands on it is looked up in the stores that are read."""
+        artifact = self.store.resolve(reference, kinds)
+        if self.store.find(artifact.card.kind, artifact.fingerprint) is None:
+            here, there = (shlex.quote(str(root)) for root in (self.store.root, artifact.path.parent.parent))
+            raise UsageError(
+                f"{artifact.path} is not in {self.store.root}",
+                hint=f"read its store too: --store {here} --store {there}",
+            )
+        return artifact
 
     def _hashes(self, files: list[Path]) -> dict[str, str]:
         return {str(path): self.store.hashes.sha256(path) for path in files}
@@ -115,6 +128,6 @@ def _nothing(settings: Any) -> None:
     pass
 
 
-def _references(module: ModuleType, settings: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
-    found: dict[str, tuple[str, tuple[str, ...]]] = getattr(module, "references", lambda _: {})(settings)
+def _references(module: ModuleType, settings: Any) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
+    found: dict[str, tuple[str | Path, tuple[str, ...]]] = getattr(module, "references", lambda _: {})(settings)
     return found

@@ -165,6 +165,16 @@ def test_an_artifact_of_another_stage_is_no_start(chain: Chain, words: list[str]
     refused(said, 2, "is a split artifact", "give one of: pretrain")
 
 
+@pytest.mark.parametrize("knob", ["pretrain.init_from", "embed.model"])
+def test_a_model_in_a_store_that_is_not_read_is_said_with_the_flags_to_add(
+    chain: Chain, tmp_path: Path, knob: str
+) -> None:
+    model = chain.made("pretrain").path
+    own = ["--store", str(tmp_path / "a store")]
+    said = say(knob.partition(".")[0], chain.recipe, *own, "--set", f"{knob}={model}")
+    refused(said, 2, f"{model} is not in", f"--store '{tmp_path / 'a store'}' --store {chain.root}")
+
+
 # Starting from an earlier encoder.
 
 
