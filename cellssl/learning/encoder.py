@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -32,16 +33,16 @@ class EncoderSettings(Part):
         """What a person calls the network."""
         return self.part_name()
 
+    @abstractmethod
     def build(self, channels: int) -> nn.Module:
         """A module that takes crops (n, channels, y, x) in [0, 1] to representations (n, `module.out_dim`).
 
         The names of its tensors are its library's, where it has one.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def shortest_side_px(self) -> int:
         """The smallest crop that the network can take."""
-        raise NotImplementedError
 
     def check_installed(self) -> None:
         """Raise UsageError where a library that the network needs is not there; loads none."""

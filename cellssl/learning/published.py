@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -50,16 +51,16 @@ class PublishedSettings(EncoderSettings):
         return None
 
     def published(self, folder: Path) -> dict[str, Tensor]:
-        """The published tensors, which the library keeps below `folder`."""
-        raise NotImplementedError
+        """The published tensors, which the library keeps below `folder`; asked for only where there is no address."""
+        raise AssertionError(f"{self.called()} lies at {self.url()}")
 
+    @abstractmethod
     def trunk(self, channels: int) -> nn.Module:
         """The library's network without its classifier, which takes pixels as they are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def photographs(self, network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel of what the published weights were trained on, in [0, 1]."""
-        raise NotImplementedError
 
 
 def look_at_standardised(network: nn.Module, mean: tuple[float, ...], spread: tuple[float, ...]) -> None:
