@@ -1,10 +1,13 @@
 """Chance as a hash of names: the same for ever, even, and independent."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kstest, norm
 
-from cellssl.randomness import Keys, cell_keys, generator, hash64, seed32, torch_seeded
+from cellssl.randomness import Keys, cell_keys, generator, hash64, normal_quantiles, seed32, torch_seeded
 
 
 def keys(count: int = 20_000) -> Keys:
@@ -47,11 +50,31 @@ def test_uniform_draws_are_even_and_lie_within_their_bounds() -> None:
     assert ((counts - 1000) ** 2 / 1000).sum() < 45  # chi-squared with 19 degrees of freedom, p < 0.001
 
 
-def test_normal_draws_have_mean_0_and_spread_1_and_are_finite() -> None:
-    drawn = keys().normal("noise").numpy()
-    assert np.isfinite(drawn).all()
-    assert drawn.mean() == pytest.approx(0, abs=0.03)
-    assert drawn.std() == pytest.approx(1, abs=0.03)
+def test_many_draws_at_once_are_the_same_as_one_by_one() -> None:
+    some = keys(50)
+    together = some.uniforms(angle=(-20.0, 20.0), scale=(0.9, 1.1))
+    assert torch.equal(together["angle"], some.uniform("angle", -20.0, 20.0))
+    assert torch.equal(together["scale"], some.uniform("scale", 0.9, 1.1))
+    side_by_side = some.beside(("try", 0), ("try", 1)).uniform("area")
+    assert torch.equal(side_by_side[:, 1], some.fold("try", 1).uniform("area"))
+
+
+def test_normal_quantiles_agree_with_scipy() -> None:
+    middles = (np.arange(65536) + 0.5) / 65536
+    assert np.allclose(normal_quantiles().numpy(), norm.ppf(middles), rtol=1e-6, atol=1e-9)
+    assert normal_quantiles().max().item() == pytest.approx(4.3249, abs=1e-4)
+    assert normal_quantiles().std().item() == pytest.approx(1, abs=2e-5)
+
+
+@pytest.mark.parametrize(("parts", "bits"), [(2, 32), (4, 16)])
+def test_bits_of_pixels_are_even_and_of_their_own(parts: Literal[2, 4], bits: int) -> None:
+    drawn = keys(8).pixels(5000, parts)
+    assert drawn.shape == (8, 5000, parts)
+    assert drawn.element_size() * 8 == bits
+    unit = (drawn.numpy().astype(np.float64) + 2 ** (bits - 1)) / 2**bits
+    assert kstest(unit.ravel(), "uniform").pvalue > 1e-3
+    rows = unit.transpose(0, 2, 1).reshape(8 * parts, 5000)
+    assert np.abs(np.corrcoef(np.concatenate([rows, np.roll(rows, 1, axis=1)])) - np.eye(16 * parts)).max() < 0.07
 
 
 def test_draws_of_different_names_are_not_correlated() -> None:

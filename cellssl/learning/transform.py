@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import PlainValidator
 
@@ -15,13 +15,15 @@ from cellssl.settings import Part
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
     from torch import Tensor
 
     from cellssl.randomness import Keys
 
 Interpolation = Literal["bilinear", "nearest"]
 Drawn = dict[str, "Tensor"]
+Amount = Union[float, "Tensor"]
+"""One number for all crops, or one a crop, shaped (n, 1, 1, 1)."""
 
 GRAY = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in gray (ITU-R BT.601, as torchvision rounds them)."""
@@ -62,16 +64,24 @@ class Geometric(Part):
         return Sampling(getattr(self, "interpolation", None), getattr(self, "fill", None))
 
 
-class Photometric(Part):
-    """Changes how pixels look and leaves them where they are."""
+class Standalone(Part):
+    """Changes crops by itself, without a matrix that could be joined with those of its neighbours."""
 
     @abstractmethod
     def draw(self, keys: Keys, channels: int) -> Drawn:
         """Parameters for every cell, with the cells along the first axis."""
 
     @abstractmethod
+    def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+        """The changed crops, on their device; `crops` may be written over. Both lie in [0, 1]."""
+
     def apply(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """The changed crops, on their device; `crops` are left alone, and both lie in [0, 1]."""
+        """The changed crops; `crops` are left alone."""
+        return self.change(crops.clone(), drawn)
+
+
+class Photometric(Standalone):
+    """Changes how pixels look and leaves them where they are."""
 
 
 def number_or_pair(lowest: float = -math.inf, highest: float = math.inf, *, ordered: bool = True) -> PlainValidator:
@@ -111,34 +121,37 @@ def matrices(rows: list[list[Tensor | float]]) -> Float[Tensor, "n 3 3"]:
     """Stack the two upper rows of a 3 x 3 matrix, given as numbers or as one number a cell, in float64."""
     import torch
 
-    first = next(entry for row in rows for entry in row if isinstance(entry, torch.Tensor))
-    whole = torch.zeros(len(first), 3, 3, dtype=torch.float64)
-    for i, row in enumerate(rows):
-        for j, entry in enumerate(row):
-            whole[:, i, j] = entry
-    whole[:, 2, 2] = 1.0
-    return whole
+    count = next(len(entry) for row in rows for entry in row if isinstance(entry, torch.Tensor))
+    rows = [*rows, [0.0, 0.0, 1.0]]
+    entries = [torch.as_tensor(entry, dtype=torch.float64).expand(count) for row in rows for entry in row]
+    return torch.stack(entries, dim=1).view(count, 3, 3)
 
 
 def column(values: Tensor, crops: Float[Tensor, "n c y x"]) -> Tensor:
     """One value a cell (or a cell and channel), shaped and placed so that it can be multiplied with crops."""
-    values = values.to(device=crops.device, dtype=crops.dtype if values.is_floating_point() else None)
+    dtype = crops.dtype if values.is_floating_point() else None
+    values = values.to(device=crops.device, dtype=dtype, non_blocking=True)  # does not wait for the device
     return values.reshape(*values.shape, *[1] * (crops.ndim - values.ndim))
 
 
-def change_rows(
-    crops: Float[Tensor, "n c y x"], rows: list[int], change: Callable[[Tensor, Tensor], Tensor], values: Tensor
+def change_cells(
+    crops: Float[Tensor, "n c y x"],
+    which: Bool[Tensor, "n"],
+    change: Callable[[Tensor, Tensor], Tensor],
+    values: Tensor,
 ) -> None:
-    """Replace some rows of the crops by `change(crops, values)` of these rows; `change` works in place.
+    """Replace some of the crops by `change(crops, values)` of these; `change` works in place.
 
-    It gets the values shaped as `column` shapes them.
+    It gets the values shaped as `column` shapes them. `which` lies on the CPU, as all draws do.
     """
-    shaped = column(values, crops)
     if crops.device.type == "cpu":  # one by one: nothing is copied, and a crop stays in the cache
-        for row in rows:
-            change(crops[row : row + 1], shaped[row : row + 1])
-    elif rows:
-        crops[rows] = change(crops[rows], shaped[rows])
+        shaped = column(values, crops)
+        for cell in which.nonzero()[:, 0].tolist():
+            change(crops[cell : cell + 1], shaped[cell : cell + 1])
+    elif which.any():
+        cells = which.nonzero()[:, 0]
+        places = cells.to(crops.device, non_blocking=True)
+        crops[places] = change(crops[places], column(values[cells], crops))
 
 
 def need_colour(name: str, channels: int, counterpart: str) -> None:

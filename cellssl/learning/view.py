@@ -12,20 +12,22 @@ from functools import cache
 from threading import Barrier
 from typing import TYPE_CHECKING, Annotated
 
-from cellssl.learning.transform import Drawn, Geometric, Photometric
+from cellssl.learning.transform import Drawn, Geometric, Standalone
 from cellssl.settings import OfRoom, Part
 
 if TYPE_CHECKING:
+    import torch
     from jaxtyping import Float, Float32, UInt8
     from torch import Tensor
 
-    from cellssl.learning.warp import Warp
+    from cellssl.learning.warp import Resampling, Warp
     from cellssl.randomness import Keys
 
 ViewSettings = tuple[Annotated[Part, OfRoom("cellssl.learning.views")], ...]
 
-CHUNK_BYTES = 1_000_000
-"""Float pixels that a thread works on at a time: about a second-level cache."""
+CHUNK_BYTES = 600_000
+"""Float pixels that a thread works on at a time; with what is made on the way, three or four times that, they stay in
+a second-level cache. One crop of 196 px and three channels."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,29 @@ class View:
     transforms: tuple[Part, ...] = ()
 
     def render(
-        self, crops: UInt8[Tensor, "n c y x"] | Float[Tensor, "n c y x"], keys: Keys, side: int
+        self,
+        crops: UInt8[Tensor, "n c y x"] | Float[Tensor, "n c y x"],
+        keys: Keys,
+        side: int,
+        out: Float32[Tensor, "n c side side"] | None = None,
     ) -> Float32[Tensor, "n c side side"]:
         """The view of every crop, in [0, 1] and `side` px wide, on the device of the crops.
 
         The resize at the end is part of the last resampling. Crops are bytes, or floats in [0, 1]; they are square.
+        Where `out` is given the views are written there: into a part of a larger batch, or channels last.
         """
         import torch
 
         steps = self.steps(keys, crops.shape[1], crops.shape[-1], side)
+        if out is None:
+            out = torch.empty(len(crops), crops.shape[1], side, side, device=crops.device)
         with torch.no_grad():
-            return _in_chunks(steps, crops, side) if crops.device.type == "cpu" else _through(steps, crops)
+            ready = [step.ready(crops.device) for step in steps]
+            if crops.device.type == "cpu":
+                _in_chunks(ready, crops, out)
+            else:
+                out.copy_(_through(ready, crops))
+        return out
 
     def steps(self, keys: Keys, channels: int, side_in: int, side_out: int) -> list[Step]:
         """What is done to the crops, with all parameters drawn."""
@@ -58,7 +72,7 @@ class View:
             name = transform.part_name()
             own = keys.fold(name, seen[name])
             seen[name] += 1
-            if isinstance(transform, Photometric):
+            if isinstance(transform, Standalone):
                 steps.append(Look(transform, transform.draw(own, channels)))
             elif isinstance(transform, Geometric):
                 _add(steps, Warp.of(transform, own, side))
@@ -69,24 +83,27 @@ class View:
 
 @dataclass(frozen=True)
 class Look:
-    """A photometric transform with its drawn parameters."""
+    """A transform that works by itself, with its drawn parameters."""
 
-    transform: Photometric
+    transform: Standalone
     drawn: Drawn
 
-    def rows(self, rows: slice) -> Look:
+    def ready(self, device: torch.device) -> Look:
+        """Itself: parameters go to the device where they are used, because Python looks at some of them before."""
+        return self
+
+    def of_cells(self, cells: slice) -> Look:
         """The same for some of the cells."""
-        return replace(self, drawn={name: values[rows] for name, values in self.drawn.items()})
+        return replace(self, drawn={name: values[cells] for name, values in self.drawn.items()})
 
-    def apply(self, crops: UInt8[Tensor, "n c y x"] | Float[Tensor, "n c y x"]) -> Float32[Tensor, "n c y x"]:
-        """The crops with their new looks."""
-        from cellssl.learning.warp import as_float
-
-        return self.transform.apply(as_float(crops), self.drawn)
+    def apply(self, crops: Float32[Tensor, "n c y x"]) -> Float32[Tensor, "n c y x"]:
+        """The crops with their new looks, written over the old ones where that can be."""
+        return self.transform.change(crops, self.drawn)
 
 
 if TYPE_CHECKING:
     Step = Warp | Look
+    Ready = Resampling | Look
 
 
 def _add(steps: list[Step], warp: Warp) -> None:
@@ -98,27 +115,28 @@ def _add(steps: list[Step], warp: Warp) -> None:
         steps[-1] = joined
 
 
-def _through(steps: list[Step], crops: Tensor) -> Tensor:
+def _through(steps: list[Ready], crops: Tensor) -> Tensor:
     from cellssl.learning.warp import as_float
 
+    seen = as_float(crops)
+    if seen is crops and steps and isinstance(steps[0], Look):
+        seen = crops.clone()  # which the look may write over
     for step in steps:
-        crops = step.apply(crops)
-    return as_float(crops)
+        seen = step.apply(seen)
+    return seen
 
 
-def _in_chunks(steps: list[Step], crops: Tensor, side: int) -> Tensor:
+def _in_chunks(steps: list[Ready], crops: Tensor, out: Tensor) -> None:
     """A few cells at a time, so that a chunk stays in the cache, and on all cores."""
     import torch
 
-    out = torch.empty(len(crops), crops.shape[1], side, side)
-    cells = max(1, CHUNK_BYTES // (4 * crops.shape[1] * max(side, crops.shape[-1]) ** 2))
+    cells = max(1, CHUNK_BYTES // (4 * crops.shape[1] * max(out.shape[-1], crops.shape[-1]) ** 2))
     chunks = [slice(start, start + cells) for start in range(0, len(crops), cells)]
 
-    def render(rows: slice) -> None:
-        out[rows] = _through([step.rows(rows) for step in steps], crops[rows])
+    def render(cells: slice) -> None:
+        out[cells] = _through([step.of_cells(cells) for step in steps], crops[cells])
 
     list(_threads(torch.get_num_threads()).map(render, chunks))
-    return out
 
 
 @cache

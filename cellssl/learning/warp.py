@@ -52,48 +52,72 @@ class Warp:
         )
         return Warp(self.matrix @ later.matrix, self.side_in, later.side_out, both, self.averages or later.averages)
 
-    def rows(self, rows: slice) -> Warp:
-        """The same for some of the cells."""
-        return replace(self, matrix=self.matrix[rows])
-
     def changes_nothing(self) -> bool:
         """Whether every output pixel is the same pixel of the input."""
         still = torch.eye(3, dtype=torch.float64)
         return self.side_in == self.side_out and bool((self.matrix == still).all())
 
+    def ready(self, device: torch.device) -> Resampling:
+        """Worked out for all cells at once, on their device, as far as it does not depend on pixels."""
+        squares = shrink_factors(self.matrix)
+        if self.sampling.interpolation == "nearest":
+            squares = torch.ones_like(squares)
+        columns, rows = grid_terms(self.matrix, self.side_in, self.side_out, squares)
+        return Resampling(columns.to(device), rows.to(device), squares.tolist(), self.sampling)
+
     def apply(
         self, crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]
     ) -> Float32[Tensor, "n c {self.side_out} {self.side_out}"]:
         """The crops seen through it, in [0, 1]; what shrinks more than twofold is averaged over small squares first."""
+        return as_float(crops) if self.changes_nothing() else self.ready(crops.device).apply(crops)
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """A warp ready for pixels: the two terms of every position, and the squares that are averaged before."""
+
+    columns: Complex[Tensor, "n u"]
+    rows: Complex[Tensor, "n v"]
+    squares: list[int]
+    sampling: Sampling
+
+    def of_cells(self, cells: slice) -> Resampling:
+        """The same for some of the cells."""
+        return replace(self, columns=self.columns[cells], rows=self.rows[cells], squares=self.squares[cells])
+
+    def apply(self, crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]) -> Float32[Tensor, "n c v u"]:
+        """The crops seen through it, in [0, 1]."""
         pixels = as_float(crops)
-        if self.changes_nothing():
-            return pixels
-        squares = shrink_factors(self.matrix)
-        different = [1] if self.sampling.interpolation == "nearest" else sorted(set(squares.tolist()))
+        grid = torch.view_as_real(self.columns[:, None, :] + self.rows[:, :, None])
+        different = sorted(set(self.squares))
         if len(different) == 1:
-            return self._sample(pixels, different[0])
-        out = pixels.new_empty(len(pixels), pixels.shape[1], self.side_out, self.side_out)
+            return self._sample(pixels, grid, different[0])
+        out = pixels.new_empty(*pixels.shape[:2], *grid.shape[1:3])
         for square in different:
-            rows = (squares == square).nonzero()[:, 0]
-            where = rows.to(pixels.device)
-            out[where] = replace(self, matrix=self.matrix[rows])._sample(pixels[where], square)
+            cells = torch.tensor([i for i, own in enumerate(self.squares) if own == square], device=pixels.device)
+            out[cells] = self._sample(pixels[cells], grid[cells], square)
         return out
 
-    def _sample(self, pixels: Float32[Tensor, "n c y x"], square: int) -> Float32[Tensor, "n c v u"]:
-        fill = self.sampling.fill
-        shifted = pixels - fill if fill else pixels  # beyond the edge grid_sample sees 0, which then means the fill
-        averaged, to_averaged = average_squares(
-            shifted, square, past_the_edge="constant" if fill is not None else "replicate"
-        )
-        grid = sampling_grid(to_averaged @ self.matrix, averaged.shape[-1], self.side_out, pixels.device)
-        seen = F.grid_sample(
-            averaged,
-            grid,
-            mode=self.sampling.interpolation or "bilinear",
-            padding_mode="zeros" if fill is not None else "border",
-            align_corners=False,
-        )
-        return seen.add_(fill).clamp_(0.0, 1.0) if fill else seen
+    def _sample(
+        self, pixels: Float32[Tensor, "n c y x"], grid: Float32[Tensor, "n v u 2"], square: int
+    ) -> Float32[Tensor, "n c v u"]:
+        past_the_edge = "replicate" if self.sampling.fill is None else "constant"
+        return look_up(average_squares(pixels, square, past_the_edge, self.sampling.fill or 0.0), grid, self.sampling)
+
+
+def look_up(
+    pixels: Float32[Tensor, "n c y x"], grid: Float32[Tensor, "n v u 2"], sampling: Sampling
+) -> Float32[Tensor, "n c v u"]:
+    """Values at the positions of the grid; past the edge those of the fill, or of the edge where there is no fill."""
+    fill = sampling.fill
+    seen = F.grid_sample(
+        pixels - fill if fill else pixels,  # past the edge grid_sample sees 0, which then means the fill
+        grid,
+        mode=sampling.interpolation or "bilinear",
+        padding_mode="border" if fill is None else "zeros",
+        align_corners=False,
+    )
+    return seen.add_(fill).clamp_(0.0, 1.0) if fill else seen
 
 
 def compose(transforms: Sequence[tuple[Geometric, Keys]], side: int) -> list[Warp]:
@@ -126,34 +150,33 @@ def shrink_factors(matrix: Float64[Tensor, "n 3 3"]) -> Int64[Tensor, "n"]:
 
 
 def average_squares(
-    pixels: Float32[Tensor, "n c y x"], square: int, past_the_edge: str
-) -> tuple[Float32[Tensor, "n c v u"], Float64[Tensor, "3 3"]]:
-    """Means over squares of `square` px, and the matrix from positions in the crop to positions among the means."""
+    pixels: Float32[Tensor, "n c y x"], square: int, past_the_edge: str, fill: float = 0.0
+) -> Float32[Tensor, "n c v u"]:
+    """Means over squares of `square` px; a side that they do not fit is made longer, at both ends alike."""
     if square == 1:
-        return pixels, torch.eye(3, dtype=torch.float64)
+        return pixels
     missing = -pixels.shape[-1] % square
     before, after = missing // 2, missing - missing // 2
     if missing:
-        pixels = F.pad(pixels, (before, after, before, after), mode=past_the_edge)
-    offset = before - missing / 2
-    rows = [[1.0, 0.0, offset], [0.0, 1.0, offset], [0.0, 0.0, square]]
-    return F.avg_pool2d(pixels, square), torch.tensor(rows, dtype=torch.float64) / square
+        value = fill if past_the_edge == "constant" else None
+        pixels = F.pad(pixels, (before, after, before, after), mode=past_the_edge, value=value)
+    return F.avg_pool2d(pixels, square)
 
 
-def sampling_grid(
-    matrix: Float64[Tensor, "n 3 3"], side_in: int, side_out: int, device: torch.device
-) -> Float32[Tensor, "n {side_out} {side_out} 2"]:
-    """Where each output pixel lies in the input, in the units of grid_sample (-1 to 1 between the outer edges).
+def grid_terms(
+    matrix: Float64[Tensor, "n 3 3"], side_in: int, side_out: int, squares: Int64[Tensor, "n"]
+) -> tuple[Complex[Tensor, "n {side_out}"], Complex[Tensor, "n {side_out}"]]:
+    """Where each output pixel lies among the averaged squares of the input, as a term of its column and one of its row.
 
-    A position is the sum of a term of its column and a term of its row. Written as complex numbers (x + iy) that sum
-    is one vectorised addition; affine_grid takes 20 times as long on a CPU.
+    The position is their sum, in the units of grid_sample (-1 to 1 between the outer edges). Written as complex numbers
+    (x + iy) that sum is one vectorised addition; affine_grid takes 20 times as long on a CPU.
     """
+    missing = -side_in % squares
     at = torch.arange(side_out, dtype=torch.float64) - (side_out - 1) / 2
-    scaled = matrix[:, :2] * (2.0 / side_in)
-    along_x, along_y, shift = scaled.unsqueeze(-1).unbind(2)  # each (n, 2, 1)
-    columns = _complex(along_x * at).to(device)[:, None, :]
-    rows = _complex(along_y * at + shift).to(device)[:, :, None]
-    return torch.view_as_real(columns + rows)
+    along_x, along_y, shift = matrix[:, :2].unsqueeze(-1).unbind(2)  # each (n, 2, 1)
+    off_centre = (missing // 2 - missing / 2)[:, None, None]  # the odd pixel that average_squares adds at the far end
+    unit = (2.0 / (side_in + missing))[:, None, None]
+    return _complex(along_x * at * unit), _complex((along_y * at + shift + off_centre) * unit)
 
 
 def _complex(pairs: Float64[Tensor, "n 2 side"]) -> Complex[Tensor, "n side"]:

@@ -36,14 +36,15 @@ class Settings(Geometric):
     def draw(self, keys: Keys, side: int) -> Drawn:
         """Angles in degrees, shifts in whole px."""
         x, y = self.translate if isinstance(self.translate, tuple) else (self.translate, self.translate)
-        return {
-            "angle": keys.uniform("angle", *around(self.degrees)),
-            "shift_x": keys.uniform("shift_x", -x * side, x * side).round(),
-            "shift_y": keys.uniform("shift_y", -y * side, y * side).round(),
-            "scale": keys.uniform("scale", *self.scale),
-            "shear_x": keys.uniform("shear_x", *around(self.shear)),
-            "shear_y": keys.uniform("shear_y", *around(self.shear_y)),
-        }
+        drawn = keys.uniforms(
+            angle=around(self.degrees),
+            shift_x=(-x * side, x * side),
+            shift_y=(-y * side, y * side),
+            scale=self.scale,
+            shear_x=around(self.shear),
+            shear_y=around(self.shear_y),
+        )
+        return {**drawn, "shift_x": drawn["shift_x"].round(), "shift_y": drawn["shift_y"].round()}
 
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
         """The inverse of shift * rotation * shear along y * shear along x * scale."""

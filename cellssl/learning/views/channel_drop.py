@@ -28,6 +28,6 @@ class Settings(Photometric):
         lost = keys.integers("channel", channels)[:, None] == torch.arange(channels)
         return {"lost": lost & keys.chance("hit", self.p)[:, None]}
 
-    def apply(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+    def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """Zero where a channel is lost."""
-        return crops.masked_fill(column(drawn["lost"], crops), 0.0)
+        return crops.masked_fill_(column(drawn["lost"], crops), 0.0)

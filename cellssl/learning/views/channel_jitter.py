@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.transform import Drawn, Factor, Photometric, change_rows, factors_of
+from cellssl.learning.transform import Drawn, Factor, Photometric, change_cells, factors_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -31,24 +31,18 @@ class Settings(Photometric):
         """Three factors for every channel; a cell that is left alone has factors of 1."""
         import torch
 
-        hit = keys.chance("hit", self.p)
-        return {
-            name: torch.stack(
-                [
-                    keys.uniform(f"{name}/{channel}", *factors_of(getattr(self, name))).sub_(1.0).mul_(hit).add_(1.0)
-                    for channel in range(channels)
-                ],
-                dim=1,
-            )
-            for name in ("brightness", "contrast", "gamma")
-        }
+        hit = keys.chance("hit", self.p)[:, None]
+        drawn = {}
+        for name in ("brightness", "contrast", "gamma"):
+            ranges = {f"{name}/{channel}": factors_of(getattr(self, name)) for channel in range(channels)}
+            drawn[name] = torch.stack(list(keys.uniforms(**ranges).values()), dim=1).where(hit, 1.0)
+        return drawn
 
-    def apply(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+    def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """Brightness, contrast, gamma; values are cut off at 0 and 1 after each."""
-        crops = crops.clone()
         for name, change in (("brightness", brighten), ("contrast", stretch), ("gamma", bend)):
-            changed = (drawn[name] != 1.0).any(dim=1).nonzero()[:, 0].tolist()
-            change_rows(crops, changed, change, drawn[name])
+            changed = (drawn[name] != 1.0).any(dim=1)
+            change_cells(crops, changed, change, drawn[name])
         return crops
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from cellssl.learning.transform import (
+    Amount,
     Drawn,
     Factor,
     Photometric,
     around,
-    change_rows,
+    change_cells,
     factors_of,
     gray_of,
     need_colour,
@@ -50,96 +50,103 @@ class Settings(Photometric):
         if self.saturation or self.hue:
             need_colour("color_jitter with saturation or hue", channels, "use channel_jitter, which works per channel")
         hit = keys.chance("hit", self.p)
-        drawn = {
-            name: keys.uniform(name, *factors_of(getattr(self, name))).sub_(1.0).mul_(hit).add_(1.0)
-            for name in ("brightness", "contrast", "saturation")
-        }
-        return {**drawn, "hue": keys.uniform("hue", *around(self.hue)) * hit, "order": keys.permutation("order", 4)}
+        ranges = {name: factors_of(getattr(self, name)) for name in ("brightness", "contrast", "saturation")}
+        drawn = keys.uniforms(**ranges, hue=around(self.hue))
+        chosen = {name: drawn[name].where(hit, nothing) for name, _, nothing in OPERATIONS}
+        return {**chosen, "order": keys.permutation("order", 4)}
 
-    def apply(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """Four rounds; in each every cell gets the operation that its order puts there."""
-        crops = crops.clone()
-        for number, rows in rounds(drawn):
-            name, change, _ = OPERATIONS[number]
-            change_rows(crops, rows, change, drawn[name])
-        return crops
+    def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+        """Four operations, in the order of every cell."""
+        return cell_by_cell(crops, drawn) if crops.device.type == "cpu" else in_rounds(crops, drawn)
 
 
-def rounds(drawn: Drawn) -> list[tuple[int, list[int]]]:
-    """Operations in the order in which they are done, each with the cells that get it then.
-
-    Operations that change nothing are left out.
-    """
-    amounts = [drawn[name].tolist() for name, _, _ in OPERATIONS]
-    groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-    for cell, order in enumerate(drawn["order"].tolist()):
-        for place, number in enumerate(order):
-            if amounts[number][cell] != OPERATIONS[number][2]:
-                groups[place, number].append(cell)
-    return [(number, cells) for (_, number), cells in sorted(groups.items())]
+def cell_by_cell(crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+    """All operations on one crop, then on the next, in place: on a CPU, where a crop then stays in the cache."""
+    amounts = zip(*(drawn[name].tolist() for name, _, _ in OPERATIONS), strict=True)
+    for crop, order, given in zip(crops.split(1), drawn["order"].tolist(), amounts, strict=True):
+        for number in order:
+            _, change, nothing = OPERATIONS[number]
+            if given[number] != nothing:
+                change(crop, given[number])
+    return crops
 
 
-def brighten(crops: Float[Tensor, "n c y x"], factor: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n c y x"]:
+def in_rounds(crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+    """Four rounds, in place; in each every operation is done to the cells whose order puts it there, all at once."""
+    for place in drawn["order"].unbind(1):
+        for number, (name, change, nothing) in enumerate(OPERATIONS):
+            change_cells(crops, (place == number) & (drawn[name] != nothing), change, drawn[name])
+    return crops
+
+
+def brighten(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
     """Multiplied, in place."""
-    return crops.mul_(factor).clamp_(0.0, 1.0)
+    return cut_off(crops.mul_(factor), factor)
 
 
-def stretch(crops: Float[Tensor, "n c y x"], factor: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n c y x"]:
+def stretch(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
     """Further from the mean gray, in place; of crops that are not red, green and blue, from the mean of all pixels."""
-    mean = crops.mean(dim=(2, 3), keepdim=True)
-    mean = gray_of(mean) if crops.shape[1] == 3 else mean.mean(dim=1, keepdim=True)
-    return crops.mul_(factor).add_(mean.mul_(1.0 - factor)).clamp_(0.0, 1.0)
-
-
-def saturate(crops: Float[Tensor, "n 3 y x"], factor: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n 3 y x"]:
-    """Further from the pixel's own gray, in place."""
-    gray = gray_of(crops).mul_(1.0 - factor)
-    return crops.mul_(factor).add_(gray).clamp_(0.0, 1.0)
-
-
-def turn_hue(crops: Float[Tensor, "n 3 y x"], turn: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n 3 y x"]:
-    """Hue shifted by a share of a full turn, in place; lightest and darkest channel of a pixel keep their values.
-
-    With the hue in sixths of a turn from red, a channel falls from the lightest value at its own hue (0, 2, 4) to the
-    darkest over the second sixth away from it (the inverse of HSV, Smith 1978, doi:10.1145/965139.807361). Green and
-    blue go by the distance from their hue; red, whose hue lies on the seam, by that from the opposite hue, 3.
-    """
     import torch
 
-    hue, low, high = hue_of(crops)
-    chroma = high - low
-    hue.add_(turn, alpha=6.0)
-    hue.sub_(torch.floor(hue / 6.0), alpha=6.0)
-    for channel, peak in zip(crops.split(1, dim=1), (3.0, 2.0, 4.0), strict=True):
-        torch.sub(hue, peak, out=channel)
-    beyond = crops.abs_().sub_(1.0).clamp_(0.0, 1.0).mul_(chroma)
-    beyond[:, :1].add_(low)
-    torch.sub(high, beyond[:, 1:], out=beyond[:, 1:])
-    return crops.clamp_(0.0, 1.0)
+    mean = crops.mean(dim=(2, 3), keepdim=True)
+    mean = gray_of(mean) if crops.shape[1] == 3 else mean.mean(dim=1, keepdim=True)
+    return cut_off(torch.lerp(mean, crops, factor, out=crops), factor)
 
 
-def hue_of(
-    crops: Float[Tensor, "n 3 y x"],
-) -> tuple[Float[Tensor, "n 1 y x"], Float[Tensor, "n 1 y x"], Float[Tensor, "n 1 y x"]]:
-    """Hue of every pixel in sixths of a turn (0 red, 2 green, 4 blue; 0 for gray), its darkest and lightest value.
+def saturate(crops: Float[Tensor, "n 3 y x"], factor: Amount) -> Float[Tensor, "n 3 y x"]:
+    """Further from the pixel's own gray, in place."""
+    import torch
 
-    The channels are put in order by two exchanges, each of which mirrors the hue. Whether they were exchanged is
-    written as 1.0 or 0.0: on a CPU, ten times as fast as a mask and `where`.
+    return cut_off(torch.lerp(gray_of(crops), crops, factor, out=crops), factor)
+
+
+def cut_off(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
+    """Values kept between 0 and 1, in place; a factor of at most 1 does not lead out of there."""
+    return crops if isinstance(factor, float) and factor <= 1.0 else crops.clamp_(0.0, 1.0)
+
+
+def turn_hue(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Tensor, "n 3 y x"]:
+    """Hue shifted by a share of a full turn, in place: by whole thirds, which exchange the channels, and a rest."""
+    thirds = (3.0 * turn + 0.5) // 1.0
+    turn_hue_a_little(crops, turn - thirds / 3.0)
+    return exchange(crops, thirds)
+
+
+def exchange(crops: Float[Tensor, "n 3 y x"], thirds: Amount) -> Float[Tensor, "n 3 y x"]:
+    """Every channel gets the values of the one that is `thirds` before it, in place."""
+    import torch
+
+    if isinstance(thirds, float):
+        return crops.copy_(crops.roll(int(thirds), dims=1)) if thirds else crops
+    source = (torch.arange(3, device=crops.device).view(3, 1, 1) - thirds.long()) % 3
+    return crops.copy_(crops.gather(1, source.expand_as(crops)))
+
+
+def turn_hue_a_little(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Tensor, "n 3 y x"]:
+    """Hue shifted by at most a sixth of a turn, in place; lightest and darkest channel of a pixel keep their values.
+
+    In HSV (Smith 1978, doi:10.1145/965139.807361), over a full turn a channel rests at the lightest value for a third,
+    falls for a sixth, rests at the darkest for a third and rises for a sixth: a triangle wave, cut off at both values.
+    No hue is computed here. Before the cut the wave stands at twice the channel less the middle one of the three, as
+    the other two say; which of those is larger says whether it falls or rises; and a sixth of a turn moves it by
+    lightest - darkest. A turn past its peak or trough, which are a sixth beyond the cut, stays beyond the cut.
     """
     import torch
 
     red, green, blue = crops.split(1, dim=1)
-    first = torch.lt(green, blue, out=torch.empty_like(red))
-    larger, smaller = torch.maximum(green, blue), torch.minimum(green, blue)
-    second = torch.lt(red, larger, out=torch.empty_like(red))
-    high, middle = torch.maximum(red, larger), torch.minimum(red, larger)
-    low = torch.minimum(middle, smaller)
-    seam = first.mul_(second.mul(12.0).sub_(6.0)).sub_(second, alpha=2.0)  # 0 or -6; exchanged, -2 or 4
-    hue = middle.sub_(smaller).div_((high - low).clamp_(min=1e-12)).add_(seam).abs_()
-    return hue, low, high
+    smaller, larger = torch.minimum(red, green), torch.maximum(red, green)
+    low, high = torch.minimum(smaller, blue), torch.maximum(larger, blue)
+    middle = torch.maximum(torch.minimum(larger, blue, out=larger), smaller, out=larger)
+    change = torch.sub(low, high, out=smaller).mul_(6.0 * turn)
+    # A comparison is written as 1.0 or 0.0: on a CPU ten times as fast as a mask and `where`.
+    rises = torch.empty_like(crops)
+    for channel, one, other in ((0, green, blue), (1, blue, red), (2, red, green)):
+        torch.lt(one, other, out=rises[:, channel : channel + 1])
+    wave = torch.addcmul(torch.sub(change, middle, out=middle), rises, change, value=-2.0, out=rises)
+    return torch.clamp(wave.add_(crops, alpha=2.0), low, high, out=crops)
 
 
-OPERATIONS: tuple[tuple[str, Callable[[Tensor, Tensor], Tensor], float], ...] = (
+OPERATIONS: tuple[tuple[str, Callable[[Tensor, Amount], Tensor], float], ...] = (
     ("brightness", brighten, 1.0),
     ("contrast", stretch, 1.0),
     ("saturation", saturate, 1.0),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, field_validator
 
 from cellssl.errors import UsageError
-from cellssl.learning.transform import Drawn, Photometric, change_rows, number_or_pair
+from cellssl.learning.transform import Drawn, Photometric, change_cells, number_or_pair
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -40,7 +40,7 @@ class Settings(Photometric):
         low, high = self.sigma if isinstance(self.sigma, tuple) else (self.sigma, self.sigma)
         return {"hit": keys.chance("hit", self.p), "sigma": keys.uniform("sigma", low, high)}
 
-    def apply(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+    def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """Columns, then rows; the image is mirrored at its edges.
 
         Raises UsageError where half the kernel is not smaller than the crop.
@@ -50,8 +50,7 @@ class Settings(Photometric):
                 f"gaussian_blur: a kernel of {self.kernel_size} px is too large for {crops.shape[-1]} px",
                 hint=f"choose a kernel_size of at most {2 * crops.shape[-1] - 1}",
             )
-        crops = crops.clone()
-        change_rows(crops, drawn["hit"].nonzero()[:, 0].tolist(), self._smooth, drawn["sigma"])
+        change_cells(crops, drawn["hit"], self._smooth, drawn["sigma"])
         return crops
 
     def _smooth(self, crops: Float[Tensor, "n c y x"], sigma: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n c y x"]:

@@ -29,6 +29,6 @@ class Settings(Photometric):
         need_colour("grayscale", channels, "use channel_drop, which takes away one stain")
         return {"hit": keys.chance("hit", self.p)}
 
-    def apply(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+    def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """Gray in all three channels."""
         return crops.where(~column(drawn["hit"], crops), gray_of(crops))

@@ -25,6 +25,6 @@ class Settings(Photometric):
         """Which cells."""
         return {"hit": keys.chance("hit", self.p)}
 
-    def apply(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+    def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """1 - value."""
         return crops.where(~column(drawn["hit"], crops), 1.0 - crops)

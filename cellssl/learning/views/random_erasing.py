@@ -42,19 +42,17 @@ class Settings(Photometric):
 
     def draw(self, keys: Keys, channels: int) -> Drawn:
         """Which cells; area and ratio of ten tries; the place in the room that the rectangle leaves, from 0 to 1."""
-        import torch
-
         low, high = (math.log(ratio) for ratio in self.ratio)
-        tries = [keys.fold("try", attempt) for attempt in range(TRIES)]
+        tries = keys.beside(*(("try", attempt) for attempt in range(TRIES)))
         return {
             "hit": keys.chance("hit", self.p),
-            "area": torch.stack([own.uniform("area", *self.scale) for own in tries], dim=1),
-            "ratio": torch.stack([own.uniform("ratio", low, high).exp() for own in tries], dim=1),
+            "area": tries.uniform("area", *self.scale),
+            "ratio": tries.uniform("ratio", low, high).exp(),
             "top": keys.uniform("top"),
             "left": keys.uniform("left"),
         }
 
-    def apply(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+    def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """Filled rectangles."""
         import torch
 
@@ -63,7 +61,7 @@ class Settings(Photometric):
         at = torch.arange(side, device=crops.device)
         rows, columns = at[:, None], at[None, :]
         inside = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
-        return crops.masked_fill(inside[:, None], self.value)
+        return crops.masked_fill_(inside[:, None], self.value)
 
 
 def rectangles(drawn: Drawn, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

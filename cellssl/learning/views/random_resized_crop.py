@@ -82,14 +82,15 @@ class Settings(Geometric):
         if self.beyond == "pad":
             width, height = self._one_shape(keys, side)
             return width.clamp(min=1.0), height.clamp(min=1.0), torch.ones(len(keys), dtype=torch.bool)
-        wide, high = (torch.full((len(keys),), px, dtype=torch.float64) for px in self._middle_shape(side))
-        found = torch.zeros(len(keys), dtype=torch.bool)
-        for attempt in range(TRIES):
-            width, height = self._one_shape(keys.fold("try", attempt), side)
-            fits = (width > 0) & (width <= side) & (height > 0) & (height <= side) & ~found
-            wide, high = torch.where(fits, width, wide), torch.where(fits, height, high)
-            found |= fits
-        return wide, high, found
+        widths, heights = self._one_shape(keys.beside(*(("try", attempt) for attempt in range(TRIES))), side)
+        fits = (widths > 0) & (widths <= side) & (heights > 0) & (heights <= side)
+        first, found = fits.long().argmax(dim=1, keepdim=True), fits.any(dim=1)
+        wide, high = self._middle_shape(side)
+        return (
+            widths.gather(1, first)[:, 0].where(found, wide),
+            heights.gather(1, first)[:, 0].where(found, high),
+            found,
+        )
 
     def _one_shape(self, keys: Keys, side: int) -> tuple[Tensor, Tensor]:
         """Width and height of one draw, which may be larger than the image."""
