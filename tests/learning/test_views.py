@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
+from scipy.ndimage import convolve
 from scipy.stats import ks_2samp, kstest
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
@@ -249,6 +250,56 @@ def test_gaussian_blur_agrees() -> None:
     assert_same(ours, each(crops, drawn, blur), atol=1e-5)
 
 
+@pytest.mark.parametrize("radius", [0.0, 0.4, 1.0, 1.7, 3.0, 4.6])
+def test_defocus_agrees_with_a_disc_counted_in_small_squares(radius: float) -> None:
+    crops = noise(33, channels=2, cells=2)
+    ours, _ = changed(part("defocus", radius=radius), crops)
+    fine, reach = 101, math.ceil(radius + 0.5)
+    size = 2 * reach + 1
+    rows, columns = np.indices((size * fine, size * fine)) / fine + 0.5 / fine - size / 2
+    inside = rows**2 + columns**2 <= max(radius, 0.5) ** 2  # a smaller disc lies within one pixel
+    kernel = inside.reshape(size, fine, size, fine).mean(axis=(1, 3))
+    for seen, plane in zip(ours.flatten(0, 1).numpy(), crops.flatten(0, 1).numpy().astype(np.float64), strict=True):
+        np.testing.assert_allclose(seen, convolve(plane, kernel / kernel.sum(), mode="mirror"), atol=2e-3)
+
+
+def test_defocus_keeps_the_brightness_of_an_even_image_and_draws_its_radius_evenly() -> None:
+    ours, drawn = changed(part("defocus", radius=(1.0, 4.0)), torch.full((200, 1, 16, 16), 0.3))
+    assert_same(ours, torch.full_like(ours, 0.3), atol=1e-6)
+    assert kstest([d["radius"] for d in drawn], "uniform", (1.0, 3.0)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("side", [40, 61])
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_elastic_agrees_given_the_same_displacement(side: int, interpolation: str) -> None:
+    transform, crops = part("elastic", alpha=(60.0, 90.0), sigma=3.0, interpolation=interpolation), noise(side)
+    ours, drawn = changed(transform, crops)
+    fields = transform.displacement(torch.tensor([d["key"] for d in drawn]), side)
+    mode = InterpolationMode(interpolation)
+    theirs = [oracle.elastic(crop, field[None], mode, fill=None) for crop, field in zip(crops, fields, strict=True)]
+    same = (ours - torch.stack(theirs)).abs() < 1e-4
+    assert same.float().mean() > (0.9995 if interpolation == "nearest" else 0.999999)
+
+
+def test_elastic_shifts_are_drawn_alike() -> None:
+    side, peer = 64, v2.ElasticTransform(alpha=[50.0, 80.0], sigma=[4.0, 2.0])
+    ours = part("elastic", alpha=(50.0, 80.0), sigma=(4.0, 2.0)).displacement(keys_of(40).values, side)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # torchvision draws from torch's own generator
+        theirs = torch.cat([peer.make_params([torch.zeros(1, side, side)])["displacement"] for _ in range(40)])
+    for axis in (0, 1):
+        apart = slice(4, None, 16)  # so far from each other that they are independent
+        assert_alike(ours[:, apart, apart, axis].flatten(), theirs[:, apart, apart, axis].flatten().tolist())
+        for along in (1, 2):  # and as smooth along rows and columns
+            steps = [field[..., axis].diff(dim=along).std().item() for field in (ours, theirs)]
+            assert steps[0] == pytest.approx(steps[1], rel=0.05)
+
+
+def test_the_shifts_of_elastic_are_as_long_as_its_knob_says() -> None:
+    field = part("elastic", alpha=120.0, sigma=5.0).displacement(keys_of(40).values, 100)
+    assert (field * 100 / 2).std().item() == pytest.approx(120 / (12 * 5), rel=0.1)
+
+
 def test_random_erasing_agrees() -> None:
     crops = noise()
     transform = part("random_erasing", p=0.8, value=0.3)
@@ -399,7 +450,17 @@ def test_the_number_of_threads_does_not_change_a_bit() -> None:
     assert torch.equal(*seen)
 
 
-def test_hue_of_a_full_turn_is_the_same_colour() -> None:
+@pytest.mark.parametrize("turn", [-0.5, -0.4, -1 / 3, -0.2, -1 / 6, 0.1, 1 / 6, 0.3, 1 / 3, 0.49, 0.5])
+def test_any_turn_of_the_hue_agrees(turn: float) -> None:
     crops = noise()
-    turned = color_jitter.turn_hue(crops.clone(), torch.full((CELLS, 1, 1, 1), 1.0))
-    assert_same(turned, crops, atol=1e-5)
+    crops[:12] = crops[:12].mul(3).round().div(3)  # grays, and ties between channels
+    theirs = oracle.adjust_hue(crops, turn)
+    assert_same(color_jitter.turn_hue(crops.clone(), turn), theirs, atol=2e-6)
+    assert_same(color_jitter.turn_hue(crops.clone(), torch.full((CELLS, 1, 1, 1), turn)), theirs, atol=2e-6)
+
+
+def test_all_cells_in_rounds_as_on_a_gpu_are_the_same_as_cell_by_cell() -> None:
+    crops = noise(cells=60)
+    drawn = part("color_jitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, p=0.8).draw(keys_of(60), 3)
+    alone, together = (way(crops.clone(), drawn) for way in (color_jitter.cell_by_cell, color_jitter.in_rounds))
+    assert_same(alone, together, atol=2e-6)

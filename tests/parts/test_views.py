@@ -23,6 +23,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "channel_drop": {"p": 0.7},
     "channel_jitter": {"brightness": 0.4, "contrast": 0.4, "gamma": 0.4},
     "color_jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125},
+    "defocus": {"radius": [1.0, 4.0], "p": 0.5},
+    "elastic": {"alpha": 100, "sigma": 4, "p": 0.5},
     "gaussian_blur": {"p": 0.5},
     "gaussian_noise": {"p": 0.5},
     "grayscale": {"p": 0.5},
@@ -159,6 +161,8 @@ def test_every_knob_is_explained(name: str) -> None:
         ({"name": "color_jitter", "brightness": True}, "must be a number or a pair"),
         ({"name": "random_resized_crop", "scale": [1.1, 0.9]}, r"scale must be \[low, high\]"),
         ({"name": "gaussian_blur", "kernel_size": 4}, "must be odd, got 4"),
+        ({"name": "defocus", "radius": [3, 1]}, r"a pair \[low, high\]"),
+        ({"name": "elastic", "sigma": 0}, "between 0.1 and inf"),
         ({"name": "horizontal_flip", "p": 2}, "less than or equal to 1"),
         ({"name": "resize"}, "is required but not given"),
     ],
@@ -169,10 +173,29 @@ def test_a_wrong_knob_gets_one_sentence(given: dict[str, Any], message: str) -> 
     assert re.search(message, first_fault(caught.value).message)
 
 
-@pytest.mark.parametrize("given", [{"name": "random_crop", "size": 99}, {"name": "gaussian_blur", "kernel_size": 101}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": "random_crop", "size": 99},
+        {"name": "gaussian_blur", "kernel_size": 101},
+        {"name": "defocus", "radius": 48.0},
+        {"name": "elastic", "sigma": 12.0},
+    ],
+)
 def test_what_does_not_fit_the_crop_is_a_usage_error(given: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="px"):
         view_of(given).render(crops_of(2), keys_of(2), 48)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_views_can_be_written_into_a_part_of_a_larger_batch(name: str, memory: torch.memory_format) -> None:
+    crops, keys = crops_of(9), keys_of(9)
+    batch = torch.full((20, 3, 40, 40), -1.0).contiguous(memory_format=memory)
+    seen = example(name).render(crops, keys, 40, out=batch[5:14])
+    assert seen.data_ptr() == batch[5:14].data_ptr()
+    assert torch.equal(batch[5:14], example(name).render(crops, keys, 40))
+    assert (batch[:5] == -1).all() and (batch[14:] == -1).all()
 
 
 def test_validating_a_view_does_not_load_torch() -> None:
