@@ -15,7 +15,7 @@ from cellssl.settings import Part
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Float32, UInt8
     from torch import Tensor
 
     from cellssl.randomness import Keys
@@ -79,6 +79,10 @@ class Standalone(Part):
         """The changed crops; `crops` are left alone."""
         return self.change(crops.clone(), drawn)
 
+    def apply_to_bytes(self, crops: UInt8[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+        """The changed crops, made of bytes; what goes cell by cell may convert them on its way."""
+        return self.change(as_float(crops), drawn)
+
 
 class Photometric(Standalone):
     """Changes how pixels look and leaves them where they are."""
@@ -125,6 +129,11 @@ def matrices(rows: list[list[Tensor | float]]) -> Float[Tensor, "n 3 3"]:
     rows = [*rows, [0.0, 0.0, 1.0]]
     entries = [torch.as_tensor(entry, dtype=torch.float64).expand(count) for row in rows for entry in row]
     return torch.stack(entries, dim=1).view(count, 3, 3)
+
+
+def as_float(crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]) -> Float32[Tensor, "n c y x"]:
+    """Pixels in [0, 1]: bytes divided by 255, floats as they are."""
+    return crops.float() if crops.is_floating_point() else crops.float().mul_(1.0 / 255.0)
 
 
 def column(values: Tensor, crops: Float[Tensor, "n c y x"]) -> Tensor:

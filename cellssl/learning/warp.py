@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-from cellssl.learning.transform import Geometric, Interpolation, Sampling
+from cellssl.learning.transform import Geometric, Interpolation, Sampling, as_float
 from cellssl.randomness import Keys
 
 
@@ -135,11 +135,6 @@ def append(warps: list[Warp], warp: Warp) -> None:
         warps.append(warp)
     else:
         warps[-1] = joined
-
-
-def as_float(crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]) -> Float32[Tensor, "n c y x"]:
-    """Pixels in [0, 1]: bytes divided by 255, floats as they are."""
-    return crops.float().mul_(1.0 / 255.0) if crops.dtype == torch.uint8 else crops.float()
 
 
 def shrink_factors(matrix: Float64[Tensor, "n 3 3"]) -> Int64[Tensor, "n"]:

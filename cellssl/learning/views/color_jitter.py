@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -22,7 +23,7 @@ from cellssl.learning.transform import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jaxtyping import Float
+    from jaxtyping import Float, UInt8
     from torch import Tensor
 
     from cellssl.randomness import Keys
@@ -59,15 +60,37 @@ class Settings(Photometric):
         """Four operations, in the order of every cell."""
         return cell_by_cell(crops, drawn) if crops.device.type == "cpu" else in_rounds(crops, drawn)
 
+    def apply_to_bytes(self, crops: UInt8[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+        """On a CPU a crop is converted when its turn comes, and is then in the cache."""
+        import torch
 
-def cell_by_cell(crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-    """All operations on one crop, then on the next, in place: on a CPU, where a crop then stays in the cache."""
+        if crops.device.type != "cpu":
+            return super().apply_to_bytes(crops, drawn)
+        return cell_by_cell(torch.empty(crops.shape), drawn, source=crops)
+
+
+ONE_THREAD = Lock()
+"""Held while a thread works cell by cell: it calls torch every few microseconds, for which it needs Python's own lock,
+and two such threads would wait for each other longer than they work. Meanwhile the others resample."""
+
+
+def cell_by_cell(
+    crops: Float[Tensor, "n c y x"], drawn: Drawn, source: UInt8[Tensor, "n c y x"] | None = None
+) -> Float[Tensor, "n c y x"]:
+    """All operations on one crop, then on the next, in place: on a CPU, where a crop then stays in the cache.
+
+    Where there is a source in bytes, each crop is first read from there.
+    """
     amounts = zip(*(drawn[name].tolist() for name, _, _ in OPERATIONS), strict=True)
-    for crop, order, given in zip(crops.split(1), drawn["order"].tolist(), amounts, strict=True):
-        for number in order:
-            _, change, nothing = OPERATIONS[number]
-            if given[number] != nothing:
-                change(crop, given[number])
+    with ONE_THREAD:
+        for cell, (order, given) in enumerate(zip(drawn["order"].tolist(), amounts, strict=True)):
+            crop = crops[cell : cell + 1]
+            if source is not None:
+                crop.copy_(source[cell]).mul_(1.0 / 255.0)
+            for number in order:
+                _, change, nothing = OPERATIONS[number]
+                if given[number] != nothing:
+                    change(crop, given[number])
     return crops
 
 
