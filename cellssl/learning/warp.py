@@ -63,7 +63,9 @@ class Warp:
         if self.sampling.interpolation == "nearest":
             squares = torch.ones_like(squares)
         columns, rows = grid_terms(self.matrix, self.side_in, self.side_out, squares)
-        return Resampling(columns.to(device), rows.to(device), squares.tolist(), self.sampling)
+        return Resampling(
+            columns.to(device, non_blocking=True), rows.to(device, non_blocking=True), squares, self.sampling
+        )
 
     def apply(
         self, crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]
@@ -74,11 +76,12 @@ class Warp:
 
 @dataclass(frozen=True)
 class Resampling:
-    """A warp ready for pixels: the two terms of every position, and the squares that are averaged before."""
+    """A warp ready for pixels: the two terms of every position, and the squares that are averaged before it."""
 
     columns: Complex[Tensor, "n u"]
     rows: Complex[Tensor, "n v"]
-    squares: list[int]
+    squares: Int64[Tensor, "n"]
+    """Their sides in px; on the CPU."""
     sampling: Sampling
 
     def of_cells(self, cells: slice) -> Resampling:
@@ -89,12 +92,12 @@ class Resampling:
         """The crops seen through it, in [0, 1]."""
         pixels = as_float(crops)
         grid = torch.view_as_real(self.columns[:, None, :] + self.rows[:, :, None])
-        different = sorted(set(self.squares))
+        different = sorted(set(self.squares.tolist()))
         if len(different) == 1:
             return self._sample(pixels, grid, different[0])
         out = pixels.new_empty(*pixels.shape[:2], *grid.shape[1:3])
         for square in different:
-            cells = torch.tensor([i for i, own in enumerate(self.squares) if own == square], device=pixels.device)
+            cells = (self.squares == square).nonzero()[:, 0].to(pixels.device, non_blocking=True)
             out[cells] = self._sample(pixels[cells], grid[cells], square)
         return out
 

@@ -67,6 +67,41 @@ def test_one_warp_equals_the_chain_where_the_chain_stays_on_the_canvas() -> None
     assert error.sum() / inside.sum() / 2 < bilinear
 
 
+STEPS: tuple[dict[str, Any], ...] = (
+    {"name": "rotate", "degrees": 360},
+    {"name": "affine", "degrees": 30, "translate": (0.1, 0.05), "scale": (0.9, 1.3), "shear": 15, "shear_y": 5},
+    {"name": "horizontal_flip"},
+    {"name": "random_resized_crop", "scale": (0.4, 1.1)},
+    {"name": "center_crop", "side": 0.9},
+    {"name": "vertical_flip"},
+    {"name": "pad", "padding": 5},
+    {"name": "random_crop", "size": 70},
+    {"name": "resize", "size": 90},
+)
+
+
+def random_chain(number: int) -> list[tuple[Geometric, Keys]]:
+    """A turn, an affine map and up to three more steps, in an order of chance."""
+    dice = generator("test", "chain", number)
+    chosen = [STEPS[0], STEPS[1], *(STEPS[i] for i in 2 + dice.permutation(len(STEPS) - 2)[: number % 4])]
+    return geometric(*(chosen[i] for i in dice.permutation(len(chosen))))
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_any_chain_is_one_warp_equal_to_it_where_it_stays_on_the_canvas_and_sharper(number: int) -> None:
+    transforms = random_chain(number)
+    (warp,) = compose(transforms, 96)
+    inside = inside_all_along(transforms, 96)
+    assert inside.float().mean() > 0.2
+    bilinear = 0.4 * (6**2 + 16**2) / 96**2 / 8
+    crops = smooth(12, 96)
+    error = (warp.apply(crops) - one_by_one(crops, transforms)).abs() * inside
+    assert error.max() < 1.5 * len(transforms) * bilinear
+    grain = noise(2, 96)
+    at_once, stepwise = (seen[inside.expand_as(seen)] for seen in (warp.apply(grain), one_by_one(grain, transforms)))
+    assert at_once.std() > 1.15 * stepwise.std()
+
+
 def test_one_warp_is_nearer_to_the_truth_than_the_chain() -> None:
     transforms = geometric({"name": "rotate", "degrees": (37, 37)}, {"name": "rotate", "degrees": (-37, -37)})
     crops, inside = smooth(12, 96), inside_all_along(transforms, 96)

@@ -47,4 +47,4 @@ def normal_pixels(key: Int64[Tensor, "n"], pixels: int) -> Float[Tensor, "n pixe
 
     bits = Keys(key).pixels(-(-pixels // 4), parts=4).flatten(1)[:, :pixels]
     places = bits.to(torch.int32).add_(32768)
-    return normal_quantiles().to(key.device).index_select(0, places.flatten()).view(places.shape)
+    return normal_quantiles(key.device).index_select(0, places.flatten()).view(places.shape)
