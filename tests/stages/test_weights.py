@@ -19,11 +19,13 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import ResNet18_Weights
 from unruly import Manners, serving
 
+from cellssl import recipe as recipes
 from cellssl.artifacts.store import Store
 from cellssl.errors import IntegrityError, NetworkError
 from cellssl.randomness import torch_seeded
 from cellssl.stages import _weights
-from cellssl.stages._make import Bench
+from cellssl.stages._make import Bench, make
+from cellssl.stages._plan import Planner
 
 
 @pytest.fixture
@@ -100,15 +102,13 @@ def test_an_artifact_to_start_from_counts_by_its_fingerprint_and_a_file_by_its_b
 def test_a_path_of_weights_starts_from_the_recipe_s_folder_and_from_the_shell_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cellssl import recipe
-
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "a.toml").write_text('[pretrain]\nencoder = { name = "resnet18", weights = "w.pth" }\n')
     (tmp_path / "r" / "b.toml").write_text('[pretrain]\ninit_from = "w.pth"\n')
     monkeypatch.chdir(tmp_path)
-    assert recipe.load("r/a.toml").settings("pretrain").encoder.weights == tmp_path / "r" / "w.pth"
-    assert recipe.load("r/b.toml").settings("pretrain").init_from == tmp_path / "r" / "w.pth"
-    shell = recipe.load("r/b.toml", ["pretrain.init_from=w.pth"])
+    assert recipes.load("r/a.toml").settings("pretrain").encoder.weights == tmp_path / "r" / "w.pth"
+    assert recipes.load("r/b.toml").settings("pretrain").init_from == tmp_path / "r" / "w.pth"
+    shell = recipes.load("r/b.toml", ["pretrain.init_from=w.pth"])
     assert shell.settings("pretrain").init_from == tmp_path / "w.pth"
 
 
@@ -178,6 +178,15 @@ def test_a_model_in_a_store_that_is_not_read_is_said_with_the_flags_to_add(
 # Starting from an earlier encoder.
 
 
+def finished(work: Any) -> Any:
+    """What a piece of long work comes to."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
 def tensors(folder: str | Path, name: str) -> dict[str, torch.Tensor]:
     return dict(load_file(Path(folder) / f"{name}.safetensors"))
 
@@ -217,6 +226,26 @@ def test_the_encoder_of_a_file_is_found_in_every_form(
     assert equal(tensors(start, "encoder"), learned)
 
 
+def made_in(root: Path, chain: Chain) -> Any:
+    """The work that makes a training from the chain's encoder, in a store of its own."""
+    recipe = recipes.load(str(chain.recipe), [f"pretrain.init_from={chain.made('pretrain').path}"])
+    store = Store(root, (chain.root,))
+    return make(Planner(recipe, "main", 0, store).plan("pretrain"), Bench(store, device="cpu"))
+
+
+def test_a_training_from_an_earlier_encoder_that_was_stopped_ends_in_the_same_bytes(
+    chain: Chain, tmp_path: Path
+) -> None:
+    undisturbed = finished(made_in(tmp_path / "undisturbed", chain))
+    stopped = made_in(tmp_path / "stopped", chain)
+    for _ in range(5):
+        next(stopped)
+    stopped.close()
+    again = made_in(tmp_path / "stopped", chain)
+    assert "going on after step" in str(next(again))
+    assert finished(again).card.files == undisturbed.card.files
+
+
 # Published weights.
 
 
@@ -237,12 +266,7 @@ def published(tmp_path: Path, resnet: Path) -> Published:
 
 def kept(url: str, store: Path, *upstreams: Path) -> Path:
     """Where the file at an address is kept."""
-    work = _weights.kept(url, Bench(Store(store, upstreams)))
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return Path(end.value)
+    return Path(finished(_weights.kept(url, Bench(Store(store, upstreams)))))
 
 
 def test_published_weights_are_downloaded_once_into_the_store(published: Published, tmp_path: Path) -> None:
