@@ -1,13 +1,17 @@
 """Encoders are torchvision's and timm's networks without their classifier: same tensors by name, same features."""
 
 import copy
+import re
 import sys
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
 import torchvision
+from conftest import REPOSITORY
 from pydantic import ValidationError
 from torch import nn
 from torchvision.transforms.v2.functional import normalize
@@ -18,6 +22,7 @@ from cellssl.learning.encoders import resnet18, vgg11, vgg13, vgg13_bn
 from cellssl.learning.encoders.timm import Settings as Timm
 from cellssl.learning.initial import begun
 from cellssl.randomness import generator, hash64
+from cellssl.recipe import from_table
 
 ROOM = "cellssl.learning.encoders"
 OF_TORCHVISION = [name for name in rooms.names(ROOM) if name.startswith(("vgg", "resnet"))]
@@ -212,3 +217,12 @@ def test_without_timm_the_cure_is_the_command(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(UsageError, match="needs the library timm") as caught:
         Timm(model="test_vit").check_installed()
     assert caught.value.hint == 'pip install "cellssl[timm]"'
+
+
+def test_the_page_on_encoders_names_all_of_them_and_shows_settings_that_are_valid() -> None:
+    page = (REPOSITORY / "docs" / "encoders.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    for block in blocks:
+        from_table({"name": "page", **tomllib.loads(block)}, Path(), "page").check()
+    assert len(blocks) == 4
+    assert [name for name in rooms.names(ROOM) if f"`{name.removesuffix('_bn')}`" not in page] == []

@@ -70,7 +70,7 @@ class Settings(PublishedSettings):
                 seen = network(torch.zeros(1, 3, side_px, side_px))
             except (AssertionError, RuntimeError, ValueError) as error:
                 raise UsageError(
-                    f"{self.called()} cannot see crops of {side_px} px: {error}",
+                    f"{self.called()} cannot see crops of {side_px} px: {_line(error)}",
                     hint="set pretrain.input_px to a side that it takes; a ViT takes more of them with "
                     "encoder.options = { dynamic_img_size = true }",
                 ) from error
@@ -102,20 +102,24 @@ class Settings(PublishedSettings):
 
         They come by way of timm's whole network, classifier and all, since only that one is loaded strictly.
         """
+        _timm(self)  # before the hub's library, which reads its environment once
         from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
+        _check_known(self.model)
         _check_published(self.model)
         try:
             with torch_seeded("thrown away"):
                 return dict(self._created(pretrained=True, cache_dir=folder).state_dict())
         except (OSError, HTTPError) as error:
+            if getattr(error, "errno", None) is not None:
+                raise  # a full disk is no fault of the network
             raise NetworkError(
-                f"the weights of {self.model} cannot be downloaded: {error}",
+                f"the weights of {self.model} cannot be downloaded: {_line(error)}",
                 hint=f"try again, or bring {_address(self.model)} here and set encoder.weights to its path",
             ) from error
         except RuntimeError as error:
             raise UsageError(
-                f"the published weights of {self.model} do not fit it: {error}",
+                f"the published weights of {self.model} do not fit it: {_line(error)}",
                 hint="leave out what changes the network in encoder.options",
             ) from error
 
@@ -126,7 +130,7 @@ class Settings(PublishedSettings):
             return timm.create_model(self.model, **self.options, **more)
         except (TypeError, ValueError, AssertionError) as error:
             raise UsageError(
-                f"timm cannot build {self.model} with these options: {error}", hint="correct encoder.options"
+                f"timm cannot build {self.model} with these options: {_line(error)}", hint="correct encoder.options"
             ) from error
 
 
@@ -145,7 +149,7 @@ def _check_known(model: str) -> None:
     name, _, tag = model.partition(".")
     if not timm.is_model(name):
         raise UsageError(f"timm has no model {name!r}", hint=did_you_mean(name, tuple(timm.list_models())))
-    tags = tuple(known for known in timm.list_pretrained(f"{name}.*"))
+    tags = tuple(timm.list_pretrained(f"{name}.*")) if tag else ()
     if tag and model not in tags:
         raise UsageError(f"timm has no weights {model!r}", hint=did_you_mean(model, (name, *tags)))
 
@@ -181,3 +185,8 @@ def _without_chance(network: nn.Module) -> None:
 def _several(names: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...]:
     """timm writes one name, several or none."""
     return (names,) if isinstance(names, str) else tuple(names or ())
+
+
+def _line(error: Exception) -> str:
+    """What an error of another library says, in one line that a person still reads."""
+    return " ".join(str(error).split())[:300]
