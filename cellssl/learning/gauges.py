@@ -50,6 +50,12 @@ def effective_rank(features: Float[Tensor, "b dim"]) -> Float[Tensor, ""]:
     return rank
 
 
+def numbers(metrics: dict[str, Tensor], device: torch.device) -> dict[str, float]:
+    """All of them in one wait for the device."""
+    values = torch.stack([value.detach().to(device) for value in metrics.values()]).tolist()
+    return dict(zip(metrics, values, strict=True))
+
+
 def check_finite(metrics: Mapping[str, float], step: int) -> None:
     """Raise FailedError where the loss or the gradient of a step is not a number."""
     for name in ("loss", "gradient_norm"):

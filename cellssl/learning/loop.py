@@ -17,10 +17,11 @@ from torch import Tensor
 
 from cellssl.events import StepDone
 from cellssl.learning.feed import fed
-from cellssl.learning.gauges import check_finite, spread
+from cellssl.learning.gauges import check_finite, numbers, spread
 from cellssl.learning.machine import autocast
 from cellssl.learning.objective import Objective, Seen, follow
 from cellssl.learning.processes import ALONE, Group
+from cellssl.learning.view import View, render_all
 from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from cellssl.learning.batches import Batches
     from cellssl.learning.feed import Read
     from cellssl.learning.state import TrainState
-    from cellssl.learning.view import View
 
 
 @dataclass(frozen=True)
@@ -115,20 +115,6 @@ def gradients(
     return numbers(metrics, plan.device)
 
 
-@torch.no_grad()
-def validation_loss(state: TrainState, plan: Plan, read: Read, cell_keys: Int64[Tensor, "n"]) -> float:
-    """The weighted sum of losses on cells that are not learned from; their views are the same at every look."""
-    state.eval()
-    total = torch.zeros((), device=plan.device)
-    batches = torch.arange(len(cell_keys)).split(plan.batches.size)
-    for rows, crops in fed(read, (rows.numpy() for rows in batches), plan.group.share):
-        cells = cell_keys[torch.from_numpy(rows)]
-        for branch in plan.branches:
-            seen = look(state, plan, branch, crops, cells, "validation")
-            total += branch.weight * branch.objective(seen)[0] * (len(rows) / len(cell_keys))
-    return total.item()
-
-
 def look(
     state: TrainState,
     plan: Plan,
@@ -142,9 +128,7 @@ def look(
     All views that an encoder looks at pass through it as one batch, which is what its batch norm sees.
     """
     keys = Keys(plan.group.share(cells)).fold(plan.seed, when, branch.name)
-    views = _room_for(len(branch.views), crops, plan.side_px)
-    for i, view in enumerate(branch.views):
-        views[i].copy_(view.render(crops, keys.fold(f"view{i}"), plan.side_px))
+    views = render_all(branch.views, crops, keys, plan.side_px)
     online = _represent(state.encoder, views, branch.objective.online_views, plan, len(cells))
     with torch.no_grad():
         momentum = _represent(state.momentum_encoder, views, branch.objective.momentum_views, plan, len(cells))
@@ -160,17 +144,3 @@ def _represent(
     with autocast(plan.device, plan.dtype):
         features = encoder(chosen.flatten(0, 1))
     return plan.group.gather(features.float().unflatten(0, chosen.shape[:2]), cells)
-
-
-def _room_for(views: int, crops: UInt8[Tensor, "own c y x"], side_px: int) -> Float[Tensor, "v own c side side"]:
-    """All views of a batch in one piece and with channels last, as convolutions want them: nothing is copied later."""
-    cells, channels = crops.shape[:2]
-    shape = (views * cells, channels, side_px, side_px)
-    room: Tensor = torch.empty(shape, device=crops.device, memory_format=torch.channels_last)
-    return room.view(views, cells, *shape[1:])
-
-
-def numbers(metrics: dict[str, Tensor], device: torch.device) -> dict[str, float]:
-    """All of them in one wait for the device."""
-    values = torch.stack([value.detach().to(device) for value in metrics.values()]).tolist()
-    return dict(zip(metrics, values, strict=True))

@@ -81,6 +81,20 @@ class View:
         return [step for step in steps if isinstance(step, Look) or not step.changes_nothing()]
 
 
+def render_all(
+    views: tuple[View, ...], crops: UInt8[Tensor, "n c y x"], keys: Keys, side: int
+) -> Float32[Tensor, "v n c side side"]:
+    """Every view of every crop, in one piece and with channels last, as convolutions want them: nothing is copied."""
+    import torch
+
+    shape = (len(views) * len(crops), crops.shape[1], side, side)
+    whole: Tensor = torch.empty(shape, device=crops.device, memory_format=torch.channels_last)
+    whole = whole.view(len(views), len(crops), *shape[1:])
+    for i, view in enumerate(views):
+        view.render(crops, keys.fold(f"view{i}"), side, out=whole[i])
+    return whole
+
+
 @dataclass(frozen=True)
 class Look:
     """A transform that works by itself, with its drawn parameters."""

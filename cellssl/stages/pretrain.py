@@ -284,7 +284,7 @@ def _validation(job: Job, plan: Plan) -> Validation | None:
     """How the loss on the validation cells is measured, where training may end early."""
     from functools import partial
 
-    from cellssl.learning.loop import validation_loss
+    from cellssl.learning.validation import validation_loss
     from cellssl.stages._networks import keys_of, reader
     from cellssl.stages._training import Validation
 

@@ -137,7 +137,8 @@ def test_gathered_features_are_the_whole_batch_and_reach_back_to_their_own(tmp_p
 TRAINING = """
     import sys
     from learning.conftest import MadeUpCrops, settings_of
-    from cellssl.learning.loop import train, validation_loss
+    from cellssl.learning.loop import train
+    from cellssl.learning.validation import validation_loss
     from cellssl.stages._networks import keys_of, prepare, reader
     branches = {"context": {"weight": 0.4}, "centre": {"mask_same_cell": True, "queue": 9}}
     settings = settings_of(branches, batch=5, epochs=4, weight_decay=0.01, clip_norm=5.0)

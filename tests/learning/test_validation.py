@@ -11,8 +11,9 @@ from learning.test_loop import assert_bits, everything
 from learning.test_state import draft_in, lines
 
 from cellssl.events import StepDone
-from cellssl.learning.loop import Plan, look, train, validation_loss
+from cellssl.learning.loop import Plan, look, train
 from cellssl.learning.state import Lowest, TrainState
+from cellssl.learning.validation import validation_loss
 from cellssl.stages._networks import keys_of, reader
 from cellssl.stages._training import Validation, trained
 
