@@ -95,6 +95,8 @@ def number_or_pair(lowest: float = -math.inf, highest: float = math.inf, *, orde
         numbers = value if isinstance(value, tuple) else (value,)
         if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
             raise ValueError("must be a number or a pair of numbers")
+        if not all(math.isfinite(number) for number in numbers):
+            raise ValueError("must be finite")
         if not all(lowest <= number <= highest for number in numbers):
             raise ValueError(f"must lie between {lowest:g} and {highest:g}")
         if not isinstance(value, tuple):

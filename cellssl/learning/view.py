@@ -63,7 +63,7 @@ class View:
 
     def steps(self, keys: Keys, channels: int, side_in: int, side_out: int) -> list[Step]:
         """What is done to the crops, with all parameters drawn."""
-        from cellssl.learning.warp import Warp
+        from cellssl.learning.warp import Warp, append
 
         seen: Counter[str] = Counter()
         steps: list[Step] = []
@@ -75,9 +75,9 @@ class View:
             if isinstance(transform, Standalone):
                 steps.append(Look(transform, transform.draw(own, channels)))
             elif isinstance(transform, Geometric):
-                _add(steps, Warp.of(transform, own, side))
+                append(steps, Warp.of(transform, own, side))
                 side = transform.out_side(side)
-        _add(steps, Warp.resize(len(keys), side, side_out))
+        append(steps, Warp.resize(len(keys), side, side_out))
         return [step for step in steps if isinstance(step, Look) or not step.changes_nothing()]
 
 
@@ -123,15 +123,6 @@ class Look:
 if TYPE_CHECKING:
     Step = Warp | Look
     Ready = Resampling | Look
-
-
-def _add(steps: list[Step], warp: Warp) -> None:
-    """One more warp behind the steps, joined with the last one where both are warps that can be one."""
-    joined = None if not steps or isinstance(steps[-1], Look) else steps[-1].then(warp)
-    if joined is None:
-        steps.append(warp)
-    else:
-        steps[-1] = joined
 
 
 def _through(steps: list[Ready], crops: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -123,21 +123,13 @@ def look_up(
     return seen.add_(fill).clamp_(0.0, 1.0) if fill else seen
 
 
-def compose(transforms: Sequence[tuple[Geometric, Keys]], side: int) -> list[Warp]:
-    """Consecutive geometric transforms as few warps as can be: one, unless their fills or interpolations differ."""
-    warps: list[Warp] = []
-    for transform, keys in transforms:
-        append(warps, Warp.of(transform, keys, warps[-1].side_out if warps else side))
-    return warps
-
-
-def append(warps: list[Warp], warp: Warp) -> None:
-    """Put one more warp behind a chain, joined with the last one where that can be."""
-    joined = warps[-1].then(warp) if warps else None
+def append(steps: list[Any], warp: Warp) -> None:
+    """One more warp behind the steps, joined with the last one where that is a warp too and both can be one."""
+    joined = steps[-1].then(warp) if steps and isinstance(steps[-1], Warp) else None
     if joined is None:
-        warps.append(warp)
+        steps.append(warp)
     else:
-        warps[-1] = joined
+        steps[-1] = joined
 
 
 def shrink_factors(matrix: Float64[Tensor, "n 3 3"]) -> Int64[Tensor, "n"]:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from cellssl.learning.transform import Geometric, Sampling
 from cellssl.learning.view import ViewSettings
-from cellssl.learning.warp import Warp, average_squares, compose, grid_terms, shrink_factors
+from cellssl.learning.warp import Warp, append, average_squares, grid_terms, shrink_factors
 from cellssl.randomness import Keys, cell_keys, generator
 
 CHAIN = (
@@ -38,6 +38,14 @@ def smooth(cells: int, side: int) -> torch.Tensor:
 def noise(channels: int, side: int) -> torch.Tensor:
     """Twelve images in which every pixel differs from its neighbours."""
     return torch.from_numpy(generator("test", "noise").random((12, channels, side, side), dtype="float32"))
+
+
+def compose(transforms: list[tuple[Geometric, Keys]], side: int) -> list[Warp]:
+    """As a view joins them: as few warps as can be."""
+    warps: list[Warp] = []
+    for transform, keys in transforms:
+        append(warps, Warp.of(transform, keys, warps[-1].side_out if warps else side))
+    return warps
 
 
 def one_by_one(crops: torch.Tensor, transforms: list[tuple[Geometric, Keys]]) -> torch.Tensor:

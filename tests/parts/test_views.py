@@ -155,6 +155,8 @@ def test_every_knob_is_explained(name: str) -> None:
         ({"name": "affin"}, "there is no 'affin' in views"),
         ({"name": "affine", "degree": 20}, "unknown key 'degree'"),
         ({"name": "affine", "degrees": [20, -20]}, r"a pair \[low, high\]"),
+        ({"name": "rotate", "degrees": float("inf")}, "must be finite"),
+        ({"name": "elastic", "alpha": float("nan")}, "must be finite"),
         ({"name": "affine", "degrees": "20"}, "must be a number or a pair"),
         ({"name": "affine", "translate": 1.5}, "between 0 and 1"),
         ({"name": "color_jitter", "hue": 0.6}, "between -0.5 and 0.5"),

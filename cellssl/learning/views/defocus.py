@@ -46,15 +46,18 @@ class Settings(Photometric):
         reach = self._reach()
         if reach >= crops.shape[-1]:
             raise UsageError(
-                f"defocus: a radius of {reach} px is too large for {crops.shape[-1]} px",
-                hint=f"choose a radius of at most {crops.shape[-1] - 1}",
+                f"defocus: a radius of {self._largest():g} px is too large for {crops.shape[-1]} px",
+                hint=f"choose a radius of at most {crops.shape[-1] - 0.5}",
             )
         change_cells(crops, drawn["hit"], self._spread, drawn["radius"])
         return crops
 
     def _reach(self) -> int:
         """How many pixels away from the centre the largest disc still covers a part of one."""
-        return math.ceil(max(self.radius if isinstance(self.radius, tuple) else (self.radius,)) - 0.5)
+        return math.ceil(self._largest() - 0.5)
+
+    def _largest(self) -> float:
+        return self.radius[1] if isinstance(self.radius, tuple) else self.radius
 
     def _spread(self, crops: Float[Tensor, "n c y x"], radius: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n c y x"]:
         import torch.nn.functional as F

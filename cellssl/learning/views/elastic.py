@@ -66,7 +66,7 @@ class Settings(Standalone):
         if reach >= field.shape[-1]:
             raise UsageError(
                 f"elastic: sigma {self.sigma} needs more than {reach} px, the crops have {field.shape[-1]} px",
-                hint=f"choose a sigma below {field.shape[-1] / 4:g}",
+                hint=f"choose a sigma below {(2 * field.shape[-1] - 1) / 8:g}",
             )
         along_x, along_y = gaussian(torch.tensor(pair(self.sigma)), 2 * reach + 1).to(field.device, non_blocking=True)
         field = F.conv2d(F.pad(field, (reach,) * 4, mode="reflect"), along_x[None, None, None, :] * strength)
