@@ -117,7 +117,7 @@ def first_fault(error: ValidationError) -> Fault:
         return Fault(path, context["message"], context["hint"])
     message = first["msg"].removeprefix("Value error, ")
     message = message.replace("Input should be", "must be").replace("Field required", "is required but not given")
-    if first["type"] == "missing":
+    if first["type"] == "missing" or isinstance(first["input"], dict):  # a whole table says nothing in one line
         return Fault(path, message, "")
     return Fault(path, f"{message}, got {first['input']!r}"[:300], "")
 

@@ -12,7 +12,10 @@ from types import FrameType
 
 def main() -> None:
     """The program `cellssl`."""
-    sys.exit(invoke(sys.argv[1:]))
+    code = invoke(sys.argv[1:])
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # all is said: what comes now needs no words
+    sys.exit(code)
 
 
 def invoke(arguments: list[str]) -> int:

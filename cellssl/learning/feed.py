@@ -31,8 +31,14 @@ class Held:
 
     ahead = False
 
-    def __init__(self, blocks: Iterable[UInt8[np.ndarray, "n c y x"]], device: torch.device) -> None:
-        self._crops = torch.cat([torch.from_numpy(block).to(device) for block in blocks])
+    def __init__(
+        self, blocks: Iterable[UInt8[np.ndarray, "n c y x"]], shape: tuple[int, ...], device: torch.device
+    ) -> None:
+        self._crops = torch.empty(shape, dtype=torch.uint8, device=device)
+        begin = 0
+        for block in blocks:  # put in their place one by one: the set is never held twice
+            self._crops[begin : begin + len(block)] = torch.from_numpy(block)
+            begin += len(block)
 
     def __call__(self, rows: Rows) -> UInt8[Tensor, "b c y x"]:
         """A selection on the device."""

@@ -35,8 +35,9 @@ class Lars(torch.optim.Optimizer):
         slope = weight.grad.add(weight, alpha=group["weight_decay"])
         if group["adapted"]:
             slope.mul_(trust(weight, weight.grad, group["weight_decay"]))
-        velocity = self.state[weight].setdefault("velocity", torch.zeros_like(weight))
-        velocity.mul_(group["momentum"]).add_(slope)
+        memory = self.state[weight]
+        velocity = memory["velocity"] if "velocity" in memory else torch.zeros_like(weight)
+        memory["velocity"] = velocity.mul_(group["momentum"]).add_(slope)
         weight.sub_(velocity, alpha=group["lr"])
 
 

@@ -37,9 +37,13 @@ def read(path: Path) -> dict[str, Any]:
         if not isinstance(content, Mapping):
             raise TypeError(f"it holds a {type(content).__name__}, not tensors by name")
         return dict(content)
+    except UnpicklingError as error:
+        raise IntegrityError(
+            f"the weights {path} are no state dict of tensors",
+            hint="give a .safetensors file, or save the state dict alone: torch.save(network.state_dict(), path)",
+        ) from error
     except (
         SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, EOFError, OSError,
-        UnpicklingError,
     ) as error:  # fmt: skip
         raise IntegrityError(
             f"the weights {path} cannot be read: {_first_line(error)}",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationInfo
 
+from cellssl.artifacts.card import NAME
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.artifacts.locks import holding
 from cellssl.artifacts.store import FINGERPRINT, Artifact
@@ -80,7 +81,7 @@ def earlier(settings: Any) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
     given = settings.init_from
     if given is None or is_file_of_weights(given):
         return {}
-    if isinstance(given, Path) and not given.is_dir() and not (given.is_file() and given.suffix == ".json"):
+    if isinstance(given, Path) and not ((given / NAME).is_file() or (given.is_file() and given.suffix == ".json")):
         raise UsageError(
             f"init_from: {given} is neither a pretrain artifact nor a file of weights",
             hint=f"give an artifact's folder, card file or fingerprint, or a file of {', '.join(SUFFIXES)}",
@@ -88,32 +89,44 @@ def earlier(settings: Any) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
     return {"init_from": (given, ("pretrain",))}
 
 
+def source_of(job: Job) -> str | None:
+    """Where the encoder's first weights come from, in words; None where they are drawn from the seed."""
+    encoder, earlier_one = job.settings.encoder, job.inputs.get("init_from")
+    if job.settings.init_from is not None:
+        return str(earlier_one.path if earlier_one else job.settings.init_from)
+    if not isinstance(encoder, PublishedSettings) or encoder.weights is None:
+        return None
+    if isinstance(encoder.weights, Path):
+        return str(encoder.weights)
+    return encoder.url() or f"the published weights of {encoder.called()}"
+
+
 def begin(job: Job, state: TrainState) -> Generator[Event, None, None]:
     """Let both encoders start from the weights that the settings name; heads, queues and optimiser begin anew."""
     encoder: Any = job.settings.encoder
     names: Names = encoder.names(state.encoder)
-    if job.settings.init_from is not None:
-        source, tensors = _earlier(job, encoder)
-        names = replace(names, first=())  # an encoder of ours has learned on these very channels, or it does not fit
-    elif isinstance(encoder, PublishedSettings) and encoder.weights is not None:
-        source, tensors = yield from _published(job, encoder)
-    else:
+    source = source_of(job)
+    if source is None:
         return
+    if job.settings.init_from is not None:
+        tensors = _earlier(job, encoder)
+        names = replace(names, first=())  # an encoder of ours has learned on these very channels, or it does not fit
+    else:
+        tensors = yield from _published(job, encoder)
     from cellssl.learning.weights import start_from
 
     start_from(state.encoder, tensors, names, source=source, whose=encoder.called())
     state.momentum_encoder.load_state_dict(state.encoder.state_dict())
-    job.ran["started_from"] = source
 
 
-def _earlier(job: Job, encoder: EncoderSettings) -> tuple[str, Mapping[str, Any]]:
+def _earlier(job: Job, encoder: EncoderSettings) -> Mapping[str, Any]:
     from cellssl.learning.weights import encoder_in, read
 
     artifact = job.inputs.get("init_from")
     if artifact is None:
-        return str(job.settings.init_from), encoder_in(read(job.settings.init_from))
+        return encoder_in(read(job.settings.init_from))
     _check_same_pixels(artifact, encoder)
-    return str(artifact.path), read(artifact.file("encoder.safetensors"))
+    return read(artifact.file("encoder.safetensors"))
 
 
 def _check_same_pixels(earlier: Artifact, encoder: EncoderSettings) -> None:
@@ -130,18 +143,18 @@ def _standardises(encoder: Part) -> bool:
     return isinstance(encoder, PublishedSettings) and encoder.standardises()
 
 
-def _published(job: Job, encoder: PublishedSettings) -> Generator[Event, None, tuple[str, Mapping[str, Any]]]:
+def _published(job: Job, encoder: PublishedSettings) -> Generator[Event, None, Mapping[str, Any]]:
     from cellssl.learning.weights import read
 
     if isinstance(encoder.weights, Path):
-        return str(encoder.weights), read(encoder.weights)
+        return read(encoder.weights)
     url = encoder.url()
     if url is not None:
-        return url, read((yield from kept(url, job.bench)))
+        return read((yield from kept(url, job.bench)))
     yield Note(f"getting the published weights of {encoder.called()}")
     folder = job.bench.store.root / FOLDER / encoder.part_name()
     folder.mkdir(parents=True, exist_ok=True)
-    return f"the published weights of {encoder.called()}", encoder.published(folder)
+    return encoder.published(folder)
 
 
 def kept(url: str, bench: Bench) -> Generator[Event, None, Path]:
