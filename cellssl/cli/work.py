@@ -19,7 +19,7 @@ from cellssl.cli.console import Console, open_log
 from cellssl.cli.options import Common
 from cellssl.errors import InterruptedByUserError, UsageError
 from cellssl.events import Event
-from cellssl.learning.processes import Seat
+from cellssl.learning.processes import Seat, leader_begins, tell_the_others
 from cellssl.recipe import Recipe
 from cellssl.rooms import did_you_mean
 from cellssl.stages._make import Bench, assist, make
@@ -94,9 +94,11 @@ class Worker:
         return self.finish(planned, planner.given)
 
     def assist(self, stage: str) -> None:
-        """Take part in a stage that another process leads; signals are for that one, unless they come twice."""
+        """Take part in a stage that another process leads; once it has begun, signals are for that one."""
         planner = self.planner(self.common.arm or self.recipe.main_arm, self.seeds()[0], stage)
         planned = planner.plan(stage)
+        if self.common.dry_run or not leader_begins(planned.fingerprint):
+            return
         with self._listening():
             assist(planned, self.bench(force=self.common.force), planner.given)
         if self._stopped_by is not None:
@@ -135,6 +137,7 @@ class Worker:
             with self.console.working_on(planned.stage):
                 there = self.drive(make(planned, self.bench(force=again), given))
             self.console.say(f"{mine}: done in {there.card.run['seconds']:,.0f} s, {there.path}")
+        tell_the_others(Seat.from_environment(), planned.fingerprint, begins=False)  # heard by whoever still waits
         self._said.add(planned.fingerprint)
         self.point(planned, there)
         return there

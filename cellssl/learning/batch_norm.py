@@ -19,12 +19,14 @@ def shared(network: nn.Module, group: Group, device: torch.device) -> nn.Module:
     """
     if group.seat.count == 1:
         return network
+    for norm in (each for each in network.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)):
+        _check_plain(norm)
     if device.type == "cuda":
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         return converted
     for parent in list(network.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            if isinstance(child, nn.BatchNorm2d):
                 setattr(parent, name, _synchronised(child))
     return network
 
@@ -69,12 +71,16 @@ class Summed(torch.autograd.Function):
         return add(slope.clone())
 
 
-def _synchronised(norm: nn.Module) -> SharedBatchNorm:
+def _check_plain(norm: nn.Module) -> None:
+    """A norm that does more, such as timm's with its activation, would lose that when another takes its place."""
     if type(norm) is not nn.BatchNorm2d or not (norm.affine and norm.track_running_stats):
         raise UsageError(
             f"several processes cannot share a batch norm of the kind {type(norm).__name__}",
             hint="train on one process, or choose another pretrain.encoder",
         )
+
+
+def _synchronised(norm: nn.BatchNorm2d) -> SharedBatchNorm:
     ours = SharedBatchNorm(norm.num_features, norm.eps, norm.momentum)
     ours.load_state_dict(norm.state_dict())
     ours.requires_grad_(norm.weight.requires_grad)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -12,8 +13,12 @@ from torch import Tensor
 
 from cellssl.errors import FailedError
 
+if TYPE_CHECKING:
+    from cellssl.learning.state import TrainState
+
 RANK_EVERY = 20
 """Steps between two looks at the effective rank, which costs a singular value decomposition."""
+CALMER = "lower pretrain.learning_rate, or set pretrain.clip_norm = 1.0"
 COLLAPSED_SPREAD = 0.05
 """Of a branch's projections: 1 when they are even on the sphere, 0 when they are one."""
 COLLAPSED_STEPS = 20
@@ -57,13 +62,16 @@ def numbers(metrics: dict[str, Tensor], device: torch.device) -> dict[str, float
 
 
 def check_finite(metrics: Mapping[str, float], step: int) -> None:
-    """Raise FailedError where the loss or the gradient of a step is not a number."""
-    for name in ("loss", "gradient_norm"):
-        if not math.isfinite(metrics[name]):
-            raise FailedError(
-                f"the {name.replace('_norm', '')} is {metrics[name]} at step {step}",
-                hint="lower pretrain.learning_rate, or set pretrain.clip_norm = 1.0",
-            )
+    """Raise FailedError where a loss or the gradient of a step is not a number."""
+    for name, words in (("loss", "loss"), ("gradient_norm", "gradient"), ("validation_loss", "validation loss")):
+        if not math.isfinite(metrics.get(name, 0.0)):
+            raise FailedError(f"the {words} is {metrics[name]} at step {step}", hint=CALMER)
+
+
+def check_state(state: TrainState) -> None:
+    """Raise FailedError where the last step has made weights that are not numbers, which no loss has seen yet."""
+    if not state.is_finite():
+        raise FailedError(f"weights are no numbers any more after step {state.step}", hint=CALMER)
 
 
 class Watch:

@@ -7,9 +7,12 @@ the whole batch, and each process computes the same loss. The gradient of the en
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cellssl.errors import FailedError, UsageError
@@ -22,8 +25,9 @@ if TYPE_CHECKING:
 
     Split = TypeVar("Split", np.ndarray, Tensor)
 
-WAIT_DAYS = 7
-"""How long the others wait for the first process, which may itself wait for another one's lock."""
+MEET_S = 300.0
+"""How long the processes wait for each other once the first has said that it begins."""
+ASK_EVERY_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -99,18 +103,32 @@ class Group:
 ALONE = Group()
 
 
+def tell_the_others(seat: Seat, what: str, *, begins: bool) -> None:
+    """Say once that the leader begins to make `what`, or that there is nothing to do."""
+    if seat.count > 1 and seat.leads:
+        _notice_board().set(what, "begins" if begins else "nothing to do")
+
+
+def leader_begins(what: str) -> bool:
+    """Wait, for as long as it takes, until the leader has told; a signal ends the waiting."""
+    board = _notice_board()
+    while not board.check([what]):
+        time.sleep(ASK_EVERY_S)
+    return bool(board.get(what) == b"begins")
+
+
 @contextmanager
 def together(seat: Seat, device: torch.device) -> Iterator[Group]:
     """Meet the other processes; part again at the end."""
     if seat.count == 1:
         yield ALONE
         return
-    import datetime
-
     import torch.distributed as dist
 
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=datetime.timedelta(days=WAIT_DAYS))
+    dist.init_process_group(
+        backend, store=_notice_board(), rank=seat.number, world_size=seat.count, timeout=timedelta(seconds=MEET_S)
+    )
     try:
         yield Group(seat)
     finally:
@@ -141,6 +159,15 @@ def add(values: Tensor) -> Tensor:
             hint="look for its own error above; the same command goes on from the last checkpoint",
         ) from error
     return values
+
+
+@cache
+def _notice_board() -> Any:
+    """The store that torchrun keeps for its processes, and through which they meet."""
+    from torch.distributed.rendezvous import rendezvous
+
+    board, _, _ = next(iter(rendezvous("env://")))
+    return board
 
 
 def _gathering() -> Any:

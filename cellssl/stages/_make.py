@@ -70,10 +70,8 @@ def make(planned: Planned, bench: Bench, given: Mapping[str, Artifact] | None = 
 
 
 def assist(planned: Planned, bench: Bench, given: Mapping[str, Artifact] | None = None) -> None:
-    """Take part in what the first of several processes makes, unless it is there already."""
+    """Take part in what the first of several processes makes."""
     card = planned.card
-    if not bench.force and bench.store.find(card.kind, card.fingerprint) is not None:
-        return
     inputs = {name: _upstream(planned, name, bench.store, given or {}) for name in planned.inputs}
     draft = bench.store.visiting(card.kind, card.fingerprint)
     module_of(planned.stage).assist(Job(card, planned.settings, inputs, draft, bench, planned.seed))

@@ -43,6 +43,8 @@ def prepare(
     _check(settings, crops)
     check_batch(batches.size, group.seat)
     state, branches = _networks(settings, len(crops.channels), seed, device, group)
+    side_px = settings.input_px or crops.shape[-1]
+    _try_views(branches, crops, side_px)
     steps = batches.steps(settings.epochs)
     warmup = min(batches.steps(settings.warmup_epochs), steps // 10)
 
@@ -56,7 +58,7 @@ def prepare(
         learning_rate=rate,
         read=reader(crops, device, held=settings.epochs > 0),
         cell_keys=keys_of(cell_ids),
-        side_px=settings.input_px or crops.shape[-1],
+        side_px=side_px,
         seed=seed,
         device=device,
         dtype=dtype_for(settings.precision, device),
@@ -72,7 +74,7 @@ def reader(crops: ScaledCrops, device: torch.device, *, held: bool = True) -> He
     from cellssl.learning.feed import Held, Streamed
 
     if held and math.prod(crops.shape) < _room_bytes(device):
-        return Held(crops.blocks(), device)
+        return Held(crops.blocks(), crops.shape, device)
     return Streamed(crops.read, device)
 
 
@@ -132,6 +134,18 @@ def _networks(
         branches.append(Branch(name, branch.weight, views, objective))
     optimizer = optimizer_for(settings.optimizer, [encoder, objectives], settings.weight_decay)
     return TrainState(encoder, momentum_encoder, objectives, optimizer), tuple(branches)
+
+
+def _try_views(branches: tuple[Branch, ...], crops: ScaledCrops, side_px: int) -> None:
+    """Render one black crop: a view that does not fit the crops is said before anything is made."""
+    import torch
+
+    from cellssl.learning.view import render_all
+    from cellssl.randomness import Keys
+
+    black = torch.zeros(1, *crops.shape[1:], dtype=torch.uint8)
+    for branch in branches:
+        render_all(branch.views, black, Keys(torch.zeros(1, dtype=torch.long)), side_px)
 
 
 def _head_name(branch: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from cellssl.artifacts.atomic import replacing, write_text
+from cellssl.artifacts.store import SCRATCH
 from cellssl.errors import FailedError
 from cellssl.events import Event, Note, Saved, StepDone
 
@@ -38,7 +40,10 @@ class Validation:
         """
         if state.step % self.every_steps and state.step < plan.steps:
             return {}, False
+        from cellssl.learning.gauges import check_finite
+
         loss = self.loss(state, plan)
+        check_finite({"validation_loss": loss}, state.step)
         warm = all(branch.objective.warm for branch in plan.branches)
         return {"validation_loss": loss}, warm and state.lowest.saw(loss, state.step)
 
@@ -53,6 +58,11 @@ class Checkpoints:
 
     folder: Path
     saved_step: int = 0
+
+    @classmethod
+    def of(cls, draft: Draft) -> Checkpoints:
+        """Those of a result in the making; nothing is made for them yet."""
+        return cls(draft.path / SCRATCH)
 
     @property
     def last(self) -> Path:
@@ -110,9 +120,10 @@ class Logs:
     board: Callable[[StepDone], None] | None
 
     def write(self, done: StepDone) -> None:
-        """One line in each."""
-        self.metrics.write(json.dumps({"step": done.step, **done.metrics}) + "\n")
-        self.timings.write(json.dumps({"step": done.step, **done.timings}) + "\n")
+        """One line in each; JSON knows no number for what is none."""
+        for log, values in ((self.metrics, done.metrics), (self.timings, done.timings)):
+            known = {name: value if math.isfinite(value) else None for name, value in values.items()}
+            log.write(json.dumps({"step": done.step, **known}) + "\n")
         if self.board is not None:
             self.board(done)
 
@@ -127,9 +138,10 @@ def trained(
     tensorboard: bool = False,
 ) -> Generator[Event, None, None]:
     """Steps, lines of metrics and checkpoints; whoever stops listening finds a checkpoint of the last step."""
-    from cellssl.learning.gauges import Watch
+    from cellssl.learning.gauges import Watch, check_state
 
-    checkpoints, watch = Checkpoints(draft.scratch()), Watch(branch.name for branch in plan.branches)
+    draft.scratch()
+    checkpoints, watch = Checkpoints.of(draft), Watch(branch.name for branch in plan.branches)
     if checkpoints.take_up(state):
         yield Note(f"going on after step {state.step:,} of {plan.steps:,}")
     with _logs(draft, state.step, tensorboard=tensorboard) as logs, _words_for(checkpoints):
@@ -150,31 +162,45 @@ def trained(
                 yield done
             except GeneratorExit:
                 checkpoints.save(state, *files)
-                plan.group.agree(leader_goes_on=False)
                 raise
-    if validation is not None and state.lowest.step:
+        check_state(state)
+    if validation is not None and not state.lowest.step:
+        yield Note("no validation loss counted: training ended before every queue was full of real keys")
+    elif validation is not None:
         yield Note(f"the lowest validation loss, {state.lowest.loss:.4f}, was after step {state.lowest.step:,}")
         checkpoints.take_up_lowest(state)
 
 
 def followed(state: TrainState, plan: Plan, draft: Draft, validation: Validation | None) -> None:
     """The same steps in a process that does not lead: nothing is written, and the leader says when to stop."""
-    Checkpoints(draft.scratch()).take_up(state)
+    Checkpoints.of(draft).take_up(state)
     for _ in _steps(state, plan, validation):
         if validation:
             validation.look(state, plan)
+
+
+@contextmanager
+def stopping_all(state: TrainState, plan: Plan, validation: Validation | None) -> Iterator[None]:
+    """When the leader is stopped, the others, who wait for its word before each step, hear that there is none."""
+    try:
+        yield
+    except GeneratorExit:
+        if _is_next(state, plan, validation):
+            plan.group.agree(leader_goes_on=False)
+        raise
 
 
 def _steps(state: TrainState, plan: Plan, validation: Validation | None) -> Iterator[StepDone]:
     """Steps until the last, until the validation loss says so, or until the leader stops."""
     from cellssl.learning.loop import train
 
-    if validation is not None and validation.ends(state.lowest):
-        return
-    for done in train(state, plan):
-        yield done
-        if not plan.group.agree(not (validation is not None and validation.ends(state.lowest))):
-            return
+    steps = train(state, plan)
+    while _is_next(state, plan, validation) and plan.group.agree(leader_goes_on=True):
+        yield next(steps)
+
+
+def _is_next(state: TrainState, plan: Plan, validation: Validation | None) -> bool:
+    return state.step < plan.steps and not (validation is not None and validation.ends(state.lowest))
 
 
 @contextmanager
@@ -188,6 +214,8 @@ def _logs(draft: Draft, step: int, *, tensorboard: bool) -> Iterator[Logs]:
         _board(draft, step, wanted=tensorboard) as board,
     ):
         yield Logs(seen, timed, board)
+    for path in (draft.path / BOARD).glob("*"):  # whoever wrote them: they are no part of the result
+        draft.extra(f"{BOARD}/{path.name}")
 
 
 @contextmanager
@@ -206,8 +234,6 @@ def _board(draft: Draft, step: int, *, wanted: bool) -> Iterator[Callable[[StepD
 
     with SummaryWriter(str(folder), purge_step=step + 1) as writer:
         yield write
-    for path in folder.iterdir():
-        draft.extra(f"{BOARD}/{path.name}")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from cellssl.artifacts.atomic import replacing
 from cellssl.artifacts.tables import read_cells, read_table
 from cellssl.errors import UsageError
 from cellssl.events import Event
+from cellssl.learning.view import ViewSettings
 from cellssl.recipe import NAME
 from cellssl.settings import NOT_COUNTED, OfRoom, Part, Strict
 from cellssl.stages import _weights
@@ -33,16 +34,15 @@ if TYPE_CHECKING:
 
 ALGORITHM = 2
 """2: the lines of metrics hold the chance level and the spread of projections relative to an even one."""
-Views = tuple[Annotated[Part, OfRoom("cellssl.learning.views")], ...]
 
 
 class ViewPair(Strict):
     """Different views for the two sides."""
 
-    query: Views
-    """Transforms of the view that the trained encoder looks at."""
-    key: Views
-    """Transforms of the view that the momentum encoder looks at."""
+    query: ViewSettings
+    """Transforms of the first view: the query, where each view is not both."""
+    key: ViewSettings
+    """Transforms of all others."""
 
 
 class BranchSettings(Strict):
@@ -50,7 +50,7 @@ class BranchSettings(Strict):
 
     weight: float = Field(1.0, ge=0)
     """Of this branch's loss in the sum; a branch with 0 is not run."""
-    view: Views | None = None
+    view: ViewSettings | None = None
     """Transforms, in order; drawn anew for each view of a cell."""
     views: ViewPair | None = None
     """In place of `view`, where query and key differ."""
@@ -65,7 +65,7 @@ class BranchSettings(Strict):
             raise ValueError("a branch needs either view or views.query and views.key")
         return self
 
-    def drawn(self, views: int) -> list[Views]:
+    def drawn(self, views: int) -> list[ViewSettings]:
         """The transforms of every view."""
         if self.views is not None:
             return [self.views.query, *[self.views.key] * (views - 1)]
@@ -174,7 +174,8 @@ def inputs(settings: Settings) -> tuple[str, ...]:
 
 def seeded(settings: Settings) -> bool:
     """Weights, order and views; nothing where given weights stay as they are."""
-    return settings.epochs > 0 or getattr(settings.encoder, "weights", None) is None
+    given = getattr(settings.encoder, "weights", None), settings.init_from
+    return settings.epochs > 0 or given == (None, None)
 
 
 def references(settings: Settings) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
@@ -205,25 +206,27 @@ def check(settings: Settings) -> None:
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Train, or go on training, and write the networks."""
     from cellssl.learning.processes import Seat
-    from cellssl.stages._training import Checkpoints, trained
+    from cellssl.stages._training import Checkpoints, stopping_all, trained
 
     with _ready(job, Seat.from_environment()) as (state, plan, validation, crops):
         job.ran.update(
             device=str(plan.device),
             precision=str(plan.dtype).removeprefix("torch."),
             processes=plan.group.seat.count,
+            started_from=_weights.source_of(job) or "weights drawn from the seed",
             batch_norm=_batch_norm(state.encoder, plan.group.seat.count),
         )
-        if not Checkpoints(job.draft.scratch()).last.is_file():
-            yield from _weights.begin(job, state)
-        yield from trained(
-            state,
-            plan,
-            job.draft,
-            checkpoint_s=job.settings.checkpoint_s,
-            validation=validation,
-            tensorboard=job.settings.tensorboard,
-        )
+        with stopping_all(state, plan, validation):
+            if not Checkpoints.of(job.draft).last.is_file():
+                yield from _weights.begin(job, state)
+            yield from trained(
+                state,
+                plan,
+                job.draft,
+                checkpoint_s=job.settings.checkpoint_s,
+                validation=validation,
+                tensorboard=job.settings.tensorboard,
+            )
     last = _last_metrics(job.draft.file("metrics.jsonl"))
     _write_networks(job, state)
     if last:
@@ -246,7 +249,7 @@ def assist(job: Job) -> None:
     from cellssl.stages._training import Checkpoints, followed
 
     with _ready(job, Seat.from_environment()) as (state, plan, validation, _):
-        if not Checkpoints(job.draft.scratch()).last.is_file():
+        if not Checkpoints.of(job.draft).last.is_file():
             list(_weights.begin(job, state))
         followed(state, plan, job.draft, validation)
 
@@ -258,11 +261,12 @@ def _ready(job: Job, seat: Seat) -> Iterator[tuple[TrainState, Plan, Validation 
 
     keep_freed_memory()
     from cellssl.learning.machine import device_for
-    from cellssl.learning.processes import together
+    from cellssl.learning.processes import tell_the_others, together
     from cellssl.stages._networks import prepare
 
     crops, cell_ids = cells_of(job, "train")
     device = device_for(job.bench.device, seat)
+    tell_the_others(seat, job.card.fingerprint, begins=True)
     with together(seat, device) as group:
         state, plan = prepare(job.settings, crops, cell_ids, job.seed or 0, device, group)
         yield state, plan, _validation(job, plan), crops
@@ -292,7 +296,8 @@ def _validation(job: Job, plan: Plan) -> Validation | None:
     if stopping is None or plan.steps == 0:
         return None
     crops, cell_ids = cells_of(job, "val")
-    loss = partial(validation_loss, read=reader(crops, plan.device), cell_keys=keys_of(cell_ids))
+    read = reader(crops, plan.device, held=False)  # looked at now and then: no memory is spent on them
+    loss = partial(validation_loss, read=read, cell_keys=keys_of(cell_ids))
     return Validation(loss, max(1, plan.batches.steps(stopping.every_epochs)), stopping.patience)
 
 

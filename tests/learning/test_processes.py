@@ -87,6 +87,15 @@ def test_batch_norm_of_another_make_is_refused_and_alone_nothing_changes() -> No
         shared(strange, Group(Seat(0, 2)), torch.device("cpu"))
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batch_norm_that_holds_its_activation_is_refused_on_every_device(device: str) -> None:
+    """In the place of timm's, torch's own would train without any activation, and nothing would show it."""
+    import timm
+
+    with pytest.raises(UsageError, match="batch norm of the kind BatchNormAct2d"):
+        shared(timm.create_model("tf_efficientnet_lite0"), Group(Seat(0, 2)), torch.device(device))
+
+
 def test_shared_batch_norm_keeps_weights_names_and_evaluation() -> None:
     before = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4))
     before[1].running_mean.copy_(torch.arange(4.0))
@@ -215,6 +224,25 @@ def test_torchrun_stopped_robbed_of_a_process_and_run_again_gives_the_losses_of_
     np.testing.assert_allclose([m["loss"] for m in ours], [m["loss"] for m in theirs], rtol=1e-4)
     card = json.loads((Path(out) / "artifact.json").read_text())
     assert card["run"]["processes"] == 2 and "all 2 processes" in card["run"]["batch_norm"]
+
+
+@pytest.mark.timeout(600)
+def test_whoever_waits_for_a_leader_that_has_nothing_to_do_ends_with_it(tmp_path: Path) -> None:
+    """A dry run; a recipe that fails; and an artifact that another process finishes while the leader waits."""
+    from learning.test_state import finish, prepared
+    from learning.test_state import start as alone
+
+    fixed = ("--set", "pretrain.precision=float32", "--set", "pretrain.batch=15", "--set", "pretrain.epochs=40")
+    recipe, store, _ = prepared(tmp_path, *fixed)
+    out, _ = finish(pretrain(tmp_path, recipe, store, *fixed[4:], "--dry-run"))
+    assert "1 of" in out
+    began_s = time.monotonic()
+    _, err = finish(pretrain(tmp_path, recipe, store, "--plate", "P1"), expected=1)
+    assert "not made plate by plate" in err and time.monotonic() - began_s < 28  # torchrun kills after 30 s
+    first = alone("pretrain", recipe, store, *fixed)
+    wait_for_steps(store, first, 2)
+    second = pretrain(tmp_path, recipe, store, *fixed[4:])
+    assert finish(first)[0] == finish(second)[0]
 
 
 def test_other_commands_refuse_to_be_started_several_times(tmp_path: Path) -> None:

@@ -176,17 +176,39 @@ def test_a_collapse_is_warned_of_while_it_happens(training: Any, tmp_path: Path)
 def test_event_files_hold_every_step_once_though_a_process_was_lost(training: Any, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    for stop in (4, None):
-        (state, plan), draft = training(), draft_in(tmp_path)
-        for event in trained(state, plan, draft, checkpoint_s=0 if stop else 3600, tensorboard=True):
-            if stop and event == Saved(stop):
-                break  # as if killed: what comes after the checkpoint is written again
+    (state, plan), draft = training(), draft_in(tmp_path)
+    checkpoint, kept = draft.scratch() / "last.ckpt", tmp_path / "kept.ckpt"
+    events = trained(state, plan, draft, checkpoint_s=0, tensorboard=True)
+    until_saved(events, 4)
+    shutil.copy(checkpoint, kept)
+    until_saved(events, 7)
+    events.close()
+    shutil.copy(kept, checkpoint)  # as after a kill: event files and lines know more steps than the checkpoint
+    (state, plan), draft = training(), draft_in(tmp_path)
+    list(trained(state, plan, draft, checkpoint_s=3600, tensorboard=True))
     board = EventAccumulator(str(draft.path / "tensorboard"))
     board.Reload()
     written = {event.step: event.value for event in board.Scalars("centre/loss")}
     expected = [json.loads(line)["centre/loss"] for line in draft.file("metrics.jsonl").read_text().splitlines()]
     assert written == pytest.approx(dict(enumerate(expected, start=1)))
+    assert len([name for name in draft.extras if name.startswith("tensorboard/events")]) == 2
+
+
+def test_event_files_are_no_part_of_the_result_whoever_wrote_them(training: Any, tmp_path: Path) -> None:
+    (state, plan), draft = training(), draft_in(tmp_path)
+    events = trained(state, plan, draft, checkpoint_s=0, tensorboard=True)
+    until_saved(events, 2)
+    events.close()
+    (state, plan), draft = training(), draft_in(tmp_path)
+    list(trained(state, plan, draft, checkpoint_s=3600))
     assert any(name.startswith("tensorboard/events") for name in draft.extras)
+
+
+def test_weights_that_overflow_in_the_last_step_are_no_result(training: Any, tmp_path: Path) -> None:
+    state, plan = training(optimizer="sgd", learning_rate=3e38, weight_decay=1e6, epochs=0.25)
+    assert plan.steps == 1
+    with pytest.raises(FailedError, match="weights are no numbers any more after step 1"):
+        list(pretrain_events(state, plan, draft_in(tmp_path)))
 
 
 def test_weights_that_overflowed_do_not_replace_the_last_good_checkpoint(training: Any, tmp_path: Path) -> None:

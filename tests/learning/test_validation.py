@@ -10,6 +10,7 @@ from learning.conftest import MadeUpCrops
 from learning.test_loop import assert_bits, everything
 from learning.test_state import draft_in, lines
 
+from cellssl.errors import FailedError
 from cellssl.events import StepDone
 from cellssl.learning.loop import Plan, look, train
 from cellssl.learning.state import Lowest, TrainState
@@ -83,6 +84,8 @@ def run(training: Any, folder: Path, stop_after: int | None = None) -> TrainStat
     for event in events:
         if isinstance(event, StepDone) and event.step == stop_after:
             events.close()
+    if stop_after is None:
+        assert len(list((folder / "made.partial/scratch").glob("lowest-*.ckpt"))) == 1
     return state
 
 
@@ -104,6 +107,13 @@ def test_stopped_anywhere_and_taken_up_it_ends_at_the_same_point(
     assert_bits(run(training, tmp_path / "stopped"), run(training, tmp_path / "undisturbed"))
     written = [draft_in(tmp_path / name).file("metrics.jsonl").read_text() for name in ("stopped", "undisturbed")]
     assert written[0] == written[1]
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_training(training: Any, tmp_path: Path) -> None:
+    state, plan = training(BRANCHES)
+    validation = Validation(lambda state, plan: math.nan, every_steps=3, patience=9)
+    with pytest.raises(FailedError, match="the validation loss is nan at step 3"):
+        list(trained(state, plan, draft_in(tmp_path), checkpoint_s=3600, validation=validation))
 
 
 def test_every_look_is_in_the_lines_of_metrics(training: Any, tmp_path: Path) -> None:
