@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import math
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +33,43 @@ def write_crops(path: Path, blocks: Iterable[UInt16[np.ndarray, "n c y x"]], sha
             written += len(block)
         if written != shape[0]:
             raise ValueError(f"{written} crops were written where {shape[0]} were promised")
+
+
+def reserve_crops(path: Path, shape: tuple[int, int, int, int]) -> bool:
+    """A stack of this shape to be filled by `write_rows`, its room on the disk taken; False where it is there already.
+
+    A disk that is too small says so here (OSError), not when most of the stack is written.
+    """
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<u2", "fortran_order": False, "shape": shape})
+    size = len(header.getvalue()) + 2 * math.prod(shape)
+    if (
+        path.is_file()
+        and path.stat().st_size == size
+        and path.open("rb").read(len(header.getvalue())) == header.getvalue()
+    ):
+        return False
+    with replacing(path) as beside, beside.open("wb") as file:
+        file.write(header.getvalue())
+        file.flush()
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+    return True
+
+
+def write_rows(path: Path, first_row: int, crops: UInt16[np.ndarray, "n c y x"]) -> None:
+    """Write crops into a reserved stack from `first_row` on; several processes may write different rows at once."""
+    with path.open("r+b") as file:
+        np.lib.format.read_magic(file)
+        shape, _, _ = np.lib.format.read_array_header_1_0(file)
+        if crops.shape[1:] != shape[1:] or not 0 <= first_row <= shape[0] - len(crops):
+            raise ValueError(f"crops of shape {crops.shape} do not fit from row {first_row} into a stack of {shape}")
+        file.seek(first_row * crops[0].nbytes, os.SEEK_CUR)
+        file.write(np.ascontiguousarray(crops, dtype="<u2").data)
+        file.flush()
+        os.fsync(file.fileno())  # whoever notes these rows as done must be right after a power cut too
 
 
 def open_crops(path: Path) -> UInt16[np.ndarray, "n c y x"]:

@@ -14,10 +14,25 @@ import numpy as np
 from cellssl.imaging.cutting import windows_inside
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float64, Int, Int32, Int64
+    from jaxtyping import Bool, Float64, Int, Int8, Int32, Int64
 
-REASONS = ("edge", "too_small", "too_large", "window_outside")
+    from cellssl.imaging.quality import NucleusQuality
+
+REASONS = ("edge", "too_small", "too_large", "window_outside", "ragged", "saturated", "blurred")
 """Why a nucleus is not kept, in the order in which they are asked; the first one wins."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which nuclei are kept; limits themselves are allowed."""
+
+    min_area_px: float = 0.0
+    max_area_px: float = np.inf
+    window_px: int | None = None
+    """Side of the window that has to lie inside the field; any may leave it where nothing is given."""
+    min_solidity: float = 0.0
+    max_saturated: float = 1.0
+    min_focus: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -46,34 +61,40 @@ class Nuclei:
         return np.stack([self.row_px, self.column_px], axis=1)
 
 
-def keep(
-    labels: Int[np.ndarray, "y x"],
-    min_area_px: float = 0.0,
-    max_area_px: float = np.inf,
-    window_px: int | None = None,
-) -> Kept:
-    """Drop nuclei that touch the edge of the field, are too small or too large, or whose window leaves the field.
+def keep(labels: Int[np.ndarray, "y x"], limits: Limits, quality: NucleusQuality | None = None) -> Kept:
+    """Drop nuclei that touch the edge of the field or are beyond the limits.
 
-    The last is asked only where `window_px` is given (border policy `drop`). Limits themselves are allowed:
-    min_area_px <= area <= max_area_px is kept.
+    Limits of solidity, saturation and focus are asked only where `quality` is given.
     """
     labels = relabel(labels)
-    nuclei = measure(labels)
+    lost = why_lost(labels, measure(labels), limits, quality)
+    counts = {"detected": len(lost)}
+    for number, reason in enumerate(REASONS, start=1):
+        counts[reason] = int((lost == number).sum())
+    counts["kept"] = int((lost == 0).sum())
+    return Kept(only(labels, lost == 0), counts)
+
+
+def why_lost(
+    labels: Int[np.ndarray, "y x"], nuclei: Nuclei, limits: Limits, quality: NucleusQuality | None = None
+) -> Int8[np.ndarray, "n"]:
+    """For labels 1..n: 0 where the nucleus is kept, else the place of its reason in REASONS, counted from 1."""
     lost = {
         "edge": touches_edge(labels),
-        "too_small": nuclei.area_px < min_area_px,
-        "too_large": nuclei.area_px > max_area_px,
-        "window_outside": np.zeros(len(nuclei.area_px), bool)
-        if window_px is None
-        else ~windows_inside(nuclei.centres, window_px, labels.shape),
+        "too_small": nuclei.area_px < limits.min_area_px,
+        "too_large": nuclei.area_px > limits.max_area_px,
     }
-    left = np.ones(len(nuclei.area_px), bool)
-    counts = {"detected": len(left)}
-    for reason in REASONS:
-        counts[reason] = int((left & lost[reason]).sum())
-        left &= ~lost[reason]
-    counts["kept"] = int(left.sum())
-    return Kept(_only(labels, left), counts)
+    if limits.window_px is not None:
+        lost["window_outside"] = ~windows_inside(nuclei.centres, limits.window_px, labels.shape)
+    if quality is not None:
+        lost["ragged"] = quality.solidity < limits.min_solidity
+        lost["saturated"] = quality.saturated > limits.max_saturated
+        lost["blurred"] = quality.focus < limits.min_focus
+    why = np.zeros(len(nuclei.area_px), np.int8)
+    for number, reason in enumerate(REASONS, start=1):
+        if reason in lost:
+            why[lost[reason] & (why == 0)] = number
+    return why
 
 
 def area_px(area_um2: float, pixel_um: float) -> float:
@@ -84,7 +105,7 @@ def area_px(area_um2: float, pixel_um: float) -> float:
 def drop_border(labels: Int[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
     """The nuclei that do not touch the edge of the field, numbered anew from 1."""
     labels = relabel(labels)
-    return _only(labels, ~touches_edge(labels))
+    return only(labels, ~touches_edge(labels))
 
 
 def touches_edge(labels: Int[np.ndarray, "y x"]) -> Bool[np.ndarray, "n"]:
@@ -97,7 +118,14 @@ def touches_edge(labels: Int[np.ndarray, "y x"]) -> Bool[np.ndarray, "n"]:
 
 def relabel(labels: Int[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
     """The same nuclei numbered 1..n without gaps, in the same order."""
-    return _only(labels, sizes(labels) > 0)
+    return only(labels, sizes(labels) > 0)
+
+
+def only(labels: Int[np.ndarray, "y x"], left: Bool[np.ndarray, "n"]) -> Int32[np.ndarray, "y x"]:
+    """The labels for which `left` is true, numbered anew from 1 in the same order."""
+    new = np.zeros(len(left) + 1, np.int32)
+    new[1:][left] = np.arange(1, left.sum() + 1)
+    return np.asarray(new[labels])
 
 
 def sizes(labels: Int[np.ndarray, "y x"]) -> Int64[np.ndarray, "n"]:
@@ -149,13 +177,6 @@ def _eccentricity(
     half_difference = np.sqrt(((down - right) / 2) ** 2 + both**2)
     major = half_sum + half_difference
     return np.asarray(np.sqrt(2 * half_difference / np.where(major > 0, major, 1)))
-
-
-def _only(labels: Int[np.ndarray, "y x"], left: Bool[np.ndarray, "n"]) -> Int32[np.ndarray, "y x"]:
-    """The labels for which `left` is true, numbered anew from 1 in the same order."""
-    new = np.zeros(len(left) + 1, np.int32)
-    new[1:][left] = np.arange(1, left.sum() + 1)
-    return np.asarray(new[labels])
 
 
 def _highest(labels: Int[np.ndarray, "y x"]) -> int:

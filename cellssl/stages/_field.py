@@ -1,19 +1,22 @@
-"""_field: the images of one field in, its cells (table, crops, counts, grey values) as one file out."""
+"""_field: the images of one field in, its nuclei (table, grey values) as one file out, and later their crops."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cellssl.artifacts.atomic import replacing, write_text
+from cellssl.artifacts.crops import write_rows
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.artifacts.images import read_channel, read_labels, write_labels
 from cellssl.errors import DataError, IntegrityError
-from cellssl.imaging import cutting, masks
+from cellssl.imaging import cutting, illumination, masks
+from cellssl.imaging.cutting import Border
+from cellssl.imaging.quality import measure_quality
 
 
 @dataclass(frozen=True)
@@ -28,42 +31,98 @@ class FieldTask:
     count_greys: bool
     result: Path
     labels: Path | None = None
+    """Where the label image of the kept nuclei is written."""
+    given_labels: Path | None = None
+    """A label image from elsewhere, which stands in for finding nuclei."""
     truth: Path | None = None
     phenotypes: dict[int, str] = field(default_factory=dict)
+    uneven: tuple[Path, ...] = ()
+    """What every channel is divided by; nothing where illumination is left as it is."""
 
 
-def segment_field(task: FieldTask, settings: Any) -> None:
-    """Find, keep and cut the nuclei of one field; a fault of its content is written down as `.failed.json`."""
+@dataclass(frozen=True)
+class CutTask:
+    """The windows of one field, and the rows of the stack that they are written to."""
+
+    field: FieldTask
+    centres: np.ndarray
+    stack: Path
+    shape: tuple[int, int, int, int]
+    first_row: int
+    border: Border
+    done: Path
+
+
+MEASURED = (
+    "row_px",
+    "column_px",
+    "area_px",
+    "eccentricity",
+    "neighbours",
+    "solidity",
+    "focus",
+    "brightness",
+    "saturated",
+    "edge_px",
+    "nearest_px",
+)
+"""What is known of every nucleus that was found, kept or not."""
+OF_FIELD = ("focus", "saturated", "covered", "stray", "background")
+
+
+def segment_field(task: FieldTask, settings: Any, detector: Any) -> None:
+    """Find and measure the nuclei of one field; a fault of its content is written down as `.failed.json`."""
     try:
         pixels = read_field(task)
+        found = find(task, detector, pixels)
     except DataError as error:
         write_text(failed_path(task.result), json.dumps({"field_id": task.field_id, "reason": error.message}))
         return
-    found = settings.method.find(pixels[task.nucleus], task.pixel_um)
-    window_px = settings.crop_px if settings.border == "drop" else None
-    kept = masks.keep(found, settings.min_area_px, settings.max_area_px, window_px)
-    nuclei = masks.measure(kept.labels)
-    everyone = masks.measure(found).centres
+    nuclei = masks.measure(found)
+    quality, of_field = measure_quality(pixels, task.nucleus, found, nuclei.centres)
+    lost = masks.why_lost(found, nuclei, settings.limits(), quality)
     if task.labels is not None:
-        write_labels(task.labels, kept.labels)
-    contents: dict[str, Any] = {
-        "row_px": nuclei.row_px,
-        "column_px": nuclei.column_px,
-        "area_px": nuclei.area_px,
-        "eccentricity": nuclei.eccentricity,
-        "neighbours": neighbours(nuclei.centres, everyone, settings.crop_px / 2),
-        "crops": cutting.cut(pixels, nuclei.centres, settings.crop_px, settings.border),
-        "counts": np.array([kept.counts[name] for name in COUNTS]),
+        write_labels(task.labels, masks.only(found, lost == 0))
+    known = {
+        **vars(nuclei),
+        "neighbours": neighbours(nuclei.centres, settings.crop_px / 2),
+        **vars(quality),
+        "lost": lost,
+        "of_field": np.array([asdict(of_field)[name] for name in OF_FIELD]),
     }
     if task.truth is not None:
-        contents["true_label"] = masks.match(kept.labels, read_labels(task.truth))
+        known["true_label"] = masks.match(found, read_labels(task.truth))
     if task.count_greys:
-        contents["greys"] = greys(pixels)
+        known["greys"] = greys(pixels)
     with replacing(task.result) as beside, beside.open("wb") as file:
-        np.savez(file, **contents)
+        np.savez(file, **known)
 
 
-COUNTS = ("detected", *masks.REASONS, "kept")
+def find(task: FieldTask, detector: Any, pixels: np.ndarray) -> np.ndarray:
+    """The labels 1..n of the field's nuclei, by the detector or from the image that is given.
+
+    Raises DataError where the given one is not there, cannot be read or has another size.
+    """
+    if task.given_labels is None:
+        return masks.relabel(detector.find(pixels[task.nucleus], task.pixel_um))
+    labels = read_labels(task.given_labels)
+    if labels.shape != pixels.shape[1:]:
+        raise DataError(
+            f"the label image {task.given_labels} is {labels.shape[0]} x {labels.shape[1]}, "
+            f"and its field {pixels.shape[1]} x {pixels.shape[2]}"
+        )
+    return masks.relabel(labels)
+
+
+def cut_field(task: CutTask) -> None:
+    """Read the field again and write its windows into their rows of the stack.
+
+    Raises IntegrityError where an image has changed since its nuclei were found.
+    """
+    if len(task.centres):
+        windows = cutting.cut(read_field(task.field), task.centres, task.shape[-1], task.border)
+        write_rows(task.stack, task.first_row, windows)
+    write_text(task.done, "")
 
 
 def failed_path(result: Path) -> Path:
@@ -72,10 +131,10 @@ def failed_path(result: Path) -> Path:
 
 
 def read_field(task: FieldTask) -> np.ndarray:
-    """All channels of a field, (c, y, x) uint16.
+    """All channels of a field, (c, y, x) uint16, under even light where that was asked for.
 
-    Raises DataError, for quarantine, where an image cannot be decoded or they are not of one size; IntegrityError where
-    one is no longer the file that was fetched.
+    Raises DataError, for quarantine, where an image cannot be decoded, shows nothing, or they are not of one size;
+    IntegrityError where one is no longer the file that was fetched.
     """
     _check_unchanged(task)
     channels = [read_channel(path) for path in task.images]
@@ -83,7 +142,19 @@ def read_field(task: FieldTask) -> np.ndarray:
     if len(shapes) > 1:
         sizes = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(shapes))
         raise DataError(f"the channels of field {task.field_id} differ in size: {sizes}")
+    for path, channel in zip(task.images, channels, strict=True):
+        if channel.min() == channel.max():
+            raise DataError(f"{path} shows nothing: every pixel is {channel.flat[0]}")
+    if task.uneven:
+        channels = [_evened(task.field_id, *pair) for pair in zip(channels, task.uneven, strict=True)]
     return np.stack(channels)
+
+
+def _evened(field_id: str, channel: np.ndarray, uneven: Path) -> np.ndarray:
+    shared = np.load(uneven)
+    if shared.shape != channel.shape:
+        raise DataError(f"field {field_id} has not the size of the other fields of its plate and site: {channel.shape}")
+    return illumination.evened(channel, shared)
 
 
 def _check_unchanged(task: FieldTask) -> None:
@@ -94,13 +165,13 @@ def _check_unchanged(task: FieldTask) -> None:
             )
 
 
-def neighbours(centres: np.ndarray, everyone: np.ndarray, radius_px: float) -> np.ndarray:
-    """How many other nuclei, kept or not, have their centre within `radius_px` of each kept one."""
+def neighbours(centres: np.ndarray, radius_px: float) -> np.ndarray:
+    """How many other nuclei, kept or not, have their centre within `radius_px` of each."""
     if len(centres) == 0:
         return np.zeros(0, np.int64)
     from scipy.spatial import cKDTree
 
-    counted: np.ndarray = cKDTree(everyone).query_ball_point(centres, radius_px, return_length=True)
+    counted: np.ndarray = cKDTree(centres).query_ball_point(centres, radius_px, return_length=True)
     return counted.astype(np.int64) - 1
 
 

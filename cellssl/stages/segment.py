@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,14 +14,17 @@ import numpy as np
 from pydantic import Field
 
 from cellssl import rooms
+from cellssl.artifacts.atomic import replacing
 from cellssl.artifacts.card import Card
-from cellssl.artifacts.crops import open_crops, write_crops
+from cellssl.artifacts.crops import open_crops, reserve_crops, write_crops
+from cellssl.artifacts.hashing import HashCache
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_fields, read_table, write_table
-from cellssl.errors import DataError, UsageError
+from cellssl.errors import DataError, FailedError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.imaging.cutting import Border
 from cellssl.settings import NOT_COUNTED, OfRoom, Part, Strict
+from cellssl.stages._chosen import as_cellprofiler, cells_of, chosen, counts_of, field_table, nuclei_table, opened
 from cellssl.stages._make import Bench, Job, Making, Metrics, make_part
 from cellssl.stages._plan import card_for
 from cellssl.stages.fetch import gathered, parts_of, write_parts, write_quarantine
@@ -27,9 +32,33 @@ from cellssl.stages.fetch import gathered, parts_of, write_parts, write_quaranti
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cellssl.imaging.masks import Limits
     from cellssl.stages._field import FieldTask
 
-ALGORITHM = 1
+ALGORITHM = 2  # 2: nuclei_net is the default; what is measured is that of all nuclei; a constant image is a fault
+
+Flag = Literal["empty", "blurred", "saturated", "artefact"]
+
+
+class Quality(Strict):
+    """What good nuclei and good fields are; everything is measured and written down, whatever stands here."""
+
+    min_solidity: float = Field(0.0, ge=0, le=1)
+    """Nuclei with less of their convex hull filled are counted as ragged and dropped; 0.9 parts lobed from round."""
+    max_saturated: float = Field(1.0, ge=0, le=1)
+    """Nuclei with a larger share of pixels at the camera's highest value are counted as saturated and dropped."""
+    min_focus: float = Field(0.0, ge=0)
+    """Nuclei with a flatter rim are counted as blurred and dropped; in focus it is about 0.2 a pixel."""
+    field_min_nuclei: int = Field(1, ge=0)
+    """Fields in which fewer nuclei are found are flagged as empty."""
+    field_min_focus: float = Field(0.08, ge=0)
+    """Fields whose typical nucleus has a flatter rim are flagged as blurred."""
+    field_max_saturated: float = Field(0.01, ge=0, le=1)
+    """Fields with a larger share of pixels at the camera's highest value are flagged as saturated."""
+    field_max_stray: float = Field(0.02, ge=0, le=1)
+    """Fields with a larger share of bright pixels outside nuclei are flagged as artefact."""
+    drop_fields: tuple[Flag, ...] = ()
+    """Flags whose fields give no cells; such nuclei are counted under flagged_field."""
 
 
 class Settings(Strict):
@@ -41,14 +70,20 @@ class Settings(Strict):
     """The detector: a name, or a table with a name and its knobs."""
     nucleus_channel: str | None = None
     """The channel that shows nuclei; the first one where nothing is given."""
+    illumination: Literal["off", "mean"] = "off"
+    """Whether uneven light is taken off first: `mean` divides by the blurred mean of each plate, site and channel."""
     crop_px: int = Field(196, ge=8)
     """Side of the window; 196 is about five nuclei across at 0.5 um a pixel."""
     border: Border = "reflect"
     """What happens where the window leaves the field."""
+    cells_per_well: int | None = Field(None, ge=1)
+    """Most cells that are cut of one well, drawn by lot from all that are good; all of them where nothing is given."""
     min_area_px: float = Field(100.0, ge=0)
     """Smaller nuclei are counted as too small and dropped."""
     max_area_px: float = Field(20_000.0, gt=0)
     """Larger nuclei are counted as too large and dropped."""
+    quality: Quality = Quality()
+    """What good nuclei and good fields are."""
     reference: Literal["controls", "all"] = "controls"
     """Which wells of a plate set its intensity scale."""
     low_percentile: float = Field(0.1, ge=0, lt=50)
@@ -56,11 +91,30 @@ class Settings(Strict):
     high_percentile: float = Field(99.9, gt=50, le=100)
     """Percentile of the reference pixels that becomes 255."""
     keep_labels: bool = False
-    """Whether label images of the kept nuclei are written, as labels/FIELD_cp_masks.tif."""
+    """Whether label images of the nuclei within the limits are written, as labels/FIELD_cp_masks.tif."""
+    cellprofiler_table: bool = False
+    """Whether nuclei.csv.gz is written too: the cells under CellProfiler's column names."""
     max_failures: float = Field(0.01, ge=0, le=1)
     """Share of a plate's fields that may be broken; they are listed in quarantine.csv with the reason."""
     workers: int | None = Field(None, ge=1, json_schema_extra=NOT_COUNTED)
     """Processes at work; as many as cores where nothing is given."""
+
+    def limits(self) -> Limits:
+        """Which nuclei are kept."""
+        from cellssl.imaging.masks import Limits
+
+        quality = self.quality
+        return Limits(
+            self.min_area_px,
+            self.max_area_px,
+            self.crop_px if self.border == "drop" else None,
+            quality.min_solidity,
+            quality.max_saturated,
+            quality.min_focus,
+        )
+
+
+EXPLAINED = {"quality": Quality}
 
 
 def inputs(settings: Settings) -> tuple[str, ...]:
@@ -74,8 +128,16 @@ def seeded(settings: Settings) -> bool:
 
 
 def outside(settings: Settings) -> list[Path]:
-    """No files but those of fetch."""
-    return []
+    """What the detector reads besides images: weights of one's own, label images."""
+    outside_files = getattr(settings.method, "outside_files", None)
+    return list(outside_files()) if outside_files else []
+
+
+def check(settings: Settings) -> None:
+    """Raise UsageError where this machine has not what the detector needs."""
+    needs = getattr(settings.method, "check", None)
+    if needs:
+        needs()
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
@@ -86,9 +148,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         parts[plate] = yield from make_plate(
             job.settings, job.bench, job.bench.store.beside(fetch).get("fetch", fetched)
         )
-    fields = gathered({plate: read_fields(part) for plate, part in parts.items()}, parts)
-    cells = gathered({plate: read_table(part.file("cells.parquet")) for plate, part in parts.items()}, parts)
-    scale = gathered({plate: read_table(part.file("scale.parquet")) for plate, part in parts.items()}, parts)
+    tables = {name: _gathered_table(name, parts) for name in _tables_of(parts)}
+    cells = tables["cells.parquet"]
     counts = {
         name: sum(part.card.metrics[name] for part in parts.values())
         for name in next(iter(parts.values())).card.metrics
@@ -98,13 +159,30 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     if not cells["cell_id"].is_unique:
         again = cells["cell_id"][cells["cell_id"].duplicated()].iloc[0]
         raise DataError(f"the cell_id {again!r} occurs more than once", hint="field ids must differ between plates")
-    write_table(fields, job.draft.file("fields.parquet"))
-    write_table(cells, job.draft.file("cells.parquet"))
-    write_table(scale, job.draft.file("scale.parquet"))
+    for name, table in tables.items():
+        write_table(table, job.draft.file(name))
+    if job.settings.cellprofiler_table:
+        _write_nuclei_csv(job, cells, tables["fields.parquet"])
     write_parts(parts, job.draft.file("parts.json"))
     _write_counts(job, counts)
     yield from _contact_sheet(job, cells, parts)
     return counts
+
+
+def _tables_of(parts: dict[str, Artifact]) -> list[str]:
+    """The tables that every part has: of crops that a lab has cut nothing was dropped."""
+    names = ("fields.parquet", "cells.parquet", "dropped.parquet", "scale.parquet")
+    return [name for name in names if all(name in part.card.files for part in parts.values())]
+
+
+def _gathered_table(name: str, parts: dict[str, Artifact]) -> pd.DataFrame:
+    return gathered({plate: read_table(part.file(name)) for plate, part in parts.items()}, parts)
+
+
+def _write_nuclei_csv(job: Job, cells: pd.DataFrame, fields: pd.DataFrame) -> None:
+    """The cells for pycytominer and its kin; gzip without a time, so that equal tables are equal bytes."""
+    table = as_cellprofiler(cells.merge(fields[["field_id", "plate", "well", "site"]], on="field_id"))
+    table.to_csv(job.draft.file("nuclei.csv.gz"), index=False, compression={"method": "gzip", "mtime": 0})
 
 
 def make_plate(settings: Settings, bench: Bench, fetched: Artifact) -> Making:
@@ -113,9 +191,25 @@ def make_plate(settings: Settings, bench: Bench, fetched: Artifact) -> Making:
 
 
 def plate_card(settings: Settings, fetched: Artifact) -> Card:
-    """What determines one plate's part: the settings, and that plate's fields."""
+    """What determines one plate's part: the settings, that plate's fields, and what else the detector reads of it."""
     identity = {"plate": fetched.card.section["plate"]}
-    return card_for("segment", ALGORITHM, settings, {"fetch": fetched.fingerprint}, {}, identity=identity)
+    remembered = HashCache(fetched.path.parents[1] / "hashes")
+    files = _label_images(settings, fetched) if hasattr(settings.method, "label_image") else outside(settings)
+    hashes = {str(path): remembered.sha256(path) for path in files}
+    return card_for("segment", ALGORITHM, settings, {"fetch": fetched.fingerprint}, hashes, identity=identity)
+
+
+def _label_images(settings: Settings, fetched: Artifact) -> list[Path]:
+    """Those of this plate that are there; a field without one is quarantined when it comes to it."""
+    fields = read_fields(fetched)
+    channels = _channels(fields)
+    images = fields[f"path_{channels[_nucleus(settings, channels)]}"]
+    places = (given_labels(settings, fetched.path / place) for place in images)
+    return sorted({place for place in places if place is not None and place.is_file()})
+
+
+def _channels(fields: pd.DataFrame) -> list[str]:
+    return [name.removeprefix("path_") for name in fields.columns if name.startswith("path_")]
 
 
 def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
@@ -123,31 +217,29 @@ def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
     if "crops.npy" in fetched.card.files:
         return (yield from _pass_through(job, fetched))
     fields = read_fields(fetched)
-    channels = [name.removeprefix("path_") for name in fields.columns if name.startswith("path_")]
+    channels = _channels(fields)
     _check_reference(job.settings, fields)
     tasks = list(_tasks(job, fetched, fields, channels))
-    yield from _work(tasks, job.settings)
+    if job.settings.illumination == "mean":
+        yield from _even_out(tasks, fields, job)
+    yield from _find(tasks, job)
     failures = _failures(tasks)
     _check_failures(failures, tasks, job.settings, fetched)
     done = [task for task in tasks if task.result.is_file()]
-    cells = _cell_table(_opened(done))
-    shape = (len(cells), len(channels), job.settings.crop_px, job.settings.crop_px)
-    write_crops(job.draft.file("crops.npy"), (contents["crops"] for _, contents in _opened(done)), shape)
+    nuclei, fields = _choose(job, done, fields)
+    cells = cells_of(nuclei)
+    yield from _cut(job, done, nuclei, len(channels))
     write_table(cells, job.draft.file("cells.parquet"))
+    write_table(nuclei[nuclei["reason"].notna()].drop(columns="cell_id"), job.draft.file("dropped.parquet"))
     write_table(fields, job.draft.file("fields.parquet"))
-    if not any(task.count_greys for task in done):
-        raise DataError(
-            f"every control field of {fetched.path.name} is broken; first: {failures[0]['reason']}",
-            hint='mend them, or set segment.reference = "all"',
-        )
-    counted = (contents["greys"] for _, contents in _opened(done) if "greys" in contents)
-    greys = sum((counts.astype(np.int64) for counts in counted), np.int64(0))
+    greys = _greys(done, fetched, failures)
     write_table(_scale(job.settings, greys, channels, fields["plate"].iloc[0]), job.draft.file("scale.parquet"))
-    counts = _balance(_opened(done), len(tasks), len(failures))
+    counts = counts_of(nuclei, len(tasks), len(failures))
     _write_counts(job, counts)
     write_quarantine(failures, job.draft.file("quarantine.csv"))
     if failures:
         yield Note(f"{len(failures)} of {len(tasks)} fields are quarantined; reasons in quarantine.csv")
+    yield from _say_flags(fields)
     return counts
 
 
@@ -159,58 +251,161 @@ def _tasks(job: Job, fetched: Artifact, fields: pd.DataFrame, channels: list[str
     phenotypes = _phenotypes(fetched)
     for number, row in enumerate(fields.to_dict("records")):
         truth = row.get("truth_labels")
+        images = tuple(fetched.path / row[f"path_{channel}"] for channel in channels)
         yield FieldTask(
             field_id=row["field_id"],
-            images=tuple(fetched.path / row[f"path_{channel}"] for channel in channels),
+            images=images,
             hashes=tuple(row[f"sha256_{channel}"] for channel in channels),
             nucleus=nucleus,
             pixel_um=None if np.isnan(row["pixel_um"]) else row["pixel_um"],
             count_greys=settings.reference == "all" or bool(row["control"]),
             result=scratch / f"{number:06d}.npz",
             labels=job.draft.file(f"labels/{row['field_id']}_cp_masks.tif") if settings.keep_labels else None,
+            given_labels=given_labels(settings, images[nucleus]),
             truth=fetched.path / truth if isinstance(truth, str) else None,
             phenotypes=phenotypes.get(row["field_id"], {}),
+            uneven=_uneven_files(scratch, row["site"], channels) if settings.illumination == "mean" else (),
         )
 
 
-def _work(tasks: list[FieldTask], settings: Settings) -> Iterator[Event]:
+def given_labels(settings: Settings, image: Path) -> Path | None:
+    """The label image that goes with an image of nuclei, where nuclei come from such images."""
+    label_image = getattr(settings.method, "label_image", None)
+    return label_image(image) if label_image else None
+
+
+def _find(tasks: list[FieldTask], job: Job) -> Iterator[Event]:
     """Every field that has no result yet, on all cores; the order of finishing changes nothing."""
     from cellssl.stages._field import failed_path, segment_field
     from cellssl.stages._workers import spread
 
     left = [task for task in tasks if not task.result.is_file() and not failed_path(task.result).is_file()]
-    done = len(tasks) - len(left)
-    for task in spread(partial(segment_field, settings=settings), left, settings.workers):
-        done += 1
-        yield Progress(done, len(tasks), "fields", task.field_id)
+    before = len(tasks) - len(left)
+    detector = _detector(job)
+    workers = 1 if str(getattr(detector, "device", "cpu")).startswith("cuda") else job.settings.workers
+    work = partial(segment_field, settings=job.settings, detector=detector)
+    for done, task in enumerate(spread(work, left, workers), 1):
+        if done == min(FIRST_FIELDS, len(left)):
+            _check_disk(job, _expected_cells(tasks, job.settings), len(task.images))
+        yield Progress(before + done, len(tasks), "fields", task.field_id)
 
 
-def _opened(done: list[FieldTask]) -> Iterator[tuple[FieldTask, Any]]:
-    """One result at a time: a plate has more fields than a process may have open files."""
-    for task in done:
-        with np.load(task.result, allow_pickle=False) as contents:
-            yield task, contents
+def _detector(job: Job) -> Any:
+    """What finds nuclei on this machine; what it is made of goes into the card."""
+    method = job.settings.method
+    prepared = getattr(method, "prepared", None)
+    detector = prepared(job.bench.store.root / "weights", job.bench.device) if prepared else method
+    if hasattr(detector, "ran"):
+        job.ran["segmenter"] = detector.ran()
+    return detector
 
 
-def _cell_table(done: Iterable[tuple[FieldTask, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    tables = []
-    for task, contents in done:
-        table = pd.DataFrame({name: contents[name] for name in MEASURED})
-        table.insert(0, "cell_id", [f"{task.field_id}_{label:04d}" for label in range(1, len(table) + 1)])
-        table.insert(1, "field_id", task.field_id)
-        if "true_label" in contents:
-            table["true_phenotype"] = [task.phenotypes.get(int(label)) for label in contents["true_label"]]
-        tables.append(table)
-    cells = pd.concat(tables, ignore_index=True)
-    cells["crop_row"] = np.arange(len(cells))
-    if "true_phenotype" in cells:
-        cells["true_phenotype"] = cells["true_phenotype"].astype("string")
-    return cells
+FIRST_FIELDS = 8
+"""So many fields say how many cells are to be expected; the disk is asked then, not when it is full."""
 
 
-MEASURED = ("row_px", "column_px", "area_px", "eccentricity", "neighbours")
+def _expected_cells(tasks: list[FieldTask], settings: Settings) -> int:
+    seen = [int((contents["lost"] == 0).sum()) for _, contents in opened(t for t in tasks if t.result.is_file())]
+    expected = round(len(tasks) * float(np.mean(seen))) if seen else 0
+    return expected if settings.cells_per_well is None else min(expected, len(tasks) * settings.cells_per_well)
+
+
+def _check_disk(job: Job, cells: int, channels: int) -> None:
+    """Raise FailedError where the crops of so many cells will not fit."""
+    path = job.draft.path
+    there = path / "crops.npy"
+    needed = 2 * cells * channels * job.settings.crop_px**2
+    free = shutil.disk_usage(path).free + (there.stat().st_size if there.is_file() else 0)
+    if needed > free:
+        raise FailedError(
+            f"about {cells:,} crops need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free for {path}",
+            hint="free some space, cut fewer cells (segment.cells_per_well) or smaller windows (segment.crop_px)",
+        )
+
+
+def _choose(job: Job, done: list[FieldTask], fields: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All nuclei, each with the reason why it is no cell if it is none; and the fields with what was measured."""
+    quality = job.settings.quality
+    nuclei = nuclei_table(done)
+    fields = field_table(fields, done, nuclei, quality)
+    return chosen(nuclei, fields, quality, job.settings.cells_per_well), fields
+
+
+def _cut(job: Job, done: list[FieldTask], nuclei: pd.DataFrame, channels: int) -> Iterator[Event]:
+    """The windows of all cells, each field into its own rows of one stack that takes its room on the disk first."""
+    from cellssl.stages._field import CutTask, cut_field
+    from cellssl.stages._workers import spread
+
+    cells = cells_of(nuclei)
+    shape = (len(cells), channels, job.settings.crop_px, job.settings.crop_px)
+    _check_disk(job, len(cells), channels)
+    stack = job.draft.file("crops.npy")
+    notes = [task.result.with_suffix(".cut") for task in done]
+    if reserve_crops(stack, shape):
+        for note in notes:
+            note.unlink(missing_ok=True)  # of a stack that was to hold other cells
+    centres = {str(name): rows[["row_px", "column_px"]].to_numpy() for name, rows in cells.groupby("field_id")}
+    first = 0
+    left = []
+    for task, note in zip(done, notes, strict=True):
+        of_field = centres.get(task.field_id, np.empty((0, 2)))
+        if not note.is_file():
+            left.append(CutTask(task, of_field, stack, shape, first, job.settings.border, note))
+        first += len(of_field)
+    for number, cut in enumerate(spread(cut_field, left, job.settings.workers), 1):
+        yield Progress(len(done) - len(left) + number, len(done), "fields cut", cut.field.field_id)
+
+
+def _greys(done: list[FieldTask], fetched: Artifact, failures: list[dict[str, str]]) -> Any:
+    """How often each grey value occurs in the fields that set the scale."""
+    if not any(task.count_greys for task in done):
+        raise DataError(
+            f"every control field of {fetched.path.name} is broken; first: {failures[0]['reason']}",
+            hint='mend them, or set segment.reference = "all"',
+        )
+    counted = (contents["greys"] for _, contents in opened(done) if "greys" in contents)
+    return sum((counts.astype(np.int64) for counts in counted), np.int64(0))
+
+
+def _even_out(tasks: list[FieldTask], fields: pd.DataFrame, job: Job) -> Iterator[Event]:
+    """The shared unevenness of every site and channel, where it is not there yet; broken images do not count."""
+    from cellssl.imaging.illumination import mean_image, unevenness
+
+    sites: dict[tuple[Path, ...], list[FieldTask]] = {}
+    for task in tasks:
+        sites.setdefault(task.uneven, []).append(task)
+    wanted = [(file, channel, group) for files, group in sites.items() for channel, file in enumerate(files)]
+    for number, (file, channel, group) in enumerate(wanted, start=1):
+        if not file.is_file():
+            mean = mean_image(_readable(group, channel))
+            if mean is not None:
+                with replacing(file) as beside, beside.open("wb") as handle:
+                    np.save(handle, unevenness(mean))
+        yield Progress(number, len(wanted), "illumination", file.stem)
+
+
+def _uneven_files(scratch: Path, site: Any, channels: list[str]) -> tuple[Path, ...]:
+    return tuple(scratch / f"uneven-{site}-{channel}.npy" for channel in channels)
+
+
+def _readable(tasks: list[FieldTask], channel: int) -> Iterator[np.ndarray]:
+    """One channel of every field in which it can be read, of the size of the first."""
+    from cellssl.artifacts.images import read_channel
+
+    shape = None
+    for task in tasks:
+        with suppress(DataError):  # its own worker says why, in quarantine
+            image = read_channel(task.images[channel])
+            shape = shape or image.shape
+            if image.shape == shape:
+                yield image
+
+
+def _say_flags(fields: pd.DataFrame) -> Iterator[Event]:
+    flagged = fields[~fields["field_flags"].isin(["", "quarantined"])]
+    if len(flagged):
+        kinds = ", ".join(f"{count} {flags}" for flags, count in flagged["field_flags"].value_counts().items())
+        yield Note(f"{len(flagged)} of {len(fields)} fields are flagged: {kinds}; see field_flags in fields.parquet")
 
 
 def _scale(settings: Settings, greys: Any, channels: list[str], plate: str) -> pd.DataFrame:
@@ -262,7 +457,6 @@ def _contact_sheet(job: Job, cells: pd.DataFrame, parts: dict[str, Artifact]) ->
     """64 cells from all over, as every model will see them."""
     from PIL import Image
 
-    from cellssl.artifacts.atomic import replacing
     from cellssl.imaging.colour import contact_sheet, named_colours, to_rgb
     from cellssl.randomness import generator
     from cellssl.stages._cells import ScaledCrops
@@ -325,13 +519,6 @@ def _check_failures(
         f"{len(failures)} of {len(tasks)} fields of {fetched.path.name} are broken; first: {failures[0]['reason']}",
         hint="mend them, or raise segment.max_failures, a share of the fields",
     )
-
-
-def _balance(done: Iterable[tuple[FieldTask, Any]], fields: int, quarantined: int) -> dict[str, int]:
-    from cellssl.stages._field import COUNTS
-
-    totals = np.sum([contents["counts"] for _, contents in done], axis=0)
-    return {"fields": fields, "quarantined": quarantined, **dict(zip(COUNTS, map(int, totals), strict=True))}
 
 
 def _write_counts(job: Job, counts: dict[str, int]) -> None:

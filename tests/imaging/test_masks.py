@@ -5,6 +5,7 @@ import pytest
 from skimage.measure import label, regionprops_table
 
 from cellssl.imaging import masks
+from cellssl.imaging.quality import NucleusQuality
 from cellssl.randomness import generator
 
 
@@ -29,7 +30,7 @@ def test_a_nucleus_one_pixel_from_the_border_stays(turn: int) -> None:
 @pytest.mark.parametrize("window_px", [None, 20, 60])
 def test_every_detected_nucleus_is_kept_or_counted_under_one_reason(name: str, window_px: int | None) -> None:
     labels = blobs(name)
-    kept = masks.keep(labels, min_area_px=40.0, max_area_px=400.0, window_px=window_px)
+    kept = masks.keep(labels, masks.Limits(min_area_px=40.0, max_area_px=400.0, window_px=window_px))
     assert kept.counts["detected"] == labels.max()
     assert kept.counts["detected"] == kept.counts["kept"] + sum(kept.counts[reason] for reason in masks.REASONS)
     assert kept.counts["kept"] == kept.labels.max() == len(np.unique(kept.labels)) - 1
@@ -41,8 +42,29 @@ def test_the_first_reason_wins() -> None:
     labels[5, 5] = 2  # too small, and without a whole window
     labels[2:5, 10:13] = 3  # without a whole window
     labels[10:13, 10:13] = 4
-    counts = masks.keep(labels, min_area_px=9.0, max_area_px=9.0, window_px=8).counts
-    assert counts == {"detected": 4, "edge": 1, "too_small": 1, "too_large": 0, "window_outside": 1, "kept": 1}
+    counts = masks.keep(labels, masks.Limits(min_area_px=9.0, max_area_px=9.0, window_px=8)).counts
+    assert {name: count for name, count in counts.items() if count} == {
+        "detected": 4,
+        "edge": 1,
+        "too_small": 1,
+        "window_outside": 1,
+        "kept": 1,
+    }
+
+
+def test_ragged_saturated_and_blurred_nuclei_are_dropped_where_limits_are_set() -> None:
+    labels = np.pad(np.kron(np.arange(1, 5), np.ones((3, 3), int)), 2)
+    quality = NucleusQuality(
+        solidity=np.array([0.5, 1, 1, 1]),
+        focus=np.array([1, 1, 0.1, 1.0]),
+        brightness=np.ones(4),
+        saturated=np.array([0, 0.5, 0, 0]),
+        edge_px=np.ones(4),
+        nearest_px=np.ones(4),
+    )
+    counts = masks.keep(labels, masks.Limits(min_solidity=0.9, max_saturated=0.4, min_focus=0.2), quality).counts
+    assert (counts["ragged"], counts["saturated"], counts["blurred"], counts["kept"]) == (1, 1, 1, 1)
+    assert masks.keep(labels, masks.Limits(), quality).counts["kept"] == 4
 
 
 def test_relabelling_closes_gaps_and_keeps_the_order() -> None:
@@ -68,7 +90,7 @@ def test_the_true_nucleus_is_the_one_under_most_pixels() -> None:
 
 def test_a_field_without_nuclei_has_empty_tables() -> None:
     nothing = np.zeros((9, 9), np.int32)
-    kept = masks.keep(nothing, min_area_px=5.0, window_px=4)
+    kept = masks.keep(nothing, masks.Limits(min_area_px=5.0, window_px=4))
     assert set(kept.counts.values()) == {0}
     assert len(masks.measure(nothing).area_px) == len(masks.match(nothing, nothing)) == 0
 

@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 import tifffile
 from chain import Chain, Said, say, start
+from PIL import Image
+from scipy import ndimage
 
 from cellssl.artifacts.crops import open_crops
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_cells, read_fields, read_table
 from cellssl.imaging.scaling import scaled
+from cellssl.randomness import generator
 
 PATHS = {channel: f"path_{channel}" for channel in ("dna", "tubulin", "actin")}
 RECIPE = """
@@ -82,11 +85,22 @@ def files_of(artifact: Artifact) -> dict[str, str]:
     return {name: entry.sha256 for name, entry in artifact.card.files.items()}
 
 
+def assert_balanced(segment: Artifact) -> None:
+    """Detected = kept + every reason, and so it is in the tables."""
+    counts, dropped = segment.card.metrics, read_table(segment.file("dropped.parquet"))
+    lost = {name: count for name, count in counts.items() if name not in NO_REASONS}
+    assert counts["detected"] == counts["kept"] + sum(lost.values())
+    assert counts["kept"] == len(read_cells(segment))
+    assert {name: count for name, count in lost.items() if count} == dropped["reason"].value_counts().to_dict()
+
+
+NO_REASONS = ("fields", "quarantined", "detected", "kept")
+
+
 def test_counts_balance_and_are_those_of_the_tables(chain: Chain) -> None:
     segment = chain.made("segment")
     counts = segment.card.metrics
-    lost = sum(counts[name] for name in counts if name not in ("fields", "quarantined", "detected", "kept"))
-    assert counts["detected"] == counts["kept"] + lost
+    assert_balanced(segment)
     cells = read_cells(segment)
     assert len(cells) == counts["kept"] > 100
     assert cells["cell_id"].is_unique
@@ -176,21 +190,84 @@ def test_a_broken_image_stops_the_plate_and_says_which_and_how_to_go_on(lab: Lab
     assert lab.say("segment").code == 0
 
 
-@pytest.mark.parametrize("fault", ["cut short", "empty", "text", "of another size"])
+def sabotage(path: Path, fault: str) -> None:
+    """Make an image what no image of a field should be."""
+    content = path.read_bytes()
+    arrays = {
+        "of another size": np.ones((100, 320), np.uint16) + np.arange(320, dtype=np.uint16),
+        "black": np.zeros((256, 320), np.uint16),
+        "white": np.full((256, 320), 65_535, np.uint16),
+        "in colour": np.zeros((256, 320, 3), np.uint8),
+        "of numbers that are none": np.full((256, 320), np.nan, np.float32),
+        "a stack": np.zeros((5, 256, 320), np.uint16),
+    }
+    match fault:
+        case "cut short":
+            path.write_bytes(content[:5000])
+        case "empty":
+            path.write_bytes(b"")
+        case "text":
+            path.write_bytes(b"not a TIFF at all")
+        case "torn within its compressed pixels":
+            tifffile.imwrite(path, tifffile.imread(path), compression="zlib", rowsperstrip=8)
+            path.write_bytes(path.read_bytes()[:-20_000])
+        case "a header of noise":
+            path.write_bytes(content[:8] + generator("tests", "noise").bytes(len(content) - 8))
+        case _:
+            tifffile.imwrite(path, arrays[fault], photometric="rgb" if fault == "in colour" else "minisblack")
+
+
+FAULTS = (
+    "cut short",
+    "empty",
+    "text",
+    "torn within its compressed pixels",
+    "a header of noise",
+    "of another size",
+    "black",
+    "white",
+    "in colour",
+    "of numbers that are none",
+    "a stack",
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_where_some_may_fail_the_broken_field_is_set_apart_with_its_reason(lab: Lab, fault: str) -> None:
-    content = lab.image(4).read_bytes()
-    broken = {"cut short": content[:5000], "empty": b"", "text": b"not a TIFF at all"}
-    if fault in broken:
-        lab.image(4).write_bytes(broken[fault])
-    else:
-        tifffile.imwrite(lab.image(4), np.zeros((100, 320), np.uint16))
+    sabotage(lab.image(4), fault)
     segment = lab.segment("--set", "segment.max_failures=0.2")
     part = Store(lab.root).get("segment", read_cells(segment)["part"].iloc[0])
     listed = pd.read_csv(part.file("quarantine.csv"))
     assert listed["field_id"].tolist() == [lab.fields["field_id"].iloc[4]]
+    assert lab.image(4).name in listed["reason"].iloc[0] or "differ in size" in listed["reason"].iloc[0]
     assert segment.card.metrics["quarantined"] == 1
     assert listed["field_id"].iloc[0] not in set(read_cells(segment)["field_id"])
     assert read_cells(segment)["field_id"].nunique() == 5
+    flags = read_fields(segment).set_index("field_id")["field_flags"]
+    assert flags[flags == "quarantined"].index.tolist() == listed["field_id"].tolist()
+    assert_balanced(segment)
+
+
+KINDS = {
+    "big": {"bigtiff": True},
+    "tiled": {"tile": (64, 64)},
+    "compressed": {"compression": "zlib", "predictor": True},
+    "OME": {"ome": True, "metadata": {"axes": "YX"}},
+    "big-endian": {"byteorder": ">"},
+}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "LZW"])
+def test_every_usual_kind_of_tiff_gives_the_same_cells(lab: Lab, kind: str) -> None:
+    plain = read_cells(lab.segment()).drop(columns="part")
+    for row in range(len(lab.fields)):
+        for channel in PATHS:
+            pixels = tifffile.imread(lab.image(row, channel))
+            if kind == "LZW":
+                Image.fromarray(pixels).save(lab.image(row, channel), compression="tiff_lzw")
+            else:
+                tifffile.imwrite(lab.image(row, channel), pixels, **KINDS[kind])
+    pd.testing.assert_frame_equal(read_cells(lab.segment()).drop(columns="part"), plain)
 
 
 def test_when_every_control_is_broken_there_is_no_scale_and_it_is_said_so(lab: Lab) -> None:
@@ -257,20 +334,138 @@ def test_nothing_is_copied_by_gathering(chain: Chain) -> None:
     assert not list(chain.made("fetch").path.rglob("*.tif"))
 
 
+def test_a_killed_cutting_goes_on_and_ends_the_same(lab: Lab, tmp_path: Path) -> None:
+    whole = lab.segment()
+    lab.root = tmp_path / "other store"
+    assert lab.say("fetch").code == 0
+    process = start("segment", lab.folder / "own.toml", "--store", lab.root)
+    while not list(lab.root.rglob("scratch/*.cut")):
+        assert process.poll() is None, "it was over before it could be killed"
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    found = {path: path.stat().st_mtime_ns for path in lab.root.rglob("scratch/*.npz")}
+    assert len(found) == 6
+    assert files_of(lab.segment()) == files_of(whole)
+
+
+def test_limits_of_quality_drop_nuclei_under_their_own_reasons(lab: Lab) -> None:
+    every = lab.segment()
+    strict = lab.segment("--set", "segment.quality.min_solidity=0.93", "--set", "segment.quality.min_focus=0.1")
+    cells = read_cells(every)
+    assert set(read_cells(strict)["focus"]) == set(
+        cells["focus"][(cells["focus"] >= 0.1) & (cells["solidity"] >= 0.93)]
+    )
+    assert strict.card.metrics["ragged"] > 0
+    assert_balanced(strict)
+
+
+def test_no_well_gives_more_cells_than_its_cap_and_the_lot_is_the_same_in_any_order(lab: Lab, tmp_path: Path) -> None:
+    every, cap = read_cells(lab.segment()), "segment.cells_per_well=7"
+    few = lab.segment("--set", cap)
+    cells = read_cells(few)
+    assert set(cells["cell_id"]) < set(every["cell_id"])
+    expected = every.groupby(["plate", "well"]).size().clip(upper=7)
+    assert cells.groupby(["plate", "well"]).size().to_dict() == expected.to_dict()
+    assert few.card.metrics["over_cap"] == len(every) - len(cells)
+    assert_balanced(few)
+    lab.root = tmp_path / "other store"
+    assert files_of(lab.segment("--set", cap, "--set", "segment.workers=2")) == files_of(few)
+
+
+def test_a_blurred_and_an_empty_field_are_flagged_and_dropped_where_that_is_asked_for(lab: Lab) -> None:
+    for channel in PATHS:
+        blurred = ndimage.gaussian_filter(tifffile.imread(lab.image(4, channel)), 8.0)
+        tifffile.imwrite(lab.image(4, channel), blurred)
+        noise = generator("tests", channel).normal(500, 20, (256, 320)).astype(np.uint16)
+        tifffile.imwrite(lab.image(5, channel), noise)
+    flagged = lab.segment()
+    fields = read_fields(flagged)
+    flags = dict(zip(fields["field_id"], fields["field_flags"], strict=True))
+    blurred, empty = lab.fields["field_id"].iloc[4], lab.fields["field_id"].iloc[5]
+    assert {field: flag for field, flag in flags.items() if flag} == {blurred: "blurred", empty: "empty"}
+    dropped = lab.segment("--set", 'segment.quality.drop_fields=["blurred"]')
+    assert dropped.card.metrics["flagged_field"] == (read_cells(flagged)["field_id"] == blurred).sum() > 0
+    assert blurred not in set(read_cells(dropped)["field_id"])
+    assert_balanced(dropped)
+
+
+def test_label_images_from_elsewhere_give_the_cells_that_they_show(lab: Lab) -> None:
+    own = lab.segment("--set", "segment.keep_labels=true")
+    part = Store(lab.root).get("segment", read_cells(own)["part"].iloc[0])
+    elsewhere = lab.folder / "masks"
+    elsewhere.mkdir()
+    for row, field_id in enumerate(lab.fields["field_id"]):
+        name = f"{lab.image(row, 'dna').stem}_cp_masks.tif"
+        shutil.copy(part.file(f"labels/{field_id}_cp_masks.tif"), elsewhere / name)
+    method = f'segment.method={{ name = "label_images", folder = "{elsewhere}" }}'
+    given = lab.segment("--set", method)
+    columns = ["cell_id", "row_px", "column_px", "area_px", "solidity"]
+    pd.testing.assert_frame_equal(read_cells(given)[columns], read_cells(own)[columns])
+    (elsewhere / f"{lab.image(4, 'dna').stem}_cp_masks.tif").unlink()
+    fewer = lab.segment("--set", method, "--set", "segment.max_failures=0.2")
+    assert fewer.card.metrics["quarantined"] == 1
+
+
+def test_crops_that_the_disk_cannot_hold_are_refused_before_any_is_cut(lab: Lab) -> None:
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment", "--set", "segment.crop_px=60000")
+    assert said.code == 1
+    assert "GB are free" in said.err and "segment.cells_per_well" in said.err
+    assert not list(lab.root.rglob("crops.npy"))
+
+
+def test_any_channel_can_be_the_one_that_shows_nuclei(lab: Lab) -> None:
+    for row in range(len(lab.fields)):
+        dna, actin = lab.image(row, "dna"), lab.image(row, "actin")
+        swapped = dna.read_bytes()
+        dna.write_bytes(actin.read_bytes())
+        actin.write_bytes(swapped)
+    by_actin = read_cells(lab.segment("--set", "segment.nucleus_channel=actin"))
+    assert len(by_actin) > 50 and by_actin["solidity"].median() > 0.9
+
+
+def test_uneven_light_is_taken_off_where_that_is_asked_for(lab: Lab) -> None:
+    lamp = np.linspace(0.4, 1.0, 320)
+    for row in range(len(lab.fields)):
+        pixels = tifffile.imread(lab.image(row)) * lamp
+        tifffile.imwrite(lab.image(row), pixels.astype(np.uint16))
+    scales = {}
+    for how in ("off", "mean"):
+        segment = lab.segment("--set", f"segment.illumination={how}")
+        scales[how] = read_table(segment.file("scale.parquet")).set_index("channel").loc["actin"]
+    assert scales["mean"]["low"] > 1.05 * scales["off"]["low"]  # the dark side has the background of the bright one
+
+
+def test_the_cells_are_there_under_cellprofilers_names_too(lab: Lab) -> None:
+    segment = lab.segment("--set", "segment.cellprofiler_table=true")
+    table, cells = pd.read_csv(segment.file("nuclei.csv.gz")), read_cells(segment)
+    assert np.allclose(table["Nuclei_Location_Center_X"], cells["column_px"])
+    assert np.allclose(table["Nuclei_Location_Center_Y"], cells["row_px"])
+    assert (table["Metadata_Well"] == cells["well"]).all()
+
+
+def test_a_network_of_cellpose_that_is_not_there_is_an_error_with_its_cure(lab: Lab) -> None:
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment", "--set", "segment.method=cellpose")
+    assert said.code == 2
+    assert "pip install" in said.err or "download" in said.err
+
+
 def test_a_plate_may_have_more_fields_than_a_process_may_have_open_files(tmp_path: Path) -> None:
     import resource
 
-    from cellssl.stages._field import FieldTask
-    from cellssl.stages.segment import MEASURED, _cell_table, _opened
+    from cellssl.stages._chosen import nuclei_table
+    from cellssl.stages._field import MEASURED, FieldTask
 
     tasks = [FieldTask(f"f{i}", (), (), 0, None, False, tmp_path / f"{i}.npz") for i in range(60)]
     for task in tasks:
-        np.savez(task.result, **{name: np.ones(2) for name in MEASURED})
+        np.savez(task.result, lost=np.zeros(2, np.int8), **{name: np.ones(2) for name in MEASURED})
     few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(
         resource.RLIMIT_NOFILE, (max(int(handle.name) for handle in Path("/proc/self/fd").iterdir()) + 20, most)
     )
     try:
-        assert len(_cell_table(_opened(tasks))) == 120
+        assert len(nuclei_table(tasks)) == 120
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))

@@ -1,0 +1,48 @@
+"""illumination: many fields seen through the same optics in -> the unevenness that they share, and fields without it.
+
+As pybbbc does for BBBC021: the mean image of a plate's wells at one site, blurred so widely that no cell is left in it,
+and never below its darkest few pixels; fields are divided by it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jaxtyping import Float32, Float64, UInt16
+
+SIGMA_PX = 500.0
+FLOOR_PERCENT = 0.02
+SHRINK = 8  # a blur this wide is the same on a smaller image, and 64 times as fast
+
+
+def mean_image(fields: Iterable[UInt16[np.ndarray, "y x"]]) -> Float64[np.ndarray, "y x"] | None:
+    """Pixel by pixel, one field in memory at a time; None where there is no field."""
+    total: np.ndarray | None = None
+    count = 0
+    for field in fields:
+        total = field.astype(np.float64) if total is None else total + field
+        count += 1
+    return None if total is None else total / count
+
+
+def unevenness(mean: Float64[np.ndarray, "y x"]) -> Float32[np.ndarray, "y x"]:
+    """What to divide fields by; 1 on average, so that grey values keep their size."""
+    from scipy import ndimage
+
+    rows, columns = mean.shape
+    wide = np.pad(mean, ((0, -rows % SHRINK), (0, -columns % SHRINK)), mode="edge")
+    small = wide.reshape(wide.shape[0] // SHRINK, SHRINK, -1, SHRINK).mean(axis=(1, 3))
+    small = ndimage.gaussian_filter(small, SIGMA_PX / SHRINK, mode="nearest")
+    smooth = ndimage.zoom(small, SHRINK, order=1, grid_mode=True, mode="nearest")[:rows, :columns]
+    smooth = np.maximum(smooth, max(float(np.percentile(smooth, FLOOR_PERCENT)), 1e-6))
+    return np.asarray(smooth / smooth.mean(), np.float32)
+
+
+def evened(field: UInt16[np.ndarray, "y x"], uneven: Float32[np.ndarray, "y x"]) -> UInt16[np.ndarray, "y x"]:
+    """The field as it would be under even light, rounded; what would be brighter than white is white."""
+    return np.asarray(np.clip(np.rint(field / uneven), 0, 65_535), np.uint16)

@@ -1,0 +1,170 @@
+"""quality: a field and its labelled nuclei in -> what tells good nuclei and fields from bad ones, out.
+
+Nothing here decides: `masks.keep` asks the limits of the recipe, and every number goes into the tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellssl.imaging.masks import sizes
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float32, Float64, Int, Int64, Real
+
+CEILINGS = (255, 1023, 4095, 16_383, 65_535)
+"""The highest grey values of cameras of 8, 10, 12, 14 and 16 bits."""
+
+
+@dataclass(frozen=True)
+class NucleusQuality:
+    """One value a nucleus, in the order of the labels."""
+
+    solidity: Float64[np.ndarray, "n"]
+    """Area over the area of the convex hull: 1 for a disc, lower where it is lobed, notched or two."""
+    focus: Float64[np.ndarray, "n"]
+    """How much of its brightness a nucleus gains per pixel where it gains most: about 0.2 in focus, lower in blur."""
+    brightness: Float64[np.ndarray, "n"]
+    """Mean of the nucleus channel above the field's background, in grey values."""
+    saturated: Float64[np.ndarray, "n"]
+    """Share of its pixels at a camera's highest grey value, in the channel where that is most."""
+    edge_px: Float64[np.ndarray, "n"]
+    """From its centre to the nearest edge of the field."""
+    nearest_px: Float64[np.ndarray, "n"]
+    """From its centre to the nearest other nucleus' centre; nan for the only one."""
+
+
+@dataclass(frozen=True)
+class FieldQuality:
+    """What is known of a field as a whole."""
+
+    focus: float
+    """Median over its nuclei; nan without any."""
+    saturated: float
+    """Share of pixels at a camera's highest grey value, in the channel where that is most."""
+    covered: float
+    """Share of the field that is nucleus."""
+    stray: float
+    """Share of the field that is brighter than half its nuclei, and is no nucleus: fibres, dust, smears."""
+    background: float
+    """Median grey value of the nucleus channel outside nuclei."""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """The pixels of all nuclei, which are few beside those of the field."""
+
+    where: Int64[np.ndarray, "pixel"]
+    which: Int64[np.ndarray, "pixel"]
+    n: int
+
+    @classmethod
+    def of(cls, labels: Int[np.ndarray, "y x"]) -> Inside:
+        """Where the labels are not 0."""
+        where = np.flatnonzero(labels)
+        return cls(where, labels.ravel()[where].astype(np.int64) - 1, int(labels.max(initial=0)))
+
+    def mean(self, values: Real[np.ndarray, "y x"]) -> Float64[np.ndarray, "n"]:
+        """Mean over every nucleus; 0 for a number that does not occur."""
+        total = np.bincount(self.which, weights=values.ravel()[self.where], minlength=self.n)
+        return np.asarray(total / np.maximum(np.bincount(self.which, minlength=self.n), 1))
+
+
+def measure_quality(
+    pixels: Real[np.ndarray, "c y x"], nucleus: int, labels: Int[np.ndarray, "y x"], centres: Float64[np.ndarray, "n 2"]
+) -> tuple[NucleusQuality, FieldQuality]:
+    """Everything about the nuclei 1..n of a field whose channel number `nucleus` shows them."""
+    image, inside = pixels[nucleus].astype(np.float32), Inside.of(labels)
+    outside = labels == 0
+    background = float(np.median(image[outside])) if outside.any() else float(image.min())
+    at_ceiling = [is_saturated(channel) for channel in pixels]
+    brightness = inside.mean(image) - background
+    nuclei = NucleusQuality(
+        solidity(labels),
+        rim_steepness(inside, image, brightness),
+        brightness,
+        np.max([inside.mean(hit) for hit in at_ceiling], axis=0),
+        edge_distances(centres, labels.shape),
+        nearest_distances(centres),
+    )
+    typical = float(np.median(brightness)) if len(brightness) else np.inf
+    field = FieldQuality(
+        float(np.median(nuclei.focus)) if len(brightness) else np.nan,
+        max(float(hit.mean()) for hit in at_ceiling),
+        float(1 - outside.mean()),
+        float((outside & (image > background + typical)).mean()),
+        background,
+    )
+    return nuclei, field
+
+
+def is_saturated(channel: Real[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
+    """Pixels at the highest grey value of a camera; none where the brightest pixel is not at one."""
+    brightest = int(channel.max())
+    return np.asarray(channel == brightest) if brightest in CEILINGS else np.zeros(channel.shape, bool)
+
+
+def rim_steepness(
+    inside: Inside, image: Float32[np.ndarray, "y x"], brightness: Float64[np.ndarray, "n"]
+) -> Float64[np.ndarray, "n"]:
+    """Gradient over brightness, weighted by the gradient's square, so that the rim decides and not the area."""
+    from scipy import ndimage
+
+    smooth = ndimage.gaussian_filter(image, 1.0)
+    slope = np.zeros_like(smooth)
+    slope[1:-1] += (smooth[2:] - smooth[:-2]) ** 2
+    slope[:, 1:-1] += (smooth[:, 2:] - smooth[:, :-2]) ** 2
+    slope = np.sqrt(slope) / 2
+    squares, cubes = inside.mean(slope**2), inside.mean(slope**3)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        steepness = cubes / squares / brightness
+    return np.asarray(np.where((squares > 0) & (brightness > 0), steepness, 0.0))
+
+
+def edge_distances(centres: Float64[np.ndarray, "n 2"], shape: tuple[int, ...]) -> Float64[np.ndarray, "n"]:
+    """From every centre to the outermost row or column of pixels that is nearest."""
+    last = np.asarray(shape) - 1
+    return np.asarray(np.minimum(centres, last - centres).min(axis=1, initial=np.inf))
+
+
+def nearest_distances(centres: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n"]:
+    """From every centre to the next one."""
+    from scipy.spatial import cKDTree
+
+    if len(centres) < 2:
+        return np.full(len(centres), np.nan)
+    return np.asarray(cKDTree(centres).query(centres, k=2)[0][:, 1])
+
+
+def solidity(labels: Int[np.ndarray, "y x"]) -> Float64[np.ndarray, "n"]:
+    """Area over that of the convex hull of the pixels, each a square of its own."""
+    area = sizes(labels)
+    which, corners = outline_corners(labels)
+    starts = np.searchsorted(which, np.arange(1, len(area) + 2))
+    hulls = [hull_area(corners[a:b]) if b > a else np.inf for a, b in pairwise(starts)]
+    return np.asarray(area / np.array(hulls, np.float64))
+
+
+def outline_corners(labels: Int[np.ndarray, "y x"]) -> tuple[Int64[np.ndarray, "p"], Int64[np.ndarray, "p 2"]]:
+    """The label, and row and column, of the corners of each nucleus' first and last pixel in every row; sorted."""
+    where = np.flatnonzero(labels)
+    which = labels.ravel()[where].astype(np.int64)
+    order = np.argsort(which, kind="stable")  # within a label from the top left, row by row
+    which, (row, column) = which[order], np.divmod(where[order], labels.shape[1])
+    new = np.ones(len(which) + 1, bool)
+    new[1:-1] = (which[1:] != which[:-1]) | (row[1:] != row[:-1])
+    first, last = new[:-1], new[1:]
+    top, left, right = row[first], column[first], column[last] + 1
+    corners = [np.stack([top + down, side], axis=1) for down in (0, 1) for side in (left, right)]
+    return which[first].repeat(4), np.stack(corners, axis=1).reshape(-1, 2)
+
+
+def hull_area(points: Int64[np.ndarray, "p 2"]) -> float:
+    """Area of the convex hull of points that do not lie on one line."""
+    from scipy.spatial import ConvexHull
+
+    return float(ConvexHull(points).volume)  # of two dimensions, scipy calls the area volume

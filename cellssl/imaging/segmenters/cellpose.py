@@ -1,0 +1,176 @@
+"""cellpose: an image of stained nuclei in -> one label a nucleus out; by a cellpose network, 3.1 or 4, as installed.
+
+Stringer et al. 2021, doi:10.1038/s41592-020-01018-x; Pachitariu et al. 2025 for cellpose 4. The network is always given
+as a file that is there, because cellpose itself would download another one, into the home directory, without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from cellssl.errors import UsageError
+from cellssl.recipe import InputPath
+from cellssl.rooms import did_you_mean
+from cellssl.settings import Part
+
+if TYPE_CHECKING:
+    from jaxtyping import Int32, Real
+
+FILES = {
+    3: {"nuclei": "nucleitorch_0", "cyto": "cytotorch_0", "cyto2": "cyto2torch_0", "cyto3": "cyto3"},
+    4: {"cpsam": "cpsam", "cpsam_v2": "cpsam_v2"},
+}
+"""The names of networks by cellpose's major version, and the files that they are kept in."""
+SOURCES = {3: "https://www.cellpose.org/models/", 4: "https://huggingface.co/mouseland/cellpose-sam/resolve/main/"}
+FOLDER = "cellpose"
+"""Of the store's weights/."""
+
+
+class Settings(Part):
+    """Find nuclei by a network of cellpose, which has to be installed: pip install "cellssl[cellpose]"."""
+
+    model: str = "nuclei"
+    """A network by name: nuclei, cyto, cyto2 or cyto3 with cellpose 3; cpsam or cpsam_v2 with cellpose 4."""
+    weights: InputPath | None = None
+    """A file with the weights of a network of one's own, instead of a name."""
+    diameter_um: float | None = Field(None, gt=0)
+    """Typical diameter in micrometres; left out, it is measured in every field (cellpose 4 does without)."""
+    flow_threshold: float = Field(0.4, ge=0)
+    """How far flows may differ from those that the found shape would have; lower drops more shapes."""
+    cellprob_threshold: float = Field(0.0, ge=-6, le=6)
+    """How sure a pixel must be to be nucleus; lower values widen nuclei and find fainter ones."""
+    batch: int = Field(8, ge=1)
+    """Tiles that are looked at together; more fill a GPU better."""
+
+    def check(self) -> None:
+        """Raise UsageError where cellpose is not installed, or the installed one has no such network."""
+        names = FILES[installed()[0]]
+        if self.weights is None and self.model not in names:
+            raise UsageError(
+                f"cellpose {installed()[1]} has no network {self.model!r}",
+                hint=f"{did_you_mean(self.model, tuple(names))} or name a file in segment.method.weights",
+            )
+
+    def outside_files(self) -> Sequence[Path]:
+        """The file of one's own network."""
+        return () if self.weights is None else (self.weights,)
+
+    def prepared(self, weights: Path, device: str) -> Prepared:
+        """The detector with its network's file; `weights` is the folder of the store that holds those with names.
+
+        Raises UsageError where the file is not there, or a GPU was asked for that is not.
+        """
+        self.check()
+        return Prepared(self, self.weights or self._by_name(weights / FOLDER), device_for(device))
+
+    def _by_name(self, folder: Path) -> Path:
+        major = installed()[0]
+        file = folder / FILES[major][self.model]
+        if not file.is_file():
+            raise UsageError(
+                f"the weights of cellpose's {self.model!r} are not at {file}",
+                hint=f"download {SOURCES[major]}{file.name} to that place, or name a file in segment.method.weights",
+            )
+        return file
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A detector that can be sent to another process: which network, where it is, and on which device it runs."""
+
+    settings: Settings
+    file: Path
+    device: str
+
+    def find(self, nucleus: Real[np.ndarray, "y x"], pixel_um: float | None = None) -> Int32[np.ndarray, "y x"]:
+        """Label the nuclei 1..n, 0 is background; nuclei that touch the edge are among them."""
+        if nucleus.size == 0 or nucleus.min() == nucleus.max():
+            return np.zeros(nucleus.shape, np.int32)
+        knobs: dict[str, Any] = {
+            "flow_threshold": self.settings.flow_threshold,
+            "cellprob_threshold": self.settings.cellprob_threshold,
+            "batch_size": self.settings.batch,
+            "diameter": self._diameter_px(nucleus, pixel_um),
+        }
+        if installed()[0] == 3:
+            knobs["channels"] = [0, 0]  # one grey channel
+        labels = _network(self.file, self.device).eval(nucleus.astype(np.float32), **knobs)[0]
+        return np.asarray(labels, np.int32)
+
+    def ran(self) -> dict[str, Any]:
+        """What a card should say: the network, its file's hash, cellpose's version, the device."""
+        import hashlib
+
+        with self.file.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        name = self.settings.model if self.settings.weights is None else self.file.name
+        return {"cellpose": installed()[1], "model": name, "weights_sha256": sha256, "device": self.device}
+
+    def _diameter_px(self, nucleus: Real[np.ndarray, "y x"], pixel_um: float | None) -> float | None:
+        if self.settings.diameter_um is not None:
+            if pixel_um is None:
+                raise UsageError(
+                    "cellpose is told a diameter in micrometres, but the size of a pixel is not known",
+                    hint="give pixel_um in [fetch], or leave out diameter_um so that it is measured in every field",
+                )
+            return self.settings.diameter_um / pixel_um
+        if installed()[0] >= 4:
+            return None
+        from cellssl.imaging.segmenters.watershed import typical_diameter_px
+
+        return typical_diameter_px(nucleus.astype(np.float32))
+
+
+@cache
+def installed() -> tuple[int, str]:
+    """Cellpose's major version and its version in full.
+
+    Raises UsageError where it is not installed, or is one that is not known here.
+    """
+    try:
+        found = version("cellpose")
+    except PackageNotFoundError:
+        raise UsageError(
+            "cellpose is not installed",
+            hint='pip install "cellssl[cellpose]", or use segment.method = "nuclei_net", which needs nothing',
+        ) from None
+    major = int(found.split(".")[0])
+    if major not in FILES:
+        raise UsageError(f"cellpose {found} is not supported", hint='pip install "cellpose>=3.1,<5"')
+    return major, found
+
+
+def device_for(wish: str) -> str:
+    """`auto` takes a GPU where there is one; a GPU asked for and missing is an error."""
+    import torch
+
+    if wish == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wish.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"the GPU {wish!r} was asked for, but this machine shows none", hint="use --device auto")
+    return wish
+
+
+@cache
+def _network(file: Path, device: str) -> Any:
+    import importlib
+
+    import torch
+
+    try:
+        return importlib.import_module("cellpose.models").CellposeModel(
+            pretrained_model=str(file), device=torch.device(device)
+        )
+    except (RuntimeError, KeyError, ValueError, EOFError) as error:
+        raise UsageError(
+            f"{file} is no network of cellpose {installed()[1]}: {str(error).splitlines()[0]}",
+            hint="networks of cellpose 3 and 4 differ; give a file that was made by the installed one",
+        ) from error

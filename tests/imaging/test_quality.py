@@ -1,0 +1,124 @@
+"""quality: what tells good nuclei and fields from bad ones, against scikit-image and against what was put there."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage.measure import label, regionprops_table
+
+from cellssl.imaging.masks import measure
+from cellssl.imaging.quality import (
+    CEILINGS,
+    Inside,
+    edge_distances,
+    is_saturated,
+    measure_quality,
+    nearest_distances,
+    rim_steepness,
+    solidity,
+)
+from cellssl.randomness import generator
+
+
+def discs(radius: float = 10.0, sigma: float = 1.0, light: float = 2000.0) -> tuple[np.ndarray, np.ndarray]:
+    """Nine nuclei of one size; their image and their labels."""
+    rows, columns = np.mgrid[:120, :120]
+    near = np.hypot((rows + 20) % 40 - 20, (columns + 20) % 40 - 20)[20:100, 20:100] < radius
+    image = np.pad(500.0 + light * near, 20, constant_values=500.0)
+    return ndimage.gaussian_filter(image, sigma), label(image > 500)
+
+
+def test_solidity_is_close_to_that_of_scikit_image() -> None:
+    noise = ndimage.gaussian_filter(generator("tests", "solidity").random((200, 200)), 6)
+    labels = label(noise > np.median(noise))
+    known = regionprops_table(labels, properties=("solidity", "area"))
+    large = known["area"] > 100  # of small ones the corners of pixels matter, which scikit-image takes halfway
+    assert large.sum() > 3
+    assert np.allclose(solidity(labels)[large], known["solidity"][large], atol=0.03)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (6, 4)])
+def test_a_rectangle_fills_its_hull(shape: tuple[int, int]) -> None:
+    assert solidity(np.pad(np.ones(shape, int), 2)).tolist() == [1.0]
+
+
+def test_a_nucleus_with_a_quarter_cut_out_fills_six_sevenths_of_its_hull() -> None:
+    notched = np.ones((20, 20), int)
+    notched[10:, 10:] = 0
+    assert solidity(notched)[0] == pytest.approx(300 / 350)
+
+
+def test_a_number_that_does_not_occur_has_no_solidity() -> None:
+    assert solidity(np.array([[0, 1, 0], [0, 3, 3]])).tolist() == [1.0, 0.0, 1.0]
+
+
+def test_focus_falls_with_blur_and_does_not_depend_on_gain_offset_or_size() -> None:
+    def focus(sigma: float, gain: float = 1.0, offset: float = 0.0, radius: float = 10.0) -> float:
+        image, labels = discs(radius, sigma)
+        image = image * gain + offset
+        nuclei, _ = measure_quality(image[None].astype(np.uint16), 0, labels, measure(labels).centres)
+        return float(np.median(nuclei.focus))
+
+    by_blur = [focus(sigma) for sigma in (0.5, 1.0, 2.0, 4.0)]
+    assert by_blur == sorted(by_blur, reverse=True) and by_blur[0] > 2 * by_blur[-1]
+    assert focus(1.0, gain=5.0, offset=3000.0) == pytest.approx(focus(1.0), rel=0.01)
+    assert focus(1.0, radius=15.0) == pytest.approx(focus(1.0), rel=0.15)
+
+
+def test_a_straight_rim_has_the_steepness_of_its_blur() -> None:
+    sigma = 3.0
+    image = ndimage.gaussian_filter(np.repeat(np.arange(200) > 99, 200).reshape(200, 200).astype(np.float32), sigma)
+    steepest = 1 / np.sqrt(2 * np.pi * (sigma**2 + 1))  # a Gaussian's height; 1 is the smoothing of the derivative
+    found = rim_steepness(Inside.of(np.ones(image.shape, int)), image, np.array([1.0]))[0]
+    assert found == pytest.approx(steepest * np.sqrt(2 / 3), rel=0.02)  # the mean of its cube over that of its square
+
+
+@pytest.mark.parametrize("ceiling", CEILINGS)
+def test_pixels_at_a_cameras_highest_value_are_saturated(ceiling: int) -> None:
+    image = np.array([[0, ceiling - 1], [ceiling, ceiling]], np.uint16)
+    assert is_saturated(image).sum() == 2
+    assert not is_saturated(np.minimum(image, ceiling - 2)).any()
+
+
+def test_saturation_is_a_share_of_the_nucleus_in_the_worst_channel() -> None:
+    labels = np.pad(np.ones((4, 4), int), 2)
+    other = np.zeros((8, 8), np.uint16)
+    other[2:4, 2:6] = 4095
+    nuclei, field = measure_quality(
+        np.stack([labels.astype(np.uint16) * 100, other]), 0, labels, np.array([[3.5, 3.5]])
+    )
+    assert nuclei.saturated.tolist() == [0.5]
+    assert field.saturated == 8 / 64
+
+
+def test_distances_agree_with_loops() -> None:
+    centres = generator("tests", "distances").uniform(0, 50, (30, 2))
+    apart = np.hypot(*(centres[:, None] - centres[None]).transpose(2, 0, 1))
+    np.fill_diagonal(apart, np.inf)
+    assert np.allclose(nearest_distances(centres), apart.min(axis=1))
+    by_loops = [min(row, 60 - row, column, 80 - column) for row, column in centres]
+    assert np.allclose(edge_distances(centres, (61, 81)), by_loops)
+    assert np.isnan(nearest_distances(centres[:1])).all()
+
+
+def test_a_bright_fibre_is_stray_light_and_nuclei_are_not() -> None:
+    image, labels = discs()
+    centres = measure(labels).centres
+    clean = measure_quality(image[None].astype(np.uint16), 0, labels, centres)[1]
+    image[5:9] = 6000
+    assert clean.stray < 0.005
+    assert measure_quality(image[None].astype(np.uint16), 0, labels, centres)[1].stray == pytest.approx(
+        4 / 120, rel=0.1
+    )
+
+
+def test_brightness_is_above_the_fields_background() -> None:
+    image, labels = discs(sigma=0.01)
+    nuclei, field = measure_quality(image[None].astype(np.uint16), 0, labels, measure(labels).centres)
+    assert field.background == 500 and nuclei.brightness == pytest.approx(2000)
+
+
+def test_an_empty_field_has_no_nuclei_to_measure() -> None:
+    noise = generator("tests", "none").integers(0, 100, (2, 30, 30)).astype(np.uint16)
+    nuclei, field = measure_quality(noise, 0, np.zeros((30, 30), np.int32), np.empty((0, 2)))
+    assert all(len(values) == 0 for values in vars(nuclei).values())
+    assert np.isnan(field.focus) and field.covered == field.stray == 0
