@@ -60,6 +60,7 @@ def _be_a_worker() -> None:
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that are yet to be loaded, such as torch
 
 
 def _end_with(sentinel: int) -> None:

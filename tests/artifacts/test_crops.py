@@ -1,0 +1,51 @@
+"""crops: rows that are written by several hands, in any order, into one stack whose room was taken first."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellssl.artifacts.crops import open_crops, reserve_crops, write_crops, write_rows
+from cellssl.randomness import generator
+
+SHAPE = (10, 2, 5, 5)
+
+
+def crops() -> np.ndarray:
+    return generator("tests", "crops").integers(0, 65_536, SHAPE).astype(np.uint16)
+
+
+def test_rows_written_in_any_order_are_the_bytes_of_a_stack_written_at_once(tmp_path: Path) -> None:
+    write_crops(tmp_path / "at once.npy", [crops()], SHAPE)
+    assert reserve_crops(tmp_path / "by rows.npy", SHAPE)
+    for first in (7, 0, 3):
+        write_rows(tmp_path / "by rows.npy", first, crops()[first : first + (4 if first == 3 else 3)])
+    assert (tmp_path / "by rows.npy").read_bytes() == (tmp_path / "at once.npy").read_bytes()
+    assert (open_crops(tmp_path / "by rows.npy") == crops()).all()
+
+
+def test_a_stack_that_is_there_already_keeps_its_rows_and_one_of_another_shape_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "crops.npy"
+    assert reserve_crops(path, SHAPE)
+    write_rows(path, 0, crops())
+    assert not reserve_crops(path, SHAPE)
+    assert (open_crops(path) == crops()).all()
+    assert reserve_crops(path, (11, *SHAPE[1:]))
+    assert open_crops(path).shape[0] == 11 and open_crops(path).max() == 0
+
+
+def test_the_room_of_a_stack_is_taken_at_once(tmp_path: Path) -> None:
+    reserve_crops(tmp_path / "crops.npy", (100, 3, 64, 64))
+    assert (tmp_path / "crops.npy").stat().st_blocks * 512 >= 2 * 100 * 3 * 64 * 64
+
+
+@pytest.mark.parametrize("first", [-1, 8])
+def test_rows_beyond_the_stack_are_refused(tmp_path: Path, first: int) -> None:
+    reserve_crops(tmp_path / "crops.npy", SHAPE)
+    with pytest.raises(ValueError, match="do not fit"):
+        write_rows(tmp_path / "crops.npy", first, crops()[:3])
+
+
+def test_a_stack_of_no_crop_is_a_stack(tmp_path: Path) -> None:
+    assert reserve_crops(tmp_path / "crops.npy", (0, 2, 5, 5))
+    assert open_crops(tmp_path / "crops.npy").shape == (0, 2, 5, 5)
