@@ -65,7 +65,7 @@ class Settings(Strict):
     """Find every nucleus, and cut one window around it."""
 
     method: Annotated[Part, OfRoom("cellssl.imaging.segmenters")] = Field(
-        default_factory=lambda: rooms.load("cellssl.imaging.segmenters", "watershed").Settings()
+        default_factory=lambda: rooms.load("cellssl.imaging.segmenters", "nuclei_net").Settings()
     )
     """The detector: a name, or a table with a name and its knobs."""
     nucleus_channel: str | None = None

@@ -108,6 +108,12 @@ def test_counts_balance_and_are_those_of_the_tables(chain: Chain) -> None:
     assert json.loads(segment.file("counts.json").read_text()) == counts
 
 
+def test_the_card_says_what_the_detector_calculated_in(chain: Chain) -> None:
+    part = chain.store.get("segment", read_cells(chain.made("segment"))["part"].iloc[0])
+    assert part.card.run["segmenter"]["precision"] in ("bfloat16", "float32")
+    assert part.card.section["method"] == {"name": "nuclei_net", "threshold": 0.6, "precision": "auto"}
+
+
 def test_a_crop_is_the_window_around_its_nucleus(chain: Chain) -> None:
     cells, fetch = read_cells(chain.made("segment")), chain.made("fetch")
     part = chain.store.get("segment", cells["part"].iloc[0])
@@ -413,6 +419,17 @@ def test_crops_that_the_disk_cannot_hold_are_refused_before_any_is_cut(lab: Lab)
     assert said.code == 1
     assert "GB are free" in said.err and "segment.cells_per_well" in said.err
     assert not list(lab.root.rglob("crops.npy"))
+
+
+def test_a_plate_without_a_nucleus_is_said_to_have_none(lab: Lab) -> None:
+    for row in range(len(lab.fields)):
+        for channel in PATHS:
+            noise = generator("tests", row, channel).normal(500, 20, (256, 320)).astype(np.uint16)
+            tifffile.imwrite(lab.image(row, channel), noise)
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment", "--set", "segment.cells_per_well=5")
+    assert said.code == 3
+    assert "no nucleus was found" in said.err
 
 
 def test_any_channel_can_be_the_one_that_shows_nuclei(lab: Lab) -> None:

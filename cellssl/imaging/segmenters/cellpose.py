@@ -56,7 +56,7 @@ class Settings(Part):
         if self.weights is None and self.model not in names:
             raise UsageError(
                 f"cellpose {installed()[1]} has no network {self.model!r}",
-                hint=f"{did_you_mean(self.model, tuple(names))} or name a file in segment.method.weights",
+                hint=f"{did_you_mean(self.model, tuple(names))}; a file of your own goes into segment.method.weights",
             )
 
     def outside_files(self) -> Sequence[Path]:
