@@ -104,7 +104,8 @@ def find(task: FieldTask, detector: Any, pixels: np.ndarray) -> np.ndarray:
     Raises DataError where the given one is not there, cannot be read or has another size.
     """
     if task.given_labels is None:
-        return masks.relabel(detector.find(pixels[task.nucleus], task.pixel_um))
+        found: np.ndarray = detector.find(pixels[task.nucleus], task.pixel_um)
+        return found
     labels = read_labels(task.given_labels)
     if labels.shape != pixels.shape[1:]:
         raise DataError(
