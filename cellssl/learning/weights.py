@@ -39,7 +39,7 @@ def read(path: Path) -> dict[str, Any]:
         return dict(content)
     except UnpicklingError as error:
         raise IntegrityError(
-            f"the weights {path} are no state dict of tensors",
+            f"the weights {path} cannot be read: it is no state dict of tensors alone",
             hint="give a .safetensors file, or save the state dict alone: torch.save(network.state_dict(), path)",
         ) from error
     except (

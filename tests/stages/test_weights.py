@@ -126,7 +126,12 @@ WRONG: dict[str, tuple[dict[str, str], int, str, str]] = {
     "no file to start from": ({"init_from": "F/no.safetensors"}, 2, "no file of weights", "pretrain.init_from"),
     "nothing there": ({"init_from": "F/no"}, 2, "is neither a pretrain artifact nor a file of weights", ".ckpt"),
     "a file of notes": ({"init_from": "F/a.txt"}, 2, "is neither a pretrain artifact nor a file of weights", ".ckpt"),
-    "a folder of other things": ({"init_from": "F"}, 5, "is not the card of an artifact", ""),
+    "a folder of other things": (
+        {"init_from": "F"},
+        2,
+        "is neither a pretrain artifact nor a file of weights",
+        ".ckpt",
+    ),
     "an unknown fingerprint": ({"init_from": "ffffffffffff"}, 2, "no artifact ffffffffffff", "fingerprint"),
     "a file of something else": ({"init_from": "F/a.safetensors"}, 2, "does not fit the encoder small", "own names"),
     "two starts": (
