@@ -26,18 +26,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from views import CONTEXT, torchvision_context
 
 SIDE_PX, CHANNELS, CELLS = 196, 3, 640
 PAPER_CELLS, PAPER_EPOCHS = 2450, 400
-JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125}
-TURNS = ("horizontal_flip", "vertical_flip", {"name": "rotate", "degrees": 180})
-CONTEXT = (
-    {"name": "color_jitter", **JITTER},
-    *TURNS,
-    {"name": "affine", "degrees": 20, "translate": 0.1, "shear": 10},
-    {"name": "random_resized_crop", "scale": (0.9, 1.1)},
-)
-CENTRE = ({"name": "color_jitter", **JITTER}, *TURNS, {"name": "center_crop", "side": 0.5})
+CENTRE = (*CONTEXT[:4], {"name": "center_crop", "side": 0.5})
 H100_BFLOAT16_TERAFLOPS = 989.0
 
 
@@ -181,7 +174,7 @@ class TwoViews:
 
     def __init__(self, folder: Path) -> None:
         self.crops = np.load(folder / "crops.npy", mmap_mode="r")
-        self.transform = torchvision_context()
+        self.transform = torchvision_context(SIDE_PX)
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -191,25 +184,6 @@ class TwoViews:
 
         crop = torch.from_numpy((self.crops[row] >> 4).astype(np.uint8))
         return [self.transform(crop) for _ in range(2)]
-
-
-def torchvision_context() -> Any:
-    """The "context" views as torchvision has them."""
-    import torch
-    from torchvision.transforms import InterpolationMode, v2
-
-    bilinear = InterpolationMode.BILINEAR
-    return v2.Compose(
-        [
-            v2.ToDtype(torch.float32, scale=True),
-            v2.ColorJitter(**JITTER),
-            v2.RandomHorizontalFlip(),
-            v2.RandomVerticalFlip(),
-            v2.RandomRotation(180, interpolation=bilinear),
-            v2.RandomAffine(20, translate=(0.1, 0.1), shear=10, interpolation=bilinear),
-            v2.RandomResizedCrop(SIDE_PX, scale=(0.9, 1.1)),
-        ]
-    )
 
 
 def measure_gpu(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
