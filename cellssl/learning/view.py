@@ -138,11 +138,13 @@ def _in_chunks(steps: list[Ready], crops: Tensor, out: Tensor) -> None:
     import torch
 
     size = max(1, CHUNK_BYTES // (4 * crops.shape[1] * max(out.shape[-1], crops.shape[-1]) ** 2))
-    chunks = iter([slice(start, start + size) for start in range(0, len(crops), size)])
+    slices = [slice(start, start + size) for start in range(0, len(crops), size)]
+    # cut here, not in the threads: every call of torch there makes the other one wait for Python's lock
+    chunks = iter([([step.of_cells(cells) for step in steps], crops[cells], out[cells]) for cells in slices])
 
     def work() -> None:
-        for cells in chunks:  # of one iterator, so that each chunk goes to the thread that is free first
-            out[cells] = _through([step.of_cells(cells) for step in steps], crops[cells])
+        for own_steps, own_crops, own_out in chunks:  # each goes to the thread that is free first
+            own_out.copy_(_through(own_steps, own_crops))
 
     threads = torch.get_num_threads()
     for share in [_threads(threads).submit(work) for _ in range(threads)]:

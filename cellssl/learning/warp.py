@@ -63,9 +63,8 @@ class Warp:
         if self.sampling.interpolation == "nearest":
             squares = torch.ones_like(squares)
         columns, rows = grid_terms(self.matrix, self.side_in, self.side_out, squares)
-        return Resampling(
-            columns.to(device, non_blocking=True), rows.to(device, non_blocking=True), squares, self.sampling
-        )
+        columns, rows = (term.to(device, non_blocking=True) for term in (columns[:, None, :], rows[:, :, None]))
+        return Resampling(columns, rows, tuple(squares.tolist()), self.sampling)
 
     def apply(
         self, crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]
@@ -78,10 +77,10 @@ class Warp:
 class Resampling:
     """A warp ready for pixels: the two terms of every position, and the squares that are averaged before it."""
 
-    columns: Complex[Tensor, "n u"]
-    rows: Complex[Tensor, "n v"]
-    squares: Int64[Tensor, "n"]
-    """Their sides in px; on the CPU."""
+    columns: Complex[Tensor, "n 1 u"]
+    rows: Complex[Tensor, "n v 1"]
+    squares: tuple[int, ...]
+    """Their sides in px."""
     sampling: Sampling
 
     def of_cells(self, cells: slice) -> Resampling:
@@ -91,13 +90,14 @@ class Resampling:
     def apply(self, crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]) -> Float32[Tensor, "n c v u"]:
         """The crops seen through it, in [0, 1]."""
         pixels = as_float(crops)
-        grid = torch.view_as_real(self.columns[:, None, :] + self.rows[:, :, None])
-        different = sorted(set(self.squares.tolist()))
+        grid = torch.view_as_real(self.columns + self.rows)
+        different = sorted(set(self.squares))
         if len(different) == 1:
             return self._sample(pixels, grid, different[0])
         out = pixels.new_empty(*pixels.shape[:2], *grid.shape[1:3])
         for square in different:
-            cells = (self.squares == square).nonzero()[:, 0].to(pixels.device, non_blocking=True)
+            same = [cell for cell, side in enumerate(self.squares) if side == square]
+            cells = torch.tensor(same).to(pixels.device, non_blocking=True)
             out[cells] = self._sample(pixels[cells], grid[cells], square)
         return out
 

@@ -82,11 +82,11 @@ def cell_by_cell(
     Where there is a source in bytes, each crop is first read from there.
     """
     amounts = zip(*(drawn[name].tolist() for name, _, _ in OPERATIONS), strict=True)
+    sources = [None] * len(crops) if source is None else source.split(1)
     with ONE_THREAD:
-        for cell, (order, given) in enumerate(zip(drawn["order"].tolist(), amounts, strict=True)):
-            crop = crops[cell : cell + 1]
-            if source is not None:
-                crop.copy_(source[cell]).mul_(1.0 / 255.0)
+        for crop, read, order, given in zip(crops.split(1), sources, drawn["order"].tolist(), amounts, strict=True):
+            if read is not None:
+                crop.copy_(read).mul_(1.0 / 255.0)
             for number in order:
                 _, change, nothing = OPERATIONS[number]
                 if given[number] != nothing:
@@ -163,8 +163,8 @@ def turn_hue_a_little(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Te
     change = torch.sub(low, high, out=smaller).mul_(6.0 * turn)
     # A comparison is written as 1.0 or 0.0: on a CPU ten times as fast as a mask and `where`.
     rises = torch.empty_like(crops)
-    for channel, one, other in ((0, green, blue), (1, blue, red), (2, red, green)):
-        torch.lt(one, other, out=rises[:, channel : channel + 1])
+    for channel, one, other in zip(rises.split(1, dim=1), (green, blue, red), (blue, red, green), strict=True):
+        torch.lt(one, other, out=channel)
     wave = torch.addcmul(torch.sub(change, middle, out=middle), rises, change, value=-2.0, out=rises)
     return torch.clamp(wave.add_(crops, alpha=2.0), low, high, out=crops)
 
