@@ -21,10 +21,12 @@ def main() -> None:
 def invoke(arguments: list[str]) -> int:
     """One command; its exit code. Faults of our own keep their traceback."""
     from cellssl.errors import CellsslError
+    from cellssl.learning.processes import Seat
 
     _keep_matplotlib_out_of_home()
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # a process that only assists has nothing to save or say, and libraries swallow errors while they are imported
+        signal.signal(number, _stop if Seat.from_environment().leads else signal.SIG_DFL)
     try:
         from cellssl.cli.app import app
 
