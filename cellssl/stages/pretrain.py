@@ -206,7 +206,7 @@ def check(settings: Settings) -> None:
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Train, or go on training, and write the networks."""
     from cellssl.learning.processes import Seat
-    from cellssl.stages._training import Checkpoints, stopping_all, trained
+    from cellssl.stages._training import stopping_all, trained
 
     with _ready(job, Seat.from_environment()) as (state, plan, validation, crops):
         job.ran.update(
@@ -217,8 +217,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
             batch_norm=_batch_norm(state.encoder, plan.group.seat.count),
         )
         with stopping_all(state, plan, validation):
-            if not Checkpoints.of(job.draft).last.is_file():
-                yield from _weights.begin(job, state)
+            yield from _begin(job, state)
             yield from trained(
                 state,
                 plan,
@@ -246,12 +245,19 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
 def assist(job: Job) -> None:
     """Take part in a training that the first of several processes leads; nothing is written here."""
     from cellssl.learning.processes import Seat
-    from cellssl.stages._training import Checkpoints, followed
+    from cellssl.stages._training import followed
 
     with _ready(job, Seat.from_environment()) as (state, plan, validation, _):
-        if not Checkpoints.of(job.draft).last.is_file():
-            list(_weights.begin(job, state))
+        list(_begin(job, state))
         followed(state, plan, job.draft, validation)
+
+
+def _begin(job: Job, state: TrainState) -> Iterator[Event]:
+    """First weights from elsewhere, where they are asked for; a checkpoint has gone on from them already."""
+    from cellssl.stages._training import Checkpoints
+
+    if not Checkpoints.of(job.draft).last.is_file():
+        yield from _weights.begin(job, state)
 
 
 @contextmanager

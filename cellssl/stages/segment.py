@@ -228,7 +228,7 @@ def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
     done = [task for task in tasks if task.result.is_file()]
     nuclei, fields = _choose(job, done, fields)
     cells = cells_of(nuclei)
-    yield from _cut(job, done, nuclei, len(channels))
+    yield from _cut(job, done, cells, len(channels))
     write_table(cells, job.draft.file("cells.parquet"))
     write_table(nuclei[nuclei["reason"].notna()].drop(columns="cell_id"), job.draft.file("dropped.parquet"))
     write_table(fields, job.draft.file("fields.parquet"))
@@ -331,12 +331,11 @@ def _choose(job: Job, done: list[FieldTask], fields: pd.DataFrame) -> tuple[pd.D
     return chosen(nuclei, fields, quality, job.settings.cells_per_well), fields
 
 
-def _cut(job: Job, done: list[FieldTask], nuclei: pd.DataFrame, channels: int) -> Iterator[Event]:
+def _cut(job: Job, done: list[FieldTask], cells: pd.DataFrame, channels: int) -> Iterator[Event]:
     """The windows of all cells, each field into its own rows of one stack that takes its room on the disk first."""
     from cellssl.stages._field import CutTask, cut_field
     from cellssl.stages._workers import spread
 
-    cells = cells_of(nuclei)
     shape = (len(cells), channels, job.settings.crop_px, job.settings.crop_px)
     _check_disk(job, len(cells), channels)
     stack = job.draft.file("crops.npy")
