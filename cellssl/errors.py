@@ -46,9 +46,14 @@ class BusyError(CellsslError):
     exit_code = 75
 
 
-class InterruptedByUserError(CellsslError):
-    """Stopped by Ctrl-C (130) or SIGTERM (143), with everything so far saved."""
+class InterruptedByUserError(BaseException):
+    """Stopped by Ctrl-C (130) or SIGTERM (143), with everything so far saved.
+
+    No `Exception`: a signal may come while a library is imported, and libraries swallow those.
+    """
 
     def __init__(self, message: str, hint: str = "", *, exit_code: int = 130) -> None:
-        super().__init__(message, hint)
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
         self.exit_code = exit_code

@@ -20,7 +20,7 @@ def main() -> None:
 
 def invoke(arguments: list[str]) -> int:
     """One command; its exit code. Faults of our own keep their traceback."""
-    from cellssl.errors import CellsslError
+    from cellssl.errors import CellsslError, InterruptedByUserError
     from cellssl.learning.processes import Seat
 
     _keep_matplotlib_out_of_home()
@@ -33,7 +33,7 @@ def invoke(arguments: list[str]) -> int:
         app(arguments, prog_name="cellssl")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except CellsslError as error:
+    except (CellsslError, InterruptedByUserError) as error:
         from cellssl.cli.console import Console
 
         (Console.in_use or Console()).error(error)

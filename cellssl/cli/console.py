@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from cellssl.errors import CellsslError
+from cellssl.errors import CellsslError, InterruptedByUserError
 from cellssl.events import Event, Note, Progress, Saved, StepDone
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Console:
             else:
                 self.say(line)
 
-    def error(self, error: CellsslError) -> None:
+    def error(self, error: CellsslError | InterruptedByUserError) -> None:
         """What is wrong, and the cure."""
         self._log_line("error", {"message": error.message, "hint": error.hint, "exit_code": error.exit_code})
         _print(f"error: {error.message}", sys.stderr)

@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -477,6 +479,22 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(chain: Chain, tmp_path:
     said = Said(process.wait(60), *process.communicate())
     refused(said, 130, "stopped by SIGINT; what is done so far is kept", "run the same command again")
     assert list(tmp_path.rglob("truth/*_cells.csv"))
+
+
+def test_a_signal_is_not_swallowed_by_a_library_that_catches_its_own_errors() -> None:
+    swallowing = """
+import os, signal, sys
+import cellssl.cli.app, cellssl.cli.pages
+sys.modules["cellssl.cli.app"].app = lambda *_, **__: import_a_library()
+def import_a_library():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except Exception:
+        print("swallowed")
+cellssl.cli.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", swallowing], capture_output=True, text=True, check=False)
+    refused(Said(ended.returncode, ended.stdout, ended.stderr), 143, "stopped by SIGTERM", "run the same command again")
 
 
 def test_a_training_that_was_stopped_goes_on_and_ends_the_same(chain: Chain, tmp_path: Path) -> None:
