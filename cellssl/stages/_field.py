@@ -76,7 +76,7 @@ def segment_field(task: FieldTask, settings: Any, detector: Any) -> None:
         pixels = read_field(task)
         found = find(task, detector, pixels)
     except DataError as error:
-        write_text(failed_path(task.result), json.dumps({"field_id": task.field_id, "reason": error.message}))
+        _say_failed(task, error.message)
         return
     nuclei = masks.measure(found)
     quality, of_field = measure_quality(pixels, task.nucleus, found, nuclei.centres)
@@ -96,6 +96,16 @@ def segment_field(task: FieldTask, settings: Any, detector: Any) -> None:
         known["greys"] = greys(pixels)
     with replacing(task.result) as beside, beside.open("wb") as file:
         np.savez(file, **known)
+
+
+def say_lost(task: FieldTask) -> None:
+    """Write down that no process lives through this field; others must not wait for it."""
+    images = ", ".join(path.name for path in task.images)
+    _say_failed(task, f"the process that looked at {images} died, and so did a second one: damaged, or too large")
+
+
+def _say_failed(task: FieldTask, reason: str) -> None:
+    write_text(failed_path(task.result), json.dumps({"field_id": task.field_id, "reason": reason}))
 
 
 def find(task: FieldTask, detector: Any, pixels: np.ndarray) -> np.ndarray:

@@ -276,7 +276,7 @@ def given_labels(settings: Settings, image: Path) -> Path | None:
 
 def _find(tasks: list[FieldTask], job: Job) -> Iterator[Event]:
     """Every field that has no result yet, on all cores; the order of finishing changes nothing."""
-    from cellssl.stages._field import failed_path, segment_field
+    from cellssl.stages._field import failed_path, say_lost, segment_field
     from cellssl.stages._workers import spread
 
     left = [task for task in tasks if not task.result.is_file() and not failed_path(task.result).is_file()]
@@ -284,7 +284,7 @@ def _find(tasks: list[FieldTask], job: Job) -> Iterator[Event]:
     detector = _detector(job)
     workers = 1 if str(getattr(detector, "device", "cpu")).startswith("cuda") else job.settings.workers
     work = partial(segment_field, settings=job.settings, detector=detector)
-    for done, task in enumerate(spread(work, left, workers), 1):
+    for done, task in enumerate(spread(work, left, workers, say_lost), 1):
         if done == min(FIRST_FIELDS, len(left)):
             _check_disk(job, _expected_cells(tasks, job.settings), len(task.images))
         yield Progress(before + done, len(tasks), "fields", task.field_id)

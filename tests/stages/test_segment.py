@@ -1,7 +1,9 @@
 """segment: counts that balance, the same bytes however the work was cut up, and faults of content set apart."""
 
 import json
+import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -179,6 +181,26 @@ def test_a_killed_segmentation_goes_on_and_ends_the_same(lab: Lab, tmp_path: Pat
     resumed = lab.segment()
     assert files_of(resumed) == files_of(whole)
     assert first
+
+
+def test_a_killed_worker_costs_no_cells(lab: Lab, tmp_path: Path) -> None:
+    undisturbed = lab.segment()
+    lab.root = tmp_path / "other store"
+    assert lab.say("fetch").code == 0
+    process = start("segment", lab.folder / "own.toml", "--store", lab.root, "--set", "segment.workers=2")
+    while not (workers := children(process.pid)):
+        assert process.poll() is None, "it was over before a worker could be killed"
+        time.sleep(0.01)
+    os.kill(workers[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert files_of(Store(lab.root).resolve(out.strip(), ("segment",))) == files_of(undisturbed)
+
+
+def children(pid: int) -> list[int]:
+    """Workers of a command: processes that it has spawned, and not what keeps count of their memory."""
+    found = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [one for one in found if "spawn_main" in Path(f"/proc/{one}/cmdline").read_text(errors="replace")]
 
 
 def test_a_broken_image_stops_the_plate_and_says_which_and_how_to_go_on(lab: Lab) -> None:

@@ -1,6 +1,7 @@
 """Workers: every task once, faults raised where they are awaited, and no process that outlives its parent."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,6 +37,15 @@ def dies(number: int) -> None:
     os._exit(9)
 
 
+def deadly(folder_and_number: tuple[Path, int]) -> None:
+    """The third kills its process each time, the seventh only the first time; the others leave a line a time."""
+    folder, number = folder_and_number
+    with (folder / str(number)).open("a") as file:
+        file.write("x")
+    if number == 3 or (number == 7 and (folder / "7").read_text() == "x"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_task_is_done_once(workers: int) -> None:
     assert sorted(spread(fine, TASKS, workers)) == TASKS
@@ -48,9 +58,17 @@ def test_what_a_task_raises_arrives_with_its_cure(workers: int) -> None:
     assert caught.value.hint == "mend it"
 
 
-def test_a_worker_that_dies_is_said_so() -> None:
-    with pytest.raises(FailedError, match="worker processes died"):
+def test_a_worker_that_dies_again_is_said_so() -> None:
+    with pytest.raises(FailedError, match="a worker process died, and died again"):
         list(spread(dies, TASKS, 2))
+
+
+def test_a_worker_that_dies_costs_no_other_task(tmp_path: Path) -> None:
+    lost: list[tuple[Path, int]] = []
+    tasks = [(tmp_path, number) for number in range(20)]
+    assert sorted(spread(deadly, tasks, 2, lost.append)) == tasks
+    assert lost == [(tmp_path, 3)]
+    assert all((tmp_path / str(number)).read_text() == "x" for number in range(14, 20))
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
