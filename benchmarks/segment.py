@@ -75,7 +75,7 @@ def detectors(cellpose: Path | None) -> dict[str, Find]:
     room = "cellssl.imaging.segmenters"
     found: dict[str, Find] = {name: rooms.load(room, name).Settings().find for name in ("watershed", "nuclei_net")}
     if cellpose:
-        found["cellpose"] = rooms.load(room, "cellpose").Settings(weights=cellpose).prepared(Path(), "cpu").find
+        found["cellpose"] = rooms.load(room, "cellpose").Settings(weights=cellpose).prepared(cellpose, "cpu").find
     return found
 
 

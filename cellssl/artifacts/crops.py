@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from jaxtyping import UInt16
 
 
-def write_crops(path: Path, blocks: Iterable[UInt16[np.ndarray, "n c y x"]], shape: tuple[int, int, int, int]) -> None:
+def write_crops(path: Path, blocks: Iterable[UInt16[np.ndarray, "n c y x"]], shape: tuple[int, ...]) -> None:
     """Write blocks of crops one after the other into an .npy file; never more than one block is held in memory.
 
-    `shape` is that of all blocks together; ValueError where they do not add up to it.
+    `shape` (n, c, y, x) is that of all blocks together; ValueError where they do not add up to it.
     """
     with replacing(path) as beside, beside.open("wb") as file:
         header = {"descr": "<u2", "fortran_order": False, "shape": shape}

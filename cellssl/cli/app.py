@@ -8,6 +8,7 @@ from cellssl.cli import (
     cluster,
     demo,
     diff,
+    doctor,
     embed,
     evaluate,
     explain,
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     fetch, segment, split, pretrain, embed, cluster, evaluate, report,
-    run, demo, status, explain, diff, verify, gc,
+    run, demo, status, explain, doctor, diff, verify, gc,
 )  # fmt: skip
 for module in COMMANDS:
     app.command(module.__name__.rsplit(".", 1)[-1])(module.command)

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cellssl import recipe as recipes
 from cellssl.artifacts.card import Card
@@ -28,6 +28,7 @@ from cellssl.stages._plan import Planned, Planner, module_of
 if TYPE_CHECKING:
     from cellssl.cli.plates import PlatePlan
 
+Made = TypeVar("Made")
 PLATE_STAGES = ("fetch", "segment")
 
 
@@ -158,7 +159,7 @@ class Worker:
 
             device_for(self.common.device)
 
-    def drive(self, work: Generator[Event, None, Artifact]) -> Artifact:
+    def drive(self, work: Generator[Event, None, Made]) -> Made:
         """Show every event; when a signal came, close the work, which saves what it must, and say how to go on."""
         with self._listening():
             try:
@@ -168,8 +169,8 @@ class Worker:
                         work.close()
                         raise self._interrupted()
             except StopIteration as end:
-                artifact: Artifact = end.value
-                return artifact
+                made: Made = end.value
+                return made
 
     def deliver(self, artifact: Artifact) -> None:
         """Copies where --output asks for them, and the result line."""

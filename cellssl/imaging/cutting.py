@@ -56,7 +56,8 @@ def windows(
 
 def window_starts(centres: Real[np.ndarray, "n 2"], crop_px: int) -> Int64[np.ndarray, "n 2"]:
     """First row and first column of every window; negative where it begins outside the field."""
-    return np.ceil(centres - crop_px / 2).astype(np.int64)
+    starts: np.ndarray = np.ceil(centres - crop_px / 2)
+    return starts.astype(np.int64)
 
 
 def windows_inside(

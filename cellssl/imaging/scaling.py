@@ -78,4 +78,5 @@ def lookup_tables(low: Real[np.ndarray, "c"], high: Real[np.ndarray, "c"]) -> UI
     """The 8-bit value of each of the 65,536 grey values, per channel."""
     low, high = np.asarray(low, np.float64)[:, None], np.asarray(high, np.float64)[:, None]
     span = np.where(high > low, high - low, np.inf)
-    return np.rint(np.clip((np.arange(GREYS) - low) / span, 0, 1) * 255).astype(np.uint8)
+    shades: np.ndarray = np.rint(np.clip((np.arange(GREYS) - low) / span, 0, 1) * 255)
+    return shades.astype(np.uint8)

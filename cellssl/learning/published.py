@@ -54,6 +54,10 @@ class PublishedSettings(EncoderSettings):
         """The published tensors, which the library keeps below `folder`; asked for only where there is no address."""
         raise AssertionError(f"{self.called()} lies at {self.url()}")
 
+    def has_published(self, folder: Path) -> bool:
+        """Whether the library has its tensors below `folder` already, so that it asks nobody for them."""
+        raise AssertionError(f"{self.called()} lies at {self.url()}")
+
     @abstractmethod
     def trunk(self, channels: int) -> nn.Module:
         """The library's network without its classifier, which takes pixels as they are."""

@@ -2,7 +2,8 @@
 
 What a stage module offers: ALGORITHM, Settings, `inputs(settings)` (upstream stages), `seeded(settings)`,
 `outside(settings)` (files of the user that count), `run(job)`; where its settings name artifacts,
-`references(settings)`; and where more can be said against them than their model says, `check(settings)`.
+`references(settings)`; where more can be said against them than their model says, `check(settings)`; and where they ask
+for weights that others publish, `downloads(settings)`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,26 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, TypeAdapter, ValidationInfo
 
 from cellssl.artifacts.card import NAME
-from cellssl.artifacts.hashing import sha256_of
-from cellssl.artifacts.locks import holding
-from cellssl.artifacts.store import FINGERPRINT, Artifact
-from cellssl.errors import IntegrityError, NetworkError, UsageError
+from cellssl.artifacts.store import FINGERPRINT, Artifact, Store
+from cellssl.errors import UsageError
 from cellssl.events import Event, Note
 from cellssl.learning.encoder import EncoderSettings, Names
 from cellssl.learning.published import PublishedSettings
 from cellssl.recipe import InputPath
 from cellssl.settings import OfRoom, Part
+from cellssl.stages._downloads import FOLDER, Download, kept, of_file
 
 if TYPE_CHECKING:
     from cellssl.learning.state import TrainState
     from cellssl.stages._make import Bench, Job
 
-FOLDER = "weights"
-"""Where a store keeps what was downloaded."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 """Files of weights; anything else that is named is an artifact."""
-HASH = re.compile(r"-([0-9a-f]{8,})\.\w+$")
-"""In the names of published files: how the sha256 of their bytes begins."""
 _ENCODERS = OfRoom("cellssl.learning.encoders")
 
 
@@ -152,52 +146,30 @@ def _published(job: Job, encoder: PublishedSettings) -> Generator[Event, None, M
     if url is not None:
         return read((yield from kept(url, job.bench)))
     yield Note(f"getting the published weights of {encoder.called()}")
-    folder = job.bench.store.root / FOLDER / encoder.part_name()
+    return encoder.published(_folder_of(encoder, job.bench.store))
+
+
+def downloads(settings: Any) -> list[Download]:
+    """The published weights that training starts from; none where it starts from others."""
+    encoder = settings.encoder
+    if settings.init_from is not None or not isinstance(encoder, PublishedSettings) or encoder.weights != "imagenet":
+        return []
+    what, url = f"the published weights of {encoder.called()}", encoder.url()
+    if url is not None:
+        return [of_file(what, url)]
+
+    def is_there(store: Store) -> bool:
+        return encoder.has_published(_folder_of(encoder, store))
+
+    def bring(bench: Bench) -> Generator[Event, None, None]:
+        yield Note(f"getting {what}")
+        encoder.published(_folder_of(encoder, bench.store))
+
+    return [Download(what, is_there, bring)]
+
+
+def _folder_of(encoder: PublishedSettings, store: Store) -> Path:
+    """Where a library that brings its weights itself keeps them."""
+    folder = store.root / FOLDER / encoder.part_name()
     folder.mkdir(parents=True, exist_ok=True)
-    return encoder.published(folder)
-
-
-def kept(url: str, bench: Bench) -> Generator[Event, None, Path]:
-    """The published file at an address, from the folder `weights` of a store; downloaded once, and checked each time.
-
-    Raises NetworkError where it cannot be had, and IntegrityError where its bytes are not those that its name promises.
-    """
-    name = url.rsplit("/", 1)[-1]
-    for root in (bench.store.root, *bench.store.upstreams):
-        if (root / FOLDER / name).is_file():
-            return _as_named(root / FOLDER / name)
-    target = bench.store.root / FOLDER / name
-    with holding(target.with_name(f"{name}.lock"), wait=bench.wait, waiting=bench.waiting):
-        if not target.is_file():
-            yield from _bring(url, target)
-    return _as_named(target)
-
-
-def _bring(url: str, target: Path) -> Iterator[Event]:
-    """Until it is known to be whole and right, the file has another name."""
-    from cellssl.datasets._download import Patience, download
-
-    incoming = target.with_name(f"incoming-{target.name}")
-    try:
-        yield from download(url, incoming, Patience())
-    except NetworkError as error:
-        raise NetworkError(
-            error.message, hint=f"run the same command again, or put the file at {target}, or give encoder.weights"
-        ) from error
-    if not _is_as_named(incoming):
-        incoming.unlink()
-        raise IntegrityError(f"{url} sent other bytes than its name promises", hint=f"put the right file at {target}")
-    incoming.replace(target)
-
-
-def _as_named(path: Path) -> Path:
-    if not _is_as_named(path):
-        raise IntegrityError(
-            f"{path} is not the file that its name promises", hint="remove it, and run the same command again"
-        )
-    return path
-
-
-def _is_as_named(path: Path) -> bool:
-    promised = HASH.search(path.name)
-    return promised is None or sha256_of(path).startswith(promised.group(1))
+    return folder

@@ -21,6 +21,7 @@ from cellssl.recipe import NAME
 from cellssl.settings import NOT_COUNTED, OfRoom, Part, Strict
 from cellssl.stages import _weights
 from cellssl.stages._cells import ScaledCrops, scaled_crops, segment_below
+from cellssl.stages._downloads import Download
 from cellssl.stages._make import Job, Metrics
 from cellssl.stages._weights import ArtifactOrPath, is_file_of_weights
 
@@ -201,6 +202,11 @@ def check(settings: Settings) -> None:
         raise UsageError(
             "pretrain.tensorboard needs the package tensorboard", hint="pip install 'cellssl[tensorboard]'"
         )
+
+
+def downloads(settings: Settings) -> list[Download]:
+    """The published weights to start from."""
+    return _weights.downloads(settings)
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:

@@ -18,13 +18,14 @@ from cellssl.artifacts.atomic import replacing
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.crops import open_crops, reserve_crops, write_crops
 from cellssl.artifacts.hashing import HashCache
-from cellssl.artifacts.store import Artifact
+from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_fields, read_table, write_table
 from cellssl.errors import DataError, FailedError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.imaging.cutting import Border
 from cellssl.settings import NOT_COUNTED, OfRoom, Part, Strict
 from cellssl.stages._chosen import as_cellprofiler, cells_of, chosen, counts_of, field_table, nuclei_table, opened
+from cellssl.stages._downloads import FOLDER, Download, found, of_file
 from cellssl.stages._make import Bench, Job, Making, Metrics, make_part
 from cellssl.stages._plan import card_for
 from cellssl.stages.fetch import gathered, parts_of, write_parts, write_quarantine
@@ -138,6 +139,15 @@ def check(settings: Settings) -> None:
     needs = getattr(settings.method, "check", None)
     if needs:
         needs()
+
+
+def downloads(settings: Settings) -> list[Download]:
+    """The published weights of the detector, where it has any."""
+    method: Any = settings.method
+    files = method.downloads() if hasattr(method, "downloads") else {}
+    return [
+        of_file(f"the weights of {method.part_name()}'s {method.model!r}", url, place) for place, url in files.items()
+    ]
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
@@ -294,10 +304,25 @@ def _detector(job: Job) -> Any:
     """What finds nuclei on this machine; what it is made of goes into the card."""
     method = job.settings.method
     prepared = getattr(method, "prepared", None)
-    detector = prepared(job.bench.store.root / "weights", job.bench.device) if prepared else method
+    detector = prepared(_weights_of(method, job.bench.store), job.bench.device) if prepared else method
     if hasattr(detector, "ran"):
         job.ran["segmenter"] = detector.ran()
     return detector
+
+
+def _weights_of(method: Any, store: Store) -> Path:
+    """The file of the detector's network; nothing is downloaded here, in the middle of the night."""
+    for place in method.downloads():
+        there = found(place, store)
+        if there is None:
+            raise UsageError(
+                f"the weights of {method.part_name()}'s {method.model!r} are not at {store.root / FOLDER / place}",
+                hint="bring them there with `cellssl doctor RECIPE --download`, or name a file in "
+                "segment.method.weights",
+            )
+        return there
+    own: Path = method.weights
+    return own
 
 
 FIRST_FIELDS = 8

@@ -212,7 +212,8 @@ def _evenly(cells: pd.DataFrame, size: int, seed: int) -> np.ndarray:
     turn[order] = strata.iloc[order].groupby(strata.iloc[order], sort=False).cumcount().to_numpy()
     rank = np.empty(len(cells), np.int64)
     rank[order] = np.arange(len(cells))
-    return np.lexsort((rank, turn))[:size]
+    order_of_turns: np.ndarray = np.lexsort((rank, turn))
+    return order_of_turns[:size]
 
 
 def _check_all_parts(cells: pd.DataFrame, settings: Settings) -> None:

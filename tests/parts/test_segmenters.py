@@ -1,12 +1,13 @@
 """The contract of every file in segmenters/: what a recipe can name, and what it gives for an image of nuclei."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cellssl import rooms
+from cellssl.errors import UsageError
 from cellssl.randomness import generator
 
 ROOM = "cellssl.imaging.segmenters"
@@ -52,9 +53,29 @@ def test_the_same_image_gives_the_same_labels(name: str) -> None:
     assert (method.find(field_of_nuclei()) == method.find(field_of_nuclei())).all()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cellpose") is None, reason="cellpose is not installed")
 def test_a_network_of_cellpose_finds_the_same_nuclei(shared_data: Path) -> None:
-    settings = rooms.load(ROOM, "cellpose").Settings(weights=shared_data / "weights/cellpose3_cyto_from_scellseg.pth")
-    detector = settings.prepared(Path("nowhere"), "cpu")
+    weights = shared_data / "weights/cellpose3_cyto_from_scellseg.pth"
+    detector = rooms.load(ROOM, "cellpose").Settings(weights=weights).prepared(weights, "cpu")
     assert detector.find(field_of_nuclei()).max() == 12
     assert set(detector.ran()) == {"cellpose", "model", "weights_sha256", "device"}
+
+
+@pytest.mark.parametrize("fault", ["of another kind", "a tensor short", "of cellpose 4", "no weights"])
+def test_a_file_that_is_no_network_of_cellpose_is_refused_and_none_made_up(
+    shared_data: Path, tmp_path: Path, fault: str
+) -> None:
+    whole = torch.load(shared_data / "weights/cellpose3_cyto_from_scellseg.pth", weights_only=True)
+    short = {name: tensor for name, tensor in whole.items() if name != "downsample.down.res_down_0.proj.0.weight"}
+    contents = {
+        "of another kind": {"weight": torch.zeros(2)},
+        "a tensor short": short,
+        "of cellpose 4": {**whole, "W2": torch.zeros(2)},
+    }
+    file = tmp_path / "network"
+    if fault == "no weights":
+        file.write_bytes(b"<!doctype html>")
+    else:
+        torch.save(contents[fault], file)
+    detector = rooms.load(ROOM, "cellpose").Settings(weights=file).prepared(file, "cpu")
+    with pytest.raises(UsageError, match="is no network of cellpose 3"):
+        detector.find(field_of_nuclei())

@@ -23,7 +23,7 @@ from cellssl import recipe as recipes
 from cellssl.artifacts.store import Store
 from cellssl.errors import IntegrityError, NetworkError
 from cellssl.randomness import torch_seeded
-from cellssl.stages import _weights
+from cellssl.stages import _downloads
 from cellssl.stages._make import Bench, make
 from cellssl.stages._plan import Planner
 
@@ -271,7 +271,7 @@ def published(tmp_path: Path, resnet: Path) -> Published:
 
 def kept(url: str, store: Path, *upstreams: Path) -> Path:
     """Where the file at an address is kept."""
-    return Path(finished(_weights.kept(url, Bench(Store(store, upstreams)))))
+    return Path(finished(_downloads.kept(url, Bench(Store(store, upstreams)))))
 
 
 def test_published_weights_are_downloaded_once_into_the_store(published: Published, tmp_path: Path) -> None:
@@ -371,6 +371,18 @@ def test_timm_brings_its_own_weights_into_the_store_and_nothing_into_the_home_di
     assert list((tmp_path / "home").rglob("*")) == []
     again = run(*asked, "--force", **at_home(tmp_path / "home", HF_HUB_OFFLINE="1"))
     assert again.line == first
+
+
+def test_the_doctor_brings_timm_s_weights_ahead(
+    words: list[str], hub: tuple[str, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    asked = ["doctor", *words, *knobs(encoder='{ name = "timm", model = "test_vit", weights = "imagenet" }')]
+    before = run(*asked, **at_home(tmp_path / "home", HF_HUB_OFFLINE="1"))
+    brought = run(*asked, "--download", **at_home(tmp_path / "home", HF_ENDPOINT=hub[0]))
+    after = run(*asked, **at_home(tmp_path / "home", HF_HUB_OFFLINE="1"))
+    assert [before.code, brought.code, after.code] == [2, 0, 0], (before, brought, after)
+    assert "weights of test_vit of timm are not there" in before.out
+    assert list((tmp_path / "home").rglob("*")) == []
 
 
 def test_weights_of_timm_that_cannot_be_had_are_a_network_fault(words: list[str], tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ FOLDER = "cellpose"
 
 
 class Settings(Part):
-    """Find nuclei by a network of cellpose, which has to be installed: pip install "cellssl[cellpose]"."""
+    """Find nuclei by a network of cellpose; its weights are brought by `cellssl doctor RECIPE --download`."""
 
     model: str = "nuclei"
     """A network by name: nuclei, cyto, cyto2 or cyto3 with cellpose 3; cpsam or cpsam_v2 with cellpose 4."""
@@ -63,23 +63,19 @@ class Settings(Part):
         """The file of one's own network."""
         return () if self.weights is None else (self.weights,)
 
-    def prepared(self, weights: Path, device: str) -> Prepared:
-        """The detector with its network's file; `weights` is the folder of the store that holds those with names.
-
-        Raises UsageError where the file is not there, or a GPU was asked for that is not.
-        """
+    def downloads(self) -> dict[str, str]:
+        """The address of a network by name, by its place below the store's weights/; nothing for one's own network."""
+        if self.weights is not None:
+            return {}
         self.check()
-        return Prepared(self, self.weights or self._by_name(weights / FOLDER), device_for(device))
-
-    def _by_name(self, folder: Path) -> Path:
         major = installed()[0]
-        file = folder / FILES[major][self.model]
-        if not file.is_file():
-            raise UsageError(
-                f"the weights of cellpose's {self.model!r} are not at {file}",
-                hint=f"download {SOURCES[major]}{file.name} to that place, or name a file in segment.method.weights",
-            )
-        return file
+        file = FILES[major][self.model]
+        return {f"{FOLDER}/{file}": f"{SOURCES[major]}{file}"}
+
+    def prepared(self, file: Path, device: str) -> Prepared:
+        """The detector with its network's file; UsageError where a GPU was asked for that is not there."""
+        self.check()
+        return Prepared(self, file, device_for(device))
 
 
 @dataclass(frozen=True)
@@ -140,7 +136,7 @@ def installed() -> tuple[int, str]:
     except PackageNotFoundError:
         raise UsageError(
             "cellpose is not installed",
-            hint='pip install "cellssl[cellpose]", or use segment.method = "nuclei_net", which needs nothing',
+            hint='pip install "cellpose>=3.1,<4", or use segment.method = "nuclei_net", which needs nothing',
         ) from None
     major = int(found.split(".")[0])
     if major not in FILES:
@@ -162,15 +158,26 @@ def device_for(wish: str) -> str:
 @cache
 def _network(file: Path, device: str) -> Any:
     import importlib
+    import pickle
 
     import torch
 
+    faults = (RuntimeError, KeyError, ValueError, EOFError, AttributeError, AssertionError, pickle.UnpicklingError)
     try:
-        return importlib.import_module("cellpose.models").CellposeModel(
+        network = importlib.import_module("cellpose.models").CellposeModel(
             pretrained_model=str(file), device=torch.device(device)
         )
-    except (RuntimeError, KeyError, ValueError, EOFError) as error:
-        raise UsageError(
-            f"{file} is no network of cellpose {installed()[1]}: {str(error).splitlines()[0]}",
-            hint="networks of cellpose 3 and 4 differ; give a file that was made by the installed one",
-        ) from error
+        given = {name.removeprefix("module.") for name in torch.load(file, map_location="cpu", weights_only=True)}
+    except faults as error:
+        raise _no_network(file, " ".join(str(error).split())[:200]) from error
+    left = sorted(set(network.net.state_dict()) - given)
+    if left:  # cellpose leaves these as they were drawn by chance, without a word
+        raise _no_network(file, f"it lacks {len(left)} tensors, {left[0]} among them")
+    return network
+
+
+def _no_network(file: Path, why: str) -> UsageError:
+    return UsageError(
+        f"{file} is no network of cellpose {installed()[1]}: {why}",
+        hint="networks of cellpose 3 and 4 differ; give a file that was made by the installed one",
+    )

@@ -26,6 +26,8 @@ OURS = (
 QUIET = ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS")
 """The hub's library else keeps a cache in the home directory, says who it is, and draws bars of its own."""
 
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
 
 class Settings(PublishedSettings):
     """A network of timm without its classifier. Its dropout and stochastic depth are off: their chance would come from
@@ -122,6 +124,17 @@ class Settings(PublishedSettings):
                 f"the published weights of {self.model} do not fit it: {_line(error)}",
                 hint="leave out what changes the network in encoder.options",
             ) from error
+
+    def has_published(self, folder: Path) -> bool:
+        """Whether the hub's library finds one of the files that timm publishes weights in."""
+        timm = _timm(self)
+        from huggingface_hub import try_to_load_from_cache
+
+        _check_known(self.model)
+        _check_published(self.model)
+        where = timm.get_pretrained_cfg(self.model).hf_hub_id
+        found = (try_to_load_from_cache(where, name, cache_dir=folder) for name in HUB_FILES) if where else ()
+        return any(isinstance(path, str) for path in found)
 
     def _created(self, **more: Any) -> Any:
         timm = _timm(self)

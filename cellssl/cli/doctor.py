@@ -1,0 +1,75 @@
+"""doctor: the command `cellssl doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellssl.cli import options as o
+
+if TYPE_CHECKING:
+    from cellssl.cli.work import Worker
+    from cellssl.stages._doctor import Finding
+
+Recipe = Annotated[
+    str | None, typer.Argument(help="Path of a recipe, or the name of a shipped one.", metavar="[RECIPE]")
+]
+Download = Annotated[bool, typer.Option("--download", help="Bring the published weights that the recipe asks for.")]
+
+
+def command(
+    recipe: Recipe = None,
+    download: Download = False,
+    store: o.StoreOption = None,
+    set: o.SetOption = None,
+    device: o.DeviceOption = "auto",
+    no_wait: o.NoWaitOption = False,
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+) -> None:
+    """Say what this machine can do, and what a recipe needs that is not here; exit 2 where anything is missing.
+
+    Example: cellssl doctor bbbc021-nocodazole --download
+    """
+    from cellssl.cli.work import Worker
+    from cellssl.errors import UsageError
+    from cellssl.stages import _doctor
+
+    common = o.Common(store=store, overrides=set, device=device, no_wait=no_wait, json=json, quiet=quiet)
+    if download and recipe is None:
+        raise UsageError("--download brings what a recipe asks for", hint="cellssl doctor RECIPE --download")
+    worker = Worker.of(recipe, common) if recipe else Worker.without_recipe(common)
+    if download:
+        bring(worker)
+    findings = [*_doctor.machine(device), *_doctor.store(worker.store, worker.recipe.settings("segment").crop_px)]
+    if recipe:
+        findings += _doctor.recipe(worker.recipe, worker.store)
+    show(worker, findings)
+
+
+def bring(worker: Worker) -> None:
+    """Every published file that is not there yet."""
+    from cellssl.stages._doctor import downloads
+
+    for one in downloads(worker.recipe, worker.store):
+        if not one.is_there(worker.store):
+            with worker.console.working_on("doctor"):
+                worker.drive(one.bring(worker.bench(force=False)))
+            worker.console.say(f"doctor: {one.what} are there now")
+
+
+def show(worker: Worker, findings: list[Finding]) -> None:
+    """All that was found; UsageError with the first cure where something is missing."""
+    from cellssl.errors import UsageError
+
+    missing = [finding for finding in findings if finding.missing]
+    if worker.common.json:
+        worker.console.result("", {"missing": len(missing), "findings": [asdict(finding) for finding in findings]})
+    else:
+        rows = [["missing" if one.missing else "", one.subject, one.words] for one in findings]
+        worker.console.table(["", "what", "found"], rows, to_stdout=True)
+    if missing:
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UsageError(f"{missing[0].words}{more}", hint=missing[0].cure)

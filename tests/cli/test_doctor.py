@@ -1,0 +1,103 @@
+"""doctor: what this machine has and lacks for a recipe, and weights that are brought before they are needed."""
+
+import json
+import shutil
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from chain import Chain, Said, say
+from unruly import Manners, serving
+
+from cellssl.artifacts.store import Store
+from cellssl.imaging.segmenters import cellpose
+
+CYTO = ("--set", 'segment.method={ name = "cellpose", model = "cyto" }')
+"""The network that the file in the shared data is one of."""
+
+
+def findings(said: Said) -> dict[str, str]:
+    """What was found of every subject."""
+    return {one["subject"]: one["words"] for one in json.loads(said.out)["findings"]}
+
+
+def test_it_says_what_this_machine_can_do(tmp_path: Path) -> None:
+    said = say("doctor", "--store", tmp_path / "store", "--json")
+    assert said.code == 0 and said.err == ""
+    found = findings(said)
+    assert "cores" in found["processor"] and "where training runs in" in found["device"]
+    assert "torch 2." in found["libraries"] and "cellpose 3.1" in found["libraries"]
+    assert f"{tmp_path / 'store'}, " in found["store"] and "crops of 196 px" in found["store"]
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_recipe_that_needs_nothing_more_is_fine(chain: Chain) -> None:
+    said = chain.say("doctor")
+    assert said.code == 0 and "every stage has what it needs" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence", "cure"),
+    [
+        (["--device", "cuda:7"], "the GPU 'cuda:7' was asked for", "--device auto"),
+        (
+            ["--set", "segment.method.name=cellpose", "--set", "segment.method.model=cyto9"],
+            "no network 'cyto9'",
+            "cyto",
+        ),
+        (["--set", "embed.model=ffffffffffff"], "no artifact ffffffffffff", "fingerprint"),
+        (["--set", "pretrain.init_from=no.pth"], "no file of weights", "pretrain.init_from"),
+        (["--store", "/dev/null/store"], "/dev/null cannot be written", "--store"),
+    ],
+)
+def test_what_is_missing_is_said_with_its_cure(chain: Chain, words: list[str], sentence: str, cure: str) -> None:
+    said = chain.say("doctor", *words) if "--store" not in words else say("doctor", chain.recipe, *words)
+    assert said.code == 2, said.err
+    assert sentence in said.out and sentence in said.err and cure in said.err
+
+
+def test_weights_are_brought_to_the_store_ahead_and_found_there(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cytotorch_0").write_bytes(b"weights" * 1000)
+    words = ["doctor", chain.recipe, "--store", tmp_path / "store", *CYTO]
+    with serving(Manners(tmp_path)) as address:
+        monkeypatch.setitem(cellpose.SOURCES, 3, f"{address}/")
+        before, brought, after = say(*words), say(*words, "--download"), say(*words)
+    assert [before.code, brought.code, after.code] == [2, 0, 0], (before, brought)
+    assert "'cyto' are not there" in before.out and "--download" in before.err
+    assert (tmp_path / "store/weights/cellpose/cytotorch_0").read_bytes() == b"weights" * 1000
+
+
+def test_a_server_that_cannot_be_reached_is_a_network_fault_that_says_where_to_put_the_file(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(Manners(tmp_path)) as address:
+        monkeypatch.setitem(cellpose.SOURCES, 3, f"{address}/")
+        said = say("doctor", chain.recipe, "--store", tmp_path / "store", *CYTO, "--download")
+    assert said.code == 4 and "answered 404" in said.err
+    assert f"put the file at {tmp_path / 'store/weights/cellpose/cytotorch_0'}" in said.err
+
+
+def test_cellpose_finds_nuclei_by_the_network_that_was_brought(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_data: Path
+) -> None:
+    weights = shared_data / "weights" / "cellpose3_cyto_from_scellseg.pth"
+    shutil.copy(weights, tmp_path / "cytotorch_0")
+    mine = ["--store", tmp_path / "store", "--store", chain.root, *CYTO, "--set", "segment.method.diameter_um=15"]
+    missing = say("segment", chain.recipe, *mine)
+    assert missing.code == 2 and "cellssl doctor RECIPE --download" in missing.err
+    with serving(Manners(tmp_path)) as address:
+        monkeypatch.setitem(cellpose.SOURCES, 3, f"{address}/")
+        assert say("doctor", chain.recipe, *mine, "--download").code == 0
+    made = say("segment", chain.recipe, *mine, "--plate", plate(chain))
+    part = Store(tmp_path / "store").resolve(made.line, ("segment",)).card
+    assert part.metrics["kept"] > 0.7 * chain.made("segment").card.metrics["kept"]
+    ran = part.run["segmenter"]
+    assert ran["model"] == "cyto" and ran["device"] == "cpu" and ran["cellpose"].startswith("3.")
+    assert ran["weights_sha256"] == sha256(weights.read_bytes()).hexdigest()
+
+
+def plate(chain: Chain) -> str:
+    """The name of the only plate."""
+    return str(next(iter(json.loads(chain.made("segment").file("parts.json").read_text()))))
