@@ -46,8 +46,14 @@ class Strict(BaseModel):
         }
 
     def full(self) -> dict[str, Any]:
-        """Every value, the defaults among them, ready for JSON."""
-        return {name: plain(getattr(self, name), full=True) for name in type(self).model_fields}
+        """Every value that counts, the defaults among them, ready for JSON."""
+        fields = type(self).model_fields
+        return {name: plain(getattr(self, name), full=True) for name, field in fields.items() if counts(field)}
+
+    def uncounted(self) -> dict[str, Any]:
+        """Every value that does not: how the work was done, and not what came of it."""
+        fields = type(self).model_fields
+        return {name: plain(getattr(self, name), full=True) for name, field in fields.items() if not counts(field)}
 
 
 class Part(Strict):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 
 @contextmanager
@@ -31,6 +34,14 @@ def write_text(target: Path, text: str) -> None:
     """Write text under a name that never holds half of it."""
     with replacing(target) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def save_array(target: Path, array: np.ndarray) -> None:
+    """Write an .npy file whole; by way of a buffer, since numpy does not say why it could not write on."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    with replacing(target) as beside:
+        beside.write_bytes(buffer.getbuffer())
 
 
 def _sync(path: Path) -> None:

@@ -20,8 +20,10 @@ def sha256_of(path: Path) -> str:
 class HashCache:
     """Hashes of outside files by path, size and modification time, so that looking again is one `stat`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, trusted: bool = True) -> None:
         self.folder = folder
+        self.trusted = trusted
+        """Whether size and time are enough; else every file is read again, as --force asks for."""
 
     def sha256(self, path: Path) -> str:
         """The hash of `path`; DataError where there is no such file."""
@@ -38,7 +40,7 @@ class HashCache:
         seen = {"path": str(path), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
         entry = self.folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:24]}.json"
         remembered = _read(entry)
-        if {key: remembered.get(key) for key in seen} == seen:
+        if self.trusted and {key: remembered.get(key) for key in seen} == seen:
             return str(remembered["sha256"])
         found = sha256_of(path)
         with contextlib.suppress(OSError):  # a store that is only read, or full: the next look takes as long again

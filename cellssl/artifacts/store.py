@@ -111,12 +111,15 @@ class Draft:
 
 
 class Store:
-    """A folder of artifacts, with further ones to read from."""
+    """A folder of artifacts, with further ones to read from.
 
-    def __init__(self, root: Path, upstreams: tuple[Path, ...] = ()) -> None:
+    `trusting` lets a file of the user be the one that it was where its size and time are.
+    """
+
+    def __init__(self, root: Path, upstreams: tuple[Path, ...] = (), *, trusting: bool = True) -> None:
         self.root = root.absolute()
         self.upstreams = tuple(path.absolute() for path in upstreams)
-        self.hashes = HashCache(self.root / "hashes")
+        self.hashes = HashCache(self.root / "hashes", trusted=trusting)
 
     def find(self, kind: str, fingerprint: str) -> Artifact | None:
         """The finished artifact, here or upstream."""
@@ -179,7 +182,7 @@ class Store:
         """This store, able to read what lies in the store of `artifact` too."""
         root = artifact.path.parent.parent
         known = {self.root, *self.upstreams}
-        return self if root in known else Store(self.root, (*self.upstreams, root))
+        return self if root in known else Store(self.root, (*self.upstreams, root), trusting=self.hashes.trusted)
 
     @contextmanager
     def drafting(

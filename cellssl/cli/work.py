@@ -55,7 +55,8 @@ class Worker:
     @classmethod
     def of(cls, reference: str, common: Common) -> Worker:
         """Read the recipe, and find the store."""
-        return cls(common, console_of(common), Store(*common.stores()), recipes.load(reference, common.overrides or []))
+        store = Store(*common.stores(), trusting=not common.force)
+        return cls(common, console_of(common), store, recipes.load(reference, common.overrides or []))
 
     @classmethod
     def without_recipe(cls, common: Common) -> Worker:
@@ -63,7 +64,7 @@ class Worker:
         if common.arm is not None or common.seed is not None:
             raise UsageError("--arm and --seed choose from a recipe, not from artifacts", hint="leave them out")
         nothing = recipes.by_hand(common.overrides or [])
-        return cls(common, console_of(common), Store(*common.stores()), nothing)
+        return cls(common, console_of(common), Store(*common.stores(), trusting=not common.force), nothing)
 
     def arms(self) -> tuple[str, ...]:
         """The arms that are asked for."""

@@ -6,6 +6,7 @@ and never below its darkest few pixels; fields are divided by it.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,29 +16,31 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float32, Float64, UInt16
 
-SIGMA_PX = 500.0
 FLOOR_PERCENT = 0.02
 SHRINK = 8  # a blur this wide is the same on a smaller image, and 64 times as fast
 
 
 def mean_image(fields: Iterable[UInt16[np.ndarray, "y x"]]) -> Float64[np.ndarray, "y x"] | None:
-    """Pixel by pixel, one field in memory at a time; None where there is no field."""
-    total: np.ndarray | None = None
-    count = 0
+    """Pixel by pixel, over the fields of the size that most have, one in memory at a time; None where there is none."""
+    totals: dict[tuple[int, ...], np.ndarray] = {}
+    counts: Counter[tuple[int, ...]] = Counter()
     for field in fields:
-        total = field.astype(np.float64) if total is None else total + field
-        count += 1
-    return None if total is None else total / count
+        totals[field.shape] = totals.get(field.shape, 0.0) + field.astype(np.float64)
+        counts[field.shape] += 1
+    if not counts:
+        return None
+    size, count = counts.most_common(1)[0]
+    return totals[size] / count
 
 
-def unevenness(mean: Float64[np.ndarray, "y x"]) -> Float32[np.ndarray, "y x"]:
+def unevenness(mean: Float64[np.ndarray, "y x"], blur_px: float) -> Float32[np.ndarray, "y x"]:
     """What to divide fields by; 1 on average, so that grey values keep their size."""
     from scipy import ndimage
 
     rows, columns = mean.shape
     wide = np.pad(mean, ((0, -rows % SHRINK), (0, -columns % SHRINK)), mode="edge")
     small = wide.reshape(wide.shape[0] // SHRINK, SHRINK, -1, SHRINK).mean(axis=(1, 3))
-    small = ndimage.gaussian_filter(small, SIGMA_PX / SHRINK, mode="nearest")
+    small = ndimage.gaussian_filter(small, blur_px / SHRINK, mode="nearest")
     smooth = ndimage.zoom(small, SHRINK, order=1, grid_mode=True, mode="nearest")[:rows, :columns]
     smooth = np.maximum(smooth, max(float(np.percentile(smooth, FLOOR_PERCENT)), 1e-6))
     return np.asarray(smooth / smooth.mean(), np.float32)

@@ -118,7 +118,43 @@ def touches_edge(labels: Int[np.ndarray, "y x"]) -> Bool[np.ndarray, "n"]:
 
 def relabel(labels: Int[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
     """The same nuclei numbered 1..n without gaps, in the same order."""
+    if _highest(labels) > labels.size:  # as some tools number them: a table over all numbers would be huge
+        numbers, which = np.unique(labels, return_inverse=True)
+        return np.asarray(which.reshape(labels.shape) + (numbers[0] > 0), np.int32)
     return only(labels, sizes(labels) > 0)
+
+
+def largest_pieces(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
+    """Of every label only the largest connected piece."""
+    from skimage.measure import label
+
+    pieces, n = label(labels, connectivity=1, return_num=True)
+    area = np.bincount(pieces.ravel(), minlength=n + 1)
+    owner = np.zeros(n + 1, np.int64)
+    owner[pieces.ravel()] = labels.ravel()
+    largest = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
+    order = np.lexsort((-np.arange(n + 1), area, owner))
+    largest[owner[order]] = order  # the last written, the largest, stays
+    kept = np.isin(np.arange(n + 1), largest[1:])
+    return np.asarray(np.where(kept[pieces], labels, 0))
+
+
+def filled(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
+    """The same with holes that one label alone encloses given to it."""
+    from scipy import ndimage
+
+    gaps, n = ndimage.label(labels == 0)
+    lowest, highest = np.full(n + 1, np.iinfo(np.int64).max), np.zeros(n + 1, np.int64)
+    for here, there in ((np.s_[1:, :], np.s_[:-1, :]), (np.s_[:, 1:], np.s_[:, :-1])):
+        for gap, label in ((gaps[here], labels[there]), (gaps[there], labels[here])):
+            beside = (gap > 0) & (label > 0)
+            np.minimum.at(lowest, gap[beside], label[beside])
+            np.maximum.at(highest, gap[beside], label[beside])
+    owner = np.where(lowest == highest, highest, 0)
+    for side in (gaps[:1], gaps[-1:], gaps[:, :1], gaps[:, -1:]):
+        owner[side] = 0
+    owner[0] = 0
+    return np.asarray(np.where(labels > 0, labels, owner[gaps]), labels.dtype)
 
 
 def only(labels: Int[np.ndarray, "y x"], left: Bool[np.ndarray, "n"]) -> Int32[np.ndarray, "y x"]:

@@ -70,7 +70,11 @@ class Inside:
 
     def mean(self, values: Real[np.ndarray, "y x"]) -> Float64[np.ndarray, "n"]:
         """Mean over every nucleus; 0 for a number that does not occur."""
-        total = np.bincount(self.which, weights=values.ravel()[self.where], minlength=self.n)
+        return self.mean_of(values.ravel()[self.where])
+
+    def mean_of(self, values: Real[np.ndarray, "pixel"]) -> Float64[np.ndarray, "n"]:
+        """The same of values that are given for the pixels inside alone."""
+        total = np.bincount(self.which, weights=values, minlength=self.n)
         return np.asarray(total / np.maximum(np.bincount(self.which, minlength=self.n), 1))
 
 
@@ -80,14 +84,14 @@ def measure_quality(
     """Everything about the nuclei 1..n of a field whose channel number `nucleus` shows them."""
     image, inside = pixels[nucleus].astype(np.float32), Inside.of(labels)
     outside = labels == 0
-    background = float(np.median(image[outside])) if outside.any() else float(image.min())
+    background = median_of(pixels[nucleus][outside]) if outside.any() else float(image.min())
     at_ceiling = [is_saturated(channel) for channel in pixels]
     brightness = inside.mean(image) - background
     nuclei = NucleusQuality(
         solidity(labels),
         rim_steepness(inside, image, brightness),
         brightness,
-        np.max([inside.mean(hit) for hit in at_ceiling], axis=0),
+        np.max([inside.mean(hit) if hit.any() else np.zeros(inside.n) for hit in at_ceiling], axis=0),
         edge_distances(centres, labels.shape),
         nearest_distances(centres),
     )
@@ -100,6 +104,15 @@ def measure_quality(
         background,
     )
     return nuclei, field
+
+
+def median_of(values: Real[np.ndarray, "i"]) -> float:
+    """The median; of camera images by counting, which is several times as fast as sorting."""
+    if values.dtype not in (np.uint8, np.uint16):
+        return float(np.median(values))
+    reached = np.cumsum(np.bincount(values))
+    middle = np.searchsorted(reached, [(len(values) + 1) // 2, len(values) // 2 + 1])
+    return float(middle.mean())
 
 
 def is_saturated(channel: Real[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
@@ -115,11 +128,11 @@ def rim_steepness(
     from scipy import ndimage
 
     smooth = ndimage.gaussian_filter(image, 1.0)
-    slope = np.zeros_like(smooth)
-    slope[1:-1] += (smooth[2:] - smooth[:-2]) ** 2
-    slope[:, 1:-1] += (smooth[:, 2:] - smooth[:, :-2]) ** 2
-    slope = np.sqrt(slope) / 2
-    squares, cubes = inside.mean(slope**2), inside.mean(slope**3)
+    steep = np.zeros_like(smooth)  # twice the slope, squared
+    steep[1:-1] += np.square(smooth[2:] - smooth[:-2])
+    steep[:, 1:-1] += np.square(smooth[:, 2:] - smooth[:, :-2])
+    square = steep.ravel()[inside.where] / 4
+    squares, cubes = inside.mean_of(square), inside.mean_of(square * np.sqrt(square))
     with np.errstate(invalid="ignore", divide="ignore"):
         steepness = cubes / squares / brightness
     return np.asarray(np.where((squares > 0) & (brightness > 0), steepness, 0.0))

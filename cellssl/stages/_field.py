@@ -170,7 +170,13 @@ def _evened(field_id: str, channel: np.ndarray, uneven: Path) -> np.ndarray:
 
 def _check_unchanged(task: FieldTask) -> None:
     for path, sha256 in zip(task.images, task.hashes, strict=True):
-        if not path.is_file() or sha256_of(path) != sha256:
+        try:
+            unchanged = sha256_of(path) == sha256
+        except FileNotFoundError:
+            unchanged = False
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        if not unchanged:
             raise IntegrityError(
                 f"{path} is missing or is not the file that was fetched", hint="fetch its plate again with --force"
             )

@@ -96,7 +96,8 @@ def _found_or_made(
         started, cpu_s = time.time(), time.process_time()
         job = Job(card, settings, inputs, draft, bench, seed)
         metrics = yield from work(job)
-        run = {**_circumstances(started), "cpu_s": round(time.process_time() - cpu_s, 3), **job.ran}
+        spent = {"cpu_s": round(time.process_time() - cpu_s, 3), "uncounted": settings.uncounted()}
+        run = {**_circumstances(started), **spent, **job.ran}
         return draft.commit(replace(card, metrics=metrics, run=run))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cellssl import rooms
 from cellssl.artifacts.atomic import replacing
@@ -24,7 +26,16 @@ from cellssl.errors import DataError, FailedError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.imaging.cutting import Border
 from cellssl.settings import NOT_COUNTED, OfRoom, Part, Strict
-from cellssl.stages._chosen import as_cellprofiler, cells_of, chosen, counts_of, field_table, nuclei_table, opened
+from cellssl.stages._chosen import (
+    ALL_REASONS,
+    as_cellprofiler,
+    cells_of,
+    chosen,
+    counts_of,
+    field_table,
+    nuclei_table,
+    opened,
+)
 from cellssl.stages._downloads import FOLDER, Download, found, of_file
 from cellssl.stages._make import Bench, Job, Making, Metrics, make_part
 from cellssl.stages._plan import card_for
@@ -36,7 +47,9 @@ if TYPE_CHECKING:
     from cellssl.imaging.masks import Limits
     from cellssl.stages._field import FieldTask
 
-ALGORITHM = 2  # 2: nuclei_net is the default; what is measured is that of all nuclei; a constant image is a fault
+ALGORITHM = (
+    3  # 2: nuclei_net is the default, a constant image is a fault; 3: sums in another order, nuclei are one piece
+)
 
 Flag = Literal["empty", "blurred", "saturated", "artefact"]
 
@@ -73,6 +86,9 @@ class Settings(Strict):
     """The channel that shows nuclei; the first one where nothing is given."""
     illumination: Literal["off", "mean"] = "off"
     """Whether uneven light is taken off first: `mean` divides by the blurred mean of each plate, site and channel."""
+    illumination_blur_px: float = Field(500.0, gt=0)
+    """How widely that mean is blurred; 500 as pybbbc does, which takes off only what changes over more than a field.
+    Darker corners call for about a tenth of the field's side, and enough fields that no cell shows in their mean."""
     crop_px: int = Field(196, ge=8)
     """Side of the window; 196 is about five nuclei across at 0.5 um a pixel."""
     border: Border = "reflect"
@@ -99,6 +115,12 @@ class Settings(Strict):
     """Share of a plate's fields that may be broken; they are listed in quarantine.csv with the reason."""
     workers: int | None = Field(None, ge=1, json_schema_extra=NOT_COUNTED)
     """Processes at work; as many as cores where nothing is given."""
+
+    @model_validator(mode="after")
+    def _check_areas(self) -> Settings:
+        if self.min_area_px > self.max_area_px:
+            raise ValueError("min_area_px is above max_area_px, so that no nucleus could be kept")
+        return self
 
     def limits(self) -> Limits:
         """Which nuclei are kept."""
@@ -153,11 +175,10 @@ def downloads(settings: Settings) -> list[Download]:
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Make the missing plates, then gather their tables; no pixel is copied by gathering."""
     fetch = job.inputs["fetch"]
-    parts = {}
-    for plate, fetched in parts_of(fetch):
-        parts[plate] = yield from make_plate(
-            job.settings, job.bench, job.bench.store.beside(fetch).get("fetch", fetched)
-        )
+    store = job.bench.store.beside(fetch)
+    fetched = {plate: store.get("fetch", part) for plate, part in parts_of(fetch)}
+    _check_label_images(job.settings, list(fetched.values()))
+    parts = yield from _all_plates(job, fetched)
     tables = {name: _gathered_table(name, parts) for name in _tables_of(parts)}
     cells = tables["cells.parquet"]
     counts = {
@@ -165,7 +186,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         for name in next(iter(parts.values())).card.metrics
     }
     if cells.empty:
-        raise DataError("no nucleus was found in any field", hint="check nucleus_channel, min_area_px and the images")
+        raise _no_cells(counts)
     if not cells["cell_id"].is_unique:
         again = cells["cell_id"][cells["cell_id"].duplicated()].iloc[0]
         raise DataError(f"the cell_id {again!r} occurs more than once", hint="field ids must differ between plates")
@@ -174,9 +195,65 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     if job.settings.cellprofiler_table:
         _write_nuclei_csv(job, cells, tables["fields.parquet"])
     write_parts(parts, job.draft.file("parts.json"))
+    write_quarantine([row for part in parts.values() for row in _quarantined(part)], job.draft.file("quarantine.csv"))
     _write_counts(job, counts)
     yield from _contact_sheet(job, cells, parts)
     return counts
+
+
+def _all_plates(job: Job, fetched: dict[str, Artifact]) -> Generator[Event, None, dict[str, Artifact]]:
+    """The part of every plate; one that cannot be made does not keep the later ones from being made."""
+    parts, faults = {}, []
+    for plate, of_plate in fetched.items():
+        try:
+            parts[plate] = yield from make_plate(job.settings, job.bench, of_plate)
+        except DataError as error:
+            faults.append(error)
+            if len(fetched) > 1:
+                yield Note(f"{error.message}; going on with the other plates")
+    if faults:
+        raise faults[0]
+    return parts
+
+
+def _no_cells(counts: dict[str, int]) -> DataError:
+    if not counts["detected"]:
+        return DataError("no nucleus was found in any field", hint="check nucleus_channel, the method and the images")
+    why = ", ".join(f"{counts[name]:,} {name}" for name in ALL_REASONS if counts.get(name))
+    return DataError(
+        f"{counts['detected']:,} nuclei were found, and none was kept: {why}",
+        hint="loosen what dropped them; `cellssl explain segment` lists the knobs",
+    )
+
+
+def _quarantined(part: Artifact) -> list[dict[str, str]]:
+    if "quarantine.csv" not in part.card.files:
+        return []
+    with part.file("quarantine.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _check_label_images(settings: Settings, fetched: list[Artifact]) -> None:
+    """Raise UsageError where two fields would take their nuclei from one label image."""
+    if not hasattr(settings.method, "label_image"):
+        return
+    fields_by_image: dict[Path, str] = {}
+    for part in fetched:
+        if "crops.npy" in part.card.files:
+            continue
+        fields = read_fields(part)
+        channels = _channels(fields)
+        images = fields[f"path_{channels[_nucleus(settings, channels)]}"]
+        for field_id, image in zip(fields["field_id"], images, strict=True):
+            place = given_labels(settings, part.path / image)
+            assert place is not None
+            if place in fields_by_image:
+                raise UsageError(
+                    f"the fields {fields_by_image[place]} and {field_id} would both take their nuclei from {place}",
+                    hint="tell them apart in segment.method.pattern, such as "
+                    '"{folder}_{stem}_cp_masks.tif"; {folder} is the name of the folder that an image lies in',
+                )
+            fields_by_image[place] = str(field_id)
 
 
 def _tables_of(parts: dict[str, Artifact]) -> list[str]:
@@ -197,6 +274,7 @@ def _write_nuclei_csv(job: Job, cells: pd.DataFrame, fields: pd.DataFrame) -> No
 
 def make_plate(settings: Settings, bench: Bench, fetched: Artifact) -> Making:
     """The part that holds the cells of one plate, found or made."""
+    _check_label_images(settings, [fetched])
     return (yield from make_part(bench, plate_card(settings, fetched), settings, {"fetch": fetched}, _make_plate))
 
 
@@ -232,9 +310,9 @@ def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
     tasks = list(_tasks(job, fetched, fields, channels))
     if job.settings.illumination == "mean":
         yield from _even_out(tasks, fields, job)
-    yield from _find(tasks, job)
+    yield from _find(tasks, fields["well"].nunique(), job)
     failures = _failures(tasks)
-    _check_failures(failures, tasks, job.settings, fetched)
+    _check_failures(failures, tasks, job)
     done = [task for task in tasks if task.result.is_file()]
     nuclei, fields = _choose(job, done, fields)
     cells = cells_of(nuclei)
@@ -284,7 +362,7 @@ def given_labels(settings: Settings, image: Path) -> Path | None:
     return label_image(image) if label_image else None
 
 
-def _find(tasks: list[FieldTask], job: Job) -> Iterator[Event]:
+def _find(tasks: list[FieldTask], wells: int, job: Job) -> Iterator[Event]:
     """Every field that has no result yet, on all cores; the order of finishing changes nothing."""
     from cellssl.stages._field import failed_path, say_lost, segment_field
     from cellssl.stages._workers import spread
@@ -296,7 +374,7 @@ def _find(tasks: list[FieldTask], job: Job) -> Iterator[Event]:
     work = partial(segment_field, settings=job.settings, detector=detector)
     for done, task in enumerate(spread(work, left, workers, say_lost), 1):
         if done == min(FIRST_FIELDS, len(left)):
-            _check_disk(job, _expected_cells(tasks, job.settings), len(task.images))
+            _check_disk(job, _expected_cells(tasks, wells, job.settings), len(task.images))
         yield Progress(before + done, len(tasks), "fields", task.field_id)
 
 
@@ -329,10 +407,10 @@ FIRST_FIELDS = 8
 """So many fields say how many cells are to be expected; the disk is asked then, not when it is full."""
 
 
-def _expected_cells(tasks: list[FieldTask], settings: Settings) -> int:
+def _expected_cells(tasks: list[FieldTask], wells: int, settings: Settings) -> int:
     seen = [int((contents["lost"] == 0).sum()) for _, contents in opened(t for t in tasks if t.result.is_file())]
     expected = round(len(tasks) * float(np.mean(seen))) if seen else 0
-    return expected if settings.cells_per_well is None else min(expected, len(tasks) * settings.cells_per_well)
+    return expected if settings.cells_per_well is None else min(expected, wells * settings.cells_per_well)
 
 
 def _check_disk(job: Job, cells: int, channels: int) -> None:
@@ -343,9 +421,14 @@ def _check_disk(job: Job, cells: int, channels: int) -> None:
     free = shutil.disk_usage(path).free + (there.stat().st_size if there.is_file() else 0)
     if needed > free:
         raise FailedError(
-            f"about {cells:,} crops need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free for {path}",
+            f"about {cells:,} crops need {in_words(needed)}, and {in_words(free)} are free for {path}",
             hint="free some space, cut fewer cells (segment.cells_per_well) or smaller windows (segment.crop_px)",
         )
+
+
+def in_words(count: int) -> str:
+    """A number of bytes as a person says it."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def _choose(job: Job, done: list[FieldTask], fields: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -384,7 +467,7 @@ def _greys(done: list[FieldTask], fetched: Artifact, failures: list[dict[str, st
     """How often each grey value occurs in the fields that set the scale."""
     if not any(task.count_greys for task in done):
         raise DataError(
-            f"every control field of {fetched.path.name} is broken; first: {failures[0]['reason']}",
+            f"every control field of plate {fetched.card.section['plate']} is broken; first: {failures[0]['reason']}",
             hint='mend them, or set segment.reference = "all"',
         )
     counted = (contents["greys"] for _, contents in opened(done) if "greys" in contents)
@@ -392,7 +475,11 @@ def _greys(done: list[FieldTask], fetched: Artifact, failures: list[dict[str, st
 
 
 def _even_out(tasks: list[FieldTask], fields: pd.DataFrame, job: Job) -> Iterator[Event]:
-    """The shared unevenness of every site and channel, where it is not there yet; broken images do not count."""
+    """The shared unevenness of every site and channel, where it is not there yet.
+
+    Images that cannot be read, show nothing, or have another size than most do not count.
+    """
+    from cellssl.artifacts.atomic import save_array
     from cellssl.imaging.illumination import mean_image, unevenness
 
     sites: dict[tuple[Path, ...], list[FieldTask]] = {}
@@ -403,8 +490,7 @@ def _even_out(tasks: list[FieldTask], fields: pd.DataFrame, job: Job) -> Iterato
         if not file.is_file():
             mean = mean_image(_readable(group, channel))
             if mean is not None:
-                with replacing(file) as beside, beside.open("wb") as handle:
-                    np.save(handle, unevenness(mean))
+                save_array(file, unevenness(mean, job.settings.illumination_blur_px))
         yield Progress(number, len(wanted), "illumination", file.stem)
 
 
@@ -413,15 +499,13 @@ def _uneven_files(scratch: Path, site: Any, channels: list[str]) -> tuple[Path, 
 
 
 def _readable(tasks: list[FieldTask], channel: int) -> Iterator[np.ndarray]:
-    """One channel of every field in which it can be read, of the size of the first."""
+    """One channel of every field in which it can be read and shows something."""
     from cellssl.artifacts.images import read_channel
 
-    shape = None
     for task in tasks:
         with suppress(DataError):  # its own worker says why, in quarantine
             image = read_channel(task.images[channel])
-            shape = shape or image.shape
-            if image.shape == shape:
+            if image.min() < image.max():
                 yield image
 
 
@@ -454,6 +538,7 @@ def _pass_through(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics
     )
     _check_reference(job.settings, fields)
     crops = open_crops(fetched.file("crops.npy"))
+    _check_only_scaled(job.settings, crops.shape[-1])
     control = cells["field_id"].isin(fields["field_id"][fields["control"]]).to_numpy()
     counted = np.flatnonzero(control) if job.settings.reference == "controls" else np.arange(len(cells))
     total: Any = np.int64(0)
@@ -471,6 +556,19 @@ def _pass_through(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics
     counts = {"fields": len(fields), "quarantined": 0, "detected": len(cells), "kept": len(cells)}
     _write_counts(job, counts)
     return counts
+
+
+def _check_only_scaled(settings: Settings, side_px: int) -> None:
+    """Raise UsageError where something is asked of finished crops that only finding nuclei could give."""
+    asked = settings.changed()
+    if asked.get("crop_px") == side_px:
+        asked.pop("crop_px")
+    beyond = [name for name in asked if name not in ("reference", "low_percentile", "high_percentile", "max_failures")]
+    if beyond:
+        raise UsageError(
+            f"segment.{beyond[0]} asks for what crops of {side_px} px that are already cut cannot give",
+            hint="leave it out; of [segment] only the intensity scale (reference, percentiles) concerns such crops",
+        )
 
 
 BLOCK = 256
@@ -530,20 +628,27 @@ def _failures(tasks: list[FieldTask]) -> list[dict[str, str]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
 
 
-def _check_failures(
-    failures: list[dict[str, str]], tasks: list[FieldTask], settings: Settings, fetched: Artifact
-) -> None:
-    if len(failures) <= settings.max_failures * len(tasks) and len(failures) < len(tasks):
+def _check_failures(failures: list[dict[str, str]], tasks: list[FieldTask], job: Job) -> None:
+    """Raise DataError where more fields are broken than may be; all of them are listed where the work lies."""
+    if len(failures) <= allowed_failures(job.settings.max_failures, len(tasks)) and len(failures) < len(tasks):
         return
     from cellssl.stages._field import failed_path
 
+    listed = job.draft.file("quarantine.csv")
+    write_quarantine(failures, listed)
     for task in tasks:
         failed_path(task.result).unlink(missing_ok=True)  # the next try looks at them again
     raise DataError(
-        f"{len(failures)} of {len(tasks)} fields of {fetched.path.name} are broken; first: {failures[0]['reason']}",
-        hint="mend them, or raise segment.max_failures, a share of the fields",
+        f"{len(failures)} of {len(tasks)} fields of plate {job.card.section['plate']} are broken; "
+        f"first: {failures[0]['reason']}",
+        hint=f"all are listed in {listed}; mend them, or raise segment.max_failures, a share of the fields",
     )
 
 
+def allowed_failures(share: float, fields: int) -> int:
+    """How many of so many fields may fail; 29 of 100 at a share of 0.29, though their product is a little less."""
+    return math.floor(share * fields + 1e-9)
+
+
 def _write_counts(job: Job, counts: dict[str, int]) -> None:
-    job.draft.file("counts.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+    job.draft.file("counts.json").write_text(json.dumps(counts, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -175,6 +175,21 @@ def test_crops_pass_through_fetch_and_segment(folder: Path, cellssl: Any) -> Non
     assert set(pd.read_parquet(segmented / "scale.parquet")["channel"]) == {"dna", "actin"}
 
 
+def test_what_finished_crops_cannot_give_is_refused_and_not_passed_over(folder: Path, cellssl: Any) -> None:
+    recipe = str(folder / "crops.toml")
+    assert cellssl("fetch", recipe)[0] == 0
+    for knob in (
+        "crop_px=100",
+        "cells_per_well=3",
+        "keep_labels=true",
+        "cellprofiler_table=true",
+        "nucleus_channel=dna",
+    ):
+        assert cellssl("segment", recipe, "--set", f"segment.{knob}")[0] == 2
+    side = np.load(folder / "stack.npy").shape[1]
+    assert cellssl("segment", recipe, "--set", f"segment.crop_px={side}")[0] == 0
+
+
 def test_a_changed_stack_is_another_result(folder: Path, cellssl: Any) -> None:
     _, first, before = cellssl("fetch", str(folder / "crops.toml"))
     pixels = np.load(folder / "stack.npy")

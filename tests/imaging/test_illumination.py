@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cellssl.imaging.illumination import FLOOR_PERCENT, SIGMA_PX, evened, mean_image, unevenness
+from cellssl.imaging.illumination import FLOOR_PERCENT, evened, mean_image, unevenness
 from cellssl.randomness import generator
 
 
@@ -19,18 +19,32 @@ def test_the_mean_image_is_the_mean() -> None:
     assert mean_image(iter(())) is None
 
 
+def test_a_field_of_another_size_does_not_count_wherever_it_comes() -> None:
+    fields, odd = [np.full((8, 9), value, np.uint16) for value in (1, 3)], np.full((4, 4), 500, np.uint16)
+    for place in range(3):
+        mean = mean_image([*fields[:place], odd, *fields[place:]])
+        assert mean is not None and mean.shape == (8, 9) and (mean == 2).all()
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (1024, 1280), (300, 400)])
+def test_a_blur_of_a_tenth_of_the_field_takes_three_quarters_of_a_vignette(shape: tuple[int, int]) -> None:
+    light = 1000 * vignette(*shape)
+    flat = light / unevenness(light, min(shape) / 10)
+    assert flat.std() / flat.mean() < 0.25 * light.std() / light.mean()
+
+
 def test_the_blur_is_that_of_pybbbc_at_full_size() -> None:
     mean = 1000 * vignette(512, 640)
-    slow = ndimage.gaussian_filter(mean, SIGMA_PX, mode="nearest")
+    slow = ndimage.gaussian_filter(mean, 500, mode="nearest")
     slow = np.maximum(slow, np.percentile(slow, FLOOR_PERCENT))
-    assert np.allclose(unevenness(mean), slow / slow.mean(), rtol=0.01)
+    assert np.allclose(unevenness(mean, 500.0), slow / slow.mean(), rtol=0.01)
 
 
 def test_a_lamp_that_lights_one_side_is_evened_out_and_grey_values_keep_their_size() -> None:
     ramp = np.linspace(0.5, 1.5, 3000)[None].repeat(400, axis=0)
     chance = generator("tests", "lamp")
     fields = [(3000 * ramp * chance.uniform(0.8, 1.2, ramp.shape)).astype(np.uint16) for _ in range(3)]
-    uneven = unevenness(mean_image(fields))
+    uneven = unevenness(mean_image(fields), 500.0)
     flat = evened(fields[0], uneven)
     left, right = flat[:, 700:1200].mean(), flat[:, 1800:2300].mean()
     assert left / right == pytest.approx(1, abs=0.05) and fields[0][:, 700:1200].mean() / right < 0.85

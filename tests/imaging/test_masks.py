@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from skimage.measure import label, regionprops_table
 
 from cellssl.imaging import masks
@@ -97,3 +98,36 @@ def test_a_field_without_nuclei_has_empty_tables() -> None:
 
 def test_an_area_in_micrometres_becomes_pixels() -> None:
     assert masks.area_px(50.0, pixel_um=0.5) == 200
+
+
+def test_of_every_label_its_largest_piece_is_left() -> None:
+    labels = np.zeros((6, 9), np.int32)
+    labels[1:3, 1:3] = labels[4, 7] = 1
+    labels[0, 5:7] = labels[5, 0:3] = 2
+    pieces = masks.largest_pieces(labels)
+    assert (pieces[1:3, 1:3] == 1).all() and pieces[4, 7] == 0
+    assert (pieces == 2).sum() == 3 and (pieces[5, 0:3] == 2).all()
+
+
+def test_a_hole_within_one_label_is_filled_and_a_gap_between_two_is_not() -> None:
+    labels = np.zeros((9, 16), np.int32)
+    labels[1:8, 1:8], labels[1:8, 8:15] = 1, 2
+    labels[3:5, 3:5] = labels[4, 7:9] = labels[1, 10] = 0  # inside one; between both; open to the outside
+    filled = masks.filled(labels)
+    assert (filled[3:5, 3:5] == 1).all() and filled.dtype == labels.dtype
+    assert (filled[4, 7:9] == 0).all() and filled[1, 10] == 0
+    assert (np.delete(filled.ravel(), np.flatnonzero(labels.ravel() == 0)) == labels[labels > 0]).all()
+
+
+def test_holes_are_those_that_scipy_fills() -> None:
+    one = (blobs("holes", 300, 300) > 0).astype(np.int32)
+    assert (masks.filled(one) == ndimage.binary_fill_holes(one)).all() and masks.filled(one).sum() > one.sum()
+
+
+@pytest.mark.parametrize("background", [0, 7])
+def test_nuclei_may_have_numbers_that_no_table_could_hold(background: int) -> None:
+    labels = np.full((20, 30), background, np.int32)
+    labels[2:5, 2:5], labels[8:12, 8:12] = 2_000_000_000, 1_000_000_000
+    relabelled = masks.relabel(labels)
+    assert relabelled.dtype == np.int32 and relabelled[3, 3] == relabelled[9, 9] + 1
+    assert relabelled.max() == (2 if background == 0 else 3) and (relabelled[0, 0] == 0) == (background == 0)

@@ -12,6 +12,7 @@ from cellssl.imaging.quality import (
     edge_distances,
     is_saturated,
     measure_quality,
+    median_of,
     nearest_distances,
     rim_steepness,
     solidity,
@@ -122,3 +123,10 @@ def test_an_empty_field_has_no_nuclei_to_measure() -> None:
     nuclei, field = measure_quality(noise, 0, np.zeros((30, 30), np.int32), np.empty((0, 2)))
     assert all(len(values) == 0 for values in vars(nuclei).values())
     assert np.isnan(field.focus) and field.covered == field.stray == 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+def test_the_median_that_is_counted_is_the_one_that_is_sorted(dtype: type, count: int) -> None:
+    values = generator("tests", "median", count).integers(0, 250, count).astype(dtype)
+    assert median_of(values) == np.median(values)

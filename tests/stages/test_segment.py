@@ -16,10 +16,12 @@ from PIL import Image
 from scipy import ndimage
 
 from cellssl.artifacts.crops import open_crops
+from cellssl.artifacts.images import write_labels
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_cells, read_fields, read_table
 from cellssl.imaging.scaling import scaled
 from cellssl.randomness import generator
+from cellssl.stages.segment import allowed_failures
 
 PATHS = {channel: f"path_{channel}" for channel in ("dna", "tubulin", "actin")}
 RECIPE = """
@@ -211,7 +213,9 @@ def test_a_broken_image_stops_the_plate_and_says_which_and_how_to_go_on(lab: Lab
     assert said.code == 3
     assert "1 of 6 fields" in said.err
     assert lab.image(4).name in said.err
-    assert "raise segment.max_failures" in said.err
+    assert "raise segment.max_failures" in said.err and f"plate {lab.fields['plate'].iloc[0]}" in said.err
+    listed = pd.read_csv(next(lab.root.glob("segment/*.partial/quarantine.csv")))
+    assert listed["field_id"].tolist() == [lab.fields["field_id"].iloc[4]]
     assert not list(lab.root.glob("segment/*/artifact.json"))
     lab.image(4).write_bytes(content)
     assert lab.say("fetch").code == 0
@@ -266,6 +270,7 @@ def test_where_some_may_fail_the_broken_field_is_set_apart_with_its_reason(lab: 
     segment = lab.segment("--set", "segment.max_failures=0.2")
     part = Store(lab.root).get("segment", read_cells(segment)["part"].iloc[0])
     listed = pd.read_csv(part.file("quarantine.csv"))
+    assert segment.file("quarantine.csv").read_bytes() == part.file("quarantine.csv").read_bytes()
     assert listed["field_id"].tolist() == [lab.fields["field_id"].iloc[4]]
     assert lab.image(4).name in listed["reason"].iloc[0] or "differ in size" in listed["reason"].iloc[0]
     assert segment.card.metrics["quarantined"] == 1
@@ -331,6 +336,42 @@ def test_a_plate_added_makes_that_plate_only(lab: Lab) -> None:
     assert len(lab.parts()) == 2
     assert two.card.metrics["kept"] == 2 * one.card.metrics["kept"]
     assert sorted(read_cells(two)["plate"].unique()) == sorted(["Sim1_00001", "Tonight"])
+
+
+def test_a_broken_plate_does_not_keep_the_later_ones_from_being_made(lab: Lab) -> None:
+    plates = [lab.fields.assign(plate=name, field_id=name + lab.fields["field_id"]) for name in ("A", "B")]
+    broken = str(shutil.copy(lab.image(4), lab.folder / "broken.tif"))
+    plates[0].loc[plates[0].index[4], PATHS["actin"]] = broken
+    sabotage(Path(broken), "text")
+    lab.write(pd.concat(plates))
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment")
+    assert said.code == 3 and "1 of 6 fields of plate A are broken" in said.err and "other plates" in said.err
+    (made,) = (json.loads((lab.root / "segment" / name / "artifact.json").read_text()) for name in lab.parts())
+    assert made["section"]["plate"] == "B"
+
+
+def test_what_is_gathered_is_the_same_bytes_whoever_made_the_parts(lab: Lab, tmp_path: Path) -> None:
+    at_once = lab.segment()
+    lab.root = tmp_path / "fanned out"
+    assert lab.say("fetch").code == 0
+    assert lab.say("segment", "--plate", lab.fields["plate"].iloc[0], "--set", "segment.workers=2").code == 0
+    gathered = lab.segment("--set", "segment.workers=3")
+    assert files_of(gathered) == files_of(at_once)
+    cards = [json.loads((one.path / "artifact.json").read_text()) for one in (gathered, at_once)]
+    assert cards[0]["run"].pop("uncounted") == {"workers": 3}
+    assert {**cards[0], "run": 0, "sha256": 0} == {**cards[1], "run": 0, "sha256": 0}
+
+
+def test_force_looks_at_the_bytes_of_files_again(lab: Lab) -> None:
+    first = lab.segment()
+    image = lab.image(0)
+    stat, content = image.stat(), image.read_bytes()
+    image.write_bytes(content[:-1000] + content[-1000:][::-1])
+    os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as some programs that restore files do
+    assert lab.say("segment", "--set", "segment.min_area_px=101").code == 5
+    assert lab.say("fetch", "--force").code == 0
+    assert lab.segment().fingerprint != first.fingerprint
 
 
 def test_a_plates_own_part_is_what_gathering_takes(lab: Lab) -> None:
@@ -436,6 +477,39 @@ def test_label_images_from_elsewhere_give_the_cells_that_they_show(lab: Lab) -> 
     assert fewer.card.metrics["quarantined"] == 1
 
 
+def test_two_fields_cannot_take_their_nuclei_from_one_label_image(lab: Lab) -> None:
+    fields = lab.fields.copy()
+    masks = lab.folder / "masks"
+    for row in range(len(fields)):
+        folder = lab.folder / f"Pos{row}"
+        folder.mkdir()
+        fields.loc[fields.index[row], PATHS["dna"]] = str(shutil.copy(lab.image(row, "dna"), folder / "img_dna.tif"))
+        (masks / f"Pos{row}").mkdir(parents=True)
+        write_labels(masks / f"Pos{row}" / "img_dna_cp_masks.tif", np.zeros((256, 320), np.int32) + (row == 1) * BLOCK)
+    lab.write(fields)
+    assert lab.say("fetch").code == 0
+    alike = lab.say("segment", "--set", f'segment.method={{ name = "label_images", folder = "{masks}" }}')
+    assert alike.code == 2 and "would both take their nuclei from" in alike.err and "{folder}" in alike.err
+    pattern = "{folder}/{stem}_cp_masks.tif"
+    method = f'{{ name = "label_images", folder = "{masks}", pattern = "{pattern}" }}'
+    apart = lab.segment("--set", f"segment.method={method}", "--set", "segment.reference=all")
+    assert set(read_cells(apart)["field_id"]) == {fields["field_id"].iloc[1]}
+
+
+BLOCK = np.pad(np.ones((20, 20), np.int32), ((100, 136), (100, 200)))
+"""A label image with one nucleus."""
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{stem}}_cp.tif", "{stem", "{}", "{stem}{stem}", "{other}", "{folder}.tif", "x.tif"]
+)
+def test_a_pattern_that_names_no_label_image_is_refused(lab: Lab, pattern: str) -> None:
+    said = lab.say(
+        "segment", "--set", f'segment.method={{ name = "label_images", folder = ".", pattern = "{pattern}" }}'
+    )
+    assert said.code == 2 and "pattern" in said.err and "{stem}" in said.err
+
+
 def test_crops_that_the_disk_cannot_hold_are_refused_before_any_is_cut(lab: Lab) -> None:
     assert lab.say("fetch").code == 0
     said = lab.say("segment", "--set", "segment.crop_px=60000")
@@ -453,6 +527,18 @@ def test_a_plate_without_a_nucleus_is_said_to_have_none(lab: Lab) -> None:
     said = lab.say("segment", "--set", "segment.cells_per_well=5")
     assert said.code == 3
     assert "no nucleus was found" in said.err
+
+
+def test_a_plate_whose_nuclei_were_all_dropped_is_said_so_with_the_reason(lab: Lab) -> None:
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment", "--set", "segment.min_area_px=19000")
+    assert said.code == 3 and "nuclei were found, and none was kept" in said.err and "too_small" in said.err
+    assert lab.say("segment", "--set", "segment.min_area_px=30000").code == 2
+
+
+def test_as_many_failures_as_the_share_allows_are_no_more_than_it() -> None:
+    assert [allowed_failures(share, 100) for share in (0.0, 0.01, 0.29, 0.57, 1.0)] == [0, 1, 29, 57, 100]
+    assert allowed_failures(0.01, 199) == 1
 
 
 def test_any_channel_can_be_the_one_that_shows_nuclei(lab: Lab) -> None:

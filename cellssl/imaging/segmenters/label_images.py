@@ -5,8 +5,10 @@ A label image is one plane of whole numbers as large as its field: 0 is backgrou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from string import Formatter
 
 from pydantic import Field, field_validator
 
@@ -20,30 +22,34 @@ class Settings(Part):
     folder: InputPath = Field(json_schema_extra=NOT_COUNTED)
     """Where the label images are; their bytes count, their place does not."""
     pattern: str = "{stem}_cp_masks.tif"
-    """The name of a field's label image; {stem} is the name of its image of nuclei without the ending."""
+    """The name of a field's label image; {stem} is the name of its image of nuclei without the ending, and {folder}
+    that of the folder in which that image lies, for images that are called alike in every folder."""
 
     @field_validator("pattern")
     @classmethod
     def _check_pattern(cls, pattern: str) -> str:
-        if pattern.count("{stem}") != 1 or "{" in pattern.replace("{stem}", ""):
-            raise ValueError("must hold {stem} once, for the name of the field's image of nuclei")
+        try:
+            named = [name for _, name, form, turn in Formatter().parse(pattern) if name is not None or form or turn]
+            pattern.format(stem="", folder="")
+        except (ValueError, KeyError, IndexError, AttributeError) as error:
+            raise ValueError("may hold {stem} and {folder}, and no other braces") from error
+        if "stem" not in named or set(named) - {"stem", "folder"} or len(named) > len(set(named)):
+            raise ValueError(
+                "must hold {stem} once, for the name of the field's image of nuclei, and may hold {folder}"
+            )
         return pattern
 
     def label_image(self, image: Path) -> Path:
         """The label image that goes with an image of nuclei."""
-        return self.folder / self.pattern.format(stem=image.stem)
+        return self.folder / self.pattern.format(stem=image.stem, folder=image.parent.name)
 
     def outside_files(self) -> Sequence[Path]:
         """All files of the folder that the pattern fits: what is found is decided by them."""
-        before, _, after = self.pattern.partition("{stem}")
-        return sorted(
-            path
-            for path in self.folder.rglob("*")
-            if path.is_file() and _fits(path.relative_to(self.folder).as_posix(), before, after)
+        fits = re.compile(
+            "".join(
+                re.escape(text) + ("" if name is None else "[^/]+")
+                for text, name, _, _ in Formatter().parse(self.pattern)
+            )
         )
-
-
-def _fits(name: str, before: str, after: str) -> bool:
-    """Whether a name is `before`, a stem without a slash, and `after`."""
-    stem = name[len(before) : len(name) - len(after)]
-    return name == f"{before}{stem}{after}" and bool(stem) and "/" not in stem
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return sorted(path for path in files if fits.fullmatch(path.relative_to(self.folder).as_posix()))

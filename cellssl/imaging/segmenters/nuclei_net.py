@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from cellssl.imaging.masks import sizes
+from cellssl.imaging.masks import filled, largest_pieces, only, sizes
 from cellssl.settings import Part
 
 if TYPE_CHECKING:
@@ -69,17 +69,21 @@ def labelled(
     labels = _labelled_at(network, light, threshold, dtype, zoom=1)
     if 0 < typical_diameter_px(labels) < SMALL_PX:
         labels = _labelled_at(network, light, threshold, dtype, zoom=2)
-    return labels if stand_apart(light[0], labels) else np.zeros(image.shape, np.int32)
+    return standing_apart(light[0], filled(largest_pieces(labels)))
 
 
-def stand_apart(light: Float32[np.ndarray, "y x"], labels: Int32[np.ndarray, "y x"]) -> bool:
-    """Whether nuclei are brighter than the background by more than the waves of blurred noise are."""
+def standing_apart(light: Float32[np.ndarray, "y x"], labels: Int32[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
+    """The nuclei that are brighter than the background by more than the waves of blurred noise are, numbered anew.
+
+    None of them where the field's nuclei as a whole are not.
+    """
     inside, outside = light[labels > 0], light[labels == 0]
     if not len(inside) or not len(outside):
-        return len(inside) > 0
+        return labels
     middle = float(np.median(outside))
-    spread = 1.4826 * float(np.median(np.abs(outside - middle)))
-    return float(np.median(inside)) - middle > APART * spread
+    least = APART * 1.4826 * float(np.median(np.abs(outside - middle)))
+    apart = np.bincount(labels.ravel(), light.ravel() - middle)[1:] > least * sizes(labels)
+    return only(labels, apart & (float(np.median(inside)) - middle > least))
 
 
 def typical_diameter_px(labels: Int32[np.ndarray, "y x"]) -> float:

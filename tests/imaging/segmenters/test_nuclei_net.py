@@ -16,7 +16,7 @@ from cellssl.imaging.agreement import overlaps
 from cellssl.imaging.segmenters import nuclei_net
 from cellssl.imaging.segmenters._seen import seen
 from cellssl.imaging.segmenters._unet import UNet, folded
-from cellssl.imaging.segmenters.nuclei_net import CARD, WEIGHTS, Settings, network, tiles, told_by
+from cellssl.imaging.segmenters.nuclei_net import CARD, WEIGHTS, Settings, network, standing_apart, tiles, told_by
 from cellssl.learning.initial import initialise
 from cellssl.randomness import generator
 
@@ -55,6 +55,22 @@ def test_nuclei_of_8_to_60_pixels_are_found_without_being_told_their_size(diamet
 
 def test_the_nuclei_of_a_simulated_field_are_found(field: tuple[np.ndarray, np.ndarray]) -> None:
     assert overlaps(Settings().find(field[0]), field[1]).f1() > 0.93
+
+
+def test_every_nucleus_is_one_piece_without_holes(field: tuple[np.ndarray, np.ndarray]) -> None:
+    labels = Settings().find(field[0])
+    for number, place in enumerate(ndimage.find_objects(labels), start=1):
+        nucleus = labels[place] == number
+        assert ndimage.label(nucleus)[1] == 1 and (ndimage.binary_fill_holes(nucleus) == nucleus).all()
+
+
+def test_what_is_as_dark_as_the_background_is_no_nucleus() -> None:
+    light = generator("tests", "phantom").normal(0, 0.01, (60, 90)).astype(np.float32)
+    labels = np.zeros(light.shape, np.int32)
+    for number, brightness in enumerate((0.5, 0.0, 0.3), start=1):
+        labels[20:40, 30 * number - 25 : 30 * number - 5] = number
+        light[labels == number] += brightness
+    assert (standing_apart(light, labels) == np.array([0, 1, 0, 2])[labels]).all()
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
