@@ -1,0 +1,178 @@
+"""_told: cells with labels and vectors in, what classifiers tell of each cell and how often that is right, out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellssl.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cellssl.profiling.accuracy import Range
+    from cellssl.profiling.neighbours import Classifier
+    from cellssl.stages.evaluate import Settings
+
+CLASSIFIERS = ("knn", "linear")
+WHO = {"cell_id": "Metadata_cell_id", "plate": "Metadata_Plate", "well": "Metadata_Well"}
+"""Columns that say which cell it is, where the cells have them."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Which rows of the cell table take part, and the fold in which each is told; those of fold -1 only teach."""
+
+    rows: np.ndarray
+    fold: np.ndarray
+    group: str | None = None
+    """What is left out."""
+
+
+def one_split(cells: pd.DataFrame, settings: Settings) -> Scheme:
+    """The train part teaches, the part that is asked for is told."""
+    from cellssl.profiling.folds import at_most
+
+    known = _labelled(cells, settings.label)
+    if "split" not in cells:
+        raise UsageError("these vectors have no split", hint='leave embed.cells at "split"')
+    train, told = (
+        at_most(np.flatnonzero(known & (cells["split"] == part).to_numpy()), settings.max_cells, part)
+        for part in ("train", settings.part)
+    )
+    for part, rows in (("train", train), (settings.part, told)):
+        if not len(rows):
+            raise UsageError(f"the part {part!r} has no labelled cell", hint="see split.shares and split.treated")
+    rows = np.concatenate([train, told])
+    return Scheme(rows, np.repeat([-1, 0], [len(train), len(told)]))
+
+
+def cross_validation(group: str, cells: pd.DataFrame, settings: Settings) -> Scheme:
+    """Every plate or well is told by the others; wells of the same name on two plates are two."""
+    from cellssl.profiling.folds import at_most, leave_one_out
+
+    known = _labelled(cells, settings.label)
+    names = _groups(cells, group)
+    if names is None:
+        raise UsageError(f"not every cell has a {group}", hint=f"name its column: fetch.dataset.columns.{group}")
+    rows = at_most(np.flatnonzero(known), settings.max_cells, group)
+    return Scheme(rows, leave_one_out(names[rows], settings.max_folds), group)
+
+
+def predictions(
+    name: str, scheme: Scheme, cells: pd.DataFrame, vectors: np.ndarray, settings: Settings
+) -> pd.DataFrame:
+    """A row a told cell: which it is, scheme, fold, label, what each classifier told, and what by shuffled labels.
+
+    The normaliser is fitted on the teaching cells of each fold.
+    """
+    from cellssl.profiling import normalise
+    from cellssl.profiling.folds import shuffled, sides
+    from cellssl.profiling.neighbours import knn, linear_probe
+
+    x, labels = vectors[scheme.rows], _words(cells[settings.label].iloc[scheme.rows])
+    table = cells.iloc[scheme.rows][[column for column in WHO if column in cells]].rename(columns=WHO)
+    table = table.assign(scheme=name, fold=scheme.fold, label=labels)
+    classifiers: dict[str, Classifier] = {
+        "knn": partial(knn, k=settings.neighbours),
+        "linear": partial(linear_probe, strength=settings.strength),
+    }
+    told = {column: np.full(len(x), None, dtype=object) for column in columns(scheme, settings)}
+    for number, side in enumerate(sides(scheme.fold)):
+        fitted = normalise.fit(settings.normalise, x[side.teaches])
+        teaching, asked = fitted.apply(x[side.teaches]), fitted.apply(x[side.told])
+        for column, of_column in told.items():
+            classifier, _, deal = column.partition("_shuffled_")
+            taught = shuffled(labels[side.teaches], name, number, deal) if deal else labels[side.teaches]
+            of_column[side.told] = classifiers[classifier](teaching, taught, asked)
+    return table.assign(**told)[scheme.fold >= 0].reset_index(drop=True)
+
+
+def columns(scheme: Scheme, settings: Settings) -> list[str]:
+    """One a classifier, and one for each time that labels are shuffled."""
+    deals = 1 if scheme.group else settings.shuffles
+    return [
+        *CLASSIFIERS,
+        *(f"{classifier}_shuffled_{deal}" for classifier in CLASSIFIERS for deal in range(deals)),
+    ]
+
+
+def summary(table: pd.DataFrame, group: str | None, settings: Settings) -> dict[str, Any]:
+    """The accuracy of each classifier, from the table of predictions alone; of each plate, where these are left out."""
+    wells = _groups(table.rename(columns={written: name for name, written in WHO.items()}), "well")
+    found: dict[str, Any] = {"cells": len(table), "folds": int(table["fold"].max()) + 1}
+    for classifier in CLASSIFIERS:
+        found[classifier] = _numbers(table, classifier, wells, settings)
+    if group == "plate":
+        found["plates"] = _by_plate(table)
+    return found
+
+
+def _numbers(table: pd.DataFrame, classifier: str, wells: np.ndarray | None, settings: Settings) -> dict[str, Any]:
+    """Intervals are by well where every cell's is known, else by cell."""
+    from cellssl.profiling.accuracy import accuracy, intervals
+
+    truth, told = table["label"].tolist(), table[classifier].tolist()
+    here = accuracy(truth, told)
+    groups = [None] * len(table) if wells is None else wells.tolist()
+    between = intervals(truth, told, groups, rounds=settings.rounds)
+    dealt = [column for column in table if str(column).startswith(f"{classifier}_shuffled_")]
+    chance = [accuracy(truth, table[column].tolist()).balanced for column in dealt]
+    return {
+        "accuracy": here.plain,
+        "accuracy_interval": _pair(between.plain),
+        "balanced_accuracy": here.balanced,
+        "balanced_accuracy_interval": _pair(between.balanced),
+        "per_class": here.per_class,
+        "per_class_interval": {name: _pair(each) for name, each in between.per_class.items()},
+        "resampled": "cells" if wells is None else "wells",
+        "shuffled_balanced_accuracy": {
+            "mean": float(np.mean(chance)),
+            "sd": float(np.std(chance, ddof=1)) if len(chance) > 1 else None,
+        },
+        "classes": list(here.classes),
+        "confusion": here.confusion.tolist(),
+    }
+
+
+def _by_plate(table: pd.DataFrame) -> dict[str, Any]:
+    """Balanced accuracy of each plate, told by the others."""
+    from cellssl.profiling.accuracy import accuracy
+
+    return {
+        str(plate): {
+            "cells": len(of_plate),
+            **{one: accuracy(of_plate["label"].tolist(), of_plate[one].tolist()).balanced for one in CLASSIFIERS},
+        }
+        for plate, of_plate in table.groupby(WHO["plate"], sort=True)
+    }
+
+
+def _labelled(cells: pd.DataFrame, label: str) -> np.ndarray:
+    if label not in cells or not cells[label].notna().any():
+        raise UsageError(
+            f"no cell has a label in the column {label!r}",
+            hint="set split.treated, or evaluate.label to a column that there is",
+        )
+    return np.asarray(cells[label].notna())
+
+
+def _groups(cells: pd.DataFrame, group: str) -> np.ndarray | None:
+    """The plate of each cell, or its plate and well; None where one is not known."""
+    names = ("plate", "well") if group == "well" else ("plate",)
+    if any(name not in cells or cells[name].isna().any() for name in names):
+        return None
+    joined = cells["plate"].astype(str) + (" " + cells["well"].astype(str) if group == "well" else "")
+    return np.asarray(joined, dtype=object)
+
+
+def _words(column: pd.Series[Any]) -> np.ndarray:
+    """Labels as text, so that what is told compares with what is asked."""
+    return np.array([str(value) for value in column], dtype=object)
+
+
+def _pair(between: Range | None) -> list[float] | None:
+    return None if between is None else [between.low, between.high]
