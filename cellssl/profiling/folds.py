@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 
 from cellssl.errors import UsageError
 from cellssl.profiling.labels import Labels, codes
@@ -45,7 +45,6 @@ def at_most(rows: Int[np.ndarray, "n"], most: int, *names: str) -> Int[np.ndarra
     return np.sort(generator("cells to look at", *names).choice(rows, most, replace=False))
 
 
-def shuffled(labels: Labels, *names: str | int) -> list[object]:
+def shuffled(labels: Shaped[np.ndarray, "n"], *names: str | int) -> Shaped[np.ndarray, "n"]:
     """The same labels dealt out at random; every sequence of names deals anew."""
-    given = list(labels)
-    return [given[place] for place in generator("shuffled labels", *names).permutation(len(given))]
+    return labels[generator("shuffled labels", *names).permutation(len(labels))]

@@ -65,9 +65,10 @@ def cross_validation(group: str, cells: pd.DataFrame, settings: Settings) -> Sch
 def predictions(
     name: str, scheme: Scheme, cells: pd.DataFrame, vectors: np.ndarray, settings: Settings
 ) -> pd.DataFrame:
-    """A row a told cell: which it is, scheme, fold, label, what each classifier told, and what by shuffled labels.
+    """A row a told cell: which it is, scheme, fold, label, and what each classifier told.
 
-    The normaliser is fitted on the teaching cells of each fold.
+    The same again for labels that are shuffled over all cells, those that teach and those that are told:
+    label_shuffled_0 and so on. The normaliser is fitted on the teaching cells of each fold.
     """
     from cellssl.profiling import normalise
     from cellssl.profiling.folds import shuffled, sides
@@ -75,29 +76,31 @@ def predictions(
 
     x, labels = vectors[scheme.rows], _words(cells[settings.label].iloc[scheme.rows])
     table = cells.iloc[scheme.rows][[column for column in WHO if column in cells]].rename(columns=WHO)
-    table = table.assign(scheme=name, fold=scheme.fold, label=labels)
+    table = table.assign(scheme=name, fold=scheme.fold)
     classifiers: dict[str, Classifier] = {
         "knn": partial(knn, k=settings.neighbours),
         "linear": partial(linear_probe, strength=settings.strength),
     }
-    told = {column: np.full(len(x), None, dtype=object) for column in columns(scheme, settings)}
-    for number, side in enumerate(sides(scheme.fold)):
+    truths = {
+        "": labels,
+        **{f"_shuffled_{deal}": shuffled(labels, name, deal) for deal in range(deals(scheme, settings))},
+    }
+    told = {
+        f"{classifier}{which}": np.full(len(x), None, dtype=object) for classifier in classifiers for which in truths
+    }
+    for side in sides(scheme.fold):
         fitted = normalise.fit(settings.normalise, x[side.teaches])
         teaching, asked = fitted.apply(x[side.teaches]), fitted.apply(x[side.told])
-        for column, of_column in told.items():
-            classifier, _, deal = column.partition("_shuffled_")
-            taught = shuffled(labels[side.teaches], name, number, deal) if deal else labels[side.teaches]
-            of_column[side.told] = classifiers[classifier](teaching, taught, asked)
-    return table.assign(**told)[scheme.fold >= 0].reset_index(drop=True)
+        for classifier, tell in classifiers.items():
+            for which, truth in truths.items():
+                told[f"{classifier}{which}"][side.told] = tell(teaching, truth[side.teaches], asked)
+    asked_of = {f"label{which}": truth for which, truth in truths.items()}
+    return table.assign(**asked_of, **told)[scheme.fold >= 0].reset_index(drop=True)
 
 
-def columns(scheme: Scheme, settings: Settings) -> list[str]:
-    """One a classifier, and one for each time that labels are shuffled."""
-    deals = 1 if scheme.group else settings.shuffles
-    return [
-        *CLASSIFIERS,
-        *(f"{classifier}_shuffled_{deal}" for classifier in CLASSIFIERS for deal in range(deals)),
-    ]
+def deals(scheme: Scheme, settings: Settings) -> int:
+    """How often labels are shuffled; cross-validation, which tells each cell, does it once."""
+    return 1 if scheme.group else settings.shuffles
 
 
 def summary(table: pd.DataFrame, group: str | None, settings: Settings) -> dict[str, Any]:
@@ -119,8 +122,11 @@ def _numbers(table: pd.DataFrame, classifier: str, wells: np.ndarray | None, set
     here = accuracy(truth, told)
     groups = [None] * len(table) if wells is None else wells.tolist()
     between = intervals(truth, told, groups, rounds=settings.rounds)
-    dealt = [column for column in table if str(column).startswith(f"{classifier}_shuffled_")]
-    chance = [accuracy(truth, table[column].tolist()).balanced for column in dealt]
+    dealt = table.filter(like="label_shuffled_")
+    chance = [
+        accuracy(dealt[column].tolist(), table[str(column).replace("label", classifier)].tolist()).balanced
+        for column in dealt
+    ]
     return {
         "accuracy": here.plain,
         "accuracy_interval": _pair(between.plain),

@@ -69,7 +69,8 @@ class Settings(Strict):
     max_cells: int = Field(20_000, ge=2)
     """Cells that classifiers learn from, and cells that they tell; of more, so many are drawn."""
     shuffles: int = Field(5, ge=1)
-    """So often the part is told from shuffled labels too, which is what chance gives; in cross-validation once."""
+    """So often all labels are shuffled and the part is told again, which is what chance gives; in cross-validation
+    once."""
     rounds: int = Field(1000, ge=100)
     """Draws of the bootstrap that intervals are taken from."""
     profiles: Profiles = Profiles()

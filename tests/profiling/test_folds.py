@@ -37,9 +37,10 @@ def test_one_plate_cannot_be_left_out() -> None:
 
 
 def test_shuffling_keeps_how_many_there_are_of_each() -> None:
-    labels = ["a"] * 30 + ["b"] * 10
-    assert Counter(shuffled(labels, 1)) == Counter(labels)
-    assert shuffled(labels, 1) == shuffled(labels, 1) != shuffled(labels, 2)
+    labels = np.repeat(["a", "b"], [30, 10])
+    one, again, other = (shuffled(labels, number).tolist() for number in (1, 1, 2))
+    assert Counter(one) == Counter(labels.tolist())
+    assert one == again != other
 
 
 def test_of_too_many_cells_some_are_drawn_in_their_order() -> None:
