@@ -14,6 +14,7 @@ from cellssl.profiling.labels import codes
 OF_WELL = ("batch", "compound", "dose_micromolar", "moa", "control")
 """Columns that say what a well is; taken over where the cells have them."""
 TREATMENT = ("compound", "dose_micromolar")
+IN_BATCH = (*TREATMENT, "batch")
 Aggregate = Literal["median", "mean"]
 
 
@@ -67,25 +68,21 @@ def well_profiles(
 
 
 def treatment_profiles(
-    wells: pd.DataFrame, x: Float[np.ndarray, "wells d"], aggregate: Aggregate
+    wells: pd.DataFrame, x: Float[np.ndarray, "wells d"], aggregate: Aggregate, keys: tuple[str, ...] = TREATMENT
 ) -> tuple[pd.DataFrame, Float[np.ndarray, "treatments d"]]:
-    """One row a treatment, which is a compound at a dose: compound, dose_micromolar, moa, batches (a tuple), wells.
+    """One row a treatment: those of `keys` that the wells have, moa, and wells, their number.
 
-    Control wells are no treatment. Raises DataError where one treatment has two mechanisms.
+    A treatment is a compound at a dose, or, by the keys `IN_BATCH`, in each batch another one. Control wells are none.
+    Raises DataError where one treatment has two mechanisms.
     """
     treated = wells["compound"].notna().to_numpy() & ~wells["control"].to_numpy(bool)
     of_treated, x = wells[treated].reset_index(drop=True), x[treated]
-    keys = [name for name in TREATMENT if name in wells]
-    members = _members(of_treated.groupby(keys, sort=True, dropna=False).ngroup().to_numpy())
+    there = [name for name in keys if name in wells]
+    members = _members(of_treated.groupby(there, sort=True, dropna=False).ngroup().to_numpy())
     if "moa" in wells:
         _check_alike(of_treated, members, "moa")
-    kept = [*keys, *(["moa"] if "moa" in wells else [])]
+    kept = [*there, *(["moa"] if "moa" in wells else [])]
     table = of_treated.iloc[[rows[0] for rows in members]][kept].reset_index(drop=True)
-    if "batch" in wells:
-        batches = of_treated["batch"].to_numpy(object)
-        table["batches"] = [
-            tuple(sorted({str(batch) for batch in batches[rows] if pd.notna(batch)})) for rows in members
-        ]
     table["wells"] = [len(rows) for rows in members]
     return table, _aggregated(x, members, aggregate)
 

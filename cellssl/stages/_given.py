@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
@@ -48,7 +48,9 @@ def read_given(given: GivenTable) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     metadata.columns = metadata.columns.str.removeprefix("Metadata_")
     if twice := metadata.columns[metadata.columns.duplicated()].tolist():
         raise UsageError(f"{given.path} has two columns for {twice[0]}", hint="see evaluate.table.columns")
-    if "control" not in metadata and "compound" in metadata:
+    if "control" in metadata:
+        metadata["control"] = _yes_or_no(metadata["control"], given.path)
+    elif "compound" in metadata:
         metadata["control"] = metadata["compound"].isin(given.controls)
     for name in ("plate", "well", "batch", "compound", "moa"):
         if name in metadata:
@@ -86,6 +88,16 @@ def _meanings(there: list[str], given: GivenTable) -> dict[str, str]:
             raise UsageError(f"{given.path} has no column {name!r}", hint=did_you_mean(name, tuple(there)))
     usual = {f"Metadata_{written}": meaning for meaning, written in PLACE.items() if meaning not in named}
     return {**usual, **{name: meaning for meaning, name in named.items()}}
+
+
+def _yes_or_no(column: pd.Series[Any], path: Path) -> pd.Series[bool]:
+    values = {str(value) for value in column.dropna().unique()}
+    if not values <= {"True", "False", "0", "1", "0.0", "1.0"}:
+        raise DataError(
+            f"the column Metadata_control of {path} holds {sorted(values)[0]!r}",
+            hint="write true and false, or take the column out and name evaluate.table.controls",
+        )
+    return column.astype(str).isin(["True", "1", "1.0"])
 
 
 def _numbers(features: pd.DataFrame, path: Path) -> np.ndarray:

@@ -41,13 +41,13 @@ class Profiled:
 
     def write(self) -> dict[str, Any]:
         """profiles.parquet, a row a well, and treatments.parquet, where there are treatments."""
+        from cellssl.profiling.profiles import TREATMENT
+
         wells, x = self._of_wells()
         self._write_profiles("profiles.parquet", wells, x)
         found = {"wells": len(wells), "control_wells": int(wells["control"].sum()), "dim": x.shape[1]}
         with suppress(UsageError):
-            treatments, of_treatments = self._of_treatments()
-            if "batches" in treatments:
-                treatments = treatments.assign(batches=[" ".join(some) for some in treatments["batches"]])
+            treatments, of_treatments = self._of_treatments(self._normalise, TREATMENT)
             self._write_profiles("treatments.parquet", treatments, of_treatments)
             found["treatments"] = len(treatments)
         return found
@@ -55,14 +55,16 @@ class Profiled:
     def mechanisms(self, rule: Rule) -> dict[str, Any]:
         """NSC or NSCB, after every normalisation that these plates allow; the rows of nsc.csv and neighbours.csv."""
         from cellssl.profiling.mechanisms import not_same_compound, not_same_compound_or_batch, share_right
+        from cellssl.profiling.profiles import IN_BATCH, TREATMENT
 
         judge = {"nsc": not_same_compound, "nscb": not_same_compound_or_batch}[rule]
+        keys = {"nsc": TREATMENT, "nscb": IN_BATCH}[rule]
         chosen = self._normalise
         accuracies = {}
         for how in (chosen, *(each for each in get_args(OnControls) if each != chosen)):
             if how != chosen and not self._can(how):
                 continue
-            treatments, x = self._with_mechanisms(how)
+            treatments, x = self._with_mechanisms(how, keys)
             nearest = judge(treatments, x)
             table = share_right(treatments["moa"], nearest)
             self._add("nsc.csv", table, rule=rule, normalise=how)
@@ -116,9 +118,10 @@ class Profiled:
         return wells, wells[keys], ranked
 
     def _mechanism(self) -> tuple[pd.DataFrame, pd.DataFrame, Ranked]:
+        from cellssl.profiling.profiles import TREATMENT
         from cellssl.profiling.retrieval import same_mechanism
 
-        treatments, x = self._with_mechanisms(self._normalise)
+        treatments, x = self._with_mechanisms(self._normalise, TREATMENT)
         ranked = same_mechanism(x, treatments["moa"], treatments["compound"])
         return treatments, treatments[["moa"]], ranked
 
@@ -135,16 +138,16 @@ class Profiled:
             self._wells[how] = well_profiles(cells, normal, self._settings.profiles.aggregate)
         return self._wells[how]
 
-    def _of_treatments(self, how: OnControls | None = None) -> tuple[pd.DataFrame, np.ndarray]:
+    def _of_treatments(self, how: OnControls, keys: tuple[str, ...]) -> tuple[pd.DataFrame, np.ndarray]:
         from cellssl.profiling.profiles import treatment_profiles
 
         wells, x = self._of_wells(how)
         if "compound" not in wells or not (wells["compound"].notna() & ~wells["control"]).any():
             raise UsageError("no well has a treatment", hint="name the column of the compounds: columns.compound")
-        return treatment_profiles(wells, x, self._settings.profiles.aggregate)
+        return treatment_profiles(wells, x, self._settings.profiles.aggregate, keys)
 
-    def _with_mechanisms(self, how: OnControls) -> tuple[pd.DataFrame, np.ndarray]:
-        treatments, x = self._of_treatments(how)
+    def _with_mechanisms(self, how: OnControls, keys: tuple[str, ...]) -> tuple[pd.DataFrame, np.ndarray]:
+        treatments, x = self._of_treatments(how, keys)
         if "moa" not in treatments or treatments["moa"].isna().all():
             raise UsageError("no treatment has a mechanism", hint="name their column: columns.moa")
         return treatments, x
@@ -174,7 +177,7 @@ class Profiled:
 
 def _neighbours(treatments: pd.DataFrame, nearest: Nearest) -> pd.DataFrame:
     """Each treatment that was asked about, beside the nearest one."""
-    names = [name for name in ("compound", "dose_micromolar", "moa") if name in treatments]
+    names = [name for name in ("compound", "dose_micromolar", "batch", "moa") if name in treatments]
     asked = treatments[names].iloc[nearest.asked].reset_index(drop=True)
     beside = treatments[names].iloc[nearest.neighbour].reset_index(drop=True).add_prefix("nearest_")
     return asked.join(beside).assign(cosine=nearest.cosine)

@@ -104,14 +104,22 @@ def deals(scheme: Scheme, settings: Settings) -> int:
 
 
 def summary(table: pd.DataFrame, group: str | None, settings: Settings) -> dict[str, Any]:
-    """The accuracy of each classifier, from the table of predictions alone; of each plate, where these are left out."""
+    """How often each classifier is right, from the table of predictions alone; where plates are left out, on each."""
     wells = _groups(table.rename(columns={written: name for name, written in WHO.items()}), "well")
     found: dict[str, Any] = {"cells": len(table), "folds": int(table["fold"].max()) + 1}
     for classifier in CLASSIFIERS:
         found[classifier] = _numbers(table, classifier, wells, settings)
+    if group is not None:
+        found[f"classes_in_one_{group}_only"] = _never_taught(table)
     if group == "plate":
         found["plates"] = _by_plate(table)
     return found
+
+
+def _never_taught(table: pd.DataFrame) -> list[str]:
+    """Classes whose cells are all left out at a time, so that nobody could tell them; they count as missed."""
+    folds = table.groupby("label")["fold"].nunique()
+    return [str(name) for name in folds.index[folds == 1]]
 
 
 def _numbers(table: pd.DataFrame, classifier: str, wells: np.ndarray | None, settings: Settings) -> dict[str, Any]:

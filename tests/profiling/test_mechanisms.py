@@ -15,7 +15,7 @@ def treatments(count: int = 40, dim: int = 6) -> tuple[pd.DataFrame, np.ndarray]
         {
             "compound": [f"drug {number}" for number in compound],
             "moa": [f"mechanism {number % 4}" for number in compound],
-            "batches": [(f"week {number}",) for number in chance.integers(3, size=count)],
+            "batch": [f"week {number}" for number in chance.integers(3, size=count)],
         }
     )
     return table, np.eye(4, dim)[compound % 4] + 0.5 * chance.normal(size=(count, dim))
@@ -43,7 +43,7 @@ def right(table: pd.DataFrame, nearest: Nearest) -> list[bool]:
 def test_both_equal_a_search_by_loops() -> None:
     table, x = treatments()
     assert right(table, not_same_compound(table, x)) == by_loops(table, x, ("compound",))
-    assert right(table, not_same_compound_or_batch(table, x)) == by_loops(table, x, ("compound", "batches"))
+    assert right(table, not_same_compound_or_batch(table, x)) == by_loops(table, x, ("compound", "batch"))
     assert 0 < sum(by_loops(table, x, ("compound",))) < len(table)
 
 
@@ -58,25 +58,13 @@ def test_a_mechanism_of_one_compound_or_one_batch_neither_asks_nor_answers() -> 
         {
             "compound": ["a", "b", "c", "d", "lonely", "local", "also local"],
             "moa": ["one", "one", "two", "two", "three", "four", "four"],
-            "batches": [("w1",), ("w2",), ("w1",), ("w2",), ("w3",), ("w3",), ("w3",)],
+            "batch": ["w1", "w2", "w1", "w2", "w3", "w3", "w3"],
         }
     )
     x = np.ones((7, 2)) + generator("lonely").normal(scale=1e-3, size=(7, 2))
     assert not_same_compound(table, x).asked.tolist() == [0, 1, 2, 3, 5, 6]
     nearest = not_same_compound_or_batch(table, x)
     assert nearest.asked.tolist() == [0, 1, 2, 3] and set(nearest.neighbour) <= {0, 1, 2, 3}
-
-
-def test_a_treatment_of_two_batches_answers_to_neither() -> None:
-    table = pd.DataFrame(
-        {
-            "compound": ["a", "b", "c", "d"],
-            "moa": ["one", "one", "two", "two"],
-            "batches": [("w1",), ("w2",), ("w1", "w2"), ("w3",)],
-        }
-    )
-    nearest = not_same_compound_or_batch(table, np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]))
-    assert dict(zip(nearest.asked, nearest.neighbour, strict=True)) == {0: 1, 1: 3, 2: 3, 3: 1}
 
 
 def test_shares_are_listed_by_mechanism_with_the_sum_at_the_end() -> None:
@@ -92,10 +80,10 @@ def test_what_cannot_be_asked_is_said() -> None:
     table, x = treatments()
     with pytest.raises(UsageError, match="no mechanism has treatments of two compounds"):
         not_same_compound(table.assign(moa=table["compound"]), x)
-    with pytest.raises(UsageError, match="no batch is known"):
-        not_same_compound_or_batch(table.drop(columns="batches"), x)
+    with pytest.raises(UsageError, match="not every treatment has a batch"):
+        not_same_compound_or_batch(table.drop(columns="batch"), x)
     with pytest.raises(UsageError, match="in two batches"):
-        not_same_compound_or_batch(table.assign(batches=[("w1",)] * len(table)), x)
+        not_same_compound_or_batch(table.assign(batch="w1"), x)
 
 
 def test_a_profile_of_zeros_is_near_to_nothing() -> None:

@@ -5,7 +5,7 @@ from pycytominer import consensus, normalize
 from sklearn.decomposition import PCA
 
 from cellssl.errors import DataError, UsageError
-from cellssl.profiling.profiles import on_controls, treatment_profiles, well_profiles
+from cellssl.profiling.profiles import IN_BATCH, on_controls, treatment_profiles, well_profiles
 from cellssl.randomness import generator
 
 
@@ -88,13 +88,15 @@ def test_well_and_treatment_profiles_equal_pycytominers_consensus(operation: str
     np.testing.assert_allclose(of_treatments, theirs[names], atol=1e-9)
 
 
-def test_a_treatment_knows_its_wells_batches_and_mechanism() -> None:
+def test_a_treatment_knows_its_wells_and_mechanism_and_is_another_in_each_batch() -> None:
     wells, x = well_profiles(*screen(), "median")
     assert wells["cells"].tolist() == [6] * 20
     treatments, _ = treatment_profiles(wells, x, "median")
     assert treatments["wells"].tolist() == [2, 8, 1]
-    assert treatments["batches"].tolist() == [("week 1",), ("week 1", "week 2"), ("week 1",)]
     assert treatments["moa"].tolist() == ["degradation", "stabilizer", "stabilizer"]
+    in_batch, _ = treatment_profiles(wells, x, "median", IN_BATCH)
+    assert in_batch["batch"].tolist() == ["week 1", "week 1", "week 2", "week 1"]
+    assert in_batch["wells"].tolist() == [2, 2, 6, 1]
 
 
 def test_the_order_of_the_cells_does_not_matter() -> None:

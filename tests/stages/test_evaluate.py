@@ -155,6 +155,7 @@ def test_a_label_column_of_a_table_is_told_by_leaving_plates_and_wells_out(tmp_p
     found = numbers_of(Path(evaluated(tmp_path, screen(), *words, name="profiles.parquet").line))
     assert found["leave_one_plate_out"]["linear"]["balanced_accuracy"] == 1.0
     assert set(found["leave_one_plate_out"]["plates"]) == {"P0", "P1", "P2"}
+    assert found["leave_one_plate_out"]["classes_in_one_plate_only"] == []
     assert found["leave_one_well_out"]["knn"]["confusion"] == [[24, 0], [0, 24]]
     assert "no split" in found["not_computed"]["split"]
 
@@ -180,6 +181,7 @@ def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
         (lambda table: table.drop(columns=table.filter(like="Cells_")), 2, "begins with emb_ or Cells_"),
         (lambda table: table.assign(Cells_a=np.nan), 3, "1 of 5 features"),
         (lambda table: table.assign(Cells_a="big"), 3, "holds text"),
+        (lambda table: table.assign(Metadata_control="negcon"), 3, "Metadata_control of"),
         (lambda table: table.filter(like="Cells_"), 2, "nothing can be evaluated"),
     ],
 )
