@@ -38,10 +38,11 @@ def not_same_compound(treatments: pd.DataFrame, x: Float[np.ndarray, "t d"]) -> 
 
 
 def not_same_compound_or_batch(treatments: pd.DataFrame, x: Float[np.ndarray, "t d"]) -> Nearest:
-    """NSCB: as NSC, and nor of the same batch (Ando et al. 2017, doi:10.1101/161422); a treatment in two batches is two.
+    """NSCB: as NSC, and not of the same batch either (Ando et al. 2017, doi:10.1101/161422).
 
-    A mechanism that occurs in one batch only is left out, both of the questions and of the answers; that is what
-    leaves 92 of the 103 treatments of BBBC021. Raises UsageError where none is left.
+    A treatment in two batches has a row for each. A mechanism that occurs in one batch only is left out, both of the
+    questions and of the answers; that is what leaves 92 of the 103 treatments of BBBC021. Raises UsageError where none
+    is left.
     """
     if "batch" not in treatments or treatments["batch"].isna().any():
         raise UsageError("not every treatment has a batch", hint="name the column of the batches: columns.batch")

@@ -136,6 +136,7 @@ def test_a_table_of_profiles_needs_no_recipe_of_one_s_own(tmp_path: Path) -> Non
     assert set(found["nsc"]["accuracy_after"]) == {"none", "robust_z", "percentile", "sphering"}
     assert found["map_mechanism"]["mean_average_precision"] == 1.0
     assert found["map_replicates"]["groups"] == 4
+    assert found["nscb"]["treatments"] == 12 and found["nscb"]["accuracy"] == 1.0
 
 
 def test_nsc_is_a_search_by_scikit_learn_on_the_treatments_that_are_written(tmp_path: Path) -> None:
@@ -165,6 +166,16 @@ def test_a_csv_and_a_parquet_of_the_same_rows_say_the_same_and_a_changed_byte_co
     assert one != two
     assert numbers_of(one) == numbers_of(two)
     assert evaluated(tmp_path, screen().iloc[:-1], name="p.csv").line != str(one)
+
+
+def test_an_embeddings_table_of_this_tool_goes_in_unchanged(chain: Chain, made: Artifact, tmp_path: Path) -> None:
+    embeddings = chain.made("embed").file("embeddings.parquet")
+    words = ["--set", f"evaluate.table.path={embeddings}", "--set", "evaluate.neighbours=5"]
+    found = numbers_of(Path(say("evaluate", "profiles", "--store", tmp_path, *words).line))
+    ours = numbers_of(made.path)
+    assert set(found) == set(ours) and found["profiles"] == ours["profiles"]
+    assert found["leave_one_well_out"]["cells"] == ours["leave_one_well_out"]["cells"]
+    assert found["split"]["knn"]["accuracy"] == pytest.approx(ours["split"]["knn"]["accuracy"], abs=0.02)
 
 
 def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
