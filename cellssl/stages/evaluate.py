@@ -14,6 +14,7 @@ from pydantic import Field
 from cellssl.artifacts.tables import write_table
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress
+from cellssl.rooms import did_you_mean
 from cellssl.settings import Strict
 from cellssl.stages._given import GivenTable, read_given
 from cellssl.stages._make import Job, Metrics
@@ -107,6 +108,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     """Every part that these cells allow; of the others, why not."""
     settings: Settings = job.settings
     cells, vectors, names = read_given(settings.table) if settings.table else _embedded(job)
+    _check_label(settings, cells)
     told: list[pd.DataFrame] = []
     parts = {**_classified(settings, cells, vectors, told), **_profiled(job, cells, vectors, names)}
     found: Metrics = {}
@@ -127,6 +129,13 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     text = json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False)
     job.draft.file("evaluation.json").write_text(text + "\n", encoding="utf-8")
     return {**found, **found.get("split", {})}
+
+
+def _check_label(settings: Settings, cells: pd.DataFrame) -> None:
+    """A label that is asked for by name and is not there is a slip; cells without any labels are not."""
+    if settings.label not in cells and settings.label != Settings.model_fields["label"].default:
+        there = tuple(map(str, cells.columns))
+        raise UsageError(f"there is no column {settings.label!r}", hint=did_you_mean(settings.label, there))
 
 
 def _embedded(job: Job) -> tuple[pd.DataFrame, np.ndarray, list[str]]:

@@ -162,6 +162,11 @@ def test_a_label_column_of_a_table_is_told_by_leaving_plates_and_wells_out(tmp_p
     assert "no split" in found["not_computed"]["split"]
 
 
+def test_a_label_that_is_asked_for_by_a_wrong_name_is_an_error_and_not_a_gap(tmp_path: Path) -> None:
+    said = evaluated(tmp_path, screen(), "--set", "evaluate.label=mao")
+    assert said.code == 2 and "there is no column 'mao'" in said.err and "did you mean 'moa'?" in said.err
+
+
 def test_a_csv_and_a_parquet_of_the_same_rows_say_the_same_and_a_changed_byte_counts(tmp_path: Path) -> None:
     one, two = (Path(evaluated(tmp_path, screen(), name=name).line) for name in ("p.csv", "p.parquet"))
     assert one != two
