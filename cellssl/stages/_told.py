@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellssl.errors import UsageError
+from cellssl.events import Event, Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from cellssl.stages.evaluate import Settings
 
 CLASSIFIERS = ("knn", "linear")
+Saying = Callable[[str], Progress]
+"""A word on how far the work is -> the event that says so."""
 WHO = {"cell_id": "Metadata_cell_id", "plate": "Metadata_Plate", "well": "Metadata_Well"}
 """Columns that say which cell it is, where the cells have them."""
 
@@ -63,8 +67,8 @@ def cross_validation(group: str, cells: pd.DataFrame, settings: Settings) -> Sch
 
 
 def predictions(
-    name: str, scheme: Scheme, cells: pd.DataFrame, vectors: np.ndarray, settings: Settings
-) -> pd.DataFrame:
+    name: str, scheme: Scheme, cells: pd.DataFrame, vectors: np.ndarray, settings: Settings, saying: Saying
+) -> Generator[Event, None, pd.DataFrame]:
     """A row a told cell: which it is, scheme, fold, label, and what each classifier told.
 
     The same again for labels that are shuffled over all cells, those that teach and those that are told:
@@ -88,7 +92,8 @@ def predictions(
     told = {
         f"{classifier}{which}": np.full(len(x), None, dtype=object) for classifier in classifiers for which in truths
     }
-    for side in sides(scheme.fold):
+    for done, side in enumerate(sides(scheme.fold)):
+        yield saying(f"{name.replace('_', ' ')}, fold {done + 1} of {scheme.fold.max() + 1}")
         fitted = normalise.fit(settings.normalise, x[side.teaches])
         teaching, asked = fitted.apply(x[side.teaches]), fitted.apply(x[side.told])
         for classifier, tell in classifiers.items():

@@ -19,7 +19,7 @@ from cellssl.settings import Strict
 from cellssl.stages._given import GivenTable, read_given
 from cellssl.stages._make import Job, Metrics
 from cellssl.stages._profiles import OnControls, Profiled
-from cellssl.stages._told import Scheme, cross_validation, one_split, predictions, summary
+from cellssl.stages._told import Saying, Scheme, cross_validation, one_split, predictions, summary
 from cellssl.stages.embed import read_embeddings
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def outside(settings: Settings) -> list[Path]:
     return [settings.table.path] if settings.table else []
 
 
-Part = Callable[[], Metrics]
+Part = Callable[[Saying], Generator[Event, None, Metrics]]
+"""One of the questions: says how far it is by what it is given, and returns its numbers."""
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
@@ -113,10 +114,11 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     parts = {**_classified(settings, cells, vectors, told), **_profiled(job, cells, vectors, names)}
     found: Metrics = {}
     missing: dict[str, UsageError] = {}
-    for name, part in parts.items():
-        yield Progress(len(found) + len(missing), len(parts), "parts of the work", name.replace("_", " "))
+    for number, (name, part) in enumerate(parts.items()):
+        saying = partial(Progress, number, len(parts), "parts of the work")
+        yield saying(name.replace("_", " "))
         try:
-            found[name] = part()
+            found[name] = yield from part(saying)
         except UsageError as error:  # what one part lacks leaves the others alone
             missing[name] = error
             yield Note(f"no {name.replace('_', ' ')}: {error.message}; {error.hint}")
@@ -148,9 +150,9 @@ def _classified(
 ) -> dict[str, Part]:
     """What classifiers tell, by the name of the scheme; what they told is added to `told`."""
 
-    def tell(name: str, scheme: Callable[[], Scheme]) -> Metrics:
+    def tell(name: str, scheme: Callable[[], Scheme], saying: Saying) -> Generator[Event, None, Metrics]:
         made = scheme()
-        table = predictions(name, made, cells, vectors, settings)
+        table = yield from predictions(name, made, cells, vectors, settings, saying)
         told.append(table)
         return summary(table, made.group, settings)
 
@@ -163,13 +165,20 @@ def _classified(
 def _profiled(job: Job, cells: pd.DataFrame, vectors: np.ndarray, names: list[str]) -> dict[str, Part]:
     """What profiles of wells and treatments tell."""
     profiled = Profiled(job.settings, cells, vectors, names, job.draft)
-    return {
+    asked: dict[str, Callable[[], Metrics]] = {
         "profiles": profiled.write,
         "nsc": partial(profiled.mechanisms, "nsc"),
         "nscb": partial(profiled.mechanisms, "nscb"),
         "map_replicates": partial(profiled.retrieval, "replicates"),
         "map_mechanism": partial(profiled.retrieval, "mechanism"),
     }
+    return {name: partial(_at_once, question) for name, question in asked.items()}
+
+
+def _at_once(question: Callable[[], Metrics], saying: Saying) -> Generator[Event, None, Metrics]:
+    """A question that is soon answered, and says nothing meanwhile."""
+    yield from ()
+    return question()
 
 
 def _write_predictions(job: Job, told: list[pd.DataFrame]) -> None:
