@@ -1,13 +1,13 @@
 """accuracy: the label of each cell and what was told of it -> shares told rightly, and how sure these are."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cellssl.errors import UsageError
 from cellssl.profiling.labels import Labels, codes
+from cellssl.profiling.scores import Interval
 from cellssl.randomness import generator
 
 
@@ -27,20 +27,13 @@ class Accuracy:
     """Cells by their label (rows) and the label told (columns)."""
 
 
-class Range(NamedTuple):
-    """From low to high."""
-
-    low: float
-    high: float
-
-
 @dataclass(frozen=True)
 class Intervals:
     """Bootstrap intervals of an accuracy; None where a class lies in one group only, so that nothing can be said."""
 
-    plain: Range | None
-    balanced: Range | None
-    per_class: dict[str, Range | None]
+    plain: Interval | None
+    balanced: Interval | None
+    per_class: dict[str, Interval | None]
 
 
 def accuracy(truth: Labels, told: Labels) -> Accuracy:
@@ -80,9 +73,9 @@ def intervals(
     recalls = right_draws[:, there] / np.maximum(asked_draws[:, there], 1)
     edges = [(1 - level) / 2, (1 + level) / 2]
 
-    def between(values: Float[np.ndarray, "rounds"], known: bool) -> Range | None:
+    def between(values: Float[np.ndarray, "rounds"], known: bool) -> Interval | None:
         low, high = np.quantile(values, edges)
-        return Range(float(low), float(high)) if known else None
+        return Interval(float(low), float(high)) if known else None
 
     known = not single[there].any()
     names = [name for name, some in zip(classes, there, strict=True) if some]

@@ -15,8 +15,8 @@ from cellssl.events import Event, Progress
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellssl.profiling.accuracy import Range
     from cellssl.profiling.neighbours import Classifier
+    from cellssl.profiling.scores import Interval
     from cellssl.stages.evaluate import Settings
 
 CLASSIFIERS = ("knn", "linear")
@@ -193,5 +193,5 @@ def _words(column: pd.Series[Any]) -> np.ndarray:
     return np.array([str(value) for value in column], dtype=object)
 
 
-def _pair(between: Range | None) -> list[float] | None:
+def _pair(between: Interval | None) -> list[float] | None:
     return None if between is None else [between.low, between.high]

@@ -12,7 +12,9 @@ from copairs.map import average_precision
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
 from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cellssl.artifacts.store import Artifact
@@ -225,6 +227,68 @@ def test_controls_are_missing_only_where_they_are_needed(tmp_path: Path) -> None
     assert "no well is a control" in found["not_computed"]["map_replicates"]
     scaled = evaluated(tmp_path, table)
     assert scaled.code == 2 and "plate P0 has 0 controls" in scaled.err
+
+
+REAL = """
+name = "real"
+[fetch.dataset]
+name = "crop_stack"
+stack = "stack.npy"
+table = "stack.csv"
+axes = "nyxc"
+channels = ["dna", "actin", "tubulin"]
+columns = { plate = "plate", well = "well", site = "site", compound = "compound", dose_micromolar = "concentration" }
+[split]
+treated = { compounds = ["cyclohexamide"] }
+[embed]
+model = "features"
+[evaluate]
+neighbours = 21
+"""
+
+
+@pytest.fixture(scope="module")
+def three_plates(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe for real cells of three plates, DMSO and cycloheximide (as the official table misspells it)."""
+    folder = tmp_path_factory.mktemp("three-plates")
+    tables, stacks = [], []
+    for name in ("2plates", "small"):
+        files = [shared_data / "crops" / f"bbbc021_crops_{name}.{kind}" for kind in ("csv", "npz")]
+        if not all(file.is_file() for file in files):
+            pytest.skip(f"no {files[0]}")
+        tables.append(pd.read_csv(files[0]))
+        stacks.append(np.load(files[1])["images_div16"])
+    cells = pd.concat(tables, ignore_index=True)
+    plates = ["Week4_27801", "Week4_27821", "Week4_27861"]
+    here = cells["plate"].isin(plates) & cells["compound"].isin(["DMSO", "cyclohexamide"])
+    here &= ~cells["sha256_pixels"].duplicated()
+    cells[here].to_csv(folder / "stack.csv", index=False)
+    np.save(folder / "stack.npy", np.concatenate(stacks)[here] << 4)
+    (folder / "real.toml").write_text(REAL)
+    return folder / "real.toml"
+
+
+def test_real_plates_left_out_one_by_one_are_told_as_scikit_learn_tells_them_from_the_embeddings(
+    three_plates: Path,
+) -> None:
+    made = Path(say("run", three_plates, "--store", three_plates.parent / "store", "--to", "evaluate").line)
+    found = numbers_of(made)["leave_one_plate_out"]
+    table = pd.read_parquet(next(three_plates.parent.glob("store/embed/*/embeddings.parquet")))
+    x, label, plate = (
+        table.filter(like="emb_"),
+        table["Metadata_label"].astype(str),
+        table["Metadata_Plate"].astype(str),
+    )
+    told = {"knn": KNeighborsClassifier(21), "linear": LogisticRegression(max_iter=2000)}
+    for name, classifier in told.items():
+        ours = cross_val_predict(
+            make_pipeline(StandardScaler(), classifier), x, label, groups=plate, cv=LeaveOneGroupOut()
+        )
+        assert found[name]["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(label, ours), abs=0.003)
+        assert 0.9 < found[name]["balanced_accuracy"] < 1.0
+        low, high = found[name]["balanced_accuracy_interval"]
+        assert low < found[name]["balanced_accuracy"] < high
+    assert set(found["plates"]) == set(plate) and len(set(plate)) == 3
 
 
 @pytest.fixture(scope="module")
