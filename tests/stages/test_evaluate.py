@@ -77,6 +77,13 @@ def test_no_well_teaches_the_classifier_that_tells_it(made: Artifact) -> None:
     assert numbers_of(made.path)["leave_one_well_out"]["folds"] == table["Metadata_Well"].nunique()
 
 
+def test_of_too_many_cells_some_teach_and_some_are_told(chain: Chain, tmp_path: Path) -> None:
+    store = ["--store", tmp_path / "store", "--store", chain.root]
+    made = Path(say("evaluate", chain.recipe, *store, "--set", "evaluate.max_cells=30").line)
+    told = pd.read_parquet(made / "predictions.parquet")
+    assert told["scheme"].value_counts().to_dict() == {"split": 30, "leave_one_well_out": 30}
+
+
 def test_well_profiles_are_medians_of_cells_scaled_by_the_plate_s_controls(chain: Chain, made: Artifact) -> None:
     cells, vectors = read_embeddings(chain.made("embed"))
     profiles = read_table(made.file("profiles.parquet"))
@@ -288,6 +295,7 @@ def test_real_plates_left_out_one_by_one_are_told_as_scikit_learn_tells_them_fro
         assert 0.9 < found[name]["balanced_accuracy"] < 1.0
         low, high = found[name]["balanced_accuracy_interval"]
         assert low < found[name]["balanced_accuracy"] < high
+        assert found[name]["shuffled_balanced_accuracy"]["mean"] == pytest.approx(0.5, abs=0.06)
     assert set(found["plates"]) == set(plate) and len(set(plate)) == 3
 
 
