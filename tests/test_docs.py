@@ -71,6 +71,22 @@ def test_the_example_of_ones_own_plates_runs_as_it_is_shown(
     assert read_card(artifact).metrics["kept"] == 2 * 9
 
 
+def test_the_example_of_profiles_from_elsewhere_runs_as_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = REPOSITORY / "docs" / "evaluation.md"
+    (tmp_path / "profiles.csv").write_text(blocks(page, "csv")[0])
+    monkeypatch.chdir(tmp_path)
+    shown = [words for words in shown_commands() if words[:2] == ["evaluate", "profiles"]]
+    assert len(shown) == 2
+    found = []
+    for words in shown:
+        assert invoke(words) == 0, capsys.readouterr().err
+        found.append(read_card(Path(capsys.readouterr().out.strip())).metrics)
+    assert found[0]["nsc"]["accuracy"] == found[0]["nscb"]["accuracy"] == 1.0
+    assert found[1]["leave_one_plate_out"]["linear"]["balanced_accuracy"] == 1.0
+
+
 def field_of_discs() -> np.ndarray:
     """Nine bright nuclei of 18 px radius on a grid, none at the edge."""
     rows, columns = np.mgrid[:300, :300]

@@ -3,5 +3,5 @@
 from cellssl.cli.stage import stage_command
 
 command = stage_command(
-    "evaluate", "Classify test cells by neighbours and a linear probe.", "cellssl evaluate nocodazole --seed 1"
+    "evaluate", "Tell labels, replicates and mechanisms from vectors.", "cellssl evaluate nocodazole --seed 1"
 )

@@ -13,6 +13,11 @@ from cellssl.errors import DataError, UsageError
 VARIANCE_KEPT = 0.99
 """Share of the variance that `pca_whiten` keeps; the rest is noise that whitening would blow up to full size."""
 
+SPHERED = 0.9
+"""Share of the variance of the controls that `sphering` keeps; plates have few controls, and further axes are noise."""
+NORMAL_MAD = 1.4826
+"""Median absolute deviation times this is the standard deviation, for normal numbers."""
+
 _EMPTY: np.ndarray = np.zeros(0)
 
 
@@ -27,18 +32,18 @@ class Normaliser:
     axes: Float[np.ndarray, "..."] = field(default_factory=lambda: _EMPTY)
 
     def apply(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n _"]:
-        """The same embeddings after normalisation; `pca_whiten` returns fewer dimensions."""
+        """The same embeddings after normalisation; `pca_whiten` and `sphering` return fewer dimensions."""
         if x.shape[1] != self.dim:
             raise DataError(
                 f"the normaliser was fitted on {self.dim} dimensions, but the embeddings have {x.shape[1]}",
                 hint="embed the cells with the model that the earlier clustering was made with",
             )
         match self.name:
-            case "zscore":
+            case "zscore" | "robust_z" | "percentile":
                 return np.asarray((x - self.centre.astype(x.dtype)) / self.scale.astype(x.dtype))
             case "l2":
                 return np.asarray(x / _nonzero(np.linalg.norm(x, axis=1, keepdims=True)))
-            case "pca_whiten":
+            case "pca_whiten" | "sphering":
                 return np.asarray((x - self.centre.astype(x.dtype)) @ (self.axes.T / self.scale).astype(x.dtype))
             case _:
                 return x
@@ -104,13 +109,36 @@ def _zscore(x: Float[np.ndarray, "n d"]) -> Normaliser:
 
 def _pca_whiten(x: Float[np.ndarray, "n d"]) -> Normaliser:
     """Uncorrelated axes of standard deviation 1, as many as hold `VARIANCE_KEPT` of the variance."""
+    return _whitened("pca_whiten", x, VARIANCE_KEPT)
+
+
+def _sphering(x: Float[np.ndarray, "n d"]) -> Normaliser:
+    """`pca_whiten` with fewer axes, to be fitted on controls and applied to all."""
+    return _whitened("sphering", x, SPHERED)
+
+
+def _robust_z(x: Float[np.ndarray, "n d"]) -> Normaliser:
+    """Median and 1.4826 MAD; the standard deviation where that is 0. A feature that does not vary comes back as 0."""
+    centre = np.median(x, axis=0).astype(np.float64)
+    mad = NORMAL_MAD * np.median(np.abs(x - centre), axis=0)
+    return Normaliser("robust_z", x.shape[1], centre, _or_endless(np.where(mad > 0, mad, _spread_or_none(x))))
+
+
+def _percentile(x: Float[np.ndarray, "n d"]) -> Normaliser:
+    """The 1st percentile becomes 0, the 99th 1. A feature that does not vary comes back as 0."""
+    low, high = np.percentile(x.astype(np.float64), [1, 99], axis=0)
+    width = np.where(_spread_or_none(x) > 0, high - low, 0.0)
+    return Normaliser("percentile", x.shape[1], low, _or_endless(width))
+
+
+def _whitened(name: str, x: Float[np.ndarray, "n d"], kept: float) -> Normaliser:
     if not np.ptp(x, axis=0).any():
         raise DataError(
             f"all {len(x)} embeddings are the same, so there is nothing to whiten",
             hint="the encoder has collapsed, or there is one cell only; look at the training curves",
         )
-    fitted = PCA(n_components=VARIANCE_KEPT, svd_solver="full").fit(x.astype(np.float64))
-    return Normaliser("pca_whiten", x.shape[1], fitted.mean_, np.sqrt(fitted.explained_variance_), fitted.components_)
+    fitted = PCA(n_components=kept, svd_solver="full").fit(x.astype(np.float64))
+    return Normaliser(name, x.shape[1], fitted.mean_, np.sqrt(fitted.explained_variance_), fitted.components_)
 
 
 def _spread(x: Float[np.ndarray, "n d"], centre: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"]:
@@ -118,6 +146,18 @@ def _spread(x: Float[np.ndarray, "n d"], centre: Float[np.ndarray, "d"]) -> Floa
     spread = x.std(axis=0, dtype=np.float64)
     rounding = 10 * np.finfo(x.dtype).eps * np.abs(centre)
     return np.where(spread <= rounding, 1.0, spread)
+
+
+def _spread_or_none(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
+    """Standard deviation, with 0 where it is nothing but rounding."""
+    spread = x.std(axis=0, dtype=np.float64)
+    rounding = 10 * np.finfo(x.dtype).eps * np.abs(x.mean(axis=0, dtype=np.float64))
+    return np.where(spread <= rounding, 0.0, spread)
+
+
+def _or_endless(scale: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"]:
+    """Infinity in place of 0: by it every number becomes 0, also one that differs from those that were fitted."""
+    return np.where(scale > 0, scale, np.inf)
 
 
 def _nonzero(length: np.ndarray) -> np.ndarray:
@@ -129,5 +169,8 @@ _FITTERS: dict[str, Callable[[np.ndarray], Normaliser]] = {
     "zscore": _zscore,
     "l2": _l2,
     "pca_whiten": _pca_whiten,
+    "robust_z": _robust_z,
+    "percentile": _percentile,
+    "sphering": _sphering,
 }
 NAMES = tuple(_FITTERS)

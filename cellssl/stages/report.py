@@ -138,7 +138,7 @@ def scores_of(one: Run) -> dict[str, Any]:
     }
     if one.evaluate is not None:
         accuracy = one.evaluate.card.metrics
-        row |= {name: accuracy[name]["balanced_accuracy"] for name in ("knn", "linear")}
+        row |= {name: accuracy[name]["balanced_accuracy"] for name in ("knn", "linear") if name in accuracy}
     return row
 
 

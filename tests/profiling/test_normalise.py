@@ -1,7 +1,9 @@
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
+from pycytominer.operations import RobustMAD
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 from sklearn.preprocessing import normalize as unit_length
@@ -44,6 +46,37 @@ def test_whitening_equals_scikit_learn_and_leaves_the_identity_as_covariance() -
     np.testing.assert_allclose(white, PCA(0.99, svd_solver="full", whiten=True).fit_transform(x), atol=1e-9)
     np.testing.assert_allclose(np.cov(white.T), np.eye(white.shape[1]), atol=1e-9)
     assert white.shape[1] < x.shape[1], "the last percent of the variance is dropped"
+
+
+def test_robust_z_equals_pycytominers() -> None:
+    x = cells()
+    theirs = RobustMAD(epsilon=0).fit(pd.DataFrame(x)).transform(pd.DataFrame(x))
+    np.testing.assert_allclose(normalise.fit("robust_z", x).apply(x), theirs, atol=1e-12)
+
+
+def test_robust_z_falls_back_on_the_standard_deviation_where_most_numbers_are_equal() -> None:
+    x = np.array([[0.0], [0.0], [0.0], [4.0]])
+    np.testing.assert_allclose(normalise.fit("robust_z", x).apply(x), x / x.std())
+
+
+def test_the_first_percentile_becomes_0_and_the_99th_1() -> None:
+    x = np.linspace(5, 25, 201)[:, None]
+    found = normalise.fit("percentile", x).apply(np.array([[5.2], [24.8], [15.0], [44.4]]))
+    np.testing.assert_allclose(found[:, 0], [0, 1, 0.5, 2], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["robust_z", "percentile"])
+def test_a_feature_that_controls_do_not_show_becomes_zero_for_all(name: str) -> None:
+    x = cells().astype(np.float32)
+    x[:, 2] = 0.1
+    new = cells().astype(np.float32) + 9
+    assert not normalise.fit(name, x).apply(new)[:, 2].any()
+
+
+def test_sphering_whitens_the_controls_on_as_many_axes_as_hold_nine_tenths_of_their_variance() -> None:
+    x = cells(200, 12)
+    white = normalise.fit("sphering", x).apply(x)
+    np.testing.assert_allclose(white, PCA(0.9, svd_solver="full", whiten=True).fit_transform(x), atol=1e-9)
 
 
 @pytest.mark.parametrize("name", normalise.NAMES)

@@ -1,0 +1,112 @@
+"""profiles: vectors of cells, with plates, wells and treatments -> one profile a well, one profile a treatment."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from cellssl.errors import DataError, UsageError
+from cellssl.profiling import normalise
+from cellssl.profiling.labels import codes
+
+OF_WELL = ("batch", "compound", "dose_micromolar", "moa", "control")
+"""Columns that say what a well is; taken over where the cells have them."""
+TREATMENT = ("compound", "dose_micromolar")
+IN_BATCH = (*TREATMENT, "batch")
+Aggregate = Literal["median", "mean"]
+
+
+def on_controls(
+    how: str, x: Float[np.ndarray, "n d"], plates: pd.Series, is_control: Bool[np.ndarray, "n"]
+) -> Float[np.ndarray, "n _"]:
+    """The vectors on a common footing: every plate is measured by its own controls.
+
+    `robust_z` is by their median and 1.4826 MAD, `percentile` from their 1st (0) to their 99th percentile (1), as
+    in Ljosa et al. 2013, doi:10.1177/1087057113503553. `sphering` does the latter, then whitens by the controls of all
+    plates together (the first part of typical variation normalisation, Ando et al. 2017, doi:10.1101/161422).
+    Raises UsageError where a plate has fewer than two controls.
+    """
+    if how == "none":
+        return x
+    for_plate = "percentile" if how == "sphering" else how
+    out = np.empty_like(x)
+    names, of_plate = codes(plates)
+    for number, plate in enumerate(names):
+        rows = np.flatnonzero(of_plate == number)
+        controls = rows[is_control[rows]]
+        if len(controls) < 2:
+            raise UsageError(
+                f"plate {plate} has {len(controls)} controls, so nothing measures the others",
+                hint='name the controls in fetch.controls, or set evaluate.profiles.normalise = "none"',
+            )
+        out[rows] = normalise.fit(for_plate, x[controls]).apply(x[rows])
+    if how != "sphering":
+        return out
+    if not np.ptp(out[is_control], axis=0).any():
+        raise UsageError("all controls are the same, so nothing can be sphered", hint="the encoder has collapsed")
+    return normalise.fit("sphering", out[is_control]).apply(out)
+
+
+def well_profiles(
+    cells: pd.DataFrame, x: Float[np.ndarray, "n d"], aggregate: Aggregate
+) -> tuple[pd.DataFrame, Float[np.ndarray, "wells d"]]:
+    """One row a well, ordered by plate and well: plate, well, what `OF_WELL` says of it, and cells, their number.
+
+    Raises DataError where the cells of one well differ in what a well is.
+    """
+    known = [name for name in OF_WELL if name in cells]
+    keyed = cells[["plate", "well", *known]].reset_index(drop=True)
+    numbers = keyed.groupby(["plate", "well"], sort=True, dropna=False).ngroup().to_numpy()
+    members = _members(numbers)
+    for name in known:
+        _check_alike(keyed, members, name)
+    table = keyed.iloc[[rows[0] for rows in members]].reset_index(drop=True)
+    table["cells"] = [len(rows) for rows in members]
+    return table, _aggregated(x, members, aggregate)
+
+
+def treatment_profiles(
+    wells: pd.DataFrame, x: Float[np.ndarray, "wells d"], aggregate: Aggregate, keys: tuple[str, ...] = TREATMENT
+) -> tuple[pd.DataFrame, Float[np.ndarray, "treatments d"]]:
+    """One row a treatment: those of `keys` that the wells have, moa, and wells, their number.
+
+    A treatment is a compound at a dose, or, by the keys `IN_BATCH`, in each batch another one. Control wells are none.
+    Raises DataError where one treatment has two mechanisms.
+    """
+    treated = wells["compound"].notna().to_numpy() & ~wells["control"].to_numpy(bool)
+    of_treated, x = wells[treated].reset_index(drop=True), x[treated]
+    there = [name for name in keys if name in wells]
+    members = _members(of_treated.groupby(there, sort=True, dropna=False).ngroup().to_numpy())
+    if "moa" in wells:
+        _check_alike(of_treated, members, "moa")
+    kept = [*there, *(["moa"] if "moa" in wells else [])]
+    table = of_treated.iloc[[rows[0] for rows in members]][kept].reset_index(drop=True)
+    table["wells"] = [len(rows) for rows in members]
+    return table, _aggregated(x, members, aggregate)
+
+
+def _members(numbers: np.ndarray) -> list[np.ndarray]:
+    """The rows of each group."""
+    order = np.argsort(numbers, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else []
+
+
+def _aggregated(x: Float[np.ndarray, "n d"], members: list[np.ndarray], aggregate: Aggregate) -> np.ndarray:
+    """In float64, in which a sum over a well is exact enough."""
+    middle: Callable[..., np.ndarray] = np.median if aggregate == "median" else np.mean
+    found = [middle(x[rows].astype(np.float64), axis=0) for rows in members]
+    return np.stack(found) if found else np.empty((0, x.shape[1]))
+
+
+def _check_alike(table: pd.DataFrame, members: list[np.ndarray], name: str) -> None:
+    values = table[name].to_numpy(object)
+    for rows in members:
+        if len(found := pd.unique(values[rows])) > 1:
+            first = table.iloc[rows[0]]
+            where = " ".join(str(first[key]) for key in ("plate", "well", *TREATMENT[:1]) if key in table)
+            raise DataError(
+                f"{where}: more than one {name}: {', '.join(map(str, found[:3]))}",
+                hint="a well holds one treatment, and a treatment has one mechanism; mend the table",
+            )
