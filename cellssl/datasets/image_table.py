@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
@@ -63,7 +64,7 @@ class Settings(Part):
     def outside_files(self) -> Sequence[Path]:
         """The table, and all images that are there: both may change under the same name."""
         images = (Path(place) for field in self._fields() for place in field.images.values())
-        return [self.table, *sorted({image for image in images if image.is_file()})]
+        return [self.table, *sorted({image for image in images if _can_be_read(image)})]
 
     def plan(self, cache: Path) -> list[Field]:
         """A field for every row that is chosen."""
@@ -99,6 +100,13 @@ class Settings(Part):
             {channel: _place([texts[row] for texts in columns], root, table, row) for channel, columns in parts.items()}
             for row in range(len(table.rows))
         ]
+
+
+def _can_be_read(image: Path) -> bool:
+    try:
+        return image.is_file() and os.access(image, os.R_OK)
+    except (OSError, ValueError):  # too long a name, or a folder that may not be entered: `fetch` says which
+        return False
 
 
 def _place(parts: list[str], root: Path, table: Table, row: int) -> str:

@@ -172,13 +172,15 @@ def _field_table(
 
 
 def _row(field: Field, job: Job) -> dict[str, Any]:
+    from cellssl.artifacts.images import fault_of
+
     row = {name: getattr(field, name) for name in ("field_id", "plate", "well", "site", *PLANNED)}
     row["control"] = field.compound in job.settings.controls
     for channel, place in field.images.items():
         path = job.draft.path / place
         row[f"path_{channel}"] = place
-        if not path.is_file():
-            raise DataError(f"{place} is not there")
+        if fault := fault_of(path):
+            raise DataError(f"{place} {fault}")
         row[f"sha256_{channel}"] = _hash_of(path, Path(place).is_absolute(), job.bench.store.hashes)
     return {**row, **field.extra}
 
@@ -200,7 +202,9 @@ def _own_hashes(bench: Bench, fields: Sequence[Field]) -> dict[str, list[str]]:
 
 
 def _or_missing(path: Path, remembered: HashCache) -> str:
-    return remembered.sha256(path) if path.is_file() else "missing"
+    from cellssl.artifacts.images import fault_of
+
+    return "missing" if fault_of(path) else remembered.sha256(path)
 
 
 def _stays(row: dict[str, Any]) -> bool:

@@ -232,6 +232,22 @@ def test_a_missing_image_is_quarantined_with_its_reason(plate: Path, cellssl: An
     assert card["metrics"]["fields"] + card["metrics"]["quarantined"] == 8
 
 
+def test_what_is_there_in_place_of_an_image_is_said(plate: Path, cellssl: Any) -> None:
+    image = plate / "images/P2_C03_2_actin.tif"
+    image.unlink()
+    image.symlink_to(image.name)
+    code, _, said = cellssl("fetch", recipe(plate))
+    assert code == 3 and "P2_C03_2_actin.tif is a link that leads back to itself" in said["said"]
+    image.unlink()
+    image.mkdir()
+    code, _, said = cellssl("fetch", recipe(plate))
+    assert code == 3 and "P2_C03_2_actin.tif is a folder, not a file" in said["said"]
+    table = plate / "plate.csv"
+    table.write_text(table.read_text().replace("P2_C03_2_actin.tif", "n" * 300 + ".tif"))
+    code, _, said = cellssl("fetch", recipe(plate))
+    assert code == 3 and "has too long a name" in said["said"]
+
+
 def test_wrong_knobs_cost_a_sentence(plate: Path, cellssl: Any) -> None:
     for knob, cure in (("tabel=1", "did you mean 'table'"), ("columns.wel=x", "did you mean 'well'")):
         code, _, said = cellssl("fetch", recipe(plate), "--set", f"fetch.dataset.{knob}")

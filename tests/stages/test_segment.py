@@ -243,6 +243,11 @@ def sabotage(path: Path, fault: str) -> None:
         case "torn within its compressed pixels":
             tifffile.imwrite(path, tifffile.imread(path), compression="zlib", rowsperstrip=8)
             path.write_bytes(path.read_bytes()[:-20_000])
+        case "a stack compressed by LZW":
+            plane = Image.fromarray(tifffile.imread(path))
+            plane.save(path, compression="tiff_lzw", save_all=True, append_images=[plane])
+        case "indices into a palette":
+            Image.fromarray((tifffile.imread(path) // 16).astype(np.uint8)).convert("P").save(path)
         case "a header of noise":
             path.write_bytes(content[:8] + generator("tests", "noise").bytes(len(content) - 8))
         case _:
@@ -261,6 +266,8 @@ FAULTS = (
     "in colour",
     "of numbers that are none",
     "a stack",
+    "a stack compressed by LZW",
+    "indices into a palette",
 )
 
 
