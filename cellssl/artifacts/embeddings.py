@@ -117,9 +117,10 @@ def write_anndata(table: Path, path: Path) -> None:
     import pandas as pd
 
     known, vectors = read(table)
-    # as text and numbers that HDF5 has, whatever pandas calls them
-    plain = {name: column.astype(object) if column.dtype == "string" else column for name, column in known.items()}
-    obs = pd.DataFrame(plain).set_axis(pd.Index(known["Metadata_cell_id"].astype(object), name=None))
+    names = pd.Index(known["Metadata_cell_id"].astype(object)).rename(None)
+    text = known.select_dtypes(["string", "object"]).columns
+    # as categories: HDF5 has no word for a text that is missing
+    obs = known.assign(**{column: pd.Categorical(known[column].astype(object)) for column in text}).set_axis(names)
     var = pd.DataFrame(index=[f"{PREFIX}{number:04d}" for number in range(vectors.shape[1])])
     with replacing(path) as beside:
         anndata.AnnData(vectors, obs, var).write_h5ad(beside)
