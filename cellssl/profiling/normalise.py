@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.decomposition import PCA
 
 from cellssl import rooms
 from cellssl.errors import DataError, UsageError
 
 VARIANCE_KEPT = 0.99
 """Share of the variance that `pca_whiten` keeps; the rest is noise that whitening would blow up to full size."""
+
+CHUNK_ROWS = 65_536
+"""Rows that are worked on at a time, so that copies stay small beside a million embeddings."""
 
 _EMPTY: np.ndarray = np.zeros(0)
 
@@ -33,15 +35,21 @@ class Normaliser:
                 f"the normaliser was fitted on {self.dim} dimensions, but the embeddings have {x.shape[1]}",
                 hint="embed the cells with the model that the earlier clustering was made with",
             )
+        if self.name == "none":
+            return x
+        normal = np.empty((len(x), len(self.axes) if self.name == "pca_whiten" else self.dim), x.dtype)
+        for start in range(0, len(x), CHUNK_ROWS):
+            normal[start : start + CHUNK_ROWS] = self._applied(x[start : start + CHUNK_ROWS])
+        return normal
+
+    def _applied(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n _"]:
         match self.name:
             case "zscore":
                 return np.asarray((x - self.centre.astype(x.dtype)) / self.scale.astype(x.dtype))
             case "l2":
                 return np.asarray(x / _nonzero(np.linalg.norm(x, axis=1, keepdims=True)))
-            case "pca_whiten":
-                return np.asarray((x - self.centre.astype(x.dtype)) @ (self.axes.T / self.scale).astype(x.dtype))
             case _:
-                return x
+                return np.asarray((x - self.centre.astype(x.dtype)) @ (self.axes.T / self.scale).astype(x.dtype))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as arrays with names of their own, ready to lie in an .npz beside the centroids."""
@@ -109,8 +117,22 @@ def _pca_whiten(x: Float[np.ndarray, "n d"]) -> Normaliser:
             f"all {len(x)} embeddings are the same, so there is nothing to whiten",
             hint="the encoder has collapsed, or there is one cell only; look at the training curves",
         )
-    fitted = PCA(n_components=VARIANCE_KEPT, svd_solver="full").fit(x.astype(np.float64))
-    return Normaliser("pca_whiten", x.shape[1], fitted.mean_, np.sqrt(fitted.explained_variance_), fitted.components_)
+    centre = x.mean(axis=0, dtype=np.float64)
+    variances, axes = np.linalg.eigh(_covariance(x, centre))
+    variances, axes = np.maximum(variances[::-1], 0), axes.T[::-1]
+    kept = int(np.searchsorted(np.cumsum(variances) / variances.sum(), VARIANCE_KEPT, side="right")) + 1
+    axes = axes[:kept]
+    turned = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])  # as scikit-learn turns them
+    return Normaliser("pca_whiten", x.shape[1], centre, np.sqrt(variances[:kept]), axes * turned[:, None])
+
+
+def _covariance(x: Float[np.ndarray, "n d"], centre: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d d"]:
+    """In float64, a chunk at a time: the singular values of a million rows would take ten times their memory."""
+    products = np.zeros((x.shape[1], x.shape[1]))
+    for start in range(0, len(x), CHUNK_ROWS):
+        apart = x[start : start + CHUNK_ROWS] - centre
+        products += apart.T @ apart
+    return products / max(1, len(x) - 1)
 
 
 def _spread(x: Float[np.ndarray, "n d"], centre: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"]:
