@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
@@ -20,6 +21,9 @@ GAP_PX = 3
 """White between two tiles, in the tiles' own pixels at 100 px a tile."""
 POINTS_DRAWN = 20_000
 """Points of a scatter; of more, so many are drawn by lot."""
+PALE = "#D0D0D0"
+SHADES = "viridis"
+"""Told apart with every common colour blindness, and on grey paper."""
 MARKERS = ("o", "^", "s", "D")
 CLASSES_SHOWN = len(COLOURS) * len(MARKERS)
 _BARS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -105,10 +109,16 @@ def scatter(
     points: Float[np.ndarray, "n 2"],
     colourings: Mapping[str, Iterable[object]],
     axis_names: tuple[str, str] = ("component 1", "component 2"),
+    amounts: Mapping[str, Float[np.ndarray, "n"]] | None = None,
 ) -> Figure:
-    """The same points once for every colouring (label, cluster, plate); missing values are pale grey."""
-    columns = min(3, len(colourings))
-    rows = -(-len(colourings) // columns)
+    """The same points once for every colouring (label, cluster, plate); missing values are pale grey.
+
+    `amounts` (doses) are coloured by their logarithm, from blue to yellow; what is 0 or missing is pale grey too.
+    """
+    amounts = amounts or {}
+    panels = len(colourings) + len(amounts)
+    columns = min(3, panels)
+    rows = -(-panels // columns)
     drawn = _drawn(len(points))
     words = {title: np.array([_word(value) for value in values], dtype=str) for title, values in colourings.items()}
     entries = max(len(np.unique(each)) for each in words.values())
@@ -118,7 +128,10 @@ def scatter(
     for axis, (title, each) in zip(axes, words.items(), strict=False):
         _coloured(axis, points[drawn], each[drawn])
         axis.set(title=title, xlabel=axis_names[0], ylabel=axis_names[1], xticks=[], yticks=[])
-    _hide(axes[len(colourings) :])
+    for axis, (title, values) in zip(axes[len(colourings) :], amounts.items(), strict=False):
+        _shaded(axis, points[drawn], np.asarray(values, dtype=float)[drawn])
+        axis.set(title=title, xlabel=axis_names[0], ylabel=axis_names[1], xticks=[], yticks=[])
+    _hide(axes[panels:])
     return figure
 
 
@@ -251,17 +264,39 @@ def _coloured(axis: Axes, points: Float[np.ndarray, "n 2"], words: np.ndarray) -
     by_number = sorted((name for name in names if name), key=lambda name: -counts[names == name][0])
     shown = sorted(by_number[:CLASSES_SHOWN], key=_natural)
     looks = {name: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS)]) for i, name in enumerate(shown)}
-    size = float(np.clip(8000 / max(1, len(points)), 2, 16))
+    size = _point_size(len(points))
     for marker in MARKERS:
         mine = np.array([looks.get(word, ("", "o"))[1] == marker for word in words], dtype=bool)
-        colours = [looks.get(word, ("#D0D0D0", ""))[0] for word in words[mine]]
+        colours = [looks.get(word, (PALE, ""))[0] for word in words[mine]]
         axis.scatter(points[mine, 0], points[mine, 1], s=size, c=colours, marker=marker, linewidths=0, alpha=0.7)
     for name, (colour, marker) in looks.items():
         axis.scatter([], [], s=18, c=colour, marker=marker, label=_short(name, 18))
     if len(looks) < len(names):
         left_out = "others" if len(by_number) > len(shown) else "unknown"
-        axis.scatter([], [], s=18, c="#D0D0D0", label=left_out)
+        axis.scatter([], [], s=18, c=PALE, label=left_out)
     _legend_below(axis, len(looks))
+
+
+def _shaded(axis: Axes, points: Float[np.ndarray, "n 2"], values: Float[np.ndarray, "n"]) -> None:
+    """Points by the logarithm of their value, with a scale of round numbers below."""
+    given = values > 0  # false for NaN too
+    size = _point_size(len(points))
+    axis.scatter(points[~given, 0], points[~given, 1], s=size, c=PALE, linewidths=0, alpha=0.7)
+    if not given.any():
+        return
+    x, y = points[given].T
+    shades = axis.scatter(x, y, s=size, c=values[given], norm=LogNorm(), cmap=SHADES, linewidths=0, alpha=0.7)
+    levels = np.unique(values[given])
+    few = levels if len(levels) <= 5 else levels[np.linspace(0, len(levels) - 1, 5).round().astype(int)]
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    scale = figure.colorbar(shades, ax=axis, location="bottom", shrink=0.8, aspect=25, alpha=1.0)
+    scale.ax.xaxis.set_minor_locator(NullLocator())
+    scale.set_ticks(few.tolist(), labels=[f"{level:.3g}" for level in few])
+
+
+def _point_size(points: int) -> float:
+    return float(np.clip(8000 / max(1, points), 2, 16))
 
 
 def _legend_below(axis: Axes, entries: int) -> None:
