@@ -30,11 +30,11 @@ def write(job: Job, cells: pd.DataFrame, normal: np.ndarray, assignment: np.ndar
     table = cells.loc[rows, [name for name in KEPT if name in cells]].reset_index(drop=True)
     table = table.assign(cluster=assignment[rows].astype(np.int32), map_x=points[:, 0], map_y=points[:, 1])
     write_table(table, job.draft.file("map.parquet"))
-    job.draft.file("map.png").write_bytes(style.png(figure(table, axes)))
+    job.draft.file("map.png").write_bytes(style.png(map_figure(table, axes)))
 
 
 def write_doses(job: Job, wells: pd.DataFrame) -> None:
-    """doses.png, the share of every cluster against dose as wells.csv has it, where there are two doses or more."""
+    """doses.png, the share of every cluster against dose as wells.csv has it, for compounds at two doses or more."""
     import pandas as pd
 
     from cellssl.reporting import figures, style
@@ -43,11 +43,15 @@ def write_doses(job: Job, wells: pd.DataFrame) -> None:
         return
     dose = wells["dose_micromolar"].to_numpy(float)
     control = wells["control"].to_numpy(bool)
-    if len(np.unique(dose[~control & (dose > 0)])) < 2:
+    treated = wells[~control & (dose > 0)]
+    doses_of = treated.groupby("compound")["dose_micromolar"].nunique()
+    shown = control | wells["compound"].isin(doses_of.index[doses_of >= 2]).to_numpy(bool)
+    if shown.sum() == control.sum():
         return
     shares = wells[[name for name in wells.columns if name.startswith("share_of_cluster_")]].to_numpy(float)
-    compound = [None if pd.isna(name) else str(name) for name in wells["compound"]]
-    job.draft.file("doses.png").write_bytes(style.png(figures.dose_curves(dose, shares, compound, control)))
+    compound = [None if pd.isna(name) else str(name) for name in wells["compound"][shown]]
+    figure = figures.dose_curves(dose[shown], shares[shown], compound, control[shown])
+    job.draft.file("doses.png").write_bytes(style.png(figure))
 
 
 def drawn(cells: int, seed: int) -> np.ndarray:
@@ -72,7 +76,7 @@ def places(kind: str, x: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, 
             return found.points, (first, second)
 
 
-def figure(table: pd.DataFrame, axes: tuple[str, str]) -> Any:
+def map_figure(table: pd.DataFrame, axes: tuple[str, str]) -> Any:
     """The map, once for every colouring."""
     import pandas as pd
 
