@@ -19,7 +19,7 @@ from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Progress
 from cellssl.profiling.clusterer import ClustererSettings, Clustering
 from cellssl.rooms import did_you_mean
-from cellssl.settings import OfRoom, Part, Strict
+from cellssl.settings import OfRoom, Part, Strict, plain
 from cellssl.stages import _maps
 from cellssl.stages._cells import scaled_crops, segment_below
 from cellssl.stages._make import Job, Metrics
@@ -114,7 +114,8 @@ def outside(settings: Settings) -> list[Path]:
 
 def check(settings: Settings) -> None:
     """Raise UsageError where a library is asked for that is not there."""
-    settings.clusterer().check_installed()
+    if not settings.assign_to:
+        settings.clusterer().check_installed()
     if settings.map == "umap" and find_spec("umap") is None:
         raise UsageError('cluster.map = "umap" needs the library umap-learn', hint='pip install "cellssl[umap]"')
 
@@ -124,7 +125,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     yield Progress(0, 4, "parts of the work", "clusters")
     cells, vectors = _chosen(job)
     check_columns(job.settings.against, cells)
-    normaliser, clustering, chosen = _clustering(job, vectors)
+    method, normaliser, clustering, chosen = _clustering(job, vectors)
     normal = normaliser.apply(vectors)
     del vectors
     _write_assignment(job, cells, normal, normaliser, clustering)
@@ -137,7 +138,13 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     _maps.write(job, cells, normal, clustering.assignment)
     yield Progress(3, 4, "parts of the work", "montage")
     _write_montage(job, cells, normal, clustering)
-    return {"cells": len(cells), "k": len(clustering.centroids), "normalise": normaliser.name, **scores}
+    return {
+        "cells": len(cells),
+        "k": len(clustering.centroids),
+        "method": plain(method, full=True),
+        "normalise": normaliser.name,
+        **scores,
+    }
 
 
 def _chosen(job: Job) -> tuple[pd.DataFrame, np.ndarray]:
@@ -163,18 +170,18 @@ def check_columns(against: tuple[str, ...] | None, cells: pd.DataFrame) -> None:
             raise UsageError(f"cluster.against: the cells have no column {name!r}", hint=did_you_mean(name, known))
 
 
-def _clustering(job: Job, vectors: np.ndarray) -> tuple[Normaliser, Clustering, dict[str, Any]]:
-    """The normaliser, the clusters, and how their number was chosen."""
+def _clustering(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normaliser, Clustering, dict[str, Any]]:
+    """The method, the normaliser, the clusters, and how their number was chosen."""
     from cellssl.profiling import normalise
 
     if "assign_to" in job.inputs:
         return (*_assigned(job, vectors), {})
-    settings, seed = job.settings, job.seed or 0
+    settings, method, seed = job.settings, job.settings.clusterer(), job.seed or 0
     normaliser = normalise.fit(settings.normalise, vectors)
     normal = normaliser.apply(vectors)
     k, silhouettes = _number(settings, normal, seed)
-    clustering = settings.clusterer().fit(normal, k, settings.starts, seed)
-    return normaliser, clustering, {"silhouette_of_k": silhouettes} if silhouettes else {}
+    clustering = method.fit(normal, k, settings.starts, seed)
+    return method, normaliser, clustering, {"silhouette_of_k": silhouettes} if silhouettes else {}
 
 
 def _number(settings: Settings, normal: np.ndarray, seed: int) -> tuple[int, dict[str, float]]:
@@ -195,19 +202,20 @@ def _number(settings: Settings, normal: np.ndarray, seed: int) -> tuple[int, dic
     return best, {str(k): value for k, value in silhouettes.items()}
 
 
-def _assigned(job: Job, vectors: np.ndarray) -> tuple[Normaliser, Clustering]:
+def _assigned(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normaliser, Clustering]:
     from cellssl.profiling import cluster, normalise
 
     earlier = job.inputs["assign_to"]
     _check_same_model(earlier, job)
-    method = Settings.model_validate({"method": earlier.card.section.get("method", "kmeans")}).clusterer()
+    # not the method of its section, which says nothing where the earlier clustering was an assignment too
+    method = Settings.model_validate({"method": earlier.card.metrics.get("method", "kmeans")}).clusterer()
     with np.load(earlier.file("centroids.npz"), allow_pickle=False) as arrays:
         normaliser = normalise.Normaliser.from_arrays(arrays)
         normal = normaliser.apply(vectors)
         assignment = method.assign(normal, arrays)
         centroids = arrays["centroids"]
         model = {name: arrays[name] for name in arrays if name.startswith(method.part_name())}
-    return normaliser, cluster.clustering_of(normal, assignment, centroids, model)
+    return method, normaliser, cluster.clustering_of(normal, assignment, centroids, model)
 
 
 def _check_same_model(earlier: Artifact, job: Job) -> None:

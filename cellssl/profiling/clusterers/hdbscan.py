@@ -9,8 +9,8 @@ from pydantic import Field
 from cellssl.errors import DataError, UsageError
 from cellssl.profiling.clusterer import NOISE, ClustererSettings, Clustering
 
-MOST_CELLS = 30_000
-"""Its time grows with the square of the cells."""
+MOST_CELLS = 20_000
+"""Its time grows with their square: at 512 dimensions these take some eight minutes."""
 
 
 class Settings(ClustererSettings):
