@@ -102,9 +102,9 @@ def _spread(cells: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
 
 
 def _spread_of(cells: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
-    cells = cells.astype(np.float64)
-    mad = NORMAL_MAD * np.median(np.abs(cells - np.median(cells, axis=0)), axis=0)
-    spread: np.ndarray = np.where(mad > 0, mad, cells.std(axis=0))
+    features = np.ascontiguousarray(cells.T, dtype=np.float64)  # a median of neighbours in memory takes half the time
+    mad = NORMAL_MAD * np.median(np.abs(features - np.median(features, axis=1, keepdims=True)), axis=1)
+    spread: np.ndarray = np.where(mad > 0, mad, features.std(axis=1))
     return spread
 
 
