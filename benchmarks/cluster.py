@@ -96,6 +96,7 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
     files = SimpleNamespace(file=lambda name: given.folder / name)
     job: Any = SimpleNamespace(settings=settings, inputs={"embed": files}, draft=files, seed=0)
     parts: dict[str, float] = {}
+    cpu_s = time.process_time()
     began = last = time.perf_counter()
     doing = "start"
     for event in cluster.run(job):
@@ -105,10 +106,12 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
         if doing == "montage":
             break
     seconds = time.perf_counter() - began
+    cpu_s = time.process_time() - cpu_s
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     scores = json.loads((given.folder / "scores.json").read_text(encoding="utf-8"))
     return {
         "seconds": seconds,
+        "cpu_s": cpu_s,
         "parts": parts,
         "peak_gb": peak_gb,
         "ami": scores["against"]["true_phenotype"]["ami"],
