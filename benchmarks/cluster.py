@@ -36,9 +36,8 @@ def main() -> None:
         told = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     own = given.cells * given.dim * 4 / 1e9
     print(f"{given.cells:,} x {given.dim}, k = {given.k}, normalise = {given.normalise}:")
-    print(
-        f"  minutes {told['seconds'] / 60:.1f} (" + ", ".join(f"{k} {v:.0f} s" for k, v in told["parts"].items()) + ")"
-    )
+    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in told["parts"].items())
+    print(f"  minutes {told['seconds'] / 60:.1f} ({parts}); of a processor {told['cpu_s'] / 60:.1f}")
     print(
         f"  peak memory {told['peak_gb']:.1f} GB, {told['peak_gb'] / own:.1f} times the {own:.1f} GB of the embeddings"
     )
