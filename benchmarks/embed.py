@@ -2,7 +2,8 @@
 
     python benchmarks/embed.py [--encoder vgg13] [--side 196] [--batch 64] [--cells 256] [--rounds 5]
 
-Both do the same cells in the same batches, in one process, and take turns; the median round counts. The network alone
+Both do the same cells in the same batches, in one process, and take turns; the median round counts,
+by the clock and by processor time (on a CPU; a GPU's work is not in the latter). The network alone
 looks at tensors that are ready. Two sets of cells of which one is ten times larger show whether memory grows with them.
 """
 
@@ -17,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,10 +35,12 @@ def main() -> None:
         pixels = stack(Path(folder), given.cells, given.side)
         network = built(given.encoder)
         rounds = [(seconds_of_ours(network, pixels, given), seconds_alone(network, given)) for _ in range(given.rounds)]
-    shares = [alone / ours for ours, alone in rounds]
+    shares = [alone.clock / ours.clock for ours, alone in rounds]
+    processor = [alone.processor / ours.processor for ours, alone in rounds]
     print(f"{given.encoder} at {given.side} px, batches of {given.batch}, {given.cells} cells, {device()}:")
-    print(f"  cells a second {given.cells / np.median([ours for ours, _ in rounds]):.2f}")
+    print(f"  cells a second {given.cells / np.median([ours.clock for ours, _ in rounds]):.2f}")
     print(f"  cellssl / network alone {np.median(shares):.3f} (rounds: {', '.join(f'{one:.3f}' for one in shares)})")
+    print(f"  of processor time {np.median(processor):.3f} (rounds: {', '.join(f'{one:.3f}' for one in processor)})")
     small, large = (memory_of(cells, given) for cells in (2_000, 20_000))
     print(f"  memory: {small:.0f} MB with 2,000 cells, {large:.0f} MB with 20,000 (64 px, the encoder small)")
 
@@ -98,7 +101,25 @@ def vectors_of(network: Any, pixels: np.ndarray, given: argparse.Namespace) -> I
     yield from embed(network, fed(read, in_blocks(np.arange(len(pixels)), given.batch)), Look(given.side), device())
 
 
-def seconds_of_ours(network: Any, pixels: np.ndarray, given: argparse.Namespace) -> float:
+class Seconds(NamedTuple):
+    """By the clock, and of all processors together, which others on the machine lengthen less."""
+
+    clock: float
+    processor: float
+
+
+def now() -> Seconds:
+    """Both at this moment."""
+    return Seconds(time.perf_counter(), time.process_time())
+
+
+def since(began: Seconds) -> Seconds:
+    """Both that have passed."""
+    ends = now()
+    return Seconds(ends.clock - began.clock, ends.processor - began.processor)
+
+
+def seconds_of_ours(network: Any, pixels: np.ndarray, given: argparse.Namespace) -> Seconds:
     """From the crops on disk to the table on disk."""
     import pandas as pd
 
@@ -106,25 +127,25 @@ def seconds_of_ours(network: Any, pixels: np.ndarray, given: argparse.Namespace)
 
     known = pd.DataFrame({"Metadata_cell_id": [f"cell {row}" for row in range(len(pixels))]})
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
+        began = now()
         with embeddings.writing(Path(folder) / "embeddings.parquet", known) as file:
             for vectors in vectors_of(network, pixels, given):
                 file.append(vectors)
-        return time.perf_counter() - began
+        return since(began)
 
 
-def seconds_alone(network: Any, given: argparse.Namespace) -> float:
+def seconds_alone(network: Any, given: argparse.Namespace) -> Seconds:
     """The same number of forward passes over tensors that are ready."""
     import torch
 
     sizes = [min(given.batch, given.cells - start) for start in range(0, given.cells, given.batch)]
     ready = torch.rand(given.batch, CHANNELS, given.side, given.side, device=device())
     ready = ready.contiguous(memory_format=torch.channels_last)
-    began = time.perf_counter()
+    began = now()
     with torch.no_grad():
         for size in sizes:
             network(ready[:size]).float().cpu()
-    return time.perf_counter() - began
+    return since(began)
 
 
 def memory_of(cells: int, given: argparse.Namespace) -> float:
