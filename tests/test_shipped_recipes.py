@@ -53,7 +53,7 @@ def test_the_papers_recipes_hold_the_papers_settings(name: str) -> None:
     assert recipe.settings("report").paper_ami == ami
     assert (training.batch, training.epochs, training.learning_rate) == (128, 400, 0.001)
     assert (moco.queue, moco.temperature, training.weight_decay) == (1024, 0.07, 0.0001)
-    baselines = {"random", "intensities", "imagenet"}
+    baselines = {"random", "intensities", "features", "imagenet"}
     assert set(recipe.arm_names()) == {"ours", "first", "second", "context", "centre", *baselines}
     assert recipe.settings("pretrain", "imagenet").published().encoder.full()["weights"] == "imagenet"
     assert recipe.settings("pretrain", "imagenet").encoder.part_name() == "resnet101"

@@ -16,8 +16,9 @@ ROOMS = {
     "views": "cellssl.learning.views",
     "encoders": "cellssl.learning.encoders",
     "objectives": "cellssl.learning.objectives",
+    "clusterers": "cellssl.profiling.clusterers",
 }
-What = Annotated[str, typer.Argument(help="A stage, or views, objectives, encoders, segmenters, datasets.")]
+What = Annotated[str, typer.Argument(help="A stage, or views, objectives, encoders, segmenters, datasets, clusterers.")]
 Name = Annotated[str | None, typer.Argument(help="One part of the room, such as affine.")]
 
 

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from jaxtyping import Float32, Float64, Int64, UInt8
 
 PERCENTS = (5, 50, 95)
-MEASURED = ("mean", "sd", *(f"percentile{percent:02d}" for percent in PERCENTS))
+LEVELS = 16
+"""Grey levels that texture is measured with."""
+DISTANCES_PX = (1, 4)
+TEXTURES = ("contrast", "homogeneity", "energy", "correlation")
+MEASURED = (
+    *("mean", "sd"),
+    *(f"percentile{percent:02d}" for percent in PERCENTS),
+    *(f"{texture}_{distance}px" for distance in DISTANCES_PX for texture in TEXTURES),
+)
 
 
 def intensities(crops: UInt8[np.ndarray, "n c y x"]) -> Float32[np.ndarray, "n c"]:
@@ -21,12 +29,17 @@ def intensities(crops: UInt8[np.ndarray, "n c y x"]) -> Float32[np.ndarray, "n c
 
 
 def features(crops: UInt8[np.ndarray, "n c y x"]) -> Float32[np.ndarray, "n feature"]:
-    """Mean, standard deviation and percentiles of every channel; channel by channel, in the order of MEASURED."""
+    """Mean, standard deviation, percentiles and texture of every channel; channel by channel, in the order of MEASURED.
+
+    Contrast, homogeneity, energy and correlation of the co-occurrence of grey levels at a distance, in all directions
+    (Haralick et al. 1973, doi:10.1109/TSMC.1973.4309314), as scikit-image's graycoprops has them.
+    """
     counts = _histograms(crops)
     mean = _mean(counts, np.arange(256.0))
     variance = _mean(counts, np.arange(256.0) ** 2) - mean**2
     percentiles = [_percentile(counts, percent) for percent in PERCENTS]
-    measured = np.stack([mean, np.sqrt(np.maximum(variance, 0)), *percentiles], axis=2)
+    textures = [texture for distance in DISTANCES_PX for texture in _textures(crops, distance)]
+    measured = np.stack([mean, np.sqrt(np.maximum(variance, 0)), *percentiles, *textures], axis=2)
     return np.asarray(measured.reshape(len(crops), crops.shape[1] * len(MEASURED)), np.float32)
 
 
@@ -50,3 +63,39 @@ def _percentile(counts: Int64[np.ndarray, "n c 256"], percent: int) -> Int64[np.
     """The smallest grey value that at least `percent` of the pixels do not exceed."""
     below = np.cumsum(counts, axis=2)
     return np.asarray(np.argmax(100 * below >= percent * below[..., -1:], axis=2))
+
+
+def _textures(crops: UInt8[np.ndarray, "n c y x"], distance_px: int) -> list[Float64[np.ndarray, "n c"]]:
+    """In the order of TEXTURES."""
+    counts = np.empty((*crops.shape[:2], LEVELS, LEVELS), np.int64)
+    for place in np.ndindex(crops.shape[:2]):
+        counts[place] = _neighbouring(crops[place], distance_px)
+    shares = counts / np.maximum(counts.sum(axis=(2, 3), keepdims=True), 1)
+    one, other = np.mgrid[:LEVELS, :LEVELS].astype(np.float64)
+    squared = (one - other) ** 2
+
+    def total(values: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "n c"]:
+        return np.asarray((shares * values).sum(axis=(2, 3)))
+
+    mean = total(one)[..., None, None]
+    covariance, variance = total((one - mean) * (other - mean)), total((one - mean) ** 2)
+    flat = variance < 1e-15  # one grey level only: as scikit-image says, it goes with itself
+    correlation = np.where(flat, 1.0, covariance / np.where(flat, 1.0, variance))
+    return [total(squared), total(1 / (1 + squared)), np.sqrt(total(shares)), correlation]
+
+
+def _neighbouring(crop: UInt8[np.ndarray, "y x"], distance_px: int) -> Int64[np.ndarray, "levels levels"]:
+    """How often two grey levels lie so many pixels apart: across, down and along both diagonals, both ways."""
+    levels = crop // np.uint8(256 // LEVELS)
+    d = distance_px
+    pairs = (
+        (levels[:, :-d], levels[:, d:]),
+        (levels[:-d, :], levels[d:, :]),
+        (levels[:-d, :-d], levels[d:, d:]),
+        (levels[:-d, d:], levels[d:, :-d]),
+    )
+    counts = np.zeros(LEVELS * LEVELS, np.int64)
+    for here, there in pairs:
+        counts += np.bincount((here * np.uint8(LEVELS) + there).ravel(), minlength=LEVELS * LEVELS)
+    square = counts.reshape(LEVELS, LEVELS)
+    return np.asarray(square + square.T)

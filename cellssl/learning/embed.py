@@ -1,8 +1,9 @@
-"""embed: an encoder and scaled crops in, one float32 vector a cell out."""
+"""embed: a network and scaled crops in, one float32 vector a cell out, in the order of the crops."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,22 +14,47 @@ from cellssl.learning.view import View
 from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, UInt8
+    from collections.abc import Iterable
+
+    from jaxtyping import Float32, Int64, UInt8
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a network looks at cells: whole and unchanged but for their size, or several times through a view.
+
+    What a view shows of a cell depends on `cell_keys` alone, so it is the same in any company.
+    """
+
+    side_px: int
+    view: View = field(default_factory=View)
+    draws: int = 1
+    cell_keys: Int64[Tensor, "n"] | None = None
+
+    def at(self, crops: UInt8[Tensor, "n c y x"], rows: Int64[np.ndarray, "n"]) -> Iterator[Float32[Tensor, "n c y x"]]:
+        """The crops of these rows as they are seen, once a draw; channels last, as convolutions want them."""
+        keys = torch.zeros(len(crops), dtype=torch.long)
+        if self.cell_keys is not None:
+            keys = self.cell_keys[torch.from_numpy(rows)]
+        for draw in range(self.draws):
+            shape = (len(crops), crops.shape[1], self.side_px, self.side_px)
+            seen = torch.empty(shape, device=crops.device, memory_format=torch.channels_last)
+            yield self.view.render(crops, Keys(keys).fold("embed", draw), self.side_px, out=seen)
 
 
 @torch.no_grad()
 def embed(
-    encoder: nn.Module, blocks: Iterable[UInt8[np.ndarray, "n c y x"]], side_px: int, device: torch.device
+    network: nn.Module,
+    fed: Iterable[tuple[Int64[np.ndarray, "n"], UInt8[Tensor, "n c y x"]]],
+    look: Look,
+    device: torch.device,
 ) -> Iterator[Float32[np.ndarray, "n dim"]]:
-    """Represent crops block by block, whole and unchanged but for their size, in float32 and evaluation mode."""
-    encoder = encoder.to(device).to(memory_format=torch.channels_last).eval()
-    for block in blocks:
-        crops = torch.from_numpy(block).to(device)
-        whole = as_seen(crops, side_px)
-        yield encoder(whole.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
-
-
-def as_seen(crops: UInt8[Tensor, "n c y x"], side_px: int) -> Float32[Tensor, "n c side side"]:
-    """Crops in [0, 1] at the size that the encoder takes, without any change of view."""
-    nothing = Keys(torch.zeros(len(crops), dtype=torch.long))
-    return View(()).render(crops, nothing, side_px)
+    """The vectors of the crops that come, block by block: the mean over the looks, in float32 and evaluation mode."""
+    network = network.to(device).to(memory_format=torch.channels_last).eval()
+    for rows, crops in fed:
+        total: Tensor | None = None
+        for seen in look.at(crops, rows):
+            vectors = network(seen).float()
+            total = vectors if total is None else total + vectors
+        assert total is not None, "a look has at least one draw"
+        yield (total / look.draws if look.draws > 1 else total).cpu().numpy()

@@ -10,7 +10,9 @@ from cellssl.errors import UsageError
 from cellssl.settings import Part
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class EncoderSettings(Part):
 
         The names of its tensors are its library's, where it has one.
         """
+
+    @abstractmethod
+    def last_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """The part of a built network that makes the map (n, features, y, x) whose average is the representation."""
 
     @abstractmethod
     def shortest_side_px(self) -> int:

@@ -45,6 +45,10 @@ class Objective(nn.Module, ABC):
     def after_step(self) -> None:
         """Called once the optimiser has stepped: move momentum heads, fill queues."""
 
+    def head(self, *, momentum: bool) -> nn.Module:
+        """What representations go through before they are compared, the trained one or the one that follows it."""
+        return nn.Identity()
+
     @property
     @abstractmethod
     def momentum(self) -> float:

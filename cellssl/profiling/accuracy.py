@@ -103,7 +103,7 @@ def _numbered(groups: Labels, truth: Labels) -> Int[np.ndarray, "m"]:
     alone = numbers < 0
     numbers[alone] = numbers.max(initial=-1) + 1 + np.arange(alone.sum())
     _, labelled = codes(truth)
-    return np.unique(numbers[labelled >= 0], return_inverse=True)[1]
+    return np.asarray(np.unique(numbers[labelled >= 0], return_inverse=True)[1])
 
 
 def _counts(

@@ -29,7 +29,7 @@ def leave_one_out(groups: Labels, most: int) -> Int[np.ndarray, "n"]:
     if len(names) < 2:
         raise UsageError(f"there is only {', '.join(names) or 'nothing'}", hint="to leave one out takes two or more")
     dealt = generator("folds").permutation(len(names)) % most
-    return np.unique(dealt[numbers], return_inverse=True)[1]
+    return np.asarray(np.unique(dealt[numbers], return_inverse=True)[1])
 
 
 def sides(fold: Int[np.ndarray, "n"]) -> Iterator[Side]:

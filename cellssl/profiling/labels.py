@@ -20,7 +20,8 @@ def codes(labels: Labels) -> tuple[list[str], Int[np.ndarray, "n"]]:
     """The names of the classes, sorted as text, and each label's place among them; -1 where it is missing."""
     values = _objects(labels)
     there = ~pd.isna(values)
-    names, places = np.unique(values[there].astype(str), return_inverse=True)
+    # hashed, not sorted: a million labels have few names
+    places, names = pd.factorize(values[there].astype(str).astype(object), sort=True)
     numbers = np.full(len(values), -1, dtype=np.int64)
     numbers[there] = places
     return [str(name) for name in names], numbers

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.decomposition import PCA
 
 from cellssl import rooms
 from cellssl.errors import DataError, UsageError
@@ -17,6 +16,8 @@ SPHERED = 0.9
 """Share of the variance of the controls that `sphering` keeps; plates have few controls, and further axes are noise."""
 NORMAL_MAD = 1.4826
 """Median absolute deviation times this is the standard deviation, for normal numbers."""
+CHUNK_ROWS = 65_536
+"""Rows that are worked on at a time, so that copies stay small beside a million embeddings."""
 
 _EMPTY: np.ndarray = np.zeros(0)
 
@@ -38,15 +39,21 @@ class Normaliser:
                 f"the normaliser was fitted on {self.dim} dimensions, but the embeddings have {x.shape[1]}",
                 hint="embed the cells with the model that the earlier clustering was made with",
             )
+        if self.name == "none":
+            return x
+        normal = np.empty((len(x), len(self.axes) or self.dim), x.dtype)
+        for start in range(0, len(x), CHUNK_ROWS):
+            normal[start : start + CHUNK_ROWS] = self._applied(x[start : start + CHUNK_ROWS])
+        return normal
+
+    def _applied(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n _"]:
         match self.name:
             case "zscore" | "robust_z" | "percentile":
                 return np.asarray((x - self.centre.astype(x.dtype)) / self.scale.astype(x.dtype))
             case "l2":
                 return np.asarray(x / _nonzero(np.linalg.norm(x, axis=1, keepdims=True)))
-            case "pca_whiten" | "sphering":
-                return np.asarray((x - self.centre.astype(x.dtype)) @ (self.axes.T / self.scale).astype(x.dtype))
             case _:
-                return x
+                return np.asarray((x - self.centre.astype(x.dtype)) @ (self.axes.T / self.scale).astype(x.dtype))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as arrays with names of their own, ready to lie in an .npz beside the centroids."""
@@ -131,14 +138,28 @@ def _percentile(x: Float[np.ndarray, "n d"]) -> Normaliser:
     return Normaliser("percentile", x.shape[1], low, _or_endless(width))
 
 
-def _whitened(name: str, x: Float[np.ndarray, "n d"], kept: float) -> Normaliser:
+def _whitened(name: str, x: Float[np.ndarray, "n d"], share: float) -> Normaliser:
     if not np.ptp(x, axis=0).any():
         raise DataError(
             f"all {len(x)} embeddings are the same, so there is nothing to whiten",
             hint="the encoder has collapsed, or there is one cell only; look at the training curves",
         )
-    fitted = PCA(n_components=kept, svd_solver="full").fit(x.astype(np.float64))
-    return Normaliser(name, x.shape[1], fitted.mean_, np.sqrt(fitted.explained_variance_), fitted.components_)
+    centre = x.mean(axis=0, dtype=np.float64)
+    variances, axes = np.linalg.eigh(_covariance(x, centre))
+    variances, axes = np.maximum(variances[::-1], 0), axes.T[::-1]
+    kept = int(np.searchsorted(np.cumsum(variances) / variances.sum(), share, side="right")) + 1
+    axes = axes[:kept]
+    turned = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])  # as scikit-learn turns them
+    return Normaliser(name, x.shape[1], centre, np.sqrt(variances[:kept]), axes * turned[:, None])
+
+
+def _covariance(x: Float[np.ndarray, "n d"], centre: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d d"]:
+    """In float64, a chunk at a time: the singular values of a million rows would take ten times their memory."""
+    products = np.zeros((x.shape[1], x.shape[1]))
+    for start in range(0, len(x), CHUNK_ROWS):
+        apart = x[start : start + CHUNK_ROWS] - centre
+        products += apart.T @ apart
+    return products / max(1, len(x) - 1)
 
 
 def _spread(x: Float[np.ndarray, "n d"], centre: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"]:

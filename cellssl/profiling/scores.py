@@ -12,6 +12,9 @@ from cellssl.randomness import generator
 
 SILHOUETTE_CELLS = 10_000
 """Cells that the silhouette looks at; it compares every pair, so more are sampled."""
+SHUFFLES = 100
+DRAWS = 1000
+LEVEL = 0.95
 
 
 class MeanSd(NamedTuple):
@@ -28,14 +31,43 @@ class Interval(NamedTuple):
     high: float
 
 
+class Comparison(NamedTuple):
+    """How clusters and labels agree, and how far to believe it."""
+
+    agreement: dict[str, float]
+    shuffled: MeanSd
+    interval: Interval
+    cells: int
+    """That have a label."""
+    classes: int
+
+
+NAMES = ("ami", "ami_max", "nmi", "ari", "homogeneity")
+
+
+def compared(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0) -> Comparison:
+    """`agreement`, `shuffled_ami` and `ami_interval` at once."""
+    truth, clusters = _labelled(labels, assignment)
+    return Comparison(
+        _agreement(truth, clusters),
+        _shuffled(truth, clusters, seed, SHUFFLES),
+        _interval(truth, clusters, seed, DRAWS, LEVEL),
+        len(truth),
+        len(np.unique(truth)),
+    )
+
+
 def agreement(labels: Labels, assignment: Int[np.ndarray, "n"]) -> dict[str, float]:
     """Scikit-learn's scores: `ami` (arithmetic mean), `ami_max` (maximum), `nmi`, `ari`, `homogeneity`.
 
     Cells without a label are left out. With fewer than two classes there is nothing to agree with: all are NaN.
     """
-    truth, clusters = _labelled(labels, assignment)
+    return _agreement(*_labelled(labels, assignment))
+
+
+def _agreement(truth: Int[np.ndarray, "m"], clusters: Int[np.ndarray, "m"]) -> dict[str, float]:
     if not _two_classes(truth):
-        return dict.fromkeys(("ami", "ami_max", "nmi", "ari", "homogeneity"), float("nan"))
+        return dict.fromkeys(NAMES, float("nan"))
     return {
         "ami": float(metrics.adjusted_mutual_info_score(truth, clusters, average_method="arithmetic")),
         "ami_max": float(metrics.adjusted_mutual_info_score(truth, clusters, average_method="max")),
@@ -58,12 +90,15 @@ def silhouette(x: Float[np.ndarray, "n d"], assignment: Int[np.ndarray, "n"], se
     return float(metrics.silhouette_score(x, assignment))
 
 
-def shuffled_ami(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0, rounds: int = 100) -> MeanSd:
+def shuffled_ami(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0, rounds: int = SHUFFLES) -> MeanSd:
     """AMI when the labels are dealt out to the cells at random: about 0, and how far it strays.
 
     NaN with fewer than two classes.
     """
-    truth, clusters = _labelled(labels, assignment)
+    return _shuffled(*_labelled(labels, assignment), seed, rounds)
+
+
+def _shuffled(truth: Int[np.ndarray, "m"], clusters: Int[np.ndarray, "m"], seed: int, rounds: int) -> MeanSd:
     if not _two_classes(truth):
         return MeanSd(float("nan"), float("nan"))
     chance = generator("shuffled labels", seed)
@@ -73,7 +108,7 @@ def shuffled_ami(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0
 
 
 def ami_interval(
-    labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0, rounds: int = 1000, level: float = 0.95
+    labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0, rounds: int = DRAWS, level: float = LEVEL
 ) -> Interval:
     """Bootstrap interval of the AMI over cells, the clusters held fixed; NaN with fewer than two classes.
 
@@ -81,7 +116,12 @@ def ami_interval(
     classes by more than the interval is wide. So the percentiles are moved back by that much.
     It takes cells as independent. Cells of one well are not, so the truth about new wells is wider.
     """
-    truth, clusters = _labelled(labels, assignment)
+    return _interval(*_labelled(labels, assignment), seed, rounds, level)
+
+
+def _interval(
+    truth: Int[np.ndarray, "m"], clusters: Int[np.ndarray, "m"], seed: int, rounds: int, level: float
+) -> Interval:
     if not _two_classes(truth):
         return Interval(float("nan"), float("nan"))
     table = _contingency(truth, clusters)

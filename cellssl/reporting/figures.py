@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
@@ -20,8 +21,12 @@ GAP_PX = 3
 """White between two tiles, in the tiles' own pixels at 100 px a tile."""
 POINTS_DRAWN = 20_000
 """Points of a scatter; of more, so many are drawn by lot."""
-MARKERS = ("o", "^", "s", "D")
+PALE = "#D0D0D0"
+SHADES = "viridis"
+"""Told apart with every common colour blindness, and on grey paper."""
+MARKERS = ("o", "^")
 CLASSES_SHOWN = len(COLOURS) * len(MARKERS)
+"""Of more, the most frequent are told apart, and the others are pale grey: eyes hold no more."""
 _BARS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
@@ -105,20 +110,29 @@ def scatter(
     points: Float[np.ndarray, "n 2"],
     colourings: Mapping[str, Iterable[object]],
     axis_names: tuple[str, str] = ("component 1", "component 2"),
+    amounts: Mapping[str, Float[np.ndarray, "n"]] | None = None,
 ) -> Figure:
-    """The same points once for every colouring (label, cluster, plate); missing values are pale grey."""
-    columns = min(3, len(colourings))
-    rows = -(-len(colourings) // columns)
+    """The same points once for every colouring (label, cluster, plate); missing values are pale grey.
+
+    `amounts` (doses) are coloured by their logarithm, from blue to yellow; what is 0 or missing is pale grey too.
+    """
+    amounts = amounts or {}
+    panels = len(colourings) + len(amounts)
+    columns = min(3, panels)
+    rows = -(-panels // columns)
     drawn = _drawn(len(points))
     words = {title: np.array([_word(value) for value in values], dtype=str) for title, values in colourings.items()}
-    entries = max(len(np.unique(each)) for each in words.values())
+    below_inch = max(_legend_inch(list(np.unique(each))) for each in words.values())
     width = WIDTH_INCH if columns > 1 else 0.6 * WIDTH_INCH
-    figure = Figure(figsize=(width, rows * (WIDTH_INCH / max(2, columns) + 0.5 + _legend_inch(entries))))
+    figure = Figure(figsize=(width, rows * (WIDTH_INCH / max(2, columns) + 0.5 + below_inch)))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (title, each) in zip(axes, words.items(), strict=False):
         _coloured(axis, points[drawn], each[drawn])
         axis.set(title=title, xlabel=axis_names[0], ylabel=axis_names[1], xticks=[], yticks=[])
-    _hide(axes[len(colourings) :])
+    for axis, (title, values) in zip(axes[len(colourings) :], amounts.items(), strict=False):
+        _shaded(axis, points[drawn], np.asarray(values, dtype=float)[drawn])
+        axis.set(title=title, xlabel=axis_names[0], ylabel=axis_names[1], xticks=[], yticks=[])
+    _hide(axes[panels:])
     return figure
 
 
@@ -157,9 +171,10 @@ def dose_curves(
     names = np.array([_word(value) for value in compound], dtype=object)
     treated = ~is_control & (dose_micromolar > 0)
     compounds = sorted(set(names[treated]))
-    columns = min(3, max(1, len(compounds)))
+    columns = min(3 if len(compounds) <= 9 else 4, max(1, len(compounds)))
     rows = -(-len(compounds) // columns) or 1
-    figure = Figure(figsize=(WIDTH_INCH * max(0.5, columns / 3), 2.5 * rows + 0.4))
+    height_inch = 2.5 if columns <= 3 else 2.0
+    figure = Figure(figsize=(WIDTH_INCH * max(0.5, min(1, columns / 3)), height_inch * rows + 0.4))
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axis, name in zip(axes, compounds, strict=False):
         mine = treated & (names == name)
@@ -167,7 +182,8 @@ def dose_curves(
         for cluster in range(shares.shape[1]):
             colour = COLOURS[cluster % len(COLOURS)]
             _dose_curve(axis, dose_micromolar[mine], shares[mine, cluster], colour, f"cluster {cluster}")
-            _control_mark(axis, left, shares[is_control, cluster], colour)
+            beside = left * 1.08 ** (2 * cluster - shares.shape[1] + 1)  # so that no cluster hides another
+            _control_mark(axis, beside, shares[is_control, cluster], colour)
         axis.set_title(_short(name, 30))
     _hide(axes[len(compounds) :])
     for axis in axes[::columns]:
@@ -251,20 +267,43 @@ def _coloured(axis: Axes, points: Float[np.ndarray, "n 2"], words: np.ndarray) -
     by_number = sorted((name for name in names if name), key=lambda name: -counts[names == name][0])
     shown = sorted(by_number[:CLASSES_SHOWN], key=_natural)
     looks = {name: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS)]) for i, name in enumerate(shown)}
-    size = float(np.clip(8000 / max(1, len(points)), 2, 16))
+    columns, letters = _legend_columns(list(names))
+    size = _point_size(len(points))
     for marker in MARKERS:
         mine = np.array([looks.get(word, ("", "o"))[1] == marker for word in words], dtype=bool)
-        colours = [looks.get(word, ("#D0D0D0", ""))[0] for word in words[mine]]
+        colours = [looks.get(word, (PALE, ""))[0] for word in words[mine]]
         axis.scatter(points[mine, 0], points[mine, 1], s=size, c=colours, marker=marker, linewidths=0, alpha=0.7)
     for name, (colour, marker) in looks.items():
-        axis.scatter([], [], s=18, c=colour, marker=marker, label=_short(name, 18))
+        axis.scatter([], [], s=18, c=colour, marker=marker, label=_short(name, letters))
     if len(looks) < len(names):
         left_out = "others" if len(by_number) > len(shown) else "unknown"
-        axis.scatter([], [], s=18, c="#D0D0D0", label=left_out)
-    _legend_below(axis, len(looks))
+        axis.scatter([], [], s=18, c=PALE, label=left_out)
+    _legend_below(axis, columns)
 
 
-def _legend_below(axis: Axes, entries: int) -> None:
+def _shaded(axis: Axes, points: Float[np.ndarray, "n 2"], values: Float[np.ndarray, "n"]) -> None:
+    """Points by the logarithm of their value, with a scale of round numbers below."""
+    given = values > 0  # false for NaN too
+    size = _point_size(len(points))
+    axis.scatter(points[~given, 0], points[~given, 1], s=size, c=PALE, linewidths=0, alpha=0.7)
+    if not given.any():
+        return
+    x, y = points[given].T
+    shades = axis.scatter(x, y, s=size, c=values[given], norm=LogNorm(), cmap=SHADES, linewidths=0, alpha=0.7)
+    levels = np.unique(values[given])
+    few = levels if len(levels) <= 5 else levels[np.linspace(0, len(levels) - 1, 5).round().astype(int)]
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    scale = figure.colorbar(shades, cax=axis.inset_axes((0.05, -0.15, 0.9, 0.04)), orientation="horizontal", alpha=1.0)
+    scale.ax.xaxis.set_minor_locator(NullLocator())
+    scale.set_ticks(few.tolist(), labels=[f"{level:.3g}" for level in few])
+
+
+def _point_size(points: int) -> float:
+    return float(np.clip(8000 / max(1, points), 2, 16))
+
+
+def _legend_below(axis: Axes, columns: int) -> None:
     below = offset_copy(
         axis.transAxes, axis.get_figure(root=True), y=-0.22, units="inches"
     )  # the name of the axis lies between
@@ -272,29 +311,34 @@ def _legend_below(axis: Axes, entries: int) -> None:
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         bbox_transform=below,
-        ncols=_legend_columns(entries),
+        ncols=columns,
         handletextpad=0.1,
         columnspacing=0.8,
     )
 
 
-def _legend_columns(entries: int) -> int:
-    return 2 if entries <= 8 else 3
+def _legend_columns(words: Sequence[str]) -> tuple[int, int]:
+    """How many words stand side by side below a panel, and how many letters there is room for in each."""
+    longest = max(map(len, words), default=0)
+    if longest <= 7:
+        return 3, 7
+    return (1, 30) if longest > 13 and len(words) <= 9 else (2, 13)
 
 
-def _legend_inch(entries: int) -> float:
-    """Height of a legend with so many entries."""
-    shown = min(entries, CLASSES_SHOWN + 1)
-    return 0.19 * -(-shown // _legend_columns(shown))
+def _legend_inch(words: Sequence[str]) -> float:
+    """Height of a legend with these words."""
+    shown = min(len(words), CLASSES_SHOWN + 1)
+    return 0.19 * -(-shown // _legend_columns(words)[0])
 
 
 def _dose_axis(axis: Axes, doses: np.ndarray) -> float:
     """Doses on a logarithmic axis; returns where the controls stand, a step left of the lowest dose."""
     levels = np.unique(doses)
     step = float(np.median(levels[1:] / levels[:-1])) if len(levels) > 1 else 3.0
-    left: float = float(levels[0]) / step**1.5
+    room = float(levels[-1] / levels[0]) ** 0.3  # for the word below
+    left: float = float(levels[0]) / max(step**1.5, room)
     axis.set_xscale("log")
-    axis.set_xlim(left / step**0.6, float(levels[-1]) * step**0.4)
+    axis.set_xlim(left / max(step**0.6, room**0.4), float(levels[-1]) * step**0.4)
     few = levels if len(levels) <= 6 else levels[:: -(-len(levels) // 6)]
     axis.set_xticks([left, *few], ["controls", *(f"{level:g}" for level in few)])
     axis.xaxis.set_minor_locator(NullLocator())

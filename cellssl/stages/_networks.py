@@ -129,7 +129,7 @@ def _networks(
             break
         chosen: Any = branch.objective
         objective = chosen.build(begins.out_dim, seed, name).to(device)
-        objectives[_head_name(name)] = objective
+        objectives[head_name(name)] = objective
         views = tuple(View(transforms) for transforms in branch.drawn(objective.views))
         branches.append(Branch(name, branch.weight, views, objective))
     optimizer = optimizer_for(settings.optimizer, [encoder, objectives], settings.weight_decay)
@@ -148,7 +148,7 @@ def _try_views(branches: tuple[Branch, ...], crops: ScaledCrops, side_px: int) -
         render_all(branch.views, black, Keys(torch.zeros(1, dtype=torch.long)), side_px)
 
 
-def _head_name(branch: str) -> str:
+def head_name(branch: str) -> str:
     """Modules may neither have a dot in their name, nor bear that of a method, such as `half`."""
     return f"branch_{branch.replace('.', '/')}"
 

@@ -75,11 +75,13 @@ class Planner:
     def settings(self, stage: str) -> Any:
         """The settings of a stage in this arm; those of `pretrain` shrink to the encoder where it stays untrained."""
         settings = self.recipe.settings(stage, self.arm)
-        match self.recipe.settings("embed", self.arm).model if stage == "pretrain" else None:
+        match self.recipe.settings("embed", self.arm).network_of() if stage == "pretrain" else None:
             case "random":
                 return settings.untrained()
             case "imagenet":
                 return settings.published()
+            case Path() as file:
+                return settings.with_file(file)
         return settings
 
     def _plan(self, stage: str) -> Planned:

@@ -10,7 +10,7 @@ import numpy as np
 from cellssl.artifacts.store import Draft
 from cellssl.artifacts.tables import write_table
 from cellssl.errors import UsageError
-from cellssl.stages.embed import with_metadata
+from cellssl.stages.embed import metadata
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +158,7 @@ class Profiled:
 
         names = self._names if len(self._names) == x.shape[1] else [f"emb_{one:04d}" for one in range(x.shape[1])]
         numbers = pd.DataFrame(x, columns=names)  # float64, so that whoever compares them finds the same neighbours
-        write_table(pd.concat([with_metadata(rows, x[:, :0]), numbers], axis=1), self._draft.file(name))
+        write_table(pd.concat([metadata(rows), numbers], axis=1), self._draft.file(name))
 
     def _can(self, how: OnControls) -> bool:
         with suppress(UsageError):

@@ -53,6 +53,21 @@ def published(encoder: Part) -> Part:
     return encoder.model_copy(update={"weights": encoder.weights or "imagenet"})
 
 
+def with_file(encoder: Part, file: Path) -> Part:
+    """The same encoder with the weights in a file of the user, which others have trained.
+
+    Raises UsageError for a network that nobody else has, and for a file of our own: its artifact knows more about it.
+    """
+    if (file.parent / NAME).is_file():
+        raise UsageError(f"embed.model: {file} is part of an artifact", hint=f'set embed.model = "{file.parent}"')
+    if not isinstance(encoder, PublishedSettings):
+        raise UsageError(
+            f"embed.model: {encoder.part_name()} is no network of a library, so {file} cannot be weights for it",
+            hint='say in pretrain.encoder what the weights are of, such as "resnet50"',
+        )
+    return encoder.model_copy(update={"weights": file})
+
+
 def unpublished(encoder: Part) -> Part:
     """The same encoder with weights drawn from the seed."""
     return encoder.model_copy(update={"weights": None}) if isinstance(encoder, PublishedSettings) else encoder

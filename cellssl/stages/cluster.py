@@ -1,21 +1,26 @@
-"""cluster: embeddings in, a cluster for every cell, scores against every label, montages and a table of wells out."""
+"""cluster: embeddings in, a cluster for every cell, scores against every label, pictures and a table of wells out."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from cellssl import rooms
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_cells, write_table
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Progress
-from cellssl.settings import Strict
+from cellssl.profiling.clusterer import ClustererSettings, Clustering
+from cellssl.rooms import did_you_mean
+from cellssl.settings import OfRoom, Part, Strict, plain
+from cellssl.stages import _maps
 from cellssl.stages._cells import scaled_crops, segment_below
 from cellssl.stages._make import Job, Metrics
 from cellssl.stages.embed import read_embeddings
@@ -23,37 +28,68 @@ from cellssl.stages.embed import read_embeddings
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellssl.profiling.cluster import Clustering
     from cellssl.profiling.normalise import Normaliser
 
-ALGORITHM = 1
-ANSWERS = ("label", "compound", "dose_micromolar", "moa", "true_phenotype")
-"""Columns that the clusters are asked for, where the cells have them."""
+ALGORITHM = 2
+"""2: every column has its shuffled labels and interval, there is a map, and pca_whiten takes less memory."""
+ANSWERS = ("label", "treatment", "compound", "dose_micromolar", "moa", "true_phenotype")
+"""Columns that the clusters are asked for, where the cells have them; `treatment` is a compound at a dose."""
 NUISANCES = ("plate", "well", "density")
 """Columns that they should not follow; `density` is whether a cell has more neighbours than the median cell."""
+CHOOSING_CELLS = 20_000
+"""Cells on which the number of clusters is chosen; of more, so many are drawn."""
+CLUSTERERS = "cellssl.profiling.clusterers"
 
 
 class Settings(Strict):
-    """Find groups of alike cells, and compare them with what is known."""
+    """Find groups of alike cells, and compare them with what is known. With `assign_to` nothing is fitted, so `method`,
+    `k`, `starts` and `normalise` are those of the earlier clustering."""
 
-    k: int = Field(2, ge=2)
-    """Number of clusters."""
+    method: Annotated[Part, OfRoom(CLUSTERERS)] = Field(
+        default_factory=lambda: rooms.load(CLUSTERERS, "kmeans").Settings()
+    )
+    """How: a name, or a table with a name and its knobs; see `cellssl explain clusterers`."""
+    k: int | tuple[int, int] = 2
+    """Number of clusters; or the lowest and highest of a range such as [2, 8], of which the one with the highest
+    silhouette is taken. Methods that find their own number take no notice."""
     starts: int = Field(20, ge=1)
-    """K-Means is begun so often, and the best is kept."""
+    """The method is begun so often, and the best is kept."""
     part: Literal["train", "val", "test", "all"] | None = None
     """Which cells; test where there is a split, else all."""
     normalise: Literal["none", "zscore", "l2", "pca_whiten"] = "none"
     """What is done to the embeddings before."""
     assign_to: str | None = None
-    """An earlier cluster artifact: its normaliser and centroids are used, and nothing is fitted."""
+    """An earlier cluster artifact: its normaliser and clusters are used, and nothing is fitted."""
+    against: tuple[str, ...] | None = None
+    """Columns that the clusters are compared with; where nothing is given, all of label, treatment, compound,
+    dose_micromolar, moa, true_phenotype, plate, well and density that have more than one value."""
     montage_cells: int = Field(32, ge=1)
     """Cells nearest each centroid that are kept as pictures."""
+    map: Literal["pca", "tsne", "umap"] = "pca"
+    """Where a cell is drawn: on the principal components, by t-SNE, or by UMAP (needs cellssl[umap])."""
+
+    @field_validator("k")
+    @classmethod
+    def _at_least_two(cls, k: int | tuple[int, int]) -> int | tuple[int, int]:
+        low, high = (k, k) if isinstance(k, int) else k
+        if low < 2 or high < low:
+            raise ValueError(f"must be 2 or more, or a range such as [2, 8], got {k!r}")
+        return k
 
     def changed(self) -> dict[str, Any]:
-        """An earlier clustering counts by its fingerprint, not by how it was named."""
+        """An earlier clustering counts by its fingerprint, not by its name; what says nothing does not count."""
         counted = super().changed()
-        counted.pop("assign_to", None)
-        return counted
+        silent = ["assign_to"]
+        if self.assign_to:
+            silent += ["method", "k", "starts", "normalise"]
+        elif not self.clusterer().takes_k:
+            silent += ["k", "starts"]
+        return {name: value for name, value in counted.items() if name not in silent}
+
+    def clusterer(self) -> ClustererSettings:
+        """The method."""
+        assert isinstance(self.method, ClustererSettings)
+        return self.method
 
 
 def inputs(settings: Settings) -> tuple[str, ...]:
@@ -67,8 +103,8 @@ def references(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def seeded(settings: Settings) -> bool:
-    """K-Means begins somewhere; an assignment does not."""
-    return settings.assign_to is None
+    """Most methods begin somewhere; an assignment does not."""
+    return settings.assign_to is None and settings.clusterer().takes_seed
 
 
 def outside(settings: Settings) -> list[Path]:
@@ -76,20 +112,39 @@ def outside(settings: Settings) -> list[Path]:
     return []
 
 
+def check(settings: Settings) -> None:
+    """Raise UsageError where a library is asked for that is not there."""
+    if not settings.assign_to:
+        settings.clusterer().check_installed()
+    if settings.map == "umap" and find_spec("umap") is None:
+        raise UsageError('cluster.map = "umap" needs the library umap-learn', hint='pip install "cellssl[umap]"')
+
+
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Normalise, cluster or assign, score, and draw."""
-    yield Progress(0, 3, "parts of the work", "clusters")
+    yield Progress(0, 4, "parts of the work", "clusters")
     cells, vectors = _chosen(job)
-    normaliser, clustering = _clustering(job, vectors)
+    check_columns(job.settings.against, cells)
+    method, normaliser, clustering, chosen = _clustering(job, vectors)
     normal = normaliser.apply(vectors)
+    del vectors
     _write_assignment(job, cells, normal, normaliser, clustering)
-    yield Progress(1, 3, "parts of the work", "scores")
-    scores = _scores(cells, normal, clustering.assignment, job.seed or 0)
+    yield Progress(1, 4, "parts of the work", "scores")
+    scores = {**chosen, **_scores(cells, normal, clustering.assignment, job.seed or 0, job.settings.against)}
+    scores = _finite(scores)
     job.draft.file("scores.json").write_text(json.dumps(scores, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     _write_wells(job, cells, normal, clustering)
-    yield Progress(2, 3, "parts of the work", "montage")
+    yield Progress(2, 4, "parts of the work", "map")
+    _maps.write(job, cells, normal, clustering.assignment)
+    yield Progress(3, 4, "parts of the work", "montage")
     _write_montage(job, cells, normal, clustering)
-    return {"cells": len(cells), "k": len(clustering.centroids), **scores}
+    return {
+        "cells": len(cells),
+        "k": len(clustering.centroids),
+        "method": plain(method, full=True),
+        "normalise": normaliser.name,
+        **scores,
+    }
 
 
 def _chosen(job: Job) -> tuple[pd.DataFrame, np.ndarray]:
@@ -107,23 +162,60 @@ def _chosen(job: Job) -> tuple[pd.DataFrame, np.ndarray]:
     return cells[here].reset_index(drop=True), vectors[here]
 
 
-def _clustering(job: Job, vectors: np.ndarray) -> tuple[Normaliser, Clustering]:
+def check_columns(against: tuple[str, ...] | None, cells: pd.DataFrame) -> None:
+    """Raise UsageError where the clusters are to be compared with a column that the cells have not."""
+    known = tuple(_with_derived(cells.head(0)).columns)
+    for name in against or ():
+        if name not in known:
+            raise UsageError(f"cluster.against: the cells have no column {name!r}", hint=did_you_mean(name, known))
+
+
+def _clustering(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normaliser, Clustering, dict[str, Any]]:
+    """The method, the normaliser, the clusters, and how their number was chosen."""
+    from cellssl.profiling import normalise
+
+    if "assign_to" in job.inputs:
+        return (*_assigned(job, vectors), {})
+    settings, method, seed = job.settings, job.settings.clusterer(), job.seed or 0
+    normaliser = normalise.fit(settings.normalise, vectors)
+    normal = normaliser.apply(vectors)
+    k, silhouettes = _number(settings, normal, seed)
+    clustering = method.fit(normal, k, settings.starts, seed)
+    return method, normaliser, clustering, {"silhouette_of_k": silhouettes} if silhouettes else {}
+
+
+def _number(settings: Settings, normal: np.ndarray, seed: int) -> tuple[int, dict[str, float]]:
+    """The number of clusters, and the silhouette of every number that was tried."""
+    from cellssl.profiling import scores
+    from cellssl.randomness import generator
+
+    if isinstance(settings.k, int) or not settings.clusterer().takes_k:
+        return (settings.k if isinstance(settings.k, int) else settings.k[0]), {}
+    if len(normal) > CHOOSING_CELLS:
+        normal = normal[np.sort(generator("choosing k", seed).permutation(len(normal))[:CHOOSING_CELLS])]
+    low, high = settings.k
+    silhouettes = {}
+    for k in range(low, high + 1):
+        assignment = settings.clusterer().fit(normal, k, settings.starts, seed).assignment
+        silhouettes[k] = scores.silhouette(normal, assignment, seed)
+    best = max(silhouettes, key=lambda k: (np.nan_to_num(silhouettes[k], nan=-2.0), -k))
+    return best, {str(k): value for k, value in silhouettes.items()}
+
+
+def _assigned(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normaliser, Clustering]:
     from cellssl.profiling import cluster, normalise
 
-    settings = job.settings
-    if "assign_to" not in job.inputs:
-        normaliser = normalise.fit(settings.normalise, vectors)
-        fitted = cluster.fit(normaliser.apply(vectors), settings.k, starts=settings.starts, seed=job.seed or 0)
-        return normaliser, fitted
     earlier = job.inputs["assign_to"]
     _check_same_model(earlier, job)
+    # not the method of its section, which says nothing where the earlier clustering was an assignment too
+    method = Settings.model_validate({"method": earlier.card.metrics.get("method", "kmeans")}).clusterer()
     with np.load(earlier.file("centroids.npz"), allow_pickle=False) as arrays:
         normaliser = normalise.Normaliser.from_arrays(arrays)
+        normal = normaliser.apply(vectors)
+        assignment = method.assign(normal, arrays)
         centroids = arrays["centroids"]
-    normal = normaliser.apply(vectors)
-    assignment = cluster.assign(normal, centroids)
-    inertia = float(np.square(normal - centroids[assignment]).sum())
-    return normaliser, cluster.Clustering(centroids, assignment, inertia)
+        model = {name: arrays[name] for name in arrays if name.startswith(method.part_name())}
+    return method, normaliser, cluster.clustering_of(normal, assignment, centroids, model)
 
 
 def _check_same_model(earlier: Artifact, job: Job) -> None:
@@ -141,10 +233,12 @@ def _embed_below(clustering: Artifact, job: Job) -> Artifact:
 
 
 def _model_of(embed: Artifact) -> str:
-    given = embed.card.inputs
-    network = embed.card.section["network"]
+    """The model's fingerprint, and how it looked at the cells."""
+    given, section = embed.card.inputs, embed.card.section
     trained = given.get("model", given.get("pretrain"))
-    return f"{trained} ({network})" if trained else str(embed.card.section["model"])
+    how = [section["network"]]
+    how += [str(section[knob]) for knob in ("layer", "branch", "view") if section.get(knob) not in (None, "pooled", [])]
+    return f"{trained} ({', '.join(how)})" if trained else str(section["model"])
 
 
 def _write_assignment(
@@ -152,33 +246,41 @@ def _write_assignment(
 ) -> None:
     import pandas as pd
 
-    far = np.linalg.norm(normal - clustering.centroids[clustering.assignment], axis=1)
+    from cellssl.profiling.cluster import distances
+
+    far = distances(normal, clustering)
     table = pd.DataFrame(
         {"cell_id": cells["cell_id"], "cluster": clustering.assignment.astype(np.int32), "distance": far}
     )
     write_table(table, job.draft.file("assignments.parquet"))
-    np.savez(job.draft.file("centroids.npz"), centroids=clustering.centroids, **normaliser.arrays())  # type: ignore[arg-type]
+    arrays: dict[str, Any] = {"centroids": clustering.centroids, **clustering.model, **normaliser.arrays()}
+    np.savez(job.draft.file("centroids.npz"), **arrays)
 
 
-def _scores(cells: pd.DataFrame, normal: np.ndarray, assignment: np.ndarray, seed: int) -> dict[str, Any]:
-    """Agreement with every column that has two values or more; shuffled labels and an interval for the label."""
+def _scores(
+    cells: pd.DataFrame, normal: np.ndarray, assignment: np.ndarray, seed: int, against: tuple[str, ...] | None
+) -> dict[str, Any]:
+    """Agreement with every column: what chance gives, and how sure it is; at the top once more for the label."""
     from cellssl.profiling import scores
 
-    known = _with_density(cells)
+    known = _with_derived(cells)
     found: dict[str, Any] = {"silhouette": scores.silhouette(normal, assignment, seed), "against": {}}
-    for name in (*ANSWERS, *NUISANCES):
-        if name in known and known[name].nunique() > 1:
-            found["against"][name] = scores.agreement(_words(known[name]), assignment)
+    names = against or [name for name in (*ANSWERS, *NUISANCES) if name in known and known[name].nunique() > 1]
+    for name in names:
+        compared = scores.compared(_words(known[name]), assignment, seed)
+        found["against"][name] = {
+            **compared.agreement,
+            "shuffled_ami": {"mean": compared.shuffled.mean, "sd": compared.shuffled.sd},
+            "ami_interval": [compared.interval.low, compared.interval.high],
+            "cells": compared.cells,
+            "classes": compared.classes,
+        }
     if "label" in found["against"]:
-        labels = _words(known["label"])
-        shuffled = scores.shuffled_ami(labels, assignment, seed)
-        interval = scores.ami_interval(labels, assignment, seed)
-        found["shuffled_ami"] = {"mean": shuffled.mean, "sd": shuffled.sd}
-        found["ami_interval"] = [interval.low, interval.high]
-        if "true_phenotype" in found["against"]:
+        label = found["against"]["label"]
+        found |= {name: label[name] for name in ("shuffled_ami", "ami_interval")}
+        if "true_phenotype" in known and known["true_phenotype"].nunique() > 1:
             found["ceiling_ami"] = ceiling(known)
-    finite: dict[str, Any] = _finite(found)
-    return finite
+    return found
 
 
 def ceiling(cells: pd.DataFrame) -> float:
@@ -190,11 +292,15 @@ def ceiling(cells: pd.DataFrame) -> float:
     return scores.agreement(_words(both["label"]), phenotype)["ami"]
 
 
-def _with_density(cells: pd.DataFrame) -> pd.DataFrame:
-    if "neighbours" not in cells:
-        return cells
-    crowded = cells["neighbours"] > cells["neighbours"].median()
-    return cells.assign(density=crowded.map({True: "dense", False: "sparse"}))
+def _with_derived(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells with their density and treatment, where what these are made of is known."""
+    if "neighbours" in cells:
+        crowded = cells["neighbours"] > cells["neighbours"].median()
+        cells = cells.assign(density=crowded.map({True: "dense", False: "sparse"}))
+    if {"compound", "dose_micromolar"} <= set(cells.columns):
+        dose = cells["dose_micromolar"].map("{:g} uM".format, na_action="ignore").fillna("")
+        cells = cells.assign(treatment=cells["compound"].astype("string") + " " + dose.astype("string"))
+    return cells
 
 
 def _words(column: pd.Series[Any]) -> list[str | None]:
@@ -205,6 +311,8 @@ def _finite(value: Any) -> Any:
     match value:
         case dict():
             return {key: _finite(item) for key, item in value.items()}
+        case list():
+            return [_finite(item) for item in value]
         case float():
             return value if math.isfinite(value) else None
         case _:
@@ -217,6 +325,7 @@ def _write_wells(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering: 
     control = cells["control"].to_numpy(bool)
     table = well_table(cells, normal, clustering.assignment, len(clustering.centroids), control)
     table.to_csv(job.draft.file("wells.csv"), index=False, lineterminator="\n")
+    _maps.write_doses(job, table)
 
 
 def _write_montage(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering: Clustering) -> None:

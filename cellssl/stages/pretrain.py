@@ -163,6 +163,10 @@ class Settings(Strict):
         """The same encoder with weights from elsewhere, and no training: what photographs alone have taught it."""
         return Settings(encoder=_weights.published(self.encoder), input_px=self.input_px, epochs=0)
 
+    def with_file(self, file: Path) -> Settings:
+        """The same encoder with the weights in a file, and no training."""
+        return Settings(encoder=_weights.with_file(self.encoder, file), input_px=self.input_px, epochs=0)
+
 
 EXPLAINED = {"branches.NAME": BranchSettings, "early_stopping": EarlyStopping}
 """Tables within the section that `explain` lists too."""

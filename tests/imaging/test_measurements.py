@@ -1,8 +1,19 @@
 """measurements: the numbers of the baselines, against numpy."""
 
 import numpy as np
+import pytest
+from skimage.feature import graycomatrix, graycoprops
 
-from cellssl.imaging.measurements import MEASURED, PERCENTS, feature_names, features, intensities
+from cellssl.imaging.measurements import (
+    DISTANCES_PX,
+    LEVELS,
+    MEASURED,
+    PERCENTS,
+    TEXTURES,
+    feature_names,
+    features,
+    intensities,
+)
 from cellssl.randomness import generator
 
 
@@ -17,8 +28,25 @@ def test_intensities_are_means_per_channel() -> None:
 def test_features_agree_with_numpy() -> None:
     pixels = crops().reshape(4, 3, -1)
     percentiles = [np.percentile(pixels, percent, axis=2, method="inverted_cdf") for percent in PERCENTS]
-    known = np.stack([pixels.mean(axis=2), pixels.std(axis=2), *percentiles], axis=2).reshape(4, -1)
-    assert np.allclose(features(crops()), known)
+    known = np.stack([pixels.mean(axis=2), pixels.std(axis=2), *percentiles], axis=2)
+    assert np.allclose(features(crops()).reshape(4, 3, -1)[:, :, :5], known)
+
+
+@pytest.mark.parametrize("distance", DISTANCES_PX)
+@pytest.mark.parametrize("texture", TEXTURES)
+def test_textures_agree_with_scikit_image(distance: int, texture: str) -> None:
+    """Its diagonals lie on a circle; a distance times the square root of 2 makes them ours."""
+    crop = crops()[2, 1]
+    pairs = np.zeros((LEVELS, LEVELS, 1, 1))
+    for far, angle in ((1, 0), (1, np.pi / 2), (2**0.5, np.pi / 4), (2**0.5, 3 * np.pi / 4)):
+        pairs += graycomatrix(crop // 16, [distance * far], [angle], LEVELS, symmetric=True)
+    place = feature_names(["dna", "actin", "tubulin"]).index(f"actin_{texture}_{distance}px")
+    known = graycoprops(pairs / pairs.sum(), texture)[0, 0]
+    assert features(crops())[2, place] == pytest.approx(known, rel=1e-5)
+
+
+def test_a_black_crop_has_a_texture_too() -> None:
+    assert np.isfinite(features(np.zeros((1, 1, 9, 9), np.uint8))).all()
 
 
 def test_every_feature_has_a_name_in_its_place() -> None:

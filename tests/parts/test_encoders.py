@@ -8,6 +8,7 @@ from torch import nn
 
 from cellssl import rooms
 from cellssl.learning.initial import begun
+from cellssl.learning.layers import flattened
 from cellssl.randomness import generator
 
 ROOM = "cellssl.learning.encoders"
@@ -48,6 +49,18 @@ def test_every_weight_follows_from_the_seed_and_torch_s_own_generator_is_left_al
     other, another = built(name, 1).state_dict(), built(name, 1, seed=1).state_dict()
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert any(not torch.equal(one[key], another[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_last_map_averages_to_its_representation_over_standardised_pixels_too(name: str) -> None:
+    knobs = {"standardise": True} if "standardise" in rooms.load(ROOM, name).Settings.model_fields else {}
+    settings = settings_of(name, **knobs)
+    encoder, crops = begun(settings, 3, 0, "encoder").eval(), noise(2, 3, 64, 64)
+    with torch.no_grad():
+        pooled = encoder(crops)
+        whole = flattened(settings, encoder)(crops).reshape(*pooled.shape, -1)
+    torch.testing.assert_close(whole.mean(dim=2), pooled, atol=1e-5, rtol=1e-4)
+    assert whole.shape[2] > 1
 
 
 @pytest.mark.parametrize("name", NAMES)

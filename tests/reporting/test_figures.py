@@ -1,5 +1,6 @@
 import io
 from collections.abc import Callable
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -34,7 +35,8 @@ def draw_bars() -> Figure:
 
 def draw_scatter() -> Figure:
     points = generator("points").normal(size=(60, 2))
-    return figures.scatter(points, {"cluster": [0, 1, 2] * 20, "dose": [0.1, None] * 30, "plate": ["$a", "b_{"] * 30})
+    classes = {"cluster": [0, 1, 2] * 20, "dose": [0.1, None] * 30, "plate": ["$a", "b_{"] * 30}
+    return figures.scatter(points, classes, amounts={"dose (µM)": np.array([0, 0.03, 3, np.nan, 30, 100] * 10)})
 
 
 def draw_views() -> Figure:
@@ -141,6 +143,28 @@ def test_more_classes_than_looks_are_named_others() -> None:
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
     assert len(labels) == figures.CLASSES_SHOWN + 1
     assert labels[-1] == "others"
+
+
+def test_doses_are_shaded_by_their_logarithm_and_what_has_none_is_pale() -> None:
+    points = generator("points").normal(size=(6, 2))
+    axis = figures.scatter(points, {"cluster": [0] * 6}, amounts={"dose": np.array([0, 1, 10, 100, np.nan, 10])}).axes[
+        1
+    ]
+    pale, shaded = axis.collections[:2]
+    assert {tuple(point) for point in pale.get_offsets()} == {tuple(points[0]), tuple(points[4])}
+    of_point = dict(zip(map(tuple, shaded.get_offsets()), shaded.norm(shaded.get_array()), strict=True))
+    assert [of_point[tuple(points[row])] for row in (1, 2, 3)] == pytest.approx([0, 0.5, 1])
+
+
+@pytest.mark.parametrize("classes", [3, 12, 40])
+def test_no_legend_reaches_into_its_neighbour(classes: int) -> None:
+    names = [f"a compound with a long name {number % classes}" for number in range(120)]
+    points = generator("points").normal(size=(120, 2))
+    figure = figures.scatter(points, {"compound": names, "plate": names, "moa": names})
+    png(figure)
+    boxes = [axis.get_legend().get_window_extent() for axis in figure.axes]
+    assert all(left.x1 <= right.x0 for left, right in pairwise(boxes))
+    assert all(axis.get_window_extent().width > 1.8 * figure.dpi for axis in figure.axes)
 
 
 def test_views_keep_a_cell_in_its_row() -> None:

@@ -28,11 +28,17 @@ def test_scores_are_those_of_scikit_learn_on_the_tables(chain: Chain, arm: str) 
     scores = json.loads(chain.made("cluster", arm).file("scores.json").read_text())
     assert set(cells["split"]) == {"test"}
     assert len(cells) == (read_embeddings(chain.made("embed", arm))[0]["split"] == "test").sum()
-    for name in ("label", "well", "dose_micromolar"):
+    cells["treatment"] = cells["compound"] + " " + cells["dose_micromolar"].astype(str)
+    for name in ("label", "treatment", "compound", "well", "dose_micromolar"):
         found, words = scores["against"][name], cells[name].astype(str)
         for kind, method in (("ami", "arithmetic"), ("ami_max", "max")):
             ours = metrics.adjusted_mutual_info_score(words, cells["cluster"], average_method=method)
             assert found[kind] == pytest.approx(ours, abs=1e-9)
+        assert found["nmi"] == pytest.approx(metrics.normalized_mutual_info_score(words, cells["cluster"]), abs=1e-9)
+        assert found["homogeneity"] == pytest.approx(metrics.homogeneity_score(words, cells["cluster"]), abs=1e-9)
+        assert found["ami_interval"][0] <= found["ami"] <= found["ami_interval"][1]
+        assert abs(found["shuffled_ami"]["mean"]) < 0.05
+        assert (found["cells"], found["classes"]) == (len(cells), words.nunique())
         assert found["ari"] == pytest.approx(metrics.adjusted_rand_score(words, cells["cluster"]), abs=1e-9)
     assert scores["silhouette"] == pytest.approx(metrics.silhouette_score(vectors, cells["cluster"]), abs=1e-5)
 
@@ -88,6 +94,83 @@ def test_the_same_cells_assigned_to_a_clustering_get_its_clusters(chain: Chain, 
     one, two = (read_table(path / "assignments.parquet") for path in (fitted, again))
     assert one[["cell_id", "cluster"]].equals(two[["cell_id", "cluster"]])
     assert one["distance"].to_numpy() == pytest.approx(two["distance"].to_numpy(), rel=1e-4, abs=1e-4)
+
+
+def made(chain: Chain, tmp_path: Path, *knobs: str) -> Path:
+    """The cluster artifact of the intensities with these knobs."""
+    store = ["--store", tmp_path / "store", "--store", chain.root, "--arm", "intensities"]
+    return Path(say("cluster", chain.recipe, *store, *(word for knob in knobs for word in ("--set", knob))).line)
+
+
+def test_the_number_of_clusters_is_that_of_the_highest_silhouette(chain: Chain, tmp_path: Path) -> None:
+    path = made(chain, tmp_path, "cluster.k=[2, 5]")
+    scores = json.loads((path / "scores.json").read_text())
+    by_k = {int(k): value for k, value in scores["silhouette_of_k"].items()}
+    assert sorted(by_k) == [2, 3, 4, 5]
+    best = max(by_k, key=by_k.__getitem__)
+    assert read_table(path / "assignments.parquet")["cluster"].nunique() == best
+    assert scores["silhouette"] == pytest.approx(by_k[best])
+    alone = made(chain, tmp_path, f"cluster.k={best}")
+    one, two = (read_table(each / "assignments.parquet")["cluster"] for each in (path, alone))
+    assert one.equals(two)
+
+
+def test_noise_is_a_group_of_its_own_in_every_score_and_share(chain: Chain, tmp_path: Path) -> None:
+    method = 'cluster.method={ name = "hdbscan", min_cluster_cells = 4, neighbours = 2 }'
+    path = made(chain, tmp_path, method, "cluster.normalise=zscore", "cluster.part=all")
+    assigned = read_table(path / "assignments.parquet")
+    noise = assigned["cluster"] == -1
+    assert noise.any() and assigned["distance"].isna().equals(noise)
+    cells, _ = read_embeddings(chain.made("embed", "intensities"))
+    scores = json.loads((path / "scores.json").read_text())
+    expected = metrics.adjusted_mutual_info_score(cells["well"], assigned["cluster"])
+    assert scores["against"]["well"]["ami"] == pytest.approx(expected, abs=1e-9)
+    assert np.allclose(pd.read_csv(path / "wells.csv").filter(regex="^share_of_").sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("method", ["gmm", "kmeans"])
+def test_an_earlier_clustering_of_any_method_that_has_a_rule_is_applied(
+    chain: Chain, tmp_path: Path, method: str
+) -> None:
+    fitted = made(chain, tmp_path, f"cluster.method={method}", "cluster.k=3", "cluster.normalise=zscore")
+    again = made(chain, tmp_path, f"cluster.assign_to={fitted}")
+    third = made(chain, tmp_path, f"cluster.assign_to={again}")
+    one, two, three = (read_table(path / "assignments.parquet")["cluster"] for path in (fitted, again, third))
+    assert one.equals(two) and one.equals(three)
+    assert made(chain, tmp_path, f"cluster.assign_to={fitted}", "cluster.k=7", "cluster.method=leiden") == again
+
+
+def test_a_clustering_without_a_rule_for_new_cells_says_so(chain: Chain, tmp_path: Path) -> None:
+    fitted = made(chain, tmp_path, "cluster.method=leiden")
+    assert "seed" in json.loads((fitted / "artifact.json").read_text())["section"]
+    store = ["--store", tmp_path / "store", "--store", chain.root, "--arm", "intensities"]
+    said = say("cluster", chain.recipe, *store, "--set", f"cluster.assign_to={fitted}")
+    assert said.code == 2 and "leiden has no rule for cells that it has not seen" in said.err
+
+
+def test_an_unknown_column_is_named_with_the_nearest(chain: Chain, tmp_path: Path) -> None:
+    store = ["--store", tmp_path / "store", "--store", chain.root]
+    said = say("cluster", chain.recipe, *store, "--set", 'cluster.against=["compund"]')
+    assert said.code == 2 and "did you mean 'compound'?" in said.err
+
+
+def test_only_the_columns_that_are_asked_for_are_scored(chain: Chain, tmp_path: Path) -> None:
+    path = made(chain, tmp_path, 'cluster.against=["plate", "density"]')
+    against = json.loads((path / "scores.json").read_text())["against"]
+    assert sorted(against) == ["density", "plate"]
+    assert against["plate"]["ami"] is None, "there is one plate only"
+
+
+@pytest.mark.parametrize("kind", ["pca", "tsne"])
+def test_the_map_holds_every_cell_with_its_cluster_and_what_is_known_of_it(
+    chain: Chain, tmp_path: Path, kind: str
+) -> None:
+    path = made(chain, tmp_path, f"cluster.map={kind}")
+    table, assigned = read_table(path / "map.parquet"), read_table(path / "assignments.parquet")
+    assert table[["cell_id", "cluster"]].equals(assigned[["cell_id", "cluster"]])
+    assert np.isfinite(table[["map_x", "map_y"]]).all(axis=None)
+    assert {"compound", "dose_micromolar", "plate", "label", "true_phenotype"} <= set(table.columns)
+    assert (path / "map.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_an_assignment_is_named_by_the_clustering_and_not_by_how_it_was_called(chain: Chain, tmp_path: Path) -> None:

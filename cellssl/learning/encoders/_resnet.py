@@ -8,13 +8,21 @@ from cellssl.learning.encoder import Names
 from cellssl.learning.encoders._torchvision import TorchvisionSettings
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
 
 
 class ResnetSettings(TorchvisionSettings):
     """A ResNet of torchvision without its classifier (He et al. 2016, arXiv:1512.03385)."""
 
     tensors: ClassVar[Names] = Names(classifier=("fc",), first=("conv1",))
+
+    def last_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """All but `avgpool` and `fc`, which are its last two parts."""
+        from torch import nn
+
+        return nn.Sequential(*list(network.children())[:-2])
 
     def trunk(self, channels: int) -> nn.Module:
         """Its first convolution made for `channels`."""

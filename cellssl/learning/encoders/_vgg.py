@@ -8,6 +8,8 @@ from cellssl.learning.encoder import Names
 from cellssl.learning.encoders._torchvision import TorchvisionSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
 
@@ -19,6 +21,10 @@ class VggSettings(TorchvisionSettings):
     """A VGG of torchvision without its classifier (Simonyan and Zisserman 2015, arXiv:1409.1556)."""
 
     tensors: ClassVar[Names] = Names(classifier=("classifier",), first=("features.0",))
+
+    def last_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Its convolutions."""
+        return network.features  # type: ignore[return-value]
 
     def trunk(self, channels: int) -> nn.Module:
         """Its first convolution made for `channels`; 512 numbers a cell."""

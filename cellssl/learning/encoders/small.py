@@ -9,6 +9,8 @@ from pydantic import Field
 from cellssl.learning.encoder import EncoderSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
 
@@ -21,6 +23,10 @@ class Settings(EncoderSettings):
     def shortest_side_px(self) -> int:
         """Each width halves the crop once."""
         return int(2 ** len(self.widths))
+
+    def last_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Its convolutions."""
+        return network.features  # type: ignore[return-value]
 
     def build(self, channels: int) -> nn.Module:
         """The trunk; `widths[-1]` numbers a cell."""

@@ -16,6 +16,8 @@ from cellssl.randomness import torch_seeded
 from cellssl.rooms import did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
 OURS = (
@@ -81,6 +83,10 @@ class Settings(PublishedSettings):
                 f"{self.called()} gives {tuple(seen.shape)} for one crop, not one vector",
                 hint="leave global_pool out of encoder.options, or choose another model",
             )
+
+    def last_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """What timm calls the network's features; of a transformer, its tokens."""
+        return network.forward_features  # type: ignore[return-value]
 
     def trunk(self, channels: int) -> nn.Module:
         """As timm builds it, with weights as timm draws them."""

@@ -88,6 +88,10 @@ class Moco(Objective):
             self._fresh = (keys, seen.cells)
         return loss, self._gauges(scores, queries)
 
+    def head(self, *, momentum: bool) -> nn.Module:
+        """The projector of queries, or that of keys; its output is not yet of unit length."""
+        return self.momentum_projector if momentum else self.projector
+
     def after_step(self) -> None:
         """Move the momentum projector, then put this step's keys into the queues."""
         follow(self.momentum_projector, self.projector, self.momentum)
