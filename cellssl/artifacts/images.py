@@ -53,7 +53,7 @@ def read_labels(path: Path) -> Int32[np.ndarray, "y x"]:
     labels = _plane(path).pixels
     if not np.isfinite(labels).all() or labels.min() < 0 or (labels != np.rint(labels)).any():
         raise DataError(f"{path} holds other than whole numbers from 0 up")
-    if labels.max() > np.iinfo(np.int32).max:
+    if int(labels.max()) > np.iinfo(np.int32).max:  # as a float32 the limit itself would be rounded up
         raise DataError(f"{path} holds numbers above {np.iinfo(np.int32).max:,}")
     return labels.astype(np.int32)
 

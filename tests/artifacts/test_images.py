@@ -377,6 +377,7 @@ WRONG = {
     "nan": np.where(LABELS == 1, np.nan, LABELS),
     "a stack": np.stack([LABELS] * 5),
     "too high": LABELS.astype(np.uint64) * 2**31,
+    "too high by one, as floats": np.where(LABELS == 5, 2.0**31, LABELS).astype(np.float32),
 }
 
 
