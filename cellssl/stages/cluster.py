@@ -68,12 +68,12 @@ class Settings(Strict):
     map: Literal["pca", "tsne", "umap"] = "pca"
     """Where a cell is drawn: on the principal components, by t-SNE, or by UMAP (needs cellssl[umap])."""
 
-    @field_validator("k")
+    @field_validator("k", mode="before")
     @classmethod
-    def _at_least_two(cls, k: int | tuple[int, int]) -> int | tuple[int, int]:
-        low, high = (k, k) if isinstance(k, int) else k
-        if low < 2 or high < low:
-            raise ValueError(f"must be 2 or more, or a range such as [2, 8], got {k!r}")
+    def _number_or_range(cls, k: Any) -> Any:
+        ends = k if isinstance(k, tuple) and len(k) == 2 else (k, k)
+        if not all(type(end) is int for end in ends) or not 2 <= ends[0] <= ends[1]:
+            raise ValueError("must be a whole number of 2 or more, or a range such as [2, 8]")
         return k
 
     def changed(self) -> dict[str, Any]:
