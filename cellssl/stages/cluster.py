@@ -298,7 +298,7 @@ def _with_derived(cells: pd.DataFrame) -> pd.DataFrame:
         crowded = cells["neighbours"] > cells["neighbours"].median()
         cells = cells.assign(density=crowded.map({True: "dense", False: "sparse"}))
     if {"compound", "dose_micromolar"} <= set(cells.columns):
-        dose = cells["dose_micromolar"].map("{:g} uM".format, na_action="ignore").fillna("")
+        dose = cells["dose_micromolar"].astype(object).map("{:g} uM".format, na_action="ignore").fillna("")
         cells = cells.assign(treatment=cells["compound"].astype("string") + " " + dose.astype("string"))
     return cells
 
