@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,21 @@ from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, UInt8
+
+
+class WithHeads(nn.Module):
+    """An encoder and, in the place of its representation, what the projectors of objectives make of it."""
+
+    def __init__(self, encoder: nn.Module, objectives: nn.ModuleDict) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.objectives = nn.ModuleList(objective for objective in objectives.values() if objective.projects)
+
+    def forward(self, crops: Float32[Tensor, "n c y x"]) -> Float32[Tensor, "n dim"]:
+        """All projections side by side."""
+        features = self.encoder(crops).float()
+        seen: list[Any] = list(self.objectives)
+        return torch.cat([objective.project(features) for objective in seen], dim=1)
 
 
 @torch.no_grad()

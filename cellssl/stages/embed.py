@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_cells, read_table, write_table
@@ -38,9 +38,17 @@ class Settings(Strict):
     cells: Literal["split", "segment"] = "split"
     """The chosen cells of the split, or every cell that was found."""
     network: Literal["query", "momentum"] = "query"
-    """Which of the two encoders."""
+    """Which of the two encoders; the second only where an objective has trained it."""
+    layer: Literal["trunk", "heads"] = "trunk"
+    """The representation, or what the objectives' projectors make of it, side by side (of looc: LooC++)."""
     batch: int = Field(256, ge=1, json_schema_extra=NOT_COUNTED)
     """Cells at a time."""
+
+    @model_validator(mode="after")
+    def _heads_are_trained(self) -> Settings:
+        if self.layer == "heads" and (self.network == "momentum" or self.model in BASELINES):
+            raise ValueError('layer = "heads" needs a trained model and network = "query"')
+        return self
 
     def changed(self) -> dict[str, Any]:
         """A trained model counts by its fingerprint, not by how it was named."""
@@ -141,7 +149,10 @@ def _vectors(job: Job, crops: ScaledCrops) -> Iterator[np.ndarray]:
     check_same_kind(model, crops)
     device = device_for(job.bench.device)
     job.ran.update(device=str(device), precision="float32")
-    yield from embed(load_encoder(model, job.settings.network), blocks, model.card.metrics["input_px"], device)
+    encoder = load_encoder(model, job.settings.network)
+    if job.settings.layer == "heads":
+        encoder = with_heads(encoder, model)
+    yield from embed(encoder, blocks, model.card.metrics["input_px"], device)
 
 
 def load_encoder(model: Artifact, network: str) -> Any:
@@ -151,11 +162,37 @@ def load_encoder(model: Artifact, network: str) -> Any:
     from cellssl.stages._networks import build_encoder
     from cellssl.stages.pretrain import Settings as PretrainSettings
 
-    settings = PretrainSettings.model_validate({"encoder": model.card.section["encoder"]})
+    settings = PretrainSettings.model_validate(
+        {"encoder": model.card.section["encoder"], "branches": model.card.section.get("branches", {})}
+    )
+    if network == "momentum" and settings.active() and settings.momentum() is None:
+        raise UsageError(
+            "no objective of this model trains a momentum encoder", hint='set embed.network = "query", or leave it out'
+        )
     encoder = build_encoder(settings.encoder, len(model.card.metrics["channels"]))
     name = {"query": "encoder", "momentum": "momentum_encoder"}[network]
     encoder.load_state_dict(load_file(model.file(f"{name}.safetensors")))
     return encoder
+
+
+def with_heads(encoder: Any, model: Artifact) -> Any:
+    """The encoder of a pretrain artifact and the projectors on top of it, whose outputs stand side by side."""
+    import torch
+    from safetensors.torch import load_file
+
+    from cellssl.learning.embed import WithHeads
+    from cellssl.stages._networks import Around, objectives_of
+    from cellssl.stages.pretrain import Settings as PretrainSettings
+
+    section, metrics = model.card.section, model.card.metrics
+    settings = PretrainSettings.model_validate({"encoder": section["encoder"], "branches": section["branches"]})
+    around = Around(torch.arange(metrics["cells"]), section["batch"], len(metrics["channels"]), metrics["input_px"])
+    objectives = objectives_of(settings, around, encoder.out_dim, seed=0)  # the weights are loaded
+    objectives.load_state_dict(load_file(model.file("heads.safetensors")))
+    heads = WithHeads(encoder, objectives)
+    if not heads.objectives:
+        raise UsageError("no objective of this model has a projector to embed by", hint='set embed.layer = "trunk"')
+    return heads
 
 
 def check_same_kind(model: Artifact, crops: ScaledCrops) -> None:
