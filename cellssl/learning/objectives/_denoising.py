@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cellssl.learning.view import ViewSettings
 
 DOUBLINGS = 4
+VIEWS = "cellssl.learning.views"
 
 
 class Decoder(nn.Module):
@@ -58,9 +59,13 @@ class Denoising(Objective):
 
     def shown(self, query: ViewSettings, key: ViewSettings) -> tuple[View, ...]:
         """The query with noise, and what it would be without noise and changes of looks, at the same place."""
-        noise = rooms.load("cellssl.learning.views", "gaussian_noise").Settings(sigma=self.settings.sigma)
+        at_last = rooms.load(VIEWS, "resize").Settings(size=self.decoder.side_px)  # noise is not resized
+        noise = rooms.load(VIEWS, "gaussian_noise").Settings(sigma=self.settings.sigma)
         placed = tuple(part for part in query if isinstance(part, Geometric))
-        return View((*query, noise)), View(placed, as_first=frozenset(part.part_name() for part in placed))
+        return (
+            View((*query, at_last, noise)),
+            View(placed, as_first=frozenset(part.part_name() for part in placed)),
+        )
 
     def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Mean squared error over pixels (Vincent et al. 2008, doi:10.1145/1390156.1390294)."""
