@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Settings(Contrastive):
-    """Recognise the other view of the same cell among former cells."""
+    """Recognise the other view of the same cell among former cells (MoCo v2, arXiv:2003.04297)."""
 
     hidden_dim: int = Field(512, ge=1)
     """Width of the projector's hidden layer."""
