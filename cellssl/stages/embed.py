@@ -40,14 +40,15 @@ class Settings(Strict):
     network: Literal["query", "momentum"] = "query"
     """Which of the two encoders; the second only where an objective has trained it."""
     layer: Literal["trunk", "heads"] = "trunk"
-    """The representation, or what the objectives' projectors make of it, side by side (of looc: LooC++)."""
+    """The representation, or what the objectives' projectors make of it, side by side (of looc: LooC++). Baselines
+    have no projectors: they always give the representation."""
     batch: int = Field(256, ge=1, json_schema_extra=NOT_COUNTED)
     """Cells at a time."""
 
     @model_validator(mode="after")
     def _heads_are_trained(self) -> Settings:
-        if self.layer == "heads" and (self.network == "momentum" or self.model in BASELINES):
-            raise ValueError('layer = "heads" needs a trained model and network = "query"')
+        if self.layer == "heads" and self.network == "momentum":
+            raise ValueError('layer = "heads" goes with network = "query", whose projectors are the trained ones')
         return self
 
     def changed(self) -> dict[str, Any]:
@@ -55,6 +56,8 @@ class Settings(Strict):
         counted = super().changed()
         if self.model not in MEASURED:
             counted.pop("model", None)
+        if self.model in BASELINES:
+            counted.pop("layer", None)
         return counted
 
 
@@ -150,7 +153,7 @@ def _vectors(job: Job, crops: ScaledCrops) -> Iterator[np.ndarray]:
     device = device_for(job.bench.device)
     job.ran.update(device=str(device), precision="float32")
     encoder = load_encoder(model, job.settings.network)
-    if job.settings.layer == "heads":
+    if job.settings.layer == "heads" and job.settings.model not in BASELINES:
         encoder = with_heads(encoder, model)
     yield from embed(encoder, blocks, model.card.metrics["input_px"], device)
 

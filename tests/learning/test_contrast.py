@@ -274,6 +274,8 @@ def test_forms_that_have_nothing_to_stand_on_are_refused() -> None:
         built("dose_aware", form="threshold")
     with pytest.raises(ValueError, match="margin is of the form"):
         built("supcon", margin=0.2)
+    with pytest.raises(ValueError, match="could have a margin"):
+        built("simclr", margin=0.2, decoupled=True)
 
 
 @pytest.mark.parametrize("knobs", [{"decoupled": True}, {"ifm_epsilon": 0.1}, {"hardness": 1.0}, {"margin": 0.5}])

@@ -37,6 +37,12 @@ class Contrastive(Modified):
     hardness: float = Field(0.0, ge=0)
     """Negatives weigh exp(hardness * similarity / temperature) (hard negative sampling, arXiv:2010.04592)."""
 
+    @model_validator(mode="after")
+    def _margin_has_a_use(self) -> Self:
+        if self.decoupled and self.margin > 0:
+            raise ValueError("decoupled leaves no positive in the denominator that could have a margin")
+        return self
+
     def options(self, temperature: float) -> Options:
         """The knobs as the losses take them."""
         from cellssl.learning.objectives._contrast import Options
