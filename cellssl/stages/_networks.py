@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cellssl.errors import UsageError
 from cellssl.learning.processes import ALONE, Group, check_batch
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from jaxtyping import Int64
     from torch import Tensor
 
+    from cellssl.learning.encoder import EncoderSettings
     from cellssl.learning.feed import Held, Streamed
     from cellssl.learning.known import Known
     from cellssl.learning.loop import Branch, Plan
@@ -175,7 +177,19 @@ def _try_views(settings: Settings, branches: tuple[Branch, ...], crops: ScaledCr
     black = torch.zeros(1, *crops.shape[1:], dtype=torch.uint8)
     for branch in branches:
         for piece in render_all(branch.views, black, Keys(torch.zeros(1, dtype=torch.long)), side_px):
-            encoder.check_side(piece.shape[-1])
+            if piece.shape[-1] != side_px:
+                _check_small(encoder, piece.shape[-1], branch.name)
+
+
+def _check_small(encoder: EncoderSettings, px: int, branch: str) -> None:
+    """The encoder can take crops of the full side, which has been looked at before."""
+    try:
+        encoder.check_side(px)
+    except UsageError as error:
+        raise UsageError(
+            f"{error.message}, which is what the small views of branch {branch} are",
+            hint="raise small_side, or set small_views = 0, in the branch's objective",
+        ) from error
 
 
 def _head_name(branch: str) -> str:

@@ -330,6 +330,15 @@ def test_a_queue_in_which_every_cell_would_find_itself_is_refused(name: str) -> 
         rooms.load(ROOM, name).Settings(queue=13).check(13)
 
 
+def test_small_views_that_the_encoder_cannot_take_are_refused_with_their_own_cure() -> None:
+    view = {"view": VIEW, "objective": {"name": "swav", "small_side": 0.25}}
+    settings = Settings.model_validate({"encoder": "small", "branches": {"main": view}, "batch": 4})
+    crops: Any = MadeUpCrops(CELLS)
+    with pytest.raises(UsageError, match="small cannot see crops of 4 px, which is what the small views of") as caught:
+        prepare(settings, crops, [f"cell {i}" for i in range(CELLS)], 0, CPU)
+    assert "small_views = 0" in caught.value.hint
+
+
 def test_more_clusters_than_cells_are_refused() -> None:
     with pytest.raises(UsageError, match="300 clusters were asked of 299 training cells"):
         rooms.load(ROOM, "deepcluster_v2").Settings().check(299)
