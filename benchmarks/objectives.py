@@ -1,6 +1,6 @@
 """objectives: prints what each objective teaches a small encoder, against the same one untrained, and what it costs.
 
-    nice python benchmarks/objectives.py --out /tmp/objectives [--only simclr vicreg] [--epochs 30] [--seeds 0 1 2]
+    nice python benchmarks/objectives.py --out /tmp/objectives [--only simclr vicreg] [--epochs 10] [--seeds 0 1 2]
 
 Simulated cells of eight phenotypes, as many of each; two thirds are learned from and told by, one third is asked. The
 score is the share of cells whose phenotype their 20 nearest neighbours tell (z-scored representations). One budget of
@@ -115,7 +115,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("objectives"))
     parser.add_argument("--only", nargs="+", choices=tuple(ROWS))
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     return parser.parse_args()
 

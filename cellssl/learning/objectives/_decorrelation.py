@@ -94,16 +94,19 @@ class BarlowTwins(Expanded):
 class VicReg(Expanded):
     """Variance, invariance and covariance, weighted."""
 
+    share = 0.5
+    """Of each view's variance hinge, as the authors' code has it; in the paper, both count whole."""
+
     def __init__(self, settings: vicreg.Settings | vibcreg.Settings, task: Task) -> None:
         super().__init__(settings, task)
         self.settings = settings
 
     def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """As the authors' code has them: a mean over cells and features, and the variance halved over both views."""
+        """The invariance is a mean over cells and features, as the authors' code has it."""
         views = through(self.projector, seen.online)
         parts = {
             "invariance": F.mse_loss(views[0], views[1]),
-            "variance": (variance_hinge(views[0]) + variance_hinge(views[1])) / 2,
+            "variance": self.share * (variance_hinge(views[0]) + variance_hinge(views[1])),
             "covariance": self.redundancy(views[0]) + self.redundancy(views[1]),
         }
         weights = {name: getattr(self.settings, name) for name in parts}
@@ -118,6 +121,8 @@ class VicReg(Expanded):
 
 class VibcReg(VicReg):
     """The covariance normalised, so that it does not depend on how long features are."""
+
+    share = 1.0
 
     def redundancy(self, view: Float[Tensor, "b dim"]) -> Float[Tensor, ""]:
         """Of one view."""
