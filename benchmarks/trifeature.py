@@ -1,6 +1,6 @@
 """trifeature: prints which of three independent factors of an image a contrastive loss keeps: colour, shape, texture.
 
-    nice python benchmarks/trifeature.py --out /tmp/trifeature [--epochs 12] [--seeds 0 1 2 3 4]
+    nice python benchmarks/trifeature.py --out /tmp/trifeature [--epochs 5] [--seeds 0 1 2 3 4]
 
 Every image shows one of 8 shapes in one of 8 colours with one of 8 textures, at a drawn place, size and turn. Two
 questions: does implicit feature modification keep more (SimCLR, views that leave the colour alone), and does LooC keep
@@ -61,7 +61,7 @@ def parsed() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("trifeature"))
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     return parser.parse_args()
 
