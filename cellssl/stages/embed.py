@@ -188,7 +188,7 @@ def with_heads(encoder: Any, model: Artifact) -> Any:
     from cellssl.stages.pretrain import Settings as PretrainSettings
 
     section, metrics = model.card.section, model.card.metrics
-    settings = PretrainSettings.model_validate({"encoder": section["encoder"], "branches": section["branches"]})
+    settings = PretrainSettings.model_validate({name: section[name] for name in ("encoder", "branches", "epochs")})
     around = Around(torch.arange(metrics["cells"]), section["batch"], len(metrics["channels"]), metrics["input_px"])
     objectives = objectives_of(settings, around, encoder.out_dim, seed=0)  # the weights are loaded
     objectives.load_state_dict(load_file(model.file("heads.safetensors")))

@@ -78,6 +78,10 @@ def test_what_was_never_trained_cannot_embed(words: list[str]) -> None:
     assert say("pretrain", *words, *simclr).code == 0
     momentum = say("embed", *words, *simclr, "--set", "embed.network=momentum")
     assert momentum.code == 2 and "no objective of this model trains a momentum encoder" in momentum.err
+    never = [*simclr, "--set", "pretrain.epochs=0"]
+    assert say("pretrain", *words, *never).code == 0
+    heads = say("embed", *words, *never, "--set", "embed.layer=heads")
+    assert heads.code == 2 and "no objective of this model has a projector" in heads.err
     rotation = with_objective("rotation", relative=True)
     assert say("pretrain", *words, *rotation).code == 0
     heads = say("embed", *words, *rotation, "--set", "embed.layer=heads")
