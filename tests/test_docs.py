@@ -1,7 +1,11 @@
 """What README and docs show is true: commands parse, recipes exist, and the example of one's own plates runs."""
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import tifffile
 from conftest import REPOSITORY
 from typer.main import get_command
 
+from cellssl import rooms
 from cellssl.artifacts.card import read_card
 from cellssl.cli import invoke
 from cellssl.cli.app import app
@@ -85,6 +90,26 @@ def test_the_example_of_profiles_from_elsewhere_runs_as_it_is_shown(
         found.append(read_card(Path(capsys.readouterr().out.strip())).metrics)
     assert found[0]["nsc"]["accuracy"] == found[0]["nscb"]["accuracy"] == 1.0
     assert found[1]["leave_one_plate_out"]["linear"]["balanced_accuracy"] == 1.0
+
+
+def test_the_objective_that_is_shown_is_one_file_and_keeps_the_contract_of_all(tmp_path: Path) -> None:
+    package = tmp_path / "cellssl"
+    shutil.copytree(REPOSITORY / "cellssl", package, ignore=shutil.ignore_patterns("__pycache__"))
+    shown = blocks(REPOSITORY / "docs" / "objectives.md", "python")[0]
+    (package / "learning" / "objectives" / "alignment.py").write_text(shown, encoding="utf-8")
+    words = "-P -m pytest -n 0 tests/parts/test_objectives.py -k alignment"  # -P: the copy, not the checkout
+    plain = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, *words.split()]
+    done = subprocess.run(command, cwd=REPOSITORY, env=plain, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed and int(passed.group(1)) >= 10
+
+
+def test_every_objective_has_its_paragraph() -> None:
+    page = (REPOSITORY / "docs" / "objectives.md").read_text(encoding="utf-8")
+    for name in rooms.names("cellssl.learning.objectives"):
+        assert f"**`{name}`**" in page, name
 
 
 def field_of_discs() -> np.ndarray:

@@ -55,9 +55,11 @@ def _models(what: str, name: str | None) -> dict[str, Any]:
 
 
 def _knobs(model: Any) -> list[dict[str, str]]:
+    """A part's own knobs first, then those that it shares with its family."""
+    fields = sorted(model.model_fields.items(), key=lambda item: item[0] not in model.__annotations__)
     return [
         {"knob": name, "default": _default(field), "meaning": " ".join((field.description or "").split())}
-        for name, field in model.model_fields.items()
+        for name, field in fields
     ]
 
 

@@ -38,7 +38,7 @@ def initialise(network: nn.Module, seed: int, name: str) -> None:
                     module.weight.copy_(_uniform(module.weight, bound, seed, f"{name}.{path}.weight"))
                     if module.bias is not None:
                         module.bias.copy_(_uniform(module.bias, bound, seed, f"{name}.{path}.bias"))
-                case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.SyncBatchNorm():
+                case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.SyncBatchNorm() | nn.LayerNorm():
                     module.reset_parameters()
                 case _ if next(module.parameters(recurse=False), None) is not None:
                     raise NotImplementedError(f"no rule for the first weights of {path}, a {type(module).__name__}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cellssl.learning.encoder import EncoderSettings
+    from cellssl.learning.objective import Objective
 
 
 def flattened(settings: EncoderSettings, encoder: nn.Module) -> nn.Module:
@@ -28,14 +29,15 @@ def flattened(settings: EncoderSettings, encoder: nn.Module) -> nn.Module:
 
 
 class Projected(nn.Module):
-    """An encoder and the heads of its branches, side by side."""
+    """An encoder and the objectives of its branches, whose projections stand side by side."""
 
-    def __init__(self, encoder: nn.Module, heads: Sequence[nn.Module]) -> None:
+    def __init__(self, encoder: nn.Module, objectives: Sequence[Objective]) -> None:
         super().__init__()
         self.encoder = encoder
-        self.heads = nn.ModuleList(heads)
+        self.objectives = nn.ModuleList(objectives)
 
     def forward(self, crops: Float[Tensor, "n c y x"]) -> Float[Tensor, "n dim"]:
-        """What every head makes of the pooled trunk."""
+        """What every projector makes of the pooled trunk."""
         representations = self.encoder(crops)
-        return torch.cat([head(representations) for head in self.heads], dim=1)
+        seen: list[Any] = list(self.objectives)
+        return torch.cat([objective.project(representations) for objective in seen], dim=1)

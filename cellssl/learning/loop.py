@@ -18,6 +18,7 @@ from torch import Tensor
 from cellssl.events import StepDone
 from cellssl.learning.feed import fed
 from cellssl.learning.gauges import check_finite, numbers, spread
+from cellssl.learning.known import NOTHING_KNOWN, Known
 from cellssl.learning.machine import autocast
 from cellssl.learning.objective import Objective, Seen, follow
 from cellssl.learning.processes import ALONE, Group
@@ -59,6 +60,7 @@ class Plan:
     momentum: float
     clip_norm: float | None = None
     group: Group = ALONE
+    known: Known = NOTHING_KNOWN
 
 
 def train(state: TrainState, plan: Plan) -> Iterator[StepDone]:
@@ -125,22 +127,38 @@ def look(
 ) -> Seen:
     """Draw the views of one branch, and represent them by both encoders.
 
-    All views that an encoder looks at pass through it as one batch, which is what its batch norm sees.
+    All views of one side that an encoder looks at pass through it as one batch, which is what its batch norm sees.
+    Of the whole batch, in every process: each shows the others the features of its share.
     """
-    keys = Keys(plan.group.share(cells)).fold(plan.seed, when, branch.name)
-    views = render_all(branch.views, crops, keys, plan.side_px)
-    online = _represent(state.encoder, views, branch.objective.online_views, plan, len(cells))
+    objective = branch.objective
+    keys = Keys(cells).fold(plan.seed, when, branch.name)
+    own = Keys(plan.group.share(keys.values))
+    pieces = render_all(branch.views, crops, own, plan.side_px)
+
+    def seen_by(encoder: torch.nn.Module, wanted: tuple[int, ...]) -> Float[Tensor, "v b dim"]:
+        with autocast(plan.device, plan.dtype):
+            features = [objective.represent(encoder, chosen, own).float() for chosen in _chosen(pieces, wanted)]
+        return _together(features, plan, len(cells))
+
+    online = seen_by(state.encoder, objective.online_views)
     with torch.no_grad():
-        momentum = _represent(state.momentum_encoder, views, branch.objective.momentum_views, plan, len(cells))
-    return Seen(online, momentum, cells.to(plan.device))
+        momentum = seen_by(state.momentum_encoder, objective.momentum_views)
+    pixels = _together([chosen.flatten(2) for chosen in _chosen(pieces, objective.pixel_views)], plan, len(cells))
+    return Seen(online, momentum, cells.to(plan.device), plan.known.of(cells, plan.device), pixels, keys)
 
 
-def _represent(
-    encoder: torch.nn.Module, views: Tensor, wanted: tuple[int, ...], plan: Plan, cells: int
-) -> Float[Tensor, "v b dim"]:
-    """Features of the wanted views, of the whole batch: every process shows the others those of its share."""
-    first, last = wanted[0], wanted[-1] + 1
-    chosen = views[first:last] if wanted == tuple(range(first, last)) else views[list(wanted)]
-    with autocast(plan.device, plan.dtype):
-        features = encoder(chosen.flatten(0, 1))
-    return plan.group.gather(features.float().unflatten(0, chosen.shape[:2]), cells)
+def _chosen(pieces: list[Tensor], wanted: tuple[int, ...]) -> Iterator[Float[Tensor, "v own c y x"]]:
+    """The wanted views, piece by piece; nothing is copied where they lie side by side."""
+    first = 0
+    for piece in pieces:
+        here = [view - first for view in wanted if first <= view < first + len(piece)]
+        if here:
+            yield piece[here[0] : here[-1] + 1] if here == [*range(here[0], here[-1] + 1)] else piece[here]
+        first += len(piece)
+
+
+def _together(features: list[Tensor], plan: Plan, cells: int) -> Float[Tensor, "v b dim"]:
+    """All views of the whole batch; no view at all where none is wanted."""
+    if not features:
+        return torch.zeros(0, cells, 0, device=plan.device)
+    return plan.group.gather(features[0] if len(features) == 1 else torch.cat(features), cells)

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from cellssl.learning.view import View
+from cellssl.randomness import Keys
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
+
+    from cellssl.learning.view import ViewSettings
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What an objective is shown in one step: the views it asked for of the same b cells, as both encoders see them."""
+    """What an objective is shown in one step: the views it asked for of the same b cells, as both encoders see them.
+
+    The same in every process, whatever their number.
+    """
 
     online: Float[Tensor, "queries b dim"]
     momentum: Float[Tensor, "keys b dim"]
     cells: Int64[Tensor, "b"]
+    known: Mapping[str, Tensor] = field(default_factory=dict)
+    """A value a cell of each column that its settings ask for."""
+    pixels: Float[Tensor, "targets b pixels"] | None = None
+    """The views that it wants to see itself, channel by channel and row by row."""
+    keys: Keys | None = None
+    """Chance of this step and branch, a key a cell."""
 
 
 class Objective(nn.Module, ABC):
@@ -29,30 +44,48 @@ class Objective(nn.Module, ABC):
     """How many views of a cell it wants."""
     online_views: tuple[int, ...] = (0, 1)
     """Which of them the trained encoder looks at."""
-    momentum_views: tuple[int, ...] = (0, 1)
+    momentum_views: tuple[int, ...] = ()
     """Which of them the momentum encoder looks at."""
+    pixel_views: tuple[int, ...] = ()
+    """Which of them it wants to see itself."""
+
+    def shown(self, query: ViewSettings, key: ViewSettings) -> tuple[View, ...]:
+        """The views of a cell, made of the transforms of its branch: the first is the query, all others are keys.
+
+        Raises UsageError for transforms that make its task impossible.
+        """
+        return (View(query), *[View(key)] * (self.views - 1))
+
+    def represent(
+        self, encoder: nn.Module, crops: Float[Tensor, "v own c y x"], keys: Keys
+    ) -> Float[Tensor, "v own dim"]:
+        """What an encoder makes of some views; `keys` are the chance of this process' own cells."""
+        features: Tensor = encoder(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
+        return features
 
     @abstractmethod
     def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss of one batch, and gauges to write down beside it."""
+
+    projects = True
+    """Whether it has a projector; a classifier or a decoder is none."""
+
+    def project(self, features: Float[Tensor, "b dim"]) -> Float[Tensor, "b out"]:
+        """What its projector makes of representations, which `embed` can give in their place."""
+        raise NotImplementedError
 
     @property
     def warm(self) -> bool:
         """Whether all that it compares with is real; before that its loss means little."""
         return True
 
-    @abstractmethod
     def after_step(self) -> None:
         """Called once the optimiser has stepped: move momentum heads, fill queues."""
 
-    def head(self, *, momentum: bool) -> nn.Module:
-        """What representations go through before they are compared, the trained one or the one that follows it."""
-        return nn.Identity()
-
     @property
-    @abstractmethod
     def momentum(self) -> float:
-        """How slowly the shared momentum encoder follows."""
+        """How slowly the shared momentum encoder follows; 0 where nobody looks at it."""
+        return 0.0
 
 
 @torch.no_grad()

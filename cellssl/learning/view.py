@@ -9,6 +9,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import groupby
 from threading import Barrier
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,10 @@ class View:
     """An ordered list of transforms; geometric ones that follow each other resample the crop once."""
 
     transforms: tuple[Part, ...] = ()
+    side: float = 1.0
+    """Its side, as a share of the side that the encoder is shown otherwise."""
+    as_first: frozenset[str] = frozenset()
+    """Transforms, by name, that draw for it what they draw for the first view of the same cell."""
 
     def render(
         self,
@@ -42,17 +47,21 @@ class View:
         keys: Keys,
         side: int,
         out: Float32[Tensor, "n c side side"] | None = None,
+        first: Keys | None = None,
     ) -> Float32[Tensor, "n c side side"]:
         """The view of every crop, in [0, 1] and `side` px wide, on the device of the crops.
 
         The resize at the end is part of the last resampling. Crops are bytes, or floats in [0, 1]; they are square.
-        Where `out` is given the views are written there: into a part of a larger batch, or channels last.
+        Where `out` is given the views are written there: into a part of a larger batch, or channels last. `first`
+        are the keys of the first view, for what is drawn as there.
         """
         import torch
 
-        steps = self.steps(keys, crops.shape[1], crops.shape[-1], side)
         if out is None:
             out = torch.empty(len(crops), crops.shape[1], side, side, device=crops.device)
+        if not len(crops):  # a process may have no share in a last batch of few cells
+            return out
+        steps = self.steps(keys, crops.shape[1], crops.shape[-1], side, first)
         with torch.no_grad():
             ready = [step.ready(crops.device) for step in steps]
             if crops.device.type == "cpu":
@@ -61,7 +70,7 @@ class View:
                 out.copy_(_through(ready, crops))
         return out
 
-    def steps(self, keys: Keys, channels: int, side_in: int, side_out: int) -> list[Step]:
+    def steps(self, keys: Keys, channels: int, side_in: int, side_out: int, first: Keys | None = None) -> list[Step]:
         """What is done to the crops, with all parameters drawn."""
         from cellssl.learning.warp import Warp, append
 
@@ -70,7 +79,7 @@ class View:
         side = side_in
         for transform in self.transforms:
             name = transform.part_name()
-            own = keys.fold(name, seen[name])
+            own = (first if first is not None and name in self.as_first else keys).fold(name, seen[name])
             seen[name] += 1
             if isinstance(transform, Standalone):
                 steps.append(Look(transform, transform.draw(own, channels)))
@@ -83,16 +92,24 @@ class View:
 
 def render_all(
     views: tuple[View, ...], crops: UInt8[Tensor, "n c y x"], keys: Keys, side: int
-) -> Float32[Tensor, "v n c side side"]:
-    """Every view of every crop, in one piece and with channels last, as convolutions want them: nothing is copied."""
+) -> list[Float32[Tensor, "v n c side side"]]:
+    """Every view of every crop; those of one side that follow each other are one piece.
+
+    With channels last, as convolutions want them: nothing is copied.
+    """
     import torch
 
-    shape = (len(views) * len(crops), crops.shape[1], side, side)
-    whole: Tensor = torch.empty(shape, device=crops.device, memory_format=torch.channels_last)
-    whole = whole.view(len(views), len(crops), *shape[1:])
-    for i, view in enumerate(views):
-        view.render(crops, keys.fold(f"view{i}"), side, out=whole[i])
-    return whole
+    drawn = [keys.fold(f"view{i}") for i in range(len(views))]
+    pieces = []
+    for share, numbers in groupby(range(len(views)), lambda i: views[i].side):
+        own, px = list(numbers), round(side * share)
+        shape = (len(own) * len(crops), crops.shape[1], px, px)
+        piece: Tensor = torch.empty(shape, device=crops.device, memory_format=torch.channels_last)
+        piece = piece.view(len(own), len(crops), *shape[1:])
+        for place, i in enumerate(own):
+            views[i].render(crops, drawn[i], px, out=piece[place], first=drawn[0])
+        pieces.append(piece)
+    return pieces
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cellssl.errors import UsageError
 from cellssl.learning.processes import ALONE, Group, check_batch
 
 if TYPE_CHECKING:
     import torch
+    from jaxtyping import Int64
+    from torch import Tensor
 
+    from cellssl.learning.encoder import EncoderSettings
     from cellssl.learning.feed import Held, Streamed
+    from cellssl.learning.known import Known
     from cellssl.learning.loop import Branch, Plan
     from cellssl.learning.state import TrainState
     from cellssl.stages._cells import ScaledCrops
@@ -29,12 +35,15 @@ def prepare(
     seed: int,
     device: torch.device,
     group: Group = ALONE,
+    known: Known | None = None,
 ) -> tuple[TrainState, Plan]:
     """Networks, branches, optimiser and batches, all at step 0.
 
-    Raises UsageError for what cannot be learned: a queue longer than the data, a batch larger than it, crops too small.
+    `known` is what objectives want to know of the cells. Raises UsageError for what cannot be learned: a queue longer
+    than the data, a batch larger than it, crops too small, an objective that does not fit its views or the encoder.
     """
     from cellssl.learning.batches import Batches
+    from cellssl.learning.known import NOTHING_KNOWN
     from cellssl.learning.loop import Plan
     from cellssl.learning.machine import dtype_for
     from cellssl.learning.schedule import learning_rate
@@ -42,9 +51,10 @@ def prepare(
     batches = Batches(len(crops), min(settings.batch, len(crops)) if settings.epochs == 0 else settings.batch, seed)
     _check(settings, crops)
     check_batch(batches.size, group.seat)
-    state, branches = _networks(settings, len(crops.channels), seed, device, group)
     side_px = settings.input_px or crops.shape[-1]
-    _try_views(branches, crops, side_px)
+    around = Around(keys_of(cell_ids), batches.size, len(crops.channels), side_px)
+    state, branches = _networks(settings, around, seed, device, group)
+    _try_views(settings, branches, crops, side_px)
     steps = batches.steps(settings.epochs)
     warmup = min(batches.steps(settings.warmup_epochs), steps // 10)
 
@@ -57,7 +67,7 @@ def prepare(
         steps=steps,
         learning_rate=rate,
         read=reader(crops, device, held=settings.epochs > 0),
-        cell_keys=keys_of(cell_ids),
+        cell_keys=around.cells,
         side_px=side_px,
         seed=seed,
         device=device,
@@ -65,8 +75,19 @@ def prepare(
         momentum=max((branch.objective.momentum for branch in branches), default=0.0),
         clip_norm=settings.clip_norm,
         group=group,
+        known=known or NOTHING_KNOWN,
     )
     return state, plan
+
+
+@dataclass(frozen=True)
+class Around:
+    """What there is to train on, as far as networks and objectives depend on it."""
+
+    cells: Int64[Tensor, "n"]
+    batch: int
+    channels: int
+    side_px: int
 
 
 def reader(crops: ScaledCrops, device: torch.device, *, held: bool = True) -> Held | Streamed:
@@ -106,7 +127,7 @@ def _check(settings: Settings, crops: ScaledCrops) -> None:
 
 
 def _networks(
-    settings: Settings, channels: int, seed: int, device: torch.device, group: Group
+    settings: Settings, around: Around, seed: int, device: torch.device, group: Group
 ) -> tuple[TrainState, tuple[Branch, ...]]:
     import copy
 
@@ -116,36 +137,59 @@ def _networks(
     from cellssl.learning.initial import begun
     from cellssl.learning.loop import Branch
     from cellssl.learning.state import TrainState, optimizer_for
-    from cellssl.learning.view import View
 
     network: Any = settings.encoder
-    begins: Any = begun(network, channels, seed, "encoder")
+    begins: Any = begun(network, around.channels, seed, "encoder")
     encoder = shared(begins, group, device).to(device).to(memory_format=torch.channels_last)
     momentum_encoder = copy.deepcopy(encoder).requires_grad_(False)
-    objectives = torch.nn.ModuleDict()
+    objectives = objectives_of(settings, around, begins.out_dim, seed).to(device)
     branches = []
-    for name, branch in settings.active().items():
-        if settings.epochs == 0:
-            break
-        chosen: Any = branch.objective
-        objective = chosen.build(begins.out_dim, seed, name).to(device)
-        objectives[head_name(name)] = objective
-        views = tuple(View(transforms) for transforms in branch.drawn(objective.views))
-        branches.append(Branch(name, branch.weight, views, objective))
+    for name, branch in settings.active().items() if len(objectives) else ():
+        objective: Any = objectives[head_name(name)]
+        query, key = branch.drawn(2)
+        branches.append(Branch(name, branch.weight, objective.shown(query, key), objective))
     optimizer = optimizer_for(settings.optimizer, [encoder, objectives], settings.weight_decay)
     return TrainState(encoder, momentum_encoder, objectives, optimizer), tuple(branches)
 
 
-def _try_views(branches: tuple[Branch, ...], crops: ScaledCrops, side_px: int) -> None:
-    """Render one black crop: a view that does not fit the crops is said before anything is made."""
+def objectives_of(settings: Settings, around: Around, in_dim: int, seed: int) -> torch.nn.ModuleDict:
+    """The objectives of all branches at step 0; none where nothing is trained."""
+    import torch
+
+    from cellssl.learning.objective_settings import Task
+
+    objectives = torch.nn.ModuleDict()
+    encoder: Any = settings.encoder
+    for name, branch in settings.active().items() if settings.epochs > 0 else ():
+        chosen: Any = branch.objective
+        objectives[head_name(name)] = chosen.build(Task(in_dim, seed, name, **vars(around), encoder=encoder))
+    return objectives
+
+
+def _try_views(settings: Settings, branches: tuple[Branch, ...], crops: ScaledCrops, side_px: int) -> None:
+    """Render one black crop: a view that fits neither the crops nor the encoder is said before anything is made."""
     import torch
 
     from cellssl.learning.view import render_all
     from cellssl.randomness import Keys
 
+    encoder: Any = settings.encoder
     black = torch.zeros(1, *crops.shape[1:], dtype=torch.uint8)
     for branch in branches:
-        render_all(branch.views, black, Keys(torch.zeros(1, dtype=torch.long)), side_px)
+        for piece in render_all(branch.views, black, Keys(torch.zeros(1, dtype=torch.long)), side_px):
+            if piece.shape[-1] != side_px:
+                _check_small(encoder, piece.shape[-1], branch.name)
+
+
+def _check_small(encoder: EncoderSettings, px: int, branch: str) -> None:
+    """The encoder can take crops of the full side, which has been looked at before."""
+    try:
+        encoder.check_side(px)
+    except UsageError as error:
+        raise UsageError(
+            f"{error.message}, which is what the small views of branch {branch} are",
+            hint="raise small_side, or set small_views = 0, in the branch's objective",
+        ) from error
 
 
 def head_name(branch: str) -> str:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from cellssl.learning.objective import Objective
+
 ALGORITHM = 2
 """2: `features` holds texture, and the area and shape of the nucleus."""
 MEASURED = ("intensities", "features")
@@ -57,10 +59,11 @@ class Settings(Strict):
     cells: Literal["split", "segment"] = "split"
     """The chosen cells of the split, or every cell that was found."""
     network: Literal["query", "momentum"] = "query"
-    """Which of the two encoders."""
+    """Which of the two encoders; the second only where an objective has trained it."""
     layer: Literal["pooled", "flattened", "projector"] = "pooled"
-    """`pooled` is the trunk's average over the crop, `flattened` its last map in full, `projector` what the head of
-    the loss makes of the average, where its length still counts (cluster.normalise = "l2" sees it as the loss does)."""
+    """`pooled` is the trunk's average over the crop, `flattened` its last map in full, `projector` what the trained
+    projectors of the objectives make of the average, as the losses compare it: of unit length where they compare
+    directions, all spaces side by side for looc (LooC++)."""
     branch: str | None = None
     """Whose projector; those of all branches side by side, in the order of their names, where nothing is given."""
     view: ViewSettings = ()
@@ -91,6 +94,8 @@ class Settings(Strict):
     def _only_what_there_is(self) -> Settings:
         if self.layer == "projector" and self.network_of() not in ("pretrain", None):
             raise ValueError(f"model = {self.model!r} is untrained and has no projector; give it another layer")
+        if self.layer == "projector" and self.network == "momentum":
+            raise ValueError('layer = "projector" goes with network = "query", whose projectors are the trained ones')
         if self.branch is not None and self.layer != "projector":
             raise ValueError('branch chooses a projector, so it goes with layer = "projector"')
         return self
@@ -223,7 +228,7 @@ def load_network(model: Artifact, settings: Settings) -> nn.Module:
         case "flattened":
             return layers.flattened(_pretrain_settings(model).encoder, encoder)
         case "projector":
-            return layers.Projected(encoder, load_heads(model, encoder.out_dim, settings))
+            return layers.Projected(encoder, load_projectors(model, encoder.out_dim, settings.branch))
     pooled: nn.Module = encoder
     return pooled
 
@@ -234,41 +239,50 @@ def load_encoder(model: Artifact, network: str) -> Any:
 
     from cellssl.stages._networks import build_encoder
 
-    encoder = build_encoder(_pretrain_settings(model).encoder, len(model.card.metrics["channels"]))
+    settings = _pretrain_settings(model)
+    if network == "momentum" and settings.active() and settings.momentum() is None:
+        raise UsageError(
+            "no objective of this model trains a momentum encoder", hint='set embed.network = "query", or leave it out'
+        )
+    encoder = build_encoder(settings.encoder, len(model.card.metrics["channels"]))
     name = {"query": "encoder", "momentum": "momentum_encoder"}[network]
     encoder.load_state_dict(load_file(model.file(f"{name}.safetensors")))
     return encoder
 
 
-def load_heads(model: Artifact, in_dim: int, settings: Settings) -> list[nn.Module]:
-    """The projectors of the chosen branch, or of all of them by name; UsageError where there is none."""
+def load_projectors(model: Artifact, in_dim: int, branch: str | None) -> list[Objective]:
+    """The objectives of the chosen branch, or of all of them by name, that have a projector.
+
+    Raises UsageError where there is none.
+    """
+    import torch
     from safetensors.torch import load_file
 
-    from cellssl.stages._networks import head_name
+    from cellssl.stages._networks import Around, head_name, objectives_of
 
-    branches = _pretrain_settings(model).active() if model.card.section["epochs"] > 0 else {}
+    section, metrics = model.card.section, model.card.metrics
+    settings = _pretrain_settings(model)
+    branches = tuple(settings.active()) if section["epochs"] > 0 else ()
     if not branches:
         raise UsageError(f"{model.path} was not trained, so it has no projector", hint='set embed.layer = "pooled"')
-    if settings.branch is not None and settings.branch not in branches:
-        raise UsageError(
-            f"{model.path} has no branch {settings.branch!r}", hint=did_you_mean(settings.branch, tuple(branches))
-        )
-    tensors = load_file(model.file("heads.safetensors"))
-    heads = []
-    for name in [settings.branch] if settings.branch else branches:
-        prefix, chosen = f"{head_name(name)}.", branches[name].objective
-        objective = chosen.build(in_dim, 0, name)
-        own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-        objective.load_state_dict(own)
-        heads.append(objective.head(momentum=settings.network == "momentum"))
-    return heads
+    if branch is not None and branch not in branches:
+        raise UsageError(f"{model.path} has no branch {branch!r}", hint=did_you_mean(branch, branches))
+    around = Around(torch.arange(metrics["cells"]), section["batch"], len(metrics["channels"]), metrics["input_px"])
+    objectives = objectives_of(settings, around, in_dim, seed=0)  # the weights are loaded
+    objectives.load_state_dict(load_file(model.file("heads.safetensors")))
+    chosen: list[Any] = [objectives[head_name(name)] for name in ([branch] if branch else branches)]
+    projecting = [objective for objective in chosen if objective.projects]
+    if not projecting:
+        raise UsageError(f"no objective of {model.path} has a projector to embed by", hint='set embed.layer = "pooled"')
+    return projecting
 
 
 def _pretrain_settings(model: Artifact) -> Any:
     from cellssl.stages.pretrain import Settings as PretrainSettings
 
     section = model.card.section
-    return PretrainSettings.model_validate({"encoder": section["encoder"], "branches": section["branches"]})
+    known = {name: section[name] for name in ("encoder", "branches", "epochs") if name in section}
+    return PretrainSettings.model_validate(known)
 
 
 def check_same_kind(model: Artifact, crops: ScaledCrops) -> None:

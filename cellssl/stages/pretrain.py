@@ -28,6 +28,7 @@ from cellssl.stages._weights import ArtifactOrPath, is_file_of_weights
 if TYPE_CHECKING:
     import torch
 
+    from cellssl.learning.known import Known
     from cellssl.learning.loop import Plan
     from cellssl.learning.processes import Seat
     from cellssl.learning.state import TrainState
@@ -131,7 +132,7 @@ class Settings(Strict):
 
     @model_validator(mode="after")
     def _one_momentum(self) -> Settings:
-        pace = {branch.objective.momentum for branch in self.active().values() if hasattr(branch.objective, "momentum")}
+        pace = self._paces()
         if len(pace) > 1:
             raise ValueError(f"branches share one momentum encoder, so their momentum must be one, got {sorted(pace)}")
         return self
@@ -142,9 +143,21 @@ class Settings(Strict):
             raise ValueError("init_from and encoder.weights both say where training starts; leave one of them out")
         return self
 
+    def _paces(self) -> set[float]:
+        return {branch.objective.momentum for branch in self.active().values() if hasattr(branch.objective, "momentum")}
+
+    def momentum(self) -> float | None:
+        """How slowly the momentum encoder follows; None where no objective has one."""
+        return next(iter(self._paces()), None)
+
     def active(self) -> dict[str, BranchSettings]:
         """The branches that are run, by name: the order in the recipe decides neither sums nor the optimiser's rows."""
         return {name: branch for name, branch in sorted(self.branches.items()) if branch.weight > 0}
+
+    def asked(self) -> tuple[str, ...]:
+        """Columns of the cell table that the objectives learn from."""
+        objectives: list[Any] = [branch.objective for branch in self.active().values()] if self.epochs > 0 else []
+        return tuple(sorted({column for objective in objectives for column in objective.columns()}))
 
     def changed(self) -> dict[str, Any]:
         """What counts; a branch of weight 0 equals its absence, and an artifact or a file counts by its content."""
@@ -284,7 +297,7 @@ def _ready(job: Job, seat: Seat) -> Iterator[tuple[TrainState, Plan, Validation 
     device = device_for(job.bench.device, seat)
     tell_the_others(seat, job.card.fingerprint, begins=True)
     with together(seat, device) as group:
-        state, plan = prepare(job.settings, crops, cell_ids, job.seed or 0, device, group)
+        state, plan = prepare(job.settings, crops, cell_ids, job.seed or 0, device, group, known_of(job))
         yield state, plan, _validation(job, plan), crops
 
 
@@ -298,6 +311,30 @@ def cells_of(job: Job, part: Literal["train", "val"]) -> tuple[ScaledCrops, list
     if cells.empty:
         raise UsageError(f"the split has no {part} cells", hint="give each part a share above 0 in split.shares")
     return scaled_crops(segment, job.bench.store, cells), list(cells["cell_id"])
+
+
+def known_of(job: Job) -> Known:
+    """What the objectives ask about the cells of the split, whichever part these are in.
+
+    UsageError where nobody knows it of any cell.
+    """
+    from cellssl.learning.known import NOTHING_KNOWN, Known
+    from cellssl.stages._networks import keys_of
+    from cellssl.stages.embed import chosen_cells
+
+    wanted = job.settings.asked()
+    if not wanted:
+        return NOTHING_KNOWN
+    split = job.inputs["split"]
+    cells = chosen_cells(split, segment_below(split, job.bench.store))
+    for column in wanted:
+        if column not in cells or cells[column].isna().all():
+            raise UsageError(
+                f"an objective learns from the column {column!r}, which no cell has",
+                hint="set split.treated for labels; for compounds and doses, the field table of [fetch] must have them",
+            )
+    told = cells[list(wanted)].astype(object).where(cells[list(wanted)].notna(), None)
+    return Known.about(keys_of(list(cells["cell_id"])), {name: list(told[name]) for name in wanted})
 
 
 def _validation(job: Job, plan: Plan) -> Validation | None:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.settings import Part
+from cellssl.learning.objectives._knobs import Contrastive
 
 if TYPE_CHECKING:
     from cellssl.learning.objective import Objective
+    from cellssl.learning.objective_settings import Task
 
 
-class Settings(Part):
-    """Recognise the other view of the same cell among former cells."""
+class Settings(Contrastive):
+    """Recognise the other view of the same cell among former cells (MoCo v2, arXiv:2003.04297)."""
 
     hidden_dim: int = Field(512, ge=1)
     """Width of the projector's hidden layer."""
@@ -45,8 +46,8 @@ class Settings(Part):
                 hint=f"set queue below {cells:,}, or mask_same_cell = true, in the branch's objective",
             )
 
-    def build(self, in_dim: int, seed: int, branch: str) -> Objective:
+    def build(self, task: Task) -> Objective:
         """The objective with its own projector and queues."""
         from cellssl.learning.objectives._moco import Moco
 
-        return Moco(self, in_dim, seed, branch)
+        return Moco(self, task.in_dim, task.seed, task.branch)

@@ -1,0 +1,307 @@
+"""objectives: prints what each objective teaches a small encoder, against the same one untrained, and what it costs.
+
+    nice python benchmarks/objectives.py --out /tmp/objectives [--only simclr vicreg] [--epochs 8] [--seeds 0 1 2]
+
+Simulated cells of eight phenotypes, as many of each; two thirds are learned from and told by, one third is asked. The
+score is the share of cells whose phenotype their 20 nearest neighbours tell (z-scored representations). One budget of
+epochs for all; the knobs were set once for each family, before anything was run, and are those below. An objective
+counts as having learned where it beats the untrained encoder of the same seed in every seed; otherwise it is listed as
+not at this budget. Runs are kept in --out, so that the same command goes on where it was stopped.
+Memory: what a checkpoint holds, and what one step keeps for its backward pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CROP_PX, INPUT_PX, CLASSES_OF, NEIGHBOURS, BATCH = 48, 32, 150, 20, 64
+PHENOTYPES = (
+    "normal", "mitotic_arrest", "multinucleate", "micronucleate",
+    "bundled_tubulin", "depolymerised_tubulin", "actin_clumps", "shrunken",
+)  # fmt: skip
+CONVOLUTIONS = {"name": "small", "widths": (16, 32, 64, 128)}
+PATCHES = {"name": "vit", "patch_px": 4, "dim": 64, "depth": 2, "heads": 4}
+UPRIGHT = (
+    "horizontal_flip",
+    {"name": "channel_jitter", "brightness": 0.2, "contrast": 0.2},
+    {"name": "random_resized_crop", "scale": (0.6, 1.0)},
+)
+VIEW = ({"name": "rotate", "degrees": 180}, *UPRIGHT)
+# A family's knobs are those that its members share.
+ALL_PAIRS = {"hidden_dim": 128, "dim": 64, "temperature": 0.2}
+QUEUED = {**ALL_PAIRS, "queue": 512, "momentum": 0.99}
+SIAMESE = {"hidden_dim": 256, "dim": 64}
+WIDE = {"hidden_dim": 256, "dim": 256}
+SHARED_OUT = {"hidden_dim": 256, "dim": 64, "small_views": 2}
+ROWS: dict[str, dict[str, Any]] = {
+    "moco": {"name": "moco", **QUEUED},
+    "simclr": {"name": "simclr", **ALL_PAIRS},
+    "supcon": {"name": "supcon", **ALL_PAIRS, "label": "compound"},
+    "dose_aware": {"name": "dose_aware", **ALL_PAIRS},
+    "nnclr": {"name": "nnclr", **SIAMESE, "predictor_dim": 256, "queue": 512, "temperature": 0.2},
+    "byol": {"name": "byol", **SIAMESE, "momentum": 0.99},
+    "nnbyol": {"name": "nnbyol", **SIAMESE, "momentum": 0.99, "queue": 512},
+    "simsiam": {"name": "simsiam", **WIDE, "predictor_dim": 64},
+    "ressl": {"name": "ressl", **SIAMESE, "momentum": 0.99, "queue": 512},
+    "barlow_twins": {"name": "barlow_twins", **WIDE},
+    "vicreg": {"name": "vicreg", **WIDE},
+    "vibcreg": {"name": "vibcreg", **WIDE},
+    "swav": {"name": "swav", **SHARED_OUT, "prototypes": 64, "queue": 512},
+    "deepcluster_v2": {"name": "deepcluster_v2", **SHARED_OUT, "prototypes": 64},
+    "dino": {"name": "dino", **SHARED_OUT, "prototypes": 256, "momentum": 0.99},
+    "looc": {"name": "looc", **QUEUED, "keep": ("channel_jitter",)},
+    "rotation": {"name": "rotation", "hidden_dim": 128},
+    "rotation, relative": {"name": "rotation", "hidden_dim": 128, "relative": True},
+    "denoising": {"name": "denoising"},
+    "mae": {"name": "mae"},
+    # the InfoNCE family's options
+    "moco, ifm": {"name": "moco", **QUEUED, "ifm_epsilon": 0.1},
+    "simclr, decoupled": {"name": "simclr", **ALL_PAIRS, "decoupled": True},
+    "simclr, margin": {"name": "simclr", **ALL_PAIRS, "margin": 0.5},
+    "simclr, debiased": {"name": "simclr", **ALL_PAIRS, "class_prior": 0.1},
+    "simclr, hard": {"name": "simclr", **ALL_PAIRS, "class_prior": 0.1, "hardness": 0.5},
+}
+
+UNTRAINED: dict[tuple[str, int], float] = {}
+"""Accuracy before training, by encoder and seed: every row starts there."""
+
+
+class Cells:
+    """Crops in memory, with the few words that a training has for its crops."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels, self.shape = pixels, pixels.shape
+        self.channels = [f"stain{channel}" for channel in range(pixels.shape[1])]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Some of them."""
+        return self.pixels[rows]
+
+    def blocks(self, size: int = 256) -> Iterator[np.ndarray]:
+        """All of them in order."""
+        for start in range(0, len(self), size):
+            yield self.pixels[start : start + size]
+
+
+def main() -> None:
+    """Every row and seed that is asked for, then the table of all that there are."""
+    given = parsed()
+    given.out.mkdir(parents=True, exist_ok=True)
+    import torch
+
+    torch.set_num_threads(1)
+    cells = simulated(given.out / "cells.npz")
+    for seed in given.seeds:
+        for row in given.only or ROWS:
+            kept = given.out / f"{row.replace(', ', '-')}-{seed}-{given.epochs}.json"
+            if not kept.is_file():
+                told = measured(cells, ROWS[row], seed, given.epochs)
+                kept.write_text(json.dumps({"row": row, "seed": seed, **told}), encoding="utf-8")
+                print(f"{row:22} seed {seed}: {told['accuracy']:.3f}, untrained {told['untrained']:.3f}", flush=True)
+    show([json.loads(path.read_text()) for path in sorted(given.out.glob(f"*-{given.epochs}.json"))], given.epochs)
+
+
+def parsed() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("objectives"))
+    parser.add_argument("--only", nargs="+", choices=tuple(ROWS))
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    return parser.parse_args()
+
+
+def simulated(path: Path) -> dict[str, np.ndarray]:
+    """Crops, phenotype, compound and dose of 150 cells of each phenotype; drawn once."""
+    if not path.is_file():
+        np.savez(path, **balanced(drawn()))
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def drawn() -> dict[str, np.ndarray]:
+    """All cells of one plate: three compounds at their four highest doses, and controls."""
+    from cellssl.datasets.simulation.phenotypes import COMPOUNDS
+    from cellssl.datasets.simulation.scene import Scene, render
+    from cellssl.imaging.cutting import cut
+
+    known = {"cells_per_field": 195.0, "density_spread": 0.35, "brightness_spread": 0.3, "effect_max": 0.85}
+    wells = [(name, dose) for name, one in COMPOUNDS.items() for dose in one.doses_micromolar[-4:]] + [
+        ("DMSO", 0.0)
+    ] * 2
+    columns: dict[str, list[Any]] = {"pixels": [], "phenotype": [], "compound": [], "dose_micromolar": []}
+    for number, (compound, dose) in enumerate(wells * 3):
+        treated = None if compound == "DMSO" else compound
+        field = render(Scene(0, "P1", f"W{number}", f"F{number}", treated, dose, 1024, 1280, **known))
+        centres = np.stack([field.truth.row_px, field.truth.column_px], axis=1)
+        columns["pixels"].append(cut(np.stack(list(field.images.values())), centres, CROP_PX))
+        columns["phenotype"].append(field.truth.phenotype)
+        columns["compound"].append([compound] * len(centres))
+        columns["dose_micromolar"].append([dose] * len(centres))
+    return {name: np.concatenate(parts) for name, parts in columns.items()}
+
+
+def balanced(cells: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """As many of each phenotype, in a drawn order, scaled to 8 bits by the limits of the plate."""
+    from cellssl.imaging.scaling import scaled
+    from cellssl.randomness import generator
+
+    chance = generator("benchmark", "objectives")
+    order = chance.permutation(len(cells["phenotype"]))
+    chosen = [order[cells["phenotype"][order] == name][:CLASSES_OF] for name in PHENOTYPES]
+    rows = chance.permutation(np.concatenate(chosen))
+    low, high = np.percentile(cells["pixels"], (0.1, 99.9), axis=(0, 2, 3))
+    return {
+        name: values[rows] if name != "pixels" else scaled(values[rows], low, high) for name, values in cells.items()
+    }
+
+
+def measured(cells: dict[str, np.ndarray], objective: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
+    """One training: accuracy before and after, seconds a step, and memory."""
+    encoder = PATCHES if objective["name"] == "mae" else CONVOLUTIONS
+    view = UPRIGHT if objective == ROWS["rotation"] else VIEW
+    train = np.arange(len(cells["pixels"])) % 3 > 0
+    branch = {"view": view, "objective": objective}
+    state, plan = prepared(cells, train, branch, encoder, seed, epochs)
+    start = (encoder["name"], seed)
+    before = UNTRAINED[start] if start in UNTRAINED else accuracy(state.encoder, cells, train)
+    UNTRAINED[start] = before
+    kept = saved_mb(state, plan)
+    state, plan = prepared(cells, train, branch, encoder, seed, epochs)
+    seconds = trained(state, plan)
+    return {
+        "untrained": before,
+        "accuracy": accuracy(state.encoder, cells, train),
+        "step_ms": 1000 * seconds,
+        "state_mb": state_mb(state),
+        "backward_mb": kept,
+    }
+
+
+def prepared(
+    cells: dict[str, np.ndarray],
+    train: np.ndarray,
+    branch: dict[str, Any],
+    encoder: dict[str, Any],
+    seed: int,
+    epochs: int,
+    batch: int = BATCH,
+) -> tuple[Any, Any]:
+    """State and plan at step 0, as the stage prepares them."""
+    import torch
+
+    from cellssl.learning.known import Known
+    from cellssl.stages._networks import keys_of, prepare
+    from cellssl.stages.pretrain import Settings
+
+    given = {"encoder": encoder, "branches": {"main": branch}, "epochs": epochs, "batch": batch, "input_px": INPUT_PX}
+    settings = Settings.model_validate(given | {"precision": "float32"})
+    ids = [f"cell {row}" for row in np.flatnonzero(train)]
+    columns = {name: [_plain(value) for value in cells[name][train]] for name in settings.asked()}
+    crops: Any = Cells(cells["pixels"][train])
+    known = Known.about(keys_of(ids), columns)
+    return prepare(settings, crops, ids, seed, torch.device("cpu"), known=known)
+
+
+def _plain(value: Any) -> object:
+    return float(value) if isinstance(value, np.floating) else str(value)
+
+
+def trained(state: Any, plan: Any) -> float:
+    """Train to the end; median seconds a step of this process, which does not count what others do meanwhile."""
+    from cellssl.learning.loop import train
+
+    seconds, began_s = [], time.process_time()
+    for _ in train(state, plan):
+        seconds.append(time.process_time() - began_s)
+        began_s = time.process_time()
+    return float(np.median(seconds))
+
+
+def saved_mb(state: Any, plan: Any) -> float:
+    """What one step keeps until its backward pass."""
+    import torch
+
+    from cellssl.learning.loop import gradients
+
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    rows = plan.batches.rows(0)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        gradients(state, plan, plan.read(rows), plan.cell_keys[torch.from_numpy(rows)])
+    return sum(kept.values()) / 1e6
+
+
+def state_mb(state: Any) -> float:
+    """What a checkpoint holds."""
+    tensors = [*state.encoder.state_dict().values(), *state.momentum_encoder.state_dict().values()]
+    tensors += state.objectives.state_dict().values()
+    tensors += [value for one in state.optimizer.state_dict()["state"].values() for value in one.values()]
+    return float(sum(tensor.nbytes for tensor in tensors)) / 1e6
+
+
+def represented(encoder: Any, pixels: np.ndarray) -> np.ndarray:
+    """Every cell, by the encoder as it is."""
+    import copy
+
+    import torch
+
+    from cellssl.learning.embed import embed
+
+    still = copy.deepcopy(encoder)
+    return np.concatenate(list(embed(still, Cells(pixels).blocks(), INPUT_PX, torch.device("cpu"))))
+
+
+def accuracy(encoder: Any, cells: dict[str, np.ndarray], train: np.ndarray) -> float:
+    """Share of the asked cells whose phenotype their neighbours tell."""
+    from cellssl.profiling import normalise
+    from cellssl.profiling.neighbours import knn_accuracy
+
+    vectors, names = represented(encoder, cells["pixels"]), cells["phenotype"]
+    normal = normalise.fit("zscore", vectors[train]).apply(vectors)
+    told = knn_accuracy(normal[train], list(names[train]), normal[~train], list(names[~train]), k=NEIGHBOURS)
+    return float(told.plain)
+
+
+def show(runs: list[dict[str, Any]], epochs: int) -> None:
+    """A line a row, best first; those that do not beat the untrained encoder in every seed last, and said so."""
+    print(
+        f"\n{epochs} epochs, batches of {BATCH}; chance {1 / len(PHENOTYPES):.3f}; kNN accuracy on phenotype, by seed"
+    )
+    rows = {name: [run for run in runs if run["row"] == name] for name in ROWS}
+    wins = {name: sum(run["accuracy"] > run["untrained"] for run in own) for name, own in rows.items()}
+    order = sorted((name for name in rows if rows[name]), key=lambda name: _rank(rows[name], wins[name]))
+    print(f"{'objective':22}{'accuracy':>9}  {'by seed':22}{'untrained':>10}{'above in':>10}{'ms/step':>9}{'MB':>14}")
+    for name in order:
+        own = sorted(rows[name], key=lambda run: run["seed"])
+        each = " ".join(f"{run['accuracy']:.3f}" for run in own)
+        untrained = np.mean([run["untrained"] for run in own])
+        cost = (
+            f"{np.median([run['step_ms'] for run in own]):9.0f}{own[0]['state_mb']:6.1f} +{own[0]['backward_mb']:6.1f}"
+        )
+        verdict = "" if wins[name] == len(own) else "  not at this budget"
+        mean = np.mean([run["accuracy"] for run in own])
+        print(f"{name:22}{mean:9.3f}  {each:22}{untrained:10.3f}{wins[name]:>7} of {len(own)}{cost}{verdict}")
+
+
+def _rank(own: list[dict[str, Any]], wins: int) -> tuple[bool, float]:
+    return wins < len(own), -float(np.mean([run["accuracy"] for run in own]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""byol: two views of each cell as two encoders represent them in, how badly each tells the other's projection out.
+
+BYOL (Grill et al. 2020, arXiv:2006.07733), with a constant momentum.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from cellssl.learning.objective_settings import ObjectiveSettings
+
+if TYPE_CHECKING:
+    from cellssl.learning.objective import Objective
+    from cellssl.learning.objective_settings import Task
+
+
+class Settings(ObjectiveSettings):
+    """Tell what a slow twin makes of the other view; no negatives (BYOL, arXiv:2006.07733)."""
+
+    hidden_dim: int = Field(1024, ge=1)
+    """Width of the hidden layers of projector and predictor."""
+    dim: int = Field(256, ge=2)
+    """Numbers in a projection."""
+    momentum: float = Field(0.99, ge=0, lt=1)
+    """How slowly the twin follows."""
+
+    def build(self, task: Task) -> Objective:
+        """The objective with its own heads."""
+        from cellssl.learning.objectives._siamese import Byol
+
+        return Byol(self, task)

@@ -1,0 +1,41 @@
+"""nnbyol: two views of each cell as two encoders represent them in, how badly each tells the other's neighbour out.
+
+BYOL (arXiv:2006.07733) whose target is the nearest former target, as in NNCLR (arXiv:2104.14548); solo-learn's name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from cellssl.learning.objective_settings import ObjectiveSettings
+from cellssl.learning.objectives._knobs import check_queue
+
+if TYPE_CHECKING:
+    from cellssl.learning.objective import Objective
+    from cellssl.learning.objective_settings import Task
+
+
+class Settings(ObjectiveSettings):
+    """Tell the former cell most similar to the other view (NNBYOL: BYOL, arXiv:2006.07733, with the neighbours of
+    NNCLR, arXiv:2104.14548)."""
+
+    hidden_dim: int = Field(1024, ge=1)
+    """Width of the hidden layers of projector and predictor."""
+    dim: int = Field(256, ge=2)
+    """Numbers in a projection."""
+    queue: int = Field(1024, ge=1)
+    """Former targets among which neighbours are looked for."""
+    momentum: float = Field(0.99, ge=0, lt=1)
+    """How slowly the twin follows."""
+
+    def check(self, cells: int) -> None:
+        """Raise UsageError where every cell would find itself in the queue."""
+        check_queue(self.queue, cells, holds="targets")
+
+    def build(self, task: Task) -> Objective:
+        """The objective with its own heads and queue."""
+        from cellssl.learning.objectives._siamese import NnByol
+
+        return NnByol(self, task)

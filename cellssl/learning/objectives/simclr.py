@@ -1,0 +1,33 @@
+"""simclr: two views of each cell in, InfoNCE of every view against all others of the batch out.
+
+SimCLR (Chen et al. 2020, arXiv:2002.05709), with its loss NT-Xent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from cellssl.learning.objectives._knobs import Contrastive
+
+if TYPE_CHECKING:
+    from cellssl.learning.objective import Objective
+    from cellssl.learning.objective_settings import Task
+
+
+class Settings(Contrastive):
+    """Recognise the other view of the same cell in the batch (SimCLR, arXiv:2002.05709)."""
+
+    hidden_dim: int = Field(512, ge=1)
+    """Width of the projector's hidden layer."""
+    dim: int = Field(128, ge=2)
+    """Numbers in a projection."""
+    temperature: float = Field(0.2, gt=0)
+    """Similarities are divided by it before the softmax."""
+
+    def build(self, task: Task) -> Objective:
+        """The objective with its own projector."""
+        from cellssl.learning.objectives._simclr import SimClr
+
+        return SimClr(self, task)

@@ -1,0 +1,100 @@
+"""Objectives through the command line: what they ask about cells is found, and their projectors can embed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from chain import Chain, say
+from safetensors.torch import load_file
+from stages.test_embed import pixels
+
+from cellssl.artifacts.card import read_card
+from cellssl.artifacts.store import Artifact
+from cellssl.stages.embed import load_encoder, read_embeddings
+
+
+@pytest.fixture
+def words(chain: Chain, tmp_path: Path) -> list[str]:
+    """The tiny recipe for two epochs, and a store of the test's own that reads the shared one."""
+    stores = ["--store", str(tmp_path / "store"), "--store", str(chain.root)]
+    return [str(chain.recipe), *stores, "--device", "cpu", "--set", "pretrain.epochs=2"]
+
+
+def with_objective(name: str, **knobs: object) -> list[str]:
+    given = "".join(f", {knob} = {json.dumps(value)}" for knob, value in knobs.items())
+    return ["--set", f'pretrain.branches.context.objective={{ name = "{name}"{given} }}']
+
+
+def also(branch: str, name: str, **knobs: object) -> list[str]:
+    table = "".join(f", {knob} = {json.dumps(value)}" for knob, value in knobs.items())
+    view = 'view = ["horizontal_flip"]'
+    return ["--set", f'pretrain.branches.{branch}={{ {view}, objective = {{ name = "{name}"{table} }} }}']
+
+
+def test_labels_and_doses_reach_the_losses_and_validation_ends_the_training_as_ever(words: list[str]) -> None:
+    branches = [
+        *with_objective("supcon", dim=8),
+        *also("dose", "dose_aware", dim=8),
+        *also("moa", "supcon", label="moa"),
+    ]
+    said = say("pretrain", *words, *branches, "--set", "pretrain.early_stopping={ every_epochs = 1, patience = 2 }")
+    lines = [json.loads(line) for line in (Path(said.line) / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(line["loss"]) and "dose/weight_of_nearest" in line for line in lines)
+    assert np.isfinite(lines[-1]["validation_loss"])
+
+
+def test_a_column_that_no_cell_has_is_refused_with_the_cure(words: list[str]) -> None:
+    said = say("pretrain", *words, *with_objective("supcon", label="cell_line"))
+    assert said.code == 2 and "learns from the column 'cell_line', which no cell has" in said.err
+    assert "split.treated" in said.err
+
+
+def test_heads_embed_what_looc_s_projectors_make_of_the_trunk(chain: Chain, words: list[str]) -> None:
+    looc = with_objective("looc", keep=["rotate"], queue=16, dim=8, hidden_dim=16)
+    model = say("pretrain", *words, *looc)
+    made = Path(say("embed", *words, *looc, "--set", "embed.layer=projector").line)
+    _, vectors = read_embeddings(Artifact(made, read_card(made)))
+    artifact = Artifact(Path(model.line), read_card(Path(model.line)))
+    heads = load_file(artifact.file("heads.safetensors"))
+    crops = F.interpolate(torch.from_numpy(pixels(chain)), size=32, mode="bilinear", antialias=False)
+    encoder = load_encoder(artifact, "query").eval()
+    spaces = []
+    with torch.no_grad():
+        trunk = encoder(crops)
+        for space in (0, 1):
+            w = {
+                key.rpartition(f"projectors.{space}.")[2]: value for key, value in heads.items() if ".projectors" in key
+            }
+            hidden = F.relu(trunk @ w["0.weight"].T + w["0.bias"])
+            spaces.append(F.normalize(hidden @ w["2.weight"].T + w["2.bias"], dim=1))
+    np.testing.assert_allclose(vectors, torch.cat(spaces, dim=1).numpy(), atol=1e-4)
+
+
+def test_what_was_never_trained_cannot_embed(words: list[str]) -> None:
+    simclr = with_objective("simclr", dim=8)
+    assert say("pretrain", *words, *simclr).code == 0
+    momentum = say("embed", *words, *simclr, "--set", "embed.network=momentum")
+    assert momentum.code == 2 and "no objective of this model trains a momentum encoder" in momentum.err
+    never = [*simclr, "--set", "pretrain.epochs=0"]
+    assert say("pretrain", *words, *never).code == 0
+    heads = say("embed", *words, *never, "--set", "embed.layer=projector")
+    assert heads.code == 2 and "was not trained, so it has no projector" in heads.err
+    rotation = with_objective("rotation", relative=True)
+    assert say("pretrain", *words, *rotation).code == 0
+    heads = say("embed", *words, *rotation, "--set", "embed.layer=projector")
+    assert heads.code == 2 and "has a projector to embed by" in heads.err
+
+
+def test_heads_of_the_momentum_encoder_are_refused_before_anything_is_made(words: list[str]) -> None:
+    said = say("embed", *words, "--set", "embed.layer=projector", "--set", "embed.network=momentum")
+    assert said.code == 2 and 'goes with network = "query"' in said.err
+
+
+def test_objectives_that_disagree_on_the_momentum_are_refused_and_those_without_do_not_count(words: list[str]) -> None:
+    differing = [*with_objective("byol", momentum=0.9), *also("other", "dino", momentum=0.99)]
+    assert "share one momentum encoder" in say("pretrain", *words, *differing, "--dry-run").err
+    agreeing = [*with_objective("byol", momentum=0.9), *also("other", "simclr")]
+    assert say("pretrain", *words, *agreeing, "--dry-run").code == 0
