@@ -6,7 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +24,8 @@ class Reply:
     status: int
     body: bytes
     headers: dict[str, str]
+    whole: bytes = b""
+    """The file that it is about."""
     length: str | None = "told"
     """`told`, `chunks`, or None: the connection is closed at the end of the body, and nothing says where that is."""
     breaks_after: int | None = None
@@ -65,7 +67,9 @@ class Manners:
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
 
-def first(times: int, twist: Callable[[Reply], None], when: Callable[[Reply], bool] = lambda _: True) -> object:
+def first(
+    times: int, twist: Callable[[Reply], None], when: Callable[[Reply], bool] = lambda _: True
+) -> Callable[[Reply], None]:
     """A twist of the first answers only that `when` holds for."""
     left, lock = [times], threading.Lock()
 
@@ -112,12 +116,12 @@ class Handler(BaseHTTPRequestHandler):
         granted = self.manners.ranges and asked and self.headers.get("If-Range", etag) == etag
         length = "told" if self.manners.sized else "chunks"
         if not granted or asked is None:
-            return Reply(path, wanted, 200, content, {"ETag": etag}, length)
+            return Reply(path, wanted, 200, content, {"ETag": etag}, content, length)
         start, stop = place_of(asked.group(1), asked.group(2), len(content))
         if start >= len(content):
-            return Reply(path, wanted, 416, b"", {"Content-Range": f"bytes */{len(content)}"}, length)
+            return Reply(path, wanted, 416, b"", {"Content-Range": f"bytes */{len(content)}"}, content, length)
         place = f"bytes {start}-{stop - 1}/{len(content)}"
-        return Reply(path, wanted, 206, content[start:stop], {"ETag": etag, "Content-Range": place}, length)
+        return Reply(path, wanted, 206, content[start:stop], {"ETag": etag, "Content-Range": place}, content, length)
 
     def send(self, reply: Reply) -> None:
         manners = self.manners
@@ -169,10 +173,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def finish(self) -> None:
         """As above."""
-        try:
+        with suppress(ConnectionError, ValueError, OSError):
             super().finish()
-        except (ConnectionError, ValueError, OSError):
-            pass
 
     def log_message(self, format: str, *args: object) -> None:  # the names are http.server's
         """Say nothing."""

@@ -85,6 +85,18 @@ class WebPieces:
 
         Raises RangesRefusedError, NetworkError.
         """
+        faults = 0
+        while True:
+            try:
+                return cls._opened(web, url)
+            except FAULTS as error:
+                faults += 1
+                if faults >= web.patience.tries:
+                    raise NetworkError(f"{url} cannot be read: {reason(error)}", hint=AGAIN) from error
+                web.patience.wait(faults)
+
+    @classmethod
+    def _opened(cls, web: Web, url: str) -> WebPieces:
         with web.get(url, {"Range": "bytes=0-0"}) as answer:
             given = range_of(answer) if answer.status_code == 206 else None
             if given and given[:2] == (0, 1) and given[2] and not is_packed(answer):
