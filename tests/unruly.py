@@ -58,6 +58,8 @@ class Manners:
     """Whether a broken-off answer is left hanging."""
     latency_s: float = 0.0
     """Time that an answer is on its way."""
+    connect_s: float = 0.0
+    """Time that a new connection takes."""
     twist: Callable[[Reply], None] | None = None
     """Changes every answer of a file."""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
@@ -65,6 +67,17 @@ class Manners:
     sent: int = 0
     """Bytes of bodies."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _read: dict[tuple[Path, int, int], tuple[bytes, str]] = field(default_factory=dict, repr=False)
+
+    def content(self, file: Path) -> tuple[bytes, str]:
+        """The bytes of a file and its ETag, read again when it has changed."""
+        stat = file.stat()
+        key = (file, stat.st_size, stat.st_mtime_ns)
+        with self.lock:
+            if key not in self._read:
+                content = file.read_bytes()
+                self._read[key] = content, f'"{sha256(content).hexdigest()[:16]}"'
+            return self._read[key]
 
 
 def first(
@@ -88,6 +101,11 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
 
+    def setup(self) -> None:
+        """A new connection."""
+        super().setup()
+        time.sleep(self.manners.connect_s)
+
     def do_GET(self) -> None:  # the name is http.server's
         manners = self.manners
         wanted = self.headers.get("Range")
@@ -105,13 +123,12 @@ class Handler(BaseHTTPRequestHandler):
         elif not file.is_file():
             self.send(Reply(path, wanted, 404, b"no", {}))
         else:
-            reply = self.file(path, file.read_bytes(), wanted)
+            reply = self.file(path, *manners.content(file), wanted)
             if manners.twist is not None:
                 manners.twist(reply)
             self.send(reply)
 
-    def file(self, path: str, content: bytes, wanted: str | None) -> Reply:
-        etag = f'"{sha256(content).hexdigest()[:16]}"'
+    def file(self, path: str, content: bytes, etag: str, wanted: str | None) -> Reply:
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", wanted or "")
         granted = self.manners.ranges and asked and self.headers.get("If-Range", etag) == etag
         length = "told" if self.manners.sized else "chunks"
