@@ -4,17 +4,19 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from conftest import REPOSITORY
+from screen import write_screen
 from typer.main import get_command
 
 from cellssl.artifacts.card import read_card
 from cellssl.cli import invoke
 from cellssl.cli.app import app
-from cellssl.recipe import shipped_folder
+from cellssl.recipe import from_table, shipped_folder
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 COMMAND = re.compile(r"(?:^|\()(?:\S*/)?cellssl ([a-z][^#\n)]*)", re.MULTILINE)
@@ -69,6 +71,20 @@ def test_the_example_of_ones_own_plates_runs_as_it_is_shown(
     artifact = Path(capsys.readouterr().out.strip())
     assert (artifact / "contact-sheet.png").is_file()
     assert read_card(artifact).metrics["kept"] == 2 * 9
+
+
+def test_the_page_on_fetching_shows_a_recipe_and_reads_a_result_as_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = REPOSITORY / "docs" / "fetching.md"
+    settings = from_table(tomllib.loads(blocks(page, "toml")[0]), tmp_path, "the page").settings("fetch")
+    assert settings.dataset.compounds == ("nocodazole", "taxol")
+    monkeypatch.chdir(write_screen(tmp_path / "screen"))
+    assert invoke(["fetch", "recipe.toml"]) == 0
+    fetched = Path(capsys.readouterr().out.strip())
+    read: dict[str, Any] = {}
+    exec(blocks(page, "python")[0].replace("FINGERPRINT", fetched.name), read)
+    assert read["dna"].shape == (120, 120)
 
 
 def field_of_discs() -> np.ndarray:

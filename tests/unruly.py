@@ -128,6 +128,15 @@ class Handler(BaseHTTPRequestHandler):
                 manners.twist(reply)
             self.send(reply)
 
+    def do_HEAD(self) -> None:  # the name is http.server's
+        file = self.manners.folder / unquote(urlsplit(self.path).path).lstrip("/")
+        self.send_response(200 if file.is_file() else 404)
+        if file.is_file():
+            content, etag = self.manners.content(file)
+            self.send_header("ETag", etag)
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+
     def file(self, path: str, content: bytes, etag: str, wanted: str | None) -> Reply:
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", wanted or "")
         granted = self.manners.ranges and asked and self.headers.get("If-Range", etag) == etag

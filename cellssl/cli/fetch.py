@@ -36,7 +36,7 @@ def command(
     """
     from cellssl.cli.stage import run_stage
 
-    overrides = o.mirrored(set, mirror)
+    overrides = o.mirrored(recipe, set, mirror)
     common = o.Common(
         store, input, output, overrides, plate, arm, seed, device, force, dry_run, no_wait, json, quiet, log_file,
         log_format,

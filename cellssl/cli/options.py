@@ -11,6 +11,9 @@ from typing import Annotated
 
 import typer
 
+from cellssl import recipe as recipes
+from cellssl.errors import UsageError
+
 RecipeArgument = Annotated[
     str, typer.Argument(help="Path of a recipe, or the name of a shipped one.", metavar="RECIPE")
 ]
@@ -54,10 +57,19 @@ LogFileOption = Annotated[Path | None, typer.Option("--log-file", help="Add ever
 LogFormatOption = Annotated[str, typer.Option("--log-format", help="text or json.")]
 
 
-def mirrored(overrides: list[str] | None, mirror: str | None) -> list[str] | None:
-    """The overrides, and the one that a mirror is; where images come from is no part of a result."""
+def mirrored(recipe: str, overrides: list[str] | None, mirror: str | None) -> list[str] | None:
+    """The overrides, and the one that a mirror is; where images come from is no part of a result.
+
+    Raises UsageError where the recipe's data set has no source.
+    """
     if mirror is None:
         return overrides
+    dataset = recipes.load(recipe, overrides or []).settings("fetch").dataset
+    if "source" not in type(dataset).model_fields:
+        raise UsageError(
+            f"--mirror {mirror} goes with data sets that are fetched, and {dataset.part_name()} has no source",
+            hint="leave --mirror out",
+        )
     return [*(overrides or []), f"fetch.dataset.source={json_.dumps(mirror)}"]
 
 

@@ -38,7 +38,7 @@ def command(
 
     Example: cellssl run nocodazole --to cluster --arm centre
     """
-    overrides = o.mirrored(set, mirror)
+    overrides = o.mirrored(recipe, set, mirror)
     common = o.Common(
         store,
         None,

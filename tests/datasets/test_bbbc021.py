@@ -113,6 +113,15 @@ def test_a_dose_that_was_not_given_is_an_error_with_those_that_were(official: An
     assert "0.001, 0.003" in caught.value.hint
 
 
+def test_doses_in_a_range_are_taken_with_its_ends(official: Any) -> None:
+    fields = official(compounds=["nocodazole", "taxol"], doses="0.1 to 1", plates=WEEK1)
+    doses = {field.dose_micromolar for field in fields if field.compound == "nocodazole"}
+    assert doses == {0.1, 0.3, 1.0}
+    with pytest.raises(UsageError) as caught:
+        official(compounds=["nocodazole"], doses="7 to 9")
+    assert "0.001, 0.003" in caught.value.hint
+
+
 @pytest.mark.parametrize("source", ["ftp://x.org/", "gs://bucket/a", "file://host/a", "http:///a", "data://x"])
 def test_other_addresses_are_refused(source: str) -> None:
     with pytest.raises(ValidationError) as caught:
