@@ -77,7 +77,7 @@ def test_the_page_on_fetching_shows_a_recipe_and_reads_a_result_as_it_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = REPOSITORY / "docs" / "fetching.md"
-    settings = from_table(tomllib.loads(blocks(page, "toml")[0]), tmp_path, "the page").settings("fetch")
+    settings = from_table(tomllib.loads(blocks(page, "toml")[0]), tmp_path, "page").settings("fetch")
     assert settings.dataset.compounds == ("nocodazole", "taxol")
     monkeypatch.chdir(write_screen(tmp_path / "screen"))
     assert invoke(["fetch", "recipe.toml"]) == 0

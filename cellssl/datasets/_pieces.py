@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
@@ -24,7 +25,7 @@ from cellssl.datasets._web import (
     refusal,
     refuse_page,
 )
-from cellssl.errors import NetworkError
+from cellssl.errors import DataError, NetworkError
 
 Heard = Callable[[int], None]
 """Told how many further bytes came; may raise, where nobody wants them any more."""
@@ -56,10 +57,15 @@ class ChangedError(Exception):
 
 
 class LocalPieces:
-    """A file on this machine."""
+    """A file on this machine.
+
+    Raises DataError where it may not be read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.name, self.size, self._path = path.name, path.stat().st_size, path
+        if not os.access(path, os.R_OK):
+            raise DataError(f"{path} may not be read", hint="give yourself the right to read it")
 
     def copy(self, start: int, stop: int, into: IO[bytes], heard: Heard) -> None:
         """A file that became shorter meanwhile gives fewer bytes, which its checksum will tell."""

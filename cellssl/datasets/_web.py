@@ -20,7 +20,7 @@ from cellssl.errors import NetworkError
 
 CHUNK_BYTES = 1 << 16
 """Taken at a time, and so the most that a kill costs."""
-BUSY = (429, 500, 502, 503, 504)
+BUSY = (408, 425, 429, *range(500, 600))
 """Answers of a server that may do better a little later."""
 AGAIN = "check the connection and run the same command again; what came so far is kept"
 
@@ -61,8 +61,9 @@ class Remote:
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
     def is_same(self, other: Remote) -> bool:
-        """Whether both are the same file, by what is known of both."""
-        pairs = ((self.total, other.total), (self.etag, other.etag), (self.modified, other.modified))
+        """Whether both are the same file, by what is known of both; a date counts where there is no ETag."""
+        sizes, etags = (self.total, other.total), (self.etag, other.etag)
+        pairs = (sizes, (self.modified, other.modified) if None in etags else etags)
         return all(mine == its for mine, its in pairs if mine is not None and its is not None)
 
 
@@ -97,7 +98,7 @@ class Web:
             return self._session().get(url, headers=headers, stream=True, timeout=(timeout, timeout))
         except requests.exceptions.TooManyRedirects as error:
             raise RefusedError(f"{url}: the server sends from one address to another", hint=LOOK) from error
-        except (requests.RequestException, HTTPError) as error:
+        except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: a redirect to no address
             raise NetworkError(
                 f"{url} cannot be reached: {reason(error)}",
                 hint="check the address and the connection, and run the same command again; what came so far is kept",
@@ -226,7 +227,7 @@ def has_marked_end(answer: requests.Response) -> bool:
 
 def range_of(answer: requests.Response) -> tuple[int, int, int | None] | None:
     """First byte, end and size of the file, of the range that an answer says it holds; None where it says none."""
-    given = re.fullmatch(r"\s*bytes\s+(\d+)-(\d+)/(\d+|\*)\s*", answer.headers.get("Content-Range", ""))
+    given = re.fullmatch(r"\s*bytes\s+(\d+)-(\d+)/(\d+|\*)\s*", answer.headers.get("Content-Range", "").lower())
     if given is None or int(given.group(2)) < int(given.group(1)):
         return None
     total = None if given.group(3) == "*" else int(given.group(3))

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,7 @@ from cellssl.datasets._manifest import Channel, Manifest, TableEntry, read_manif
 from cellssl.datasets._online import OnlineSettings
 from cellssl.datasets.field import Field, Forecast, Value
 from cellssl.doses import Doses, chosen_doses, names_doses
-from cellssl.errors import DataError, UsageError
+from cellssl.errors import DataError, IntegrityError, UsageError
 from cellssl.events import Event
 from cellssl.recipe import InputPath, shipped_folder
 from cellssl.rooms import did_you_mean
@@ -89,8 +90,11 @@ class Settings(OnlineSettings):
         """The chosen fields and the controls of their plates, by the official tables."""
         manifest = self._manifest()
         tables = self._official(manifest, cache)
-        mechanisms = _mechanisms(_rows(tables["moa"]))
-        fields = [_field(row, manifest, mechanisms) for row in _rows(tables["image"])]
+        _check_columns(manifest)
+        with _in_words("moa", manifest):
+            mechanisms = _mechanisms(_rows(tables["moa"]))
+        with _in_words("image", manifest):
+            fields = [_field(row, manifest, mechanisms) for row in _rows(tables["image"])]
         chosen = self._chosen(fields)
         plates = {field.plate for field in chosen}
         controls = [field for field in fields if field.compound == CONTROL and field.plate in plates]
@@ -168,10 +172,17 @@ class Settings(OnlineSettings):
         from cellssl.datasets._place import write_text
 
         cache.mkdir(parents=True, exist_ok=True)
-        content = self._source(manifest).table(entry.file, cache)
-        text = entry.official(content, f"{entry.file} of {self._place(manifest)}")
+        text = self._brought(entry, manifest, cache)
         write_text(kept, text, cache)
         return text
+
+    def _brought(self, entry: TableEntry, manifest: Manifest, cache: Path) -> str:
+        """What is wrong with it may have happened on the way, so that it is asked for twice."""
+        source, name = self._source(manifest), f"{entry.file} of {self._place(manifest)}"
+        try:
+            return entry.official(source.table(entry.file, cache), name)
+        except (IntegrityError, DataError):
+            return entry.official(source.table(entry.file, cache), name)
 
     def _chosen(self, fields: Sequence[Field]) -> list[Field]:
         """The treated fields that the knobs mean, or controls where they are asked for by name."""
@@ -202,6 +213,36 @@ class Settings(OnlineSettings):
             return {name: set(chosen_doses(there, self.doses, name)) for name, there in given.items()}
         listed = set(chosen_doses(set().union(*given.values()), self.doses, " or ".join(self.compounds) or "anything"))
         return {name: listed & there for name, there in given.items()}
+
+
+def _check_columns(manifest: Manifest) -> None:
+    """Another manifest may describe tables that are no tables of BBBC021."""
+    stains = [channel.column for channel in manifest.channels]
+    needed = {
+        "image": [
+            *(f"Image_{what}_{stain}" for stain in stains for what in ("FileName", "PathName")),
+            *("Image_PathName_DAPI", "Image_Metadata_Plate_DAPI", "Image_Metadata_Well_DAPI"),
+            *("Image_Metadata_Compound", "Image_Metadata_Concentration"),
+        ],
+        "moa": ["compound", "concentration", "moa"],
+    }
+    for table, columns in needed.items():
+        there = manifest.tables[table].columns if table in manifest.tables else ()
+        missing = [column for column in columns if column not in there]
+        if missing:
+            raise UsageError(
+                f"the manifest's table {table!r} has no column {', '.join(missing)}, which fields are made of",
+                hint="compare it with data-manifests/bbbc021.toml",
+            )
+
+
+@contextmanager
+def _in_words(table: str, manifest: Manifest) -> Iterator[None]:
+    """A value that is no number, in a table that another manifest takes for right."""
+    try:
+        yield
+    except ValueError as error:
+        raise DataError(f"{manifest.tables[table].file} cannot be read: {error}", hint=OFFICIAL) from error
 
 
 def _field(row: dict[str, str], manifest: Manifest, mechanisms: Mapping[tuple[str, float], str]) -> Field:

@@ -34,6 +34,8 @@ def _columns_of_path(given: Any) -> Any:
 
 
 SUFFIX = re.compile(r"\.\w{1,5}")
+_LAST: dict[tuple[int, int, str], list[tuple[Field, dict[str, str]]]] = {}
+"""The rows that were read last, by size and time of the table and the knobs: every plate asks for them."""
 PathColumns = Annotated[tuple[str, ...], BeforeValidator(_columns_of_path), Knob(min_length=1)]
 
 
@@ -131,8 +133,17 @@ class Settings(OnlineSettings):
         return {place: image for of_row in pairs for place, image in of_row if _is_address(image)}
 
     def _rows(self) -> list[tuple[Field, dict[str, str]]]:
-        """The chosen fields, each with the path or address of its images by channel."""
-        table = read_table(self.table)
+        """The chosen fields, each with the path or address of its images by channel; read once for all plates."""
+        table, stat = read_table(self.table), self.table.stat()
+        key = (stat.st_size, stat.st_mtime_ns, self.model_dump_json())
+        rows = _LAST.get(key)
+        if rows is None:
+            rows = self._read(table)
+            _LAST.clear()
+            _LAST[key] = rows
+        return rows
+
+    def _read(self, table: Table) -> list[tuple[Field, dict[str, str]]]:
         rows = fields_of_rows(table, self.columns, self.table.name.partition(".")[0], self.pixel_um)
         if self.columns.site is None:
             rows = _numbered(rows)
@@ -176,12 +187,13 @@ def _is_address(image: str) -> bool:
 
 def _places(field: Field, images: dict[str, str]) -> dict[str, str]:
     """Where images lie: an absolute path as it is; what has an address goes into a folder of the plate."""
-    places = {}
-    for channel, image in images.items():
-        suffix = PurePosixPath(urlsplit(image).path).suffix
-        name = f"{field.plate}/{field.field_id}_{channel}{suffix if SUFFIX.fullmatch(suffix) else '.tif'}"
-        places[channel] = name if _is_address(image) else image
-    return places
+    return {channel: _own(field, channel, image) if _is_address(image) else image for channel, image in images.items()}
+
+
+def _own(field: Field, channel: str, address: str) -> str:
+    """The place in a plate's artifact for what comes from an address."""
+    suffix = PurePosixPath(urlsplit(address).path).suffix
+    return f"{field.plate}/{field.field_id}_{channel}{suffix if SUFFIX.fullmatch(suffix) else '.tif'}"
 
 
 def _numbered(fields: list[Field]) -> list[Field]:

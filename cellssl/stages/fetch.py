@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALGORITHM = 1
+QUARANTINE = "quarantine.csv"
 AT_ONCE = 8
 """Plates whose cost is looked up at a time."""
 
@@ -81,6 +82,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     for name, text in dataset.tables(fields, _cache(job.bench)).items():
         write_text(job.draft.file(f"tables/{name}"), text)
     _gather_records(parts, job.draft.file(RECORD))
+    _gather_quarantine(parts, job.draft.file(QUARANTINE))
     write_parts(parts, job.draft.file("parts.json"))
     failed = sum(part.card.metrics["quarantined"] for part in parts.values())
     return {
@@ -202,10 +204,11 @@ def _make_plate(dataset: Dataset, fields: list[Field], job: Job) -> Generator[Ev
             hint="mend them, or raise fetch.max_failures, a share of the fields",
         )
     if failures:
-        yield Note(f"plate {fields[0].plate}: {len(failures)} fields are quarantined; reasons in quarantine.csv")
+        where = job.draft.target / QUARANTINE
+        yield Note(f"plate {fields[0].plate}: {len(failures)} fields are quarantined; the reasons are in {where}")
         _remove_images(fields, {failure["field_id"] for failure in failures}, job.draft.path)
     write_table(table, job.draft.file("fields.parquet"))
-    write_quarantine(failures, job.draft.file("quarantine.csv"))
+    write_quarantine(failures, job.draft.file(QUARANTINE))
     return {"planned": len(fields), "fields": len(table), "quarantined": len(failures)}
 
 
@@ -249,6 +252,18 @@ def _row(field: Field, job: Job) -> dict[str, Any]:
             raise DataError(f"{place} is not there")
         row[f"sha256_{channel}"] = _hash_of(path, Path(place).is_absolute(), job.bench.store.hashes)
     return {**row, **field.extra}
+
+
+def _gather_quarantine(parts: Mapping[str, Artifact], path: Path) -> None:
+    """The fields of all plates that were set aside, where there are any."""
+    import csv
+
+    rows: list[dict[str, str]] = []
+    for part in parts.values():
+        with part.file(QUARANTINE).open(newline="", encoding="utf-8") as file:
+            rows += csv.DictReader(file)
+    if rows:
+        write_quarantine(rows, path)
 
 
 def _hash_of(path: Path, stays: bool, remembered: HashCache) -> str:

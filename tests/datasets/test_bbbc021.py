@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -348,3 +349,34 @@ def test_selections_narrow_the_plan_and_controls_come_along(set_up: Path) -> Non
     assert ids(labelled_only=True) == ["B02_s1", "B02_s2", "E03_s1", "E03_s2"]
     with pytest.raises(CellsslError):
         ids(wells=["H12"])
+
+
+def test_a_table_that_was_spoilt_on_the_way_is_asked_for_again(set_up: Path, cellssl: Any) -> None:
+    def spoilt(reply: Reply) -> None:
+        reply.body = reply.body.replace(b"nocodazole", b"nocodazolf", 1)
+
+    manners = Manners(set_up / "there", twist=first(1, spoilt, lambda reply: "image.csv" in reply.path))
+    with serving(manners) as address:
+        assert cellssl("fetch", str(set_up / "recipe.toml"), "--mirror", address)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [("Image_Metadata_Well_DAPI", "Well", "has no column Image_Metadata_Well_DAPI"), (",1,", ",one,", "'one'")],
+)
+def test_tables_of_another_manifest_that_fields_cannot_be_made_of_are_said_so(
+    old: str, new: str, sentence: str, set_up: Path, cellssl: Any
+) -> None:
+    table = set_up / "there" / "BBBC021_v1_image.csv"
+    before, content = table.read_bytes(), table.read_bytes().replace(old.encode(), new.encode())
+    manifest = (set_up / "manifest.toml").read_text().replace(old, new)
+    for wrong, right in (
+        (hashlib.sha256(before).hexdigest(), hashlib.sha256(content).hexdigest()),
+        (f"size_bytes = {len(before)}", f"size_bytes = {len(content)}"),
+    ):
+        manifest = manifest.replace(wrong, right)
+    table.write_bytes(content)
+    (set_up / "manifest.toml").write_text(manifest)
+    code, _, said = cellssl("fetch", str(set_up / "recipe.toml"))
+    assert code in (2, 3)
+    assert sentence in said["said"]
