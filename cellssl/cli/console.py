@@ -124,7 +124,7 @@ class Console:
             return
         if event.file not in self._bar:
             name = event.file.rsplit("/", 1)[-1]
-            self._bar[event.file] = self._bars.add_task(f"  {name[:40]}", total=event.total, unit="bytes", note="")
+            self._bar[event.file] = self._bars.add_task(f"  {name[:24]}", total=event.total, unit="bytes", note="")
         self._bars.update(self._bar[event.file], completed=event.done)
 
     @contextmanager
@@ -135,6 +135,7 @@ class Console:
         from rich.console import Console as Terminal
         from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
+        from rich.table import Column
         from rich.text import Text
 
         class Amount(ProgressColumn):
@@ -146,7 +147,7 @@ class Console:
         columns = (
             TextColumn("{task.description:<10}"),
             BarColumn(),
-            Amount(),
+            Amount(table_column=Column(no_wrap=True)),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),

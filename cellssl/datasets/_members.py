@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cellssl.datasets._archive import BrokenArchiveError, BrokenMemberError, Directory, Entry, read_directory, take
+from cellssl.datasets._archive import BrokenMemberError, Directory, Entry, read_directory, take
 from cellssl.datasets._pieces import Pieces
 from cellssl.datasets._place import check_space
 from cellssl.datasets._together import TICK_S, attending, crew
@@ -37,15 +37,12 @@ def brought(
     What else the archive holds is never unpacked, so no name in it can lead out of the folder. `alive` is called now
     and then, and raises where the server is silent for too long.
 
-    Raises what `pieces` raises, and FailedError where the disk has no room.
+    Raises what `pieces` raises, BrokenArchiveError where there is no directory in them, and FailedError where the disk
+    has no room.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    try:
-        directory = yield from attending(partial(read_directory, pieces), alive)
-    except BrokenArchiveError as error:
-        found, faulty = dict[str, Entry](), dict.fromkeys(wanted, str(error))
-    else:
-        found, faulty = _looked_up(directory, wanted)
+    directory = yield from attending(partial(read_directory, pieces), alive)
+    found, faulty = _looked_up(directory, wanted)
     for member in [member for member in faulty if wanted[member].is_file()]:
         del faulty[member]  # it was whole when it came, from here or elsewhere
         yield Taken(member)
@@ -155,12 +152,12 @@ class _Tally:
             return
         self._said_s = time.monotonic()
         under_way = dict(self._under_way)
+        total = sum(self._sizes.values())
+        done = sum(self._sizes[member] for member in self._whole) + sum(under_way.values())
+        images = f"{len(self._whole):,} of {len(self._sizes):,} images"
+        yield Progress(min(done, total), total, "bytes", images)
         for member in self._shown - set(under_way):
             yield Transfer(member, self._sizes[member], self._sizes[member])
         self._shown = set(under_way)
         for member, came in under_way.items():
             yield Transfer(member, min(came, self._sizes[member]), self._sizes[member])
-        total = sum(self._sizes.values())
-        done = sum(self._sizes[member] for member in self._whole) + sum(under_way.values())
-        images = f"{len(self._whole):,} of {len(self._sizes):,} images"
-        yield Progress(min(done, total), total, "bytes", images)

@@ -18,13 +18,14 @@ from cellssl.datasets._place import copy, write_text
 from cellssl.datasets._record import OF_ARCHIVES, Digest, check, digest_of, record_text
 from cellssl.datasets._tiff import missing_bytes
 from cellssl.datasets._together import attending
-from cellssl.datasets._web import Patience, Web
+from cellssl.datasets._web import Patience, RefusedError, Web
 from cellssl.datasets.field import Forecast
 from cellssl.errors import DataError, IntegrityError, UsageError
 from cellssl.events import Event, Progress
 
 Images = Mapping[str, Path]
 """Where each member of an archive, PLATE/FILE, is to lie."""
+LARGEST_TABLE_BYTES = 1 << 28
 T = TypeVar("T")
 Bringing = Generator[Event | Taken, None, T]
 
@@ -82,8 +83,12 @@ class Server:
         """Under a name of its own, for several processes may want it at once."""
         arrived = cache / f"{name}.{secrets.token_hex(4)}"
         try:
-            for _ in download(at(self.address, name), arrived, self._patience, proves_itself=True):
-                pass
+            for event in download(at(self.address, name), arrived, self._patience, proves_itself=True):
+                if isinstance(event, Progress) and event.done > LARGEST_TABLE_BYTES:
+                    raise RefusedError(
+                        f"{name} has more than {LARGEST_TABLE_BYTES:,} bytes at {self.address}",
+                        hint="look what lies at that address; it is no table of this set",
+                    )
             return arrived.read_bytes()
         finally:
             for left in cache.glob(f"{arrived.name}*"):
@@ -95,7 +100,7 @@ class Server:
         kept = bench.scratch / archive
         whole = kept.is_file()
         while True:
-            there = _count(wanted)
+            there, unreadable = _count(wanted), False
             try:
                 pieces = yield from (self._whole(url, kept, bench) if whole else self._ranges(url))
                 faulty = yield from brought(pieces, left, bench.scratch, bench.connections, self._web.check_alive)
@@ -106,6 +111,8 @@ class Server:
                 fruitless = 0 if _count(wanted) > there else fruitless + 1
                 whole, left = fruitless >= self._patience.tries, wanted
                 continue
+            except BrokenArchiveError as error:
+                faulty, unreadable = _absent(wanted, str(error)), True
             if whole:
                 kept.unlink()
                 if faulty:
@@ -114,6 +121,7 @@ class Server:
             if not faulty or looked == 2:
                 break
             left = {member: wanted[member] for member in faulty}
+            whole = whole or unreadable  # perhaps it is the ranges that are not right
         yield from (Taken(member, reason) for member, reason in faulty.items())
 
     def forecast(self, archive: str, batch: str, wanted: Images) -> Forecast:
@@ -165,7 +173,10 @@ class Folder:
             if (expected := bench.archives.get(archive)) is not None:
                 digest = yield from attending(partial(digest_of, packed))
                 check(archive, digest, expected, bench.record)
-            faulty = yield from brought(LocalPieces(packed), wanted, bench.scratch, bench.connections)
+            try:
+                faulty = yield from brought(LocalPieces(packed), wanted, bench.scratch, bench.connections)
+            except BrokenArchiveError as error:
+                faulty = _absent(wanted, str(error))
         for number, member in enumerate(sorted(set(faulty) & set(unpacked)), start=1):
             fault = _copied(unpacked[member], wanted[member], bench.scratch)
             if fault is None:
@@ -240,6 +251,11 @@ def at(base: str, name: str) -> str:
     """The address of a file under `base`, which may end in a query."""
     parts = urlsplit(base)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
+
+
+def _absent(wanted: Images, reason: str) -> dict[str, str]:
+    """The images that are not there, with one reason for all; what is there was whole when it came."""
+    return {member: reason for member, target in wanted.items() if not target.is_file()}
 
 
 def _count(wanted: Images) -> int:

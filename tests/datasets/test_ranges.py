@@ -202,6 +202,7 @@ ALWAYS = {
     "no ranges": all_of_it,
     "ranges from elsewhere": from_elsewhere,
     "long bodies": longer_than_promised,
+    "wrong bytes": wrong_bytes_under_the_right_range,
     "no ETag": without_etag,
     "a new ETag each time": another_etag_each_time,
     "weak ETags": weak_etag,
@@ -219,7 +220,7 @@ ALWAYS = {
 def test_a_server_that_never_does_it_right_still_gives_the_right_bytes(
     case: str, manners: Manners, tmp_path: Path
 ) -> None:
-    of_ranges = {"no ranges", "ranges from elsewhere", "long bodies", "many parts", "less, and says so"}
+    of_ranges = {"no ranges", "wrong bytes", "ranges from elsewhere", "long bodies", "many parts", "less, and says so"}
     twist = ALWAYS[case]
     manners.twist = lambda reply: twist(reply) if reply.status == 206 or case not in of_ranges else None
     assert fetched(manners, tmp_path / "here") == (RIGHT, {})

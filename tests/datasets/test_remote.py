@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,13 @@ def test_a_published_set_in_a_bucket_gives_the_same_result_by_its_members_alone(
         assert "is not there" in said["said"]
     assert there["files"] == here["files"]
     assert manners.sent < 1.2 * 465_527 * 1.6
+
+
+def test_without_its_library_an_s3_address_says_what_to_install(
+    set_up: Path, cellssl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    _s3.file_system.cache_clear()
+    code, _, said = cellssl("fetch", str(set_up / "recipe.toml"), "--mirror", "s3://lab/there")
+    assert code == 2
+    assert 'pip install "cellssl[s3]"' in said["said"]
