@@ -103,7 +103,8 @@ class Server:
             there, unreadable = _count(wanted), False
             try:
                 pieces = yield from (self._whole(url, kept, bench) if whole else self._ranges(url))
-                faulty = yield from brought(pieces, left, bench.scratch, bench.connections, self._web.check_alive)
+                alive = _nothing if whole else self._web.check_alive  # what is here already is not waited for
+                faulty = yield from brought(pieces, left, bench.scratch, bench.connections, alive)
             except RangesRefusedError:
                 whole = True
                 continue
@@ -251,6 +252,10 @@ def at(base: str, name: str) -> str:
     """The address of a file under `base`, which may end in a query."""
     parts = urlsplit(base)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
+
+
+def _nothing() -> None:
+    pass
 
 
 def _absent(wanted: Images, reason: str) -> dict[str, str]:

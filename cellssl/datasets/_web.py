@@ -93,6 +93,7 @@ class Web:
 
     def get(self, url: str, headers: dict[str, str] | None = None) -> requests.Response:
         """The head of an answer; a server that does not answer, or is busy, has been asked several times by then."""
+        self.hears()  # what went before, such as looking through files that are here, was no silence of the server
         try:
             timeout = self.patience.timeout_s
             return self._session().get(url, headers=headers, stream=True, timeout=(timeout, timeout))

@@ -303,6 +303,12 @@ def test_a_head_that_drips_is_given_up_too(tmp_path: Path) -> None:
             list(images(f"http://127.0.0.1:{server.getsockname()[1]}", tmp_path / "here", IMPATIENT))
 
 
+def test_unpacking_what_took_long_to_come_is_no_silence(manners: Manners, tmp_path: Path) -> None:
+    manners.ranges, manners.latency_s = False, 1.2
+    patience = Patience(tries=1, pause_s=0.001, timeout_s=2.0, longest_s=0.01)
+    assert fetched(manners, tmp_path / "here", patience) == (RIGHT, {})
+
+
 def test_a_member_that_is_always_broken_is_asked_for_twice_and_named(manners: Manners, tmp_path: Path) -> None:
     member = manners.folder / "a.zip"
     with zipfile.ZipFile(member) as archive:
