@@ -12,13 +12,14 @@ from pydantic import BeforeValidator
 from cellssl.errors import UsageError
 
 TOP = re.compile(r"top ([1-9]\d{,2})")
+RANGE = re.compile(r"(\d+(?:\.\d+)?) to (\d+(?:\.\d+)?)")
 
 
 def _check(value: object) -> object:
-    is_text = isinstance(value, str) and (value == "all" or TOP.fullmatch(value))
+    is_text = isinstance(value, str) and (value == "all" or TOP.fullmatch(value) or RANGE.fullmatch(value))
     is_list = isinstance(value, tuple) and all(isinstance(dose, int | float) and math.isfinite(dose) for dose in value)
     if not is_text and not is_list:
-        raise ValueError(f'must be "all", "top 4" or a list of doses in micromolar, got {value!r}')
+        raise ValueError('must be "all", "top 4", a range such as "0.1 to 3", or a list of doses in micromolar')
     return value
 
 
@@ -28,14 +29,31 @@ Doses = Annotated[str | tuple[float, ...], BeforeValidator(_check)]
 def chosen_doses(there: Iterable[float], choice: str | tuple[float, ...], compound: str) -> list[float]:
     """The doses of a compound, in micromolar, that a recipe means.
 
-    Raises UsageError where a dose is named that the compound was not given at.
+    Raises UsageError where a dose or range is named that the compound was not given at.
     """
     doses = sorted(float(dose) for dose in there)
     if isinstance(choice, str):
+        if named := RANGE.fullmatch(choice):
+            return _within(doses, float(named.group(1)), float(named.group(2)), compound)
         top = TOP.fullmatch(choice)
         return doses[-int(top.group(1)) :] if top else doses
     for dose in choice:
         if dose not in doses:
-            known = ", ".join(f"{dose:g}" for dose in doses)
-            raise UsageError(f"{compound} was not given at {dose:g} uM", hint=f"its doses in uM: {known}")
+            raise UsageError(f"{compound} was not given at {dose:g} uM", hint=_known(doses))
     return list(choice)
+
+
+def names_doses(choice: str | tuple[float, ...]) -> bool:
+    """Whether a choice means certain doses, as a list or a range does, rather than a rank among a compound's own."""
+    return not isinstance(choice, str) or RANGE.fullmatch(choice) is not None
+
+
+def _within(doses: list[float], lowest: float, highest: float, compound: str) -> list[float]:
+    within = [dose for dose in doses if lowest <= dose <= highest]
+    if not within:
+        raise UsageError(f"{compound} was not given at {lowest:g} to {highest:g} uM", hint=_known(doses))
+    return within
+
+
+def _known(doses: list[float]) -> str:
+    return f"its doses in uM: {', '.join(f'{dose:g}' for dose in doses)}"

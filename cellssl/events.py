@@ -37,4 +37,18 @@ class Note:
     text: str
 
 
-Event = Progress | StepDone | Saved | Note
+@dataclass(frozen=True)
+class Transfer:
+    """Of one file, `done` of `total` bytes have come; it is one of several that are on their way."""
+
+    file: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing new; the work waits for others, and may be stopped here."""
+
+
+Event = Progress | Transfer | Waiting | StepDone | Saved | Note

@@ -8,18 +8,20 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from conftest import REPOSITORY
+from screen import write_screen
 from typer.main import get_command
 
 from cellssl import rooms
 from cellssl.artifacts.card import read_card
 from cellssl.cli import invoke
 from cellssl.cli.app import app
-from cellssl.recipe import shipped_folder
+from cellssl.recipe import from_table, shipped_folder
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 COMMAND = re.compile(r"(?:^|\()(?:\S*/)?cellssl ([a-z][^#\n)]*)", re.MULTILINE)
@@ -110,6 +112,20 @@ def test_every_objective_has_its_paragraph() -> None:
     page = (REPOSITORY / "docs" / "objectives.md").read_text(encoding="utf-8")
     for name in rooms.names("cellssl.learning.objectives"):
         assert f"**`{name}`**" in page, name
+
+
+def test_the_page_on_fetching_shows_a_recipe_and_reads_a_result_as_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = REPOSITORY / "docs" / "fetching.md"
+    settings = from_table(tomllib.loads(blocks(page, "toml")[0]), tmp_path, "page").settings("fetch")
+    assert settings.dataset.compounds == ("nocodazole", "taxol")
+    monkeypatch.chdir(write_screen(tmp_path / "screen"))
+    assert invoke(["fetch", "recipe.toml"]) == 0
+    fetched = Path(capsys.readouterr().out.strip())
+    read: dict[str, Any] = {}
+    exec(blocks(page, "python")[0].replace("FINGERPRINT", fetched.name), read)
+    assert read["dna"].shape == (120, 120)
 
 
 def field_of_discs() -> np.ndarray:

@@ -145,7 +145,7 @@ WRONG = {
     "a branch no file can be named by": ('[pretrain.branches."a b"]\nview = []\n', "cannot be called 'a b'", "explain"),
     "doses that are no doses": (
         '[split]\ntreated = { compounds = ["a"], doses = "top" }\n',
-        'treated.doses: must be "all", "top 4" or a list',
+        'treated.doses: must be "all", "top 4", a range such as "0.1 to 3", or a list',
         "explain split",
     ),
     "the top 0 doses": (

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from cellssl.errors import CellsslError, InterruptedByUserError
-from cellssl.events import Event, Note, Progress, Saved, StepDone
+from cellssl.events import Event, Note, Progress, Saved, StepDone, Transfer
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -34,10 +34,11 @@ class Console:
     log_as_json: bool = False
     _stage: str = ""
     _started_s: float = 0.0
-    _first: tuple[float, int] | None = None
+    _first: dict[str, tuple[float, int]] = field(default_factory=dict)
     _line_s: float = 0.0
     _bars: Bars | None = field(default=None, repr=False)
-    _bar: Any = None
+    _bar: dict[str, Any] = field(default_factory=dict, repr=False)
+    """By unit, and by the name of a file that is on its way."""
 
     def __post_init__(self) -> None:
         Console.in_use = self
@@ -45,7 +46,7 @@ class Console:
     @contextmanager
     def working_on(self, stage: str) -> Iterator[None]:
         """Everything shown inside belongs to `stage`."""
-        self._stage, self._started_s, self._first, self._bar = stage, time.monotonic(), None, None
+        self._stage, self._started_s, self._first, self._bar = stage, time.monotonic(), {}, {}
         self._line_s = self._started_s - LINE_EVERY_S + 5  # the first line after 5 s
         with self._terminal_bars():
             yield
@@ -57,6 +58,8 @@ class Console:
                 self._advance(event.done, event.total, event.unit, event.note)
             case StepDone():
                 self._advance(event.step, event.total, "steps", f"loss {event.metrics['loss']:.4f}")
+            case Transfer():
+                self._transfer(event)
             case Note():
                 self.say(f"{self._stage}: {event.text}")
             case Saved():
@@ -99,16 +102,30 @@ class Console:
         if self.quiet:
             return
         if self._bars is not None:
-            if self._bar is None or self._bars.tasks[self._bar].fields["unit"] != unit:
-                self._bar = self._bars.add_task(self._stage, total=total, unit=unit, note="")
-            self._bars.update(self._bar, completed=done, total=total, note=note)
+            if unit not in self._bar:
+                self._bar[unit] = self._bars.add_task(self._stage, total=total, unit=unit, note="")
+            self._bars.update(self._bar[unit], completed=done, total=total, note=note)
             return
         now = time.monotonic()
-        if self._first is None or done < self._first[1]:
-            self._first = (now, done)
+        if unit not in self._first or done < self._first[unit][1]:
+            self._first[unit] = (now, done)
         if now - self._line_s >= LINE_EVERY_S or (done == total and now - self._started_s > LINE_EVERY_S):
             self._line_s = now
-            _print(f"{self._stage}: {_progress_line(done, total, unit, now, self._first)} {note}".rstrip(), sys.stderr)
+            line = _progress_line(done, total, unit, now, self._first[unit])
+            _print(f"{self._stage}: {line} {note}".rstrip(), sys.stderr)
+
+    def _transfer(self, event: Transfer) -> None:
+        """In a terminal a bar of its own, which goes when the file has come."""
+        if self._bars is None:
+            return
+        if event.done >= event.total:
+            if event.file in self._bar:
+                self._bars.remove_task(self._bar.pop(event.file))
+            return
+        if event.file not in self._bar:
+            name = event.file.rsplit("/", 1)[-1]
+            self._bar[event.file] = self._bars.add_task(f"  {name[:24]}", total=event.total, unit="bytes", note="")
+        self._bars.update(self._bar[event.file], completed=event.done)
 
     @contextmanager
     def _terminal_bars(self) -> Iterator[None]:
@@ -116,14 +133,21 @@ class Console:
             yield
             return
         from rich.console import Console as Terminal
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
+        from rich.table import Column
+        from rich.text import Text
+
+        class Amount(ProgressColumn):
+            """How much of how much, and of bytes how fast."""
+
+            def render(self, task: Task) -> Text:
+                return Text(_amount(int(task.completed), int(task.total or 0), task.fields["unit"], task.speed))
 
         columns = (
             TextColumn("{task.description:<10}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
+            Amount(table_column=Column(no_wrap=True)),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
@@ -158,13 +182,25 @@ def open_log(path: Path | None) -> IO[str] | None:
         ) from error
 
 
+def _amount(done: int, total: int, unit: str, speed: float | None) -> str:
+    """For a bar: bytes in megabytes, with their rate."""
+    if unit != "bytes":
+        return f"{done:,}/{total:,} {unit}"
+    rate = f", {speed / 1e6:,.1f} MB/s" if speed else ""
+    return f"{done / 1e6:,.1f}/{total / 1e6:,.1f} MB{rate}"
+
+
 def _progress_line(done: int, total: int, unit: str, now: float, first: tuple[float, int]) -> str:
-    line = f"{done:,} of {total:,} {unit}"
+    if unit == "bytes":
+        line = f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
+    else:
+        line = f"{done:,} of {total:,} {unit}"
     seconds, since = now - first[0], done - first[1]
     if since <= 0 or seconds <= 0:
         return line
     rate = since / seconds
-    return f"{line}, {rate:,.1f} a second, {_time((total - done) / rate)} left;"
+    speed = f"{rate / 1e6:,.2f} MB" if unit == "bytes" else f"{rate:,.1f}"
+    return f"{line}, {speed} a second, {_time((total - done) / rate)} left;"
 
 
 def _time(seconds: float) -> str:

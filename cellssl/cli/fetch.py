@@ -1,9 +1,91 @@
-"""fetch: the command `cellssl fetch`."""
+"""fetch: the command `cellssl fetch`; only its dry run says more than that of other stages: what a fetch will cost."""
 
-from cellssl.cli.stage import stage_command
+from __future__ import annotations
 
-command = stage_command(
-    "fetch",
-    "Fetch the fields of view that a recipe names, plate by plate.",
-    "cellssl fetch recipes/demo.toml --plate Sim1_00001",
-)
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from cellssl.cli import options as o
+
+if TYPE_CHECKING:
+    from cellssl.stages.fetch import PlateForecast
+
+
+def command(
+    recipe: o.RecipeArgument,
+    mirror: o.MirrorOption = None,
+    store: o.StoreOption = None,
+    output: o.OutputOption = None,
+    set: o.SetOption = None,
+    plate: o.PlateOption = None,
+    arm: o.ArmOption = None,
+    seed: o.SeedOption = None,
+    device: o.DeviceOption = "auto",
+    force: o.ForceOption = False,
+    dry_run: o.DryRunOption = False,
+    no_wait: o.NoWaitOption = False,
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+    log_file: o.LogFileOption = None,
+    log_format: o.LogFormatOption = "text",
+    input: o.InputOption = None,
+) -> None:
+    """Fetch the fields of view that a recipe names, plate by plate; --dry-run lists them with what they cost.
+
+    Example: cellssl fetch recipes/demo.toml --plate Sim1_00001
+    """
+    from cellssl.cli.stage import run_stage
+
+    overrides = o.mirrored(recipe, set, mirror)
+    common = o.Common(
+        store, input, output, overrides, plate, arm, seed, device, force, dry_run, no_wait, json, quiet, log_file,
+        log_format,
+    )  # fmt: skip
+    if dry_run:
+        announce(recipe, common)
+    else:
+        run_stage("fetch", recipe, common)
+
+
+def announce(recipe: str, common: o.Common) -> None:
+    """A row a plate: fields, images and bytes."""
+    from dataclasses import asdict
+
+    from cellssl.cli.work import Worker
+    from cellssl.stages.fetch import forecast
+
+    worker = Worker.of(recipe, common)
+    settings = worker.recipe.settings("fetch", common.arm or worker.recipe.main_arm)
+    plates = forecast(settings, worker.bench(force=False), common.plate)
+    header = ("plate", "state", "fields", "controls", "images", "to come", "MB to move", "MB on disk", "")
+    worker.console.table(header, [_row(plate) for plate in plates])
+    sums = {name: sum(getattr(plate, name) for plate in plates) for name in ("fields", "images", "to_come", "absent")}
+    moved, disk = _sum(plate.moved_bytes for plate in plates), _sum(plate.disk_bytes for plate in plates)
+    cost = {**sums, "moved_bytes": moved, "disk_bytes": disk}
+    words = f"{len(plates):,} plates, {sums['fields']:,} fields, {sums['images']:,} images, {_mb(moved)} MB to move"
+    worker.announce(worker.stage_states("fetch"), words, {"plates": [asdict(plate) for plate in plates], **cost})
+
+
+def _row(plate: PlateForecast) -> list[str]:
+    remark = "the whole archive: the server gives no parts of files" if plate.whole_archive else ""
+    if plate.absent:
+        remark = f"{plate.absent:,} images are not where they should come from"
+    counts = (plate.fields, plate.controls, plate.images, plate.to_come)
+    return [
+        plate.plate,
+        plate.state,
+        *(f"{n:,}" for n in counts),
+        _mb(plate.moved_bytes),
+        _mb(plate.disk_bytes),
+        remark,
+    ]
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    """None where one of them is not known."""
+    known = list(numbers)
+    return None if None in known else sum(number or 0 for number in known)
+
+
+def _mb(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 1e6:,.1f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_
 import os
 import shlex
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from cellssl import recipe as recipes
+from cellssl.errors import UsageError
 
 RecipeArgument = Annotated[
     str, typer.Argument(help="Path of a recipe, or the name of a shipped one.", metavar="RECIPE")
@@ -32,6 +36,14 @@ OutputOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe, such as pretrain.epochs=20.")
 ]
+MirrorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mirror",
+        help="Where the data set comes from instead: an http, https or s3 address, or a folder.",
+        metavar="URL",
+    ),
+]
 PlateOption = Annotated[str | None, typer.Option("--plate", help="Make the part of this plate only.")]
 ArmOption = Annotated[str | None, typer.Option("--arm", help="One arm of the recipe.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="One seed of the recipe.")]
@@ -43,6 +55,22 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Only the result and errors.")]
 LogFileOption = Annotated[Path | None, typer.Option("--log-file", help="Add every event to this file.")]
 LogFormatOption = Annotated[str, typer.Option("--log-format", help="text or json.")]
+
+
+def mirrored(recipe: str, overrides: list[str] | None, mirror: str | None) -> list[str] | None:
+    """The overrides, and the one that a mirror is; where images come from is no part of a result.
+
+    Raises UsageError where the recipe's data set has no source.
+    """
+    if mirror is None:
+        return overrides
+    dataset = recipes.load(recipe, overrides or []).settings("fetch").dataset
+    if "source" not in type(dataset).model_fields:
+        raise UsageError(
+            f"--mirror {mirror} goes with data sets that are fetched, and {dataset.part_name()} has no source",
+            hint="leave --mirror out",
+        )
+    return [*(overrides or []), f"fetch.dataset.source={json_.dumps(mirror)}"]
 
 
 @dataclass(frozen=True)

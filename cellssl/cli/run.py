@@ -19,6 +19,7 @@ ToOption = Annotated[str | None, typer.Option("--to", help="The last stage to ma
 def command(
     recipe: o.RecipeArgument,
     to: ToOption = None,
+    mirror: o.MirrorOption = None,
     store: o.StoreOption = None,
     output: o.OutputOption = None,
     set: o.SetOption = None,
@@ -37,8 +38,23 @@ def command(
 
     Example: cellssl run nocodazole --to cluster --arm centre
     """
+    overrides = o.mirrored(recipe, set, mirror)
     common = o.Common(
-        store, None, output, set, None, arm, seed, device, force, dry_run, no_wait, json, quiet, log_file, log_format
+        store,
+        None,
+        output,
+        overrides,
+        None,
+        arm,
+        seed,
+        device,
+        force,
+        dry_run,
+        no_wait,
+        json,
+        quiet,
+        log_file,
+        log_format,
     )
     run_recipe(recipe, common, to)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -193,14 +193,14 @@ class Worker:
         planned, given = plan_report(self, references)
         return self.finish(planned, given)
 
-    def announce(self, rows: list[dict[str, Any]]) -> None:
-        """What --dry-run says: a row a stage."""
+    def announce(self, rows: list[dict[str, Any]], words: str = "", details: Mapping[str, Any] | None = None) -> None:
+        """What --dry-run says: a row a stage, and what more is known."""
         for row in rows:
             seed = "" if row["seed"] is None else f" seed {row['seed']}"
             self.console.say(f"{row['stage']} {row['arm']}{seed}: {row['state']} {row['fingerprint']}")
         missing = [row for row in rows if row["state"] != "done"]
-        line = f"{len(missing)} of {len(rows)} stages would be made"
-        self.console.result(line, {"would_make": missing, "stages": len(rows)})
+        line = f"{len(missing)} of {len(rows)} stages would be made" + (f": {words}" if words else "")
+        self.console.result(line, {"would_make": missing, "stages": len(rows), **(details or {})})
 
     def stage_states(self, stage: str) -> list[dict[str, Any]]:
         """What `stage` would find and make."""

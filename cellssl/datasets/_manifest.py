@@ -45,7 +45,12 @@ class TableEntry(Strict):
             raise IntegrityError(f"{name} has {len(table.rows):,} rows, the official table {self.rows:,}", hint=hint)
         text = self._written(table)
         if not self.matches(text.encode()):
-            raise IntegrityError(f"{name} has other values than the official table", hint=hint)
+            found = hashlib.sha256(text.encode()).hexdigest()
+            raise IntegrityError(
+                f"{name} has other values than the official table: written alike, its sha256 is {found[:12]}… "
+                f"instead of {self.sha256[:12]}…",
+                hint=hint,
+            )
         return text
 
     def matches(self, content: bytes) -> bool:

@@ -6,27 +6,30 @@ import csv
 import io
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationInfo
 from pydantic import Field as Knob
 
-from cellssl.datasets._archive import Taken
 from cellssl.datasets._manifest import Channel, Manifest, TableEntry, read_manifest
-from cellssl.datasets._place import write_text
-from cellssl.datasets.field import Field, Value
-from cellssl.doses import Doses, chosen_doses
-from cellssl.errors import DataError, UsageError
-from cellssl.events import Event, Progress
+from cellssl.datasets._online import OnlineSettings
+from cellssl.datasets.field import Field, Forecast, Value
+from cellssl.doses import Doses, chosen_doses, names_doses
+from cellssl.errors import DataError, IntegrityError, UsageError
+from cellssl.events import Event
 from cellssl.recipe import InputPath, shipped_folder
 from cellssl.rooms import did_you_mean
-from cellssl.settings import NOT_COUNTED, Part
+from cellssl.settings import NOT_COUNTED
 
 if TYPE_CHECKING:
-    from cellssl.datasets._sources import Images
+    from cellssl.datasets._sources import Source as Opened
 
+ALGORITHM = 2
+"""Since 2 a record of the images is part of the result, and images of quarantined fields are not."""
 CONTROL = "DMSO"
 SITE = re.compile(r"_s(\d+)_")
 PLAIN = re.compile(r"[\w][\w.+ -]*")
@@ -41,27 +44,33 @@ NUMBERS: dict[str, Callable[[str], Value]] = {
 
 def _address_or_folder(given: Any, info: ValidationInfo) -> Any:
     """An address as it is; anything else is a folder, also as file://."""
-    if not isinstance(given, str) or given.startswith(("http://", "https://")):
+    if not isinstance(given, str):
         return given
-    if "://" in given and not given.startswith("file:///"):
-        raise ValueError("must be an http or https address, or a folder")
-    folder = type(given)(given.removeprefix("file://"))  # a text from the command line stays one
+    scheme, separator, rest = given.partition("://")
+    if separator and scheme.lower() in ("http", "https", "s3"):
+        if not urlsplit(given).netloc:
+            raise ValueError("must be an address with a server, such as https://example.org/BBBC021")
+        return f"{scheme.lower()}://{rest}"
+    if separator and not given.lower().startswith("file:///"):
+        raise ValueError("must be an http, https, s3 or file:/// address, or a folder")
+    path = unquote(given[len("file://") :]) if separator else given
+    folder = type(given)(path)  # a text from the command line stays one
     return TypeAdapter(InputPath).validate_python(folder, context=info.context)
 
 
 Source = Annotated[str | Path, BeforeValidator(_address_or_folder)]
 
 
-class Settings(Part):
+class Settings(OnlineSettings):
     """BBBC021: breast cancer cells under 113 compounds, 55 plates; controls of the same plates always come along."""
 
     source: Source | None = Knob(None, json_schema_extra=NOT_COUNTED)
-    """Where tables and archives come from: an http(s) address or a folder, in which images may lie unpacked;
+    """Where tables and archives come from: an http(s) or s3 address, or a folder, in which images may lie unpacked;
     the publisher's address where nothing is given. The same fields are the same result from anywhere."""
     compounds: tuple[str, ...] = ()
     """Compounds as the table spells them (cycloheximide is `cyclohexamide`); all where nothing is given."""
     doses: Doses = "all"
-    """All doses of each compound, its highest few ("top 4"), or a list in micromolar."""
+    """All doses of each compound, its highest few ("top 4"), a range ("0.1 to 3"), or a list in micromolar."""
     plates: tuple[str, ...] = ()
     """Only fields of these plates, such as Week1_22123; all where nothing is given."""
     wells: tuple[str, ...] = ()
@@ -81,8 +90,11 @@ class Settings(Part):
         """The chosen fields and the controls of their plates, by the official tables."""
         manifest = self._manifest()
         tables = self._official(manifest, cache)
-        mechanisms = _mechanisms(_rows(tables["moa"]))
-        fields = [_field(row, manifest, mechanisms) for row in _rows(tables["image"])]
+        _check_columns(manifest)
+        with _in_words("moa", manifest):
+            mechanisms = _mechanisms(_rows(tables["moa"]))
+        with _in_words("image", manifest):
+            fields = [_field(row, manifest, mechanisms) for row in _rows(tables["image"])]
         chosen = self._chosen(fields)
         plates = {field.plate for field in chosen}
         controls = [field for field in fields if field.compound == CONTROL and field.plate in plates]
@@ -91,28 +103,42 @@ class Settings(Part):
         return list(_first_of_every_well(ordered, self.fields_per_well))
 
     def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
-        """Nothing: the official names in the fields' rows say which images they are."""
-        return {}
+        """How it is done: which images they are is said by the official names in the fields' rows."""
+        return {"algorithm": ALGORITHM}
 
     def make(self, fields: Sequence[Field], folder: Path) -> Generator[Event, None, dict[str, str]]:
-        """Bring the images of one plate that are not there yet."""
-        manifest = self._manifest()
-        places = [place for field in fields for place in field.images.values()]
-        wanted = {place: folder / place for place in places if not (folder / place).is_file()}
-        archive = manifest.archives.of(fields[0].plate)
+        """Bring the images of one plate that are not there yet, and write down their checksums."""
+        from cellssl.datasets._members import Taken
+        from cellssl.datasets._place import forget_unfinished
+        from cellssl.datasets._record import read_record
+        from cellssl.datasets._sources import Bench
+
+        wanted = {place: folder / place for field in fields for place in field.images.values()}
         reasons: dict[str, str] = {}
-        done = len(places) - len(wanted)
-        yield Progress(done, len(places), "images")
-        for one in self._images(manifest, archive, fields[0].batch or "", wanted, folder):
-            match one:
-                case Progress():
+        if not all(path.is_file() for path in wanted.values()):
+            manifest = self._manifest()
+            archive = manifest.archives.of(fields[0].plate)
+            bench = Bench(folder, self.connections, read_record(self.record), self.record)
+            forget_unfinished(bench.scratch)
+            for one in self._source(manifest).images(archive, fields[0].batch or "", wanted, bench):
+                if not isinstance(one, Taken):
                     yield one
-                case Taken():
-                    done += 1
-                    if one.reason is not None:
-                        reasons[one.member] = one.reason
-                    yield Progress(done, len(places), "images", one.member)
-        return _by_field(fields, reasons)
+                elif one.reason is not None:
+                    reasons[one.member] = one.reason
+        lacking = _by_field(fields, reasons)
+        whole = {place for field in fields if field.field_id not in lacking for place in field.images.values()}
+        yield from self.recorded({place: wanted[place] for place in sorted(whole)}, folder)
+        return lacking
+
+    def forecast(self, fields: Sequence[Field], folder: Path) -> Forecast:
+        """What it costs to bring the images of one plate that are not in `folder` yet."""
+        manifest = self._manifest()
+        wanted = {place: folder / place for field in fields for place in field.images.values()}
+        missing = {place: path for place, path in wanted.items() if not path.is_file()}
+        if not missing:
+            return Forecast(0, 0, 0)
+        archive = manifest.archives.of(fields[0].plate)
+        return self._source(manifest).forecast(archive, fields[0].batch or "", missing)
 
     def tables(self, fields: Sequence[Field], cache: Path) -> dict[str, str]:
         """The official tables, whole."""
@@ -123,21 +149,17 @@ class Settings(Part):
     def _manifest(self) -> Manifest:
         return read_manifest(self.manifest or shipped_folder("data-manifests") / "bbbc021.toml")
 
-    def _images(
-        self, manifest: Manifest, archive: str, batch: str, wanted: Images, folder: Path
-    ) -> Iterator[Progress | Taken]:
-        from cellssl.datasets._sources import images_from
-
-        if not wanted:
-            return iter(())
-        return images_from(self._source(manifest), archive, batch, wanted, folder / "scratch")
-
-    def _source(self, manifest: Manifest) -> str | Path:
+    def _source(self, manifest: Manifest) -> Opened:
         """Where everything comes from; UsageError where it is a folder that is not there."""
-        source = self.source or manifest.address
+        from cellssl.datasets._sources import source_at
+
+        source = self._place(manifest)
         if isinstance(source, Path) and not source.is_dir():
-            raise UsageError(f"there is no folder {source}", hint="correct fetch.dataset.source")
-        return source
+            raise UsageError(f"there is no folder {source}", hint="correct fetch.dataset.source or --mirror")
+        return source_at(source, self.patience())
+
+    def _place(self, manifest: Manifest) -> str | Path:
+        return self.source or manifest.address
 
     def _official(self, manifest: Manifest, cache: Path) -> dict[str, str]:
         """The official tables, from the cache where they lie whole."""
@@ -147,13 +169,20 @@ class Settings(Part):
         kept = cache / f"{entry.sha256[:12]}-{entry.file}"
         if kept.is_file() and entry.matches(content := kept.read_bytes()):
             return content.decode()
-        from cellssl.datasets._sources import table_from
+        from cellssl.datasets._place import write_text
 
         cache.mkdir(parents=True, exist_ok=True)
-        source = self._source(manifest)
-        text = entry.official(table_from(source, entry.file, cache), f"{entry.file} of {source}")
+        text = self._brought(entry, manifest, cache)
         write_text(kept, text, cache)
         return text
+
+    def _brought(self, entry: TableEntry, manifest: Manifest, cache: Path) -> str:
+        """What is wrong with it may have happened on the way, so that it is asked for twice."""
+        source, name = self._source(manifest), f"{entry.file} of {self._place(manifest)}"
+        try:
+            return entry.official(source.table(entry.file, cache), name)
+        except (IntegrityError, DataError):
+            return entry.official(source.table(entry.file, cache), name)
 
     def _chosen(self, fields: Sequence[Field]) -> list[Field]:
         """The treated fields that the knobs mean, or controls where they are asked for by name."""
@@ -179,11 +208,41 @@ class Settings(Part):
         return [field for field in fields if field.dose_micromolar in doses.get(str(field.compound), ())]
 
     def _doses(self, given: Mapping[str, set[float]]) -> dict[str, set[float]]:
-        """The chosen ones of every compound; a listed dose must be one of any of them."""
-        if isinstance(self.doses, str):
+        """The chosen ones of every compound; a dose that is named must be one of any of them."""
+        if not names_doses(self.doses):
             return {name: set(chosen_doses(there, self.doses, name)) for name, there in given.items()}
         listed = set(chosen_doses(set().union(*given.values()), self.doses, " or ".join(self.compounds) or "anything"))
         return {name: listed & there for name, there in given.items()}
+
+
+def _check_columns(manifest: Manifest) -> None:
+    """Another manifest may describe tables that are no tables of BBBC021."""
+    stains = [channel.column for channel in manifest.channels]
+    needed = {
+        "image": [
+            *(f"Image_{what}_{stain}" for stain in stains for what in ("FileName", "PathName")),
+            *("Image_PathName_DAPI", "Image_Metadata_Plate_DAPI", "Image_Metadata_Well_DAPI"),
+            *("Image_Metadata_Compound", "Image_Metadata_Concentration"),
+        ],
+        "moa": ["compound", "concentration", "moa"],
+    }
+    for table, columns in needed.items():
+        there = manifest.tables[table].columns if table in manifest.tables else ()
+        missing = [column for column in columns if column not in there]
+        if missing:
+            raise UsageError(
+                f"the manifest's table {table!r} has no column {', '.join(missing)}, which fields are made of",
+                hint="compare it with data-manifests/bbbc021.toml",
+            )
+
+
+@contextmanager
+def _in_words(table: str, manifest: Manifest) -> Iterator[None]:
+    """A value that is no number, in a table that another manifest takes for right."""
+    try:
+        yield
+    except ValueError as error:
+        raise DataError(f"{manifest.tables[table].file} cannot be read: {error}", hint=OFFICIAL) from error
 
 
 def _field(row: dict[str, str], manifest: Manifest, mechanisms: Mapping[tuple[str, float], str]) -> Field:

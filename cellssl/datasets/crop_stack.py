@@ -20,7 +20,7 @@ from cellssl.datasets._columns import Chosen, Keep, RowColumns, at_site, fields_
 from cellssl.datasets._place import beside, write_text
 from cellssl.datasets._stack import Axes, Stack
 from cellssl.datasets._table import Table, read_table
-from cellssl.datasets.field import Field, Value
+from cellssl.datasets.field import Field, Forecast, Value
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Progress
 from cellssl.recipe import NAME, InputPath
@@ -106,6 +106,10 @@ class Settings(Part):
         write_text(folder / "cells.csv", _cell_table(cells, self.keep), scratch)
         write_text(folder / "channels.json", json.dumps(self.channels) + "\n", scratch)
         return {}
+
+    def forecast(self, fields: Sequence[Field], folder: Path) -> Forecast:
+        """What lies in the stack is on this machine."""
+        return Forecast(0, None, 0)
 
     def tables(self, fields: Sequence[Field], cache: Path) -> dict[str, str]:
         """None: the cell table holds what was asked for."""

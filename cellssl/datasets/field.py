@@ -33,6 +33,21 @@ class Field:
     extra: dict[str, Value] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What it will cost to bring images.
+
+    `moved_bytes` come over the network or are copied, `disk_bytes` they take once they are there; None where that is
+    not known beforehand. `absent` images are not where they should come from. `whole_archive` says that more must be
+    moved than is wanted, because the server gives no parts of files.
+    """
+
+    moved_bytes: int | None
+    disk_bytes: int | None
+    absent: int
+    whole_archive: bool = False
+
+
 class Dataset(Protocol):
     """What the settings of every file in this room can do."""
 
@@ -55,8 +70,12 @@ class Dataset(Protocol):
         """Put the images of one plate's fields into `folder`; a file already there and whole is not made again.
 
         Returns the reason, by field_id, for every field whose images could not be had. What lies in `folder/scratch`
-        is removed when the plate is finished.
+        is removed when the plate is finished. A `record.csv` lists the images with their checksums where they came
+        from elsewhere; an `archives.csv` those of archives that came as a whole, which is no part of the result.
         """
+
+    def forecast(self, fields: Sequence[Field], folder: Path) -> Forecast:
+        """What `make` will cost, before it moves anything but directories of archives."""
 
     def tables(self, fields: Sequence[Field], cache: Path) -> dict[str, str]:
         """Tables that go with all fields, as text by file name, such as the official CSVs."""

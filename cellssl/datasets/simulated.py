@@ -19,7 +19,7 @@ from uuid import UUID
 from pydantic import Field as Knob
 from pydantic import field_validator, model_validator
 
-from cellssl.datasets.field import Field, Value
+from cellssl.datasets.field import Field, Forecast, Value
 from cellssl.errors import FailedError
 from cellssl.events import Progress
 from cellssl.randomness import generator
@@ -141,6 +141,10 @@ class Settings(Part):
             yield Progress(done, len(fields), "fields", field_id)
         _gather_truth(fields, folder)
         return {}
+
+    def forecast(self, fields: Sequence[Field], folder: Path) -> Forecast:
+        """Everything is drawn here."""
+        return Forecast(0, None, 0)
 
     def tables(self, fields: Sequence[Field], cache: Path) -> dict[str, str]:
         """BBBC021's three tables, for these plates."""

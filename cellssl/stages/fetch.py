@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +17,11 @@ from cellssl.artifacts.card import Card
 from cellssl.artifacts.hashing import HashCache
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import PLANNED, read_table, write_table
-from cellssl.datasets.field import Dataset, Field
+from cellssl.datasets._record import NAME as RECORD
+from cellssl.datasets._record import OF_ARCHIVES as ARCHIVES
+from cellssl.datasets._record import joined
+from cellssl.datasets._together import attending
+from cellssl.datasets.field import Dataset, Field, Forecast
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note
 from cellssl.rooms import did_you_mean
@@ -28,6 +33,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALGORITHM = 1
+QUARANTINE = "quarantine.csv"
+AT_ONCE = 8
+"""Plates whose cost is looked up at a time."""
 
 
 class PlateSettings(Strict):
@@ -64,25 +72,78 @@ def outside(settings: Settings) -> list[Path]:
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Make the missing plates, then gather their tables; no pixel is copied by gathering."""
     dataset = _dataset(job.settings)
-    fields = dataset.plan(_cache(job.bench))
-    if not fields:
-        raise UsageError("the data set's settings select no field", hint="loosen compounds, doses, plates or wells")
+    plates = yield from attending(partial(planned_plates, job.settings, job.bench))
+    fields = [field for of_plate in plates.values() for field in of_plate]
     parts = {}
-    for plate, of_plate in by_plate(fields).items():
+    for number, (plate, of_plate) in enumerate(plates.items(), start=1):
+        yield Note(f"plate {plate}, {number} of {len(plates)}: {len(of_plate):,} fields")
         parts[plate] = yield from make_plate(job.settings, job.bench, of_plate)
     table = gathered({plate: read_table(part.file("fields.parquet")) for plate, part in parts.items()}, parts)
     write_table(table, job.draft.file("fields.parquet"))
     for name, text in dataset.tables(fields, _cache(job.bench)).items():
         write_text(job.draft.file(f"tables/{name}"), text)
+    _gather_records(parts, job.draft.file(RECORD))
+    gather_quarantine(parts, job.draft.file(QUARANTINE))
     write_parts(parts, job.draft.file("parts.json"))
     failed = sum(part.card.metrics["quarantined"] for part in parts.values())
     return {
+        "planned": len(fields),
         "fields": len(table),
         "plates": len(parts),
         "quarantined": failed,
         "controls": int(table["control"].sum()),
         "wells": int(table[["plate", "well"]].drop_duplicates().shape[0]),
     }
+
+
+def planned_plates(settings: Settings, bench: Bench) -> dict[str, list[Field]]:
+    """What is selected, plate by plate; UsageError where that is nothing."""
+    fields = _dataset(settings).plan(_cache(bench))
+    if not fields:
+        raise UsageError("the data set's settings select no field", hint="loosen compounds, doses, plates or wells")
+    return by_plate(fields)
+
+
+@dataclass(frozen=True)
+class PlateForecast:
+    """What one plate holds and will cost; `state` is done, partial or missing."""
+
+    plate: str
+    state: str
+    fields: int
+    controls: int
+    images: int
+    to_come: int
+    """Images that are not there yet."""
+    absent: int
+    """Of these, images that are not where they should come from."""
+    moved_bytes: int | None
+    disk_bytes: int | None
+    whole_archive: bool
+
+
+def forecast(settings: Settings, bench: Bench, plate: str | None = None) -> list[PlateForecast]:
+    """What a fetch would bring and cost, plate by plate; nothing is moved but tables and directories of archives."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    plates = planned_plates(settings, bench) if plate is None else {plate: fields_of(settings, plate, bench)}
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        return list(threads.map(partial(_forecast, settings, bench), plates.values()))
+
+
+def _forecast(settings: Settings, bench: Bench, fields: list[Field]) -> PlateForecast:
+    card, dataset = plate_card(settings, bench, fields), _dataset(settings)
+    partial_folder = bench.store.partial(card.kind, card.fingerprint)
+    images = [place for field in fields for place in field.images.values()]
+    if bench.store.find(card.kind, card.fingerprint):
+        state, cost, to_come = "done", Forecast(0, 0, 0), 0
+    else:
+        state = "partial" if partial_folder.is_dir() else "missing"
+        cost = dataset.forecast(fields, partial_folder)
+        to_come = sum(not (partial_folder / place).is_file() for place in images)
+    controls = sum(field.compound in settings.controls for field in fields)
+    costs = (cost.absent, cost.moved_bytes, cost.disk_bytes, cost.whole_archive)
+    return PlateForecast(fields[0].plate, state, len(fields), controls, len(images), to_come, *costs)
 
 
 def make_plate(settings: Settings, bench: Bench, fields: list[Field]) -> Making:
@@ -98,7 +159,7 @@ def plate_card(settings: Settings, bench: Bench, fields: list[Field]) -> Card:
     rows = [asdict(field) for field in fields]
     identity = {
         "plate": fields[0].plate,
-        "fields": [{**row, "images": {} if _stays(row) else row["images"]} for row in rows],
+        "fields": [{**row, "images": _ours(row["images"])} for row in rows],
         "dataset": {"name": settings.dataset.part_name(), **dataset.identity(fields, bench.store.hashes.sha256)},
         "images": _own_hashes(bench, fields),
     }
@@ -118,7 +179,7 @@ def by_plate(fields: Sequence[Field]) -> dict[str, list[Field]]:
 
 def fields_of(settings: Settings, plate: str, bench: Bench) -> list[Field]:
     """The fields of one plate; UsageError where the data set has no such plate."""
-    plates = by_plate(_dataset(settings).plan(_cache(bench)))
+    plates = planned_plates(settings, bench)
     if plate not in plates:
         raise UsageError(f"the data set has no plate {plate!r}", hint=did_you_mean(plate, tuple(plates)))
     return plates[plate]
@@ -134,8 +195,9 @@ def gathered(tables: dict[str, pd.DataFrame], parts: dict[str, Artifact]) -> pd.
 def _make_plate(dataset: Dataset, fields: list[Field], job: Job) -> Generator[Event, None, Metrics]:
     """Let the data set put its files there, then write down what came, with size and hash."""
     reasons = yield from dataset.make(fields, job.draft.path)
+    job.draft.extra(ARCHIVES)
     table, failures = _field_table(fields, job, reasons)
-    if len(failures) > job.settings.max_failures * len(fields) or table.empty:
+    if len(failures) > allowed_failures(job.settings.max_failures, len(fields)) or table.empty:
         first = failures[0]
         raise DataError(
             f"{len(failures)} of {len(fields)} fields of plate {fields[0].plate} are missing or broken; "
@@ -143,10 +205,20 @@ def _make_plate(dataset: Dataset, fields: list[Field], job: Job) -> Generator[Ev
             hint="mend them, or raise fetch.max_failures, a share of the fields",
         )
     if failures:
-        yield Note(f"plate {fields[0].plate}: {len(failures)} fields are quarantined; reasons in quarantine.csv")
+        where = job.draft.target / QUARANTINE
+        yield Note(f"plate {fields[0].plate}: {len(failures)} fields are quarantined; the reasons are in {where}")
+        _remove_images(fields, {failure["field_id"] for failure in failures}, job.draft.path)
     write_table(table, job.draft.file("fields.parquet"))
-    write_quarantine(failures, job.draft.file("quarantine.csv"))
-    return {"fields": len(table), "quarantined": len(failures)}
+    write_quarantine(failures, job.draft.file(QUARANTINE))
+    return {"planned": len(fields), "fields": len(table), "quarantined": len(failures)}
+
+
+def _remove_images(fields: Sequence[Field], quarantined: set[str], folder: Path) -> None:
+    """What came of a field that is set aside is no part of the result; own images that stay are left alone."""
+    for field in fields:
+        if field.field_id in quarantined:
+            for place in _ours(field.images).values():
+                (folder / place).unlink(missing_ok=True)
 
 
 def _field_table(
@@ -185,6 +257,24 @@ def _row(field: Field, job: Job) -> dict[str, Any]:
     return {**row, **field.extra}
 
 
+def allowed_failures(share: float, fields: int) -> int:
+    """How many of so many fields may fail; 29 of 100 at a share of 0.29, though their product is a little less."""
+    return math.floor(share * fields + 1e-9)
+
+
+def gather_quarantine(parts: Mapping[str, Artifact], path: Path) -> None:
+    """The fields of all plates that were set aside, where there are any."""
+    import csv
+
+    rows: list[dict[str, str]] = []
+    for part in parts.values():
+        if QUARANTINE in part.card.files:
+            with part.file(QUARANTINE).open(newline="", encoding="utf-8") as file:
+                rows += csv.DictReader(file)
+    if rows:
+        write_quarantine(rows, path)
+
+
 def _hash_of(path: Path, stays: bool, remembered: HashCache) -> str:
     from cellssl.artifacts.hashing import sha256_of
 
@@ -194,10 +284,11 @@ def _hash_of(path: Path, stays: bool, remembered: HashCache) -> str:
 def _own_hashes(bench: Bench, fields: Sequence[Field]) -> dict[str, list[str]]:
     """Own images stay where they are; their bytes count, and their place does not."""
     remembered = bench.store.hashes
+    staying = {field.field_id: [place for place in field.images.values() if _stays(place)] for field in fields}
     return {
-        field.field_id: [_or_missing(Path(place), remembered) for place in field.images.values()]
-        for field in fields
-        if _stays(asdict(field))
+        field_id: [_or_missing(Path(place), remembered) for place in places]
+        for field_id, places in staying.items()
+        if places
     }
 
 
@@ -207,8 +298,20 @@ def _or_missing(path: Path, remembered: HashCache) -> str:
     return "missing" if fault_of(path) else remembered.sha256(path)
 
 
-def _stays(row: dict[str, Any]) -> bool:
-    return any(Path(place).is_absolute() for place in row["images"].values())
+def _stays(place: str) -> bool:
+    return Path(place).is_absolute()
+
+
+def _ours(images: Mapping[str, str]) -> dict[str, str]:
+    """Of a field's images, those that lie in the artifact."""
+    return {channel: place for channel, place in images.items() if not _stays(place)}
+
+
+def _gather_records(parts: Mapping[str, Artifact], path: Path) -> None:
+    """The records of all plates in one table, where they have any."""
+    recorded = [part.file(RECORD) for part in parts.values() if RECORD in part.card.files]
+    if recorded:
+        write_text(path, joined(file.read_text(encoding="utf-8") for file in recorded))
 
 
 def write_quarantine(failures: Sequence[dict[str, str]], path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -39,7 +37,7 @@ from cellssl.stages._chosen import (
 from cellssl.stages._downloads import FOLDER, Download, found, of_file
 from cellssl.stages._make import Bench, Job, Making, Metrics, make_part
 from cellssl.stages._plan import card_for
-from cellssl.stages.fetch import gathered, parts_of, write_parts, write_quarantine
+from cellssl.stages.fetch import allowed_failures, gather_quarantine, gathered, parts_of, write_parts, write_quarantine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,7 +193,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     if job.settings.cellprofiler_table:
         _write_nuclei_csv(job, cells, tables["fields.parquet"])
     write_parts(parts, job.draft.file("parts.json"))
-    write_quarantine([row for part in parts.values() for row in _quarantined(part)], job.draft.file("quarantine.csv"))
+    gather_quarantine(parts, job.draft.file("quarantine.csv"))
     _write_counts(job, counts)
     yield from _contact_sheet(job, cells, parts)
     return counts
@@ -224,13 +222,6 @@ def _no_cells(counts: dict[str, int]) -> DataError:
         f"{counts['detected']:,} nuclei were found, and none was kept: {why}",
         hint="loosen what dropped them; `cellssl explain segment` lists the knobs",
     )
-
-
-def _quarantined(part: Artifact) -> list[dict[str, str]]:
-    if "quarantine.csv" not in part.card.files:
-        return []
-    with part.file("quarantine.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _check_label_images(settings: Settings, fetched: list[Artifact]) -> None:
@@ -643,11 +634,6 @@ def _check_failures(failures: list[dict[str, str]], tasks: list[FieldTask], job:
         f"first: {failures[0]['reason']}",
         hint=f"all are listed in {listed}; mend them, or raise segment.max_failures, a share of the fields",
     )
-
-
-def allowed_failures(share: float, fields: int) -> int:
-    """How many of so many fields may fail; 29 of 100 at a share of 0.29, though their product is a little less."""
-    return math.floor(share * fields + 1e-9)
 
 
 def _write_counts(job: Job, counts: dict[str, int]) -> None:

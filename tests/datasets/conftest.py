@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tifffile
+from screen import write_screen
 from tiny import tiny_field
 
 from cellssl.cli import invoke
@@ -27,6 +28,12 @@ def plate(tmp_path: Path) -> Path:
                 lines.append(f"{name},{well},{site},{drug},{dose},{stem}_dna.tif,{stem}_actin.tif")
     (tmp_path / "plate.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return tmp_path
+
+
+@pytest.fixture
+def set_up(tmp_path: Path) -> Path:
+    """A folder with a small published screen, and a recipe for a part of it."""
+    return write_screen(tmp_path)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """What bbbc021 promises: exactly the fields asked for, the same from any source, and never half of anything."""
 
+import contextlib
 import csv
 import hashlib
-import io
 import json
 import os
 import signal
@@ -12,19 +12,16 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import tifffile
 from pydantic import ValidationError
-from tiny import tiny_field
-from unruly import Manners, serving
+from unruly import Manners, Reply, first, serving
 
-from cellssl.datasets._download import CHUNK_BYTES
 from cellssl.datasets._manifest import read_manifest
+from cellssl.datasets._web import CHUNK_BYTES
 from cellssl.datasets.bbbc021 import Settings
 from cellssl.datasets.field import Field
 from cellssl.errors import CellsslError, IntegrityError, UsageError
@@ -32,20 +29,6 @@ from cellssl.recipe import shipped_folder
 from cellssl.settings import first_fault
 
 WEEK1 = ["Week1_22123", "Week1_22141", "Week1_22161"]
-PLATES = ("Week1_1", "Week4_2")
-WAVES = {"DAPI": "w1", "Tubulin": "w2", "Actin": "w4"}
-RECIPE = """
-[fetch.dataset]
-name = "bbbc021"
-manifest = "manifest.toml"
-source = "there"
-compounds = ["nocodazole"]
-doses = "top 1"
-[segment]
-crop_px = 32
-min_area_px = 50
-workers = 1
-"""
 
 
 @pytest.fixture
@@ -131,101 +114,23 @@ def test_a_dose_that_was_not_given_is_an_error_with_those_that_were(official: An
     assert "0.001, 0.003" in caught.value.hint
 
 
-@pytest.mark.parametrize("source", ["ftp://x.org/", "s3://bucket/a", "file://host/a"])
+def test_doses_in_a_range_are_taken_with_its_ends(official: Any) -> None:
+    fields = official(compounds=["nocodazole", "taxol"], doses="0.1 to 1", plates=WEEK1)
+    doses = {field.dose_micromolar for field in fields if field.compound == "nocodazole"}
+    assert doses == {0.1, 0.3, 1.0}
+    with pytest.raises(UsageError) as caught:
+        official(compounds=["nocodazole"], doses="7 to 9")
+    assert "0.001, 0.003" in caught.value.hint
+
+
+@pytest.mark.parametrize("source", ["ftp://x.org/", "gs://bucket/a", "file://host/a", "http:///a", "data://x"])
 def test_other_addresses_are_refused(source: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Settings.model_validate({"source": source})
-    assert "http or https address" in first_fault(caught.value).message
+    assert "address" in first_fault(caught.value).message
 
 
 # From here on: two plates shaped like the real ones, with archives of small images.
-
-
-@pytest.fixture
-def set_up(tmp_path: Path) -> Path:
-    """A folder with bbbc021.toml's recipe, a manifest, and `there`: tables and one archive a plate."""
-    there = tmp_path / "there"
-    there.mkdir()
-    rows = list(image_rows())
-    tables = {
-        "image": written(rows, there / "BBBC021_v1_image.csv"),
-        "moa": written(MOA, there / "BBBC021_v1_moa.csv"),
-        "compound": written(COMPOUNDS, there / "BBBC021_v1_compound.csv"),
-    }
-    for plate in PLATES:
-        write_archive(there / f"BBBC021_v1_images_{plate}.zip", plate, rows)
-    (tmp_path / "manifest.toml").write_text(manifest_text(tables))
-    (tmp_path / "recipe.toml").write_text(RECIPE)
-    return tmp_path
-
-
-MOA = [{"compound": "nocodazole", "concentration": 3.0, "moa": "Microtubule destabilizers"}]
-COMPOUNDS = [{"compound": "DMSO", "smiles": ""}, {"compound": "nocodazole", "smiles": "C"}]
-
-
-def image_rows() -> Iterator[dict[str, Any]]:
-    number = 0
-    for plate in PLATES:
-        for well, compound, dose in (("B02", "DMSO", 0.0), ("E03", "nocodazole", 3.0), ("E04", "nocodazole", 1.0)):
-            for site in (1, 2):
-                number += 1
-                prefix = "Week1_150607_" if plate.startswith("Week1") else ""
-                names = {stain: f"{prefix}{well}_s{site}_{wave}UUID{number}.tif" for stain, wave in WAVES.items()}
-                path = f"{plate.partition('_')[0]}/{plate}"
-                files = {f"Image_FileName_{stain}": name for stain, name in names.items()}
-                paths = {f"Image_PathName_{stain}": path for stain in names}
-                yield {
-                    "TableNumber": 1,
-                    "ImageNumber": number,
-                    **{
-                        key: (files | paths)[key]
-                        for stain in names
-                        for key in (f"Image_FileName_{stain}", f"Image_PathName_{stain}")
-                    },
-                    "Image_Metadata_Plate_DAPI": plate,
-                    "Image_Metadata_Well_DAPI": well,
-                    "Replicate": 1,
-                    "Image_Metadata_Compound": compound,
-                    "Image_Metadata_Concentration": dose,
-                }
-
-
-def written(rows: list[dict[str, Any]], path: Path) -> tuple[Path, list[dict[str, Any]]]:
-    """A table in the official manner: texts in quotes, decimals with six places."""
-    text = io.StringIO()
-    header = [f'"{name}"' if isinstance(value, str) else name for name, value in rows[0].items()]
-    text.write(",".join(header) + "\n")
-    for row in rows:
-        cells = (
-            f'"{v}"' if isinstance(v, str) else f"{v:.6f}" if isinstance(v, float) else str(v) for v in row.values()
-        )
-        text.write(",".join(cells) + "\n")
-    path.write_text(text.getvalue())
-    return path, rows
-
-
-def manifest_text(tables: dict[str, tuple[Path, list[dict[str, Any]]]]) -> str:
-    shipped = (shipped_folder("data-manifests") / "bbbc021.toml").read_text()
-    lines = [shipped[: shipped.index("# `text` columns")]]
-    for name, (path, rows) in tables.items():
-        content = path.read_bytes()
-        lines += [f"[tables.{name}]", f'file = "{path.name}"', f"rows = {len(rows)}", f"size_bytes = {len(content)}"]
-        lines += [f'sha256 = "{hashlib.sha256(content).hexdigest()}"', f"columns = {json.dumps(list(rows[0]))}"]
-        for kind, type_ in (("text", str), ("decimal", float)):
-            lines.append(f"{kind} = {json.dumps([key for key, value in rows[0].items() if isinstance(value, type_)])}")
-    plates = json.dumps(PLATES)
-    return "\n".join([*lines, "[archives]", 'name = "BBBC021_v1_images_{plate}.zip"', f"plates = {plates}", ""])
-
-
-def write_archive(path: Path, plate: str, rows: list[dict[str, Any]]) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("../evil.tif", b"out of here")
-        for row in rows:
-            for stain in WAVES:
-                if row["Image_Metadata_Plate_DAPI"] == plate:
-                    image = io.BytesIO()
-                    tifffile.imwrite(image, tiny_field(f"{plate}{row['ImageNumber']}", stain))
-                    archive.writestr(f"{plate}/{row[f'Image_FileName_{stain}']}", image.getvalue())
 
 
 def files_of(cellssl: Any, folder: Path, store: str, *words: str) -> dict[str, Any]:
@@ -266,7 +171,10 @@ def test_the_same_fields_are_the_same_artifact_from_every_source(set_up: Path, c
     manners = Manners(set_up / "there")
     with serving(manners) as address:
         assert files_of(cellssl, set_up, "c", "--set", f"fetch.dataset.source={address}") == archives
-        assert len(manners.asked) == 5
+        assert not any(path.endswith(".zip") and wanted is None for path, wanted in manners.asked)
+        manners.ranges = False
+        assert files_of(cellssl, set_up, "d", "--mirror", address) == archives
+        assert sum(path.endswith(".zip") and wanted is None for path, wanted in manners.asked) == 2
     for table in (set_up / "there").glob("*.csv"):
         table.unlink()
     assert files_of(cellssl, set_up, "c", "--force") == archives  # tables come from the store by now
@@ -275,7 +183,7 @@ def test_the_same_fields_are_the_same_artifact_from_every_source(set_up: Path, c
 def test_a_broken_connection_and_no_ranges_change_nothing(set_up: Path, cellssl: Any) -> None:
     expected = files_of(cellssl, set_up, "a")
     for store, ranges in (("b", True), ("c", False)):
-        manners = Manners(set_up / "there", breaks_after=20_000, ranges=ranges)
+        manners = Manners(set_up / "there", breaks_after=10_000, ranges=ranges)
         with serving(manners) as address:
             assert files_of(cellssl, set_up, store, "--set", f"fetch.dataset.source={address}") == expected
         assert any(wanted for _, wanted in manners.asked)
@@ -294,26 +202,43 @@ def test_a_network_fault_exits_4_and_is_gone_on_with(set_up: Path, cellssl: Any)
         assert "404" in said["said"]
         (set_up / "away.zip").rename(set_up / "there/BBBC021_v1_images_Week4_2.zip")
         assert cellssl(*words)[0] == 0
-    archives = Counter(path for path, _ in manners.asked if path.endswith(".zip"))
-    assert archives["/BBBC021_v1_images_Week1_1.zip"] == 1  # its plate was finished before the fault
+    pieces = Counter(asked for asked in manners.asked if asked[0].endswith("Week1_1.zip"))
+    assert pieces.total() == 3 + 12  # its plate was finished before the fault: the directory, and a piece an image
+    assert max(pieces.values()) == 1
 
 
-def test_a_killed_download_is_gone_on_with(set_up: Path, cellssl: Any) -> None:
+def test_a_killed_download_of_a_whole_archive_is_gone_on_with(set_up: Path, cellssl: Any) -> None:
     expected = files_of(cellssl, set_up, "a")
-    manners = Manners(set_up / "there", breaks_after=150_000, stalls=True)
+    manners = Manners(set_up / "there", breaks_after=150_000, breaks=2, stalls=True, ranges=False)
     with serving(manners) as address:
         words = ["fetch", str(set_up / "recipe.toml"), "--set", f"fetch.dataset.source={address}"]
         command = [sys.executable, "-m", "cellssl", *words, "--store", str(set_up / "b")]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        wait_until(lambda: any(size_of(part) >= 2 * CHUNK_BYTES for part in (set_up / "b").rglob("*.zip.part")))
+        wait_until(lambda: largest(set_up / "b", ".zip.part") >= 2 * CHUNK_BYTES)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+        kept = largest(set_up / "b", ".zip.part")
+        manners.twist = first(99, ranges_again, lambda reply: reply.wanted == f"bytes={kept}-")
         assert files_of(cellssl, set_up, "b", "--set", f"fetch.dataset.source={address}") == expected
-    assert ("/BBBC021_v1_images_Week1_1.zip", f"bytes={2 * CHUNK_BYTES}-") in manners.asked
+    assert ("/BBBC021_v1_images_Week1_1.zip", f"bytes={kept}-") in manners.asked
 
 
-def size_of(path: Path) -> int:
-    return path.stat().st_size
+def ranges_again(reply: Reply) -> None:
+    """A server that grants none but those that go on to the end."""
+    start = int(str(reply.wanted).removeprefix("bytes=").rstrip("-"))
+    reply.headers["Content-Range"] = f"bytes {start}-{len(reply.body) - 1}/{len(reply.body)}"
+    reply.status, reply.body = 206, reply.body[start:]
+
+
+def largest(folder: Path, ending: str) -> int:
+    """The size of the largest file of that kind; folders come and go while it is looked for."""
+    sizes = [0]
+    for root, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(ending):
+                with contextlib.suppress(FileNotFoundError):
+                    sizes.append((Path(root) / name).stat().st_size)
+    return max(sizes)
 
 
 def wait_until(happened: Any) -> None:
@@ -350,8 +275,12 @@ def test_a_broken_member_is_quarantined_with_its_reason(served: bool, set_up: Pa
     quarantine = pd.read_csv(set_up / "store/fetch" / part / "quarantine.csv")
     assert list(quarantine["field_id"]) == ["Week1_1_E03_s1"]
     assert "w2UUID3.tif is broken in the archive" in quarantine["reason"][0]
-    if served:  # each of the two runs looked at a second copy before it gave up
-        assert Counter(path for path, _ in manners.asked)["/BBBC021_v1_images_Week1_1.zip"] == 4
+    images = {path.name for path in (set_up / "store/fetch" / part / "Week1_1").iterdir()}
+    assert len(images) == 3 * 3  # what came of the field that is set aside is no part of the result
+    assert not [name for name in images if "E03_s1" in name]
+    if served:  # each of the two runs asked twice for the directory and that member, and once for any other
+        asked = Counter(asked for asked in manners.asked if asked[0].endswith("Week1_1.zip"))
+        assert asked.total() == 2 * (3 + 12 + 3 + 1)
 
 
 def rewritten(archive: Path, change: Any) -> None:
@@ -420,3 +349,34 @@ def test_selections_narrow_the_plan_and_controls_come_along(set_up: Path) -> Non
     assert ids(labelled_only=True) == ["B02_s1", "B02_s2", "E03_s1", "E03_s2"]
     with pytest.raises(CellsslError):
         ids(wells=["H12"])
+
+
+def test_a_table_that_was_spoilt_on_the_way_is_asked_for_again(set_up: Path, cellssl: Any) -> None:
+    def spoilt(reply: Reply) -> None:
+        reply.body = reply.body.replace(b"nocodazole", b"nocodazolf", 1)
+
+    manners = Manners(set_up / "there", twist=first(1, spoilt, lambda reply: "image.csv" in reply.path))
+    with serving(manners) as address:
+        assert cellssl("fetch", str(set_up / "recipe.toml"), "--mirror", address)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [("Image_Metadata_Well_DAPI", "Well", "has no column Image_Metadata_Well_DAPI"), (",1,", ",one,", "'one'")],
+)
+def test_tables_of_another_manifest_that_fields_cannot_be_made_of_are_said_so(
+    old: str, new: str, sentence: str, set_up: Path, cellssl: Any
+) -> None:
+    table = set_up / "there" / "BBBC021_v1_image.csv"
+    before, content = table.read_bytes(), table.read_bytes().replace(old.encode(), new.encode())
+    manifest = (set_up / "manifest.toml").read_text().replace(old, new)
+    for wrong, right in (
+        (hashlib.sha256(before).hexdigest(), hashlib.sha256(content).hexdigest()),
+        (f"size_bytes = {len(before)}", f"size_bytes = {len(content)}"),
+    ):
+        manifest = manifest.replace(wrong, right)
+    table.write_bytes(content)
+    (set_up / "manifest.toml").write_text(manifest)
+    code, _, said = cellssl("fetch", str(set_up / "recipe.toml"))
+    assert code in (2, 3)
+    assert sentence in said["said"]

@@ -165,8 +165,9 @@ def test_a_fault_in_the_table_is_a_data_error_that_says_where(old: str, plate: P
     assert fault.hint
 
 
-def test_a_web_address_is_refused(plate: Path) -> None:
-    assert "web address" in fault_of(changed(plate, "images/P1_B02_1_dna.tif", "https://x.org/a.tif")).message
+@pytest.mark.parametrize("address", ["ftp://x.org/a.tif", "gs://bucket/a.tif", "https:///a.tif"])
+def test_addresses_of_other_kinds_are_refused(address: str, plate: Path) -> None:
+    assert "is no address" in fault_of(changed(plate, "images/P1_B02_1_dna.tif", address)).message
 
 
 def test_a_column_that_hides_one_of_the_tools_own_is_refused(plate: Path) -> None:

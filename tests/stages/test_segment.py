@@ -21,7 +21,7 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_cells, read_fields, read_table
 from cellssl.imaging.scaling import scaled
 from cellssl.randomness import generator
-from cellssl.stages.segment import allowed_failures
+from cellssl.stages.fetch import allowed_failures
 
 PATHS = {channel: f"path_{channel}" for channel in ("dna", "tubulin", "actin")}
 RECIPE = """
