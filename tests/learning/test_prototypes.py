@@ -152,7 +152,7 @@ def test_deepcluster_is_the_cross_entropy_of_a_cell_s_cluster_over_views_and_hea
     objective = built("deepcluster_v2", prototypes=3, heads=2)
     an_epoch(objective)
     batch = seen(objective, number=9)
-    views = projections(objective, batch.online).double()
+    views = projections(objective, batch.online).detach().double()
     losses = []
     for head in range(2):
         for view in views:

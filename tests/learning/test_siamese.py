@@ -21,6 +21,7 @@ def noise(*shape: int) -> Tensor:
     return torch.from_numpy(generator("test", "siamese").standard_normal(shape))
 
 
+@torch.no_grad()
 def heads(objective: Any, features: Tensor, *names: str) -> list[Tensor]:
     """Each view through the named heads in turn, in float64."""
     exact = copy.deepcopy(objective).double()
