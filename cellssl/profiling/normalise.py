@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
 from cellssl import rooms
 from cellssl.errors import DataError, UsageError
@@ -42,8 +43,9 @@ class Normaliser:
         if self.name == "none":
             return x
         normal = np.empty((len(x), len(self.axes) or self.dim), x.dtype)
-        for start in range(0, len(x), CHUNK_ROWS):
-            normal[start : start + CHUNK_ROWS] = self._applied(x[start : start + CHUNK_ROWS])
+        with threadpool_limits(limits=1):
+            for start in range(0, len(x), CHUNK_ROWS):
+                normal[start : start + CHUNK_ROWS] = self._applied(x[start : start + CHUNK_ROWS])
         return normal
 
     def _applied(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n _"]:
@@ -85,7 +87,8 @@ def fit(name: str, x: Float[np.ndarray, "n d"]) -> Normaliser:
     if name not in _FITTERS:
         raise UsageError(f"there is no normalisation {name!r}", hint=rooms.did_you_mean(name, NAMES))
     check_embeddings(x)
-    return _FITTERS[name](x)
+    with threadpool_limits(limits=1):  # sums in one order, whatever the machine
+        return _FITTERS[name](x)
 
 
 def check_embeddings(x: Float[np.ndarray, "n d"]) -> None:

@@ -26,7 +26,8 @@ def principal_plane(x: Float[np.ndarray, "n d"]) -> Plane:
     points, explained = np.zeros((len(x), 2)), np.zeros(2)
     if np.ptp(x, axis=0).any():
         fitted = PCA(wanted, random_state=seed32("principal plane"))
-        points[:, :wanted] = fitted.fit_transform(x)
+        with threadpool_limits(limits=1):  # sums in one order, so that equal vectors have equal places
+            points[:, :wanted] = fitted.fit_transform(x)
         explained[:wanted] = fitted.explained_variance_ratio_
     return Plane(points, (float(explained[0]), float(explained[1])))
 
@@ -40,10 +41,10 @@ def tsne_plane(x: Float[np.ndarray, "n d"], seed: int = 0) -> Float[np.ndarray, 
     if len(x) < 3:
         return principal_plane(x).points
     wanted = min(50, *x.shape)
-    begun = PCA(wanted, random_state=seed32("t-SNE axes", seed)).fit_transform(x)
     perplexity = min(30.0, (len(x) - 1) / 3)
     fitted = TSNE(perplexity=perplexity, init="pca" if wanted > 1 else "random", random_state=seed32("t-SNE", seed))
     with threadpool_limits(limits=1):  # its sums are of floats in the order in which threads finish
+        begun = PCA(wanted, random_state=seed32("t-SNE axes", seed)).fit_transform(x)
         return np.asarray(fitted.fit_transform(begun), np.float64)
 
 

@@ -18,15 +18,22 @@ MAP_CELLS = 10_000
 SHOWN = ("label", "compound", "plate", "true_phenotype", "moa")
 """Columns that colour the map, besides cluster and dose, where they have more than one value."""
 KEPT = ("cell_id", "plate", "well", "compound", "dose_micromolar", "moa", "label", "true_phenotype")
+WHITENED = ("component 1, whitened", "component 2, whitened")
 AXES = {"tsne": ("t-SNE 1", "t-SNE 2"), "umap": ("UMAP 1", "UMAP 2")}
 
 
-def write(job: Job, cells: pd.DataFrame, normal: np.ndarray, assignment: np.ndarray) -> None:
-    """map.parquet, a row a drawn cell: its place, its cluster, and what is known of it; and map.png."""
+def write(job: Job, cells: pd.DataFrame, normal: np.ndarray, assignment: np.ndarray, *, whitened: bool) -> None:
+    """map.parquet, a row a drawn cell: its place, its cluster, and what is known of it; and map.png.
+
+    After whitening all components vary alike, so the first two are those of the vectors before.
+    """
     from cellssl.reporting import style
 
     rows = drawn(len(cells), job.seed or 0)
-    points, axes = places(job.settings.map, normal[rows], job.seed or 0)
+    if whitened and job.settings.map == "pca" and normal.shape[1] > 1:
+        points, axes = normal[rows, :2].astype(np.float64), WHITENED
+    else:
+        points, axes = places(job.settings.map, normal[rows], job.seed or 0)
     table = cells.loc[rows, [name for name in KEPT if name in cells]].reset_index(drop=True)
     table = table.assign(cluster=assignment[rows].astype(np.int32), map_x=points[:, 0], map_y=points[:, 1])
     write_table(table, job.draft.file("map.parquet"))
@@ -83,7 +90,7 @@ def map_figure(table: pd.DataFrame, axes: tuple[str, str]) -> Any:
     from cellssl.profiling.clusterer import NOISE
     from cellssl.reporting import figures
 
-    colourings: dict[str, Any] = {"cluster": [None if number == NOISE else number for number in table["cluster"]]}
+    colourings: dict[str, Any] = {"cluster": ["noise" if number == NOISE else number for number in table["cluster"]]}
     for name in SHOWN:
         if name in table and table[name].nunique() > 1:
             colourings[name.replace("_", " ")] = [None if pd.isna(value) else value for value in table[name]]

@@ -16,7 +16,7 @@ from cellssl import rooms
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_cells, write_table
 from cellssl.errors import DataError, UsageError
-from cellssl.events import Event, Progress
+from cellssl.events import Event, Note, Progress
 from cellssl.profiling.clusterer import ClustererSettings, Clustering
 from cellssl.rooms import did_you_mean
 from cellssl.settings import OfRoom, Part, Strict, plain
@@ -34,7 +34,7 @@ ALGORITHM = 2
 """2: every column has its shuffled labels and interval, there is a map, and pca_whiten takes less memory."""
 ANSWERS = ("label", "treatment", "compound", "dose_micromolar", "moa", "true_phenotype")
 """Columns that the clusters are asked for, where the cells have them; `treatment` is a compound at a dose."""
-NUISANCES = ("plate", "well", "density")
+NUISANCES = ("plate", "well", "control_well", "density")
 """Columns that they should not follow; `density` is whether a cell has more neighbours than the median cell."""
 CHOOSING_CELLS = 20_000
 """Cells on which the number of clusters is chosen; of more, so many are drawn."""
@@ -125,6 +125,10 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     yield Progress(0, 4, "parts of the work", "clusters")
     cells, vectors = _chosen(job)
     check_columns(job.settings.against, cells)
+    if not np.ptp(vectors, axis=0).any():
+        yield Note(
+            f"all {len(vectors):,} embeddings are the same: the encoder has collapsed, and clusters mean nothing"
+        )
     method, normaliser, clustering, chosen = _clustering(job, vectors)
     normal = normaliser.apply(vectors)
     del vectors
@@ -135,7 +139,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     job.draft.file("scores.json").write_text(json.dumps(scores, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     _write_wells(job, cells, normal, clustering)
     yield Progress(2, 4, "parts of the work", "map")
-    _maps.write(job, cells, normal, clustering.assignment)
+    _maps.write(job, cells, normal, clustering.assignment, whitened=normaliser.name == "pca_whiten")
     yield Progress(3, 4, "parts of the work", "montage")
     _write_montage(job, cells, normal, clustering)
     return {
@@ -265,8 +269,9 @@ def _scores(
 
     known = _with_derived(cells)
     found: dict[str, Any] = {"silhouette": scores.silhouette(normal, assignment, seed), "against": {}}
-    names = against or [name for name in (*ANSWERS, *NUISANCES) if name in known and known[name].nunique() > 1]
-    for name in names:
+    if against is None:
+        against = tuple(name for name in (*ANSWERS, *NUISANCES) if name in known and known[name].nunique() > 1)
+    for name in against:
         compared = scores.compared(_words(known[name]), assignment, seed)
         found["against"][name] = {
             **compared.agreement,
@@ -293,13 +298,16 @@ def ceiling(cells: pd.DataFrame) -> float:
 
 
 def _with_derived(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells with their density and treatment, where what these are made of is known."""
+    """The cells with their density, treatment, well of a plate and, of controls, well, where these are known."""
     if "neighbours" in cells:
         crowded = cells["neighbours"] > cells["neighbours"].median()
         cells = cells.assign(density=crowded.map({True: "dense", False: "sparse"}))
     if {"compound", "dose_micromolar"} <= set(cells.columns):
         dose = cells["dose_micromolar"].astype(object).map("{:g} uM".format, na_action="ignore").fillna("")
         cells = cells.assign(treatment=cells["compound"].astype("string") + " " + dose.astype("string"))
+    if {"plate", "well"} <= set(cells.columns):
+        well = cells["plate"].astype("string") + " " + cells["well"].astype("string")
+        cells = cells.assign(well=well, control_well=well.where(cells["control"].astype(bool)))
     return cells
 
 

@@ -80,6 +80,8 @@ class Settings(Strict):
         """A trained model counts by its fingerprint, not by how it was named; what says nothing does not count."""
         counted = super().changed()
         silent = ["model"] if self.model not in MEASURED else ["network", "layer", "branch", "view"]
+        if self.model in UNTRAINED or self.model.endswith(SUFFIXES):
+            silent.append("network")  # both encoders begin alike
         if not self.view or self.model in MEASURED:
             silent.append("draws")
         return {name: value for name, value in counted.items() if name not in silent}
@@ -93,7 +95,10 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _only_what_there_is(self) -> Settings:
         if self.layer == "projector" and self.network_of() not in ("pretrain", None):
-            raise ValueError(f"model = {self.model!r} is untrained and has no projector; give it another layer")
+            raise ValueError(
+                f"model = {self.model!r} is untrained and has no projector; "
+                'a baseline\'s arm needs its own embed.layer = "pooled"'
+            )
         if self.layer == "projector" and self.network == "momentum":
             raise ValueError('layer = "projector" goes with network = "query", whose projectors are the trained ones')
         if self.branch is not None and self.layer != "projector":

@@ -1,6 +1,7 @@
 """cluster: scores that scikit-learn gives too, an earlier clustering applied as it is, and a night without labels."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,13 @@ import pandas as pd
 import pytest
 from chain import Chain, say
 from sklearn import metrics
+from threadpoolctl import threadpool_limits
 
-from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import read_table
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.artifacts.tables import read_table, write_table
+from cellssl.profiling import normalise as normalising
+from cellssl.randomness import generator
+from cellssl.stages._maps import places
 from cellssl.stages.embed import read_embeddings
 
 
@@ -239,3 +244,37 @@ def test_a_model_is_not_applied_to_other_crops_than_it_knows(chain: Chain, tmp_p
     assert said.code == 2
     assert "trained on crops of 48 px, but these are 40 px" in said.err
     assert "set segment.crop_px = 48" in said.err
+
+
+def test_a_collapsed_encoder_is_said_so(chain: Chain, tmp_path: Path) -> None:
+    embed, store = chain.made("embed"), Store(tmp_path / "store")
+    table = read_table(embed.file("embeddings.parquet"))
+    table[[name for name in table if name.startswith("emb_")]] = np.float32(1)
+    with store.drafting("embed", "0" * 12) as draft:
+        write_table(table, draft.file("embeddings.parquet"))
+        same = draft.commit(replace(embed.card, fingerprint="0" * 12, files={}))
+    said = say("cluster", chain.recipe, "--store", store.root, "--store", chain.root, "--input", same.path)
+    assert said.code == 0 and "the encoder has collapsed" in said.err
+
+
+def test_a_well_is_one_of_its_plate_and_wells_of_controls_are_asked_for_alone(chain: Chain) -> None:
+    scores = json.loads(chain.made("cluster").file("scores.json").read_text())["against"]
+    cells, _ = read_embeddings(chain.made("embed"))
+    cells = cells[cells["split"] == "test"]
+    assert scores["well"]["classes"] == len(cells[["plate", "well"]].drop_duplicates())
+    controls = cells[cells["control"].astype(bool)]
+    assert scores["control_well"]["classes"] == controls["well"].nunique()
+    assert scores["control_well"]["cells"] == len(controls)
+
+
+@pytest.mark.parametrize("normalise", ["none", "pca_whiten"])
+@pytest.mark.parametrize("kind", ["pca", "tsne"])
+def test_the_number_of_threads_moves_no_cell_on_the_map(normalise: str, kind: str) -> None:
+    chance = generator("tests", "threads")
+    vectors = (chance.normal(size=(400, 256)) * np.linspace(3, 0.1, 256)).astype(np.float32)
+    placed = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            normal = normalising.fit(normalise, vectors).apply(vectors)
+            placed.append((normal, places(kind, normal, 0)[0]))
+    assert np.array_equal(placed[0][0], placed[1][0]) and np.array_equal(placed[0][1], placed[1][1])
