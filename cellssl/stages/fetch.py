@@ -116,9 +116,14 @@ def by_plate(fields: Sequence[Field]) -> dict[str, list[Field]]:
     return {plate: list(group) for plate, group in groupby(ordered, key=lambda field: field.plate)}
 
 
+def plates_of(settings: Settings, bench: Bench) -> dict[str, list[Field]]:
+    """The fields of every plate that the settings select."""
+    return by_plate(_dataset(settings).plan(_cache(bench)))
+
+
 def fields_of(settings: Settings, plate: str, bench: Bench) -> list[Field]:
     """The fields of one plate; UsageError where the data set has no such plate."""
-    plates = by_plate(_dataset(settings).plan(_cache(bench)))
+    plates = plates_of(settings, bench)
     if plate not in plates:
         raise UsageError(f"the data set has no plate {plate!r}", hint=did_you_mean(plate, tuple(plates)))
     return plates[plate]
