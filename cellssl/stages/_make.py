@@ -97,11 +97,16 @@ def _found_or_made(
         started, meter, made_before = time.time(), Meter(), len(bench.made)
         job = Job(card, settings, inputs, draft, bench, seed)
         metrics = yield from work(job)
-        costs = _with_parts(meter.read(job.ran.get("device", "cpu")), bench.made[made_before:])
+        costs = _with_parts(meter.read(_device(job.ran)), bench.made[made_before:])
         run = {**_circumstances(started), **costs, "uncounted": settings.uncounted(), **job.ran}
         finished = draft.commit(replace(card, metrics=metrics, run=run))
         bench.made.append(finished)
         return finished
+
+
+def _device(ran: Mapping[str, Any]) -> str:
+    """What a stage says that it ran on, or its detector."""
+    return str(ran.get("device") or ran.get("segmenter", {}).get("device") or "cpu")
 
 
 def _with_parts(costs: Costs, parts: list[Artifact]) -> dict[str, Any]:
