@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -38,7 +39,7 @@ class Console:
     _started_s: float = 0.0
     _first: tuple[float, int] | None = None
     _line_s: float = 0.0
-    _logged_s: float = 0.0
+    _logged_s: float = -math.inf
     _bars: Bars | None = field(default=None, repr=False)
     _bar: Any = None
 
@@ -50,7 +51,7 @@ class Console:
         """Everything shown inside belongs to `stage`."""
         self._stage, self._started_s, self._first, self._bar = stage, time.monotonic(), None, None
         self._line_s = self._started_s - LINE_EVERY_S + 5  # the first line after 5 s
-        self._logged_s = 0.0
+        self._logged_s = -math.inf  # the first event is written at once
         with self._terminal_bars():
             yield
 
