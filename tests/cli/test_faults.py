@@ -3,15 +3,21 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from chain import ENVIRONMENT, RECIPE, Chain, Said, run, say
+from chain import ENVIRONMENT, RECIPE, Chain, Said, run, say, start
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from cellssl.artifacts.card import read_card
+from cellssl.randomness import generator
 
 LINES = RECIPE.strip().splitlines()
 ODD = [
@@ -186,3 +192,48 @@ def test_a_store_that_was_moved_to_an_odd_place_is_up_to_date(chain: Chain, tmp_
     said: Said = say("run", chain.recipe, "--store", moved)
     assert Path(said.line).is_relative_to(moved)
     assert "begins" not in said.err
+
+
+KILLS = 200
+
+
+def whole_run(chain: Chain, root: Path) -> subprocess.Popen[str]:
+    """All arms and seeds in a process group of its own, so that workers die with it."""
+    return start("run", chain.recipe, "--store", root, "--device", "cpu", "-q", start_new_session=True)
+
+
+def kill_until_it_ends(chain: Chain, root: Path, longest_s: float, chance: np.random.Generator) -> int:
+    """Give the same command again and again, each time killed somewhere in its life, until one ends; how many died."""
+    killed = 0
+    while True:
+        process = whole_run(chain, root)
+        try:
+            _, err = process.communicate(timeout=chance.uniform(0.2, longest_s))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            killed += 1
+            continue
+        assert process.returncode == 0, err
+        return killed
+
+
+@pytest.mark.soak
+def test_killed_at_two_hundred_random_points_the_chain_ends_in_the_same_bytes(chain: Chain, tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert whole_run(chain, tmp_path / "whole").wait() == 0
+    longest_s = time.monotonic() - began
+    wanted = {path.parent: read_card(path).files for path in (tmp_path / "whole").glob("*/*/artifact.json")}
+    chance, killed, turn = generator("test", "kills"), 0, 0
+    while killed < KILLS:
+        root = tmp_path / f"killed-{turn}"
+        killed += kill_until_it_ends(chain, root, longest_s, chance)
+        assert {path.relative_to(tmp_path / "whole") for path in wanted} == {
+            path.parent.relative_to(root) for path in root.glob("*/*/artifact.json")
+        }
+        for path, files in wanted.items():
+            assert read_card(root / path.relative_to(tmp_path / "whole")).files == files, path
+        assert not list(root.glob("*/*.partial"))
+        shutil.rmtree(root)
+        turn += 1
+        print(f"\n{killed} of {KILLS} killed", flush=True)  # noqa: T201 - a long test says how far it is
