@@ -93,9 +93,14 @@ def _too_new(file: Path, raw: dict[str, Any]) -> IntegrityError:
 def _check_names(names: tuple[str, ...]) -> None:
     """A card from a stranger must not make anyone write outside the folder that its files are copied to."""
     for name in names:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or name in ("", ".", NAME):
+        if leaves_its_folder(name) or name in ("", ".", NAME):
             raise ValueError(f"it names the file {name!r}")
+
+
+def leaves_its_folder(name: str) -> bool:
+    """Whether a name, written below a folder, may mean a file outside of it."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts
 
 
 def kind_of_input(name: str) -> str:

@@ -12,17 +12,20 @@ from cellssl.errors import CellsslError, IntegrityError
 
 
 def unneeded(root: Path) -> list[Path]:
-    """Partials that nobody works on, results set aside, and artifacts that no pointer reaches through its inputs."""
-    needed = reachable(root)
+    """Partials that nobody works on, results set aside, and artifacts that no pointer reaches through its inputs.
+
+    While somebody works in the store, no finished result goes: plates wait there for the whole that will gather them.
+    """
+    needed, busy = reachable(root), any(held_by_someone(lock) for lock in root.glob("*/*.lock"))
     folders = sorted(path for path in root.glob("*/*") if path.is_dir() and path.parent.name != "by-recipe")
-    return [folder for folder in folders if not _needed(folder, needed)]
+    return [folder for folder in folders if not _needed(folder, needed, busy)]
 
 
-def _needed(folder: Path, needed: set[tuple[str, str]]) -> bool:
+def _needed(folder: Path, needed: set[tuple[str, str]], busy: bool) -> bool:
     fingerprint, _, what = folder.name.partition(".")
     if what:
         return held_by_someone(folder.parent / f"{fingerprint}.lock")
-    return not (folder / NAME).is_file() or (folder.parent.name, fingerprint) in needed
+    return busy or not (folder / NAME).is_file() or (folder.parent.name, fingerprint) in needed
 
 
 def reachable(root: Path) -> set[tuple[str, str]]:

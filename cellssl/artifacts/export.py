@@ -29,7 +29,7 @@ def copy_files(artifact: Artifact, folder: Path) -> None:
         raise UsageError(f"{folder} is a file", hint="give a folder, or a name that ends in .json for the card alone")
     with _in_words(folder):
         for name in (*artifact.card.files, NAME):
-            source, target = artifact.path / name, folder / name
+            source, target = artifact.path / NAME if name == NAME else artifact.file(name), folder / name
             if _same(source, target):
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)

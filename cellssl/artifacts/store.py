@@ -20,7 +20,7 @@ from cellssl.artifacts.atomic import forget_unfinished, write_text
 from cellssl.artifacts.card import Card, FileEntry
 from cellssl.artifacts.hashing import HashCache, sha256_of
 from cellssl.artifacts.locks import Holder, Lock, holding, myself
-from cellssl.errors import FailedError, IntegrityError, UsageError
+from cellssl.errors import DataError, FailedError, IntegrityError, UsageError
 
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 SCRATCH = "scratch"
@@ -43,7 +43,8 @@ class Artifact:
     def file(self, name: str) -> Path:
         """The path of one of its files.
 
-        Raises IntegrityError where the card knows no such file, or the file has lost or gained bytes.
+        Raises IntegrityError where the card knows no such file, the file has lost or gained bytes, or a link in its
+        place leads out of the store: an artifact from a stranger must not bring other files of this machine to light.
         """
         entry = self.card.files.get(name)
         path = self.path / name
@@ -53,7 +54,12 @@ class Artifact:
             raise IntegrityError(
                 f"{path} is missing or is not {entry.bytes:,} bytes long", hint="make it again with --force"
             )
+        if self._leads_away(path):
+            raise IntegrityError(f"{path} is a link out of the store", hint="make it again with --force")
         return path
+
+    def _leads_away(self, path: Path) -> bool:
+        return not path.resolve().is_relative_to(self.path.parents[1].resolve())
 
     def faults(self) -> list[str]:
         """What differs from the card, a sentence a file; empty when every byte is as it was written."""
@@ -62,6 +68,8 @@ class Artifact:
             path = self.path / name
             if not path.is_file():
                 found.append(f"{name} is missing")
+            elif self._leads_away(path):
+                found.append(f"{name} is a link out of the store")
             elif sha256_of(path) != entry.sha256:
                 found.append(f"{name} has other bytes than its card says")
         return found
@@ -77,7 +85,12 @@ class Draft:
     extras: set[str] = field(default_factory=set)
 
     def file(self, name: str) -> Path:
-        """Where to write the file `name` of the result."""
+        """Where to write the file `name` of the result; DataError for a name that leads elsewhere.
+
+        Names of fields, plates and wells come from tables of others, and some files are called after them.
+        """
+        if cards.leaves_its_folder(name):
+            raise DataError(f"{name!r} cannot name a file of a result", hint="correct that name in your table")
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from cellssl.errors import CellsslError, InterruptedByUserError
+from cellssl.errors import CellsslError, FailedError, InterruptedByUserError
 from cellssl.events import Event, Note, Progress, Saved, StepDone, Transfer
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 LINE_EVERY_S = 30.0
-"""Without a terminal, so often one plain line says how far the work is."""
+"""Without a terminal, so often one plain line says how far the work is, there and in a log in words."""
+EVENT_EVERY_S = 1.0
+"""A log for machines gets progress so often; a training has more steps than anybody reads."""
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Console:
     _started_s: float = 0.0
     _first: dict[str, tuple[float, int]] = field(default_factory=dict)
     _line_s: float = 0.0
+    _logged_s: float = -math.inf
     _bars: Bars | None = field(default=None, repr=False)
     _bar: dict[str, Any] = field(default_factory=dict, repr=False)
     """By unit, and by the name of a file that is on its way."""
@@ -48,6 +52,7 @@ class Console:
         """Everything shown inside belongs to `stage`."""
         self._stage, self._started_s, self._first, self._bar = stage, time.monotonic(), {}, {}
         self._line_s = self._started_s - LINE_EVERY_S + 5  # the first line after 5 s
+        self._logged_s = -math.inf  # the first event is written at once
         with self._terminal_bars():
             yield
 
@@ -98,7 +103,11 @@ class Console:
             _print(f"  cure: {error.hint}", sys.stderr)
 
     def _advance(self, done: int, total: int, unit: str, note: str) -> None:
-        self._log_line("progress", {"done": done, "total": total, "unit": unit, "note": note})
+        now = time.monotonic()
+        if unit not in self._first or done < self._first[unit][1]:
+            self._first[unit] = (now, done)
+        pace = _pace(done, total, now, self._first[unit])
+        self._log_progress({"done": done, "total": total, "unit": unit, "note": note, **pace}, now)
         if self.quiet:
             return
         if self._bars is not None:
@@ -106,13 +115,15 @@ class Console:
                 self._bar[unit] = self._bars.add_task(self._stage, total=total, unit=unit, note="")
             self._bars.update(self._bar[unit], completed=done, total=total, note=note)
             return
-        now = time.monotonic()
-        if unit not in self._first or done < self._first[unit][1]:
-            self._first[unit] = (now, done)
         if now - self._line_s >= LINE_EVERY_S or (done == total and now - self._started_s > LINE_EVERY_S):
             self._line_s = now
-            line = _progress_line(done, total, unit, now, self._first[unit])
-            _print(f"{self._stage}: {line} {note}".rstrip(), sys.stderr)
+            _print(f"{self._stage}: {_progress_line(done, total, unit, pace)} {note}".rstrip(), sys.stderr)
+
+    def _log_progress(self, details: dict[str, Any], now: float) -> None:
+        every = EVENT_EVERY_S if self.log_as_json else LINE_EVERY_S
+        if details["done"] == details["total"] or now - self._logged_s >= every:
+            self._logged_s = now
+            self._log_line("progress", details)
 
     def _transfer(self, event: Transfer) -> None:
         """In a terminal a bar of its own, which goes when the file has come."""
@@ -157,15 +168,22 @@ class Console:
         self._bars = None
 
     def _log_line(self, event: str, details: dict[str, Any]) -> None:
+        """A log that can no longer be written, on a full disk mostly, is given up; the work goes on."""
         if self.log is None:
             return
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if self.log_as_json:
             line = json.dumps({"time": stamp, "stage": self._stage, "event": event, **details}, default=str)
         else:
-            line = f"{stamp} {self._stage} {event} " + " ".join(f"{key}={value}" for key, value in details.items())
-        self.log.write(line + "\n")
-        self.log.flush()
+            line = f"{stamp} {_in_plain_words(self._stage, event, details)}"
+        try:
+            self.log.write(line + "\n")
+            self.log.flush()
+        except OSError as error:
+            given_up, self.log = self.log, None
+            with suppress(OSError):
+                given_up.close()
+            self.say(f"the log {given_up.name} is given up: {error.strerror}; the work goes on")
 
 
 def open_log(path: Path | None) -> IO[str] | None:
@@ -190,31 +208,64 @@ def _amount(done: int, total: int, unit: str, speed: float | None) -> str:
     return f"{done / 1e6:,.1f}/{total / 1e6:,.1f} MB{rate}"
 
 
-def _progress_line(done: int, total: int, unit: str, now: float, first: tuple[float, int]) -> str:
+def _in_plain_words(stage: str, event: str, details: dict[str, Any]) -> str:
+    match event:
+        case "note":
+            return str(details["text"])
+        case "progress":
+            words = _progress_line(details["done"], details["total"], details["unit"], details)
+            return f"{stage}: {words} {details['note']}".rstrip()
+        case _:
+            told = " ".join(f"{key}={value}" for key, value in details.items())
+            return f"{stage}: {event} {told}" if stage else f"{event} {told}"
+
+
+def _pace(done: int, total: int, now: float, first: tuple[float, int]) -> dict[str, float]:
+    """Units a second since the first that was seen, and seconds left at that pace; nothing before it is known."""
+    seconds, since = now - first[0], done - first[1]
+    if since <= 0 or seconds <= 0:
+        return {}
+    return {"per_second": round(since / seconds, 3), "left_s": round((total - done) * seconds / since, 1)}
+
+
+def _progress_line(done: int, total: int, unit: str, pace: dict[str, float]) -> str:
     if unit == "bytes":
         line = f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
     else:
         line = f"{done:,} of {total:,} {unit}"
-    seconds, since = now - first[0], done - first[1]
-    if since <= 0 or seconds <= 0:
+    if "left_s" not in pace:
         return line
-    rate = since / seconds
-    speed = f"{rate / 1e6:,.2f} MB" if unit == "bytes" else f"{rate:,.1f}"
-    return f"{line}, {speed} a second, {_time((total - done) / rate)} left;"
+    speed = pace["per_second"]
+    rate = f"{speed / 1e6:,.2f} MB" if unit == "bytes" else f"{speed:,.1f}"
+    return f"{line}, {rate} a second, {in_words(pace['left_s'])} left;"
 
 
-def _time(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """Hours and minutes, or minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def _print(text: str, stream: IO[str] | None) -> None:
+    """One line; FailedError where stdout cannot take it, since a result that nobody gets is none."""
     if stream is None:  # closed by whoever started us; print would take stdout for it
         return
     try:
-        print(text, file=stream, flush=True)
-    except UnicodeEncodeError:
-        print(text.encode("ascii", "replace").decode(), file=stream, flush=True)
+        try:
+            print(text, file=stream, flush=True)
+        except UnicodeEncodeError:
+            print(text.encode("ascii", "replace").decode(), file=stream, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # whoever read has gone; the work goes on
+        _to_nowhere(stream)  # whoever read has gone; the work goes on
+    except OSError as error:
+        _to_nowhere(stream)
+        if stream is sys.stdout:
+            raise FailedError(
+                f"stdout cannot be written: {error.strerror}",
+                hint="free some space where it leads to; what is made is kept",
+            ) from error
+
+
+def _to_nowhere(stream: IO[str]) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -14,8 +14,23 @@ import typer
 from cellssl import recipe as recipes
 from cellssl.errors import UsageError
 
+
+def recipes_beginning(text: str) -> list[str]:
+    """For completion in a shell: recipes in that folder, folders, and the shipped ones."""
+    from cellssl.recipe import shipped_folder
+
+    folder = Path(text).parent if text and not text.endswith("/") else Path(text)
+    here = (path for path in folder.glob("*") if path.suffix == ".toml" or path.is_dir())
+    own = [f"{path}/" if path.is_dir() else str(path) for path in here]
+    shipped = [path.stem for path in shipped_folder("recipes").glob("*.toml")]
+    return sorted(word for word in (*own, *shipped) if word.startswith(text))
+
+
 RecipeArgument = Annotated[
-    str, typer.Argument(help="Path of a recipe, or the name of a shipped one.", metavar="RECIPE")
+    str,
+    typer.Argument(
+        help="Path of a recipe, or the name of a shipped one.", metavar="RECIPE", autocompletion=recipes_beginning
+    ),
 ]
 StoreOption = Annotated[
     list[Path] | None,

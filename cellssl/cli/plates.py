@@ -1,11 +1,11 @@
-"""plates: one plate of fetch or segment in, the plan of its part artifact out; what a workflow engine fans out."""
+"""plates: plates of fetch and segment in, the plans of their part artifacts out; what a workflow engine fans out."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from cellssl.artifacts.card import Card
@@ -16,6 +16,9 @@ from cellssl.events import Event
 from cellssl.recipe import Recipe
 from cellssl.stages import fetch, segment
 from cellssl.stages._make import Bench
+
+if TYPE_CHECKING:
+    from cellssl.cli.work import Worker
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,39 @@ def plan_plate(
         return PlatePlan(stage, plate, fetch.plate_card(settings, bench, fields), settings, fields)
     fetched = _part_of(given["fetch"], plate, bench) if "fetch" in given else _fetched(recipe, arm, plate, bench, named)
     return PlatePlan(stage, plate, segment.plate_card(settings, fetched), settings, fetched)
+
+
+def plate_rows(worker: Worker, gathering: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every plate's part of the stages in `gathering` (rows of fetch and segment), said as those rows say theirs.
+
+    The fingerprint is None where it depends on label images, which are looked for when the plate has been fetched.
+    """
+    bench = worker.bench(force=False)
+    return [
+        {
+            "stage": row["stage"],
+            "arm": row["arm"],
+            "plate": plate,
+            "fingerprint": card and card.fingerprint,
+            "inputs": {} if row["stage"] == "fetch" else {"fetch": fetched.fingerprint},
+            "state": row["state"] if card is None else worker.state(card),
+        }
+        for row in gathering
+        for plate, fetched, card in _parts(worker.recipe, row["arm"], row["stage"], bench)
+    ]
+
+
+def _parts(recipe: Recipe, arm: str, stage: str, bench: Bench) -> Iterator[tuple[str, Card, Card | None]]:
+    """Plate, the card of its fetch part, and the card of its part of `stage`."""
+    fetching, segmenting = recipe.settings("fetch", arm), recipe.settings("segment", arm)
+    foreseen = not hasattr(segmenting.method, "label_image")
+    for plate, fields in fetch.planned_plates(fetching, bench).items():
+        fetched = fetch.plate_card(fetching, bench, fields)
+        if stage == "fetch":
+            yield plate, fetched, fetched
+        else:
+            there = Artifact(bench.store.root / "fetch" / fetched.fingerprint, fetched)  # or will be
+            yield plate, fetched, segment.plate_card(segmenting, there) if foreseen else None
 
 
 def _part_of(fetched: Artifact, plate: str, bench: Bench) -> Artifact:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json as json_
+from typing import Annotated
+
+import typer
 
 from cellssl.cli import options as o
+
+PlatesOption = Annotated[bool, typer.Option("--plates", help="Say it of every plate's part of fetch and segment too.")]
 
 
 def command(
@@ -13,22 +18,32 @@ def command(
     set: o.SetOption = None,
     arm: o.ArmOption = None,
     seed: o.SeedOption = None,
+    plates: PlatesOption = False,
     json: o.JsonOption = False,
 ) -> None:
-    """Say for every stage, arm and seed whether it is done, partial or missing.
+    """Say for every stage, arm and seed whether it is done, partial or missing, and the report last.
 
     Example: cellssl status nocodazole --json
     """
+    from cellssl.cli.costs import said, spent
     from cellssl.cli.grid import grid
-    from cellssl.cli.work import Worker
+    from cellssl.cli.pages import plan_report
+    from cellssl.cli.plates import plate_rows
+    from cellssl.cli.work import PLATE_STAGES, Worker
 
     worker = Worker.of(recipe, o.Common(store=store, overrides=set, arm=arm, seed=seed, json=json))
-    rows = worker.states(grid(worker, "report"))
+    rows = [*worker.states(grid(worker, "report")), worker.row(plan_report(worker, None)[0])]
+    parts = plate_rows(worker, [row for row in rows if row["stage"] in PLATE_STAGES]) if plates else []
+    costs = spent(worker.store, rows)
     if json:
-        worker.console.result("", {"recipe": worker.recipe.name, "stages": rows})
+        worker.console.result("", {"recipe": worker.recipe.name, "stages": rows, "plates": parts, "spent": costs})
         return
     header = ["stage", "arm", "seed", "state", "fingerprint"]
     worker.console.table(header, [[_word(row[name]) for name in header] for row in rows], to_stdout=True)
+    if plates:
+        header[header.index("seed")] = "plate"
+        worker.console.table(header, [[_word(row[name]) for name in header] for row in parts], to_stdout=True)
+    worker.console.result(said(costs), {})
 
 
 def _word(value: object) -> str:

@@ -209,7 +209,7 @@ class Worker:
             return self.states([(arm, self.seeds()[0], stage)])
         card = self._plate_plan(stage, arm).card
         row = {"stage": stage, "arm": arm, "seed": None, "fingerprint": card.fingerprint}
-        return [{**row, "state": self._state(card)}]
+        return [{**row, "state": self.state(card)}]
 
     def states(self, jobs: list[tuple[str, int, str]]) -> list[dict[str, Any]]:
         """Every stage of the jobs once: done, partial or missing, with its fingerprint."""
@@ -218,12 +218,23 @@ class Worker:
             planner = self.planner(arm, seed, stage)
             planner.plan(stage)
             for planned in planner.stages.values():
-                key = (planned.stage, planned.fingerprint)
-                row = {"stage": planned.stage, "arm": arm, "seed": planned.seed, "fingerprint": planned.fingerprint}
-                rows.setdefault(key, {**row, "state": self._state(planned.card)})
+                rows.setdefault((planned.stage, planned.fingerprint), self.row(planned))
         return list(rows.values())
 
-    def _state(self, card: Card) -> str:
+    def row(self, planned: Planned) -> dict[str, Any]:
+        """One stage for people and workflow engines: what to ask for, what it stands on, and whether it is there."""
+        return {
+            "stage": planned.stage,
+            "arm": planned.arm,
+            "seed": planned.seed,
+            "asked_seed": planned.asked_seed,
+            "fingerprint": planned.fingerprint,
+            "inputs": planned.inputs,
+            "state": self.state(planned.card),
+        }
+
+    def state(self, card: Card) -> str:
+        """Done, partial or missing."""
         if self.store.find(card.kind, card.fingerprint) is not None:
             return "done"
         partial = self.store.partial(card.kind, card.fingerprint)

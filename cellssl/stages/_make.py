@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import socket
-import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +16,7 @@ from cellssl.artifacts.store import Artifact, Draft, Store
 from cellssl.errors import UsageError
 from cellssl.events import Event
 from cellssl.settings import Strict
+from cellssl.stages._costs import LARGEST, Costs, Meter, summed
 from cellssl.stages._plan import Planned, module_of
 
 Making = Generator[Event, None, Artifact]
@@ -33,6 +32,8 @@ class Bench:
     wait: bool = True
     force: bool = False
     waiting: Callable[[Holder], None] = lambda _: None
+    made: list[Artifact] = field(default_factory=list, repr=False)
+    """What was made here so far, in order."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,28 @@ def _found_or_made(
         found = None if bench.force else bench.store.find(card.kind, card.fingerprint)
         if found is not None:
             return found
-        started, cpu_s = time.time(), time.process_time()
+        started, meter, made_before = time.time(), Meter(), len(bench.made)
         job = Job(card, settings, inputs, draft, bench, seed)
         metrics = yield from work(job)
-        spent = {"cpu_s": round(time.process_time() - cpu_s, 3), "uncounted": settings.uncounted()}
-        run = {**_circumstances(started), **spent, **job.ran}
-        return draft.commit(replace(card, metrics=metrics, run=run))
+        costs = _with_parts(meter.read(_device(job.ran)), bench.made[made_before:])
+        run = {**_circumstances(started), **costs, "uncounted": settings.uncounted(), **job.ran}
+        finished = draft.commit(replace(card, metrics=metrics, run=run))
+        bench.made.append(finished)
+        return finished
+
+
+def _device(ran: Mapping[str, Any]) -> str:
+    """What a stage says that it ran on, or its detector."""
+    return str(ran.get("device") or ran.get("segmenter", {}).get("device") or "cpu")
+
+
+def _with_parts(costs: Costs, parts: list[Artifact]) -> dict[str, Any]:
+    """The costs of a whole hold those of the parts that were made meanwhile, and say which these are."""
+    if not parts:
+        return dict(costs)
+    both = summed([costs, *(part.card.run for part in parts)])
+    peaks = {name: both[name] for name in LARGEST if name in both}
+    return {**costs, **peaks, "made_within": [part.fingerprint for part in parts]}
 
 
 def _upstream(planned: Planned, name: str, store: Store, given: Mapping[str, Artifact]) -> Artifact:
@@ -124,14 +141,9 @@ def _circumstances(started: float) -> dict[str, Any]:
     return {
         "cellssl": version("cellssl"),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(time.time() - started, 3),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_UNITS_PER_MB, 1),
         "libraries": libraries,
     }
-
-
-_RSS_UNITS_PER_MB = 1e6 if sys.platform == "darwin" else 1e3

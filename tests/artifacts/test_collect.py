@@ -65,6 +65,15 @@ def test_a_partial_goes_unless_somebody_works_on_it(tmp_path: Path) -> None:
     assert len(unneeded(tmp_path)) == 2
 
 
+def test_a_finished_part_waits_for_the_whole_that_somebody_works_on(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    part = make(store, "segment", 1)
+    with store.drafting("segment", "b" * 12) as draft:
+        draft.file("half").touch()
+        assert unneeded(tmp_path) == []
+    assert names(unneeded(tmp_path)) == [f"segment/{part}", f"segment/{'b' * 12}.partial"]
+
+
 def test_what_force_set_aside_goes_and_what_stands_in_its_place_stays(tmp_path: Path) -> None:
     store = Store(tmp_path)
     fingerprint = make(store, "fetch", 1)

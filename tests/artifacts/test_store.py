@@ -3,17 +3,22 @@
 import errno
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 
 from cellssl.artifacts.card import Card
+from cellssl.artifacts.export import copy_files
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.errors import BusyError, FailedError, IntegrityError, UsageError
+from cellssl.errors import BusyError, DataError, FailedError, IntegrityError, UsageError
 
 PRINT = "0123456789ab"
 CARD = Card("split", 1, PRINT, {}, {}, {}, files={})
@@ -115,6 +120,104 @@ def test_a_file_that_lost_bytes_is_not_read(tmp_path: Path) -> None:
         made.file("deep/table.txt")
     with pytest.raises(IntegrityError, match="has no file other"):
         made.file("other")
+
+
+def test_a_link_out_of_the_store_is_not_read(tmp_path: Path) -> None:
+    made = make(Store(tmp_path / "store"))
+    secret = tmp_path / "secret"
+    secret.write_text("a table")  # of the very bytes: the link alone is the fault
+    table = made.path / "deep/table.txt"
+    table.unlink()
+    table.symlink_to(secret)
+    with pytest.raises(IntegrityError, match="is a link out of the store"):
+        made.file("deep/table.txt")
+    with pytest.raises(IntegrityError, match="is a link out of the store"):
+        copy_files(made, tmp_path / "out")
+    assert made.faults() == ["deep/table.txt is a link out of the store"]
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "labels/../../evil", ".."])
+def test_nobodys_name_leads_out_of_a_draft(tmp_path: Path, name: str) -> None:
+    with Store(tmp_path).drafting("split", PRINT) as draft:
+        for place in (draft.file, draft.extra):
+            with pytest.raises(DataError, match="cannot name a file of a result"):
+                place(name)
+
+
+def test_no_file_system_is_asked_for_hard_links() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "cellssl").rglob("*.py"))
+    assert not re.search(r"\bos\.link\b|hardlink_to|\bos\.symlink\b|symlink_to", sources)
+
+
+EIGHT = """
+import os, pathlib, sys, time
+from cellssl.artifacts.card import Card
+from cellssl.artifacts.store import Store
+from cellssl.errors import CellsslError
+from cellssl.settings import Strict
+from cellssl.stages._make import Bench, make_part
+
+def work(job):
+    with (folder / "begun").open("a") as begun:
+        begun.write(f"{os.getpid()}\\n")
+    job.draft.file("table.txt").write_text("a table")
+    time.sleep(float(sys.argv[2]))
+    return {}
+    yield
+
+folder = pathlib.Path(sys.argv[1])
+print("ready", flush=True)
+input()
+bench = Bench(Store(folder / "store"), wait=sys.argv[3] == "wait")
+try:
+    list(make_part(bench, Card("split", 1, "0123456789ab", {}, {}, {}, files={}), Strict(), {}, work))
+except CellsslError as error:
+    sys.exit(error.exit_code)
+"""
+
+
+def eight(folder: Path, seconds: float, waits: str) -> list[subprocess.Popen[str]]:
+    """So many processes, all of which want the same at the same moment."""
+    command = [sys.executable, "-c", EIGHT, str(folder), str(seconds), waits]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return processes
+
+
+def begun(folder: Path) -> list[int]:
+    there = folder / "begun"
+    return [int(line) for line in there.read_text().split()] if there.exists() else []
+
+
+def test_of_eight_at_once_one_works_and_the_others_share(tmp_path: Path) -> None:
+    assert [process.wait(60) for process in eight(tmp_path, 0.5, "wait")] == [0] * 8
+    assert len(begun(tmp_path)) == 1
+    assert folders(Store(tmp_path / "store")) == [PRINT]
+
+
+def test_of_eight_that_do_not_wait_seven_are_told_that_it_is_busy(tmp_path: Path) -> None:
+    assert sorted(process.wait(60) for process in eight(tmp_path, 8, "no")) == [0] + [75] * 7
+    assert len(begun(tmp_path)) == 1
+
+
+def test_of_seven_that_wait_for_a_killed_one_one_takes_over(tmp_path: Path) -> None:
+    processes = eight(tmp_path, 2, "wait")
+    while not begun(tmp_path):
+        time.sleep(0.01)
+    first = begun(tmp_path)[0]
+    os.kill(first, signal.SIGKILL)
+    codes = {process.pid: process.wait(60) for process in processes}
+    assert codes.pop(first) == -signal.SIGKILL
+    assert set(codes.values()) == {0}
+    assert len(begun(tmp_path)) == 2
+    assert Store(tmp_path / "store").get("split", PRINT).faults() == []
+    assert folders(Store(tmp_path / "store")) == [PRINT]
 
 
 def test_a_result_is_found_by_folder_card_and_fingerprint(tmp_path: Path) -> None:

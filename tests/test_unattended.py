@@ -1,0 +1,106 @@
+"""The page docs/unattended.md: the shell script, the cron line and the makefile that it shows work as they stand."""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from chain import ENVIRONMENT, Chain
+from conftest import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "unattended.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    """The first block of a language."""
+    found = re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.fixture
+def night(chain: Chain, tmp_path: Path) -> Path:
+    """A working folder as the page asks for: the script, a recipe, and the program in .venv/bin."""
+    (tmp_path / "night.sh").write_text(block("bash"))
+    shutil.copy(chain.recipe, tmp_path / "tonight.toml")
+    program = tmp_path / ".venv/bin/cellssl"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cellssl "$@"\n')
+    program.chmod(0o755)
+    return tmp_path
+
+
+def shell(command: str, folder: Path, store: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**ENVIRONMENT, "CELLSSL_STORE": str(store)}
+    return subprocess.run(
+        ["sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def cron_command(folder: Path) -> str:
+    """What cron would hand to the shell, with this folder in the place of the page's."""
+    line = block("cron").splitlines()[-1]
+    assert re.fullmatch(r"(\S+ +){5}.*", line)
+    assert "%" not in line  # cron makes it a line's end
+    command = line.split(maxsplit=5)[5]
+    return command.replace("/data/screen", f"'{folder}'")
+
+
+def test_the_cron_line_runs_the_script_and_its_mail_says_how_it_went(chain: Chain, night: Path) -> None:
+    said = shell(cron_command(night), night, chain.root)
+    assert said.returncode == 0, said.stdout + said.stderr
+    done, costs, log = said.stdout.splitlines()
+    assert done.startswith(f"done: {chain.root}/report/")
+    assert costs.startswith("what is done took ")
+    assert "up to date" in (night / log.removeprefix("log: ")).read_text()
+
+
+def test_a_failure_is_in_the_mail_with_its_reason_and_code(chain: Chain, night: Path) -> None:
+    (night / "tonight.toml").write_text('name = "x"\n[segment]\ncrop = 3\n')
+    said = shell(cron_command(night), night, chain.root)
+    assert said.returncode == 2
+    assert "FAILED with exit code 2" in said.stdout
+    assert "did you mean 'crop_px'?" in said.stdout
+
+
+def test_while_last_nights_job_works_nothing_is_started(chain: Chain, night: Path) -> None:
+    with (night / "night.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = shell(cron_command(night), night, chain.root)
+    assert said.returncode == 75
+    assert "last night's job still works" in said.stdout
+    assert not list(night.glob("*.log"))
+
+
+def test_the_script_has_twenty_lines() -> None:
+    assert len(block("bash").splitlines()) <= 20
+
+
+def test_the_makefile_makes_every_card_once(chain: Chain, night: Path) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    (night / "Makefile").write_text(block("make"))
+    command = "PATH=$PWD/.venv/bin:$PATH make -s cards/cluster.json RECIPE=tonight.toml && make -q cards/cluster.json"
+    said = shell(f"{command} RECIPE=tonight.toml", night, chain.root)
+    assert said.returncode == 0, said.stderr
+    names = ["cluster", "embed", "fetch", "pretrain", "segment", "split"]
+    assert sorted(path.stem for path in (night / "cards").iterdir()) == names
+    recipe = night / "tonight.toml"
+    os.utime(recipe, (recipe.stat().st_mtime + 1000,) * 2)
+    assert shell("make -q cards/cluster.json RECIPE=tonight.toml", night, chain.root).returncode == 1
+
+
+def test_the_workflow_is_copied_by_the_command_that_is_shown(night: Path) -> None:
+    line = next(line for line in PAGE.splitlines() if line.startswith("cp -r"))
+    command = line.replace("python -c", f'"{sys.executable}" -c')
+    assert shell(command, night, night / "store").returncode == 0
+    there = {
+        path.relative_to(night / "workflow").as_posix() for path in (night / "workflow").rglob("*") if path.is_file()
+    }
+    assert {"Snakefile", "config.yaml", "profiles/local/config.yaml", "profiles/slurm/config.yaml"} <= there
+    for flag, path in re.findall(r"--(snakefile|profile) (workflow/\S+)", PAGE):
+        assert (night / path).exists(), flag
