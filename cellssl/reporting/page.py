@@ -37,9 +37,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with what it shows (`caption`) and what those see who do not see it (`alt`)."""
+    """A PNG or JPEG with what it shows (`caption`) and what those read who do not see it (`alt`)."""
 
-    png: bytes
+    image: bytes
     caption: str
     alt: str
 
@@ -52,7 +52,15 @@ class Details:
     text: str
 
 
-Block = Paragraph | Bullets | Table | Picture | Details
+@dataclass(frozen=True)
+class Folded:
+    """Tables and pictures behind a heading that unfolds; print shows them."""
+
+    summary: str
+    blocks: Sequence["Block"]
+
+
+Block = Paragraph | Bullets | Table | Picture | Details | Folded
 
 
 @dataclass(frozen=True)
@@ -115,12 +123,16 @@ def _block(block: Block) -> str:
             return "<ul>" + "".join(f"<li>{_text(item)}</li>" for item in items) + "</ul>"
         case Table():
             return _table(block)
-        case Picture(png, caption, alt):
-            data = base64.b64encode(png).decode("ascii")
+        case Picture(image, caption, alt):
+            kind = "jpeg" if image.startswith(_JPEG) else "png"
+            data = base64.b64encode(image).decode("ascii")
             return (
-                f'<figure><img src="data:image/png;base64,{data}" alt="{_text(alt)}">'
+                f'<figure><img src="data:image/{kind};base64,{data}" alt="{_text(alt)}">'
                 f"<figcaption>{_text(caption)}</figcaption></figure>"
             )
+        case Folded(summary, blocks):
+            inside = "\n".join(_block(block) for block in blocks)
+            return f"<details><summary>{_text(summary)}</summary>\n{inside}\n</details>"
         case Details(summary, text):
             return f"<details><summary>{_text(summary)}</summary><pre>{_text(text)}</pre></details>"
 
@@ -196,6 +208,7 @@ def _policy() -> str:
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
 
 
+_JPEG = b"\xff\xd8"
 _NUMBER = re.compile(r"[-+−]?[\d,.]+(e[-+]?\d+)?( ± [\d,.]+)?( ?%)?|–|")
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
