@@ -148,12 +148,13 @@ def views(
     blocks = {"cell": originals[:, None], **draws}
     widths = [block.shape[1] for block in blocks.values()]
     tile_inch = min(1.0, WIDTH_INCH / (sum(widths) + 0.3 * len(widths)))
-    figure = Figure(figsize=(WIDTH_INCH, tile_inch * len(originals) + 0.4))
+    width = min(WIDTH_INCH, tile_inch * sum(widths) + 0.3 * len(widths))
+    figure = Figure(figsize=(width, tile_inch * len(originals) + 0.4))
     axes = figure.subplots(1, len(blocks), squeeze=False, width_ratios=widths).ravel()
     for axis, (title, block) in zip(axes, blocks.items(), strict=True):
         _sheet(axis, block.reshape(-1, *block.shape[2:]), block.shape[1])
         axis.set_title(_short(title, 8 + 12 * (block.shape[1] - 1)))
-        axis.set_anchor("N")
+        axis.set_anchor("NW")
     if pixel_um is not None:
         _scale_bar(axes[0], originals.shape[1], originals.shape[2], pixel_um)
     return figure
@@ -204,7 +205,7 @@ def confusions(tables: Mapping[str, tuple[Sequence[str], Int[np.ndarray, "classe
     columns = min(3, len(tables))
     rows = -(-len(tables) // columns)
     width = WIDTH_INCH if columns > 1 else 0.5 * WIDTH_INCH
-    figure = Figure(figsize=(width, rows * (width / columns + 0.2)))
+    figure = Figure(figsize=(width, rows * (0.8 * width / columns + 0.2)))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (title, (classes, counts)) in zip(axes, tables.items(), strict=False):
         _confusion(axis, classes, np.asarray(counts))

@@ -230,6 +230,8 @@ th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px soli
   overflow-wrap: normal; }
 thead th { border-bottom: 2px solid #1a1a1a; }
 .number { text-align: right; white-space: nowrap; padding-left: .9rem; }
+th.number { white-space: normal; vertical-align: bottom; }
+caption { max-width: 58rem; }
 th button { all: unset; cursor: pointer; font: inherit; }
 th button:focus-visible { outline: 2px solid #0072B2; }
 th button::after { content: " ↕"; color: #767676; }

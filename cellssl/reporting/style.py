@@ -14,6 +14,8 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F
 """Okabe and Ito's colours, told apart with every common colour blindness; the palest but one last."""
 GREY = "#8A8A8A"
 DPI = 144
+WHITISH = 250
+"""Levels above it are white again, which a choice of 256 colours makes a little grey."""
 WIDTH_INCH = 8.0
 """Width of a figure on the page; letters of 9 points in it print at 9 points on A4."""
 
@@ -74,5 +76,6 @@ def drawing(image: bytes) -> bytes:
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(image)) as picture:
         few = picture.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        few.putpalette([255 if level > WHITISH else level for level in few.getpalette() or ()])
         few.save(buffer, format="png", optimize=True)
     return buffer.getvalue()

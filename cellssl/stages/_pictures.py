@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cellssl.artifacts.tables import read_table
 from cellssl.reporting import figures, style
 from cellssl.reporting.page import Block, Folded, Paragraph, Picture, Section
 from cellssl.stages._cells import scaled_crops
@@ -16,7 +17,7 @@ from cellssl.stages._runs import SCHEMES, Row, Run, active_branches, first_seeds
 from cellssl.stages.embed import chosen_cells
 
 FILES = {
-    "montage.png": (style.photo, "The cells nearest each centroid, the nearest first, in the channels' own colours."),
+    "montage.png": (style.photo, "The cells nearest each centroid, the nearest first."),
     "map.png": (
         style.drawing,
         "A point a cell, at the same place in every panel, coloured by its cluster and by what is known of it.",
@@ -79,6 +80,8 @@ def clusters(runs: list[Run]) -> list[Section]:
 
 def _of_cluster(run: Run, name: str) -> Block:
     small, caption = FILES[name]
+    if name == "montage.png":
+        caption += f" Channels: {_colours(run)}."
     alt = f"{name.removesuffix('.png')} of the arm {run.arm}, seed {run.seed}"
     return Picture(small(run.cluster.file(name).read_bytes()), f"“{run.arm}”: {caption}", alt)
 
@@ -157,7 +160,8 @@ def sheet(run: Run) -> list[Block]:
     if name not in run.segment.card.files:
         return []
     picture = style.photo(run.segment.file(name).read_bytes())
-    return [Picture(picture, "Cells from all plates, as every model sees them.", "a sheet of cells")]
+    caption = f"Cells from all plates, as every model sees them. Channels: {_colours(run)}."
+    return [Picture(picture, caption, "a sheet of cells")]
 
 
 def drawn(job: Job, name: str, figure: Any, caption: str, small: Callable[[bytes], bytes]) -> Block:
@@ -165,6 +169,14 @@ def drawn(job: Job, name: str, figure: Any, caption: str, small: Callable[[bytes
     png = style.png(figure)
     job.draft.file(name).write_bytes(png)
     return Picture(small(png), caption, caption)
+
+
+def _colours(run: Run) -> str:
+    """The colour that every channel is shown in."""
+    from cellssl.imaging.colour import colour_words
+
+    channels = read_table(run.segment.file("scale.parquet"))["channel"]
+    return colour_words(list(dict.fromkeys(channels.astype(str))))
 
 
 def _bytes(views: Any) -> np.ndarray:

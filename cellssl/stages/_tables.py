@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.store import Artifact
-from cellssl.reporting.page import Block, Bullets, Details, Folded, Paragraph, Section, Table
+from cellssl.reporting.page import Block, Bullets, Details, Folded, Paragraph, Section, Table, Value
 from cellssl.reporting.summary import Spread, aggregate, number, score_table, spread
 from cellssl.stages import _verdict
 from cellssl.stages._chosen import ALL_REASONS
@@ -27,16 +27,31 @@ COLUMNS = {
     "linear": "linear accuracy",
 }
 """Scores of the first table, by their names in scores.csv."""
+OF_A_RUN = {
+    "cells": "cells",
+    "ami": "AMI label",
+    "ami_low": "95 % from",
+    "ami_high": "to",
+    "ami_max": "AMI max",
+    "shuffled": "shuffled",
+    "ami_plate": "AMI plate",
+    "ami_well_in_controls": "AMI well, controls",
+    "ami_density": "AMI density",
+    "silhouette": "silhouette",
+    "knn": "kNN",
+    "linear": "linear",
+}
+"""Scores of single runs, by their names in scores.csv."""
 WORDS = {
     "knn": "kNN",
     "linear": "linear probe",
     "split": "test part, told by the train part",
     "leave_one_plate_out": "each plate, told by the others",
     "leave_one_well_out": "each well, told by the others",
-    "nsc": "nearest treatment of another compound has the same mechanism (NSC)",
-    "nscb": "as NSC, and of another batch (NSCB)",
-    "map_replicates": "replicates before controls",
-    "map_mechanism": "same mechanism before the rest",
+    "nsc": "NSC: the nearest treatment of another compound has the same mechanism",
+    "nscb": "NSCB: as NSC, and of another batch",
+    "map_replicates": "mAP: a well finds its replicates before controls",
+    "map_mechanism": "mAP: a treatment finds its mechanism before others",
     "profiles": "profiles of wells",
 }
 ROWS_SHOWN = 400
@@ -45,12 +60,16 @@ ROWS_SHOWN = 400
 
 def result_table(rows: list[Row], paper: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
     """A row an arm: mean and standard deviation over seeds; the paper's number where it gives one."""
-    shown = {name: head for name, head in COLUMNS.items() if any(row.get(name) is not None for row in rows)}
+    shown = {name: head for name, head in COLUMNS.items() if _known(rows, name)}
     header, table = score_table(aggregate(rows, list(shown)), shown)
     if paper:
         header = [*header, "AMI in the paper"]
         table = [[*row, paper.get(row[0], "–")] for row in table]
     return header, table
+
+
+def _known(rows: list[Row], name: str) -> bool:
+    return any(row.get(name) is not None for row in rows)
 
 
 def results(rows: list[Row], paper: Mapping[str, str]) -> list[Block]:
@@ -63,15 +82,16 @@ def results(rows: list[Row], paper: Mapping[str, str]) -> list[Block]:
     blocks: list[Block] = [Table(header, table, caption)]
     if paper:
         blocks.append(_beside_the_paper(rows, paper))
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    runs = Table(names, [[row.get(name) for name in names] for row in rows], "The same numbers are in scores.csv.")
+    names = {"arm": "arm", "seed": "seed", **{name: head for name, head in OF_A_RUN.items() if _known(rows, name)}}
+    each = [[row.get(name) for name in names] for row in rows]
+    runs = Table(list(names.values()), each, "scores.csv has these and all others, in full.")
     return [*blocks, Folded("Every run, number by number", [runs])]
 
 
 def _beside_the_paper(rows: list[Row], paper: Mapping[str, str]) -> Table:
     """Ours beside the paper's; arms that only one of the two has are there too."""
     ours = {each.arm: each.spreads["ami"] for each in aggregate(rows, ["ami"])}
-    table = [
+    table: list[list[Value]] = [
         [
             arm,
             str(ours[arm]) if arm in ours else "not run",
@@ -82,8 +102,8 @@ def _beside_the_paper(rows: list[Row], paper: Mapping[str, str]) -> Table:
     ]
     caption = (
         "AMI of the label beside the paper's (mean ± standard deviation; the paper ran 5 seeds, k = 2). The paper "
-        "does not say how it scaled intensities, which layer it clustered, nor which cells it drew, so equal numbers are "
-        "not to be expected."
+        "does not say how it scaled intensities, which layer it clustered, nor which cells it drew: expect no equal "
+        "numbers."
     )
     return Table(["arm", "AMI here", "AMI in the paper", "seeds here"], table, caption)
 
@@ -139,19 +159,22 @@ def arms(runs: list[Run]) -> list[Section]:
 
 def _clustered(run: Run) -> str:
     section, found = run.cluster.card.section, run.cluster.card.metrics
-    how = f"{found['method']['name']}, k = {found['k']}, vectors: {found['normalise']}"
+    vectors = {
+        "none": "vectors as they are",
+        "zscore": "every number of mean 0 and standard deviation 1",
+        "l2": "vectors of unit length",
+        "pca_whiten": "vectors whitened by PCA",
+    }
+    how = f"{found['method']['name']}, k = {found['k']}, {vectors.get(found['normalise'], found['normalise'])}"
     return f"{how}, assigned to an earlier clustering" if section.get("assign_to") else how
 
 
 def _differences(runs: list[Run]) -> list[Block]:
-    """Knobs that are not the same in all arms."""
+    """Knobs that are not the same in all arms that have them."""
     knobs = [_knobs(one) for one in runs]
     names = sorted({name for each in knobs for name in each})
-    table = [
-        [name, *(each.get(name, "–") for each in knobs)]
-        for name in names
-        if len({each.get(name) for each in knobs}) > 1
-    ]
+    differ = [name for name in names if len({each[name] for each in knobs if name in each}) > 1]
+    table = [[name, *(each.get(name, "–") for each in knobs)] for name in differ]
     if not table:
         return []
     return [Folded("Settings in which the arms differ", [Table(["setting", *(one.arm for one in runs)], table)])]
@@ -251,9 +274,7 @@ def _profile_scores(arm: str, mine: list[Run]) -> list[list[Any]]:
         each = [one[task] for one in found if task in one]
         if each:
             score = _spread(one["mean_average_precision"] for one in each)
-            table.append(
-                [arm, f"mean average precision, {WORDS[task]}", score, each[0]["found"], each[0]["groups"], "–"]
-            )
+            table.append([arm, WORDS[task], score, each[0]["found"], each[0]["groups"], "–"])
     return table
 
 
@@ -345,7 +366,7 @@ def _balances(left: int, right: int) -> str:
 def provenance(runs: list[Run]) -> list[Section]:
     """Which artifacts the numbers come from, and the settings in full."""
     kinds = list(dict.fromkeys(kind for one in runs for kind in one.chain()))
-    table = []
+    table: list[list[Value]] = []
     for one in runs:
         chain = one.chain()
         table.append([one.arm, one.seed, *(chain[kind].fingerprint if kind in chain else "–" for kind in kinds)])

@@ -12,6 +12,14 @@ from cellssl.stages._runs import Row, Run, active_branches, part_of
 CHANCE = summary.CHANCE_AMI
 GAP = 0.1
 """A balanced accuracy that falls by more than this on plates that taught nothing has lost something there."""
+CURES = {
+    "plate": "Clusters follow the plate: see the map coloured by plate; measure every plate by its own controls "
+    "(segment.reference), or cluster each plate alone.",
+    "well": "Clusters follow wells even among controls: look for edges, focus and staining in the images.",
+    "density": "Clusters follow crowding: compare lone cells with crowded ones; a branch whose views keep the centre "
+    "alone sees less of the neighbours.",
+}
+"""What to do where clusters follow a nuisance."""
 MUCH_DROPPED = 0.5
 FEW_CELLS = 200
 
@@ -223,12 +231,12 @@ def _leak(run: Run) -> list[str]:
     if run.split is None:
         return [question, "no split", "all cells are clustered; the training saw their pixels, but no label"]
     leaks = run.split.card.metrics["leaks"]
-    numbers = ", ".join(f"{leaks[f'{name}_in_train_and_test']} {name}" for name in ("fields", "wells", "plates"))
+    numbers = ", ".join(_count(leaks[f"{name}s_in_train_and_test"], name) for name in ("field", "well", "plate"))
     if leaks["wells_in_train_and_test"]:
         answer = "not the cells, but their wells"
     else:
         answer = "not the wells, but their plates" if leaks["plates_in_train_and_test"] else "no"
-    return [question, answer, f"{numbers} have cells both in train and in test (no label was used in training)"]
+    return [question, answer, f"{numbers} with cells both in train and in test (no label was used in training)"]
 
 
 def _unseen(spreads: dict[str, Spread]) -> list[str] | None:
@@ -286,7 +294,7 @@ def _because_of_nuisances(run: Run, spreads: dict[str, Spread]) -> list[str]:
     for name in ("plate", "well", "density"):
         said = _nuisance(name, spreads)
         if said and said[1] == "yes, beware":
-            steps.append(f"Clusters follow {name}: see the map coloured by it, and the images of its ends.")
+            steps.append(CURES[name])
     fields = read_fields(run.segment)
     if fields["plate"].nunique() == 1:
         steps.append("Add a second plate: nothing here can say whether a result holds on another.")
