@@ -234,9 +234,9 @@ th.number { white-space: normal; vertical-align: bottom; }
 caption { max-width: 58rem; }
 th button { all: unset; cursor: pointer; font: inherit; }
 th button:focus-visible { outline: 2px solid #0072B2; }
-th button::after { content: " ↕"; color: #767676; }
-th[aria-sort=ascending] button::after { content: " ↑"; color: inherit; }
-th[aria-sort=descending] button::after { content: " ↓"; color: inherit; }
+th button::after { content: "\\a0↕"; color: #767676; }
+th[aria-sort=ascending] button::after { content: "\\a0↑"; color: inherit; }
+th[aria-sort=descending] button::after { content: "\\a0↓"; color: inherit; }
 figure { margin: 1.25rem 0; }
 img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: .9rem; color: #4a4a4a; margin-top: .4rem; max-width: 50rem; }

@@ -138,7 +138,8 @@ def agreements(runs: list[Run]) -> list[Block]:
 
 def believed(runs: list[Run], rows: list[Row]) -> list[Section]:
     """Whether to believe it, and what is next."""
-    table = Table(["question", "answer", "numbers"], _verdict.beliefs(runs, rows), f"Of “{_verdict.leading(rows)}”.")
+    answers = [[one.question, one.answer, one.numbers] for one in _verdict.beliefs(runs, rows)]
+    table = Table(["question", "answer", "numbers"], answers, f"Of “{_verdict.leading(rows)}”.")
     return [
         Section("Whether to believe it", [table]),
         Section("What to check next", [Bullets(_verdict.next_steps(runs, rows))]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from cellssl.artifacts.tables import read_fields
 from cellssl.reporting import summary
@@ -24,6 +25,16 @@ MUCH_DROPPED = 0.5
 FEW_CELLS = 200
 
 
+class Belief(NamedTuple):
+    """One reason to believe a result, or to doubt it."""
+
+    question: str
+    answer: str
+    numbers: str
+    doubt: str = ""
+    """A few words for the summary where the answer speaks against the result, or is not known."""
+
+
 def lead(runs: list[Run], rows: list[Row]) -> list[str]:
     """What was compared and what came out, in a few paragraphs."""
     words = [_data(runs[0]), _question(runs, rows)]
@@ -37,11 +48,11 @@ def lead(runs: list[Run], rows: list[Row]) -> list[str]:
             "No cell is labelled, so no agreement can be scored: the clusters are shown below, and whether they mean "
             "something has to be seen in the pictures."
         )
-    return words
+    return [*words, _doubts(runs, rows)]
 
 
-def beliefs(runs: list[Run], rows: list[Row]) -> list[list[str]]:
-    """Rows of (question, answer, numbers) on whether the numbers mean what they seem to; of the leading arm."""
+def beliefs(runs: list[Run], rows: list[Row]) -> list[Belief]:
+    """Whether the numbers mean what they seem to; of the leading arm."""
     arm = leading(rows)
     spreads = spreads_of(rows)[arm]
     run = next(one for one in runs if one.arm == arm)
@@ -99,6 +110,13 @@ def describe(run: Run) -> str:
 def _network(run: Run) -> str:
     name = run.model.card.section["encoder"]["name"] if run.model else "network"
     return f"network “{name}”"
+
+
+def _doubts(runs: list[Run], rows: list[Row]) -> str:
+    doubts = [one.doubt for one in beliefs(runs, rows) if one.doubt]
+    if not doubts:
+        return "Nothing that was checked speaks against this; what was checked stands under “Whether to believe it”."
+    return f"Believe it with care: {', '.join(doubts)}. See “Whether to believe it” and “What to check next”."
 
 
 def _data(run: Run) -> str:
@@ -165,45 +183,49 @@ def _ceiling(rows: list[Row]) -> list[str]:
     ]
 
 
-def _chance(rows: list[Row], arm: str, spreads: dict[str, Spread]) -> list[str] | None:
+def _chance(rows: list[Row], arm: str, spreads: dict[str, Spread]) -> Belief | None:
     if not spreads["ami"].n:
         return None
     strays = max((row["shuffled_sd"] or 0.0) for row in rows if row["arm"] == arm)
     level = spreads["shuffled"].mean + 2 * strays
     yes = spreads["ami"].mean > max(level, CHANCE)
-    return [
+    return Belief(
         "Is it more than chance?",
         "yes" if yes else "no",
         f"AMI {spreads['ami']}; with shuffled labels {number(spreads['shuffled'].mean)}, straying by {strays:.3f}",
-    ]
+        doubt="it is not more than chance" if not yes else "",
+    )
 
 
-def _sampling(rows: list[Row], arm: str) -> list[str] | None:
+def _sampling(rows: list[Row], arm: str) -> Belief | None:
     first = next(row for row in rows if row["arm"] == arm)
     if first["ami_low"] is None:
         return None
     low, high = first["ami_low"], first["ami_high"]
     wide = high - low > 0.5 * abs(first["ami"])
-    return [
+    return Belief(
         "Are there cells enough?",
         "barely: the interval is wide" if wide else "yes, for these wells",
         f"95 % interval {number(low)} to {number(high)} (seed {first['seed']}, {first['cells']:,} cells). It takes "
         "cells as independent, which cells of one well are not: other wells will vary more",
-    ]
+        doubt="few cells" if wide else "",
+    )
 
 
-def _seeds(spreads: dict[str, Spread]) -> list[str] | None:
+def _seeds(spreads: dict[str, Spread]) -> Belief | None:
     ami = spreads["ami"]
     if not ami.n:
         return None
     if ami.n == 1:
-        return ["Does another seed give the same?", "not known", "only one seed was run"]
+        return Belief("Does another seed give the same?", "not known", "only one seed was run", doubt="one seed only")
     steady = ami.sd <= max(CHANCE, 0.15 * abs(ami.mean))
     few = "; two seeds say little about a spread" if ami.n == 2 else ""
-    return ["Does another seed give the same?", "yes" if steady else "not quite", f"AMI {ami} over {ami.n} seeds{few}"]
+    numbers = f"AMI {ami} over {ami.n} seeds{few}"
+    doubt = "" if steady else "seeds differ"
+    return Belief("Does another seed give the same?", "yes" if steady else "not quite", numbers, doubt)
 
 
-def _nuisance(name: str, spreads: dict[str, Spread]) -> list[str] | None:
+def _nuisance(name: str, spreads: dict[str, Spread]) -> Belief | None:
     """Plates and wells among controls, where no treatment hides behind them."""
     question = {
         "plate": "Do clusters follow the plate?",
@@ -215,7 +237,8 @@ def _nuisance(name: str, spreads: dict[str, Spread]) -> list[str] | None:
     judged = clean if clean and clean.n else over_all if name != "well" else None
     if judged is None or not judged.n:
         lack = {"plate": "there is one plate only", "well": "there is one control well only"}
-        return [question, "not known", lack.get(name, "the number of neighbours is not known")]
+        doubt = "one plate only" if name == "plate" else ""
+        return Belief(question, "not known", lack.get(name, "the number of neighbours is not known"), doubt)
     ami = spreads["ami"]
     rival = judged.mean > max(CHANCE, ami.mean / 2 if ami.n else CHANCE)
     some = judged.mean > 2 * CHANCE
@@ -223,45 +246,47 @@ def _nuisance(name: str, spreads: dict[str, Spread]) -> list[str] | None:
     numbers += [f"AMI {clean} among control cells alone"] if clean and clean.n else []
     if name == "density" and some:
         numbers.append("a drug that kills cells thins them out, so crowding can be its effect as well as a nuisance")
-    return [question, "yes, beware" if rival else "a little" if some else "no", "; ".join(numbers)]
+    doubt = f"clusters follow the {name}" if rival else ""
+    return Belief(question, "yes, beware" if rival else "a little" if some else "no", "; ".join(numbers), doubt)
 
 
-def _leak(run: Run) -> list[str]:
+def _leak(run: Run) -> Belief:
     question = "Did the training see what is tested?"
     if run.split is None:
-        return [question, "no split", "all cells are clustered; the training saw their pixels, but no label"]
+        return Belief(question, "no split", "all cells are clustered; the training saw their pixels, but no label")
     leaks = run.split.card.metrics["leaks"]
     numbers = ", ".join(_count(leaks[f"{name}s_in_train_and_test"], name) for name in ("field", "well", "plate"))
     if leaks["wells_in_train_and_test"]:
         answer = "not the cells, but their wells"
     else:
         answer = "not the wells, but their plates" if leaks["plates_in_train_and_test"] else "no"
-    return [question, answer, f"{numbers} with cells both in train and in test (no label was used in training)"]
+    doubt = "train and test share wells" if leaks["wells_in_train_and_test"] else ""
+    seen = f"{numbers} with cells both in train and in test (no label was used in training)"
+    return Belief(question, answer, seen, doubt)
 
 
-def _unseen(spreads: dict[str, Spread]) -> list[str] | None:
+def _unseen(spreads: dict[str, Spread]) -> Belief | None:
     """Whether what is told within the split is told on plates, or else wells, that taught nothing."""
     for name in ("plate", "well"):
         far, near = spreads.get(f"linear_leave_one_{name}_out"), spreads.get("linear")
         if far and far.n:
             falls = near is not None and near.n > 0 and near.mean - far.mean > GAP
             beside = f"; within the split {near}" if near and near.n else ""
-            return [
+            holds = far.mean > 0.5 + GAP and not falls
+            return Belief(
                 f"Does it hold on a {name} that taught nothing?",
-                "less so" if falls else "yes" if far.mean > 0.5 + GAP else "hardly",
+                "less so" if falls else "yes" if holds else "hardly",
                 f"balanced accuracy of a linear probe {far}{beside}; chance is 0.50 for two classes",
-            ]
+                doubt="" if holds else f"it is told less well on a {name} that taught nothing",
+            )
     return None
 
 
-def _simulated(run: Run) -> list[str] | None:
+def _simulated(run: Run) -> Belief | None:
     if run.fetch is None or run.fetch.card.section["dataset"]["name"] != "simulated":
         return None
-    return [
-        "Are these real cells?",
-        "no",
-        "they are simulated: this shows that the chain works, and nothing about drugs",
-    ]
+    said = "they are simulated: this shows that the chain works, and nothing about drugs"
+    return Belief("Are these real cells?", "no", said, doubt="simulated cells")
 
 
 def _because_of_labels(runs: list[Run], rows: list[Row], spreads: dict[str, Spread]) -> list[str]:

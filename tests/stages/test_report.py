@@ -170,6 +170,7 @@ def test_the_page_says_by_itself_what_was_compared_and_how_far_to_believe_it(pag
         "Baselines, which learn nothing: intensities",
         "only one seed was run",
         "8 wells",
+        "Believe it with care: few cells, one seed only, one plate only",
         "Add a second plate",
         "Whether to believe it",
         "What to check next",
@@ -183,7 +184,7 @@ def test_the_page_says_by_itself_what_was_compared_and_how_far_to_believe_it(pag
 
 def test_clusters_that_are_plates_are_called_so(runs: list[Run]) -> None:
     row = row_of(runs[0]) | {"ami": 0.3, "ami_plate": 0.9, "ami_plate_in_controls": 0.95}
-    answers = {question: answer for question, answer, _ in beliefs(runs[:1], [row])}
+    answers = {question: answer for question, answer, *_ in beliefs(runs[:1], [row])}
     assert answers["Do clusters follow the plate?"] == "yes, beware"
     assert any("Clusters follow the plate" in step for step in next_steps(runs[:1], [row]))
     assert "clusters follow plate at least as much" in " ".join(lead(runs[:1], [row]))
@@ -192,7 +193,7 @@ def test_clusters_that_are_plates_are_called_so(runs: list[Run]) -> None:
 def test_steady_clusters_that_follow_the_label_are_believed(runs: list[Run]) -> None:
     clear = {"ami": 0.6, "ami_low": 0.55, "ami_high": 0.65, "ami_plate": 0.0, "ami_plate_in_controls": 0.0}
     rows = [row_of(runs[0]) | clear | {"ami_density": 0.0, "seed": seed} for seed in range(5)]
-    answers = {question: answer for question, answer, _ in beliefs(runs[:1], rows)}
+    answers = {question: answer for question, answer, *_ in beliefs(runs[:1], rows)}
     assert answers["Is it more than chance?"] == "yes"
     assert answers["Does another seed give the same?"] == "yes"
     assert answers["Do clusters follow the plate?"] == answers["Do clusters follow crowding?"] == "no"
@@ -211,7 +212,7 @@ def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> Non
     nothing = dict.fromkeys(("ami", "ami_low", "ami_high", "ami_max", "shuffled", "shuffled_sd", "ceiling"))
     rows = [row_of(runs[0]) | nothing]
     assert "No cell is labelled" in " ".join(lead(runs[:1], rows))
-    assert "Is it more than chance?" not in [question for question, _, _ in beliefs(runs[:1], rows)]
+    assert "Is it more than chance?" not in [question for question, *_ in beliefs(runs[:1], rows)]
 
 
 def test_the_page_is_small(report: Artifact, page: str) -> None:
