@@ -215,7 +215,7 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _LOOK = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; color: #1a1a1a;
-  background: #fff; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 60rem; overflow-wrap: anywhere; }
+  background: #fff; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 64rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1rem; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; padding-top: .75rem; border-top: 1px solid #d5d5d5; }
 .lead { background: #f1f6fa; border-left: 4px solid #0072B2; padding: .5rem 1rem; font-size: 1.05rem; }
@@ -226,12 +226,12 @@ a { color: #005a8e; }
 .table { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: #4a4a4a; padding-bottom: .4rem; }
-th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid #e3e3e3; vertical-align: top;
+th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #e3e3e3; vertical-align: top;
   overflow-wrap: normal; }
 thead th { border-bottom: 2px solid #1a1a1a; }
-.number { text-align: right; white-space: nowrap; padding-left: .9rem; }
+.number { text-align: right; white-space: nowrap; padding-left: .6rem; }
 th.number { white-space: normal; vertical-align: bottom; }
-caption { max-width: 58rem; }
+caption { max-width: 60rem; }
 th button { all: unset; cursor: pointer; font: inherit; }
 th button:focus-visible { outline: 2px solid #0072B2; }
 th button::after { content: "\\a0↕"; color: #767676; }

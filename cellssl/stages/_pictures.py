@@ -50,7 +50,7 @@ def confusions(job: Job, runs: list[Run]) -> list[Block]:
     """What the linear probe takes for what, in the hardest scheme that there is; first seed of every arm."""
     tables = {}
     schemes = set()
-    for one in first_seeds(runs):
+    for one in first_seeds([each for each in runs if each.evaluate]):
         found = one.evaluate.card.metrics if one.evaluate else {}
         scheme = next((name for name in (*SCHEMES[1:], SCHEMES[0]) if name in found), None)
         if scheme is not None:

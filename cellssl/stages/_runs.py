@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +103,13 @@ def by_hand(artifacts: Iterable[Artifact], store: Store) -> dict[str, Artifact]:
                 hint="name a cluster artifact of the same embed artifact too",
             )
         named |= {f"{place}/evaluate": evaluation for place in found}
-    return named
+    return dict(sorted(named.items(), key=_arm_and_seed(named)))
+
+
+def _arm_and_seed(named: Mapping[str, Artifact]) -> Callable[[tuple[str, Artifact]], tuple[int, int]]:
+    """Arms in the order in which they were given, and their seeds by number."""
+    arms = list(dict.fromkeys(name.partition("/")[0] for name in named))
+    return lambda item: (arms.index(item[0].split("/")[0]), int(item[0].split("/")[1]))
 
 
 def _free(content: str, seed: int, same: list[str], named: Mapping[str, Artifact], words: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from cellssl.events import Event, Progress
+from cellssl.recipe import BY_HAND
 from cellssl.settings import Strict
 from cellssl.stages._make import Job, Metrics
 
@@ -73,7 +74,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     _write_json(job, "table.json", {"header": header, "rows": table})
     _write_json(job, "scores.json", rows)
     _write_csv(job, rows)
-    title = job.settings.title or job.card.section["recipe"]
+    recipe = job.card.section["recipe"]
+    title = job.settings.title or ("Clusters of cells, compared" if recipe == BY_HAND else recipe)
     job.draft.file("report.html").write_text(render(Page(title, lead(runs, rows), sections)), encoding="utf-8")
     return {"runs": len(runs), "arms": len({one.arm for one in runs}), "table": [header, *table], "scores": rows}
 

@@ -258,8 +258,8 @@ def test_seeds_given_by_hand_are_one_arm_and_other_settings_another(chain: Chain
     rows = list(csv.DictReader(by_hand(chain, first, *artifacts, first).out.splitlines()))
     assert [(row["arm"], row["seed"]) for row in rows] == [
         ("intensities", "0"),
-        ("context", "0"),
         ("intensities", "1"),
+        ("context", "0"),
         ("intensities-2", "0"),
     ]
 
