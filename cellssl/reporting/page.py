@@ -253,6 +253,7 @@ pre { background: #f6f6f6; padding: .75rem 1rem; overflow-x: auto; font-size: .8
   table { font-size: 7.5pt; }
   th, td, .number { padding: .15rem .6rem .15rem 0; }
   figure, tr, .lead { break-inside: avoid; }
+  img { max-height: 235mm; }
   h2, summary, caption { break-after: avoid; }
   thead { display: table-header-group; }
   details::details-content { content-visibility: visible; display: block; }

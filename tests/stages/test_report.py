@@ -182,6 +182,41 @@ def test_the_page_says_by_itself_what_was_compared_and_how_far_to_believe_it(pag
         assert artifact.fingerprint in words, artifact.card.kind
 
 
+def test_mechanisms_are_shown_by_normalisation_with_mean_and_spread_over_seeds(runs: list[Run]) -> None:
+    from dataclasses import replace
+
+    from cellssl.stages._tables import profiled
+
+    def seed(number: int, percentile: float) -> Run:
+        assert runs[0].evaluate is not None
+        after = {"percentile": percentile, "none": 0.4}
+        found = {
+            "normalise": "percentile",
+            "treatments": 103,
+            "right": 81,
+            "accuracy": percentile,
+            "accuracy_after": after,
+        }
+        card = replace(runs[0].evaluate.card, metrics={"nsc": found, "not_computed": {"nscb": "one batch only"}})
+        return replace(runs[0], seed=number, evaluate=Artifact(runs[0].evaluate.path, card))
+
+    table, _, missing = profiled([seed(0, 0.78), seed(1, 0.80)])[0].blocks
+    nsc = "NSC: the nearest treatment of another compound has the same mechanism"
+    assert table.rows == [  # type: ignore[union-attr]
+        ["main", nsc, "0.79 ± 0.01", 81, 103, "percentile"],
+        ["main", nsc, "0.40 ± 0.00", None, 103, "none (not chosen)"],
+    ]
+    assert missing.items == ["NSCB: as NSC, and of another batch: one batch only"]  # type: ignore[union-attr]
+
+
+def test_the_papers_numbers_stand_beside_ours_also_for_arms_that_were_not_run(runs: list[Run]) -> None:
+    from cellssl.stages._tables import results
+
+    rows = [row_of(runs[0]) | {"ami": ami, "seed": seed} for seed, ami in enumerate((0.5, 0.52))]
+    beside = results(rows, {"main": "0.51 ± 0.02", "imagenet": "0.39"})[1]
+    assert beside.rows == [["main", "0.51 ± 0.01", "0.51 ± 0.02", 2], ["imagenet", "not run", "0.39", 0]]  # type: ignore[union-attr]
+
+
 def test_clusters_that_are_plates_are_called_so(runs: list[Run]) -> None:
     row = row_of(runs[0]) | {"ami": 0.3, "ami_plate": 0.9, "ami_plate_in_controls": 0.95}
     answers = {question: answer for question, answer, *_ in beliefs(runs[:1], [row])}
