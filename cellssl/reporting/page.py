@@ -224,7 +224,7 @@ nav ol { display: flex; flex-wrap: wrap; gap: .25rem 1.75rem; list-style-positio
   margin: 1rem 0 0; }
 a { color: #005a8e; }
 .table { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: #4a4a4a; padding-bottom: .4rem; }
 th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #e3e3e3; vertical-align: top;
   overflow-wrap: normal; }

@@ -131,7 +131,7 @@ def _view_montage(job: Job, one: Run, names: list[str]) -> Block:
         ]
         draws[f"{name} (weight {branch.weight:g} in “{one.arm}”)"] = np.stack(looks, axis=1)
     figure = figures.views(to_rgb(pixels, colours), draws, _pixel_um(chosen))
-    return drawn(job, f"views-{one.arm}.png", figure, f"Views of the arm “{one.arm}”.", style.photo)
+    return drawn(job, f"views-{one.arm}.png", figure, f"Views of “{one.arm}”: {', '.join(names)}.", style.photo)
 
 
 def training(job: Job, runs: list[Run]) -> list[Section]:

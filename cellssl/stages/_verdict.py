@@ -56,7 +56,7 @@ def beliefs(runs: list[Run], rows: list[Row]) -> list[Belief]:
     arm = leading(rows)
     spreads = spreads_of(rows)[arm]
     run = next(one for one in runs if one.arm == arm)
-    asked = [_chance(rows, arm, spreads), _sampling(rows, arm), _seeds(spreads)]
+    asked = [_chance(rows, arm, spreads), _beats_baselines(rows, arm), _sampling(rows, arm), _seeds(spreads)]
     asked += [_nuisance(name, spreads) for name in ("plate", "well", "density")]
     asked += [_leak(run), _unseen(spreads), _simulated(run)]
     return [one for one in asked if one]
@@ -195,6 +195,26 @@ def _chance(rows: list[Row], arm: str, spreads: dict[str, Spread]) -> Belief | N
         f"AMI {spreads['ami']}; with shuffled labels {number(spreads['shuffled'].mean)}, straying by {strays:.3f}",
         doubt="it is not more than chance" if not yes else "",
     )
+
+
+def _beats_baselines(rows: list[Row], arm: str) -> Belief | None:
+    """The leading arm against the best arm that learns nothing, seed by seed."""
+    question = "Is it more than what learns nothing gives?"
+    means = {each.arm: each.spreads["ami"].mean for each in summary.aggregate(rows, ["ami"]) if each.spreads["ami"].n}
+    baselines = [name for name in _arms(rows, baseline=True) if name in means and name != arm]
+    if arm not in means or arm in _arms(rows, baseline=True):
+        return None
+    if not baselines:
+        return Belief(question, "not known", "no baseline was run", doubt="no baseline to compare with")
+    best = max(baselines, key=means.__getitem__)
+    mine, theirs = summary.by_seed(rows, arm, "ami"), summary.by_seed(rows, best, "ami")
+    numbers = summary.comparison(arm, mine, best, theirs)
+    differences = [mine[seed] - theirs[seed] for seed in mine.keys() & theirs.keys()]
+    if len(differences) < 2 and means[arm] > means[best]:
+        return Belief(question, "on one seed", numbers)
+    if means[arm] > means[best] and summary.paired_interval(differences)[0] > 0:
+        return Belief(question, "yes", numbers)
+    return Belief(question, "not clearly", numbers, doubt="not clearly better than what learns nothing")
 
 
 def _sampling(rows: list[Row], arm: str) -> Belief | None:

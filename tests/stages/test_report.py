@@ -239,8 +239,20 @@ def test_the_leading_arm_is_a_trained_one(runs: list[Run]) -> None:
     rows = [row_of(one) for one in runs]
     rows[1] |= {"ami": 0.9}
     assert leading(rows) == "main"
-    said = " ".join(next_steps(runs, rows))
-    assert "The baselines do as well" in said
+    assert "The baselines do as well" in " ".join(next_steps(runs, rows))
+    assert "not clearly better than what learns nothing" in lead(runs, rows)[-1]
+
+
+@pytest.mark.parametrize(
+    ("main", "answer"), [((0.5, 0.52, 0.51), "yes"), ((0.2, 0.52, 0.3), "not clearly"), ((0.5,), "on one seed")]
+)
+def test_an_arm_is_better_than_a_baseline_where_its_seeds_agree_on_it(
+    runs: list[Run], main: tuple[float, ...], answer: str
+) -> None:
+    base = [row_of(runs[1]) | {"ami": 0.25, "seed": seed} for seed in range(len(main))]
+    rows = [*(row_of(runs[0]) | {"ami": ami, "seed": seed} for seed, ami in enumerate(main)), *base]
+    answers = {question: found for question, found, *_ in beliefs(runs, rows)}
+    assert answers["Is it more than what learns nothing gives?"] == answer
 
 
 def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> None:
