@@ -18,6 +18,8 @@ from cellssl.stages.embed import BASELINES
 
 SCHEMES = ("split", "leave_one_plate_out", "leave_one_well_out")
 CLASSIFIERS = ("knn", "linear")
+LONGEST_ARM = 60
+"""Letters of an arm that is called by its branches; figures bear its name."""
 Row = dict[str, Any]
 
 
@@ -127,7 +129,7 @@ def _words_of_arm(run: Run) -> str:
     if run.trained is None:
         name = str(run.embed.card.section["model"])
         return (name if name in BASELINES else "untrained").replace("/", "-")
-    return "+".join(active_branches(run.trained)).replace("/", "-") or "trained"
+    return "+".join(active_branches(run.trained)).replace("/", "-")[:LONGEST_ARM] or "trained"
 
 
 def _without_seeds(run: Run) -> str:
