@@ -58,7 +58,7 @@ def beliefs(runs: list[Run], rows: list[Row]) -> list[Belief]:
     run = next(one for one in runs if one.arm == arm)
     asked = [_chance(rows, arm, spreads), _beats_baselines(rows, arm), _sampling(rows, arm), _seeds(spreads)]
     asked += [_nuisance(name, spreads) for name in ("plate", "well", "density")]
-    asked += [_leak(run), _unseen(spreads), _simulated(run)]
+    asked += [_leak(run), _unseen(run, spreads), _simulated(run)]
     return [one for one in asked if one]
 
 
@@ -285,8 +285,10 @@ def _leak(run: Run) -> Belief:
     return Belief(question, answer, seen, doubt)
 
 
-def _unseen(spreads: dict[str, Spread]) -> Belief | None:
+def _unseen(run: Run, spreads: dict[str, Spread]) -> Belief | None:
     """Whether what is told within the split is told on plates, or else wells, that taught nothing."""
+    seen = run.trained is not None and run.split is not None and run.split is run.cells
+    knew = "; the classifier was not taught there, but the network may have seen its pixels" if seen else ""
     for name in ("plate", "well"):
         far, near = spreads.get(f"linear_leave_one_{name}_out"), spreads.get("linear")
         if far and far.n:
@@ -296,7 +298,7 @@ def _unseen(spreads: dict[str, Spread]) -> Belief | None:
             return Belief(
                 f"Does it hold on a {name} that taught nothing?",
                 "less so" if falls else "yes" if holds else "hardly",
-                f"balanced accuracy of a linear probe {far}{beside}; chance is 0.50 for two classes",
+                f"balanced accuracy of a linear probe {far}{beside}; chance is 0.50 for two classes{knew}",
                 doubt="" if holds else f"it is told less well on a {name} that taught nothing",
             )
     return None
