@@ -212,7 +212,7 @@ def told(runs: list[Run]) -> list[Block]:
     header = ["arm", "who is told by whom", "by", "balanced accuracy", "95 % interval", "drawn by", "shuffled labels"]
     caption = (
         "Mean ± standard deviation over seeds. The interval (first seed) comes from drawing whole wells where they are "
-        "known. Shuffled labels say what chance gives."
+        "known, and is – where a class has one well only. Shuffled labels say what chance gives."
     )
     blocks: list[Block] = [Table([*header, "cells", "folds"], table, caption)]
     head = ["arm", "who is told by whom", "by", "class", "share told right", "95 % interval"]

@@ -256,8 +256,11 @@ def _nuisance(name: str, spreads: dict[str, Spread]) -> Belief | None:
     clean = spreads.get(f"ami_{name}_in_controls")
     judged = clean if clean and clean.n else over_all if name != "well" else None
     if judged is None or not judged.n:
-        lack = {"plate": "there is one plate only", "well": "there is one control well only"}
-        doubt = "one plate only" if name == "plate" else ""
+        lack = {
+            "plate": "the clustered cells lie on one plate",
+            "well": "at most one control well is among them: well and drug are not told apart",
+        }
+        doubt = {"plate": "one plate only", "well": "one control well only"}.get(name, "")
         return Belief(question, "not known", lack.get(name, "the number of neighbours is not known"), doubt)
     ami = spreads["ami"]
     rival = judged.mean > max(CHANCE, ami.mean / 2 if ami.n else CHANCE)
