@@ -19,6 +19,8 @@ from cellssl.settings import Fault, Strict, first_fault
 
 CHAIN = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "report")
 TOP = ("name", "seeds", "main_arm", "arm")
+BY_HAND = "by-hand"
+"""The name of what is made without a recipe."""
 LONGEST = 256
 """No file system that we know has longer names."""
 NAME = re.compile(r"[\w][\w.+-]{,99}")
@@ -115,7 +117,7 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
 
 def by_hand(overrides: Sequence[str]) -> Recipe:
     """The recipe of what is made of artifacts alone: defaults, and what the command line says."""
-    raw: dict[str, Any] = {"name": "by-hand"}
+    raw: dict[str, Any] = {"name": BY_HAND}
     for override in overrides:
         _set(raw, override)
     recipe = from_table(raw, Path.cwd(), "the command line")

@@ -85,6 +85,10 @@ class Console:
         self._log_line("result", details)
         _print(json.dumps(details, sort_keys=True) if self.as_json else line, sys.stdout)
 
+    def content(self, text: str) -> None:
+        """A file's content on stdout, in place of the one line."""
+        _print(text.removesuffix("\n"), sys.stdout)
+
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, to_stdout: bool = False) -> None:
         """Columns, aligned."""
         widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]

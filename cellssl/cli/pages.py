@@ -1,4 +1,4 @@
-"""pages: arms and seeds, or cluster artifacts given by hand, in; the planned report and what it stands on out."""
+"""pages: arms and seeds, or artifacts given by hand, in; the planned report and what it stands on out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def _of_recipe(worker: Worker) -> dict[str, str]:
 
 
 def _by_hand(worker: Worker, references: list[str]) -> dict[str, Artifact]:
-    found = [worker.store.resolve(reference, ("cluster",)) for reference in references]
+    """Cluster artifacts, and evaluations of the same vectors, by the name of their arm."""
+    from cellssl.stages._runs import by_hand
+
+    found = [worker.store.resolve(reference, ("cluster", "evaluate")) for reference in references]
     for artifact in found:
         worker.store = worker.store.beside(artifact)
-    return {f"{artifact.fingerprint}/{artifact.card.section.get('seed', 0)}/cluster": artifact for artifact in found}
+    return by_hand(found, worker.store)

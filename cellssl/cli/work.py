@@ -173,11 +173,13 @@ class Worker:
                 made: Made = end.value
                 return made
 
-    def deliver(self, artifact: Artifact) -> None:
-        """Copies where --output asks for them, and the result line."""
+    def deliver(self, artifact: Artifact, *, say: bool = True) -> None:
+        """Copies where --output asks for them, and the result line, unless stdout is taken."""
         if self.common.output is not None:
             deliver = copy_card if self.common.output.suffix == ".json" else copy_files
             deliver(artifact, self.common.output)
+        if not say:
+            return
         details = {
             "kind": artifact.card.kind,
             "fingerprint": artifact.fingerprint,

@@ -24,6 +24,15 @@ BY_STAIN = {
     RED: ("actin", "phalloidin", "rfp", "tritc", "agp"),
 }
 BY_NUMBER = {1: (GREY,), 2: (BLUE, GREEN), 3: (BLUE, GREEN, RED)}
+NAMES = {
+    BLUE: "blue",
+    GREEN: "green",
+    RED: "orange-red",
+    MAGENTA: "magenta",
+    YELLOW: "yellow",
+    CYAN: "cyan",
+    GREY: "grey",
+}
 PALETTE = (BLUE, GREEN, RED, MAGENTA, YELLOW, CYAN, GREY)
 
 
@@ -38,6 +47,14 @@ def named_colours(channels: Sequence[str]) -> Float64[np.ndarray, "c 3"]:
     left = [colour for colour in PALETTE if colour not in chosen] or list(PALETTE)
     unnamed = (left[i % len(left)] for i in range(len(channels)))
     return np.array([next(unnamed) if colour is None else colour for colour in chosen])
+
+
+def colour_words(channels: Sequence[str]) -> str:
+    """The colour of every channel, for a caption: "dna blue, tubulin green, actin orange-red"."""
+    return ", ".join(
+        f"{channel} {NAMES[tuple(map(float, colour))]}"  # type: ignore[index]
+        for channel, colour in zip(channels, named_colours(channels), strict=True)
+    )
 
 
 def default_colours(channels: int) -> Float64[np.ndarray, "c 3"]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -27,6 +27,8 @@ SHADES = "viridis"
 MARKERS = ("o", "^")
 CLASSES_SHOWN = len(COLOURS) * len(MARKERS)
 """Of more, the most frequent are told apart, and the others are pale grey: eyes hold no more."""
+CLASSES_WRITTEN = 8
+"""Of more classes the numbers would not fit into their squares."""
 _BARS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
@@ -146,12 +148,13 @@ def views(
     blocks = {"cell": originals[:, None], **draws}
     widths = [block.shape[1] for block in blocks.values()]
     tile_inch = min(1.0, WIDTH_INCH / (sum(widths) + 0.3 * len(widths)))
-    figure = Figure(figsize=(WIDTH_INCH, tile_inch * len(originals) + 0.4))
+    width = min(WIDTH_INCH, tile_inch * sum(widths) + 0.3 * len(widths))
+    figure = Figure(figsize=(width, tile_inch * len(originals) + 0.4))
     axes = figure.subplots(1, len(blocks), squeeze=False, width_ratios=widths).ravel()
     for axis, (title, block) in zip(axes, blocks.items(), strict=True):
         _sheet(axis, block.reshape(-1, *block.shape[2:]), block.shape[1])
         axis.set_title(_short(title, 8 + 12 * (block.shape[1] - 1)))
-        axis.set_anchor("N")
+        axis.set_anchor("NW")
     if pixel_um is not None:
         _scale_bar(axes[0], originals.shape[1], originals.shape[2], pixel_um)
     return figure
@@ -191,6 +194,39 @@ def dose_curves(
     if compounds:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(8, shares.shape[1]))
     return figure
+
+
+@styled
+def confusions(tables: Mapping[str, tuple[Sequence[str], Int[np.ndarray, "classes classes"]]]) -> Figure:
+    """A panel a title: cells of every true class (rows) by the class that they were told to be (columns).
+
+    Shades are shares of a row, so that rare classes are seen; up to `CLASSES_WRITTEN` classes the cells are written.
+    """
+    columns = min(3, len(tables))
+    rows = -(-len(tables) // columns)
+    width = WIDTH_INCH if columns > 1 else 0.5 * WIDTH_INCH
+    figure = Figure(figsize=(width, rows * (0.8 * width / columns + 0.2)))
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, (title, (classes, counts)) in zip(axes, tables.items(), strict=False):
+        _confusion(axis, classes, np.asarray(counts))
+        axis.set(title=_short(title, 60 // columns), xlabel="told", ylabel="true")
+    _hide(axes[len(tables) :])
+    return figure
+
+
+def _confusion(axis: Axes, classes: Sequence[str], counts: Int[np.ndarray, "classes classes"]) -> None:
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    axis.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
+    places, names = range(len(classes)), [_short(name, 14) for name in classes]
+    few = len(classes) <= CLASSES_WRITTEN
+    axis.set_xticks(places, names, rotation=0 if len(classes) <= 3 else 90)
+    axis.set_yticks(places, names)
+    for row, column in np.ndindex(*counts.shape) if few else ():
+        text = (
+            f"{counts[row, column]:,}\n{shares[row, column]:.0%}" if len(classes) <= 4 else f"{counts[row, column]:,}"
+        )
+        colour = "black" if shares[row, column] > 0.6 else "white"
+        axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
 
 
 def _curve(axis: Axes, steps: np.ndarray, values: np.ndarray, branch: str, colour: str) -> None:

@@ -37,9 +37,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with what it shows (`caption`) and what those see who do not see it (`alt`)."""
+    """A PNG or JPEG with what it shows (`caption`) and what those read who do not see it (`alt`)."""
 
-    png: bytes
+    image: bytes
     caption: str
     alt: str
 
@@ -52,7 +52,15 @@ class Details:
     text: str
 
 
-Block = Paragraph | Bullets | Table | Picture | Details
+@dataclass(frozen=True)
+class Folded:
+    """Tables and pictures behind a heading that unfolds; print shows them."""
+
+    summary: str
+    blocks: Sequence["Block"]
+
+
+Block = Paragraph | Bullets | Table | Picture | Details | Folded
 
 
 @dataclass(frozen=True)
@@ -115,12 +123,16 @@ def _block(block: Block) -> str:
             return "<ul>" + "".join(f"<li>{_text(item)}</li>" for item in items) + "</ul>"
         case Table():
             return _table(block)
-        case Picture(png, caption, alt):
-            data = base64.b64encode(png).decode("ascii")
+        case Picture(image, caption, alt):
+            kind = "jpeg" if image.startswith(_JPEG) else "png"
+            data = base64.b64encode(image).decode("ascii")
             return (
-                f'<figure><img src="data:image/png;base64,{data}" alt="{_text(alt)}">'
+                f'<figure><img src="data:image/{kind};base64,{data}" alt="{_text(alt)}">'
                 f"<figcaption>{_text(caption)}</figcaption></figure>"
             )
+        case Folded(summary, blocks):
+            inside = "\n".join(_block(block) for block in blocks)
+            return f"<details><summary>{_text(summary)}</summary>\n{inside}\n</details>"
         case Details(summary, text):
             return f"<details><summary>{_text(summary)}</summary><pre>{_text(text)}</pre></details>"
 
@@ -196,13 +208,14 @@ def _policy() -> str:
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
 
 
+_JPEG = b"\xff\xd8"
 _NUMBER = re.compile(r"[-+−]?[\d,.]+(e[-+]?\d+)?( ± [\d,.]+)?( ?%)?|–|")
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _LOOK = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; color: #1a1a1a;
-  background: #fff; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 60rem; overflow-wrap: anywhere; }
+  background: #fff; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 64rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1rem; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; padding-top: .75rem; border-top: 1px solid #d5d5d5; }
 .lead { background: #f1f6fa; border-left: 4px solid #0072B2; padding: .5rem 1rem; font-size: 1.05rem; }
@@ -211,17 +224,19 @@ nav ol { display: flex; flex-wrap: wrap; gap: .25rem 1.75rem; list-style-positio
   margin: 1rem 0 0; }
 a { color: #005a8e; }
 .table { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: #4a4a4a; padding-bottom: .4rem; }
-th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid #e3e3e3; vertical-align: top;
+th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #e3e3e3; vertical-align: top;
   overflow-wrap: normal; }
 thead th { border-bottom: 2px solid #1a1a1a; }
-.number { text-align: right; white-space: nowrap; padding-left: .9rem; }
+.number { text-align: right; white-space: nowrap; padding-left: .6rem; }
+th.number { white-space: normal; vertical-align: bottom; }
+caption { max-width: 60rem; }
 th button { all: unset; cursor: pointer; font: inherit; }
 th button:focus-visible { outline: 2px solid #0072B2; }
-th button::after { content: " ↕"; color: #767676; }
-th[aria-sort=ascending] button::after { content: " ↑"; color: inherit; }
-th[aria-sort=descending] button::after { content: " ↓"; color: inherit; }
+th button::after { content: "\\a0↕"; color: #767676; }
+th[aria-sort=ascending] button::after { content: "\\a0↑"; color: inherit; }
+th[aria-sort=descending] button::after { content: "\\a0↓"; color: inherit; }
 figure { margin: 1.25rem 0; }
 img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: .9rem; color: #4a4a4a; margin-top: .4rem; max-width: 50rem; }
@@ -238,6 +253,7 @@ pre { background: #f6f6f6; padding: .75rem 1rem; overflow-x: auto; font-size: .8
   table { font-size: 7.5pt; }
   th, td, .number { padding: .15rem .6rem .15rem 0; }
   figure, tr, .lead { break-inside: avoid; }
+  img { max-height: 235mm; }
   h2, summary, caption { break-after: avoid; }
   thead { display: table-header-group; }
   details::details-content { content-visibility: visible; display: block; }

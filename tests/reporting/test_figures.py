@@ -11,7 +11,7 @@ from PIL import Image
 
 from cellssl.randomness import generator
 from cellssl.reporting import figures
-from cellssl.reporting.style import COLOURS, DPI, WIDTH_INCH, png
+from cellssl.reporting.style import COLOURS, DPI, WIDTH_INCH, drawing, photo, png
 
 TILES = generator("tiles").integers(0, 256, (5, 20, 20, 3), dtype=np.uint8)
 DOSES = np.array([0.0, 0.0, 1.0, 1.0, 10.0, 10.0])
@@ -47,7 +47,12 @@ def draw_doses() -> Figure:
     return figures.dose_curves(DOSES, SHARES, COMPOUNDS, DOSES == 0)
 
 
-DRAWN = [draw_curves, draw_montage, draw_bars, draw_scatter, draw_views, draw_doses]
+def draw_confusions() -> Figure:
+    few, many = np.array([[9, 1], [4, 6]]), np.eye(9, dtype=int)
+    return figures.confusions({"few": (["control", "treated"], few), "many": ([f"class {i}" for i in range(9)], many)})
+
+
+DRAWN = [draw_confusions, draw_curves, draw_montage, draw_bars, draw_scatter, draw_views, draw_doses]
 
 
 @pytest.mark.parametrize("draw", DRAWN)
@@ -192,3 +197,23 @@ def test_every_compound_has_a_panel_and_controls_have_none() -> None:
 def test_a_plate_of_controls_only_has_no_curve() -> None:
     figure = figures.dose_curves(np.zeros(2), SHARES[:2], ["DMSO", "DMSO"], np.ones(2, dtype=bool))
     assert not any(axis.get_visible() for axis in figure.axes)
+
+
+def test_a_confusion_writes_counts_and_shares_of_the_true_class() -> None:
+    axis = draw_confusions().axes[0]
+    assert [text.get_text() for text in axis.texts] == ["9\n90%", "1\n10%", "4\n40%", "6\n60%"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["control", "treated"]
+    assert len(draw_confusions().axes[1].texts) == 0, "nine classes leave no room for words"
+
+
+def test_a_page_gets_smaller_copies_that_look_the_same() -> None:
+    whole = png(draw_scatter())
+    for make, most in ((drawing, 12), (photo, 40)):
+        small = make(whole)
+        before, after = (np.array(Image.open(io.BytesIO(each)).convert("RGB"), dtype=int) for each in (whole, small))
+        assert before.shape == after.shape
+        assert np.abs(before - after).mean() < most / 4
+        assert make(whole) == small
+    assert len(drawing(whole)) < 0.6 * len(whole)
+    corner = np.array(Image.open(io.BytesIO(drawing(whole))).convert("RGB"))[0, 0]
+    assert corner.tolist() == [255, 255, 255], "white stays white"

@@ -4,7 +4,19 @@ from html.parser import HTMLParser
 
 import pytest
 
-from cellssl.reporting.page import Block, Bullets, Details, Page, Paragraph, Picture, Section, Table, render, shown
+from cellssl.reporting.page import (
+    Block,
+    Bullets,
+    Details,
+    Folded,
+    Page,
+    Paragraph,
+    Picture,
+    Section,
+    Table,
+    render,
+    shown,
+)
 
 HOSTILE = '<script>alert("1")</script>&\'<img src=x onerror=alert(1)>\x00'
 READABLE = '<script>alert("1")</script>&\'<img src=x onerror=alert(1)>\N{REPLACEMENT CHARACTER}'
@@ -46,7 +58,8 @@ def read(*blocks: Block) -> Read:
 def everything(text: str) -> Page:
     """A page with the same text in every place where text can stand."""
     table = Table([text, "n"], [[text, 1]], caption=text)
-    blocks = [Paragraph(text), Bullets([text]), table, Picture(PNG, text, text), Details(text, text)]
+    blocks: list[Block] = [Paragraph(text), Bullets([text]), table, Picture(PNG, text, text), Details(text, text)]
+    blocks.append(Folded(text, [table, Folded(text, [Paragraph(text)])]))
     return Page(text, [text], [Section(text, blocks)])
 
 
@@ -96,6 +109,20 @@ def test_a_picture_is_the_very_bytes() -> None:
     source = next(attributes["src"] for tag, attributes in read(Picture(PNG, "c", "a")).tags if tag == "img")
     assert source is not None
     assert base64.b64decode(source.removeprefix("data:image/png;base64,")) == PNG
+
+
+def test_a_photo_is_called_what_it_is() -> None:
+    source = next(
+        attributes["src"] for tag, attributes in read(Picture(b"\xff\xd8\xff", "c", "a")).tags if tag == "img"
+    )
+    assert source is not None
+    assert source.startswith("data:image/jpeg;base64,")
+
+
+def test_what_is_folded_is_there_all_the_same() -> None:
+    page = read(Folded("More", [Table(["arm"], [["sum"]]), Paragraph("words")]))
+    assert page.within("summary") == ["More"]
+    assert page.within("td") == ["sum"]
 
 
 def test_columns_of_numbers_are_set_to_the_right() -> None:

@@ -1,0 +1,189 @@
+"""_pictures: runs in, the figures of the page out: bars, confusions, maps, montages, doses, views and trainings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cellssl.artifacts.tables import read_table
+from cellssl.reporting import figures, style
+from cellssl.reporting.page import Block, Folded, Paragraph, Picture, Section
+from cellssl.stages._cells import scaled_crops
+from cellssl.stages._make import Job
+from cellssl.stages._runs import SCHEMES, Row, Run, active_branches, first_seeds
+from cellssl.stages.embed import chosen_cells
+
+FILES = {
+    "montage.png": (style.photo, "The cells nearest each centroid, the nearest first."),
+    "map.png": (
+        style.drawing,
+        "A point a cell, at the same place in every panel, coloured by its cluster and by what is known of it.",
+    ),
+    "doses.png": (
+        style.drawing,
+        "Share of every cluster against dose, one point a well; at the left the control wells with their spread.",
+    ),
+}
+"""Figures of a cluster artifact, how they are made small, and what they show."""
+
+
+def ami_bars(job: Job, rows: list[Row]) -> list[Block]:
+    """AMI with the label, a bar an arm."""
+    scored = [row for row in rows if row["ami"] is not None]
+    if not scored:
+        return []
+    baselines = {row["arm"] for row in rows if row["baseline"]}
+    bars = [
+        figures.Bar(arm, [row["ami"] for row in scored if row["arm"] == arm], arm in baselines)
+        for arm in dict.fromkeys(row["arm"] for row in scored)
+    ]
+    shuffled = float(np.mean([row["shuffled"] for row in scored]))
+    figure = figures.bars(bars, "AMI between clusters and label", shuffled)
+    caption = "One point a seed; the bar is their mean, the whisker their standard deviation. Dashed: shuffled labels."
+    return [drawn(job, "ami.png", figure, caption, style.drawing)]
+
+
+def confusions(job: Job, runs: list[Run]) -> list[Block]:
+    """What the linear probe takes for what, in the hardest scheme that there is; first seed of every arm."""
+    tables = {}
+    schemes = set()
+    for one in first_seeds([each for each in runs if each.evaluate]):
+        found = one.evaluate.card.metrics if one.evaluate else {}
+        scheme = next((name for name in (*SCHEMES[1:], SCHEMES[0]) if name in found), None)
+        if scheme is not None:
+            told = found[scheme]["linear"]
+            tables[one.arm] = (told["classes"], np.array(told["confusion"]))
+            schemes.add(scheme.replace("_", " "))
+    if not tables:
+        return []
+    caption = f"Cells by their label and by what the linear probe told ({' or '.join(sorted(schemes))}, first seed)."
+    return [drawn(job, "confusions.png", figures.confusions(tables), caption, style.drawing)]
+
+
+def clusters(runs: list[Run]) -> list[Section]:
+    """Of the first seed of every arm the pictures of its cluster artifact; those of baselines are folded."""
+    shown: list[Block] = []
+    for one in first_seeds(runs):
+        pictures = [_of_cluster(one, name) for name in FILES if name in one.cluster.card.files]
+        title = f"“{one.arm}”, seed {one.seed}"
+        shown.append(Folded(f"Baseline {title}", pictures) if one.is_baseline else Paragraph(title))
+        shown += [] if one.is_baseline else pictures
+    words = (
+        "Clusters are numbered by size, in every arm and seed anew. On a map neighbourhoods mean something; sizes of "
+        "groups and distances between them do not always."
+    )
+    return [Section("Clusters", [Paragraph(words), *shown])]
+
+
+def _of_cluster(run: Run, name: str) -> Block:
+    small, caption = FILES[name]
+    if name == "montage.png":
+        caption += f" Channels: {_colours(run)}."
+    alt = f"{name.removesuffix('.png')} of the arm {run.arm}, seed {run.seed}"
+    return Picture(small(run.cluster.file(name).read_bytes()), f"“{run.arm}”: {caption}", alt)
+
+
+def views(job: Job, runs: list[Run]) -> list[Section]:
+    """What each branch of the arms asks the model to ignore; branches that look alike are shown once."""
+    blocks: list[Block] = []
+    seen: set[str] = set()
+    for one in first_seeds(runs):
+        branches = active_branches(one.trained) if one.trained else {}
+        looks = {name: json.dumps(branch.get("view") or branch.get("views")) for name, branch in branches.items()}
+        new = [name for name, look in looks.items() if look not in seen]
+        if new:
+            seen |= set(looks.values())
+            blocks.append(_view_montage(job, one, new))
+    if not blocks:
+        return []
+    words = (
+        "Each row is one cell: as it is, then as the branches show it to the network. "
+        "Whatever differs within a row, the model learns to ignore."
+    )
+    return [Section("Views", [Paragraph(words), *blocks])]
+
+
+def _view_montage(job: Job, one: Run, names: list[str]) -> Block:
+    import torch
+
+    from cellssl.imaging.colour import named_colours, to_rgb
+    from cellssl.learning.view import View
+    from cellssl.randomness import Keys, cell_keys
+    from cellssl.stages.pretrain import Settings as PretrainSettings
+
+    assert one.trained is not None
+    settings = PretrainSettings.model_validate({"branches": one.trained.card.section["branches"]})
+    chosen = chosen_cells(one.cells, one.segment)
+    chosen = chosen.iloc[:: max(1, len(chosen) // job.settings.view_cells)].head(job.settings.view_cells)
+    crops = scaled_crops(one.segment, job.bench.store, chosen)
+    pixels = crops.read(np.arange(len(crops)))
+    keys, colours = Keys(torch.from_numpy(cell_keys(chosen["cell_id"]))), named_colours(crops.channels)
+    draws = {}
+    for name in names:
+        branch = settings.active()[name]
+        view = View(branch.drawn(1)[0])
+        looks = [
+            to_rgb(_bytes(view.render(torch.from_numpy(pixels), keys.fold(name, draw), crops.shape[-1])), colours)
+            for draw in range(job.settings.view_draws)
+        ]
+        draws[f"{name} (weight {branch.weight:g} in “{one.arm}”)"] = np.stack(looks, axis=1)
+    figure = figures.views(to_rgb(pixels, colours), draws, _pixel_um(chosen))
+    return drawn(job, f"views-{one.arm}.png", figure, f"Views of “{one.arm}”: {', '.join(names)}.", style.photo)
+
+
+def training(job: Job, runs: list[Run]) -> list[Section]:
+    """Losses and gauges of the first seed of every trained arm."""
+    from cellssl.stages._curves import training_curves
+
+    blocks: list[Block] = []
+    for one in first_seeds(runs):
+        if one.trained is None:
+            continue
+        figure = training_curves(one.trained.file("metrics.jsonl"))
+        caption = f"Training of “{one.arm}”, seed {one.seed}: every branch on its own."
+        blocks.append(drawn(job, f"curves-{one.arm}.png", figure, caption, style.drawing))
+    if not blocks:
+        return []
+    words = (
+        "The loss should fall below the dashed line, which is that of whoever does not look; a spread of projections "
+        "or an effective rank that falls towards 0 or 1 says that the network sees all cells alike."
+    )
+    return [Section("Training", [Paragraph(words), *blocks])]
+
+
+def sheet(run: Run) -> list[Block]:
+    """What the cells look like."""
+    name = "contact-sheet.png"
+    if name not in run.segment.card.files:
+        return []
+    picture = style.photo(run.segment.file(name).read_bytes())
+    caption = f"Cells from all plates, as every model sees them. Channels: {_colours(run)}."
+    return [Picture(picture, caption, "a sheet of cells")]
+
+
+def drawn(job: Job, name: str, figure: Any, caption: str, small: Callable[[bytes], bytes]) -> Block:
+    """The figure as a file of the artifact, and a smaller copy for the page."""
+    png = style.png(figure)
+    job.draft.file(name).write_bytes(png)
+    return Picture(small(png), caption, caption)
+
+
+def _colours(run: Run) -> str:
+    """The colour that every channel is shown in."""
+    from cellssl.imaging.colour import colour_words
+
+    channels = read_table(run.segment.file("scale.parquet"))["channel"]
+    return colour_words(list(dict.fromkeys(channels.astype(str))))
+
+
+def _bytes(views: Any) -> np.ndarray:
+    shown: np.ndarray = (views.clamp(0, 1) * 255).round().byte().numpy()
+    return shown
+
+
+def _pixel_um(cells: Any) -> float | None:
+    size = cells["pixel_um"].iloc[0]
+    return None if np.isnan(size) else float(size)

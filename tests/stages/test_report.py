@@ -1,0 +1,352 @@
+"""The page: its numbers against the tables that they come from, what it says of them, and how it opens."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics
+
+from cellssl.artifacts.store import Artifact
+from cellssl.stages._runs import Run, collect, row_of
+from cellssl.stages._verdict import beliefs, lead, leading, next_steps
+from tests.chain import Chain, say
+from tests.reporting.test_page import Read
+
+ARMS = ("main", "intensities")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def report(chain: Chain) -> Artifact:
+    where = Path(chain.say("report").line)
+    return chain.store.get("report", where.name)
+
+
+@pytest.fixture(scope="module")
+def page(report: Artifact) -> str:
+    return report.file("report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def runs(chain: Chain) -> list[Run]:
+    made = {f"{arm}/0/{stage}": chain.made(stage, arm) for arm in ARMS for stage in ("cluster", "evaluate")}
+    return collect(made, chain.store)
+
+
+def scores(report: Artifact, arm: str) -> dict[str, str]:
+    with report.file("scores.csv").open(encoding="utf-8") as file:
+        return next(row for row in csv.DictReader(file) if row["arm"] == arm)
+
+
+def clustered(chain: Chain, arm: str) -> pd.DataFrame:
+    """The cells that were clustered, from the two parquet files alone."""
+    assigned = pd.read_parquet(chain.made("cluster", arm).file("assignments.parquet"))
+    cells = pd.read_parquet(chain.made("embed", arm).file("embeddings.parquet"))
+    return assigned.merge(cells.rename(columns={"Metadata_cell_id": "cell_id"}), on="cell_id", how="left")
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_scores_of_clusters_follow_from_the_parquet_files(chain: Chain, report: Artifact, arm: str) -> None:
+    cells, said = clustered(chain, arm), scores(report, arm)
+    label, found = cells["Metadata_label"].to_numpy(str), cells["cluster"].to_numpy()
+    vectors = cells.filter(regex="^emb_").to_numpy()
+    controls = cells[cells["Metadata_control"]]
+    crowded = cells["Metadata_neighbours"] > cells["Metadata_neighbours"].median()
+    phenotype = cells["Metadata_true_phenotype"].to_numpy(str)
+    expected = {
+        "cells": len(cells),
+        "k": len(np.unique(found)),
+        "ami": metrics.adjusted_mutual_info_score(label, found),
+        "ami_max": metrics.adjusted_mutual_info_score(label, found, average_method="max"),
+        "ami_density": metrics.adjusted_mutual_info_score(crowded, found),
+        "ami_phenotype": metrics.adjusted_mutual_info_score(phenotype, found),
+        "ami_well_in_controls": metrics.adjusted_mutual_info_score(controls["Metadata_Well"], controls["cluster"]),
+        "ceiling": metrics.adjusted_mutual_info_score(label, phenotype),
+        "silhouette": metrics.silhouette_score(vectors, found),
+    }
+    assert {name: float(said[name]) for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert said["ami_plate"] == said["ami_plate_in_controls"] == "", "with one plate there is nothing to follow"
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_what_chance_gives_and_the_interval_can_be_drawn_again(chain: Chain, report: Artifact, arm: str) -> None:
+    cells, said = clustered(chain, arm), scores(report, arm)
+    label, found = cells["Metadata_label"].to_numpy(str), cells["cluster"].to_numpy()
+    rng = np.random.default_rng(5)
+    dealt = [metrics.adjusted_mutual_info_score(rng.permutation(label), found) for _ in range(200)]
+    drawn = np.array([_ami_of(label, found, rng.integers(0, len(label), len(label))) for _ in range(300)])
+    moved = drawn - drawn.mean() + float(said["ami"])  # cells drawn twice agree with themselves
+    assert float(said["shuffled"]) == pytest.approx(np.mean(dealt), abs=0.01)
+    assert float(said["shuffled_sd"]) == pytest.approx(np.std(dealt, ddof=1), rel=0.5)
+    assert [float(said["ami_low"]), float(said["ami_high"])] == pytest.approx(
+        np.quantile(moved, [0.025, 0.975]), abs=0.05
+    )
+
+
+def _ami_of(label: np.ndarray, found: np.ndarray, rows: np.ndarray) -> float:
+    return float(metrics.adjusted_mutual_info_score(label[rows], found[rows]))
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_accuracies_and_confusions_follow_from_the_predictions(chain: Chain, report: Artifact, arm: str) -> None:
+    made, said = chain.made("evaluate", arm), scores(report, arm)
+    told = pd.read_parquet(made.file("predictions.parquet"))
+    names = {"knn": "split", "linear": "split"}
+    names |= {f"{one}_leave_one_well_out": "leave_one_well_out" for one in ("knn", "linear")}
+    for name, scheme in names.items():
+        here, classifier = told[told["scheme"] == scheme], name.partition("_")[0]
+        expected = metrics.balanced_accuracy_score(here["label"], here[classifier])
+        assert float(said[name]) == pytest.approx(expected), name
+        confusion = metrics.confusion_matrix(here["label"], here[classifier])
+        assert made.card.metrics[scheme][classifier]["confusion"] == confusion.tolist(), name
+
+
+def test_counts_follow_from_the_tables_and_balance(chain: Chain, page: str) -> None:
+    segment, split = chain.made("segment"), pd.read_parquet(chain.made("split").file("split.parquet"))
+    kept, dropped = (len(pd.read_parquet(segment.file(f"{name}.parquet"))) for name in ("cells", "dropped"))
+    rows = [row for row in table_rows(page, "stage") if row[0] in ("segment", "split", "cluster")]
+    said = {row[0]: row for row in rows}
+    assert f"{kept + dropped:,} nuclei detected = {kept:,} kept" in said["segment"][1]
+    parts = split["split"].value_counts()
+    left = kept - len(split)
+    assert said["split"][1] == (
+        f"{kept:,} cells = {parts['train']:,} train + {parts['val']:,} val + {parts['test']:,} test + "
+        f"{left:,} left over by balancing"
+    )
+    assert said["cluster"][1].startswith(f"{parts['test']:,} cells")
+    assert {row[2] for row in said.values()} == {"yes"}
+
+
+def test_a_count_that_does_not_add_up_is_said(runs: list[Run]) -> None:
+    from dataclasses import replace
+
+    from cellssl.stages._tables import counts
+
+    run = runs[0]
+    card = run.segment.card
+    off = replace(card, metrics={**card.metrics, "detected": card.metrics["detected"] + 1})
+    shown = counts(replace(run, segment=Artifact(run.segment.path, off)))[0]
+    answers = [row[2] for row in shown.rows if row[0] == "segment" and "detected" in str(row[1])]  # type: ignore[union-attr]
+    assert len(answers) == 1
+    assert str(answers[0]).startswith("no: ")
+
+
+def table_rows(html: str, first_head: str) -> list[list[str]]:
+    """The rows of the first table whose first column bears this name."""
+    for table in re.findall(r"<table>.*?</table>", html, re.DOTALL):
+        heads = [_plain(head) for head in re.findall(r"<th[^>]*>(.*?)</th>", table, re.DOTALL)]
+        if heads[0] == first_head:
+            rows = re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2], re.DOTALL)
+            return [[_plain(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)] for row in rows]
+    raise AssertionError(f"no table begins with {first_head}")
+
+
+def _plain(html: str) -> str:
+    from html import unescape
+
+    return unescape(re.sub(r"<[^>]*>", "", html))
+
+
+def test_the_first_table_shows_the_scores_to_two_digits(report: Artifact, page: str) -> None:
+    rows = {row[0]: row for row in table_rows(page, "arm")}
+    for arm in ARMS:
+        assert float(rows[arm][1]) == pytest.approx(float(scores(report, arm)["ami"]), abs=0.005)
+
+
+def test_the_page_says_by_itself_what_was_compared_and_how_far_to_believe_it(page: str, runs: list[Run]) -> None:
+    words = " ".join(text for _, text in Read(page).texts)
+    for fact in (
+        "Simulated cells",
+        "1 plate, 8 wells (4 of them untreated controls)",
+        "sim-nocodazole",
+        "shuffled labels",
+        "Baselines, which learn nothing: intensities",
+        "only one seed was run",
+        "8 wells",
+        "Believe it with care: few cells, one seed only, one plate only",
+        "Add a second plate",
+        "Whether to believe it",
+        "What to check next",
+        "there is only Sim1_00001; to leave one out takes two or more",
+        "dna blue, tubulin green, actin orange-red",
+    ):
+        assert fact in words, fact
+    for artifact in runs[0].chain().values():
+        assert artifact.fingerprint in words, artifact.card.kind
+
+
+def test_mechanisms_are_shown_by_normalisation_with_mean_and_spread_over_seeds(runs: list[Run]) -> None:
+    from dataclasses import replace
+
+    from cellssl.stages._tables import profiled
+
+    def seed(number: int, percentile: float) -> Run:
+        assert runs[0].evaluate is not None
+        after = {"percentile": percentile, "none": 0.4}
+        found = {
+            "normalise": "percentile",
+            "treatments": 103,
+            "right": 81,
+            "accuracy": percentile,
+            "accuracy_after": after,
+        }
+        card = replace(runs[0].evaluate.card, metrics={"nsc": found, "not_computed": {"nscb": "one batch only"}})
+        return replace(runs[0], seed=number, evaluate=Artifact(runs[0].evaluate.path, card))
+
+    table, _, missing = profiled([seed(0, 0.78), seed(1, 0.80)])[0].blocks
+    nsc = "NSC: the nearest treatment of another compound has the same mechanism"
+    assert table.rows == [  # type: ignore[union-attr]
+        ["main", nsc, "0.79 ± 0.01", 81, 103, "percentile"],
+        ["main", nsc, "0.40 ± 0.00", None, 103, "none (not chosen)"],
+    ]
+    assert missing.items == ["NSCB: as NSC, and of another batch: one batch only"]  # type: ignore[union-attr]
+
+
+def test_the_papers_numbers_stand_beside_ours_also_for_arms_that_were_not_run(runs: list[Run]) -> None:
+    from cellssl.stages._tables import results
+
+    rows = [row_of(runs[0]) | {"ami": ami, "seed": seed} for seed, ami in enumerate((0.5, 0.52))]
+    beside = results(rows, {"main": "0.51 ± 0.02", "imagenet": "0.39"})[1]
+    assert beside.rows == [["main", "0.51 ± 0.01", "0.51 ± 0.02", 2], ["imagenet", "not run", "0.39", 0]]  # type: ignore[union-attr]
+
+
+def test_clusters_that_are_plates_are_called_so(runs: list[Run]) -> None:
+    row = row_of(runs[0]) | {"ami": 0.3, "ami_plate": 0.9, "ami_plate_in_controls": 0.95}
+    answers = {question: answer for question, answer, *_ in beliefs(runs[:1], [row])}
+    assert answers["Do clusters follow the plate?"] == "yes, beware"
+    assert any("Clusters follow the plate" in step for step in next_steps(runs[:1], [row]))
+    assert "clusters follow plate at least as much" in " ".join(lead(runs[:1], [row]))
+
+
+def test_steady_clusters_that_follow_the_label_are_believed(runs: list[Run]) -> None:
+    clear = {"ami": 0.6, "ami_low": 0.55, "ami_high": 0.65, "ami_plate": 0.0, "ami_plate_in_controls": 0.0}
+    rows = [row_of(runs[0]) | clear | {"ami_density": 0.0, "seed": seed} for seed in range(5)]
+    answers = {question: answer for question, answer, *_ in beliefs(runs[:1], rows)}
+    assert answers["Is it more than chance?"] == "yes"
+    assert answers["Does another seed give the same?"] == "yes"
+    assert answers["Do clusters follow the plate?"] == answers["Do clusters follow crowding?"] == "no"
+    assert not any("more seeds" in step for step in next_steps(runs[:1], rows))
+
+
+def test_the_leading_arm_is_a_trained_one(runs: list[Run]) -> None:
+    rows = [row_of(one) for one in runs]
+    rows[1] |= {"ami": 0.9}
+    assert leading(rows) == "main"
+    assert "The baselines do as well" in " ".join(next_steps(runs, rows))
+    assert "not clearly better than what learns nothing" in lead(runs, rows)[-1]
+
+
+@pytest.mark.parametrize(
+    ("main", "answer"), [((0.5, 0.52, 0.51), "yes"), ((0.2, 0.52, 0.3), "not clearly"), ((0.5,), "on one seed")]
+)
+def test_an_arm_is_better_than_a_baseline_where_its_seeds_agree_on_it(
+    runs: list[Run], main: tuple[float, ...], answer: str
+) -> None:
+    base = [row_of(runs[1]) | {"ami": 0.25, "seed": seed} for seed in range(len(main))]
+    rows = [*(row_of(runs[0]) | {"ami": ami, "seed": seed} for seed, ami in enumerate(main)), *base]
+    answers = {question: found for question, found, *_ in beliefs(runs, rows)}
+    assert answers["Is it more than what learns nothing gives?"] == answer
+
+
+def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> None:
+    nothing = dict.fromkeys(("ami", "ami_low", "ami_high", "ami_max", "shuffled", "shuffled_sd", "ceiling"))
+    rows = [row_of(runs[0]) | nothing]
+    assert "No cell is labelled" in " ".join(lead(runs[:1], rows))
+    assert "Is it more than chance?" not in [question for question, *_ in beliefs(runs[:1], rows)]
+
+
+def test_the_page_is_small(report: Artifact, page: str) -> None:
+    drawn = report.path.glob("*.png")
+    assert len(page) < 2_000_000
+    assert page.count("data:image/jpeg") >= 3, "pictures of cells"
+    assert {file.name for file in drawn} >= {"ami.png", "confusions.png", "views-main.png", "curves-main.png"}
+
+
+def test_the_scores_are_on_stdout_where_csv_is_asked_for(chain: Chain, report: Artifact) -> None:
+    said = chain.say("report", "--csv")
+    assert said.code == 0
+    assert said.out == report.file("scores.csv").read_text(encoding="utf-8")
+    assert chain.say("report", "--csv", "--json").code == 2
+
+
+def test_with_json_the_scores_are_in_the_object(chain: Chain, report: Artifact) -> None:
+    found = json.loads(chain.say("report", "--json").line)["metrics"]["scores"]
+    assert [row["arm"] for row in found] == list(ARMS)
+    assert found[0]["ami"] == float(scores(report, "main")["ami"])
+
+
+def by_hand(chain: Chain, *artifacts: Artifact) -> Any:
+    return say("report", *(one.path for one in artifacts), "--store", chain.root, "--csv")
+
+
+def test_clusters_and_evaluations_given_by_hand_have_the_same_numbers(chain: Chain, report: Artifact) -> None:
+    given = [chain.made(stage, arm) for stage in ("evaluate", "cluster") for arm in ARMS]
+    rows = list(csv.DictReader(by_hand(chain, *given).out.splitlines()))
+    assert [row["arm"] for row in rows] == ["context", "intensities"]
+    for row, arm in zip(rows, ARMS, strict=True):
+        same = scores(report, arm)
+        assert {**row, "arm": arm} == same
+
+
+def test_seeds_given_by_hand_are_one_arm_and_other_settings_another(chain: Chain) -> None:
+    command = ["cluster", "--arm", "intensities", "--set"]
+    other = Path(chain.say(*command, "cluster.k=3").line)
+    seed = Path(chain.say("cluster", "--arm", "intensities", "--seed", "1").line)
+    artifacts = [chain.made("cluster", "main"), *(chain.store.get("cluster", path.name) for path in (seed, other))]
+    chain.say("run")  # points to the first seed again
+    first = chain.store.get("cluster", scores_fingerprint(chain))
+    rows = list(csv.DictReader(by_hand(chain, first, *artifacts, first).out.splitlines()))
+    assert [(row["arm"], row["seed"]) for row in rows] == [
+        ("intensities", "0"),
+        ("intensities", "1"),
+        ("context", "0"),
+        ("intensities-2", "0"),
+    ]
+
+
+def scores_fingerprint(chain: Chain) -> str:
+    """The clustering of the arm `intensities` that the recipe asks for, whatever tests point to."""
+    found = json.loads(chain.say("run", "--to", "cluster", "--arm", "intensities", "--json").line)
+    return str(found["fingerprint"])
+
+
+def test_an_evaluation_without_its_clusters_is_refused(chain: Chain) -> None:
+    said = by_hand(chain, chain.made("evaluate", "main"), chain.made("cluster", "intensities"))
+    assert said.code == 2
+    assert "no cluster artifact of the same vectors" in said.err
+
+
+SORTED = """
+<script>
+const heads = [...document.querySelectorAll("th")].filter(head => head.textContent.trim() === "AMI label");
+heads[0].querySelector("button").click();
+const rows = [...heads[0].closest("table").tBodies[0].rows];
+document.title = "sorted " + rows.map(row => row.cells[0].textContent).join(",");
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_chromium_opens_the_page_without_a_word_and_sorts(page: str, report: Artifact, tmp_path: Path) -> None:
+    pages = {"plain": page, "clicked": re.sub(r'<meta http-equiv="Content.*?>', "", page).replace("</body>", SORTED)}
+    assert pages["clicked"] != page
+    seen = {}
+    for name, html in pages.items():
+        (tmp_path / f"{name}.html").write_text(html, encoding="utf-8")
+        seen[name] = chromium(tmp_path / f"{name}.html", tmp_path / "profile")
+    assert "CONSOLE" not in seen["plain"].stderr
+    lower, higher = sorted(ARMS, key=lambda arm: float(scores(report, arm)["ami"]))
+    assert f"<title>sorted {lower},{higher}</title>" in seen["clicked"].stdout
+
+
+def chromium(file: Path, profile: Path) -> subprocess.CompletedProcess[str]:
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={profile}"]
+    command = [str(CHROMIUM), *flags, "--dump-dom", file.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
