@@ -94,6 +94,8 @@ def _go_on(web: Web, url: str, part: Path, proves_itself: bool) -> Generator[Eve
         raise CutOffError(f"{written:,} bytes came where the server promised {total:,}")
     elif written < total:
         raise CutOffError(f"{written:,} of {total:,} bytes came")
+    elif known is None or known.total != total:  # a part that began without a length, and was told it with its rest
+        _remember(part, Remote(url, remote.etag, remote.modified, total))
 
 
 def _write(web: Web, answer: requests.Response, part: Path, start: int, remote: Remote) -> Generator[Event, None, int]:

@@ -17,7 +17,7 @@ from cellssl.datasets._pieces import ChangedError, LocalPieces, Pieces, RangesRe
 from cellssl.datasets._place import copy, write_text
 from cellssl.datasets._record import OF_ARCHIVES, Digest, check, digest_of, record_text
 from cellssl.datasets._tiff import missing_bytes
-from cellssl.datasets._together import attending
+from cellssl.datasets._together import attending, driven
 from cellssl.datasets._web import Patience, RefusedError, Web
 from cellssl.datasets.field import Forecast
 from cellssl.errors import DataError, IntegrityError, UsageError
@@ -126,11 +126,15 @@ class Server:
         yield from (Taken(member, reason) for member, reason in faulty.items())
 
     def forecast(self, archive: str, batch: str, wanted: Images) -> Forecast:
-        """By the archive's directory."""
-        try:
-            return of_archive(WebPieces.open(self._web, at(self.address, archive)), wanted)
-        except RangesRefusedError as refused:
-            return Forecast(refused.total, None, 0, whole_archive=True)
+        """By the archive's directory; unknown where that is another one each time it is asked for."""
+        for _ in range(self._patience.tries):
+            try:
+                return of_archive(driven(self._ranges(at(self.address, archive))), wanted)
+            except RangesRefusedError as refused:
+                return Forecast(refused.total, None, 0, whole_archive=True)
+            except ChangedError:
+                continue
+        return Forecast(None, None, 0)
 
     def _ranges(self, url: str) -> Bringing[Pieces]:
         return (yield from attending(partial(WebPieces.open, self._web, url), self._web.check_alive))

@@ -83,6 +83,16 @@ def attending(work: Callable[[], T], alive: Callable[[], None] = lambda: None) -
     raise AssertionError
 
 
+def driven(work: Generator[object, None, T]) -> T:
+    """The result of work whose events nobody wants to hear of."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
 class Crew(Generic[J, R]):
     """Some threads that do jobs; what raises there is raised where the results are taken."""
 

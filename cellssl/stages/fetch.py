@@ -20,7 +20,7 @@ from cellssl.artifacts.tables import PLANNED, read_table, write_table
 from cellssl.datasets._record import NAME as RECORD
 from cellssl.datasets._record import OF_ARCHIVES as ARCHIVES
 from cellssl.datasets._record import joined
-from cellssl.datasets._together import attending
+from cellssl.datasets._together import Crew, attending
 from cellssl.datasets.field import Dataset, Field, Forecast
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note
@@ -124,11 +124,12 @@ class PlateForecast:
 
 def forecast(settings: Settings, bench: Bench, plate: str | None = None) -> list[PlateForecast]:
     """What a fetch would bring and cost, plate by plate; nothing is moved but tables and directories of archives."""
-    from concurrent.futures import ThreadPoolExecutor
-
     plates = planned_plates(settings, bench) if plate is None else {plate: fields_of(settings, plate, bench)}
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        return list(threads.map(partial(_forecast, settings, bench), plates.values()))
+    crew = Crew(partial(_forecast, settings, bench), AT_ONCE)  # whose threads nobody waits for who is interrupted
+    for fields in plates.values():
+        crew.give(fields)
+    found = {one.plate: one for _, one in filter(None, crew.results())}
+    return [found[name] for name in plates]
 
 
 def _forecast(settings: Settings, bench: Bench, fields: list[Field]) -> PlateForecast:

@@ -62,6 +62,7 @@ def test_a_server_without_ranges_sends_the_whole_file_again(manners: Manners, ta
 def test_an_answer_in_chunks_that_breaks_off_is_noticed(manners: Manners, target: Path) -> None:
     manners.breaks_after, manners.sized = 1_000_000, False
     assert brought(manners, target) == CONTENT
+    assert manners.sent == len(CONTENT)  # the rest told how long the file is
 
 
 def test_a_busy_server_is_asked_again(manners: Manners, target: Path) -> None:
