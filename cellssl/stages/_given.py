@@ -156,7 +156,8 @@ def _as_numbers(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
 
     if is_numeric_dtype(column) and not is_bool_dtype(column):
         return column
-    words = column.astype("string").replace("", pd.NA)
+    words = column.astype("string")
+    words = words.mask(words == "")
     numbers = pd.to_numeric(words, errors="coerce").astype("Float64")
     strange = (numbers.isna() & words.notna()).to_numpy(bool)
     if strange.any():
@@ -165,7 +166,8 @@ def _as_numbers(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
             f"the column {column.name} of {path} holds text in row {row + 1}: {words.iloc[row]!r} is no number",
             hint="write a number or leave the cell empty; see evaluate.table.features and evaluate.table.columns",
         )
-    return words.astype(object).map(float, na_action="ignore").astype(np.float64)
+    exact: pd.Series[Any] = words.astype(object).map(float, na_action="ignore").astype(np.float64)
+    return exact
 
 
 def _numbers(features: pd.DataFrame, path: Path) -> np.ndarray:
