@@ -19,14 +19,18 @@ Aggregate = Literal["median", "mean"]
 
 
 def on_controls(
-    how: str, x: Float[np.ndarray, "n d"], plates: pd.Series, is_control: Bool[np.ndarray, "n"]
+    how: str,
+    x: Float[np.ndarray, "n d"],
+    plates: pd.Series,
+    is_control: Bool[np.ndarray, "n"],
+    key: str = "fetch.controls",
 ) -> Float[np.ndarray, "n _"]:
     """The vectors on a common footing: every plate is measured by its own controls.
 
     `robust_z` is by their median and 1.4826 MAD, `percentile` from their 1st (0) to their 99th percentile (1), as
     in Ljosa et al. 2013, doi:10.1177/1087057113503553. `sphering` does the latter, then whitens by the controls of all
     plates together (the first part of typical variation normalisation, Ando et al. 2017, doi:10.1101/161422).
-    Raises UsageError where a plate has fewer than two controls.
+    Raises UsageError where a plate has fewer than two controls; `key` is the setting that names them.
     """
     if how == "none":
         return x
@@ -39,7 +43,7 @@ def on_controls(
         if len(controls) < 2:
             raise UsageError(
                 f"plate {plate} has {len(controls)} controls, so nothing measures the others",
-                hint='name the controls in fetch.controls, or set evaluate.profiles.normalise = "none"',
+                hint=f'name the controls in {key}, or set evaluate.profiles.normalise = "none"',
             )
         out[rows] = normalise.fit(for_plate, x[controls]).apply(x[rows])
     if how != "sphering":

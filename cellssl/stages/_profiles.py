@@ -10,6 +10,8 @@ import numpy as np
 from cellssl.artifacts.store import Draft
 from cellssl.artifacts.tables import write_table
 from cellssl.errors import UsageError
+from cellssl.stages._given import controls_key, cure_column
+from cellssl.stages._told import lacking
 from cellssl.stages.embed import metadata
 
 if TYPE_CHECKING:
@@ -105,9 +107,9 @@ class Profiled:
         wells, x = self._of_wells()
         control = wells["control"].to_numpy(bool)
         if not control.any():
-            raise UsageError("no well is a control", hint="name the controls in fetch.controls")
+            raise UsageError("no well is a control", hint=f"name the controls in {controls_key(self._settings.table)}")
         if "compound" not in wells or wells["compound"].isna().all():
-            raise UsageError("no compound is known", hint="name its column: fetch.dataset.columns.compound")
+            raise UsageError("no compound is known", hint=cure_column(self._settings.table, "compound"))
         keys = [name for name in TREATMENT if name in wells]
         treatments = [
             None if missing else " ".join(map(str, row))
@@ -130,11 +132,12 @@ class Profiled:
 
         how = how or self._normalise
         if how not in self._wells:
-            for name in ("plate", "well"):
-                if name not in self._cells or self._cells[name].isna().any():
-                    raise UsageError(f"not every cell has a {name}", hint=f"name its column: columns.{name}")
+            name, where = lacking(self._cells, ("plate", "well"))
+            if name:
+                raise UsageError(f"not every cell has a {name}: {where}", hint=cure_column(self._settings.table, name))
             cells = self._cells if "control" in self._cells else self._cells.assign(control=False)
-            normal = on_controls(how, self._vectors, cells["plate"], cells["control"].to_numpy(bool))
+            key = controls_key(self._settings.table)
+            normal = on_controls(how, self._vectors, cells["plate"], cells["control"].to_numpy(bool), key)
             self._wells[how] = well_profiles(cells, normal, self._settings.profiles.aggregate)
         return self._wells[how]
 
@@ -143,13 +146,13 @@ class Profiled:
 
         wells, x = self._of_wells(how)
         if "compound" not in wells or not (wells["compound"].notna() & ~wells["control"]).any():
-            raise UsageError("no well has a treatment", hint="name the column of the compounds: columns.compound")
+            raise UsageError("no well has a treatment", hint=cure_column(self._settings.table, "compound"))
         return treatment_profiles(wells, x, self._settings.profiles.aggregate, keys)
 
     def _with_mechanisms(self, how: OnControls, keys: tuple[str, ...]) -> tuple[pd.DataFrame, np.ndarray]:
         treatments, x = self._of_treatments(how, keys)
         if "moa" not in treatments or treatments["moa"].isna().all():
-            raise UsageError("no treatment has a mechanism", hint="name their column: columns.moa")
+            raise UsageError("no treatment has a mechanism", hint=cure_column(self._settings.table, "moa"))
         return treatments, x
 
     def _write_profiles(self, name: str, rows: pd.DataFrame, x: np.ndarray) -> None:

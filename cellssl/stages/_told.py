@@ -11,6 +11,7 @@ import numpy as np
 
 from cellssl.errors import UsageError
 from cellssl.events import Event, Progress
+from cellssl.stages._given import cure_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +62,8 @@ def cross_validation(group: str, cells: pd.DataFrame, settings: Settings) -> Sch
     known = _labelled(cells, settings.label)
     names = _groups(cells, group)
     if names is None:
-        raise UsageError(f"not every cell has a {group}", hint=f"name its column: fetch.dataset.columns.{group}")
+        name, where = lacking(cells, ("plate", "well") if group == "well" else ("plate",))
+        raise UsageError(f"not every cell has a {name}: {where}", hint=cure_column(settings.table, name))
     rows = at_most(np.flatnonzero(known), settings.max_cells, group)
     return Scheme(rows, leave_one_out(names[rows], settings.max_folds), group)
 
@@ -168,6 +170,16 @@ def _by_plate(table: pd.DataFrame) -> dict[str, Any]:
         }
         for plate, of_plate in table.groupby(WHO["plate"], sort=True)
     }
+
+
+def lacking(cells: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, str]:
+    """The first of the columns that is not there or has a gap, and what is wrong there; rows count from 1."""
+    for name in names:
+        if name not in cells:
+            return name, "there is no such column"
+        if cells[name].isna().any():
+            return name, f"row {int(cells[name].isna().to_numpy().argmax()) + 1} has none"
+    return "", ""
 
 
 def _labelled(cells: pd.DataFrame, label: str) -> np.ndarray:

@@ -25,8 +25,9 @@ from cellssl.stages.embed import read_embeddings
 if TYPE_CHECKING:
     import pandas as pd
 
-ALGORITHM = 2
-"""2: intervals, cross-validation, profiles, mechanisms and retrieval beside one split; missing labels fail no more."""
+ALGORITHM = 3
+"""3: given tables are read as text, a collapse is said.
+2: intervals, cross-validation, profiles, mechanisms and retrieval beside one split; missing labels fail no more."""
 
 
 class Profiles(Strict):
@@ -114,6 +115,9 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     parts = {**_classified(settings, cells, vectors, told), **_profiled(job, cells, vectors, names)}
     found: Metrics = {}
     missing: dict[str, UsageError] = {}
+    if _collapsed(vectors):
+        missing["embeddings"] = UsageError("all embeddings are the same", hint="the encoder has collapsed")
+        yield Note("all embeddings are the same: the encoder has collapsed, and no number below means anything")
     for number, (name, part) in enumerate(parts.items()):
         saying = partial(Progress, number, len(parts), "parts of the work")
         yield saying(name.replace("_", " "))
@@ -123,14 +127,20 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
             missing[name] = error
             yield Note(f"no {name.replace('_', ' ')}: {error.message}; {error.hint}")
     if not found:
-        first = next(iter(missing.values()))
-        raise UsageError(f"nothing can be evaluated: {first.message}", hint=first.hint)
+        reason = missing["profiles"]  # asks for least: without labels and mechanisms there would still be profiles
+        raise UsageError(f"nothing can be evaluated: {reason.message}", hint=reason.hint)
     if told:
         _write_predictions(job, told)
     found["not_computed"] = {name: f"{error.message}; {error.hint}" for name, error in missing.items()}
     text = json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False)
     job.draft.file("evaluation.json").write_text(text + "\n", encoding="utf-8")
     return {**found, **found.get("split", {})}
+
+
+def _collapsed(vectors: np.ndarray) -> bool:
+    """Whether no feature varies by more than rounding."""
+    spread = np.ptp(vectors, axis=0)
+    return len(vectors) > 1 and bool((spread <= 1e-6 * np.abs(vectors).max(axis=0)).all())
 
 
 def _check_label(settings: Settings, cells: pd.DataFrame) -> None:

@@ -207,6 +207,11 @@ def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
         (lambda table: table.drop(columns=table.filter(like="Cells_")), 2, "begins with emb_ or Cells_"),
         (lambda table: table.assign(Cells_a=np.nan), 3, "1 of 5 features"),
         (lambda table: table.assign(Cells_a="big"), 3, "holds text"),
+        (lambda table: table.assign(Cells_b=["1"] * 2 + ["NA"] + ["1"] * (len(table) - 3)), 3, "Cells_b of"),
+        (lambda table: table.assign(Cells_b=["1"] * 2 + ["NA"] + ["1"] * (len(table) - 3)), 3, "in row 3: 'NA'"),
+        (lambda table: table.assign(Metadata_dose_micromolar="1 uM"), 3, "in row 1: '1 uM' is no number"),
+        (lambda table: table.assign(Metadata_control=["true", None] * (len(table) // 2)), 3, "is empty in row 2"),
+        (lambda table: table.iloc[:0], 3, "holds no row"),
         (lambda table: table.assign(Metadata_control="negcon"), 3, "Metadata_control of"),
         (lambda table: table.filter(like="Cells_"), 2, "nothing can be evaluated"),
     ],
@@ -233,7 +238,35 @@ def test_controls_are_missing_only_where_they_are_needed(tmp_path: Path) -> None
     assert found["nsc"]["accuracy"] == 1.0 and set(found["nsc"]["accuracy_after"]) == {"none"}
     assert "no well is a control" in found["not_computed"]["map_replicates"]
     scaled = evaluated(tmp_path, table)
-    assert scaled.code == 2 and "plate P0 has 0 controls" in scaled.err
+    assert scaled.code == 2 and "nothing can be evaluated: plate P0 has 0 controls" in scaled.err
+    assert "evaluate.table.controls" in scaled.err and "fetch.controls" not in scaled.err
+
+
+def test_plates_wells_and_compounds_are_text_in_a_csv_as_in_a_parquet(tmp_path: Path) -> None:
+    names = {"P0": "1", "P1": "01", "P2": "1E5"}
+    table = screen().replace({"Metadata_Plate": names, "Metadata_compound": {"a": "NA", "b": "None"}})
+    table["Metadata_Well"] = table["Metadata_Well"].str.removeprefix("W")
+    made = [Path(evaluated(tmp_path, table, name=name).line) for name in ("p.csv", "p.parquet")]
+    assert numbers_of(made[0]) == numbers_of(made[1])
+    wells = pd.read_parquet(made[0] / "profiles.parquet")
+    assert set(wells["Metadata_Plate"]) == set(names.values()) and "01" in set(wells["Metadata_Well"])
+    assert set(wells["Metadata_compound"]) == set(table["Metadata_compound"])
+
+
+def test_a_row_without_plate_is_named_with_the_setting(tmp_path: Path) -> None:
+    table = screen()
+    table.loc[3, "Metadata_Plate"] = None
+    said = evaluated(tmp_path, table)
+    assert said.code == 2 and "row 4 has none" in said.err and "evaluate.table.columns.plate" in said.err
+
+
+def test_vectors_that_are_all_the_same_are_called_a_collapse(tmp_path: Path) -> None:
+    table = screen().assign(**{f"Cells_{name}": 1.5 for name in "abcde"})
+    said = evaluated(tmp_path, table)
+    assert said.code == 0 and "the encoder has collapsed" in said.err
+    assert "the encoder has collapsed" in numbers_of(Path(said.line))["not_computed"]["embeddings"]
+    healthy = evaluated(tmp_path, screen(), name="healthy.csv")
+    assert "collapsed" not in healthy.err and "embeddings" not in numbers_of(Path(healthy.line))["not_computed"]
 
 
 REAL = """
