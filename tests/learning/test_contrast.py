@@ -1,6 +1,7 @@
 """The InfoNCE family against sums written out one by one in float64, closed forms, limits, and lightly."""
 
 import math
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -207,6 +208,26 @@ def test_the_kernel_relates_nearby_doses_of_one_compound_and_leaves_controls_alo
     torch.testing.assert_close(kernel, expected)
 
 
+def test_distant_doses_of_one_compound_are_no_less_alike_than_two_compounds() -> None:
+    doses, compound = torch.tensor([0.03, 3.0, 0.03]), torch.tensor([1, 1, 2])
+    kernel = dose_kernel(doses, compound, torch.arange(3), sigma_decades=0.5, unrelated=0.01)
+    assert kernel[0, 1] == pytest.approx(0.01) and kernel[0, 2] == pytest.approx(0.01)
+
+
+def test_no_single_pair_of_an_ordinary_dose_series_drowns_the_batch() -> None:
+    doses = (10.0 ** torch.linspace(-3, 1, 8)).repeat_interleave(4)
+    scores = torch.randn(32, 32, generator=torch.Generator().manual_seed(0)).fill_diagonal_(-math.inf)
+    kernel = dose_kernel(doses, torch.ones(32, dtype=torch.long), torch.arange(32), 0.5, 0.01).fill_diagonal_(0.0)
+    assert y_threshold(scores, kernel).abs() < 100
+
+
+def test_the_exponential_form_says_nothing_of_a_single_candidate() -> None:
+    scores = torch.tensor([[-math.inf, 2.0], [2.0, -math.inf]], requires_grad=True)
+    loss = y_exponential(scores, torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    loss.backward()
+    assert loss.item() == 0.0 and scores.grad is not None and scores.grad.isfinite().all()
+
+
 # The objectives that hand them their scores.
 
 
@@ -215,6 +236,15 @@ def projected(name: str, **knobs: Any) -> tuple[Tensor, Seen, Tensor]:
     objective = built(name, **knobs)
     batch = seen(objective)
     return objective(batch)[0], batch, objective.project(batch.online)
+
+
+def test_a_cell_whose_number_is_missing_is_a_class_of_its_own() -> None:
+    objective = built("supcon", label="dose_micromolar")
+    batch = seen(objective)
+    alone = torch.arange(len(batch.cells)).float()
+    missing = replace(batch, known={"dose_micromolar": torch.full_like(alone, torch.nan)})
+    each = replace(batch, known={"dose_micromolar": alone})
+    assert objective(missing)[0].item() == pytest.approx(objective(each)[0].item())
 
 
 def test_simclr_is_lightly_s_nt_xent_and_decoupled_its_dcl() -> None:

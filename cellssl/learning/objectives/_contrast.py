@@ -136,12 +136,16 @@ def y_threshold(scores: Float[Tensor, "n m"], weights: Float[Tensor, "n m"]) -> 
 
 
 def y_exponential(scores: Float[Tensor, "n m"], weights: Float[Tensor, "n m"]) -> Float[Tensor, ""]:
-    """-(1 / Σ_t w_t) Σ_k w_k log(e^s_k / Σ_(t ≠ k) e^(s_t (1 - w_t))) (Barbano et al. 2023, arXiv:2211.08326)."""
+    """-(1 / Σ_t w_t) Σ_k w_k log(e^s_k / Σ_(t ≠ k) e^(s_t (1 - w_t))) (Barbano et al. 2023, arXiv:2211.08326).
+
+    Where there is but one candidate, nothing is told.
+    """
     there = scores.isfinite()
     repelled = (scores.masked_fill(~there, 0.0) * (1 - weights)).masked_fill(~there, -torch.inf)
     others = ~torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)
     against = repelled[:, None, :].masked_fill(~others, -torch.inf).logsumexp(dim=2)
-    return -_mean_of(scores - against, there & (weights > 0), weights.sum(dim=1), weights).mean()
+    counted = there & (weights > 0) & against.isfinite()
+    return -_mean_of(scores - against.masked_fill(~counted, 0.0), counted, weights.sum(dim=1), weights).mean()
 
 
 @torch.no_grad()

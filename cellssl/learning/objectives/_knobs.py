@@ -72,7 +72,7 @@ class MultiCropped(ObjectiveSettings):
 
     small_views: int = Field(4, ge=0)
     """How many, for each cell."""
-    small_side: float = Field(0.5, gt=0, le=1)
+    small_side: float = Field(0.5, ge=0.05, le=1)
     """Their side, as a share of input_px."""
     small_scale: tuple[float, float] = (0.1, 0.4)
     """Smallest and largest area that they show, as a share of a key view's."""

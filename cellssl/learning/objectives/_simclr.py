@@ -69,7 +69,7 @@ class SupCon(AllPairs):
         """A cell without a label is a class of its own: its positive is its other view."""
         views, settings = self.project(seen.online), self.settings
         kinds = seen.known[settings.label].repeat(2)
-        positive = same_but_self(kinds)
+        positive = same_but_self(kinds) | same_but_self(seen.cells.repeat(2))  # a missing number equals nothing
         scores = self.similarities(views)
         loss = self._loss(scores, positive)
         if settings.ifm_epsilon > 0:
@@ -120,12 +120,13 @@ def dose_kernel(
 ) -> Float[Tensor, "b b"]:
     """exp(-(log10 d_i - log10 d_j)^2 / 2 sigma^2) for cells under one compound; 1 for a cell and itself.
 
-    Controls and cells whose dose is not known are related to nobody: `unrelated`, as between two compounds.
+    Controls and cells whose dose is not known are related to nobody: `unrelated`, as between two compounds, and the
+    least that any two cells weigh, so that distant doses of one compound are no less alike than two compounds.
     """
     places = dose_micromolar.where(dose_micromolar > 0, torch.nan).log10()
     apart = (places[:, None] - places[None, :]) / sigma_decades
     related = (compound[:, None] == compound[None, :]) & apart.isfinite()
-    weights = torch.where(related, torch.exp(-apart.square() / 2), unrelated)
+    weights = torch.where(related, torch.exp(-apart.square() / 2).clamp_min(unrelated), unrelated)
     return weights.masked_fill(cells[:, None] == cells[None, :], 1.0)
 
 
