@@ -16,6 +16,7 @@ from typing import IO
 
 from cellssl.datasets._pieces import Heard, Pieces, Reader
 from cellssl.datasets._place import beside
+from cellssl.datasets._tiff import missing_bytes
 
 LOCAL = struct.Struct("<4s5H3I2H")
 """The header before a member's packed bytes (APPNOTE.TXT, 4.3.7)."""
@@ -150,6 +151,10 @@ def _unpack(packed: IO[bytes], entry: Entry, target: Path, scratch: Path) -> Non
             written += unpacked.write(chunk)
         if written != entry.size:
             raise zipfile.BadZipFile(f"{written:,} bytes came out of it instead of {entry.size:,}")
+        unpacked.flush()
+        missing = missing_bytes(path)
+        if missing:  # as it was when it was packed, so that its CRC is right
+            raise zipfile.BadZipFile(f"it is cut off: {missing:,} bytes are missing at its end")
 
 
 def _check(entry: Entry, member: str, begins: int) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pytest
+import tifffile
 
 from cellssl.datasets._archive import BrokenArchiveError, BrokenMemberError, read_directory, take
 from cellssl.datasets._pieces import LocalPieces
@@ -270,3 +272,13 @@ def test_a_directory_that_says_it_is_endless_is_not_read(tmp_path: Path, monkeyp
     monkeypatch.setattr("cellssl.datasets._pieces.LARGEST_DIRECTORY_BYTES", 1_000)
     with pytest.raises(BrokenArchiveError, match="its directory says"):
         read_directory(LocalPieces(archive(tmp_path / "a.zip", plainly)))
+
+
+@pytest.mark.parametrize("left", [0, 20_000])
+def test_an_image_that_was_cut_off_before_it_was_packed_is_broken_though_its_crc_is_right(
+    tmp_path: Path, left: int
+) -> None:
+    whole = io.BytesIO()
+    tifffile.imwrite(whole, generator("cut").integers(0, 4000, (120, 120)).astype(np.uint16))
+    packed = archive(tmp_path / "a.zip", lambda opened: opened.writestr(MEMBER, whole.getvalue()[:left]))
+    assert "it is cut off" in fault(packed)
