@@ -1,9 +1,11 @@
 """Workers: every task once, faults raised where they are awaited, and no process that outlives its parent."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -37,6 +39,18 @@ def dies(number: int) -> None:
     os._exit(9)
 
 
+def slow(number: int) -> None:
+    time.sleep(0.2)
+
+
+def kill_a_child(after_s: float) -> None:
+    """The first worker that is seen, so long after it was."""
+    while not (workers := multiprocessing.active_children()):
+        time.sleep(0.001)
+    time.sleep(after_s)
+    workers[0].kill()
+
+
 def deadly(folder_and_number: tuple[Path, int]) -> None:
     """The third kills its process each time, the seventh only the first time; the others leave a line a time."""
     folder, number = folder_and_number
@@ -68,7 +82,14 @@ def test_a_worker_that_dies_costs_no_other_task(tmp_path: Path) -> None:
     tasks = [(tmp_path, number) for number in range(20)]
     assert sorted(spread(deadly, tasks, 2, lost.append)) == tasks
     assert lost == [(tmp_path, 3)]
-    assert all((tmp_path / str(number)).read_text() == "x" for number in range(14, 20))
+    others = [number for number in range(20) if number not in (3, 7)]
+    assert all((tmp_path / str(number)).read_text() == "x" for number in others)
+
+
+@pytest.mark.parametrize("after_s", [0, 0.05, 0.2, 0.8, 1.6])
+def test_a_worker_killed_at_any_time_hangs_nothing(after_s: float) -> None:
+    threading.Thread(target=kill_a_child, args=(after_s,)).start()
+    assert sorted(spread(slow, TASKS, 2)) == TASKS
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
