@@ -303,8 +303,9 @@ def _with_derived(cells: pd.DataFrame) -> pd.DataFrame:
         crowded = cells["neighbours"] > cells["neighbours"].median()
         cells = cells.assign(density=crowded.map({True: "dense", False: "sparse"}))
     if {"compound", "dose_micromolar"} <= set(cells.columns):
-        dose = cells["dose_micromolar"].astype(object).map("{:g} uM".format, na_action="ignore").fillna("")
-        cells = cells.assign(treatment=cells["compound"].astype("string") + " " + dose.astype("string"))
+        known = cells["dose_micromolar"].notna()
+        dose = cells["dose_micromolar"].map(" {:g} uM".format).where(known, " ")
+        cells = cells.assign(treatment=cells["compound"].astype("string") + dose.astype("string"))
     if {"plate", "well"} <= set(cells.columns):
         well = cells["plate"].astype("string") + " " + cells["well"].astype("string")
         cells = cells.assign(well=well, control_well=well.where(cells["control"].astype(bool)))
