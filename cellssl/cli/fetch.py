@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cellssl.cli import options as o
@@ -11,37 +12,16 @@ if TYPE_CHECKING:
     from cellssl.stages.fetch import PlateForecast
 
 
-def command(
-    recipe: o.RecipeArgument,
-    mirror: o.MirrorOption = None,
-    store: o.StoreOption = None,
-    output: o.OutputOption = None,
-    set: o.SetOption = None,
-    plate: o.PlateOption = None,
-    arm: o.ArmOption = None,
-    seed: o.SeedOption = None,
-    device: o.DeviceOption = "auto",
-    force: o.ForceOption = False,
-    dry_run: o.DryRunOption = False,
-    no_wait: o.NoWaitOption = False,
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-    log_file: o.LogFileOption = None,
-    log_format: o.LogFormatOption = "text",
-    input: o.InputOption = None,
-) -> None:
+@o.flags(*o.FLAGS)
+def command(recipe: o.RecipeArgument, common: o.Common, mirror: o.MirrorOption = None) -> None:
     """Fetch the fields of view that a recipe names, plate by plate; --dry-run lists them with what they cost.
 
     Example: cellssl fetch recipes/demo.toml --plate Sim1_00001
     """
     from cellssl.cli.stage import run_stage
 
-    overrides = o.mirrored(recipe, set, mirror)
-    common = o.Common(
-        store, input, output, overrides, plate, arm, seed, device, force, dry_run, no_wait, json, quiet, log_file,
-        log_format,
-    )  # fmt: skip
-    if dry_run:
+    common = replace(common, overrides=o.mirrored(recipe, common.overrides, mirror))
+    if common.dry_run:
         announce(recipe, common)
     else:
         run_stage("fetch", recipe, common)

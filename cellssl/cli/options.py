@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json as json_
 import os
 import shlex
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -35,21 +38,28 @@ RecipeArgument = Annotated[
 StoreOption = Annotated[
     list[Path] | None,
     typer.Option(
-        "--store", help="Folder of artifacts [default: $CELLSSL_STORE, then ./artifacts]; more are read only."
+        "--store",
+        help="Folder of artifacts [default: $CELLSSL_STORE, then ./artifacts]; more are read only.",
+        metavar="DIR",
     ),
 ]
 InputOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--input", help="Upstream artifact: folder, card file or fingerprint; found by fingerprint otherwise."
+        "--input",
+        help="Upstream artifact: folder, card file or fingerprint; found by fingerprint otherwise.",
+        metavar="ARTIFACT",
     ),
 ]
 OutputOption = Annotated[
     Path | None,
-    typer.Option("--output", help="F.json gets a copy of the card, DIR/ copies of all files; never links."),
+    typer.Option(
+        "--output", help="F.json gets a copy of the card, DIR/ copies of all files; never links.", metavar="F.json|DIR/"
+    ),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe, such as pretrain.epochs=20.")
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE over the recipe, such as pretrain.epochs=20.", metavar="KEY=VALUE"),
 ]
 MirrorOption = Annotated[
     str | None,
@@ -90,23 +100,23 @@ def mirrored(recipe: str, overrides: list[str] | None, mirror: str | None) -> li
 
 @dataclass(frozen=True)
 class Common:
-    """What a person asked for besides the recipe."""
+    """What a person asked for besides the recipe: the flags that mean the same everywhere, and their defaults."""
 
-    store: list[Path] | None = None
-    inputs: list[str] | None = None
-    output: Path | None = None
-    overrides: list[str] | None = None
-    plate: str | None = None
-    arm: str | None = None
-    seed: int | None = None
-    device: str = "auto"
-    force: bool = False
-    dry_run: bool = False
-    no_wait: bool = False
-    json: bool = False
-    quiet: bool = False
-    log_file: Path | None = None
-    log_format: str = "text"
+    store: StoreOption = None
+    inputs: InputOption = None
+    output: OutputOption = None
+    overrides: SetOption = None
+    plate: PlateOption = None
+    arm: ArmOption = None
+    seed: SeedOption = None
+    device: DeviceOption = "auto"
+    force: ForceOption = False
+    dry_run: DryRunOption = False
+    no_wait: NoWaitOption = False
+    json: JsonOption = False
+    quiet: QuietOption = False
+    log_file: LogFileOption = None
+    log_format: LogFormatOption = "text"
 
     def said_again(self) -> str:
         """The flags that a command must repeat to make what this one needs."""
@@ -117,3 +127,41 @@ class Common:
         """Where to write, and where else to read."""
         root, *upstreams = self.store or [Path(os.environ.get("CELLSSL_STORE") or "artifacts")]
         return root, tuple(upstreams)
+
+
+Command = Callable[..., None]
+FLAGS = tuple(field.name for field in fields(Common))
+
+
+def flags(*names: str) -> Callable[[Command], Command]:
+    """A command that takes `common: Common`, as one that takes these of its fields as flags.
+
+    The command line is read off a function's signature, so the flags are written into that of the new function.
+    """
+
+    def spelled_out(command: Command) -> Command:
+        hints = get_type_hints(Common, include_extras=True)
+        own = inspect.signature(command, eval_str=True).parameters
+        kept = [one for name, one in own.items() if name != "common"]
+        added = [
+            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+            for one in fields(Common)
+            if one.name in names
+        ]
+
+        @functools.wraps(command)
+        def spelled(**given: Any) -> None:
+            common = Common(**{name: given.pop(name) for name in names})
+            command(**given, common=common)
+
+        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*kept, *added)]
+        spelled.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        spelled.__annotations__ = {one.name: one.annotation for one in parameters}
+        return spelled
+
+    return spelled_out
+
+
+def all_but(*names: str) -> tuple[str, ...]:
+    """Every flag save some."""
+    return tuple(name for name in FLAGS if name not in names)

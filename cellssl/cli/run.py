@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,46 +17,13 @@ if TYPE_CHECKING:
 ToOption = Annotated[str | None, typer.Option("--to", help="The last stage to make [default: report].")]
 
 
-def command(
-    recipe: o.RecipeArgument,
-    to: ToOption = None,
-    mirror: o.MirrorOption = None,
-    store: o.StoreOption = None,
-    output: o.OutputOption = None,
-    set: o.SetOption = None,
-    arm: o.ArmOption = None,
-    seed: o.SeedOption = None,
-    device: o.DeviceOption = "auto",
-    force: o.ForceOption = False,
-    dry_run: o.DryRunOption = False,
-    no_wait: o.NoWaitOption = False,
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-    log_file: o.LogFileOption = None,
-    log_format: o.LogFormatOption = "text",
-) -> None:
+@o.flags(*o.all_but("inputs", "plate"))
+def command(recipe: o.RecipeArgument, common: o.Common, to: ToOption = None, mirror: o.MirrorOption = None) -> None:
     """Make what is missing of a recipe: all stages, arms and seeds, then the report.
 
     Example: cellssl run nocodazole --to cluster --arm centre
     """
-    overrides = o.mirrored(recipe, set, mirror)
-    common = o.Common(
-        store,
-        None,
-        output,
-        overrides,
-        None,
-        arm,
-        seed,
-        device,
-        force,
-        dry_run,
-        no_wait,
-        json,
-        quiet,
-        log_file,
-        log_format,
-    )
+    common = replace(common, overrides=o.mirrored(recipe, common.overrides, mirror))
     run_recipe(recipe, common, to)
 
 

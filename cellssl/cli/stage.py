@@ -2,51 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from cellssl.cli import options as o
 
-Command = Callable[..., None]
 
-
-def stage_command(stage: str, doc: str, example: str) -> Command:
+def stage_command(stage: str, doc: str, example: str) -> o.Command:
     """A command that makes one stage of one arm and seed, and prints the path of its artifact."""
 
-    def command(
-        recipe: o.RecipeArgument,
-        store: o.StoreOption = None,
-        input: o.InputOption = None,
-        output: o.OutputOption = None,
-        set: o.SetOption = None,
-        plate: o.PlateOption = None,
-        arm: o.ArmOption = None,
-        seed: o.SeedOption = None,
-        device: o.DeviceOption = "auto",
-        force: o.ForceOption = False,
-        dry_run: o.DryRunOption = False,
-        no_wait: o.NoWaitOption = False,
-        json: o.JsonOption = False,
-        quiet: o.QuietOption = False,
-        log_file: o.LogFileOption = None,
-        log_format: o.LogFormatOption = "text",
-    ) -> None:
-        common = o.Common(
-            store,
-            input,
-            output,
-            set,
-            plate,
-            arm,
-            seed,
-            device,
-            force,
-            dry_run,
-            no_wait,
-            json,
-            quiet,
-            log_file,
-            log_format,
-        )
+    @o.flags(*o.FLAGS)
+    def command(recipe: o.RecipeArgument, common: o.Common) -> None:
         run_stage(stage, recipe, common)
 
     command.__doc__ = f"{doc}\n\nExample: {example}"
