@@ -97,6 +97,11 @@ class Web:
         try:
             timeout = self.patience.timeout_s
             return self._session().get(url, headers=headers, stream=True, timeout=(timeout, timeout))
+        except _SentAwayError as error:
+            raise RefusedError(
+                f"{url}: the server is busy, and asks to be left alone for {error.seconds:,.0f} s",
+                hint="run the same command again then; what came so far is kept",
+            ) from error
         except requests.exceptions.TooManyRedirects as error:
             raise RefusedError(f"{url}: the server sends from one address to another", hint=LOOK) from error
         except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: a redirect to no address
@@ -160,6 +165,14 @@ class _Session(requests.Session):
         return target
 
 
+class _SentAwayError(Exception):
+    """A server wants no question for so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class _Waiting(Retry):
     """urllib3's Retry, which stands out against senseless values of Retry-After."""
 
@@ -177,10 +190,7 @@ class _Waiting(Retry):
         except (InvalidHeader, ValueError, OverflowError):
             return None
         if seconds and seconds > self.web.patience.longest_retry_after_s:
-            raise RefusedError(
-                f"the server is busy, and asks to be left alone for {seconds:,.0f} s",
-                hint="run the same command again then; what came so far is kept",
-            )
+            raise _SentAwayError(seconds)
         self.web.hears(seconds or 0.0)
         return seconds
 
@@ -244,11 +254,13 @@ def refusal(answer: requests.Response, url: str) -> NetworkError:
     return kind(words, hint="look whether the file is at that address; fetch.dataset or --mirror says where to look")
 
 
+PAGE = re.compile(rb"(?is)(\xef\xbb\xbf)?(\s|<!--.*?-->|<\?xml.*?\?>)*(<!doctype html|<html)")
+"""How a page for people begins, whatever stands before that."""
+
+
 def refuse_page(answer: requests.Response, first: bytes, url: str) -> None:
     """Portals and gateways answer 200 with a page for people."""
-    opening = first[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    is_page = opening.startswith((b"<!doctype html", b"<html"))
-    if is_page or answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+    if PAGE.match(first[:4096]) or answer.headers.get("Content-Type", "").lower().startswith("text/html"):
         raise RefusedError(f"{url}: the server sent a web page instead of the file", hint=LOOK)
 
 

@@ -265,9 +265,12 @@ GIVEN_UP = {
     "to a file": (answered(302, Location="file:///etc/passwd"), "redirects from http to file:///etc/passwd"),
     "round and round": (answered(302, Location="/a.zip"), "from one address to another"),
     "forbidden": (answered(403), "the server answered 403"),
-    "long pauses": (answered(429, Retry_After="7200"), "asks to be left alone for 7,200 s"),
+    "long pauses": (answered(429, Retry_After="7200"), ": the server is busy, and asks to be left alone for 7,200 s"),
     "always busy": (answered(503), "the server answered 503"),
-    "a page": (lambda reply: setattr(reply, "body", b"\n<html>log in") or setattr(reply, "status", 200), "a web page"),
+    "a page": (
+        lambda reply: setattr(reply, "body", b"\n<!-- a\nportal --> <HTML>log in") or setattr(reply, "status", 200),
+        "a web page",
+    ),
 }
 
 
