@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -106,20 +105,6 @@ def test_a_damaged_recipe_is_read_or_refused_in_one_sentence(
 @given(damaged_recipes())
 def test_ten_thousand_damaged_recipes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     is_read_or_refused(tmp_path_factory.getbasetemp(), text)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
 
 
 def cheap_fetch(recipe: Path, root: Path) -> list[object]:

@@ -281,6 +281,31 @@ def test_a_server_without_the_file_is_a_network_fault_in_words(case: str, manner
     assert words in refused(manners, tmp_path / "here")
 
 
+def test_the_proxy_that_the_environment_names_is_asked(
+    manners: Manners, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(manners) as proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+        list(images("http://plates.invalid", tmp_path / "here"))
+    assert {member: (tmp_path / "here" / member).read_bytes() for member in WANTED} == RIGHT
+
+
+def test_a_disk_that_others_fill_meanwhile_leaves_no_half_member(manners: Manners, small_disk: Path) -> None:
+    def fill(reply: Reply) -> None:
+        with contextlib.suppress(OSError), (small_disk / "of others").open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+
+    manners.twist = first(1, fill, lambda reply: "P/4.tif" in str(reply.body[:60]))
+    with serving(manners) as address, pytest.raises(OSError, match="No space left on device"):
+        list(images(address, small_disk / "here", connections=1))
+    came = {path.relative_to(small_disk / "here").as_posix() for path in small_disk.glob("here/P/*")}
+    assert "P/4.tif" not in came
+    assert all((small_disk / "here" / member).read_bytes() == MEMBERS[member] for member in came)
+    (small_disk / "of others").unlink()
+    assert fetched(manners, small_disk / "here") == (RIGHT, {})
+
+
 IMPATIENT = Patience(tries=2, pause_s=0.001, timeout_s=0.3, longest_s=0.1)
 
 
