@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Generator, Iterator
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,34 +13,36 @@ from pydantic import Field, model_validator
 from cellssl import rooms
 from cellssl.artifacts.atomic import replacing
 from cellssl.artifacts.card import Card
-from cellssl.artifacts.crops import open_crops, reserve_crops, write_crops
+from cellssl.artifacts.crops import open_crops, write_crops
 from cellssl.artifacts.hashing import HashCache
-from cellssl.artifacts.store import Artifact, Store
+from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_fields, read_table, write_table
-from cellssl.errors import DataError, FailedError, UsageError
+from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.imaging.cutting import Border
 from cellssl.settings import NOT_COUNTED, OfRoom, Part, Strict
 from cellssl.stages._chosen import (
     ALL_REASONS,
     as_cellprofiler,
-    cells_of,
-    chosen,
-    counts_of,
-    field_table,
-    nuclei_table,
-    opened,
 )
-from cellssl.stages._downloads import FOLDER, Download, found, of_file
+from cellssl.stages._downloads import Download, of_file
 from cellssl.stages._make import Bench, Job, Making, Metrics, make_part
+from cellssl.stages._nuclei import (
+    channels_of,
+    check_reference,
+    find_and_cut,
+    label_image_of,
+    nucleus_of,
+    scale_table,
+    write_counts,
+)
 from cellssl.stages._plan import card_for
-from cellssl.stages.fetch import allowed_failures, gather_quarantine, gathered, parts_of, write_parts, write_quarantine
+from cellssl.stages.fetch import gather_quarantine, gathered, parts_of, write_parts
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from cellssl.imaging.masks import Limits
-    from cellssl.stages._field import FieldTask
 
 ALGORITHM = (
     3  # 2: nuclei_net is the default, a constant image is a fault; 3: sums in another order, nuclei are one piece
@@ -194,7 +193,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         _write_nuclei_csv(job, cells, tables["fields.parquet"])
     write_parts(parts, job.draft.file("parts.json"))
     gather_quarantine(parts, job.draft.file("quarantine.csv"))
-    _write_counts(job, counts)
+    write_counts(job, counts)
     yield from _contact_sheet(job, cells, parts)
     return counts
 
@@ -233,10 +232,10 @@ def _check_label_images(settings: Settings, fetched: list[Artifact]) -> None:
         if "crops.npy" in part.card.files:
             continue
         fields = read_fields(part)
-        channels = _channels(fields)
-        images = fields[f"path_{channels[_nucleus(settings, channels)]}"]
+        channels = channels_of(fields)
+        images = fields[f"path_{channels[nucleus_of(settings, channels)]}"]
         for field_id, image in zip(fields["field_id"], images, strict=True):
-            place = given_labels(settings, part.path / image)
+            place = label_image_of(settings, part.path / image)
             assert place is not None
             if place in fields_by_image:
                 raise UsageError(
@@ -281,240 +280,17 @@ def plate_card(settings: Settings, fetched: Artifact) -> Card:
 def _label_images(settings: Settings, fetched: Artifact) -> list[Path]:
     """Those of this plate that are there; a field without one is quarantined when it comes to it."""
     fields = read_fields(fetched)
-    channels = _channels(fields)
-    images = fields[f"path_{channels[_nucleus(settings, channels)]}"]
-    places = (given_labels(settings, fetched.path / place) for place in images)
+    channels = channels_of(fields)
+    images = fields[f"path_{channels[nucleus_of(settings, channels)]}"]
+    places = (label_image_of(settings, fetched.path / place) for place in images)
     return sorted({place for place in places if place is not None and place.is_file()})
-
-
-def _channels(fields: pd.DataFrame) -> list[str]:
-    return [name.removeprefix("path_") for name in fields.columns if name.startswith("path_")]
 
 
 def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
     fetched = job.inputs["fetch"]
     if "crops.npy" in fetched.card.files:
         return (yield from _pass_through(job, fetched))
-    fields = read_fields(fetched)
-    channels = _channels(fields)
-    _check_reference(job.settings, fields)
-    tasks = list(_tasks(job, fetched, fields, channels))
-    if job.settings.illumination == "mean":
-        yield from _even_out(tasks, fields, job)
-    yield from _find(tasks, fields["well"].nunique(), job)
-    failures = _failures(tasks)
-    _check_failures(failures, tasks, job)
-    done = [task for task in tasks if task.result.is_file()]
-    nuclei, fields = _choose(job, done, fields)
-    cells = cells_of(nuclei)
-    yield from _cut(job, done, cells, len(channels))
-    write_table(cells, job.draft.file("cells.parquet"))
-    write_table(nuclei[nuclei["reason"].notna()].drop(columns="cell_id"), job.draft.file("dropped.parquet"))
-    write_table(fields, job.draft.file("fields.parquet"))
-    greys = _greys(done, fetched, failures)
-    write_table(_scale(job.settings, greys, channels, fields["plate"].iloc[0]), job.draft.file("scale.parquet"))
-    counts = counts_of(nuclei, len(tasks), len(failures))
-    _write_counts(job, counts)
-    write_quarantine(failures, job.draft.file("quarantine.csv"))
-    if failures:
-        yield Note(f"{len(failures)} of {len(tasks)} fields are quarantined; reasons in quarantine.csv")
-    yield from _say_flags(fields)
-    return counts
-
-
-def _tasks(job: Job, fetched: Artifact, fields: pd.DataFrame, channels: list[str]) -> Iterator[FieldTask]:
-    from cellssl.stages._field import FieldTask
-
-    settings, scratch = job.settings, job.draft.scratch()
-    nucleus = _nucleus(settings, channels)
-    phenotypes = _phenotypes(fetched)
-    for number, row in enumerate(fields.to_dict("records")):
-        truth = row.get("truth_labels")
-        images = tuple(fetched.path / row[f"path_{channel}"] for channel in channels)
-        yield FieldTask(
-            field_id=row["field_id"],
-            images=images,
-            hashes=tuple(row[f"sha256_{channel}"] for channel in channels),
-            nucleus=nucleus,
-            pixel_um=None if np.isnan(row["pixel_um"]) else row["pixel_um"],
-            count_greys=settings.reference == "all" or bool(row["control"]),
-            result=scratch / f"{number:06d}.npz",
-            labels=job.draft.file(f"labels/{row['field_id']}_cp_masks.tif") if settings.keep_labels else None,
-            given_labels=given_labels(settings, images[nucleus]),
-            truth=fetched.path / truth if isinstance(truth, str) else None,
-            phenotypes=phenotypes.get(row["field_id"], {}),
-            uneven=_uneven_files(scratch, row["site"], channels) if settings.illumination == "mean" else (),
-        )
-
-
-def given_labels(settings: Settings, image: Path) -> Path | None:
-    """The label image that goes with an image of nuclei, where nuclei come from such images."""
-    label_image = getattr(settings.method, "label_image", None)
-    return label_image(image) if label_image else None
-
-
-def _find(tasks: list[FieldTask], wells: int, job: Job) -> Iterator[Event]:
-    """Every field that has no result yet, on all cores; the order of finishing changes nothing."""
-    from cellssl.stages._field import failed_path, say_lost, segment_field
-    from cellssl.stages._workers import spread
-
-    left = [task for task in tasks if not task.result.is_file() and not failed_path(task.result).is_file()]
-    before = len(tasks) - len(left)
-    detector = _detector(job)
-    workers = 1 if str(getattr(detector, "device", "cpu")).startswith("cuda") else job.settings.workers
-    work = partial(segment_field, settings=job.settings, detector=detector)
-    for done, task in enumerate(spread(work, left, workers, say_lost), 1):
-        if done == min(FIRST_FIELDS, len(left)):
-            _check_disk(job, _expected_cells(tasks, wells, job.settings), len(task.images))
-        yield Progress(before + done, len(tasks), "fields", task.field_id)
-
-
-def _detector(job: Job) -> Any:
-    """What finds nuclei on this machine; what it is made of goes into the card."""
-    method = job.settings.method
-    prepared = getattr(method, "prepared", None)
-    detector = prepared(_weights_of(method, job.bench.store), job.bench.device) if prepared else method
-    if hasattr(detector, "ran"):
-        job.ran["segmenter"] = detector.ran()
-    return detector
-
-
-def _weights_of(method: Any, store: Store) -> Path:
-    """The file of the detector's network; nothing is downloaded here, in the middle of the night."""
-    for place in method.downloads():
-        there = found(place, store)
-        if there is None:
-            raise UsageError(
-                f"the weights of {method.part_name()}'s {method.model!r} are not at {store.root / FOLDER / place}",
-                hint="bring them there with `cellssl doctor RECIPE --download`, or name a file in "
-                "segment.method.weights",
-            )
-        return there
-    own: Path = method.weights
-    return own
-
-
-FIRST_FIELDS = 8
-"""So many fields say how many cells are to be expected; the disk is asked then, not when it is full."""
-
-
-def _expected_cells(tasks: list[FieldTask], wells: int, settings: Settings) -> int:
-    seen = [int((contents["lost"] == 0).sum()) for _, contents in opened(t for t in tasks if t.result.is_file())]
-    expected = round(len(tasks) * float(np.mean(seen))) if seen else 0
-    return expected if settings.cells_per_well is None else min(expected, wells * settings.cells_per_well)
-
-
-def _check_disk(job: Job, cells: int, channels: int) -> None:
-    """Raise FailedError where the crops of so many cells will not fit."""
-    path = job.draft.path
-    there = path / "crops.npy"
-    needed = 2 * cells * channels * job.settings.crop_px**2
-    free = shutil.disk_usage(path).free + (there.stat().st_size if there.is_file() else 0)
-    if needed > free:
-        raise FailedError(
-            f"about {cells:,} crops need {in_words(needed)}, and {in_words(free)} are free for {path}",
-            hint="free some space, cut fewer cells (segment.cells_per_well) or smaller windows (segment.crop_px)",
-        )
-
-
-def in_words(count: int) -> str:
-    """A number of bytes as a person says it."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
-
-
-def _choose(job: Job, done: list[FieldTask], fields: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All nuclei, each with the reason why it is no cell if it is none; and the fields with what was measured."""
-    quality = job.settings.quality
-    nuclei = nuclei_table(done)
-    fields = field_table(fields, done, nuclei, quality)
-    return chosen(nuclei, fields, quality, job.settings.cells_per_well), fields
-
-
-def _cut(job: Job, done: list[FieldTask], cells: pd.DataFrame, channels: int) -> Iterator[Event]:
-    """The windows of all cells, each field into its own rows of one stack that takes its room on the disk first."""
-    from cellssl.stages._field import CutTask, cut_field
-    from cellssl.stages._workers import spread
-
-    shape = (len(cells), channels, job.settings.crop_px, job.settings.crop_px)
-    _check_disk(job, len(cells), channels)
-    stack = job.draft.file("crops.npy")
-    notes = [task.result.with_suffix(".cut") for task in done]
-    if reserve_crops(stack, shape):
-        for note in notes:
-            note.unlink(missing_ok=True)  # of a stack that was to hold other cells
-    centres = {str(name): rows[["row_px", "column_px"]].to_numpy() for name, rows in cells.groupby("field_id")}
-    first = 0
-    left = []
-    for task, note in zip(done, notes, strict=True):
-        of_field = centres.get(task.field_id, np.empty((0, 2)))
-        if not note.is_file():
-            left.append(CutTask(task, of_field, stack, shape, first, job.settings.border, note))
-        first += len(of_field)
-    for number, cut in enumerate(spread(cut_field, left, job.settings.workers), 1):
-        yield Progress(len(done) - len(left) + number, len(done), "fields cut", cut.field.field_id)
-
-
-def _greys(done: list[FieldTask], fetched: Artifact, failures: list[dict[str, str]]) -> Any:
-    """How often each grey value occurs in the fields that set the scale."""
-    if not any(task.count_greys for task in done):
-        raise DataError(
-            f"every control field of plate {fetched.card.section['plate']} is broken; first: {failures[0]['reason']}",
-            hint='mend them, or set segment.reference = "all"',
-        )
-    counted = (contents["greys"] for _, contents in opened(done) if "greys" in contents)
-    return sum((counts.astype(np.int64) for counts in counted), np.int64(0))
-
-
-def _even_out(tasks: list[FieldTask], fields: pd.DataFrame, job: Job) -> Iterator[Event]:
-    """The shared unevenness of every site and channel, where it is not there yet.
-
-    Images that cannot be read, show nothing, or have another size than most do not count.
-    """
-    from cellssl.artifacts.atomic import save_array
-    from cellssl.imaging.illumination import mean_image, unevenness
-
-    sites: dict[tuple[Path, ...], list[FieldTask]] = {}
-    for task in tasks:
-        sites.setdefault(task.uneven, []).append(task)
-    wanted = [(file, channel, group) for files, group in sites.items() for channel, file in enumerate(files)]
-    for number, (file, channel, group) in enumerate(wanted, start=1):
-        if not file.is_file():
-            mean = mean_image(_readable(group, channel))
-            if mean is not None:
-                save_array(file, unevenness(mean, job.settings.illumination_blur_px))
-        yield Progress(number, len(wanted), "illumination", file.stem)
-
-
-def _uneven_files(scratch: Path, site: Any, channels: list[str]) -> tuple[Path, ...]:
-    return tuple(scratch / f"uneven-{site}-{channel}.npy" for channel in channels)
-
-
-def _readable(tasks: list[FieldTask], channel: int) -> Iterator[np.ndarray]:
-    """One channel of every field in which it can be read and shows something."""
-    from cellssl.artifacts.images import read_channel
-
-    for task in tasks:
-        with suppress(DataError):  # its own worker says why, in quarantine
-            image = read_channel(task.images[channel])
-            if image.min() < image.max():
-                yield image
-
-
-def _say_flags(fields: pd.DataFrame) -> Iterator[Event]:
-    flagged = fields[~fields["field_flags"].isin(["", "quarantined"])]
-    if len(flagged):
-        kinds = ", ".join(f"{count} {flags}" for flags, count in flagged["field_flags"].value_counts().items())
-        yield Note(f"{len(flagged)} of {len(fields)} fields are flagged: {kinds}; see field_flags in fields.parquet")
-
-
-def _scale(settings: Settings, greys: Any, channels: list[str], plate: str) -> pd.DataFrame:
-    import pandas as pd
-
-    from cellssl.imaging.scaling import Histogram
-
-    histogram = Histogram(greys)
-    limits = [histogram.percentile(percent) for percent in (settings.low_percentile, settings.high_percentile)]
-    return pd.DataFrame({"plate": plate, "channel": channels, "low": limits[0], "high": limits[1]})
+    return (yield from find_and_cut(job))
 
 
 def _pass_through(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics]:
@@ -527,7 +303,7 @@ def _pass_through(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics
         read_fields(fetched),
         pd.read_csv(fetched.file("cells.csv"), dtype={"cell_id": str, "field_id": str}),
     )
-    _check_reference(job.settings, fields)
+    check_reference(job.settings, fields)
     crops = open_crops(fetched.file("crops.npy"))
     _check_only_scaled(job.settings, crops.shape[-1])
     control = cells["field_id"].isin(fields["field_id"][fields["control"]]).to_numpy()
@@ -543,9 +319,9 @@ def _pass_through(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics
     cells["crop_row"] = np.arange(len(cells))
     write_table(cells, job.draft.file("cells.parquet"))
     write_table(fields, job.draft.file("fields.parquet"))
-    write_table(_scale(job.settings, total, channels, fields["plate"].iloc[0]), job.draft.file("scale.parquet"))
+    write_table(scale_table(job.settings, total, channels, fields["plate"].iloc[0]), job.draft.file("scale.parquet"))
     counts = {"fields": len(fields), "quarantined": 0, "detected": len(cells), "kept": len(cells)}
-    _write_counts(job, counts)
+    write_counts(job, counts)
     return counts
 
 
@@ -580,61 +356,3 @@ def _contact_sheet(job: Job, cells: pd.DataFrame, parts: dict[str, Artifact]) ->
     sheet = contact_sheet(to_rgb(crops.read(rows), named_colours(crops.channels)), columns=8)
     with replacing(job.draft.file("contact-sheet.png")) as beside:
         Image.fromarray(sheet).save(beside, format="PNG")
-
-
-def _nucleus(settings: Settings, channels: list[str]) -> int:
-    if settings.nucleus_channel is None:
-        return 0
-    if settings.nucleus_channel not in channels:
-        hint = rooms.did_you_mean(settings.nucleus_channel, tuple(channels))
-        raise UsageError(f"there is no channel {settings.nucleus_channel!r}", hint=hint)
-    return channels.index(settings.nucleus_channel)
-
-
-def _phenotypes(fetched: Artifact) -> dict[str, dict[int, str]]:
-    """Of simulated plates: what each true nucleus is."""
-    if "truth.csv" not in fetched.card.files:
-        return {}
-    import pandas as pd
-
-    truth = pd.read_csv(fetched.file("truth.csv"))
-    return {
-        str(field_id): dict(zip(of_field["label"].astype(int), of_field["phenotype"], strict=True))
-        for field_id, of_field in truth.groupby("field_id")
-    }
-
-
-def _check_reference(settings: Settings, fields: pd.DataFrame) -> None:
-    if settings.reference == "controls" and not fields["control"].any():
-        raise UsageError(
-            f"plate {fields['plate'].iloc[0]} has no control wells to set its intensity scale",
-            hint='name them in fetch.controls, or set segment.reference = "all"',
-        )
-
-
-def _failures(tasks: list[FieldTask]) -> list[dict[str, str]]:
-    from cellssl.stages._field import failed_path
-
-    paths = (failed_path(task.result) for task in tasks)
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
-
-
-def _check_failures(failures: list[dict[str, str]], tasks: list[FieldTask], job: Job) -> None:
-    """Raise DataError where more fields are broken than may be; all of them are listed where the work lies."""
-    if len(failures) <= allowed_failures(job.settings.max_failures, len(tasks)) and len(failures) < len(tasks):
-        return
-    from cellssl.stages._field import failed_path
-
-    listed = job.draft.file("quarantine.csv")
-    write_quarantine(failures, listed)
-    for task in tasks:
-        failed_path(task.result).unlink(missing_ok=True)  # the next try looks at them again
-    raise DataError(
-        f"{len(failures)} of {len(tasks)} fields of plate {job.card.section['plate']} are broken; "
-        f"first: {failures[0]['reason']}",
-        hint=f"all are listed in {listed}; mend them, or raise segment.max_failures, a share of the fields",
-    )
-
-
-def _write_counts(job: Job, counts: dict[str, int]) -> None:
-    job.draft.file("counts.json").write_text(json.dumps(counts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
