@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,9 +16,10 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError, ValidationIn
 from cellssl.errors import UsageError
 from cellssl.rooms import did_you_mean
 from cellssl.settings import Fault, Strict, first_fault
+from cellssl.sweep import Point, Sweep, parse
 
 CHAIN = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "report")
-TOP = ("name", "seeds", "main_arm", "arm")
+TOP = ("name", "seeds", "main_arm", "arm", "sweep")
 BY_HAND = "by-hand"
 """The name of what is made without a recipe."""
 LONGEST = 256
@@ -53,11 +54,18 @@ class Recipe:
     folder: Path
     source: str
     main_arm: str = "main"
+    sweep: Sweep | None = None
+    points: Mapping[str, Point] = field(default_factory=dict)
+    """Of the arms, those that a sweep has spread out: they stand for the arm that each of them varies."""
     _settings: dict[tuple[str, str], Strict] = field(default_factory=dict, repr=False, compare=False)
 
     def arm_names(self) -> tuple[str, ...]:
-        """The sections as they stand come first, then the arms in the recipe's order."""
-        return (self.main_arm, *self.arms)
+        """The sections as they stand come first, then the arms in the recipe's order; of a swept one, its points."""
+        points: dict[str, list[str]] = {}
+        for name, point in self.points.items():
+            points.setdefault(point.arm, []).append(name)
+        given = [arm for arm in (self.main_arm, *self.arms) if arm not in self.points]
+        return tuple(name for arm in given for name in points.get(arm, [arm]))
 
     def has(self, stage: str, arm: str | None = None) -> bool:
         """Whether a stage has a section, be it empty."""
@@ -68,7 +76,7 @@ class Recipe:
         if arm == self.main_arm:
             return self.sections
         if arm not in self.arms:
-            raise UsageError(f"{self.source} has no arm {arm!r}", hint=did_you_mean(arm, self.arm_names()))
+            raise UsageError(f"{self.source} has no arm {arm!r}", hint=did_you_mean(arm, (self.main_arm, *self.arms)))
         return overlay(self.sections, self.arms[arm])
 
     def settings(self, stage: str, arm: str | None = None) -> Any:
@@ -82,7 +90,7 @@ class Recipe:
 
     def check(self) -> None:
         """Validate every section of every arm, so that a mistake costs a second and not a night."""
-        for arm in self.arm_names():
+        for arm in (self.main_arm, *self.arms):
             for stage in self.merged(arm):
                 self.settings(stage, arm)
 
@@ -171,7 +179,8 @@ def from_table(raw: dict[str, Any], folder: Path, source: str) -> Recipe:
     for stage, section in sections.items():
         if not isinstance(section, dict):
             raise UsageError(f"{source}: {stage} must be a section, [{stage}], got {section!r}")
-    return Recipe(name, _seeds(raw.get("seeds", [0]), source), sections, arms, folder, source, main_arm)
+    sweep = parse(raw["sweep"], (main_arm, *arms), source) if "sweep" in raw else None
+    return Recipe(name, _seeds(raw.get("seeds", [0]), source), sections, arms, folder, source, main_arm, sweep)
 
 
 def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Strict(BaseModel):
     def _check_keys(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        known = tuple(cls.model_fields)
+        known = tuple(field.alias or name for name, field in cls.model_fields.items())
         for key in given:
             if key not in known:
                 raise PydanticCustomError(

@@ -11,7 +11,7 @@ import pytest
 from chain import Chain
 
 PACKAGE = Path(__file__).resolve().parents[1] / "cellssl"
-BASE = {"errors", "events", "rooms", "randomness", "settings", "recipe", "doses"}
+BASE = {"errors", "events", "rooms", "randomness", "settings", "recipe", "sweep", "doses"}
 MIDDLE = {"artifacts", "datasets", "imaging", "learning", "profiling", "reporting"}
 HEAVY = {"torch", "torchvision", "pandas", "skimage", "sklearn", "scipy", "matplotlib", "pyarrow", "timm"}
 FILES = sorted(PACKAGE.rglob("*.py"))

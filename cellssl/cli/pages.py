@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.store import Artifact
+from cellssl.recipe import Recipe
 from cellssl.stages import report
 from cellssl.stages._plan import Planned, card_for
 
@@ -17,9 +20,26 @@ def plan_report(worker: Worker, references: list[str] | None) -> tuple[Planned, 
     given = _by_hand(worker, references) if references else {}
     fingerprints = {name: artifact.fingerprint for name, artifact in given.items()} or _of_recipe(worker)
     settings = worker.recipe.settings("report")
-    identity = {"recipe": worker.recipe.name, "order": list(fingerprints)}
+    identity = {"recipe": worker.recipe.name, "order": list(fingerprints), **_sweep_of(worker.recipe, fingerprints)}
     card = card_for("report", report.ALGORITHM, settings, fingerprints, {}, identity=identity)
     return Planned("report", worker.named(), worker.common.arm or "all", None, settings, fingerprints, card), given
+
+
+def _sweep_of(recipe: Recipe, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """What the report has to know of a sweep: its knobs, and which of the inputs is which point."""
+    there = {name.split("/")[0] for name in fingerprints}
+    points = {name: asdict(point) for name, point in recipe.points.items() if name in there}
+    if recipe.sweep is None or not points:
+        return {}
+    knobs = {name: {"knob": knob.knob, "values": list(knob.points())} for name, knob in recipe.sweep.knobs.items()}
+    return {
+        "sweep": {
+            "knobs": knobs,
+            "together": recipe.sweep.together,
+            "choose": recipe.sweep.choose,
+            "points": points,
+        }
+    }
 
 
 def _of_recipe(worker: Worker) -> dict[str, str]:

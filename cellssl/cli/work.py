@@ -24,6 +24,7 @@ from cellssl.recipe import Recipe
 from cellssl.rooms import did_you_mean
 from cellssl.stages._make import Bench, assist, make
 from cellssl.stages._plan import Planned, Planner, module_of
+from cellssl.stages._points import spread_out
 
 if TYPE_CHECKING:
     from cellssl.cli.plates import PlatePlan
@@ -51,12 +52,13 @@ class Worker:
     recipe: Recipe
     _stopped_by: int | None = field(default=None, repr=False)
     _said: set[str] = field(default_factory=set, repr=False)
+    _cards: dict[bytes, Card] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, reference: str, common: Common) -> Worker:
         """Read the recipe, and find the store."""
         store = Store(*common.stores(), trusting=not common.force)
-        return cls(common, console_of(common), store, recipes.load(reference, common.overrides or []))
+        return cls(common, console_of(common), store, spread_out(recipes.load(reference, common.overrides or [])))
 
     @classmethod
     def without_recipe(cls, common: Common) -> Worker:
@@ -80,7 +82,7 @@ class Worker:
     def planner(self, arm: str, seed: int, stage: str | None = None) -> Planner:
         """Plans one arm and seed; artifacts given by --input take the place of upstream stages."""
         given = self._given(arm, stage)
-        return Planner(self.recipe, arm, seed, self.store, given, self.named())
+        return Planner(self.recipe, arm, seed, self.store, given, self.named(), self._cards)
 
     def named(self) -> str:
         """The recipe, and what is laid over it, as a command line says it."""

@@ -9,6 +9,7 @@ for weights that others publish, `downloads(settings)`.
 from __future__ import annotations
 
 import importlib
+import pickle
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,8 +50,25 @@ def module_of(stage: str) -> ModuleType:
     return importlib.import_module(f"cellssl.stages.{stage}")
 
 
+def effective(recipe: Recipe, stage: str, arm: str) -> Any:
+    """The settings of a stage in an arm; those of `pretrain` shrink to the encoder where it stays untrained."""
+    settings = recipe.settings(stage, arm)
+    match recipe.settings("embed", arm).network_of() if stage == "pretrain" else None:
+        case "random":
+            return settings.untrained()
+        case "imagenet":
+            return settings.published()
+        case Path() as file:
+            return settings.with_file(file)
+    return settings
+
+
 class Planner:
-    """Plans the stages of one arm and seed; upstream artifacts given by hand take the place of planned ones."""
+    """Plans the stages of one arm and seed; upstream artifacts given by hand take the place of planned ones.
+
+    `cards` remembers for planners of other arms and seeds, so that the files of a stage that they share are looked at
+    once.
+    """
 
     def __init__(
         self,
@@ -60,8 +78,10 @@ class Planner:
         store: Store,
         given: Mapping[str, Artifact] | None = None,
         named: str | None = None,
+        cards: dict[bytes, Card] | None = None,
     ) -> None:
         self.recipe, self.arm, self.seed, self.store = recipe, arm, seed, store
+        self._cards = {} if cards is None else cards
         self.given, self.named = dict(given or {}), named or recipe.source
         self.stages: dict[str, Planned] = {}
 
@@ -73,16 +93,8 @@ class Planner:
         return self.stages[stage]
 
     def settings(self, stage: str) -> Any:
-        """The settings of a stage in this arm; those of `pretrain` shrink to the encoder where it stays untrained."""
-        settings = self.recipe.settings(stage, self.arm)
-        match self.recipe.settings("embed", self.arm).network_of() if stage == "pretrain" else None:
-            case "random":
-                return settings.untrained()
-            case "imagenet":
-                return settings.published()
-            case Path() as file:
-                return settings.with_file(file)
-        return settings
+        """The settings of a stage in this arm."""
+        return effective(self.recipe, stage, self.arm)
 
     def _plan(self, stage: str) -> Planned:
         settings, module = self.settings(stage), module_of(stage)
@@ -91,7 +103,11 @@ class Planner:
         for name, (reference, kinds) in _references(module, settings).items():
             inputs[name] = self._named(reference, kinds).fingerprint
         seed = self.seed if module.seeded(settings) else None
-        card = card_for(stage, module.ALGORITHM, settings, inputs, self._hashes(module.outside(settings)), seed)
+        asked = pickle.dumps((stage, settings, inputs, seed))  # by value and class; never read again
+        if asked not in self._cards:
+            hashes = self._hashes(module.outside(settings))
+            self._cards[asked] = card_for(stage, module.ALGORITHM, settings, inputs, hashes, seed)
+        card = self._cards[asked]
         return Planned(stage, self.named, self.arm, seed, settings, inputs, card, self.seed)
 
     def _input(self, stage: str) -> str:

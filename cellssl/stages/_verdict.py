@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from cellssl.artifacts.tables import read_fields
@@ -35,9 +36,9 @@ class Belief(NamedTuple):
     """A few words for the summary where the answer speaks against the result, or is not known."""
 
 
-def lead(runs: list[Run], rows: list[Row]) -> list[str]:
-    """What was compared and what came out, in a few paragraphs."""
-    words = [_data(runs[0]), _question(runs, rows)]
+def lead(runs: list[Run], rows: list[Row], of_sweep: Sequence[str] = ()) -> list[str]:
+    """What was compared and what came out, in a few paragraphs; first of all what a sweep shows, if there is one."""
+    words = [_data(runs[0]), _question(runs, rows), *of_sweep]
     spreads = spreads_of(rows)
     for arm in _arms(rows, baseline=False):
         words.append(_separation(arm, spreads[arm]))

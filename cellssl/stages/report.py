@@ -54,12 +54,16 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     """Collect scores, draw, and write the page."""
     from cellssl.reporting.page import Page, render
     from cellssl.stages._runs import collect, row_of
+    from cellssl.stages._swept import Swept, swept_sections, words
     from cellssl.stages._tables import result_table
     from cellssl.stages._verdict import lead
 
     runs = collect(job.inputs, job.bench.store)
-    rows = [row_of(one) for one in runs]
-    sections: list[Section] = []
+    swept = Swept(job.card.section["sweep"], runs) if "sweep" in job.card.section else None
+    scored, shown = (swept.of_test(), swept.shown()) if swept else (runs, runs)
+    rows = [row_of(one) for one in scored]
+    shown_rows = [row for row in rows if row["arm"] in {one.arm for one in shown}]
+    sections: list[Section] = swept_sections(job, swept) if swept else []
     parts: tuple[Callable[[Job, list[Run], list[Row]], list[Section]], ...] = (
         _results,
         _told,
@@ -69,15 +73,16 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     )
     for done, part in enumerate(parts):
         yield Progress(done, len(parts), "sections", part.__name__.strip("_"))
-        sections += part(job, runs, rows)
+        sections += part(job, shown, shown_rows)
     header, table = result_table(rows, job.settings.paper_ami)
     _write_json(job, "table.json", {"header": header, "rows": table})
     _write_json(job, "scores.json", rows)
     _write_csv(job, rows)
     recipe = job.card.section["recipe"]
     title = job.settings.title or ("Clusters of cells, compared" if recipe == BY_HAND else recipe)
-    job.draft.file("report.html").write_text(render(Page(title, lead(runs, rows), sections)), encoding="utf-8")
-    return {"runs": len(runs), "arms": len({one.arm for one in runs}), "table": [header, *table], "scores": rows}
+    first = lead(shown, shown_rows, words(swept) if swept else [])
+    job.draft.file("report.html").write_text(render(Page(title, first, sections)), encoding="utf-8")
+    return {"runs": len(runs), "arms": len({one.arm for one in scored}), "table": [header, *table], "scores": rows}
 
 
 def _results(job: Job, runs: list[Run], rows: list[Row]) -> list[Section]:

@@ -1,0 +1,143 @@
+"""trends: accuracies of classes along a knob in; which classes go against each other, and which gain or lose, out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+OPPOSITE = -0.3
+"""Below this correlation two classes go against each other (Bendidi et al. 2023, section 3.1) ..."""
+ALPHA = 0.05
+"""... where its p-value is below this."""
+COEFFICIENTS = ("pearson", "kendall", "spearman")
+FEWEST_POINTS = 5
+"""Of fewer points even chance puts many pairs in perfectly opposite orders, and p-values are rough."""
+
+FEWEST_SEEDS = 3
+"""Two may agree by chance, and have no spread then."""
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """One coefficient of two classes over the points of a sweep; NaN where a class never changes."""
+
+    r: float
+    p: float
+    p_corrected: float
+    """By Benjamini and Hochberg, over all pairs of the sweep and this coefficient."""
+
+    def is_opposite(self, *, corrected: bool = False) -> bool:
+        """Whether it is below -0.3 with p < 0.05."""
+        return self.r < OPPOSITE and (self.p_corrected if corrected else self.p) < ALPHA
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two classes, and how their accuracies go along."""
+
+    first: str
+    second: str
+    by: dict[str, Correlation]
+    """Pearson's, Kendall's and Spearman's coefficient, by name."""
+
+    def is_opposite(self, *, corrected: bool = False) -> bool:
+        """Whether any of the three says so, as the paper has it."""
+        return any(one.is_opposite(corrected=corrected) for one in self.by.values())
+
+
+@dataclass(frozen=True)
+class Change:
+    """A score at one end of a sweep less that at the other, by the seeds that both have."""
+
+    name: str
+    before: float
+    after: float
+    low: float
+    """95 % interval of the difference by Student's t over seeds; NaN for one seed, which has no spread."""
+    high: float
+    seeds: int
+
+    @property
+    def by(self) -> float:
+        """How much it rose."""
+        return self.after - self.before
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it rose or fell by more than the spread over seeds explains; of two seeds that cannot be said."""
+        return self.seeds >= FEWEST_SEEDS and (self.low > 0 or self.high < 0)
+
+
+def pairs(accuracies: Float[np.ndarray, "points classes"], names: Sequence[str]) -> list[Pair]:
+    """Every pair of classes with the correlations of their accuracies over the points, in the order of the names.
+
+    Accuracies are means over seeds, one a point; points at which either is missing are left out.
+    """
+    by_pair = {
+        (one, other): _correlations(accuracies[:, one], accuracies[:, other])
+        for one, other in combinations(range(len(names)), 2)
+    }
+    corrected = {name: _corrected([found[name][1] for found in by_pair.values()]) for name in COEFFICIENTS}
+    return [
+        Pair(
+            names[one],
+            names[other],
+            {name: Correlation(*found[name], corrected[name][place]) for name in COEFFICIENTS},
+        )
+        for place, ((one, other), found) in enumerate(by_pair.items())
+    ]
+
+
+def share_with_an_opposite(found: Sequence[Pair], *, corrected: bool = False) -> float:
+    """Share of the classes that go against at least one other; NaN where there is no pair."""
+    classes = {name for pair in found for name in (pair.first, pair.second)}
+    against = {name for pair in found if pair.is_opposite(corrected=corrected) for name in (pair.first, pair.second)}
+    return len(against) / len(classes) if classes else math.nan
+
+
+def change(name: str, before: Float[np.ndarray, "seeds"], after: Float[np.ndarray, "seeds"]) -> Change:
+    """From one end to the other, seed by seed (the same place is the same seed); NaN where a seed lacks one of them."""
+    from scipy.stats import t
+
+    both = ~np.isnan(before + after)
+    differences = (after - before)[both]
+    if not len(differences):
+        return Change(name, math.nan, math.nan, math.nan, math.nan, 0)
+    ends = float(before[both].mean()), float(after[both].mean())
+    if len(differences) == 1:
+        return Change(name, *ends, math.nan, math.nan, 1)
+    reach = float(t.ppf(0.975, len(differences) - 1)) * float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    middle = float(differences.mean())
+    return Change(name, *ends, middle - reach, middle + reach, len(differences))
+
+
+def _correlations(
+    one: Float[np.ndarray, "points"], other: Float[np.ndarray, "points"]
+) -> dict[str, tuple[float, float]]:
+    from scipy.stats import kendalltau, pearsonr, spearmanr
+
+    both = ~np.isnan(one + other)
+    one, other = one[both], other[both]
+    if len(one) < FEWEST_POINTS or not np.ptp(one) or not np.ptp(other):
+        return dict.fromkeys(COEFFICIENTS, (math.nan, math.nan))
+    found = {"pearson": pearsonr(one, other), "kendall": kendalltau(one, other), "spearman": spearmanr(one, other)}
+    return {name: (float(each.statistic), float(each.pvalue)) for name, each in found.items()}
+
+
+def _corrected(p_values: Sequence[float]) -> list[float]:
+    """Benjamini and Hochberg's, of those that are known."""
+    from scipy.stats import false_discovery_control
+
+    given = np.asarray(p_values, dtype=float)
+    known = ~np.isnan(given)
+    if known.any():
+        given[known] = false_discovery_control(given[known])
+    return [float(p) for p in given]

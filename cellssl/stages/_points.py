@@ -1,0 +1,105 @@
+"""_points: a recipe with a `[sweep]` in, the recipe in which every point of the sweep is an arm out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from cellssl.errors import UsageError
+from cellssl.recipe import CHAIN, Recipe
+from cellssl.rooms import did_you_mean
+from cellssl.settings import plain
+from cellssl.stages._plan import effective, module_of
+from cellssl.sweep import Point, Sweep, laid_on
+
+SCORED_PARTS = ("cluster", "evaluate")
+"""Stages whose scores are of one part of the cells."""
+
+
+def spread_out(recipe: Recipe) -> Recipe:
+    """Put the points of the sweep in the place of the arms that it varies; a recipe without one stays as it is.
+
+    Arms in which the knobs change nothing stay as they are, too: a baseline that reads no model is one line in a
+    figure, and not a line a value. Raises UsageError, with the cure, where a knob or a value is none.
+    """
+    if recipe.sweep is None:
+        return recipe
+    _check_sections(recipe.sweep, recipe.source)
+    spread, refused = recipe, []
+    for arm in recipe.sweep.arms or recipe.arm_names():
+        try:
+            varied = _varied(recipe, arm, recipe.sweep)
+        except UsageError as error:
+            if recipe.sweep.arms:
+                raise
+            refused.append(error)
+            continue
+        if recipe.sweep.arms or _differ(varied):
+            spread = replace(spread, arms=spread.arms | varied.arms, points={**spread.points, **varied.points})
+    if not spread.points:
+        raise (
+            refused[0]
+            if refused
+            else UsageError(
+                f"{recipe.source}: the knobs of [sweep] change nothing in any arm", hint="turn another knob"
+            )
+        )
+    spread.check()
+    return spread
+
+
+def _varied(recipe: Recipe, arm: str, sweep: Sweep) -> Recipe:
+    """The recipe with the points of one arm beside its arms."""
+    arms: dict[str, dict[str, Any]] = {}
+    points: dict[str, Point] = {}
+    for values in sweep.grid():
+        sections: Mapping[str, Any] = recipe.merged(arm)
+        for name, value in values.items():
+            sections = laid_on(sections, sweep.knobs[name].knob, value)
+        for point in (Point(arm, values), *([Point(arm, values, "val")] if sweep.choose else [])):
+            if point.name in arms or point.name in (recipe.main_arm, *recipe.arms):
+                raise UsageError(
+                    f"{recipe.source}: two arms would be called {point.name!r}", hint="give the arm another name"
+                )
+            arms[point.name] = dict(sections) if point.part == "test" else _on_val(sections)
+            points[point.name] = point
+    return replace(recipe, arms=recipe.arms | arms, points=points)
+
+
+def _on_val(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """The same embeddings, scored on the val part."""
+    scored = {stage: {**sections.get(stage, {}), "part": "val"} for stage in SCORED_PARTS}
+    return {**sections, **{stage: section for stage, section in scored.items() if stage in sections}} | {
+        "cluster": scored["cluster"]
+    }
+
+
+def _differ(recipe: Recipe) -> bool:
+    """Whether the points of a recipe ask for different results."""
+    asked = {_asked(recipe, name) for name, point in recipe.points.items() if point.part == "test"}
+    return len(asked) > 1
+
+
+def _asked(recipe: Recipe, arm: str) -> str:
+    """All that counts in an arm's scores, as one text."""
+    found: dict[str, Any] = {}
+    ahead = [stage for stage in SCORED_PARTS if stage == "cluster" or recipe.has(stage, arm)]
+    while ahead:
+        stage = ahead.pop()
+        if stage not in found:
+            settings = effective(recipe, stage, arm)
+            found[stage] = plain(settings)
+            ahead += module_of(stage).inputs(settings)
+    return json.dumps(found, sort_keys=True)
+
+
+def _check_sections(sweep: Sweep, source: str) -> None:
+    for name, knob in sweep.knobs.items():
+        stage = knob.knob.partition(".")[0]
+        if stage not in CHAIN[:-1]:
+            raise UsageError(
+                f"{source}, [sweep.{name}]: knob begins with {stage!r}, which is no section that a result stands on",
+                hint=did_you_mean(stage, CHAIN[:-1]),
+            )

@@ -1,0 +1,454 @@
+"""_swept: runs at the points of a sweep in; their table, curves, opposite classes and plain words out."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cellssl.profiling import trends
+from cellssl.profiling.trends import Change, Pair
+from cellssl.reporting import response, style
+from cellssl.reporting.page import Block, Bullets, Folded, Section, Table, Value
+from cellssl.reporting.summary import Spread, number, spread
+from cellssl.stages._make import Job
+from cellssl.stages._pictures import drawn
+from cellssl.stages._runs import CLASSIFIERS, SCHEMES, Run
+
+WORDS = {
+    "linear": "linear probe, balanced accuracy",
+    "knn": "kNN, balanced accuracy",
+    "ami": "AMI of clusters and label",
+    "silhouette": "silhouette",
+}
+"""Scores that are followed over a sweep."""
+OVERALL = ""
+"""In place of a class."""
+NAMED = 6
+"""So many classes are named in a sentence; the table has all."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """One number of one run: of a class, or OVERALL."""
+
+    arm: str
+    part: str
+    values: tuple[tuple[str, Any], ...]
+    """The point: knobs and their values; none for an arm that the sweep leaves alone."""
+    seed: int
+    score: str
+    of: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One knob turned through its values in one arm, whatever else stands still."""
+
+    arm: str
+    knob: str
+    values: tuple[Any, ...]
+
+
+class Swept:
+    """What a report's runs say about its sweep, as its card describes it."""
+
+    def __init__(self, described: Mapping[str, Any], runs: Sequence[Run]) -> None:
+        self.knobs: dict[str, dict[str, Any]] = described["knobs"]
+        self.together: bool = described["together"]
+        self.choose: str | None = described["choose"]
+        self.points: dict[str, dict[str, Any]] = described["points"]
+        self.runs = list(runs)
+        self.told = [one for run in runs for one in self._told_of(run)]
+        self._by_point: dict[tuple[Any, ...], dict[int, float]] = {}
+        for one in self.told:
+            key = (one.arm, one.part, one.values, one.score, one.of)
+            self._by_point.setdefault(key, {})[one.seed] = one.value
+        self.arms = list(dict.fromkeys(point["arm"] for point in self.points.values()))
+
+    def of_test(self) -> list[Run]:
+        """Runs whose scores are of the test part."""
+        return [run for run in self.runs if self._part(run.arm) == "test"]
+
+    def shown(self) -> list[Run]:
+        """Runs that pictures are of: arms that the sweep leaves alone, and of a swept one the point that was chosen, or
+        those at the ends."""
+        names = {name for arm in self.arms for name in self._remarkable(arm)}
+        return [run for run in self.of_test() if run.arm not in self.points or run.arm in names]
+
+    def curves(self) -> Iterator[Curve]:
+        """Every knob that is turned alone, arm by arm."""
+        if self.together and len(self.knobs) > 1:
+            return
+        for arm in self.arms:
+            for knob, about in self.knobs.items():
+                yield Curve(arm, knob, tuple(about["values"]))
+
+    def scores(self) -> list[str]:
+        """Those that any run has."""
+        there = {one.score for one in self.told}
+        return [name for name in WORDS if name in there]
+
+    def classes(self, score: str) -> list[str]:
+        """Classes that a classifier was asked about."""
+        return sorted({one.of for one in self.told if one.score == score and one.of != OVERALL}, key=_natural)
+
+    def values(self, arm: str, point: Mapping[str, Any], score: str, of: str = OVERALL, part: str = "test") -> Spread:
+        """One number over the seeds of a point."""
+        return spread(self.by_seed(arm, point, score, of, part).values())
+
+    def by_seed(
+        self, arm: str, point: Mapping[str, Any], score: str, of: str = OVERALL, part: str = "test"
+    ) -> dict[int, float]:
+        """One number of a point, seed by seed."""
+        return self._by_point.get((arm, part, tuple(sorted(point.items())), score, of), {})
+
+    def level(self, arm: str, score: str, of: str = OVERALL) -> float:
+        """What an arm that the sweep leaves alone scores."""
+        return self.values(arm, {}, score, of).mean
+
+    def left_alone(self) -> list[str]:
+        """Arms that are the same at every point."""
+        return list(dict.fromkeys(run.arm for run in self.runs if run.arm not in self.points))
+
+    def grid(self, arm: str) -> list[dict[str, Any]]:
+        """All points of an arm, in their order."""
+        return [dict(p["values"]) for p in self.points.values() if p["arm"] == arm and p["part"] == "test"]
+
+    def pairs(self, arm: str, points: Sequence[Mapping[str, Any]], score: str) -> list[Pair]:
+        """How the accuracies of classes go along over some points, each the mean over seeds."""
+        names = self.classes(score)
+        means = [[self.values(arm, point, score, name).mean for name in names] for point in points]
+        return trends.pairs(np.array(means, dtype=float).reshape(len(points), len(names)), names)
+
+    def changes(self, curve: Curve, score: str) -> list[Change]:
+        """From the first value of a knob to its last: overall, then class by class."""
+        ends = [{curve.knob: value} for value in (curve.values[0], curve.values[-1])]
+        found = []
+        for name in [OVERALL, *self.classes(score)]:
+            first, last = (self.by_seed(curve.arm, point, score, name) for point in ends)
+            seeds = sorted(first.keys() & last.keys())
+            found.append(trends.change(name, *(np.array([end[seed] for seed in seeds]) for end in (first, last))))
+        return found
+
+    def chosen(self, arm: str) -> dict[str, Any] | None:
+        """The point with the highest mean score on the val part; the first of equals."""
+        if self.choose is None:
+            return None
+        score = self.choose
+        scored = [(self.values(arm, point, score, part="val").mean, point) for point in self.grid(arm)]
+        known = [(mean, point) for mean, point in scored if not math.isnan(mean)]
+        return max(known, key=lambda each: each[0])[1] if known else None
+
+    def _remarkable(self, arm: str) -> list[str]:
+        chosen, grid = self.chosen(arm), self.grid(arm)
+        wanted = [chosen] if chosen else [grid[0], grid[-1]]
+        return [
+            name
+            for name, point in self.points.items()
+            if point["arm"] == arm and point["part"] == "test" and dict(point["values"]) in wanted
+        ]
+
+    def _part(self, arm: str) -> str:
+        return str(self.points[arm]["part"]) if arm in self.points else "test"
+
+    def _told_of(self, run: Run) -> Iterator[Told]:
+        point = self.points.get(run.arm)
+        arm, values = (point["arm"], tuple(sorted(point["values"].items()))) if point else (run.arm, ())
+        for score, of, value in _numbers(run):
+            yield Told(arm, self._part(run.arm), values, run.seed, score, of, value)
+
+
+def _numbers(run: Run) -> Iterator[tuple[str, str, float]]:
+    """Score, class and value, of the scheme that has the test part where there is one."""
+    found = run.evaluate.card.metrics if run.evaluate else {}
+    scheme: dict[str, Any] = next((found[name] for name in SCHEMES if name in found), {})
+    for classifier in CLASSIFIERS if scheme else ():
+        told = scheme[classifier]
+        yield classifier, OVERALL, told["balanced_accuracy"]
+        yield from ((classifier, name, value) for name, value in told["per_class"].items())
+    card = run.cluster.card.metrics
+    label = card["against"].get("label", {})
+    for score, value in (("ami", label.get("ami")), ("silhouette", card["silhouette"])):
+        if value is not None:
+            yield score, OVERALL, value
+
+
+def _natural(name: str) -> tuple[int, str]:
+    """Digits in the order of numbers."""
+    return (int(name), "") if name.isdecimal() else (1 << 31, name)
+
+
+def swept_sections(job: Job, swept: Swept) -> list[Section]:
+    """What turning the knobs does: overall, to every class, and which classes go against each other."""
+    _write(job, swept)
+    blocks: list[Block] = [Bullets(words(swept)), *_chosen_table(swept)]
+    for curve in swept.curves():
+        blocks += _curve_blocks(job, swept, curve)
+    if swept.together and len(swept.knobs) == 2:
+        blocks += [_heat_map(job, swept, arm) for arm in swept.arms]
+    blocks += _shares(job, swept)
+    return [Section("The sweep", [*blocks, _every_point(swept)])]
+
+
+def _write(job: Job, swept: Swept) -> None:
+    """sweep.csv: a row a number of a run; opposites.csv: a row a pair of classes, with every coefficient."""
+    knobs = list(swept.knobs)
+    rows = (
+        [one.arm, one.part, *(dict(one.values).get(knob) for knob in knobs), one.seed, one.score, one.of, one.value]
+        for one in swept.told
+    )
+    _csv(job, "sweep.csv", ["arm", "part", *knobs, "seed", "score", "class", "value"], rows)
+    header = ["arm", "knob", "score", "first", "second", "points"]
+    header += [f"{name}{what}" for name in trends.COEFFICIENTS for what in ("", "_p", "_p_corrected")]
+    _csv(job, "opposites.csv", [*header, "opposite", "opposite_corrected"], _opposites(swept))
+
+
+def words(swept: Swept) -> list[str]:
+    """What the sweep shows, in plain words that claim no more."""
+    said = [_turned(swept, curve, score) for curve in swept.curves() for score in swept.scores()[:1]]
+    for curve in swept.curves():
+        score = next((name for name in ("linear", "knn") if name in swept.scores()), None)
+        if score and swept.classes(score):
+            said.append(_gains(swept, curve, score))
+    for arm, knob, points in _lines(swept):
+        score = next((name for name in ("linear", "knn") if name in swept.scores()), None)
+        if score and len(swept.classes(score)) > 1:
+            said.append(_against(swept, arm, knob, points, score))
+    said += [_choice(swept, arm) for arm in swept.arms if swept.choose]
+    return said
+
+
+def _lines(swept: Swept) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+    """Every set of points over which classes are compared: a knob's values, or the whole grid of two."""
+    if swept.together and len(swept.knobs) > 1:
+        yield from ((arm, " x ".join(swept.knobs), swept.grid(arm)) for arm in swept.arms)
+    else:
+        for curve in swept.curves():
+            yield curve.arm, curve.knob, [{curve.knob: value} for value in curve.values]
+
+
+def _turned(swept: Swept, curve: Curve, score: str) -> str:
+    overall = swept.changes(curve, score)[0]
+    ends = f"Turning {curve.knob} from {_value(curve.values[0])} to {_value(curve.values[-1])} in “{curve.arm}”"
+    if not overall.seeds:
+        return f"{ends}: no seed has both ends, so nothing is compared."
+    move = "raises" if overall.by > 0 else "lowers"
+    numbers = f"from {number(overall.before)} to {number(overall.after)}{_interval(overall)}"
+    if overall.is_clear:
+        return f"{ends} {move} the {WORDS[score]} {numbers}."
+    return f"{ends} does not clearly change the {WORDS[score]}: {numbers}."
+
+
+def _gains(swept: Swept, curve: Curve, score: str) -> str:
+    classes = swept.changes(curve, score)[1:]
+    gain = sorted((one for one in classes if one.is_clear and one.by > 0), key=lambda one: -one.by)
+    lose = sorted((one for one in classes if one.is_clear and one.by < 0), key=lambda one: one.by)
+    seeds = max((one.seeds for one in classes), default=0)
+    if seeds < trends.FEWEST_SEEDS:
+        return (
+            f"Which classes {curve.knob} helps or hurts in “{curve.arm}” cannot be told from {seeds} seeds; "
+            f"it takes {trends.FEWEST_SEEDS} at least."
+        )
+    parts = [f"{verb} {_named(some)}" for verb, some in (("gain:", gain), ("lose:", lose)) if some]
+    rest = len(classes) - len(gain) - len(lose)
+    told = "; ".join(parts) if parts else "no class gains or loses by more than its spread over seeds"
+    more = f"; {rest} of {len(classes)} classes do not clearly change" if parts and rest else ""
+    return f"Class by class ({WORDS[score].split(',')[0]}, {curve.knob} in “{curve.arm}”), {told}{more}."
+
+
+def _against(swept: Swept, arm: str, knob: str, points: list[dict[str, Any]], score: str) -> str:
+    where = f"over {knob} in “{arm}”"
+    if len(points) < trends.FEWEST_POINTS:
+        return (
+            f"Whether classes go against each other {where} cannot be told from {len(points)} values; "
+            f"it takes {trends.FEWEST_POINTS} at least."
+        )
+    found = swept.pairs(arm, points, score)
+    plain, corrected = ([one for one in found if one.is_opposite(corrected=how)] for how in (False, True))
+    share = trends.share_with_an_opposite(found)
+    strongest = sorted(plain, key=lambda one: min(each.r for each in one.by.values() if not math.isnan(each.r)))
+    examples = ", ".join(f"{one.first} against {one.second}" for one in strongest[:3])
+    return (
+        f"{len(plain)} of {len(found)} pairs of classes go against each other {where} (a correlation below "
+        f"{trends.OPPOSITE} with p < {trends.ALPHA}, {len(points)} points), {len(corrected)} of them also after "
+        f"correction for the number of pairs; {share:.0%} of the classes have at least one opposite"
+        f"{f': {examples}' if examples else ''}."
+    )
+
+
+def _choice(swept: Swept, arm: str) -> str:
+    assert swept.choose is not None
+    chosen = swept.chosen(arm)
+    if chosen is None:
+        return f"No point of “{arm}” has a {WORDS[swept.choose]} on the val part, so none is chosen."
+    on_val, on_test = (swept.values(arm, chosen, swept.choose, part=part) for part in ("val", "test"))
+    best = max((swept.values(arm, point, swept.choose).mean for point in swept.grid(arm)), default=math.nan)
+    return (
+        f"Chosen on the val part in “{arm}”: {_point(chosen)}, with a {WORDS[swept.choose]} of {on_val} there and "
+        f"{on_test} on the test part, which is the number to report. The highest on the test part is {number(best)}; "
+        "picking that one after seeing it would be cheating."
+    )
+
+
+def _chosen_table(swept: Swept) -> list[Block]:
+    if swept.choose is None:
+        return []
+    rows: list[list[Value]] = []
+    for arm in swept.arms:
+        chosen = swept.chosen(arm)
+        for point in swept.grid(arm):
+            both = [str(swept.values(arm, point, swept.choose, part=part)) for part in ("val", "test")]
+            rows.append([arm, *(_value(point.get(knob)) for knob in swept.knobs), *both, _mark(point == chosen)])
+    header = ["arm", *swept.knobs, f"{swept.choose} on val", f"{swept.choose} on test", ""]
+    return [Table(header, rows, "Chosen by the mean on the val part; the test part had no say in it.")]
+
+
+def _curve_blocks(job: Job, swept: Swept, curve: Curve) -> list[Block]:
+    """Curves of every score, then of every class, and how far each moved."""
+    overall = [
+        response.Panel(WORDS[score], {curve.arm: _line(swept, curve, score)}, _levels(swept, score))
+        for score in swept.scores()
+    ]
+    each = [
+        response.Panel(
+            f"{WORDS[score].split(',')[0]}, class by class",
+            {name: _line(swept, curve, score, name) for name in swept.classes(score)},
+            {},
+        )
+        for score in CLASSIFIERS
+        if swept.classes(score)
+    ]
+    name = f"sweep-{curve.arm}-{curve.knob}"
+    caption = (
+        f"“{curve.arm}” over {curve.knob}: means over seeds, bands of one standard deviation. Grey: arms that it "
+        "leaves alone."
+    )
+    figure = response.curves(curve.knob, curve.values, overall)
+    blocks: list[Block] = [drawn(job, f"{name}.png", figure, caption, style.drawing)]
+    if each:
+        figure = response.curves(curve.knob, curve.values, each)
+        caption = f"The same, share of each class's cells that is told right in “{curve.arm}”."
+        blocks.append(drawn(job, f"{name}-classes.png", figure, caption, style.drawing))
+        blocks.append(_change_table(swept, curve))
+    return blocks
+
+
+def _change_table(swept: Swept, curve: Curve) -> Block:
+    rows: list[list[Value]] = []
+    for score in CLASSIFIERS:
+        for one in swept.changes(curve, score) if swept.classes(score) else ():
+            clear = ("gains" if one.by > 0 else "loses") if one.is_clear else "not clear"
+            name = "all, balanced" if one.name == OVERALL else one.name
+            rows.append([WORDS[score].split(",")[0], name, one.before, one.after, one.by, one.low, one.high, clear])
+    first, last = (_value(value) for value in (curve.values[0], curve.values[-1]))
+    header = ["by", "class", f"at {first}", f"at {last}", "change", "95 % from", "to", ""]
+    caption = f"From one end of {curve.knob} to the other, paired by seed; interval by Student's t over seeds."
+    return Folded(f"What {curve.knob} does to every class of “{curve.arm}”", [Table(header, rows, caption)])
+
+
+def _heat_map(job: Job, swept: Swept, arm: str) -> Block:
+    first, second = swept.knobs
+    values = tuple(swept.knobs[first]["values"]), tuple(swept.knobs[second]["values"])
+    scores = {
+        WORDS[score]: np.array(
+            [[swept.values(arm, {first: one, second: two}, score).mean for two in values[1]] for one in values[0]]
+        )
+        for score in swept.scores()
+    }
+    figure = response.heat_maps((first, second), values, scores)
+    return drawn(job, f"sweep-{arm}.png", figure, f"“{arm}”: means over seeds at every point.", style.drawing)
+
+
+def _shares(job: Job, swept: Swept) -> list[Block]:
+    """Share of classes with an opposite, where several knobs or arms can be compared."""
+    score = next((name for name in ("linear", "knn") if name in swept.scores()), None)
+    lines = [line for line in _lines(swept) if len(line[2]) >= trends.FEWEST_POINTS]
+    if score is None or len(lines) < 2 or len(swept.classes(score)) < 2:
+        return []
+    knobs = list(dict.fromkeys(knob for _, knob, _ in lines))
+    share = np.full((len(swept.arms), len(knobs)), math.nan)
+    for arm, knob, points in lines:
+        found = trends.share_with_an_opposite(swept.pairs(arm, points, score))
+        share[swept.arms.index(arm), knobs.index(knob)] = found
+    figure = response.shares(swept.arms, knobs, share, "share of classes with an opposite")
+    caption = f"Share of classes whose {WORDS[score].split(',')[0]} accuracy goes against that of another class."
+    return [drawn(job, "sweep-opposites.png", figure, caption, style.drawing)]
+
+
+def _every_point(swept: Swept) -> Block:
+    header = ["arm", *swept.knobs, *(WORDS[score] for score in swept.scores()), "seeds"]
+    rows: list[list[Value]] = []
+    for arm in swept.arms:
+        for point in swept.grid(arm):
+            spreads = [swept.values(arm, point, score) for score in swept.scores()]
+            seeds = max((one.n for one in spreads), default=0)
+            rows.append(
+                [arm, *(_value(point.get(knob)) for knob in swept.knobs), *(str(one) for one in spreads), seeds]
+            )
+    for arm in swept.left_alone():
+        spreads = [swept.values(arm, {}, score) for score in swept.scores()]
+        seeds = max((one.n for one in spreads), default=0)
+        rows.append([arm, *("" for _ in swept.knobs), *(str(one) for one in spreads), seeds])
+    caption = "Mean ± standard deviation over seeds; sweep.csv has every number of every run, opposites.csv every pair."
+    return Folded("Every point, number by number", [Table(header, rows, caption)])
+
+
+def _opposites(swept: Swept) -> Iterator[list[Any]]:
+    for score in CLASSIFIERS:
+        if len(swept.classes(score)) < 2:
+            continue
+        for arm, knob, points in _lines(swept):
+            for pair in swept.pairs(arm, points, score):
+                numbers = [number for one in pair.by.values() for number in (one.r, one.p, one.p_corrected)]
+                verdicts = [pair.is_opposite(), pair.is_opposite(corrected=True)]
+                yield [arm, knob, score, pair.first, pair.second, len(points), *map(_known, numbers), *verdicts]
+
+
+def _line(swept: Swept, curve: Curve, score: str, of: str = OVERALL) -> response.Line:
+    spreads = [swept.values(curve.arm, {curve.knob: value}, score, of) for value in curve.values]
+    return response.Line(np.array([one.mean for one in spreads]), np.array([one.sd for one in spreads]))
+
+
+def _levels(swept: Swept, score: str) -> dict[str, float]:
+    levels = {arm: swept.level(arm, score) for arm in swept.left_alone()}
+    return {arm: level for arm, level in levels.items() if not math.isnan(level)}
+
+
+def _named(some: Sequence[Change]) -> str:
+    named = ", ".join(f"{one.name} {one.by:+.2f}{_interval(one)}" for one in some[:NAMED])
+    return f"{named} and {len(some) - NAMED} more" if len(some) > NAMED else named
+
+
+def _interval(one: Change) -> str:
+    if one.seeds < 2:
+        return " (one seed, which shows no spread)"
+    return f" (95 % interval of the change {one.low:+.2f} to {one.high:+.2f} over {one.seeds} seeds)"
+
+
+def _point(point: Mapping[str, Any]) -> str:
+    return ", ".join(f"{knob} = {_value(value)}" for knob, value in point.items())
+
+
+def _value(value: Any) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _mark(is_chosen: bool) -> str:
+    return "chosen" if is_chosen else ""
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _csv(job: Job, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with job.draft.file(name).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,72 @@
+"""Trends: correlations are scipy's, their correction is by hand, and a made-up sweep gives what was put into it."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cellssl.profiling.trends import change, pairs, share_with_an_opposite
+from cellssl.randomness import generator
+
+UP = np.linspace(0.5, 0.9, 8)
+
+
+def test_a_class_that_falls_as_another_rises_is_its_opposite() -> None:
+    found = pairs(np.stack([UP, UP[::-1], UP**2], axis=1), ["a", "b", "c"])
+    assert [(one.first, one.second) for one in found if one.is_opposite()] == [("a", "b"), ("b", "c")]
+    assert share_with_an_opposite(found) == 1
+    assert share_with_an_opposite(found[1:2]) == 0
+
+
+def test_each_coefficient_is_scipys() -> None:
+    one, other = generator("test", "trends").normal(size=(2, 9))
+    [pair] = pairs(np.stack([one, other], axis=1), ["a", "b"])
+    for name, expected in {
+        "pearson": stats.pearsonr(one, other),
+        "kendall": stats.kendalltau(one, other),
+        "spearman": stats.spearmanr(one, other),
+    }.items():
+        assert (pair.by[name].r, pair.by[name].p) == pytest.approx(tuple(expected))
+
+
+def test_the_correction_is_benjamini_and_hochbergs_over_all_pairs() -> None:
+    found = pairs(generator("test", "trends").normal(size=(12, 6)), list("abcdef"))
+    given = sorted((pair.by["pearson"].p, pair.by["pearson"].p_corrected) for pair in found)
+    smallest, by_hand = 1.0, []
+    for rank in range(len(given), 0, -1):
+        smallest = min(smallest, given[rank - 1][0] * len(given) / rank)
+        by_hand.append(smallest)
+    assert [corrected for _, corrected in given] == pytest.approx(by_hand[::-1])
+
+
+def test_chance_alone_makes_opposites_that_the_correction_takes_back() -> None:
+    found = pairs(generator("test", "chance").normal(size=(10, 40)), [str(number) for number in range(40)])
+    assert share_with_an_opposite(found) > 0.5
+    assert share_with_an_opposite(found, corrected=True) < 0.1
+
+
+def test_a_class_that_never_changes_is_nobodys_opposite() -> None:
+    [pair] = pairs(np.stack([UP, np.ones(8)], axis=1), ["a", "b"])
+    assert math.isnan(pair.by["pearson"].r)
+    assert not pair.is_opposite() and not pair.is_opposite(corrected=True)
+
+
+def test_two_points_or_three_say_nothing() -> None:
+    [pair] = pairs(np.stack([UP[:3], UP[2::-1]], axis=1), ["a", "b"])
+    assert not pair.is_opposite()
+
+
+def test_a_change_is_paired_by_seed() -> None:
+    before, after = np.array([0.5, 0.7, 0.9]), np.array([0.6, 0.81, 0.99])
+    found = change("a", before, after)
+    low, high = stats.ttest_rel(after, before).confidence_interval()
+    assert (found.by, found.low, found.high) == pytest.approx((0.1, low, high))
+    assert found.is_clear
+    assert not change("a", before, before[[2, 1, 0]]).is_clear
+
+
+def test_one_seed_shows_no_clear_change() -> None:
+    found = change("a", np.array([0.1, np.nan]), np.array([0.9, 0.5]))
+    assert (found.seeds, found.by) == (1, pytest.approx(0.8))
+    assert not found.is_clear
