@@ -18,7 +18,9 @@ ROOMS = {
     "objectives": "cellssl.learning.objectives",
     "clusterers": "cellssl.profiling.clusterers",
 }
-What = Annotated[str, typer.Argument(help="A stage, or views, objectives, encoders, segmenters, datasets, clusterers.")]
+What = Annotated[
+    str, typer.Argument(help="A stage, sweep, or views, objectives, encoders, segmenters, datasets, clusterers.")
+]
 Name = Annotated[str | None, typer.Argument(help="One part of the room, such as affine.")]
 
 
@@ -40,25 +42,30 @@ def _models(what: str, name: str | None) -> dict[str, Any]:
     from cellssl.errors import UsageError
     from cellssl.recipe import CHAIN
 
-    if what in CHAIN:
+    sections = {**{stage: f"cellssl.stages.{stage}" for stage in CHAIN}, "sweep": "cellssl.sweep"}
+    if what in sections:
         if name is not None:
             raise UsageError(
-                f"a stage has no part {name!r}", hint=f"cellssl explain {what}, or a room: {', '.join(ROOMS)}"
+                f"a section has no part {name!r}", hint=f"cellssl explain {what}, or a room: {', '.join(ROOMS)}"
             )
-        module = importlib.import_module(f"cellssl.stages.{what}")
+        module = importlib.import_module(sections[what])
         nested = getattr(module, "EXPLAINED", {})
         return {f"[{what}]": module.Settings, **{f"[{what}.{key}]": model for key, model in nested.items()}}
     if what in ROOMS:
         room = ROOMS[what]
         return {part: rooms.load(room, part).Settings for part in ((name,) if name else rooms.names(room))}
-    raise UsageError(f"there is nothing called {what!r} to explain", hint=rooms.did_you_mean(what, (*CHAIN, *ROOMS)))
+    raise UsageError(f"there is nothing called {what!r} to explain", hint=rooms.did_you_mean(what, (*sections, *ROOMS)))
 
 
 def _knobs(model: Any) -> list[dict[str, str]]:
     """A part's own knobs first, then those that it shares with its family."""
     fields = sorted(model.model_fields.items(), key=lambda item: item[0] not in model.__annotations__)
     return [
-        {"knob": name, "default": _default(field), "meaning": " ".join((field.description or "").split())}
+        {
+            "knob": field.alias or name,
+            "default": _default(field),
+            "meaning": " ".join((field.description or "").split()),
+        }
         for name, field in fields
     ]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
+from cellssl.artifacts.card import Card
 from cellssl.artifacts.store import Artifact
 from cellssl.cli.console import Console
 from cellssl.cli.work import Worker
-from cellssl.recipe import Recipe
+from cellssl.recipe import CHAIN, Recipe
 
 Cell = tuple[str, int, str]
 """Arm, seed and the last stage to make."""
@@ -29,6 +31,27 @@ def _is_told(recipe: Recipe, arm: str) -> bool:
     """Whether accuracies are wanted: on the val part only where a point is chosen by them."""
     chooses = recipe.sweep.choose if recipe.sweep else None
     return arm not in recipe.points or recipe.points[arm].part == "test" or chooses in ("knn", "linear")
+
+
+def filling(worker: Worker) -> tuple[list[str], list[list[str]]]:
+    """How far a sweep is: a row a point, and of every stage that is not the same at all, how many seeds are done."""
+    cards: dict[str, dict[str, dict[str, Card]]] = {arm: {} for arm in worker.arms() if arm in worker.recipe.points}
+    for arm, seed, end in grid(worker, "report"):
+        if arm in cards:
+            planner = worker.planner(arm, seed)
+            planner.plan(end)
+            for planned in planner.stages.values():
+                cards[arm].setdefault(planned.stage, {})[planned.fingerprint] = planned.card
+    varied = [stage for stage in CHAIN if len({tuple(stages.get(stage, ())) for stages in cards.values()}) > 1]
+    rows = [[arm, *(_counted(worker, stages.get(stage, {})) for stage in varied)] for arm, stages in cards.items()]
+    return ["point", *varied], rows
+
+
+def _counted(worker: Worker, cards: Mapping[str, Card]) -> str:
+    """Such as `2 of 5, 1 partial`."""
+    states = [worker.state(card).partition(" ")[0] for card in cards.values()]
+    partial = states.count("partial")
+    return f"{states.count('done')} of {len(states)}" + (f", {partial} partial" if partial else "") if states else ""
 
 
 def show_table(console: Console, report: Artifact) -> None:

@@ -26,7 +26,7 @@ def command(
     Example: cellssl status nocodazole --json
     """
     from cellssl.cli.costs import said, spent
-    from cellssl.cli.grid import grid
+    from cellssl.cli.grid import filling, grid
     from cellssl.cli.pages import plan_report
     from cellssl.cli.plates import plate_rows
     from cellssl.cli.work import PLATE_STAGES, Worker
@@ -39,7 +39,15 @@ def command(
         worker.console.result("", {"recipe": worker.recipe.name, "stages": rows, "plates": parts, "spent": costs})
         return
     header = ["stage", "arm", "seed", "state", "fingerprint"]
-    worker.console.table(header, [[_word(row[name]) for name in header] for row in rows], to_stdout=True)
+    points, swept = worker.recipe.points, filling(worker) if worker.recipe.points else ([], [])
+    shown = [
+        {**row, "arm": points[row["arm"]].arm} if row["arm"] in points else row
+        for row in rows
+        if row["arm"] not in points or row["stage"] not in swept[0]
+    ]
+    worker.console.table(header, [[_word(row[name]) for name in header] for row in shown], to_stdout=True)
+    if swept[1]:
+        worker.console.table(*swept, to_stdout=True)
     if plates:
         header[header.index("seed")] = "plate"
         worker.console.table(header, [[_word(row[name]) for name in header] for row in parts], to_stdout=True)

@@ -148,7 +148,7 @@ class Worker:
 
     def point(self, planned: Planned, artifact: Artifact) -> None:
         """The pointers in by-recipe/."""
-        self.store.point(self.recipe.name, planned.arm, planned.seed, planned.stage, artifact)
+        self.store.point(self.recipe.name, planned.arm, planned.seed_of_pointer, planned.stage, artifact)
 
     def bench(self, *, force: bool) -> Bench:
         """Where and how results are made."""

@@ -38,6 +38,13 @@ class Planned:
     card: Card
     asked_seed: int | None = None
     """The seed that the plan is for, be this stage seeded or not."""
+    stands_on_seed: bool = False
+    """Whether it is another result for another seed, be it for what it stands on alone."""
+
+    @property
+    def seed_of_pointer(self) -> int | None:
+        """The seed that people look it up by; None where all seeds share it."""
+        return self.asked_seed if self.stands_on_seed else None
 
     @property
     def fingerprint(self) -> str:
@@ -108,7 +115,8 @@ class Planner:
             hashes = self._hashes(module.outside(settings))
             self._cards[asked] = card_for(stage, module.ALGORITHM, settings, inputs, hashes, seed)
         card = self._cards[asked]
-        return Planned(stage, self.named, self.arm, seed, settings, inputs, card, self.seed)
+        of_seed = seed is not None or any(self.stages[name].stands_on_seed for name in inputs if name in self.stages)
+        return Planned(stage, self.named, self.arm, seed, settings, inputs, card, self.seed, of_seed)
 
     def _input(self, stage: str) -> str:
         return self.given[stage].fingerprint if stage in self.given else self.plan(stage).fingerprint
