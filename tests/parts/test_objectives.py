@@ -90,7 +90,7 @@ def test_the_views_it_looks_at_are_views_it_asks_for(name: str) -> None:
     objective = built(name)
     looked_at = {*objective.online_views, *objective.momentum_views, *objective.pixel_views}
     assert looked_at == set(range(objective.views))
-    transform = rooms.load("cellssl.learning.views", "color_jitter").Settings()
+    transform = rooms.load("cellssl.learning.views", "color_jitter").Settings(brightness=0.3)
     assert len(objective.shown((transform,), (transform,))) == objective.views
     assert 0 <= objective.momentum < 1
 

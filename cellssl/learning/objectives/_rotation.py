@@ -28,11 +28,12 @@ FLIPS = {"horizontal_flip", "vertical_flip"}
 
 def _turning(view: ViewSettings) -> list[Any]:
     """Transforms that turn or mirror the cell, or may."""
-    return [
-        part
-        for part in view
-        if part.part_name() == "rotate" or getattr(part, "degrees", 0.0) or (part.part_name() in FLIPS and part.p > 0)
-    ]
+
+    def may_turn(part: Any) -> bool:
+        name = part.part_name()
+        return name == "rotate" or bool(getattr(part, "degrees", 0.0)) or (name in FLIPS and part.p > 0)
+
+    return [part for part in view if may_turn(part)]
 
 
 def _check_upright(view: ViewSettings) -> None:
