@@ -69,6 +69,10 @@ class Objective(nn.Module, ABC):
     def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss of one batch, and gauges to write down beside it."""
 
+    holds_still = False
+    """Whether it learns from something that it makes of the very features and holds still, as SimSiam does its target:
+    then its gradient is not that of its loss."""
+
     projects = True
     """Whether it has a projector; a classifier or a decoder is none."""
 

@@ -48,7 +48,7 @@ class Settings(Contrastive):
     def check(self, cells: int) -> None:
         """Raise UsageError where the queue would hold every training cell as its own negative."""
         if not self.mask_same_cell:
-            check_queue(self.queue, cells, holds="keys")
+            check_queue(self.queue, cells, holds="keys", cure=", or mask_same_cell = true,")
 
     def build(self, task: Task) -> Objective:
         """The objective with its own projectors and queues."""
