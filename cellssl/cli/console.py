@@ -219,6 +219,8 @@ def _in_plain_words(stage: str, event: str, details: dict[str, Any]) -> str:
         case "progress":
             words = _progress_line(details["done"], details["total"], details["unit"], details)
             return f"{stage}: {words} {details['note']}".rstrip()
+        case "result" if "path" in details:  # its numbers are in the card
+            return f"{stage}: result {details['path']}"
         case _:
             told = " ".join(f"{key}={value}" for key, value in details.items())
             return f"{stage}: {event} {told}" if stage else f"{event} {told}"
