@@ -481,6 +481,17 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(chain: Chain, tmp_path:
     assert list(tmp_path.rglob("truth/*_cells.csv"))
 
 
+def test_a_stop_of_the_whole_group_is_a_stop_though_workers_die_of_it(chain: Chain, tmp_path: Path) -> None:
+    """As batch systems, systemd and `timeout` do it."""
+    words = [*slow_fetch(chain, tmp_path), "--set", "fetch.dataset.workers=2"]
+    process = start(*words, start_new_session=True)
+    begun(tmp_path, "*.tif", 2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 143, err
+    assert "stopped by SIGTERM" in err and "Traceback" not in err
+
+
 def test_a_signal_is_not_swallowed_by_a_library_that_catches_its_own_errors() -> None:
     swallowing = """
 import os, signal, sys

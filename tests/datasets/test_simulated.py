@@ -304,6 +304,8 @@ def wait_until_gone(group: int) -> None:
         ({"compounds": ["taxol"]}, "sim-taxol"),
         ({"compounds": ["sim-taxol", "sim-taxol"]}, "each compound once"),
         ({"doses": 9}, "from 1 to 8"),
+        ({"doses": 10**20}, "from 1 to 8"),
+        ({"doses": [0.1, 0.1]}, "different doses"),
         ({"doses": [0.1, -1.0]}, "above 0"),
         ({"effect_max": 1.0}, "less than 1"),
     ],
