@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,17 +15,14 @@ from pydantic import Field as Knob
 from pydantic import field_validator
 
 from cellssl.datasets._columns import Chosen, Keep, RowColumns, at_site, fields_of_rows
-from cellssl.datasets._place import beside, write_text
+from cellssl.datasets._ready import BLOCK, Rows, write_ready
 from cellssl.datasets._stack import Axes, Stack
 from cellssl.datasets._table import Table, read_table
 from cellssl.datasets.field import Field, Forecast, Value
 from cellssl.errors import DataError, UsageError
-from cellssl.events import Event, Progress
+from cellssl.events import Event
 from cellssl.recipe import NAME, InputPath
 from cellssl.settings import NOT_COUNTED, Part
-
-BLOCK = 256
-"""Crops moved at a time."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +95,10 @@ class Settings(Part):
 
     def make(self, fields: Sequence[Field], folder: Path) -> Generator[Event, None, dict[str, str]]:
         """Write this plate's crops, then their table, then the names of the channels."""
-        cells, scratch = self._cells_of(fields), folder / "scratch"
-        with beside(folder / "crops.npy", scratch) as written:
-            yield from self._write_crops(written, np.array([cell.stack_row for cell in cells]))
-        write_text(folder / "cells.csv", _cell_table(cells, self.keep), scratch)
-        write_text(folder / "channels.json", json.dumps(self.channels) + "\n", scratch)
+        cells, stack = self._cells_of(fields), self._stack()
+        rows = np.array([cell.stack_row for cell in cells])
+        blocks = (stack.crops(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK))
+        yield from write_ready(folder, _cell_table(cells, self.keep), blocks, stack.shape()[1:], self.channels)
         return {}
 
     def forecast(self, fields: Sequence[Field], folder: Path) -> Forecast:
@@ -142,15 +136,6 @@ class Settings(Part):
         stat = self.table.stat()
         return _cells(self, stat.st_size, stat.st_mtime_ns)
 
-    def _write_crops(self, path: Path, rows: np.ndarray) -> Iterator[Progress]:
-        stack = self._stack()
-        written = np.lib.format.open_memmap(path, "w+", np.dtype("<u2"), (len(rows), *stack.shape()[1:]))
-        for start in range(0, len(rows), BLOCK):
-            block = rows[start : start + BLOCK]
-            written[start : start + len(block)] = stack.crops(block)
-            yield Progress(start + len(block), len(rows), "crops")
-        written.flush()
-
 
 @lru_cache(maxsize=1)
 def _cells(settings: Settings, size: int, changed_ns: int) -> list[Cell]:
@@ -170,12 +155,9 @@ def _cells(settings: Settings, size: int, changed_ns: int) -> list[Cell]:
     return [Cell(names[row], rows[row], row, tuple(texts[row] for texts in kept)) for row in chosen]
 
 
-def _cell_table(cells: Sequence[Cell], keep: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["cell_id", "field_id", "stack_row", *keep])
-    writer.writerows([cell.cell_id, cell.field.field_id, cell.stack_row, *cell.kept] for cell in cells)
-    return text.getvalue()
+def _cell_table(cells: Sequence[Cell], keep: Sequence[str]) -> Rows:
+    columns = ["cell_id", "field_id", "stack_row", *keep]
+    return Rows(columns, [(cell.cell_id, cell.field.field_id, cell.stack_row, *cell.kept) for cell in cells])
 
 
 def _numbered(fields: Sequence[Field]) -> list[str]:

@@ -32,15 +32,21 @@ NAMES = {
     YELLOW: "yellow",
     CYAN: "cyan",
     GREY: "grey",
+    (1.0, 0.0, 0.0): "red",
+    (0.0, 1.0, 0.0): "green",
+    (0.0, 0.0, 1.0): "blue",
 }
+PHOTOGRAPH = ("red", "green", "blue")
 PALETTE = (BLUE, GREEN, RED, MAGENTA, YELLOW, CYAN, GREY)
 
 
 def named_colours(channels: Sequence[str]) -> Float64[np.ndarray, "c 3"]:
     """A colour for every channel by the stain in its name ("w1_DAPI" is blue); the others get those that are left.
 
-    A single channel is grey, whatever its name.
+    A single channel is grey, whatever its name; red, green and blue are a photograph.
     """
+    if tuple(channels) == PHOTOGRAPH:
+        return np.eye(3)
     if len(channels) == 1:
         return default_colours(1)
     chosen = [_stain(channel) for channel in channels]

@@ -35,6 +35,8 @@ def find_and_cut(job: Job) -> Generator[Event, None, Metrics]:
     fetched = job.inputs["fetch"]
     fields = read_fields(fetched)
     channels = channels_of(fields)
+    if job.settings.reference == "range":
+        raise _no_range(fetched)
     check_reference(job.settings, fields)
     tasks = list(_tasks(job, fetched, fields, channels))
     if job.settings.illumination == "mean":
@@ -124,7 +126,8 @@ def check_reference(settings: Settings, fields: pd.DataFrame) -> None:
     if settings.reference == "controls" and not fields["control"].any():
         raise UsageError(
             f"plate {fields['plate'].iloc[0]} has no control wells to set its intensity scale",
-            hint='name them in fetch.controls, or set segment.reference = "all"',
+            hint='name them in fetch.controls, or set segment.reference = "all", or "range" for pictures that no lab '
+            "took",
         )
 
 
@@ -308,6 +311,27 @@ def scale_table(settings: Settings, greys: Any, channels: list[str], plate: str)
     histogram = Histogram(greys)
     limits = [histogram.percentile(percent) for percent in (settings.low_percentile, settings.high_percentile)]
     return pd.DataFrame({"plate": plate, "channel": channels, "low": limits[0], "high": limits[1]})
+
+
+def whole_range(fetched: Artifact, channels: list[str], plate: str) -> pd.DataFrame:
+    """A row a channel: the lowest and the highest value that pixels can have.
+
+    Raises UsageError where the data set does not say.
+    """
+    import pandas as pd
+
+    if "range.json" not in fetched.card.files:
+        raise _no_range(fetched)
+    low, high = json.loads(fetched.file("range.json").read_text(encoding="utf-8"))
+    limits = np.array([[low, high]] * len(channels), np.uint16)
+    return pd.DataFrame({"plate": plate, "channel": channels, "low": limits[:, 0], "high": limits[:, 1]})
+
+
+def _no_range(fetched: Artifact) -> UsageError:
+    return UsageError(
+        f"the data set of plate {fetched.card.section['plate']} does not say what range its pixels have",
+        hint='set segment.reference = "controls" or "all"',
+    )
 
 
 def _say_flags(fields: pd.DataFrame) -> Iterator[Event]:

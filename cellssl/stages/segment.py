@@ -34,6 +34,7 @@ from cellssl.stages._nuclei import (
     label_image_of,
     nucleus_of,
     scale_table,
+    whole_range,
     write_counts,
 )
 from cellssl.stages._plan import card_for
@@ -98,8 +99,9 @@ class Settings(Strict):
     """Larger nuclei are counted as too large and dropped."""
     quality: Quality = Quality()
     """What good nuclei and good fields are."""
-    reference: Literal["controls", "all"] = "controls"
-    """Which wells of a plate set its intensity scale."""
+    reference: Literal["controls", "all", "range"] = "controls"
+    """Which wells of a plate set its intensity scale; `range` takes no percentiles, but the lowest and the highest value
+    that pixels can have, for pictures that come with a data set that knows it."""
     low_percentile: float = Field(0.1, ge=0, lt=50)
     """Percentile of the reference pixels that becomes 0."""
     high_percentile: float = Field(99.9, gt=50, le=100)
@@ -294,35 +296,48 @@ def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
 
 
 def _pass_through(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics]:
-    """Crops that a lab has already cut: nothing is found, nothing dropped; the scale is that of the control cells."""
+    """Crops that are already cut: nothing is found, nothing dropped."""
     import pandas as pd
-
-    from cellssl.stages._field import greys
 
     fields, cells = (
         read_fields(fetched),
-        pd.read_csv(fetched.file("cells.csv"), dtype={"cell_id": str, "field_id": str}),
+        # a class is a word, also where it looks like a number or like something missing
+        pd.read_csv(fetched.file("cells.csv"), dtype={"cell_id": str, "field_id": str}, converters={"class": str}),
     )
     check_reference(job.settings, fields)
     crops = open_crops(fetched.file("crops.npy"))
     _check_only_scaled(job.settings, crops.shape[-1])
-    control = cells["field_id"].isin(fields["field_id"][fields["control"]]).to_numpy()
-    counted = np.flatnonzero(control) if job.settings.reference == "controls" else np.arange(len(cells))
-    total: Any = np.int64(0)
-    for start in range(0, len(counted), BLOCK):
-        rows = counted[start : start + BLOCK]
-        total = total + greys(crops[rows].swapaxes(0, 1).reshape(crops.shape[1], -1, crops.shape[3])).astype(np.int64)
-        yield Progress(start + len(rows), len(counted), "reference cells")
-    channels = json.loads(fetched.file("channels.json").read_text(encoding="utf-8"))
+    scale = yield from _scale_of_crops(job.settings, fetched, fields, cells)
     blocks = (crops[start : start + BLOCK] for start in range(0, len(crops), BLOCK))
     write_crops(job.draft.file("crops.npy"), blocks, crops.shape)
     cells["crop_row"] = np.arange(len(cells))
     write_table(cells, job.draft.file("cells.parquet"))
     write_table(fields, job.draft.file("fields.parquet"))
-    write_table(scale_table(job.settings, total, channels, fields["plate"].iloc[0]), job.draft.file("scale.parquet"))
+    write_table(scale, job.draft.file("scale.parquet"))
     counts = {"fields": len(fields), "quarantined": 0, "detected": len(cells), "kept": len(cells)}
     write_counts(job, counts)
     return counts
+
+
+def _scale_of_crops(
+    settings: Settings, fetched: Artifact, fields: pd.DataFrame, cells: pd.DataFrame
+) -> Generator[Event, None, pd.DataFrame]:
+    """The scale of crops that are already cut: by percentiles of the control cells, of all, or their whole range."""
+    from cellssl.stages._field import greys
+
+    channels = json.loads(fetched.file("channels.json").read_text(encoding="utf-8"))
+    plate = fields["plate"].iloc[0]
+    if settings.reference == "range":
+        return whole_range(fetched, channels, plate)
+    crops = open_crops(fetched.file("crops.npy"))
+    control = cells["field_id"].isin(fields["field_id"][fields["control"]]).to_numpy()
+    counted = np.flatnonzero(control) if settings.reference == "controls" else np.arange(len(cells))
+    total: Any = np.int64(0)
+    for start in range(0, len(counted), BLOCK):
+        rows = counted[start : start + BLOCK]
+        total = total + greys(crops[rows].swapaxes(0, 1).reshape(crops.shape[1], -1, crops.shape[3])).astype(np.int64)
+        yield Progress(start + len(rows), len(counted), "reference cells")
+    return scale_table(settings, total, channels, plate)
 
 
 def _check_only_scaled(settings: Settings, side_px: int) -> None:

@@ -1,0 +1,23 @@
+"""cifar10: the publisher's archive, downloaded or from a folder, in -> 60,000 photographs, 32 x 32 px, of 10 classes."""
+
+from __future__ import annotations
+
+from cellssl.datasets._published import Published, PublishedFile, PublishedSettings
+
+
+class Settings(PublishedSettings):
+    """CIFAR-10 (Krizhevsky 2009): 50,000 colour photographs for training and 10,000 for testing, 32 x 32 px, ten classes."""
+
+    def published(self) -> Published:
+        """One archive."""
+        from torchvision.datasets import CIFAR10
+
+        return Published(CIFAR10, (PublishedFile(CIFAR10.filename, CIFAR10.tgz_md5, (CIFAR10.url,)),))
+
+    def class_count(self) -> int:
+        """The ten classes."""
+        return 10
+
+    def download_bytes(self) -> int:
+        """Of the archive."""
+        return 170_498_071
