@@ -312,6 +312,7 @@ def _unseen(run: Run, spreads: dict[str, Spread], rows: list[Row]) -> Belief | N
     """Whether what is told within the split is told on plates, or else wells, that taught nothing."""
     seen = run.trained is not None and run.split is not None and run.split is run.cells
     classes = _classes(rows) or 2
+    chance = f"chance of {classes} classes is {1 / classes:.2f}"
     knew = "; the classifier was not taught there, but the network may have seen its pixels" if seen else ""
     for name in ("plate", "well"):
         far, near = spreads.get(f"linear_leave_one_{name}_out"), spreads.get("linear")
@@ -322,7 +323,7 @@ def _unseen(run: Run, spreads: dict[str, Spread], rows: list[Row]) -> Belief | N
             return Belief(
                 f"Does it hold on a {name} that taught nothing?",
                 "less so" if falls else "yes" if holds else "hardly",
-                f"balanced accuracy of a linear probe {far}{beside}; chance of {classes} classes is {1 / classes:.2f}{knew}",
+                f"balanced accuracy of a linear probe {far}{beside}; {chance}{knew}",
                 doubt="" if holds else f"it is told less well on a {name} that taught nothing",
             )
     return None
