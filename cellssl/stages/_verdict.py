@@ -39,14 +39,13 @@ def lead(runs: list[Run], rows: list[Row]) -> list[str]:
     """What was compared and what came out, in a few paragraphs."""
     words = [_data(runs[0]), _question(runs, rows)]
     spreads = spreads_of(rows)
-    for arm in _arms(rows, baseline=False) or [leading(rows)]:
-        words.append(_separation(rows, arm, spreads[arm]))
     if _labelled(rows):
+        words += [_separation(rows, arm, spreads[arm]) for arm in _arms(rows, baseline=False) or [leading(rows)]]
         words += [_baselines(rows, spreads), *_ceiling(rows)]
     else:
         words.append(
-            "No cell is labelled, so no agreement can be scored: the clusters are shown below, and whether they mean "
-            "something has to be seen in the pictures."
+            "No cell is labelled as treated or not, so no separation can be scored. “Clusters against every column” "
+            "scores them against what else is known; whether they mean something has to be seen in the pictures."
         )
     return [*words, _doubts(runs, rows)]
 

@@ -258,7 +258,12 @@ def test_an_arm_is_better_than_a_baseline_where_its_seeds_agree_on_it(
 def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> None:
     nothing = dict.fromkeys(("ami", "ami_low", "ami_high", "ami_max", "shuffled", "shuffled_sd", "ceiling"))
     rows = [row_of(runs[0]) | nothing]
-    assert "No cell is labelled" in " ".join(lead(runs[:1], rows))
+    said = " ".join(lead(runs[:1], rows))
+    assert "No cell is labelled" in said
+    assert "treated and untreated cells" not in said
+    from cellssl.stages._tables import results
+
+    assert "treated or not" not in results(rows, {})[0].caption  # type: ignore[union-attr]
     assert "Is it more than chance?" not in [question for question, *_ in beliefs(runs[:1], rows)]
 
 
