@@ -44,7 +44,9 @@ def test_a_command_that_is_shown_has_these_flags_and_this_recipe(words: list[str
     known = {flag for option in commands[words[0]].params for flag in option.opts}
     assert {word for word in words if word.startswith("-")} <= known
     shipped = {path.stem for path in shipped_folder("recipes").glob("*.toml")}
-    named = {word for word in words[1:2] if re.fullmatch(r"bbbc021-\w+|tonight|demo|digits|mnist|cifar\S+|sweep-\w+", word)}
+    named = {
+        word for word in words[1:2] if re.fullmatch(r"bbbc021-\w+|tonight|demo|digits|mnist|cifar\S+|sweep-\w+", word)
+    }
     assert named <= shipped
 
 

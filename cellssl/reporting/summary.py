@@ -71,16 +71,24 @@ def number(value: float) -> str:
 
 
 def separation(
-    what: str, ami: Spread, shuffled: Spread | None = None, nuisances: Mapping[str, Spread] | None = None
+    what: str,
+    ami: Spread,
+    shuffled: Spread | None = None,
+    nuisances: Mapping[str, Spread] | None = None,
+    stray: float = 0.0,
 ) -> str:
-    """Whether the clusters tell `what` apart ("treated and untreated cells"), beside chance and beside nuisances."""
+    """Whether the clusters tell `what` apart ("treated and untreated cells"), beside chance and beside nuisances.
+
+    `stray` is the standard deviation of the AMI over shuffles of one run's labels, which is wide for few cells.
+    """
     nuisances = nuisances or {}
     if ami.n == 0:
         return f"{_capital(what)}: no score, because fewer than two classes are labelled."
     beside = [f"shuffled labels {shuffled}"] if shuffled else []
     beside += [f"{name} {score}" for name, score in nuisances.items() if score.n]
     listed = "".join(f"; {each}" for each in beside)
-    return f"{_capital(what)} {_verdict(ami, shuffled)}: AMI {ami}{_over_seeds(ami)}{listed}.{_warning(ami, nuisances)}"
+    found = f"{_verdict(ami, shuffled, stray)}: AMI {ami}{_over_seeds(ami)}{listed}."
+    return f"{_capital(what)} {found}{_warning(ami, nuisances)}"
 
 
 def comparison(arm: str, values: Mapping[int, float], other: str, others: Mapping[int, float]) -> str:
@@ -133,11 +141,11 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
     return found.mean - reach, found.mean + reach
 
 
-def _verdict(ami: Spread, shuffled: Spread | None) -> str:
+def _verdict(ami: Spread, shuffled: Spread | None, stray: float) -> str:
     sd = 0.0 if math.isnan(ami.sd) else ami.sd
     level = CHANCE_AMI
     if shuffled is not None and shuffled.n:
-        level = max(level, shuffled.mean + 2 * (0.0 if math.isnan(shuffled.sd) else shuffled.sd))
+        level = max(level, shuffled.mean + 2 * max(stray, 0.0 if math.isnan(shuffled.sd) else shuffled.sd))
     if ami.mean <= level:
         return "do not separate (no better than shuffled labels)"
     if ami.mean - 2 * sd <= level:

@@ -75,11 +75,13 @@ def _known(rows: list[Row], name: str) -> bool:
 def results(rows: list[Row], paper: Mapping[str, str]) -> list[Block]:
     """Every arm, and every run."""
     header, table = result_table(rows, {})
-    caption = (
-        "Every arm: mean ± standard deviation over seeds. AMI label: clusters against the label (treated or not, or "
-        "the class); AMI plate, density: against what they should not follow; accuracies are balanced, so chance is 1 "
-        "over the number of classes."
-    )
+    said = {
+        ("ami",): "AMI label: clusters against the label: treated or not, or the class.",
+        ("ami_plate", "ami_density"): "AMI plate, density: against what clusters should not follow.",
+        ("knn", "linear"): "Accuracies are balanced, so chance is 1 over the number of classes.",
+    }
+    there = [words for names, words in said.items() if any(_known(rows, name) for name in names)]
+    caption = " ".join(["Every arm: mean ± standard deviation over seeds.", *there])
     blocks: list[Block] = [Table(header, table, caption)]
     if paper:
         blocks.append(_beside_the_paper(rows, paper))

@@ -40,14 +40,15 @@ def lead(runs: list[Run], rows: list[Row], of_sweep: Sequence[str] = ()) -> list
     """What was compared and what came out, in a few paragraphs; first of all what a sweep shows, if there is one."""
     words = [_data(runs[0]), _question(runs, rows), *of_sweep]
     spreads = spreads_of(rows)
-    for arm in _arms(rows, baseline=False):
-        words.append(_separation(runs[0], arm, rows, spreads[arm]))
     if _labelled(rows):
+        words += [
+            _separation(runs[0], rows, arm, spreads[arm]) for arm in _arms(rows, baseline=False) or [leading(rows)]
+        ]
         words += [_baselines(rows, spreads), *_ceiling(rows)]
     else:
         words.append(
-            "No cell is labelled, so no agreement can be scored: the clusters are shown below, and whether they mean "
-            "something has to be seen in the pictures."
+            "No cell is labelled as treated or not, so no separation can be scored. “Clusters against every column” "
+            "scores them against what else is known; whether they mean something has to be seen in the pictures."
         )
     return [*words, _doubts(runs, rows)]
 
@@ -172,11 +173,17 @@ def _question(runs: list[Run], rows: list[Row]) -> str:
     )
 
 
-def _separation(run: Run, arm: str, rows: list[Row], spreads: dict[str, Spread]) -> str:
+def _separation(run: Run, rows: list[Row], arm: str, spreads: dict[str, Spread]) -> str:
     nuisances = {name: spreads[f"ami_{name}"] for name in ("plate", "density") if f"ami_{name}" in spreads}
     column = run.split.card.section.get("classes") if run.split else None
     what = f"the {_classes(rows)} classes of “{column}”" if column else "treated and untreated cells"
-    return summary.separation(f"with “{arm}”, {what}", spreads["ami"], spreads["shuffled"], nuisances)
+    what = f"with “{arm}”, {what}"
+    return summary.separation(what, spreads["ami"], spreads["shuffled"], nuisances, stray=_stray(rows, arm))
+
+
+def _stray(rows: list[Row], arm: str) -> float:
+    """How far the AMI of shuffled labels strays from its mean; the most of all seeds."""
+    return max((row["shuffled_sd"] or 0.0) for row in rows if row["arm"] == arm)
 
 
 def _classes(rows: list[Row]) -> int:
@@ -206,7 +213,7 @@ def _ceiling(rows: list[Row]) -> list[str]:
 def _chance(rows: list[Row], arm: str, spreads: dict[str, Spread]) -> Belief | None:
     if not spreads["ami"].n:
         return None
-    strays = max((row["shuffled_sd"] or 0.0) for row in rows if row["arm"] == arm)
+    strays = _stray(rows, arm)
     level = spreads["shuffled"].mean + 2 * strays
     yes = spreads["ami"].mean > max(level, CHANCE)
     return Belief(
@@ -234,6 +241,8 @@ def _beats_baselines(rows: list[Row], arm: str) -> Belief | None:
         return Belief(question, "on one seed", numbers)
     if means[arm] > means[best] and summary.paired_interval(differences)[0] > 0:
         return Belief(question, "yes", numbers)
+    if len(differences) > 1 and summary.paired_interval(differences)[1] < 0:
+        return Belief(question, "no, it is less", numbers, doubt="worse than what learns nothing")
     return Belief(question, "not clearly", numbers, doubt="not clearly better than what learns nothing")
 
 
@@ -242,7 +251,7 @@ def _sampling(rows: list[Row], arm: str) -> Belief | None:
     if first["ami_low"] is None:
         return None
     low, high = first["ami_low"], first["ami_high"]
-    wide = high - low > 0.5 * abs(first["ami"])
+    wide = high - low > max(2 * CHANCE, 0.5 * abs(first["ami"]))  # around nothing every interval is wide beside it
     return Belief(
         "Are there cells enough?",
         "barely: the interval is wide" if wide else "yes, for these wells",
@@ -280,7 +289,7 @@ def _nuisance(name: str, spreads: dict[str, Spread]) -> Belief | None:
             "plate": "the clustered cells lie on one plate",
             "well": "at most one control well is among them: well and drug are not told apart",
         }
-        doubt = {"plate": "one plate only", "well": "one control well only"}.get(name, "")
+        doubt = {"plate": "one plate only", "well": "fewer than two control wells"}.get(name, "")
         return Belief(question, "not known", lack.get(name, "the number of neighbours is not known"), doubt)
     ami = spreads["ami"]
     rival = judged.mean > max(CHANCE, ami.mean / 2 if ami.n else CHANCE)
@@ -289,12 +298,14 @@ def _nuisance(name: str, spreads: dict[str, Spread]) -> Belief | None:
     numbers += [f"AMI {clean} among control cells alone"] if clean and clean.n else []
     if name == "density" and some:
         numbers.append("a drug that kills cells thins them out, so crowding can be its effect as well as a nuisance")
-    doubt = f"clusters follow the {name}" if rival else ""
+    doubt = f"clusters follow {'crowding' if name == 'density' else f'the {name}'}" if rival else ""
     return Belief(question, "yes, beware" if rival else "a little" if some else "no", "; ".join(numbers), doubt)
 
 
 def _leak(run: Run) -> Belief:
     question = "Did the training see what is tested?"
+    if run.trained is None:
+        return Belief(question, "no", "nothing was trained on these cells")
     if run.split is None:
         return Belief(question, "no split", "all cells are clustered; the training saw their pixels, but no label")
     leaks = run.split.card.metrics["leaks"]
@@ -352,6 +363,7 @@ def _because_of_labels(runs: list[Run], rows: list[Row], spreads: dict[str, Spre
     best = max((means[arm] for arm in trained if arm in means), default=-math.inf)
     if trained and baselines and best <= best_base:
         steps.append("The baselines do as well: change the views (docs/views.md) or train longer before anything else.")
+    steps += _probe_of_baselines(rows)
     probe = spreads.get("linear")
     if probe and probe.n and probe.mean > 0.75 and spreads["ami"].mean < summary.WEAK_AMI:
         steps.append(
@@ -359,6 +371,22 @@ def _because_of_labels(runs: list[Run], rows: list[Row], spreads: dict[str, Spre
             "vectors hold it along another axis than K-Means finds. Try cluster.normalise and other cluster.k."
         )
     return steps
+
+
+def _probe_of_baselines(rows: list[Row]) -> list[str]:
+    """A baseline whose vectors tell the label as well as the leading arm's, whatever the clusters say."""
+    arm, spreads = leading(rows), spreads_of(rows)
+    told = {name: each["linear"] for name, each in spreads.items() if "linear" in each and each["linear"].n}
+    others = [name for name in _arms(rows, baseline=True) if name in told and name != arm]
+    if arm not in told or arm in _arms(rows, baseline=True) or not others:
+        return []
+    best = max(others, key=lambda name: told[name].mean)
+    if told[best].mean < told[arm].mean:
+        return []
+    return [
+        f"A linear probe tells the label at least as well from “{best}”, which learns nothing (balanced accuracy "
+        f"{told[best]}), as from “{arm}” ({told[arm]}): a higher AMI alone does not show that training helped."
+    ]
 
 
 def _because_of_nuisances(run: Run, spreads: dict[str, Spread]) -> list[str]:
@@ -370,7 +398,7 @@ def _because_of_nuisances(run: Run, spreads: dict[str, Spread]) -> list[str]:
     fields = read_fields(run.segment)
     if fields["plate"].nunique() == 1:
         steps.append("Add a second plate: nothing here can say whether a result holds on another.")
-    elif run.split and run.split.card.metrics["leaks"]["plates_in_train_and_test"]:
+    elif run.trained and run.split and run.split.card.metrics["leaks"]["plates_in_train_and_test"]:
         steps.append("Set split.test_plates, to test on a plate that the network never saw.")
     elif run.split and run.split.card.metrics["leaks"]["wells_in_train_and_test"]:
         steps.append('Set split.by = "well", so that no well is in train and test.')

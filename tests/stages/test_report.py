@@ -258,7 +258,12 @@ def test_an_arm_is_better_than_a_baseline_where_its_seeds_agree_on_it(
 def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> None:
     nothing = dict.fromkeys(("ami", "ami_low", "ami_high", "ami_max", "shuffled", "shuffled_sd", "ceiling"))
     rows = [row_of(runs[0]) | nothing]
-    assert "No cell is labelled" in " ".join(lead(runs[:1], rows))
+    said = " ".join(lead(runs[:1], rows))
+    assert "No cell is labelled" in said
+    assert "treated and untreated cells" not in said
+    from cellssl.stages._tables import results
+
+    assert "treated or not" not in results(rows, {})[0].caption  # type: ignore[union-attr]
     assert "Is it more than chance?" not in [question for question, *_ in beliefs(runs[:1], rows)]
 
 
@@ -350,3 +355,74 @@ def chromium(file: Path, profile: Path) -> subprocess.CompletedProcess[str]:
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={profile}"]
     command = [str(CHROMIUM), *flags, "--dump-dom", file.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_agreement_with_every_column_on_the_page_is_that_of_the_parquet_files(
+    chain: Chain, page: str, arm: str
+) -> None:
+    cells = clustered(chain, arm)
+    found = cells["cluster"].to_numpy()
+    crowded = cells["Metadata_neighbours"] > cells["Metadata_neighbours"].median()
+    known = {
+        "label": cells["Metadata_label"].to_numpy(str),
+        "well": cells["Metadata_Well"].to_numpy(str),
+        "density": crowded.to_numpy(),
+        "true_phenotype": cells["Metadata_true_phenotype"].to_numpy(str),
+    }
+    rows = {row[1]: row for row in agreement_rows(page) if row[0] == arm}
+    assert known.keys() <= rows.keys()
+    for column, labels in known.items():
+        expected = [
+            metrics.adjusted_mutual_info_score(labels, found),
+            metrics.adjusted_mutual_info_score(labels, found, average_method="max"),
+            metrics.normalized_mutual_info_score(labels, found),
+            metrics.adjusted_rand_score(labels, found),
+            metrics.homogeneity_score(labels, found),
+        ]
+        assert [float(cell) for cell in rows[column][2:7]] == pytest.approx(expected, abs=0.0051), column
+        assert rows[column][9:] == [str(len(set(labels))), str(len(labels))], column
+
+
+def agreement_rows(page: str) -> list[list[str]]:
+    """The rows of the table of clusters against every column."""
+    return table_rows(page.partition("Clusters against every column")[2], "arm")
+
+
+def test_few_cells_are_not_blamed_where_a_narrow_interval_lies_around_nothing(runs: list[Run]) -> None:
+    questions = {}
+    for reach in (0.015, 0.2):
+        row = row_of(runs[0]) | {"ami": 0.001, "ami_low": -reach, "ami_high": reach}
+        questions[reach] = {question: answer for question, answer, *_ in beliefs(runs[:1], [row])}
+    assert questions[0.015]["Are there cells enough?"] == "yes, for these wells"
+    assert questions[0.2]["Are there cells enough?"] == "barely: the interval is wide"
+
+
+def test_the_lead_and_the_table_agree_on_whether_few_cells_are_more_than_chance(runs: list[Run]) -> None:
+    row = row_of(runs[0]) | {"ami": 0.05, "shuffled": 0.0, "shuffled_sd": 0.03}
+    answers = {question: answer for question, answer, *_ in beliefs(runs[:1], [row])}
+    assert answers["Is it more than chance?"] == "no"
+    assert "do not separate (no better than shuffled labels)" in lead(runs[:1], [row])[2]
+
+
+def test_an_arm_that_is_clearly_worse_than_a_baseline_is_called_so(runs: list[Run]) -> None:
+    mine = [row_of(runs[0]) | {"ami": 0.1 + seed / 100, "seed": seed} for seed in range(3)]
+    base = [row_of(runs[1]) | {"ami": 0.5, "seed": seed} for seed in range(3)]
+    answers = {question: answer for question, answer, *_ in beliefs(runs, [*mine, *base])}
+    assert answers["Is it more than what learns nothing gives?"] == "no, it is less"
+    assert "worse than what learns nothing" in lead(runs, [*mine, *base])[-1]
+
+
+def test_a_report_of_baselines_alone_says_whether_they_separate_and_that_nothing_was_trained(runs: list[Run]) -> None:
+    rows = [row_of(runs[1]) | {"ami": 0.6}]
+    assert "With “intensities”, treated and untreated cells separate: AMI 0.60" in " ".join(lead(runs[1:], rows))
+    told = {one.question: one.numbers for one in beliefs(runs[1:], rows)}
+    assert told["Did the training see what is tested?"] == "nothing was trained on these cells"
+    assert not any("the network never saw" in step for step in next_steps(runs[1:], rows))
+
+
+@pytest.mark.parametrize(("base", "said"), [(0.9, True), (0.7, False)])
+def test_a_baseline_whose_vectors_tell_the_label_as_well_is_named(runs: list[Run], base: float, *, said: bool) -> None:
+    rows = [row_of(runs[0]) | {"ami": 0.5, "linear": 0.8}, row_of(runs[1]) | {"ami": 0.1, "linear": base}]
+    words = "A linear probe tells the label at least as well from “intensities”"
+    assert any(step.startswith(words) for step in next_steps(runs, rows)) == said
