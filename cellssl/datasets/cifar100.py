@@ -1,4 +1,4 @@
-"""cifar100: the publisher's archive, downloaded or from a folder, in -> 60,000 photographs, 32 x 32 px, of 100 classes."""
+"""cifar100: the publisher's archive, downloaded or from a folder, in -> 60,000 photographs, 32 x 32 px."""
 
 from __future__ import annotations
 
