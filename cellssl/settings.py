@@ -34,6 +34,10 @@ class Strict(BaseModel):
                     "{message}",
                     {"message": f"unknown key {key!r}", "hint": rooms.did_you_mean(key, known), "path": ()},
                 )
+            if _beyond_64_bits(given[key]):
+                raise PydanticCustomError(
+                    "fault", "{message}", {"message": "a whole number has 64 bits at most", "hint": "", "path": (key,)}
+                )
         return {key: _tuples(value) for key, value in given.items()}
 
     def changed(self) -> dict[str, Any]:
@@ -139,6 +143,13 @@ NOT_COUNTED: dict[str, Any] = {"counts": False}
 
 def _fault(path: tuple[str | int, ...], message: str, hint: str) -> PydanticCustomError:
     return PydanticCustomError("fault", "{message}", {"path": path, "message": message, "hint": hint})
+
+
+def _beyond_64_bits(value: Any) -> bool:
+    """As TOML has it, though Python reads larger ones; no library that we hand them to bears these."""
+    if isinstance(value, list | tuple):
+        return any(map(_beyond_64_bits, value))
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def _tuples(value: Any) -> Any:

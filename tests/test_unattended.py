@@ -59,6 +59,20 @@ def test_the_cron_line_runs_the_script_and_its_mail_says_how_it_went(chain: Chai
     assert "up to date" in (night / log.removeprefix("log: ")).read_text()
 
 
+def test_the_first_night_by_hand_goes_as_the_page_says(chain: Chain, night: Path) -> None:
+    shown = block("sh")
+    kept = [line for line in shown.splitlines() if not line.startswith(("mkdir", "cd", "ln", "crontab"))]
+    assert len(kept) == 3 and len(shown.splitlines()) == 7
+    for line in kept:
+        said = shell(line, night, chain.root)
+        assert said.returncode == 0, said.stdout + said.stderr
+    mail = said.stdout.splitlines()
+    example = re.search(r"```\n(done: .*?)```", PAGE, re.DOTALL)
+    assert example is not None
+    assert [line.split()[0] for line in mail] == [line.split()[0] for line in example[1].splitlines()]
+    assert "metrics=" not in (night / mail[-1].removeprefix("log: ")).read_text()
+
+
 def test_a_failure_is_in_the_mail_with_its_reason_and_code(chain: Chain, night: Path) -> None:
     (night / "tonight.toml").write_text('name = "x"\n[segment]\ncrop = 3\n')
     said = shell(cron_command(night), night, chain.root)

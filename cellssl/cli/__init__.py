@@ -20,6 +20,7 @@ def main() -> None:
 
 def invoke(arguments: list[str]) -> int:
     """One command; its exit code. Faults of our own keep their traceback."""
+    from cellssl.cli.console import Console, enduring_streams
     from cellssl.errors import CellsslError, InterruptedByUserError
     from cellssl.learning.processes import Seat
 
@@ -27,18 +28,17 @@ def invoke(arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         # a process that only assists has nothing to save or say, and libraries swallow errors while they are imported
         signal.signal(number, _stop if Seat.from_environment().leads else signal.SIG_DFL)
-    try:
-        from cellssl.cli.app import app
+    with enduring_streams():
+        try:
+            from cellssl.cli.app import app
 
-        app(arguments, prog_name="cellssl")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except (CellsslError, InterruptedByUserError) as error:
-        from cellssl.cli.console import Console
-
-        (Console.in_use or Console()).error(error)
-        return error.exit_code
-    return 0
+            app(arguments, prog_name="cellssl")
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        except (CellsslError, InterruptedByUserError) as error:
+            (Console.in_use or Console()).error(error)
+            return error.exit_code
+        return 0
 
 
 def _keep_matplotlib_out_of_home() -> None:

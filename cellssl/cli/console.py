@@ -7,11 +7,11 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar, TextIO, cast
 
 from cellssl.errors import CellsslError, FailedError, InterruptedByUserError
 from cellssl.events import Event, Note, Progress, Saved, StepDone, Transfer
@@ -219,6 +219,8 @@ def _in_plain_words(stage: str, event: str, details: dict[str, Any]) -> str:
         case "progress":
             words = _progress_line(details["done"], details["total"], details["unit"], details)
             return f"{stage}: {words} {details['note']}".rstrip()
+        case "result" if "path" in details:  # its numbers are in the card
+            return f"{stage}: result {details['path']}"
         case _:
             told = " ".join(f"{key}={value}" for key, value in details.items())
             return f"{stage}: {event} {told}" if stage else f"{event} {told}"
@@ -251,25 +253,60 @@ def in_words(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+@contextmanager
+def enduring_streams() -> Iterator[None]:
+    """stdout and stderr that end no work, be it this room that writes there, the parser of words, or a library."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (stream and cast("TextIO", Enduring(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+class Enduring:
+    """A stream whose reader may go, and whose disk may be full: after that, its words go nowhere.
+
+    FailedError, once, where stdout cannot take a word: a result that nobody gets is none.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._is_stdout = stream, stream is sys.stdout
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """As a stream does."""
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As a stream does."""
+        self._try(self._stream.flush)
+
+    def _try(self, do: Callable[..., object], *given: str) -> None:
+        try:
+            do(*given)
+        except BrokenPipeError:
+            self._give_up()
+        except OSError as error:
+            self._give_up()
+            if self._is_stdout:
+                raise FailedError(
+                    f"stdout cannot be written: {error.strerror}",
+                    hint="free some space where it leads to; what is made is kept",
+                ) from error
+
+    def _give_up(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
 def _print(text: str, stream: IO[str] | None) -> None:
-    """One line; FailedError where stdout cannot take it, since a result that nobody gets is none."""
+    """One line."""
     if stream is None:  # closed by whoever started us; print would take stdout for it
         return
     try:
-        try:
-            print(text, file=stream, flush=True)
-        except UnicodeEncodeError:
-            print(text.encode("ascii", "replace").decode(), file=stream, flush=True)
-    except BrokenPipeError:
-        _to_nowhere(stream)  # whoever read has gone; the work goes on
-    except OSError as error:
-        _to_nowhere(stream)
-        if stream is sys.stdout:
-            raise FailedError(
-                f"stdout cannot be written: {error.strerror}",
-                hint="free some space where it leads to; what is made is kept",
-            ) from error
-
-
-def _to_nowhere(stream: IO[str]) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        print(text, file=stream, flush=True)
+    except UnicodeEncodeError:
+        print(text.encode("ascii", "replace").decode(), file=stream, flush=True)

@@ -9,6 +9,7 @@ from cellssl.artifacts.card import Card
 from cellssl.artifacts.store import Artifact
 from cellssl.cli.console import Console
 from cellssl.cli.work import Worker
+from cellssl.errors import UsageError
 from cellssl.recipe import CHAIN, Recipe
 
 Cell = tuple[str, int, str]
@@ -17,14 +18,33 @@ Cell = tuple[str, int, str]
 
 def grid(worker: Worker, to: str) -> list[Cell]:
     """Every arm and seed up to a stage; a report needs clusters, and accuracies where the recipe has [evaluate]."""
-    recipe = worker.recipe
-    jobs = []
-    for arm in worker.arms():
-        ends = [to]
-        if to == "report":
-            ends = ["cluster", *(["evaluate"] if recipe.has("evaluate", arm) and _is_told(recipe, arm) else [])]
-        jobs += [(arm, seed, end) for seed in worker.seeds() for end in ends]
-    return jobs
+    return [
+        (arm, seed, end)
+        for arm in worker.arms()
+        for seed in worker.seeds()
+        for end in (_reported(worker, arm) if to == "report" else [to])
+    ]
+
+
+def has_clusters(worker: Worker) -> bool:
+    """Whether there is something to report on: a table from elsewhere that is evaluated has none."""
+    return any(end == "cluster" for _, _, end in grid(worker, "report"))
+
+
+def check_clusters(worker: Worker) -> None:
+    """Raise UsageError for a recipe that has nothing to report on."""
+    if not has_clusters(worker):
+        raise UsageError(
+            f"{worker.recipe.source} makes no clusters, which a report is of",
+            hint=f"cellssl evaluate {worker.named()} makes all that it asks for",
+        )
+
+
+def _reported(worker: Worker, arm: str) -> list[str]:
+    """What a report shows of an arm; one that evaluates a given table, and has no data set, makes nothing else."""
+    evaluates = worker.recipe.has("evaluate", arm) and _is_told(worker.recipe, arm)
+    from_elsewhere = evaluates and worker.recipe.settings("evaluate", arm).table and not worker.recipe.has("fetch", arm)
+    return [*([] if from_elsewhere else ["cluster"]), *(["evaluate"] if evaluates else [])]
 
 
 def _is_told(recipe: Recipe, arm: str) -> bool:

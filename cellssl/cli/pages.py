@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def plan_report(worker: Worker, references: list[str] | None) -> tuple[Planned, dict[str, Artifact]]:
-    """The report's plan; inputs are called ARM/SEED/STAGE."""
+    """The report's plan; inputs are called ARM/SEED/STAGE.
+
+    Raises UsageError for a recipe that makes no clusters.
+    """
     given = _by_hand(worker, references) if references else {}
     fingerprints = {name: artifact.fingerprint for name, artifact in given.items()} or _of_recipe(worker)
     settings = worker.recipe.settings("report")
@@ -43,8 +46,9 @@ def _sweep_of(recipe: Recipe, fingerprints: Mapping[str, str]) -> dict[str, Any]
 
 
 def _of_recipe(worker: Worker) -> dict[str, str]:
-    from cellssl.cli.grid import grid
+    from cellssl.cli.grid import check_clusters, grid
 
+    check_clusters(worker)
     return {
         f"{arm}/{seed}/{stage}": worker.planner(arm, seed).plan(stage).fingerprint
         for arm, seed, stage in grid(worker, "report")

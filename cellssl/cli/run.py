@@ -29,7 +29,7 @@ def command(recipe: o.RecipeArgument, common: o.Common, to: ToOption = None, mir
 
 def run_recipe(recipe: str, common: o.Common, to: str | None = None) -> None:
     """Make every cell of the grid, and deliver the last artifact, mostly the report."""
-    from cellssl.cli.grid import grid, show_table
+    from cellssl.cli.grid import check_clusters, grid, has_clusters, show_table
     from cellssl.cli.work import Worker
     from cellssl.errors import UsageError
     from cellssl.recipe import CHAIN
@@ -38,6 +38,8 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None) -> None:
     worker = Worker.of(recipe, common)
     if to is not None and to not in CHAIN:
         raise UsageError(f"there is no stage {to!r}", hint=did_you_mean(to, CHAIN))
+    if to == "report":
+        check_clusters(worker)
     jobs = grid(worker, to or "report")
     if common.dry_run:
         worker.announce(worker.states(jobs))
@@ -45,7 +47,7 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None) -> None:
     made = None
     for planned in plan_all(worker, jobs):
         made = worker.finish(planned, {})
-    if to in (None, "report"):
+    if to == "report" or (to is None and has_clusters(worker)):
         made = worker.report()
         show_table(worker.console, made)
     if made is None:

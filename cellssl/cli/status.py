@@ -26,13 +26,15 @@ def command(
     Example: cellssl status nocodazole --json
     """
     from cellssl.cli.costs import said, spent
-    from cellssl.cli.grid import filling, grid
+    from cellssl.cli.grid import filling, grid, has_clusters
     from cellssl.cli.pages import plan_report
     from cellssl.cli.plates import plate_rows
     from cellssl.cli.work import PLATE_STAGES, Worker
 
     worker = Worker.of(recipe, o.Common(store=store, overrides=set, arm=arm, seed=seed, json=json))
-    rows = [*worker.states(grid(worker, "report")), worker.row(plan_report(worker, None)[0])]
+    rows = worker.states(grid(worker, "report"))
+    if has_clusters(worker):
+        rows.append(worker.row(plan_report(worker, None)[0]))
     parts = plate_rows(worker, [row for row in rows if row["stage"] in PLATE_STAGES]) if plates else []
     costs = spent(worker.store, rows)
     if json:
@@ -48,7 +50,7 @@ def command(
     worker.console.table(header, [[_word(row[name]) for name in header] for row in shown], to_stdout=True)
     if swept[1]:
         worker.console.table(*swept, to_stdout=True)
-    if plates:
+    if parts:
         header[header.index("seed")] = "plate"
         worker.console.table(header, [[_word(row[name]) for name in header] for row in parts], to_stdout=True)
     worker.console.result(said(costs), {})

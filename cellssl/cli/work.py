@@ -17,7 +17,7 @@ from cellssl.artifacts.locks import Holder
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.cli.console import Console, open_log
 from cellssl.cli.options import Common
-from cellssl.errors import InterruptedByUserError, UsageError
+from cellssl.errors import FailedError, InterruptedByUserError, UsageError
 from cellssl.events import Event
 from cellssl.learning.processes import Seat, leader_begins, tell_the_others
 from cellssl.recipe import Recipe
@@ -174,6 +174,10 @@ class Worker:
             except StopIteration as end:
                 made: Made = end.value
                 return made
+            except FailedError as error:
+                if self._stopped_by is None:
+                    raise
+                raise self._interrupted() from error  # whoever stops a whole group of processes stops workers too
 
     def deliver(self, artifact: Artifact, *, say: bool = True) -> None:
         """Copies where --output asks for them, and the result line, unless stdout is taken."""

@@ -66,8 +66,8 @@ class PublishedSettings(PictureSettings):
         ]
 
     def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
-        """The publisher's checksums."""
-        return {"files": ",".join(file.md5 for file in self.published().files)}
+        """Its name: only files with the publisher's checksums are taken, so there is but one of it."""
+        return {"published": self.part_name()}
 
     def forecast(self, fields: Sequence[Field], folder: Path) -> Forecast:
         """The size of the publisher's files."""

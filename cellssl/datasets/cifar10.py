@@ -1,4 +1,4 @@
-"""cifar10: the publisher's archive, downloaded or from a folder, in -> 60,000 photographs, 32 x 32 px."""
+"""cifar10: the publisher's archive, downloaded or from a folder, in -> 60,000 photographs of 10 classes, 32 x 32 px."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cellssl.datasets._published import Published, PublishedFile, PublishedSetti
 
 
 class Settings(PublishedSettings):
-    """CIFAR-10 (Krizhevsky 2009): 50,000 photographs for training and 10,000 for testing, 32 x 32 px, ten classes."""
+    """CIFAR-10 (Krizhevsky 2009): 50,000 colour photographs for training and 10,000 for testing, 32 x 32 px."""
 
     def published(self) -> Published:
         """One archive."""

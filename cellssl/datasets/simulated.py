@@ -92,8 +92,10 @@ class Settings(Part):
     @field_validator("doses")
     @classmethod
     def _check_doses(cls, doses: int | tuple[float, ...]) -> int | tuple[float, ...]:
-        listed = doses if isinstance(doses, tuple) else tuple(range(1, doses + 1))
-        if not 1 <= len(set(listed)) == len(listed) <= MOST_DOSES or not all(0 < dose < math.inf for dose in listed):
+        listed = doses if isinstance(doses, tuple) else ()
+        count = len(listed) if isinstance(doses, tuple) else doses
+        twice = len(set(listed)) < len(listed)
+        if twice or not 1 <= count <= MOST_DOSES or not all(0 < dose < math.inf for dose in listed):
             raise ValueError(f"must be a number from 1 to {MOST_DOSES}, or a list of as many different doses above 0")
         return doses
 

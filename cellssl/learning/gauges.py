@@ -65,7 +65,20 @@ def check_finite(metrics: Mapping[str, float], step: int) -> None:
     """Raise FailedError where a loss or the gradient of a step is not a number."""
     for name, words in (("loss", "loss"), ("gradient_norm", "gradient"), ("validation_loss", "validation loss")):
         if not math.isfinite(metrics.get(name, 0.0)):
-            raise FailedError(f"the {words} is {metrics[name]} at step {step}", hint=CALMER)
+            raise FailedError(f"the {words} is {metrics[name]} at step {step}", _cure(metrics, step))
+
+
+def _cure(metrics: Mapping[str, float], step: int) -> str:
+    """Before the first step has been taken, no learning rate can have spoilt anything."""
+    if step > 1:
+        return CALMER
+    losses = [name for name in metrics if name.endswith("/loss")]
+    wild = [name.removesuffix("/loss") for name in losses if not math.isfinite(metrics[name])]
+    where = f"branch {' and '.join(wild)}" if wild else "a branch"
+    return (
+        "no step was taken yet, so it is not pretrain.learning_rate: moderate what is extreme in the objective of "
+        f"{where} (its temperature, its weights), or look at the weights that training starts from"
+    )
 
 
 def check_state(state: TrainState) -> None:

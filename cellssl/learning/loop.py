@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +23,7 @@ from cellssl.learning.known import NOTHING_KNOWN, Known
 from cellssl.learning.machine import autocast
 from cellssl.learning.objective import Objective, Seen, follow
 from cellssl.learning.processes import ALONE, Group
-from cellssl.learning.view import View, render_all
+from cellssl.learning.view import View, drawn_alike, render_all
 from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
@@ -144,7 +145,9 @@ def look(
     with torch.no_grad():
         momentum = seen_by(state.momentum_encoder, objective.momentum_views)
     pixels = _together([chosen.flatten(2) for chosen in _chosen(pieces, objective.pixel_views)], plan, len(cells))
-    return Seen(online, momentum, cells.to(plan.device), plan.known.of(cells, plan.device), pixels, keys)
+    known = plan.known.of(cells, plan.device)
+    alike = partial(drawn_alike, branch.views, keys=keys, channels=crops.shape[1], side=crops.shape[-1])
+    return Seen(online, momentum, cells.to(plan.device), known, pixels, keys, alike)
 
 
 def _chosen(pieces: list[Tensor], wanted: tuple[int, ...]) -> Iterator[Float[Tensor, "v own c y x"]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from cellssl.learning.view import View
 from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int64
+    from jaxtyping import Bool, Float, Int64
 
     from cellssl.learning.view import ViewSettings
 
@@ -35,6 +35,8 @@ class Seen:
     """The views that it wants to see itself, channel by channel and row by row."""
     keys: Keys | None = None
     """Chance of this step and branch, a key a cell."""
+    alike: Callable[[int, str], Bool[Tensor, "b"]] | None = None
+    """Cells to which a transform, by name, does the same in a view, by number, as in the first; on the CPU."""
 
 
 class Objective(nn.Module, ABC):
@@ -66,6 +68,10 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss of one batch, and gauges to write down beside it."""
+
+    holds_still = False
+    """Whether it learns from something that it makes of the very features and holds still, as SimSiam does its target:
+    then its gradient is not that of its loss."""
 
     projects = True
     """Whether it has a projector; a classifier or a decoder is none."""

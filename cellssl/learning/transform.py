@@ -83,6 +83,15 @@ class Standalone(Part):
         """The changed crops, made of bytes; what goes cell by cell may convert them on its way."""
         return self.change(as_float(crops), drawn)
 
+    def alike(self, one: Drawn, other: Drawn) -> Bool[Tensor, "n"]:
+        """Cells to which both draws do the same: all numbers are equal, or neither `hit` says so."""
+        import torch
+
+        equal = torch.stack([(one[name] == other[name]).reshape(len(one[name]), -1).all(dim=1) for name in one]).all(
+            dim=0
+        )
+        return equal | ~(one["hit"] | other["hit"]) if "hit" in one else equal
+
 
 class Photometric(Standalone):
     """Changes how pixels look and leaves them where they are."""

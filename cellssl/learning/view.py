@@ -17,8 +17,10 @@ from cellssl.learning.transform import Drawn, Geometric, Standalone, as_float
 from cellssl.settings import OfRoom, Part
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
-    from jaxtyping import Float, Float32, UInt8
+    from jaxtyping import Bool, Float, Float32, UInt8
     from torch import Tensor
 
     from cellssl.learning.warp import Resampling, Warp
@@ -74,20 +76,35 @@ class View:
         """What is done to the crops, with all parameters drawn."""
         from cellssl.learning.warp import Warp, append
 
-        seen: Counter[str] = Counter()
         steps: list[Step] = []
         side = side_in
+        for _, step in self._drawn(keys, channels, side_in, first):
+            if isinstance(step, Warp):
+                append(steps, step)
+                side = step.side_out
+            else:
+                steps.append(step)
+        append(steps, Warp.resize(len(keys), side, side_out))
+        return [step for step in steps if isinstance(step, Look) or not step.changes_nothing()]
+
+    def steps_of(self, name: str, keys: Keys, channels: int, side: int, first: Keys | None = None) -> list[Step]:
+        """What the transforms of one name do, each by itself."""
+        return [step for found, step in self._drawn(keys, channels, side, first) if found == name]
+
+    def _drawn(self, keys: Keys, channels: int, side: int, first: Keys | None) -> Iterator[tuple[str, Step]]:
+        """Every transform by name, with its parameters drawn for the canvas that it is given."""
+        from cellssl.learning.warp import Warp
+
+        seen: Counter[str] = Counter()
         for transform in self.transforms:
             name = transform.part_name()
             own = (first if first is not None and name in self.as_first else keys).fold(name, seen[name])
             seen[name] += 1
             if isinstance(transform, Standalone):
-                steps.append(Look(transform, transform.draw(own, channels)))
+                yield name, Look(transform, transform.draw(own, channels))
             elif isinstance(transform, Geometric):
-                append(steps, Warp.of(transform, own, side))
+                yield name, Warp.of(transform, own, side)
                 side = transform.out_side(side)
-        append(steps, Warp.resize(len(keys), side, side_out))
-        return [step for step in steps if isinstance(step, Look) or not step.changes_nothing()]
 
 
 def render_all(
@@ -110,6 +127,31 @@ def render_all(
             views[i].render(crops, drawn[i], px, out=piece[place], first=drawn[0])
         pieces.append(piece)
     return pieces
+
+
+def drawn_alike(
+    views: tuple[View, ...], number: int, name: str, keys: Keys, channels: int, side: int
+) -> Bool[Tensor, "n"]:
+    """Cells to which the transform `name` does the same in view `number` as in the first, by design or by chance.
+
+    `keys` are those that `render_all` is given, `side` that of the crops in px.
+    """
+    import torch
+
+    first, own = keys.fold("view0"), keys.fold(f"view{number}")
+    theirs = views[0].steps_of(name, first, channels, side)
+    ours = views[number].steps_of(name, own, channels, side, first)
+    if len(ours) != len(theirs):
+        return torch.zeros(len(keys), dtype=torch.bool)
+    each = [_same(one, other) for one, other in zip(ours, theirs, strict=True)]
+    return torch.stack([torch.ones(len(keys), dtype=torch.bool), *each]).all(dim=0)
+
+
+def _same(one: Step, other: Step) -> Bool[Tensor, "n"]:
+    if isinstance(one, Look) and isinstance(other, Look):
+        return one.transform.alike(one.drawn, other.drawn)
+    same: Tensor = (one.matrix == other.matrix).all(dim=(1, 2))  # type: ignore[union-attr]
+    return same
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,7 @@ def row_of(run: Run) -> Row:
         "baseline": run.is_baseline,
         "cells": card["cells"],
         "k": card["k"],
+        "classes": label.get("classes"),
         "ami": label.get("ami"),
         "ami_low": low,
         "ami_high": high,

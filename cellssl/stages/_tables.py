@@ -76,8 +76,9 @@ def results(rows: list[Row], paper: Mapping[str, str]) -> list[Block]:
     """Every arm, and every run."""
     header, table = result_table(rows, {})
     caption = (
-        "Every arm: mean ± standard deviation over seeds. AMI label: clusters against treated or not; AMI plate, "
-        "density: against what they should not follow; accuracies are balanced, 0.5 is chance for two classes."
+        "Every arm: mean ± standard deviation over seeds. AMI label: clusters against the label (treated or not, or "
+        "the class); AMI plate, density: against what they should not follow; accuracies are balanced, so chance is 1 "
+        "over the number of classes."
     )
     blocks: list[Block] = [Table(header, table, caption)]
     if paper:

@@ -41,7 +41,7 @@ def lead(runs: list[Run], rows: list[Row], of_sweep: Sequence[str] = ()) -> list
     words = [_data(runs[0]), _question(runs, rows), *of_sweep]
     spreads = spreads_of(rows)
     for arm in _arms(rows, baseline=False):
-        words.append(_separation(arm, spreads[arm]))
+        words.append(_separation(runs[0], arm, rows, spreads[arm]))
     if _labelled(rows):
         words += [_baselines(rows, spreads), *_ceiling(rows)]
     else:
@@ -58,8 +58,9 @@ def beliefs(runs: list[Run], rows: list[Row]) -> list[Belief]:
     spreads = spreads_of(rows)[arm]
     run = next(one for one in runs if one.arm == arm)
     asked = [_chance(rows, arm, spreads), _beats_baselines(rows, arm), _sampling(rows, arm), _seeds(spreads)]
-    asked += [_nuisance(name, spreads) for name in ("plate", "well", "density")]
-    asked += [_leak(run), _unseen(run, spreads), _simulated(run)]
+    if comes_of_a_lab(run):
+        asked += [_nuisance(name, spreads) for name in ("plate", "well", "density")]
+        asked += [_leak(run), _unseen(run, spreads, rows), _simulated(run)]
     return [one for one in asked if one]
 
 
@@ -70,11 +71,17 @@ def next_steps(runs: list[Run], rows: list[Row]) -> list[str]:
     run = next(one for one in runs if one.arm == arm)
     return [
         *_because_of_labels(runs, rows, spreads),
-        *_because_of_nuisances(run, spreads),
+        *(_because_of_nuisances(run, spreads) if comes_of_a_lab(run) else []),
         *_because_of_counts(run, rows, arm),
         f"Look at the cells nearest each centroid of “{arm}” below: do the groups differ in shape and texture, or in "
         "brightness, crowding and focus?",
     ]
+
+
+def comes_of_a_lab(run: Run) -> bool:
+    """Whether something was done to the cells; of mere pictures wells, plates and crowding say nothing."""
+    fields = read_fields(run.segment)
+    return bool(fields["control"].any() or fields["compound"].notna().any())
 
 
 def leading(rows: list[Row]) -> str:
@@ -125,6 +132,10 @@ def _data(run: Run) -> str:
     fields = read_fields(run.segment)
     treated = fields[~fields["control"].astype(bool)]
     dataset = run.fetch.card.section["dataset"]["name"] if run.fetch else "unknown"
+    if not comes_of_a_lab(run):
+        return (
+            f"{run.segment.card.metrics['kept']:,} pictures of the data set “{dataset}”; no compound is known of any."
+        )
     kind = "Simulated cells" if dataset == "simulated" else f"Cells of the data set “{dataset}”"
     compounds = sorted(treated["compound"].dropna().astype(str).unique())
     doses = treated["dose_micromolar"].dropna().nunique()
@@ -147,6 +158,8 @@ def _question(runs: list[Run], rows: list[Row]) -> str:
         doses = section["treated"]["doses"]
         which = "all doses" if doses == "all" else f"doses: {doses}"
         label = f" A cell counts as treated where it got {', '.join(section['treated']['compounds'])} ({which})."
+    elif section.get("classes"):
+        label = f" The label of a cell is its “{section['classes']}”, one of {_classes(rows)}."
     ks = sorted({row["k"] for row in rows})
     arms, seeds = len({one.arm for one in runs}), len({one.seed for one in runs})
     part = part_of(run)
@@ -159,10 +172,16 @@ def _question(runs: list[Run], rows: list[Row]) -> str:
     )
 
 
-def _separation(arm: str, spreads: dict[str, Spread]) -> str:
+def _separation(run: Run, arm: str, rows: list[Row], spreads: dict[str, Spread]) -> str:
     nuisances = {name: spreads[f"ami_{name}"] for name in ("plate", "density") if f"ami_{name}" in spreads}
-    shuffled = spreads["shuffled"]
-    return summary.separation(f"with “{arm}”, treated and untreated cells", spreads["ami"], shuffled, nuisances)
+    column = run.split.card.section.get("classes") if run.split else None
+    what = f"the {_classes(rows)} classes of “{column}”" if column else "treated and untreated cells"
+    return summary.separation(f"with “{arm}”, {what}", spreads["ami"], spreads["shuffled"], nuisances)
+
+
+def _classes(rows: list[Row]) -> int:
+    """How many classes the label has among the clustered cells."""
+    return max((row["classes"] or 0 for row in rows), default=0)
 
 
 def _baselines(rows: list[Row], spreads: dict[str, dict[str, Spread]]) -> str:
@@ -289,20 +308,22 @@ def _leak(run: Run) -> Belief:
     return Belief(question, answer, seen, doubt)
 
 
-def _unseen(run: Run, spreads: dict[str, Spread]) -> Belief | None:
+def _unseen(run: Run, spreads: dict[str, Spread], rows: list[Row]) -> Belief | None:
     """Whether what is told within the split is told on plates, or else wells, that taught nothing."""
     seen = run.trained is not None and run.split is not None and run.split is run.cells
+    classes = _classes(rows) or 2
+    chance = f"chance of {classes} classes is {1 / classes:.2f}"
     knew = "; the classifier was not taught there, but the network may have seen its pixels" if seen else ""
     for name in ("plate", "well"):
         far, near = spreads.get(f"linear_leave_one_{name}_out"), spreads.get("linear")
         if far and far.n:
             falls = near is not None and near.n > 0 and near.mean - far.mean > GAP
             beside = f"; within the split {near}" if near and near.n else ""
-            holds = far.mean > 0.5 + GAP and not falls
+            holds = far.mean > 1 / classes + GAP and not falls
             return Belief(
                 f"Does it hold on a {name} that taught nothing?",
                 "less so" if falls else "yes" if holds else "hardly",
-                f"balanced accuracy of a linear probe {far}{beside}; chance is 0.50 for two classes{knew}",
+                f"balanced accuracy of a linear probe {far}{beside}; {chance}{knew}",
                 doubt="" if holds else f"it is told less well on a {name} that taught nothing",
             )
     return None

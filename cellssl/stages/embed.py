@@ -192,7 +192,7 @@ def _vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator[np.n
     from cellssl.learning.embed import Look, embed
     from cellssl.learning.feed import Streamed, fed
     from cellssl.learning.machine import device_for
-    from cellssl.learning.memory import keep_freed_memory
+    from cellssl.learning.memory import enough_memory, keep_freed_memory
     from cellssl.learning.view import View
     from cellssl.stages._networks import keys_of
 
@@ -207,7 +207,8 @@ def _vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator[np.n
     if settings.view:
         look = Look(side_px, View(settings.view), settings.draws, keys_of(list(cells["cell_id"])))
     blocks = in_blocks(np.arange(len(crops)), settings.batch)
-    yield from embed(load_network(model, settings), fed(Streamed(crops.read, device), blocks), look, device)
+    with enough_memory("lower embed.batch"):
+        yield from embed(load_network(model, settings), fed(Streamed(crops.read, device), blocks), look, device)
 
 
 MEASURED_CELLS = 256

@@ -38,6 +38,10 @@ ALGORITHM = 2
 """2: the lines of metrics hold the chance level and the spread of projections relative to an even one."""
 
 
+SMALLER = "lower pretrain.batch or input_px, or what is wide in the encoder and the objectives"
+"""What to do where memory does not suffice."""
+
+
 class ViewPair(Strict):
     """Different views for the two sides."""
 
@@ -286,7 +290,7 @@ def _begin(job: Job, state: TrainState) -> Iterator[Event]:
 @contextmanager
 def _ready(job: Job, seat: Seat) -> Iterator[tuple[TrainState, Plan, Validation | None, ScaledCrops]]:
     """Everything at step 0, in company of the other processes where there are any."""
-    from cellssl.learning.memory import keep_freed_memory
+    from cellssl.learning.memory import enough_memory, keep_freed_memory
 
     keep_freed_memory()
     from cellssl.learning.machine import device_for
@@ -296,7 +300,7 @@ def _ready(job: Job, seat: Seat) -> Iterator[tuple[TrainState, Plan, Validation 
     crops, cell_ids = cells_of(job, "train")
     device = device_for(job.bench.device, seat)
     tell_the_others(seat, job.card.fingerprint, begins=True)
-    with together(seat, device) as group:
+    with together(seat, device) as group, enough_memory(SMALLER):
         state, plan = prepare(job.settings, crops, cell_ids, job.seed or 0, device, group, known_of(job))
         yield state, plan, _validation(job, plan), crops
 

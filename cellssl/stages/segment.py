@@ -102,7 +102,7 @@ class Settings(Strict):
     """What good nuclei and good fields are."""
     reference: Literal["controls", "all", "range"] = "controls"
     """Which wells of a plate set its intensity scale; `range` takes no percentiles, but the lowest and the highest
-    value that pixels can have, for pictures that come with a data set that knows it."""
+    value that pixels can have, for pictures of a data set that knows it."""
     low_percentile: float = Field(0.1, ge=0, lt=50)
     """Percentile of the reference pixels that becomes 0."""
     high_percentile: float = Field(99.9, gt=50, le=100)

@@ -38,7 +38,16 @@ class Settings(Strict):
     """Who is trained on, tuned on and tested on."""
 
     treated: Treated | None = None
-    """The treated class; the control wells are the other. Without it there are no labels and nothing is balanced."""
+    """The treated class; the control wells are the other. Without it, and without `classes`, there are no labels and
+    nothing is balanced."""
+    classes: str | None = None
+    """In place of treated: a column of the cell table whose values are the classes, such as `class`, `compound` or
+    `true_phenotype`; cells without one are left out."""
+    balance: bool = True
+    """Whether every part gets as many cells of each class; otherwise as many as there are."""
+    given: str | None = None
+    """A column of the cell table that says `train` or `test` (or `val`) of every cell, as the publisher of a set has
+    divided it; the share of val in `shares` is taken out of train where the column names none."""
     by: Literal["cell", "well", "plate"] = "cell"
     """What stays together: cells of one well leak its well effect when they stand on both sides."""
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
@@ -56,6 +65,10 @@ class Settings(Strict):
     def _shares_add_up(self) -> Settings:
         if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-9 or self.shares[0] == 0:
             raise ValueError(f"shares must be three parts of 1, that of train above 0, got {list(self.shares)}")
+        if self.treated is not None and self.classes is not None:
+            raise ValueError("treated and classes are two ways to label cells; give one of them")
+        if self.given is not None and self.test_plates:
+            raise ValueError("given and test_plates are two ways to choose the test part; give one of them")
         return self
 
 
@@ -82,22 +95,27 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     """Label, divide, balance, and say what leaks."""
     settings: Settings = job.settings
     yield Progress(0, 1, "splits")
-    cells = _of_plates(read_cells(job.inputs["segment"]), settings)
-    cells["label"] = label(cells, settings.treated)
-    if settings.treated is not None:
-        cells = cells[cells["label"].notna()]
+    cells = labelled(_of_plates(read_cells(job.inputs["segment"]), settings), settings)
     cells["split"] = divide(cells, settings)
-    chosen = cells[balanced(cells, settings)] if settings.treated is not None else cells
+    chosen = cells[kept(cells, settings)]
     _check_all_parts(chosen, settings)
     table = chosen[["cell_id", "field_id", "split", "label"]].reset_index(drop=True)
     write_table(table, job.draft.file("split.parquet"))
     leaks = leakage(chosen)
-    if leaks["wells_in_train_and_test"]:
+    if leaks["wells_in_train_and_test"] and chosen["compound"].notna().any():
         yield Note(
             f"{leaks['wells_in_train_and_test']} wells have cells in train and in test, "
             "so well effects are part of every score"
         )
     return {"counts": _counts(chosen), "leaks": leaks, "unused_cells": len(cells) - len(chosen)}
+
+
+def labelled(cells: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """The cells that have a label, with it; where none is asked for, all cells with none."""
+    if settings.classes is None and settings.treated is None:
+        return cells.assign(label=label(cells, None))
+    words = classes_of(cells, settings.classes) if settings.classes else label(cells, settings.treated)
+    return cells.assign(label=words)[words.notna().to_numpy()]
 
 
 def label(cells: pd.DataFrame, treated: Treated | None) -> pd.Series[str]:
@@ -123,32 +141,59 @@ def label(cells: pd.DataFrame, treated: Treated | None) -> pd.Series[str]:
     return labels
 
 
+def classes_of(cells: pd.DataFrame, column: str) -> pd.Series[str]:
+    """The values of a column as words, missing where there is none; UsageError where there are no two classes."""
+    _check_column(cells, column, "classes")
+    labels = cells[column].astype("string").replace("", None)
+    if labels.nunique() < 2:
+        raise UsageError(f"the column {column!r} has {labels.nunique()} classes", hint="name one that has two or more")
+    return labels
+
+
+def _check_column(cells: pd.DataFrame, column: str, knob: str) -> None:
+    if column not in cells:
+        there = tuple(str(name) for name in cells.columns)
+        raise UsageError(f"split.{knob}: the cells have no column {column!r}", hint=did_you_mean(column, there))
+
+
 def divide(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
     """Train, val or test for every cell; groups stay together, and every class is divided alike."""
     group = _groups(cells, settings.by)
-    part = np.full(len(cells), "", dtype="<U5")
-    in_test = cells["plate"].isin(settings.test_plates).to_numpy()
-    part[in_test] = "test"
-    shares = _without_test(settings.shares) if settings.test_plates else settings.shares
+    part = _given(cells, settings.given) if settings.given else np.full(len(cells), "", dtype="<U5")
+    part[cells["plate"].isin(settings.test_plates).to_numpy()] = "test"
+    settled = part != ""
+    shares = _without_test(settings.shares) if settings.test_plates or settings.given else settings.shares
     classes = cells["label"].fillna("").to_numpy(str) if settings.by != "plate" else np.full(len(cells), "")
-    for word in np.unique(classes[~in_test]):
-        here = np.flatnonzero(~in_test & (classes == word))
+    for word in np.unique(classes[~settled]):
+        here = np.flatnonzero(~settled & (classes == word))
         part[here] = _allot(group[here], shares, settings.seed)
     return part
 
 
-def balanced(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
-    """Which cells to keep so that every part has as many cells of either class, evenly from all doses and plates."""
+def _given(cells: pd.DataFrame, column: str) -> np.ndarray:
+    """The parts that a column gives; empty for cells of train that may still become val."""
+    _check_column(cells, column, "given")
+    part = cells[column].fillna("").to_numpy(str)
+    odd = next((str(word) for word in part if word not in PARTS), None)
+    if odd is not None:
+        raise UsageError(f"the column {column!r} says {odd!r} of a cell", hint="it must say train, val or test of each")
+    return np.where((part == "train") & ("val" not in part), "", part).astype("<U5")
+
+
+def kept(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
+    """Which cells to keep, so that each part has of every class what is asked for, evenly from doses and plates."""
+    if cells["label"].isna().any():
+        return np.ones(len(cells), bool)
     keep = np.zeros(len(cells), bool)
     part, labels = cells["split"].to_numpy(str), cells["label"].to_numpy(str)
     quota = dict.fromkeys(PARTS, len(cells))
     if settings.cells_per_class is not None:
         quota = _quota(part, settings.cells_per_class)
     for name in PARTS:
-        here = [np.flatnonzero((part == name) & (labels == word)) for word in ("control", "treated")]
-        size = min(quota[name], *map(len, here))
+        here = [np.flatnonzero((part == name) & (labels == word)) for word in np.unique(labels)]
+        fewest = min(map(len, here)) if settings.balance else len(cells)
         for rows in here:
-            keep[rows[_evenly(cells.iloc[rows], size, settings.seed)]] = True
+            keep[rows[_evenly(cells.iloc[rows], min(quota[name], fewest, len(rows)), settings.seed)]] = True
     return keep
 
 
@@ -205,9 +250,8 @@ def _quota(part: np.ndarray, cells_per_class: int) -> dict[str, int]:
 def _evenly(cells: pd.DataFrame, size: int, seed: int) -> np.ndarray:
     """`size` rows, dealt in turn from every dose on every plate, each in the order of the cells' hashes."""
     order = np.argsort([hash64("balance", seed, cell_id) for cell_id in cells["cell_id"]], kind="stable")
-    strata = (
-        cells["plate"].astype(str) + "/" + cells["compound"].astype(str) + "/" + cells["dose_micromolar"].astype(str)
-    )
+    known = cells[["plate", "compound", "dose_micromolar"]].astype("string").fillna("")
+    strata = known["plate"] + "/" + known["compound"] + "/" + known["dose_micromolar"]
     turn = np.empty(len(cells), np.int64)
     turn[order] = strata.iloc[order].groupby(strata.iloc[order], sort=False).cumcount().to_numpy()
     rank = np.empty(len(cells), np.int64)
@@ -218,6 +262,8 @@ def _evenly(cells: pd.DataFrame, size: int, seed: int) -> np.ndarray:
 
 def _check_all_parts(cells: pd.DataFrame, settings: Settings) -> None:
     wanted = [name for name, share in zip(PARTS, settings.shares, strict=True) if share > 0]
+    if settings.given:
+        wanted = ["train", "test"]
     if settings.test_plates:
         wanted = ["train", "test", *(["val"] if settings.shares[1] > 0 and settings.by != "plate" else [])]
     for name in wanted:

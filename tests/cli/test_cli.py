@@ -152,7 +152,7 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "an output folder that is a file": ("split R --output /dev/null", 2, "/dev/null is a file", ".json"),
     "a store that is a file": ("fetch R --store /dev/null", 1, "cannot be written", "--store"),
     "nothing of that name to explain": ("explain viewz", 2, "nothing called 'viewz'", "did you mean 'views'?"),
-    "a part of a stage": ("explain pretrain encoder", 2, "a stage has no part 'encoder'", "cellssl explain pretrain"),
+    "a part of a stage": ("explain pretrain encoder", 2, "a section has no part 'encoder'", "cellssl explain pretrain"),
     "a helper file": ("explain datasets field", 2, "there is no 'field' in datasets", ""),
     "an unknown transform": ("explain views rotat", 2, "there is no 'rotat' in views", "did you mean 'rotate'?"),
     "a report of what is no cluster": ("report SPLIT", 2, "is a split artifact", "cluster"),
@@ -479,6 +479,17 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(chain: Chain, tmp_path:
     said = Said(process.wait(60), *process.communicate())
     refused(said, 130, "stopped by SIGINT; what is done so far is kept", "run the same command again")
     assert list(tmp_path.rglob("truth/*_cells.csv"))
+
+
+def test_a_stop_of_the_whole_group_is_a_stop_though_workers_die_of_it(chain: Chain, tmp_path: Path) -> None:
+    """As batch systems, systemd and `timeout` do it."""
+    words = [*slow_fetch(chain, tmp_path), "--set", "fetch.dataset.workers=2"]
+    process = start(*words, start_new_session=True)
+    begun(tmp_path, "*.tif", 2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 143, err
+    assert "stopped by SIGTERM" in err and "Traceback" not in err
 
 
 def test_a_signal_is_not_swallowed_by_a_library_that_catches_its_own_errors() -> None:

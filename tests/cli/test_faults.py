@@ -130,15 +130,39 @@ def test_a_log_on_a_full_disk_is_given_up_and_the_work_goes_on(chain: Chain) -> 
     assert said.line == str(chain.made("cluster").path)
 
 
-def test_a_result_that_cannot_be_told_is_a_failure_in_words(chain: Chain) -> None:
+def spoken(*words: object, **streams: object) -> subprocess.CompletedProcess[str]:
+    """One command whose streams lead where they are told to, and else to us."""
+    plain = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONUNBUFFERED"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    command = [sys.executable, "-m", "cellssl", *map(str, words)]
+    return subprocess.run(command, env=plain, text=True, check=False, **pipes)
+
+
+WORDS = [
+    "--help",
+    "--version",
+    "split --help",
+    "explain views",
+    "status RECIPE --store STORE",
+    "split RECIPE --store STORE",
+]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_what_stdout_cannot_take_is_a_failure_in_words(words: str, chain: Chain) -> None:
+    given = {"RECIPE": chain.recipe, "STORE": chain.root}
     with Path("/dev/full").open("w") as full:
-        said = subprocess.run(
-            [sys.executable, "-m", "cellssl", "split", chain.recipe, "--store", chain.root],
-            stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True, check=False,
-        )  # fmt: skip
+        said = spoken(*(given.get(word, word) for word in words.split()), stdout=full)
     assert said.returncode == 1
-    assert "stdout cannot be written: No space left on device" in said.stderr
-    assert "Traceback" not in said.stderr
+    *_, error, cure = said.stderr.splitlines()
+    assert error == "error: stdout cannot be written: No space left on device" and cure.startswith("  cure: ")
+    assert "Traceback" not in said.stderr and "Exception" not in said.stderr
+
+
+def test_wrong_words_that_stderr_cannot_take_still_exit_2() -> None:
+    with Path("/dev/full").open("w") as full:
+        assert spoken("nonsense", stderr=full).returncode == 2
+        assert spoken("status", "nonsense", stderr=full).returncode == 2
 
 
 JUMPING = """

@@ -1,280 +1,264 @@
-"""Pictures with classes become crops: the library's digits, published sets from a folder or a server, one's own."""
+"""Pictures with classes: the libraries' own pixels and classes, official parts, folders of images, what is none."""
 
 import gzip
-import hashlib
-import io
 import pickle
 import struct
 import tarfile
-import threading
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import tifffile
+from chain import say
 from PIL import Image
+from sklearn.datasets import load_digits
+from unruly import Manners, serving
 
-from cellssl.artifacts.tables import read_table
-from cellssl.datasets import cifar10, digits, image_folder, mnist
-from cellssl.errors import DataError, IntegrityError, NetworkError, UsageError
+from cellssl.artifacts.crops import open_crops
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.artifacts.tables import read_cells
 from cellssl.randomness import generator
 
-Fetched = tuple[int, Path, dict[str, Any]]
-NO_CACHE = Path("/not/there")
+RECIPE = """
+name = "pictures"
+[fetch.dataset]
+name = "{dataset}"
+{knobs}
+[segment]
+reference = "range"
+[split]
+classes = "class"
+balance = false
+{split}
+[embed]
+model = "intensities"
+[cluster]
+k = {k}
+[evaluate]
+leave_out = []
+rounds = 100
+"""
 
 
-def made(chosen: Any, out: Path) -> tuple[np.ndarray, pd.DataFrame]:
-    """What `make` writes: the crops, and the row of each."""
-    for _ in chosen.make(chosen.plan(NO_CACHE), out):
-        pass
-    return np.load(out / "crops.npy"), pd.read_csv(out / "cells.csv", dtype=str)
+def segmented(folder: Path, dataset: str, knobs: str = "") -> Artifact:
+    """The crops and cell table of a data set."""
+    recipe = written(folder, dataset, knobs)
+    said = say("run", recipe, "--store", folder / "store", "--to", "segment")
+    return Store(folder / "store").resolve(said.line, ("segment",))
 
 
-def pixels(n: int, side: int, channels: int = 1, seed: int = 0) -> np.ndarray:
-    """(n, y, x) or (n, y, x, c), uint8."""
-    shape = (n, side, side) if channels == 1 else (n, side, side, channels)
-    return generator("pictures", seed).integers(0, 256, shape, dtype=np.uint8)
+def crops_of(segment: Artifact) -> np.ndarray:
+    """The crops of the only plate."""
+    [path] = segment.path.parent.glob("*/crops.npy")
+    return open_crops(path)
 
 
-def test_digits_are_scikit_learns(tmp_path: Path) -> None:
-    from sklearn.datasets import load_digits
+def written(folder: Path, dataset: str, knobs: str = "", split: str = "", k: int = 10) -> Path:
+    recipe = folder / "pictures.toml"
+    recipe.write_text(RECIPE.format(dataset=dataset, knobs=knobs, split=split, k=k), encoding="utf-8")
+    return recipe
 
-    crops, rows = made(digits.Settings(), tmp_path)
-    loaded = load_digits()
-    assert np.array_equal(crops[:, 0], loaded.images)
-    assert np.array_equal(rows["class"].astype(int), loaded.target)
-    assert list(rows.columns) == ["cell_id", "field_id", "class"]
+
+def refused(folder: Path, dataset: str, knobs: str) -> tuple[int, str]:
+    said = say("fetch", written(folder, dataset, knobs), "--store", folder / "store")
+    assert "Traceback" not in said.err and said.err.count("error:") == 1
+    return said.code, said.err
+
+
+def test_digits_are_scikit_learns_and_their_scale_is_their_range(tmp_path: Path) -> None:
+    segment = segmented(tmp_path, "digits")
+    there, cells = load_digits(), read_cells(segment)
+    assert np.array_equal(crops_of(segment)[:, 0], there.images)
+    assert cells["class"].tolist() == [str(digit) for digit in there.target]
+    scale = pd.read_parquet(segment.file("scale.parquet"))
+    assert (scale["low"].tolist(), scale["high"].tolist()) == ([0], [16])
+
+
+def test_the_page_speaks_of_ten_classes_and_of_no_drug(tmp_path: Path) -> None:
+    said = say("run", written(tmp_path, "digits"), "--store", tmp_path / "store")
+    page = (Path(said.line) / "report.html").read_text(encoding="utf-8")
+    assert "1,797 pictures of the data set “digits”" in page
+    assert "The label of a cell is its “class”, one of 10." in page
+    assert "treated" not in page.partition("<main>")[0]
+    assert "well effects" not in said.err
+
+
+def folder_of(root: Path, side: int = 12, mode: str = "L") -> Path:
+    """Two classes, three pictures each."""
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for number in range(3):
+            shape = (side, side) if mode == "L" else (side, side, 3)
+            pixels = generator("picture", name, number).integers(0, 255, shape, dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_folder_of_folders_is_read_pixel_for_pixel(mode: str, tmp_path: Path) -> None:
+    segment = segmented(tmp_path, "image_folder", f'folder = "{folder_of(tmp_path / "pets", mode=mode)}"')
+    crops, cells = crops_of(segment), read_cells(segment)
+    assert cells["class"].tolist() == ["cat"] * 3 + ["dog"] * 3
+    for crop, name in zip(crops, cells["cell_id"], strict=True):
+        pixels = np.asarray(Image.open(tmp_path / "pets" / name))
+        assert np.array_equal(np.moveaxis(crop, 0, -1).squeeze(), pixels)
+
+
+def test_pictures_of_several_sizes_are_refused_or_brought_to_one(tmp_path: Path) -> None:
+    pets = folder_of(tmp_path / "pets")
+    Image.new("L", (30, 20), 7).save(pets / "dog" / "wide.png")
+    code, err = refused(tmp_path, "image_folder", f'folder = "{pets}"')
+    assert code == 3 and "wide.png is 20 x 30 pixels" in err and "side_px" in err
+    segment = segmented(tmp_path, "image_folder", f'folder = "{pets}"\nside_px = 8')
+    crops = crops_of(segment)
+    assert crops.shape == (7, 1, 8, 8)
+    assert (crops[-1] == 7).all()
+
+
+WRONG: dict[str, tuple[Any, str, int]] = {
+    "no picture": (lambda pets: (pets / "cat" / "x.png").write_bytes(b"none"), "cannot be read as a picture", 3),
+    "in colour": (lambda pets: Image.new("RGB", (12, 12)).save(pets / "dog" / "x.png"), "is RGB of 8 bits", 3),
+    "transparent": (lambda pets: Image.new("RGBA", (12, 12)).save(pets / "dog" / "x.png"), "Pillow calls it RGBA", 3),
+    "an empty class": (lambda pets: (pets / "cow").mkdir(), "cow holds no picture", 3),
+}
+
+
+@pytest.mark.parametrize("case", sorted(WRONG))
+def test_what_is_no_picture_like_the_others_is_named(case: str, tmp_path: Path) -> None:
+    spoil, words, code = WRONG[case]
+    pets = folder_of(tmp_path / "pets")
+    spoil(pets)
+    ended, err = refused(tmp_path, "image_folder", f'folder = "{pets}"')
+    assert words in err
+    assert ended == code
+
+
+def test_a_folder_that_is_not_there_is_a_slip(tmp_path: Path) -> None:
+    code, err = refused(tmp_path, "image_folder", 'folder = "nowhere"')
+    assert code == 2 and "nowhere" in err
 
 
 def idx(array: np.ndarray) -> bytes:
-    """An array in the format of MNIST's files, packed."""
-    head = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    return gzip.compress(head + array.astype(np.uint8).tobytes(), mtime=0)
+    """As MNIST's publisher packs arrays of bytes."""
+    return gzip.compress(struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes())
 
 
 @pytest.fixture
-def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with four files like MNIST's, of 40 and 20 pictures, which torchvision takes for the published ones."""
+def mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twenty digits in the publisher's four files, and torchvision told that these are the published ones."""
     from torchvision.datasets import MNIST
 
     folder = tmp_path / "published"
     folder.mkdir()
-    for part, n in (("train", 40), ("t10k", 20)):
-        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(idx(pixels(n, 28, seed=n)))
-        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(idx(np.arange(n) % 10))
-    sums = {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name, _ in MNIST.resources}
-    monkeypatch.setattr(MNIST, "resources", list(sums.items()))
+    digits = generator("mnist").integers(0, 255, (20, 28, 28), dtype=np.uint8)
+    files = {
+        "train-images-idx3-ubyte.gz": digits[:15],
+        "train-labels-idx1-ubyte.gz": np.arange(15, dtype=np.uint8) % 10,
+        "t10k-images-idx3-ubyte.gz": digits[15:],
+        "t10k-labels-idx1-ubyte.gz": np.arange(5, dtype=np.uint8),
+    }
+    for name, array in files.items():
+        (folder / name).write_bytes(idx(array))
+    monkeypatch.setattr(MNIST, "resources", [(name, md5((folder / name).read_bytes()).hexdigest()) for name in files])
     return folder
 
 
-def test_mnist_comes_from_a_folder_with_the_publishers_parts(small_mnist: Path, tmp_path: Path) -> None:
-    crops, rows = made(mnist.Settings(folder=small_mnist), tmp_path / "out")
-    assert np.array_equal(crops[:, 0], np.concatenate([pixels(40, 28, seed=40), pixels(20, 28, seed=20)]))
-    assert rows["official_part"].value_counts().to_dict() == {"train": 40, "test": 20}
-    assert list(rows["class"]) == [str(n % 10) for n in (*range(40), *range(20))]
-    assert rows["cell_id"].is_unique
-    assert set(rows["field_id"]) == {field.field_id for field in mnist.Settings().plan(NO_CACHE)}
-
-
-@pytest.fixture
-def server(small_mnist: Path) -> Iterator[str]:
-    """The address of a server that gives out the folder."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(small_mnist))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{serving.server_port}/"
-        serving.shutdown()
-
-
-@pytest.fixture
-def nobody() -> str:
-    """An address that nobody listens at."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as gone:
-        return f"http://127.0.0.1:{gone.server_port}/"
-
-
-def test_a_downloaded_set_is_the_one_of_a_folder_and_the_second_mirror_is_asked(
-    small_mnist: Path, server: str, nobody: str, cellssl: Callable[..., Fetched], tmp_path: Path, monkeypatch: Any
+def test_mnist_is_the_same_downloaded_and_from_a_folder(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torchvision.datasets import MNIST
 
-    monkeypatch.setattr(MNIST, "mirrors", [nobody, server])
-    (tmp_path / "r.toml").write_text('[fetch.dataset]\nname = "mnist"\ntries = 1\n')
-    downloaded = cellssl("fetch", str(tmp_path / "r.toml"))
-    local = cellssl("fetch", str(tmp_path / "r.toml"), "--set", f"fetch.dataset.folder={small_mnist}", store="other")
-    assert downloaded[0] == local[0] == 0
-    assert downloaded[2]["fingerprint"] == local[2]["fingerprint"]
-    assert downloaded[2]["files"] == local[2]["files"]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with serving(Manners(mnist)) as address:
+        monkeypatch.setattr(MNIST, "mirrors", [f"{address}/"])
+        downloaded = segmented(tmp_path / "a", "mnist")
+    local = segmented(tmp_path / "b", "mnist", f'folder = "{mnist}"')
+    assert downloaded.fingerprint == local.fingerprint
+    assert downloaded.card.files == local.card.files
+    assert np.array_equal(crops_of(downloaded), crops_of(local))
+    cells = read_cells(local)
+    assert cells["official_part"].tolist() == ["train"] * 15 + ["test"] * 5
+    assert cells["class"].tolist()[:11] == [str(number % 10) for number in range(11)]
 
 
-def test_without_a_network_the_exit_is_4_and_the_cure_names_a_folder(
-    nobody: str, cellssl: Callable[..., Fetched], tmp_path: Path, monkeypatch: Any, capsys: Any
+def test_mnist_that_cannot_be_had_or_is_another_is_said_so(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torchvision.datasets import MNIST
 
-    monkeypatch.setattr(MNIST, "mirrors", [nobody])
-    (tmp_path / "r.toml").write_text('[fetch.dataset]\nname = "mnist"\ntries = 1\n')
-    code, _, card = cellssl("fetch", str(tmp_path / "r.toml"))
-    assert code == NetworkError.exit_code
-    assert 'fetch.dataset = { name = "mnist", folder = ' in card["said"]
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    code, err = refused(tmp_path, "mnist", "tries = 1")
+    assert code == 4 and "folder = " in err
+    (mnist / "t10k-labels-idx1-ubyte.gz").write_bytes(idx(np.zeros(5, np.uint8)))
+    code, err = refused(tmp_path, "mnist", f'folder = "{mnist}"')
+    assert code == 5 and "is not the published one" in err
+    (mnist / "t10k-labels-idx1-ubyte.gz").unlink()
+    code, err = refused(tmp_path, "mnist", f'folder = "{mnist}"')
+    assert code == 3 and "does not hold t10k-labels-idx1-ubyte.gz" in err
 
 
-def test_another_file_under_the_published_name_is_refused(small_mnist: Path, tmp_path: Path) -> None:
-    (small_mnist / "t10k-labels-idx1-ubyte.gz").write_bytes(idx(np.zeros(20)))
-    with pytest.raises(IntegrityError, match="t10k-labels"):
-        made(mnist.Settings(folder=small_mnist), tmp_path / "out")
-
-
-def test_a_file_that_is_not_in_the_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz"):
-        made(mnist.Settings(folder=tmp_path), tmp_path / "out")
-
-
-def test_cifar_keeps_its_colours_and_the_names_of_its_classes(tmp_path: Path, monkeypatch: Any) -> None:
+def test_cifar_is_read_by_torchvision_from_the_publishers_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from torchvision.datasets import CIFAR10
 
-    names, content = ["ant", "bee"], pixels(6, 32, 3)
-    flat = content.transpose(0, 3, 1, 2).reshape(6, -1)
-    batch = {name: {"data": flat[row : row + 1], "labels": [row % 2]} for row, name in enumerate("abcde")}
-    files = {**batch, "test": {"data": flat[5:], "labels": [1]}, "batches.meta": {"label_names": names}}
-    packed = {name: pickle.dumps(value) for name, value in files.items()}
-    sums = {name: hashlib.md5(value).hexdigest() for name, value in packed.items()}
+    batches = tmp_path / "cifar-10-batches-py"
+    batches.mkdir()
+    pixels = generator("cifar").integers(0, 255, (6, 3072), dtype=np.uint8)
+    contents: dict[str, Any] = {
+        "data_batch_1": {"data": pixels[:4], "labels": [0, 1, 2, 3]},
+        "test_batch": {"data": pixels[4:], "labels": [4, 5]},
+        "batches.meta": {"label_names": list("abcdefghij")},
+    }
+    sums = {}
+    for name, content in contents.items():
+        (batches / name).write_bytes(pickle.dumps(content))
+        sums[name] = md5((batches / name).read_bytes()).hexdigest()
     with tarfile.open(tmp_path / CIFAR10.filename, "w:gz") as archive:
-        for name, value in packed.items():
-            entry = tarfile.TarInfo(f"{CIFAR10.base_folder}/{name}")
-            entry.size = len(value)
-            archive.addfile(entry, io.BytesIO(value))
-    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5((tmp_path / CIFAR10.filename).read_bytes()).hexdigest())
-    monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in batch])
-    monkeypatch.setattr(CIFAR10, "test_list", [["test", sums["test"]]])
+        archive.add(batches, batches.name)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5((tmp_path / CIFAR10.filename).read_bytes()).hexdigest())
+    monkeypatch.setattr(CIFAR10, "train_list", [["data_batch_1", sums["data_batch_1"]]])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
     monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": sums["batches.meta"]})
-    crops, rows = made(cifar10.Settings(folder=tmp_path), tmp_path / "out")
-    assert np.array_equal(crops, content.transpose(0, 3, 1, 2))
-    assert list(rows["class"]) == ["ant", "bee", "ant", "bee", "ant", "bee"]
-    assert list(rows["official_part"]) == ["train"] * 5 + ["test"]
+    segment = segmented(tmp_path, "cifar10", f'folder = "{tmp_path}"')
+    assert np.array_equal(crops_of(segment).reshape(6, 3072), pixels)
+    assert read_cells(segment)["class"].tolist() == list("abcdef")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Six PNGs of 12 x 12 px in two classes, one of them called 01."""
-    for number, picture in enumerate(pixels(6, 12)):
-        classed = tmp_path / "pets" / ("01" if number < 3 else "NA")
-        classed.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(classed / f"{number}.png")
-    (tmp_path / "pets" / "01" / "Thumbs.db").write_bytes(b"no picture")
-    return tmp_path / "pets"
+def test_a_class_is_a_word_though_it_looks_like_a_number_or_like_nothing(tmp_path: Path) -> None:
+    pets = folder_of(tmp_path / "pets")
+    (pets / "cat").rename(pets / "01")
+    (pets / "dog").rename(pets / "NA")
+    segment = segmented(tmp_path, "image_folder", f'folder = "{pets}"')
+    assert read_cells(segment)["class"].tolist() == ["01"] * 3 + ["NA"] * 3
 
 
-def test_a_folder_a_class_becomes_crops_with_the_folders_names(
-    folder: Path, cellssl: Callable[..., Fetched], tmp_path: Path
+def test_folders_train_and_test_become_official_parts(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        folder_of(tmp_path / "pets" / part)
+    segment = segmented(tmp_path, "image_folder", f'folder = "{tmp_path / "pets"}"\nparts = true')
+    assert read_cells(segment)["official_part"].value_counts().to_dict() == {"train": 6, "test": 6}
+
+
+def test_pictures_that_change_are_another_data_set_and_their_place_is_not(tmp_path: Path) -> None:
+    pets = folder_of(tmp_path / "pets")
+    before = segmented(tmp_path, "image_folder", f'folder = "{pets}"').card.fingerprint
+    moved = pets.rename(tmp_path / "moved")
+    (tmp_path / "pets").mkdir()
+    pets = moved.rename(tmp_path / "pets" / "pets")  # elsewhere, under the same name
+    assert segmented(tmp_path, "image_folder", f'folder = "{pets}"').card.fingerprint == before
+    Image.new("L", (12, 12), 9).save(pets / "cat" / "0.png")
+    assert segmented(tmp_path, "image_folder", f'folder = "{pets}"').card.fingerprint != before
+
+
+def test_the_second_mirror_is_asked_where_the_first_does_not_answer(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "r.toml").write_text(
-        '[fetch.dataset]\nname = "image_folder"\nfolder = "pets"\n[segment]\nreference = "range"\n'
-    )
-    assert cellssl("fetch", str(tmp_path / "r.toml"))[0] == 0
-    code, path, _ = cellssl("segment", str(tmp_path / "r.toml"))
-    assert code == 0
-    cells, scale = read_table(path / "cells.parquet"), read_table(path / "scale.parquet")
-    assert list(cells["class"]) == ["01"] * 3 + ["NA"] * 3
-    assert (scale["low"].tolist(), scale["high"].tolist()) == ([0], [255])
+    from torchvision.datasets import MNIST
 
-
-def test_pictures_that_change_make_another_result_and_a_place_does_not(folder: Path, tmp_path: Path) -> None:
-    def identity(where: Path) -> object:
-        chosen = image_folder.Settings(folder=where)
-        return chosen.identity(chosen.plan(NO_CACHE), lambda path: hashlib.sha256(path.read_bytes()).hexdigest())
-
-    before = identity(folder)
-    assert identity(folder.rename(tmp_path / "moved")) == before
-    Image.fromarray(pixels(1, 12, seed=9)[0]).save(tmp_path / "moved" / "01" / "0.png")
-    assert identity(tmp_path / "moved") != before
-
-
-def test_parts_of_a_folder_become_official_parts(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "sorted").mkdir()
-    folder.rename(tmp_path / "sorted" / "train")
-    (tmp_path / "sorted" / "test" / "01").mkdir(parents=True)
-    Image.fromarray(pixels(1, 12)[0]).save(tmp_path / "sorted" / "test" / "01" / "0.png")
-    _, rows = made(image_folder.Settings(folder=tmp_path / "sorted", parts=True), tmp_path / "out")
-    assert rows["official_part"].value_counts().to_dict() == {"train": 6, "test": 1}
-
-
-def test_a_side_brings_pictures_of_all_sizes_to_one_and_keeps_their_middle(tmp_path: Path) -> None:
-    (tmp_path / "pets" / "cat").mkdir(parents=True)
-    striped = np.zeros((10, 30, 3), np.uint8)
-    striped[:, 10:20] = (10, 20, 30)
-    Image.fromarray(striped).save(tmp_path / "pets" / "cat" / "a.png")
-    tifffile.imwrite(tmp_path / "pets" / "cat" / "b.tif", np.full((20, 20, 3), 7, np.uint8), photometric="rgb")
-    crops, _ = made(image_folder.Settings(folder=tmp_path / "pets", side_px=10), tmp_path / "out")
-    assert crops.shape == (2, 3, 10, 10)
-    assert (crops[0] == np.array([10, 20, 30])[:, None, None]).all()
-    assert (crops[1] == 7).all()
-
-
-def _larger(folder: Path) -> None:
-    Image.fromarray(pixels(1, 14)[0]).save(folder / "NA" / "9.png")
-
-
-def _oblong(folder: Path) -> None:
-    Image.fromarray(pixels(1, 14)[0][:10]).save(folder / "01" / "0.png")
-
-
-def _coloured(folder: Path) -> None:
-    Image.fromarray(pixels(1, 12, 3)[0]).save(folder / "NA" / "9.png")
-
-
-def _palette(folder: Path) -> None:
-    Image.fromarray(pixels(1, 12)[0]).convert("P").save(folder / "NA" / "9.png")
-
-
-def _cut_off(folder: Path) -> None:
-    whole = (folder / "NA" / "5.png").read_bytes()
-    (folder / "NA" / "5.png").write_bytes(whole[: len(whole) // 2])
-
-
-def _empty_class(folder: Path) -> None:
-    (folder / "none").mkdir()
-
-
-@pytest.mark.parametrize(
-    ("harm", "word"),
-    [
-        (_larger, "14 x 14 pixels"),
-        (_oblong, "no square"),
-        (_coloured, "RGB of 8 bits"),
-        (_palette, "Pillow calls it P"),
-        (_cut_off, "cannot be read"),
-        (_empty_class, "holds no picture"),
-    ],
-)
-def test_pictures_that_do_not_fit_are_named_with_a_cure(
-    folder: Path, tmp_path: Path, harm: Callable[[Path], None], word: str
-) -> None:
-    harm(folder)
-    with pytest.raises(DataError, match=word) as caught:
-        made(image_folder.Settings(folder=folder), tmp_path / "out")
-    assert caught.value.hint
-
-
-def test_a_folder_that_is_not_there_or_has_no_classes_is_a_slip(tmp_path: Path) -> None:
-    for place in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(UsageError):
-            image_folder.Settings(folder=place).plan(NO_CACHE)
-
-
-def test_a_range_is_asked_only_of_data_that_know_it(cellssl: Callable[..., Fetched], tmp_path: Path) -> None:
-    np.save(tmp_path / "stack.npy", np.ones((4, 8, 8, 1), np.uint8))
-    (tmp_path / "cells.csv").write_text("plate\n" + "P1\n" * 4)
-    (tmp_path / "r.toml").write_text(
-        '[fetch.dataset]\nname = "crop_stack"\nstack = "stack.npy"\ntable = "cells.csv"\nchannels = ["dna"]\n'
-        'columns = { plate = "plate" }\n[segment]\nreference = "range"\n'
-    )
-    assert cellssl("fetch", str(tmp_path / "r.toml"))[0] == 0
-    code, _, card = cellssl("segment", str(tmp_path / "r.toml"))
-    assert code == UsageError.exit_code
-    assert "does not say what range" in card["said"]
+    with serving(Manners(mnist)) as address:
+        monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/", f"{address}/"])
+        assert len(crops_of(segmented(tmp_path, "mnist", "tries = 1"))) == 20

@@ -199,6 +199,50 @@ def test_their_gradients_are_those_of_finite_differences(form: Any) -> None:
     assert torch.autograd.gradcheck(loss, start.requires_grad_())
 
 
+def of_every_three(scores: Tensor, w: Tensor, form: Any) -> Tensor:
+    """The threshold and exponential forms with a (n, k, t) tensor for what is held against each candidate."""
+    there = scores.isfinite()
+    n = scores.shape[1]
+    if form is y_threshold:
+        counts = (w[:, None, :] < w[:, :, None]) & there[:, None, :]
+        against, total = scores[:, None, :], (counts * w[:, None, :]).sum(dim=2)
+    else:
+        counts = there[:, None, :] & ~torch.eye(n, dtype=torch.bool)
+        against = (scores.masked_fill(~there, 0.0) * (1 - w))[:, None, :]
+        total = w.sum(dim=1, keepdim=True).expand(n, n)
+    held = there & (w > 0) & counts.any(dim=2) & (total > 0)
+    against = against.expand(n, n, n).masked_fill(~counts, -math.inf).masked_fill(~held[:, :, None], 0.0)
+    terms = (w / total.where(held, 1.0)) * (scores.masked_fill(~held, 0.0) - against.logsumexp(dim=2))
+    return -terms.masked_fill(~held, 0.0).sum(dim=1).mean()
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+@pytest.mark.parametrize("steps", [None, 3])  # of doses: with few there are ties
+@pytest.mark.parametrize("form", [y_threshold, y_exponential])
+def test_what_is_held_against_pairs_is_summed_without_a_triple_of_views(
+    form: Any, steps: int | None, scale: float
+) -> None:
+    """The same loss and slopes, and nothing larger than the pairs is kept for the backward pass."""
+    n = 40
+    w = weights(n) if steps is None else (weights(n) * steps).ceil() / steps
+    w = w.fill_diagonal_(0.0)
+    start = (noise(n, n) * scale).fill_diagonal_(-math.inf)
+    one, other, sizes = start.clone().requires_grad_(), start.clone().requires_grad_(), []
+
+    def weigh(kept: Tensor) -> Tensor:
+        sizes.append(kept.numel())
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(weigh, lambda kept: kept):
+        loss = form(one, w)
+    expected = of_every_three(other, w, form)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(one.grad, other.grad)
+    assert max(sizes) <= n * (n + 1)
+
+
 def test_the_kernel_relates_nearby_doses_of_one_compound_and_leaves_controls_alone() -> None:
     doses = torch.tensor([1.0, 10.0, 1.0, 0.0, 0.0, math.nan])
     compound, cells = torch.tensor([1, 1, 2, 3, 3, 1]), torch.arange(6)

@@ -75,3 +75,11 @@ def test_a_loss_or_gradient_that_is_no_number_is_told_with_its_step() -> None:
     for name, words in (("loss", "the loss is nan at step 7"), ("gradient_norm", "the gradient is nan at step 7")):
         with pytest.raises(FailedError, match=words):
             check_finite({"loss": 1.0, "gradient_norm": 2.0, name: math.nan}, 7)
+
+
+def test_the_cure_is_the_learning_rate_only_after_it_has_been_used() -> None:
+    metrics = {"loss": math.inf, "context/loss": 2.0, "centre/loss": math.inf}
+    for step, cure in ((7, "lower pretrain.learning_rate"), (1, "extreme in the objective of branch centre")):
+        with pytest.raises(FailedError) as caught:
+            check_finite(metrics, step)
+        assert cure in caught.value.hint

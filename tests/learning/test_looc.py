@@ -2,6 +2,8 @@
 
 import copy
 import math
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from torch import Tensor
 
 from cellssl import rooms
 from cellssl.errors import UsageError
-from cellssl.learning.view import View, render_all
+from cellssl.learning.objectives._looc import space_scores
+from cellssl.learning.view import View, drawn_alike, render_all
 from cellssl.randomness import Keys
 
 VIEWS = "cellssl.learning.views"
@@ -73,6 +76,75 @@ def test_the_loss_is_the_mean_over_spaces_word_for_word() -> None:
             own = e[0] if space == 0 else sum(e)
             losses.append(-math.log(e[space] / (own + former)))
     assert objective(batch)[0].item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+def test_a_key_that_a_flip_treats_as_the_query_by_chance_is_no_negative() -> None:
+    """Known from pixels: both keys of a cell that neither is the positive of are held against it where they differ."""
+    view = (
+        rooms.load(VIEWS, "horizontal_flip").Settings(),
+        rooms.load(VIEWS, "channel_jitter").Settings(brightness=0.4),
+    )
+    objective = built("looc", keep=("horizontal_flip", "channel_jitter"))
+    views = objective.shown(view, view)
+    keys = Keys(torch.arange(64)).fold("step")
+    alike = partial(drawn_alike, views, keys=keys, channels=3, side=16)
+    lit = torch.zeros(64, 3, 16, 16, dtype=torch.uint8)
+    lit[..., :8] = 200  # the left half, so that its place tells the flip
+    is_left = render_all(views, lit, keys, 16)[0][..., :8].sum(dim=(2, 3, 4)) > 0  # (4, 64)
+    same = [alike(number, "horizontal_flip") for number in (1, 2, 3)]
+    assert all(torch.equal(one, is_left[number] == is_left[0]) for number, one in enumerate(same, start=1))
+    assert same[1].all() and 16 < same[0].sum() < 48 and not alike(1, "channel_jitter").any()
+
+    batch = replace(seen(objective, cells=64), alike=alike)
+    scores = space_scores(
+        F.normalize(objective.projectors[1](batch.online[0]), dim=1),
+        F.normalize(objective.momentum_projectors[1](batch.momentum), dim=2),
+        objective.queue[1], 1, 0.2, alike=torch.stack(same, dim=1),
+    )  # fmt: skip
+    held = scores[:, 1:3].isfinite()  # keys 0 and 2
+    assert torch.equal(held, torch.stack([~same[0], ~same[2]], dim=1))
+    expected = (scores.logsumexp(dim=1) - scores[:, 0]).mean()
+    torch.testing.assert_close(objective(batch)[1]["loss_horizontal_flip"], expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "ever"),
+    [
+        ("center_crop", {"side": 0.5}, False),
+        ("horizontal_flip", {"p": 1.0}, False),
+        ("color_jitter", {}, False),
+        ("color_jitter", {"brightness": 0.2, "p": 0.05}, True),
+        ("random_resized_crop", {"scale": (0.9, 1.1)}, True),
+    ],
+)
+def test_a_transform_that_does_the_same_to_every_view_cannot_be_kept(
+    name: str, knobs: dict[str, Any], ever: bool
+) -> None:
+    view = (rooms.load(VIEWS, name).Settings(**knobs),)
+    objective = built("looc", keep=(name,))
+    if ever:
+        assert len(objective.shown(view, view)) == 3
+        return
+    with pytest.raises(UsageError, match="does the same to every view") as caught:
+        objective.shown(view, view)
+    assert "whose draws differ" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "name", ["color_jitter", "gaussian_blur", "random_resized_crop", "channel_drop", "vertical_flip"]
+)
+def test_draws_that_are_alike_give_the_same_pixels_and_others_do_not(name: str) -> None:
+    knobs: dict[str, Any] = {
+        "color_jitter": {"brightness": 0.5, "p": 0.5},
+        "gaussian_blur": {"kernel_size": 3, "p": 0.5},
+        "random_resized_crop": {"scale": (0.8, 1.4)},
+    }
+    views = (View((rooms.load(VIEWS, name).Settings(**knobs.get(name, {})),)),) * 2
+    crops = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    keys = Keys(torch.arange(64))
+    one, other = render_all(views, crops, keys, 16)[0]
+    same = drawn_alike(views, 1, name, keys, channels=3, side=16)
+    assert torch.equal(same, (one == other).flatten(1).all(dim=1)) and 0 < same.sum() < 64
 
 
 def test_each_queue_takes_the_keys_of_its_own_space() -> None:

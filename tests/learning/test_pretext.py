@@ -54,6 +54,30 @@ def test_absolute_rotation_refuses_views_that_turn_the_cell(turning: Any) -> Non
     built("rotation").shown((part("affine", degrees=0.0),), ())
 
 
+def test_flips_both_ways_are_half_a_turn_and_refused_where_there_is_no_reference() -> None:
+    across, along = part("horizontal_flip"), part("vertical_flip")
+    with pytest.raises(UsageError, match="flip both ways") as caught:
+        built("rotation").shown((across, along), ())
+    assert "leave one of the flips out" in caught.value.hint
+    built("rotation", relative=True).shown((across, along), (across, along))
+    for allowed in (
+        (across,),
+        (along,),
+        (across, part("vertical_flip", p=0.0)),
+        (across, part("vertical_flip", p=1.0)),
+    ):
+        built("rotation").shown(allowed, ())
+
+
+def test_a_turn_against_a_reference_needs_one_that_is_turned_alike() -> None:
+    rotate, jitter = part("rotate"), part("channel_jitter", brightness=0.3)
+    for query, key in (((), (rotate,)), ((rotate,), ()), ((rotate,), (part("rotate", degrees=90.0),))):
+        with pytest.raises(UsageError, match="turned or flipped by other transforms") as caught:
+            built("rotation", relative=True).shown(query, key)
+        assert "the same rotate, affine and flips" in caught.value.hint
+    built("rotation", relative=True).shown((rotate, jitter), (rotate, part("center_crop", side=0.5)))
+
+
 @pytest.mark.parametrize("relative", [False, True])
 def test_the_loss_is_the_cross_entropy_of_the_turn(relative: bool) -> None:
     objective = built("rotation", relative=relative)

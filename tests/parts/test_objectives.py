@@ -13,9 +13,10 @@ from learning.test_loop import assert_bits, everything
 from learning.test_processes import in_two_processes
 
 from cellssl import rooms
-from cellssl.errors import UsageError
+from cellssl.errors import FailedError, UsageError
 from cellssl.learning.known import Known
 from cellssl.learning.loop import Plan, train
+from cellssl.learning.memory import enough_memory
 from cellssl.learning.objective import Objective, Seen
 from cellssl.learning.objective_settings import Task
 from cellssl.learning.processes import ALONE, Group
@@ -90,7 +91,7 @@ def test_the_views_it_looks_at_are_views_it_asks_for(name: str) -> None:
     objective = built(name)
     looked_at = {*objective.online_views, *objective.momentum_views, *objective.pixel_views}
     assert looked_at == set(range(objective.views))
-    transform = rooms.load("cellssl.learning.views", "color_jitter").Settings()
+    transform = rooms.load("cellssl.learning.views", "color_jitter").Settings(brightness=0.3)
     assert len(objective.shown((transform,), (transform,))) == objective.views
     assert 0 <= objective.momentum < 1
 
@@ -122,11 +123,7 @@ def test_the_momentum_encoder_and_heads_get_no_gradient(name: str) -> None:
         assert weight.grad is None or "momentum" not in weight_name
 
 
-STILL = {"swav": "codes", "simsiam": "targets"}
-"""What is made of the very features that are learned, and held still: the loss is not a function to differentiate."""
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in STILL])
+@pytest.mark.parametrize("name", [name for name in NAMES if not built(name).holds_still])
 def test_the_gradient_is_that_of_finite_differences(name: str) -> None:
     """Of features and heads at once, in a random direction, in float64."""
     objective = built(name).double().eval()
@@ -222,10 +219,10 @@ VIEW = ["horizontal_flip", {"name": "center_crop", "side": 0.75}, JITTER]
 EPOCHS, BATCH = 2, 5
 
 
-def section(*names: str) -> Settings:
+def section(*names: str, **knobs: Any) -> Settings:
     """Each of the objectives beside MoCo, at the size of a toy."""
     tested = {
-        f"b-{name}": {"view": VIEW, "weight": 0.4, "objective": {"name": name, **settings_of(name).changed()}}
+        f"b-{name}": {"view": VIEW, "weight": 0.4, "objective": {"name": name, **settings_of(name, **knobs).changed()}}
         for name in names
     }
     moco = {"view": VIEW, "objective": {"name": "moco", **settings_of("moco").changed()}}
@@ -241,7 +238,7 @@ def section(*names: str) -> Settings:
     return Settings.model_validate(given | fixed)
 
 
-def ready(*names: str, group: Group = ALONE) -> tuple[TrainState, Plan]:
+def ready(*names: str, group: Group = ALONE, **knobs: Any) -> tuple[TrainState, Plan]:
     """At step 0; all that is known of training and validation cells is made up."""
     cells, others = ([f"{kind} {i}" for i in range(CELLS)] for kind in ("cell", "other"))
     columns: dict[str, list[object]] = {
@@ -249,7 +246,7 @@ def ready(*names: str, group: Group = ALONE) -> tuple[TrainState, Plan]:
         "compound": [("taxol", "DMSO")[i % 2] for i in range(2 * CELLS)],
         "dose_micromolar": [(0.1, 0.0, 1.0, 3.0, None)[i % 5] for i in range(2 * CELLS)],
     }
-    settings = section(*names)
+    settings = section(*names, **knobs)
     asked = {name: columns.get(name, columns["label"]) for name in settings.asked()}
     known = Known.about(keys_of(cells + others), asked)
     crops: Any = MadeUpCrops(CELLS)
@@ -325,15 +322,42 @@ def test_a_queue_that_would_hold_every_cell_is_refused_with_the_cure() -> None:
     rooms.load(ROOM, "moco").Settings(queue=13, mask_same_cell=True).check(13)
 
 
-@pytest.mark.parametrize("name", ["nnclr", "nnbyol", "ressl", "looc"])
-def test_a_queue_in_which_every_cell_would_find_itself_is_refused(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("nnclr", "set queue below 13 in"),
+        ("nnbyol", "set queue below 13 in"),
+        ("ressl", "set queue below 13 in"),
+        ("looc", "set queue below 13, or mask_same_cell = true, in"),
+        ("swav", "set queue below 13, or to 0, in"),
+    ],
+)
+def test_a_queue_in_which_every_cell_would_find_itself_is_refused(name: str, cure: str) -> None:
     rooms.load(ROOM, name).Settings(queue=12).check(13)
-    with pytest.raises(UsageError, match="is not smaller than the 13 training cells"):
+    with pytest.raises(UsageError, match="is not smaller than the 13 training cells") as caught:
         rooms.load(ROOM, name).Settings(queue=13).check(13)
+    assert cure in caught.value.hint
+    if "or" in cure:
+        rooms.load(ROOM, name).Settings(**({"queue": 0} if name == "swav" else {"mask_same_cell": True})).check(13)
+
+
+def test_a_masked_autoencoder_that_hides_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="hides none of the 16 patches") as caught:
+        built("mae", hidden_share=0.01)
+    assert "raise hidden_share" in caught.value.hint
+    built("mae", hidden_share=0.04)
+
+
+def test_what_does_not_fit_into_memory_is_a_failure_in_words() -> None:
+    with pytest.raises(FailedError, match="there is not enough memory") as caught, enough_memory("lower it"):
+        torch.empty(2**50)
+    assert caught.value.hint == "lower it"
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), enough_memory("lower it"):
+        torch.ones(2, 3) @ torch.ones(2, 3)  # a fault of ours is none of memory
 
 
 def test_small_views_that_the_encoder_cannot_take_are_refused_with_their_own_cure() -> None:
-    view = {"view": VIEW, "objective": {"name": "swav", "small_side": 0.25}}
+    view = {"view": VIEW, "objective": {"name": "swav", "small_side": 0.25, "queue": 8}}
     settings = Settings.model_validate({"encoder": "small", "branches": {"main": view}, "batch": 4})
     crops: Any = MadeUpCrops(CELLS)
     with pytest.raises(UsageError, match="small cannot see crops of 4 px, which is what the small views of") as caught:

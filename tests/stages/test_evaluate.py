@@ -149,6 +149,19 @@ def test_a_table_of_profiles_needs_no_recipe_of_one_s_own(tmp_path: Path) -> Non
     assert found["nscb"]["treatments"] == 12 and found["nscb"]["accuracy"] == 1.0
 
 
+def test_a_recipe_that_only_evaluates_a_given_table_has_one_stage_and_no_report(tmp_path: Path) -> None:
+    made = Path(evaluated(tmp_path, screen()).line)
+    words = ["profiles", "--store", tmp_path / "store", "--set", f"evaluate.table.path={tmp_path / 'profiles.csv'}"]
+    rows = json.loads(say("status", *words, "--plates", "--json").line)["stages"]
+    assert [(row["stage"], row["state"], row["fingerprint"]) for row in rows] == [("evaluate", "done", made.name)]
+    assert "evaluate  main" in say("status", *words).out
+    assert say("run", *words).line == str(made)
+    for command in (["report", *words], ["run", *words, "--to", "report", "--force"]):
+        refused = say(*command)
+        assert refused.code == 2 and "makes no clusters" in refused.err and "cellssl evaluate" in refused.err
+        assert "begins" not in refused.err
+
+
 def test_nsc_is_a_search_by_scikit_learn_on_the_treatments_that_are_written(tmp_path: Path) -> None:
     made = Path(evaluated(tmp_path, screen()).line)
     treatments = pd.read_parquet(made / "treatments.parquet")

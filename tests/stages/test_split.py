@@ -10,7 +10,7 @@ from chain import Chain
 
 from cellssl.artifacts.tables import read_table
 from cellssl.errors import UsageError
-from cellssl.stages.split import Settings, Treated, balanced, divide, label, leakage
+from cellssl.stages.split import Settings, Treated, divide, kept, label, labelled, leakage
 
 DOSES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
@@ -33,11 +33,9 @@ def plates(count: int = 3, per_well: int = 20) -> pd.DataFrame:
 def split(cells: pd.DataFrame, **knobs: Any) -> pd.DataFrame:
     """What the stage does to a cell table."""
     settings = Settings(**{"treated": Treated(compounds=("A",)), **knobs})
-    cells = cells.assign(label=label(cells, settings.treated))
-    if settings.treated is not None:
-        cells = cells[cells["label"].notna()]
+    cells = labelled(cells, settings)
     cells = cells.assign(split=divide(cells, settings))
-    return cells[balanced(cells, settings)] if settings.treated is not None else cells
+    return cells[kept(cells, settings)]
 
 
 def counts(cells: pd.DataFrame) -> Counter[tuple[str, str]]:
@@ -166,3 +164,48 @@ def test_the_card_says_how_many_cells_and_what_leaks(chain: Chain) -> None:
     fields = [set(table.loc[table["split"] == part, "field_id"]) for part in ("train", "test")]
     assert split_.card.metrics["leaks"]["fields_in_train_and_test"] == len(fields[0] & fields[1])
     assert split_.card.metrics["unused_cells"] == segment.card.metrics["kept"] - len(table)
+
+
+def digits(per_class: int = 40) -> pd.DataFrame:
+    """Pictures of one plate with a class each, every fifth of the official test part."""
+    rows = [
+        {"cell_id": f"d{row}", "field_id": "f", "plate": "P", "well": "W", "compound": pd.NA, "dose_micromolar": np.nan}
+        | {"class": str(row % 7), "official_part": "test" if row % 5 == 0 else "train"}
+        for row in range(7 * per_class + 3)
+    ]
+    return pd.DataFrame(rows).astype({"compound": "string"}).assign(control=False)
+
+
+def test_the_values_of_a_column_are_classes_and_each_is_divided_alike() -> None:
+    cells = split(digits(), treated=None, classes="class")
+    number = counts(cells)
+    assert {word for _, word in number} == set("0123456")
+    assert {number["train", word] for word in "0123456"} == {28}
+    assert {number["test", word] for word in "0123456"} == {8}
+
+
+def test_classes_that_are_not_balanced_keep_every_cell() -> None:
+    cells = split(digits(), treated=None, classes="class", balance=False)
+    assert len(cells) == len(digits())
+    assert len(split(digits(), treated=None, classes="class", cells_per_class=10)) == 7 * 10
+
+
+def test_the_official_parts_are_kept_and_val_comes_out_of_train() -> None:
+    cells = split(digits(), treated=None, classes="class", given="official_part", balance=False)
+    assert (cells["split"] == "test").tolist() == (cells["official_part"] == "test").tolist()
+    train, val = ((cells["split"] == part).sum() for part in ("train", "val"))
+    assert val / (train + val) == pytest.approx(0.1 / 0.8, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"classes": "clas"}, "no column 'clas'"),
+        ({"classes": "plate"}, "has 1 classes"),
+        ({"classes": "class", "given": "official"}, "no column 'official'"),
+        ({"classes": "class", "given": "class"}, "says '0' of a cell"),
+    ],
+)
+def test_a_column_that_is_none_is_said_so(knobs: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        split(digits(), treated=None, **knobs)

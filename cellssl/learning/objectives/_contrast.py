@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 
+LOWEST = -1e30
+"""The log of a sum over nobody is lower; any of somebody, at a temperature above 1e-30, is higher."""
+
+
 @dataclass(frozen=True)
 class Options:
     """Which member of the family; as they stand, plain InfoNCE. What they mean is said in `_knobs.Contrastive`."""
@@ -126,12 +130,14 @@ def y_threshold(scores: Float[Tensor, "n m"], weights: Float[Tensor, "n m"]) -> 
     skipped: that of the smallest weight always is.
     """
     there = scores.isfinite()
-    less = (weights[:, None, :] < weights[:, :, None]) & there[:, None, :]  # (n, k, t)
-    heavier = (less * weights[:, None, :]).sum(dim=2)
-    against = scores[:, None, :].masked_fill(~less, -torch.inf)
-    counted = there & (heavier > 0)
-    against = against.masked_fill(~counted[:, :, None], 0.0).logsumexp(dim=2)
-    share = weights / heavier.where(counted, 1.0)
+    rising, order = weights.masked_fill(~there, torch.inf).sort(dim=1)
+    less = torch.searchsorted(
+        rising, weights.contiguous()
+    )  # so many candidates weigh less: sums over t need no (n, k, t)
+    against = _log_sums_before(scores.gather(1, order)).gather(1, less)
+    lighter = F.pad(rising.masked_fill(rising.isinf(), 0.0).cumsum(dim=1), (1, 0)).gather(1, less)
+    counted = there & (lighter > 0)
+    share = weights / lighter.where(counted, 1.0)
     return -_mean_of(scores - against, counted, torch.ones(len(scores), device=scores.device), share).mean()
 
 
@@ -142,10 +148,12 @@ def y_exponential(scores: Float[Tensor, "n m"], weights: Float[Tensor, "n m"]) -
     """
     there = scores.isfinite()
     repelled = (scores.masked_fill(~there, 0.0) * (1 - weights)).masked_fill(~there, -torch.inf)
-    others = ~torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)
-    against = repelled[:, None, :].masked_fill(~others, -torch.inf).logsumexp(dim=2)
-    counted = there & (weights > 0) & against.isfinite()
-    return -_mean_of(scores - against.masked_fill(~counted, 0.0), counted, weights.sum(dim=1), weights).mean()
+    before, after = _log_sums_before(repelled)[:, :-1], _log_sums_before(repelled.flip(1)).flip(1)[:, 1:]
+    against = torch.logaddexp(
+        before, after
+    )  # all but k; the sum less its own part would lose digits where that is large
+    counted = there & (weights > 0) & (against > LOWEST)
+    return -_mean_of(scores - against, counted, weights.sum(dim=1), weights).mean()
 
 
 @torch.no_grad()
@@ -188,6 +196,12 @@ def _one(scores: Float[Tensor, "n 1+k"], options: Options) -> Float[Tensor, ""]:
     )
     each = decoupled(positive, negatives) if options.decoupled else margin_info_nce(positive, negatives, options.margin)
     return each.where(has_negatives, 0.0).mean()
+
+
+def _log_sums_before(scores: Float[Tensor, "n m"]) -> Float[Tensor, "n m+1"]:
+    """log Σ_(t < k) e^s_t for every k from 0 to m; at most LOWEST where nobody is there."""
+    there = scores.clamp(min=2 * LOWEST)  # of -inf logcumsumexp makes slopes that are no numbers
+    return F.pad(there.logcumsumexp(dim=1), (1, 0), value=2 * LOWEST)
 
 
 def _mean_of(

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Modified(ObjectiveSettings):
     """Implicit feature modification, which every loss on similarities can have beside itself."""
 
-    ifm_epsilon: float = Field(0.0, ge=0)
+    ifm_epsilon: float = Field(0.0, ge=0, le=2)
     """Implicit feature modification (arXiv:2106.11230): beside the loss stands its twin whose positive is that much
-    less similar and whose negatives are that much more so; 0.1 is usual."""
+    less similar and whose negatives are that much more so; 0.1 is usual, and 2 takes the most similar to the least."""
     ifm_alpha: float = Field(1.0, ge=0)
     """Weight of the twin: the loss is (L + alpha L_epsilon) / (1 + alpha)."""
 
@@ -58,12 +58,12 @@ class Contrastive(Modified):
         )
 
 
-def check_queue(queue: int, cells: int, *, holds: str) -> None:
-    """Raise UsageError where a queue would hold every training cell."""
+def check_queue(queue: int, cells: int, *, holds: str, cure: str = "") -> None:
+    """Raise UsageError where a queue would hold every training cell; `cure` is what may be done besides."""
     if queue >= cells:
         raise UsageError(
             f"a queue of {queue:,} {holds} is not smaller than the {cells:,} training cells",
-            hint=f"set queue below {cells:,} in the branch's objective",
+            hint=f"set queue below {cells:,}{cure} in the branch's objective",
         )
 
 

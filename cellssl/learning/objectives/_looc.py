@@ -13,7 +13,8 @@ from cellssl.learning.objective import Seen, follow
 from cellssl.learning.objectives._contrast import contrast, gauges
 from cellssl.learning.objectives._heads import mlp, unit
 from cellssl.learning.objectives._queues import Queued
-from cellssl.learning.view import View
+from cellssl.learning.view import View, drawn_alike
+from cellssl.randomness import Keys
 from cellssl.rooms import did_you_mean
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ def space_scores(
     space: int,
     temperature: float,
     same_cell: Bool[Tensor, "b k"] | None = None,
+    alike: Bool[Tensor, "b n+1"] | None = None,
 ) -> Float[Tensor, "b 1+c"]:
     """The key of this space, then what it is told from: former keys, and outside space 0 the cell's other keys too.
 
     In space 0 the only key is key 0; in space i > 0 key i is the positive, and keys that differ from the query in
-    transform i are negatives (LooC, arXiv:2008.05659).
+    transform i are negatives (LooC, arXiv:2008.05659). A key that is `alike` does not differ, though it was drawn
+    apart: a flip, or a transform with a chance, does the same to many pairs. It is left out.
     """
     positive = (query * keys[space]).sum(dim=1, keepdim=True)
     former = query @ queue
@@ -43,6 +46,8 @@ def space_scores(
         former = former.masked_fill(same_cell, -torch.inf)
     others = [j for j in range(len(keys)) if j != space] if space else []
     differing = torch.einsum("bd,jbd->bj", query, keys[others])
+    if alike is not None:
+        differing = differing.masked_fill(alike[:, others], -torch.inf)
     return torch.cat([positive, differing, former], dim=1) / temperature
 
 
@@ -76,6 +81,11 @@ class LooC(Queued):
         for name in self.settings.keep:
             if name not in there:
                 raise UsageError(f"looc cannot keep {name!r}, which its views do not have", did_you_mean(name, there))
+            if not _varies(View(query), View(key), name):
+                raise UsageError(
+                    f"looc cannot keep {name!r}, which does the same to every view of a cell",
+                    hint="keep a transform whose draws differ, or give it a chance p between 0 and 1",
+                )
         return (View(query), View(key), *[View(key, as_first=frozenset({name})) for name in self.settings.keep])
 
     def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
@@ -85,7 +95,9 @@ class LooC(Queued):
             keys = torch.stack([unit(head(seen.momentum)) for head in self.momentum_projectors])  # (space, key, b, dim)
         same = seen.cells[:, None] == self.queue_cells[None, :] if self.settings.mask_same_cell else None
         scores = [
-            space_scores(query, keys[space], self.queue[space], space, self.settings.temperature, same)
+            space_scores(
+                query, keys[space], self.queue[space], space, self.settings.temperature, same, self._alike(seen, space)
+            )
             for space, query in enumerate(queries)
         ]
         losses = torch.stack([contrast(one, self.options) for one in scores])
@@ -102,7 +114,20 @@ class LooC(Queued):
         """All spaces side by side: LooC++."""
         return self.spaces(features).transpose(0, 1).flatten(1)
 
+    def _alike(self, seen: Seen, space: int) -> Bool[Tensor, "b n+1"] | None:
+        """Keys to which the transform of a space does what it does to the query, where this is known."""
+        if seen.alike is None or space == 0:
+            return None
+        name = self.settings.keep[space - 1]
+        return torch.stack([seen.alike(view, name) for view in self.momentum_views], dim=1).to(seen.cells.device)
+
     def after_step(self) -> None:
         """Move the momentum projectors, then put this step's keys into the queues."""
         follow(self.momentum_projectors, self.projectors, self.momentum)
         self.enqueue()
+
+
+def _varies(query: View, key: View, name: str) -> bool:
+    """Whether a transform ever does to two views of a cell something else; tried on a few large crops."""
+    keys = Keys(torch.arange(4096)).fold("tried")
+    return not drawn_alike((query, key), 1, name, keys, channels=3, side=4096).all()

@@ -103,6 +103,8 @@ class MultiCrop(Objective):
 class SwAv(MultiCrop, Queued):
     """State: projector, prototypes, queues of former projections of both whole views."""
 
+    holds_still = True  # codes
+
     def __init__(self, settings: swav.Settings, task: Task) -> None:
         super().__init__()
         self.set_up(settings, task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,42 @@ if TYPE_CHECKING:
     from cellssl.learning.view import ViewSettings
 
 TURNS = 4
+FLIPS = {"horizontal_flip", "vertical_flip"}
+
+
+def _turning(view: ViewSettings) -> list[Any]:
+    """Transforms that turn or mirror the cell, or may."""
+
+    def may_turn(part: Any) -> bool:
+        name = part.part_name()
+        return name == "rotate" or bool(getattr(part, "degrees", 0.0)) or (name in FLIPS and part.p > 0)
+
+    return [part for part in view if may_turn(part)]
+
+
+def _check_upright(view: ViewSettings) -> None:
+    """Raise UsageError where the view itself turns the cell; flips of both kinds, each by chance, are half a turn."""
+    turning = _turning(view)
+    flips = {part.part_name() for part in turning if part.part_name() in FLIPS and part.p < 1}
+    if flips == FLIPS:
+        raise UsageError(
+            "rotation cannot be told from views that flip both ways, which is half a turn",
+            hint="leave one of the flips out of the branch's view, or set relative = true",
+        )
+    if any(part.part_name() not in FLIPS for part in turning):
+        raise UsageError(
+            "rotation cannot be told from views that turn the cell anyhow",
+            hint="leave rotate, and the degrees of affine, out of the branch's view, or set relative = true",
+        )
+
+
+def _check_alike(query: ViewSettings, key: ViewSettings) -> None:
+    """Raise UsageError where the reference is turned by other transforms than the view that is compared with it."""
+    if _turning(query) != _turning(key):
+        raise UsageError(
+            "relative rotation cannot be told where query and key are turned or flipped by other transforms",
+            hint="give views.query and views.key the same rotate, affine and flips, in the same order",
+        )
 
 
 class Rotation(Objective):
@@ -43,13 +79,10 @@ class Rotation(Objective):
         rotate = rooms.load("cellssl.learning.views", "rotate").Settings
         turns = [rotate(degrees=(90.0 * turn, 90.0 * turn)) for turn in range(TURNS)]
         if self.relative:
+            _check_alike(query, key)
             same = frozenset(part.part_name() for part in key if isinstance(part, Geometric))
             return (View(query), *[View((*key, turn), as_first=same) for turn in turns])
-        if any(part.part_name() == "rotate" or getattr(part, "degrees", 0.0) for part in (*query, *key)):
-            raise UsageError(
-                "rotation cannot be told from views that turn the cell anyhow",
-                hint="leave rotate, and the degrees of affine, out of the branch's view, or set relative = true",
-            )
+        _check_upright(query)
         return tuple(View((*query, turn)) for turn in turns)
 
     def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:

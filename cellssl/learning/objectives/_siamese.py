@@ -97,6 +97,8 @@ class NnByol(Byol, Queued):
 class SimSiam(Objective):
     """State: projector, predictor."""
 
+    holds_still = True  # targets
+
     def __init__(self, settings: simsiam.Settings, task: Task) -> None:
         super().__init__()
         wide, dim = settings.hidden_dim, settings.dim

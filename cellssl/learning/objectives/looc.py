@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cellssl.learning.objective_settings import Task
 
 
+ALGORITHM = 2  # 2: keys that a transform kept happens to treat as it does the query are no negatives
+
+
 class Settings(Contrastive):
     """Ignore the whole view in one space, and all but one transform in each further one (LooC, arXiv:2008.05659);
     embed.layer = "projector" puts the spaces side by side (LooC++)."""
@@ -45,7 +48,7 @@ class Settings(Contrastive):
     def check(self, cells: int) -> None:
         """Raise UsageError where the queue would hold every training cell as its own negative."""
         if not self.mask_same_cell:
-            check_queue(self.queue, cells, holds="keys")
+            check_queue(self.queue, cells, holds="keys", cure=", or mask_same_cell = true,")
 
     def build(self, task: Task) -> Objective:
         """The objective with its own projectors and queues."""

@@ -22,7 +22,8 @@ class Settings(ObjectiveSettings):
 
     relative: bool = False
     """Against a view of the same cell that has not been turned; without it, as in the paper, absolutely, which says
-    little of cells: they have no up."""
+    little of cells: they have no up. Then the view may neither rotate nor flip both ways, and a flip hides whatever
+    lies along it, such as light from one side."""
     hidden_dim: int = Field(256, ge=1)
     """Width of the classifier's hidden layer."""
 

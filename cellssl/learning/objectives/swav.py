@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objectives._knobs import MultiCropped
+from cellssl.learning.objectives._knobs import MultiCropped, check_queue
 
 if TYPE_CHECKING:
     from cellssl.learning.objective import Objective
@@ -36,6 +36,10 @@ class Settings(MultiCropped):
     batch has fewer cells than there are prototypes."""
     frozen_epochs: float = Field(1.0, ge=0)
     """Epochs at the beginning in which prototypes stay as they are."""
+
+    def check(self, cells: int) -> None:
+        """Raise UsageError where the queue would hold every training cell, most of them as they were epochs ago."""
+        check_queue(self.queue, cells, holds="projections", cure=", or to 0,")
 
     def build(self, task: Task) -> Objective:
         """The objective with its own projector, prototypes and queues."""

@@ -44,17 +44,20 @@ class Settings(Photometric):
     """Chance per cell."""
 
     def draw(self, keys: Keys, channels: int) -> Drawn:
-        """Three factors, a turn and an order; a cell that is left alone has factors of 1 and a turn of 0.
+        """Three factors, a turn and an order; a cell that is left alone has factors of 1, a turn of 0, and no order.
 
         Raises UsageError for saturation or hue on crops that do not have 3 channels.
         """
+        import torch
+
         if self.saturation or self.hue:
             need_colour("color_jitter with saturation or hue", channels, "use channel_jitter, which works per channel")
         hit = keys.chance("hit", self.p)
         ranges = {name: factors_of(getattr(self, name)) for name in ("brightness", "contrast", "saturation")}
         drawn = keys.uniforms(**ranges, hue=around(self.hue))
         chosen = {name: drawn[name].where(hit, nothing) for name, _, nothing in OPERATIONS}
-        return {**chosen, "order": keys.permutation("order", 4)}
+        changed = torch.stack([chosen[name] != nothing for name, _, nothing in OPERATIONS]).any(dim=0)
+        return {**chosen, "order": keys.permutation("order", 4).where(changed[:, None], torch.arange(4))}
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """Four operations, in the order of every cell."""
