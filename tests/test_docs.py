@@ -22,6 +22,7 @@ from cellssl.artifacts.card import read_card
 from cellssl.cli import invoke
 from cellssl.cli.app import app
 from cellssl.recipe import from_table, shipped_folder
+from cellssl.stages._points import spread_out
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 COMMAND = re.compile(r"(?:^|\()(?:\S*/)?cellssl ([a-z][^#\n)]*)", re.MULTILINE)
@@ -43,7 +44,7 @@ def test_a_command_that_is_shown_has_these_flags_and_this_recipe(words: list[str
     known = {flag for option in commands[words[0]].params for flag in option.opts}
     assert {word for word in words if word.startswith("-")} <= known
     shipped = {path.stem for path in shipped_folder("recipes").glob("*.toml")}
-    named = {word for word in words[1:2] if re.fullmatch(r"bbbc021-\w+|tonight|demo", word)}
+    named = {word for word in words[1:2] if re.fullmatch(r"bbbc021-\w+|tonight|demo|digits|mnist|cifar\S+|sweep-\w+", word)}
     assert named <= shipped
 
 
@@ -112,6 +113,16 @@ def test_every_objective_has_its_paragraph() -> None:
     page = (REPOSITORY / "docs" / "objectives.md").read_text(encoding="utf-8")
     for name in rooms.names("cellssl.learning.objectives"):
         assert f"**`{name}`**" in page, name
+
+
+def test_sweeps_that_are_shown_turn_knobs_that_there_are() -> None:
+    shown = [tomllib.loads(block) for block in blocks(REPOSITORY / "docs" / "choosing-views.md", "toml")]
+    sweeps = [one["sweep"] for one in shown if "sweep" in one]
+    assert sweeps
+    base = tomllib.loads((shipped_folder("recipes") / "demo.toml").read_text(encoding="utf-8"))
+    for sweep in sweeps:
+        recipe = spread_out(from_table({**base, "sweep": sweep}, Path(), "page"))
+        assert any(point.arm == "sum" for point in recipe.points.values())
 
 
 def test_the_page_on_fetching_shows_a_recipe_and_reads_a_result_as_it_shows(

@@ -14,6 +14,7 @@ from tiny import tiny_field
 
 from cellssl import recipe as recipes
 from cellssl.cli import invoke
+from cellssl.stages._points import spread_out
 
 FOLDER = recipes.shipped_folder("recipes")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -29,7 +30,7 @@ PAPER = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_recipe_is_valid_in_every_arm_and_stage(name: str) -> None:
-    recipe = recipes.load(name)
+    recipe = spread_out(recipes.load(name))
     for arm in recipe.arm_names():
         for stage in recipes.CHAIN if recipe.has("fetch") else recipe.merged(arm):
             recipe.settings(stage, arm)
