@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -297,13 +298,7 @@ def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
 
 def _pass_through(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics]:
     """Crops that are already cut: nothing is found, nothing dropped."""
-    import pandas as pd
-
-    fields, cells = (
-        read_fields(fetched),
-        # a class is a word, also where it looks like a number or like something missing
-        pd.read_csv(fetched.file("cells.csv"), dtype={"cell_id": str, "field_id": str}, converters={"class": str}),
-    )
+    fields, cells = read_fields(fetched), _cells_of_crops(fetched.file("cells.csv"))
     check_reference(job.settings, fields)
     crops = open_crops(fetched.file("crops.npy"))
     _check_only_scaled(job.settings, crops.shape[-1])
@@ -317,6 +312,17 @@ def _pass_through(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics
     counts = {"fields": len(fields), "quarantined": 0, "detected": len(cells), "kept": len(cells)}
     write_counts(job, counts)
     return counts
+
+
+def _cells_of_crops(path: Path) -> pd.DataFrame:
+    """Their table; a class is a word, also where it looks like a number or like something missing."""
+    import pandas as pd
+
+    cells = pd.read_csv(path, dtype={"cell_id": str, "field_id": str})
+    if "class" in cells:
+        with path.open(newline="", encoding="utf-8") as file:
+            cells["class"] = pd.array([row["class"] or None for row in csv.DictReader(file)], dtype="string")
+    return cells
 
 
 def _scale_of_crops(

@@ -226,3 +226,39 @@ def test_cifar_is_read_by_torchvision_from_the_publishers_archive(
     segment = segmented(tmp_path, "cifar10", f'folder = "{tmp_path}"')
     assert np.array_equal(crops_of(segment).reshape(6, 3072), pixels)
     assert read_cells(segment)["class"].tolist() == list("abcdef")
+
+
+def test_a_class_is_a_word_though_it_looks_like_a_number_or_like_nothing(tmp_path: Path) -> None:
+    pets = folder_of(tmp_path / "pets")
+    (pets / "cat").rename(pets / "01")
+    (pets / "dog").rename(pets / "NA")
+    segment = segmented(tmp_path, "image_folder", f'folder = "{pets}"')
+    assert read_cells(segment)["class"].tolist() == ["01"] * 3 + ["NA"] * 3
+
+
+def test_folders_train_and_test_become_official_parts(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        folder_of(tmp_path / "pets" / part)
+    segment = segmented(tmp_path, "image_folder", f'folder = "{tmp_path / "pets"}"\nparts = true')
+    assert read_cells(segment)["official_part"].value_counts().to_dict() == {"train": 6, "test": 6}
+
+
+def test_pictures_that_change_are_another_data_set_and_their_place_is_not(tmp_path: Path) -> None:
+    pets = folder_of(tmp_path / "pets")
+    before = segmented(tmp_path, "image_folder", f'folder = "{pets}"').card.fingerprint
+    moved = pets.rename(tmp_path / "moved")
+    (tmp_path / "pets").mkdir()
+    pets = moved.rename(tmp_path / "pets" / "pets")  # elsewhere, under the same name
+    assert segmented(tmp_path, "image_folder", f'folder = "{pets}"').card.fingerprint == before
+    Image.new("L", (12, 12), 9).save(pets / "cat" / "0.png")
+    assert segmented(tmp_path, "image_folder", f'folder = "{pets}"').card.fingerprint != before
+
+
+def test_the_second_mirror_is_asked_where_the_first_does_not_answer(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import MNIST
+
+    with serving(Manners(mnist)) as address:
+        monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/", f"{address}/"])
+        assert len(crops_of(segmented(tmp_path, "mnist", "tries = 1"))) == 20

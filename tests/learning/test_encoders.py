@@ -57,6 +57,21 @@ def test_a_vgg_gives_the_mean_of_torchvision_s_features(settings: Any) -> None:
         torch.testing.assert_close(ours(crops), theirs.features(crops).mean(dim=(2, 3)))
 
 
+def test_the_small_stem_leaves_an_image_its_size_and_the_rest_is_torchvision_s() -> None:
+    small = built(resnet18.Settings(stem="small"))
+    with torch.no_grad():
+        assert small.relu(small.bn1(small.conv1(noise(1, 3, 32, 32)))).shape == (1, 64, 32, 32)
+        assert small.maxpool(noise(1, 64, 32, 32)).shape == (1, 64, 32, 32)
+        assert resnet18.Settings(stem="small").last_map(small)(noise(1, 3, 32, 32)).shape == (1, 512, 4, 4)
+    theirs = torchvision.models.resnet18(weights=None).state_dict()
+    ours = {name: values for name, values in small.state_dict().items() if name != "conv1.weight"}
+    assert {name: values.shape for name, values in ours.items()} == {
+        name: values.shape for name, values in theirs.items() if name in ours
+    }
+    with pytest.raises(ValidationError, match="belong to the stem"):
+        resnet18.Settings(stem="small", weights="imagenet")
+
+
 def test_a_resnet_gives_what_torchvision_s_classifier_would_see() -> None:
     settings = rooms.load(ROOM, "resnet18").Settings()
     ours, theirs = built(settings), torchvision.models.resnet18(weights=None).eval()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import model_validator
 
 from cellssl.learning.encoder import Names
 from cellssl.learning.encoders._torchvision import TorchvisionSettings
@@ -18,6 +20,20 @@ class ResnetSettings(TorchvisionSettings):
 
     tensors: ClassVar[Names] = Names(classifier=("fc",), first=("conv1",))
 
+    stem: Literal["large", "small"] = "large"
+    """How it begins: `large` is torchvision's 7 x 7 convolution and max pooling, which quarter the image; `small`, for
+    images of about 32 px, is a 3 x 3 convolution that leaves their size, without pooling (He et al., section 4.2)."""
+
+    @model_validator(mode="after")
+    def _check_stem(self) -> ResnetSettings:
+        if self.stem == "small" and self.weights == "imagenet":
+            raise ValueError('the weights "imagenet" belong to the stem "large"; leave weights or stem out')
+        return self
+
+    def shortest_side_px(self) -> int:
+        """Five halvings leave one pixel, of which the small stem has three."""
+        return 8 if self.stem == "small" else super().shortest_side_px()
+
     def last_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
         """All but `avgpool` and `fc`, which are its last two parts."""
         from torch import nn
@@ -30,7 +46,10 @@ class ResnetSettings(TorchvisionSettings):
         from torch import nn
 
         resnet: nn.Module = torchvision.models.get_model(self.architecture, weights=None)
-        if channels != 3:
+        if self.stem == "small":
+            resnet.conv1 = nn.Conv2d(channels, 64, kernel_size=3, stride=1, padding=1, bias=False)
+            resnet.maxpool = nn.Identity()
+        elif channels != 3:
             resnet.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
         fc = resnet.fc
         assert isinstance(fc, nn.Linear)

@@ -1,0 +1,103 @@
+"""The recipes of the paper's studies hold its settings, and train a step on pictures made up like the published."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chain import say
+from PIL import Image
+
+from cellssl import recipe as recipes
+from cellssl.randomness import generator
+from cellssl.stages._points import spread_out
+
+FOLDER = recipes.shipped_folder("recipes")
+METHODS = {  # learning rate, batch, numbers in a projection
+    "barlow_twins": (0.3, 512, 2048),
+    "byol": (1.0, 512, 256),
+    "deepcluster_v2": (0.6, 512, 128),
+    "dino": (0.3, 256, 256),
+    "moco": (0.3, 512, 256),
+    "nnbyol": (1.0, 512, 256),
+    "nnclr": (0.4, 512, 256),
+    "ressl": (0.05, 512, 256),
+    "simclr": (0.4, 512, 256),
+    "simsiam": (0.5, 512, 2048),
+    "swav": (0.6, 512, 128),
+    "vibcreg": (0.3, 512, 2048),
+    "vicreg": (0.3, 256, 2048),
+}
+
+
+def unswept(name: str, folder: Path) -> Path:
+    """A shipped recipe without its sweep."""
+    text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
+    path = folder / f"{name}.toml"
+    path.write_text(re.sub(r"\[sweep.*?(?=\[arm)", "", text, flags=re.DOTALL), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_method_has_the_papers_settings(method: str, tmp_path: Path) -> None:
+    recipe = recipes.load(str(unswept("cifar10-bias", tmp_path)))
+    assert set(recipe.arm_names()) == set(METHODS)
+    training = recipe.settings("pretrain", method)
+    objective = training.branches["all"].objective
+    assert objective.part_name() == method
+    assert (training.learning_rate, training.batch, objective.dim) == METHODS[method]
+    assert (training.epochs, training.optimizer, training.encoder.stem) == (1000, "sgd", "small")
+
+
+def test_the_sweeps_of_cifar_are_the_papers() -> None:
+    arms = spread_out(recipes.load("cifar10-bias")).arm_names()
+    counts = {knob: sum(f"moco+{knob}=" in arm for arm in arms) for knob in ("hue", "jitter", "crop", "flip")}
+    assert counts == {"hue": 10, "jitter": 20, "crop": 8, "flip": 20}
+
+
+def made_up(folder: Path, side: int, mode: str) -> Path:
+    """Two classes in folders train and test, 24 and 4 pictures each."""
+    for part, n in (("train", 24), ("test", 4)):
+        for classed in ("ant", "bee"):
+            (folder / part / classed).mkdir(parents=True)
+            for number in range(n):
+                shape = (side, side, 3) if mode == "RGB" else (side, side)
+                pixels = generator(part, classed, number).integers(0, 256, shape, dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / part / classed / f"{number}.png")
+    return folder
+
+
+def trains(recipe: Path, arm: str, pictures: Path, store: Path) -> None:
+    """A step or two of an arm, with queues and prototypes for few pictures."""
+    text = recipe.read_text(encoding="utf-8")
+    text = re.sub(r'\[fetch(\.dataset)?\]\n(dataset|name) = "\w+"', '[fetch.dataset]\nname = "image_folder"', text)
+    text = re.sub('(name = "image_folder")', rf'\1\nfolder = "{pictures}"\nparts = true', text)
+    for knob, value in (("epochs", 1), ("warmup_epochs", 0), ("batch", 16), ("queue", 32), ("prototypes", 8)):
+        text = re.sub(rf"\b{knob} = \d+", f"{knob} = {value}", text)
+    small = recipe.with_name("small.toml")
+    small.write_text(text, encoding="utf-8")
+    said = say(
+        "run", small, "--store", store, "--arm", arm, "--seed", recipes.load(str(small)).seeds[0], "--to", "embed"
+    )
+    assert said.code == 0, said.err
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_method_trains_a_step_on_pictures_like_cifars(method: str, tmp_path: Path) -> None:
+    trains(unswept("cifar10-bias", tmp_path), method, made_up(tmp_path / "pictures", 32, "RGB"), tmp_path / "store")
+
+
+@pytest.mark.parametrize("arm", ["digit", "flow"])
+def test_either_view_of_the_digits_trains_a_step_on_pictures_like_mnists(arm: str, tmp_path: Path) -> None:
+    trains(unswept("mnist", tmp_path), arm, made_up(tmp_path / "pictures", 28, "L"), tmp_path / "store")
+
+
+@pytest.mark.parametrize("name", ["mnist", "digits"])
+def test_the_digits_are_seen_through_the_papers_views(name: str) -> None:
+    recipe = recipes.load(name)
+    views = {arm: recipe.settings("pretrain", arm).branches["view"].view for arm in ("digit", "flow")}
+    pad, invert, rotate, crop = views["digit"]
+    assert (pad.padding, invert.part_name(), rotate.degrees, crop.scale) == ((0.1, 0.4), "invert", 25.0, (0.5, 0.9))
+    across, over, turn, window, erase = views["flow"]
+    assert (across.p, over.p, turn.degrees) == (0.5, 0.5, 180.0)
+    assert (window.scale, erase.scale, erase.p) == ((0.9, 1.1), (0.02, 0.3), 0.5)
