@@ -82,12 +82,15 @@ class Swept:
         return [run for run in self.of_test() if run.arm not in self.points or run.arm in names]
 
     def curves(self) -> Iterator[Curve]:
-        """Every knob that is turned alone, arm by arm."""
+        """Every knob that is turned alone, arm by arm, through the values that the report has."""
         if self.together and len(self.knobs) > 1:
             return
         for arm in self.arms:
+            there = self.grid(arm)
             for knob, about in self.knobs.items():
-                yield Curve(arm, knob, tuple(about["values"]))
+                values = tuple(value for value in about["values"] if {knob: value} in there)
+                if len(values) > 1:
+                    yield Curve(arm, knob, values)
 
     def scores(self) -> list[str]:
         """Those that any run has."""
@@ -187,7 +190,7 @@ def _natural(name: str) -> tuple[int, str]:
 def swept_sections(job: Job, swept: Swept) -> list[Section]:
     """What turning the knobs does: overall, to every class, and which classes go against each other."""
     _write(job, swept)
-    blocks: list[Block] = [Bullets(words(swept)), *_chosen_table(swept)]
+    blocks: list[Block] = [*([Bullets(words(swept))] if words(swept) else []), *_chosen_table(swept)]
     for curve in swept.curves():
         blocks += _curve_blocks(job, swept, curve)
     if swept.together and len(swept.knobs) == 2:
