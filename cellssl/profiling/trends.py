@@ -32,7 +32,7 @@ class Correlation:
     r: float
     p: float
     p_corrected: float
-    """By Benjamini and Hochberg, over all pairs of the sweep and this coefficient."""
+    """By Benjamini and Hochberg, over all pairs of the sweep and all three coefficients."""
 
     def is_opposite(self, *, corrected: bool = False) -> bool:
         """Whether it is below -0.3 with p < 0.05."""
@@ -85,14 +85,11 @@ def pairs(accuracies: Float[np.ndarray, "points classes"], names: Sequence[str])
         (one, other): _correlations(accuracies[:, one], accuracies[:, other])
         for one, other in combinations(range(len(names)), 2)
     }
-    corrected = {name: _corrected([found[name][1] for found in by_pair.values()]) for name in COEFFICIENTS}
+    corrected = _corrected([found[name][1] for found in by_pair.values() for name in COEFFICIENTS])
+    by_place = iter(corrected)
     return [
-        Pair(
-            names[one],
-            names[other],
-            {name: Correlation(*found[name], corrected[name][place]) for name in COEFFICIENTS},
-        )
-        for place, ((one, other), found) in enumerate(by_pair.items())
+        Pair(names[one], names[other], {name: Correlation(*found[name], next(by_place)) for name in COEFFICIENTS})
+        for (one, other), found in by_pair.items()
     ]
 
 

@@ -71,12 +71,15 @@ def heat_maps(
 
 
 @styled
-def shares(arms: Sequence[str], knobs: Sequence[str], share: Float[np.ndarray, "arms knobs"], title: str) -> Figure:
-    """Share of classes with an opposite, an arm a row and a knob a column (figures 2 and 3 of Bendidi et al. 2023)."""
-    figure = Figure(figsize=(min(WIDTH_INCH, 2.6 + 1.1 * len(knobs)), 1.3 + 0.3 * len(arms)))
-    axis = figure.subplots()
-    _squares(axis, share, (arms, knobs), (0.0, 1.0))
-    axis.set_title(title)
+def shares(
+    arms: Sequence[str], knobs: Sequence[str], by_title: Mapping[str, Float[np.ndarray, "arms knobs"]]
+) -> Figure:
+    """Shares of classes, an arm a row and a knob a column (figures 2 and 3 of Bendidi et al. 2023); a panel each."""
+    figure = Figure(figsize=(WIDTH_INCH, 1.3 + 0.3 * len(arms)))
+    axes = figure.subplots(1, len(by_title), squeeze=False).ravel()
+    for axis, (title, share) in zip(axes, by_title.items(), strict=True):
+        _squares(axis, share, (arms, knobs), (0.0, 1.0))
+        axis.set_title(title)
     return figure
 
 

@@ -140,13 +140,17 @@ class Swept:
         return found
 
     def chosen(self, arm: str) -> dict[str, Any] | None:
-        """The point with the highest mean score on the val part; the first of equals."""
+        """The point with the highest mean score on the val part, over the seeds that all points have; of equals the
+        first. None where there is no such seed, as while a grid is filling."""
         if self.choose is None:
             return None
-        score = self.choose
-        scored = [(self.values(arm, point, score, part="val").mean, point) for point in self.grid(arm)]
-        known = [(mean, point) for mean, point in scored if not math.isnan(mean)]
-        return max(known, key=lambda each: each[0])[1] if known else None
+        score, grid = self.choose, self.grid(arm)
+        by_seed = [self.by_seed(arm, point, score, part="val") for point in grid]
+        shared = set.intersection(*(set(each) for each in by_seed)) if by_seed else set()
+        if not shared:
+            return None
+        means = [sum(each[seed] for seed in shared) / len(shared) for each in by_seed]
+        return grid[int(np.argmax(means))]
 
     def _remarkable(self, arm: str) -> list[str]:
         chosen, grid = self.chosen(arm), self.grid(arm)
@@ -289,9 +293,13 @@ def _choice(swept: Swept, arm: str) -> str:
     assert swept.choose is not None
     chosen = swept.chosen(arm)
     if chosen is None:
-        return f"No point of “{arm}” has a {WORDS[swept.choose]} on the val part, so none is chosen."
+        return (
+            f"No point of “{arm}” is chosen: there is no seed with which every point has a {WORDS[swept.choose]} on the "
+            "val part."
+        )
     on_val, on_test = (swept.values(arm, chosen, swept.choose, part=part) for part in ("val", "test"))
-    best = max((swept.values(arm, point, swept.choose).mean for point in swept.grid(arm)), default=math.nan)
+    on_test_of_all = [swept.values(arm, point, swept.choose).mean for point in swept.grid(arm)]
+    best = max((mean for mean in on_test_of_all if not math.isnan(mean)), default=math.nan)
     return (
         f"Chosen on the val part in “{arm}”: {_point(chosen)}, with a {WORDS[swept.choose]} of {on_val} there and "
         f"{on_test} on the test part, which is the number to report. The highest on the test part is {number(best)}; "
@@ -351,7 +359,10 @@ def _change_table(swept: Swept, curve: Curve) -> Block:
             rows.append([WORDS[score].split(",")[0], name, one.before, one.after, one.by, one.low, one.high, clear])
     first, last = (_value(value) for value in (curve.values[0], curve.values[-1]))
     header = ["by", "class", f"at {first}", f"at {last}", "change", "95 % from", "to", ""]
-    caption = f"From one end of {curve.knob} to the other, paired by seed; interval by Student's t over seeds."
+    caption = (
+        f"From one end of {curve.knob} to the other, paired by seed; interval by Student's t over seeds, each class "
+        "by itself: of twenty classes that do not change one would seem to."
+    )
     return Folded(f"What {curve.knob} does to every class of “{curve.arm}”", [Table(header, rows, caption)])
 
 
@@ -375,13 +386,21 @@ def _shares(job: Job, swept: Swept) -> list[Block]:
     if score is None or len(lines) < 2 or len(swept.classes(score)) < 2:
         return []
     knobs = list(dict.fromkeys(knob for _, knob, _ in lines))
-    share = np.full((len(swept.arms), len(knobs)), math.nan)
+    shares = {title: np.full((len(swept.arms), len(knobs)), math.nan) for title in SHARES}
     for arm, knob, points in lines:
-        found = trends.share_with_an_opposite(swept.pairs(arm, points, score))
-        share[swept.arms.index(arm), knobs.index(knob)] = found
-    figure = response.shares(swept.arms, knobs, share, "share of classes with an opposite")
-    caption = f"Share of classes whose {WORDS[score].split(',')[0]} accuracy goes against that of another class."
-    return [drawn(job, "sweep-opposites.png", figure, caption, style.drawing)]
+        found = swept.pairs(arm, points, score)
+        for title, corrected in SHARES.items():
+            place = swept.arms.index(arm), knobs.index(knob)
+            shares[title][place] = trends.share_with_an_opposite(found, corrected=corrected)
+    caption = (
+        f"Share of classes whose {WORDS[score].split(',')[0]} accuracy goes against that of another class. Among many "
+        "pairs chance alone makes such, so the share that is left after correction stands beside it."
+    )
+    return [drawn(job, "sweep-opposites.png", response.shares(swept.arms, knobs, shares), caption, style.drawing)]
+
+
+SHARES = {"classes with an opposite": False, "after correction": True}
+"""Title of a panel, and whether p-values are corrected for the number of pairs."""
 
 
 def _every_point(swept: Swept) -> Block:
