@@ -294,8 +294,8 @@ def _choice(swept: Swept, arm: str) -> str:
     chosen = swept.chosen(arm)
     if chosen is None:
         return (
-            f"No point of “{arm}” is chosen: there is no seed with which every point has a {WORDS[swept.choose]} on the "
-            "val part."
+            f"No point of “{arm}” is chosen: there is no seed with which every point has a {WORDS[swept.choose]} on "
+            "the val part."
         )
     on_val, on_test = (swept.values(arm, chosen, swept.choose, part=part) for part in ("val", "test"))
     on_test_of_all = [swept.values(arm, point, swept.choose).mean for point in swept.grid(arm)]
