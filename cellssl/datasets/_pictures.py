@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,17 +48,17 @@ class PictureSettings(Part):
         """What they are called together."""
         return self.part_name()
 
+    @abstractmethod
     def wells(self) -> Sequence[str]:
         """A well for every class, in every part; known before any picture is there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def arrive(self, scratch: Path) -> Generator[Event, None, Pictures]:
         """Bring the pictures, or find them; `scratch` may hold what came before."""
-        raise NotImplementedError
 
+    @abstractmethod
     def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
         """What determines the pictures."""
-        raise NotImplementedError
 
     def outside_files(self) -> Sequence[Path]:
         """None: what is published does not change."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,17 +48,17 @@ class PublishedSettings(PictureSettings):
     timeout_s: float = Knob(20.0, gt=0, json_schema_extra=NOT_COUNTED)
     """Seconds without a byte after which an answer counts as broken off."""
 
+    @abstractmethod
     def published(self) -> Published:
         """What torchvision knows of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def class_count(self) -> int:
         """Number of classes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def download_bytes(self) -> int:
         """What a download moves."""
-        raise NotImplementedError
 
     def wells(self) -> Sequence[str]:
         """A well for every class of either part, by the number of the class."""
