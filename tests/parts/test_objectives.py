@@ -357,7 +357,7 @@ def test_what_does_not_fit_into_memory_is_a_failure_in_words() -> None:
 
 
 def test_small_views_that_the_encoder_cannot_take_are_refused_with_their_own_cure() -> None:
-    view = {"view": VIEW, "objective": {"name": "swav", "small_side": 0.25}}
+    view = {"view": VIEW, "objective": {"name": "swav", "small_side": 0.25, "queue": 0}}
     settings = Settings.model_validate({"encoder": "small", "branches": {"main": view}, "batch": 4})
     crops: Any = MadeUpCrops(CELLS)
     with pytest.raises(UsageError, match="small cannot see crops of 4 px, which is what the small views of") as caught:
