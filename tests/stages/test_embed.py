@@ -109,6 +109,11 @@ def test_a_recipe_s_arm_may_have_a_network_of_its_own_for_it(tmp_path: Path) -> 
     )
     planned = Planner(recipe, "imagenet", 3, Store(tmp_path)).plan("embed")
     card = Planner(recipe, "imagenet", 3, Store(tmp_path)).plan("pretrain").card
-    assert card.section["encoder"] == {"name": "resnet101", "weights": "imagenet", "standardise": None}
+    assert card.section["encoder"] == {
+        "name": "resnet101",
+        "weights": "imagenet",
+        "standardise": None,
+        "stem": "large",
+    }
     assert card.section["epochs"] == 0 and card.section["input_px"] == 64 and "seed" not in card.section
     assert planned.inputs["pretrain"] == card.fingerprint
