@@ -19,16 +19,8 @@ Recipe = Annotated[
 Download = Annotated[bool, typer.Option("--download", help="Bring the published weights that the recipe asks for.")]
 
 
-def command(
-    recipe: Recipe = None,
-    download: Download = False,
-    store: o.StoreOption = None,
-    set: o.SetOption = None,
-    device: o.DeviceOption = "auto",
-    no_wait: o.NoWaitOption = False,
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-) -> None:
+@o.flags("store", "overrides", "device", "no_wait", "json", "quiet")
+def command(common: o.Common, recipe: Recipe = None, download: Download = False) -> None:
     """Say what this machine can do, and what a recipe needs that is not here; exit 2 where anything is missing.
 
     Example: cellssl doctor bbbc021-nocodazole --download
@@ -37,13 +29,15 @@ def command(
     from cellssl.errors import UsageError
     from cellssl.stages import _doctor
 
-    common = o.Common(store=store, overrides=set, device=device, no_wait=no_wait, json=json, quiet=quiet)
     if download and recipe is None:
         raise UsageError("--download brings what a recipe asks for", hint="cellssl doctor RECIPE --download")
     worker = Worker.of(recipe, common) if recipe else Worker.without_recipe(common)
     if download:
         bring(worker)
-    findings = [*_doctor.machine(device), *_doctor.store(worker.store, worker.recipe.settings("segment").crop_px)]
+    findings = [
+        *_doctor.machine(common.device),
+        *_doctor.store(worker.store, worker.recipe.settings("segment").crop_px),
+    ]
     if recipe:
         findings += _doctor.recipe(worker.recipe, worker.store)
     show(worker, findings)

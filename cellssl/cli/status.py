@@ -12,15 +12,8 @@ from cellssl.cli import options as o
 PlatesOption = Annotated[bool, typer.Option("--plates", help="Say it of every plate's part of fetch and segment too.")]
 
 
-def command(
-    recipe: o.RecipeArgument,
-    store: o.StoreOption = None,
-    set: o.SetOption = None,
-    arm: o.ArmOption = None,
-    seed: o.SeedOption = None,
-    plates: PlatesOption = False,
-    json: o.JsonOption = False,
-) -> None:
+@o.flags("store", "overrides", "arm", "seed", "json")
+def command(recipe: o.RecipeArgument, common: o.Common, plates: PlatesOption = False) -> None:
     """Say for every stage, arm and seed whether it is done, partial or missing, and the report last.
 
     Example: cellssl status nocodazole --json
@@ -31,13 +24,13 @@ def command(
     from cellssl.cli.plates import plate_rows
     from cellssl.cli.work import PLATE_STAGES, Worker
 
-    worker = Worker.of(recipe, o.Common(store=store, overrides=set, arm=arm, seed=seed, json=json))
+    worker = Worker.of(recipe, common)
     rows = worker.states(grid(worker, "report"))
     if has_clusters(worker):
         rows.append(worker.row(plan_report(worker, None)[0]))
     parts = plate_rows(worker, [row for row in rows if row["stage"] in PLATE_STAGES]) if plates else []
     costs = spent(worker.store, rows)
-    if json:
+    if common.json:
         worker.console.result("", {"recipe": worker.recipe.name, "stages": rows, "plates": parts, "spent": costs})
         return
     header = ["stage", "arm", "seed", "state", "fingerprint"]

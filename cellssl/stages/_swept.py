@@ -65,6 +65,7 @@ class Swept:
         self.points: dict[str, dict[str, Any]] = described["points"]
         self.runs = list(runs)
         self.told = [one for run in runs for one in self._told_of(run)]
+        self._pairs: dict[tuple[Any, ...], list[Pair]] = {}
         self._by_point: dict[tuple[Any, ...], dict[int, float]] = {}
         for one in self.told:
             key = (one.arm, one.part, one.values, one.score, one.of)
@@ -97,6 +98,10 @@ class Swept:
         there = {one.score for one in self.told}
         return [name for name in WORDS if name in there]
 
+    def classifier(self) -> str | None:
+        """The classifier that sentences speak of."""
+        return next((name for name in ("linear", "knn") if name in self.scores()), None)
+
     def classes(self, score: str) -> list[str]:
         """Classes that a classifier was asked about."""
         return sorted({one.of for one in self.told if one.score == score and one.of != OVERALL}, key=_natural)
@@ -124,10 +129,13 @@ class Swept:
         return [dict(p["values"]) for p in self.points.values() if p["arm"] == arm and p["part"] == "test"]
 
     def pairs(self, arm: str, points: Sequence[Mapping[str, Any]], score: str) -> list[Pair]:
-        """How the accuracies of classes go along over some points, each the mean over seeds."""
-        names = self.classes(score)
-        means = [[self.values(arm, point, score, name).mean for name in names] for point in points]
-        return trends.pairs(np.array(means, dtype=float).reshape(len(points), len(names)), names)
+        """How the accuracies of classes go along over some points, each the mean over seeds; computed once."""
+        key = (arm, score, tuple(tuple(sorted(point.items())) for point in points))
+        if key not in self._pairs:
+            names = self.classes(score)
+            means = [[self.values(arm, point, score, name).mean for name in names] for point in points]
+            self._pairs[key] = trends.pairs(np.array(means, dtype=float).reshape(len(points), len(names)), names)
+        return self._pairs[key]
 
     def changes(self, curve: Curve, score: str) -> list[Change]:
         """From the first value of a knob to its last: overall, then class by class."""
@@ -194,7 +202,8 @@ def _natural(name: str) -> tuple[int, str]:
 def swept_sections(job: Job, swept: Swept) -> list[Section]:
     """What turning the knobs does: overall, to every class, and which classes go against each other."""
     _write(job, swept)
-    blocks: list[Block] = [*([Bullets(words(swept))] if words(swept) else []), *_chosen_table(swept)]
+    said = words(swept)
+    blocks: list[Block] = [*([Bullets(said)] if said else []), *_chosen_table(swept)]
     for curve in swept.curves():
         blocks += _curve_blocks(job, swept, curve)
     if swept.together and len(swept.knobs) == 2:
@@ -219,14 +228,11 @@ def _write(job: Job, swept: Swept) -> None:
 def words(swept: Swept) -> list[str]:
     """What the sweep shows, in plain words that claim no more."""
     said = [_turned(swept, curve, score) for curve in swept.curves() for score in swept.scores()[:1]]
-    for curve in swept.curves():
-        score = next((name for name in ("linear", "knn") if name in swept.scores()), None)
-        if score and swept.classes(score):
-            said.append(_gains(swept, curve, score))
-    for arm, knob, points in _lines(swept):
-        score = next((name for name in ("linear", "knn") if name in swept.scores()), None)
-        if score and len(swept.classes(score)) > 1:
-            said.append(_against(swept, arm, knob, points, score))
+    score = swept.classifier()
+    if score and swept.classes(score):
+        said += [_gains(swept, curve, score) for curve in swept.curves()]
+    if score and len(swept.classes(score)) > 1:
+        said += [_against(swept, arm, knob, points, score) for arm, knob, points in _lines(swept)]
     said += [_choice(swept, arm) for arm in swept.arms if swept.choose]
     return said
 
@@ -381,7 +387,7 @@ def _heat_map(job: Job, swept: Swept, arm: str) -> Block:
 
 def _shares(job: Job, swept: Swept) -> list[Block]:
     """Share of classes with an opposite, where several knobs or arms can be compared."""
-    score = next((name for name in ("linear", "knn") if name in swept.scores()), None)
+    score = swept.classifier()
     lines = [line for line in _lines(swept) if len(line[2]) >= trends.FEWEST_POINTS]
     if score is None or len(lines) < 2 or len(swept.classes(score)) < 2:
         return []
