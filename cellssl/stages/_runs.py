@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.card import kind_of_input
 from cellssl.artifacts.store import Artifact, Store
@@ -15,6 +14,9 @@ from cellssl.artifacts.tables import read_table
 from cellssl.errors import UsageError
 from cellssl.stages._cells import segment_below
 from cellssl.stages.embed import BASELINES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMES = ("split", "leave_one_plate_out", "leave_one_well_out")
 CLASSIFIERS = ("knn", "linear")
@@ -52,6 +54,21 @@ class Run:
     def trained(self) -> Artifact | None:
         """The model, where it was trained."""
         return None if self.is_baseline else self.model
+
+    def projection_spreads(self) -> dict[str, float]:
+        """Branch -> spread of its projections over the last steps of the training: 1 where even, 0 where all are one.
+
+        Empty where nothing was trained, or by objectives without projections.
+        """
+        import pandas as pd
+
+        from cellssl.learning.gauges import COLLAPSED_STEPS
+
+        if self.trained is None:
+            return {}
+        last = pd.read_json(self.trained.file("metrics.jsonl"), lines=True).tail(COLLAPSED_STEPS)
+        spreads = last.filter(regex="/projection_spread$").mean().dropna()
+        return {str(name).rpartition("/")[0]: float(value) for name, value in spreads.items()}
 
     def chain(self) -> dict[str, Artifact]:
         """Every artifact that its numbers stand on, in the order of making."""
@@ -172,12 +189,14 @@ def row_of(run: Run) -> Row:
     label = against.get("label", {})
     shuffled = label.get("shuffled_ami", {})
     low, high = label.get("ami_interval", (None, None))
+    cells = _clustered(run)
     row = {
         "arm": run.arm,
         "seed": run.seed,
         "baseline": run.is_baseline,
         "cells": card["cells"],
         "k": card["k"],
+        "clusters_filled": cells["cluster"].nunique(),
         "classes": label.get("classes"),
         "ami": label.get("ami"),
         "ami_low": low,
@@ -189,35 +208,47 @@ def row_of(run: Run) -> Row:
         "ami_well": against.get("well", {}).get("ami"),
         "ami_density": against.get("density", {}).get("ami"),
         "ami_phenotype": against.get("true_phenotype", {}).get("ami"),
-        **among_controls(run),
+        **_among_controls(cells),
+        "plates": cells["plate"].nunique(),
         "ceiling": card.get("ceiling_ami"),
         "silhouette": card["silhouette"],
     }
     return row | (_evaluated(run.evaluate.card.metrics) if run.evaluate else {})
 
 
-def among_controls(run: Run) -> Row:
-    """AMI of clusters with plate and with well among control cells alone, where no treatment can be the cause.
-
-    Wells of treated plates differ by what is in them, so over all cells an AMI with the well says little.
-    """
+def _clustered(run: Run) -> pd.DataFrame:
+    """Cluster, plate, well and control of the clustered cells, a row a cell."""
     import pandas as pd
 
+    known = {"Metadata_cell_id": "cell_id", "Metadata_Plate": "plate", "Metadata_Well": "well"}
+    known["Metadata_control"] = "control"
+    cells = pd.read_parquet(run.embed.file("embeddings.parquet"), columns=list(known))  # the vectors may be gigabytes
+    assigned = read_table(run.cluster.file("assignments.parquet"))
+    return assigned.merge(cells.rename(columns=known), on="cell_id", how="left", validate="one_to_one")
+
+
+def _among_controls(cells: pd.DataFrame) -> Row:
+    """AMI of clusters with plate and with well among control cells alone, where no treatment can be the cause.
+
+    Wells of treated plates differ by what is in them, so over all cells an AMI with the well says little. That with the
+    well is the mean over plates of two control wells or more, for one well a plate cannot be told from its plate.
+    """
+    controls = cells[cells["control"].fillna(False).astype(bool)]
+    of_plates = [_agreement(plate, "well") for _, plate in controls.groupby("plate", sort=True)]
+    known = [score for score in of_plates if score is not None]
+    return {
+        "ami_plate_in_controls": _agreement(controls, "plate"),
+        "ami_well_in_controls": sum(known) / len(known) if known else None,
+    }
+
+
+def _agreement(cells: pd.DataFrame, column: str) -> float | None:
+    """AMI of the clusters with a column; None where there is but one to follow."""
     from cellssl.profiling.scores import agreement
 
-    known = ["Metadata_cell_id", "Metadata_Plate", "Metadata_Well", "Metadata_control"]
-    cells = pd.read_parquet(run.embed.file("embeddings.parquet"), columns=known)  # the vectors may be gigabytes
-    assigned = read_table(run.cluster.file("assignments.parquet")).rename(columns={"cell_id": "Metadata_cell_id"})
-    here = assigned.merge(cells, on="Metadata_cell_id", how="left", validate="one_to_one")
-    here = here[here["Metadata_control"].fillna(False).astype(bool)]
-    clusters = here["cluster"].to_numpy()
-    plates = here["Metadata_Plate"].astype(str)
-    found: Row = {}
-    for name, keys in {"plate": plates, "well": plates + "/" + here["Metadata_Well"].astype(str)}.items():
-        groups = keys.tolist()
-        score = agreement(groups, clusters)["ami"] if len(set(groups)) > 1 else float("nan")
-        found[f"ami_{name}_in_controls"] = None if np.isnan(score) else score
-    return found
+    names = cells[column].astype(str).tolist()
+    score = agreement(names, cells["cluster"].to_numpy())["ami"] if len(set(names)) > 1 else math.nan
+    return None if math.isnan(score) else score
 
 
 def _evaluated(found: Mapping[str, Any]) -> Row:

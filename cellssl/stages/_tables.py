@@ -134,7 +134,8 @@ def agreements(runs: list[Run]) -> list[Block]:
     caption = (
         "AMI: arithmetic mean; AMI max: maximum as normaliser. Mean ± standard deviation over seeds; the interval "
         "(bootstrap over cells), the classes and the cells are those of the first seed. The columns plate, well and "
-        "density are what clusters should not follow; a well also holds its treatment."
+        "density are what clusters should not follow; a well also holds its treatment, so control_well has the wells "
+        "of control cells alone."
     )
     return [Folded("Clusters against every column", [Table([*header, "classes", "cells"], table, caption)])]
 

@@ -12,6 +12,7 @@ from cellssl.reporting.summary import Spread, number
 from cellssl.stages._runs import Row, Run, active_branches, part_of
 
 CHANCE = summary.CHANCE_AMI
+NUISANCES = ("plate", "well", "density")
 GAP = 0.1
 """A balanced accuracy that falls by more than this on plates that taught nothing has lost something there."""
 CURES = {
@@ -22,6 +23,11 @@ CURES = {
     "alone sees less of the neighbours.",
 }
 """What to do where clusters follow a nuisance."""
+COLLAPSE_CURE = (
+    "Look at the training curves and at the views: a collapse comes of views so strong, or a learning rate so high, "
+    "that giving every cell the same vector costs nothing. Lower pretrain.learning_rate, calm the views "
+    "(docs/training.md)."
+)
 MUCH_DROPPED = 0.5
 FEW_CELLS = 200
 
@@ -38,7 +44,7 @@ class Belief(NamedTuple):
 
 def lead(runs: list[Run], rows: list[Row], of_sweep: Sequence[str] = ()) -> list[str]:
     """What was compared and what came out, in a few paragraphs; first of all what a sweep shows, if there is one."""
-    words = [_data(runs[0]), _question(runs, rows), *of_sweep]
+    words = [_data(runs[0]), _question(runs, rows), *collapses(runs, rows), *of_sweep]
     spreads = spreads_of(rows)
     if _labelled(rows):
         words += [
@@ -58,9 +64,15 @@ def beliefs(runs: list[Run], rows: list[Row]) -> list[Belief]:
     arm = leading(rows)
     spreads = spreads_of(rows)[arm]
     run = next(one for one in runs if one.arm == arm)
-    asked = [_chance(rows, arm, spreads), _beats_baselines(rows, arm), _sampling(rows, arm), _seeds(spreads)]
+    asked = [
+        _collapse(runs, rows, arm),
+        _chance(rows, arm, spreads),
+        _beats_baselines(rows, arm),
+        _sampling(rows, arm),
+        _seeds(spreads),
+    ]
     if comes_of_a_lab(run):
-        asked += [_nuisance(name, spreads) for name in ("plate", "well", "density")]
+        asked += [_nuisance(name, spreads, _plates(rows, arm)) for name in NUISANCES]
         asked += [_leak(run), _unseen(run, spreads, rows), _simulated(run)]
     return [one for one in asked if one]
 
@@ -71,12 +83,39 @@ def next_steps(runs: list[Run], rows: list[Row]) -> list[str]:
     spreads = spreads_of(rows)[arm]
     run = next(one for one in runs if one.arm == arm)
     return [
+        *([COLLAPSE_CURE] if collapses(runs, rows) else []),
         *_because_of_labels(runs, rows, spreads),
-        *(_because_of_nuisances(run, spreads) if comes_of_a_lab(run) else []),
+        *(_because_of_nuisances(run, spreads, _plates(rows, arm)) if comes_of_a_lab(run) else []),
         *_because_of_counts(run, rows, arm),
         f"Look at the cells nearest each centroid of “{arm}” below: do the groups differ in shape and texture, or in "
         "brightness, crowding and focus?",
     ]
+
+
+def collapses(runs: list[Run], rows: list[Row]) -> list[str]:
+    """A sentence on each arm that gives all cells nearly the same vector, or whose projections ended so."""
+    from cellssl.learning.gauges import COLLAPSED_SPREAD
+
+    said = []
+    for arm in dict.fromkeys(one.arm for one in runs):
+        empty = [row["seed"] for row in rows if row["arm"] == arm and row["k"] > 1 and row["clusters_filled"] == 1]
+        if empty:
+            said.append(
+                f"“{arm}” has collapsed ({_seeds_named(empty)}): all cells lie in one cluster, because they have the "
+                "same vector or nearly so. Its numbers say nothing."
+            )
+            continue
+        ended = {one.seed: one.projection_spreads() for one in runs if one.arm == arm}
+        for branch in dict.fromkeys(branch for each in ended.values() for branch in each):
+            low = [seed for seed, each in ended.items() if each.get(branch, 1.0) < COLLAPSED_SPREAD]
+            if low:
+                found = max(ended[seed][branch] for seed in low)
+                said.append(
+                    f"The training of “{arm}” ended close to a collapse ({_seeds_named(low)}): projections of its "
+                    f"branch “{branch}” hardly differ between cells (spread {found:.3f} at most; 1 is even, 0 all the "
+                    "same)."
+                )
+    return said
 
 
 def comes_of_a_lab(run: Run) -> bool:
@@ -210,6 +249,20 @@ def _ceiling(rows: list[Row]) -> list[str]:
     ]
 
 
+def _collapse(runs: list[Run], rows: list[Row], arm: str) -> Belief | None:
+    mine = [one for one in runs if one.arm == arm]
+    said = collapses(mine, rows)
+    spreads = [value for one in mine for value in one.projection_spreads().values()]
+    question = "Has the training kept cells apart?"
+    if said:
+        return Belief(question, "no", " ".join(said), doubt="the network has collapsed")
+    if not spreads:
+        return None
+    return Belief(
+        question, "yes", f"at its end projections spread by {min(spreads):.2f} or more (1 is even, 0 the same)"
+    )
+
+
 def _chance(rows: list[Row], arm: str, spreads: dict[str, Spread]) -> Belief | None:
     if not spreads["ami"].n:
         return None
@@ -274,7 +327,7 @@ def _seeds(spreads: dict[str, Spread]) -> Belief | None:
     return Belief("Does another seed give the same?", "yes" if steady else "not quite", numbers, doubt)
 
 
-def _nuisance(name: str, spreads: dict[str, Spread]) -> Belief | None:
+def _nuisance(name: str, spreads: dict[str, Spread], plates: int) -> Belief:
     """Plates and wells among controls, where no treatment hides behind them."""
     question = {
         "plate": "Do clusters follow the plate?",
@@ -285,12 +338,7 @@ def _nuisance(name: str, spreads: dict[str, Spread]) -> Belief | None:
     clean = spreads.get(f"ami_{name}_in_controls")
     judged = clean if clean and clean.n else over_all if name != "well" else None
     if judged is None or not judged.n:
-        lack = {
-            "plate": "the clustered cells lie on one plate",
-            "well": "at most one control well is among them: well and drug are not told apart",
-        }
-        doubt = {"plate": "one plate only", "well": "fewer than two control wells"}.get(name, "")
-        return Belief(question, "not known", lack.get(name, "the number of neighbours is not known"), doubt)
+        return Belief(question, "not known", *_why_not_known(name, plates))
     ami = spreads["ami"]
     rival = judged.mean > max(CHANCE, ami.mean / 2 if ami.n else CHANCE)
     some = judged.mean > 2 * CHANCE
@@ -300,6 +348,19 @@ def _nuisance(name: str, spreads: dict[str, Spread]) -> Belief | None:
         numbers.append("a drug that kills cells thins them out, so crowding can be its effect as well as a nuisance")
     doubt = f"clusters follow {'crowding' if name == 'density' else f'the {name}'}" if rival else ""
     return Belief(question, "yes, beware" if rival else "a little" if some else "no", "; ".join(numbers), doubt)
+
+
+def _why_not_known(name: str, plates: int) -> tuple[str, str]:
+    """Why nothing can be said of a nuisance, and what of that belongs into the summary."""
+    match name:
+        case "plate" if plates > 1:
+            return "no two plates have controls, and cluster.against leaves the plate out", "not compared with plates"
+        case "plate":
+            return "the clustered cells lie on one plate", "one plate only"
+        case "well":
+            why = "no plate has two control wells among the clustered cells: well and drug are not told apart"
+            return why, "fewer than two control wells a plate"
+    return "the number of neighbours is not known, or cluster.against leaves density out", ""
 
 
 def _leak(run: Run) -> Belief:
@@ -389,12 +450,8 @@ def _probe_of_baselines(rows: list[Row]) -> list[str]:
     ]
 
 
-def _because_of_nuisances(run: Run, spreads: dict[str, Spread]) -> list[str]:
-    steps = []
-    for name in ("plate", "well", "density"):
-        said = _nuisance(name, spreads)
-        if said and said[1] == "yes, beware":
-            steps.append(CURES[name])
+def _because_of_nuisances(run: Run, spreads: dict[str, Spread], plates: int) -> list[str]:
+    steps = [CURES[name] for name in NUISANCES if _nuisance(name, spreads, plates).answer == "yes, beware"]
     fields = read_fields(run.segment)
     if fields["plate"].nunique() == 1:
         steps.append("Add a second plate: nothing here can say whether a result holds on another.")
@@ -422,6 +479,15 @@ def _because_of_counts(run: Run, rows: list[Row], arm: str) -> list[str]:
 
 def _arms(rows: list[Row], *, baseline: bool) -> list[str]:
     return list(dict.fromkeys(str(row["arm"]) for row in rows if row["baseline"] == baseline))
+
+
+def _plates(rows: list[Row], arm: str) -> int:
+    """On how many plates the clustered cells lie."""
+    return max(int(row["plates"]) for row in rows if row["arm"] == arm)
+
+
+def _seeds_named(seeds: list[int]) -> str:
+    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
 
 
 def _labelled(rows: list[Row]) -> bool:

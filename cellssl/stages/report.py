@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from cellssl.reporting.page import Section
     from cellssl.stages._runs import Row, Run
 
-ALGORITHM = 3
-"""3: words that hold for few cells and for runs without labels or training.
+ALGORITHM = 4
+"""4: a collapse is said on top, wells are judged within their plate.
+3: words that hold for few cells and for runs without labels or training.
 2: whether to believe it and what is next, evaluations, counts that balance, smaller pictures."""
 
 

@@ -426,3 +426,44 @@ def test_a_baseline_whose_vectors_tell_the_label_as_well_is_named(runs: list[Run
     rows = [row_of(runs[0]) | {"ami": 0.5, "linear": 0.8}, row_of(runs[1]) | {"ami": 0.1, "linear": base}]
     words = "A linear probe tells the label at least as well from “intensities”"
     assert any(step.startswith(words) for step in next_steps(runs, rows)) == said
+
+
+def test_a_training_that_collapsed_is_said_on_top_of_the_page(chain: Chain, tmp_path: Path) -> None:
+    shrink = ["--set", "pretrain.weight_decay=30", "--set", "pretrain.learning_rate=0.1", "--arm", "main"]
+    said = chain_with(chain, tmp_path, *shrink)
+    texts = [text for _, text in Read((Path(said) / "report.html").read_text(encoding="utf-8")).texts]
+    words = " ".join(texts[:30])
+    assert "The training of “main” ended close to a collapse (seed 0): projections of its branch “context”" in words
+    assert "Believe it with care: the network has collapsed" in words
+    assert any(text.startswith("Look at the training curves and at the views: a collapse comes") for text in texts)
+
+
+def chain_with(chain: Chain, tmp_path: Path, *words: object) -> str:
+    """The page of the chain with other settings; what they leave alone is taken from the chain's own store."""
+    stores = ["--store", tmp_path / "store", "--store", chain.root]
+    return say("run", chain.recipe, *stores, "--device", "cpu", *words).line
+
+
+def test_cells_that_all_lie_in_one_cluster_have_collapsed(runs: list[Run]) -> None:
+    row = row_of(runs[0])
+    assert row["clusters_filled"] == 2 and "collapsed" not in " ".join(lead(runs[:1], [row]))
+    flat = row | {"clusters_filled": 1}
+    assert lead(runs[:1], [flat])[2].startswith("“main” has collapsed (seed 0): all cells lie in one cluster")
+    answers = {one.question: one for one in beliefs(runs[:1], [flat])}
+    assert answers["Has the training kept cells apart?"].doubt == "the network has collapsed"
+
+
+def test_one_control_well_a_plate_says_nothing_of_wells() -> None:
+    from cellssl.stages._runs import _among_controls
+
+    cells = pd.DataFrame({"plate": ["p", "p", "q", "q"] * 5, "well": "B02", "cluster": [0, 0, 1, 1] * 5})
+    found = _among_controls(cells.assign(control=True))
+    assert found == {"ami_plate_in_controls": pytest.approx(1.0), "ami_well_in_controls": None}
+    two = _among_controls(cells.assign(control=True, well=["B02", "B03", "C02", "C03"] * 5, cluster=[0, 1, 0, 0] * 5))
+    assert two["ami_well_in_controls"] == pytest.approx(0.5), "one plate's clusters are its wells, the other's are not"
+
+
+def test_plates_that_were_not_compared_are_not_called_one(runs: list[Run]) -> None:
+    row = row_of(runs[0]) | {"plates": 3, "ami_plate": None, "ami_plate_in_controls": None}
+    told = next(one for one in beliefs(runs[:1], [row]) if one.question == "Do clusters follow the plate?")
+    assert told.answer == "not known" and "cluster.against leaves the plate out" in told.numbers
