@@ -241,11 +241,12 @@ def _baselines(rows: list[Row], spreads: dict[str, dict[str, Spread]]) -> str:
 
 def _ceiling(rows: list[Row]) -> list[str]:
     ceilings = [row["ceiling"] for row in rows if row["ceiling"] is not None]
-    if not ceilings:
+    reached = number(summary.spread(ceilings).mean)
+    if not ceilings or reached == "1.00":
         return []
     return [
-        f"Perfect eyes would reach an AMI of {number(summary.spread(ceilings).mean)} on these simulated cells, "
-        "because many treated cells look untreated; it is the ceiling, not 1."
+        f"Perfect eyes would reach an AMI of {reached} on these simulated cells, because many treated cells look "
+        "untreated; it is the ceiling, not 1."
     ]
 
 

@@ -467,3 +467,9 @@ def test_plates_that_were_not_compared_are_not_called_one(runs: list[Run]) -> No
     row = row_of(runs[0]) | {"plates": 3, "ami_plate": None, "ami_plate_in_controls": None}
     told = next(one for one in beliefs(runs[:1], [row]) if one.question == "Do clusters follow the plate?")
     assert told.answer == "not known" and "cluster.against leaves the plate out" in told.numbers
+
+
+def test_a_ceiling_is_spoken_of_where_there_is_one_below_full_agreement(runs: list[Run]) -> None:
+    row = row_of(runs[0])
+    assert any(words.startswith("Perfect eyes would reach an AMI of 0.") for words in lead(runs[:1], [row]))
+    assert "Perfect eyes" not in " ".join(lead(runs[:1], [row | {"ceiling": 1.0}]))
