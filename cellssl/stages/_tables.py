@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cellssl.artifacts.store import Artifact
 from cellssl.reporting.page import Block, Bullets, Details, Folded, Paragraph, Section, Table, Value
 from cellssl.reporting.summary import Spread, aggregate, number, score_table, spread
-from cellssl.stages import _verdict
+from cellssl.stages import _advice, _beliefs, _scored, _verdict
 from cellssl.stages._chosen import ALL_REASONS
 from cellssl.stages._runs import CLASSIFIERS, SCHEMES, Row, Run, first_seeds, part_of
 
@@ -142,11 +142,11 @@ def agreements(runs: list[Run]) -> list[Block]:
 
 def believed(runs: list[Run], rows: list[Row]) -> list[Section]:
     """Whether to believe it, and what is next."""
-    answers = [[one.question, one.answer, one.numbers] for one in _verdict.beliefs(runs, rows)]
-    table = Table(["question", "answer", "numbers"], answers, f"Of “{_verdict.leading(rows)}”.")
+    answers = [[one.question, one.answer, one.numbers] for one in _beliefs.beliefs(runs, rows)]
+    table = Table(["question", "answer", "numbers"], answers, f"Of “{_scored.leading(rows)}”.")
     return [
         Section("Whether to believe it", [table]),
-        Section("What to check next", [Bullets(_verdict.next_steps(runs, rows))]),
+        Section("What to check next", [Bullets(_advice.next_steps(runs, rows))]),
     ]
 
 

@@ -14,8 +14,11 @@ import pytest
 from sklearn import metrics
 
 from cellssl.artifacts.store import Artifact
+from cellssl.stages._advice import next_steps
+from cellssl.stages._beliefs import beliefs
 from cellssl.stages._runs import Run, collect, row_of
-from cellssl.stages._verdict import beliefs, lead, leading, next_steps
+from cellssl.stages._scored import leading
+from cellssl.stages._verdict import lead
 from tests.chain import Chain, say
 from tests.reporting.test_page import Read
 
