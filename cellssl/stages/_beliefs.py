@@ -12,6 +12,8 @@ from cellssl.stages._scored import (
     comes_of_a_lab,
     counted,
     leading,
+    number_of_classes,
+    number_of_plates,
     seeds_named,
     spreads_of,
     stray,
