@@ -24,6 +24,9 @@ FEWEST_POINTS = 5
 FEWEST_SEEDS = 3
 """Two may agree by chance, and have no spread then."""
 
+DECIMALS = 12
+"""Accuracies that differ by less are equal: shares of the same cells, their sums rounded in another order."""
+
 
 @dataclass(frozen=True)
 class Correlation:
@@ -60,15 +63,12 @@ class Change:
     name: str
     before: float
     after: float
+    by: float
+    """How much it rose."""
     low: float
     """95 % interval of the difference by Student's t over seeds; NaN for one seed, which has no spread."""
     high: float
     seeds: int
-
-    @property
-    def by(self) -> float:
-        """How much it rose."""
-        return self.after - self.before
 
     @property
     def is_clear(self) -> bool:
@@ -81,6 +81,7 @@ def pairs(accuracies: Float[np.ndarray, "points classes"], names: Sequence[str])
 
     Accuracies are means over seeds, one a point; points at which either is missing are left out.
     """
+    accuracies = np.round(accuracies, DECIMALS)  # ranks would see an order in what rounding has left
     by_pair = {
         (one, other): _correlations(accuracies[:, one], accuracies[:, other])
         for one, other in combinations(range(len(names)), 2)
@@ -105,15 +106,15 @@ def change(name: str, before: Float[np.ndarray, "seeds"], after: Float[np.ndarra
     from scipy.stats import t
 
     both = ~np.isnan(before + after)
-    differences = (after - before)[both]
+    differences = np.round((after - before)[both], DECIMALS)
     if not len(differences):
-        return Change(name, math.nan, math.nan, math.nan, math.nan, 0)
+        return Change(name, math.nan, math.nan, math.nan, math.nan, math.nan, 0)
+    middle = round(float(differences.mean()), DECIMALS)
     ends = float(before[both].mean()), float(after[both].mean())
     if len(differences) == 1:
-        return Change(name, *ends, math.nan, math.nan, 1)
+        return Change(name, *ends, middle, math.nan, math.nan, 1)
     reach = float(t.ppf(0.975, len(differences) - 1)) * float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    middle = float(differences.mean())
-    return Change(name, *ends, middle - reach, middle + reach, len(differences))
+    return Change(name, *ends, middle, middle - reach, middle + reach, len(differences))
 
 
 def _correlations(

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from cellssl.reporting.page import Section
     from cellssl.stages._runs import Row, Run
 
-ALGORITHM = 3
-"""3: words that hold for few cells and for runs without labels or training.
+ALGORITHM = 4
+"""4: of a sweep, what only rounding tells apart is equal, and what counts as many is counted once.
+3: words that hold for few cells and for runs without labels or training.
 2: whether to believe it and what is next, evaluations, counts that balance, smaller pictures."""
 
 

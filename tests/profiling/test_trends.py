@@ -52,6 +52,23 @@ def test_a_class_that_never_changes_is_nobodys_opposite() -> None:
     assert not pair.is_opposite() and not pair.is_opposite(corrected=True)
 
 
+def test_accuracies_that_only_rounding_tells_apart_are_tied() -> None:
+    seeds = np.array([[5, 5, 5], [4, 5, 6], [1, 7, 7], [3, 3, 3], [6, 6, 6]]) / 53  # 15 right of 159 at three points
+    added = np.array([sum(row) / 3 for row in seeds.tolist()])
+    assert len(set(added[:3])) > 1
+    right = np.array([3, 1, 2, 5, 4]) / 10
+    [pair] = pairs(np.stack([added, right], axis=1), ["a", "b"])
+    exact = [15, 15, 15, 9, 18]
+    for name, expected in {"kendall": stats.kendalltau(exact, right), "spearman": stats.spearmanr(exact, right)}.items():
+        assert (pair.by[name].r, pair.by[name].p) == pytest.approx(tuple(expected))
+
+
+def test_what_does_not_change_changes_by_nothing() -> None:
+    before, after = np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.3, 0.1])
+    assert before.mean() != after.mean()
+    assert change("a", before, after).by == 0.0
+
+
 def test_two_points_or_three_say_nothing() -> None:
     [pair] = pairs(np.stack([UP[:3], UP[2::-1]], axis=1), ["a", "b"])
     assert not pair.is_opposite()
