@@ -1,12 +1,13 @@
 """Trends: correlations are scipy's, their correction is by hand, and a made-up sweep gives what was put into it."""
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from cellssl.profiling.trends import change, pairs, share_with_an_opposite
+from cellssl.profiling.trends import chance_of_order, change, pairs, share_with_an_opposite
 from cellssl.randomness import generator
 
 UP = np.linspace(0.5, 0.9, 8)
@@ -33,6 +34,7 @@ def test_each_coefficient_is_scipys() -> None:
 def test_the_correction_is_benjamini_and_hochbergs_over_all_pairs_and_coefficients() -> None:
     found = pairs(generator("test", "trends").normal(size=(12, 6)), list("abcdef"))
     given = sorted((one.p, one.p_corrected) for pair in found for one in pair.by.values())
+    assert given[0][0] > 1 / math.factorial(12)
     smallest, by_hand = 1.0, []
     for rank in range(len(given), 0, -1):
         smallest = min(smallest, given[rank - 1][0] * len(given) / rank)
@@ -44,6 +46,22 @@ def test_chance_alone_makes_opposites_that_the_correction_takes_back() -> None:
     found = pairs(generator("test", "chance").normal(size=(10, 40)), [str(number) for number in range(40)])
     assert share_with_an_opposite(found) > 0.5
     assert share_with_an_opposite(found, corrected=True) < 0.1
+
+
+def test_few_points_and_coarse_shares_make_no_opposites_after_correction() -> None:
+    right = generator("test", "coarse").binomial(18, 0.5, size=(5, 60)) // 3 * 3  # of 18 cells a class, many tied
+    found = pairs(right / 18, [str(number) for number in range(60)])
+    assert min(one.p for pair in found for one in pair.by.values()) == 0
+    assert share_with_an_opposite(found) > 0.5
+    assert share_with_an_opposite(found, corrected=True) == 0
+
+
+@pytest.mark.parametrize("values", [(1, 2, 3, 4, 5), (1, 1, 1, 1, 2), (1, 1, 2, 2, 3)])
+def test_the_chance_of_an_order_is_counted_by_dealing(values: tuple[int, ...]) -> None:
+    one, other = np.array(values), np.array(values[::-1])
+    deals = [sorted(zip(one, dealt, strict=True)) for dealt in permutations(other)]
+    seen = sorted(zip(one, other, strict=True))
+    assert chance_of_order(one.astype(float), other.astype(float)) == pytest.approx(deals.count(seen) / len(deals))
 
 
 def test_a_class_that_never_changes_is_nobodys_opposite() -> None:
