@@ -67,7 +67,8 @@ class Change:
     by: float
     """How much it rose."""
     low: float
-    """95 % interval of the difference by Student's t over seeds; NaN for one seed, which has no spread."""
+    """95 % interval of the difference by Student's t over seeds, and no narrower than the number of cells allows; NaN
+    for one seed, which has no spread."""
     high: float
     seeds: int
 
@@ -114,9 +115,16 @@ def share_with_an_opposite(found: Sequence[Pair], *, corrected: bool = False) ->
     return len(against) / len(classes) if classes else math.nan
 
 
-def change(name: str, before: Float[np.ndarray, "seeds"], after: Float[np.ndarray, "seeds"]) -> Change:
-    """From one end to the other, seed by seed (the same place is the same seed); NaN where a seed lacks one of them."""
-    from scipy.stats import t
+def change(
+    name: str, before: Float[np.ndarray, "seeds"], after: Float[np.ndarray, "seeds"], cells: int | None = None
+) -> Change:
+    """From one end to the other, seed by seed (the same place is the same seed); NaN where a seed lacks one of them.
+
+    `cells` is how many cells a share is of. A share cannot rise by d unless d of them are told otherwise, and among
+    other such cells that number strays by the square root of d(1 - d)/n at least (a binomial). Seeds that agree to the
+    cell, as few seeds do by chance, say no more than that.
+    """
+    from scipy.stats import norm, t
 
     both = ~np.isnan(before + after)
     differences = np.round((after - before)[both], DECIMALS)
@@ -127,6 +135,8 @@ def change(name: str, before: Float[np.ndarray, "seeds"], after: Float[np.ndarra
     if len(differences) == 1:
         return Change(name, *ends, middle, math.nan, math.nan, 1)
     reach = float(t.ppf(0.975, len(differences) - 1)) * float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    if cells:
+        reach = max(reach, float(norm.ppf(0.975)) * math.sqrt(abs(middle) * (1 - abs(middle)) / cells))
     return Change(name, *ends, middle, middle - reach, middle + reach, len(differences))
 
 

@@ -71,6 +71,7 @@ class Swept:
             key = (one.arm, one.part, one.values, one.score, one.of)
             self._by_point.setdefault(key, {})[one.seed] = one.value
         self.arms = list(dict.fromkeys(point["arm"] for point in self.points.values()))
+        self.cells = _fewest_cells(self.of_test())
 
     def of_test(self) -> list[Run]:
         """Runs whose scores are of the test part."""
@@ -144,7 +145,8 @@ class Swept:
         for name in [OVERALL, *self.classes(score)]:
             first, last = (self.by_seed(curve.arm, point, score, name) for point in ends)
             seeds = sorted(first.keys() & last.keys())
-            found.append(trends.change(name, *(np.array([end[seed] for seed in seeds]) for end in (first, last))))
+            ends_of = [np.array([end[seed] for seed in seeds]) for end in (first, last)]
+            found.append(trends.change(name, *ends_of, cells=self.cells.get(name)))
         return found
 
     def chosen(self, arm: str) -> dict[str, Any] | None:
@@ -179,10 +181,26 @@ class Swept:
             yield Told(arm, self._part(run.arm), values, run.seed, score, of, value)
 
 
-def _numbers(run: Run) -> Iterator[tuple[str, str, float]]:
-    """Score, class and value, of the scheme that has the test part where there is one."""
+def _scheme(run: Run) -> dict[str, Any]:
+    """What classifiers told, by the scheme that has the test part where there is one."""
     found = run.evaluate.card.metrics if run.evaluate else {}
-    scheme: dict[str, Any] = next((found[name] for name in SCHEMES if name in found), {})
+    return next((found[name] for name in SCHEMES if name in found), {})
+
+
+def _fewest_cells(runs: Sequence[Run]) -> dict[str, int]:
+    """Of every class how many cells were told, of the run that has fewest."""
+    fewest: dict[str, int] = {}
+    for scheme in map(_scheme, runs):
+        told = scheme[CLASSIFIERS[0]] if scheme else {"classes": [], "confusion": []}
+        for name, row in zip(told["classes"], told["confusion"], strict=True):
+            if sum(row):
+                fewest[name] = min(sum(row), fewest.get(name, sum(row)))
+    return fewest
+
+
+def _numbers(run: Run) -> Iterator[tuple[str, str, float]]:
+    """Score, class and value."""
+    scheme = _scheme(run)
     for classifier in CLASSIFIERS if scheme else ():
         told = scheme[classifier]
         yield classifier, OVERALL, told["balanced_accuracy"]
@@ -272,7 +290,14 @@ def _gains(swept: Swept, curve: Curve, score: str) -> str:
     rest = len(classes) - len(gain) - len(lose)
     told = "; ".join(parts) if parts else "no class gains or loses by more than its spread over seeds"
     more = f"; {rest} of {len(classes)} classes do not clearly change" if parts and rest else ""
-    return f"Class by class ({WORDS[score].split(',')[0]}, {curve.knob} in “{curve.arm}”), {told}{more}."
+    chance = f" Of {len(classes)} classes that do not change {_by_chance(len(classes))} would seem to." if parts else ""
+    return f"Class by class ({WORDS[score].split(',')[0]}, {curve.knob} in “{curve.arm}”), {told}{more}.{chance}"
+
+
+def _by_chance(classes: int) -> str:
+    """How many classes that do not change seem to by a 95 % interval, in words."""
+    expected = 0.05 * classes
+    return f"about {expected:.0f}" if expected >= 1.5 else "about one" if expected >= 0.75 else "hardly one"
 
 
 def _against(swept: Swept, arm: str, knob: str, points: list[dict[str, Any]], score: str) -> str:
@@ -366,8 +391,9 @@ def _change_table(swept: Swept, curve: Curve) -> Block:
     first, last = (_value(value) for value in (curve.values[0], curve.values[-1]))
     header = ["by", "class", f"at {first}", f"at {last}", "change", "95 % from", "to", ""]
     caption = (
-        f"From one end of {curve.knob} to the other, paired by seed; interval by Student's t over seeds, each class "
-        "by itself: of twenty classes that do not change one would seem to."
+        f"From one end of {curve.knob} to the other, paired by seed; interval by Student's t over seeds, and of a class "
+        "no narrower than its number of test cells allows; each class by itself: of twenty that do not change one "
+        "would seem to."
     )
     return Folded(f"What {curve.knob} does to every class of “{curve.arm}”", [Table(header, rows, caption)])
 

@@ -101,6 +101,21 @@ def test_a_change_is_paired_by_seed() -> None:
     assert not change("a", before, before[[2, 1, 0]]).is_clear
 
 
+def test_seeds_that_agree_to_the_cell_show_no_more_than_the_cells_do() -> None:
+    before = np.array([30, 31, 35]) / 55
+    assert change("a", before, before + 1 / 55).is_clear
+    assert not change("a", before, before + 1 / 55, cells=55).is_clear
+    assert change("a", before, before + 10 / 55, cells=55).is_clear
+    assert change("a", np.zeros(3), np.ones(3), cells=55).is_clear
+
+
+def test_the_interval_is_no_narrower_than_a_binomials_and_elsewhere_students() -> None:
+    before, after = np.array([0.5, 0.7, 0.9]), np.array([0.6, 0.81, 0.99])
+    assert change("a", before, after, cells=10_000_000) == change("a", before, after)
+    found, spread = change("a", before, after, cells=20), stats.binom(20, 0.1).std() / 20
+    assert (found.low, found.high) == pytest.approx((0.1 - 1.959964 * spread, 0.1 + 1.959964 * spread))
+
+
 def test_one_seed_shows_no_clear_change() -> None:
     found = change("a", np.array([0.1, np.nan]), np.array([0.9, 0.5]))
     assert (found.seeds, found.by) == (1, pytest.approx(0.8))
