@@ -100,8 +100,8 @@ def chance_of_order(one: Float[np.ndarray, "points"], other: Float[np.ndarray, "
     """How often points come to lie just as they do when one class's accuracies are dealt out anew.
 
     1/n! without ties; with ties the probability of a table with given margins (Fisher 1935). No test that rests on the
-    order of n points can give less, while Pearson's and Spearman's p-values go to 0: two classes that both change at one
-    of five points, and nowhere else, have r = -1 and p = 0, though one deal in five looks like that.
+    order of n points can give less, while Pearson's and Spearman's p-values go to 0: two classes that both change at
+    one of five points, and nowhere else, have r = -1 and p = 0, though one deal in five looks like that.
     """
     table = np.unique(np.stack([one, other]), axis=1, return_counts=True)[1]
     sides = [np.unique(side, return_counts=True)[1] for side in (one, other)]

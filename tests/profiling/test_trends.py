@@ -77,7 +77,10 @@ def test_accuracies_that_only_rounding_tells_apart_are_tied() -> None:
     right = np.array([3, 1, 2, 5, 4]) / 10
     [pair] = pairs(np.stack([added, right], axis=1), ["a", "b"])
     exact = [15, 15, 15, 9, 18]
-    for name, expected in {"kendall": stats.kendalltau(exact, right), "spearman": stats.spearmanr(exact, right)}.items():
+    for name, expected in {
+        "kendall": stats.kendalltau(exact, right),
+        "spearman": stats.spearmanr(exact, right),
+    }.items():
         assert (pair.by[name].r, pair.by[name].p) == pytest.approx(tuple(expected))
 
 
