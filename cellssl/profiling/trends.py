@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 OPPOSITE = -0.3
 """Below this correlation two classes go against each other (Bendidi et al. 2023, section 3.1) ..."""
@@ -24,6 +24,9 @@ FEWEST_POINTS = 5
 FEWEST_SEEDS = 3
 """Two may agree by chance, and have no spread then."""
 
+DECIMALS = 12
+"""Accuracies that differ by less are equal: shares of the same cells, their sums rounded in another order."""
+
 
 @dataclass(frozen=True)
 class Correlation:
@@ -32,7 +35,8 @@ class Correlation:
     r: float
     p: float
     p_corrected: float
-    """By Benjamini and Hochberg, over all pairs of the sweep and all three coefficients."""
+    """By Benjamini and Hochberg, over all pairs of the sweep and all three coefficients; of p-values that are not below
+    what `chance_of_order` gives."""
 
     def is_opposite(self, *, corrected: bool = False) -> bool:
         """Whether it is below -0.3 with p < 0.05."""
@@ -60,15 +64,13 @@ class Change:
     name: str
     before: float
     after: float
+    by: float
+    """How much it rose."""
     low: float
-    """95 % interval of the difference by Student's t over seeds; NaN for one seed, which has no spread."""
+    """95 % interval of the difference by Student's t over seeds, and no narrower than the number of cells allows; NaN
+    for one seed, which has no spread."""
     high: float
     seeds: int
-
-    @property
-    def by(self) -> float:
-        """How much it rose."""
-        return self.after - self.before
 
     @property
     def is_clear(self) -> bool:
@@ -81,16 +83,29 @@ def pairs(accuracies: Float[np.ndarray, "points classes"], names: Sequence[str])
 
     Accuracies are means over seeds, one a point; points at which either is missing are left out.
     """
+    accuracies = np.round(accuracies, DECIMALS)  # ranks would see an order in what rounding has left
     by_pair = {
-        (one, other): _correlations(accuracies[:, one], accuracies[:, other])
+        (one, other): _compared(accuracies[:, one], accuracies[:, other])
         for one, other in combinations(range(len(names)), 2)
     }
-    corrected = _corrected([found[name][1] for found in by_pair.values() for name in COEFFICIENTS])
+    corrected = _corrected([max(found[name][1], chance) for found, chance in by_pair.values() for name in COEFFICIENTS])
     by_place = iter(corrected)
     return [
         Pair(names[one], names[other], {name: Correlation(*found[name], next(by_place)) for name in COEFFICIENTS})
-        for (one, other), found in by_pair.items()
+        for (one, other), (found, _) in by_pair.items()
     ]
+
+
+def chance_of_order(one: Float[np.ndarray, "points"], other: Float[np.ndarray, "points"]) -> float:
+    """How often points come to lie just as they do when one class's accuracies are dealt out anew.
+
+    1/n! without ties; with ties the probability of a table with given margins (Fisher 1935). No test that rests on the
+    order of n points can give less, while Pearson's and Spearman's p-values go to 0: two classes that both change at
+    one of five points, and nowhere else, have r = -1 and p = 0, though one deal in five looks like that.
+    """
+    table = np.unique(np.stack([one, other]), axis=1, return_counts=True)[1]
+    sides = [np.unique(side, return_counts=True)[1] for side in (one, other)]
+    return math.exp(sum(map(_log_orders, sides)) - _log_orders(table) - math.lgamma(len(one) + 1))
 
 
 def share_with_an_opposite(found: Sequence[Pair], *, corrected: bool = False) -> float:
@@ -100,33 +115,49 @@ def share_with_an_opposite(found: Sequence[Pair], *, corrected: bool = False) ->
     return len(against) / len(classes) if classes else math.nan
 
 
-def change(name: str, before: Float[np.ndarray, "seeds"], after: Float[np.ndarray, "seeds"]) -> Change:
-    """From one end to the other, seed by seed (the same place is the same seed); NaN where a seed lacks one of them."""
-    from scipy.stats import t
+def change(
+    name: str, before: Float[np.ndarray, "seeds"], after: Float[np.ndarray, "seeds"], cells: int | None = None
+) -> Change:
+    """From one end to the other, seed by seed (the same place is the same seed); NaN where a seed lacks one of them.
+
+    `cells` is how many cells a share is of. A share cannot rise by d unless d of them are told otherwise, and among
+    other such cells that number strays by the square root of d(1 - d)/n at least (a binomial). Seeds that agree to the
+    cell, as few seeds do by chance, say no more than that.
+    """
+    from scipy.stats import norm, t
 
     both = ~np.isnan(before + after)
-    differences = (after - before)[both]
+    differences = np.round((after - before)[both], DECIMALS)
     if not len(differences):
-        return Change(name, math.nan, math.nan, math.nan, math.nan, 0)
+        return Change(name, math.nan, math.nan, math.nan, math.nan, math.nan, 0)
+    middle = round(float(differences.mean()), DECIMALS)
     ends = float(before[both].mean()), float(after[both].mean())
     if len(differences) == 1:
-        return Change(name, *ends, math.nan, math.nan, 1)
+        return Change(name, *ends, middle, math.nan, math.nan, 1)
     reach = float(t.ppf(0.975, len(differences) - 1)) * float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    middle = float(differences.mean())
-    return Change(name, *ends, middle - reach, middle + reach, len(differences))
+    if cells:
+        reach = max(reach, float(norm.ppf(0.975)) * math.sqrt(abs(middle) * (1 - abs(middle)) / cells))
+    return Change(name, *ends, middle, middle - reach, middle + reach, len(differences))
 
 
-def _correlations(
+def _compared(
     one: Float[np.ndarray, "points"], other: Float[np.ndarray, "points"]
-) -> dict[str, tuple[float, float]]:
+) -> tuple[dict[str, tuple[float, float]], float]:
+    """Coefficients with their p-values, and below what none of these can be believed."""
     from scipy.stats import kendalltau, pearsonr, spearmanr
 
     both = ~np.isnan(one + other)
     one, other = one[both], other[both]
     if len(one) < FEWEST_POINTS or not np.ptp(one) or not np.ptp(other):
-        return dict.fromkeys(COEFFICIENTS, (math.nan, math.nan))
+        return dict.fromkeys(COEFFICIENTS, (math.nan, math.nan)), 0.0
     found = {"pearson": pearsonr(one, other), "kendall": kendalltau(one, other), "spearman": spearmanr(one, other)}
-    return {name: (float(each.statistic), float(each.pvalue)) for name, each in found.items()}
+    numbers = {name: (float(each.statistic), float(each.pvalue)) for name, each in found.items()}
+    return numbers, chance_of_order(one, other)
+
+
+def _log_orders(counts: Int[np.ndarray, "_"]) -> float:
+    """Of the number of ways to order equals among themselves."""
+    return sum(math.lgamma(count + 1) for count in counts)
 
 
 def _corrected(p_values: Sequence[float]) -> list[float]:

@@ -100,14 +100,14 @@ def comparison(arm: str, values: Mapping[int, float], other: str, others: Mappin
     found = spread(differences)
     if found.n == 1:
         return (
-            f"“{arm}” scores {_signed(found.mean)} against “{other}” on one seed, "
+            f"“{arm}” scores {signed(found.mean)} against “{other}” on one seed, "
             "which does not show whether the difference would hold for another."
         )
     low, high = paired_interval(differences)
     wins = sum(difference > 0 for difference in differences)
     numbers = (
-        f"difference {_signed(found.mean)} ± {found.sd:.2f} over {found.n} seeds, "
-        f"95 % interval {_signed(low)} to {_signed(high)}, higher on {wins} of {found.n}"
+        f"difference {signed(found.mean)} ± {found.sd:.2f} over {found.n} seeds, "
+        f"95 % interval {signed(low)} to {signed(high)}, higher on {wins} of {found.n}"
     )
     if low > 0:
         return f"“{arm}” is better than “{other}”: {numbers}."
@@ -170,7 +170,8 @@ def _warning(ami: Spread, nuisances: Mapping[str, Spread]) -> str:
     return f" Beware: the clusters follow {named} {much}, so this may be what the score shows."
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A number with its sign, and none before a zero."""
     text = number(value)
     return text if text.startswith("-") or text == "0.00" else f"+{text}"
 

@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from cellssl.profiling import trends
 from cellssl.profiling.trends import Change, Pair
 from cellssl.reporting import response, style
 from cellssl.reporting.page import Block, Bullets, Folded, Section, Table, Value
-from cellssl.reporting.summary import Spread, number, spread
+from cellssl.reporting.summary import Spread, number, signed, spread
 from cellssl.stages._make import Job
 from cellssl.stages._pictures import drawn
 from cellssl.stages._runs import CLASSIFIERS, SCHEMES, Run
@@ -30,6 +31,10 @@ OVERALL = ""
 """In place of a class."""
 NAMED = 6
 """So many classes are named in a sentence; the table has all."""
+READ_AT_ONCE = 16
+"""Of more sentences the head of the page has the sum, and the section all."""
+LISTED = 12
+"""So many values of a knob are named in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +53,32 @@ class Told:
 
 @dataclass(frozen=True)
 class Curve:
-    """One knob turned through its values in one arm, whatever else stands still."""
+    """One knob turned through its values in one arm; what is told of a value is the mean over its points."""
 
     arm: str
     knob: str
     values: tuple[Any, ...]
+    others: tuple[Mapping[str, Any], ...] = ({},)
+    """The values of the other knob of a grid; where there is none, nothing."""
+
+    def points(self, value: Any) -> list[dict[str, Any]]:
+        """Where the knob has a value."""
+        return [{self.knob: value, **other} for other in self.others]
+
+    @property
+    def where(self) -> str:
+        """In which arm, and over what it is averaged, in words."""
+        over = "".join(f" averaged over {knob}" for knob in self.others[0])
+        return f"in “{self.arm}”{over}"
 
 
 class Swept:
     """What a report's runs say about its sweep, as its card describes it."""
 
     def __init__(self, described: Mapping[str, Any], runs: Sequence[Run]) -> None:
-        self.knobs: dict[str, dict[str, Any]] = described["knobs"]
+        self.knobs = {
+            knob: {**about, "values": _ascending(about["values"])} for knob, about in described["knobs"].items()
+        }
         self.together: bool = described["together"]
         self.choose: str | None = described["choose"]
         self.points: dict[str, dict[str, Any]] = described["points"]
@@ -71,6 +90,7 @@ class Swept:
             key = (one.arm, one.part, one.values, one.score, one.of)
             self._by_point.setdefault(key, {})[one.seed] = one.value
         self.arms = list(dict.fromkeys(point["arm"] for point in self.points.values()))
+        self.cells = _fewest_cells(self.of_test())
 
     def of_test(self) -> list[Run]:
         """Runs whose scores are of the test part."""
@@ -83,15 +103,17 @@ class Swept:
         return [run for run in self.of_test() if run.arm not in self.points or run.arm in names]
 
     def curves(self) -> Iterator[Curve]:
-        """Every knob that is turned alone, arm by arm, through the values that the report has."""
-        if self.together and len(self.knobs) > 1:
-            return
+        """Every knob, arm by arm, through the values that the report has; those of a grid averaged over the other."""
         for arm in self.arms:
             there = self.grid(arm)
             for knob, about in self.knobs.items():
-                values = tuple(value for value in about["values"] if {knob: value} in there)
+                mine = [point for point in there if knob in point]
+                others = tuple(_unique({name: point[name] for name in point if name != knob} for point in mine))
+                values = tuple(
+                    value for value in about["values"] if all({knob: value, **other} in mine for other in others)
+                )
                 if len(values) > 1:
-                    yield Curve(arm, knob, values)
+                    yield Curve(arm, knob, values, others)
 
     def scores(self) -> list[str]:
         """Those that any run has."""
@@ -116,6 +138,12 @@ class Swept:
         """One number of a point, seed by seed."""
         return self._by_point.get((arm, part, tuple(sorted(point.items())), score, of), {})
 
+    def along(self, curve: Curve, value: Any, score: str, of: str = OVERALL) -> dict[int, float]:
+        """One number at a value of a curve, seed by seed; where it is a mean over points, of seeds that all have."""
+        at = [self.by_seed(curve.arm, point, score, of) for point in curve.points(value)]
+        shared = [seed for seed in at[0] if all(seed in each for each in at)]
+        return {seed: fmean(each[seed] for each in at) for seed in shared}
+
     def level(self, arm: str, score: str, of: str = OVERALL) -> float:
         """What an arm that the sweep leaves alone scores."""
         return self.values(arm, {}, score, of).mean
@@ -125,11 +153,33 @@ class Swept:
         return list(dict.fromkeys(run.arm for run in self.runs if run.arm not in self.points))
 
     def grid(self, arm: str) -> list[dict[str, Any]]:
-        """All points of an arm, in their order."""
-        return [dict(p["values"]) for p in self.points.values() if p["arm"] == arm and p["part"] == "test"]
+        """All points of an arm, knob by knob and value by value."""
+        points = [dict(p["values"]) for p in self.points.values() if p["arm"] == arm and p["part"] == "test"]
+        return sorted(points, key=self._place)
+
+    def told_apart(self, points: Sequence[Mapping[str, Any]], arm: str, score: str) -> list[Mapping[str, Any]]:
+        """The points of a grid without those of a knob that changes nothing of this score: the same number written down
+        three times is no more evidence than once."""
+        classes = self.classes(score)
+        kept = list(points)
+        for knob in self.knobs if len(self.knobs) > 1 else ():
+            found: dict[tuple[Any, ...], set[str]] = {}
+            for point in kept:
+                rest = tuple(item for item in sorted(point.items()) if item[0] != knob)
+                said = repr([sorted(self.by_seed(arm, point, score, name).items()) for name in classes])
+                found.setdefault(rest, set()).add(said)
+            values = _unique(point.get(knob) for point in kept)
+            if (
+                len(values) > 1
+                and all(knob in point for point in kept)
+                and all(len(said) == 1 for said in found.values())
+            ):
+                kept = [point for point in kept if point[knob] == values[0]]
+        return kept
 
     def pairs(self, arm: str, points: Sequence[Mapping[str, Any]], score: str) -> list[Pair]:
         """How the accuracies of classes go along over some points, each the mean over seeds; computed once."""
+        points = self.told_apart(points, arm, score)
         key = (arm, score, tuple(tuple(sorted(point.items())) for point in points))
         if key not in self._pairs:
             names = self.classes(score)
@@ -139,12 +189,13 @@ class Swept:
 
     def changes(self, curve: Curve, score: str) -> list[Change]:
         """From the first value of a knob to its last: overall, then class by class."""
-        ends = [{curve.knob: value} for value in (curve.values[0], curve.values[-1])]
         found = []
         for name in [OVERALL, *self.classes(score)]:
-            first, last = (self.by_seed(curve.arm, point, score, name) for point in ends)
+            first, last = (self.along(curve, value, score, name) for value in (curve.values[0], curve.values[-1]))
             seeds = sorted(first.keys() & last.keys())
-            found.append(trends.change(name, *(np.array([end[seed] for seed in seeds]) for end in (first, last))))
+            before, after = (np.array([end[seed] for seed in seeds], dtype=float) for end in (first, last))
+            cells = self.cells.get(name) if score in CLASSIFIERS else None
+            found.append(trends.change(name, before, after, cells))
         return found
 
     def chosen(self, arm: str) -> dict[str, Any] | None:
@@ -169,6 +220,13 @@ class Swept:
             if point["arm"] == arm and point["part"] == "test" and dict(point["values"]) in wanted
         ]
 
+    def _place(self, point: Mapping[str, Any]) -> list[tuple[int, int]]:
+        return [
+            (place, about["values"].index(point[knob]))
+            for place, (knob, about) in enumerate(self.knobs.items())
+            if knob in point
+        ]
+
     def _part(self, arm: str) -> str:
         return str(self.points[arm]["part"]) if arm in self.points else "test"
 
@@ -179,10 +237,26 @@ class Swept:
             yield Told(arm, self._part(run.arm), values, run.seed, score, of, value)
 
 
-def _numbers(run: Run) -> Iterator[tuple[str, str, float]]:
-    """Score, class and value, of the scheme that has the test part where there is one."""
+def _scheme(run: Run) -> dict[str, Any]:
+    """What classifiers told, by the scheme that has the test part where there is one."""
     found = run.evaluate.card.metrics if run.evaluate else {}
-    scheme: dict[str, Any] = next((found[name] for name in SCHEMES if name in found), {})
+    return next((found[name] for name in SCHEMES if name in found), {})
+
+
+def _fewest_cells(runs: Sequence[Run]) -> dict[str, int]:
+    """How many cells of every class were told, and OVERALL, in the run that has fewest."""
+    fewest: dict[str, int] = {}
+    for scheme in map(_scheme, runs):
+        told = scheme[CLASSIFIERS[0]] if scheme else {"classes": [], "confusion": []}
+        cells = {name: sum(row) for name, row in zip(told["classes"], told["confusion"], strict=True) if sum(row)}
+        for name, count in {**cells, OVERALL: sum(cells.values())}.items():
+            fewest[name] = min(count, fewest.get(name, count))
+    return fewest
+
+
+def _numbers(run: Run) -> Iterator[tuple[str, str, float]]:
+    """Score, class and value."""
+    scheme = _scheme(run)
     for classifier in CLASSIFIERS if scheme else ():
         told = scheme[classifier]
         yield classifier, OVERALL, told["balanced_accuracy"]
@@ -192,6 +266,22 @@ def _numbers(run: Run) -> Iterator[tuple[str, str, float]]:
     for score, value in (("ami", label.get("ami")), ("silhouette", card["silhouette"])):
         if value is not None:
             yield score, OVERALL, value
+
+
+def _ascending(values: Iterable[Any]) -> list[Any]:
+    """Numbers from the lowest to the highest, whatever order a recipe has come to have them in; words as they stand."""
+    given = list(values)
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in given)
+    return sorted(given) if numbers else given
+
+
+def _unique(some: Iterable[Any]) -> list[Any]:
+    """Each once, in the order in which they first come; tables too."""
+    found: list[Any] = []
+    for one in some:
+        if one not in found:
+            found.append(one)
+    return found
 
 
 def _natural(name: str) -> tuple[int, str]:
@@ -225,9 +315,16 @@ def _write(job: Job, swept: Swept) -> None:
     _csv(job, "opposites.csv", [*header, "opposite", "opposite_corrected"], _opposites(swept))
 
 
+def headline(swept: Swept) -> list[str]:
+    """What stands over the page: all words where a reader can take them in, else what they come to."""
+    said = words(swept)
+    return said if len(said) <= READ_AT_ONCE else [said[0], *_in_all(swept)]
+
+
 def words(swept: Swept) -> list[str]:
-    """What the sweep shows, in plain words that claim no more."""
-    said = [_turned(swept, curve, score) for curve in swept.curves() for score in swept.scores()[:1]]
+    """What the sweep shows, in plain words that claim no more; the first sentence says what was turned."""
+    said = [_knobs(swept)]
+    said += [_turned(swept, curve, score) for curve in swept.curves() for score in swept.scores()[:1]]
     score = swept.classifier()
     if score and swept.classes(score):
         said += [_gains(swept, curve, score) for curve in swept.curves()]
@@ -237,18 +334,61 @@ def words(swept: Swept) -> list[str]:
     return said
 
 
+def _knobs(swept: Swept) -> str:
+    """What was turned: where it stands in the recipe, and through which values."""
+    named = "; ".join(f"{name} is {about['knob']}, {_through(about['values'])}" for name, about in swept.knobs.items())
+    how = (
+        " in every combination"
+        if swept.together and len(swept.knobs) > 1
+        else " one at a time"
+        if len(swept.knobs) > 1
+        else ""
+    )
+    arms = " and ".join(f"“{arm}”" for arm in swept.arms)
+    return f"A sweep: {_counted(len(swept.knobs), 'knob')} turned{how} in {arms}, all else as it was. {named}."
+
+
+def _through(values: Sequence[Any]) -> str:
+    if len(values) > LISTED:
+        return f"{len(values)} values from {_value(values[0])} to {_value(values[-1])}"
+    return ", ".join(_value(value) for value in values[:-1]) + f" or {_value(values[-1])}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"one {what} is" if count == 1 else f"{count} {what}s are"
+
+
+def _in_all(swept: Swept) -> list[str]:
+    """How many of all curves rise, fall, and hide classes that go the other way."""
+    curves, score = list(swept.curves()), swept.scores()[0]
+    changes = [swept.changes(curve, score) for curve in curves]
+    up, down = (sum(one[0].is_clear and one[0].by * sign > 0 for one in changes) for sign in (1, -1))
+    said = [
+        f"Of {len(curves)} curves, each one knob in one arm, {up} clearly raise the {WORDS[score]} from one end to the "
+        f"other, {down} lower it, {len(curves) - up - down} do neither clearly. Each stands under “The sweep”."
+    ]
+    if score in CLASSIFIERS and swept.classes(score):
+        gain, lose = ([any(c.is_clear and c.by * sign > 0 for c in one[1:]) for one in changes] for sign in (1, -1))
+        both = sum(each and other for each, other in zip(gain, lose, strict=True))
+        said.append(
+            f"Class by class, some class clearly gains in {sum(gain)} of them and some class loses in {sum(lose)}; in "
+            f"{both} one gains while another loses, which the mean hides. Among so many some do so by chance."
+        )
+    return said
+
+
 def _lines(swept: Swept) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     """Every set of points over which classes are compared: a knob's values, or the whole grid of two."""
     if swept.together and len(swept.knobs) > 1:
         yield from ((arm, " x ".join(swept.knobs), swept.grid(arm)) for arm in swept.arms)
     else:
         for curve in swept.curves():
-            yield curve.arm, curve.knob, [{curve.knob: value} for value in curve.values]
+            yield curve.arm, curve.knob, [point for value in curve.values for point in curve.points(value)]
 
 
 def _turned(swept: Swept, curve: Curve, score: str) -> str:
     overall = swept.changes(curve, score)[0]
-    ends = f"Turning {curve.knob} from {_value(curve.values[0])} to {_value(curve.values[-1])} in “{curve.arm}”"
+    ends = f"Turning {curve.knob} from {_value(curve.values[0])} to {_value(curve.values[-1])} {curve.where}"
     if not overall.seeds:
         return f"{ends}: no seed has both ends, so nothing is compared."
     move = "raises" if overall.by > 0 else "lowers"
@@ -265,21 +405,31 @@ def _gains(swept: Swept, curve: Curve, score: str) -> str:
     seeds = max((one.seeds for one in classes), default=0)
     if seeds < trends.FEWEST_SEEDS:
         return (
-            f"Which classes {curve.knob} helps or hurts in “{curve.arm}” cannot be told from {seeds} seeds; "
+            f"Which classes {curve.knob} helps or hurts {curve.where} cannot be told from {seeds} seeds; "
             f"it takes {trends.FEWEST_SEEDS} at least."
         )
     parts = [f"{verb} {_named(some)}" for verb, some in (("gain:", gain), ("lose:", lose)) if some]
     rest = len(classes) - len(gain) - len(lose)
-    told = "; ".join(parts) if parts else "no class gains or loses by more than its spread over seeds"
+    told = "; ".join(parts) if parts else "no class clearly gains or loses"
     more = f"; {rest} of {len(classes)} classes do not clearly change" if parts and rest else ""
-    return f"Class by class ({WORDS[score].split(',')[0]}, {curve.knob} in “{curve.arm}”), {told}{more}."
+    chance = f" Of {len(classes)} classes that do not change {_by_chance(len(classes))} would seem to." if parts else ""
+    by = WORDS[score].split(",")[0]
+    return f"Class by class ({by}, {curve.knob} {curve.where}), {told}{more}.{chance}"
+
+
+def _by_chance(classes: int) -> str:
+    """How many classes that do not change seem to by a 95 % interval, in words."""
+    expected = 0.05 * classes
+    return f"about {expected:.0f}" if expected >= 1.5 else "about one" if expected >= 0.75 else "hardly one"
 
 
 def _against(swept: Swept, arm: str, knob: str, points: list[dict[str, Any]], score: str) -> str:
     where = f"over {knob} in “{arm}”"
-    if len(points) < trends.FEWEST_POINTS:
+    told_apart = swept.told_apart(points, arm, score)
+    if len(told_apart) < trends.FEWEST_POINTS:
+        same = "" if len(told_apart) == len(points) else f" that differ, of {len(points)}"
         return (
-            f"Whether classes go against each other {where} cannot be told from {len(points)} values; "
+            f"Whether classes go against each other {where} cannot be told from {len(told_apart)} points{same}; "
             f"it takes {trends.FEWEST_POINTS} at least."
         )
     found = swept.pairs(arm, points, score)
@@ -289,7 +439,7 @@ def _against(swept: Swept, arm: str, knob: str, points: list[dict[str, Any]], sc
     examples = ", ".join(f"{one.first} against {one.second}" for one in strongest[:3])
     return (
         f"{len(plain)} of {len(found)} pairs of classes go against each other {where} (a correlation below "
-        f"{trends.OPPOSITE} with p < {trends.ALPHA}, {len(points)} points), {len(corrected)} of them also after "
+        f"{trends.OPPOSITE} with p < {trends.ALPHA}, {len(told_apart)} points), {len(corrected)} of them also after "
         f"correction for the number of pairs; {share:.0%} of the classes have at least one opposite"
         f"{f': {examples}' if examples else ''}."
     )
@@ -300,14 +450,14 @@ def _choice(swept: Swept, arm: str) -> str:
     chosen = swept.chosen(arm)
     if chosen is None:
         return (
-            f"No point of “{arm}” is chosen: there is no seed with which every point has a {WORDS[swept.choose]} on "
-            "the val part."
+            f"No point of “{arm}” is chosen: there is no seed with which every point has this score on the val part: "
+            f"{WORDS[swept.choose]}."
         )
     on_val, on_test = (swept.values(arm, chosen, swept.choose, part=part) for part in ("val", "test"))
     on_test_of_all = [swept.values(arm, point, swept.choose).mean for point in swept.grid(arm)]
     best = max((mean for mean in on_test_of_all if not math.isnan(mean)), default=math.nan)
     return (
-        f"Chosen on the val part in “{arm}”: {_point(chosen)}, with a {WORDS[swept.choose]} of {on_val} there and "
+        f"Chosen on the val part in “{arm}”: {_point(chosen)}. {_capital(WORDS[swept.choose])}: {on_val} there, and "
         f"{on_test} on the test part, which is the number to report. The highest on the test part is {number(best)}; "
         "picking that one after seeing it would be cheating."
     )
@@ -343,14 +493,14 @@ def _curve_blocks(job: Job, swept: Swept, curve: Curve) -> list[Block]:
     ]
     name = f"sweep-{curve.arm}-{curve.knob}"
     caption = (
-        f"“{curve.arm}” over {curve.knob}: means over seeds, bands of one standard deviation. Grey: arms that it "
-        "leaves alone."
+        f"{curve.knob} {curve.where}: means over seeds, bands of one standard deviation. Grey: arms that it leaves "
+        "alone."
     )
     figure = response.curves(curve.knob, curve.values, overall)
     blocks: list[Block] = [drawn(job, f"{name}.png", figure, caption, style.drawing)]
     if each:
         figure = response.curves(curve.knob, curve.values, each)
-        caption = f"The same, share of each class's cells that is told right in “{curve.arm}”."
+        caption = "The same, share of each class's cells that is told right."
         blocks.append(drawn(job, f"{name}-classes.png", figure, caption, style.drawing))
         blocks.append(_change_table(swept, curve))
     return blocks
@@ -366,8 +516,9 @@ def _change_table(swept: Swept, curve: Curve) -> Block:
     first, last = (_value(value) for value in (curve.values[0], curve.values[-1]))
     header = ["by", "class", f"at {first}", f"at {last}", "change", "95 % from", "to", ""]
     caption = (
-        f"From one end of {curve.knob} to the other, paired by seed; interval by Student's t over seeds, each class "
-        "by itself: of twenty classes that do not change one would seem to."
+        f"From one end of {curve.knob} to the other {curve.where}, paired by seed; interval by Student's t over seeds, "
+        "and of a class no narrower than its number of test cells allows; each class by itself: of twenty that do not "
+        "change one would seem to."
     )
     return Folded(f"What {curve.knob} does to every class of “{curve.arm}”", [Table(header, rows, caption)])
 
@@ -388,8 +539,14 @@ def _heat_map(job: Job, swept: Swept, arm: str) -> Block:
 def _shares(job: Job, swept: Swept) -> list[Block]:
     """Share of classes with an opposite, where several knobs or arms can be compared."""
     score = swept.classifier()
-    lines = [line for line in _lines(swept) if len(line[2]) >= trends.FEWEST_POINTS]
-    if score is None or len(lines) < 2 or len(swept.classes(score)) < 2:
+    if score is None or len(swept.classes(score)) < 2:
+        return []
+    lines = [
+        (arm, knob, points)
+        for arm, knob, points in _lines(swept)
+        if len(swept.told_apart(points, arm, score)) >= trends.FEWEST_POINTS
+    ]
+    if len(lines) < 2:
         return []
     knobs = list(dict.fromkeys(knob for _, knob, _ in lines))
     shares = {title: np.full((len(swept.arms), len(knobs)), math.nan) for title in SHARES}
@@ -432,14 +589,15 @@ def _opposites(swept: Swept) -> Iterator[list[Any]]:
         if len(swept.classes(score)) < 2:
             continue
         for arm, knob, points in _lines(swept):
+            count = len(swept.told_apart(points, arm, score))
             for pair in swept.pairs(arm, points, score):
                 numbers = [number for one in pair.by.values() for number in (one.r, one.p, one.p_corrected)]
                 verdicts = [pair.is_opposite(), pair.is_opposite(corrected=True)]
-                yield [arm, knob, score, pair.first, pair.second, len(points), *map(_known, numbers), *verdicts]
+                yield [arm, knob, score, pair.first, pair.second, count, *map(_known, numbers), *verdicts]
 
 
 def _line(swept: Swept, curve: Curve, score: str, of: str = OVERALL) -> response.Line:
-    spreads = [swept.values(curve.arm, {curve.knob: value}, score, of) for value in curve.values]
+    spreads = [spread(swept.along(curve, value, score, of).values()) for value in curve.values]
     return response.Line(np.array([one.mean for one in spreads]), np.array([one.sd for one in spreads]))
 
 
@@ -449,14 +607,14 @@ def _levels(swept: Swept, score: str) -> dict[str, float]:
 
 
 def _named(some: Sequence[Change]) -> str:
-    named = ", ".join(f"{one.name} {one.by:+.2f}{_interval(one)}" for one in some[:NAMED])
+    named = ", ".join(f"{one.name} {signed(one.by)}{_interval(one)}" for one in some[:NAMED])
     return f"{named} and {len(some) - NAMED} more" if len(some) > NAMED else named
 
 
 def _interval(one: Change) -> str:
     if one.seeds < 2:
         return " (one seed, which shows no spread)"
-    return f" (95 % interval of the change {one.low:+.2f} to {one.high:+.2f} over {one.seeds} seeds)"
+    return f" (95 % interval of the change {signed(one.low)} to {signed(one.high)} over {one.seeds} seeds)"
 
 
 def _point(point: Mapping[str, Any]) -> str:
@@ -469,6 +627,10 @@ def _value(value: Any) -> str:
 
 def _mark(is_chosen: bool) -> str:
     return "chosen" if is_chosen else ""
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _known(value: float) -> float | None:

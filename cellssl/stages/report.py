@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from cellssl.stages._runs import Row, Run
 
 ALGORITHM = 4
-"""4: a collapse is said on top, wells are judged within their plate.
+"""4: a collapse is said on top, wells are judged within their plate; of a sweep, what only rounding tells apart is
+equal, and what counts as many is counted once.
 3: words that hold for few cells and for runs without labels or training.
 2: whether to believe it and what is next, evaluations, counts that balance, smaller pictures."""
 
@@ -56,7 +57,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     """Collect scores, draw, and write the page."""
     from cellssl.reporting.page import Page, render
     from cellssl.stages._runs import collect, row_of
-    from cellssl.stages._swept import Swept, swept_sections, words
+    from cellssl.stages._swept import Swept, headline, swept_sections
     from cellssl.stages._tables import result_table
     from cellssl.stages._verdict import lead
 
@@ -82,7 +83,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     _write_csv(job, rows)
     recipe = job.card.section["recipe"]
     title = job.settings.title or ("Clusters of cells, compared" if recipe == BY_HAND else recipe)
-    first = lead(shown, shown_rows, words(swept) if swept else [])
+    first = lead(shown, shown_rows, headline(swept) if swept else [])
     job.draft.file("report.html").write_text(render(Page(title, first, sections)), encoding="utf-8")
     return {"runs": len(runs), "arms": len({one.arm for one in scored}), "table": [header, *table], "scores": rows}
 

@@ -100,10 +100,44 @@ def test_opposites_are_scipys_correlations_of_the_means_over_seeds(votes: Chain)
 def test_the_page_says_what_the_sweep_does_and_shows_its_curves(votes: Chain) -> None:
     folder = report_of(votes)
     page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "votes is evaluate.neighbours, 1, 3, 5, 9 or 20" in page
     assert "Turning votes from 1 to 20 in “main”" in page
     assert "cannot be told from 2 seeds" in page
     assert "pairs of classes go against each other over votes in “main”" in page
     assert {"sweep-main-votes.png", "sweep-main-votes-classes.png"} <= {path.name for path in folder.iterdir()}
+
+
+def test_values_that_were_added_later_stand_where_they_belong(votes: Chain) -> None:
+    page = (report_of(votes, "--set", "sweep.votes.values=[3, 20, 9, 1, 5]") / "report.html").read_text(
+        encoding="utf-8"
+    )
+    assert "Turning votes from 1 to 20 in “main”" in page
+
+
+def test_a_knob_of_a_grid_that_changes_nothing_makes_no_more_points(votes: Chain) -> None:
+    strength = ("--set", "sweep.strength={knob='evaluate.strength', values=[0.01, 1.0]}")
+    assert votes.say("run", *strength).code == 0
+    folder = report_of(votes, *strength)
+    points = pd.read_csv(folder / "opposites.csv").groupby("score")["points"].unique().map(list)
+    assert points.to_dict() == {"knn": [5], "linear": [2]}
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "votes x strength in “main” cannot be told from 2 points that differ, of 10" in page
+    table = pd.read_csv(folder / "sweep.csv", keep_default_na=False)
+    mine = table[(table["arm"] == "main") & (table["score"] == "linear") & (table["class"] == "")]
+    ends = mine.groupby("strength")["value"].mean()
+    said = page.partition("Turning strength from 0.01 to 1 in “main” averaged over votes")[2].partition("</")[0]
+    assert f"from {ends[0.01]:.2f} to {ends[1.0]:.2f} (95 % interval" in said
+
+
+def test_a_page_of_many_curves_begins_with_what_they_come_to(votes: Chain) -> None:
+    knobs = {"normalise": ["none", "zscore"], "strength": [0.01, 1.0], "shuffles": [1, 2], "rounds": [100, 101]}
+    many = [f"sweep.{name}={{knob='evaluate.{name}', values={values}}}" for name, values in knobs.items()]
+    words = [word for each in [*many, "sweep.k={knob='cluster.k', values=[2, 3]}"] for word in ("--set", each)]
+    said = votes.say("run", "--set", "sweep.together=false", *words)
+    page = (Path(said.line) / "report.html").read_text(encoding="utf-8")
+    head, _, rest = page.partition("<main>")
+    assert "6 knobs are turned one at a time in “main”" in head and "Of 6 curves, each one knob in one arm" in head
+    assert "Turning votes from 1 to 20" in rest and "Turning votes from 1 to 20" not in head
 
 
 def test_status_shows_the_grid_filling(votes: Chain) -> None:
