@@ -1,0 +1,51 @@
+"""The look: colours that all eyes tell apart."""
+
+from itertools import combinations
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from cellssl.reporting.style import COLOURS, LOOKS, SHADES, look
+
+EYES = {
+    "all cones": np.eye(3),
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+"""Machado, Oliveira and Fernandes 2009, doi:10.1109/TVCG.2009.113: linear RGB as who lacks a cone sees it."""
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def lab(colours: np.ndarray, eyes: str) -> np.ndarray:
+    """CIELAB (D65) of sRGB colours in 0..1, as these eyes see them."""
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(EYES[eyes]).T, 0, 1) @ TO_XYZ.T / TO_XYZ.sum(axis=1)
+    bent = np.where(seen > (6 / 29) ** 3, np.cbrt(seen), seen / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = bent.T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+
+
+@pytest.mark.parametrize(("eyes", "apart"), [("all cones", 25), *((eyes, 15) for eyes in list(EYES)[1:])])
+def test_all_eyes_tell_all_colours_apart(eyes: str, apart: float) -> None:
+    seen = lab(np.array([to_rgb(colour) for colour in (*COLOURS, "white")]), eyes)
+    assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > apart
+
+
+def test_red_and_green_would_not_be_told_apart() -> None:
+    one, other = lab(np.array([to_rgb("#D62728"), to_rgb("#7C7C00")]), "deuteranopia")
+    assert np.linalg.norm(one - other) < 15
+
+
+@pytest.mark.parametrize("eyes", EYES)
+def test_shades_grow_lighter_for_all_eyes(eyes: str) -> None:
+    lightness = lab(matplotlib.colormaps[SHADES](np.linspace(0, 1, 40))[:, :3], eyes)[:, 0]
+    assert (np.diff(lightness) > 0).all()
+
+
+def test_no_two_groups_look_alike() -> None:
+    looks = [look(place) for place in range(LOOKS)]
+    assert len({(each.colour, each.marker) for each in looks}) == LOOKS
+    assert len({(each.colour, each.dash) for each in looks}) == LOOKS
