@@ -4,9 +4,12 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from itertools import pairwise
 from typing import Any, Literal, ParamSpec
 
+import numpy as np
 from cycler import cycler
+from jaxtyping import Bool
 from matplotlib import style
 from matplotlib.figure import Figure
 from PIL import Image
@@ -22,6 +25,8 @@ SHADES = "viridis"
 LIGHT = 0.45
 """Shades above it, from 0 to 1, take black letters, those below white ones."""
 DPI = 144
+HIGHEST_INCH = 10.0
+"""Higher figures are cut into strips for the page, or print would shrink them until nobody could read them."""
 WHITISH = 250
 """Levels above it are white again, which a choice of 256 colours makes a little grey."""
 WIDTH_INCH = 8.0
@@ -90,6 +95,40 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     with style.context(_LOOK, after_reset=True):
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def page_share(image: bytes) -> float:
+    """Share of the page's width that a figure takes."""
+    with Image.open(io.BytesIO(image)) as picture:
+        return min(1.0, picture.width / (WIDTH_INCH * DPI))
+
+
+def strips(image: bytes) -> list[bytes]:
+    """A figure in pieces that a printed page has room for, cut within wide white bands; a low one is whole."""
+    with Image.open(io.BytesIO(image)) as picture:
+        whole = picture.convert("RGB")
+    white = (np.asarray(whole) == 255).all(axis=(1, 2))
+    ends = [0]
+    while whole.height - ends[-1] > HIGHEST_INCH * DPI and (cut := _cut(white, ends[-1])):
+        ends.append(cut)
+    return [image] if len(ends) == 1 else [_piece(whole, *rows) for rows in pairwise([*ends, whole.height])]
+
+
+def _cut(white: Bool[np.ndarray, "rows"], top: int) -> int | None:
+    """The middle of the lowest wide band of white rows in the lower half of what fits below `top`."""
+    highest = int(HIGHEST_INCH * DPI)
+    rows = np.flatnonzero(white[top + highest // 2 : top + highest]) + top + highest // 2
+    if not len(rows):
+        return None
+    bands = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    wide = [band for band in bands if len(band) >= 0.8 * max(map(len, bands))]
+    return int(wide[-1][len(wide[-1]) // 2])
+
+
+def _piece(picture: Image.Image, top: int, bottom: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.crop((0, top, picture.width, bottom)).save(buffer, format="png")
     return buffer.getvalue()
 
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from cellssl.reporting.page import Section
     from cellssl.stages._runs import Row, Run
 
-ALGORITHM = 3
-"""3: words that hold for few cells and for runs without labels or training.
+ALGORITHM = 4
+"""4: figures in strips that print has room for, captions that say what they show, classes by a row each.
+3: words that hold for few cells and for runs without labels or training.
 2: whether to believe it and what is next, evaluations, counts that balance, smaller pictures."""
 
 
@@ -125,7 +126,7 @@ def _cells(job: Job, runs: list[Run], rows: list[Row]) -> list[Section]:
         sets.setdefault(one.cells.fingerprint, one)
     several = len(sets) > 1
     return [
-        Section(f"Cells of “{one.arm}”" if several else "Cells", [*_tables.counts(one), *_pictures.sheet(one)])
+        Section(f"Cells of “{one.arm}”" if several else "Cells", [*_tables.counts(one), *_pictures.sheet(job, one)])
         for one in sets.values()
     ]
 

@@ -1,13 +1,17 @@
-"""The look: colours that all eyes tell apart."""
+"""The look: colours that all eyes tell apart, and figures in strips that a printed page has room for."""
 
+import io
 from itertools import combinations
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from PIL import Image
 
-from cellssl.reporting.style import COLOURS, LOOKS, SHADES, look
+from cellssl.randomness import generator
+from cellssl.reporting import figures
+from cellssl.reporting.style import COLOURS, DPI, HIGHEST_INCH, LOOKS, SHADES, look, page_share, png, strips
 
 EYES = {
     "all cones": np.eye(3),
@@ -49,3 +53,40 @@ def test_no_two_groups_look_alike() -> None:
     looks = [look(place) for place in range(LOOKS)]
     assert len({(each.colour, each.marker) for each in looks}) == LOOKS
     assert len({(each.colour, each.dash) for each in looks}) == LOOKS
+
+
+def montage(groups: int) -> bytes:
+    tiles = generator("tiles").integers(0, 255, (32, 20, 20, 3), dtype=np.uint8)
+    return png(figures.montage({f"cluster {group}: 1,234 cells": tiles for group in range(groups)}, 0.5))
+
+
+def pixels(image: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(image)).convert("RGB"))
+
+
+def test_strips_of_a_high_figure_are_the_figure() -> None:
+    whole = montage(groups=30)
+    pieces = [pixels(piece) for piece in strips(whole)]
+    assert np.array_equal(np.concatenate(pieces), pixels(whole))
+    assert all(len(piece) <= HIGHEST_INCH * DPI for piece in pieces)
+    assert all(len(piece) >= 0.8 * HIGHEST_INCH * DPI for piece in pieces[:-1]), "no page is left half empty"
+
+
+def test_a_title_stays_with_its_cells() -> None:
+    for piece in map(pixels, strips(montage(groups=30))):
+        inked = (piece < 255).any(axis=(1, 2))
+        first = inked[inked.argmax() :].argmin()
+        assert 5 < first < 0.2 * DPI, "the first thing on a strip is a line of letters"
+
+
+def test_a_low_figure_and_one_without_white_are_whole() -> None:
+    low, dark = montage(groups=2), io.BytesIO()
+    Image.new("RGB", (50, int(3 * HIGHEST_INCH * DPI)), "grey").save(dark, format="png")
+    assert strips(low) == [low]
+    assert strips(dark.getvalue()) == [dark.getvalue()]
+
+
+def test_a_figure_takes_as_much_of_the_page_as_its_letters_need() -> None:
+    one = figures.confusions({"main": (["a", "b"], np.eye(2, dtype=int))})
+    assert page_share(montage(groups=2)) == 1
+    assert page_share(png(one)) == pytest.approx(0.5)
