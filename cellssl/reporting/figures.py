@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
 from cellssl.randomness import generator
@@ -86,6 +86,7 @@ def curves(
         title(axis, metric, width / columns - 0.55)
         axis.set_xlabel("step")
         axis.xaxis.set_tick_params(labelbottom=True)
+        axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     _hide(axes[len(panels) :])
     _shared_legend(figure, handles, width)
     return figure

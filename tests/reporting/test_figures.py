@@ -210,6 +210,11 @@ def test_a_branch_looks_the_same_in_every_panel_and_in_the_legend() -> None:
     assert figure.legends[0].get_lines()[1].get_color() == COLOURS[1]
 
 
+def test_there_is_no_half_step() -> None:
+    axis = figures.curves(np.arange(1.0, 21), {"loss": {"context": np.ones(20)}}).axes[0]
+    assert all(float(place).is_integer() for place in axis.get_xticks())
+
+
 def test_a_montage_holds_the_very_pixels_row_by_row() -> None:
     sheet = draw_montage().axes[0].get_images()[0].get_array()
     gap = 1
