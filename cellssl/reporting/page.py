@@ -282,7 +282,10 @@ pre { background: #f6f6f6; padding: .75rem 1rem; overflow-x: auto; font-size: .8
   th, td, .number { padding: .15rem .6rem .15rem 0; }
   tr, img, figcaption, .lead, h2 + p { break-inside: avoid; }
   img { max-height: 235mm; object-fit: contain; object-position: left top; }
-  h2, h3, summary, caption { break-after: avoid; }
+  h2 { margin-top: 1.5rem; }
+  h3 { margin-top: 1rem; }
+  figcaption { max-width: none; }
+  h2, h3, summary, caption, thead, tbody tr:first-child { break-after: avoid; }
   h3 + figure, h2 + p, h2 + p + :is(figure, h3, details) { break-before: avoid; }
   p:has(+ ul) { break-after: avoid; }
   figcaption { break-before: avoid; }

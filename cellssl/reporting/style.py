@@ -25,8 +25,10 @@ SHADES = "viridis"
 LIGHT = 0.45
 """Shades above it, from 0 to 1, take black letters, those below white ones."""
 DPI = 144
-HIGHEST_INCH = 10.0
+HIGHEST_INCH = 8.8
 """Higher figures are cut into strips for the page, or print would shrink them until nobody could read them."""
+STRIP_INCH = 5.0
+"""Strips are as high at most where there is white to cut, so that they fill pages."""
 WHITISH = 250
 """Levels above it are white again, which a choice of 256 colours makes a little grey."""
 WIDTH_INCH = 8.0
@@ -110,14 +112,17 @@ def strips(image: bytes) -> list[bytes]:
         whole = picture.convert("RGB")
     white = (np.asarray(whole) == 255).all(axis=(1, 2))
     ends = [0]
-    while whole.height - ends[-1] > HIGHEST_INCH * DPI and (cut := _cut(white, ends[-1])):
+    while whole.height - ends[-1] > HIGHEST_INCH * DPI:
+        cut = _cut(white, ends[-1], STRIP_INCH) or _cut(white, ends[-1], HIGHEST_INCH)
+        if cut is None:
+            break
         ends.append(cut)
     return [image] if len(ends) == 1 else [_piece(whole, *rows) for rows in pairwise([*ends, whole.height])]
 
 
-def _cut(white: Bool[np.ndarray, "rows"], top: int) -> int | None:
+def _cut(white: Bool[np.ndarray, "rows"], top: int, highest_inch: float) -> int | None:
     """The middle of the lowest wide band of white rows in the lower half of what fits below `top`."""
-    highest = int(HIGHEST_INCH * DPI)
+    highest = int(highest_inch * DPI)
     rows = np.flatnonzero(white[top + highest // 2 : top + highest]) + top + highest // 2
     if not len(rows):
         return None

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cellssl.randomness import generator
 from cellssl.reporting import figures
-from cellssl.reporting.style import COLOURS, DPI, HIGHEST_INCH, LOOKS, SHADES, look, page_share, png, strips
+from cellssl.reporting.style import COLOURS, DPI, HIGHEST_INCH, LOOKS, SHADES, STRIP_INCH, look, page_share, png, strips
 
 EYES = {
     "all cones": np.eye(3),
@@ -68,8 +68,16 @@ def test_strips_of_a_high_figure_are_the_figure() -> None:
     whole = montage(groups=30)
     pieces = [pixels(piece) for piece in strips(whole)]
     assert np.array_equal(np.concatenate(pieces), pixels(whole))
-    assert all(len(piece) <= HIGHEST_INCH * DPI for piece in pieces)
-    assert all(len(piece) >= 0.8 * HIGHEST_INCH * DPI for piece in pieces[:-1]), "no page is left half empty"
+    assert all(STRIP_INCH / 2 * DPI <= len(piece) <= HIGHEST_INCH * DPI for piece in pieces)
+    assert max(map(len, pieces[:-1])) <= STRIP_INCH * DPI
+
+
+def test_what_has_white_only_far_apart_is_cut_there() -> None:
+    panels = np.zeros((3600, 80, 3), np.uint8)
+    panels[1180:1220] = panels[2380:2420] = 255
+    whole = io.BytesIO()
+    Image.fromarray(panels).save(whole, format="png")
+    assert [len(pixels(piece)) for piece in strips(whole.getvalue())] == [1200, 1200, 1200]
 
 
 def test_a_title_stays_with_its_cells() -> None:
