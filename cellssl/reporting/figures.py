@@ -221,7 +221,7 @@ def dose_curves(
     """Share of every cluster against dose: a panel a compound, a point a well, a line through the means per dose.
 
     At the left of each panel, set apart, the control wells: their mean and standard deviation. Of more clusters than
-    colours, each panel has the `CURVES_SHOWN` whose share moves most in it.
+    colours, each panel has the `CURVES_SHOWN` at most whose share moves most in it.
     """
     names = np.array([_word(value) for value in compound], dtype=object)
     treated = ~is_control & (dose_micromolar > 0)
@@ -262,7 +262,8 @@ def _moved_most(dose: np.ndarray, shares: np.ndarray, mine: np.ndarray, is_contr
     levels = [mine & (dose == level) for level in np.unique(dose[mine])]
     means = np.array([shares[rows].mean(axis=0) for rows in (*levels, is_control) if rows.any()])
     moved = np.ptp(means, axis=0)[:LOOKS]
-    return sorted(np.argsort(-moved, kind="stable")[:CURVES_SHOWN].tolist())
+    most = np.argsort(-moved, kind="stable")[:CURVES_SHOWN]
+    return sorted(most[moved[most] > 0].tolist())
 
 
 @styled

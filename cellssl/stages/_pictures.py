@@ -103,10 +103,13 @@ def _caption(run: Run, name: str) -> str:
                 f"{of} on {PLACES[run.cluster.card.section['map']]}: a point each, at the same place in every panel, "
                 "coloured by its cluster and by what is known of it."
             )
-    which = "every cluster"
+    which = "Share of every cluster against dose"
     if found["k"] > len(style.COLOURS):
-        which = f"the {figures.CURVES_SHOWN} clusters of {found['k']} that move most with it (wells.csv has all)"
-    return f"Share of {which} against dose, one point a well; at the left the control wells with their spread."
+        which = (
+            f"Share of cells against dose: with each compound the {figures.CURVES_SHOWN} clusters of {found['k']} that "
+            "move most (wells.csv has all)"
+        )
+    return f"{which}; one point a well, at the left the control wells with their spread."
 
 
 def views(job: Job, runs: list[Run]) -> list[Section]:

@@ -96,6 +96,7 @@ def draw_many_doses(clusters: int = 30) -> Figure:
     shares = np.full((144 + 3, clusters), 1 / clusters)
     for row in range(144):
         shares[row, 20 % clusters + row // 12 % 10] += row % 12 / 24
+        shares[row, :6] += 0.001 * np.arange(1, 7) * (row % 2)
     control = np.arange(147) >= 144
     compounds = [*np.repeat(NAMES, 12), *["DMSO"] * 3]
     return figures.dose_curves(np.append(doses, [0, 0, 0]), shares, compounds, control)
@@ -345,11 +346,17 @@ def test_of_many_clusters_those_that_move_with_the_dose_are_drawn() -> None:
     for compound, axis in enumerate(figure.axes[:10]):
         drawn = {line.get_label() for line in axis.get_lines() if str(line.get_label()).startswith("cluster")}
         assert f"cluster {20 + compound}" in drawn
-        assert len(drawn) == figures.CURVES_SHOWN
+        assert drawn == {f"cluster {number}" for number in (2, 3, 4, 5, 20 + compound)}
     in_legend = {line.get_label() for line in figure.legends[0].get_lines()}
     assert {f"cluster {20 + compound}" for compound in range(10)} <= in_legend
     looks = [(line.get_color(), line.get_linestyle()) for line in figure.legends[0].get_lines()]
     assert all(one != other for one, other in combinations(looks, 2))
+
+
+def test_a_cluster_that_never_moves_has_no_line_among_many() -> None:
+    shares = np.hstack([SHARES / 2, np.full((6, 10), 0.05)])
+    figure = figures.dose_curves(DOSES, shares, COMPOUNDS, DOSES == 0)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cluster 0", "cluster 1"]
 
 
 def test_every_compound_has_a_panel_and_controls_have_none() -> None:
