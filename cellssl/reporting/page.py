@@ -19,6 +19,13 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
+class Heading:
+    """A few words over what follows, smaller than a section's."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Bullets:
     """Short statements, one below the other."""
 
@@ -37,11 +44,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG or JPEG with what it shows (`caption`) and what those read who do not see it (`alt`)."""
+    """PNGs or JPEGs, strips of one picture from its top, with what they show (`caption`) and what those read who do not
+    see it (`alt`). Print may go on in a new page between strips."""
 
-    image: bytes
+    strips: Sequence[bytes]
     caption: str
     alt: str
+    share: float | None = None
+    """Share of the page's width that it takes, so that letters are of one size in all figures; as wide as its pixels
+    where nothing is given."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ class Folded:
     blocks: Sequence["Block"]
 
 
-Block = Paragraph | Bullets | Table | Picture | Details | Folded
+Block = Paragraph | Heading | Bullets | Table | Picture | Details | Folded
 
 
 @dataclass(frozen=True)
@@ -117,24 +128,34 @@ def _section(place: int, section: Section) -> str:
 
 def _block(block: Block) -> str:
     match block:
-        case Paragraph(text):
-            return f"<p>{_text(text)}</p>"
+        case Paragraph(text) | Heading(text):
+            tag = "h3" if isinstance(block, Heading) else "p"
+            return f"<{tag}>{_text(text)}</{tag}>"
         case Bullets(items):
             return "<ul>" + "".join(f"<li>{_text(item)}</li>" for item in items) + "</ul>"
         case Table():
             return _table(block)
-        case Picture(image, caption, alt):
-            kind = "jpeg" if image.startswith(_JPEG) else "png"
-            data = base64.b64encode(image).decode("ascii")
-            return (
-                f'<figure><img src="data:image/{kind};base64,{data}" alt="{_text(alt)}">'
-                f"<figcaption>{_text(caption)}</figcaption></figure>"
-            )
+        case Picture():
+            return _picture(block)
         case Folded(summary, blocks):
             inside = "\n".join(_block(block) for block in blocks)
             return f"<details><summary>{_text(summary)}</summary>\n{inside}\n</details>"
         case Details(summary, text):
             return f"<details><summary>{_text(summary)}</summary><pre>{_text(text)}</pre></details>"
+
+
+def _picture(picture: Picture) -> str:
+    wide = "" if picture.share is None else f' style="width:{picture.share:.1%}"'
+    words = [picture.alt, *("" for _ in picture.strips[1:])]
+    images = "\n".join(
+        f'<img src="{_data(strip)}" alt="{_text(alt)}"{wide}>' for strip, alt in zip(picture.strips, words, strict=True)
+    )
+    return f"<figure>{images}<figcaption>{_text(picture.caption)}</figcaption></figure>"
+
+
+def _data(image: bytes) -> str:
+    kind = "jpeg" if image.startswith(_JPEG) else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
 
 
 def _table(table: Table) -> str:
@@ -188,7 +209,7 @@ def _digits(column: Sequence[Value]) -> int:
 
 
 def _is_number(value: Value) -> bool:
-    """Numbers, missing ones, and words that begin as "0.51 ± 0.02" does."""
+    """Numbers, missing ones, and words such as "0.51 ± 0.02" and "0.41 to 0.60"."""
     return bool(_NUMBER.fullmatch(value)) if isinstance(value, str) else not isinstance(value, bool)
 
 
@@ -209,15 +230,17 @@ def _policy() -> str:
 
 
 _JPEG = b"\xff\xd8"
-_NUMBER = re.compile(r"[-+−]?[\d,.]+(e[-+]?\d+)?( ± [\d,.]+)?( ?%)?|–|")
+_NUMBER = re.compile(r"[-+−]?[\d,.]+(e[-+]?\d+)?( ± [\d,.]+| to [-+−]?[\d,.]+)?( ?%)?|–|")
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _LOOK = """
 :root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; color: #1a1a1a;
+html { font-size: 16px; }
+body { font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; color: #1a1a1a;
   background: #fff; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 64rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1rem; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; padding-top: .75rem; border-top: 1px solid #d5d5d5; }
+h3 { font-size: 1rem; margin: 1.75rem 0 0; }
 .lead { background: #f1f6fa; border-left: 4px solid #0072B2; padding: .5rem 1rem; font-size: 1.05rem; }
 .lead p { margin: .4rem 0; }
 nav ol { display: flex; flex-wrap: wrap; gap: .25rem 1.75rem; list-style-position: inside; padding: 0;
@@ -225,20 +248,21 @@ nav ol { display: flex; flex-wrap: wrap; gap: .25rem 1.75rem; list-style-positio
 a { color: #005a8e; }
 .table { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: #4a4a4a; padding-bottom: .4rem; }
+caption { text-align: left; color: #4a4a4a; padding-bottom: .4rem; max-width: min(60rem, 100vw - 2.5rem); }
 th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #e3e3e3; vertical-align: top;
   overflow-wrap: normal; }
 thead th { border-bottom: 2px solid #1a1a1a; }
 .number { text-align: right; white-space: nowrap; padding-left: .6rem; }
 th.number { white-space: normal; vertical-align: bottom; }
-caption { max-width: 60rem; }
-th button { all: unset; cursor: pointer; font: inherit; }
-th button:focus-visible { outline: 2px solid #0072B2; }
-th button::after { content: "\\a0↕"; color: #767676; }
-th[aria-sort=ascending] button::after { content: "\\a0↑"; color: inherit; }
-th[aria-sort=descending] button::after { content: "\\a0↓"; color: inherit; }
+td:first-child { min-width: 8rem; }
+th [role=button] { cursor: pointer; }
+th [role=button]:focus-visible { outline: 2px solid #0072B2; }
+th [role=button]::after { content: "\\a0↕"; color: #767676; }
+th[aria-sort=ascending] [role=button]::after { content: "\\a0↑"; color: inherit; }
+th[aria-sort=descending] [role=button]::after { content: "\\a0↓"; color: inherit; }
 figure { margin: 1.25rem 0; }
 img { display: block; max-width: 100%; height: auto; }
+@media (max-width: 40rem) { img { width: auto !important; } }
 figcaption { font-size: .9rem; color: #4a4a4a; margin-top: .4rem; max-width: 50rem; }
 details { margin: .75rem 0; }
 summary { cursor: pointer; font-weight: 600; }
@@ -246,15 +270,25 @@ pre { background: #f6f6f6; padding: .75rem 1rem; overflow-x: auto; font-size: .8
   white-space: pre-wrap; }
 @page { margin: 15mm; }
 @media print {
-  body { font-size: 10pt; max-width: none; padding: 0; }
-  nav, th button::after { display: none; }
+  html { font-size: 10pt; }
+  body { max-width: none; padding: 0; }
+  nav, th [role=button]::after { display: none; }
+  summary { list-style: none; }
   .lead { background: none; }
   .table, pre { overflow: visible; }
   table { font-size: 7.5pt; }
+  td:first-child { min-width: 6rem; }
+  pre { font-size: 6.5pt; columns: 2; padding: 0; background: none; }
   th, td, .number { padding: .15rem .6rem .15rem 0; }
-  figure, tr, .lead { break-inside: avoid; }
-  img { max-height: 235mm; }
-  h2, summary, caption { break-after: avoid; }
+  tr, img, figcaption, .lead, h2 + p { break-inside: avoid; }
+  img { max-height: 235mm; object-fit: contain; object-position: left top; }
+  h2 { margin-top: 1.5rem; }
+  h3 { margin-top: 1rem; }
+  figcaption { max-width: none; }
+  h2, h3, summary, caption, thead, tbody tr:first-child { break-after: avoid; }
+  h3 + figure, h2 + p, h2 + p + :is(figure, h3, details) { break-before: avoid; }
+  p:has(+ ul) { break-after: avoid; }
+  figcaption { break-before: avoid; }
   thead { display: table-header-group; }
   details::details-content { content-visibility: visible; display: block; }
 }
@@ -264,8 +298,14 @@ _SORT = """
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
   heads.forEach((head, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
+    const button = document.createElement("span");  // Chromium prints no <button> in a head that is repeated
+    button.setAttribute("role", "button");
+    button.tabIndex = 0;
+    button.addEventListener("keydown", event => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      button.click();
+    });
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {

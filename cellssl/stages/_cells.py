@@ -58,6 +58,12 @@ def scaled_crops(segment: Artifact, store: Store, cells: pd.DataFrame) -> Scaled
     return ScaledCrops(parts, cells)
 
 
+def common_pixel_um(cells: pd.DataFrame) -> float | None:
+    """Side of a pixel, for a scale bar; None where it is not known, or not the same in all cells."""
+    sizes = cells["pixel_um"].unique()
+    return float(sizes[0]) if len(sizes) == 1 and sizes[0] > 0 else None
+
+
 def segment_below(cells: Artifact, store: Store) -> Artifact:
     """The segment artifact that a segment or split artifact stands on."""
     if cells.card.kind == "segment":

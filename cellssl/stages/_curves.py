@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 GAUGES = {
     "loss": "loss",
-    "accuracy": "accuracy (of finding the other view, class or turn)",
+    "accuracy": "accuracy (finding the other view, class or turn)",
     "projection_spread": "spread of projections (1: even, 0: collapsed)",
     "feature_sd": "standard deviation of features",
     "effective_rank": "effective rank of features",

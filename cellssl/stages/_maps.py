@@ -83,6 +83,12 @@ def places(kind: str, x: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, 
             return found.points, (first, second)
 
 
+def _again(table: pd.DataFrame, name: str) -> bool:
+    """Whether the label is but another column, which is shown by its own name."""
+    others = [other for other in SHOWN if other != name and other in table]
+    return name == "label" and any(table[name].equals(table[other].astype(table[name].dtype)) for other in others)
+
+
 def map_figure(table: pd.DataFrame, axes: tuple[str, str]) -> Any:
     """The map, once for every colouring."""
     import pandas as pd
@@ -92,8 +98,8 @@ def map_figure(table: pd.DataFrame, axes: tuple[str, str]) -> Any:
 
     colourings: dict[str, Any] = {"cluster": ["noise" if number == NOISE else number for number in table["cluster"]]}
     for name in SHOWN:
-        if name in table and table[name].nunique() > 1:
+        if name in table and table[name].nunique() > 1 and not _again(table, name):
             colourings[name.replace("_", " ")] = [None if pd.isna(value) else value for value in table[name]]
     doses = table.get("dose_micromolar")
     amounts = {"dose (µM)": doses.to_numpy(float)} if doses is not None and (doses > 0).any() else {}
-    return figures.scatter(table[["map_x", "map_y"]].to_numpy(), colourings, axes, amounts)
+    return figures.scatter(table[["map_x", "map_y"]].to_numpy(), colourings, axes, amounts, named=("cluster",))

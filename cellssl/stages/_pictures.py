@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from cellssl.artifacts.tables import read_table
+from cellssl.artifacts.tables import read_cells, read_table
 from cellssl.reporting import figures, style
-from cellssl.reporting.page import Block, Folded, Paragraph, Picture, Section
-from cellssl.stages._cells import scaled_crops
+from cellssl.reporting.order import natural
+from cellssl.reporting.page import Block, Folded, Heading, Paragraph, Picture, Section
+from cellssl.stages._cells import common_pixel_um, scaled_crops
 from cellssl.stages._make import Job
+from cellssl.stages._maps import MAP_CELLS
 from cellssl.stages._runs import SCHEMES, Row, Run, active_branches, first_seeds
 from cellssl.stages.embed import chosen_cells
 
-FILES = {
-    "montage.png": (style.photo, "The cells nearest each centroid, the nearest first."),
-    "map.png": (
-        style.drawing,
-        "A point a cell, at the same place in every panel, coloured by its cluster and by what is known of it.",
-    ),
-    "doses.png": (
-        style.drawing,
-        "Share of every cluster against dose, one point a well; at the left the control wells with their spread.",
-    ),
+FILES = {"montage.png": style.photo, "map.png": style.drawing, "doses.png": style.drawing}
+"""Figures of a cluster artifact, and how they are made small."""
+PLACES = {
+    "pca": "their first two principal components",
+    "tsne": "a t-SNE of their vectors",
+    "umap": "a UMAP of their vectors",
 }
-"""Figures of a cluster artifact, how they are made small, and what they show."""
+"""What a map is, by `cluster.map`."""
 
 
 def ami_bars(job: Job, rows: list[Row]) -> list[Block]:
@@ -55,12 +53,21 @@ def confusions(job: Job, runs: list[Run]) -> list[Block]:
         scheme = next((name for name in (*SCHEMES[1:], SCHEMES[0]) if name in found), None)
         if scheme is not None:
             told = found[scheme]["linear"]
-            tables[one.arm] = (told["classes"], np.array(told["confusion"]))
+            tables[one.arm] = _in_order(told["classes"], np.array(told["confusion"]))
             schemes.add(scheme.replace("_", " "))
     if not tables:
         return []
-    caption = f"Cells by their label and by what the linear probe told ({' or '.join(sorted(schemes))}, first seed)."
+    caption = (
+        f"Cells by their label and by what the linear probe told ({' or '.join(sorted(schemes))}, first seed); shares "
+        "are of the true class."
+    )
     return [drawn(job, "confusions.png", figures.confusions(tables), caption, style.drawing)]
+
+
+def _in_order(classes: Sequence[str], counts: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Class 2 before class 10."""
+    order = sorted(range(len(classes)), key=lambda place: natural(classes[place]))
+    return [classes[place] for place in order], counts[np.ix_(order, order)]
 
 
 def clusters(runs: list[Run]) -> list[Section]:
@@ -69,7 +76,7 @@ def clusters(runs: list[Run]) -> list[Section]:
     for one in first_seeds(runs):
         pictures = [_of_cluster(one, name) for name in FILES if name in one.cluster.card.files]
         title = f"“{one.arm}”, seed {one.seed}"
-        shown.append(Folded(f"Baseline {title}", pictures) if one.is_baseline else Paragraph(title))
+        shown.append(Folded(f"Baseline {title}", pictures) if one.is_baseline else Heading(title))
         shown += [] if one.is_baseline else pictures
     words = (
         "Clusters are numbered by size, in every arm and seed anew. On a map neighbourhoods mean something; sizes of "
@@ -79,11 +86,30 @@ def clusters(runs: list[Run]) -> list[Section]:
 
 
 def _of_cluster(run: Run, name: str) -> Block:
-    small, caption = FILES[name]
-    if name == "montage.png":
-        caption += f" Channels: {_colours(run)}."
     alt = f"{name.removesuffix('.png')} of the arm {run.arm}, seed {run.seed}"
-    return Picture(small(run.cluster.file(name).read_bytes()), f"“{run.arm}”: {caption}", alt)
+    caption = f"“{run.arm}”: {_caption(run, name)}"
+    return _picture(run.cluster.file(name).read_bytes(), caption, alt, FILES[name])
+
+
+def _caption(run: Run, name: str) -> str:
+    """What a figure of a cluster artifact shows."""
+    found = run.cluster.card.metrics
+    match name:
+        case "montage.png":
+            return f"The cells nearest each centroid, the nearest first. Channels: {_colours(run)}."
+        case "map.png":
+            of = f"{MAP_CELLS:,} of {found['cells']:,} cells, drawn by lot," if found["cells"] > MAP_CELLS else "Cells"
+            return (
+                f"{of} on {PLACES[run.cluster.card.section['map']]}: a point each, at the same place in every panel, "
+                "coloured by its cluster and by what is known of it."
+            )
+    which = "Share of every cluster against dose"
+    if found["k"] > len(style.COLOURS):
+        which = (
+            f"Share of cells against dose: with each compound the {figures.CURVES_SHOWN} clusters of {found['k']} that "
+            "move most (wells.csv has all)"
+        )
+    return f"{which}; one point a well, at the left the control wells with their spread."
 
 
 def views(job: Job, runs: list[Run]) -> list[Section]:
@@ -129,8 +155,8 @@ def _view_montage(job: Job, one: Run, names: list[str]) -> Block:
             to_rgb(_bytes(view.render(torch.from_numpy(pixels), keys.fold(name, draw), crops.shape[-1])), colours)
             for draw in range(job.settings.view_draws)
         ]
-        draws[f"{name} (weight {branch.weight:g} in “{one.arm}”)"] = np.stack(looks, axis=1)
-    figure = figures.views(to_rgb(pixels, colours), draws, _pixel_um(chosen))
+        draws[f"{name} (weight {branch.weight:g})"] = np.stack(looks, axis=1)
+    figure = figures.views(to_rgb(pixels, colours), draws, common_pixel_um(chosen))
     return drawn(job, f"views-{one.arm}.png", figure, f"Views of “{one.arm}”: {', '.join(names)}.", style.photo)
 
 
@@ -154,21 +180,35 @@ def training(job: Job, runs: list[Run]) -> list[Section]:
     return [Section("Training", [Paragraph(words), *blocks])]
 
 
-def sheet(run: Run) -> list[Block]:
+def sheet(job: Job, run: Run) -> list[Block]:
     """What the cells look like."""
     name = "contact-sheet.png"
     if name not in run.segment.card.files:
         return []
     picture = style.photo(run.segment.file(name).read_bytes())
-    caption = f"Cells from all plates, as every model sees them. Channels: {_colours(run)}."
-    return [Picture(picture, caption, "a sheet of cells")]
+    caption = f"Cells from all plates, as every model sees them. Channels: {_colours(run)}.{_side(job, run)}"
+    return [Picture([picture], caption, "a sheet of cells")]
+
+
+def _side(job: Job, run: Run) -> str:
+    """How wide a square of the sheet is, as it has no scale bar."""
+    cells = read_cells(run.segment)
+    pixel_um = common_pixel_um(cells)
+    if pixel_um is None:
+        return ""
+    side_px = scaled_crops(run.segment, job.bench.store, cells.head(1)).shape[-1]
+    return f" Each square is {pixel_um * side_px:.3g} µm wide."
 
 
 def drawn(job: Job, name: str, figure: Any, caption: str, small: Callable[[bytes], bytes]) -> Block:
     """The figure as a file of the artifact, and a smaller copy for the page."""
     png = style.png(figure)
     job.draft.file(name).write_bytes(png)
-    return Picture(small(png), caption, caption)
+    return _picture(png, caption, caption, small)
+
+
+def _picture(png: bytes, caption: str, alt: str, small: Callable[[bytes], bytes]) -> Picture:
+    return Picture([small(strip) for strip in style.strips(png)], caption, alt, style.page_share(png))
 
 
 def _colours(run: Run) -> str:
@@ -182,8 +222,3 @@ def _colours(run: Run) -> str:
 def _bytes(views: Any) -> np.ndarray:
     shown: np.ndarray = (views.clamp(0, 1) * 255).round().byte().numpy()
     return shown
-
-
-def _pixel_um(cells: Any) -> float | None:
-    size = cells["pixel_um"].iloc[0]
-    return None if np.isnan(size) else float(size)

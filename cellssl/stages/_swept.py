@@ -14,6 +14,7 @@ import numpy as np
 from cellssl.profiling import trends
 from cellssl.profiling.trends import Change, Pair
 from cellssl.reporting import response, style
+from cellssl.reporting.order import natural
 from cellssl.reporting.page import Block, Bullets, Folded, Section, Table, Value
 from cellssl.reporting.summary import Spread, number, signed, spread
 from cellssl.stages._make import Job
@@ -126,7 +127,7 @@ class Swept:
 
     def classes(self, score: str) -> list[str]:
         """Classes that a classifier was asked about."""
-        return sorted({one.of for one in self.told if one.score == score and one.of != OVERALL}, key=_natural)
+        return sorted({one.of for one in self.told if one.score == score and one.of != OVERALL}, key=natural)
 
     def values(self, arm: str, point: Mapping[str, Any], score: str, of: str = OVERALL, part: str = "test") -> Spread:
         """One number over the seeds of a point."""
@@ -282,11 +283,6 @@ def _unique(some: Iterable[Any]) -> list[Any]:
         if one not in found:
             found.append(one)
     return found
-
-
-def _natural(name: str) -> tuple[int, str]:
-    """Digits in the order of numbers."""
-    return (int(name), "") if name.isdecimal() else (1 << 31, name)
 
 
 def swept_sections(job: Job, swept: Swept) -> list[Section]:
@@ -482,10 +478,11 @@ def _curve_blocks(job: Job, swept: Swept, curve: Curve) -> list[Block]:
         response.Panel(WORDS[score], {curve.arm: _line(swept, curve, score)}, _levels(swept, score))
         for score in swept.scores()
     ]
+    shown = _moved_most(swept, curve)
     each = [
         response.Panel(
             f"{WORDS[score].split(',')[0]}, class by class",
-            {name: _line(swept, curve, score, name) for name in swept.classes(score)},
+            {name: _line(swept, curve, score, name) for name in shown},
             {},
         )
         for score in CLASSIFIERS
@@ -500,10 +497,24 @@ def _curve_blocks(job: Job, swept: Swept, curve: Curve) -> list[Block]:
     blocks: list[Block] = [drawn(job, f"{name}.png", figure, caption, style.drawing)]
     if each:
         figure = response.curves(curve.knob, curve.values, each)
-        caption = "The same, share of each class's cells that is told right."
+        caption = f"The same, share of each class's cells that is told right.{_left_out(swept, shown)}"
         blocks.append(drawn(job, f"{name}-classes.png", figure, caption, style.drawing))
         blocks.append(_change_table(swept, curve))
     return blocks
+
+
+def _moved_most(swept: Swept, curve: Curve) -> list[str]:
+    """Classes that have a line: of too many those whose accuracy moves most from one end of the knob to the other."""
+    score = swept.classifier()
+    if score is None:
+        return []
+    moved = {one.name: np.nan_to_num(abs(one.by)) for one in swept.changes(curve, score)[1:]}
+    return sorted(sorted(moved, key=lambda name: -moved[name])[: response.LINES_SHOWN], key=natural)
+
+
+def _left_out(swept: Swept, shown: Sequence[str]) -> str:
+    every = max(len(swept.classes(score)) for score in CLASSIFIERS)
+    return f" Of {every} classes the {len(shown)} that move most; sweep.csv has all." if every > len(shown) else ""
 
 
 def _change_table(swept: Swept, curve: Curve) -> Block:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.store import Artifact
+from cellssl.reporting.order import natural
 from cellssl.reporting.page import Block, Bullets, Details, Folded, Paragraph, Section, Table, Value
 from cellssl.reporting.summary import Spread, aggregate, number, score_table, spread
 from cellssl.stages import _advice, _beliefs, _scored, _verdict
@@ -208,7 +209,7 @@ def told(runs: list[Run]) -> list[Block]:
             for classifier in CLASSIFIERS if each else ():
                 table.append([arm, WORDS[scheme], WORDS[classifier], *_accuracy([one[classifier] for one in each])])
                 table[-1] += [each[0]["cells"], each[0]["folds"]]
-                classes += [[arm, WORDS[scheme], WORDS[classifier], *row] for row in _per_class(each[0][classifier])]
+            classes += [[arm, WORDS[scheme], *row] for row in (_per_class(each[0]) if each else [])]
             for plate, on in (each[0].get("plates", {}) if each else {}).items():
                 plates.append([arm, plate, on["cells"], on["knn"], on["linear"]])
     if not table:
@@ -219,8 +220,10 @@ def told(runs: list[Run]) -> list[Block]:
         "known, and is – where a class has one well only. Shuffled labels say what chance gives."
     )
     blocks: list[Block] = [Table([*header, "cells", "folds"], table, caption)]
-    head = ["arm", "who is told by whom", "by", "class", "share told right", "95 % interval"]
-    blocks.append(Folded("Class by class (first seed)", [Table(head, classes[:ROWS_SHOWN], _cut(classes))]))
+    each_by = [head for classifier in CLASSIFIERS for head in (WORDS[classifier], "95 % interval")]
+    said = f"Share of a class's cells that is told right. {_cut(classes)}".strip()
+    of_classes = Table(["arm", "who is told by whom", "class", *each_by], classes[:ROWS_SHOWN], said)
+    blocks.append(Folded("Class by class (first seed)", [of_classes]))
     if plates:
         of_plates = Table(["arm", "plate", "cells", "kNN", "linear probe"], plates[:ROWS_SHOWN], _cut(plates))
         blocks.append(Folded("Plate by plate (first seed)", [of_plates]))
@@ -237,8 +240,18 @@ def _accuracy(each: list[dict[str, Any]]) -> list[str]:
 
 
 def _per_class(found: dict[str, Any]) -> list[list[Any]]:
+    """A row a class: what each classifier tells right, with its interval."""
+    by = [found[classifier] for classifier in CLASSIFIERS]
     return [
-        [name, share, _interval(found["per_class_interval"].get(name))] for name, share in found["per_class"].items()
+        [
+            name,
+            *(
+                value
+                for one in by
+                for value in (one["per_class"][name], _interval(one["per_class_interval"].get(name)))
+            ),
+        ]
+        for name in sorted(by[0]["per_class"], key=natural)
     ]
 
 

@@ -21,7 +21,7 @@ from cellssl.profiling.clusterer import ClustererSettings, Clustering
 from cellssl.rooms import did_you_mean
 from cellssl.settings import OfRoom, Part, Strict, plain
 from cellssl.stages import _maps
-from cellssl.stages._cells import scaled_crops, segment_below
+from cellssl.stages._cells import common_pixel_um, scaled_crops, segment_below
 from cellssl.stages._make import Job, Metrics
 from cellssl.stages.embed import read_embeddings
 
@@ -359,8 +359,7 @@ def _write_montage(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering
         ]
         for cluster in range(len(rows))
     }
-    pixel_um = cells["pixel_um"].iloc[0]
-    figure = figures.montage(groups, None if pd.isna(pixel_um) else float(pixel_um))
+    figure = figures.montage(groups, common_pixel_um(cells))
     job.draft.file("montage.png").write_bytes(style.png(figure))
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ALGORITHM = 4
 """4: a collapse is said on top, wells are judged within their plate; of a sweep, what only rounding tells apart is
-equal, and what counts as many is counted once.
+equal, and what counts as many is counted once; figures in strips that print has room for, classes by a row each.
 3: words that hold for few cells and for runs without labels or training.
 2: whether to believe it and what is next, evaluations, counts that balance, smaller pictures."""
 
@@ -127,7 +127,7 @@ def _cells(job: Job, runs: list[Run], rows: list[Row]) -> list[Section]:
         sets.setdefault(one.cells.fingerprint, one)
     several = len(sets) > 1
     return [
-        Section(f"Cells of “{one.arm}”" if several else "Cells", [*_tables.counts(one), *_pictures.sheet(one)])
+        Section(f"Cells of “{one.arm}”" if several else "Cells", [*_tables.counts(one), *_pictures.sheet(job, one)])
         for one in sets.values()
     ]
 

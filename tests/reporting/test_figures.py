@@ -1,17 +1,21 @@
+"""Figures of a report: what is drawn is what was handed in, and all that is written can be read."""
+
 import io
 from collections.abc import Callable
-from itertools import pairwise
+from functools import cache
+from itertools import combinations, pairwise
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from cellssl.randomness import generator
 from cellssl.reporting import figures
-from cellssl.reporting.style import COLOURS, DPI, WIDTH_INCH, drawing, photo, png
+from cellssl.reporting.style import COLOURS, WIDTH_INCH, drawing, look, photo, png
 
 TILES = generator("tiles").integers(0, 256, (5, 20, 20, 3), dtype=np.uint8)
 DOSES = np.array([0.0, 0.0, 1.0, 1.0, 10.0, 10.0])
@@ -53,6 +57,112 @@ def draw_confusions() -> Figure:
 
 
 DRAWN = [draw_confusions, draw_curves, draw_montage, draw_bars, draw_scatter, draw_views, draw_doses]
+NAMES = [f"N-(4-hydroxyphenyl)-2-methylpropanamide salt number {number:02d} (racemic)" for number in range(12)]
+BRANCHES = ["context", "centre", "a_branch_of_the_texture_of_the_whole_cell_without_its_neighbours"]
+GAUGES = ["loss", "accuracy (finding the other view, class or turn)", "spread of projections (1: even, 0: collapsed)"]
+"""The longest titles that there are."""
+
+
+def draw_many_curves() -> Figure:
+    steps = np.arange(300.0)
+    lines = {name: 7 - steps / 100 / (place + 1) for place, name in enumerate(BRANCHES)}
+    return figures.curves(steps, dict.fromkeys(GAUGES, lines) | {"rank": {BRANCHES[1]: steps}}, {"loss": 6.9})
+
+
+def draw_many_cells() -> Figure:
+    return figures.montage({f"cluster {number}: 12,345 cells": TILES for number in range(30)}, pixel_um=0.5)
+
+
+def draw_many_bars() -> Figure:
+    return figures.bars([figures.Bar(name, [0.1, 0.9], is_baseline=True) for name in [*NAMES, "größere-Kerne"]], "AMI")
+
+
+def draw_many_points() -> Figure:
+    centres = 5 * generator("centres").normal(size=(30, 2))
+    group = np.arange(600) % 30
+    points = centres[group] + generator("points").normal(size=(600, 2))
+    colourings = {"cluster": group.tolist(), "compound": [NAMES[number % 12] for number in group], "moa": NAMES * 50}
+    return figures.scatter(points, colourings, ("UMAP 1", "UMAP 2"), {"dose (µM)": 10.0 ** (group % 12 / 2 - 3)})
+
+
+def draw_many_views() -> Figure:
+    draws = TILES[:4].reshape(2, 2, 20, 20, 3).repeat(2, axis=1)
+    return figures.views(TILES[:2], {f"{name} (weight 0.33)": draws for name in [*BRANCHES, *NAMES[:3]]}, pixel_um=0.5)
+
+
+def draw_many_doses(clusters: int = 30) -> Figure:
+    """Every compound raises one cluster of its own, from 20 on."""
+    doses = np.tile(10.0 ** np.linspace(-3, 2.5, 12), 12)
+    shares = np.full((144 + 3, clusters), 1 / clusters)
+    for row in range(144):
+        shares[row, 20 % clusters + row // 12 % 10] += row % 12 / 24
+        shares[row, :6] += 0.001 * np.arange(1, 7) * (row % 2)
+    control = np.arange(147) >= 144
+    compounds = [*np.repeat(NAMES, 12), *["DMSO"] * 3]
+    return figures.dose_curves(np.append(doses, [0, 0, 0]), shares, compounds, control)
+
+
+def draw_many_confusions(classes: int = 100) -> Figure:
+    counts = 1000 * (np.eye(classes, dtype=int) + 3 * np.eye(classes, k=1, dtype=int))
+    names = [f"a class of cells, number {number}" for number in range(classes)]
+    return figures.confusions({"größere-Kerne-und-noch-mehr": (names, counts), "random": (names, counts)})
+
+
+def draw_some_confusions() -> Figure:
+    return draw_many_confusions(classes=10)
+
+
+def draw_few_confusions() -> Figure:
+    """Four classes of a million cells each."""
+    counts = np.full((4, 4), 999_999)
+    return figures.confusions(dict.fromkeys(["main", "random", NAMES[0]], (["a", "b", "treated", "control"], counts)))
+
+
+MANY = [
+    *[draw_many_curves, draw_many_cells, draw_many_bars, draw_many_points, draw_many_views, draw_many_doses],
+    *[draw_many_confusions, draw_some_confusions, draw_few_confusions],
+]
+"""Long names, many arms, compounds, doses, clusters and classes."""
+
+
+@cache
+def laid_out(draw: Callable[[], Figure]) -> Figure:
+    """The figure, once, with everything in its place."""
+    figure = draw()
+    figure.draw_without_rendering()
+    return figure
+
+
+def written(figure: Figure) -> list[Text]:
+    """All words that are seen: ticks beyond the ends of an axis, and of axes that are off, are not."""
+    hidden = {id(text) for axis in figure.axes if not axis.get_visible() for text in axis.findobj(Text)}
+    for each in (side for axis in figure.axes for side in (axis.xaxis, axis.yaxis)):
+        low, high = sorted(each.get_view_interval())
+        unseen = [tick for tick in each.get_major_ticks() if not (each.axes.axison and low <= tick.get_loc() <= high)]
+        hidden |= {id(text) for tick in unseen for text in tick.findobj(Text)}
+    return [
+        text
+        for text in figure.findobj(lambda artist: isinstance(artist, Text))
+        if text.get_visible() and text.get_text().strip() and id(text) not in hidden
+    ]
+
+
+@pytest.mark.parametrize("draw", [*DRAWN, *MANY])
+def test_no_word_is_written_over_another(draw: Callable[[], Figure]) -> None:
+    words = written(laid_out(draw))
+    boxes = np.array([text.get_window_extent().extents for text in words])
+    lower, upper = boxes[:, :2], boxes[:, 2:]
+    common = np.minimum(upper[:, None], upper[None]) - np.maximum(lower[:, None], lower[None])
+    overlaps = np.argwhere(np.triu((common > 1.5).all(axis=2), k=1))
+    assert [(words[one].get_text(), words[other].get_text()) for one, other in overlaps] == []
+
+
+@pytest.mark.parametrize("draw", MANY)
+def test_no_legend_lies_over_the_data(draw: Callable[[], Figure]) -> None:
+    figure = laid_out(draw)
+    legends = [*figure.legends, *(axis.get_legend() for axis in figure.axes if axis.get_legend())]
+    axes = [axis.get_window_extent() for axis in figure.axes if axis.get_visible()]
+    assert not any(legend.get_window_extent().overlaps(axis) for legend in legends for axis in axes)
 
 
 @pytest.mark.parametrize("draw", DRAWN)
@@ -65,15 +175,14 @@ def test_a_figure_made_twice_is_the_same_bytes_whatever_the_machines_settings(dr
     assert b"matplotlib" not in once
 
 
-@pytest.mark.parametrize("draw", DRAWN)
+@pytest.mark.parametrize("draw", [*DRAWN, *MANY])
 def test_a_figure_is_no_wider_than_the_page(draw: Callable[[], Figure]) -> None:
-    assert Image.open(io.BytesIO(png(draw()))).width <= WIDTH_INCH * DPI
+    assert laid_out(draw).get_figwidth() <= WIDTH_INCH
 
 
-@pytest.mark.parametrize("draw", DRAWN)
+@pytest.mark.parametrize("draw", [*DRAWN, *MANY])
 def test_all_words_lie_within_the_figure(draw: Callable[[], Figure]) -> None:
-    figure = draw()
-    png(figure)
+    figure = laid_out(draw)
     whole = figure.get_tightbbox()
     assert whole.x0 >= -0.02
     assert whole.y0 >= -0.02
@@ -94,6 +203,19 @@ def test_many_steps_are_drawn_with_their_running_mean() -> None:
     assert set(lines["chance"].get_ydata()) == {6.9}
 
 
+def test_a_branch_looks_the_same_in_every_panel_and_in_the_legend() -> None:
+    figure = draw_many_curves()
+    lines = [line for axis in figure.axes for line in axis.get_lines() if line.get_label() == BRANCHES[1]]
+    assert len(lines) == len(GAUGES) + 1, "though it is alone in the last panel"
+    assert {line.get_color() for line in lines} == {COLOURS[1]}
+    assert figure.legends[0].get_lines()[1].get_color() == COLOURS[1]
+
+
+def test_there_is_no_half_step() -> None:
+    axis = figures.curves(np.arange(1.0, 21), {"loss": {"context": np.ones(20)}}).axes[0]
+    assert all(float(place).is_integer() for place in axis.get_xticks())
+
+
 def test_a_montage_holds_the_very_pixels_row_by_row() -> None:
     sheet = draw_montage().axes[0].get_images()[0].get_array()
     gap = 1
@@ -103,17 +225,24 @@ def test_a_montage_holds_the_very_pixels_row_by_row() -> None:
     assert (sheet[21:, 21:] == 255).all()
 
 
-@pytest.mark.parametrize(("pixel_um", "length_um"), [(0.5, 2), (0.4963, 2), (2.5, 20), (10.0, 50)])
-def test_the_scale_bar_is_as_long_as_it_says(pixel_um: float, length_um: int) -> None:
+@pytest.mark.parametrize(
+    ("pixel_um", "length_um"), [(0.5, 2), (0.4963, 2), (2.5, 20), (10.0, 50), (0.05, 0.2), (0.01, 0.05), (200.0, 1000)]
+)
+def test_the_scale_bar_is_as_long_as_it_says(pixel_um: float, length_um: float) -> None:
     axis = figures.montage({"cells": TILES}, pixel_um).axes[0]
     left, right = axis.get_lines()[0].get_xdata()
-    assert axis.texts[0].get_text() == f"{length_um} µm"
+    assert axis.texts[0].get_text() == f"{length_um:g} µm"
     assert (right - left) * pixel_um == pytest.approx(length_um)
     assert right - left <= 0.45 * 20
 
 
 def test_without_a_pixel_size_there_is_no_scale_bar() -> None:
     assert not figures.montage({"cells": TILES}, None).axes[0].get_lines()
+
+
+def test_cells_of_many_groups_are_half_as_large() -> None:
+    few, many = (figures.montage(dict.fromkeys(map(str, range(groups)), TILES), None) for groups in (8, 9))
+    assert few.axes[0].get_images()[0].get_array().shape[1] < many.axes[0].get_images()[0].get_array().shape[1]
 
 
 def test_only_groups_with_cells_are_shown() -> None:
@@ -125,6 +254,11 @@ def test_bars_say_mean_and_standard_deviation() -> None:
     assert [text.get_text() for text in axis.texts] == ["0.55 ± 0.07", "0.20"]
     assert [bar.get_width() for bar in axis.patches] == pytest.approx([0.55, 0.2])
     assert axis.patches[0].get_facecolor() != axis.patches[1].get_facecolor()
+
+
+def test_what_chance_gives_does_not_fill_the_page() -> None:
+    axis = figures.bars([figures.Bar("main", [-0.001, 0.001])], "AMI", shuffled=0.0005).axes[0]
+    assert axis.get_xlim()[1] > 0.1
 
 
 def test_an_arm_without_a_score_has_a_dash() -> None:
@@ -148,6 +282,25 @@ def test_more_classes_than_looks_are_named_others() -> None:
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
     assert len(labels) == figures.CLASSES_SHOWN + 1
     assert labels[-1] == "others"
+
+
+def test_every_cluster_bears_its_number_also_where_colours_have_run_out() -> None:
+    points = np.stack([np.arange(60.0) % 30, np.arange(60.0) // 30], axis=1)
+    axis = figures.scatter(points, {"cluster": (np.arange(60) % 30).tolist()}, named=("cluster",)).axes[0]
+    placed = {text.get_text(): text.xy[0] for text in axis.texts}
+    assert placed == {str(number): number for number in range(30)}
+
+
+def test_a_cluster_looks_the_same_on_the_map_and_against_dose() -> None:
+    clusters = np.arange(160) % 16
+    on_map = figures.scatter(np.zeros((160, 2)), {"cluster": clusters.tolist()}).axes[0].get_legend()
+    handles = dict(zip([text.get_text() for text in on_map.get_texts()], on_map.legend_handles, strict=True))
+    against_dose = {line.get_label(): line.get_color() for line in draw_many_doses(clusters=16).axes[0].get_lines()}
+    shared = [number for number in range(16) if f"cluster {number}" in against_dose]
+    assert len(shared) == figures.CURVES_SHOWN
+    for number in shared:
+        assert against_dose[f"cluster {number}"] == look(number).colour
+        assert to_hex(handles[str(number)].get_facecolor()[0]).upper() == look(number).colour
 
 
 def test_doses_are_shaded_by_their_logarithm_and_what_has_none_is_pale() -> None:
@@ -188,6 +341,24 @@ def test_a_dose_curve_goes_through_the_means_of_its_wells() -> None:
     assert axis.get_xticklabels()[0].get_text() == "controls"
 
 
+def test_of_many_clusters_those_that_move_with_the_dose_are_drawn() -> None:
+    figure = draw_many_doses()
+    for compound, axis in enumerate(figure.axes[:10]):
+        drawn = {line.get_label() for line in axis.get_lines() if str(line.get_label()).startswith("cluster")}
+        assert f"cluster {20 + compound}" in drawn
+        assert drawn == {f"cluster {number}" for number in (2, 3, 4, 5, 20 + compound)}
+    in_legend = {line.get_label() for line in figure.legends[0].get_lines()}
+    assert {f"cluster {20 + compound}" for compound in range(10)} <= in_legend
+    looks = [(line.get_color(), line.get_linestyle()) for line in figure.legends[0].get_lines()]
+    assert all(one != other for one, other in combinations(looks, 2))
+
+
+def test_a_cluster_that_never_moves_has_no_line_among_many() -> None:
+    shares = np.hstack([SHARES / 2, np.full((6, 10), 0.05)])
+    figure = figures.dose_curves(DOSES, shares, COMPOUNDS, DOSES == 0)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cluster 0", "cluster 1"]
+
+
 def test_every_compound_has_a_panel_and_controls_have_none() -> None:
     two = ["DMSO", "DMSO", "taxol", "taxol", "nocodazole", "nocodazole"]
     axes = figures.dose_curves(DOSES, SHARES, two, DOSES == 0).axes
@@ -203,7 +374,21 @@ def test_a_confusion_writes_counts_and_shares_of_the_true_class() -> None:
     axis = draw_confusions().axes[0]
     assert [text.get_text() for text in axis.texts] == ["9\n90%", "1\n10%", "4\n40%", "6\n60%"]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["control", "treated"]
-    assert len(draw_confusions().axes[1].texts) == 0, "nine classes leave no room for words"
+
+
+def test_a_confusion_of_ten_classes_writes_percents_of_the_true_class() -> None:
+    axis = draw_some_confusions().axes[0]
+    assert [text.get_text() for text in axis.texts[:3]] == ["25", "75", "0"]
+    assert len(axis.texts) == 100
+
+
+def test_a_confusion_of_a_hundred_classes_names_every_second_and_says_what_shades_are() -> None:
+    figure = draw_many_confusions()
+    axis, scale = figure.axes[0], figure.axes[-1]
+    assert [label.get_text()[-2:] for label in axis.get_yticklabels()][:3] == [" 0", " 2", " 4"]
+    assert not axis.texts
+    assert scale.get_xlabel() == "share of the true class's cells"
+    assert axis.get_images()[0].norm.vmax == pytest.approx(1), "the last class is told right only"
 
 
 def test_a_page_gets_smaller_copies_that_look_the_same() -> None:

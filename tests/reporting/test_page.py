@@ -58,7 +58,13 @@ def read(*blocks: Block) -> Read:
 def everything(text: str) -> Page:
     """A page with the same text in every place where text can stand."""
     table = Table([text, "n"], [[text, 1]], caption=text)
-    blocks: list[Block] = [Paragraph(text), Bullets([text]), table, Picture(PNG, text, text), Details(text, text)]
+    blocks: list[Block] = [
+        Paragraph(text),
+        Bullets([text]),
+        table,
+        Picture([PNG, PNG], text, text),
+        Details(text, text),
+    ]
     blocks.append(Folded(text, [table, Folded(text, [Paragraph(text)])]))
     return Page(text, [text], [Section(text, blocks)])
 
@@ -106,17 +112,29 @@ def test_the_contents_lead_to_the_sections() -> None:
 
 
 def test_a_picture_is_the_very_bytes() -> None:
-    source = next(attributes["src"] for tag, attributes in read(Picture(PNG, "c", "a")).tags if tag == "img")
+    source = next(attributes["src"] for tag, attributes in read(Picture([PNG], "c", "a")).tags if tag == "img")
     assert source is not None
     assert base64.b64decode(source.removeprefix("data:image/png;base64,")) == PNG
 
 
 def test_a_photo_is_called_what_it_is() -> None:
     source = next(
-        attributes["src"] for tag, attributes in read(Picture(b"\xff\xd8\xff", "c", "a")).tags if tag == "img"
+        attributes["src"] for tag, attributes in read(Picture([b"\xff\xd8\xff"], "c", "a")).tags if tag == "img"
     )
     assert source is not None
     assert source.startswith("data:image/jpeg;base64,")
+
+
+def test_a_high_picture_comes_in_strips_and_is_described_once() -> None:
+    page = read(Picture([b"\x89PNG top", b"\x89PNG bottom"], "caption", "cells", share=0.5))
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert [base64.b64decode(str(each["src"]).partition(",")[2]) for each in images] == [
+        b"\x89PNG top",
+        b"\x89PNG bottom",
+    ]
+    assert [each["alt"] for each in images] == ["cells", ""]
+    assert [each["style"] for each in images] == ["width:50.0%"] * 2
+    assert len([tag for tag, _ in page.tags if tag == "figure"]) == len(page.within("figcaption")) == 1
 
 
 def test_what_is_folded_is_there_all_the_same() -> None:
@@ -126,9 +144,9 @@ def test_what_is_folded_is_there_all_the_same() -> None:
 
 
 def test_columns_of_numbers_are_set_to_the_right() -> None:
-    rows = [["sum", "0.51 ± 0.02", 1200, "yes"], ["random", "–", None, "3"]]
-    heads = [each for tag, each in read(Table(["arm", "AMI", "cells", "mixed"], rows)).tags if tag == "th"]
-    assert ["class" in attributes for attributes in heads] == [False, True, True, False]
+    rows = [["sum", "0.51 ± 0.02", 1200, "-0.1 to 0.2", "yes"], ["random", "–", None, "–", "3"]]
+    heads = [each for tag, each in read(Table(["arm", "AMI", "cells", "interval", "mixed"], rows)).tags if tag == "th"]
+    assert ["class" in attributes for attributes in heads] == [False, True, True, True, False]
 
 
 def test_a_column_shows_as_many_digits_as_it_needs() -> None:

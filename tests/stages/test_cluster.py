@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -278,3 +279,30 @@ def test_the_number_of_threads_moves_no_cell_on_the_map(normalise: str, kind: st
             normal = normalising.fit(normalise, vectors).apply(vectors)
             placed.append((normal, places(kind, normal, 0)[0]))
     assert np.array_equal(placed[0][0], placed[1][0]) and np.array_equal(placed[0][1], placed[1][1])
+
+
+@pytest.mark.skipif(find_spec("umap") is not None, reason="umap-learn is here")
+def test_a_umap_without_its_library_is_refused_with_the_cure(chain: Chain, tmp_path: Path) -> None:
+    store = ["--store", tmp_path / "store", "--store", chain.root]
+    said = say("cluster", chain.recipe, *store, "--arm", "intensities", "--set", "cluster.map=umap")
+    assert said.code == 2
+    assert 'pip install "cellssl[umap]"' in said.err
+    assert not (tmp_path / "store" / "cluster").exists()
+
+
+@pytest.mark.skipif(find_spec("umap") is None, reason="umap-learn is not here")
+def test_a_umap_follows_its_seed_and_nothing_else() -> None:
+    vectors = generator("tests", "umap").normal(size=(200, 16)).astype(np.float32)
+    first, again, other = (places("umap", vectors, seed)[0] for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+def test_a_label_that_is_another_column_colours_the_map_once() -> None:
+    from cellssl.stages._maps import map_figure
+
+    kinds = ["a", "b", None] * 4
+    points = np.arange(12.0)
+    table = pd.DataFrame({"label": kinds, "compound": kinds, "map_x": points, "map_y": points, "cluster": [0, 1] * 6})
+    titles = [axis.get_title(loc="left") for axis in map_figure(table, ("1", "2")).axes if axis.get_visible()]
+    assert titles == ["cluster", "compound"]

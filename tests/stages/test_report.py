@@ -179,6 +179,8 @@ def test_the_page_says_by_itself_what_was_compared_and_how_far_to_believe_it(pag
         "What to check next",
         "there is only Sim1_00001; to leave one out takes two or more",
         "dna blue, tubulin green, actin orange-red",
+        "Each square is 23.8 µm wide",
+        "Cells on their first two principal components",
     ):
         assert fact in words, fact
     for artifact in runs[0].chain().values():
@@ -334,7 +336,7 @@ def test_an_evaluation_without_its_clusters_is_refused(chain: Chain) -> None:
 SORTED = """
 <script>
 const heads = [...document.querySelectorAll("th")].filter(head => head.textContent.trim() === "AMI label");
-heads[0].querySelector("button").click();
+heads[0].querySelector("[role=button]").dispatchEvent(new KeyboardEvent("keydown", {key: "Enter"}));
 const rows = [...heads[0].closest("table").tBodies[0].rows];
 document.title = "sorted " + rows.map(row => row.cells[0].textContent).join(",");
 </script>
@@ -352,11 +354,60 @@ def test_chromium_opens_the_page_without_a_word_and_sorts(page: str, report: Art
     assert "CONSOLE" not in seen["plain"].stderr
     lower, higher = sorted(ARMS, key=lambda arm: float(scores(report, arm)["ami"]))
     assert f"<title>sorted {lower},{higher}</title>" in seen["clicked"].stdout
+    assert "<button" not in seen["plain"].stdout.partition("<script>")[0], (
+        "which Chromium leaves out where print repeats a table's head"
+    )
 
 
-def chromium(file: Path, profile: Path) -> subprocess.CompletedProcess[str]:
+WIDTH = """
+<script>
+document.querySelectorAll("details").forEach(each => each.open = true);
+const wide = document.documentElement.clientWidth;
+const out = [...document.querySelectorAll("body *")].filter(
+  each => (each.tagName === "CAPTION" || !each.closest(".table")) && each.getBoundingClientRect().right > wide + 1);
+parent.document.title = `${innerWidth} px, ${out.length} too wide: ${out.map(each => each.tagName)}`;
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width_px", [390, 1400])
+def test_nothing_but_wide_tables_reaches_out_of_a_screen(page: str, tmp_path: Path, width_px: int) -> None:
+    html = re.sub(r'<meta http-equiv="Content.*?>', "", page).replace("</body>", f"{WIDTH}</body>")
+    (tmp_path / "page.html").write_text(html, encoding="utf-8")
+    frame = f'<!DOCTYPE html><iframe src="page.html" style="width:{width_px}px;height:800px;border:0"></iframe>'
+    (tmp_path / "frame.html").write_text(f"<title>x</title>{frame}", encoding="utf-8")
+    seen = chromium(tmp_path / "frame.html", tmp_path / "profile", "--allow-file-access-from-files").stdout
+    assert f"<title>{width_px} px, 0 too wide:" in seen
+
+
+def test_class_2_stands_before_class_10_in_tables_and_confusions() -> None:
+    from cellssl.stages._pictures import _in_order
+    from cellssl.stages._tables import _per_class
+
+    told = {"per_class": {"c10": 0.5, "c2": 1.0, "c1": 0.0}, "per_class_interval": {"c10": [0.4, 0.6]}}
+    assert _per_class({"knn": told, "linear": told}) == [
+        ["c1", 0.0, "–", 0.0, "–"],
+        ["c2", 1.0, "–", 1.0, "–"],
+        ["c10", 0.5, "0.40 to 0.60", 0.5, "0.40 to 0.60"],
+    ]
+    classes, counts = _in_order(["c1", "c10", "c2"], np.arange(9).reshape(3, 3))
+    assert classes == ["c1", "c2", "c10"]
+    assert counts.tolist() == [[0, 2, 1], [6, 8, 7], [3, 5, 4]]
+
+
+def test_a_scale_bar_asks_for_one_pixel_size_of_all_cells() -> None:
+    from cellssl.stages._cells import common_pixel_um
+
+    nan = float("nan")
+    sizes = {(0.5, 0.5): 0.5, (0.5, 0.25): None, (nan, nan): None, (0.5, nan): None}
+    for given, common in sizes.items():
+        assert common_pixel_um(pd.DataFrame({"pixel_um": given})) == common, given
+
+
+def chromium(file: Path, profile: Path, *more: str) -> subprocess.CompletedProcess[str]:
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={profile}"]
-    command = [str(CHROMIUM), *flags, "--dump-dom", file.as_uri()]
+    command = [str(CHROMIUM), *flags, *more, "--dump-dom", file.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from sklearn.metrics import adjusted_mutual_info_score, balanced_accuracy_score,
 
 from cellssl.artifacts.atomic import write_text
 from cellssl.artifacts.card import read_card
+from cellssl.stages._swept import Curve, Swept, Told, _left_out, _moved_most
 
 QUICK = (
     RECIPE.partition("[arm.intensities.embed]")[0]
@@ -182,3 +185,24 @@ def test_what_is_chosen_on_val_is_reported_on_test_with_both_numbers(tmp_path: P
     assert f"Chosen on the val part in “main”: groups = {best}" in page
     assert f"{means['test', best]:.2f}" in page.partition("which is the number to report")[0].rpartition("Chosen on")[2]
     assert f"The highest on the test part is {means['test'].max():.2f}" in page
+
+
+class Given(Swept):
+    """A sweep whose numbers are handed in as they are."""
+
+    def _told_of(self, run: Any) -> Iterator[Told]:
+        yield from run
+
+
+def test_of_a_hundred_classes_those_that_move_most_have_a_line() -> None:
+    knobs = {"knobs": {"hue": {"values": [0, 1]}}, "together": False, "choose": None, "points": {}}
+    told = [
+        Told("main", "test", (("hue", hue),), 0, "linear", f"class {number}", 0.5 + hue * (number - 50) / 100)
+        for hue in (0, 1)
+        for number in range(101)
+    ]
+    swept = Given(knobs, [told])  # type: ignore[list-item]
+    shown = _moved_most(swept, Curve("main", "hue", (0, 1)))
+    assert shown == [f"class {number}" for number in (*range(8), *range(93, 101))]
+    assert _left_out(swept, shown) == " Of 101 classes the 16 that move most; sweep.csv has all."
+    assert _left_out(swept, [str(number) for number in range(101)]) == ""
