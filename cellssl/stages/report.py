@@ -57,7 +57,9 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     """Collect scores, draw, and write the page."""
     from cellssl.reporting.page import Page, render
     from cellssl.stages._runs import collect, row_of
-    from cellssl.stages._swept import Swept, headline, swept_sections
+    from cellssl.stages._swept import Swept
+    from cellssl.stages._swept_section import swept_sections
+    from cellssl.stages._swept_words import headline
     from cellssl.stages._tables import result_table
     from cellssl.stages._verdict import lead
 

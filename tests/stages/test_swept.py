@@ -18,7 +18,9 @@ from sklearn.metrics import adjusted_mutual_info_score, balanced_accuracy_score,
 from cellssl.artifacts.atomic import write_text
 from cellssl.artifacts.card import read_card
 from cellssl.stages._runs import Run
-from cellssl.stages._swept import Curve, Swept, Told, _left_out, _moved_most
+from cellssl.stages._swept import Curve, Swept, Told
+from cellssl.stages._swept_section import _left_out, _moved_most
+from cellssl.stages._swept_words import words
 
 QUICK = (
     RECIPE.partition("[arm.intensities.embed]")[0]
@@ -210,3 +212,20 @@ def test_of_a_hundred_classes_those_that_move_most_have_a_line() -> None:
     assert shown == [f"class {number}" for number in (*range(8), *range(93, 101))]
     assert _left_out(swept, shown) == " Of 101 classes the 16 that move most; sweep.csv has all."
     assert _left_out(swept, [str(number) for number in range(101)]) == ""
+
+
+def test_the_words_name_who_gains_and_who_loses_by_each_classifier() -> None:
+    point = {"arm": "main", "part": "test"}
+    points = {f"main+hue={hue}": point | {"values": {"hue": hue}} for hue in (0, 1)}
+    knobs = {"knobs": {"hue": {"knob": "x.hue", "values": [0, 1]}}, "together": False, "choose": None, "points": points}
+    rise = {("linear", "a"): 0.0, ("linear", "b"): 0.0, ("knn", "a"): 0.3, ("knn", "b"): -0.2}
+    told = [
+        Told("main", "test", (("hue", hue),), seed, score, of, 0.5 + hue * by + seed / 1000)
+        for hue in (0, 1)
+        for seed in range(3)
+        for (score, of), by in {**rise, ("linear", ""): 0.0, ("knn", ""): 0.05}.items()
+    ]
+    swept = Given(knobs, [told])  # type: ignore[list-item]
+    said = next(each for each in words(swept) if each.startswith("Class by class"))
+    assert "by the linear probe no class clearly gains or loses; by kNN a +0.30 (" in said
+    assert ") gain, b -0.20 (" in said and ") lose. In brackets: the 95 % interval over 3 seeds." in said
