@@ -106,24 +106,24 @@ def _gains(swept: Swept, curve: Curve) -> str:
             f"Which classes {curve.knob} helps or hurts {curve.where} cannot be told from {seeds} seeds; "
             f"it takes {trends.FEWEST_SEEDS} at least."
         )
-    told = "; ".join(f"by {BY[score]} {_gain_and_lose(classes)}" for score, classes in moved.items())
+    told = " ".join(f"By {BY[score]}, {_gain_and_lose(classes)}." for score, classes in moved.items())
     asked_of = max(len(classes) for classes in moved.values())
     any_clear = any(one.is_clear for classes in moved.values() for one in classes)
     chance = (
         f" In brackets: the 95 % interval over {seeds} seeds. Of {asked_of} classes that do not change "
         f"{_by_chance(asked_of)} would seem to, by each."
     )
-    return f"Class by class, {curve.knob} {curve.where}: {told}.{chance if any_clear else ''}"
+    return f"Class by class, {curve.knob} {curve.where}. {told}{chance if any_clear else ''}"
 
 
 def _gain_and_lose(classes: Sequence[Change]) -> str:
     gain = sorted((one for one in classes if one.is_clear and one.by > 0), key=lambda one: -one.by)
     lose = sorted((one for one in classes if one.is_clear and one.by < 0), key=lambda one: one.by)
-    parts = [f"{_named(some)} {verb}" for verb, some in (("gain", gain), ("lose", lose)) if some]
+    parts = [f"{verb}: {_named(some)}" for verb, some in (("gaining", gain), ("losing", lose)) if some]
+    rest = len(classes) - len(gain) - len(lose)
     if not parts:
         return "no class clearly gains or loses"
-    rest = len(classes) - len(gain) - len(lose)
-    return f"{', '.join(parts)}" + (f", and {rest} of {len(classes)} do not clearly change" if rest else "")
+    return "; ".join([*parts, *([f"{rest} of {len(classes)} do not clearly change"] if rest else [])])
 
 
 def _by_chance(classes: int) -> str:

@@ -227,5 +227,5 @@ def test_the_words_name_who_gains_and_who_loses_by_each_classifier() -> None:
     ]
     swept = Given(knobs, [told])  # type: ignore[list-item]
     said = next(each for each in words(swept) if each.startswith("Class by class"))
-    assert "by the linear probe no class clearly gains or loses; by kNN a +0.30 (" in said
-    assert ") gain, b -0.20 (" in said and ") lose. In brackets: the 95 % interval over 3 seeds." in said
+    assert "By the linear probe, no class clearly gains or loses. By kNN, gaining: a +0.30 (" in said
+    assert "); losing: b -0.20 (" in said and "In brackets: the 95 % interval over 3 seeds." in said
