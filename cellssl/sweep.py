@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cellssl.errors import UsageError
 from cellssl.rooms import did_you_mean
@@ -20,6 +21,11 @@ MOST_KNOBS = 2
 Value = bool | int | float | str
 Score = Literal["ami", "silhouette", "knn", "linear"]
 NAME = re.compile(r"[A-Za-z][\w.-]{,29}")
+TAKEN = ("arms", "together", "choose", "arm", "part", "seed", "score", "class", "value")
+"""Names that a knob cannot have: settings of the section, and the other columns of sweep.csv."""
+FREE_NAME = "call it by what it turns, such as [sweep.hue]"
+LONGEST_WORD = 60
+"""Letters of a value in the name of an arm, which is a folder's name too."""
 
 
 class Knob(Strict):
@@ -38,27 +44,49 @@ class Knob(Strict):
     steps: int | None = Field(None, ge=2, le=1000)
     """How many there are, both ends among them."""
 
+    @field_validator("values", mode="before")
+    @classmethod
+    def _check_each(cls, values: Any) -> Any:
+        for value in values if isinstance(values, list | tuple) else ():
+            wild = isinstance(value, float) and not math.isfinite(value)
+            if wild or not isinstance(value, bool | int | float | str):
+                raise ValueError(f"each must be a finite number, a text, true or false, got {value}")
+        return values
+
+    @field_validator("start", "stop", mode="before")
+    @classmethod
+    def _check_end(cls, value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"must be a finite number, got {value}")
+        return value
+
     @model_validator(mode="after")
     def _check_values(self) -> Knob:
         ends = (self.start, self.stop, self.steps)
         if (self.values is None) == (None in ends) or (self.values is not None and ends != (None, None, None)):
             raise ValueError("needs either values, or from, to and steps")
         found = self.points()
-        if len(found) < 2 or len(set(map(said, found))) < len(found):
+        if len(found) < 2 or len(set(found)) < len(found):
             raise ValueError(f"needs at least two values, each once, got {list(found)}")
+        words = [said(value) for value in found]
+        for word in words:
+            if words.count(word) > 1:
+                raise ValueError(f"two of the values {list(found)} would both be called {word!r} in the name of an arm")
+            if len(word) > LONGEST_WORD:
+                raise ValueError(f"a value may have {LONGEST_WORD} letters at most, as arms are called by it: {word}")
         if not all(self.knob.split(".")) or "." not in self.knob:
             raise ValueError(f"knob must be a path such as pretrain.learning_rate, got {self.knob!r}")
         return self
 
     def points(self) -> tuple[Value, ...]:
-        """The values in order; evenly spaced ones without what binary fractions add, whole where all of them are."""
+        """The values in order; evenly spaced ones without what binary fractions add; whole ones after a whole start."""
         if self.values is not None:
             return self.values
         assert self.start is not None and self.stop is not None and self.steps is not None
         between = [self.start + (self.stop - self.start) * n / (self.steps - 1) for n in range(self.steps)]
         rounded = [float(f"{value:.10g}") for value in between]
-        whole = isinstance(self.start, int) and all(value.is_integer() for value in rounded)
-        return tuple(int(value) if whole else value for value in rounded)
+        whole = isinstance(self.start, int)
+        return tuple(int(value) if whole and value.is_integer() else value for value in rounded)
 
 
 @dataclass(frozen=True)
@@ -100,7 +128,7 @@ class Sweep:
 class Settings(Strict):
     """Turn one or two knobs through their values, each in a table of its own, such as [sweep.hue]."""
 
-    arms: tuple[str, ...] | None = None
+    arms: tuple[str, ...] | None = Field(None, min_length=1)
     """The arms in which they are turned; all in which that changes anything where nothing is given."""
     together: bool = True
     """Every combination of two knobs' values, a grid. Otherwise each knob is turned alone, and the others stay as the
@@ -121,6 +149,8 @@ def parse(raw: Any, arms: Sequence[str], source: str) -> Sweep:
     for name in tables:
         if not NAME.fullmatch(name):
             raise UsageError(f"{source}: a knob cannot be called {name!r}", hint="use at most 30 letters and digits")
+        if name in TAKEN:
+            raise UsageError(f"{source}: a knob cannot be called {name!r}, which means something else", hint=FREE_NAME)
     top = _validated(Settings, {name: value for name, value in raw.items() if name not in tables}, "[sweep]", source)
     if not tables or (top.together and len(tables) > MOST_KNOBS):
         raise UsageError(
@@ -142,6 +172,7 @@ def laid_on(sections: Mapping[str, Any], path: str, value: Value) -> dict[str, A
     Raises UsageError where the path leads nowhere.
     """
     changed = deepcopy(dict(sections))
+    _check_branch(changed, path)
     _turn(changed, path.split("."), value, path)
     return changed
 
@@ -153,6 +184,15 @@ def said(value: Value) -> str:
     return re.sub(r"[^\w.+-]", "-", str(value).lower() if isinstance(value, bool) else str(value))
 
 
+def _check_branch(sections: Mapping[str, Any], path: str) -> None:
+    """A branch is made by its own table, and not by a knob that leads into it."""
+    section, _, rest = path.partition(".branches.")
+    branches = sections.get(section, {}).get("branches", {})
+    branch = rest.partition(".")[0]
+    if branch and branch not in branches:
+        raise UsageError(f"{path}: there is no branch {branch!r}", hint=did_you_mean(branch, tuple(branches)))
+
+
 def _turn(inside: Any, steps: Sequence[str], value: Value, path: str) -> None:
     """Walk to the knob, and turn it; a part that stands there by its name alone becomes a table."""
     step, *rest = steps
@@ -161,6 +201,10 @@ def _turn(inside: Any, steps: Sequence[str], value: Value, path: str) -> None:
         inside[place] = value
         return
     below = inside.get(place) if isinstance(inside, dict) else inside[place]
+    if below is None and rest[0].isdecimal():
+        raise UsageError(
+            f"{path}: the recipe does not give {step}, so it has no place {rest[0]}", hint=f"write {step} out in it"
+        )
     if below is None:
         below = {}
     elif isinstance(below, str):

@@ -23,6 +23,7 @@ BASE: dict[str, Any] = {
     },
 }
 DEGREES = "pretrain.branches.context.view.rotate.degrees"
+PLACE = DEGREES.replace("rotate", "1")
 
 
 def swept(**tables: Any) -> Recipe:
@@ -50,6 +51,14 @@ def test_an_arm_that_the_knob_cannot_touch_stays_one() -> None:
     both = swept(size={"knob": "pretrain.encoder", "values": ["small", "vgg11"]}).arm_names()
     assert "random+size=vgg11" in both and "intensities" in both
     assert "intensities+k=3" in swept(k={"knob": "cluster.k", "values": [2, 3]}).arm_names()
+
+
+def test_a_branch_of_one_arm_is_swept_in_that_arm() -> None:
+    of_one = {"pretrain": {"branches": {"near": {"view": VIEW, "objective": "moco"}}}}
+    table = {**BASE, "arm": {**BASE["arm"], "two": of_one}}
+    sweep = {"turn": {"knob": DEGREES.replace("context", "near"), "values": [0, 90]}}
+    names = spread_out(from_table({**table, "sweep": sweep}, Path(), "made-up.toml")).arm_names()
+    assert names == ("main", "wide", "intensities", "random", "two+turn=0", "two+turn=90")
 
 
 def test_evenly_spaced_values_are_named_as_a_person_writes_them() -> None:
@@ -117,6 +126,35 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a knob of the report": ({"t": {"knob": "report.title", "values": ["a", "b"]}}, "no section that a result", ""),
     "a name that is a path": ({"../k": {"knob": "cluster.k", "values": [2, 3]}}, "cannot be called '../k'", ""),
+    "a value that is no number": ({"w": {"knob": DEGREES, "values": [float("nan"), 1]}}, "finite number", "explain"),
+    "an end that is no number": (
+        {"w": {"knob": DEGREES, "from": 0, "to": float("inf"), "steps": 3}}, "must be a finite number", "explain",
+    ),
+    "a list as value": ({"w": {"knob": "split.shares", "values": [[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]}}, "a text", ""),
+    "zero twice": ({"turn": {"knob": DEGREES, "values": [0.0, -0.0]}}, "each once", ""),
+    "two of one name": ({"l": {"knob": "evaluate.label", "values": ["a b", "a-b"]}}, "both be called 'a-b'", ""),
+    "a value too long": ({"l": {"knob": "evaluate.label", "values": ["a" * 300, "b"]}}, "60 letters", ""),
+    "no arms": ({"arms": [], "turn": {"knob": DEGREES, "values": [0, 1]}}, "arms", ""),
+    "an arm that it leaves alone": (
+        {"arms": ["intensities"], "turn": {"knob": DEGREES, "values": [0, 1]}}, "nothing in the arm", "out",
+    ),
+    "a name that is a column": ({"seed": {"knob": "cluster.k", "values": [2, 3]}}, "called 'seed'", "what it turns"),
+    "the part": ({"p": {"knob": "cluster.part", "values": ["val", "test"]}}, "no knob to turn", "choose"),
+    "the same knob under two names": (
+        {name: {"knob": knob, "values": [1, 2]} for name, knob in {"a": DEGREES, "b": PLACE}.items()}, "same thing", "",
+    ),
+    "a knob in a knob": (
+        {
+            "a": {"knob": "pretrain.encoder", "values": ["small", "vgg11"]},
+            "b": {"knob": "pretrain.encoder.name", "values": ["small", "vgg13"]},
+        }, "a and b of [sweep] turn the same thing", "another",
+    ),
+    "an unknown branch": (
+        {"turn": {"knob": DEGREES.replace("context", "contxt"), "values": [0, 1]}}, "[sweep.turn]", "did you mean",
+    ),
+    "a place in what is not given": (
+        {"s": {"knob": "pretrain.branches.context.view.rotate.fill.0", "values": [0, 1]}}, "not give fill", "",
+    ),
     "nothing that changes": (
         {"arms": ["main"], "k": {"knob": "fetch.dataset.name.x", "values": [2, 3]}}, "dataset", "",
     ),

@@ -130,7 +130,8 @@ def _listed(folder: Path, parts: bool, *changed_ns: int) -> list[_File]:
     files = []
     for classed in _class_folders(folder, parts):
         part = classed.parent.name if parts else None
-        pictures = sorted(path for path in classed.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        found = (path for path in classed.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        pictures = sorted(path for path in found if not path.name.startswith("."))  # such as the ._x.png of a Mac
         if not pictures:
             raise DataError(f"{classed} holds no picture", hint="put PNG, JPEG or TIFF files there, or remove it")
         well = f"{part}-{classed.name}" if part else classed.name

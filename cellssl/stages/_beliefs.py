@@ -186,7 +186,7 @@ def _why_not_known(name: str, plates: int) -> tuple[str, str]:
         case "plate" if plates > 1:
             return "no two plates have controls, and cluster.against leaves the plate out", "not compared with plates"
         case "plate":
-            return "the clustered cells lie on one plate", "one plate only"
+            return "the clustered cells lie on one plate", "clusters of one plate only"
         case "well":
             why = "no plate has two control wells among the clustered cells: well and drug are not told apart"
             return why, "fewer than two control wells a plate"

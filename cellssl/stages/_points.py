@@ -12,7 +12,7 @@ from cellssl.recipe import CHAIN, Recipe
 from cellssl.rooms import did_you_mean
 from cellssl.settings import plain
 from cellssl.stages._plan import effective, module_of
-from cellssl.sweep import Point, Sweep, laid_on
+from cellssl.sweep import Point, Sweep, Value, laid_on
 
 SCORED_PARTS = ("cluster", "evaluate")
 """Stages whose scores are of one part of the cells."""
@@ -31,12 +31,17 @@ def spread_out(recipe: Recipe) -> Recipe:
     for arm in recipe.sweep.arms or recipe.arm_names():
         try:
             varied = _varied(recipe, arm, recipe.sweep)
+            differ = _differ(varied)
         except UsageError as error:
             if recipe.sweep.arms:
                 raise
             refused.append(error)
             continue
-        if recipe.sweep.arms or _differ(varied):
+        if recipe.sweep.arms and not differ:
+            raise UsageError(
+                f"{recipe.source}: the knobs of [sweep] change nothing in the arm {arm!r}", hint="leave it out of arms"
+            )
+        if differ:
             spread = replace(spread, arms=spread.arms | varied.arms, points={**spread.points, **varied.points})
     if not spread.points:
         raise (
@@ -54,10 +59,13 @@ def _varied(recipe: Recipe, arm: str, sweep: Sweep) -> Recipe:
     """The recipe with the points of one arm beside its arms."""
     arms: dict[str, dict[str, Any]] = {}
     points: dict[str, Point] = {}
-    for values in sweep.grid():
-        sections: Mapping[str, Any] = recipe.merged(arm)
-        for name, value in values.items():
-            sections = laid_on(sections, sweep.knobs[name].knob, value)
+    for number, values in enumerate(sweep.grid()):
+        sections = _turned(recipe, arm, sweep, values)
+        # of two values of a knob one at least is not that of the other knob, so two points tell
+        if number < len(sweep.knobs) and sections != _turned(recipe, arm, sweep, dict(reversed(values.items()))):
+            raise UsageError(
+                f"{recipe.source}: {' and '.join(sweep.knobs)} of [sweep] turn the same thing", hint="turn another knob"
+            )
         for point in (Point(arm, values), *([Point(arm, values, "val")] if sweep.choose else [])):
             if point.name in arms or point.name in (recipe.main_arm, *recipe.arms):
                 raise UsageError(
@@ -66,6 +74,17 @@ def _varied(recipe: Recipe, arm: str, sweep: Sweep) -> Recipe:
             arms[point.name] = dict(sections) if point.part == "test" else _on_val(sections)
             points[point.name] = point
     return replace(recipe, arms=recipe.arms | arms, points=points)
+
+
+def _turned(recipe: Recipe, arm: str, sweep: Sweep, values: Mapping[str, Value]) -> Mapping[str, Any]:
+    """The sections of an arm with every knob at its value, one after the other."""
+    sections: Mapping[str, Any] = recipe.merged(arm)
+    for name, value in values.items():
+        try:
+            sections = laid_on(sections, sweep.knobs[name].knob, value)
+        except UsageError as error:
+            raise UsageError(f"{recipe.source}, [sweep.{name}]: {error.message}", hint=error.hint) from error
+    return sections
 
 
 def _on_val(sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,4 +121,9 @@ def _check_sections(sweep: Sweep, source: str) -> None:
             raise UsageError(
                 f"{source}, [sweep.{name}]: knob begins with {stage!r}, which is no section that a result stands on",
                 hint=did_you_mean(stage, CHAIN[:-1]),
+            )
+        if knob.knob in [f"{scored}.part" for scored in SCORED_PARTS]:
+            raise UsageError(
+                f"{source}, [sweep.{name}]: {knob.knob} is no knob to turn: the curves are those of one part",
+                hint='choose = "ami" scores every point on val too',
             )

@@ -173,7 +173,7 @@ def test_the_page_says_by_itself_what_was_compared_and_how_far_to_believe_it(pag
         "Baselines, which learn nothing: intensities",
         "only one seed was run",
         "8 wells",
-        "Believe it with care: few cells, one seed only, one plate only",
+        "Believe it with care: few cells, one seed only, clusters of one plate only",
         "Add a second plate",
         "Whether to believe it",
         "What to check next",

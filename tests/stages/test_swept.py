@@ -162,11 +162,22 @@ def test_a_sweep_killed_half_way_goes_on_to_the_same_bytes(heat: Chain, tmp_path
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert killed.say("run").code == 0
-    files = [
-        {path.parent.relative_to(chain.root): read_card(path).files for path in chain.root.glob("*/*/artifact.json")}
-        for chain in (heat, killed)
-    ]
-    assert files[0] == files[1]
+    assert files_of(killed) == files_of(heat)
+
+
+def files_of(chain: Chain) -> dict[Path, Any]:
+    """Every artifact of a store, with the hashes of its files."""
+    return {path.parent.relative_to(chain.root): read_card(path).files for path in chain.root.glob("*/*/artifact.json")}
+
+
+def test_two_processes_at_once_end_with_one_sweep_and_its_bytes(heat: Chain, tmp_path: Path) -> None:
+    both = Chain(heat.recipe, tmp_path / "both")
+    processes = [start("run", both.recipe, "--store", both.root) for _ in range(2)]
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert said[0][0] == said[1][0], "the same page"
+    assert files_of(both) == files_of(heat)
+    assert not list(both.root.glob("*/*.partial"))
 
 
 def test_a_sweep_that_is_extended_by_values_and_seeds_repeats_nothing(heat: Chain) -> None:
