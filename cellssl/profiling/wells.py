@@ -39,12 +39,11 @@ def well_table(
     table["cells"] = [len(rows) for rows in members]
     counts = np.stack([np.bincount(assignment[rows] - NOISE, minlength=clusters - NOISE) for rows in members])
     shares = counts / table["cells"].to_numpy()[:, None]
-    for cluster in range(clusters):
-        table[f"share_of_cluster_{cluster}"] = shares[:, cluster - NOISE]
+    columns = {f"share_of_cluster_{cluster}": shares[:, cluster - NOISE] for cluster in range(clusters)}
     if counts[:, 0].any():
-        table["share_of_noise"] = shares[:, 0]
-    table["distance_from_controls"] = _distances(table, x, members)
-    return table
+        columns["share_of_noise"] = shares[:, 0]
+    columns["distance_from_controls"] = _distances(table, x, members)
+    return table.join(pd.DataFrame(columns))
 
 
 def distance_from(profile: Float[np.ndarray, "d"], control_wells: list[Float[np.ndarray, "_ d"]]) -> float:

@@ -125,7 +125,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
             found[name] = yield from part(saying)
         except UsageError as error:  # what one part lacks leaves the others alone
             missing[name] = error
-            yield Note(f"no {name.replace('_', ' ')}: {error.message}; {error.hint}")
+    yield from map(Note, _why_missing(missing))
     if not found:
         reason = missing["profiles"]  # asks for least: without labels and mechanisms there would still be profiles
         raise UsageError(f"nothing can be evaluated: {reason.message}", hint=reason.hint)
@@ -135,6 +135,15 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     text = json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False)
     job.draft.file("evaluation.json").write_text(text + "\n", encoding="utf-8")
     return {**found, **found.get("split", {})}
+
+
+def _why_missing(missing: dict[str, UsageError]) -> list[str]:
+    """A sentence a reason; what lacks the same thing shares it."""
+    names: dict[str, list[str]] = {}
+    for name, error in missing.items():
+        if name != "embeddings":
+            names.setdefault(f"{error.message}; {error.hint}", []).append(name.replace("_", " "))
+    return [f"no {', '.join(lacking)}: {reason}" for reason, lacking in names.items()]
 
 
 def _collapsed(vectors: np.ndarray) -> bool:

@@ -397,3 +397,9 @@ def precisions(profiles: pd.DataFrame, pairs: tuple[list[str], list[str], list[s
     meta = profiles.filter(like="Metadata_")
     numbers = profiles.drop(columns=meta.columns).to_numpy()
     return average_precision(meta, numbers, *pairs, progress_bar=False)["average_precision"]
+
+
+def test_parts_that_lack_the_same_thing_share_a_sentence(tmp_path: Path) -> None:
+    said = evaluated(tmp_path, screen().drop(columns="Metadata_moa")).err
+    assert said.count("no treatment has a mechanism") == 1
+    assert "no nsc, nscb, map mechanism: no treatment has a mechanism" in said
