@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from cellssl.errors import UsageError
 from cellssl.profiling.labels import Labels, codes
@@ -49,7 +50,9 @@ def linear_probe(
             f"all labelled training cells are {classes[0]!r}", hint="a probe needs two classes to tell apart"
         )
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=PROBE_ROUNDS))
-    return [classes[told] for told in probe.fit(known_x, truth).predict(x)]
+    # thousands of small solves: threads that numpy and scipy start for each wait longer for each other than they work
+    with threadpool_limits(limits=1):
+        return [classes[told] for told in probe.fit(known_x, truth).predict(x)]
 
 
 def _labelled(
