@@ -178,14 +178,28 @@ class Swept:
 
     def changes(self, curve: Curve, score: str) -> list[Change]:
         """From the first value of a knob to its last: overall, then class by class."""
-        found = []
-        for name in [OVERALL, *self.classes(score)]:
-            first, last = (self.along(curve, value, score, name) for value in (curve.values[0], curve.values[-1]))
-            seeds = sorted(first.keys() & last.keys())
-            before, after = (np.array([end[seed] for seed in seeds], dtype=float) for end in (first, last))
-            cells = self.cells.get(name) if score in CLASSIFIERS else None
-            found.append(trends.change(name, before, after, cells))
-        return found
+        ends = curve.values[0], curve.values[-1]
+        return [self._change(curve, *ends, score, name) for name in [OVERALL, *self.classes(score)]]
+
+    def between(self, curve: Curve, score: str) -> tuple[Any, float] | None:
+        """The value between the ends that is clearly above both, or clearly below, with its mean; the farthest if many.
+
+        Where a score rises and falls again, the ends alone would say that the knob does nothing.
+        """
+        far: dict[Any, tuple[float, float]] = {}
+        for value in curve.values[1:-1]:
+            up, down = (self._change(curve, end, value, score) for end in (curve.values[0], curve.values[-1]))
+            if up.is_clear and down.is_clear and up.by * down.by > 0:
+                far[value] = (min(abs(up.by), abs(down.by)), up.after)
+        value = max(far, key=far.__getitem__, default=None)
+        return None if value is None else (value, far[value][1])
+
+    def _change(self, curve: Curve, before: Any, after: Any, score: str, of: str = OVERALL) -> Change:
+        """From one value of a knob to another, by the seeds that both have."""
+        first, last = (self.along(curve, value, score, of) for value in (before, after))
+        seeds = sorted(first.keys() & last.keys())
+        one, other = (np.array([end[seed] for seed in seeds], dtype=float) for end in (first, last))
+        return trends.change(of, one, other, self.cells.get(of) if score in CLASSIFIERS else None)
 
     def chosen(self, arm: str) -> dict[str, Any] | None:
         """The point with the highest mean score on the val part, over the seeds that all points have; of equals the

@@ -92,8 +92,21 @@ def _turned(swept: Swept, curve: Curve, score: str) -> str:
     move = "raises" if overall.by > 0 else "lowers"
     numbers = f"from {number(overall.before)} to {number(overall.after)}{_interval(overall)}"
     if overall.is_clear:
-        return f"{ends} {move} the {WORDS[score]} {numbers}."
-    return f"{ends} does not clearly change the {WORDS[score]}: {numbers}."
+        return f"{ends} {move} the {WORDS[score]} {numbers}.{_between(swept, curve)}"
+    return f"{ends} does not clearly change the {WORDS[score]}: {numbers}.{_between(swept, curve)}"
+
+
+def _between(swept: Swept, curve: Curve) -> str:
+    """What the ends alone would hide, of every score that has it."""
+    said = []
+    for score in swept.scores():
+        found = swept.between(curve, score)
+        if found is not None:
+            end = swept.changes(curve, score)[0].before
+            side = "above" if found[1] > end else "below"
+            said.append(f"the {WORDS[score]} at {value_named(found[0])} ({number(found[1])})")
+            said[-1] += f" lies {side} both ends ({number(end)} and {number(swept.changes(curve, score)[0].after)})"
+    return f" In between, {'; '.join(said)}, picked after the scores were seen." if said else ""
 
 
 def _gains(swept: Swept, curve: Curve) -> str:

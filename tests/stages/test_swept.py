@@ -240,3 +240,16 @@ def test_the_words_name_who_gains_and_who_loses_by_each_classifier() -> None:
     said = next(each for each in words(swept) if each.startswith("Class by class"))
     assert "By the linear probe, no class clearly gains or loses. By kNN, gaining: a +0.30 (" in said
     assert "); losing: b -0.20 (" in said and "In brackets: the 95 % interval over 3 seeds." in said
+
+
+def test_a_score_that_rises_and_falls_again_is_not_said_to_stand_still() -> None:
+    points = {f"main+hue={hue}": {"arm": "main", "part": "test", "values": {"hue": hue}} for hue in (0, 1, 2)}
+    knobs = {"knobs": {"hue": {"knob": "x.hue", "values": [0, 1, 2]}}, "together": False, "choose": None}
+    told = [
+        Told("main", "test", (("hue", hue),), seed, "ami", "", ami + seed / 1000 * hue)
+        for hue, ami in {0: 0.4, 1: 0.6, 2: 0.401}.items()
+        for seed in range(3)
+    ]
+    said = " ".join(words(Given(knobs | {"points": points}, [told])))  # type: ignore[list-item]
+    assert "does not clearly change the AMI of clusters and label: from 0.40 to 0.40" in said
+    assert "In between, the AMI of clusters and label at 1 (0.60) lies above both ends (0.40 and 0.40), picked" in said
