@@ -21,7 +21,8 @@ ARCHIVES = sorted((REPOSITORY / "tests" / "archive").glob("format-*.tar.gz"))
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The store that an earlier version left behind."""
     with tarfile.open(request.param) as archive:
-        archive.extractall(tmp_path / "old", filter="data")
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4 and on
+        archive.extractall(tmp_path / "old", **safe)
     return tmp_path / "old"
 
 
