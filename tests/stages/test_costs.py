@@ -26,10 +26,10 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linu
 
 def test_a_workers_processor_time_counts_once_it_has_ended() -> None:
     meter = Meter()
-    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    busy = "import time\nwhile time.process_time() < 0.35: pass"
     subprocess.run([sys.executable, "-c", busy], check=True)
     costs = meter.read()
-    assert costs["cpu_s"] >= 0.28, "but for the two clocks' rounding"
+    assert costs["cpu_s"] >= 0.3, "two clocks, and each rounds"
     assert costs["peak_worker_mb"] > 1
 
 
