@@ -66,7 +66,7 @@ def collapses(runs: list[Run], rows: list[Row]) -> list[str]:
                 "same vector or nearly so. Its numbers say nothing."
             )
             continue
-        ended = {one.seed: one.projection_spreads() for one in runs if one.arm == arm}
+        ended = {one.seed: one.projection_spreads for one in runs if one.arm == arm}
         for branch in dict.fromkeys(branch for each in ended.values() for branch in each):
             low = [seed for seed, each in ended.items() if each.get(branch, 1.0) < COLLAPSED_SPREAD]
             if low:
@@ -82,7 +82,7 @@ def collapses(runs: list[Run], rows: list[Row]) -> list[str]:
 def _collapse(runs: list[Run], rows: list[Row], arm: str) -> Belief | None:
     mine = [one for one in runs if one.arm == arm]
     said = collapses(mine, rows)
-    spreads = [value for one in mine for value in one.projection_spreads().values()]
+    spreads = [value for one in mine for value in one.projection_spreads.values()]
     question = "Has the training kept cells apart?"
     if said:
         return Belief(question, "no", " ".join(said), doubt="the network has collapsed")

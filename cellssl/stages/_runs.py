@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.card import kind_of_input
@@ -55,6 +56,7 @@ class Run:
         """The model, where it was trained."""
         return None if self.is_baseline else self.model
 
+    @cached_property
     def projection_spreads(self) -> dict[str, float]:
         """Branch -> spread of its projections over the last steps of the training: 1 where even, 0 where all are one.
 

@@ -102,10 +102,13 @@ def _between(swept: Swept, curve: Curve) -> str:
     for score in swept.scores():
         found = swept.between(curve, score)
         if found is not None:
-            end = swept.changes(curve, score)[0].before
-            side = "above" if found[1] > end else "below"
-            said.append(f"the {WORDS[score]} at {value_named(found[0])} ({number(found[1])})")
-            said[-1] += f" lies {side} both ends ({number(end)} and {number(swept.changes(curve, score)[0].after)})"
+            value, mean = found
+            overall = swept.changes(curve, score)[0]
+            side = "above" if mean > overall.before else "below"
+            said.append(
+                f"the {WORDS[score]} at {value_named(value)} ({number(mean)}) lies {side} both ends "
+                f"({number(overall.before)} and {number(overall.after)})"
+            )
     return f" In between, {'; '.join(said)}, picked after the scores were seen." if said else ""
 
 
