@@ -89,16 +89,15 @@ def write_cells(folder: Path, given: argparse.Namespace) -> None:
 def measured(given: argparse.Namespace) -> dict[str, Any]:
     """The stage, until only the montage is left; then its quality beside plain K-Means."""
     from cellssl.events import Progress
-    from cellssl.stages import cluster
 
-    settings = cluster.Settings(k=given.k, normalise=given.normalise)
+    settings = kmeans.Settings(k=given.k, normalise=given.normalise)
     files = SimpleNamespace(file=lambda name: given.folder / name)
     job: Any = SimpleNamespace(settings=settings, inputs={"embed": files}, draft=files, seed=0)
     parts: dict[str, float] = {}
     cpu_s = time.process_time()
     began = last = time.perf_counter()
     doing = "start"
-    for event in cluster.run(job):
+    for event in kmeans.run(job):
         assert isinstance(event, Progress)
         now = time.perf_counter()
         parts[doing], last, doing = now - last, now, event.note
@@ -123,13 +122,13 @@ def inertia_ratio(given: argparse.Namespace) -> float:
     from sklearn.cluster import KMeans
 
     from cellssl.artifacts import embeddings
-    from cellssl.profiling import cluster, normalise
+    from cellssl.profiling import kmeans, normalise
 
     _, vectors = embeddings.read(given.folder / "embeddings.parquet")
     with np.load(given.folder / "centroids.npz") as arrays:
         x = normalise.Normaliser.from_arrays(arrays).apply(vectors[::10].copy())
         centroids = arrays["centroids"]
-    ours = cluster.clustering_of(x, cluster.assign(x, centroids), centroids).inertia
+    ours = kmeans.clustering_of(x, kmeans.assign(x, centroids), centroids).inertia
     return float(ours / KMeans(len(centroids), n_init=3, random_state=0).fit(x).inertia_)
 
 

@@ -59,7 +59,7 @@ def parsed() -> argparse.Namespace:
 
 def device() -> Any:
     """A GPU where there is one."""
-    from cellssl.learning.machine import device_for
+    from cellssl.device import device_for
 
     return device_for("auto")
 
@@ -79,12 +79,12 @@ def built(encoder: str) -> Any:
     """The network with the weights of seed 0, ready on its device."""
     import torch
 
-    from cellssl import rooms
-    from cellssl.learning.initial import begun
-    from cellssl.learning.memory import keep_freed_memory
+    from cellssl.config import plugins
+    from cellssl.learning.training.memory import keep_freed_memory
+    from cellssl.learning.weight_init import begun
 
     keep_freed_memory()  # as the stage does
-    settings: Any = rooms.load("cellssl.learning.encoders", encoder).Settings()
+    settings: Any = plugins.load("cellssl.learning.encoders", encoder).Settings()
     network = begun(settings, CHANNELS, 0, "encoder")
     return network.to(device()).to(memory_format=torch.channels_last).eval()
 
@@ -94,7 +94,7 @@ def vectors_of(network: Any, pixels: np.ndarray, given: argparse.Namespace) -> I
     from cellssl.artifacts.crops import in_blocks
     from cellssl.imaging.scaling import scaled
     from cellssl.learning.embed import Look, embed
-    from cellssl.learning.feed import Streamed, fed
+    from cellssl.learning.training.readers import Streamed, fed
 
     low, high = np.zeros(CHANNELS), np.full(CHANNELS, 4096.0)
     read = Streamed(lambda rows: scaled(pixels[rows], low, high), device())

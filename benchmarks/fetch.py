@@ -26,9 +26,10 @@ import requests
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from unruly import Manners, serving
 
-from cellssl.datasets._members import Taken
-from cellssl.datasets._sources import Bench, source_at
-from cellssl.datasets._web import Patience
+from cellssl.datasets.transfer.http import Patience
+from cellssl.datasets.transfer.open_source import source_at
+from cellssl.datasets.transfer.sources import Bench
+from cellssl.datasets.transfer.zip_members import Taken
 from cellssl.randomness import generator
 
 WANTED_PER_PLATE = 10 * 4 * 3

@@ -133,7 +133,7 @@ def drawn() -> dict[str, np.ndarray]:
     """All cells of one plate: three compounds at their four highest doses, and controls."""
     from cellssl.datasets.simulation.phenotypes import COMPOUNDS
     from cellssl.datasets.simulation.scene import Scene, render
-    from cellssl.imaging.cutting import cut
+    from cellssl.imaging.cropping import cut
 
     known = {"cells_per_field": 195.0, "density_spread": 0.35, "brightness_spread": 0.3, "effect_max": 0.85}
     wells = [(name, dose) for name, one in COMPOUNDS.items() for dose in one.doses_micromolar[-4:]] + [
@@ -200,9 +200,9 @@ def prepared(
     """State and plan at step 0, as the stage prepares them."""
     import torch
 
-    from cellssl.learning.known import Known
-    from cellssl.stages._networks import keys_of, prepare
-    from cellssl.stages.pretrain import Settings
+    from cellssl.learning.training.cell_metadata import Known
+    from cellssl.stages.pretrain.networks import keys_of, prepare
+    from cellssl.stages.pretrain.settings import Settings
 
     given = {"encoder": encoder, "branches": {"main": branch}, "epochs": epochs, "batch": batch, "input_px": INPUT_PX}
     settings = Settings.model_validate(given | {"precision": "float32"})
@@ -219,7 +219,7 @@ def _plain(value: Any) -> object:
 
 def trained(state: Any, plan: Any) -> float:
     """Train to the end; median seconds a step of this process, which does not count what others do meanwhile."""
-    from cellssl.learning.loop import train
+    from cellssl.learning.training.loop import train
 
     seconds, began_s = [], time.process_time()
     for _ in train(state, plan):
@@ -232,7 +232,7 @@ def saved_mb(state: Any, plan: Any) -> float:
     """What one step keeps until its backward pass."""
     import torch
 
-    from cellssl.learning.loop import gradients
+    from cellssl.learning.training.loop import gradients
 
     kept: dict[int, int] = {}
 
@@ -270,7 +270,7 @@ def represented(encoder: Any, pixels: np.ndarray) -> np.ndarray:
 def accuracy(encoder: Any, cells: dict[str, np.ndarray], train: np.ndarray) -> float:
     """Share of the asked cells whose phenotype their neighbours tell."""
     from cellssl.profiling import normalise
-    from cellssl.profiling.neighbours import knn_accuracy
+    from cellssl.profiling.classifiers import knn_accuracy
 
     vectors, names = represented(encoder, cells["pixels"]), cells["phenotype"]
     normal = normalise.fit("zscore", vectors[train]).apply(vectors)

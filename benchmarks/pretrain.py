@@ -111,8 +111,8 @@ def measure_ours(folder: Path, given: argparse.Namespace) -> dict[str, float]:
     """
     import torch
 
-    from cellssl.learning.loop import train
-    from cellssl.learning.machine import autocast
+    from cellssl.device import autocast
+    from cellssl.learning.training.loop import train
 
     state, plan = prepared(folder, {"context": branch(CONTEXT, symmetric=False)}, given.batch, CELLS)
     steps = train(state, plan)
@@ -191,7 +191,7 @@ def measure_gpu(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from cellssl.learning.loop import train
+    from cellssl.learning.training.loop import train
 
     batch = 128
     branches = {"context": branch(CONTEXT) | {"weight": 0.4}, "centre": branch(CENTRE)}
@@ -214,7 +214,7 @@ def measure_gpu(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
 
 def measure_memory(folder: Path, given: argparse.Namespace) -> dict[str, float]:
     """Anonymous memory of a short training of a small network: that of the crops, and little else."""
-    from cellssl.learning.loop import train
+    from cellssl.learning.training.loop import train
 
     cells = len(np.load(folder / "crops.npy", mmap_mode="r"))
     small = {"encoder": {"name": "small", "widths": [4, 8]}, "input_px": 32}
@@ -242,15 +242,15 @@ def branch(view: tuple[Any, ...], *, symmetric: bool = True) -> dict[str, Any]:
 
 def prepared(folder: Path, branches: dict[str, Any], batch: int, cells: int, **knobs: Any) -> Any:
     """State and plan of the stage itself."""
-    from cellssl.learning.memory import keep_freed_memory
+    from cellssl.learning.training.memory import keep_freed_memory
 
     keep_freed_memory()
     import pandas as pd
 
-    from cellssl.learning.machine import device_for
-    from cellssl.stages._cells import ScaledCrops
-    from cellssl.stages._networks import prepare
-    from cellssl.stages.pretrain import Settings
+    from cellssl.device import device_for
+    from cellssl.stages.pretrain.networks import prepare
+    from cellssl.stages.pretrain.settings import Settings
+    from cellssl.stages.shared.scaled_crops import ScaledCrops
 
     table = pd.DataFrame({"part": "plate", "crop_row": range(cells)})
     crops = ScaledCrops({"plate": SimpleNamespace(file=lambda name: folder / name)}, table)  # type: ignore[dict-item]

@@ -33,14 +33,14 @@ from threadpoolctl import threadpool_limits
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from train_nuclei_net import bowl, in_groups, of_fields, simulated
 
-from cellssl import rooms
 from cellssl.artifacts.crops import reserve_crops
 from cellssl.artifacts.hashing import sha256_of
+from cellssl.config import plugins
 from cellssl.datasets.simulation.scene import Scene, render
+from cellssl.engine.process_pool import cores, spread
 from cellssl.imaging.segmenters.watershed import typical_diameter_px
-from cellssl.stages._field import CutTask, FieldTask, cut_field, segment_field
-from cellssl.stages._workers import cores, spread
-from cellssl.stages.segment import Settings
+from cellssl.stages.segment.field import CutTask, FieldTask, cut_field, segment_field
+from cellssl.stages.segment.settings import Settings
 
 CHANNELS = ("dna", "tubulin", "actin")
 Find = Callable[[np.ndarray], np.ndarray]
@@ -73,9 +73,9 @@ def parsed() -> argparse.Namespace:
 def detectors(cellpose: Path | None) -> dict[str, Find]:
     """Those that a recipe can name."""
     room = "cellssl.imaging.segmenters"
-    found: dict[str, Find] = {name: rooms.load(room, name).Settings().find for name in ("watershed", "nuclei_net")}
+    found: dict[str, Find] = {name: plugins.load(room, name).Settings().find for name in ("watershed", "nuclei_net")}
     if cellpose:
-        found["cellpose"] = rooms.load(room, "cellpose").Settings(weights=cellpose).prepared(cellpose, "cpu").find
+        found["cellpose"] = plugins.load(room, "cellpose").Settings(weights=cellpose).prepared(cellpose, "cpu").find
     return found
 
 

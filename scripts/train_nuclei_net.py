@@ -29,12 +29,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from cellssl.datasets.simulation.scene import Scene, render
-from cellssl.imaging.agreement import Errors, errors, overlaps
-from cellssl.imaging.masks import measure, relabel, sizes
+from cellssl.imaging.detection_scores import Errors, errors, overlaps
+from cellssl.imaging.labels import measure, relabel, sizes
 from cellssl.imaging.segmenters import nuclei_net
-from cellssl.imaging.segmenters._seen import in_two_ways, seen
-from cellssl.imaging.segmenters._unet import CENTRE_UNIT_PX, UNet, folded
-from cellssl.learning.initial import initialise
+from cellssl.imaging.segmenters._nuclei_net_input import in_two_ways, seen
+from cellssl.imaging.segmenters._nuclei_net_unet import CENTRE_UNIT_PX, UNet, folded
+from cellssl.learning.weight_init import initialise
 from cellssl.randomness import generator
 
 CROP_PX = 256

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cellssl.artifacts.atomic import write_text
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.cli import invoke
+from cellssl.files import write_text
 
 RECIPE = """
 name = "tiny"

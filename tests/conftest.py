@@ -8,7 +8,7 @@ import pytest
 from chain import chain  # noqa: F401
 from jaxtyping import install_import_hook
 
-CHECKED = ["cellssl.imaging", "cellssl.profiling", "cellssl.learning.warp", "cellssl.learning.gauges"]
+CHECKED = ["cellssl.imaging", "cellssl.profiling", "cellssl.learning.warp", "cellssl.learning.training.diagnostics"]
 install_import_hook(CHECKED, "beartype.beartype")
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -7,6 +7,7 @@ ALGORITHM of the stage or plugin whose default changed.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import tempfile
 from pathlib import Path
@@ -14,20 +15,21 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cellssl import recipe as recipes
-from cellssl import rooms as plugins
 from cellssl.artifacts.store import Store
+from cellssl.config import plugins
+from cellssl.config import recipe as recipes
+from cellssl.config.recipe import CHAIN
+from cellssl.config.settings import Part, Strict, plain
+from cellssl.engine.stage import algorithm_of
 from cellssl.errors import CellsslError
-from cellssl.recipe import CHAIN
-from cellssl.settings import Part, Strict, plain
-from cellssl.stages._plan import Planner, effective, module_of
-from cellssl.stages._points import spread_out
+from cellssl.pipeline.plan import Planner, effective
+from cellssl.pipeline.sweep_arms import spread_out
 
 FOLDER = Path(__file__).resolve().parent / "golden"
 PLUGIN_FOLDERS = {
     "datasets": "cellssl.datasets",
     "segmenters": "cellssl.imaging.segmenters",
-    "transforms": "cellssl.learning.views",
+    "transforms": "cellssl.learning.transforms",
     "encoders": "cellssl.learning.encoders",
     "objectives": "cellssl.learning.objectives",
     "clusterers": "cellssl.profiling.clusterers",
@@ -37,12 +39,17 @@ RECIPES = sorted(path.stem for path in (Path(__file__).resolve().parents[1] / "r
 
 def defaults() -> dict[str, dict[str, Any]]:
     """The ALGORITHM and every default of every stage and plugin, by "stage split" or "objective moco"."""
-    found = {f"stage {stage}": _of(module_of(stage).ALGORITHM, module_of(stage).Settings) for stage in CHAIN}
+    found = {f"stage {stage}": _of(algorithm_of(stage), _settings_of(stage)) for stage in CHAIN}
     for kind, folder in PLUGIN_FOLDERS.items():
         for name in plugins.names(folder):
             settings = plugins.load(folder, name).Settings
             found[f"{kind.removesuffix('s')} {name}"] = _of(settings.algorithm(), settings)
     return found
+
+
+def _settings_of(stage: str) -> type[BaseModel]:
+    settings: type[BaseModel] = importlib.import_module(f"cellssl.stages.{stage}.settings").Settings
+    return settings
 
 
 def _of(algorithm: int, settings: type[BaseModel]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import tifffile
 from tiny import tiny_field
 
-from cellssl.recipe import shipped_folder
+from cellssl.config.paths import shipped_folder
 
 PLATES = ("Week1_1", "Week4_2")
 WAVES = {"DAPI": "w1", "Tubulin": "w2", "Actin": "w4"}

@@ -17,12 +17,13 @@ from conftest import REPOSITORY
 from screen import write_screen
 from typer.main import get_command
 
-from cellssl import rooms
 from cellssl.artifacts.card import read_card
 from cellssl.cli import invoke
 from cellssl.cli.app import app
-from cellssl.recipe import from_table, shipped_folder
-from cellssl.stages._points import spread_out
+from cellssl.config import plugins
+from cellssl.config.paths import shipped_folder
+from cellssl.config.recipe import from_table
+from cellssl.pipeline.sweep_arms import spread_out
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 COMMAND = re.compile(r"(?:^|\()(?:\S*/)?cellssl ([a-z][^#\n)]*)", re.MULTILINE)
@@ -113,7 +114,7 @@ def test_the_objective_that_is_shown_is_one_file_and_keeps_the_contract_of_all(t
 
 def test_every_objective_has_its_paragraph() -> None:
     page = (REPOSITORY / "docs" / "objectives.md").read_text(encoding="utf-8")
-    for name in rooms.names("cellssl.learning.objectives"):
+    for name in plugins.names("cellssl.learning.objectives"):
         assert f"**`{name}`**" in page, name
 
 

@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.tables import read_cells
-from cellssl.stages._cells import scaled_crops
+from cellssl.stages.shared.scaled_crops import scaled_crops
 
 FORMATS = (REPOSITORY / "docs" / "file-formats.md").read_text(encoding="utf-8")
 CODES = (REPOSITORY / "docs" / "exit-codes.md").read_text(encoding="utf-8")

@@ -12,11 +12,12 @@ import pytest
 import tifffile
 from tiny import tiny_field
 
-from cellssl import recipe as recipes
 from cellssl.cli import invoke
-from cellssl.stages._points import spread_out
+from cellssl.config import paths
+from cellssl.config import recipe as recipes
+from cellssl.pipeline.sweep_arms import spread_out
 
-FOLDER = recipes.shipped_folder("recipes")
+FOLDER = paths.shipped_folder("recipes")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 PAPER = {
     "bbbc021-nocodazole": (1750, {"first": "0.19 ± 0.01", "second": "0.37 ± 0.03", "ours": "0.51", "imagenet": "0.39"}),
@@ -77,8 +78,8 @@ def test_an_arm_of_the_papers_recipes_runs_its_branches_only(arm: str) -> None:
 
 def test_reading_every_recipe_loads_no_heavy_library() -> None:
     code = (
-        "import sys; from cellssl import recipe\n"
-        f"for name in {NAMES!r}: recipe.load(name)\n"
+        "import sys; from cellssl.config import recipe as recipes\n"
+        f"for name in {NAMES!r}: recipes.load(name)\n"
         "print([heavy for heavy in ('torch', 'pandas', 'skimage', 'requests') if heavy in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,11 +8,12 @@ import pytest
 from chain import say
 from PIL import Image
 
-from cellssl import recipe as recipes
+from cellssl.config import paths
+from cellssl.config import recipe as recipes
+from cellssl.pipeline.sweep_arms import spread_out
 from cellssl.randomness import generator
-from cellssl.stages._points import spread_out
 
-FOLDER = recipes.shipped_folder("recipes")
+FOLDER = paths.shipped_folder("recipes")
 METHODS = {  # learning rate, batch, numbers in a projection
     "barlow_twins": (0.3, 512, 2048),
     "byol": (1.0, 512, 256),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.artifacts.atomic import replacing
+from cellssl.files import atomic_path
 
 if TYPE_CHECKING:
     from jaxtyping import UInt16
@@ -22,7 +22,7 @@ def write_crops(path: Path, blocks: Iterable[UInt16[np.ndarray, "n c y x"]], sha
 
     `shape` (n, c, y, x) is that of all blocks together; ValueError where they do not add up to it.
     """
-    with replacing(path) as beside, beside.open("wb") as file:
+    with atomic_path(path) as beside, beside.open("wb") as file:
         header = {"descr": "<u2", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         written = 0
@@ -49,7 +49,7 @@ def reserve_crops(path: Path, shape: tuple[int, int, int, int]) -> bool:
         and path.open("rb").read(len(header.getvalue())) == header.getvalue()
     ):
         return False
-    with replacing(path) as beside, beside.open("wb") as file:
+    with atomic_path(path) as beside, beside.open("wb") as file:
         file.write(header.getvalue())
         file.flush()
         if hasattr(os, "posix_fallocate"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellssl.artifacts.atomic import replacing
+from cellssl.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ class Groups:
 @contextmanager
 def writing(path: Path, known: pd.DataFrame) -> Iterator[Groups]:
     """A file of the columns of `known`, then emb_0000 and on; it bears its name when all rows have their vectors."""
-    with replacing(path) as beside:
+    with atomic_path(path) as beside:
         groups = Groups(beside, known)
         yield groups
         groups.close()
@@ -101,7 +101,7 @@ def write_csv(table: Path, path: Path) -> None:
     import pyarrow.parquet as pq
 
     with (
-        replacing(path) as beside,
+        atomic_path(path) as beside,
         beside.open("wb") as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed,
         pq.ParquetFile(table) as file,
@@ -122,5 +122,5 @@ def write_anndata(table: Path, path: Path) -> None:
     # as categories: HDF5 has no word for a text that is missing
     obs = known.assign(**{column: pd.Categorical(known[column].astype(object)) for column in text}).set_axis(names)
     var = pd.DataFrame(index=[f"{PREFIX}{number:04d}" for number in range(vectors.shape[1])])
-    with replacing(path) as beside:
+    with atomic_path(path) as beside:
         anndata.AnnData(vectors, obs, var).write_h5ad(beside)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cellssl.artifacts.atomic import replacing, write_text
 from cellssl.artifacts.card import NAME
 from cellssl.artifacts.store import Artifact
 from cellssl.errors import FailedError, UsageError
+from cellssl.files import atomic_path, write_text
 
 
 def copy_card(artifact: Artifact, target: Path) -> None:
@@ -33,7 +33,7 @@ def copy_files(artifact: Artifact, folder: Path) -> None:
             if _same(source, target):
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(target) as beside:
+            with atomic_path(target) as beside:
                 shutil.copyfile(source, beside)
                 shutil.copystat(source, beside)
 

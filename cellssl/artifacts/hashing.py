@@ -7,8 +7,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from cellssl.artifacts.atomic import write_text
 from cellssl.errors import DataError
+from cellssl.files import write_text
 
 
 def sha256_of(path: Path) -> str:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from cellssl.artifacts import card as cards
-from cellssl.artifacts.atomic import forget_unfinished, write_text
 from cellssl.artifacts.card import Card, FileEntry
 from cellssl.artifacts.hashing import HashCache, sha256_of
 from cellssl.artifacts.locks import Holder, Lock, holding, myself
 from cellssl.errors import DataError, FailedError, IntegrityError, UsageError
+from cellssl.files import remove_unfinished, write_text
 
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 SCRATCH = "scratch"
@@ -206,7 +206,7 @@ class Store:
         with self._in_words(), holding(lock_file, wait=wait, waiting=waiting) as lock:
             partial = self.partial(kind, fingerprint)
             partial.mkdir(parents=True, exist_ok=True)
-            forget_unfinished(partial)
+            remove_unfinished(partial)
             try:
                 yield Draft(partial, self.root / kind / fingerprint, lock)
             finally:

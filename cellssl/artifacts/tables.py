@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellssl.artifacts.atomic import replacing
 from cellssl.artifacts.store import Artifact
+from cellssl.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ PLANNED = ["batch", "compound", "dose_micromolar", "moa", "pixel_um"]
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write a parquet file, without an index."""
-    with replacing(path) as beside:
+    with atomic_path(path) as beside:
         frame.to_parquet(beside, index=False, compression="zstd")
 
 

@@ -22,7 +22,7 @@ def invoke(arguments: list[str]) -> int:
     """One command; its exit code. Faults of our own keep their traceback."""
     from cellssl.cli.console import Console, enduring_streams
     from cellssl.errors import CellsslError, InterruptedByUserError
-    from cellssl.learning.processes import Seat
+    from cellssl.rank import Seat
 
     _keep_matplotlib_out_of_home()
     for number in (signal.SIGINT, signal.SIGTERM):

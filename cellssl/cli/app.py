@@ -60,7 +60,7 @@ def top(
 
 def _check_alone(command: str) -> None:
     from cellssl.errors import UsageError
-    from cellssl.learning.processes import Seat
+    from cellssl.rank import Seat
 
     if Seat.from_environment().count > 1:
         raise UsageError(

@@ -8,7 +8,7 @@ from typing import Any
 
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.cli.console import in_words
-from cellssl.stages._costs import Costs, summed
+from cellssl.engine.resources import Costs, summed
 
 
 def spent(store: Store, rows: list[dict[str, Any]]) -> Costs:

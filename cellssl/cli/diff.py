@@ -16,10 +16,10 @@ def command(first: Reference, second: Reference, store: o.StoreOption = None, js
 
     Example: cellssl diff 3f9a2c71d0e4 9b20f1aa7c3d
     """
-    from cellssl.artifacts.compare import differences
+    from cellssl.artifacts.diff import differences
     from cellssl.artifacts.store import Store
     from cellssl.cli.console import Console
-    from cellssl.recipe import CHAIN
+    from cellssl.config.recipe import CHAIN
 
     shelf = Store(*o.Common(store=store).stores())
     cards = [shelf.resolve(reference, CHAIN).card for reference in (first, second)]

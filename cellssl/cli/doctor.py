@@ -11,7 +11,7 @@ from cellssl.cli import options as o
 
 if TYPE_CHECKING:
     from cellssl.cli.work import Worker
-    from cellssl.stages._doctor import Finding
+    from cellssl.pipeline.doctor import Finding
 
 Recipe = Annotated[
     str | None, typer.Argument(help="Path of a recipe, or the name of a shipped one.", metavar="[RECIPE]")
@@ -27,7 +27,7 @@ def command(common: o.Common, recipe: Recipe = None, download: Download = False)
     """
     from cellssl.cli.work import Worker
     from cellssl.errors import UsageError
-    from cellssl.stages import _doctor
+    from cellssl.pipeline import doctor
 
     if download and recipe is None:
         raise UsageError("--download brings what a recipe asks for", hint="cellssl doctor RECIPE --download")
@@ -35,17 +35,17 @@ def command(common: o.Common, recipe: Recipe = None, download: Download = False)
     if download:
         bring(worker)
     findings = [
-        *_doctor.machine(common.device),
-        *_doctor.store(worker.store, worker.recipe.settings("segment").crop_px),
+        *doctor.machine(common.device),
+        *doctor.store(worker.store, worker.recipe.settings("segment").crop_px),
     ]
     if recipe:
-        findings += _doctor.recipe(worker.recipe, worker.store)
+        findings += doctor.recipe(worker.recipe, worker.store)
     show(worker, findings)
 
 
 def bring(worker: Worker) -> None:
     """Every published file that is not there yet."""
-    from cellssl.stages._doctor import downloads
+    from cellssl.pipeline.doctor import downloads
 
     for one in downloads(worker.recipe, worker.store):
         if not one.is_there(worker.store):

@@ -13,7 +13,7 @@ from cellssl.cli import options as o
 ROOMS = {
     "datasets": "cellssl.datasets",
     "segmenters": "cellssl.imaging.segmenters",
-    "views": "cellssl.learning.views",
+    "views": "cellssl.learning.transforms",
     "encoders": "cellssl.learning.encoders",
     "objectives": "cellssl.learning.objectives",
     "clusterers": "cellssl.profiling.clusterers",
@@ -38,11 +38,11 @@ def command(what: What, name: Name = None, json: o.JsonOption = False) -> None:
 
 
 def _models(what: str, name: str | None) -> dict[str, Any]:
-    from cellssl import rooms
+    from cellssl.config import plugins
+    from cellssl.config.recipe import CHAIN
     from cellssl.errors import UsageError
-    from cellssl.recipe import CHAIN
 
-    sections = {**{stage: f"cellssl.stages.{stage}" for stage in CHAIN}, "sweep": "cellssl.sweep"}
+    sections = {**{stage: f"cellssl.stages.{stage}.settings" for stage in CHAIN}, "sweep": "cellssl.config.sweep"}
     if what in sections:
         if name is not None:
             raise UsageError(
@@ -53,8 +53,10 @@ def _models(what: str, name: str | None) -> dict[str, Any]:
         return {f"[{what}]": module.Settings, **{f"[{what}.{key}]": model for key, model in nested.items()}}
     if what in ROOMS:
         room = ROOMS[what]
-        return {part: rooms.load(room, part).Settings for part in ((name,) if name else rooms.names(room))}
-    raise UsageError(f"there is nothing called {what!r} to explain", hint=rooms.did_you_mean(what, (*sections, *ROOMS)))
+        return {part: plugins.load(room, part).Settings for part in ((name,) if name else plugins.names(room))}
+    raise UsageError(
+        f"there is nothing called {what!r} to explain", hint=plugins.did_you_mean(what, (*sections, *ROOMS))
+    )
 
 
 def _knobs(model: Any) -> list[dict[str, str]]:
@@ -78,7 +80,7 @@ def _text(title: str, model: Any) -> str:
 
 
 def _default(field: Any) -> str:
-    from cellssl.settings import Part, plain
+    from cellssl.config.settings import Part, plain
 
     if field.is_required():
         return "(required)"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cellssl.cli import options as o
 
 if TYPE_CHECKING:
-    from cellssl.stages.fetch import PlateForecast
+    from cellssl.stages.fetch.forecast import PlateForecast
 
 
 @o.flags(*o.FLAGS)
@@ -32,7 +32,7 @@ def announce(recipe: str, common: o.Common) -> None:
     from dataclasses import asdict
 
     from cellssl.cli.work import Worker
-    from cellssl.stages.fetch import forecast
+    from cellssl.stages.fetch.forecast import forecast
 
     worker = Worker.of(recipe, common)
     settings = worker.recipe.settings("fetch", common.arm or worker.recipe.main_arm)

@@ -16,7 +16,7 @@ def command(store: o.StoreOption = None, yes: YesOption = False, json: o.JsonOpt
 
     Example: cellssl gc --yes
     """
-    from cellssl.artifacts.collect import remove, unneeded
+    from cellssl.artifacts.garbage import remove, unneeded
     from cellssl.cli.console import Console
 
     root, _ = o.Common(store=store).stores()

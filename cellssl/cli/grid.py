@@ -9,8 +9,8 @@ from cellssl.artifacts.card import Card
 from cellssl.artifacts.store import Artifact
 from cellssl.cli.console import Console
 from cellssl.cli.work import Worker
+from cellssl.config.recipe import CHAIN, Recipe
 from cellssl.errors import UsageError
-from cellssl.recipe import CHAIN, Recipe
 
 Cell = tuple[str, int, str]
 """Arm, seed and the last stage to make."""

@@ -14,13 +14,13 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from cellssl import recipe as recipes
+from cellssl.config import recipe as recipes
 from cellssl.errors import UsageError
 
 
 def recipes_beginning(text: str) -> list[str]:
     """For completion in a shell: recipes in that folder, folders, and the shipped ones."""
-    from cellssl.recipe import shipped_folder
+    from cellssl.config.paths import shipped_folder
 
     folder = Path(text).parent if text and not text.endswith("/") else Path(text)
     here = (path for path in folder.glob("*") if path.suffix == ".toml" or path.is_dir())

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.store import Artifact
-from cellssl.recipe import Recipe
-from cellssl.stages import report
-from cellssl.stages._plan import Planned, card_for
+from cellssl.config.recipe import Recipe
+from cellssl.engine.cards import card_for
+from cellssl.pipeline.plan import Planned
 
 if TYPE_CHECKING:
     from cellssl.cli.work import Worker
@@ -24,7 +24,7 @@ def plan_report(worker: Worker, references: list[str] | None) -> tuple[Planned, 
     fingerprints = {name: artifact.fingerprint for name, artifact in given.items()} or _of_recipe(worker)
     settings = worker.recipe.settings("report")
     identity = {"recipe": worker.recipe.name, "order": list(fingerprints), **_sweep_of(worker.recipe, fingerprints)}
-    card = card_for("report", report.ALGORITHM, settings, fingerprints, {}, identity=identity)
+    card = card_for("report", settings.algorithm(), settings, fingerprints, {}, identity=identity)
     return Planned("report", worker.named(), worker.common.arm or "all", None, settings, fingerprints, card), given
 
 
@@ -57,7 +57,7 @@ def _of_recipe(worker: Worker) -> dict[str, str]:
 
 def _by_hand(worker: Worker, references: list[str]) -> dict[str, Artifact]:
     """Cluster artifacts, and evaluations of the same vectors, by the name of their arm."""
-    from cellssl.stages._runs import by_hand
+    from cellssl.stages.report.runs import by_hand
 
     found = [worker.store.resolve(reference, ("cluster", "evaluate")) for reference in references]
     for artifact in found:

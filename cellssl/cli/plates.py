@@ -10,12 +10,14 @@ from urllib.parse import quote
 
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.store import Artifact
-from cellssl.datasets.field import Field
+from cellssl.config.recipe import Recipe
+from cellssl.datasets.base import Field
+from cellssl.engine import plate_parts
+from cellssl.engine.build import Bench
 from cellssl.errors import UsageError
 from cellssl.events import Event
-from cellssl.recipe import Recipe
-from cellssl.stages import fetch, segment
-from cellssl.stages._make import Bench
+from cellssl.stages.fetch import stage as fetch
+from cellssl.stages.segment import stage as segment
 
 if TYPE_CHECKING:
     from cellssl.cli.work import Worker
@@ -93,7 +95,7 @@ def _part_of(fetched: Artifact, plate: str, bench: Bench) -> Artifact:
     if "plate" in fetched.card.section:
         parts = {fetched.card.section["plate"]: fetched.fingerprint}
     else:
-        parts = dict(fetch.parts_of(fetched))
+        parts = dict(plate_parts.parts_of(fetched))
     if plate not in parts:
         raise UsageError(f"{fetched.path} has no plate {plate!r}", hint=f"it has: {', '.join(parts)}")
     return bench.store.beside(fetched).get("fetch", parts[plate])

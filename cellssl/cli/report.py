@@ -23,8 +23,8 @@ def command(what: Whats, common: o.Common, csv: CsvOption = False) -> None:
     """
     from cellssl.cli.grid import show_table
     from cellssl.cli.work import Worker
+    from cellssl.config.recipe import is_a_recipe
     from cellssl.errors import UsageError
-    from cellssl.recipe import is_a_recipe
 
     if csv and common.json:
         raise UsageError("--csv and --json both want stdout", hint="choose one")

@@ -12,7 +12,7 @@ from cellssl.cli import options as o
 if TYPE_CHECKING:
     from cellssl.cli.grid import Cell
     from cellssl.cli.work import Worker
-    from cellssl.stages._plan import Planned
+    from cellssl.pipeline.plan import Planned
 
 ToOption = Annotated[str | None, typer.Option("--to", help="The last stage to make [default: report].")]
 
@@ -31,9 +31,9 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None) -> None:
     """Make every cell of the grid, and deliver the last artifact, mostly the report."""
     from cellssl.cli.grid import check_clusters, grid, has_clusters, show_table
     from cellssl.cli.work import Worker
+    from cellssl.config.plugins import did_you_mean
+    from cellssl.config.recipe import CHAIN
     from cellssl.errors import UsageError
-    from cellssl.recipe import CHAIN
-    from cellssl.rooms import did_you_mean
 
     worker = Worker.of(recipe, common)
     if to is not None and to not in CHAIN:

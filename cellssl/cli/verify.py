@@ -18,8 +18,8 @@ def command(artifacts: References, store: o.StoreOption = None, json: o.JsonOpti
     """
     from cellssl.artifacts.store import Store
     from cellssl.cli.console import Console
+    from cellssl.config.recipe import CHAIN
     from cellssl.errors import IntegrityError
-    from cellssl.recipe import CHAIN
 
     common = o.Common(store=store)
     found = [Store(*common.stores()).resolve(reference, CHAIN) for reference in artifacts]

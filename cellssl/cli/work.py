@@ -10,21 +10,22 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cellssl import recipe as recipes
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.export import copy_card, copy_files
 from cellssl.artifacts.locks import Holder
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.cli.console import Console, open_log
 from cellssl.cli.options import Common
+from cellssl.config import recipe as recipes
+from cellssl.config.plugins import did_you_mean
+from cellssl.config.recipe import Recipe
+from cellssl.engine.build import Bench
 from cellssl.errors import FailedError, InterruptedByUserError, UsageError
 from cellssl.events import Event
-from cellssl.learning.processes import Seat, leader_begins, tell_the_others
-from cellssl.recipe import Recipe
-from cellssl.rooms import did_you_mean
-from cellssl.stages._make import Bench, assist, make
-from cellssl.stages._plan import Planned, Planner, module_of
-from cellssl.stages._points import spread_out
+from cellssl.pipeline.execute import assist, make
+from cellssl.pipeline.plan import Planned, Planner
+from cellssl.pipeline.sweep_arms import spread_out
+from cellssl.rank import Seat, leader_begins, tell_the_others
 
 if TYPE_CHECKING:
     from cellssl.cli.plates import PlatePlan
@@ -158,7 +159,7 @@ class Worker:
     def _check_device(self) -> None:
         """A GPU that is asked for and missing is said before the first plate, not after the last."""
         if self.common.device not in ("auto", "cpu"):
-            from cellssl.learning.machine import device_for
+            from cellssl.device import device_for
 
             device_for(self.common.device)
 
@@ -256,7 +257,7 @@ class Worker:
         """What --input names, by the input that it takes the place of."""
         if not self.common.inputs:
             return {}
-        wanted = module_of(stage).inputs(self.recipe.settings(stage, arm)) if stage else ()
+        wanted = self.recipe.settings(stage, arm).inputs() if stage else ()
         given = {}
         for reference in self.common.inputs:
             artifact = self.store.resolve(reference, recipes.CHAIN)

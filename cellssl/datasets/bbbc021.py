@@ -15,18 +15,18 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BeforeValidator, TypeAdapter, ValidationInfo
 from pydantic import Field as Knob
 
-from cellssl.datasets._manifest import Channel, Manifest, TableEntry, read_manifest
-from cellssl.datasets._online import OnlineSettings
-from cellssl.datasets.field import Field, Forecast, Value
-from cellssl.doses import Doses, chosen_doses, names_doses
+from cellssl.config.doses import Doses, chosen_doses, names_doses
+from cellssl.config.paths import InputPath, shipped_folder
+from cellssl.config.plugins import did_you_mean
+from cellssl.config.settings import NOT_COUNTED
+from cellssl.datasets.base import Field, Forecast, Value
+from cellssl.datasets.tables.manifest import Channel, Manifest, TableEntry, read_manifest
+from cellssl.datasets.transfer.settings import OnlineSettings
 from cellssl.errors import DataError, IntegrityError, UsageError
 from cellssl.events import Event
-from cellssl.recipe import InputPath, shipped_folder
-from cellssl.rooms import did_you_mean
-from cellssl.settings import NOT_COUNTED
 
 if TYPE_CHECKING:
-    from cellssl.datasets._sources import Source as Opened
+    from cellssl.datasets.transfer.sources import Source as Opened
 
 ALGORITHM = 2
 """Since 2 a record of the images is part of the result, and images of quarantined fields are not."""
@@ -108,10 +108,10 @@ class Settings(OnlineSettings):
 
     def make(self, fields: Sequence[Field], folder: Path) -> Generator[Event, None, dict[str, str]]:
         """Bring the images of one plate that are not there yet, and write down their checksums."""
-        from cellssl.datasets._members import Taken
-        from cellssl.datasets._place import forget_unfinished
-        from cellssl.datasets._record import read_record
-        from cellssl.datasets._sources import Bench
+        from cellssl.datasets.transfer.checksums import read_record
+        from cellssl.datasets.transfer.sources import Bench
+        from cellssl.datasets.transfer.zip_members import Taken
+        from cellssl.files import remove_unfinished
 
         wanted = {place: folder / place for field in fields for place in field.images.values()}
         reasons: dict[str, str] = {}
@@ -119,7 +119,7 @@ class Settings(OnlineSettings):
             manifest = self._manifest()
             archive = manifest.archives.of(fields[0].plate)
             bench = Bench(folder, self.connections, read_record(self.record), self.record)
-            forget_unfinished(bench.scratch)
+            remove_unfinished(bench.scratch)
             for one in self._source(manifest).images(archive, fields[0].batch or "", wanted, bench):
                 if not isinstance(one, Taken):
                     yield one
@@ -151,7 +151,7 @@ class Settings(OnlineSettings):
 
     def _source(self, manifest: Manifest) -> Opened:
         """Where everything comes from; UsageError where it is a folder that is not there."""
-        from cellssl.datasets._sources import source_at
+        from cellssl.datasets.transfer.open_source import source_at
 
         source = self._place(manifest)
         if isinstance(source, Path) and not source.is_dir():
@@ -169,7 +169,7 @@ class Settings(OnlineSettings):
         kept = cache / f"{entry.sha256[:12]}-{entry.file}"
         if kept.is_file() and entry.matches(content := kept.read_bytes()):
             return content.decode()
-        from cellssl.datasets._place import write_text
+        from cellssl.files import write_text
 
         cache.mkdir(parents=True, exist_ok=True)
         text = self._brought(entry, manifest, cache)

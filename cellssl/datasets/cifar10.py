@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cellssl.datasets._published import Published, PublishedFile, PublishedSettings
+from cellssl.datasets.crops.torchvision_sets import Published, PublishedFile, PublishedSettings
 
 
 class Settings(PublishedSettings):

@@ -14,15 +14,15 @@ import numpy as np
 from pydantic import Field as Knob
 from pydantic import field_validator
 
-from cellssl.datasets._columns import Chosen, Keep, RowColumns, at_site, fields_of_rows
-from cellssl.datasets._ready import BLOCK, Rows, write_ready
-from cellssl.datasets._stack import Axes, Stack
-from cellssl.datasets._table import Table, read_table
-from cellssl.datasets.field import Field, Forecast, Value
+from cellssl.config.paths import NAME, InputPath
+from cellssl.config.settings import NOT_COUNTED, Part
+from cellssl.datasets.base import Field, Forecast, Value
+from cellssl.datasets.crops.npy_stack import Axes, Stack
+from cellssl.datasets.crops.precut import BLOCK, Rows, write_ready
+from cellssl.datasets.tables.columns import Chosen, Keep, RowColumns, at_site, fields_of_rows
+from cellssl.datasets.tables.csv_table import Table, read_table
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event
-from cellssl.recipe import NAME, InputPath
-from cellssl.settings import NOT_COUNTED, Part
 
 
 @dataclass(frozen=True)

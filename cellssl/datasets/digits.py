@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cellssl.datasets._pictures import Picture, Pictures, PictureSettings
-from cellssl.datasets.field import Field, Value
+from cellssl.datasets.base import Field, Value
+from cellssl.datasets.crops.class_images import Picture, Pictures, PictureSettings
 from cellssl.events import Event, Progress
 
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field as Knob
 
-from cellssl.datasets._pictures import Picture, Pictures, PictureSettings
-from cellssl.datasets.field import Field, Value
+from cellssl.config.paths import InputPath
+from cellssl.config.settings import NOT_COUNTED
+from cellssl.datasets.base import Field, Value
+from cellssl.datasets.crops.class_images import Picture, Pictures, PictureSettings
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Progress
-from cellssl.recipe import InputPath
-from cellssl.settings import NOT_COUNTED
 
 if TYPE_CHECKING:
     from jaxtyping import UInt16

@@ -19,14 +19,14 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BeforeValidator, field_validator
 from pydantic import Field as Knob
 
-from cellssl.datasets._columns import Chosen, Columns, Keep, at_site, carried, fields_of_rows
-from cellssl.datasets._online import OnlineSettings
-from cellssl.datasets._table import Table, read_table
-from cellssl.datasets.field import Field, Forecast, Value
+from cellssl.config.paths import NAME, InputPath
+from cellssl.config.settings import NOT_COUNTED
+from cellssl.datasets.base import Field, Forecast, Value
+from cellssl.datasets.tables.columns import Chosen, Columns, Keep, at_site, carried, fields_of_rows
+from cellssl.datasets.tables.csv_table import Table, read_table
+from cellssl.datasets.transfer.settings import OnlineSettings
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Progress
-from cellssl.recipe import NAME, InputPath
-from cellssl.settings import NOT_COUNTED
 
 
 def _columns_of_path(given: Any) -> Any:
@@ -97,7 +97,7 @@ class Settings(OnlineSettings):
         if not addresses:
             yield Progress(len(fields), len(fields), "fields")
             return {}
-        from cellssl.datasets._addresses import bring
+        from cellssl.datasets.transfer.single_files import bring
 
         places = {place: folder / place for place in addresses}
         faults = yield from bring(addresses, places, folder / "scratch", self.connections, self.patience())
@@ -113,7 +113,7 @@ class Settings(OnlineSettings):
         missing = {place: url for place, url in self._addresses(fields).items() if not (folder / place).is_file()}
         if not missing:
             return Forecast(0, 0, 0)
-        from cellssl.datasets._addresses import sizes
+        from cellssl.datasets.transfer.single_files import sizes
 
         found = sizes(missing, self.connections, self.patience())
         known = [size for size in found.values() if size is not None]

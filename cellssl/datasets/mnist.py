@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cellssl.datasets._published import Published, PublishedFile, PublishedSettings
+from cellssl.datasets.crops.torchvision_sets import Published, PublishedFile, PublishedSettings
 
 
 class Settings(PublishedSettings):

@@ -19,11 +19,11 @@ from uuid import UUID
 from pydantic import Field as Knob
 from pydantic import field_validator, model_validator
 
-from cellssl.datasets.field import Field, Forecast, Value
+from cellssl.config.settings import NOT_COUNTED, Part
+from cellssl.datasets.base import Field, Forecast, Value
 from cellssl.errors import FailedError
 from cellssl.events import Progress
 from cellssl.randomness import generator
-from cellssl.settings import NOT_COUNTED, Part
 
 if TYPE_CHECKING:
     import numpy as np

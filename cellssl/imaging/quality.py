@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.imaging.masks import sizes
+from cellssl.imaging.labels import sizes
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Float64, Int, Int64, Real

@@ -6,8 +6,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from cellssl.config.settings import Part
 from cellssl.errors import UsageError
-from cellssl.settings import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import PlainValidator
 
+from cellssl.config.settings import Part
 from cellssl.errors import UsageError
-from cellssl.settings import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable

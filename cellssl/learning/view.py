@@ -13,8 +13,8 @@ from itertools import groupby
 from threading import Barrier
 from typing import TYPE_CHECKING, Annotated
 
+from cellssl.config.settings import OfRoom, Part
 from cellssl.learning.transform import Drawn, Geometric, Standalone, as_float
-from cellssl.settings import OfRoom, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cellssl.learning.warp import Resampling, Warp
     from cellssl.randomness import Keys
 
-ViewSettings = tuple[Annotated[Part, OfRoom("cellssl.learning.views")], ...]
+ViewSettings = tuple[Annotated[Part, OfRoom("cellssl.learning.transforms")], ...]
 
 CHUNK_BYTES = 4_000_000
 """Float pixels that a thread works on at a time: eight crops of 196 px and three channels. A single one would stay in

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cellssl.errors import UsageError
+from cellssl.profiling.cluster_scores import Interval
 from cellssl.profiling.labels import Labels, codes
-from cellssl.profiling.scores import Interval
 from cellssl.randomness import generator
 
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
+from cellssl.config.settings import Part
 from cellssl.errors import UsageError
-from cellssl.settings import Part
 
 NOISE = -1
 """The number of cells that belong to no cluster; only methods that know of such cells give it."""

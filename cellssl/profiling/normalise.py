@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
-from cellssl import rooms
+from cellssl.config import plugins
 from cellssl.errors import DataError, UsageError
 
 VARIANCE_KEPT = 0.99
@@ -85,7 +85,7 @@ def fit(name: str, x: Float[np.ndarray, "n d"]) -> Normaliser:
     Raises UsageError for an unknown name, DataError for embeddings that are empty, not finite or all alike.
     """
     if name not in _FITTERS:
-        raise UsageError(f"there is no normalisation {name!r}", hint=rooms.did_you_mean(name, NAMES))
+        raise UsageError(f"there is no normalisation {name!r}", hint=plugins.did_you_mean(name, NAMES))
     check_embeddings(x)
     with threadpool_limits(limits=1):  # sums in one order, whatever the machine
         return _FITTERS[name](x)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import false_discovery_control
 
 from cellssl.profiling.labels import Labels, codes
-from cellssl.profiling.mechanisms import unit_length
+from cellssl.profiling.nsc import unit_length
 from cellssl.randomness import generator
 
 AT_ONCE = 5_000_000

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from cellssl.artifacts.card import FORMAT
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_table
-from cellssl.recipe import CHAIN
+from cellssl.config.recipe import CHAIN
 
 ARCHIVES = sorted((REPOSITORY / "tests" / "archive").glob("format-*.tar.gz"))
 

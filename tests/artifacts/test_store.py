@@ -69,9 +69,9 @@ def test_what_an_earlier_try_left_is_there_to_go_on_with(tmp_path: Path) -> None
 def test_what_a_killed_process_was_replacing_is_no_part_of_the_result(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, sys\nfrom cellssl.artifacts.store import Store\n"
-        "from cellssl.artifacts.atomic import replacing\n"
+        "from cellssl.files import atomic_path\n"
         f"with Store(pathlib.Path(sys.argv[1])).drafting('split', '{PRINT}') as draft:\n"
-        "    with replacing(draft.file('deep/table.txt')) as beside:\n"
+        "    with atomic_path(draft.file('deep/table.txt')) as beside:\n"
         "        beside.write_text('half')\n        os.kill(os.getpid(), 9)\n"
     )
     assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == -9
@@ -154,8 +154,8 @@ import os, pathlib, sys, time
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.store import Store
 from cellssl.errors import CellsslError
-from cellssl.settings import Strict
-from cellssl.stages._make import Bench, make_part
+from cellssl.config.settings import Strict
+from cellssl.engine.build import Bench, make_part
 
 def work(job):
     with (folder / "begun").open("a") as begun:

@@ -20,13 +20,13 @@ import pytest
 from pydantic import ValidationError
 from unruly import Manners, Reply, first, serving
 
-from cellssl.datasets._manifest import read_manifest
-from cellssl.datasets._web import CHUNK_BYTES
+from cellssl.config.paths import shipped_folder
+from cellssl.config.settings import first_fault
+from cellssl.datasets.base import Field
 from cellssl.datasets.bbbc021 import Settings
-from cellssl.datasets.field import Field
+from cellssl.datasets.tables.manifest import read_manifest
+from cellssl.datasets.transfer.http import CHUNK_BYTES
 from cellssl.errors import CellsslError, IntegrityError, UsageError
-from cellssl.recipe import shipped_folder
-from cellssl.settings import first_fault
 
 WEEK1 = ["Week1_22123", "Week1_22141", "Week1_22161"]
 

@@ -12,10 +12,10 @@ import pytest
 from pydantic import ValidationError
 
 from cellssl.artifacts.hashing import sha256_of
+from cellssl.config.settings import first_fault
 from cellssl.datasets.crop_stack import Settings
 from cellssl.errors import CellsslError, DataError, UsageError
 from cellssl.randomness import generator
-from cellssl.settings import first_fault
 
 COLUMNS = {"plate": "plate", "well": "well", "compound": "drug", "dose_micromolar": "dose"}
 RECIPE = """

@@ -15,10 +15,10 @@ import tifffile
 from PIL import Image
 from pydantic import ValidationError
 
-from cellssl.datasets.field import Field
+from cellssl.config.settings import first_fault
+from cellssl.datasets.base import Field
 from cellssl.datasets.image_table import Settings
 from cellssl.errors import CellsslError, DataError, UsageError
-from cellssl.settings import first_fault
 
 COLUMNS = {"plate": "plate", "well": "well", "site": "site", "compound": "drug", "dose_micromolar": "dose"}
 RECIPE = """

@@ -19,13 +19,13 @@ from pydantic import ValidationError
 
 import cellssl
 from cellssl.artifacts.hashing import sha256_of
-from cellssl.datasets.field import Field
+from cellssl.config.settings import first_fault
+from cellssl.datasets.base import Field
 from cellssl.datasets.simulated import Settings
 from cellssl.datasets.simulation.layout import scatter
 from cellssl.datasets.simulation.phenotypes import PHENOTYPES
 from cellssl.datasets.simulation.scene import Rendered, Scene, expected_cells, populate, render
 from cellssl.randomness import generator
-from cellssl.settings import first_fault
 
 NO_CACHE = Path("/not/there")
 SMALL = {

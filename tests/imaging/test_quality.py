@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from skimage.measure import label, regionprops_table
 
-from cellssl.imaging.masks import measure
+from cellssl.imaging.labels import measure
 from cellssl.imaging.quality import (
     CEILINGS,
     Inside,

@@ -8,11 +8,11 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from cellssl.learning.loop import Plan
-from cellssl.learning.state import TrainState
+from cellssl.learning.training.loop import Plan
+from cellssl.learning.training.state import TrainState
 from cellssl.randomness import generator
-from cellssl.stages._networks import prepare
-from cellssl.stages.pretrain import Settings
+from cellssl.stages.pretrain.networks import prepare
+from cellssl.stages.pretrain.settings import Settings
 
 Training = Callable[..., tuple[TrainState, Plan]]
 

@@ -16,16 +16,16 @@ from pydantic import ValidationError
 from torch import nn
 from torchvision.transforms.v2.functional import normalize
 
-from cellssl import rooms
+from cellssl.config import plugins
+from cellssl.config.recipe import from_table
 from cellssl.errors import UsageError
 from cellssl.learning.encoders import resnet18, vgg11, vgg13, vgg13_bn
 from cellssl.learning.encoders.timm import Settings as Timm
-from cellssl.learning.initial import begun
+from cellssl.learning.weight_init import begun
 from cellssl.randomness import generator, hash64
-from cellssl.recipe import from_table
 
 ROOM = "cellssl.learning.encoders"
-OF_TORCHVISION = [name for name in rooms.names(ROOM) if name.startswith(("vgg", "resnet"))]
+OF_TORCHVISION = [name for name in plugins.names(ROOM) if name.startswith(("vgg", "resnet"))]
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -39,7 +39,7 @@ def built(settings: Any, channels: int = 3) -> nn.Module:
 @pytest.mark.parametrize("name", OF_TORCHVISION)
 def test_weights_load_by_name_into_torchvision_s_network(name: str) -> None:
     with torch.device("meta"):  # names and shapes are enough, and a VGG's classifier is half a gigabyte
-        ours, theirs = rooms.load(ROOM, name).Settings().build(3), torchvision.models.get_model(name, weights=None)
+        ours, theirs = plugins.load(ROOM, name).Settings().build(3), torchvision.models.get_model(name, weights=None)
     there = {key: tensor.shape for key, tensor in theirs.state_dict().items()}
     here = {key: tensor.shape for key, tensor in ours.state_dict().items()}
     assert here == {key: shape for key, shape in there.items() if not key.startswith(("classifier", "fc"))}
@@ -73,7 +73,7 @@ def test_the_small_stem_leaves_an_image_its_size_and_the_rest_is_torchvision_s()
 
 
 def test_a_resnet_gives_what_torchvision_s_classifier_would_see() -> None:
-    settings = rooms.load(ROOM, "resnet18").Settings()
+    settings = plugins.load(ROOM, "resnet18").Settings()
     ours, theirs = built(settings), torchvision.models.resnet18(weights=None).eval()
     theirs.load_state_dict(ours.state_dict(), strict=False)
     before_fc: list[torch.Tensor] = []
@@ -93,7 +93,7 @@ def test_another_number_of_channels_changes_the_first_convolution_only() -> None
 
 def test_a_width_of_nought_is_refused() -> None:
     with pytest.raises(ValueError, match="greater than or equal to 1"):
-        rooms.load(ROOM, "small").Settings(widths=(8, 0))
+        plugins.load(ROOM, "small").Settings(widths=(8, 0))
 
 
 def test_a_crop_too_small_for_the_network_is_refused_with_the_cure(training: Any) -> None:
@@ -108,7 +108,7 @@ def test_a_crop_too_small_for_the_network_is_refused_with_the_cure(training: Any
 @pytest.mark.parametrize("name", OF_TORCHVISION)
 def test_photographs_are_as_torchvision_prepares_them(name: str) -> None:
     prepared = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].transforms()  # type: ignore[index]
-    settings = rooms.load(ROOM, name).Settings()
+    settings = plugins.load(ROOM, name).Settings()
     assert settings.photographs(nn.Identity()) == (tuple(prepared.mean), tuple(prepared.std))
     assert settings.url().endswith(".pth")
 
@@ -240,4 +240,4 @@ def test_the_page_on_encoders_names_all_of_them_and_shows_settings_that_are_vali
     for block in blocks:
         from_table({"name": "page", **tomllib.loads(block)}, Path(), "page").check()
     assert len(blocks) == 4
-    assert [name for name in rooms.names(ROOM) if f"`{name.removesuffix('_bn')}`" not in page] == []
+    assert [name for name in plugins.names(ROOM) if f"`{name.removesuffix('_bn')}`" not in page] == []

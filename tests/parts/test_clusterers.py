@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from cellssl import rooms
+from cellssl.config import plugins
 from cellssl.errors import DataError, UsageError
 from cellssl.profiling.clusterer import NOISE, Clustering
 from cellssl.randomness import generator
 
 ROOM = "cellssl.profiling.clusterers"
-NAMES = rooms.names(ROOM)
+NAMES = plugins.names(ROOM)
 SIZES = (60, 120, 90)
 KNOBS: dict[str, dict[str, Any]] = {"hdbscan": {"min_cluster_cells": 20}, "leiden": {"resolution": 0.1}}
 """Those that suit so few cells."""
@@ -27,7 +27,7 @@ def heaps(name: str = "heaps") -> tuple[np.ndarray, np.ndarray]:
 
 
 def settings_of(name: str) -> Any:
-    return rooms.load(ROOM, name).Settings(**KNOBS.get(name, {}))
+    return plugins.load(ROOM, name).Settings(**KNOBS.get(name, {}))
 
 
 def fitted(name: str, x: np.ndarray, seed: int = 0) -> Clustering:
@@ -81,7 +81,7 @@ def test_what_is_not_finite_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_settings_are_explained_and_survive_json(name: str) -> None:
-    model = rooms.load(ROOM, name).Settings
+    model = plugins.load(ROOM, name).Settings
     assert model.__doc__ and all(field.description for field in model.model_fields.values())
     assert model.model_validate(settings_of(name).full()) == settings_of(name)
 
@@ -89,7 +89,7 @@ def test_its_settings_are_explained_and_survive_json(name: str) -> None:
 @pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
 def test_a_mixture_assigns_as_scikit_learn_predicts(covariance: str) -> None:
     x, _ = heaps()
-    settings = rooms.load(ROOM, "gmm").Settings(covariance=covariance)
+    settings = plugins.load(ROOM, "gmm").Settings(covariance=covariance)
     found = settings.fit(x, 3, 2, 0)
     assert np.array_equal(settings.assign(x, {"centroids": found.centroids, **found.model}), found.assignment)
     assert found.model["gmm_weights"].tolist() == sorted(found.model["gmm_weights"], reverse=True)
@@ -105,7 +105,9 @@ def test_cells_between_heaps_are_noise_to_hdbscan() -> None:
 
 def test_without_any_dense_place_hdbscan_says_so() -> None:
     with pytest.raises(DataError, match="found no cluster"):
-        rooms.load(ROOM, "hdbscan").Settings(min_cluster_cells=30).fit(generator("thin").normal(size=(40, 20)), 2, 1, 0)
+        plugins.load(ROOM, "hdbscan").Settings(min_cluster_cells=30).fit(
+            generator("thin").normal(size=(40, 20)), 2, 1, 0
+        )
 
 
 def test_ties_between_cells_weigh_as_much_as_they_share_by_loops() -> None:

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from cellssl import rooms
-from cellssl.learning.initial import begun
-from cellssl.learning.layers import flattened
+from cellssl.config import plugins
+from cellssl.learning.embedding_layers import flattened
+from cellssl.learning.weight_init import begun
 from cellssl.randomness import generator
 
 ROOM = "cellssl.learning.encoders"
-NAMES = rooms.names(ROOM)
+NAMES = plugins.names(ROOM)
 NEEDED = {"timm": {"model": "test_efficientnet"}}
 """Knobs without a default."""
 
@@ -22,7 +22,7 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def settings_of(name: str, **knobs: Any) -> Any:
-    return rooms.load(ROOM, name).Settings(**NEEDED.get(name, {}), **knobs)
+    return plugins.load(ROOM, name).Settings(**NEEDED.get(name, {}), **knobs)
 
 
 def built(name: str, channels: int = 3, seed: int = 0) -> nn.Module:
@@ -53,7 +53,7 @@ def test_every_weight_follows_from_the_seed_and_torch_s_own_generator_is_left_al
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_last_map_averages_to_its_representation_over_standardised_pixels_too(name: str) -> None:
-    knobs = {"standardise": True} if "standardise" in rooms.load(ROOM, name).Settings.model_fields else {}
+    knobs = {"standardise": True} if "standardise" in plugins.load(ROOM, name).Settings.model_fields else {}
     settings = settings_of(name, **knobs)
     encoder, crops = begun(settings, 3, 0, "encoder").eval(), noise(2, 3, 64, 64)
     with torch.no_grad():
@@ -81,13 +81,15 @@ def test_cells_do_not_see_each_other_in_evaluation(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_settings_are_explained_and_survive_json(name: str) -> None:
-    model = rooms.load(ROOM, name).Settings
+    model = plugins.load(ROOM, name).Settings
     assert model.__doc__ and all(field.description for field in model.model_fields.values())
     plain = settings_of(name)
     assert model.model_validate(plain.full()) == plain
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "weights" in rooms.load(ROOM, name).Settings.model_fields])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if "weights" in plugins.load(ROOM, name).Settings.model_fields]
+)
 def test_an_encoder_with_a_file_of_weights_is_built_from_its_settings_alone(name: str) -> None:
     settings = settings_of(name, weights="gone.pth")
     again = type(settings).model_validate(settings.full())

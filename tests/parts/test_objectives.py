@@ -12,22 +12,22 @@ from learning.conftest import MadeUpCrops
 from learning.test_loop import assert_bits, everything
 from learning.test_processes import in_two_processes
 
-from cellssl import rooms
+from cellssl.config import plugins
 from cellssl.errors import FailedError, UsageError
-from cellssl.learning.known import Known
-from cellssl.learning.loop import Plan, train
-from cellssl.learning.memory import enough_memory
-from cellssl.learning.objective import Objective, Seen
-from cellssl.learning.objective_settings import Task
-from cellssl.learning.processes import ALONE, Group
-from cellssl.learning.state import TrainState
-from cellssl.learning.validation import validation_loss
+from cellssl.learning.methods.base import Objective, Seen
+from cellssl.learning.methods.build_context import Task
+from cellssl.learning.training.cell_metadata import Known
+from cellssl.learning.training.distributed import ALONE, Group
+from cellssl.learning.training.loop import Plan, train
+from cellssl.learning.training.memory import enough_memory
+from cellssl.learning.training.state import TrainState
+from cellssl.learning.training.validation import validation_loss
 from cellssl.randomness import Keys, generator
-from cellssl.stages._networks import keys_of, prepare, reader
-from cellssl.stages.pretrain import Settings
+from cellssl.stages.pretrain.networks import keys_of, prepare, reader
+from cellssl.stages.pretrain.settings import Settings
 
 ROOM = "cellssl.learning.objectives"
-NAMES = rooms.names(ROOM)
+NAMES = plugins.names(ROOM)
 DIM, CHANNELS, SIDE_PX, CELLS = 10, 3, 16, 13
 CPU = torch.device("cpu")
 PATCHES = {"name": "vit", "patch_px": 4, "dim": 8, "depth": 1, "heads": 2}
@@ -47,12 +47,12 @@ SMALLER = {
 
 
 def settings_of(name: str, **knobs: Any) -> Any:
-    model = rooms.load(ROOM, name).Settings
+    model = plugins.load(ROOM, name).Settings
     return model(**{knob: value for knob, value in SMALLER.items() if knob in model.model_fields} | knobs)
 
 
 def built(name: str, seed: int = 0, branch: str = "centre", **knobs: Any) -> Objective:
-    encoder = rooms.load("cellssl.learning.encoders", "vit").Settings(patch_px=4)
+    encoder = plugins.load("cellssl.learning.encoders", "vit").Settings(patch_px=4)
     task = Task(DIM, seed, branch, torch.arange(CELLS) * 7, 6, CHANNELS, SIDE_PX, encoder)
     objective: Objective = settings_of(name, **knobs).build(task)
     return objective
@@ -91,7 +91,7 @@ def test_the_views_it_looks_at_are_views_it_asks_for(name: str) -> None:
     objective = built(name)
     looked_at = {*objective.online_views, *objective.momentum_views, *objective.pixel_views}
     assert looked_at == set(range(objective.views))
-    transform = rooms.load("cellssl.learning.views", "color_jitter").Settings(brightness=0.3)
+    transform = plugins.load("cellssl.learning.transforms", "color_jitter").Settings(brightness=0.3)
     assert len(objective.shown((transform,), (transform,))) == objective.views
     assert 0 <= objective.momentum < 1
 
@@ -205,7 +205,7 @@ def test_it_projects_single_cells_where_it_has_a_projector(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_explained_with_its_paper(name: str) -> None:
-    model = rooms.load(ROOM, name).Settings
+    model = plugins.load(ROOM, name).Settings
     assert all(field.description for field in model.model_fields.values())
     assert re.search(r"arXiv:\d{4}\.\d{5}|doi:10\.", model.__doc__ or "")
     plain = model()
@@ -285,7 +285,7 @@ def test_it_leaves_the_start_and_the_views_of_the_branch_beside_it_alone(name: s
 
 
 TRAINING = """
-    from cellssl.learning.loop import train
+    from cellssl.learning.training.loop import train
     from parts.test_objectives import looked, ready, section
     result = {{}}
     for name in {names}:
@@ -316,10 +316,10 @@ def test_two_processes_train_every_objective_as_one_does(tmp_path: Path) -> None
 
 def test_a_queue_that_would_hold_every_cell_is_refused_with_the_cure() -> None:
     with pytest.raises(UsageError, match="a queue of 13 keys is not smaller than the 13 training cells") as caught:
-        rooms.load(ROOM, "moco").Settings(queue=13).check(13)
+        plugins.load(ROOM, "moco").Settings(queue=13).check(13)
     assert "mask_same_cell = true" in caught.value.hint and "below 13" in caught.value.hint
-    rooms.load(ROOM, "moco").Settings(queue=12).check(13)
-    rooms.load(ROOM, "moco").Settings(queue=13, mask_same_cell=True).check(13)
+    plugins.load(ROOM, "moco").Settings(queue=12).check(13)
+    plugins.load(ROOM, "moco").Settings(queue=13, mask_same_cell=True).check(13)
 
 
 @pytest.mark.parametrize(
@@ -333,12 +333,12 @@ def test_a_queue_that_would_hold_every_cell_is_refused_with_the_cure() -> None:
     ],
 )
 def test_a_queue_in_which_every_cell_would_find_itself_is_refused(name: str, cure: str) -> None:
-    rooms.load(ROOM, name).Settings(queue=12).check(13)
+    plugins.load(ROOM, name).Settings(queue=12).check(13)
     with pytest.raises(UsageError, match="is not smaller than the 13 training cells") as caught:
-        rooms.load(ROOM, name).Settings(queue=13).check(13)
+        plugins.load(ROOM, name).Settings(queue=13).check(13)
     assert cure in caught.value.hint
     if "or" in cure:
-        rooms.load(ROOM, name).Settings(**({"queue": 0} if name == "swav" else {"mask_same_cell": True})).check(13)
+        plugins.load(ROOM, name).Settings(**({"queue": 0} if name == "swav" else {"mask_same_cell": True})).check(13)
 
 
 def test_a_masked_autoencoder_that_hides_nothing_is_refused() -> None:
@@ -367,4 +367,4 @@ def test_small_views_that_the_encoder_cannot_take_are_refused_with_their_own_cur
 
 def test_more_clusters_than_cells_are_refused() -> None:
     with pytest.raises(UsageError, match="300 clusters were asked of 299 training cells"):
-        rooms.load(ROOM, "deepcluster_v2").Settings().check(299)
+        plugins.load(ROOM, "deepcluster_v2").Settings().check(299)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from cellssl import rooms
+from cellssl.config import plugins
 from cellssl.errors import UsageError
 from cellssl.randomness import generator
 
 ROOM = "cellssl.imaging.segmenters"
-NAMES = rooms.names(ROOM)
+NAMES = plugins.names(ROOM)
 FINDING = ("nuclei_net", "watershed")
 
 
@@ -29,7 +29,7 @@ def test_the_room_holds_these_detectors() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_knob_has_its_meaning(name: str) -> None:
-    settings = rooms.load(ROOM, name).Settings
+    settings = plugins.load(ROOM, name).Settings
     assert settings.__doc__
     assert all(field.description for field in settings.model_fields.values())
     assert settings.part_name() == name
@@ -41,7 +41,7 @@ def test_nuclei_are_labelled_1_to_n_in_an_image_of_any_type(name: str, dtype: ty
     image = field_of_nuclei()
     before = (image // 16 if dtype == np.uint8 else image).astype(dtype)
     given = before.copy()
-    labels = rooms.load(ROOM, name).Settings().find(given)
+    labels = plugins.load(ROOM, name).Settings().find(given)
     assert labels.dtype == np.int32 and labels.shape == image.shape
     assert np.unique(labels).tolist() == list(range(13))
     assert (given == before).all()
@@ -49,13 +49,13 @@ def test_nuclei_are_labelled_1_to_n_in_an_image_of_any_type(name: str, dtype: ty
 
 @pytest.mark.parametrize("name", FINDING)
 def test_the_same_image_gives_the_same_labels(name: str) -> None:
-    method = rooms.load(ROOM, name).Settings()
+    method = plugins.load(ROOM, name).Settings()
     assert (method.find(field_of_nuclei()) == method.find(field_of_nuclei())).all()
 
 
 def test_a_network_of_cellpose_finds_the_same_nuclei(shared_data: Path) -> None:
     weights = shared_data / "weights/cellpose3_cyto_from_scellseg.pth"
-    detector = rooms.load(ROOM, "cellpose").Settings(weights=weights).prepared(weights, "cpu")
+    detector = plugins.load(ROOM, "cellpose").Settings(weights=weights).prepared(weights, "cpu")
     assert detector.find(field_of_nuclei()).max() == 12
     assert set(detector.ran()) == {"cellpose", "model", "weights_sha256", "device"}
 
@@ -76,6 +76,6 @@ def test_a_file_that_is_no_network_of_cellpose_is_refused_and_none_made_up(
         file.write_bytes(b"<!doctype html>")
     else:
         torch.save(contents[fault], file)
-    detector = rooms.load(ROOM, "cellpose").Settings(weights=file).prepared(file, "cpu")
+    detector = plugins.load(ROOM, "cellpose").Settings(weights=file).prepared(file, "cpu")
     with pytest.raises(UsageError, match="is no network of cellpose 3"):
         detector.find(field_of_nuclei())

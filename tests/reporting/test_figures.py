@@ -14,8 +14,8 @@ from matplotlib.text import Text
 from PIL import Image
 
 from cellssl.randomness import generator
-from cellssl.reporting import figures
-from cellssl.reporting.style import COLOURS, WIDTH_INCH, drawing, look, photo, png
+from cellssl.reporting.figures import cells, confusion, dose_response, scatter, score_bars, training
+from cellssl.reporting.theme import COLOURS, WIDTH_INCH, drawing, look, photo, png
 
 TILES = generator("tiles").integers(0, 256, (5, 20, 20, 3), dtype=np.uint8)
 DOSES = np.array([0.0, 0.0, 1.0, 1.0, 10.0, 10.0])
@@ -25,35 +25,37 @@ COMPOUNDS = ["DMSO", "DMSO", "taxol", "taxol", "taxol", "taxol"]
 
 def draw_curves() -> Figure:
     steps = np.arange(300.0)
-    return figures.curves(steps, {"loss": {"context": 7 - steps / 100, "centre": 7 - steps / 200}}, {"loss": 6.9})
+    return training.curves(steps, {"loss": {"context": 7 - steps / 100, "centre": 7 - steps / 200}}, {"loss": 6.9})
 
 
 def draw_montage() -> Figure:
-    return figures.montage({"cluster 0": TILES, "cluster 1": TILES[:0]}, pixel_um=0.5, columns=4)
+    return cells.montage({"cluster 0": TILES, "cluster 1": TILES[:0]}, pixel_um=0.5, columns=4)
 
 
 def draw_bars() -> Figure:
-    scores = [figures.Bar("sum", [0.5, 0.6]), figures.Bar("random", [0.2], is_baseline=True)]
-    return figures.bars(scores, "AMI", shuffled=0.001)
+    scores = [score_bars.Bar("sum", [0.5, 0.6]), score_bars.Bar("random", [0.2], is_baseline=True)]
+    return score_bars.bars(scores, "AMI", shuffled=0.001)
 
 
 def draw_scatter() -> Figure:
     points = generator("points").normal(size=(60, 2))
     classes = {"cluster": [0, 1, 2] * 20, "dose": [0.1, None] * 30, "plate": ["$a", "b_{"] * 30}
-    return figures.scatter(points, classes, amounts={"dose (µM)": np.array([0, 0.03, 3, np.nan, 30, 100] * 10)})
+    return scatter.scatter(points, classes, amounts={"dose (µM)": np.array([0, 0.03, 3, np.nan, 30, 100] * 10)})
 
 
 def draw_views() -> Figure:
-    return figures.views(TILES[:2], {"context": TILES[:4].reshape(2, 2, 20, 20, 3)}, pixel_um=0.5)
+    return cells.views(TILES[:2], {"context": TILES[:4].reshape(2, 2, 20, 20, 3)}, pixel_um=0.5)
 
 
 def draw_doses() -> Figure:
-    return figures.dose_curves(DOSES, SHARES, COMPOUNDS, DOSES == 0)
+    return dose_response.dose_curves(DOSES, SHARES, COMPOUNDS, DOSES == 0)
 
 
 def draw_confusions() -> Figure:
     few, many = np.array([[9, 1], [4, 6]]), np.eye(9, dtype=int)
-    return figures.confusions({"few": (["control", "treated"], few), "many": ([f"class {i}" for i in range(9)], many)})
+    return confusion.confusions(
+        {"few": (["control", "treated"], few), "many": ([f"class {i}" for i in range(9)], many)}
+    )
 
 
 DRAWN = [draw_confusions, draw_curves, draw_montage, draw_bars, draw_scatter, draw_views, draw_doses]
@@ -66,15 +68,17 @@ GAUGES = ["loss", "accuracy (finding the other view, class or turn)", "spread of
 def draw_many_curves() -> Figure:
     steps = np.arange(300.0)
     lines = {name: 7 - steps / 100 / (place + 1) for place, name in enumerate(BRANCHES)}
-    return figures.curves(steps, dict.fromkeys(GAUGES, lines) | {"rank": {BRANCHES[1]: steps}}, {"loss": 6.9})
+    return training.curves(steps, dict.fromkeys(GAUGES, lines) | {"rank": {BRANCHES[1]: steps}}, {"loss": 6.9})
 
 
 def draw_many_cells() -> Figure:
-    return figures.montage({f"cluster {number}: 12,345 cells": TILES for number in range(30)}, pixel_um=0.5)
+    return cells.montage({f"cluster {number}: 12,345 cells": TILES for number in range(30)}, pixel_um=0.5)
 
 
 def draw_many_bars() -> Figure:
-    return figures.bars([figures.Bar(name, [0.1, 0.9], is_baseline=True) for name in [*NAMES, "größere-Kerne"]], "AMI")
+    return score_bars.bars(
+        [score_bars.Bar(name, [0.1, 0.9], is_baseline=True) for name in [*NAMES, "größere-Kerne"]], "AMI"
+    )
 
 
 def draw_many_points() -> Figure:
@@ -82,12 +86,12 @@ def draw_many_points() -> Figure:
     group = np.arange(600) % 30
     points = centres[group] + generator("points").normal(size=(600, 2))
     colourings = {"cluster": group.tolist(), "compound": [NAMES[number % 12] for number in group], "moa": NAMES * 50}
-    return figures.scatter(points, colourings, ("UMAP 1", "UMAP 2"), {"dose (µM)": 10.0 ** (group % 12 / 2 - 3)})
+    return scatter.scatter(points, colourings, ("UMAP 1", "UMAP 2"), {"dose (µM)": 10.0 ** (group % 12 / 2 - 3)})
 
 
 def draw_many_views() -> Figure:
     draws = TILES[:4].reshape(2, 2, 20, 20, 3).repeat(2, axis=1)
-    return figures.views(TILES[:2], {f"{name} (weight 0.33)": draws for name in [*BRANCHES, *NAMES[:3]]}, pixel_um=0.5)
+    return cells.views(TILES[:2], {f"{name} (weight 0.33)": draws for name in [*BRANCHES, *NAMES[:3]]}, pixel_um=0.5)
 
 
 def draw_many_doses(clusters: int = 30) -> Figure:
@@ -99,13 +103,13 @@ def draw_many_doses(clusters: int = 30) -> Figure:
         shares[row, :6] += 0.001 * np.arange(1, 7) * (row % 2)
     control = np.arange(147) >= 144
     compounds = [*np.repeat(NAMES, 12), *["DMSO"] * 3]
-    return figures.dose_curves(np.append(doses, [0, 0, 0]), shares, compounds, control)
+    return dose_response.dose_curves(np.append(doses, [0, 0, 0]), shares, compounds, control)
 
 
 def draw_many_confusions(classes: int = 100) -> Figure:
     counts = 1000 * (np.eye(classes, dtype=int) + 3 * np.eye(classes, k=1, dtype=int))
     names = [f"a class of cells, number {number}" for number in range(classes)]
-    return figures.confusions({"größere-Kerne-und-noch-mehr": (names, counts), "random": (names, counts)})
+    return confusion.confusions({"größere-Kerne-und-noch-mehr": (names, counts), "random": (names, counts)})
 
 
 def draw_some_confusions() -> Figure:
@@ -115,7 +119,7 @@ def draw_some_confusions() -> Figure:
 def draw_few_confusions() -> Figure:
     """Four classes of a million cells each."""
     counts = np.full((4, 4), 999_999)
-    return figures.confusions(dict.fromkeys(["main", "random", NAMES[0]], (["a", "b", "treated", "control"], counts)))
+    return confusion.confusions(dict.fromkeys(["main", "random", NAMES[0]], (["a", "b", "treated", "control"], counts)))
 
 
 MANY = [
@@ -212,7 +216,7 @@ def test_a_branch_looks_the_same_in_every_panel_and_in_the_legend() -> None:
 
 
 def test_there_is_no_half_step() -> None:
-    axis = figures.curves(np.arange(1.0, 21), {"loss": {"context": np.ones(20)}}).axes[0]
+    axis = training.curves(np.arange(1.0, 21), {"loss": {"context": np.ones(20)}}).axes[0]
     assert all(float(place).is_integer() for place in axis.get_xticks())
 
 
@@ -229,7 +233,7 @@ def test_a_montage_holds_the_very_pixels_row_by_row() -> None:
     ("pixel_um", "length_um"), [(0.5, 2), (0.4963, 2), (2.5, 20), (10.0, 50), (0.05, 0.2), (0.01, 0.05), (200.0, 1000)]
 )
 def test_the_scale_bar_is_as_long_as_it_says(pixel_um: float, length_um: float) -> None:
-    axis = figures.montage({"cells": TILES}, pixel_um).axes[0]
+    axis = cells.montage({"cells": TILES}, pixel_um).axes[0]
     left, right = axis.get_lines()[0].get_xdata()
     assert axis.texts[0].get_text() == f"{length_um:g} µm"
     assert (right - left) * pixel_um == pytest.approx(length_um)
@@ -237,11 +241,11 @@ def test_the_scale_bar_is_as_long_as_it_says(pixel_um: float, length_um: float) 
 
 
 def test_without_a_pixel_size_there_is_no_scale_bar() -> None:
-    assert not figures.montage({"cells": TILES}, None).axes[0].get_lines()
+    assert not cells.montage({"cells": TILES}, None).axes[0].get_lines()
 
 
 def test_cells_of_many_groups_are_half_as_large() -> None:
-    few, many = (figures.montage(dict.fromkeys(map(str, range(groups)), TILES), None) for groups in (8, 9))
+    few, many = (cells.montage(dict.fromkeys(map(str, range(groups)), TILES), None) for groups in (8, 9))
     assert few.axes[0].get_images()[0].get_array().shape[1] < many.axes[0].get_images()[0].get_array().shape[1]
 
 
@@ -257,18 +261,20 @@ def test_bars_say_mean_and_standard_deviation() -> None:
 
 
 def test_what_chance_gives_does_not_fill_the_page() -> None:
-    axis = figures.bars([figures.Bar("main", [-0.001, 0.001])], "AMI", shuffled=0.0005).axes[0]
+    axis = score_bars.bars([score_bars.Bar("main", [-0.001, 0.001])], "AMI", shuffled=0.0005).axes[0]
     assert axis.get_xlim()[1] > 0.1
 
 
 def test_an_arm_without_a_score_has_a_dash() -> None:
-    axis = figures.bars([figures.Bar("collapsed", [float("nan")] * 3), figures.Bar("sum", [0.5])], "AMI").axes[0]
+    axis = score_bars.bars([score_bars.Bar("collapsed", [float("nan")] * 3), score_bars.Bar("sum", [0.5])], "AMI").axes[
+        0
+    ]
     assert [text.get_text() for text in axis.texts] == ["–", "0.50"]
 
 
 def test_every_point_bears_the_colour_of_its_class() -> None:
     points = generator("points").normal(size=(90, 2))
-    axis = figures.scatter(points, {"cluster": [10, 2, 1] * 30}).axes[0]
+    axis = scatter.scatter(points, {"cluster": [10, 2, 1] * 30}).axes[0]
     drawn = axis.collections[0]
     pairs = zip(drawn.get_offsets(), drawn.get_facecolors(), strict=True)
     colour_of = {tuple(place): to_hex(colour) for place, colour in pairs}
@@ -278,26 +284,26 @@ def test_every_point_bears_the_colour_of_its_class() -> None:
 
 def test_more_classes_than_looks_are_named_others() -> None:
     names = [f"compound {number}" for number in range(40)]
-    axis = figures.scatter(np.zeros((40, 2)), {"compound": names}).axes[0]
+    axis = scatter.scatter(np.zeros((40, 2)), {"compound": names}).axes[0]
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
-    assert len(labels) == figures.CLASSES_SHOWN + 1
+    assert len(labels) == scatter.CLASSES_SHOWN + 1
     assert labels[-1] == "others"
 
 
 def test_every_cluster_bears_its_number_also_where_colours_have_run_out() -> None:
     points = np.stack([np.arange(60.0) % 30, np.arange(60.0) // 30], axis=1)
-    axis = figures.scatter(points, {"cluster": (np.arange(60) % 30).tolist()}, named=("cluster",)).axes[0]
+    axis = scatter.scatter(points, {"cluster": (np.arange(60) % 30).tolist()}, named=("cluster",)).axes[0]
     placed = {text.get_text(): text.xy[0] for text in axis.texts}
     assert placed == {str(number): number for number in range(30)}
 
 
 def test_a_cluster_looks_the_same_on_the_map_and_against_dose() -> None:
     clusters = np.arange(160) % 16
-    on_map = figures.scatter(np.zeros((160, 2)), {"cluster": clusters.tolist()}).axes[0].get_legend()
+    on_map = scatter.scatter(np.zeros((160, 2)), {"cluster": clusters.tolist()}).axes[0].get_legend()
     handles = dict(zip([text.get_text() for text in on_map.get_texts()], on_map.legend_handles, strict=True))
     against_dose = {line.get_label(): line.get_color() for line in draw_many_doses(clusters=16).axes[0].get_lines()}
     shared = [number for number in range(16) if f"cluster {number}" in against_dose]
-    assert len(shared) == figures.CURVES_SHOWN
+    assert len(shared) == dose_response.CURVES_SHOWN
     for number in shared:
         assert against_dose[f"cluster {number}"] == look(number).colour
         assert to_hex(handles[str(number)].get_facecolor()[0]).upper() == look(number).colour
@@ -305,7 +311,7 @@ def test_a_cluster_looks_the_same_on_the_map_and_against_dose() -> None:
 
 def test_doses_are_shaded_by_their_logarithm_and_what_has_none_is_pale() -> None:
     points = generator("points").normal(size=(6, 2))
-    axis = figures.scatter(points, {"cluster": [0] * 6}, amounts={"dose": np.array([0, 1, 10, 100, np.nan, 10])}).axes[
+    axis = scatter.scatter(points, {"cluster": [0] * 6}, amounts={"dose": np.array([0, 1, 10, 100, np.nan, 10])}).axes[
         1
     ]
     pale, shaded = axis.collections[:2]
@@ -318,7 +324,7 @@ def test_doses_are_shaded_by_their_logarithm_and_what_has_none_is_pale() -> None
 def test_no_legend_reaches_into_its_neighbour(classes: int) -> None:
     names = [f"a compound with a long name {number % classes}" for number in range(120)]
     points = generator("points").normal(size=(120, 2))
-    figure = figures.scatter(points, {"compound": names, "plate": names, "moa": names})
+    figure = scatter.scatter(points, {"compound": names, "plate": names, "moa": names})
     png(figure)
     boxes = [axis.get_legend().get_window_extent() for axis in figure.axes]
     assert all(left.x1 <= right.x0 for left, right in pairwise(boxes))
@@ -355,18 +361,18 @@ def test_of_many_clusters_those_that_move_with_the_dose_are_drawn() -> None:
 
 def test_a_cluster_that_never_moves_has_no_line_among_many() -> None:
     shares = np.hstack([SHARES / 2, np.full((6, 10), 0.05)])
-    figure = figures.dose_curves(DOSES, shares, COMPOUNDS, DOSES == 0)
+    figure = dose_response.dose_curves(DOSES, shares, COMPOUNDS, DOSES == 0)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cluster 0", "cluster 1"]
 
 
 def test_every_compound_has_a_panel_and_controls_have_none() -> None:
     two = ["DMSO", "DMSO", "taxol", "taxol", "nocodazole", "nocodazole"]
-    axes = figures.dose_curves(DOSES, SHARES, two, DOSES == 0).axes
+    axes = dose_response.dose_curves(DOSES, SHARES, two, DOSES == 0).axes
     assert [axis.get_title(loc="left") for axis in axes if axis.get_visible()] == ["nocodazole", "taxol"]
 
 
 def test_a_plate_of_controls_only_has_no_curve() -> None:
-    figure = figures.dose_curves(np.zeros(2), SHARES[:2], ["DMSO", "DMSO"], np.ones(2, dtype=bool))
+    figure = dose_response.dose_curves(np.zeros(2), SHARES[:2], ["DMSO", "DMSO"], np.ones(2, dtype=bool))
     assert not any(axis.get_visible() for axis in figure.axes)
 
 

@@ -8,10 +8,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from parts.test_objectives import CELLS, NAMES, ROOM, ready
 from pydantic import ValidationError
 
-from cellssl import rooms
+from cellssl.config import plugins
 from cellssl.errors import CellsslError
-from cellssl.learning.loop import train
-from cellssl.learning.memory import enough_memory
+from cellssl.learning.training.loop import train
+from cellssl.learning.training.memory import enough_memory
 
 TOO_LONG = {"rounds", "small_views", "heads", "depth"}
 """Knobs that cost time in proportion: large numbers are honoured, and nobody waits for them here."""
@@ -35,7 +35,7 @@ def ends(knob: str, field: Any) -> list[Any]:
 CASES = [
     (name, knob, value)
     for name in NAMES
-    for knob, field in rooms.load(ROOM, name).Settings.model_fields.items()
+    for knob, field in plugins.load(ROOM, name).Settings.model_fields.items()
     for value in ends(knob, field)
     if value is not None and not isinstance(value, type)
 ]

@@ -16,8 +16,8 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_table, write_table
 from cellssl.profiling import normalise as normalising
 from cellssl.randomness import generator
-from cellssl.stages._maps import places
-from cellssl.stages.embed import read_embeddings
+from cellssl.stages.cluster.map import places
+from cellssl.stages.shared.cell_tables import read_embeddings
 
 
 def table_of(chain: Chain, arm: str) -> tuple[pd.DataFrame, np.ndarray]:
@@ -299,7 +299,7 @@ def test_a_umap_follows_its_seed_and_nothing_else() -> None:
 
 
 def test_a_label_that_is_another_column_colours_the_map_once() -> None:
-    from cellssl.stages._maps import map_figure
+    from cellssl.stages.cluster.map import map_figure
 
     kinds = ["a", "b", None] * 4
     points = np.arange(12.0)

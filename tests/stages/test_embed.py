@@ -11,10 +11,10 @@ from chain import Chain, say
 
 from cellssl.artifacts.card import read_card
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.recipe import from_table
-from cellssl.stages._cells import scaled_crops, segment_below
-from cellssl.stages._plan import Planner
-from cellssl.stages.embed import chosen_cells, read_embeddings
+from cellssl.config.recipe import from_table
+from cellssl.pipeline.plan import Planner
+from cellssl.stages.shared.cell_tables import chosen_cells, read_embeddings
+from cellssl.stages.shared.scaled_crops import scaled_crops, segment_below
 
 
 @pytest.fixture

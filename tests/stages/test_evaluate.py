@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_table
 from cellssl.randomness import generator
-from cellssl.stages.embed import read_embeddings
+from cellssl.stages.shared.cell_tables import read_embeddings
 
 
 def numbers_of(folder: Path) -> dict[str, Any]:

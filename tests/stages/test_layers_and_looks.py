@@ -12,12 +12,14 @@ from safetensors.torch import load_file
 from cellssl.artifacts.card import read_card
 from cellssl.artifacts.store import Artifact
 from cellssl.learning.embed import Look
+from cellssl.learning.transforms import horizontal_flip, rotate
 from cellssl.learning.view import View
-from cellssl.learning.views import horizontal_flip, rotate
 from cellssl.randomness import generator
-from cellssl.stages._cells import scaled_crops, segment_below
-from cellssl.stages._networks import keys_of
-from cellssl.stages.embed import Settings, chosen_cells, load_network, read_embeddings
+from cellssl.stages.embed.models import load_network
+from cellssl.stages.embed.settings import Settings
+from cellssl.stages.pretrain.networks import keys_of
+from cellssl.stages.shared.cell_tables import chosen_cells, read_embeddings
+from cellssl.stages.shared.scaled_crops import scaled_crops, segment_below
 
 CROPS = torch.from_numpy(generator("layers").random((3, 3, 32, 32), dtype="float32"))
 

@@ -13,7 +13,8 @@ from stages.test_embed import pixels
 
 from cellssl.artifacts.card import read_card
 from cellssl.artifacts.store import Artifact
-from cellssl.stages.embed import load_encoder, read_embeddings
+from cellssl.stages.embed.models import load_encoder
+from cellssl.stages.shared.cell_tables import read_embeddings
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from chain import Chain
 from copairs.map import average_precision, mean_average_precision
 from pycytominer.cyto_utils import infer_cp_features
 
-from cellssl.stages.embed import read_embeddings
+from cellssl.stages.shared.cell_tables import read_embeddings
 
 
 @pytest.fixture

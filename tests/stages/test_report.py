@@ -14,11 +14,11 @@ import pytest
 from sklearn import metrics
 
 from cellssl.artifacts.store import Artifact
-from cellssl.stages._advice import next_steps
-from cellssl.stages._beliefs import beliefs
-from cellssl.stages._runs import Run, collect, row_of
-from cellssl.stages._scored import leading
-from cellssl.stages._verdict import lead
+from cellssl.stages.report.arm_scores import leading
+from cellssl.stages.report.checks import beliefs
+from cellssl.stages.report.findings import lead
+from cellssl.stages.report.next_steps import next_steps
+from cellssl.stages.report.runs import Run, collect, row_of
 from tests.chain import Chain, say
 from tests.reporting.test_page import Read
 
@@ -130,7 +130,7 @@ def test_counts_follow_from_the_tables_and_balance(chain: Chain, page: str) -> N
 def test_a_count_that_does_not_add_up_is_said(runs: list[Run]) -> None:
     from dataclasses import replace
 
-    from cellssl.stages._tables import counts
+    from cellssl.stages.report.cell_counts import counts
 
     run = runs[0]
     card = run.segment.card
@@ -190,7 +190,7 @@ def test_the_page_says_by_itself_what_was_compared_and_how_far_to_believe_it(pag
 def test_mechanisms_are_shown_by_normalisation_with_mean_and_spread_over_seeds(runs: list[Run]) -> None:
     from dataclasses import replace
 
-    from cellssl.stages._tables import profiled
+    from cellssl.stages.report.profile_tables import profiled
 
     def seed(number: int, percentile: float) -> Run:
         assert runs[0].evaluate is not None
@@ -215,7 +215,7 @@ def test_mechanisms_are_shown_by_normalisation_with_mean_and_spread_over_seeds(r
 
 
 def test_the_papers_numbers_stand_beside_ours_also_for_arms_that_were_not_run(runs: list[Run]) -> None:
-    from cellssl.stages._tables import results
+    from cellssl.stages.report.score_tables import results
 
     rows = [row_of(runs[0]) | {"ami": ami, "seed": seed} for seed, ami in enumerate((0.5, 0.52))]
     beside = results(rows, {"main": "0.51 ± 0.02", "imagenet": "0.39"})[1]
@@ -266,7 +266,7 @@ def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> Non
     said = " ".join(lead(runs[:1], rows))
     assert "No cell is labelled" in said
     assert "treated and untreated cells" not in said
-    from cellssl.stages._tables import results
+    from cellssl.stages.report.score_tables import results
 
     assert "treated or not" not in results(rows, {})[0].caption  # type: ignore[union-attr]
     assert "Is it more than chance?" not in [question for question, *_ in beliefs(runs[:1], rows)]
@@ -382,8 +382,8 @@ def test_nothing_but_wide_tables_reaches_out_of_a_screen(page: str, tmp_path: Pa
 
 
 def test_class_2_stands_before_class_10_in_tables_and_confusions() -> None:
-    from cellssl.stages._pictures import _in_order
-    from cellssl.stages._tables import _per_class
+    from cellssl.stages.report.classification_tables import _per_class
+    from cellssl.stages.report.figures import _in_order
 
     told = {"per_class": {"c10": 0.5, "c2": 1.0, "c1": 0.0}, "per_class_interval": {"c10": [0.4, 0.6]}}
     assert _per_class({"knn": told, "linear": told}) == [
@@ -397,7 +397,7 @@ def test_class_2_stands_before_class_10_in_tables_and_confusions() -> None:
 
 
 def test_a_scale_bar_asks_for_one_pixel_size_of_all_cells() -> None:
-    from cellssl.stages._cells import common_pixel_um
+    from cellssl.stages.shared.scaled_crops import common_pixel_um
 
     nan = float("nan")
     sizes = {(0.5, 0.5): 0.5, (0.5, 0.25): None, (nan, nan): None, (0.5, nan): None}
@@ -508,7 +508,7 @@ def test_cells_that_all_lie_in_one_cluster_have_collapsed(runs: list[Run]) -> No
 
 
 def test_one_control_well_a_plate_says_nothing_of_wells() -> None:
-    from cellssl.stages._runs import _among_controls
+    from cellssl.stages.report.runs import _among_controls
 
     cells = pd.DataFrame({"plate": ["p", "p", "q", "q"] * 5, "well": "B02", "cluster": [0, 0, 1, 1] * 5})
     found = _among_controls(cells.assign(control=True))

@@ -19,9 +19,9 @@ from cellssl.artifacts.crops import open_crops
 from cellssl.artifacts.images import write_labels
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_cells, read_fields, read_table
+from cellssl.engine.plate_parts import allowed_failures
 from cellssl.imaging.scaling import scaled
 from cellssl.randomness import generator
-from cellssl.stages.fetch import allowed_failures
 
 PATHS = {channel: f"path_{channel}" for channel in ("dna", "tubulin", "actin")}
 RECIPE = """
@@ -588,8 +588,8 @@ def test_a_network_of_cellpose_that_is_not_there_is_an_error_with_its_cure(lab: 
 def test_a_plate_may_have_more_fields_than_a_process_may_have_open_files(tmp_path: Path) -> None:
     import resource
 
-    from cellssl.stages._chosen import nuclei_table
-    from cellssl.stages._field import MEASURED, FieldTask
+    from cellssl.stages.segment.field import MEASURED, FieldTask
+    from cellssl.stages.segment.selection import nuclei_table
 
     tasks = [FieldTask(f"f{i}", (), (), 0, None, False, tmp_path / f"{i}.npz") for i in range(60)]
     for task in tasks:

@@ -10,7 +10,8 @@ from chain import Chain
 
 from cellssl.artifacts.tables import read_table
 from cellssl.errors import UsageError
-from cellssl.stages.split import Settings, Treated, divide, kept, label, labelled, leakage
+from cellssl.stages.split.settings import Settings, Treated
+from cellssl.stages.split.stage import divide, kept, label, labelled, leakage
 
 DOSES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 

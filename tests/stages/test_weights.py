@@ -19,13 +19,14 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import ResNet18_Weights
 from unruly import Manners, serving
 
-from cellssl import recipe as recipes
 from cellssl.artifacts.store import Store
+from cellssl.config import recipe as recipes
+from cellssl.engine import weights_cache
+from cellssl.engine.build import Bench
 from cellssl.errors import IntegrityError, NetworkError
+from cellssl.pipeline.execute import make
+from cellssl.pipeline.plan import Planner
 from cellssl.randomness import torch_seeded
-from cellssl.stages import _downloads
-from cellssl.stages._make import Bench, make
-from cellssl.stages._plan import Planner
 
 
 @pytest.fixture
@@ -271,7 +272,7 @@ def published(tmp_path: Path, resnet: Path) -> Published:
 
 def kept(url: str, store: Path, *upstreams: Path) -> Path:
     """Where the file at an address is kept."""
-    return Path(finished(_downloads.kept(url, Bench(Store(store, upstreams)))))
+    return Path(finished(weights_cache.kept(url, Bench(Store(store, upstreams)))))
 
 
 def test_published_weights_are_downloaded_once_into_the_store(published: Published, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
+from cellssl.config.paths import InputPath
+from cellssl.config.plugins import did_you_mean
+from cellssl.config.settings import Part
 from cellssl.errors import UsageError
-from cellssl.recipe import InputPath
-from cellssl.rooms import did_you_mean
-from cellssl.settings import Part
 
 if TYPE_CHECKING:
     from jaxtyping import Int32, Real

@@ -12,8 +12,8 @@ from string import Formatter
 
 from pydantic import Field, field_validator
 
-from cellssl.recipe import InputPath
-from cellssl.settings import NOT_COUNTED, Part
+from cellssl.config.paths import InputPath
+from cellssl.config.settings import NOT_COUNTED, Part
 
 
 class Settings(Part):

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from cellssl.imaging.masks import filled, largest_pieces, only, sizes
-from cellssl.settings import Part
+from cellssl.config.settings import Part
+from cellssl.imaging.labels import filled, largest_pieces, only, sizes
 
 if TYPE_CHECKING:
     import torch
     from jaxtyping import Float32, Int32, Real
 
-    from cellssl.imaging.segmenters._unet import UNet
+    from cellssl.imaging.segmenters._nuclei_net_unet import UNet
 
 WEIGHTS, CARD = Path(__file__).with_suffix(".safetensors"), Path(__file__).with_suffix(".json")
 SMALL_PX = 18.0  # nuclei that are smaller at the first look are looked at again, twice as large
@@ -61,7 +61,7 @@ def labelled(
     network: UNet, image: Real[np.ndarray, "y x"], threshold: float, dtype: torch.dtype
 ) -> Int32[np.ndarray, "y x"]:
     """The nuclei of a field as a network sees them; small ones at a second look, enlarged."""
-    from cellssl.imaging.segmenters._seen import seen
+    from cellssl.imaging.segmenters._nuclei_net_input import seen
 
     if image.size == 0 or image.min() == image.max():
         return np.zeros(image.shape, np.int32)
@@ -95,8 +95,8 @@ def typical_diameter_px(labels: Int32[np.ndarray, "y x"]) -> float:
 def _labelled_at(
     network: UNet, seen: Float32[np.ndarray, "2 y x"], threshold: float, dtype: torch.dtype, zoom: int
 ) -> Int32[np.ndarray, "y x"]:
-    from cellssl.imaging.segmenters._unet import CENTRE_UNIT_PX
-    from cellssl.imaging.segmenters._votes import labels_from
+    from cellssl.imaging.segmenters._nuclei_net_decoding import labels_from
+    from cellssl.imaging.segmenters._nuclei_net_unet import CENTRE_UNIT_PX
 
     told = told_by(network, seen, dtype, zoom)
     return labels_from(told[0] > np.log(threshold / (1 - threshold)), told[1:] * np.float32(CENTRE_UNIT_PX / zoom))
@@ -142,7 +142,7 @@ def _told_of_tile(
     import torch
     import torch.nn.functional as F
 
-    from cellssl.imaging.segmenters._unet import STEP_PX
+    from cellssl.imaging.segmenters._nuclei_net_unet import STEP_PX
 
     rows, columns = seen.shape[1:]
     step = STEP_PX // zoom
@@ -161,7 +161,7 @@ def network(weights: Path = WEIGHTS) -> UNet:
     import torch
     from safetensors.torch import load_file
 
-    from cellssl.imaging.segmenters._unet import UNet, folded
+    from cellssl.imaging.segmenters._nuclei_net_unet import UNet, folded
 
     empty = folded(UNet())
     empty.load_state_dict(load_file(weights))

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
+from cellssl.config.settings import Part
 from cellssl.errors import UsageError
-from cellssl.imaging.masks import largest_pieces
-from cellssl.settings import Part
+from cellssl.imaging.labels import largest_pieces
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Int, Int32, Real

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from cellssl.learning.encoder import Names
-from cellssl.learning.published import PublishedSettings
+from cellssl.learning.pretrained import PublishedSettings
 
 if TYPE_CHECKING:
     from torch import nn

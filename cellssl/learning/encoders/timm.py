@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from cellssl.config.plugins import did_you_mean
 from cellssl.errors import NetworkError, UsageError
 from cellssl.learning.encoder import Names
-from cellssl.learning.published import PublishedSettings
+from cellssl.learning.pretrained import PublishedSettings
 from cellssl.randomness import torch_seeded
-from cellssl.rooms import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objective_settings import ObjectiveSettings
+from cellssl.learning.objective import ObjectiveSettings
 
 if TYPE_CHECKING:
-    from cellssl.learning.objective import Objective
-    from cellssl.learning.objective_settings import Task
+    from cellssl.learning.methods.base import Objective
+    from cellssl.learning.methods.build_context import Task
 
 
 class Settings(ObjectiveSettings):
@@ -28,6 +28,6 @@ class Settings(ObjectiveSettings):
 
     def build(self, task: Task) -> Objective:
         """The objective with its own projector."""
-        from cellssl.learning.objectives._decorrelation import BarlowTwins
+        from cellssl.learning.methods.decorrelation import BarlowTwins
 
         return BarlowTwins(self, task)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objectives._knobs import MultiCropped
+from cellssl.learning.objectives._shared_settings import MultiCropped
 
 if TYPE_CHECKING:
-    from cellssl.learning.objective import Objective
-    from cellssl.learning.objective_settings import Task
+    from cellssl.learning.methods.base import Objective
+    from cellssl.learning.methods.build_context import Task
 
 
 class Settings(MultiCropped):
@@ -44,6 +44,6 @@ class Settings(MultiCropped):
 
     def build(self, task: Task) -> Objective:
         """The objective with its own projector, bank and clusters."""
-        from cellssl.learning.objectives._prototypes import DeepCluster
+        from cellssl.learning.methods.prototypes import DeepCluster
 
         return DeepCluster(self, task)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from cellssl.learning.objective_settings import ObjectiveSettings
+from cellssl.learning.objective import ObjectiveSettings
 
 if TYPE_CHECKING:
-    from cellssl.learning.objective import Objective
-    from cellssl.learning.objective_settings import Task
+    from cellssl.learning.methods.base import Objective
+    from cellssl.learning.methods.build_context import Task
 
 
 class Settings(ObjectiveSettings):
@@ -48,6 +48,6 @@ class Settings(ObjectiveSettings):
 
     def build(self, task: Task) -> Objective:
         """The objective with its own projector."""
-        from cellssl.learning.objectives._simclr import DoseAware
+        from cellssl.learning.methods.simclr import DoseAware
 
         return DoseAware(self, task)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
-from cellssl.learning.objectives._knobs import Contrastive, check_queue
+from cellssl.learning.objectives._shared_settings import Contrastive, check_queue
 
 if TYPE_CHECKING:
-    from cellssl.learning.objective import Objective
-    from cellssl.learning.objective_settings import Task
+    from cellssl.learning.methods.base import Objective
+    from cellssl.learning.methods.build_context import Task
 
 
 ALGORITHM = 2  # 2: keys that a transform kept happens to treat as it does the query are no negatives
@@ -52,6 +52,6 @@ class Settings(Contrastive):
 
     def build(self, task: Task) -> Objective:
         """The objective with its own projectors and queues."""
-        from cellssl.learning.objectives._looc import LooC
+        from cellssl.learning.methods.looc import LooC
 
         return LooC(self, task)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
-from cellssl.learning.objective_settings import ObjectiveSettings
+from cellssl.learning.objective import ObjectiveSettings
 
 if TYPE_CHECKING:
-    from cellssl.learning.objective import Objective
-    from cellssl.learning.objective_settings import Task
+    from cellssl.learning.methods.base import Objective
+    from cellssl.learning.methods.build_context import Task
 
 
 class Settings(ObjectiveSettings):
@@ -38,6 +38,6 @@ class Settings(ObjectiveSettings):
 
     def build(self, task: Task) -> Objective:
         """The objective with its own decoder."""
-        from cellssl.learning.objectives._mae import Mae
+        from cellssl.learning.methods.mae import Mae
 
         return Mae(self, task)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objectives._knobs import Contrastive
+from cellssl.learning.objectives._shared_settings import Contrastive
 
 if TYPE_CHECKING:
-    from cellssl.learning.objective import Objective
-    from cellssl.learning.objective_settings import Task
+    from cellssl.learning.methods.base import Objective
+    from cellssl.learning.methods.build_context import Task
 
 
 class Settings(Contrastive):
@@ -48,6 +48,6 @@ class Settings(Contrastive):
 
     def build(self, task: Task) -> Objective:
         """The objective with its own projector and queues."""
-        from cellssl.learning.objectives._moco import Moco
+        from cellssl.learning.methods.moco import Moco
 
         return Moco(self, task.in_dim, task.seed, task.branch)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objective_settings import ObjectiveSettings
-from cellssl.learning.objectives._knobs import check_queue
+from cellssl.learning.objective import ObjectiveSettings
+from cellssl.learning.objectives._shared_settings import check_queue
 
 if TYPE_CHECKING:
-    from cellssl.learning.objective import Objective
-    from cellssl.learning.objective_settings import Task
+    from cellssl.learning.methods.base import Objective
+    from cellssl.learning.methods.build_context import Task
 
 
 class Settings(ObjectiveSettings):
@@ -36,6 +36,6 @@ class Settings(ObjectiveSettings):
 
     def build(self, task: Task) -> Objective:
         """The objective with its own heads and queue."""
-        from cellssl.learning.objectives._siamese import NnByol
+        from cellssl.learning.methods.siamese import NnByol
 
         return NnByol(self, task)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objectives._knobs import Contrastive, check_queue
+from cellssl.learning.objectives._shared_settings import Contrastive, check_queue
 
 if TYPE_CHECKING:
-    from cellssl.learning.objective import Objective
-    from cellssl.learning.objective_settings import Task
+    from cellssl.learning.methods.base import Objective
+    from cellssl.learning.methods.build_context import Task
 
 
 class Settings(Contrastive):
@@ -36,6 +36,6 @@ class Settings(Contrastive):
 
     def build(self, task: Task) -> Objective:
         """The objective with its own heads and queue."""
-        from cellssl.learning.objectives._nnclr import NnClr
+        from cellssl.learning.methods.nnclr import NnClr
 
         return NnClr(self, task)

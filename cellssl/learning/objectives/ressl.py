@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objective_settings import ObjectiveSettings
-from cellssl.learning.objectives._knobs import check_queue
+from cellssl.learning.objective import ObjectiveSettings
+from cellssl.learning.objectives._shared_settings import check_queue
 
 if TYPE_CHECKING:
-    from cellssl.learning.objective import Objective
-    from cellssl.learning.objective_settings import Task
+    from cellssl.learning.methods.base import Objective
+    from cellssl.learning.methods.build_context import Task
 
 
 class Settings(ObjectiveSettings):
@@ -40,6 +40,6 @@ class Settings(ObjectiveSettings):
 
     def build(self, task: Task) -> Objective:
         """The objective with its own projector and queue."""
-        from cellssl.learning.objectives._ressl import ReSsl
+        from cellssl.learning.methods.ressl import ReSsl
 
         return ReSsl(self, task)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objectives._knobs import Contrastive
+from cellssl.learning.objectives._shared_settings import Contrastive
 
 if TYPE_CHECKING:
-    from cellssl.learning.objective import Objective
-    from cellssl.learning.objective_settings import Task
+    from cellssl.learning.methods.base import Objective
+    from cellssl.learning.methods.build_context import Task
 
 
 class Settings(Contrastive):
@@ -28,6 +28,6 @@ class Settings(Contrastive):
 
     def build(self, task: Task) -> Objective:
         """The objective with its own projector."""
-        from cellssl.learning.objectives._simclr import SimClr
+        from cellssl.learning.methods.simclr import SimClr
 
         return SimClr(self, task)

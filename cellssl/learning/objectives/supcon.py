@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from cellssl.learning.objectives._knobs import Modified
+from cellssl.learning.objectives._shared_settings import Modified
 
 if TYPE_CHECKING:
-    from cellssl.learning.objective import Objective
-    from cellssl.learning.objective_settings import Task
+    from cellssl.learning.methods.base import Objective
+    from cellssl.learning.methods.build_context import Task
 
 
 class Settings(Modified):
@@ -47,6 +47,6 @@ class Settings(Modified):
 
     def build(self, task: Task) -> Objective:
         """The objective with its own projector."""
-        from cellssl.learning.objectives._simclr import SupCon
+        from cellssl.learning.methods.simclr import SupCon
 
         return SupCon(self, task)

@@ -29,7 +29,7 @@ class Settings(ClustererSettings):
         from sklearn.mixture import GaussianMixture
         from threadpoolctl import threadpool_limits
 
-        from cellssl.profiling import cluster
+        from cellssl.profiling import kmeans
         from cellssl.profiling.normalise import check_embeddings
         from cellssl.randomness import generator, seed32
 
@@ -42,7 +42,7 @@ class Settings(ClustererSettings):
         drawn = x if len(x) <= FITTED_CELLS else x[np.sort(generator("gmm", seed).permutation(len(x))[:FITTED_CELLS])]
         with threadpool_limits(limits=1):
             mixture.fit(drawn.astype(np.float64))
-            order = cluster.by_size(_likeliest(mixture, x), k)
+            order = kmeans.by_size(_likeliest(mixture, x), k)
             self._reorder(mixture, order)
             assignment = _likeliest(mixture, x)
         model = {
@@ -50,7 +50,7 @@ class Settings(ClustererSettings):
             "gmm_means": mixture.means_,
             "gmm_precisions_cholesky": mixture.precisions_cholesky_,
         }
-        return cluster.clustering_of(x, assignment, mixture.means_, model)
+        return kmeans.clustering_of(x, assignment, mixture.means_, model)
 
     def assign(self, x: Float[np.ndarray, "n d"], arrays: Mapping[str, np.ndarray]) -> Int[np.ndarray, "n"]:
         """The component that makes a cell likeliest."""
@@ -74,6 +74,6 @@ class Settings(ClustererSettings):
 
 
 def _likeliest(mixture: "GaussianMixture", x: Float[np.ndarray, "n d"]) -> Int[np.ndarray, "n"]:
-    from cellssl.profiling.cluster import in_chunks
+    from cellssl.profiling.kmeans import in_chunks
 
     return np.concatenate([mixture.predict(x[rows].astype(np.float64)) for rows in in_chunks(len(x))])

@@ -29,7 +29,7 @@ class Settings(ClustererSettings):
         """`k`, `starts` and `seed` say nothing to it."""
         from sklearn.cluster import HDBSCAN
 
-        from cellssl.profiling import cluster
+        from cellssl.profiling import kmeans
         from cellssl.profiling.normalise import check_embeddings
 
         check_embeddings(x)
@@ -46,4 +46,4 @@ class Settings(ClustererSettings):
                 f"hdbscan found no cluster of {size} cells or more among {len(x):,}",
                 hint='lower cluster.method.min_cluster_cells, or set cluster.normalise = "pca_whiten"',
             )
-        return cluster.numbered(x, found)
+        return kmeans.numbered(x, found)

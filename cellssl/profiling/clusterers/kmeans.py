@@ -13,12 +13,12 @@ class Settings(ClustererSettings):
 
     def fit(self, x: Float[np.ndarray, "n d"], k: int, starts: int, seed: int) -> Clustering:
         """The best of several starts."""
-        from cellssl.profiling import cluster
+        from cellssl.profiling import kmeans
 
-        return cluster.fit(x, k, starts=starts, seed=seed)
+        return kmeans.fit(x, k, starts=starts, seed=seed)
 
     def assign(self, x: Float[np.ndarray, "n d"], arrays: Mapping[str, np.ndarray]) -> Int[np.ndarray, "n"]:
         """The nearest centroid."""
-        from cellssl.profiling import cluster
+        from cellssl.profiling import kmeans
 
-        return cluster.assign(x, arrays["centroids"])
+        return kmeans.assign(x, arrays["centroids"])

@@ -35,7 +35,7 @@ class Settings(ClustererSettings):
         """`k` and `starts` say nothing to it."""
         import igraph
 
-        from cellssl.profiling import cluster
+        from cellssl.profiling import kmeans
         from cellssl.profiling.normalise import check_embeddings
         from cellssl.randomness import seed32
 
@@ -52,7 +52,7 @@ class Settings(ClustererSettings):
             found = graph.community_leiden("modularity", weights=weights, resolution=self.resolution, n_iterations=-1)
         finally:
             igraph.set_random_number_generator(random)
-        return cluster.numbered(x, np.array(found.membership))
+        return kmeans.numbered(x, np.array(found.membership))
 
 
 def shared_neighbours(

@@ -12,12 +12,12 @@ from scipy import ndimage
 from skimage.io import imread
 
 from cellssl.datasets.simulation.scene import Scene, render
-from cellssl.imaging.agreement import overlaps
+from cellssl.imaging.detection_scores import overlaps
 from cellssl.imaging.segmenters import nuclei_net
-from cellssl.imaging.segmenters._seen import seen
-from cellssl.imaging.segmenters._unet import UNet, folded
+from cellssl.imaging.segmenters._nuclei_net_input import seen
+from cellssl.imaging.segmenters._nuclei_net_unet import UNet, folded
 from cellssl.imaging.segmenters.nuclei_net import CARD, WEIGHTS, Settings, network, standing_apart, tiles, told_by
-from cellssl.learning.initial import initialise
+from cellssl.learning.weight_init import initialise
 from cellssl.randomness import generator
 
 

@@ -1,0 +1,36 @@
+"""paths: a path as a recipe or a shell writes it in, an absolute one out; and where the shipped files lie."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ValidationInfo
+
+NAME = re.compile(r"[\w][\w.+-]{,99}")
+"""What can name a folder."""
+
+
+class ShellText(str):
+    """A text that came from `--set`; a path in it is relative to where the command runs, not to the recipe."""
+
+
+def _input_path(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str):
+        return value
+    folder = Path() if isinstance(value, ShellText) else (info.context or {}).get("folder", Path())
+    return (folder / Path(value).expanduser()).absolute()
+
+
+InputPath = Annotated[Path, BeforeValidator(_input_path)]
+"""A path of the user: relative to the folder of the recipe that names it."""
+
+
+@cache
+def shipped_folder(name: str) -> Path:
+    """`recipes` or `data-manifests`, as packed into the wheel, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    packed = package / "_shipped" / name
+    return packed if packed.is_dir() else package.parent / name

@@ -1,0 +1,250 @@
+"""sweep: the `[sweep]` tables of a recipe in, the points of the grid out; and sections with a knob turned."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from cellssl.config.plugins import did_you_mean
+from cellssl.config.settings import Strict, first_fault
+from cellssl.errors import UsageError
+
+MOST_KNOBS = 2
+"""What one figure can show."""
+Value = bool | int | float | str
+Score = Literal["ami", "silhouette", "knn", "linear"]
+NAME = re.compile(r"[A-Za-z][\w.-]{,29}")
+TAKEN = ("arms", "together", "choose", "arm", "part", "seed", "score", "class", "value")
+"""Names that a knob cannot have: settings of the section, and the other columns of sweep.csv."""
+FREE_NAME = "call it by what it turns, such as [sweep.hue]"
+LONGEST_WORD = 60
+"""Letters of a value in the name of an arm, which is a folder's name too."""
+
+
+class Knob(Strict):
+    """One knob, and the values that it is given in turn."""
+
+    knob: str
+    """Where it stands in the recipe, such as `pretrain.branches.context.view.color_jitter.hue`: tables by their keys,
+    transforms of a view by their names (`rotate#2` is the second of that name), and places in a list by their number,
+    from 0."""
+    values: tuple[Value, ...] | None = None
+    """The values, one by one."""
+    start: int | float | None = Field(None, alias="from")
+    """In place of values: the first of evenly spaced ones."""
+    stop: int | float | None = Field(None, alias="to")
+    """The last of them."""
+    steps: int | None = Field(None, ge=2, le=1000)
+    """How many there are, both ends among them."""
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _check_each(cls, values: Any) -> Any:
+        for value in values if isinstance(values, list | tuple) else ():
+            wild = isinstance(value, float) and not math.isfinite(value)
+            if wild or not isinstance(value, bool | int | float | str):
+                raise ValueError(f"each must be a finite number, a text, true or false, got {value}")
+        return values
+
+    @field_validator("start", "stop", mode="before")
+    @classmethod
+    def _check_end(cls, value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"must be a finite number, got {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _check_values(self) -> Knob:
+        ends = (self.start, self.stop, self.steps)
+        if (self.values is None) == (None in ends) or (self.values is not None and ends != (None, None, None)):
+            raise ValueError("needs either values, or from, to and steps")
+        found = self.points()
+        if len(found) < 2 or len(set(found)) < len(found):
+            raise ValueError(f"needs at least two values, each once, got {list(found)}")
+        words = [said(value) for value in found]
+        for word in words:
+            if words.count(word) > 1:
+                raise ValueError(f"two of the values {list(found)} would both be called {word!r} in the name of an arm")
+            if len(word) > LONGEST_WORD:
+                raise ValueError(f"a value may have {LONGEST_WORD} letters at most, as arms are called by it: {word}")
+        if not all(self.knob.split(".")) or "." not in self.knob:
+            raise ValueError(f"knob must be a path such as pretrain.learning_rate, got {self.knob!r}")
+        return self
+
+    def points(self) -> tuple[Value, ...]:
+        """The values in order; evenly spaced ones without what binary fractions add; whole ones after a whole start."""
+        if self.values is not None:
+            return self.values
+        assert self.start is not None and self.stop is not None and self.steps is not None
+        between = [self.start + (self.stop - self.start) * n / (self.steps - 1) for n in range(self.steps)]
+        rounded = [float(f"{value:.10g}") for value in between]
+        whole = isinstance(self.start, int)
+        return tuple(int(value) if whole and value.is_integer() else value for value in rounded)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of every knob, for one arm of the recipe; `part` is which cells its scores are of."""
+
+    arm: str
+    values: Mapping[str, Value]
+    part: Literal["test", "val"] = "test"
+
+    @property
+    def name(self) -> str:
+        """The arm that it is: that of the recipe, and what is another there."""
+        words = [self.arm, *(f"{name}={said(value)}" for name, value in self.values.items())]
+        return "+".join([*words, *(["val"] if self.part == "val" else [])])
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One or two knobs by the names that figures bear, and what is to be read off them."""
+
+    knobs: Mapping[str, Knob]
+    arms: tuple[str, ...] | None = None
+    """Arms that are swept; all that the knobs touch where nothing is given."""
+    choose: Score | None = None
+    """The score by which a point is chosen on the val part; its score on the test part is what counts."""
+    together: bool = True
+    """Every combination of values; otherwise each knob is turned alone, and the others stay as the recipe has them."""
+
+    def grid(self) -> Iterator[dict[str, Value]]:
+        """The values of every point, the first knob's slowest."""
+        if not self.together:
+            yield from ({name: value} for name, knob in self.knobs.items() for value in knob.points())
+            return
+        for values in itertools.product(*(knob.points() for knob in self.knobs.values())):
+            yield dict(zip(self.knobs, values, strict=True))
+
+
+class Settings(Strict):
+    """Turn one or two knobs through their values, each in a table of its own, such as [sweep.hue]."""
+
+    arms: tuple[str, ...] | None = Field(None, min_length=1)
+    """The arms in which they are turned; all in which that changes anything where nothing is given."""
+    together: bool = True
+    """Every combination of two knobs' values, a grid. Otherwise each knob is turned alone, and the others stay as the
+    recipe has them; then there may be any number of knobs."""
+    choose: Score | None = None
+    """Choose a point by this score on the val part, and report it on the test part: how to tune without cheating."""
+
+
+EXPLAINED = {"NAME": Knob}
+"""Tables within the section that `explain` lists too."""
+
+
+def parse(raw: Any, arms: Sequence[str], source: str) -> Sweep:
+    """The sweep that `[sweep]` and the tables in it describe; UsageError with one sentence where it is wrong."""
+    if not isinstance(raw, dict):
+        raise UsageError(f"{source}: sweep must be tables, such as [sweep.hue]")
+    tables = {name: table for name, table in raw.items() if isinstance(table, dict)}
+    for name in tables:
+        if not NAME.fullmatch(name):
+            raise UsageError(f"{source}: a knob cannot be called {name!r}", hint="use at most 30 letters and digits")
+        if name in TAKEN:
+            raise UsageError(f"{source}: a knob cannot be called {name!r}, which means something else", hint=FREE_NAME)
+    top = _validated(Settings, {name: value for name, value in raw.items() if name not in tables}, "[sweep]", source)
+    if not tables or (top.together and len(tables) > MOST_KNOBS):
+        raise UsageError(
+            f"{source}: [sweep] names {len(tables)} knobs; a grid has one or two",
+            hint="turn each alone: together = false" if tables else "such as [sweep.hue], with knob and values",
+        )
+    for arm in top.arms or ():
+        if arm not in arms:
+            raise UsageError(f"{source}: [sweep] names an arm {arm!r}", hint=did_you_mean(arm, tuple(arms)))
+    knobs = {name: _validated(Knob, table, f"[sweep.{name}]", source) for name, table in tables.items()}
+    if len({knob.knob for knob in knobs.values()}) < len(knobs):
+        raise UsageError(f"{source}: both tables of [sweep] turn the same knob", hint="name another one")
+    return Sweep(knobs, top.arms, top.choose, top.together)
+
+
+def laid_on(sections: Mapping[str, Any], path: str, value: Value) -> dict[str, Any]:
+    """The sections with one knob turned to a value; the given ones stay as they are.
+
+    Raises UsageError where the path leads nowhere.
+    """
+    changed = deepcopy(dict(sections))
+    _check_branch(changed, path)
+    _turn(changed, path.split("."), value, path)
+    return changed
+
+
+def said(value: Value) -> str:
+    """A value as a word of a folder's name, the same whatever other values there are."""
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return re.sub(r"[^\w.+-]", "-", str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def _check_branch(sections: Mapping[str, Any], path: str) -> None:
+    """A branch is made by its own table, and not by a knob that leads into it."""
+    section, _, rest = path.partition(".branches.")
+    branches = sections.get(section, {}).get("branches", {})
+    branch = rest.partition(".")[0]
+    if branch and branch not in branches:
+        raise UsageError(f"{path}: there is no branch {branch!r}", hint=did_you_mean(branch, tuple(branches)))
+
+
+def _turn(inside: Any, steps: Sequence[str], value: Value, path: str) -> None:
+    """Walk to the knob, and turn it; a part that stands there by its name alone becomes a table."""
+    step, *rest = steps
+    place = _place(inside, step, path)
+    if not rest:
+        inside[place] = value
+        return
+    below = inside.get(place) if isinstance(inside, dict) else inside[place]
+    if below is None and rest[0].isdecimal():
+        raise UsageError(
+            f"{path}: the recipe does not give {step}, so it has no place {rest[0]}", hint=f"write {step} out in it"
+        )
+    if below is None:
+        below = {}
+    elif isinstance(below, str):
+        below = {"name": below}
+    elif isinstance(below, tuple):
+        below = list(below)
+    if not isinstance(below, dict | list):
+        raise UsageError(f"{path} leads into {step}, which is {below!r}", hint="end the path there")
+    inside[place] = below
+    _turn(below, rest, value, path)
+
+
+def _place(inside: Any, step: str, path: str) -> Any:
+    """The key in a table; in a list, the number, or that of the transform of this name."""
+    if isinstance(inside, dict):
+        return step
+    if step.isdecimal():
+        if int(step) < len(inside):
+            return int(step)
+        raise UsageError(f"{path}: there are {len(inside)} places before {step}", hint="they are numbered from 0")
+    name, _, number = step.partition("#")
+    names = [item.get("name") if isinstance(item, dict) else item for item in inside]
+    places = [place for place, one in enumerate(names) if one == name]
+    if not places:
+        known = tuple(str(one) for one in dict.fromkeys(names))
+        raise UsageError(f"{path}: there is no {name!r} in that list", hint=did_you_mean(name, known))
+    if not number and len(places) > 1:
+        raise UsageError(f"{path}: {name!r} is there {len(places)} times", hint=f"say which: {name}#1 is the first")
+    if number and not (number.isdecimal() and 1 <= int(number) <= len(places)):
+        raise UsageError(f"{path}: {name!r} is there {len(places)} times, and not as {step!r}")
+    return places[int(number) - 1 if number else 0]
+
+
+def _validated(model: type[Any], given: Any, where: str, source: str) -> Any:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        fault = first_fault(error)
+        at = ".".join(str(step) for step in fault.path)
+        raise UsageError(
+            f"{source}, {where}: {at + ': ' if at else ''}{fault.message}",
+            hint=fault.hint or "cellssl explain sweep lists what there is",
+        ) from error

@@ -1,0 +1,141 @@
+"""manifest: the description of a published set in -> its tables, archives and channels, and its official tables."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from cellssl.config.settings import Strict, first_fault
+from cellssl.datasets.tables.csv_table import Table, parse
+from cellssl.errors import IntegrityError, UsageError
+
+
+class TableEntry(Strict):
+    """One official table."""
+
+    file: str
+    """Its name."""
+    rows: int = Field(ge=0)
+    """Rows under the header."""
+    size_bytes: int = Field(ge=0)
+    """Its size."""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """The hash of its bytes."""
+    columns: tuple[str, ...]
+    """Its header."""
+    text: tuple[str, ...] = ()
+    """Columns in quotes."""
+    decimal: tuple[str, ...] = ()
+    """Columns with six decimals."""
+
+    def official(self, content: bytes, name: str) -> str:
+        """The table as its publisher wrote it, from a copy that may be quoted, rounded or broken into lines otherwise.
+
+        Raises IntegrityError, saying how, where the copy has other columns or values.
+        """
+        table = parse(content, name)
+        hint = f"get {self.file} from its publisher again"
+        if table.header != self.columns:
+            other = sorted(set(table.header) ^ set(self.columns)) or ["in another order"]
+            raise IntegrityError(f"{name} has other columns than the official table: {', '.join(other)}", hint=hint)
+        if len(table.rows) != self.rows:
+            raise IntegrityError(f"{name} has {len(table.rows):,} rows, the official table {self.rows:,}", hint=hint)
+        text = self._written(table)
+        if not self.matches(text.encode()):
+            found = hashlib.sha256(text.encode()).hexdigest()
+            raise IntegrityError(
+                f"{name} has other values than the official table: written alike, its sha256 is {found[:12]}… "
+                f"instead of {self.sha256[:12]}…",
+                hint=hint,
+            )
+        return text
+
+    def matches(self, content: bytes) -> bool:
+        """Whether these are the official bytes."""
+        return len(content) == self.size_bytes and hashlib.sha256(content).hexdigest() == self.sha256
+
+    def _written(self, table: Table) -> str:
+        lines = [[_quoted(name) if name in self.text else name for name in self.columns]]
+        lines += [[self._cell(*pair) for pair in zip(self.columns, row, strict=True)] for row in table.rows]
+        return "\n".join((*(",".join(line) for line in lines), ""))
+
+    def _cell(self, column: str, value: str) -> str:
+        if column in self.text:
+            return _quoted(value)
+        return _six_decimals(value) if column in self.decimal else value
+
+
+class Channel(Strict):
+    """One stain."""
+
+    name: str
+    """What the tool calls it."""
+    wave: str
+    """Its number in file names."""
+    column: str
+    """Its word in the columns of the image table."""
+
+
+class Archives(Strict):
+    """One archive a plate."""
+
+    name: str = Field(pattern=r"\{plate\}")
+    """What an archive is called."""
+    plates: tuple[str, ...]
+    """The plates."""
+
+    def of(self, plate: str) -> str:
+        """The name of a plate's archive; IntegrityError where the manifest knows of none."""
+        if plate not in self.plates:
+            raise IntegrityError(f"the manifest lists no archive of plate {plate}", hint="add it under archives.plates")
+        return self.name.format(plate=plate)
+
+
+class Manifest(Strict):
+    """A published set."""
+
+    title: str
+    """What it is."""
+    address: str = Field(pattern="^https?://")
+    """Where it lies."""
+    licence: str
+    """What may be done with it."""
+    citation: str
+    """What to cite."""
+    pixel_um: float = Field(gt=0)
+    """Side of a pixel in micrometres."""
+    channels: tuple[Channel, ...] = Field(min_length=1)
+    """Stains, in the order in which they are stacked."""
+    tables: dict[str, TableEntry]
+    """The official tables."""
+    archives: Archives
+    """The official archives."""
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a TOML file.
+
+    Raises UsageError with one sentence where it is wrong.
+    """
+    try:
+        return Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", hint="give the path of a manifest") from error
+    except ValidationError as error:
+        fault = first_fault(error)
+        where = ".".join(map(str, fault.path))
+        raise UsageError(f"{path}: {where} {fault.message}", hint=fault.hint or "see data-manifests/") from error
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _six_decimals(text: str) -> str:
+    try:
+        return f"{float(text):.6f}"
+    except ValueError:
+        return text

@@ -1,0 +1,81 @@
+"""checksums: files -> a table of sizes, CRCs and hashes; such a table of an earlier fetch -> what differs from it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellssl.datasets.tables.csv_table import read_table
+from cellssl.errors import DataError, IntegrityError
+
+NAME = "record.csv"
+"""Of the images that a fetch artifact holds."""
+OF_ARCHIVES = "archives.csv"
+"""Of archives that came as a whole, which depends on the source, so that it is no part of the result."""
+COLUMNS = ("file", "bytes", "crc32", "sha256")
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What tells one file's bytes from any other's."""
+
+    bytes: int
+    crc32: str
+    sha256: str
+
+
+def digest_of(path: Path) -> Digest:
+    """Read a file once."""
+    size, crc, sha256 = 0, 0, hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+            sha256.update(chunk)
+    return Digest(size, f"{crc:08x}", sha256.hexdigest())
+
+
+def record_text(digests: Mapping[str, Digest]) -> str:
+    """The table, sorted by file."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((name, one.bytes, one.crc32, one.sha256) for name, one in sorted(digests.items()))
+    return text.getvalue()
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Several such tables as one."""
+    lines = [line for text in texts for line in text.splitlines()[1:]]
+    return "\n".join((",".join(COLUMNS), *sorted(lines), ""))
+
+
+def read_record(path: Path | None) -> dict[str, Digest]:
+    """The rows of a record by file, nothing where none is given.
+
+    Raises UsageError where a column is missing, DataError where it cannot be read or a number is none.
+    """
+    if path is None:
+        return {}
+    table = read_table(path)
+    columns = [table.column(name) for name in COLUMNS]
+    try:
+        rows = zip(*columns, strict=True)
+        return {name: Digest(int(size), crc.lower().rjust(8, "0"), sha256.lower()) for name, size, crc, sha256 in rows}
+    except ValueError as error:
+        raise DataError(f"{path} is no record: {error}", hint=f"give the {NAME} of a fetch artifact") from error
+
+
+def check(name: str, found: Digest, expected: Digest | None, record: Path | None) -> None:
+    """Raise IntegrityError where a file is not the one that a record speaks of."""
+    if expected is None or expected == found:
+        return
+    raise IntegrityError(
+        f"{name} is not as {record} says: {found.bytes:,} bytes with sha256 {found.sha256[:12]}… came "
+        f"instead of {expected.bytes:,} with {expected.sha256[:12]}…",
+        hint="fetch from another --mirror, or leave fetch.dataset.record out if the publisher has changed the file",
+    )

@@ -1,0 +1,24 @@
+"""cards: settings, inputs and external files of a result in, the card that names it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cellssl.artifacts.card import Card, fingerprint
+from cellssl.config.settings import Strict
+
+
+def card_for(
+    kind: str,
+    algorithm: int,
+    settings: Strict,
+    inputs: dict[str, str],
+    outside: dict[str, str],
+    seed: int | None = None,
+    identity: Mapping[str, Any] | None = None,
+) -> Card:
+    """The card of a result that is yet to be made; `identity` is what counts besides the settings."""
+    more = {**({} if seed is None else {"seed": seed}), **(identity or {})}
+    print_ = fingerprint(kind, algorithm, {**settings.changed(), **more}, inputs, outside)
+    return Card(kind, algorithm, print_, {**settings.full(), **more}, inputs, outside, files={})

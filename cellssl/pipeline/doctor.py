@@ -1,0 +1,143 @@
+"""doctor: a machine, a store and a recipe in; what is there and what is missing for them, each with its cure, out."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from cellssl.artifacts.store import Store
+from cellssl.config.recipe import CHAIN, Recipe
+from cellssl.engine.weights_cache import Download
+from cellssl.errors import CellsslError
+from cellssl.pipeline.plan import Planner
+
+LIBRARIES = ("torch", "torchvision", "cellpose", "timm", "tensorboard")
+"""Those whose version or absence explains most."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, what was seen there, and where something is missing, the cure."""
+
+    subject: str
+    words: str
+    cure: str = ""
+    missing: bool = False
+
+
+def machine(device: str) -> Iterator[Finding]:
+    """What this machine can do; `device` is the one that a person asks for."""
+    import torch
+
+    from cellssl.device import device_for, dtype_for
+
+    yield Finding("cellssl", f"{version('cellssl')}, Python {platform.python_version()}, {platform.platform()}")
+    yield Finding("libraries", ", ".join(f"{name} {_version(name)}" for name in LIBRARIES))
+    memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    yield Finding("processor", f"{len(os.sched_getaffinity(0))} cores, {memory_gb:,.0f} GB of memory")
+    gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    yield Finding("GPU", ", ".join(f"{gpu.name}, {gpu.total_memory / 1e9:,.0f} GB" for gpu in gpus) or "none")
+
+    try:
+        found = device_for(device)
+    except CellsslError as error:
+        yield Finding("device", error.message, error.hint, missing=True)
+    else:
+        words = f"{device} is {found}, where training runs in {str(dtype_for('auto', found)).removeprefix('torch.')}"
+        yield Finding("device", words)
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "is not installed"
+
+
+def store(of: Store, crop_px: int, channels: int = 3) -> Iterator[Finding]:
+    """Whether results can be written, and how many crops there is room for."""
+    root = of.root.absolute()
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        cure = "choose another --store, or let this user write there"
+        yield Finding("store", f"{there} cannot be written: {error.strerror}", cure, missing=True)
+    free = shutil.disk_usage(there).free
+    crops = free // (2 * channels * crop_px**2)
+    yield Finding(
+        "store",
+        f"{root}, {free / 1e9:,.0f} GB free: room for {crops:,} crops of {crop_px} px in {channels} channels",
+        cure="" if crops else "free some space",
+        missing=not crops,
+    )
+    for upstream in of.upstreams:
+        is_there = upstream.is_dir()
+        words = f"{upstream}, read only" if is_there else f"{upstream} is not there"
+        yield Finding("store", words, cure="" if is_there else "correct --store", missing=not is_there)
+
+
+def recipe(of: Recipe, where: Store) -> Iterator[Finding]:
+    """What the stages of every arm need that does not come with the package: libraries, files, weights, models."""
+    stages = list(_stages(of, where))
+    faults = [fault for planner, stage in stages if (fault := _fault(planner, stage))]
+    weights = [_found(one, where, of) for one in downloads(of, where)]
+    yield from dict.fromkeys([*faults, *weights])
+    if not any(finding.missing for finding in (*faults, *weights)):
+        yield Finding("recipe", f"{of.source}: every stage has what it needs")
+
+
+def _stages(of: Recipe, where: Store) -> Iterator[tuple[Planner, str]]:
+    """Every arm's planner with each stage that its sections ask for or stand on, upstream first."""
+    for arm in of.arm_names():
+        planner = Planner(of, arm, of.seeds[0], where)
+        used: dict[str, None] = {}
+        for stage in CHAIN[:-1]:
+            if of.has(stage, arm):
+                _use(planner, stage, used)
+        yield from ((planner, stage) for stage in used)
+
+
+def _use(planner: Planner, stage: str, used: dict[str, None]) -> None:
+    for upstream in planner.settings(stage).inputs():
+        _use(planner, upstream, used)
+    used[stage] = None
+
+
+def _fault(planner: Planner, stage: str) -> Finding | None:
+    """The first that a stage says against this machine, if anything."""
+    settings = planner.settings(stage)
+    try:
+        settings.check()
+        settings.external_files()
+        for reference, kinds in settings.artifact_references().values():
+            planner.store.resolve(reference, kinds)
+    except CellsslError as error:
+        return Finding(stage, error.message, error.hint, missing=True)
+    return None
+
+
+def downloads(of: Recipe, where: Store) -> list[Download]:
+    """The published weights that any arm asks for, once each; none where a stage cannot say, which `recipe` does."""
+    found: dict[str, Download] = {}
+    for planner, stage in _stages(of, where):
+        with suppress(CellsslError):
+            for one in planner.settings(stage).downloads():
+                found.setdefault(one.what, one)
+    return list(found.values())
+
+
+def _found(one: Download, where: Store, of: Recipe) -> Finding:
+    try:
+        if one.is_there(where):
+            return Finding("weights", f"{one.what} are there")
+    except CellsslError as error:
+        return Finding("weights", error.message, error.hint, missing=True)
+    return Finding("weights", f"{one.what} are not there", f"cellssl doctor {of.source} --download", missing=True)

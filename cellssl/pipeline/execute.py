@@ -1,0 +1,46 @@
+"""execute: a planned stage in, its artifact out: found in the store, or made from its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cellssl.artifacts.card import kind_of_input
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.engine.build import Bench, Job, Making, find_or_make
+from cellssl.engine.stage import stage_module
+from cellssl.errors import UsageError
+from cellssl.pipeline.plan import Planned
+
+
+def make(planned: Planned, bench: Bench, given: Mapping[str, Artifact] | None = None) -> Making:
+    """The artifact of a planned stage; its inputs must be there.
+
+    Raises UsageError, with the command to run first, where an input is missing.
+    """
+    inputs = {name: _upstream(planned, name, bench.store, given or {}) for name in planned.inputs}
+    work = stage_module(planned.stage).run
+    return (yield from find_or_make(planned.card, planned.settings, inputs, bench, planned.seed, work))
+
+
+def assist(planned: Planned, bench: Bench, given: Mapping[str, Artifact] | None = None) -> None:
+    """Take part in what the first of several processes makes."""
+    card = planned.card
+    inputs = {name: _upstream(planned, name, bench.store, given or {}) for name in planned.inputs}
+    draft = bench.store.visiting(card.kind, card.fingerprint)
+    stage_module(planned.stage).assist(Job(card, planned.settings, inputs, draft, bench, planned.seed))
+
+
+def _upstream(planned: Planned, name: str, store: Store, given: Mapping[str, Artifact]) -> Artifact:
+    if name in given:
+        return given[name]
+    kind, fingerprint = kind_of_input(name), planned.inputs[name]
+    found = store.find(kind, fingerprint)
+    if found is None:
+        arm, _, rest = name.partition("/")
+        seed = rest.partition("/")[0] if rest else planned.asked_seed
+        flags = f" --arm {arm if rest else planned.arm}" + (f" --seed {seed}" if seed is not None else "")
+        raise UsageError(
+            f"{planned.stage} needs the {kind} artifact {fingerprint}, which is not in {store.root}",
+            hint=f"cellssl run {planned.recipe} --to {kind}{flags}",
+        )
+    return found

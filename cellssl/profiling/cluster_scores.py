@@ -1,0 +1,172 @@
+"""cluster_scores: labels and an assignment to clusters -> how well they agree, and what chance alone would give."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn import metrics
+from sklearn.metrics.cluster import expected_mutual_information
+
+from cellssl.profiling.labels import Labels, codes
+from cellssl.randomness import generator
+
+SILHOUETTE_CELLS = 10_000
+"""Cells that the silhouette looks at; it compares every pair, so more are sampled."""
+SHUFFLES = 100
+DRAWS = 1000
+LEVEL = 0.95
+
+
+class MeanSd(NamedTuple):
+    """A mean and its standard deviation."""
+
+    mean: float
+    sd: float
+
+
+class Interval(NamedTuple):
+    """From low to high."""
+
+    low: float
+    high: float
+
+
+class Comparison(NamedTuple):
+    """How clusters and labels agree, and how far to believe it."""
+
+    agreement: dict[str, float]
+    shuffled: MeanSd
+    interval: Interval
+    cells: int
+    """That have a label."""
+    classes: int
+
+
+NAMES = ("ami", "ami_max", "nmi", "ari", "homogeneity")
+
+
+def compared(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0) -> Comparison:
+    """`agreement`, `shuffled_ami` and `ami_interval` at once."""
+    truth, clusters = _labelled(labels, assignment)
+    return Comparison(
+        _agreement(truth, clusters),
+        _shuffled(truth, clusters, seed, SHUFFLES),
+        _interval(truth, clusters, seed, DRAWS, LEVEL),
+        len(truth),
+        len(np.unique(truth)),
+    )
+
+
+def agreement(labels: Labels, assignment: Int[np.ndarray, "n"]) -> dict[str, float]:
+    """Scikit-learn's scores: `ami` (arithmetic mean), `ami_max` (maximum), `nmi`, `ari`, `homogeneity`.
+
+    Cells without a label are left out. With fewer than two classes there is nothing to agree with: all are NaN.
+    """
+    return _agreement(*_labelled(labels, assignment))
+
+
+def _agreement(truth: Int[np.ndarray, "m"], clusters: Int[np.ndarray, "m"]) -> dict[str, float]:
+    if not _two_classes(truth):
+        return dict.fromkeys(NAMES, float("nan"))
+    return {
+        "ami": float(metrics.adjusted_mutual_info_score(truth, clusters, average_method="arithmetic")),
+        "ami_max": float(metrics.adjusted_mutual_info_score(truth, clusters, average_method="max")),
+        "nmi": float(metrics.normalized_mutual_info_score(truth, clusters)),
+        "ari": float(metrics.adjusted_rand_score(truth, clusters)),
+        "homogeneity": float(metrics.homogeneity_score(truth, clusters)),
+    }
+
+
+def silhouette(x: Float[np.ndarray, "n d"], assignment: Int[np.ndarray, "n"], seed: int = 0) -> float:
+    """Mean silhouette (Euclidean), of `SILHOUETTE_CELLS` drawn cells where there are more.
+
+    NaN where the cells lie in fewer than two clusters, or every one in a cluster of its own.
+    """
+    if len(x) > SILHOUETTE_CELLS:
+        drawn = np.sort(generator("silhouette", seed).choice(len(x), SILHOUETTE_CELLS, replace=False))
+        x, assignment = x[drawn], assignment[drawn]
+    if not 2 <= len(np.unique(assignment)) < len(x):
+        return float("nan")
+    return float(metrics.silhouette_score(x, assignment))
+
+
+def shuffled_ami(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0, rounds: int = SHUFFLES) -> MeanSd:
+    """AMI when the labels are dealt out to the cells at random: about 0, and how far it strays.
+
+    NaN with fewer than two classes.
+    """
+    return _shuffled(*_labelled(labels, assignment), seed, rounds)
+
+
+def _shuffled(truth: Int[np.ndarray, "m"], clusters: Int[np.ndarray, "m"], seed: int, rounds: int) -> MeanSd:
+    if not _two_classes(truth):
+        return MeanSd(float("nan"), float("nan"))
+    chance = generator("shuffled labels", seed)
+    expected = _expected(_contingency(truth, clusters))  # shuffling leaves the margins alone
+    found = [_ami(_contingency(chance.permutation(truth), clusters), expected) for _ in range(rounds)]
+    return MeanSd(float(np.mean(found)), float(np.std(found, ddof=1)))
+
+
+def ami_interval(
+    labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0, rounds: int = DRAWS, level: float = LEVEL
+) -> Interval:
+    """Bootstrap interval of the AMI over cells, the clusters held fixed; NaN with fewer than two classes.
+
+    The draws score higher than the cells themselves, because cells drawn twice agree with themselves; with many
+    classes by more than the interval is wide. So the percentiles are moved back by that much.
+    It takes cells as independent. Cells of one well are not, so the truth about new wells is wider.
+    """
+    return _interval(*_labelled(labels, assignment), seed, rounds, level)
+
+
+def _interval(
+    truth: Int[np.ndarray, "m"], clusters: Int[np.ndarray, "m"], seed: int, rounds: int, level: float
+) -> Interval:
+    if not _two_classes(truth):
+        return Interval(float("nan"), float("nan"))
+    table = _contingency(truth, clusters)
+    expected = _expected(table)  # each draw's own would move the ends by less than 0.002, from 60 cells on
+    # drawing n cells with replacement is one multinomial draw over the fields of the table
+    draws = generator("bootstrap", seed).multinomial(len(truth), table.ravel() / table.sum(), size=rounds)
+    found = np.array([_ami(drawn, expected) for drawn in draws.reshape(rounds, *table.shape)])
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2]) - (found.mean() - _ami(table, expected))
+    return Interval(float(low), float(high))
+
+
+def _labelled(labels: Labels, assignment: Int[np.ndarray, "n"]) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"]]:
+    _, truth = codes(labels)
+    assert len(truth) == len(assignment), f"{len(truth)} labels for {len(assignment)} cells"
+    there = truth >= 0
+    _, clusters = np.unique(assignment[there], return_inverse=True)  # numbered without gaps
+    return truth[there], clusters
+
+
+def _two_classes(truth: Int[np.ndarray, "n"]) -> bool:
+    return len(np.unique(truth)) >= 2
+
+
+def _contingency(truth: Int[np.ndarray, "n"], clusters: Int[np.ndarray, "n"]) -> Int[np.ndarray, "r c"]:
+    """Cells per class and cluster."""
+    columns = int(clusters.max()) + 1
+    rows = int(truth.max()) + 1
+    return np.bincount(truth * columns + clusters, minlength=rows * columns).reshape(rows, columns)
+
+
+def _ami(table: Int[np.ndarray, "r c"], expected: float) -> float:
+    """Adjusted mutual information, arithmetic mean (Vinh, Epps and Bailey 2010); equal to scikit-learn's."""
+    shares = table / table.sum()
+    rows, columns = shares.sum(axis=1), shares.sum(axis=0)
+    average = (_entropy(rows) + _entropy(columns)) / 2
+    found = _entropy(rows) + _entropy(columns) - _entropy(shares.ravel())
+    room = average - expected
+    return (found - expected) / room if abs(room) > np.finfo(float).eps else 0.0
+
+
+def _entropy(shares: Float[np.ndarray, "_"]) -> float:
+    some = shares[shares > 0]
+    return float(-(some * np.log(some)).sum())
+
+
+def _expected(table: Int[np.ndarray, "r c"]) -> float:
+    """Mutual information that tables with these margins have on average."""
+    return float(expected_mutual_information(table, int(table.sum())))

@@ -1,0 +1,118 @@
+"""kmeans: embeddings -> K-Means clusters, numbered by size; centroids -> the cluster of new cells."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+from cellssl.errors import DataError
+from cellssl.profiling.clusterer import NOISE, Clustering
+from cellssl.profiling.normalise import check_embeddings
+from cellssl.randomness import seed32
+
+MINIBATCH_ABOVE = 100_000
+"""Rows above which K-Means goes through the cells in batches: a little less exact, minutes instead of hours."""
+BATCH_ROWS = 16_384
+CHUNK_ROWS = 65_536
+
+
+def fit(x: Float[np.ndarray, "n d"], k: int, *, starts: int = 20, seed: int = 0) -> Clustering:
+    """K-Means by the best of several starts; the same bits whatever the number of cores.
+
+    Embeddings with fewer than `k` distinct rows (a collapsed encoder) leave the last clusters empty.
+    Raises DataError where there are more clusters than cells, or numbers that are not finite.
+    """
+    check_embeddings(x)
+    if k > len(x):
+        raise DataError(f"{k} clusters were asked of {len(x)} cells", hint="lower k, or embed more cells")
+    centroids = _centroids(x, k, starts, seed)
+    centroids = centroids[by_size(assign(x, centroids), k)]
+    return clustering_of(x, assign(x, centroids), centroids)
+
+
+def assign(x: Float[np.ndarray, "n d"], centroids: Float[np.ndarray, "k width"]) -> Int[np.ndarray, "n"]:
+    """The nearest centroid of every row (Euclidean); the lower number where two are equally near."""
+    if x.shape[1] != centroids.shape[1]:
+        raise DataError(
+            f"the centroids have {centroids.shape[1]} dimensions, the embeddings {x.shape[1]}",
+            hint="embed the cells with the model that the earlier clustering was made with",
+        )
+    check_embeddings(x)
+    wide = centroids.astype(np.float64)
+    lengths = np.square(wide).sum(axis=1)
+    nearest_of = [(lengths - 2 * (x[rows].astype(np.float64) @ wide.T)).argmin(axis=1) for rows in in_chunks(len(x))]
+    return np.concatenate(nearest_of)
+
+
+def clustering_of(
+    x: Float[np.ndarray, "n d"],
+    assignment: Int[np.ndarray, "n"],
+    centroids: Float[np.ndarray, "k d"],
+    model: Mapping[str, np.ndarray] | None = None,
+) -> Clustering:
+    """A clustering whose numbers are given; noise adds nothing to its inertia."""
+    inertia = float(np.nansum(_squared_distances(x, centroids, assignment)))
+    return Clustering(centroids, assignment, inertia, model or {})
+
+
+def numbered(x: Float[np.ndarray, "n d"], found: Int[np.ndarray, "n"]) -> Clustering:
+    """Groups under any numbers, numbered anew by size, with their means as centroids; noise stays noise."""
+    there = found != NOISE
+    _, groups = np.unique(found[there], return_inverse=True)
+    k = int(groups.max()) + 1 if len(groups) else 0
+    assignment = np.full(len(found), NOISE)
+    assignment[there] = np.argsort(by_size(groups, k))[groups]
+    centroids = np.zeros((k, x.shape[1]))
+    for cluster in range(k):
+        centroids[cluster] = x[assignment == cluster].mean(axis=0, dtype=np.float64)
+    return clustering_of(x, assignment, centroids)
+
+
+def distances(x: Float[np.ndarray, "n d"], clustering: Clustering) -> Float[np.ndarray, "n"]:
+    """Of every cell to the centroid of its cluster (Euclidean); NaN for noise."""
+    return np.asarray(np.sqrt(_squared_distances(x, clustering.centroids, clustering.assignment)))
+
+
+def nearest(x: Float[np.ndarray, "n d"], clustering: Clustering, per_cluster: int) -> list[Int[np.ndarray, "_"]]:
+    """For every cluster the rows nearest its centroid (Euclidean), nearest first; fewer where it has fewer."""
+    far = _squared_distances(x, clustering.centroids, clustering.assignment)
+    members = [np.flatnonzero(clustering.assignment == cluster) for cluster in range(len(clustering.centroids))]
+    return [rows[np.argsort(far[rows], kind="stable")[:per_cluster]] for rows in members]
+
+
+def in_chunks(rows: int) -> Iterator[slice]:
+    """All rows, `CHUNK_ROWS` at a time, so that no copy is as large as the embeddings."""
+    return (slice(start, start + CHUNK_ROWS) for start in range(0, rows, CHUNK_ROWS))
+
+
+def by_size(assignment: Int[np.ndarray, "n"], k: int) -> Int[np.ndarray, "k"]:
+    """The numbers of the clusters, the largest first; of equally large ones that with the earlier first cell."""
+    sizes = np.bincount(assignment, minlength=k)
+    first = np.full(k, len(assignment))
+    np.minimum.at(first, assignment, np.arange(len(assignment)))
+    return np.asarray(np.lexsort((first, -sizes)))
+
+
+def _centroids(x: Float[np.ndarray, "n d"], k: int, starts: int, seed: int) -> Float[np.ndarray, "k d"]:
+    # one thread: scikit-learn adds up the threads' sums in the order in which they finish, so the last bits would vary
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: said in `fit`
+        chosen = seed32("kmeans", seed)
+        if len(x) > MINIBATCH_ABOVE:
+            batches = MiniBatchKMeans(k, n_init=starts, random_state=chosen, batch_size=BATCH_ROWS)
+            return np.asarray(batches.fit(x).cluster_centers_)
+        return np.asarray(KMeans(k, n_init=starts, random_state=chosen).fit(x).cluster_centers_)
+
+
+def _squared_distances(
+    x: Float[np.ndarray, "n d"], centroids: Float[np.ndarray, "k d"], assignment: Int[np.ndarray, "n"]
+) -> Float[np.ndarray, "n"]:
+    """Of every row to its own centroid, in float64, a chunk at a time; NaN for noise."""
+    beyond = np.full((1, x.shape[1]), np.nan)
+    wide = np.concatenate([centroids.astype(np.float64), beyond])  # which NOISE, -1, points to
+    parts = [np.square(x[rows] - wide[assignment[rows]]).sum(axis=1) for rows in in_chunks(len(x))]
+    return np.concatenate(parts)

@@ -1,0 +1,122 @@
+"""cells: crops of cells in, sheets of pictures out: montages of clusters, and drawn views."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from cellssl.reporting.figures.common import hide_frame
+from cellssl.reporting.text_fitting import (
+    title,
+)
+from cellssl.reporting.theme import WIDTH_INCH, styled
+
+GAP_PX = 3
+"""White between two tiles, in the tiles' own pixels at 100 px a tile."""
+
+
+GROUPS_IN_LARGE = 8
+"""Cells of more groups are shown in half the size, or nobody would leaf through them."""
+
+
+@styled
+def montage(
+    groups: Mapping[str, UInt8[np.ndarray, "n y x 3"]], pixel_um: float | None, columns: int | None = None
+) -> Figure:
+    """Cells in groups (clusters, mostly), a title over each; a scale bar in the first cell of a group."""
+    filled = {name: tiles for name, tiles in groups.items() if len(tiles)}
+    columns = columns or (8 if len(filled) <= GROUPS_IN_LARGE else 16)
+    heights = [-(-len(tiles) // columns) for tiles in filled.values()]
+    tile_inch = WIDTH_INCH / columns
+    figure = Figure(figsize=(WIDTH_INCH, sum(heights) * tile_inch + 0.3 * len(filled) + 0.1))
+    axes = figure.subplots(len(filled), 1, squeeze=False, height_ratios=heights).ravel()
+    for axis, (name, tiles) in zip(axes, filled.items(), strict=True):
+        _sheet(axis, tiles, columns)
+        title(axis, name, WIDTH_INCH)
+        axis.set_anchor("NW")
+        if pixel_um is not None:
+            _scale_bar(axis, tiles.shape[1], tiles.shape[2], pixel_um)
+    return figure
+
+
+@styled
+def views(
+    originals: UInt8[np.ndarray, "n y x 3"],
+    draws: Mapping[str, UInt8[np.ndarray, "n draws y x 3"]],
+    pixel_um: float | None = None,
+) -> Figure:
+    """What each branch makes of the same cells: a row a cell, first as it is, then the draws of every branch.
+
+    Branches that would become too small beside each other go on below, where the cells stand once more.
+    """
+    lines = _lines(draws)
+    widest = max(1 + sum(draws[name].shape[1] for name in line) for line in lines)
+    most = max(1 + len(line) for line in lines)
+    tile_inch = min(1.0, (WIDTH_INCH - 0.3 * most) / widest)
+    figure = Figure(figsize=(tile_inch * widest + 0.3 * most, len(lines) * (tile_inch * len(originals) + 0.4)))
+    for part, line in zip(figure.subfigures(len(lines), 1, squeeze=False).ravel(), lines, strict=True):
+        blocks = {"cell": originals[:, None], **{name: draws[name] for name in line}}
+        widths = [block.shape[1] for block in blocks.values()]
+        spare = [widest - sum(widths)] if sum(widths) < widest else []
+        axes = part.subplots(1, len(widths + spare), squeeze=False, width_ratios=widths + spare).ravel()
+        hide_frame(axes[len(widths) :])
+        for axis, (name, block) in zip(axes, blocks.items(), strict=False):
+            _sheet(axis, block.reshape(-1, *block.shape[2:]), block.shape[1])
+            title(axis, name, tile_inch * block.shape[1] + 0.1)
+            axis.set_anchor("NW")
+        if pixel_um is not None:
+            _scale_bar(axes[0], originals.shape[1], originals.shape[2], pixel_um)
+    return figure
+
+
+def _lines(draws: Mapping[str, UInt8[np.ndarray, "n draws y x 3"]]) -> list[list[str]]:
+    """Which branches stand side by side: as many as keep a tile at 0.7 inches."""
+    lines: list[list[str]] = [[]]
+    for name, block in draws.items():
+        before = sum(draws[other].shape[1] for other in lines[-1])
+        if lines[-1] and 1 + before + block.shape[1] > WIDTH_INCH / 0.7:
+            lines.append([])
+        lines[-1].append(name)
+    return lines
+
+
+def _sheet(axis: Axes, tiles: UInt8[np.ndarray, "n y x 3"], columns: int) -> None:
+    """Tiles row by row on white, as one picture."""
+    count, height, width, _ = tiles.shape
+    gap = max(1, round(GAP_PX * width / 100))
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    for place, tile in enumerate(tiles):
+        top, left = place // columns * (height + gap), place % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = tile
+    axis.imshow(sheet, interpolation="antialiased")
+    axis.set_axis_off()
+
+
+def _scale_bar(axis: Axes, height: int, width: int, pixel_um: float) -> None:
+    """A white bar of a round length in the lower right of the first tile, its length above it."""
+    length_um = _round_below(0.45 * width * pixel_um)
+    right, low = 0.93 * width, 0.91 * height
+    outline = [withStroke(linewidth=4.5, foreground="black")]
+    left = right - length_um / pixel_um
+    axis.plot([left, right], [low, low], color="white", linewidth=2.5, solid_capstyle="butt", path_effects=outline)
+    axis.text(
+        right,
+        low - 0.05 * height,
+        f"{length_um:g} µm",
+        color="white",
+        fontsize=7,
+        ha="right",
+        va="bottom",
+        path_effects=[withStroke(linewidth=1.8, foreground="black")],
+    )
+
+
+def _round_below(most: float) -> float:
+    """The largest of 1, 2 and 5 times a power of ten that is not above."""
+    power = float(f"1e{math.floor(math.log10(most))}")
+    return max(each * power for each in (1, 2, 5) if each * power <= most or each == 1)

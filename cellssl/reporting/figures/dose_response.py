@@ -1,0 +1,104 @@
+"""dose_response: one value per treatment and dose in, curves over the dose out."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+from cellssl.reporting.figures.common import as_word, hide_frame, shared_legend, shared_legend_inch
+from cellssl.reporting.natural_sort import natural
+from cellssl.reporting.text_fitting import (
+    title,
+)
+from cellssl.reporting.theme import COLOURS, LOOKS, WIDTH_INCH, Look, look, styled
+
+CURVES_SHOWN = 5
+"""Of more clusters than there are colours those whose share moves most with a compound's dose; wells.csv has all."""
+
+
+@styled
+def dose_curves(
+    dose_micromolar: Float[np.ndarray, "wells"],
+    shares: Float[np.ndarray, "wells clusters"],
+    compound: Iterable[object],
+    is_control: Bool[np.ndarray, "wells"],
+) -> Figure:
+    """Share of every cluster against dose: a panel a compound, a point a well, a line through the means per dose.
+
+    At the left of each panel, set apart, the control wells: their mean and standard deviation. Of more clusters than
+    colours, each panel has the `CURVES_SHOWN` at most whose share moves most in it.
+    """
+    names = np.array([as_word(value) for value in compound], dtype=object)
+    treated = ~is_control & (dose_micromolar > 0)
+    compounds = sorted(set(names[treated]), key=natural)
+    columns = min(3, max(1, len(compounds)))
+    rows = -(-len(compounds) // columns) or 1
+    width = WIDTH_INCH * max(0.5, columns / 3)
+    clusters = {name: _moved_most(dose_micromolar, shares, treated & (names == name), is_control) for name in compounds}
+    shown = sorted({cluster for each in clusters.values() for cluster in each})
+    handles = [
+        Line2D([], [], color=look(cluster).colour, linestyle=look(cluster).dash, label=f"cluster {cluster}")
+        for cluster in shown
+    ]
+    height_inch = 2.5 if len(compounds) <= 9 else 2.2
+    figure = Figure(figsize=(width, height_inch * rows + shared_legend_inch(handles, width)))
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axis, name in zip(axes, compounds, strict=False):
+        mine = treated & (names == name)
+        left = _dose_axis(axis, dose_micromolar[mine])
+        for place, cluster in enumerate(clusters[name]):
+            _dose_curve(axis, dose_micromolar[mine], shares[mine, cluster], look(cluster), f"cluster {cluster}")
+            apart = (dose_micromolar[mine].min() / left) ** (0.6 * ((place + 0.5) / len(clusters[name]) - 0.5))
+            _control_mark(axis, left * apart, shares[is_control, cluster], look(cluster))
+        title(axis, name, (width - 0.5) / columns - 0.15)
+    hide_frame(axes[len(compounds) :])
+    top = math.ceil(10 * max(0.1, float(shares[:, shown].max(initial=0)))) / 10
+    axes[0].set_ylim(-0.03 * top, 1.03 * top)
+    for axis in axes[::columns]:
+        axis.set_ylabel("share of cells")
+    shared_legend(figure, handles, width)
+    return figure
+
+
+def _moved_most(dose: np.ndarray, shares: np.ndarray, mine: np.ndarray, is_control: np.ndarray) -> list[int]:
+    """Clusters whose mean share moves most over the doses of one compound and its controls; all where they are few."""
+    if shares.shape[1] <= len(COLOURS):
+        return list(range(shares.shape[1]))
+    levels = [mine & (dose == level) for level in np.unique(dose[mine])]
+    means = np.array([shares[rows].mean(axis=0) for rows in (*levels, is_control) if rows.any()])
+    moved = np.ptp(means, axis=0)[:LOOKS]
+    most = np.argsort(-moved, kind="stable")[:CURVES_SHOWN]
+    return sorted(most[moved[most] > 0].tolist())
+
+
+def _dose_axis(axis: Axes, doses: np.ndarray) -> float:
+    """Doses on a logarithmic axis; returns where the controls stand, a step left of the lowest dose."""
+    levels = np.unique(doses)
+    step = float(np.median(levels[1:] / levels[:-1])) if len(levels) > 1 else 3.0
+    room = float(levels[-1] / levels[0]) ** 0.35  # for the word below
+    left: float = float(levels[0]) / max(step**1.5, room)
+    axis.set_xscale("log")
+    axis.set_xlim(left / max(step**0.6, room**0.4), float(levels[-1]) * step**0.4)
+    few = levels if len(levels) <= 5 else levels[:: -(-len(levels) // 5)]
+    axis.set_xticks([left, *few], ["controls", *(f"{level:.3g}" for level in few)])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlabel("dose (µM)")
+    return left
+
+
+def _dose_curve(axis: Axes, doses: np.ndarray, shares: np.ndarray, mark: Look, label: str) -> None:
+    levels = np.unique(doses)
+    axis.plot(doses, shares, mark.marker, color=mark.colour, markersize=3, alpha=0.5, markeredgewidth=0)
+    means = [shares[doses == level].mean() for level in levels]
+    axis.plot(levels, means, color=mark.colour, linestyle=mark.dash, label=label)
+
+
+def _control_mark(axis: Axes, left: float, shares: np.ndarray, mark: Look) -> None:
+    if len(shares):
+        spread = shares.std(ddof=1) if len(shares) > 1 else 0.0
+        axis.errorbar(left, shares.mean(), yerr=spread, fmt=mark.marker, color=mark.colour, markersize=4, capsize=3)

@@ -1,0 +1,60 @@
+"""training: logged metrics of a training in, curves over its steps out."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from cellssl.reporting.figures.common import hide_frame, shared_legend, shared_legend_inch
+from cellssl.reporting.text_fitting import title
+from cellssl.reporting.theme import WIDTH_INCH, Look, look, styled
+
+
+@styled
+def curves(
+    steps: Float[np.ndarray, "n"],
+    panels: Mapping[str, Mapping[str, Float[np.ndarray, "n"]]],
+    chance: Mapping[str, float] | None = None,
+) -> Figure:
+    """Training over steps: a panel a metric, in it a line a branch; `chance` is a panel's level of knowing nothing.
+
+    Many steps are drawn pale, with their running mean on top. A branch looks the same in all panels.
+    """
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    width = WIDTH_INCH * columns / 2
+    names = list(dict.fromkeys(name for branches in panels.values() for name in branches))
+    looks = {name: look(place) for place, name in enumerate(names)}
+    handles = [Line2D([], [], color=each.colour, linestyle=each.dash, label=name) for name, each in looks.items()]
+    if chance:
+        handles.append(Line2D([], [], color="black", linestyle="--", linewidth=1, label="chance"))
+    figure = Figure(figsize=(width, 2.4 * rows + shared_legend_inch(handles, width)))
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+    for axis, (metric, branches) in zip(axes, panels.items(), strict=False):
+        for branch, values in branches.items():
+            _curve(axis, steps, np.asarray(values, dtype=float), branch, looks[branch])
+        if chance and metric in chance:
+            axis.axhline(chance[metric], color="black", linestyle="--", linewidth=1, label="chance")
+        title(axis, metric, width / columns - 0.55)
+        axis.set_xlabel("step")
+        axis.xaxis.set_tick_params(labelbottom=True)
+        axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    hide_frame(axes[len(panels) :])
+    shared_legend(figure, handles, width)
+    return figure
+
+
+def _curve(axis: Axes, steps: np.ndarray, values: np.ndarray, branch: str, mark: Look) -> None:
+    window = len(values) // 50
+    if window < 2:
+        marker = "o" if len(values) < 3 else ""
+        axis.plot(steps, values, mark.dash, color=mark.colour, label=branch, marker=marker)
+        return
+    axis.plot(steps, values, color=mark.colour, alpha=0.25, linewidth=0.8)
+    smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+    centres = steps[window // 2 : window // 2 + len(smooth)]
+    axis.plot(centres, smooth, mark.dash, color=mark.colour, label=branch)

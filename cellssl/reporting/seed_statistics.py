@@ -1,0 +1,184 @@
+"""seed_statistics: scores per arm and seed -> mean and standard deviation per arm, and plain words that claim no more."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+CHANCE_AMI = 0.02
+"""Below this an AMI says nothing, even where it is steady over seeds."""
+WEAK_AMI = 0.2
+STRONG_AMI = 0.5
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (ddof 1) of one score over seeds."""
+
+    mean: float
+    sd: float
+    """NaN for a single seed, which has no spread."""
+    n: int
+
+    def __str__(self) -> str:
+        if math.isnan(self.mean):
+            return "–"
+        return number(self.mean) if math.isnan(self.sd) else f"{number(self.mean)} ± {self.sd:.2f}"
+
+
+@dataclass(frozen=True)
+class ArmScores:
+    """All scores of one arm over its seeds."""
+
+    arm: str
+    spreads: dict[str, Spread]
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Mean, standard deviation and number of the values that are not NaN."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return Spread(math.nan, math.nan, 0)
+    return Spread(fmean(known), stdev(known) if len(known) > 1 else math.nan, len(known))
+
+
+def aggregate(rows: Sequence[Mapping[str, object]], metrics: Sequence[str]) -> list[ArmScores]:
+    """Rows of {arm, seed, metric: value, ...} -> a row an arm, in the order in which the arms first come."""
+    arms = dict.fromkeys(str(row["arm"]) for row in rows)
+    return [ArmScores(arm, {metric: spread(by_seed(rows, arm, metric).values()) for metric in metrics}) for arm in arms]
+
+
+def by_seed(rows: Sequence[Mapping[str, object]], arm: str, metric: str) -> dict[int, float]:
+    """One metric of one arm: seed -> value; NaN where a row has none."""
+    mine = [row for row in rows if str(row["arm"]) == arm]
+    return {int(str(row["seed"])): _float(row.get(metric)) for row in mine}
+
+
+def score_table(scores: Sequence[ArmScores], metrics: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table: `metrics` maps a metric to the head of its column; seeds are counted in the last."""
+    header = ["arm", *metrics.values(), "seeds"]
+    rows = []
+    for each in scores:
+        seeds = max((each.spreads[metric].n for metric in metrics), default=0)
+        rows.append([each.arm, *(str(each.spreads[metric]) for metric in metrics), str(seeds)])
+    return header, rows
+
+
+def number(value: float) -> str:
+    """Two digits behind the point, and no minus before a zero."""
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text
+
+
+def separation(
+    what: str,
+    ami: Spread,
+    shuffled: Spread | None = None,
+    nuisances: Mapping[str, Spread] | None = None,
+    stray: float = 0.0,
+) -> str:
+    """Whether the clusters tell `what` apart ("treated and untreated cells"), beside chance and beside nuisances.
+
+    `stray` is the standard deviation of the AMI over shuffles of one run's labels, which is wide for few cells.
+    """
+    nuisances = nuisances or {}
+    if ami.n == 0:
+        return f"{_capital(what)}: no score, because fewer than two classes are labelled."
+    beside = [f"shuffled labels {shuffled}"] if shuffled else []
+    beside += [f"{name} {score}" for name, score in nuisances.items() if score.n]
+    listed = "".join(f"; {each}" for each in beside)
+    found = f"{_verdict(ami, shuffled, stray)}: AMI {ami}{_over_seeds(ami)}{listed}."
+    return f"{_capital(what)} {found}{_warning(ami, nuisances)}"
+
+
+def comparison(arm: str, values: Mapping[int, float], other: str, others: Mapping[int, float]) -> str:
+    """Whether `arm` scores higher than `other`, by the differences of the seeds that both have."""
+    seeds = sorted(seed for seed in values.keys() & others.keys() if not math.isnan(values[seed] + others[seed]))
+    differences = [values[seed] - others[seed] for seed in seeds]
+    if not differences:
+        return f"“{arm}” and “{other}” share no seed, so they are not compared."
+    found = spread(differences)
+    if found.n == 1:
+        return (
+            f"“{arm}” scores {signed(found.mean)} against “{other}” on one seed, "
+            "which does not show whether the difference would hold for another."
+        )
+    low, high = paired_interval(differences)
+    wins = sum(difference > 0 for difference in differences)
+    numbers = (
+        f"difference {signed(found.mean)} ± {found.sd:.2f} over {found.n} seeds, "
+        f"95 % interval {signed(low)} to {signed(high)}, higher on {wins} of {found.n}"
+    )
+    if low > 0:
+        return f"“{arm}” is better than “{other}”: {numbers}."
+    if high < 0:
+        return f"“{arm}” is worse than “{other}”: {numbers}."
+    return f"“{arm}” is not clearly different from “{other}”; the difference lies within the spread: {numbers}."
+
+
+def best_against_baselines(rows: Sequence[Mapping[str, object]], baselines: Sequence[str], metric: str) -> str:
+    """The best trained arm against the best baseline, and that picking the best after the fact flatters it."""
+    means = {each.arm: each.spreads[metric].mean for each in aggregate(rows, [metric])}
+    scored = {arm: mean for arm, mean in means.items() if not math.isnan(mean)}
+    trained = [arm for arm in scored if arm not in baselines]
+    untrained = [arm for arm in scored if arm in baselines]
+    if not trained or not untrained:
+        missing = "trained arm" if not trained else "baseline"
+        return f"There is no {missing} with a score to compare."
+    best, base = max(trained, key=scored.__getitem__), max(untrained, key=scored.__getitem__)
+    said = comparison(best, by_seed(rows, best, metric), base, by_seed(rows, base, metric))
+    if len(trained) == 1:
+        return said
+    return f"{said} “{best}” is the best of {len(trained)} trained arms, picked after the scores were seen."
+
+
+def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean of paired differences, by Student's t."""
+    from scipy.stats import t
+
+    found = spread(differences)
+    reach = float(t.ppf(0.975, found.n - 1)) * found.sd / math.sqrt(found.n)
+    return found.mean - reach, found.mean + reach
+
+
+def _verdict(ami: Spread, shuffled: Spread | None, stray: float) -> str:
+    sd = 0.0 if math.isnan(ami.sd) else ami.sd
+    level = CHANCE_AMI
+    if shuffled is not None and shuffled.n:
+        level = max(level, shuffled.mean + 2 * max(stray, 0.0 if math.isnan(shuffled.sd) else shuffled.sd))
+    if ami.mean <= level:
+        return "do not separate (no better than shuffled labels)"
+    if ami.mean - 2 * sd <= level:
+        return "do not separate reliably (the spread over seeds reaches down to shuffled labels)"
+    if ami.mean < WEAK_AMI:
+        return "separate weakly"
+    return "separate in part" if ami.mean < STRONG_AMI else "separate"
+
+
+def _over_seeds(ami: Spread) -> str:
+    return f" over {ami.n} seeds" if ami.n > 1 else " on one seed"
+
+
+def _warning(ami: Spread, nuisances: Mapping[str, Spread]) -> str:
+    """Where the clusters follow a nuisance about as much as what was asked for."""
+    rivals = [name for name, score in nuisances.items() if score.n and score.mean > max(CHANCE_AMI, ami.mean / 2)]
+    if not rivals:
+        return ""
+    ahead = [name for name in rivals if nuisances[name].mean >= ami.mean]
+    named = " and ".join(ahead or rivals)
+    much = "at least as much" if ahead else "more than half as much"
+    return f" Beware: the clusters follow {named} {much}, so this may be what the score shows."
+
+
+def signed(value: float) -> str:
+    """A number with its sign, and none before a zero."""
+    text = number(value)
+    return text if text.startswith("-") or text == "0.00" else f"+{text}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _float(value: object) -> float:
+    return math.nan if value is None else float(str(value))

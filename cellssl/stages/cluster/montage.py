@@ -1,0 +1,54 @@
+"""montage: cells and centroids in, a picture of the cells nearest to each centroid out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellssl.artifacts.tables import read_cells
+from cellssl.engine.build import Job
+from cellssl.errors import DataError
+from cellssl.profiling.clusterer import Clustering
+from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops, segment_below
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_montage(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering: Clustering) -> None:
+    """The cells nearest each centroid, as a picture and as a list."""
+    import pandas as pd
+
+    from cellssl.imaging.colour import named_colours, to_rgb
+    from cellssl.profiling.kmeans import nearest
+    from cellssl.reporting import theme
+    from cellssl.reporting.figures.cells import montage
+
+    rows = nearest(normal, clustering, job.settings.montage_cells)
+    chosen = pd.DataFrame(
+        [(cluster, cells["cell_id"].iloc[row]) for cluster, members in enumerate(rows) for row in members],
+        columns=["cluster", "cell_id"],
+    )
+    chosen.to_csv(job.draft.file("nearest.csv"), index=False, lineterminator="\n")
+    crops = _crops_of(job, chosen)
+    tiles = to_rgb(crops.read(np.arange(len(crops))), named_colours(crops.channels))
+    groups = {
+        f"cluster {cluster}: {int((clustering.assignment == cluster).sum()):,} cells": tiles[
+            chosen["cluster"] == cluster
+        ]
+        for cluster in range(len(rows))
+    }
+    figure = montage(groups, common_pixel_um(cells))
+    job.draft.file("montage.png").write_bytes(theme.png(figure))
+
+
+def _crops_of(job: Job, chosen: pd.DataFrame) -> Any:
+    embed = job.inputs["embed"]
+    store = job.bench.store.beside(embed)
+    kind = embed.card.section["cells"]
+    segment = segment_below(store.get(kind, embed.card.inputs[kind]), store)
+    cells = chosen.merge(read_cells(segment), on="cell_id", how="left", validate="one_to_one")
+    if cells["crop_row"].isna().any():
+        raise DataError(f"{segment.path} lacks cells of {embed.path}", hint="make both again")
+    return scaled_crops(segment, store, cells)

@@ -1,0 +1,83 @@
+"""stage: cells and a model in, one vector a cell out; baselines are models too and look through the same scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellssl.artifacts import embeddings
+from cellssl.artifacts.crops import in_blocks
+from cellssl.engine.build import Job, Metrics
+from cellssl.events import Event, Progress
+from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, segment_below
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+from cellssl.stages.embed.models import check_same_kind, load_network
+from cellssl.stages.embed.settings import MEASURED
+from cellssl.stages.shared.cell_tables import chosen_cells, metadata
+
+SHAPES = ("area_px", "eccentricity", "solidity")
+"""Of the nucleus; what `features` takes from the cell table, where every cell has it."""
+
+
+def run(job: Job) -> Generator[Event, None, Metrics]:
+    """Row i of the table is row i of the cells artifact, whatever the batch; vectors go to the disk as they come."""
+    source = job.inputs[job.settings.cells]
+    segment = segment_below(source, job.bench.store)
+    cells = chosen_cells(source, segment)
+    crops = scaled_crops(segment, job.bench.store, cells)
+    table, done = job.draft.file("embeddings.parquet"), 0
+    with embeddings.writing(table, metadata(cells)) as file:
+        for vectors in _vectors(job, crops, cells):
+            file.append(vectors)
+            done += len(vectors)
+            yield Progress(done, len(crops), "cells")
+    if "csv.gz" in job.settings.also:
+        embeddings.write_csv(table, job.draft.file("embeddings.csv.gz"))
+    if "h5ad" in job.settings.also:
+        embeddings.write_anndata(table, job.draft.file("embeddings.h5ad"))
+    return {"cells": len(crops), "dim": file.dim}
+
+
+def _vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator[np.ndarray]:
+    if job.settings.model in MEASURED:
+        yield from _measured(job.settings.model, crops, cells)
+        return
+    from cellssl.device import device_for
+    from cellssl.learning.embed import Look, embed
+    from cellssl.learning.training.memory import enough_memory, keep_freed_memory
+    from cellssl.learning.training.readers import Streamed, fed
+    from cellssl.learning.view import View
+    from cellssl.stages.pretrain.networks import keys_of
+
+    keep_freed_memory()
+    settings = job.settings
+    model = job.inputs.get("model") or job.inputs["pretrain"]
+    check_same_kind(model, crops)
+    device = device_for(job.bench.device)
+    job.ran.update(device=str(device), precision="float32")
+    side_px = model.card.metrics["input_px"]
+    look = Look(side_px)
+    if settings.view:
+        look = Look(side_px, View(settings.view), settings.draws, keys_of(list(cells["cell_id"])))
+    blocks = in_blocks(np.arange(len(crops)), settings.batch)
+    with enough_memory("lower embed.batch"):
+        yield from embed(load_network(model, settings), fed(Streamed(crops.read, device), blocks), look, device)
+
+
+MEASURED_CELLS = 256
+"""Cells that are measured at a time."""
+
+
+def _measured(model: str, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator[np.ndarray]:
+    from cellssl.imaging import measurements
+
+    measure = getattr(measurements, model)
+    known = [name for name in SHAPES if name in cells and cells[name].notna().all()] if model == "features" else []
+    shapes = cells[known].to_numpy(np.float32)
+    for rows in in_blocks(np.arange(len(crops)), MEASURED_CELLS):
+        yield np.concatenate([measure(crops.read(rows)), shapes[rows]], axis=1)

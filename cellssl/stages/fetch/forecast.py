@@ -1,0 +1,62 @@
+"""forecast: the plates of a data set in, what fetching each of them would cost out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cellssl.datasets.base import Field, Forecast
+from cellssl.datasets.transfer.threads import Crew
+from cellssl.engine.build import Bench
+
+if TYPE_CHECKING:
+    pass
+from cellssl.stages.fetch.settings import Settings, dataset_of
+from cellssl.stages.fetch.stage import fields_of, planned_plates, plate_card
+
+AT_ONCE = 8
+"""Plates whose cost is looked up at a time."""
+
+
+@dataclass(frozen=True)
+class PlateForecast:
+    """What one plate holds and will cost; `state` is done, partial or missing."""
+
+    plate: str
+    state: str
+    fields: int
+    controls: int
+    images: int
+    to_come: int
+    """Images that are not there yet."""
+    absent: int
+    """Of these, images that are not where they should come from."""
+    moved_bytes: int | None
+    disk_bytes: int | None
+    whole_archive: bool
+
+
+def forecast(settings: Settings, bench: Bench, plate: str | None = None) -> list[PlateForecast]:
+    """What a fetch would bring and cost, plate by plate; nothing is moved but tables and directories of archives."""
+    plates = planned_plates(settings, bench) if plate is None else {plate: fields_of(settings, plate, bench)}
+    crew = Crew(partial(_forecast, settings, bench), AT_ONCE)  # whose threads nobody waits for who is interrupted
+    for fields in plates.values():
+        crew.give(fields)
+    found = {one.plate: one for _, one in filter(None, crew.results())}
+    return [found[name] for name in plates]
+
+
+def _forecast(settings: Settings, bench: Bench, fields: list[Field]) -> PlateForecast:
+    card, dataset = plate_card(settings, bench, fields), dataset_of(settings)
+    partial_folder = bench.store.partial(card.kind, card.fingerprint)
+    images = [place for field in fields for place in field.images.values()]
+    if bench.store.find(card.kind, card.fingerprint):
+        state, cost, to_come = "done", Forecast(0, 0, 0), 0
+    else:
+        state = "partial" if partial_folder.is_dir() else "missing"
+        cost = dataset.forecast(fields, partial_folder)
+        to_come = sum(not (partial_folder / place).is_file() for place in images)
+    controls = sum(field.compound in settings.controls for field in fields)
+    costs = (cost.absent, cost.moved_bytes, cost.disk_bytes, cost.whole_archive)
+    return PlateForecast(fields[0].plate, state, len(fields), controls, len(images), to_come, *costs)

@@ -1,0 +1,42 @@
+"""settings: the section [fetch] of a recipe in, its validated settings out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field as Knob
+
+from cellssl.config.settings import OfRoom, Part, Strict
+from cellssl.engine.stage import StageSettings
+
+if TYPE_CHECKING:
+    from cellssl.datasets.base import Dataset
+
+ALGORITHM = 1
+
+
+class PlateSettings(Strict):
+    """What counts for one plate."""
+
+    controls: tuple[str, ...] = ("DMSO",)
+    """Compounds of the control wells, which scale intensities and are the untreated class."""
+    max_failures: float = Knob(0.01, ge=0, le=1)
+    """Share of fields that may be missing or broken; they are listed in quarantine.csv with the reason."""
+
+
+class Settings(PlateSettings, StageSettings):
+    """Where the images come from."""
+
+    dataset: Annotated[Part, OfRoom("cellssl.datasets")]
+    """The data set: a name, or a table with a name and its knobs."""
+
+    def external_files(self) -> list[Path]:
+        """The user's tables and stacks."""
+        return list(dataset_of(self).outside_files())
+
+
+def dataset_of(settings: Settings) -> Dataset:
+    """Return the data set that the settings name."""
+    dataset: Any = settings.dataset
+    return dataset  # type: ignore[no-any-return]

@@ -1,0 +1,56 @@
+"""curves: the lines of metrics of a training in, their figure out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+GAUGES = {
+    "loss": "loss",
+    "accuracy": "accuracy (finding the other view, class or turn)",
+    "projection_spread": "spread of projections (1: even, 0: collapsed)",
+    "feature_sd": "standard deviation of features",
+    "effective_rank": "effective rank of features",
+}
+
+
+TIMINGS = {"cells_per_s": "cells a second", "waiting_share": "share of the time waiting for crops"}
+
+
+def training_curves(metrics: Path, timings: Path | None = None) -> Figure:
+    """A panel a gauge, in it a line a branch; the dashed line is the loss of whoever does not look.
+
+    With `timings`, which are of the machine and not of the result, two panels more.
+    """
+    import pandas as pd
+
+    from cellssl.reporting.figures import training
+
+    lines = pd.read_json(metrics, lines=True)
+    panels = {title: _branches(lines, gauge) for gauge, title in GAUGES.items()}
+    if "validation_loss" in lines:
+        panels["loss"]["validation, weighted sum"] = _filled(lines["validation_loss"])
+    panels["gradient norm"] = {"all branches": _filled(lines["gradient_norm"])}
+    if timings is not None:
+        measured = pd.read_json(timings, lines=True)
+        panels |= {title: {"this machine": measured[name].to_numpy(float)} for name, title in TIMINGS.items()}
+    chance = [curve[-1] for curve in _branches(lines, "chance").values()]
+    shown = {title: curves for title, curves in panels.items() if curves}
+    return training.curves(lines["step"].to_numpy(float), shown, {"loss": max(chance)} if chance else {})
+
+
+def _branches(lines: pd.DataFrame, gauge: str) -> dict[str, np.ndarray]:
+    names = [str(name) for name in lines.columns if str(name).endswith(f"/{gauge}")]
+    return {name.removesuffix(f"/{gauge}"): _filled(lines[name]) for name in names}
+
+
+def _filled(column: pd.Series) -> np.ndarray:
+    """What is written now and then holds until it is written again."""
+    filled: np.ndarray = column.ffill().to_numpy(float)
+    return filled

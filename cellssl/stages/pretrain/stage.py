@@ -1,0 +1,190 @@
+"""stage: a split in, an encoder that has learned to ignore the chosen views' changes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cellssl.artifacts.tables import read_cells, read_table
+from cellssl.engine.build import Job, Metrics
+from cellssl.errors import UsageError
+from cellssl.events import Event
+from cellssl.files import atomic_path
+from cellssl.stages.pretrain import initial_weights
+from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, segment_below
+
+if TYPE_CHECKING:
+    import torch
+
+    from cellssl.learning.training.cell_metadata import Known
+    from cellssl.learning.training.loop import Plan
+    from cellssl.learning.training.state import TrainState
+    from cellssl.rank import Seat
+    from cellssl.stages.pretrain.training import Validation
+from cellssl.stages.pretrain.settings import SMALLER
+
+
+def run(job: Job) -> Generator[Event, None, Metrics]:
+    """Train, or go on training, and write the networks."""
+    from cellssl.rank import Seat
+    from cellssl.stages.pretrain.training import stopping_all, trained
+
+    with _ready(job, Seat.from_environment()) as (state, plan, validation, crops):
+        job.ran.update(
+            device=str(plan.device),
+            precision=str(plan.dtype).removeprefix("torch."),
+            processes=plan.group.seat.count,
+            started_from=initial_weights.source_of(job) or "weights drawn from the seed",
+            batch_norm=_batch_norm(state.encoder, plan.group.seat.count),
+        )
+        with stopping_all(state, plan, validation):
+            yield from _begin(job, state)
+            yield from trained(
+                state,
+                plan,
+                job.draft,
+                checkpoint_s=job.settings.checkpoint_s,
+                validation=validation,
+                tensorboard=job.settings.tensorboard,
+            )
+    last = _last_metrics(job.draft.file("metrics.jsonl"))
+    _write_networks(job, state)
+    if last:
+        _draw_curves(job)
+    lowest = {"loss": state.lowest.loss, "step": state.lowest.step} if state.lowest.step else None
+    return {
+        "cells": len(crops),
+        "channels": crops.channels,
+        "crop_px": crops.shape[-1],
+        "input_px": plan.side_px,
+        "steps": last.get("step", 0),
+        "lowest_validation": lowest,
+        "last": last,
+    }
+
+
+def assist(job: Job) -> None:
+    """Take part in a training that the first of several processes leads; nothing is written here."""
+    from cellssl.rank import Seat
+    from cellssl.stages.pretrain.training import followed
+
+    with _ready(job, Seat.from_environment()) as (state, plan, validation, _):
+        list(_begin(job, state))
+        followed(state, plan, job.draft, validation)
+
+
+def _begin(job: Job, state: TrainState) -> Iterator[Event]:
+    """First weights from elsewhere, where they are asked for; a checkpoint has gone on from them already."""
+    from cellssl.stages.pretrain.checkpoints import Checkpoints
+
+    if not Checkpoints.of(job.draft).last.is_file():
+        yield from initial_weights.begin(job, state)
+
+
+@contextmanager
+def _ready(job: Job, seat: Seat) -> Iterator[tuple[TrainState, Plan, Validation | None, ScaledCrops]]:
+    """Everything at step 0, in company of the other processes where there are any."""
+    from cellssl.learning.training.memory import enough_memory, keep_freed_memory
+
+    keep_freed_memory()
+    from cellssl.device import device_for
+    from cellssl.learning.training.distributed import together
+    from cellssl.rank import tell_the_others
+    from cellssl.stages.pretrain.networks import prepare
+
+    crops, cell_ids = cells_of(job, "train")
+    device = device_for(job.bench.device, seat)
+    tell_the_others(seat, job.card.fingerprint, begins=True)
+    with together(seat, device) as group, enough_memory(SMALLER):
+        state, plan = prepare(job.settings, crops, cell_ids, job.seed or 0, device, group, known_of(job))
+        yield state, plan, _validation(job, plan), crops
+
+
+def cells_of(job: Job, part: Literal["train", "val"]) -> tuple[ScaledCrops, list[str]]:
+    """The crops and ids of a part of the split, in its order."""
+    split = job.inputs["split"]
+    segment = segment_below(split, job.bench.store)
+    table = read_table(split.file("split.parquet"))
+    chosen = table.loc[table["split"] == part, ["cell_id"]]
+    cells = chosen.merge(read_cells(segment), on="cell_id", how="left", validate="one_to_one")
+    if cells.empty:
+        raise UsageError(f"the split has no {part} cells", hint="give each part a share above 0 in split.shares")
+    return scaled_crops(segment, job.bench.store, cells), list(cells["cell_id"])
+
+
+def known_of(job: Job) -> Known:
+    """What the objectives ask about the cells of the split, whichever part these are in.
+
+    UsageError where nobody knows it of any cell.
+    """
+    from cellssl.learning.training.cell_metadata import NOTHING_KNOWN, Known
+    from cellssl.stages.pretrain.networks import keys_of
+    from cellssl.stages.shared.cell_tables import chosen_cells
+
+    wanted = job.settings.asked()
+    if not wanted:
+        return NOTHING_KNOWN
+    split = job.inputs["split"]
+    cells = chosen_cells(split, segment_below(split, job.bench.store))
+    for column in wanted:
+        if column not in cells or cells[column].isna().all():
+            raise UsageError(
+                f"an objective learns from the column {column!r}, which no cell has",
+                hint="set split.treated for labels; for compounds and doses, the field table of [fetch] must have them",
+            )
+    told = cells[list(wanted)].astype(object).where(cells[list(wanted)].notna(), None)
+    return Known.about(keys_of(list(cells["cell_id"])), {name: list(told[name]) for name in wanted})
+
+
+def _validation(job: Job, plan: Plan) -> Validation | None:
+    """How the loss on the validation cells is measured, where training may end early."""
+    from functools import partial
+
+    from cellssl.learning.training.validation import validation_loss
+    from cellssl.stages.pretrain.networks import keys_of, reader
+    from cellssl.stages.pretrain.training import Validation
+
+    stopping = job.settings.early_stopping
+    if stopping is None or plan.steps == 0:
+        return None
+    crops, cell_ids = cells_of(job, "val")
+    read = reader(crops, plan.device, held=False)  # looked at now and then: no memory is spent on them
+    loss = partial(validation_loss, read=read, cell_keys=keys_of(cell_ids))
+    return Validation(loss, max(1, plan.batches.steps(stopping.every_epochs)), stopping.patience)
+
+
+def _batch_norm(encoder: torch.nn.Module, processes: int) -> str:
+    """What the statistics of batch norm are of, and so what they tell of a cell's neighbours in the batch."""
+    from torch import nn
+
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules()):
+        return "none"
+    whose = "this process" if processes == 1 else f"all {processes} processes"
+    return f"over all cells and views of a batch, of {whose}; a cell's features tell a little of the others'"
+
+
+def _last_metrics(metrics: Path) -> dict[str, Any]:
+    lines = metrics.read_text(encoding="utf-8").splitlines()
+    last: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    return last
+
+
+def _draw_curves(job: Job) -> None:
+    from cellssl.reporting import theme
+    from cellssl.stages.pretrain.curves import training_curves
+
+    figure = training_curves(job.draft.file("metrics.jsonl"), job.draft.extra("timings.jsonl"))
+    job.draft.extra("curves.png").write_bytes(theme.png(figure))
+
+
+def _write_networks(job: Job, state: TrainState) -> None:
+    from safetensors.torch import save
+
+    networks = {"encoder": state.encoder, "momentum_encoder": state.momentum_encoder, "heads": state.objectives}
+    for name, network in networks.items():
+        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
+        with atomic_path(job.draft.file(f"{name}.safetensors")) as beside:
+            beside.write_bytes(save(tensors))  # save_file would make a file that only its owner can read

@@ -1,0 +1,199 @@
+"""training: a state and a plan in, a trained state out; writes lines of metrics, checkpoints and event files."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from cellssl.errors import FailedError
+from cellssl.events import Event, Note, Saved, StepDone
+from cellssl.files import write_text
+
+if TYPE_CHECKING:
+    from cellssl.artifacts.store import Draft
+    from cellssl.learning.training.loop import Plan
+    from cellssl.learning.training.state import Lowest, TrainState
+from cellssl.stages.pretrain.checkpoints import Checkpoints
+
+BOARD = "tensorboard"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How the loss on cells that are not learned from is measured, and when it ends the training."""
+
+    loss: Callable[[TrainState, Plan], float]
+    every_steps: int
+    patience: int
+
+    def look(self, state: TrainState, plan: Plan) -> tuple[dict[str, float], bool]:
+        """The loss, where one is due after this step, and whether it is the lowest so far.
+
+        While queues still hold random keys the loss is low for no merit, and does not count.
+        """
+        if state.step % self.every_steps and state.step < plan.steps:
+            return {}, False
+        from cellssl.learning.training.diagnostics import check_finite
+
+        loss = self.loss(state, plan)
+        check_finite({"validation_loss": loss}, state.step)
+        warm = all(branch.objective.warm for branch in plan.branches)
+        return {"validation_loss": loss}, warm and state.lowest.saw(loss, state.step)
+
+    def ends(self, lowest: Lowest) -> bool:
+        """Whether it has not fallen for so long that nothing more is to be expected."""
+        return lowest.looks_since >= self.patience
+
+
+@dataclass(frozen=True)
+class Logs:
+    """What is written down of every step: functions of recipe and inputs apart from what the machine did."""
+
+    metrics: TextIO
+    timings: TextIO
+    board: Callable[[StepDone], None] | None
+
+    def write(self, done: StepDone) -> None:
+        """One line in each; JSON knows no number for what is none."""
+        for log, values in ((self.metrics, done.metrics), (self.timings, done.timings)):
+            known = {name: value if math.isfinite(value) else None for name, value in values.items()}
+            log.write(json.dumps({"step": done.step, **known}) + "\n")
+        if self.board is not None:
+            self.board(done)
+
+
+def trained(
+    state: TrainState,
+    plan: Plan,
+    draft: Draft,
+    *,
+    checkpoint_s: float,
+    validation: Validation | None = None,
+    tensorboard: bool = False,
+) -> Generator[Event, None, None]:
+    """Steps, lines of metrics and checkpoints; whoever stops listening finds a checkpoint of the last step."""
+    from cellssl.learning.training.diagnostics import Watch, check_state
+
+    draft.scratch()
+    checkpoints, watch = Checkpoints.of(draft), Watch(branch.name for branch in plan.branches)
+    if checkpoints.take_up(state):
+        yield Note(f"going on after step {state.step:,} of {plan.steps:,}")
+    with _logs(draft, state.step, tensorboard=tensorboard) as logs, _words_for(checkpoints):
+        files = (logs.metrics, logs.timings)
+        saved_s = time.monotonic()
+        for done in _steps(state, plan, validation):
+            try:
+                told, is_lowest = validation.look(state, plan) if validation else ({}, False)
+                done.metrics.update(told)
+                logs.write(done)
+                if is_lowest:
+                    checkpoints.save_lowest(state, *files)
+                for branch in watch.collapsing(done.metrics):
+                    yield Note(_collapsing(branch, done.step))
+                if time.monotonic() - saved_s >= checkpoint_s and checkpoints.save(state, *files):
+                    saved_s = time.monotonic()
+                    yield Saved(state.step)
+                yield done
+            except GeneratorExit:
+                checkpoints.save(state, *files)
+                raise
+        check_state(state)
+    if validation is not None and not state.lowest.step:
+        yield Note("no validation loss counted: training ended before every queue was full of real keys")
+    elif validation is not None:
+        yield Note(f"the lowest validation loss, {state.lowest.loss:.4f}, was after step {state.lowest.step:,}")
+        checkpoints.take_up_lowest(state)
+
+
+def followed(state: TrainState, plan: Plan, draft: Draft, validation: Validation | None) -> None:
+    """The same steps in a process that does not lead: nothing is written, and the leader says when to stop."""
+    Checkpoints.of(draft).take_up(state)
+    for _ in _steps(state, plan, validation):
+        if validation:
+            validation.look(state, plan)
+
+
+@contextmanager
+def stopping_all(state: TrainState, plan: Plan, validation: Validation | None) -> Iterator[None]:
+    """When the leader is stopped, the others, who wait for its word before each step, hear that there is none."""
+    try:
+        yield
+    except GeneratorExit:
+        if _is_next(state, plan, validation):
+            plan.group.agree(leader_goes_on=False)
+        raise
+
+
+def _steps(state: TrainState, plan: Plan, validation: Validation | None) -> Iterator[StepDone]:
+    """Steps until the last, until the validation loss says so, or until the leader stops."""
+    from cellssl.learning.training.loop import train
+
+    steps = train(state, plan)
+    while _is_next(state, plan, validation) and plan.group.agree(leader_goes_on=True):
+        yield next(steps)
+
+
+def _is_next(state: TrainState, plan: Plan, validation: Validation | None) -> bool:
+    return state.step < plan.steps and not (validation is not None and validation.ends(state.lowest))
+
+
+@contextmanager
+def _logs(draft: Draft, step: int, *, tensorboard: bool) -> Iterator[Logs]:
+    metrics, timings = draft.file("metrics.jsonl"), draft.extra("timings.jsonl")
+    for path in (metrics, timings):
+        _forget_after(path, step)
+    with (
+        metrics.open("a", encoding="utf-8") as seen,
+        timings.open("a", encoding="utf-8") as timed,
+        _board(draft, step, wanted=tensorboard) as board,
+    ):
+        yield Logs(seen, timed, board)
+    for path in (draft.path / BOARD).glob("*"):  # whoever wrote them: they are no part of the result
+        draft.extra(f"{BOARD}/{path.name}")
+
+
+@contextmanager
+def _board(draft: Draft, step: int, *, wanted: bool) -> Iterator[Callable[[StepDone], None] | None]:
+    """Event files for TensorBoard, which forgets what an earlier process wrote after `step`."""
+    if not wanted:
+        yield None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder = draft.file(f"{BOARD}/events").parent
+
+    def write(done: StepDone) -> None:
+        for name, value in {**done.metrics, **done.timings}.items():
+            writer.add_scalar(name, value, done.step)
+
+    with SummaryWriter(str(folder), purge_step=step + 1) as writer:
+        yield write
+
+
+@contextmanager
+def _words_for(checkpoints: Checkpoints) -> Iterator[None]:
+    """An error that ends a training says what is left of it."""
+    try:
+        yield
+    except FailedError as error:
+        kept = f"of step {checkpoints.saved_step:,} is kept" if checkpoints.last.is_file() else "was not written yet"
+        raise FailedError(f"{error.message}; the last good checkpoint {kept}", error.hint) from error
+
+
+def _collapsing(branch: str, step: int) -> str:
+    return (
+        f"branch {branch} is collapsing: at step {step:,} its projections hardly differ between cells; "
+        "lower pretrain.learning_rate, or give it views that leave more of the cell"
+    )
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Lines written after the checkpoint that is taken up will be written again."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    write_text(log, "".join(lines[:step]))

@@ -1,0 +1,172 @@
+"""stage: a field table in, one crop of pixels and one table row for every nucleus out, plate by plate."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellssl.artifacts.card import Card
+from cellssl.artifacts.hashing import HashCache
+from cellssl.artifacts.store import Artifact
+from cellssl.artifacts.tables import read_fields, read_table, write_table
+from cellssl.engine.build import Bench, Job, Making, Metrics, make_part
+from cellssl.engine.cards import card_for
+from cellssl.engine.plate_parts import gather_quarantine, gathered, parts_of, write_parts
+from cellssl.errors import DataError, UsageError
+from cellssl.events import Event, Note, Progress
+from cellssl.files import atomic_path
+from cellssl.stages.segment.counts import write_counts
+from cellssl.stages.segment.inputs import channels_of, label_image_of, nucleus_of
+from cellssl.stages.segment.plate import find_and_cut
+from cellssl.stages.segment.selection import ALL_REASONS, as_cellprofiler
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+from cellssl.stages.segment.precut import pass_through
+from cellssl.stages.segment.settings import Settings
+
+
+def run(job: Job) -> Generator[Event, None, Metrics]:
+    """Make the missing plates, then gather their tables; no pixel is copied by gathering."""
+    fetch = job.inputs["fetch"]
+    store = job.bench.store.beside(fetch)
+    fetched = {plate: store.get("fetch", part) for plate, part in parts_of(fetch)}
+    _check_label_images(job.settings, list(fetched.values()))
+    parts = yield from _all_plates(job, fetched)
+    tables = {name: _gathered_table(name, parts) for name in _tables_of(parts)}
+    cells = tables["cells.parquet"]
+    counts = {
+        name: sum(part.card.metrics[name] for part in parts.values())
+        for name in next(iter(parts.values())).card.metrics
+    }
+    if cells.empty:
+        raise _no_cells(counts)
+    if not cells["cell_id"].is_unique:
+        again = cells["cell_id"][cells["cell_id"].duplicated()].iloc[0]
+        raise DataError(f"the cell_id {again!r} occurs more than once", hint="field ids must differ between plates")
+    for name, table in tables.items():
+        write_table(table, job.draft.file(name))
+    if job.settings.cellprofiler_table:
+        _write_nuclei_csv(job, cells, tables["fields.parquet"])
+    write_parts(parts, job.draft.file("parts.json"))
+    gather_quarantine(parts, job.draft.file("quarantine.csv"))
+    write_counts(job, counts)
+    yield from _contact_sheet(job, cells, parts)
+    return counts
+
+
+def _all_plates(job: Job, fetched: dict[str, Artifact]) -> Generator[Event, None, dict[str, Artifact]]:
+    """The part of every plate; one that cannot be made does not keep the later ones from being made."""
+    parts, faults = {}, []
+    for plate, of_plate in fetched.items():
+        try:
+            parts[plate] = yield from make_plate(job.settings, job.bench, of_plate)
+        except DataError as error:
+            faults.append(error)
+            if len(fetched) > 1:
+                yield Note(f"{error.message}; going on with the other plates")
+    if faults:
+        raise faults[0]
+    return parts
+
+
+def _no_cells(counts: dict[str, int]) -> DataError:
+    if not counts["detected"]:
+        return DataError("no nucleus was found in any field", hint="check nucleus_channel, the method and the images")
+    why = ", ".join(f"{counts[name]:,} {name}" for name in ALL_REASONS if counts.get(name))
+    return DataError(
+        f"{counts['detected']:,} nuclei were found, and none was kept: {why}",
+        hint="loosen what dropped them; `cellssl explain segment` lists the knobs",
+    )
+
+
+def _check_label_images(settings: Settings, fetched: list[Artifact]) -> None:
+    """Raise UsageError where two fields would take their nuclei from one label image."""
+    if not hasattr(settings.method, "label_image"):
+        return
+    fields_by_image: dict[Path, str] = {}
+    for part in fetched:
+        if "crops.npy" in part.card.files:
+            continue
+        fields = read_fields(part)
+        channels = channels_of(fields)
+        images = fields[f"path_{channels[nucleus_of(settings, channels)]}"]
+        for field_id, image in zip(fields["field_id"], images, strict=True):
+            place = label_image_of(settings, part.path / image)
+            assert place is not None
+            if place in fields_by_image:
+                raise UsageError(
+                    f"the fields {fields_by_image[place]} and {field_id} would both take their nuclei from {place}",
+                    hint="tell them apart in segment.method.pattern, such as "
+                    '"{folder}_{stem}_cp_masks.tif"; {folder} is the name of the folder that an image lies in',
+                )
+            fields_by_image[place] = str(field_id)
+
+
+def _tables_of(parts: dict[str, Artifact]) -> list[str]:
+    """The tables that every part has: of crops that a lab has cut nothing was dropped."""
+    names = ("fields.parquet", "cells.parquet", "dropped.parquet", "scale.parquet")
+    return [name for name in names if all(name in part.card.files for part in parts.values())]
+
+
+def _gathered_table(name: str, parts: dict[str, Artifact]) -> pd.DataFrame:
+    return gathered({plate: read_table(part.file(name)) for plate, part in parts.items()}, parts)
+
+
+def _write_nuclei_csv(job: Job, cells: pd.DataFrame, fields: pd.DataFrame) -> None:
+    """The cells for pycytominer and its kin; gzip without a time, so that equal tables are equal bytes."""
+    table = as_cellprofiler(cells.merge(fields[["field_id", "plate", "well", "site"]], on="field_id"))
+    table.to_csv(job.draft.file("nuclei.csv.gz"), index=False, compression={"method": "gzip", "mtime": 0})
+
+
+def make_plate(settings: Settings, bench: Bench, fetched: Artifact) -> Making:
+    """The part that holds the cells of one plate, found or made."""
+    _check_label_images(settings, [fetched])
+    return (yield from make_part(bench, plate_card(settings, fetched), settings, {"fetch": fetched}, _make_plate))
+
+
+def plate_card(settings: Settings, fetched: Artifact) -> Card:
+    """What determines one plate's part: the settings, that plate's fields, and what else the detector reads of it."""
+    identity = {"plate": fetched.card.section["plate"]}
+    remembered = HashCache(fetched.path.parents[1] / "hashes")
+    files = _label_images(settings, fetched) if hasattr(settings.method, "label_image") else settings.external_files()
+    hashes = {str(path): remembered.sha256(path) for path in files}
+    return card_for(
+        "segment", settings.algorithm(), settings, {"fetch": fetched.fingerprint}, hashes, identity=identity
+    )
+
+
+def _label_images(settings: Settings, fetched: Artifact) -> list[Path]:
+    """Those of this plate that are there; a field without one is quarantined when it comes to it."""
+    fields = read_fields(fetched)
+    channels = channels_of(fields)
+    images = fields[f"path_{channels[nucleus_of(settings, channels)]}"]
+    places = (label_image_of(settings, fetched.path / place) for place in images)
+    return sorted({place for place in places if place is not None and place.is_file()})
+
+
+def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
+    fetched = job.inputs["fetch"]
+    if "crops.npy" in fetched.card.files:
+        return (yield from pass_through(job, fetched))
+    return (yield from find_and_cut(job))
+
+
+def _contact_sheet(job: Job, cells: pd.DataFrame, parts: dict[str, Artifact]) -> Iterator[Event]:
+    """64 cells from all over, as every model will see them."""
+    from PIL import Image
+
+    from cellssl.imaging.colour import contact_sheet, named_colours, to_rgb
+    from cellssl.randomness import generator
+    from cellssl.stages.shared.scaled_crops import ScaledCrops
+
+    yield Progress(0, 1, "contact sheet")
+    crops = ScaledCrops({part.fingerprint: part for part in parts.values()}, cells)
+    rows = np.sort(generator("contact sheet").permutation(len(cells))[:64])
+    sheet = contact_sheet(to_rgb(crops.read(rows), named_colours(crops.channels)), columns=8)
+    with atomic_path(job.draft.file("contact-sheet.png")) as beside:
+        Image.fromarray(sheet).save(beside, format="PNG")

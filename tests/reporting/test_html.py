@@ -1,0 +1,184 @@
+import base64
+import hashlib
+from html.parser import HTMLParser
+
+import pytest
+
+from cellssl.reporting.html import (
+    Block,
+    Bullets,
+    Details,
+    Folded,
+    Page,
+    Paragraph,
+    Picture,
+    Section,
+    Table,
+    render,
+    shown,
+)
+
+HOSTILE = '<script>alert("1")</script>&\'<img src=x onerror=alert(1)>\x00'
+READABLE = '<script>alert("1")</script>&\'<img src=x onerror=alert(1)>\N{REPLACEMENT CHARACTER}'
+PNG = b"\x89PNG not a real one"
+VOID = {"meta", "link", "img", "wbr"}
+
+
+class Read(HTMLParser):
+    """What a browser would make of a page: tags with their attributes, and the text within each kind of tag."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(html)
+        self.close()
+        assert self.open == [], "every tag is closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, "tags are nested"
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((self.open[-1] if self.open else "", data))
+
+    def within(self, tag: str) -> list[str]:
+        return [text for inside, text in self.texts if inside == tag and text.strip()]
+
+
+def read(*blocks: Block) -> Read:
+    return Read(render(Page("Title", ["Lead."], [Section("Scores", blocks)])))
+
+
+def everything(text: str) -> Page:
+    """A page with the same text in every place where text can stand."""
+    table = Table([text, "n"], [[text, 1]], caption=text)
+    blocks: list[Block] = [
+        Paragraph(text),
+        Bullets([text]),
+        table,
+        Picture([PNG, PNG], text, text),
+        Details(text, text),
+    ]
+    blocks.append(Folded(text, [table, Folded(text, [Paragraph(text)])]))
+    return Page(text, [text], [Section(text, blocks)])
+
+
+def test_whatever_stands_in_the_data_is_shown_and_never_run() -> None:
+    page = Read(render(everything(HOSTILE)))
+    plain = Read(render(everything("harmless")))
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
+    assert [sorted(attributes) for _, attributes in page.tags] == [sorted(attributes) for _, attributes in plain.tags]
+    for place in ("title", "h1", "h2", "a", "p", "li", "caption", "th", "td", "figcaption", "summary", "pre"):
+        assert READABLE in page.within(place), place
+    assert READABLE in [attributes.get("alt") for _, attributes in page.tags]
+
+
+def test_nothing_is_loaded_from_anywhere() -> None:
+    page = Read(render(everything("harmless")))
+    references = [
+        (tag, value)
+        for tag, attributes in page.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "srcset", "data", "action", "poster", "background")
+    ]
+    assert {tag for tag, _ in references} == {"link", "a", "img"}
+    assert all(value and value.startswith(("data:", "#")) for _, value in references)
+    style = "".join(page.within("style"))
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_the_browser_is_told_to_load_nothing_and_to_run_only_the_script_that_is_there() -> None:
+    page = Read(render(everything("harmless")))
+    policy = next(each["content"] for _, each in page.tags if each.get("http-equiv") == "Content-Security-Policy")
+    digest = base64.b64encode(hashlib.sha256("".join(page.within("script")).encode()).digest()).decode()
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
+    assert f"script-src 'sha256-{digest}'" in policy
+
+
+def test_the_contents_lead_to_the_sections() -> None:
+    page = Read(render(Page("Title", [], [Section("One", []), Section("Two", [])])))
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    places = [f"#{attributes['id']}" for tag, attributes in page.tags if tag == "section"]
+    assert links == places
+    assert page.within("a") == page.within("h2") == ["One", "Two"]
+
+
+def test_a_picture_is_the_very_bytes() -> None:
+    source = next(attributes["src"] for tag, attributes in read(Picture([PNG], "c", "a")).tags if tag == "img")
+    assert source is not None
+    assert base64.b64decode(source.removeprefix("data:image/png;base64,")) == PNG
+
+
+def test_a_photo_is_called_what_it_is() -> None:
+    source = next(
+        attributes["src"] for tag, attributes in read(Picture([b"\xff\xd8\xff"], "c", "a")).tags if tag == "img"
+    )
+    assert source is not None
+    assert source.startswith("data:image/jpeg;base64,")
+
+
+def test_a_high_picture_comes_in_strips_and_is_described_once() -> None:
+    page = read(Picture([b"\x89PNG top", b"\x89PNG bottom"], "caption", "cells", share=0.5))
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert [base64.b64decode(str(each["src"]).partition(",")[2]) for each in images] == [
+        b"\x89PNG top",
+        b"\x89PNG bottom",
+    ]
+    assert [each["alt"] for each in images] == ["cells", ""]
+    assert [each["style"] for each in images] == ["width:50.0%"] * 2
+    assert len([tag for tag, _ in page.tags if tag == "figure"]) == len(page.within("figcaption")) == 1
+
+
+def test_what_is_folded_is_there_all_the_same() -> None:
+    page = read(Folded("More", [Table(["arm"], [["sum"]]), Paragraph("words")]))
+    assert page.within("summary") == ["More"]
+    assert page.within("td") == ["sum"]
+
+
+def test_columns_of_numbers_are_set_to_the_right() -> None:
+    rows = [["sum", "0.51 ± 0.02", 1200, "-0.1 to 0.2", "yes"], ["random", "–", None, "–", "3"]]
+    heads = [each for tag, each in read(Table(["arm", "AMI", "cells", "interval", "mixed"], rows)).tags if tag == "th"]
+    assert ["class" in attributes for attributes in heads] == [False, True, True, True, False]
+
+
+def test_a_column_shows_as_many_digits_as_it_needs() -> None:
+    rows = [[0.0, 0.5, 0.12345], [50.0, 1.25, 2.0], [float("nan"), 3.0, 1e-9]]
+    cells = read(Table(["dose", "half", "score"], rows)).within("td")
+    assert cells == ["0", "0.50", "0.123", "50", "1.25", "2.000", "–", "3.00", "1e-09"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (float("inf"), "inf"),
+        (12345, "12,345"),
+        (0.5, "0.500"),
+        (-0.25, "-0.250"),
+        *[(2e7, "2e+07"), (0.0, "0.000"), (True, "yes"), (False, "no"), ("as it is", "as it is")],
+    ],
+)
+def test_values_are_shown(value: str | float | None, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_a_table_without_rows_is_still_a_table() -> None:
+    assert read(Table(["arm"], [])).within("th") == ["arm"]
+
+
+def test_a_row_that_is_too_short_is_our_own_fault() -> None:
+    with pytest.raises((IndexError, ValueError)):
+        render(Page("t", [], [Section("s", [Table(["a", "b"], [["only a"]])])]))
+
+
+def test_the_same_page_is_the_same_text() -> None:
+    assert render(everything("x")) == render(everything("x"))
