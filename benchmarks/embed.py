@@ -93,12 +93,14 @@ def vectors_of(network: Any, pixels: np.ndarray, given: argparse.Namespace) -> I
     """As the stage makes them: read, scaled to 8 bits, seen, represented."""
     from cellssl.artifacts.crops import in_blocks
     from cellssl.imaging.scaling import scaled
-    from cellssl.learning.embed import Look, embed
-    from cellssl.learning.training.readers import Streamed, fed
+    from cellssl.learning.embed import EmbeddingViews, embed
+    from cellssl.learning.training.readers import MemmapReader, prefetch
 
     low, high = np.zeros(CHANNELS), np.full(CHANNELS, 4096.0)
-    read = Streamed(lambda rows: scaled(pixels[rows], low, high), device())
-    yield from embed(network, fed(read, in_blocks(np.arange(len(pixels)), given.batch)), Look(given.side), device())
+    read = MemmapReader(lambda rows: scaled(pixels[rows], low, high), device())
+    yield from embed(
+        network, prefetch(read, in_blocks(np.arange(len(pixels)), given.batch)), EmbeddingViews(given.side), device()
+    )
 
 
 class Seconds(NamedTuple):

@@ -133,7 +133,7 @@ def drawn() -> dict[str, np.ndarray]:
     """All cells of one plate: three compounds at their four highest doses, and controls."""
     from cellssl.datasets.simulation.phenotypes import COMPOUNDS
     from cellssl.datasets.simulation.scene import Scene, render
-    from cellssl.imaging.cropping import cut
+    from cellssl.imaging.cropping import crop
 
     known = {"cells_per_field": 195.0, "density_spread": 0.35, "brightness_spread": 0.3, "effect_max": 0.85}
     wells = [(name, dose) for name, one in COMPOUNDS.items() for dose in one.doses_micromolar[-4:]] + [
@@ -144,7 +144,7 @@ def drawn() -> dict[str, np.ndarray]:
         treated = None if compound == "DMSO" else compound
         field = render(Scene(0, "P1", f"W{number}", f"F{number}", treated, dose, 1024, 1280, **known))
         centres = np.stack([field.truth.row_px, field.truth.column_px], axis=1)
-        columns["pixels"].append(cut(np.stack(list(field.images.values())), centres, CROP_PX))
+        columns["pixels"].append(crop(np.stack(list(field.images.values())), centres, CROP_PX))
         columns["phenotype"].append(field.truth.phenotype)
         columns["compound"].append([compound] * len(centres))
         columns["dose_micromolar"].append([dose] * len(centres))
@@ -200,7 +200,7 @@ def prepared(
     """State and plan at step 0, as the stage prepares them."""
     import torch
 
-    from cellssl.learning.training.cell_metadata import Known
+    from cellssl.learning.training.cell_metadata import CellMetadata
     from cellssl.stages.pretrain.networks import keys_of, prepare
     from cellssl.stages.pretrain.settings import Settings
 
@@ -209,7 +209,7 @@ def prepared(
     ids = [f"cell {row}" for row in np.flatnonzero(train)]
     columns = {name: [_plain(value) for value in cells[name][train]] for name in settings.asked()}
     crops: Any = Cells(cells["pixels"][train])
-    known = Known.about(keys_of(ids), columns)
+    known = CellMetadata.about(keys_of(ids), columns)
     return prepare(settings, crops, ids, seed, torch.device("cpu"), known=known)
 
 

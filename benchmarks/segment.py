@@ -37,7 +37,7 @@ from cellssl.artifacts.crops import reserve_crops
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.config import plugins
 from cellssl.datasets.simulation.scene import Scene, render
-from cellssl.engine.process_pool import cores, spread
+from cellssl.engine.process_pool import cores, parallel_map
 from cellssl.imaging.segmenters.watershed import typical_diameter_px
 from cellssl.stages.segment.field import CutTask, FieldTask, cut_field, segment_field
 from cellssl.stages.segment.settings import Settings
@@ -229,7 +229,7 @@ def show_all_cores(tasks: list[FieldTask]) -> None:
         settings = Settings(method=name)
         many = [task for task in tasks for _ in range(4)]
         starts = []
-        for _ in spread(partial(segment_field, settings=settings, detector=settings.method), many, None):
+        for _ in parallel_map(partial(segment_field, settings=settings, detector=settings.method), many, None):
             starts.append(time.perf_counter())
         # the first results come when the processes have started, so the clock runs from there
         print(f"  {name:30}{(starts[-1] - starts[1]) / (len(starts) - 2):8.3f}")

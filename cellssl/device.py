@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 
 from cellssl.errors import UsageError
-from cellssl.rank import Seat
+from cellssl.rank import Rank
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-def device_for(wish: str, seat: Seat = Seat()) -> torch.device:  # noqa: B008 - a frozen value
+def device_for(wish: str, seat: Rank = Rank()) -> torch.device:  # noqa: B008 - a frozen value
     """`auto` takes a GPU where there is one; a GPU asked for and missing is an error, never a fallback.
 
     Of several processes each takes a GPU of its own, in the order of their seats.

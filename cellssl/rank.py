@@ -19,7 +19,7 @@ ASK_EVERY_S = 0.2
 
 
 @dataclass(frozen=True)
-class Seat:
+class Rank:
     """Which of how many processes this one is, as torchrun says it; torch is not needed to know."""
 
     number: int = 0
@@ -27,7 +27,7 @@ class Seat:
     on_this_machine: int = 0
 
     @classmethod
-    def from_environment(cls) -> Seat:
+    def from_environment(cls) -> Rank:
         """The seat that torchrun gave, or the only one."""
         given = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
         if "MASTER_ADDR" not in os.environ or not all(text.isdecimal() for text in given):
@@ -35,18 +35,18 @@ class Seat:
         return cls(*map(int, given))
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether it is the one that writes and speaks."""
         return self.number == 0
 
 
-def tell_the_others(seat: Seat, what: str, *, begins: bool) -> None:
+def announce(seat: Rank, what: str, *, begins: bool) -> None:
     """Say once that the leader begins to make `what`, or that there is nothing to do."""
-    if seat.count > 1 and seat.leads:
+    if seat.count > 1 and seat.is_main:
         rendezvous_store().set(what, "begins" if begins else "nothing to do")
 
 
-def leader_begins(what: str) -> bool:
+def wait_for_main(what: str) -> bool:
     """Wait, for as long as it takes, until the leader has told; a signal ends the waiting."""
     board = rendezvous_store()
     while not board.check([what]):

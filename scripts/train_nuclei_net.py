@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cellssl.datasets.simulation.scene import Scene, render
 from cellssl.imaging.detection_scores import Errors, errors, overlaps
-from cellssl.imaging.labels import measure, relabel, sizes
+from cellssl.imaging.labels import label_areas, measure, relabel
 from cellssl.imaging.segmenters import nuclei_net
 from cellssl.imaging.segmenters._nuclei_net_input import in_two_ways, seen
 from cellssl.imaging.segmenters._nuclei_net_unet import CENTRE_UNIT_PX, UNet, folded
@@ -137,7 +137,7 @@ def as_field(name: str, group: str, image: np.ndarray, labels: np.ndarray) -> Fi
     """With light between 0 and 1, and its typical diameter."""
     dark, bright = np.percentile(image, (0.1, 99.95))
     light = (image - np.float32(dark)) / np.float32(max(bright - dark, 1))
-    diameter = 2 * np.sqrt(np.median(sizes(labels)) / np.pi) if labels.max() else 20.0
+    diameter = 2 * np.sqrt(np.median(label_areas(labels)) / np.pi) if labels.max() else 20.0
     return Field(name, group, light.astype(np.float32), labels, float(diameter))
 
 

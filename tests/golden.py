@@ -19,11 +19,11 @@ from cellssl.artifacts.store import Store
 from cellssl.config import plugins
 from cellssl.config import recipe as recipes
 from cellssl.config.recipe import CHAIN
-from cellssl.config.settings import Part, Strict, plain
+from cellssl.config.settings import Plugin, SettingsModel, json_ready
 from cellssl.engine.stage import algorithm_of
 from cellssl.errors import CellsslError
-from cellssl.pipeline.plan import Planner, effective
-from cellssl.pipeline.sweep_arms import spread_out
+from cellssl.pipeline.plan import Planner, effective_settings
+from cellssl.pipeline.sweep_arms import expand_sweep
 
 FOLDER = Path(__file__).resolve().parent / "golden"
 PLUGIN_FOLDERS = {
@@ -65,10 +65,10 @@ def _defaults(settings: type[BaseModel]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     match value:
-        case Strict() if not isinstance(value, Part):
-            return value.full()
+        case SettingsModel() if not isinstance(value, Plugin):
+            return value.all_values()
         case _:
-            return plain(value)
+            return json_ready(value)
 
 
 def fingerprints(store: Path) -> dict[str, dict[str, str]]:
@@ -88,7 +88,7 @@ def fingerprints(store: Path) -> dict[str, dict[str, str]]:
 
 
 def _planned(name: str, store: Path) -> dict[str, str]:
-    recipe = spread_out(recipes.load(name))
+    recipe = expand_sweep(recipes.load(name))
     prints, cards = {}, {}
     for arm in recipe.arm_names():
         planner = Planner(recipe, arm, recipe.seeds[0], Store(store), cards=cards)
@@ -106,7 +106,8 @@ def sections() -> dict[str, dict[str, Any]]:
         recipe = recipes.load(name)
         present = [stage for stage in CHAIN if recipe.has(stage)]
         found[name] = {
-            stage: _without_folders(effective(recipe, stage, recipe.main_arm).changed()) for stage in present
+            stage: _without_folders(effective_settings(recipe, stage, recipe.main_arm).non_default())
+            for stage in present
         }
     return found
 

@@ -23,7 +23,7 @@ from cellssl.cli.app import app
 from cellssl.config import plugins
 from cellssl.config.paths import shipped_folder
 from cellssl.config.recipe import from_table
-from cellssl.pipeline.sweep_arms import spread_out
+from cellssl.pipeline.sweep_arms import expand_sweep
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 COMMAND = re.compile(r"(?:^|\()(?:\S*/)?cellssl ([a-z][^#\n)]*)", re.MULTILINE)
@@ -124,7 +124,7 @@ def test_sweeps_that_are_shown_turn_knobs_that_there_are() -> None:
     assert sweeps
     base = tomllib.loads((shipped_folder("recipes") / "demo.toml").read_text(encoding="utf-8"))
     for sweep in sweeps:
-        recipe = spread_out(from_table({**base, "sweep": sweep}, Path(), "page"))
+        recipe = expand_sweep(from_table({**base, "sweep": sweep}, Path(), "page"))
         assert any(point.arm == "sum" for point in recipe.points.values())
 
 

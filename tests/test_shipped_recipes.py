@@ -15,7 +15,7 @@ from tiny import tiny_field
 from cellssl.cli import invoke
 from cellssl.config import paths
 from cellssl.config import recipe as recipes
-from cellssl.pipeline.sweep_arms import spread_out
+from cellssl.pipeline.sweep_arms import expand_sweep
 
 FOLDER = paths.shipped_folder("recipes")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -31,7 +31,7 @@ PAPER = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_recipe_is_valid_in_every_arm_and_stage(name: str) -> None:
-    recipe = spread_out(recipes.load(name))
+    recipe = expand_sweep(recipes.load(name))
     for arm in recipe.arm_names():
         for stage in recipes.CHAIN if recipe.has("fetch") else recipe.merged(arm):
             recipe.settings(stage, arm)
@@ -57,8 +57,8 @@ def test_the_papers_recipes_hold_the_papers_settings(name: str) -> None:
     assert (moco.queue, moco.temperature, training.weight_decay) == (1024, 0.07, 0.0001)
     baselines = {"random", "intensities", "features", "imagenet"}
     assert set(recipe.arm_names()) == {"ours", "first", "second", "context", "centre", *baselines}
-    assert recipe.settings("pretrain", "imagenet").published().encoder.full()["weights"] == "imagenet"
-    assert recipe.settings("pretrain", "imagenet").encoder.part_name() == "resnet101"
+    assert recipe.settings("pretrain", "imagenet").published().encoder.all_values()["weights"] == "imagenet"
+    assert recipe.settings("pretrain", "imagenet").encoder.plugin_name() == "resnet101"
 
 
 ACTIVE = {

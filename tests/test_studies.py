@@ -10,7 +10,7 @@ from PIL import Image
 
 from cellssl.config import paths
 from cellssl.config import recipe as recipes
-from cellssl.pipeline.sweep_arms import spread_out
+from cellssl.pipeline.sweep_arms import expand_sweep
 from cellssl.randomness import generator
 
 FOLDER = paths.shipped_folder("recipes")
@@ -45,13 +45,13 @@ def test_a_method_has_the_papers_settings(method: str, tmp_path: Path) -> None:
     assert set(recipe.arm_names()) == set(METHODS)
     training = recipe.settings("pretrain", method)
     objective = training.branches["all"].objective
-    assert objective.part_name() == method
+    assert objective.plugin_name() == method
     assert (training.learning_rate, training.batch, objective.dim) == METHODS[method]
     assert (training.epochs, training.optimizer, training.encoder.stem) == (1000, "sgd", "small")
 
 
 def test_the_sweeps_of_cifar_are_the_papers() -> None:
-    arms = spread_out(recipes.load("cifar10-bias")).arm_names()
+    arms = expand_sweep(recipes.load("cifar10-bias")).arm_names()
     counts = {knob: sum(f"moco+{knob}=" in arm for arm in arms) for knob in ("hue", "jitter", "crop", "flip")}
     assert counts == {"hue": 10, "jitter": 20, "crop": 8, "flip": 20}
 
@@ -98,7 +98,7 @@ def test_the_digits_are_seen_through_the_papers_views(name: str) -> None:
     recipe = recipes.load(name)
     views = {arm: recipe.settings("pretrain", arm).branches["view"].view for arm in ("digit", "flow")}
     pad, invert, rotate, crop = views["digit"]
-    assert (pad.padding, invert.part_name(), rotate.degrees, crop.scale) == ((0.1, 0.4), "invert", 25.0, (0.5, 0.9))
+    assert (pad.padding, invert.plugin_name(), rotate.degrees, crop.scale) == ((0.1, 0.4), "invert", 25.0, (0.5, 0.9))
     across, over, turn, window, erase = views["flow"]
     assert (across.p, over.p, turn.degrees) == (0.5, 0.5, 180.0)
     assert (window.scale, erase.scale, erase.p) == ((0.9, 1.1), (0.02, 0.3), 0.5)

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from cellssl.artifacts.card import NAME, kind_of_input, read_card
-from cellssl.artifacts.locks import held_by_someone
+from cellssl.artifacts.locks import is_locked
 from cellssl.errors import CellsslError, IntegrityError
 
 
@@ -16,7 +16,7 @@ def unneeded(root: Path) -> list[Path]:
 
     While somebody works in the store, no finished result goes: plates wait there for the whole that will gather them.
     """
-    needed, busy = reachable(root), any(held_by_someone(lock) for lock in root.glob("*/*.lock"))
+    needed, busy = reachable(root), any(is_locked(lock) for lock in root.glob("*/*.lock"))
     folders = sorted(path for path in root.glob("*/*") if path.is_dir() and path.parent.name != "by-recipe")
     return [folder for folder in folders if not _needed(folder, needed, busy)]
 
@@ -24,7 +24,7 @@ def unneeded(root: Path) -> list[Path]:
 def _needed(folder: Path, needed: set[tuple[str, str]], busy: bool) -> bool:
     fingerprint, _, what = folder.name.partition(".")
     if what:
-        return held_by_someone(folder.parent / f"{fingerprint}.lock")
+        return is_locked(folder.parent / f"{fingerprint}.lock")
     return busy or not (folder / NAME).is_file() or (folder.parent.name, fingerprint) in needed
 
 

@@ -58,7 +58,7 @@ def read_labels(path: Path) -> Int32[np.ndarray, "y x"]:
     return labels.astype(np.int32)
 
 
-def fault_of(path: Path) -> str:
+def image_fault(path: Path) -> str:
     """Why `path` is no file that can be opened, as the rest of a sentence that begins with its name; "" where it is."""
     try:
         mode = path.stat().st_mode
@@ -84,7 +84,7 @@ def _why_not(path: Path, error: OSError | ValueError) -> str:
 
 def _plane(path: Path) -> Plane:
     """The one plane of an image; DataError with the reason where it holds none, more, or cannot be read."""
-    if fault := fault_of(path):
+    if fault := image_fault(path):
         raise DataError(f"{path} {fault}")
     with _reasons(path), path.open("rb") as file:
         head = file.read(4)

@@ -23,7 +23,7 @@ STALE_S = 120.0
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockHolder:
     """Who holds a lock; boot, process and its start tell a living holder from a dead one with the same number."""
 
     host: str
@@ -34,15 +34,15 @@ class Holder:
     token: str
 
 
-def myself() -> Holder:
+def this_process() -> LockHolder:
     """This process as a holder, with a token of its own."""
-    return Holder(*_here(), os.getpid(), _start_of(os.getpid()), secrets.token_hex(8))
+    return LockHolder(*_here(), os.getpid(), _start_of(os.getpid()), secrets.token_hex(8))
 
 
 class Lock:
     """A lock file that this process holds."""
 
-    def __init__(self, path: Path, holder: Holder) -> None:
+    def __init__(self, path: Path, holder: LockHolder) -> None:
         self.path = path
         self.holder = holder
 
@@ -56,13 +56,13 @@ class Lock:
 
 
 @contextmanager
-def holding(path: Path, *, wait: bool, waiting: Callable[[Holder], None] = lambda _: None) -> Iterator[Lock]:
+def hold_lock(path: Path, *, wait: bool, waiting: Callable[[LockHolder], None] = lambda _: None) -> Iterator[Lock]:
     """Hold the lock at `path`, waiting for a living holder or taking over from a dead one.
 
     Raises BusyError at once where `wait` is False and a living process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = Lock(path, myself())
+    lock = Lock(path, this_process())
     while not _create(path, lock.holder):
         other = _read(path)
         if other is None and path.exists() and _age_s(path) < STALE_S:
@@ -89,13 +89,13 @@ def holding(path: Path, *, wait: bool, waiting: Callable[[Holder], None] = lambd
             path.unlink(missing_ok=True)
 
 
-def held_by_someone(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether a living process holds the lock at `path`."""
     other = _read(path)
     return other is not None and _alive(other, path)
 
 
-def _create(path: Path, holder: Holder) -> bool:
+def _create(path: Path, holder: LockHolder) -> bool:
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
@@ -109,14 +109,14 @@ def _create(path: Path, holder: Holder) -> bool:
     return True
 
 
-def _read(path: Path) -> Holder | None:
+def _read(path: Path) -> LockHolder | None:
     try:
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+        return LockHolder(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _set_aside(path: Path, dead: Holder | None) -> None:
+def _set_aside(path: Path, dead: LockHolder | None) -> None:
     """Rename the dead holder's lock away; only one of many waiters does, and a new holder's lock is not touched."""
     with _one_at_a_time(path.parent):
         if _read(path) != dead or (dead is None and _age_s(path) < STALE_S):
@@ -142,7 +142,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         yield
 
 
-def _alive(other: Holder, path: Path) -> bool:
+def _alive(other: LockHolder, path: Path) -> bool:
     if (other.host, other.boot_id, other.namespace) == _here():
         return _start_of(other.pid) == other.started
     # another machine, perhaps with the same name; a container of this one; or this one before it was restarted

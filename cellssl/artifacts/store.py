@@ -18,7 +18,7 @@ from typing import Any
 from cellssl.artifacts import card as cards
 from cellssl.artifacts.card import Card, FileEntry
 from cellssl.artifacts.hashing import HashCache, sha256_of
-from cellssl.artifacts.locks import Holder, Lock, holding, myself
+from cellssl.artifacts.locks import Lock, LockHolder, hold_lock, this_process
 from cellssl.errors import DataError, FailedError, IntegrityError, UsageError
 from cellssl.files import remove_unfinished, write_text
 
@@ -199,11 +199,11 @@ class Store:
 
     @contextmanager
     def drafting(
-        self, kind: str, fingerprint: str, *, wait: bool = True, waiting: Callable[[Holder], None] = lambda _: None
+        self, kind: str, fingerprint: str, *, wait: bool = True, waiting: Callable[[LockHolder], None] = lambda _: None
     ) -> Iterator[Draft]:
         """The right to make one artifact, and the folder to make it in, with whatever an earlier try left there."""
         lock_file = self.root / kind / f"{fingerprint}.lock"
-        with self._in_words(), holding(lock_file, wait=wait, waiting=waiting) as lock:
+        with self._in_words(), hold_lock(lock_file, wait=wait, waiting=waiting) as lock:
             partial = self.partial(kind, fingerprint)
             partial.mkdir(parents=True, exist_ok=True)
             remove_unfinished(partial)
@@ -214,7 +214,7 @@ class Store:
 
     def visiting(self, kind: str, fingerprint: str) -> Draft:
         """The folder in which another process makes an artifact, to look into; only that process can finish it."""
-        lock = Lock(self.root / kind / f"{fingerprint}.lock", myself())
+        lock = Lock(self.root / kind / f"{fingerprint}.lock", this_process())
         return Draft(self.partial(kind, fingerprint), self.root / kind / fingerprint, lock)
 
     def point(self, recipe: str, arm: str, seed: int | None, stage: str, artifact: Artifact) -> None:

@@ -22,12 +22,12 @@ def invoke(arguments: list[str]) -> int:
     """One command; its exit code. Faults of our own keep their traceback."""
     from cellssl.cli.console import Console, enduring_streams
     from cellssl.errors import CellsslError, InterruptedByUserError
-    from cellssl.rank import Seat
+    from cellssl.rank import Rank
 
     _keep_matplotlib_out_of_home()
     for number in (signal.SIGINT, signal.SIGTERM):
         # a process that only assists has nothing to save or say, and libraries swallow errors while they are imported
-        signal.signal(number, _stop if Seat.from_environment().leads else signal.SIG_DFL)
+        signal.signal(number, _stop if Rank.from_environment().is_main else signal.SIG_DFL)
     with enduring_streams():
         try:
             from cellssl.cli.app import app

@@ -60,9 +60,9 @@ def top(
 
 def _check_alone(command: str) -> None:
     from cellssl.errors import UsageError
-    from cellssl.rank import Seat
+    from cellssl.rank import Rank
 
-    if Seat.from_environment().count > 1:
+    if Rank.from_environment().count > 1:
         raise UsageError(
             f"{command} was started in several processes, but only pretrain shares its work among them",
             hint="torchrun --nproc-per-node N -m cellssl pretrain RECIPE, after `cellssl run RECIPE --to split`",

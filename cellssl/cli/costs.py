@@ -8,10 +8,10 @@ from typing import Any
 
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.cli.console import in_words
-from cellssl.engine.resources import Costs, summed
+from cellssl.engine.resources import Usage, sum_usage
 
 
-def spent(store: Store, rows: list[dict[str, Any]]) -> Costs:
+def spent(store: Store, rows: list[dict[str, Any]]) -> Usage:
     """What the artifacts of `rows` that are there took to make, and the parts that they gather, each once."""
     wholes = [store.find(row["stage"], row["fingerprint"]) for row in rows if row["state"] == "done"]
     runs = {}
@@ -19,7 +19,7 @@ def spent(store: Store, rows: list[dict[str, Any]]) -> Costs:
         if whole is not None:
             runs[whole.fingerprint] = whole.card.run
             runs |= {part.fingerprint: part.card.run for part in _made_before(whole, store)}
-    return summed(runs.values())
+    return sum_usage(runs.values())
 
 
 def _made_before(whole: Artifact, store: Store) -> Iterator[Artifact]:
@@ -33,7 +33,7 @@ def _made_before(whole: Artifact, store: Store) -> Iterator[Artifact]:
             yield part
 
 
-def said(costs: Costs) -> str:
+def said(costs: Usage) -> str:
     """One line for a person."""
     if not costs:
         return "nothing is done yet"

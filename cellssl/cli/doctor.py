@@ -50,7 +50,7 @@ def bring(worker: Worker) -> None:
     for one in downloads(worker.recipe, worker.store):
         if not one.is_there(worker.store):
             with worker.console.working_on("doctor"):
-                worker.drive(one.bring(worker.bench(force=False)))
+                worker.drive(one.bring(worker.context(force=False)))
             worker.console.say(f"doctor: {one.what} are there now")
 
 

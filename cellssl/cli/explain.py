@@ -80,11 +80,11 @@ def _text(title: str, model: Any) -> str:
 
 
 def _default(field: Any) -> str:
-    from cellssl.config.settings import Part, plain
+    from cellssl.config.settings import Plugin, json_ready
 
     if field.is_required():
         return "(required)"
     value = field.get_default(call_default_factory=True)
-    if isinstance(value, Part):
-        return json_.dumps(value.part_name())
-    return "(not given)" if value is None else json_.dumps(plain(value))
+    if isinstance(value, Plugin):
+        return json_.dumps(value.plugin_name())
+    return "(not given)" if value is None else json_.dumps(json_ready(value))

@@ -36,7 +36,7 @@ def announce(recipe: str, common: o.Common) -> None:
 
     worker = Worker.of(recipe, common)
     settings = worker.recipe.settings("fetch", common.arm or worker.recipe.main_arm)
-    plates = forecast(settings, worker.bench(force=False), common.plate)
+    plates = forecast(settings, worker.context(force=False), common.plate)
     header = ("plate", "state", "fields", "controls", "images", "to come", "MB to move", "MB on disk", "")
     worker.console.table(header, [_row(plate) for plate in plates])
     sums = {name: sum(getattr(plate, name) for plate in plates) for name in ("fields", "images", "to_come", "absent")}

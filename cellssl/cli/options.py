@@ -92,7 +92,7 @@ def mirrored(recipe: str, overrides: list[str] | None, mirror: str | None) -> li
     dataset = recipes.load(recipe, overrides or []).settings("fetch").dataset
     if "source" not in type(dataset).model_fields:
         raise UsageError(
-            f"--mirror {mirror} goes with data sets that are fetched, and {dataset.part_name()} has no source",
+            f"--mirror {mirror} goes with data sets that are fetched, and {dataset.plugin_name()} has no source",
             hint="leave --mirror out",
         )
     return [*(overrides or []), f"fetch.dataset.source={json_.dumps(mirror)}"]

@@ -13,7 +13,7 @@ from cellssl.artifacts.store import Artifact
 from cellssl.config.recipe import Recipe
 from cellssl.datasets.base import Field
 from cellssl.engine import plate_parts
-from cellssl.engine.build import Bench
+from cellssl.engine.build import RunContext
 from cellssl.errors import UsageError
 from cellssl.events import Event
 from cellssl.stages.fetch import stage as fetch
@@ -38,22 +38,22 @@ class PlatePlan:
         """The name of its pointer, which keeps it until it is gathered; a plate may be called anything."""
         return f"{self.stage}-{quote(self.plate, safe=' ')}"
 
-    def make(self, bench: Bench) -> Generator[Event, None, Artifact]:
+    def make(self, context: RunContext) -> Generator[Event, None, Artifact]:
         """The part, found or made."""
         if isinstance(self.made_of, Artifact):
-            return (yield from segment.make_plate(self.settings, bench, self.made_of))
-        return (yield from fetch.make_plate(self.settings, bench, self.made_of))
+            return (yield from segment.make_plate(self.settings, context, self.made_of))
+        return (yield from fetch.make_plate(self.settings, context, self.made_of))
 
 
 def plan_plate(
-    recipe: Recipe, arm: str, stage: str, plate: str, bench: Bench, given: dict[str, Artifact], named: str
+    recipe: Recipe, arm: str, stage: str, plate: str, context: RunContext, given: dict[str, Artifact], named: str
 ) -> PlatePlan:
     """The part of `plate`; of segment, its fetch part must be there."""
     settings = recipe.settings(stage, arm)
     if stage == "fetch":
-        fields = fetch.fields_of(settings, plate, bench)
-        return PlatePlan(stage, plate, fetch.plate_card(settings, bench, fields), settings, fields)
-    fetched = _part_of(given["fetch"], plate, bench) if "fetch" in given else _fetched(recipe, arm, plate, bench, named)
+        fields = fetch.fields_of(settings, plate, context)
+        return PlatePlan(stage, plate, fetch.plate_card(settings, context, fields), settings, fields)
+    fetched = _part_of(given["fetch"], plate, context) if "fetch" in given else _fetched(recipe, arm, plate, context, named)
     return PlatePlan(stage, plate, segment.plate_card(settings, fetched), settings, fetched)
 
 
@@ -62,7 +62,7 @@ def plate_rows(worker: Worker, gathering: list[dict[str, Any]]) -> list[dict[str
 
     The fingerprint is None where it depends on label images, which are looked for when the plate has been fetched.
     """
-    bench = worker.bench(force=False)
+    context = worker.context(force=False)
     return [
         {
             "stage": row["stage"],
@@ -73,24 +73,24 @@ def plate_rows(worker: Worker, gathering: list[dict[str, Any]]) -> list[dict[str
             "state": row["state"] if card is None else worker.state(card),
         }
         for row in gathering
-        for plate, fetched, card in _parts(worker.recipe, row["arm"], row["stage"], bench)
+        for plate, fetched, card in _parts(worker.recipe, row["arm"], row["stage"], context)
     ]
 
 
-def _parts(recipe: Recipe, arm: str, stage: str, bench: Bench) -> Iterator[tuple[str, Card, Card | None]]:
+def _parts(recipe: Recipe, arm: str, stage: str, context: RunContext) -> Iterator[tuple[str, Card, Card | None]]:
     """Plate, the card of its fetch part, and the card of its part of `stage`."""
     fetching, segmenting = recipe.settings("fetch", arm), recipe.settings("segment", arm)
     foreseen = not hasattr(segmenting.method, "label_image")
-    for plate, fields in fetch.planned_plates(fetching, bench).items():
-        fetched = fetch.plate_card(fetching, bench, fields)
+    for plate, fields in fetch.planned_plates(fetching, context).items():
+        fetched = fetch.plate_card(fetching, context, fields)
         if stage == "fetch":
             yield plate, fetched, fetched
         else:
-            there = Artifact(bench.store.root / "fetch" / fetched.fingerprint, fetched)  # or will be
+            there = Artifact(context.store.root / "fetch" / fetched.fingerprint, fetched)  # or will be
             yield plate, fetched, segment.plate_card(segmenting, there) if foreseen else None
 
 
-def _part_of(fetched: Artifact, plate: str, bench: Bench) -> Artifact:
+def _part_of(fetched: Artifact, plate: str, context: RunContext) -> Artifact:
     """The part of one plate: the given artifact itself, or one that it gathers."""
     if "plate" in fetched.card.section:
         parts = {fetched.card.section["plate"]: fetched.fingerprint}
@@ -98,13 +98,13 @@ def _part_of(fetched: Artifact, plate: str, bench: Bench) -> Artifact:
         parts = dict(plate_parts.parts_of(fetched))
     if plate not in parts:
         raise UsageError(f"{fetched.path} has no plate {plate!r}", hint=f"it has: {', '.join(parts)}")
-    return bench.store.beside(fetched).get("fetch", parts[plate])
+    return context.store.beside(fetched).get("fetch", parts[plate])
 
 
-def _fetched(recipe: Recipe, arm: str, plate: str, bench: Bench, named: str) -> Artifact:
+def _fetched(recipe: Recipe, arm: str, plate: str, context: RunContext, named: str) -> Artifact:
     settings = recipe.settings("fetch", arm)
-    card = fetch.plate_card(settings, bench, fetch.fields_of(settings, plate, bench))
-    found = bench.store.find("fetch", card.fingerprint)
+    card = fetch.plate_card(settings, context, fetch.fields_of(settings, plate, context))
+    found = context.store.find("fetch", card.fingerprint)
     if found is None:
         raise UsageError(
             f"plate {plate} has not been fetched", hint=f"cellssl fetch {named} --plate {shlex.quote(plate)}"

@@ -19,10 +19,10 @@ def stage_command(stage: str, doc: str, example: str) -> o.Command:
 def run_stage(stage: str, recipe: str, common: o.Common) -> None:
     """Make the stage, and deliver its path; of several processes the first does, and the others assist."""
     from cellssl.cli.work import Worker
-    from cellssl.rank import Seat
+    from cellssl.rank import Rank
 
     worker = Worker.of(recipe, common)
-    if not Seat.from_environment().leads:
+    if not Rank.from_environment().is_main:
         worker.assist(stage)
         return
     if common.dry_run:

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.export import copy_card, copy_files
-from cellssl.artifacts.locks import Holder
+from cellssl.artifacts.locks import LockHolder
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.cli.console import Console, open_log
 from cellssl.cli.options import Common
 from cellssl.config import recipe as recipes
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.recipe import Recipe
-from cellssl.engine.build import Bench
+from cellssl.engine.build import RunContext
 from cellssl.errors import FailedError, InterruptedByUserError, UsageError
 from cellssl.events import Event
 from cellssl.pipeline.execute import assist, make
 from cellssl.pipeline.plan import Planned, Planner
-from cellssl.pipeline.sweep_arms import spread_out
-from cellssl.rank import Seat, leader_begins, tell_the_others
+from cellssl.pipeline.sweep_arms import expand_sweep
+from cellssl.rank import Rank, announce, wait_for_main
 
 if TYPE_CHECKING:
     from cellssl.cli.plates import PlatePlan
@@ -36,7 +36,7 @@ PLATE_STAGES = ("fetch", "segment")
 
 def console_of(common: Common) -> Console:
     """The console that the flags ask for."""
-    if not Seat.from_environment().leads:  # one voice is enough
+    if not Rank.from_environment().is_main:  # one voice is enough
         return Console(quiet=True)
     if common.log_format not in ("text", "json"):
         raise UsageError(f"--log-format {common.log_format!r} is not known", hint="use text or json")
@@ -59,7 +59,7 @@ class Worker:
     def of(cls, reference: str, common: Common) -> Worker:
         """Read the recipe, and find the store."""
         store = Store(*common.stores(), trusting=not common.force)
-        return cls(common, console_of(common), store, spread_out(recipes.load(reference, common.overrides or [])))
+        return cls(common, console_of(common), store, expand_sweep(recipes.load(reference, common.overrides or [])))
 
     @classmethod
     def without_recipe(cls, common: Common) -> Worker:
@@ -102,10 +102,10 @@ class Worker:
         """Take part in a stage that another process leads; once it has begun, signals are for that one."""
         planner = self.planner(self.common.arm or self.recipe.main_arm, self.seeds()[0], stage)
         planned = planner.plan(stage)
-        if self.common.dry_run or not leader_begins(planned.fingerprint):
+        if self.common.dry_run or not wait_for_main(planned.fingerprint):
             return
         with self._listening():
-            assist(planned, self.bench(force=self.common.force), planner.given)
+            assist(planned, self.context(force=self.common.force), planner.given)
         if self._stopped_by is not None:
             raise self._interrupted()
 
@@ -113,7 +113,7 @@ class Worker:
         """Make one plate's part of fetch or segment."""
         plan = self._plate_plan(stage, arm)
         with self.console.working_on(stage):
-            artifact = self.drive(plan.make(self.bench(force=self.common.force)))
+            artifact = self.drive(plan.make(self.context(force=self.common.force)))
         self.console.say(f"{stage}: plate {plan.plate} is {artifact.path}")
         self.store.point(self.recipe.name, arm, None, plan.pointer, artifact)
         return artifact
@@ -125,8 +125,8 @@ class Worker:
             )
         from cellssl.cli.plates import plan_plate
 
-        given, bench = self._given(arm, stage), self.bench(force=False)
-        return plan_plate(self.recipe, arm, stage, self.common.plate or "", bench, given, self.named())
+        given, context = self._given(arm, stage), self.context(force=False)
+        return plan_plate(self.recipe, arm, stage, self.common.plate or "", context, given, self.named())
 
     def finish(self, planned: Planned, given: dict[str, Artifact]) -> Artifact:
         """Find or make one planned artifact, and leave a pointer to it."""
@@ -140,9 +140,9 @@ class Worker:
             self.console.say(f"{mine}: begins")
             self._check_device()
             with self.console.working_on(planned.stage):
-                there = self.drive(make(planned, self.bench(force=again), given))
+                there = self.drive(make(planned, self.context(force=again), given))
             self.console.say(f"{mine}: done in {there.card.run['seconds']:,.0f} s, {there.path}")
-        tell_the_others(Seat.from_environment(), planned.fingerprint, begins=False)  # heard by whoever still waits
+        announce(Rank.from_environment(), planned.fingerprint, begins=False)  # heard by whoever still waits
         self._said.add(planned.fingerprint)
         self.point(planned, there)
         return there
@@ -151,10 +151,10 @@ class Worker:
         """The pointers in by-recipe/."""
         self.store.point(self.recipe.name, planned.arm, planned.seed_of_pointer, planned.stage, artifact)
 
-    def bench(self, *, force: bool) -> Bench:
+    def context(self, *, force: bool) -> RunContext:
         """Where and how results are made."""
         common = self.common
-        return Bench(self.store, common.device, not common.no_wait, force, self._say_waiting())
+        return RunContext(self.store, common.device, not common.no_wait, force, self._say_waiting())
 
     def _check_device(self) -> None:
         """A GPU that is asked for and missing is said before the first plate, not after the last."""
@@ -279,7 +279,7 @@ class Worker:
     def _say_waiting(self) -> Any:
         said: set[str] = set()
 
-        def waiting(holder: Holder) -> None:
+        def waiting(holder: LockHolder) -> None:
             if holder.token not in said:
                 said.add(holder.token)
                 self.console.say(f"waiting for process {holder.pid} on {holder.host}, which makes the same")

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cellssl.config.paths import NAME, ShellText, shipped_folder
 from cellssl.config.plugins import did_you_mean
-from cellssl.config.settings import Fault, Strict, first_fault
+from cellssl.config.settings import SettingsFault, SettingsModel, first_fault
 from cellssl.config.sweep import Point, Sweep, parse
 from cellssl.errors import UsageError
 
@@ -45,7 +45,7 @@ class Recipe:
     sweep: Sweep | None = None
     points: Mapping[str, Point] = field(default_factory=dict)
     """Of the arms, those that a sweep has spread out: they stand for the arm that each of them varies."""
-    _settings: dict[tuple[str, str], Strict] = field(default_factory=dict, repr=False, compare=False)
+    _settings: dict[tuple[str, str], SettingsModel] = field(default_factory=dict, repr=False, compare=False)
 
     def arm_names(self) -> tuple[str, ...]:
         """The sections as they stand come first, then the arms in the recipe's order; of a swept one, its points."""
@@ -71,7 +71,7 @@ class Recipe:
         """The validated settings of one stage in one arm; UsageError with one sentence where they are wrong."""
         arm = arm or self.main_arm
         if (stage, arm) not in self._settings:
-            model: type[Strict] = importlib.import_module(f"cellssl.stages.{stage}.settings").Settings
+            model: type[SettingsModel] = importlib.import_module(f"cellssl.stages.{stage}.settings").Settings
             where = f"[{stage}]" if arm == self.main_arm else f"[{stage}] of arm {arm!r}"
             self._settings[stage, arm] = self._validated(model, self.merged(arm).get(stage, {}), where)
         return self._settings[stage, arm]
@@ -82,7 +82,7 @@ class Recipe:
             for stage in self.merged(arm):
                 self.settings(stage, arm)
 
-    def _validated(self, model: type[Strict], given: Any, where: str) -> Strict:
+    def _validated(self, model: type[SettingsModel], given: Any, where: str) -> SettingsModel:
         try:
             return model.model_validate(given, context={"folder": self.folder})
         except ValidationError as error:
@@ -242,7 +242,7 @@ def _check_arm(arm: str, over: Any, main_arm: str, source: str) -> None:
             raise UsageError(f"{source}: {stage} of arm {arm!r} must be a section, got {section!r}")
 
 
-def _sentence(fault: Fault) -> str:
+def _sentence(fault: SettingsFault) -> str:
     where = ".".join(str(step) for step in fault.path)
     return f"{where}: {fault.message}" if where else fault.message
 

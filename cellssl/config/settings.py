@@ -14,7 +14,7 @@ from cellssl.config import plugins
 from cellssl.errors import UsageError
 
 
-class Strict(BaseModel):
+class SettingsModel(BaseModel):
     """Frozen, and without unknown keys; no type is converted but whole numbers to floats and lists to tuples."""
 
     model_config = ConfigDict(
@@ -40,41 +40,43 @@ class Strict(BaseModel):
                 )
         return {key: _tuples(value) for key, value in given.items()}
 
-    def changed(self) -> dict[str, Any]:
+    def non_default(self) -> dict[str, Any]:
         """The values that differ from the defaults and count in a fingerprint, ready for JSON."""
         return {
-            name: plain(getattr(self, name))
+            name: json_ready(getattr(self, name))
             for name, field in type(self).model_fields.items()
-            if counts(field)
+            if is_counted(field)
             and (field.is_required() or getattr(self, name) != field.get_default(call_default_factory=True))
         }
 
-    def full(self) -> dict[str, Any]:
+    def all_values(self) -> dict[str, Any]:
         """Every value that counts, the defaults among them, ready for JSON."""
         fields = type(self).model_fields
-        return {name: plain(getattr(self, name), full=True) for name, field in fields.items() if counts(field)}
+        return {name: json_ready(getattr(self, name), full=True) for name, field in fields.items() if is_counted(field)}
 
     @classmethod
     def algorithm(cls) -> int:
         """Return the ALGORITHM of the model's file, 1 where it has none: higher when the same knobs give other results."""
         return int(getattr(sys.modules[cls.__module__], "ALGORITHM", 1))
 
-    def uncounted(self) -> dict[str, Any]:
+    def excluded(self) -> dict[str, Any]:
         """Every value that does not: how the work was done, and not what came of it."""
         fields = type(self).model_fields
-        return {name: plain(getattr(self, name), full=True) for name, field in fields.items() if not counts(field)}
+        return {
+            name: json_ready(getattr(self, name), full=True) for name, field in fields.items() if not is_counted(field)
+        }
 
 
-class Part(Strict):
+class Plugin(SettingsModel):
     """Settings of one part of a room; the part's `name` in a recipe is the name of its file."""
 
     @classmethod
-    def part_name(cls) -> str:
+    def plugin_name(cls) -> str:
         """The name in the recipe."""
         return cls.__module__.rsplit(".", 1)[-1]
 
 
-class OfRoom:
+class PluginField:
     """Annotation of a field that holds a part of a room: `{name = "affine", degrees = 20}`, or just `"affine"`.
 
     `name` is checked against the room's files first, then the rest against the `Settings` of that file.
@@ -88,9 +90,9 @@ class OfRoom:
             lambda value, info: self.choose(value, info.context), serialization=core_schema.to_string_ser_schema()
         )
 
-    def choose(self, value: Any, context: Any = None) -> Part:
+    def choose(self, value: Any, context: Any = None) -> Plugin:
         """The settings of the part that `value` names."""
-        if isinstance(value, Part):
+        if isinstance(value, Plugin):
             return value
         given = {"name": value} if isinstance(value, str) else value
         if not isinstance(given, dict) or not isinstance(given.get("name"), str):
@@ -100,7 +102,7 @@ class OfRoom:
         try:
             settings = plugins.load(self.room, given["name"]).Settings
             rest = {key: knob for key, knob in given.items() if key != "name"}
-            chosen: Part = settings.model_validate(rest, context=context)
+            chosen: Plugin = settings.model_validate(rest, context=context)
         except UsageError as error:
             raise _fault(("name",), error.message, error.hint) from error
         except ValidationError as error:
@@ -110,7 +112,7 @@ class OfRoom:
 
 
 @dataclass(frozen=True)
-class Fault:
+class SettingsFault:
     """What is wrong with a value: where it stands, what is wrong, and the cure where one is known."""
 
     path: tuple[str | int, ...]
@@ -118,27 +120,27 @@ class Fault:
     hint: str
 
 
-def first_fault(error: ValidationError) -> Fault:
+def first_fault(error: ValidationError) -> SettingsFault:
     """The first thing that pydantic has to say, in the words of this tool."""
     first = error.errors(include_url=False)[0]
     context = first.get("ctx", {})
     path = (*first["loc"], *context.get("path", ()))
     if first["type"] == "fault":
-        return Fault(path, context["message"], context["hint"])
+        return SettingsFault(path, context["message"], context["hint"])
     message = first["msg"].removeprefix("Value error, ")
     message = message.replace("Input should be", "must be").replace("Field required", "is required but not given")
     if first["type"] == "missing" or isinstance(first["input"], dict):  # a whole table says nothing in one line
-        return Fault(path, message, "")
-    return Fault(path, f"{message}, got {first['input']!r}"[:300], "")
+        return SettingsFault(path, message, "")
+    return SettingsFault(path, f"{message}, got {first['input']!r}"[:300], "")
 
 
-def counts(field: Any) -> bool:
+def is_counted(field: Any) -> bool:
     """Whether a field is part of a result; `json_schema_extra={"counts": False}` says it is not."""
     extra = field.json_schema_extra
     return not (isinstance(extra, dict) and extra.get("counts") is False)
 
 
-NOT_COUNTED: dict[str, Any] = {"counts": False}
+NOT_IN_FINGERPRINT: dict[str, Any] = {"counts": False}
 
 
 def _fault(path: tuple[str | int, ...], message: str, hint: str) -> PydanticCustomError:
@@ -156,17 +158,17 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def plain(value: Any, *, full: bool = False) -> Any:
+def json_ready(value: Any, *, full: bool = False) -> Any:
     match value:
-        case Part():
+        case Plugin():
             version = {"algorithm": value.algorithm()} if value.algorithm() > 1 and not full else {}
-            return {"name": value.part_name(), **version, **(value.full() if full else value.changed())}
-        case Strict():
-            return value.full() if full else value.changed()
+            return {"name": value.plugin_name(), **version, **(value.all_values() if full else value.non_default())}
+        case SettingsModel():
+            return value.all_values() if full else value.non_default()
         case dict():
-            return {key: plain(item, full=full) for key, item in value.items()}
+            return {key: json_ready(item, full=full) for key, item in value.items()}
         case tuple() | list():
-            return [plain(item, full=full) for item in value]
+            return [json_ready(item, full=full) for item in value]
         case Path():
             return str(value)
         case _:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cellssl.config.plugins import did_you_mean
-from cellssl.config.settings import Strict, first_fault
+from cellssl.config.settings import SettingsModel, first_fault
 from cellssl.errors import UsageError
 
 MOST_KNOBS = 2
@@ -28,7 +28,7 @@ LONGEST_WORD = 60
 """Letters of a value in the name of an arm, which is a folder's name too."""
 
 
-class Knob(Strict):
+class Knob(SettingsModel):
     """One knob, and the values that it is given in turn."""
 
     knob: str
@@ -125,7 +125,7 @@ class Sweep:
             yield dict(zip(self.knobs, values, strict=True))
 
 
-class Settings(Strict):
+class Settings(SettingsModel):
     """Turn one or two knobs through their values, each in a table of its own, such as [sweep.hue]."""
 
     arms: tuple[str, ...] | None = Field(None, min_length=1)

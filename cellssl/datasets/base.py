@@ -51,7 +51,7 @@ class Forecast:
 class Dataset(Protocol):
     """What the settings of every file in this room can do."""
 
-    def outside_files(self) -> Sequence[Path]:
+    def external_files(self) -> Sequence[Path]:
         """Files of the user whose bytes are part of the result: tables, stacks."""
 
     def plan(self, cache: Path) -> list[Field]:

@@ -18,7 +18,7 @@ from pydantic import Field as Knob
 from cellssl.config.doses import Doses, chosen_doses, names_doses
 from cellssl.config.paths import InputPath, shipped_folder
 from cellssl.config.plugins import did_you_mean
-from cellssl.config.settings import NOT_COUNTED
+from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.datasets.base import Field, Forecast, Value
 from cellssl.datasets.tables.manifest import Channel, Manifest, TableEntry, read_manifest
 from cellssl.datasets.transfer.settings import OnlineSettings
@@ -64,7 +64,7 @@ Source = Annotated[str | Path, BeforeValidator(_address_or_folder)]
 class Settings(OnlineSettings):
     """BBBC021: breast cancer cells under 113 compounds, 55 plates; controls of the same plates always come along."""
 
-    source: Source | None = Knob(None, json_schema_extra=NOT_COUNTED)
+    source: Source | None = Knob(None, json_schema_extra=NOT_IN_FINGERPRINT)
     """Where tables and archives come from: an http(s) or s3 address, or a folder, in which images may lie unpacked;
     the publisher's address where nothing is given. The same fields are the same result from anywhere."""
     compounds: tuple[str, ...] = ()
@@ -79,10 +79,10 @@ class Settings(OnlineSettings):
     """The first so many fields of every well; all four where nothing is given."""
     labelled_only: bool = False
     """Only treatments whose mechanism is known."""
-    manifest: InputPath | None = Knob(None, json_schema_extra=NOT_COUNTED)
+    manifest: InputPath | None = Knob(None, json_schema_extra=NOT_IN_FINGERPRINT)
     """Another description of the set, such as data-manifests/bbbc021.toml with changes; its content counts."""
 
-    def outside_files(self) -> Sequence[Path]:
+    def external_files(self) -> Sequence[Path]:
         """The manifest, where it is not the shipped one."""
         return [] if self.manifest is None else [self.manifest]
 

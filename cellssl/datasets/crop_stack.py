@@ -15,7 +15,7 @@ from pydantic import Field as Knob
 from pydantic import field_validator
 
 from cellssl.config.paths import NAME, InputPath
-from cellssl.config.settings import NOT_COUNTED, Part
+from cellssl.config.settings import NOT_IN_FINGERPRINT, Plugin
 from cellssl.datasets.base import Field, Forecast, Value
 from cellssl.datasets.crops.npy_stack import Axes, Stack
 from cellssl.datasets.crops.precut import BLOCK, Rows, write_ready
@@ -35,12 +35,12 @@ class Cell:
     kept: tuple[str, ...]
 
 
-class Settings(Part):
+class Settings(Plugin):
     """Single cells that a lab has already cut: a stack of crops, and a table whose row i is crop i."""
 
-    stack: InputPath = Knob(json_schema_extra=NOT_COUNTED)
+    stack: InputPath = Knob(json_schema_extra=NOT_IN_FINGERPRINT)
     """The .npy or .npz file of uint8 or uint16; its content counts, its place does not."""
-    table: InputPath = Knob(json_schema_extra=NOT_COUNTED)
+    table: InputPath = Knob(json_schema_extra=NOT_IN_FINGERPRINT)
     """The CSV (comma, tab or semicolon) with as many rows as the stack has crops."""
     array: str | None = None
     """Which array of an .npz; its only one where nothing is given."""
@@ -71,7 +71,7 @@ class Settings(Part):
             raise ValueError("must name each channel once")
         return channels
 
-    def outside_files(self) -> Sequence[Path]:
+    def external_files(self) -> Sequence[Path]:
         """The stack and its table."""
         return [self.stack, self.table]
 

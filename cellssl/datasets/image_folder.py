@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field as Knob
 
 from cellssl.config.paths import InputPath
-from cellssl.config.settings import NOT_COUNTED
+from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.datasets.base import Field, Value
 from cellssl.datasets.crops.class_images import Picture, Pictures, PictureSettings
 from cellssl.errors import DataError, UsageError
@@ -37,7 +37,7 @@ class _File:
 class Settings(PictureSettings):
     """Pictures of your own that are sorted into a folder for each class: PNG, JPEG or TIFF, all grey or all RGB."""
 
-    folder: InputPath = Knob(json_schema_extra=NOT_COUNTED)
+    folder: InputPath = Knob(json_schema_extra=NOT_IN_FINGERPRINT)
     """The folder that holds a folder for each class, which may hold folders; its content counts, its place does not."""
     parts: bool = False
     """Whether the folders of the classes lie in folders called train, val and test, which become `official_part`."""
@@ -53,7 +53,7 @@ class Settings(PictureSettings):
         """A well for every class of every part."""
         return sorted({file.picture.well for file in self._files()})
 
-    def outside_files(self) -> Sequence[Path]:
+    def external_files(self) -> Sequence[Path]:
         """All the pictures."""
         return [file.path for file in self._files()]
 

@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, field_validator
 from pydantic import Field as Knob
 
 from cellssl.config.paths import NAME, InputPath
-from cellssl.config.settings import NOT_COUNTED
+from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.datasets.base import Field, Forecast, Value
 from cellssl.datasets.tables.columns import Chosen, Columns, Keep, at_site, carried, fields_of_rows
 from cellssl.datasets.tables.csv_table import Table, read_table
@@ -46,14 +46,14 @@ class Settings(OnlineSettings):
     Paths stay where they are; images with an http, https or s3 address are fetched.
     """
 
-    table: InputPath = Knob(json_schema_extra=NOT_COUNTED)
+    table: InputPath = Knob(json_schema_extra=NOT_IN_FINGERPRINT)
     """The CSV (comma, tab or semicolon); its content counts, its place does not."""
     channels: dict[str, PathColumns] = Knob(min_length=1)
     """Channel -> the column with its images' paths, or several columns that are joined, such as
     `dna = ["PathName_DAPI", "FileName_DAPI"]` of a CellProfiler file list."""
     columns: Columns = Columns()
     """Which column holds plate, well, site, batch, compound, dose_micromolar and moa; none is required."""
-    root: InputPath | None = Knob(None, json_schema_extra=NOT_COUNTED)
+    root: InputPath | None = Knob(None, json_schema_extra=NOT_IN_FINGERPRINT)
     """Folder that relative paths start from; the table's own where nothing is given."""
     pixel_um: float | None = Knob(None, gt=0)
     """Side of a pixel in micrometres."""
@@ -74,7 +74,7 @@ class Settings(OnlineSettings):
                 raise ValueError(f"a channel cannot be called {name!r}; use letters, digits, '.', '_', '+' and '-'")
         return channels
 
-    def outside_files(self) -> Sequence[Path]:
+    def external_files(self) -> Sequence[Path]:
         """The table, and all images that are there: both may change under the same name."""
         images = (Path(place) for field in self._fields() for place in field.images.values())
         here = {image for image in images if image.is_absolute() and _can_be_read(image)}

@@ -19,7 +19,7 @@ from uuid import UUID
 from pydantic import Field as Knob
 from pydantic import field_validator, model_validator
 
-from cellssl.config.settings import NOT_COUNTED, Part
+from cellssl.config.settings import NOT_IN_FINGERPRINT, Plugin
 from cellssl.datasets.base import Field, Forecast, Value
 from cellssl.errors import FailedError
 from cellssl.events import Progress
@@ -50,7 +50,7 @@ IMAGE_COLUMNS = (
 CompoundName = Literal["sim-nocodazole", "sim-taxol", "sim-cytochalasin"]
 
 
-class Settings(Part):
+class Settings(Plugin):
     """Make plates up: fields like BBBC021's, whose nuclei and phenotypes are known cell by cell."""
 
     seed: int = Knob(0, ge=0)
@@ -79,7 +79,7 @@ class Settings(Part):
     """Standard deviation of the log of a channel's brightness between plates."""
     effect_max: float = Knob(0.85, ge=0, lt=1)
     """Share of cells that react at the very highest doses; the others look untreated."""
-    workers: int | None = Knob(None, ge=1, json_schema_extra=NOT_COUNTED)
+    workers: int | None = Knob(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Processes that draw fields; all processors when not given."""
 
     @field_validator("compounds")
@@ -109,7 +109,7 @@ class Settings(Part):
             )
         return self
 
-    def outside_files(self) -> Sequence[Path]:
+    def external_files(self) -> Sequence[Path]:
         """None: everything follows from the knobs."""
         return ()
 

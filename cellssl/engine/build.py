@@ -11,27 +11,27 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cellssl.artifacts.card import Card
-from cellssl.artifacts.locks import Holder
+from cellssl.artifacts.locks import LockHolder
 from cellssl.artifacts.store import Artifact, Draft, Store
-from cellssl.config.settings import Strict
-from cellssl.engine.resources import LARGEST, Costs, Meter, summed
+from cellssl.config.settings import SettingsModel
+from cellssl.engine.resources import LARGEST, Usage, UsageMeter, sum_usage
 from cellssl.events import Event
 
-Making = Generator[Event, None, Artifact]
+Build = Generator[Event, None, Artifact]
 
 
 Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Bench:
+class RunContext:
     """Where and how results are made; none of it changes a result."""
 
     store: Store
     device: str = "auto"
     wait: bool = True
     force: bool = False
-    waiting: Callable[[Holder], None] = lambda _: None
+    waiting: Callable[[LockHolder], None] = lambda _: None
     made: list[Artifact] = field(default_factory=list, repr=False)
     """What was made here so far, in order."""
 
@@ -44,45 +44,45 @@ class Job:
     settings: Any
     inputs: Mapping[str, Artifact]
     draft: Draft
-    bench: Bench
+    context: RunContext
     seed: int | None
     ran: dict[str, Any] = field(default_factory=dict)
 
 
-def make_part(
-    bench: Bench,
+def build_part(
+    context: RunContext,
     card: Card,
-    settings: Strict,
+    settings: SettingsModel,
     inputs: Mapping[str, Artifact],
     work: Callable[[Job], Generator[Event, None, Metrics]],
-) -> Making:
+) -> Build:
     """One plate's part of a result: an artifact of its own, found or made."""
-    return (yield from find_or_make(card, settings, inputs, bench, None, work))
+    return (yield from find_or_make(card, settings, inputs, context, None, work))
 
 
 def find_or_make(
     card: Card,
-    settings: Strict,
+    settings: SettingsModel,
     inputs: Mapping[str, Artifact],
-    bench: Bench,
+    context: RunContext,
     seed: int | None,
     work: Callable[[Job], Generator[Event, None, Metrics]],
-) -> Making:
-    found = None if bench.force else bench.store.find(card.kind, card.fingerprint)
+) -> Build:
+    found = None if context.force else context.store.find(card.kind, card.fingerprint)
     if found is not None:
         return found
-    with bench.store.drafting(card.kind, card.fingerprint, wait=bench.wait, waiting=bench.waiting) as draft:
+    with context.store.drafting(card.kind, card.fingerprint, wait=context.wait, waiting=context.waiting) as draft:
         # another process may have made it while this one waited; what is made again may be damaged, so nobody looks
-        found = None if bench.force else bench.store.find(card.kind, card.fingerprint)
+        found = None if context.force else context.store.find(card.kind, card.fingerprint)
         if found is not None:
             return found
-        started, meter, made_before = time.time(), Meter(), len(bench.made)
-        job = Job(card, settings, inputs, draft, bench, seed)
+        started, meter, made_before = time.time(), UsageMeter(), len(context.made)
+        job = Job(card, settings, inputs, draft, context, seed)
         metrics = yield from work(job)
-        costs = _with_parts(meter.read(_device(job.ran)), bench.made[made_before:])
-        run = {**_circumstances(started), **costs, "uncounted": settings.uncounted(), **job.ran}
+        costs = _with_parts(meter.read(_device(job.ran)), context.made[made_before:])
+        run = {**_circumstances(started), **costs, "uncounted": settings.excluded(), **job.ran}
         finished = draft.commit(replace(card, metrics=metrics, run=run))
-        bench.made.append(finished)
+        context.made.append(finished)
         return finished
 
 
@@ -91,11 +91,11 @@ def _device(ran: Mapping[str, Any]) -> str:
     return str(ran.get("device") or ran.get("segmenter", {}).get("device") or "cpu")
 
 
-def _with_parts(costs: Costs, parts: list[Artifact]) -> dict[str, Any]:
+def _with_parts(costs: Usage, parts: list[Artifact]) -> dict[str, Any]:
     """The costs of a whole hold those of the parts that were made meanwhile, and say which these are."""
     if not parts:
         return dict(costs)
-    both = summed([costs, *(part.card.run for part in parts)])
+    both = sum_usage([costs, *(part.card.run for part in parts)])
     peaks = {name: both[name] for name in LARGEST if name in both}
     return {**costs, **peaks, "made_within": [part.fingerprint for part in parts]}
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from cellssl.artifacts.card import Card, fingerprint
-from cellssl.config.settings import Strict
+from cellssl.config.settings import SettingsModel
 
 
 def card_for(
     kind: str,
     algorithm: int,
-    settings: Strict,
+    settings: SettingsModel,
     inputs: dict[str, str],
     outside: dict[str, str],
     seed: int | None = None,
@@ -20,5 +20,5 @@ def card_for(
 ) -> Card:
     """The card of a result that is yet to be made; `identity` is what counts besides the settings."""
     more = {**({} if seed is None else {"seed": seed}), **(identity or {})}
-    print_ = fingerprint(kind, algorithm, {**settings.changed(), **more}, inputs, outside)
-    return Card(kind, algorithm, print_, {**settings.full(), **more}, inputs, outside, files={})
+    print_ = fingerprint(kind, algorithm, {**settings.non_default(), **more}, inputs, outside)
+    return Card(kind, algorithm, print_, {**settings.all_values(), **more}, inputs, outside, files={})

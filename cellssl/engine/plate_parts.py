@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 QUARANTINE = "quarantine.csv"
 
 
-def gathered(tables: dict[str, pd.DataFrame], parts: dict[str, Artifact]) -> pd.DataFrame:
+def concat_parts(tables: dict[str, pd.DataFrame], parts: dict[str, Artifact]) -> pd.DataFrame:
     """The tables of all plates under each other, with the fingerprint of the part that each row lies in."""
     import pandas as pd
 

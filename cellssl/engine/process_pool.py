@@ -23,7 +23,7 @@ FEW = 3
 """So few tasks are done sooner than a process is started."""
 
 
-def spread(
+def parallel_map(
     work: Callable[[Task], None], tasks: list[Task], workers: int | None, lost: Callable[[Task], None] | None = None
 ) -> Iterator[Task]:
     """Do every task once, on `workers` processes (as many as cores where None); yields in order of finishing.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-Costs = dict[str, float]
+Usage = dict[str, float]
 LARGEST = ("peak_memory_mb", "peak_worker_mb", "peak_gpu_memory_mb")
 """What is not added up: the largest of several is what a machine must have."""
 
@@ -36,7 +36,7 @@ def _moved() -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Meter:
+class UsageMeter:
     """Begins to count when it is made, for this process and the workers that end meanwhile.
 
     Wall time is monotonic, so that setting the clock changes nothing. Bytes are those of read and write calls, be they
@@ -55,7 +55,7 @@ class Meter:
         if cuda := _cuda():
             cuda.reset_peak_memory_stats()
 
-    def read(self, device: str = "cpu") -> Costs:
+    def read(self, device: str = "cpu") -> Usage:
         """What was spent since it was made; `gpu_s` is how long a GPU was held, busy or not."""
         seconds = time.monotonic() - self.began_s
         costs = {
@@ -73,9 +73,9 @@ class Meter:
         return costs
 
 
-def summed(runs: Iterable[Mapping[str, Any]]) -> Costs:
+def sum_usage(runs: Iterable[Mapping[str, Any]]) -> Usage:
     """What several pieces of work cost together: times and bytes added up, of memory the largest."""
-    total: Costs = {}
+    total: Usage = {}
     for run in runs:
         for name in ("seconds", "cpu_s", "gpu_s", "bytes_read", "bytes_written", *LARGEST):
             if name in run:

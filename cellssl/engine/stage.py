@@ -7,7 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from cellssl.config.settings import Strict
+from cellssl.config.settings import SettingsModel
 
 if TYPE_CHECKING:
     from cellssl.engine.build import Job, Metrics
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cellssl.events import Event
 
 
-class StageSettings(Strict):
+class StageSettings(SettingsModel):
     """The section of a recipe for one stage; its methods answer what planning asks before anything is made.
 
     `cellssl/stages/NAME/settings.py` holds it under the name `Settings`, beside the ALGORITHM of the stage.

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from cellssl.artifacts.hashing import sha256_of
-from cellssl.artifacts.locks import holding
+from cellssl.artifacts.locks import hold_lock
 from cellssl.artifacts.store import Store
-from cellssl.engine.build import Bench
+from cellssl.engine.build import RunContext
 from cellssl.errors import IntegrityError, NetworkError
 from cellssl.events import Event
 
@@ -27,13 +27,13 @@ class Download:
 
     what: str
     is_there: Callable[[Store], bool]
-    bring: Callable[[Bench], Generator[Event, None, object]]
+    bring: Callable[[RunContext], Generator[Event, None, object]]
 
 
-def of_file(what: str, url: str, place: str | None = None) -> Download:
+def file_download(what: str, url: str, place: str | None = None) -> Download:
     """The download of one file to `place` below the store's `weights`; the file's own name where none is given."""
     place = place or name_of(url)
-    return Download(what, lambda store: found(place, store) is not None, partial(kept, url, place=place))
+    return Download(what, lambda store: find_cached(place, store) is not None, partial(fetch_cached, url, place=place))
 
 
 def name_of(url: str) -> str:
@@ -41,7 +41,7 @@ def name_of(url: str) -> str:
     return url.rsplit("/", 1)[-1]
 
 
-def found(place: str, store: Store) -> Path | None:
+def find_cached(place: str, store: Store) -> Path | None:
     """The file at `place` below `weights`, in any of the stores that are read; IntegrityError where it is another."""
     for root in (store.root, *store.upstreams):
         if (root / FOLDER / place).is_file():
@@ -49,17 +49,17 @@ def found(place: str, store: Store) -> Path | None:
     return None
 
 
-def kept(url: str, bench: Bench, place: str | None = None) -> Generator[Event, None, Path]:
+def fetch_cached(url: str, context: RunContext, place: str | None = None) -> Generator[Event, None, Path]:
     """The published file at an address, from the folder `weights` of a store; downloaded once, and checked each time.
 
     Raises NetworkError where it cannot be had, and IntegrityError where its bytes are not those that its name promises.
     """
     place = place or name_of(url)
-    there = found(place, bench.store)
+    there = find_cached(place, context.store)
     if there is not None:
         return there
-    target = bench.store.root / FOLDER / place
-    with holding(target.with_name(f"{target.name}.lock"), wait=bench.wait, waiting=bench.waiting):
+    target = context.store.root / FOLDER / place
+    with hold_lock(target.with_name(f"{target.name}.lock"), wait=context.wait, waiting=context.waiting):
         if not target.is_file():
             yield from _bring(url, target)
     return _as_named(target)

@@ -20,7 +20,7 @@ Border = Literal["reflect", "pad", "drop"]
 """What happens where a window leaves the field: mirrored pixels, zeros, or (`drop`) no such window is asked for."""
 
 
-def cut(
+def crop(
     field: Real[np.ndarray, "c y x"], centres: Real[np.ndarray, "n 2"], crop_px: int, border: Border = "reflect"
 ) -> UInt16[np.ndarray, "n c crop_px crop_px"]:
     """One window for every centre, row for row, the very pixels of the field."""
@@ -33,7 +33,7 @@ def cut(
 def windows(
     field: Real[np.ndarray, "c y x"], centres: Real[np.ndarray, "n 2"], crop_px: int, border: Border = "reflect"
 ) -> Iterator[UInt16[np.ndarray, "c crop_px crop_px"]]:
-    """As `cut`, one window at a time, so that they can be written to a memory map without a copy held.
+    """As `crop`, one window at a time, so that they can be written to a memory map without a copy held.
 
     `reflect` mirrors without repeating the outermost pixel, as often as needed (numpy's "reflect"); `pad` puts zeros.
     With `drop` every window has to lie inside (ask `windows_inside` first), else ValueError.

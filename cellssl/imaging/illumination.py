@@ -33,7 +33,7 @@ def mean_image(fields: Iterable[UInt16[np.ndarray, "y x"]]) -> Float64[np.ndarra
     return totals[size] / count
 
 
-def unevenness(mean: Float64[np.ndarray, "y x"], blur_px: float) -> Float32[np.ndarray, "y x"]:
+def estimate_flatfield(mean: Float64[np.ndarray, "y x"], blur_px: float) -> Float32[np.ndarray, "y x"]:
     """What to divide fields by; 1 on average, so that grey values keep their size."""
     from scipy import ndimage
 
@@ -46,6 +46,8 @@ def unevenness(mean: Float64[np.ndarray, "y x"], blur_px: float) -> Float32[np.n
     return np.asarray(smooth / smooth.mean(), np.float32)
 
 
-def evened(field: UInt16[np.ndarray, "y x"], uneven: Float32[np.ndarray, "y x"]) -> UInt16[np.ndarray, "y x"]:
+def correct_illumination(
+    field: UInt16[np.ndarray, "y x"], uneven: Float32[np.ndarray, "y x"]
+) -> UInt16[np.ndarray, "y x"]:
     """The field as it would be under even light, rounded; what would be brighter than white is white."""
     return np.asarray(np.clip(np.rint(field / uneven), 0, 65_535), np.uint16)

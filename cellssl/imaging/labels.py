@@ -34,7 +34,7 @@ def area_px(area_um2: float, pixel_um: float) -> float:
 def drop_border(labels: Int[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
     """The nuclei that do not touch the edge of the field, numbered anew from 1."""
     labels = relabel(labels)
-    return only(labels, ~touches_edge(labels))
+    return select_labels(labels, ~touches_edge(labels))
 
 
 def touches_edge(labels: Int[np.ndarray, "y x"]) -> Bool[np.ndarray, "n"]:
@@ -50,10 +50,10 @@ def relabel(labels: Int[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
     if _highest(labels) > labels.size:  # as some tools number them: a table over all numbers would be huge
         numbers, which = np.unique(labels, return_inverse=True)
         return np.asarray(which.reshape(labels.shape) + (numbers[0] > 0), np.int32)
-    return only(labels, sizes(labels) > 0)
+    return select_labels(labels, label_areas(labels) > 0)
 
 
-def largest_pieces(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
+def largest_components(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
     """Of every label only the largest connected piece."""
     from skimage.measure import label
 
@@ -68,7 +68,7 @@ def largest_pieces(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
     return np.asarray(np.where(kept[pieces], labels, 0))
 
 
-def filled(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
+def fill_holes(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
     """The same with holes that one label alone encloses given to it."""
     from scipy import ndimage
 
@@ -86,14 +86,14 @@ def filled(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
     return np.asarray(np.where(labels > 0, labels, owner[gaps]), labels.dtype)
 
 
-def only(labels: Int[np.ndarray, "y x"], left: Bool[np.ndarray, "n"]) -> Int32[np.ndarray, "y x"]:
+def select_labels(labels: Int[np.ndarray, "y x"], left: Bool[np.ndarray, "n"]) -> Int32[np.ndarray, "y x"]:
     """The labels for which `left` is true, numbered anew from 1 in the same order."""
     new = np.zeros(len(left) + 1, np.int32)
     new[1:][left] = np.arange(1, left.sum() + 1)
     return np.asarray(new[labels])
 
 
-def sizes(labels: Int[np.ndarray, "y x"]) -> Int64[np.ndarray, "n"]:
+def label_areas(labels: Int[np.ndarray, "y x"]) -> Int64[np.ndarray, "n"]:
     """Number of pixels of labels 1..n, n the highest label; 0 for a number that does not occur."""
     return np.bincount(labels.ravel(), minlength=1)[1:].astype(np.int64)
 
@@ -119,7 +119,7 @@ def measure(labels: Int[np.ndarray, "y x"]) -> Nuclei:
     return Nuclei(row, column, area, eccentricity)
 
 
-def match(labels: Int[np.ndarray, "y x"], truth: Int[np.ndarray, "y x"]) -> Int64[np.ndarray, "n"]:
+def match_labels(labels: Int[np.ndarray, "y x"], truth: Int[np.ndarray, "y x"]) -> Int64[np.ndarray, "n"]:
     """For labels 1..n: the true label under most of its pixels; 0 where that is background.
 
     Of true labels with equally many pixels the lowest is taken, so background before a nucleus.

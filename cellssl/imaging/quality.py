@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.imaging.labels import sizes
+from cellssl.imaging.labels import label_areas
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Float64, Int, Int64, Real
@@ -155,7 +155,7 @@ def nearest_distances(centres: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray
 
 def solidity(labels: Int[np.ndarray, "y x"]) -> Float64[np.ndarray, "n"]:
     """Area over that of the convex hull of the pixels, each a square of its own."""
-    area = sizes(labels)
+    area = label_areas(labels)
     which, corners = outline_corners(labels)
     starts = np.searchsorted(which, np.arange(1, len(area) + 2))
     hulls = [hull_area(corners[a:b]) if b > a else np.inf for a, b in pairwise(starts)]

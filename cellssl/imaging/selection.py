@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jaxtyping import Int, Int8, Int32
 
     from cellssl.imaging.quality import NucleusQuality
-from cellssl.imaging.labels import Nuclei, measure, only, relabel, touches_edge
+from cellssl.imaging.labels import Nuclei, measure, relabel, select_labels, touches_edge
 
 REASONS = ("edge", "too_small", "too_large", "window_outside", "ragged", "saturated", "blurred")
 """Why a nucleus is not kept, in the order in which they are asked; the first one wins."""
@@ -53,15 +53,15 @@ def keep(labels: Int[np.ndarray, "y x"], limits: Limits, quality: NucleusQuality
     Limits of solidity, saturation and focus are asked only where `quality` is given.
     """
     labels = relabel(labels)
-    lost = why_lost(labels, measure(labels), limits, quality)
+    lost = rejection_reasons(labels, measure(labels), limits, quality)
     counts = {"detected": len(lost)}
     for number, reason in enumerate(REASONS, start=1):
         counts[reason] = int((lost == number).sum())
     counts["kept"] = int((lost == 0).sum())
-    return Kept(only(labels, lost == 0), counts)
+    return Kept(select_labels(labels, lost == 0), counts)
 
 
-def why_lost(
+def rejection_reasons(
     labels: Int[np.ndarray, "y x"], nuclei: Nuclei, limits: Limits, quality: NucleusQuality | None = None
 ) -> Int8[np.ndarray, "n"]:
     """For labels 1..n: 0 where the nucleus is kept, else the place of its reason in REASONS, counted from 1."""

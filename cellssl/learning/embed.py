@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Look:
+class EmbeddingViews:
     """How a network looks at cells: whole and unchanged but for their size, or several times through a view.
 
     What a view shows of a cell depends on `cell_keys` alone, so it is the same in any company.
@@ -46,7 +46,7 @@ class Look:
 def embed(
     network: nn.Module,
     fed: Iterable[tuple[Int64[np.ndarray, "n"], UInt8[Tensor, "n c y x"]]],
-    look: Look,
+    look: EmbeddingViews,
     device: torch.device,
 ) -> Iterator[Float32[np.ndarray, "n dim"]]:
     """The vectors of the crops that come, block by block: the mean over the looks, in float32 and evaluation mode."""

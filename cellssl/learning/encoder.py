@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from cellssl.config.settings import Part
+from cellssl.config.settings import Plugin
 from cellssl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Names:
     """Convolutions that look at pixels: they are made to fit another number of channels."""
 
 
-class EncoderSettings(Part):
+class EncoderSettings(Plugin):
     """The settings of an encoder, which are all that is needed to build it again."""
 
     draws_weights: ClassVar[bool] = False
@@ -33,7 +33,7 @@ class EncoderSettings(Part):
 
     def called(self) -> str:
         """What a person calls the network."""
-        return self.part_name()
+        return self.plugin_name()
 
     @abstractmethod
     def build(self, channels: int) -> nn.Module:

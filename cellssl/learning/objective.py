@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from cellssl.config.settings import Part
+from cellssl.config.settings import Plugin
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-from cellssl.learning.methods.build_context import Task
+from cellssl.learning.methods.build_context import BuildContext
 
 
-class ObjectiveSettings(Part):
+class ObjectiveSettings(Plugin):
     """The settings of an objective. One that has a knob `momentum` says with it how slowly the momentum encoder,
     of which there is one for all branches, follows."""
 
@@ -24,7 +24,7 @@ class ObjectiveSettings(Part):
         """Raise UsageError for what so many training cells cannot teach."""
 
     @abstractmethod
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own heads.
 
         Raises UsageError where the encoder is none that it can teach.

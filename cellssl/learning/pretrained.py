@@ -25,9 +25,9 @@ class PublishedSettings(EncoderSettings):
     """Whether the mean of the library's photographs is taken off the pixels, and their spread divided by; where
     nothing is given, yes with weights and no without."""
 
-    def changed(self) -> dict[str, Any]:
+    def non_default(self) -> dict[str, Any]:
         """A file counts by its bytes, as a file of the user, not by its place."""
-        counted = super().changed()
+        counted = super().non_default()
         if isinstance(self.weights, Path):
             counted["weights"] = "file"
         if self.standardises() == (self.weights is not None):

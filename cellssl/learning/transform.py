@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import PlainValidator
 
-from cellssl.config.settings import Part
+from cellssl.config.settings import Plugin
 from cellssl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Sampling:
     fill: float | None = None
 
 
-class Geometric(Part):
+class Geometric(Plugin):
     """Says for every pixel of its output where in its input it lies; consecutive ones become one resampling."""
 
     @abstractmethod
@@ -64,7 +64,7 @@ class Geometric(Part):
         return Sampling(getattr(self, "interpolation", None), getattr(self, "fill", None))
 
 
-class Standalone(Part):
+class Standalone(Plugin):
     """Changes crops by itself, without a matrix that could be joined with those of its neighbours."""
 
     @abstractmethod

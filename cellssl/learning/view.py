@@ -13,7 +13,7 @@ from itertools import groupby
 from threading import Barrier
 from typing import TYPE_CHECKING, Annotated
 
-from cellssl.config.settings import OfRoom, Part
+from cellssl.config.settings import Plugin, PluginField
 from cellssl.learning.transform import Drawn, Geometric, Standalone, as_float
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cellssl.learning.warp import Resampling, Warp
     from cellssl.randomness import Keys
 
-ViewSettings = tuple[Annotated[Part, OfRoom("cellssl.learning.transforms")], ...]
+ViewSettings = tuple[Annotated[Plugin, PluginField("cellssl.learning.transforms")], ...]
 
 CHUNK_BYTES = 4_000_000
 """Float pixels that a thread works on at a time: eight crops of 196 px and three channels. A single one would stay in
@@ -37,7 +37,7 @@ a second-level cache, but taking turns costs more than that gains."""
 class View:
     """An ordered list of transforms; geometric ones that follow each other resample the crop once."""
 
-    transforms: tuple[Part, ...] = ()
+    transforms: tuple[Plugin, ...] = ()
     side: float = 1.0
     """Its side, as a share of the side that the encoder is shown otherwise."""
     as_first: frozenset[str] = frozenset()
@@ -85,7 +85,7 @@ class View:
             else:
                 steps.append(step)
         append(steps, Warp.resize(len(keys), side, side_out))
-        return [step for step in steps if isinstance(step, Look) or not step.changes_nothing()]
+        return [step for step in steps if isinstance(step, ViewStep) or not step.changes_nothing()]
 
     def steps_of(self, name: str, keys: Keys, channels: int, side: int, first: Keys | None = None) -> list[Step]:
         """What the transforms of one name do, each by itself."""
@@ -97,11 +97,11 @@ class View:
 
         seen: Counter[str] = Counter()
         for transform in self.transforms:
-            name = transform.part_name()
+            name = transform.plugin_name()
             own = (first if first is not None and name in self.as_first else keys).fold(name, seen[name])
             seen[name] += 1
             if isinstance(transform, Standalone):
-                yield name, Look(transform, transform.draw(own, channels))
+                yield name, ViewStep(transform, transform.draw(own, channels))
             elif isinstance(transform, Geometric):
                 yield name, Warp.of(transform, own, side)
                 side = transform.out_side(side)
@@ -148,24 +148,24 @@ def drawn_alike(
 
 
 def _same(one: Step, other: Step) -> Bool[Tensor, "n"]:
-    if isinstance(one, Look) and isinstance(other, Look):
+    if isinstance(one, ViewStep) and isinstance(other, ViewStep):
         return one.transform.alike(one.drawn, other.drawn)
     same: Tensor = (one.matrix == other.matrix).all(dim=(1, 2))  # type: ignore[union-attr]
     return same
 
 
 @dataclass(frozen=True)
-class Look:
+class ViewStep:
     """A transform that works by itself, with its drawn parameters."""
 
     transform: Standalone
     drawn: Drawn
 
-    def ready(self, device: torch.device) -> Look:
+    def ready(self, device: torch.device) -> ViewStep:
         """Itself: parameters go to the device where they are used, because Python looks at some of them before."""
         return self
 
-    def of_cells(self, cells: slice) -> Look:
+    def of_cells(self, cells: slice) -> ViewStep:
         """The same for some of the cells."""
         return replace(self, drawn={name: values[cells] for name, values in self.drawn.items()})
 
@@ -180,15 +180,15 @@ class Look:
 
 
 if TYPE_CHECKING:
-    Step = Warp | Look
-    Ready = Resampling | Look
+    Step = Warp | ViewStep
+    Ready = Resampling | ViewStep
 
 
 def _through(steps: list[Ready], crops: Tensor) -> Tensor:
     """All steps; only the first must leave alone what it is given."""
     seen = steps[0].apply(crops) if steps else as_float(crops)
     for step in steps[1:]:
-        seen = step.change(seen) if isinstance(step, Look) else step.apply(seen)
+        seen = step.change(seen) if isinstance(step, ViewStep) else step.apply(seen)
     return seen
 
 

@@ -6,28 +6,28 @@ from collections.abc import Mapping
 
 from cellssl.artifacts.card import kind_of_input
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.engine.build import Bench, Job, Making, find_or_make
+from cellssl.engine.build import Build, Job, RunContext, find_or_make
 from cellssl.engine.stage import stage_module
 from cellssl.errors import UsageError
 from cellssl.pipeline.plan import Planned
 
 
-def make(planned: Planned, bench: Bench, given: Mapping[str, Artifact] | None = None) -> Making:
+def make(planned: Planned, context: RunContext, given: Mapping[str, Artifact] | None = None) -> Build:
     """The artifact of a planned stage; its inputs must be there.
 
     Raises UsageError, with the command to run first, where an input is missing.
     """
-    inputs = {name: _upstream(planned, name, bench.store, given or {}) for name in planned.inputs}
+    inputs = {name: _upstream(planned, name, context.store, given or {}) for name in planned.inputs}
     work = stage_module(planned.stage).run
-    return (yield from find_or_make(planned.card, planned.settings, inputs, bench, planned.seed, work))
+    return (yield from find_or_make(planned.card, planned.settings, inputs, context, planned.seed, work))
 
 
-def assist(planned: Planned, bench: Bench, given: Mapping[str, Artifact] | None = None) -> None:
+def assist(planned: Planned, context: RunContext, given: Mapping[str, Artifact] | None = None) -> None:
     """Take part in what the first of several processes makes."""
     card = planned.card
-    inputs = {name: _upstream(planned, name, bench.store, given or {}) for name in planned.inputs}
-    draft = bench.store.visiting(card.kind, card.fingerprint)
-    stage_module(planned.stage).assist(Job(card, planned.settings, inputs, draft, bench, planned.seed))
+    inputs = {name: _upstream(planned, name, context.store, given or {}) for name in planned.inputs}
+    draft = context.store.visiting(card.kind, card.fingerprint)
+    stage_module(planned.stage).assist(Job(card, planned.settings, inputs, draft, context, planned.seed))
 
 
 def _upstream(planned: Planned, name: str, store: Store, given: Mapping[str, Artifact]) -> Artifact:

@@ -44,7 +44,7 @@ class Planned:
         return self.card.fingerprint
 
 
-def effective(recipe: Recipe, stage: str, arm: str) -> Any:
+def effective_settings(recipe: Recipe, stage: str, arm: str) -> Any:
     """The settings of a stage in an arm; those of `pretrain` shrink to the encoder where it stays untrained."""
     settings = recipe.settings(stage, arm)
     match recipe.settings("embed", arm).network_of() if stage == "pretrain" else None:
@@ -88,7 +88,7 @@ class Planner:
 
     def settings(self, stage: str) -> Any:
         """The settings of a stage in this arm."""
-        return effective(self.recipe, stage, self.arm)
+        return effective_settings(self.recipe, stage, self.arm)
 
     def _plan(self, stage: str) -> Planned:
         settings = self.settings(stage)

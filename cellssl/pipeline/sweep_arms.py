@@ -9,16 +9,16 @@ from typing import Any
 
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.recipe import CHAIN, Recipe
-from cellssl.config.settings import plain
+from cellssl.config.settings import json_ready
 from cellssl.config.sweep import Point, Sweep, Value, laid_on
 from cellssl.errors import UsageError
-from cellssl.pipeline.plan import effective
+from cellssl.pipeline.plan import effective_settings
 
 SCORED_PARTS = ("cluster", "evaluate")
 """Stages whose scores are of one part of the cells."""
 
 
-def spread_out(recipe: Recipe) -> Recipe:
+def expand_sweep(recipe: Recipe) -> Recipe:
     """Put the points of the sweep in the place of the arms that it varies; a recipe without one stays as it is.
 
     Arms in which the knobs change nothing stay as they are, too: a baseline that reads no model is one line in a
@@ -108,8 +108,8 @@ def _asked(recipe: Recipe, arm: str) -> str:
     while ahead:
         stage = ahead.pop()
         if stage not in found:
-            settings = effective(recipe, stage, arm)
-            found[stage] = plain(settings)
+            settings = effective_settings(recipe, stage, arm)
+            found[stage] = json_ready(settings)
             ahead += settings.inputs()
     return json.dumps(found, sort_keys=True)
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellssl.config.settings import Part
+from cellssl.config.settings import Plugin
 from cellssl.errors import UsageError
 
 NOISE = -1
@@ -27,7 +27,7 @@ class Clustering:
     """What else an assignment of new cells needs, under names of its own."""
 
 
-class ClustererSettings(Part):
+class ClustererSettings(Plugin):
     """The settings of a method, which are all that is needed to use it, now or on a later plate."""
 
     takes_k: ClassVar[bool] = True
@@ -48,6 +48,6 @@ class ClustererSettings(Part):
     def assign(self, x: Float[np.ndarray, "n d"], arrays: Mapping[str, np.ndarray]) -> Int[np.ndarray, "n"]:
         """Clusters of new cells by what was fitted before: `centroids`, and the arrays of `Clustering.model`."""
         raise UsageError(
-            f"{self.part_name()} has no rule for cells that it has not seen",
+            f"{self.plugin_name()} has no rule for cells that it has not seen",
             hint='cluster the earlier plates with cluster.method = "kmeans" or "gmm", or leave cluster.assign_to out',
         )

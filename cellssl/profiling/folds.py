@@ -12,11 +12,11 @@ from cellssl.randomness import generator
 
 
 @dataclass(frozen=True)
-class Side:
+class Fold:
     """Who teaches and who is told."""
 
-    teaches: Bool[np.ndarray, "n"]
-    told: Bool[np.ndarray, "n"]
+    train: Bool[np.ndarray, "n"]
+    test: Bool[np.ndarray, "n"]
 
 
 def leave_one_out(groups: Labels, most: int) -> Int[np.ndarray, "n"]:
@@ -32,10 +32,10 @@ def leave_one_out(groups: Labels, most: int) -> Int[np.ndarray, "n"]:
     return np.asarray(np.unique(dealt[numbers], return_inverse=True)[1])
 
 
-def sides(fold: Int[np.ndarray, "n"]) -> Iterator[Side]:
+def iter_folds(fold: Int[np.ndarray, "n"]) -> Iterator[Fold]:
     """Every fold once as the cells that are told, by all others; cells of fold -1 are never told."""
     for number in range(int(fold.max()) + 1):
-        yield Side(fold != number, fold == number)
+        yield Fold(fold != number, fold == number)
 
 
 def at_most(rows: Int[np.ndarray, "n"], most: int, *names: str) -> Int[np.ndarray, "_"]:

@@ -10,7 +10,7 @@ from cellssl.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Nearest:
+class NearestTreatment:
     """Of each treatment that can be asked about, the nearest one that may answer."""
 
     asked: Int[np.ndarray, "q"]
@@ -21,7 +21,7 @@ class Nearest:
     """Cosine similarity of the two."""
 
 
-def not_same_compound(treatments: pd.DataFrame, x: Float[np.ndarray, "t d"]) -> Nearest:
+def not_same_compound(treatments: pd.DataFrame, x: Float[np.ndarray, "t d"]) -> NearestTreatment:
     """NSC: the nearest by cosine among other compounds (Ljosa et al. 2013, doi:10.1177/1087057113503553).
 
     A mechanism that only one compound has is left out, for nothing could be right. Raises UsageError where none is
@@ -37,7 +37,7 @@ def not_same_compound(treatments: pd.DataFrame, x: Float[np.ndarray, "t d"]) -> 
     return _nearest(x, left, compounds[:, None] != compounds[None, :])
 
 
-def not_same_compound_or_batch(treatments: pd.DataFrame, x: Float[np.ndarray, "t d"]) -> Nearest:
+def not_same_compound_or_batch(treatments: pd.DataFrame, x: Float[np.ndarray, "t d"]) -> NearestTreatment:
     """NSCB: as NSC, and not of the same batch either (Ando et al. 2017, doi:10.1101/161422).
 
     A treatment in two batches has a row for each. A mechanism that occurs in one batch only is left out, both of the
@@ -55,7 +55,7 @@ def not_same_compound_or_batch(treatments: pd.DataFrame, x: Float[np.ndarray, "t
     return _nearest(x, left, (compounds[:, None] != compounds[None, :]) & (batches[:, None] != batches[None, :]))
 
 
-def share_right(mechanisms: pd.Series, nearest: Nearest) -> pd.DataFrame:
+def accuracy_by_moa(mechanisms: pd.Series, nearest: NearestTreatment) -> pd.DataFrame:
     """One row a mechanism, and `all` at the end: treatments asked about, those told rightly, and their share."""
     truth = mechanisms.to_numpy(object)
     asked = truth[nearest.asked]
@@ -73,7 +73,9 @@ def unit_length(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     return np.asarray(x / np.where(length == 0, 1, length))
 
 
-def _nearest(x: Float[np.ndarray, "t d"], left: Bool[np.ndarray, "t"], apart: Bool[np.ndarray, "t t"]) -> Nearest:
+def _nearest(
+    x: Float[np.ndarray, "t d"], left: Bool[np.ndarray, "t"], apart: Bool[np.ndarray, "t t"]
+) -> NearestTreatment:
     unit = unit_length(x)
     may_answer = apart & left[:, None] & left[None, :]
     asked = np.flatnonzero(may_answer.any(axis=1))
@@ -83,7 +85,7 @@ def _nearest(x: Float[np.ndarray, "t d"], left: Bool[np.ndarray, "t"], apart: Bo
         )
     alike = np.where(may_answer[asked], (unit @ unit.T)[asked], -np.inf)
     neighbour = alike.argmax(axis=1)
-    return Nearest(asked, neighbour, alike[np.arange(len(asked)), neighbour])
+    return NearestTreatment(asked, neighbour, alike[np.arange(len(asked)), neighbour])
 
 
 def _with_two(mechanisms: pd.Series, values: Shaped[np.ndarray, "t"]) -> Bool[np.ndarray, "t"]:

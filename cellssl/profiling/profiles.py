@@ -18,7 +18,7 @@ IN_BATCH = (*TREATMENT, "batch")
 Aggregate = Literal["median", "mean"]
 
 
-def on_controls(
+def normalise_by_controls(
     how: str,
     x: Float[np.ndarray, "n d"],
     plates: pd.Series,

@@ -24,7 +24,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Ranked:
+class AveragePrecision:
     """How well each profile finds its like; NaN where it has no like, or nothing else to tell it from."""
 
     average_precision: Float[np.ndarray, "n"]
@@ -44,7 +44,7 @@ def replicates(
     plates: Labels,
     *,
     same_plate: bool = True,
-) -> Ranked:
+) -> AveragePrecision:
     """Whether a treated well finds the other wells of its treatment before the control wells.
 
     `same_plate` takes the control wells of its own plate only. Control wells, and wells without a treatment, are not
@@ -60,7 +60,7 @@ def replicates(
     return _ranked(x, np.flatnonzero(treatment >= 0), lambda row: treatment == treatment[row], controls)
 
 
-def same_mechanism(x: Float[np.ndarray, "n d"], mechanisms: Labels, compounds: Labels) -> Ranked:
+def same_mechanism(x: Float[np.ndarray, "n d"], mechanisms: Labels, compounds: Labels) -> AveragePrecision:
     """Whether a treatment finds other compounds of its mechanism before compounds of other mechanisms."""
     _, mechanism = codes(mechanisms)
     _, compound = codes(compounds)
@@ -77,7 +77,7 @@ def same_mechanism(x: Float[np.ndarray, "n d"], mechanisms: Labels, compounds: L
 
 
 def means(
-    groups: pd.DataFrame, ranked: Ranked, *, null_size: int = 10_000, seed: int = 0, alpha: float = 0.05
+    groups: pd.DataFrame, ranked: AveragePrecision, *, null_size: int = 10_000, seed: int = 0, alpha: float = 0.05
 ) -> pd.DataFrame:
     """One row a group: its columns, profiles, mean_average_precision, p_value, corrected_p_value and found.
 
@@ -114,7 +114,7 @@ def random_average_precision(size: int, positives: int, pairs: int, seed: int = 
     return np.concatenate(found)
 
 
-def _ranked(x: Float[np.ndarray, "n d"], asked: Int[np.ndarray, "q"], alike: Match, others: Match) -> Ranked:
+def _ranked(x: Float[np.ndarray, "n d"], asked: Int[np.ndarray, "q"], alike: Match, others: Match) -> AveragePrecision:
     unit = unit_length(x)
     scores = np.full(len(x), np.nan)
     positives, pairs = np.zeros((2, len(x)), dtype=np.int64)
@@ -125,7 +125,7 @@ def _ranked(x: Float[np.ndarray, "n d"], asked: Int[np.ndarray, "q"], alike: Mat
         positives[row], pairs[row] = is_like.sum(), len(near)
         if is_like.any() and is_other.any():
             scores[row] = _average_precision(unit[near] @ unit[row], is_like[near])
-    return Ranked(scores, positives, pairs)
+    return AveragePrecision(scores, positives, pairs)
 
 
 def _average_precision(cosine: Float[np.ndarray, "m"], is_like: Bool[np.ndarray, "m"]) -> float:

@@ -12,7 +12,7 @@ STRONG_AMI = 0.5
 
 
 @dataclass(frozen=True)
-class Spread:
+class MeanSd:
     """Mean and standard deviation (ddof 1) of one score over seeds."""
 
     mean: float
@@ -31,21 +31,23 @@ class ArmScores:
     """All scores of one arm over its seeds."""
 
     arm: str
-    spreads: dict[str, Spread]
+    spreads: dict[str, MeanSd]
 
 
-def spread(values: Iterable[float]) -> Spread:
+def mean_sd(values: Iterable[float]) -> MeanSd:
     """Mean, standard deviation and number of the values that are not NaN."""
     known = [value for value in values if not math.isnan(value)]
     if not known:
-        return Spread(math.nan, math.nan, 0)
-    return Spread(fmean(known), stdev(known) if len(known) > 1 else math.nan, len(known))
+        return MeanSd(math.nan, math.nan, 0)
+    return MeanSd(fmean(known), stdev(known) if len(known) > 1 else math.nan, len(known))
 
 
 def aggregate(rows: Sequence[Mapping[str, object]], metrics: Sequence[str]) -> list[ArmScores]:
     """Rows of {arm, seed, metric: value, ...} -> a row an arm, in the order in which the arms first come."""
     arms = dict.fromkeys(str(row["arm"]) for row in rows)
-    return [ArmScores(arm, {metric: spread(by_seed(rows, arm, metric).values()) for metric in metrics}) for arm in arms]
+    return [
+        ArmScores(arm, {metric: mean_sd(by_seed(rows, arm, metric).values()) for metric in metrics}) for arm in arms
+    ]
 
 
 def by_seed(rows: Sequence[Mapping[str, object]], arm: str, metric: str) -> dict[int, float]:
@@ -72,9 +74,9 @@ def number(value: float) -> str:
 
 def separation(
     what: str,
-    ami: Spread,
-    shuffled: Spread | None = None,
-    nuisances: Mapping[str, Spread] | None = None,
+    ami: MeanSd,
+    shuffled: MeanSd | None = None,
+    nuisances: Mapping[str, MeanSd] | None = None,
     stray: float = 0.0,
 ) -> str:
     """Whether the clusters tell `what` apart ("treated and untreated cells"), beside chance and beside nuisances.
@@ -97,7 +99,7 @@ def comparison(arm: str, values: Mapping[int, float], other: str, others: Mappin
     differences = [values[seed] - others[seed] for seed in seeds]
     if not differences:
         return f"“{arm}” and “{other}” share no seed, so they are not compared."
-    found = spread(differences)
+    found = mean_sd(differences)
     if found.n == 1:
         return (
             f"“{arm}” scores {signed(found.mean)} against “{other}” on one seed, "
@@ -136,12 +138,12 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
     """95 % interval of the mean of paired differences, by Student's t."""
     from scipy.stats import t
 
-    found = spread(differences)
+    found = mean_sd(differences)
     reach = float(t.ppf(0.975, found.n - 1)) * found.sd / math.sqrt(found.n)
     return found.mean - reach, found.mean + reach
 
 
-def _verdict(ami: Spread, shuffled: Spread | None, stray: float) -> str:
+def _verdict(ami: MeanSd, shuffled: MeanSd | None, stray: float) -> str:
     sd = 0.0 if math.isnan(ami.sd) else ami.sd
     level = CHANCE_AMI
     if shuffled is not None and shuffled.n:
@@ -155,11 +157,11 @@ def _verdict(ami: Spread, shuffled: Spread | None, stray: float) -> str:
     return "separate in part" if ami.mean < STRONG_AMI else "separate"
 
 
-def _over_seeds(ami: Spread) -> str:
+def _over_seeds(ami: MeanSd) -> str:
     return f" over {ami.n} seeds" if ami.n > 1 else " on one seed"
 
 
-def _warning(ami: Spread, nuisances: Mapping[str, Spread]) -> str:
+def _warning(ami: MeanSd, nuisances: Mapping[str, MeanSd]) -> str:
     """Where the clusters follow a nuisance about as much as what was asked for."""
     rivals = [name for name, score in nuisances.items() if score.n and score.mean > max(CHANCE_AMI, ami.mean / 2)]
     if not rivals:

@@ -60,7 +60,7 @@ _LOOK: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Look:
+class GroupStyle:
     """What one of several groups looks like; groups of the same colour differ in marker and dash."""
 
     colour: str
@@ -68,14 +68,14 @@ class Look:
     dash: Dash
 
 
-LOOKS = len(COLOURS) * len(MARKERS)
+GROUP_STYLES = len(COLOURS) * len(MARKERS)
 """So many groups are told apart."""
 
 
-def look(place: int) -> Look:
+def group_style(place: int) -> GroupStyle:
     """The look of a group by its place among the groups, the same in every figure."""
     again = place // len(COLOURS) % len(MARKERS)
-    return Look(COLOURS[place % len(COLOURS)], MARKERS[again], DASHES[again])
+    return GroupStyle(COLOURS[place % len(COLOURS)], MARKERS[again], DASHES[again])
 
 
 P = ParamSpec("P")

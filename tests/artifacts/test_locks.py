@@ -17,19 +17,19 @@ from pathlib import Path
 import pytest
 
 from cellssl.artifacts import locks
-from cellssl.artifacts.locks import Holder, held_by_someone, holding, myself
+from cellssl.artifacts.locks import LockHolder, hold_lock, is_locked, this_process
 from cellssl.errors import BusyError
 
 HOLD = """
 import pathlib, sys, time
-from cellssl.artifacts.locks import holding
+from cellssl.artifacts.locks import hold_lock
 with holding(pathlib.Path(sys.argv[1]), wait=True):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
 """
 COUNT = """
 import pathlib, sys, time
-from cellssl.artifacts.locks import holding
+from cellssl.artifacts.locks import hold_lock
 folder = pathlib.Path(sys.argv[1])
 for turn in range(int(sys.argv[2])):
     with holding(folder / "a.lock", wait=True) as lock:
@@ -53,36 +53,36 @@ def someone_holding(path: Path, seconds: float = 60) -> Iterator[subprocess.Pope
         process.wait()
 
 
-def write(path: Path, holder: Holder, age_s: float = 0) -> None:
+def write(path: Path, holder: LockHolder, age_s: float = 0) -> None:
     path.write_text(json.dumps(asdict(holder)))
     os.utime(path, (time.time() - age_s,) * 2)
 
 
-def gone() -> Holder:
+def gone() -> LockHolder:
     """A process of this machine that is no more."""
     process = subprocess.Popen(["true"])
     process.wait()
-    return replace(myself(), pid=process.pid, started="1", token="dead")
+    return replace(this_process(), pid=process.pid, started="1", token="dead")
 
 
 def test_a_lock_is_there_while_it_is_held_and_gone_afterwards(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.lock"
-    with holding(path, wait=False) as lock:
-        assert held_by_someone(path)
+    with hold_lock(path, wait=False) as lock:
+        assert is_locked(path)
         lock.still_mine()
     assert not path.exists()
-    assert not held_by_someone(path)
+    assert not is_locked(path)
 
 
 def test_a_lock_is_given_back_when_the_work_fails(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), holding(tmp_path / "a.lock", wait=False):
+    with pytest.raises(RuntimeError), hold_lock(tmp_path / "a.lock", wait=False):
         raise RuntimeError
     assert not (tmp_path / "a.lock").exists()
 
 
 def test_without_waiting_a_held_lock_is_busy(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
-    with someone_holding(path) as process, pytest.raises(BusyError) as caught, holding(path, wait=False):
+    with someone_holding(path) as process, pytest.raises(BusyError) as caught, hold_lock(path, wait=False):
         pass
     assert f"process {process.pid} on" in caught.value.message
     assert caught.value.exit_code == 75
@@ -91,7 +91,7 @@ def test_without_waiting_a_held_lock_is_busy(tmp_path: Path) -> None:
 def test_who_waits_hears_for_whom_and_comes_next(tmp_path: Path) -> None:
     heard: list[int] = []
     path = tmp_path / "a.lock"
-    hear = partial(holding, wait=True, waiting=lambda holder: heard.append(holder.pid))
+    hear = partial(hold_lock, wait=True, waiting=lambda holder: heard.append(holder.pid))
     with someone_holding(path, 0.5) as process, hear(path):
         assert process.wait(5) == 0
     assert set(heard) == {process.pid}
@@ -102,9 +102,9 @@ def test_a_killed_holder_is_replaced_at_once(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert (tmp_path / "a.lock").exists()
-        assert not held_by_someone(tmp_path / "a.lock")
+        assert not is_locked(tmp_path / "a.lock")
         began = time.monotonic()
-        with holding(tmp_path / "a.lock", wait=False):
+        with hold_lock(tmp_path / "a.lock", wait=False):
             assert time.monotonic() - began < 2
 
 
@@ -112,34 +112,34 @@ def test_a_killed_holder_whose_parent_never_asked_is_dead_too(tmp_path: Path) ->
     with someone_holding(tmp_path / "a.lock") as process:
         process.send_signal(signal.SIGKILL)  # no wait(): it stays in the process table
         for _ in range(100):
-            if not held_by_someone(tmp_path / "a.lock"):
+            if not is_locked(tmp_path / "a.lock"):
                 break
             time.sleep(0.05)
-        with holding(tmp_path / "a.lock", wait=False) as lock:
+        with hold_lock(tmp_path / "a.lock", wait=False) as lock:
             lock.still_mine()
 
 
 def test_another_process_with_the_dead_ones_number_does_not_keep_the_lock(tmp_path: Path) -> None:
-    write(tmp_path / "a.lock", replace(myself(), started="12345", token="dead"))
-    with holding(tmp_path / "a.lock", wait=False) as lock:
+    write(tmp_path / "a.lock", replace(this_process(), started="12345", token="dead"))
+    with hold_lock(tmp_path / "a.lock", wait=False) as lock:
         lock.still_mine()
 
 
 ELSEWHERE = [
-    replace(myself(), host="another-machine"),
-    replace(myself(), boot_id="another-boot"),
-    replace(myself(), namespace="another-container"),
+    replace(this_process(), host="another-machine"),
+    replace(this_process(), boot_id="another-boot"),
+    replace(this_process(), namespace="another-container"),
 ]
 
 
 @pytest.mark.parametrize("holder", ELSEWHERE, ids=["host", "boot", "namespace"])
-def test_a_holder_elsewhere_is_believed_as_long_as_its_heart_beats(tmp_path: Path, holder: Holder) -> None:
+def test_a_holder_elsewhere_is_believed_as_long_as_its_heart_beats(tmp_path: Path, holder: LockHolder) -> None:
     unknown = replace(holder, pid=2**22 + 1, started="7")
     write(tmp_path / "a.lock", unknown, age_s=locks.STALE_S - 20)
-    with pytest.raises(BusyError), holding(tmp_path / "a.lock", wait=False):
+    with pytest.raises(BusyError), hold_lock(tmp_path / "a.lock", wait=False):
         pass
     write(tmp_path / "a.lock", unknown, age_s=locks.STALE_S + 5)
-    with holding(tmp_path / "a.lock", wait=False) as lock:
+    with hold_lock(tmp_path / "a.lock", wait=False) as lock:
         lock.still_mine()
 
 
@@ -150,7 +150,7 @@ def test_a_lock_that_nobody_can_read_counts_as_dead_only_when_it_is_old(tmp_path
     taken = threading.Event()
 
     def take() -> None:
-        with holding(path, wait=True):
+        with hold_lock(path, wait=True):
             taken.set()
 
     thread = threading.Thread(target=take, daemon=True)
@@ -163,7 +163,7 @@ def test_a_lock_that_nobody_can_read_counts_as_dead_only_when_it_is_old(tmp_path
 
 def test_the_heart_beats_while_a_lock_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "HEARTBEAT_S", 0.05)
-    with holding(tmp_path / "a.lock", wait=False):
+    with hold_lock(tmp_path / "a.lock", wait=False):
         os.utime(tmp_path / "a.lock", (1, 1))
         time.sleep(0.5)
         assert (tmp_path / "a.lock").stat().st_mtime > 1
@@ -171,8 +171,8 @@ def test_the_heart_beats_while_a_lock_is_held(tmp_path: Path, monkeypatch: pytes
 
 def test_who_lost_the_lock_learns_it_and_leaves_the_new_holder_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
-    stranger = replace(myself(), host="another-machine", token="theirs")
-    with holding(path, wait=False) as lock:
+    stranger = replace(this_process(), host="another-machine", token="theirs")
+    with hold_lock(path, wait=False) as lock:
         write(path, stranger)
         with pytest.raises(BusyError, match="was taken over"):
             lock.still_mine()
@@ -180,11 +180,11 @@ def test_who_lost_the_lock_learns_it_and_leaves_the_new_holder_alone(tmp_path: P
 
 
 def test_a_full_disk_leaves_no_empty_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: object) -> str:
+    def all_values(_: object) -> str:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(locks.json, "dumps", full)
-    with pytest.raises(OSError, match="No space"), holding(tmp_path / "a.lock", wait=False):
+    with pytest.raises(OSError, match="No space"), hold_lock(tmp_path / "a.lock", wait=False):
         pass
     assert not (tmp_path / "a.lock").exists()
 
@@ -193,7 +193,7 @@ def test_of_many_waiters_one_takes_over_from_the_dead(tmp_path: Path) -> None:
     inside, most = [0], [0]
 
     def work(path: Path) -> None:
-        with holding(path, wait=True) as lock:
+        with hold_lock(path, wait=True) as lock:
             inside[0] += 1
             most[0] = max(most[0], inside[0])
             time.sleep(0.002)
@@ -212,7 +212,7 @@ def test_of_many_waiters_one_takes_over_from_the_dead(tmp_path: Path) -> None:
 
 def test_who_comes_late_to_a_takeover_does_not_touch_the_new_holders_lock(tmp_path: Path) -> None:
     path, dead = tmp_path / "a.lock", gone()
-    write(path, myself())
+    write(path, this_process())
     inode = path.stat().st_ino
     locks._set_aside(path, dead)
     assert path.stat().st_ino == inode  # not even renamed away for a moment

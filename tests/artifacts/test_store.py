@@ -154,8 +154,8 @@ import os, pathlib, sys, time
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.store import Store
 from cellssl.errors import CellsslError
-from cellssl.config.settings import Strict
-from cellssl.engine.build import Bench, make_part
+from cellssl.config.settings import SettingsModel
+from cellssl.engine.build import RunContext, build_part
 
 def work(job):
     with (folder / "begun").open("a") as begun:
@@ -168,7 +168,7 @@ def work(job):
 folder = pathlib.Path(sys.argv[1])
 print("ready", flush=True)
 input()
-bench = Bench(Store(folder / "store"), wait=sys.argv[3] == "wait")
+bench = RunContext(Store(folder / "store"), wait=sys.argv[3] == "wait")
 try:
     list(make_part(bench, Card("split", 1, "0123456789ab", {}, {}, {}, files={}), Strict(), {}, work))
 except CellsslError as error:

@@ -42,7 +42,7 @@ def test_defaults_stand_where_nothing_is_written(tmp_path: Path) -> None:
     recipe = load(written(tmp_path, MINIMAL))
     assert (recipe.name, recipe.seeds, recipe.arm_names()) == ("r", (0,), ("main",))
     assert recipe.settings("segment").crop_px == 196
-    assert recipe.settings("segment").changed() == {}
+    assert recipe.settings("segment").non_default() == {}
 
 
 def test_an_arm_lies_over_the_sections_and_leaves_the_others_alone(tmp_path: Path) -> None:
@@ -94,13 +94,13 @@ def test_what_is_written_as_the_default_is_the_default(tmp_path: Path) -> None:
     plain, spelled = (
         load(written(tmp_path, MINIMAL + more)) for more in ("", "[segment]\ncrop_px = 196\nworkers = 3\n")
     )
-    assert plain.settings("segment").changed() == spelled.settings("segment").changed()
+    assert plain.settings("segment").non_default() == spelled.settings("segment").non_default()
 
 
 def test_a_branch_of_weight_0_equals_its_absence(tmp_path: Path) -> None:
     one = '[pretrain.branches.a]\nview = ["invert"]\n'
     two = one + '[pretrain.branches.b]\nview = ["grayscale"]\nweight = 0\n'
-    changed = [load(written(tmp_path, MINIMAL + text)).settings("pretrain").changed() for text in (one, two)]
+    changed = [load(written(tmp_path, MINIMAL + text)).settings("pretrain").non_default() for text in (one, two)]
     assert changed[0] == changed[1]
 
 
@@ -307,5 +307,5 @@ def test_any_mutated_recipe_is_read_or_refused_in_one_sentence(
         assert len(error.message) < 1000
         return
     for stage in recipe.merged("main"):
-        json.dumps(recipe.settings(stage).changed(), allow_nan=False)
-        json.dumps(recipe.settings(stage).full(), allow_nan=False)
+        json.dumps(recipe.settings(stage).non_default(), allow_nan=False)
+        json.dumps(recipe.settings(stage).all_values(), allow_nan=False)

@@ -8,12 +8,12 @@ from cellssl.stages.fetch.settings import Settings
 
 def test_a_part_whose_file_gives_other_results_counts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     fetch = Settings.model_validate({"dataset": "simulated"})
-    before = fetch.changed()
+    before = fetch.non_default()
     monkeypatch.setattr(simulated, "ALGORITHM", simulated.ALGORITHM + 1)
-    assert fetch.changed() != before
-    assert fetch.changed()["dataset"]["algorithm"] == before["dataset"]["algorithm"] + 1
+    assert fetch.non_default() != before
+    assert fetch.non_default()["dataset"]["algorithm"] == before["dataset"]["algorithm"] + 1
 
 
 def test_the_number_of_workers_does_not_count() -> None:
     few, many = (Settings.model_validate({"dataset": {"name": "simulated", "workers": n}}) for n in (1, 8))
-    assert few.changed() == many.changed()
+    assert few.non_default() == many.non_default()

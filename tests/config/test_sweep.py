@@ -8,7 +8,7 @@ import pytest
 from cellssl.config.recipe import Recipe, from_table
 from cellssl.config.sweep import laid_on
 from cellssl.errors import UsageError
-from cellssl.pipeline.sweep_arms import spread_out
+from cellssl.pipeline.sweep_arms import expand_sweep
 
 VIEW = ["horizontal_flip", {"name": "rotate", "degrees": 180}, {"name": "affine", "scale": [0.9, 1.1]}]
 BASE: dict[str, Any] = {
@@ -27,7 +27,7 @@ PLACE = DEGREES.replace("rotate", "1")
 
 
 def swept(**tables: Any) -> Recipe:
-    return spread_out(from_table({**BASE, "sweep": tables}, Path(), "made-up.toml"))
+    return expand_sweep(from_table({**BASE, "sweep": tables}, Path(), "made-up.toml"))
 
 
 def refused(**tables: Any) -> UsageError:
@@ -57,7 +57,7 @@ def test_a_branch_of_one_arm_is_swept_in_that_arm() -> None:
     of_one = {"pretrain": {"branches": {"near": {"view": VIEW, "objective": "moco"}}}}
     table = {**BASE, "arm": {**BASE["arm"], "two": of_one}}
     sweep = {"turn": {"knob": DEGREES.replace("context", "near"), "values": [0, 90]}}
-    names = spread_out(from_table({**table, "sweep": sweep}, Path(), "made-up.toml")).arm_names()
+    names = expand_sweep(from_table({**table, "sweep": sweep}, Path(), "made-up.toml")).arm_names()
     assert names == ("main", "wide", "intensities", "random", "two+turn=0", "two+turn=90")
 
 

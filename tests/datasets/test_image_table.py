@@ -53,7 +53,7 @@ def planned(chosen: Settings) -> list[Field]:
     return chosen.plan(Path("/not/there"))
 
 
-def changed(folder: Path, old: str, new: str) -> Settings:
+def non_default(folder: Path, old: str, new: str) -> Settings:
     """The table with one text exchanged."""
     path = folder / "plate.csv"
     path.write_text(path.read_text().replace(old, new, 1))

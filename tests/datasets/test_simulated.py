@@ -321,4 +321,4 @@ def test_workers_and_plates_are_no_part_of_a_plates_identity() -> None:
     fields: list[Field] = settings().plan(NO_CACHE)
     assert settings(workers=2, plates=5).identity(fields, sha256_of) == settings().identity(fields, sha256_of)
     assert settings(effect_max=0.5).identity(fields, sha256_of) != settings().identity(fields, sha256_of)
-    assert "workers" not in settings(workers=2).changed()
+    assert "workers" not in settings(workers=2).non_default()

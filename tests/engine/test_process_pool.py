@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from cellssl.engine.process_pool import spread
+from cellssl.engine.process_pool import parallel_map
 from cellssl.errors import DataError, FailedError
 
 TASKS = list(range(6))
 PARENT = """
 import pathlib, sys, time, os
-from cellssl.engine.process_pool import spread
+from cellssl.engine.process_pool import parallel_map
 def work(folder):
     (pathlib.Path(folder) / str(os.getpid())).touch()
     time.sleep(0.1)
@@ -62,25 +62,25 @@ def deadly(folder_and_number: tuple[Path, int]) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_task_is_done_once(workers: int) -> None:
-    assert sorted(spread(fine, TASKS, workers)) == TASKS
+    assert sorted(parallel_map(fine, TASKS, workers)) == TASKS
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_a_task_raises_arrives_with_its_cure(workers: int) -> None:
     with pytest.raises(DataError, match="is bad") as caught:
-        list(spread(faulty, TASKS, workers))
+        list(parallel_map(faulty, TASKS, workers))
     assert caught.value.hint == "mend it"
 
 
 def test_a_worker_that_dies_again_is_said_so() -> None:
     with pytest.raises(FailedError, match="a worker process died, and died again"):
-        list(spread(dies, TASKS, 2))
+        list(parallel_map(dies, TASKS, 2))
 
 
 def test_a_worker_that_dies_costs_no_other_task(tmp_path: Path) -> None:
     lost: list[tuple[Path, int]] = []
     tasks = [(tmp_path, number) for number in range(20)]
-    assert sorted(spread(deadly, tasks, 2, lost.append)) == tasks
+    assert sorted(parallel_map(deadly, tasks, 2, lost.append)) == tasks
     assert lost == [(tmp_path, 3)]
     others = [number for number in range(20) if number not in (3, 7)]
     assert all((tmp_path / str(number)).read_text() == "x" for number in others)
@@ -89,7 +89,7 @@ def test_a_worker_that_dies_costs_no_other_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize("after_s", [0, 0.05, 0.2, 0.8, 1.6])
 def test_a_worker_killed_at_any_time_hangs_nothing(after_s: float) -> None:
     threading.Thread(target=kill_a_child, args=(after_s,)).start()
-    assert sorted(spread(slow, TASKS, 2)) == TASKS
+    assert sorted(parallel_map(slow, TASKS, 2)) == TASKS
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:

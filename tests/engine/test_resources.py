@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from chain import Chain
 
-from cellssl.engine.resources import Meter, summed
+from cellssl.engine.resources import UsageMeter, sum_usage
 
 PEAKS = """
-from cellssl.engine.resources import Meter
+from cellssl.engine.resources import UsageMeter
 before = Meter().read()["peak_memory_mb"]
 second = Meter()
 block = bytearray(200_000_000)
@@ -25,7 +25,7 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linu
 
 
 def test_a_workers_processor_time_counts_once_it_has_ended() -> None:
-    meter = Meter()
+    meter = UsageMeter()
     busy = "import time\nwhile time.process_time() < 0.35: pass"
     subprocess.run([sys.executable, "-c", busy], check=True)
     costs = meter.read()
@@ -34,7 +34,7 @@ def test_a_workers_processor_time_counts_once_it_has_ended() -> None:
 
 
 def test_waiting_takes_time_and_no_processor() -> None:
-    meter = Meter()
+    meter = UsageMeter()
     time.sleep(0.3)
     costs = meter.read()
     assert costs["seconds"] >= 0.3 > costs["cpu_s"]
@@ -44,7 +44,7 @@ def test_waiting_takes_time_and_no_processor() -> None:
 @LINUX
 def test_bytes_are_those_that_were_read_and_written(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(3_000_000))
-    meter = Meter()
+    meter = UsageMeter()
     (tmp_path / "b").write_bytes((tmp_path / "a").read_bytes())
     costs = meter.read()
     assert 3_000_000 <= costs["bytes_read"] < 3_200_000
@@ -61,8 +61,8 @@ def test_the_peak_of_memory_begins_anew_with_every_stage() -> None:
 
 def test_times_and_bytes_add_up_and_of_memory_the_largest_counts() -> None:
     runs = [{"seconds": 1.5, "peak_memory_mb": 10, "host": "a"}, {"seconds": 2, "peak_memory_mb": 7, "bytes_read": 3}]
-    assert summed(runs) == {"seconds": 3.5, "peak_memory_mb": 10, "bytes_read": 3}
-    assert summed([]) == {}
+    assert sum_usage(runs) == {"seconds": 3.5, "peak_memory_mb": 10, "bytes_read": 3}
+    assert sum_usage([]) == {}
 
 
 def test_status_adds_up_every_artifact_once(chain: Chain) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellssl.imaging.cropping import cut, windows_inside
+from cellssl.imaging.cropping import crop, windows_inside
 from cellssl.randomness import generator
 
 
@@ -14,16 +14,16 @@ def field(rows: int = 30, columns: int = 40, channels: int = 2) -> np.ndarray:
 @pytest.mark.parametrize(("crop_px", "first"), [(5, 8), (6, 7), (1, 10)])
 def test_the_pixel_of_the_centre_lies_at_half_the_window(crop_px: int, first: int) -> None:
     image = field()
-    crop = cut(image, np.array([[10.0, 20.0]]), crop_px)[0]
-    assert (crop[:, crop_px // 2, crop_px // 2] == image[:, 10, 20]).all()
-    assert (crop == image[:, first : first + crop_px, first + 10 : first + 10 + crop_px]).all()
+    window = crop(image, np.array([[10.0, 20.0]]), crop_px)[0]
+    assert (window[:, crop_px // 2, crop_px // 2] == image[:, 10, 20]).all()
+    assert (window == image[:, first : first + crop_px, first + 10 : first + 10 + crop_px]).all()
 
 
 @pytest.mark.parametrize("crop_px", [4, 5, 196])
 def test_the_middle_of_a_window_is_at_most_half_a_pixel_from_the_centre(crop_px: int) -> None:
     ramp = np.arange(2000, dtype=np.uint16)[None, :, None].repeat(crop_px + 1, axis=2)
     centres = np.stack([generator("tests", "ramp").uniform(300, 1700, 50), np.full(50, crop_px / 2)], axis=1)
-    middles = cut(ramp, centres, crop_px)[:, 0].mean(axis=(1, 2))
+    middles = crop(ramp, centres, crop_px)[:, 0].mean(axis=(1, 2))
     assert np.abs(middles - centres[:, 0]).max() <= 0.5
 
 
@@ -33,32 +33,32 @@ def test_windows_that_leave_the_field_agree_with_a_padded_field(border: str, mod
     image = field()
     centres = np.array([[0, 0], [29, 39], [0, 39], [15, 20], [3, 38], [29, 1]])
     wide = np.pad(image, ((0, 0), (200, 200), (200, 200)), mode=mode)
-    assert (cut(image, centres, crop_px, border) == cut(wide, centres + 200, crop_px, "drop")).all()
+    assert (crop(image, centres, crop_px, border) == crop(wide, centres + 200, crop_px, "drop")).all()
 
 
 def test_a_centre_far_outside_is_mirrored_or_zero() -> None:
     image = field(channels=1)
-    assert cut(image, np.array([[-500.0, 900.0]]), 6, "pad").max() == 0
-    assert np.isin(cut(image, np.array([[-500.0, 900.0]]), 6, "reflect"), image).all()
+    assert crop(image, np.array([[-500.0, 900.0]]), 6, "pad").max() == 0
+    assert np.isin(crop(image, np.array([[-500.0, 900.0]]), 6, "reflect"), image).all()
 
 
 def test_windows_inside_are_those_that_need_no_mirror() -> None:
     centres = np.array([[4.0, 4.0], [3.0, 4.0], [26.0, 36.0], [26.5, 36.0]])  # windows of 8 start 4 before the centre
     assert windows_inside(centres, 8, (30, 40)).tolist() == [True, False, True, False]
     with pytest.raises(ValueError, match="2 windows leave the field"):
-        cut(field(), centres, 8, "drop")
+        crop(field(), centres, 8, "drop")
 
 
 def test_eight_bit_pixels_keep_their_values() -> None:
     image = (field() >> 8).astype(np.uint8)
-    crop = cut(image, np.array([[10, 10]]), 4)
-    assert crop.dtype == np.uint16 and (crop[0] == image[:, 8:12, 8:12]).all()
+    window = crop(image, np.array([[10, 10]]), 4)
+    assert window.dtype == np.uint16 and (window[0] == image[:, 8:12, 8:12]).all()
 
 
 def test_floats_are_refused_since_they_would_be_rounded() -> None:
     with pytest.raises(ValueError, match="uint8 or uint16"):
-        cut(field().astype(np.float32), np.array([[10, 10]]), 4)
+        crop(field().astype(np.float32), np.array([[10, 10]]), 4)
 
 
 def test_no_cells_give_an_empty_stack() -> None:
-    assert cut(field(), np.empty((0, 2)), 6).shape == (0, 2, 6, 6)
+    assert crop(field(), np.empty((0, 2)), 6).shape == (0, 2, 6, 6)

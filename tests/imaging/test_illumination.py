@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cellssl.imaging.illumination import FLOOR_PERCENT, evened, mean_image, unevenness
+from cellssl.imaging.illumination import FLOOR_PERCENT, correct_illumination, estimate_flatfield, mean_image
 from cellssl.randomness import generator
 
 
@@ -29,7 +29,7 @@ def test_a_field_of_another_size_does_not_count_wherever_it_comes() -> None:
 @pytest.mark.parametrize("shape", [(512, 512), (1024, 1280), (300, 400)])
 def test_a_blur_of_a_tenth_of_the_field_takes_three_quarters_of_a_vignette(shape: tuple[int, int]) -> None:
     light = 1000 * vignette(*shape)
-    flat = light / unevenness(light, min(shape) / 10)
+    flat = light / estimate_flatfield(light, min(shape) / 10)
     assert flat.std() / flat.mean() < 0.25 * light.std() / light.mean()
 
 
@@ -37,15 +37,15 @@ def test_the_blur_is_that_of_pybbbc_at_full_size() -> None:
     mean = 1000 * vignette(512, 640)
     slow = ndimage.gaussian_filter(mean, 500, mode="nearest")
     slow = np.maximum(slow, np.percentile(slow, FLOOR_PERCENT))
-    assert np.allclose(unevenness(mean, 500.0), slow / slow.mean(), rtol=0.01)
+    assert np.allclose(estimate_flatfield(mean, 500.0), slow / slow.mean(), rtol=0.01)
 
 
 def test_a_lamp_that_lights_one_side_is_evened_out_and_grey_values_keep_their_size() -> None:
     ramp = np.linspace(0.5, 1.5, 3000)[None].repeat(400, axis=0)
     chance = generator("tests", "lamp")
     fields = [(3000 * ramp * chance.uniform(0.8, 1.2, ramp.shape)).astype(np.uint16) for _ in range(3)]
-    uneven = unevenness(mean_image(fields), 500.0)
-    flat = evened(fields[0], uneven)
+    uneven = estimate_flatfield(mean_image(fields), 500.0)
+    flat = correct_illumination(fields[0], uneven)
     left, right = flat[:, 700:1200].mean(), flat[:, 1800:2300].mean()
     assert left / right == pytest.approx(1, abs=0.05) and fields[0][:, 700:1200].mean() / right < 0.85
     assert uneven.mean() == pytest.approx(1, abs=1e-5)
@@ -53,4 +53,4 @@ def test_a_lamp_that_lights_one_side_is_evened_out_and_grey_values_keep_their_si
 
 def test_evening_out_never_leaves_the_range_of_16_bits() -> None:
     bright = np.full((4, 4), 60_000, np.uint16)
-    assert evened(bright, np.full((4, 4), 0.5, np.float32)).tolist() == [[65_535] * 4] * 4
+    assert correct_illumination(bright, np.full((4, 4), 0.5, np.float32)).tolist() == [[65_535] * 4] * 4

@@ -79,7 +79,7 @@ def test_measures_agree_with_scikit_image() -> None:
     labels = blobs("measured")
     nuclei = labels.measure(labels)
     known = regionprops_table(labels, properties=("centroid", "area", "eccentricity"))
-    assert nuclei.area_px.tolist() == known["area"].astype(int).tolist() == labels.sizes(labels).tolist()
+    assert nuclei.area_px.tolist() == known["area"].astype(int).tolist() == labels.label_areas(labels).tolist()
     assert np.allclose(nuclei.centres, np.stack([known["centroid-0"], known["centroid-1"]], axis=1))
     assert np.allclose(nuclei.eccentricity, known["eccentricity"], atol=1e-6)
 
@@ -87,7 +87,7 @@ def test_measures_agree_with_scikit_image() -> None:
 def test_the_true_nucleus_is_the_one_under_most_pixels() -> None:
     labels, truth = blobs("found"), blobs("true")
     by_loops = [np.bincount(truth[labels == i]).argmax() for i in range(1, labels.max() + 1)]
-    assert labels.match(labels, truth).tolist() == by_loops
+    assert labels.match_labels(labels, truth).tolist() == by_loops
     assert 0 in by_loops and len(set(by_loops)) > 5
 
 
@@ -95,7 +95,7 @@ def test_a_field_without_nuclei_has_empty_tables() -> None:
     nothing = np.zeros((9, 9), np.int32)
     kept = selection.keep(nothing, selection.Limits(min_area_px=5.0, window_px=4))
     assert set(kept.counts.values()) == {0}
-    assert len(labels.measure(nothing).area_px) == len(labels.match(nothing, nothing)) == 0
+    assert len(labels.measure(nothing).area_px) == len(labels.match_labels(nothing, nothing)) == 0
 
 
 def test_an_area_in_micrometres_becomes_pixels() -> None:
@@ -106,7 +106,7 @@ def test_of_every_label_its_largest_piece_is_left() -> None:
     labels = np.zeros((6, 9), np.int32)
     labels[1:3, 1:3] = labels[4, 7] = 1
     labels[0, 5:7] = labels[5, 0:3] = 2
-    pieces = labels.largest_pieces(labels)
+    pieces = labels.largest_components(labels)
     assert (pieces[1:3, 1:3] == 1).all() and pieces[4, 7] == 0
     assert (pieces == 2).sum() == 3 and (pieces[5, 0:3] == 2).all()
 
@@ -115,7 +115,7 @@ def test_a_hole_within_one_label_is_filled_and_a_gap_between_two_is_not() -> Non
     labels = np.zeros((9, 16), np.int32)
     labels[1:8, 1:8], labels[1:8, 8:15] = 1, 2
     labels[3:5, 3:5] = labels[4, 7:9] = labels[1, 10] = 0  # inside one; between both; open to the outside
-    filled = labels.filled(labels)
+    filled = labels.fill_holes(labels)
     assert (filled[3:5, 3:5] == 1).all() and filled.dtype == labels.dtype
     assert (filled[4, 7:9] == 0).all() and filled[1, 10] == 0
     assert (np.delete(filled.ravel(), np.flatnonzero(labels.ravel() == 0)) == labels[labels > 0]).all()
@@ -123,7 +123,7 @@ def test_a_hole_within_one_label_is_filled_and_a_gap_between_two_is_not() -> Non
 
 def test_holes_are_those_that_scipy_fills() -> None:
     one = (blobs("holes", 300, 300) > 0).astype(np.int32)
-    assert (labels.filled(one) == ndimage.binary_fill_holes(one)).all() and labels.filled(one).sum() > one.sum()
+    assert (labels.fill_holes(one) == ndimage.binary_fill_holes(one)).all() and labels.fill_holes(one).sum() > one.sum()
 
 
 @pytest.mark.parametrize("background", [0, 7])

@@ -150,7 +150,7 @@ def test_pixels_are_standardised_with_weights_unless_one_says_otherwise(knobs: d
     settings = resnet18.Settings.model_validate(knobs)
     assert settings.standardises() is yes
     spoken = settings.model_copy(update={"standardise": yes})
-    assert spoken.changed() == settings.changed()
+    assert spoken.non_default() == settings.non_default()
 
 
 # timm

@@ -45,7 +45,7 @@ def warped(transform: Geometric, crops: Tensor) -> tuple[Tensor, list[dict[str, 
     return Warp.of(transform, keys_of(len(crops)), side).apply(crops), by_cell(drawn)
 
 
-def changed(transform: Photometric, crops: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
+def non_default(transform: Photometric, crops: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
     """The crops changed by one photometric transform, and its parameters cell by cell."""
     drawn = transform.draw(keys_of(len(crops)), crops.shape[1])
     return transform.apply(crops, drawn), by_cell(drawn)

@@ -14,10 +14,10 @@ from learning.test_processes import in_two_processes
 
 from cellssl.config import plugins
 from cellssl.errors import FailedError, UsageError
-from cellssl.learning.methods.base import Objective, Seen
-from cellssl.learning.methods.build_context import Task
-from cellssl.learning.training.cell_metadata import Known
-from cellssl.learning.training.distributed import ALONE, Group
+from cellssl.learning.methods.base import MethodInput, Objective
+from cellssl.learning.methods.build_context import BuildContext
+from cellssl.learning.training.cell_metadata import CellMetadata
+from cellssl.learning.training.distributed import SINGLE_PROCESS, Group
 from cellssl.learning.training.loop import Plan, train
 from cellssl.learning.training.memory import enough_memory
 from cellssl.learning.training.state import TrainState
@@ -53,12 +53,12 @@ def settings_of(name: str, **knobs: Any) -> Any:
 
 def built(name: str, seed: int = 0, branch: str = "centre", **knobs: Any) -> Objective:
     encoder = plugins.load("cellssl.learning.encoders", "vit").Settings(patch_px=4)
-    task = Task(DIM, seed, branch, torch.arange(CELLS) * 7, 6, CHANNELS, SIDE_PX, encoder)
+    task = BuildContext(DIM, seed, branch, torch.arange(CELLS) * 7, 6, CHANNELS, SIDE_PX, encoder)
     objective: Objective = settings_of(name, **knobs).build(task)
     return objective
 
 
-def seen(objective: Objective, cells: int = 6, number: int = 0) -> Seen:
+def seen(objective: Objective, cells: int = 6, number: int = 0) -> MethodInput:
     """Made-up features; of a masked autoencoder, made-up tokens."""
     chance = generator("test", "objectives", number)
 
@@ -70,7 +70,7 @@ def seen(objective: Objective, cells: int = 6, number: int = 0) -> Seen:
     rows = torch.arange(cells)
     known = {"label": rows % 2, "compound": rows % 2, "dose_micromolar": 10.0 ** (rows % 3)}
     pixels = noise(len(objective.pixel_views), CHANNELS * SIDE_PX**2)
-    return Seen(online.requires_grad_(), momentum, rows * 7, known, pixels, Keys(rows))
+    return MethodInput(online.requires_grad_(), momentum, rows * 7, known, pixels, Keys(rows))
 
 
 def steps(objective: Objective, numbers: range) -> list[float]:
@@ -123,7 +123,7 @@ def test_the_momentum_encoder_and_heads_get_no_gradient(name: str) -> None:
         assert weight.grad is None or "momentum" not in weight_name
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not built(name).holds_still])
+@pytest.mark.parametrize("name", [name for name in NAMES if not built(name).uses_stop_gradient])
 def test_the_gradient_is_that_of_finite_differences(name: str) -> None:
     """Of features and heads at once, in a random direction, in float64."""
     objective = built(name).double().eval()
@@ -171,7 +171,7 @@ def test_the_order_of_the_cells_in_a_batch_does_not_matter(name: str) -> None:
     batch = seen(objective)
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     assert batch.pixels is not None and batch.keys is not None
-    turned = Seen(
+    turned = MethodInput(
         batch.online[:, order],
         batch.momentum[:, order],
         batch.cells[order],
@@ -209,7 +209,7 @@ def test_it_is_explained_with_its_paper(name: str) -> None:
     assert all(field.description for field in model.model_fields.values())
     assert re.search(r"arXiv:\d{4}\.\d{5}|doi:10\.", model.__doc__ or "")
     plain = model()
-    assert model.model_validate(plain.full()) == plain
+    assert model.model_validate(plain.all_values()) == plain
 
 
 # In a training, as one branch of two: the other is MoCo.
@@ -222,10 +222,14 @@ EPOCHS, BATCH = 2, 5
 def section(*names: str, **knobs: Any) -> Settings:
     """Each of the objectives beside MoCo, at the size of a toy."""
     tested = {
-        f"b-{name}": {"view": VIEW, "weight": 0.4, "objective": {"name": name, **settings_of(name, **knobs).changed()}}
+        f"b-{name}": {
+            "view": VIEW,
+            "weight": 0.4,
+            "objective": {"name": name, **settings_of(name, **knobs).non_default()},
+        }
         for name in names
     }
-    moco = {"view": VIEW, "objective": {"name": "moco", **settings_of("moco").changed()}}
+    moco = {"view": VIEW, "objective": {"name": "moco", **settings_of("moco").non_default()}}
     encoder = PATCHES if "mae" in names else {"name": "small", "widths": [4, 6]}
     given = {"branches": {**tested, "centre": moco}, "encoder": encoder, "batch": BATCH, "epochs": EPOCHS}
     fixed = {
@@ -238,7 +242,7 @@ def section(*names: str, **knobs: Any) -> Settings:
     return Settings.model_validate(given | fixed)
 
 
-def ready(*names: str, group: Group = ALONE, **knobs: Any) -> tuple[TrainState, Plan]:
+def ready(*names: str, group: Group = SINGLE_PROCESS, **knobs: Any) -> tuple[TrainState, Plan]:
     """At step 0; all that is known of training and validation cells is made up."""
     cells, others = ([f"{kind} {i}" for i in range(CELLS)] for kind in ("cell", "other"))
     columns: dict[str, list[object]] = {
@@ -248,7 +252,7 @@ def ready(*names: str, group: Group = ALONE, **knobs: Any) -> tuple[TrainState, 
     }
     settings = section(*names, **knobs)
     asked = {name: columns.get(name, columns["label"]) for name in settings.asked()}
-    known = Known.about(keys_of(cells + others), asked)
+    known = CellMetadata.about(keys_of(cells + others), asked)
     crops: Any = MadeUpCrops(CELLS)
     return prepare(settings, crops, cells, 0, CPU, group, known)
 

@@ -32,7 +32,7 @@ def test_every_knob_has_its_meaning(name: str) -> None:
     settings = plugins.load(ROOM, name).Settings
     assert settings.__doc__
     assert all(field.description for field in settings.model_fields.values())
-    assert settings.part_name() == name
+    assert settings.plugin_name() == name
 
 
 @pytest.mark.parametrize("name", FINDING)

@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from cellssl.config import plugins
-from cellssl.config.settings import Part, first_fault
+from cellssl.config.settings import Plugin, first_fault
 from cellssl.errors import UsageError
 from cellssl.learning.view import View, ViewSettings
 from cellssl.randomness import Keys, cell_keys, generator
@@ -138,8 +138,8 @@ def test_brightness_and_contrast_do_not_need_colour() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_survive_json(name: str) -> None:
-    settings: Part = example(name).transforms[0]
-    changed = json.loads(json.dumps(settings.changed()))
+    settings: Plugin = example(name).transforms[0]
+    changed = json.loads(json.dumps(settings.non_default()))
     assert type(settings).model_validate(changed) == settings
 
 

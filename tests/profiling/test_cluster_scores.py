@@ -10,7 +10,7 @@ from cellssl.randomness import generator
 
 
 def pair(count: int = 500, classes: int = 3, clusters: int = 4, agree: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
-    """Labels, and an assignment that follows them with chance `agree`."""
+    """Labels, and an assignment that follows them with chance `broadcast_continue`."""
     chance = generator("pair", count)
     labels = chance.integers(classes, size=count)
     return labels, np.where(chance.random(count) < agree, labels, chance.integers(clusters, size=count))
@@ -55,7 +55,7 @@ def test_nmi_of_a_known_table_is_its_closed_form() -> None:
 
 
 def test_independent_labels_score_about_nothing() -> None:
-    labels, assignment = pair(4000, agree=0.0)
+    labels, assignment = pair(4000, broadcast_continue=0.0)
     assert abs(cluster_scores.agreement(labels, assignment)["ami"]) < 0.005
 
 
@@ -100,7 +100,7 @@ def test_silhouette_of_one_cluster_or_of_single_cells_is_not_defined(assignment:
 
 
 def test_shuffled_labels_score_zero_and_the_seed_decides_them() -> None:
-    labels, assignment = pair(agree=1.0)
+    labels, assignment = pair(broadcast_continue=1.0)
     found = cluster_scores.shuffled_ami(labels, assignment)
     assert abs(found.mean) < 4 * found.sd / math.sqrt(100)
     assert 0 < found.sd < 0.01
@@ -129,7 +129,7 @@ def test_the_interval_is_that_of_drawing_cells_with_replacement_less_its_bias() 
 
 
 def test_the_interval_holds_the_score_even_with_many_classes_and_few_cells() -> None:
-    labels, assignment = pair(300, classes=30, clusters=6, agree=0.3)
+    labels, assignment = pair(300, classes=30, clusters=6, broadcast_continue=0.3)
     low, high = cluster_scores.ami_interval(labels, assignment % 6)
     assert low < cluster_scores.agreement(labels, assignment % 6)["ami"] < high
 

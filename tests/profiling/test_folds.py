@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from cellssl.errors import UsageError
-from cellssl.profiling.folds import at_most, leave_one_out, shuffled, sides
+from cellssl.profiling.folds import at_most, iter_folds, leave_one_out, shuffled
 
 
 def test_every_cell_is_told_once_and_by_other_wells_only() -> None:
     wells = np.array(["B02", "C03", "B02", "D04", "C03", "D04", "D04"], dtype=object)
     told = np.zeros(len(wells), dtype=int)
-    for side in sides(leave_one_out(wells, most=20)):
-        assert len(set(wells[side.told])) == 1
-        assert not set(wells[side.told]) & set(wells[side.teaches])
-        told += side.told
+    for side in iter_folds(leave_one_out(wells, most=20)):
+        assert len(set(wells[side.test])) == 1
+        assert not set(wells[side.test]) & set(wells[side.train])
+        told += side.test
     assert (told == 1).all()
 
 
@@ -25,8 +25,8 @@ def test_many_wells_are_left_out_several_at_a_time_in_even_folds() -> None:
 
 
 def test_cells_that_only_teach_are_never_told() -> None:
-    only = list(sides(np.array([-1, -1, 0, 0])))
-    assert [(side.teaches.tolist(), side.told.tolist()) for side in only] == [
+    only = list(iter_folds(np.array([-1, -1, 0, 0])))
+    assert [(side.train.tolist(), side.test.tolist()) for side in only] == [
         ([True, True, False, False], [False, False, True, True])
     ]
 

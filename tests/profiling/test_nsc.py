@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from cellssl.errors import UsageError
-from cellssl.profiling.nsc import Nearest, not_same_compound, not_same_compound_or_batch, share_right
+from cellssl.profiling.nsc import NearestTreatment, accuracy_by_moa, not_same_compound, not_same_compound_or_batch
 from cellssl.randomness import generator
 
 
@@ -35,7 +35,7 @@ def by_loops(table: pd.DataFrame, x: np.ndarray, apart: tuple[str, ...]) -> list
     return right
 
 
-def right(table: pd.DataFrame, nearest: Nearest) -> list[bool]:
+def right(table: pd.DataFrame, nearest: NearestTreatment) -> list[bool]:
     moa = table["moa"].to_numpy()
     return (moa[nearest.asked] == moa[nearest.neighbour]).tolist()
 
@@ -70,7 +70,7 @@ def test_a_mechanism_of_one_compound_or_one_batch_neither_asks_nor_answers() -> 
 def test_shares_are_listed_by_mechanism_with_the_sum_at_the_end() -> None:
     table, x = treatments()
     nearest = not_same_compound(table, x)
-    shares = share_right(table["moa"], nearest)
+    shares = accuracy_by_moa(table["moa"], nearest)
     assert shares["moa"].tolist() == [f"mechanism {number}" for number in range(4)] + ["all"]
     assert shares["right"].iloc[:-1].sum() == shares["right"].iloc[-1] == sum(right(table, nearest))
     assert shares["treatments"].iloc[-1] == len(table)

@@ -5,7 +5,7 @@ from pycytominer import consensus, normalize
 from sklearn.decomposition import PCA
 
 from cellssl.errors import DataError, UsageError
-from cellssl.profiling.profiles import IN_BATCH, on_controls, treatment_profiles, well_profiles
+from cellssl.profiling.profiles import IN_BATCH, normalise_by_controls, treatment_profiles, well_profiles
 from cellssl.randomness import generator
 
 
@@ -31,13 +31,13 @@ def screen(cells: int = 6) -> tuple[pd.DataFrame, np.ndarray]:
 def test_an_offset_and_a_gain_of_a_plate_change_nothing(how: str) -> None:
     cells, x = screen()
     moved = np.where((cells["plate"] == "P2").to_numpy()[:, None], 7 + 2 * x, x)
-    one, two = (on_controls(how, each, cells["plate"], cells["control"].to_numpy()) for each in (x, moved))
+    one, two = (normalise_by_controls(how, each, cells["plate"], cells["control"].to_numpy()) for each in (x, moved))
     np.testing.assert_allclose(one, two, atol=1e-9)
 
 
 def test_robust_z_on_controls_equals_pycytominers() -> None:
     cells, x = screen()
-    found = on_controls("robust_z", x, cells["plate"], cells["control"].to_numpy())
+    found = normalise_by_controls("robust_z", x, cells["plate"], cells["control"].to_numpy())
     for plate in ("P1", "P2"):
         here = (cells["plate"] == plate).to_numpy()
         table = pd.DataFrame(x[here], columns=[f"Cells_{name}" for name in "abcd"])
@@ -56,9 +56,9 @@ def test_robust_z_on_controls_equals_pycytominers() -> None:
 def test_sphering_leaves_the_controls_of_all_plates_uncorrelated() -> None:
     cells, x = screen(40)
     control = cells["control"].to_numpy()
-    found = on_controls("sphering", x, cells["plate"], control)
+    found = normalise_by_controls("sphering", x, cells["plate"], control)
     np.testing.assert_allclose(np.cov(found[control].T), np.eye(found.shape[1]), atol=1e-9)
-    scaled = on_controls("percentile", x, cells["plate"], control)
+    scaled = normalise_by_controls("percentile", x, cells["plate"], control)
     np.testing.assert_allclose(
         found, PCA(0.9, svd_solver="full", whiten=True).fit(scaled[control]).transform(scaled), atol=1e-9
     )
@@ -68,8 +68,8 @@ def test_a_plate_without_controls_is_named() -> None:
     cells, x = screen()
     control = cells["control"].to_numpy() & (cells["plate"] == "P1").to_numpy()
     with pytest.raises(UsageError, match="plate P2 has 0 controls"):
-        on_controls("percentile", x, cells["plate"], control)
-    assert on_controls("none", x, cells["plate"], control) is x
+        normalise_by_controls("percentile", x, cells["plate"], control)
+    assert normalise_by_controls("none", x, cells["plate"], control) is x
 
 
 @pytest.mark.parametrize("operation", ["median", "mean"])

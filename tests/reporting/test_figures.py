@@ -15,7 +15,7 @@ from PIL import Image
 
 from cellssl.randomness import generator
 from cellssl.reporting.figures import cells, confusion, dose_response, scatter, score_bars, training
-from cellssl.reporting.theme import COLOURS, WIDTH_INCH, drawing, look, photo, png
+from cellssl.reporting.theme import COLOURS, WIDTH_INCH, drawing, group_style, photo, png
 
 TILES = generator("tiles").integers(0, 256, (5, 20, 20, 3), dtype=np.uint8)
 DOSES = np.array([0.0, 0.0, 1.0, 1.0, 10.0, 10.0])
@@ -305,8 +305,8 @@ def test_a_cluster_looks_the_same_on_the_map_and_against_dose() -> None:
     shared = [number for number in range(16) if f"cluster {number}" in against_dose]
     assert len(shared) == dose_response.CURVES_SHOWN
     for number in shared:
-        assert against_dose[f"cluster {number}"] == look(number).colour
-        assert to_hex(handles[str(number)].get_facecolor()[0]).upper() == look(number).colour
+        assert against_dose[f"cluster {number}"] == group_style(number).colour
+        assert to_hex(handles[str(number)].get_facecolor()[0]).upper() == group_style(number).colour
 
 
 def test_doses_are_shaded_by_their_logarithm_and_what_has_none_is_pale() -> None:

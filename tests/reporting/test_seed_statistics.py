@@ -5,14 +5,14 @@ import pytest
 from scipy.stats import ttest_rel
 
 from cellssl.reporting.seed_statistics import (
-    Spread,
+    MeanSd,
     aggregate,
     best_against_baselines,
     comparison,
+    mean_sd,
     paired_interval,
     score_table,
     separation,
-    spread,
 )
 
 NAN = math.nan
@@ -26,7 +26,7 @@ def rows(**arms: list[float]) -> list[dict[str, object]]:
 
 
 def test_a_spread_is_mean_and_sample_standard_deviation() -> None:
-    found = spread([0.49, 0.51, 0.56, NAN])
+    found = mean_sd([0.49, 0.51, 0.56, NAN])
     assert (found.mean, found.sd, found.n) == pytest.approx((0.52, np.std([0.49, 0.51, 0.56], ddof=1), 3))
 
 
@@ -41,7 +41,7 @@ def test_a_spread_is_mean_and_sample_standard_deviation() -> None:
     ],
 )
 def test_a_spread_as_text(values: list[float], text: str) -> None:
-    assert str(spread(values)) == text
+    assert str(mean_sd(values)) == text
 
 
 def test_arms_keep_their_order_and_missing_scores_do_not_count() -> None:
@@ -52,7 +52,7 @@ def test_arms_keep_their_order_and_missing_scores_do_not_count() -> None:
 
 
 def test_a_clear_separation_is_said_plainly() -> None:
-    said = separation(WHAT, Spread(0.51, 0.02, 3), Spread(0.0, 0.001, 100), {"plates": Spread(0.01, 0.0, 3)})
+    said = separation(WHAT, MeanSd(0.51, 0.02, 3), MeanSd(0.0, 0.001, 100), {"plates": MeanSd(0.01, 0.0, 3)})
     assert said == (
         "Treated and untreated cells separate: AMI 0.51 ± 0.02 over 3 seeds; shuffled labels 0.00 ± 0.00; "
         "plates 0.01 ± 0.00."
@@ -62,16 +62,16 @@ def test_a_clear_separation_is_said_plainly() -> None:
 @pytest.mark.parametrize(
     ("ami", "shuffled", "verdict"),
     [
-        (Spread(0.51, 0.02, 3), None, "separate:"),
-        (Spread(0.35, 0.02, 3), None, "separate in part:"),
-        (Spread(0.12, 0.02, 3), None, "separate weakly:"),
-        (Spread(0.30, 0.15, 3), None, "do not separate reliably"),
-        (Spread(0.01, 0.0, 3), None, "do not separate (no better than shuffled labels)"),
-        (Spread(0.08, 0.0, 3), Spread(0.01, 0.05, 100), "do not separate (no better than shuffled labels)"),
-        (Spread(NAN, NAN, 0), None, "no score"),
+        (MeanSd(0.51, 0.02, 3), None, "separate:"),
+        (MeanSd(0.35, 0.02, 3), None, "separate in part:"),
+        (MeanSd(0.12, 0.02, 3), None, "separate weakly:"),
+        (MeanSd(0.30, 0.15, 3), None, "do not separate reliably"),
+        (MeanSd(0.01, 0.0, 3), None, "do not separate (no better than shuffled labels)"),
+        (MeanSd(0.08, 0.0, 3), MeanSd(0.01, 0.05, 100), "do not separate (no better than shuffled labels)"),
+        (MeanSd(NAN, NAN, 0), None, "no score"),
     ],
 )
-def test_the_verdict_claims_no_more_than_the_spread_allows(ami: Spread, shuffled: Spread | None, verdict: str) -> None:
+def test_the_verdict_claims_no_more_than_the_spread_allows(ami: MeanSd, shuffled: MeanSd | None, verdict: str) -> None:
     assert verdict in separation(WHAT, ami, shuffled)
 
 
@@ -81,14 +81,14 @@ def test_the_verdict_claims_no_more_than_the_spread_allows(ami: Spread, shuffled
 )
 def test_clusters_that_follow_plates_are_warned_of(plates: float, warning: str) -> None:
     said = separation(
-        WHAT, Spread(0.5, 0.01, 3), None, {"plates": Spread(plates, 0.01, 3), "wells": Spread(NAN, NAN, 0)}
+        WHAT, MeanSd(0.5, 0.01, 3), None, {"plates": MeanSd(plates, 0.01, 3), "wells": MeanSd(NAN, NAN, 0)}
     )
     assert ("Beware" in said) == bool(warning)
     assert warning in said
 
 
 def test_one_seed_is_said_to_be_one() -> None:
-    assert "AMI 0.51 on one seed" in separation(WHAT, spread([0.51]))
+    assert "AMI 0.51 on one seed" in separation(WHAT, mean_sd([0.51]))
     assert "does not show" in comparison("sum", {0: 0.5}, "random", {0: 0.1})
 
 

@@ -11,7 +11,18 @@ from PIL import Image
 
 from cellssl.randomness import generator
 from cellssl.reporting.figures.common import cells, confusion
-from cellssl.reporting.theme import COLOURS, DPI, HIGHEST_INCH, LOOKS, SHADES, STRIP_INCH, look, page_share, png, strips
+from cellssl.reporting.theme import (
+    COLOURS,
+    DPI,
+    GROUP_STYLES,
+    HIGHEST_INCH,
+    SHADES,
+    STRIP_INCH,
+    group_style,
+    page_share,
+    png,
+    strips,
+)
 
 EYES = {
     "all cones": np.eye(3),
@@ -50,9 +61,9 @@ def test_shades_grow_lighter_for_all_eyes(eyes: str) -> None:
 
 
 def test_no_two_groups_look_alike() -> None:
-    looks = [look(place) for place in range(LOOKS)]
-    assert len({(each.colour, each.marker) for each in looks}) == LOOKS
-    assert len({(each.colour, each.dash) for each in looks}) == LOOKS
+    looks = [group_style(place) for place in range(GROUP_STYLES)]
+    assert len({(each.colour, each.marker) for each in looks}) == GROUP_STYLES
+    assert len({(each.colour, each.dash) for each in looks}) == GROUP_STYLES
 
 
 def montage(groups: int) -> bytes:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from cellssl.artifacts.card import read_card
 from cellssl.artifacts.store import Artifact
-from cellssl.learning.embed import Look
+from cellssl.learning.embed import EmbeddingViews
 from cellssl.learning.transforms import horizontal_flip, rotate
 from cellssl.learning.view import View
 from cellssl.randomness import generator
@@ -99,7 +99,9 @@ def one_by_one(chain: Chain, cell_ids: list[str], draws: int) -> np.ndarray:
     segment = segment_below(chain.made("split"), chain.store)
     crops = scaled_crops(segment, chain.store, chosen_cells(chain.made("split"), segment))
     network = load_network(chain.made("pretrain"), Settings()).eval()
-    look = Look(32, View((horizontal_flip.Settings(), rotate.Settings(degrees=180))), draws, keys_of(cell_ids))
+    look = EmbeddingViews(
+        32, View((horizontal_flip.Settings(), rotate.Settings(degrees=180))), draws, keys_of(cell_ids)
+    )
     found = []
     for row in range(len(crops)):
         seen = torch.cat(list(look.at(torch.from_numpy(crops.read(np.array([row]))), np.array([row]))))

@@ -22,7 +22,7 @@ from unruly import Manners, serving
 from cellssl.artifacts.store import Store
 from cellssl.config import recipe as recipes
 from cellssl.engine import weights_cache
-from cellssl.engine.build import Bench
+from cellssl.engine.build import RunContext
 from cellssl.errors import IntegrityError, NetworkError
 from cellssl.pipeline.execute import make
 from cellssl.pipeline.plan import Planner
@@ -236,7 +236,7 @@ def made_in(root: Path, chain: Chain) -> Any:
     """The work that makes a training from the chain's encoder, in a store of its own."""
     recipe = recipes.load(str(chain.recipe), [f"pretrain.init_from={chain.made('pretrain').path}"])
     store = Store(root, (chain.root,))
-    return make(Planner(recipe, "main", 0, store).plan("pretrain"), Bench(store, device="cpu"))
+    return make(Planner(recipe, "main", 0, store).plan("pretrain"), RunContext(store, device="cpu"))
 
 
 def test_a_training_from_an_earlier_encoder_that_was_stopped_ends_in_the_same_bytes(
@@ -272,7 +272,7 @@ def published(tmp_path: Path, resnet: Path) -> Published:
 
 def kept(url: str, store: Path, *upstreams: Path) -> Path:
     """Where the file at an address is kept."""
-    return Path(finished(weights_cache.kept(url, Bench(Store(store, upstreams)))))
+    return Path(finished(weights_cache.fetch_cached(url, RunContext(Store(store, upstreams)))))
 
 
 def test_published_weights_are_downloaded_once_into_the_store(published: Published, tmp_path: Path) -> None:

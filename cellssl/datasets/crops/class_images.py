@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cellssl.config.settings import Part
+from cellssl.config.settings import Plugin
 from cellssl.datasets.base import Field, Forecast, Value
 from cellssl.datasets.crops.precut import BLOCK, Rows, write_ready
 from cellssl.events import Event
@@ -38,7 +38,7 @@ class Pictures:
     read: Callable[[slice], np.ndarray]
 
 
-class PictureSettings(Part):
+class PictureSettings(Plugin):
     """What is the same for all pictures with classes: they are one plate, and their cell table names the `class`.
 
     Where the publisher has divided them, the column `official_part` says how, for `split.given`.
@@ -46,7 +46,7 @@ class PictureSettings(Part):
 
     def plate(self) -> str:
         """What they are called together."""
-        return self.part_name()
+        return self.plugin_name()
 
     @abstractmethod
     def wells(self) -> Sequence[str]:
@@ -60,7 +60,7 @@ class PictureSettings(Part):
     def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
         """What determines the pictures."""
 
-    def outside_files(self) -> Sequence[Path]:
+    def external_files(self) -> Sequence[Path]:
         """None: what is published does not change."""
         return ()
 

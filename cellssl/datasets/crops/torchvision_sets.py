@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field as Knob
 
 from cellssl.config.paths import InputPath
-from cellssl.config.settings import NOT_COUNTED
+from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.datasets.base import Field, Forecast, Value
 from cellssl.datasets.crops.class_images import TEST, TRAIN, Picture, Pictures, PictureSettings
 from cellssl.errors import DataError, IntegrityError, NetworkError
@@ -41,11 +41,11 @@ class Published:
 class PublishedSettings(PictureSettings):
     """What is the same for data sets of the literature: the publisher's checksums say what they are, wherever from."""
 
-    folder: InputPath | None = Knob(None, json_schema_extra=NOT_COUNTED)
+    folder: InputPath | None = Knob(None, json_schema_extra=NOT_IN_FINGERPRINT)
     """A folder that holds the publisher's files, or torchvision's own; downloaded where nothing is given."""
-    tries: int = Knob(4, ge=1, le=100, json_schema_extra=NOT_COUNTED)
+    tries: int = Knob(4, ge=1, le=100, json_schema_extra=NOT_IN_FINGERPRINT)
     """How often a server is asked that gives nothing new."""
-    timeout_s: float = Knob(20.0, gt=0, json_schema_extra=NOT_COUNTED)
+    timeout_s: float = Knob(20.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
     """Seconds without a byte after which an answer counts as broken off."""
 
     @abstractmethod
@@ -68,7 +68,7 @@ class PublishedSettings(PictureSettings):
 
     def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
         """Its name: only files with the publisher's checksums are taken, so there is but one of it."""
-        return {"published": self.part_name()}
+        return {"published": self.plugin_name()}
 
     def forecast(self, fields: Sequence[Field], folder: Path) -> Forecast:
         """The size of the publisher's files."""
@@ -118,7 +118,7 @@ class PublishedSettings(PictureSettings):
                     raise NetworkError(
                         error.message,
                         hint=f"run it again when there is a network, or bring {names} here by other ways and name "
-                        f'their folder: fetch.dataset = {{ name = "{self.part_name()}", folder = "…" }}',
+                        f'their folder: fetch.dataset = {{ name = "{self.plugin_name()}", folder = "…" }}',
                     ) from error
                 yield Note(f"{error.message}; trying {file.addresses[number + 1]}")
 

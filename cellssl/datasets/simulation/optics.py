@@ -32,7 +32,7 @@ STAINS = {
 
 
 @dataclass(frozen=True)
-class Look:
+class StainExposure:
     """What one plate does to one stain: exposure, background, and where the lamp points."""
 
     gain: float
@@ -41,16 +41,16 @@ class Look:
     falloff: float
 
 
-def plate_look(rng: np.random.Generator, spread: float) -> Look:
+def plate_look(rng: np.random.Generator, spread: float) -> StainExposure:
     """Draw the look of one stain on one plate; `spread` is the standard deviation of the log of its exposure."""
     gain, background = np.exp(spread * rng.standard_normal(2) * (1.0, 0.6))
-    return Look(gain, background, (rng.normal(0, 0.25), rng.normal(0, 0.25)), rng.uniform(0.06, 0.22))
+    return StainExposure(gain, background, (rng.normal(0, 0.25), rng.normal(0, 0.25)), rng.uniform(0.06, 0.22))
 
 
 def expose(
     light: Float32[np.ndarray, "row column"],
     stain: Stain,
-    look: Look,
+    look: StainExposure,
     blur_px: float,
     rng: np.random.Generator,
 ) -> UInt16[np.ndarray, "row column"]:
@@ -68,7 +68,7 @@ def expose(
     return np.asarray(np.clip(levels, 0, _LARGEST), np.uint16)
 
 
-def _lamp(look: Look, shape: tuple[int, ...]) -> Float32[np.ndarray, "row column"]:
+def _lamp(look: StainExposure, shape: tuple[int, ...]) -> Float32[np.ndarray, "row column"]:
     rows = (np.linspace(-1, 1, shape[0]) - look.centre[0]).astype(np.float32)[:, None]
     columns = (np.linspace(-1, 1, shape[1]) - look.centre[1]).astype(np.float32)[None, :]
     return np.asarray(

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from cellssl.config.plugins import did_you_mean
-from cellssl.config.settings import Strict
+from cellssl.config.settings import SettingsModel
 from cellssl.datasets.base import Field, Value
 from cellssl.datasets.tables.csv_table import Table
 from cellssl.errors import DataError, UsageError
@@ -37,7 +37,7 @@ Keep = Annotated[tuple[str, ...], AfterValidator(_free)]
 """Further columns of a table to carry along."""
 
 
-class Columns(Strict):
+class Columns(SettingsModel):
     """Which column of the table holds what; the names are the table's own."""
 
     plate: str | None = None

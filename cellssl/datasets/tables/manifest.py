@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from cellssl.config.settings import Strict, first_fault
+from cellssl.config.settings import SettingsModel, first_fault
 from cellssl.datasets.tables.csv_table import Table, parse
 from cellssl.errors import IntegrityError, UsageError
 
 
-class TableEntry(Strict):
+class TableEntry(SettingsModel):
     """One official table."""
 
     file: str
@@ -68,7 +68,7 @@ class TableEntry(Strict):
         return _six_decimals(value) if column in self.decimal else value
 
 
-class Channel(Strict):
+class Channel(SettingsModel):
     """One stain."""
 
     name: str
@@ -79,7 +79,7 @@ class Channel(Strict):
     """Its word in the columns of the image table."""
 
 
-class Archives(Strict):
+class Archives(SettingsModel):
     """One archive a plate."""
 
     name: str = Field(pattern=r"\{plate\}")
@@ -94,7 +94,7 @@ class Archives(Strict):
         return self.name.format(plate=plate)
 
 
-class Manifest(Strict):
+class Manifest(SettingsModel):
     """A published set."""
 
     title: str

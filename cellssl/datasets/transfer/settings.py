@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field as Knob
 
 from cellssl.config.paths import InputPath
-from cellssl.config.settings import NOT_COUNTED, Part
+from cellssl.config.settings import NOT_IN_FINGERPRINT, Plugin
 from cellssl.errors import IntegrityError
 from cellssl.events import Event, Note
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from cellssl.datasets.transfer.http import Patience
 
 
-class OnlineSettings(Part):
+class OnlineSettings(Plugin):
     """What is the same for all that comes over the network; none of it changes a result."""
 
-    connections: int = Knob(8, ge=1, le=64, json_schema_extra=NOT_COUNTED)
+    connections: int = Knob(8, ge=1, le=64, json_schema_extra=NOT_IN_FINGERPRINT)
     """Images that are fetched at once."""
-    tries: int = Knob(4, ge=1, le=100, json_schema_extra=NOT_COUNTED)
+    tries: int = Knob(4, ge=1, le=100, json_schema_extra=NOT_IN_FINGERPRINT)
     """How often a server is asked that gives nothing new."""
-    timeout_s: float = Knob(20.0, gt=0, json_schema_extra=NOT_COUNTED)
+    timeout_s: float = Knob(20.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
     """Seconds without a byte after which an answer counts as broken off."""
-    record: InputPath | None = Knob(None, json_schema_extra=NOT_COUNTED)
+    record: InputPath | None = Knob(None, json_schema_extra=NOT_IN_FINGERPRINT)
     """A record.csv of an earlier fetch: what comes must be those very bytes, or it is an error."""
 
     def patience(self) -> Patience:

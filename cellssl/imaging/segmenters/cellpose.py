@@ -18,7 +18,7 @@ from pydantic import Field
 
 from cellssl.config.paths import InputPath
 from cellssl.config.plugins import did_you_mean
-from cellssl.config.settings import Part
+from cellssl.config.settings import Plugin
 from cellssl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ FOLDER = "cellpose"
 """Of the store's weights/."""
 
 
-class Settings(Part):
+class Settings(Plugin):
     """Find nuclei by a network of cellpose; its weights are brought by `cellssl doctor RECIPE --download`."""
 
     model: str = "nuclei"
@@ -59,7 +59,7 @@ class Settings(Part):
                 hint=f"{did_you_mean(self.model, tuple(names))}; a file of your own goes into segment.method.weights",
             )
 
-    def outside_files(self) -> Sequence[Path]:
+    def external_files(self) -> Sequence[Path]:
         """The file of one's own network."""
         return () if self.weights is None else (self.weights,)
 

@@ -13,13 +13,13 @@ from string import Formatter
 from pydantic import Field, field_validator
 
 from cellssl.config.paths import InputPath
-from cellssl.config.settings import NOT_COUNTED, Part
+from cellssl.config.settings import NOT_IN_FINGERPRINT, Plugin
 
 
-class Settings(Part):
+class Settings(Plugin):
     """Take the nuclei from label images that are there already."""
 
-    folder: InputPath = Field(json_schema_extra=NOT_COUNTED)
+    folder: InputPath = Field(json_schema_extra=NOT_IN_FINGERPRINT)
     """Where the label images are; their bytes count, their place does not."""
     pattern: str = "{stem}_cp_masks.tif"
     """The name of a field's label image; {stem} is the name of its image of nuclei without the ending, and {folder}
@@ -43,7 +43,7 @@ class Settings(Part):
         """The label image that goes with an image of nuclei."""
         return self.folder / self.pattern.format(stem=image.stem, folder=image.parent.name)
 
-    def outside_files(self) -> Sequence[Path]:
+    def external_files(self) -> Sequence[Path]:
         """All files of the folder that the pattern fits: what is found is decided by them."""
         fits = re.compile(
             "".join(

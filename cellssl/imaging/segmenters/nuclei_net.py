@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from cellssl.config.settings import Part
-from cellssl.imaging.labels import filled, largest_pieces, only, sizes
+from cellssl.config.settings import Plugin
+from cellssl.imaging.labels import fill_holes, label_areas, largest_components, select_labels
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ TILE_PX, OVERLAP_PX = 1536, 128
 """Larger fields are looked at in tiles, so that memory stays flat; a pixel is told by the tile it lies deepest in."""
 
 
-class Settings(Part):
+class Settings(Plugin):
     """Find nuclei by the network that comes with the package."""
 
     threshold: float = Field(0.6, gt=0, lt=1)
@@ -69,7 +69,7 @@ def labelled(
     labels = _labelled_at(network, light, threshold, dtype, zoom=1)
     if 0 < typical_diameter_px(labels) < SMALL_PX:
         labels = _labelled_at(network, light, threshold, dtype, zoom=2)
-    return standing_apart(light[0], filled(largest_pieces(labels)))
+    return standing_apart(light[0], fill_holes(largest_components(labels)))
 
 
 def standing_apart(light: Float32[np.ndarray, "y x"], labels: Int32[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
@@ -82,13 +82,13 @@ def standing_apart(light: Float32[np.ndarray, "y x"], labels: Int32[np.ndarray, 
         return labels
     middle = float(np.median(outside))
     least = APART * 1.4826 * float(np.median(np.abs(outside - middle)))
-    apart = np.bincount(labels.ravel(), light.ravel() - middle)[1:] > least * sizes(labels)
-    return only(labels, apart & (float(np.median(inside)) - middle > least))
+    apart = np.bincount(labels.ravel(), light.ravel() - middle)[1:] > least * label_areas(labels)
+    return select_labels(labels, apart & (float(np.median(inside)) - middle > least))
 
 
 def typical_diameter_px(labels: Int32[np.ndarray, "y x"]) -> float:
     """The diameter of a disc with the median area; 0 without nuclei."""
-    area = sizes(labels)
+    area = label_areas(labels)
     return float(2 * np.sqrt(np.median(area) / np.pi)) if len(area) else 0.0
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from cellssl.config.settings import Part
+from cellssl.config.settings import Plugin
 from cellssl.errors import UsageError
-from cellssl.imaging.labels import largest_pieces
+from cellssl.imaging.labels import largest_components
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Int, Int32, Real
@@ -44,7 +44,7 @@ EMPTY_FACTOR = 8.0  # standard deviations above the middle, where a field has ha
 FAINT_SHARE = 0.05  # softens the logarithm in which the threshold is found, as a share of the brightest percent
 
 
-class Settings(Part):
+class Settings(Plugin):
     """Find nuclei without weights: local threshold, seeds from shape and brightness, watershed, outline per nucleus."""
 
     diameter_um: float | None = Field(None, gt=0)
@@ -70,7 +70,7 @@ class Settings(Part):
         level = self.outline * _brightness(basins, coarse.light)
         fine = light_at_full_size(image, coarse, shrink) if shrink > 1 else coarse.light
         basins = _enlarge(basins, shrink, image.shape)
-        labels = largest_pieces(np.where(_fill_holes(fine > level[basins], diameter_px), basins, 0))
+        labels = largest_components(np.where(_fill_holes(fine > level[basins], diameter_px), basins, 0))
         return _without_debris(labels, self.min_area * np.pi * diameter_px**2 / 4)
 
     def _diameter_px(self, image: Float32[np.ndarray, "y x"], pixel_um: float | None) -> float:

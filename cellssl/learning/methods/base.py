@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Seen:
+class MethodInput:
     """What an objective is shown in one step: the views it asked for of the same b cells, as both encoders see them.
 
     The same in every process, whatever their number.
@@ -58,18 +58,16 @@ class Objective(nn.Module, ABC):
         """
         return (View(query), *[View(key)] * (self.views - 1))
 
-    def represent(
-        self, encoder: nn.Module, crops: Float[Tensor, "v own c y x"], keys: Keys
-    ) -> Float[Tensor, "v own dim"]:
+    def encode(self, encoder: nn.Module, crops: Float[Tensor, "v own c y x"], keys: Keys) -> Float[Tensor, "v own dim"]:
         """What an encoder makes of some views; `keys` are the chance of this process' own cells."""
         features: Tensor = encoder(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
         return features
 
     @abstractmethod
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss of one batch, and gauges to write down beside it."""
 
-    holds_still = False
+    uses_stop_gradient = False
     """Whether it learns from something that it makes of the very features and holds still, as SimSiam does its target:
     then its gradient is not that of its loss."""
 
@@ -81,7 +79,7 @@ class Objective(nn.Module, ABC):
         raise NotImplementedError
 
     @property
-    def warm(self) -> bool:
+    def queue_is_full(self) -> bool:
         """Whether all that it compares with is real; before that its loss means little."""
         return True
 
@@ -95,7 +93,7 @@ class Objective(nn.Module, ABC):
 
 
 @torch.no_grad()
-def follow(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
+def ema_update(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
     """Move `slow` towards `fast`: slow = momentum * slow + (1 - momentum) * fast (MoCo, arXiv:1911.05722, equation 2).
 
     Running statistics of batch norm are each network's own and stay.

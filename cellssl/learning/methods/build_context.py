@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Task:
+class BuildContext:
     """What an objective is built for: the representations it is shown, and the training around it."""
 
     in_dim: int

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellssl.learning.methods.base import Objective, Seen
+from cellssl.learning.methods.base import MethodInput, Objective
 from cellssl.learning.methods.contrastive_loss import spread_of
-from cellssl.learning.methods.heads import mlp, through, unit
+from cellssl.learning.methods.heads import l2_normalize, mlp, per_view
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
     from cellssl.learning.objectives import barlow_twins, vibcreg, vicreg
 
 BARLOW_EPS = 1e-5
@@ -65,7 +65,9 @@ def off_diagonal(square: Float[Tensor, "dim dim"]) -> Float[Tensor, "dim dim"]:
 class Expanded(Objective):
     """State: a projector of three layers."""
 
-    def __init__(self, settings: barlow_twins.Settings | vicreg.Settings | vibcreg.Settings, task: Task) -> None:
+    def __init__(
+        self, settings: barlow_twins.Settings | vicreg.Settings | vibcreg.Settings, task: BuildContext
+    ) -> None:
         super().__init__()
         widths = [task.in_dim, settings.hidden_dim, settings.hidden_dim, settings.dim]
         self.projector = mlp(widths, task.seed, f"{task.branch}.projector")
@@ -79,15 +81,18 @@ class Expanded(Objective):
 class BarlowTwins(Expanded):
     """The cross-correlation of both views drawn to the identity."""
 
-    def __init__(self, settings: barlow_twins.Settings, task: Task) -> None:
+    def __init__(self, settings: barlow_twins.Settings, task: BuildContext) -> None:
         super().__init__(settings, task)
         self.redundancy = settings.redundancy
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Features that agree between the views and say different things."""
-        views = through(self.projector, seen.online)
+        views = per_view(self.projector, seen.online)
         correlation = cross_correlation(views[0], views[1])
-        gauges = {"agreement": correlation.diagonal().mean().detach(), "projection_spread": spread_of(unit(views))}
+        gauges = {
+            "agreement": correlation.diagonal().mean().detach(),
+            "projection_spread": spread_of(l2_normalize(views)),
+        }
         return barlow_twins_loss(correlation, self.redundancy), gauges
 
 
@@ -97,13 +102,13 @@ class VicReg(Expanded):
     share = 0.5
     """Of each view's variance hinge, as the authors' code has it; in the paper, both count whole."""
 
-    def __init__(self, settings: vicreg.Settings | vibcreg.Settings, task: Task) -> None:
+    def __init__(self, settings: vicreg.Settings | vibcreg.Settings, task: BuildContext) -> None:
         super().__init__(settings, task)
         self.settings = settings
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The invariance is a mean over cells and features, as the authors' code has it."""
-        views = through(self.projector, seen.online)
+        views = per_view(self.projector, seen.online)
         parts = {
             "invariance": F.mse_loss(views[0], views[1]),
             "variance": self.share * (variance_hinge(views[0]) + variance_hinge(views[1])),
@@ -112,7 +117,7 @@ class VicReg(Expanded):
         weights = {name: getattr(self.settings, name) for name in parts}
         loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
         gauges = {name: part.detach() for name, part in parts.items()}
-        return loss, {**gauges, "projection_spread": spread_of(unit(views))}
+        return loss, {**gauges, "projection_spread": spread_of(l2_normalize(views))}
 
     def redundancy(self, view: Float[Tensor, "b dim"]) -> Float[Tensor, ""]:
         """Of one view."""

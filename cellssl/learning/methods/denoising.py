@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cellssl.config import plugins
-from cellssl.learning.methods.base import Objective, Seen
+from cellssl.learning.methods.base import MethodInput, Objective
 from cellssl.learning.transform import Geometric
 from cellssl.learning.view import View
 from cellssl.learning.weight_init import initialise
@@ -16,7 +16,7 @@ from cellssl.learning.weight_init import initialise
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
     from cellssl.learning.objectives.denoising import Settings
     from cellssl.learning.view import ViewSettings
 
@@ -51,7 +51,7 @@ class Denoising(Objective):
     online_views = (0,)
     pixel_views = (1,)
 
-    def __init__(self, settings: Settings, task: Task) -> None:
+    def __init__(self, settings: Settings, task: BuildContext) -> None:
         super().__init__()
         self.settings = settings
         self.decoder = Decoder(task.in_dim, settings.width, task.channels, task.side_px)
@@ -64,10 +64,10 @@ class Denoising(Objective):
         placed = tuple(part for part in query if isinstance(part, Geometric))
         return (
             View((*query, at_last, noise)),
-            View(placed, as_first=frozenset(part.part_name() for part in placed)),
+            View(placed, as_first=frozenset(part.plugin_name() for part in placed)),
         )
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Mean squared error over pixels (Vincent et al. 2008, doi:10.1145/1390156.1390294)."""
         assert seen.pixels is not None
         clean = seen.pixels[0]

@@ -35,11 +35,11 @@ def mlp(
     return head
 
 
-def through(head: nn.Module, features: Tensor) -> Tensor:
+def per_view(head: nn.Module, features: Tensor) -> Tensor:
     """Each view by itself (v b dim), so that batch norm sees cells once, as the papers have it."""
     return torch.stack([head(view) for view in features])
 
 
-def unit(projections: Tensor) -> Tensor:
+def l2_normalize(projections: Tensor) -> Tensor:
     """Of length 1."""
     return F.normalize(projections, dim=-1)

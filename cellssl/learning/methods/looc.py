@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from cellssl.config.plugins import did_you_mean
 from cellssl.errors import UsageError
-from cellssl.learning.methods.base import Seen, follow
+from cellssl.learning.methods.base import MethodInput, ema_update
 from cellssl.learning.methods.contrastive_loss import contrast, gauges
-from cellssl.learning.methods.heads import mlp, unit
+from cellssl.learning.methods.heads import l2_normalize, mlp
 from cellssl.learning.methods.queue import Queued
 from cellssl.learning.view import View, drawn_alike
 from cellssl.randomness import Keys
@@ -20,7 +20,7 @@ from cellssl.randomness import Keys
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
     from cellssl.learning.objectives.looc import Settings
     from cellssl.learning.view import ViewSettings
 
@@ -56,7 +56,7 @@ class LooC(Queued):
 
     online_views = (0,)
 
-    def __init__(self, settings: Settings, task: Task) -> None:
+    def __init__(self, settings: Settings, task: BuildContext) -> None:
         super().__init__()
         self.settings = settings
         self.options = settings.options(settings.temperature)
@@ -77,7 +77,7 @@ class LooC(Queued):
 
     def shown(self, query: ViewSettings, key: ViewSettings) -> tuple[View, ...]:
         """The query, key 0 drawn apart from it, and key i that shares with it what transform i drew."""
-        there = tuple(sorted({part.part_name() for part in query} & {part.part_name() for part in key}))
+        there = tuple(sorted({part.plugin_name() for part in query} & {part.plugin_name() for part in key}))
         for name in self.settings.keep:
             if name not in there:
                 raise UsageError(f"looc cannot keep {name!r}, which its views do not have", did_you_mean(name, there))
@@ -88,11 +88,13 @@ class LooC(Queued):
                 )
         return (View(query), View(key), *[View(key, as_first=frozenset({name})) for name in self.settings.keep])
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The mean of the losses in all spaces."""
         queries = self.spaces(seen.online[0])
         with torch.no_grad():
-            keys = torch.stack([unit(head(seen.momentum)) for head in self.momentum_projectors])  # (space, key, b, dim)
+            keys = torch.stack(
+                [l2_normalize(head(seen.momentum)) for head in self.momentum_projectors]
+            )  # (space, key, b, dim)
         same = seen.cells[:, None] == self.queue_cells[None, :] if self.settings.mask_same_cell else None
         scores = [
             space_scores(
@@ -108,13 +110,13 @@ class LooC(Queued):
 
     def spaces(self, features: Float[Tensor, "b dim"]) -> Float[Tensor, "n+1 b out"]:
         """Unit projections in every space."""
-        return torch.stack([unit(head(features)) for head in self.projectors])
+        return torch.stack([l2_normalize(head(features)) for head in self.projectors])
 
     def project(self, features: Float[Tensor, "b dim"]) -> Float[Tensor, "b out"]:
         """All spaces side by side: LooC++."""
         return self.spaces(features).transpose(0, 1).flatten(1)
 
-    def _alike(self, seen: Seen, space: int) -> Bool[Tensor, "b n+1"] | None:
+    def _alike(self, seen: MethodInput, space: int) -> Bool[Tensor, "b n+1"] | None:
         """Keys to which the transform of a space does what it does to the query, where this is known."""
         if seen.alike is None or space == 0:
             return None
@@ -123,7 +125,7 @@ class LooC(Queued):
 
     def after_step(self) -> None:
         """Move the momentum projectors, then put this step's keys into the queues."""
-        follow(self.momentum_projectors, self.projectors, self.momentum)
+        ema_update(self.momentum_projectors, self.projectors, self.momentum)
         self.enqueue()
 
 

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from cellssl.errors import UsageError
 from cellssl.learning.encoders._transformer import blocks, places
-from cellssl.learning.methods.base import Objective, Seen
+from cellssl.learning.methods.base import MethodInput, Objective
 from cellssl.learning.weight_init import initialise
 from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
 
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
     from cellssl.learning.objectives.mae import Settings
 
 VARIANCE_EPS = 1e-6
@@ -44,7 +44,7 @@ class Mae(Objective):
     online_views = (0,)
     pixel_views = (0,)
 
-    def __init__(self, settings: Settings, task: Task) -> None:
+    def __init__(self, settings: Settings, task: BuildContext) -> None:
         super().__init__()
         encoder: Any = task.encoder
         if not hasattr(encoder, "patch_px"):
@@ -69,9 +69,7 @@ class Mae(Objective):
         initialise(self.decoder, task.seed, f"{task.branch}.decoder")
         self.hidden_token = nn.Parameter(torch.zeros(dim))
 
-    def represent(
-        self, encoder: nn.Module, crops: Float[Tensor, "v own c y x"], keys: Keys
-    ) -> Float[Tensor, "v own dim"]:
+    def encode(self, encoder: nn.Module, crops: Float[Tensor, "v own c y x"], keys: Keys) -> Float[Tensor, "v own dim"]:
         """The tokens of the patches that are not hidden, one after the other."""
         network: Any = encoder
         tokens: Tensor = network.tokens(crops[0], self.seen_of(keys).to(crops.device))
@@ -82,7 +80,7 @@ class Mae(Objective):
         order = keys.permutation("patches", self.grid**2)
         return order[:, : self.seen_patches].sort(dim=1).values
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Mean squared error over the pixels of hidden patches (He et al. 2022, arXiv:2111.06377)."""
         assert seen.pixels is not None and seen.keys is not None
         crops = seen.pixels[0].view(-1, self.channels, self.side_px, self.side_px)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cellssl.learning.methods.base import Seen, follow
+from cellssl.learning.methods.base import MethodInput, ema_update
 from cellssl.learning.methods.contrastive_loss import contrast, gauges, info_nce
-from cellssl.learning.methods.queue import NOBODY, Queued
+from cellssl.learning.methods.queue import EMPTY_SLOT, Queued
 from cellssl.learning.weight_init import initialise
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cellssl.learning.objectives.moco import Settings
 
-__all__ = ["NOBODY", "Moco", "info_nce", "logits"]
+__all__ = ["EMPTY_SLOT", "Moco", "info_nce", "logits"]
 
 
 def logits(
@@ -60,7 +60,7 @@ class Moco(Queued):
         """How slowly the key encoder follows."""
         return self.settings.momentum
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The first view against the keys of the second, and the other way round where symmetric."""
         queries = F.normalize(self.projector(seen.online), dim=-1)  # (q, b, dim)
         with torch.no_grad():
@@ -77,7 +77,7 @@ class Moco(Queued):
 
     def after_step(self) -> None:
         """Move the momentum projector, then put this step's keys into the queues."""
-        follow(self.momentum_projector, self.projector, self.momentum)
+        ema_update(self.momentum_projector, self.projector, self.momentum)
         self.enqueue()
 
     def _scores(

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cellssl.config import plugins
-from cellssl.learning.methods.base import Objective, Seen, follow
+from cellssl.learning.methods.base import MethodInput, Objective, ema_update
 from cellssl.learning.methods.contrastive_loss import spread_of
-from cellssl.learning.methods.heads import mlp, unit
+from cellssl.learning.methods.heads import l2_normalize, mlp
 from cellssl.learning.methods.queue import Queued
 from cellssl.learning.view import View
 from cellssl.learning.weight_init import unit_columns
@@ -21,7 +21,7 @@ from cellssl.randomness import generator
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
 
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
     from cellssl.learning.objectives import deepcluster_v2, dino, swav
     from cellssl.learning.objectives._shared_settings import MultiCropped
     from cellssl.learning.view import ViewSettings
@@ -77,7 +77,7 @@ class MultiCrop(Objective):
 
     steps: Tensor
 
-    def set_up(self, settings: MultiCropped, task: Task) -> None:
+    def set_up(self, settings: MultiCropped, task: BuildContext) -> None:
         """Say which views it wants, and begin to count."""
         self.crops = settings
         self.views = 2 + settings.small_views
@@ -103,9 +103,9 @@ class MultiCrop(Objective):
 class SwAv(MultiCrop, Queued):
     """State: projector, prototypes, queues of former projections of both whole views."""
 
-    holds_still = True  # codes
+    uses_stop_gradient = True  # codes
 
-    def __init__(self, settings: swav.Settings, task: Task) -> None:
+    def __init__(self, settings: swav.Settings, task: BuildContext) -> None:
         super().__init__()
         self.set_up(settings, task)
         self.settings = settings
@@ -116,14 +116,14 @@ class SwAv(MultiCrop, Queued):
         self.begin_queues(2, settings.dim, settings.queue, task.seed, task.branch)
 
     @property
-    def warm(self) -> bool:
+    def queue_is_full(self) -> bool:
         """Random keys are never looked at: the queue is used once it is full."""
         return True
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The code of each whole view, told by every other view."""
         knobs = self.settings
-        views = unit(self.projector(seen.online.flatten(0, 1))).unflatten(0, seen.online.shape[:2])
+        views = l2_normalize(self.projector(seen.online.flatten(0, 1))).unflatten(0, seen.online.shape[:2])
         frozen = self.is_frozen(knobs.frozen_epochs)
         scores = views @ (self.prototypes.detach() if frozen else self.prototypes).T
         codes = torch.stack([self._codes(scores[i], i) for i in (0, 1)])
@@ -133,7 +133,7 @@ class SwAv(MultiCrop, Queued):
 
     def project(self, features: Float[Tensor, "b dim"]) -> Float[Tensor, "b out"]:
         """Unit projections."""
-        return unit(self.projector(features))
+        return l2_normalize(self.projector(features))
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -160,7 +160,7 @@ class DeepCluster(MultiCrop):
     centroids: Tensor
     assigned: Tensor
 
-    def __init__(self, settings: deepcluster_v2.Settings, task: Task) -> None:
+    def __init__(self, settings: deepcluster_v2.Settings, task: BuildContext) -> None:
         super().__init__()
         self.set_up(settings, task)
         self.settings, self.seed, self.branch = settings, task.seed, task.branch
@@ -178,13 +178,13 @@ class DeepCluster(MultiCrop):
         self._fresh: tuple[Tensor, Tensor] | None = None
 
     @property
-    def warm(self) -> bool:
+    def queue_is_full(self) -> bool:
         """Until the first epoch is over, cells are assigned on sight to random centroids."""
         return bool((self.assigned != UNKNOWN).all())
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The cluster of each cell, told by every view; the mean over heads."""
-        views = unit(self.projector(seen.online.flatten(0, 1))).unflatten(0, seen.online.shape[:2])
+        views = l2_normalize(self.projector(seen.online.flatten(0, 1))).unflatten(0, seen.online.shape[:2])
         rows = self.rows_of(seen.cells)
         losses, hits = [], []
         for head, centroids in enumerate(self.centroids):
@@ -201,7 +201,7 @@ class DeepCluster(MultiCrop):
 
     def project(self, features: Float[Tensor, "b dim"]) -> Float[Tensor, "b out"]:
         """Unit projections."""
-        return unit(self.projector(features))
+        return l2_normalize(self.projector(features))
 
     def rows_of(self, cells: Int64[Tensor, "b"]) -> Int64[Tensor, "b"]:
         """Their places in the bank; UNKNOWN for cells that are not learned from."""
@@ -241,7 +241,7 @@ class Dino(MultiCrop):
     momentum_views = (0, 1)
     centre: Tensor
 
-    def __init__(self, settings: dino.Settings, task: Task) -> None:
+    def __init__(self, settings: dino.Settings, task: BuildContext) -> None:
         super().__init__()
         self.set_up(settings, task)
         self.settings = settings
@@ -260,7 +260,7 @@ class Dino(MultiCrop):
         """How slowly the teacher follows."""
         return self.settings.momentum
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """What the teacher says of each whole view, told by the student of every other view."""
         knobs = self.settings
         projections = self.project(seen.online)
@@ -268,7 +268,7 @@ class Dino(MultiCrop):
         frozen = self.is_frozen(knobs.frozen_epochs)
         logits = projections @ (prototypes.detach() if frozen else prototypes).T
         with torch.no_grad():
-            keys = unit(self.momentum_projector(seen.momentum))
+            keys = l2_normalize(self.momentum_projector(seen.momentum))
             told = keys @ F.normalize(self.momentum_prototypes, dim=1).T
         targets = ((told - self.centre) / knobs.teacher_temperature).softmax(dim=-1)
         if self.training:
@@ -278,13 +278,13 @@ class Dino(MultiCrop):
 
     def project(self, features: Float[Tensor, "*b dim"]) -> Float[Tensor, "*b out"]:
         """Unit projections."""
-        return unit(self.projector(features))
+        return l2_normalize(self.projector(features))
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the teacher's head and the centre (arXiv:2104.14294, equation 4)."""
         super().after_step()
-        follow(self.momentum_projector, self.projector, self.momentum)
+        ema_update(self.momentum_projector, self.projector, self.momentum)
         self.momentum_prototypes.lerp_(self.prototypes, 1 - self.momentum)
         if self._fresh is not None:
             self.centre.lerp_(self._fresh, 1 - self.settings.centre_momentum)

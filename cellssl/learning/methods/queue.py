@@ -13,7 +13,7 @@ from cellssl.learning.weight_init import unit_columns
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
 
-NOBODY = -1
+EMPTY_SLOT = -1
 """The cell of a queue's random first keys; no cell's key is hashed to it in practice."""
 
 
@@ -28,17 +28,17 @@ class Queued(Objective):
         """Fill them with random unit keys of nobody."""
         first = [unit_columns(dim, size, seed, f"{branch}.queue{i}") for i in range(queues)]
         self.register_buffer("queue", torch.stack(first))
-        self.register_buffer("queue_cells", torch.full((size,), NOBODY))
+        self.register_buffer("queue_cells", torch.full((size,), EMPTY_SLOT))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
         self._fresh: tuple[Tensor, Tensor] | None = None
 
     @property
     def filled(self) -> bool:
         """Whether the last random key has been overwritten, which is so after queue / batch steps."""
-        return bool((self.queue_cells != NOBODY).all())
+        return bool((self.queue_cells != EMPTY_SLOT).all())
 
     @property
-    def warm(self) -> bool:
+    def queue_is_full(self) -> bool:
         """No queue begins with keys: random ones stand in for them, and are so easy to tell apart that the loss is
         low until the last of them has been overwritten."""
         return self.filled

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cellssl.learning.methods.base import Seen, follow
+from cellssl.learning.methods.base import MethodInput, ema_update
 from cellssl.learning.methods.contrastive_loss import spread_of
-from cellssl.learning.methods.heads import mlp, unit
+from cellssl.learning.methods.heads import l2_normalize, mlp
 from cellssl.learning.methods.queue import Queued
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
     from cellssl.learning.objectives.ressl import Settings
 
 
@@ -37,7 +37,7 @@ class ReSsl(Queued):
     online_views = (0,)
     momentum_views = (1,)
 
-    def __init__(self, settings: Settings, task: Task) -> None:
+    def __init__(self, settings: Settings, task: BuildContext) -> None:
         super().__init__()
         self.settings = settings
         widths = [task.in_dim, settings.hidden_dim, settings.dim]
@@ -50,11 +50,11 @@ class ReSsl(Queued):
         """How slowly the teacher follows."""
         return self.settings.momentum
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The student sees the query, the teacher the key."""
         query = self.project(seen.online[0])
         with torch.no_grad():
-            key = unit(self.momentum_projector(seen.momentum[0]))
+            key = l2_normalize(self.momentum_projector(seen.momentum[0]))
         knobs, queue = self.settings, self.queue[0]
         loss = relational(query @ queue, key @ queue, knobs.temperature, knobs.teacher_temperature)
         self.keep(key[None], seen.cells)
@@ -62,9 +62,9 @@ class ReSsl(Queued):
 
     def project(self, features: Float[Tensor, "b dim"]) -> Float[Tensor, "b out"]:
         """Unit projections."""
-        return unit(self.projector(features))
+        return l2_normalize(self.projector(features))
 
     def after_step(self) -> None:
         """Move the teacher's projector, then fill the queue."""
-        follow(self.momentum_projector, self.projector, self.momentum)
+        ema_update(self.momentum_projector, self.projector, self.momentum)
         self.enqueue()

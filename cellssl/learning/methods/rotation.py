@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cellssl.config import plugins
 from cellssl.errors import UsageError
-from cellssl.learning.methods.base import Objective, Seen
+from cellssl.learning.methods.base import MethodInput, Objective
 from cellssl.learning.methods.heads import mlp
 from cellssl.learning.transform import Geometric
 from cellssl.learning.view import View
@@ -18,7 +18,7 @@ from cellssl.learning.view import View
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
     from cellssl.learning.objectives.rotation import Settings
     from cellssl.learning.view import ViewSettings
 
@@ -30,7 +30,7 @@ def _turning(view: ViewSettings) -> list[Any]:
     """Transforms that turn or mirror the cell, or may."""
 
     def may_turn(part: Any) -> bool:
-        name = part.part_name()
+        name = part.plugin_name()
         return name == "rotate" or bool(getattr(part, "degrees", 0.0)) or (name in FLIPS and part.p > 0)
 
     return [part for part in view if may_turn(part)]
@@ -39,13 +39,13 @@ def _turning(view: ViewSettings) -> list[Any]:
 def _check_upright(view: ViewSettings) -> None:
     """Raise UsageError where the view itself turns the cell; flips of both kinds, each by chance, are half a turn."""
     turning = _turning(view)
-    flips = {part.part_name() for part in turning if part.part_name() in FLIPS and part.p < 1}
+    flips = {part.plugin_name() for part in turning if part.plugin_name() in FLIPS and part.p < 1}
     if flips == FLIPS:
         raise UsageError(
             "rotation cannot be told from views that flip both ways, which is half a turn",
             hint="leave one of the flips out of the branch's view, or set relative = true",
         )
-    if any(part.part_name() not in FLIPS for part in turning):
+    if any(part.plugin_name() not in FLIPS for part in turning):
         raise UsageError(
             "rotation cannot be told from views that turn the cell anyhow",
             hint="leave rotate, and the degrees of affine, out of the branch's view, or set relative = true",
@@ -66,7 +66,7 @@ class Rotation(Objective):
 
     projects = False
 
-    def __init__(self, settings: Settings, task: Task) -> None:
+    def __init__(self, settings: Settings, task: BuildContext) -> None:
         super().__init__()
         self.relative = settings.relative
         self.views = TURNS + (1 if settings.relative else 0)
@@ -80,12 +80,12 @@ class Rotation(Objective):
         turns = [rotate(degrees=(90.0 * turn, 90.0 * turn)) for turn in range(TURNS)]
         if self.relative:
             _check_alike(query, key)
-            same = frozenset(part.part_name() for part in key if isinstance(part, Geometric))
+            same = frozenset(part.plugin_name() for part in key if isinstance(part, Geometric))
             return (View(query), *[View((*key, turn), as_first=same) for turn in turns])
         _check_upright(query)
         return tuple(View((*query, turn)) for turn in turns)
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Cross-entropy over the four turns (Gidaris et al. 2018, arXiv:1803.07728, equation 2)."""
         turned = seen.online[-TURNS:]
         if self.relative:

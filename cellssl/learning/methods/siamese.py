@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellssl.learning.methods.base import Objective, Seen, follow
+from cellssl.learning.methods.base import MethodInput, Objective, ema_update
 from cellssl.learning.methods.contrastive_loss import spread_of
-from cellssl.learning.methods.heads import mlp, through, unit
+from cellssl.learning.methods.heads import l2_normalize, mlp, per_view
 from cellssl.learning.methods.queue import Queued
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
     from cellssl.learning.objectives import byol, nnbyol, simsiam
 
 
@@ -39,7 +39,7 @@ class Byol(Objective):
 
     momentum_views = (0, 1)
 
-    def __init__(self, settings: byol.Settings | nnbyol.Settings, task: Task) -> None:
+    def __init__(self, settings: byol.Settings | nnbyol.Settings, task: BuildContext) -> None:
         super().__init__()
         self.settings = settings
         wide, dim = settings.hidden_dim, settings.dim
@@ -52,16 +52,16 @@ class Byol(Objective):
         """How slowly the target follows."""
         return self.settings.momentum
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The sum over both directions (BYOL, arXiv:2006.07733): 0 when each is told, 4 when told nothing."""
-        projections = through(self.projector, seen.online)
-        predicted = through(self.predictor, projections)
+        projections = per_view(self.projector, seen.online)
+        predicted = per_view(self.predictor, projections)
         with torch.no_grad():
-            targets = self.targets(through(self.momentum_projector, seen.momentum), seen)
+            targets = self.targets(per_view(self.momentum_projector, seen.momentum), seen)
         loss = told(predicted[0], targets[1]) + told(predicted[1], targets[0])
-        return loss, {"projection_spread": spread_of(unit(projections))}
+        return loss, {"projection_spread": spread_of(l2_normalize(projections))}
 
-    def targets(self, projections: Float[Tensor, "2 b dim"], seen: Seen) -> Float[Tensor, "2 b dim"]:
+    def targets(self, projections: Float[Tensor, "2 b dim"], seen: MethodInput) -> Float[Tensor, "2 b dim"]:
         """What is to be told of each view."""
         return projections
 
@@ -72,19 +72,19 @@ class Byol(Objective):
 
     def after_step(self) -> None:
         """Move the momentum projector."""
-        follow(self.momentum_projector, self.projector, self.momentum)
+        ema_update(self.momentum_projector, self.projector, self.momentum)
 
 
 class NnByol(Byol, Queued):
     """State: besides, a queue of former targets."""
 
-    def __init__(self, settings: nnbyol.Settings, task: Task) -> None:
+    def __init__(self, settings: nnbyol.Settings, task: BuildContext) -> None:
         super().__init__(settings, task)
         self.begin_queues(1, settings.dim, settings.queue, task.seed, task.branch)
 
-    def targets(self, projections: Float[Tensor, "2 b dim"], seen: Seen) -> Float[Tensor, "2 b dim"]:
+    def targets(self, projections: Float[Tensor, "2 b dim"], seen: MethodInput) -> Float[Tensor, "2 b dim"]:
         """In the place of each projection, the most similar former one of a first view."""
-        views = unit(projections)
+        views = l2_normalize(projections)
         self.keep(views[:1], seen.cells)
         return torch.stack([nearest(view, self.queue[0]) for view in views])
 
@@ -97,21 +97,21 @@ class NnByol(Byol, Queued):
 class SimSiam(Objective):
     """State: projector, predictor."""
 
-    holds_still = True  # targets
+    uses_stop_gradient = True  # targets
 
-    def __init__(self, settings: simsiam.Settings, task: Task) -> None:
+    def __init__(self, settings: simsiam.Settings, task: BuildContext) -> None:
         super().__init__()
         wide, dim = settings.hidden_dim, settings.dim
         name = f"{task.branch}.projector"
         self.projector = mlp([task.in_dim, wide, wide, dim], task.seed, name, last_norm=True)
         self.predictor = mlp([dim, settings.predictor_dim, dim], task.seed, f"{task.branch}.predictor")
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """-(cos(p1, z2) + cos(p2, z1)) / 2, the z held still (SimSiam, arXiv:2011.10566, equation 2)."""
-        projections = through(self.projector, seen.online)
-        predicted = through(self.predictor, projections)
+        projections = per_view(self.projector, seen.online)
+        predicted = per_view(self.predictor, projections)
         alike = F.cosine_similarity(predicted, projections.flip(0).detach(), dim=-1)
-        return -alike.mean(), {"projection_spread": spread_of(unit(projections))}
+        return -alike.mean(), {"projection_spread": spread_of(l2_normalize(projections))}
 
     def project(self, features: Float[Tensor, "b dim"]) -> Float[Tensor, "b out"]:
         """Projections."""

@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 
 from cellssl.learning.methods import contrastive_loss
-from cellssl.learning.methods.base import Objective, Seen
+from cellssl.learning.methods.base import MethodInput, Objective
 from cellssl.learning.methods.contrastive_loss import contrast, gauges, spread_of
-from cellssl.learning.methods.heads import mlp, unit
+from cellssl.learning.methods.heads import l2_normalize, mlp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jaxtyping import Bool, Float, Int64
 
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
     from cellssl.learning.objectives import dose_aware, simclr, supcon
 
 
 class AllPairs(Objective):
     """State: a projector."""
 
-    def __init__(self, settings: simclr.Settings | supcon.Settings | dose_aware.Settings, task: Task) -> None:
+    def __init__(self, settings: simclr.Settings | supcon.Settings | dose_aware.Settings, task: BuildContext) -> None:
         super().__init__()
         self.temperature = settings.temperature
         widths = [task.in_dim, settings.hidden_dim, settings.dim]
@@ -32,7 +32,7 @@ class AllPairs(Objective):
 
     def project(self, features: Float[Tensor, "b dim"]) -> Float[Tensor, "b out"]:
         """Unit projections."""
-        return unit(self.projector(features))
+        return l2_normalize(self.projector(features))
 
     def similarities(self, projections: Float[Tensor, "v b dim"]) -> Float[Tensor, "vb vb"]:
         """Of every view of every cell to every other, over temperature; to itself, -inf."""
@@ -44,11 +44,11 @@ class AllPairs(Objective):
 class SimClr(AllPairs):
     """NT-Xent: the other view of the same cell is the positive, all views of other cells are negatives."""
 
-    def __init__(self, settings: simclr.Settings, task: Task) -> None:
+    def __init__(self, settings: simclr.Settings, task: BuildContext) -> None:
         super().__init__(settings, task)
         self.options = settings.options(settings.temperature)
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Each of the 2 b views is anchor once; a cell that stands twice in a batch is not its own negative."""
         views = self.project(seen.online)  # (2, b, dim)
         positive = (views[0] * views[1]).sum(dim=1, keepdim=True).repeat(2, 1) / self.temperature
@@ -61,11 +61,11 @@ class SimClr(AllPairs):
 class SupCon(AllPairs):
     """All views of cells of the same class are positives."""
 
-    def __init__(self, settings: supcon.Settings, task: Task) -> None:
+    def __init__(self, settings: supcon.Settings, task: BuildContext) -> None:
         super().__init__(settings, task)
         self.settings = settings
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """A cell without a label is a class of its own: its positive is its other view."""
         views, settings = self.project(seen.online), self.settings
         kinds = seen.known[settings.label].repeat(2)
@@ -88,11 +88,11 @@ class SupCon(AllPairs):
 class DoseAware(AllPairs):
     """Views attract each other by how near the doses of their cells are."""
 
-    def __init__(self, settings: dose_aware.Settings, task: Task) -> None:
+    def __init__(self, settings: dose_aware.Settings, task: BuildContext) -> None:
         super().__init__(settings, task)
         self.settings = settings
 
-    def forward(self, seen: Seen) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Both views of a cell have its dose."""
         views = self.project(seen.online)
         doses, compounds = (seen.known[name] for name in ("dose_micromolar", "compound"))

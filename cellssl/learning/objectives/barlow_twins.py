@@ -13,7 +13,7 @@ from cellssl.learning.objective import ObjectiveSettings
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class Settings(ObjectiveSettings):
@@ -26,7 +26,7 @@ class Settings(ObjectiveSettings):
     redundancy: float = Field(0.005, ge=0)
     """Weight of what is off the diagonal."""
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own projector."""
         from cellssl.learning.methods.decorrelation import BarlowTwins
 

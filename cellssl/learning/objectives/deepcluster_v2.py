@@ -13,7 +13,7 @@ from cellssl.learning.objectives._shared_settings import MultiCropped
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class Settings(MultiCropped):
@@ -42,7 +42,7 @@ class Settings(MultiCropped):
                 hint=f"set prototypes to {cells:,} or less in the branch's objective",
             )
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own projector, bank and clusters."""
         from cellssl.learning.methods.prototypes import DeepCluster
 

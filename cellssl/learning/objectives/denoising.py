@@ -13,7 +13,7 @@ from cellssl.learning.objective import ObjectiveSettings
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class Settings(ObjectiveSettings):
@@ -25,7 +25,7 @@ class Settings(ObjectiveSettings):
     width: int = Field(32, ge=1)
     """Channels within the decoder."""
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own decoder."""
         from cellssl.learning.methods.denoising import Denoising
 

@@ -13,7 +13,7 @@ from cellssl.learning.objectives._shared_settings import MultiCropped
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class Settings(MultiCropped):
@@ -36,7 +36,7 @@ class Settings(MultiCropped):
     momentum: float = Field(0.9995, ge=0, lt=1)
     """How slowly the twin follows; a training of few thousand steps needs less, such as 0.99."""
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own heads."""
         from cellssl.learning.methods.prototypes import Dino
 

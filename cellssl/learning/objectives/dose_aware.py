@@ -14,7 +14,7 @@ from cellssl.learning.objective import ObjectiveSettings
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class Settings(ObjectiveSettings):
@@ -46,7 +46,7 @@ class Settings(ObjectiveSettings):
         """Compound and dose."""
         return ("compound", "dose_micromolar")
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own projector."""
         from cellssl.learning.methods.simclr import DoseAware
 

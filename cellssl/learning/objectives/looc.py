@@ -13,7 +13,7 @@ from cellssl.learning.objectives._shared_settings import Contrastive, check_queu
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 ALGORITHM = 2  # 2: keys that a transform kept happens to treat as it does the query are no negatives
@@ -50,7 +50,7 @@ class Settings(Contrastive):
         if not self.mask_same_cell:
             check_queue(self.queue, cells, holds="keys", cure=", or mask_same_cell = true,")
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own projectors and queues."""
         from cellssl.learning.methods.looc import LooC
 

@@ -13,7 +13,7 @@ from cellssl.learning.objective import ObjectiveSettings
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class Settings(ObjectiveSettings):
@@ -36,7 +36,7 @@ class Settings(ObjectiveSettings):
             raise ValueError(f"dim must be a multiple of heads, got {self.dim} and {self.heads}")
         return self
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own decoder."""
         from cellssl.learning.methods.mae import Mae
 

@@ -14,7 +14,7 @@ from cellssl.learning.objectives._shared_settings import Contrastive
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class Settings(Contrastive):
@@ -46,7 +46,7 @@ class Settings(Contrastive):
                 hint=f"set queue below {cells:,}, or mask_same_cell = true, in the branch's objective",
             )
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own projector and queues."""
         from cellssl.learning.methods.moco import Moco
 

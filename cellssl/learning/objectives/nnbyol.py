@@ -14,7 +14,7 @@ from cellssl.learning.objectives._shared_settings import check_queue
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class Settings(ObjectiveSettings):
@@ -34,7 +34,7 @@ class Settings(ObjectiveSettings):
         """Raise UsageError where every cell would find itself in the queue."""
         check_queue(self.queue, cells, holds="targets")
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own heads and queue."""
         from cellssl.learning.methods.siamese import NnByol
 

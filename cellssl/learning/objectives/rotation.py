@@ -14,7 +14,7 @@ from cellssl.learning.objective import ObjectiveSettings
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class Settings(ObjectiveSettings):
@@ -27,7 +27,7 @@ class Settings(ObjectiveSettings):
     hidden_dim: int = Field(256, ge=1)
     """Width of the classifier's hidden layer."""
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own classifier."""
         from cellssl.learning.methods.rotation import Rotation
 

@@ -13,7 +13,7 @@ from cellssl.learning.objectives._shared_settings import Contrastive
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class Settings(Contrastive):
@@ -26,7 +26,7 @@ class Settings(Contrastive):
     temperature: float = Field(0.2, gt=0)
     """Similarities are divided by it before the softmax."""
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own projector."""
         from cellssl.learning.methods.simclr import SimClr
 

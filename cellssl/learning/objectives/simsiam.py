@@ -13,7 +13,7 @@ from cellssl.learning.objective import ObjectiveSettings
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class Settings(ObjectiveSettings):
@@ -26,7 +26,7 @@ class Settings(ObjectiveSettings):
     predictor_dim: int = Field(512, ge=1)
     """Width of the predictor's hidden layer, a bottleneck."""
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own heads."""
         from cellssl.learning.methods.siamese import SimSiam
 

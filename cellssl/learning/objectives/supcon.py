@@ -15,7 +15,7 @@ from cellssl.learning.objectives._shared_settings import Modified
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class Settings(Modified):
@@ -45,7 +45,7 @@ class Settings(Modified):
         """The label."""
         return (self.label,)
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own projector."""
         from cellssl.learning.methods.simclr import SupCon
 

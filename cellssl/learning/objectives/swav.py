@@ -13,7 +13,7 @@ from cellssl.learning.objectives._shared_settings import MultiCropped, check_que
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class Settings(MultiCropped):
@@ -41,7 +41,7 @@ class Settings(MultiCropped):
         """Raise UsageError where the queue would hold every training cell, most of them as they were epochs ago."""
         check_queue(self.queue, cells, holds="projections", cure=", or to 0,")
 
-    def build(self, task: Task) -> Objective:
+    def build(self, task: BuildContext) -> Objective:
         """The objective with its own projector, prototypes and queues."""
         from cellssl.learning.methods.prototypes import SwAv
 

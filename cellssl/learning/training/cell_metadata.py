@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Known:
+class CellMetadata:
     """Columns of the cell table, looked up by the keys of the cells; what nobody asks for is not in it."""
 
     keys: Int64[Tensor, "n"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
@@ -24,7 +24,7 @@ class Known:
     columns: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def about(cls, keys: Int64[Tensor, "n"], columns: Mapping[str, Sequence[object]]) -> Known:
+    def about(cls, keys: Int64[Tensor, "n"], columns: Mapping[str, Sequence[object]]) -> CellMetadata:
         """Numbers stay numbers, nan where missing; a text becomes a hash of itself, equal for equal texts.
 
         A cell whose text is missing gets its own key, and so is the only one of its kind.
@@ -40,7 +40,7 @@ class Known:
         return {name: values[rows].to(device) for name, values in self.columns.items()}
 
 
-NOTHING_KNOWN = Known()
+NO_METADATA = CellMetadata()
 
 
 def _coded(values: Sequence[object], keys: Int64[Tensor, "n"]) -> Tensor:

@@ -25,7 +25,7 @@ COLLAPSED_STEPS = 20
 """So many in a row, before a warning is given."""
 
 
-def spread(features: Float[Tensor, "b dim"], step: int) -> dict[str, Tensor]:
+def feature_statistics(features: Float[Tensor, "b dim"], step: int) -> dict[str, Tensor]:
     """Gauges of a batch of representations; the effective rank now and then."""
     seen = features.detach()
     rank = {"effective_rank": effective_rank(seen)} if step % RANK_EVERY == 0 else {}
@@ -87,7 +87,7 @@ def check_state(state: TrainState) -> None:
         raise FailedError(f"weights are no numbers any more after step {state.step}", hint=CALMER)
 
 
-class Watch:
+class CollapseMonitor:
     """Looks at every step for branches whose projections hardly differ between cells any more."""
 
     def __init__(self, branches: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     Split = TypeVar("Split", np.ndarray, Tensor)
-from cellssl.rank import Seat, rendezvous_store
+from cellssl.rank import Rank, rendezvous_store
 
 MEET_S = 300.0
 """How long the processes wait for each other once the first has said that it begins."""
@@ -31,7 +31,7 @@ MEET_S = 300.0
 class Group:
     """The processes that train together; alone, nothing is shared and nothing is sent."""
 
-    seat: Seat = Seat()  # noqa: RUF009 - a frozen value
+    seat: Rank = Rank()  # noqa: RUF009 - a frozen value
 
     def share(self, batch: Split) -> Split:
         """This process' part of a batch; parts differ by one cell at most."""
@@ -44,7 +44,7 @@ class Group:
         whole: Tensor = _gathering()(own, self._part(cells), cells)
         return whole
 
-    def add_up(self, encoder: nn.Module, objectives: nn.Module) -> None:
+    def all_reduce_gradients(self, encoder: nn.Module, objectives: nn.Module) -> None:
         """Sum the encoder's gradient over processes; that of the heads is the same everywhere, up to rounding."""
         if self.seat.count == 1:
             return
@@ -60,13 +60,13 @@ class Group:
         for slope, piece in zip((*slopes, *shared), pieces, strict=True):
             slope.copy_(piece.view_as(slope))
 
-    def agree(self, leader_goes_on: bool) -> bool:
+    def broadcast_continue(self, leader_goes_on: bool) -> bool:
         """What the leader says: whether there is a next step. Whoever does not lead waits for its word."""
         if self.seat.count == 1:
             return leader_goes_on
         import torch
 
-        word = torch.tensor(float(leader_goes_on and self.seat.leads))
+        word = torch.tensor(float(leader_goes_on and self.seat.is_main))
         add(word)
         return bool(word.item())
 
@@ -75,14 +75,14 @@ class Group:
         return slice(cells * number // count, cells * (number + 1) // count)
 
 
-ALONE = Group()
+SINGLE_PROCESS = Group()
 
 
 @contextmanager
-def together(seat: Seat, device: torch.device) -> Iterator[Group]:
+def together(seat: Rank, device: torch.device) -> Iterator[Group]:
     """Meet the other processes; part again at the end."""
     if seat.count == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     import torch.distributed as dist
 
@@ -96,7 +96,7 @@ def together(seat: Seat, device: torch.device) -> Iterator[Group]:
         dist.destroy_process_group()
 
 
-def check_batch(cells: int, seat: Seat) -> None:
+def check_batch(cells: int, seat: Rank) -> None:
     """Raise UsageError where some process would have nothing to do."""
     if cells < seat.count:
         raise UsageError(

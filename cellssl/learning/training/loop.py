@@ -18,11 +18,11 @@ from torch import Tensor
 
 from cellssl.device import autocast
 from cellssl.events import StepDone
-from cellssl.learning.methods.base import Objective, Seen, follow
-from cellssl.learning.training.cell_metadata import NOTHING_KNOWN, Known
-from cellssl.learning.training.diagnostics import check_finite, numbers, spread
-from cellssl.learning.training.distributed import ALONE, Group
-from cellssl.learning.training.readers import fed
+from cellssl.learning.methods.base import MethodInput, Objective, ema_update
+from cellssl.learning.training.cell_metadata import NO_METADATA, CellMetadata
+from cellssl.learning.training.diagnostics import check_finite, feature_statistics, numbers
+from cellssl.learning.training.distributed import SINGLE_PROCESS, Group
+from cellssl.learning.training.readers import prefetch
 from cellssl.learning.view import View, drawn_alike, render_all
 from cellssl.randomness import Keys
 
@@ -60,14 +60,14 @@ class Plan:
     dtype: torch.dtype
     momentum: float
     clip_norm: float | None = None
-    group: Group = ALONE
-    known: Known = NOTHING_KNOWN
+    group: Group = SINGLE_PROCESS
+    known: CellMetadata = NO_METADATA
 
 
 def train(state: TrainState, plan: Plan) -> Iterator[StepDone]:
     """Go on from `state.step` to `plan.steps`."""
     began_s = time.perf_counter()
-    for rows, crops in fed(plan.read, map(plan.batches.rows, range(state.step, plan.steps)), plan.group.share):
+    for rows, crops in prefetch(plan.read, map(plan.batches.rows, range(state.step, plan.steps)), plan.group.share):
         waited_s = time.perf_counter() - began_s
         metrics = one_step(state, plan, crops, plan.cell_keys[torch.from_numpy(rows)])
         seconds = time.perf_counter() - began_s
@@ -91,7 +91,7 @@ def one_step(
     for group in state.optimizer.param_groups:
         group["lr"] = metrics["learning_rate"]
     state.optimizer.step()
-    follow(state.momentum_encoder, state.encoder, plan.momentum)
+    ema_update(state.momentum_encoder, state.encoder, plan.momentum)
     for branch in plan.branches:
         branch.objective.after_step()
     state.step += 1
@@ -106,26 +106,26 @@ def gradients(
     state.optimizer.zero_grad(set_to_none=True)
     metrics = {"loss": torch.zeros((), device=plan.device)}
     for branch in plan.branches:
-        seen = look(state, plan, branch, crops, cells, state.step)
+        seen = encode_views(state, plan, branch, crops, cells, state.step)
         loss, gauges = branch.objective(seen)
         weighted = branch.weight * loss
         weighted.backward()  # gradients add up, so one branch's activations are held at a time
         metrics["loss"] += weighted.detach()
-        gauges = {"loss": loss, **gauges, **spread(seen.online[0], state.step)}
+        gauges = {"loss": loss, **gauges, **feature_statistics(seen.online[0], state.step)}
         metrics |= {f"{branch.name}/{name}": value for name, value in gauges.items()}
-    plan.group.add_up(state.encoder, state.objectives)
+    plan.group.all_reduce_gradients(state.encoder, state.objectives)
     metrics["gradient_norm"] = state.clip(plan.clip_norm)
     return numbers(metrics, plan.device)
 
 
-def look(
+def encode_views(
     state: TrainState,
     plan: Plan,
     branch: Branch,
     crops: UInt8[Tensor, "own c y x"],
     cells: Int64[Tensor, "b"],
     when: int | str,
-) -> Seen:
+) -> MethodInput:
     """Draw the views of one branch, and represent them by both encoders.
 
     All views of one side that an encoder looks at pass through it as one batch, which is what its batch norm sees.
@@ -138,7 +138,7 @@ def look(
 
     def seen_by(encoder: torch.nn.Module, wanted: tuple[int, ...]) -> Float[Tensor, "v b dim"]:
         with autocast(plan.device, plan.dtype):
-            features = [objective.represent(encoder, chosen, own).float() for chosen in _chosen(pieces, wanted)]
+            features = [objective.encode(encoder, chosen, own).float() for chosen in _chosen(pieces, wanted)]
         return _together(features, plan, len(cells))
 
     online = seen_by(state.encoder, objective.online_views)
@@ -147,7 +147,7 @@ def look(
     pixels = _together([chosen.flatten(2) for chosen in _chosen(pieces, objective.pixel_views)], plan, len(cells))
     known = plan.known.of(cells, plan.device)
     alike = partial(drawn_alike, branch.views, keys=keys, channels=crops.shape[1], side=crops.shape[-1])
-    return Seen(online, momentum, cells.to(plan.device), known, pixels, keys, alike)
+    return MethodInput(online, momentum, cells.to(plan.device), known, pixels, keys, alike)
 
 
 def _chosen(pieces: list[Tensor], wanted: tuple[int, ...]) -> Iterator[Float[Tensor, "v own c y x"]]:

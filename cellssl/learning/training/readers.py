@@ -26,7 +26,7 @@ class Read(Protocol):
         """The crops of these rows, in that order."""
 
 
-class Held:
+class InMemoryReader:
     """All crops lie in the memory of the device."""
 
     ahead = False
@@ -45,7 +45,7 @@ class Held:
         return self._crops[torch.from_numpy(rows).to(self._crops.device)]
 
 
-class Streamed:
+class MemmapReader:
     """Crops are read from the disk when they are needed, and nothing is kept."""
 
     ahead = True
@@ -59,7 +59,7 @@ class Streamed:
         return crops if self._device.type == "cpu" else crops.pin_memory().to(self._device, non_blocking=True)
 
 
-def fed(
+def prefetch(
     read: Read, rows: Iterable[Rows], share: Callable[[Rows], Rows] = lambda rows: rows
 ) -> Iterator[tuple[Rows, UInt8[Tensor, "own c y x"]]]:
     """The rows of each step, and the crops of this process' share of them."""

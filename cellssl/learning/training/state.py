@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Lowest:
+class BestValidation:
     """The lowest validation loss so far, the step after which it was seen, and the looks since then."""
 
     loss: float = math.inf
@@ -44,7 +44,7 @@ class TrainState:
     objectives: nn.ModuleDict
     optimizer: torch.optim.Optimizer
     step: int = 0
-    lowest: Lowest = field(default_factory=Lowest)
+    lowest: BestValidation = field(default_factory=BestValidation)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint to `path`; the caller sees to it that the name never holds half of one."""
@@ -59,7 +59,7 @@ class TrainState:
             saved = torch.load(path, map_location="cpu", weights_only=True)
             for name, part in self._parts().items():
                 part.load_state_dict(saved[name])
-            self.step, self.lowest = int(saved["step"]), Lowest(**saved["lowest"])
+            self.step, self.lowest = int(saved["step"]), BestValidation(**saved["lowest"])
         except (RuntimeError, LookupError, TypeError, ValueError, EOFError, OSError, UnpicklingError) as error:
             raise IntegrityError(
                 f"the checkpoint {path} cannot be taken up: {error}",

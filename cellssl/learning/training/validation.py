@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cellssl.learning.training.loop import look
-from cellssl.learning.training.readers import fed
+from cellssl.learning.training.loop import encode_views
+from cellssl.learning.training.readers import prefetch
 
 if TYPE_CHECKING:
     from jaxtyping import Int64
@@ -24,9 +24,9 @@ def validation_loss(state: TrainState, plan: Plan, read: Read, cell_keys: Int64[
     state.eval()
     total = torch.zeros((), device=plan.device)
     batches = torch.arange(len(cell_keys)).split(plan.batches.size)
-    for rows, crops in fed(read, (rows.numpy() for rows in batches), plan.group.share):
+    for rows, crops in prefetch(read, (rows.numpy() for rows in batches), plan.group.share):
         cells = cell_keys[torch.from_numpy(rows)]
         for branch in plan.branches:
-            seen = look(state, plan, branch, crops, cells, "validation")
+            seen = encode_views(state, plan, branch, crops, cells, "validation")
             total += branch.weight * branch.objective(seen)[0] * (len(rows) / len(cell_keys))
     return total.item()

@@ -15,7 +15,7 @@ from cellssl.reporting.natural_sort import natural
 from cellssl.reporting.text_fitting import (
     title,
 )
-from cellssl.reporting.theme import COLOURS, LOOKS, WIDTH_INCH, Look, look, styled
+from cellssl.reporting.theme import COLOURS, GROUP_STYLES, WIDTH_INCH, GroupStyle, group_style, styled
 
 CURVES_SHOWN = 5
 """Of more clusters than there are colours those whose share moves most with a compound's dose; wells.csv has all."""
@@ -42,7 +42,9 @@ def dose_curves(
     clusters = {name: _moved_most(dose_micromolar, shares, treated & (names == name), is_control) for name in compounds}
     shown = sorted({cluster for each in clusters.values() for cluster in each})
     handles = [
-        Line2D([], [], color=look(cluster).colour, linestyle=look(cluster).dash, label=f"cluster {cluster}")
+        Line2D(
+            [], [], color=group_style(cluster).colour, linestyle=group_style(cluster).dash, label=f"cluster {cluster}"
+        )
         for cluster in shown
     ]
     height_inch = 2.5 if len(compounds) <= 9 else 2.2
@@ -52,9 +54,9 @@ def dose_curves(
         mine = treated & (names == name)
         left = _dose_axis(axis, dose_micromolar[mine])
         for place, cluster in enumerate(clusters[name]):
-            _dose_curve(axis, dose_micromolar[mine], shares[mine, cluster], look(cluster), f"cluster {cluster}")
+            _dose_curve(axis, dose_micromolar[mine], shares[mine, cluster], group_style(cluster), f"cluster {cluster}")
             apart = (dose_micromolar[mine].min() / left) ** (0.6 * ((place + 0.5) / len(clusters[name]) - 0.5))
-            _control_mark(axis, left * apart, shares[is_control, cluster], look(cluster))
+            _control_mark(axis, left * apart, shares[is_control, cluster], group_style(cluster))
         title(axis, name, (width - 0.5) / columns - 0.15)
     hide_frame(axes[len(compounds) :])
     top = math.ceil(10 * max(0.1, float(shares[:, shown].max(initial=0)))) / 10
@@ -71,7 +73,7 @@ def _moved_most(dose: np.ndarray, shares: np.ndarray, mine: np.ndarray, is_contr
         return list(range(shares.shape[1]))
     levels = [mine & (dose == level) for level in np.unique(dose[mine])]
     means = np.array([shares[rows].mean(axis=0) for rows in (*levels, is_control) if rows.any()])
-    moved = np.ptp(means, axis=0)[:LOOKS]
+    moved = np.ptp(means, axis=0)[:GROUP_STYLES]
     most = np.argsort(-moved, kind="stable")[:CURVES_SHOWN]
     return sorted(most[moved[most] > 0].tolist())
 
@@ -91,14 +93,14 @@ def _dose_axis(axis: Axes, doses: np.ndarray) -> float:
     return left
 
 
-def _dose_curve(axis: Axes, doses: np.ndarray, shares: np.ndarray, mark: Look, label: str) -> None:
+def _dose_curve(axis: Axes, doses: np.ndarray, shares: np.ndarray, mark: GroupStyle, label: str) -> None:
     levels = np.unique(doses)
     axis.plot(doses, shares, mark.marker, color=mark.colour, markersize=3, alpha=0.5, markeredgewidth=0)
     means = [shares[doses == level].mean() for level in levels]
     axis.plot(levels, means, color=mark.colour, linestyle=mark.dash, label=label)
 
 
-def _control_mark(axis: Axes, left: float, shares: np.ndarray, mark: Look) -> None:
+def _control_mark(axis: Axes, left: float, shares: np.ndarray, mark: GroupStyle) -> None:
     if len(shares):
         spread = shares.std(ddof=1) if len(shares) > 1 else 0.0
         axis.errorbar(left, shares.mean(), yerr=spread, fmt=mark.marker, color=mark.colour, markersize=4, capsize=3)

@@ -15,7 +15,7 @@ from cellssl.randomness import generator
 from cellssl.reporting.figures.common import as_word, hide_frame
 from cellssl.reporting.natural_sort import natural
 from cellssl.reporting.text_fitting import LINE_INCH, all_fitted, title, widest_inch
-from cellssl.reporting.theme import COLOURS, SHADES, WIDTH_INCH, look, styled
+from cellssl.reporting.theme import COLOURS, SHADES, WIDTH_INCH, group_style, styled
 
 POINTS_DRAWN = 20_000
 """Points of a scatter; of more, so many are drawn by lot."""
@@ -74,7 +74,7 @@ def _coloured(axis: Axes, points: Float[np.ndarray, "n 2"], words: np.ndarray, r
     names, counts = np.unique(words, return_counts=True)
     by_number = sorted((name for name in names if name), key=lambda name: -counts[names == name][0])
     shown = sorted(by_number[:CLASSES_SHOWN], key=natural)
-    looks = {name: look(place) for place, name in enumerate(shown)}
+    looks = {name: group_style(place) for place, name in enumerate(shown)}
     columns, letters_inch = _legend_columns(list(names), room_inch)
     size = _point_size(len(points))
     for marker in dict.fromkeys(["o", *(each.marker for each in looks.values())]):

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from cellssl.reporting.seed_statistics import spread
+from cellssl.reporting.seed_statistics import mean_sd
 from cellssl.reporting.text_fitting import all_fitted
 from cellssl.reporting.theme import COLOURS, GREY, WIDTH_INCH, styled
 
@@ -49,7 +49,7 @@ def bars(scores: Sequence[Bar], metric: str, shuffled: float | None = None) -> F
 
 
 def _bar(axis: Axes, row: int, values: Float[np.ndarray, "seeds"], colour: str) -> None:
-    score = spread(values)
+    score = mean_sd(values)
     reach = np.nan_to_num(score.sd)
     axis.barh(row, score.mean, height=0.65, color=colour, alpha=0.7)
     if score.n > 1:

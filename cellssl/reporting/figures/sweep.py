@@ -20,7 +20,7 @@ from cellssl.reporting.text_fitting import (
     words_below,
     words_beside,
 )
-from cellssl.reporting.theme import COLOURS, GREY, LIGHT, SHADES, TITLE_POINTS, WIDTH_INCH, look, styled
+from cellssl.reporting.theme import COLOURS, GREY, LIGHT, SHADES, TITLE_POINTS, WIDTH_INCH, group_style, styled
 
 LINES_SHOWN = 2 * len(COLOURS)
 """Of more lines in a panel the first are drawn; all are in sweep.csv."""
@@ -126,7 +126,7 @@ def _panel(axis: Axes, knob: str, values: Sequence[object], panel: Panel, legend
     names = [*list(panel.lines)[:LINES_SHOWN], *panel.levels]
     shown = dict(zip(names, all_fitted(names, legend.room_inch), strict=True))
     for place, (name, line) in enumerate(list(panel.lines.items())[:LINES_SHOWN]):
-        mark = look(place)
+        mark = group_style(place)
         axis.plot(x, line.mean, mark.dash, color=mark.colour, label=shown[name], marker=mark.marker, markersize=3.5)
         reach = np.nan_to_num(line.sd)
         axis.fill_between(x, line.mean - reach, line.mean + reach, color=mark.colour, alpha=0.15, linewidth=0)

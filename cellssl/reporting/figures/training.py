@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cellssl.reporting.figures.common import hide_frame, shared_legend, shared_legend_inch
 from cellssl.reporting.text_fitting import title
-from cellssl.reporting.theme import WIDTH_INCH, Look, look, styled
+from cellssl.reporting.theme import WIDTH_INCH, GroupStyle, group_style, styled
 
 
 @styled
@@ -28,7 +28,7 @@ def curves(
     rows = -(-len(panels) // columns)
     width = WIDTH_INCH * columns / 2
     names = list(dict.fromkeys(name for branches in panels.values() for name in branches))
-    looks = {name: look(place) for place, name in enumerate(names)}
+    looks = {name: group_style(place) for place, name in enumerate(names)}
     handles = [Line2D([], [], color=each.colour, linestyle=each.dash, label=name) for name, each in looks.items()]
     if chance:
         handles.append(Line2D([], [], color="black", linestyle="--", linewidth=1, label="chance"))
@@ -48,7 +48,7 @@ def curves(
     return figure
 
 
-def _curve(axis: Axes, steps: np.ndarray, values: np.ndarray, branch: str, mark: Look) -> None:
+def _curve(axis: Axes, steps: np.ndarray, values: np.ndarray, branch: str, mark: GroupStyle) -> None:
     window = len(values) // 50
     if window < 2:
         marker = "o" if len(values) < 3 else ""

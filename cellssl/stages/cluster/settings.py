@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from cellssl.config import plugins
-from cellssl.config.settings import OfRoom, Part
+from cellssl.config.settings import Plugin, PluginField
 from cellssl.errors import UsageError
 from cellssl.profiling.clusterer import ClustererSettings
 
@@ -30,7 +30,7 @@ class Settings(StageSettings):
     """Find groups of alike cells, and compare them with what is known. With `assign_to` nothing is fitted, so `method`,
     `k`, `starts` and `normalise` are those of the earlier clustering."""
 
-    method: Annotated[Part, OfRoom(CLUSTERERS)] = Field(
+    method: Annotated[Plugin, PluginField(CLUSTERERS)] = Field(
         default_factory=lambda: plugins.load(CLUSTERERS, "kmeans").Settings()
     )
     """How: a name, or a table with a name and its knobs; see `cellssl explain clusterers`."""
@@ -61,9 +61,9 @@ class Settings(StageSettings):
             raise ValueError("must be a whole number of 2 or more, or a range such as [2, 8]")
         return k
 
-    def changed(self) -> dict[str, Any]:
+    def non_default(self) -> dict[str, Any]:
         """An earlier clustering counts by its fingerprint, not by its name; what says nothing does not count."""
-        counted = super().changed()
+        counted = super().non_default()
         silent = ["assign_to"]
         if self.assign_to:
             silent += ["method", "k", "starts", "normalise"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import write_table
-from cellssl.config.settings import plain
+from cellssl.config.settings import json_ready
 from cellssl.engine.build import Job, Metrics
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress
@@ -55,7 +55,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     return {
         "cells": len(cells),
         "k": len(clustering.centroids),
-        "method": plain(method, full=True),
+        "method": json_ready(method, full=True),
         "normalise": normaliser.name,
         **scores,
     }
@@ -120,7 +120,7 @@ def _assigned(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normali
         normal = normaliser.apply(vectors)
         assignment = method.assign(normal, arrays)
         centroids = arrays["centroids"]
-        model = {name: arrays[name] for name in arrays if name.startswith(method.part_name())}
+        model = {name: arrays[name] for name in arrays if name.startswith(method.plugin_name())}
     return method, normaliser, kmeans.clustering_of(normal, assignment, centroids, model)
 
 
@@ -135,7 +135,7 @@ def _check_same_model(earlier: Artifact, job: Job) -> None:
 
 
 def _embed_below(clustering: Artifact, job: Job) -> Artifact:
-    return job.bench.store.beside(clustering).get("embed", clustering.card.inputs["embed"])
+    return job.context.store.beside(clustering).get("embed", clustering.card.inputs["embed"])
 
 
 def _model_of(embed: Artifact) -> str:

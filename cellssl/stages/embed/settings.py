@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, model_validator
 
 from cellssl.config.paths import InputPath
-from cellssl.config.settings import NOT_COUNTED
+from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.errors import UsageError
 from cellssl.learning.view import ViewSettings
 from cellssl.stages.pretrain.initial_weights import SUFFIXES
@@ -67,12 +67,12 @@ class Settings(StageSettings):
     """Looks at a cell through `view`."""
     also: tuple[Literal["csv.gz", "h5ad"], ...] = ()
     """The same table in other formats too; h5ad is AnnData's and needs cellssl[anndata]."""
-    batch: int = Field(64, ge=1, json_schema_extra=NOT_COUNTED)
+    batch: int = Field(64, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Cells at a time."""
 
-    def changed(self) -> dict[str, Any]:
+    def non_default(self) -> dict[str, Any]:
         """A trained model counts by its fingerprint, not by how it was named; what says nothing does not count."""
-        counted = super().changed()
+        counted = super().non_default()
         silent = ["model"] if self.model not in MEASURED else ["network", "layer", "branch", "view"]
         if self.model in UNTRAINED or self.model.endswith(SUFFIXES):
             silent.append("network")  # both encoders begin alike

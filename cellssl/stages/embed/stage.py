@@ -27,9 +27,9 @@ SHAPES = ("area_px", "eccentricity", "solidity")
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Row i of the table is row i of the cells artifact, whatever the batch; vectors go to the disk as they come."""
     source = job.inputs[job.settings.cells]
-    segment = segment_below(source, job.bench.store)
+    segment = segment_below(source, job.context.store)
     cells = chosen_cells(source, segment)
-    crops = scaled_crops(segment, job.bench.store, cells)
+    crops = scaled_crops(segment, job.context.store, cells)
     table, done = job.draft.file("embeddings.parquet"), 0
     with embeddings.writing(table, metadata(cells)) as file:
         for vectors in _vectors(job, crops, cells):
@@ -48,9 +48,9 @@ def _vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator[np.n
         yield from _measured(job.settings.model, crops, cells)
         return
     from cellssl.device import device_for
-    from cellssl.learning.embed import Look, embed
+    from cellssl.learning.embed import EmbeddingViews, embed
     from cellssl.learning.training.memory import enough_memory, keep_freed_memory
-    from cellssl.learning.training.readers import Streamed, fed
+    from cellssl.learning.training.readers import MemmapReader, prefetch
     from cellssl.learning.view import View
     from cellssl.stages.pretrain.networks import keys_of
 
@@ -58,15 +58,17 @@ def _vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator[np.n
     settings = job.settings
     model = job.inputs.get("model") or job.inputs["pretrain"]
     check_same_kind(model, crops)
-    device = device_for(job.bench.device)
+    device = device_for(job.context.device)
     job.ran.update(device=str(device), precision="float32")
     side_px = model.card.metrics["input_px"]
-    look = Look(side_px)
+    look = EmbeddingViews(side_px)
     if settings.view:
-        look = Look(side_px, View(settings.view), settings.draws, keys_of(list(cells["cell_id"])))
+        look = EmbeddingViews(side_px, View(settings.view), settings.draws, keys_of(list(cells["cell_id"])))
     blocks = in_blocks(np.arange(len(crops)), settings.batch)
     with enough_memory("lower embed.batch"):
-        yield from embed(load_network(model, settings), fed(Streamed(crops.read, device), blocks), look, device)
+        yield from embed(
+            load_network(model, settings), prefetch(MemmapReader(crops.read, device), blocks), look, device
+        )
 
 
 MEASURED_CELLS = 256

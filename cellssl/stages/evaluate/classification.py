@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from cellssl.stages.evaluate.settings import Settings
 
 CLASSIFIERS = ("knn", "linear")
-Saying = Callable[[str], Progress]
+ProgressNote = Callable[[str], Progress]
 """A word on how far the work is -> the event that says so."""
 WHO = {"cell_id": "Metadata_cell_id", "plate": "Metadata_Plate", "well": "Metadata_Well"}
 """Columns that say which cell it is, where the cells have them."""
 
 
 @dataclass(frozen=True)
-class Scheme:
+class CVScheme:
     """Which rows of the cell table take part, and the fold in which each is told; those of fold -1 only teach."""
 
     rows: np.ndarray
@@ -37,7 +37,7 @@ class Scheme:
     """What is left out."""
 
 
-def one_split(cells: pd.DataFrame, settings: Settings) -> Scheme:
+def one_split(cells: pd.DataFrame, settings: Settings) -> CVScheme:
     """The train part teaches, the part that is asked for is told."""
     from cellssl.profiling.folds import at_most
 
@@ -52,10 +52,10 @@ def one_split(cells: pd.DataFrame, settings: Settings) -> Scheme:
         if not len(rows):
             raise UsageError(f"the part {part!r} has no labelled cell", hint="see split.shares and split.treated")
     rows = np.concatenate([train, told])
-    return Scheme(rows, np.repeat([-1, 0], [len(train), len(told)]))
+    return CVScheme(rows, np.repeat([-1, 0], [len(train), len(told)]))
 
 
-def cross_validation(group: str, cells: pd.DataFrame, settings: Settings) -> Scheme:
+def cross_validation(group: str, cells: pd.DataFrame, settings: Settings) -> CVScheme:
     """Every plate or well is told by the others; wells of the same name on two plates are two."""
     from cellssl.profiling.folds import at_most, leave_one_out
 
@@ -65,11 +65,11 @@ def cross_validation(group: str, cells: pd.DataFrame, settings: Settings) -> Sch
         name, where = lacking(cells, ("plate", "well") if group == "well" else ("plate",))
         raise UsageError(f"not every cell has a {name}: {where}", hint=cure_column(settings.table, name))
     rows = at_most(np.flatnonzero(known), settings.max_cells, group)
-    return Scheme(rows, leave_one_out(names[rows], settings.max_folds), group)
+    return CVScheme(rows, leave_one_out(names[rows], settings.max_folds), group)
 
 
 def predictions(
-    name: str, scheme: Scheme, cells: pd.DataFrame, vectors: np.ndarray, settings: Settings, saying: Saying
+    name: str, scheme: CVScheme, cells: pd.DataFrame, vectors: np.ndarray, settings: Settings, saying: ProgressNote
 ) -> Generator[Event, None, pd.DataFrame]:
     """A row a told cell: which it is, scheme, fold, label, and what each classifier told.
 
@@ -78,7 +78,7 @@ def predictions(
     """
     from cellssl.profiling import normalise
     from cellssl.profiling.classifiers import knn, linear_probe
-    from cellssl.profiling.folds import shuffled, sides
+    from cellssl.profiling.folds import iter_folds, shuffled
 
     x, labels = vectors[scheme.rows], _words(cells[settings.label].iloc[scheme.rows])
     table = cells.iloc[scheme.rows][[column for column in WHO if column in cells]].rename(columns=WHO)
@@ -89,23 +89,23 @@ def predictions(
     }
     truths = {
         "": labels,
-        **{f"_shuffled_{deal}": shuffled(labels, name, deal) for deal in range(deals(scheme, settings))},
+        **{f"_shuffled_{deal}": shuffled(labels, name, deal) for deal in range(n_label_shuffles(scheme, settings))},
     }
     told = {
         f"{classifier}{which}": np.full(len(x), None, dtype=object) for classifier in classifiers for which in truths
     }
-    for done, side in enumerate(sides(scheme.fold)):
+    for done, side in enumerate(iter_folds(scheme.fold)):
         yield saying(f"{name.replace('_', ' ')}, fold {done + 1} of {scheme.fold.max() + 1}")
-        fitted = normalise.fit(settings.normalise, x[side.teaches])
-        teaching, asked = fitted.apply(x[side.teaches]), fitted.apply(x[side.told])
+        fitted = normalise.fit(settings.normalise, x[side.train])
+        teaching, asked = fitted.apply(x[side.train]), fitted.apply(x[side.test])
         for classifier, tell in classifiers.items():
             for which, truth in truths.items():
-                told[f"{classifier}{which}"][side.told] = tell(teaching, truth[side.teaches], asked)
+                told[f"{classifier}{which}"][side.test] = tell(teaching, truth[side.train], asked)
     asked_of = {f"label{which}": truth for which, truth in truths.items()}
     return table.assign(**asked_of, **told)[scheme.fold >= 0].reset_index(drop=True)
 
 
-def deals(scheme: Scheme, settings: Settings) -> int:
+def n_label_shuffles(scheme: CVScheme, settings: Settings) -> int:
     """How often labels are shuffled; cross-validation, which tells each cell, does it once."""
     return 1 if scheme.group else settings.shuffles
 

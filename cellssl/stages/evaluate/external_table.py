@@ -12,7 +12,7 @@ from pydantic import Field
 
 from cellssl.config.paths import InputPath
 from cellssl.config.plugins import did_you_mean
-from cellssl.config.settings import NOT_COUNTED, Strict
+from cellssl.config.settings import NOT_IN_FINGERPRINT, SettingsModel
 from cellssl.datasets.tables.columns import RowColumns
 from cellssl.errors import DataError, UsageError
 from cellssl.stages.fetch.settings import PlateSettings
@@ -25,10 +25,10 @@ OURS, CELLPROFILERS = ("emb_",), ("Cells_", "Cytoplasm_", "Nuclei_")
 """How the names of features begin: in embeddings of this tool, and in CellProfiler's and pycytominer's tables."""
 
 
-class GivenTable(Strict):
+class GivenTable(SettingsModel):
     """Vectors from elsewhere: a CSV or parquet file with a row a cell or a row a well."""
 
-    path: InputPath = Field(json_schema_extra=NOT_COUNTED)
+    path: InputPath = Field(json_schema_extra=NOT_IN_FINGERPRINT)
     """The file, .csv, .csv.gz or .parquet; its content counts, its place does not."""
     columns: RowColumns = RowColumns()
     """Which column holds plate, well, batch, compound, dose_micromolar, moa and cell_id. A column that is not named

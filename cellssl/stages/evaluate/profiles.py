@@ -17,8 +17,8 @@ from cellssl.stages.shared.cell_tables import metadata
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellssl.profiling.nsc import Nearest
-    from cellssl.profiling.retrieval import Ranked
+    from cellssl.profiling.nsc import NearestTreatment
+    from cellssl.profiling.retrieval import AveragePrecision
     from cellssl.stages.evaluate.settings import Settings
 from cellssl.stages.evaluate.settings import OnControls
 
@@ -58,7 +58,7 @@ class Profiled:
 
     def mechanisms(self, rule: Rule) -> dict[str, Any]:
         """NSC or NSCB, after every normalisation that these plates allow; the rows of nsc.csv and neighbours.csv."""
-        from cellssl.profiling.nsc import not_same_compound, not_same_compound_or_batch, share_right
+        from cellssl.profiling.nsc import accuracy_by_moa, not_same_compound, not_same_compound_or_batch
         from cellssl.profiling.profiles import IN_BATCH, TREATMENT
 
         judge = {"nsc": not_same_compound, "nscb": not_same_compound_or_batch}[rule]
@@ -70,7 +70,7 @@ class Profiled:
                 continue
             treatments, x = self._with_mechanisms(how, keys)
             nearest = judge(treatments, x)
-            table = share_right(treatments["moa"], nearest)
+            table = accuracy_by_moa(treatments["moa"], nearest)
             self._add("nsc.csv", table, rule=rule, normalise=how)
             self._add("neighbours.csv", _neighbours(treatments, nearest), rule=rule, normalise=how)
             accuracies[how] = table.iloc[-1]
@@ -102,7 +102,7 @@ class Profiled:
             "share_found": float(means["found"].mean()),
         }
 
-    def _replicates(self) -> tuple[pd.DataFrame, pd.DataFrame, Ranked]:
+    def _replicates(self) -> tuple[pd.DataFrame, pd.DataFrame, AveragePrecision]:
         from cellssl.profiling.profiles import TREATMENT
         from cellssl.profiling.retrieval import replicates
 
@@ -121,7 +121,7 @@ class Profiled:
         ranked = replicates(x, treatments, control, wells["plate"], same_plate=same_plate)
         return wells, wells[keys], ranked
 
-    def _mechanism(self) -> tuple[pd.DataFrame, pd.DataFrame, Ranked]:
+    def _mechanism(self) -> tuple[pd.DataFrame, pd.DataFrame, AveragePrecision]:
         from cellssl.profiling.profiles import TREATMENT
         from cellssl.profiling.retrieval import same_mechanism
 
@@ -130,7 +130,7 @@ class Profiled:
         return treatments, treatments[["moa"]], ranked
 
     def _of_wells(self, how: OnControls | None = None) -> tuple[pd.DataFrame, np.ndarray]:
-        from cellssl.profiling.profiles import on_controls, well_profiles
+        from cellssl.profiling.profiles import normalise_by_controls, well_profiles
 
         how = how or self._normalise
         if how not in self._wells:
@@ -139,7 +139,7 @@ class Profiled:
                 raise UsageError(f"not every cell has a {name}: {where}", hint=cure_column(self._settings.table, name))
             cells = self._cells if "control" in self._cells else self._cells.assign(control=False)
             key = controls_key(self._settings.table)
-            normal = on_controls(how, self._vectors, cells["plate"], cells["control"].to_numpy(bool), key)
+            normal = normalise_by_controls(how, self._vectors, cells["plate"], cells["control"].to_numpy(bool), key)
             self._wells[how] = well_profiles(cells, normal, self._settings.profiles.aggregate)
         return self._wells[how]
 
@@ -180,7 +180,7 @@ class Profiled:
         rows.to_csv(self._draft.file(name), index=False, lineterminator="\n")
 
 
-def _neighbours(treatments: pd.DataFrame, nearest: Nearest) -> pd.DataFrame:
+def _neighbours(treatments: pd.DataFrame, nearest: NearestTreatment) -> pd.DataFrame:
     """Each treatment that was asked about, beside the nearest one."""
     names = [name for name in ("compound", "dose_micromolar", "batch", "moa") if name in treatments]
     asked = treatments[names].iloc[nearest.asked].reset_index(drop=True)
@@ -188,7 +188,7 @@ def _neighbours(treatments: pd.DataFrame, nearest: Nearest) -> pd.DataFrame:
     return asked.join(beside).assign(cosine=nearest.cosine)
 
 
-def _precisions(profiles: pd.DataFrame, ranked: Ranked) -> pd.DataFrame:
+def _precisions(profiles: pd.DataFrame, ranked: AveragePrecision) -> pd.DataFrame:
     """Each profile that has an average precision."""
     names = [name for name in ("plate", "well", "compound", "dose_micromolar", "moa") if name in profiles]
     table = profiles[names].assign(

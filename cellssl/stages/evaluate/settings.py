@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cellssl.config.settings import Strict
+from cellssl.config.settings import SettingsModel
 from cellssl.engine.stage import StageSettings
 from cellssl.stages.evaluate.external_table import GivenTable
 
@@ -19,7 +19,7 @@ ALGORITHM = 3
 OnControls = Literal["none", "robust_z", "percentile", "sphering"]
 
 
-class Profiles(Strict):
+class Profiles(SettingsModel):
     """Profiles of wells and treatments, and the mechanism of the nearest treatment."""
 
     normalise: OnControls = "percentile"
@@ -29,7 +29,7 @@ class Profiles(Strict):
     """From cells to a well, and from wells to a treatment."""
 
 
-class Retrieval(Strict):
+class Retrieval(SettingsModel):
     """Mean average precision of well and treatment profiles."""
 
     controls: Literal["plate", "all"] = "plate"

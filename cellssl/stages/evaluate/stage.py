@@ -14,7 +14,14 @@ from cellssl.config.plugins import did_you_mean
 from cellssl.engine.build import Job, Metrics
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress
-from cellssl.stages.evaluate.classification import Saying, Scheme, cross_validation, one_split, predictions, summary
+from cellssl.stages.evaluate.classification import (
+    CVScheme,
+    ProgressNote,
+    cross_validation,
+    one_split,
+    predictions,
+    summary,
+)
 from cellssl.stages.evaluate.external_table import read_given
 from cellssl.stages.evaluate.profiles import Profiled
 from cellssl.stages.shared.cell_tables import read_embeddings
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 from cellssl.stages.evaluate.settings import Settings
 
-Part = Callable[[Saying], Generator[Event, None, Metrics]]
+Part = Callable[[ProgressNote], Generator[Event, None, Metrics]]
 """One of the questions: says how far it is by what it is given, and returns its numbers."""
 
 
@@ -90,13 +97,13 @@ def _classified(
 ) -> dict[str, Part]:
     """What classifiers tell, by the name of the scheme; what they told is added to `told`."""
 
-    def tell(name: str, scheme: Callable[[], Scheme], saying: Saying) -> Generator[Event, None, Metrics]:
+    def tell(name: str, scheme: Callable[[], CVScheme], saying: ProgressNote) -> Generator[Event, None, Metrics]:
         made = scheme()
         table = yield from predictions(name, made, cells, vectors, settings, saying)
         told.append(table)
         return summary(table, made.group, settings)
 
-    schemes: dict[str, Callable[[], Scheme]] = {"split": partial(one_split, cells, settings)}
+    schemes: dict[str, Callable[[], CVScheme]] = {"split": partial(one_split, cells, settings)}
     for group in settings.leave_out:
         schemes[f"leave_one_{group}_out"] = partial(cross_validation, group, cells, settings)
     return {name: partial(tell, name, scheme) for name, scheme in schemes.items()}
@@ -115,7 +122,7 @@ def _profiled(job: Job, cells: pd.DataFrame, vectors: np.ndarray, names: list[st
     return {name: partial(_at_once, question) for name, question in asked.items()}
 
 
-def _at_once(question: Callable[[], Metrics], saying: Saying) -> Generator[Event, None, Metrics]:
+def _at_once(question: Callable[[], Metrics], saying: ProgressNote) -> Generator[Event, None, Metrics]:
     """A question that is soon answered, and says nothing meanwhile."""
     yield from ()
     return question()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cellssl.datasets.base import Field, Forecast
 from cellssl.datasets.transfer.threads import Crew
-from cellssl.engine.build import Bench
+from cellssl.engine.build import RunContext
 
 if TYPE_CHECKING:
     pass
@@ -37,21 +37,21 @@ class PlateForecast:
     whole_archive: bool
 
 
-def forecast(settings: Settings, bench: Bench, plate: str | None = None) -> list[PlateForecast]:
+def forecast(settings: Settings, context: RunContext, plate: str | None = None) -> list[PlateForecast]:
     """What a fetch would bring and cost, plate by plate; nothing is moved but tables and directories of archives."""
-    plates = planned_plates(settings, bench) if plate is None else {plate: fields_of(settings, plate, bench)}
-    crew = Crew(partial(_forecast, settings, bench), AT_ONCE)  # whose threads nobody waits for who is interrupted
+    plates = planned_plates(settings, context) if plate is None else {plate: fields_of(settings, plate, context)}
+    crew = Crew(partial(_forecast, settings, context), AT_ONCE)  # whose threads nobody waits for who is interrupted
     for fields in plates.values():
         crew.give(fields)
     found = {one.plate: one for _, one in filter(None, crew.results())}
     return [found[name] for name in plates]
 
 
-def _forecast(settings: Settings, bench: Bench, fields: list[Field]) -> PlateForecast:
-    card, dataset = plate_card(settings, bench, fields), dataset_of(settings)
-    partial_folder = bench.store.partial(card.kind, card.fingerprint)
+def _forecast(settings: Settings, context: RunContext, fields: list[Field]) -> PlateForecast:
+    card, dataset = plate_card(settings, context, fields), dataset_of(settings)
+    partial_folder = context.store.partial(card.kind, card.fingerprint)
     images = [place for field in fields for place in field.images.values()]
-    if bench.store.find(card.kind, card.fingerprint):
+    if context.store.find(card.kind, card.fingerprint):
         state, cost, to_come = "done", Forecast(0, 0, 0), 0
     else:
         state = "partial" if partial_folder.is_dir() else "missing"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field as Knob
 
-from cellssl.config.settings import OfRoom, Part, Strict
+from cellssl.config.settings import Plugin, PluginField, SettingsModel
 from cellssl.engine.stage import StageSettings
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ALGORITHM = 1
 
 
-class PlateSettings(Strict):
+class PlateSettings(SettingsModel):
     """What counts for one plate."""
 
     controls: tuple[str, ...] = ("DMSO",)
@@ -28,12 +28,12 @@ class PlateSettings(Strict):
 class Settings(PlateSettings, StageSettings):
     """Where the images come from."""
 
-    dataset: Annotated[Part, OfRoom("cellssl.datasets")]
+    dataset: Annotated[Plugin, PluginField("cellssl.datasets")]
     """The data set: a name, or a table with a name and its knobs."""
 
     def external_files(self) -> list[Path]:
         """The user's tables and stacks."""
-        return list(dataset_of(self).outside_files())
+        return list(dataset_of(self).external_files())
 
 
 def dataset_of(settings: Settings) -> Dataset:

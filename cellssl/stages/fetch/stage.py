@@ -19,7 +19,7 @@ from cellssl.datasets.transfer.checksums import NAME as RECORD
 from cellssl.datasets.transfer.checksums import OF_ARCHIVES as ARCHIVES
 from cellssl.datasets.transfer.checksums import joined
 from cellssl.datasets.transfer.threads import attending
-from cellssl.engine.build import Bench, Job, Making, Metrics, make_part
+from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 from cellssl.engine.plate_parts import (
     QUARANTINE,
     allowed_failures,
+    concat_parts,
     gather_quarantine,
-    gathered,
     write_parts,
     write_quarantine,
 )
@@ -41,15 +41,15 @@ from cellssl.stages.fetch.settings import ALGORITHM, PlateSettings, Settings, da
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Make the missing plates, then gather their tables; no pixel is copied by gathering."""
     dataset = dataset_of(job.settings)
-    plates = yield from attending(partial(planned_plates, job.settings, job.bench))
+    plates = yield from attending(partial(planned_plates, job.settings, job.context))
     fields = [field for of_plate in plates.values() for field in of_plate]
     parts = {}
     for number, (plate, of_plate) in enumerate(plates.items(), start=1):
         yield Note(f"plate {plate}, {number} of {len(plates)}: {len(of_plate):,} fields")
-        parts[plate] = yield from make_plate(job.settings, job.bench, of_plate)
-    table = gathered({plate: read_table(part.file("fields.parquet")) for plate, part in parts.items()}, parts)
+        parts[plate] = yield from make_plate(job.settings, job.context, of_plate)
+    table = concat_parts({plate: read_table(part.file("fields.parquet")) for plate, part in parts.items()}, parts)
     write_table(table, job.draft.file("fields.parquet"))
-    for name, text in dataset.tables(fields, _cache(job.bench)).items():
+    for name, text in dataset.tables(fields, _cache(job.context)).items():
         write_text(job.draft.file(f"tables/{name}"), text)
     _gather_records(parts, job.draft.file(RECORD))
     gather_quarantine(parts, job.draft.file(QUARANTINE))
@@ -65,30 +65,30 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     }
 
 
-def planned_plates(settings: Settings, bench: Bench) -> dict[str, list[Field]]:
+def planned_plates(settings: Settings, context: RunContext) -> dict[str, list[Field]]:
     """What is selected, plate by plate; UsageError where that is nothing."""
-    fields = dataset_of(settings).plan(_cache(bench))
+    fields = dataset_of(settings).plan(_cache(context))
     if not fields:
         raise UsageError("the data set's settings select no field", hint="loosen compounds, doses, plates or wells")
     return by_plate(fields)
 
 
-def make_plate(settings: Settings, bench: Bench, fields: list[Field]) -> Making:
+def make_plate(settings: Settings, context: RunContext, fields: list[Field]) -> Build:
     """The part that holds the fields of one plate, found or made."""
     counted = _of_plate(settings)
-    card = plate_card(settings, bench, fields)
-    return (yield from make_part(bench, card, counted, {}, partial(_make_plate, dataset_of(settings), fields)))
+    card = plate_card(settings, context, fields)
+    return (yield from build_part(context, card, counted, {}, partial(_make_plate, dataset_of(settings), fields)))
 
 
-def plate_card(settings: Settings, bench: Bench, fields: list[Field]) -> Card:
+def plate_card(settings: Settings, context: RunContext, fields: list[Field]) -> Card:
     """What determines one plate's part: its rows, its own images' bytes, and what the data set says counts."""
     dataset = dataset_of(settings)
     rows = [asdict(field) for field in fields]
     identity = {
         "plate": fields[0].plate,
         "fields": [{**row, "images": _ours(row["images"])} for row in rows],
-        "dataset": {"name": settings.dataset.part_name(), **dataset.identity(fields, bench.store.hashes.sha256)},
-        "images": _own_hashes(bench, fields),
+        "dataset": {"name": settings.dataset.plugin_name(), **dataset.identity(fields, context.store.hashes.sha256)},
+        "images": _own_hashes(context, fields),
     }
     counted = _of_plate(settings)
     return card_for("fetch", ALGORITHM, counted, {}, {}, identity=identity)
@@ -104,9 +104,9 @@ def by_plate(fields: Sequence[Field]) -> dict[str, list[Field]]:
     return {plate: list(group) for plate, group in groupby(ordered, key=lambda field: field.plate)}
 
 
-def fields_of(settings: Settings, plate: str, bench: Bench) -> list[Field]:
+def fields_of(settings: Settings, plate: str, context: RunContext) -> list[Field]:
     """The fields of one plate; UsageError where the data set has no such plate."""
-    plates = planned_plates(settings, bench)
+    plates = planned_plates(settings, context)
     if plate not in plates:
         raise UsageError(f"the data set has no plate {plate!r}", hint=did_you_mean(plate, tuple(plates)))
     return plates[plate]
@@ -164,16 +164,16 @@ def _field_table(
 
 
 def _row(field: Field, job: Job) -> dict[str, Any]:
-    from cellssl.artifacts.images import fault_of
+    from cellssl.artifacts.images import image_fault
 
     row = {name: getattr(field, name) for name in ("field_id", "plate", "well", "site", *PLANNED)}
     row["control"] = field.compound in job.settings.controls
     for channel, place in field.images.items():
         path = job.draft.path / place
         row[f"path_{channel}"] = place
-        if fault := fault_of(path):
+        if fault := image_fault(path):
             raise DataError(f"{place} {fault}")
-        row[f"sha256_{channel}"] = _hash_of(path, Path(place).is_absolute(), job.bench.store.hashes)
+        row[f"sha256_{channel}"] = _hash_of(path, Path(place).is_absolute(), job.context.store.hashes)
     return {**row, **field.extra}
 
 
@@ -183,9 +183,9 @@ def _hash_of(path: Path, stays: bool, remembered: HashCache) -> str:
     return remembered.sha256(path) if stays else sha256_of(path)
 
 
-def _own_hashes(bench: Bench, fields: Sequence[Field]) -> dict[str, list[str]]:
+def _own_hashes(context: RunContext, fields: Sequence[Field]) -> dict[str, list[str]]:
     """Own images stay where they are; their bytes count, and their place does not."""
-    remembered = bench.store.hashes
+    remembered = context.store.hashes
     staying = {field.field_id: [place for place in field.images.values() if _stays(place)] for field in fields}
     return {
         field_id: [_or_missing(Path(place), remembered) for place in places]
@@ -195,9 +195,9 @@ def _own_hashes(bench: Bench, fields: Sequence[Field]) -> dict[str, list[str]]:
 
 
 def _or_missing(path: Path, remembered: HashCache) -> str:
-    from cellssl.artifacts.images import fault_of
+    from cellssl.artifacts.images import image_fault
 
-    return "missing" if fault_of(path) else remembered.sha256(path)
+    return "missing" if image_fault(path) else remembered.sha256(path)
 
 
 def _stays(place: str) -> bool:
@@ -216,6 +216,6 @@ def _gather_records(parts: Mapping[str, Artifact], path: Path) -> None:
         write_text(path, joined(file.read_text(encoding="utf-8") for file in recorded))
 
 
-def _cache(bench: Bench) -> Path:
+def _cache(context: RunContext) -> Path:
     """Tables that were downloaded before any plate was known."""
-    return bench.store.root / "tables"
+    return context.store.root / "tables"

@@ -36,7 +36,7 @@ class Checkpoints:
         """The state after this step, which had the lowest validation loss."""
         return self.folder / f"lowest-{step}.ckpt"
 
-    def take_up(self, state: TrainState) -> bool:
+    def restore(self, state: TrainState) -> bool:
         """Go on from where an earlier process was, if one was."""
         if not self.last.is_file():
             return False

@@ -12,20 +12,20 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationInfo
 from cellssl.artifacts.card import NAME
 from cellssl.artifacts.store import FINGERPRINT, Artifact, Store
 from cellssl.config.paths import InputPath
-from cellssl.config.settings import OfRoom, Part
-from cellssl.engine.weights_cache import FOLDER, Download, kept, of_file
+from cellssl.config.settings import Plugin, PluginField
+from cellssl.engine.weights_cache import FOLDER, Download, fetch_cached, file_download
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note
 from cellssl.learning.encoder import EncoderSettings, Names
 from cellssl.learning.pretrained import PublishedSettings
 
 if TYPE_CHECKING:
-    from cellssl.engine.build import Bench, Job
+    from cellssl.engine.build import Job, RunContext
     from cellssl.learning.training.state import TrainState
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 """Files of weights; anything else that is named is an artifact."""
-_ENCODERS = OfRoom("cellssl.learning.encoders")
+_ENCODERS = PluginField("cellssl.learning.encoders")
 
 
 def _artifact_or_path(given: Any, info: ValidationInfo) -> Any:
@@ -43,17 +43,17 @@ def is_file_of_weights(given: str | Path | None) -> bool:
     return isinstance(given, Path) and given.suffix in SUFFIXES
 
 
-def published(encoder: Part) -> Part:
+def published(encoder: Plugin) -> Plugin:
     """The same encoder with weights from elsewhere: those that it names, else those that its library publishes."""
     if not isinstance(encoder, PublishedSettings):
         raise UsageError(
-            f'embed.model = "imagenet" needs published weights, and {encoder.part_name()} has none',
+            f'embed.model = "imagenet" needs published weights, and {encoder.plugin_name()} has none',
             hint='choose another network for that arm, such as pretrain.encoder = "resnet50"',
         )
     return encoder.model_copy(update={"weights": encoder.weights or "imagenet"})
 
 
-def with_file(encoder: Part, file: Path) -> Part:
+def with_file(encoder: Plugin, file: Path) -> Plugin:
     """The same encoder with the weights in a file of the user, which others have trained.
 
     Raises UsageError for a network that nobody else has, and for a file of our own: its artifact knows more about it.
@@ -62,18 +62,18 @@ def with_file(encoder: Part, file: Path) -> Part:
         raise UsageError(f"embed.model: {file} is part of an artifact", hint=f'set embed.model = "{file.parent}"')
     if not isinstance(encoder, PublishedSettings):
         raise UsageError(
-            f"embed.model: {encoder.part_name()} is no network of a library, so {file} cannot be weights for it",
+            f"embed.model: {encoder.plugin_name()} is no network of a library, so {file} cannot be weights for it",
             hint='say in pretrain.encoder what the weights are of, such as "resnet50"',
         )
     return encoder.model_copy(update={"weights": file})
 
 
-def unpublished(encoder: Part) -> Part:
+def unpublished(encoder: Plugin) -> Plugin:
     """The same encoder with weights drawn from the seed."""
     return encoder.model_copy(update={"weights": None}) if isinstance(encoder, PublishedSettings) else encoder
 
 
-def outside_files(settings: Any) -> list[Path]:
+def external_files(settings: Any) -> list[Path]:
     """The user's files of weights; UsageError where there is no such file."""
     named = {"encoder.weights": getattr(settings.encoder, "weights", None), "init_from": settings.init_from}
     files = {knob: path for knob, path in named.items() if isinstance(path, Path)}
@@ -148,7 +148,7 @@ def _check_same_pixels(earlier: Artifact, encoder: EncoderSettings) -> None:
         )
 
 
-def _standardises(encoder: Part) -> bool:
+def _standardises(encoder: Plugin) -> bool:
     return isinstance(encoder, PublishedSettings) and encoder.standardises()
 
 
@@ -159,9 +159,9 @@ def _published(job: Job, encoder: PublishedSettings) -> Generator[Event, None, M
         return read(encoder.weights)
     url = encoder.url()
     if url is not None:
-        return read((yield from kept(url, job.bench)))
+        return read((yield from fetch_cached(url, job.context)))
     yield Note(f"getting the published weights of {encoder.called()}")
-    return encoder.published(_folder_of(encoder, job.bench.store))
+    return encoder.published(_folder_of(encoder, job.context.store))
 
 
 def downloads(settings: Any) -> list[Download]:
@@ -171,20 +171,20 @@ def downloads(settings: Any) -> list[Download]:
         return []
     what, url = f"the published weights of {encoder.called()}", encoder.url()
     if url is not None:
-        return [of_file(what, url)]
+        return [file_download(what, url)]
 
     def is_there(store: Store) -> bool:
         return encoder.has_published(_folder_of(encoder, store))
 
-    def bring(bench: Bench) -> Generator[Event, None, None]:
+    def bring(context: RunContext) -> Generator[Event, None, None]:
         yield Note(f"getting {what}")
-        encoder.published(_folder_of(encoder, bench.store))
+        encoder.published(_folder_of(encoder, context.store))
 
     return [Download(what, is_there, bring)]
 
 
 def _folder_of(encoder: PublishedSettings, store: Store) -> Path:
     """Where a library that brings its weights itself keeps them."""
-    folder = store.root / FOLDER / encoder.part_name()
+    folder = store.root / FOLDER / encoder.plugin_name()
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cellssl.errors import UsageError
-from cellssl.learning.training.distributed import ALONE, Group, check_batch
+from cellssl.learning.training.distributed import SINGLE_PROCESS, Group, check_batch
 
 if TYPE_CHECKING:
     import torch
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cellssl.learning.encoder import EncoderSettings
-    from cellssl.learning.training.cell_metadata import Known
+    from cellssl.learning.training.cell_metadata import CellMetadata
     from cellssl.learning.training.loop import Branch, Plan
-    from cellssl.learning.training.readers import Held, Streamed
+    from cellssl.learning.training.readers import InMemoryReader, MemmapReader
     from cellssl.learning.training.state import TrainState
     from cellssl.stages.pretrain.settings import Settings
     from cellssl.stages.shared.scaled_crops import ScaledCrops
@@ -34,8 +34,8 @@ def prepare(
     cell_ids: list[str],
     seed: int,
     device: torch.device,
-    group: Group = ALONE,
-    known: Known | None = None,
+    group: Group = SINGLE_PROCESS,
+    known: CellMetadata | None = None,
 ) -> tuple[TrainState, Plan]:
     """Networks, branches, optimiser and batches, all at step 0.
 
@@ -44,7 +44,7 @@ def prepare(
     """
     from cellssl.device import dtype_for
     from cellssl.learning.training.batches import Batches
-    from cellssl.learning.training.cell_metadata import NOTHING_KNOWN
+    from cellssl.learning.training.cell_metadata import NO_METADATA
     from cellssl.learning.training.loop import Plan
     from cellssl.learning.training.schedule import learning_rate
 
@@ -75,7 +75,7 @@ def prepare(
         momentum=max((branch.objective.momentum for branch in branches), default=0.0),
         clip_norm=settings.clip_norm,
         group=group,
-        known=known or NOTHING_KNOWN,
+        known=known or NO_METADATA,
     )
     return state, plan
 
@@ -90,13 +90,13 @@ class Around:
     side_px: int
 
 
-def reader(crops: ScaledCrops, device: torch.device, *, held: bool = True) -> Held | Streamed:
+def reader(crops: ScaledCrops, device: torch.device, *, held: bool = True) -> InMemoryReader | MemmapReader:
     """How a step gets its crops: from the device's memory where they fit, else from the memory map."""
-    from cellssl.learning.training.readers import Held, Streamed
+    from cellssl.learning.training.readers import InMemoryReader, MemmapReader
 
     if held and math.prod(crops.shape) < _room_bytes(device):
-        return Held(crops.blocks(), crops.shape, device)
-    return Streamed(crops.read, device)
+        return InMemoryReader(crops.blocks(), crops.shape, device)
+    return MemmapReader(crops.read, device)
 
 
 def keys_of(cell_ids: list[str]) -> torch.Tensor:
@@ -156,13 +156,13 @@ def objectives_of(settings: Settings, around: Around, in_dim: int, seed: int) ->
     """The objectives of all branches at step 0; none where nothing is trained."""
     import torch
 
-    from cellssl.learning.methods.build_context import Task
+    from cellssl.learning.methods.build_context import BuildContext
 
     objectives = torch.nn.ModuleDict()
     encoder: Any = settings.encoder
     for name, branch in settings.active().items() if settings.epochs > 0 else ():
         chosen: Any = branch.objective
-        objectives[head_name(name)] = chosen.build(Task(in_dim, seed, name, **vars(around), encoder=encoder))
+        objectives[head_name(name)] = chosen.build(BuildContext(in_dim, seed, name, **vars(around), encoder=encoder))
     return objectives
 
 

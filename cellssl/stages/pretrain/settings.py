@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cellssl.config import plugins
 from cellssl.config.paths import NAME
-from cellssl.config.settings import NOT_COUNTED, OfRoom, Part, Strict
+from cellssl.config.settings import NOT_IN_FINGERPRINT, Plugin, PluginField, SettingsModel
 from cellssl.engine.weights_cache import Download
 from cellssl.errors import UsageError
 from cellssl.learning.view import ViewSettings
@@ -31,7 +31,7 @@ SMALLER = "lower pretrain.batch or input_px, or what is wide in the encoder and 
 """What to do where memory does not suffice."""
 
 
-class ViewPair(Strict):
+class ViewPair(SettingsModel):
     """Different views for the two sides."""
 
     query: ViewSettings
@@ -40,7 +40,7 @@ class ViewPair(Strict):
     """Transforms of all others."""
 
 
-class BranchSettings(Strict):
+class BranchSettings(SettingsModel):
     """One loss on one choice of views."""
 
     weight: float = Field(1.0, ge=0)
@@ -49,7 +49,7 @@ class BranchSettings(Strict):
     """Transforms, in order; drawn anew for each view of a cell."""
     views: ViewPair | None = None
     """In place of `view`, where query and key differ."""
-    objective: Annotated[Part, OfRoom("cellssl.learning.objectives")] = Field(
+    objective: Annotated[Plugin, PluginField("cellssl.learning.objectives")] = Field(
         default_factory=lambda: plugins.load("cellssl.learning.objectives", "moco").Settings()
     )
     """The loss: a name, or a table with a name and its knobs."""
@@ -67,7 +67,7 @@ class BranchSettings(Strict):
         return [self.view or ()] * views
 
 
-class EarlyStopping(Strict):
+class EarlyStopping(SettingsModel):
     """End when the loss on the validation cells no longer falls; the weights of its lowest point are the result."""
 
     every_epochs: float = Field(1.0, gt=0)
@@ -79,7 +79,7 @@ class EarlyStopping(Strict):
 class Settings(StageSettings):
     """Learn without labels, from the training cells."""
 
-    encoder: Annotated[Part, OfRoom("cellssl.learning.encoders")] = Field(
+    encoder: Annotated[Plugin, PluginField("cellssl.learning.encoders")] = Field(
         default_factory=lambda: plugins.load("cellssl.learning.encoders", "vgg13").Settings()
     )
     """The network: a name, or a table with a name and its knobs."""
@@ -110,9 +110,9 @@ class Settings(StageSettings):
     """Of convolutions; auto takes bfloat16 where the device has it. Counts as written; what ran is in the card."""
     early_stopping: EarlyStopping | None = None
     """A table with `every_epochs` and `patience`; all epochs are done where nothing is given."""
-    checkpoint_s: float = Field(60, ge=0, json_schema_extra=NOT_COUNTED)
+    checkpoint_s: float = Field(60, ge=0, json_schema_extra=NOT_IN_FINGERPRINT)
     """Seconds between two checkpoints."""
-    tensorboard: bool = Field(False, json_schema_extra=NOT_COUNTED)
+    tensorboard: bool = Field(False, json_schema_extra=NOT_IN_FINGERPRINT)
     """Write event files for TensorBoard into the artifact too; needs cellssl[tensorboard]."""
 
     @field_validator("branches")
@@ -152,12 +152,12 @@ class Settings(StageSettings):
         objectives: list[Any] = [branch.objective for branch in self.active().values()] if self.epochs > 0 else []
         return tuple(sorted({column for objective in objectives for column in objective.columns()}))
 
-    def changed(self) -> dict[str, Any]:
+    def non_default(self) -> dict[str, Any]:
         """What counts; a branch of weight 0 equals its absence, and an artifact or a file counts by its content."""
-        counted = super().changed()
+        counted = super().non_default()
         if counted.pop("init_from", None) and is_file_of_weights(self.init_from):
             counted["init_from"] = "file"
-        active = {name: branch.changed() for name, branch in self.active().items()}
+        active = {name: branch.non_default() for name, branch in self.active().items()}
         counted.pop("branches", None)
         return {**counted, **({"branches": active} if active else {})}
 
@@ -188,7 +188,7 @@ class Settings(StageSettings):
 
     def external_files(self) -> list[Path]:
         """The user's files of weights."""
-        return initial_weights.outside_files(self)
+        return initial_weights.external_files(self)
 
     def check(self) -> None:
         """Raise UsageError where there is nothing to learn or to learn with, before anything is made for it."""

@@ -19,20 +19,20 @@ from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, segmen
 if TYPE_CHECKING:
     import torch
 
-    from cellssl.learning.training.cell_metadata import Known
+    from cellssl.learning.training.cell_metadata import CellMetadata
     from cellssl.learning.training.loop import Plan
     from cellssl.learning.training.state import TrainState
-    from cellssl.rank import Seat
+    from cellssl.rank import Rank
     from cellssl.stages.pretrain.training import Validation
 from cellssl.stages.pretrain.settings import SMALLER
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Train, or go on training, and write the networks."""
-    from cellssl.rank import Seat
+    from cellssl.rank import Rank
     from cellssl.stages.pretrain.training import stopping_all, trained
 
-    with _ready(job, Seat.from_environment()) as (state, plan, validation, crops):
+    with _ready(job, Rank.from_environment()) as (state, plan, validation, crops):
         job.ran.update(
             device=str(plan.device),
             precision=str(plan.dtype).removeprefix("torch."),
@@ -68,10 +68,10 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
 
 def assist(job: Job) -> None:
     """Take part in a training that the first of several processes leads; nothing is written here."""
-    from cellssl.rank import Seat
+    from cellssl.rank import Rank
     from cellssl.stages.pretrain.training import followed
 
-    with _ready(job, Seat.from_environment()) as (state, plan, validation, _):
+    with _ready(job, Rank.from_environment()) as (state, plan, validation, _):
         list(_begin(job, state))
         followed(state, plan, job.draft, validation)
 
@@ -85,19 +85,19 @@ def _begin(job: Job, state: TrainState) -> Iterator[Event]:
 
 
 @contextmanager
-def _ready(job: Job, seat: Seat) -> Iterator[tuple[TrainState, Plan, Validation | None, ScaledCrops]]:
+def _ready(job: Job, seat: Rank) -> Iterator[tuple[TrainState, Plan, Validation | None, ScaledCrops]]:
     """Everything at step 0, in company of the other processes where there are any."""
     from cellssl.learning.training.memory import enough_memory, keep_freed_memory
 
     keep_freed_memory()
     from cellssl.device import device_for
     from cellssl.learning.training.distributed import together
-    from cellssl.rank import tell_the_others
+    from cellssl.rank import announce
     from cellssl.stages.pretrain.networks import prepare
 
     crops, cell_ids = cells_of(job, "train")
-    device = device_for(job.bench.device, seat)
-    tell_the_others(seat, job.card.fingerprint, begins=True)
+    device = device_for(job.context.device, seat)
+    announce(seat, job.card.fingerprint, begins=True)
     with together(seat, device) as group, enough_memory(SMALLER):
         state, plan = prepare(job.settings, crops, cell_ids, job.seed or 0, device, group, known_of(job))
         yield state, plan, _validation(job, plan), crops
@@ -106,29 +106,29 @@ def _ready(job: Job, seat: Seat) -> Iterator[tuple[TrainState, Plan, Validation 
 def cells_of(job: Job, part: Literal["train", "val"]) -> tuple[ScaledCrops, list[str]]:
     """The crops and ids of a part of the split, in its order."""
     split = job.inputs["split"]
-    segment = segment_below(split, job.bench.store)
+    segment = segment_below(split, job.context.store)
     table = read_table(split.file("split.parquet"))
     chosen = table.loc[table["split"] == part, ["cell_id"]]
     cells = chosen.merge(read_cells(segment), on="cell_id", how="left", validate="one_to_one")
     if cells.empty:
         raise UsageError(f"the split has no {part} cells", hint="give each part a share above 0 in split.shares")
-    return scaled_crops(segment, job.bench.store, cells), list(cells["cell_id"])
+    return scaled_crops(segment, job.context.store, cells), list(cells["cell_id"])
 
 
-def known_of(job: Job) -> Known:
+def known_of(job: Job) -> CellMetadata:
     """What the objectives ask about the cells of the split, whichever part these are in.
 
     UsageError where nobody knows it of any cell.
     """
-    from cellssl.learning.training.cell_metadata import NOTHING_KNOWN, Known
+    from cellssl.learning.training.cell_metadata import NO_METADATA, CellMetadata
     from cellssl.stages.pretrain.networks import keys_of
     from cellssl.stages.shared.cell_tables import chosen_cells
 
     wanted = job.settings.asked()
     if not wanted:
-        return NOTHING_KNOWN
+        return NO_METADATA
     split = job.inputs["split"]
-    cells = chosen_cells(split, segment_below(split, job.bench.store))
+    cells = chosen_cells(split, segment_below(split, job.context.store))
     for column in wanted:
         if column not in cells or cells[column].isna().all():
             raise UsageError(
@@ -136,7 +136,7 @@ def known_of(job: Job) -> Known:
                 hint="set split.treated for labels; for compounds and doses, the field table of [fetch] must have them",
             )
     told = cells[list(wanted)].astype(object).where(cells[list(wanted)].notna(), None)
-    return Known.about(keys_of(list(cells["cell_id"])), {name: list(told[name]) for name in wanted})
+    return CellMetadata.about(keys_of(list(cells["cell_id"])), {name: list(told[name]) for name in wanted})
 
 
 def _validation(job: Job, plan: Plan) -> Validation | None:

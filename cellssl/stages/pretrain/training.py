@@ -18,7 +18,7 @@ from cellssl.files import write_text
 if TYPE_CHECKING:
     from cellssl.artifacts.store import Draft
     from cellssl.learning.training.loop import Plan
-    from cellssl.learning.training.state import Lowest, TrainState
+    from cellssl.learning.training.state import BestValidation, TrainState
 from cellssl.stages.pretrain.checkpoints import Checkpoints
 
 BOARD = "tensorboard"
@@ -43,10 +43,10 @@ class Validation:
 
         loss = self.loss(state, plan)
         check_finite({"validation_loss": loss}, state.step)
-        warm = all(branch.objective.warm for branch in plan.branches)
+        warm = all(branch.objective.queue_is_full for branch in plan.branches)
         return {"validation_loss": loss}, warm and state.lowest.saw(loss, state.step)
 
-    def ends(self, lowest: Lowest) -> bool:
+    def ends(self, lowest: BestValidation) -> bool:
         """Whether it has not fallen for so long that nothing more is to be expected."""
         return lowest.looks_since >= self.patience
 
@@ -78,11 +78,11 @@ def trained(
     tensorboard: bool = False,
 ) -> Generator[Event, None, None]:
     """Steps, lines of metrics and checkpoints; whoever stops listening finds a checkpoint of the last step."""
-    from cellssl.learning.training.diagnostics import Watch, check_state
+    from cellssl.learning.training.diagnostics import CollapseMonitor, check_state
 
     draft.scratch()
-    checkpoints, watch = Checkpoints.of(draft), Watch(branch.name for branch in plan.branches)
-    if checkpoints.take_up(state):
+    checkpoints, watch = Checkpoints.of(draft), CollapseMonitor(branch.name for branch in plan.branches)
+    if checkpoints.restore(state):
         yield Note(f"going on after step {state.step:,} of {plan.steps:,}")
     with _logs(draft, state.step, tensorboard=tensorboard) as logs, _words_for(checkpoints):
         files = (logs.metrics, logs.timings)
@@ -113,7 +113,7 @@ def trained(
 
 def followed(state: TrainState, plan: Plan, draft: Draft, validation: Validation | None) -> None:
     """The same steps in a process that does not lead: nothing is written, and the leader says when to stop."""
-    Checkpoints.of(draft).take_up(state)
+    Checkpoints.of(draft).restore(state)
     for _ in _steps(state, plan, validation):
         if validation:
             validation.look(state, plan)
@@ -126,7 +126,7 @@ def stopping_all(state: TrainState, plan: Plan, validation: Validation | None) -
         yield
     except GeneratorExit:
         if _is_next(state, plan, validation):
-            plan.group.agree(leader_goes_on=False)
+            plan.group.broadcast_continue(leader_goes_on=False)
         raise
 
 
@@ -135,7 +135,7 @@ def _steps(state: TrainState, plan: Plan, validation: Validation | None) -> Iter
     from cellssl.learning.training.loop import train
 
     steps = train(state, plan)
-    while _is_next(state, plan, validation) and plan.group.agree(leader_goes_on=True):
+    while _is_next(state, plan, validation) and plan.group.broadcast_continue(leader_goes_on=True):
         yield next(steps)
 
 

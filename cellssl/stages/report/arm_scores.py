@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cellssl.artifacts.tables import read_fields
 from cellssl.reporting import seed_statistics
-from cellssl.reporting.seed_statistics import Spread
+from cellssl.reporting.seed_statistics import MeanSd
 from cellssl.stages.report.runs import Row, Run
 
 
@@ -16,7 +16,7 @@ def leading(rows: list[Row]) -> str:
     return max(known, key=lambda arm: spreads[arm]["ami"].mean) if known else trained[0]
 
 
-def spreads_of(rows: list[Row]) -> dict[str, dict[str, Spread]]:
+def spreads_of(rows: list[Row]) -> dict[str, dict[str, MeanSd]]:
     """Arm -> score -> mean and standard deviation over its seeds."""
     names = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, str)))
     return {scored.arm: scored.spreads for scored in seed_statistics.aggregate(_numbers(rows), names)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cellssl.reporting import seed_statistics
-from cellssl.reporting.seed_statistics import Spread, number
+from cellssl.reporting.seed_statistics import MeanSd, number
 from cellssl.stages.report.arm_scores import (
     arms,
     comes_of_a_lab,
@@ -93,7 +93,7 @@ def _collapse(runs: list[Run], rows: list[Row], arm: str) -> Belief | None:
     )
 
 
-def _chance(rows: list[Row], arm: str, spreads: dict[str, Spread]) -> Belief | None:
+def _chance(rows: list[Row], arm: str, spreads: dict[str, MeanSd]) -> Belief | None:
     if not spreads["ami"].n:
         return None
     strays = stray(rows, arm)
@@ -146,7 +146,7 @@ def _sampling(rows: list[Row], arm: str) -> Belief | None:
     )
 
 
-def _seeds(spreads: dict[str, Spread]) -> Belief | None:
+def _seeds(spreads: dict[str, MeanSd]) -> Belief | None:
     ami = spreads["ami"]
     if not ami.n:
         return None
@@ -159,7 +159,7 @@ def _seeds(spreads: dict[str, Spread]) -> Belief | None:
     return Belief("Does another seed give the same?", "yes" if steady else "not quite", numbers, doubt)
 
 
-def nuisance(name: str, spreads: dict[str, Spread], plates: int) -> Belief:
+def nuisance(name: str, spreads: dict[str, MeanSd], plates: int) -> Belief:
     """Plates and wells among controls, where no treatment hides behind them."""
     question = {
         "plate": "Do clusters follow the plate?",
@@ -212,7 +212,7 @@ def _leak(run: Run) -> Belief:
     return Belief(question, answer, seen, doubt)
 
 
-def _unseen(run: Run, spreads: dict[str, Spread], rows: list[Row]) -> Belief | None:
+def _unseen(run: Run, spreads: dict[str, MeanSd], rows: list[Row]) -> Belief | None:
     """Whether what is told within the split is told on plates, or else wells, that taught nothing."""
     seen = run.trained is not None and run.split is not None and run.split is run.cells
     classes = number_of_classes(rows) or 2

@@ -145,7 +145,7 @@ def _view_montage(job: Job, one: Run, names: list[str]) -> Block:
     settings = PretrainSettings.model_validate({"branches": one.trained.card.section["branches"]})
     chosen = chosen_cells(one.cells, one.segment)
     chosen = chosen.iloc[:: max(1, len(chosen) // job.settings.view_cells)].head(job.settings.view_cells)
-    crops = scaled_crops(one.segment, job.bench.store, chosen)
+    crops = scaled_crops(one.segment, job.context.store, chosen)
     pixels = crops.read(np.arange(len(crops)))
     keys, colours = Keys(torch.from_numpy(cell_keys(chosen["cell_id"]))), named_colours(crops.channels)
     draws = {}
@@ -197,7 +197,7 @@ def _side(job: Job, run: Run) -> str:
     pixel_um = common_pixel_um(cells)
     if pixel_um is None:
         return ""
-    side_px = scaled_crops(run.segment, job.bench.store, cells.head(1)).shape[-1]
+    side_px = scaled_crops(run.segment, job.context.store, cells.head(1)).shape[-1]
     return f" Each square is {pixel_um * side_px:.3g} µm wide."
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cellssl.artifacts.tables import read_fields
 from cellssl.reporting import seed_statistics
-from cellssl.reporting.seed_statistics import Spread, number
+from cellssl.reporting.seed_statistics import MeanSd, number
 from cellssl.stages.report.arm_scores import (
     arms,
     comes_of_a_lab,
@@ -112,7 +112,7 @@ def _question(runs: list[Run], rows: list[Row]) -> str:
     )
 
 
-def _separation(run: Run, rows: list[Row], arm: str, spreads: dict[str, Spread]) -> str:
+def _separation(run: Run, rows: list[Row], arm: str, spreads: dict[str, MeanSd]) -> str:
     nuisances = {name: spreads[f"ami_{name}"] for name in ("plate", "density") if f"ami_{name}" in spreads}
     column = run.split.card.section.get("classes") if run.split else None
     what = f"the {number_of_classes(rows)} classes of “{column}”" if column else "treated and untreated cells"
@@ -120,7 +120,7 @@ def _separation(run: Run, rows: list[Row], arm: str, spreads: dict[str, Spread])
     return seed_statistics.separation(what, spreads["ami"], spreads["shuffled"], nuisances, stray=stray(rows, arm))
 
 
-def _baselines(rows: list[Row], spreads: dict[str, dict[str, Spread]]) -> str:
+def _baselines(rows: list[Row], spreads: dict[str, dict[str, MeanSd]]) -> str:
     baselines = [arm for arm in arms(rows, baseline=True) if spreads[arm]["ami"].n]
     said = seed_statistics.best_against_baselines(rows, baselines, "ami")
     if not baselines:
@@ -131,7 +131,7 @@ def _baselines(rows: list[Row], spreads: dict[str, dict[str, Spread]]) -> str:
 
 def _ceiling(rows: list[Row]) -> list[str]:
     ceilings = [row["ceiling"] for row in rows if row["ceiling"] is not None]
-    reached = number(seed_statistics.spread(ceilings).mean)
+    reached = number(seed_statistics.mean_sd(ceilings).mean)
     if not ceilings or reached == "1.00":
         return []
     return [

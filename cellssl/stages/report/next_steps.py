@@ -6,7 +6,7 @@ import math
 
 from cellssl.artifacts.tables import read_fields
 from cellssl.reporting import seed_statistics
-from cellssl.reporting.seed_statistics import Spread
+from cellssl.reporting.seed_statistics import MeanSd
 from cellssl.stages.report.arm_scores import arms, comes_of_a_lab, labelled, leading, number_of_plates, spreads_of
 from cellssl.stages.report.checks import NUISANCES, collapses, nuisance
 from cellssl.stages.report.runs import Row, Run
@@ -43,7 +43,7 @@ def next_steps(runs: list[Run], rows: list[Row]) -> list[str]:
     ]
 
 
-def _because_of_labels(runs: list[Run], rows: list[Row], spreads: dict[str, Spread]) -> list[str]:
+def _because_of_labels(runs: list[Run], rows: list[Row], spreads: dict[str, MeanSd]) -> list[str]:
     if not labelled(rows):
         return ["Name the treated class (split.treated), so that clusters can be scored."]
     steps = []
@@ -85,7 +85,7 @@ def _probe_of_baselines(rows: list[Row]) -> list[str]:
     ]
 
 
-def _because_of_nuisances(run: Run, spreads: dict[str, Spread], plates: int) -> list[str]:
+def _because_of_nuisances(run: Run, spreads: dict[str, MeanSd], plates: int) -> list[str]:
     steps = [CURES[name] for name in NUISANCES if nuisance(name, spreads, plates).answer == "yes, beware"]
     fields = read_fields(run.segment)
     if fields["plate"].nunique() == 1:

@@ -25,7 +25,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     from cellssl.stages.report.sweep_section import swept_sections
     from cellssl.stages.report.sweep_text import headline
 
-    runs = collect(job.inputs, job.bench.store)
+    runs = collect(job.inputs, job.context.store)
     swept = Swept(job.card.section["sweep"], runs) if "sweep" in job.card.section else None
     scored, shown = (swept.of_test(), swept.shown()) if swept else (runs, runs)
     rows = [row_of(one) for one in scored]

@@ -12,7 +12,7 @@ import numpy as np
 from cellssl.profiling import class_tradeoffs
 from cellssl.profiling.class_tradeoffs import Change, Pair
 from cellssl.reporting.natural_sort import natural
-from cellssl.reporting.seed_statistics import Spread, spread
+from cellssl.reporting.seed_statistics import MeanSd, mean_sd
 from cellssl.stages.report.runs import CLASSIFIERS, SCHEMES, Run
 
 WORDS = {
@@ -117,9 +117,9 @@ class Swept:
         """Classes that a classifier was asked about."""
         return sorted({one.of for one in self.told if one.score == score and one.of != OVERALL}, key=natural)
 
-    def values(self, arm: str, point: Mapping[str, Any], score: str, of: str = OVERALL, part: str = "test") -> Spread:
+    def values(self, arm: str, point: Mapping[str, Any], score: str, of: str = OVERALL, part: str = "test") -> MeanSd:
         """One number over the seeds of a point."""
-        return spread(self.by_seed(arm, point, score, of, part).values())
+        return mean_sd(self.by_seed(arm, point, score, of, part).values())
 
     def by_seed(
         self, arm: str, point: Mapping[str, Any], score: str, of: str = OVERALL, part: str = "test"

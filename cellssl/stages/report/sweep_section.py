@@ -15,7 +15,7 @@ from cellssl.reporting import theme
 from cellssl.reporting.figures import sweep
 from cellssl.reporting.html import Block, Bullets, Folded, Section, Table, Value
 from cellssl.reporting.natural_sort import natural
-from cellssl.reporting.seed_statistics import spread
+from cellssl.reporting.seed_statistics import mean_sd
 from cellssl.stages.report.figures import drawn
 from cellssl.stages.report.runs import CLASSIFIERS
 from cellssl.stages.report.sweep_results import OVERALL, WORDS, Curve, Swept, lines_of
@@ -197,7 +197,7 @@ def _opposites(swept: Swept) -> Iterator[list[Any]]:
 
 
 def _line(swept: Swept, curve: Curve, score: str, of: str = OVERALL) -> sweep.Line:
-    spreads = [spread(swept.along(curve, value, score, of).values()) for value in curve.values]
+    spreads = [mean_sd(swept.along(curve, value, score, of).values()) for value in curve.values]
     return sweep.Line(np.array([one.mean for one in spreads]), np.array([one.sd for one in spreads]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from cellssl.reporting.seed_statistics import Spread, number, spread
+from cellssl.reporting.seed_statistics import MeanSd, mean_sd, number
 from cellssl.stages.report.runs import Run
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def by_arm(runs: list[Run]) -> dict[str, list[Run]]:
 
 
 def seed_range(values: Iterable[float | None]) -> str:
-    found: Spread = spread(float("nan") if value is None else value for value in values)
+    found: MeanSd = mean_sd(float("nan") if value is None else value for value in values)
     return str(found)
 
 

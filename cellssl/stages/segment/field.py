@@ -16,7 +16,7 @@ from cellssl.errors import DataError, IntegrityError
 from cellssl.files import atomic_path, write_text
 from cellssl.imaging import cropping, illumination, selection
 from cellssl.imaging.cropping import Border
-from cellssl.imaging.labels import match, measure, only, relabel
+from cellssl.imaging.labels import match_labels, measure, relabel, select_labels
 from cellssl.imaging.quality import measure_quality
 
 
@@ -81,9 +81,9 @@ def segment_field(task: FieldTask, settings: Any, detector: Any) -> None:
         return
     nuclei = measure(found)
     quality, of_field = measure_quality(pixels, task.nucleus, found, nuclei.centres)
-    lost = selection.why_lost(found, nuclei, settings.limits(), quality)
+    lost = selection.rejection_reasons(found, nuclei, settings.limits(), quality)
     if task.labels is not None:
-        write_labels(task.labels, only(found, lost == 0))
+        write_labels(task.labels, select_labels(found, lost == 0))
     known = {
         **vars(nuclei),
         "neighbours": neighbours(nuclei.centres, settings.crop_px / 2),
@@ -92,7 +92,7 @@ def segment_field(task: FieldTask, settings: Any, detector: Any) -> None:
         "of_field": np.array([asdict(of_field)[name] for name in OF_FIELD]),
     }
     if task.truth is not None:
-        known["true_label"] = match(found, read_labels(task.truth))
+        known["true_label"] = match_labels(found, read_labels(task.truth))
     if task.count_greys:
         known["greys"] = greys(pixels)
     with atomic_path(task.result) as beside, beside.open("wb") as file:
@@ -132,7 +132,7 @@ def cut_field(task: CutTask) -> None:
     Raises IntegrityError where an image has changed since its nuclei were found.
     """
     if len(task.centres):
-        windows = cropping.cut(read_field(task.field), task.centres, task.shape[-1], task.border)
+        windows = cropping.crop(read_field(task.field), task.centres, task.shape[-1], task.border)
         write_rows(task.stack, task.first_row, windows)
     write_text(task.done, "")
 
@@ -166,7 +166,7 @@ def _evened(field_id: str, channel: np.ndarray, uneven: Path) -> np.ndarray:
     shared = np.load(uneven)
     if shared.shape != channel.shape:
         raise DataError(f"field {field_id} has not the size of the other fields of its plate and site: {channel.shape}")
-    return illumination.evened(channel, shared)
+    return illumination.correct_illumination(channel, shared)
 
 
 def _check_unchanged(task: FieldTask) -> None:

@@ -17,7 +17,7 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_fields, write_table
 from cellssl.engine.build import Job, Metrics
 from cellssl.engine.plate_parts import allowed_failures, write_quarantine
-from cellssl.engine.weights_cache import FOLDER, found
+from cellssl.engine.weights_cache import FOLDER, find_cached
 from cellssl.errors import DataError, FailedError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.stages.segment.selection import cells_of, chosen, counts_of, field_table, nuclei_table, opened
@@ -108,7 +108,7 @@ def _even_out(tasks: list[FieldTask], fields: pd.DataFrame, job: Job) -> Iterato
     Images that cannot be read, show nothing, or have another size than most do not count.
     """
     from cellssl.files import save_array
-    from cellssl.imaging.illumination import mean_image, unevenness
+    from cellssl.imaging.illumination import estimate_flatfield, mean_image
 
     sites: dict[tuple[Path, ...], list[FieldTask]] = {}
     for task in tasks:
@@ -118,7 +118,7 @@ def _even_out(tasks: list[FieldTask], fields: pd.DataFrame, job: Job) -> Iterato
         if not file.is_file():
             mean = mean_image(_readable(group, channel))
             if mean is not None:
-                save_array(file, unevenness(mean, job.settings.illumination_blur_px))
+                save_array(file, estimate_flatfield(mean, job.settings.illumination_blur_px))
         yield Progress(number, len(wanted), "illumination", file.stem)
 
 
@@ -139,7 +139,7 @@ def _readable(tasks: list[FieldTask], channel: int) -> Iterator[np.ndarray]:
 
 def _find(tasks: list[FieldTask], wells: int, job: Job) -> Iterator[Event]:
     """Every field that has no result yet, on all cores; the order of finishing changes nothing."""
-    from cellssl.engine.process_pool import spread
+    from cellssl.engine.process_pool import parallel_map
     from cellssl.stages.segment.field import failed_path, say_lost, segment_field
 
     left = [task for task in tasks if not task.result.is_file() and not failed_path(task.result).is_file()]
@@ -147,7 +147,7 @@ def _find(tasks: list[FieldTask], wells: int, job: Job) -> Iterator[Event]:
     detector = _detector(job)
     workers = 1 if str(getattr(detector, "device", "cpu")).startswith("cuda") else job.settings.workers
     work = partial(segment_field, settings=job.settings, detector=detector)
-    for done, task in enumerate(spread(work, left, workers, say_lost), 1):
+    for done, task in enumerate(parallel_map(work, left, workers, say_lost), 1):
         if done == min(FIRST_FIELDS, len(left)):
             _check_disk(job, _expected_cells(tasks, wells, job.settings), len(task.images))
         yield Progress(before + done, len(tasks), "fields", task.field_id)
@@ -157,7 +157,7 @@ def _detector(job: Job) -> Any:
     """What finds nuclei on this machine; what it is made of goes into the card."""
     method = job.settings.method
     prepared = getattr(method, "prepared", None)
-    detector = prepared(_weights_of(method, job.bench.store), job.bench.device) if prepared else method
+    detector = prepared(_weights_of(method, job.context.store), job.context.device) if prepared else method
     if hasattr(detector, "ran"):
         job.ran["segmenter"] = detector.ran()
     return detector
@@ -166,10 +166,10 @@ def _detector(job: Job) -> Any:
 def _weights_of(method: Any, store: Store) -> Path:
     """The file of the detector's network; nothing is downloaded here, in the middle of the night."""
     for place in method.downloads():
-        there = found(place, store)
+        there = find_cached(place, store)
         if there is None:
             raise UsageError(
-                f"the weights of {method.part_name()}'s {method.model!r} are not at {store.root / FOLDER / place}",
+                f"the weights of {method.plugin_name()}'s {method.model!r} are not at {store.root / FOLDER / place}",
                 hint="bring them there with `cellssl doctor RECIPE --download`, or name a file in "
                 "segment.method.weights",
             )
@@ -240,7 +240,7 @@ def _choose(job: Job, done: list[FieldTask], fields: pd.DataFrame) -> tuple[pd.D
 
 def _cut(job: Job, done: list[FieldTask], cells: pd.DataFrame, channels: int) -> Iterator[Event]:
     """The windows of all cells, each field into its own rows of one stack that takes its room on the disk first."""
-    from cellssl.engine.process_pool import spread
+    from cellssl.engine.process_pool import parallel_map
     from cellssl.stages.segment.field import CutTask, cut_field
 
     shape = (len(cells), channels, job.settings.crop_px, job.settings.crop_px)
@@ -258,7 +258,7 @@ def _cut(job: Job, done: list[FieldTask], cells: pd.DataFrame, channels: int) ->
         if not note.is_file():
             left.append(CutTask(task, of_field, stack, shape, first, job.settings.border, note))
         first += len(of_field)
-    for number, cut in enumerate(spread(cut_field, left, job.settings.workers), 1):
+    for number, cut in enumerate(parallel_map(cut_field, left, job.settings.workers), 1):
         yield Progress(len(done) - len(left) + number, len(done), "fields cut", cut.field.field_id)
 
 

@@ -77,7 +77,7 @@ def _scale_of_crops(
 
 def _check_only_scaled(settings: Settings, side_px: int) -> None:
     """Raise UsageError where something is asked of finished crops that only finding nuclei could give."""
-    asked = settings.changed()
+    asked = settings.non_default()
     if asked.get("crop_px") == side_px:
         asked.pop("crop_px")
     beyond = [name for name in asked if name not in ("reference", "low_percentile", "high_percentile", "max_failures")]

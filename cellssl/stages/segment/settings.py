@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from cellssl.config import plugins
-from cellssl.config.settings import NOT_COUNTED, OfRoom, Part, Strict
-from cellssl.engine.weights_cache import Download, of_file
+from cellssl.config.settings import NOT_IN_FINGERPRINT, Plugin, PluginField, SettingsModel
+from cellssl.engine.weights_cache import Download, file_download
 from cellssl.imaging.cropping import Border
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ ALGORITHM = (
 Flag = Literal["empty", "blurred", "saturated", "artefact"]
 
 
-class Quality(Strict):
+class Quality(SettingsModel):
     """What good nuclei and good fields are; everything is measured and written down, whatever stands here."""
 
     min_solidity: float = Field(0.0, ge=0, le=1)
@@ -50,7 +50,7 @@ class Quality(Strict):
 class Settings(StageSettings):
     """Find every nucleus, and cut one window around it."""
 
-    method: Annotated[Part, OfRoom("cellssl.imaging.segmenters")] = Field(
+    method: Annotated[Plugin, PluginField("cellssl.imaging.segmenters")] = Field(
         default_factory=lambda: plugins.load("cellssl.imaging.segmenters", "nuclei_net").Settings()
     )
     """The detector: a name, or a table with a name and its knobs."""
@@ -86,7 +86,7 @@ class Settings(StageSettings):
     """Whether nuclei.csv.gz is written too: the cells under CellProfiler's column names."""
     max_failures: float = Field(0.01, ge=0, le=1)
     """Share of a plate's fields that may be broken; they are listed in quarantine.csv with the reason."""
-    workers: int | None = Field(None, ge=1, json_schema_extra=NOT_COUNTED)
+    workers: int | None = Field(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Processes at work; as many as cores where nothing is given."""
 
     @model_validator(mode="after")
@@ -115,8 +115,8 @@ class Settings(StageSettings):
 
     def external_files(self) -> list[Path]:
         """What the detector reads besides images: weights of one's own, label images."""
-        outside_files = getattr(self.method, "outside_files", None)
-        return list(outside_files()) if outside_files else []
+        found = getattr(self.method, "external_files", None)
+        return list(found()) if found else []
 
     def check(self) -> None:
         """Raise UsageError where this machine has not what the detector needs."""
@@ -129,7 +129,7 @@ class Settings(StageSettings):
         method: Any = self.method
         files = method.downloads() if hasattr(method, "downloads") else {}
         return [
-            of_file(f"the weights of {method.part_name()}'s {method.model!r}", url, place)
+            file_download(f"the weights of {method.plugin_name()}'s {method.model!r}", url, place)
             for place, url in files.items()
         ]
 

@@ -12,9 +12,9 @@ from cellssl.artifacts.card import Card
 from cellssl.artifacts.hashing import HashCache
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_fields, read_table, write_table
-from cellssl.engine.build import Bench, Job, Making, Metrics, make_part
+from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
-from cellssl.engine.plate_parts import gather_quarantine, gathered, parts_of, write_parts
+from cellssl.engine.plate_parts import concat_parts, gather_quarantine, parts_of, write_parts
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.files import atomic_path
@@ -33,7 +33,7 @@ from cellssl.stages.segment.settings import Settings
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Make the missing plates, then gather their tables; no pixel is copied by gathering."""
     fetch = job.inputs["fetch"]
-    store = job.bench.store.beside(fetch)
+    store = job.context.store.beside(fetch)
     fetched = {plate: store.get("fetch", part) for plate, part in parts_of(fetch)}
     _check_label_images(job.settings, list(fetched.values()))
     parts = yield from _all_plates(job, fetched)
@@ -64,7 +64,7 @@ def _all_plates(job: Job, fetched: dict[str, Artifact]) -> Generator[Event, None
     parts, faults = {}, []
     for plate, of_plate in fetched.items():
         try:
-            parts[plate] = yield from make_plate(job.settings, job.bench, of_plate)
+            parts[plate] = yield from make_plate(job.settings, job.context, of_plate)
         except DataError as error:
             faults.append(error)
             if len(fetched) > 1:
@@ -114,7 +114,7 @@ def _tables_of(parts: dict[str, Artifact]) -> list[str]:
 
 
 def _gathered_table(name: str, parts: dict[str, Artifact]) -> pd.DataFrame:
-    return gathered({plate: read_table(part.file(name)) for plate, part in parts.items()}, parts)
+    return concat_parts({plate: read_table(part.file(name)) for plate, part in parts.items()}, parts)
 
 
 def _write_nuclei_csv(job: Job, cells: pd.DataFrame, fields: pd.DataFrame) -> None:
@@ -123,10 +123,10 @@ def _write_nuclei_csv(job: Job, cells: pd.DataFrame, fields: pd.DataFrame) -> No
     table.to_csv(job.draft.file("nuclei.csv.gz"), index=False, compression={"method": "gzip", "mtime": 0})
 
 
-def make_plate(settings: Settings, bench: Bench, fetched: Artifact) -> Making:
+def make_plate(settings: Settings, context: RunContext, fetched: Artifact) -> Build:
     """The part that holds the cells of one plate, found or made."""
     _check_label_images(settings, [fetched])
-    return (yield from make_part(bench, plate_card(settings, fetched), settings, {"fetch": fetched}, _make_plate))
+    return (yield from build_part(context, plate_card(settings, fetched), settings, {"fetch": fetched}, _make_plate))
 
 
 def plate_card(settings: Settings, fetched: Artifact) -> Card:

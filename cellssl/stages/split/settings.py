@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from cellssl.config.doses import Doses
-from cellssl.config.settings import Strict
+from cellssl.config.settings import SettingsModel
 
 if TYPE_CHECKING:
     pass
@@ -18,7 +18,7 @@ from cellssl.engine.stage import StageSettings
 ALGORITHM = 1
 
 
-class Treated(Strict):
+class Treated(SettingsModel):
     """Which cells are the treated class."""
 
     compounds: tuple[str, ...] = Field(min_length=1)

@@ -72,7 +72,7 @@ def test_a_busy_server_is_asked_again(manners: Manners, target: Path) -> None:
 
 @pytest.mark.parametrize("changed", [CONTENT[:-5] + b"other", CONTENT[: len(CONTENT) // 2], CONTENT[:500_000]])
 def test_a_file_that_changed_on_the_server_is_never_mixed_with_the_old_one(
-    changed: bytes, manners: Manners, target: Path
+    non_default: bytes, manners: Manners, target: Path
 ) -> None:
     manners.breaks_after, manners.breaks = 1_000_000, 99
     with serving(manners) as address:

@@ -12,7 +12,7 @@ from lightly.loss import DCLLoss, NTXentLoss
 from parts.test_objectives import built, seen
 from torch import Tensor
 
-from cellssl.learning.methods.base import Seen
+from cellssl.learning.methods.base import MethodInput
 from cellssl.learning.methods.contrastive_loss import (
     Options,
     contrast,
@@ -275,7 +275,7 @@ def test_the_exponential_form_says_nothing_of_a_single_candidate() -> None:
 # The objectives that hand them their scores.
 
 
-def projected(name: str, **knobs: Any) -> tuple[Tensor, Seen, Tensor]:
+def projected(name: str, **knobs: Any) -> tuple[Tensor, MethodInput, Tensor]:
     """The loss of an objective, what it saw, and its unit projections."""
     objective = built(name, **knobs)
     batch = seen(objective)

@@ -32,7 +32,7 @@ def drawn(views: tuple[View, ...], number: int, name: str, cells: int = 64) -> d
     keys = Keys(torch.arange(cells)).fold("step")
     own, first = keys.fold(f"view{number}"), keys.fold("view0")
     view = views[number]
-    part = next(part for part in view.transforms if part.part_name() == name)
+    part = next(part for part in view.transforms if part.plugin_name() == name)
     chosen = (first if name in view.as_first else own).fold(name, 0)
     told: dict[str, Tensor] = part.draw(chosen, 3 if name == "channel_jitter" else 16)  # type: ignore[attr-defined]
     return told
@@ -53,7 +53,7 @@ def test_key_i_shares_with_the_query_what_transform_i_draws_and_nothing_else() -
 
 def test_a_view_that_shares_all_its_transforms_is_the_first_view_to_the_bit() -> None:
     parts = transforms()
-    names = frozenset(part.part_name() for part in parts)
+    names = frozenset(part.plugin_name() for part in parts)
     crops = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     whole = render_all((View(parts), View(parts, as_first=names), View(parts)), crops, Keys(torch.arange(5)), 16)[0]
     assert torch.equal(whole[0], whole[1]) and not torch.equal(whole[0], whole[2])

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from lightly.loss import NTXentLoss
 from torch import Tensor, nn
 
-from cellssl.learning.methods.base import Seen
+from cellssl.learning.methods.base import MethodInput
 from cellssl.learning.methods.moco import NOBODY, Moco, info_nce, logits
 from cellssl.learning.objectives.moco import Settings
 from cellssl.learning.training.loop import Plan, gradients, one_step, train
@@ -141,9 +141,9 @@ def moco(in_dim: int = 6, seed: int = 0, **knobs: Any) -> Moco:
     return Moco(Settings(**given), in_dim, seed, "centre")
 
 
-def seen(views: int = 1, cells: int = 4, dim: int = 6, number: int = 0) -> Seen:
+def seen(views: int = 1, cells: int = 4, dim: int = 6, number: int = 0) -> MethodInput:
     online, momentum = noise(2, views, cells, dim, number=number)
-    return Seen(online, momentum, torch.arange(cells) + 100 * number)
+    return MethodInput(online, momentum, torch.arange(cells) + 100 * number)
 
 
 def noise(*shape: int, number: int = 0) -> Tensor:
@@ -250,7 +250,7 @@ def test_a_short_batch_moves_the_queue_by_its_own_length() -> None:
 def test_the_queue_is_warm_when_its_last_random_key_is_overwritten() -> None:
     objective, warm = moco(queue=9), []
     for number in range(4):
-        warm.append(objective.warm)
+        warm.append(objective.queue_is_full)
         objective(seen(number=number))
         objective.after_step()
     assert warm == [False, False, False, True]
@@ -338,7 +338,7 @@ def test_one_branch_of_weight_one_is_plain_moco_bit_for_bit(training: Any) -> No
         with torch.no_grad():
             momentum = plain.momentum_encoder(both).unflatten(0, (2, -1))
         plain.optimizer.zero_grad()
-        objective(Seen(online, momentum, cells))[0].backward()
+        objective(MethodInput(online, momentum, cells))[0].backward()
         for group in plain.optimizer.param_groups:
             group["lr"] = plan.learning_rate(step)
         plain.optimizer.step()

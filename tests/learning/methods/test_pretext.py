@@ -11,7 +11,7 @@ from parts.test_objectives import PATCHES, built, seen
 
 from cellssl.config import plugins
 from cellssl.errors import UsageError
-from cellssl.learning.methods.build_context import Task
+from cellssl.learning.methods.build_context import BuildContext
 from cellssl.learning.methods.mae import each_normalised, patches_of
 from cellssl.learning.view import render_all
 from cellssl.learning.weight_init import begun
@@ -104,7 +104,7 @@ def test_the_target_lies_where_the_spoilt_view_does_and_keeps_its_looks() -> Non
         part("random_resized_crop"),
     )
     objective = built("denoising", sigma=0.0)
-    without_looks = tuple(one for one in view if one.part_name() != "channel_jitter")
+    without_looks = tuple(one for one in view if one.plugin_name() != "channel_jitter")
     spoilt, clean = render_all(objective.shown(view, view), crops(), Keys(torch.arange(4)), 16)[0]
     plain = objective.shown(without_looks, without_looks)
     torch.testing.assert_close(render_all(plain, crops(), Keys(torch.arange(4)), 16)[0][0], clean, rtol=0, atol=1e-5)
@@ -156,7 +156,7 @@ def masked(**knobs: Any) -> tuple[Any, Any]:
     settings = plugins.load("cellssl.learning.encoders", "vit").Settings(
         **{name: value for name, value in PATCHES.items() if name != "name"}
     )
-    task = Task(8, 0, "centre", torch.arange(13), 4, 3, 16, settings)
+    task = BuildContext(8, 0, "centre", torch.arange(13), 4, 3, 16, settings)
     objective = plugins.load("cellssl.learning.objectives", "mae").Settings(dim=8, **knobs).build(task)
     return objective, begun(settings, 3, 0, "encoder")
 
@@ -170,7 +170,7 @@ def test_the_encoder_does_not_see_hidden_patches() -> None:
     patches[hidden] = 0.3
     spoilt = patches.view(4, 4, 4, 3, 4, 4).permute(0, 3, 1, 4, 2, 5).reshape(4, 3, 16, 16)
     torch.testing.assert_close(
-        objective.represent(encoder, shown[None], keys), objective.represent(encoder, spoilt[None], keys)
+        objective.encode(encoder, shown[None], keys), objective.encode(encoder, spoilt[None], keys)
     )
     assert not torch.equal(encoder(shown), encoder(spoilt))
 
@@ -179,7 +179,7 @@ def test_the_encoder_does_not_see_hidden_patches() -> None:
 def test_the_loss_is_the_mean_over_pixels_of_hidden_patches(normalise: bool) -> None:
     objective, encoder = masked(normalise=normalise)
     keys, shown = Keys(torch.arange(4)), crops() / 255.0
-    tokens = objective.represent(encoder, shown[None], keys)
+    tokens = objective.encode(encoder, shown[None], keys)
     batch = seen(built("mae"))
     batch = type(batch)(tokens, batch.momentum, torch.arange(4), {}, shown.flatten(1)[None], keys)
     seen_patches = objective.seen_of(keys)
@@ -205,7 +205,7 @@ def test_an_encoder_that_sees_no_patches_is_refused() -> None:
     small = plugins.load("cellssl.learning.encoders", "small").Settings()
     with pytest.raises(UsageError, match="the encoder does not see any") as caught:
         plugins.load("cellssl.learning.objectives", "mae").Settings().build(
-            Task(8, 0, "centre", torch.arange(13), 4, 3, 16, small)
+            BuildContext(8, 0, "centre", torch.arange(13), 4, 3, 16, small)
         )
     assert "vit" in caught.value.hint
 

@@ -104,7 +104,7 @@ def test_swav_equals_lightly_with_and_without_the_queue() -> None:
         expected = SwaVLoss()(list(scores[:2]), list(scores[2:]), former)
         torch.testing.assert_close(objective(batch)[0], expected.squeeze(), rtol=1e-5, atol=1e-6)
         objective.after_step()
-    assert full and objective.warm
+    assert full and objective.queue_is_full
 
 
 def test_swav_s_prototypes_keep_their_length_and_stay_in_the_first_epoch() -> None:
@@ -137,11 +137,11 @@ def an_epoch(objective: Objective) -> list[Tensor]:
 
 def test_deepcluster_keeps_the_last_projection_of_every_cell_and_clusters_after_the_epoch() -> None:
     objective = built("deepcluster_v2", prototypes=3, heads=2)
-    assert not objective.warm and (objective.assigned == UNKNOWN).all()
+    assert not objective.queue_is_full and (objective.assigned == UNKNOWN).all()
     kept = an_epoch(objective)
     expected = torch.cat([kept[0][:, :6], kept[1][:, :1], kept[2]], dim=1)
     torch.testing.assert_close(objective.bank, expected)
-    assert objective.warm
+    assert objective.queue_is_full
     for head in range(2):
         points, own = objective.bank[head], objective.assigned[head]
         assert torch.equal(own, (points @ objective.centroids[head].T).argmax(dim=1))
@@ -208,4 +208,6 @@ def test_dino_s_prototypes_stay_in_the_first_epoch_and_the_teacher_s_follow() ->
 
 
 def test_dino_told_by_nobody_costs_log_of_all_prototypes() -> None:
-    assert told_by_others(torch.zeros(3, 2, 8), torch.full((2, 2, 8), 1 / 8), 0.1).item() == pytest.approx(math.log(8))
+    assert told_by_others(torch.zeros(3, 2, 8), torch.full((2, 2, 8), 1 / 8), 0.1).item() == pytest.approx(
+        math.log(8)
+    )

@@ -4,15 +4,15 @@ import math
 
 import torch
 
-from cellssl.learning.training.cell_metadata import NOTHING_KNOWN, Known
+from cellssl.learning.training.cell_metadata import NO_METADATA, CellMetadata
 
 CPU = torch.device("cpu")
 KEYS = torch.tensor([50, -7, 3, 12])
 
 
-def known() -> Known:
+def known() -> CellMetadata:
     moa = ["actin", None, "tubulin", "actin"]
-    return Known.about(KEYS, {"moa": moa, "dose_micromolar": [0.1, math.nan, None, 3.0]})
+    return CellMetadata.about(KEYS, {"moa": moa, "dose_micromolar": [0.1, math.nan, None, 3.0]})
 
 
 def test_cells_are_looked_up_by_key_in_the_order_asked() -> None:
@@ -32,9 +32,9 @@ def test_a_number_that_is_missing_is_nan() -> None:
 
 def test_the_same_text_has_the_same_number_in_another_table() -> None:
     """A validation cell's label is compared with others' of its own batch, but codes never depend on the table."""
-    other = Known.about(torch.tensor([1]), {"moa": ["actin"]})
+    other = CellMetadata.about(torch.tensor([1]), {"moa": ["actin"]})
     assert other.of(torch.tensor([1]), CPU)["moa"] == known().of(KEYS[:1], CPU)["moa"]
 
 
 def test_where_nobody_asks_nothing_is_looked_up() -> None:
-    assert NOTHING_KNOWN.of(torch.tensor([1, 2]), CPU) == {}
+    assert NO_METADATA.of(torch.tensor([1, 2]), CPU) == {}

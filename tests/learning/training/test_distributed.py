@@ -17,8 +17,8 @@ import torch
 from cellssl.device import device_for
 from cellssl.errors import UsageError
 from cellssl.learning.training.batch_norm import SharedBatchNorm, shared
-from cellssl.learning.training.distributed import ALONE, Group, check_batch
-from cellssl.rank import Seat
+from cellssl.learning.training.distributed import SINGLE_PROCESS, Group, check_batch
+from cellssl.rank import Rank
 
 TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 TESTS = str(Path(__file__).resolve().parents[2])
@@ -35,7 +35,7 @@ def in_two_processes(folder: Path, code: str) -> list[Any]:
     """What each process leaves in `result`, by its seat."""
     opening = """
         import json, pathlib, torch
-        from cellssl.rank import Seat
+        from cellssl.rank import Rank
         from cellssl.learning.training.distributed import together
         seat = Seat.from_environment()
         with together(seat, torch.device("cpu")) as group:
@@ -53,40 +53,40 @@ def in_two_processes(folder: Path, code: str) -> list[Any]:
 
 
 def test_a_seat_is_what_torchrun_says_and_alone_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Seat.from_environment() == Seat(0, 1, 0) and Seat().leads
+    assert Rank.from_environment() == Rank(0, 1, 0) and Rank().is_main
     for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "here"}.items():
         monkeypatch.setenv(name, value)
-    assert Seat.from_environment() == Seat(3, 4, 1) and not Seat.from_environment().leads
+    assert Rank.from_environment() == Rank(3, 4, 1) and not Rank.from_environment().is_main
     monkeypatch.delenv("MASTER_ADDR")  # a cluster may set the others for reasons of its own
-    assert Seat.from_environment() == Seat()
+    assert Rank.from_environment() == Rank()
 
 
 @pytest.mark.parametrize(("cells", "count"), [(12, 3), (13, 3), (4, 4), (7, 2)])
 def test_shares_put_together_are_the_batch_and_differ_by_one_at_most(cells: int, count: int) -> None:
-    shares = [Group(Seat(number, count)).share(np.arange(cells)) for number in range(count)]
+    shares = [Group(Rank(number, count)).share(np.arange(cells)) for number in range(count)]
     assert np.concatenate(shares).tolist() == list(range(cells))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_a_batch_smaller_than_the_number_of_processes_is_refused_with_the_cure() -> None:
-    check_batch(4, Seat(0, 4))
+    check_batch(4, Rank(0, 4))
     with pytest.raises(UsageError, match="a batch of 4 cells cannot be shared among 5 processes") as caught:
-        check_batch(4, Seat(0, 5))
+        check_batch(4, Rank(0, 5))
     assert "start 4 processes or fewer" in caught.value.hint
 
 
 def test_a_process_without_a_gpu_of_its_own_is_an_error() -> None:
-    assert device_for("cpu", Seat(1, 2, 1)) == torch.device("cpu")
+    assert device_for("cpu", Rank(1, 2, 1)) == torch.device("cpu")
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="GPU 'cuda:1' was asked for"):
-            device_for("cuda", Seat(1, 2, 1))
+            device_for("cuda", Rank(1, 2, 1))
 
 
 def test_batch_norm_of_another_make_is_refused_and_alone_nothing_changes() -> None:
     strange = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
-    assert shared(strange, ALONE, torch.device("cpu"))[0] is strange[0]  # type: ignore[index]
+    assert shared(strange, SINGLE_PROCESS, torch.device("cpu"))[0] is strange[0]  # type: ignore[index]
     with pytest.raises(UsageError, match="batch norm of the kind BatchNorm1d"):
-        shared(strange, Group(Seat(0, 2)), torch.device("cpu"))
+        shared(strange, Group(Rank(0, 2)), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -95,7 +95,7 @@ def test_batch_norm_that_holds_its_activation_is_refused_on_every_device(device:
     import timm
 
     with pytest.raises(UsageError, match="batch norm of the kind BatchNormAct2d"):
-        shared(timm.create_model("tf_efficientnet_lite0"), Group(Seat(0, 2)), torch.device(device))
+        shared(timm.create_model("tf_efficientnet_lite0"), Group(Rank(0, 2)), torch.device(device))
 
 
 def test_shared_batch_norm_keeps_weights_names_and_evaluation() -> None:
@@ -103,7 +103,7 @@ def test_shared_batch_norm_keeps_weights_names_and_evaluation() -> None:
     before[1].running_mean.copy_(torch.arange(4.0))
     crops = torch.rand(3, 2, 8, 8)
     expected, names = before.eval()(crops), list(before.state_dict())
-    after = shared(before, Group(Seat(0, 2)), torch.device("cpu")).eval()
+    after = shared(before, Group(Rank(0, 2)), torch.device("cpu")).eval()
     assert isinstance(after[1], SharedBatchNorm) and list(after.state_dict()) == names  # type: ignore[index]
     torch.testing.assert_close(after(crops), expected)
 
@@ -125,7 +125,7 @@ def test_batch_norm_over_two_processes_equals_torch_s_over_the_whole_batch(tmp_p
         expected, seen = plain(whole), ours(own)
         (expected * pull).sum().backward()
         (seen * group.share(pull)).sum().backward()
-        group.add_up(ours, torch.nn.Module())
+        group.all_reduce_gradients(ours, torch.nn.Module())
         pairs = [(seen, group.share(expected)), (own.grad, group.share(whole.grad))]
         pairs += [(a.grad, b.grad) for a, b in zip(ours.parameters(), plain.parameters())]
         pairs += [(a, b) for a, b in zip(ours.buffers(), plain.buffers())]
@@ -165,7 +165,7 @@ TRAINING = """
 
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     """An encoder with batch norm, two branches, batches of 5, so shares of 2 and 3 cells."""
-    namespace: dict[str, Any] = {"torch": torch, "group": ALONE}
+    namespace: dict[str, Any] = {"torch": torch, "group": SINGLE_PROCESS}
     exec(textwrap.dedent(TRAINING), namespace)
     alone = namespace["result"]
     for together in in_two_processes(tmp_path, TRAINING):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cellssl.errors import FailedError, UsageError
-from cellssl.learning.methods.base import Objective, Seen
+from cellssl.learning.methods.base import MethodInput, Objective
 from cellssl.learning.training.loop import Plan, one_step, train
 from cellssl.learning.training.state import TrainState
 
@@ -156,7 +156,7 @@ class Steep(Objective):
 
     momentum = 0.9
 
-    def forward(self, seen: Seen) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, seen: MethodInput) -> tuple[Tensor, dict[str, Tensor]]:
         return (seen.online * 0).square().sum().sqrt(), {}
 
     def after_step(self) -> None: ...
@@ -213,7 +213,7 @@ def test_weight_zero_and_absence_have_one_fingerprint() -> None:
     one = {"weight": 1.0, "view": ["invert"]}
     without = Settings.model_validate({"branches": {"centre": one}})
     with_zero = Settings.model_validate({"branches": {"centre": one, "context": one | {"weight": 0}}})
-    assert with_zero.changed() == without.changed()
+    assert with_zero.non_default() == without.non_default()
 
 
 def test_the_random_baseline_is_the_trained_network_s_start(training: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellssl.learning.training.readers import Held, Streamed, fed
+from cellssl.learning.training.readers import InMemoryReader, MemmapReader, prefetch
 
 CPU = torch.device("cpu")
 CROPS = np.arange(7 * 1 * 2 * 2, dtype=np.uint8).reshape(7, 1, 2, 2)
@@ -18,17 +18,20 @@ ROWS = [np.array([3, 1]), np.array([0, 6]), np.array([2, 2])]
 
 
 def test_held_and_streamed_crops_are_the_same() -> None:
-    held, streamed = Held([CROPS[:3], CROPS[3:]], CROPS.shape, CPU), Streamed(lambda rows: CROPS[rows], CPU)
+    held, streamed = (
+        InMemoryReader([CROPS[:3], CROPS[3:]], CROPS.shape, CPU),
+        MemmapReader(lambda rows: CROPS[rows], CPU),
+    )
     for read in (held, streamed):
-        told = list(fed(read, ROWS))
+        told = list(prefetch(read, ROWS))
         assert [rows.tolist() for rows, _ in told] == [rows.tolist() for rows in ROWS]
         assert all(np.array_equal(crops.numpy(), CROPS[rows]) for rows, crops in told)
 
 
 def test_a_process_reads_its_share_only() -> None:
     seen = []
-    read = Streamed(lambda rows: seen.append(rows.tolist()) or CROPS[rows], CPU)  # type: ignore[func-returns-value]
-    assert [len(crops) for _, crops in fed(read, ROWS, lambda rows: rows[:1])] == [1, 1, 1]
+    read = MemmapReader(lambda rows: seen.append(rows.tolist()) or CROPS[rows], CPU)  # type: ignore[func-returns-value]
+    assert [len(crops) for _, crops in prefetch(read, ROWS, lambda rows: rows[:1])] == [1, 1, 1]
     assert seen == [[3], [0], [2]]
 
 
@@ -39,14 +42,14 @@ def test_the_next_crops_are_read_while_these_are_worked_on() -> None:
         began[[rows is each for each in ROWS].index(True)].set()
         return CROPS[rows]
 
-    steps = fed(Streamed(read, CPU), ROWS)
+    steps = prefetch(MemmapReader(read, CPU), ROWS)
     next(steps)
     assert began[1].wait(timeout=10) and not began[2].is_set()
     steps.close()
 
 
 def test_nothing_is_read_for_a_training_that_is_done() -> None:
-    assert list(fed(Streamed(lambda rows: 1 / 0, CPU), [])) == []  # type: ignore[arg-type, return-value]
+    assert list(prefetch(MemmapReader(lambda rows: 1 / 0, CPU), [])) == []  # type: ignore[arg-type, return-value]
 
 
 def test_what_goes_wrong_while_reading_is_told_where_the_crops_are_wanted() -> None:
@@ -54,11 +57,11 @@ def test_what_goes_wrong_while_reading_is_told_where_the_crops_are_wanted() -> N
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        list(fed(Streamed(read, CPU), ROWS))
+        list(prefetch(MemmapReader(read, CPU), ROWS))
 
 
 def test_whoever_stops_listening_leaves_no_thread_behind() -> None:
-    steps = fed(Streamed(lambda rows: CROPS[rows], CPU), ROWS)
+    steps = prefetch(MemmapReader(lambda rows: CROPS[rows], CPU), ROWS)
     next(steps)
     steps.close()
     time.sleep(0.05)

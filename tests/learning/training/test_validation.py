@@ -12,8 +12,8 @@ from learning.test_state import draft_in, lines
 
 from cellssl.errors import FailedError
 from cellssl.events import StepDone
-from cellssl.learning.training.loop import Plan, look, train
-from cellssl.learning.training.state import Lowest, TrainState
+from cellssl.learning.training.loop import Plan, encode_views, train
+from cellssl.learning.training.state import BestValidation, TrainState
 from cellssl.learning.training.validation import validation_loss
 from cellssl.stages.pretrain.networks import keys_of, reader
 from cellssl.stages.pretrain.training import Validation, trained
@@ -56,16 +56,16 @@ def test_it_is_the_weighted_sum_of_the_branches_losses_over_all_cells(training: 
         for row in range(6):
             crops, cells = given["read"](torch.tensor([row]).numpy()), given["cell_keys"][row : row + 1]
             for branch in plan.branches:
-                seen = look(state, plan, branch, crops, cells, "validation")
+                seen = encode_views(state, plan, branch, crops, cells, "validation")
                 expected += branch.weight * branch.objective(seen)[0].item() / 6
     assert validation_loss(state, plan, **given) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_lowest_is_remembered_and_looks_since_then_are_counted() -> None:
-    lowest = Lowest()
+    lowest = BestValidation()
     told = [lowest.saw(loss, step) for step, loss in enumerate([3.0, 2.0, 2.0, math.nan, 1.5, 9.0], start=1)]
     assert told == [True, True, False, False, True, False]
-    assert lowest == Lowest(loss=1.5, step=5, looks_since=1)
+    assert lowest == BestValidation(loss=1.5, step=5, looks_since=1)
 
 
 LOSSES = [5.0, 3.0, 4.0, 2.0, 2.5, 2.6, 1.0]
