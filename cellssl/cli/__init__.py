@@ -56,7 +56,7 @@ def _keep_matplotlib_out_of_home() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Between two pieces of long work a signal stops at once; `work.py` listens in its own way while one is done."""
+    """Between two pieces of long work a signal stops at once; `signals.py` handles them while one is done."""
     from cellssl.errors import InterruptedByUserError
 
     name = signal.Signals(number).name

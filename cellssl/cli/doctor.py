@@ -10,7 +10,7 @@ import typer
 from cellssl.cli import options as o
 
 if TYPE_CHECKING:
-    from cellssl.cli.work import Worker
+    from cellssl.cli.runner import Runner
     from cellssl.pipeline.doctor import Finding
 
 Recipe = Annotated[
@@ -25,45 +25,51 @@ def command(common: o.Common, recipe: Recipe = None, download: Download = False)
 
     Example: cellssl doctor bbbc021-nocodazole --download
     """
-    from cellssl.cli.work import Worker
+    from cellssl.cli.runner import Runner, console_for, session_without_recipe
     from cellssl.errors import UsageError
     from cellssl.pipeline import doctor
 
     if download and recipe is None:
         raise UsageError("--download brings what a recipe asks for", hint="cellssl doctor RECIPE --download")
-    worker = Worker.of(recipe, common) if recipe else Worker.without_recipe(common)
+    if recipe:
+        runner = Runner.of(recipe, common)
+    else:
+        console = console_for(common)
+        runner = Runner(session_without_recipe(common), common, console)
+    session = runner.session
     if download:
-        bring(worker)
+        bring(runner)
     findings = [
         *doctor.machine(common.device),
-        *doctor.store(worker.store, worker.recipe.settings("segment").crop_px),
+        *doctor.store(session.store, session.recipe.settings("segment").crop_px),
     ]
     if recipe:
-        findings += doctor.recipe(worker.recipe, worker.store)
-    show(worker, findings)
+        findings += doctor.recipe(session.recipe, session.store)
+    show(runner, findings)
 
 
-def bring(worker: Worker) -> None:
+def bring(runner: Runner) -> None:
     """Every published file that is not there yet."""
     from cellssl.pipeline.doctor import downloads
 
-    for one in downloads(worker.recipe, worker.store):
-        if not one.is_there(worker.store):
-            with worker.console.working_on("doctor"):
-                worker.drive(one.bring(worker.context(force=False)))
-            worker.console.say(f"doctor: {one.what} are there now")
+    session = runner.session
+    for one in downloads(session.recipe, session.store):
+        if not one.is_there(session.store):
+            with runner.console.working_on("doctor"):
+                runner.run(one.bring(runner.context()))
+            runner.console.say(f"doctor: {one.what} are there now")
 
 
-def show(worker: Worker, findings: list[Finding]) -> None:
+def show(runner: Runner, findings: list[Finding]) -> None:
     """All that was found; UsageError with the first cure where something is missing."""
     from cellssl.errors import UsageError
 
     missing = [finding for finding in findings if finding.missing]
-    if worker.common.json:
-        worker.console.result("", {"missing": len(missing), "findings": [asdict(finding) for finding in findings]})
+    if runner.common.json:
+        runner.console.result("", {"missing": len(missing), "findings": [asdict(finding) for finding in findings]})
     else:
         rows = [["missing" if one.missing else "", one.subject, one.words] for one in findings]
-        worker.console.table(["", "what", "found"], rows, to_stdout=True)
+        runner.console.table(["", "what", "found"], rows, to_stdout=True)
     if missing:
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UsageError(f"{missing[0].words}{more}", hint=missing[0].cure)

@@ -31,19 +31,19 @@ def announce(recipe: str, common: o.Common) -> None:
     """A row a plate: fields, images and bytes."""
     from dataclasses import asdict
 
-    from cellssl.cli.work import Worker
+    from cellssl.cli.runner import Runner
     from cellssl.stages.fetch.forecast import forecast
 
-    worker = Worker.of(recipe, common)
-    settings = worker.recipe.settings("fetch", common.arm or worker.recipe.main_arm)
-    plates = forecast(settings, worker.context(force=False), common.plate)
+    runner = Runner.of(recipe, common)
+    settings = runner.session.recipe.settings("fetch", runner.session.arm)
+    plates = forecast(settings, runner.context(), common.plate)
     header = ("plate", "state", "fields", "controls", "images", "to come", "MB to move", "MB on disk", "")
-    worker.console.table(header, [_row(plate) for plate in plates])
+    runner.console.table(header, [_row(plate) for plate in plates])
     sums = {name: sum(getattr(plate, name) for plate in plates) for name in ("fields", "images", "to_come", "absent")}
     moved, disk = _sum(plate.moved_bytes for plate in plates), _sum(plate.disk_bytes for plate in plates)
     cost = {**sums, "moved_bytes": moved, "disk_bytes": disk}
     words = f"{len(plates):,} plates, {sums['fields']:,} fields, {sums['images']:,} images, {_mb(moved)} MB to move"
-    worker.announce(worker.stage_states("fetch"), words, {"plates": [asdict(plate) for plate in plates], **cost})
+    runner.show_plan(runner.stage_rows("fetch"), words, {"plates": [asdict(plate) for plate in plates], **cost})
 
 
 def _row(plate: PlateForecast) -> list[str]:

@@ -118,7 +118,7 @@ class Common:
     log_file: LogFileOption = None
     log_format: LogFormatOption = "text"
 
-    def said_again(self) -> str:
+    def as_flags(self) -> str:
         """The flags that a command must repeat to make what this one needs."""
         stores = [word for store in self.store or [] for word in ("--store", str(store))]
         return shlex.join([*stores, *(word for text in self.overrides or [] for word in ("--set", text))])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellssl.cli import options as o
+
+if TYPE_CHECKING:
+    from cellssl.artifacts.store import Artifact
+    from cellssl.cli.console import Console
 
 Whats = Annotated[
     list[str],
@@ -21,17 +26,27 @@ def command(what: Whats, common: o.Common, csv: CsvOption = False) -> None:
 
     Example: cellssl report nocodazole --seed 0 --csv > scores.csv
     """
-    from cellssl.cli.grid import show_table
-    from cellssl.cli.work import Worker
+    from cellssl.cli.runner import Runner, console_for, session_without_recipe
     from cellssl.config.recipe import is_a_recipe
     from cellssl.errors import UsageError
 
     if csv and common.json:
         raise UsageError("--csv and --json both want stdout", hint="choose one")
     is_recipe = len(what) == 1 and is_a_recipe(what[0])
-    worker = Worker.of(what[0], common) if is_recipe else Worker.without_recipe(common)
-    artifact = worker.report(None if is_recipe else what)
-    show_table(worker.console, artifact)
+    if is_recipe:
+        runner = Runner.of(what[0], common)
+    else:
+        console = console_for(common)
+        runner = Runner(session_without_recipe(common).with_results(what), common, console)
+    artifact = runner.find_or_make(runner.session.plan_report())
+    show_table(runner.console, artifact)
     if csv:
-        worker.console.content(artifact.file("scores.csv").read_text(encoding="utf-8"))
-    worker.deliver(artifact, say=not csv)
+        runner.console.content(artifact.file("scores.csv").read_text(encoding="utf-8"))
+    runner.write_output(artifact, print_path=not csv)
+
+
+def show_table(console: Console, report: Artifact) -> None:
+    """Print the table of a report, and where its page is."""
+    table = json.loads(report.file("table.json").read_text(encoding="utf-8"))
+    console.table(table["header"], table["rows"])
+    console.say(f"page: {report.path / 'report.html'}")

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cellssl.cli import options as o
-
-if TYPE_CHECKING:
-    from cellssl.cli.grid import Cell
-    from cellssl.cli.work import Worker
-    from cellssl.pipeline.plan import Planned
 
 ToOption = Annotated[str | None, typer.Option("--to", help="The last stage to make [default: report].")]
 
@@ -28,36 +23,17 @@ def command(recipe: o.RecipeArgument, common: o.Common, to: ToOption = None, mir
 
 
 def run_recipe(recipe: str, common: o.Common, to: str | None = None) -> None:
-    """Make every cell of the grid, and deliver the last artifact, mostly the report."""
-    from cellssl.cli.grid import check_clusters, grid, has_clusters, show_table
-    from cellssl.cli.work import Worker
-    from cellssl.config.plugins import did_you_mean
-    from cellssl.config.recipe import CHAIN
-    from cellssl.errors import UsageError
+    """Make every planned stage of a recipe, and print the last artifact, mostly the report."""
+    from cellssl.cli.report import show_table
+    from cellssl.cli.runner import Runner
 
-    worker = Worker.of(recipe, common)
-    if to is not None and to not in CHAIN:
-        raise UsageError(f"there is no stage {to!r}", hint=did_you_mean(to, CHAIN))
-    if to == "report":
-        check_clusters(worker)
-    jobs = grid(worker, to or "report")
+    runner = Runner.of(recipe, common)
+    planned = runner.session.plan(to)
     if common.dry_run:
-        worker.announce(worker.states(jobs))
+        stages = [one for one in planned if one.stage != "report"]
+        runner.show_plan(runner.session.states(stages))
         return
-    made = None
-    for planned in plan_all(worker, jobs):
-        made = worker.finish(planned, {})
-    if to == "report" or (to is None and has_clusters(worker)):
-        made = worker.report()
-        show_table(worker.console, made)
-    if made is None:
-        raise UsageError("the recipe leaves nothing to make", hint="see cellssl status")
-    worker.deliver(made)
-
-
-def plan_all(worker: Worker, jobs: list[Cell]) -> list[Planned]:
-    """Every stage in the order of making, before any is made: what is wrong with the last arm is said at once."""
-    planners = [worker.planner(arm, seed) for arm, seed, _ in jobs]
-    for planner, (_, _, stage) in zip(planners, jobs, strict=True):
-        planner.plan(stage)
-    return [planned for planner in planners for planned in planner.stages.values()]
+    made = runner.make_all(planned)
+    if made.card.kind == "report":
+        show_table(runner.console, made)
+    runner.write_output(made)

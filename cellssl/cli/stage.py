@@ -18,14 +18,19 @@ def stage_command(stage: str, doc: str, example: str) -> o.Command:
 
 def run_stage(stage: str, recipe: str, common: o.Common) -> None:
     """Make the stage, and deliver its path; of several processes the first does, and the others assist."""
-    from cellssl.cli.work import Worker
+    from cellssl.cli.runner import Runner
+    from cellssl.pipeline.plates import plan_plate
     from cellssl.rank import Rank
 
-    worker = Worker.of(recipe, common)
+    runner = Runner.of(recipe, common)
     if not Rank.from_environment().is_main:
-        worker.assist(stage)
+        runner.assist(stage)
         return
     if common.dry_run:
-        worker.announce(worker.stage_states(stage))
+        runner.show_plan(runner.stage_rows(stage))
         return
-    worker.deliver(worker.stage(stage))
+    runner.session = runner.session.with_inputs(stage)
+    if common.plate is None:
+        runner.write_output(runner.find_or_make(runner.session.plan_stage(stage)[-1]))
+    else:
+        runner.write_output(runner.make_plate(plan_plate(runner.session, stage, common.plate)))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json as json_
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellssl.cli import options as o
+
+if TYPE_CHECKING:
+    from cellssl.engine.resources import Usage
 
 PlatesOption = Annotated[bool, typer.Option("--plates", help="Say it of every plate's part of fetch and segment too.")]
 
@@ -18,36 +21,50 @@ def command(recipe: o.RecipeArgument, common: o.Common, plates: PlatesOption = F
 
     Example: cellssl status nocodazole --json
     """
-    from cellssl.cli.costs import said, spent
-    from cellssl.cli.grid import filling, grid, has_clusters
-    from cellssl.cli.pages import plan_report
-    from cellssl.cli.plates import plate_rows
-    from cellssl.cli.work import PLATE_STAGES, Worker
+    from cellssl.cli.runner import console_for, open_session
+    from cellssl.pipeline.plates import plate_rows
+    from cellssl.pipeline.session import PLATE_STAGES
+    from cellssl.pipeline.sweep_progress import sweep_progress
+    from cellssl.pipeline.usage import spent
 
-    worker = Worker.of(recipe, common)
-    rows = worker.states(grid(worker, "report"))
-    if has_clusters(worker):
-        rows.append(worker.row(plan_report(worker, None)[0]))
-    parts = plate_rows(worker, [row for row in rows if row["stage"] in PLATE_STAGES]) if plates else []
-    costs = spent(worker.store, rows)
+    console, session = console_for(common), open_session(recipe, common)
+    rows = session.states(session.plan())
+    parts = plate_rows(session, [row for row in rows if row["stage"] in PLATE_STAGES]) if plates else []
+    usage = spent(session.store, rows)
     if common.json:
-        worker.console.result("", {"recipe": worker.recipe.name, "stages": rows, "plates": parts, "spent": costs})
+        console.result("", {"recipe": session.recipe.name, "stages": rows, "plates": parts, "spent": usage})
         return
     header = ["stage", "arm", "seed", "state", "fingerprint"]
-    points, swept = worker.recipe.points, filling(worker) if worker.recipe.points else ([], [])
+    points, swept = session.recipe.points, sweep_progress(session) if session.recipe.points else ([], [])
     shown = [
         {**row, "arm": points[row["arm"]].arm} if row["arm"] in points else row
         for row in rows
         if row["arm"] not in points or row["stage"] not in swept[0]
     ]
-    worker.console.table(header, [[_word(row[name]) for name in header] for row in shown], to_stdout=True)
+    console.table(header, [[_word(row[name]) for name in header] for row in shown], to_stdout=True)
     if swept[1]:
-        worker.console.table(*swept, to_stdout=True)
+        console.table(*swept, to_stdout=True)
     if parts:
         header[header.index("seed")] = "plate"
-        worker.console.table(header, [[_word(row[name]) for name in header] for row in parts], to_stdout=True)
-    worker.console.result(said(costs), {})
+        console.table(header, [[_word(row[name]) for name in header] for row in parts], to_stdout=True)
+    console.result(usage_line(usage), {})
 
 
 def _word(value: object) -> str:
     return "" if value is None else value if isinstance(value, str) else json_.dumps(value)
+
+
+def usage_line(usage: Usage) -> str:
+    """Return what the finished stages took, as one line."""
+    from cellssl.cli.console import in_words
+
+    if not usage:
+        return "nothing is done yet"
+    words = [in_words(usage.get("seconds", 0)), f"{in_words(usage.get('cpu_s', 0))} of processors"]
+    if "gpu_s" in usage:
+        words.append(f"{in_words(usage['gpu_s'])} holding a GPU")
+    words.append(f"at most {usage.get('peak_memory_mb', 0):,.0f} MB of memory")
+    if "bytes_read" in usage:
+        read, written = (usage[name] / 1e9 for name in ("bytes_read", "bytes_written"))
+        words.append(f"{read:,.2f} GB read and {written:,.2f} GB written")
+    return f"what is done took {', '.join(words)}"

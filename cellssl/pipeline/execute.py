@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from cellssl.artifacts.card import kind_of_input
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.engine.build import Build, Job, RunContext, find_or_make
@@ -12,27 +10,27 @@ from cellssl.errors import UsageError
 from cellssl.pipeline.plan import Planned
 
 
-def make(planned: Planned, context: RunContext, given: Mapping[str, Artifact] | None = None) -> Build:
+def make(planned: Planned, context: RunContext) -> Build:
     """The artifact of a planned stage; its inputs must be there.
 
     Raises UsageError, with the command to run first, where an input is missing.
     """
-    inputs = {name: _upstream(planned, name, context.store, given or {}) for name in planned.inputs}
+    inputs = {name: _upstream(planned, name, context.store) for name in planned.inputs}
     work = stage_module(planned.stage).run
     return (yield from find_or_make(planned.card, planned.settings, inputs, context, planned.seed, work))
 
 
-def assist(planned: Planned, context: RunContext, given: Mapping[str, Artifact] | None = None) -> None:
+def assist(planned: Planned, context: RunContext) -> None:
     """Take part in what the first of several processes makes."""
     card = planned.card
-    inputs = {name: _upstream(planned, name, context.store, given or {}) for name in planned.inputs}
+    inputs = {name: _upstream(planned, name, context.store) for name in planned.inputs}
     draft = context.store.visiting(card.kind, card.fingerprint)
     stage_module(planned.stage).assist(Job(card, planned.settings, inputs, draft, context, planned.seed))
 
 
-def _upstream(planned: Planned, name: str, store: Store, given: Mapping[str, Artifact]) -> Artifact:
-    if name in given:
-        return given[name]
+def _upstream(planned: Planned, name: str, store: Store) -> Artifact:
+    if name in planned.given:
+        return planned.given[name]
     kind, fingerprint = kind_of_input(name), planned.inputs[name]
     found = store.find(kind, fingerprint)
     if found is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Planned:
     """The seed that the plan is for, be this stage seeded or not."""
     stands_on_seed: bool = False
     """Whether it is another result for another seed, be it for what it stands on alone."""
+    given: Mapping[str, Artifact] = field(default_factory=dict, repr=False, compare=False)
+    """Inputs that a person named, by the name of the input; the others are looked up in the store."""
 
     @property
     def seed_of_pointer(self) -> int | None:
@@ -103,7 +105,8 @@ class Planner:
             self._cards[asked] = card_for(stage, settings.algorithm(), settings, inputs, hashes, seed)
         card = self._cards[asked]
         of_seed = seed is not None or any(self.stages[name].stands_on_seed for name in inputs if name in self.stages)
-        return Planned(stage, self.named, self.arm, seed, settings, inputs, card, self.seed, of_seed)
+        given = {name: self.given[name] for name in inputs if name in self.given}
+        return Planned(stage, self.named, self.arm, seed, settings, inputs, card, self.seed, of_seed, given)
 
     def _input(self, stage: str) -> str:
         return self.given[stage].fingerprint if stage in self.given else self.plan(stage).fingerprint

@@ -50,7 +50,7 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "an unknown view": (
         "run R --set pretrain.branches.context.view=['rotat']",
         2,
-        "there is no 'rotat' in views",
+        "there is no 'rotat' in transforms",
         "did you mean 'rotate'?",
     ),
     "not a number": (
@@ -154,7 +154,7 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "nothing of that name to explain": ("explain viewz", 2, "nothing called 'viewz'", "did you mean 'views'?"),
     "a part of a stage": ("explain pretrain encoder", 2, "a section has no part 'encoder'", "cellssl explain pretrain"),
     "a helper file": ("explain datasets field", 2, "there is no 'field' in datasets", ""),
-    "an unknown transform": ("explain views rotat", 2, "there is no 'rotat' in views", "did you mean 'rotate'?"),
+    "an unknown transform": ("explain views rotat", 2, "there is no 'rotat' in transforms", "did you mean 'rotate'?"),
     "a report of what is no cluster": ("report SPLIT", 2, "is a split artifact", "cluster"),
     "a report of artifacts and an arm": ("report CLUSTER --arm main", 2, "choose from a recipe", "leave them out"),
     "a report with an unknown key": ("report CLUSTER --set report.titel=x", 2, "unknown key 'titel'", "'title'"),
@@ -495,7 +495,7 @@ def test_a_stop_of_the_whole_group_is_a_stop_though_workers_die_of_it(chain: Cha
 def test_a_signal_is_not_swallowed_by_a_library_that_catches_its_own_errors() -> None:
     swallowing = """
 import os, signal, sys
-import cellssl.cli.app, cellssl.cli.pages
+import cellssl.cli.app, cellssl.pipeline.report_inputs
 sys.modules["cellssl.cli.app"].app = lambda *_, **__: import_a_library()
 def import_a_library():
     try:

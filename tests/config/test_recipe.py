@@ -127,7 +127,7 @@ WRONG = {
     "a private part": ('[pretrain]\nencoder = "_vgg"\n', "there is no '_vgg' in encoders", "did you mean"),
     "an unknown view": (
         '[pretrain.branches.a]\nview = ["rotat"]\n',
-        "branches.a.view.0.name: there is no 'rotat' in views",
+        "branches.a.view.0.name: there is no 'rotat' in transforms",
         "did you mean 'rotate'?",
     ),
     "an unknown knob of a view": (

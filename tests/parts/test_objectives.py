@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from learning.conftest import MadeUpCrops
-from learning.test_loop import assert_bits, everything
-from learning.test_processes import in_two_processes
+from learning.training.test_distributed import in_two_processes
+from learning.training.test_loop import assert_bits, everything
 
 from cellssl.config import plugins
 from cellssl.errors import FailedError, UsageError

@@ -152,7 +152,7 @@ def test_every_knob_is_explained(name: str) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"name": "affin"}, "there is no 'affin' in views"),
+        ({"name": "affin"}, "there is no 'affin' in transforms"),
         ({"name": "affine", "degree": 20}, "unknown key 'degree'"),
         ({"name": "affine", "degrees": [20, -20]}, r"a pair \[low, high\]"),
         ({"name": "rotate", "degrees": float("inf")}, "must be finite"),

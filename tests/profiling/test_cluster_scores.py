@@ -88,7 +88,7 @@ def test_silhouette_of_a_sample_is_near_that_of_all(monkeypatch: pytest.MonkeyPa
     x = generator("silhouette of noise").normal(size=(1500, 5))
     assignment = (x[:, 0] > 0).astype(int)
     whole = cluster_scores.silhouette(x, assignment)
-    monkeypatch.setattr(scores, "SILHOUETTE_CELLS", 500)
+    monkeypatch.setattr(cluster_scores, "SILHOUETTE_CELLS", 500)
     sampled = [cluster_scores.silhouette(x, assignment, seed=seed) for seed in (0, 0, 1)]
     assert sampled[0] == sampled[1] != sampled[2]
     assert sampled == pytest.approx([whole] * 3, abs=0.02)

@@ -84,15 +84,15 @@ def test_assigning_the_same_cells_again_changes_nothing() -> None:
 def test_assigning_in_chunks_equals_assigning_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     x, centroids = noise(100), noise(5)
     whole = kmeans.assign(x, centroids)
-    monkeypatch.setattr(cluster, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(kmeans, "CHUNK_ROWS", 7)
     assert np.array_equal(kmeans.assign(x, centroids), whole)
 
 
 def test_many_cells_go_through_in_batches_to_the_same_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
     x, _ = blobs()
     whole = kmeans.fit(x, 3).assignment
-    monkeypatch.setattr(cluster, "MINIBATCH_ABOVE", 50)
-    monkeypatch.setattr(cluster, "BATCH_ROWS", 32)
+    monkeypatch.setattr(kmeans, "MINIBATCH_ABOVE", 50)
+    monkeypatch.setattr(kmeans, "BATCH_ROWS", 32)
     assert np.array_equal(kmeans.fit(x, 3).assignment, whole)
 
 

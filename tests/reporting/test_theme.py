@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from cellssl.randomness import generator
-from cellssl.reporting.figures.common import cells, confusion
+from cellssl.reporting.figures import cells, confusion
 from cellssl.reporting.theme import (
     COLOURS,
     DPI,

@@ -20,7 +20,7 @@ from cellssl.stages.report.findings import lead
 from cellssl.stages.report.next_steps import next_steps
 from cellssl.stages.report.runs import Run, collect, row_of
 from tests.chain import Chain, say
-from tests.reporting.test_page import Read
+from tests.reporting.test_html import Read
 
 ARMS = ("main", "intensities")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

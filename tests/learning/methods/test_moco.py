@@ -12,7 +12,8 @@ from lightly.loss import NTXentLoss
 from torch import Tensor, nn
 
 from cellssl.learning.methods.base import MethodInput
-from cellssl.learning.methods.moco import NOBODY, Moco, info_nce, logits
+from cellssl.learning.methods.moco import Moco, info_nce, logits
+from cellssl.learning.methods.queue import EMPTY_SLOT
 from cellssl.learning.objectives.moco import Settings
 from cellssl.learning.training.loop import Plan, gradients, one_step, train
 from cellssl.learning.training.state import TrainState
@@ -28,7 +29,7 @@ class NaiveBranch:
         self.knobs = objective.settings
         self.fast = copy.deepcopy(objective.projector).double()
         self.slow = copy.deepcopy(objective.momentum_projector).double()
-        self.queues = [[(key, NOBODY) for key in queue.double().T] for queue in objective.queue]
+        self.queues = [[(key, EMPTY_SLOT) for key in queue.double().T] for queue in objective.queue]
         self.pointer = 0
 
     def loss(self, online: Tensor, momentum: Tensor, cells: list[int]) -> Tensor:
@@ -223,7 +224,7 @@ def test_the_queue_starts_as_random_unit_keys_of_nobody() -> None:
     objective = moco(symmetric=True, queue=1000, dim=16)
     torch.testing.assert_close(objective.queue.norm(dim=1), torch.ones(2, 1000))
     assert (objective.queue.mean(dim=2).abs() < 5 / math.sqrt(16 * 1000)).all()  # five standard errors
-    assert (objective.queue_cells == NOBODY).all() and objective.pointer == 0
+    assert (objective.queue_cells == EMPTY_SLOT).all() and objective.pointer == 0
     assert not torch.equal(objective.queue[0], objective.queue[1])
 
 
@@ -237,7 +238,7 @@ def test_keys_and_queue_get_no_gradient() -> None:
 
 
 def test_a_short_batch_moves_the_queue_by_its_own_length() -> None:
-    objective, naive, pointer = moco(queue=5), [NOBODY] * 5, 0
+    objective, naive, pointer = moco(queue=5), [EMPTY_SLOT] * 5, 0
     for number, cells in enumerate((4, 3, 1, 4)):
         batch = seen(cells=cells, number=number)
         objective(batch)

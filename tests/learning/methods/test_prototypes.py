@@ -208,6 +208,4 @@ def test_dino_s_prototypes_stay_in_the_first_epoch_and_the_teacher_s_follow() ->
 
 
 def test_dino_told_by_nobody_costs_log_of_all_prototypes() -> None:
-    assert told_by_others(torch.zeros(3, 2, 8), torch.full((2, 2, 8), 1 / 8), 0.1).item() == pytest.approx(
-        math.log(8)
-    )
+    assert told_by_others(torch.zeros(3, 2, 8), torch.full((2, 2, 8), 1 / 8), 0.1).item() == pytest.approx(math.log(8))

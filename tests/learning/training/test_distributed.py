@@ -199,7 +199,7 @@ def pretrain(folder: Path, recipe: Path, store: Path, *flags: str) -> subprocess
 
 @pytest.mark.timeout(600)
 def test_torchrun_stopped_robbed_of_a_process_and_run_again_gives_the_losses_of_one(tmp_path: Path) -> None:
-    from learning.test_state import finish, prepared
+    from learning.training.test_state import finish, prepared
 
     fixed = ("--set", "pretrain.precision=float32", "--set", "pretrain.batch=15")
     recipe, store, undisturbed = prepared(tmp_path, *fixed)
@@ -231,8 +231,8 @@ def test_torchrun_stopped_robbed_of_a_process_and_run_again_gives_the_losses_of_
 @pytest.mark.timeout(600)
 def test_whoever_waits_for_a_leader_that_has_nothing_to_do_ends_with_it(tmp_path: Path) -> None:
     """A dry run; a recipe that fails; and an artifact that another process finishes while the leader waits."""
-    from learning.test_state import finish, prepared
-    from learning.test_state import start as alone
+    from learning.training.test_state import finish, prepared
+    from learning.training.test_state import start as alone
 
     fixed = ("--set", "pretrain.precision=float32", "--set", "pretrain.batch=15", "--set", "pretrain.epochs=40")
     recipe, store, _ = prepared(tmp_path, *fixed)

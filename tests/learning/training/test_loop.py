@@ -187,13 +187,13 @@ def test_what_cannot_be_trained_is_refused_with_the_cure(
 
 
 def test_no_branch_at_all_is_refused_with_the_cure() -> None:
-    from cellssl.stages.pretrain.settings import Settings, check
+    from cellssl.stages.pretrain.settings import Settings
 
     section = {"branches": {"centre": {"weight": 0, "view": ["invert"]}}}
     with pytest.raises(UsageError, match="no branch with a weight above 0") as caught:
-        check(Settings.model_validate(section))
+        Settings.model_validate(section).check()
     assert "[pretrain.branches.context]" in caught.value.hint
-    check(Settings.model_validate(section | {"epochs": 0}))
+    Settings.model_validate(section | {"epochs": 0}).check()
 
 
 def test_branches_of_different_momentum_are_refused() -> None:

@@ -80,7 +80,7 @@ from cellssl.artifacts.tables import write_table
 from cellssl.learning.training.loop import train
 from cellssl.stages.shared.scaled_crops import ScaledCrops
 from cellssl.stages.pretrain.networks import prepare
-from cellssl.stages.pretrain import Settings
+from cellssl.stages.pretrain.settings import Settings
 
 folder, cells, side_px = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 write_table(pd.DataFrame({"channel": ["a", "b", "c"], "low": 0.0, "high": 4095.0}), folder / "scale.parquet")

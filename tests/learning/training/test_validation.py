@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from learning.conftest import MadeUpCrops
-from learning.test_loop import assert_bits, everything
-from learning.test_state import draft_in, lines
+from learning.training.test_loop import assert_bits, everything
+from learning.training.test_state import draft_in, lines
 
 from cellssl.errors import FailedError
 from cellssl.events import StepDone

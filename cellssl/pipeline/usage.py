@@ -1,4 +1,4 @@
-"""costs: the stages of a recipe in, what making them took out, in numbers and in words."""
+"""usage: the stages of a recipe in, the time, memory and bytes that making them took out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.cli.console import in_words
 from cellssl.engine.resources import Usage, sum_usage
 
 
@@ -31,17 +30,3 @@ def _made_before(whole: Artifact, store: Store) -> Iterator[Artifact]:
         part = around.find(whole.card.kind, fingerprint)
         if part is not None and fingerprint not in whole.card.run.get("made_within", ()):
             yield part
-
-
-def said(costs: Usage) -> str:
-    """One line for a person."""
-    if not costs:
-        return "nothing is done yet"
-    words = [in_words(costs.get("seconds", 0)), f"{in_words(costs.get('cpu_s', 0))} of processors"]
-    if "gpu_s" in costs:
-        words.append(f"{in_words(costs['gpu_s'])} holding a GPU")
-    words.append(f"at most {costs.get('peak_memory_mb', 0):,.0f} MB of memory")
-    if "bytes_read" in costs:
-        read, written = (costs[name] / 1e9 for name in ("bytes_read", "bytes_written"))
-        words.append(f"{read:,.2f} GB read and {written:,.2f} GB written")
-    return f"what is done took {', '.join(words)}"

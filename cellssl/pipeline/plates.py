@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from cellssl.artifacts.card import Card
@@ -16,11 +16,9 @@ from cellssl.engine import plate_parts
 from cellssl.engine.build import RunContext
 from cellssl.errors import UsageError
 from cellssl.events import Event
+from cellssl.pipeline.session import PLATE_STAGES, Session
 from cellssl.stages.fetch import stage as fetch
 from cellssl.stages.segment import stage as segment
-
-if TYPE_CHECKING:
-    from cellssl.cli.work import Worker
 
 
 @dataclass(frozen=True)
@@ -45,24 +43,28 @@ class PlatePlan:
         return (yield from fetch.make_plate(self.settings, context, self.made_of))
 
 
-def plan_plate(
-    recipe: Recipe, arm: str, stage: str, plate: str, context: RunContext, given: dict[str, Artifact], named: str
-) -> PlatePlan:
-    """The part of `plate`; of segment, its fetch part must be there."""
-    settings = recipe.settings(stage, arm)
+def plan_plate(session: Session, stage: str, plate: str) -> PlatePlan:
+    """Plan the part of one plate; for segment, its fetch part must be there.
+
+    Raises UsageError for a stage that is not made plate by plate, and for a plate that does not exist.
+    """
+    if stage not in PLATE_STAGES:
+        raise UsageError(f"{stage} is not made plate by plate", hint=f"--plate goes with {' and '.join(PLATE_STAGES)}")
+    settings, context = session.recipe.settings(stage, session.arm), session.context()
     if stage == "fetch":
         fields = fetch.fields_of(settings, plate, context)
         return PlatePlan(stage, plate, fetch.plate_card(settings, context, fields), settings, fields)
-    fetched = _part_of(given["fetch"], plate, context) if "fetch" in given else _fetched(recipe, arm, plate, context, named)
+    given = session.given.get("fetch")
+    fetched = _part_of(given, plate, context) if given else _fetched(session, plate, context)
     return PlatePlan(stage, plate, segment.plate_card(settings, fetched), settings, fetched)
 
 
-def plate_rows(worker: Worker, gathering: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every plate's part of the stages in `gathering` (rows of fetch and segment), said as those rows say theirs.
+def plate_rows(session: Session, gathering: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per plate's part of the stages in `gathering` (rows of fetch and segment), in the same form.
 
     The fingerprint is None where it depends on label images, which are looked for when the plate has been fetched.
     """
-    context = worker.context(force=False)
+    context = session.context()
     return [
         {
             "stage": row["stage"],
@@ -70,10 +72,10 @@ def plate_rows(worker: Worker, gathering: list[dict[str, Any]]) -> list[dict[str
             "plate": plate,
             "fingerprint": card and card.fingerprint,
             "inputs": {} if row["stage"] == "fetch" else {"fetch": fetched.fingerprint},
-            "state": row["state"] if card is None else worker.state(card),
+            "state": row["state"] if card is None else session.state(card),
         }
         for row in gathering
-        for plate, fetched, card in _parts(worker.recipe, row["arm"], row["stage"], context)
+        for plate, fetched, card in _parts(session.recipe, row["arm"], row["stage"], context)
     ]
 
 
@@ -101,12 +103,13 @@ def _part_of(fetched: Artifact, plate: str, context: RunContext) -> Artifact:
     return context.store.beside(fetched).get("fetch", parts[plate])
 
 
-def _fetched(recipe: Recipe, arm: str, plate: str, context: RunContext, named: str) -> Artifact:
-    settings = recipe.settings("fetch", arm)
+def _fetched(session: Session, plate: str, context: RunContext) -> Artifact:
+    settings = session.recipe.settings("fetch", session.arm)
     card = fetch.plate_card(settings, context, fetch.fields_of(settings, plate, context))
     found = context.store.find("fetch", card.fingerprint)
     if found is None:
         raise UsageError(
-            f"plate {plate} has not been fetched", hint=f"cellssl fetch {named} --plate {shlex.quote(plate)}"
+            f"plate {plate} has not been fetched",
+            hint=f"cellssl fetch {session.command_line()} --plate {shlex.quote(plate)}",
         )
     return found

@@ -1,0 +1,175 @@
+"""runner: planned stages in, finished artifacts out; says what begins, what is there and what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from cellssl.artifacts.export import copy_card, copy_files
+from cellssl.artifacts.locks import LockHolder
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.cli.console import Console, open_log
+from cellssl.cli.options import Common
+from cellssl.cli.signals import StopSignals
+from cellssl.config import recipe as recipes
+from cellssl.engine.build import RunContext
+from cellssl.errors import UsageError
+from cellssl.events import Event
+from cellssl.pipeline.execute import assist, make
+from cellssl.pipeline.plan import Planned
+from cellssl.pipeline.plates import PlatePlan, plan_plate
+from cellssl.pipeline.session import Selection, Session
+from cellssl.pipeline.sweep_arms import expand_sweep
+from cellssl.rank import Rank, announce, wait_for_main
+
+Result = TypeVar("Result")
+
+
+def console_for(common: Common) -> Console:
+    """Return the console that the flags ask for; of several processes only the main one speaks."""
+    if not Rank.from_environment().is_main:
+        return Console(quiet=True)
+    if common.log_format not in ("text", "json"):
+        raise UsageError(f"--log-format {common.log_format!r} is not known", hint="use text or json")
+    return Console(common.quiet, common.json, open_log(common.log_file), common.log_format == "json")
+
+
+def open_session(reference: str, common: Common) -> Session:
+    """Read the recipe, expand its sweep, and open the store."""
+    recipe = expand_sweep(recipes.load(reference, common.overrides or []))
+    return Session(recipe, _store(common), _selection(common))
+
+
+def session_without_recipe(common: Common) -> Session:
+    """Open a session for what is made of artifacts alone."""
+    if common.arm is not None or common.seed is not None:
+        raise UsageError("--arm and --seed choose from a recipe, not from artifacts", hint="leave them out")
+    return Session(recipes.by_hand(common.overrides or []), _store(common), _selection(common))
+
+
+def _store(common: Common) -> Store:
+    return Store(*common.stores(), trusting=not common.force)
+
+
+def _selection(common: Common) -> Selection:
+    return Selection(common.arm, common.seed, common.plate, tuple(common.inputs or ()), common.as_flags())
+
+
+@dataclass
+class Runner:
+    """Makes what a session has planned, and shows it on a console."""
+
+    session: Session
+    common: Common
+    console: Console
+    _signals: StopSignals = field(default_factory=StopSignals, repr=False)
+    _shown: set[str] = field(default_factory=set, repr=False)
+    """Fingerprints that have been made or found by this runner."""
+
+    @classmethod
+    def of(cls, reference: str, common: Common) -> Runner:
+        """Return the runner of a recipe."""
+        console = console_for(common)
+        return cls(open_session(reference, common), common, console)
+
+    def make_all(self, planned: Sequence[Planned]) -> Artifact:
+        """Find or make every stage, in order; return the last artifact."""
+        if not planned:
+            raise UsageError("the recipe leaves nothing to make", hint="see cellssl status")
+        return [self.find_or_make(one) for one in planned][-1]
+
+    def find_or_make(self, planned: Planned) -> Artifact:
+        """Find or make one stage, and leave a pointer to its artifact."""
+        title = f"{planned.stage} {planned.arm}" + ("" if planned.seed is None else f" seed {planned.seed}")
+        again = self.common.force and planned.fingerprint not in self._shown
+        found = None if again else self.session.store.find(planned.stage, planned.fingerprint)
+        if found is None:
+            self.console.say(f"{title}: begins")
+            self._check_device()
+            with self.console.working_on(planned.stage):
+                found = self.run(make(planned, self.context(force=again)))
+            self.console.say(f"{title}: done in {found.card.run['seconds']:,.0f} s, {found.path}")
+        elif planned.fingerprint not in self._shown:
+            self.console.say(f"{title}: up to date, {found.path}")
+        announce(Rank.from_environment(), planned.fingerprint, begins=False)  # ends the waiting of other processes
+        self._shown.add(planned.fingerprint)
+        self.session.store.point(self.session.recipe.name, planned.arm, planned.seed_of_pointer, planned.stage, found)
+        return found
+
+    def make_plate(self, plan: PlatePlan) -> Artifact:
+        """Find or make one plate's part of fetch or segment, and leave a pointer to it."""
+        with self.console.working_on(plan.stage):
+            artifact = self.run(plan.make(self.context(force=self.common.force)))
+        self.console.say(f"{plan.stage}: plate {plan.plate} is {artifact.path}")
+        self.session.store.point(self.session.recipe.name, self.session.arm, None, plan.pointer, artifact)
+        return artifact
+
+    def assist(self, stage: str) -> None:
+        """Work as one of several processes on a stage; once the main process has begun, it alone minds signals."""
+        planned = self.session.with_inputs(stage).plan_stage(stage)[-1]
+        if self.common.dry_run or not wait_for_main(planned.fingerprint):
+            return
+        with self._signals.listening():
+            assist(planned, self.context(force=self.common.force))
+        self._signals.raise_if_stopped()
+
+    def context(self, *, force: bool = False) -> RunContext:
+        """Return where and how results are made."""
+        common = self.common
+        return RunContext(self.session.store, common.device, not common.no_wait, force, self._on_waiting())
+
+    def run(self, work: Generator[Event, None, Result]) -> Result:
+        """Show every event of some work and return its result; a signal stops it gently."""
+        return self._signals.run(work, self.console.show)
+
+    def write_output(self, artifact: Artifact, *, print_path: bool = True) -> None:
+        """Write the copies that --output asks for, and the result line, unless stdout is taken."""
+        if self.common.output is not None:
+            write = copy_card if self.common.output.suffix == ".json" else copy_files
+            write(artifact, self.common.output)
+        if not print_path:
+            return
+        details = {
+            "kind": artifact.card.kind,
+            "fingerprint": artifact.fingerprint,
+            "path": str(artifact.path),
+            "metrics": artifact.card.metrics,
+        }
+        self.console.result(str(artifact.path), details)
+
+    def show_plan(self, rows: list[dict[str, Any]], words: str = "", details: Mapping[str, Any] | None = None) -> None:
+        """Show what --dry-run would make: one row per stage, and what else is known."""
+        for row in rows:
+            seed = "" if row["seed"] is None else f" seed {row['seed']}"
+            self.console.say(f"{row['stage']} {row['arm']}{seed}: {row['state']} {row['fingerprint']}")
+        missing = [row for row in rows if row["state"] != "done"]
+        line = f"{len(missing)} of {len(rows)} stages would be made" + (f": {words}" if words else "")
+        self.console.result(line, {"would_make": missing, "stages": len(rows), **(details or {})})
+
+    def stage_rows(self, stage: str) -> list[dict[str, Any]]:
+        """Return the states of a stage and of what it stands on, or of one plate's part."""
+        session = self.session.with_inputs(stage)
+        if self.common.plate is None:
+            return session.states(session.plan_stage(stage))
+        card = plan_plate(session, stage, self.common.plate).card
+        row = {"stage": stage, "arm": session.arm, "seed": None, "fingerprint": card.fingerprint}
+        return [{**row, "state": session.state(card)}]
+
+    def _check_device(self) -> None:
+        """Raise UsageError for a GPU that is not there before the first plate, not after the last."""
+        if self.common.device not in ("auto", "cpu"):
+            from cellssl.device import device_for
+
+            device_for(self.common.device)
+
+    def _on_waiting(self) -> Callable[[LockHolder], None]:
+        named: set[str] = set()
+
+        def waiting(holder: LockHolder) -> None:
+            if holder.token not in named:
+                named.add(holder.token)
+                self.console.say(f"waiting for process {holder.pid} on {holder.host}, which makes the same")
+            self._signals.raise_if_stopped()
+
+        return waiting

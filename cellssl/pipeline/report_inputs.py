@@ -1,0 +1,49 @@
+"""report_inputs: what a report is made of, by recipe or by hand, in; the planned report out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.config.recipe import Recipe
+from cellssl.engine.cards import card_for
+from cellssl.pipeline.plan import Planned
+from cellssl.stages.report.runs import by_hand
+
+
+def plan_report(
+    recipe: Recipe, fingerprints: Mapping[str, str], command_line: str, arm: str, given: Mapping[str, Artifact]
+) -> Planned:
+    """Plan the report on artifacts that are called ARM/SEED/STAGE; `given` holds those named by hand."""
+    settings = recipe.settings("report")
+    identity = {"recipe": recipe.name, "order": list(fingerprints), **_sweep_of(recipe, fingerprints)}
+    inputs = dict(fingerprints)
+    card = card_for("report", settings.algorithm(), settings, inputs, {}, identity=identity)
+    return Planned("report", command_line, arm, None, settings, inputs, card, given=given)
+
+
+def named_results(store: Store, references: Sequence[str]) -> tuple[Store, dict[str, Artifact]]:
+    """Return cluster artifacts and evaluations of the same vectors, by arm, and a store that reads all they rest on."""
+    found = [store.resolve(reference, ("cluster", "evaluate")) for reference in references]
+    for artifact in found:
+        store = store.beside(artifact)
+    return store, by_hand(found, store)
+
+
+def _sweep_of(recipe: Recipe, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the report has to know of a sweep: its knobs, and which of the inputs is which point."""
+    there = {name.split("/")[0] for name in fingerprints}
+    points = {name: asdict(point) for name, point in recipe.points.items() if name in there}
+    if recipe.sweep is None or not points:
+        return {}
+    knobs = {name: {"knob": knob.knob, "values": list(knob.points())} for name, knob in recipe.sweep.knobs.items()}
+    return {
+        "sweep": {
+            "knobs": knobs,
+            "together": recipe.sweep.together,
+            "choose": recipe.sweep.choose,
+            "points": points,
+        }
+    }

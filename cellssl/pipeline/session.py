@@ -1,0 +1,197 @@
+"""session: a recipe, a store and what a command line selects in; the stages to make and their states out.
+
+A session decides; it makes nothing and prints nothing.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cellssl.artifacts.card import Card
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.config.plugins import did_you_mean
+from cellssl.config.recipe import CHAIN, Recipe
+from cellssl.engine.build import RunContext
+from cellssl.errors import UsageError
+from cellssl.pipeline.grid import GridCell, grid, has_clusters
+from cellssl.pipeline.plan import Planned, Planner
+from cellssl.pipeline.report_inputs import named_results, plan_report
+
+PLATE_STAGES = ("fetch", "segment")
+"""The stages that are made plate by plate."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a command line selects of a recipe, and the flags that another command must repeat."""
+
+    arm: str | None = None
+    seed: int | None = None
+    plate: str | None = None
+    inputs: tuple[str, ...] = ()
+    flags: str = ""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A recipe in a store, as far as a command line selects it."""
+
+    recipe: Recipe
+    store: Store
+    selection: Selection = Selection()
+    given: Mapping[str, Artifact] = field(default_factory=dict)
+    """Artifacts named by hand, by the input that they take the place of."""
+    _cards: dict[bytes, Card] = field(default_factory=dict, repr=False)
+    """Shared by all planners, so that the files of a stage are looked at once."""
+
+    def with_inputs(self, stage: str) -> Session:
+        """Return the session in which the artifacts of --input take the place of the stage's upstream stages.
+
+        Raises UsageError where the stage does not take one of them.
+        """
+        given: dict[str, Artifact] = {}
+        store = self.store
+        for reference in self.selection.inputs:
+            artifact = store.resolve(reference, CHAIN)
+            self._check_input(stage, reference, artifact, given)
+            given[artifact.card.kind] = artifact
+            store = store.beside(artifact)
+        return replace(self, store=store, given=given)
+
+    def with_results(self, references: Sequence[str]) -> Session:
+        """Return the session whose report is of these cluster and evaluate artifacts."""
+        store, given = named_results(self.store, references)
+        return replace(self, store=store, given=given)
+
+    @property
+    def arm(self) -> str:
+        """The one arm of a command that makes a single stage."""
+        return self.selection.arm or self.recipe.main_arm
+
+    def arms(self) -> tuple[str, ...]:
+        """Return the selected arms; UsageError where the recipe has no such arm."""
+        if self.selection.arm is None:
+            return self.recipe.arm_names()
+        self.recipe.merged(self.selection.arm)
+        return (self.selection.arm,)
+
+    def seeds(self) -> tuple[int, ...]:
+        """Return the selected seeds."""
+        return self.recipe.seeds if self.selection.seed is None else (self.selection.seed,)
+
+    def command_line(self) -> str:
+        """Return the recipe and the flags laid over it, as a shell takes them."""
+        return f"{shlex.quote(self.recipe.source)} {self.selection.flags}".rstrip()
+
+    def planner(self, arm: str, seed: int) -> Planner:
+        """Return the planner of one arm and seed."""
+        return Planner(self.recipe, arm, seed, self.store, self.given, self.command_line(), self._cards)
+
+    def grid(self, to: str) -> list[GridCell]:
+        """Return every selected arm and seed with the last stages to make of it."""
+        return grid(self.recipe, self.arms(), self.seeds(), to)
+
+    def has_clusters(self) -> bool:
+        """Return whether a report would have anything to show."""
+        return has_clusters(self.recipe, self.arms())
+
+    def check_clusters(self) -> None:
+        """Raise UsageError for a recipe that has nothing to report on."""
+        if not self.has_clusters():
+            raise UsageError(
+                f"{self.recipe.source} makes no clusters, and a report shows clusters",
+                hint=f"cellssl evaluate {self.command_line()} makes everything that the recipe asks for",
+            )
+
+    def plan(self, to: str | None = None) -> list[Planned]:
+        """Plan every stage of every selected arm and seed up to `to`, in the order of making.
+
+        Without `to` the report comes last where there are clusters to report on. Everything is planned before anything
+        is made, so that a mistake in the last arm is found at once.
+        """
+        if to is not None and to not in CHAIN:
+            raise UsageError(f"there is no stage {to!r}", hint=did_you_mean(to, CHAIN))
+        if to == "report":
+            self.check_clusters()
+        stages = self.plan_cells(self.grid(to or "report"))
+        wants_report = to == "report" or (to is None and self.has_clusters())
+        return [*stages, self.plan_report()] if wants_report else stages
+
+    def plan_cells(self, cells: Iterable[GridCell]) -> list[Planned]:
+        """Plan every stage that the cells of a grid end in or stand on."""
+        planners = []
+        for arm, seed, stage in cells:
+            planners.append(self.planner(arm, seed))
+            planners[-1].plan(stage)
+        return [planned for planner in planners for planned in planner.stages.values()]
+
+    def plan_stage(self, stage: str) -> list[Planned]:
+        """Plan one stage of one arm and seed; it comes last, after all that it stands on."""
+        return self.plan_cells([(self.arm, self.seeds()[0], stage)])
+
+    def plan_report(self) -> Planned:
+        """Plan the report of the selected arms and seeds, or of the results named by hand.
+
+        Raises UsageError for a recipe that makes no clusters.
+        """
+        prints = {name: artifact.fingerprint for name, artifact in self.given.items()} or self._reported()
+        return plan_report(self.recipe, prints, self.command_line(), self.selection.arm or "all", self.given)
+
+    def _reported(self) -> dict[str, str]:
+        self.check_clusters()
+        return {
+            f"{arm}/{seed}/{stage}": self.planner(arm, seed).plan(stage).fingerprint
+            for arm, seed, stage in self.grid("report")
+        }
+
+    def context(self) -> RunContext:
+        """Return what planning plate by plate needs of a run."""
+        return RunContext(self.store)
+
+    def states(self, planned: Iterable[Planned]) -> list[dict[str, Any]]:
+        """Return one row per stage and fingerprint: done, partial or missing."""
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        for one in planned:
+            rows.setdefault((one.stage, one.fingerprint), self.row(one))
+        return list(rows.values())
+
+    def row(self, planned: Planned) -> dict[str, Any]:
+        """Return one stage for people and workflow engines: how to ask for it, its inputs, and its state."""
+        return {
+            "stage": planned.stage,
+            "arm": planned.arm,
+            "seed": planned.seed,
+            "asked_seed": planned.asked_seed,
+            "fingerprint": planned.fingerprint,
+            "inputs": planned.inputs,
+            "state": self.state(planned.card),
+        }
+
+    def state(self, card: Card) -> str:
+        """Return "done", "partial" (with its steps) or "missing"."""
+        if self.store.find(card.kind, card.fingerprint) is not None:
+            return "done"
+        partial = self.store.partial(card.kind, card.fingerprint)
+        if not partial.is_dir():
+            return "missing"
+        metrics = partial / "metrics.jsonl"
+        steps = sum(1 for _ in metrics.open(encoding="utf-8")) if metrics.is_file() else 0
+        return f"partial ({steps:,} steps)" if steps else "partial"
+
+    def _check_input(self, stage: str, reference: str, artifact: Artifact, given: Mapping[str, Artifact]) -> None:
+        wanted = self.recipe.settings(stage, self.arm).inputs()
+        kind = artifact.card.kind
+        if kind not in wanted:
+            raise UsageError(
+                f"{stage} takes {' and '.join(wanted) or 'no artifact'}, but {reference} is a {kind}",
+                hint=did_you_mean(kind, wanted) if wanted else "leave --input out",
+            )
+        if kind in given:
+            raise UsageError(f"--input names two {kind} artifacts", hint="give one of each kind")
+        if "plate" in artifact.card.section and self.selection.plate is None:
+            raise UsageError(
+                f"{reference} is the part of one plate", hint="give the artifact of all plates, or add --plate"
+            )
