@@ -39,7 +39,7 @@ ALL_PAIRS = {"hidden_dim": 128, "dim": 64, "temperature": 0.2}
 QUEUED = {**ALL_PAIRS, "queue": 512, "momentum": 0.99}
 SIAMESE = {"hidden_dim": 256, "dim": 64}
 WIDE = {"hidden_dim": 256, "dim": 256}
-SHARED_OUT = {"hidden_dim": 256, "dim": 64, "small_views": 2}
+SHARED_OUT = {"hidden_dim": 256, "dim": 64, "local_crops": 2}
 ROWS: dict[str, dict[str, Any]] = {
     "moco": {"name": "moco", **QUEUED},
     "simclr": {"name": "simclr", **ALL_PAIRS},

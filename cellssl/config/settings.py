@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, ValidationInfo, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from cellssl.config import plugins
 from cellssl.errors import UsageError
+
+FORMER_NAMES = "former_names"
+"""Key of the validation context under which former names of fields are read, as cards of older artifacts have them."""
 
 
 class SettingsModel(BaseModel):
@@ -21,13 +25,21 @@ class SettingsModel(BaseModel):
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Former name of a field -> its name today. In a recipe a former name is an error that says so; in the card of an
+    older artifact it is read."""
+
     @model_validator(mode="before")
     @classmethod
-    def _check_keys(cls, given: Any) -> Any:
+    def _check_keys(cls, given: Any, info: ValidationInfo) -> Any:
         if not isinstance(given, dict):
             return given
+        if info.context and info.context.get(FORMER_NAMES):
+            given = {cls.RENAMED.get(key, key): value for key, value in given.items()}
         known = tuple(field.alias or name for name, field in cls.model_fields.items())
         for key in given:
+            if key in cls.RENAMED:
+                raise _fault((), f"{key!r} was renamed to {cls.RENAMED[key]!r}", f"write {cls.RENAMED[key]} instead")
             if key not in known:
                 raise PydanticCustomError(
                     "fault",

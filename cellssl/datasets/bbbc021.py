@@ -118,7 +118,7 @@ class Settings(OnlineSettings):
         if not all(path.is_file() for path in wanted.values()):
             manifest = self._manifest()
             archive = manifest.archives.of(fields[0].plate)
-            bench = Bench(folder, self.connections, read_record(self.record), self.record)
+            bench = Bench(folder, self.connections, read_record(self.checksums), self.checksums)
             remove_unfinished(bench.scratch)
             for one in self._source(manifest).images(archive, fields[0].batch or "", wanted, bench):
                 if not isinstance(one, Taken):

@@ -57,7 +57,7 @@ def accuracy(truth: Labels, told: Labels) -> Accuracy:
 
 
 def intervals(
-    truth: Labels, told: Labels, groups: Labels, *, rounds: int = 1000, level: float = 0.95, seed: int = 0
+    truth: Labels, told: Labels, groups: Labels, *, draws: int = 1000, level: float = 0.95, seed: int = 0
 ) -> Intervals:
     """Percentile intervals of a bootstrap that draws whole groups, such as wells, with what was told held fixed.
 
@@ -68,12 +68,12 @@ def intervals(
     classes, asked, said = _labelled(truth, told)
     asked_of, right_of = _counts(asked, said == asked, _numbered(groups, truth), len(classes))
     single = _in_one_group(asked_of)
-    asked_draws, right_draws = _draws(asked_of, right_of, rounds, seed)
+    asked_draws, right_draws = _draws(asked_of, right_of, draws, seed)
     there = asked_of.sum(axis=0) > 0
     recalls = right_draws[:, there] / np.maximum(asked_draws[:, there], 1)
     edges = [(1 - level) / 2, (1 + level) / 2]
 
-    def between(values: Float[np.ndarray, "rounds"], known: bool) -> Interval | None:
+    def between(values: Float[np.ndarray, "draws"], known: bool) -> Interval | None:
         low, high = np.quantile(values, edges)
         return Interval(float(low), float(high)) if known else None
 
@@ -123,17 +123,17 @@ def _in_one_group(asked_of: Int[np.ndarray, "g c"]) -> Bool[np.ndarray, "c"]:
 
 
 def _draws(
-    asked_of: Int[np.ndarray, "g c"], right_of: Int[np.ndarray, "g c"], rounds: int, seed: int
-) -> tuple[Int[np.ndarray, "rounds c"], Int[np.ndarray, "rounds c"]]:
+    asked_of: Int[np.ndarray, "g c"], right_of: Int[np.ndarray, "g c"], draws: int, seed: int
+) -> tuple[Int[np.ndarray, "draws c"], Int[np.ndarray, "draws c"]]:
     """Cells asked and told rightly in every draw; groups that count the same are drawn together, as one multinomial."""
     chance = generator("bootstrap of groups", seed)
     classes = asked_of.shape[1]
-    asked, right = np.zeros((2, rounds, classes), dtype=np.int64)
+    asked, right = np.zeros((2, draws, classes), dtype=np.int64)
     of_classes = np.unique(asked_of > 0, axis=0, return_inverse=True)[1].ravel()
     for stratum in range(of_classes.max() + 1):
         here = of_classes == stratum
         kinds, times = np.unique(np.hstack([asked_of[here], right_of[here]]), axis=0, return_counts=True)
-        drawn = chance.multinomial(times.sum(), times / times.sum(), size=rounds) @ kinds
+        drawn = chance.multinomial(times.sum(), times / times.sum(), size=draws) @ kinds
         asked += drawn[:, :classes]
         right += drawn[:, classes:]
     return asked, right

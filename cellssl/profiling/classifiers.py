@@ -37,9 +37,13 @@ def knn(train_x: Float[np.ndarray, "n d"], train_y: Labels, x: Float[np.ndarray,
 
 
 def linear_probe(
-    train_x: Float[np.ndarray, "n d"], train_y: Labels, x: Float[np.ndarray, "m d"], *, strength: float = 1.0
+    train_x: Float[np.ndarray, "n d"],
+    train_y: Labels,
+    x: Float[np.ndarray, "m d"],
+    *,
+    C: float = 1.0,  # noqa: N803 - scikit-learn's name
 ) -> list[str]:
-    """Logistic regression on features standardised by the training cells; `strength` is scikit-learn's C.
+    """Logistic regression on features standardised by the training cells; `C` is scikit-learn's C.
 
     Raises UsageError where the labelled cells are of one class only.
     """
@@ -49,7 +53,7 @@ def linear_probe(
         raise UsageError(
             f"all labelled training cells are {classes[0]!r}", hint="a probe needs two classes to tell apart"
         )
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=PROBE_ROUNDS))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=PROBE_ROUNDS))
     # thousands of small solves: threads that numpy and scipy start for each wait longer for each other than they work
     with threadpool_limits(limits=1):
         return [classes[told] for told in probe.fit(known_x, truth).predict(x)]

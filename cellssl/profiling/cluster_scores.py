@@ -90,25 +90,25 @@ def silhouette(x: Float[np.ndarray, "n d"], assignment: Int[np.ndarray, "n"], se
     return float(metrics.silhouette_score(x, assignment))
 
 
-def shuffled_ami(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0, rounds: int = SHUFFLES) -> MeanSd:
+def shuffled_ami(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0, draws: int = SHUFFLES) -> MeanSd:
     """AMI when the labels are dealt out to the cells at random: about 0, and how far it strays.
 
     NaN with fewer than two classes.
     """
-    return _shuffled(*_labelled(labels, assignment), seed, rounds)
+    return _shuffled(*_labelled(labels, assignment), seed, draws)
 
 
-def _shuffled(truth: Int[np.ndarray, "m"], clusters: Int[np.ndarray, "m"], seed: int, rounds: int) -> MeanSd:
+def _shuffled(truth: Int[np.ndarray, "m"], clusters: Int[np.ndarray, "m"], seed: int, draws: int) -> MeanSd:
     if not _two_classes(truth):
         return MeanSd(float("nan"), float("nan"))
     chance = generator("shuffled labels", seed)
     expected = _expected(_contingency(truth, clusters))  # shuffling leaves the margins alone
-    found = [_ami(_contingency(chance.permutation(truth), clusters), expected) for _ in range(rounds)]
+    found = [_ami(_contingency(chance.permutation(truth), clusters), expected) for _ in range(draws)]
     return MeanSd(float(np.mean(found)), float(np.std(found, ddof=1)))
 
 
 def ami_interval(
-    labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0, rounds: int = DRAWS, level: float = LEVEL
+    labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0, draws: int = DRAWS, level: float = LEVEL
 ) -> Interval:
     """Bootstrap interval of the AMI over cells, the clusters held fixed; NaN with fewer than two classes.
 
@@ -116,19 +116,19 @@ def ami_interval(
     classes by more than the interval is wide. So the percentiles are moved back by that much.
     It takes cells as independent. Cells of one well are not, so the truth about new wells is wider.
     """
-    return _interval(*_labelled(labels, assignment), seed, rounds, level)
+    return _interval(*_labelled(labels, assignment), seed, draws, level)
 
 
 def _interval(
-    truth: Int[np.ndarray, "m"], clusters: Int[np.ndarray, "m"], seed: int, rounds: int, level: float
+    truth: Int[np.ndarray, "m"], clusters: Int[np.ndarray, "m"], seed: int, draws: int, level: float
 ) -> Interval:
     if not _two_classes(truth):
         return Interval(float("nan"), float("nan"))
     table = _contingency(truth, clusters)
     expected = _expected(table)  # each draw's own would move the ends by less than 0.002, from 60 cells on
     # drawing n cells with replacement is one multinomial draw over the fields of the table
-    draws = generator("bootstrap", seed).multinomial(len(truth), table.ravel() / table.sum(), size=rounds)
-    found = np.array([_ami(drawn, expected) for drawn in draws.reshape(rounds, *table.shape)])
+    drawn = generator("bootstrap", seed).multinomial(len(truth), table.ravel() / table.sum(), size=draws)
+    found = np.array([_ami(each, expected) for each in drawn.reshape(draws, *table.shape)])
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2]) - (found.mean() - _ami(table, expected))
     return Interval(float(low), float(high))
 

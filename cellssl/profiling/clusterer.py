@@ -39,7 +39,7 @@ class ClustererSettings(Plugin):
         """Raise UsageError where a library that it needs is not there; loads none."""
 
     @abstractmethod
-    def fit(self, x: Float[np.ndarray, "n d"], k: int, starts: int, seed: int) -> Clustering:
+    def fit(self, x: Float[np.ndarray, "n d"], k: int, n_init: int, seed: int) -> Clustering:
         """Clusters of these embeddings, the same bits whatever the number of cores.
 
         Raises DataError where there are more clusters than cells, or numbers that are not finite.

@@ -20,7 +20,7 @@ BATCH_ROWS = 16_384
 CHUNK_ROWS = 65_536
 
 
-def fit(x: Float[np.ndarray, "n d"], k: int, *, starts: int = 20, seed: int = 0) -> Clustering:
+def fit(x: Float[np.ndarray, "n d"], k: int, *, n_init: int = 20, seed: int = 0) -> Clustering:
     """K-Means by the best of several starts; the same bits whatever the number of cores.
 
     Embeddings with fewer than `k` distinct rows (a collapsed encoder) leave the last clusters empty.
@@ -29,7 +29,7 @@ def fit(x: Float[np.ndarray, "n d"], k: int, *, starts: int = 20, seed: int = 0)
     check_embeddings(x)
     if k > len(x):
         raise DataError(f"{k} clusters were asked of {len(x)} cells", hint="lower k, or embed more cells")
-    centroids = _centroids(x, k, starts, seed)
+    centroids = _centroids(x, k, n_init, seed)
     centroids = centroids[by_size(assign(x, centroids), k)]
     return clustering_of(x, assign(x, centroids), centroids)
 
@@ -97,15 +97,15 @@ def by_size(assignment: Int[np.ndarray, "n"], k: int) -> Int[np.ndarray, "k"]:
     return np.asarray(np.lexsort((first, -sizes)))
 
 
-def _centroids(x: Float[np.ndarray, "n d"], k: int, starts: int, seed: int) -> Float[np.ndarray, "k d"]:
+def _centroids(x: Float[np.ndarray, "n d"], k: int, n_init: int, seed: int) -> Float[np.ndarray, "k d"]:
     # one thread: scikit-learn adds up the threads' sums in the order in which they finish, so the last bits would vary
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: said in `fit`
         chosen = seed32("kmeans", seed)
         if len(x) > MINIBATCH_ABOVE:
-            batches = MiniBatchKMeans(k, n_init=starts, random_state=chosen, batch_size=BATCH_ROWS)
+            batches = MiniBatchKMeans(k, n_init=n_init, random_state=chosen, batch_size=BATCH_ROWS)
             return np.asarray(batches.fit(x).cluster_centers_)
-        return np.asarray(KMeans(k, n_init=starts, random_state=chosen).fit(x).cluster_centers_)
+        return np.asarray(KMeans(k, n_init=n_init, random_state=chosen).fit(x).cluster_centers_)
 
 
 def _squared_distances(

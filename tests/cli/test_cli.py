@@ -131,7 +131,7 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
         "did you mean 'sim-nocodazole'?",
     ),
     "no such dose": ("split R --set split.treated.doses=[0.5]", 2, "was not given at 0.5 uM", "its doses in uM: "),
-    "a split of one plate by plate": ("split R --set split.by=plate", 2, "of the split has no cells", "1 plates"),
+    "a split of one plate by plate": ("split R --set split.group_by=plate", 2, "of the split has no cells", "1 plates"),
     "no control wells": ("segment R --set fetch.controls=['x']", 2, "needs the fetch artifact", "cellssl run"),
     "more clusters than cells": ("cluster R --set cluster.k=100000", 3, "clusters were asked of", "lower k"),
     "an earlier clustering of another model": (
@@ -523,6 +523,6 @@ def test_a_training_that_was_stopped_goes_on_and_ends_the_same(chain: Chain, tmp
 
 def test_what_cannot_be_made_leaves_nothing_half_made(fresh: Chain, chain: Chain) -> None:
     words = ["split", chain.recipe, "--store", fresh.root, "--store", chain.root]
-    assert say(*words, "--set", "split.by=plate").code == 2
+    assert say(*words, "--set", "split.group_by=plate").code == 2
     assert [path for path in fresh.root.rglob("*") if path.name != ".takeover" and path.is_file()] == []
     assert not list(fresh.root.rglob("*.partial"))

@@ -15,7 +15,7 @@ from cellssl.randomness import generator
 ROOM = "cellssl.profiling.clusterers"
 NAMES = plugins.names(ROOM)
 SIZES = (60, 120, 90)
-KNOBS: dict[str, dict[str, Any]] = {"hdbscan": {"min_cluster_cells": 20}, "leiden": {"resolution": 0.1}}
+KNOBS: dict[str, dict[str, Any]] = {"hdbscan": {"min_cluster_size": 20}, "leiden": {"resolution": 0.1}}
 """Those that suit so few cells."""
 
 
@@ -89,7 +89,7 @@ def test_its_settings_are_explained_and_survive_json(name: str) -> None:
 @pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
 def test_a_mixture_assigns_as_scikit_learn_predicts(covariance: str) -> None:
     x, _ = heaps()
-    settings = plugins.load(ROOM, "gmm").Settings(covariance=covariance)
+    settings = plugins.load(ROOM, "gmm").Settings(covariance_type=covariance)
     found = settings.fit(x, 3, 2, 0)
     assert np.array_equal(settings.assign(x, {"centroids": found.centroids, **found.model}), found.assignment)
     assert found.model["gmm_weights"].tolist() == sorted(found.model["gmm_weights"], reverse=True)
@@ -105,7 +105,7 @@ def test_cells_between_heaps_are_noise_to_hdbscan() -> None:
 
 def test_without_any_dense_place_hdbscan_says_so() -> None:
     with pytest.raises(DataError, match="found no cluster"):
-        plugins.load(ROOM, "hdbscan").Settings(min_cluster_cells=30).fit(
+        plugins.load(ROOM, "hdbscan").Settings(min_cluster_size=30).fit(
             generator("thin").normal(size=(40, 20)), 2, 1, 0
         )
 

@@ -39,7 +39,7 @@ SMALLER = {
     "prototypes": 5,
     "heads": 2,
     "width": 3,
-    "small_views": 1,
+    "local_crops": 1,
     "frozen_epochs": 0.0,
     "momentum": 0.9,
 }
@@ -347,9 +347,9 @@ def test_a_queue_in_which_every_cell_would_find_itself_is_refused(name: str, cur
 
 def test_a_masked_autoencoder_that_hides_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="hides none of the 16 patches") as caught:
-        built("mae", hidden_share=0.01)
-    assert "raise hidden_share" in caught.value.hint
-    built("mae", hidden_share=0.04)
+        built("mae", mask_ratio=0.01)
+    assert "raise mask_ratio" in caught.value.hint
+    built("mae", mask_ratio=0.04)
 
 
 def test_what_does_not_fit_into_memory_is_a_failure_in_words() -> None:
@@ -361,12 +361,12 @@ def test_what_does_not_fit_into_memory_is_a_failure_in_words() -> None:
 
 
 def test_small_views_that_the_encoder_cannot_take_are_refused_with_their_own_cure() -> None:
-    view = {"view": VIEW, "objective": {"name": "swav", "small_side": 0.25, "queue": 8}}
+    view = {"view": VIEW, "objective": {"name": "swav", "local_side": 0.25, "queue": 8}}
     settings = Settings.model_validate({"encoder": "small", "branches": {"main": view}, "batch": 4})
     crops: Any = MadeUpCrops(CELLS)
     with pytest.raises(UsageError, match="small cannot see crops of 4 px, which is what the small views of") as caught:
         prepare(settings, crops, [f"cell {i}" for i in range(CELLS)], 0, CPU)
-    assert "small_views = 0" in caught.value.hint
+    assert "local_crops = 0" in caught.value.hint
 
 
 def test_more_clusters_than_cells_are_refused() -> None:

@@ -34,13 +34,13 @@ def test_an_interval_over_wells_equals_one_by_a_loop_over_drawn_wells() -> None:
     for _ in range(2000):
         recalls = [right[np.concatenate([rows[w] for w in chance.choice(one, len(one))])].mean() for one in of.values()]
         naive.append(np.mean(recalls))
-    found = intervals(label, said, well, rounds=4000).balanced
+    found = intervals(label, said, well, draws=4000).balanced
     assert found == pytest.approx(np.quantile(naive, [0.025, 0.975]), abs=0.008)
 
 
 def test_an_interval_over_cells_is_that_of_the_binomial() -> None:
     label, said = np.repeat(["DMSO"], 400), np.repeat(["DMSO", "taxol"], [300, 100])
-    found = intervals(label, said, [None] * 400, rounds=20_000).plain
+    found = intervals(label, said, [None] * 400, draws=20_000).plain
     reach = 1.96 * np.sqrt(0.75 * 0.25 / 400)
     assert found == pytest.approx([0.75 - reach, 0.75 + reach], abs=0.003)
 
@@ -58,7 +58,7 @@ def test_an_interval_over_wells_holds_the_truth_about_nineteen_times_in_twenty()
         label = np.repeat(["a", "b"], 20 * 10)
         of_well = np.repeat(np.arange(40), 10)
         right = chance.random(400) < (0.6 + 0.3 * chance.random(40))[of_well]
-        low, high = intervals(label, np.where(right, label, "c"), of_well, rounds=300).balanced
+        low, high = intervals(label, np.where(right, label, "c"), of_well, draws=300).balanced
         held += low <= 0.75 <= high
     assert 0.88 * 200 <= held <= 0.99 * 200
 

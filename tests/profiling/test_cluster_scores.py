@@ -115,7 +115,7 @@ def test_the_spread_of_shuffled_labels_equals_that_of_plain_shuffling() -> None:
     labels, assignment = pair(150)
     chance = generator("plain shuffling")
     plain = [metrics.adjusted_mutual_info_score(chance.permutation(labels), assignment) for _ in range(400)]
-    assert cluster_scores.shuffled_ami(labels, assignment, rounds=400).sd == pytest.approx(np.std(plain), rel=0.2)
+    assert cluster_scores.shuffled_ami(labels, assignment, draws=400).sd == pytest.approx(np.std(plain), rel=0.2)
 
 
 def test_the_interval_is_that_of_drawing_cells_with_replacement_less_its_bias() -> None:
@@ -148,7 +148,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(agree: float, l
     hits = 0
     for _ in range(150):
         drawn = chance.choice(32, size=200, p=shares.ravel())
-        low, high = cluster_scores.ami_interval(rows[drawn], columns[drawn], rounds=100)
+        low, high = cluster_scores.ami_interval(rows[drawn], columns[drawn], draws=100)
         hits += low <= truth <= high
     assert hits >= least * 150
 
@@ -156,8 +156,8 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(agree: float, l
 def test_an_empty_cluster_changes_nothing() -> None:
     labels, assignment = pair()
     gap = assignment + 3 * (assignment > 1)
-    assert cluster_scores.ami_interval(labels, gap, rounds=50) == cluster_scores.ami_interval(
-        labels, assignment, rounds=50
+    assert cluster_scores.ami_interval(labels, gap, draws=50) == cluster_scores.ami_interval(
+        labels, assignment, draws=50
     )
     assert cluster_scores.shuffled_ami(labels, gap) == cluster_scores.shuffled_ami(labels, assignment)
 

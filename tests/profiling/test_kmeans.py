@@ -56,16 +56,16 @@ def test_the_order_of_the_cells_does_not_matter() -> None:
 def test_the_same_seed_gives_the_same_bits_with_one_thread_and_with_two() -> None:
     x = noise(3000, 16).astype(np.float32)
     with threadpool_limits(limits=1):
-        one = kmeans.fit(x, 6, starts=3, seed=5)
+        one = kmeans.fit(x, 6, n_init=3, seed=5)
     with threadpool_limits(limits=2):
-        two = kmeans.fit(x, 6, starts=3, seed=5)
+        two = kmeans.fit(x, 6, n_init=3, seed=5)
     assert one.centroids.tobytes() == two.centroids.tobytes()
     assert np.array_equal(one.assignment, two.assignment)
 
 
 def test_seeds_differ_where_there_is_no_structure() -> None:
     x = noise(400, 16)
-    one, two = (kmeans.fit(x, 8, starts=1, seed=seed).assignment for seed in (0, 1))
+    one, two = (kmeans.fit(x, 8, n_init=1, seed=seed).assignment for seed in (0, 1))
     assert adjusted_rand_score(one, two) < 0.9
 
 

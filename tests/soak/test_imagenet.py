@@ -24,7 +24,7 @@ channels = ["dna", "actin", "tubulin"]
 columns = { plate = "plate", well = "well", site = "site", compound = "compound", dose_micromolar = "concentration" }
 [split]
 treated = { compounds = ["cyclohexamide"] }
-by = "plate"
+group_by = "plate"
 [pretrain]
 encoder = { name = "timm", model = "tf_efficientnet_lite0", weights = "lite0.pth" }
 [embed]

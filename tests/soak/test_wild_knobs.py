@@ -13,7 +13,7 @@ from cellssl.errors import CellsslError
 from cellssl.learning.training.loop import train
 from cellssl.learning.training.memory import enough_memory
 
-TOO_LONG = {"rounds", "small_views", "heads", "depth"}
+TOO_LONG = {"n_iterations", "local_crops", "heads", "depth"}
 """Knobs that cost time in proportion: large numbers are honoured, and nobody waits for them here."""
 
 
@@ -44,7 +44,7 @@ CASES = [
 @pytest.mark.soak
 @pytest.mark.parametrize(("name", "knob", "value"), CASES, ids=str)
 def test_a_knob_at_its_end_trains_or_is_refused_in_a_sentence(name: str, knob: str, value: Any) -> None:
-    more = {"unrelated": 0.01} if (name, knob) == ("dose_aware", "form") else {}
+    more = {"unrelated_weight": 0.01} if (name, knob) == ("dose_aware", "form") else {}
     if knob == "momentum":
         pytest.skip("the branch beside it has another; that these differ is refused elsewhere")
     try:

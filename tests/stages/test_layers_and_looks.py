@@ -117,7 +117,7 @@ def test_what_says_nothing_does_not_count(words: list[str], chain: Chain) -> Non
 
 
 def test_the_csv_beside_the_table_holds_the_same(words: list[str]) -> None:
-    made = embedded(words, 'also=["csv.gz"]')
+    made = embedded(words, 'formats=["csv.gz"]')
     table = pd.read_parquet(made.file("embeddings.parquet"))
     csv = pd.read_csv(made.file("embeddings.csv.gz"))
     assert csv["Metadata_cell_id"].tolist() == table["Metadata_cell_id"].tolist()

@@ -46,7 +46,7 @@ def counts(cells: pd.DataFrame) -> Counter[tuple[str, str]]:
 @pytest.mark.parametrize("by", ["cell", "well"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_every_part_has_as_many_cells_of_either_class(by: str, seed: int) -> None:
-    number = counts(split(plates(), by=by, seed=seed))
+    number = counts(split(plates(), group_by=by, seed=seed))
     for part in ("train", "val", "test"):
         assert number[part, "control"] == number[part, "treated"] > 0
 
@@ -64,7 +64,7 @@ def test_a_share_of_nothing_is_nothing() -> None:
 
 @pytest.mark.parametrize(("by", "group"), [("well", ["plate", "well"]), ("plate", ["plate"])])
 def test_groups_stay_on_one_side(by: str, group: list[str]) -> None:
-    cells = split(plates(6), by=by, shares=(0.6, 0.2, 0.2))
+    cells = split(plates(6), group_by=by, shares=(0.6, 0.2, 0.2))
     assert (cells.groupby(group)["split"].nunique() == 1).all()
     assert leakage(cells)[f"{by}s_in_train_and_test"] == 0
 
@@ -88,7 +88,9 @@ def test_test_plates_are_the_test_part_and_nothing_else_is() -> None:
 def test_the_order_of_the_rows_changes_nothing(by: str) -> None:
     cells = plates()
     shuffled = cells.sample(frac=1, random_state=4).reset_index(drop=True)
-    one, two = (split(table, by=by, cells_per_class=200).set_index("cell_id")["split"] for table in (cells, shuffled))
+    one, two = (
+        split(table, group_by=by, cells_per_class=200).set_index("cell_id")["split"] for table in (cells, shuffled)
+    )
     assert one.sort_index().equals(two.sort_index())
 
 
@@ -192,7 +194,7 @@ def test_classes_that_are_not_balanced_keep_every_cell() -> None:
 
 
 def test_the_official_parts_are_kept_and_val_comes_out_of_train() -> None:
-    cells = split(digits(), treated=None, classes="class", given="official_part", balance=False)
+    cells = split(digits(), treated=None, classes="class", split_column="official_part", balance=False)
     assert (cells["split"] == "test").tolist() == (cells["official_part"] == "test").tolist()
     train, val = ((cells["split"] == part).sum() for part in ("train", "val"))
     assert val / (train + val) == pytest.approx(0.1 / 0.8, abs=0.01)

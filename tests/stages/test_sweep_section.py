@@ -25,7 +25,7 @@ from cellssl.stages.report.sweep_text import words
 QUICK = (
     RECIPE.partition("[arm.intensities.embed]")[0]
     .replace("epochs = 6", "epochs = 1")
-    .replace("neighbours = 5", 'label = "true_phenotype"\nrounds = 100\nshuffles = 1\nleave_out = []')
+    .replace("neighbours = 5", 'label = "true_phenotype"\nbootstrap_draws = 100\nlabel_shuffles = 1\nleave_out = []')
 )
 VOTES = '\n[sweep.votes]\nknob = "evaluate.neighbours"\nvalues = [1, 3, 5, 9, 20]\n'
 HEAT = '\n[sweep.heat]\nknob = "pretrain.branches.context.objective.temperature"\nvalues = [0.1, 0.5]\n'
@@ -121,7 +121,7 @@ def test_values_that_were_added_later_stand_where_they_belong(votes: Chain) -> N
 
 
 def test_a_knob_of_a_grid_that_changes_nothing_makes_no_more_points(votes: Chain) -> None:
-    strength = ("--set", "sweep.strength={knob='evaluate.strength', values=[0.01, 1.0]}")
+    strength = ("--set", "sweep.strength={knob='evaluate.C', values=[0.01, 1.0]}")
     assert votes.say("run", *strength).code == 0
     folder = report_of(votes, *strength)
     points = pd.read_csv(folder / "opposites.csv").groupby("score")["points"].unique().map(list)
@@ -136,7 +136,7 @@ def test_a_knob_of_a_grid_that_changes_nothing_makes_no_more_points(votes: Chain
 
 
 def test_a_page_of_many_curves_begins_with_what_they_come_to(votes: Chain) -> None:
-    knobs = {"normalise": ["none", "zscore"], "strength": [0.01, 1.0], "shuffles": [1, 2], "rounds": [100, 101]}
+    knobs = {"normalise": ["none", "zscore"], "C": [0.01, 1.0], "label_shuffles": [1, 2], "bootstrap_draws": [100, 101]}
     many = [f"sweep.{name}={{knob='evaluate.{name}', values={values}}}" for name, values in knobs.items()]
     words = [word for each in [*many, "sweep.k={knob='cluster.k', values=[2, 3]}"] for word in ("--set", each)]
     said = votes.say("run", "--set", "sweep.together=false", *words)

@@ -41,7 +41,7 @@ class Pictures:
 class PictureSettings(Plugin):
     """What is the same for all pictures with classes: they are one plate, and their cell table names the `class`.
 
-    Where the publisher has divided them, the column `official_part` says how, for `split.given`.
+    Where the publisher has divided them, the column `official_part` says how, for `split.split_column`.
     """
 
     def plate(self) -> str:

@@ -77,5 +77,5 @@ def check(name: str, found: Digest, expected: Digest | None, record: Path | None
     raise IntegrityError(
         f"{name} is not as {record} says: {found.bytes:,} bytes with sha256 {found.sha256[:12]}… came "
         f"instead of {expected.bytes:,} with {expected.sha256[:12]}…",
-        hint="fetch from another --mirror, or leave fetch.dataset.record out if the publisher has changed the file",
+        hint="fetch from another --mirror, or leave fetch.dataset.checksums out if the publisher has changed the file",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field as Knob
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 class OnlineSettings(Plugin):
     """What is the same for all that comes over the network; none of it changes a result."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"record": "checksums"}
     connections: int = Knob(8, ge=1, le=64, json_schema_extra=NOT_IN_FINGERPRINT)
     """Images that are fetched at once."""
     tries: int = Knob(4, ge=1, le=100, json_schema_extra=NOT_IN_FINGERPRINT)
     """How often a server is asked that gives nothing new."""
     timeout_s: float = Knob(20.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
     """Seconds without a byte after which an answer counts as broken off."""
-    record: InputPath | None = Knob(None, json_schema_extra=NOT_IN_FINGERPRINT)
+    checksums: InputPath | None = Knob(None, json_schema_extra=NOT_IN_FINGERPRINT)
     """A record.csv of an earlier fetch: what comes must be those very bytes, or it is an error."""
 
     def patience(self) -> Patience:
@@ -44,17 +45,17 @@ class OnlineSettings(Plugin):
         from cellssl.datasets.transfer.threads import attending
         from cellssl.files import write_text
 
-        expected, unknown = read_record(self.record), 0
+        expected, unknown = read_record(self.checksums), 0
         digests = yield from attending(lambda: {place: digest_of(path) for place, path in images.items()})
         for place, digest in digests.items():
             try:
-                check(place, digest, expected.get(place), self.record)
+                check(place, digest, expected.get(place), self.checksums)
             except IntegrityError:
                 images[place].unlink()
                 raise
             unknown += place not in expected
-        if self.record and unknown:
+        if self.checksums and unknown:
             yield Note(
-                f"{unknown:,} of {len(images):,} images are not in {self.record}, so nothing is compared for them"
+                f"{unknown:,} of {len(images):,} images are not in {self.checksums}, so nothing is compared for them"
             )
         write_text(folder / NAME, record_text(digests), folder / "scratch")

@@ -8,8 +8,9 @@ is drawn at a share of its own brightness, so that a bright mitotic cell neither
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -47,11 +48,12 @@ FAINT_SHARE = 0.05  # softens the logarithm in which the threshold is found, as 
 class Settings(Plugin):
     """Find nuclei without weights: local threshold, seeds from shape and brightness, watershed, outline per nucleus."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"min_area": "min_area_share"}
     diameter_um: float | None = Field(None, gt=0)
     """Typical diameter of a nucleus in micrometres; left out, it is measured in every field."""
     outline: float = Field(0.45, gt=0, lt=1)
     """Where the outline runs: this share of the nucleus' own brightness above background."""
-    min_area: float = Field(0.13, ge=0, lt=1)
+    min_area_share: float = Field(0.13, ge=0, lt=1)
     """Smallest area kept, as a share of the disc with the typical diameter; smaller pieces are debris."""
 
     def find(self, nucleus: Real[np.ndarray, "y x"], pixel_um: float | None = None) -> Int32[np.ndarray, "y x"]:
@@ -71,7 +73,7 @@ class Settings(Plugin):
         fine = light_at_full_size(image, coarse, shrink) if shrink > 1 else coarse.light
         basins = _enlarge(basins, shrink, image.shape)
         labels = largest_components(np.where(_fill_holes(fine > level[basins], diameter_px), basins, 0))
-        return _without_debris(labels, self.min_area * np.pi * diameter_px**2 / 4)
+        return _without_debris(labels, self.min_area_share * np.pi * diameter_px**2 / 4)
 
     def _diameter_px(self, image: Float32[np.ndarray, "y x"], pixel_um: float | None) -> float:
         if self.diameter_um is None:

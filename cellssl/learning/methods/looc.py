@@ -60,7 +60,7 @@ class LooC(Queued):
         super().__init__()
         self.settings = settings
         self.options = settings.options(settings.temperature)
-        spaces = 1 + len(settings.keep)
+        spaces = 1 + len(settings.sensitive_to)
         self.views = 1 + spaces
         self.momentum_views = tuple(range(1, 1 + spaces))
         widths = [task.in_dim, settings.hidden_dim, settings.dim]
@@ -78,7 +78,7 @@ class LooC(Queued):
     def shown(self, query: ViewSettings, key: ViewSettings) -> tuple[View, ...]:
         """The query, key 0 drawn apart from it, and key i that shares with it what transform i drew."""
         there = tuple(sorted({part.plugin_name() for part in query} & {part.plugin_name() for part in key}))
-        for name in self.settings.keep:
+        for name in self.settings.sensitive_to:
             if name not in there:
                 raise UsageError(f"looc cannot keep {name!r}, which its views do not have", did_you_mean(name, there))
             if not _varies(View(query), View(key), name):
@@ -86,7 +86,7 @@ class LooC(Queued):
                     f"looc cannot keep {name!r}, which does the same to every view of a cell",
                     hint="keep a transform whose draws differ, or give it a chance p between 0 and 1",
                 )
-        return (View(query), View(key), *[View(key, as_first=frozenset({name})) for name in self.settings.keep])
+        return (View(query), View(key), *[View(key, as_first=frozenset({name})) for name in self.settings.sensitive_to])
 
     def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The mean of the losses in all spaces."""
@@ -104,7 +104,7 @@ class LooC(Queued):
         ]
         losses = torch.stack([contrast(one, self.options) for one in scores])
         self.keep(torch.stack([own[space] for space, own in enumerate(keys)]), seen.cells)
-        names = ("invariant", *self.settings.keep)
+        names = ("invariant", *self.settings.sensitive_to)
         each = {f"loss_{name}": loss.detach() for name, loss in zip(names, losses, strict=True)}
         return losses.mean(), {**gauges(scores[:1], queries), **each}
 
@@ -120,7 +120,7 @@ class LooC(Queued):
         """Keys to which the transform of a space does what it does to the query, where this is known."""
         if seen.alike is None or space == 0:
             return None
-        name = self.settings.keep[space - 1]
+        name = self.settings.sensitive_to[space - 1]
         return torch.stack([seen.alike(view, name) for view in self.momentum_views], dim=1).to(seen.cells.device)
 
     def after_step(self) -> None:

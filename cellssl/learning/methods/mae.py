@@ -52,11 +52,11 @@ class Mae(Objective):
         self.settings, self.in_dim = settings, task.in_dim
         self.patch_px, self.channels, self.side_px = encoder.patch_px, task.channels, task.side_px
         self.grid = task.side_px // self.patch_px
-        self.seen_patches = max(1, round(self.grid**2 * (1 - settings.hidden_share)))
+        self.seen_patches = max(1, round(self.grid**2 * (1 - settings.mask_ratio)))
         if self.seen_patches == self.grid**2:
             raise UsageError(
-                f"mae with hidden_share = {settings.hidden_share:g} hides none of the {self.grid**2} patches of a cell",
-                hint="raise hidden_share in the branch's objective, or give pretrain.encoder a smaller patch_px",
+                f"mae with mask_ratio = {settings.mask_ratio:g} hides none of the {self.grid**2} patches of a cell",
+                hint="raise mask_ratio in the branch's objective, or give pretrain.encoder a smaller patch_px",
             )
         dim = settings.dim
         self.decoder = nn.ModuleDict(

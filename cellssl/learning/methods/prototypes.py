@@ -31,16 +31,16 @@ UNKNOWN = -1
 
 
 @torch.no_grad()
-def sinkhorn(scores: Float[Tensor, "b k"], epsilon: float, rounds: int) -> Float[Tensor, "b k"]:
+def sinkhorn(scores: Float[Tensor, "b k"], epsilon: float, n_iterations: int) -> Float[Tensor, "b k"]:
     """Codes: shares of each cell in the prototypes, high where the scores are and even over prototypes.
 
     Sinkhorn-Knopp on exp(scores / epsilon) (SwAV, arXiv:2006.09882); every cell's shares sum to 1.
     """
     log = scores / epsilon
-    for _ in range(rounds):
+    for _ in range(n_iterations):
         log = log - log.logsumexp(dim=0, keepdim=True)  # each prototype gets as much as any other
         log = log - log.logsumexp(dim=1, keepdim=True)  # each cell gives 1
-    return log.exp() if rounds else log.softmax(dim=1)
+    return log.exp() if n_iterations else log.softmax(dim=1)
 
 
 def told_by_others(
@@ -58,13 +58,13 @@ def told_by_others(
 
 @torch.no_grad()
 def spherical_k_means(
-    points: Float[Tensor, "n dim"], centroids: Float[Tensor, "k dim"], rounds: int
+    points: Float[Tensor, "n dim"], centroids: Float[Tensor, "k dim"], n_iterations: int
 ) -> tuple[Float[Tensor, "k dim"], Int64[Tensor, "n"]]:
     """Unit centroids, each the direction of the mean of its points, and the most similar one of every point.
 
     A centroid without points stays where it is.
     """
-    for _ in range(rounds):
+    for _ in range(n_iterations):
         nearest = (points @ centroids.T).argmax(dim=1)
         sums = torch.zeros_like(centroids).index_add_(0, nearest, points)
         filled = torch.bincount(nearest, minlength=len(centroids)) > 0
@@ -80,16 +80,16 @@ class MultiCrop(Objective):
     def set_up(self, settings: MultiCropped, task: BuildContext) -> None:
         """Say which views it wants, and begin to count."""
         self.crops = settings
-        self.views = 2 + settings.small_views
+        self.views = 2 + settings.local_crops
         self.online_views = tuple(range(self.views))
         self.epoch_steps = task.epoch_steps
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def shown(self, query: ViewSettings, key: ViewSettings) -> tuple[View, ...]:
         """Small views are cut out of key views."""
-        cut = plugins.load("cellssl.learning.transforms", "random_resized_crop").Settings(scale=self.crops.small_scale)
-        small = View((*key, cut), side=self.crops.small_side)
-        return (View(query), View(key), *[small] * self.crops.small_views)
+        cut = plugins.load("cellssl.learning.transforms", "random_resized_crop").Settings(scale=self.crops.local_scale)
+        small = View((*key, cut), side=self.crops.local_side)
+        return (View(query), View(key), *[small] * self.crops.local_crops)
 
     def is_frozen(self, epochs: float) -> bool:
         """Whether the first epochs are not over yet."""
@@ -148,7 +148,7 @@ class SwAv(MultiCrop, Queued):
         asked = scores
         if self.settings.queue and self.filled:
             asked = torch.cat([scores, self.queue[view].T @ self.prototypes.T])
-        return sinkhorn(asked, self.settings.epsilon, self.settings.rounds)[: len(scores)]
+        return sinkhorn(asked, self.settings.epsilon, self.settings.n_iterations)[: len(scores)]
 
 
 class DeepCluster(MultiCrop):
@@ -231,7 +231,7 @@ class DeepCluster(MultiCrop):
             points = self.bank[head % 2]
             chance = generator("deepcluster", self.seed, self.branch, head, int(self.steps))
             start = torch.from_numpy(chance.permutation(len(points))[: self.settings.prototypes]).to(points.device)
-            found = spherical_k_means(points, points[start], self.settings.rounds)
+            found = spherical_k_means(points, points[start], self.settings.n_iterations)
             self.centroids[head], self.assigned[head] = found
 
 

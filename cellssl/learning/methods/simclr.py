@@ -96,7 +96,7 @@ class DoseAware(AllPairs):
         """Both views of a cell have its dose."""
         views = self.project(seen.online)
         doses, compounds = (seen.known[name] for name in ("dose_micromolar", "compound"))
-        weights = dose_kernel(doses, compounds, seen.cells, self.settings.sigma_decades, self.settings.unrelated)
+        weights = dose_kernel(doses, compounds, seen.cells, self.settings.sigma_decades, self.settings.unrelated_weight)
         weights = weights.repeat(2, 2).fill_diagonal_(0.0)  # nobody is its own pair
         losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
             "y_aware": contrastive_loss.y_aware,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -70,15 +71,20 @@ def check_queue(queue: int, cells: int, *, holds: str, cure: str = "") -> None:
 class MultiCropped(ObjectiveSettings):
     """Small views beside the two whole ones (SwAV, arXiv:2006.09882): cheap, and only the trained encoder sees them."""
 
-    small_views: int = Field(4, ge=0)
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "small_views": "local_crops",
+        "small_side": "local_side",
+        "small_scale": "local_scale",
+    }
+    local_crops: int = Field(4, ge=0)
     """How many, for each cell."""
-    small_side: float = Field(0.5, ge=0.05, le=1)
+    local_side: float = Field(0.5, ge=0.05, le=1)
     """Their side, as a share of input_px."""
-    small_scale: tuple[float, float] = (0.1, 0.4)
+    local_scale: tuple[float, float] = (0.1, 0.4)
     """Smallest and largest area that they show, as a share of a key view's."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if not 0 < self.small_scale[0] <= self.small_scale[1]:
-            raise ValueError(f"small_scale must be [low, high] above 0, got {list(self.small_scale)}")
+        if not 0 < self.local_scale[0] <= self.local_scale[1]:
+            raise ValueError(f"local_scale must be [low, high] above 0, got {list(self.local_scale)}")
         return self

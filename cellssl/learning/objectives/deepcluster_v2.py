@@ -5,7 +5,8 @@ DeepCluster v2 (Caron et al. 2020, arXiv:2006.09882, appendix): after each epoch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 class Settings(MultiCropped):
     """Tell the cluster of a cell, clusters being found anew after each epoch (DeepCluster v2, arXiv:2006.09882)."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {**MultiCropped.RENAMED, "rounds": "n_iterations"}
     hidden_dim: int = Field(1024, ge=1)
     """Width of the projector's hidden layer."""
     dim: int = Field(128, ge=2)
@@ -27,7 +29,7 @@ class Settings(MultiCropped):
     """Clusters, in each head."""
     heads: int = Field(3, ge=1)
     """Clusterings side by side."""
-    rounds: int = Field(10, ge=1)
+    n_iterations: int = Field(10, ge=1)
     """Of K-Means."""
     temperature: float = Field(0.1, gt=0)
     """Similarities are divided by it before the softmax."""

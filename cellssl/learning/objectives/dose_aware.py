@@ -6,7 +6,8 @@ forms of Barbano et al. 2023 (arXiv:2211.08326).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,12 +22,13 @@ class Settings(ObjectiveSettings):
     """Draw cells under nearby doses of one compound together (y-aware InfoNCE, arXiv:2106.08808); a control, or a
     cell of unknown dose, resembles only its own other view."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"unrelated": "unrelated_weight"}
     form: Literal["y_aware", "threshold", "exponential"] = "y_aware"
     """`y_aware` weights InfoNCE by nearness; `threshold` holds each pair against less near ones only; `exponential`
     repels the less, the nearer (both arXiv:2211.08326)."""
     sigma_decades: float = Field(0.5, gt=0)
     """Width of the Gaussian kernel in powers of ten of the dose: 0.5 is a factor of 3."""
-    unrelated: float = Field(0.0, ge=0, lt=1)
+    unrelated_weight: float = Field(0.0, ge=0, lt=1)
     """Weight of two cells that no dose relates: of two compounds, or a control. The form `threshold` needs a little,
     such as 0.01, to hold a control's own view against."""
     hidden_dim: int = Field(512, ge=1)
@@ -38,8 +40,8 @@ class Settings(ObjectiveSettings):
 
     @model_validator(mode="after")
     def _threshold_has_something_below(self) -> Settings:
-        if self.form == "threshold" and self.unrelated == 0:
-            raise ValueError('the form "threshold" needs unrelated above 0, such as 0.01')
+        if self.form == "threshold" and self.unrelated_weight == 0:
+            raise ValueError('the form "threshold" needs unrelated_weight above 0, such as 0.01')
         return self
 
     def columns(self) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ Leave-one-out contrastive learning (Xiao et al. 2021, arXiv:2008.05659).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -23,7 +24,8 @@ class Settings(Contrastive):
     """Ignore the whole view in one space, and all but one transform in each further one (LooC, arXiv:2008.05659);
     embed.layer = "projector" puts the spaces side by side (LooC++)."""
 
-    keep: tuple[str, ...] = Field(("color_jitter",), min_length=1)
+    RENAMED: ClassVar[Mapping[str, str]] = {"keep": "sensitive_to"}
+    sensitive_to: tuple[str, ...] = Field(("color_jitter",), min_length=1)
     """Transforms of the view, by name, each of which gets a space that stays sensitive to it."""
     hidden_dim: int = Field(512, ge=1)
     """Width of each projector's hidden layer."""
@@ -38,12 +40,12 @@ class Settings(Contrastive):
     mask_same_cell: bool = False
     """A cell's own former keys are not its negatives."""
 
-    @field_validator("keep")
+    @field_validator("sensitive_to")
     @classmethod
-    def _each_once(cls, keep: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(keep)) < len(keep):
+    def _each_once(cls, sensitive_to: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(sensitive_to)) < len(sensitive_to):
             raise ValueError("must name each transform once")
-        return keep
+        return sensitive_to
 
     def check(self, cells: int) -> None:
         """Raise UsageError where the queue would hold every training cell as its own negative."""

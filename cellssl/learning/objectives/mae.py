@@ -5,7 +5,8 @@ Masked autoencoder (He et al. 2022, arXiv:2111.06377). The encoder must be one t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 class Settings(ObjectiveSettings):
     """Redraw the patches of a cell that the encoder is not shown (masked autoencoder, arXiv:2111.06377)."""
 
-    hidden_share: float = Field(0.75, gt=0, lt=1)
+    RENAMED: ClassVar[Mapping[str, str]] = {"hidden_share": "mask_ratio"}
+    mask_ratio: float = Field(0.75, gt=0, lt=1)
     """Share of the patches that are hidden; others for each cell and step."""
     normalise: bool = True
     """Redraw each patch with a mean of 0 and a spread of 1."""

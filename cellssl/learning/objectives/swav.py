@@ -5,7 +5,8 @@ SwAV (Caron et al. 2020, arXiv:2006.09882).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 class Settings(MultiCropped):
     """Tell to which prototypes the other views belong, the cells being shared out evenly (SwAV, arXiv:2006.09882)."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {**MultiCropped.RENAMED, "rounds": "n_iterations"}
     hidden_dim: int = Field(1024, ge=1)
     """Width of the projector's hidden layer."""
     dim: int = Field(128, ge=2)
@@ -29,7 +31,7 @@ class Settings(MultiCropped):
     """Similarities are divided by it before the softmax."""
     epsilon: float = Field(0.05, gt=0)
     """How soft codes are."""
-    rounds: int = Field(3, ge=0)
+    n_iterations: int = Field(3, ge=0)
     """Of Sinkhorn-Knopp, which shares cells out evenly."""
     queue: int = Field(1024, ge=0)
     """Former projections that are shared out together with the batch, once there are so many; worth having where a

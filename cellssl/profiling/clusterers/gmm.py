@@ -1,7 +1,7 @@
 """gmm: clusters as a mixture of normal distributions, each of its own size, spread and weight."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -20,12 +20,13 @@ FITTED_CELLS = 100_000
 class Settings(ClustererSettings):
     """A Gaussian mixture; clusters may differ in spread and weight. Each cell goes to its likeliest component."""
 
-    covariance: Literal["full", "tied", "diag", "spherical"] = Field("diag")
+    RENAMED: ClassVar[Mapping[str, str]] = {"covariance": "covariance_type"}
+    covariance_type: Literal["full", "tied", "diag", "spherical"] = Field("diag")
     """How a component may be stretched: any way, all alike, along the axes, not at all. `full` wants few dimensions:
     cluster.normalise = "pca_whiten", and many more cells than dimensions."""
 
-    def fit(self, x: Float[np.ndarray, "n d"], k: int, starts: int, seed: int) -> Clustering:
-        """The likeliest of several starts, each begun by K-Means."""
+    def fit(self, x: Float[np.ndarray, "n d"], k: int, n_init: int, seed: int) -> Clustering:
+        """The likeliest of several n_init, each begun by K-Means."""
         from sklearn.mixture import GaussianMixture
         from threadpoolctl import threadpool_limits
 
@@ -37,7 +38,7 @@ class Settings(ClustererSettings):
         if k > len(x):
             raise DataError(f"{k} clusters were asked of {len(x)} cells", hint="lower k, or embed more cells")
         mixture = GaussianMixture(
-            k, covariance_type=self.covariance, n_init=starts, random_state=seed32("gmm", seed), reg_covar=1e-6
+            k, covariance_type=self.covariance_type, n_init=n_init, random_state=seed32("gmm", seed), reg_covar=1e-6
         )
         drawn = x if len(x) <= FITTED_CELLS else x[np.sort(generator("gmm", seed).permutation(len(x))[:FITTED_CELLS])]
         with threadpool_limits(limits=1):
@@ -60,7 +61,7 @@ class Settings(ClustererSettings):
         from cellssl.profiling.normalise import check_embeddings
 
         check_embeddings(x)
-        mixture = GaussianMixture(len(arrays["gmm_weights"]), covariance_type=self.covariance)
+        mixture = GaussianMixture(len(arrays["gmm_weights"]), covariance_type=self.covariance_type)
         mixture.weights_, mixture.means_ = arrays["gmm_weights"], arrays["gmm_means"]
         mixture.precisions_cholesky_ = arrays["gmm_precisions_cholesky"]
         with threadpool_limits(limits=1):
@@ -68,7 +69,7 @@ class Settings(ClustererSettings):
 
     def _reorder(self, mixture: Any, order: np.ndarray) -> None:
         mixture.weights_, mixture.means_ = mixture.weights_[order], mixture.means_[order]
-        if self.covariance != "tied":  # which is one for all components
+        if self.covariance_type != "tied":  # which is one for all components
             mixture.covariances_ = mixture.covariances_[order]
             mixture.precisions_cholesky_ = mixture.precisions_cholesky_[order]
 

@@ -11,11 +11,11 @@ from cellssl.profiling.clusterer import ClustererSettings, Clustering
 class Settings(ClustererSettings):
     """K-Means; round clusters of about equal spread. In batches above 100,000 cells."""
 
-    def fit(self, x: Float[np.ndarray, "n d"], k: int, starts: int, seed: int) -> Clustering:
-        """The best of several starts."""
+    def fit(self, x: Float[np.ndarray, "n d"], k: int, n_init: int, seed: int) -> Clustering:
+        """The best of several n_init."""
         from cellssl.profiling import kmeans
 
-        return kmeans.fit(x, k, starts=starts, seed=seed)
+        return kmeans.fit(x, k, n_init=n_init, seed=seed)
 
     def assign(self, x: Float[np.ndarray, "n d"], arrays: Mapping[str, np.ndarray]) -> Int[np.ndarray, "n"]:
         """The nearest centroid."""

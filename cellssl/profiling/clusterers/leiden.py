@@ -31,8 +31,8 @@ class Settings(ClustererSettings):
         if find_spec("igraph") is None:
             raise UsageError("the method leiden needs the library igraph", hint='pip install "cellssl[leiden]"')
 
-    def fit(self, x: Float[np.ndarray, "n d"], k: int, starts: int, seed: int) -> Clustering:
-        """`k` and `starts` say nothing to it."""
+    def fit(self, x: Float[np.ndarray, "n d"], k: int, n_init: int, seed: int) -> Clustering:
+        """`k` and `n_init` say nothing to it."""
         import igraph
 
         from cellssl.profiling import kmeans

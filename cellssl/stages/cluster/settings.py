@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -28,8 +29,9 @@ CLUSTERERS = "cellssl.profiling.clusterers"
 
 class Settings(StageSettings):
     """Find groups of alike cells, and compare them with what is known. With `assign_to` nothing is fitted, so `method`,
-    `k`, `starts` and `normalise` are those of the earlier clustering."""
+    `k`, `n_init` and `normalise` are those of the earlier clustering."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"starts": "n_init"}
     method: Annotated[Plugin, PluginField(CLUSTERERS)] = Field(
         default_factory=lambda: plugins.load(CLUSTERERS, "kmeans").Settings()
     )
@@ -37,7 +39,7 @@ class Settings(StageSettings):
     k: int | tuple[int, int] = 2
     """Number of clusters; or the lowest and highest of a range such as [2, 8], of which the one with the highest
     silhouette is taken. Methods that find their own number take no notice."""
-    starts: int = Field(20, ge=1)
+    n_init: int = Field(20, ge=1)
     """The method is begun so often, and the best is kept."""
     part: Literal["train", "val", "test", "all"] | None = None
     """Which cells; test where there is a split, else all."""
@@ -66,9 +68,9 @@ class Settings(StageSettings):
         counted = super().non_default()
         silent = ["assign_to"]
         if self.assign_to:
-            silent += ["method", "k", "starts", "normalise"]
+            silent += ["method", "k", "n_init", "normalise"]
         elif not self.clusterer().takes_k:
-            silent += ["k", "starts"]
+            silent += ["k", "n_init"]
         return {name: value for name, value in counted.items() if name not in silent}
 
     def clusterer(self) -> ClustererSettings:

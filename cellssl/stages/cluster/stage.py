@@ -86,7 +86,7 @@ def _clustering(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Norma
     normaliser = normalise.fit(settings.normalise, vectors)
     normal = normaliser.apply(vectors)
     k, silhouettes = _number(settings, normal, seed)
-    clustering = method.fit(normal, k, settings.starts, seed)
+    clustering = method.fit(normal, k, settings.n_init, seed)
     return method, normaliser, clustering, {"silhouette_of_k": silhouettes} if silhouettes else {}
 
 
@@ -102,7 +102,7 @@ def _number(settings: Settings, normal: np.ndarray, seed: int) -> tuple[int, dic
     low, high = settings.k
     silhouettes = {}
     for k in range(low, high + 1):
-        assignment = settings.clusterer().fit(normal, k, settings.starts, seed).assignment
+        assignment = settings.clusterer().fit(normal, k, settings.n_init, seed).assignment
         silhouettes[k] = cluster_scores.silhouette(normal, assignment, seed)
     best = max(silhouettes, key=lambda k: (np.nan_to_num(silhouettes[k], nan=-2.0), -k))
     return best, {str(k): value for k, value in silhouettes.items()}

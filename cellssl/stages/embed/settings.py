@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, model_validator
 
@@ -45,6 +46,7 @@ def _file_or_word(given: Any, info: ValidationInfo) -> Any:
 class Settings(StageSettings):
     """Represent every cell. `network`, `layer`, `branch` and `view` say nothing to models that are no networks."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"also": "formats"}
     model: Annotated[str, BeforeValidator(_file_or_word)] = "pretrain"
     """`pretrain` is this recipe's own; `random` the same network untrained; `imagenet` the same network with its
     published weights, or those of encoder.weights, untrained; a .pth, .pt or .safetensors file the same network with
@@ -65,7 +67,7 @@ class Settings(StageSettings):
     nothing is given."""
     draws: int = Field(8, ge=1)
     """Looks at a cell through `view`."""
-    also: tuple[Literal["csv.gz", "h5ad"], ...] = ()
+    formats: tuple[Literal["csv.gz", "h5ad"], ...] = ()
     """The same table in other formats too; h5ad is AnnData's and needs cellssl[anndata]."""
     batch: int = Field(64, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Cells at a time."""
@@ -111,5 +113,5 @@ class Settings(StageSettings):
 
     def check(self) -> None:
         """Raise UsageError where a format is asked for whose library is not there."""
-        if "h5ad" in self.also and find_spec("anndata") is None:
-            raise UsageError("embed.also = h5ad needs the library anndata", hint='pip install "cellssl[anndata]"')
+        if "h5ad" in self.formats and find_spec("anndata") is None:
+            raise UsageError("embed.formats = h5ad needs the library anndata", hint='pip install "cellssl[anndata]"')

@@ -36,9 +36,9 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
             file.append(vectors)
             done += len(vectors)
             yield Progress(done, len(crops), "cells")
-    if "csv.gz" in job.settings.also:
+    if "csv.gz" in job.settings.formats:
         embeddings.write_csv(table, job.draft.file("embeddings.csv.gz"))
-    if "h5ad" in job.settings.also:
+    if "h5ad" in job.settings.formats:
         embeddings.write_anndata(table, job.draft.file("embeddings.h5ad"))
     return {"cells": len(crops), "dim": file.dim}
 

@@ -85,7 +85,7 @@ def predictions(
     table = table.assign(scheme=name, fold=scheme.fold)
     classifiers: dict[str, Classifier] = {
         "knn": partial(knn, k=settings.neighbours),
-        "linear": partial(linear_probe, strength=settings.strength),
+        "linear": partial(linear_probe, C=settings.C),
     }
     truths = {
         "": labels,
@@ -107,7 +107,7 @@ def predictions(
 
 def n_label_shuffles(scheme: CVScheme, settings: Settings) -> int:
     """How often labels are shuffled; cross-validation, which tells each cell, does it once."""
-    return 1 if scheme.group else settings.shuffles
+    return 1 if scheme.group else settings.label_shuffles
 
 
 def summary(table: pd.DataFrame, group: str | None, settings: Settings) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _numbers(table: pd.DataFrame, classifier: str, wells: np.ndarray | None, set
     truth, told = table["label"].tolist(), table[classifier].tolist()
     here = accuracy(truth, told)
     groups = [None] * len(table) if wells is None else wells.tolist()
-    between = intervals(truth, told, groups, rounds=settings.rounds)
+    between = intervals(truth, told, groups, draws=settings.bootstrap_draws)
     dealt = table.filter(like="label_shuffled_")
     chance = [
         accuracy(dealt[column].tolist(), table[str(column).replace("label", classifier)].tolist()).balanced

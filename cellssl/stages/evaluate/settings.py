@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -43,11 +44,12 @@ class Retrieval(SettingsModel):
 class Settings(StageSettings):
     """Let simple classifiers learn from some cells and tell others, and compare profiles of wells and treatments."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"strength": "C", "rounds": "bootstrap_draws", "shuffles": "label_shuffles"}
     label: str = "label"
     """Which column is told: `label`, or `compound`, `moa`, `plate` …"""
     neighbours: int = Field(20, ge=1)
     """Neighbours that vote."""
-    strength: float = Field(1.0, gt=0)
+    C: float = Field(1.0, gt=0)
     """Inverse of the linear probe's regularisation; scikit-learn's C."""
     normalise: Literal["none", "zscore", "l2", "pca_whiten"] = "zscore"
     """What is done to the embeddings before the classifiers, fitted on the cells that they learn from."""
@@ -59,10 +61,10 @@ class Settings(StageSettings):
     """Where there are more plates or wells, several are left out at a time, so that it is done so often at most."""
     max_cells: int = Field(20_000, ge=2)
     """Cells that classifiers learn from, and cells that they tell; of more, so many are drawn."""
-    shuffles: int = Field(5, ge=1)
+    label_shuffles: int = Field(5, ge=1)
     """So often all labels are shuffled and the part is told again, which is what chance gives; in cross-validation
     once."""
-    rounds: int = Field(1000, ge=100)
+    bootstrap_draws: int = Field(1000, ge=100)
     """Draws of the bootstrap that intervals are taken from."""
     profiles: Profiles = Profiles()
     """How cells become profiles of wells and treatments."""

@@ -188,7 +188,7 @@ def _check_small(encoder: EncoderSettings, px: int, branch: str) -> None:
     except UsageError as error:
         raise UsageError(
             f"{error.message}, which is what the small views of branch {branch} are",
-            hint="raise small_side, or set small_views = 0, in the branch's objective",
+            hint="raise local_side, or set local_crops = 0, in the branch's objective",
         ) from error
 
 

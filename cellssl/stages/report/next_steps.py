@@ -93,7 +93,7 @@ def _because_of_nuisances(run: Run, spreads: dict[str, MeanSd], plates: int) -> 
     elif run.trained and run.split and run.split.card.metrics["leaks"]["plates_in_train_and_test"]:
         steps.append("Set split.test_plates, to test on a plate that the network never saw.")
     elif run.split and run.split.card.metrics["leaks"]["wells_in_train_and_test"]:
-        steps.append('Set split.by = "well", so that no well is in train and test.')
+        steps.append('Set split.group_by = "well", so that no well is in train and test.')
     return steps
 
 

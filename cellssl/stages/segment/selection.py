@@ -86,7 +86,7 @@ def flags(fields: pd.DataFrame, limits: Quality) -> pd.Series:
         "empty": fields["field_nuclei"] < limits.field_min_nuclei,
         "blurred": fields["field_focus"] < limits.field_min_focus,
         "saturated": fields["field_saturated"] > limits.field_max_saturated,
-        "artefact": fields["field_stray"] > limits.field_max_stray,
+        "artefact": fields["field_stray"] > limits.field_max_outside_nuclei,
     }
     rows = zip(*wrong.values(), strict=True)
     joined = [",".join(name for name, hit in zip(wrong, row, strict=True) if hit) for row in rows]

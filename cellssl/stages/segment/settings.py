@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,6 +30,7 @@ Flag = Literal["empty", "blurred", "saturated", "artefact"]
 class Quality(SettingsModel):
     """What good nuclei and good fields are; everything is measured and written down, whatever stands here."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"field_max_stray": "field_max_outside_nuclei"}
     min_solidity: float = Field(0.0, ge=0, le=1)
     """Nuclei with less of their convex hull filled are counted as ragged and dropped; 0.9 parts lobed from round."""
     max_saturated: float = Field(1.0, ge=0, le=1)
@@ -41,7 +43,7 @@ class Quality(SettingsModel):
     """Fields whose typical nucleus has a flatter rim are flagged as blurred."""
     field_max_saturated: float = Field(0.01, ge=0, le=1)
     """Fields with a larger share of pixels at the camera's highest value are flagged as saturated."""
-    field_max_stray: float = Field(0.02, ge=0, le=1)
+    field_max_outside_nuclei: float = Field(0.02, ge=0, le=1)
     """Fields with a larger share of bright pixels outside nuclei are flagged as artefact."""
     drop_fields: tuple[Flag, ...] = ()
     """Flags whose fields give no cells; such nuclei are counted under flagged_field."""

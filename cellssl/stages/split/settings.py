@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -30,6 +31,7 @@ class Treated(SettingsModel):
 class Settings(StageSettings):
     """Who is trained on, tuned on and tested on."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"given": "split_column", "by": "group_by"}
     treated: Treated | None = None
     """The treated class; the control wells are the other. Without it, and without `classes`, there are no labels and
     nothing is balanced."""
@@ -38,10 +40,10 @@ class Settings(StageSettings):
     `true_phenotype`; cells without one are left out."""
     balance: bool = True
     """Whether every part gets as many cells of each class; otherwise as many as there are."""
-    given: str | None = None
+    split_column: str | None = None
     """A column of the cell table that says `train` or `test` (or `val`) of every cell, as the publisher of a set has
     divided it; the share of val in `shares` is taken out of train where the column names none."""
-    by: Literal["cell", "well", "plate"] = "cell"
+    group_by: Literal["cell", "well", "plate"] = "cell"
     """What stays together: cells of one well leak its well effect when they stand on both sides."""
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     """Shares of train, val and test."""
@@ -60,8 +62,8 @@ class Settings(StageSettings):
             raise ValueError(f"shares must be three parts of 1, that of train above 0, got {list(self.shares)}")
         if self.treated is not None and self.classes is not None:
             raise ValueError("treated and classes are two ways to label cells; give one of them")
-        if self.given is not None and self.test_plates:
-            raise ValueError("given and test_plates are two ways to choose the test part; give one of them")
+        if self.split_column is not None and self.test_plates:
+            raise ValueError("split_column and test_plates are two ways to choose the test part; give one of them")
         return self
 
     def inputs(self) -> tuple[str, ...]:

@@ -89,12 +89,12 @@ def _check_column(cells: pd.DataFrame, column: str, knob: str) -> None:
 
 def divide(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
     """Train, val or test for every cell; groups stay together, and every class is divided alike."""
-    group = _groups(cells, settings.by)
-    part = _given(cells, settings.given) if settings.given else np.full(len(cells), "", dtype="<U5")
+    group = _groups(cells, settings.group_by)
+    part = _given(cells, settings.split_column) if settings.split_column else np.full(len(cells), "", dtype="<U5")
     part[cells["plate"].isin(settings.test_plates).to_numpy()] = "test"
     settled = part != ""
-    shares = _without_test(settings.shares) if settings.test_plates or settings.given else settings.shares
-    classes = cells["label"].fillna("").to_numpy(str) if settings.by != "plate" else np.full(len(cells), "")
+    shares = _without_test(settings.shares) if settings.test_plates or settings.split_column else settings.shares
+    classes = cells["label"].fillna("").to_numpy(str) if settings.group_by != "plate" else np.full(len(cells), "")
     for word in np.unique(classes[~settled]):
         here = np.flatnonzero(~settled & (classes == word))
         part[here] = _allot(group[here], shares, settings.seed)
@@ -103,7 +103,7 @@ def divide(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
 
 def _given(cells: pd.DataFrame, column: str) -> np.ndarray:
     """The parts that a column gives; empty for cells of train that may still become val."""
-    _check_column(cells, column, "given")
+    _check_column(cells, column, "split_column")
     part = cells[column].fillna("").to_numpy(str)
     odd = next((str(word) for word in part if word not in PARTS), None)
     if odd is not None:
@@ -193,15 +193,15 @@ def _evenly(cells: pd.DataFrame, size: int, seed: int) -> np.ndarray:
 
 def _check_all_parts(cells: pd.DataFrame, settings: Settings) -> None:
     wanted = [name for name, share in zip(PARTS, settings.shares, strict=True) if share > 0]
-    if settings.given:
+    if settings.split_column:
         wanted = ["train", "test"]
     if settings.test_plates:
-        wanted = ["train", "test", *(["val"] if settings.shares[1] > 0 and settings.by != "plate" else [])]
+        wanted = ["train", "test", *(["val"] if settings.shares[1] > 0 and settings.group_by != "plate" else [])]
     for name in wanted:
         if not (cells["split"] == name).any():
             raise UsageError(
                 f"the part {name} of the split has no cells",
-                hint=f"split.by divides {_count(cells, settings.by)}; choose a finer one, or other shares",
+                hint=f"split.group_by divides {_count(cells, settings.group_by)}; choose a finer one, or other shares",
             )
 
 

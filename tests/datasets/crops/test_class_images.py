@@ -38,7 +38,7 @@ model = "intensities"
 k = {k}
 [evaluate]
 leave_out = []
-rounds = 100
+bootstrap_draws = 100
 """
 
 

@@ -84,7 +84,7 @@ def test_a_key_that_a_flip_treats_as_the_query_by_chance_is_no_negative() -> Non
         plugins.load(VIEWS, "horizontal_flip").Settings(),
         plugins.load(VIEWS, "channel_jitter").Settings(brightness=0.4),
     )
-    objective = built("looc", keep=("horizontal_flip", "channel_jitter"))
+    objective = built("looc", sensitive_to=("horizontal_flip", "channel_jitter"))
     views = objective.shown(view, view)
     keys = Keys(torch.arange(64)).fold("step")
     alike = partial(drawn_alike, views, keys=keys, channels=3, side=16)
@@ -121,7 +121,7 @@ def test_a_transform_that_does_the_same_to_every_view_cannot_be_kept(
     name: str, knobs: dict[str, Any], ever: bool
 ) -> None:
     view = (plugins.load(VIEWS, name).Settings(**knobs),)
-    objective = built("looc", keep=(name,))
+    objective = built("looc", sensitive_to=(name,))
     if ever:
         assert len(objective.shown(view, view)) == 3
         return
@@ -177,5 +177,5 @@ def test_a_former_key_of_the_same_cell_is_masked_on_demand() -> None:
 
 def test_a_transform_that_the_view_lacks_is_refused_with_the_cure() -> None:
     with pytest.raises(UsageError, match="cannot keep 'channel_drop', which its views do not have") as caught:
-        built("looc", keep=("channel_drop",)).shown(transforms(), transforms())
+        built("looc", sensitive_to=("channel_drop",)).shown(transforms(), transforms())
     assert "horizontal_flip" in caught.value.hint or "channel_jitter" in caught.value.hint

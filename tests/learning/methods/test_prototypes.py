@@ -75,7 +75,7 @@ def test_spherical_k_means_finds_bundles_and_leaves_an_idle_centroid_alone() -> 
 
 @pytest.mark.parametrize("name", ["swav", "deepcluster_v2", "dino"])
 def test_small_views_are_cut_out_of_key_views_at_half_the_side(name: str) -> None:
-    objective = built(name, small_views=3, small_scale=(0.2, 0.2))
+    objective = built(name, local_crops=3, local_scale=(0.2, 0.2))
     flip = plugins.load("cellssl.learning.transforms", "horizontal_flip").Settings(p=1.0)
     views = objective.shown((), (flip,))
     crops = torch.arange(2 * 16 * 16).remainder(256).view(2, 1, 16, 16).to(torch.uint8)
