@@ -106,7 +106,7 @@ def sections() -> dict[str, dict[str, Any]]:
         recipe = recipes.load(name)
         present = [stage for stage in CHAIN if recipe.has(stage)]
         found[name] = {
-            stage: _without_folders(effective_settings(recipe, stage, recipe.main_arm).non_default())
+            stage: _without_folders(effective_settings(recipe, stage, recipe.main_arm).fingerprint_values())
             for stage in present
         }
     return found

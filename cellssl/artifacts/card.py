@@ -109,18 +109,19 @@ def kind_of_input(name: str) -> str:
 
 
 def fingerprint(
-    kind: str, algorithm: int, section: Mapping[str, Any], inputs: Mapping[str, str], outside: Mapping[str, str]
+    kind: str, algorithm: int, section: Mapping[str, Any], inputs: Mapping[str, str], external: Mapping[str, str]
 ) -> str:
-    """Twelve hexadecimal digits for what determines a result; the order of keys does not matter.
+    """Return twelve hexadecimal digits for what determines a result; the order of keys does not matter.
 
-    `section` holds the values that differ from the defaults, `outside` the sha256 of every file of the user.
+    `section` is what counts of the settings, `external` the sha256 of every external file by its role. Where an order
+    matters, the section holds a list.
     """
     what = {
         "kind": kind,
         "algorithm": algorithm,
         "section": section,
         "inputs": inputs,
-        "outside": sorted(outside.values()),
+        "external": external,
     }
     text = json.dumps(what, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -186,10 +186,22 @@ def _set(raw: dict[str, Any], override: str) -> None:
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise UsageError(f"--set {override!r} is not KEY=VALUE", hint="such as --set pretrain.epochs=20")
-    nested: dict[str, Any] = {parts[-1]: _value(text.strip())}
+    value = _value(text.strip())
+    if isinstance(value, dict):  # a table takes the place of the recipe's, order included
+        raw.update(_without(raw, parts))
+    nested: dict[str, Any] = {parts[-1]: value}
     for part in reversed(parts[:-1]):
         nested = {part: nested}
     raw.update(overlay(raw, nested))
+
+
+def _without(table: dict[str, Any], parts: list[str]) -> dict[str, Any]:
+    """Return the table with an empty table at the end of the path, where there is one."""
+    first, *rest = parts
+    under = table.get(first)
+    if not rest:
+        return {**table, first: {}}
+    return {**table, first: _without(under, rest)} if isinstance(under, dict) else table
 
 
 def _value(text: str) -> Any:

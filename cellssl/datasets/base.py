@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -51,8 +51,8 @@ class Forecast:
 class Dataset(Protocol):
     """What the settings of every file in this room can do."""
 
-    def external_files(self) -> Sequence[Path]:
-        """Files of the user whose bytes are part of the result: tables, stacks."""
+    def external_files(self) -> Mapping[str, Path]:
+        """Files of the user whose bytes are part of the result, by their role: tables, stacks, images."""
 
     def plan(self, cache: Path) -> list[Field]:
         """All fields that the settings select, sorted by plate, well and site; reads tables only, and no pixels.

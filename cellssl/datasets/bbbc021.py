@@ -82,9 +82,9 @@ class Settings(OnlineSettings):
     manifest: InputPath | None = Knob(None, json_schema_extra=NOT_IN_FINGERPRINT)
     """Another description of the set, such as data-manifests/bbbc021.toml with changes; its content counts."""
 
-    def external_files(self) -> Sequence[Path]:
+    def external_files(self) -> Mapping[str, Path]:
         """The manifest, where it is not the shipped one."""
-        return [] if self.manifest is None else [self.manifest]
+        return {} if self.manifest is None else {"manifest": self.manifest}
 
     def plan(self, cache: Path) -> list[Field]:
         """The chosen fields and the controls of their plates, by the official tables."""

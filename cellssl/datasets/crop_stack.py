@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -71,9 +71,9 @@ class Settings(Plugin):
             raise ValueError("must name each channel once")
         return channels
 
-    def external_files(self) -> Sequence[Path]:
+    def external_files(self) -> Mapping[str, Path]:
         """The stack and its table."""
-        return [self.stack, self.table]
+        return {"stack": self.stack, "table": self.table}
 
     def plan(self, cache: Path) -> list[Field]:
         """The fields that the chosen crops were cut from."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -53,9 +53,9 @@ class Settings(PictureSettings):
         """A well for every class of every part."""
         return sorted({file.picture.well for file in self._files()})
 
-    def external_files(self) -> Sequence[Path]:
+    def external_files(self) -> Mapping[str, Path]:
         """All the pictures."""
-        return [file.path for file in self._files()]
+        return {file.path.relative_to(self.folder).as_posix(): file.path for file in self._files()}
 
     def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
         """Every picture's name, class, part and bytes, and their side."""

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, field_validator
 from pydantic import Field as Knob
 
 from cellssl.config.paths import NAME, InputPath
-from cellssl.config.settings import NOT_IN_FINGERPRINT
+from cellssl.config.settings import NOT_IN_FINGERPRINT, ORDERED
 from cellssl.datasets.base import Field, Forecast, Value
 from cellssl.datasets.tables.columns import Chosen, Columns, Keep, at_site, carried, fields_of_rows
 from cellssl.datasets.tables.csv_table import Table, read_table
@@ -48,9 +48,9 @@ class Settings(OnlineSettings):
 
     table: InputPath = Knob(json_schema_extra=NOT_IN_FINGERPRINT)
     """The CSV (comma, tab or semicolon); its content counts, its place does not."""
-    channels: dict[str, PathColumns] = Knob(min_length=1)
+    channels: dict[str, PathColumns] = Knob(min_length=1, json_schema_extra=ORDERED)
     """Channel -> the column with its images' paths, or several columns that are joined, such as
-    `dna = ["PathName_DAPI", "FileName_DAPI"]` of a CellProfiler file list."""
+    `dna = ["PathName_DAPI", "FileName_DAPI"]` of a CellProfiler file list. Their order is that of the crops' channels."""
     columns: Columns = Columns()
     """Which column holds plate, well, site, batch, compound, dose_micromolar and moa; none is required."""
     root: InputPath | None = Knob(None, json_schema_extra=NOT_IN_FINGERPRINT)
@@ -74,11 +74,15 @@ class Settings(OnlineSettings):
                 raise ValueError(f"a channel cannot be called {name!r}; use letters, digits, '.', '_', '+' and '-'")
         return channels
 
-    def external_files(self) -> Sequence[Path]:
+    def external_files(self) -> Mapping[str, Path]:
         """The table, and all images that are there: both may change under the same name."""
-        images = (Path(place) for field in self._fields() for place in field.images.values())
-        here = {image for image in images if image.is_absolute() and _can_be_read(image)}
-        return [self.table, *sorted(here)]
+        images = {
+            f"{field.field_id}/{channel}": Path(place)
+            for field in self._fields()
+            for channel, place in field.images.items()
+        }
+        here = {role: image for role, image in images.items() if image.is_absolute() and _can_be_read(image)}
+        return {"table": self.table, **here}
 
     def plan(self, cache: Path) -> list[Field]:
         """A field for every row that is chosen."""

@@ -8,7 +8,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from datetime import date, timedelta
@@ -109,9 +109,9 @@ class Settings(Plugin):
             )
         return self
 
-    def external_files(self) -> Sequence[Path]:
+    def external_files(self) -> Mapping[str, Path]:
         """None: everything follows from the knobs."""
-        return ()
+        return {}
 
     def plan(self, cache: Path) -> list[Field]:
         """All fields of all plates, sorted by plate, well and site."""

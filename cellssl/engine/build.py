@@ -14,6 +14,7 @@ from cellssl.artifacts.card import Card
 from cellssl.artifacts.locks import LockHolder
 from cellssl.artifacts.store import Artifact, Draft, Store
 from cellssl.config.settings import SettingsModel
+from cellssl.engine.cards import find_planned
 from cellssl.engine.resources import LARGEST, Usage, UsageMeter, sum_usage
 from cellssl.events import Event
 
@@ -68,12 +69,16 @@ def find_or_make(
     seed: int | None,
     work: Callable[[Job], Generator[Event, None, Metrics]],
 ) -> Build:
-    found = None if context.force else context.store.find(card.kind, card.fingerprint)
+    """Return the artifact of a card: found in the store, or made by `work` under a lock.
+
+    Raises IntegrityError where the one that is there was made with another default.
+    """
+    found = None if context.force else find_planned(context.store, card, settings)
     if found is not None:
         return found
     with context.store.drafting(card.kind, card.fingerprint, wait=context.wait, waiting=context.waiting) as draft:
-        # another process may have made it while this one waited; what is made again may be damaged, so nobody looks
-        found = None if context.force else context.store.find(card.kind, card.fingerprint)
+        # another process may have made it while this one waited; what --force makes again may be damaged: do not look
+        found = None if context.force else find_planned(context.store, card, settings)
         if found is not None:
             return found
         started, meter, made_before = time.time(), UsageMeter(), len(context.made)

@@ -29,9 +29,9 @@ class StageSettings(SettingsModel):
         """Return whether another seed gives another result."""
         return False
 
-    def external_files(self) -> list[Path]:
-        """Return the files of the user whose bytes count in the result."""
-        return []
+    def external_files(self) -> dict[str, Path]:
+        """Return the files of the user whose bytes count in the result, by the role that each has in it."""
+        return {}
 
     def artifact_references(self) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
         """Return the artifacts that the settings name: role -> (reference, kinds that it may have)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -25,14 +25,12 @@ class PublishedSettings(EncoderSettings):
     """Whether the mean of the library's photographs is taken off the pixels, and their spread divided by; where
     nothing is given, yes with weights and no without."""
 
-    def non_default(self) -> dict[str, Any]:
-        """A file counts by its bytes, as a file of the user, not by its place."""
-        counted = super().non_default()
-        if isinstance(self.weights, Path):
-            counted["weights"] = "file"
+    def silent(self) -> frozenset[str]:
+        """Return the fields without effect; a file of weights counts by its bytes, as an external file."""
+        silent = {"weights"} if isinstance(self.weights, Path) else set()
         if self.standardises() == (self.weights is not None):
-            counted.pop("standardise", None)
-        return counted
+            silent.add("standardise")
+        return frozenset(silent)
 
     def standardises(self) -> bool:
         """Whether pixels are standardised before the network sees them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cellssl.artifacts.card import kind_of_input
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.engine.build import Build, Job, RunContext, find_or_make
+from cellssl.engine.cards import find_planned
 from cellssl.engine.stage import stage_module
 from cellssl.errors import UsageError
 from cellssl.pipeline.plan import Planned
@@ -32,7 +33,10 @@ def _upstream(planned: Planned, name: str, store: Store) -> Artifact:
     if name in planned.given:
         return planned.given[name]
     kind, fingerprint = kind_of_input(name), planned.inputs[name]
-    found = store.find(kind, fingerprint)
+    if name in planned.upstream:
+        found = find_planned(store, planned.upstream[name].card, planned.upstream[name].settings)
+    else:
+        found = store.find(kind, fingerprint)
     if found is None:
         arm, _, rest = name.partition("/")
         seed = rest.partition("/")[0] if rest else planned.asked_seed

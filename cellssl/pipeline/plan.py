@@ -18,27 +18,31 @@ from cellssl.errors import UsageError
 
 @dataclass(frozen=True)
 class Planned:
-    """One stage of one arm and seed: what determines its result, and so its fingerprint."""
+    """One stage of one arm and seed: everything that determines its result, and so its fingerprint."""
 
     stage: str
     recipe: str
-    """How a command line names the recipe, and what it lays over it."""
+    """The recipe and the flags laid over it, as a command line takes them."""
     arm: str
     seed: int | None
+    """None where the stage gives the same result for every seed."""
     settings: Any
     inputs: dict[str, str]
+    """Fingerprint of every input, by the name of the input."""
     card: Card
     asked_seed: int | None = None
-    """The seed that the plan is for, be this stage seeded or not."""
-    stands_on_seed: bool = False
-    """Whether it is another result for another seed, be it for what it stands on alone."""
+    """The seed that the plan is for, whether the stage depends on it or not."""
+    depends_on_seed: bool = False
+    """Whether this stage or one upstream of it depends on the seed."""
     given: Mapping[str, Artifact] = field(default_factory=dict, repr=False, compare=False)
     """Inputs that a person named, by the name of the input; the others are looked up in the store."""
+    upstream: Mapping[str, Planned] = field(default_factory=dict, repr=False, compare=False)
+    """The plans of the other inputs, by the name of the input."""
 
     @property
     def seed_of_pointer(self) -> int | None:
-        """The seed that people look it up by; None where all seeds share it."""
-        return self.asked_seed if self.stands_on_seed else None
+        """The seed under which people look it up; None where all seeds share it."""
+        return self.asked_seed if self.depends_on_seed else None
 
     @property
     def fingerprint(self) -> str:
@@ -47,7 +51,7 @@ class Planned:
 
 
 def effective_settings(recipe: Recipe, stage: str, arm: str) -> Any:
-    """The settings of a stage in an arm; those of `pretrain` shrink to the encoder where it stays untrained."""
+    """Return the settings of a stage in an arm; those of `pretrain` keep only the encoder where it stays untrained."""
     settings = recipe.settings(stage, arm)
     match recipe.settings("embed", arm).network_of() if stage == "pretrain" else None:
         case "random":
@@ -60,10 +64,9 @@ def effective_settings(recipe: Recipe, stage: str, arm: str) -> Any:
 
 
 class Planner:
-    """Plans the stages of one arm and seed; upstream artifacts given by hand take the place of planned ones.
+    """Plans the stages of one arm and seed; artifacts named by hand take the place of planned ones.
 
-    `cards` remembers for planners of other arms and seeds, so that the files of a stage that they share are looked at
-    once.
+    Planners of several arms and seeds share `cards`, so that external files are hashed once.
     """
 
     def __init__(
@@ -73,46 +76,51 @@ class Planner:
         seed: int,
         store: Store,
         given: Mapping[str, Artifact] | None = None,
-        named: str | None = None,
+        command_line: str | None = None,
         cards: dict[bytes, Card] | None = None,
     ) -> None:
         self.recipe, self.arm, self.seed, self.store = recipe, arm, seed, store
         self._cards = {} if cards is None else cards
-        self.given, self.named = dict(given or {}), named or recipe.source
+        self.given, self.command_line = dict(given or {}), command_line or recipe.source
         self.stages: dict[str, Planned] = {}
 
     def plan(self, stage: str) -> Planned:
-        """The stage and, before it in `self.stages`, every stage that it stands on."""
+        """Plan the stage and every stage that it stands on; all of them are in `self.stages`, upstream first."""
         if stage not in self.stages:
             planned = self._plan(stage)
             self.stages[stage] = planned
         return self.stages[stage]
 
     def settings(self, stage: str) -> Any:
-        """The settings of a stage in this arm."""
+        """Return the settings of a stage in this arm."""
         return effective_settings(self.recipe, stage, self.arm)
 
     def _plan(self, stage: str) -> Planned:
         settings = self.settings(stage)
         settings.check()
-        inputs = {name: self._input(name) for name in settings.inputs()}
+        wanted = settings.inputs()
+        given = {name: self.given[name] for name in wanted if name in self.given}
+        upstream = {name: self.plan(name) for name in wanted if name not in given}
+        inputs = {name: (given[name] if name in given else upstream[name]).fingerprint for name in wanted}
         for name, (reference, kinds) in settings.artifact_references().items():
-            inputs[name] = self._named(reference, kinds).fingerprint
+            inputs[name] = self._resolve(reference, kinds).fingerprint
         seed = self.seed if settings.is_seeded() else None
-        asked = pickle.dumps((stage, settings, inputs, seed))  # by value and class; never read again
-        if asked not in self._cards:
-            hashes = self._hashes(settings.external_files())
-            self._cards[asked] = card_for(stage, settings.algorithm(), settings, inputs, hashes, seed)
-        card = self._cards[asked]
-        of_seed = seed is not None or any(self.stages[name].stands_on_seed for name in inputs if name in self.stages)
-        given = {name: self.given[name] for name in inputs if name in self.given}
-        return Planned(stage, self.named, self.arm, seed, settings, inputs, card, self.seed, of_seed, given)
+        card = self._card(stage, settings, inputs, seed)
+        of_seed = seed is not None or any(planned.depends_on_seed for planned in upstream.values())
+        return Planned(
+            stage, self.command_line, self.arm, seed, settings, inputs, card, self.seed, of_seed, given, upstream
+        )
 
-    def _input(self, stage: str) -> str:
-        return self.given[stage].fingerprint if stage in self.given else self.plan(stage).fingerprint
+    def _card(self, stage: str, settings: Any, inputs: dict[str, str], seed: int | None) -> Card:
+        key = pickle.dumps((stage, settings, inputs, seed))  # only a key: by value, class and order; never unpickled
+        if key not in self._cards:
+            files = settings.external_files()
+            external = {role: self.store.hashes.sha256(path) for role, path in files.items()}
+            self._cards[key] = card_for(stage, settings.algorithm(), settings, inputs, external, seed)
+        return self._cards[key]
 
-    def _named(self, reference: str | Path, kinds: tuple[str, ...]) -> Artifact:
-        """An artifact that a person names; what stands on it is looked up in the stores that are read."""
+    def _resolve(self, reference: str | Path, kinds: tuple[str, ...]) -> Artifact:
+        """Return an artifact that a person names; what it stands on must be in the stores that are read."""
         artifact = self.store.resolve(reference, kinds)
         if self.store.find(artifact.card.kind, artifact.fingerprint) is None:
             here, there = (shlex.quote(str(root)) for root in (self.store.root, artifact.path.parent.parent))
@@ -121,6 +129,3 @@ class Planner:
                 hint=f"read its store too: --store {here} --store {there}",
             )
         return artifact
-
-    def _hashes(self, files: list[Path]) -> dict[str, str]:
-        return {str(path): self.store.hashes.sha256(path) for path in files}

@@ -14,14 +14,15 @@ from cellssl.stages.report.runs import by_hand
 
 
 def plan_report(
-    recipe: Recipe, fingerprints: Mapping[str, str], command_line: str, arm: str, given: Mapping[str, Artifact]
+    recipe: Recipe, given: Mapping[str, Artifact], upstream: Mapping[str, Planned], command_line: str, arm: str
 ) -> Planned:
-    """Plan the report on artifacts that are called ARM/SEED/STAGE; `given` holds those named by hand."""
+    """Plan the report on artifacts named by hand, or on planned ones; both are called ARM/SEED/STAGE."""
     settings = recipe.settings("report")
-    identity = {"recipe": recipe.name, "order": list(fingerprints), **_sweep_of(recipe, fingerprints)}
-    inputs = dict(fingerprints)
+    inputs = {name: artifact.fingerprint for name, artifact in given.items()}
+    inputs |= {name: planned.fingerprint for name, planned in upstream.items()}
+    identity = {"recipe": recipe.name, "order": list(inputs), **_sweep_of(recipe, inputs)}
     card = card_for("report", settings.algorithm(), settings, inputs, {}, identity=identity)
-    return Planned("report", command_line, arm, None, settings, inputs, card, given=given)
+    return Planned("report", command_line, arm, None, settings, inputs, card, given=given, upstream=upstream)
 
 
 def named_results(store: Store, references: Sequence[str]) -> tuple[Store, dict[str, Artifact]]:

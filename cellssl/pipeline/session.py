@@ -14,7 +14,9 @@ from cellssl.artifacts.card import Card
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.recipe import CHAIN, Recipe
+from cellssl.config.settings import SettingsModel
 from cellssl.engine.build import RunContext
+from cellssl.engine.cards import changed_defaults
 from cellssl.errors import UsageError
 from cellssl.pipeline.grid import GridCell, grid, has_clusters
 from cellssl.pipeline.plan import Planned, Planner
@@ -137,14 +139,13 @@ class Session:
 
         Raises UsageError for a recipe that makes no clusters.
         """
-        prints = {name: artifact.fingerprint for name, artifact in self.given.items()} or self._reported()
-        return plan_report(self.recipe, prints, self.command_line(), self.selection.arm or "all", self.given)
+        upstream = {} if self.given else self._reported()
+        return plan_report(self.recipe, self.given, upstream, self.command_line(), self.selection.arm or "all")
 
-    def _reported(self) -> dict[str, str]:
+    def _reported(self) -> dict[str, Planned]:
         self.check_clusters()
         return {
-            f"{arm}/{seed}/{stage}": self.planner(arm, seed).plan(stage).fingerprint
-            for arm, seed, stage in self.grid("report")
+            f"{arm}/{seed}/{stage}": self.planner(arm, seed).plan(stage) for arm, seed, stage in self.grid("report")
         }
 
     def context(self) -> RunContext:
@@ -167,13 +168,15 @@ class Session:
             "asked_seed": planned.asked_seed,
             "fingerprint": planned.fingerprint,
             "inputs": planned.inputs,
-            "state": self.state(planned.card),
+            "state": self.state(planned.card, planned.settings),
         }
 
-    def state(self, card: Card) -> str:
-        """Return "done", "partial" (with its steps) or "missing"."""
-        if self.store.find(card.kind, card.fingerprint) is not None:
-            return "done"
+    def state(self, card: Card, settings: SettingsModel | None = None) -> str:
+        """Return "done", "outdated" (a default has changed since), "partial" (with its steps) or "missing"."""
+        found = self.store.find(card.kind, card.fingerprint)
+        if found is not None:
+            changes = [] if settings is None else changed_defaults(found.card, settings)
+            return f"outdated ({changes[0][0]})" if changes else "done"
         partial = self.store.partial(card.kind, card.fingerprint)
         if not partial.is_dir():
             return "missing"

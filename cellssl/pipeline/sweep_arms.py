@@ -9,7 +9,6 @@ from typing import Any
 
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.recipe import CHAIN, Recipe
-from cellssl.config.settings import json_ready
 from cellssl.config.sweep import Point, Sweep, Value, laid_on
 from cellssl.errors import UsageError
 from cellssl.pipeline.plan import effective_settings
@@ -109,7 +108,7 @@ def _asked(recipe: Recipe, arm: str) -> str:
         stage = ahead.pop()
         if stage not in found:
             settings = effective_settings(recipe, stage, arm)
-            found[stage] = json_ready(settings)
+            found[stage] = settings.fingerprint_values()
             ahead += settings.inputs()
     return json.dumps(found, sort_keys=True)
 

@@ -6,7 +6,7 @@ as a file that is there, because cellpose itself would download another one, int
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -59,9 +59,9 @@ class Settings(Plugin):
                 hint=f"{did_you_mean(self.model, tuple(names))}; a file of your own goes into segment.method.weights",
             )
 
-    def external_files(self) -> Sequence[Path]:
+    def external_files(self) -> Mapping[str, Path]:
         """The file of one's own network."""
-        return () if self.weights is None else (self.weights,)
+        return {} if self.weights is None else {"weights": self.weights}
 
     def downloads(self) -> dict[str, str]:
         """The address of a network by name, by its place below the store's weights/; nothing for one's own network."""

@@ -6,7 +6,7 @@ A label image is one plane of whole numbers as large as its field: 0 is backgrou
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from string import Formatter
 
@@ -43,7 +43,7 @@ class Settings(Plugin):
         """The label image that goes with an image of nuclei."""
         return self.folder / self.pattern.format(stem=image.stem, folder=image.parent.name)
 
-    def external_files(self) -> Sequence[Path]:
+    def external_files(self) -> Mapping[str, Path]:
         """All files of the folder that the pattern fits: what is found is decided by them."""
         fits = re.compile(
             "".join(
@@ -51,5 +51,5 @@ class Settings(Plugin):
                 for text, name, _, _ in Formatter().parse(self.pattern)
             )
         )
-        files = (path for path in self.folder.rglob("*") if path.is_file())
-        return sorted(path for path in files if fits.fullmatch(path.relative_to(self.folder).as_posix()))
+        files = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        return {place: files[place] for place in sorted(files) if fits.fullmatch(place)}

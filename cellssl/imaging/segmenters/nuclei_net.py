@@ -7,7 +7,7 @@ learned from and how well it does is in `nuclei_net.json`, beside its weights; `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,6 +38,10 @@ class Settings(Plugin):
     """How sure a pixel must be to be nucleus; lower values widen nuclei and find fainter ones."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the network calculates in; `auto` is bfloat16 on processors that have instructions for it."""
+
+    def shipped_files(self) -> Mapping[str, Path]:
+        """Return the weights of the network."""
+        return {"weights": WEIGHTS}
 
     def find(self, nucleus: Real[np.ndarray, "y x"], pixel_um: float | None = None) -> Int32[np.ndarray, "y x"]:
         """Label the nuclei 1..n, 0 is background; nuclei that touch the edge are among them.

@@ -63,15 +63,14 @@ class Settings(StageSettings):
             raise ValueError("must be a whole number of 2 or more, or a range such as [2, 8]")
         return k
 
-    def non_default(self) -> dict[str, Any]:
-        """An earlier clustering counts by its fingerprint, not by its name; what says nothing does not count."""
-        counted = super().non_default()
+    def silent(self) -> frozenset[str]:
+        """Return the fields without effect; an earlier clustering counts by its fingerprint, not by its name."""
         silent = ["assign_to"]
         if self.assign_to:
             silent += ["method", "k", "n_init", "normalise"]
         elif not self.clusterer().takes_k:
             silent += ["k", "n_init"]
-        return {name: value for name, value in counted.items() if name not in silent}
+        return frozenset(silent)
 
     def clusterer(self) -> ClustererSettings:
         """The method."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.store import Artifact
 from cellssl.config.plugins import did_you_mean
-from cellssl.config.settings import FORMER_NAMES
+from cellssl.config.settings import FROM_CARD
 from cellssl.errors import UsageError
 from cellssl.stages.shared.scaled_crops import ScaledCrops
 
@@ -80,7 +80,7 @@ def _pretrain_settings(model: Artifact) -> Any:
 
     section = model.card.section
     known = {name: section[name] for name in ("encoder", "branches", "epochs") if name in section}
-    return PretrainSettings.model_validate(known, context={FORMER_NAMES: True})
+    return PretrainSettings.model_validate(known, context={FROM_CARD: True})
 
 
 def check_same_kind(model: Artifact, crops: ScaledCrops) -> None:

@@ -72,15 +72,14 @@ class Settings(StageSettings):
     batch: int = Field(64, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Cells at a time."""
 
-    def non_default(self) -> dict[str, Any]:
-        """A trained model counts by its fingerprint, not by how it was named; what says nothing does not count."""
-        counted = super().non_default()
+    def silent(self) -> frozenset[str]:
+        """Return the fields without effect; a trained model counts by its fingerprint, not by how it was named."""
         silent = ["model"] if self.model not in MEASURED else ["network", "layer", "branch", "view"]
         if self.model in UNTRAINED or self.model.endswith(SUFFIXES):
             silent.append("network")  # both encoders begin alike
         if not self.view or self.model in MEASURED:
             silent.append("draws")
-        return {name: value for name, value in counted.items() if name not in silent}
+        return frozenset(silent)
 
     def network_of(self) -> str | Path | None:
         """What this recipe's own network becomes: trained, untrained or with a file of weights; None for others."""

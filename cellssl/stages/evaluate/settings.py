@@ -77,9 +77,9 @@ class Settings(StageSettings):
         """Embeddings, unless a table is given."""
         return () if self.table else ("embed",)
 
-    def external_files(self) -> list[Path]:
-        """The table from elsewhere."""
-        return [self.table.path] if self.table else []
+    def external_files(self) -> dict[str, Path]:
+        """Return the external table."""
+        return {"table": self.table.path} if self.table else {}
 
 
 EXPLAINED = {"profiles": Profiles, "retrieval": Retrieval, "table": GivenTable}

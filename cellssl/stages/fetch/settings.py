@@ -31,9 +31,9 @@ class Settings(PlateSettings, StageSettings):
     dataset: Annotated[Plugin, PluginField("cellssl.datasets")]
     """The data set: a name, or a table with a name and its knobs."""
 
-    def external_files(self) -> list[Path]:
-        """The user's tables and stacks."""
-        return list(dataset_of(self).external_files())
+    def external_files(self) -> dict[str, Path]:
+        """Return the user's tables, stacks and images."""
+        return {f"dataset.{role}": path for role, path in dataset_of(self).external_files().items()}
 
 
 def dataset_of(settings: Settings) -> Dataset:

@@ -86,8 +86,12 @@ def plate_card(settings: Settings, context: RunContext, fields: list[Field]) -> 
     rows = [asdict(field) for field in fields]
     identity = {
         "plate": fields[0].plate,
-        "fields": [{**row, "images": _ours(row["images"])} for row in rows],
-        "dataset": {"name": settings.dataset.plugin_name(), **dataset.identity(fields, context.store.hashes.sha256)},
+        "fields": [{**row, "images": [*map(list, _ours(row["images"]).items())]} for row in rows],
+        "dataset": {
+            "name": settings.dataset.plugin_name(),
+            "algorithm": settings.dataset.algorithm(),
+            **dataset.identity(fields, context.store.hashes.sha256),
+        },
         "images": _own_hashes(context, fields),
     }
     counted = _of_plate(settings)
@@ -183,13 +187,19 @@ def _hash_of(path: Path, stays: bool, remembered: HashCache) -> str:
     return remembered.sha256(path) if stays else sha256_of(path)
 
 
-def _own_hashes(context: RunContext, fields: Sequence[Field]) -> dict[str, list[str]]:
-    """Own images stay where they are; their bytes count, and their place does not."""
+def _own_hashes(context: RunContext, fields: Sequence[Field]) -> dict[str, list[list[str]]]:
+    """Return channel and sha256 of the images that stay where they are, in the order of the channels, by field.
+
+    Their bytes and their channel count; the folder that they lie in does not.
+    """
     remembered = context.store.hashes
-    staying = {field.field_id: [place for place in field.images.values() if _stays(place)] for field in fields}
+    own = {
+        field.field_id: [(channel, place) for channel, place in field.images.items() if _stays(place)]
+        for field in fields
+    }
     return {
-        field_id: [_or_missing(Path(place), remembered) for place in places]
-        for field_id, places in staying.items()
+        field_id: [[channel, _or_missing(Path(place), remembered)] for channel, place in places]
+        for field_id, places in own.items()
         if places
     }
 

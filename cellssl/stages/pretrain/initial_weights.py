@@ -73,8 +73,8 @@ def unpublished(encoder: Plugin) -> Plugin:
     return encoder.model_copy(update={"weights": None}) if isinstance(encoder, PublishedSettings) else encoder
 
 
-def external_files(settings: Any) -> list[Path]:
-    """The user's files of weights; UsageError where there is no such file."""
+def external_files(settings: Any) -> dict[str, Path]:
+    """Return the user's files of weights by their settings; UsageError where there is no such file."""
     named = {"encoder.weights": getattr(settings.encoder, "weights", None), "init_from": settings.init_from}
     files = {knob: path for knob, path in named.items() if isinstance(path, Path)}
     if not is_file_of_weights(settings.init_from):
@@ -82,7 +82,7 @@ def external_files(settings: Any) -> list[Path]:
     for knob, path in files.items():
         if not path.is_file():
             raise UsageError(f"{knob}: there is no file of weights {path}", hint=f"correct pretrain.{knob}")
-    return list(files.values())
+    return files
 
 
 def earlier(settings: Any) -> dict[str, tuple[str | Path, tuple[str, ...]]]:

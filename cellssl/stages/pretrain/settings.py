@@ -15,7 +15,7 @@ from cellssl.engine.weights_cache import Download
 from cellssl.errors import UsageError
 from cellssl.learning.view import ViewSettings
 from cellssl.stages.pretrain import initial_weights
-from cellssl.stages.pretrain.initial_weights import ArtifactOrPath, is_file_of_weights
+from cellssl.stages.pretrain.initial_weights import ArtifactOrPath
 
 if TYPE_CHECKING:
     pass
@@ -152,14 +152,13 @@ class Settings(StageSettings):
         objectives: list[Any] = [branch.objective for branch in self.active().values()] if self.epochs > 0 else []
         return tuple(sorted({column for objective in objectives for column in objective.columns()}))
 
-    def non_default(self) -> dict[str, Any]:
-        """What counts; a branch of weight 0 equals its absence, and an artifact or a file counts by its content."""
-        counted = super().non_default()
-        if counted.pop("init_from", None) and is_file_of_weights(self.init_from):
-            counted["init_from"] = "file"
-        active = {name: branch.non_default() for name, branch in self.active().items()}
-        counted.pop("branches", None)
-        return {**counted, **({"branches": active} if active else {})}
+    def silent(self) -> frozenset[str]:
+        """Return `init_from`: the artifact or file that it names counts by its content."""
+        return frozenset({"init_from"})
+
+    def counted_value(self, name: str) -> Any:
+        """Return the value of a field as it counts; a branch of weight 0 equals its absence."""
+        return self.active() if name == "branches" else super().counted_value(name)
 
     def untrained(self) -> Settings:
         """The same encoder as the seed draws it: the random baseline."""
@@ -186,7 +185,7 @@ class Settings(StageSettings):
         """An earlier model to start from, where one is named."""
         return initial_weights.earlier(self)
 
-    def external_files(self) -> list[Path]:
+    def external_files(self) -> dict[str, Path]:
         """The user's files of weights."""
         return initial_weights.external_files(self)
 

@@ -115,10 +115,10 @@ class Settings(StageSettings):
         """Fields."""
         return ("fetch",)
 
-    def external_files(self) -> list[Path]:
+    def external_files(self) -> dict[str, Path]:
         """What the detector reads besides images: weights of one's own, label images."""
         found = getattr(self.method, "external_files", None)
-        return list(found()) if found else []
+        return {f"method.{role}": path for role, path in found().items()} if found else {}
 
     def check(self) -> None:
         """Raise UsageError where this machine has not what the detector needs."""

@@ -134,19 +134,23 @@ def plate_card(settings: Settings, fetched: Artifact) -> Card:
     identity = {"plate": fetched.card.section["plate"]}
     remembered = HashCache(fetched.path.parents[1] / "hashes")
     files = _label_images(settings, fetched) if hasattr(settings.method, "label_image") else settings.external_files()
-    hashes = {str(path): remembered.sha256(path) for path in files}
+    hashes = {role: remembered.sha256(path) for role, path in files.items()}
     return card_for(
         "segment", settings.algorithm(), settings, {"fetch": fetched.fingerprint}, hashes, identity=identity
     )
 
 
-def _label_images(settings: Settings, fetched: Artifact) -> list[Path]:
-    """Those of this plate that are there; a field without one is quarantined when it comes to it."""
+def _label_images(settings: Settings, fetched: Artifact) -> dict[str, Path]:
+    """Return the label images of this plate that are there, by field; a field without one is quarantined later."""
     fields = read_fields(fetched)
     channels = channels_of(fields)
     images = fields[f"path_{channels[nucleus_of(settings, channels)]}"]
-    places = (label_image_of(settings, fetched.path / place) for place in images)
-    return sorted({place for place in places if place is not None and place.is_file()})
+    places = [label_image_of(settings, fetched.path / place) for place in images]
+    return {
+        f"label_image/{field_id}": place
+        for field_id, place in zip(fields["field_id"], places, strict=True)
+        if place is not None and place.is_file()
+    }
 
 
 def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
