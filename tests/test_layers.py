@@ -145,8 +145,10 @@ def test_an_encoder_with_published_weights_is_validated_without_anything_heavy(t
 
 
 def test_every_part_of_every_room_loads_nothing_heavy(tmp_path: Path) -> None:
-    code = "from cellssl.cli.explain import ROOMS\n" + invoking("explain", "pretrain")
-    assert heavy_after(code + "\nfor room in ROOMS: assert invoke(['explain', room]) == 0", tmp_path) == set()
+    code = "from cellssl.cli.explain import PLUGIN_FOLDERS\n" + invoking("explain", "pretrain")
+    assert (
+        heavy_after(code + "\nfor folder in PLUGIN_FOLDERS: assert invoke(['explain', folder]) == 0", tmp_path) == set()
+    )
 
 
 def test_up_to_date_loads_nothing_heavy(chain: Chain, tmp_path: Path) -> None:

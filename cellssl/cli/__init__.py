@@ -1,4 +1,4 @@
-"""cli: words in, words and an exit code out; the one seam that turns errors into text."""
+"""cli: command-line arguments in, text and an exit code out; the only place that turns errors into text."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from types import FrameType
 
 
 def main() -> None:
-    """The program `cellssl`."""
+    """Run the program `cellssl`."""
     code = invoke(sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)  # all is said: what comes now needs no words
+        signal.signal(number, signal.SIG_DFL)  # everything is printed: what comes now needs no message
     sys.exit(code)
 
 
 def invoke(arguments: list[str]) -> int:
-    """One command; its exit code. Faults of our own keep their traceback."""
+    """Run one command and return its exit code. Faults of our own keep their traceback."""
     from cellssl.cli.console import Console, enduring_streams
     from cellssl.errors import CellsslError, InterruptedByUserError
     from cellssl.rank import Rank
 
     _keep_matplotlib_out_of_home()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # a process that only assists has nothing to save or say, and libraries swallow errors while they are imported
+        # a process that only assists has nothing to save or print; libraries swallow errors while they are imported
         signal.signal(number, _stop if Rank.from_environment().is_main else signal.SIG_DFL)
     with enduring_streams():
         try:
@@ -42,7 +42,7 @@ def invoke(arguments: list[str]) -> int:
 
 
 def _keep_matplotlib_out_of_home() -> None:
-    """Its font list goes to a folder of ours in the temporary one, unless a person has said where.
+    """Let matplotlib write its font list to a folder of ours below the temporary one, unless the user has set one.
 
     A folder that somebody else has put there is not used: matplotlib reads settings from it.
     """
@@ -56,7 +56,7 @@ def _keep_matplotlib_out_of_home() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Between two pieces of long work a signal stops at once; `signals.py` handles them while one is done."""
+    """Stop at once on a signal; while long work runs, `signals.py` stops it gently instead."""
     from cellssl.errors import InterruptedByUserError
 
     name = signal.Signals(number).name

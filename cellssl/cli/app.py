@@ -1,4 +1,4 @@
-"""app: the commands of this room, put together."""
+"""app: the files of this folder in, the command line of the program out."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def top(
     context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
-    """Runs before every command."""
+    """Run before every command."""
     if context.invoked_subcommand not in (None, "pretrain"):
         _check_alone(context.invoked_subcommand)
 

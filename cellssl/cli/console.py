@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 LINE_EVERY_S = 30.0
-"""Without a terminal, so often one plain line says how far the work is, there and in a log in words."""
+"""Seconds between two plain lines of progress, where there is no terminal, and in a text log."""
 EVENT_EVERY_S = 1.0
-"""A log for machines gets progress so often; a training has more steps than anybody reads."""
+"""Seconds between two progress events in a JSON log; a training has more steps than a log needs."""
 
 
 @dataclass
 class Console:
-    """Where words go; `quiet` leaves only the result and errors."""
+    """Prints messages, progress, the result line and errors; `quiet` prints only the result and errors."""
 
     in_use: ClassVar[Console | None] = None
-    """The one that was made last: errors go where everything else went, the log among it."""
+    """The console made last: errors go where everything else went, into its log too."""
     quiet: bool = False
     as_json: bool = False
     log: IO[str] | None = None
@@ -42,14 +42,14 @@ class Console:
     _logged_s: float = -math.inf
     _bars: Bars | None = field(default=None, repr=False)
     _bar: dict[str, Any] = field(default_factory=dict, repr=False)
-    """By unit, and by the name of a file that is on its way."""
+    """Progress bars, by unit, and by the name of a file that is being transferred."""
 
     def __post_init__(self) -> None:
         Console.in_use = self
 
     @contextmanager
     def working_on(self, stage: str) -> Iterator[None]:
-        """Everything shown inside belongs to `stage`."""
+        """Show everything inside this context as part of `stage`."""
         self._stage, self._started_s, self._first, self._bar = stage, time.monotonic(), {}, {}
         self._line_s = self._started_s - LINE_EVERY_S + 5  # the first line after 5 s
         self._logged_s = -math.inf  # the first event is written at once
@@ -57,7 +57,7 @@ class Console:
             yield
 
     def show(self, event: Event) -> None:
-        """One event of long work."""
+        """Show one event of long work."""
         match event:
             case Progress():
                 self._advance(event.done, event.total, event.unit, event.note)
@@ -71,7 +71,7 @@ class Console:
                 self._log_line("saved", {"step": event.step})
 
     def say(self, text: str) -> None:
-        """One line for a person, on stderr and in the log."""
+        """Print one line for people on stderr and in the log."""
         self._log_line("note", {"text": text})
         if self.quiet:
             return
@@ -81,16 +81,16 @@ class Console:
             _print(text, sys.stderr)
 
     def result(self, line: str, details: dict[str, Any]) -> None:
-        """The one line on stdout: a path, or with --json one object."""
+        """Print the one line of stdout: a path, or one object with --json."""
         self._log_line("result", details)
         _print(json.dumps(details, sort_keys=True) if self.as_json else line, sys.stdout)
 
     def content(self, text: str) -> None:
-        """A file's content on stdout, in place of the one line."""
+        """Print the content of a file on stdout, in place of the one line."""
         _print(text.removesuffix("\n"), sys.stdout)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, to_stdout: bool = False) -> None:
-        """Columns, aligned."""
+        """Print aligned columns."""
         widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
         for row in (header, ["-" * width for width in widths], *rows):
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -100,7 +100,7 @@ class Console:
                 self.say(line)
 
     def error(self, error: CellsslError | InterruptedByUserError) -> None:
-        """What is wrong, and the cure."""
+        """Print what is wrong, and the cure."""
         self._log_line("error", {"message": error.message, "hint": error.hint, "exit_code": error.exit_code})
         _print(f"error: {error.message}", sys.stderr)
         if error.hint:
@@ -130,7 +130,7 @@ class Console:
             self._log_line("progress", details)
 
     def _transfer(self, event: Transfer) -> None:
-        """In a terminal a bar of its own, which goes when the file has come."""
+        """Show a transfer as a bar of its own in a terminal; the bar disappears when the file is complete."""
         if self._bars is None:
             return
         if event.done >= event.total:
@@ -154,7 +154,7 @@ class Console:
         from rich.text import Text
 
         class Amount(ProgressColumn):
-            """How much of how much, and of bytes how fast."""
+            """Return done and total, and the rate for bytes."""
 
             def render(self, task: Task) -> Text:
                 return Text(_amount(int(task.completed), int(task.total or 0), task.fields["unit"], task.speed))
@@ -172,7 +172,7 @@ class Console:
         self._bars = None
 
     def _log_line(self, event: str, details: dict[str, Any]) -> None:
-        """A log that can no longer be written, on a full disk mostly, is given up; the work goes on."""
+        """Write to the log; give up one that cannot be written, and go on."""
         if self.log is None:
             return
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -191,7 +191,7 @@ class Console:
 
 
 def open_log(path: Path | None) -> IO[str] | None:
-    """The log file, to be added to; UsageError where it cannot be opened."""
+    """Open the log file for appending; UsageError where that is not possible."""
     from cellssl.errors import UsageError
 
     if path is None:
@@ -205,7 +205,7 @@ def open_log(path: Path | None) -> IO[str] | None:
 
 
 def _amount(done: int, total: int, unit: str, speed: float | None) -> str:
-    """For a bar: bytes in megabytes, with their rate."""
+    """Return the text of a bar: bytes in megabytes, with their rate."""
     if unit != "bytes":
         return f"{done:,}/{total:,} {unit}"
     rate = f", {speed / 1e6:,.1f} MB/s" if speed else ""
@@ -227,7 +227,7 @@ def _in_plain_words(stage: str, event: str, details: dict[str, Any]) -> str:
 
 
 def _pace(done: int, total: int, now: float, first: tuple[float, int]) -> dict[str, float]:
-    """Units a second since the first that was seen, and seconds left at that pace; nothing before it is known."""
+    """Return units per second since the first event, and the seconds left at that rate, as text; empty until known."""
     seconds, since = now - first[0], done - first[1]
     if since <= 0 or seconds <= 0:
         return {}
@@ -247,7 +247,7 @@ def _progress_line(done: int, total: int, unit: str, pace: dict[str, float]) -> 
 
 
 def in_words(seconds: float) -> str:
-    """Hours and minutes, or minutes and seconds."""
+    """Return a duration as hours and minutes, or minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
@@ -255,7 +255,7 @@ def in_words(seconds: float) -> str:
 
 @contextmanager
 def enduring_streams() -> Iterator[None]:
-    """stdout and stderr that end no work, be it this room that writes there, the parser of words, or a library."""
+    """Replace stdout and stderr by streams whose faults do not end the work, whoever writes to them."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (stream and cast("TextIO", Enduring(stream)) for stream in before)
     try:
@@ -265,7 +265,7 @@ def enduring_streams() -> Iterator[None]:
 
 
 class Enduring:
-    """A stream whose reader may go, and whose disk may be full: after that, its words go nowhere.
+    """A stream whose reader may close it and whose disk may be full; after that, what is written to it is dropped.
 
     FailedError, once, where stdout cannot take a word: a result that nobody gets is none.
     """
@@ -303,7 +303,7 @@ class Enduring:
 
 
 def _print(text: str, stream: IO[str] | None) -> None:
-    """One line."""
+    """Return a text in one line."""
     if stream is None:  # closed by whoever started us; print would take stdout for it
         return
     try:

@@ -12,7 +12,7 @@ Reference = Annotated[str, typer.Argument(help="Folder, card file or fingerprint
 
 
 def command(first: Reference, second: Reference, store: o.StoreOption = None, json: o.JsonOption = False) -> None:
-    """Say in words what differs between two artifacts: recipe, inputs, versions, files.
+    """List what differs between two artifacts: recipe, inputs, versions, files.
 
     Example: cellssl diff 3f9a2c71d0e4 9b20f1aa7c3d
     """

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 Recipe = Annotated[
     str | None, typer.Argument(help="Path of a recipe, or the name of a shipped one.", metavar="[RECIPE]")
 ]
-Download = Annotated[bool, typer.Option("--download", help="Bring the published weights that the recipe asks for.")]
+Download = Annotated[bool, typer.Option("--download", help="Download the published weights that the recipe needs.")]
 
 
 @o.flags("store", "overrides", "device", "no_wait", "json", "quiet")
 def command(common: o.Common, recipe: Recipe = None, download: Download = False) -> None:
-    """Say what this machine can do, and what a recipe needs that is not here; exit 2 where anything is missing.
+    """List what this machine has, and what a recipe needs that is missing; exit 2 where anything is missing.
 
     Example: cellssl doctor bbbc021-nocodazole --download
     """
@@ -30,7 +30,7 @@ def command(common: o.Common, recipe: Recipe = None, download: Download = False)
     from cellssl.pipeline import doctor
 
     if download and recipe is None:
-        raise UsageError("--download brings what a recipe asks for", hint="cellssl doctor RECIPE --download")
+        raise UsageError("--download needs a recipe", hint="cellssl doctor RECIPE --download")
     if recipe:
         runner = Runner.of(recipe, common)
     else:
@@ -38,7 +38,7 @@ def command(common: o.Common, recipe: Recipe = None, download: Download = False)
         runner = Runner(session_without_recipe(common), common, console)
     session = runner.session
     if download:
-        bring(runner)
+        download_weights(runner)
     findings = [
         *doctor.machine(common.device),
         *doctor.store(session.store, session.recipe.settings("segment").crop_px),
@@ -48,8 +48,8 @@ def command(common: o.Common, recipe: Recipe = None, download: Download = False)
     show(runner, findings)
 
 
-def bring(runner: Runner) -> None:
-    """Every published file that is not there yet."""
+def download_weights(runner: Runner) -> None:
+    """Download every published file that is not there yet."""
     from cellssl.pipeline.doctor import downloads
 
     session = runner.session
@@ -61,7 +61,7 @@ def bring(runner: Runner) -> None:
 
 
 def show(runner: Runner, findings: list[Finding]) -> None:
-    """All that was found; UsageError with the first cure where something is missing."""
+    """Show all findings; UsageError with the first cure where something is missing."""
     from cellssl.errors import UsageError
 
     missing = [finding for finding in findings if finding.missing]

@@ -1,4 +1,4 @@
-"""explain: the command `cellssl explain`: every knob with its default and meaning, from the settings models."""
+"""explain: the command `cellssl explain`: every setting with its default and meaning, from the settings models."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ import typer
 
 from cellssl.cli import options as o
 
-ROOMS = {
+PLUGIN_FOLDERS = {
     "datasets": "cellssl.datasets",
     "segmenters": "cellssl.imaging.segmenters",
-    "views": "cellssl.learning.transforms",
+    "transforms": "cellssl.learning.transforms",
     "encoders": "cellssl.learning.encoders",
     "objectives": "cellssl.learning.objectives",
     "clusterers": "cellssl.profiling.clusterers",
 }
+ALIASES = {"views": "transforms"}
+"""Other words for a plugin folder."""
 What = Annotated[
-    str, typer.Argument(help="A stage, sweep, or views, objectives, encoders, segmenters, datasets, clusterers.")
+    str, typer.Argument(help="A stage, sweep, or transforms, objectives, encoders, segmenters, datasets, clusterers.")
 ]
-Name = Annotated[str | None, typer.Argument(help="One part of the room, such as affine.")]
+Name = Annotated[str | None, typer.Argument(help="One plugin of the folder, such as affine.")]
 
 
 def command(what: What, name: Name = None, json: o.JsonOption = False) -> None:
-    """List every knob: its default, unit and meaning.
+    """List every setting: its default, unit and meaning.
 
-    Example: cellssl explain views color_jitter
+    Example: cellssl explain transforms color_jitter
     """
     from cellssl.cli.console import Console
 
     models = _models(what, name)
     console = Console(as_json=json)
-    details = {title: _knobs(model) for title, model in models.items()}
+    details = {title: _settings(model) for title, model in models.items()}
     console.result("\n\n".join(_text(title, model) for title, model in models.items()), details)
 
 
@@ -42,25 +44,28 @@ def _models(what: str, name: str | None) -> dict[str, Any]:
     from cellssl.config.recipe import CHAIN
     from cellssl.errors import UsageError
 
+    what = ALIASES.get(what, what)
     sections = {**{stage: f"cellssl.stages.{stage}.settings" for stage in CHAIN}, "sweep": "cellssl.config.sweep"}
     if what in sections:
         if name is not None:
             raise UsageError(
-                f"a section has no part {name!r}", hint=f"cellssl explain {what}, or a room: {', '.join(ROOMS)}"
+                f"a section has no plugin {name!r}",
+                hint=f"cellssl explain {what}, or a plugin folder: {', '.join(PLUGIN_FOLDERS)}",
             )
         module = importlib.import_module(sections[what])
         nested = getattr(module, "EXPLAINED", {})
         return {f"[{what}]": module.Settings, **{f"[{what}.{key}]": model for key, model in nested.items()}}
-    if what in ROOMS:
-        room = ROOMS[what]
-        return {part: plugins.load(room, part).Settings for part in ((name,) if name else plugins.names(room))}
+    if what in PLUGIN_FOLDERS:
+        folder = PLUGIN_FOLDERS[what]
+        return {one: plugins.load(folder, one).Settings for one in ((name,) if name else plugins.names(folder))}
     raise UsageError(
-        f"there is nothing called {what!r} to explain", hint=plugins.did_you_mean(what, (*sections, *ROOMS))
+        f"there is nothing called {what!r} to explain",
+        hint=plugins.did_you_mean(what, (*sections, *PLUGIN_FOLDERS, *ALIASES)),
     )
 
 
-def _knobs(model: Any) -> list[dict[str, str]]:
-    """A part's own knobs first, then those that it shares with its family."""
+def _settings(model: Any) -> list[dict[str, str]]:
+    """Return the settings of a model, its own before those that it shares with related plugins."""
     fields = sorted(model.model_fields.items(), key=lambda item: item[0] not in model.__annotations__)
     return [
         {
@@ -74,8 +79,8 @@ def _knobs(model: Any) -> list[dict[str, str]]:
 
 def _text(title: str, model: Any) -> str:
     lines = [title, f"  {' '.join((model.__doc__ or '').split())}"]
-    for knob in _knobs(model):
-        lines += [f"  {knob['knob']} = {knob['default']}", f"      {knob['meaning']}"]
+    for setting in _settings(model):
+        lines += [f"  {setting['knob']} = {setting['default']}", f"      {setting['meaning']}"]
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""fetch: the command `cellssl fetch`; only its dry run says more than that of other stages: what a fetch will cost."""
+"""fetch: the command `cellssl fetch`, whose dry run also shows what the fetch will cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @o.flags(*o.FLAGS)
 def command(recipe: o.RecipeArgument, common: o.Common, mirror: o.MirrorOption = None) -> None:
-    """Fetch the fields of view that a recipe names, plate by plate; --dry-run lists them with what they cost.
+    """Fetch the fields of view that a recipe names, plate by plate; --dry-run lists plates, images and bytes.
 
     Example: cellssl fetch recipes/demo.toml --plate Sim1_00001
     """
@@ -22,13 +22,13 @@ def command(recipe: o.RecipeArgument, common: o.Common, mirror: o.MirrorOption =
 
     common = replace(common, overrides=o.mirrored(recipe, common.overrides, mirror))
     if common.dry_run:
-        announce(recipe, common)
+        show_forecast(recipe, common)
     else:
         run_stage("fetch", recipe, common)
 
 
-def announce(recipe: str, common: o.Common) -> None:
-    """A row a plate: fields, images and bytes."""
+def show_forecast(recipe: str, common: o.Common) -> None:
+    """Show one row per plate: fields, images and bytes."""
     from dataclasses import asdict
 
     from cellssl.cli.runner import Runner
@@ -47,7 +47,7 @@ def announce(recipe: str, common: o.Common) -> None:
 
 
 def _row(plate: PlateForecast) -> list[str]:
-    remark = "the whole archive: the server gives no parts of files" if plate.whole_archive else ""
+    remark = "the whole archive: the server does not send parts of files" if plate.whole_archive else ""
     if plate.absent:
         remark = f"{plate.absent:,} images are not where they should come from"
     counts = (plate.fields, plate.controls, plate.images, plate.to_come)
@@ -62,7 +62,7 @@ def _row(plate: PlateForecast) -> list[str]:
 
 
 def _sum(numbers: Iterable[int | None]) -> int | None:
-    """None where one of them is not known."""
+    """Return the sum; None where one of the numbers is not known."""
     known = list(numbers)
     return None if None in known else sum(number or 0 for number in known)
 

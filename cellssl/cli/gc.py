@@ -12,7 +12,7 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Remove them; without it 
 
 
 def command(store: o.StoreOption = None, yes: YesOption = False, json: o.JsonOption = False) -> None:
-    """List what nothing needs: abandoned partials, old results set aside, artifacts no recipe points to.
+    """List what is not needed: abandoned partials, old results set aside, artifacts to which no recipe points.
 
     Example: cellssl gc --yes
     """

@@ -1,4 +1,4 @@
-"""options: the flags that mean the same in every command, and what they amount to."""
+"""options: the flags that mean the same in every command in, one object with their values out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cellssl.errors import UsageError
 
 
 def recipes_beginning(text: str) -> list[str]:
-    """For completion in a shell: recipes in that folder, folders, and the shipped ones."""
+    """Complete a recipe in a shell: recipes and folders of that folder, and the shipped recipes."""
     from cellssl.config.paths import shipped_folder
 
     folder = Path(text).parent if text and not text.endswith("/") else Path(text)
@@ -65,7 +65,7 @@ MirrorOption = Annotated[
     str | None,
     typer.Option(
         "--mirror",
-        help="Where the data set comes from instead: an http, https or s3 address, or a folder.",
+        help="Another source of the data set: an http, https or s3 address, or a folder.",
         metavar="URL",
     ),
 ]
@@ -74,7 +74,7 @@ ArmOption = Annotated[str | None, typer.Option("--arm", help="One arm of the rec
 SeedOption = Annotated[int | None, typer.Option("--seed", help="One seed of the recipe.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1; a missing GPU is an error.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Make it again; the old result is set aside.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="List what would be made, and make nothing.")]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Exit 75 when another process makes the same result.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Only the result and errors.")]
@@ -83,7 +83,7 @@ LogFormatOption = Annotated[str, typer.Option("--log-format", help="text or json
 
 
 def mirrored(recipe: str, overrides: list[str] | None, mirror: str | None) -> list[str] | None:
-    """The overrides, and the one that a mirror is; where images come from is no part of a result.
+    """Return the overrides and the one that sets the mirror; where images come from is not part of a result.
 
     Raises UsageError where the recipe's data set has no source.
     """
@@ -100,7 +100,7 @@ def mirrored(recipe: str, overrides: list[str] | None, mirror: str | None) -> li
 
 @dataclass(frozen=True)
 class Common:
-    """What a person asked for besides the recipe: the flags that mean the same everywhere, and their defaults."""
+    """The flags that mean the same in every command, and their defaults."""
 
     store: StoreOption = None
     inputs: InputOption = None
@@ -119,12 +119,12 @@ class Common:
     log_format: LogFormatOption = "text"
 
     def as_flags(self) -> str:
-        """The flags that a command must repeat to make what this one needs."""
+        """Return the flags that another command must repeat to make what this one needs."""
         stores = [word for store in self.store or [] for word in ("--store", str(store))]
         return shlex.join([*stores, *(word for text in self.overrides or [] for word in ("--set", text))])
 
     def stores(self) -> tuple[Path, tuple[Path, ...]]:
-        """Where to write, and where else to read."""
+        """Return the store to write to, and further stores to read from."""
         root, *upstreams = self.store or [Path(os.environ.get("CELLSSL_STORE") or "artifacts")]
         return root, tuple(upstreams)
 
@@ -134,7 +134,7 @@ FLAGS = tuple(field.name for field in fields(Common))
 
 
 def flags(*names: str) -> Callable[[Command], Command]:
-    """A command that takes `common: Common`, as one that takes these of its fields as flags.
+    """Turn a command that takes `common: Common` into one that takes the named fields as flags.
 
     The command line is read off a function's signature, so the flags are written into that of the new function.
     """
@@ -163,5 +163,5 @@ def flags(*names: str) -> Callable[[Command], Command]:
 
 
 def all_but(*names: str) -> tuple[str, ...]:
-    """Every flag save some."""
+    """Return the names of all flags but some."""
     return tuple(name for name in FLAGS if name not in names)

@@ -17,12 +17,14 @@ Whats = Annotated[
     list[str],
     typer.Argument(help="A recipe, or cluster artifacts and their evaluations.", metavar="RECIPE | ARTIFACT..."),
 ]
-CsvOption = Annotated[bool, typer.Option("--csv", help="The scores on stdout, a row a run, in place of the path.")]
+CsvOption = Annotated[
+    bool, typer.Option("--csv", help="Print the scores on stdout, one row per run, in place of the path.")
+]
 
 
 @o.flags(*o.all_but("inputs", "plate", "device", "dry_run"))
 def command(what: Whats, common: o.Common, csv: CsvOption = False) -> None:
-    """Make one HTML page of what a recipe, or some cluster artifacts, came to.
+    """Make one HTML page of the results of a recipe, or of some cluster artifacts.
 
     Example: cellssl report nocodazole --seed 0 --csv > scores.csv
     """

@@ -6,7 +6,7 @@ from cellssl.cli import options as o
 
 
 def stage_command(stage: str, doc: str, example: str) -> o.Command:
-    """A command that makes one stage of one arm and seed, and prints the path of its artifact."""
+    """Return a command that makes one stage of one arm and seed, and prints the path of its artifact."""
 
     @o.flags(*o.FLAGS)
     def command(recipe: o.RecipeArgument, common: o.Common) -> None:
@@ -17,7 +17,7 @@ def stage_command(stage: str, doc: str, example: str) -> o.Command:
 
 
 def run_stage(stage: str, recipe: str, common: o.Common) -> None:
-    """Make the stage, and deliver its path; of several processes the first does, and the others assist."""
+    """Make the stage and print its path; of several processes the main one does, and the others assist."""
     from cellssl.cli.runner import Runner
     from cellssl.pipeline.plates import plan_plate
     from cellssl.rank import Rank

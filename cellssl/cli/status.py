@@ -12,12 +12,12 @@ from cellssl.cli import options as o
 if TYPE_CHECKING:
     from cellssl.engine.resources import Usage
 
-PlatesOption = Annotated[bool, typer.Option("--plates", help="Say it of every plate's part of fetch and segment too.")]
+PlatesOption = Annotated[bool, typer.Option("--plates", help="List the part of every plate of fetch and segment too.")]
 
 
 @o.flags("store", "overrides", "arm", "seed", "json")
 def command(recipe: o.RecipeArgument, common: o.Common, plates: PlatesOption = False) -> None:
-    """Say for every stage, arm and seed whether it is done, partial or missing, and the report last.
+    """List every stage, arm and seed as done, outdated, partial or missing, and the report last.
 
     Example: cellssl status nocodazole --json
     """

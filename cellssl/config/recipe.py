@@ -1,4 +1,4 @@
-"""recipe: a TOML file in, the validated settings of every stage, arm by arm, out."""
+"""recipe: a TOML file in, the validated settings of every stage in every arm out."""
 
 from __future__ import annotations
 
@@ -19,21 +19,16 @@ from cellssl.errors import UsageError
 
 CHAIN = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "report")
 
-
 TOP = ("name", "seeds", "main_arm", "arm", "sweep")
-
-
 BY_HAND = "by-hand"
-"""The name of what is made without a recipe."""
-
-
-LONGEST = 256
-"""No file system that we know has longer names."""
+"""The name of the recipe of results that are made without one."""
+LONGEST_FILE_NAME = 256
+"""Characters; no common file system allows longer names."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a person wants: sections a stage, seeds, and arms that lie over the sections."""
+    """The content of a recipe: one section per stage, seeds, and arms that change some settings of the sections."""
 
     name: str
     seeds: tuple[int, ...]
@@ -44,11 +39,11 @@ class Recipe:
     main_arm: str = "main"
     sweep: Sweep | None = None
     points: Mapping[str, Point] = field(default_factory=dict)
-    """Of the arms, those that a sweep has spread out: they stand for the arm that each of them varies."""
+    """The arms that a sweep has added: each is one point and takes the place of the arm that it varies."""
     _settings: dict[tuple[str, str], SettingsModel] = field(default_factory=dict, repr=False, compare=False)
 
     def arm_names(self) -> tuple[str, ...]:
-        """The sections as they stand come first, then the arms in the recipe's order; of a swept one, its points."""
+        """Return the main arm and then the arms in the recipe's order; a swept arm is replaced by its points."""
         points: dict[str, list[str]] = {}
         for name, point in self.points.items():
             points.setdefault(point.arm, []).append(name)
@@ -56,11 +51,11 @@ class Recipe:
         return tuple(name for arm in given for name in points.get(arm, [arm]))
 
     def has(self, stage: str, arm: str | None = None) -> bool:
-        """Whether a stage has a section, be it empty."""
+        """Return whether a stage has a section, even an empty one."""
         return stage in self.merged(arm or self.main_arm)
 
     def merged(self, arm: str) -> dict[str, Any]:
-        """The sections with an arm laid over them."""
+        """Return the sections with the settings of an arm laid over them; UsageError for an unknown arm."""
         if arm == self.main_arm:
             return self.sections
         if arm not in self.arms:
@@ -68,7 +63,7 @@ class Recipe:
         return overlay(self.sections, self.arms[arm])
 
     def settings(self, stage: str, arm: str | None = None) -> Any:
-        """The validated settings of one stage in one arm; UsageError with one sentence where they are wrong."""
+        """Return the validated settings of one stage in one arm; UsageError with one sentence where they are wrong."""
         arm = arm or self.main_arm
         if (stage, arm) not in self._settings:
             model: type[SettingsModel] = importlib.import_module(f"cellssl.stages.{stage}.settings").Settings
@@ -77,7 +72,7 @@ class Recipe:
         return self._settings[stage, arm]
 
     def check(self) -> None:
-        """Validate every section of every arm, so that a mistake costs a second and not a night."""
+        """Validate every section of every arm before any work, so that a mistake is found within a second."""
         for arm in (self.main_arm, *self.arms):
             for stage in self.merged(arm):
                 self.settings(stage, arm)
@@ -88,12 +83,12 @@ class Recipe:
         except ValidationError as error:
             fault = first_fault(error)
             raise UsageError(
-                f"{self.source}, {where}: {_sentence(fault)}", hint=fault.hint or _look_up(where)
+                f"{self.source}, {where}: {_sentence(fault)}", hint=fault.hint or _explain_hint(where)
             ) from error
 
 
 def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe at a path, or the shipped one of that name, with `KEY=VALUE` overrides on top.
+    """Read the recipe at a path, or the shipped one of that name, with `KEY=VALUE` overrides on top.
 
     Raises UsageError, with one sentence and the cure, for everything that can be wrong with it.
     """
@@ -112,7 +107,7 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def by_hand(overrides: Sequence[str]) -> Recipe:
-    """The recipe of what is made of artifacts alone: defaults, and what the command line says."""
+    """Return a recipe of defaults and overrides, for results that are made from artifacts alone."""
     raw: dict[str, Any] = {"name": BY_HAND}
     for override in overrides:
         _set(raw, override)
@@ -122,12 +117,12 @@ def by_hand(overrides: Sequence[str]) -> Recipe:
 
 
 def find(reference: str) -> tuple[Path, Path]:
-    """The file of a recipe, and the folder that its relative paths start from.
+    """Return the file of a recipe, and the folder that its relative paths start from.
 
     A shipped recipe's paths start from where the command runs.
     """
     path = Path(reference)
-    if len(path.name) < LONGEST and path.is_file():
+    if len(path.name) < LONGEST_FILE_NAME and path.is_file():
         return path, path.absolute().parent
     shipped = {file.stem: file for file in sorted(shipped_folder("recipes").glob("*.toml"))}
     if reference in shipped:
@@ -136,12 +131,12 @@ def find(reference: str) -> tuple[Path, Path]:
 
 
 def is_a_recipe(reference: str) -> bool:
-    """Whether a word names a recipe rather than an artifact."""
+    """Return whether an argument names a recipe rather than an artifact."""
     return reference.endswith(".toml") or (shipped_folder("recipes") / f"{reference}.toml").is_file()
 
 
 def from_table(raw: dict[str, Any], folder: Path, source: str) -> Recipe:
-    """A recipe from its parsed table."""
+    """Return the recipe of a parsed TOML table; UsageError for unknown keys and wrong names."""
     known = (*TOP, *CHAIN)
     for key in raw:
         if key not in known:
@@ -164,11 +159,11 @@ def from_table(raw: dict[str, Any], folder: Path, source: str) -> Recipe:
 
 
 def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Tables merge key by key; anything else, and a part with another name, replaces what is below."""
+    """Lay one table over another: tables merge key by key; other values, and a plugin of another name, replace."""
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
-        if isinstance(under, dict) and isinstance(value, dict) and _same_part(under, value):
+        if isinstance(under, dict) and isinstance(value, dict) and _same_plugin(under, value):
             merged[key] = overlay(under, value)
         elif isinstance(under, str) and isinstance(value, dict) and "name" not in value:
             merged[key] = {"name": under, **value}
@@ -177,7 +172,7 @@ def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _same_part(below: dict[str, Any], above: dict[str, Any]) -> bool:
+def _same_plugin(below: dict[str, Any], above: dict[str, Any]) -> bool:
     return "name" not in above or above["name"] == below.get("name", above["name"])
 
 
@@ -244,7 +239,7 @@ def _check_name(name: Any, what: str, source: str) -> None:
 def _check_arm(arm: str, over: Any, main_arm: str, source: str) -> None:
     _check_name(arm, "arm", source)
     if arm == main_arm:
-        raise UsageError(f"{source}: an arm bears the name {arm!r} of the main arm", hint="give it another name")
+        raise UsageError(f"{source}: an arm has the name {arm!r} of the main arm", hint="give it another name")
     if not isinstance(over, dict):
         raise UsageError(f"{source}: arm {arm!r} must be tables, such as [arm.{arm}.pretrain]")
     for stage, section in over.items():
@@ -259,6 +254,6 @@ def _sentence(fault: SettingsFault) -> str:
     return f"{where}: {fault.message}" if where else fault.message
 
 
-def _look_up(where: str) -> str:
+def _explain_hint(where: str) -> str:
     stage = where[1:].partition("]")[0]
-    return f"cellssl explain {stage} lists every knob with its unit and default"
+    return f"cellssl explain {stage} lists every setting with its unit and default"

@@ -1,4 +1,4 @@
-"""sweep: the `[sweep]` tables of a recipe in, the points of the grid out; and sections with a knob turned."""
+"""sweep: the `[sweep]` tables of a recipe in, the points of the grid out; and sections with one setting changed."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from cellssl.config.settings import SettingsModel, first_fault
 from cellssl.errors import UsageError
 
 MOST_KNOBS = 2
-"""What one figure can show."""
+"""Settings that one figure can show."""
 Value = bool | int | float | str
 Score = Literal["ami", "silhouette", "knn", "linear"]
 NAME = re.compile(r"[A-Za-z][\w.-]{,29}")
 TAKEN = ("arms", "together", "choose", "arm", "part", "seed", "score", "class", "value")
-"""Names that a knob cannot have: settings of the section, and the other columns of sweep.csv."""
-FREE_NAME = "call it by what it turns, such as [sweep.hue]"
+"""Names that a swept setting cannot have: settings of [sweep] itself, and other columns of sweep.csv."""
+FREE_NAME = "name it after the setting that it varies, such as [sweep.hue]"
 LONGEST_WORD = 60
-"""Letters of a value in the name of an arm, which is a folder's name too."""
+"""Most characters of a value in the name of an arm, which is also the name of a folder."""
 
 
 class Knob(SettingsModel):
-    """One knob, and the values that it is given in turn."""
+    """One setting, and the values that it takes in turn."""
 
     knob: str
-    """Where it stands in the recipe, such as `pretrain.branches.context.view.color_jitter.hue`: tables by their keys,
-    transforms of a view by their names (`rotate#2` is the second of that name), and places in a list by their number,
-    from 0."""
+    """The path of the setting in the recipe, such as `pretrain.branches.context.view.color_jitter.hue`: tables by their
+    keys, transforms of a view by their names (`rotate#2` is the second of that name), and items of a list by their
+    number, from 0."""
     values: tuple[Value, ...] | None = None
     """The values, one by one."""
     start: int | float | None = Field(None, alias="from")
-    """In place of values: the first of evenly spaced ones."""
+    """Instead of `values`: the first of evenly spaced values."""
     stop: int | float | None = Field(None, alias="to")
-    """The last of them."""
+    """The last of the evenly spaced values."""
     steps: int | None = Field(None, ge=2, le=1000)
-    """How many there are, both ends among them."""
+    """The number of evenly spaced values, both ends included."""
 
     @field_validator("values", mode="before")
     @classmethod
@@ -68,7 +68,7 @@ class Knob(SettingsModel):
         found = self.points()
         if len(found) < 2 or len(set(found)) < len(found):
             raise ValueError(f"needs at least two values, each once, got {list(found)}")
-        words = [said(value) for value in found]
+        words = [value_text(value) for value in found]
         for word in words:
             if words.count(word) > 1:
                 raise ValueError(f"two of the values {list(found)} would both be called {word!r} in the name of an arm")
@@ -79,7 +79,7 @@ class Knob(SettingsModel):
         return self
 
     def points(self) -> tuple[Value, ...]:
-        """The values in order; evenly spaced ones without what binary fractions add; whole ones after a whole start."""
+        """Return the values in order; evenly spaced ones are rounded to 10 digits, and whole where the start is."""
         if self.values is not None:
             return self.values
         assert self.start is not None and self.stop is not None and self.steps is not None
@@ -91,7 +91,7 @@ class Knob(SettingsModel):
 
 @dataclass(frozen=True)
 class Point:
-    """One value of every knob, for one arm of the recipe; `part` is which cells its scores are of."""
+    """One value of every swept setting, for one arm of the recipe; `part` says which cells are scored."""
 
     arm: str
     values: Mapping[str, Value]
@@ -99,25 +99,25 @@ class Point:
 
     @property
     def name(self) -> str:
-        """The arm that it is: that of the recipe, and what is another there."""
-        words = [self.arm, *(f"{name}={said(value)}" for name, value in self.values.items())]
+        """The name of the point's arm: the recipe's arm and the values that differ."""
+        words = [self.arm, *(f"{name}={value_text(value)}" for name, value in self.values.items())]
         return "+".join([*words, *(["val"] if self.part == "val" else [])])
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One or two knobs by the names that figures bear, and what is to be read off them."""
+    """The swept settings by the names that figures show, and what to do with their scores."""
 
     knobs: Mapping[str, Knob]
     arms: tuple[str, ...] | None = None
-    """Arms that are swept; all that the knobs touch where nothing is given."""
+    """The swept arms; by default every arm that the settings change."""
     choose: Score | None = None
-    """The score by which a point is chosen on the val part; its score on the test part is what counts."""
+    """The score that chooses a point on the val part; its score on the test part is reported."""
     together: bool = True
-    """Every combination of values; otherwise each knob is turned alone, and the others stay as the recipe has them."""
+    """Whether every combination of values is a point; otherwise each setting is varied alone."""
 
     def grid(self) -> Iterator[dict[str, Value]]:
-        """The values of every point, the first knob's slowest."""
+        """Yield the values of every point; the first setting varies slowest."""
         if not self.together:
             yield from ({name: value} for name, knob in self.knobs.items() for value in knob.points())
             return
@@ -126,15 +126,16 @@ class Sweep:
 
 
 class Settings(SettingsModel):
-    """Turn one or two knobs through their values, each in a table of its own, such as [sweep.hue]."""
+    """Run a recipe with several values of one or two settings, each in a table of its own, such as [sweep.hue]."""
 
     arms: tuple[str, ...] | None = Field(None, min_length=1)
-    """The arms in which they are turned; all in which that changes anything where nothing is given."""
+    """The arms to sweep; by default every arm in which the settings change anything."""
     together: bool = True
-    """Every combination of two knobs' values, a grid. Otherwise each knob is turned alone, and the others stay as the
-    recipe has them; then there may be any number of knobs."""
+    """Whether every combination of two settings' values is a point, as in a grid. Otherwise each setting is varied
+    alone while the others stay as the recipe has them; then there may be any number of settings."""
     choose: Score | None = None
-    """Choose a point by this score on the val part, and report it on the test part: how to tune without cheating."""
+    """Choose a point by this score on the val part, and report its score on the test part, which the
+    choice has not seen."""
 
 
 EXPLAINED = {"NAME": Knob}
@@ -142,50 +143,54 @@ EXPLAINED = {"NAME": Knob}
 
 
 def parse(raw: Any, arms: Sequence[str], source: str) -> Sweep:
-    """The sweep that `[sweep]` and the tables in it describe; UsageError with one sentence where it is wrong."""
+    """Return the sweep that `[sweep]` and its tables describe; UsageError with one sentence where it is wrong."""
     if not isinstance(raw, dict):
         raise UsageError(f"{source}: sweep must be tables, such as [sweep.hue]")
     tables = {name: table for name, table in raw.items() if isinstance(table, dict)}
     for name in tables:
         if not NAME.fullmatch(name):
-            raise UsageError(f"{source}: a knob cannot be called {name!r}", hint="use at most 30 letters and digits")
+            raise UsageError(
+                f"{source}: a swept setting cannot be called {name!r}", hint="use at most 30 letters and digits"
+            )
         if name in TAKEN:
-            raise UsageError(f"{source}: a knob cannot be called {name!r}, which means something else", hint=FREE_NAME)
+            raise UsageError(
+                f"{source}: a swept setting cannot be called {name!r}, which means something else", hint=FREE_NAME
+            )
     top = _validated(Settings, {name: value for name, value in raw.items() if name not in tables}, "[sweep]", source)
     if not tables or (top.together and len(tables) > MOST_KNOBS):
         raise UsageError(
-            f"{source}: [sweep] names {len(tables)} knobs; a grid has one or two",
-            hint="turn each alone: together = false" if tables else "such as [sweep.hue], with knob and values",
+            f"{source}: [sweep] names {len(tables)} settings; a grid has one or two",
+            hint="vary each alone: together = false" if tables else "such as [sweep.hue], with knob and values",
         )
     for arm in top.arms or ():
         if arm not in arms:
             raise UsageError(f"{source}: [sweep] names an arm {arm!r}", hint=did_you_mean(arm, tuple(arms)))
     knobs = {name: _validated(Knob, table, f"[sweep.{name}]", source) for name, table in tables.items()}
     if len({knob.knob for knob in knobs.values()}) < len(knobs):
-        raise UsageError(f"{source}: both tables of [sweep] turn the same knob", hint="name another one")
+        raise UsageError(f"{source}: both tables of [sweep] vary the same setting", hint="name another one")
     return Sweep(knobs, top.arms, top.choose, top.together)
 
 
-def laid_on(sections: Mapping[str, Any], path: str, value: Value) -> dict[str, Any]:
-    """The sections with one knob turned to a value; the given ones stay as they are.
+def with_value(sections: Mapping[str, Any], path: str, value: Value) -> dict[str, Any]:
+    """Return the sections with one setting changed to a value; the given sections stay as they are.
 
     Raises UsageError where the path leads nowhere.
     """
     changed = deepcopy(dict(sections))
     _check_branch(changed, path)
-    _turn(changed, path.split("."), value, path)
+    _set_value(changed, path.split("."), value, path)
     return changed
 
 
-def said(value: Value) -> str:
-    """A value as a word of a folder's name, the same whatever other values there are."""
+def value_text(value: Value) -> str:
+    """Return a value as part of a folder's name; it does not depend on the other values."""
     if isinstance(value, float):
         return f"{value:.10g}"
     return re.sub(r"[^\w.+-]", "-", str(value).lower() if isinstance(value, bool) else str(value))
 
 
 def _check_branch(sections: Mapping[str, Any], path: str) -> None:
-    """A branch is made by its own table, and not by a knob that leads into it."""
+    """Raise UsageError where the path names a branch that the recipe does not have."""
     section, _, rest = path.partition(".branches.")
     branches = sections.get(section, {}).get("branches", {})
     branch = rest.partition(".")[0]
@@ -193,8 +198,8 @@ def _check_branch(sections: Mapping[str, Any], path: str) -> None:
         raise UsageError(f"{path}: there is no branch {branch!r}", hint=did_you_mean(branch, tuple(branches)))
 
 
-def _turn(inside: Any, steps: Sequence[str], value: Value, path: str) -> None:
-    """Walk to the knob, and turn it; a part that stands there by its name alone becomes a table."""
+def _set_value(inside: Any, steps: Sequence[str], value: Value, path: str) -> None:
+    """Follow the path and set the value in place; a plugin given by its name alone becomes a table."""
     step, *rest = steps
     place = _place(inside, step, path)
     if not rest:
@@ -214,11 +219,11 @@ def _turn(inside: Any, steps: Sequence[str], value: Value, path: str) -> None:
     if not isinstance(below, dict | list):
         raise UsageError(f"{path} leads into {step}, which is {below!r}", hint="end the path there")
     inside[place] = below
-    _turn(below, rest, value, path)
+    _set_value(below, rest, value, path)
 
 
 def _place(inside: Any, step: str, path: str) -> Any:
-    """The key in a table; in a list, the number, or that of the transform of this name."""
+    """Return the key in a table, or the index in a list by number or by the name of a transform."""
     if isinstance(inside, dict):
         return step
     if step.isdecimal():

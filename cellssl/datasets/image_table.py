@@ -50,7 +50,8 @@ class Settings(OnlineSettings):
     """The CSV (comma, tab or semicolon); its content counts, its place does not."""
     channels: dict[str, PathColumns] = Knob(min_length=1, json_schema_extra=ORDERED)
     """Channel -> the column with its images' paths, or several columns that are joined, such as
-    `dna = ["PathName_DAPI", "FileName_DAPI"]` of a CellProfiler file list. Their order is that of the crops' channels."""
+    `dna = ["PathName_DAPI", "FileName_DAPI"]` of a CellProfiler file list. Their order is that of the
+    crops' channels."""
     columns: Columns = Columns()
     """Which column holds plate, well, site, batch, compound, dose_micromolar and moa; none is required."""
     root: InputPath | None = Knob(None, json_schema_extra=NOT_IN_FINGERPRINT)

@@ -19,8 +19,7 @@ from cellssl.engine.resources import LARGEST, Usage, UsageMeter, sum_usage
 from cellssl.events import Event
 
 Build = Generator[Event, None, Artifact]
-
-
+"""Work that yields events and returns the finished artifact."""
 Metrics = dict[str, Any]
 
 
@@ -34,12 +33,12 @@ class RunContext:
     force: bool = False
     waiting: Callable[[LockHolder], None] = lambda _: None
     made: list[Artifact] = field(default_factory=list, repr=False)
-    """What was made here so far, in order."""
+    """What was made in this context so far, in order."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a stage gets to work with."""
+    """What a stage gets: its card, settings and inputs, and the draft that it writes to."""
 
     card: Card
     settings: Any
@@ -57,7 +56,7 @@ def build_part(
     inputs: Mapping[str, Artifact],
     work: Callable[[Job], Generator[Event, None, Metrics]],
 ) -> Build:
-    """One plate's part of a result: an artifact of its own, found or made."""
+    """Find or make one plate's part of a result; it is an artifact of its own."""
     return (yield from find_or_make(card, settings, inputs, context, None, work))
 
 
@@ -84,28 +83,28 @@ def find_or_make(
         started, meter, made_before = time.time(), UsageMeter(), len(context.made)
         job = Job(card, settings, inputs, draft, context, seed)
         metrics = yield from work(job)
-        costs = _with_parts(meter.read(_device(job.ran)), context.made[made_before:])
-        run = {**_circumstances(started), **costs, "uncounted": settings.excluded(), **job.ran}
+        usage = _with_parts(meter.read(_device(job.ran)), context.made[made_before:])
+        run = {**_run_details(started), **usage, "uncounted": settings.excluded(), **job.ran}
         finished = draft.commit(replace(card, metrics=metrics, run=run))
         context.made.append(finished)
         return finished
 
 
 def _device(ran: Mapping[str, Any]) -> str:
-    """What a stage says that it ran on, or its detector."""
+    """Return the device that a stage, or its detector, reports; "cpu" where it reports none."""
     return str(ran.get("device") or ran.get("segmenter", {}).get("device") or "cpu")
 
 
-def _with_parts(costs: Usage, parts: list[Artifact]) -> dict[str, Any]:
-    """The costs of a whole hold those of the parts that were made meanwhile, and say which these are."""
+def _with_parts(usage: Usage, parts: list[Artifact]) -> dict[str, Any]:
+    """Return the usage of a gathered artifact, including and naming the parts that were made within it."""
     if not parts:
-        return dict(costs)
-    both = sum_usage([costs, *(part.card.run for part in parts)])
+        return dict(usage)
+    both = sum_usage([usage, *(part.card.run for part in parts)])
     peaks = {name: both[name] for name in LARGEST if name in both}
-    return {**costs, **peaks, "made_within": [part.fingerprint for part in parts]}
+    return {**usage, **peaks, "made_within": [part.fingerprint for part in parts]}
 
 
-def _circumstances(started: float) -> dict[str, Any]:
+def _run_details(started: float) -> dict[str, Any]:
     from importlib.metadata import version
 
     libraries = {name: version(name) for name in ("numpy", "torch", "torchvision", "scikit-image", "scikit-learn")}

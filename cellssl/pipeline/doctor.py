@@ -1,4 +1,4 @@
-"""doctor: a machine, a store and a recipe in; what is there and what is missing for them, each with its cure, out."""
+"""doctor: a machine, a store and a recipe in; findings about what is there and what is missing, with cures, out."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cellssl.errors import CellsslError
 from cellssl.pipeline.plan import Planner
 
 LIBRARIES = ("torch", "torchvision", "cellpose", "timm", "tensorboard")
-"""Those whose version or absence explains most."""
+"""Libraries whose version or absence explains most faults."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, what was seen there, and where something is missing, the cure."""
+    """What was checked, what was found, and the cure where something is missing."""
 
     subject: str
     words: str
@@ -32,7 +32,7 @@ class Finding:
 
 
 def machine(device: str) -> Iterator[Finding]:
-    """What this machine can do; `device` is the one that a person asks for."""
+    """Yield what this machine has; `device` is the one that the user asks for."""
     import torch
 
     from cellssl.device import device_for, dtype_for
@@ -61,7 +61,7 @@ def _version(library: str) -> str:
 
 
 def store(of: Store, crop_px: int, channels: int = 3) -> Iterator[Finding]:
-    """Whether results can be written, and how many crops there is room for."""
+    """Yield whether results can be written to the store, and how many crops its disk has room for."""
     root = of.root.absolute()
     there = next(folder for folder in (root, *root.parents) if folder.exists())
     try:
@@ -85,7 +85,7 @@ def store(of: Store, crop_px: int, channels: int = 3) -> Iterator[Finding]:
 
 
 def recipe(of: Recipe, where: Store) -> Iterator[Finding]:
-    """What the stages of every arm need that does not come with the package: libraries, files, weights, models."""
+    """Yield what the stages of every arm need besides the package: libraries, files, weights, models."""
     stages = list(_stages(of, where))
     faults = [fault for planner, stage in stages if (fault := _fault(planner, stage))]
     weights = [_found(one, where, of) for one in downloads(of, where)]
@@ -95,7 +95,7 @@ def recipe(of: Recipe, where: Store) -> Iterator[Finding]:
 
 
 def _stages(of: Recipe, where: Store) -> Iterator[tuple[Planner, str]]:
-    """Every arm's planner with each stage that its sections ask for or stand on, upstream first."""
+    """Yield the planner of every arm with each stage that it needs, upstream first."""
     for arm in of.arm_names():
         planner = Planner(of, arm, of.seeds[0], where)
         used: dict[str, None] = {}
@@ -112,7 +112,7 @@ def _use(planner: Planner, stage: str, used: dict[str, None]) -> None:
 
 
 def _fault(planner: Planner, stage: str) -> Finding | None:
-    """The first that a stage says against this machine, if anything."""
+    """Return the first thing that a stage lacks on this machine, or None."""
     settings = planner.settings(stage)
     try:
         settings.check()
@@ -125,7 +125,7 @@ def _fault(planner: Planner, stage: str) -> Finding | None:
 
 
 def downloads(of: Recipe, where: Store) -> list[Download]:
-    """The published weights that any arm asks for, once each; none where a stage cannot say, which `recipe` does."""
+    """Return the published weights that any arm needs, once each; stages with a fault are left to `recipe`."""
     found: dict[str, Download] = {}
     for planner, stage in _stages(of, where):
         with suppress(CellsslError):

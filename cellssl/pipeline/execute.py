@@ -12,7 +12,7 @@ from cellssl.pipeline.plan import Planned
 
 
 def make(planned: Planned, context: RunContext) -> Build:
-    """The artifact of a planned stage; its inputs must be there.
+    """Find or make the artifact of a planned stage; its inputs must be there.
 
     Raises UsageError, with the command to run first, where an input is missing.
     """
@@ -22,7 +22,7 @@ def make(planned: Planned, context: RunContext) -> Build:
 
 
 def assist(planned: Planned, context: RunContext) -> None:
-    """Take part in what the first of several processes makes."""
+    """Work as one of several processes on what the main process makes."""
     card = planned.card
     inputs = {name: _upstream(planned, name, context.store) for name in planned.inputs}
     draft = context.store.visiting(card.kind, card.fingerprint)

@@ -1,4 +1,4 @@
-"""plates: plates of fetch and segment in, the plans of their part artifacts out; what a workflow engine fans out."""
+"""plates: one plate of fetch or segment in, the plan of its part artifact out; so that one job can run per plate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cellssl.stages.segment import stage as segment
 
 @dataclass(frozen=True)
 class PlatePlan:
-    """The part of one plate: what determines it, and what it is made of."""
+    """The planned part of one plate: its card, and the fields or the fetch part that it is made from."""
 
     stage: str
     plate: str
@@ -33,11 +33,11 @@ class PlatePlan:
 
     @property
     def pointer(self) -> str:
-        """The name of its pointer, which keeps it until it is gathered; a plate may be called anything."""
+        """The name of its pointer, which keeps it from gc until it is gathered; a plate may have any name."""
         return f"{self.stage}-{quote(self.plate, safe=' ')}"
 
     def make(self, context: RunContext) -> Generator[Event, None, Artifact]:
-        """The part, found or made."""
+        """Find or make the part."""
         if isinstance(self.made_of, Artifact):
             return (yield from segment.make_plate(self.settings, context, self.made_of))
         return (yield from fetch.make_plate(self.settings, context, self.made_of))
@@ -80,7 +80,7 @@ def plate_rows(session: Session, gathering: list[dict[str, Any]]) -> list[dict[s
 
 
 def _parts(recipe: Recipe, arm: str, stage: str, context: RunContext) -> Iterator[tuple[str, Card, Card | None]]:
-    """Plate, the card of its fetch part, and the card of its part of `stage`."""
+    """Yield the plate, the card of its fetch part, and the card of its part of `stage`, or None before that is known."""
     fetching, segmenting = recipe.settings("fetch", arm), recipe.settings("segment", arm)
     foreseen = not hasattr(segmenting.method, "label_image")
     for plate, fields in fetch.planned_plates(fetching, context).items():
@@ -88,12 +88,12 @@ def _parts(recipe: Recipe, arm: str, stage: str, context: RunContext) -> Iterato
         if stage == "fetch":
             yield plate, fetched, fetched
         else:
-            there = Artifact(context.store.root / "fetch" / fetched.fingerprint, fetched)  # or will be
+            there = Artifact(context.store.root / "fetch" / fetched.fingerprint, fetched)  # is there, or will be
             yield plate, fetched, segment.plate_card(segmenting, there) if foreseen else None
 
 
 def _part_of(fetched: Artifact, plate: str, context: RunContext) -> Artifact:
-    """The part of one plate: the given artifact itself, or one that it gathers."""
+    """Return the part of one plate: the given artifact itself, or one that it gathers."""
     if "plate" in fetched.card.section:
         parts = {fetched.card.section["plate"]: fetched.fingerprint}
     else:

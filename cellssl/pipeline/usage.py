@@ -11,7 +11,7 @@ from cellssl.engine.resources import Usage, sum_usage
 
 
 def spent(store: Store, rows: list[dict[str, Any]]) -> Usage:
-    """What the artifacts of `rows` that are there took to make, and the parts that they gather, each once."""
+    """Return what the finished artifacts of `rows` and the parts that they gather took to make, each counted once."""
     wholes = [store.find(row["stage"], row["fingerprint"]) for row in rows if row["state"] == "done"]
     runs = {}
     for whole in wholes:
@@ -22,7 +22,7 @@ def spent(store: Store, rows: list[dict[str, Any]]) -> Usage:
 
 
 def _made_before(whole: Artifact, store: Store) -> Iterator[Artifact]:
-    """Parts whose costs are not among those of the whole."""
+    """Yield the parts whose usage is not included in that of the gathered artifact."""
     if "parts.json" not in whole.card.files:
         return
     around = store.beside(whole)

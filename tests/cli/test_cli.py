@@ -152,7 +152,12 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "an output folder that is a file": ("split R --output /dev/null", 2, "/dev/null is a file", ".json"),
     "a store that is a file": ("fetch R --store /dev/null", 1, "cannot be written", "--store"),
     "nothing of that name to explain": ("explain viewz", 2, "nothing called 'viewz'", "did you mean 'views'?"),
-    "a part of a stage": ("explain pretrain encoder", 2, "a section has no part 'encoder'", "cellssl explain pretrain"),
+    "a part of a stage": (
+        "explain pretrain encoder",
+        2,
+        "a section has no plugin 'encoder'",
+        "cellssl explain pretrain",
+    ),
     "a helper file": ("explain datasets field", 2, "there is no 'field' in datasets", ""),
     "an unknown transform": ("explain views rotat", 2, "there is no 'rotat' in transforms", "did you mean 'rotate'?"),
     "a report of what is no cluster": ("report SPLIT", 2, "is a split artifact", "cluster"),

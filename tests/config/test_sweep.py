@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cellssl.config.recipe import Recipe, from_table
-from cellssl.config.sweep import laid_on
+from cellssl.config.sweep import with_value
 from cellssl.errors import UsageError
 from cellssl.pipeline.sweep_arms import expand_sweep
 
@@ -95,17 +95,17 @@ def test_a_point_to_be_chosen_is_scored_on_val_too() -> None:
 
 def test_the_second_of_two_alike_is_meant_by_its_number() -> None:
     view = {"pretrain": {"view": ["invert", {"name": "rotate", "degrees": 1}, {"name": "rotate", "degrees": 2}]}}
-    assert laid_on(view, "pretrain.view.rotate#2.degrees", 9)["pretrain"]["view"][2]["degrees"] == 9
-    assert laid_on(view, "pretrain.view.invert.p", 0.5)["pretrain"]["view"][0] == {"name": "invert", "p": 0.5}
+    assert with_value(view, "pretrain.view.rotate#2.degrees", 9)["pretrain"]["view"][2]["degrees"] == 9
+    assert with_value(view, "pretrain.view.invert.p", 0.5)["pretrain"]["view"][0] == {"name": "invert", "p": 0.5}
     assert view["pretrain"]["view"][2]["degrees"] == 2
     with pytest.raises(UsageError, match="is there 2 times"):
-        laid_on(view, "pretrain.view.rotate.degrees", 9)
+        with_value(view, "pretrain.view.rotate.degrees", 9)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
-    "no knob": ({}, "names 0 knobs", "knob and values"),
+    "no knob": ({}, "names 0 settings", "knob and values"),
     "three knobs": (
-        {name: {"knob": f"cluster.{name}", "values": [2, 3]} for name in "kab"}, "names 3 knobs", "together = false",
+        {name: {"knob": f"cluster.{name}", "values": [2, 3]} for name in "kab"}, "names 3 settings", "together = false",
     ),
     "one value": ({"k": {"knob": "cluster.k", "values": [2]}}, "at least two values", ""),
     "a value twice": ({"k": {"knob": "cluster.k", "values": [2, 2]}}, "each once", ""),
@@ -122,9 +122,9 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "an unknown arm": ({"arms": ["man"], "k": {"knob": "cluster.k", "values": [2, 3]}}, "'man'", "did you mean 'main'"),
     "an unknown score": ({"choose": "am", "k": {"knob": "cluster.k", "values": [2, 3]}}, "choose", ""),
     "the same knob twice": (
-        {name: {"knob": "cluster.k", "values": [2, 3]} for name in "ab"}, "the same knob", "another",
+        {name: {"knob": "cluster.k", "values": [2, 3]} for name in "ab"}, "the same setting", "another",
     ),
-    "a knob of the report": ({"t": {"knob": "report.title", "values": ["a", "b"]}}, "no section that a result", ""),
+    "a knob of the report": ({"t": {"knob": "report.title", "values": ["a", "b"]}}, "not a section that a result", ""),
     "a name that is a path": ({"../k": {"knob": "cluster.k", "values": [2, 3]}}, "cannot be called '../k'", ""),
     "a value that is no number": ({"w": {"knob": DEGREES, "values": [float("nan"), 1]}}, "finite number", "explain"),
     "an end that is no number": (
@@ -138,8 +138,8 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "an arm that it leaves alone": (
         {"arms": ["intensities"], "turn": {"knob": DEGREES, "values": [0, 1]}}, "nothing in the arm", "out",
     ),
-    "a name that is a column": ({"seed": {"knob": "cluster.k", "values": [2, 3]}}, "called 'seed'", "what it turns"),
-    "the part": ({"p": {"knob": "cluster.part", "values": ["val", "test"]}}, "no knob to turn", "choose"),
+    "a name that is a column": ({"seed": {"knob": "cluster.k", "values": [2, 3]}}, "called 'seed'", "it varies"),
+    "the part": ({"p": {"knob": "cluster.part", "values": ["val", "test"]}}, "cannot be swept", "choose"),
     "the same knob under two names": (
         {name: {"knob": knob, "values": [1, 2]} for name, knob in {"a": DEGREES, "b": PLACE}.items()}, "same thing", "",
     ),
