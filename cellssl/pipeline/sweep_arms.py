@@ -61,7 +61,7 @@ def _varied(recipe: Recipe, arm: str, sweep: Sweep) -> Recipe:
     points: dict[str, Point] = {}
     for number, values in enumerate(sweep.grid()):
         sections = _with_values(recipe, arm, sweep, values)
-        # two settings that set the same thing give other sections in the reversed order; two points are enough to see it
+        # two settings of the same thing give other sections in reversed order; two points are enough to see it
         if number < len(sweep.knobs) and sections != _with_values(recipe, arm, sweep, dict(reversed(values.items()))):
             raise UsageError(
                 f"{recipe.source}: {' and '.join(sweep.knobs)} of [sweep] set the same thing",
@@ -120,7 +120,7 @@ def _check_sections(sweep: Sweep, source: str) -> None:
         stage = knob.knob.partition(".")[0]
         if stage not in CHAIN[:-1]:
             raise UsageError(
-                f"{source}, [sweep.{name}]: knob begins with {stage!r}, which is not a section that a result depends on",
+                f"{source}, [sweep.{name}]: knob begins with {stage!r}, which is not a section of a result",
                 hint=did_you_mean(stage, CHAIN[:-1]),
             )
         if knob.knob in [f"{scored}.part" for scored in SCORED_PARTS]:

@@ -124,7 +124,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "the same knob twice": (
         {name: {"knob": "cluster.k", "values": [2, 3]} for name in "ab"}, "the same setting", "another",
     ),
-    "a knob of the report": ({"t": {"knob": "report.title", "values": ["a", "b"]}}, "not a section that a result", ""),
+    "a knob of the report": ({"t": {"knob": "report.title", "values": ["a", "b"]}}, "not a section of a result", ""),
     "a name that is a path": ({"../k": {"knob": "cluster.k", "values": [2, 3]}}, "cannot be called '../k'", ""),
     "a value that is no number": ({"w": {"knob": DEGREES, "values": [float("nan"), 1]}}, "finite number", "explain"),
     "an end that is no number": (
@@ -147,7 +147,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         {
             "a": {"knob": "pretrain.encoder", "values": ["small", "vgg11"]},
             "b": {"knob": "pretrain.encoder.name", "values": ["small", "vgg13"]},
-        }, "a and b of [sweep] turn the same thing", "another",
+        }, "a and b of [sweep] set the same thing", "another",
     ),
     "an unknown branch": (
         {"turn": {"knob": DEGREES.replace("context", "contxt"), "values": [0, 1]}}, "[sweep.turn]", "did you mean",
