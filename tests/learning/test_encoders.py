@@ -21,7 +21,7 @@ from cellssl.config.recipe import from_table
 from cellssl.errors import UsageError
 from cellssl.learning.encoders import resnet18, vgg11, vgg13, vgg13_bn
 from cellssl.learning.encoders.timm import Settings as Timm
-from cellssl.learning.weight_init import begun
+from cellssl.learning.weight_init import init_encoder
 from cellssl.randomness import generator, hash64
 
 ROOM = "cellssl.learning.encoders"
@@ -33,7 +33,7 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def built(settings: Any, channels: int = 3) -> nn.Module:
-    return begun(settings, channels, 0, "encoder").eval()
+    return init_encoder(settings, channels, 0, "encoder").eval()
 
 
 @pytest.mark.parametrize("name", OF_TORCHVISION)
@@ -62,7 +62,7 @@ def test_the_small_stem_leaves_an_image_its_size_and_the_rest_is_torchvision_s()
     with torch.no_grad():
         assert small.relu(small.bn1(small.conv1(noise(1, 3, 32, 32)))).shape == (1, 64, 32, 32)
         assert small.maxpool(noise(1, 64, 32, 32)).shape == (1, 64, 32, 32)
-        assert resnet18.Settings(stem="small").last_map(small)(noise(1, 3, 32, 32)).shape == (1, 512, 4, 4)
+        assert resnet18.Settings(stem="small").feature_map(small)(noise(1, 3, 32, 32)).shape == (1, 512, 4, 4)
     theirs = torchvision.models.resnet18(weights=None).state_dict()
     ours = {name: values for name, values in small.state_dict().items() if name != "conv1.weight"}
     assert {name: values.shape for name, values in ours.items()} == {
@@ -97,7 +97,7 @@ def test_a_width_of_nought_is_refused() -> None:
 
 
 def test_a_crop_too_small_for_the_network_is_refused_with_the_cure(training: Any) -> None:
-    with pytest.raises(UsageError, match="vgg11 cannot see crops of 31 px") as caught:
+    with pytest.raises(UsageError, match="vgg11 cannot take crops of 31 px") as caught:
         training(encoder="vgg11", input_px=31)
     assert caught.value.hint == "use 32 px or more"
 
@@ -109,7 +109,7 @@ def test_a_crop_too_small_for_the_network_is_refused_with_the_cure(training: Any
 def test_photographs_are_as_torchvision_prepares_them(name: str) -> None:
     prepared = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].transforms()  # type: ignore[index]
     settings = plugins.load(ROOM, name).Settings()
-    assert settings.photographs(nn.Identity()) == (tuple(prepared.mean), tuple(prepared.std))
+    assert settings.pixel_statistics(nn.Identity()) == (tuple(prepared.mean), tuple(prepared.std))
     assert settings.url().endswith(".pth")
 
 
@@ -178,7 +178,7 @@ def test_first_weights_of_timm_are_those_that_timm_draws() -> None:
 
 @pytest.mark.parametrize("model", ["ghostnet_050", "focalnet_tiny_srf"])
 def test_nothing_in_a_network_of_timm_is_left_to_chance_while_it_trains(model: str) -> None:
-    encoder, crops = begun(Timm(model=model), 3, 0, "encoder").train(), noise(4, 3, 64, 64)
+    encoder, crops = init_encoder(Timm(model=model), 3, 0, "encoder").train(), noise(4, 3, 64, 64)
     assert torch.equal(encoder(crops), encoder(crops))
     theirs = timm.create_model(model, num_classes=0).train()
     assert not torch.equal(theirs(crops), theirs(crops))
@@ -197,7 +197,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         "unexpected keyword argument 'dpeth'",
         "options",
     ),
-    "a side between two patches": ({"model": "test_vit"}, "cannot see crops of 50 px: .*divisible", "input_px"),
+    "a side between two patches": ({"model": "test_vit"}, "cannot take crops of 50 px: .*divisible", "input_px"),
     "a side that is fixed": ({"model": "swin_tiny_patch4_window7_224"}, r"doesn't match model \(224\)", "input_px"),
     "no pooling": ({"model": "test_resnet", "options": {"global_pool": ""}}, "not one vector", "global_pool"),
 }
@@ -213,7 +213,7 @@ def test_what_timm_cannot_do_is_one_sentence_and_the_cure(case: str) -> None:
 
 @pytest.mark.parametrize(
     ("option", "sentence"),
-    [("in_chans", "follows from the crops"), ("drop_path_rate", "chance within the network is off")],
+    [("in_chans", "follows from the crops"), ("drop_path_rate", "randomness within the network is off")],
 )
 def test_options_that_are_not_the_user_s_are_refused(option: str, sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
@@ -223,7 +223,7 @@ def test_options_that_are_not_the_user_s_are_refused(option: str, sentence: str)
 def test_a_vit_sees_crops_of_any_side_that_its_patches_fill() -> None:
     vit = Timm(model="vit_tiny_patch16_224", options={"dynamic_img_size": True})
     vit.check_side(48)
-    with pytest.raises(UsageError, match="cannot see crops of 48 px"):
+    with pytest.raises(UsageError, match="cannot take crops of 48 px"):
         Timm(model="vit_tiny_patch16_224").check_side(48)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from cellssl.learning.encoders.small import Settings as Small
 from cellssl.learning.encoders.vgg11_bn import Settings as Vgg
-from cellssl.learning.weight_init import begun, initialise, unit_columns
+from cellssl.learning.weight_init import init_encoder, init_weights, unit_columns
 
 
 def network() -> nn.Module:
@@ -17,7 +17,7 @@ def network() -> nn.Module:
 
 def first(seed: int = 0, name: str = "encoder", of: nn.Module | None = None) -> nn.Module:
     made = of or network()
-    initialise(made, seed, name)
+    init_weights(made, seed, name)
     return made
 
 
@@ -65,12 +65,12 @@ def test_every_tensor_of_a_network_is_set() -> None:
 
 
 def test_a_layer_without_a_rule_is_not_left_to_chance() -> None:
-    with pytest.raises(NotImplementedError, match="no rule for the first weights of 1, a PReLU"):
-        initialise(nn.Sequential(nn.Linear(2, 2), nn.PReLU()), 0, "encoder")
+    with pytest.raises(NotImplementedError, match="no rule for the initial weights of 1, a PReLU"):
+        init_weights(nn.Sequential(nn.Linear(2, 2), nn.PReLU()), 0, "encoder")
 
 
 def test_an_encoder_begins_as_its_layers_are_initialised() -> None:
-    one, other = begun(Small(), 3, 5, "encoder").state_dict(), first(5, of=Small().build(3)).state_dict()
+    one, other = init_encoder(Small(), 3, 5, "encoder").state_dict(), first(5, of=Small().build(3)).state_dict()
     assert all(torch.equal(one[name], other[name]) for name in other)
 
 

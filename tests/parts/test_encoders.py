@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from cellssl.config import plugins
-from cellssl.learning.embedding_layers import flattened
-from cellssl.learning.weight_init import begun
+from cellssl.learning.embedding_layers import flattened_encoder
+from cellssl.learning.weight_init import init_encoder
 from cellssl.randomness import generator
 
 ROOM = "cellssl.learning.encoders"
@@ -26,12 +26,12 @@ def settings_of(name: str, **knobs: Any) -> Any:
 
 
 def built(name: str, channels: int = 3, seed: int = 0) -> nn.Module:
-    return begun(settings_of(name), channels, seed, "encoder")
+    return init_encoder(settings_of(name), channels, seed, "encoder")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_takes_any_number_of_channels_and_says_how_many_numbers_it_gives(name: str) -> None:
-    side = max(16, settings_of(name).shortest_side_px())
+    side = max(16, settings_of(name).min_side_px())
     for channels in (1, 5):
         encoder = built(name, channels).eval()
         with torch.no_grad():
@@ -55,10 +55,10 @@ def test_every_weight_follows_from_the_seed_and_torch_s_own_generator_is_left_al
 def test_its_last_map_averages_to_its_representation_over_standardised_pixels_too(name: str) -> None:
     knobs = {"standardise": True} if "standardise" in plugins.load(ROOM, name).Settings.model_fields else {}
     settings = settings_of(name, **knobs)
-    encoder, crops = begun(settings, 3, 0, "encoder").eval(), noise(2, 3, 64, 64)
+    encoder, crops = init_encoder(settings, 3, 0, "encoder").eval(), noise(2, 3, 64, 64)
     with torch.no_grad():
         pooled = encoder(crops)
-        whole = flattened(settings, encoder)(crops).reshape(*pooled.shape, -1)
+        whole = flattened_encoder(settings, encoder)(crops).reshape(*pooled.shape, -1)
     torch.testing.assert_close(whole.mean(dim=2), pooled, atol=1e-5, rtol=1e-4)
     assert whole.shape[2] > 1
 
@@ -67,7 +67,7 @@ def test_its_last_map_averages_to_its_representation_over_standardised_pixels_to
 def test_a_crop_that_is_large_enough_is_not_refused(name: str) -> None:
     settings = settings_of(name)
     settings.check_installed()
-    settings.check_side(max(16, settings.shortest_side_px()))
+    settings.check_side(max(16, settings.min_side_px()))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -53,8 +53,8 @@ def settings_of(name: str, **knobs: Any) -> Any:
 
 def built(name: str, seed: int = 0, branch: str = "centre", **knobs: Any) -> Objective:
     encoder = plugins.load("cellssl.learning.encoders", "vit").Settings(patch_px=4)
-    task = BuildContext(DIM, seed, branch, torch.arange(CELLS) * 7, 6, CHANNELS, SIDE_PX, encoder)
-    objective: Objective = settings_of(name, **knobs).build(task)
+    context = BuildContext(DIM, seed, branch, torch.arange(CELLS) * 7, 6, CHANNELS, SIDE_PX, encoder)
+    objective: Objective = settings_of(name, **knobs).build(context)
     return objective
 
 
@@ -65,7 +65,7 @@ def seen(objective: Objective, cells: int = 6, number: int = 0) -> MethodInput:
     def noise(views: int, dim: int) -> torch.Tensor:
         return torch.from_numpy(chance.standard_normal((views, cells, dim), dtype="float32"))
 
-    dim = DIM * getattr(objective, "seen_patches", 1)
+    dim = DIM * getattr(objective, "n_visible", 1)
     online, momentum = (noise(len(views), dim) for views in (objective.online_views, objective.momentum_views))
     rows = torch.arange(cells)
     known = {"label": rows % 2, "compound": rows % 2, "dose_micromolar": 10.0 ** (rows % 3)}
@@ -90,9 +90,9 @@ def steps(objective: Objective, numbers: range) -> list[float]:
 def test_the_views_it_looks_at_are_views_it_asks_for(name: str) -> None:
     objective = built(name)
     looked_at = {*objective.online_views, *objective.momentum_views, *objective.pixel_views}
-    assert looked_at == set(range(objective.views))
+    assert looked_at == set(range(objective.n_views))
     transform = plugins.load("cellssl.learning.transforms", "color_jitter").Settings(brightness=0.3)
-    assert len(objective.shown((transform,), (transform,))) == objective.views
+    assert len(objective.make_views((transform,), (transform,))) == objective.n_views
     assert 0 <= objective.momentum < 1
 
 
@@ -175,7 +175,7 @@ def test_the_order_of_the_cells_in_a_batch_does_not_matter(name: str) -> None:
         batch.online[:, order],
         batch.momentum[:, order],
         batch.cells[order],
-        {column: values[order] for column, values in batch.known.items()},
+        {column: values[order] for column, values in batch.metadata.items()},
         batch.pixels[:, order],
         Keys(batch.keys.values[order]),
     )
@@ -195,7 +195,7 @@ def test_what_is_only_looked_at_is_not_remembered(name: str) -> None:
 def test_it_projects_single_cells_where_it_has_a_projector(name: str) -> None:
     objective = built(name).eval()
     features = seen(objective).online[0]
-    if objective.projects:
+    if objective.has_projector:
         together = objective.project(features)
         torch.testing.assert_close(objective.project(features[2:3]), together[2:3])
     else:
@@ -364,11 +364,11 @@ def test_small_views_that_the_encoder_cannot_take_are_refused_with_their_own_cur
     view = {"view": VIEW, "objective": {"name": "swav", "local_side": 0.25, "queue": 8}}
     settings = Settings.model_validate({"encoder": "small", "branches": {"main": view}, "batch": 4})
     crops: Any = MadeUpCrops(CELLS)
-    with pytest.raises(UsageError, match="small cannot see crops of 4 px, which is what the small views of") as caught:
+    with pytest.raises(UsageError, match="small cannot take crops of 4 px, which is what the small views of") as caught:
         prepare(settings, crops, [f"cell {i}" for i in range(CELLS)], 0, CPU)
     assert "local_crops = 0" in caught.value.hint
 
 
 def test_more_clusters_than_cells_are_refused() -> None:
-    with pytest.raises(UsageError, match="300 clusters were asked of 299 training cells"):
+    with pytest.raises(UsageError, match="prototypes = 300 needs as many training cells, but there are 299"):
         plugins.load(ROOM, "deepcluster_v2").Settings().check(299)

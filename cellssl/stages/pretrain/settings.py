@@ -150,7 +150,7 @@ class Settings(StageSettings):
     def asked(self) -> tuple[str, ...]:
         """Columns of the cell table that the objectives learn from."""
         objectives: list[Any] = [branch.objective for branch in self.active().values()] if self.epochs > 0 else []
-        return tuple(sorted({column for objective in objectives for column in objective.columns()}))
+        return tuple(sorted({column for objective in objectives for column in objective.metadata_columns()}))
 
     def non_default(self) -> dict[str, Any]:
         """What counts; a branch of weight 0 equals its absence, and an artifact or a file counts by its content."""

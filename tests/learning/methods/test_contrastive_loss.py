@@ -14,8 +14,8 @@ from torch import Tensor
 
 from cellssl.learning.methods.base import MethodInput
 from cellssl.learning.methods.contrastive_loss import (
-    Options,
-    contrast,
+    ContrastiveOptions,
+    contrastive_loss,
     epsilon_sup_info_nce,
     info_nce,
     sup_con,
@@ -23,7 +23,7 @@ from cellssl.learning.methods.contrastive_loss import (
     y_exponential,
     y_threshold,
 )
-from cellssl.learning.methods.simclr import dose_kernel, same_but_self
+from cellssl.learning.methods.simclr import dose_kernel, same_class_pairs
 from cellssl.randomness import generator
 
 TAU = 0.3
@@ -33,7 +33,7 @@ def noise(*shape: int, number: int = 0) -> Tensor:
     return torch.from_numpy(generator("test", "contrast", number).standard_normal(shape))
 
 
-def written_out(scores: Tensor, options: Options) -> float:
+def written_out(scores: Tensor, options: ContrastiveOptions) -> float:
     """The mean over anchors, every exponential by itself."""
     losses = []
     for row in scores.tolist():
@@ -70,42 +70,49 @@ def test_each_member_equals_its_formula_written_out(knobs: dict[str, Any], ifm_e
     scores = F.normalize(noise(6, 9), dim=1) / TAU
     scores[1, 3:5] = -math.inf
     scores[2, 1:] = -math.inf  # an anchor that has no negatives
-    plain = Options(TAU, **knobs)
+    plain = ContrastiveOptions(TAU, **knobs)
     expected = written_out(scores, plain)
     if ifm_epsilon:
         step = torch.tensor([-1.0, *[1.0] * 8], dtype=torch.float64) * (ifm_epsilon / TAU)
         expected = (expected + 0.4 * written_out(scores + step, plain)) / 1.4
-    loss = contrast(scores, Options(TAU, **knobs, ifm_epsilon=ifm_epsilon, ifm_alpha=0.4))
+    loss = contrastive_loss(scores, ContrastiveOptions(TAU, **knobs, ifm_epsilon=ifm_epsilon, ifm_alpha=0.4))
     assert loss.item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_an_option_that_is_nothing_is_plain_info_nce_to_the_bit() -> None:
     scores = noise(6, 9).float()
-    assert torch.equal(contrast(scores, Options(TAU)), info_nce(scores))
-    assert torch.equal(contrast(scores, Options(TAU, ifm_epsilon=0.1, ifm_alpha=0.0)), info_nce(scores))
+    assert torch.equal(contrastive_loss(scores, ContrastiveOptions(TAU)), info_nce(scores))
+    assert torch.equal(
+        contrastive_loss(scores, ContrastiveOptions(TAU, ifm_epsilon=0.1, ifm_alpha=0.0)), info_nce(scores)
+    )
 
 
 def test_limits_lead_from_one_member_to_the_other() -> None:
     scores = noise(6, 9)
-    endless = contrast(scores, Options(TAU, margin=60.0))
-    torch.testing.assert_close(endless, contrast(scores, Options(TAU, decoupled=True)))
-    torch.testing.assert_close(contrast(scores, Options(TAU, margin=1e-9)), info_nce(scores))
-    torch.testing.assert_close(contrast(scores, Options(TAU, hardness=1e-9)), info_nce(scores))
-    torch.testing.assert_close(contrast(scores, Options(TAU, class_prior=1e-12)), info_nce(scores))
+    endless = contrastive_loss(scores, ContrastiveOptions(TAU, margin=60.0))
+    torch.testing.assert_close(endless, contrastive_loss(scores, ContrastiveOptions(TAU, decoupled=True)))
+    torch.testing.assert_close(contrastive_loss(scores, ContrastiveOptions(TAU, margin=1e-9)), info_nce(scores))
+    torch.testing.assert_close(contrastive_loss(scores, ContrastiveOptions(TAU, hardness=1e-9)), info_nce(scores))
+    torch.testing.assert_close(contrastive_loss(scores, ContrastiveOptions(TAU, class_prior=1e-12)), info_nce(scores))
 
 
 @pytest.mark.parametrize("negatives", [1, 7])
 def test_equal_scores_give_what_they_must(negatives: int) -> None:
     scores = torch.full((3, negatives + 1), 0.4, dtype=torch.float64)
-    assert contrast(scores, Options(TAU)).item() == pytest.approx(math.log(negatives + 1))
-    assert contrast(scores, Options(TAU, decoupled=True)).item() == pytest.approx(math.log(negatives))
-    assert contrast(scores, Options(TAU, margin=1.0)).item() == pytest.approx(math.log(negatives + math.exp(-1)))
+    assert contrastive_loss(scores, ContrastiveOptions(TAU)).item() == pytest.approx(math.log(negatives + 1))
+    assert contrastive_loss(scores, ContrastiveOptions(TAU, decoupled=True)).item() == pytest.approx(
+        math.log(negatives)
+    )
+    assert contrastive_loss(scores, ContrastiveOptions(TAU, margin=1.0)).item() == pytest.approx(
+        math.log(negatives + math.exp(-1))
+    )
 
 
 def test_hard_negatives_pull_at_the_nearest_more_than_plain_ones_do() -> None:
     scores = torch.tensor([[0.0, 2.0, 0.0, -2.0]], dtype=torch.float64, requires_grad=True)
     plain, hard = (
-        torch.autograd.grad(contrast(scores, Options(TAU, hardness=beta)), scores)[0][0, 1:] for beta in (0.0, 1.0)
+        torch.autograd.grad(contrastive_loss(scores, ContrastiveOptions(TAU, hardness=beta)), scores)[0][0, 1:]
+        for beta in (0.0, 1.0)
     )
     assert (hard / hard.sum())[0] > (plain / plain.sum())[0]
 
@@ -113,7 +120,7 @@ def test_hard_negatives_pull_at_the_nearest_more_than_plain_ones_do() -> None:
 @pytest.mark.parametrize("knobs", OPTIONS, ids=str)
 def test_a_row_without_negatives_gives_no_gradient_that_is_no_number(knobs: dict[str, Any]) -> None:
     scores = torch.tensor([[1.0, -math.inf], [1.0, 0.0]], requires_grad=True)
-    contrast(scores, Options(TAU, **knobs)).backward()
+    contrastive_loss(scores, ContrastiveOptions(TAU, **knobs)).backward()
     assert scores.grad is not None and scores.grad.isfinite().all() and not scores.grad[0].any()
 
 
@@ -123,7 +130,7 @@ def test_a_row_without_negatives_gives_no_gradient_that_is_no_number(knobs: dict
 def pairs(n: int = 6) -> tuple[Tensor, Tensor]:
     """Scores of n views of three kinds, and which pairs are of one kind."""
     scores = noise(n, n).fill_diagonal_(-math.inf)
-    return scores, same_but_self(torch.tensor([0, 1, 0, 2, 0, 1])[:n])
+    return scores, same_class_pairs(torch.tensor([0, 1, 0, 2, 0, 1])[:n])
 
 
 def test_sup_con_and_epsilon_sup_info_nce_equal_their_sums() -> None:
@@ -246,7 +253,7 @@ def test_what_is_held_against_pairs_is_summed_without_a_triple_of_views(
 def test_the_kernel_relates_nearby_doses_of_one_compound_and_leaves_controls_alone() -> None:
     doses = torch.tensor([1.0, 10.0, 1.0, 0.0, 0.0, math.nan])
     compound, cells = torch.tensor([1, 1, 2, 3, 3, 1]), torch.arange(6)
-    kernel = dose_kernel(doses, compound, cells, sigma_decades=0.5, unrelated=0.01)
+    kernel = dose_kernel(doses, compound, cells, sigma_decades=0.5, unrelated_weight=0.01)
     expected = torch.full((6, 6), 0.01).fill_diagonal_(1.0)
     expected[0, 1] = expected[1, 0] = math.exp(-2.0)  # one decade is two sigmas
     torch.testing.assert_close(kernel, expected)
@@ -254,7 +261,7 @@ def test_the_kernel_relates_nearby_doses_of_one_compound_and_leaves_controls_alo
 
 def test_distant_doses_of_one_compound_are_no_less_alike_than_two_compounds() -> None:
     doses, compound = torch.tensor([0.03, 3.0, 0.03]), torch.tensor([1, 1, 2])
-    kernel = dose_kernel(doses, compound, torch.arange(3), sigma_decades=0.5, unrelated=0.01)
+    kernel = dose_kernel(doses, compound, torch.arange(3), sigma_decades=0.5, unrelated_weight=0.01)
     assert kernel[0, 1] == pytest.approx(0.01) and kernel[0, 2] == pytest.approx(0.01)
 
 
@@ -286,8 +293,8 @@ def test_a_cell_whose_number_is_missing_is_a_class_of_its_own() -> None:
     objective = built("supcon", label="dose_micromolar")
     batch = seen(objective)
     alone = torch.arange(len(batch.cells)).float()
-    missing = replace(batch, known={"dose_micromolar": torch.full_like(alone, torch.nan)})
-    each = replace(batch, known={"dose_micromolar": alone})
+    missing = replace(batch, metadata={"dose_micromolar": torch.full_like(alone, torch.nan)})
+    each = replace(batch, metadata={"dose_micromolar": alone})
     assert objective(missing)[0].item() == pytest.approx(objective(each)[0].item())
 
 
@@ -318,8 +325,8 @@ def test_simclr_sees_everything_but_the_anchor_and_another_stand_of_its_cell() -
 @pytest.mark.parametrize("form", ["sup_con", "epsilon_sup_info_nce"])
 def test_supcon_draws_views_of_one_label_together_and_ifm_moves_its_scores(form: Any) -> None:
     loss, batch, views = projected("supcon", form=form, ifm_epsilon=0.1, ifm_alpha=0.5, temperature=0.2)
-    flat, kinds = views.flatten(0, 1), batch.known["label"].repeat(2)
-    scores, positive = (flat @ flat.T / 0.2).fill_diagonal_(-math.inf), same_but_self(kinds)
+    flat, kinds = views.flatten(0, 1), batch.metadata["label"].repeat(2)
+    scores, positive = (flat @ flat.T / 0.2).fill_diagonal_(-math.inf), same_class_pairs(kinds)
     moved = scores + 0.1 / 0.2 * (1 - 2 * positive.float())
     terms = [
         sup_con(s, positive) if form == "sup_con" else epsilon_sup_info_nce(s, positive, 0.0) for s in (scores, moved)
@@ -330,7 +337,7 @@ def test_supcon_draws_views_of_one_label_together_and_ifm_moves_its_scores(form:
 @pytest.mark.parametrize(("form", "function"), [("y_aware", y_aware), ("exponential", y_exponential)])
 def test_dose_aware_weighs_both_views_of_every_cell(form: Any, function: Any) -> None:
     loss, batch, views = projected("dose_aware", form=form)
-    flat, known = views.flatten(0, 1), batch.known
+    flat, known = views.flatten(0, 1), batch.metadata
     kernel = dose_kernel(known["dose_micromolar"], known["compound"], batch.cells, 0.5)
     scores = (flat @ flat.T / 0.1).fill_diagonal_(-math.inf)
     torch.testing.assert_close(loss, function(scores, kernel.repeat(2, 2).fill_diagonal_(0.0)))
@@ -339,16 +346,16 @@ def test_dose_aware_weighs_both_views_of_every_cell(form: Any, function: Any) ->
 def test_dose_aware_without_any_dose_is_simclr() -> None:
     objective, peer = built("dose_aware", temperature=0.2), built("simclr", temperature=0.2)
     batch = seen(objective)
-    batch.known["dose_micromolar"].zero_()
+    batch.metadata["dose_micromolar"].zero_()
     torch.testing.assert_close(objective(batch)[0], peer(batch)[0])
 
 
 def test_forms_that_have_nothing_to_stand_on_are_refused() -> None:
-    with pytest.raises(ValueError, match="needs unrelated above 0"):
+    with pytest.raises(ValueError, match="needs unrelated_weight above 0"):
         built("dose_aware", form="threshold")
-    with pytest.raises(ValueError, match="margin is of the form"):
+    with pytest.raises(ValueError, match="margin belongs to the form"):
         built("supcon", margin=0.2)
-    with pytest.raises(ValueError, match="could have a margin"):
+    with pytest.raises(ValueError, match="margin has no effect with decoupled"):
         built("simclr", margin=0.2, decoupled=True)
 
 

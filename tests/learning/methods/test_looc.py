@@ -19,7 +19,7 @@ from cellssl.learning.view import View, drawn_alike, render_all
 from cellssl.randomness import Keys
 
 VIEWS = "cellssl.learning.transforms"
-KEEP = ("channel_jitter", "rotate")
+SENSITIVE_TO = ("channel_jitter", "rotate")
 
 
 def transforms() -> tuple[Any, ...]:
@@ -43,11 +43,11 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def test_key_i_shares_with_the_query_what_transform_i_draws_and_nothing_else() -> None:
-    views = built("looc", keep=KEEP).shown(transforms(), transforms())
+    views = built("looc", sensitive_to=SENSITIVE_TO).make_views(transforms(), transforms())
     assert len(views) == 4
     for number in (1, 2, 3):
-        for name in ("horizontal_flip", *KEEP):
-            shared = number > 1 and name == KEEP[number - 2]
+        for name in ("horizontal_flip", *SENSITIVE_TO):
+            shared = number > 1 and name == SENSITIVE_TO[number - 2]
             assert equal(drawn(views, 0, name), drawn(views, number, name)) == shared
 
 
@@ -61,7 +61,7 @@ def test_a_view_that_shares_all_its_transforms_is_the_first_view_to_the_bit() ->
 
 def test_the_loss_is_the_mean_over_spaces_word_for_word() -> None:
     """-1/(n+1) [log E00 / (E00 + Σ E0-) + Σ_i log E_ii / (Σ_j E_ij + Σ E_i-)]."""
-    objective = built("looc", keep=KEEP, temperature=0.2)
+    objective = built("looc", sensitive_to=SENSITIVE_TO, temperature=0.2)
     batch = seen(objective)
     exact = copy.deepcopy(objective).double()
     losses = []
@@ -85,7 +85,7 @@ def test_a_key_that_a_flip_treats_as_the_query_by_chance_is_no_negative() -> Non
         plugins.load(VIEWS, "channel_jitter").Settings(brightness=0.4),
     )
     objective = built("looc", sensitive_to=("horizontal_flip", "channel_jitter"))
-    views = objective.shown(view, view)
+    views = objective.make_views(view, view)
     keys = Keys(torch.arange(64)).fold("step")
     alike = partial(drawn_alike, views, keys=keys, channels=3, side=16)
     lit = torch.zeros(64, 3, 16, 16, dtype=torch.uint8)
@@ -95,11 +95,11 @@ def test_a_key_that_a_flip_treats_as_the_query_by_chance_is_no_negative() -> Non
     assert all(torch.equal(one, is_left[number] == is_left[0]) for number, one in enumerate(same, start=1))
     assert same[1].all() and 16 < same[0].sum() < 48 and not alike(1, "channel_jitter").any()
 
-    batch = replace(seen(objective, cells=64), alike=alike)
+    batch = replace(seen(objective, cells=64), same_draw=alike)
     scores = space_scores(
         F.normalize(objective.projectors[1](batch.online[0]), dim=1),
         F.normalize(objective.momentum_projectors[1](batch.momentum), dim=2),
-        objective.queue[1], 1, 0.2, alike=torch.stack(same, dim=1),
+        objective.queue[1], 1, 0.2, same_draw=torch.stack(same, dim=1),
     )  # fmt: skip
     held = scores[:, 1:3].isfinite()  # keys 0 and 2
     assert torch.equal(held, torch.stack([~same[0], ~same[2]], dim=1))
@@ -123,10 +123,10 @@ def test_a_transform_that_does_the_same_to_every_view_cannot_be_kept(
     view = (plugins.load(VIEWS, name).Settings(**knobs),)
     objective = built("looc", sensitive_to=(name,))
     if ever:
-        assert len(objective.shown(view, view)) == 3
+        assert len(objective.make_views(view, view)) == 3
         return
     with pytest.raises(UsageError, match="does the same to every view") as caught:
-        objective.shown(view, view)
+        objective.make_views(view, view)
     assert "whose draws differ" in caught.value.hint
 
 
@@ -148,7 +148,7 @@ def test_draws_that_are_alike_give_the_same_pixels_and_others_do_not(name: str) 
 
 
 def test_each_queue_takes_the_keys_of_its_own_space() -> None:
-    objective = built("looc", keep=KEEP)
+    objective = built("looc", sensitive_to=SENSITIVE_TO)
     batch = seen(objective)
     objective(batch)
     expected = [
@@ -159,7 +159,7 @@ def test_each_queue_takes_the_keys_of_its_own_space() -> None:
 
 
 def test_its_projection_is_all_spaces_side_by_side() -> None:
-    objective = built("looc", keep=KEEP)
+    objective = built("looc", sensitive_to=SENSITIVE_TO)
     features = seen(objective).online[0]
     whole = objective.project(features)
     assert whole.shape == (6, 3 * 8)
@@ -176,6 +176,8 @@ def test_a_former_key_of_the_same_cell_is_masked_on_demand() -> None:
 
 
 def test_a_transform_that_the_view_lacks_is_refused_with_the_cure() -> None:
-    with pytest.raises(UsageError, match="cannot keep 'channel_drop', which its views do not have") as caught:
-        built("looc", sensitive_to=("channel_drop",)).shown(transforms(), transforms())
+    with pytest.raises(
+        UsageError, match="sensitive to 'channel_drop': the branch's views do not have this transform"
+    ) as caught:
+        built("looc", sensitive_to=("channel_drop",)).make_views(transforms(), transforms())
     assert "horizontal_flip" in caught.value.hint or "channel_jitter" in caught.value.hint

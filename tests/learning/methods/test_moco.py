@@ -12,7 +12,9 @@ from lightly.loss import NTXentLoss
 from torch import Tensor, nn
 
 from cellssl.learning.methods.base import MethodInput
-from cellssl.learning.methods.moco import Moco, info_nce, logits
+from cellssl.learning.methods.build_context import BuildContext
+from cellssl.learning.methods.contrastive_loss import info_nce
+from cellssl.learning.methods.moco import Moco, logits
 from cellssl.learning.methods.queue import EMPTY_SLOT
 from cellssl.learning.objectives.moco import Settings
 from cellssl.learning.training.loop import Plan, gradients, one_step, train
@@ -26,7 +28,7 @@ class NaiveBranch:
     """One projector, its slow twin, and queues that are lists of (key, cell)."""
 
     def __init__(self, objective: Moco) -> None:
-        self.knobs = objective.settings
+        self.objective, self.temperature = objective, objective.options.temperature
         self.fast = copy.deepcopy(objective.projector).double()
         self.slow = copy.deepcopy(objective.momentum_projector).double()
         self.queues = [[(key, EMPTY_SLOT) for key in queue.double().T] for queue in objective.queue]
@@ -34,15 +36,17 @@ class NaiveBranch:
 
     def loss(self, online: Tensor, momentum: Tensor, cells: list[int]) -> Tensor:
         """Word for word: -log of the positive's share, cell by cell, and the mean over cells and directions."""
-        pairs = [(0, 1), (1, 0)] if self.knobs.symmetric else [(0, 0)]
+        pairs = [(0, 1), (1, 0)] if self.objective.symmetric else [(0, 0)]
         losses, self.fresh = [], []
         for number, (query_view, key_view) in enumerate(pairs):
             self.fresh.append([])
             for i, cell in enumerate(cells):
                 query, key = self.unit(self.fast, online[query_view, i]), self.unit(self.slow, momentum[key_view, i])
-                others = [k for k, whose in self.queues[number] if not (self.knobs.mask_same_cell and whose == cell)]
-                positive = torch.exp(query @ key.detach() / self.knobs.temperature)
-                negative = sum((torch.exp(query @ k / self.knobs.temperature) for k in others), torch.zeros(()))
+                others = [
+                    k for k, whose in self.queues[number] if not (self.objective.mask_same_cell and whose == cell)
+                ]
+                positive = torch.exp(query @ key.detach() / self.temperature)
+                negative = sum((torch.exp(query @ k / self.temperature) for k in others), torch.zeros(()))
                 losses.append(-torch.log(positive / (positive + negative)))
                 self.fresh[number].append((key.detach(), cell))
         return torch.stack(losses).mean()
@@ -77,7 +81,7 @@ class NaiveTraining:
                 view.render(crops, keys.fold(f"view{i}"), self.plan.side_px).double()
                 for i, view in enumerate(branch.views)
             ]
-            both = naive.knobs.symmetric
+            both = naive.objective.symmetric
             online = self.fast(torch.cat(views) if both else views[0]).unflatten(0, (-1, len(cells)))
             with torch.no_grad():
                 momentum = self.slow(torch.cat(views) if both else views[1]).unflatten(0, (-1, len(cells)))
@@ -139,7 +143,10 @@ def test_every_step_equals_the_naive_float64_version(training: Any, symmetric: b
 
 def moco(in_dim: int = 6, seed: int = 0, **knobs: Any) -> Moco:
     given = {"hidden_dim": 8, "dim": 5, "queue": 12, "symmetric": False} | knobs
-    return Moco(Settings(**given), in_dim, seed, "centre")
+    context = BuildContext(in_dim, seed, "centre", torch.arange(13), batch=4, channels=3, side_px=16)
+    objective = Settings(**given).build(context)
+    assert isinstance(objective, Moco)
+    return objective
 
 
 def seen(views: int = 1, cells: int = 4, dim: int = 6, number: int = 0) -> MethodInput:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cellssl.config import plugins
 from cellssl.learning.methods.base import Objective
-from cellssl.learning.methods.prototypes import UNKNOWN, sinkhorn, spherical_k_means, told_by_others
+from cellssl.learning.methods.prototypes import UNASSIGNED, cross_view_cross_entropy, sinkhorn, spherical_k_means
 from cellssl.learning.view import render_all
 from cellssl.randomness import Keys, generator
 
@@ -54,12 +54,14 @@ def test_every_target_is_told_by_every_view_but_its_own() -> None:
             for i in range(5):
                 e = [math.exp(float(x) / 0.3) for x in logits[v, i]]
                 terms.append(-sum(float(q) * math.log(x / sum(e)) for q, x in zip(targets[t, i], e, strict=True)))
-    assert told_by_others(logits, targets, 0.3).item() == pytest.approx(sum(terms) / len(terms))
+    assert cross_view_cross_entropy(logits, targets, 0.3).item() == pytest.approx(sum(terms) / len(terms))
 
 
 def test_told_by_others_has_the_gradient_of_finite_differences() -> None:
     targets = noise(2, 3, 4).softmax(dim=-1)
-    assert torch.autograd.gradcheck(lambda x: told_by_others(x, targets, 0.3), noise(3, 3, 4).requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda x: cross_view_cross_entropy(x, targets, 0.3), noise(3, 3, 4).requires_grad_()
+    )
 
 
 def test_spherical_k_means_finds_bundles_and_leaves_an_idle_centroid_alone() -> None:
@@ -77,7 +79,7 @@ def test_spherical_k_means_finds_bundles_and_leaves_an_idle_centroid_alone() -> 
 def test_small_views_are_cut_out_of_key_views_at_half_the_side(name: str) -> None:
     objective = built(name, local_crops=3, local_scale=(0.2, 0.2))
     flip = plugins.load("cellssl.learning.transforms", "horizontal_flip").Settings(p=1.0)
-    views = objective.shown((), (flip,))
+    views = objective.make_views((), (flip,))
     crops = torch.arange(2 * 16 * 16).remainder(256).view(2, 1, 16, 16).to(torch.uint8)
     whole, small = render_all(views, crops, Keys(torch.arange(2)), 16)
     assert whole.shape == (2, 2, 1, 16, 16) and small.shape == (3, 2, 1, 8, 8)
@@ -137,7 +139,7 @@ def an_epoch(objective: Objective) -> list[Tensor]:
 
 def test_deepcluster_keeps_the_last_projection_of_every_cell_and_clusters_after_the_epoch() -> None:
     objective = built("deepcluster_v2", prototypes=3, heads=2)
-    assert not objective.queue_is_full and (objective.assigned == UNKNOWN).all()
+    assert not objective.queue_is_full and (objective.assigned == UNASSIGNED).all()
     kept = an_epoch(objective)
     expected = torch.cat([kept[0][:, :6], kept[1][:, :1], kept[2]], dim=1)
     torch.testing.assert_close(objective.bank, expected)
@@ -167,7 +169,7 @@ def test_deepcluster_assigns_a_stranger_on_sight_and_does_not_keep_it() -> None:
     an_epoch(objective)
     bank, batch = objective.bank.clone(), seen(objective, number=9)
     batch.cells.copy_(torch.tensor([-1, 3, 1000, 5, 8, 9]))  # of none of which the key is known
-    assert (objective.rows_of(batch.cells) == UNKNOWN).all() and CELLS * 7 < 1000
+    assert (objective.bank_rows(batch.cells) == UNASSIGNED).all() and CELLS * 7 < 1000
     logits = projections(objective, batch.online) @ objective.centroids[0].T / 0.1
     told = logits[0].argmax(dim=1)
     expected = torch.stack([F.cross_entropy(one, told) for one in logits]).mean()
@@ -208,4 +210,6 @@ def test_dino_s_prototypes_stay_in_the_first_epoch_and_the_teacher_s_follow() ->
 
 
 def test_dino_told_by_nobody_costs_log_of_all_prototypes() -> None:
-    assert told_by_others(torch.zeros(3, 2, 8), torch.full((2, 2, 8), 1 / 8), 0.1).item() == pytest.approx(math.log(8))
+    assert cross_view_cross_entropy(torch.zeros(3, 2, 8), torch.full((2, 2, 8), 1 / 8), 0.1).item() == pytest.approx(
+        math.log(8)
+    )

@@ -12,8 +12,8 @@ from parts.test_objectives import built, seen
 from torch import Tensor
 
 from cellssl.learning.methods.contrastive_loss import info_nce
-from cellssl.learning.methods.ressl import relational
-from cellssl.learning.methods.siamese import nearest, told
+from cellssl.learning.methods.ressl import relational_loss
+from cellssl.learning.methods.siamese import nearest_neighbours, regression_loss
 from cellssl.randomness import generator
 
 
@@ -39,7 +39,7 @@ def test_telling_costs_nothing_when_right_2_when_orthogonal_and_4_when_opposite(
     z = noise(5, 4)
     across = torch.stack([z[:, 1], -z[:, 0], z[:, 3], -z[:, 2]], dim=1)
     for target, cost in ((3 * z, 0.0), (across, 2.0), (-z, 4.0)):
-        assert told(z, target).item() == pytest.approx(cost, abs=1e-12)
+        assert regression_loss(z, target).item() == pytest.approx(cost, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["byol", "simsiam"])
@@ -92,7 +92,7 @@ def test_simsiam_holds_its_target_still() -> None:
 def test_the_nearest_is_the_most_similar_column() -> None:
     among = F.normalize(noise(4, 9), dim=0)
     asked = F.normalize(among.T[[3, 7]] + 0.01, dim=1)
-    assert torch.equal(nearest(asked, among), among.T[[3, 7]])
+    assert torch.equal(nearest_neighbours(asked, among), among.T[[3, 7]])
 
 
 def test_nnbyol_tells_the_nearest_former_target_and_then_keeps_its_own() -> None:
@@ -154,8 +154,8 @@ def test_relations_that_agree_cost_their_entropy_and_no_relation_costs_log_of_al
     alike = noise(3, 8)
     share = (alike / 0.1).softmax(dim=1)
     entropy = -(share * share.log()).sum(dim=1).mean()
-    torch.testing.assert_close(relational(alike, alike, 0.1, 0.1), entropy)
-    assert relational(torch.zeros(3, 8), torch.zeros(3, 8), 0.1, 0.04).item() == pytest.approx(math.log(8))
+    torch.testing.assert_close(relational_loss(alike, alike, 0.1, 0.1), entropy)
+    assert relational_loss(torch.zeros(3, 8), torch.zeros(3, 8), 0.1, 0.04).item() == pytest.approx(math.log(8))
 
 
 @pytest.mark.parametrize("name", ["byol", "nnbyol", "ressl"])
