@@ -285,7 +285,7 @@ def accuracy(encoder: Any, cells: dict[str, np.ndarray], train: np.ndarray) -> f
 
 
 def show(runs: list[dict[str, Any]], epochs: int) -> None:
-    """Print one line per row, best first; rows that do not beat the untrained encoder in every seed come last, marked."""
+    """Print one line per row, best first; rows that do not beat the untrained encoder in every seed come last."""
     print(
         f"\n{epochs} epochs, batches of {BATCH}; chance {1 / len(PHENOTYPES):.3f}; kNN accuracy on phenotype, by seed"
     )

@@ -130,7 +130,7 @@ def pattern(texture: int, x: np.ndarray, y: np.ndarray, phase: np.ndarray) -> np
 
 
 def linear_accuracy(encoder: Any, pixels: np.ndarray, factors: np.ndarray, train: np.ndarray) -> dict[str, float]:
-    """Return per factor the fraction of test images that ridge regression on standardised features predicts correctly."""
+    """Return the fraction of test images whose factor ridge regression on standardised features predicts correctly."""
     vectors = represent(encoder, pixels).astype(np.float64)
     sd = vectors[train].std(axis=0)
     normal = (vectors - vectors[train].mean(axis=0)) / np.where(sd > 0, sd, 1.0)

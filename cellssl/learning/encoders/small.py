@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Settings(EncoderSettings):
-    """A small convolutional network: per width one strided 3 x 3 convolution with batch norm; then the global average."""
+    """A small convolutional network: one strided 3 x 3 convolution with batch norm per width, then a global average."""
 
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64, 128, 256), min_length=1)
     """Channels after each convolution, each of which halves the crop; the last is the size of the representation."""
