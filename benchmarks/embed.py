@@ -81,11 +81,11 @@ def built(encoder: str) -> Any:
 
     from cellssl.config import plugins
     from cellssl.learning.training.memory import keep_freed_memory
-    from cellssl.learning.weight_init import begun
+    from cellssl.learning.weight_init import init_encoder
 
     keep_freed_memory()  # as the stage does
     settings: Any = plugins.load("cellssl.learning.encoders", encoder).Settings()
-    network = begun(settings, CHANNELS, 0, "encoder")
+    network = init_encoder(settings, CHANNELS, 0, "encoder")
     return network.to(device()).to(memory_format=torch.channels_last).eval()
 
 

@@ -1,13 +1,14 @@
-"""objectives: prints what each objective teaches a small encoder, against the same one untrained, and what it costs.
+"""objectives: prints for each objective the accuracy of a small encoder, trained and untrained, and its cost.
 
     nice python benchmarks/objectives.py --out /tmp/objectives [--only simclr vicreg] [--epochs 8] [--seeds 0 1 2]
 
-Simulated cells of eight phenotypes, as many of each; two thirds are learned from and told by, one third is asked. The
-score is the share of cells whose phenotype their 20 nearest neighbours tell (z-scored representations). One budget of
-epochs for all; the knobs were set once for each family, before anything was run, and are those below. An objective
-counts as having learned where it beats the untrained encoder of the same seed in every seed; otherwise it is listed as
-not at this budget. Runs are kept in --out, so that the same command goes on where it was stopped.
-Memory: what a checkpoint holds, and what one step keeps for its backward pass.
+Simulated cells of eight phenotypes in equal numbers; two thirds are the training cells, of the encoder and of the
+classifier, one third are the test cells. The score is the fraction of test cells whose phenotype is predicted correctly
+by their 20 nearest training cells (z-scored representations). All objectives get the same number of epochs; the
+settings were chosen once for each family, before anything was run, and are those below. An objective counts as having
+learned if it beats the untrained encoder of the same seed in every seed; otherwise it is listed as "not at this
+budget". Results are kept in --out, so that the same command continues where it was stopped.
+Memory: the size of a checkpoint, and what one step keeps for its backward pass.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-CROP_PX, INPUT_PX, CLASSES_OF, NEIGHBOURS, BATCH = 48, 32, 150, 20, 64
+CROP_PX, INPUT_PX, CELLS_PER_CLASS, NEIGHBOURS, BATCH = 48, 32, 150, 20, 64
 PHENOTYPES = (
     "normal", "mitotic_arrest", "multinucleate", "micronucleate",
     "bundled_tubulin", "depolymerised_tubulin", "actin_clumps", "shrunken",
@@ -34,12 +35,12 @@ UPRIGHT = (
     {"name": "random_resized_crop", "scale": (0.6, 1.0)},
 )
 VIEW = ({"name": "rotate", "degrees": 180}, *UPRIGHT)
-# A family's knobs are those that its members share.
+# Settings that the members of a family share.
 ALL_PAIRS = {"hidden_dim": 128, "dim": 64, "temperature": 0.2}
 QUEUED = {**ALL_PAIRS, "queue": 512, "momentum": 0.99}
 SIAMESE = {"hidden_dim": 256, "dim": 64}
 WIDE = {"hidden_dim": 256, "dim": 256}
-SHARED_OUT = {"hidden_dim": 256, "dim": 64, "local_crops": 2}
+PROTOTYPES = {"hidden_dim": 256, "dim": 64, "local_crops": 2}
 ROWS: dict[str, dict[str, Any]] = {
     "moco": {"name": "moco", **QUEUED},
     "simclr": {"name": "simclr", **ALL_PAIRS},
@@ -53,15 +54,15 @@ ROWS: dict[str, dict[str, Any]] = {
     "barlow_twins": {"name": "barlow_twins", **WIDE},
     "vicreg": {"name": "vicreg", **WIDE},
     "vibcreg": {"name": "vibcreg", **WIDE},
-    "swav": {"name": "swav", **SHARED_OUT, "prototypes": 64, "queue": 512},
-    "deepcluster_v2": {"name": "deepcluster_v2", **SHARED_OUT, "prototypes": 64},
-    "dino": {"name": "dino", **SHARED_OUT, "prototypes": 256, "momentum": 0.99},
-    "looc": {"name": "looc", **QUEUED, "keep": ("channel_jitter",)},
+    "swav": {"name": "swav", **PROTOTYPES, "prototypes": 64, "queue": 512},
+    "deepcluster_v2": {"name": "deepcluster_v2", **PROTOTYPES, "prototypes": 64},
+    "dino": {"name": "dino", **PROTOTYPES, "prototypes": 256, "momentum": 0.99},
+    "looc": {"name": "looc", **QUEUED, "sensitive_to": ("channel_jitter",)},
     "rotation": {"name": "rotation", "hidden_dim": 128},
     "rotation, relative": {"name": "rotation", "hidden_dim": 128, "relative": True},
     "denoising": {"name": "denoising"},
     "mae": {"name": "mae"},
-    # the InfoNCE family's options
+    # options of the InfoNCE family
     "moco, ifm": {"name": "moco", **QUEUED, "ifm_epsilon": 0.1},
     "simclr, decoupled": {"name": "simclr", **ALL_PAIRS, "decoupled": True},
     "simclr, margin": {"name": "simclr", **ALL_PAIRS, "margin": 0.5},
@@ -70,11 +71,11 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 UNTRAINED: dict[tuple[str, int], float] = {}
-"""Accuracy before training, by encoder and seed: every row starts there."""
+"""Accuracy before training, by encoder and seed: the same for every row."""
 
 
 class Cells:
-    """Crops in memory, with the few words that a training has for its crops."""
+    """Crops in memory, with the methods and attributes of crops that a training uses."""
 
     def __init__(self, pixels: np.ndarray) -> None:
         self.pixels, self.shape = pixels, pixels.shape
@@ -84,35 +85,40 @@ class Cells:
         return len(self.pixels)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Some of them."""
+        """Return the pixels of some cells."""
         return self.pixels[rows]
 
     def blocks(self, size: int = 256) -> Iterator[np.ndarray]:
-        """All of them in order."""
+        """Yield all pixels in order, in blocks."""
         for start in range(0, len(self), size):
             yield self.pixels[start : start + size]
 
 
 def main() -> None:
-    """Every row and seed that is asked for, then the table of all that there are."""
-    given = parsed()
-    given.out.mkdir(parents=True, exist_ok=True)
+    """Run every requested row and seed, then print the table of all results."""
+    arguments = parse_arguments()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     import torch
 
     torch.set_num_threads(1)
-    cells = simulated(given.out / "cells.npz")
-    for seed in given.seeds:
-        for row in given.only or ROWS:
-            kept = given.out / f"{row.replace(', ', '-')}-{seed}-{given.epochs}.json"
+    cells = load_or_simulate(arguments.out / "cells.npz")
+    for seed in arguments.seeds:
+        for row in arguments.only or ROWS:
+            kept = arguments.out / f"{row.replace(', ', '-')}-{seed}-{arguments.epochs}.json"
             if not kept.is_file():
-                told = measured(cells, ROWS[row], seed, given.epochs)
-                kept.write_text(json.dumps({"row": row, "seed": seed, **told}), encoding="utf-8")
-                print(f"{row:22} seed {seed}: {told['accuracy']:.3f}, untrained {told['untrained']:.3f}", flush=True)
-    show([json.loads(path.read_text()) for path in sorted(given.out.glob(f"*-{given.epochs}.json"))], given.epochs)
+                result = measure(cells, ROWS[row], seed, arguments.epochs)
+                kept.write_text(json.dumps({"row": row, "seed": seed, **result}), encoding="utf-8")
+                print(
+                    f"{row:22} seed {seed}: {result['accuracy']:.3f}, untrained {result['untrained']:.3f}", flush=True
+                )
+    show(
+        [json.loads(path.read_text()) for path in sorted(arguments.out.glob(f"*-{arguments.epochs}.json"))],
+        arguments.epochs,
+    )
 
 
-def parsed() -> argparse.Namespace:
-    """What the command line says."""
+def parse_arguments() -> argparse.Namespace:
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("objectives"))
     parser.add_argument("--only", nargs="+", choices=tuple(ROWS))
@@ -121,28 +127,28 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def simulated(path: Path) -> dict[str, np.ndarray]:
-    """Crops, phenotype, compound and dose of 150 cells of each phenotype; drawn once."""
+def load_or_simulate(path: Path) -> dict[str, np.ndarray]:
+    """Return crops, phenotype, compound and dose of 150 cells of each phenotype; simulated once and then read."""
     if not path.is_file():
-        np.savez(path, **balanced(drawn()))
+        np.savez(path, **balanced(simulate_plate()))
     with np.load(path) as arrays:
         return dict(arrays)
 
 
-def drawn() -> dict[str, np.ndarray]:
-    """All cells of one plate: three compounds at their four highest doses, and controls."""
+def simulate_plate() -> dict[str, np.ndarray]:
+    """Return all cells of one plate: three compounds at their four highest doses, and controls."""
     from cellssl.datasets.simulation.phenotypes import COMPOUNDS
     from cellssl.datasets.simulation.scene import Scene, render
     from cellssl.imaging.cropping import crop
 
-    known = {"cells_per_field": 195.0, "density_spread": 0.35, "brightness_spread": 0.3, "effect_max": 0.85}
+    parameters = {"cells_per_field": 195.0, "density_spread": 0.35, "brightness_spread": 0.3, "effect_max": 0.85}
     wells = [(name, dose) for name, one in COMPOUNDS.items() for dose in one.doses_micromolar[-4:]] + [
         ("DMSO", 0.0)
     ] * 2
     columns: dict[str, list[Any]] = {"pixels": [], "phenotype": [], "compound": [], "dose_micromolar": []}
     for number, (compound, dose) in enumerate(wells * 3):
         treated = None if compound == "DMSO" else compound
-        field = render(Scene(0, "P1", f"W{number}", f"F{number}", treated, dose, 1024, 1280, **known))
+        field = render(Scene(0, "P1", f"W{number}", f"F{number}", treated, dose, 1024, 1280, **parameters))
         centres = np.stack([field.truth.row_px, field.truth.column_px], axis=1)
         columns["pixels"].append(crop(np.stack(list(field.images.values())), centres, CROP_PX))
         columns["phenotype"].append(field.truth.phenotype)
@@ -152,43 +158,43 @@ def drawn() -> dict[str, np.ndarray]:
 
 
 def balanced(cells: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """As many of each phenotype, in a drawn order, scaled to 8 bits by the limits of the plate."""
+    """Return equal numbers of each phenotype in random order, scaled to 8 bits by the limits of the plate."""
     from cellssl.imaging.scaling import scaled
     from cellssl.randomness import generator
 
-    chance = generator("benchmark", "objectives")
-    order = chance.permutation(len(cells["phenotype"]))
-    chosen = [order[cells["phenotype"][order] == name][:CLASSES_OF] for name in PHENOTYPES]
-    rows = chance.permutation(np.concatenate(chosen))
+    rng = generator("benchmark", "objectives")
+    order = rng.permutation(len(cells["phenotype"]))
+    chosen = [order[cells["phenotype"][order] == name][:CELLS_PER_CLASS] for name in PHENOTYPES]
+    rows = rng.permutation(np.concatenate(chosen))
     low, high = np.percentile(cells["pixels"], (0.1, 99.9), axis=(0, 2, 3))
     return {
         name: values[rows] if name != "pixels" else scaled(values[rows], low, high) for name, values in cells.items()
     }
 
 
-def measured(cells: dict[str, np.ndarray], objective: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
-    """One training: accuracy before and after, seconds a step, and memory."""
+def measure(cells: dict[str, np.ndarray], objective: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
+    """Train once; return accuracy before and after, time per step, and memory."""
     encoder = PATCHES if objective["name"] == "mae" else CONVOLUTIONS
     view = UPRIGHT if objective == ROWS["rotation"] else VIEW
     train = np.arange(len(cells["pixels"])) % 3 > 0
     branch = {"view": view, "objective": objective}
-    state, plan = prepared(cells, train, branch, encoder, seed, epochs)
+    state, plan = prepare_training(cells, train, branch, encoder, seed, epochs)
     start = (encoder["name"], seed)
     before = UNTRAINED[start] if start in UNTRAINED else accuracy(state.encoder, cells, train)
     UNTRAINED[start] = before
-    kept = saved_mb(state, plan)
-    state, plan = prepared(cells, train, branch, encoder, seed, epochs)
-    seconds = trained(state, plan)
+    backward_mb = saved_mb(state, plan)
+    state, plan = prepare_training(cells, train, branch, encoder, seed, epochs)
+    seconds = train_to_end(state, plan)
     return {
         "untrained": before,
         "accuracy": accuracy(state.encoder, cells, train),
         "step_ms": 1000 * seconds,
         "state_mb": state_mb(state),
-        "backward_mb": kept,
+        "backward_mb": backward_mb,
     }
 
 
-def prepared(
+def prepare_training(
     cells: dict[str, np.ndarray],
     train: np.ndarray,
     branch: dict[str, Any],
@@ -197,7 +203,7 @@ def prepared(
     epochs: int,
     batch: int = BATCH,
 ) -> tuple[Any, Any]:
-    """State and plan at step 0, as the stage prepares them."""
+    """Return state and plan at step 0, as the stage prepares them."""
     import torch
 
     from cellssl.learning.training.cell_metadata import CellMetadata
@@ -209,16 +215,16 @@ def prepared(
     ids = [f"cell {row}" for row in np.flatnonzero(train)]
     columns = {name: [_plain(value) for value in cells[name][train]] for name in settings.asked()}
     crops: Any = Cells(cells["pixels"][train])
-    known = CellMetadata.about(keys_of(ids), columns)
-    return prepare(settings, crops, ids, seed, torch.device("cpu"), known=known)
+    metadata = CellMetadata.about(keys_of(ids), columns)
+    return prepare(settings, crops, ids, seed, torch.device("cpu"), known=metadata)
 
 
 def _plain(value: Any) -> object:
     return float(value) if isinstance(value, np.floating) else str(value)
 
 
-def trained(state: Any, plan: Any) -> float:
-    """Train to the end; median seconds a step of this process, which does not count what others do meanwhile."""
+def train_to_end(state: Any, plan: Any) -> float:
+    """Train to the end; return the median CPU time of this process per step, which other processes do not affect."""
     from cellssl.learning.training.loop import train
 
     seconds, began_s = [], time.process_time()
@@ -229,7 +235,7 @@ def trained(state: Any, plan: Any) -> float:
 
 
 def saved_mb(state: Any, plan: Any) -> float:
-    """What one step keeps until its backward pass."""
+    """Return the size in MB of what one step keeps until its backward pass."""
     import torch
 
     from cellssl.learning.training.loop import gradients
@@ -248,38 +254,38 @@ def saved_mb(state: Any, plan: Any) -> float:
 
 
 def state_mb(state: Any) -> float:
-    """What a checkpoint holds."""
+    """Return the size in MB of a checkpoint."""
     tensors = [*state.encoder.state_dict().values(), *state.momentum_encoder.state_dict().values()]
     tensors += state.objectives.state_dict().values()
     tensors += [value for one in state.optimizer.state_dict()["state"].values() for value in one.values()]
     return float(sum(tensor.nbytes for tensor in tensors)) / 1e6
 
 
-def represented(encoder: Any, pixels: np.ndarray) -> np.ndarray:
-    """Every cell, by the encoder as it is."""
+def represent(encoder: Any, pixels: np.ndarray) -> np.ndarray:
+    """Return the representation of every cell; the encoder is not changed."""
     import copy
 
     import torch
 
     from cellssl.learning.embed import embed
 
-    still = copy.deepcopy(encoder)
-    return np.concatenate(list(embed(still, Cells(pixels).blocks(), INPUT_PX, torch.device("cpu"))))
+    frozen = copy.deepcopy(encoder)
+    return np.concatenate(list(embed(frozen, Cells(pixels).blocks(), INPUT_PX, torch.device("cpu"))))
 
 
 def accuracy(encoder: Any, cells: dict[str, np.ndarray], train: np.ndarray) -> float:
-    """Share of the asked cells whose phenotype their neighbours tell."""
+    """Return the fraction of test cells whose phenotype their nearest neighbours predict correctly."""
     from cellssl.profiling import normalise
     from cellssl.profiling.classifiers import knn
 
-    vectors, names = represented(encoder, cells["pixels"]), cells["phenotype"]
+    vectors, names = represent(encoder, cells["pixels"]), cells["phenotype"]
     normal = normalise.fit("zscore", vectors[train]).apply(vectors)
-    told = knn(normal[train], list(names[train]), normal[~train], list(names[~train]), k=NEIGHBOURS)
-    return float(np.mean(np.array(told, dtype=object) == names[~train]))
+    predicted = knn(normal[train], list(names[train]), normal[~train], list(names[~train]), k=NEIGHBOURS)
+    return float(np.mean(np.array(predicted, dtype=object) == names[~train]))
 
 
 def show(runs: list[dict[str, Any]], epochs: int) -> None:
-    """A line a row, best first; those that do not beat the untrained encoder in every seed last, and said so."""
+    """Print one line per row, best first; rows that do not beat the untrained encoder in every seed come last."""
     print(
         f"\n{epochs} epochs, batches of {BATCH}; chance {1 / len(PHENOTYPES):.3f}; kNN accuracy on phenotype, by seed"
     )
@@ -294,9 +300,9 @@ def show(runs: list[dict[str, Any]], epochs: int) -> None:
         cost = (
             f"{np.median([run['step_ms'] for run in own]):9.0f}{own[0]['state_mb']:6.1f} +{own[0]['backward_mb']:6.1f}"
         )
-        verdict = "" if wins[name] == len(own) else "  not at this budget"
+        remark = "" if wins[name] == len(own) else "  not at this budget"
         mean = np.mean([run["accuracy"] for run in own])
-        print(f"{name:22}{mean:9.3f}  {each:22}{untrained:10.3f}{wins[name]:>7} of {len(own)}{cost}{verdict}")
+        print(f"{name:22}{mean:9.3f}  {each:22}{untrained:10.3f}{wins[name]:>7} of {len(own)}{cost}{remark}")
 
 
 def _rank(own: list[dict[str, Any]], wins: int) -> tuple[bool, float]:

@@ -34,7 +34,7 @@ from cellssl.imaging.labels import label_areas, measure, relabel
 from cellssl.imaging.segmenters import nuclei_net
 from cellssl.imaging.segmenters._nuclei_net_input import in_two_ways, seen
 from cellssl.imaging.segmenters._nuclei_net_unet import CENTRE_UNIT_PX, UNet, folded
-from cellssl.learning.weight_init import initialise
+from cellssl.learning.weight_init import init_weights
 from cellssl.randomness import generator
 
 CROP_PX = 256
@@ -309,7 +309,7 @@ def targets(labels: np.ndarray) -> np.ndarray:
 def trained(given: argparse.Namespace, fields: list[Field], held_out: list[Field]) -> UNet:
     """The average of the network over its last steps; no step depends on how many there will be."""
     network = UNet()
-    initialise(network, given.seed, "nuclei_net")
+    init_weights(network, given.seed, "nuclei_net")
     network = network.to(memory_format=torch.channels_last)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.0), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=given.learning_rate, weight_decay=1e-4)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-CODE = [file for folder in ("cellssl", "tests", "benchmarks", "scripts") for file in (REPOSITORY / folder).rglob("*.py")]
+CODE = [
+    file for folder in ("cellssl", "tests", "benchmarks", "scripts") for file in (REPOSITORY / folder).rglob("*.py")
+]
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 BANNED = {
     "told": "predicted, tested, or printed",

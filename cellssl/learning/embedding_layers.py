@@ -1,8 +1,8 @@
-"""embedding_layers: an encoder and its heads in, the network that ends at another layer than the pooled trunk out."""
+"""embedding_layers: an encoder and its heads in, a network that ends at another layer than the pooled trunk out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -17,19 +17,22 @@ if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
 
 
-def flattened(settings: EncoderSettings, encoder: nn.Module) -> nn.Module:
-    """The same encoder, its last map row by row instead of its average: where in the crop something is stays known."""
-    last_map = settings.last_map(encoder)
+def flattened_encoder(settings: EncoderSettings, encoder: nn.Module) -> nn.Module:
+    """Return the encoder, changed to give its last feature map row by row in place of the average.
+
+    The representation then keeps where in the crop a feature is.
+    """
+    feature_map = settings.feature_map(encoder)
 
     def forward(crops: Float[Tensor, "n c y x"]) -> Float[Tensor, "n dim"]:
-        return last_map(crops).flatten(1)
+        return feature_map(crops).flatten(1)
 
-    encoder.forward = forward  # what is hooked to the encoder still comes first
+    encoder.forward = forward  # hooks of the encoder, such as standardisation, still run first
     return encoder
 
 
-class Projected(nn.Module):
-    """An encoder and the objectives of its branches, whose projections stand side by side."""
+class ProjectedEncoder(nn.Module):
+    """An encoder followed by the projectors of the objectives of its branches."""
 
     def __init__(self, encoder: nn.Module, objectives: Sequence[Objective]) -> None:
         super().__init__()
@@ -37,7 +40,7 @@ class Projected(nn.Module):
         self.objectives = nn.ModuleList(objectives)
 
     def forward(self, crops: Float[Tensor, "n c y x"]) -> Float[Tensor, "n dim"]:
-        """What every projector makes of the pooled trunk."""
+        """Return the projections of the pooled trunk by all projectors, side by side."""
         representations = self.encoder(crops)
-        seen: list[Any] = list(self.objectives)
-        return torch.cat([objective.project(representations) for objective in seen], dim=1)
+        objectives = cast("list[Objective]", list(self.objectives))
+        return torch.cat([objective.project(representations) for objective in objectives], dim=1)

@@ -1,4 +1,4 @@
-"""encoder: what every file in the room `encoders` can build; crops in, one vector a cell out."""
+"""encoder: the base class of settings in `encoders`; settings in, a network that maps each crop to one vector out."""
 
 from __future__ import annotations
 
@@ -16,50 +16,54 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Names:
-    """The tensors of a network, by the names of their modules, that differ between its publisher's use and ours."""
+class TensorNames:
+    """Modules whose tensors differ between the published network and ours, by name."""
 
     classifier: tuple[str, ...] = ()
-    """Modules that the encoder lacks: their tensors may be left over in a file of weights."""
+    """Modules that the encoder lacks: a file of weights may hold tensors of theirs, which are not used."""
     first: tuple[str, ...] = ()
-    """Convolutions that look at pixels: they are made to fit another number of channels."""
+    """Convolutions that read pixels: their weights are adapted to another number of channels."""
 
 
 class EncoderSettings(Plugin):
-    """The settings of an encoder, which are all that is needed to build it again."""
+    """Settings of an encoder; they are all that is needed to build it again."""
 
     draws_weights: ClassVar[bool] = False
-    """Whether `build` draws the first weights itself, from torch's own generator; else `initial.py` does, by name."""
+    """Whether `build` draws the initial weights itself, from torch's own generator; otherwise `weight_init.py` draws
+    them by name."""
 
-    def called(self) -> str:
-        """What a person calls the network."""
+    def display_name(self) -> str:
+        """Return the network's name for messages."""
         return self.plugin_name()
 
     @abstractmethod
     def build(self, channels: int) -> nn.Module:
-        """A module that takes crops (n, channels, y, x) in [0, 1] to representations (n, `module.out_dim`).
+        """Build a module that maps crops (n, channels, y, x) in [0, 1] to representations (n, `module.out_dim`).
 
-        The names of its tensors are its library's, where it has one.
+        Its tensors have the names that its library gives them, where it comes from a library.
         """
 
     @abstractmethod
-    def last_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
-        """The part of a built network that makes the map (n, features, y, x) whose average is the representation."""
+    def feature_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Return the part of a built network that computes the last feature map (n, features, y, x).
+
+        The average of this map over the crop is the representation.
+        """
 
     @abstractmethod
-    def shortest_side_px(self) -> int:
-        """The smallest crop that the network can take."""
+    def min_side_px(self) -> int:
+        """Return the side of the smallest crop that the network can take."""
 
     def check_installed(self) -> None:
-        """Raise UsageError where a library that the network needs is not there; loads none."""
+        """Raise UsageError where a library that the network needs is not installed; does not import it."""
 
     def check_side(self, side_px: int) -> None:
         """Raise UsageError where the network cannot take crops of this side."""
-        if side_px < self.shortest_side_px():
+        if side_px < self.min_side_px():
             raise UsageError(
-                f"{self.called()} cannot see crops of {side_px} px", hint=f"use {self.shortest_side_px()} px or more"
+                f"{self.display_name()} cannot take crops of {side_px} px", hint=f"use {self.min_side_px()} px or more"
             )
 
-    def names(self, network: nn.Module) -> Names:
-        """What to know when weights from elsewhere are loaded into the network that was built."""
-        return Names()
+    def tensor_names(self, network: nn.Module) -> TensorNames:
+        """Return what must be known to load weights from elsewhere into a built network."""
+        return TensorNames()

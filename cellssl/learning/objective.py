@@ -1,4 +1,4 @@
-"""objective: what the settings of every file in the room `objectives` can do; knobs in, an objective out."""
+"""objective: the base class of settings in `objectives`; settings and a BuildContext in, the objective's module out."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from cellssl.config.settings import Plugin
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
-from cellssl.learning.methods.build_context import BuildContext
+    from cellssl.learning.methods.build_context import BuildContext
 
 
 class ObjectiveSettings(Plugin):
-    """The settings of an objective. One that has a knob `momentum` says with it how slowly the momentum encoder,
-    of which there is one for all branches, follows."""
+    """Settings of an objective.
 
-    def columns(self) -> tuple[str, ...]:
-        """Columns of the cell table that the loss looks at: they come in `Seen.known`."""
+    An objective with a setting `momentum` uses the momentum encoder, which all branches share; `momentum` says how
+    slowly that encoder follows the trained one.
+    """
+
+    def metadata_columns(self) -> tuple[str, ...]:
+        """Return the columns of the cell table that the loss needs; they arrive in `MethodInput.metadata`."""
         return ()
 
     def check(self, cells: int) -> None:
-        """Raise UsageError for what so many training cells cannot teach."""
+        """Raise UsageError where the objective cannot be trained on this number of training cells."""
 
     @abstractmethod
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own heads.
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective's module with its own heads.
 
-        Raises UsageError where the encoder is none that it can teach.
+        Raises UsageError where the objective cannot train the encoder.
         """

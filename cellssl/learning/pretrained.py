@@ -1,4 +1,4 @@
-"""pretrained: what the encoders share whose weights others have published: first weights, and the pixels that suit."""
+"""pretrained: settings in, an encoder that can start from published weights, and standardise pixels for them, out."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class PublishedSettings(EncoderSettings):
-    """A network that others have trained on photographs."""
+class PretrainedSettings(EncoderSettings):
+    """Settings of a network for which weights trained on photographs are published."""
 
     weights: Annotated[Literal["imagenet"] | InputPath, Field(union_mode="left_to_right")] | None = None
-    """Where training starts: drawn from the seed where nothing is given; `imagenet`, the weights that the library
-    publishes; else a .pth, .pt or .safetensors file under the library's own names, whose content counts."""
+    """Initial weights. If not given, they are drawn from the seed; `imagenet` are the weights that the library
+    publishes; else a .pth, .pt or .safetensors file with the library's own tensor names, identified by its content."""
     standardise: bool | None = None
-    """Whether the mean of the library's photographs is taken off the pixels, and their spread divided by; where
-    nothing is given, yes with weights and no without."""
+    """Whether to standardise pixels: subtract the mean of the library's photographs, and divide by their standard
+    deviation. If not given, yes with `weights` and no without."""
 
     def silent(self) -> frozenset[str]:
         """Return the fields without effect; a file of weights counts by its bytes, as an external file."""
@@ -33,51 +33,51 @@ class PublishedSettings(EncoderSettings):
         return frozenset(silent)
 
     def standardises(self) -> bool:
-        """Whether pixels are standardised before the network sees them."""
+        """Return whether the network standardises pixels first."""
         return self.weights is not None if self.standardise is None else self.standardise
 
     def build(self, channels: int) -> nn.Module:
-        """The trunk, made for `channels`, with a look at standardised pixels where that is asked for."""
+        """Build the trunk for `channels`; it standardises pixels first where that is asked for."""
         network = self.trunk(channels)
         if self.standardises():
-            mean, spread = self.photographs(network)
-            look_at_standardised(network, _for_channels(mean, channels), _for_channels(spread, channels))
+            mean, sd = self.pixel_statistics(network)
+            add_standardisation(network, _for_channels(mean, channels), _for_channels(sd, channels))
         return network
 
     def url(self) -> str | None:
-        """Where the published weights lie as one file; None where the library brings them itself, by `published`."""
+        """Return the address of the published weights; None where the library downloads them (`download_weights`)."""
         return None
 
-    def published(self, folder: Path) -> dict[str, Tensor]:
-        """The published tensors, which the library keeps below `folder`; asked for only where there is no address."""
-        raise AssertionError(f"{self.called()} lies at {self.url()}")
+    def download_weights(self, folder: Path) -> dict[str, Tensor]:
+        """Return the published tensors, which the library downloads to `folder`; only for networks without a URL."""
+        raise AssertionError(f"the weights of {self.display_name()} are at {self.url()}")
 
-    def has_published(self, folder: Path) -> bool:
-        """Whether the library has its tensors below `folder` already, so that it asks nobody for them."""
-        raise AssertionError(f"{self.called()} lies at {self.url()}")
+    def is_cached(self, folder: Path) -> bool:
+        """Return whether `folder` already holds the published tensors; only for networks without a URL."""
+        raise AssertionError(f"the weights of {self.display_name()} are at {self.url()}")
 
     @abstractmethod
     def trunk(self, channels: int) -> nn.Module:
-        """The library's network without its classifier, which takes pixels as they are."""
+        """Build the library's network without its classifier, for pixels that are not standardised."""
 
     @abstractmethod
-    def photographs(self, network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per channel of what the published weights were trained on, in [0, 1]."""
+    def pixel_statistics(self, network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation per channel of the training images of the published weights, in [0, 1]."""
 
 
-def look_at_standardised(network: nn.Module, mean: tuple[float, ...], spread: tuple[float, ...]) -> None:
-    """Let a network take `mean` off its crops and divide by `spread`; its state dict keeps the names it had."""
+def add_standardisation(network: nn.Module, mean: tuple[float, ...], sd: tuple[float, ...]) -> None:
+    """Make a network subtract `mean` from its crops and divide by `sd`; the names in its state dict do not change."""
     import torch
 
-    for name, values in (("pixel_mean", mean), ("pixel_spread", spread)):
+    for name, values in (("pixel_mean", mean), ("pixel_spread", sd)):
         network.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
-    network.register_forward_pre_hook(_standardised)
+    network.register_forward_pre_hook(_standardise)
 
 
-def _standardised(network: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
-    return ((given[0] - network.pixel_mean) / network.pixel_spread,)  # type: ignore[operator]
+def _standardise(network: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+    return ((args[0] - network.pixel_mean) / network.pixel_spread,)  # type: ignore[operator]
 
 
 def _for_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Stains are no colours: where their number is not that of the photographs, each gets the grey value."""
+    """Return one value per channel; stains are not colours, so a different number of channels gets the grey value."""
     return values if len(values) == channels else (sum(values) / len(values),) * channels

@@ -1,4 +1,4 @@
-"""weight_files: a file of tensors in, a network that starts from them out; by name, all of them or none."""
+"""weight_files: a file of tensors in, a network with these weights out; matched by name, either all tensors or none."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from cellssl.errors import IntegrityError, UsageError
-from cellssl.learning.encoder import Names
+from cellssl.learning.encoder import TensorNames
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-SHOWN = 3
-"""Tensors that an error names; the rest is counted."""
+MAX_NAMED = 3
+"""How many tensors an error names; the others are counted."""
 COUNTER = ".num_batches_tracked"
-"""Of batch norm; files older than it lack it, and no result depends on it."""
+"""A counter of batch norm. Old files lack it, and no result depends on it."""
 
 
-def read(path: Path) -> dict[str, Any]:
-    """What a .safetensors file, or one of torch.save's, holds; nothing in it is run.
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Read a .safetensors file, or one written by torch.save; code in the file is never run.
 
     Raises IntegrityError where it is neither, or is broken.
     """
@@ -39,7 +39,7 @@ def read(path: Path) -> dict[str, Any]:
         return dict(content)
     except UnpicklingError as error:
         raise IntegrityError(
-            f"the weights {path} cannot be read: it is no state dict of tensors alone",
+            f"the weights {path} cannot be read: it is not a plain state dict of tensors",
             hint="give a .safetensors file, or save the state dict alone: torch.save(network.state_dict(), path)",
         ) from error
     except (
@@ -47,48 +47,49 @@ def read(path: Path) -> dict[str, Any]:
     ) as error:  # fmt: skip
         raise IntegrityError(
             f"the weights {path} cannot be read: {_first_line(error)}",
-            hint="give a .safetensors file, or a state dict that torch.save wrote; this one may be half of one",
+            hint="give a complete .safetensors file, or a state dict written by torch.save; this one may be truncated",
         ) from error
 
 
-def encoder_in(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The encoder of a checkpoint ("encoder"), of a state dict of several networks ("encoder."), or the only one."""
+def encoder_tensors(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the encoder's tensors: the entry "encoder", the names that begin with "encoder.", or all tensors."""
     alone = content.get("encoder")
     if isinstance(alone, Mapping):
         return alone
-    among = {
+    prefixed = {
         name.removeprefix("encoder."): tensor for name, tensor in content.items() if str(name).startswith("encoder.")
     }
-    return among or content
+    return prefixed or content
 
 
-def start_from(network: nn.Module, tensors: Mapping[str, Any], names: Names, *, source: str, whose: str) -> None:
-    """Give a network the tensors of the same names.
+def load_weights(
+    network: nn.Module, tensors: Mapping[str, Any], names: TensorNames, *, source: str, encoder_name: str
+) -> None:
+    """Copy tensors into a network by name; only tensors of the classifier may be left over.
 
-    Only the classifier may be left over. `source` and `whose` say in an error what the tensors are, and of what the
-    network is. Raises UsageError, and leaves the network as it was, where anything is missing, unknown or of another
-    shape.
+    `source` says in errors where the tensors come from, `encoder_name` which network it is. Raises UsageError, and
+    leaves the network unchanged, where a tensor is missing, unknown or of another shape.
     """
-    there = network.state_dict()
-    given = {name: tensor for name, tensor in tensors.items() if not _within(str(name), names.classifier)}
+    expected = network.state_dict()
+    given = {name: tensor for name, tensor in tensors.items() if not _is_within(str(name), names.classifier)}
     for first in names.first:
         name = f"{first}.weight"
-        if name in there and _sees_photographs(given.get(name)):
-            given[name] = seeing(given[name], there[name].shape[1])
-    given |= {name: there[name] for name in there.keys() - given.keys() if name.endswith(COUNTER)}
-    faults = differences(given, there)
+        if name in expected and _reads_rgb(given.get(name)):
+            given[name] = adapt_first_conv(given[name], expected[name].shape[1])
+    given |= {name: expected[name] for name in expected.keys() - given.keys() if name.endswith(COUNTER)}
+    faults = mismatches(given, expected)
     if faults:
         raise UsageError(
-            f"{source} does not fit the encoder {whose}: {'; '.join(faults)}",
-            hint="give weights of this very network under its own names, or choose the encoder that they are of",
+            f"{source} does not fit the encoder {encoder_name}: {'; '.join(faults)}",
+            hint="give weights of exactly this network with its own names, or choose the encoder that they belong to",
         )
     network.load_state_dict(given)
 
 
-def seeing(weight: Float[Tensor, "out 3 y x"], channels: int) -> Float[Tensor, "out channels y x"]:
-    """A first convolution for another number of channels, as timm does it.
+def adapt_first_conv(weight: Float[Tensor, "out 3 y x"], channels: int) -> Float[Tensor, "out channels y x"]:
+    """Return the weights of a first convolution for another number of channels, as timm does it.
 
-    The input channels are repeated in turn and scaled, so that the sum stays; a single channel gets their sum.
+    The input channels are repeated in turn and scaled so that their sum stays the same; a single channel gets the sum.
     """
     given = weight.shape[1]
     if channels == 1:
@@ -96,24 +97,24 @@ def seeing(weight: Float[Tensor, "out 3 y x"], channels: int) -> Float[Tensor, "
     return weight[:, torch.arange(channels) % given] * (given / channels)
 
 
-def differences(given: Mapping[str, Any], there: Mapping[str, Tensor]) -> list[str]:
-    """In words, what keeps tensors from being those of a network; empty where nothing does."""
-    missing = [name for name in there if name not in given]
-    unknown = [str(name) for name in given if name not in there]
+def mismatches(given: Mapping[str, Any], expected: Mapping[str, Tensor]) -> list[str]:
+    """Return in words why tensors do not fit a network; empty where they fit."""
+    missing = [name for name in expected if name not in given]
+    unknown = [str(name) for name in given if name not in expected]
     misshapen = [
         f"{name} ({_shape(given[name])} in place of {_shape(tensor)})"
-        for name, tensor in there.items()
+        for name, tensor in expected.items()
         if name in given and _shape(given[name]) != _shape(tensor)
     ]
     kinds = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
-    return [f"{len(found)} {kind}, {_some(found)}" for kind, found in kinds.items() if found]
+    return [f"{len(found)} {kind}, {_first_names(found)}" for kind, found in kinds.items() if found]
 
 
-def _within(name: str, modules: tuple[str, ...]) -> bool:
+def _is_within(name: str, modules: tuple[str, ...]) -> bool:
     return any(name.startswith(f"{module}.") for module in modules)
 
 
-def _sees_photographs(weight: Any) -> bool:
+def _reads_rgb(weight: Any) -> bool:
     return isinstance(weight, Tensor) and weight.ndim == 4 and weight.shape[1] == 3
 
 
@@ -121,9 +122,9 @@ def _shape(tensor: Any) -> str:
     return " x ".join(map(str, tensor.shape)) or "a number" if isinstance(tensor, Tensor) else type(tensor).__name__
 
 
-def _some(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _first_names(names: list[str]) -> str:
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _first_line(error: Exception) -> str:

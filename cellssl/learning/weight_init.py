@@ -1,7 +1,7 @@
-"""weight_init: a network and a seed in, the same network with weights drawn by name out.
+"""weight_init: a network and a seed in, the same network with initial weights drawn by name out.
 
-A tensor's weights depend on the seed and its name only, so that a second branch, or another head, changes no other
-tensor's start.
+The initial values of a tensor depend on the seed and its name only. A second branch, or another head, thus does not
+change the initial values of any other tensor.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from cellssl.learning.encoder import EncoderSettings
 from cellssl.randomness import hash64, torch_seeded
 
 
-def begun(settings: EncoderSettings, channels: int, seed: int, name: str) -> nn.Module:
-    """An encoder by its settings, whose first weights follow from seed and name; torch's generator stays as it was."""
+def init_encoder(settings: EncoderSettings, channels: int, seed: int, name: str) -> nn.Module:
+    """Build an encoder with initial weights that follow from seed and name.
+
+    The state of torch's own generator does not change.
+    """
     with torch_seeded("weights", seed, name):
         encoder = settings.build(channels)
     if not settings.draws_weights:
-        initialise(encoder, seed, name)
+        init_weights(encoder, seed, name)
     return encoder
 
 
-def initialise(network: nn.Module, seed: int, name: str) -> None:
-    """Draw every weight anew, in place: He normal (arXiv:1502.01852) for convolutions, uniform for linear layers."""
+def init_weights(network: nn.Module, seed: int, name: str) -> None:
+    """Draw all weights in place: He normal (arXiv:1502.01852) for convolutions, uniform for linear layers."""
     with torch.no_grad():
         for path, module in network.named_modules():
             match module:
@@ -41,11 +44,11 @@ def initialise(network: nn.Module, seed: int, name: str) -> None:
                 case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.SyncBatchNorm() | nn.LayerNorm():
                     module.reset_parameters()
                 case _ if next(module.parameters(recurse=False), None) is not None:
-                    raise NotImplementedError(f"no rule for the first weights of {path}, a {type(module).__name__}")
+                    raise NotImplementedError(f"no rule for the initial weights of {path}, a {type(module).__name__}")
 
 
 def unit_columns(rows: int, columns: int, seed: int, name: str) -> torch.Tensor:
-    """Random unit vectors as the columns of a matrix: the first content of a queue."""
+    """Return a matrix whose columns are random unit vectors: the initial content of a queue."""
     return nn.functional.normalize(torch.randn(rows, columns, generator=_generator(seed, name)), dim=0)
 
 

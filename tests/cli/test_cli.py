@@ -82,7 +82,7 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "crops too small for the network": (
         "pretrain R --set pretrain.input_px=8 --set pretrain.encoder.name=vgg13",
         2,
-        "vgg13 cannot see crops of 8 px",
+        "vgg13 cannot take crops of 8 px",
         "px or more",
     ),
     "nothing to learn": (

@@ -1,4 +1,4 @@
-"""Weights from elsewhere are loaded by name, all of them or none; torchvision and timm say what is right."""
+"""Published weights are loaded by name, all or none; the expected values come from torchvision and timm."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +17,8 @@ from cellssl.errors import IntegrityError, UsageError
 from cellssl.learning.encoder import EncoderSettings
 from cellssl.learning.encoders import resnet18, small, vgg11_bn
 from cellssl.learning.encoders.timm import Settings as Timm
-from cellssl.learning.weight_files import encoder_in, read, seeing, start_from
-from cellssl.learning.weight_init import begun
+from cellssl.learning.weight_files import adapt_first_conv, encoder_tensors, load_weights, read_tensors
+from cellssl.learning.weight_init import init_encoder
 from cellssl.randomness import generator, torch_seeded
 from cellssl.stages.pretrain import initial_weights
 from cellssl.stages.pretrain.settings import Settings
@@ -28,8 +28,8 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.from_numpy(generator("test", "weights").random(shape, dtype="float32"))
 
 
-def torchvision_s(name: str) -> nn.Module:
-    """torchvision's whole network, with running statistics that say something."""
+def torchvision_network(name: str) -> nn.Module:
+    """Return torchvision's whole network, with running statistics that are not the initial ones."""
     with torch_seeded("test", "torchvision"):
         network = torchvision.models.get_model(name, weights=None).train()
         network(noise(2, 3, 64, 64))
@@ -37,17 +37,19 @@ def torchvision_s(name: str) -> nn.Module:
 
 
 def loaded(settings: EncoderSettings, tensors: Any, channels: int = 3, seed: int = 7) -> nn.Module:
-    """An encoder that starts from the tensors."""
-    encoder = begun(settings, channels, seed, "encoder")
-    start_from(encoder, tensors, settings.names(encoder), source="a file", whose=settings.called())
+    """Return an encoder with these weights."""
+    encoder = init_encoder(settings, channels, seed, "encoder")
+    load_weights(
+        encoder, tensors, settings.tensor_names(encoder), source="a file", encoder_name=settings.display_name()
+    )
     return encoder.eval()
 
 
 def test_torchvision_s_weights_give_torchvision_s_features_of_standardised_pixels(tmp_path: Path) -> None:
-    theirs = torchvision_s("resnet18")
+    theirs = torchvision_network("resnet18")
     torch.save(theirs.state_dict(), tmp_path / "resnet18.pth")
     theirs.fc = nn.Identity()
-    ours = loaded(resnet18.Settings(weights="resnet18.pth"), read(tmp_path / "resnet18.pth"))
+    ours = loaded(resnet18.Settings(weights="resnet18.pth"), read_tensors(tmp_path / "resnet18.pth"))
     crops = noise(2, 3, 48, 48)
     with torch.no_grad():
         expected = theirs(normalize(crops, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
@@ -55,21 +57,21 @@ def test_torchvision_s_weights_give_torchvision_s_features_of_standardised_pixel
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 7])
-def test_a_first_convolution_sees_other_channels_as_timm_makes_it_see_them(channels: int) -> None:
+def test_a_first_convolution_is_adapted_to_other_channels_as_in_timm(channels: int) -> None:
     weight = noise(8, 3, 5, 5)
-    torch.testing.assert_close(seeing(weight, channels), adapt_input_conv(channels, weight))
+    torch.testing.assert_close(adapt_first_conv(weight, channels), adapt_input_conv(channels, weight))
 
 
-def test_grey_crops_look_alike_whatever_the_number_of_channels() -> None:
+def test_grey_crops_give_the_same_output_whatever_the_number_of_channels() -> None:
     grey, weight = noise(2, 1, 9, 9), noise(8, 3, 5, 5)
-    seen = [nn.functional.conv2d(grey.expand(-1, n, -1, -1), seeing(weight, n)) for n in (1, 3, 6)]
-    torch.testing.assert_close(seen[0], seen[1])
-    torch.testing.assert_close(seen[2], seen[1])
+    outputs = [nn.functional.conv2d(grey.expand(-1, n, -1, -1), adapt_first_conv(weight, n)) for n in (1, 3, 6)]
+    torch.testing.assert_close(outputs[0], outputs[1])
+    torch.testing.assert_close(outputs[2], outputs[1])
 
 
 @pytest.mark.parametrize("model", ["test_efficientnet", "test_vit", "test_convnext", "repvgg_a0"])
 @pytest.mark.parametrize("channels", [3, 5])
-def test_timm_s_weights_give_the_features_that_timm_gives_with_them(model: str, channels: int, tmp_path: Path) -> None:
+def test_timm_s_weights_give_timm_s_features(model: str, channels: int, tmp_path: Path) -> None:
     with torch_seeded("test", "timm"):
         whole = timm.create_model(model)
         save_file(whole.state_dict(), tmp_path / "whole.safetensors")
@@ -81,14 +83,14 @@ def test_timm_s_weights_give_the_features_that_timm_gives_with_them(model: str, 
             in_chans=channels,
         ).eval()
     settings = Timm(model=model, weights="whole.safetensors", standardise=False)
-    ours = loaded(settings, read(tmp_path / "whole.safetensors"), channels)
+    ours = loaded(settings, read_tensors(tmp_path / "whole.safetensors"), channels)
     crops = noise(2, channels, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(ours(crops), theirs(crops))
 
 
 def renamed(path: Path) -> dict[str, torch.Tensor]:
-    """EfficientNet-Lite0 as its file has it, under the names of timm, which has the same tensors in the same order."""
+    """Return the tensors of an EfficientNet-Lite0 file under timm's names; timm has the same ones in the same order."""
     tensors = torch.load(path, weights_only=True)
     names = timm.create_model("tf_efficientnet_lite0").state_dict()
     return dict(zip(names, tensors.values(), strict=True))
@@ -103,23 +105,23 @@ def test_real_imagenet_weights_give_timm_s_features(shared_data: Path) -> None:
     theirs.load_state_dict(tensors)
     ours, crops = loaded(Timm(model="tf_efficientnet_lite0", weights="here.pth"), tensors), noise(2, 3, 96, 96)
     with torch.no_grad():
-        pooled = theirs.forward_head(theirs.forward_features(crops * 2 - 1), pre_logits=True)  # its mean and sd: a half
+        pooled = theirs.forward_head(theirs.forward_features(crops * 2 - 1), pre_logits=True)  # mean and sd are 0.5
         torch.testing.assert_close(ours(crops), pooled)
     with pytest.raises(UsageError, match=r"does not fit the encoder tf_efficientnet_lite0 of timm: \d+ missing"):
-        loaded(Timm(model="tf_efficientnet_lite0"), read(file))  # in order they would fit
+        loaded(Timm(model="tf_efficientnet_lite0"), read_tensors(file))  # they would fit by order, but names decide
 
 
-def test_batch_norm_s_counter_may_be_missing_as_in_torchvision_s_oldest_files() -> None:
-    theirs = torchvision_s("vgg11_bn")
+def test_the_counter_of_batch_norm_may_be_missing_as_in_torchvision_s_oldest_files() -> None:
+    theirs = torchvision_network("vgg11_bn")
     old = {name: tensor for name, tensor in theirs.state_dict().items() if not name.endswith("num_batches_tracked")}
     ours, crops = loaded(vgg11_bn.Settings(), old), noise(2, 3, 40, 40)
     with torch.no_grad():
         torch.testing.assert_close(ours(crops), theirs.features(crops).mean(dim=(2, 3)))
 
 
-def spoilt(change: str) -> dict[str, Any]:
-    """resnet18's tensors with one thing wrong."""
-    tensors = dict(torchvision_s("resnet18").state_dict())
+def broken_tensors(change: str) -> dict[str, Any]:
+    """Return resnet18's tensors with one fault."""
+    tensors = dict(torchvision_network("resnet18").state_dict())
     match change:
         case "missing":
             del tensors["layer1.0.conv1.weight"]
@@ -144,31 +146,37 @@ def spoilt(change: str) -> dict[str, Any]:
         ("no tensor", r"1 of another shape, conv1.weight \(str in place of 64 x 3 x 7 x 7\)"),
     ],
 )
-def test_what_does_not_fit_is_named_and_the_network_stays_as_it_was(change: str, sentence: str) -> None:
-    encoder = begun(resnet18.Settings(), 3, 0, "encoder")
+def test_tensors_that_do_not_fit_are_named_and_the_network_is_unchanged(change: str, sentence: str) -> None:
+    encoder = init_encoder(resnet18.Settings(), 3, 0, "encoder")
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     with pytest.raises(UsageError, match=f"a file does not fit the encoder resnet18: {sentence}"):
-        start_from(encoder, spoilt(change), resnet18.Settings().names(encoder), source="a file", whose="resnet18")
+        load_weights(
+            encoder,
+            broken_tensors(change),
+            resnet18.Settings().tensor_names(encoder),
+            source="a file",
+            encoder_name="resnet18",
+        )
     assert all(torch.equal(before[name], tensor) for name, tensor in encoder.state_dict().items())
 
 
 def test_weights_of_another_network_do_not_fit() -> None:
     with pytest.raises(UsageError, match="does not fit the encoder vgg11_bn"):
-        loaded(vgg11_bn.Settings(), torchvision_s("resnet18").state_dict())
+        loaded(vgg11_bn.Settings(), torchvision_network("resnet18").state_dict())
 
 
-def test_an_encoder_is_found_alone_in_a_checkpoint_and_among_others() -> None:
-    tensors = begun(small.Settings(widths=(4, 6)), 3, 0, "encoder").state_dict()
+def test_the_encoder_is_found_alone_in_a_checkpoint_and_among_other_networks() -> None:
+    tensors = init_encoder(small.Settings(widths=(4, 6)), 3, 0, "encoder").state_dict()
     for content in (
         tensors,
         {"encoder": tensors, "step": 3, "optimizer": {}},
         {**{f"encoder.{name}": tensor for name, tensor in tensors.items()}, "head.weight": torch.zeros(2)},
     ):
-        assert dict(encoder_in(content)) == dict(tensors)
+        assert dict(encoder_tensors(content)) == dict(tensors)
 
 
-class Runs:
-    """What a pickle could run when it is opened."""
+class TouchesFile:
+    """A pickle that would run code when it is opened."""
 
     def __reduce__(self) -> Any:
         return (Path.touch, (Path("ran"),))
@@ -180,41 +188,41 @@ def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path, suffix: str, co
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
     with pytest.raises(IntegrityError, match=f"the weights {path} cannot be read: ") as caught:
-        read(path)
+        read_tensors(path)
     assert "\n" not in caught.value.message
 
 
-def test_half_a_file_is_refused(tmp_path: Path) -> None:
-    tensors = begun(small.Settings(), 3, 0, "encoder").state_dict()
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    tensors = init_encoder(small.Settings(), 3, 0, "encoder").state_dict()
     torch.save(tensors, tmp_path / "whole.pth")
     save_file(tensors, tmp_path / "whole.safetensors")
     for whole in tmp_path.glob("whole.*"):
         half = whole.with_stem("half")
         half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-        assert set(read(whole)) == set(tensors)
+        assert set(read_tensors(whole)) == set(tensors)
         with pytest.raises(IntegrityError, match="cannot be read"):
-            read(half)
+            read_tensors(half)
 
 
-def test_nothing_in_a_file_of_weights_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_in_a_file_of_weights_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"weight": Runs()}, tmp_path / "evil.pth")
+    torch.save({"weight": TouchesFile()}, tmp_path / "evil.pth")
     with pytest.raises(IntegrityError, match="cannot be read"):
-        read(tmp_path / "evil.pth")
+        read_tensors(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_file_without_names_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_tensor_names_is_refused(tmp_path: Path) -> None:
     torch.save([torch.zeros(2)], tmp_path / "list.pth")
     with pytest.raises(IntegrityError, match="it holds a list, not tensors by name"):
-        read(tmp_path / "list.pth")
+        read_tensors(tmp_path / "list.pth")
 
 
 def assert_equal(one: Any, other: Any) -> None:
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_heads_queues_optimiser_and_step_begin_anew(training: Any, tmp_path: Path) -> None:
+def test_heads_queues_optimiser_and_step_start_from_scratch(training: Any, tmp_path: Path) -> None:
     (earlier, _), (state, _) = training(seed=1), training(seed=0)
     torch.save({"encoder": earlier.encoder.state_dict()}, tmp_path / "last.ckpt")
     before = {name: tensor.clone() for name, tensor in state.objectives.state_dict().items()}

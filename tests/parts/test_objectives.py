@@ -1,4 +1,4 @@
-"""What every file of the room `objectives` must do."""
+"""The contract of all objectives: every file of the folder `objectives` must pass these tests."""
 
 import copy
 import re
@@ -26,11 +26,11 @@ from cellssl.randomness import Keys, generator
 from cellssl.stages.pretrain.networks import keys_of, prepare, reader
 from cellssl.stages.pretrain.settings import Settings
 
-ROOM = "cellssl.learning.objectives"
-NAMES = plugins.names(ROOM)
+FOLDER = "cellssl.learning.objectives"
+NAMES = plugins.names(FOLDER)
 DIM, CHANNELS, SIDE_PX, CELLS = 10, 3, 16, 13
 CPU = torch.device("cpu")
-PATCHES = {"name": "vit", "patch_px": 4, "dim": 8, "depth": 1, "heads": 2}
+VIT = {"name": "vit", "patch_px": 4, "dim": 8, "depth": 1, "heads": 2}
 SMALLER = {
     "hidden_dim": 6,
     "dim": 8,
@@ -43,42 +43,42 @@ SMALLER = {
     "frozen_epochs": 0.0,
     "momentum": 0.9,
 }
-"""Knobs that make whatever has them quick."""
+"""Settings that make an objective fast, for the objectives that have them."""
 
 
-def settings_of(name: str, **knobs: Any) -> Any:
-    model = plugins.load(ROOM, name).Settings
-    return model(**{knob: value for knob, value in SMALLER.items() if knob in model.model_fields} | knobs)
+def settings_of(name: str, **changes: Any) -> Any:
+    model = plugins.load(FOLDER, name).Settings
+    return model(**{key: value for key, value in SMALLER.items() if key in model.model_fields} | changes)
 
 
-def built(name: str, seed: int = 0, branch: str = "centre", **knobs: Any) -> Objective:
+def build(name: str, seed: int = 0, branch: str = "centre", **changes: Any) -> Objective:
     encoder = plugins.load("cellssl.learning.encoders", "vit").Settings(patch_px=4)
-    task = BuildContext(DIM, seed, branch, torch.arange(CELLS) * 7, 6, CHANNELS, SIDE_PX, encoder)
-    objective: Objective = settings_of(name, **knobs).build(task)
+    context = BuildContext(DIM, seed, branch, torch.arange(CELLS) * 7, 6, CHANNELS, SIDE_PX, encoder)
+    objective: Objective = settings_of(name, **changes).build(context)
     return objective
 
 
-def seen(objective: Objective, cells: int = 6, number: int = 0) -> MethodInput:
-    """Made-up features; of a masked autoencoder, made-up tokens."""
-    chance = generator("test", "objectives", number)
+def random_input(objective: Objective, cells: int = 6, number: int = 0) -> MethodInput:
+    """Return random features; for a masked autoencoder, random tokens."""
+    rng = generator("test", "objectives", number)
 
     def noise(views: int, dim: int) -> torch.Tensor:
-        return torch.from_numpy(chance.standard_normal((views, cells, dim), dtype="float32"))
+        return torch.from_numpy(rng.standard_normal((views, cells, dim), dtype="float32"))
 
-    dim = DIM * getattr(objective, "seen_patches", 1)
+    dim = DIM * getattr(objective, "n_visible", 1)
     online, momentum = (noise(len(views), dim) for views in (objective.online_views, objective.momentum_views))
     rows = torch.arange(cells)
-    known = {"label": rows % 2, "compound": rows % 2, "dose_micromolar": 10.0 ** (rows % 3)}
+    metadata = {"label": rows % 2, "compound": rows % 2, "dose_micromolar": 10.0 ** (rows % 3)}
     pixels = noise(len(objective.pixel_views), CHANNELS * SIDE_PX**2)
-    return MethodInput(online.requires_grad_(), momentum, rows * 7, known, pixels, Keys(rows))
+    return MethodInput(online.requires_grad_(), momentum, rows * 7, metadata, pixels, Keys(rows))
 
 
-def steps(objective: Objective, numbers: range) -> list[float]:
+def train_steps(objective: Objective, numbers: range) -> list[float]:
     optimizer = torch.optim.SGD([weight for weight in objective.parameters() if weight.requires_grad], lr=0.1)
     losses = []
     for number in numbers:
         optimizer.zero_grad()
-        loss, _ = objective(seen(objective, number=number))
+        loss, _ = objective(random_input(objective, number=number))
         loss.backward()
         optimizer.step()
         objective.after_step()
@@ -87,35 +87,35 @@ def steps(objective: Objective, numbers: range) -> list[float]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_views_it_looks_at_are_views_it_asks_for(name: str) -> None:
-    objective = built(name)
-    looked_at = {*objective.online_views, *objective.momentum_views, *objective.pixel_views}
-    assert looked_at == set(range(objective.views))
+def test_every_view_is_used_and_every_used_view_exists(name: str) -> None:
+    objective = build(name)
+    used = {*objective.online_views, *objective.momentum_views, *objective.pixel_views}
+    assert used == set(range(objective.n_views))
     transform = plugins.load("cellssl.learning.transforms", "color_jitter").Settings(brightness=0.3)
-    assert len(objective.shown((transform,), (transform,))) == objective.views
+    assert len(objective.make_views((transform,), (transform,))) == objective.n_views
     assert 0 <= objective.momentum < 1
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_has_a_momentum_where_it_looks_through_the_momentum_encoder(name: str) -> None:
-    assert hasattr(settings_of(name), "momentum") == bool(built(name).momentum_views)
+def test_it_has_a_momentum_where_it_uses_the_momentum_encoder(name: str) -> None:
+    assert hasattr(settings_of(name), "momentum") == bool(build(name).momentum_views)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_loss_is_one_finite_number_that_teaches_the_encoder(name: str) -> None:
-    objective = built(name)
-    batch = seen(objective)
-    loss, gauges = objective(batch)
+def test_the_loss_is_one_finite_number_with_a_gradient_for_the_encoder(name: str) -> None:
+    objective = build(name)
+    batch = random_input(objective)
+    loss, diagnostics = objective(batch)
     loss.backward()
     assert loss.shape == () and loss.isfinite()
     assert batch.online.grad is not None and batch.online.grad.abs().sum() > 0
-    assert all(value.shape == () and value.isfinite() and not value.requires_grad for value in gauges.values())
+    assert all(value.shape == () and value.isfinite() and not value.requires_grad for value in diagnostics.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_momentum_encoder_and_heads_get_no_gradient(name: str) -> None:
-    objective = built(name)
-    batch = seen(objective)
+    objective = build(name)
+    batch = random_input(objective)
     batch.momentum.requires_grad_()
     objective(batch)[0].backward()
     assert batch.momentum.grad is None
@@ -123,79 +123,79 @@ def test_the_momentum_encoder_and_heads_get_no_gradient(name: str) -> None:
         assert weight.grad is None or "momentum" not in weight_name
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not built(name).uses_stop_gradient])
-def test_the_gradient_is_that_of_finite_differences(name: str) -> None:
-    """Of features and heads at once, in a random direction, in float64."""
-    objective = built(name).double().eval()
-    batch = seen(objective)
+@pytest.mark.parametrize("name", [name for name in NAMES if not build(name).uses_stop_gradient])
+def test_the_gradient_agrees_with_finite_differences(name: str) -> None:
+    """Features and heads move together, in a random direction, in float64."""
+    objective = build(name).double().eval()
+    batch = random_input(objective)
     online = batch.online.detach().double().requires_grad_()
     exact = replace(batch, online=online, momentum=batch.momentum.double(), pixels=batch.pixels.double())
-    moved = [online, *[weight for weight in objective.parameters() if weight.requires_grad]]
-    chance = torch.Generator().manual_seed(1)
-    towards = [torch.randn(one.shape, generator=chance, dtype=torch.float64) for one in moved]
+    variables = [online, *[weight for weight in objective.parameters() if weight.requires_grad]]
+    rng = torch.Generator().manual_seed(1)
+    direction = [torch.randn(one.shape, generator=rng, dtype=torch.float64) for one in variables]
     with torch.no_grad():
-        torch._foreach_add_(moved, towards, alpha=0.01)  # biases of 0 put rectifiers on their kink
-    slopes = torch.autograd.grad(objective(exact)[0], moved, allow_unused=True, materialize_grads=True)
-    expected = sum((slope * step).sum() for slope, step in zip(slopes, towards, strict=True))
+        torch._foreach_add_(variables, direction, alpha=0.01)  # biases of 0 would put ReLUs at their kink
+    gradients = torch.autograd.grad(objective(exact)[0], variables, allow_unused=True, materialize_grads=True)
+    expected = sum((gradient * step).sum() for gradient, step in zip(gradients, direction, strict=True))
     losses = []
     with torch.no_grad():
         for size in (1e-6, -2e-6):
-            torch._foreach_add_(moved, towards, alpha=size)
+            torch._foreach_add_(variables, direction, alpha=size)
             losses.append(objective(exact)[0])
     assert ((losses[0] - losses[1]) / 2e-6).item() == pytest.approx(float(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_all_that_it_remembers_is_in_its_state_dict(name: str) -> None:
-    going_on = built(name)
-    steps(going_on, range(3))
-    taken_up = built(name, seed=9)
-    taken_up.load_state_dict(copy.deepcopy(going_on.state_dict()))
+def test_its_whole_state_is_in_its_state_dict(name: str) -> None:
+    original = build(name)
+    train_steps(original, range(3))
+    restored = build(name, seed=9)
+    restored.load_state_dict(copy.deepcopy(original.state_dict()))
     if name == "deepcluster_v2":
-        taken_up.seed = going_on.seed  # of the recipe, which a training that goes on has too
-    assert steps(taken_up, range(3, 6)) == steps(going_on, range(3, 6))
+        restored.seed = original.seed  # from the recipe, which a resumed training has too
+    assert train_steps(restored, range(3, 6)) == train_steps(original, range(3, 6))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_start_follows_from_seed_and_branch(name: str) -> None:
-    start = built(name).state_dict()
-    again = built(name).state_dict()
-    assert all(torch.equal(start[key], again[key]) for key in start)
-    for other in (built(name, seed=1).state_dict(), built(name, branch="context").state_dict()):
-        assert any(not torch.equal(start[key], other[key]) for key in start)
+def test_its_initial_state_follows_from_seed_and_branch(name: str) -> None:
+    initial = build(name).state_dict()
+    again = build(name).state_dict()
+    assert all(torch.equal(initial[key], again[key]) for key in initial)
+    for other in (build(name, seed=1).state_dict(), build(name, branch="context").state_dict()):
+        assert any(not torch.equal(initial[key], other[key]) for key in initial)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_order_of_the_cells_in_a_batch_does_not_matter(name: str) -> None:
-    objective = built(name)
-    batch = seen(objective)
+    objective = build(name)
+    batch = random_input(objective)
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     assert batch.pixels is not None and batch.keys is not None
-    turned = MethodInput(
+    permuted = MethodInput(
         batch.online[:, order],
         batch.momentum[:, order],
         batch.cells[order],
-        {column: values[order] for column, values in batch.known.items()},
+        {column: values[order] for column, values in batch.metadata.items()},
         batch.pixels[:, order],
         Keys(batch.keys.values[order]),
     )
-    torch.testing.assert_close(objective(turned)[0], objective(batch)[0])
+    torch.testing.assert_close(objective(permuted)[0], objective(batch)[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_only_looked_at_is_not_remembered(name: str) -> None:
-    objective = built(name).eval()
+def test_evaluation_changes_no_state(name: str) -> None:
+    objective = build(name).eval()
     before = {key: value.clone() for key, value in objective.state_dict().items()}
-    first, second = objective(seen(objective))[0], objective(seen(objective))[0]
+    first, second = objective(random_input(objective))[0], objective(random_input(objective))[0]
     assert first == second
     assert all(torch.equal(value, objective.state_dict()[key]) for key, value in before.items())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_projects_single_cells_where_it_has_a_projector(name: str) -> None:
-    objective = built(name).eval()
-    features = seen(objective).online[0]
-    if objective.projects:
+def test_it_projects_cells_independently_where_it_has_a_projector(name: str) -> None:
+    objective = build(name).eval()
+    features = random_input(objective).online[0]
+    if objective.has_projector:
         together = objective.project(features)
         torch.testing.assert_close(objective.project(features[2:3]), together[2:3])
     else:
@@ -204,33 +204,33 @@ def test_it_projects_single_cells_where_it_has_a_projector(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_explained_with_its_paper(name: str) -> None:
-    model = plugins.load(ROOM, name).Settings
+def test_its_settings_have_texts_and_name_its_paper(name: str) -> None:
+    model = plugins.load(FOLDER, name).Settings
     assert all(field.description for field in model.model_fields.values())
     assert re.search(r"arXiv:\d{4}\.\d{5}|doi:10\.", model.__doc__ or "")
-    plain = model()
-    assert model.model_validate(plain.all_values()) == plain
+    default = model()
+    assert model.model_validate(default.all_values()) == default
 
 
-# In a training, as one branch of two: the other is MoCo.
+# In a training with two branches; the other branch is MoCo.
 
 JITTER = {"name": "color_jitter", "brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.1}
 VIEW = ["horizontal_flip", {"name": "center_crop", "side": 0.75}, JITTER]
 EPOCHS, BATCH = 2, 5
 
 
-def section(*names: str, **knobs: Any) -> Settings:
-    """Each of the objectives beside MoCo, at the size of a toy."""
+def small_settings(*names: str, **changes: Any) -> Settings:
+    """Return small settings with a branch for each of the objectives, and one for MoCo."""
     tested = {
         f"b-{name}": {
             "view": VIEW,
             "weight": 0.4,
-            "objective": {"name": name, **settings_of(name, **knobs).non_default()},
+            "objective": {"name": name, **settings_of(name, **changes).non_default()},
         }
         for name in names
     }
     moco = {"view": VIEW, "objective": {"name": "moco", **settings_of("moco").non_default()}}
-    encoder = PATCHES if "mae" in names else {"name": "small", "widths": [4, 6]}
+    encoder = VIT if "mae" in names else {"name": "small", "widths": [4, 6]}
     given = {"branches": {**tested, "centre": moco}, "encoder": encoder, "batch": BATCH, "epochs": EPOCHS}
     fixed = {
         "precision": "float32",
@@ -242,88 +242,88 @@ def section(*names: str, **knobs: Any) -> Settings:
     return Settings.model_validate(given | fixed)
 
 
-def ready(*names: str, group: Group = SINGLE_PROCESS, **knobs: Any) -> tuple[TrainState, Plan]:
-    """At step 0; all that is known of training and validation cells is made up."""
-    cells, others = ([f"{kind} {i}" for i in range(CELLS)] for kind in ("cell", "other"))
+def prepare_small(*names: str, group: Group = SINGLE_PROCESS, **changes: Any) -> tuple[TrainState, Plan]:
+    """Return state and plan at step 0, with made-up metadata of training and validation cells."""
+    cells, validation_cells = ([f"{kind} {i}" for i in range(CELLS)] for kind in ("cell", "other"))
     columns: dict[str, list[object]] = {
         "label": [("treated", "control", None)[i % 3] for i in range(2 * CELLS)],
         "compound": [("taxol", "DMSO")[i % 2] for i in range(2 * CELLS)],
         "dose_micromolar": [(0.1, 0.0, 1.0, 3.0, None)[i % 5] for i in range(2 * CELLS)],
     }
-    settings = section(*names, **knobs)
-    asked = {name: columns.get(name, columns["label"]) for name in settings.asked()}
-    known = CellMetadata.about(keys_of(cells + others), asked)
+    settings = small_settings(*names, **changes)
+    requested = {name: columns.get(name, columns["label"]) for name in settings.asked()}
+    metadata = CellMetadata.about(keys_of(cells + validation_cells), requested)
     crops: Any = MadeUpCrops(CELLS)
-    return prepare(settings, crops, cells, 0, CPU, group, known)
+    return prepare(settings, crops, cells, 0, CPU, group, metadata)
 
 
-def looked(state: TrainState, plan: Plan, cells: int = BATCH + 1) -> float:
-    """The validation loss on a batch and one cell more."""
+def validate(state: TrainState, plan: Plan, cells: int = BATCH + 1) -> float:
+    """Return the validation loss on a batch and one more cell."""
     crops: Any = MadeUpCrops(cells)
     return validation_loss(state, plan, reader(crops, CPU), keys_of([f"other {i}" for i in range(cells)]))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_training_stopped_looked_at_and_taken_up_equals_one_that_was_not(name: str, tmp_path: Path) -> None:
-    (undisturbed, plan), (stopped, same) = ready(name), ready(name)
-    expected = [event.metrics for event in train(undisturbed, plan)]
-    told = [event.metrics for event in train(stopped, replace(same, steps=4))]
-    before = everything(stopped)
-    first, second = looked(stopped, same), looked(stopped, same)
+def test_a_training_interrupted_validated_and_resumed_equals_an_uninterrupted_one(name: str, tmp_path: Path) -> None:
+    (uninterrupted, plan), (interrupted, same) = prepare_small(name), prepare_small(name)
+    expected = [event.metrics for event in train(uninterrupted, plan)]
+    metrics = [event.metrics for event in train(interrupted, replace(same, steps=4))]
+    before = everything(interrupted)
+    first, second = validate(interrupted, same), validate(interrupted, same)
     assert first == second and torch.tensor(first).isfinite()
-    assert all(torch.equal(value, everything(stopped)[key]) for key, value in before.items())
-    stopped.save(tmp_path / "last.ckpt")
-    taken_up, rest = ready(name)
-    taken_up.load(tmp_path / "last.ckpt")
-    assert told + [event.metrics for event in train(taken_up, rest)] == expected
-    assert_bits(taken_up, undisturbed)
+    assert all(torch.equal(value, everything(interrupted)[key]) for key, value in before.items())
+    interrupted.save(tmp_path / "last.ckpt")
+    restored, rest = prepare_small(name)
+    restored.load(tmp_path / "last.ckpt")
+    assert metrics + [event.metrics for event in train(restored, rest)] == expected
+    assert_bits(restored, uninterrupted)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "mae"])  # whose encoder is another
-def test_it_leaves_the_start_and_the_views_of_the_branch_beside_it_alone(name: str) -> None:
-    (state, plan), (alone, lonely) = ready(name), ready("moco")
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "mae"])  # it needs another encoder
+def test_it_does_not_change_the_initial_state_and_the_views_of_another_branch(name: str) -> None:
+    (state, plan), (alone, alone_plan) = prepare_small(name), prepare_small("moco")
     ours, theirs = (one.objectives["branch_centre"].state_dict() for one in (state, alone))
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    first = [next(train(*run)).metrics["centre/loss"] for run in ((state, plan), (alone, lonely))]
+    first = [next(train(*run)).metrics["centre/loss"] for run in ((state, plan), (alone, alone_plan))]
     assert first[0] == first[1]
 
 
 TRAINING = """
     from cellssl.learning.training.loop import train
-    from parts.test_objectives import looked, ready, section
+    from parts.test_objectives import prepare_small, validate
     result = {{}}
     for name in {names}:
-        state, plan = ready(name, group=group)
+        state, plan = prepare_small(name, group=group)
         losses = [event.metrics[f"b-{{name}}/loss"] for event in train(state, plan)]
         weights = [float(weight.double().sum()) for weight in state.encoder.state_dict().values()]
         heads = [float(value.double().sum()) for value in state.objectives.state_dict().values()]
-        result[name] = [losses, [looked(state, plan)], weights, heads]
+        result[name] = [losses, [validate(state, plan)], weights, heads]
 """
 
 
-def test_two_processes_train_every_objective_as_one_does(tmp_path: Path) -> None:
-    """Batches of 5, so shares of 2 and 3 cells, under an encoder with batch norm."""
+def test_two_processes_train_every_objective_like_one_process(tmp_path: Path) -> None:
+    """With batches of 5, the processes have shares of 2 and 3 cells; the encoder has batch norm."""
     together = in_two_processes(tmp_path, TRAINING.format(names=list(NAMES)))
     for name in NAMES:
-        state, plan = ready(name)
+        state, plan = prepare_small(name)
         losses = [event.metrics[f"b-{name}/loss"] for event in train(state, plan)]
         weights = [float(weight.double().sum()) for weight in state.encoder.state_dict().values()]
-        for told in (one[name] for one in together):
-            assert told[0] == pytest.approx(losses, rel=1e-3, abs=1e-4), name
-            assert told[1] == pytest.approx([looked(state, plan)], rel=1e-3, abs=1e-4), name
-            assert told[2] == pytest.approx(weights, rel=1e-3, abs=1e-3), name
+        for result in (one[name] for one in together):
+            assert result[0] == pytest.approx(losses, rel=1e-3, abs=1e-4), name
+            assert result[1] == pytest.approx([validate(state, plan)], rel=1e-3, abs=1e-4), name
+            assert result[2] == pytest.approx(weights, rel=1e-3, abs=1e-3), name
         assert together[0][name] == together[1][name], name
 
 
-# What cannot be learned.
+# Settings that are refused.
 
 
 def test_a_queue_that_would_hold_every_cell_is_refused_with_the_cure() -> None:
     with pytest.raises(UsageError, match="a queue of 13 keys is not smaller than the 13 training cells") as caught:
-        plugins.load(ROOM, "moco").Settings(queue=13).check(13)
+        plugins.load(FOLDER, "moco").Settings(queue=13).check(13)
     assert "mask_same_cell = true" in caught.value.hint and "below 13" in caught.value.hint
-    plugins.load(ROOM, "moco").Settings(queue=12).check(13)
-    plugins.load(ROOM, "moco").Settings(queue=13, mask_same_cell=True).check(13)
+    plugins.load(FOLDER, "moco").Settings(queue=12).check(13)
+    plugins.load(FOLDER, "moco").Settings(queue=13, mask_same_cell=True).check(13)
 
 
 @pytest.mark.parametrize(
@@ -336,39 +336,39 @@ def test_a_queue_that_would_hold_every_cell_is_refused_with_the_cure() -> None:
         ("swav", "set queue below 13, or to 0, in"),
     ],
 )
-def test_a_queue_in_which_every_cell_would_find_itself_is_refused(name: str, cure: str) -> None:
-    plugins.load(ROOM, name).Settings(queue=12).check(13)
+def test_a_queue_that_would_hold_every_cell_is_refused_for_all_objectives_with_a_queue(name: str, cure: str) -> None:
+    plugins.load(FOLDER, name).Settings(queue=12).check(13)
     with pytest.raises(UsageError, match="is not smaller than the 13 training cells") as caught:
-        plugins.load(ROOM, name).Settings(queue=13).check(13)
+        plugins.load(FOLDER, name).Settings(queue=13).check(13)
     assert cure in caught.value.hint
     if "or" in cure:
-        plugins.load(ROOM, name).Settings(**({"queue": 0} if name == "swav" else {"mask_same_cell": True})).check(13)
+        plugins.load(FOLDER, name).Settings(**({"queue": 0} if name == "swav" else {"mask_same_cell": True})).check(13)
 
 
 def test_a_masked_autoencoder_that_hides_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="hides none of the 16 patches") as caught:
-        built("mae", mask_ratio=0.01)
+        build("mae", mask_ratio=0.01)
     assert "raise mask_ratio" in caught.value.hint
-    built("mae", mask_ratio=0.04)
+    build("mae", mask_ratio=0.04)
 
 
-def test_what_does_not_fit_into_memory_is_a_failure_in_words() -> None:
+def test_a_lack_of_memory_is_an_error_with_a_cure() -> None:
     with pytest.raises(FailedError, match="there is not enough memory") as caught, enough_memory("lower it"):
         torch.empty(2**50)
     assert caught.value.hint == "lower it"
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), enough_memory("lower it"):
-        torch.ones(2, 3) @ torch.ones(2, 3)  # a fault of ours is none of memory
+        torch.ones(2, 3) @ torch.ones(2, 3)  # a bug is not a lack of memory
 
 
-def test_small_views_that_the_encoder_cannot_take_are_refused_with_their_own_cure() -> None:
-    view = {"view": VIEW, "objective": {"name": "swav", "local_side": 0.25, "queue": 8}}
-    settings = Settings.model_validate({"encoder": "small", "branches": {"main": view}, "batch": 4})
+def test_local_crops_that_the_encoder_cannot_take_are_refused_with_their_own_cure() -> None:
+    branch = {"view": VIEW, "objective": {"name": "swav", "local_side": 0.25, "queue": 8}}
+    settings = Settings.model_validate({"encoder": "small", "branches": {"main": branch}, "batch": 4})
     crops: Any = MadeUpCrops(CELLS)
-    with pytest.raises(UsageError, match="small cannot see crops of 4 px, which is what the small views of") as caught:
+    with pytest.raises(UsageError, match="small cannot take crops of 4 px, which is what the small views of") as caught:
         prepare(settings, crops, [f"cell {i}" for i in range(CELLS)], 0, CPU)
     assert "local_crops = 0" in caught.value.hint
 
 
 def test_more_clusters_than_cells_are_refused() -> None:
-    with pytest.raises(UsageError, match="300 clusters were asked of 299 training cells"):
-        plugins.load(ROOM, "deepcluster_v2").Settings().check(299)
+    with pytest.raises(UsageError, match="prototypes = 300 needs as many training cells, but there are 299"):
+        plugins.load(FOLDER, "deepcluster_v2").Settings().check(299)

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
-from parts.test_objectives import CELLS, NAMES, ROOM, ready
+from parts.test_objectives import CELLS, FOLDER, NAMES, prepare_small
 from pydantic import ValidationError
 
 from cellssl.config import plugins
@@ -35,7 +35,7 @@ def ends(knob: str, field: Any) -> list[Any]:
 CASES = [
     (name, knob, value)
     for name in NAMES
-    for knob, field in plugins.load(ROOM, name).Settings.model_fields.items()
+    for knob, field in plugins.load(FOLDER, name).Settings.model_fields.items()
     for value in ends(knob, field)
     if value is not None and not isinstance(value, type)
 ]
@@ -49,7 +49,7 @@ def test_a_knob_at_its_end_trains_or_is_refused_in_a_sentence(name: str, knob: s
         pytest.skip("the branch beside it has another; that these differ is refused elsewhere")
     try:
         with enough_memory("lower it"):
-            state, plan = ready(name, **{knob: value, **more})
+            state, plan = prepare_small(name, **{knob: value, **more})
             losses = [event.metrics["loss"] for event in train(state, plan)]
     except ValidationError:
         return

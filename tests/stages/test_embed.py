@@ -89,7 +89,7 @@ def test_random_is_drawn_even_where_the_encoder_has_weights(words: list[str], li
     assert with_weights == states(words, *random, f"{given} }}") != states(words, *imagenet(lite0))
 
 
-def test_a_network_that_nobody_has_published_is_no_baseline_and_the_cure_is_said(words: list[str]) -> None:
+def test_a_network_that_nobody_is_cached_is_no_baseline_and_the_cure_is_said(words: list[str]) -> None:
     said = say("embed", *words, "--set", "embed.model=imagenet")
     assert said.code == 2 and said.out == ""
     assert 'embed.model = "imagenet" needs published weights, and small has none' in said.err

@@ -1,4 +1,4 @@
-"""_resnet: what the ResNet encoders share: torchvision's trunk without `fc`."""
+"""_resnet: settings of a ResNet in, torchvision's network without its classifier `fc` out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import model_validator
 
-from cellssl.learning.encoder import Names
+from cellssl.learning.encoder import TensorNames
 from cellssl.learning.encoders._torchvision import TorchvisionSettings
 
 if TYPE_CHECKING:
@@ -16,32 +16,33 @@ if TYPE_CHECKING:
 
 
 class ResnetSettings(TorchvisionSettings):
-    """A ResNet of torchvision without its classifier (He et al. 2016, arXiv:1512.03385)."""
+    """Settings of a torchvision ResNet without its classifier (He et al. 2016, arXiv:1512.03385)."""
 
-    tensors: ClassVar[Names] = Names(classifier=("fc",), first=("conv1",))
+    tensors: ClassVar[TensorNames] = TensorNames(classifier=("fc",), first=("conv1",))
 
     stem: Literal["large", "small"] = "large"
-    """How it begins: `large` is torchvision's 7 x 7 convolution and max pooling, which quarter the image; `small`, for
-    images of about 32 px, is a 3 x 3 convolution that leaves their size, without pooling (He et al., section 4.2)."""
+    """First layers: `large` is torchvision's 7 x 7 convolution and max pooling, which reduce the side of the image to a
+    quarter; `small`, for images of about 32 px, is a 3 x 3 convolution that keeps their size, without pooling (He et
+    al., section 4.2)."""
 
     @model_validator(mode="after")
     def _check_stem(self) -> ResnetSettings:
         if self.stem == "small" and self.weights == "imagenet":
-            raise ValueError('the weights "imagenet" belong to the stem "large"; leave weights or stem out')
+            raise ValueError('the weights "imagenet" belong to the stem "large": leave out weights or stem')
         return self
 
-    def shortest_side_px(self) -> int:
-        """Five halvings leave one pixel, of which the small stem has three."""
-        return 8 if self.stem == "small" else super().shortest_side_px()
+    def min_side_px(self) -> int:
+        """Return the side that the network reduces to one pixel; it halves five times, with the small stem three."""
+        return 8 if self.stem == "small" else super().min_side_px()
 
-    def last_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
-        """All but `avgpool` and `fc`, which are its last two parts."""
+    def feature_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Return all layers except the last two, `avgpool` and `fc`."""
         from torch import nn
 
         return nn.Sequential(*list(network.children())[:-2])
 
     def trunk(self, channels: int) -> nn.Module:
-        """Its first convolution made for `channels`."""
+        """Build the network with a first convolution for `channels`."""
         import torchvision
         from torch import nn
 

@@ -1,37 +1,37 @@
-"""_torchvision: what the encoders of torchvision share: their published weights, and the photographs behind them."""
+"""_torchvision: settings of a torchvision network in, the URL and the pixel statistics of its published weights out."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from cellssl.learning.encoder import Names
-from cellssl.learning.pretrained import PublishedSettings
+from cellssl.learning.encoder import TensorNames
+from cellssl.learning.pretrained import PretrainedSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class TorchvisionSettings(PublishedSettings):
-    """A network of torchvision without its classifier."""
+class TorchvisionSettings(PretrainedSettings):
+    """Settings of a torchvision network without its classifier."""
 
     architecture: ClassVar[str]
-    tensors: ClassVar[Names]
+    tensors: ClassVar[TensorNames]
 
-    def shortest_side_px(self) -> int:
-        """Five halvings leave one pixel."""
+    def min_side_px(self) -> int:
+        """Return the side that the network reduces to one pixel: it halves five times."""
         return 32
 
     def url(self) -> str:
-        """Where torchvision publishes the first of its ImageNet weights, the ones that papers mean."""
+        """Return the address of torchvision's first ImageNet weights, the ones that papers use."""
         from torchvision.models import get_model_weights
 
         address: str = get_model_weights(self.architecture)["IMAGENET1K_V1"].url
         return address
 
-    def names(self, network: nn.Module) -> Names:
-        """Alike in all of a family."""
+    def tensor_names(self, network: nn.Module) -> TensorNames:
+        """Return the names, which are the same for all networks of a family."""
         return self.tensors
 
-    def photographs(self, network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """ImageNet's training images, as torchvision has them."""
+    def pixel_statistics(self, network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation of ImageNet's training images, as torchvision gives them."""
         return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

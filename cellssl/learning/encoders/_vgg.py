@@ -1,10 +1,10 @@
-"""_vgg: what the VGG encoders share: torchvision's `features` and a global average."""
+"""_vgg: settings of a VGG in, torchvision's convolutional part `features` with a global average out."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from cellssl.learning.encoder import Names
+from cellssl.learning.encoder import TensorNames
 from cellssl.learning.encoders._torchvision import TorchvisionSettings
 
 if TYPE_CHECKING:
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 LETTERS = {"vgg11": "A", "vgg13": "B", "vgg16": "D"}
-"""The paper's names of the layouts; the classifier, nine tenths of a VGG, is never built."""
+"""Names of the layouts in the paper. The classifier, nine tenths of a VGG, is never built."""
 
 
 class VggSettings(TorchvisionSettings):
-    """A VGG of torchvision without its classifier (Simonyan and Zisserman 2015, arXiv:1409.1556)."""
+    """Settings of a torchvision VGG without its classifier (Simonyan and Zisserman 2015, arXiv:1409.1556)."""
 
-    tensors: ClassVar[Names] = Names(classifier=("classifier",), first=("features.0",))
+    tensors: ClassVar[TensorNames] = TensorNames(classifier=("classifier",), first=("features.0",))
 
-    def last_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
-        """Its convolutions."""
+    def feature_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Return the convolutional part."""
         return network.features  # type: ignore[return-value]
 
     def trunk(self, channels: int) -> nn.Module:
-        """Its first convolution made for `channels`; 512 numbers a cell."""
+        """Build the network with a first convolution for `channels`; it gives 512 features per cell."""
         from torch import nn
         from torchvision.models.vgg import cfgs, make_layers
 

@@ -1,4 +1,4 @@
-"""resnet101: crops in, 2048 numbers a cell out, by torchvision's network of that name."""
+"""resnet101: crops in, 2048 features per cell out, computed by torchvision's network of that name."""
 
 from typing import ClassVar
 
@@ -6,6 +6,6 @@ from cellssl.learning.encoders._resnet import ResnetSettings
 
 
 class Settings(ResnetSettings):
-    """ResNet101, global average of the trunk."""
+    """ResNet101, with the global average of its last feature map as the representation."""
 
     architecture: ClassVar[str] = "resnet101"

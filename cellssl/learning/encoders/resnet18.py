@@ -1,4 +1,4 @@
-"""resnet18: crops in, 512 numbers a cell out, by torchvision's network of that name."""
+"""resnet18: crops in, 512 features per cell out, computed by torchvision's network of that name."""
 
 from typing import ClassVar
 
@@ -6,6 +6,6 @@ from cellssl.learning.encoders._resnet import ResnetSettings
 
 
 class Settings(ResnetSettings):
-    """ResNet18, global average of the trunk."""
+    """ResNet18, with the global average of its last feature map as the representation."""
 
     architecture: ClassVar[str] = "resnet18"

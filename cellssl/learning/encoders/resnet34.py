@@ -1,4 +1,4 @@
-"""resnet34: crops in, 512 numbers a cell out, by torchvision's network of that name."""
+"""resnet34: crops in, 512 features per cell out, computed by torchvision's network of that name."""
 
 from typing import ClassVar
 
@@ -6,6 +6,6 @@ from cellssl.learning.encoders._resnet import ResnetSettings
 
 
 class Settings(ResnetSettings):
-    """ResNet34, global average of the trunk."""
+    """ResNet34, with the global average of its last feature map as the representation."""
 
     architecture: ClassVar[str] = "resnet34"

@@ -1,4 +1,4 @@
-"""small: crops in, a few hundred numbers a cell out, by a network that a CPU trains in a minute."""
+"""small: crops in, a few hundred features per cell out, computed by a network that a CPU trains in a minute."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 class Settings(EncoderSettings):
-    """One strided 3 x 3 convolution with batch norm a width; global average at the end."""
+    """A small convolutional network: one strided 3 x 3 convolution with batch norm per width, then a global average."""
 
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64, 128, 256), min_length=1)
-    """Channels after each halving; the last is the size of the representation."""
+    """Channels after each convolution, each of which halves the crop; the last is the size of the representation."""
 
-    def shortest_side_px(self) -> int:
-        """Each width halves the crop once."""
+    def min_side_px(self) -> int:
+        """Return the side that the convolutions reduce to one pixel: each width halves the crop once."""
         return int(2 ** len(self.widths))
 
-    def last_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
-        """Its convolutions."""
+    def feature_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Return the convolutional part."""
         return network.features  # type: ignore[return-value]
 
     def build(self, channels: int) -> nn.Module:
-        """The trunk; `widths[-1]` numbers a cell."""
+        """Build the network; it gives `widths[-1]` features per cell."""
         from torch import nn
 
         widths = self.widths

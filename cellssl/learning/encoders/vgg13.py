@@ -1,4 +1,4 @@
-"""vgg13: crops in, 512 numbers a cell out, by torchvision's network of that name."""
+"""vgg13: crops in, 512 features per cell out, computed by torchvision's network of that name."""
 
 from typing import ClassVar
 
@@ -6,6 +6,6 @@ from cellssl.learning.encoders._vgg import VggSettings
 
 
 class Settings(VggSettings):
-    """VGG13, global average of the trunk."""
+    """VGG13, with the global average of its last feature map as the representation."""
 
     architecture: ClassVar[str] = "vgg13"

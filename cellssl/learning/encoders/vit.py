@@ -1,4 +1,4 @@
-"""vit: crops in, the mean of their patches' tokens out; a vision transformer that a CPU can train."""
+"""vit: crops in, the mean over the tokens of their patches out; a vision transformer that a CPU can train."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class Settings(EncoderSettings):
-    """A small vision transformer (arXiv:2010.11929) without a class token; what the objective `mae` needs."""
+    """A small vision transformer (arXiv:2010.11929) without a class token. The objective `mae` needs this encoder."""
 
     patch_px: int = Field(8, ge=1)
     """Side of a patch; the side of a crop (input_px) must be a multiple of it."""
     dim: int = Field(128, ge=4, multiple_of=4)
-    """Numbers in a token, and in the representation."""
+    """Size of a token, and of the representation."""
     depth: int = Field(4, ge=1)
-    """Blocks."""
+    """Number of transformer blocks."""
     heads: int = Field(4, ge=1)
-    """Heads of attention in each."""
+    """Attention heads in each block."""
 
     @model_validator(mode="after")
     def _divides(self) -> Settings:
@@ -33,8 +33,8 @@ class Settings(EncoderSettings):
             raise ValueError(f"dim must be a multiple of heads, got {self.dim} and {self.heads}")
         return self
 
-    def shortest_side_px(self) -> int:
-        """Two patches."""
+    def min_side_px(self) -> int:
+        """Return the side of two patches."""
         return 2 * self.patch_px
 
     def check_side(self, side_px: int) -> None:
@@ -46,19 +46,19 @@ class Settings(EncoderSettings):
                 hint=f"set pretrain.input_px = {side_px - side_px % self.patch_px}, or another patch_px",
             )
 
-    def last_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
-        """Its tokens, each at the place of its patch."""
+    def feature_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Return the function that computes the tokens, each at the position of its patch."""
 
         def tokens(crops: Tensor) -> Tensor:
             side = crops.shape[-1] // self.patch_px
-            found = network.tokens(crops)  # type: ignore[operator]
-            square: Tensor = found.transpose(1, 2).unflatten(2, (side, side))
+            flat = network.tokens(crops)  # type: ignore[operator]
+            square: Tensor = flat.transpose(1, 2).unflatten(2, (side, side))
             return square
 
         return tokens
 
     def build(self, channels: int) -> nn.Module:
-        """The network; `dim` numbers a cell."""
-        from cellssl.learning.encoders._transformer import VisionTransformer
+        """Build the network; it gives `dim` features per cell."""
+        from cellssl.learning.transformer import VisionTransformer
 
-        return VisionTransformer(self, channels)
+        return VisionTransformer(channels, patch_px=self.patch_px, dim=self.dim, depth=self.depth, heads=self.heads)

@@ -1,4 +1,4 @@
-"""base: what every file in the room `objectives` can do; representations of views in, a loss out."""
+"""base: the base class of every objective's module; features of a batch's views in, a loss and diagnostics out."""
 
 from __future__ import annotations
 
@@ -21,81 +21,84 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MethodInput:
-    """What an objective is shown in one step: the views it asked for of the same b cells, as both encoders see them.
+    """Input of an objective in one training step: features of the views that it asks for, all of the same b cells.
 
-    The same in every process, whatever their number.
+    It holds the whole batch, and is the same in every process, however many processes there are.
     """
 
     online: Float[Tensor, "queries b dim"]
+    """Features from the trained encoder, one slice per view in `online_views`."""
     momentum: Float[Tensor, "keys b dim"]
+    """Features from the momentum encoder, one slice per view in `momentum_views`."""
     cells: Int64[Tensor, "b"]
-    known: Mapping[str, Tensor] = field(default_factory=dict)
-    """A value a cell of each column that its settings ask for."""
+    """Keys of the cells."""
+    metadata: Mapping[str, Tensor] = field(default_factory=dict)
+    """One value per cell, for each column that the objective's settings ask for."""
     pixels: Float[Tensor, "targets b pixels"] | None = None
-    """The views that it wants to see itself, channel by channel and row by row."""
+    """Pixels of the views in `pixel_views`, channel by channel and row by row."""
     keys: Keys | None = None
-    """Chance of this step and branch, a key a cell."""
-    alike: Callable[[int, str], Bool[Tensor, "b"]] | None = None
-    """Cells to which a transform, by name, does the same in a view, by number, as in the first; on the CPU."""
+    """Random keys of this step and branch, one per cell."""
+    same_draw: Callable[[int, str], Bool[Tensor, "b"]] | None = None
+    """`same_draw(view, transform)`: the cells to which a transform does the same in a view as in view 0; on the CPU."""
 
 
 class Objective(nn.Module, ABC):
-    """Heads, queues and a loss; everything it must remember is a parameter or a buffer."""
+    """Base class of all objectives: heads, queues and a loss.
 
-    views = 2
-    """How many views of a cell it wants."""
+    Everything that an objective must remember between steps is a parameter or a buffer.
+    """
+
+    n_views = 2
+    """Number of views per cell."""
     online_views: tuple[int, ...] = (0, 1)
-    """Which of them the trained encoder looks at."""
+    """Views that the trained encoder gets."""
     momentum_views: tuple[int, ...] = ()
-    """Which of them the momentum encoder looks at."""
+    """Views that the momentum encoder gets."""
     pixel_views: tuple[int, ...] = ()
-    """Which of them it wants to see itself."""
+    """Views whose pixels the objective itself needs."""
+    momentum: float = 0.0
+    """Momentum of the shared momentum encoder; 0 for an objective that does not use one."""
+    uses_stop_gradient = False
+    """Whether a target is computed from the very features that the loss trains, and then detached, as in SimSiam: the
+    gradient is then not the derivative of the loss."""
+    has_projector = True
+    """Whether there is a projector; a classifier or a decoder is not a projector."""
 
-    def shown(self, query: ViewSettings, key: ViewSettings) -> tuple[View, ...]:
-        """The views of a cell, made of the transforms of its branch: the first is the query, all others are keys.
+    def make_views(self, query: ViewSettings, key: ViewSettings) -> tuple[View, ...]:
+        """Return the views of a cell, made of the transforms of the branch: first the query, then the keys.
 
-        Raises UsageError for transforms that make its task impossible.
+        Raises UsageError for transforms that make the task impossible.
         """
-        return (View(query), *[View(key)] * (self.views - 1))
+        return (View(query), *[View(key)] * (self.n_views - 1))
 
-    def encode(self, encoder: nn.Module, crops: Float[Tensor, "v own c y x"], keys: Keys) -> Float[Tensor, "v own dim"]:
-        """What an encoder makes of some views; `keys` are the chance of this process' own cells."""
+    def encode(
+        self, encoder: nn.Module, crops: Float[Tensor, "v share c y x"], keys: Keys
+    ) -> Float[Tensor, "v share dim"]:
+        """Return the features of some views; crops and random keys are those of this process' share of the batch."""
         features: Tensor = encoder(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
         return features
 
     @abstractmethod
-    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """The loss of one batch, and gauges to write down beside it."""
-
-    uses_stop_gradient = False
-    """Whether it learns from something that it makes of the very features and holds still, as SimSiam does its target:
-    then its gradient is not that of its loss."""
-
-    projects = True
-    """Whether it has a projector; a classifier or a decoder is none."""
+    def forward(self, inputs: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Return the loss of one batch, and diagnostics to log with it."""
 
     def project(self, features: Float[Tensor, "b dim"]) -> Float[Tensor, "b out"]:
-        """What its projector makes of representations, which `embed` can give in their place."""
+        """Return projections of features, which `embed` can write in place of the features."""
         raise NotImplementedError
 
     @property
     def queue_is_full(self) -> bool:
-        """Whether all that it compares with is real; before that its loss means little."""
+        """Whether everything that the loss compares with is real data; before that, the loss means little."""
         return True
 
     def after_step(self) -> None:
-        """Called once the optimiser has stepped: move momentum heads, fill queues."""
-
-    @property
-    def momentum(self) -> float:
-        """How slowly the shared momentum encoder follows; 0 where nobody looks at it."""
-        return 0.0
+        """Update momentum heads and queues; called once after every step of the optimiser."""
 
 
 @torch.no_grad()
 def ema_update(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
     """Move `slow` towards `fast`: slow = momentum * slow + (1 - momentum) * fast (MoCo, arXiv:1911.05722, equation 2).
 
-    Running statistics of batch norm are each network's own and stay.
+    Running statistics of batch norm are not touched: each network keeps its own.
     """
     torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), 1 - momentum)  # one fused pass

@@ -1,4 +1,4 @@
-"""build_context: what a method is built from: the training around it, and the encoder whose features it gets."""
+"""build_context: what an objective is built for: the encoder whose features it gets, and the training around it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What an objective is built for: the representations it is shown, and the training around it."""
+    """What an objective must know to build its heads, queues and buffers."""
 
     in_dim: int
-    """Numbers in a representation."""
+    """Number of features per cell, or per token."""
     seed: int
     branch: str
-    """First weights follow from the seed and from names that begin with the branch's."""
+    """Name of the branch. Initial weights follow from the seed and from names that begin with it."""
     cells: Int64[Tensor, "n"]
-    """The keys of all training cells."""
+    """Keys of all training cells."""
     batch: int
-    """Cells a step."""
+    """Cells per step."""
     channels: int
     side_px: int
     encoder: EncoderSettings | None = None
 
     @property
     def epoch_steps(self) -> int:
-        """Steps after which every training cell has been seen once more."""
+        """Return the number of steps in one pass over all training cells."""
         return -(-len(self.cells) // self.batch)

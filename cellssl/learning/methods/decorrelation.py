@@ -1,4 +1,4 @@
-"""decorrelation: the modules behind `barlow_twins`, `vicreg` and `vibcreg`: views alike, features unlike."""
+"""decorrelation: the modules of `barlow_twins`, `vicreg` and `vibcreg`: views agree, features do not correlate."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cellssl.learning.methods.base import MethodInput, Objective
-from cellssl.learning.methods.contrastive_loss import spread_of
+from cellssl.learning.methods.contrastive_loss import projection_spread
 from cellssl.learning.methods.heads import l2_normalize, mlp, per_view
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     from cellssl.learning.methods.build_context import BuildContext
-    from cellssl.learning.objectives import barlow_twins, vibcreg, vicreg
 
 BARLOW_EPS = 1e-5
-"""Added to a variance before its root, as batch norm does."""
+"""Added to a variance before the square root, as in batch norm."""
 VARIANCE_EPS = 1e-4
-"""The same, as VICReg has it."""
+"""The same, with the value of VICReg."""
 
 
 def cross_correlation(one: Float[Tensor, "b dim"], other: Float[Tensor, "b dim"]) -> Float[Tensor, "dim dim"]:
-    """Over cells, of every feature of one view with every feature of the other; 1 on the diagonal where they agree."""
+    """Return the correlation over cells of every feature of one view with every feature of the other view.
+
+    The diagonal is 1 where the views agree.
+    """
     first, second = (
         (view - view.mean(dim=0)) / (view.var(dim=0, correction=0) + BARLOW_EPS).sqrt() for view in (one, other)
     )
@@ -33,102 +35,108 @@ def cross_correlation(one: Float[Tensor, "b dim"], other: Float[Tensor, "b dim"]
 
 
 def barlow_twins_loss(correlation: Float[Tensor, "dim dim"], redundancy: float) -> Float[Tensor, ""]:
-    """Σ_i (1 - C_ii)^2 + λ Σ_(i ≠ j) C_ij^2 (Barlow Twins, arXiv:2103.03230, equation 1)."""
-    own = correlation.diagonal()
-    return (1 - own).square().sum() + redundancy * off_diagonal(correlation).square().sum()
+    """Return Σ_i (1 - C_ii)^2 + λ Σ_(i ≠ j) C_ij^2 (Barlow Twins, arXiv:2103.03230, equation 1)."""
+    diagonal = correlation.diagonal()
+    return (1 - diagonal).square().sum() + redundancy * off_diagonal(correlation).square().sum()
 
 
 def variance_hinge(view: Float[Tensor, "b dim"]) -> Float[Tensor, ""]:
-    """max(0, 1 - sd), averaged over features (VICReg, arXiv:2105.04906, equation 1); one cell alone has no spread."""
+    """Return max(0, 1 - sd), averaged over features (VICReg, arXiv:2105.04906, equation 1); the sd of one cell is 0."""
     centred = view - view.mean(dim=0)
     variance = centred.square().sum(dim=0) / max(1, len(view) - 1)
     return F.relu(1 - (variance + VARIANCE_EPS).sqrt()).mean()
 
 
 def covariance(view: Float[Tensor, "b dim"]) -> Float[Tensor, ""]:
-    """Squared off-diagonal covariance, summed, per feature (VICReg, arXiv:2105.04906, equations 3 and 4)."""
+    """Return the sum of squared off-diagonal covariances per feature (VICReg, arXiv:2105.04906, equations 3 and 4)."""
     centred = view - view.mean(dim=0)
     return off_diagonal(centred.T @ centred / max(1, len(view) - 1)).square().sum() / view.shape[1]
 
 
 def normalised_covariance(view: Float[Tensor, "b dim"]) -> Float[Tensor, ""]:
-    """Squared off-diagonal correlation, averaged over all pairs of features (VIbCReg, arXiv:2109.00783)."""
+    """Return the mean squared off-diagonal correlation over all pairs of features (VIbCReg, arXiv:2109.00783)."""
     scaled = F.normalize(view - view.mean(dim=0), dim=0)
     return off_diagonal(scaled.T @ scaled).square().mean()
 
 
 def off_diagonal(square: Float[Tensor, "dim dim"]) -> Float[Tensor, "dim dim"]:
-    """The same with zeros on the diagonal."""
+    """Return the matrix with zeros on its diagonal."""
     return square - torch.diag(square.diagonal())
 
 
-class Expanded(Objective):
-    """State: a projector of three layers."""
+class Decorrelation(Objective):
+    """Base of the objectives of this file. State: a projector of three layers."""
 
-    def __init__(
-        self, settings: barlow_twins.Settings | vicreg.Settings | vibcreg.Settings, task: BuildContext
-    ) -> None:
+    def __init__(self, context: BuildContext, *, hidden_dim: int, dim: int) -> None:
         super().__init__()
-        widths = [task.in_dim, settings.hidden_dim, settings.hidden_dim, settings.dim]
-        self.projector = mlp(widths, task.seed, f"{task.branch}.projector")
+        widths = [context.in_dim, hidden_dim, hidden_dim, dim]
+        self.projector = mlp(widths, context.seed, f"{context.branch}.projector")
 
     def project(self, features: Float[Tensor, "b dim"]) -> Float[Tensor, "b out"]:
-        """Projections."""
+        """Return projections."""
         projected: Tensor = self.projector(features)
         return projected
 
 
-class BarlowTwins(Expanded):
-    """The cross-correlation of both views drawn to the identity."""
+class BarlowTwins(Decorrelation):
+    """Barlow Twins: the cross-correlation of both views is drawn to the identity matrix."""
 
-    def __init__(self, settings: barlow_twins.Settings, task: BuildContext) -> None:
-        super().__init__(settings, task)
-        self.redundancy = settings.redundancy
+    def __init__(self, context: BuildContext, *, hidden_dim: int, dim: int, redundancy: float) -> None:
+        super().__init__(context, hidden_dim=hidden_dim, dim=dim)
+        self.redundancy = redundancy
 
-    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Features that agree between the views and say different things."""
-        views = per_view(self.projector, seen.online)
+    def forward(self, inputs: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Return the loss of features that agree between views and do not repeat each other."""
+        views = per_view(self.projector, inputs.online)
         correlation = cross_correlation(views[0], views[1])
-        gauges = {
+        diagnostics = {
             "agreement": correlation.diagonal().mean().detach(),
-            "projection_spread": spread_of(l2_normalize(views)),
+            "projection_spread": projection_spread(l2_normalize(views)),
         }
-        return barlow_twins_loss(correlation, self.redundancy), gauges
+        return barlow_twins_loss(correlation, self.redundancy), diagnostics
 
 
-class VicReg(Expanded):
-    """Variance, invariance and covariance, weighted."""
+class VicReg(Decorrelation):
+    """VICReg: a weighted sum of variance, invariance and covariance."""
 
-    share = 0.5
-    """Of each view's variance hinge, as the authors' code has it; in the paper, both count whole."""
+    variance_share = 0.5
+    """Factor of each view's variance hinge: 0.5 as in the authors' code; the paper counts both hinges in full."""
 
-    def __init__(self, settings: vicreg.Settings | vibcreg.Settings, task: BuildContext) -> None:
-        super().__init__(settings, task)
-        self.settings = settings
+    def __init__(
+        self,
+        context: BuildContext,
+        *,
+        hidden_dim: int,
+        dim: int,
+        invariance: float,
+        variance: float,
+        covariance: float,
+    ) -> None:
+        super().__init__(context, hidden_dim=hidden_dim, dim=dim)
+        self.weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
 
-    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """The invariance is a mean over cells and features, as the authors' code has it."""
-        views = per_view(self.projector, seen.online)
-        parts = {
+    def forward(self, inputs: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Return the weighted sum; the invariance is a mean over cells and features, as in the authors' code."""
+        views = per_view(self.projector, inputs.online)
+        terms = {
             "invariance": F.mse_loss(views[0], views[1]),
-            "variance": self.share * (variance_hinge(views[0]) + variance_hinge(views[1])),
+            "variance": self.variance_share * (variance_hinge(views[0]) + variance_hinge(views[1])),
             "covariance": self.redundancy(views[0]) + self.redundancy(views[1]),
         }
-        weights = {name: getattr(self.settings, name) for name in parts}
-        loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
-        gauges = {name: part.detach() for name, part in parts.items()}
-        return loss, {**gauges, "projection_spread": spread_of(l2_normalize(views))}
+        loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        diagnostics = {name: term.detach() for name, term in terms.items()}
+        return loss, {**diagnostics, "projection_spread": projection_spread(l2_normalize(views))}
 
     def redundancy(self, view: Float[Tensor, "b dim"]) -> Float[Tensor, ""]:
-        """Of one view."""
+        """Return the covariance term of one view."""
         return covariance(view)
 
 
 class VibcReg(VicReg):
-    """The covariance normalised, so that it does not depend on how long features are."""
+    """VIbCReg: VICReg with correlations in place of covariances, so that the scale of features does not matter."""
 
-    share = 1.0
+    variance_share = 1.0
 
     def redundancy(self, view: Float[Tensor, "b dim"]) -> Float[Tensor, ""]:
-        """Of one view."""
+        """Return the covariance term of one view."""
         return normalised_covariance(view)

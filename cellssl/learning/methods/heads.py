@@ -1,4 +1,4 @@
-"""heads: widths in, a projector or predictor whose first weights follow from seed and name out."""
+"""heads: layer widths in, a projector or predictor out, whose initial weights follow from seed and name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cellssl.learning.weight_init import initialise
+from cellssl.learning.weight_init import init_weights
 
 
 def mlp(
@@ -20,9 +20,9 @@ def mlp(
     last_norm: bool = False,
     activation: type[nn.Module] = nn.ReLU,
 ) -> nn.Sequential:
-    """Linear layers with an activation between them, and batch norm before it where `norm`.
+    """Return linear layers with an activation between them, and with `norm` batch norm before each activation.
 
-    `last_norm` puts batch norm without weights of its own after the last.
+    `last_norm` adds batch norm without weights of its own after the last layer.
     """
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths[:-1]):
@@ -31,15 +31,15 @@ def mlp(
     if last_norm:
         layers.append(nn.BatchNorm1d(widths[-1], affine=False))
     head = nn.Sequential(*layers)
-    initialise(head, seed, name)
+    init_weights(head, seed, name)
     return head
 
 
 def per_view(head: nn.Module, features: Tensor) -> Tensor:
-    """Each view by itself (v b dim), so that batch norm sees cells once, as the papers have it."""
+    """Apply a head to each view (v b dim) separately, so that batch norm sees every cell once, as in the papers."""
     return torch.stack([head(view) for view in features])
 
 
 def l2_normalize(projections: Tensor) -> Tensor:
-    """Of length 1."""
+    """Scale the vectors along the last axis to length 1."""
     return F.normalize(projections, dim=-1)

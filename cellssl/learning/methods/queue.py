@@ -1,4 +1,4 @@
-"""queue: fresh projections in, former ones to compare with out; the queues that MoCo and its kin keep."""
+"""queue: new projections in, former ones to compare with out; the queues of MoCo and related objectives."""
 
 from __future__ import annotations
 
@@ -14,50 +14,53 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int64
 
 EMPTY_SLOT = -1
-"""The cell of a queue's random first keys; no cell's key is hashed to it in practice."""
+"""Stands for a cell in the slots that still hold the random initial keys; in practice no cell's key hashes to it."""
 
 
-class Queued(Objective):
-    """State: `queue` (q, dim, k) of unit columns, the cells that its keys are of, and a pointer."""
+class QueuedObjective(Objective):
+    """Base of objectives with queues.
+
+    State: `queue` (q, dim, k) with columns of length 1, the cells that its columns belong to, and a write position.
+    """
 
     queue: Tensor
     queue_cells: Tensor
     pointer: Tensor
 
-    def begin_queues(self, queues: int, dim: int, size: int, seed: int, branch: str) -> None:
-        """Fill them with random unit keys of nobody."""
-        first = [unit_columns(dim, size, seed, f"{branch}.queue{i}") for i in range(queues)]
-        self.register_buffer("queue", torch.stack(first))
+    def init_queues(self, queues: int, dim: int, size: int, seed: int, branch: str) -> None:
+        """Create the queues and fill them with random unit vectors that belong to no cell."""
+        initial = [unit_columns(dim, size, seed, f"{branch}.queue{i}") for i in range(queues)]
+        self.register_buffer("queue", torch.stack(initial))
         self.register_buffer("queue_cells", torch.full((size,), EMPTY_SLOT))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
-        self._fresh: tuple[Tensor, Tensor] | None = None
+        self._staged: tuple[Tensor, Tensor] | None = None
 
     @property
     def filled(self) -> bool:
-        """Whether the last random key has been overwritten, which is so after queue / batch steps."""
+        """Whether all random keys have been overwritten; this takes queue / batch steps."""
         return bool((self.queue_cells != EMPTY_SLOT).all())
 
     @property
     def queue_is_full(self) -> bool:
-        """No queue begins with keys: random ones stand in for them, and are so easy to tell apart that the loss is
+        """Whether the loss compares with real keys only: random keys are so easy to recognise that the loss is too
         low until the last of them has been overwritten."""
         return self.filled
 
-    def keep(self, keys: Float[Tensor, "q b dim"], cells: Int64[Tensor, "b"]) -> None:
-        """Have them ready for `enqueue`; nothing is kept of what is only looked at."""
+    def stage_for_queue(self, keys: Float[Tensor, "q b dim"], cells: Int64[Tensor, "b"]) -> None:
+        """Remember keys for `enqueue`; in evaluation mode nothing is remembered."""
         if self.training and len(self.queue_cells):
-            self._fresh = (keys.detach(), cells)
+            self._staged = (keys.detach(), cells)
 
     @torch.no_grad()
     def enqueue(self) -> None:
-        """Overwrite the oldest keys, around the end where need be; of a batch longer than the queue the last stay."""
-        if self._fresh is None:
+        """Overwrite the oldest keys with the staged ones; of a batch longer than the queue the last keys stay."""
+        if self._staged is None:
             return
-        keys, cells = self._fresh
-        self._fresh = None
+        keys, cells = self._staged
+        self._staged = None
         size = len(self.queue_cells)
-        places = (self.pointer + torch.arange(len(cells), device=cells.device)) % size
+        slots = (self.pointer + torch.arange(len(cells), device=cells.device)) % size  # wraps around the end
         self.pointer.copy_((self.pointer + len(cells)) % size)
-        places, keys, cells = places[-size:], keys[:, -size:], cells[-size:]
-        self.queue[:, :, places] = keys.transpose(1, 2).to(self.queue.dtype)
-        self.queue_cells[places] = cells
+        slots, keys, cells = slots[-size:], keys[:, -size:], cells[-size:]
+        self.queue[:, :, slots] = keys.transpose(1, 2).to(self.queue.dtype)
+        self.queue_cells[slots] = cells

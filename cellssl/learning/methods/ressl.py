@@ -1,4 +1,4 @@
-"""ressl: the module behind `ressl`: a cell's similarities to former cells, as one view has them told by the other."""
+"""ressl: the module of `ressl`: similarities of one view to former cells, predicted from another view of the cell."""
 
 from __future__ import annotations
 
@@ -9,62 +9,66 @@ import torch
 from torch import Tensor
 
 from cellssl.learning.methods.base import MethodInput, ema_update
-from cellssl.learning.methods.contrastive_loss import spread_of
+from cellssl.learning.methods.contrastive_loss import projection_spread
 from cellssl.learning.methods.heads import l2_normalize, mlp
-from cellssl.learning.methods.queue import Queued
+from cellssl.learning.methods.queue import QueuedObjective
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     from cellssl.learning.methods.build_context import BuildContext
-    from cellssl.learning.objectives.ressl import Settings
 
 
-def relational(
+def relational_loss(
     student: Float[Tensor, "b k"],
     teacher: Float[Tensor, "b k"],
     student_temperature: float,
     teacher_temperature: float,
 ) -> Float[Tensor, ""]:
-    """H(softmax(teacher / τt), softmax(student / τs)), averaged over cells (ReSSL, arXiv:2107.09282)."""
+    """Return H(softmax(teacher / τt), softmax(student / τs)), averaged over cells (ReSSL, arXiv:2107.09282)."""
     target = (teacher / teacher_temperature).softmax(dim=1).detach()
     return -(target * (student / student_temperature).log_softmax(dim=1)).sum(dim=1).mean()
 
 
-class ReSsl(Queued):
-    """State: projectors, and a queue of former keys."""
+class ReSsl(QueuedObjective):
+    """ReSSL. State: a projector, its momentum copy, and a queue of former keys."""
 
     online_views = (0,)
     momentum_views = (1,)
 
-    def __init__(self, settings: Settings, task: BuildContext) -> None:
+    def __init__(
+        self,
+        context: BuildContext,
+        *,
+        hidden_dim: int,
+        dim: int,
+        queue_size: int,
+        temperature: float,
+        teacher_temperature: float,
+        momentum: float,
+    ) -> None:
         super().__init__()
-        self.settings = settings
-        widths = [task.in_dim, settings.hidden_dim, settings.dim]
-        self.projector = mlp(widths, task.seed, f"{task.branch}.projector")
+        self.temperature, self.teacher_temperature, self.momentum = temperature, teacher_temperature, momentum
+        widths = [context.in_dim, hidden_dim, dim]
+        self.projector = mlp(widths, context.seed, f"{context.branch}.projector")
         self.momentum_projector = copy.deepcopy(self.projector).requires_grad_(False)
-        self.begin_queues(1, settings.dim, settings.queue, task.seed, task.branch)
+        self.init_queues(1, dim, queue_size, context.seed, context.branch)
 
-    @property
-    def momentum(self) -> float:
-        """How slowly the teacher follows."""
-        return self.settings.momentum
-
-    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """The student sees the query, the teacher the key."""
-        query = self.project(seen.online[0])
+    def forward(self, inputs: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Return the relational loss: the student gets the query, the teacher gets the key."""
+        query = self.project(inputs.online[0])
         with torch.no_grad():
-            key = l2_normalize(self.momentum_projector(seen.momentum[0]))
-        knobs, queue = self.settings, self.queue[0]
-        loss = relational(query @ queue, key @ queue, knobs.temperature, knobs.teacher_temperature)
-        self.keep(key[None], seen.cells)
-        return loss, {"projection_spread": spread_of(query[None])}
+            key = l2_normalize(self.momentum_projector(inputs.momentum[0]))
+        queue = self.queue[0]
+        loss = relational_loss(query @ queue, key @ queue, self.temperature, self.teacher_temperature)
+        self.stage_for_queue(key[None], inputs.cells)
+        return loss, {"projection_spread": projection_spread(query[None])}
 
     def project(self, features: Float[Tensor, "b dim"]) -> Float[Tensor, "b out"]:
-        """Unit projections."""
+        """Return unit projections."""
         return l2_normalize(self.projector(features))
 
     def after_step(self) -> None:
-        """Move the teacher's projector, then fill the queue."""
+        """Update the teacher's projector, then put the keys of this step into the queue."""
         ema_update(self.momentum_projector, self.projector, self.momentum)
         self.enqueue()

@@ -1,97 +1,97 @@
-"""rotation: the module behind `rotation`: by how many quarter turns a view has been turned."""
+"""rotation: the module of `rotation`: features of a rotated view in, the loss of the predicted quarter turns out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellssl.config import plugins
 from cellssl.errors import UsageError
 from cellssl.learning.methods.base import MethodInput, Objective
 from cellssl.learning.methods.heads import mlp
 from cellssl.learning.transform import Geometric
+from cellssl.learning.transforms import affine, horizontal_flip, rotate, vertical_flip
 from cellssl.learning.view import View
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from cellssl.config.settings import Plugin
     from cellssl.learning.methods.build_context import BuildContext
-    from cellssl.learning.objectives.rotation import Settings
     from cellssl.learning.view import ViewSettings
 
 TURNS = 4
-FLIPS = {"horizontal_flip", "vertical_flip"}
+"""Rotations by 0, 90, 180 and 270 degrees."""
+FLIPS = (horizontal_flip.Settings, vertical_flip.Settings)
 
 
-def _turning(view: ViewSettings) -> list[Any]:
-    """Transforms that turn or mirror the cell, or may."""
-
-    def may_turn(part: Any) -> bool:
-        name = part.plugin_name()
-        return name == "rotate" or bool(getattr(part, "degrees", 0.0)) or (name in FLIPS and part.p > 0)
-
-    return [part for part in view if may_turn(part)]
+def _may_rotate(part: Plugin) -> bool:
+    """Return whether a transform can rotate or mirror the cell."""
+    if isinstance(part, affine.Settings):
+        return bool(part.degrees)
+    return isinstance(part, rotate.Settings) or (isinstance(part, FLIPS) and part.p > 0)
 
 
 def _check_upright(view: ViewSettings) -> None:
-    """Raise UsageError where the view itself turns the cell; flips of both kinds, each by chance, are half a turn."""
-    turning = _turning(view)
-    flips = {part.plugin_name() for part in turning if part.plugin_name() in FLIPS and part.p < 1}
-    if flips == FLIPS:
+    """Raise UsageError where the view rotates the cell; random flips along both axes are half a turn."""
+    rotating = [part for part in view if _may_rotate(part)]
+    random_flips = {type(part) for part in rotating if isinstance(part, FLIPS) and part.p < 1}
+    if len(random_flips) == len(FLIPS):
         raise UsageError(
-            "rotation cannot be told from views that flip both ways, which is half a turn",
+            "rotation cannot be predicted from views that flip both ways, which equals half a turn",
             hint="leave one of the flips out of the branch's view, or set relative = true",
         )
-    if any(part.plugin_name() not in FLIPS for part in turning):
+    if any(not isinstance(part, FLIPS) for part in rotating):
         raise UsageError(
-            "rotation cannot be told from views that turn the cell anyhow",
+            "rotation cannot be predicted from views that rotate the cell themselves",
             hint="leave rotate, and the degrees of affine, out of the branch's view, or set relative = true",
         )
 
 
-def _check_alike(query: ViewSettings, key: ViewSettings) -> None:
-    """Raise UsageError where the reference is turned by other transforms than the view that is compared with it."""
-    if _turning(query) != _turning(key):
+def _check_same_rotation(query: ViewSettings, key: ViewSettings) -> None:
+    """Raise UsageError where the reference and the view to compare with it are rotated by different transforms."""
+    if [part for part in query if _may_rotate(part)] != [part for part in key if _may_rotate(part)]:
         raise UsageError(
-            "relative rotation cannot be told where query and key are turned or flipped by other transforms",
+            "relative rotation cannot be predicted where query and key are rotated or flipped by different transforms",
             hint="give views.query and views.key the same rotate, affine and flips, in the same order",
         )
 
 
 class Rotation(Objective):
-    """State: a classifier."""
+    """Rotation prediction. State: a classifier."""
 
-    projects = False
+    has_projector = False
 
-    def __init__(self, settings: Settings, task: BuildContext) -> None:
+    def __init__(self, context: BuildContext, *, relative: bool, hidden_dim: int) -> None:
         super().__init__()
-        self.relative = settings.relative
-        self.views = TURNS + (1 if settings.relative else 0)
-        self.online_views = tuple(range(self.views))
-        widths = [task.in_dim * (2 if settings.relative else 1), settings.hidden_dim, TURNS]
-        self.classifier = mlp(widths, task.seed, f"{task.branch}.classifier", norm=False)
+        self.relative = relative
+        self.n_views = TURNS + (1 if relative else 0)
+        self.online_views = tuple(range(self.n_views))
+        widths = [context.in_dim * (2 if relative else 1), hidden_dim, TURNS]
+        self.classifier = mlp(widths, context.seed, f"{context.branch}.classifier", norm=False)
 
-    def shown(self, query: ViewSettings, key: ViewSettings) -> tuple[View, ...]:
-        """Views turned by 0, 90, 180 and 270 degrees; relative ones lie as a reference does that is not turned."""
-        rotate = plugins.load("cellssl.learning.transforms", "rotate").Settings
-        turns = [rotate(degrees=(90.0 * turn, 90.0 * turn)) for turn in range(TURNS)]
+    def make_views(self, query: ViewSettings, key: ViewSettings) -> tuple[View, ...]:
+        """Return views rotated by 0, 90, 180 and 270 degrees; with `relative`, after a reference that is not.
+
+        Apart from that rotation, the geometry of a relative view is that of its reference.
+        """
+        turns = [rotate.Settings(degrees=(90.0 * turn, 90.0 * turn)) for turn in range(TURNS)]
         if self.relative:
-            _check_alike(query, key)
-            same = frozenset(part.plugin_name() for part in key if isinstance(part, Geometric))
-            return (View(query), *[View((*key, turn), as_first=same) for turn in turns])
+            _check_same_rotation(query, key)
+            geometric = frozenset(part.plugin_name() for part in key if isinstance(part, Geometric))
+            return (View(query), *[View((*key, turn), as_first=geometric) for turn in turns])
         _check_upright(query)
         return tuple(View((*query, turn)) for turn in turns)
 
-    def forward(self, seen: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Cross-entropy over the four turns (Gidaris et al. 2018, arXiv:1803.07728, equation 2)."""
-        turned = seen.online[-TURNS:]
+    def forward(self, inputs: MethodInput) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Return the cross-entropy over the four rotations (Gidaris et al. 2018, arXiv:1803.07728, equation 2)."""
+        rotated = inputs.online[-TURNS:]
         if self.relative:
-            turned = torch.cat([seen.online[:1].expand_as(turned), turned], dim=-1)
-        logits = self.classifier(turned).flatten(0, 1)
-        truth = torch.arange(TURNS, device=logits.device).repeat_interleave(seen.online.shape[1])
-        found = (logits.argmax(dim=1) == truth).float().mean()
+            rotated = torch.cat([inputs.online[:1].expand_as(rotated), rotated], dim=-1)
+        logits = self.classifier(rotated).flatten(0, 1)
+        target = torch.arange(TURNS, device=logits.device).repeat_interleave(inputs.online.shape[1])
+        accuracy = (logits.argmax(dim=1) == target).float().mean()
         chance = torch.tensor(float(TURNS)).log()
-        return F.cross_entropy(logits, truth), {"accuracy": found, "chance": chance}
+        return F.cross_entropy(logits, target), {"accuracy": accuracy, "chance": chance}

@@ -1,4 +1,4 @@
-"""_shared_settings: the knobs that several objectives share; nothing in, settings to inherit from out."""
+"""_shared_settings: settings that several objectives have in common; nothing in, settings to inherit from out."""
 
 from __future__ import annotations
 
@@ -11,44 +11,46 @@ from cellssl.errors import UsageError
 from cellssl.learning.objective import ObjectiveSettings
 
 if TYPE_CHECKING:
-    from cellssl.learning.methods.contrastive_loss import Options
+    from cellssl.learning.methods.contrastive_loss import ContrastiveOptions
+    from cellssl.learning.methods.prototypes import LocalCrops
 
 
-class Modified(ObjectiveSettings):
-    """Implicit feature modification, which every loss on similarities can have beside itself."""
+class IfmSettings(ObjectiveSettings):
+    """Settings of implicit feature modification, which can be added to every loss on similarities."""
 
     ifm_epsilon: float = Field(0.0, ge=0, le=2)
-    """Implicit feature modification (arXiv:2106.11230): beside the loss stands its twin whose positive is that much
-    less similar and whose negatives are that much more so; 0.1 is usual, and 2 takes the most similar to the least."""
+    """Implicit feature modification (arXiv:2106.11230): the loss is averaged with a second one, in which the similarity
+    of the positive is lower by this value and that of every negative is higher by it. 0.1 is usual, 0 is off; 2 is the
+    difference between the largest and the smallest cosine similarity."""
     ifm_alpha: float = Field(1.0, ge=0)
-    """Weight of the twin: the loss is (L + alpha L_epsilon) / (1 + alpha)."""
+    """Weight of the second loss in implicit feature modification: (L + alpha L_epsilon) / (1 + alpha)."""
 
 
-class Contrastive(Modified):
-    """What every loss of the InfoNCE family can do besides; all of it is off unless it is asked for."""
+class ContrastiveSettings(IfmSettings):
+    """Options of all losses of the InfoNCE family; all are off by default."""
 
     margin: float = Field(0.0, ge=0)
-    """The positive counts that much less in the denominator, in units of similarity / temperature (ε-InfoNCE,
-    arXiv:2211.05568)."""
+    """Margin that is subtracted from the score of the positive in the denominator, in units of similarity / temperature
+    (ε-InfoNCE, arXiv:2211.05568)."""
     decoupled: bool = False
-    """The positive is not in the denominator at all (DCL, arXiv:2110.06848)."""
+    """Leave the positive out of the denominator (DCL, arXiv:2110.06848)."""
     class_prior: float = Field(0.0, ge=0, lt=1)
-    """How likely a negative is of the same kind after all; its share is taken out of the negatives (debiased
-    contrastive loss, arXiv:2007.00224)."""
+    """Probability that a negative is of the same class after all; the expected share of such negatives is subtracted
+    from the denominator (debiased contrastive loss, arXiv:2007.00224)."""
     hardness: float = Field(0.0, ge=0)
-    """Negatives weigh exp(hardness * similarity / temperature) (hard negative sampling, arXiv:2010.04592)."""
+    """Weight negatives by exp(hardness * similarity / temperature) (hard negative sampling, arXiv:2010.04592)."""
 
     @model_validator(mode="after")
     def _margin_has_a_use(self) -> Self:
         if self.decoupled and self.margin > 0:
-            raise ValueError("decoupled leaves no positive in the denominator that could have a margin")
+            raise ValueError("margin has no effect with decoupled, which leaves the positive out of the denominator")
         return self
 
-    def options(self, temperature: float) -> Options:
-        """The knobs as the losses take them."""
-        from cellssl.learning.methods.contrastive_loss import Options
+    def options(self, temperature: float) -> ContrastiveOptions:
+        """Return these settings in the form that the losses take."""
+        from cellssl.learning.methods.contrastive_loss import ContrastiveOptions
 
-        return Options(
+        return ContrastiveOptions(
             temperature,
             self.margin,
             self.decoupled,
@@ -60,7 +62,7 @@ class Contrastive(Modified):
 
 
 def check_queue(queue: int, cells: int, *, holds: str, cure: str = "") -> None:
-    """Raise UsageError where a queue would hold every training cell; `cure` is what may be done besides."""
+    """Raise UsageError where a queue would hold every training cell; `cure` names an alternative to a shorter queue."""
     if queue >= cells:
         raise UsageError(
             f"a queue of {queue:,} {holds} is not smaller than the {cells:,} training cells",
@@ -68,8 +70,11 @@ def check_queue(queue: int, cells: int, *, holds: str, cure: str = "") -> None:
         )
 
 
-class MultiCropped(ObjectiveSettings):
-    """Small views beside the two whole ones (SwAV, arXiv:2006.09882): cheap, and only the trained encoder sees them."""
+class MultiCropSettings(ObjectiveSettings):
+    """Settings of local crops beside the two global views (multi-crop, SwAV, arXiv:2006.09882).
+
+    Local crops cost little, because they are small and only the trained encoder gets them.
+    """
 
     RENAMED: ClassVar[Mapping[str, str]] = {
         "small_views": "local_crops",
@@ -77,14 +82,20 @@ class MultiCropped(ObjectiveSettings):
         "small_scale": "local_scale",
     }
     local_crops: int = Field(4, ge=0)
-    """How many, for each cell."""
+    """Number of local crops per cell."""
     local_side: float = Field(0.5, ge=0.05, le=1)
-    """Their side, as a share of input_px."""
+    """Side of a local crop, as a fraction of input_px."""
     local_scale: tuple[float, float] = (0.1, 0.4)
-    """Smallest and largest area that they show, as a share of a key view's."""
+    """Smallest and largest area that a local crop covers, as a fraction of the area of a key view."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if not 0 < self.local_scale[0] <= self.local_scale[1]:
             raise ValueError(f"local_scale must be [low, high] above 0, got {list(self.local_scale)}")
         return self
+
+    def crops(self) -> LocalCrops:
+        """Return these settings in the form that the modules take."""
+        from cellssl.learning.methods.prototypes import LocalCrops
+
+        return LocalCrops(self.local_crops, self.local_side, self.local_scale)

@@ -1,4 +1,4 @@
-"""barlow_twins: two views of each cell in, how far their cross-correlation is from the identity out.
+"""barlow_twins: two views of each cell in, the distance of their cross-correlation from the identity matrix out.
 
 Barlow Twins (Zbontar et al. 2021, arXiv:2103.03230).
 """
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class Settings(ObjectiveSettings):
-    """Features agree between views, and none repeats another (Barlow Twins, arXiv:2103.03230)."""
+    """Make features agree between views and not repeat each other (Barlow Twins, arXiv:2103.03230)."""
 
     hidden_dim: int = Field(2048, ge=1)
     """Width of the projector's two hidden layers."""
     dim: int = Field(2048, ge=2)
-    """Numbers in a projection; wide, because none may repeat another."""
+    """Size of a projection. It is large because no feature may repeat another."""
     redundancy: float = Field(0.005, ge=0)
-    """Weight of what is off the diagonal."""
+    """Weight of the off-diagonal terms, which penalise correlated features."""
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own projector."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own projector."""
         from cellssl.learning.methods.decorrelation import BarlowTwins
 
-        return BarlowTwins(self, task)
+        return BarlowTwins(context, hidden_dim=self.hidden_dim, dim=self.dim, redundancy=self.redundancy)

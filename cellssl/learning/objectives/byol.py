@@ -1,4 +1,4 @@
-"""byol: two views of each cell as two encoders represent them in, how badly each tells the other's projection out.
+"""byol: features of two views of each cell from two encoders in, the error of predicting one view from the other out.
 
 BYOL (Grill et al. 2020, arXiv:2006.07733), with a constant momentum.
 """
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class Settings(ObjectiveSettings):
-    """Tell what a slow twin makes of the other view; no negatives (BYOL, arXiv:2006.07733)."""
+    """Predict the momentum encoder's projection of the other view; no negatives (BYOL, arXiv:2006.07733)."""
 
     hidden_dim: int = Field(1024, ge=1)
     """Width of the hidden layers of projector and predictor."""
     dim: int = Field(256, ge=2)
-    """Numbers in a projection."""
+    """Size of a projection."""
     momentum: float = Field(0.99, ge=0, lt=1)
-    """How slowly the twin follows."""
+    """Momentum of the momentum encoder: the nearer to 1, the more slowly it follows."""
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own heads."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own heads."""
         from cellssl.learning.methods.siamese import Byol
 
-        return Byol(self, task)
+        return Byol(context, hidden_dim=self.hidden_dim, dim=self.dim, momentum=self.momentum)

@@ -1,4 +1,4 @@
-"""deepcluster_v2: two whole and some small views of each cell in, how badly they tell the cell's cluster out.
+"""deepcluster_v2: two global views and some local crops of each cell in, the loss of predicting its cluster out.
 
 DeepCluster v2 (Caron et al. 2020, arXiv:2006.09882, appendix): after each epoch all cells are clustered.
 """
@@ -10,27 +10,28 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from cellssl.learning.objectives._shared_settings import MultiCropped
+from cellssl.learning.objectives._shared_settings import MultiCropSettings
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
     from cellssl.learning.methods.build_context import BuildContext
 
 
-class Settings(MultiCropped):
-    """Tell the cluster of a cell, clusters being found anew after each epoch (DeepCluster v2, arXiv:2006.09882)."""
+class Settings(MultiCropSettings):
+    """Predict the cluster of a cell; all cells are clustered again after each epoch (DeepCluster v2,
+    arXiv:2006.09882)."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {**MultiCropped.RENAMED, "rounds": "n_iterations"}
+    RENAMED: ClassVar[Mapping[str, str]] = {**MultiCropSettings.RENAMED, "rounds": "n_iterations"}
     hidden_dim: int = Field(1024, ge=1)
     """Width of the projector's hidden layer."""
     dim: int = Field(128, ge=2)
-    """Numbers in a projection."""
+    """Size of a projection."""
     prototypes: int = Field(300, ge=2)
-    """Clusters, in each head."""
+    """Number of clusters in each head."""
     heads: int = Field(3, ge=1)
-    """Clusterings side by side."""
+    """Number of independent clusterings."""
     n_iterations: int = Field(10, ge=1)
-    """Of K-Means."""
+    """Iterations of K-Means."""
     temperature: float = Field(0.1, gt=0)
     """Similarities are divided by it before the softmax."""
 
@@ -40,12 +41,22 @@ class Settings(MultiCropped):
 
         if self.prototypes > cells:
             raise UsageError(
-                f"{self.prototypes:,} clusters were asked of {cells:,} training cells",
+                f"deepcluster_v2 with prototypes = {self.prototypes:,} needs as many training cells, "
+                f"but there are {cells:,}",
                 hint=f"set prototypes to {cells:,} or less in the branch's objective",
             )
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own projector, bank and clusters."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own projector, bank and clusters."""
         from cellssl.learning.methods.prototypes import DeepCluster
 
-        return DeepCluster(self, task)
+        return DeepCluster(
+            context,
+            local_crops=self.crops(),
+            hidden_dim=self.hidden_dim,
+            dim=self.dim,
+            prototypes=self.prototypes,
+            heads=self.heads,
+            n_iterations=self.n_iterations,
+            temperature=self.temperature,
+        )

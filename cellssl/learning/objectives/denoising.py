@@ -1,4 +1,4 @@
-"""denoising: a spoilt crop as the encoder represents it in, how far its redrawing is from the clean crop out.
+"""denoising: features of a noisy crop in, the error of the clean crop that is reconstructed from them out.
 
 Denoising autoencoder (Vincent et al. 2008, doi:10.1145/1390156.1390294), with a convolutional decoder.
 """
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 class Settings(ObjectiveSettings):
-    """Redraw the clean crop from a spoilt one (denoising autoencoder, doi:10.1145/1390156.1390294): all that the
-    branch's view does to a crop's looks is to be undone, and its geometry is not."""
+    """Reconstruct the clean crop from a noisy one (denoising autoencoder, doi:10.1145/1390156.1390294). The target has
+    the geometry of the branch's view, but none of its changes of intensity or sharpness."""
 
     sigma: float = Field(0.2, ge=0)
-    """Standard deviation of the noise that is added after the branch's view; pixels have values from 0 to 1."""
+    """Standard deviation of the noise that is added after the branch's view; pixel values lie between 0 and 1."""
     width: int = Field(32, ge=1)
     """Channels within the decoder."""
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own decoder."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own decoder."""
         from cellssl.learning.methods.denoising import Denoising
 
-        return Denoising(self, task)
+        return Denoising(context, sigma=self.sigma, width=self.width)

@@ -1,4 +1,4 @@
-"""dino: two whole and some small views of each cell in, how badly a student tells its slow twin's answers out.
+"""dino: two global views and some local crops of each cell in, the loss of predicting the teacher's output out.
 
 DINO (Caron et al. 2021, arXiv:2104.14294), with a constant momentum and a constant temperature of the teacher.
 """
@@ -9,35 +9,48 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objectives._shared_settings import MultiCropped
+from cellssl.learning.objectives._shared_settings import MultiCropSettings
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
     from cellssl.learning.methods.build_context import BuildContext
 
 
-class Settings(MultiCropped):
-    """Tell what a slow twin says of other views, its answers centred and sharpened (DINO, arXiv:2104.14294)."""
+class Settings(MultiCropSettings):
+    """Predict the output of a momentum teacher for other views; the output is centred and sharpened (DINO,
+    arXiv:2104.14294)."""
 
     hidden_dim: int = Field(2048, ge=1)
     """Width of the projector's two hidden layers."""
     dim: int = Field(256, ge=2)
-    """Numbers in a projection."""
+    """Size of a projection."""
     prototypes: int = Field(4096, ge=2)
-    """Numbers in an answer."""
+    """Size of the output: the number of prototypes."""
     temperature: float = Field(0.1, gt=0)
-    """Of the student."""
+    """Temperature of the student's softmax."""
     teacher_temperature: float = Field(0.04, gt=0)
-    """Of the teacher: sharper."""
+    """Temperature of the teacher's softmax; a lower value gives sharper targets."""
     centre_momentum: float = Field(0.9, ge=0, lt=1)
-    """How slowly the mean answer, which is taken off, follows."""
+    """Momentum of the running mean of the teacher's outputs, which is subtracted from them."""
     frozen_epochs: float = Field(1.0, ge=0)
-    """Epochs at the beginning in which the student's prototypes stay as they are."""
+    """Epochs at the start in which the student's prototypes are not trained."""
     momentum: float = Field(0.9995, ge=0, lt=1)
-    """How slowly the twin follows; a training of few thousand steps needs less, such as 0.99."""
+    """Momentum of the teacher: the nearer to 1, the more slowly it follows. A training of a few thousand steps needs a
+    lower value, such as 0.99."""
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own heads."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own heads."""
         from cellssl.learning.methods.prototypes import Dino
 
-        return Dino(self, task)
+        return Dino(
+            context,
+            local_crops=self.crops(),
+            hidden_dim=self.hidden_dim,
+            dim=self.dim,
+            prototypes=self.prototypes,
+            temperature=self.temperature,
+            teacher_temperature=self.teacher_temperature,
+            centre_momentum=self.centre_momentum,
+            frozen_epochs=self.frozen_epochs,
+            momentum=self.momentum,
+        )

@@ -1,4 +1,4 @@
-"""looc: a query, and keys that share one transform's draw with it, in; a loss that keeps those transforms apart out.
+"""looc: a query and keys that share the draw of one transform with it in, a loss with one space per transform out.
 
 Leave-one-out contrastive learning (Xiao et al. 2021, arXiv:2008.05659).
 """
@@ -10,35 +10,36 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, field_validator
 
-from cellssl.learning.objectives._shared_settings import Contrastive, check_queue
+from cellssl.learning.objectives._shared_settings import ContrastiveSettings, check_queue
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
     from cellssl.learning.methods.build_context import BuildContext
 
 
-ALGORITHM = 2  # 2: keys that a transform kept happens to treat as it does the query are no negatives
+ALGORITHM = 2
+"""2: keys that a transform in `sensitive_to` happens to treat like the query are not negatives."""
 
 
-class Settings(Contrastive):
-    """Ignore the whole view in one space, and all but one transform in each further one (LooC, arXiv:2008.05659);
-    embed.layer = "projector" puts the spaces side by side (LooC++)."""
+class Settings(ContrastiveSettings):
+    """Learn one space that is invariant to the whole view, and further spaces, each sensitive to one transform (LooC,
+    arXiv:2008.05659). embed.layer = "projector" concatenates the spaces (LooC++)."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"keep": "sensitive_to"}
     sensitive_to: tuple[str, ...] = Field(("color_jitter",), min_length=1)
-    """Transforms of the view, by name, each of which gets a space that stays sensitive to it."""
+    """Transforms of the view, by name; for each there is a space that stays sensitive to it."""
     hidden_dim: int = Field(512, ge=1)
-    """Width of each projector's hidden layer."""
+    """Width of the hidden layer of each projector."""
     dim: int = Field(128, ge=2)
-    """Numbers in a projection, in each space."""
+    """Size of a projection in each space."""
     queue: int = Field(1024, ge=1)
-    """Former keys that serve as negatives, in each space."""
+    """Number of former keys that serve as negatives, in each space."""
     temperature: float = Field(0.2, gt=0)
     """Similarities are divided by it before the softmax."""
     momentum: float = Field(0.99, ge=0, lt=1)
-    """How slowly the key encoder follows the query encoder."""
+    """Momentum of the key encoder: the nearer to 1, the more slowly it follows the query encoder."""
     mask_same_cell: bool = False
-    """A cell's own former keys are not its negatives."""
+    """Do not use former keys of a cell as negatives of the same cell."""
 
     @field_validator("sensitive_to")
     @classmethod
@@ -52,8 +53,17 @@ class Settings(Contrastive):
         if not self.mask_same_cell:
             check_queue(self.queue, cells, holds="keys", cure=", or mask_same_cell = true,")
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own projectors and queues."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own projectors and queues."""
         from cellssl.learning.methods.looc import LooC
 
-        return LooC(self, task)
+        return LooC(
+            context,
+            sensitive_to=self.sensitive_to,
+            hidden_dim=self.hidden_dim,
+            dim=self.dim,
+            queue_size=self.queue,
+            momentum=self.momentum,
+            mask_same_cell=self.mask_same_cell,
+            options=self.options(self.temperature),
+        )

@@ -1,6 +1,6 @@
-"""mae: patches that the encoder sees in, how far the hidden ones are from being drawn anew out.
+"""mae: the visible patches of each cell in, the error of the reconstructed hidden patches out.
 
-Masked autoencoder (He et al. 2022, arXiv:2111.06377). The encoder must be one that sees patches: `vit`.
+Masked autoencoder (He et al. 2022, arXiv:2111.06377). The encoder must work on patches: `vit`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 class Settings(ObjectiveSettings):
-    """Redraw the patches of a cell that the encoder is not shown (masked autoencoder, arXiv:2111.06377)."""
+    """Reconstruct the patches of a cell that are hidden from the encoder (masked autoencoder, arXiv:2111.06377)."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"hidden_share": "mask_ratio"}
     mask_ratio: float = Field(0.75, gt=0, lt=1)
-    """Share of the patches that are hidden; others for each cell and step."""
+    """Fraction of the patches that are hidden; they are drawn anew for each cell and step."""
     normalise: bool = True
-    """Redraw each patch with a mean of 0 and a spread of 1."""
+    """Reconstruct each patch scaled to a mean of 0 and a standard deviation of 1."""
     dim: int = Field(64, ge=4, multiple_of=4)
-    """Numbers in a token of the decoder."""
+    """Size of a token in the decoder."""
     depth: int = Field(1, ge=1)
-    """Blocks of the decoder."""
+    """Number of transformer blocks in the decoder."""
     heads: int = Field(4, ge=1)
-    """Heads of attention in each."""
+    """Attention heads in each block."""
 
     @model_validator(mode="after")
     def _divides(self) -> Settings:
@@ -38,8 +38,15 @@ class Settings(ObjectiveSettings):
             raise ValueError(f"dim must be a multiple of heads, got {self.dim} and {self.heads}")
         return self
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own decoder."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own decoder."""
         from cellssl.learning.methods.mae import Mae
 
-        return Mae(self, task)
+        return Mae(
+            context,
+            mask_ratio=self.mask_ratio,
+            normalise=self.normalise,
+            dim=self.dim,
+            depth=self.depth,
+            heads=self.heads,
+        )

@@ -1,7 +1,7 @@
-"""moco: two views of each cell as two encoders represent them in, InfoNCE against a queue of former keys out.
+"""moco: features of two views of each cell from two encoders in, InfoNCE against a queue of former keys out.
 
-MoCo v2 (Chen et al. 2020, arXiv:2003.04297), and with `symmetric` what is called MoCo v2+: each view is query once and
-key once, and each kind of key has a queue of its own.
+MoCo v2 (Chen et al. 2020, arXiv:2003.04297). With `symmetric` it is what is called MoCo v2+: each view is once the
+query and once the key, and each kind of key has its own queue.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objectives._shared_settings import Contrastive
+from cellssl.learning.objectives._shared_settings import ContrastiveSettings
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
     from cellssl.learning.methods.build_context import BuildContext
 
 
-class Settings(Contrastive):
+class Settings(ContrastiveSettings):
     """Recognise the other view of the same cell among former cells (MoCo v2, arXiv:2003.04297)."""
 
     hidden_dim: int = Field(512, ge=1)
     """Width of the projector's hidden layer."""
     dim: int = Field(128, ge=2)
-    """Numbers in a projection."""
+    """Size of a projection."""
     queue: int = Field(1024, ge=1)
-    """Former keys that serve as negatives, in each queue."""
+    """Number of former keys that serve as negatives, in each queue."""
     temperature: float = Field(0.07, gt=0)
     """Similarities are divided by it before the softmax."""
     momentum: float = Field(0.99, ge=0, lt=1)
-    """How slowly the key encoder follows the query encoder."""
+    """Momentum of the key encoder: the nearer to 1, the more slowly it follows the query encoder."""
     symmetric: bool = True
-    """Each view is query once and key once (MoCo v2+); otherwise the first is the query (MoCo v2)."""
+    """Use each view once as query and once as key (MoCo v2+); if false, the first view is the query (MoCo v2)."""
     mask_same_cell: bool = False
-    """A cell's own former keys are not its negatives."""
+    """Do not use former keys of a cell as negatives of the same cell."""
 
     def check(self, cells: int) -> None:
         """Raise UsageError where the queue would hold every training cell as its own negative."""
@@ -46,8 +46,17 @@ class Settings(Contrastive):
                 hint=f"set queue below {cells:,}, or mask_same_cell = true, in the branch's objective",
             )
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own projector and queues."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own projector and queues."""
         from cellssl.learning.methods.moco import Moco
 
-        return Moco(self, task.in_dim, task.seed, task.branch)
+        return Moco(
+            context,
+            hidden_dim=self.hidden_dim,
+            dim=self.dim,
+            queue_size=self.queue,
+            momentum=self.momentum,
+            symmetric=self.symmetric,
+            mask_same_cell=self.mask_same_cell,
+            options=self.options(self.temperature),
+        )

@@ -1,4 +1,4 @@
-"""nnbyol: two views of each cell as two encoders represent them in, how badly each tells the other's neighbour out.
+"""nnbyol: features of two views of each cell from two encoders in, the error of predicting the other's neighbour out.
 
 BYOL (arXiv:2006.07733) whose target is the nearest former target, as in NNCLR (arXiv:2104.14548); solo-learn's name.
 """
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 class Settings(ObjectiveSettings):
-    """Tell the former cell most similar to the other view (NNBYOL: BYOL, arXiv:2006.07733, with the neighbours of
-    NNCLR, arXiv:2104.14548)."""
+    """Predict the former cell that is most similar to the other view (NNBYOL: BYOL, arXiv:2006.07733, with the
+    neighbours of NNCLR, arXiv:2104.14548)."""
 
     hidden_dim: int = Field(1024, ge=1)
     """Width of the hidden layers of projector and predictor."""
     dim: int = Field(256, ge=2)
-    """Numbers in a projection."""
+    """Size of a projection."""
     queue: int = Field(1024, ge=1)
-    """Former targets among which neighbours are looked for."""
+    """Number of former targets among which the nearest neighbour is searched."""
     momentum: float = Field(0.99, ge=0, lt=1)
-    """How slowly the twin follows."""
+    """Momentum of the momentum encoder: the nearer to 1, the more slowly it follows."""
 
     def check(self, cells: int) -> None:
         """Raise UsageError where every cell would find itself in the queue."""
         check_queue(self.queue, cells, holds="targets")
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own heads and queue."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own heads and queue."""
         from cellssl.learning.methods.siamese import NnByol
 
-        return NnByol(self, task)
+        return NnByol(context, hidden_dim=self.hidden_dim, dim=self.dim, queue_size=self.queue, momentum=self.momentum)

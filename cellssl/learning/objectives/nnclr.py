@@ -1,4 +1,4 @@
-"""nnclr: two views of each cell in, InfoNCE between one view's nearest former cell and the other view out.
+"""nnclr: two views of each cell in, InfoNCE between the nearest former cell of one view and the other view out.
 
 NNCLR (Dwibedi et al. 2021, arXiv:2104.14548).
 """
@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objectives._shared_settings import Contrastive, check_queue
+from cellssl.learning.objectives._shared_settings import ContrastiveSettings, check_queue
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
     from cellssl.learning.methods.build_context import BuildContext
 
 
-class Settings(Contrastive):
-    """Recognise a view by the former cell most similar to the other view (NNCLR, arXiv:2104.14548)."""
+class Settings(ContrastiveSettings):
+    """Recognise a view from the former cell that is most similar to the other view (NNCLR, arXiv:2104.14548)."""
 
     hidden_dim: int = Field(1024, ge=1)
     """Width of the projector's two hidden layers."""
     dim: int = Field(256, ge=2)
-    """Numbers in a projection."""
+    """Size of a projection."""
     predictor_dim: int = Field(1024, ge=1)
     """Width of the predictor's hidden layer."""
     queue: int = Field(1024, ge=1)
-    """Former projections among which neighbours are looked for."""
+    """Number of former projections among which the nearest neighbour is searched."""
     temperature: float = Field(0.2, gt=0)
     """Similarities are divided by it before the softmax."""
 
@@ -34,8 +34,15 @@ class Settings(Contrastive):
         """Raise UsageError where every cell would find itself in the queue."""
         check_queue(self.queue, cells, holds="projections")
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own heads and queue."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own heads and queue."""
         from cellssl.learning.methods.nnclr import NnClr
 
-        return NnClr(self, task)
+        return NnClr(
+            context,
+            hidden_dim=self.hidden_dim,
+            dim=self.dim,
+            predictor_dim=self.predictor_dim,
+            queue_size=self.queue,
+            options=self.options(self.temperature),
+        )

@@ -1,6 +1,7 @@
-"""ressl: a view for the student and one for the teacher in, how differently they relate a cell to former cells out.
+"""ressl: one view for the student and one for the teacher in, the difference of their relations to former cells out.
 
-ReSSL (Zheng et al. 2021, arXiv:2107.09282). The paper gives the teacher the weaker views: `views.key` of the branch.
+ReSSL (Zheng et al. 2021, arXiv:2107.09282). In the paper the teacher gets the weaker augmentations: `views.key` of the
+branch.
 """
 
 from __future__ import annotations
@@ -18,28 +19,36 @@ if TYPE_CHECKING:
 
 
 class Settings(ObjectiveSettings):
-    """Relate a cell to former cells as a slow twin does from another view (ReSSL, arXiv:2107.09282); the twin sees
-    views.key, which should change less."""
+    """Predict the similarities of a cell to former cells that a momentum teacher finds in another view (ReSSL,
+    arXiv:2107.09282). The teacher gets views.key, which should have the weaker transforms."""
 
     hidden_dim: int = Field(1024, ge=1)
     """Width of the projector's hidden layer."""
     dim: int = Field(256, ge=2)
-    """Numbers in a projection."""
+    """Size of a projection."""
     queue: int = Field(1024, ge=1)
-    """Former keys that cells are related to."""
+    """Number of former keys with which cells are compared."""
     temperature: float = Field(0.1, gt=0)
-    """Of the student."""
+    """Temperature of the student's softmax."""
     teacher_temperature: float = Field(0.04, gt=0)
-    """Of the teacher: sharper."""
+    """Temperature of the teacher's softmax; a lower value gives sharper targets."""
     momentum: float = Field(0.99, ge=0, lt=1)
-    """How slowly the teacher follows."""
+    """Momentum of the teacher: the nearer to 1, the more slowly it follows."""
 
     def check(self, cells: int) -> None:
-        """Raise UsageError where every cell would be related to itself."""
+        """Raise UsageError where every cell would be compared with itself."""
         check_queue(self.queue, cells, holds="keys")
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own projector and queue."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own projector and queue."""
         from cellssl.learning.methods.ressl import ReSsl
 
-        return ReSsl(self, task)
+        return ReSsl(
+            context,
+            hidden_dim=self.hidden_dim,
+            dim=self.dim,
+            queue_size=self.queue,
+            temperature=self.temperature,
+            teacher_temperature=self.teacher_temperature,
+            momentum=self.momentum,
+        )

@@ -1,7 +1,8 @@
-"""rotation: a cell turned by quarter turns in, how badly the number of turns is told out.
+"""rotation: a cell rotated by quarter turns in, the loss of the predicted number of turns out.
 
-Rotation prediction (Gidaris, Singh and Komodakis 2018, arXiv:1803.07728). Photographs have an up, cells have none:
-what can be told without a reference is how the microscope lights and distorts the field. So there is `relative`.
+Rotation prediction (Gidaris, Singh and Komodakis 2018, arXiv:1803.07728). Photographs have an upright orientation,
+cells have none: without a reference, only the illumination and distortion of the field can reveal the rotation. This is
+why `relative` exists.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class Settings(ObjectiveSettings):
-    """Tell by how many quarter turns a cell has been turned (rotation prediction, arXiv:1803.07728)."""
+    """Predict by how many quarter turns a cell has been rotated (rotation prediction, arXiv:1803.07728)."""
 
     relative: bool = False
-    """Against a view of the same cell that has not been turned; without it, as in the paper, absolutely, which says
-    little of cells: they have no up. Then the view may neither rotate nor flip both ways, and a flip hides whatever
-    lies along it, such as light from one side."""
+    """Predict the rotation relative to a view of the same cell that is not rotated. If false, as in the paper, the
+    rotation is absolute, which says little about cells, because they have no upright orientation. The view may then
+    neither rotate nor flip both ways, and a flip hides what differs along its axis, such as light from one side."""
     hidden_dim: int = Field(256, ge=1)
     """Width of the classifier's hidden layer."""
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own classifier."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own classifier."""
         from cellssl.learning.methods.rotation import Rotation
 
-        return Rotation(self, task)
+        return Rotation(context, relative=self.relative, hidden_dim=self.hidden_dim)

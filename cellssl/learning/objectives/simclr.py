@@ -1,4 +1,4 @@
-"""simclr: two views of each cell in, InfoNCE of every view against all others of the batch out.
+"""simclr: two views of each cell in, InfoNCE of every view against all other views of the batch out.
 
 SimCLR (Chen et al. 2020, arXiv:2002.05709), with its loss NT-Xent.
 """
@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objectives._shared_settings import Contrastive
+from cellssl.learning.objectives._shared_settings import ContrastiveSettings
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
     from cellssl.learning.methods.build_context import BuildContext
 
 
-class Settings(Contrastive):
-    """Recognise the other view of the same cell in the batch (SimCLR, arXiv:2002.05709)."""
+class Settings(ContrastiveSettings):
+    """Recognise the other view of the same cell within the batch (SimCLR, arXiv:2002.05709)."""
 
     hidden_dim: int = Field(512, ge=1)
     """Width of the projector's hidden layer."""
     dim: int = Field(128, ge=2)
-    """Numbers in a projection."""
+    """Size of a projection."""
     temperature: float = Field(0.2, gt=0)
     """Similarities are divided by it before the softmax."""
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own projector."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own projector."""
         from cellssl.learning.methods.simclr import SimClr
 
-        return SimClr(self, task)
+        return SimClr(context, hidden_dim=self.hidden_dim, dim=self.dim, options=self.options(self.temperature))

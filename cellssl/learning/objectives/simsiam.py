@@ -1,6 +1,6 @@
-"""simsiam: two views of each cell in, how badly each view's projection is told from the other's out.
+"""simsiam: two views of each cell in, the error of predicting the projection of one view from the other out.
 
-SimSiam (Chen and He 2021, arXiv:2011.10566): no negatives, no twin; the gradient stops at what is told.
+SimSiam (Chen and He 2021, arXiv:2011.10566): no negatives and no momentum encoder; the target gets no gradient.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class Settings(ObjectiveSettings):
-    """Tell the other view's projection, which is held still (SimSiam, arXiv:2011.10566)."""
+    """Predict the projection of the other view, which gets no gradient (SimSiam, arXiv:2011.10566)."""
 
     hidden_dim: int = Field(2048, ge=1)
     """Width of the projector's two hidden layers."""
     dim: int = Field(2048, ge=2)
-    """Numbers in a projection."""
+    """Size of a projection."""
     predictor_dim: int = Field(512, ge=1)
     """Width of the predictor's hidden layer, a bottleneck."""
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own heads."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own heads."""
         from cellssl.learning.methods.siamese import SimSiam
 
-        return SimSiam(self, task)
+        return SimSiam(context, hidden_dim=self.hidden_dim, dim=self.dim, predictor_dim=self.predictor_dim)

@@ -1,4 +1,4 @@
-"""vibcreg: two views of each cell in, variance, invariance and normalised covariance out.
+"""vibcreg: two views of each cell in, a sum of variance, invariance and normalised covariance out.
 
 VIbCReg (Lee and Aune 2021, arXiv:2109.00783), without its iterative normalisation layer.
 """
@@ -17,21 +17,28 @@ if TYPE_CHECKING:
 
 
 class Settings(ObjectiveSettings):
-    """VICReg whose covariance does not depend on the length of features (VIbCReg, arXiv:2109.00783)."""
+    """VICReg with a covariance term that does not depend on the scale of features (VIbCReg, arXiv:2109.00783)."""
 
     hidden_dim: int = Field(2048, ge=1)
     """Width of the projector's two hidden layers."""
     dim: int = Field(2048, ge=2)
-    """Numbers in a projection; wide, because none may repeat another."""
+    """Size of a projection. It is large because no feature may repeat another."""
     invariance: float = Field(25.0, ge=0)
-    """Weight of the squared distance of both views."""
+    """Weight of the squared distance between both views."""
     variance: float = Field(25.0, ge=0)
-    """Weight of the hinge that keeps every feature's standard deviation at 1."""
+    """Weight of the hinge loss that keeps the standard deviation of every feature at 1 or more."""
     covariance: float = Field(200.0, ge=0)
     """Weight of the squared correlation between features."""
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own projector."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own projector."""
         from cellssl.learning.methods.decorrelation import VibcReg
 
-        return VibcReg(self, task)
+        return VibcReg(
+            context,
+            hidden_dim=self.hidden_dim,
+            dim=self.dim,
+            invariance=self.invariance,
+            variance=self.variance,
+            covariance=self.covariance,
+        )

@@ -1,4 +1,4 @@
-"""vicreg: two views of each cell in, variance, invariance and covariance of their projections out.
+"""vicreg: two views of each cell in, a sum of variance, invariance and covariance of their projections out.
 
 VICReg (Bardes, Ponce and LeCun 2022, arXiv:2105.04906).
 """
@@ -17,21 +17,29 @@ if TYPE_CHECKING:
 
 
 class Settings(ObjectiveSettings):
-    """Views near each other, every feature spread, and none repeats another (VICReg, arXiv:2105.04906)."""
+    """Make views of a cell similar, keep every feature spread out, and features uncorrelated (VICReg,
+    arXiv:2105.04906)."""
 
     hidden_dim: int = Field(2048, ge=1)
     """Width of the projector's two hidden layers."""
     dim: int = Field(2048, ge=2)
-    """Numbers in a projection; wide, because none may repeat another."""
+    """Size of a projection. It is large because no feature may repeat another."""
     invariance: float = Field(25.0, ge=0)
-    """Weight of the squared distance of both views."""
+    """Weight of the squared distance between both views."""
     variance: float = Field(25.0, ge=0)
-    """Weight of the hinge that keeps every feature's standard deviation at 1."""
+    """Weight of the hinge loss that keeps the standard deviation of every feature at 1 or more."""
     covariance: float = Field(1.0, ge=0)
     """Weight of the squared covariance between features."""
 
-    def build(self, task: BuildContext) -> Objective:
-        """The objective with its own projector."""
+    def build(self, context: BuildContext) -> Objective:
+        """Build the objective with its own projector."""
         from cellssl.learning.methods.decorrelation import VicReg
 
-        return VicReg(self, task)
+        return VicReg(
+            context,
+            hidden_dim=self.hidden_dim,
+            dim=self.dim,
+            invariance=self.invariance,
+            variance=self.variance,
+            covariance=self.covariance,
+        )

@@ -24,9 +24,9 @@ def load_network(model: Artifact, settings: Settings) -> nn.Module:
     encoder = load_encoder(model, settings.network)
     match settings.layer:
         case "flattened":
-            return embedding_layers.flattened(_pretrain_settings(model).encoder, encoder)
+            return embedding_layers.flattened_encoder(_pretrain_settings(model).encoder, encoder)
         case "projector":
-            return embedding_layers.Projected(encoder, load_projectors(model, encoder.out_dim, settings.branch))
+            return embedding_layers.ProjectedEncoder(encoder, load_projectors(model, encoder.out_dim, settings.branch))
     pooled: nn.Module = encoder
     return pooled
 
@@ -69,7 +69,7 @@ def load_projectors(model: Artifact, in_dim: int, branch: str | None) -> list[Ob
     objectives = objectives_of(settings, around, in_dim, seed=0)  # the weights are loaded
     objectives.load_state_dict(load_file(model.file("heads.safetensors")))
     chosen: list[Any] = [objectives[head_name(name)] for name in ([branch] if branch else branches)]
-    projecting = [objective for objective in chosen if objective.projects]
+    projecting = [objective for objective in chosen if objective.has_projector]
     if not projecting:
         raise UsageError(f"no objective of {model.path} has a projector to embed by", hint='set embed.layer = "pooled"')
     return projecting

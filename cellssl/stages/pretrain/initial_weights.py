@@ -16,8 +16,8 @@ from cellssl.config.settings import Plugin, PluginField
 from cellssl.engine.weights_cache import FOLDER, Download, fetch_cached, file_download
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note
-from cellssl.learning.encoder import EncoderSettings, Names
-from cellssl.learning.pretrained import PublishedSettings
+from cellssl.learning.encoder import EncoderSettings, TensorNames
+from cellssl.learning.pretrained import PretrainedSettings
 
 if TYPE_CHECKING:
     from cellssl.engine.build import Job, RunContext
@@ -45,7 +45,7 @@ def is_file_of_weights(given: str | Path | None) -> bool:
 
 def published(encoder: Plugin) -> Plugin:
     """The same encoder with weights from elsewhere: those that it names, else those that its library publishes."""
-    if not isinstance(encoder, PublishedSettings):
+    if not isinstance(encoder, PretrainedSettings):
         raise UsageError(
             f'embed.model = "imagenet" needs published weights, and {encoder.plugin_name()} has none',
             hint='choose another network for that arm, such as pretrain.encoder = "resnet50"',
@@ -60,7 +60,7 @@ def with_file(encoder: Plugin, file: Path) -> Plugin:
     """
     if (file.parent / NAME).is_file():
         raise UsageError(f"embed.model: {file} is part of an artifact", hint=f'set embed.model = "{file.parent}"')
-    if not isinstance(encoder, PublishedSettings):
+    if not isinstance(encoder, PretrainedSettings):
         raise UsageError(
             f"embed.model: {encoder.plugin_name()} is no network of a library, so {file} cannot be weights for it",
             hint='say in pretrain.encoder what the weights are of, such as "resnet50"',
@@ -70,7 +70,7 @@ def with_file(encoder: Plugin, file: Path) -> Plugin:
 
 def unpublished(encoder: Plugin) -> Plugin:
     """The same encoder with weights drawn from the seed."""
-    return encoder.model_copy(update={"weights": None}) if isinstance(encoder, PublishedSettings) else encoder
+    return encoder.model_copy(update={"weights": None}) if isinstance(encoder, PretrainedSettings) else encoder
 
 
 def external_files(settings: Any) -> dict[str, Path]:
@@ -103,17 +103,17 @@ def source_of(job: Job) -> str | None:
     encoder, earlier_one = job.settings.encoder, job.inputs.get("init_from")
     if job.settings.init_from is not None:
         return str(earlier_one.path if earlier_one else job.settings.init_from)
-    if not isinstance(encoder, PublishedSettings) or encoder.weights is None:
+    if not isinstance(encoder, PretrainedSettings) or encoder.weights is None:
         return None
     if isinstance(encoder.weights, Path):
         return str(encoder.weights)
-    return encoder.url() or f"the published weights of {encoder.called()}"
+    return encoder.url() or f"the published weights of {encoder.display_name()}"
 
 
 def begin(job: Job, state: TrainState) -> Generator[Event, None, None]:
     """Let both encoders start from the weights that the settings name; heads, queues and optimiser begin anew."""
     encoder: Any = job.settings.encoder
-    names: Names = encoder.names(state.encoder)
+    names: TensorNames = encoder.tensor_names(state.encoder)
     source = source_of(job)
     if source is None:
         return
@@ -122,20 +122,20 @@ def begin(job: Job, state: TrainState) -> Generator[Event, None, None]:
         names = replace(names, first=())  # an encoder of ours has learned on these very channels, or it does not fit
     else:
         tensors = yield from _published(job, encoder)
-    from cellssl.learning.weight_files import start_from
+    from cellssl.learning.weight_files import load_weights
 
-    start_from(state.encoder, tensors, names, source=source, whose=encoder.called())
+    load_weights(state.encoder, tensors, names, source=source, encoder_name=encoder.display_name())
     state.momentum_encoder.load_state_dict(state.encoder.state_dict())
 
 
 def _earlier(job: Job, encoder: EncoderSettings) -> Mapping[str, Any]:
-    from cellssl.learning.weight_files import encoder_in, read
+    from cellssl.learning.weight_files import encoder_tensors, read_tensors
 
     artifact = job.inputs.get("init_from")
     if artifact is None:
-        return encoder_in(read(job.settings.init_from))
+        return encoder_tensors(read_tensors(job.settings.init_from))
     _check_same_pixels(artifact, encoder)
-    return read(artifact.file("encoder.safetensors"))
+    return read_tensors(artifact.file("encoder.safetensors"))
 
 
 def _check_same_pixels(earlier: Artifact, encoder: EncoderSettings) -> None:
@@ -149,41 +149,41 @@ def _check_same_pixels(earlier: Artifact, encoder: EncoderSettings) -> None:
 
 
 def _standardises(encoder: Plugin) -> bool:
-    return isinstance(encoder, PublishedSettings) and encoder.standardises()
+    return isinstance(encoder, PretrainedSettings) and encoder.standardises()
 
 
-def _published(job: Job, encoder: PublishedSettings) -> Generator[Event, None, Mapping[str, Any]]:
-    from cellssl.learning.weight_files import read
+def _published(job: Job, encoder: PretrainedSettings) -> Generator[Event, None, Mapping[str, Any]]:
+    from cellssl.learning.weight_files import read_tensors
 
     if isinstance(encoder.weights, Path):
-        return read(encoder.weights)
+        return read_tensors(encoder.weights)
     url = encoder.url()
     if url is not None:
-        return read((yield from fetch_cached(url, job.context)))
-    yield Note(f"getting the published weights of {encoder.called()}")
-    return encoder.published(_folder_of(encoder, job.context.store))
+        return read_tensors((yield from fetch_cached(url, job.context)))
+    yield Note(f"getting the published weights of {encoder.display_name()}")
+    return encoder.download_weights(_folder_of(encoder, job.context.store))
 
 
 def downloads(settings: Any) -> list[Download]:
     """The published weights that training starts from; none where it starts from others."""
     encoder = settings.encoder
-    if settings.init_from is not None or not isinstance(encoder, PublishedSettings) or encoder.weights != "imagenet":
+    if settings.init_from is not None or not isinstance(encoder, PretrainedSettings) or encoder.weights != "imagenet":
         return []
-    what, url = f"the published weights of {encoder.called()}", encoder.url()
+    what, url = f"the published weights of {encoder.display_name()}", encoder.url()
     if url is not None:
         return [file_download(what, url)]
 
     def is_there(store: Store) -> bool:
-        return encoder.has_published(_folder_of(encoder, store))
+        return encoder.is_cached(_folder_of(encoder, store))
 
     def bring(context: RunContext) -> Generator[Event, None, None]:
         yield Note(f"getting {what}")
-        encoder.published(_folder_of(encoder, context.store))
+        encoder.download_weights(_folder_of(encoder, context.store))
 
     return [Download(what, is_there, bring)]
 
 
-def _folder_of(encoder: PublishedSettings, store: Store) -> Path:
+def _folder_of(encoder: PretrainedSettings, store: Store) -> Path:
     """Where a library that brings its weights itself keeps them."""
     folder = store.root / FOLDER / encoder.plugin_name()
     folder.mkdir(parents=True, exist_ok=True)

@@ -136,10 +136,10 @@ def _networks(
     from cellssl.learning.training.batch_norm import shared
     from cellssl.learning.training.loop import Branch
     from cellssl.learning.training.state import TrainState, optimizer_for
-    from cellssl.learning.weight_init import begun
+    from cellssl.learning.weight_init import init_encoder
 
     network: Any = settings.encoder
-    begins: Any = begun(network, around.channels, seed, "encoder")
+    begins: Any = init_encoder(network, around.channels, seed, "encoder")
     encoder = shared(begins, group, device).to(device).to(memory_format=torch.channels_last)
     momentum_encoder = copy.deepcopy(encoder).requires_grad_(False)
     objectives = objectives_of(settings, around, begins.out_dim, seed).to(device)
@@ -147,7 +147,7 @@ def _networks(
     for name, branch in settings.active().items() if len(objectives) else ():
         objective: Any = objectives[head_name(name)]
         query, key = branch.drawn(2)
-        branches.append(Branch(name, branch.weight, objective.shown(query, key), objective))
+        branches.append(Branch(name, branch.weight, objective.make_views(query, key), objective))
     optimizer = optimizer_for(settings.optimizer, [encoder, objectives], settings.weight_decay)
     return TrainState(encoder, momentum_encoder, objectives, optimizer), tuple(branches)
 

@@ -150,7 +150,7 @@ class Settings(StageSettings):
     def asked(self) -> tuple[str, ...]:
         """Columns of the cell table that the objectives learn from."""
         objectives: list[Any] = [branch.objective for branch in self.active().values()] if self.epochs > 0 else []
-        return tuple(sorted({column for objective in objectives for column in objective.columns()}))
+        return tuple(sorted({column for objective in objectives for column in objective.metadata_columns()}))
 
     def silent(self) -> frozenset[str]:
         """Return `init_from`: the artifact or file that it names counts by its content."""

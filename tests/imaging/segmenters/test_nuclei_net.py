@@ -17,7 +17,7 @@ from cellssl.imaging.segmenters import nuclei_net
 from cellssl.imaging.segmenters._nuclei_net_input import seen
 from cellssl.imaging.segmenters._nuclei_net_unet import UNet, folded
 from cellssl.imaging.segmenters.nuclei_net import CARD, WEIGHTS, Settings, network, standing_apart, tiles, told_by
-from cellssl.learning.weight_init import initialise
+from cellssl.learning.weight_init import init_weights
 from cellssl.randomness import generator
 
 
@@ -137,7 +137,7 @@ def test_a_field_in_tiles_is_told_the_same_as_in_one_piece() -> None:
 
 def test_folding_batch_norm_into_the_convolutions_changes_nothing() -> None:
     learned = UNet()
-    initialise(learned, 0, "test")
+    init_weights(learned, 0, "test")
     images = torch.from_numpy(generator("tests", "folded").random((2, 2, 32, 48), dtype=np.float32))
     with torch.no_grad():
         learned.train()(images)  # running statistics other than 0 and 1

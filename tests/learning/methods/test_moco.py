@@ -1,4 +1,4 @@
-"""MoCo v2 and v2+ against a naive float64 version, the official arithmetic, lightly, and closed forms."""
+"""MoCo v2 and v2+ agree with a naive float64 version, the official arithmetic, lightly, and closed forms."""
 
 import copy
 import math
@@ -12,7 +12,9 @@ from lightly.loss import NTXentLoss
 from torch import Tensor, nn
 
 from cellssl.learning.methods.base import MethodInput
-from cellssl.learning.methods.moco import Moco, info_nce, logits
+from cellssl.learning.methods.build_context import BuildContext
+from cellssl.learning.methods.contrastive_loss import info_nce
+from cellssl.learning.methods.moco import Moco, logits
 from cellssl.learning.methods.queue import EMPTY_SLOT
 from cellssl.learning.objectives.moco import Settings
 from cellssl.learning.training.loop import Plan, gradients, one_step, train
@@ -23,31 +25,36 @@ STEPS = 10
 
 
 class NaiveBranch:
-    """One projector, its slow twin, and queues that are lists of (key, cell)."""
+    """One projector, its momentum copy, and queues that are lists of (key, cell)."""
 
     def __init__(self, objective: Moco) -> None:
-        self.knobs = objective.settings
+        self.objective, self.temperature = objective, objective.options.temperature
         self.fast = copy.deepcopy(objective.projector).double()
         self.slow = copy.deepcopy(objective.momentum_projector).double()
         self.queues = [[(key, EMPTY_SLOT) for key in queue.double().T] for queue in objective.queue]
         self.pointer = 0
 
     def loss(self, online: Tensor, momentum: Tensor, cells: list[int]) -> Tensor:
-        """Word for word: -log of the positive's share, cell by cell, and the mean over cells and directions."""
-        pairs = [(0, 1), (1, 0)] if self.knobs.symmetric else [(0, 0)]
+        """Return the mean over cells and directions of -log of the positive's share, computed cell by cell."""
+        pairs = [(0, 1), (1, 0)] if self.objective.symmetric else [(0, 0)]
         losses, self.fresh = [], []
         for number, (query_view, key_view) in enumerate(pairs):
             self.fresh.append([])
             for i, cell in enumerate(cells):
-                query, key = self.unit(self.fast, online[query_view, i]), self.unit(self.slow, momentum[key_view, i])
-                others = [k for k, whose in self.queues[number] if not (self.knobs.mask_same_cell and whose == cell)]
-                positive = torch.exp(query @ key.detach() / self.knobs.temperature)
-                negative = sum((torch.exp(query @ k / self.knobs.temperature) for k in others), torch.zeros(()))
+                query, key = (
+                    self.unit_projection(self.fast, online[query_view, i]),
+                    self.unit_projection(self.slow, momentum[key_view, i]),
+                )
+                negatives = [
+                    k for k, owner in self.queues[number] if not (self.objective.mask_same_cell and owner == cell)
+                ]
+                positive = torch.exp(query @ key.detach() / self.temperature)
+                negative = sum((torch.exp(query @ k / self.temperature) for k in negatives), torch.zeros(()))
                 losses.append(-torch.log(positive / (positive + negative)))
                 self.fresh[number].append((key.detach(), cell))
         return torch.stack(losses).mean()
 
-    def unit(self, head: nn.Module, features: Tensor) -> Tensor:
+    def unit_projection(self, head: nn.Module, features: Tensor) -> Tensor:
         projected: Tensor = head(features)
         return projected / projected.square().sum().sqrt()
 
@@ -59,7 +66,7 @@ class NaiveBranch:
 
 
 class NaiveTraining:
-    """The whole step in float64, with plain SGD (momentum 0.9) written out."""
+    """The whole training step in float64, with plain SGD (momentum 0.9) written out."""
 
     def __init__(self, state: TrainState, plan: Plan, weight_decay: float) -> None:
         self.plan, self.weight_decay = plan, weight_decay
@@ -77,27 +84,27 @@ class NaiveTraining:
                 view.render(crops, keys.fold(f"view{i}"), self.plan.side_px).double()
                 for i, view in enumerate(branch.views)
             ]
-            both = naive.knobs.symmetric
+            both = naive.objective.symmetric
             online = self.fast(torch.cat(views) if both else views[0]).unflatten(0, (-1, len(cells)))
             with torch.no_grad():
                 momentum = self.slow(torch.cat(views) if both else views[1]).unflatten(0, (-1, len(cells)))
             total = total + branch.weight * naive.loss(online, momentum, cells.tolist())
-        self.descend(torch.autograd.grad(total, self.trained))
-        self.follow(self.slow, self.fast)
+        self.sgd_step(torch.autograd.grad(total, self.trained))
+        self.ema_update(self.slow, self.fast)
         for naive in self.branches:
-            self.follow(naive.slow, naive.fast)
+            self.ema_update(naive.slow, naive.fast)
             naive.enqueue()
         return total.item()
 
     @torch.no_grad()
-    def descend(self, slopes: tuple[Tensor, ...]) -> None:
-        for weight, slope, velocity in zip(self.trained, slopes, self.velocity, strict=True):
+    def sgd_step(self, gradients: tuple[Tensor, ...]) -> None:
+        for weight, gradient, velocity in zip(self.trained, gradients, self.velocity, strict=True):
             decay = self.weight_decay * weight if weight.ndim > 1 else 0.0
-            velocity.mul_(0.9).add_(slope + decay)
+            velocity.mul_(0.9).add_(gradient + decay)
             weight.sub_(0.01 * velocity)
 
     @torch.no_grad()
-    def follow(self, slow: nn.Module, fast: nn.Module) -> None:
+    def ema_update(self, slow: nn.Module, fast: nn.Module) -> None:
         for k, q in zip(slow.parameters(), fast.parameters(), strict=True):
             k.copy_(0.9 * k + 0.1 * q)
 
@@ -125,8 +132,8 @@ def assert_same_state(state: TrainState, plan: Plan, naive: NaiveTraining) -> No
 @pytest.mark.parametrize("mask", [True, False])
 @pytest.mark.parametrize("queue", [7, 3, 8], ids=["no-multiple-of-the-batch", "shorter-than-the-batch", "multiple"])
 def test_every_step_equals_the_naive_float64_version(training: Any, symmetric: bool, mask: bool, queue: int) -> None:
-    knobs = {"symmetric": symmetric, "mask_same_cell": mask, "queue": queue}
-    branches = {"centre": knobs, "context": knobs | {"weight": 0.4}}
+    settings = {"symmetric": symmetric, "mask_same_cell": mask, "queue": queue}
+    branches = {"centre": settings, "context": settings | {"weight": 0.4}}
     state, plan = training(branches, epochs=4, optimizer="sgd", weight_decay=0.01)
     naive = NaiveTraining(state, plan, weight_decay=0.01)
     for step in range(STEPS):
@@ -137,12 +144,15 @@ def test_every_step_equals_the_naive_float64_version(training: Any, symmetric: b
         assert_same_state(state, plan, naive)
 
 
-def moco(in_dim: int = 6, seed: int = 0, **knobs: Any) -> Moco:
-    given = {"hidden_dim": 8, "dim": 5, "queue": 12, "symmetric": False} | knobs
-    return Moco(Settings(**given), in_dim, seed, "centre")
+def moco(in_dim: int = 6, seed: int = 0, **changes: Any) -> Moco:
+    given = {"hidden_dim": 8, "dim": 5, "queue": 12, "symmetric": False} | changes
+    context = BuildContext(in_dim, seed, "centre", torch.arange(13), batch=4, channels=3, side_px=16)
+    objective = Settings(**given).build(context)
+    assert isinstance(objective, Moco)
+    return objective
 
 
-def seen(views: int = 1, cells: int = 4, dim: int = 6, number: int = 0) -> MethodInput:
+def random_input(views: int = 1, cells: int = 4, dim: int = 6, number: int = 0) -> MethodInput:
     online, momentum = noise(2, views, cells, dim, number=number)
     return MethodInput(online, momentum, torch.arange(cells) + 100 * number)
 
@@ -152,8 +162,8 @@ def noise(*shape: int, number: int = 0) -> Tensor:
 
 
 def test_the_loss_is_the_official_arithmetic() -> None:
-    """As in facebookresearch/moco, builder.py and main_moco.py."""
-    objective, batch = moco(temperature=0.07), seen()
+    """The arithmetic of facebookresearch/moco, builder.py and main_moco.py."""
+    objective, batch = moco(temperature=0.07), random_input()
     q = F.normalize(objective.projector(batch.online[0]), dim=1)
     k = F.normalize(objective.momentum_projector(batch.momentum[0]), dim=1)
     l_pos = torch.einsum("nc,nc->n", [q, k]).unsqueeze(-1)
@@ -163,13 +173,13 @@ def test_the_loss_is_the_official_arithmetic() -> None:
 
 
 def test_the_symmetric_loss_is_the_mean_of_both_directions() -> None:
-    """(q1.k2 + q2.k1) / 2 with a queue for each kind of key, as solo-learn has MoCo v2+."""
-    objective, batch = moco(symmetric=True), seen(views=2)
+    """(q1.k2 + q2.k1) / 2 with a queue for each kind of key, as in solo-learn's MoCo v2+."""
+    objective, batch = moco(symmetric=True), random_input(views=2)
     q1, q2 = F.normalize(objective.projector(batch.online), dim=-1)
     k1, k2 = F.normalize(objective.momentum_projector(batch.momentum), dim=-1)
-    there = info_nce(logits(q1, k2, objective.queue[0], None, 0.07))
-    back = info_nce(logits(q2, k1, objective.queue[1], None, 0.07))
-    torch.testing.assert_close(objective(batch)[0], (there + back) / 2)
+    forward = info_nce(logits(q1, k2, objective.queue[0], None, 0.07))
+    backward = info_nce(logits(q2, k1, objective.queue[1], None, 0.07))
+    torch.testing.assert_close(objective(batch)[0], (forward + backward) / 2)
     objective.after_step()
     torch.testing.assert_close(objective.queue[:, :, :4], torch.stack([k2.T, k1.T]))
 
@@ -179,7 +189,7 @@ def test_loss_and_queue_equal_lightly_over_several_batches() -> None:
     peer = NTXentLoss(temperature=0.2, memory_bank_size=(12, 5))
     peer.memory_bank.bank.copy_(objective.queue[0].T)
     for number in range(5):
-        batch = seen(number=number)
+        batch = random_input(number=number)
         query = objective.projector(batch.online[0])
         key = objective.momentum_projector(batch.momentum[0])
         torch.testing.assert_close(objective(batch)[0], peer(query, key))
@@ -188,21 +198,21 @@ def test_loss_and_queue_equal_lightly_over_several_batches() -> None:
 
 
 @pytest.mark.parametrize("negatives", [1, 5, 1024])
-def test_without_knowledge_the_loss_is_log_of_all_candidates(negatives: int) -> None:
+def test_equal_scores_give_the_log_of_the_number_of_candidates(negatives: int) -> None:
     scores = torch.full((3, negatives + 1), 0.7)
     assert info_nce(scores).item() == pytest.approx(math.log(negatives + 1), rel=1e-6)
 
 
-def test_there_is_one_positive_and_a_queue_of_negatives_a_query() -> None:
-    unit = F.normalize(torch.ones(4, 5), dim=1)
-    scores = logits(unit, unit, torch.zeros(5, 9), None, temperature=0.5)
+def test_each_query_has_one_positive_and_a_queue_of_negatives() -> None:
+    vectors = F.normalize(torch.ones(4, 5), dim=1)
+    scores = logits(vectors, vectors, torch.zeros(5, 9), None, temperature=0.5)
     assert scores.shape == (4, 10)
     torch.testing.assert_close(scores[:, 0], torch.full((4,), 2.0))  # cosine 1 over temperature
     assert (scores[:, 1:] == 0).all()
 
 
-def test_a_masked_key_counts_as_if_it_were_not_there() -> None:
-    objective, batch = moco(mask_same_cell=True), seen()
+def test_a_masked_key_does_not_count() -> None:
+    objective, batch = moco(mask_same_cell=True), random_input()
     objective.queue_cells[2] = batch.cells[1]
     queries, keys = F.normalize(noise(2, 1, 4, 5), dim=-1)
     scores = objective._scores(queries, keys, batch.cells)[0]
@@ -211,8 +221,8 @@ def test_a_masked_key_counts_as_if_it_were_not_there() -> None:
     torch.testing.assert_close(info_nce(scores[1:2]), info_nce(scores[1:2, kept]))
 
 
-def test_a_query_with_all_keys_masked_costs_nothing_and_pulls_nothing() -> None:
-    objective, batch = moco(mask_same_cell=True), replace(seen(cells=2), cells=torch.tensor([5, 5]))
+def test_a_query_with_all_keys_masked_has_no_loss_and_no_gradient() -> None:
+    objective, batch = moco(mask_same_cell=True), replace(random_input(cells=2), cells=torch.tensor([5, 5]))
     objective.queue_cells.fill_(5)
     loss, _ = objective(batch)
     loss.backward()
@@ -220,7 +230,7 @@ def test_a_query_with_all_keys_masked_costs_nothing_and_pulls_nothing() -> None:
     assert all(weight.grad is not None and not weight.grad.any() for weight in objective.projector.parameters())
 
 
-def test_the_queue_starts_as_random_unit_keys_of_nobody() -> None:
+def test_the_queue_starts_with_random_unit_keys_of_no_cell() -> None:
     objective = moco(symmetric=True, queue=1000, dim=16)
     torch.testing.assert_close(objective.queue.norm(dim=1), torch.ones(2, 1000))
     assert (objective.queue.mean(dim=2).abs() < 5 / math.sqrt(16 * 1000)).all()  # five standard errors
@@ -229,7 +239,7 @@ def test_the_queue_starts_as_random_unit_keys_of_nobody() -> None:
 
 
 def test_keys_and_queue_get_no_gradient() -> None:
-    objective, batch = moco(), seen()
+    objective, batch = moco(), random_input()
     batch.momentum.requires_grad_()
     batch.online.requires_grad_()
     objective(batch)[0].backward()
@@ -237,28 +247,28 @@ def test_keys_and_queue_get_no_gradient() -> None:
     assert all(weight.grad is None for weight in objective.momentum_projector.parameters())
 
 
-def test_a_short_batch_moves_the_queue_by_its_own_length() -> None:
-    objective, naive, pointer = moco(queue=5), [EMPTY_SLOT] * 5, 0
+def test_a_short_batch_advances_the_queue_by_its_own_length() -> None:
+    objective, expected, pointer = moco(queue=5), [EMPTY_SLOT] * 5, 0
     for number, cells in enumerate((4, 3, 1, 4)):
-        batch = seen(cells=cells, number=number)
+        batch = random_input(cells=cells, number=number)
         objective(batch)
         objective.after_step()
         for cell in batch.cells.tolist():
-            naive[pointer], pointer = cell, (pointer + 1) % 5
-        assert objective.queue_cells.tolist() == naive and objective.pointer == pointer
+            expected[pointer], pointer = cell, (pointer + 1) % 5
+        assert objective.queue_cells.tolist() == expected and objective.pointer == pointer
 
 
-def test_the_queue_is_warm_when_its_last_random_key_is_overwritten() -> None:
-    objective, warm = moco(queue=9), []
+def test_the_queue_is_full_when_its_last_random_key_is_overwritten() -> None:
+    objective, full = moco(queue=9), []
     for number in range(4):
-        warm.append(objective.queue_is_full)
-        objective(seen(number=number))
+        full.append(objective.queue_is_full)
+        objective(random_input(number=number))
         objective.after_step()
-    assert warm == [False, False, False, True]
+    assert full == [False, False, False, True]
 
 
-def test_the_chance_level_is_the_log_of_the_candidates_that_are_left() -> None:
-    objective, batch = moco(queue=12, mask_same_cell=True), seen()
+def test_the_chance_level_is_the_log_of_the_number_of_unmasked_candidates() -> None:
+    objective, batch = moco(queue=12, mask_same_cell=True), random_input()
     assert objective(batch)[1]["chance"].item() == pytest.approx(math.log(13))
     objective.queue_cells[:6] = batch.cells[0]
     expected = (3 * math.log(13) + math.log(7)) / 4
@@ -267,16 +277,16 @@ def test_the_chance_level_is_the_log_of_the_candidates_that_are_left() -> None:
 
 def test_evaluating_the_loss_twice_fills_the_queue_once() -> None:
     objective = moco()
-    objective(seen())
-    objective(seen())
+    objective(random_input())
+    objective(random_input())
     objective.after_step()
     assert objective.pointer == 4
     objective.after_step()
     assert objective.pointer == 4
 
 
-def test_accuracy_is_the_share_of_positives_found() -> None:
-    objective, batch = moco(dim=5, queue=1), seen()
+def test_accuracy_is_the_fraction_of_positives_found() -> None:
+    objective, batch = moco(dim=5, queue=1), random_input()
     objective.queue.fill_(0.0)  # every negative scores 0, so a positive is found where its cosine is positive
     query = F.normalize(objective.projector(batch.online[0]), dim=1)
     key = F.normalize(objective.momentum_projector(batch.momentum[0]), dim=1)
@@ -284,7 +294,7 @@ def test_accuracy_is_the_share_of_positives_found() -> None:
     assert objective(batch)[1]["accuracy"] == found
 
 
-def slopes(state: TrainState, plan: Plan) -> dict[str, Tensor]:
+def gradients_of(state: TrainState, plan: Plan) -> dict[str, Tensor]:
     rows = plan.batches.rows(0)
     gradients(state, plan, plan.read(rows), plan.cell_keys[torch.from_numpy(rows)])
     parts = {"encoder": state.encoder, "heads": state.objectives}
@@ -298,15 +308,15 @@ def slopes(state: TrainState, plan: Plan) -> dict[str, Tensor]:
 
 def test_the_gradient_is_the_weighted_sum_of_each_branch_alone(training: Any) -> None:
     state, plan = training({"context": {"weight": 0.4}, "centre": {"weight": 1.7}})
-    together = slopes(state, plan)
-    alone = [(b.weight, slopes(state, replace(plan, branches=(replace(b, weight=1.0),)))) for b in plan.branches]
+    together = gradients_of(state, plan)
+    alone = [(b.weight, gradients_of(state, replace(plan, branches=(replace(b, weight=1.0),)))) for b in plan.branches]
     assert together.keys() == alone[0][1].keys() | alone[1][1].keys()
-    for name, slope in together.items():
+    for name, gradient in together.items():
         expected = sum(weight * part[name] for weight, part in alone if name in part)
-        torch.testing.assert_close(slope, expected, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-7)
 
 
-def finished(state: TrainState, plan: Plan) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+def train_to_end(state: TrainState, plan: Plan) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     metrics = [event.metrics for event in train(state, plan)]
     parts = {"encoder": state.encoder, "slow": state.momentum_encoder, "heads": state.objectives}
     return {f"{p}.{n}": t.clone() for p, m in parts.items() for n, t in m.state_dict().items()}, metrics
@@ -317,15 +327,15 @@ def assert_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-def test_weight_zero_is_the_branch_s_absence_bit_for_bit(training: Any) -> None:
-    with_zero, their_metrics = finished(*training({"centre": {}, "context": {"weight": 0.0}}))
-    without, metrics = finished(*training({"centre": {}}))
+def test_a_branch_of_weight_zero_equals_its_absence_bit_for_bit(training: Any) -> None:
+    with_zero, metrics_with_zero = train_to_end(*training({"centre": {}, "context": {"weight": 0.0}}))
+    without, metrics = train_to_end(*training({"centre": {}}))
     assert_bits(with_zero, without)
-    assert metrics == their_metrics
+    assert metrics == metrics_with_zero
 
 
-def test_one_branch_of_weight_one_is_plain_moco_bit_for_bit(training: Any) -> None:
-    """Plain: the published loop, without any notion of branches and weights."""
+def test_one_branch_of_weight_one_equals_plain_moco_bit_for_bit(training: Any) -> None:
+    """Plain MoCo is the published loop, without branches and weights."""
     state, plan = training({"centre": {}}, optimizer="adam", weight_decay=0.01)
     plain, _ = training({"centre": {}}, optimizer="adam", weight_decay=0.01)
     objective = plain.objectives["branch_centre"]
@@ -348,10 +358,10 @@ def test_one_branch_of_weight_one_is_plain_moco_bit_for_bit(training: Any) -> No
                 slow.lerp_(fast, 1 - 0.9)
         objective.after_step()
     plain.step = plan.steps
-    assert_bits(finished(state, plan)[0], finished(plain, plan)[0])
+    assert_bits(train_to_end(state, plan)[0], train_to_end(plain, plan)[0])
 
 
-def test_one_more_branch_leaves_the_first_one_s_start_and_views_alone(training: Any) -> None:
+def test_another_branch_does_not_change_initial_state_and_views_of_the_first(training: Any) -> None:
     alone_state, alone = training({"centre": {}})
     both_state, both = training({"a-first": {}, "centre": {}})
     ours, theirs = alone_state.objectives["branch_centre"], both_state.objectives["branch_centre"]
@@ -365,7 +375,7 @@ def test_one_more_branch_leaves_the_first_one_s_start_and_views_alone(training: 
     assert first[0] == first[1]
 
 
-def test_branches_start_apart(training: Any) -> None:
+def test_branches_have_different_initial_weights(training: Any) -> None:
     state, _ = training({"centre": {}, "context": {}})
     one, other = (objective.projector[0].weight for objective in state.objectives.values())
     assert not torch.equal(one, other)
@@ -373,12 +383,12 @@ def test_branches_start_apart(training: Any) -> None:
 
 def test_the_order_of_branches_in_the_recipe_does_not_matter(training: Any) -> None:
     names = ["context", "centre", "border"]
-    forth, back = (finished(*training({name: {} for name in order})) for order in (names, names[::-1]))
-    assert_bits(forth[0], back[0])
-    assert forth[1] == back[1]
+    forward, backward = (train_to_end(*training({name: {} for name in order})) for order in (names, names[::-1]))
+    assert_bits(forward[0], backward[0])
+    assert forward[1] == backward[1]
 
 
 @pytest.mark.parametrize("name", ["half", "type", "a.b", "train"])
-def test_a_branch_may_bear_any_name_that_a_recipe_allows(training: Any, name: str) -> None:
+def test_a_branch_can_have_any_name_that_a_recipe_allows(training: Any, name: str) -> None:
     state, plan = training({name: {}})
     assert f"{name}/loss" in next(train(state, plan)).metrics

@@ -1,4 +1,4 @@
-"""Objectives without negatives, and those with neighbours: written out cell by cell, closed forms, and lightly."""
+"""Objectives without negatives, and with neighbours, agree with sums over cells, closed forms, and lightly."""
 
 import copy
 import math
@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightly.loss import NegativeCosineSimilarity
-from parts.test_objectives import built, seen
+from parts.test_objectives import build, random_input
 from torch import Tensor
 
 from cellssl.learning.methods.contrastive_loss import info_nce
-from cellssl.learning.methods.ressl import relational
-from cellssl.learning.methods.siamese import nearest, told
+from cellssl.learning.methods.ressl import relational_loss
+from cellssl.learning.methods.siamese import nearest_neighbours, regression_loss
 from cellssl.randomness import generator
 
 
@@ -23,7 +23,7 @@ def noise(*shape: int) -> Tensor:
 
 @torch.no_grad()
 def heads(objective: Any, features: Tensor, *names: str) -> list[Tensor]:
-    """Each view through the named heads in turn, in float64."""
+    """Apply the named heads to each view one after the other, in float64."""
     exact = copy.deepcopy(objective).double()
     views = list(features.detach().double())
     for name in names:
@@ -35,22 +35,22 @@ def cosine(one: Tensor, other: Tensor) -> float:
     return float(one @ other / (one.norm() * other.norm()))
 
 
-def test_telling_costs_nothing_when_right_2_when_orthogonal_and_4_when_opposite() -> None:
+def test_the_regression_loss_is_0_for_equal_2_for_orthogonal_and_4_for_opposite_vectors() -> None:
     z = noise(5, 4)
-    across = torch.stack([z[:, 1], -z[:, 0], z[:, 3], -z[:, 2]], dim=1)
-    for target, cost in ((3 * z, 0.0), (across, 2.0), (-z, 4.0)):
-        assert told(z, target).item() == pytest.approx(cost, abs=1e-12)
+    orthogonal = torch.stack([z[:, 1], -z[:, 0], z[:, 3], -z[:, 2]], dim=1)
+    for target, expected in ((3 * z, 0.0), (orthogonal, 2.0), (-z, 4.0)):
+        assert regression_loss(z, target).item() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["byol", "simsiam"])
 def test_byol_and_simsiam_equal_their_sums_over_cells(name: str) -> None:
-    objective = built(name)
-    batch = seen(objective)
+    objective = build(name)
+    batch = random_input(objective)
     p = heads(objective, batch.online, "projector", "predictor")
     if name == "byol":
         z = heads(objective, batch.momentum, "momentum_projector")
-        each = [2 - 2 * cosine(p[v][i], z[1 - v][i]) for v in (0, 1) for i in range(6)]
-        expected = sum(each) / 6
+        losses = [2 - 2 * cosine(p[v][i], z[1 - v][i]) for v in (0, 1) for i in range(6)]
+        expected = sum(losses) / 6
     else:
         z = heads(objective, batch.online, "projector")
         expected = -sum(cosine(p[v][i], z[1 - v][i]) for v in (0, 1) for i in range(6)) / 12
@@ -60,8 +60,8 @@ def test_byol_and_simsiam_equal_their_sums_over_cells(name: str) -> None:
 def test_they_equal_lightly_s_negative_cosine_similarity() -> None:
     peer = NegativeCosineSimilarity()
     for name, slow in (("simsiam", "projector"), ("byol", "momentum_projector")):
-        objective = built(name)
-        batch = seen(objective)
+        objective = build(name)
+        batch = random_input(objective)
         p = heads(objective, batch.online, "projector", "predictor")
         z = heads(objective, batch.momentum if name == "byol" else batch.online, slow)
         both = (peer(p[0], z[1]) + peer(p[1], z[0])) / 2
@@ -71,33 +71,33 @@ def test_they_equal_lightly_s_negative_cosine_similarity() -> None:
 
 @pytest.mark.parametrize("name", ["byol", "nnbyol", "simsiam", "nnclr"])
 def test_swapping_the_views_changes_nothing_where_the_loss_is_symmetric(name: str) -> None:
-    objective = built(name)
-    batch = seen(objective)
-    turned = type(batch)(batch.online.flip(0), batch.momentum.flip(0), batch.cells)
-    torch.testing.assert_close(objective(turned)[0], objective(batch)[0])
+    objective = build(name)
+    batch = random_input(objective)
+    swapped = type(batch)(batch.online.flip(0), batch.momentum.flip(0), batch.cells)
+    torch.testing.assert_close(objective(swapped)[0], objective(batch)[0])
 
 
-def test_simsiam_holds_its_target_still() -> None:
-    """The gradient is that of a loss whose targets are numbers."""
-    objective = built("simsiam").double()
-    online = seen(objective).online.detach().double().requires_grad_()
+def test_simsiam_s_target_gets_no_gradient() -> None:
+    """The gradient is that of a loss whose targets are constants."""
+    objective = build("simsiam").double()
+    online = random_input(objective).online.detach().double().requires_grad_()
     z = [view.detach() for view in heads(objective, online, "projector")]
-    batch = seen(objective)
-    slope = torch.autograd.grad(objective(type(batch)(online, batch.momentum, batch.cells))[0], online)[0]
+    batch = random_input(objective)
+    gradient = torch.autograd.grad(objective(type(batch)(online, batch.momentum, batch.cells))[0], online)[0]
     p = [objective.predictor(objective.projector(view)) for view in online]
-    by_hand = -(F.cosine_similarity(p[0], z[1]).mean() + F.cosine_similarity(p[1], z[0]).mean()) / 2
-    torch.testing.assert_close(slope, torch.autograd.grad(by_hand, online)[0])
+    expected = -(F.cosine_similarity(p[0], z[1]).mean() + F.cosine_similarity(p[1], z[0]).mean()) / 2
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, online)[0])
 
 
-def test_the_nearest_is_the_most_similar_column() -> None:
+def test_the_nearest_neighbour_is_the_most_similar_column() -> None:
     among = F.normalize(noise(4, 9), dim=0)
-    asked = F.normalize(among.T[[3, 7]] + 0.01, dim=1)
-    assert torch.equal(nearest(asked, among), among.T[[3, 7]])
+    queries = F.normalize(among.T[[3, 7]] + 0.01, dim=1)
+    assert torch.equal(nearest_neighbours(queries, among), among.T[[3, 7]])
 
 
-def test_nnbyol_tells_the_nearest_former_target_and_then_keeps_its_own() -> None:
-    objective = built("nnbyol")
-    batch, queue = seen(objective), objective.queue.clone()
+def test_nnbyol_predicts_the_nearest_former_target_and_then_stores_its_own() -> None:
+    objective = build("nnbyol")
+    batch, queue = random_input(objective), objective.queue.clone()
     p = heads(objective, batch.online, "projector", "predictor")
     z = [F.normalize(view, dim=1) for view in heads(objective, batch.momentum, "momentum_projector")]
     former = queue[0].T.double()
@@ -109,8 +109,8 @@ def test_nnbyol_tells_the_nearest_former_target_and_then_keeps_its_own() -> None
 
 
 def test_nnclr_is_info_nce_of_the_neighbour_with_the_other_view_s_predictions() -> None:
-    objective = built("nnclr", temperature=0.2)
-    batch = seen(objective)
+    objective = build("nnclr", temperature=0.2)
+    batch = random_input(objective)
     p = [F.normalize(view, dim=1) for view in heads(objective, batch.online, "projector", "predictor")]
     z = [F.normalize(view, dim=1) for view in heads(objective, batch.online, "projector")]
     losses = []
@@ -124,9 +124,9 @@ def test_nnclr_is_info_nce_of_the_neighbour_with_the_other_view_s_predictions() 
     torch.testing.assert_close(objective.queue[0, :, :6].double(), z[0].T, rtol=1e-5, atol=1e-6)
 
 
-def test_nnclr_whose_queue_holds_the_views_themselves_is_info_nce_between_views() -> None:
-    objective = built("nnclr", queue=6, temperature=0.2)
-    batch = seen(objective)
+def test_nnclr_with_the_views_in_its_queue_equals_info_nce_between_views() -> None:
+    objective = build("nnclr", queue=6, temperature=0.2)
+    batch = random_input(objective)
     same = type(batch)(batch.online[:1].expand(2, -1, -1), batch.momentum, batch.cells)
     z = objective.project(same.online[0]).detach()
     objective.queue.copy_(z.T[None])
@@ -137,9 +137,9 @@ def test_nnclr_whose_queue_holds_the_views_themselves_is_info_nce_between_views(
     torch.testing.assert_close(objective(same)[0], expected)
 
 
-def test_ressl_is_the_cross_entropy_of_relations_written_out() -> None:
-    objective = built("ressl")
-    batch = seen(objective)
+def test_ressl_is_the_cross_entropy_of_similarities_to_former_cells() -> None:
+    objective = build("ressl")
+    batch = random_input(objective)
     (q,) = heads(objective, batch.online, "projector")
     (k,) = heads(objective, batch.momentum, "momentum_projector")
     losses = []
@@ -150,20 +150,20 @@ def test_ressl_is_the_cross_entropy_of_relations_written_out() -> None:
     assert objective(batch)[0].item() == pytest.approx(sum(losses) / 6, rel=1e-5)
 
 
-def test_relations_that_agree_cost_their_entropy_and_no_relation_costs_log_of_all() -> None:
-    alike = noise(3, 8)
-    share = (alike / 0.1).softmax(dim=1)
+def test_the_relational_loss_of_equal_relations_is_their_entropy_and_of_uniform_ones_the_log() -> None:
+    scores = noise(3, 8)
+    share = (scores / 0.1).softmax(dim=1)
     entropy = -(share * share.log()).sum(dim=1).mean()
-    torch.testing.assert_close(relational(alike, alike, 0.1, 0.1), entropy)
-    assert relational(torch.zeros(3, 8), torch.zeros(3, 8), 0.1, 0.04).item() == pytest.approx(math.log(8))
+    torch.testing.assert_close(relational_loss(scores, scores, 0.1, 0.1), entropy)
+    assert relational_loss(torch.zeros(3, 8), torch.zeros(3, 8), 0.1, 0.04).item() == pytest.approx(math.log(8))
 
 
 @pytest.mark.parametrize("name", ["byol", "nnbyol", "ressl"])
-def test_the_twin_s_projector_follows(name: str) -> None:
-    objective = built(name)
+def test_the_momentum_projector_follows(name: str) -> None:
+    objective = build(name)
     before = objective.momentum_projector[0].weight.clone()
     with torch.no_grad():
         objective.projector[0].weight.add_(1.0)
-    objective(seen(objective))
+    objective(random_input(objective))
     objective.after_step()
     torch.testing.assert_close(objective.momentum_projector[0].weight, before + 0.1)
