@@ -83,7 +83,7 @@ class Standalone(Plugin):
         """The changed crops, made of bytes; what goes cell by cell may convert them on its way."""
         return self.change(as_float(crops), drawn)
 
-    def alike(self, one: Drawn, other: Drawn) -> Bool[Tensor, "n"]:
+    def same_effect(self, one: Drawn, other: Drawn) -> Bool[Tensor, "n"]:
         """Cells to which both draws do the same: all numbers are equal, or neither `hit` says so."""
         import torch
 
@@ -121,18 +121,18 @@ Degrees = Annotated[float | tuple[float, float], number_or_pair()]
 Factor = Annotated[float | tuple[float, float], number_or_pair(lowest=0)]
 
 
-def around(value: float | tuple[float, float], centre: float = 0.0) -> tuple[float, float]:
+def symmetric_range(value: float | tuple[float, float], centre: float = 0.0) -> tuple[float, float]:
     """A pair as it is; a number as centre - number to centre + number."""
     return value if isinstance(value, tuple) else (centre - value, centre + value)
 
 
-def factors_of(value: float | tuple[float, float]) -> tuple[float, float]:
+def factor_range(value: float | tuple[float, float]) -> tuple[float, float]:
     """The range of a factor: a pair as it is; a number around 1, and never below 0."""
-    low, high = around(value, 1.0)
+    low, high = symmetric_range(value, 1.0)
     return max(low, 0.0), high
 
 
-def matrices(rows: list[list[Tensor | float]]) -> Float[Tensor, "n 3 3"]:
+def stack_matrices(rows: list[list[Tensor | float]]) -> Float[Tensor, "n 3 3"]:
     """Stack the two upper rows of a 3 x 3 matrix, given as numbers or as one number a cell, in float64."""
     import torch
 
@@ -147,7 +147,7 @@ def as_float(crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]) -> Floa
     return crops.float() if crops.is_floating_point() else crops.float().mul_(1.0 / 255.0)
 
 
-def column(values: Tensor, crops: Float[Tensor, "n c y x"]) -> Tensor:
+def broadcast_to_crops(values: Tensor, crops: Float[Tensor, "n c y x"]) -> Tensor:
     """One value a cell (or a cell and channel), shaped and placed so that it can be multiplied with crops."""
     dtype = crops.dtype if values.is_floating_point() else None
     values = values.to(device=crops.device, dtype=dtype, non_blocking=True)  # does not wait for the device
@@ -162,25 +162,25 @@ def change_cells(
 ) -> None:
     """Replace some of the crops by `change(crops, values)` of these; `change` works in place.
 
-    It gets the values shaped as `column` shapes them. `which` lies on the CPU, as all draws do.
+    It gets the values shaped as `broadcast_to_crops` shapes them. `which` lies on the CPU, as all draws do.
     """
     if crops.device.type == "cpu":  # one by one: nothing is copied, and a crop stays in the cache
-        shaped = column(values, crops)
+        shaped = broadcast_to_crops(values, crops)
         for cell in which.nonzero()[:, 0].tolist():
             change(crops[cell : cell + 1], shaped[cell : cell + 1])
     elif which.any():
         cells = which.nonzero()[:, 0]
         places = cells.to(crops.device, non_blocking=True)
-        crops[places] = change(crops[places], column(values[cells], crops))
+        crops[places] = change(crops[places], broadcast_to_crops(values[cells], crops))
 
 
-def need_colour(name: str, channels: int, counterpart: str) -> None:
+def require_rgb(name: str, channels: int, counterpart: str) -> None:
     """Raise UsageError where an operation on red, green and blue meets crops that have other channels."""
     if channels != 3:
         raise UsageError(f"{name} needs 3 channels, the crops have {channels}", hint=counterpart)
 
 
-def gray_of(crops: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n 1 y x"]:
+def to_gray(crops: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n 1 y x"]:
     """Weighted sum of red, green and blue."""
     red, green, blue = crops.split(1, dim=1)
     gray: Tensor = (red * GRAY[0]).add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2])

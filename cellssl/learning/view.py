@@ -67,9 +67,9 @@ class View:
         with torch.no_grad():
             ready = [step.ready(crops.device) for step in steps]
             if crops.device.type == "cpu":
-                _in_chunks(ready, crops, out)
+                _render_in_chunks(ready, crops, out)
             else:
-                out.copy_(_through(ready, crops))
+                out.copy_(_apply_steps(ready, crops))
         return out
 
     def steps(self, keys: Keys, channels: int, side_in: int, side_out: int, first: Keys | None = None) -> list[Step]:
@@ -129,7 +129,7 @@ def render_all(
     return pieces
 
 
-def drawn_alike(
+def same_draws(
     views: tuple[View, ...], number: int, name: str, keys: Keys, channels: int, side: int
 ) -> Bool[Tensor, "n"]:
     """Cells to which the transform `name` does the same in view `number` as in the first, by design or by chance.
@@ -143,13 +143,13 @@ def drawn_alike(
     ours = views[number].steps_of(name, own, channels, side, first)
     if len(ours) != len(theirs):
         return torch.zeros(len(keys), dtype=torch.bool)
-    each = [_same(one, other) for one, other in zip(ours, theirs, strict=True)]
+    each = [_same_effect(one, other) for one, other in zip(ours, theirs, strict=True)]
     return torch.stack([torch.ones(len(keys), dtype=torch.bool), *each]).all(dim=0)
 
 
-def _same(one: Step, other: Step) -> Bool[Tensor, "n"]:
+def _same_effect(one: Step, other: Step) -> Bool[Tensor, "n"]:
     if isinstance(one, ViewStep) and isinstance(other, ViewStep):
-        return one.transform.alike(one.drawn, other.drawn)
+        return one.transform.same_effect(one.drawn, other.drawn)
     same: Tensor = (one.matrix == other.matrix).all(dim=(1, 2))  # type: ignore[union-attr]
     return same
 
@@ -184,7 +184,7 @@ if TYPE_CHECKING:
     Ready = Resampling | ViewStep
 
 
-def _through(steps: list[Ready], crops: Tensor) -> Tensor:
+def _apply_steps(steps: list[Ready], crops: Tensor) -> Tensor:
     """All steps; only the first must leave alone what it is given."""
     seen = steps[0].apply(crops) if steps else as_float(crops)
     for step in steps[1:]:
@@ -192,7 +192,7 @@ def _through(steps: list[Ready], crops: Tensor) -> Tensor:
     return seen
 
 
-def _in_chunks(steps: list[Ready], crops: Tensor, out: Tensor) -> None:
+def _render_in_chunks(steps: list[Ready], crops: Tensor, out: Tensor) -> None:
     """A few cells at a time, so that a chunk stays in the cache, and on all cores."""
     import torch
 
@@ -203,15 +203,15 @@ def _in_chunks(steps: list[Ready], crops: Tensor, out: Tensor) -> None:
 
     def work() -> None:
         for own_steps, own_crops, own_out in chunks:  # each goes to the thread that is free first
-            own_out.copy_(_through(own_steps, own_crops))
+            own_out.copy_(_apply_steps(own_steps, own_crops))
 
     threads = torch.get_num_threads()
-    for share in [_threads(threads).submit(work) for _ in range(threads)]:
+    for share in [_thread_pool(threads).submit(work) for _ in range(threads)]:
         share.result()
 
 
 @cache
-def _threads(count: int) -> ThreadPoolExecutor:
+def _thread_pool(count: int) -> ThreadPoolExecutor:
     """Threads on which torch uses one core each.
 
     Whole chunks side by side need no barrier after every small operation, and the pixels do not depend on the

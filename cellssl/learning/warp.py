@@ -105,10 +105,10 @@ class Resampling:
         self, pixels: Float32[Tensor, "n c y x"], grid: Float32[Tensor, "n v u 2"], square: int
     ) -> Float32[Tensor, "n c v u"]:
         past_the_edge = "replicate" if self.sampling.fill is None else "constant"
-        return look_up(average_squares(pixels, square, past_the_edge, self.sampling.fill or 0.0), grid, self.sampling)
+        return sample(average_squares(pixels, square, past_the_edge, self.sampling.fill or 0.0), grid, self.sampling)
 
 
-def look_up(
+def sample(
     pixels: Float32[Tensor, "n c y x"], grid: Float32[Tensor, "n v u 2"], sampling: Sampling
 ) -> Float32[Tensor, "n c v u"]:
     """Values at the positions of the grid; past the edge those of the fill, or of the edge where there is no fill."""

@@ -455,12 +455,12 @@ def test_any_turn_of_the_hue_agrees(turn: float) -> None:
     crops = noise()
     crops[:12] = crops[:12].mul(3).round().div(3)  # grays, and ties between channels
     theirs = oracle.adjust_hue(crops, turn)
-    assert_same(color_jitter.turn_hue(crops.clone(), turn), theirs, atol=2e-6)
-    assert_same(color_jitter.turn_hue(crops.clone(), torch.full((CELLS, 1, 1, 1), turn)), theirs, atol=2e-6)
+    assert_same(color_jitter.adjust_hue(crops.clone(), turn), theirs, atol=2e-6)
+    assert_same(color_jitter.adjust_hue(crops.clone(), torch.full((CELLS, 1, 1, 1), turn)), theirs, atol=2e-6)
 
 
 def test_all_cells_in_rounds_as_on_a_gpu_are_the_same_as_cell_by_cell() -> None:
     crops = noise(cells=60)
     drawn = part("color_jitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, p=0.8).draw(keys_of(60), 3)
-    alone, together = (way(crops.clone(), drawn) for way in (color_jitter.cell_by_cell, color_jitter.in_rounds))
+    alone, together = (way(crops.clone(), drawn) for way in (color_jitter.cell_by_cell, color_jitter.position_by_position))
     assert_same(alone, together, atol=2e-6)

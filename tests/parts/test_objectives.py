@@ -23,7 +23,7 @@ from cellssl.learning.training.memory import enough_memory
 from cellssl.learning.training.state import TrainState
 from cellssl.learning.training.validation import validation_loss
 from cellssl.randomness import Keys, generator
-from cellssl.stages.pretrain.networks import keys_of, prepare, reader
+from cellssl.stages.pretrain.networks import keys_of, prepare, crop_reader
 from cellssl.stages.pretrain.settings import Settings
 
 ROOM = "cellssl.learning.objectives"
@@ -251,8 +251,8 @@ def ready(*names: str, group: Group = SINGLE_PROCESS, **knobs: Any) -> tuple[Tra
         "dose_micromolar": [(0.1, 0.0, 1.0, 3.0, None)[i % 5] for i in range(2 * CELLS)],
     }
     settings = section(*names, **knobs)
-    asked = {name: columns.get(name, columns["label"]) for name in settings.asked()}
-    known = CellMetadata.about(keys_of(cells + others), asked)
+    asked = {name: columns.get(name, columns["label"]) for name in settings.metadata_columns()}
+    known = CellMetadata.from_columns(keys_of(cells + others), asked)
     crops: Any = MadeUpCrops(CELLS)
     return prepare(settings, crops, cells, 0, CPU, group, known)
 
@@ -260,7 +260,7 @@ def ready(*names: str, group: Group = SINGLE_PROCESS, **knobs: Any) -> tuple[Tra
 def looked(state: TrainState, plan: Plan, cells: int = BATCH + 1) -> float:
     """The validation loss on a batch and one cell more."""
     crops: Any = MadeUpCrops(cells)
-    return validation_loss(state, plan, reader(crops, CPU), keys_of([f"other {i}" for i in range(cells)]))
+    return validation_loss(state, plan, crop_reader(crops, CPU), keys_of([f"other {i}" for i in range(cells)]))
 
 
 @pytest.mark.parametrize("name", NAMES)

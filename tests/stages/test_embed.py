@@ -14,7 +14,7 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.recipe import from_table
 from cellssl.pipeline.plan import Planner
 from cellssl.stages.shared.cell_tables import chosen_cells, read_embeddings
-from cellssl.stages.shared.scaled_crops import scaled_crops, segment_below
+from cellssl.stages.shared.scaled_crops import scaled_crops, upstream_segment
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def imagenet(weights: Path) -> list[str]:
 def pixels(chain: Chain) -> np.ndarray:
     """The crops of the split, row for row with its embeddings, in [0, 1]."""
     split = chain.made("split")
-    segment = segment_below(split, chain.store)
+    segment = upstream_segment(split, chain.store)
     crops = scaled_crops(segment, chain.store, chosen_cells(split, segment))
     return crops.read(np.arange(len(crops))).astype(np.float32) / 255
 

@@ -19,7 +19,7 @@ from cellssl.stages.embed.models import load_network
 from cellssl.stages.embed.settings import Settings
 from cellssl.stages.pretrain.networks import keys_of
 from cellssl.stages.shared.cell_tables import chosen_cells, read_embeddings
-from cellssl.stages.shared.scaled_crops import scaled_crops, segment_below
+from cellssl.stages.shared.scaled_crops import scaled_crops, upstream_segment
 
 CROPS = torch.from_numpy(generator("layers").random((3, 3, 32, 32), dtype="float32"))
 
@@ -96,15 +96,15 @@ def test_the_average_over_looks_is_that_of_single_looks_whatever_the_company(cha
 
 def one_by_one(chain: Chain, cell_ids: list[str], draws: int) -> np.ndarray:
     """The vectors (n, draws, dim) of single looks, each cell by itself."""
-    segment = segment_below(chain.made("split"), chain.store)
+    segment = upstream_segment(chain.made("split"), chain.store)
     crops = scaled_crops(segment, chain.store, chosen_cells(chain.made("split"), segment))
     network = load_network(chain.made("pretrain"), Settings()).eval()
-    look = EmbeddingViews(
+    views = EmbeddingViews(
         32, View((horizontal_flip.Settings(), rotate.Settings(degrees=180))), draws, keys_of(cell_ids)
     )
     found = []
     for row in range(len(crops)):
-        seen = torch.cat(list(look.at(torch.from_numpy(crops.read(np.array([row]))), np.array([row]))))
+        seen = torch.cat(list(views.render(torch.from_numpy(crops.read(np.array([row]))), np.array([row]))))
         with torch.no_grad():
             found.append(network(seen).numpy())
     return np.stack(found)

@@ -14,7 +14,7 @@ from cellssl.learning.methods.base import MethodInput, ema_update
 from cellssl.learning.methods.contrastive_loss import contrast, gauges
 from cellssl.learning.methods.heads import l2_normalize, mlp
 from cellssl.learning.methods.queue import Queued
-from cellssl.learning.view import View, drawn_alike
+from cellssl.learning.view import View, same_draws
 from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
@@ -132,4 +132,4 @@ class LooC(Queued):
 def _varies(query: View, key: View, name: str) -> bool:
     """Whether a transform ever does to two views of a cell something else; tried on a few large crops."""
     keys = Keys(torch.arange(4096)).fold("tried")
-    return not drawn_alike((query, key), 1, name, keys, channels=3, side=4096).all()
+    return not same_draws((query, key), 1, name, keys, channels=3, side=4096).all()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from cellssl.learning.transform import Degrees, Drawn, Geometric, Interpolation, around, matrices, number_or_pair
+from cellssl.learning.transform import Degrees, Drawn, Geometric, Interpolation, symmetric_range, stack_matrices, number_or_pair
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -37,12 +37,12 @@ class Settings(Geometric):
         """Angles in degrees, shifts in whole px."""
         x, y = self.translate if isinstance(self.translate, tuple) else (self.translate, self.translate)
         drawn = keys.uniforms(
-            angle=around(self.degrees),
+            angle=symmetric_range(self.degrees),
             shift_x=(-x * side, x * side),
             shift_y=(-y * side, y * side),
             scale=self.scale,
-            shear_x=around(self.shear),
-            shear_y=around(self.shear_y),
+            shear_x=symmetric_range(self.shear),
+            shear_y=symmetric_range(self.shear_y),
         )
         return {**drawn, "shift_x": drawn["shift_x"].round(), "shift_y": drawn["shift_y"].round()}
 
@@ -52,9 +52,9 @@ class Settings(Geometric):
 
         angle, along_x, along_y = (torch.deg2rad(drawn[name].double()) for name in ("angle", "shear_x", "shear_y"))
         smaller = 1.0 / drawn["scale"].double()
-        unscale = matrices([[smaller, 0.0, 0.0], [0.0, smaller, 0.0]])
-        unshear_x = matrices([[1.0, along_x.tan(), 0.0], [0.0, 1.0, 0.0]])
-        unshear_y = matrices([[1.0, 0.0, 0.0], [along_y.tan(), 1.0, 0.0]])
-        turn_back = matrices([[angle.cos(), angle.sin(), 0.0], [-angle.sin(), angle.cos(), 0.0]])
-        shift_back = matrices([[1.0, 0.0, -drawn["shift_x"]], [0.0, 1.0, -drawn["shift_y"]]])
+        unscale = stack_matrices([[smaller, 0.0, 0.0], [0.0, smaller, 0.0]])
+        unshear_x = stack_matrices([[1.0, along_x.tan(), 0.0], [0.0, 1.0, 0.0]])
+        unshear_y = stack_matrices([[1.0, 0.0, 0.0], [along_y.tan(), 1.0, 0.0]])
+        turn_back = stack_matrices([[angle.cos(), angle.sin(), 0.0], [-angle.sin(), angle.cos(), 0.0]])
+        shift_back = stack_matrices([[1.0, 0.0, -drawn["shift_x"]], [0.0, 1.0, -drawn["shift_y"]]])
         return unscale @ unshear_x @ unshear_y @ turn_back @ shift_back

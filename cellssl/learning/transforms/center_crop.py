@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.transform import Drawn, Geometric, matrices
+from cellssl.learning.transform import Drawn, Geometric, stack_matrices
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -30,7 +30,7 @@ class Settings(Geometric):
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
         """A shift, of half a pixel at most: where the rest is odd the middle is not the centre."""
         shift = drawn["begin"].double() + (self.out_side(side) - side) / 2.0
-        return matrices([[1.0, 0.0, shift], [0.0, 1.0, shift]])
+        return stack_matrices([[1.0, 0.0, shift], [0.0, 1.0, shift]])
 
     def out_side(self, side: int) -> int:
         """The window's side, at least one pixel."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.transform import Drawn, Photometric, column
+from cellssl.learning.transform import Drawn, Photometric, broadcast_to_crops
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -30,4 +30,4 @@ class Settings(Photometric):
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """Zero where a channel is lost."""
-        return crops.masked_fill_(column(drawn["lost"], crops), 0.0)
+        return crops.masked_fill_(broadcast_to_crops(drawn["lost"], crops), 0.0)

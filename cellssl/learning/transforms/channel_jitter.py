@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.transform import Drawn, Factor, Photometric, change_cells, factors_of
+from cellssl.learning.transform import Drawn, Factor, Photometric, change_cells, factor_range
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -34,29 +34,29 @@ class Settings(Photometric):
         hit = keys.chance("hit", self.p)[:, None]
         drawn = {}
         for name in ("brightness", "contrast", "gamma"):
-            ranges = {f"{name}/{channel}": factors_of(getattr(self, name)) for channel in range(channels)}
+            ranges = {f"{name}/{channel}": factor_range(getattr(self, name)) for channel in range(channels)}
             drawn[name] = torch.stack(list(keys.uniforms(**ranges).values()), dim=1).where(hit, 1.0)
         return drawn
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """Brightness, contrast, gamma; values are cut off at 0 and 1 after each."""
-        for name, change in (("brightness", brighten), ("contrast", stretch), ("gamma", bend)):
+        for name, change in (("brightness", adjust_brightness), ("contrast", adjust_contrast), ("gamma", adjust_gamma)):
             changed = (drawn[name] != 1.0).any(dim=1)
             change_cells(crops, changed, change, drawn[name])
         return crops
 
 
-def brighten(crops: Float[Tensor, "n c y x"], factor: Float[Tensor, "n c 1 1"]) -> Float[Tensor, "n c y x"]:
+def adjust_brightness(crops: Float[Tensor, "n c y x"], factor: Float[Tensor, "n c 1 1"]) -> Float[Tensor, "n c y x"]:
     """Every channel multiplied by its factor, in place."""
     return crops.mul_(factor).clamp_(0.0, 1.0)
 
 
-def stretch(crops: Float[Tensor, "n c y x"], factor: Float[Tensor, "n c 1 1"]) -> Float[Tensor, "n c y x"]:
+def adjust_contrast(crops: Float[Tensor, "n c y x"], factor: Float[Tensor, "n c 1 1"]) -> Float[Tensor, "n c y x"]:
     """Every channel further from its mean by its factor, in place."""
     shift = crops.mean(dim=(2, 3), keepdim=True).mul_(1.0 - factor)
     return crops.mul_(factor).add_(shift).clamp_(0.0, 1.0)
 
 
-def bend(crops: Float[Tensor, "n c y x"], gamma: Float[Tensor, "n c 1 1"]) -> Float[Tensor, "n c y x"]:
+def adjust_gamma(crops: Float[Tensor, "n c y x"], gamma: Float[Tensor, "n c 1 1"]) -> Float[Tensor, "n c y x"]:
     """Every channel raised to its exponent, in place."""
     return crops.pow_(gamma)

@@ -12,11 +12,11 @@ from cellssl.learning.transform import (
     Drawn,
     Factor,
     Photometric,
-    around,
+    symmetric_range,
     change_cells,
-    factors_of,
-    gray_of,
-    need_colour,
+    factor_range,
+    to_gray,
+    require_rgb,
     number_or_pair,
 )
 
@@ -51,17 +51,17 @@ class Settings(Photometric):
         import torch
 
         if self.saturation or self.hue:
-            need_colour("color_jitter with saturation or hue", channels, "use channel_jitter, which works per channel")
+            require_rgb("color_jitter with saturation or hue", channels, "use channel_jitter, which works per channel")
         hit = keys.chance("hit", self.p)
-        ranges = {name: factors_of(getattr(self, name)) for name in ("brightness", "contrast", "saturation")}
-        drawn = keys.uniforms(**ranges, hue=around(self.hue))
+        ranges = {name: factor_range(getattr(self, name)) for name in ("brightness", "contrast", "saturation")}
+        drawn = keys.uniforms(**ranges, hue=symmetric_range(self.hue))
         chosen = {name: drawn[name].where(hit, nothing) for name, _, nothing in OPERATIONS}
         changed = torch.stack([chosen[name] != nothing for name, _, nothing in OPERATIONS]).any(dim=0)
         return {**chosen, "order": keys.permutation("order", 4).where(changed[:, None], torch.arange(4))}
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """Four operations, in the order of every cell."""
-        return cell_by_cell(crops, drawn) if crops.device.type == "cpu" else in_rounds(crops, drawn)
+        return cell_by_cell(crops, drawn) if crops.device.type == "cpu" else position_by_position(crops, drawn)
 
     def apply_to_bytes(self, crops: UInt8[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """On a CPU a crop is converted when its turn comes, and is then in the cache."""
@@ -72,7 +72,7 @@ class Settings(Photometric):
         return cell_by_cell(torch.empty(crops.shape), drawn, source=crops)
 
 
-ONE_THREAD = Lock()
+CELL_BY_CELL_LOCK = Lock()
 """Held while a thread works cell by cell: it calls torch every few microseconds, for which it needs Python's own lock,
 and two such threads would wait for each other longer than they work. Meanwhile the others resample."""
 
@@ -86,7 +86,7 @@ def cell_by_cell(
     """
     amounts = zip(*(drawn[name].tolist() for name, _, _ in OPERATIONS), strict=True)
     sources = [None] * len(crops) if source is None else source.split(1)
-    with ONE_THREAD:
+    with CELL_BY_CELL_LOCK:
         for crop, read, order, given in zip(crops.split(1), sources, drawn["order"].tolist(), amounts, strict=True):
             if read is not None:
                 crop.copy_(read).mul_(1.0 / 255.0)
@@ -97,7 +97,7 @@ def cell_by_cell(
     return crops
 
 
-def in_rounds(crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+def position_by_position(crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
     """Four rounds, in place; in each every operation is done to the cells whose order puts it there, all at once."""
     for place in drawn["order"].unbind(1):
         for number, (name, change, nothing) in enumerate(OPERATIONS):
@@ -105,40 +105,40 @@ def in_rounds(crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n
     return crops
 
 
-def brighten(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
+def adjust_brightness(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
     """Multiplied, in place."""
-    return cut_off(crops.mul_(factor), factor)
+    return clamp_to_range(crops.mul_(factor), factor)
 
 
-def stretch(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
+def adjust_contrast(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
     """Further from the mean gray, in place; of crops that are not red, green and blue, from the mean of all pixels."""
     import torch
 
     mean = crops.mean(dim=(2, 3), keepdim=True)
-    mean = gray_of(mean) if crops.shape[1] == 3 else mean.mean(dim=1, keepdim=True)
-    return cut_off(torch.lerp(mean, crops, factor, out=crops), factor)
+    mean = to_gray(mean) if crops.shape[1] == 3 else mean.mean(dim=1, keepdim=True)
+    return clamp_to_range(torch.lerp(mean, crops, factor, out=crops), factor)
 
 
-def saturate(crops: Float[Tensor, "n 3 y x"], factor: Amount) -> Float[Tensor, "n 3 y x"]:
+def adjust_saturation(crops: Float[Tensor, "n 3 y x"], factor: Amount) -> Float[Tensor, "n 3 y x"]:
     """Further from the pixel's own gray, in place."""
     import torch
 
-    return cut_off(torch.lerp(gray_of(crops), crops, factor, out=crops), factor)
+    return clamp_to_range(torch.lerp(to_gray(crops), crops, factor, out=crops), factor)
 
 
-def cut_off(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
+def clamp_to_range(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
     """Values kept between 0 and 1, in place; a factor of at most 1 does not lead out of there."""
     return crops if isinstance(factor, float) and factor <= 1.0 else crops.clamp_(0.0, 1.0)
 
 
-def turn_hue(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Tensor, "n 3 y x"]:
+def adjust_hue(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Tensor, "n 3 y x"]:
     """Hue shifted by a share of a full turn, in place: by whole thirds, which exchange the channels, and a rest."""
     thirds = (3.0 * turn + 0.5) // 1.0
-    turn_hue_a_little(crops, turn - thirds / 3.0)
-    return exchange(crops, thirds)
+    adjust_hue_up_to_a_sixth(crops, turn - thirds / 3.0)
+    return roll_channels(crops, thirds)
 
 
-def exchange(crops: Float[Tensor, "n 3 y x"], thirds: Amount) -> Float[Tensor, "n 3 y x"]:
+def roll_channels(crops: Float[Tensor, "n 3 y x"], thirds: Amount) -> Float[Tensor, "n 3 y x"]:
     """Every channel gets the values of the one that is `thirds` before it, in place."""
     import torch
 
@@ -148,7 +148,7 @@ def exchange(crops: Float[Tensor, "n 3 y x"], thirds: Amount) -> Float[Tensor, "
     return crops.copy_(crops.gather(1, source.expand_as(crops)))
 
 
-def turn_hue_a_little(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Tensor, "n 3 y x"]:
+def adjust_hue_up_to_a_sixth(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Tensor, "n 3 y x"]:
     """Hue shifted by at most a sixth of a turn, in place; lightest and darkest channel of a pixel keep their values.
 
     In HSV (Smith 1978, doi:10.1145/965139.807361), over a full turn a channel rests at the lightest value for a third,
@@ -173,9 +173,9 @@ def turn_hue_a_little(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Te
 
 
 OPERATIONS: tuple[tuple[str, Callable[[Tensor, Amount], Tensor], float], ...] = (
-    ("brightness", brighten, 1.0),
-    ("contrast", stretch, 1.0),
-    ("saturation", saturate, 1.0),
-    ("hue", turn_hue, 0.0),
+    ("brightness", adjust_brightness, 1.0),
+    ("contrast", adjust_contrast, 1.0),
+    ("saturation", adjust_saturation, 1.0),
+    ("hue", adjust_hue, 0.0),
 )
 """In torchvision's numbering: name, what it does in place, and the value that changes nothing."""

@@ -75,13 +75,13 @@ class Settings(Standalone):
     def _bend(self, crops: Float[Tensor, "n c y x"], key: Int64[Tensor, "n 1 1 1"]) -> Float[Tensor, "n c y x"]:
         import torch
 
-        from cellssl.learning.warp import look_up
+        from cellssl.learning.warp import sample
 
         side = crops.shape[-1]
         at = (2.0 * torch.arange(side, device=crops.device) + 1.0) / side - 1.0
         still = torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1)
         grid = self.displacement(key.flatten(), side) + still
-        return crops.copy_(look_up(crops, grid, Sampling(self.interpolation, self.fill)))
+        return crops.copy_(sample(crops, grid, Sampling(self.interpolation, self.fill)))
 
 
 def pair(value: float | tuple[float, float]) -> tuple[float, float]:

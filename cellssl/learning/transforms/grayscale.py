@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.transform import Drawn, Photometric, column, gray_of, need_colour
+from cellssl.learning.transform import Drawn, Photometric, broadcast_to_crops, to_gray, require_rgb
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -26,9 +26,9 @@ class Settings(Photometric):
 
         Raises UsageError for crops that do not have 3 channels.
         """
-        need_colour("grayscale", channels, "use channel_drop, which takes away one stain")
+        require_rgb("grayscale", channels, "use channel_drop, which takes away one stain")
         return {"hit": keys.chance("hit", self.p)}
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """Gray in all three channels."""
-        return crops.where(~column(drawn["hit"], crops), gray_of(crops))
+        return crops.where(~broadcast_to_crops(drawn["hit"], crops), to_gray(crops))

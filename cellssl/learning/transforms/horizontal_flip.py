@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.transform import Drawn, Geometric, matrices
+from cellssl.learning.transform import Drawn, Geometric, stack_matrices
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -28,4 +28,4 @@ class Settings(Geometric):
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
         """A mirror through the centre."""
         sign = 1.0 - 2.0 * drawn["hit"].double()
-        return matrices([[sign, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        return stack_matrices([[sign, 0.0, 0.0], [0.0, 1.0, 0.0]])

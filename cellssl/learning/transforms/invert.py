@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.transform import Drawn, Photometric, column
+from cellssl.learning.transform import Drawn, Photometric, broadcast_to_crops
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -27,4 +27,4 @@ class Settings(Photometric):
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """1 - value."""
-        return crops.where(~column(drawn["hit"], crops), 1.0 - crops)
+        return crops.where(~broadcast_to_crops(drawn["hit"], crops), 1.0 - crops)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from cellssl.learning.transform import Drawn, Geometric, matrices
+from cellssl.learning.transform import Drawn, Geometric, stack_matrices
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -36,7 +36,7 @@ class Settings(Geometric):
         import torch
 
         grown = 1.0 + 2.0 * drawn["share"] if isinstance(self.padding, tuple) else torch.ones_like(drawn["share"])
-        return matrices([[grown, 0.0, 0.0], [0.0, grown, 0.0]])
+        return stack_matrices([[grown, 0.0, 0.0], [0.0, grown, 0.0]])
 
     def out_side(self, side: int) -> int:
         """The canvas with a frame in px; the former canvas with a drawn one."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from cellssl.errors import UsageError
-from cellssl.learning.transform import Drawn, Geometric, matrices
+from cellssl.learning.transform import Drawn, Geometric, stack_matrices
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -39,7 +39,7 @@ class Settings(Geometric):
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
         """From the centre of the window to the centre of the image."""
         to_centre = (self.size - side) / 2.0 - self.padding
-        return matrices([[1.0, 0.0, drawn["left"] + to_centre], [0.0, 1.0, drawn["top"] + to_centre]])
+        return stack_matrices([[1.0, 0.0, drawn["left"] + to_centre], [0.0, 1.0, drawn["top"] + to_centre]])
 
     def out_side(self, side: int) -> int:
         """Side of the window."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from cellssl.learning.transform import Drawn, Photometric, column
+from cellssl.learning.transform import Drawn, Photometric, broadcast_to_crops
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -57,7 +57,7 @@ class Settings(Photometric):
         import torch
 
         side = crops.shape[-1]
-        top, left, height, width = (column(px, crops)[:, 0] for px in rectangles(drawn, side))
+        top, left, height, width = (broadcast_to_crops(px, crops)[:, 0] for px in rectangles(drawn, side))
         at = torch.arange(side, device=crops.device)
         rows, columns = at[:, None], at[None, :]
         inside = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)

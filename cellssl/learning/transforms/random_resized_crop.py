@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cellssl.learning.transform import Drawn, Geometric, Interpolation, Sampling, matrices
+from cellssl.learning.transform import Drawn, Geometric, Interpolation, Sampling, stack_matrices
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -52,8 +52,8 @@ class Settings(Geometric):
         return {
             "width": width,
             "height": height,
-            "left": place(keys.uniform("left"), side - width).where(fits, ((side - width) / 2).floor()),
-            "top": place(keys.uniform("top"), side - height).where(fits, ((side - height) / 2).floor()),
+            "left": window_start(keys.uniform("left"), side - width).where(fits, ((side - width) / 2).floor()),
+            "top": window_start(keys.uniform("top"), side - height).where(fits, ((side - height) / 2).floor()),
         }
 
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
@@ -61,7 +61,7 @@ class Settings(Geometric):
         out = self.out_side(side)
         width, height = drawn["width"].double(), drawn["height"].double()
         x, y = drawn["left"] + (width - side) / 2.0, drawn["top"] + (height - side) / 2.0
-        return matrices([[width / out, 0.0, x], [0.0, height / out, y]])
+        return stack_matrices([[width / out, 0.0, x], [0.0, height / out, y]])
 
     def out_side(self, side: int) -> int:
         """The side after the resize."""
@@ -104,6 +104,6 @@ class Settings(Geometric):
         return round(side * min(1.0, widest)), round(side * min(1.0, 1.0 / narrowest))
 
 
-def place(share: Tensor, room: Tensor) -> Tensor:
+def window_start(share: Tensor, room: Tensor) -> Tensor:
     """Where the window begins, in whole px from 0 to `room`, which is negative for a window larger than the image."""
     return (share * (room.abs() + 1)).floor().copysign(room)

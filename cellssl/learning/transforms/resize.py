@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.transform import Drawn, Geometric, Interpolation, matrices
+from cellssl.learning.transform import Drawn, Geometric, Interpolation, stack_matrices
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -31,7 +31,7 @@ class Settings(Geometric):
 
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
         """A scale about the centre."""
-        return matrices([[drawn["share"], 0.0, 0.0], [0.0, drawn["share"], 0.0]])
+        return stack_matrices([[drawn["share"], 0.0, 0.0], [0.0, drawn["share"], 0.0]])
 
     def out_side(self, side: int) -> int:
         """The new side."""

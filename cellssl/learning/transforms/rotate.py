@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.transform import Degrees, Drawn, Geometric, Interpolation, around, matrices
+from cellssl.learning.transform import Degrees, Drawn, Geometric, Interpolation, symmetric_range, stack_matrices
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -27,11 +27,11 @@ class Settings(Geometric):
 
     def draw(self, keys: Keys, side: int) -> Drawn:
         """Angles in degrees."""
-        return {"angle": keys.uniform("angle", *around(self.degrees))}
+        return {"angle": keys.uniform("angle", *symmetric_range(self.degrees))}
 
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
         """Each output pixel lies where the opposite turn brings it."""
         import torch
 
         angle = torch.deg2rad(drawn["angle"].double())
-        return matrices([[angle.cos(), -angle.sin(), 0.0], [angle.sin(), angle.cos(), 0.0]])
+        return stack_matrices([[angle.cos(), -angle.sin(), 0.0], [angle.sin(), angle.cos(), 0.0]])

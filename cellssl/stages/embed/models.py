@@ -35,14 +35,14 @@ def load_encoder(model: Artifact, network: str) -> Any:
     """The encoder of a pretrain artifact, with its weights."""
     from safetensors.torch import load_file
 
-    from cellssl.stages.pretrain.networks import build_encoder
+    from cellssl.stages.pretrain.networks import uninitialised_encoder
 
     settings = _pretrain_settings(model)
     if network == "momentum" and settings.active() and settings.momentum() is None:
         raise UsageError(
             "no objective of this model trains a momentum encoder", hint='set embed.network = "query", or leave it out'
         )
-    encoder = build_encoder(settings.encoder, len(model.card.metrics["channels"]))
+    encoder = uninitialised_encoder(settings.encoder, len(model.card.metrics["channels"]))
     name = {"query": "encoder", "momentum": "momentum_encoder"}[network]
     encoder.load_state_dict(load_file(model.file(f"{name}.safetensors")))
     return encoder
@@ -56,7 +56,7 @@ def load_projectors(model: Artifact, in_dim: int, branch: str | None) -> list[Ob
     import torch
     from safetensors.torch import load_file
 
-    from cellssl.stages.pretrain.networks import Around, head_name, objectives_of
+    from cellssl.stages.pretrain.networks import TrainingShape, objective_module_name, build_objectives
 
     section, metrics = model.card.section, model.card.metrics
     settings = _pretrain_settings(model)
@@ -65,10 +65,10 @@ def load_projectors(model: Artifact, in_dim: int, branch: str | None) -> list[Ob
         raise UsageError(f"{model.path} was not trained, so it has no projector", hint='set embed.layer = "pooled"')
     if branch is not None and branch not in branches:
         raise UsageError(f"{model.path} has no branch {branch!r}", hint=did_you_mean(branch, branches))
-    around = Around(torch.arange(metrics["cells"]), section["batch"], len(metrics["channels"]), metrics["input_px"])
-    objectives = objectives_of(settings, around, in_dim, seed=0)  # the weights are loaded
+    around = TrainingShape(torch.arange(metrics["cells"]), section["batch"], len(metrics["channels"]), metrics["input_px"])
+    objectives = build_objectives(settings, around, in_dim, seed=0)  # the weights are loaded
     objectives.load_state_dict(load_file(model.file("heads.safetensors")))
-    chosen: list[Any] = [objectives[head_name(name)] for name in ([branch] if branch else branches)]
+    chosen: list[Any] = [objectives[objective_module_name(name)] for name in ([branch] if branch else branches)]
     projecting = [objective for objective in chosen if objective.projects]
     if not projecting:
         raise UsageError(f"no objective of {model.path} has a projector to embed by", hint='set embed.layer = "pooled"')
@@ -83,7 +83,7 @@ def _pretrain_settings(model: Artifact) -> Any:
     return PretrainSettings.model_validate(known, context={FORMER_NAMES: True})
 
 
-def check_same_kind(model: Artifact, crops: ScaledCrops) -> None:
+def check_same_crops(model: Artifact, crops: ScaledCrops) -> None:
     """Raise UsageError where the cells differ from those that the model has learned on."""
     trained, here = model.card.metrics["channels"], crops.channels
     if trained != here:

@@ -25,7 +25,7 @@ ALGORITHM = 2
 """2: `features` holds texture, and the area and shape of the nucleus."""
 
 
-MEASURED = ("intensities", "features")
+MEASUREMENTS = ("intensities", "features")
 """Models that measure pixels, without any network."""
 
 
@@ -33,7 +33,7 @@ UNTRAINED = ("random", "imagenet")
 """Models that are this recipe's network without its training."""
 
 
-BASELINES = (*UNTRAINED, *MEASURED)
+BASELINES = (*UNTRAINED, *MEASUREMENTS)
 
 
 def _file_or_word(given: Any, info: ValidationInfo) -> Any:
@@ -75,14 +75,14 @@ class Settings(StageSettings):
     def non_default(self) -> dict[str, Any]:
         """A trained model counts by its fingerprint, not by how it was named; what says nothing does not count."""
         counted = super().non_default()
-        silent = ["model"] if self.model not in MEASURED else ["network", "layer", "branch", "view"]
+        silent = ["model"] if self.model not in MEASUREMENTS else ["network", "layer", "branch", "view"]
         if self.model in UNTRAINED or self.model.endswith(SUFFIXES):
             silent.append("network")  # both encoders begin alike
-        if not self.view or self.model in MEASURED:
+        if not self.view or self.model in MEASUREMENTS:
             silent.append("draws")
         return {name: value for name, value in counted.items() if name not in silent}
 
-    def network_of(self) -> str | Path | None:
+    def pretrain_variant(self) -> str | Path | None:
         """What this recipe's own network becomes: trained, untrained or with a file of weights; None for others."""
         if self.model.endswith(SUFFIXES):
             return Path(self.model)
@@ -90,7 +90,7 @@ class Settings(StageSettings):
 
     @model_validator(mode="after")
     def _only_what_there_is(self) -> Settings:
-        if self.layer == "projector" and self.network_of() not in ("pretrain", None):
+        if self.layer == "projector" and self.pretrain_variant() not in ("pretrain", None):
             raise ValueError(
                 f"model = {self.model!r} is untrained and has no projector; "
                 'a baseline\'s arm needs its own embed.layer = "pooled"'
@@ -103,11 +103,11 @@ class Settings(StageSettings):
 
     def inputs(self) -> tuple[str, ...]:
         """Cells, and this recipe's own network where it is asked for."""
-        return (self.cells, *(("pretrain",) if self.network_of() else ()))
+        return (self.cells, *(("pretrain",) if self.pretrain_variant() else ()))
 
     def artifact_references(self) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
         """An earlier model, where one is named."""
-        if self.network_of() or self.model in MEASURED:
+        if self.pretrain_variant() or self.model in MEASUREMENTS:
             return {}
         return {"model": (self.model, ("pretrain",))}
 

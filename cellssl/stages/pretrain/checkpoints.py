@@ -32,7 +32,7 @@ class Checkpoints:
         """The resume point."""
         return self.folder / "last.ckpt"
 
-    def lowest(self, step: int) -> Path:
+    def best_path(self, step: int) -> Path:
         """The state after this step, which had the lowest validation loss."""
         return self.folder / f"lowest-{step}.ckpt"
 
@@ -44,9 +44,9 @@ class Checkpoints:
         self.saved_step = state.step
         return True
 
-    def take_up_lowest(self, state: TrainState) -> None:
+    def restore_best(self, state: TrainState) -> None:
         """Go back to the state of the lowest validation loss."""
-        state.load(self.lowest(state.lowest.step))
+        state.load(self.best_path(state.best.step))
 
     def save(self, state: TrainState, *logs: TextIO) -> bool:
         """Write `last.ckpt`, and say whether it was: weights that overflowed do not replace a good checkpoint.
@@ -63,9 +63,9 @@ class Checkpoints:
         self.saved_step = state.step
         return True
 
-    def save_lowest(self, state: TrainState, *logs: TextIO) -> None:
+    def save_best(self, state: TrainState, *logs: TextIO) -> None:
         """Keep this state; the one before is forgotten when `last.ckpt` no longer speaks of it."""
-        kept = self.lowest(state.step)
+        kept = self.best_path(state.step)
         with atomic_path(kept) as beside:
             state.save(beside)
         if self.save(state, *logs):

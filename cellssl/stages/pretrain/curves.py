@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-GAUGES = {
+METRICS = {
     "loss": "loss",
     "accuracy": "accuracy (finding the other view, class or turn)",
     "projection_spread": "spread of projections (1: even, 0: collapsed)",
@@ -33,24 +33,24 @@ def training_curves(metrics: Path, timings: Path | None = None) -> Figure:
     from cellssl.reporting.figures import training
 
     lines = pd.read_json(metrics, lines=True)
-    panels = {title: _branches(lines, gauge) for gauge, title in GAUGES.items()}
+    panels = {title: _branch_curves(lines, gauge) for gauge, title in METRICS.items()}
     if "validation_loss" in lines:
-        panels["loss"]["validation, weighted sum"] = _filled(lines["validation_loss"])
-    panels["gradient norm"] = {"all branches": _filled(lines["gradient_norm"])}
+        panels["loss"]["validation, weighted sum"] = _forward_filled(lines["validation_loss"])
+    panels["gradient norm"] = {"all branches": _forward_filled(lines["gradient_norm"])}
     if timings is not None:
         measured = pd.read_json(timings, lines=True)
         panels |= {title: {"this machine": measured[name].to_numpy(float)} for name, title in TIMINGS.items()}
-    chance = [curve[-1] for curve in _branches(lines, "chance").values()]
+    chance = [curve[-1] for curve in _branch_curves(lines, "chance").values()]
     shown = {title: curves for title, curves in panels.items() if curves}
     return training.curves(lines["step"].to_numpy(float), shown, {"loss": max(chance)} if chance else {})
 
 
-def _branches(lines: pd.DataFrame, gauge: str) -> dict[str, np.ndarray]:
+def _branch_curves(lines: pd.DataFrame, gauge: str) -> dict[str, np.ndarray]:
     names = [str(name) for name in lines.columns if str(name).endswith(f"/{gauge}")]
-    return {name.removesuffix(f"/{gauge}"): _filled(lines[name]) for name in names}
+    return {name.removesuffix(f"/{gauge}"): _forward_filled(lines[name]) for name in names}
 
 
-def _filled(column: pd.Series) -> np.ndarray:
+def _forward_filled(column: pd.Series) -> np.ndarray:
     """What is written now and then holds until it is written again."""
     filled: np.ndarray = column.ffill().to_numpy(float)
     return filled

@@ -38,12 +38,12 @@ def _artifact_or_path(given: Any, info: ValidationInfo) -> Any:
 ArtifactOrPath = Annotated[str | Path, BeforeValidator(_artifact_or_path)]
 
 
-def is_file_of_weights(given: str | Path | None) -> bool:
+def is_weights_file(given: str | Path | None) -> bool:
     """Whether a file is meant, rather than an artifact."""
     return isinstance(given, Path) and given.suffix in SUFFIXES
 
 
-def published(encoder: Plugin) -> Plugin:
+def with_published_weights(encoder: Plugin) -> Plugin:
     """The same encoder with weights from elsewhere: those that it names, else those that its library publishes."""
     if not isinstance(encoder, PublishedSettings):
         raise UsageError(
@@ -53,7 +53,7 @@ def published(encoder: Plugin) -> Plugin:
     return encoder.model_copy(update={"weights": encoder.weights or "imagenet"})
 
 
-def with_file(encoder: Plugin, file: Path) -> Plugin:
+def with_weights_file(encoder: Plugin, file: Path) -> Plugin:
     """The same encoder with the weights in a file of the user, which others have trained.
 
     Raises UsageError for a network that nobody else has, and for a file of our own: its artifact knows more about it.
@@ -68,7 +68,7 @@ def with_file(encoder: Plugin, file: Path) -> Plugin:
     return encoder.model_copy(update={"weights": file})
 
 
-def unpublished(encoder: Plugin) -> Plugin:
+def without_weights(encoder: Plugin) -> Plugin:
     """The same encoder with weights drawn from the seed."""
     return encoder.model_copy(update={"weights": None}) if isinstance(encoder, PublishedSettings) else encoder
 
@@ -77,7 +77,7 @@ def external_files(settings: Any) -> list[Path]:
     """The user's files of weights; UsageError where there is no such file."""
     named = {"encoder.weights": getattr(settings.encoder, "weights", None), "init_from": settings.init_from}
     files = {knob: path for knob, path in named.items() if isinstance(path, Path)}
-    if not is_file_of_weights(settings.init_from):
+    if not is_weights_file(settings.init_from):
         files.pop("init_from", None)
     for knob, path in files.items():
         if not path.is_file():
@@ -85,10 +85,10 @@ def external_files(settings: Any) -> list[Path]:
     return list(files.values())
 
 
-def earlier(settings: Any) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
+def earlier_artifact(settings: Any) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
     """The earlier artifact to start from, where one is named; UsageError where it is neither artifact nor file."""
     given = settings.init_from
-    if given is None or is_file_of_weights(given):
+    if given is None or is_weights_file(given):
         return {}
     if isinstance(given, Path) and not ((given / NAME).is_file() or (given.is_file() and given.suffix == ".json")):
         raise UsageError(
@@ -98,7 +98,7 @@ def earlier(settings: Any) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
     return {"init_from": (given, ("pretrain",))}
 
 
-def source_of(job: Job) -> str | None:
+def describe_source(job: Job) -> str | None:
     """Where the encoder's first weights come from, in words; None where they are drawn from the seed."""
     encoder, earlier_one = job.settings.encoder, job.inputs.get("init_from")
     if job.settings.init_from is not None:
@@ -110,25 +110,25 @@ def source_of(job: Job) -> str | None:
     return encoder.url() or f"the published weights of {encoder.called()}"
 
 
-def begin(job: Job, state: TrainState) -> Generator[Event, None, None]:
+def load_initial_weights(job: Job, state: TrainState) -> Generator[Event, None, None]:
     """Let both encoders start from the weights that the settings name; heads, queues and optimiser begin anew."""
     encoder: Any = job.settings.encoder
     names: Names = encoder.names(state.encoder)
-    source = source_of(job)
+    source = describe_source(job)
     if source is None:
         return
     if job.settings.init_from is not None:
-        tensors = _earlier(job, encoder)
+        tensors = _read_earlier(job, encoder)
         names = replace(names, first=())  # an encoder of ours has learned on these very channels, or it does not fit
     else:
-        tensors = yield from _published(job, encoder)
+        tensors = yield from _read_published(job, encoder)
     from cellssl.learning.weight_files import start_from
 
     start_from(state.encoder, tensors, names, source=source, whose=encoder.called())
     state.momentum_encoder.load_state_dict(state.encoder.state_dict())
 
 
-def _earlier(job: Job, encoder: EncoderSettings) -> Mapping[str, Any]:
+def _read_earlier(job: Job, encoder: EncoderSettings) -> Mapping[str, Any]:
     from cellssl.learning.weight_files import encoder_in, read
 
     artifact = job.inputs.get("init_from")
@@ -152,7 +152,7 @@ def _standardises(encoder: Plugin) -> bool:
     return isinstance(encoder, PublishedSettings) and encoder.standardises()
 
 
-def _published(job: Job, encoder: PublishedSettings) -> Generator[Event, None, Mapping[str, Any]]:
+def _read_published(job: Job, encoder: PublishedSettings) -> Generator[Event, None, Mapping[str, Any]]:
     from cellssl.learning.weight_files import read
 
     if isinstance(encoder.weights, Path):
@@ -161,7 +161,7 @@ def _published(job: Job, encoder: PublishedSettings) -> Generator[Event, None, M
     if url is not None:
         return read((yield from fetch_cached(url, job.context)))
     yield Note(f"getting the published weights of {encoder.called()}")
-    return encoder.published(_folder_of(encoder, job.context.store))
+    return encoder.published(_weights_folder(encoder, job.context.store))
 
 
 def downloads(settings: Any) -> list[Download]:
@@ -174,16 +174,16 @@ def downloads(settings: Any) -> list[Download]:
         return [file_download(what, url)]
 
     def is_there(store: Store) -> bool:
-        return encoder.has_published(_folder_of(encoder, store))
+        return encoder.has_published(_weights_folder(encoder, store))
 
     def bring(context: RunContext) -> Generator[Event, None, None]:
         yield Note(f"getting {what}")
-        encoder.published(_folder_of(encoder, context.store))
+        encoder.published(_weights_folder(encoder, context.store))
 
     return [Download(what, is_there, bring)]
 
 
-def _folder_of(encoder: PublishedSettings, store: Store) -> Path:
+def _weights_folder(encoder: PublishedSettings, store: Store) -> Path:
     """Where a library that brings its weights itself keeps them."""
     folder = store.root / FOLDER / encoder.plugin_name()
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from cellssl.stages.pretrain.settings import Settings
     from cellssl.stages.shared.scaled_crops import ScaledCrops
 
-RESIDENT_SHARE = 0.5
+IN_MEMORY_SHARE = 0.5
 """Of a GPU's free memory; a training set below it is held there, scaled to 8 bits."""
-RESIDENT_BYTES = 256e6
+IN_MEMORY_BYTES = 256e6
 """On a CPU, sets above it are read from the disk, whose pages the system keeps as long as nobody else needs them."""
 
 
@@ -35,11 +35,11 @@ def prepare(
     seed: int,
     device: torch.device,
     group: Group = SINGLE_PROCESS,
-    known: CellMetadata | None = None,
+    metadata: CellMetadata | None = None,
 ) -> tuple[TrainState, Plan]:
     """Networks, branches, optimiser and batches, all at step 0.
 
-    `known` is what objectives want to know of the cells. Raises UsageError for what cannot be learned: a queue longer
+    `metadata` is what objectives want to know of the cells. Raises UsageError for what cannot be learned: a queue longer
     than the data, a batch larger than it, crops too small, an objective that does not fit its views or the encoder.
     """
     from cellssl.device import dtype_for
@@ -50,11 +50,11 @@ def prepare(
 
     batches = Batches(len(crops), min(settings.batch, len(crops)) if settings.epochs == 0 else settings.batch, seed)
     _check(settings, crops)
-    check_batch(batches.size, group.seat)
+    check_batch(batches.size, group.rank)
     side_px = settings.input_px or crops.shape[-1]
-    around = Around(keys_of(cell_ids), batches.size, len(crops.channels), side_px)
-    state, branches = _networks(settings, around, seed, device, group)
-    _try_views(settings, branches, crops, side_px)
+    around = TrainingShape(keys_of(cell_ids), batches.size, len(crops.channels), side_px)
+    state, branches = _build_networks(settings, around, seed, device, group)
+    _check_views(settings, branches, crops, side_px)
     steps = batches.steps(settings.epochs)
     warmup = min(batches.steps(settings.warmup_epochs), steps // 10)
 
@@ -66,7 +66,7 @@ def prepare(
         batches=batches,
         steps=steps,
         learning_rate=rate,
-        read=reader(crops, device, held=settings.epochs > 0),
+        read=crop_reader(crops, device, in_memory=settings.epochs > 0),
         cell_keys=around.cells,
         side_px=side_px,
         seed=seed,
@@ -75,13 +75,13 @@ def prepare(
         momentum=max((branch.objective.momentum for branch in branches), default=0.0),
         clip_norm=settings.clip_norm,
         group=group,
-        known=known or NO_METADATA,
+        metadata=metadata or NO_METADATA,
     )
     return state, plan
 
 
 @dataclass(frozen=True)
-class Around:
+class TrainingShape:
     """What there is to train on, as far as networks and objectives depend on it."""
 
     cells: Int64[Tensor, "n"]
@@ -90,11 +90,11 @@ class Around:
     side_px: int
 
 
-def reader(crops: ScaledCrops, device: torch.device, *, held: bool = True) -> InMemoryReader | MemmapReader:
+def crop_reader(crops: ScaledCrops, device: torch.device, *, in_memory: bool = True) -> InMemoryReader | MemmapReader:
     """How a step gets its crops: from the device's memory where they fit, else from the memory map."""
     from cellssl.learning.training.readers import InMemoryReader, MemmapReader
 
-    if held and math.prod(crops.shape) < _room_bytes(device):
+    if in_memory and math.prod(crops.shape) < _in_memory_limit_bytes(device):
         return InMemoryReader(crops.blocks(), crops.shape, device)
     return MemmapReader(crops.read, device)
 
@@ -108,7 +108,7 @@ def keys_of(cell_ids: list[str]) -> torch.Tensor:
     return torch.from_numpy(cell_keys(cell_ids))
 
 
-def build_encoder(settings: Any, channels: int) -> torch.nn.Module:
+def uninitialised_encoder(settings: Any, channels: int) -> torch.nn.Module:
     """A network by its settings, weights not yet set; torch's generator stays as it was."""
     from cellssl.randomness import torch_seeded
 
@@ -126,33 +126,33 @@ def _check(settings: Settings, crops: ScaledCrops) -> None:
         objective.check(len(crops))
 
 
-def _networks(
-    settings: Settings, around: Around, seed: int, device: torch.device, group: Group
+def _build_networks(
+    settings: Settings, around: TrainingShape, seed: int, device: torch.device, group: Group
 ) -> tuple[TrainState, tuple[Branch, ...]]:
     import copy
 
     import torch
 
-    from cellssl.learning.training.batch_norm import shared
+    from cellssl.learning.training.batch_norm import convert_sync_batch_norm
     from cellssl.learning.training.loop import Branch
     from cellssl.learning.training.state import TrainState, optimizer_for
     from cellssl.learning.weight_init import begun
 
     network: Any = settings.encoder
     begins: Any = begun(network, around.channels, seed, "encoder")
-    encoder = shared(begins, group, device).to(device).to(memory_format=torch.channels_last)
+    encoder = convert_sync_batch_norm(begins, group, device).to(device).to(memory_format=torch.channels_last)
     momentum_encoder = copy.deepcopy(encoder).requires_grad_(False)
-    objectives = objectives_of(settings, around, begins.out_dim, seed).to(device)
+    objectives = build_objectives(settings, around, begins.out_dim, seed).to(device)
     branches = []
     for name, branch in settings.active().items() if len(objectives) else ():
-        objective: Any = objectives[head_name(name)]
-        query, key = branch.drawn(2)
+        objective: Any = objectives[objective_module_name(name)]
+        query, key = branch.view_transforms(2)
         branches.append(Branch(name, branch.weight, objective.shown(query, key), objective))
     optimizer = optimizer_for(settings.optimizer, [encoder, objectives], settings.weight_decay)
     return TrainState(encoder, momentum_encoder, objectives, optimizer), tuple(branches)
 
 
-def objectives_of(settings: Settings, around: Around, in_dim: int, seed: int) -> torch.nn.ModuleDict:
+def build_objectives(settings: Settings, around: TrainingShape, in_dim: int, seed: int) -> torch.nn.ModuleDict:
     """The objectives of all branches at step 0; none where nothing is trained."""
     import torch
 
@@ -162,11 +162,11 @@ def objectives_of(settings: Settings, around: Around, in_dim: int, seed: int) ->
     encoder: Any = settings.encoder
     for name, branch in settings.active().items() if settings.epochs > 0 else ():
         chosen: Any = branch.objective
-        objectives[head_name(name)] = chosen.build(BuildContext(in_dim, seed, name, **vars(around), encoder=encoder))
+        objectives[objective_module_name(name)] = chosen.build(BuildContext(in_dim, seed, name, **vars(around), encoder=encoder))
     return objectives
 
 
-def _try_views(settings: Settings, branches: tuple[Branch, ...], crops: ScaledCrops, side_px: int) -> None:
+def _check_views(settings: Settings, branches: tuple[Branch, ...], crops: ScaledCrops, side_px: int) -> None:
     """Render one black crop: a view that fits neither the crops nor the encoder is said before anything is made."""
     import torch
 
@@ -178,10 +178,10 @@ def _try_views(settings: Settings, branches: tuple[Branch, ...], crops: ScaledCr
     for branch in branches:
         for piece in render_all(branch.views, black, Keys(torch.zeros(1, dtype=torch.long)), side_px):
             if piece.shape[-1] != side_px:
-                _check_small(encoder, piece.shape[-1], branch.name)
+                _check_local_views(encoder, piece.shape[-1], branch.name)
 
 
-def _check_small(encoder: EncoderSettings, px: int, branch: str) -> None:
+def _check_local_views(encoder: EncoderSettings, px: int, branch: str) -> None:
     """The encoder can take crops of the full side, which has been looked at before."""
     try:
         encoder.check_side(px)
@@ -192,12 +192,12 @@ def _check_small(encoder: EncoderSettings, px: int, branch: str) -> None:
         ) from error
 
 
-def head_name(branch: str) -> str:
+def objective_module_name(branch: str) -> str:
     """Modules may neither have a dot in their name, nor bear that of a method, such as `half`."""
     return f"branch_{branch.replace('.', '/')}"
 
 
-def _room_bytes(device: torch.device) -> float:
+def _in_memory_limit_bytes(device: torch.device) -> float:
     import torch
 
-    return RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else RESIDENT_BYTES
+    return IN_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else IN_MEMORY_BYTES

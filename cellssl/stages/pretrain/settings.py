@@ -15,7 +15,7 @@ from cellssl.engine.weights_cache import Download
 from cellssl.errors import UsageError
 from cellssl.learning.view import ViewSettings
 from cellssl.stages.pretrain import initial_weights
-from cellssl.stages.pretrain.initial_weights import ArtifactOrPath, is_file_of_weights
+from cellssl.stages.pretrain.initial_weights import ArtifactOrPath, is_weights_file
 
 if TYPE_CHECKING:
     pass
@@ -27,7 +27,7 @@ ALGORITHM = 2
 """2: the lines of metrics hold the chance level and the spread of projections relative to an even one."""
 
 
-SMALLER = "lower pretrain.batch or input_px, or what is wide in the encoder and the objectives"
+OUT_OF_MEMORY_HINT = "lower pretrain.batch or input_px, or what is wide in the encoder and the objectives"
 """What to do where memory does not suffice."""
 
 
@@ -60,7 +60,7 @@ class BranchSettings(SettingsModel):
             raise ValueError("a branch needs either view or views.query and views.key")
         return self
 
-    def drawn(self, views: int) -> list[ViewSettings]:
+    def view_transforms(self, views: int) -> list[ViewSettings]:
         """The transforms of every view."""
         if self.views is not None:
             return [self.views.query, *[self.views.key] * (views - 1)]
@@ -125,7 +125,7 @@ class Settings(StageSettings):
 
     @model_validator(mode="after")
     def _one_momentum(self) -> Settings:
-        pace = self._paces()
+        pace = self._momenta()
         if len(pace) > 1:
             raise ValueError(f"branches share one momentum encoder, so their momentum must be one, got {sorted(pace)}")
         return self
@@ -136,18 +136,18 @@ class Settings(StageSettings):
             raise ValueError("init_from and encoder.weights both say where training starts; leave one of them out")
         return self
 
-    def _paces(self) -> set[float]:
+    def _momenta(self) -> set[float]:
         return {branch.objective.momentum for branch in self.active().values() if hasattr(branch.objective, "momentum")}
 
     def momentum(self) -> float | None:
         """How slowly the momentum encoder follows; None where no objective has one."""
-        return next(iter(self._paces()), None)
+        return next(iter(self._momenta()), None)
 
     def active(self) -> dict[str, BranchSettings]:
         """The branches that are run, by name: the order in the recipe decides neither sums nor the optimiser's rows."""
         return {name: branch for name, branch in sorted(self.branches.items()) if branch.weight > 0}
 
-    def asked(self) -> tuple[str, ...]:
+    def metadata_columns(self) -> tuple[str, ...]:
         """Columns of the cell table that the objectives learn from."""
         objectives: list[Any] = [branch.objective for branch in self.active().values()] if self.epochs > 0 else []
         return tuple(sorted({column for objective in objectives for column in objective.columns()}))
@@ -155,7 +155,7 @@ class Settings(StageSettings):
     def non_default(self) -> dict[str, Any]:
         """What counts; a branch of weight 0 equals its absence, and an artifact or a file counts by its content."""
         counted = super().non_default()
-        if counted.pop("init_from", None) and is_file_of_weights(self.init_from):
+        if counted.pop("init_from", None) and is_weights_file(self.init_from):
             counted["init_from"] = "file"
         active = {name: branch.non_default() for name, branch in self.active().items()}
         counted.pop("branches", None)
@@ -163,15 +163,15 @@ class Settings(StageSettings):
 
     def untrained(self) -> Settings:
         """The same encoder as the seed draws it: the random baseline."""
-        return Settings(encoder=initial_weights.unpublished(self.encoder), input_px=self.input_px, epochs=0)
+        return Settings(encoder=initial_weights.without_weights(self.encoder), input_px=self.input_px, epochs=0)
 
     def published(self) -> Settings:
         """The same encoder with weights from elsewhere, and no training: what photographs alone have taught it."""
-        return Settings(encoder=initial_weights.published(self.encoder), input_px=self.input_px, epochs=0)
+        return Settings(encoder=initial_weights.with_published_weights(self.encoder), input_px=self.input_px, epochs=0)
 
     def with_file(self, file: Path) -> Settings:
         """The same encoder with the weights in a file, and no training."""
-        return Settings(encoder=initial_weights.with_file(self.encoder, file), input_px=self.input_px, epochs=0)
+        return Settings(encoder=initial_weights.with_weights_file(self.encoder, file), input_px=self.input_px, epochs=0)
 
     def inputs(self) -> tuple[str, ...]:
         """Cells to train on."""
@@ -184,7 +184,7 @@ class Settings(StageSettings):
 
     def artifact_references(self) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
         """An earlier model to start from, where one is named."""
-        return initial_weights.earlier(self)
+        return initial_weights.earlier_artifact(self)
 
     def external_files(self) -> list[Path]:
         """The user's files of weights."""

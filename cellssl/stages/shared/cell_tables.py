@@ -23,7 +23,7 @@ def chosen_cells(source: Artifact, segment: Artifact) -> pd.DataFrame:
     return split.merge(cells, on="cell_id", how="left", validate="one_to_one")
 
 
-PLACE = {"plate": "Plate", "well": "Well", "site": "Site"}
+PYCYTOMINER_NAMES = {"plate": "Plate", "well": "Well", "site": "Site"}
 """Written as pycytominer and DeepProfiler write them."""
 
 
@@ -33,7 +33,7 @@ NOT_METADATA = ("part", "crop_row", "row_px", "column_px")
 def metadata(cells: pd.DataFrame) -> pd.DataFrame:
     """Metadata_* columns, then the nucleus' place in its field."""
     known = cells.drop(columns=[name for name in NOT_METADATA if name in cells])
-    table = known.rename(columns={name: f"Metadata_{PLACE.get(name, name)}" for name in known.columns})
+    table = known.rename(columns={name: f"Metadata_{PYCYTOMINER_NAMES.get(name, name)}" for name in known.columns})
     if "row_px" in cells:
         table["Nuclei_Location_Center_X"] = cells["column_px"].to_numpy()
         table["Nuclei_Location_Center_Y"] = cells["row_px"].to_numpy()
@@ -43,6 +43,6 @@ def metadata(cells: pd.DataFrame) -> pd.DataFrame:
 def read_embeddings(artifact: Artifact) -> tuple[pd.DataFrame, np.ndarray]:
     """The metadata, under the cell table's own names, and the vectors (n, dim) float32."""
     known, vectors = embeddings.read(artifact.file("embeddings.parquet"))
-    known = known.rename(columns={f"Metadata_{there}": here for here, there in PLACE.items()})
+    known = known.rename(columns={f"Metadata_{there}": here for here, there in PYCYTOMINER_NAMES.items()})
     known.columns = known.columns.str.removeprefix("Metadata_")
     return known, vectors

@@ -64,7 +64,7 @@ def common_pixel_um(cells: pd.DataFrame) -> float | None:
     return float(sizes[0]) if len(sizes) == 1 and sizes[0] > 0 else None
 
 
-def segment_below(cells: Artifact, store: Store) -> Artifact:
+def upstream_segment(cells: Artifact, store: Store) -> Artifact:
     """The segment artifact that a segment or split artifact stands on."""
     if cells.card.kind == "segment":
         return cells

@@ -15,7 +15,7 @@ from torch import Tensor
 from cellssl.config import plugins
 from cellssl.errors import UsageError
 from cellssl.learning.methods.looc import space_scores
-from cellssl.learning.view import View, drawn_alike, render_all
+from cellssl.learning.view import View, same_draws, render_all
 from cellssl.randomness import Keys
 
 VIEWS = "cellssl.learning.transforms"
@@ -87,7 +87,7 @@ def test_a_key_that_a_flip_treats_as_the_query_by_chance_is_no_negative() -> Non
     objective = built("looc", sensitive_to=("horizontal_flip", "channel_jitter"))
     views = objective.shown(view, view)
     keys = Keys(torch.arange(64)).fold("step")
-    alike = partial(drawn_alike, views, keys=keys, channels=3, side=16)
+    alike = partial(same_draws, views, keys=keys, channels=3, side=16)
     lit = torch.zeros(64, 3, 16, 16, dtype=torch.uint8)
     lit[..., :8] = 200  # the left half, so that its place tells the flip
     is_left = render_all(views, lit, keys, 16)[0][..., :8].sum(dim=(2, 3, 4)) > 0  # (4, 64)
@@ -101,7 +101,7 @@ def test_a_key_that_a_flip_treats_as_the_query_by_chance_is_no_negative() -> Non
         F.normalize(objective.momentum_projectors[1](batch.momentum), dim=2),
         objective.queue[1], 1, 0.2, alike=torch.stack(same, dim=1),
     )  # fmt: skip
-    held = scores[:, 1:3].isfinite()  # keys 0 and 2
+    in_memory = scores[:, 1:3].isfinite()  # keys 0 and 2
     assert torch.equal(held, torch.stack([~same[0], ~same[2]], dim=1))
     expected = (scores.logsumexp(dim=1) - scores[:, 0]).mean()
     torch.testing.assert_close(objective(batch)[1]["loss_horizontal_flip"], expected)
@@ -143,7 +143,7 @@ def test_draws_that_are_alike_give_the_same_pixels_and_others_do_not(name: str) 
     crops = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     keys = Keys(torch.arange(64))
     one, other = render_all(views, crops, keys, 16)[0]
-    same = drawn_alike(views, 1, name, keys, channels=3, side=16)
+    same = same_draws(views, 1, name, keys, channels=3, side=16)
     assert torch.equal(same, (one == other).flatten(1).all(dim=1)) and 0 < same.sum() < 64
 
 

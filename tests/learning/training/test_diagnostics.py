@@ -71,7 +71,7 @@ def test_what_is_not_a_number_gives_no_number_and_no_error() -> None:
 def test_a_branch_that_stays_collapsed_is_told_once_while_it_happens() -> None:
     watch = CollapseMonitor(["context", "centre"])
     spreads = [0.5] * 3 + [0.01] * (COLLAPSED_STEPS - 1) + [0.6] + [0.01] * 2 * COLLAPSED_STEPS
-    told = [watch.collapsing({"context/projection_spread": s, "centre/projection_spread": 0.9}) for s in spreads]
+    told = [watch.newly_collapsed({"context/projection_spread": s, "centre/projection_spread": 0.9}) for s in spreads]
     assert [step for step, branches in enumerate(told) if branches] == [3 + 2 * COLLAPSED_STEPS - 1]
     assert told[3 + 2 * COLLAPSED_STEPS - 1] == ["context"]
 

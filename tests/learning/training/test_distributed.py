@@ -16,7 +16,7 @@ import torch
 
 from cellssl.device import device_for
 from cellssl.errors import UsageError
-from cellssl.learning.training.batch_norm import SharedBatchNorm, shared
+from cellssl.learning.training.batch_norm import SyncBatchNorm2d, convert_sync_batch_norm
 from cellssl.learning.training.distributed import SINGLE_PROCESS, Group, check_batch
 from cellssl.rank import Rank
 
@@ -36,11 +36,11 @@ def in_two_processes(folder: Path, code: str) -> list[Any]:
     opening = """
         import json, pathlib, torch
         from cellssl.rank import Rank
-        from cellssl.learning.training.distributed import together
-        seat = Seat.from_environment()
+        from cellssl.learning.training.distributed import process_group
+        rank = Rank.from_environment()
         with together(seat, torch.device("cpu")) as group:
     """
-    closing = '\npathlib.Path(f"{seat.number}.json").write_text(json.dumps(result))'
+    closing = '\npathlib.Path(f"{rank.number}.json").write_text(json.dumps(result))'
     script = textwrap.dedent(opening).strip() + "\n" + textwrap.indent(textwrap.dedent(code).strip(), "    ") + closing
     (folder / "script.py").write_text(script)
     process = start(folder, "script.py")
@@ -84,9 +84,9 @@ def test_a_process_without_a_gpu_of_its_own_is_an_error() -> None:
 
 def test_batch_norm_of_another_make_is_refused_and_alone_nothing_changes() -> None:
     strange = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
-    assert shared(strange, SINGLE_PROCESS, torch.device("cpu"))[0] is strange[0]  # type: ignore[index]
+    assert convert_sync_batch_norm(strange, SINGLE_PROCESS, torch.device("cpu"))[0] is strange[0]  # type: ignore[index]
     with pytest.raises(UsageError, match="batch norm of the kind BatchNorm1d"):
-        shared(strange, Group(Rank(0, 2)), torch.device("cpu"))
+        convert_sync_batch_norm(strange, Group(Rank(0, 2)), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -95,7 +95,7 @@ def test_batch_norm_that_holds_its_activation_is_refused_on_every_device(device:
     import timm
 
     with pytest.raises(UsageError, match="batch norm of the kind BatchNormAct2d"):
-        shared(timm.create_model("tf_efficientnet_lite0"), Group(Rank(0, 2)), torch.device(device))
+        convert_sync_batch_norm(timm.create_model("tf_efficientnet_lite0"), Group(Rank(0, 2)), torch.device(device))
 
 
 def test_shared_batch_norm_keeps_weights_names_and_evaluation() -> None:
@@ -103,8 +103,8 @@ def test_shared_batch_norm_keeps_weights_names_and_evaluation() -> None:
     before[1].running_mean.copy_(torch.arange(4.0))
     crops = torch.rand(3, 2, 8, 8)
     expected, names = before.eval()(crops), list(before.state_dict())
-    after = shared(before, Group(Rank(0, 2)), torch.device("cpu")).eval()
-    assert isinstance(after[1], SharedBatchNorm) and list(after.state_dict()) == names  # type: ignore[index]
+    after = convert_sync_batch_norm(before, Group(Rank(0, 2)), torch.device("cpu")).eval()
+    assert isinstance(after[1], SyncBatchNorm2d) and list(after.state_dict()) == names  # type: ignore[index]
     torch.testing.assert_close(after(crops), expected)
 
 
@@ -114,7 +114,7 @@ def test_shared_batch_norm_keeps_weights_names_and_evaluation() -> None:
 def test_batch_norm_over_two_processes_equals_torch_s_over_the_whole_batch(tmp_path: Path) -> None:
     """Outputs, slopes of crops and weights, and running statistics; shares of 3 and 4 cells."""
     code = """
-        from cellssl.learning.training.batch_norm import shared
+        from cellssl.learning.training.batch_norm import convert_sync_batch_norm
         torch.manual_seed(0)
         crops, pull = torch.randn(7, 5, 6, 6) * 3 + 2, torch.randn(7, 5, 6, 6)
         plain = torch.nn.Sequential(torch.nn.BatchNorm2d(5))
@@ -150,7 +150,7 @@ TRAINING = """
     from learning.conftest import MadeUpCrops, settings_of
     from cellssl.learning.training.loop import train
     from cellssl.learning.training.validation import validation_loss
-    from cellssl.stages.pretrain.networks import keys_of, prepare, reader
+    from cellssl.stages.pretrain.networks import keys_of, prepare, crop_reader
     branches = {"context": {"weight": 0.4}, "centre": {"mask_same_cell": True, "queue": 9}}
     settings = settings_of(branches, batch=5, epochs=4, weight_decay=0.01, clip_norm=5.0)
     crops = MadeUpCrops(13)

@@ -5,7 +5,7 @@ import torch
 from lightly.utils.lars import LARS
 from torch import nn
 
-from cellssl.learning.training.lars import TRUST, trust
+from cellssl.learning.training.lars import TRUST_COEFFICIENT, trust_ratio
 from cellssl.learning.training.state import optimizer_for
 
 
@@ -43,10 +43,10 @@ def test_the_first_step_of_a_matrix_is_as_long_as_the_rate_says_whatever_the_slo
         optimizer = optimizer_for("lars", [layer], 0.0)
         optimizer.param_groups[0]["lr"] = 10.0
         optimizer.step()
-        assert ((before - weight).norm() / before.norm()).item() == pytest.approx(10.0 * TRUST, rel=1e-4)
+        assert ((before - weight).norm() / before.norm()).item() == pytest.approx(10.0 * TRUST_COEFFICIENT, rel=1e-4)
 
 
 def test_without_weights_or_slope_the_step_is_that_of_plain_sgd() -> None:
     some, none = torch.ones(2, 2), torch.zeros(2, 2)
-    assert trust(none, some, 0.1) == trust(some, none, 0.0) == 1.0
-    assert trust(some, some, 0.0).item() == pytest.approx(TRUST)
+    assert trust_ratio(none, some, 0.1) == trust_ratio(some, none, 0.0) == 1.0
+    assert trust_ratio(some, some, 0.0).item() == pytest.approx(TRUST_COEFFICIENT)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cellssl.errors import FailedError, UsageError
 from cellssl.learning.methods.base import MethodInput, Objective
-from cellssl.learning.training.loop import Plan, one_step, train
+from cellssl.learning.training.loop import Plan, train_step, train
 from cellssl.learning.training.state import TrainState
 
 BRANCHES = {"context": {"weight": 0.4}, "centre": {"weight": 1.0, "mask_same_cell": True, "queue": 9}}
@@ -239,4 +239,4 @@ def test_training_on_cells_that_differ_finds_them_again(training: Any) -> None:
 def test_a_step_of_any_number_of_channels(training: Any) -> None:
     state, plan = training(channels=5)
     rows = plan.batches.rows(0)
-    assert math.isfinite(one_step(state, plan, plan.read(rows), plan.cell_keys[torch.from_numpy(rows)])["loss"])
+    assert math.isfinite(train_step(state, plan, plan.read(rows), plan.cell_keys[torch.from_numpy(rows)])["loss"])

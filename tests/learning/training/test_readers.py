@@ -65,7 +65,7 @@ def test_whoever_stops_listening_leaves_no_thread_behind() -> None:
     next(steps)
     steps.close()
     time.sleep(0.05)
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("feed")]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 MEMORY = """

@@ -24,7 +24,7 @@ from cellssl.events import Note, Saved
 from cellssl.learning.training.loop import train
 from cellssl.learning.training.state import optimizer_for
 from cellssl.stages.pretrain.checkpoints import Checkpoints
-from cellssl.stages.pretrain.training import trained
+from cellssl.stages.pretrain.training import run_training
 
 
 def test_a_checkpoint_gives_back_every_tensor_and_the_step(training: Any, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def draft_in(folder: Path) -> Draft:
 
 
 def pretrain_events(state: Any, plan: Any, draft: Draft, checkpoint_s: float = 0.0) -> Any:
-    return trained(state, plan, draft, checkpoint_s=checkpoint_s)
+    return run_training(state, plan, draft, checkpoint_s=checkpoint_s)
 
 
 def until_saved(events: Any, step: int) -> None:
@@ -179,14 +179,14 @@ def test_event_files_hold_every_step_once_though_a_process_was_lost(training: An
 
     (state, plan), draft = training(), draft_in(tmp_path)
     checkpoint, kept = draft.scratch() / "last.ckpt", tmp_path / "kept.ckpt"
-    events = trained(state, plan, draft, checkpoint_s=0, tensorboard=True)
+    events = run_training(state, plan, draft, checkpoint_s=0, tensorboard=True)
     until_saved(events, 4)
     shutil.copy(checkpoint, kept)
     until_saved(events, 7)
     events.close()
     shutil.copy(kept, checkpoint)  # as after a kill: event files and lines know more steps than the checkpoint
     (state, plan), draft = training(), draft_in(tmp_path)
-    list(trained(state, plan, draft, checkpoint_s=3600, tensorboard=True))
+    list(run_training(state, plan, draft, checkpoint_s=3600, tensorboard=True))
     board = EventAccumulator(str(draft.path / "tensorboard"))
     board.Reload()
     written = {event.step: event.value for event in board.Scalars("centre/loss")}
@@ -197,11 +197,11 @@ def test_event_files_hold_every_step_once_though_a_process_was_lost(training: An
 
 def test_event_files_are_no_part_of_the_result_whoever_wrote_them(training: Any, tmp_path: Path) -> None:
     (state, plan), draft = training(), draft_in(tmp_path)
-    events = trained(state, plan, draft, checkpoint_s=0, tensorboard=True)
+    events = run_training(state, plan, draft, checkpoint_s=0, tensorboard=True)
     until_saved(events, 2)
     events.close()
     (state, plan), draft = training(), draft_in(tmp_path)
-    list(trained(state, plan, draft, checkpoint_s=3600))
+    list(run_training(state, plan, draft, checkpoint_s=3600))
     assert any(name.startswith("tensorboard/events") for name in draft.extras)
 
 

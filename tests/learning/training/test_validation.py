@@ -15,8 +15,8 @@ from cellssl.events import StepDone
 from cellssl.learning.training.loop import Plan, encode_views, train
 from cellssl.learning.training.state import BestValidation, TrainState
 from cellssl.learning.training.validation import validation_loss
-from cellssl.stages.pretrain.networks import keys_of, reader
-from cellssl.stages.pretrain.training import Validation, trained
+from cellssl.stages.pretrain.networks import keys_of, crop_reader
+from cellssl.stages.pretrain.training import Validation, run_training
 
 BRANCHES = {"context": {"weight": 0.4}, "centre": {"weight": 1.0, "mask_same_cell": True, "queue": 9}}
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 def others(cells: int = 6) -> dict[str, Any]:
     """Cells that the training does not see."""
     crops: Any = MadeUpCrops(cells)
-    return {"read": reader(crops, CPU), "cell_keys": keys_of([f"other {i}" for i in range(cells)])}
+    return {"read": crop_reader(crops, CPU), "cell_keys": keys_of([f"other {i}" for i in range(cells)])}
 
 
 def test_looking_twice_gives_the_same_number_and_changes_nothing(training: Any) -> None:
@@ -63,9 +63,9 @@ def test_it_is_the_weighted_sum_of_the_branches_losses_over_all_cells(training: 
 
 def test_the_lowest_is_remembered_and_looks_since_then_are_counted() -> None:
     lowest = BestValidation()
-    told = [lowest.saw(loss, step) for step, loss in enumerate([3.0, 2.0, 2.0, math.nan, 1.5, 9.0], start=1)]
+    told = [lowest.update(loss, step) for step, loss in enumerate([3.0, 2.0, 2.0, math.nan, 1.5, 9.0], start=1)]
     assert told == [True, True, False, False, True, False]
-    assert lowest == BestValidation(loss=1.5, step=5, looks_since=1)
+    assert lowest == BestValidation(loss=1.5, step=5, checks_since=1)
 
 
 LOSSES = [5.0, 3.0, 4.0, 2.0, 2.5, 2.6, 1.0]
@@ -80,7 +80,7 @@ def run(training: Any, folder: Path, stop_after: int | None = None) -> TrainStat
     state, plan = training(BRANCHES)
     folder.mkdir(exist_ok=True)
     validation = Validation(from_a_list, every_steps=1, patience=2)
-    events = trained(state, plan, draft_in(folder), checkpoint_s=3600, validation=validation)
+    events = run_training(state, plan, draft_in(folder), checkpoint_s=3600, validation=validation)
     for event in events:
         if isinstance(event, StepDone) and event.step == stop_after:
             events.close()
@@ -113,22 +113,22 @@ def test_a_validation_loss_that_is_no_number_ends_the_training(training: Any, tm
     state, plan = training(BRANCHES)
     validation = Validation(lambda state, plan: math.nan, every_steps=3, patience=9)
     with pytest.raises(FailedError, match="the validation loss is nan at step 3"):
-        list(trained(state, plan, draft_in(tmp_path), checkpoint_s=3600, validation=validation))
+        list(run_training(state, plan, draft_in(tmp_path), checkpoint_s=3600, validation=validation))
 
 
 def test_every_look_is_in_the_lines_of_metrics(training: Any, tmp_path: Path) -> None:
     state, plan = training(BRANCHES)
     validation = Validation(lambda state, plan: 1.0 / state.step, every_steps=4, patience=9)
-    told = list(trained(state, plan, draft_in(tmp_path), checkpoint_s=0, validation=validation))
+    told = list(run_training(state, plan, draft_in(tmp_path), checkpoint_s=0, validation=validation))
     looked = [e.step for e in told if isinstance(e, StepDone) and "validation_loss" in e.metrics]
     assert looked == [4, 8, 10] and plan.steps == 10  # and after the last step
-    assert state.lowest.step == 10
+    assert state.best.step == 10
 
 
 def test_a_loss_against_random_keys_is_told_but_does_not_count(training: Any, tmp_path: Path) -> None:
     """A queue of 7 is full of real keys after the second batch of 4."""
     state, plan = training({"centre": {"queue": 7}})
     validation = Validation(lambda state, plan: float(state.step), every_steps=1, patience=20)
-    told = list(trained(state, plan, draft_in(tmp_path), checkpoint_s=3600, validation=validation))
+    told = list(run_training(state, plan, draft_in(tmp_path), checkpoint_s=3600, validation=validation))
     assert [e.metrics["validation_loss"] for e in told if isinstance(e, StepDone)] == list(range(1, plan.steps + 1))
-    assert state.lowest.loss == 2.0
+    assert state.best.loss == 2.0
