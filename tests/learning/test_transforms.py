@@ -462,5 +462,7 @@ def test_any_turn_of_the_hue_agrees(turn: float) -> None:
 def test_all_cells_in_rounds_as_on_a_gpu_are_the_same_as_cell_by_cell() -> None:
     crops = noise(cells=60)
     drawn = part("color_jitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, p=0.8).draw(keys_of(60), 3)
-    alone, together = (way(crops.clone(), drawn) for way in (color_jitter.cell_by_cell, color_jitter.position_by_position))
+    alone, together = (
+        way(crops.clone(), drawn) for way in (color_jitter.cell_by_cell, color_jitter.position_by_position)
+    )
     assert_same(alone, together, atol=2e-6)

@@ -23,7 +23,7 @@ from cellssl.learning.training.memory import enough_memory
 from cellssl.learning.training.state import TrainState
 from cellssl.learning.training.validation import validation_loss
 from cellssl.randomness import Keys, generator
-from cellssl.stages.pretrain.networks import keys_of, prepare, crop_reader
+from cellssl.stages.pretrain.networks import crop_reader, keys_of, prepare
 from cellssl.stages.pretrain.settings import Settings
 
 ROOM = "cellssl.learning.objectives"

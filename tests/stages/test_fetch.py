@@ -150,7 +150,7 @@ def test_a_later_fetch_is_held_against_the_record_of_an_earlier_one(screen: Path
     first_result = fetch(screen, "store")
     record = screen / "record.csv"
     record.write_bytes((Path(first_result.line) / "record.csv").read_bytes())
-    in_memory = ("--set", f"fetch.dataset.checksums={record}")
+    held = ("--set", f"fetch.dataset.checksums={record}")
     assert result_of(fetch(screen, "again", *held)) == result_of(first_result)
     path = screen / "there" / f"BBBC021_v1_images_{PLATES[0]}.zip"
     whole = path.read_bytes()
@@ -182,7 +182,7 @@ def test_a_whole_archive_that_came_is_recorded_beside_the_result(screen: Path) -
         assert "archives.csv" in read_card(archives.parent).extras
         record = screen / "record.csv"
         record.write_text(archives.read_text())
-        in_memory = ("--set", f"fetch.dataset.checksums={record}", "--mirror", address)
+        held = ("--set", f"fetch.dataset.checksums={record}", "--mirror", address)
         assert result_of(fetch(screen, "again", *held)) == result_of(whole)
         record.write_text(archives.read_text().replace(archives.read_text()[-20:-1], "0" * 19))
         assert fetch(screen, "third", *held).code == 5

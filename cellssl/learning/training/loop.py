@@ -23,7 +23,7 @@ from cellssl.learning.training.cell_metadata import NO_METADATA, CellMetadata
 from cellssl.learning.training.diagnostics import check_finite, feature_statistics, to_floats
 from cellssl.learning.training.distributed import SINGLE_PROCESS, Group
 from cellssl.learning.training.readers import prefetch
-from cellssl.learning.view import View, same_draws, render_all
+from cellssl.learning.view import View, render_all, same_draws
 from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
@@ -145,7 +145,9 @@ def encode_views(
     online = encode_with(state.encoder, objective.online_views)
     with torch.no_grad():
         momentum = encode_with(state.momentum_encoder, objective.momentum_views)
-    pixels = _gather_views([views.flatten(2) for views in _select_views(pieces, objective.pixel_views)], plan, len(cells))
+    pixels = _gather_views(
+        [views.flatten(2) for views in _select_views(pieces, objective.pixel_views)], plan, len(cells)
+    )
     metadata = plan.metadata.lookup(cells, plan.device)
     same = partial(same_draws, branch.views, keys=keys, channels=crops.shape[1], side=crops.shape[-1])
     return MethodInput(online, momentum, cells.to(plan.device), metadata, pixels, keys, same)

@@ -1,4 +1,4 @@
-"""affine: rotation, shift, scale and shear about the centre -> one matrix a cell (torchvision's RandomAffine)."""
+"""affine: drawn rotation, shift, scale and shear in, one matrix per cell out (torchvision's RandomAffine)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from cellssl.learning.transform import Degrees, Drawn, Geometric, Interpolation, symmetric_range, stack_matrices, number_or_pair
+from cellssl.learning.transform import (
+    Degrees,
+    Drawn,
+    Geometric,
+    Interpolation,
+    Sampling,
+    number_or_pair,
+    stack_matrices,
+    symmetric_range,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -16,25 +25,25 @@ if TYPE_CHECKING:
 
 
 class Settings(Geometric):
-    """Turn, shift, scale and shear the image about its centre."""
+    """Rotate, shift, scale and shear the image about its centre."""
 
     degrees: Degrees = 0.0
-    """Angle, clockwise: a number d means between -d and d; or a pair [low, high]."""
+    """Angle in degrees, clockwise. A number d means between -d and d; a pair is [low, high]."""
     translate: Annotated[float | tuple[float, float], number_or_pair(0, 1, ordered=False)] = 0.0
-    """Largest shift as a share of the side, to either side; a pair [x, y] for different ones."""
+    """Largest shift as a share of the side, in either direction; a pair [x, y] for different shares along x and y."""
     scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
     """Smallest and largest scale; above 1 the cell grows."""
     shear: Degrees = 0.0
-    """Shear along x in degrees: a number s means between -s and s; or a pair [low, high]."""
+    """Shear along x in degrees. A number s means between -s and s; a pair is [low, high]."""
     shear_y: Degrees = 0.0
-    """The same along y (the last two of torchvision's four numbers)."""
+    """Shear along y, given like `shear` (the last two of torchvision's four numbers)."""
     interpolation: Interpolation = "bilinear"
-    """How values between pixels are found."""
+    """How values between pixels are computed."""
     fill: float = Field(0.0, ge=0, le=1)
-    """Value of what lies outside the image."""
+    """Value outside the image."""
 
     def draw(self, keys: Keys, side: int) -> Drawn:
-        """Angles in degrees, shifts in whole px."""
+        """Draw angles in degrees and shifts in whole px."""
         x, y = self.translate if isinstance(self.translate, tuple) else (self.translate, self.translate)
         drawn = keys.uniforms(
             angle=symmetric_range(self.degrees),
@@ -46,8 +55,12 @@ class Settings(Geometric):
         )
         return {**drawn, "shift_x": drawn["shift_x"].round(), "shift_y": drawn["shift_y"].round()}
 
+    def sampling(self) -> Sampling:
+        """Return its interpolation and fill."""
+        return Sampling(self.interpolation, self.fill)
+
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
-        """The inverse of shift * rotation * shear along y * shear along x * scale."""
+        """Return the inverse of shift * rotation * shear along y * shear along x * scale."""
         import torch
 
         angle, along_x, along_y = (torch.deg2rad(drawn[name].double()) for name in ("angle", "shear_x", "shear_y"))

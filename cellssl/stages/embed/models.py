@@ -56,7 +56,7 @@ def load_projectors(model: Artifact, in_dim: int, branch: str | None) -> list[Ob
     import torch
     from safetensors.torch import load_file
 
-    from cellssl.stages.pretrain.networks import TrainingShape, objective_module_name, build_objectives
+    from cellssl.stages.pretrain.networks import TrainingShape, build_objectives, objective_module_name
 
     section, metrics = model.card.section, model.card.metrics
     settings = _pretrain_settings(model)
@@ -65,7 +65,9 @@ def load_projectors(model: Artifact, in_dim: int, branch: str | None) -> list[Ob
         raise UsageError(f"{model.path} was not trained, so it has no projector", hint='set embed.layer = "pooled"')
     if branch is not None and branch not in branches:
         raise UsageError(f"{model.path} has no branch {branch!r}", hint=did_you_mean(branch, branches))
-    around = TrainingShape(torch.arange(metrics["cells"]), section["batch"], len(metrics["channels"]), metrics["input_px"])
+    around = TrainingShape(
+        torch.arange(metrics["cells"]), section["batch"], len(metrics["channels"]), metrics["input_px"]
+    )
     objectives = build_objectives(settings, around, in_dim, seed=0)  # the weights are loaded
     objectives.load_state_dict(load_file(model.file("heads.safetensors")))
     chosen: list[Any] = [objectives[objective_module_name(name)] for name in ([branch] if branch else branches)]

@@ -79,7 +79,9 @@ def _iter_measurements(model: str, crops: ScaledCrops, cells: pd.DataFrame) -> I
     from cellssl.imaging import measurements
 
     measure = getattr(measurements, model)
-    known = [name for name in SHAPE_FEATURES if name in cells and cells[name].notna().all()] if model == "features" else []
+    known = (
+        [name for name in SHAPE_FEATURES if name in cells and cells[name].notna().all()] if model == "features" else []
+    )
     shapes = cells[known].to_numpy(np.float32)
     for rows in in_blocks(np.arange(len(crops)), MEASURED_CELLS):
         yield np.concatenate([measure(crops.read(rows)), shapes[rows]], axis=1)

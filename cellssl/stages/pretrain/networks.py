@@ -162,7 +162,9 @@ def build_objectives(settings: Settings, around: TrainingShape, in_dim: int, see
     encoder: Any = settings.encoder
     for name, branch in settings.active().items() if settings.epochs > 0 else ():
         chosen: Any = branch.objective
-        objectives[objective_module_name(name)] = chosen.build(BuildContext(in_dim, seed, name, **vars(around), encoder=encoder))
+        objectives[objective_module_name(name)] = chosen.build(
+            BuildContext(in_dim, seed, name, **vars(around), encoder=encoder)
+        )
     return objectives
 
 

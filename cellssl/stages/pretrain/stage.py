@@ -144,7 +144,7 @@ def _validation(job: Job, plan: Plan) -> Validation | None:
     from functools import partial
 
     from cellssl.learning.training.validation import validation_loss
-    from cellssl.stages.pretrain.networks import keys_of, crop_reader
+    from cellssl.stages.pretrain.networks import crop_reader, keys_of
     from cellssl.stages.pretrain.training import Validation
 
     stopping = job.settings.early_stopping

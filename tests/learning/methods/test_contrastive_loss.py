@@ -210,7 +210,7 @@ def of_every_three(scores: Tensor, w: Tensor, form: Any) -> Tensor:
         counts = there[:, None, :] & ~torch.eye(n, dtype=torch.bool)
         against = (scores.masked_fill(~there, 0.0) * (1 - w))[:, None, :]
         total = w.sum(dim=1, keepdim=True).expand(n, n)
-    in_memory = there & (w > 0) & counts.any(dim=2) & (total > 0)
+    held = there & (w > 0) & counts.any(dim=2) & (total > 0)
     against = against.expand(n, n, n).masked_fill(~counts, -math.inf).masked_fill(~held[:, :, None], 0.0)
     terms = (w / total.where(held, 1.0)) * (scores.masked_fill(~held, 0.0) - against.logsumexp(dim=2))
     return -terms.masked_fill(~held, 0.0).sum(dim=1).mean()

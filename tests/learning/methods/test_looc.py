@@ -15,7 +15,7 @@ from torch import Tensor
 from cellssl.config import plugins
 from cellssl.errors import UsageError
 from cellssl.learning.methods.looc import space_scores
-from cellssl.learning.view import View, same_draws, render_all
+from cellssl.learning.view import View, render_all, same_draws
 from cellssl.randomness import Keys
 
 VIEWS = "cellssl.learning.transforms"
@@ -101,7 +101,7 @@ def test_a_key_that_a_flip_treats_as_the_query_by_chance_is_no_negative() -> Non
         F.normalize(objective.momentum_projectors[1](batch.momentum), dim=2),
         objective.queue[1], 1, 0.2, alike=torch.stack(same, dim=1),
     )  # fmt: skip
-    in_memory = scores[:, 1:3].isfinite()  # keys 0 and 2
+    held = scores[:, 1:3].isfinite()  # keys 0 and 2
     assert torch.equal(held, torch.stack([~same[0], ~same[2]], dim=1))
     expected = (scores.logsumexp(dim=1) - scores[:, 0]).mean()
     torch.testing.assert_close(objective(batch)[1]["loss_horizontal_flip"], expected)

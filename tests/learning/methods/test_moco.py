@@ -15,7 +15,7 @@ from cellssl.learning.methods.base import MethodInput
 from cellssl.learning.methods.moco import Moco, info_nce, logits
 from cellssl.learning.methods.queue import EMPTY_SLOT
 from cellssl.learning.objectives.moco import Settings
-from cellssl.learning.training.loop import Plan, compute_gradients, train_step, train
+from cellssl.learning.training.loop import Plan, compute_gradients, train, train_step
 from cellssl.learning.training.state import TrainState
 from cellssl.randomness import Keys, generator
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cellssl.errors import FailedError, UsageError
 from cellssl.learning.methods.base import MethodInput, Objective
-from cellssl.learning.training.loop import Plan, train_step, train
+from cellssl.learning.training.loop import Plan, train, train_step
 from cellssl.learning.training.state import TrainState
 
 BRANCHES = {"context": {"weight": 0.4}, "centre": {"weight": 1.0, "mask_same_cell": True, "queue": 9}}

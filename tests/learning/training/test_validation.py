@@ -15,7 +15,7 @@ from cellssl.events import StepDone
 from cellssl.learning.training.loop import Plan, encode_views, train
 from cellssl.learning.training.state import BestValidation, TrainState
 from cellssl.learning.training.validation import validation_loss
-from cellssl.stages.pretrain.networks import keys_of, crop_reader
+from cellssl.stages.pretrain.networks import crop_reader, keys_of
 from cellssl.stages.pretrain.training import Validation, run_training
 
 BRANCHES = {"context": {"weight": 0.4}, "centre": {"weight": 1.0, "mask_same_cell": True, "queue": 9}}
