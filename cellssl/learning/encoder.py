@@ -11,6 +11,7 @@ from cellssl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import Tensor, nn
 
@@ -30,6 +31,10 @@ class EncoderSettings(Plugin):
 
     draws_weights: ClassVar[bool] = False
     """Whether `build` draws the first weights itself, from torch's own generator; else `initial.py` does, by name."""
+
+    def given_weights(self) -> Path | str | None:
+        """Return the weights that it starts from: a file, "imagenet", or None where they are drawn from the seed."""
+        return None
 
     def called(self) -> str:
         """What a person calls the network."""

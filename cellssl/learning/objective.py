@@ -13,12 +13,15 @@ from cellssl.learning.methods.build_context import BuildContext
 
 
 class ObjectiveSettings(Plugin):
-    """The settings of an objective. One that has a knob `momentum` says with it how slowly the momentum encoder,
-    of which there is one for all branches, follows."""
+    """The settings of an objective."""
 
     def columns(self) -> tuple[str, ...]:
         """Columns of the cell table that the loss looks at: they come in `Seen.known`."""
         return ()
+
+    def encoder_momentum(self) -> float | None:
+        """Return the momentum of the momentum encoder, which all branches share; None where the objective has none."""
+        return None
 
     def check(self, cells: int) -> None:
         """Raise UsageError for what so many training cells cannot teach."""

@@ -34,6 +34,10 @@ class PublishedSettings(EncoderSettings):
             counted.pop("standardise", None)
         return counted
 
+    def given_weights(self) -> Path | str | None:
+        """Return `weights`."""
+        return self.weights
+
     def standardises(self) -> bool:
         """Whether pixels are standardised before the network sees them."""
         return self.weights is not None if self.standardise is None else self.standardise

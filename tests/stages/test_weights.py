@@ -116,7 +116,7 @@ def test_a_path_of_weights_starts_from_the_recipe_s_folder_and_from_the_shell_s(
 # What is refused.
 
 WRONG: dict[str, tuple[dict[str, str], int, str, str]] = {
-    "no file of weights": ({"encoder": network("resnet18", "F/no.pth")}, 2, "no file of weights", "encoder.weights"),
+    "no file of weights": ({"encoder": network("resnet18", "F/no.pth")}, 2, "no weights file", "encoder.weights"),
     "half a file": ({"encoder": network("resnet18", "F/torn.pth")}, 5, "cannot be read", "torch.save"),
     "of another network": (
         {"encoder": network("vgg11", "RESNET")},
@@ -124,13 +124,13 @@ WRONG: dict[str, tuple[dict[str, str], int, str, str]] = {
         "does not fit the encoder vgg11: 16 missing, features.0.weight",
         "under its own names",
     ),
-    "no file to start from": ({"init_from": "F/no.safetensors"}, 2, "no file of weights", "pretrain.init_from"),
-    "nothing there": ({"init_from": "F/no"}, 2, "is neither a pretrain artifact nor a file of weights", ".ckpt"),
-    "a file of notes": ({"init_from": "F/a.txt"}, 2, "is neither a pretrain artifact nor a file of weights", ".ckpt"),
+    "no file to start from": ({"init_from": "F/no.safetensors"}, 2, "no weights file", "pretrain.init_from"),
+    "nothing there": ({"init_from": "F/no"}, 2, "is neither a pretrain artifact nor a weights file", ".ckpt"),
+    "a file of notes": ({"init_from": "F/a.txt"}, 2, "is neither a pretrain artifact nor a weights file", ".ckpt"),
     "a folder of other things": (
         {"init_from": "F"},
         2,
-        "is neither a pretrain artifact nor a file of weights",
+        "is neither a pretrain artifact nor a weights file",
         ".ckpt",
     ),
     "an unknown fingerprint": ({"init_from": "ffffffffffff"}, 2, "no artifact ffffffffffff", "fingerprint"),
@@ -163,7 +163,7 @@ def test_wrong_weights_get_one_sentence_the_cure_and_the_exit_code(
 def test_an_encoder_over_other_pixels_is_no_start(chain: Chain, words: list[str]) -> None:
     earlier = say("pretrain", *words, *knobs(encoder='{ name = "resnet18", standardise = true }', epochs="0")).line
     said = say("pretrain", *words, *knobs(encoder="resnet18", init_from=earlier))
-    refused(said, 2, "has standardised pixels", "pretrain.encoder.standardise = true")
+    refused(said, 2, "was trained on standardised pixels", "pretrain.encoder.standardise = true")
 
 
 def test_an_artifact_of_another_stage_is_no_start(chain: Chain, words: list[str]) -> None:
@@ -248,7 +248,7 @@ def test_a_training_from_an_earlier_encoder_that_was_stopped_ends_in_the_same_by
         next(stopped)
     stopped.close()
     again = made_in(tmp_path / "stopped", chain)
-    assert "going on after step" in str(next(again))
+    assert "continuing after step" in str(next(again))
     assert finished(again).card.files == undisturbed.card.files
 
 

@@ -26,6 +26,10 @@ class Settings(ObjectiveSettings):
     momentum: float = Field(0.99, ge=0, lt=1)
     """How slowly the twin follows."""
 
+    def encoder_momentum(self) -> float:
+        """Return `momentum`."""
+        return self.momentum
+
     def build(self, task: BuildContext) -> Objective:
         """The objective with its own heads."""
         from cellssl.learning.methods.siamese import Byol

@@ -36,6 +36,10 @@ class Settings(MultiCropped):
     momentum: float = Field(0.9995, ge=0, lt=1)
     """How slowly the twin follows; a training of few thousand steps needs less, such as 0.99."""
 
+    def encoder_momentum(self) -> float:
+        """Return `momentum`."""
+        return self.momentum
+
     def build(self, task: BuildContext) -> Objective:
         """The objective with its own heads."""
         from cellssl.learning.methods.prototypes import Dino

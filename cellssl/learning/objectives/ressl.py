@@ -38,6 +38,10 @@ class Settings(ObjectiveSettings):
         """Raise UsageError where every cell would be related to itself."""
         check_queue(self.queue, cells, holds="keys")
 
+    def encoder_momentum(self) -> float:
+        """Return `momentum`."""
+        return self.momentum
+
     def build(self, task: BuildContext) -> Objective:
         """The objective with its own projector and queue."""
         from cellssl.learning.methods.ressl import ReSsl

@@ -1,4 +1,4 @@
-"""cell_metadata: columns of the cell table in, their values for the cells of any batch out; some objectives use them."""
+"""cell_metadata: columns of the cell table in, their values for the cells of any batch out, as objectives use them."""
 
 from __future__ import annotations
 

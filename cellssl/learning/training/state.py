@@ -56,7 +56,7 @@ class TrainState:
     best: BestValidation = field(default_factory=BestValidation)
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint to `path`; the caller renames it afterwards, so that no name ever holds half a checkpoint."""
+        """Write a checkpoint to `path`; the caller renames it afterwards, so that half a checkpoint is never found."""
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         content = {"step": self.step, "lowest": self.best.as_dict(), **parts}
         with path.open("wb") as file:  # given a path, torch hides a full disk behind a RuntimeError
@@ -86,7 +86,7 @@ class TrainState:
             module.eval()
 
     def clip_gradient(self, max_norm: float | None) -> Float[Tensor, ""]:
-        """Return the norm of the whole gradient; scale the gradient down to `max_norm` where that is given and exceeded."""
+        """Return the norm of the whole gradient, and scale a longer gradient down to `max_norm` where that is given."""
         trained = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         norm = torch.nn.utils.get_total_norm([weight.grad for weight in trained if weight.grad is not None])
         if max_norm is not None:

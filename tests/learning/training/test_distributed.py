@@ -85,7 +85,7 @@ def test_a_process_without_a_gpu_of_its_own_is_an_error() -> None:
 def test_batch_norm_of_another_make_is_refused_and_alone_nothing_changes() -> None:
     strange = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
     assert convert_sync_batch_norm(strange, SINGLE_PROCESS, torch.device("cpu"))[0] is strange[0]  # type: ignore[index]
-    with pytest.raises(UsageError, match="batch norm of the kind BatchNorm1d"):
+    with pytest.raises(UsageError, match="batch norm of the class BatchNorm1d"):
         convert_sync_batch_norm(strange, Group(Rank(0, 2)), torch.device("cpu"))
 
 
@@ -94,7 +94,7 @@ def test_batch_norm_that_holds_its_activation_is_refused_on_every_device(device:
     """In the place of timm's, torch's own would train without any activation, and nothing would show it."""
     import timm
 
-    with pytest.raises(UsageError, match="batch norm of the kind BatchNormAct2d"):
+    with pytest.raises(UsageError, match="batch norm of the class BatchNormAct2d"):
         convert_sync_batch_norm(timm.create_model("tf_efficientnet_lite0"), Group(Rank(0, 2)), torch.device(device))
 
 
@@ -221,7 +221,7 @@ def test_torchrun_stopped_robbed_of_a_process_and_run_again_gives_the_losses_of_
         assert robbed.returncode == 1 and "last good checkpoint of step" in err
 
     out, err = finish(pretrain(tmp_path, recipe, store))
-    assert out == str(next(store.glob("pretrain/*"))) and "going on after step" in err  # one of the two speaks
+    assert out == str(next(store.glob("pretrain/*"))) and "continuing after step" in err  # one of the two speaks
     ours, theirs = (lines(folder) for folder in (store, undisturbed.parents[1]))
     np.testing.assert_allclose([m["loss"] for m in ours], [m["loss"] for m in theirs], rtol=1e-4)
     card = json.loads((Path(out) / "artifact.json").read_text())

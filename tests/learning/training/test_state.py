@@ -49,9 +49,9 @@ def tensors(saved: Any) -> dict[str, bytes]:
 @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"PK\x03\x04 half of a zip"])
 def test_what_is_no_checkpoint_is_refused_with_the_cure(training: Any, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "last.ckpt").write_bytes(content)
-    with pytest.raises(IntegrityError, match=r"last\.ckpt cannot be taken up") as caught:
+    with pytest.raises(IntegrityError, match=r"last\.ckpt cannot be loaded") as caught:
         training()[0].load(tmp_path / "last.ckpt")
-    assert caught.value.hint == "remove that file, and run the same command again to start over"
+    assert caught.value.hint == "remove that file, and run the same command again to start from step 0"
 
 
 def test_a_torn_checkpoint_is_refused(training: Any, tmp_path: Path) -> None:
@@ -59,21 +59,21 @@ def test_a_torn_checkpoint_is_refused(training: Any, tmp_path: Path) -> None:
     state.save(tmp_path / "last.ckpt")
     whole = (tmp_path / "last.ckpt").read_bytes()
     (tmp_path / "last.ckpt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(IntegrityError, match="cannot be taken up"):
+    with pytest.raises(IntegrityError, match="cannot be loaded"):
         state.load(tmp_path / "last.ckpt")
 
 
 @pytest.mark.parametrize("other", [{"encoder": {"name": "small", "widths": [4, 8]}}, {"branches": {"border": {}}}])
 def test_a_checkpoint_of_other_networks_is_refused(training: Any, tmp_path: Path, other: Any) -> None:
     training(**other)[0].save(tmp_path / "last.ckpt")
-    with pytest.raises(IntegrityError, match="cannot be taken up"):
+    with pytest.raises(IntegrityError, match="cannot be loaded"):
         training()[0].load(tmp_path / "last.ckpt")
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"step": 3}, {"step": 1, "encoder": 5}])
 def test_a_file_of_torch_s_that_is_no_state_is_refused(training: Any, tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "last.ckpt")
-    with pytest.raises(IntegrityError, match="cannot be taken up"):
+    with pytest.raises(IntegrityError, match="cannot be loaded"):
         training()[0].load(tmp_path / "last.ckpt")
 
 
@@ -208,7 +208,7 @@ def test_event_files_are_no_part_of_the_result_whoever_wrote_them(training: Any,
 def test_weights_that_overflow_in_the_last_step_are_no_result(training: Any, tmp_path: Path) -> None:
     state, plan = training(optimizer="sgd", learning_rate=3e38, weight_decay=1e6, epochs=0.25)
     assert plan.steps == 1
-    with pytest.raises(FailedError, match="weights are no numbers any more after step 1"):
+    with pytest.raises(FailedError, match="weights are infinite or nan after step 1"):
         list(pretrain_events(state, plan, draft_in(tmp_path)))
 
 
@@ -393,7 +393,7 @@ def test_stopped_killed_and_run_again_ends_in_the_same_bytes(tmp_path: Path) -> 
     finish(killed, expected=-signal.SIGKILL)
 
     out, err = finish(start("pretrain", recipe, store))
-    assert "going on after step" in err
+    assert "continuing after step" in err
     assert_same_result(Path(out), undisturbed)
 
 
@@ -428,7 +428,7 @@ def test_a_disk_that_fills_up_is_told_and_nothing_is_lost(tmp_path: Path, small_
     assert checkpoint.read_bytes() == before
     (small_disk / "ballast").unlink()
     out, err = finish(start("pretrain", recipe, store))
-    assert "going on after step" in err
+    assert "continuing after step" in err
     assert_same_result(Path(out), undisturbed)
 
 
