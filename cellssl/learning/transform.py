@@ -41,30 +41,22 @@ class Sampling:
 
 
 class Geometric(Plugin):
-    """Says for every output pixel where it lies in the input; consecutive geometric transforms become one
-    resampling.
-    """
+    """Maps output pixels to positions in the input; consecutive geometric transforms become one resampling."""
 
     @abstractmethod
     def draw(self, keys: Keys, side: int) -> Drawn:
-        """Draw parameters for every cell, with the cells along the first axis; `side` is the side of the input in
-        px.
-        """
+        """Draw parameters for every cell, with the cells along the first axis; `side` is that of the input in px."""
 
     @abstractmethod
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
-        """Return the matrices from output to input pixels: (x, y, 1), x to the right, y down, in px from either
-        centre.
-        """
+        """Return the matrices from output to input pixels: (x, y, 1), x right, y down, in px from either centre."""
 
     def out_side(self, side: int) -> int:
         """Return the side of the output in px."""
         return side
 
     def averages(self, side: int) -> bool:
-        """Return whether it averages detail away (a resize beyond twofold), which a later enlargement must not bring
-        back.
-        """
+        """Return whether it averages detail away (a resize beyond twofold); a later enlargement must not undo that."""
         return False
 
     def sampling(self) -> Sampling:
@@ -88,15 +80,11 @@ class Standalone(Plugin):
         return self.change(crops.clone(), drawn)
 
     def apply_to_bytes(self, crops: UInt8[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """Return the changed crops, made from bytes; a transform that works cell by cell may convert them one by
-        one.
-        """
+        """Return the changed crops, made from bytes; a transform may convert them cell by cell."""
         return self.change(as_float(crops), drawn)
 
     def same_effect(self, one: Drawn, other: Drawn) -> Bool[Tensor, "n"]:
-        """Return the cells on which both draws have the same effect: all numbers are equal, or `hit` is false in
-        both.
-        """
+        """Return the cells on which both draws have the same effect: equal numbers, or `hit` is false in both."""
         import torch
 
         equal = torch.stack([(one[name] == other[name]).reshape(len(one[name]), -1).all(dim=1) for name in one]).all(
@@ -110,9 +98,7 @@ class Photometric(Standalone):
 
 
 def number_or_pair(lowest: float = -math.inf, highest: float = math.inf, *, ordered: bool = True) -> PlainValidator:
-    """Return the validator of a setting that is a number or a pair, as in torchvision; `ordered` if it is [low,
-    high].
-    """
+    """Return the validator of a number or a pair, as in torchvision; `ordered` if the pair is [low, high]."""
 
     def check(value: Any) -> float | tuple[float, float]:
         numbers = value if isinstance(value, tuple) else (value,)

@@ -69,9 +69,7 @@ class Warp:
     def apply(
         self, crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]
     ) -> Float32[Tensor, "n c {self.side_out} {self.side_out}"]:
-        """Return the resampled crops in [0, 1]; a crop that shrinks more than twofold is averaged over small squares
-        first.
-        """
+        """Return the resampled crops in [0, 1]; more than twofold shrinking averages small squares first."""
         return as_float(crops) if self.changes_nothing() else self.ready(crops.device).apply(crops)
 
 
@@ -113,8 +111,9 @@ class Resampling:
 def sample(
     pixels: Float32[Tensor, "n c y x"], grid: Float32[Tensor, "n v u 2"], sampling: Sampling
 ) -> Float32[Tensor, "n c v u"]:
-    """Return the values at the positions of the grid; past the edge the fill, or the edge pixels where there is no
-    fill.
+    """Return the values at the positions of the grid.
+
+    Past the edge they are the fill, or the edge pixels where there is no fill.
     """
     fill = sampling.fill
     values = F.grid_sample(
@@ -137,8 +136,9 @@ def append(steps: list[Any], warp: Warp) -> None:
 
 
 def shrink_factors(matrix: Float64[Tensor, "n 3 3"]) -> Int64[Tensor, "n"]:
-    """Return the side of the squares that are averaged before sampling, one per cell: 1 up to a twofold shrink, which
-    bilinear sampling averages well enough by itself.
+    """Return the side of the squares that are averaged before sampling, one per cell.
+
+    It is 1 up to a twofold shrink, which bilinear sampling averages well enough by itself.
     """
     across = matrix.det().abs().sqrt() + 1e-6  # a small margin, so that 3 stays 3 despite rounding
     return torch.where(across > 2.0 + 2e-6, across.floor(), 1.0).long()
@@ -147,8 +147,9 @@ def shrink_factors(matrix: Float64[Tensor, "n 3 3"]) -> Int64[Tensor, "n"]:
 def average_squares(
     pixels: Float32[Tensor, "n c y x"], square: int, past_the_edge: str, fill: float = 0.0
 ) -> Float32[Tensor, "n c v u"]:
-    """Return means over squares of `square` px; an image whose side is not a multiple is padded, equally at both
-    ends.
+    """Return means over squares of `square` px.
+
+    An image whose side is not a multiple of it is padded, equally at both ends.
     """
     if square == 1:
         return pixels
@@ -163,11 +164,11 @@ def average_squares(
 def grid_terms(
     matrix: Float64[Tensor, "n 3 3"], side_in: int, side_out: int, squares: Int64[Tensor, "n"]
 ) -> tuple[Complex[Tensor, "n {side_out}"], Complex[Tensor, "n {side_out}"]]:
-    """Return where each output pixel lies among the averaged squares of the input, as a term of its column and a term
-    of its row.
+    """Return where each output pixel lies among the averaged squares of the input, as two terms.
 
-    The position is their sum, in the units of grid_sample (-1 to 1 between the outer edges). Written as complex numbers
-    (x + iy) that sum is one vectorised addition; affine_grid takes 20 times as long on a CPU.
+    The position is the sum of a term of its column and a term of its row, in the units of grid_sample (-1 to 1 between
+    the outer edges). Written as complex numbers (x + iy) that sum is one vectorised addition; affine_grid takes 20
+    times as long on a CPU.
     """
     missing = -side_in % squares
     at = torch.arange(side_out, dtype=torch.float64) - (side_out - 1) / 2

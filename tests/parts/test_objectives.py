@@ -10,7 +10,7 @@ import pytest
 import torch
 from learning.conftest import MadeUpCrops
 from learning.training.test_distributed import in_two_processes
-from learning.training.test_loop import assert_bits, everything
+from learning.training.test_loop import all_tensors, assert_same_bits
 
 from cellssl.config import plugins
 from cellssl.errors import FailedError, UsageError
@@ -268,15 +268,15 @@ def test_a_training_stopped_looked_at_and_taken_up_equals_one_that_was_not(name:
     (undisturbed, plan), (stopped, same) = ready(name), ready(name)
     expected = [event.metrics for event in train(undisturbed, plan)]
     told = [event.metrics for event in train(stopped, replace(same, steps=4))]
-    before = everything(stopped)
+    before = all_tensors(stopped)
     first, second = looked(stopped, same), looked(stopped, same)
     assert first == second and torch.tensor(first).isfinite()
-    assert all(torch.equal(value, everything(stopped)[key]) for key, value in before.items())
+    assert all(torch.equal(value, all_tensors(stopped)[key]) for key, value in before.items())
     stopped.save(tmp_path / "last.ckpt")
     taken_up, rest = ready(name)
     taken_up.load(tmp_path / "last.ckpt")
     assert told + [event.metrics for event in train(taken_up, rest)] == expected
-    assert_bits(taken_up, undisturbed)
+    assert_same_bits(taken_up, undisturbed)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "mae"])  # whose encoder is another

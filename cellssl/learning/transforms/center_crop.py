@@ -30,9 +30,7 @@ class Settings(Geometric):
         return {"begin": torch.full((len(keys),), round((side - self.out_side(side)) / 2.0))}
 
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
-        """Return a shift of at most half a pixel: where the difference of the sides is odd, the middle is not the
-        centre.
-        """
+        """Return a shift of at most half a pixel, for an odd difference of the sides."""
         shift = drawn["begin"].double() + (self.out_side(side) - side) / 2.0
         return stack_matrices([[1.0, 0.0, shift], [0.0, 1.0, shift]])
 

@@ -104,8 +104,9 @@ def cell_by_cell(
 
 
 def position_by_position(crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-    """Apply the operations in four rounds, in place: in round i every operation is applied at once to all cells that
-    have it as their i-th.
+    """Apply the operations in four rounds, in place.
+
+    In round i every operation is applied at once to all cells that have it as their i-th.
     """
     for place in drawn["order"].unbind(1):
         for number, (name, change, nothing) in enumerate(OPERATIONS):
@@ -119,8 +120,9 @@ def adjust_brightness(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[
 
 
 def adjust_contrast(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
-    """Multiply the difference from the mean gray, in place; crops without 3 channels use the mean of all pixels
-    instead.
+    """Multiply the difference from the mean gray, in place.
+
+    Crops without 3 channels use the mean of all pixels instead.
     """
     import torch
 
@@ -142,9 +144,7 @@ def clamp_to_range(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Ten
 
 
 def adjust_hue(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Tensor, "n 3 y x"]:
-    """Shift the hue by a share of a full turn, in place: whole thirds exchange the channels, the rest is a small
-    turn.
-    """
+    """Shift the hue by a share of a full turn, in place: whole thirds exchange channels, the rest is a small turn."""
     thirds = (3.0 * turn + 0.5) // 1.0
     adjust_hue_up_to_a_sixth(crops, turn - thirds / 3.0)
     return roll_channels(crops, thirds)

@@ -41,8 +41,8 @@ class Settings(Photometric):
         return self
 
     def draw(self, keys: Keys, channels: int) -> Drawn:
-        """Draw which cells; area and ratio of ten tries; the position, from 0 to 1 of the free space around the
-        rectangle.
+        """Draw which cells, area and ratio of ten tries, and the position (0 to 1 of the space around the
+        rectangle).
         """
         low, high = (math.log(ratio) for ratio in self.ratio)
         tries = keys.beside(*(("try", attempt) for attempt in range(TRIES)))

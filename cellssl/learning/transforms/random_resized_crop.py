@@ -77,8 +77,8 @@ class Settings(Geometric):
         return Sampling(self.interpolation, self.fill if self.beyond == "pad" else None)
 
     def _shape(self, keys: Keys, side: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return width and height in px of the first of ten draws that fits, or of the window used instead; and whether
-        one fits.
+        """Return width and height in px of the first draw of ten that fits, or of a substitute, and whether one
+        fits.
         """
         import torch
 
@@ -108,7 +108,8 @@ class Settings(Geometric):
 
 
 def window_start(share: Tensor, room: Tensor) -> Tensor:
-    """Return where the window begins, in whole px from 0 to `room`, which is negative for a window larger than the
-    image.
+    """Return where the window begins, in whole px from 0 to `room`.
+
+    `room` is negative for a window larger than the image.
     """
     return (share * (room.abs() + 1)).floor().copysign(room)

@@ -39,8 +39,9 @@ def _file_or_word(given: Any, info: ValidationInfo) -> Any:
 
 
 class Settings(StageSettings):
-    """Compute one vector per cell. `network`, `layer`, `branch` and `view` have no effect on models without a
-    network.
+    """Compute one vector per cell.
+
+    `network`, `layer`, `branch` and `view` have no effect on models without a network.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {"also": "formats"}
@@ -72,8 +73,9 @@ class Settings(StageSettings):
     """Cells at a time."""
 
     def non_default(self) -> dict[str, Any]:
-        """Return the settings that count; a trained model counts by its fingerprint, and settings without effect do not
-        count.
+        """Return the settings that count.
+
+        A trained model counts by its fingerprint; settings without effect do not count.
         """
         counted = super().non_default()
         without_effect = ["model"] if self.model not in MEASUREMENTS else ["network", "layer", "branch", "view"]
@@ -84,7 +86,7 @@ class Settings(StageSettings):
         return {name: value for name, value in counted.items() if name not in without_effect}
 
     def pretrain_variant(self) -> str | Path | None:
-        """Return what this recipe's network becomes: "pretrain", "random", "imagenet" or a weights file; None for other
+        """Return "pretrain", "random", "imagenet" or a weights file for this recipe's network; None for other
         models.
         """
         if self.model.endswith(SUFFIXES):

@@ -24,9 +24,7 @@ SHAPE_FEATURES = ("area_px", "eccentricity", "solidity")
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
-    """Write the table of embeddings; row i is row i of the cells artifact, and vectors are written as they are
-    computed.
-    """
+    """Write the table of embeddings; row i is row i of the cells artifact. Vectors are written as they come."""
     source = job.inputs[job.settings.cells]
     segment = upstream_segment(source, job.context.store)
     cells = chosen_cells(source, segment)

@@ -65,8 +65,11 @@ class BranchSettings(SettingsModel):
 
 
 class EarlyStopping(SettingsModel):
-    """Settings of early stopping: training ends when the loss on the validation cells no longer falls; the result has
-    the weights of the lowest validation loss."""
+    """Settings of early stopping.
+
+    Training ends when the loss on the validation cells no longer falls. The result has the weights of the lowest
+    validation loss.
+    """
 
     every_epochs: float = Field(1.0, gt=0)
     """Epochs between two measurements of the validation loss."""

@@ -160,9 +160,7 @@ def _validation(job: Job, plan: Plan) -> Validation | None:
 
 
 def _describe_batch_norm(encoder: torch.nn.Module, processes: int) -> str:
-    """Return in words over which cells batch norm computes its statistics, because a cell's features then depend on
-    them.
-    """
+    """Return in words over which cells batch norm computes its statistics: a cell's features depend on them."""
     from torch import nn
 
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules()):

@@ -166,9 +166,7 @@ def _logs(draft: Draft, step: int, *, tensorboard: bool) -> Iterator[Logs]:
 
 @contextmanager
 def _tensorboard_writer(draft: Draft, step: int, *, wanted: bool) -> Iterator[Callable[[StepDone], None] | None]:
-    """Yield a function that writes event files for TensorBoard, which drops what an earlier process wrote after
-    `step`.
-    """
+    """Yield a function that writes event files for TensorBoard, which drops older entries after `step`."""
     if not wanted:
         yield None
         return

@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 
 
 class ScaledCrops:
-    """The crops of the rows of a cell table; pixels are read on demand and scaled by the intensity limits of their
-    plate.
-    """
+    """The crops of the rows of a cell table, read on demand and scaled by the intensity limits of their plate."""
 
     def __init__(self, parts: Mapping[str, Artifact], cells: pd.DataFrame) -> None:
-        """Open the crops. `parts` are the plates' segment artifacts by fingerprint; `cells` has the columns part and
-        crop_row.
+        """Open the crops.
+
+        `parts` are the plates' segment artifacts by fingerprint; `cells` has the columns part and crop_row.
         """
         self._names = sorted(cells["part"].unique())
         self._crops = [open_crops(parts[name].file("crops.npy")) for name in self._names]
