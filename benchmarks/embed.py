@@ -1,10 +1,10 @@
-"""embed: prints how fast cells are embedded, from the crops on disk to the table, against the network's own forward.
+"""embed: print the speed of embedding, from the crops on disk to the table, against the network's forward pass alone.
 
     python benchmarks/embed.py [--encoder vgg13] [--side 196] [--batch 64] [--cells 256] [--rounds 5]
 
-Both do the same cells in the same batches, in one process, and take turns; the median round counts,
+Both do the same cells in the same batches, in one process, and alternate; the median round counts,
 by the clock and by processor time (on a CPU; a GPU's work is not in the latter). The network alone
-looks at tensors that are ready. Two sets of cells of which one is ten times larger show whether memory grows with them.
+gets tensors that are ready. Two sets of cells, one ten times larger, show whether memory grows with the cells.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHANNELS = 3
 
 
 def main() -> None:
-    """The ratio, then the memory."""
+    """Print the ratio, then the memory."""
     given = parsed()
     if given.memory_of:
         print(json.dumps(peak_mb(given)))
@@ -38,7 +38,7 @@ def main() -> None:
     shares = [alone.clock / ours.clock for ours, alone in rounds]
     processor = [alone.processor / ours.processor for ours, alone in rounds]
     print(f"{given.encoder} at {given.side} px, batches of {given.batch}, {given.cells} cells, {device()}:")
-    print(f"  cells a second {given.cells / np.median([ours.clock for ours, _ in rounds]):.2f}")
+    print(f"  cells per second {given.cells / np.median([ours.clock for ours, _ in rounds]):.2f}")
     print(f"  cellssl / network alone {np.median(shares):.3f} (rounds: {', '.join(f'{one:.3f}' for one in shares)})")
     print(f"  of processor time {np.median(processor):.3f} (rounds: {', '.join(f'{one:.3f}' for one in processor)})")
     small, large = (memory_of(cells, given) for cells in (2_000, 20_000))
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def parsed() -> argparse.Namespace:
-    """What the command line says."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", default="vgg13")
     parser.add_argument("--side", type=int, default=196)
@@ -58,14 +58,14 @@ def parsed() -> argparse.Namespace:
 
 
 def device() -> Any:
-    """A GPU where there is one."""
+    """Return a GPU where there is one, else the CPU."""
     from cellssl.device import device_for
 
     return device_for("auto")
 
 
 def stack(folder: Path, cells: int, side: int) -> np.ndarray:
-    """Noise as the crops of a plate, mapped."""
+    """Write noise as the crops of a plate, and map it."""
     from cellssl.artifacts.crops import open_crops, write_crops
     from cellssl.randomness import generator
 
@@ -76,7 +76,7 @@ def stack(folder: Path, cells: int, side: int) -> np.ndarray:
 
 
 def built(encoder: str) -> Any:
-    """The network with the weights of seed 0, ready on its device."""
+    """Return the network with the weights of seed 0, ready on its device."""
     import torch
 
     from cellssl.config import plugins
@@ -90,7 +90,7 @@ def built(encoder: str) -> Any:
 
 
 def vectors_of(network: Any, pixels: np.ndarray, given: argparse.Namespace) -> Iterator[np.ndarray]:
-    """As the stage makes them: read, scaled to 8 bits, seen, represented."""
+    """Embed as the stage does: read, scale to 8 bits, render, encode."""
     from cellssl.artifacts.crops import in_blocks
     from cellssl.imaging.scaling import scaled
     from cellssl.learning.embed import EmbeddingViews, embed
@@ -104,60 +104,62 @@ def vectors_of(network: Any, pixels: np.ndarray, given: argparse.Namespace) -> I
 
 
 class Seconds(NamedTuple):
-    """By the clock, and of all processors together, which others on the machine lengthen less."""
+    """Seconds of the clock, and of all processors together; other programs on the machine affect the second less."""
 
     clock: float
     processor: float
 
 
 def now() -> Seconds:
-    """Both at this moment."""
+    """Return both at this moment."""
     return Seconds(time.perf_counter(), time.process_time())
 
 
-def since(began: Seconds) -> Seconds:
-    """Both that have passed."""
-    ends = now()
-    return Seconds(ends.clock - began.clock, ends.processor - began.processor)
+def since(start: Seconds) -> Seconds:
+    """Return both since an earlier moment."""
+    end = now()
+    return Seconds(end.clock - start.clock, end.processor - start.processor)
 
 
 def seconds_of_ours(network: Any, pixels: np.ndarray, given: argparse.Namespace) -> Seconds:
-    """From the crops on disk to the table on disk."""
+    """Time the way from the crops on disk to the table on disk."""
     import pandas as pd
 
     from cellssl.artifacts import embeddings
 
-    known = pd.DataFrame({"Metadata_cell_id": [f"cell {row}" for row in range(len(pixels))]})
+    metadata = pd.DataFrame({"Metadata_cell_id": [f"cell {row}" for row in range(len(pixels))]})
     with tempfile.TemporaryDirectory() as folder:
-        began = now()
-        with embeddings.writing(Path(folder) / "embeddings.parquet", known) as file:
+        start = now()
+        with embeddings.writing(Path(folder) / "embeddings.parquet", metadata) as file:
             for vectors in vectors_of(network, pixels, given):
                 file.append(vectors)
-        return since(began)
+        return since(start)
 
 
 def seconds_alone(network: Any, given: argparse.Namespace) -> Seconds:
-    """The same number of forward passes over tensors that are ready."""
+    """Time the same number of forward passes over tensors that are ready."""
     import torch
 
     sizes = [min(given.batch, given.cells - start) for start in range(0, given.cells, given.batch)]
     ready = torch.rand(given.batch, CHANNELS, given.side, given.side, device=device())
     ready = ready.contiguous(memory_format=torch.channels_last)
-    began = now()
+    start = now()
     with torch.no_grad():
         for size in sizes:
             network(ready[:size]).float().cpu()
-    return since(began)
+    return since(start)
 
 
 def memory_of(cells: int, given: argparse.Namespace) -> float:
-    """The peak of a process of its own, in MB."""
+    """Return the peak of a process of its own, in MB."""
     command = [sys.executable, __file__, "--memory-of", str(cells), "--side", "64", "--encoder", "small"]
     return float(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
 
 
 def peak_mb(given: argparse.Namespace) -> float:
-    """What embedding so many cells took at most, less the pages of the mapped crops, which the system may take back."""
+    """Return the peak memory of embedding so many cells, without the pages of the mapped crops, which the system may
+    free.
+    """
     with tempfile.TemporaryDirectory() as folder:
         seconds_of_ours(built(given.encoder), stack(Path(folder), given.memory_of, given.side), given)
     status = Path("/proc/self/status").read_text(encoding="utf-8")

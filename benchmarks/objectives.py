@@ -213,10 +213,10 @@ def prepare_training(
     given = {"encoder": encoder, "branches": {"main": branch}, "epochs": epochs, "batch": batch, "input_px": INPUT_PX}
     settings = Settings.model_validate(given | {"precision": "float32"})
     ids = [f"cell {row}" for row in np.flatnonzero(train)]
-    columns = {name: [_plain(value) for value in cells[name][train]] for name in settings.asked()}
+    columns = {name: [_plain(value) for value in cells[name][train]] for name in settings.metadata_columns()}
     crops: Any = Cells(cells["pixels"][train])
-    metadata = CellMetadata.about(keys_of(ids), columns)
-    return prepare(settings, crops, ids, seed, torch.device("cpu"), known=metadata)
+    metadata = CellMetadata.from_columns(keys_of(ids), columns)
+    return prepare(settings, crops, ids, seed, torch.device("cpu"), metadata=metadata)
 
 
 def _plain(value: Any) -> object:
@@ -238,7 +238,7 @@ def saved_mb(state: Any, plan: Any) -> float:
     """Return the size in MB of what one step keeps until its backward pass."""
     import torch
 
-    from cellssl.learning.training.loop import gradients
+    from cellssl.learning.training.loop import compute_gradients
 
     kept: dict[int, int] = {}
 
@@ -249,7 +249,7 @@ def saved_mb(state: Any, plan: Any) -> float:
 
     rows = plan.batches.rows(0)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        gradients(state, plan, plan.read(rows), plan.cell_keys[torch.from_numpy(rows)])
+        compute_gradients(state, plan, plan.read(rows), plan.cell_keys[torch.from_numpy(rows)])
     return sum(kept.values()) / 1e6
 
 

@@ -1,11 +1,11 @@
-"""pretrain: prints how fast the paper's network learns: against itself alone, a peer, the hardware; and the memory.
+"""pretrain: print the training speed of the paper's network, against the network alone, lightly and the hardware; and memory.
 
     python benchmarks/pretrain.py [--rounds 3] [--steps 6]
 
-VGG13 at 196 px. On a CPU: batches of 32, two views of the paper's "context" set, asymmetric MoCo v2, cells a second.
-The network alone does what one step asks of it, on tensors that are ready: query encoder forward and backward, key
-encoder forward. The peer is lightly's MoCo v2 as its documentation writes it: float32, torchvision's transforms image
-by image in a DataLoader with a worker a core. Tool and peer are processes of their own, and take turns.
+VGG13 at 196 px. On a CPU: batches of 32, two views of the paper's "context" set, asymmetric MoCo v2, cells per second.
+The network alone does the network's part of a step, on tensors that are ready: query encoder forward and backward, key
+encoder forward. The comparison is lightly's MoCo v2 as in its documentation: float32, torchvision's transforms image
+by image in a DataLoader with one worker per core. Tool and lightly are separate processes, and alternate.
 On a GPU: the paper's batch of 128 and its two branches, symmetric; time for its 400 epochs, share of the time spent
 waiting for data, share of the peak reached (--peak, in 1e12 operations a second), memory.
 """
@@ -35,7 +35,7 @@ H100_BFLOAT16_TERAFLOPS = 989.0
 
 
 def main() -> None:
-    """Everything that this machine can measure."""
+    """Measure everything that this machine can measure."""
     given = parsed()
     if given.measure:
         print(json.dumps(MEASURES[given.measure](given.folder, given)))
@@ -45,16 +45,16 @@ def main() -> None:
 
         write_stack(Path(folder), CELLS)
         if torch.cuda.is_available():
-            show_gpu(taken("gpu", folder, given), given.peak)
+            show_gpu(measurement("gpu", folder, given), given.peak)
         else:
             show_speed(folder, given)
         show_memory(Path(folder), given)
 
 
 def parsed() -> argparse.Namespace:
-    """What the command line says."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the best counts")
+    parser.add_argument("--rounds", type=int, default=3, help="number of measurements of each; the best counts")
     parser.add_argument("--steps", type=int, default=6, help="timed steps of a measurement, after two untimed ones")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--peak", type=float, default=H100_BFLOAT16_TERAFLOPS)
@@ -64,50 +64,50 @@ def parsed() -> argparse.Namespace:
 
 
 def show_speed(folder: str, given: argparse.Namespace) -> None:
-    """Cells a second, and the two ratios."""
-    rounds = [(taken("ours", folder, given), taken("lightly", folder, given)) for _ in range(given.rounds)]
+    """Print cells per second, and the two ratios."""
+    rounds = [(measurement("ours", folder, given), measurement("lightly", folder, given)) for _ in range(given.rounds)]
     ours = max(one["cells_per_s"] for one, _ in rounds)
     alone = max(one["alone_per_s"] for one, _ in rounds)
     peer = max(other["cells_per_s"] for _, other in rounds)
     shares = ", ".join(f"{one['cells_per_s'] / one['alone_per_s']:.2f}" for one, _ in rounds)
-    print(f"VGG13, {SIDE_PX} px, batch {given.batch}, asymmetric, {_threads()} threads, cells a second:")
+    print(f"VGG13, {SIDE_PX} px, batch {given.batch}, asymmetric, {_threads()} threads, cells per second:")
     print(f"  cellssl {ours:.2f}; the network alone {alone:.2f}; lightly's example {peer:.2f}")
-    print(f"  cellssl / network alone {shares} (a number a round); cellssl / lightly {ours / peer:.2f}")
+    print(f"  cellssl / network alone {shares} (one number per round); cellssl / lightly {ours / peer:.2f}")
 
 
-def show_gpu(told: dict[str, float], peak: float) -> None:
-    """What the paper's training would take here."""
-    reached = told["operations_per_s"] / 1e12
-    print(f"VGG13, {SIDE_PX} px, batch {told['batch']:.0f}, two branches, symmetric, on {told['device']}:")
+def show_gpu(measured: dict[str, float], peak: float) -> None:
+    """Print what the paper's training would take on this GPU."""
+    reached = measured["operations_per_s"] / 1e12
+    print(f"VGG13, {SIDE_PX} px, batch {measured['batch']:.0f}, two branches, symmetric, on {measured['device']}:")
     print(
-        f"  {told['cells_per_s']:.0f} cells a second, so {told['paper_minutes']:.1f} minutes for the paper's training"
+        f"  {measured['cells_per_s']:.0f} cells a second, so {measured['paper_minutes']:.1f} minutes for the paper's training"
     )
     print(f"  {reached:.0f}e12 operations a second, {reached / peak:.0%} of {peak:.0f}e12")
-    print(f"  waiting for data {told['waiting_share']:.2%} of the time; peak memory {told['peak_gb']:.1f} GB")
+    print(f"  waiting for data {measured['waiting_share']:.2%} of the time; peak memory {measured['peak_gb']:.1f} GB")
 
 
 def show_memory(folder: Path, given: argparse.Namespace) -> None:
-    """What a hundred times the cells add to a training."""
+    """Print how much memory a hundred times the cells add to a training."""
     taken_mb = {}
     for cells in (1_000, 100_000):
         write_stack(folder, cells)
-        taken_mb[cells] = taken("memory", str(folder), given)["anonymous_mb"]
+        taken_mb[cells] = measurement("memory", str(folder), given)["anonymous_mb"]
     small, large = taken_mb.values()
     print(f"anonymous memory: {small:.0f} MB with 1,000 crops, {large:.0f} MB with 100,000: {large - small:+.0f} MB")
 
 
-def taken(name: str, folder: str, given: argparse.Namespace) -> dict[str, Any]:
-    """One measurement in a process of its own."""
+def measurement(name: str, folder: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Run one measurement in a process of its own."""
     flags = ["--steps", str(given.steps), "--batch", str(given.batch)]
     command = [sys.executable, __file__, "--measure", name, "--folder", folder, *flags]
-    told: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    return told
+    measured: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return measured
 
 
 def measure_ours(folder: Path, given: argparse.Namespace) -> dict[str, float]:
-    """The tool's own loop, from the crops on disk to the moved weights; between its steps the network alone.
+    """Time the tool's own loop, from the crops on disk to the updated weights, and between its steps the network alone.
 
-    Taking turns within one process, both see the same machine; the median step counts.
+    Both alternate within one process, so they run under the same conditions; the median step counts.
     """
     import torch
 
@@ -132,7 +132,7 @@ def measure_ours(folder: Path, given: argparse.Namespace) -> dict[str, float]:
 
 
 def measure_lightly(folder: Path, given: argparse.Namespace) -> dict[str, float]:
-    """MoCo v2 from lightly's own parts, put together as its documentation does."""
+    """Time MoCo v2 from lightly's own parts, assembled as in its documentation."""
     import os
 
     import torch
@@ -170,7 +170,7 @@ def measure_lightly(folder: Path, given: argparse.Namespace) -> dict[str, float]
 
 
 class TwoViews:
-    """A map-style data set, as lightly's transforms make one: an image in, a list of its views out."""
+    """A map-style data set, like those of lightly's transforms: an image in, a list of its views out."""
 
     def __init__(self, folder: Path) -> None:
         self.crops = np.load(folder / "crops.npy", mmap_mode="r")
@@ -187,7 +187,7 @@ class TwoViews:
 
 
 def measure_gpu(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """The paper's batch and branches."""
+    """Time the paper's batch and branches."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -213,7 +213,7 @@ def measure_gpu(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_memory(folder: Path, given: argparse.Namespace) -> dict[str, float]:
-    """Anonymous memory of a short training of a small network: that of the crops, and little else."""
+    """Measure the anonymous memory of a short training of a small network: mostly that of the crops."""
     from cellssl.learning.training.loop import train
 
     cells = len(np.load(folder / "crops.npy", mmap_mode="r"))
@@ -235,13 +235,13 @@ MEASURES: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
 
 
 def branch(view: tuple[Any, ...], *, symmetric: bool = True) -> dict[str, Any]:
-    """A branch with the paper's objective."""
+    """Return a branch with the paper's objective."""
     objective = {"name": "moco", "queue": 512, "symmetric": symmetric, "mask_same_cell": True}
     return {"view": list(view), "objective": objective}
 
 
-def prepared(folder: Path, branches: dict[str, Any], batch: int, cells: int, **knobs: Any) -> Any:
-    """State and plan of the stage itself."""
+def prepared(folder: Path, branches: dict[str, Any], batch: int, cells: int, **more: Any) -> Any:
+    """Return state and plan as the stage builds them."""
     from cellssl.learning.training.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -255,12 +255,14 @@ def prepared(folder: Path, branches: dict[str, Any], batch: int, cells: int, **k
     table = pd.DataFrame({"part": "plate", "crop_row": range(cells)})
     crops = ScaledCrops({"plate": SimpleNamespace(file=lambda name: folder / name)}, table)  # type: ignore[dict-item]
     section = {"encoder": "vgg13", "batch": batch, "epochs": 1000, "branches": branches}
-    settings = Settings.model_validate(section | knobs)
+    settings = Settings.model_validate(section | more)
     return prepare(settings, crops, [str(row) for row in range(cells)], 0, device_for("auto"))
 
 
 def write_stack(folder: Path, cells: int) -> None:
-    """Crops on disk: noise in the first few hundred, and a hole, which takes no room, in the rest."""
+    """Write crops to disk: noise in the first few hundred, then a hole in the file, which takes no space on the
+    disk.
+    """
     import pandas as pd
 
     shape = (cells, CHANNELS, SIDE_PX, SIDE_PX)
@@ -275,20 +277,20 @@ def write_stack(folder: Path, cells: int) -> None:
 
 
 def seconds_of(step: Callable[[], object]) -> float:
-    """One step."""
-    began = time.perf_counter()
+    """Time one step."""
+    start_s = time.perf_counter()
     step()
-    return time.perf_counter() - began
+    return time.perf_counter() - start_s
 
 
 def seconds_a_step(step: Callable[[], object], steps: int) -> float:
-    """Mean over the timed steps, after two that warm up."""
+    """Return the mean over the timed steps, after two warm-up steps."""
     for _ in range(2):
         step()
-    began = time.perf_counter()
+    start_s = time.perf_counter()
     for _ in range(steps):
         step()
-    return (time.perf_counter() - began) / steps
+    return (time.perf_counter() - start_s) / steps
 
 
 def _threads() -> int:

@@ -1,4 +1,4 @@
-"""views: prints how many views a second a CPU renders, against torchvision's transforms one image at a time.
+"""views: print how many views per second a CPU renders, against torchvision's transforms one image at a time.
 
 python benchmarks/views.py [--cells 64] [--rounds 5]
 """
@@ -26,7 +26,9 @@ CONTEXT = (
 
 
 def torchvision_context(side: int) -> v2.Compose:
-    """The same transforms as torchvision has them; its random_resized_crop cannot draw above 1, and draws again."""
+    """Return the same transforms from torchvision; its random_resized_crop draws again where a window is larger than
+    the image.
+    """
     bilinear = InterpolationMode.BILINEAR
     return v2.Compose(
         [
@@ -42,7 +44,7 @@ def torchvision_context(side: int) -> v2.Compose:
 
 
 def views_per_second(render: Callable[[], object], views: int, rounds: int) -> float:
-    """The best of some rounds: other work on the machine only ever slows one down."""
+    """Return the best of some rounds: other work on the machine can only slow a round down."""
     seconds = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -52,13 +54,13 @@ def views_per_second(render: Callable[[], object], views: int, rounds: int) -> f
 
 
 def cells(count: int, side: int) -> tuple[torch.Tensor, Keys]:
-    """Made-up crops (the speed does not depend on what is on them) and their keys."""
+    """Return made-up crops (the speed does not depend on their content) and their keys."""
     pixels = generator("benchmark", "views").integers(0, 256, (count, 3, side, side), dtype="uint8")
     return torch.from_numpy(pixels), Keys(torch.from_numpy(cell_keys(str(number) for number in range(count))))
 
 
 def compare(count: int, rounds: int, side: int, out: int) -> None:
-    """One line: both speeds and their ratio, interleaved so that both see the same machine."""
+    """Print both speeds and their ratio; the two alternate, so that they run under the same conditions."""
     crops, keys = cells(count, side)
     view, peer = View(TypeAdapter(ViewSettings).validate_python(CONTEXT)), torchvision_context(out)
     view.render(crops, keys, out)
@@ -73,7 +75,7 @@ def compare(count: int, rounds: int, side: int, out: int) -> None:
 
 
 def main() -> None:
-    """With all cores, then with one."""
+    """Compare with all cores, then with one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)

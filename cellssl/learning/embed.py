@@ -1,4 +1,4 @@
-"""embed: a network and scaled crops in, one float32 vector a cell out, in the order of the crops."""
+"""embed: a network and scaled crops in, one float32 vector per cell out, in the order of the crops."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EmbeddingViews:
-    """How a network looks at cells: whole and unchanged but for their size, or several times through a view.
+    """The views of a cell that a network gets: the cell as it is, resized only, or several draws of a view.
 
-    What a view shows of a cell depends on `cell_keys` alone, so it is the same in any company.
+    A draw depends on the key of the cell alone (`cell_keys`), so it is the same in any batch.
     """
 
     side_px: int
@@ -31,30 +31,32 @@ class EmbeddingViews:
     draws: int = 1
     cell_keys: Int64[Tensor, "n"] | None = None
 
-    def at(self, crops: UInt8[Tensor, "n c y x"], rows: Int64[np.ndarray, "n"]) -> Iterator[Float32[Tensor, "n c y x"]]:
-        """The crops of these rows as they are seen, once a draw; channels last, as convolutions want them."""
+    def render(
+        self, crops: UInt8[Tensor, "n c y x"], rows: Int64[np.ndarray, "n"]
+    ) -> Iterator[Float32[Tensor, "n c y x"]]:
+        """Yield the views of the crops of these rows, once per draw; channels last, as convolutions need them."""
         keys = torch.zeros(len(crops), dtype=torch.long)
         if self.cell_keys is not None:
             keys = self.cell_keys[torch.from_numpy(rows)]
         for draw in range(self.draws):
             shape = (len(crops), crops.shape[1], self.side_px, self.side_px)
-            seen = torch.empty(shape, device=crops.device, memory_format=torch.channels_last)
-            yield self.view.render(crops, Keys(keys).fold("embed", draw), self.side_px, out=seen)
+            out = torch.empty(shape, device=crops.device, memory_format=torch.channels_last)
+            yield self.view.render(crops, Keys(keys).fold("embed", draw), self.side_px, out=out)
 
 
 @torch.no_grad()
 def embed(
     network: nn.Module,
-    fed: Iterable[tuple[Int64[np.ndarray, "n"], UInt8[Tensor, "n c y x"]]],
-    look: EmbeddingViews,
+    batches: Iterable[tuple[Int64[np.ndarray, "n"], UInt8[Tensor, "n c y x"]]],
+    views: EmbeddingViews,
     device: torch.device,
 ) -> Iterator[Float32[np.ndarray, "n dim"]]:
-    """The vectors of the crops that come, block by block: the mean over the looks, in float32 and evaluation mode."""
+    """Yield the vectors of each batch of crops: the mean over the draws, in float32 and evaluation mode."""
     network = network.to(device).to(memory_format=torch.channels_last).eval()
-    for rows, crops in fed:
+    for rows, crops in batches:
         total: Tensor | None = None
-        for seen in look.at(crops, rows):
-            vectors = network(seen).float()
+        for view in views.render(crops, rows):
+            vectors = network(view).float()
             total = vectors if total is None else total + vectors
-        assert total is not None, "a look has at least one draw"
-        yield (total / look.draws if look.draws > 1 else total).cpu().numpy()
+        assert total is not None, "a view has at least one draw"
+        yield (total / views.draws if views.draws > 1 else total).cpu().numpy()

@@ -11,6 +11,7 @@ from cellssl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import Tensor, nn
 
@@ -31,6 +32,10 @@ class EncoderSettings(Plugin):
     draws_weights: ClassVar[bool] = False
     """Whether `build` draws the initial weights itself, from torch's own generator; otherwise `weight_init.py` draws
     them by name."""
+
+    def given_weights(self) -> Path | str | None:
+        """Return the weights that it starts from: a file, "imagenet", or None where they are drawn from the seed."""
+        return None
 
     def display_name(self) -> str:
         """Return the network's name for messages."""

@@ -23,6 +23,10 @@ class ObjectiveSettings(Plugin):
         """Return the columns of the cell table that the loss needs; they arrive in `MethodInput.metadata`."""
         return ()
 
+    def encoder_momentum(self) -> float | None:
+        """Return the momentum of the momentum encoder, which all branches share; None where the objective has none."""
+        return None
+
     def check(self, cells: int) -> None:
         """Raise UsageError where the objective cannot be trained on this number of training cells."""
 

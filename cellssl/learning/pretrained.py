@@ -32,6 +32,10 @@ class PretrainedSettings(EncoderSettings):
             silent.add("standardise")
         return frozenset(silent)
 
+    def given_weights(self) -> Path | str | None:
+        """Return `weights`."""
+        return self.weights
+
     def standardises(self) -> bool:
         """Return whether the network standardises pixels first."""
         return self.weights is not None if self.standardise is None else self.standardise

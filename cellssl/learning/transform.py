@@ -1,4 +1,4 @@
-"""transform: what a view is made of; keys of n cells -> drawn parameters -> where pixels come from or how they look."""
+"""transform: base classes of transforms; keys of n cells in, drawn parameters out, and with them changed crops."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 Interpolation = Literal["bilinear", "nearest"]
 Drawn = dict[str, "Tensor"]
 Amount = Union[float, "Tensor"]
-"""One number for all crops, or one a crop, shaped (n, 1, 1, 1)."""
+"""One number for all crops, or one per crop, shaped (n, 1, 1, 1)."""
 
 GRAY = (0.2989, 0.587, 0.114)
-"""Weights of red, green and blue in gray (ITU-R BT.601, as torchvision rounds them)."""
+"""Weights of red, green and blue in gray (ITU-R BT.601, rounded as in torchvision)."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pixels are looked up; what is None, the neighbours in the chain decide.
+    """How pixels are interpolated; where a value is None, the neighbours in the chain decide.
 
-    A transform whose `fill` is None never looks past the edge of the canvas.
+    A transform whose `fill` is None never reads past the edge of the canvas.
     """
 
     interpolation: Interpolation | None = None
@@ -41,50 +41,50 @@ class Sampling:
 
 
 class Geometric(Plugin):
-    """Says for every pixel of its output where in its input it lies; consecutive ones become one resampling."""
+    """Maps output pixels to positions in the input; consecutive geometric transforms become one resampling."""
 
     @abstractmethod
     def draw(self, keys: Keys, side: int) -> Drawn:
-        """Parameters for every cell, with the cells along the first axis; `side` is the canvas it is given, in px."""
+        """Draw parameters for every cell, with the cells along the first axis; `side` is that of the input in px."""
 
     @abstractmethod
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
-        """From output to input pixels: (x, y, 1), x to the right, y down, in px from the centre of either canvas."""
+        """Return the matrices from output to input pixels: (x, y, 1), x right, y down, in px from either centre."""
 
     def out_side(self, side: int) -> int:
-        """Side of its output in px."""
+        """Return the side of the output in px."""
         return side
 
     def averages(self, side: int) -> bool:
-        """Whether it averages detail away (a resize beyond twofold), which no later enlargement may bring back."""
+        """Return whether it averages detail away (a resize beyond twofold); a later enlargement must not undo that."""
         return False
 
     def sampling(self) -> Sampling:
-        """The knobs `interpolation` and `fill`, where it has them."""
-        return Sampling(getattr(self, "interpolation", None), getattr(self, "fill", None))
+        """Return how pixels are interpolated; a transform that has settings for it overrides this."""
+        return Sampling()
 
 
 class Standalone(Plugin):
-    """Changes crops by itself, without a matrix that could be joined with those of its neighbours."""
+    """Changes crops by itself; there is no matrix that could be joined with those of its neighbours."""
 
     @abstractmethod
     def draw(self, keys: Keys, channels: int) -> Drawn:
-        """Parameters for every cell, with the cells along the first axis."""
+        """Draw parameters for every cell, with the cells along the first axis."""
 
     @abstractmethod
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """The changed crops, on their device; `crops` may be written over. Both lie in [0, 1]."""
+        """Return the changed crops, on their device; `crops` may be overwritten. Both lie in [0, 1]."""
 
     def apply(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """The changed crops; `crops` are left alone."""
+        """Return the changed crops; `crops` stay as they are."""
         return self.change(crops.clone(), drawn)
 
     def apply_to_bytes(self, crops: UInt8[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """The changed crops, made of bytes; what goes cell by cell may convert them on its way."""
+        """Return the changed crops, made from bytes; a transform may convert them cell by cell."""
         return self.change(as_float(crops), drawn)
 
-    def alike(self, one: Drawn, other: Drawn) -> Bool[Tensor, "n"]:
-        """Cells to which both draws do the same: all numbers are equal, or neither `hit` says so."""
+    def same_effect(self, one: Drawn, other: Drawn) -> Bool[Tensor, "n"]:
+        """Return the cells on which both draws have the same effect: equal numbers, or `hit` is false in both."""
         import torch
 
         equal = torch.stack([(one[name] == other[name]).reshape(len(one[name]), -1).all(dim=1) for name in one]).all(
@@ -94,11 +94,11 @@ class Standalone(Plugin):
 
 
 class Photometric(Standalone):
-    """Changes how pixels look and leaves them where they are."""
+    """Changes the values of pixels, and not their positions."""
 
 
 def number_or_pair(lowest: float = -math.inf, highest: float = math.inf, *, ordered: bool = True) -> PlainValidator:
-    """Validator of a knob that is a number or a pair, as in torchvision; `ordered` where the pair is [low, high]."""
+    """Return the validator of a number or a pair, as in torchvision; `ordered` if the pair is [low, high]."""
 
     def check(value: Any) -> float | tuple[float, float]:
         numbers = value if isinstance(value, tuple) else (value,)
@@ -121,19 +121,19 @@ Degrees = Annotated[float | tuple[float, float], number_or_pair()]
 Factor = Annotated[float | tuple[float, float], number_or_pair(lowest=0)]
 
 
-def around(value: float | tuple[float, float], centre: float = 0.0) -> tuple[float, float]:
-    """A pair as it is; a number as centre - number to centre + number."""
+def symmetric_range(value: float | tuple[float, float], centre: float = 0.0) -> tuple[float, float]:
+    """Return a pair as it is, and a number as (centre - number, centre + number)."""
     return value if isinstance(value, tuple) else (centre - value, centre + value)
 
 
-def factors_of(value: float | tuple[float, float]) -> tuple[float, float]:
-    """The range of a factor: a pair as it is; a number around 1, and never below 0."""
-    low, high = around(value, 1.0)
+def factor_range(value: float | tuple[float, float]) -> tuple[float, float]:
+    """Return the range of a factor: a pair as it is; a number as a range around 1 that never goes below 0."""
+    low, high = symmetric_range(value, 1.0)
     return max(low, 0.0), high
 
 
-def matrices(rows: list[list[Tensor | float]]) -> Float[Tensor, "n 3 3"]:
-    """Stack the two upper rows of a 3 x 3 matrix, given as numbers or as one number a cell, in float64."""
+def stack_matrices(rows: list[list[Tensor | float]]) -> Float[Tensor, "n 3 3"]:
+    """Stack the two upper rows of a 3 x 3 matrix, given as numbers or as one number per cell, in float64."""
     import torch
 
     count = next(len(entry) for row in rows for entry in row if isinstance(entry, torch.Tensor))
@@ -143,12 +143,12 @@ def matrices(rows: list[list[Tensor | float]]) -> Float[Tensor, "n 3 3"]:
 
 
 def as_float(crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]) -> Float32[Tensor, "n c y x"]:
-    """Pixels in [0, 1]: bytes divided by 255, floats as they are."""
+    """Return pixels in [0, 1]: bytes divided by 255, floats as they are."""
     return crops.float() if crops.is_floating_point() else crops.float().mul_(1.0 / 255.0)
 
 
-def column(values: Tensor, crops: Float[Tensor, "n c y x"]) -> Tensor:
-    """One value a cell (or a cell and channel), shaped and placed so that it can be multiplied with crops."""
+def broadcast_to_crops(values: Tensor, crops: Float[Tensor, "n c y x"]) -> Tensor:
+    """Return one value per cell (or per cell and channel), with shape and device to be multiplied with crops."""
     dtype = crops.dtype if values.is_floating_point() else None
     values = values.to(device=crops.device, dtype=dtype, non_blocking=True)  # does not wait for the device
     return values.reshape(*values.shape, *[1] * (crops.ndim - values.ndim))
@@ -160,28 +160,28 @@ def change_cells(
     change: Callable[[Tensor, Tensor], Tensor],
     values: Tensor,
 ) -> None:
-    """Replace some of the crops by `change(crops, values)` of these; `change` works in place.
+    """Replace the crops that `which` selects by `change(crops, values)`; `change` works in place.
 
-    It gets the values shaped as `column` shapes them. `which` lies on the CPU, as all draws do.
+    It gets the values shaped as by `broadcast_to_crops`. `which` lies on the CPU, as all draws do.
     """
     if crops.device.type == "cpu":  # one by one: nothing is copied, and a crop stays in the cache
-        shaped = column(values, crops)
+        shaped = broadcast_to_crops(values, crops)
         for cell in which.nonzero()[:, 0].tolist():
             change(crops[cell : cell + 1], shaped[cell : cell + 1])
     elif which.any():
         cells = which.nonzero()[:, 0]
-        places = cells.to(crops.device, non_blocking=True)
-        crops[places] = change(crops[places], column(values[cells], crops))
+        rows = cells.to(crops.device, non_blocking=True)
+        crops[rows] = change(crops[rows], broadcast_to_crops(values[cells], crops))
 
 
-def need_colour(name: str, channels: int, counterpart: str) -> None:
-    """Raise UsageError where an operation on red, green and blue meets crops that have other channels."""
+def require_rgb(name: str, channels: int, counterpart: str) -> None:
+    """Raise UsageError where an operation on red, green and blue gets crops with another number of channels."""
     if channels != 3:
         raise UsageError(f"{name} needs 3 channels, the crops have {channels}", hint=counterpart)
 
 
-def gray_of(crops: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n 1 y x"]:
-    """Weighted sum of red, green and blue."""
+def to_gray(crops: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n 1 y x"]:
+    """Return the weighted sum of red, green and blue."""
     red, green, blue = crops.split(1, dim=1)
     gray: Tensor = (red * GRAY[0]).add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2])
     return gray

@@ -1,4 +1,4 @@
-"""view: crops and one key a cell in, what the model is shown of them out; an ordered list of transforms.
+"""view: crops and one key per cell in, the views that a model gets out; a view is an ordered list of transforms.
 
 Parameters depend on the key alone, so a cell looks the same in any batch, on any device, with any number of threads.
 """
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 ViewSettings = tuple[Annotated[Plugin, PluginField("cellssl.learning.transforms")], ...]
 
 CHUNK_BYTES = 4_000_000
-"""Float pixels that a thread works on at a time: eight crops of 196 px and three channels. A single one would stay in
-a second-level cache, but taking turns costs more than that gains."""
+"""Bytes of float pixels that a thread works on at a time: eight crops of 196 px and three channels. A single crop would
+fit into a second-level cache, but then the threads would lose more time by waiting for each other."""
 
 
 @dataclass(frozen=True)
 class View:
-    """An ordered list of transforms; geometric ones that follow each other resample the crop once."""
+    """An ordered list of transforms; consecutive geometric transforms resample the crop once."""
 
     transforms: tuple[Plugin, ...] = ()
     side: float = 1.0
-    """Its side, as a share of the side that the encoder is shown otherwise."""
+    """Side of the view, as a share of the side of the other views."""
     as_first: frozenset[str] = frozenset()
-    """Transforms, by name, that draw for it what they draw for the first view of the same cell."""
+    """Names of transforms whose parameters are those of the first view of the same cell."""
 
     def render(
         self,
@@ -51,29 +51,29 @@ class View:
         out: Float32[Tensor, "n c side side"] | None = None,
         first: Keys | None = None,
     ) -> Float32[Tensor, "n c side side"]:
-        """The view of every crop, in [0, 1] and `side` px wide, on the device of the crops.
+        """Return the view of every crop, in [0, 1] and `side` px wide, on the device of the crops.
 
         The resize at the end is part of the last resampling. Crops are bytes, or floats in [0, 1]; they are square.
-        Where `out` is given the views are written there: into a part of a larger batch, or channels last. `first`
-        are the keys of the first view, for what is drawn as there.
+        Where `out` is given the views are written there: into a part of a larger batch, or with channels last. `first`
+        are the keys of the first view, for the transforms in `as_first`.
         """
         import torch
 
         if out is None:
             out = torch.empty(len(crops), crops.shape[1], side, side, device=crops.device)
-        if not len(crops):  # a process may have no share in a last batch of few cells
+        if not len(crops):  # the last batch may be so small that this process has no share in it
             return out
         steps = self.steps(keys, crops.shape[1], crops.shape[-1], side, first)
         with torch.no_grad():
             ready = [step.ready(crops.device) for step in steps]
             if crops.device.type == "cpu":
-                _in_chunks(ready, crops, out)
+                _render_in_chunks(ready, crops, out)
             else:
-                out.copy_(_through(ready, crops))
+                out.copy_(_apply_steps(ready, crops))
         return out
 
     def steps(self, keys: Keys, channels: int, side_in: int, side_out: int, first: Keys | None = None) -> list[Step]:
-        """What is done to the crops, with all parameters drawn."""
+        """Return what is done to the crops, with all parameters drawn."""
         from cellssl.learning.warp import Warp, append
 
         steps: list[Step] = []
@@ -88,18 +88,18 @@ class View:
         return [step for step in steps if isinstance(step, ViewStep) or not step.changes_nothing()]
 
     def steps_of(self, name: str, keys: Keys, channels: int, side: int, first: Keys | None = None) -> list[Step]:
-        """What the transforms of one name do, each by itself."""
+        """Return what the transforms of one name do, each by itself."""
         return [step for found, step in self._drawn(keys, channels, side, first) if found == name]
 
     def _drawn(self, keys: Keys, channels: int, side: int, first: Keys | None) -> Iterator[tuple[str, Step]]:
-        """Every transform by name, with its parameters drawn for the canvas that it is given."""
+        """Yield every transform by name, with its parameters drawn for the size of its input."""
         from cellssl.learning.warp import Warp
 
-        seen: Counter[str] = Counter()
+        count: Counter[str] = Counter()
         for transform in self.transforms:
             name = transform.plugin_name()
-            own = (first if first is not None and name in self.as_first else keys).fold(name, seen[name])
-            seen[name] += 1
+            own = (first if first is not None and name in self.as_first else keys).fold(name, count[name])
+            count[name] += 1
             if isinstance(transform, Standalone):
                 yield name, ViewStep(transform, transform.draw(own, channels))
             elif isinstance(transform, Geometric):
@@ -110,31 +110,31 @@ class View:
 def render_all(
     views: tuple[View, ...], crops: UInt8[Tensor, "n c y x"], keys: Keys, side: int
 ) -> list[Float32[Tensor, "v n c side side"]]:
-    """Every view of every crop; those of one side that follow each other are one piece.
+    """Return every view of every crop; consecutive views of one size are in one tensor.
 
-    With channels last, as convolutions want them: nothing is copied.
+    The memory format is channels last, as convolutions need it, so nothing is copied later.
     """
     import torch
 
-    drawn = [keys.fold(f"view{i}") for i in range(len(views))]
+    view_keys = [keys.fold(f"view{i}") for i in range(len(views))]
     pieces = []
     for share, numbers in groupby(range(len(views)), lambda i: views[i].side):
         own, px = list(numbers), round(side * share)
         shape = (len(own) * len(crops), crops.shape[1], px, px)
         piece: Tensor = torch.empty(shape, device=crops.device, memory_format=torch.channels_last)
         piece = piece.view(len(own), len(crops), *shape[1:])
-        for place, i in enumerate(own):
-            views[i].render(crops, drawn[i], px, out=piece[place], first=drawn[0])
+        for position, i in enumerate(own):
+            views[i].render(crops, view_keys[i], px, out=piece[position], first=view_keys[0])
         pieces.append(piece)
     return pieces
 
 
-def drawn_alike(
+def same_draws(
     views: tuple[View, ...], number: int, name: str, keys: Keys, channels: int, side: int
 ) -> Bool[Tensor, "n"]:
-    """Cells to which the transform `name` does the same in view `number` as in the first, by design or by chance.
+    """Return the cells on which the transform `name` does the same in view `number` as in the first view.
 
-    `keys` are those that `render_all` is given, `side` that of the crops in px.
+    That can be so by design or by chance. `keys` are those that `render_all` gets, `side` is that of the crops in px.
     """
     import torch
 
@@ -143,39 +143,39 @@ def drawn_alike(
     ours = views[number].steps_of(name, own, channels, side, first)
     if len(ours) != len(theirs):
         return torch.zeros(len(keys), dtype=torch.bool)
-    each = [_same(one, other) for one, other in zip(ours, theirs, strict=True)]
+    each = [_same_effect(one, other) for one, other in zip(ours, theirs, strict=True)]
     return torch.stack([torch.ones(len(keys), dtype=torch.bool), *each]).all(dim=0)
 
 
-def _same(one: Step, other: Step) -> Bool[Tensor, "n"]:
+def _same_effect(one: Step, other: Step) -> Bool[Tensor, "n"]:
     if isinstance(one, ViewStep) and isinstance(other, ViewStep):
-        return one.transform.alike(one.drawn, other.drawn)
+        return one.transform.same_effect(one.drawn, other.drawn)
     same: Tensor = (one.matrix == other.matrix).all(dim=(1, 2))  # type: ignore[union-attr]
     return same
 
 
 @dataclass(frozen=True)
 class ViewStep:
-    """A transform that works by itself, with its drawn parameters."""
+    """A standalone transform with its drawn parameters."""
 
     transform: Standalone
     drawn: Drawn
 
     def ready(self, device: torch.device) -> ViewStep:
-        """Itself: parameters go to the device where they are used, because Python looks at some of them before."""
+        """Return itself: parameters move to the device when they are used, because Python reads some of them before."""
         return self
 
     def of_cells(self, cells: slice) -> ViewStep:
-        """The same for some of the cells."""
+        """Return the same step for some of the cells."""
         return replace(self, drawn={name: values[cells] for name, values in self.drawn.items()})
 
     def apply(self, crops: UInt8[Tensor, "n c y x"] | Float[Tensor, "n c y x"]) -> Float32[Tensor, "n c y x"]:
-        """The crops with their new looks; these are left alone."""
-        kind = self.transform.apply if crops.is_floating_point() else self.transform.apply_to_bytes
-        return kind(crops, self.drawn)
+        """Return the changed crops; the given crops stay as they are."""
+        apply = self.transform.apply if crops.is_floating_point() else self.transform.apply_to_bytes
+        return apply(crops, self.drawn)
 
     def change(self, crops: Float32[Tensor, "n c y x"]) -> Float32[Tensor, "n c y x"]:
-        """The same, but the crops may be written over."""
+        """Return the changed crops; the given crops may be overwritten."""
         return self.transform.change(crops, self.drawn)
 
 
@@ -184,38 +184,38 @@ if TYPE_CHECKING:
     Ready = Resampling | ViewStep
 
 
-def _through(steps: list[Ready], crops: Tensor) -> Tensor:
-    """All steps; only the first must leave alone what it is given."""
-    seen = steps[0].apply(crops) if steps else as_float(crops)
+def _apply_steps(steps: list[Ready], crops: Tensor) -> Tensor:
+    """Apply all steps; only the first must not overwrite its input."""
+    out = steps[0].apply(crops) if steps else as_float(crops)
     for step in steps[1:]:
-        seen = step.change(seen) if isinstance(step, ViewStep) else step.apply(seen)
-    return seen
+        out = step.change(out) if isinstance(step, ViewStep) else step.apply(out)
+    return out
 
 
-def _in_chunks(steps: list[Ready], crops: Tensor, out: Tensor) -> None:
-    """A few cells at a time, so that a chunk stays in the cache, and on all cores."""
+def _render_in_chunks(steps: list[Ready], crops: Tensor, out: Tensor) -> None:
+    """Render a few cells at a time, so that a chunk stays in the cache, and use all cores."""
     import torch
 
     size = max(1, CHUNK_BYTES // (4 * crops.shape[1] * max(out.shape[-1], crops.shape[-1]) ** 2))
     slices = [slice(start, start + size) for start in range(0, len(crops), size)]
-    # cut here, not in the threads: every call of torch there makes the other one wait for Python's lock
+    # sliced here and not in the threads: every call of torch in a thread makes the others wait for Python's lock
     chunks = iter([([step.of_cells(cells) for step in steps], crops[cells], out[cells]) for cells in slices])
 
     def work() -> None:
-        for own_steps, own_crops, own_out in chunks:  # each goes to the thread that is free first
-            own_out.copy_(_through(own_steps, own_crops))
+        for own_steps, own_crops, own_out in chunks:  # the next free thread takes the next chunk
+            own_out.copy_(_apply_steps(own_steps, own_crops))
 
     threads = torch.get_num_threads()
-    for share in [_threads(threads).submit(work) for _ in range(threads)]:
-        share.result()
+    for future in [_thread_pool(threads).submit(work) for _ in range(threads)]:
+        future.result()
 
 
 @cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    """Threads on which torch uses one core each.
+def _thread_pool(count: int) -> ThreadPoolExecutor:
+    """Return a pool of threads on which torch uses one core each.
 
-    Whole chunks side by side need no barrier after every small operation, and the pixels do not depend on the
-    number of cores.
+    Chunks run in parallel and need no barrier after every small operation, and the pixels do not depend on the number
+    of cores.
     """
     import torch
 
@@ -224,13 +224,13 @@ def _threads(count: int) -> ThreadPoolExecutor:
     for _ in range(count):
         pool.submit(_stay_on_one_core, started)
     started.wait()
-    torch.set_num_threads(count)  # what other threads start with
+    torch.set_num_threads(count)  # the number that other threads start with
     return pool
 
 
 def _stay_on_one_core(started: Barrier) -> None:
     import torch
 
-    torch.set_num_threads(1)  # of this thread, and what threads start with
-    torch.get_num_threads()  # starts: later changes of what threads start with no longer matter here
+    torch.set_num_threads(1)  # for this thread, and the number that new threads start with
+    torch.get_num_threads()  # fixes this thread's number: later changes of that start value have no effect here
     started.wait()

@@ -1,4 +1,4 @@
-"""warp: crops and one matrix a cell -> crops seen through it; chains of geometric transforms become one resampling."""
+"""warp: crops and one matrix per cell in, resampled crops out; a chain of geometric transforms is one resampling."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from cellssl.randomness import Keys
 
 @dataclass(frozen=True)
 class Warp:
-    """One resampling: for every cell where the pixels of its output lie in its input, and how they are looked up."""
+    """One resampling: for every cell, where its output pixels lie in its input, and how they are interpolated."""
 
     matrix: Float64[Tensor, "n 3 3"]
     side_in: int
     side_out: int
     sampling: Sampling = field(default_factory=Sampling)
     averages: bool = False
-    """Whether detail is averaged away at its end; then nothing can be joined to it."""
+    """Whether it averages detail away at its end; then no later warp can be joined to it."""
 
     @classmethod
     def of(cls, transform: Geometric, keys: Keys, side: int) -> Warp:
-        """The warp of one transform alone."""
+        """Return the warp of one transform alone."""
         matrix = transform.matrix(transform.draw(keys, side), side).double()
         return cls(matrix, side, transform.out_side(side), transform.sampling(), transform.averages(side))
 
     @classmethod
     def resize(cls, cells: int, side_in: int, side_out: int) -> Warp:
-        """The whole input, made larger or smaller."""
+        """Return the warp that makes the whole input larger or smaller."""
         share = side_in / side_out
         return cls(
             torch.diag(torch.tensor([share, share, 1.0], dtype=torch.float64)).repeat(cells, 1, 1), side_in, side_out
         )
 
     def then(self, later: Warp) -> Warp | None:
-        """Both as one, or None where they look up pixels differently or the first ends in an average."""
+        """Return both warps as one, or None where they interpolate differently or the first ends in an average."""
         first, second = self.sampling, later.sampling
         if self.averages and not (later.changes_nothing() and second == Sampling()):
             return None
@@ -53,12 +53,12 @@ class Warp:
         return Warp(self.matrix @ later.matrix, self.side_in, later.side_out, both, self.averages or later.averages)
 
     def changes_nothing(self) -> bool:
-        """Whether every output pixel is the same pixel of the input."""
-        still = torch.eye(3, dtype=torch.float64)
-        return self.side_in == self.side_out and bool((self.matrix == still).all())
+        """Return whether every output pixel is the same pixel of the input."""
+        identity = torch.eye(3, dtype=torch.float64)
+        return self.side_in == self.side_out and bool((self.matrix == identity).all())
 
     def ready(self, device: torch.device) -> Resampling:
-        """Worked out for all cells at once, on their device, as far as it does not depend on pixels."""
+        """Compute, for all cells at once and on their device, all that does not depend on pixels."""
         squares = shrink_factors(self.matrix)
         if self.sampling.interpolation == "nearest":
             squares = torch.ones_like(squares)
@@ -69,26 +69,26 @@ class Warp:
     def apply(
         self, crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]
     ) -> Float32[Tensor, "n c {self.side_out} {self.side_out}"]:
-        """The crops seen through it, in [0, 1]; what shrinks more than twofold is averaged over small squares first."""
+        """Return the resampled crops in [0, 1]; more than twofold shrinking averages small squares first."""
         return as_float(crops) if self.changes_nothing() else self.ready(crops.device).apply(crops)
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """A warp ready for pixels: the two terms of every position, and the squares that are averaged before it."""
+    """A warp that is ready for pixels: the two terms of every position, and the squares that are averaged before."""
 
     columns: Complex[Tensor, "n 1 u"]
     rows: Complex[Tensor, "n v 1"]
     squares: tuple[int, ...]
-    """Their sides in px."""
+    """Their sides in px, one per cell."""
     sampling: Sampling
 
     def of_cells(self, cells: slice) -> Resampling:
-        """The same for some of the cells."""
+        """Return the same resampling for some of the cells."""
         return replace(self, columns=self.columns[cells], rows=self.rows[cells], squares=self.squares[cells])
 
     def apply(self, crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]) -> Float32[Tensor, "n c v u"]:
-        """The crops seen through it, in [0, 1]."""
+        """Return the resampled crops, in [0, 1]."""
         pixels = as_float(crops)
         grid = torch.view_as_real(self.columns + self.rows)
         different = sorted(set(self.squares))
@@ -105,26 +105,29 @@ class Resampling:
         self, pixels: Float32[Tensor, "n c y x"], grid: Float32[Tensor, "n v u 2"], square: int
     ) -> Float32[Tensor, "n c v u"]:
         past_the_edge = "replicate" if self.sampling.fill is None else "constant"
-        return look_up(average_squares(pixels, square, past_the_edge, self.sampling.fill or 0.0), grid, self.sampling)
+        return sample(average_squares(pixels, square, past_the_edge, self.sampling.fill or 0.0), grid, self.sampling)
 
 
-def look_up(
+def sample(
     pixels: Float32[Tensor, "n c y x"], grid: Float32[Tensor, "n v u 2"], sampling: Sampling
 ) -> Float32[Tensor, "n c v u"]:
-    """Values at the positions of the grid; past the edge those of the fill, or of the edge where there is no fill."""
+    """Return the values at the positions of the grid.
+
+    Past the edge they are the fill, or the edge pixels where there is no fill.
+    """
     fill = sampling.fill
-    seen = F.grid_sample(
-        pixels - fill if fill else pixels,  # past the edge grid_sample sees 0, which then means the fill
+    values = F.grid_sample(
+        pixels - fill if fill else pixels,  # past the edge grid_sample gives 0, which then stands for the fill
         grid,
         mode=sampling.interpolation or "bilinear",
         padding_mode="border" if fill is None else "zeros",
         align_corners=False,
     )
-    return seen.add_(fill).clamp_(0.0, 1.0) if fill else seen
+    return values.add_(fill).clamp_(0.0, 1.0) if fill else values
 
 
 def append(steps: list[Any], warp: Warp) -> None:
-    """One more warp behind the steps, joined with the last one where that is a warp too and both can be one."""
+    """Append a warp to the steps; join it with the last step where that is a warp too and both can be one."""
     joined = steps[-1].then(warp) if steps and isinstance(steps[-1], Warp) else None
     if joined is None:
         steps.append(warp)
@@ -133,16 +136,21 @@ def append(steps: list[Any], warp: Warp) -> None:
 
 
 def shrink_factors(matrix: Float64[Tensor, "n 3 3"]) -> Int64[Tensor, "n"]:
-    """Side of the squares that are averaged before sampling, one a cell: 1 up to a twofold shrink, which bilinear
-    sampling still averages itself."""
-    across = matrix.det().abs().sqrt() + 1e-6  # a hair, so that 3 is 3 whatever the rounding
+    """Return the side of the squares that are averaged before sampling, one per cell.
+
+    It is 1 up to a twofold shrink, which bilinear sampling averages well enough by itself.
+    """
+    across = matrix.det().abs().sqrt() + 1e-6  # a small margin, so that 3 stays 3 despite rounding
     return torch.where(across > 2.0 + 2e-6, across.floor(), 1.0).long()
 
 
 def average_squares(
     pixels: Float32[Tensor, "n c y x"], square: int, past_the_edge: str, fill: float = 0.0
 ) -> Float32[Tensor, "n c v u"]:
-    """Means over squares of `square` px; a side that they do not fit is made longer, at both ends alike."""
+    """Return means over squares of `square` px.
+
+    An image whose side is not a multiple of it is padded, equally at both ends.
+    """
     if square == 1:
         return pixels
     missing = -pixels.shape[-1] % square
@@ -156,10 +164,11 @@ def average_squares(
 def grid_terms(
     matrix: Float64[Tensor, "n 3 3"], side_in: int, side_out: int, squares: Int64[Tensor, "n"]
 ) -> tuple[Complex[Tensor, "n {side_out}"], Complex[Tensor, "n {side_out}"]]:
-    """Where each output pixel lies among the averaged squares of the input, as a term of its column and one of its row.
+    """Return where each output pixel lies among the averaged squares of the input, as two terms.
 
-    The position is their sum, in the units of grid_sample (-1 to 1 between the outer edges). Written as complex numbers
-    (x + iy) that sum is one vectorised addition; affine_grid takes 20 times as long on a CPU.
+    The position is the sum of a term of its column and a term of its row, in the units of grid_sample (-1 to 1 between
+    the outer edges). Written as complex numbers (x + iy) that sum is one vectorised addition; affine_grid takes 20
+    times as long on a CPU.
     """
     missing = -side_in % squares
     at = torch.arange(side_out, dtype=torch.float64) - (side_out - 1) / 2

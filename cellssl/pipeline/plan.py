@@ -53,7 +53,7 @@ class Planned:
 def effective_settings(recipe: Recipe, stage: str, arm: str) -> Any:
     """Return the settings of a stage in an arm; those of `pretrain` keep only the encoder where it stays untrained."""
     settings = recipe.settings(stage, arm)
-    match recipe.settings("embed", arm).network_of() if stage == "pretrain" else None:
+    match recipe.settings("embed", arm).pretrain_variant() if stage == "pretrain" else None:
         case "random":
             return settings.untrained()
         case "imagenet":

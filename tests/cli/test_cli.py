@@ -522,7 +522,7 @@ def test_a_training_that_was_stopped_goes_on_and_ends_the_same(chain: Chain, tmp
     process.send_signal(signal.SIGTERM)
     said = Said(process.wait(60), *process.communicate())
     refused(said, 143, "stopped by SIGTERM", "run the same command again")
-    assert "going on after step" in mine.say("pretrain", *words).err
+    assert "continuing after step" in mine.say("pretrain", *words).err
     assert mine.made("pretrain").card.files == chain.made("pretrain").card.files
 
 

@@ -46,7 +46,7 @@ def test_a_recipe_that_needs_nothing_more_is_fine(chain: Chain) -> None:
             "cyto",
         ),
         (["--set", "embed.model=ffffffffffff"], "no artifact ffffffffffff", "fingerprint"),
-        (["--set", "pretrain.init_from=no.pth"], "no file of weights", "pretrain.init_from"),
+        (["--set", "pretrain.init_from=no.pth"], "no weights file", "pretrain.init_from"),
         (["--store", "/dev/null/store"], "/dev/null cannot be written", "--store"),
     ],
 )

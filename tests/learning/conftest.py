@@ -1,4 +1,6 @@
-"""A training small enough for a test: made-up crops, and the product's own way of preparing networks and batches."""
+"""A training small enough for a test: made-up crops, and the networks and batches as the pretrain stage prepares
+them.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,7 +20,7 @@ Training = Callable[..., tuple[TrainState, Plan]]
 
 
 class MadeUpCrops:
-    """Crops of coarse noise in memory, with the few words that a training has for its crops."""
+    """Crops of coarse noise in memory, with the attributes of `ScaledCrops` that a training uses."""
 
     def __init__(self, cells: int, channels: int = 3, side: int = 16) -> None:
         blocks = generator("test", "crops").integers(0, 256, (cells, channels, 4, 4), dtype="uint8")
@@ -37,17 +39,17 @@ class MadeUpCrops:
             yield self.pixels[start : start + size]
 
 
-def settings_of(branches: dict[str, Any] | None = None, **knobs: Any) -> Settings:
-    """A recipe's section; a branch is its weight, or its objective's knobs."""
+def settings_of(branches: dict[str, Any] | None = None, **settings: Any) -> Settings:
+    """Return the settings of [pretrain]; a branch is given by its weight and the settings of its objective."""
     view = ["horizontal_flip", {"name": "center_crop", "side": 0.75}, {"name": "channel_jitter", "brightness": 0.3}]
     moco = {"name": "moco", "queue": 7, "dim": 5, "hidden_dim": 6, "temperature": 0.2, "momentum": 0.9}
     given = {
         name: {
-            "weight": knobs_of.get("weight", 1.0),
+            "weight": branch.get("weight", 1.0),
             "view": view,
-            "objective": moco | {key: value for key, value in knobs_of.items() if key != "weight"},
+            "objective": moco | {key: value for key, value in branch.items() if key != "weight"},
         }
-        for name, knobs_of in (branches or {"centre": {}}).items()
+        for name, branch in (branches or {"centre": {}}).items()
     }
     section = {
         "encoder": {"name": "small", "widths": [4, 6]},
@@ -58,18 +60,18 @@ def settings_of(branches: dict[str, Any] | None = None, **knobs: Any) -> Setting
         "schedule": "constant",
         "precision": "float32",
     }
-    return TypeAdapter(Settings).validate_python(section | knobs)
+    return TypeAdapter(Settings).validate_python(section | settings)
 
 
 @pytest.fixture
 def training() -> Training:
-    """`training(branches, cells=13, seed=0, **knobs)` -> state and plan at step 0."""
+    """Return a function `training(branches, cells=13, seed=0, **settings)` -> state and plan at step 0."""
 
     def prepared(
-        branches: dict[str, Any] | None = None, *, cells: int = 13, channels: int = 3, seed: int = 0, **knobs: Any
+        branches: dict[str, Any] | None = None, *, cells: int = 13, channels: int = 3, seed: int = 0, **given: Any
     ) -> tuple[TrainState, Plan]:
         crops: Any = MadeUpCrops(cells, channels)
-        settings = settings_of(branches, **knobs)
+        settings = settings_of(branches, **given)
         return prepare(settings, crops, [f"cell {i}" for i in range(cells)], seed, torch.device("cpu"))
 
     return prepared

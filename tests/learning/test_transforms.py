@@ -1,4 +1,6 @@
-"""Every transform alone against torchvision: the same parameters give the same pixels, and are drawn alike."""
+"""Every transform agrees with torchvision: equal pixels for equal parameters, and the same distribution of
+parameters.
+"""
 
 import math
 from collections.abc import Callable
@@ -30,28 +32,28 @@ def keys_of(count: int = CELLS) -> Keys:
 
 
 def noise(side: int = 61, channels: int = 3, cells: int = CELLS) -> Tensor:
-    """The hardest image: every pixel differs from its neighbours."""
+    """Return the hardest images: every pixel differs from its neighbours."""
     return torch.from_numpy(generator("test", "noise").random((cells, channels, side, side), dtype="float32"))
 
 
-def part(name: str, **knobs: Any) -> Any:
-    return plugins.load("cellssl.learning.transforms", name).Settings(**knobs)
+def part(name: str, **settings: Any) -> Any:
+    return plugins.load("cellssl.learning.transforms", name).Settings(**settings)
 
 
 def warped(transform: Geometric, crops: Tensor) -> tuple[Tensor, list[dict[str, float]]]:
-    """The crops seen through one geometric transform, and its parameters cell by cell."""
+    """Return the crops after one geometric transform, and its parameters cell by cell."""
     side = crops.shape[-1]
     drawn = transform.draw(keys_of(len(crops)), side)
-    return Warp.of(transform, keys_of(len(crops)), side).apply(crops), by_cell(drawn)
+    return Warp.of(transform, keys_of(len(crops)), side).apply(crops), per_cell(drawn)
 
 
-def non_default(transform: Photometric, crops: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
-    """The crops changed by one photometric transform, and its parameters cell by cell."""
+def changed(transform: Photometric, crops: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Return the crops after one photometric transform, and its parameters cell by cell."""
     drawn = transform.draw(keys_of(len(crops)), crops.shape[1])
-    return transform.apply(crops, drawn), by_cell(drawn)
+    return transform.apply(crops, drawn), per_cell(drawn)
 
 
-def by_cell(drawn: dict[str, Tensor]) -> list[dict[str, Any]]:
+def per_cell(drawn: dict[str, Tensor]) -> list[dict[str, Any]]:
     lists = {name: values.tolist() for name, values in drawn.items()}
     return [{name: values[i] for name, values in lists.items()} for i in range(len(next(iter(lists.values()))))]
 
@@ -90,7 +92,7 @@ def test_rotate_agrees(interpolation: str) -> None:
     assert same.float().mean() > (0.9995 if interpolation == "nearest" else 0.999999)  # ties may fall either way
 
 
-def test_fill_agrees_away_from_the_blended_edge() -> None:
+def test_fill_agrees_except_at_the_blended_edge() -> None:
     crops = noise()
     ours, drawn = warped(part("rotate", degrees=180.0, fill=0.7), crops)
     theirs = each(crops, drawn, lambda crop, d: oracle.rotate(crop, d["angle"], interpolation=BILINEAR, fill=0.7))
@@ -116,9 +118,7 @@ def test_random_resized_crop_agrees_inside_its_window(scale: tuple[float, float]
         return oracle.resized_crop(crop, *window, size=[64, 64], interpolation=BILINEAR, antialias=False)
 
     theirs = each(crops, drawn, crop_and_resize)
-    rim = (
-        6  # torchvision does not see the neighbours of the window: half a pixel of it, up to 64 / 14 pixels when zoomed
-    )
+    rim = 6  # torchvision does not use pixels next to the window: half a pixel, or up to 64 / 14 pixels when enlarged
     assert_same(ours[..., rim:-rim, rim:-rim], theirs[..., rim:-rim, rim:-rim])
 
 
@@ -130,7 +130,7 @@ def test_center_crop_agrees_to_the_pixel(side: int, share: float) -> None:
     assert_same(ours, oracle.center_crop(crops, [round(side * share)]))
 
 
-def test_centre_crop_of_196_keeps_98() -> None:
+def test_center_crop_of_196_px_keeps_98_px() -> None:
     assert part("center_crop").out_side(196) == 98
     assert View((part("center_crop"),)).render(noise(196, cells=2), keys_of(2), 98).shape[-1] == 98
 
@@ -188,7 +188,7 @@ def test_each_colour_operation_agrees(name: str, change: Callable[[Tensor, float
 
 def test_colour_jitter_agrees_in_every_order() -> None:
     crops = noise(cells=100)
-    crops[:50] = crops[:50].mul(4).round().div(4)  # many grays and ties between channels
+    crops[:50] = crops[:50].mul(4).round().div(4)  # many grays and equal channels
     ours, drawn = changed(part("color_jitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.125), crops)
     assert len({tuple(d["order"]) for d in drawn}) == math.factorial(4)
 
@@ -201,7 +201,7 @@ def test_colour_jitter_agrees_in_every_order() -> None:
     assert_same(ours, each(crops, drawn, in_order), atol=1e-5)
 
 
-def test_one_channel_is_brightened_and_stretched_as_in_torchvision() -> None:
+def test_brightness_and_contrast_of_one_channel_agree() -> None:
     crops = noise(channels=1)
     transform = part("color_jitter", brightness=0.4, contrast=0.4)
     ours, drawn = changed(transform, crops)
@@ -251,7 +251,7 @@ def test_gaussian_blur_agrees() -> None:
 
 
 @pytest.mark.parametrize("radius", [0.0, 0.4, 1.0, 1.7, 3.0, 4.6])
-def test_defocus_agrees_with_a_disc_counted_in_small_squares(radius: float) -> None:
+def test_defocus_agrees_with_a_disc_of_counted_subpixels(radius: float) -> None:
     crops = noise(33, channels=2, cells=2)
     ours, _ = changed(part("defocus", radius=radius), crops)
     fine, reach = 101, math.ceil(radius + 0.5)
@@ -263,7 +263,7 @@ def test_defocus_agrees_with_a_disc_counted_in_small_squares(radius: float) -> N
         np.testing.assert_allclose(seen, convolve(plane, kernel / kernel.sum(), mode="mirror"), atol=2e-3)
 
 
-def test_defocus_keeps_the_brightness_of_an_even_image_and_draws_its_radius_evenly() -> None:
+def test_defocus_keeps_an_even_image_and_draws_its_radius_uniformly() -> None:
     ours, drawn = changed(part("defocus", radius=(1.0, 4.0)), torch.full((200, 1, 16, 16), 0.3))
     assert_same(ours, torch.full_like(ours, 0.3), atol=1e-6)
     assert kstest([d["radius"] for d in drawn], "uniform", (1.0, 3.0)).pvalue > 1e-3
@@ -281,7 +281,7 @@ def test_elastic_agrees_given_the_same_displacement(side: int, interpolation: st
     assert same.float().mean() > (0.9995 if interpolation == "nearest" else 0.999999)
 
 
-def test_elastic_shifts_are_drawn_alike() -> None:
+def test_elastic_shifts_have_the_same_distribution() -> None:
     side, peer = 64, v2.ElasticTransform(alpha=[50.0, 80.0], sigma=[4.0, 2.0])
     ours = part("elastic", alpha=(50.0, 80.0), sigma=(4.0, 2.0)).displacement(keys_of(40).values, side)
     with torch.random.fork_rng(devices=[]):
@@ -289,13 +289,15 @@ def test_elastic_shifts_are_drawn_alike() -> None:
         theirs = torch.cat([peer.make_params([torch.zeros(1, side, side)])["displacement"] for _ in range(40)])
     for axis in (0, 1):
         apart = slice(4, None, 16)  # so far from each other that they are independent
-        assert_alike(ours[:, apart, apart, axis].flatten(), theirs[:, apart, apart, axis].flatten().tolist())
+        assert_same_distribution(
+            ours[:, apart, apart, axis].flatten(), theirs[:, apart, apart, axis].flatten().tolist()
+        )
         for along in (1, 2):  # and as smooth along rows and columns
             steps = [field[..., axis].diff(dim=along).std().item() for field in (ours, theirs)]
             assert steps[0] == pytest.approx(steps[1], rel=0.05)
 
 
-def test_the_shifts_of_elastic_are_as_long_as_its_knob_says() -> None:
+def test_the_standard_deviation_of_elastic_shifts_follows_alpha_and_sigma() -> None:
     field = part("elastic", alpha=120.0, sigma=5.0).displacement(keys_of(40).values, 100)
     assert (field * 100 / 2).std().item() == pytest.approx(120 / (12 * 5), rel=0.1)
 
@@ -310,7 +312,7 @@ def test_random_erasing_agrees() -> None:
     assert torch.equal(transform.apply(crops, drawn), torch.stack(theirs))
 
 
-def test_noise_is_normal_and_of_its_own_in_every_pixel_and_cell() -> None:
+def test_noise_is_normal_and_independent_in_every_pixel_and_cell() -> None:
     ours, _ = changed(part("gaussian_noise", sigma=0.05, mean=0.01), torch.full((4, 2, 64, 64), 0.5))
     z = (ours - 0.51) / 0.05
     assert kstest(z.flatten().numpy(), "norm").pvalue > 1e-3
@@ -318,7 +320,7 @@ def test_noise_is_normal_and_of_its_own_in_every_pixel_and_cell() -> None:
     assert (torch.corrcoef(torch.cat([rows, rows.roll(1, 1), rows.roll(64, 1)])) - torch.eye(12)).abs().max() < 0.06
 
 
-def test_a_lost_channel_is_zero_and_the_others_stay() -> None:
+def test_a_dropped_channel_is_zero_and_the_others_stay() -> None:
     crops = noise(channels=5, cells=200)
     ours, drawn = changed(part("channel_drop", p=0.5), crops)
     lost = torch.tensor([d["lost"] for d in drawn])
@@ -331,41 +333,41 @@ def test_a_lost_channel_is_zero_and_the_others_stay() -> None:
 DRAWS = 2000
 
 
-def theirs_of(transform: Any, side: int = 196) -> list[dict[str, Any]]:
+def torchvision_parameters(transform: Any, side: int = 196) -> list[dict[str, Any]]:
     image = torch.zeros(3, side, side)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # torchvision draws from torch's own generator
         return [transform.make_params([image]) for _ in range(DRAWS)]
 
 
-def assert_alike(ours: Tensor, theirs: list[float]) -> None:
+def assert_same_distribution(ours: Tensor, theirs: list[float]) -> None:
     assert ks_2samp(ours.double().numpy(), np.array(theirs, dtype=float)).pvalue > 1e-3
 
 
-def test_affine_parameters_are_drawn_alike() -> None:
+def test_affine_parameters_have_the_same_distribution() -> None:
     ours = part("affine", degrees=20.0, translate=(0.1, 0.05), scale=(0.8, 1.1), shear=10.0).draw(keys_of(DRAWS), 196)
-    theirs = theirs_of(v2.RandomAffine(20, (0.1, 0.05), (0.8, 1.1), 10))
-    assert_alike(ours["angle"], [d["angle"] for d in theirs])
-    assert_alike(ours["scale"], [d["scale"] for d in theirs])
-    assert_alike(ours["shear_x"], [d["shear"][0] for d in theirs])
+    theirs = torchvision_parameters(v2.RandomAffine(20, (0.1, 0.05), (0.8, 1.1), 10))
+    assert_same_distribution(ours["angle"], [d["angle"] for d in theirs])
+    assert_same_distribution(ours["scale"], [d["scale"] for d in theirs])
+    assert_same_distribution(ours["shear_x"], [d["shear"][0] for d in theirs])
     for i, name in enumerate(("shift_x", "shift_y")):
-        assert_alike(ours[name], [d["translate"][i] for d in theirs])
+        assert_same_distribution(ours[name], [d["translate"][i] for d in theirs])
 
 
 @pytest.mark.parametrize(("degrees", "peer"), [(360.0, 360), ((-10.0, 90.0), (-10, 90))])
-def test_rotations_are_drawn_alike(degrees: Any, peer: Any) -> None:
+def test_rotations_have_the_same_distribution(degrees: Any, peer: Any) -> None:
     ours = part("rotate", degrees=degrees).draw(keys_of(DRAWS), 196)
-    assert_alike(ours["angle"], [d["angle"] for d in theirs_of(v2.RandomRotation(peer))])
+    assert_same_distribution(ours["angle"], [d["angle"] for d in torchvision_parameters(v2.RandomRotation(peer))])
 
 
 @pytest.mark.parametrize(
     ("scale", "ratio"), [((0.08, 1.0), (3 / 4, 4 / 3)), ((0.9, 1.1), (3 / 4, 4 / 3)), ((0.5, 1.5), (1.5, 2.0))]
 )
-def test_windows_are_drawn_alike(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+def test_windows_have_the_same_distribution(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
     ours = part("random_resized_crop", scale=scale, ratio=ratio).draw(keys_of(DRAWS), 196)
-    theirs = theirs_of(v2.RandomResizedCrop(196, scale=scale, ratio=ratio))
+    theirs = torchvision_parameters(v2.RandomResizedCrop(196, scale=scale, ratio=ratio))
     for name in ("width", "height", "left", "top"):
-        assert_alike(ours[name], [d[name] for d in theirs])
+        assert_same_distribution(ours[name], [d[name] for d in theirs])
 
 
 def test_with_a_scale_of_0_9_to_1_1_a_third_of_the_windows_is_the_whole_image() -> None:
@@ -374,7 +376,7 @@ def test_with_a_scale_of_0_9_to_1_1_a_third_of_the_windows_is_the_whole_image() 
     assert whole == pytest.approx(0.36, abs=0.03)
 
 
-def test_padding_zooms_out_as_far_as_the_scale_says() -> None:
+def test_with_pad_the_window_areas_are_uniform_over_the_scale() -> None:
     drawn = part("random_resized_crop", scale=(0.5, 2.0), beyond="pad").draw(keys_of(5000), 196)
     area = drawn["width"] * drawn["height"] / 196**2
     assert kstest(area.numpy(), "uniform", (0.5, 1.5)).pvalue > 1e-3
@@ -382,36 +384,36 @@ def test_padding_zooms_out_as_far_as_the_scale_says() -> None:
     assert (drawn["left"] <= torch.maximum(196 - drawn["width"], torch.zeros(5000))).all()
 
 
-def test_colour_parameters_are_drawn_alike() -> None:
-    knobs = {"brightness": 0.4, "contrast": (0.5, 0.9), "saturation": 1.2, "hue": 0.125}
-    ours = part("color_jitter", **knobs).draw(keys_of(DRAWS), 3)
-    theirs = theirs_of(v2.ColorJitter(**knobs))
-    for name in knobs:
-        assert_alike(ours[name], [d[f"{name}_factor"] for d in theirs])
+def test_colour_parameters_have_the_same_distribution() -> None:
+    settings = {"brightness": 0.4, "contrast": (0.5, 0.9), "saturation": 1.2, "hue": 0.125}
+    ours = part("color_jitter", **settings).draw(keys_of(DRAWS), 3)
+    theirs = torchvision_parameters(v2.ColorJitter(**settings))
+    for name in settings:
+        assert_same_distribution(ours[name], [d[f"{name}_factor"] for d in theirs])
     orders = torch.tensor([[int(number) for number in d["fn_idx"]] for d in theirs])
     for place in range(4):
         counts = [torch.bincount(order[:, place], minlength=4) for order in (ours["order"], orders)]
         assert ((counts[0] - counts[1]).abs() < 130).all()  # five standard deviations
 
 
-def test_erased_rectangles_are_drawn_alike() -> None:
+def test_erased_rectangles_have_the_same_distribution() -> None:
     ours = part("random_erasing", p=1.0, scale=(0.02, 0.6)).draw(keys_of(DRAWS), 3)
-    theirs = theirs_of(v2.RandomErasing(p=1.0, scale=(0.02, 0.6)))
+    theirs = torchvision_parameters(v2.RandomErasing(p=1.0, scale=(0.02, 0.6)))
     boxes = random_erasing.rectangles(ours, 196)
     erased = boxes[2] > 0
     for values, name in zip(boxes, "ijhw", strict=True):
-        assert_alike(values[erased], [d[name] for d in theirs if d["v"] is not None])
+        assert_same_distribution(values[erased], [d[name] for d in theirs if d["v"] is not None])
 
 
-def test_blur_widths_are_drawn_alike() -> None:
+def test_blur_widths_have_the_same_distribution() -> None:
     ours = part("gaussian_blur").draw(keys_of(DRAWS), 3)
-    assert_alike(ours["sigma"], [d["sigma"][0] for d in theirs_of(v2.GaussianBlur(13))])
+    assert_same_distribution(ours["sigma"], [d["sigma"][0] for d in torchvision_parameters(v2.GaussianBlur(13))])
 
 
 # Views.
 
 
-def test_one_more_transform_leaves_the_draws_of_the_others_alone() -> None:
+def test_another_transform_does_not_change_the_draws_of_the_others() -> None:
     both = TypeAdapter(ViewSettings).validate_python(
         ({"name": "rotate"}, {"name": "color_jitter", "hue": 0.1}, {"name": "rotate"})
     )
@@ -431,7 +433,7 @@ def test_geometry_on_both_sides_of_a_colour_change_is_two_warps() -> None:
         type(step).__name__
         for step in View((part("rotate"), part("invert"), part("rotate"))).steps(keys_of(), 3, 32, 16)
     ]
-    assert names == ["Warp", "Look", "Warp"]
+    assert names == ["Warp", "ViewStep", "Warp"]
 
 
 def test_an_empty_view_of_the_same_side_is_the_crop() -> None:
@@ -439,7 +441,7 @@ def test_an_empty_view_of_the_same_side_is_the_crop() -> None:
     assert torch.allclose(View().render(crops, keys_of(3), 61), crops / 255, atol=1e-7)
 
 
-def test_the_number_of_threads_does_not_change_a_bit() -> None:
+def test_the_number_of_threads_changes_no_bit() -> None:
     view = View((part("color_jitter", contrast=0.4, hue=0.1), part("affine", degrees=20.0)))
     threads = torch.get_num_threads()
     seen = []
@@ -451,16 +453,18 @@ def test_the_number_of_threads_does_not_change_a_bit() -> None:
 
 
 @pytest.mark.parametrize("turn", [-0.5, -0.4, -1 / 3, -0.2, -1 / 6, 0.1, 1 / 6, 0.3, 1 / 3, 0.49, 0.5])
-def test_any_turn_of_the_hue_agrees(turn: float) -> None:
+def test_every_shift_of_the_hue_agrees(turn: float) -> None:
     crops = noise()
-    crops[:12] = crops[:12].mul(3).round().div(3)  # grays, and ties between channels
+    crops[:12] = crops[:12].mul(3).round().div(3)  # grays and equal channels
     theirs = oracle.adjust_hue(crops, turn)
-    assert_same(color_jitter.turn_hue(crops.clone(), turn), theirs, atol=2e-6)
-    assert_same(color_jitter.turn_hue(crops.clone(), torch.full((CELLS, 1, 1, 1), turn)), theirs, atol=2e-6)
+    assert_same(color_jitter.adjust_hue(crops.clone(), turn), theirs, atol=2e-6)
+    assert_same(color_jitter.adjust_hue(crops.clone(), torch.full((CELLS, 1, 1, 1), turn)), theirs, atol=2e-6)
 
 
-def test_all_cells_in_rounds_as_on_a_gpu_are_the_same_as_cell_by_cell() -> None:
+def test_position_by_position_as_on_a_gpu_equals_cell_by_cell() -> None:
     crops = noise(cells=60)
     drawn = part("color_jitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, p=0.8).draw(keys_of(60), 3)
-    alone, together = (way(crops.clone(), drawn) for way in (color_jitter.cell_by_cell, color_jitter.in_rounds))
+    alone, together = (
+        way(crops.clone(), drawn) for way in (color_jitter.cell_by_cell, color_jitter.position_by_position)
+    )
     assert_same(alone, together, atol=2e-6)

@@ -1,4 +1,4 @@
-"""Many geometric transforms in one resampling: equal to the chain where the chain stays on the canvas, and sharper."""
+"""Several geometric transforms are one resampling: equal to the chain inside the image, and sharper."""
 
 from dataclasses import replace
 from typing import Any
@@ -29,19 +29,19 @@ def geometric(*given: dict[str, Any]) -> list[tuple[Geometric, Keys]]:
 
 
 def smooth(cells: int, side: int) -> torch.Tensor:
-    """Waves that are long against a pixel, so that interpolation errs little."""
+    """Return waves that are much longer than a pixel, so that interpolation errors are small."""
     at = torch.arange(side) / side
     waves = [torch.sin(6.0 * at[:, None] + 4.0 * at[None, :] * (1 + k % 4) + k) for k in range(2 * cells)]
     return 0.5 + 0.4 * torch.stack(waves).view(cells, 2, side, side)
 
 
 def noise(channels: int, side: int) -> torch.Tensor:
-    """Twelve images in which every pixel differs from its neighbours."""
+    """Return twelve images in which every pixel differs from its neighbours."""
     return torch.from_numpy(generator("test", "noise").random((12, channels, side, side), dtype="float32"))
 
 
 def compose(transforms: list[tuple[Geometric, Keys]], side: int) -> list[Warp]:
-    """As a view joins them: as few warps as can be."""
+    """Join the warps of transforms as a view does: into as few as possible."""
     warps: list[Warp] = []
     for transform, keys in transforms:
         append(warps, Warp.of(transform, keys, warps[-1].side_out if warps else side))
@@ -54,8 +54,8 @@ def one_by_one(crops: torch.Tensor, transforms: list[tuple[Geometric, Keys]]) ->
     return crops
 
 
-def inside_all_along(transforms: list[tuple[Geometric, Keys]], side: int) -> torch.Tensor:
-    """Output pixels whose four neighbours lie on the canvas in every step of the chain: seen as untouched ones."""
+def always_inside(transforms: list[tuple[Geometric, Keys]], side: int) -> torch.Tensor:
+    """Return the output pixels whose four neighbours lie inside the image in every step of the chain."""
     return one_by_one(torch.ones(12, 1, side, side), transforms) > 1 - 1e-4
 
 
@@ -64,10 +64,10 @@ def test_a_chain_of_geometric_transforms_is_one_warp() -> None:
     assert (warp.side_in, warp.side_out) == (96, 64)
 
 
-def test_one_warp_equals_the_chain_where_the_chain_stays_on_the_canvas() -> None:
+def test_one_warp_equals_the_chain_where_the_chain_stays_inside_the_image() -> None:
     transforms = geometric(*CHAIN)
     (warp,) = compose(transforms, 96)
-    crops, inside = smooth(12, 96), inside_all_along(transforms, 96)
+    crops, inside = smooth(12, 96), always_inside(transforms, 96)
     assert inside.float().mean() > 0.5
     error = (warp.apply(crops) - one_by_one(crops, transforms)).abs() * inside
     bilinear = 0.4 * (6**2 + 16**2) / 96**2 / 8  # amplitude x wave number squared / 8: the most that one sampling errs
@@ -89,17 +89,17 @@ STEPS: tuple[dict[str, Any], ...] = (
 
 
 def random_chain(number: int) -> list[tuple[Geometric, Keys]]:
-    """A turn, an affine map and up to three more steps, in an order of chance."""
+    """Return a rotation, an affine map and up to three more steps, in random order."""
     dice = generator("test", "chain", number)
     chosen = [STEPS[0], STEPS[1], *(STEPS[i] for i in 2 + dice.permutation(len(STEPS) - 2)[: number % 4])]
     return geometric(*(chosen[i] for i in dice.permutation(len(chosen))))
 
 
 @pytest.mark.parametrize("number", range(12))
-def test_any_chain_is_one_warp_equal_to_it_where_it_stays_on_the_canvas_and_sharper(number: int) -> None:
+def test_any_chain_equals_one_warp_where_it_stays_inside_the_image_and_the_warp_is_sharper(number: int) -> None:
     transforms = random_chain(number)
     (warp,) = compose(transforms, 96)
-    inside = inside_all_along(transforms, 96)
+    inside = always_inside(transforms, 96)
     assert inside.float().mean() > 0.2
     bilinear = 0.4 * (6**2 + 16**2) / 96**2 / 8
     crops = smooth(12, 96)
@@ -112,7 +112,7 @@ def test_any_chain_is_one_warp_equal_to_it_where_it_stays_on_the_canvas_and_shar
 
 def test_one_warp_is_nearer_to_the_truth_than_the_chain() -> None:
     transforms = geometric({"name": "rotate", "degrees": (37, 37)}, {"name": "rotate", "degrees": (-37, -37)})
-    crops, inside = smooth(12, 96), inside_all_along(transforms, 96)
+    crops, inside = smooth(12, 96), always_inside(transforms, 96)
     (warp,) = compose(transforms, 96)
     at_once = ((warp.apply(crops) - crops).abs() * inside).max()
     stepwise = ((one_by_one(crops, transforms) - crops).abs() * inside).max()
@@ -120,7 +120,7 @@ def test_one_warp_is_nearer_to_the_truth_than_the_chain() -> None:
     assert stepwise > 1e-3
 
 
-def test_one_warp_shows_cells_where_the_chain_shows_fill() -> None:
+def test_one_warp_shows_pixels_of_the_image_where_the_chain_shows_fill() -> None:
     transforms = geometric({"name": "rotate", "degrees": (37, 37)}, {"name": "rotate", "degrees": (-27, -27)})
     white = torch.ones(12, 1, 196, 196)
     black_at_once = 1 - compose(transforms, 196)[0].apply(white).mean().item()
@@ -135,13 +135,13 @@ def test_different_fills_are_not_joined() -> None:
     assert [warp.sampling.fill for warp in compose(transforms, 32)] == [1.0, 0.0]
 
 
-def test_detail_that_a_resize_averaged_away_does_not_come_back() -> None:
+def test_detail_that_a_resize_averages_away_does_not_come_back() -> None:
     crops = noise(2, 96)
     small, large = compose(geometric({"name": "resize", "size": 32}, {"name": "resize", "size": 96}), 96)
     assert large.apply(small.apply(crops)).std() < 0.6 * crops.std()
 
 
-def test_what_lies_outside_is_the_fill() -> None:
+def test_pixels_outside_the_image_are_the_fill() -> None:
     (warp,) = compose(geometric({"name": "affine", "scale": (0.5, 0.5), "fill": 0.25}), 32)
     seen = warp.apply(torch.ones(12, 1, 32, 32))
     assert torch.allclose(seen[:, :, :7], torch.tensor(0.25)) and torch.allclose(
@@ -161,7 +161,7 @@ def test_a_quarter_turn_moves_pixels_and_changes_none() -> None:
 
 
 @pytest.mark.parametrize(("side", "out", "square"), [(96, 96, 1), (96, 48, 1), (96, 32, 3), (100, 32, 3), (97, 12, 8)])
-def test_squares_are_averaged_beyond_a_twofold_shrink(side: int, out: int, square: int) -> None:
+def test_squares_are_averaged_when_an_image_shrinks_more_than_twofold(side: int, out: int, square: int) -> None:
     assert shrink_factors(Warp.resize(1, side, out).matrix).tolist() == [square]
 
 
@@ -171,14 +171,14 @@ def test_shrinking_threefold_is_the_mean_of_nine_pixels() -> None:
     torch.testing.assert_close(Warp.resize(12, 96, 32).apply(crops), means, atol=1e-5, rtol=0)
 
 
-def test_shrinking_keeps_places_where_the_squares_do_not_fit_the_side() -> None:
+def test_shrinking_keeps_positions_where_the_side_is_no_multiple_of_the_squares() -> None:
     ramp = (torch.arange(100.0) / 100).expand(12, 1, 100, 100)
     seen = Warp.resize(12, 100, 32).apply(ramp)
     expected = ((torch.arange(32) + 0.5) * 100 / 32 - 0.5) / 100
     torch.testing.assert_close(seen[0, 0, 5, 1:-1], expected[1:-1], atol=1e-4, rtol=0)
 
 
-def test_cells_that_shrink_differently_do_not_disturb_each_other() -> None:
+def test_cells_that_shrink_differently_do_not_affect_each_other() -> None:
     share = torch.tensor([1.0, 2.5, 4.2], dtype=torch.float64)
     matrix = torch.diag_embed(torch.stack([share, share, torch.ones(3)], dim=1))
     crops = smooth(3, 64)

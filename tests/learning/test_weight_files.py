@@ -228,7 +228,7 @@ def test_heads_queues_optimiser_and_step_start_from_scratch(training: Any, tmp_p
     before = {name: tensor.clone() for name, tensor in state.objectives.state_dict().items()}
     settings = Settings(encoder=small.Settings(widths=(4, 6)), init_from=tmp_path / "last.ckpt")
     job: Any = SimpleNamespace(settings=settings, inputs={}, ran={})
-    assert list(initial_weights.begin(job, state)) == []
+    assert list(initial_weights.load_initial_weights(job, state)) == []
     for encoder in (state.encoder, state.momentum_encoder):
         assert_equal(encoder.state_dict(), earlier.encoder.state_dict())
     assert_equal(before, state.objectives.state_dict())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from learning.conftest import MadeUpCrops
 from learning.training.test_distributed import in_two_processes
-from learning.training.test_loop import assert_bits, everything
+from learning.training.test_loop import all_tensors, assert_same_bits
 
 from cellssl.config import plugins
 from cellssl.errors import FailedError, UsageError
@@ -23,7 +23,7 @@ from cellssl.learning.training.memory import enough_memory
 from cellssl.learning.training.state import TrainState
 from cellssl.learning.training.validation import validation_loss
 from cellssl.randomness import Keys, generator
-from cellssl.stages.pretrain.networks import keys_of, prepare, reader
+from cellssl.stages.pretrain.networks import crop_reader, keys_of, prepare
 from cellssl.stages.pretrain.settings import Settings
 
 FOLDER = "cellssl.learning.objectives"
@@ -251,8 +251,8 @@ def prepare_small(*names: str, group: Group = SINGLE_PROCESS, **changes: Any) ->
         "dose_micromolar": [(0.1, 0.0, 1.0, 3.0, None)[i % 5] for i in range(2 * CELLS)],
     }
     settings = small_settings(*names, **changes)
-    requested = {name: columns.get(name, columns["label"]) for name in settings.asked()}
-    metadata = CellMetadata.about(keys_of(cells + validation_cells), requested)
+    requested = {name: columns.get(name, columns["label"]) for name in settings.metadata_columns()}
+    metadata = CellMetadata.from_columns(keys_of(cells + validation_cells), requested)
     crops: Any = MadeUpCrops(CELLS)
     return prepare(settings, crops, cells, 0, CPU, group, metadata)
 
@@ -260,7 +260,7 @@ def prepare_small(*names: str, group: Group = SINGLE_PROCESS, **changes: Any) ->
 def validate(state: TrainState, plan: Plan, cells: int = BATCH + 1) -> float:
     """Return the validation loss on a batch and one more cell."""
     crops: Any = MadeUpCrops(cells)
-    return validation_loss(state, plan, reader(crops, CPU), keys_of([f"other {i}" for i in range(cells)]))
+    return validation_loss(state, plan, crop_reader(crops, CPU), keys_of([f"other {i}" for i in range(cells)]))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -268,15 +268,15 @@ def test_a_training_interrupted_validated_and_resumed_equals_an_uninterrupted_on
     (uninterrupted, plan), (interrupted, same) = prepare_small(name), prepare_small(name)
     expected = [event.metrics for event in train(uninterrupted, plan)]
     metrics = [event.metrics for event in train(interrupted, replace(same, steps=4))]
-    before = everything(interrupted)
+    before = all_tensors(interrupted)
     first, second = validate(interrupted, same), validate(interrupted, same)
     assert first == second and torch.tensor(first).isfinite()
-    assert all(torch.equal(value, everything(interrupted)[key]) for key, value in before.items())
+    assert all(torch.equal(value, all_tensors(interrupted)[key]) for key, value in before.items())
     interrupted.save(tmp_path / "last.ckpt")
     restored, rest = prepare_small(name)
     restored.load(tmp_path / "last.ckpt")
     assert metrics + [event.metrics for event in train(restored, rest)] == expected
-    assert_bits(restored, uninterrupted)
+    assert_same_bits(restored, uninterrupted)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "mae"])  # it needs another encoder

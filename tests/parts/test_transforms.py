@@ -1,4 +1,4 @@
-"""One contract for every transform: drawn from keys alone, the same in any batch, in [0, 1], and ready for JSON."""
+"""The contract of every transform: drawn from keys alone, the same in any batch, in [0, 1], and ready for JSON."""
 
 import json
 import re
@@ -46,8 +46,8 @@ def view_of(*transforms: dict[str, Any]) -> View:
     return View(TypeAdapter(ViewSettings).validate_python(transforms))
 
 
-def example(name: str, **knobs: Any) -> View:
-    return view_of({"name": name, **EXAMPLES[name], **knobs})
+def example(name: str, **settings: Any) -> View:
+    return view_of({"name": name, **EXAMPLES[name], **settings})
 
 
 def keys_of(count: int) -> Keys:
@@ -59,7 +59,7 @@ def crops_of(count: int, channels: int = 3, side: int = 48) -> torch.Tensor:
     return torch.from_numpy(pixels)
 
 
-def test_every_transform_is_held_to_the_contract() -> None:
+def test_every_transform_has_an_example_here() -> None:
     assert set(plugins.names(ROOM)) == set(EXAMPLES)
 
 
@@ -90,14 +90,14 @@ def test_it_changes_some_cell_and_gives_floats_from_0_to_1(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bytes_and_floats_are_seen_alike(name: str) -> None:
+def test_bytes_and_floats_give_the_same_views(name: str) -> None:
     crops = crops_of(6)
     as_floats = example(name).render(crops / 255, keys_of(6), 40)
     torch.testing.assert_close(example(name).render(crops, keys_of(6), 40), as_floats, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_crops_are_left_alone(name: str) -> None:
+def test_the_given_crops_stay_as_they_are(name: str) -> None:
     crops = crops_of(6) / 255
     before = crops.clone()
     example(name).render(crops, keys_of(6), 48)
@@ -105,13 +105,13 @@ def test_crops_are_left_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_P)
-def test_with_no_chance_nothing_changes(name: str) -> None:
+def test_with_p_0_nothing_changes(name: str) -> None:
     crops = crops_of(6) / 255
     assert torch.equal(example(name, p=0).render(crops, keys_of(6), 48), crops)
 
 
 @pytest.mark.parametrize("name", WITH_P)
-def test_the_chance_is_p(name: str) -> None:
+def test_the_share_of_changed_cells_is_p(name: str) -> None:
     crops = crops_of(1, side=24).expand(600, -1, -1, -1)
     seen = example(name, p=0.3).render(crops, keys_of(600), 24)
     share = ((seen - crops / 255).abs().flatten(1).amax(dim=1) > 1e-3).float().mean().item()
@@ -119,13 +119,13 @@ def test_the_chance_is_p(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("grayscale", "color_jitter")])
-def test_any_number_of_channels_will_do(name: str) -> None:
+def test_any_number_of_channels_works(name: str) -> None:
     for channels in (1, 5):
         assert example(name).render(crops_of(3, channels), keys_of(3), 48).shape == (3, channels, 48, 48)
 
 
 @pytest.mark.parametrize("name", ["grayscale", "color_jitter"])
-def test_colour_without_three_channels_says_what_to_use_instead(name: str) -> None:
+def test_colour_without_three_channels_is_an_error_that_names_the_alternative(name: str) -> None:
     with pytest.raises(UsageError, match="needs 3 channels, the crops have 4") as caught:
         example(name).render(crops_of(2, 4), keys_of(2), 48)
     assert "channel_" in caught.value.hint
@@ -144,7 +144,7 @@ def test_settings_survive_json(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_knob_is_explained(name: str) -> None:
+def test_every_setting_has_a_description(name: str) -> None:
     fields = plugins.load(ROOM, name).Settings.model_fields
     assert all(field.description for field in fields.values())
 
@@ -169,7 +169,7 @@ def test_every_knob_is_explained(name: str) -> None:
         ({"name": "resize"}, "is required but not given"),
     ],
 )
-def test_a_wrong_knob_gets_one_sentence(given: dict[str, Any], message: str) -> None:
+def test_a_wrong_setting_gives_one_sentence(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         view_of(given)
     assert re.search(message, first_fault(caught.value).message)
@@ -184,7 +184,7 @@ def test_a_wrong_knob_gets_one_sentence(given: dict[str, Any], message: str) -> 
         {"name": "elastic", "sigma": 12.0},
     ],
 )
-def test_what_does_not_fit_the_crop_is_a_usage_error(given: dict[str, Any]) -> None:
+def test_sizes_that_do_not_fit_the_crop_are_a_usage_error(given: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="px"):
         view_of(given).render(crops_of(2), keys_of(2), 48)
 

@@ -1,4 +1,4 @@
-"""Baselines are models too: published weights without training are an encoder of 0 epochs, which no seed multiplies."""
+"""Embedding with published weights: an encoder of 0 epochs, with one result for all seeds."""
 
 import json
 from pathlib import Path
@@ -14,18 +14,18 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.recipe import from_table
 from cellssl.pipeline.plan import Planner
 from cellssl.stages.shared.cell_tables import chosen_cells, read_embeddings
-from cellssl.stages.shared.scaled_crops import scaled_crops, segment_below
+from cellssl.stages.shared.scaled_crops import scaled_crops, upstream_segment
 
 
 @pytest.fixture
 def words(chain: Chain, tmp_path: Path) -> list[str]:
-    """The tiny recipe, and a store of the test's own that reads the shared one."""
+    """Return the tiny recipe, and a store of the test's own on top of the shared one."""
     return [str(chain.recipe), "--store", str(tmp_path / "store"), "--store", str(chain.root), "--device", "cpu"]
 
 
 @pytest.fixture
 def lite0(shared_data: Path, tmp_path: Path) -> Path:
-    """Real ImageNet weights under timm's names; their file has timm's tensors in timm's order under others."""
+    """Return real ImageNet weights under timm's names; the original file has the same tensors in the same order."""
     file = shared_data / "weights" / "efficientnet-lite0-57934424.pth"
     if not file.is_file():
         pytest.skip(f"no ImageNet weights at {file}")
@@ -41,15 +41,15 @@ def imagenet(weights: Path) -> list[str]:
 
 
 def pixels(chain: Chain) -> np.ndarray:
-    """The crops of the split, row for row with its embeddings, in [0, 1]."""
+    """Return the crops of the split, in the order of its embeddings, in [0, 1]."""
     split = chain.made("split")
-    segment = segment_below(split, chain.store)
+    segment = upstream_segment(split, chain.store)
     crops = scaled_crops(segment, chain.store, chosen_cells(split, segment))
     return crops.read(np.arange(len(crops))).astype(np.float32) / 255
 
 
 def states(words: list[str], *more: str) -> list[tuple[int | None, str]]:
-    """Seed and fingerprint of every pretrain artifact that the main arm stands on."""
+    """Return seed and fingerprint of every pretrain artifact that the main arm uses."""
     plan = json.loads(say("status", *words[:5], *more, "--set", "seeds=[0,1]", "--arm", "main", "--json").out)
     return [(row["seed"], row["fingerprint"]) for row in plan["stages"] if row["stage"] == "pretrain"]
 
@@ -63,17 +63,19 @@ def test_published_weights_embed_cells_as_timm_does_with_them(chain: Chain, word
     theirs = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
     theirs.load_state_dict({name: weights[name] for name in theirs.state_dict()})
     with torch.no_grad():
-        expected = theirs(torch.from_numpy(pixels(chain)) * 2 - 1).numpy()  # mean and spread of its photographs: a half
+        expected = theirs(
+            torch.from_numpy(pixels(chain)) * 2 - 1
+        ).numpy()  # mean and standard deviation of its photographs: 0.5
     _, vectors = read_embeddings(Artifact(made, read_card(made)))
     np.testing.assert_allclose(vectors, expected, atol=1e-4)
 
 
-def test_no_seed_multiplies_what_is_not_drawn(words: list[str], lite0: Path) -> None:
+def test_published_weights_give_one_artifact_for_all_seeds(words: list[str], lite0: Path) -> None:
     assert [seed for seed, _ in states(words, *imagenet(lite0))] == [None]
     assert [seed for seed, _ in states(words, "--set", "embed.model=random")] == [0, 1]
 
 
-def test_the_whole_chain_runs_on_published_weights_and_the_report_calls_them_a_baseline(
+def test_the_pipeline_runs_on_published_weights_and_the_report_calls_them_a_baseline(
     words: list[str], lite0: Path
 ) -> None:
     said = say("run", *words, *imagenet(lite0), "--arm", "main")
@@ -82,21 +84,21 @@ def test_the_whole_chain_runs_on_published_weights_and_the_report_calls_them_a_b
     assert [(row["arm"], row["baseline"]) for row in rows] == [("main", True)]
 
 
-def test_random_is_drawn_even_where_the_encoder_has_weights(words: list[str], lite0: Path) -> None:
+def test_random_draws_weights_even_where_the_encoder_has_given_ones(words: list[str], lite0: Path) -> None:
     given, _ = imagenet(lite0)[3].split(", weights")
     random = ["--set", "embed.model=random", "--set"]
     with_weights = states(words, *random, imagenet(lite0)[3])
     assert with_weights == states(words, *random, f"{given} }}") != states(words, *imagenet(lite0))
 
 
-def test_a_network_that_nobody_is_cached_is_no_baseline_and_the_cure_is_said(words: list[str]) -> None:
+def test_imagenet_with_a_network_without_published_weights_is_an_error_with_a_hint(words: list[str]) -> None:
     said = say("embed", *words, "--set", "embed.model=imagenet")
     assert said.code == 2 and said.out == ""
     assert 'embed.model = "imagenet" needs published weights, and small has none' in said.err
     assert 'pretrain.encoder = "resnet50"' in said.err
 
 
-def test_a_recipe_s_arm_may_have_a_network_of_its_own_for_it(tmp_path: Path) -> None:
+def test_an_arm_for_imagenet_may_have_its_own_network(tmp_path: Path) -> None:
     recipe = from_table(
         {
             "name": "own",

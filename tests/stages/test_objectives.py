@@ -1,4 +1,4 @@
-"""Objectives through the command line: what they ask about cells is found, and their projectors can embed."""
+"""Objectives through the command line: they find the columns that they need, and their projectors can embed."""
 
 import json
 from pathlib import Path
@@ -19,27 +19,27 @@ from cellssl.stages.shared.cell_tables import read_embeddings
 
 @pytest.fixture
 def words(chain: Chain, tmp_path: Path) -> list[str]:
-    """The tiny recipe for two epochs, and a store of the test's own that reads the shared one."""
+    """Return the tiny recipe for two epochs, and a store of the test's own on top of the shared one."""
     stores = ["--store", str(tmp_path / "store"), "--store", str(chain.root)]
     return [str(chain.recipe), *stores, "--device", "cpu", "--set", "pretrain.epochs=2"]
 
 
-def with_objective(name: str, **knobs: object) -> list[str]:
-    given = "".join(f", {knob} = {json.dumps(value)}" for knob, value in knobs.items())
+def with_objective(name: str, **settings: object) -> list[str]:
+    given = "".join(f", {key} = {json.dumps(value)}" for key, value in settings.items())
     return ["--set", f'pretrain.branches.context.objective={{ name = "{name}"{given} }}']
 
 
-def also(branch: str, name: str, **knobs: object) -> list[str]:
-    table = "".join(f", {knob} = {json.dumps(value)}" for knob, value in knobs.items())
+def with_branch(branch: str, name: str, **settings: object) -> list[str]:
+    table = "".join(f", {key} = {json.dumps(value)}" for key, value in settings.items())
     view = 'view = ["horizontal_flip"]'
     return ["--set", f'pretrain.branches.{branch}={{ {view}, objective = {{ name = "{name}"{table} }} }}']
 
 
-def test_labels_and_doses_reach_the_losses_and_validation_ends_the_training_as_ever(words: list[str]) -> None:
+def test_labels_and_doses_reach_the_losses_and_early_stopping_still_works(words: list[str]) -> None:
     branches = [
         *with_objective("supcon", dim=8),
-        *also("dose", "dose_aware", dim=8),
-        *also("moa", "supcon", label="moa"),
+        *with_branch("dose", "dose_aware", dim=8),
+        *with_branch("moa", "supcon", label="moa"),
     ]
     said = say("pretrain", *words, *branches, "--set", "pretrain.early_stopping={ every_epochs = 1, patience = 2 }")
     lines = [json.loads(line) for line in (Path(said.line) / "metrics.jsonl").read_text().splitlines()]
@@ -47,13 +47,13 @@ def test_labels_and_doses_reach_the_losses_and_validation_ends_the_training_as_e
     assert np.isfinite(lines[-1]["validation_loss"])
 
 
-def test_a_column_that_no_cell_has_is_refused_with_the_cure(words: list[str]) -> None:
+def test_a_column_that_no_cell_has_is_an_error_with_a_hint(words: list[str]) -> None:
     said = say("pretrain", *words, *with_objective("supcon", label="cell_line"))
     assert said.code == 2 and "learns from the column 'cell_line', which no cell has" in said.err
     assert "split.treated" in said.err
 
 
-def test_heads_embed_what_looc_s_projectors_make_of_the_trunk(chain: Chain, words: list[str]) -> None:
+def test_the_projector_layer_is_the_output_of_looc_s_projectors(chain: Chain, words: list[str]) -> None:
     looc = with_objective("looc", keep=["rotate"], queue=16, dim=8, hidden_dim=16)
     model = say("pretrain", *words, *looc)
     made = Path(say("embed", *words, *looc, "--set", "embed.layer=projector").line)
@@ -74,7 +74,7 @@ def test_heads_embed_what_looc_s_projectors_make_of_the_trunk(chain: Chain, word
     np.testing.assert_allclose(vectors, torch.cat(spaces, dim=1).numpy(), atol=1e-4)
 
 
-def test_what_was_never_trained_cannot_embed(words: list[str]) -> None:
+def test_embedding_with_an_untrained_momentum_encoder_or_projector_is_an_error(words: list[str]) -> None:
     simclr = with_objective("simclr", dim=8)
     assert say("pretrain", *words, *simclr).code == 0
     momentum = say("embed", *words, *simclr, "--set", "embed.network=momentum")
@@ -89,13 +89,15 @@ def test_what_was_never_trained_cannot_embed(words: list[str]) -> None:
     assert heads.code == 2 and "has a projector to embed by" in heads.err
 
 
-def test_heads_of_the_momentum_encoder_are_refused_before_anything_is_made(words: list[str]) -> None:
+def test_projectors_of_the_momentum_encoder_are_an_error_before_any_work(words: list[str]) -> None:
     said = say("embed", *words, "--set", "embed.layer=projector", "--set", "embed.network=momentum")
     assert said.code == 2 and 'goes with network = "query"' in said.err
 
 
-def test_objectives_that_disagree_on_the_momentum_are_refused_and_those_without_do_not_count(words: list[str]) -> None:
-    differing = [*with_objective("byol", momentum=0.9), *also("other", "dino", momentum=0.99)]
+def test_objectives_with_different_momentum_are_an_error_and_others_do_not_count(
+    words: list[str],
+) -> None:
+    differing = [*with_objective("byol", momentum=0.9), *with_branch("other", "dino", momentum=0.99)]
     assert "share one momentum encoder" in say("pretrain", *words, *differing, "--dry-run").err
-    agreeing = [*with_objective("byol", momentum=0.9), *also("other", "simclr")]
+    agreeing = [*with_objective("byol", momentum=0.9), *with_branch("other", "simclr")]
     assert say("pretrain", *words, *agreeing, "--dry-run").code == 0

@@ -1,4 +1,4 @@
-"""Where a training starts: published weights, a file, an earlier encoder; what counts, what is refused and kept."""
+"""First weights of a training: published, from a file, from an earlier encoder; fingerprints, errors and the cache."""
 
 import json
 import shutil
@@ -31,13 +31,13 @@ from cellssl.randomness import torch_seeded
 
 @pytest.fixture
 def words(chain: Chain, tmp_path: Path) -> list[str]:
-    """The tiny recipe, and a store of the test's own that reads the shared one."""
+    """Return the tiny recipe, and a store of the test's own on top of the shared one."""
     return [str(chain.recipe), "--store", str(tmp_path / "store"), "--store", str(chain.root), "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """torchvision's resnet18, classifier and all, in a file."""
+    """Write torchvision's resnet18, with its classifier, to a file."""
     with torch_seeded("test", "resnet18"):
         theirs = torchvision.models.resnet18(weights=None)
     path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
@@ -45,19 +45,19 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def knobs(**settings: str) -> list[str]:
-    """Settings of pretrain for a command line."""
+def pretrain_flags(**settings: str) -> list[str]:
+    """Return settings of pretrain as arguments of a command."""
     return [word for name, value in settings.items() for word in ("--set", f"pretrain.{name}={value}")]
 
 
 def network(name: str, weights: Any) -> str:
-    """The setting of an encoder that starts from weights."""
+    """Return the setting of an encoder that starts from weights."""
     return f'{{ name = "{name}", weights = "{weights}" }}'
 
 
 def planned(words: list[str], **settings: str) -> str:
-    """The fingerprint that a training would have."""
-    rows = json.loads(say("pretrain", *words, *knobs(**settings), "--dry-run", "--json").out)["would_make"]
+    """Return the fingerprint that a training would have."""
+    rows = json.loads(say("pretrain", *words, *pretrain_flags(**settings), "--dry-run", "--json").out)["would_make"]
     return next(row["fingerprint"] for row in rows if row["stage"] == "pretrain")
 
 
@@ -68,12 +68,10 @@ def refused(said: Said, code: int, sentence: str, cure: str) -> None:
     assert sentence in error and cure in hint, said.err
 
 
-# What counts.
+# Fingerprints.
 
 
-def test_a_file_of_weights_counts_by_its_bytes_and_not_by_its_place(
-    words: list[str], resnet: Path, tmp_path: Path
-) -> None:
+def test_a_weights_file_counts_by_its_bytes_and_not_by_its_path(words: list[str], resnet: Path, tmp_path: Path) -> None:
     same = shutil.copy(resnet, tmp_path / "elsewhere.pth")
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
     here, there, other = (
@@ -84,7 +82,7 @@ def test_a_file_of_weights_counts_by_its_bytes_and_not_by_its_place(
     assert len({here, other, published, drawn}) == 4
 
 
-def test_an_artifact_to_start_from_counts_by_its_fingerprint_and_a_file_by_its_bytes(
+def test_init_from_counts_an_artifact_by_its_fingerprint_and_a_file_by_its_bytes(
     chain: Chain, words: list[str], tmp_path: Path
 ) -> None:
     earlier = chain.made("pretrain")
@@ -100,7 +98,7 @@ def test_an_artifact_to_start_from_counts_by_its_fingerprint_and_a_file_by_its_b
     assert len({named[0], of_file, weights, chain.made("pretrain").fingerprint}) == 4
 
 
-def test_a_path_of_weights_starts_from_the_recipe_s_folder_and_from_the_shell_s(
+def test_a_relative_path_of_weights_is_relative_to_the_recipe_or_to_the_shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "r").mkdir()
@@ -113,10 +111,10 @@ def test_a_path_of_weights_starts_from_the_recipe_s_folder_and_from_the_shell_s(
     assert shell.settings("pretrain").init_from == tmp_path / "w.pth"
 
 
-# What is refused.
+# Errors.
 
 WRONG: dict[str, tuple[dict[str, str], int, str, str]] = {
-    "no file of weights": ({"encoder": network("resnet18", "F/no.pth")}, 2, "no file of weights", "encoder.weights"),
+    "no file of weights": ({"encoder": network("resnet18", "F/no.pth")}, 2, "no weights file", "encoder.weights"),
     "half a file": ({"encoder": network("resnet18", "F/torn.pth")}, 5, "cannot be read", "torch.save"),
     "of another network": (
         {"encoder": network("vgg11", "RESNET")},
@@ -124,13 +122,13 @@ WRONG: dict[str, tuple[dict[str, str], int, str, str]] = {
         "does not fit the encoder vgg11: 16 missing, features.0.weight",
         "under its own names",
     ),
-    "no file to start from": ({"init_from": "F/no.safetensors"}, 2, "no file of weights", "pretrain.init_from"),
-    "nothing there": ({"init_from": "F/no"}, 2, "is neither a pretrain artifact nor a file of weights", ".ckpt"),
-    "a file of notes": ({"init_from": "F/a.txt"}, 2, "is neither a pretrain artifact nor a file of weights", ".ckpt"),
+    "no file to start from": ({"init_from": "F/no.safetensors"}, 2, "no weights file", "pretrain.init_from"),
+    "nothing there": ({"init_from": "F/no"}, 2, "is neither a pretrain artifact nor a weights file", ".ckpt"),
+    "a file of notes": ({"init_from": "F/a.txt"}, 2, "is neither a pretrain artifact nor a weights file", ".ckpt"),
     "a folder of other things": (
         {"init_from": "F"},
         2,
-        "is neither a pretrain artifact nor a file of weights",
+        "is neither a pretrain artifact nor a weights file",
         ".ckpt",
     ),
     "an unknown fingerprint": ({"init_from": "ffffffffffff"}, 2, "no artifact ffffffffffff", "fingerprint"),
@@ -145,7 +143,7 @@ WRONG: dict[str, tuple[dict[str, str], int, str, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_weights_get_one_sentence_the_cure_and_the_exit_code(
+def test_wrong_weights_give_one_sentence_a_hint_and_the_exit_code(
     words: list[str], resnet: Path, tmp_path: Path, case: str
 ) -> None:
     (tmp_path / "torn.pth").write_bytes(resnet.read_bytes()[:5000])
@@ -153,39 +151,42 @@ def test_wrong_weights_get_one_sentence_the_cure_and_the_exit_code(
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     settings, code, sentence, cure = WRONG[case]
     there = {
-        knob: value.replace("RESNET", str(resnet)).replace("F/", f"{tmp_path}/") for knob, value in settings.items()
+        setting: value.replace("RESNET", str(resnet)).replace("F/", f"{tmp_path}/")
+        for setting, value in settings.items()
     }
-    there = {knob: str(tmp_path) if value == "F" else value for knob, value in there.items()}
-    refused(say("pretrain", *words, *knobs(**there)), code, sentence, cure)
+    there = {setting: str(tmp_path) if value == "F" else value for setting, value in there.items()}
+    refused(say("pretrain", *words, *pretrain_flags(**there)), code, sentence, cure)
     assert not list((tmp_path / "store").glob("pretrain/*/artifact.json"))
 
 
-def test_an_encoder_over_other_pixels_is_no_start(chain: Chain, words: list[str]) -> None:
-    earlier = say("pretrain", *words, *knobs(encoder='{ name = "resnet18", standardise = true }', epochs="0")).line
-    said = say("pretrain", *words, *knobs(encoder="resnet18", init_from=earlier))
-    refused(said, 2, "has standardised pixels", "pretrain.encoder.standardise = true")
+def test_starting_from_an_encoder_with_other_standardisation_is_an_error(chain: Chain, words: list[str]) -> None:
+    earlier = say(
+        "pretrain", *words, *pretrain_flags(encoder='{ name = "resnet18", standardise = true }', epochs="0")
+    ).line
+    said = say("pretrain", *words, *pretrain_flags(encoder="resnet18", init_from=earlier))
+    refused(said, 2, "was trained on standardised pixels", "pretrain.encoder.standardise = true")
 
 
-def test_an_artifact_of_another_stage_is_no_start(chain: Chain, words: list[str]) -> None:
-    said = say("pretrain", *words, *knobs(init_from=str(chain.made("split").path)))
+def test_starting_from_an_artifact_of_another_stage_is_an_error(chain: Chain, words: list[str]) -> None:
+    said = say("pretrain", *words, *pretrain_flags(init_from=str(chain.made("split").path)))
     refused(said, 2, "is a split artifact", "give one of: pretrain")
 
 
-@pytest.mark.parametrize("knob", ["pretrain.init_from", "embed.model"])
-def test_a_model_in_a_store_that_is_not_read_is_said_with_the_flags_to_add(
-    chain: Chain, tmp_path: Path, knob: str
+@pytest.mark.parametrize("setting", ["pretrain.init_from", "embed.model"])
+def test_a_model_in_another_store_is_an_error_that_names_the_flags_to_add(
+    chain: Chain, tmp_path: Path, setting: str
 ) -> None:
     model = chain.made("pretrain").path
     own = ["--store", str(tmp_path / "a store")]
-    said = say(knob.partition(".")[0], chain.recipe, *own, "--set", f"{knob}={model}")
+    said = say(setting.partition(".")[0], chain.recipe, *own, "--set", f"{setting}={model}")
     refused(said, 2, f"{model} is not in", f"--store '{tmp_path / 'a store'}' --store {chain.root}")
 
 
 # Starting from an earlier encoder.
 
 
-def finished(work: Any) -> Any:
-    """What a piece of long work comes to."""
+def result_of(work: Any) -> Any:
+    """Run a piece of long work to its end, and return its result."""
     while True:
         try:
             next(work)
@@ -201,12 +202,12 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_training_starts_from_an_earlier_encoder_bit_for_bit_and_then_learns(chain: Chain, words: list[str]) -> None:
+def test_a_training_starts_from_exactly_the_earlier_encoder_and_then_changes_it(chain: Chain, words: list[str]) -> None:
     earlier = chain.made("pretrain")
-    start = say("pretrain", *words, *knobs(init_from=str(earlier.path), epochs="0")).line
+    start = say("pretrain", *words, *pretrain_flags(init_from=str(earlier.path), epochs="0")).line
     learned = tensors(earlier.path, "encoder")
     assert equal(tensors(start, "encoder"), learned) and equal(tensors(start, "momentum_encoder"), learned)
-    further = say("pretrain", *words, *knobs(init_from=str(earlier.path), epochs="1")).line
+    further = say("pretrain", *words, *pretrain_flags(init_from=str(earlier.path), epochs="1")).line
     assert not equal(tensors(further, "encoder"), learned)
     card = json.loads((Path(further) / "artifact.json").read_text())
     assert card["inputs"]["init_from"] == earlier.fingerprint
@@ -228,35 +229,35 @@ def test_the_encoder_of_a_file_is_found_in_every_form(
         case "among.safetensors":
             among = {f"encoder.{name}": tensor for name, tensor in learned.items()}
             save_file({**among, "head.weight": torch.zeros(2)}, path)
-    start = say("pretrain", *words, *knobs(init_from=str(path), epochs="0")).line
+    start = say("pretrain", *words, *pretrain_flags(init_from=str(path), epochs="0")).line
     assert equal(tensors(start, "encoder"), learned)
 
 
 def made_in(root: Path, chain: Chain) -> Any:
-    """The work that makes a training from the chain's encoder, in a store of its own."""
+    """Return the work that trains from the chain's encoder, in a store of its own."""
     recipe = recipes.load(str(chain.recipe), [f"pretrain.init_from={chain.made('pretrain').path}"])
     store = Store(root, (chain.root,))
     return make(Planner(recipe, "main", 0, store).plan("pretrain"), RunContext(store, device="cpu"))
 
 
-def test_a_training_from_an_earlier_encoder_that_was_stopped_ends_in_the_same_bytes(
+def test_a_stopped_and_resumed_training_from_an_earlier_encoder_gives_the_same_bytes(
     chain: Chain, tmp_path: Path
 ) -> None:
-    undisturbed = finished(made_in(tmp_path / "undisturbed", chain))
+    undisturbed = result_of(made_in(tmp_path / "undisturbed", chain))
     stopped = made_in(tmp_path / "stopped", chain)
     for _ in range(5):
         next(stopped)
     stopped.close()
     again = made_in(tmp_path / "stopped", chain)
-    assert "going on after step" in str(next(again))
-    assert finished(again).card.files == undisturbed.card.files
+    assert "continuing after step" in str(next(again))
+    assert result_of(again).card.files == undisturbed.card.files
 
 
 # Published weights.
 
 
 class Published:
-    """A folder that a server publishes, with torchvision's resnet18 in it, named as torchvision would."""
+    """A folder on a server, with torchvision's resnet18 in it, named as torchvision names it."""
 
     def __init__(self, folder: Path, weights: Path) -> None:
         folder.mkdir()
@@ -270,51 +271,51 @@ def published(tmp_path: Path, resnet: Path) -> Published:
     return Published(tmp_path / "published", resnet)
 
 
-def kept(url: str, store: Path, *upstreams: Path) -> Path:
-    """Where the file at an address is kept."""
-    return Path(finished(weights_cache.fetch_cached(url, RunContext(Store(store, upstreams)))))
+def cached(url: str, store: Path, *upstreams: Path) -> Path:
+    """Return the path of the cached file of an address."""
+    return Path(result_of(weights_cache.fetch_cached(url, RunContext(Store(store, upstreams)))))
 
 
 def test_published_weights_are_downloaded_once_into_the_store(published: Published, tmp_path: Path) -> None:
     manners = Manners(published.folder, breaks_after=1_000_000)
     with serving(manners) as address:
-        first = kept(f"{address}/{published.name}", tmp_path / "store")
-        again = kept(f"{address}/{published.name}", tmp_path / "store")
-        from_upstream = kept(f"{address}/{published.name}", tmp_path / "mine", tmp_path / "store")
+        first = cached(f"{address}/{published.name}", tmp_path / "store")
+        again = cached(f"{address}/{published.name}", tmp_path / "store")
+        from_upstream = cached(f"{address}/{published.name}", tmp_path / "mine", tmp_path / "store")
     assert first == again == from_upstream == tmp_path / "store" / "weights" / published.name
     assert [path.name for path in first.parent.iterdir()] == [published.name]
-    assert len(manners.asked) == 2  # the second went on where the first broke off
+    assert len(manners.asked) == 2  # the second request continued where the first broke off
     assert first.read_bytes() == (published.folder / published.name).read_bytes()
 
 
-def test_bytes_that_the_name_does_not_promise_are_not_kept(published: Published, tmp_path: Path) -> None:
+def test_a_download_whose_bytes_do_not_match_its_name_is_not_kept(published: Published, tmp_path: Path) -> None:
     (published.folder / published.name).write_bytes(b"other weights")
     with serving(Manners(published.folder)) as address, pytest.raises(IntegrityError, match="other bytes"):
-        kept(f"{address}/{published.name}", tmp_path / "store")
+        cached(f"{address}/{published.name}", tmp_path / "store")
     assert list((tmp_path / "store" / "weights").iterdir()) == []
 
 
-def test_a_kept_file_that_has_changed_is_not_used(published: Published, tmp_path: Path) -> None:
+def test_a_cached_file_that_has_changed_is_not_used(published: Published, tmp_path: Path) -> None:
     with serving(Manners(published.folder)) as address:
-        kept(f"{address}/{published.name}", tmp_path / "store").write_bytes(b"changed")
+        cached(f"{address}/{published.name}", tmp_path / "store").write_bytes(b"changed")
         with pytest.raises(IntegrityError, match="is not the file that its name promises"):
-            kept(f"{address}/{published.name}", tmp_path / "store")
+            cached(f"{address}/{published.name}", tmp_path / "store")
 
 
-def test_a_download_that_fails_says_where_the_file_can_be_put(published: Published, tmp_path: Path) -> None:
+def test_the_error_of_a_failed_download_names_the_place_for_the_file(published: Published, tmp_path: Path) -> None:
     (published.folder / published.name).unlink()
     with serving(Manners(published.folder)) as address, pytest.raises(NetworkError, match="answered 404") as caught:
-        kept(f"{address}/{published.name}", tmp_path / "store")
+        cached(f"{address}/{published.name}", tmp_path / "store")
     assert f"put the file at {tmp_path / 'store' / 'weights' / published.name}" in caught.value.hint
     assert list((tmp_path / "store" / "weights").iterdir()) == []
 
 
-def test_imagenet_is_torchvision_s_own_file_and_the_encoder_outlives_it(
+def test_imagenet_loads_torchvision_s_own_file_and_the_encoder_does_not_need_it_later(
     words: list[str], published: Published, resnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(Manners(published.folder)) as address:
         monkeypatch.setattr(ResNet18_Weights.IMAGENET1K_V1.value, "url", f"{address}/{published.name}")
-        made = say("pretrain", *words, *knobs(encoder=network("resnet18", "imagenet"), epochs="0")).line
+        made = say("pretrain", *words, *pretrain_flags(encoder=network("resnet18", "imagenet"), epochs="0")).line
     theirs = torch.load(resnet, weights_only=True)
     ours = tensors(made, "encoder")
     assert equal(ours, {name: tensor for name, tensor in theirs.items() if not name.startswith("fc.")})
@@ -325,7 +326,7 @@ def test_imagenet_is_torchvision_s_own_file_and_the_encoder_outlives_it(
 
 
 class Hub(SimpleHTTPRequestHandler):
-    """As much of the hub as timm asks for: files with their hash and the commit that they are of."""
+    """The parts of the hub that timm uses: files with their hash and their commit."""
 
     def end_headers(self) -> None:
         path = Path(self.translate_path(self.path))
@@ -340,7 +341,7 @@ class Hub(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    """The address of a hub with the weights of timm's test_vit, and these weights."""
+    """Serve timm's test_vit weights; return the address of the hub, and these weights."""
     with torch_seeded("test", "hub"):
         weights = timm.create_model("test_vit").state_dict()
     folder = tmp_path / "hub" / "timm" / "test_vit.r160_in1k" / "resolve" / "main"
@@ -354,18 +355,18 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
 
 
 def at_home(home: Path, **more: str) -> dict[str, Any]:
-    """How a process is started whose home directory is `home`."""
+    """Return the arguments to start a process whose home directory is `home`."""
     home.mkdir(exist_ok=True)
     plain = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(("XDG_", "HF_", "MPLCONFIG"))}
     return {"env": {**plain, "HOME": str(home), **more}}
 
 
-def test_timm_brings_its_own_weights_into_the_store_and_nothing_into_the_home_directory(
+def test_timm_downloads_its_weights_into_the_store_and_nothing_into_the_home_directory(
     words: list[str], hub: tuple[str, dict[str, torch.Tensor]], tmp_path: Path
 ) -> None:
     address, weights = hub
     encoder = '{ name = "timm", model = "test_vit", weights = "imagenet" }'
-    asked = ["pretrain", *words, *knobs(encoder=encoder, epochs="0")]
+    asked = ["pretrain", *words, *pretrain_flags(encoder=encoder, epochs="0")]
     first = run(*asked, **at_home(tmp_path / "home", HF_ENDPOINT=address)).line
     assert equal(tensors(first, "encoder"), {n: tensor for n, tensor in weights.items() if not n.startswith("head.")})
     assert list((tmp_path / "store" / "weights").rglob("model.safetensors"))
@@ -374,22 +375,25 @@ def test_timm_brings_its_own_weights_into_the_store_and_nothing_into_the_home_di
     assert again.line == first
 
 
-def test_the_doctor_brings_timm_s_weights_ahead(
+def test_the_doctor_downloads_timm_s_weights_in_advance(
     words: list[str], hub: tuple[str, dict[str, torch.Tensor]], tmp_path: Path
 ) -> None:
-    asked = ["doctor", *words, *knobs(encoder='{ name = "timm", model = "test_vit", weights = "imagenet" }')]
+    asked = ["doctor", *words, *pretrain_flags(encoder='{ name = "timm", model = "test_vit", weights = "imagenet" }')]
     before = run(*asked, **at_home(tmp_path / "home", HF_HUB_OFFLINE="1"))
-    brought = run(*asked, "--download", **at_home(tmp_path / "home", HF_ENDPOINT=hub[0]))
+    downloaded = run(*asked, "--download", **at_home(tmp_path / "home", HF_ENDPOINT=hub[0]))
     after = run(*asked, **at_home(tmp_path / "home", HF_HUB_OFFLINE="1"))
-    assert [before.code, brought.code, after.code] == [2, 0, 0], (before, brought, after)
+    assert [before.code, downloaded.code, after.code] == [2, 0, 0], (before, downloaded, after)
     assert "weights of test_vit of timm are not there" in before.out
     assert list((tmp_path / "home").rglob("*")) == []
 
 
-def test_weights_of_timm_that_cannot_be_had_are_a_network_fault(words: list[str], tmp_path: Path) -> None:
+def test_timm_weights_that_cannot_be_downloaded_are_a_network_error(words: list[str], tmp_path: Path) -> None:
     encoder = '{ name = "timm", model = "test_vit", weights = "imagenet" }'
     said = run(
-        "pretrain", *words, *knobs(encoder=encoder, epochs="0"), **at_home(tmp_path / "home", HF_HUB_OFFLINE="1")
+        "pretrain",
+        *words,
+        *pretrain_flags(encoder=encoder, epochs="0"),
+        **at_home(tmp_path / "home", HF_HUB_OFFLINE="1"),
     )
     refused(said, 4, "the weights of test_vit cannot be downloaded", "set encoder.weights to its path")
     assert "https://huggingface.co/timm/test_vit.r160_in1k" in said.err

@@ -14,7 +14,7 @@ from cellssl.learning.methods.base import MethodInput, ema_update
 from cellssl.learning.methods.contrastive_loss import contrastive_loss, diagnostics
 from cellssl.learning.methods.heads import l2_normalize, mlp
 from cellssl.learning.methods.queue import QueuedObjective
-from cellssl.learning.view import View, drawn_alike
+from cellssl.learning.view import View, same_draws
 from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
@@ -145,4 +145,4 @@ class LooC(QueuedObjective):
 def _varies(query: View, key: View, name: str) -> bool:
     """Return whether a transform ever treats two views of a cell differently; tried on 4,096 large crops."""
     keys = Keys(torch.arange(4096)).fold("tried")
-    return not drawn_alike((query, key), 1, name, keys, channels=3, side=4096).all()
+    return not same_draws((query, key), 1, name, keys, channels=3, side=4096).all()

@@ -26,6 +26,10 @@ class Settings(ObjectiveSettings):
     momentum: float = Field(0.99, ge=0, lt=1)
     """Momentum of the momentum encoder: the nearer to 1, the more slowly it follows."""
 
+    def encoder_momentum(self) -> float:
+        """Return `momentum`."""
+        return self.momentum
+
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own heads."""
         from cellssl.learning.methods.siamese import Byol

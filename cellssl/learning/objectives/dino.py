@@ -38,6 +38,10 @@ class Settings(MultiCropSettings):
     """Momentum of the teacher: the nearer to 1, the more slowly it follows. A training of a few thousand steps needs a
     lower value, such as 0.99."""
 
+    def encoder_momentum(self) -> float:
+        """Return `momentum`."""
+        return self.momentum
+
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own heads."""
         from cellssl.learning.methods.prototypes import Dino

@@ -53,6 +53,10 @@ class Settings(ContrastiveSettings):
         if not self.mask_same_cell:
             check_queue(self.queue, cells, holds="keys", cure=", or mask_same_cell = true,")
 
+    def encoder_momentum(self) -> float:
+        """Return `momentum`."""
+        return self.momentum
+
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own projectors and queues."""
         from cellssl.learning.methods.looc import LooC

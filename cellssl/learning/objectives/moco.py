@@ -46,6 +46,10 @@ class Settings(ContrastiveSettings):
                 hint=f"set queue below {cells:,}, or mask_same_cell = true, in the branch's objective",
             )
 
+    def encoder_momentum(self) -> float:
+        """Return `momentum`."""
+        return self.momentum
+
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own projector and queues."""
         from cellssl.learning.methods.moco import Moco

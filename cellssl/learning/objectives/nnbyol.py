@@ -34,6 +34,10 @@ class Settings(ObjectiveSettings):
         """Raise UsageError where every cell would find itself in the queue."""
         check_queue(self.queue, cells, holds="targets")
 
+    def encoder_momentum(self) -> float:
+        """Return `momentum`."""
+        return self.momentum
+
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own heads and queue."""
         from cellssl.learning.methods.siamese import NnByol

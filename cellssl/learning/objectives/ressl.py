@@ -39,6 +39,10 @@ class Settings(ObjectiveSettings):
         """Raise UsageError where every cell would be compared with itself."""
         check_queue(self.queue, cells, holds="keys")
 
+    def encoder_momentum(self) -> float:
+        """Return `momentum`."""
+        return self.momentum
+
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own projector and queue."""
         from cellssl.learning.methods.ressl import ReSsl

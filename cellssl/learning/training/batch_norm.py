@@ -1,4 +1,4 @@
-"""batch_norm: a network in, the same network out, whose batch norm sees the cells of all processes."""
+"""batch_norm: a network in, the same network out, with batch norm statistics over the cells of all processes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from cellssl.errors import UsageError
-from cellssl.learning.training.distributed import Group, add
+from cellssl.learning.training.distributed import Group, all_reduce_sum
 
 
-def shared(network: nn.Module, group: Group, device: torch.device) -> nn.Module:
-    """Put synchronised batch norm in the place of every other; names, weights and buffers stay.
+def convert_sync_batch_norm(network: nn.Module, group: Group, device: torch.device) -> nn.Module:
+    """Replace every batch norm by a synchronised one; names, weights and buffers stay.
 
-    On GPUs it is torch's, which has no way for CPUs; there it is the one below. UsageError for a batch norm of
-    another make, such as timm's, which neither can take the place of.
+    On GPUs this is torch's SyncBatchNorm. It does not run on CPUs, so there the class below is used.
+
+    Raises UsageError for a batch norm of another class, such as timm's, which neither can replace.
     """
-    if group.seat.count == 1:
+    if group.rank.count == 1:
         return network
-    for norm in (each for each in network.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)):
+    for norm in (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)):
         _check_plain(norm)
     if device.type == "cuda":
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -27,61 +28,61 @@ def shared(network: nn.Module, group: Group, device: torch.device) -> nn.Module:
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d):
-                setattr(parent, name, _synchronised(child))
+                setattr(parent, name, _to_sync_batch_norm(child))
     return network
 
 
-class SharedBatchNorm(nn.BatchNorm2d):
-    """Batch norm (arXiv:1502.03167) whose mean and variance are those of the batch of all processes."""
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm (arXiv:1502.03167) with the mean and variance of the batch of all processes."""
 
     def forward(self, crops: Tensor) -> Tensor:
-        """In evaluation, and on one process, the same as torch's."""
+        """Return the normalised crops; in evaluation, and with one process, the same as torch's batch norm."""
         if not self.training:
             return super().forward(crops)
         pixels = crops.float()
         count = torch.tensor([pixels.numel() / pixels.shape[1]], device=crops.device)
-        places = Summed.apply(torch.cat([pixels.sum(dim=(0, 2, 3)), count]))
-        mean, count = places[:-1] / places[-1], places[-1].detach()
+        sums = AllReduceSum.apply(torch.cat([pixels.sum(dim=(0, 2, 3)), count]))
+        mean, count = sums[:-1] / sums[-1], sums[-1].detach()
         centred = pixels - mean[:, None, None]
-        variance = Summed.apply(centred.square().sum(dim=(0, 2, 3))) / count
-        self._remember(mean.detach(), (variance * count / (count - 1)).detach())
+        variance = AllReduceSum.apply(centred.square().sum(dim=(0, 2, 3))) / count
+        self._update_running_statistics(mean.detach(), (variance * count / (count - 1)).detach())
         scale = self.weight / (variance + self.eps).sqrt()
         normalised: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
         return normalised.to(crops.dtype)
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         self.running_mean.lerp_(mean, self.momentum or 0.1)
         self.running_var.lerp_(variance, self.momentum or 0.1)
         self.num_batches_tracked += 1
 
 
-class Summed(torch.autograd.Function):
-    """The sum over processes; each one's result reaches back to all, so the slopes are summed too."""
+class AllReduceSum(torch.autograd.Function):
+    """The sum over processes. Every process uses the result, so the gradients are summed as well."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
-        """Sum of everyone's."""
-        return add(own.clone())
+        """Return the sum of the values of all processes."""
+        return all_reduce_sum(own.clone())
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
-        """Sum of everyone's slopes."""
-        return add(slope.clone())
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Return the sum of the gradients of all processes."""
+        return all_reduce_sum(gradient.clone())
 
 
 def _check_plain(norm: nn.Module) -> None:
-    """A norm that does more, such as timm's with its activation, would lose that when another takes its place."""
+    """Raise UsageError for a norm that does more, such as timm's with its activation: replacing it would lose that."""
     if type(norm) is not nn.BatchNorm2d or not (norm.affine and norm.track_running_stats):
         raise UsageError(
-            f"several processes cannot share a batch norm of the kind {type(norm).__name__}",
+            f"batch norm of the class {type(norm).__name__} cannot be shared between several processes",
             hint="train on one process, or choose another pretrain.encoder",
         )
 
 
-def _synchronised(norm: nn.BatchNorm2d) -> SharedBatchNorm:
-    ours = SharedBatchNorm(norm.num_features, norm.eps, norm.momentum)
-    ours.load_state_dict(norm.state_dict())
-    ours.requires_grad_(norm.weight.requires_grad)
-    return ours
+def _to_sync_batch_norm(norm: nn.BatchNorm2d) -> SyncBatchNorm2d:
+    synchronised = SyncBatchNorm2d(norm.num_features, norm.eps, norm.momentum)
+    synchronised.load_state_dict(norm.state_dict())
+    synchronised.requires_grad_(norm.weight.requires_grad)
+    return synchronised

@@ -1,7 +1,7 @@
-"""batches: a number of cells and a seed in, which cells each step looks at out.
+"""batches: a number of cells, a batch size and a seed in, the cells of each training step out.
 
-Steps are the only clock. Epochs, each in an order of its own, are laid end to end and cut into batches, so that every
-batch is full, every cell is seen equally often, and the batch of a step follows from its number alone.
+Time is counted in steps only. Epochs, each with its own order of the cells, are joined end to end and cut into batches.
+So every batch is full, every cell is seen equally often, and the batch of a step follows from the step's number alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batches:
-    """`size` of `cells` cells a step."""
+    """Batches of `size` cells, drawn from `cells` training cells."""
 
     cells: int
     size: int
@@ -36,17 +36,17 @@ class Batches:
             )
 
     def steps(self, epochs: float) -> int:
-        """How many steps show every cell `epochs` times; the last batch is filled from the next epoch."""
+        """Return how many steps show every cell `epochs` times; the last batch is filled from the next epoch."""
         return math.ceil(epochs * self.cells / self.size)
 
     def rows(self, step: int) -> Int64[np.ndarray, "b"]:
-        """The cells of one step, as rows of the training set."""
-        places = np.arange(step * self.size, (step + 1) * self.size)
-        epochs, within = np.divmod(places, self.cells)
-        rows = [_order(self.cells, self.seed, int(epoch))[within[epochs == epoch]] for epoch in np.unique(epochs)]
+        """Return the cells of one step, as rows of the training set."""
+        positions = np.arange(step * self.size, (step + 1) * self.size)
+        epochs, within = np.divmod(positions, self.cells)
+        rows = [_epoch_order(self.cells, self.seed, int(epoch))[within[epochs == epoch]] for epoch in np.unique(epochs)]
         return np.concatenate(rows)
 
 
 @lru_cache(maxsize=2)
-def _order(cells: int, seed: int, epoch: int) -> Int64[np.ndarray, "n"]:
+def _epoch_order(cells: int, seed: int, epoch: int) -> Int64[np.ndarray, "n"]:
     return generator("order", seed, epoch).permutation(cells)

@@ -1,4 +1,4 @@
-"""cell_metadata: what the cell table says of the cells in; for any batch, what an objective wants to know of its cells out."""
+"""cell_metadata: columns of the cell table in, their values for the cells of any batch out, as objectives use them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CellMetadata:
-    """Columns of the cell table, looked up by the keys of the cells; what nobody asks for is not in it."""
+    """Columns of the cell table, indexed by the keys of the cells; only columns that an objective uses."""
 
     keys: Int64[Tensor, "n"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     """Sorted."""
     columns: Mapping[str, Tensor] = field(default_factory=dict)
+    """One value per cell, in the order of the keys."""
 
     @classmethod
-    def about(cls, keys: Int64[Tensor, "n"], columns: Mapping[str, Sequence[object]]) -> CellMetadata:
-        """Numbers stay numbers, nan where missing; a text becomes a hash of itself, equal for equal texts.
+    def from_columns(cls, keys: Int64[Tensor, "n"], columns: Mapping[str, Sequence[object]]) -> CellMetadata:
+        """Encode columns as tensors: numbers stay numbers (nan where missing), a text becomes its hash.
 
-        A cell whose text is missing gets its own key, and so is the only one of its kind.
+        Equal texts have equal hashes. A cell whose text is missing gets its own key instead, so it equals no other.
         """
         order = keys.argsort()
-        return cls(keys[order], {name: _coded(values, keys)[order] for name, values in columns.items()})
+        return cls(keys[order], {name: _encode(values, keys)[order] for name, values in columns.items()})
 
-    def of(self, cells: Int64[Tensor, "b"], device: torch.device) -> dict[str, Tensor]:
-        """What is known of these cells, column by column."""
+    def lookup(self, cells: Int64[Tensor, "b"], device: torch.device) -> dict[str, Tensor]:
+        """Return the values of these cells, by column."""
         if not self.columns:
             return {}
         rows = torch.searchsorted(self.keys, cells)
@@ -43,7 +44,7 @@ class CellMetadata:
 NO_METADATA = CellMetadata()
 
 
-def _coded(values: Sequence[object], keys: Int64[Tensor, "n"]) -> Tensor:
+def _encode(values: Sequence[object], keys: Int64[Tensor, "n"]) -> Tensor:
     if all(value is None or isinstance(value, float) for value in values):
         return torch.tensor([torch.nan if value is None else value for value in values], dtype=torch.float32)
     own = keys.tolist()

@@ -1,4 +1,4 @@
-"""lars: gradients in, weights moved by steps whose length follows from each tensor's own; for large batches."""
+"""lars: gradients in, updated weights out; each tensor's step length follows from its own norm; for large batches."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-TRUST = 0.001
-"""Of a tensor's length, so much is moved in one step at a learning rate of 1 (the paper's eta)."""
+TRUST_COEFFICIENT = 0.001
+"""Share of a tensor's norm by which it moves in one step at a learning rate of 1 (eta in the paper)."""
 
 
 class Lars(torch.optim.Optimizer):
-    """SGD with momentum whose step is scaled, tensor by tensor, by |weights| / |gradient| (arXiv:1708.03888).
+    """SGD with momentum; each tensor's step is scaled by |weights| / |gradient| (arXiv:1708.03888).
 
     The learning rate multiplies the velocity, as in torch's SGD, so that a warm-up acts at once. A group with
     `adapted = False` (biases, batch norm) gets plain SGD, as is usual in self-supervised learning.
@@ -23,26 +23,26 @@ class Lars(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every weight that has a gradient."""
+        """Update every weight that has a gradient."""
         assert closure is None, "the loss is never evaluated again"
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._move(weight, group)
+                    self._update(weight, group)
 
-    def _move(self, weight: torch.Tensor, group: dict[str, Any]) -> None:
+    def _update(self, weight: torch.Tensor, group: dict[str, Any]) -> None:
         assert weight.grad is not None
-        slope = weight.grad.add(weight, alpha=group["weight_decay"])
+        direction = weight.grad.add(weight, alpha=group["weight_decay"])
         if group["adapted"]:
-            slope.mul_(trust(weight, weight.grad, group["weight_decay"]))
+            direction.mul_(trust_ratio(weight, weight.grad, group["weight_decay"]))
         memory = self.state[weight]
         velocity = memory["velocity"] if "velocity" in memory else torch.zeros_like(weight)
-        memory["velocity"] = velocity.mul_(group["momentum"]).add_(slope)
+        memory["velocity"] = velocity.mul_(group["momentum"]).add_(direction)
         weight.sub_(velocity, alpha=group["lr"])
 
 
-def trust(weight: torch.Tensor, slope: torch.Tensor, weight_decay: float) -> torch.Tensor:
-    """TRUST |w| / (|g| + decay |w|); 1 where weights or gradient are 0 (the paper's equation 6)."""
-    long, steep = weight.norm(), slope.norm()
-    ratio = TRUST * long / (steep + weight_decay * long)
-    return torch.where((long > 0) & (steep > 0), ratio, 1.0)
+def trust_ratio(weight: torch.Tensor, gradient: torch.Tensor, weight_decay: float) -> torch.Tensor:
+    """Return TRUST_COEFFICIENT |w| / (|g| + decay |w|); 1 where weights or gradient are 0 (the paper's equation 6)."""
+    weight_norm, gradient_norm = weight.norm(), gradient.norm()
+    ratio = TRUST_COEFFICIENT * weight_norm / (gradient_norm + weight_decay * weight_norm)
+    return torch.where((weight_norm > 0) & (gradient_norm > 0), ratio, 1.0)

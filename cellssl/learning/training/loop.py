@@ -1,8 +1,8 @@
-"""loop: a state, branches and crops in, a better state out; yields after every step and keeps nothing to itself.
+"""loop: a training state, branches and crops in, an updated state out; yields an event after every step.
 
 One step, for a batch of cells: every branch draws its views, the encoder and the momentum encoder represent them, the
-branch's objective gives a loss, and the weighted sum of the losses moves the encoder. Then the momentum encoder
-follows and the queues are filled.
+branch's objective computes a loss, and the gradient of the weighted sum of the losses updates the encoder. Then the
+momentum encoder and the queues are updated.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from cellssl.device import autocast
 from cellssl.events import StepDone
 from cellssl.learning.methods.base import MethodInput, Objective, ema_update
 from cellssl.learning.training.cell_metadata import NO_METADATA, CellMetadata
-from cellssl.learning.training.diagnostics import check_finite, feature_statistics, numbers
+from cellssl.learning.training.diagnostics import check_finite, feature_statistics, to_floats
 from cellssl.learning.training.distributed import SINGLE_PROCESS, Group
 from cellssl.learning.training.readers import prefetch
-from cellssl.learning.view import View, drawn_alike, render_all
+from cellssl.learning.view import View, render_all, same_draws
 from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64, UInt8
 
     from cellssl.learning.training.batches import Batches
-    from cellssl.learning.training.readers import Read
+    from cellssl.learning.training.readers import CropReader
     from cellssl.learning.training.state import TrainState
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One loss on one choice of views: `views[i]` draws the i-th view of every cell."""
+    """One loss on one set of views; `views[i]` draws the i-th view of every cell."""
 
     name: str
     weight: float
@@ -46,13 +46,13 @@ class Branch:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training needs besides its state."""
+    """Everything that a training needs besides its state."""
 
     branches: tuple[Branch, ...]
     batches: Batches
     steps: int
     learning_rate: Callable[[int], float]
-    read: Read
+    read: CropReader
     cell_keys: Int64[Tensor, "n"]
     side_px: int
     seed: int
@@ -61,31 +61,31 @@ class Plan:
     momentum: float
     clip_norm: float | None = None
     group: Group = SINGLE_PROCESS
-    known: CellMetadata = NO_METADATA
+    metadata: CellMetadata = NO_METADATA
 
 
 def train(state: TrainState, plan: Plan) -> Iterator[StepDone]:
-    """Go on from `state.step` to `plan.steps`."""
-    began_s = time.perf_counter()
+    """Train from `state.step` to `plan.steps`; yield an event after every step."""
+    started_s = time.perf_counter()
     for rows, crops in prefetch(plan.read, map(plan.batches.rows, range(state.step, plan.steps)), plan.group.share):
-        waited_s = time.perf_counter() - began_s
-        metrics = one_step(state, plan, crops, plan.cell_keys[torch.from_numpy(rows)])
-        seconds = time.perf_counter() - began_s
+        waited_s = time.perf_counter() - started_s
+        metrics = train_step(state, plan, crops, plan.cell_keys[torch.from_numpy(rows)])
+        seconds = time.perf_counter() - started_s
         yield StepDone(
             state.step, plan.steps, metrics, {"cells_per_s": len(rows) / seconds, "waiting_share": waited_s / seconds}
         )
-        began_s = time.perf_counter()
+        started_s = time.perf_counter()
 
 
-def one_step(
+def train_step(
     state: TrainState, plan: Plan, crops: UInt8[Tensor, "own c y x"], cells: Int64[Tensor, "b"]
 ) -> dict[str, float]:
-    """Change the state by one batch, and say what was seen on the way.
+    """Update the state with one batch, and return the metrics of the step.
 
-    `cells` are those of the whole batch, `crops` those of this process' share of it: alone, all of them.
-    FailedError, before any weight has moved, where loss or gradient is no longer a number.
+    `cells` are the keys of the whole batch, `crops` the crops of this process' share of it (all of them where there is
+    one process). Raises FailedError, before any weight is changed, where the loss or the gradient is infinite or nan.
     """
-    metrics = gradients(state, plan, crops, cells)
+    metrics = compute_gradients(state, plan, crops, cells)
     check_finite(metrics, state.step + 1)
     metrics["learning_rate"] = plan.learning_rate(state.step)
     for group in state.optimizer.param_groups:
@@ -98,24 +98,24 @@ def one_step(
     return metrics
 
 
-def gradients(
+def compute_gradients(
     state: TrainState, plan: Plan, crops: UInt8[Tensor, "own c y x"], cells: Int64[Tensor, "b"]
 ) -> dict[str, float]:
-    """Leave the gradient of the weighted sum of all branches' losses in the weights."""
+    """Compute the gradient of the weighted sum of all branches' losses, and return the metrics."""
     state.train()
     state.optimizer.zero_grad(set_to_none=True)
     metrics = {"loss": torch.zeros((), device=plan.device)}
     for branch in plan.branches:
-        seen = encode_views(state, plan, branch, crops, cells, state.step)
-        loss, gauges = branch.objective(seen)
+        encoded = encode_views(state, plan, branch, crops, cells, state.step)
+        loss, diagnostics = branch.objective(encoded)
         weighted = branch.weight * loss
-        weighted.backward()  # gradients add up, so one branch's activations are held at a time
+        weighted.backward()  # gradients add up, so only one branch's activations are in memory at a time
         metrics["loss"] += weighted.detach()
-        gauges = {"loss": loss, **gauges, **feature_statistics(seen.online[0], state.step)}
-        metrics |= {f"{branch.name}/{name}": value for name, value in gauges.items()}
+        diagnostics = {"loss": loss, **diagnostics, **feature_statistics(encoded.online[0], state.step)}
+        metrics |= {f"{branch.name}/{name}": value for name, value in diagnostics.items()}
     plan.group.all_reduce_gradients(state.encoder, state.objectives)
-    metrics["gradient_norm"] = state.clip(plan.clip_norm)
-    return numbers(metrics, plan.device)
+    metrics["gradient_norm"] = state.clip_gradient(plan.clip_norm)
+    return to_floats(metrics, plan.device)
 
 
 def encode_views(
@@ -126,42 +126,45 @@ def encode_views(
     cells: Int64[Tensor, "b"],
     when: int | str,
 ) -> MethodInput:
-    """Draw the views of one branch, and represent them by both encoders.
+    """Draw the views of one branch, and encode them with both encoders.
 
-    All views of one side that an encoder looks at pass through it as one batch, which is what its batch norm sees.
-    Of the whole batch, in every process: each shows the others the features of its share.
+    All views of one size pass through an encoder as one batch, and batch norm computes its statistics over that batch.
+    The result covers the whole batch in every process: each sends the features of its share to the others. `when` is
+    the step, or "validation"; the views depend on it.
     """
     objective = branch.objective
     keys = Keys(cells).fold(plan.seed, when, branch.name)
     own = Keys(plan.group.share(keys.values))
     pieces = render_all(branch.views, crops, own, plan.side_px)
 
-    def seen_by(encoder: torch.nn.Module, wanted: tuple[int, ...]) -> Float[Tensor, "v b dim"]:
+    def encode_with(encoder: torch.nn.Module, wanted: tuple[int, ...]) -> Float[Tensor, "v b dim"]:
         with autocast(plan.device, plan.dtype):
-            features = [objective.encode(encoder, chosen, own).float() for chosen in _chosen(pieces, wanted)]
-        return _together(features, plan, len(cells))
+            features = [objective.encode(encoder, views, own).float() for views in _select_views(pieces, wanted)]
+        return _gather_views(features, plan, len(cells))
 
-    online = seen_by(state.encoder, objective.online_views)
+    online = encode_with(state.encoder, objective.online_views)
     with torch.no_grad():
-        momentum = seen_by(state.momentum_encoder, objective.momentum_views)
-    pixels = _together([chosen.flatten(2) for chosen in _chosen(pieces, objective.pixel_views)], plan, len(cells))
-    known = plan.known.of(cells, plan.device)
-    alike = partial(drawn_alike, branch.views, keys=keys, channels=crops.shape[1], side=crops.shape[-1])
-    return MethodInput(online, momentum, cells.to(plan.device), known, pixels, keys, alike)
+        momentum = encode_with(state.momentum_encoder, objective.momentum_views)
+    pixels = _gather_views(
+        [views.flatten(2) for views in _select_views(pieces, objective.pixel_views)], plan, len(cells)
+    )
+    metadata = plan.metadata.lookup(cells, plan.device)
+    same = partial(same_draws, branch.views, keys=keys, channels=crops.shape[1], side=crops.shape[-1])
+    return MethodInput(online, momentum, cells.to(plan.device), metadata, pixels, keys, same)
 
 
-def _chosen(pieces: list[Tensor], wanted: tuple[int, ...]) -> Iterator[Float[Tensor, "v own c y x"]]:
-    """The wanted views, piece by piece; nothing is copied where they lie side by side."""
+def _select_views(pieces: list[Tensor], wanted: tuple[int, ...]) -> Iterator[Float[Tensor, "v own c y x"]]:
+    """Yield the wanted views, one tensor per piece; nothing is copied where they are neighbours in memory."""
     first = 0
     for piece in pieces:
-        here = [view - first for view in wanted if first <= view < first + len(piece)]
-        if here:
-            yield piece[here[0] : here[-1] + 1] if here == [*range(here[0], here[-1] + 1)] else piece[here]
+        own = [view - first for view in wanted if first <= view < first + len(piece)]
+        if own:
+            yield piece[own[0] : own[-1] + 1] if own == [*range(own[0], own[-1] + 1)] else piece[own]
         first += len(piece)
 
 
-def _together(features: list[Tensor], plan: Plan, cells: int) -> Float[Tensor, "v b dim"]:
-    """All views of the whole batch; no view at all where none is wanted."""
+def _gather_views(features: list[Tensor], plan: Plan, cells: int) -> Float[Tensor, "v b dim"]:
+    """Return all views of the whole batch; an empty tensor where no view is wanted."""
     if not features:
         return torch.zeros(0, cells, 0, device=plan.device)
     return plan.group.gather(features[0] if len(features) == 1 else torch.cat(features), cells)

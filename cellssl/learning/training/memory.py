@@ -1,4 +1,4 @@
-"""memory: tells the C library to keep what training frees, and says in words when there is not enough.
+"""memory: settings of the C library in, faster reuse of memory out; and a clear error where memory does not suffice.
 
 Each step frees and takes the same hundreds of megabytes. By default glibc gives every large block back to the system,
 which hands it out again page by page, filled with zeros: on two cores a third of the time of a step of VGG13 at 196 px.
@@ -14,32 +14,35 @@ from contextlib import contextmanager
 from cellssl.errors import FailedError
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-KEPT_BYTES = 2**31 - 1
-GROWN_BYTES = 2**28
+TRIM_THRESHOLD_BYTES = 2**31 - 1
+TOP_PAD_BYTES = 2**28
 
 
 def keep_freed_memory() -> None:
-    """Until the process ends; where the C library is not glibc nothing happens."""
+    """Let the C library keep freed memory until the process ends; do nothing where it is not glibc."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first tensor: pages of 2 MB, not 4 kB
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return
-    for knob, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, KEPT_BYTES), (M_TOP_PAD, GROWN_BYTES)):
-        mallopt(knob, value)
+    for option, value in (
+        (M_MMAP_MAX, 0),
+        (M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES),
+        (M_TOP_PAD, TOP_PAD_BYTES),
+    ):
+        mallopt(option, value)
 
 
 @contextmanager
-def enough_memory(cure: str) -> Iterator[None]:
-    """FailedError with this cure where a tensor finds no room, on the device or beside it."""
+def enough_memory(hint: str) -> Iterator[None]:
+    """Raise FailedError with this hint where memory does not suffice for a tensor, on the device or on the CPU."""
     import torch
 
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise FailedError(f"there is not enough memory: {error}".split("\n")[0], hint=cure) from error
+        raise FailedError(f"there is not enough memory: {error}".split("\n")[0], hint=hint) from error
     except RuntimeError as error:
-        if "can't allocate memory" not in str(
-            error
-        ):  # so torch's allocator on a CPU says it, without a type of its own
+        # torch's allocator on a CPU has no error type of its own, only these words
+        if "can't allocate memory" not in str(error):
             raise
-        raise FailedError("there is not enough memory on this machine", hint=cure) from error
+        raise FailedError("there is not enough memory on this machine", hint=hint) from error

@@ -1,4 +1,4 @@
-"""schedule: a step in, the learning rate out."""
+"""schedule: the number of a step in, its learning rate out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ Shape = Literal["constant", "cosine"]
 
 
 def learning_rate(step: int, total: int, *, peak: float, shape: Shape, warmup_steps: int) -> float:
-    """Linear from peak / warmup_steps up to `peak`, then constant, or half a cosine down to 0 (arXiv:1608.03983)."""
+    """Return the learning rate of a step.
+
+    It rises linearly from peak / warmup_steps to `peak`, then is constant or half a cosine to 0 (arXiv:1608.03983).
+    """
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
     if shape == "constant":

@@ -1,4 +1,4 @@
-"""state: everything that training must remember in, one file out, and back."""
+"""state: networks, optimiser and step of a training in, one checkpoint file out; and back."""
 
 from __future__ import annotations
 
@@ -20,72 +20,81 @@ if TYPE_CHECKING:
 
 @dataclass
 class BestValidation:
-    """The lowest validation loss so far, the step after which it was seen, and the looks since then."""
+    """The lowest validation loss so far, the step after which it was measured, and the measurements since then."""
 
     loss: float = math.inf
     step: int = 0
-    looks_since: int = 0
+    checks_since: int = 0
 
-    def saw(self, loss: float, step: int) -> bool:
-        """One more look; whether it is the lowest."""
+    def update(self, loss: float, step: int) -> bool:
+        """Add one measurement; return whether it is the lowest."""
         if loss < self.loss:
-            self.loss, self.step, self.looks_since = loss, step, 0
+            self.loss, self.step, self.checks_since = loss, step, 0
             return True
-        self.looks_since += 1
+        self.checks_since += 1
         return False
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the entries of a checkpoint, under the names that older checkpoints have too."""
+        return {"loss": self.loss, "step": self.step, "looks_since": self.checks_since}
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, float]) -> BestValidation:
+        """Read the entries of a checkpoint."""
+        return cls(saved["loss"], int(saved["step"]), int(saved["looks_since"]))
 
 
 @dataclass
 class TrainState:
-    """Encoder, its momentum twin, the objectives by branch, the optimiser, and the number of steps done."""
+    """Encoder, momentum encoder, objectives by branch, optimiser, and the number of steps done."""
 
     encoder: nn.Module
     momentum_encoder: nn.Module
     objectives: nn.ModuleDict
     optimizer: torch.optim.Optimizer
     step: int = 0
-    lowest: BestValidation = field(default_factory=BestValidation)
+    best: BestValidation = field(default_factory=BestValidation)
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint to `path`; the caller sees to it that the name never holds half of one."""
+        """Write a checkpoint to `path`; the caller renames it afterwards, so that half a checkpoint is never found."""
         parts = {name: part.state_dict() for name, part in self._parts().items()}
-        content = {"step": self.step, "lowest": vars(self.lowest), **parts}
+        content = {"step": self.step, "lowest": self.best.as_dict(), **parts}
         with path.open("wb") as file:  # given a path, torch hides a full disk behind a RuntimeError
             torch.save(content, file)
 
     def load(self, path: Path) -> None:
-        """Take up a checkpoint; IntegrityError where it is not one, or is of other networks."""
+        """Load a checkpoint; raise IntegrityError where the file is none, or is one of other networks."""
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
             for name, part in self._parts().items():
                 part.load_state_dict(saved[name])
-            self.step, self.lowest = int(saved["step"]), BestValidation(**saved["lowest"])
+            self.step, self.best = int(saved["step"]), BestValidation.from_dict(saved["lowest"])
         except (RuntimeError, LookupError, TypeError, ValueError, EOFError, OSError, UnpicklingError) as error:
             raise IntegrityError(
-                f"the checkpoint {path} cannot be taken up: {error}",
-                hint="remove that file, and run the same command again to start over",
+                f"the checkpoint {path} cannot be loaded: {error}",
+                hint="remove that file, and run the same command again to start from step 0",
             ) from error
 
     def train(self) -> None:
-        """Batch norm takes the statistics of the batch, and queues are filled."""
+        """Set all modules to training mode: batch norm uses the statistics of the batch, and queues are filled."""
         for module in self._modules():
             module.train()
 
     def eval(self) -> None:
-        """Nothing is remembered of what is looked at."""
+        """Set all modules to evaluation mode: the cells leave no trace in batch norm or queues."""
         for module in self._modules():
             module.eval()
 
-    def clip(self, longest: float | None) -> Float[Tensor, ""]:
-        """The length of the whole gradient, which is shortened to `longest` where that is given."""
+    def clip_gradient(self, max_norm: float | None) -> Float[Tensor, ""]:
+        """Return the norm of the whole gradient, and scale a longer gradient down to `max_norm` where that is given."""
         trained = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        length = torch.nn.utils.get_total_norm([weight.grad for weight in trained if weight.grad is not None])
-        if longest is not None:
-            torch.nn.utils.clip_grads_with_norm_(trained, longest, length)
-        return length
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in trained if weight.grad is not None])
+        if max_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(trained, max_norm, norm)
+        return norm
 
     def is_finite(self) -> bool:
-        """Whether every weight and every running statistic is a number."""
+        """Return whether every weight and every running statistic is finite."""
         tensors = [tensor for module in self._modules() for tensor in module.state_dict().values()]
         return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
@@ -102,7 +111,7 @@ class TrainState:
 
 
 def optimizer_for(name: str, modules: list[nn.Module], weight_decay: float) -> torch.optim.Optimizer:
-    """The optimiser over everything that is trained; biases and batch norm, being vectors, do not decay."""
+    """Return the optimiser of all trained weights; biases and batch norm, which are vectors, get no weight decay."""
     trained = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": weight_decay},

@@ -1,4 +1,4 @@
-"""channel_drop: a coin and a channel a cell -> that channel set to zero."""
+"""channel_drop: crops in, crops with one channel set to zero in a random part of the cells out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.transform import Drawn, Photometric, column
+from cellssl.learning.transform import Drawn, Photometric, broadcast_to_crops
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class Settings(Photometric):
-    """Set one channel to zero, so that no single stain decides."""
+    """Set one random channel to zero, so that the network cannot rely on a single stain."""
 
     p: float = Field(0.2, ge=0, le=1)
-    """Chance per cell."""
+    """Probability per cell."""
 
     def draw(self, keys: Keys, channels: int) -> Drawn:
-        """For every channel, whether it is lost."""
+        """Draw for every channel whether it is set to zero."""
         import torch
 
         lost = keys.integers("channel", channels)[:, None] == torch.arange(channels)
         return {"lost": lost & keys.chance("hit", self.p)[:, None]}
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """Zero where a channel is lost."""
-        return crops.masked_fill_(column(drawn["lost"], crops), 0.0)
+        """Set the drawn channels to zero."""
+        return crops.masked_fill_(broadcast_to_crops(drawn["lost"], crops), 0.0)

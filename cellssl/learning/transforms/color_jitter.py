@@ -1,4 +1,6 @@
-"""color_jitter: factors and an order a cell -> changed brightness, contrast, saturation and hue (torchvision's)."""
+"""color_jitter: drawn factors and their order in, changed brightness, contrast, saturation and hue out
+(torchvision's).
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,12 @@ from cellssl.learning.transform import (
     Drawn,
     Factor,
     Photometric,
-    around,
     change_cells,
-    factors_of,
-    gray_of,
-    need_colour,
+    factor_range,
     number_or_pair,
+    require_rgb,
+    symmetric_range,
+    to_gray,
 )
 
 if TYPE_CHECKING:
@@ -30,41 +32,44 @@ if TYPE_CHECKING:
 
 
 class Settings(Photometric):
-    """Change brightness, contrast, saturation and hue of all channels together, in an order drawn for every cell."""
+    """Change brightness, contrast, saturation and hue of all channels together, in a random order for every cell."""
 
     brightness: Factor = 0.0
-    """The image is multiplied by a factor: a number b means between 1 - b (not below 0) and 1 + b; or a pair."""
+    """Factor by which the image is multiplied. A number b means between 1 - b (not below 0) and 1 + b; a pair is [low,
+    high]."""
     contrast: Factor = 0.0
-    """Factor of the distance from the mean gray; given like brightness."""
+    """Factor of the difference from the mean gray; given like `brightness`."""
     saturation: Factor = 0.0
-    """Factor of the distance from the pixel's own gray; given like brightness; needs 3 channels."""
+    """Factor of the difference from the pixel's own gray; given like `brightness`; needs 3 channels."""
     hue: Annotated[float | tuple[float, float], number_or_pair(-0.5, 0.5)] = 0.0
-    """Share of a full turn of the hue: a number h means between -h and h; or a pair; needs 3 channels."""
+    """Shift of the hue as a share of a full turn. A number h means between -h and h; a pair is [low, high]; needs 3
+    channels."""
     p: float = Field(1.0, ge=0, le=1)
-    """Chance per cell."""
+    """Probability per cell."""
 
     def draw(self, keys: Keys, channels: int) -> Drawn:
-        """Three factors, a turn and an order; a cell that is left alone has factors of 1, a turn of 0, and no order.
+        """Draw three factors, a turn of the hue and an order.
 
-        Raises UsageError for saturation or hue on crops that do not have 3 channels.
+        A cell that stays unchanged has factors of 1, a turn of 0 and the default order. Raises UsageError for
+        saturation or hue on crops that do not have 3 channels.
         """
         import torch
 
         if self.saturation or self.hue:
-            need_colour("color_jitter with saturation or hue", channels, "use channel_jitter, which works per channel")
+            require_rgb("color_jitter with saturation or hue", channels, "use channel_jitter, which works per channel")
         hit = keys.chance("hit", self.p)
-        ranges = {name: factors_of(getattr(self, name)) for name in ("brightness", "contrast", "saturation")}
-        drawn = keys.uniforms(**ranges, hue=around(self.hue))
+        ranges = {name: factor_range(getattr(self, name)) for name in ("brightness", "contrast", "saturation")}
+        drawn = keys.uniforms(**ranges, hue=symmetric_range(self.hue))
         chosen = {name: drawn[name].where(hit, nothing) for name, _, nothing in OPERATIONS}
         changed = torch.stack([chosen[name] != nothing for name, _, nothing in OPERATIONS]).any(dim=0)
         return {**chosen, "order": keys.permutation("order", 4).where(changed[:, None], torch.arange(4))}
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """Four operations, in the order of every cell."""
-        return cell_by_cell(crops, drawn) if crops.device.type == "cpu" else in_rounds(crops, drawn)
+        """Apply the four operations, in the order of every cell."""
+        return cell_by_cell(crops, drawn) if crops.device.type == "cpu" else position_by_position(crops, drawn)
 
     def apply_to_bytes(self, crops: UInt8[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """On a CPU a crop is converted when its turn comes, and is then in the cache."""
+        """On a CPU, convert each crop just before its operations, so that it is in the cache."""
         import torch
 
         if crops.device.type != "cpu":
@@ -72,21 +77,22 @@ class Settings(Photometric):
         return cell_by_cell(torch.empty(crops.shape), drawn, source=crops)
 
 
-ONE_THREAD = Lock()
-"""Held while a thread works cell by cell: it calls torch every few microseconds, for which it needs Python's own lock,
-and two such threads would wait for each other longer than they work. Meanwhile the others resample."""
+CELL_BY_CELL_LOCK = Lock()
+"""Held while a thread works cell by cell. Such a thread calls torch every few microseconds, and each call needs
+Python's own lock; two such threads would wait for each other longer than they work. Meanwhile the other threads
+resample."""
 
 
 def cell_by_cell(
     crops: Float[Tensor, "n c y x"], drawn: Drawn, source: UInt8[Tensor, "n c y x"] | None = None
 ) -> Float[Tensor, "n c y x"]:
-    """All operations on one crop, then on the next, in place: on a CPU, where a crop then stays in the cache.
+    """Apply all operations to one crop, then to the next, in place: on a CPU each crop then stays in the cache.
 
-    Where there is a source in bytes, each crop is first read from there.
+    Where there is a source in bytes, each crop is first read from it.
     """
     amounts = zip(*(drawn[name].tolist() for name, _, _ in OPERATIONS), strict=True)
     sources = [None] * len(crops) if source is None else source.split(1)
-    with ONE_THREAD:
+    with CELL_BY_CELL_LOCK:
         for crop, read, order, given in zip(crops.split(1), sources, drawn["order"].tolist(), amounts, strict=True):
             if read is not None:
                 crop.copy_(read).mul_(1.0 / 255.0)
@@ -97,49 +103,55 @@ def cell_by_cell(
     return crops
 
 
-def in_rounds(crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-    """Four rounds, in place; in each every operation is done to the cells whose order puts it there, all at once."""
+def position_by_position(crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
+    """Apply the operations in four rounds, in place.
+
+    In round i every operation is applied at once to all cells that have it as their i-th.
+    """
     for place in drawn["order"].unbind(1):
         for number, (name, change, nothing) in enumerate(OPERATIONS):
             change_cells(crops, (place == number) & (drawn[name] != nothing), change, drawn[name])
     return crops
 
 
-def brighten(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
-    """Multiplied, in place."""
-    return cut_off(crops.mul_(factor), factor)
+def adjust_brightness(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
+    """Multiply by a factor, in place."""
+    return clamp_to_range(crops.mul_(factor), factor)
 
 
-def stretch(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
-    """Further from the mean gray, in place; of crops that are not red, green and blue, from the mean of all pixels."""
+def adjust_contrast(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
+    """Multiply the difference from the mean gray, in place.
+
+    Crops without 3 channels use the mean of all pixels instead.
+    """
     import torch
 
     mean = crops.mean(dim=(2, 3), keepdim=True)
-    mean = gray_of(mean) if crops.shape[1] == 3 else mean.mean(dim=1, keepdim=True)
-    return cut_off(torch.lerp(mean, crops, factor, out=crops), factor)
+    mean = to_gray(mean) if crops.shape[1] == 3 else mean.mean(dim=1, keepdim=True)
+    return clamp_to_range(torch.lerp(mean, crops, factor, out=crops), factor)
 
 
-def saturate(crops: Float[Tensor, "n 3 y x"], factor: Amount) -> Float[Tensor, "n 3 y x"]:
-    """Further from the pixel's own gray, in place."""
+def adjust_saturation(crops: Float[Tensor, "n 3 y x"], factor: Amount) -> Float[Tensor, "n 3 y x"]:
+    """Multiply the difference from the pixel's own gray, in place."""
     import torch
 
-    return cut_off(torch.lerp(gray_of(crops), crops, factor, out=crops), factor)
+    return clamp_to_range(torch.lerp(to_gray(crops), crops, factor, out=crops), factor)
 
 
-def cut_off(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
-    """Values kept between 0 and 1, in place; a factor of at most 1 does not lead out of there."""
+def clamp_to_range(crops: Float[Tensor, "n c y x"], factor: Amount) -> Float[Tensor, "n c y x"]:
+    """Clip values to 0 and 1, in place; a factor of at most 1 cannot leave that range, so nothing is done for it."""
     return crops if isinstance(factor, float) and factor <= 1.0 else crops.clamp_(0.0, 1.0)
 
 
-def turn_hue(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Tensor, "n 3 y x"]:
-    """Hue shifted by a share of a full turn, in place: by whole thirds, which exchange the channels, and a rest."""
+def adjust_hue(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Tensor, "n 3 y x"]:
+    """Shift the hue by a share of a full turn, in place: whole thirds exchange channels, the rest is a small turn."""
     thirds = (3.0 * turn + 0.5) // 1.0
-    turn_hue_a_little(crops, turn - thirds / 3.0)
-    return exchange(crops, thirds)
+    adjust_hue_up_to_a_sixth(crops, turn - thirds / 3.0)
+    return roll_channels(crops, thirds)
 
 
-def exchange(crops: Float[Tensor, "n 3 y x"], thirds: Amount) -> Float[Tensor, "n 3 y x"]:
-    """Every channel gets the values of the one that is `thirds` before it, in place."""
+def roll_channels(crops: Float[Tensor, "n 3 y x"], thirds: Amount) -> Float[Tensor, "n 3 y x"]:
+    """Give every channel the values of the channel `thirds` before it, in place."""
     import torch
 
     if isinstance(thirds, float):
@@ -148,14 +160,15 @@ def exchange(crops: Float[Tensor, "n 3 y x"], thirds: Amount) -> Float[Tensor, "
     return crops.copy_(crops.gather(1, source.expand_as(crops)))
 
 
-def turn_hue_a_little(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Tensor, "n 3 y x"]:
-    """Hue shifted by at most a sixth of a turn, in place; lightest and darkest channel of a pixel keep their values.
+def adjust_hue_up_to_a_sixth(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Tensor, "n 3 y x"]:
+    """Shift the hue by at most a sixth of a turn, in place; a pixel's lightest and darkest channel keep their values.
 
-    In HSV (Smith 1978, doi:10.1145/965139.807361), over a full turn a channel rests at the lightest value for a third,
-    falls for a sixth, rests at the darkest for a third and rises for a sixth: a triangle wave, cut off at both values.
-    No hue is computed here. Before the cut the wave stands at twice the channel less the middle one of the three, as
-    the other two say; which of those is larger says whether it falls or rises; and a sixth of a turn moves it by
-    lightest - darkest. A turn past its peak or trough, which are a sixth beyond the cut, stays beyond the cut.
+    In HSV (Smith 1978, doi:10.1145/965139.807361), over a full turn a channel stays at the lightest value for a third,
+    falls for a sixth, stays at the darkest for a third and rises for a sixth: a triangle wave, clipped at both values.
+    No hue is computed here. Before clipping, the wave equals twice the channel less the middle one of the three. The
+    two other channels say whether the wave falls or rises: it depends on which of them is larger. A sixth of a turn
+    moves it by lightest - darkest. The peak and the trough are a sixth of a turn beyond the clipping, so a turn past
+    them is still clipped.
     """
     import torch
 
@@ -164,7 +177,7 @@ def turn_hue_a_little(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Te
     low, high = torch.minimum(smaller, blue), torch.maximum(larger, blue)
     middle = torch.maximum(torch.minimum(larger, blue, out=larger), smaller, out=larger)
     change = torch.sub(low, high, out=smaller).mul_(6.0 * turn)
-    # A comparison is written as 1.0 or 0.0: on a CPU ten times as fast as a mask and `where`.
+    # The comparison is stored as 1.0 or 0.0: on a CPU ten times as fast as a mask and `where`.
     rises = torch.empty_like(crops)
     for channel, one, other in zip(rises.split(1, dim=1), (green, blue, red), (blue, red, green), strict=True):
         torch.lt(one, other, out=channel)
@@ -173,9 +186,9 @@ def turn_hue_a_little(crops: Float[Tensor, "n 3 y x"], turn: Amount) -> Float[Te
 
 
 OPERATIONS: tuple[tuple[str, Callable[[Tensor, Amount], Tensor], float], ...] = (
-    ("brightness", brighten, 1.0),
-    ("contrast", stretch, 1.0),
-    ("saturation", saturate, 1.0),
-    ("hue", turn_hue, 0.0),
+    ("brightness", adjust_brightness, 1.0),
+    ("contrast", adjust_contrast, 1.0),
+    ("saturation", adjust_saturation, 1.0),
+    ("hue", adjust_hue, 0.0),
 )
-"""In torchvision's numbering: name, what it does in place, and the value that changes nothing."""
+"""In torchvision's numbering: name, the operation in place, and the value that changes nothing."""

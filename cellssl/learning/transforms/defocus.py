@@ -1,4 +1,4 @@
-"""defocus: a radius a cell -> crops as a lens out of focus shows them: every point a disc."""
+"""defocus: a drawn radius per cell in, crops as seen through a lens out of focus out: every point becomes a disc."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ if TYPE_CHECKING:
 Radius = Annotated[float | tuple[float, float], number_or_pair(lowest=0, highest=64)]
 
 SLICES = 32
-"""Into how many slices a pixel is cut to find how much of it the disc covers."""
+"""Number of slices into which a pixel is divided to compute how much of it the disc covers."""
 
 
 class Settings(Photometric):
-    """Spread every point over a disc, as a microscope out of focus does.
+    """Blur with a disc, as a microscope that is out of focus does.
 
-    Unlike a Gaussian, whose middle is always brightest, it makes a small spot an even disc, or doubles thin lines.
+    A Gaussian is always brightest in its middle. A disc is not: it turns a small spot into an even disc, and can make a
+    thin line look double.
     """
 
     radius: Radius = (0.5, 3.0)
-    """Radius of the disc in px, or a pair [low, high] between which it is drawn; up to 0.5 changes nothing."""
+    """Radius of the disc in px, or a pair [low, high] between which it is drawn; a radius up to 0.5 changes nothing."""
     p: float = Field(1.0, ge=0, le=1)
-    """Chance per cell."""
+    """Probability per cell."""
 
     def draw(self, keys: Keys, channels: int) -> Drawn:
-        """Which cells, and the radius of their discs."""
+        """Draw which cells are blurred, and the radius of their discs."""
         low, high = self.radius if isinstance(self.radius, tuple) else (self.radius, self.radius)
         return {"hit": keys.chance("hit", self.p), "radius": keys.uniform("radius", low, high)}
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """The mean over the disc around every pixel; the image is mirrored at its edges.
+        """Return the mean over the disc around every pixel; the image is mirrored at its edges.
 
-        Raises UsageError where the largest disc reaches as far as the crop.
+        Raises UsageError where the largest disc is as large as the crop.
         """
         reach = self._reach()
         if reach >= crops.shape[-1]:
@@ -53,7 +54,7 @@ class Settings(Photometric):
         return crops
 
     def _reach(self) -> int:
-        """How many pixels away from the centre the largest disc still covers a part of one."""
+        """Return how many pixels away from the centre the largest disc still covers part of a pixel."""
         return math.ceil(self._largest() - 0.5)
 
     def _largest(self) -> float:
@@ -70,9 +71,9 @@ class Settings(Photometric):
 
 
 def disc(radius: Float[Tensor, "n"], reach: int) -> Float[Tensor, "n size size"]:
-    """The share of every pixel that a disc covers, with a sum of 1, on 2 reach + 1 px.
+    """Return the share of every pixel that a disc covers, with a sum of 1, on 2 reach + 1 px.
 
-    A pixel is cut into slices along x; within a slice the covered length is exact.
+    A pixel is divided into slices along x; within a slice the covered length is exact.
     """
     import torch
 

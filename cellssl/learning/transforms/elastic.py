@@ -1,4 +1,6 @@
-"""elastic: a smooth field of shifts a cell -> crops seen as through moving water (torchvision's ElasticTransform)."""
+"""elastic: a smooth random field of shifts per cell in, crops with bent outlines out (torchvision's
+ElasticTransform).
+"""
 
 from __future__ import annotations
 
@@ -16,35 +18,35 @@ if TYPE_CHECKING:
 
 
 class Settings(Standalone):
-    """Shift every pixel a little and its neighbours by nearly the same, so that outlines bend.
+    """Shift every pixel a little, and its neighbours by nearly the same, so that outlines bend.
 
-    No matrix describes it, so it resamples the crop by itself and is not joined with its neighbours in the chain.
+    No matrix describes this, so it resamples the crop by itself and is not joined with its neighbours in the chain.
     """
 
     alpha: Annotated[float | tuple[float, float], number_or_pair(0, ordered=False)] = 50.0
     """Strength: the standard deviation of the shifts is about alpha / (12 sigma) px; or a pair [x, y]."""
     sigma: Annotated[float | tuple[float, float], number_or_pair(0.1, ordered=False)] = 5.0
-    """Standard deviation in px of the Gaussian that smooths the shifts; a pair [x, y] for different ones."""
+    """Standard deviation in px of the Gaussian that smooths the shifts; or a pair [x, y]."""
     interpolation: Interpolation = "bilinear"
-    """How values between pixels are found."""
+    """How values between pixels are computed."""
     fill: float = Field(0.0, ge=0, le=1)
-    """Value of what lies outside the image."""
+    """Value outside the image."""
     p: float = Field(1.0, ge=0, le=1)
-    """Chance per cell."""
+    """Probability per cell."""
 
     def draw(self, keys: Keys, channels: int) -> Drawn:
-        """Which cells, and the key from which the shifts of every pixel are made."""
+        """Draw which cells are bent, and the key from which the shifts of every pixel are made."""
         return {"hit": keys.chance("hit", self.p), "key": keys.fold("pixels").values}
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """The field of shifts is made where the crops are."""
+        """Bend the drawn cells; the field of shifts is made on the device of the crops."""
         change_cells(crops, drawn["hit"], self._bend, drawn["key"])
         return crops
 
     def displacement(self, key: Int64[Tensor, "n"], side: int) -> Float[Tensor, "n side side 2"]:
-        """Shifts along x and y of every pixel, in halves of the side: even noise, smoothed.
+        """Return shifts along x and y of every pixel, in halves of the side: uniform noise, smoothed.
 
-        Raises UsageError where the Gaussian, which reaches 4 sigma far, does not fit the crop.
+        Raises UsageError where the Gaussian, which is cut off at 4 sigma, does not fit the crop.
         """
         import torch
 
@@ -57,7 +59,7 @@ class Settings(Standalone):
         return torch.cat(shifts, dim=1).permute(0, 2, 3, 1)
 
     def _smooth(self, field: Float[Tensor, "n 1 y x"], strength: float, reach: int) -> Float[Tensor, "n 1 y x"]:
-        """Along x and along y, by Gaussians that end `reach` px away."""
+        """Smooth along x and along y, with Gaussians that end `reach` px away."""
         import torch
         import torch.nn.functional as F
 
@@ -75,15 +77,15 @@ class Settings(Standalone):
     def _bend(self, crops: Float[Tensor, "n c y x"], key: Int64[Tensor, "n 1 1 1"]) -> Float[Tensor, "n c y x"]:
         import torch
 
-        from cellssl.learning.warp import look_up
+        from cellssl.learning.warp import sample
 
         side = crops.shape[-1]
         at = (2.0 * torch.arange(side, device=crops.device) + 1.0) / side - 1.0
-        still = torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1)
-        grid = self.displacement(key.flatten(), side) + still
-        return crops.copy_(look_up(crops, grid, Sampling(self.interpolation, self.fill)))
+        identity = torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1)
+        grid = self.displacement(key.flatten(), side) + identity
+        return crops.copy_(sample(crops, grid, Sampling(self.interpolation, self.fill)))
 
 
 def pair(value: float | tuple[float, float]) -> tuple[float, float]:
-    """A pair as it is; a number twice."""
+    """Return a pair as it is, and a number twice."""
     return value if isinstance(value, tuple) else (value, value)

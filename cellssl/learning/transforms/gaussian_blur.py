@@ -1,4 +1,6 @@
-"""gaussian_blur: a width a cell -> crops smoothed with it (torchvision's GaussianBlur)."""
+"""gaussian_blur: a drawn standard deviation per cell in, crops smoothed with that Gaussian out (torchvision's
+GaussianBlur).
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,14 @@ Width = Annotated[float | tuple[float, float], number_or_pair(lowest=0.01)]
 
 
 class Settings(Photometric):
-    """Smooth the image, as a microscope out of focus does."""
+    """Smooth the image with a Gaussian, similar to a microscope that is out of focus."""
 
     kernel_size: int = Field(13, ge=1)
-    """Side of the kernel in px; odd. What a wide Gaussian has outside is lost."""
+    """Side of the kernel in px; odd. A Gaussian that is wider than the kernel is cut off."""
     sigma: Width = (0.1, 2.0)
     """Standard deviation of the Gaussian in px, or a pair [low, high] between which it is drawn."""
     p: float = Field(1.0, ge=0, le=1)
-    """Chance per cell."""
+    """Probability per cell."""
 
     @field_validator("kernel_size")
     @classmethod
@@ -36,12 +38,12 @@ class Settings(Photometric):
         return value
 
     def draw(self, keys: Keys, channels: int) -> Drawn:
-        """Which cells, and how wide."""
+        """Draw which cells are smoothed, and the standard deviation."""
         low, high = self.sigma if isinstance(self.sigma, tuple) else (self.sigma, self.sigma)
         return {"hit": keys.chance("hit", self.p), "sigma": keys.uniform("sigma", low, high)}
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """Columns, then rows; the image is mirrored at its edges.
+        """Smooth the columns, then the rows; the image is mirrored at its edges.
 
         Raises UsageError where half the kernel is not smaller than the crop.
         """
@@ -66,7 +68,7 @@ class Settings(Photometric):
 
 
 def gaussian(sigma: Float[Tensor, "n"], size: int) -> Float[Tensor, "n size"]:
-    """One Gaussian a cell, with a sum of 1."""
+    """Return one Gaussian per cell, with a sum of 1."""
     import torch
 
     at = torch.arange(size, device=sigma.device) - size // 2

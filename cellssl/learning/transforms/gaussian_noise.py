@@ -1,4 +1,6 @@
-"""gaussian_noise: a noise of its own for every pixel -> crops with that noise (torchvision's GaussianNoise)."""
+"""gaussian_noise: one random key per cell in, crops with independent noise in every pixel out (torchvision's
+GaussianNoise).
+"""
 
 from __future__ import annotations
 
@@ -14,25 +16,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ALGORITHM = 2
-"""2: the noise is looked up in a table of normal quantiles, so that a GPU and a CPU make the same bits."""
+"""2: the noise is read from a table of normal quantiles, so that a GPU and a CPU make the same bits."""
 
 
 class Settings(Photometric):
-    """Add normal noise to every pixel, cut off at 0 and 1."""
+    """Add normally distributed noise to every pixel, clipped at 0 and 1."""
 
     mean: float = 0.0
     """Mean of the noise; the image has values from 0 to 1."""
     sigma: float = Field(0.1, ge=0)
     """Standard deviation of the noise. No pixel gets more than 4.33 times this."""
     p: float = Field(1.0, ge=0, le=1)
-    """Chance per cell."""
+    """Probability per cell."""
 
     def draw(self, keys: Keys, channels: int) -> Drawn:
-        """Which cells, and the key from which the noise of every pixel is made."""
+        """Draw which cells get noise, and the key from which the noise of every pixel is made."""
         return {"hit": keys.chance("hit", self.p), "key": keys.fold("pixels").values}
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """The noise is made where the crops are."""
+        """Add noise to the drawn cells; it is made on the device of the crops."""
         change_cells(crops, drawn["hit"], self._add, drawn["key"])
         return crops
 
@@ -42,9 +44,9 @@ class Settings(Photometric):
 
 
 def normal_pixels(key: Int64[Tensor, "n"], pixels: int) -> Float[Tensor, "n pixels"]:
-    """Standard normal numbers, one for every pixel; four come from each 64 bits."""
+    """Return standard normal numbers, one for every pixel; every 64 bits give four of them."""
     import torch
 
     bits = Keys(key).pixels(-(-pixels // 4), parts=4).flatten(1)[:, :pixels]
-    places = bits.to(torch.int32).add_(32768)
-    return normal_quantiles(key.device).index_select(0, places.flatten()).view(places.shape)
+    indices = bits.to(torch.int32).add_(32768)
+    return normal_quantiles(key.device).index_select(0, indices.flatten()).view(indices.shape)

@@ -1,4 +1,4 @@
-"""grayscale: a coin a cell -> red, green and blue replaced by their gray (torchvision's RandomGrayscale)."""
+"""grayscale: RGB crops in, crops whose channels are replaced by their gray in a random part of the cells out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.transform import Drawn, Photometric, column, gray_of, need_colour
+from cellssl.learning.transform import Drawn, Photometric, broadcast_to_crops, require_rgb, to_gray
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 class Settings(Photometric):
-    """Take the colour away; needs 3 channels."""
+    """Replace red, green and blue by their gray (torchvision's RandomGrayscale); needs 3 channels."""
 
     p: float = Field(0.1, ge=0, le=1)
-    """Chance per cell."""
+    """Probability per cell."""
 
     def draw(self, keys: Keys, channels: int) -> Drawn:
-        """Which cells.
+        """Draw which cells become gray.
 
         Raises UsageError for crops that do not have 3 channels.
         """
-        need_colour("grayscale", channels, "use channel_drop, which takes away one stain")
+        require_rgb("grayscale", channels, "use channel_drop, which removes one stain")
         return {"hit": keys.chance("hit", self.p)}
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """Gray in all three channels."""
-        return crops.where(~column(drawn["hit"], crops), gray_of(crops))
+        """Write the gray into all three channels."""
+        return crops.where(~broadcast_to_crops(drawn["hit"], crops), to_gray(crops))

@@ -1,4 +1,4 @@
-"""pad: a frame around the image (torchvision's Pad), or one of a size drawn for every cell."""
+"""pad: crops in, crops with a frame of fixed size (torchvision's Pad) or of random size out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from cellssl.learning.transform import Drawn, Geometric, matrices
+from cellssl.learning.transform import Drawn, Geometric, Sampling, stack_matrices
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -18,26 +18,30 @@ Share = Annotated[float, Field(ge=0, le=2)]
 
 
 class Settings(Geometric):
-    """Put a frame around the image, so that the cell does not fill the picture."""
+    """Put a frame around the image, so that the cell does not fill it."""
 
     padding: int | tuple[Share, Share] = 4
-    """Whole number: px on every side, by which the canvas grows. Pair: a share of the side between these two, drawn
-    for every cell; the framed image is then shrunk onto the former canvas."""
+    """A whole number: px on every side, by which the image grows. A pair of shares [low, high]: the width of the frame
+    is drawn for every cell between these shares of the side, and the framed image is shrunk to its former size."""
     fill: float = Field(0.0, ge=0, le=1)
     """Value of the frame."""
 
     def draw(self, keys: Keys, side: int) -> Drawn:
-        """The frame as a share of the side."""
+        """Draw the width of the frame as a share of the side."""
         low, high = self.padding if isinstance(self.padding, tuple) else (self.padding / side, self.padding / side)
         return {"share": keys.uniform("share", low, high).double()}
 
+    def sampling(self) -> Sampling:
+        """Return its fill."""
+        return Sampling(fill=self.fill)
+
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
-        """The centre stays; a drawn frame shrinks the image by as much as it adds."""
+        """Return a scale about the centre; a drawn frame shrinks the image by as much as it adds."""
         import torch
 
         grown = 1.0 + 2.0 * drawn["share"] if isinstance(self.padding, tuple) else torch.ones_like(drawn["share"])
-        return matrices([[grown, 0.0, 0.0], [0.0, grown, 0.0]])
+        return stack_matrices([[grown, 0.0, 0.0], [0.0, grown, 0.0]])
 
     def out_side(self, side: int) -> int:
-        """The canvas with a frame in px; the former canvas with a drawn one."""
+        """Return the side with its frame in px; the former side where the frame is drawn."""
         return side if isinstance(self.padding, tuple) else side + 2 * self.padding

@@ -1,4 +1,4 @@
-"""random_erasing: a rectangle a cell -> filled with one value (torchvision's RandomErasing)."""
+"""random_erasing: crops in, crops with a random rectangle filled with one value out (torchvision's RandomErasing)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from cellssl.learning.transform import Drawn, Photometric, column
+from cellssl.learning.transform import Drawn, Photometric, broadcast_to_crops
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -22,16 +22,16 @@ TRIES = 10
 
 
 class Settings(Photometric):
-    """Cover a rectangle, so that no single place decides."""
+    """Cover a random rectangle, so that the network cannot rely on a single place."""
 
     p: float = Field(0.5, ge=0, le=1)
-    """Chance per cell."""
+    """Probability per cell."""
     scale: tuple[Positive, Positive] = (0.02, 0.33)
-    """Smallest and largest area of the rectangle, as a share of the image's."""
+    """Smallest and largest area of the rectangle, as a share of the image's area."""
     ratio: tuple[Positive, Positive] = (0.3, 3.3)
-    """Smallest and largest height over width."""
+    """Smallest and largest ratio of height to width."""
     value: float = Field(0.0, ge=0, le=1)
-    """What it is filled with."""
+    """Value of the filled rectangle."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Settings:
@@ -41,7 +41,9 @@ class Settings(Photometric):
         return self
 
     def draw(self, keys: Keys, channels: int) -> Drawn:
-        """Which cells; area and ratio of ten tries; the place in the room that the rectangle leaves, from 0 to 1."""
+        """Draw which cells, area and ratio of ten tries, and the position (0 to 1 of the space around the
+        rectangle).
+        """
         low, high = (math.log(ratio) for ratio in self.ratio)
         tries = keys.beside(*(("try", attempt) for attempt in range(TRIES)))
         return {
@@ -53,11 +55,11 @@ class Settings(Photometric):
         }
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """Filled rectangles."""
+        """Fill the rectangles."""
         import torch
 
         side = crops.shape[-1]
-        top, left, height, width = (column(px, crops)[:, 0] for px in rectangles(drawn, side))
+        top, left, height, width = (broadcast_to_crops(px, crops)[:, 0] for px in rectangles(drawn, side))
         at = torch.arange(side, device=crops.device)
         rows, columns = at[:, None], at[None, :]
         inside = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
@@ -65,7 +67,7 @@ class Settings(Photometric):
 
 
 def rectangles(drawn: Drawn, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Top, left, height and width in px: the first try that is smaller than the image, or nothing."""
+    """Return top, left, height and width in px of the first try that is smaller than the image; 0 px where none is."""
     area, ratio = side**2 * drawn["area"].double(), drawn["ratio"].double()
     heights, widths = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
     fits = (heights < side) & (widths < side)

@@ -1,4 +1,4 @@
-"""random_resized_crop: a window of drawn area, shape and place -> resized to one side (torchvision's)."""
+"""random_resized_crop: crops in, a window of random area, shape and place resized to one side out (torchvision's)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cellssl.learning.transform import Drawn, Geometric, Interpolation, Sampling, matrices
+from cellssl.learning.transform import Drawn, Geometric, Interpolation, Sampling, stack_matrices
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -23,21 +23,22 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Settings(Geometric):
-    """Cut a window and resize it, so that the cell appears at another size and place."""
+    """Cut a random window and resize it, so that the cell appears at another size and place."""
 
     scale: tuple[Positive, Positive] = (0.08, 1.0)
-    """Smallest and largest area of the window, as a share of the image's."""
+    """Smallest and largest area of the window, as a share of the image's area."""
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
-    """Smallest and largest width over height."""
+    """Smallest and largest ratio of width to height."""
     beyond: Literal["whole", "pad"] = "whole"
-    """What a window that does not fit becomes: drawn again up to ten times and then the whole image, as torchvision
-    does (with scale [0.9, 1.1], 36 % of draws), or a look past the edge (`pad`: zoom out)."""
+    """What happens to a window that does not fit into the image. `whole`: it is drawn again up to ten times and is then
+    the whole image, as in torchvision (36 % of draws with scale [0.9, 1.1]). `pad`: it may reach past the edge (zoom
+    out)."""
     size: int | None = Field(None, ge=1)
-    """Side in px after the resize; the image's own where it is not given."""
+    """Side in px after the resize; the image's own side where it is not given."""
     interpolation: Interpolation = "bilinear"
-    """How values between pixels are found."""
+    """How values between pixels are computed."""
     fill: float = Field(0.0, ge=0, le=1)
-    """Value of what lies outside the image, with `pad`."""
+    """Value outside the image, with `pad`."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Settings:
@@ -47,36 +48,38 @@ class Settings(Geometric):
         return self
 
     def draw(self, keys: Keys, side: int) -> Drawn:
-        """Width, height, left and top of the window in px; in the middle where no draw fitted."""
+        """Draw width, height, left and top of the window in px; it lies in the middle where no draw fitted."""
         width, height, fits = self._shape(keys, side)
         return {
             "width": width,
             "height": height,
-            "left": place(keys.uniform("left"), side - width).where(fits, ((side - width) / 2).floor()),
-            "top": place(keys.uniform("top"), side - height).where(fits, ((side - height) / 2).floor()),
+            "left": window_start(keys.uniform("left"), side - width).where(fits, ((side - width) / 2).floor()),
+            "top": window_start(keys.uniform("top"), side - height).where(fits, ((side - height) / 2).floor()),
         }
 
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
-        """Scale about the centre of the window, which then moves to the centre of the image."""
+        """Return a scale about the centre of the window, and the shift of that centre to the centre of the image."""
         out = self.out_side(side)
         width, height = drawn["width"].double(), drawn["height"].double()
         x, y = drawn["left"] + (width - side) / 2.0, drawn["top"] + (height - side) / 2.0
-        return matrices([[width / out, 0.0, x], [0.0, height / out, y]])
+        return stack_matrices([[width / out, 0.0, x], [0.0, height / out, y]])
 
     def out_side(self, side: int) -> int:
-        """The side after the resize."""
+        """Return the side after the resize."""
         return self.size or side
 
     def averages(self, side: int) -> bool:
-        """What is larger than twice the new side is averaged."""
+        """Return whether the image is more than twice as large as its new side."""
         return side > 2 * self.out_side(side)
 
     def sampling(self) -> Sampling:
-        """Only with `pad` is anything seen past the edge."""
+        """Return its interpolation, and its fill with `pad`, the only case that reads past the edge."""
         return Sampling(self.interpolation, self.fill if self.beyond == "pad" else None)
 
     def _shape(self, keys: Keys, side: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Width and height in px of the first of ten draws that fits, or of what stands in for it; whether one fits."""
+        """Return width and height in px of the first draw of ten that fits, or of a substitute, and whether one
+        fits.
+        """
         import torch
 
         if self.beyond == "pad":
@@ -93,17 +96,20 @@ class Settings(Geometric):
         )
 
     def _one_shape(self, keys: Keys, side: int) -> tuple[Tensor, Tensor]:
-        """Width and height of one draw, which may be larger than the image."""
+        """Return width and height of one draw, which may be larger than the image."""
         area = side**2 * keys.uniform("area", *self.scale).double()
         ratio = keys.uniform("ratio", math.log(self.ratio[0]), math.log(self.ratio[1])).double().exp()
         return (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
 
     def _middle_shape(self, side: int) -> tuple[int, int]:
-        """The largest window that fits and whose ratio is allowed."""
+        """Return the largest window that fits and whose ratio is allowed."""
         narrowest, widest = self.ratio
         return round(side * min(1.0, widest)), round(side * min(1.0, 1.0 / narrowest))
 
 
-def place(share: Tensor, room: Tensor) -> Tensor:
-    """Where the window begins, in whole px from 0 to `room`, which is negative for a window larger than the image."""
+def window_start(share: Tensor, room: Tensor) -> Tensor:
+    """Return where the window begins, in whole px from 0 to `room`.
+
+    `room` is negative for a window larger than the image.
+    """
     return (share * (room.abs() + 1)).floor().copysign(room)

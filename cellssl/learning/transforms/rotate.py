@@ -1,4 +1,4 @@
-"""rotate: one angle a cell -> a rotation about the centre (torchvision's RandomRotation)."""
+"""rotate: one random angle per cell in, a rotation about the centre out (torchvision's RandomRotation)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.transform import Degrees, Drawn, Geometric, Interpolation, around, matrices
+from cellssl.learning.transform import (
+    Degrees,
+    Drawn,
+    Geometric,
+    Interpolation,
+    Sampling,
+    stack_matrices,
+    symmetric_range,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -16,22 +24,26 @@ if TYPE_CHECKING:
 
 
 class Settings(Geometric):
-    """Turn the image about its centre."""
+    """Rotate the image about its centre."""
 
     degrees: Degrees = 180.0
-    """Angle, counter-clockwise: a number d means between -d and d; or a pair [low, high]."""
+    """Angle in degrees, counter-clockwise. A number d means between -d and d; a pair is [low, high]."""
     interpolation: Interpolation = "bilinear"
-    """How values between pixels are found."""
+    """How values between pixels are computed."""
     fill: float = Field(0.0, ge=0, le=1)
-    """Value of what lies outside the image."""
+    """Value outside the image."""
 
     def draw(self, keys: Keys, side: int) -> Drawn:
-        """Angles in degrees."""
-        return {"angle": keys.uniform("angle", *around(self.degrees))}
+        """Draw angles in degrees."""
+        return {"angle": keys.uniform("angle", *symmetric_range(self.degrees))}
+
+    def sampling(self) -> Sampling:
+        """Return its interpolation and fill."""
+        return Sampling(self.interpolation, self.fill)
 
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
-        """Each output pixel lies where the opposite turn brings it."""
+        """Return the rotation by the opposite angle, from output to input pixels."""
         import torch
 
         angle = torch.deg2rad(drawn["angle"].double())
-        return matrices([[angle.cos(), -angle.sin(), 0.0], [angle.sin(), angle.cos(), 0.0]])
+        return stack_matrices([[angle.cos(), -angle.sin(), 0.0], [angle.sin(), angle.cos(), 0.0]])

@@ -1,4 +1,4 @@
-"""vertical_flip: a coin a cell -> top and bottom exchanged (torchvision's RandomVerticalFlip)."""
+"""vertical_flip: crops in, a random part of them mirrored top to bottom out (torchvision's RandomVerticalFlip)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.transform import Drawn, Geometric, matrices
+from cellssl.learning.transform import Drawn, Geometric, stack_matrices
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -19,13 +19,13 @@ class Settings(Geometric):
     """Exchange top and bottom."""
 
     p: float = Field(0.5, ge=0, le=1)
-    """Chance per cell."""
+    """Probability per cell."""
 
     def draw(self, keys: Keys, side: int) -> Drawn:
-        """Which cells."""
+        """Draw which cells are mirrored."""
         return {"hit": keys.chance("hit", self.p)}
 
     def matrix(self, drawn: Drawn, side: int) -> Float[Tensor, "n 3 3"]:
-        """A mirror through the centre."""
+        """Return a mirror through the centre."""
         sign = 1.0 - 2.0 * drawn["hit"].double()
-        return matrices([[1.0, 0.0, 0.0], [0.0, sign, 0.0]])
+        return stack_matrices([[1.0, 0.0, 0.0], [0.0, sign, 0.0]])

@@ -10,7 +10,7 @@ from cellssl.artifacts.tables import read_cells
 from cellssl.engine.build import Job
 from cellssl.errors import DataError
 from cellssl.profiling.clusterer import Clustering
-from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops, segment_below
+from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops, upstream_segment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ def _crops_of(job: Job, chosen: pd.DataFrame) -> Any:
     embed = job.inputs["embed"]
     store = job.context.store.beside(embed)
     kind = embed.card.section["cells"]
-    segment = segment_below(store.get(kind, embed.card.inputs[kind]), store)
+    segment = upstream_segment(store.get(kind, embed.card.inputs[kind]), store)
     cells = chosen.merge(read_cells(segment), on="cell_id", how="left", validate="one_to_one")
     if cells["crop_row"].isna().any():
         raise DataError(f"{segment.path} lacks cells of {embed.path}", hint="make both again")

@@ -1,4 +1,4 @@
-"""stage: cells and a model in, one vector a cell out; baselines are models too and look through the same scaling."""
+"""stage: cells and a model in, one vector per cell out; baselines are models too and get the same scaled crops."""
 
 from __future__ import annotations
 
@@ -11,28 +11,27 @@ from cellssl.artifacts import embeddings
 from cellssl.artifacts.crops import in_blocks
 from cellssl.engine.build import Job, Metrics
 from cellssl.events import Event, Progress
-from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, segment_below
+from cellssl.stages.embed.models import check_same_crops, load_network
+from cellssl.stages.embed.settings import MEASUREMENTS
+from cellssl.stages.shared.cell_tables import chosen_cells, metadata
+from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
 
 if TYPE_CHECKING:
     import pandas as pd
 
-from cellssl.stages.embed.models import check_same_kind, load_network
-from cellssl.stages.embed.settings import MEASURED
-from cellssl.stages.shared.cell_tables import chosen_cells, metadata
-
-SHAPES = ("area_px", "eccentricity", "solidity")
-"""Of the nucleus; what `features` takes from the cell table, where every cell has it."""
+SHAPE_FEATURES = ("area_px", "eccentricity", "solidity")
+"""Shape features of the nucleus that `features` takes from the cell table, where every cell has them."""
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
-    """Row i of the table is row i of the cells artifact, whatever the batch; vectors go to the disk as they come."""
+    """Write the table of embeddings; row i is row i of the cells artifact. Vectors are written as they come."""
     source = job.inputs[job.settings.cells]
-    segment = segment_below(source, job.context.store)
+    segment = upstream_segment(source, job.context.store)
     cells = chosen_cells(source, segment)
     crops = scaled_crops(segment, job.context.store, cells)
     table, done = job.draft.file("embeddings.parquet"), 0
     with embeddings.writing(table, metadata(cells)) as file:
-        for vectors in _vectors(job, crops, cells):
+        for vectors in _iter_vectors(job, crops, cells):
             file.append(vectors)
             done += len(vectors)
             yield Progress(done, len(crops), "cells")
@@ -43,9 +42,9 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     return {"cells": len(crops), "dim": file.dim}
 
 
-def _vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator[np.ndarray]:
-    if job.settings.model in MEASURED:
-        yield from _measured(job.settings.model, crops, cells)
+def _iter_vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator[np.ndarray]:
+    if job.settings.model in MEASUREMENTS:
+        yield from _iter_measurements(job.settings.model, crops, cells)
         return
     from cellssl.device import device_for
     from cellssl.learning.embed import EmbeddingViews, embed
@@ -57,29 +56,28 @@ def _vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator[np.n
     keep_freed_memory()
     settings = job.settings
     model = job.inputs.get("model") or job.inputs["pretrain"]
-    check_same_kind(model, crops)
+    check_same_crops(model, crops)
     device = device_for(job.context.device)
     job.ran.update(device=str(device), precision="float32")
     side_px = model.card.metrics["input_px"]
-    look = EmbeddingViews(side_px)
+    views = EmbeddingViews(side_px)
     if settings.view:
-        look = EmbeddingViews(side_px, View(settings.view), settings.draws, keys_of(list(cells["cell_id"])))
-    blocks = in_blocks(np.arange(len(crops)), settings.batch)
+        views = EmbeddingViews(side_px, View(settings.view), settings.draws, keys_of(list(cells["cell_id"])))
+    batches = prefetch(MemmapReader(crops.read, device), in_blocks(np.arange(len(crops)), settings.batch))
     with enough_memory("lower embed.batch"):
-        yield from embed(
-            load_network(model, settings), prefetch(MemmapReader(crops.read, device), blocks), look, device
-        )
+        yield from embed(load_network(model, settings), batches, views, device)
 
 
-MEASURED_CELLS = 256
+MEASUREMENT_BATCH = 256
 """Cells that are measured at a time."""
 
 
-def _measured(model: str, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator[np.ndarray]:
+def _iter_measurements(model: str, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator[np.ndarray]:
     from cellssl.imaging import measurements
 
-    measure = getattr(measurements, model)
-    known = [name for name in SHAPES if name in cells and cells[name].notna().all()] if model == "features" else []
-    shapes = cells[known].to_numpy(np.float32)
-    for rows in in_blocks(np.arange(len(crops)), MEASURED_CELLS):
+    with_shape = model == "features"
+    measure = measurements.features if with_shape else measurements.intensities
+    columns = [name for name in SHAPE_FEATURES if with_shape and name in cells and cells[name].notna().all()]
+    shapes = cells[columns].to_numpy(np.float32)
+    for rows in in_blocks(np.arange(len(crops)), MEASUREMENT_BATCH):
         yield np.concatenate([measure(crops.read(rows)), shapes[rows]], axis=1)

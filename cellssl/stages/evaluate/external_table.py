@@ -16,7 +16,7 @@ from cellssl.config.settings import NOT_IN_FINGERPRINT, SettingsModel
 from cellssl.datasets.tables.columns import RowColumns
 from cellssl.errors import DataError, UsageError
 from cellssl.stages.fetch.settings import PlateSettings
-from cellssl.stages.shared.cell_tables import PLACE
+from cellssl.stages.shared.cell_tables import PYCYTOMINER_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +132,7 @@ def _meanings(there: list[str], given: GivenTable) -> dict[str, str]:
     for name in named.values():
         if name not in there:
             raise UsageError(f"{given.path} has no column {name!r}", hint=did_you_mean(name, tuple(there)))
-    usual = {f"Metadata_{written}": meaning for meaning, written in PLACE.items() if meaning not in named}
+    usual = {f"Metadata_{written}": meaning for meaning, written in PYCYTOMINER_NAMES.items() if meaning not in named}
     return {**usual, **{name: meaning for meaning, name in named.items()}}
 
 

@@ -1,4 +1,4 @@
-"""checkpoints: a training state in, files on disk from which it resumes out."""
+"""checkpoints: a training state in, checkpoint files on disk out, from which a stopped training continues."""
 
 from __future__ import annotations
 
@@ -17,57 +17,57 @@ if TYPE_CHECKING:
 
 @dataclass
 class Checkpoints:
-    """`last.ckpt` to go on from, and beside it the state of the lowest validation loss."""
+    """`last.ckpt`, from which training continues, and beside it the state with the lowest validation loss."""
 
     folder: Path
     saved_step: int = 0
 
     @classmethod
     def of(cls, draft: Draft) -> Checkpoints:
-        """Those of a result in the making; nothing is made for them yet."""
+        """Return the checkpoints of an unfinished result; nothing is created here."""
         return cls(draft.path / SCRATCH)
 
     @property
     def last(self) -> Path:
-        """The resume point."""
+        """The file from which training continues."""
         return self.folder / "last.ckpt"
 
-    def lowest(self, step: int) -> Path:
-        """The state after this step, which had the lowest validation loss."""
+    def best_path(self, step: int) -> Path:
+        """Return the file of the state after this step, which had the lowest validation loss."""
         return self.folder / f"lowest-{step}.ckpt"
 
     def restore(self, state: TrainState) -> bool:
-        """Go on from where an earlier process was, if one was."""
+        """Load the last checkpoint of an earlier process; return whether there was one."""
         if not self.last.is_file():
             return False
         state.load(self.last)
         self.saved_step = state.step
         return True
 
-    def take_up_lowest(self, state: TrainState) -> None:
-        """Go back to the state of the lowest validation loss."""
-        state.load(self.lowest(state.lowest.step))
+    def restore_best(self, state: TrainState) -> None:
+        """Load the state with the lowest validation loss."""
+        state.load(self.best_path(state.best.step))
 
     def save(self, state: TrainState, *logs: TextIO) -> bool:
-        """Write `last.ckpt`, and say whether it was: weights that overflowed do not replace a good checkpoint.
+        """Write `last.ckpt`; return False for infinite or nan weights, which must not replace a good checkpoint.
 
-        Logs go first, so that a checkpoint never knows more steps than they do.
+        The logs are written to disk first, so that a checkpoint never covers more steps than they do.
         """
         if not state.is_finite():
             return False
         for log in logs:
             log.flush()
             os.fsync(log.fileno())
-        with atomic_path(self.last) as beside:
-            state.save(beside)
+        with atomic_path(self.last) as draft:
+            state.save(draft)
         self.saved_step = state.step
         return True
 
-    def save_lowest(self, state: TrainState, *logs: TextIO) -> None:
-        """Keep this state; the one before is forgotten when `last.ckpt` no longer speaks of it."""
-        kept = self.lowest(state.step)
-        with atomic_path(kept) as beside:
-            state.save(beside)
+    def save_best(self, state: TrainState, *logs: TextIO) -> None:
+        """Keep this state as the best; delete the former best once `last.ckpt` no longer refers to it."""
+        kept = self.best_path(state.step)
+        with atomic_path(kept) as draft:
+            state.save(draft)
         if self.save(state, *logs):
             for path in self.folder.glob("lowest-*.ckpt"):
                 if path != kept:

@@ -1,4 +1,4 @@
-"""curves: the lines of metrics of a training in, their figure out."""
+"""curves: the files of metrics and timings of a training in, the figure of its curves out."""
 
 from __future__ import annotations
 
@@ -11,46 +11,47 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-GAUGES = {
+METRICS = {
     "loss": "loss",
-    "accuracy": "accuracy (finding the other view, class or turn)",
+    "accuracy": "accuracy (of the other view, class or rotation)",
     "projection_spread": "spread of projections (1: even, 0: collapsed)",
     "feature_sd": "standard deviation of features",
     "effective_rank": "effective rank of features",
 }
+"""Metrics with one value per branch -> title of their panel."""
 
 
-TIMINGS = {"cells_per_s": "cells a second", "waiting_share": "share of the time waiting for crops"}
+TIMINGS = {"cells_per_s": "cells per second", "waiting_share": "share of the time waiting for crops"}
 
 
 def training_curves(metrics: Path, timings: Path | None = None) -> Figure:
-    """A panel a gauge, in it a line a branch; the dashed line is the loss of whoever does not look.
+    """Draw one panel per metric with one line per branch; the dashed line in the loss is the chance level.
 
-    With `timings`, which are of the machine and not of the result, two panels more.
+    With `timings`, which depend on the machine and are not part of the result, there are two more panels.
     """
     import pandas as pd
 
     from cellssl.reporting.figures import training
 
     lines = pd.read_json(metrics, lines=True)
-    panels = {title: _branches(lines, gauge) for gauge, title in GAUGES.items()}
+    panels = {title: _branch_curves(lines, metric) for metric, title in METRICS.items()}
     if "validation_loss" in lines:
-        panels["loss"]["validation, weighted sum"] = _filled(lines["validation_loss"])
-    panels["gradient norm"] = {"all branches": _filled(lines["gradient_norm"])}
+        panels["loss"]["validation, weighted sum"] = _forward_filled(lines["validation_loss"])
+    panels["gradient norm"] = {"all branches": _forward_filled(lines["gradient_norm"])}
     if timings is not None:
         measured = pd.read_json(timings, lines=True)
         panels |= {title: {"this machine": measured[name].to_numpy(float)} for name, title in TIMINGS.items()}
-    chance = [curve[-1] for curve in _branches(lines, "chance").values()]
+    chance = [curve[-1] for curve in _branch_curves(lines, "chance").values()]
     shown = {title: curves for title, curves in panels.items() if curves}
     return training.curves(lines["step"].to_numpy(float), shown, {"loss": max(chance)} if chance else {})
 
 
-def _branches(lines: pd.DataFrame, gauge: str) -> dict[str, np.ndarray]:
-    names = [str(name) for name in lines.columns if str(name).endswith(f"/{gauge}")]
-    return {name.removesuffix(f"/{gauge}"): _filled(lines[name]) for name in names}
+def _branch_curves(lines: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
+    names = [str(name) for name in lines.columns if str(name).endswith(f"/{metric}")]
+    return {name.removesuffix(f"/{metric}"): _forward_filled(lines[name]) for name in names}
 
 
-def _filled(column: pd.Series) -> np.ndarray:
-    """What is written now and then holds until it is written again."""
+def _forward_filled(column: pd.Series) -> np.ndarray:
+    """Repeat each value until the next one; some metrics are not computed in every step."""
     filled: np.ndarray = column.ffill().to_numpy(float)
     return filled

@@ -1,4 +1,4 @@
-"""initial_weights: a pretrain job in, encoders out that start from weights made elsewhere: published, in a file, earlier."""
+"""initial_weights: a pretrain job in, its encoders with weights from a library, a file or an earlier training out."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from cellssl.learning.training.state import TrainState
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
-"""Files of weights; anything else that is named is an artifact."""
+"""Endings of weights files; any other name means an artifact."""
 _ENCODERS = PluginField("cellssl.learning.encoders")
 
 
 def _artifact_or_path(given: Any, info: ValidationInfo) -> Any:
-    """A fingerprint as it is; anything else is a path."""
+    """Return a fingerprint as it is, and anything else as a path."""
     if isinstance(given, str) and FINGERPRINT.fullmatch(given):
         return str(given)
     return TypeAdapter(InputPath).validate_python(given, context=info.context)
@@ -38,13 +38,16 @@ def _artifact_or_path(given: Any, info: ValidationInfo) -> Any:
 ArtifactOrPath = Annotated[str | Path, BeforeValidator(_artifact_or_path)]
 
 
-def is_file_of_weights(given: str | Path | None) -> bool:
-    """Whether a file is meant, rather than an artifact."""
+def is_weights_file(given: str | Path | None) -> bool:
+    """Return whether a weights file is named, rather than an artifact."""
     return isinstance(given, Path) and given.suffix in SUFFIXES
 
 
-def published(encoder: Plugin) -> Plugin:
-    """The same encoder with weights from elsewhere: those that it names, else those that its library publishes."""
+def with_published_weights(encoder: EncoderSettings) -> EncoderSettings:
+    """Return the same encoder with published weights: those in its settings, else those of its library.
+
+    Raises UsageError for a network that has no published weights.
+    """
     if not isinstance(encoder, PretrainedSettings):
         raise UsageError(
             f'embed.model = "imagenet" needs published weights, and {encoder.plugin_name()} has none',
@@ -53,56 +56,58 @@ def published(encoder: Plugin) -> Plugin:
     return encoder.model_copy(update={"weights": encoder.weights or "imagenet"})
 
 
-def with_file(encoder: Plugin, file: Path) -> Plugin:
-    """The same encoder with the weights in a file of the user, which others have trained.
+def with_weights_file(encoder: EncoderSettings, file: Path) -> EncoderSettings:
+    """Return the same encoder with the weights of a file of the user, trained elsewhere.
 
-    Raises UsageError for a network that nobody else has, and for a file of our own: its artifact knows more about it.
+    Raises UsageError for a network that is no library's, and for a file in an artifact, whose card says more about it.
     """
     if (file.parent / NAME).is_file():
         raise UsageError(f"embed.model: {file} is part of an artifact", hint=f'set embed.model = "{file.parent}"')
     if not isinstance(encoder, PretrainedSettings):
         raise UsageError(
-            f"embed.model: {encoder.plugin_name()} is no network of a library, so {file} cannot be weights for it",
-            hint='say in pretrain.encoder what the weights are of, such as "resnet50"',
+            f"embed.model: {encoder.plugin_name()} is not a network of a library, so {file} cannot hold its weights",
+            hint='set pretrain.encoder to the network that the weights belong to, such as "resnet50"',
         )
     return encoder.model_copy(update={"weights": file})
 
 
-def unpublished(encoder: Plugin) -> Plugin:
-    """The same encoder with weights drawn from the seed."""
+def without_weights(encoder: EncoderSettings) -> EncoderSettings:
+    """Return the same encoder with weights drawn from the seed."""
     return encoder.model_copy(update={"weights": None}) if isinstance(encoder, PretrainedSettings) else encoder
 
 
-def external_files(settings: Any) -> dict[str, Path]:
-    """Return the user's files of weights by their settings; UsageError where there is no such file."""
-    named = {"encoder.weights": getattr(settings.encoder, "weights", None), "init_from": settings.init_from}
-    files = {knob: path for knob, path in named.items() if isinstance(path, Path)}
-    if not is_file_of_weights(settings.init_from):
-        files.pop("init_from", None)
-    for knob, path in files.items():
+def external_files(encoder: EncoderSettings, init_from: str | Path | None) -> dict[str, Path]:
+    """Return the user's weights files by their setting; raise UsageError where one does not exist."""
+    named = {"encoder.weights": encoder.given_weights(), "init_from": init_from if is_weights_file(init_from) else None}
+    files = {setting: path for setting, path in named.items() if isinstance(path, Path)}
+    for setting, path in files.items():
         if not path.is_file():
-            raise UsageError(f"{knob}: there is no file of weights {path}", hint=f"correct pretrain.{knob}")
+            raise UsageError(f"{setting}: there is no weights file {path}", hint=f"correct pretrain.{setting}")
     return files
 
 
-def earlier(settings: Any) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
-    """The earlier artifact to start from, where one is named; UsageError where it is neither artifact nor file."""
-    given = settings.init_from
-    if given is None or is_file_of_weights(given):
+def earlier_artifact(init_from: str | Path | None) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
+    """Return the earlier artifact to start from, where one is named.
+
+    Raises UsageError where `init_from` is neither an artifact nor a weights file.
+    """
+    if init_from is None or is_weights_file(init_from):
         return {}
-    if isinstance(given, Path) and not ((given / NAME).is_file() or (given.is_file() and given.suffix == ".json")):
+    if isinstance(init_from, Path) and not (
+        (init_from / NAME).is_file() or (init_from.is_file() and init_from.suffix == ".json")
+    ):
         raise UsageError(
-            f"init_from: {given} is neither a pretrain artifact nor a file of weights",
+            f"init_from: {init_from} is neither a pretrain artifact nor a weights file",
             hint=f"give an artifact's folder, card file or fingerprint, or a file of {', '.join(SUFFIXES)}",
         )
-    return {"init_from": (given, ("pretrain",))}
+    return {"init_from": (init_from, ("pretrain",))}
 
 
-def source_of(job: Job) -> str | None:
-    """Where the encoder's first weights come from, in words; None where they are drawn from the seed."""
-    encoder, earlier_one = job.settings.encoder, job.inputs.get("init_from")
+def describe_source(job: Job) -> str | None:
+    """Return in words where the encoder's first weights come from; None where they are drawn from the seed."""
+    encoder, artifact = job.settings.encoder, job.inputs.get("init_from")
     if job.settings.init_from is not None:
-        return str(earlier_one.path if earlier_one else job.settings.init_from)
+        return str(artifact.path if artifact else job.settings.init_from)
     if not isinstance(encoder, PretrainedSettings) or encoder.weights is None:
         return None
     if isinstance(encoder.weights, Path):
@@ -110,40 +115,40 @@ def source_of(job: Job) -> str | None:
     return encoder.url() or f"the published weights of {encoder.display_name()}"
 
 
-def begin(job: Job, state: TrainState) -> Generator[Event, None, None]:
-    """Let both encoders start from the weights that the settings name; heads, queues and optimiser begin anew."""
+def load_initial_weights(job: Job, state: TrainState) -> Generator[Event, None, None]:
+    """Load the weights that the settings name into both encoders; heads, queues and optimiser stay as they are."""
     encoder: Any = job.settings.encoder
     names: TensorNames = encoder.tensor_names(state.encoder)
-    source = source_of(job)
+    source = describe_source(job)
     if source is None:
         return
     if job.settings.init_from is not None:
-        tensors = _earlier(job, encoder)
-        names = replace(names, first=())  # an encoder of ours has learned on these very channels, or it does not fit
+        tensors = _read_earlier(job, encoder)
+        names = replace(names, first=())  # an encoder of ours was trained on these very channels, or it does not fit
     else:
-        tensors = yield from _published(job, encoder)
+        tensors = yield from _read_published(job, encoder)
     from cellssl.learning.weight_files import load_weights
 
     load_weights(state.encoder, tensors, names, source=source, encoder_name=encoder.display_name())
     state.momentum_encoder.load_state_dict(state.encoder.state_dict())
 
 
-def _earlier(job: Job, encoder: EncoderSettings) -> Mapping[str, Any]:
+def _read_earlier(job: Job, encoder: EncoderSettings) -> Mapping[str, Any]:
     from cellssl.learning.weight_files import encoder_tensors, read_tensors
 
     artifact = job.inputs.get("init_from")
     if artifact is None:
         return encoder_tensors(read_tensors(job.settings.init_from))
-    _check_same_pixels(artifact, encoder)
+    _check_same_standardisation(artifact, encoder)
     return read_tensors(artifact.file("encoder.safetensors"))
 
 
-def _check_same_pixels(earlier: Artifact, encoder: EncoderSettings) -> None:
-    """Equal weights over other pixels would be another encoder, and nothing would show it."""
-    before, here = (_standardises(one) for one in (_ENCODERS.choose(earlier.card.section["encoder"]), encoder))
-    if before != here:
+def _check_same_standardisation(earlier: Artifact, encoder: EncoderSettings) -> None:
+    """Raise UsageError where pixels are scaled differently: the encoder would silently be another one."""
+    before, now = (_standardises(one) for one in (_ENCODERS.choose(earlier.card.section["encoder"]), encoder))
+    if before != now:
         raise UsageError(
-            f"the encoder of {earlier.path} has {'standardised pixels' if before else 'pixels as they are'}",
+            f"the encoder of {earlier.path} was trained on {'standardised' if before else 'unstandardised'} pixels",
             hint=f"set pretrain.encoder.standardise = {str(before).lower()}",
         )
 
@@ -152,7 +157,7 @@ def _standardises(encoder: Plugin) -> bool:
     return isinstance(encoder, PretrainedSettings) and encoder.standardises()
 
 
-def _published(job: Job, encoder: PretrainedSettings) -> Generator[Event, None, Mapping[str, Any]]:
+def _read_published(job: Job, encoder: PretrainedSettings) -> Generator[Event, None, Mapping[str, Any]]:
     from cellssl.learning.weight_files import read_tensors
 
     if isinstance(encoder.weights, Path):
@@ -161,30 +166,29 @@ def _published(job: Job, encoder: PretrainedSettings) -> Generator[Event, None, 
     if url is not None:
         return read_tensors((yield from fetch_cached(url, job.context)))
     yield Note(f"getting the published weights of {encoder.display_name()}")
-    return encoder.download_weights(_folder_of(encoder, job.context.store))
+    return encoder.download_weights(_weights_folder(encoder, job.context.store))
 
 
-def downloads(settings: Any) -> list[Download]:
-    """The published weights that training starts from; none where it starts from others."""
-    encoder = settings.encoder
-    if settings.init_from is not None or not isinstance(encoder, PretrainedSettings) or encoder.weights != "imagenet":
+def downloads(encoder: EncoderSettings, init_from: str | Path | None) -> list[Download]:
+    """Return the published weights that training starts from; nothing where it starts from others."""
+    if init_from is not None or not isinstance(encoder, PretrainedSettings) or encoder.weights != "imagenet":
         return []
     what, url = f"the published weights of {encoder.display_name()}", encoder.url()
     if url is not None:
         return [file_download(what, url)]
 
     def is_there(store: Store) -> bool:
-        return encoder.is_cached(_folder_of(encoder, store))
+        return encoder.is_cached(_weights_folder(encoder, store))
 
-    def bring(context: RunContext) -> Generator[Event, None, None]:
+    def download(context: RunContext) -> Generator[Event, None, None]:
         yield Note(f"getting {what}")
-        encoder.download_weights(_folder_of(encoder, context.store))
+        encoder.download_weights(_weights_folder(encoder, context.store))
 
-    return [Download(what, is_there, bring)]
+    return [Download(what, is_there, download)]
 
 
-def _folder_of(encoder: PretrainedSettings, store: Store) -> Path:
-    """Where a library that brings its weights itself keeps them."""
+def _weights_folder(encoder: PretrainedSettings, store: Store) -> Path:
+    """Return the folder for a library that downloads its weights itself."""
     folder = store.root / FOLDER / encoder.plugin_name()
     folder.mkdir(parents=True, exist_ok=True)
     return folder

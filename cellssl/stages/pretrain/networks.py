@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cellssl.errors import UsageError
 from cellssl.learning.training.distributed import SINGLE_PROCESS, Group, check_batch
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from cellssl.stages.pretrain.settings import Settings
     from cellssl.stages.shared.scaled_crops import ScaledCrops
 
-RESIDENT_SHARE = 0.5
-"""Of a GPU's free memory; a training set below it is held there, scaled to 8 bits."""
-RESIDENT_BYTES = 256e6
-"""On a CPU, sets above it are read from the disk, whose pages the system keeps as long as nobody else needs them."""
+IN_MEMORY_SHARE = 0.5
+"""Share of a GPU's free memory; a smaller training set is held there, scaled to 8 bits."""
+IN_MEMORY_BYTES = 256e6
+"""On a CPU, larger sets are read from the disk; the system caches their pages while it has free memory."""
 
 
 def prepare(
@@ -35,12 +35,12 @@ def prepare(
     seed: int,
     device: torch.device,
     group: Group = SINGLE_PROCESS,
-    known: CellMetadata | None = None,
+    metadata: CellMetadata | None = None,
 ) -> tuple[TrainState, Plan]:
-    """Networks, branches, optimiser and batches, all at step 0.
+    """Build networks, branches, optimiser and batches, all at step 0.
 
-    `known` is what objectives want to know of the cells. Raises UsageError for what cannot be learned: a queue longer
-    than the data, a batch larger than it, crops too small, an objective that does not fit its views or the encoder.
+    `metadata` holds the columns of the cell table that objectives use. Raises UsageError for what cannot be trained: a
+    queue or a batch larger than the data, crops too small, an objective that does not fit its views or the encoder.
     """
     from cellssl.device import dtype_for
     from cellssl.learning.training.batches import Batches
@@ -49,12 +49,12 @@ def prepare(
     from cellssl.learning.training.schedule import learning_rate
 
     batches = Batches(len(crops), min(settings.batch, len(crops)) if settings.epochs == 0 else settings.batch, seed)
-    _check(settings, crops)
-    check_batch(batches.size, group.seat)
+    _check_sizes(settings, crops)
+    check_batch(batches.size, group.rank)
     side_px = settings.input_px or crops.shape[-1]
-    around = Around(keys_of(cell_ids), batches.size, len(crops.channels), side_px)
-    state, branches = _networks(settings, around, seed, device, group)
-    _try_views(settings, branches, crops, side_px)
+    shape = TrainingShape(keys_of(cell_ids), batches.size, len(crops.channels), side_px)
+    state, branches = _build_networks(settings, shape, seed, device, group)
+    _check_views(settings, branches, crops, side_px)
     steps = batches.steps(settings.epochs)
     warmup = min(batches.steps(settings.warmup_epochs), steps // 10)
 
@@ -66,8 +66,8 @@ def prepare(
         batches=batches,
         steps=steps,
         learning_rate=rate,
-        read=reader(crops, device, held=settings.epochs > 0),
-        cell_keys=around.cells,
+        read=crop_reader(crops, device, in_memory=settings.epochs > 0),
+        cell_keys=shape.cells,
         side_px=side_px,
         seed=seed,
         device=device,
@@ -75,32 +75,34 @@ def prepare(
         momentum=max((branch.objective.momentum for branch in branches), default=0.0),
         clip_norm=settings.clip_norm,
         group=group,
-        known=known or NO_METADATA,
+        metadata=metadata or NO_METADATA,
     )
     return state, plan
 
 
 @dataclass(frozen=True)
-class Around:
-    """What there is to train on, as far as networks and objectives depend on it."""
+class TrainingShape:
+    """The properties of the training data on which networks and objectives depend."""
 
     cells: Int64[Tensor, "n"]
+    """The keys of all training cells."""
     batch: int
+    """Cells per step."""
     channels: int
     side_px: int
 
 
-def reader(crops: ScaledCrops, device: torch.device, *, held: bool = True) -> InMemoryReader | MemmapReader:
-    """How a step gets its crops: from the device's memory where they fit, else from the memory map."""
+def crop_reader(crops: ScaledCrops, device: torch.device, *, in_memory: bool = True) -> InMemoryReader | MemmapReader:
+    """Return the reader of a step's crops: from the device's memory where they fit and may, else from the disk."""
     from cellssl.learning.training.readers import InMemoryReader, MemmapReader
 
-    if held and math.prod(crops.shape) < _room_bytes(device):
+    if in_memory and math.prod(crops.shape) < _in_memory_limit_bytes(device):
         return InMemoryReader(crops.blocks(), crops.shape, device)
     return MemmapReader(crops.read, device)
 
 
 def keys_of(cell_ids: list[str]) -> torch.Tensor:
-    """A key a cell, on the CPU, where draws are made."""
+    """Return one key per cell, on the CPU, where parameters are drawn."""
     import torch
 
     from cellssl.randomness import cell_keys
@@ -108,96 +110,92 @@ def keys_of(cell_ids: list[str]) -> torch.Tensor:
     return torch.from_numpy(cell_keys(cell_ids))
 
 
-def build_encoder(settings: Any, channels: int) -> torch.nn.Module:
-    """A network by its settings, weights not yet set; torch's generator stays as it was."""
+def uninitialised_encoder(settings: EncoderSettings, channels: int) -> torch.nn.Module:
+    """Build a network whose weights are loaded later; torch's own generator stays as it was."""
     from cellssl.randomness import torch_seeded
 
     with torch_seeded("weights not yet set"):
-        network: torch.nn.Module = settings.build(channels)
-    return network
+        return settings.build(channels)
 
 
-def _check(settings: Settings, crops: ScaledCrops) -> None:
-    side = settings.input_px or crops.shape[-1]
-    encoder: Any = settings.encoder
-    encoder.check_side(side)
+def _check_sizes(settings: Settings, crops: ScaledCrops) -> None:
+    settings.encoder.check_side(settings.input_px or crops.shape[-1])
     for branch in settings.active().values() if settings.epochs > 0 else ():
-        objective: Any = branch.objective
-        objective.check(len(crops))
+        branch.objective.check(len(crops))
 
 
-def _networks(
-    settings: Settings, around: Around, seed: int, device: torch.device, group: Group
+def _build_networks(
+    settings: Settings, shape: TrainingShape, seed: int, device: torch.device, group: Group
 ) -> tuple[TrainState, tuple[Branch, ...]]:
     import copy
 
     import torch
 
-    from cellssl.learning.training.batch_norm import shared
+    from cellssl.learning.methods.base import Objective
+    from cellssl.learning.training.batch_norm import convert_sync_batch_norm
     from cellssl.learning.training.loop import Branch
     from cellssl.learning.training.state import TrainState, optimizer_for
     from cellssl.learning.weight_init import init_encoder
 
-    network: Any = settings.encoder
-    begins: Any = init_encoder(network, around.channels, seed, "encoder")
-    encoder = shared(begins, group, device).to(device).to(memory_format=torch.channels_last)
+    network = init_encoder(settings.encoder, shape.channels, seed, "encoder")
+    encoder = convert_sync_batch_norm(network, group, device).to(device).to(memory_format=torch.channels_last)
     momentum_encoder = copy.deepcopy(encoder).requires_grad_(False)
-    objectives = objectives_of(settings, around, begins.out_dim, seed).to(device)
+    assert isinstance(network.out_dim, int)
+    objectives = build_objectives(settings, shape, network.out_dim, seed).to(device)
     branches = []
     for name, branch in settings.active().items() if len(objectives) else ():
-        objective: Any = objectives[head_name(name)]
-        query, key = branch.drawn(2)
+        objective = objectives[objective_module_name(name)]
+        assert isinstance(objective, Objective)
+        query, key = branch.view_transforms(2)
         branches.append(Branch(name, branch.weight, objective.make_views(query, key), objective))
     optimizer = optimizer_for(settings.optimizer, [encoder, objectives], settings.weight_decay)
     return TrainState(encoder, momentum_encoder, objectives, optimizer), tuple(branches)
 
 
-def objectives_of(settings: Settings, around: Around, in_dim: int, seed: int) -> torch.nn.ModuleDict:
-    """The objectives of all branches at step 0; none where nothing is trained."""
+def build_objectives(settings: Settings, shape: TrainingShape, in_dim: int, seed: int) -> torch.nn.ModuleDict:
+    """Build the objectives of all branches at step 0; none where nothing is trained."""
     import torch
 
     from cellssl.learning.methods.build_context import BuildContext
 
     objectives = torch.nn.ModuleDict()
-    encoder: Any = settings.encoder
     for name, branch in settings.active().items() if settings.epochs > 0 else ():
-        chosen: Any = branch.objective
-        objectives[head_name(name)] = chosen.build(BuildContext(in_dim, seed, name, **vars(around), encoder=encoder))
+        context = BuildContext(in_dim, seed, name, **vars(shape), encoder=settings.encoder)
+        objectives[objective_module_name(name)] = branch.objective.build(context)
     return objectives
 
 
-def _try_views(settings: Settings, branches: tuple[Branch, ...], crops: ScaledCrops, side_px: int) -> None:
-    """Render one black crop: a view that fits neither the crops nor the encoder is said before anything is made."""
+def _check_views(settings: Settings, branches: tuple[Branch, ...], crops: ScaledCrops, side_px: int) -> None:
+    """Render one black crop, so that a view that does not fit the crops or the encoder fails before any work."""
     import torch
 
     from cellssl.learning.view import render_all
     from cellssl.randomness import Keys
 
-    encoder: Any = settings.encoder
     black = torch.zeros(1, *crops.shape[1:], dtype=torch.uint8)
     for branch in branches:
-        for piece in render_all(branch.views, black, Keys(torch.zeros(1, dtype=torch.long)), side_px):
-            if piece.shape[-1] != side_px:
-                _check_small(encoder, piece.shape[-1], branch.name)
+        for views in render_all(branch.views, black, Keys(torch.zeros(1, dtype=torch.long)), side_px):
+            if views.shape[-1] != side_px:
+                _check_local_views(settings.encoder, views.shape[-1], branch.name)
 
 
-def _check_small(encoder: EncoderSettings, px: int, branch: str) -> None:
-    """The encoder can take crops of the full side, which has been looked at before."""
+def _check_local_views(encoder: EncoderSettings, px: int, branch: str) -> None:
+    """Raise UsageError where the encoder, which fits crops of the full side, cannot take the local crops."""
     try:
         encoder.check_side(px)
     except UsageError as error:
         raise UsageError(
-            f"{error.message}, which is what the small views of branch {branch} are",
+            f"{error.message}, the size of the local crops of branch {branch}",
             hint="raise local_side, or set local_crops = 0, in the branch's objective",
         ) from error
 
 
-def head_name(branch: str) -> str:
-    """Modules may neither have a dot in their name, nor bear that of a method, such as `half`."""
+def objective_module_name(branch: str) -> str:
+    """Return a branch's name as a module name, which must have no dot and not be that of a method, such as `half`."""
     return f"branch_{branch.replace('.', '/')}"
 
 
-def _room_bytes(device: torch.device) -> float:
+def _in_memory_limit_bytes(device: torch.device) -> float:
     import torch
 
-    return RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else RESIDENT_BYTES
+    return IN_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else IN_MEMORY_BYTES

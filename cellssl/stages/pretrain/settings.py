@@ -4,152 +4,157 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from cellssl.config import plugins
 from cellssl.config.paths import NAME
-from cellssl.config.settings import NOT_IN_FINGERPRINT, Plugin, PluginField, SettingsModel
+from cellssl.config.settings import NOT_IN_FINGERPRINT, PluginField, SettingsModel
+from cellssl.engine.stage import StageSettings
 from cellssl.engine.weights_cache import Download
 from cellssl.errors import UsageError
+from cellssl.learning.encoder import EncoderSettings
+from cellssl.learning.objective import ObjectiveSettings
 from cellssl.learning.view import ViewSettings
 from cellssl.stages.pretrain import initial_weights
 from cellssl.stages.pretrain.initial_weights import ArtifactOrPath
-
-if TYPE_CHECKING:
-    pass
-
-
-from cellssl.engine.stage import StageSettings
 
 ALGORITHM = 2
 """2: the lines of metrics hold the chance level and the spread of projections relative to an even one."""
 
 
-SMALLER = "lower pretrain.batch or input_px, or what is wide in the encoder and the objectives"
-"""What to do where memory does not suffice."""
+OUT_OF_MEMORY_HINT = "lower pretrain.batch, pretrain.input_px, or the widths in the encoder and the objectives"
+"""The cure where memory does not suffice."""
 
 
 class ViewPair(SettingsModel):
-    """Different views for the two sides."""
+    """Settings of a branch whose query and key views have different transforms."""
 
     query: ViewSettings
-    """Transforms of the first view: the query, where each view is not both."""
+    """Transforms of the first view. It is the query, in methods where not every view is both query and key."""
     key: ViewSettings
-    """Transforms of all others."""
+    """Transforms of all other views."""
 
 
 class BranchSettings(SettingsModel):
-    """One loss on one choice of views."""
+    """Settings of one branch: one loss on one set of views."""
 
     weight: float = Field(1.0, ge=0)
-    """Of this branch's loss in the sum; a branch with 0 is not run."""
+    """Weight of this branch's loss in the sum of all branches; a branch of weight 0 is not run."""
     view: ViewSettings | None = None
-    """Transforms, in order; drawn anew for each view of a cell."""
+    """Transforms, in order; their parameters are drawn anew for each view of a cell."""
     views: ViewPair | None = None
-    """In place of `view`, where query and key differ."""
-    objective: Annotated[Plugin, PluginField("cellssl.learning.objectives")] = Field(
+    """Used in place of `view` where query and key have different transforms."""
+    objective: Annotated[ObjectiveSettings, PluginField("cellssl.learning.objectives")] = Field(
         default_factory=lambda: plugins.load("cellssl.learning.objectives", "moco").Settings()
     )
-    """The loss: a name, or a table with a name and its knobs."""
+    """The loss: a name, or a table with a name and its settings."""
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> BranchSettings:
+    def _view_or_views(self) -> BranchSettings:
         if (self.view is None) == (self.views is None):
             raise ValueError("a branch needs either view or views.query and views.key")
         return self
 
-    def drawn(self, views: int) -> list[ViewSettings]:
-        """The transforms of every view."""
+    def view_transforms(self, views: int) -> list[ViewSettings]:
+        """Return the transforms of each of so many views."""
         if self.views is not None:
             return [self.views.query, *[self.views.key] * (views - 1)]
         return [self.view or ()] * views
 
 
 class EarlyStopping(SettingsModel):
-    """End when the loss on the validation cells no longer falls; the weights of its lowest point are the result."""
+    """Settings of early stopping.
+
+    Training ends when the loss on the validation cells no longer falls. The result has the weights of the lowest
+    validation loss.
+    """
 
     every_epochs: float = Field(1.0, gt=0)
-    """Between two looks at the validation cells."""
+    """Epochs between two measurements of the validation loss."""
     patience: int = Field(10, ge=1)
-    """Looks in a row without a new lowest loss, after which training ends."""
+    """Measurements in a row without a new lowest loss after which training ends."""
 
 
 class Settings(StageSettings):
-    """Learn without labels, from the training cells."""
+    """Train an encoder without labels, on the training cells."""
 
-    encoder: Annotated[Plugin, PluginField("cellssl.learning.encoders")] = Field(
+    encoder: Annotated[EncoderSettings, PluginField("cellssl.learning.encoders")] = Field(
         default_factory=lambda: plugins.load("cellssl.learning.encoders", "vgg13").Settings()
     )
-    """The network: a name, or a table with a name and its knobs."""
+    """The network: a name, or a table with a name and its settings."""
     init_from: ArtifactOrPath | None = None
-    """An earlier pretrain artifact (folder, card file, fingerprint) or a file of weights whose encoder this training
-    starts from; heads, queues, optimiser and step begin anew. A training that was stopped needs none of this."""
+    """An earlier pretrain artifact (folder, card file or fingerprint) or a weights file. Training starts from its
+    encoder; heads, queues, optimiser and step start anew. To continue a stopped training this is not needed."""
     branches: dict[str, BranchSettings] = Field(default_factory=dict)
-    """One or several losses, each with its own views; their weighted sum is learned."""
+    """One or several losses, each with its own views; training minimises their weighted sum."""
     input_px: int | None = Field(None, ge=8)
-    """Side of what the encoder sees; the crops' own side where nothing is given."""
+    """Side of the encoder's input in px; the side of the crops where nothing is given."""
     epochs: float = Field(400, ge=0)
     """How often every training cell is seen, in each branch."""
     batch: int = Field(128, ge=2)
-    """Cells a step."""
+    """Cells per step."""
     optimizer: Literal["adam", "adamw", "sgd", "lars"] = "adam"
-    """SGD and LARS have a momentum of 0.9; biases and batch norm do not decay."""
+    """SGD and LARS have a momentum of 0.9; biases and batch norm get no weight decay."""
     learning_rate: float = Field(0.001, gt=0)
-    """Its peak."""
+    """Learning rate at its peak."""
     weight_decay: float = Field(0.0001, ge=0)
-    """Of weights; in Adam as a part of the gradient, in AdamW apart from it."""
+    """Decay of the weights; Adam adds it to the gradient, AdamW applies it separately."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """The learning rate after warming up."""
+    """Course of the learning rate after the warm-up."""
     warmup_epochs: float = Field(10, ge=0)
-    """Epochs in which the learning rate rises to its peak; at most a tenth of all are used."""
+    """Epochs in which the learning rate rises to its peak; at most a tenth of all epochs is used."""
     clip_norm: float | None = Field(None, gt=0)
-    """Longest gradient; not clipped where nothing is given."""
+    """Largest norm of the gradient, which is scaled down to it; not clipped where nothing is given."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of convolutions; auto takes bfloat16 where the device has it. Counts as written; what ran is in the card."""
+    """Precision of convolutions; auto takes bfloat16 where the device has it. The fingerprint counts the setting as
+    written; the precision that was used stands in the card."""
     early_stopping: EarlyStopping | None = None
-    """A table with `every_epochs` and `patience`; all epochs are done where nothing is given."""
+    """A table with `every_epochs` and `patience`; all epochs are run where nothing is given."""
     checkpoint_s: float = Field(60, ge=0, json_schema_extra=NOT_IN_FINGERPRINT)
     """Seconds between two checkpoints."""
     tensorboard: bool = Field(False, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Write event files for TensorBoard into the artifact too; needs cellssl[tensorboard]."""
+    """Also write event files for TensorBoard into the artifact; needs cellssl[tensorboard]."""
 
     @field_validator("branches")
     @classmethod
-    def _named_well(cls, branches: dict[str, BranchSettings]) -> dict[str, BranchSettings]:
+    def _check_names(cls, branches: dict[str, BranchSettings]) -> dict[str, BranchSettings]:
         for name in branches:
             if not NAME.fullmatch(name):
-                raise ValueError(f"a branch cannot be called {name!r}; use letters, digits, '.', '_', '+' and '-'")
+                raise ValueError(f"{name!r} cannot be the name of a branch; use letters, digits, '.', '_', '+' and '-'")
         return branches
 
     @model_validator(mode="after")
     def _one_momentum(self) -> Settings:
-        pace = self._paces()
-        if len(pace) > 1:
-            raise ValueError(f"branches share one momentum encoder, so their momentum must be one, got {sorted(pace)}")
+        momenta = self._momenta()
+        if len(momenta) > 1:
+            raise ValueError(
+                f"branches share one momentum encoder, so their momentum must be equal, got {sorted(momenta)}"
+            )
         return self
 
     @model_validator(mode="after")
     def _one_start(self) -> Settings:
-        if self.init_from is not None and getattr(self.encoder, "weights", None) is not None:
-            raise ValueError("init_from and encoder.weights both say where training starts; leave one of them out")
+        if self.init_from is not None and self.encoder.given_weights() is not None:
+            raise ValueError("init_from and encoder.weights both give the first weights; leave one of them out")
         return self
 
-    def _paces(self) -> set[float]:
-        return {branch.objective.momentum for branch in self.active().values() if hasattr(branch.objective, "momentum")}
+    def _momenta(self) -> set[float]:
+        momenta = {branch.objective.encoder_momentum() for branch in self.active().values()}
+        return {momentum for momentum in momenta if momentum is not None}
 
     def momentum(self) -> float | None:
-        """How slowly the momentum encoder follows; None where no objective has one."""
-        return next(iter(self._paces()), None)
+        """Return the momentum of the momentum encoder; None where no objective has one."""
+        return next(iter(self._momenta()), None)
 
     def active(self) -> dict[str, BranchSettings]:
-        """The branches that are run, by name: the order in the recipe decides neither sums nor the optimiser's rows."""
+        """Return the branches that are run, sorted by name, so that the order in the recipe does not change results."""
         return {name: branch for name, branch in sorted(self.branches.items()) if branch.weight > 0}
 
-    def asked(self) -> tuple[str, ...]:
-        """Columns of the cell table that the objectives learn from."""
-        objectives: list[Any] = [branch.objective for branch in self.active().values()] if self.epochs > 0 else []
+    def metadata_columns(self) -> tuple[str, ...]:
+        """Return the columns of the cell table that the objectives learn from."""
+        objectives = [branch.objective for branch in self.active().values()] if self.epochs > 0 else []
         return tuple(sorted({column for objective in objectives for column in objective.metadata_columns()}))
 
     def silent(self) -> frozenset[str]:
@@ -161,42 +166,41 @@ class Settings(StageSettings):
         return self.active() if name == "branches" else super().counted_value(name)
 
     def untrained(self) -> Settings:
-        """The same encoder as the seed draws it: the random baseline."""
-        return Settings(encoder=initial_weights.unpublished(self.encoder), input_px=self.input_px, epochs=0)
+        """Return the same encoder with weights drawn from the seed and no training: the random baseline."""
+        return Settings(encoder=initial_weights.without_weights(self.encoder), input_px=self.input_px, epochs=0)
 
     def published(self) -> Settings:
-        """The same encoder with weights from elsewhere, and no training: what photographs alone have taught it."""
-        return Settings(encoder=initial_weights.published(self.encoder), input_px=self.input_px, epochs=0)
+        """Return the same encoder with published weights, learned from photographs, and no training on the cells."""
+        return Settings(encoder=initial_weights.with_published_weights(self.encoder), input_px=self.input_px, epochs=0)
 
     def with_file(self, file: Path) -> Settings:
-        """The same encoder with the weights in a file, and no training."""
-        return Settings(encoder=initial_weights.with_file(self.encoder, file), input_px=self.input_px, epochs=0)
+        """Return the same encoder with the weights of a file, and no training."""
+        return Settings(encoder=initial_weights.with_weights_file(self.encoder, file), input_px=self.input_px, epochs=0)
 
     def inputs(self) -> tuple[str, ...]:
-        """Cells to train on."""
+        """Return the stage of the cells to train on."""
         return ("split",)
 
     def is_seeded(self) -> bool:
-        """Weights, order and views; nothing where given weights stay as they are."""
-        given = getattr(self.encoder, "weights", None), self.init_from
+        """Return whether the seed draws anything: weights, order or views. Given weights without training need none."""
+        given = self.encoder.given_weights(), self.init_from
         return self.epochs > 0 or given == (None, None)
 
     def artifact_references(self) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
-        """An earlier model to start from, where one is named."""
-        return initial_weights.earlier(self)
+        """Return the earlier artifact to start from, where one is named."""
+        return initial_weights.earlier_artifact(self.init_from)
 
     def external_files(self) -> dict[str, Path]:
-        """The user's files of weights."""
-        return initial_weights.external_files(self)
+        """Return the user's weights files, by their setting."""
+        return initial_weights.external_files(self.encoder, self.init_from)
 
     def check(self) -> None:
-        """Raise UsageError where there is nothing to learn or to learn with, before anything is made for it."""
-        encoder: Any = self.encoder
-        encoder.check_installed()
+        """Raise UsageError where no loss is set, or a library is missing, before any work is done."""
+        self.encoder.check_installed()
         if self.epochs > 0 and not self.active():
             raise UsageError(
                 "pretrain has no branch with a weight above 0",
-                hint='such as [pretrain.branches.context] with view = [{ name = "rotate", degrees = 180 }]',
+                hint='add one, such as [pretrain.branches.context] with view = [{ name = "rotate", degrees = 180 }]',
             )
         if self.tensorboard and find_spec("tensorboard") is None:
             raise UsageError(
@@ -204,9 +208,9 @@ class Settings(StageSettings):
             )
 
     def downloads(self) -> list[Download]:
-        """The published weights to start from."""
-        return initial_weights.downloads(self)
+        """Return the published weights to start from."""
+        return initial_weights.downloads(self.encoder, self.init_from)
 
 
 EXPLAINED = {"branches.NAME": BranchSettings, "early_stopping": EarlyStopping}
-"""Tables within the section that `explain` lists too."""
+"""Tables within the section that `explain` prints too."""

@@ -1,4 +1,4 @@
-"""stage: a split in, an encoder that has learned to ignore the chosen views' changes out."""
+"""stage: the cells of a split in; an encoder trained to ignore the changes that the chosen views make out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from cellssl.errors import UsageError
 from cellssl.events import Event
 from cellssl.files import atomic_path
 from cellssl.stages.pretrain import initial_weights
-from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, segment_below
+from cellssl.stages.pretrain.settings import OUT_OF_MEMORY_HINT
+from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
 
 if TYPE_CHECKING:
     import torch
@@ -24,25 +25,24 @@ if TYPE_CHECKING:
     from cellssl.learning.training.state import TrainState
     from cellssl.rank import Rank
     from cellssl.stages.pretrain.training import Validation
-from cellssl.stages.pretrain.settings import SMALLER
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
-    """Train, or go on training, and write the networks."""
+    """Train, or continue a training, and write the networks, metrics and curves."""
     from cellssl.rank import Rank
-    from cellssl.stages.pretrain.training import stopping_all, trained
+    from cellssl.stages.pretrain.training import broadcast_stop, run_training
 
-    with _ready(job, Rank.from_environment()) as (state, plan, validation, crops):
+    with _prepared_training(job, Rank.from_environment()) as (state, plan, validation, crops):
         job.ran.update(
             device=str(plan.device),
             precision=str(plan.dtype).removeprefix("torch."),
-            processes=plan.group.seat.count,
-            started_from=initial_weights.source_of(job) or "weights drawn from the seed",
-            batch_norm=_batch_norm(state.encoder, plan.group.seat.count),
+            processes=plan.group.rank.count,
+            started_from=initial_weights.describe_source(job) or "weights drawn from the seed",
+            batch_norm=_describe_batch_norm(state.encoder, plan.group.rank.count),
         )
-        with stopping_all(state, plan, validation):
-            yield from _begin(job, state)
-            yield from trained(
+        with broadcast_stop(state, plan, validation):
+            yield from _load_first_weights(job, state)
+            yield from run_training(
                 state,
                 plan,
                 job.draft,
@@ -54,116 +54,119 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     _write_networks(job, state)
     if last:
         _draw_curves(job)
-    lowest = {"loss": state.lowest.loss, "step": state.lowest.step} if state.lowest.step else None
+    best = {"loss": state.best.loss, "step": state.best.step} if state.best.step else None
     return {
         "cells": len(crops),
         "channels": crops.channels,
         "crop_px": crops.shape[-1],
         "input_px": plan.side_px,
         "steps": last.get("step", 0),
-        "lowest_validation": lowest,
+        "lowest_validation": best,
         "last": last,
     }
 
 
 def assist(job: Job) -> None:
-    """Take part in a training that the first of several processes leads; nothing is written here."""
+    """Take part in the training of the main process, as one of several processes; write nothing."""
     from cellssl.rank import Rank
-    from cellssl.stages.pretrain.training import followed
+    from cellssl.stages.pretrain.training import run_training_as_assistant
 
-    with _ready(job, Rank.from_environment()) as (state, plan, validation, _):
-        list(_begin(job, state))
-        followed(state, plan, job.draft, validation)
+    with _prepared_training(job, Rank.from_environment()) as (state, plan, validation, _):
+        list(_load_first_weights(job, state))
+        run_training_as_assistant(state, plan, job.draft, validation)
 
 
-def _begin(job: Job, state: TrainState) -> Iterator[Event]:
-    """First weights from elsewhere, where they are asked for; a checkpoint has gone on from them already."""
+def _load_first_weights(job: Job, state: TrainState) -> Iterator[Event]:
+    """Load given weights, unless there is a checkpoint, which contains them already."""
     from cellssl.stages.pretrain.checkpoints import Checkpoints
 
     if not Checkpoints.of(job.draft).last.is_file():
-        yield from initial_weights.begin(job, state)
+        yield from initial_weights.load_initial_weights(job, state)
 
 
 @contextmanager
-def _ready(job: Job, seat: Rank) -> Iterator[tuple[TrainState, Plan, Validation | None, ScaledCrops]]:
-    """Everything at step 0, in company of the other processes where there are any."""
+def _prepared_training(job: Job, rank: Rank) -> Iterator[tuple[TrainState, Plan, Validation | None, ScaledCrops]]:
+    """Build everything at step 0, together with the other processes where there are any."""
     from cellssl.learning.training.memory import enough_memory, keep_freed_memory
 
     keep_freed_memory()
     from cellssl.device import device_for
-    from cellssl.learning.training.distributed import together
+    from cellssl.learning.training.distributed import process_group
     from cellssl.rank import announce
     from cellssl.stages.pretrain.networks import prepare
 
-    crops, cell_ids = cells_of(job, "train")
-    device = device_for(job.context.device, seat)
-    announce(seat, job.card.fingerprint, begins=True)
-    with together(seat, device) as group, enough_memory(SMALLER):
-        state, plan = prepare(job.settings, crops, cell_ids, job.seed or 0, device, group, known_of(job))
+    crops, cell_ids = load_split_part(job, "train")
+    device = device_for(job.context.device, rank)
+    announce(rank, job.card.fingerprint, begins=True)
+    with process_group(rank, device) as group, enough_memory(OUT_OF_MEMORY_HINT):
+        state, plan = prepare(job.settings, crops, cell_ids, job.seed or 0, device, group, load_metadata(job))
         yield state, plan, _validation(job, plan), crops
 
 
-def cells_of(job: Job, part: Literal["train", "val"]) -> tuple[ScaledCrops, list[str]]:
-    """The crops and ids of a part of the split, in its order."""
+def load_split_part(job: Job, part: Literal["train", "val"]) -> tuple[ScaledCrops, list[str]]:
+    """Return the crops and ids of one part of the split, in its order.
+
+    Raises UsageError where the part has no cells.
+    """
     split = job.inputs["split"]
-    segment = segment_below(split, job.context.store)
+    segment = upstream_segment(split, job.context.store)
     table = read_table(split.file("split.parquet"))
     chosen = table.loc[table["split"] == part, ["cell_id"]]
     cells = chosen.merge(read_cells(segment), on="cell_id", how="left", validate="one_to_one")
     if cells.empty:
-        raise UsageError(f"the split has no {part} cells", hint="give each part a share above 0 in split.shares")
+        raise UsageError(f"the split has no {part} cells", hint="set a share above 0 for each part in split.shares")
     return scaled_crops(segment, job.context.store, cells), list(cells["cell_id"])
 
 
-def known_of(job: Job) -> CellMetadata:
-    """What the objectives ask about the cells of the split, whichever part these are in.
+def load_metadata(job: Job) -> CellMetadata:
+    """Return the columns that the objectives use, for all cells of the split.
 
-    UsageError where nobody knows it of any cell.
+    Raises UsageError where no cell has a value in one of the columns.
     """
     from cellssl.learning.training.cell_metadata import NO_METADATA, CellMetadata
     from cellssl.stages.pretrain.networks import keys_of
     from cellssl.stages.shared.cell_tables import chosen_cells
 
-    wanted = job.settings.asked()
+    wanted = job.settings.metadata_columns()
     if not wanted:
         return NO_METADATA
     split = job.inputs["split"]
-    cells = chosen_cells(split, segment_below(split, job.context.store))
+    cells = chosen_cells(split, upstream_segment(split, job.context.store))
     for column in wanted:
         if column not in cells or cells[column].isna().all():
             raise UsageError(
                 f"an objective learns from the column {column!r}, which no cell has",
-                hint="set split.treated for labels; for compounds and doses, the field table of [fetch] must have them",
+                hint="set split.treated for labels; compounds and doses must be columns of the field table of [fetch]",
             )
-    told = cells[list(wanted)].astype(object).where(cells[list(wanted)].notna(), None)
-    return CellMetadata.about(keys_of(list(cells["cell_id"])), {name: list(told[name]) for name in wanted})
+    columns = cells[list(wanted)].astype(object).where(cells[list(wanted)].notna(), None)
+    return CellMetadata.from_columns(keys_of(list(cells["cell_id"])), {name: list(columns[name]) for name in wanted})
 
 
 def _validation(job: Job, plan: Plan) -> Validation | None:
-    """How the loss on the validation cells is measured, where training may end early."""
+    """Return how the validation loss is measured, where training may end early; else None."""
     from functools import partial
 
     from cellssl.learning.training.validation import validation_loss
-    from cellssl.stages.pretrain.networks import keys_of, reader
+    from cellssl.stages.pretrain.networks import crop_reader, keys_of
     from cellssl.stages.pretrain.training import Validation
 
     stopping = job.settings.early_stopping
     if stopping is None or plan.steps == 0:
         return None
-    crops, cell_ids = cells_of(job, "val")
-    read = reader(crops, plan.device, held=False)  # looked at now and then: no memory is spent on them
+    crops, cell_ids = load_split_part(job, "val")
+    read = crop_reader(crops, plan.device, in_memory=False)  # used only now and then: not worth the memory
     loss = partial(validation_loss, read=read, cell_keys=keys_of(cell_ids))
     return Validation(loss, max(1, plan.batches.steps(stopping.every_epochs)), stopping.patience)
 
 
-def _batch_norm(encoder: torch.nn.Module, processes: int) -> str:
-    """What the statistics of batch norm are of, and so what they tell of a cell's neighbours in the batch."""
+def _describe_batch_norm(encoder: torch.nn.Module, processes: int) -> str:
+    """Return in words over which cells batch norm computes its statistics: a cell's features depend on them."""
     from torch import nn
 
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules()):
         return "none"
-    whose = "this process" if processes == 1 else f"all {processes} processes"
-    return f"over all cells and views of a batch, of {whose}; a cell's features tell a little of the others'"
+    scope = "this process" if processes == 1 else f"all {processes} processes"
+    return f"over all cells and views of a batch, of {scope}; a cell's features depend a little on the others'"
 
 
 def _last_metrics(metrics: Path) -> dict[str, Any]:
@@ -186,5 +189,5 @@ def _write_networks(job: Job, state: TrainState) -> None:
     networks = {"encoder": state.encoder, "momentum_encoder": state.momentum_encoder, "heads": state.objectives}
     for name, network in networks.items():
         tensors = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
-        with atomic_path(job.draft.file(f"{name}.safetensors")) as beside:
-            beside.write_bytes(save(tensors))  # save_file would make a file that only its owner can read
+        with atomic_path(job.draft.file(f"{name}.safetensors")) as draft:
+            draft.write_bytes(save(tensors))  # save_file would make a file that only its owner can read

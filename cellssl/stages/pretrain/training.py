@@ -1,4 +1,6 @@
-"""training: a state and a plan in, a trained state out; writes lines of metrics, checkpoints and event files."""
+"""training: a state and a plan at their first step in, the trained state out; with metrics, checkpoints and event
+files.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +16,29 @@ from typing import TYPE_CHECKING, TextIO
 from cellssl.errors import FailedError
 from cellssl.events import Event, Note, Saved, StepDone
 from cellssl.files import write_text
+from cellssl.stages.pretrain.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     from cellssl.artifacts.store import Draft
     from cellssl.learning.training.loop import Plan
     from cellssl.learning.training.state import BestValidation, TrainState
-from cellssl.stages.pretrain.checkpoints import Checkpoints
 
-BOARD = "tensorboard"
+TENSORBOARD = "tensorboard"
 
 
 @dataclass(frozen=True)
 class Validation:
-    """How the loss on cells that are not learned from is measured, and when it ends the training."""
+    """How the loss on the validation cells is measured, and when it ends the training."""
 
     loss: Callable[[TrainState, Plan], float]
     every_steps: int
     patience: int
 
-    def look(self, state: TrainState, plan: Plan) -> tuple[dict[str, float], bool]:
-        """The loss, where one is due after this step, and whether it is the lowest so far.
+    def evaluate(self, state: TrainState, plan: Plan) -> tuple[dict[str, float], bool]:
+        """Return the loss, where one is due after this step, and whether it is the lowest so far.
 
-        While queues still hold random keys the loss is low for no merit, and does not count.
+        While queues still hold random keys the loss is too low, because those are easy to tell apart; then it does not
+        count.
         """
         if state.step % self.every_steps and state.step < plan.steps:
             return {}, False
@@ -43,24 +46,24 @@ class Validation:
 
         loss = self.loss(state, plan)
         check_finite({"validation_loss": loss}, state.step)
-        warm = all(branch.objective.queue_is_full for branch in plan.branches)
-        return {"validation_loss": loss}, warm and state.lowest.saw(loss, state.step)
+        counts = all(branch.objective.queue_is_full for branch in plan.branches)
+        return {"validation_loss": loss}, counts and state.best.update(loss, state.step)
 
-    def ends(self, lowest: BestValidation) -> bool:
-        """Whether it has not fallen for so long that nothing more is to be expected."""
-        return lowest.looks_since >= self.patience
+    def should_stop(self, best: BestValidation) -> bool:
+        """Return whether the loss has not reached a new lowest value for `patience` measurements."""
+        return best.checks_since >= self.patience
 
 
 @dataclass(frozen=True)
 class Logs:
-    """What is written down of every step: functions of recipe and inputs apart from what the machine did."""
+    """The logs of every step: metrics follow from recipe and inputs; timings depend on the machine and stand apart."""
 
     metrics: TextIO
     timings: TextIO
     board: Callable[[StepDone], None] | None
 
     def write(self, done: StepDone) -> None:
-        """One line in each; JSON knows no number for what is none."""
+        """Write one line to each log; JSON has no number for nan, so it becomes null."""
         for log, values in ((self.metrics, done.metrics), (self.timings, done.timings)):
             known = {name: value if math.isfinite(value) else None for name, value in values.items()}
             log.write(json.dumps({"step": done.step, **known}) + "\n")
@@ -68,7 +71,7 @@ class Logs:
             self.board(done)
 
 
-def trained(
+def run_training(
     state: TrainState,
     plan: Plan,
     draft: Draft,
@@ -77,25 +80,28 @@ def trained(
     validation: Validation | None = None,
     tensorboard: bool = False,
 ) -> Generator[Event, None, None]:
-    """Steps, lines of metrics and checkpoints; whoever stops listening finds a checkpoint of the last step."""
+    """Train, write lines of metrics and checkpoints, and yield events.
+
+    A caller that closes the generator finds a checkpoint of the last step.
+    """
     from cellssl.learning.training.diagnostics import CollapseMonitor, check_state
 
     draft.scratch()
-    checkpoints, watch = Checkpoints.of(draft), CollapseMonitor(branch.name for branch in plan.branches)
+    checkpoints, monitor = Checkpoints.of(draft), CollapseMonitor(branch.name for branch in plan.branches)
     if checkpoints.restore(state):
-        yield Note(f"going on after step {state.step:,} of {plan.steps:,}")
-    with _logs(draft, state.step, tensorboard=tensorboard) as logs, _words_for(checkpoints):
+        yield Note(f"continuing after step {state.step:,} of {plan.steps:,}")
+    with _logs(draft, state.step, tensorboard=tensorboard) as logs, _add_checkpoint_to_errors(checkpoints):
         files = (logs.metrics, logs.timings)
         saved_s = time.monotonic()
-        for done in _steps(state, plan, validation):
+        for done in _iter_steps(state, plan, validation):
             try:
-                told, is_lowest = validation.look(state, plan) if validation else ({}, False)
-                done.metrics.update(told)
+                measured, is_best = validation.evaluate(state, plan) if validation else ({}, False)
+                done.metrics.update(measured)
                 logs.write(done)
-                if is_lowest:
-                    checkpoints.save_lowest(state, *files)
-                for branch in watch.collapsing(done.metrics):
-                    yield Note(_collapsing(branch, done.step))
+                if is_best:
+                    checkpoints.save_best(state, *files)
+                for branch in monitor.newly_collapsed(done.metrics):
+                    yield Note(_collapse_warning(branch, done.step))
                 if time.monotonic() - saved_s >= checkpoint_s and checkpoints.save(state, *files):
                     saved_s = time.monotonic()
                     yield Saved(state.step)
@@ -104,69 +110,69 @@ def trained(
                 checkpoints.save(state, *files)
                 raise
         check_state(state)
-    if validation is not None and not state.lowest.step:
-        yield Note("no validation loss counted: training ended before every queue was full of real keys")
+    if validation is not None and not state.best.step:
+        yield Note("no validation loss was counted: training ended before every queue was full of real keys")
     elif validation is not None:
-        yield Note(f"the lowest validation loss, {state.lowest.loss:.4f}, was after step {state.lowest.step:,}")
-        checkpoints.take_up_lowest(state)
+        yield Note(f"the lowest validation loss was {state.best.loss:.4f}, after step {state.best.step:,}")
+        checkpoints.restore_best(state)
 
 
-def followed(state: TrainState, plan: Plan, draft: Draft, validation: Validation | None) -> None:
-    """The same steps in a process that does not lead: nothing is written, and the leader says when to stop."""
+def run_training_as_assistant(state: TrainState, plan: Plan, draft: Draft, validation: Validation | None) -> None:
+    """Do the same steps in another than the main process, which decides when to stop; write nothing."""
     Checkpoints.of(draft).restore(state)
-    for _ in _steps(state, plan, validation):
+    for _ in _iter_steps(state, plan, validation):
         if validation:
-            validation.look(state, plan)
+            validation.evaluate(state, plan)
 
 
 @contextmanager
-def stopping_all(state: TrainState, plan: Plan, validation: Validation | None) -> Iterator[None]:
-    """When the leader is stopped, the others, who wait for its word before each step, hear that there is none."""
+def broadcast_stop(state: TrainState, plan: Plan, validation: Validation | None) -> Iterator[None]:
+    """When the main process is stopped, send that to the others, which wait for its decision before each step."""
     try:
         yield
     except GeneratorExit:
-        if _is_next(state, plan, validation):
-            plan.group.broadcast_continue(leader_goes_on=False)
+        if _has_next_step(state, plan, validation):
+            plan.group.broadcast_continue(main_continues=False)
         raise
 
 
-def _steps(state: TrainState, plan: Plan, validation: Validation | None) -> Iterator[StepDone]:
-    """Steps until the last, until the validation loss says so, or until the leader stops."""
+def _iter_steps(state: TrainState, plan: Plan, validation: Validation | None) -> Iterator[StepDone]:
+    """Yield steps until the last one, until early stopping, or until the main process stops."""
     from cellssl.learning.training.loop import train
 
     steps = train(state, plan)
-    while _is_next(state, plan, validation) and plan.group.broadcast_continue(leader_goes_on=True):
+    while _has_next_step(state, plan, validation) and plan.group.broadcast_continue(main_continues=True):
         yield next(steps)
 
 
-def _is_next(state: TrainState, plan: Plan, validation: Validation | None) -> bool:
-    return state.step < plan.steps and not (validation is not None and validation.ends(state.lowest))
+def _has_next_step(state: TrainState, plan: Plan, validation: Validation | None) -> bool:
+    return state.step < plan.steps and not (validation is not None and validation.should_stop(state.best))
 
 
 @contextmanager
 def _logs(draft: Draft, step: int, *, tensorboard: bool) -> Iterator[Logs]:
     metrics, timings = draft.file("metrics.jsonl"), draft.extra("timings.jsonl")
     for path in (metrics, timings):
-        _forget_after(path, step)
+        _truncate_log(path, step)
     with (
-        metrics.open("a", encoding="utf-8") as seen,
-        timings.open("a", encoding="utf-8") as timed,
-        _board(draft, step, wanted=tensorboard) as board,
+        metrics.open("a", encoding="utf-8") as metrics_log,
+        timings.open("a", encoding="utf-8") as timings_log,
+        _tensorboard_writer(draft, step, wanted=tensorboard) as board,
     ):
-        yield Logs(seen, timed, board)
-    for path in (draft.path / BOARD).glob("*"):  # whoever wrote them: they are no part of the result
-        draft.extra(f"{BOARD}/{path.name}")
+        yield Logs(metrics_log, timings_log, board)
+    for path in (draft.path / TENSORBOARD).glob("*"):  # from earlier processes too: they are not part of the result
+        draft.extra(f"{TENSORBOARD}/{path.name}")
 
 
 @contextmanager
-def _board(draft: Draft, step: int, *, wanted: bool) -> Iterator[Callable[[StepDone], None] | None]:
-    """Event files for TensorBoard, which forgets what an earlier process wrote after `step`."""
+def _tensorboard_writer(draft: Draft, step: int, *, wanted: bool) -> Iterator[Callable[[StepDone], None] | None]:
+    """Yield a function that writes event files for TensorBoard, which drops older entries after `step`."""
     if not wanted:
         yield None
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    folder = draft.file(f"{BOARD}/events").parent
+    folder = draft.file(f"{TENSORBOARD}/events").parent
 
     def write(done: StepDone) -> None:
         for name, value in {**done.metrics, **done.timings}.items():
@@ -177,8 +183,8 @@ def _board(draft: Draft, step: int, *, wanted: bool) -> Iterator[Callable[[StepD
 
 
 @contextmanager
-def _words_for(checkpoints: Checkpoints) -> Iterator[None]:
-    """An error that ends a training says what is left of it."""
+def _add_checkpoint_to_errors(checkpoints: Checkpoints) -> Iterator[None]:
+    """Add to an error that ends a training which checkpoint is left."""
     try:
         yield
     except FailedError as error:
@@ -186,14 +192,14 @@ def _words_for(checkpoints: Checkpoints) -> Iterator[None]:
         raise FailedError(f"{error.message}; the last good checkpoint {kept}", error.hint) from error
 
 
-def _collapsing(branch: str, step: int) -> str:
+def _collapse_warning(branch: str, step: int) -> str:
     return (
         f"branch {branch} is collapsing: at step {step:,} its projections hardly differ between cells; "
-        "lower pretrain.learning_rate, or give it views that leave more of the cell"
+        "lower pretrain.learning_rate, or choose views for it that change the cell less"
     )
 
 
-def _forget_after(log: Path, step: int) -> None:
-    """Lines written after the checkpoint that is taken up will be written again."""
+def _truncate_log(log: Path, step: int) -> None:
+    """Remove lines that were written after the loaded checkpoint; they will be written again."""
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
     write_text(log, "".join(lines[:step]))

@@ -151,7 +151,7 @@ def _view_montage(job: Job, one: Run, names: list[str]) -> Block:
     draws = {}
     for name in names:
         branch = settings.active()[name]
-        view = View(branch.drawn(1)[0])
+        view = View(branch.view_transforms(1)[0])
         looks = [
             to_rgb(_bytes(view.render(torch.from_numpy(pixels), keys.fold(name, draw), crops.shape[-1])), colours)
             for draw in range(job.settings.view_draws)

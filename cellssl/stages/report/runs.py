@@ -14,7 +14,7 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_table
 from cellssl.errors import UsageError
 from cellssl.stages.embed.settings import BASELINES
-from cellssl.stages.shared.scaled_crops import segment_below
+from cellssl.stages.shared.scaled_crops import upstream_segment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,7 @@ def _run(arm: str, seed: int, cluster: Artifact, evaluate: Artifact | None, stor
     model = around.get("pretrain", trained) if trained else None
     kind = embed.card.section["cells"]
     cells = around.get(kind, embed.card.inputs[kind])
-    segment = segment_below(cells, around)
+    segment = upstream_segment(cells, around)
     source = segment.card.inputs.get("fetch")
     fetch = around.find("fetch", source) if source else None
     return Run(arm, seed, cluster, embed, model, cells if kind == "split" else None, segment, fetch, evaluate)

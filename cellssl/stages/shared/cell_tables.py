@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def chosen_cells(source: Artifact, segment: Artifact) -> pd.DataFrame:
-    """The cell table of a split or segment artifact, with `split` and `label` where there is a split."""
+    """Return the cell table of a split or segment artifact, with `split` and `label` where there is a split."""
     cells = read_cells(segment)
     if source.card.kind == "segment":
         return cells
@@ -23,17 +23,17 @@ def chosen_cells(source: Artifact, segment: Artifact) -> pd.DataFrame:
     return split.merge(cells, on="cell_id", how="left", validate="one_to_one")
 
 
-PLACE = {"plate": "Plate", "well": "Well", "site": "Site"}
-"""Written as pycytominer and DeepProfiler write them."""
+PYCYTOMINER_NAMES = {"plate": "Plate", "well": "Well", "site": "Site"}
+"""Our name -> the name in pycytominer and DeepProfiler."""
 
 
 NOT_METADATA = ("part", "crop_row", "row_px", "column_px")
 
 
 def metadata(cells: pd.DataFrame) -> pd.DataFrame:
-    """Metadata_* columns, then the nucleus' place in its field."""
-    known = cells.drop(columns=[name for name in NOT_METADATA if name in cells])
-    table = known.rename(columns={name: f"Metadata_{PLACE.get(name, name)}" for name in known.columns})
+    """Return the Metadata_* columns, then the position of the nucleus in its field."""
+    kept = cells.drop(columns=[name for name in NOT_METADATA if name in cells])
+    table = kept.rename(columns={name: f"Metadata_{PYCYTOMINER_NAMES.get(name, name)}" for name in kept.columns})
     if "row_px" in cells:
         table["Nuclei_Location_Center_X"] = cells["column_px"].to_numpy()
         table["Nuclei_Location_Center_Y"] = cells["row_px"].to_numpy()
@@ -41,8 +41,8 @@ def metadata(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_embeddings(artifact: Artifact) -> tuple[pd.DataFrame, np.ndarray]:
-    """The metadata, under the cell table's own names, and the vectors (n, dim) float32."""
-    known, vectors = embeddings.read(artifact.file("embeddings.parquet"))
-    known = known.rename(columns={f"Metadata_{there}": here for here, there in PLACE.items()})
-    known.columns = known.columns.str.removeprefix("Metadata_")
-    return known, vectors
+    """Return the metadata, under the cell table's own names, and the vectors (n, dim) float32."""
+    table, vectors = embeddings.read(artifact.file("embeddings.parquet"))
+    table = table.rename(columns={f"Metadata_{theirs}": ours for ours, theirs in PYCYTOMINER_NAMES.items()})
+    table.columns = table.columns.str.removeprefix("Metadata_")
+    return table, vectors

@@ -1,4 +1,4 @@
-"""scaled_crops: a segment artifact and chosen cells in, their pixels scaled to 8 bits out; how every model sees a cell."""
+"""scaled_crops: a segment artifact and chosen cells in, their pixels scaled to 8 bits out, as every model gets them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 
 class ScaledCrops:
-    """The crops of a cell table's rows; pixels are read when asked for, and scaled by their plate's limits."""
+    """The crops of the rows of a cell table, read on demand and scaled by the intensity limits of their plate."""
 
     def __init__(self, parts: Mapping[str, Artifact], cells: pd.DataFrame) -> None:
-        """`parts` are the plates' segment artifacts by fingerprint; `cells` has the columns part and crop_row."""
+        """Open the crops.
+
+        `parts` are the plates' segment artifacts by fingerprint; `cells` has the columns part and crop_row.
+        """
         self._names = sorted(cells["part"].unique())
         self._crops = [open_crops(parts[name].file("crops.npy")) for name in self._names]
         scales = [read_table(parts[name].file("scale.parquet")) for name in self._names]
@@ -37,35 +40,35 @@ class ScaledCrops:
         return self.shape[0]
 
     def read(self, rows: np.ndarray) -> UInt8[np.ndarray, "n c y x"]:
-        """The crops of these rows of the cell table, in that order."""
+        """Return the crops of these rows of the cell table, in that order."""
         out = np.empty((len(rows), *self.shape[1:]), np.uint8)
         for number, (crops, (low, high)) in enumerate(zip(self._crops, self._limits, strict=True)):
-            here = np.flatnonzero(self._part[rows] == number)
-            if len(here):
-                out[here] = scaled(crops[self._row[rows[here]]], low, high)
+            of_part = np.flatnonzero(self._part[rows] == number)
+            if len(of_part):
+                out[of_part] = scaled(crops[self._row[rows[of_part]]], low, high)
         return out
 
     def blocks(self, size: int = 256) -> Iterator[UInt8[np.ndarray, "n c y x"]]:
-        """All crops in the order of the table, `size` at a time."""
+        """Yield all crops in the order of the table, `size` at a time."""
         for rows in in_blocks(np.arange(len(self)), size):
             yield self.read(rows)
 
 
 def scaled_crops(segment: Artifact, store: Store, cells: pd.DataFrame) -> ScaledCrops:
-    """The crops of some cells of a gathered segment artifact."""
-    around = store.beside(segment)
-    parts = {part: around.get("segment", part) for _, part in parts_of(segment)}
+    """Return the crops of some cells of a gathered segment artifact."""
+    beside = store.beside(segment)
+    parts = {part: beside.get("segment", part) for _, part in parts_of(segment)}
     return ScaledCrops(parts, cells)
 
 
 def common_pixel_um(cells: pd.DataFrame) -> float | None:
-    """Side of a pixel, for a scale bar; None where it is not known, or not the same in all cells."""
+    """Return the side of a pixel, for a scale bar; None where it is unknown or differs between cells."""
     sizes = cells["pixel_um"].unique()
     return float(sizes[0]) if len(sizes) == 1 and sizes[0] > 0 else None
 
 
-def segment_below(cells: Artifact, store: Store) -> Artifact:
-    """The segment artifact that a segment or split artifact stands on."""
+def upstream_segment(cells: Artifact, store: Store) -> Artifact:
+    """Return the segment artifact from which a split was made; a segment artifact is returned itself."""
     if cells.card.kind == "segment":
         return cells
     return store.beside(cells).get("segment", cells.card.inputs["segment"])
@@ -76,7 +79,7 @@ def _same_channels(channels: list[Any]) -> list[str]:
     for other in channels[1:]:
         if other != first:
             raise DataError(
-                f"plates differ in their channels: {first} and {other}", hint="name them alike in every plate"
+                f"plates differ in their channels: {first} and {other}", hint="use the same names in every plate"
             )
     return first
 
@@ -84,5 +87,8 @@ def _same_channels(channels: list[Any]) -> list[str]:
 def _same_shape(stacks: list[np.ndarray]) -> tuple[int, ...]:
     shapes = {stack.shape[1:] for stack in stacks}
     if len(shapes) > 1:
-        raise DataError(f"plates differ in the shape of their crops: {sorted(shapes)}", hint="cut them alike")
+        raise DataError(
+            f"plates differ in the shape of their crops: {sorted(shapes)}",
+            hint="use crops with the same size and number of channels in every plate",
+        )
     return stacks[0].shape[1:]

@@ -15,7 +15,7 @@ from torch import Tensor
 from cellssl.config import plugins
 from cellssl.errors import UsageError
 from cellssl.learning.methods.looc import space_scores
-from cellssl.learning.view import View, drawn_alike, render_all
+from cellssl.learning.view import View, render_all, same_draws
 from cellssl.randomness import Keys
 
 TRANSFORMS = "cellssl.learning.transforms"
@@ -87,7 +87,7 @@ def test_a_key_that_a_flip_happens_to_treat_like_the_query_is_not_a_negative() -
     objective = build("looc", sensitive_to=("horizontal_flip", "channel_jitter"))
     views = objective.make_views(view, view)
     keys = Keys(torch.arange(64)).fold("step")
-    same_draw = partial(drawn_alike, views, keys=keys, channels=3, side=16)
+    same_draw = partial(same_draws, views, keys=keys, channels=3, side=16)
     bright = torch.zeros(64, 3, 16, 16, dtype=torch.uint8)
     bright[..., :8] = 200  # the left half is bright, so that pixels reveal the flip
     is_left = render_all(views, bright, keys, 16)[0][..., :8].sum(dim=(2, 3, 4)) > 0  # (4, 64)
@@ -143,7 +143,7 @@ def test_equal_draws_give_the_same_pixels_and_other_draws_do_not(name: str) -> N
     crops = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     keys = Keys(torch.arange(64))
     one, other = render_all(views, crops, keys, 16)[0]
-    same = drawn_alike(views, 1, name, keys, channels=3, side=16)
+    same = same_draws(views, 1, name, keys, channels=3, side=16)
     assert torch.equal(same, (one == other).flatten(1).all(dim=1)) and 0 < same.sum() < 64
 
 

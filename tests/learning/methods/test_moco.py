@@ -17,7 +17,7 @@ from cellssl.learning.methods.contrastive_loss import info_nce
 from cellssl.learning.methods.moco import Moco, logits
 from cellssl.learning.methods.queue import EMPTY_SLOT
 from cellssl.learning.objectives.moco import Settings
-from cellssl.learning.training.loop import Plan, gradients, one_step, train
+from cellssl.learning.training.loop import Plan, compute_gradients, train, train_step
 from cellssl.learning.training.state import TrainState
 from cellssl.randomness import Keys, generator
 
@@ -140,7 +140,7 @@ def test_every_step_equals_the_naive_float64_version(training: Any, symmetric: b
         rows = plan.batches.rows(step)
         crops, cells = plan.read(rows), plan.cell_keys[torch.from_numpy(rows)]
         expected = naive.step(step, crops, cells)
-        assert one_step(state, plan, crops, cells)["loss"] == pytest.approx(expected, rel=1e-4)
+        assert train_step(state, plan, crops, cells)["loss"] == pytest.approx(expected, rel=1e-4)
         assert_same_state(state, plan, naive)
 
 
@@ -296,7 +296,7 @@ def test_accuracy_is_the_fraction_of_positives_found() -> None:
 
 def gradients_of(state: TrainState, plan: Plan) -> dict[str, Tensor]:
     rows = plan.batches.rows(0)
-    gradients(state, plan, plan.read(rows), plan.cell_keys[torch.from_numpy(rows)])
+    compute_gradients(state, plan, plan.read(rows), plan.cell_keys[torch.from_numpy(rows)])
     parts = {"encoder": state.encoder, "heads": state.objectives}
     return {
         f"{part}.{name}": weight.grad.clone()

@@ -1,4 +1,4 @@
-"""Which cells a step looks at, and how fast it learns: both follow from the step alone."""
+"""The cells and the learning rate of a step follow from the number of the step alone."""
 
 import math
 from collections import Counter
@@ -41,11 +41,11 @@ def test_another_seed_gives_another_order() -> None:
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(0, 0), (1, 4), (3, 10), (0.5, 2), (4, 13)])
-def test_epochs_become_steps_that_show_every_cell_at_least_so_often(epochs: float, steps: int) -> None:
+def test_the_steps_of_some_epochs_show_every_cell_at_least_that_often(epochs: float, steps: int) -> None:
     assert Batches(cells=13, size=4, seed=0).steps(epochs) == steps == math.ceil(epochs * 13 / 4)
 
 
-def test_a_batch_larger_than_the_training_set_is_refused_with_the_cure() -> None:
+def test_a_batch_larger_than_the_training_set_is_an_error_with_a_hint() -> None:
     with pytest.raises(UsageError, match="a batch of 14 is larger than the 13 training cells") as caught:
         Batches(cells=13, size=14, seed=0)
     assert caught.value.hint == "set pretrain.batch to 13 or less"
@@ -55,19 +55,19 @@ def rates(shape: str, total: int = 100, warmup: int = 10) -> np.ndarray:
     return np.array([learning_rate(s, total, peak=0.5, shape=shape, warmup_steps=warmup) for s in range(total)])  # type: ignore[arg-type]
 
 
-def test_the_rate_rises_in_equal_steps_to_its_peak() -> None:
+def test_the_learning_rate_rises_linearly_to_its_peak() -> None:
     for shape in ("constant", "cosine"):
         np.testing.assert_allclose(rates(shape)[:10], 0.05 * np.arange(1, 11))
         assert rates(shape)[10] == 0.5
 
 
-def test_the_cosine_has_its_closed_form() -> None:
+def test_the_cosine_schedule_equals_its_closed_form() -> None:
     after = rates("cosine")[10:]
     np.testing.assert_allclose(after, 0.5 * np.cos(np.pi * np.arange(90) / 180) ** 2, atol=1e-12)
     assert after[45] == pytest.approx(0.25) and after[-1] < 0.001
 
 
-def test_the_constant_stays_and_no_warm_up_starts_at_the_peak() -> None:
+def test_the_constant_schedule_is_constant_and_without_warm_up_a_schedule_starts_at_its_peak() -> None:
     assert (rates("constant")[10:] == 0.5).all()
     assert rates("cosine", warmup=0)[0] == 0.5
     assert rates("cosine", total=1, warmup=0).tolist() == [0.5]

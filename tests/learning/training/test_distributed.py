@@ -1,4 +1,6 @@
-"""Several processes train as one: the same losses as alone, one writer, and nobody is left waiting for the dead."""
+"""Several processes train as one: the same losses as one process, one writer, and no process waits for one that
+ended.
+"""
 
 import json
 import os
@@ -16,31 +18,31 @@ import torch
 
 from cellssl.device import device_for
 from cellssl.errors import UsageError
-from cellssl.learning.training.batch_norm import SharedBatchNorm, shared
+from cellssl.learning.training.batch_norm import SyncBatchNorm2d, convert_sync_batch_norm
 from cellssl.learning.training.distributed import SINGLE_PROCESS, Group, check_batch
 from cellssl.rank import Rank
 
-TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 TESTS = str(Path(__file__).resolve().parents[2])
 
 
 def start(folder: Path, *words: object) -> subprocess.Popen[str]:
-    """torchrun with two processes."""
+    """Start torchrun with two processes."""
     plain = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{TESTS}:{os.environ.get('PYTHONPATH', '')}"}
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": plain, "cwd": folder}
-    return subprocess.Popen([*TOGETHER, *map(str, words)], **pipes)
+    return subprocess.Popen([*TORCHRUN, *map(str, words)], **pipes)
 
 
 def in_two_processes(folder: Path, code: str) -> list[Any]:
-    """What each process leaves in `result`, by its seat."""
+    """Run code in two processes; return the `result` of each, by rank."""
     opening = """
         import json, pathlib, torch
         from cellssl.rank import Rank
-        from cellssl.learning.training.distributed import together
-        seat = Seat.from_environment()
-        with together(seat, torch.device("cpu")) as group:
+        from cellssl.learning.training.distributed import process_group
+        rank = Rank.from_environment()
+        with process_group(rank, torch.device("cpu")) as group:
     """
-    closing = '\npathlib.Path(f"{seat.number}.json").write_text(json.dumps(result))'
+    closing = '\npathlib.Path(f"{rank.number}.json").write_text(json.dumps(result))'
     script = textwrap.dedent(opening).strip() + "\n" + textwrap.indent(textwrap.dedent(code).strip(), "    ") + closing
     (folder / "script.py").write_text(script)
     process = start(folder, "script.py")
@@ -49,10 +51,10 @@ def in_two_processes(folder: Path, code: str) -> list[Any]:
     return [json.loads((folder / f"{number}.json").read_text()) for number in (0, 1)]
 
 
-# What one process can say of itself.
+# One process.
 
 
-def test_a_seat_is_what_torchrun_says_and_alone_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rank_comes_from_torchrun_and_is_a_single_process_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Rank.from_environment() == Rank(0, 1, 0) and Rank().is_main
     for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "here"}.items():
         monkeypatch.setenv(name, value)
@@ -62,13 +64,13 @@ def test_a_seat_is_what_torchrun_says_and_alone_without_it(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("cells", "count"), [(12, 3), (13, 3), (4, 4), (7, 2)])
-def test_shares_put_together_are_the_batch_and_differ_by_one_at_most(cells: int, count: int) -> None:
+def test_the_shares_together_are_the_batch_and_their_sizes_differ_by_one_at_most(cells: int, count: int) -> None:
     shares = [Group(Rank(number, count)).share(np.arange(cells)) for number in range(count)]
     assert np.concatenate(shares).tolist() == list(range(cells))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_a_batch_smaller_than_the_number_of_processes_is_refused_with_the_cure() -> None:
+def test_a_batch_smaller_than_the_number_of_processes_is_an_error_with_a_hint() -> None:
     check_batch(4, Rank(0, 4))
     with pytest.raises(UsageError, match="a batch of 4 cells cannot be shared among 5 processes") as caught:
         check_batch(4, Rank(0, 5))
@@ -82,29 +84,29 @@ def test_a_process_without_a_gpu_of_its_own_is_an_error() -> None:
             device_for("cuda", Rank(1, 2, 1))
 
 
-def test_batch_norm_of_another_make_is_refused_and_alone_nothing_changes() -> None:
+def test_batch_norm_of_another_class_is_an_error_and_with_one_process_nothing_changes() -> None:
     strange = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
-    assert shared(strange, SINGLE_PROCESS, torch.device("cpu"))[0] is strange[0]  # type: ignore[index]
-    with pytest.raises(UsageError, match="batch norm of the kind BatchNorm1d"):
-        shared(strange, Group(Rank(0, 2)), torch.device("cpu"))
+    assert convert_sync_batch_norm(strange, SINGLE_PROCESS, torch.device("cpu"))[0] is strange[0]  # type: ignore[index]
+    with pytest.raises(UsageError, match="batch norm of the class BatchNorm1d"):
+        convert_sync_batch_norm(strange, Group(Rank(0, 2)), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_batch_norm_that_holds_its_activation_is_refused_on_every_device(device: str) -> None:
-    """In the place of timm's, torch's own would train without any activation, and nothing would show it."""
+def test_batch_norm_that_contains_its_activation_is_an_error_on_every_device(device: str) -> None:
+    """If torch's batch norm replaced timm's, the network would silently train without any activation."""
     import timm
 
-    with pytest.raises(UsageError, match="batch norm of the kind BatchNormAct2d"):
-        shared(timm.create_model("tf_efficientnet_lite0"), Group(Rank(0, 2)), torch.device(device))
+    with pytest.raises(UsageError, match="batch norm of the class BatchNormAct2d"):
+        convert_sync_batch_norm(timm.create_model("tf_efficientnet_lite0"), Group(Rank(0, 2)), torch.device(device))
 
 
-def test_shared_batch_norm_keeps_weights_names_and_evaluation() -> None:
+def test_synchronised_batch_norm_keeps_weights_names_and_evaluation() -> None:
     before = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4))
     before[1].running_mean.copy_(torch.arange(4.0))
     crops = torch.rand(3, 2, 8, 8)
     expected, names = before.eval()(crops), list(before.state_dict())
-    after = shared(before, Group(Rank(0, 2)), torch.device("cpu")).eval()
-    assert isinstance(after[1], SharedBatchNorm) and list(after.state_dict()) == names  # type: ignore[index]
+    after = convert_sync_batch_norm(before, Group(Rank(0, 2)), torch.device("cpu")).eval()
+    assert isinstance(after[1], SyncBatchNorm2d) and list(after.state_dict()) == names  # type: ignore[index]
     torch.testing.assert_close(after(crops), expected)
 
 
@@ -112,9 +114,9 @@ def test_shared_batch_norm_keeps_weights_names_and_evaluation() -> None:
 
 
 def test_batch_norm_over_two_processes_equals_torch_s_over_the_whole_batch(tmp_path: Path) -> None:
-    """Outputs, slopes of crops and weights, and running statistics; shares of 3 and 4 cells."""
+    """Outputs, gradients of crops and weights, and running statistics; shares of 3 and 4 cells."""
     code = """
-        from cellssl.learning.training.batch_norm import shared
+        from cellssl.learning.training.batch_norm import convert_sync_batch_norm
         torch.manual_seed(0)
         crops, pull = torch.randn(7, 5, 6, 6) * 3 + 2, torch.randn(7, 5, 6, 6)
         plain = torch.nn.Sequential(torch.nn.BatchNorm2d(5))
@@ -134,7 +136,7 @@ def test_batch_norm_over_two_processes_equals_torch_s_over_the_whole_batch(tmp_p
     assert max(map(max, in_two_processes(tmp_path, code))) < 1e-5
 
 
-def test_gathered_features_are_the_whole_batch_and_reach_back_to_their_own(tmp_path: Path) -> None:
+def test_gathered_features_are_the_whole_batch_and_gradients_flow_back_to_the_own_share(tmp_path: Path) -> None:
     code = """
         whole = torch.arange(5 * 2.0).view(1, 5, 2)
         own = group.share(whole[0])[None].clone().requires_grad_()
@@ -150,7 +152,7 @@ TRAINING = """
     from learning.conftest import MadeUpCrops, settings_of
     from cellssl.learning.training.loop import train
     from cellssl.learning.training.validation import validation_loss
-    from cellssl.stages.pretrain.networks import keys_of, prepare, reader
+    from cellssl.stages.pretrain.networks import keys_of, prepare, crop_reader
     branches = {"context": {"weight": 0.4}, "centre": {"mask_same_cell": True, "queue": 9}}
     settings = settings_of(branches, batch=5, epochs=4, weight_decay=0.01, clip_norm=5.0)
     crops = MadeUpCrops(13)
@@ -163,7 +165,7 @@ TRAINING = """
 """
 
 
-def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+def test_two_processes_train_as_one_process_does(tmp_path: Path) -> None:
     """An encoder with batch norm, two branches, batches of 5, so shares of 2 and 3 cells."""
     namespace: dict[str, Any] = {"torch": torch, "group": SINGLE_PROCESS}
     exec(textwrap.dedent(TRAINING), namespace)
@@ -198,7 +200,9 @@ def pretrain(folder: Path, recipe: Path, store: Path, *flags: str) -> subprocess
 
 
 @pytest.mark.timeout(600)
-def test_torchrun_stopped_robbed_of_a_process_and_run_again_gives_the_losses_of_one(tmp_path: Path) -> None:
+def test_torchrun_stopped_killed_and_run_again_gives_the_losses_of_one_process(
+    tmp_path: Path,
+) -> None:
     from learning.training.test_state import finish, prepared
 
     fixed = ("--set", "pretrain.precision=float32", "--set", "pretrain.batch=15")
@@ -212,16 +216,16 @@ def test_torchrun_stopped_robbed_of_a_process_and_run_again_gives_the_losses_of_
     saved = len(lines(store))
     assert list(store.glob("pretrain/*.partial/scratch/last.ckpt")) and saved >= 2
 
-    robbed = pretrain(tmp_path, recipe, store)
-    wait_for_steps(store, robbed, saved + 2)
-    children = Path(f"/proc/{robbed.pid}/task/{robbed.pid}/children")
+    interrupted = pretrain(tmp_path, recipe, store)
+    wait_for_steps(store, interrupted, saved + 2)
+    children = Path(f"/proc/{interrupted.pid}/task/{interrupted.pid}/children")
     if children.is_file():
         os.kill(int(children.read_text().split()[-1]), signal.SIGKILL)
-        _, err = robbed.communicate(timeout=100)
-        assert robbed.returncode == 1 and "last good checkpoint of step" in err
+        _, err = interrupted.communicate(timeout=100)
+        assert interrupted.returncode == 1 and "last good checkpoint of step" in err
 
     out, err = finish(pretrain(tmp_path, recipe, store))
-    assert out == str(next(store.glob("pretrain/*"))) and "going on after step" in err  # one of the two speaks
+    assert out == str(next(store.glob("pretrain/*"))) and "continuing after step" in err  # only the main process prints
     ours, theirs = (lines(folder) for folder in (store, undisturbed.parents[1]))
     np.testing.assert_allclose([m["loss"] for m in ours], [m["loss"] for m in theirs], rtol=1e-4)
     card = json.loads((Path(out) / "artifact.json").read_text())
@@ -229,8 +233,8 @@ def test_torchrun_stopped_robbed_of_a_process_and_run_again_gives_the_losses_of_
 
 
 @pytest.mark.timeout(600)
-def test_whoever_waits_for_a_leader_that_has_nothing_to_do_ends_with_it(tmp_path: Path) -> None:
-    """A dry run; a recipe that fails; and an artifact that another process finishes while the leader waits."""
+def test_waiting_processes_end_with_a_main_process_that_has_nothing_to_do(tmp_path: Path) -> None:
+    """A dry run; a recipe that fails; and an artifact that another process finishes while the main process waits."""
     from learning.training.test_state import finish, prepared
     from learning.training.test_state import start as alone
 
@@ -247,7 +251,7 @@ def test_whoever_waits_for_a_leader_that_has_nothing_to_do_ends_with_it(tmp_path
     assert finish(first)[0] == finish(second)[0]
 
 
-def test_other_commands_refuse_to_be_started_several_times(tmp_path: Path) -> None:
+def test_other_commands_started_in_several_processes_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('name = "r"\n')
     plain = {**os.environ, "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost"}
     command = [sys.executable, "-m", "cellssl", "segment", "r.toml"]

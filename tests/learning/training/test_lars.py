@@ -1,11 +1,11 @@
-"""LARS against lightly's, and its closed forms."""
+"""LARS agrees with lightly's and with its closed forms."""
 
 import pytest
 import torch
 from lightly.utils.lars import LARS
 from torch import nn
 
-from cellssl.learning.training.lars import TRUST, trust
+from cellssl.learning.training.lars import TRUST_COEFFICIENT, trust_ratio
 from cellssl.learning.training.state import optimizer_for
 
 
@@ -16,7 +16,7 @@ def network() -> nn.Sequential:
     return layers
 
 
-def test_every_step_equals_lightly_s_while_the_rate_changes() -> None:
+def test_every_step_equals_that_of_lightly_while_the_learning_rate_changes() -> None:
     ours, theirs = network(), network()
     matrices, vectors = ([w for w in theirs.parameters() if (w.ndim > 1) == many] for many in (True, False))
     groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
@@ -33,7 +33,7 @@ def test_every_step_equals_lightly_s_while_the_rate_changes() -> None:
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_the_first_step_of_a_matrix_is_as_long_as_the_rate_says_whatever_the_slope() -> None:
+def test_the_length_of_the_first_step_of_a_matrix_depends_on_the_learning_rate_and_not_on_the_gradient() -> None:
     for steepness in (1e-3, 1.0, 1e3):
         weight = nn.Parameter(torch.full((3, 4), 2.0))
         before = weight.detach().clone()
@@ -43,10 +43,10 @@ def test_the_first_step_of_a_matrix_is_as_long_as_the_rate_says_whatever_the_slo
         optimizer = optimizer_for("lars", [layer], 0.0)
         optimizer.param_groups[0]["lr"] = 10.0
         optimizer.step()
-        assert ((before - weight).norm() / before.norm()).item() == pytest.approx(10.0 * TRUST, rel=1e-4)
+        assert ((before - weight).norm() / before.norm()).item() == pytest.approx(10.0 * TRUST_COEFFICIENT, rel=1e-4)
 
 
-def test_without_weights_or_slope_the_step_is_that_of_plain_sgd() -> None:
+def test_with_zero_weights_or_gradient_the_step_is_that_of_plain_sgd() -> None:
     some, none = torch.ones(2, 2), torch.zeros(2, 2)
-    assert trust(none, some, 0.1) == trust(some, none, 0.0) == 1.0
-    assert trust(some, some, 0.0).item() == pytest.approx(TRUST)
+    assert trust_ratio(none, some, 0.1) == trust_ratio(some, none, 0.0) == 1.0
+    assert trust_ratio(some, some, 0.0).item() == pytest.approx(TRUST_COEFFICIENT)

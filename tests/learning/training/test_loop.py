@@ -1,4 +1,6 @@
-"""Training is a function of recipe, seed and cells: repeatable, resumable, and it stops before it spoils anything."""
+"""Training is a function of recipe, seed and cells: repeatable, resumable, and it stops before nan reaches the
+weights.
+"""
 
 import math
 from dataclasses import replace
@@ -12,14 +14,14 @@ from torch import Tensor
 
 from cellssl.errors import FailedError, UsageError
 from cellssl.learning.methods.base import MethodInput, Objective
-from cellssl.learning.training.loop import Plan, one_step, train
+from cellssl.learning.training.loop import Plan, train, train_step
 from cellssl.learning.training.state import TrainState
 
 BRANCHES = {"context": {"weight": 0.4}, "centre": {"weight": 1.0, "mask_same_cell": True, "queue": 9}}
 
 
-def everything(state: TrainState) -> dict[str, Tensor]:
-    """Every tensor that a checkpoint holds, by name."""
+def all_tensors(state: TrainState) -> dict[str, Tensor]:
+    """Return every tensor that a checkpoint holds, by name."""
     parts = {"fast": state.encoder, "slow": state.momentum_encoder, "heads": state.objectives}
     tensors = {
         f"{part}.{name}": tensor for part, module in parts.items() for name, tensor in module.state_dict().items()
@@ -29,8 +31,8 @@ def everything(state: TrainState) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def assert_bits(one: TrainState, other: TrainState) -> None:
-    ours, theirs = everything(one), everything(other)
+def assert_same_bits(one: TrainState, other: TrainState) -> None:
+    ours, theirs = all_tensors(one), all_tensors(other)
     assert one.step == other.step and ours.keys() == theirs.keys()
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
@@ -40,7 +42,7 @@ def run(state: TrainState, plan: Plan) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "given",
     [
         {},
         {"optimizer": "sgd"},
@@ -50,26 +52,26 @@ def run(state: TrainState, plan: Plan) -> list[dict[str, float]]:
     ],
     ids=str,
 )
-def test_saved_and_taken_up_in_the_middle_equals_never_stopped(training: Any, tmp_path: Path, knobs: Any) -> None:
-    undisturbed, plan = training(BRANCHES, **knobs)
+def test_saved_and_resumed_equals_never_stopped(training: Any, tmp_path: Path, given: Any) -> None:
+    undisturbed, plan = training(BRANCHES, **given)
     expected = run(undisturbed, plan)
     seen: list[dict[str, float]] = []
-    for stop in (3, 4, plan.steps):  # a new process each time, as far as that can be had within one
-        state, plan = training(BRANCHES, **knobs)
+    for stop in (3, 4, plan.steps):  # new networks each time, as a new process would build them
+        state, plan = training(BRANCHES, **given)
         if seen:
             state.load(tmp_path / "last.ckpt")
         seen += run(state, replace(plan, steps=stop))
         state.save(tmp_path / "last.ckpt")
     assert seen == expected
-    assert_bits(state, undisturbed)
+    assert_same_bits(state, undisturbed)
 
 
 def test_the_same_seed_twice_gives_the_same_bits(training: Any) -> None:
     one, plan = training(BRANCHES, epochs=6)
-    torch.rand(5)  # torch's own generator is nobody's business
+    torch.rand(5)  # the state of torch's own generator must not matter
     other, again = training(BRANCHES, epochs=6)
     assert run(one, plan) == run(other, again)
-    assert_bits(one, other)
+    assert_same_bits(one, other)
 
 
 def test_another_seed_gives_other_weights_and_views(training: Any) -> None:
@@ -77,8 +79,8 @@ def test_another_seed_gives_other_weights_and_views(training: Any) -> None:
     assert metrics[0] != metrics[1]
 
 
-def test_the_number_of_threads_changes_rounding_at_most(training: Any) -> None:
-    """Sums in convolutions are split among threads; the same bits are promised for the same number of them only."""
+def test_the_number_of_threads_changes_only_rounding(training: Any) -> None:
+    """Sums in convolutions are split among threads; bits are equal only with the same number of threads."""
     threads = torch.get_num_threads()
     losses = []
     for count in (1, 2):
@@ -88,27 +90,27 @@ def test_the_number_of_threads_changes_rounding_at_most(training: Any) -> None:
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
 
 
-def test_steps_are_counted_and_told(training: Any) -> None:
+def test_every_step_yields_an_event_with_its_number_and_metrics(training: Any) -> None:
     state, plan = training(BRANCHES)
     events = list(train(state, plan))
     assert [event.step for event in events] == list(range(1, plan.steps + 1))
     assert state.step == plan.steps and not list(train(state, plan))
-    gauges = {"loss", "accuracy", "chance", "projection_spread", "feature_sd", "effective_rank"}
-    told = {f"{branch}/{gauge}" for branch in BRANCHES for gauge in gauges}
-    assert set(events[0].metrics) == told | {"loss", "learning_rate", "gradient_norm"}
+    metrics = {"loss", "accuracy", "chance", "projection_spread", "feature_sd", "effective_rank"}
+    of_branches = {f"{branch}/{metric}" for branch in BRANCHES for metric in metrics}
+    assert set(events[0].metrics) == of_branches | {"loss", "learning_rate", "gradient_norm"}
     assert events[0].metrics["loss"] == pytest.approx(
         0.4 * events[0].metrics["context/loss"] + events[0].metrics["centre/loss"]
     )
 
 
-def test_the_rate_of_the_schedule_is_the_rate_of_the_step(training: Any) -> None:
+def test_the_learning_rate_of_a_step_is_that_of_the_schedule(training: Any) -> None:
     state, plan = training(schedule="cosine", warmup_epochs=1, epochs=40)
     for event in train(state, replace(plan, steps=20)):
         assert event.metrics["learning_rate"] == plan.learning_rate(event.step - 1)
         assert {group["lr"] for group in state.optimizer.param_groups} == {event.metrics["learning_rate"]}
 
 
-def test_the_momentum_encoder_starts_equal_and_follows(training: Any) -> None:
+def test_the_momentum_encoder_starts_equal_and_is_a_moving_average(training: Any) -> None:
     state, plan = training()
     start = state.momentum_encoder.features[0].weight.clone()
     assert torch.equal(start, state.encoder.features[0].weight)
@@ -117,17 +119,17 @@ def test_the_momentum_encoder_starts_equal_and_follows(training: Any) -> None:
     torch.testing.assert_close(state.momentum_encoder.features[0].weight, 0.9 * start + 0.1 * moved)
 
 
-def test_a_long_gradient_is_clipped_and_its_true_length_told(training: Any) -> None:
+def test_a_long_gradient_is_clipped_and_its_norm_before_clipping_is_reported(training: Any) -> None:
     (free, plan), (clipped, tight) = training(), training(clip_norm=0.01)
-    told = [
+    norms = [
         run(state, replace(given, steps=1))[0]["gradient_norm"] for state, given in ((free, plan), (clipped, tight))
     ]
-    assert told[0] == told[1] > 0.01
-    slopes = [w.grad.flatten() for g in clipped.optimizer.param_groups for w in g["params"]]
-    assert torch.cat(slopes).norm().item() == pytest.approx(0.01, rel=1e-4)
+    assert norms[0] == norms[1] > 0.01
+    gradients = [w.grad.flatten() for g in clipped.optimizer.param_groups for w in g["params"]]
+    assert torch.cat(gradients).norm().item() == pytest.approx(0.01, rel=1e-4)
 
 
-def test_biases_and_batch_norm_do_not_decay(training: Any) -> None:
+def test_biases_and_batch_norm_get_no_weight_decay(training: Any) -> None:
     state, _ = training(weight_decay=0.3)
     decaying, free = state.optimizer.param_groups
     assert (decaying["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
@@ -137,22 +139,22 @@ def test_biases_and_batch_norm_do_not_decay(training: Any) -> None:
 
 
 @pytest.mark.parametrize("step", [0, 5])
-def test_a_loss_that_is_no_number_stops_with_the_step_and_nothing_moved(training: Any, step: int) -> None:
+def test_a_nan_loss_is_an_error_with_the_step_and_no_weight_changes(training: Any, step: int) -> None:
     state, plan = training(BRANCHES)
     run(state, replace(plan, steps=step))
     with torch.no_grad():
         state.encoder.features[0].weight[0, 0, 0, 0] = torch.nan
-    before = everything(state)
+    before = all_tensors(state)
     with pytest.raises(FailedError, match=f"the loss is nan at step {step + 1}") as caught:
         next(train(state, plan))
     assert "pretrain.learning_rate" in caught.value.hint and state.step == step
-    after = {name: tensor.nan_to_num() for name, tensor in everything(state).items()}
-    moved = {name for name, tensor in before.items() if not torch.equal(tensor.nan_to_num(), after[name])}
-    assert {name.rpartition(".")[2] for name in moved} <= {"running_mean", "running_var", "num_batches_tracked"}
+    after = {name: tensor.nan_to_num() for name, tensor in all_tensors(state).items()}
+    different = {name for name, tensor in before.items() if not torch.equal(tensor.nan_to_num(), after[name])}
+    assert {name.rpartition(".")[2] for name in different} <= {"running_mean", "running_var", "num_batches_tracked"}
 
 
-class Steep(Objective):
-    """A finite loss whose slope is not: the square root at 0."""
+class InfiniteGradient(Objective):
+    """A finite loss with an infinite gradient: the square root at 0."""
 
     momentum = 0.9
 
@@ -162,9 +164,9 @@ class Steep(Objective):
     def after_step(self) -> None: ...
 
 
-def test_a_gradient_that_is_no_number_stops_before_it_spoils_the_weights(training: Any) -> None:
+def test_a_nan_gradient_is_an_error_before_any_weight_changes(training: Any) -> None:
     state, plan = training()
-    plan = replace(plan, branches=(replace(plan.branches[0], objective=Steep()),))
+    plan = replace(plan, branches=(replace(plan.branches[0], objective=InfiniteGradient()),))
     before = state.encoder.features[0].weight.clone()
     with pytest.raises(FailedError, match="the gradient is nan at step 1"):
         next(train(state, plan))
@@ -172,21 +174,21 @@ def test_a_gradient_that_is_no_number_stops_before_it_spoils_the_weights(trainin
 
 
 @pytest.mark.parametrize(
-    ("branches", "knobs", "message", "cure"),
+    ("branches", "given", "message", "cure"),
     [
         ({"centre": {"queue": 13}}, {}, "queue of 13 keys is not smaller than the 13", "mask_same_cell = true"),
         ({"centre": {}}, {"batch": 14}, "batch of 14 is larger than the 13", "set pretrain.batch to 13 or less"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_with_the_cure(
-    training: Any, branches: Any, knobs: Any, message: str, cure: str
+def test_a_queue_or_batch_larger_than_the_data_is_an_error_with_a_hint(
+    training: Any, branches: Any, given: Any, message: str, cure: str
 ) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        training(branches, **knobs)
+        training(branches, **given)
     assert cure in caught.value.hint and caught.value.exit_code == 2
 
 
-def test_no_branch_at_all_is_refused_with_the_cure() -> None:
+def test_a_training_without_branches_is_an_error_with_a_hint() -> None:
     from cellssl.stages.pretrain.settings import Settings
 
     section = {"branches": {"centre": {"weight": 0, "view": ["invert"]}}}
@@ -196,7 +198,7 @@ def test_no_branch_at_all_is_refused_with_the_cure() -> None:
     Settings.model_validate(section | {"epochs": 0}).check()
 
 
-def test_branches_of_different_momentum_are_refused() -> None:
+def test_branches_of_different_momentum_are_an_error() -> None:
     from cellssl.stages.pretrain.settings import Settings
 
     branches = {
@@ -207,7 +209,7 @@ def test_branches_of_different_momentum_are_refused() -> None:
         Settings.model_validate({"branches": branches})
 
 
-def test_weight_zero_and_absence_have_one_fingerprint() -> None:
+def test_a_branch_of_weight_zero_and_no_branch_have_the_same_fingerprint() -> None:
     from cellssl.stages.pretrain.settings import Settings
 
     one = {"weight": 1.0, "view": ["invert"]}
@@ -216,7 +218,7 @@ def test_weight_zero_and_absence_have_one_fingerprint() -> None:
     assert with_zero.non_default() == without.non_default()
 
 
-def test_the_random_baseline_is_the_trained_network_s_start(training: Any) -> None:
+def test_the_random_baseline_has_the_first_weights_of_the_trained_network(training: Any) -> None:
     trained, _ = training(BRANCHES, seed=4)
     untrained, plan = training(branches=None, epochs=0, batch=128, seed=4)
     assert plan.steps == 0 and not list(train(untrained, plan))
@@ -224,11 +226,11 @@ def test_the_random_baseline_is_the_trained_network_s_start(training: Any) -> No
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_training_on_cells_that_differ_finds_them_again(training: Any) -> None:
+def test_training_on_different_cells_learns_to_recognise_them(training: Any) -> None:
     """Chance level is 1 in 17 for the accuracy, and log(17) for the loss."""
     branch = {"queue": 16, "mask_same_cell": True, "dim": 16, "hidden_dim": 32}
-    knobs = {"epochs": 60, "batch": 8, "learning_rate": 0.003, "encoder": {"name": "small", "widths": [8, 16]}}
-    state, plan = training({"centre": branch}, cells=24, **knobs)
+    given = {"epochs": 60, "batch": 8, "learning_rate": 0.003, "encoder": {"name": "small", "widths": [8, 16]}}
+    state, plan = training({"centre": branch}, cells=24, **given)
     metrics = run(state, plan)
     early, late = metrics[4:14], metrics[-10:]  # the queue is full of real keys from step 3 on
     loss = [np.mean([m["centre/loss"] for m in some]) for some in (early, late)]
@@ -236,7 +238,7 @@ def test_training_on_cells_that_differ_finds_them_again(training: Any) -> None:
     assert np.mean([m["centre/accuracy"] for m in late]) > 0.7
 
 
-def test_a_step_of_any_number_of_channels(training: Any) -> None:
+def test_a_step_works_with_five_channels(training: Any) -> None:
     state, plan = training(channels=5)
     rows = plan.batches.rows(0)
-    assert math.isfinite(one_step(state, plan, plan.read(rows), plan.cell_keys[torch.from_numpy(rows)])["loss"])
+    assert math.isfinite(train_step(state, plan, plan.read(rows), plan.cell_keys[torch.from_numpy(rows)])["loss"])

@@ -1,4 +1,4 @@
-"""What training frees is kept for the next step."""
+"""Memory that a step frees is kept for the next step."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def page_faults(how: str) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc gives large blocks back at once")
-def test_kept_memory_is_not_fetched_page_by_page_again() -> None:
+def test_kept_memory_causes_far_fewer_page_faults() -> None:
     kept, given_back = page_faults("kept"), page_faults("given back")
     if given_back < 10_000:
         pytest.skip("this C library keeps what is freed by itself")

@@ -1,4 +1,4 @@
-"""Crops reach the step in order, the next ones are read meanwhile, and no set is too large for the memory."""
+"""Crops arrive in order, the next ones are read in the meantime, and no set is too large for the memory."""
 
 import subprocess
 import sys
@@ -17,42 +17,42 @@ CROPS = np.arange(7 * 1 * 2 * 2, dtype=np.uint8).reshape(7, 1, 2, 2)
 ROWS = [np.array([3, 1]), np.array([0, 6]), np.array([2, 2])]
 
 
-def test_held_and_streamed_crops_are_the_same() -> None:
-    held, streamed = (
+def test_both_readers_give_the_same_crops() -> None:
+    in_memory, memmapped = (
         InMemoryReader([CROPS[:3], CROPS[3:]], CROPS.shape, CPU),
         MemmapReader(lambda rows: CROPS[rows], CPU),
     )
-    for read in (held, streamed):
-        told = list(prefetch(read, ROWS))
-        assert [rows.tolist() for rows, _ in told] == [rows.tolist() for rows in ROWS]
-        assert all(np.array_equal(crops.numpy(), CROPS[rows]) for rows, crops in told)
+    for read in (in_memory, memmapped):
+        batches = list(prefetch(read, ROWS))
+        assert [rows.tolist() for rows, _ in batches] == [rows.tolist() for rows in ROWS]
+        assert all(np.array_equal(crops.numpy(), CROPS[rows]) for rows, crops in batches)
 
 
-def test_a_process_reads_its_share_only() -> None:
+def test_a_process_reads_only_its_share() -> None:
     seen = []
     read = MemmapReader(lambda rows: seen.append(rows.tolist()) or CROPS[rows], CPU)  # type: ignore[func-returns-value]
     assert [len(crops) for _, crops in prefetch(read, ROWS, lambda rows: rows[:1])] == [1, 1, 1]
     assert seen == [[3], [0], [2]]
 
 
-def test_the_next_crops_are_read_while_these_are_worked_on() -> None:
-    began = [threading.Event() for _ in ROWS]
+def test_the_crops_of_the_next_step_are_read_during_this_one() -> None:
+    started = [threading.Event() for _ in ROWS]
 
     def read(rows: np.ndarray) -> np.ndarray:
-        began[[rows is each for each in ROWS].index(True)].set()
+        started[[rows is each for each in ROWS].index(True)].set()
         return CROPS[rows]
 
     steps = prefetch(MemmapReader(read, CPU), ROWS)
     next(steps)
-    assert began[1].wait(timeout=10) and not began[2].is_set()
+    assert started[1].wait(timeout=10) and not started[2].is_set()
     steps.close()
 
 
-def test_nothing_is_read_for_a_training_that_is_done() -> None:
+def test_nothing_is_read_for_a_finished_training() -> None:
     assert list(prefetch(MemmapReader(lambda rows: 1 / 0, CPU), [])) == []  # type: ignore[arg-type, return-value]
 
 
-def test_what_goes_wrong_while_reading_is_told_where_the_crops_are_wanted() -> None:
+def test_an_error_while_reading_is_raised_where_the_crops_are_used() -> None:
     def read(rows: np.ndarray) -> np.ndarray:
         raise OSError("the disk is gone")
 
@@ -60,12 +60,12 @@ def test_what_goes_wrong_while_reading_is_told_where_the_crops_are_wanted() -> N
         list(prefetch(MemmapReader(read, CPU), ROWS))
 
 
-def test_whoever_stops_listening_leaves_no_thread_behind() -> None:
+def test_closing_the_generator_ends_its_thread() -> None:
     steps = prefetch(MemmapReader(lambda rows: CROPS[rows], CPU), ROWS)
     next(steps)
     steps.close()
     time.sleep(0.05)
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("feed")]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 MEMORY = """
@@ -100,9 +100,9 @@ print(re.search(r"RssAnon:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
 """
 
 
-@pytest.mark.parametrize("side_px", [196, 28], ids=["streamed", "held"])
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="this system does not tell anonymous memory")
-def test_a_hundred_thousand_crops_take_at_most_300_mb_more_than_a_thousand(tmp_path: Path, side_px: int) -> None:
+@pytest.mark.parametrize("side_px", [196, 28], ids=["from disk", "in memory"])
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="this system does not report anonymous memory")
+def test_a_hundred_thousand_crops_need_at_most_300_mb_more_than_a_thousand(tmp_path: Path, side_px: int) -> None:
     taken_mb = {}
     for cells in (1_000, 100_000):
         sparse_stack(tmp_path / "crops.npy", (cells, 3, side_px, side_px))
@@ -114,7 +114,7 @@ def test_a_hundred_thousand_crops_take_at_most_300_mb_more_than_a_thousand(tmp_p
 
 
 def sparse_stack(path: Path, shape: tuple[int, ...]) -> None:
-    """A stack of zeros that takes no room on the disk."""
+    """Write a stack of zeros that takes no space on the disk."""
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<u2", "fortran_order": False, "shape": shape})
         file.truncate(file.tell() + 2 * int(np.prod(shape)))

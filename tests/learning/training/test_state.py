@@ -1,4 +1,4 @@
-"""Training is never lost: checkpoints are whole or not there, and a killed run ends in the same bytes as another."""
+"""Training is never lost: a checkpoint is whole or missing, and a killed and resumed run gives the same bytes."""
 
 import errno
 import hashlib
@@ -24,10 +24,10 @@ from cellssl.events import Note, Saved
 from cellssl.learning.training.loop import train
 from cellssl.learning.training.state import optimizer_for
 from cellssl.stages.pretrain.checkpoints import Checkpoints
-from cellssl.stages.pretrain.training import trained
+from cellssl.stages.pretrain.training import run_training
 
 
-def test_a_checkpoint_gives_back_every_tensor_and_the_step(training: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_restores_every_tensor_and_the_step(training: Any, tmp_path: Path) -> None:
     (state, plan), (other, _) = training(seed=0), training(seed=1)
     list(train(state, plan))
     state.save(tmp_path / "last.ckpt")
@@ -39,7 +39,7 @@ def test_a_checkpoint_gives_back_every_tensor_and_the_step(training: Any, tmp_pa
 
 
 def tensors(saved: Any) -> dict[str, bytes]:
-    """Every tensor within nested dicts and lists, as bytes, by its path."""
+    """Return every tensor within nested dicts and lists, as bytes, by its path."""
     if isinstance(saved, torch.Tensor):
         return {"": saved.contiguous().numpy().tobytes()}
     inner = saved.items() if isinstance(saved, dict) else enumerate(saved) if isinstance(saved, list) else ()
@@ -47,38 +47,38 @@ def tensors(saved: Any) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"PK\x03\x04 half of a zip"])
-def test_what_is_no_checkpoint_is_refused_with_the_cure(training: Any, tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_checkpoint_is_an_error_with_a_hint(training: Any, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "last.ckpt").write_bytes(content)
-    with pytest.raises(IntegrityError, match=r"last\.ckpt cannot be taken up") as caught:
+    with pytest.raises(IntegrityError, match=r"last\.ckpt cannot be loaded") as caught:
         training()[0].load(tmp_path / "last.ckpt")
-    assert caught.value.hint == "remove that file, and run the same command again to start over"
+    assert caught.value.hint == "remove that file, and run the same command again to start from step 0"
 
 
-def test_a_torn_checkpoint_is_refused(training: Any, tmp_path: Path) -> None:
+def test_half_a_checkpoint_is_an_error(training: Any, tmp_path: Path) -> None:
     state, _ = training()
     state.save(tmp_path / "last.ckpt")
     whole = (tmp_path / "last.ckpt").read_bytes()
     (tmp_path / "last.ckpt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(IntegrityError, match="cannot be taken up"):
+    with pytest.raises(IntegrityError, match="cannot be loaded"):
         state.load(tmp_path / "last.ckpt")
 
 
 @pytest.mark.parametrize("other", [{"encoder": {"name": "small", "widths": [4, 8]}}, {"branches": {"border": {}}}])
-def test_a_checkpoint_of_other_networks_is_refused(training: Any, tmp_path: Path, other: Any) -> None:
+def test_a_checkpoint_of_other_networks_is_an_error(training: Any, tmp_path: Path, other: Any) -> None:
     training(**other)[0].save(tmp_path / "last.ckpt")
-    with pytest.raises(IntegrityError, match="cannot be taken up"):
+    with pytest.raises(IntegrityError, match="cannot be loaded"):
         training()[0].load(tmp_path / "last.ckpt")
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"step": 3}, {"step": 1, "encoder": 5}])
-def test_a_file_of_torch_s_that_is_no_state_is_refused(training: Any, tmp_path: Path, content: Any) -> None:
+def test_a_torch_file_without_a_training_state_is_an_error(training: Any, tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "last.ckpt")
-    with pytest.raises(IntegrityError, match="cannot be taken up"):
+    with pytest.raises(IntegrityError, match="cannot be loaded"):
         training()[0].load(tmp_path / "last.ckpt")
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no device that is always full")
-def test_a_full_disk_is_told_as_such(training: Any) -> None:
+def test_a_full_disk_is_reported_as_such(training: Any) -> None:
     with pytest.raises(OSError, match="No space left") as caught:
         training()[0].save(Path("/dev/full"))
     assert caught.value.errno == errno.ENOSPC
@@ -89,11 +89,11 @@ def test_an_unknown_optimiser_is_an_error() -> None:
         optimizer_for("adamm", [], 0.0)
 
 
-# The stage's side: what is written when, with a real draft and no command line.
+# The stage: what is written when, with a real draft and no command line.
 
 
 class FreeLock:
-    """Held by nobody else."""
+    """A lock that no other process wants."""
 
     def still_mine(self) -> None: ...
 
@@ -104,7 +104,7 @@ def draft_in(folder: Path) -> Draft:
 
 
 def pretrain_events(state: Any, plan: Any, draft: Draft, checkpoint_s: float = 0.0) -> Any:
-    return trained(state, plan, draft, checkpoint_s=checkpoint_s)
+    return run_training(state, plan, draft, checkpoint_s=checkpoint_s)
 
 
 def until_saved(events: Any, step: int) -> None:
@@ -116,20 +116,18 @@ def lines(draft: Draft, name: str = "metrics.jsonl") -> list[int]:
     return [json.loads(line)["step"] for line in draft.file(name).read_text().splitlines()]
 
 
-def test_whoever_stops_listening_finds_a_checkpoint_of_the_last_step(training: Any, tmp_path: Path) -> None:
+def test_closing_the_generator_leaves_a_checkpoint_of_the_last_step(training: Any, tmp_path: Path) -> None:
     (state, plan), draft = training(), draft_in(tmp_path)
     events = pretrain_events(state, plan, draft, checkpoint_s=3600)
     for _ in range(4):
         next(events)
     events.close()
-    taken_up, _ = training()
-    taken_up.load(draft.scratch() / "last.ckpt")
-    assert taken_up.step == 4 and lines(draft) == lines(draft, "timings.jsonl") == [1, 2, 3, 4]
+    resumed, _ = training()
+    resumed.load(draft.scratch() / "last.ckpt")
+    assert resumed.step == 4 and lines(draft) == lines(draft, "timings.jsonl") == [1, 2, 3, 4]
 
 
-def test_lines_after_the_checkpoint_are_written_again_and_half_a_line_is_forgotten(
-    training: Any, tmp_path: Path
-) -> None:
+def test_lines_after_the_checkpoint_are_written_again_and_half_a_line_is_removed(training: Any, tmp_path: Path) -> None:
     (state, plan), draft = training(), draft_in(tmp_path)
     until_saved(pretrain_events(state, plan, draft), 2)
     for name in ("metrics.jsonl", "timings.jsonl"):
@@ -139,7 +137,7 @@ def test_lines_after_the_checkpoint_are_written_again_and_half_a_line_is_forgott
     assert lines(draft) == lines(draft, "timings.jsonl") == list(range(1, plan.steps + 1))
 
 
-def test_a_loss_that_is_no_number_leaves_the_last_checkpoint(training: Any, tmp_path: Path) -> None:
+def test_a_nan_loss_leaves_the_last_checkpoint(training: Any, tmp_path: Path) -> None:
     (state, plan), draft = training(), draft_in(tmp_path)
     events = pretrain_events(state, plan, draft)
     until_saved(events, 3)
@@ -150,7 +148,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_checkpoint(training: Any, tmp_
     assert (draft.scratch() / "last.ckpt").read_bytes() == before
 
 
-def test_a_failure_says_which_checkpoint_is_left(training: Any, tmp_path: Path) -> None:
+def test_an_error_says_which_checkpoint_is_left(training: Any, tmp_path: Path) -> None:
     (state, plan), draft = training(), draft_in(tmp_path)
     events = pretrain_events(state, plan, draft)
     until_saved(events, 3)
@@ -164,29 +162,29 @@ def test_a_failure_says_which_checkpoint_is_left(training: Any, tmp_path: Path) 
         list(pretrain_events(fresh, plan, draft_in(tmp_path / "other")))
 
 
-def test_a_collapse_is_warned_of_while_it_happens(training: Any, tmp_path: Path) -> None:
+def test_a_collapse_gives_a_warning_while_it_happens(training: Any, tmp_path: Path) -> None:
     (state, plan), draft = training(epochs=30, learning_rate=1e-9), draft_in(tmp_path)
     for head in (state.objectives["branch_centre"].projector, state.objectives["branch_centre"].momentum_projector):
         torch.nn.init.zeros_(head[2].weight)  # every cell is projected to the bias
-    told = list(pretrain_events(state, plan, draft))
-    warnings = [place for place, event in enumerate(told) if isinstance(event, Note)]
-    assert len(warnings) == 1 and warnings[0] < len(told) // 2
-    assert "branch centre is collapsing: at step 20" in told[warnings[0]].text
+    events = list(pretrain_events(state, plan, draft))
+    warnings = [place for place, event in enumerate(events) if isinstance(event, Note)]
+    assert len(warnings) == 1 and warnings[0] < len(events) // 2
+    assert "branch centre is collapsing: at step 20" in events[warnings[0]].text
 
 
-def test_event_files_hold_every_step_once_though_a_process_was_lost(training: Any, tmp_path: Path) -> None:
+def test_event_files_hold_every_step_once_even_after_a_killed_process(training: Any, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (state, plan), draft = training(), draft_in(tmp_path)
     checkpoint, kept = draft.scratch() / "last.ckpt", tmp_path / "kept.ckpt"
-    events = trained(state, plan, draft, checkpoint_s=0, tensorboard=True)
+    events = run_training(state, plan, draft, checkpoint_s=0, tensorboard=True)
     until_saved(events, 4)
     shutil.copy(checkpoint, kept)
     until_saved(events, 7)
     events.close()
-    shutil.copy(kept, checkpoint)  # as after a kill: event files and lines know more steps than the checkpoint
+    shutil.copy(kept, checkpoint)  # as after a kill: event files and metrics hold more steps than the checkpoint
     (state, plan), draft = training(), draft_in(tmp_path)
-    list(trained(state, plan, draft, checkpoint_s=3600, tensorboard=True))
+    list(run_training(state, plan, draft, checkpoint_s=3600, tensorboard=True))
     board = EventAccumulator(str(draft.path / "tensorboard"))
     board.Reload()
     written = {event.step: event.value for event in board.Scalars("centre/loss")}
@@ -195,24 +193,24 @@ def test_event_files_hold_every_step_once_though_a_process_was_lost(training: An
     assert len([name for name in draft.extras if name.startswith("tensorboard/events")]) == 2
 
 
-def test_event_files_are_no_part_of_the_result_whoever_wrote_them(training: Any, tmp_path: Path) -> None:
+def test_event_files_of_earlier_processes_are_not_part_of_the_result_either(training: Any, tmp_path: Path) -> None:
     (state, plan), draft = training(), draft_in(tmp_path)
-    events = trained(state, plan, draft, checkpoint_s=0, tensorboard=True)
+    events = run_training(state, plan, draft, checkpoint_s=0, tensorboard=True)
     until_saved(events, 2)
     events.close()
     (state, plan), draft = training(), draft_in(tmp_path)
-    list(trained(state, plan, draft, checkpoint_s=3600))
+    list(run_training(state, plan, draft, checkpoint_s=3600))
     assert any(name.startswith("tensorboard/events") for name in draft.extras)
 
 
-def test_weights_that_overflow_in_the_last_step_are_no_result(training: Any, tmp_path: Path) -> None:
+def test_weights_that_overflow_in_the_last_step_are_an_error(training: Any, tmp_path: Path) -> None:
     state, plan = training(optimizer="sgd", learning_rate=3e38, weight_decay=1e6, epochs=0.25)
     assert plan.steps == 1
-    with pytest.raises(FailedError, match="weights are no numbers any more after step 1"):
+    with pytest.raises(FailedError, match="weights are infinite or nan after step 1"):
         list(pretrain_events(state, plan, draft_in(tmp_path)))
 
 
-def test_weights_that_overflowed_do_not_replace_the_last_good_checkpoint(training: Any, tmp_path: Path) -> None:
+def test_infinite_weights_do_not_replace_the_last_good_checkpoint(training: Any, tmp_path: Path) -> None:
     (state, plan), draft = training(), draft_in(tmp_path)
     events = pretrain_events(state, plan, draft)
     until_saved(events, 3)
@@ -223,7 +221,7 @@ def test_weights_that_overflowed_do_not_replace_the_last_good_checkpoint(trainin
 
 
 class FillsTheDisk:
-    """A state that gets half of itself written."""
+    """A state whose checkpoint is written only by half."""
 
     def is_finite(self) -> bool:
         return True
@@ -241,7 +239,7 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_last_checkpoint(tmp_path: 
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"last.ckpt": b"good"}
 
 
-def test_what_a_kill_left_behind_while_writing_is_no_part_of_the_result(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_process_are_not_part_of_the_result(tmp_path: Path) -> None:
     partial = Store(tmp_path).partial("pretrain", "0123456789ab")
     (partial / "scratch").mkdir(parents=True)
     for name in (".encoder.safetensors.1f2e3d4c.tmp", "scratch/.last.ckpt.00c0ffee.tmp", "scratch/last.ckpt"):
@@ -258,7 +256,7 @@ class TakenOver:
         raise BusyError("taken over")
 
 
-def test_the_checkpoint_stays_until_the_result_is_whole(tmp_path: Path) -> None:
+def test_the_checkpoint_stays_until_the_result_is_complete(tmp_path: Path) -> None:
     from cellssl.artifacts.card import Card
 
     draft = Draft(draft_in(tmp_path).path, tmp_path / "made", TakenOver())  # type: ignore[arg-type]
@@ -316,7 +314,7 @@ def start(command: str, recipe: Path, store: Path, *flags: str) -> subprocess.Po
         "cpu",
         *flags,
     ]
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # as many as here: they decide the last bits
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # as many as here: the last bits depend on them
     return subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | threads
     )
@@ -329,7 +327,7 @@ def finish(process: subprocess.Popen[str], expected: int = 0) -> tuple[str, str]
 
 
 def wait_for(process: subprocess.Popen[str], there: Callable[[], bool]) -> bool:
-    """True once it is there, False when the process ends first."""
+    """Return True once the condition holds, False when the process ends before."""
     while process.poll() is None:
         if there():
             return True
@@ -338,25 +336,27 @@ def wait_for(process: subprocess.Popen[str], there: Callable[[], bool]) -> bool:
 
 
 def steps_saved(store: Path) -> int:
-    """As the metrics have it, which are flushed before every checkpoint."""
+    """Return the number of steps in the metrics, which are flushed before every checkpoint."""
     logs = list(store.glob("pretrain/*.partial/metrics.jsonl"))
     saved = list(store.glob("pretrain/*.partial/scratch/last.ckpt"))
     return logs[0].read_text().count("\n") if logs and saved else 0
 
 
 def prepared(folder: Path, *flags: str) -> tuple[Path, Path, Path]:
-    """Recipe, a store with everything before pretrain, and the undisturbed pretrain artifact in another store."""
+    """Return the recipe, a store with everything before pretrain, and the undisturbed pretrain artifact in another
+    store.
+    """
     recipe = folder / "tiny.toml"
     recipe.write_text(RECIPE)
     finish(start("run", recipe, folder / "killed", "--to", "split", *flags))
     shutil.copytree(folder / "killed", folder / "undisturbed")
-    here(["pretrain", str(recipe), "--store", str(folder / "undisturbed"), "--device", "cpu", *flags])
+    in_this_process(["pretrain", str(recipe), "--store", str(folder / "undisturbed"), "--device", "cpu", *flags])
     (undisturbed,) = (folder / "undisturbed/pretrain").iterdir()
     return recipe, folder / "killed", undisturbed
 
 
-def here(arguments: list[str]) -> None:
-    """The same command within this process, which has loaded torch already."""
+def in_this_process(arguments: list[str]) -> None:
+    """Run the same command within this process, which has loaded torch already."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         assert invoke(arguments) == 0
@@ -393,13 +393,13 @@ def test_stopped_killed_and_run_again_ends_in_the_same_bytes(tmp_path: Path) -> 
     finish(killed, expected=-signal.SIGKILL)
 
     out, err = finish(start("pretrain", recipe, store))
-    assert "going on after step" in err
+    assert "continuing after step" in err
     assert_same_result(Path(out), undisturbed)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of a few megabytes."""
+    """Mount a real file system of a few megabytes."""
     folder = tmp_path / "small-disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
@@ -409,7 +409,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up_is_told_and_nothing_is_lost(tmp_path: Path, small_disk: Path) -> None:
+def test_a_full_disk_is_an_error_and_nothing_is_lost(tmp_path: Path, small_disk: Path) -> None:
     recipe, store, undisturbed = prepared(tmp_path)
     shutil.copytree(store, small_disk / "store")
     store = small_disk / "store"
@@ -428,7 +428,7 @@ def test_a_disk_that_fills_up_is_told_and_nothing_is_lost(tmp_path: Path, small_
     assert checkpoint.read_bytes() == before
     (small_disk / "ballast").unlink()
     out, err = finish(start("pretrain", recipe, store))
-    assert "going on after step" in err
+    assert "continuing after step" in err
     assert_same_result(Path(out), undisturbed)
 
 
