@@ -62,7 +62,7 @@ Source = Annotated[str | Path, BeforeValidator(_address_or_folder)]
 
 
 class Settings(OnlineDataset):
-    """BBBC021: breast cancer cells treated with 113 compounds, 55 plates; controls of the same plates are always added."""
+    """BBBC021: breast cancer cells treated with 113 compounds, 55 plates; controls of the same plates are included."""
 
     source: Source | None = Setting(None, json_schema_extra=NOT_IN_FINGERPRINT)
     """Where tables and archives come from: an http(s) or s3 address, or a folder, in which images may lie unpacked; if
@@ -248,7 +248,7 @@ def _readable_errors(table: str, manifest: Manifest) -> Iterator[None]:
 
 
 def _field(row: dict[str, str], manifest: Manifest, mechanisms: Mapping[tuple[str, float], str]) -> Field:
-    """Return the field of one row of the image table; only the table gives its files, whose names differ between weeks."""
+    """Return the field of one row of the image table; only the table names its files, as names differ between weeks."""
     plate, well = row["Image_Metadata_Plate_DAPI"], row["Image_Metadata_Well_DAPI"]
     compound, dose = row["Image_Metadata_Compound"], float(row["Image_Metadata_Concentration"])
     images = {channel.name: _member(row, channel) for channel in manifest.channels}

@@ -1,4 +1,4 @@
-"""cifar100: the publisher's archive, downloaded or from a folder, in -> 60,000 photographs of 100 classes, 32 x 32 px."""
+"""cifar100: the publisher's archive, downloaded or from a folder, in -> 60,000 photographs of 100 classes."""
 
 from __future__ import annotations
 

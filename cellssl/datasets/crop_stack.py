@@ -49,7 +49,7 @@ class Settings(Dataset):
     channels: tuple[str, ...] = Setting(min_length=1)
     """Names of the channels, in the order of the stack."""
     columns: RowColumns = RowColumns()
-    """Names of the columns with plate, well, site, batch, compound, dose_micromolar, moa and cell_id; none is required."""
+    """Names of the columns with plate, well, site, batch, compound, dose_micromolar, moa, cell_id; none is required."""
     pixel_um: float | None = Setting(None, gt=0)
     """Side of a pixel in micrometres."""
     compounds: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from cellssl.events import Event, Progress
 
 
 class Settings(ClassImageDataset):
-    """The 1,797 real digits that come with scikit-learn (UCI, Alpaydin and Kaynak 1998): 8 x 8 px, ten classes, offline.
+    """The 1,797 real digits that scikit-learn contains (UCI, Alpaydin and Kaynak 1998): 8 x 8 px, ten classes, offline.
 
     They have no official train and test parts: let `split` draw the parts with `classes = "class"`.
     """

@@ -38,11 +38,11 @@ class Settings(ClassImageDataset):
     """Your own pictures, sorted into one folder per class: PNG, JPEG or TIFF, all grey or all RGB."""
 
     folder: InputPath = Setting(json_schema_extra=NOT_IN_FINGERPRINT)
-    """The folder that holds one folder per class, which may hold further folders; its content counts, its place does not."""
+    """Folder with one folder per class, which may hold further folders; its content counts, its place does not."""
     parts: bool = False
     """Whether the class folders lie in folders called train, val and test, which become the column `official_part`."""
     side_px: int | None = Setting(None, ge=8)
-    """Side in pixels to which every picture is resized: its shorter side becomes so long, and the middle square is kept.
+    """Side in pixels to which every picture is resized: its shorter side gets this length, the middle square is kept.
     If not given, all pictures must be squares of one size already."""
 
     def plate(self) -> str:
@@ -189,7 +189,7 @@ def _with_pillow(path: Path) -> np.ndarray:
 
 
 def _square(pixels: np.ndarray, side_px: int) -> UInt16[np.ndarray, "c y x"]:
-    """Resize a picture so that its shorter side is `side_px`, area-filtered where it shrinks; return its middle square."""
+    """Resize a picture to the shorter side `side_px`, area-filtered where it shrinks; return its middle square."""
     from PIL import Image
 
     _, height, width = pixels.shape

@@ -138,7 +138,7 @@ class Settings(OnlineDataset):
         return {place: image for of_row in pairs for place, image in of_row if _is_address(image)}
 
     def _rows(self) -> list[tuple[Field, dict[str, str]]]:
-        """Return the selected fields, each with the path or address of its images by channel; read once for all plates."""
+        """Return the selected fields, with the path or address of their images by channel; read once for all plates."""
         table, stat = read_table(self.table), self.table.stat()
         key = (stat.st_size, stat.st_mtime_ns, self.model_dump_json())
         rows = _LAST_READ.get(key)

@@ -1,4 +1,4 @@
-"""simulated: a few settings in -> plates like those of BBBC021, with the ground truth of every cell beside the images."""
+"""simulated: a few settings in -> plates like those of BBBC021, with the ground truth of every cell."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ import timm
 import torch
 import torchvision
 from chain import ENVIRONMENT, Chain, Said, run, say
+from misbehaving_server import ServerBehaviour, serving
 from safetensors.torch import load_file, save_file
 from torchvision.models import ResNet18_Weights
-from unruly import Manners, serving
 
 from cellssl.artifacts.store import Store
 from cellssl.config import recipe as recipes
@@ -276,26 +276,26 @@ def kept(url: str, store: Path, *upstreams: Path) -> Path:
 
 
 def test_published_weights_are_downloaded_once_into_the_store(published: Published, tmp_path: Path) -> None:
-    manners = Manners(published.folder, breaks_after=1_000_000)
-    with serving(manners) as address:
+    behaviour = ServerBehaviour(published.folder, breaks_after=1_000_000)
+    with serving(behaviour) as address:
         first = kept(f"{address}/{published.name}", tmp_path / "store")
         again = kept(f"{address}/{published.name}", tmp_path / "store")
         from_upstream = kept(f"{address}/{published.name}", tmp_path / "mine", tmp_path / "store")
     assert first == again == from_upstream == tmp_path / "store" / "weights" / published.name
     assert [path.name for path in first.parent.iterdir()] == [published.name]
-    assert len(manners.asked) == 2  # the second went on where the first broke off
+    assert len(behaviour.requests) == 2  # the second continued where the first broke off
     assert first.read_bytes() == (published.folder / published.name).read_bytes()
 
 
 def test_bytes_that_the_name_does_not_promise_are_not_kept(published: Published, tmp_path: Path) -> None:
     (published.folder / published.name).write_bytes(b"other weights")
-    with serving(Manners(published.folder)) as address, pytest.raises(IntegrityError, match="other bytes"):
+    with serving(ServerBehaviour(published.folder)) as address, pytest.raises(IntegrityError, match="other bytes"):
         kept(f"{address}/{published.name}", tmp_path / "store")
     assert list((tmp_path / "store" / "weights").iterdir()) == []
 
 
 def test_a_kept_file_that_has_changed_is_not_used(published: Published, tmp_path: Path) -> None:
-    with serving(Manners(published.folder)) as address:
+    with serving(ServerBehaviour(published.folder)) as address:
         kept(f"{address}/{published.name}", tmp_path / "store").write_bytes(b"changed")
         with pytest.raises(IntegrityError, match="is not the file that its name promises"):
             kept(f"{address}/{published.name}", tmp_path / "store")
@@ -303,7 +303,7 @@ def test_a_kept_file_that_has_changed_is_not_used(published: Published, tmp_path
 
 def test_a_download_that_fails_says_where_the_file_can_be_put(published: Published, tmp_path: Path) -> None:
     (published.folder / published.name).unlink()
-    with serving(Manners(published.folder)) as address, pytest.raises(NetworkError, match="answered 404") as caught:
+    with serving(ServerBehaviour(published.folder)) as address, pytest.raises(NetworkError, match="answered 404") as caught:
         kept(f"{address}/{published.name}", tmp_path / "store")
     assert f"put the file at {tmp_path / 'store' / 'weights' / published.name}" in caught.value.hint
     assert list((tmp_path / "store" / "weights").iterdir()) == []
@@ -312,7 +312,7 @@ def test_a_download_that_fails_says_where_the_file_can_be_put(published: Publish
 def test_imagenet_is_torchvision_s_own_file_and_the_encoder_outlives_it(
     words: list[str], published: Published, resnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving(Manners(published.folder)) as address:
+    with serving(ServerBehaviour(published.folder)) as address:
         monkeypatch.setattr(ResNet18_Weights.IMAGENET1K_V1.value, "url", f"{address}/{published.name}")
         made = say("pretrain", *words, *knobs(encoder=network("resnet18", "imagenet"), epochs="0")).line
     theirs = torch.load(resnet, weights_only=True)

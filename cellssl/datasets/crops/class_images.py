@@ -1,4 +1,4 @@
-"""class_images: pictures with one class each in -> one plate whose wells are the classes, and whose crops are the pictures."""
+"""class_images: pictures with one class each in -> one plate: its wells are the classes, its crops the pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """All pictures of a data set; `read` returns those of a slice as (n, c, y, x), with values from 0 to `max_value`."""
+    """The pictures; `read` returns those of a slice as (n, c, y, x), with values from 0 to `max_value`."""
 
     rows: Sequence[Picture]
     channels: tuple[str, ...]

@@ -44,7 +44,7 @@ def write_precut(
 ) -> Iterator[Progress]:
     """Write crops.npy, then cells.csv, then channels.json into `folder`.
 
-    `blocks` are crops as uint8 or uint16 (n, c, y, x), in the order of `cells`, and `shape` is (c, y, x). `max_value` is
+    `blocks` are crops as uint8 or uint16 (n, c, y, x), in the order of `cells`; `shape` is (c, y, x). `max_value` is
     the largest value that a pixel can have, written to range.json where it is known.
     """
     scratch, total, done = folder / "scratch", len(cells.rows), 0

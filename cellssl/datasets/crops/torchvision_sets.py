@@ -1,4 +1,4 @@
-"""torchvision_sets: a data set that torchvision can read in -> its pictures, downloaded or from a folder, and verified."""
+"""torchvision_sets: a data set that torchvision reads in -> its pictures, downloaded or from a folder, and verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""columns: a table, and the names of the columns that matter, in -> plate, well, site and treatment of every row out."""
+"""columns: a table, and which of its columns means what, in -> plate, well, site and treatment of every row out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""manifest: the TOML description of a published set in -> its tables, archives and channels, and a check of its tables."""
+"""manifest: the TOML description of a published set in -> its tables, archives and channels; checks its tables."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TableEntry(SettingsModel):
         if not self.matches(text.encode()):
             found = hashlib.sha256(text.encode()).hexdigest()
             raise IntegrityError(
-                f"{name} has other values than the official table: in the official format its sha256 is {found[:12]}… "
+                f"{name} has other values than the official table: written alike, its sha256 is {found[:12]}… "
                 f"instead of {self.sha256[:12]}…",
                 hint=hint,
             )

@@ -203,7 +203,7 @@ class TooLargeError(ValueError):
 
 
 class ByteRangesFile(io.RawIOBase):
-    """Byte ranges as a file object from which `zipfile` reads the directory, in two small ranges if there is no comment."""
+    """Byte ranges as a file object for `zipfile` to read the directory; two small ranges if there is no comment."""
 
     def __init__(self, ranges: ByteRanges) -> None:
         self._ranges, self._position = ranges, 0

@@ -1,4 +1,4 @@
-"""checksums: files in -> a table of sizes, CRCs and hashes; the table of an earlier fetch in -> what differs from it."""
+"""checksums: files in -> a table of sizes, CRCs and hashes; an earlier table in -> what differs from it."""
 
 from __future__ import annotations
 

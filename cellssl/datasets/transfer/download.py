@@ -1,4 +1,4 @@
-"""download: an address in -> a whole file; what a broken connection leaves is kept, and the download continues there."""
+"""download: an address in -> a whole file; after a break the download continues where it stopped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def download(
 ) -> Generator[Event, None, None]:
     """Download the file at `url` to `target`, which appears when it is whole; until then it grows as `target.part`.
 
-    `verified_by_caller` says that the caller checks the content. Only then is a part continued although the server gives
+    `verified_by_caller` says that the caller checks the content. Only then is a part continued though the server gives
     no means to recognise the file, and a body accepted whose end is not marked.
 
     Raises NetworkError where the server cannot be reached, refuses, breaks off again and again, or sends a web page.

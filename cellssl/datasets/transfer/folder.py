@@ -74,7 +74,7 @@ class FolderSource:
         return forecast_archive(LocalByteRanges(packed), targets, sizes)
 
     def _places(self, archive: str, batch: str, targets: Targets) -> tuple[Path | None, dict[str, Path]]:
-        """Return the path of the archive, and member -> path of the unpacked images; DataError where there are neither."""
+        """Return the path of the archive, and member -> path of unpacked images; DataError where there are neither."""
         packed = self._file(self._root / archive)
         unpacked = {member: path for member in targets if (path := self._unpacked(archive, batch, member)) is not None}
         if packed is None and not unpacked:

@@ -93,7 +93,7 @@ class HttpClient:
         self._last_activity_s = time.monotonic()
 
     def get(self, url: str, headers: dict[str, str] | None = None) -> requests.Response:
-        """Return the head of an answer; a server that does not answer, or is busy, has been asked several times by then.
+        """Return the head of an answer; a server that does not answer, or is busy, has been asked several times then.
 
         Raises RefusedError where asking again is of no use, else NetworkError.
         """
@@ -252,7 +252,7 @@ def has_marked_end(answer: requests.Response) -> bool:
 
 
 def range_of(answer: requests.Response) -> tuple[int, int, int | None] | None:
-    """Return the first byte, the end, and the size of the file, from an answer's Content-Range; None where there is none."""
+    """Return the first byte, the end and the file size from an answer's Content-Range; None where there is none."""
     given = re.fullmatch(r"\s*bytes\s+(\d+)-(\d+)/(\d+|\*)\s*", answer.headers.get("Content-Range", "").lower())
     if given is None or int(given.group(2)) < int(given.group(1)):
         return None

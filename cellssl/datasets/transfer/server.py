@@ -58,7 +58,7 @@ class HttpSource:
                 left.unlink()
 
     def images(self, archive: str, batch: str, targets: Targets, destination: PlateDestination) -> Fetching[None]:
-        """Fetch the images by byte ranges; where the server refuses those, from the whole archive, then removed again."""
+        """Fetch the images by byte ranges; if those are refused, from the whole archive, which is removed then."""
         url, left, without_progress, readings = join_url(self.address, archive), targets, 0, 0
         kept = destination.scratch / archive
         whole = kept.is_file()

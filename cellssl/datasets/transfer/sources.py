@@ -1,4 +1,4 @@
-"""sources: the protocol of a source of a published set: an address or a folder in -> tables as bytes, images as files."""
+"""sources: the protocol of a source of a published set: an address or folder in -> tables as bytes, images as files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""threads: functions that block in -> their results as they come, with an event now and then so that they can be stopped."""
+"""threads: functions that block in -> their results as they come, with regular events so that they can be stopped."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class WorkerThreads(Generic[JobT, ResultT]):
             self._threads[-1].start()
 
     def results(self) -> Iterator[tuple[JobT, ResultT] | None]:
-        """Yield every job with its result, in the order in which they end, until all are done; None while nothing comes."""
+        """Yield every job with its result, in the order in which they end; yield None while nothing comes."""
         while self._open:
             try:
                 job, result = self._done.get(timeout=POLL_S)

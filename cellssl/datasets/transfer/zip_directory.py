@@ -1,4 +1,4 @@
-"""zip_directory: byte ranges of a zip archive in -> its directory, and the file of each member, or what is wrong with it."""
+"""zip_directory: byte ranges of a zip archive in -> its directory, and the file of each member, or what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""zip_members: an archive and the members wanted of it in -> their files, several at once, or what is wrong with them."""
+"""zip_members: an archive and the members wanted of it in -> their files, several at once, or what is wrong."""
 
 from __future__ import annotations
 

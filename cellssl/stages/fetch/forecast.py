@@ -9,7 +9,7 @@ from cellssl.datasets.base import Field, Forecast
 from cellssl.datasets.transfer.threads import WorkerThreads
 from cellssl.engine.build import RunContext
 from cellssl.stages.fetch.settings import Settings
-from cellssl.stages.fetch.stage import fields_of, plate_card, planned_plates
+from cellssl.stages.fetch.stage import fields_of, planned_plates, plate_card
 
 AT_ONCE = 8
 """Number of plates whose cost is looked up at a time."""

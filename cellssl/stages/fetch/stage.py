@@ -185,7 +185,7 @@ def _hash_of(path: Path, is_external: bool, hashes: HashCache) -> str:
 
 
 def _external_hashes(context: RunContext, fields: Sequence[Field]) -> dict[str, list[str]]:
-    """Return field_id -> hashes of the user's images, which stay where they are: their bytes count, their place does not."""
+    """Return field_id -> hashes of the user's images, which are not copied: their bytes count, their place does not."""
     hashes = context.store.hashes
     external = {field.field_id: [place for place in field.images.values() if _is_external(place)] for field in fields}
     return {
