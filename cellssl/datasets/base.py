@@ -121,7 +121,7 @@ class Dataset(Plugin):
         """Put the images of one plate's fields into `folder`; yield events, so that the work can be shown and stopped.
 
         Returns field_id -> reason for every field whose images could not be had; `fetch` puts it into quarantine. The
-        work may be killed at any time and is then called again with the same folder: a file with its final name is
+        work may be killed at any time and is then called again with the same folder: an image with its final name is
         whole and is not made again. `folder/scratch` is for unfinished files; it is removed when the plate is finished.
         Where images came from elsewhere, `record.csv` lists them with their checksums; `archives.csv` lists archives
         that came whole, and is not part of the result (`cellssl.datasets.transfer.settings`).

@@ -99,7 +99,7 @@ def test_the_shipped_manifest_describes_the_official_tables(shared_data: Path) -
     for entry in manifest.tables.values():
         assert entry.matches((shared_data / "meta" / entry.file).read_bytes())
     urls = (shared_data / "meta" / "BBBC021_zip_urls.txt").read_text().split()
-    assert {f"{manifest.address}{manifest.archives.of(plate)}" for plate in manifest.archives.plates} == set(urls)
+    assert {f"{manifest.address}{manifest.archives.name_for(plate)}" for plate in manifest.archives.plates} == set(urls)
 
 
 def test_a_misspelt_compound_is_corrected(official: Any) -> None:

@@ -303,7 +303,10 @@ def test_a_kept_file_that_has_changed_is_not_used(published: Published, tmp_path
 
 def test_a_download_that_fails_says_where_the_file_can_be_put(published: Published, tmp_path: Path) -> None:
     (published.folder / published.name).unlink()
-    with serving(ServerBehaviour(published.folder)) as address, pytest.raises(NetworkError, match="answered 404") as caught:
+    with (
+        serving(ServerBehaviour(published.folder)) as address,
+        pytest.raises(NetworkError, match="answered 404") as caught,
+    ):
         kept(f"{address}/{published.name}", tmp_path / "store")
     assert f"put the file at {tmp_path / 'store' / 'weights' / published.name}" in caught.value.hint
     assert list((tmp_path / "store" / "weights").iterdir()) == []

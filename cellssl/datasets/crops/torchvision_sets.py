@@ -175,7 +175,7 @@ def _channels_first(pixels: np.ndarray) -> np.ndarray:
 
 
 def _find(file: PublishedFile, folder: Path, subfolder: str) -> Path:
-    """Return where a file lies in the user's folder: directly in it, or where torchvision keeps it."""
+    """Return the path of a file in the user's folder: directly in it, or where torchvision keeps it."""
     for path in (folder / file.name, folder / subfolder / file.name):
         if path.is_file():
             return path

@@ -170,8 +170,8 @@ def _dots(cells: Cells, rng: np.random.Generator) -> Strokes:
 
 def _joined(families: list[Strokes]) -> Strokes:
     return Strokes(
-        *(
-            np.concatenate([getattr(family, name) for family in families])
-            for name in ("rows", "columns", "cell", "light")
-        )
+        rows=np.concatenate([family.rows for family in families]),
+        columns=np.concatenate([family.columns for family in families]),
+        cell=np.concatenate([family.cell for family in families]),
+        light=np.concatenate([family.light for family in families]),
     )

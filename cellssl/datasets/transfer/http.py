@@ -188,7 +188,7 @@ class _RetryAfterTooLongError(Exception):
 
 
 class _BoundedRetry(Retry):
-    """urllib3's Retry, which here also bears senseless values of Retry-After."""
+    """urllib3's Retry, which here also accepts senseless values of Retry-After."""
 
     client: HttpClient
 

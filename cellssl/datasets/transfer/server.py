@@ -50,7 +50,7 @@ class HttpSource:
                 if isinstance(event, Progress) and event.done > LARGEST_TABLE_BYTES:
                     raise RefusedError(
                         f"{name} has more than {LARGEST_TABLE_BYTES:,} bytes at {self.address}",
-                        hint="look at what lies at that address; it is not a table of this set",
+                        hint="check what is at that address; it is not a table of this set",
                     )
             return downloaded.read_bytes()
         finally:

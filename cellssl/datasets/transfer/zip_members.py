@@ -25,7 +25,7 @@ from cellssl.files import check_space
 
 @dataclass(frozen=True)
 class MemberResult:
-    """The result for one member: it lies at its target, or `reason` says why not."""
+    """The result for one member: its file is at its target, or `reason` says why not."""
 
     member: str
     reason: str | None = None

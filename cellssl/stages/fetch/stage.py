@@ -67,7 +67,7 @@ def planned_plates(settings: Settings, context: RunContext) -> dict[str, list[Fi
     """Return the selected fields, plate by plate; UsageError where no field is selected."""
     fields = settings.dataset.plan(_cache(context))
     if not fields:
-        raise UsageError("the data set's settings select no field", hint="loosen compounds, doses, plates or wells")
+        raise UsageError("the data set's settings select no field", hint="select more compounds, doses, plates or wells")
     return by_plate(fields)
 
 
@@ -165,9 +165,11 @@ def _field_table(
 
 
 def _row(field: Field, job: Job) -> dict[str, Any]:
+    """Return the row of a field, with path and hash of its images; DataError where one is missing or unreadable."""
     from cellssl.artifacts.images import image_fault
 
-    row = {name: getattr(field, name) for name in ("field_id", "plate", "well", "site", *PLANNED)}
+    values = asdict(field)
+    row = {name: values[name] for name in ("field_id", "plate", "well", "site", *PLANNED)}
     row["control"] = field.compound in job.settings.controls
     for channel, place in field.images.items():
         path = job.draft.path / place
