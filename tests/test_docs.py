@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import REPOSITORY
-from screen import write_screen
+from made_up_screen import write_screen
 from typer.main import get_command
 
 from cellssl.artifacts.card import read_card

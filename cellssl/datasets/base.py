@@ -1,81 +1,143 @@
-"""base: what a data set says about one field of view; the row of the field table before it lies on disk."""
+"""base: the contract of every data set: its settings in, the plan of its fields and one plate's images out."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
+from cellssl.config.settings import Plugin
 from cellssl.events import Event
 
 Value = str | int | float | None
+"""What a cell of a table can hold."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field of view of one plate.
+    """One field of view of one plate; for crops that are already cut, the field that they were cut from.
 
-    `images` maps a channel to a file: relative to the folder of the plate's artifact, or absolute for images that stay
-    where they are. `dose_micromolar` is 0 for controls, None where unknown; `extra` holds further columns.
+    Each attribute is a column of the field table, one row per field.
     """
 
     field_id: str
+    """Name of the field, unique in the data set; files are named after it."""
     plate: str
+    """Name of the plate."""
     well: str
+    """Name of the well in the plate."""
     site: int
+    """Number of the field in its well."""
     images: dict[str, str]
+    """Channel -> file. A relative path lies in the folder that `Dataset.make` writes to; an absolute path is an image
+    of the user that stays where it is. Empty where the data set gives crops and no images of fields."""
     batch: str | None = None
+    """What was done together, such as a week; None where unknown."""
     compound: str | None = None
+    """Name of the compound; None where unknown."""
     dose_micromolar: float | None = None
+    """0 for controls; None where unknown."""
     moa: str | None = None
+    """Mechanism of action; None where unknown."""
     pixel_um: float | None = None
+    """Side of a pixel in micrometres; None where unknown."""
     extra: dict[str, Value] = field(default_factory=dict)
+    """Further columns of the field table."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What it will cost to bring images.
-
-    `moved_bytes` come over the network or are copied, `disk_bytes` they take once they are there; None where that is
-    not known beforehand. `absent` images are not where they should come from. `whole_archive` says that more must be
-    moved than is wanted, because the server gives no parts of files.
-    """
+    """What `Dataset.make` will cost for the fields of one plate."""
 
     moved_bytes: int | None
+    """Bytes to download or to copy; None where they are not known beforehand."""
     disk_bytes: int | None
+    """Bytes that the images will take on the disk; None where they are not known beforehand."""
     absent: int
+    """Number of images that their source does not have."""
     whole_archive: bool = False
+    """True where a whole archive must be downloaded, because the server does not send parts of files."""
 
 
-class Dataset(Protocol):
-    """What the settings of every file in this room can do."""
+class Dataset(Plugin):
+    """The base class of all data sets: settings that a recipe can give, and methods that give fields and images.
+
+    To add a data set, write `cellssl/datasets/NAME.py` with a class `Settings(Dataset)`; NAME is its name in a recipe
+    (`fetch.dataset = "NAME"`). Its public attributes are its settings, each with a docstring, which
+    `cellssl explain datasets NAME` prints. Settings that cannot change a result are declared with
+    `json_schema_extra=NOT_IN_FINGERPRINT`. `plan`, `identity` and `make` must be written; the other methods have
+    defaults for a data set that reads no file of the user, adds no table and makes everything on this machine.
+
+    The stage `fetch` calls the methods in this order:
+
+    1. `external_files` and `plan`, to find out which fields there are;
+    2. `identity`, once per plate, to find out whether this plate has been made before;
+    3. `make`, once per plate that has not;
+    4. `tables`, once for all plates.
+
+    A data set gives either images of fields or crops that are already cut:
+
+    - Images: `Field.images` names one single-channel image per channel, the same channels in every field; each a TIFF
+      of uint8 or uint16, or another format that `cellssl.artifacts.images` reads.
+    - Crops: `Field.images` is empty, and `make` calls `cellssl.datasets.crops.precut.write_precut`, which writes
+      `crops.npy`, `cells.csv` and `channels.json`; the stage `segment` passes them through.
+
+    The module must import quickly: import numpy only if needed, and torch, pandas, scikit-learn and the like inside the
+    methods that use them. An ALGORITHM in the module counts in the fingerprint of every plate: raise it when the same settings
+    give other pixels.
+    """
 
     def external_files(self) -> Mapping[str, Path]:
-        """Files of the user whose bytes are part of the result, by their role: tables, stacks, images."""
+        """Return role -> file of the user whose bytes are part of the result, such as a table, a stack or images.
 
+        Every file exists. Their content counts in the fingerprint, their place does not. None by default.
+        """
+        return {}
+
+    @abstractmethod
     def plan(self, cache: Path) -> list[Field]:
-        """All fields that the settings select, sorted by plate, well and site; reads tables only, and no pixels.
+        """Return all fields that the settings select, sorted by plate, well and site.
 
-        `cache` is a folder for tables that must be downloaded before any plate is known; it may vanish at any time.
+        Reads tables only, no pixels. The same settings and files give the same plan at every call, and a field does
+        not depend on which other plates are selected. `cache` is a folder for tables that must be downloaded before any
+        plate is known; it may not exist yet, and may vanish at any time.
+
+        Raises UsageError where the settings name what the data set does not have, DataError where a table is wrong.
         """
 
+    @abstractmethod
     def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
-        """What, besides the fields' rows, determines the pixels of one plate: a simulator's settings, a stack's hash.
+        """Return what, besides the rows of the fields, determines the pixels of one plate.
 
-        `sha256` gives the hash of a file, and remembers it.
+        Examples are a simulator's settings, or the hash of a stack. `fields` are those of one plate. The values go into
+        the fingerprint of the plate, as JSON: they depend on nothing else, least of all on other plates, on where
+        files lie, or on the order of calls. Images of the user (absolute paths in `Field.images`) need no entry, since
+        `fetch` counts their bytes itself. `sha256` returns the hash of a file, and remembers it.
         """
 
+    @abstractmethod
     def make(self, fields: Sequence[Field], folder: Path) -> Generator[Event, None, dict[str, str]]:
-        """Put the images of one plate's fields into `folder`; a file already there and whole is not made again.
+        """Put the images of one plate's fields into `folder`; yield events, so that the work can be shown and stopped.
 
-        Returns the reason, by field_id, for every field whose images could not be had. What lies in `folder/scratch`
-        is removed when the plate is finished. A `record.csv` lists the images with their checksums where they came
-        from elsewhere; an `archives.csv` those of archives that came as a whole, which is no part of the result.
+        Returns field_id -> reason for every field whose images could not be had; `fetch` puts it into quarantine. The
+        work may be killed at any time and is then called again with the same folder: an image with its final name is
+        whole and is not made again. `folder/scratch` is for unfinished files; it is removed when the plate is finished.
+        Where images came from elsewhere, `record.csv` lists them with their checksums; `archives.csv` lists archives
+        that came whole, and is not part of the result (`cellssl.datasets.transfer.settings`).
+
+        Raises NetworkError where a server does not give what it should, IntegrityError where bytes are not those that
+        were promised, DataError where a file of the user cannot be read.
         """
 
     def forecast(self, fields: Sequence[Field], folder: Path) -> Forecast:
-        """What `make` will cost, before it moves anything but directories of archives."""
+        """Return what `make` will cost for one plate; moves nothing but directories of archives.
+
+        Files that lie in `folder` already cost nothing. By default all images are made on this machine: nothing is
+        moved, and the space on the disk is unknown.
+        """
+        return Forecast(0, None, 0)
 
     def tables(self, fields: Sequence[Field], cache: Path) -> dict[str, str]:
-        """Tables that go with all fields, as text by file name, such as the official CSVs."""
+        """Return tables that go with all fields, such as official CSV files: file name -> text. None by default."""
+        return {}

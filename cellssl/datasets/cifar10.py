@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from cellssl.datasets.crops.torchvision_sets import Published, PublishedFile, PublishedSettings
+from cellssl.datasets.crops.torchvision_sets import Published, PublishedFile, TorchvisionDataset
 
 
-class Settings(PublishedSettings):
+class Settings(TorchvisionDataset):
     """CIFAR-10 (Krizhevsky 2009): 50,000 colour photographs for training and 10,000 for testing, 32 x 32 px."""
 
     def published(self) -> Published:
-        """One archive."""
+        """Return the one archive."""
         from torchvision.datasets import CIFAR10
 
         return Published(CIFAR10, (PublishedFile(CIFAR10.filename, CIFAR10.tgz_md5, (CIFAR10.url,)),))
 
     def class_count(self) -> int:
-        """The ten classes."""
+        """Return the ten classes."""
         return 10
 
     def download_bytes(self) -> int:
-        """Of the archive."""
+        """Return the size of the archive."""
         return 170_498_071

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from cellssl.datasets.crops.torchvision_sets import Published, PublishedFile, PublishedSettings
+from cellssl.datasets.crops.torchvision_sets import Published, PublishedFile, TorchvisionDataset
 
 
-class Settings(PublishedSettings):
+class Settings(TorchvisionDataset):
     """CIFAR-100 (Krizhevsky 2009): 50,000 colour photographs for training and 10,000 for testing, 32 x 32 px."""
 
     def published(self) -> Published:
-        """One archive."""
+        """Return the one archive."""
         from torchvision.datasets import CIFAR100
 
         return Published(CIFAR100, (PublishedFile(CIFAR100.filename, CIFAR100.tgz_md5, (CIFAR100.url,)),))
 
     def class_count(self) -> int:
-        """The hundred fine classes."""
+        """Return the hundred fine classes."""
         return 100
 
     def download_bytes(self) -> int:
-        """Of the archive."""
+        """Return the size of the archive."""
         return 169_001_437

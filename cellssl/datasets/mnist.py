@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from cellssl.datasets.crops.torchvision_sets import (
+    Published,
+    PublishedFile,
+    TorchvisionDataset,
+    TorchvisionPart,
+)
 
-from cellssl.datasets.crops.torchvision_sets import Published, PublishedFile, PublishedSettings
 
-
-class Settings(PublishedSettings):
+class Settings(TorchvisionDataset):
     """MNIST (LeCun et al. 1998): 60,000 digits for training and 10,000 for testing, 28 x 28 px, from 0 to 255."""
 
     def published(self) -> Published:
-        """Four packed files, from either mirror."""
+        """Return the four compressed files, each with the addresses of both mirrors."""
         from torchvision.datasets import MNIST
 
         files = (
@@ -20,13 +23,13 @@ class Settings(PublishedSettings):
         return Published(MNIST, tuple(files), "MNIST/raw")
 
     def class_count(self) -> int:
-        """The ten digits."""
+        """Return the ten digits."""
         return 10
 
     def download_bytes(self) -> int:
-        """Of the four files together."""
+        """Return the size of the four files together."""
         return 11_594_722
 
-    def class_name(self, read: Any, number: int) -> str:
-        """The digit itself, as `digits` has it; torchvision says "0 - zero"."""
+    def class_name(self, part: TorchvisionPart, number: int) -> str:
+        """Return the digit itself, as the data set `digits` names it; torchvision says "0 - zero"."""
         return str(number)

@@ -1,4 +1,4 @@
-"""simulated: a few knobs in -> plates like BBBC021's, with the truth about every cell beside the images."""
+"""simulated: a few settings in -> plates like those of BBBC021, with the ground truth of every cell."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from datetime import date, timedelta
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
-from pydantic import Field as Knob
+from pydantic import Field as Setting
 from pydantic import field_validator, model_validator
 
-from cellssl.config.settings import NOT_IN_FINGERPRINT, Plugin
-from cellssl.datasets.base import Field, Forecast, Value
+from cellssl.config.settings import NOT_IN_FINGERPRINT
+from cellssl.datasets.base import Dataset, Field, Value
 from cellssl.errors import FailedError
 from cellssl.events import Progress
 from cellssl.randomness import generator
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 ALGORITHM = 2  # 2: drugs reach the cytoskeleton of every reacting cell, and lost filaments lower the stain
 PIXEL_UM = 0.4963
-CHANNELS = {"dna": "w1", "tubulin": "w2", "actin": "w4"}  # as BBBC021 numbers them
+CHANNELS = {"dna": "w1", "tubulin": "w2", "actin": "w4"}  # the numbers that BBBC021 gives them
 CONTROL = "DMSO"
 CONTROL_WELLS = ("B02", "C02", "D02", "E11", "F11", "G11")
 ROWS = "BCDEFG"
-MOST_DOSES = 8  # one a column: they fall from column 03 to column 10; 02 and 11 are for controls
+MOST_DOSES = 8  # one per column: they fall from column 03 to column 10; columns 02 and 11 are for controls
 HIGHEST_DOSE_COLUMN = 3
 PLATES_PER_WEEK = 3
 FIRST_WEEK = date(2007, 6, 15)
@@ -50,37 +50,37 @@ IMAGE_COLUMNS = (
 CompoundName = Literal["sim-nocodazole", "sim-taxol", "sim-cytochalasin"]
 
 
-class Settings(Plugin):
-    """Make plates up: fields like BBBC021's, whose nuclei and phenotypes are known cell by cell."""
+class Settings(Dataset):
+    """Simulated plates: fields like those of BBBC021, with the nucleus and the phenotype of every cell known."""
 
-    seed: int = Knob(0, ge=0)
-    """Another seed gives other cells on other plates; independent of the seeds of training."""
-    plates: int = Knob(3, ge=1, le=99)
-    """Number of plates, three a week; a plate does not depend on how many there are."""
-    compounds: tuple[CompoundName, ...] = Knob(("sim-nocodazole", "sim-taxol", "sim-cytochalasin"), min_length=1)
+    seed: int = Setting(0, ge=0)
+    """Seed of the cells and plates; independent of the seeds of training."""
+    plates: int = Setting(3, ge=1, le=99)
+    """Number of plates, three per week; a plate does not depend on how many there are."""
+    compounds: tuple[CompoundName, ...] = Setting(("sim-nocodazole", "sim-taxol", "sim-cytochalasin"), min_length=1)
     """Which simulated compounds the plates carry."""
     doses: int | tuple[float, ...] = 8
-    """The doses in micromolar, or how many of each compound's own eight, from the highest down."""
-    wells_per_treatment: int = Knob(1, ge=1, le=6)
-    """Wells a plate for each dose of each compound; a plate has six rows for them."""
-    control_wells: int = Knob(6, ge=1, le=6)
-    """Wells a plate with DMSO only: the first of B02 C02 D02 E11 F11 G11."""
-    sites_per_well: int = Knob(4, ge=1, le=9)
-    """Fields a well."""
-    height_px: int = Knob(1024, ge=128, le=4096)
+    """The doses in micromolar, or the number of each compound's own eight doses, from the highest down."""
+    wells_per_treatment: int = Setting(1, ge=1, le=6)
+    """Wells per plate for each dose of each compound; a plate has six rows for them."""
+    control_wells: int = Setting(6, ge=1, le=6)
+    """Wells per plate with DMSO only: the first ones of B02 C02 D02 E11 F11 G11."""
+    sites_per_well: int = Setting(4, ge=1, le=9)
+    """Fields per well."""
+    height_px: int = Setting(1024, ge=128, le=4096)
     """Height of a field in pixels of 0.4963 um."""
-    width_px: int = Knob(1280, ge=128, le=4096)
+    width_px: int = Setting(1280, ge=128, le=4096)
     """Width of a field in pixels of 0.4963 um."""
-    cells_per_field: float = Knob(195.0, gt=0, le=400)
-    """Mean number of nuclei with their centre on 1280 x 1024 px; a smaller field holds its share of them."""
-    density_spread: float = Knob(0.35, ge=0, le=1)
+    cells_per_field: float = Setting(195.0, gt=0, le=400)
+    """Mean number of nuclei with their centre on 1280 x 1024 px; a smaller field holds proportionally fewer."""
+    density_spread: float = Setting(0.35, ge=0, le=1)
     """Standard deviation of the log of the cell density between wells; within a well it is half of that."""
-    brightness_spread: float = Knob(0.3, ge=0, le=1)
+    brightness_spread: float = Setting(0.3, ge=0, le=1)
     """Standard deviation of the log of a channel's brightness between plates."""
-    effect_max: float = Knob(0.85, ge=0, lt=1)
-    """Share of cells that react at the very highest doses; the others look untreated."""
-    workers: int | None = Knob(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Processes that draw fields; all processors when not given."""
+    effect_max: float = Setting(0.85, ge=0, lt=1)
+    """Share of cells that react at the highest doses; the others look untreated."""
+    workers: int | None = Setting(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Number of processes that draw fields; if not given, one per processor."""
 
     @field_validator("compounds")
     @classmethod
@@ -94,8 +94,8 @@ class Settings(Plugin):
     def _check_doses(cls, doses: int | tuple[float, ...]) -> int | tuple[float, ...]:
         listed = doses if isinstance(doses, tuple) else ()
         count = len(listed) if isinstance(doses, tuple) else doses
-        twice = len(set(listed)) < len(listed)
-        if twice or not 1 <= count <= MOST_DOSES or not all(0 < dose < math.inf for dose in listed):
+        repeated = len(set(listed)) < len(listed)
+        if repeated or not 1 <= count <= MOST_DOSES or not all(0 < dose < math.inf for dose in listed):
             raise ValueError(f"must be a number from 1 to {MOST_DOSES}, or a list of as many different doses above 0")
         return doses
 
@@ -109,12 +109,8 @@ class Settings(Plugin):
             )
         return self
 
-    def external_files(self) -> Mapping[str, Path]:
-        """None: everything follows from the knobs."""
-        return {}
-
     def plan(self, cache: Path) -> list[Field]:
-        """All fields of all plates, sorted by plate, well and site."""
+        """Return all fields of all plates, sorted by plate, well and site."""
         wells = sorted(self._wells().items())
         return [
             self._field(number, well, site, compound, dose)
@@ -124,16 +120,20 @@ class Settings(Plugin):
         ]
 
     def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
-        """The knobs that the pixels depend on; which wells hold which treatment is in the fields' rows."""
-        size = {"height_px": self.height_px, "width_px": self.width_px}
-        return {"algorithm": ALGORITHM, "seed": self.seed, **size, **self._biology()}
-
-    def _biology(self) -> dict[str, float]:
-        names = ("cells_per_field", "density_spread", "brightness_spread", "effect_max")
-        return {name: getattr(self, name) for name in names}
+        """Return the settings that the pixels depend on; the treatments of the wells are in the rows of the fields."""
+        return {
+            "algorithm": ALGORITHM,
+            "seed": self.seed,
+            "height_px": self.height_px,
+            "width_px": self.width_px,
+            "cells_per_field": self.cells_per_field,
+            "density_spread": self.density_spread,
+            "brightness_spread": self.brightness_spread,
+            "effect_max": self.effect_max,
+        }
 
     def make(self, fields: Sequence[Field], folder: Path) -> Generator[Progress, None, dict[str, str]]:
-        """Draw the fields that are not there yet, then gather the truth about their cells in `truth.csv`."""
+        """Draw the fields that are not there yet, then gather the ground truth of their cells in `truth.csv`."""
         missing = [field for field in fields if not self._is_whole(field, folder)]
         done = len(fields) - len(missing)
         if done:
@@ -144,12 +144,8 @@ class Settings(Plugin):
         _gather_truth(fields, folder)
         return {}
 
-    def forecast(self, fields: Sequence[Field], folder: Path) -> Forecast:
-        """Everything is drawn here."""
-        return Forecast(0, None, 0)
-
     def tables(self, fields: Sequence[Field], cache: Path) -> dict[str, str]:
-        """BBBC021's three tables, for these plates."""
+        """Return the three tables of BBBC021, for these plates."""
         return {
             "BBBC021_v1_image.csv": _image_table(fields),
             "BBBC021_v1_moa.csv": _moa_table(fields),
@@ -157,6 +153,7 @@ class Settings(Plugin):
         }
 
     def _wells(self) -> dict[str, tuple[str, float]]:
+        """Return well -> compound and dose in micromolar."""
         from cellssl.datasets.simulation.phenotypes import COMPOUNDS
 
         wells = dict.fromkeys(CONTROL_WELLS[: self.control_wells], (CONTROL, 0.0))
@@ -195,13 +192,17 @@ class Settings(Plugin):
         return str(UUID(bytes=generator(self.seed, field_id, "uuid", channel).bytes(16), version=4)).upper()
 
     def _is_whole(self, field: Field, folder: Path) -> bool:
-        """The truth is written last; a size tells images that a full disk or a crash of the machine cut short."""
+        """Return whether all files of a field are there; an image cut short by a crash or a full disk is too small.
+
+        The ground truth is written last.
+        """
         images = [folder / path for path in field.images.values()]
         rest = [folder / str(field.extra["truth_labels"]), _truth_file(field, folder)]
         least = 2 * self.height_px * self.width_px
         return all(path.is_file() for path in (*images, *rest)) and all(path.stat().st_size > least for path in images)
 
     def _draw(self, fields: Sequence[Field], folder: Path) -> Iterator[str]:
+        """Draw the fields, in several processes; yield the id of each when it is drawn."""
         workers = min(self.workers or os.cpu_count() or 1, len(fields))
         if workers <= 1:
             yield from (draw_field(field, self._scene(field), folder) for field in fields)
@@ -212,8 +213,8 @@ class Settings(Plugin):
             yield from (future.result() for future in as_completed(drawing))
         except BrokenProcessPool as error:
             raise FailedError(
-                f"one of {workers} processes that draw fields died, most likely for want of memory",
-                hint="go on with fewer workers; the fields that are drawn are kept",
+                f"one of {workers} processes that draw fields died, most likely because memory ran out",
+                hint="set fewer workers and run the same command again; the fields that are drawn are kept",
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -230,12 +231,15 @@ class Settings(Plugin):
             dose_micromolar=field.dose_micromolar or 0.0,
             height_px=self.height_px,
             width_px=self.width_px,
-            **self._biology(),
+            cells_per_field=self.cells_per_field,
+            density_spread=self.density_spread,
+            brightness_spread=self.brightness_spread,
+            effect_max=self.effect_max,
         )
 
 
 def draw_field(field: Field, scene: Scene, folder: Path) -> str:
-    """Render one field and put its files in place, the truth last; returns the field's id."""
+    """Render one field and write its files, the ground truth last; return the field's id."""
     from cellssl.datasets.simulation.scene import render
 
     rendered = render(scene)
@@ -247,7 +251,7 @@ def draw_field(field: Field, scene: Scene, folder: Path) -> str:
 
 
 def _stay_with_parent() -> None:
-    """For a worker: leave Ctrl-C to the parent, and do not outlive it even if it is killed."""
+    """Set up a worker process: leave Ctrl-C to the parent, and end with it even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -263,17 +267,17 @@ def _write_image(path: Path, pixels: np.ndarray, *, compressed: bool) -> None:
     import tifffile
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + ".part")
     compression = "zlib" if compressed else None
-    tifffile.imwrite(beside, pixels, photometric="minisblack", metadata=None, compression=compression)
-    beside.replace(path)
+    tifffile.imwrite(part, pixels, photometric="minisblack", metadata=None, compression=compression)
+    part.replace(path)
 
 
 def _write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    beside.replace(path)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8", newline="\n")
+    part.replace(path)
 
 
 def _truth_file(field: Field, folder: Path) -> Path:
@@ -291,7 +295,7 @@ def _truth_rows(field: Field, rendered: Rendered) -> str:
 
 
 def _gather_truth(fields: Sequence[Field], folder: Path) -> None:
-    """One table for the plate: the header of the first field's, then the rows of all."""
+    """Write one table for the plate: the header, then the rows of all fields."""
     rows = [_truth_file(field, folder).read_text(encoding="utf-8").partition("\n")[2] for field in fields]
     _write_text(folder / "truth.csv", ",".join(TRUTH_COLUMNS) + "\n" + "".join(rows))
 
@@ -321,6 +325,6 @@ def _moa_table(fields: Sequence[Field]) -> str:
 
 
 def _compound_table(fields: Sequence[Field]) -> str:
-    """Structures are empty: simulated compounds have none."""
+    """Return the table of compounds; structures are empty, because simulated compounds have none."""
     lines = (f'"{compound}",""' for compound in sorted({str(field.compound) for field in fields}))
     return "\n".join(('"compound","smiles"', *lines, ""))

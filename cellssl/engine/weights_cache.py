@@ -67,11 +67,12 @@ def fetch_cached(url: str, context: RunContext, place: str | None = None) -> Gen
 
 def _bring(url: str, target: Path) -> Iterator[Event]:
     """Until it is known to be whole and right, the file has another name."""
-    from cellssl.datasets.transfer.download import Patience, download
+    from cellssl.datasets.transfer.download import download
+    from cellssl.datasets.transfer.http import RetryPolicy
 
     incoming = target.with_name(f"incoming-{target.name}")
     try:
-        yield from download(url, incoming, Patience())
+        yield from download(url, incoming, RetryPolicy())
     except NetworkError as error:
         raise NetworkError(
             error.message,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from chain import Chain, Said, say
-from unruly import Manners, serving
+from misbehaving_server import ServerBehaviour, serving
 
 from cellssl.artifacts.store import Store
 from cellssl.imaging.segmenters import cellpose
@@ -61,7 +61,7 @@ def test_weights_are_brought_to_the_store_ahead_and_found_there(
 ) -> None:
     (tmp_path / "cytotorch_0").write_bytes(b"weights" * 1000)
     words = ["doctor", chain.recipe, "--store", tmp_path / "store", *CYTO]
-    with serving(Manners(tmp_path)) as address:
+    with serving(ServerBehaviour(tmp_path)) as address:
         monkeypatch.setitem(cellpose.SOURCES, 3, f"{address}/")
         before, brought, after = say(*words), say(*words, "--download"), say(*words)
     assert [before.code, brought.code, after.code] == [2, 0, 0], (before, brought)
@@ -72,7 +72,7 @@ def test_weights_are_brought_to_the_store_ahead_and_found_there(
 def test_a_server_that_cannot_be_reached_is_a_network_fault_that_says_where_to_put_the_file(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving(Manners(tmp_path)) as address:
+    with serving(ServerBehaviour(tmp_path)) as address:
         monkeypatch.setitem(cellpose.SOURCES, 3, f"{address}/")
         said = say("doctor", chain.recipe, "--store", tmp_path / "store", *CYTO, "--download")
     assert said.code == 4 and "answered 404" in said.err
@@ -87,7 +87,7 @@ def test_cellpose_finds_nuclei_by_the_network_that_was_brought(
     mine = ["--store", tmp_path / "store", "--store", chain.root, *CYTO, "--set", "segment.method.diameter_um=15"]
     missing = say("segment", chain.recipe, *mine)
     assert missing.code == 2 and "cellssl doctor RECIPE --download" in missing.err
-    with serving(Manners(tmp_path)) as address:
+    with serving(ServerBehaviour(tmp_path)) as address:
         monkeypatch.setitem(cellpose.SOURCES, 3, f"{address}/")
         assert say("doctor", chain.recipe, *mine, "--download").code == 0
     made = say("segment", chain.recipe, *mine, "--plate", plate(chain))

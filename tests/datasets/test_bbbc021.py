@@ -1,4 +1,4 @@
-"""What bbbc021 promises: exactly the fields asked for, the same from any source, and never half of anything."""
+"""Tests of bbbc021: exactly the selected fields, the same from any source, and never half a file."""
 
 import contextlib
 import csv
@@ -17,8 +17,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from misbehaving_server import Reply, ServerBehaviour, alter_first, serving
 from pydantic import ValidationError
-from unruly import Manners, Reply, first, serving
 
 from cellssl.config.paths import shipped_folder
 from cellssl.config.settings import first_fault
@@ -33,19 +33,19 @@ WEEK1 = ["Week1_22123", "Week1_22141", "Week1_22161"]
 
 @pytest.fixture
 def official(shared_data: Path, tmp_path: Path) -> Any:
-    """The plan by the official tables."""
-    return lambda **knobs: plan(tmp_path, source=str(shared_data / "meta"), **knobs)
+    """Return a function that plans with the official tables."""
+    return lambda **values: plan(tmp_path, source=str(shared_data / "meta"), **values)
 
 
-def plan(folder: Path, **knobs: Any) -> list[Field]:
-    return Settings.model_validate(knobs).plan(folder / "cache")
+def plan(folder: Path, **values: Any) -> list[Field]:
+    return Settings.model_validate(values).plan(folder / "cache")
 
 
 @pytest.mark.parametrize(
     ("compound", "doses", "treated"),
     [("nocodazole", {0.1, 0.3, 1, 3}, 48), ("taxol", {0.1, 0.3, 1, 3}, 120), ("cytochalasin B", {1, 3, 10, 30}, 48)],
 )
-def test_the_papers_subsets_are_as_the_tables_hold_them(
+def test_the_subsets_of_the_paper_have_the_fields_of_the_tables(
     compound: str, doses: set[float], treated: int, official: Any
 ) -> None:
     fields = official(compounds=[compound], doses="top 4", plates=WEEK1)
@@ -64,7 +64,7 @@ def test_the_whole_set_and_its_labelled_part_have_the_known_numbers(official: An
     assert len({field.moa for field in labelled} - {"DMSO"}) == 12
 
 
-def test_files_are_joined_by_the_table(official: Any, shared_data: Path) -> None:
+def test_the_table_gives_the_files_of_a_field(official: Any, shared_data: Path) -> None:
     fields = {field.field_id: field for field in official(plates=["Week4_27481"])}
     with (shared_data / "meta" / "BBBC021_v1_image.csv").open(newline="") as file:
         row = next(row for row in csv.DictReader(file) if row["Image_Metadata_Well_DAPI"] == "G10")
@@ -74,7 +74,7 @@ def test_files_are_joined_by_the_table(official: Any, shared_data: Path) -> None
     assert set(field.extra) == set(row)
 
 
-def test_copies_of_the_tables_that_are_written_otherwise_give_the_same_fields(
+def test_copies_of_the_tables_in_other_formats_give_the_same_fields(
     shared_data: Path, tmp_path: Path, official: Any
 ) -> None:
     import gzip
@@ -99,22 +99,22 @@ def test_the_shipped_manifest_describes_the_official_tables(shared_data: Path) -
     for entry in manifest.tables.values():
         assert entry.matches((shared_data / "meta" / entry.file).read_bytes())
     urls = (shared_data / "meta" / "BBBC021_zip_urls.txt").read_text().split()
-    assert {f"{manifest.address}{manifest.archives.of(plate)}" for plate in manifest.archives.plates} == set(urls)
+    assert {f"{manifest.address}{manifest.archives.name_for(plate)}" for plate in manifest.archives.plates} == set(urls)
 
 
-def test_a_misspelt_compound_gets_the_tables_spelling(official: Any) -> None:
+def test_a_misspelt_compound_is_corrected(official: Any) -> None:
     with pytest.raises(UsageError) as caught:
         official(compounds=["cycloheximide"])
     assert caught.value.hint == "did you mean 'cyclohexamide'?"
 
 
-def test_a_dose_that_was_not_given_is_an_error_with_those_that_were(official: Any) -> None:
+def test_a_dose_that_was_not_tested_is_an_error_that_lists_the_tested_ones(official: Any) -> None:
     with pytest.raises(UsageError) as caught:
         official(compounds=["nocodazole"], doses=[7.0])
     assert "0.001, 0.003" in caught.value.hint
 
 
-def test_doses_in_a_range_are_taken_with_its_ends(official: Any) -> None:
+def test_a_range_of_doses_includes_its_ends(official: Any) -> None:
     fields = official(compounds=["nocodazole", "taxol"], doses="0.1 to 1", plates=WEEK1)
     doses = {field.dose_micromolar for field in fields if field.compound == "nocodazole"}
     assert doses == {0.1, 0.3, 1.0}
@@ -124,17 +124,17 @@ def test_doses_in_a_range_are_taken_with_its_ends(official: Any) -> None:
 
 
 @pytest.mark.parametrize("source", ["ftp://x.org/", "gs://bucket/a", "file://host/a", "http:///a", "data://x"])
-def test_other_addresses_are_refused(source: str) -> None:
+def test_addresses_of_other_kinds_are_refused(source: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Settings.model_validate({"source": source})
     assert "address" in first_fault(caught.value).message
 
 
-# From here on: two plates shaped like the real ones, with archives of small images.
+# Below: two made-up plates in the form of the real ones, with archives of small images.
 
 
 def files_of(cellssl: Any, folder: Path, store: str, *words: str) -> dict[str, Any]:
-    """Every file of a fetched set and of its parts, with its hash."""
+    """Fetch, and return every file of the set and of its plates with its hash."""
     code, path, card = cellssl("fetch", str(folder / "recipe.toml"), *words, store=store)
     assert code == 0, card
     parts = json.loads((path / "parts.json").read_text())
@@ -144,7 +144,7 @@ def files_of(cellssl: Any, folder: Path, store: str, *words: str) -> dict[str, A
     return {"gathered": card["files"], **{card["fingerprint"]: card["files"] for card in cards}}
 
 
-def test_only_the_wanted_images_come_and_go_through_segment(set_up: Path, cellssl: Any) -> None:
+def test_only_the_selected_images_are_fetched_and_segmented(set_up: Path, cellssl: Any) -> None:
     files = files_of(cellssl, set_up, "store")
     images = sorted(name for part in files.values() for name in part if name.endswith(".tif"))
     assert len(images) == 2 * 4 * 3  # two plates; two wells with two fields; three channels
@@ -168,49 +168,49 @@ def test_the_same_fields_are_the_same_artifact_from_every_source(set_up: Path, c
     for table in (set_up / "there").glob("*.csv"):
         (set_up / "unpacked" / table.name).write_bytes(table.read_bytes().replace(b'"', b""))
     assert files_of(cellssl, set_up, "b", "--set", f"fetch.dataset.source={set_up}/unpacked") == archives
-    manners = Manners(set_up / "there")
-    with serving(manners) as address:
+    behaviour = ServerBehaviour(set_up / "there")
+    with serving(behaviour) as address:
         assert files_of(cellssl, set_up, "c", "--set", f"fetch.dataset.source={address}") == archives
-        assert not any(path.endswith(".zip") and wanted is None for path, wanted in manners.asked)
-        manners.ranges = False
+        assert not any(path.endswith(".zip") and wanted is None for path, wanted in behaviour.requests)
+        behaviour.grants_ranges = False
         assert files_of(cellssl, set_up, "d", "--mirror", address) == archives
-        assert sum(path.endswith(".zip") and wanted is None for path, wanted in manners.asked) == 2
+        assert sum(path.endswith(".zip") and wanted is None for path, wanted in behaviour.requests) == 2
     for table in (set_up / "there").glob("*.csv"):
         table.unlink()
-    assert files_of(cellssl, set_up, "c", "--force") == archives  # tables come from the store by now
+    assert files_of(cellssl, set_up, "c", "--force") == archives  # the tables come from the store now
 
 
-def test_a_broken_connection_and_no_ranges_change_nothing(set_up: Path, cellssl: Any) -> None:
+def test_broken_connections_and_refused_ranges_do_not_change_the_result(set_up: Path, cellssl: Any) -> None:
     expected = files_of(cellssl, set_up, "a")
     for store, ranges in (("b", True), ("c", False)):
-        manners = Manners(set_up / "there", breaks_after=10_000, ranges=ranges)
-        with serving(manners) as address:
+        behaviour = ServerBehaviour(set_up / "there", breaks_after=10_000, grants_ranges=ranges)
+        with serving(behaviour) as address:
             assert files_of(cellssl, set_up, store, "--set", f"fetch.dataset.source={address}") == expected
-        assert any(wanted for _, wanted in manners.asked)
+        assert any(wanted for _, wanted in behaviour.requests)
 
 
-def test_a_network_fault_exits_4_and_is_gone_on_with(set_up: Path, cellssl: Any) -> None:
-    manners = Manners(set_up / "there")
-    with serving(manners) as address:
+def test_a_network_fault_exits_4_and_the_next_run_continues(set_up: Path, cellssl: Any) -> None:
+    behaviour = ServerBehaviour(set_up / "there")
+    with serving(behaviour) as address:
         words = ("fetch", str(set_up / "recipe.toml"), "--set", f"fetch.dataset.source={address}")
-        manners.page = True
+        behaviour.web_page = True
         assert cellssl(*words)[0] == 4
-        manners.page = False
+        behaviour.web_page = False
         (set_up / "there/BBBC021_v1_images_Week4_2.zip").rename(set_up / "away.zip")
-        code, _, said = cellssl(*words)
+        code, _, failure = cellssl(*words)
         assert code == 4
-        assert "404" in said["said"]
+        assert "404" in failure["stderr"]
         (set_up / "away.zip").rename(set_up / "there/BBBC021_v1_images_Week4_2.zip")
         assert cellssl(*words)[0] == 0
-    pieces = Counter(asked for asked in manners.asked if asked[0].endswith("Week1_1.zip"))
-    assert pieces.total() == 3 + 12  # its plate was finished before the fault: the directory, and a piece an image
-    assert max(pieces.values()) == 1
+    requests = Counter(request for request in behaviour.requests if request[0].endswith("Week1_1.zip"))
+    assert requests.total() == 3 + 12  # its plate was finished before the fault: the directory, and one range per image
+    assert max(requests.values()) == 1
 
 
-def test_a_killed_download_of_a_whole_archive_is_gone_on_with(set_up: Path, cellssl: Any) -> None:
+def test_a_killed_download_of_a_whole_archive_is_continued(set_up: Path, cellssl: Any) -> None:
     expected = files_of(cellssl, set_up, "a")
-    manners = Manners(set_up / "there", breaks_after=150_000, breaks=2, stalls=True, ranges=False)
-    with serving(manners) as address:
+    behaviour = ServerBehaviour(set_up / "there", breaks_after=150_000, breaks=2, stalls=True, grants_ranges=False)
+    with serving(behaviour) as address:
         words = ["fetch", str(set_up / "recipe.toml"), "--set", f"fetch.dataset.source={address}"]
         command = [sys.executable, "-m", "cellssl", *words, "--store", str(set_up / "b")]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -218,20 +218,20 @@ def test_a_killed_download_of_a_whole_archive_is_gone_on_with(set_up: Path, cell
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         kept = largest(set_up / "b", ".zip.part")
-        manners.twist = first(99, ranges_again, lambda reply: reply.wanted == f"bytes={kept}-")
+        behaviour.alter = alter_first(99, grant_open_ranges, lambda reply: reply.requested_range == f"bytes={kept}-")
         assert files_of(cellssl, set_up, "b", "--set", f"fetch.dataset.source={address}") == expected
-    assert ("/BBBC021_v1_images_Week1_1.zip", f"bytes={kept}-") in manners.asked
+    assert ("/BBBC021_v1_images_Week1_1.zip", f"bytes={kept}-") in behaviour.requests
 
 
-def ranges_again(reply: Reply) -> None:
-    """A server that grants none but those that go on to the end."""
-    start = int(str(reply.wanted).removeprefix("bytes=").rstrip("-"))
+def grant_open_ranges(reply: Reply) -> None:
+    """Grant a range that goes on to the end of the file."""
+    start = int(str(reply.requested_range).removeprefix("bytes=").rstrip("-"))
     reply.headers["Content-Range"] = f"bytes {start}-{len(reply.body) - 1}/{len(reply.body)}"
     reply.status, reply.body = 206, reply.body[start:]
 
 
 def largest(folder: Path, ending: str) -> int:
-    """The size of the largest file of that kind; folders come and go while it is looked for."""
+    """Return the size of the largest file with that ending; folders may vanish during the search."""
     sizes = [0]
     for root, _, names in os.walk(folder):
         for name in names:
@@ -248,7 +248,7 @@ def wait_until(happened: Any) -> None:
         time.sleep(0.02)
 
 
-def spoil(archive: Path, member: str) -> None:
+def flip_a_byte(archive: Path, member: str) -> None:
     """Change a byte in the middle of a member's packed content."""
     with zipfile.ZipFile(archive) as opened:
         entry = opened.getinfo(member)
@@ -260,13 +260,13 @@ def spoil(archive: Path, member: str) -> None:
 
 @pytest.mark.parametrize("served", [True, False])
 def test_a_broken_member_is_quarantined_with_its_reason(served: bool, set_up: Path, cellssl: Any) -> None:
-    spoil(set_up / "there/BBBC021_v1_images_Week1_1.zip", "Week1_1/Week1_150607_E03_s1_w2UUID3.tif")
-    manners = Manners(set_up / "there")
-    with serving(manners) as address:
+    flip_a_byte(set_up / "there/BBBC021_v1_images_Week1_1.zip", "Week1_1/Week1_150607_E03_s1_w2UUID3.tif")
+    behaviour = ServerBehaviour(set_up / "there")
+    with serving(behaviour) as address:
         source = ("--set", f"fetch.dataset.source={address}") if served else ()
-        code, _, said = cellssl("fetch", str(set_up / "recipe.toml"), *source)
+        code, _, failure = cellssl("fetch", str(set_up / "recipe.toml"), *source)
         assert code == 3
-        assert "is broken in the archive" in said["said"]
+        assert "is broken in the archive" in failure["stderr"]
         loose = ("--set", "fetch.max_failures=0.5")
         code, fetched, card = cellssl("fetch", str(set_up / "recipe.toml"), *source, *loose)
     assert code == 0
@@ -276,15 +276,15 @@ def test_a_broken_member_is_quarantined_with_its_reason(served: bool, set_up: Pa
     assert list(quarantine["field_id"]) == ["Week1_1_E03_s1"]
     assert "w2UUID3.tif is broken in the archive" in quarantine["reason"][0]
     images = {path.name for path in (set_up / "store/fetch" / part / "Week1_1").iterdir()}
-    assert len(images) == 3 * 3  # what came of the field that is set aside is no part of the result
+    assert len(images) == 3 * 3  # images of the quarantined field are not part of the result
     assert not [name for name in images if "E03_s1" in name]
-    if served:  # each of the two runs asked twice for the directory and that member, and once for any other
-        asked = Counter(asked for asked in manners.asked if asked[0].endswith("Week1_1.zip"))
+    if served:  # both runs asked twice for the directory and that member, and once for every other member
+        asked = Counter(asked for asked in behaviour.requests if asked[0].endswith("Week1_1.zip"))
         assert asked.total() == 2 * (3 + 12 + 3 + 1)
 
 
-def rewritten(archive: Path, change: Any) -> None:
-    """The archive again, with every member as `change` wants it: another entry, or none."""
+def rewrite_archive(archive: Path, change: Any) -> None:
+    """Write the archive again, with every member as `change` returns it: another entry, or None to leave it out."""
     with zipfile.ZipFile(archive) as opened:
         members = [(entry, opened.read(entry)) for entry in opened.infolist()]
     with zipfile.ZipFile(archive, "w") as opened:
@@ -304,17 +304,17 @@ def with_a_link(entry: zipfile.ZipInfo) -> zipfile.ZipInfo:
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"), [(without_first_site, "is not in its archive"), (with_a_link, "is no file in the archive")]
+    ("change", "reason"), [(without_first_site, "is not in its archive"), (with_a_link, "is not a file in the archive")]
 )
 def test_a_missing_member_and_a_link_are_quarantined(change: Any, reason: str, set_up: Path, cellssl: Any) -> None:
-    rewritten(set_up / "there/BBBC021_v1_images_Week4_2.zip", change)
+    rewrite_archive(set_up / "there/BBBC021_v1_images_Week4_2.zip", change)
     code, fetched, _ = cellssl("fetch", str(set_up / "recipe.toml"), "--set", "fetch.max_failures=0.25")
     assert code == 0
     part = json.loads((fetched / "parts.json").read_text())["Week4_2"]
     assert reason in (set_up / "store/fetch" / part / "quarantine.csv").read_text()
 
 
-def test_tables_with_other_values_are_refused_with_the_difference(set_up: Path, cellssl: Any) -> None:
+def test_tables_with_other_values_are_refused_and_the_difference_is_named(set_up: Path, cellssl: Any) -> None:
     table = set_up / "there/BBBC021_v1_image.csv"
     official = table.read_text()
     for old, new, sentence in (
@@ -323,25 +323,25 @@ def test_tables_with_other_values_are_refused_with_the_difference(set_up: Path, 
         (official.splitlines()[-1] + "\n", "", "has 11 rows, the official table 12"),
     ):
         table.write_text(official.replace(old, new, 1))
-        code, _, said = cellssl("fetch", str(set_up / "recipe.toml"))
+        code, _, failure = cellssl("fetch", str(set_up / "recipe.toml"))
         assert code == IntegrityError.exit_code
-        assert sentence in said["said"]
+        assert sentence in failure["stderr"]
 
 
-def test_a_folder_that_lacks_something_says_what(set_up: Path, cellssl: Any) -> None:
+def test_the_error_names_what_a_folder_lacks(set_up: Path, cellssl: Any) -> None:
     recipe = str(set_up / "recipe.toml")
-    assert "there is no folder" in cellssl("fetch", recipe, "--set", "fetch.dataset.source=/not/there")[2]["said"]
+    assert "there is no folder" in cellssl("fetch", recipe, "--set", "fetch.dataset.source=/not/there")[2]["stderr"]
     (set_up / "there/BBBC021_v1_images_Week1_1.zip").unlink()
-    code, _, said = cellssl("fetch", recipe)
+    code, _, failure = cellssl("fetch", recipe)
     assert code == 3
-    assert "holds neither BBBC021_v1_images_Week1_1.zip nor its images" in said["said"]
+    assert "holds neither BBBC021_v1_images_Week1_1.zip nor its images" in failure["stderr"]
     (set_up / "there/BBBC021_v1_moa.csv").unlink()
-    assert "holds no BBBC021_v1_moa.csv" in cellssl("fetch", recipe, store="other")[2]["said"]
+    assert "holds no BBBC021_v1_moa.csv" in cellssl("fetch", recipe, store="other")[2]["stderr"]
 
 
-def test_selections_narrow_the_plan_and_controls_come_along(set_up: Path) -> None:
-    def ids(**knobs: Any) -> list[str]:
-        given = {"source": str(set_up / "there"), "manifest": str(set_up / "manifest.toml"), **knobs}
+def test_settings_select_fields_and_controls_are_always_included(set_up: Path) -> None:
+    def ids(**values: Any) -> list[str]:
+        given = {"source": str(set_up / "there"), "manifest": str(set_up / "manifest.toml"), **values}
         return [field.field_id.removeprefix("Week1_1_") for field in plan(set_up, plates=["Week1_1"], **given)]
 
     assert ids(wells=["E04"], fields_per_well=1) == ["B02_s1", "E04_s1"]
@@ -351,12 +351,12 @@ def test_selections_narrow_the_plan_and_controls_come_along(set_up: Path) -> Non
         ids(wells=["H12"])
 
 
-def test_a_table_that_was_spoilt_on_the_way_is_asked_for_again(set_up: Path, cellssl: Any) -> None:
-    def spoilt(reply: Reply) -> None:
+def test_a_table_that_was_damaged_on_the_way_is_downloaded_again(set_up: Path, cellssl: Any) -> None:
+    def damage(reply: Reply) -> None:
         reply.body = reply.body.replace(b"nocodazole", b"nocodazolf", 1)
 
-    manners = Manners(set_up / "there", twist=first(1, spoilt, lambda reply: "image.csv" in reply.path))
-    with serving(manners) as address:
+    behaviour = ServerBehaviour(set_up / "there", alter=alter_first(1, damage, lambda reply: "image.csv" in reply.path))
+    with serving(behaviour) as address:
         assert cellssl("fetch", str(set_up / "recipe.toml"), "--mirror", address)[0] == 0
 
 
@@ -364,7 +364,7 @@ def test_a_table_that_was_spoilt_on_the_way_is_asked_for_again(set_up: Path, cel
     ("old", "new", "sentence"),
     [("Image_Metadata_Well_DAPI", "Well", "has no column Image_Metadata_Well_DAPI"), (",1,", ",one,", "'one'")],
 )
-def test_tables_of_another_manifest_that_fields_cannot_be_made_of_are_said_so(
+def test_unusable_tables_of_another_manifest_are_an_error(
     old: str, new: str, sentence: str, set_up: Path, cellssl: Any
 ) -> None:
     table = set_up / "there" / "BBBC021_v1_image.csv"
@@ -377,6 +377,6 @@ def test_tables_of_another_manifest_that_fields_cannot_be_made_of_are_said_so(
         manifest = manifest.replace(wrong, right)
     table.write_bytes(content)
     (set_up / "manifest.toml").write_text(manifest)
-    code, _, said = cellssl("fetch", str(set_up / "recipe.toml"))
+    code, _, failure = cellssl("fetch", str(set_up / "recipe.toml"))
     assert code in (2, 3)
-    assert sentence in said["said"]
+    assert sentence in failure["stderr"]

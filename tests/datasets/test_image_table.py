@@ -1,4 +1,4 @@
-"""What image_table promises: any lab's table is read alike, images stay where they are, and faults are sentences."""
+"""Tests of image_table: tables of any format, images that stay where they are, and errors of one sentence."""
 
 import csv
 import gzip
@@ -44,25 +44,25 @@ OFFICIAL_COLUMNS = {
 }
 
 
-def settings(folder: Path, table: str = "plate.csv", **knobs: Any) -> Settings:
-    given = {"channels": {"dna": "dna", "actin": "actin"}, "columns": COLUMNS, **knobs}
+def settings(folder: Path, table: str = "plate.csv", **values: Any) -> Settings:
+    given = {"channels": {"dna": "dna", "actin": "actin"}, "columns": COLUMNS, **values}
     return Settings.model_validate({"table": str(folder / table), **given})
 
 
-def planned(chosen: Settings) -> list[Field]:
-    return chosen.plan(Path("/not/there"))
+def planned(dataset: Settings) -> list[Field]:
+    return dataset.plan(Path("/not/there"))
 
 
-def non_default(folder: Path, old: str, new: str) -> Settings:
-    """The table with one text exchanged."""
+def changed(folder: Path, old: str, new: str) -> Settings:
+    """Replace one text in the table and return the settings."""
     path = folder / "plate.csv"
     path.write_text(path.read_text().replace(old, new, 1))
     return settings(folder)
 
 
-def fault_of(chosen: Settings) -> CellsslError:
+def fault_of(dataset: Settings) -> CellsslError:
     with pytest.raises((DataError, UsageError)) as caught:
-        planned(chosen)
+        planned(dataset)
     return caught.value
 
 
@@ -84,7 +84,7 @@ REWRITTEN: dict[str, Callable[[str], bytes]] = {
 
 
 @pytest.mark.parametrize("how", sorted(REWRITTEN))
-def test_a_table_has_the_same_values_however_it_is_written(how: str, plate: Path) -> None:
+def test_a_table_has_the_same_values_in_any_format(how: str, plate: Path) -> None:
     expected = planned(settings(plate))
     other = "other.csv.gz" if how == "gzip" else "other.csv"
     (plate / other).write_bytes(REWRITTEN[how]((plate / "plate.csv").read_text()))
@@ -93,10 +93,10 @@ def test_a_table_has_the_same_values_however_it_is_written(how: str, plate: Path
 
 
 @pytest.mark.parametrize("variant", ["image-unquoted.csv.gz", "image-no-final-newline.csv.gz"])
-def test_copies_of_bbbc021s_image_table_are_read_as_it_is(variant: str, shared_data: Path) -> None:
-    knobs: dict[str, Any] = {"channels": LOADDATA, "columns": OFFICIAL_COLUMNS, "root": "/images"}
-    own = planned(settings(shared_data / "meta", "BBBC021_v1_image.csv", **knobs))
-    assert planned(settings(shared_data / "meta" / "variants", variant, **knobs)) == own
+def test_copies_of_the_image_table_of_bbbc021_are_read_like_the_original(variant: str, shared_data: Path) -> None:
+    values: dict[str, Any] = {"channels": LOADDATA, "columns": OFFICIAL_COLUMNS, "root": "/images"}
+    own = planned(settings(shared_data / "meta", "BBBC021_v1_image.csv", **values))
+    assert planned(settings(shared_data / "meta" / "variants", variant, **values)) == own
     with (shared_data / "meta" / "BBBC021_v1_image.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     paths = {f"/images/{row['Image_PathName_Actin']}/{row['Image_FileName_Actin']}" for row in rows}
@@ -104,7 +104,7 @@ def test_copies_of_bbbc021s_image_table_are_read_as_it_is(variant: str, shared_d
     assert len({field.field_id for field in own}) == 13_200
 
 
-def test_a_field_is_what_its_row_says(plate: Path) -> None:
+def test_a_field_has_the_values_of_its_row(plate: Path) -> None:
     third = planned(settings(plate, pixel_um=0.5, keep=["drug"]))[2]
     assert (third.field_id, third.plate, third.well, third.site) == ("P1_C03_s1", "P1", "C03", 1)
     assert (third.compound, third.dose_micromolar, third.pixel_um) == ("drug-a", 0.3, 0.5)
@@ -112,7 +112,7 @@ def test_a_field_is_what_its_row_says(plate: Path) -> None:
     assert third.extra == {"drug": "drug-a"}
 
 
-def test_relative_paths_start_from_root_where_it_is_given(plate: Path) -> None:
+def test_relative_paths_start_from_root_if_it_is_given(plate: Path) -> None:
     assert planned(settings(plate, root="/elsewhere"))[0].images["dna"] == "/elsewhere/images/P1_B02_1_dna.tif"
 
 
@@ -133,13 +133,13 @@ def test_without_a_well_column_a_treatment_is_a_well(plate: Path) -> None:
     assert {(field.well, field.compound) for field in fields} == {("DMSO_0", "DMSO"), ("drug-a_0.3", "drug-a")}
 
 
-def test_only_chosen_compounds_plates_and_wells_are_taken(plate: Path) -> None:
+def test_only_the_named_compounds_plates_and_wells_are_selected(plate: Path) -> None:
     assert {field.compound for field in planned(settings(plate, compounds=["drug-a"]))} == {"drug-a"}
     assert [f.field_id for f in planned(settings(plate, plates=["P2"], wells=["B02"]))] == ["P2_B02_s1", "P2_B02_s2"]
     assert "did you mean 'drug-a'" in fault_of(settings(plate, compounds=["drug-b"])).hint
 
 
-def test_a_wrong_column_gets_the_nearest_one(plate: Path) -> None:
+def test_a_wrong_column_is_an_error_with_the_nearest_name(plate: Path) -> None:
     fault = fault_of(settings(plate, columns={**COLUMNS, "well": "wells"}))
     assert isinstance(fault, UsageError)
     assert fault.hint == "did you mean 'well'?"
@@ -167,10 +167,10 @@ def test_a_fault_in_the_table_is_a_data_error_that_says_where(old: str, plate: P
 
 @pytest.mark.parametrize("address", ["ftp://x.org/a.tif", "gs://bucket/a.tif", "https:///a.tif"])
 def test_addresses_of_other_kinds_are_refused(address: str, plate: Path) -> None:
-    assert "is no address" in fault_of(changed(plate, "images/P1_B02_1_dna.tif", address)).message
+    assert "is not an address" in fault_of(changed(plate, "images/P1_B02_1_dna.tif", address)).message
 
 
-def test_a_column_that_hides_one_of_the_tools_own_is_refused(plate: Path) -> None:
+def test_a_column_with_a_reserved_name_is_refused(plate: Path) -> None:
     with pytest.raises(ValidationError) as caught:
         settings(plate, keep=["plate"])
     assert "would hide" in first_fault(caught.value).message
@@ -204,7 +204,7 @@ def test_images_of_8_bits_and_other_formats_are_read(plate: Path, cellssl: Any) 
     assert len(pd.read_parquet(segmented / "cells.parquet")) == 8 * 6
 
 
-def test_a_moved_folder_is_the_same_result_and_an_edited_image_another(plate: Path, cellssl: Any) -> None:
+def test_a_moved_folder_gives_the_same_result_and_an_edited_image_another_one(plate: Path, cellssl: Any) -> None:
     _, _, here = cellssl("fetch", recipe(plate))
     moved = plate / "moved"
     moved.mkdir()
@@ -222,9 +222,9 @@ def test_a_moved_folder_is_the_same_result_and_an_edited_image_another(plate: Pa
 
 def test_a_missing_image_is_quarantined_with_its_reason(plate: Path, cellssl: Any) -> None:
     (plate / "images/P2_C03_2_actin.tif").unlink()
-    code, _, said = cellssl("fetch", recipe(plate))
+    code, _, failure = cellssl("fetch", recipe(plate))
     assert code == 3
-    assert "P2_C03_2_actin.tif is not there" in said["said"]
+    assert "P2_C03_2_actin.tif is not there" in failure["stderr"]
     code, fetched, card = cellssl("fetch", recipe(plate), "--set", "fetch.max_failures=0.25")
     part = json.loads((fetched / "parts.json").read_text())["P2"]
     quarantine = pd.read_csv(plate / "store/fetch" / part / "quarantine.csv")
@@ -233,24 +233,24 @@ def test_a_missing_image_is_quarantined_with_its_reason(plate: Path, cellssl: An
     assert card["metrics"]["fields"] + card["metrics"]["quarantined"] == 8
 
 
-def test_what_is_there_in_place_of_an_image_is_said(plate: Path, cellssl: Any) -> None:
+def test_the_error_says_what_is_there_instead_of_an_image(plate: Path, cellssl: Any) -> None:
     image = plate / "images/P2_C03_2_actin.tif"
     image.unlink()
     image.symlink_to(image.name)
-    code, _, said = cellssl("fetch", recipe(plate))
-    assert code == 3 and "P2_C03_2_actin.tif is a link that leads back to itself" in said["said"]
+    code, _, failure = cellssl("fetch", recipe(plate))
+    assert code == 3 and "P2_C03_2_actin.tif is a link that leads back to itself" in failure["stderr"]
     image.unlink()
     image.mkdir()
-    code, _, said = cellssl("fetch", recipe(plate))
-    assert code == 3 and "P2_C03_2_actin.tif is a folder, not a file" in said["said"]
+    code, _, failure = cellssl("fetch", recipe(plate))
+    assert code == 3 and "P2_C03_2_actin.tif is a folder, not a file" in failure["stderr"]
     table = plate / "plate.csv"
     table.write_text(table.read_text().replace("P2_C03_2_actin.tif", "n" * 300 + ".tif"))
-    code, _, said = cellssl("fetch", recipe(plate))
-    assert code == 3 and "has too long a name" in said["said"]
+    code, _, failure = cellssl("fetch", recipe(plate))
+    assert code == 3 and "has too long a name" in failure["stderr"]
 
 
-def test_wrong_knobs_cost_a_sentence(plate: Path, cellssl: Any) -> None:
-    for knob, cure in (("tabel=1", "did you mean 'table'"), ("columns.wel=x", "did you mean 'well'")):
-        code, _, said = cellssl("fetch", recipe(plate), "--set", f"fetch.dataset.{knob}")
+def test_a_misspelt_setting_is_an_error_with_the_nearest_name(plate: Path, cellssl: Any) -> None:
+    for setting, cure in (("tabel=1", "did you mean 'table'"), ("columns.wel=x", "did you mean 'well'")):
+        code, _, failure = cellssl("fetch", recipe(plate), "--set", f"fetch.dataset.{setting}")
         assert code == 2
-        assert cure in said["said"]
+        assert cure in failure["stderr"]

@@ -1,4 +1,4 @@
-"""What simulated plates promise: the same bits again, truth that agrees with the pixels, and a real look."""
+"""Tests of simulated plates: the same bits again, ground truth that agrees with the pixels, and a realistic look."""
 
 import csv
 import hashlib
@@ -54,13 +54,13 @@ UNTREATED = Scene(
 )
 
 
-def settings(**knobs: object) -> Settings:
-    return Settings.model_validate({**SMALL, **knobs})
+def settings(**values: object) -> Settings:
+    return Settings.model_validate({**SMALL, **values})
 
 
-def made(chosen: Settings, folder: Path) -> dict[str, str]:
-    """Make everything; the sha256 of every file by its path."""
-    for _ in chosen.make(chosen.plan(NO_CACHE), folder):
+def make_all(dataset: Settings, folder: Path) -> dict[str, str]:
+    """Make all fields; return the sha256 of every file by its path."""
+    for _ in dataset.make(dataset.plan(NO_CACHE), folder):
         pass
     return hashes(folder)
 
@@ -81,11 +81,11 @@ def control() -> Rendered:
 
 
 def test_a_plate_made_again_is_byte_identical_with_any_number_of_workers(tmp_path: Path) -> None:
-    assert made(settings(), tmp_path / "one") == made(settings(workers=2), tmp_path / "two")
+    assert make_all(settings(), tmp_path / "one") == make_all(settings(workers=2), tmp_path / "two")
 
 
 def test_a_field_does_not_depend_on_the_other_fields(tmp_path: Path) -> None:
-    whole = made(settings(), tmp_path / "whole")
+    whole = make_all(settings(), tmp_path / "whole")
     list(settings().make(settings().plan(NO_CACHE)[-1:], tmp_path / "alone"))
     alone = {name: value for name, value in hashes(tmp_path / "alone").items() if name != "truth.csv"}
     assert len(alone) == 5 and alone.items() <= whole.items()
@@ -100,13 +100,13 @@ def test_a_plate_does_not_depend_on_the_number_of_plates() -> None:
 
 
 def test_another_seed_gives_other_pixels_and_other_file_names(tmp_path: Path) -> None:
-    first, second = made(settings(seed=0), tmp_path / "0"), made(settings(seed=1), tmp_path / "1")
+    first, second = make_all(settings(seed=0), tmp_path / "0"), make_all(settings(seed=1), tmp_path / "1")
     assert not {name for name in first if name.startswith("Sim")} & set(second)
     assert not set(first.values()) & set(second.values())
 
 
 def test_label_image_and_truth_table_agree(tmp_path: Path) -> None:
-    made(settings(), tmp_path)
+    make_all(settings(), tmp_path)
     rows = truth_rows(tmp_path)
     for field in settings().plan(NO_CACHE):
         labels = tifffile.imread(tmp_path / str(field.extra["truth_labels"]))
@@ -118,13 +118,13 @@ def test_label_image_and_truth_table_agree(tmp_path: Path) -> None:
             np.testing.assert_allclose(where.mean(axis=0), [float(row["row_px"]), float(row["column_px"])], atol=0.01)
 
 
-def test_nuclei_lie_where_their_labels_say(control: Rendered) -> None:
+def test_nuclei_lie_where_their_labels_are(control: Rendered) -> None:
     dna = control.images["dna"]
     assert np.median(dna[control.labels > 0]) > 2 * np.median(dna[control.labels == 0])
 
 
 def test_images_are_single_channel_uint16_named_as_in_bbbc021(tmp_path: Path) -> None:
-    made(settings(), tmp_path)
+    make_all(settings(), tmp_path)
     field = settings().plan(NO_CACHE)[0]
     assert {channel: Path(name).name[:23] for channel, name in field.images.items()} == {
         "dna": "Week1_150607_B02_s1_w1" + Path(field.images["dna"]).name[22],
@@ -143,7 +143,7 @@ def test_nuclei_of_untreated_cells_have_the_real_median_diameter(control: Render
     assert np.median(diameters) == pytest.approx(37, abs=3)
 
 
-def test_fields_hold_the_cells_asked_for() -> None:
+def test_fields_hold_the_expected_number_of_cells() -> None:
     inside = []
     for number in range(30):
         rows, columns = scatter(generator("test", number), 1024, 1280, 195, 0.8).T
@@ -167,7 +167,7 @@ def test_a_compound_causes_its_own_reactions_only() -> None:
     assert found["bundled_tubulin"] == found["depolymerised_tubulin"] == found["mitotic_arrest"] == 0
 
 
-def test_treatment_leaves_density_and_places_alone() -> None:
+def test_a_treatment_does_not_change_density_and_positions() -> None:
     spread = replace(UNTREATED, density_spread=0.5)
     treated = replace(spread, compound="sim-taxol", dose_micromolar=3.0)
     assert expected_cells(treated) == expected_cells(spread)
@@ -211,7 +211,7 @@ def test_dna_looks_like_the_real_field(shared_data: Path, control: Rendered) -> 
 
 
 def noise(pixels: np.ndarray) -> float:
-    """Standard deviation of camera noise in the background, from differences of neighbouring pixels."""
+    """Return the standard deviation of camera noise in the background, from differences of neighbouring pixels."""
     dark = pixels.astype(float)[:, : pixels.shape[1] // 2 * 2]
     left, right = dark[:, ::2], dark[:, 1::2]
     kept = (left + right) / 2 < np.median(dark) + 100
@@ -236,9 +236,9 @@ def test_the_image_table_names_the_files_of_every_field() -> None:
             assert f"{field.plate}/{row[f'Image_FileName_{stain}']}" == field.images[channel]
 
 
-def test_a_plate_has_the_wells_and_doses_asked_for() -> None:
-    knobs = {"compounds": ["sim-taxol", "sim-cytochalasin"], "doses": 4, "wells_per_treatment": 2, "control_wells": 6}
-    plan = settings(**knobs).plan(NO_CACHE)
+def test_a_plate_has_the_wells_and_doses_of_the_settings() -> None:
+    values = {"compounds": ["sim-taxol", "sim-cytochalasin"], "doses": 4, "wells_per_treatment": 2, "control_wells": 6}
+    plan = settings(**values).plan(NO_CACHE)
     doses = Counter((field.compound, field.dose_micromolar) for field in plan)
     assert doses.pop(("DMSO", 0.0)) == 12
     assert set(doses.values()) == {4}
@@ -247,13 +247,13 @@ def test_a_plate_has_the_wells_and_doses_asked_for() -> None:
     assert plan == sorted(plan, key=lambda field: (field.plate, field.well, field.site))
 
 
-def test_whole_files_are_not_made_again_and_short_ones_are(tmp_path: Path) -> None:
-    before = made(settings(), tmp_path)
+def test_whole_files_are_not_made_again_and_truncated_ones_are(tmp_path: Path) -> None:
+    before = make_all(settings(), tmp_path)
     first, second = settings().plan(NO_CACHE)[:2]
     kept, short = tmp_path / first.images["dna"], tmp_path / second.images["dna"]
     short.write_bytes(short.read_bytes()[:1000])
     stamp = kept.stat().st_mtime_ns
-    assert made(settings(), tmp_path) == before
+    assert make_all(settings(), tmp_path) == before
     assert kept.stat().st_mtime_ns == stamp
 
 
@@ -264,12 +264,12 @@ def test_progress_counts_every_field_once(tmp_path: Path) -> None:
 
 
 def test_a_kill_leaves_no_half_file_and_no_process(tmp_path: Path) -> None:
-    chosen = settings(sites_per_well=5, workers=2)
+    dataset = settings(sites_per_well=5, workers=2)
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\nfrom cellssl.datasets.simulated import Settings\nif __name__ == '__main__':\n"
-        f"    chosen = Settings.model_validate({chosen.full()!r})\n"
-        f"    for event in chosen.make(chosen.plan(Path()), Path({str(tmp_path / 'plate')!r})):\n"
+        f"    dataset = Settings.model_validate({ {**dataset.all_values(), 'workers': 2}!r})\n"
+        f"    for event in dataset.make(dataset.plan(Path()), Path({str(tmp_path / 'plate')!r})):\n"
         "        print(event.done, flush=True)\n"
     )
     found = {**os.environ, "PYTHONPATH": str(Path(cellssl.__file__).parents[1])}
@@ -282,11 +282,11 @@ def test_a_kill_leaves_no_half_file_and_no_process(tmp_path: Path) -> None:
     for path in (tmp_path / "plate").rglob("*.tif"):
         assert tifffile.imread(path).shape == (192, 256)
     alone = settings(sites_per_well=5)
-    assert made(alone, tmp_path / "plate") == made(alone, tmp_path / "unbroken")
+    assert make_all(alone, tmp_path / "plate") == make_all(alone, tmp_path / "unbroken")
 
 
 def wait_until_gone(group: int) -> None:
-    """Until no process of the group is left; fails after ten seconds."""
+    """Wait until no process of the group is left; fail after ten seconds."""
     for _ in range(100):
         try:
             os.killpg(group, 0)
@@ -298,7 +298,7 @@ def wait_until_gone(group: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "words"),
+    ("values", "words"),
     [
         ({"wells_per_treatment": 4, "compounds": ["sim-taxol", "sim-nocodazole"]}, "need 8 rows"),
         ({"compounds": ["taxol"]}, "sim-taxol"),
@@ -311,13 +311,13 @@ def wait_until_gone(group: int) -> None:
         ({"effect_max": 1.0}, "less than 1"),
     ],
 )
-def test_impossible_plates_are_refused_with_a_reason(knobs: dict[str, object], words: str) -> None:
+def test_impossible_plates_are_refused_with_a_reason(values: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        settings(**knobs)
+        settings(**values)
     assert words in first_fault(caught.value).message
 
 
-def test_workers_and_plates_are_no_part_of_a_plates_identity() -> None:
+def test_the_identity_of_a_plate_does_not_depend_on_workers_and_plates() -> None:
     fields: list[Field] = settings().plan(NO_CACHE)
     assert settings(workers=2, plates=5).identity(fields, sha256_of) == settings().identity(fields, sha256_of)
     assert settings(effect_max=0.5).identity(fields, sha256_of) != settings().identity(fields, sha256_of)

@@ -1,4 +1,4 @@
-"""What fetch promises a person: it says what a fetch will cost, and ends in the one result, whatever happens to it."""
+"""Tests of fetch: it lists what a fetch will cost, and gives the same result whatever happens on the way."""
 
 import json
 import os
@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 import tifffile
 from chain import ENVIRONMENT, Said, run, say, start
-from screen import PLATES, image_rows, write_archive, write_screen
-from unruly import Manners, Reply, first, serving
+from made_up_screen import PLATES, image_rows, write_archive, write_screen
+from misbehaving_server import Reply, ServerBehaviour, alter_first, serving
 
 from cellssl.artifacts.card import read_card
 from cellssl.artifacts.store import Artifact
 from cellssl.randomness import generator
 
 WANTED_IMAGES = 2 * 4 * 3
-"""Two plates, of each two wells with two fields in three channels."""
+"""Two plates, each with two wells of two fields in three channels."""
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def fetch(screen: Path, store: str, *words: object) -> Said:
 
 
 def result_of(said: Said) -> dict[str, str]:
-    """Every file of a fetched set and of its parts by its hash, each of which is that of its bytes."""
+    """Return every file of a fetched set and of its plates with its hash; assert that the bytes have that hash."""
     gathered = Path(said.line)
     parts = json.loads((gathered / "parts.json").read_text()).values()
     folders = [gathered, *(gathered.parent / part for part in parts)]
@@ -46,8 +46,8 @@ def result_of(said: Said) -> dict[str, str]:
     }
 
 
-def pieces_of(screen: Path) -> dict[tuple[str, int], str]:
-    """Archive and first byte of every member, by which a request tells what it is for."""
+def members_by_start(screen: Path) -> dict[tuple[str, int], str]:
+    """Return (archive, first byte) -> member, to find out what a request was for."""
     found = {}
     for archive in (screen / "there").glob("*.zip"):
         with zipfile.ZipFile(archive) as opened:
@@ -55,52 +55,52 @@ def pieces_of(screen: Path) -> dict[tuple[str, int], str]:
     return found
 
 
-def members_asked(manners: Manners, pieces: dict[tuple[str, int], str]) -> list[str]:
-    starts = ((path, int(wanted.removeprefix("bytes=").split("-")[0])) for path, wanted in manners.asked if wanted)
-    return [pieces[start] for start in starts if start in pieces and start[1]]
+def members_asked(behaviour: ServerBehaviour, members: dict[tuple[str, int], str]) -> list[str]:
+    starts = ((path, int(wanted.removeprefix("bytes=").split("-")[0])) for path, wanted in behaviour.requests if wanted)
+    return [members[start] for start in starts if start in members and start[1]]
 
 
-# ------------------------------------------------------------------------------------------------------- what it costs
+# ------------------------------------------------------------------------------------------------------------- the cost
 
 
 def test_a_dry_run_lists_plates_fields_images_and_bytes_and_moves_no_image(screen: Path) -> None:
-    manners = Manners(screen / "there")
-    with serving(manners) as address:
+    behaviour = ServerBehaviour(screen / "there")
+    with serving(behaviour) as address:
         said = fetch(screen, "store", "--mirror", address, "--dry-run", "--json")
         listed = json.loads(said.out)
-        assert members_asked(manners, pieces_of(screen)) == []
-        told = fetch(screen, "store", "--mirror", address, "--dry-run")
-        before = manners.sent
+        assert members_asked(behaviour, members_by_start(screen)) == []
+        listing = fetch(screen, "store", "--mirror", address, "--dry-run")
+        before = behaviour.sent_bytes
         fetch(screen, "store", "--mirror", address)
-        moved = manners.sent - before
+        moved = behaviour.sent_bytes - before
     assert [plate["plate"] for plate in listed["plates"]] == list(PLATES)
     assert (listed["fields"], listed["images"], listed["to_come"], listed["absent"]) == (8, 24, 24, 0)
     assert [plate["controls"] for plate in listed["plates"]] == [2, 2]
     assert listed["moved_bytes"] <= moved <= listed["moved_bytes"] + 2 * 2_000  # and two directories
-    assert "1 of 1 stages would be made: 2 plates, 8 fields, 24 images, 0.5 MB to move" in told.line
-    assert "Week1_1  missing  4       2         12" in told.err
+    assert "1 of 1 stages would be made: 2 plates, 8 fields, 24 images, 0.5 MB to move" in listing.line
+    assert "Week1_1  missing  4       2         12" in listing.err
     done = json.loads(fetch(screen, "store", "--dry-run", "--json").out)
     assert [plate["state"] for plate in done["plates"]] == ["done", "done"]
     assert (done["moved_bytes"], done["to_come"], done["would_make"]) == (0, 0, [])
 
 
-def test_a_dry_run_says_where_whole_archives_would_come(screen: Path) -> None:
-    with serving(Manners(screen / "there", ranges=False)) as address:
+def test_a_dry_run_reports_whole_archives(screen: Path) -> None:
+    with serving(ServerBehaviour(screen / "there", grants_ranges=False)) as address:
         listed = json.loads(fetch(screen, "store", "--mirror", address, "--dry-run", "--json").out)
-        told = fetch(screen, "store", "--mirror", address, "--dry-run").err
+        listing = fetch(screen, "store", "--mirror", address, "--dry-run").err
     sizes = [archive.stat().st_size for archive in (screen / "there").glob("*.zip")]
     assert listed["moved_bytes"] == sum(sizes)
-    assert "the whole archive: the server gives no parts of files" in told
+    assert "the whole archive: the server gives no parts of files" in listing
 
 
-def test_a_dry_run_of_one_plate_and_of_a_folder_lists_what_they_hold(screen: Path) -> None:
+def test_a_dry_run_of_one_plate_and_of_a_folder_lists_their_images(screen: Path) -> None:
     listed = json.loads(fetch(screen, "store", "--plate", PLATES[1], "--dry-run", "--json").out)
     assert [(plate["plate"], plate["images"]) for plate in listed["plates"]] == [(PLATES[1], 12)]
     with zipfile.ZipFile(screen / "there" / f"BBBC021_v1_images_{PLATES[1]}.zip", "w") as archive:
         archive.writestr("nothing", "")
-    told = fetch(screen, "store", "--dry-run")
-    assert "12 images are not where they should come from" in told.err
-    assert told.code == 0
+    listing = fetch(screen, "store", "--dry-run")
+    assert "12 images are not where they should come from" in listing.err
+    assert listing.code == 0
 
 
 def test_a_dry_run_of_simulated_plates_moves_nothing(tmp_path: Path) -> None:
@@ -108,10 +108,10 @@ def test_a_dry_run_of_simulated_plates_moves_nothing(tmp_path: Path) -> None:
     assert (listed["moved_bytes"], listed["disk_bytes"]) == (0, None)
 
 
-# -------------------------------------------------------------------------------------------------- what can be read
+# ------------------------------------------------------------------------------------------------ the files of a result
 
 
-def test_the_result_is_read_with_pandas_and_tifffile_alone(screen: Path) -> None:
+def test_the_result_can_be_read_with_pandas_and_tifffile_alone(screen: Path) -> None:
     store = screen / "store"
     fetched = Path(fetch(screen, "store").line)
     fields = pd.read_parquet(fetched / "fields.parquet")
@@ -130,7 +130,7 @@ def test_the_result_is_read_with_pandas_and_tifffile_alone(screen: Path) -> None
     assert len(images) == WANTED_IMAGES
 
 
-def test_counts_balance(screen: Path) -> None:
+def test_planned_fields_are_fetched_or_quarantined(screen: Path) -> None:
     path = screen / "there" / f"BBBC021_v1_images_{PLATES[0]}.zip"
     rows = [row for row in image_rows() if (row["Image_Metadata_Well_DAPI"], row["ImageNumber"]) != ("E03", 3)]
     write_archive(path, PLATES[0], rows)
@@ -143,27 +143,27 @@ def test_counts_balance(screen: Path) -> None:
     assert code == 3
 
 
-# ------------------------------------------------------------------------------------------------ against a record
+# --------------------------------------------------------------------------------------------- comparison with a record
 
 
-def test_a_later_fetch_is_held_against_the_record_of_an_earlier_one(screen: Path) -> None:
+def test_a_later_fetch_is_compared_with_the_record_of_an_earlier_one(screen: Path) -> None:
     first_result = fetch(screen, "store")
     record = screen / "record.csv"
     record.write_bytes((Path(first_result.line) / "record.csv").read_bytes())
-    held = ("--set", f"fetch.dataset.checksums={record}")
-    assert result_of(fetch(screen, "again", *held)) == result_of(first_result)
+    compared = ("--set", f"fetch.dataset.checksums={record}")
+    assert result_of(fetch(screen, "again", *compared)) == result_of(first_result)
     path = screen / "there" / f"BBBC021_v1_images_{PLATES[0]}.zip"
     whole = path.read_bytes()
-    swapped(path)
-    said = fetch(screen, "other", *held)
+    swap_images(path)
+    said = fetch(screen, "other", *compared)
     assert said.code == 5
     assert "is not as" in said.err
     path.write_bytes(whole)
-    assert result_of(fetch(screen, "other", *held)) == result_of(first_result)
+    assert result_of(fetch(screen, "other", *compared)) == result_of(first_result)
 
 
-def swapped(path: Path) -> None:
-    """The archive again, with another image under the name of a wanted one."""
+def swap_images(path: Path) -> None:
+    """Write the archive again, with another image under the name of a wanted one."""
     with zipfile.ZipFile(path) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
     names = [name for name in contents if "_E03_s1_" in name]
@@ -173,8 +173,8 @@ def swapped(path: Path) -> None:
             archive.writestr(name, content)
 
 
-def test_a_whole_archive_that_came_is_recorded_beside_the_result(screen: Path) -> None:
-    with serving(Manners(screen / "there", ranges=False)) as address:
+def test_a_whole_archive_is_recorded_beside_the_result(screen: Path) -> None:
+    with serving(ServerBehaviour(screen / "there", grants_ranges=False)) as address:
         whole = fetch(screen, "store", "--mirror", address)
         part = json.loads((Path(whole.line) / "parts.json").read_text())[PLATES[0]]
         archives = screen / "store" / "fetch" / part / "archives.csv"
@@ -182,19 +182,19 @@ def test_a_whole_archive_that_came_is_recorded_beside_the_result(screen: Path) -
         assert "archives.csv" in read_card(archives.parent).extras
         record = screen / "record.csv"
         record.write_text(archives.read_text())
-        held = ("--set", f"fetch.dataset.checksums={record}", "--mirror", address)
-        assert result_of(fetch(screen, "again", *held)) == result_of(whole)
+        compared = ("--set", f"fetch.dataset.checksums={record}", "--mirror", address)
+        assert result_of(fetch(screen, "again", *compared)) == result_of(whole)
         record.write_text(archives.read_text().replace(archives.read_text()[-20:-1], "0" * 19))
-        assert fetch(screen, "third", *held).code == 5
+        assert fetch(screen, "third", *compared).code == 5
 
 
-# ------------------------------------------------------------------------------------------------ whatever happens
+# --------------------------------------------------------------------------------------------------------------- faults
 
 
 @pytest.mark.parametrize("fault", ["page", "missing", "refused", "redirect"])
-def test_a_network_fault_exits_4_with_a_cure_and_keeps_what_came(fault: str, screen: Path) -> None:
+def test_a_network_fault_exits_4_with_a_cure_and_keeps_finished_images(fault: str, screen: Path) -> None:
     expected = result_of(fetch(screen, "undisturbed"))
-    manners = Manners(screen / "there")
+    behaviour = ServerBehaviour(screen / "there")
     hurdle = PLATES[1]
 
     def misbehave(reply: Reply) -> None:
@@ -205,50 +205,50 @@ def test_a_network_fault_exits_4_with_a_cure_and_keeps_what_came(fault: str, scr
         else:
             reply.status = 404 if fault == "missing" else 403
 
-    manners.twist = first(10_000, misbehave, lambda reply: hurdle in reply.path)
-    with serving(manners) as address:
+    behaviour.alter = alter_first(10_000, misbehave, lambda reply: hurdle in reply.path)
+    with serving(behaviour) as address:
         said = fetch(screen, "store", "--mirror", address)
         assert said.code == 4, said.err
         assert "  cure: " in said.err
         assert "Traceback" not in said.err
-        manners.twist = None
-        manners.asked.clear()
+        behaviour.alter = None
+        behaviour.requests.clear()
         assert result_of(fetch(screen, "store", "--mirror", address)) == expected
-    assert not [name for name in members_asked(manners, pieces_of(screen)) if name.startswith(PLATES[0])]
+    assert not [name for name in members_asked(behaviour, members_by_start(screen)) if name.startswith(PLATES[0])]
 
 
-def test_a_disk_without_room_is_said_before_anything_moves(screen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_before_anything_is_downloaded(screen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
     real = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=100_000))
-    manners = Manners(screen / "there")
-    with serving(manners) as address:
+    behaviour = ServerBehaviour(screen / "there")
+    with serving(behaviour) as address:
         said = fetch(screen, "store", "--mirror", address)
     assert said.code == 1
     assert "348,672 bytes are still to come" in said.err
-    assert members_asked(manners, pieces_of(screen)) == []
+    assert members_asked(behaviour, members_by_start(screen)) == []
 
 
 def test_two_fetches_at_once_share_one_result(screen: Path) -> None:
-    manners = Manners(screen / "there", latency_s=0.02)
-    with serving(manners) as address:
+    behaviour = ServerBehaviour(screen / "there", latency_s=0.02)
+    with serving(behaviour) as address:
         words = ("fetch", screen / "recipe.toml", "--store", screen / "store", "--mirror", address)
         both = [start(*words) for _ in range(2)]
         outs = [process.communicate(timeout=100) for process in both]
     assert [process.returncode for process in both] == [0, 0], outs
     assert outs[0][0] == outs[1][0]
-    asked = members_asked(manners, pieces_of(screen))
+    asked = members_asked(behaviour, members_by_start(screen))
     assert len(asked) == len(set(asked)) == WANTED_IMAGES
 
 
-def test_ctrl_c_is_heard_while_a_server_is_silent(screen: Path) -> None:
-    manners = Manners(screen / "there")
-    manners.twist = lambda reply: setattr(reply, "drip_s", 0.01) if len(reply.body) > 10_000 else None
-    with serving(manners) as address:
+def test_ctrl_c_works_while_a_server_is_silent(screen: Path) -> None:
+    behaviour = ServerBehaviour(screen / "there")
+    behaviour.alter = lambda reply: setattr(reply, "drip_s", 0.01) if len(reply.body) > 10_000 else None
+    with serving(behaviour) as address:
         process = start("fetch", screen / "recipe.toml", "--store", screen / "store", "--mirror", address)
         until = time.monotonic() + 60
-        while not members_asked(manners, pieces_of(screen)) and time.monotonic() < until:
+        while not members_asked(behaviour, members_by_start(screen)) and time.monotonic() < until:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=15)
@@ -256,16 +256,16 @@ def test_ctrl_c_is_heard_while_a_server_is_silent(screen: Path) -> None:
     assert "run the same command again" in err
 
 
-def killed_at_random(screen: Path, store: str, manners: Manners, rng: np.random.Generator, most: int) -> int:
-    """Fetch again and again, killing every run at some time, until one ends; no finished file is asked for again."""
-    pieces, kills = pieces_of(screen), 0
-    with serving(manners) as address:
+def fetch_and_kill(screen: Path, store: str, behaviour: ServerBehaviour, rng: np.random.Generator, most: int) -> int:
+    """Fetch again and again, killing every run at a random time, until one ends; no finished file is fetched again."""
+    members, kills = members_by_start(screen), 0
+    with serving(behaviour) as address:
         words = ["fetch", screen / "recipe.toml", "--store", screen / store, "--mirror", address]
         words += ["--set", "fetch.dataset.connections=3"]
         command = [sys.executable, "-m", "cellssl", *map(str, words)]
         while kills < most:
             finished = {path.relative_to(screen / store).parts[-2:] for path in (screen / store).rglob("*.tif")}
-            manners.asked.clear()
+            behaviour.requests.clear()
             process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
                 process.wait(timeout=float(rng.uniform(0.4, 2.2)))
@@ -273,7 +273,7 @@ def killed_at_random(screen: Path, store: str, manners: Manners, rng: np.random.
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
                 kills += 1
-            again = {tuple(name.split("/")) for name in members_asked(manners, pieces)} & finished
+            again = {tuple(name.split("/")) for name in members_asked(behaviour, members)} & finished
             assert not again
             if process.returncode == 0:
                 return kills
@@ -282,29 +282,29 @@ def killed_at_random(screen: Path, store: str, manners: Manners, rng: np.random.
     return kills
 
 
-def unruly_manners(screen: Path, number: int) -> Manners:
-    """Ranges for most; for some whole archives, and connections that break."""
-    manners = Manners(screen / "there", latency_s=0.04, ranges=number % 3 != 2)
+def behaviour_of_round(screen: Path, number: int) -> ServerBehaviour:
+    """Return a server for this round: most grant ranges; some send whole archives or break connections."""
+    behaviour = ServerBehaviour(screen / "there", latency_s=0.04, grants_ranges=number % 3 != 2)
     if number % 3:
-        manners.breaks_after, manners.breaks = 9_000, 1_000_000
-        if not manners.ranges:
-            manners.breaks_after, manners.breaks = 200_000, 1
-    return manners
+        behaviour.breaks_after, behaviour.breaks = 9_000, 1_000_000
+        if not behaviour.grants_ranges:
+            behaviour.breaks_after, behaviour.breaks = 200_000, 1
+    return behaviour
 
 
-def test_a_fetch_that_is_killed_now_and_then_ends_in_the_same_bytes(screen: Path) -> None:
+def test_a_fetch_that_is_killed_several_times_gives_the_same_bytes(screen: Path) -> None:
     expected = result_of(fetch(screen, "undisturbed"))
     rng = generator("kills", "short")
-    assert killed_at_random(screen, "killed", unruly_manners(screen, 0), rng, most=5)
+    assert fetch_and_kill(screen, "killed", behaviour_of_round(screen, 0), rng, most=5)
     assert result_of(fetch(screen, "killed")) == expected
 
 
 @pytest.mark.soak
-def test_a_hundred_kills_change_no_byte(screen: Path) -> None:
+def test_a_hundred_kills_do_not_change_a_byte(screen: Path) -> None:
     expected = result_of(fetch(screen, "undisturbed"))
     rng, kills, rounds = generator("kills", "long"), 0, 0
     while kills < 120:
-        kills += killed_at_random(screen, f"killed{rounds}", unruly_manners(screen, rounds), rng, most=40)
+        kills += fetch_and_kill(screen, f"killed{rounds}", behaviour_of_round(screen, rounds), rng, most=40)
         assert result_of(fetch(screen, f"killed{rounds}")) == expected
         rounds += 1
     assert rounds >= 3  # by ranges, by ranges that break, and whole archives

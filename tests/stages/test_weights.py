@@ -15,9 +15,9 @@ import timm
 import torch
 import torchvision
 from chain import ENVIRONMENT, Chain, Said, run, say
+from misbehaving_server import ServerBehaviour, serving
 from safetensors.torch import load_file, save_file
 from torchvision.models import ResNet18_Weights
-from unruly import Manners, serving
 
 from cellssl.artifacts.store import Store
 from cellssl.config import recipe as recipes
@@ -277,26 +277,26 @@ def cached(url: str, store: Path, *upstreams: Path) -> Path:
 
 
 def test_published_weights_are_downloaded_once_into_the_store(published: Published, tmp_path: Path) -> None:
-    manners = Manners(published.folder, breaks_after=1_000_000)
-    with serving(manners) as address:
+    behaviour = ServerBehaviour(published.folder, breaks_after=1_000_000)
+    with serving(behaviour) as address:
         first = cached(f"{address}/{published.name}", tmp_path / "store")
         again = cached(f"{address}/{published.name}", tmp_path / "store")
         from_upstream = cached(f"{address}/{published.name}", tmp_path / "mine", tmp_path / "store")
     assert first == again == from_upstream == tmp_path / "store" / "weights" / published.name
     assert [path.name for path in first.parent.iterdir()] == [published.name]
-    assert len(manners.asked) == 2  # the second request continued where the first broke off
+    assert len(behaviour.requests) == 2  # the second continued where the first broke off
     assert first.read_bytes() == (published.folder / published.name).read_bytes()
 
 
 def test_a_download_whose_bytes_do_not_match_its_name_is_not_kept(published: Published, tmp_path: Path) -> None:
     (published.folder / published.name).write_bytes(b"other weights")
-    with serving(Manners(published.folder)) as address, pytest.raises(IntegrityError, match="other bytes"):
+    with serving(ServerBehaviour(published.folder)) as address, pytest.raises(IntegrityError, match="other bytes"):
         cached(f"{address}/{published.name}", tmp_path / "store")
     assert list((tmp_path / "store" / "weights").iterdir()) == []
 
 
 def test_a_cached_file_that_has_changed_is_not_used(published: Published, tmp_path: Path) -> None:
-    with serving(Manners(published.folder)) as address:
+    with serving(ServerBehaviour(published.folder)) as address:
         cached(f"{address}/{published.name}", tmp_path / "store").write_bytes(b"changed")
         with pytest.raises(IntegrityError, match="is not the file that its name promises"):
             cached(f"{address}/{published.name}", tmp_path / "store")
@@ -304,7 +304,10 @@ def test_a_cached_file_that_has_changed_is_not_used(published: Published, tmp_pa
 
 def test_the_error_of_a_failed_download_names_the_place_for_the_file(published: Published, tmp_path: Path) -> None:
     (published.folder / published.name).unlink()
-    with serving(Manners(published.folder)) as address, pytest.raises(NetworkError, match="answered 404") as caught:
+    with (
+        serving(ServerBehaviour(published.folder)) as address,
+        pytest.raises(NetworkError, match="answered 404") as caught,
+    ):
         cached(f"{address}/{published.name}", tmp_path / "store")
     assert f"put the file at {tmp_path / 'store' / 'weights' / published.name}" in caught.value.hint
     assert list((tmp_path / "store" / "weights").iterdir()) == []
@@ -313,7 +316,7 @@ def test_the_error_of_a_failed_download_names_the_place_for_the_file(published: 
 def test_imagenet_loads_torchvision_s_own_file_and_the_encoder_does_not_need_it_later(
     words: list[str], published: Published, resnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving(Manners(published.folder)) as address:
+    with serving(ServerBehaviour(published.folder)) as address:
         monkeypatch.setattr(ResNet18_Weights.IMAGENET1K_V1.value, "url", f"{address}/{published.name}")
         made = say("pretrain", *words, *pretrain_flags(encoder=network("resnet18", "imagenet"), epochs="0")).line
     theirs = torch.load(resnet, weights_only=True)

@@ -1,4 +1,4 @@
-"""npy_stack: an .npy or .npz file in -> one array of crops, mapped where that is possible, as (n, c, y, x)."""
+"""npy_stack: an .npy or .npz file in -> one array of crops (n, c, y, x), memory-mapped where possible."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ Axes = Literal["nyxc", "ncyx", "nyx"]
 
 @dataclass(frozen=True)
 class Stack:
-    """Where crops lie, and how: `array` names one of several in an .npz."""
+    """A file with crops, and the order of its axes; `array` names one of several arrays in an .npz."""
 
     path: Path
     axes: Axes
     array: str | None = None
 
     def shape(self) -> tuple[int, int, int, int]:
-        """(n, c, y, x), from the file's header alone.
+        """Return (n, c, y, x), read from the file's header alone.
 
-        Raises DataError where the array has other axes, or other numbers than 8 or 16 bits unsigned.
+        Raises DataError where the array has other axes, or another type than uint8 or uint16.
         """
-        with _telling(self.path):
+        with _readable_errors(self.path):
             shape, dtype = self._header()
         if dtype.kind != "u" or dtype.itemsize > 2:
             raise DataError(f"{self.path} holds {dtype}; crops must be uint8 or uint16", hint="save raw pixel values")
         if len(shape) != len(self.axes):
             raise DataError(
                 f"{self.path} has the shape {shape}, which is not {self.axes}",
-                hint="axes name its dimensions: n cells, c channels, y rows, x columns",
+                hint="axes names its dimensions: n cells, c channels, y rows, x columns",
             )
         size = dict(zip(self.axes, shape, strict=True))
         return size["n"], size.get("c", 1), size["y"], size["x"]
 
     def crops(self, rows: np.ndarray) -> np.ndarray:
-        """The crops of some rows, as uint16 (n, c, y, x)."""
+        """Return the crops of some rows, as uint16 (n, c, y, x)."""
         stat = self.path.stat()
-        with _telling(self.path):
+        with _readable_errors(self.path):
             array = _opened(self.path, self.array, stat.st_size, stat.st_mtime_ns)
-            taken = np.asarray(array[rows])
+            crops = np.asarray(array[rows])
         match self.axes:
             case "nyxc":
-                taken = np.moveaxis(taken, 3, 1)
+                crops = np.moveaxis(crops, 3, 1)
             case "nyx":
-                taken = taken[:, None]
-        return taken.astype(np.uint16)
+                crops = crops[:, None]
+        return crops.astype(np.uint16)
 
     def _header(self) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
         if not _is_npz(self.path):
@@ -75,7 +75,7 @@ def _is_npz(path: Path) -> bool:
 
 @lru_cache(maxsize=1)
 def _opened(path: Path, array: str | None, size: int, changed_ns: int) -> np.ndarray:
-    """Mapped, or read whole where it is packed in an .npz; kept while the file does not change."""
+    """Return the array: memory-mapped, or read whole from an .npz; kept while the file does not change."""
     loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     if isinstance(loaded, np.ndarray):
         return loaded
@@ -85,24 +85,25 @@ def _opened(path: Path, array: str | None, size: int, changed_ns: int) -> np.nda
 
 
 def _member(archive: zipfile.ZipFile, array: str | None, path: Path) -> str:
+    """Return the file in an .npz that holds the array; UsageError where it is unknown or must be named."""
     names = tuple(name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy"))
     if array is None and len(names) == 1:
         return f"{names[0]}.npy"
     if array is None:
-        raise UsageError(f"{path} holds {len(names)} arrays", hint=f"name one as array: {', '.join(names)}")
+        raise UsageError(f"{path} holds {len(names)} arrays", hint=f"give the name of one as array: {', '.join(names)}")
     if array not in names:
         raise UsageError(f"{path} has no array {array!r}", hint=did_you_mean(array, names))
     return f"{array}.npy"
 
 
 @contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    """What can be wrong with a file of arrays, in a sentence."""
+def _readable_errors(path: Path) -> Iterator[None]:
+    """Turn what can be wrong with a file of arrays into one sentence."""
     try:
         yield
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        first = str(error).partition("\n")[0]
+        first_line = str(error).partition("\n")[0]
         raise DataError(
-            f"{path} cannot be read as an array: {first}",
-            hint="it must be an .npy or .npz file of numbers, as numpy.save writes it; nothing pickled is read",
+            f"{path} cannot be read as an array: {first_line}",
+            hint="it must be an .npy or .npz file of numbers, as numpy.save writes it; pickled objects are not read",
         ) from error

@@ -1,4 +1,4 @@
-"""precut: crops that are already cut, and a row for each, in -> the files that `segment` passes through out."""
+"""precut: crops that are already cut, and one row for each, in -> the files that `segment` passes through out."""
 
 from __future__ import annotations
 
@@ -19,34 +19,35 @@ BLOCK = 256
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The cell table: row i is crop i."""
+class CellRows:
+    """The cell table: row i describes crop i; the columns cell_id and field_id are required."""
 
     columns: Sequence[str]
-    cells: Sequence[Sequence[object]]
+    rows: Sequence[Sequence[object]]
 
     def text(self) -> str:
-        """As CSV."""
+        """Return the table as CSV."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.columns)
-        writer.writerows(self.cells)
+        writer.writerows(self.rows)
         return text.getvalue()
 
 
-def write_ready(
+def write_precut(
     folder: Path,
-    rows: Rows,
+    cells: CellRows,
     blocks: Iterable[np.ndarray],
     shape: tuple[int, int, int],
     channels: Sequence[str],
-    highest: int | None = None,
+    max_value: int | None = None,
 ) -> Iterator[Progress]:
-    """Write the crops (blocks of (n, c, y, x), `shape` is (c, y, x)), then their table, then what channels they have.
+    """Write crops.npy, then cells.csv, then channels.json into `folder`.
 
-    `highest` is the largest value that their pixels can have, where that is known.
+    `blocks` are crops as uint8 or uint16 (n, c, y, x), in the order of `cells`; `shape` is (c, y, x). `max_value` is
+    the largest value that a pixel can have, written to range.json where it is known.
     """
-    scratch, total, done = folder / "scratch", len(rows.cells), 0
+    scratch, total, done = folder / "scratch", len(cells.rows), 0
     with atomic_path(folder / "crops.npy", scratch) as path:
         written = np.lib.format.open_memmap(path, "w+", np.dtype("<u2"), (total, *shape))
         for block in blocks:
@@ -54,7 +55,7 @@ def write_ready(
             done += len(block)
             yield Progress(done, total, "crops")
         written.flush()
-    write_text(folder / "cells.csv", rows.text(), scratch)
+    write_text(folder / "cells.csv", cells.text(), scratch)
     write_text(folder / "channels.json", json.dumps(channels) + "\n", scratch)
-    if highest is not None:
-        write_text(folder / "range.json", json.dumps([0, highest]) + "\n", scratch)
+    if max_value is not None:
+        write_text(folder / "range.json", json.dumps([0, max_value]) + "\n", scratch)

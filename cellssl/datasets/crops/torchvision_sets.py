@@ -1,23 +1,35 @@
-"""torchvision_sets: a data set that torchvision knows in -> its pictures, downloaded or from a folder, and verified."""
+"""torchvision_sets: a data set that torchvision reads in -> its pictures, downloaded or from a folder, and verified."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
-from pydantic import Field as Knob
+from numpy.typing import ArrayLike
+from pydantic import Field as Setting
 
 from cellssl.config.paths import InputPath
 from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.datasets.base import Field, Forecast, Value
-from cellssl.datasets.crops.class_images import TEST, TRAIN, Picture, Pictures, PictureSettings
+from cellssl.datasets.crops.class_images import TEST, TRAIN, ClassImageDataset, Picture, Pictures
 from cellssl.errors import DataError, IntegrityError, NetworkError
 from cellssl.events import Event, Note, Progress
 from cellssl.files import copy
+
+
+class TorchvisionPart(Protocol):
+    """The attributes of a torchvision data set that are used here, of its training or its test part."""
+
+    data: ArrayLike
+    """The pictures, (n, y, x) or (n, y, x, c)."""
+    targets: Sequence[int]
+    """The number of the class of every picture."""
+    classes: Sequence[str]
+    """The names of the classes."""
 
 
 @dataclass(frozen=True)
@@ -31,116 +43,126 @@ class PublishedFile:
 
 @dataclass(frozen=True)
 class Published:
-    """What torchvision knows of a data set: its reader, its files, and where below a root the reader wants them."""
+    """What torchvision knows about a data set: its class, its files, and the subfolder in which the class expects them.
 
-    reader: Any
+    `reader` is called as `reader(root, train=True or False)`.
+    """
+
+    reader: Callable[..., TorchvisionPart]
     files: tuple[PublishedFile, ...]
-    place: str = ""
+    subfolder: str = ""
 
 
-class PublishedSettings(PictureSettings):
-    """What is the same for data sets of the literature: the publisher's checksums say what they are, wherever from."""
+class TorchvisionDataset(ClassImageDataset):
+    """The base class of data sets of the literature; the publisher's checksums prove them, wherever they come from.
 
-    folder: InputPath | None = Knob(None, json_schema_extra=NOT_IN_FINGERPRINT)
-    """A folder that holds the publisher's files, or torchvision's own; downloaded where nothing is given."""
-    tries: int = Knob(4, ge=1, le=100, json_schema_extra=NOT_IN_FINGERPRINT)
-    """How often a server is asked that gives nothing new."""
-    timeout_s: float = Knob(20.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
+    A subclass writes `published`, `class_count` and `download_bytes`.
+    """
+
+    folder: InputPath | None = Setting(None, json_schema_extra=NOT_IN_FINGERPRINT)
+    """A folder with the publisher's files, or torchvision's own folder; if not given, the files are downloaded."""
+    tries: int = Setting(4, ge=1, le=100, json_schema_extra=NOT_IN_FINGERPRINT)
+    """How often a server is asked before it is given up, if it sends nothing new."""
+    timeout_s: float = Setting(20.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
     """Seconds without a byte after which an answer counts as broken off."""
 
     @abstractmethod
     def published(self) -> Published:
-        """What torchvision knows of it."""
+        """Return what torchvision knows about the data set."""
 
     @abstractmethod
     def class_count(self) -> int:
-        """Number of classes."""
+        """Return the number of classes."""
 
     @abstractmethod
     def download_bytes(self) -> int:
-        """What a download moves."""
+        """Return the size of a download in bytes."""
 
     def wells(self) -> Sequence[str]:
-        """A well for every class of either part, by the number of the class."""
+        """Return one well for every class of either part, named by the number of the class."""
         return [
             _well(part, number, self.class_count()) for part in (TRAIN, TEST) for number in range(self.class_count())
         ]
 
     def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
-        """Its name: only files with the publisher's checksums are taken, so there is but one of it."""
+        """Return the name: only files with the publisher's checksums are accepted, so there is only one such set."""
         return {"published": self.plugin_name()}
 
     def forecast(self, fields: Sequence[Field], folder: Path) -> Forecast:
-        """The size of the publisher's files."""
+        """Return the size of the publisher's files, unless they lie in a folder here."""
         return Forecast(0 if self.folder else self.download_bytes(), None, 0)
 
-    def arrive(self, scratch: Path) -> Generator[Event, None, Pictures]:
-        """Bring or find the files, verify them, and let torchvision read them.
+    def load_pictures(self, scratch: Path) -> Generator[Event, None, Pictures]:
+        """Download or find the files, verify them, and let torchvision read them.
 
         Raises NetworkError where they cannot be downloaded, DataError where the folder lacks one, IntegrityError where
-        one is not what its publisher says.
+        a file is not the published one.
         """
         from torchvision.datasets.utils import extract_archive
 
         published = self.published()
-        place = scratch / published.place
+        subfolder = scratch / published.subfolder
         for file in published.files:
-            archive = place / file.name
+            archive = subfolder / file.name
             if not archive.is_file():
-                yield from self._bring(file, published.place, archive, scratch)
+                yield from self._get_file(file, published.subfolder, archive, scratch)
             yield Progress(0, len(published.files), "files", f"unpacking {file.name}")
-            extract_archive(str(archive), str(place))
-        read = {part: published.reader(str(scratch), train=part == TRAIN) for part in (TRAIN, TEST)}
-        return self._pictures(read)
+            extract_archive(str(archive), str(subfolder))
+        parts = {part: published.reader(str(scratch), train=part == TRAIN) for part in (TRAIN, TEST)}
+        return self._pictures(parts)
 
-    def _bring(self, file: PublishedFile, place: str, archive: Path, scratch: Path) -> Generator[Event, None, None]:
-        arrived = scratch / f"{file.name}.arrived"
+    def _get_file(
+        self, file: PublishedFile, subfolder: str, archive: Path, scratch: Path
+    ) -> Generator[Event, None, None]:
+        unverified = scratch / f"{file.name}.arrived"
         if self.folder:
-            copy(_found(file, self.folder, place), arrived, scratch)
+            copy(_find(file, self.folder, subfolder), unverified, scratch)
         else:
-            yield from self._download(file, arrived)
-        _check(file, arrived, self.folder)
+            yield from self._download(file, unverified)
+        _check(file, unverified, self.folder)
         archive.parent.mkdir(parents=True, exist_ok=True)
-        arrived.replace(archive)
+        unverified.replace(archive)
 
-    def _download(self, file: PublishedFile, arrived: Path) -> Generator[Event, None, None]:
+    def _download(self, file: PublishedFile, target: Path) -> Generator[Event, None, None]:
+        """Download a file from the first of its addresses that answers."""
         from cellssl.datasets.transfer.download import download
-        from cellssl.datasets.transfer.http import Patience
+        from cellssl.datasets.transfer.http import RetryPolicy
 
         last = len(file.addresses) - 1
         for number, address in enumerate(file.addresses):
             try:
-                yield from download(address, arrived, Patience(self.tries, self.timeout_s), proves_itself=True)
+                policy = RetryPolicy(self.tries, timeout_s=self.timeout_s)
+                yield from download(address, target, policy, verified_by_caller=True)
                 return
             except NetworkError as error:
                 if number == last:
                     names = ", ".join(one.name for one in self.published().files)
                     raise NetworkError(
                         error.message,
-                        hint=f"run it again when there is a network, or bring {names} here by other ways and name "
-                        f'their folder: fetch.dataset = {{ name = "{self.plugin_name()}", folder = "…" }}',
+                        hint=f"run the same command again when the network works, or get {names} by other means and "
+                        f'give their folder: fetch.dataset = {{ name = "{self.plugin_name()}", folder = "…" }}',
                     ) from error
                 yield Note(f"{error.message}; trying {file.addresses[number + 1]}")
 
-    def _pictures(self, read: dict[str, Any]) -> Pictures:
-        pixels = np.concatenate([_channels_first(np.asarray(one.data)) for one in read.values()])
+    def _pictures(self, parts: Mapping[str, TorchvisionPart]) -> Pictures:
+        pixels = np.concatenate([_channels_first(np.asarray(part.data)) for part in parts.values()])
         rows = [
             Picture(
-                f"{self.plate()}_{part}_{row:05d}",
-                self.class_name(one, int(number)),
-                _well(part, int(number), self.class_count()),
-                part,
+                f"{self.plate()}_{name}_{row:05d}",
+                self.class_name(part, int(number)),
+                _well(name, int(number), self.class_count()),
+                name,
             )
-            for part, one in read.items()
-            for row, number in enumerate(one.targets)
+            for name, part in parts.items()
+            for row, number in enumerate(part.targets)
         ]
         channels = ("ink",) if pixels.shape[1] == 1 else ("red", "green", "blue")
         _, *shape = pixels.shape
         return Pictures(rows, channels, tuple(shape), 255, lambda some: pixels[some])
 
-    def class_name(self, read: Any, number: int) -> str:
-        """What its publisher calls a class."""
-        return str(read.classes[number])
+    def class_name(self, part: TorchvisionPart, number: int) -> str:
+        """Return the publisher's name of a class."""
+        return str(part.classes[number])
 
 
 def _well(part: str, number: int, classes: int) -> str:
@@ -148,29 +170,29 @@ def _well(part: str, number: int, classes: int) -> str:
 
 
 def _channels_first(pixels: np.ndarray) -> np.ndarray:
-    """(n, y, x) or (n, y, x, c) as (n, c, y, x)."""
+    """Return (n, y, x) or (n, y, x, c) as (n, c, y, x)."""
     return pixels[:, None] if pixels.ndim == 3 else np.moveaxis(pixels, 3, 1)
 
 
-def _found(file: PublishedFile, folder: Path, place: str) -> Path:
-    """Where a file lies in the user's folder: right there, or where torchvision keeps it."""
-    for there in (folder / file.name, folder / place / file.name):
-        if there.is_file():
-            return there
+def _find(file: PublishedFile, folder: Path, subfolder: str) -> Path:
+    """Return the path of a file in the user's folder: directly in it, or where torchvision keeps it."""
+    for path in (folder / file.name, folder / subfolder / file.name):
+        if path.is_file():
+            return path
     raise DataError(
         f"{folder} does not hold {file.name}",
         hint=f"put the publisher's file there under this name, unchanged: {file.addresses[0]}",
     )
 
 
-def _check(file: PublishedFile, arrived: Path, folder: Path | None) -> None:
-    """Raise IntegrityError, and forget the file, where it is another than its publisher says."""
+def _check(file: PublishedFile, path: Path, folder: Path | None) -> None:
+    """Raise IntegrityError, and remove the file, where it is not the published one."""
     from torchvision.datasets.utils import check_integrity
 
-    if not check_integrity(str(arrived), file.md5):
-        arrived.unlink()
-        whence = f"in {folder}" if folder else "that came"
+    if not check_integrity(str(path), file.md5):
+        path.unlink()
+        where = f"in {folder}" if folder else "that was downloaded"
         raise IntegrityError(
-            f"the {file.name} {whence} is not the published one: its md5 is not {file.md5}",
-            hint="bring it anew; pictures of your own are read by the data set image_folder",
+            f"the {file.name} {where} is not the published one: its md5 is not {file.md5}",
+            hint="download it again; pictures of your own are read by the data set image_folder",
         )

@@ -16,7 +16,7 @@ _STEPS = 40
 def paint(
     cells: Cells, bodies: Bodies, nuclei: Int32[np.ndarray, "row column"], rng: np.random.Generator
 ) -> Float32[np.ndarray, "row column"]:
-    """Light relative to an average cell; clumps take their actin from cortex and fibres."""
+    """Return the light of actin, relative to an average cell; clumps take their actin from cortex and fibres."""
     lost = cells.reaction.actin_clumped
     height, width = bodies.owner.shape
     fine = covering(tile(rng, 1.5), height, width)
@@ -35,7 +35,7 @@ def _by_cell(values: Float[np.ndarray, "cell"], bodies: Bodies) -> Float32[np.nd
 def _membrane(
     cells: Cells, bodies: Bodies, fine: Float32[np.ndarray, "r c"], coarse: Float32[np.ndarray, "r c"]
 ) -> Float32[np.ndarray, "r c"]:
-    """The thin sheet over the whole cell, grainy and uneven."""
+    """Draw the thin sheet over the whole cell, grainy and uneven."""
     sheet = _by_cell(cells.actin * np.where(cells.rounded, 1.1, 0.78), bodies)
     out = np.minimum(bodies.outness, 1)
     dome = np.float32(1.12) - np.float32(0.5) * out * out
@@ -49,7 +49,7 @@ def _cortex(
     lost: Float[np.ndarray, "cell"],
     rng: np.random.Generator,
 ) -> Float32[np.ndarray, "r c"]:
-    """A bright line along the border of the cell, stronger here and there, and ruffles where it is strongest."""
+    """Draw a bright line along the border of the cell, of uneven strength, with ruffles where it is strongest."""
     strength = np.exp(0.45 * rng.standard_normal(len(cells))) * (1 - 0.75 * lost) * np.where(cells.rounded, 1.2, 1.0)
     edge = _by_cell(cells.actin * strength, bodies)
     line = np.exp(-((bodies.border_px / np.float32(1.7)) ** 2)) + np.float32(0.35) * np.exp(bodies.border_px / -4)
@@ -58,7 +58,7 @@ def _cortex(
 
 
 def _stress_fibres(cells: Cells, lost: Float[np.ndarray, "cell"], rng: np.random.Generator) -> Strokes:
-    """Straight parallel fibres along the axis of some cells; clumped cells have none."""
+    """Return straight parallel fibres along the axis of some cells; clumped cells have none."""
     has = ~cells.rounded & (rng.random(len(cells)) < 0.6)
     counts = np.where(has, rng.poisson(20 * (1 - np.minimum(1.2 * lost, 1))), 0)
     cell = np.repeat(np.arange(len(cells)), counts)
@@ -77,7 +77,7 @@ def _stress_fibres(cells: Cells, lost: Float[np.ndarray, "cell"], rng: np.random
 
 
 def _mesh(cells: Cells, lost: Float[np.ndarray, "cell"], rng: np.random.Generator) -> Strokes:
-    """Faint short fibres all over the sheet, roughly along the axis of the cell."""
+    """Return faint short fibres all over the sheet, roughly along the axis of the cell."""
     area = np.pi * cells.body_radius**2
     cell = np.repeat(np.arange(len(cells)), np.where(cells.rounded, 0, area / 60).astype(int))
     n = len(cell)
@@ -91,7 +91,7 @@ def _mesh(cells: Cells, lost: Float[np.ndarray, "cell"], rng: np.random.Generato
 
 
 def _spikes(cells: Cells, rng: np.random.Generator) -> Strokes:
-    """Short fibres that stick out of, or run into, the outline."""
+    """Return short fibres that stick out of the outline or run into it."""
     counts = np.where(cells.rounded, 5, 26)
     cell = np.repeat(np.arange(len(cells)), counts)
     n = len(cell)
@@ -104,12 +104,12 @@ def _spikes(cells: Cells, rng: np.random.Generator) -> Strokes:
 
 
 def _spots(cells: Cells, rng: np.random.Generator) -> Strokes:
-    """Small dots that healthy cells show as well."""
+    """Return small dots, which healthy cells have too."""
     return _blobs(cells, rng.poisson(2.5, len(cells)), rng, width_px=(0.8, 2.0), light=(4.0, 14.0))
 
 
 def _clumps(cells: Cells, lost: Float[np.ndarray, "cell"], rng: np.random.Generator) -> Strokes:
-    """The actin of lost cortex and fibres, gathered in aggregates."""
+    """Return aggregates of the actin that cortex and fibres have lost."""
     counts = np.where(lost > 0, rng.poisson(4 + 14 * lost), 0)
     return _blobs(cells, counts, rng, width_px=(1.2, 3.2), light=(25.0, 110.0))
 

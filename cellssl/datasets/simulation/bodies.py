@@ -11,12 +11,12 @@ from jaxtyping import Float32, Int32
 from cellssl.datasets.simulation.cells import ANGLES, Cells
 
 _REACH_PX = 220  # no cell is longer than this from its nucleus
-_ON_TOP = 0.35  # rounded cells lie on their neighbours
+_ON_TOP = 0.35  # weight of rounded cells, which lie on top of their neighbours
 
 
 @dataclass(frozen=True)
 class Bodies:
-    """Per pixel: its cell (-1 for none), how far out it lies (0 nucleus, 1 outline), and px to the nearest border."""
+    """Per pixel: its cell (-1 for none), how far out it lies (0 nucleus, 1 outline), distance to the nearest border."""
 
     owner: Int32[np.ndarray, "row column"]
     outness: Float32[np.ndarray, "row column"]
@@ -24,7 +24,7 @@ class Bodies:
 
 
 def tessellate(cells: Cells, height_px: int, width_px: int) -> Bodies:
-    """Give every pixel to the cell of whose outline it is the smallest part; neighbours meet in walls."""
+    """Assign every pixel to the cell in which it lies deepest, relative to the outline; neighbours meet in walls."""
     shape = (height_px, width_px)
     owner = np.full(shape, -1, np.int32)
     outness = np.ones(shape, np.float32)
@@ -55,7 +55,7 @@ def tessellate(cells: Cells, height_px: int, width_px: int) -> Bodies:
 def _window(
     cells: Cells, cell: int, longest_px: float, shape: tuple[int, int]
 ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray] | None:
-    """The part of the field that a cell can reach; distance and direction from its centre there."""
+    """Return the part of the field that a cell can reach, and distance and direction from its centre there."""
     row, column = round(float(cells.row[cell])), round(float(cells.column[cell]))
     reach = min(int(longest_px) + 1, _REACH_PX)
     top, bottom = max(row - reach, 0), min(row + reach + 1, shape[0])
@@ -72,7 +72,7 @@ def _window(
 
 @cache
 def _polar_grid() -> tuple[np.ndarray, np.ndarray]:
-    """Distance and direction (a position in an outline) of every pixel from the middle of a large square."""
+    """Return distance and direction (a position in an outline) of every pixel from the middle of a large square."""
     offsets = np.arange(-_REACH_PX, _REACH_PX + 1, dtype=np.float64)
     distance = np.hypot(offsets[:, None], offsets[None, :]).astype(np.float32)
     angle = np.arctan2(offsets[:, None], offsets[None, :])

@@ -1,4 +1,4 @@
-"""cells: positions, phenotypes and chance in -> size, shape and brightness of every cell."""
+"""cells: positions, phenotypes and a random generator in -> size, shape and brightness of every cell."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Column = Float[np.ndarray, "cell"]
 
 @dataclass(frozen=True)
 class Cells:
-    """One row a cell. Lengths are in px; brightness is relative to an average cell of an average plate."""
+    """One row per cell. Lengths are in px; brightness is relative to an average cell of an average plate."""
 
     row: Column
     column: Column
@@ -34,21 +34,21 @@ class Cells:
         return len(self.row)
 
     def having(self, *phenotypes: str) -> Bool[np.ndarray, "cell"]:
-        """Which cells have one of these phenotypes."""
+        """Return which cells have one of these phenotypes."""
         return np.asarray(mask_of(*phenotypes)[self.reaction.phenotype])
 
     def severity_of(self, *phenotypes: str) -> Column:
-        """Severity where the cell has one of these phenotypes, else 0."""
+        """Return the severity where the cell has one of these phenotypes, else 0."""
         return np.asarray(np.where(self.having(*phenotypes), self.reaction.severity, 0.0))
 
     @property
     def rounded(self) -> Bool[np.ndarray, "cell"]:
-        """Cells that have let go of the ground: in mitosis, arrested there, or dead."""
+        """Return which cells have rounded up and detached: cells in mitosis, arrested in mitosis, or dead."""
         return self.having("mitotic", "mitotic_arrest", "dead")
 
     @property
     def body_radius(self) -> Column:
-        """Radius of a disc as large as the cell would be without neighbours."""
+        """Return the radius of a disc with the area that the cell would have without neighbours."""
         return np.asarray(np.sqrt((self.outline**2).mean(axis=1)))
 
 
@@ -57,7 +57,7 @@ def grow(
     positions: Float[np.ndarray, "cell 2"],
     reaction: Reaction,
 ) -> Cells:
-    """Draw everything else about cells whose place and reaction are known."""
+    """Draw size, shape and brightness of cells whose position and reaction are known."""
     n, phenotype = len(positions), reaction.phenotype
     multi = np.where(mask_of("multinucleate")[phenotype], reaction.severity, 0.0)
     shrunken, clumped = reaction.contracted, reaction.actin_clumped
@@ -83,7 +83,7 @@ def grow(
         outline=outline.astype(np.float32),
         fray=_fray(rng, spikiness),
         dna=content**0.3 * size**-1.2 * _lognormal(rng, n, 0.17),
-        # Fixing washes out tubulin that is in no filament, and phalloidin binds no actin that is in none.
+        # Fixation washes out tubulin outside of filaments, and phalloidin binds only actin in filaments.
         tubulin=thick * _lognormal(rng, n, 0.27) * (1 - 0.5 * reaction.tubulin_lost),
         actin=thick**0.75 * _lognormal(rng, n, 0.27) * (1 - 0.4 * reaction.actin_clumped),
     )
@@ -94,7 +94,7 @@ def _rounded(phenotype: Int[np.ndarray, "cell"]) -> Bool[np.ndarray, "cell"]:
 
 
 def _dna_content(rng: np.random.Generator, n: int) -> Column:
-    """1 before replication, 2 after it; cells spend about half of their time at 1 and a fifth at 2."""
+    """Return DNA contents: 1 before replication, 2 after it; about half of the cells are at 1 and a fifth at 2."""
     return np.asarray(1.0 + np.clip(rng.uniform(-1.2, 1.5, n), 0.0, 1.0))
 
 
@@ -105,7 +105,7 @@ def _lognormal(rng: np.random.Generator, n: int, spread: float) -> Column:
 def _outlines(
     rng: np.random.Generator, body: Column, elongation: Column, angle: Column, spikiness: Column
 ) -> Float[np.ndarray, "cell angle"]:
-    """Radius by direction of an adherent cell: an ellipse that pulls itself up between a few points of attachment."""
+    """Return the radius by direction of adherent cells: an ellipse, retracted between a few points of attachment."""
     n, points = len(body), 7
     theta = np.arange(ANGLES) * (2 * np.pi / ANGLES)
     along = theta - angle[:, None]
@@ -124,13 +124,13 @@ def _outlines(
 
 
 def _fray(rng: np.random.Generator, spikiness: Column) -> Float[np.ndarray, "cell angle"]:
-    """Factor on the outline, different in every direction: the teeth of an edge that holds on to the ground."""
+    """Return a factor on the outline, different in every direction: the frayed edge of an attached cell."""
     teeth = rng.gamma(0.35, 0.07, (len(spikiness), ANGLES)) - 0.02
     return np.asarray(1 + np.sqrt(spikiness)[:, None] * teeth, np.float32)
 
 
 def _round_outlines(rng: np.random.Generator, phenotype: Int[np.ndarray, "cell"]) -> Float[np.ndarray, "cell angle"]:
-    """Radius by direction of a cell that has rounded up; dead ones have shrunk and bulge."""
+    """Return the radius by direction of cells that have rounded up; dead ones are smaller and have bulges."""
     n = len(phenotype)
     theta = np.arange(ANGLES) * (2 * np.pi / ANGLES)
     dead = mask_of("dead")[phenotype]

@@ -13,10 +13,10 @@ _LATTICE_PX = 16
 def scatter(
     rng: np.random.Generator, height_px: int, width_px: int, cells: float, patchiness: float
 ) -> Float[np.ndarray, "cell 2"]:
-    """Rows and columns of about `cells` nuclei inside the field, and as densely in a margin around it.
+    """Return rows and columns of about `cells` nuclei inside the field, and of as dense ones in a margin around it.
 
     Cells grow in patches: the log of their density is a smooth random surface with standard deviation `patchiness`.
-    Nuclei keep a distance that differs from one to the next, so that some touch and a few overlap.
+    Each nucleus keeps another minimum distance, so that some touch and a few overlap.
     """
     tall, wide = height_px + 2 * MARGIN_PX, width_px + 2 * MARGIN_PX
     wanted = int(rng.poisson(cells * tall * wide / (height_px * width_px)))
@@ -39,7 +39,7 @@ def _density(rng: np.random.Generator, tall: int, wide: int, patchiness: float) 
 def _keep_apart(
     points: Float[np.ndarray, "try 2"], apart: Float[np.ndarray, "try"], wanted: int
 ) -> Float[np.ndarray, "cell 2"]:
-    """The first `wanted` points that are not nearer than `apart` to one taken before."""
+    """Return the first `wanted` points that are not nearer than `apart` to one accepted before."""
     taken = np.empty((wanted, 2))
     count = 0
     for point, distance in zip(points, apart, strict=True):

@@ -1,4 +1,4 @@
-"""lobes: cells in -> the bodies of DNA that they hold, by phenotype: nuclei, micronuclei, chromosomes, remains."""
+"""lobes: cells in -> their bodies of DNA, by phenotype: nuclei, micronuclei, chromosomes, remains of dead cells."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cellssl.datasets.simulation.cells import Cells
 
 @dataclass(frozen=True)
 class Lobes:
-    """Bodies of DNA, one row each: a nucleus, one of several, a micronucleus, a clump of chromosomes."""
+    """Bodies of DNA, one row per body: a nucleus, one of several nuclei, a micronucleus, a clump of chromosomes."""
 
     cell: Int[np.ndarray, "lobe"]
     row: Float[np.ndarray, "lobe"]
@@ -34,7 +34,7 @@ _COLUMNS = tuple(field.name for field in fields(Lobes))
 
 
 def all_lobes(cells: Cells, rng: np.random.Generator) -> Lobes:
-    """The lobes of every cell, by its phenotype; cells keep their order."""
+    """Return the lobes of every cell, by its phenotype; cells keep their order."""
     builders = {
         "mitotic": _mitotic,
         "mitotic_arrest": _arrested,
@@ -52,7 +52,7 @@ def all_lobes(cells: Cells, rng: np.random.Generator) -> Lobes:
 
 
 def _single(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator) -> Lobes:
-    """One nucleus; its outline is uneven where the cytoskeleton that holds it is disturbed."""
+    """Return one nucleus per cell; its outline is uneven where the cytoskeleton around it is disturbed."""
     disturbed = cells.severity_of("bundled_tubulin", "depolymerised_tubulin", "shrunken", "actin_clumps")[which]
     bumpiness = np.abs(rng.normal(0.015, 0.02, len(which))) + disturbed * rng.gamma(2.0, 0.035, len(which))
     return _lobes(
@@ -69,7 +69,7 @@ def _single(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator)
 
 
 def _several(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator) -> Lobes:
-    """Two to four nuclei side by side; the worse, the more; together they hold more DNA than one."""
+    """Return two to four nuclei side by side, more at higher severity; together they hold more DNA than one."""
     counts = 2 + rng.binomial(2, 0.2 + 0.5 * cells.reaction.severity[which])
     cell = np.repeat(which, counts)
     position = np.concatenate([np.arange(count) for count in counts]) if len(counts) else np.empty(0)
@@ -93,7 +93,7 @@ def _several(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator
 
 
 def _fragmented(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator) -> Lobes:
-    """A main nucleus that has lost part of itself to micronuclei around it; the worse, the more and the larger."""
+    """Return a main nucleus and micronuclei around it that took part of its DNA; more and larger at higher severity."""
     severity = cells.reaction.severity[which]
     main = _lobes(
         cells,
@@ -127,7 +127,7 @@ def _fragmented(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Genera
 
 
 def _mitotic(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator) -> Lobes:
-    """Chromosomes lined up in one plate (metaphase), or in two that have parted (anaphase)."""
+    """Return chromosomes aligned in one plate (metaphase), or in two separated ones (anaphase)."""
     parted = rng.random(len(which)) < 0.35
     cell = np.repeat(which, np.where(parted, 2, 1))
     side = np.concatenate([[-1.0, 1.0] if two else [0.0] for two in parted]) if len(which) else np.empty(0)
@@ -148,7 +148,7 @@ def _mitotic(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator
 
 
 def _arrested(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator) -> Lobes:
-    """Condensed chromosomes that found no plate: a ragged ball or ring of clumps."""
+    """Return condensed chromosomes that did not align: a ragged ball or ring of clumps."""
     cell = np.repeat(which, rng.integers(8, 17, len(which)))
     severity = cells.reaction.severity[cell]
     around = rng.uniform(0, 2 * np.pi, len(cell))
@@ -175,7 +175,7 @@ def _arrested(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generato
 
 
 def _dead(cells: Cells, which: Int[np.ndarray, "n"], rng: np.random.Generator) -> Lobes:
-    """One to three small, dense, very bright remains; they float, so they are out of focus."""
+    """Return one to three small, dense, very bright remains; they float, so they are out of focus."""
     counts = rng.integers(1, 4, len(which))
     cell = np.repeat(which, counts)
     spread = np.where(np.repeat(counts, counts) == 1, 0.0, 7.0)
@@ -204,7 +204,7 @@ def _lobes(
     soft_px: Float[np.ndarray, "lobe"] | float = 1.0,
     **columns: np.ndarray,
 ) -> Lobes:
-    """Lobes at an offset from the centres of their cells."""
+    """Return lobes at an offset from the centres of their cells."""
     soft = np.broadcast_to(np.asarray(soft_px, float), cell.shape)
     return Lobes(cell=cell, row=cells.row[cell] + down, column=cells.column[cell] + across, soft_px=soft, **columns)
 

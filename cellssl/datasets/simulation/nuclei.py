@@ -23,7 +23,7 @@ class Nuclei:
 
 
 def paint(cells: Cells, rng: np.random.Generator, height_px: int, width_px: int) -> Nuclei:
-    """Draw all nuclei; where two overlap their light adds up, and the pixel goes to the one it lies deeper in."""
+    """Draw all nuclei; where two overlap, light adds up and the pixel belongs to the one in which it lies deeper."""
     lobes = all_lobes(cells, rng)
     light = np.zeros((height_px, width_px), np.float32)
     owner = np.full((height_px, width_px), -1, np.int32)
@@ -54,7 +54,7 @@ def paint(cells: Cells, rng: np.random.Generator, height_px: int, width_px: int)
 def _window(
     row: float, column: float, reach: float, shape: tuple[int, ...]
 ) -> tuple[tuple[slice, slice] | None, tuple[np.ndarray, np.ndarray]]:
-    """The part of the field around a lobe, and the offsets of its rows and columns."""
+    """Return the part of the field around a lobe, and the offsets of its rows and columns."""
     top, bottom = max(int(row - reach), 0), min(int(row + reach) + 1, shape[0])
     left, right = max(int(column - reach), 0), min(int(column + reach) + 1, shape[1])
     if top >= bottom or left >= right:
@@ -67,7 +67,7 @@ def _window(
 def _shape(
     lobes: Lobes, lobe: int, waves: np.ndarray, phases: np.ndarray, down: np.ndarray, across: np.ndarray
 ) -> tuple[Float32[np.ndarray, "r c"], Float32[np.ndarray, "r c"]]:
-    """How far out every pixel lies (1 is the rim), and the thickness of the lobe there (0 to 1)."""
+    """Return how far out every pixel lies (1 is the rim), and the thickness of the lobe there (0 to 1)."""
     cos, sin = np.float32(np.cos(lobes.angle[lobe])), np.float32(np.sin(lobes.angle[lobe]))
     stretch = np.float32(np.sqrt(lobes.ratio[lobe]) * lobes.radius[lobe])
     squeeze = np.float32(lobes.radius[lobe] / np.sqrt(lobes.ratio[lobe]))
@@ -88,7 +88,7 @@ def _shape(
 def _nucleoli(
     rng: np.random.Generator, lobes: Lobes, lobe: int, down: np.ndarray, across: np.ndarray
 ) -> Float32[np.ndarray, "r c"]:
-    """Dark holes in the chromatin, as a factor."""
+    """Return a factor for the dark nucleoli in the chromatin."""
     factor = np.ones((len(down), across.shape[1]), np.float32)
     radius = lobes.radius[lobe]
     for _ in range(lobes.nucleoli[lobe]):

@@ -1,4 +1,4 @@
-"""optics: the light of a stain in -> what the camera writes: blur, stray light, uneven illumination, noise, 12 bits."""
+"""optics: the light of a stain in -> the camera's image: blur, stray light, uneven illumination, noise, 12 bits."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from scipy import ndimage
 
 _LEVEL = 16  # BBBC021 keeps 12-bit counts in the upper bits of 16
 _LARGEST = 65520
-_DARK = 180.0  # what the camera reads without light
+_DARK = 180.0  # value of the camera without light
 _READ_NOISE = 16.0
-_NOISE_PER_LIGHT = 1.25  # variance of shot noise per unit of light, as between pixels of the real fields
+_NOISE_PER_LIGHT = 1.25  # variance of shot noise per unit of light, as measured in the real fields
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ STAINS = {
 
 @dataclass(frozen=True)
 class StainExposure:
-    """What one plate does to one stain: exposure, background, and where the lamp points."""
+    """Exposure and background of one stain on one plate, and the centre and falloff of the illumination."""
 
     gain: float
     background: float
@@ -41,8 +41,8 @@ class StainExposure:
     falloff: float
 
 
-def plate_look(rng: np.random.Generator, spread: float) -> StainExposure:
-    """Draw the look of one stain on one plate; `spread` is the standard deviation of the log of its exposure."""
+def draw_exposure(rng: np.random.Generator, spread: float) -> StainExposure:
+    """Draw the exposure of one stain on one plate; `spread` is the standard deviation of the log of its gain."""
     gain, background = np.exp(spread * rng.standard_normal(2) * (1.0, 0.6))
     return StainExposure(gain, background, (rng.normal(0, 0.25), rng.normal(0, 0.25)), rng.uniform(0.06, 0.22))
 
@@ -50,27 +50,28 @@ def plate_look(rng: np.random.Generator, spread: float) -> StainExposure:
 def expose(
     light: Float32[np.ndarray, "row column"],
     stain: Stain,
-    look: StainExposure,
+    exposure: StainExposure,
     blur_px: float,
     rng: np.random.Generator,
 ) -> UInt16[np.ndarray, "row column"]:
-    """One image, as the camera of the real plates would have written it."""
+    """Return one image, as the camera of the real plates would have recorded it."""
     sharp = ndimage.gaussian_filter(light, blur_px, truncate=3.0)
     stray = light
     for side in (61, 61):
         stray = ndimage.uniform_filter(stray, side, mode="reflect")
     glow = np.float32(1 - stain.stray) * sharp + np.float32(stain.stray) * stray
-    lit = glow * np.float32(stain.light * look.gain) + np.float32(stain.background * look.background)
-    photons = np.maximum(lit * _lamp(look, light.shape), 0)
+    lit = glow * np.float32(stain.light * exposure.gain) + np.float32(stain.background * exposure.background)
+    photons = np.maximum(lit * _illumination(exposure, light.shape), 0)
     noise = rng.standard_normal(light.shape, dtype=np.float32)
     counts = photons + noise * np.sqrt(np.float32(_NOISE_PER_LIGHT) * photons + np.float32(_READ_NOISE**2))
     levels = np.round((counts + np.float32(_DARK)) / _LEVEL) * _LEVEL
     return np.asarray(np.clip(levels, 0, _LARGEST), np.uint16)
 
 
-def _lamp(look: StainExposure, shape: tuple[int, ...]) -> Float32[np.ndarray, "row column"]:
-    rows = (np.linspace(-1, 1, shape[0]) - look.centre[0]).astype(np.float32)[:, None]
-    columns = (np.linspace(-1, 1, shape[1]) - look.centre[1]).astype(np.float32)[None, :]
+def _illumination(exposure: StainExposure, shape: tuple[int, ...]) -> Float32[np.ndarray, "row column"]:
+    """Return the brightness of the illumination, relative to its mean."""
+    rows = (np.linspace(-1, 1, shape[0]) - exposure.centre[0]).astype(np.float32)[:, None]
+    columns = (np.linspace(-1, 1, shape[1]) - exposure.centre[1]).astype(np.float32)[None, :]
     return np.asarray(
-        1 - np.float32(look.falloff / 2) * (rows * rows + columns * columns) + np.float32(look.falloff / 3)
+        1 - np.float32(exposure.falloff / 2) * (rows * rows + columns * columns) + np.float32(exposure.falloff / 3)
     )

@@ -23,7 +23,7 @@ PHENOTYPES = (
 )
 INDEX = {name: position for position, name in enumerate(PHENOTYPES)}
 
-# What a healthy culture holds anyway: about 3 % in mitosis, and a few dead, multinucleate or retracted cells.
+# Phenotypes of a healthy culture: about 3 % in mitosis, and a few dead, multinucleate or retracted cells.
 UNTREATED: Mapping[str, float] = {
     "normal": 0.925,
     "mitotic": 0.028,
@@ -36,7 +36,7 @@ UNTREATED: Mapping[str, float] = {
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What the drug does to the cytoskeleton of every reacting cell, whatever its nucleus does; shares of severity."""
+    """Effects of the drug on the cytoskeleton of every reacting cell, whatever its phenotype; shares of severity."""
 
     tubulin_lost: float = 0.0
     tubulin_bundled: float = 0.0
@@ -46,7 +46,7 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class Compound:
-    """A simulated compound: how many cells react at which dose, and in which ways."""
+    """A simulated compound: which share of cells reacts at which dose, and how."""
 
     name: str
     moa: str
@@ -57,7 +57,7 @@ class Compound:
     skeleton: Skeleton
 
     def chance(self, dose_micromolar: float, effect_max: float) -> float:
-        """The chance of one cell to react: Hill's curve, which levels off at `effect_max`."""
+        """Return the probability that a cell reacts: the Hill equation, with the maximum `effect_max`."""
         powered = dose_micromolar**self.steepness
         return float(effect_max * powered / (powered + self.half_effect_micromolar**self.steepness))
 
@@ -104,7 +104,7 @@ COMPOUNDS: Mapping[str, Compound] = {
 
 @dataclass(frozen=True)
 class Reaction:
-    """What becomes of every cell: its phenotype (position in PHENOTYPES), how far (0 to 1), and its cytoskeleton."""
+    """Per cell: its phenotype (position in PHENOTYPES), its severity (0 to 1), and the effects on its cytoskeleton."""
 
     phenotype: Int[np.ndarray, "cell"]
     severity: Float[np.ndarray, "cell"]
@@ -115,7 +115,7 @@ class Reaction:
 
 
 def react(rng: np.random.Generator, cells: int, chance: float, compound: Compound | None) -> Reaction:
-    """How every cell reacts; one that does not is what it would have been without the compound."""
+    """Draw how every cell reacts; a cell that does not react is as it would have been without the compound."""
     without = _choose(rng, cells, UNTREATED)
     severity = rng.beta(4.0, 2.0, cells)
     reacts = rng.random(cells) < chance
@@ -144,7 +144,7 @@ def _choose(rng: np.random.Generator, cells: int, shares: Mapping[str, float]) -
 
 @cache
 def mask_of(*names: str) -> np.ndarray:
-    """A table over PHENOTYPES that is True for the named ones: `mask_of("dead")[phenotype]`."""
+    """Return a table over PHENOTYPES that is True for the named ones: `mask_of("dead")[phenotype]`."""
     table = np.zeros(len(PHENOTYPES), bool)
     table[[INDEX[name] for name in names]] = True
     table.setflags(write=False)

@@ -1,4 +1,4 @@
-"""scene: what is known of one field in -> its three images, its nuclei's labels and the truth about its cells."""
+"""scene: the description of one field in -> its three images, the labels of its nuclei, and the truth of its cells."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FULL_PX2 = 1280 * 1024
 
 @dataclass(frozen=True)
 class Scene:
-    """All that the pixels of one field depend on. `cells_per_field` is the mean for 1280 x 1024 px."""
+    """Everything that the pixels of one field depend on. `cells_per_field` is the mean for 1280 x 1024 px."""
 
     seed: int
     plate: str
@@ -40,7 +40,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Truth:
-    """One row a cell whose nucleus shows in the field; `label` is its value in the label image."""
+    """Ground truth, one row per cell whose nucleus is visible in the field; `label` is its value in the label image."""
 
     label: Int[np.ndarray, "cell"]
     row_px: Float[np.ndarray, "cell"]
@@ -52,7 +52,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Images by channel, the label image (0 for background; all nuclei of one cell bear its label), the truth."""
+    """Images by channel, the label image (0: background; all nuclei of one cell have its label), the ground truth."""
 
     images: dict[str, UInt16[np.ndarray, "row column"]]
     labels: UInt16[np.ndarray, "row column"]
@@ -76,7 +76,7 @@ def render(scene: Scene) -> Rendered:
         channel: optics.expose(
             light[channel],
             stain,
-            optics.plate_look(generator(scene.seed, scene.plate, "look", channel), scene.brightness_spread),
+            optics.draw_exposure(generator(scene.seed, scene.plate, "look", channel), scene.brightness_spread),
             focus_px,
             draws("camera", channel),
         )
@@ -87,7 +87,7 @@ def render(scene: Scene) -> Rendered:
 
 
 def expected_cells(scene: Scene) -> float:
-    """Mean number of nuclei in this field; wells differ, fields of one well half as much, treatments not at all."""
+    """Return the mean number of nuclei: varies between wells, half as much within a well, and not with treatments."""
     between_wells = generator(scene.seed, scene.plate, scene.well, "density").standard_normal()
     between_fields = generator(scene.seed, scene.plate, scene.field_id, "density").standard_normal()
     spread = scene.density_spread
@@ -96,7 +96,7 @@ def expected_cells(scene: Scene) -> float:
 
 
 def populate(scene: Scene) -> Cells:
-    """The cells of a field and of a margin around it."""
+    """Draw the cells of a field and of a margin around it."""
     draws = partial(generator, scene.seed, scene.plate, scene.field_id)
     positions = scatter(draws("layout"), scene.height_px, scene.width_px, expected_cells(scene), _PATCHINESS)
     compound = COMPOUNDS.get(scene.compound or "")
@@ -105,7 +105,7 @@ def populate(scene: Scene) -> Cells:
 
 
 def label(cells: Cells, owner: Int32[np.ndarray, "row column"]) -> tuple[UInt16[np.ndarray, "row column"], Truth]:
-    """Number the cells whose nuclei show, from 1 and without gaps, and measure what shows."""
+    """Number the cells with visible nuclei, from 1 without gaps, and measure the visible part."""
     area = np.bincount(owner.ravel() + 1, minlength=len(cells) + 1)
     area[0] = 0
     seen = np.flatnonzero(area)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32, Int, Int32
 
 from cellssl.datasets.simulation.cells import ANGLES, Cells
 
-_LEAK = 0.2  # what is seen of a filament that runs under or over a neighbour
+_LEAK = 0.2  # visible share of a filament that runs under or over a neighbouring cell
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def polar_paths(
     theta: Float32[np.ndarray, "stroke step"],
     depth: Float32[np.ndarray, "stroke step"],
 ) -> tuple[Float32[np.ndarray, "stroke step"], Float32[np.ndarray, "stroke step"]]:
-    """Rows and columns of points at direction `theta`; depth is 0 at the rim of the nucleus and 1 at the outline."""
+    """Return points (rows, columns) at direction `theta`; depth is 0 at the rim of the nucleus, 1 at the outline."""
     direction = np.round(theta * np.float32(ANGLES / (2 * np.pi))).astype(np.int32) % ANGLES
     outline = cells.outline[cell[:, None], direction]
     rim = nucleus_rim(cells)[cell[:, None], direction]
@@ -39,7 +39,7 @@ def polar_paths(
 
 
 def nucleus_rim(cells: Cells) -> Float32[np.ndarray, "cell angle"]:
-    """Radius of the (elliptic) nucleus by direction, for filaments to go around; never outside the outline."""
+    """Return the radius of the (elliptic) nucleus by direction; filaments go around it; never outside the outline."""
     along = np.arange(ANGLES) * (2 * np.pi / ANGLES) - cells.angle[:, None]
     ratio = cells.nucleus_ratio[:, None]
     ellipse = np.sqrt(ratio) / np.sqrt(np.cos(along) ** 2 + (ratio * np.sin(along)) ** 2)
@@ -53,14 +53,14 @@ def with_length(
     cell: Int[np.ndarray, "stroke"],
     brightness: Float[np.ndarray, "stroke"],
 ) -> Strokes:
-    """Lines of even brightness: a point stands for the piece of path that leads to it."""
+    """Return lines of even brightness: each point has the light of the piece of path that leads to it."""
     pieces = np.hypot(np.diff(rows, axis=1), np.diff(columns, axis=1))
     light = brightness.astype(np.float32)[:, None] * np.concatenate([pieces[:, :1], pieces], axis=1)
     return Strokes(rows, columns, cell, light)
 
 
 def draw(strokes: Strokes, owner: Int32[np.ndarray, "row column"]) -> Float32[np.ndarray, "row column"]:
-    """Spread every point over the four pixels around it; outside of its own cell it is faint."""
+    """Draw every point, distributed over the four pixels around it; outside of its own cell it is faint."""
     height, width = owner.shape
     rows, columns = strokes.rows.ravel(), strokes.columns.ravel()
     inside = (rows >= 0) & (rows < height - 1) & (columns >= 0) & (columns < width - 1)

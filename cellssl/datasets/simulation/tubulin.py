@@ -14,13 +14,13 @@ from cellssl.datasets.simulation.strokes import Strokes, draw, polar_paths, with
 
 _STEPS = 36
 _PX2_PER_FILAMENT = 26.0
-_IN_FILAMENTS = 0.46  # share of a healthy cell's tubulin that is seen as filaments
+_IN_FILAMENTS = 0.46  # share of a healthy cell's tubulin that is visible as filaments
 
 
 def paint(
     cells: Cells, bodies: Bodies, nuclei: Int32[np.ndarray, "row column"], rng: np.random.Generator
 ) -> Float32[np.ndarray, "row column"]:
-    """Light relative to an average cell; a phenotype moves tubulin between filaments, bundles and haze."""
+    """Return the light, relative to an average cell; phenotypes move tubulin between filaments, bundles and haze."""
     gone = np.maximum(cells.reaction.tubulin_lost, 0.5 * cells.reaction.contracted)
     bundled = cells.reaction.tubulin_bundled
     flat = np.clip(cells.body_radius / 45, 0.4, 1.0)  # in a thick cell filaments lie over each other and blur
@@ -37,7 +37,7 @@ def paint(
 
 
 def _haze(cells: Cells, bodies: Bodies, share: Float[np.ndarray, "cell"]) -> Float32[np.ndarray, "row column"]:
-    """Tubulin that is not seen as filaments: much in the middle of the cell, little towards its outline."""
+    """Draw tubulin that is not visible as filaments: much in the middle of the cell, little towards its outline."""
     mass = np.append(cells.tubulin * share * np.where(cells.rounded, 0.8, 1.0), 0.0).astype(np.float32)
     out = np.minimum(bodies.outness, 1)
     thickness = np.float32(0.25) + np.float32(1.2) * (1 - out * out) ** 1.5
@@ -47,7 +47,7 @@ def _haze(cells: Cells, bodies: Bodies, share: Float[np.ndarray, "cell"]) -> Flo
 def _around_nuclei(
     cells: Cells, bodies: Bodies, nuclei: Int32[np.ndarray, "row column"]
 ) -> Float32[np.ndarray, "row column"]:
-    """A factor: tubulin is dense close to the nucleus, kept out of it, and thin where cells meet."""
+    """Return a factor: tubulin is dense around the nucleus, absent inside it, and thin where cells meet."""
     flat = np.append(~cells.rounded, False)
     inside = (flat[nuclei] & (nuclei >= 0)).astype(np.float32)
     close = ndimage.uniform_filter(ndimage.uniform_filter(inside, 11), 11)
@@ -56,7 +56,7 @@ def _around_nuclei(
 
 
 def _network(cells: Cells, mass: Float[np.ndarray, "cell"], rng: np.random.Generator) -> Strokes:
-    """Fine filaments: most run outwards in curves, some around the nucleus, some across it."""
+    """Return fine filaments: most run outwards in curves, some around the nucleus, some across it."""
     area = np.pi * cells.body_radius**2
     counts = np.where(mass > 0, np.maximum(area / _PX2_PER_FILAMENT, 20), 0).astype(int)
     cell = np.repeat(np.arange(len(cells)), counts)
@@ -68,13 +68,13 @@ def _network(cells: Cells, mass: Float[np.ndarray, "cell"], rng: np.random.Gener
     turn *= np.minimum(1, 40 / cells.body_radius[cell])
     theta, depth = _curves(rng, n, start, np.minimum(end, 1.0), turn, wiggle=0.06)
     rows, columns = polar_paths(cells, cell, theta, depth)
-    rows, columns = _from_aside(cells, cell, rows, columns, rng)
+    rows, columns = _from_centrosomes(cells, cell, rows, columns, rng)
     brightness = np.exp(0.4 * rng.standard_normal(n)) / 0.9
     per_px = mass[cell] * area[cell] / np.maximum(counts[cell], 1) / (0.75 * cells.body_radius[cell])
     return with_length(rows, columns, cell, per_px * brightness)
 
 
-def _from_aside(
+def _from_centrosomes(
     cells: Cells,
     cell: Int[np.ndarray, "stroke"],
     rows: Float32[np.ndarray, "stroke step"],
@@ -89,7 +89,7 @@ def _from_aside(
 
 
 def _bundles(cells: Cells, mass: Float[np.ndarray, "cell"], rng: np.random.Generator) -> Strokes:
-    """Thick cables that do not start at the centre: along the cell or around the nucleus."""
+    """Return thick cables that do not start at the centre: along the cell or around the nucleus."""
     cables, strands = 13, 5
     hit = np.flatnonzero(mass > 0)
     cable_cell = np.repeat(hit, cables)
@@ -117,7 +117,7 @@ def _curves(
     turn: Float[np.ndarray, "stroke"],
     wiggle: float,
 ) -> tuple[Float32[np.ndarray, "stroke step"], Float32[np.ndarray, "stroke step"]]:
-    """Direction and depth along paths that wind by `turn` radians while their depth goes from start to end."""
+    """Return direction and depth along paths that turn by `turn` radians while their depth goes from start to end."""
     along = np.linspace(0, 1, _STEPS, dtype=np.float32)
     first = rng.uniform(0, 2 * np.pi, n).astype(np.float32)[:, None]
     phase = rng.uniform(0, 2 * np.pi, n).astype(np.float32)[:, None]
@@ -129,7 +129,7 @@ def _curves(
 
 
 def _spindles(cells: Cells, rng: np.random.Generator) -> Strokes:
-    """Filaments from pole to pole of cells in regular mitosis."""
+    """Return filaments from pole to pole of cells in regular mitosis."""
     which = np.flatnonzero(cells.having("mitotic"))
     cell = np.repeat(which, 50)
     along = np.linspace(-1, 1, _STEPS, dtype=np.float32)
@@ -143,7 +143,7 @@ def _spindles(cells: Cells, rng: np.random.Generator) -> Strokes:
 
 
 def _asters(cells: Cells, rng: np.random.Generator) -> Strokes:
-    """Small stars of filaments in arrested cells: poles that found no partner, or leftovers of a spindle."""
+    """Return small stars of filaments in arrested cells: single poles, or remains of a spindle."""
     which = np.flatnonzero(cells.having("mitotic_arrest"))
     stars, rays = 3, 16
     centre = rng.normal(0, 6.5, (2, len(which), stars)).repeat(rays, axis=2).reshape(2, -1).astype(np.float32)
@@ -156,7 +156,7 @@ def _asters(cells: Cells, rng: np.random.Generator) -> Strokes:
 
 
 def _dots(cells: Cells, rng: np.random.Generator) -> Strokes:
-    """Bright centrosomes beside some nuclei, and short remains where filaments fell apart."""
+    """Return bright centrosomes beside some nuclei, and short remains of lost filaments."""
     gone = cells.reaction.tubulin_lost
     counts = rng.binomial(1, np.where(cells.rounded, 0.0, 0.3)) + rng.poisson(5 * gone)
     cell = np.repeat(np.arange(len(cells)), counts)
@@ -170,8 +170,8 @@ def _dots(cells: Cells, rng: np.random.Generator) -> Strokes:
 
 def _joined(families: list[Strokes]) -> Strokes:
     return Strokes(
-        *(
-            np.concatenate([getattr(family, name) for family in families])
-            for name in ("rows", "columns", "cell", "light")
-        )
+        rows=np.concatenate([family.rows for family in families]),
+        columns=np.concatenate([family.columns for family in families]),
+        cell=np.concatenate([family.cell for family in families]),
+        light=np.concatenate([family.light for family in families]),
     )

@@ -1,4 +1,4 @@
-"""columns: a table and which column means what in -> plate, well, site and treatment of every row out."""
+"""columns: a table, and which of its columns means what, in -> plate, well, site and treatment of every row out."""
 
 from __future__ import annotations
 
@@ -16,68 +16,69 @@ from cellssl.datasets.base import Field, Value
 from cellssl.datasets.tables.csv_table import Table
 from cellssl.errors import DataError, UsageError
 
-TAKEN = (
+RESERVED_COLUMNS = (
     *("field_id", "plate", "well", "site", "batch", "compound", "dose_micromolar", "moa", "pixel_um"),
     *("control", "part", "cell_id", "stack_row", "crop_row", "label", "split"),
 )
-"""Columns of the field and cell tables that have a meaning of their own."""
+"""Columns of the field and cell tables that this tool writes itself."""
 SITE = re.compile(r"[A-Za-z_]*(\d+)(?:\.0+)?")
 
 
-def _free(names: tuple[str, ...]) -> tuple[str, ...]:
+def _check_not_reserved(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
-        if name in TAKEN or name.startswith(("path_", "sha256_")):
-            raise ValueError(f"a column called {name!r} would hide the tool's own; rename it in the table")
+        if name in RESERVED_COLUMNS or name.startswith(("path_", "sha256_")):
+            raise ValueError(f"a column called {name!r} would hide the column that this tool writes; rename it")
     if len(set(names)) < len(names):
         raise ValueError("must name each column once")
     return names
 
 
-Keep = Annotated[tuple[str, ...], AfterValidator(_free)]
-"""Further columns of a table to carry along."""
+ExtraColumns = Annotated[tuple[str, ...], AfterValidator(_check_not_reserved)]
+"""Further columns of the user's table that are copied into the field or cell table."""
 
 
 class Columns(SettingsModel):
-    """Which column of the table holds what; the names are the table's own."""
+    """Which column of the table holds what: each setting is the name of a column."""
 
     plate: str | None = None
-    """Plate; where nothing is given all rows are of one plate, named after the table."""
+    """Column with the plate; if not given, all rows are of one plate, named after the table."""
     well: str | None = None
-    """Well; where nothing is given the rows of one treatment count as one well."""
+    """Column with the well; if not given, all rows of one treatment count as one well."""
     site: str | None = None
-    """Number of the field in its well, such as 1 or s1."""
+    """Column with the number of the field in its well, such as 1 or s1."""
     batch: str | None = None
-    """What was done together: a week, a run."""
+    """Column with what was done together, such as a week or a run."""
     compound: str | None = None
-    """Compound; a control's name is listed in fetch.controls."""
+    """Column with the compound; the names of controls are listed in fetch.controls."""
     dose_micromolar: str | None = None
-    """Dose in micromolar; an empty cell means unknown."""
+    """Column with the dose in micromolar; an empty cell means that the dose is unknown."""
     moa: str | None = None
-    """Mechanism of action."""
+    """Column with the mechanism of action."""
 
 
 class RowColumns(Columns):
-    """Which column of the table holds what, cell by cell."""
+    """Which column holds what, in a table with one row per cell."""
 
     cell_id: str | None = None
-    """What the cell is called; numbered within its field where nothing is given."""
+    """Column with the name of the cell; if not given, cells are numbered within their field."""
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Of which compounds, plates and wells fields are taken; nothing named means all."""
+class FieldSelection:
+    """The compounds, plates and wells whose fields are selected; an empty list means all."""
 
     compounds: Sequence[str] = ()
     plates: Sequence[str] = ()
     wells: Sequence[str] = ()
 
     def rows(self, fields: Sequence[Field]) -> list[int]:
-        """Which of the fields are meant.
+        """Return the positions of the selected fields.
 
-        Raises UsageError where something is named that no field has.
+        Raises UsageError where a compound, plate or well is named that no field has.
         """
-        for what in ("compound", "plate", "well"):
-            _check_known(getattr(self, f"{what}s"), {getattr(field, what) for field in fields}, what)
+        _check_known(self.compounds, {field.compound for field in fields}, "compound")
+        _check_known(self.plates, {field.plate for field in fields}, "plate")
+        _check_known(self.wells, {field.well for field in fields}, "well")
         return [
             row
             for row, field in enumerate(fields)
@@ -88,12 +89,15 @@ class Chosen:
 
 
 def fields_of_rows(table: Table, columns: Columns, stem: str, pixel_um: float | None) -> list[Field]:
-    """What every row says about its field; images are yet to come, and so is the site where no column holds it (0)."""
-    batch, compound, moa = (_words(table, name) for name in (columns.batch, columns.compound, columns.moa))
+    """Return one field per row, without images; the site is 0 where no column holds it.
+
+    `stem` names the plate where no column does. Raises DataError where a cell is not what its column must hold.
+    """
+    batch, compound, moa = (_texts(table, name) for name in (columns.batch, columns.compound, columns.moa))
     doses = _doses(table, columns.dose_micromolar)
     sites = _sites(table, columns.site)
     plates = _names(table, columns.plate) or [stem] * len(table.rows)
-    wells = _names(table, columns.well) or [_treatment(*pair) for pair in zip(compound, doses, strict=True)]
+    wells = _names(table, columns.well) or [_treatment_name(*pair) for pair in zip(compound, doses, strict=True)]
     return [
         Field(
             field_id=_field_id(plates[row], wells[row], sites[row]),
@@ -111,13 +115,13 @@ def fields_of_rows(table: Table, columns: Columns, stem: str, pixel_um: float | 
     ]
 
 
-def at_site(field: Field, site: int) -> Field:
-    """The same field with its site, and so its id."""
+def with_site(field: Field, site: int) -> Field:
+    """Return the field with another site, and so with another field_id."""
     return replace(field, site=site, field_id=_field_id(field.plate, field.well, site))
 
 
-def carried(table: Table, keep: Iterable[str]) -> list[dict[str, Value]]:
-    """The further columns asked for, row by row: as numbers where a whole column is made of them."""
+def extra_values(table: Table, keep: Iterable[str]) -> list[dict[str, Value]]:
+    """Return the further columns, one dict per row; a column becomes numbers where all its cells are numbers."""
     columns = {name: _values(table.column(name)) for name in keep}
     return [{name: values[row] for name, values in columns.items()} for row in range(len(table.rows))]
 
@@ -135,20 +139,20 @@ def _field_id(plate: str, well: str, site: int) -> str:
     return f"{plate}_{well}_s{site}"
 
 
-def _treatment(compound: str | None, dose: float | None) -> str:
-    """A name for the well of a treatment, fit for a file name."""
+def _treatment_name(compound: str | None, dose: float | None) -> str:
+    """Return a name for the well of a treatment that can be part of a file name."""
     words = [compound or "", "" if dose is None else f"{dose:g}"]
     return re.sub(r"[^\w.+-]+", "-", "_".join(word for word in words if word)) or "all"
 
 
-def _words(table: Table, column: str | None) -> list[str | None]:
+def _texts(table: Table, column: str | None) -> list[str | None]:
     if column is None:
         return [None] * len(table.rows)
     return [text or None for text in table.column(column)]
 
 
 def _names(table: Table, column: str | None) -> list[str]:
-    """Plates or wells: words that can be part of a file's name."""
+    """Return the names of plates or wells, which must be fit for file names; none where no column is given."""
     if column is None:
         return []
     names = table.column(column)
@@ -156,7 +160,7 @@ def _names(table: Table, column: str | None) -> list[str]:
         if not name or name.startswith(".") or re.search(r"[/\\\x00-\x1f]", name):
             raise DataError(
                 f"{table.where(row)}, column {column!r}: {name!r} cannot name a plate or well",
-                hint="use a word without slashes that does not begin with a dot",
+                hint="use a name without slashes that does not begin with a dot",
             )
     return names
 
@@ -175,7 +179,7 @@ def _dose(text: str, table: Table, row: int, column: str) -> float | None:
     if dose is not None and not 0 <= dose < math.inf:
         raise DataError(
             f"{table.where(row)}, column {column!r}: {text!r} is not a dose in micromolar",
-            hint="write a number such as 0.3, 0 for controls, or leave the cell empty where the dose is unknown",
+            hint="write a number such as 0.3, write 0 for controls, or leave the cell empty if the dose is unknown",
         )
     return dose
 
@@ -195,11 +199,11 @@ def _sites(table: Table, column: str | None) -> list[int]:
     return sites
 
 
-def _check_known(wanted: Sequence[str], there: set[str | None], what: str) -> None:
-    known = tuple(sorted(word for word in there if word))
-    for word in wanted:
-        if word not in known:
+def _check_known(wanted: Sequence[str], present: set[str | None], what: str) -> None:
+    known = tuple(sorted(name for name in present if name))
+    for name in wanted:
+        if name not in known:
             raise UsageError(
-                f"the table has no {what} {word!r}",
-                hint=did_you_mean(word, known) if known else f"name its column: columns.{what}",
+                f"the table has no {what} {name!r}",
+                hint=did_you_mean(name, known) if known else f"give the name of its column: columns.{what}",
             )

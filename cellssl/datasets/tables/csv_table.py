@@ -1,4 +1,4 @@
-"""csv_table: a CSV file as labs keep it in -> its columns as text, whatever its delimiter, quotes and line ends."""
+"""csv_table: a CSV file in -> its columns as text, whatever its delimiter, quotes, encoding and line ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DELIMITERS = ",\t;"
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a header; `lines` says where each row ends in the file, for people who look it up."""
+    """Rows of text under a header; `lines` gives the line of the file in which each row ends, for error messages."""
 
     name: str
     header: tuple[str, ...]
@@ -27,22 +27,19 @@ class Table:
     lines: tuple[int, ...]
 
     def column(self, name: str) -> list[str]:
-        """The values of a column, without blanks around them.
-
-        Raises UsageError where there is no such column.
-        """
+        """Return the values of a column, without blanks around them; UsageError where there is no such column."""
         if name not in self.header:
             raise UsageError(f"{self.name} has no column {name!r}", hint=did_you_mean(name, self.header))
         place = self.header.index(name)
         return [row[place].strip() for row in self.rows]
 
     def where(self, row: int) -> str:
-        """Words for a row: the table and the line."""
+        """Return where a row stands, for an error message: the table and the line."""
         return f"{self.name}, line {self.lines[row]}"
 
 
 def read_table(path: Path) -> Table:
-    """The table in a file, also a gzipped one; read once while the file does not change.
+    """Read the table in a file, which may be gzipped; a file that has not changed is not read again.
 
     Raises DataError where it cannot be read, or is not a table.
     """
@@ -63,13 +60,15 @@ def _read(path: Path, size: int, changed_ns: int) -> Table:
 
 
 def parse(content: bytes, name: str) -> Table:
-    """The table in the bytes of a file called `name`; blank lines are left out."""
+    """Parse the bytes of a file called `name`; blank lines are left out. DataError where they are not a table."""
     text = _decoded(content, name)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
     try:
         numbered = [(tuple(row), reader.line_num) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
-        raise DataError(f"{name}, line {reader.line_num} is not CSV: {error}", hint="save the table again") from error
+        raise DataError(
+            f"{name}, line {reader.line_num} is not CSV: {error}", hint="save the table as CSV again"
+        ) from error
     if not numbered:
         raise DataError(f"{name} is empty", hint="give a table with a header")
     header = tuple(cell.strip() for cell in numbered[0][0])
@@ -79,7 +78,7 @@ def parse(content: bytes, name: str) -> Table:
 
 
 def _decoded(content: bytes, name: str) -> str:
-    """UTF-8 with or without its mark, or UTF-16 with it, as spreadsheets write."""
+    """Decode UTF-8 with or without a byte order mark, or UTF-16 with one, as spreadsheets write them."""
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return content.decode(encoding)
@@ -90,19 +89,19 @@ def _decoded(content: bytes, name: str) -> str:
 
 
 def _delimiter(text: str) -> str:
-    """The one that stands most often in the header, outside of quotes."""
+    """Return the delimiter that stands most often in the header, outside of quotes."""
     header = "".join(text.lstrip().splitlines()[:1])
     outside = Counter("".join(header.split('"')[::2]))
     return max(DELIMITERS, key=lambda delimiter: outside[delimiter])
 
 
 def _check(header: tuple[str, ...], numbered: list[tuple[tuple[str, ...], int]], name: str) -> None:
-    again = [column for column, times in Counter(header).items() if times > 1]
-    if again:
-        raise DataError(f"{name} has several columns called {again[0]!r}", hint="rename all but one of them")
+    repeated = [column for column, times in Counter(header).items() if times > 1]
+    if repeated:
+        raise DataError(f"{name} has several columns called {repeated[0]!r}", hint="rename all but one of them")
     for row, line in numbered:
         if len(row) != len(header):
             raise DataError(
                 f"{name}, line {line} has {len(row)} cells where the header has {len(header)}",
-                hint="put cells that hold a delimiter in quotes",
+                hint="put cells that hold a delimiter into quotes",
             )

@@ -1,4 +1,4 @@
-"""manifest: the description of a published set in -> its tables, archives and channels, and its official tables."""
+"""manifest: the TOML description of a published set in -> its tables, archives and channels; checks its tables."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from cellssl.errors import IntegrityError, UsageError
 
 
 class TableEntry(SettingsModel):
-    """One official table."""
+    """One official table of the set."""
 
     file: str
-    """Its name."""
+    """Name of the file."""
     rows: int = Field(ge=0)
-    """Rows under the header."""
+    """Number of rows under the header."""
     size_bytes: int = Field(ge=0)
-    """Its size."""
+    """Size of the file in bytes."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    """The hash of its bytes."""
+    """SHA-256 of the file's bytes."""
     columns: tuple[str, ...]
-    """Its header."""
+    """Names of the columns, in their order."""
     text: tuple[str, ...] = ()
-    """Columns in quotes."""
+    """Columns whose values stand in quotes."""
     decimal: tuple[str, ...] = ()
-    """Columns with six decimals."""
+    """Columns whose values have six decimals."""
 
     def official(self, content: bytes, name: str) -> str:
-        """The table as its publisher wrote it, from a copy that may be quoted, rounded or broken into lines otherwise.
+        """Return the table as its publisher wrote it, from a copy that may have other quotes, decimals or line ends.
 
-        Raises IntegrityError, saying how, where the copy has other columns or values.
+        Raises IntegrityError with the difference where the copy has other columns or values.
         """
         table = parse(content, name)
         hint = f"get {self.file} from its publisher again"
         if table.header != self.columns:
-            other = sorted(set(table.header) ^ set(self.columns)) or ["in another order"]
+            other = sorted(set(table.header) ^ set(self.columns)) or ["they are in another order"]
             raise IntegrityError(f"{name} has other columns than the official table: {', '.join(other)}", hint=hint)
         if len(table.rows) != self.rows:
             raise IntegrityError(f"{name} has {len(table.rows):,} rows, the official table {self.rows:,}", hint=hint)
-        text = self._written(table)
+        text = self._canonical_text(table)
         if not self.matches(text.encode()):
             found = hashlib.sha256(text.encode()).hexdigest()
             raise IntegrityError(
@@ -54,10 +54,10 @@ class TableEntry(SettingsModel):
         return text
 
     def matches(self, content: bytes) -> bool:
-        """Whether these are the official bytes."""
+        """Return whether these are the official bytes."""
         return len(content) == self.size_bytes and hashlib.sha256(content).hexdigest() == self.sha256
 
-    def _written(self, table: Table) -> str:
+    def _canonical_text(self, table: Table) -> str:
         lines = [[_quoted(name) if name in self.text else name for name in self.columns]]
         lines += [[self._cell(*pair) for pair in zip(self.columns, row, strict=True)] for row in table.rows]
         return "\n".join((*(",".join(line) for line in lines), ""))
@@ -69,46 +69,46 @@ class TableEntry(SettingsModel):
 
 
 class Channel(SettingsModel):
-    """One stain."""
+    """One channel of the images."""
 
     name: str
-    """What the tool calls it."""
+    """Name of the channel in this tool."""
     wave: str
-    """Its number in file names."""
+    """Its number in file names, such as w1."""
     column: str
-    """Its word in the columns of the image table."""
+    """Its name in the columns of the image table, such as DAPI."""
 
 
 class Archives(SettingsModel):
-    """One archive a plate."""
+    """The archives of the set, one per plate."""
 
     name: str = Field(pattern=r"\{plate\}")
-    """What an archive is called."""
+    """Name of an archive, with {plate} for the name of its plate."""
     plates: tuple[str, ...]
-    """The plates."""
+    """Names of the plates."""
 
-    def of(self, plate: str) -> str:
-        """The name of a plate's archive; IntegrityError where the manifest knows of none."""
+    def name_for(self, plate: str) -> str:
+        """Return the name of a plate's archive; IntegrityError where the manifest does not list the plate."""
         if plate not in self.plates:
             raise IntegrityError(f"the manifest lists no archive of plate {plate}", hint="add it under archives.plates")
         return self.name.format(plate=plate)
 
 
 class Manifest(SettingsModel):
-    """A published set."""
+    """Description of a published set."""
 
     title: str
-    """What it is."""
+    """Title of the set."""
     address: str = Field(pattern="^https?://")
-    """Where it lies."""
+    """Address of the folder with the tables and archives."""
     licence: str
-    """What may be done with it."""
+    """Licence of the set."""
     citation: str
-    """What to cite."""
+    """The publication to cite."""
     pixel_um: float = Field(gt=0)
     """Side of a pixel in micrometres."""
     channels: tuple[Channel, ...] = Field(min_length=1)
-    """Stains, in the order in which they are stacked."""
+    """Channels, in the order in which they are stacked."""
     tables: dict[str, TableEntry]
     """The official tables."""
     archives: Archives
@@ -116,10 +116,7 @@ class Manifest(SettingsModel):
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in a TOML file.
-
-    Raises UsageError with one sentence where it is wrong.
-    """
+    """Read the manifest in a TOML file; UsageError with one sentence where it is wrong."""
     try:
         return Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -127,7 +124,9 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         fault = first_fault(error)
         where = ".".join(map(str, fault.path))
-        raise UsageError(f"{path}: {where} {fault.message}", hint=fault.hint or "see data-manifests/") from error
+        raise UsageError(
+            f"{path}: {where} {fault.message}", hint=fault.hint or "compare it with the files in data-manifests/"
+        ) from error
 
 
 def _quoted(text: str) -> str:

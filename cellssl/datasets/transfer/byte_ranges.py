@@ -1,4 +1,4 @@
-"""byte_ranges: a file here or on a server in -> any piece of it, in exactly the bytes that were asked for."""
+"""byte_ranges: a file on this machine or on a server in -> any range of its bytes, exactly as asked for."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from typing import IO, Protocol
 import requests
 
 from cellssl.datasets.transfer.http import (
-    AGAIN,
     CHUNK_BYTES,
-    FAULTS,
-    CutOffError,
-    Remote,
-    Web,
-    described,
-    is_packed,
+    HINT_RUN_AGAIN,
+    RETRYABLE_ERRORS,
+    HttpClient,
+    InterruptedTransferError,
+    RemoteFile,
+    describe_remote,
+    error_for_status,
+    innermost_reason,
+    is_compressed,
     length_of,
+    raise_if_web_page,
     range_of,
-    reason,
-    refusal,
-    refuse_page,
 )
 from cellssl.errors import DataError, NetworkError
 
-Heard = Callable[[int], None]
-"""Told how many further bytes came; may raise, where nobody wants them any more."""
+OnBytes = Callable[[int], None]
+"""Called with the number of further bytes that came; may raise to stop the transfer."""
 
 
-class Pieces(Protocol):
-    """A file of which any piece can be had, from several threads at once."""
+class ByteRanges(Protocol):
+    """A file of which any range of bytes can be read, from several threads at once."""
 
     name: str
     size: int
 
-    def copy(self, start: int, stop: int, into: IO[bytes], heard: Heard) -> None:
-        """Write the bytes from `start` to before `stop` into an empty file.
+    def copy(self, start: int, stop: int, into: IO[bytes], on_bytes: OnBytes) -> None:
+        """Write the bytes from `start` to before `stop` into an open file.
 
         Raises NetworkError where they cannot be had, ChangedError where the file is another one by now.
         """
 
 
 class RangesRefusedError(Exception):
-    """The server gives whole files only, of `total` bytes where it says so."""
+    """The server sends whole files only; `total` is the size in bytes where it says so."""
 
     def __init__(self, url: str, total: int | None = None) -> None:
         super().__init__(url)
@@ -53,11 +53,11 @@ class RangesRefusedError(Exception):
 
 
 class ChangedError(Exception):
-    """The file on the server is another one than it was."""
+    """The file on the server has changed."""
 
 
-class LocalPieces:
-    """A file on this machine.
+class LocalByteRanges:
+    """Byte ranges of a file on this machine.
 
     Raises DataError where it may not be read.
     """
@@ -67,194 +67,200 @@ class LocalPieces:
         if not os.access(path, os.R_OK):
             raise DataError(f"{path} may not be read", hint="give yourself the right to read it")
 
-    def copy(self, start: int, stop: int, into: IO[bytes], heard: Heard) -> None:
-        """A file that became shorter meanwhile gives fewer bytes, which its checksum will tell."""
+    def copy(self, start: int, stop: int, into: IO[bytes], on_bytes: OnBytes) -> None:
+        """Write a range; a file that became shorter meanwhile gives fewer bytes, which its checksum will show."""
         with self._path.open("rb") as file:
             file.seek(start)
             left = stop - start
             while left and (chunk := file.read(min(left, 1 << 20))):
                 into.write(chunk)
                 left -= len(chunk)
-                heard(len(chunk))
+                on_bytes(len(chunk))
 
 
-class WebPieces:
-    """A file on a server that grants ranges."""
+class HttpByteRanges:
+    """Byte ranges of a file on a server that grants them."""
 
-    def __init__(self, web: Web, remote: Remote, size: int) -> None:
+    def __init__(self, client: HttpClient, remote: RemoteFile, size: int) -> None:
         self.name, self.size = remote.url.rsplit("/", 1)[-1], size
-        self._web, self._remote = web, remote
+        self._client, self._remote = client, remote
 
     @classmethod
-    def open(cls, web: Web, url: str) -> WebPieces:
-        """Ask for one byte, and learn what the file is.
+    def open(cls, client: HttpClient, url: str) -> HttpByteRanges:
+        """Ask for one byte, to learn the size of the file and whether the server grants ranges.
 
         Raises RangesRefusedError, NetworkError.
         """
         faults = 0
         while True:
             try:
-                return cls._opened(web, url)
-            except FAULTS as error:
+                return cls._try_open(client, url)
+            except RETRYABLE_ERRORS as error:
                 faults += 1
-                if faults >= web.patience.tries:
-                    raise NetworkError(f"{url} cannot be read: {reason(error)}", hint=AGAIN) from error
-                web.patience.wait(faults)
+                if faults >= client.policy.tries:
+                    raise NetworkError(
+                        f"{url} cannot be read: {innermost_reason(error)}", hint=HINT_RUN_AGAIN
+                    ) from error
+                client.policy.wait(faults)
 
     @classmethod
-    def _opened(cls, web: Web, url: str) -> WebPieces:
-        with web.get(url, {"Range": "bytes=0-0"}) as answer:
+    def _try_open(cls, client: HttpClient, url: str) -> HttpByteRanges:
+        with client.get(url, {"Range": "bytes=0-0"}) as answer:
             given = range_of(answer) if answer.status_code == 206 else None
-            if given and given[:2] == (0, 1) and given[2] and not is_packed(answer):
-                b"".join(_at_most(web.body(answer), 1))  # taken, so that the connection can be used again
-                return cls(web, described(answer, url, given[2]), given[2])
+            if given and given[:2] == (0, 1) and given[2] and not is_compressed(answer):
+                b"".join(_at_most(client.body(answer), 1))  # read it, so that the connection can be used again
+                return cls(client, describe_remote(answer, url, given[2]), given[2])
             if answer.status_code == 200:
-                refuse_page(answer, next(web.body(answer), b""), url)
+                raise_if_web_page(answer, next(client.body(answer), b""), url)
             if answer.status_code in (200, 206, 416):
                 raise RangesRefusedError(url, length_of(answer) if answer.status_code == 200 else None)
-            raise refusal(answer, url)
+            raise error_for_status(answer, url)
 
-    def copy(self, start: int, stop: int, into: IO[bytes], heard: Heard) -> None:
-        """Breaks are gone on with where they were; a server that gives nothing new is given up.
+    def copy(self, start: int, stop: int, into: IO[bytes], on_bytes: OnBytes) -> None:
+        """Write a range; after a break, continue where it broke, and give up when the server sends nothing new.
 
-        Raises RangesRefusedError where other bytes than those asked for come again and again.
+        Raises RangesRefusedError where the server sends other bytes than those asked for, again and again.
         """
-        patience, faults, wrong, came = self._web.patience, 0, 0, 0
-        while came < stop - start:
-            before = came
+        policy, faults, wrong_ranges, received = self._client.policy, 0, 0, 0
+        while received < stop - start:
+            before = received
             try:
-                for chunk in self._chunks(start + came, stop):
+                for chunk in self._chunks(start + received, stop):
                     into.write(chunk)
-                    came += len(chunk)
-                    heard(len(chunk))
-            except FAULTS as error:
-                if came == stop - start:
+                    received += len(chunk)
+                    on_bytes(len(chunk))
+            except RETRYABLE_ERRORS as error:
+                if received == stop - start:
                     return  # only the end of the answer is missing
-                wrong += isinstance(error, _WrongRangeError)
-                faults = 1 if came - before >= CHUNK_BYTES else faults + 1
-                if wrong >= patience.tries:
+                wrong_ranges += isinstance(error, _WrongRangeError)
+                faults = 1 if received - before >= CHUNK_BYTES else faults + 1
+                if wrong_ranges >= policy.tries:
                     raise RangesRefusedError(self._remote.url) from error
-                if faults >= patience.tries:
-                    raise NetworkError(f"{self._remote.url} cannot be read: {reason(error)}", hint=AGAIN) from error
-                patience.wait(faults)
+                if faults >= policy.tries:
+                    reason = innermost_reason(error)
+                    raise NetworkError(f"{self._remote.url} cannot be read: {reason}", hint=HINT_RUN_AGAIN) from error
+                policy.wait(faults)
 
     def _chunks(self, start: int, stop: int) -> Iterator[bytes]:
-        """One request; a server may give less than it was asked for, if it says so."""
+        """Send one request and yield its bytes; a server may send fewer than asked for, if it says so."""
         headers = {"Range": f"bytes={start}-{stop - 1}"}
         if self._remote.validator:
             headers["If-Range"] = self._remote.validator
-        with self._web.get(self._remote.url, headers) as answer:
+        with self._client.get(self._remote.url, headers) as answer:
             if answer.status_code == 200:
-                refuse_page(answer, next(self._web.body(answer), b""), self._remote.url)
+                raise_if_web_page(answer, next(self._client.body(answer), b""), self._remote.url)
                 raise ChangedError(self._remote.url)
             given = range_of(answer)
-            if answer.status_code == 416 or (given and not self._remote.is_same(self._now(answer, given[2]))):
+            if answer.status_code == 416 or (given and not self._remote.is_same(self._described(answer, given[2]))):
                 raise ChangedError(self._remote.url)
             if answer.status_code != 206:
-                raise refusal(answer, self._remote.url)
+                raise error_for_status(answer, self._remote.url)
             if given is None or given[0] != start or given[1] > stop:
                 raise _WrongRangeError("the server sent another range than it was asked for")
             promised = given[1] - given[0]
             if length_of(answer) not in (None, promised):
                 raise _WrongRangeError(f"the server sends {length_of(answer):,} bytes as a range of {promised:,}")
-            yield from _exactly(self._web.body(answer), promised)
+            yield from _exactly(self._client.body(answer), promised)
 
-    def _now(self, answer: requests.Response, total: int | None) -> Remote:
-        return described(answer, self._remote.url, total)
+    def _described(self, answer: requests.Response, total: int | None) -> RemoteFile:
+        return describe_remote(answer, self._remote.url, total)
 
 
-class _WrongRangeError(CutOffError):
-    """Other bytes than those that were asked for."""
+class _WrongRangeError(InterruptedTransferError):
+    """Other bytes came than those that were asked for."""
 
 
 def _exactly(chunks: Iterator[bytes], promised: int) -> Iterator[bytes]:
-    came = 0
+    """Yield the chunks; raise where they are more or fewer bytes than promised."""
+    received = 0
     for chunk in chunks:
-        came += len(chunk)
-        if came > promised:
+        received += len(chunk)
+        if received > promised:
             raise _WrongRangeError(f"the server sent more than the {promised:,} bytes that it promised")
         yield chunk
-    if came < promised:
-        raise CutOffError(f"{came:,} of {promised:,} bytes came")
+    if received < promised:
+        raise InterruptedTransferError(f"{received:,} of {promised:,} bytes came")
 
 
-def _at_most(chunks: Iterator[bytes], most: int) -> Iterator[bytes]:
+def _at_most(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    """Yield chunks until more than `limit` bytes have come."""
     for chunk in chunks:
         yield chunk
-        most -= len(chunk)
-        if most < 0:
+        limit -= len(chunk)
+        if limit < 0:
             return
 
 
-TAILS = (98, 1 << 10, (1 << 16) + 22)
-"""How much of an archive's end is looked at: without a comment, with a short one, and with the longest there can be."""
-END = b"PK\x05\x06"
+TAIL_SIZES = (98, 1 << 10, (1 << 16) + 22)
+"""Bytes that are read of an archive's end: without a comment, with a short one, and with the longest that can be."""
+END_RECORD = b"PK\x05\x06"
+"""Signature of the end record of a zip archive."""
 LARGEST_DIRECTORY_BYTES = 1 << 28
 
 
 class TooLargeError(ValueError):
-    """A directory that says it is larger than any that is true."""
+    """The directory claims a size that no real one has."""
 
 
-class Reader(io.RawIOBase):
-    """Pieces as a file that `zipfile` can read a directory from, in two small pieces where there is no comment."""
+class ByteRangesFile(io.RawIOBase):
+    """Byte ranges as a file object for `zipfile` to read the directory; two small ranges if there is no comment."""
 
-    def __init__(self, pieces: Pieces) -> None:
-        self._pieces, self._at = pieces, 0
+    def __init__(self, ranges: ByteRanges) -> None:
+        self._ranges, self._position = ranges, 0
         self._tail = b""
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def readable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """The position."""
-        return self._at
+        """Return the position."""
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move; before the beginning there is nothing."""
-        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._pieces.size}[whence]
-        if at < 0:
+        """Move to a position; OSError before the beginning."""
+        position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._ranges.size}[whence]
+        if position < 0:
             raise OSError("before the beginning of the file")
-        self._at = at
-        return at
+        self._position = position
+        return position
 
     def read(self, size: int | None = -1) -> bytes:
-        """The bytes from here on; of the last 64 KiB, what stands before the end record is not fetched and reads as 0.
+        """Return the bytes from here on; in the last 64 KiB, those before the end record are not fetched and read as 0.
 
-        `zipfile` asks for so much where there is a comment, and looks at nothing but that record and what follows.
+        `zipfile` asks for so many where there is a comment, and looks at nothing but that record and what follows it.
         """
-        start, end = self._at, self._pieces.size
+        start, end = self._position, self._ranges.size
         stop = end if size is None or size < 0 else min(end, start + size)
         if start >= stop:
             return b""
         if stop - start > LARGEST_DIRECTORY_BYTES:
             raise TooLargeError(f"its directory says that it has {stop - start:,} bytes")
-        self._at = stop
-        if stop == end and end - start <= TAILS[-1]:
+        self._position = stop
+        if stop == end and end - start <= TAIL_SIZES[-1]:
             return self._end(end - start)
         if start >= end - len(self._tail):
             return self._tail[start - end : stop - end or None]
-        return self._piece(start, stop)
+        return self._range(start, stop)
 
     def _end(self, length: int) -> bytes:
-        for tail in TAILS:
-            enough = len(self._tail) >= min(length, self._pieces.size) or _has_end(self._tail)
-            if tail > len(self._tail) and not enough:
-                self._tail = self._piece(max(0, self._pieces.size - tail), self._pieces.size)
+        for size in TAIL_SIZES:
+            enough = len(self._tail) >= min(length, self._ranges.size) or _has_end_record(self._tail)
+            if size > len(self._tail) and not enough:
+                self._tail = self._range(max(0, self._ranges.size - size), self._ranges.size)
         return self._tail[-length:].rjust(length, b"\0")
 
-    def _piece(self, start: int, stop: int) -> bytes:
+    def _range(self, start: int, stop: int) -> bytes:
         into = io.BytesIO()
-        self._pieces.copy(start, stop, into, lambda _: None)
+        self._ranges.copy(start, stop, into, lambda _: None)
         return into.getvalue()
 
 
-def _has_end(tail: bytes) -> bool:
-    """Whether the end record stands in these last bytes of an archive, with a comment that ends with them."""
-    at = tail.rfind(END)
-    return at >= 0 and at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") == len(tail)
+def _has_end_record(tail: bytes) -> bool:
+    """Return whether the end record stands in these last bytes of an archive, with a comment that ends with them."""
+    place = tail.rfind(END_RECORD)
+    return place >= 0 and place + 22 + int.from_bytes(tail[place + 20 : place + 22], "little") == len(tail)

@@ -1,4 +1,4 @@
-"""checksums: files -> a table of sizes, CRCs and hashes; such a table of an earlier fetch -> what differs from it."""
+"""checksums: files in -> a table of sizes, CRCs and hashes; an earlier table in -> what differs from it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 from cellssl.datasets.tables.csv_table import read_table
 from cellssl.errors import DataError, IntegrityError
 
-NAME = "record.csv"
-"""Of the images that a fetch artifact holds."""
-OF_ARCHIVES = "archives.csv"
-"""Of archives that came as a whole, which depends on the source, so that it is no part of the result."""
+RECORD_FILE = "record.csv"
+"""The record of the images that a fetch artifact holds."""
+ARCHIVES_FILE = "archives.csv"
+"""The record of archives that came whole; it depends on the source, so it is not part of the result."""
 COLUMNS = ("file", "bytes", "crc32", "sha256")
 
 
 @dataclass(frozen=True)
 class Digest:
-    """What tells one file's bytes from any other's."""
+    """Size and checksums of one file."""
 
     bytes: int
     crc32: str
@@ -30,7 +30,7 @@ class Digest:
 
 
 def digest_of(path: Path) -> Digest:
-    """Read a file once."""
+    """Return size and checksums of a file, reading it once."""
     size, crc, sha256 = 0, 0, hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -40,7 +40,7 @@ def digest_of(path: Path) -> Digest:
 
 
 def record_text(digests: Mapping[str, Digest]) -> str:
-    """The table, sorted by file."""
+    """Return the record as CSV, one row per file, sorted by file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -48,16 +48,16 @@ def record_text(digests: Mapping[str, Digest]) -> str:
     return text.getvalue()
 
 
-def joined(texts: Iterable[str]) -> str:
-    """Several such tables as one."""
+def concat_records(texts: Iterable[str]) -> str:
+    """Return several records as one."""
     lines = [line for text in texts for line in text.splitlines()[1:]]
     return "\n".join((",".join(COLUMNS), *sorted(lines), ""))
 
 
 def read_record(path: Path | None) -> dict[str, Digest]:
-    """The rows of a record by file, nothing where none is given.
+    """Return the rows of a record by file; none where no path is given.
 
-    Raises UsageError where a column is missing, DataError where it cannot be read or a number is none.
+    Raises UsageError where a column is missing, DataError where the file cannot be read or holds an invalid number.
     """
     if path is None:
         return {}
@@ -67,11 +67,13 @@ def read_record(path: Path | None) -> dict[str, Digest]:
         rows = zip(*columns, strict=True)
         return {name: Digest(int(size), crc.lower().rjust(8, "0"), sha256.lower()) for name, size, crc, sha256 in rows}
     except ValueError as error:
-        raise DataError(f"{path} is no record: {error}", hint=f"give the {NAME} of a fetch artifact") from error
+        raise DataError(
+            f"{path} is not a record of checksums: {error}", hint=f"give the {RECORD_FILE} of a fetch artifact"
+        ) from error
 
 
-def check(name: str, found: Digest, expected: Digest | None, record: Path | None) -> None:
-    """Raise IntegrityError where a file is not the one that a record speaks of."""
+def check_digest(name: str, found: Digest, expected: Digest | None, record: Path | None) -> None:
+    """Raise IntegrityError where a file differs from its row in a record; pass where it has none."""
     if expected is None or expected == found:
         return
     raise IntegrityError(

@@ -1,4 +1,4 @@
-"""download: an address in -> a whole file; what a broken connection leaves is kept and gone on with."""
+"""download: an address in -> a whole file; after a break the download continues where it stopped."""
 
 from __future__ import annotations
 
@@ -12,142 +12,144 @@ from pathlib import Path
 import requests
 
 from cellssl.datasets.transfer.http import (
-    AGAIN,
-    FAULTS,
-    CutOffError,
-    Patience,
+    HINT_RUN_AGAIN,
+    RETRYABLE_ERRORS,
+    HttpClient,
+    InterruptedTransferError,
     RefusedError,
-    Remote,
-    Web,
-    described,
+    RemoteFile,
+    RetryPolicy,
+    describe_remote,
+    error_for_status,
     has_marked_end,
-    is_packed,
+    innermost_reason,
+    is_compressed,
     length_of,
+    raise_if_web_page,
     range_of,
-    reason,
-    refusal,
-    refuse_page,
 )
-from cellssl.datasets.transfer.threads import TICK_S, attended, attending
+from cellssl.datasets.transfer.threads import POLL_S, iterate_in_thread, run_in_thread
 from cellssl.errors import NetworkError
 from cellssl.events import Event, Progress, Waiting
 from cellssl.files import check_space
 
-__all__ = ["Patience", "download"]
-
 
 def download(
-    url: str, target: Path, patience: Patience, *, proves_itself: bool = False
+    url: str, target: Path, policy: RetryPolicy, *, verified_by_caller: bool = False
 ) -> Generator[Event, None, None]:
-    """Bring the file at `url` to `target`, which appears when it is whole; `target.part` is where it grows.
+    """Download the file at `url` to `target`, which appears when it is whole; until then it grows as `target.part`.
 
-    `proves_itself` says that whoever asks checks the content. Only then is a part gone on with that the server gives no
-    means to recognise, and a body taken whose end is not marked.
+    `verified_by_caller` says that the caller checks the content. Only then is a part continued though the server gives
+    no means to recognise the file, and a body accepted whose end is not marked.
 
     Raises NetworkError where the server cannot be reached, refuses, breaks off again and again, or sends a web page.
     """
     part = target.with_name(f"{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
-    web, faults = Web(patience), 0
+    client, faults = HttpClient(policy), 0
     while not _is_whole(part, url):
         before = _size(part)
         try:
-            yield from _go_on(web, url, part, proves_itself)
-        except FAULTS as error:
-            faults = 1 if _size(part) - before >= least_gain(patience) else faults + 1
-            if faults >= patience.tries:
-                raise NetworkError(f"{url} cannot be downloaded: {reason(error)}", hint=AGAIN) from error
-            yield from attending(partial(patience.wait, faults))
+            yield from _continue(client, url, part, verified_by_caller)
+        except RETRYABLE_ERRORS as error:
+            faults = 1 if _size(part) - before >= min_progress_bytes(policy) else faults + 1
+            if faults >= policy.tries:
+                raise NetworkError(
+                    f"{url} cannot be downloaded: {innermost_reason(error)}", hint=HINT_RUN_AGAIN
+                ) from error
+            yield from run_in_thread(partial(policy.wait, faults))
     part.replace(target)
-    _note_of(part).unlink()
+    _state_file(part).unlink()
 
 
-def least_gain(patience: Patience) -> int:
-    """Bytes that a try must bring to count as getting on, however often it breaks off."""
-    return int(patience.least_bytes_per_s * patience.timeout_s)
+def min_progress_bytes(policy: RetryPolicy) -> int:
+    """Return the bytes that a try must bring to count as progress, however often it breaks off."""
+    return int(policy.min_bytes_per_s * policy.timeout_s)
 
 
-def _go_on(web: Web, url: str, part: Path, proves_itself: bool) -> Generator[Event, None, None]:
-    """One request: the rest of the file where the server grants it, else the file from its beginning."""
-    kept, known = _size(part), _remembered(part, url)
-    resume = kept > 0 and known is not None and (known.validator is not None or proves_itself)
+def _continue(client: HttpClient, url: str, part: Path, verified_by_caller: bool) -> Generator[Event, None, None]:
+    """Send one request: for the rest of the file where that is safe, else for the whole file."""
+    kept, known = _size(part), _load_state(part, url)
+    resume = kept > 0 and known is not None and (known.validator is not None or verified_by_caller)
     headers = {"Range": f"bytes={kept}-"} if resume else {}
     if resume and known and known.validator:
         headers["If-Range"] = known.validator
-    answer = yield from attending(lambda: web.get(url, headers), web.check_alive)
+    answer = yield from run_in_thread(lambda: client.get(url, headers), client.raise_if_stalled)
     with answer:
-        start, total = _start(answer, url, kept if resume else 0, part)
-        remote = described(answer, url, total)
+        start, total = _first_byte(answer, url, kept if resume else 0, part)
+        remote = describe_remote(answer, url, total)
         if start and known and not known.is_same(remote):
-            _forget(part)
-            raise CutOffError("the file on the server changed meanwhile")
-        written = yield from _write(web, answer, part, start, remote)
+            _discard(part)
+            raise InterruptedTransferError("the file on the server changed meanwhile")
+        written = yield from _write(client, answer, part, start, remote)
     if total is None:
-        if not has_marked_end(answer) and not proves_itself:
+        if not has_marked_end(answer) and not verified_by_caller:
             raise RefusedError(
-                f"{url}: the server does not say how long the file is, so that half of it would look like all of it",
-                hint="fetch it by other means, and give its path",
+                f"{url}: the server does not say how long the file is, so half of it would look like all of it",
+                hint="download it by other means, and give its path",
             )
-        _remember(part, Remote(url, remote.etag, remote.modified, written))
+        _save_state(part, RemoteFile(url, remote.etag, remote.modified, written))
     elif written > total:
-        _forget(part)
-        raise CutOffError(f"{written:,} bytes came where the server promised {total:,}")
+        _discard(part)
+        raise InterruptedTransferError(f"{written:,} bytes came where the server promised {total:,}")
     elif written < total:
-        raise CutOffError(f"{written:,} of {total:,} bytes came")
-    elif known is None or known.total != total:  # a part that began without a length, and was told it with its rest
-        _remember(part, Remote(url, remote.etag, remote.modified, total))
+        raise InterruptedTransferError(f"{written:,} of {total:,} bytes came")
+    elif known is None or known.total != total:  # the first answer gave no length, and the one with the rest did
+        _save_state(part, RemoteFile(url, remote.etag, remote.modified, total))
 
 
-def _write(web: Web, answer: requests.Response, part: Path, start: int, remote: Remote) -> Generator[Event, None, int]:
-    """Append the body to the part, or begin it anew; returns its size."""
-    name, written, said_s = remote.url.rsplit("/", 1)[-1], start, 0.0
-    chunks = attended(web.body(answer))
-    first = yield from _first(chunks, web)
+def _write(
+    client: HttpClient, answer: requests.Response, part: Path, start: int, remote: RemoteFile
+) -> Generator[Event, None, int]:
+    """Append the body to the part, or start the part again; return its size."""
+    name, written, reported_s = remote.url.rsplit("/", 1)[-1], start, 0.0
+    chunks = iterate_in_thread(client.body(answer))
+    first = yield from _first_chunk(chunks, client)
     if start == 0:
-        refuse_page(answer, first, remote.url)
+        raise_if_web_page(answer, first, remote.url)
         part.unlink(missing_ok=True)
-        _remember(part, remote)
+        _save_state(part, remote)
     check_space(part.parent, (remote.total or 0) - start)
     with part.open("r+b" if start else "wb") as file:
         file.seek(start)
         chunk: bytes | None = first
         while chunk != b"":
             if chunk is None:
-                web.check_alive()
+                client.raise_if_stalled()
                 yield Waiting()
             else:
                 file.write(chunk)
                 written += len(chunk)
-                if time.monotonic() - said_s >= TICK_S or written == remote.total:
-                    said_s = time.monotonic()
+                if time.monotonic() - reported_s >= POLL_S or written == remote.total:
+                    reported_s = time.monotonic()
                     yield Progress(written, remote.total or written, "bytes", name)
             chunk = next(chunks, b"")
     return written
 
 
-def _first(chunks: Generator[bytes | None, None, None], web: Web) -> Generator[Event, None, bytes]:
+def _first_chunk(chunks: Generator[bytes | None, None, None], client: HttpClient) -> Generator[Event, None, bytes]:
     while (chunk := next(chunks, b"")) is None:
-        web.check_alive()
+        client.raise_if_stalled()
         yield Waiting()
     return chunk
 
 
-def _start(answer: requests.Response, url: str, asked: int, part: Path) -> tuple[int, int | None]:
-    """At which byte of the file the answer begins, and the size of the file where it is told."""
+def _first_byte(answer: requests.Response, url: str, asked: int, part: Path) -> tuple[int, int | None]:
+    """Return the byte of the file at which the answer begins, and the size of the file where the answer gives it."""
     if answer.status_code == 200:
         return 0, length_of(answer)
     if answer.status_code == 206 and asked:
         given = range_of(answer)
-        if given and given[0] == asked and not is_packed(answer):
+        if given and given[0] == asked and not is_compressed(answer):
             return asked, given[2] or given[1]
     if answer.status_code in (206, 416):
-        _forget(part)
-        raise CutOffError("the server sent another range than it was asked for")
-    raise refusal(answer, url)
+        _discard(part)
+        raise InterruptedTransferError("the server sent another range than it was asked for")
+    raise error_for_status(answer, url)
 
 
 def _is_whole(part: Path, url: str) -> bool:
-    known = _remembered(part, url)
+    known = _load_state(part, url)
     return known is not None and known.total is not None and part.is_file() and _size(part) == known.total
 
 
@@ -155,23 +157,23 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.is_file() else 0
 
 
-def _note_of(part: Path) -> Path:
+def _state_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _remember(part: Path, remote: Remote) -> None:
-    """Written before the bytes that it speaks of."""
-    _note_of(part).write_text(json.dumps(asdict(remote)), encoding="utf-8")
+def _save_state(part: Path, remote: RemoteFile) -> None:
+    """Write what is known of the file, before the bytes that it describes."""
+    _state_file(part).write_text(json.dumps(asdict(remote)), encoding="utf-8")
 
 
-def _remembered(part: Path, url: str) -> Remote | None:
+def _load_state(part: Path, url: str) -> RemoteFile | None:
     try:
-        known = Remote(**json.loads(_note_of(part).read_text(encoding="utf-8")))
+        known = RemoteFile(**json.loads(_state_file(part).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     return known if known.url == url else None
 
 
-def _forget(part: Path) -> None:
+def _discard(part: Path) -> None:
     part.unlink(missing_ok=True)
-    _note_of(part).unlink(missing_ok=True)
+    _state_file(part).unlink(missing_ok=True)

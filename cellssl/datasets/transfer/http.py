@@ -1,4 +1,4 @@
-"""http: an address in -> answers of its server, and words for all that can be wrong with one but its content."""
+"""http: an address in -> answers of its server, and one readable error for everything that can go wrong with them."""
 
 from __future__ import annotations
 
@@ -19,36 +19,37 @@ from urllib3.util.retry import Retry
 from cellssl.errors import NetworkError
 
 CHUNK_BYTES = 1 << 16
-"""Taken at a time, and so the most that a kill costs."""
-BUSY = (408, 425, 429, *range(500, 600))
-"""Answers of a server that may do better a little later."""
-AGAIN = "check the connection and run the same command again; what came so far is kept"
+"""Bytes read at a time, and so the most that is lost when the process is killed."""
+RETRY_STATUSES = (408, 425, 429, *range(500, 600))
+"""Status codes of a server that may answer better a little later."""
+HINT_RUN_AGAIN = "check the connection and run the same command again; what has been downloaded so far is kept"
+HINT_CHECK_ADDRESS = "open the address in a browser: it may be wrong, or a proxy or login page may stand in between"
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long and how often a server is waited for that gives nothing new."""
+class RetryPolicy:
+    """How often, and with which pauses, a server that sends nothing new is asked again."""
 
     tries: int = 4
     pause_s: float = 0.5
-    """Before the second try; twice as long before every further one."""
-    longest_s: float = 30.0
-    """No pause of ours is longer."""
+    """Pause before the second try; it doubles before every further one."""
+    max_pause_s: float = 30.0
+    """The longest pause that we make by ourselves."""
     timeout_s: float = 20.0
-    """Without a byte for so long, an answer counts as broken off."""
-    least_bytes_per_s: float = 500.0
-    """Over `timeout_s`; an answer that trickles in more slowly counts as broken off."""
-    longest_retry_after_s: float = 300.0
-    """Of a server that asks to be left alone for longer, the person hears."""
+    """Seconds without a byte after which an answer counts as broken off."""
+    min_bytes_per_s: float = 500.0
+    """Mean rate over `timeout_s` below which an answer counts as broken off."""
+    max_retry_after_s: float = 300.0
+    """The longest pause that a server may ask for; a longer one is an error."""
 
     def wait(self, faults: int) -> None:
-        """Twice as long after every fault."""
-        time.sleep(min(self.longest_s, self.pause_s * 2 ** (faults - 1)))
+        """Sleep before the next try; twice as long after every fault."""
+        time.sleep(min(self.max_pause_s, self.pause_s * 2 ** (faults - 1)))
 
 
 @dataclass(frozen=True)
-class Remote:
-    """What a server said of a file: by ETag or date one knows whether it is still the same; `total` is its size."""
+class RemoteFile:
+    """What a server says about a file: ETag or date show whether it is still the same; `total` is its size in bytes."""
 
     url: str
     etag: str | None
@@ -57,103 +58,116 @@ class Remote:
 
     @property
     def validator(self) -> str | None:
-        """For If-Range; a weak ETag promises too little to go on by, and a date will do."""
+        """Return the value for If-Range: a strong ETag, else the date; a weak ETag does not promise the same bytes."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
-    def is_same(self, other: Remote) -> bool:
-        """Whether both are the same file, by what is known of both; a date counts where there is no ETag."""
+    def is_same(self, other: RemoteFile) -> bool:
+        """Return whether both are the same file, by what is known of both; the date counts where there is no ETag."""
         sizes, etags = (self.total, other.total), (self.etag, other.etag)
         pairs = (sizes, (self.modified, other.modified) if None in etags else etags)
         return all(mine == its for mine, its in pairs if mine is not None and its is not None)
 
 
-class CutOffError(Exception):
-    """A transfer that ended early, or has to begin anew; worth another try."""
+class InterruptedTransferError(Exception):
+    """A transfer ended early, or must begin anew; another try may succeed."""
 
 
 class RefusedError(NetworkError):
-    """An answer that will not be another one when asked again."""
+    """The server refused; it would give the same answer again."""
 
 
-class GoneError(RefusedError):
-    """There is no such file."""
+class NotFoundError(RefusedError):
+    """The server does not have the file."""
 
 
-FAULTS = (HTTPError, CutOffError)
+RETRYABLE_ERRORS = (HTTPError, InterruptedTransferError)
 """What another try may mend."""
 
 
-class Web:
-    """Asks servers; every thread has connections of its own."""
+class HttpClient:
+    """Sends requests to servers; every thread has its own connections."""
 
-    def __init__(self, patience: Patience) -> None:
-        self.patience = patience
-        self._own = threading.local()
-        self._alive_s = time.monotonic()
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.policy = policy
+        self._thread = _ThreadState()
+        self._last_activity_s = time.monotonic()
 
     def get(self, url: str, headers: dict[str, str] | None = None) -> requests.Response:
-        """The head of an answer; a server that does not answer, or is busy, has been asked several times by then."""
-        self.hears()  # what went before, such as looking through files that are here, was no silence of the server
+        """Return the head of an answer; a server that does not answer, or is busy, has been asked several times then.
+
+        Raises RefusedError where asking again is of no use, else NetworkError.
+        """
+        self.note_activity()  # what went before, such as checking files on this machine, was not the server's silence
         try:
-            timeout = self.patience.timeout_s
+            timeout = self.policy.timeout_s
             return self._session().get(url, headers=headers, stream=True, timeout=(timeout, timeout))
-        except _SentAwayError as error:
+        except _RetryAfterTooLongError as error:
             raise RefusedError(
-                f"{url}: the server is busy, and asks to be left alone for {error.seconds:,.0f} s",
-                hint="run the same command again then; what came so far is kept",
+                f"{url}: the server is busy, and asks to wait for {error.seconds:,.0f} s",
+                hint="run the same command again after that time; what has been downloaded so far is kept",
             ) from error
         except requests.exceptions.TooManyRedirects as error:
-            raise RefusedError(f"{url}: the server sends from one address to another", hint=LOOK) from error
-        except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: a redirect to no address
+            raise RefusedError(
+                f"{url}: the server redirects from one address to another without end", hint=HINT_CHECK_ADDRESS
+            ) from error
+        except (
+            requests.RequestException,
+            HTTPError,
+            ValueError,
+        ) as error:  # ValueError: a redirect to an invalid address
             raise NetworkError(
-                f"{url} cannot be reached: {reason(error)}",
-                hint="check the address and the connection, and run the same command again; what came so far is kept",
+                f"{url} cannot be reached: {innermost_reason(error)}",
+                hint="check the address and the connection, and run the same command again; "
+                "what has been downloaded so far is kept",
             ) from error
 
     def body(self, answer: requests.Response) -> Iterator[bytes]:
-        """The bytes of an answer as they come, unpacked where a proxy packed them on the way.
+        """Yield the bytes of an answer as they come, decompressed where a proxy compressed them on the way.
 
-        Raises CutOffError or urllib3's HTTPError where they break off, stand still or trickle.
+        Raises InterruptedTransferError or urllib3's HTTPError where they break off, stand still or come too slowly.
         """
-        since, came = time.monotonic(), 0
+        since_s, received = time.monotonic(), 0
         while chunk := answer.raw.read1(CHUNK_BYTES, decode_content=True):
             yield chunk
-            came += len(chunk)
-            self.hears()
-            seconds = time.monotonic() - since
-            if seconds >= self.patience.timeout_s:
-                if came < self.patience.least_bytes_per_s * seconds:
-                    raise CutOffError(f"only {came:,} bytes came in {seconds:.0f} s")
-                since, came = time.monotonic(), 0
+            received += len(chunk)
+            self.note_activity()
+            seconds = time.monotonic() - since_s
+            if seconds >= self.policy.timeout_s:
+                if received < self.policy.min_bytes_per_s * seconds:
+                    raise InterruptedTransferError(f"only {received:,} bytes came in {seconds:.0f} s")
+                since_s, received = time.monotonic(), 0
 
-    def hears(self, silence_s: float = 0.0) -> None:
-        """Something came, or the server asked for a pause."""
-        self._alive_s = max(self._alive_s, time.monotonic() + silence_s)
+    def note_activity(self, pause_s: float = 0.0) -> None:
+        """Note that something came, or that the server asked for a pause of so many seconds."""
+        self._last_activity_s = max(self._last_activity_s, time.monotonic() + pause_s)
 
-    def check_alive(self) -> None:
+    def raise_if_stalled(self) -> None:
         """Raise NetworkError where nothing at all has come for longer than all tries take.
 
-        A server may send its head byte by byte, which no time-out of a single read notices.
+        A server may send its head byte by byte, which the time-out of a single read does not notice.
         """
-        patience = self.patience
-        limit_s = patience.tries * (patience.timeout_s + patience.longest_s)
-        if time.monotonic() - self._alive_s > limit_s:
-            raise NetworkError(f"nothing has come for {limit_s:.0f} s", hint=AGAIN)
+        policy = self.policy
+        limit_s = policy.tries * (policy.timeout_s + policy.max_pause_s)
+        if time.monotonic() - self._last_activity_s > limit_s:
+            raise NetworkError(f"nothing has come for {limit_s:.0f} s", hint=HINT_RUN_AGAIN)
 
     def _session(self) -> requests.Session:
-        if not hasattr(self._own, "session"):
-            self._own.session = _session(self)
-        session: requests.Session = self._own.session
-        return session
+        if self._thread.session is None:
+            self._thread.session = _new_session(self)
+        return self._thread.session
 
 
-LOOK = "look at the address in a browser; a proxy or portal may stand between, or it may be wrong"
+class _ThreadState(threading.local):
+    """The session of one thread."""
+
+    session: requests.Session | None = None
 
 
 class _Session(requests.Session):
-    """Follows redirects within the web only, and from https to https only."""
+    """Follows redirects to http and https addresses only, and from https to https only."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return the address that an answer redirects to; RefusedError where it is not followed."""
         target = super().get_redirect_target(resp)
         if target is not None:
             here, there = urlsplit(resp.url).scheme, urlsplit(urljoin(resp.url, target)).scheme
@@ -165,79 +179,80 @@ class _Session(requests.Session):
         return target
 
 
-class _SentAwayError(Exception):
-    """A server wants no question for so many seconds."""
+class _RetryAfterTooLongError(Exception):
+    """A server asks to wait for more seconds than the policy allows."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self.seconds = seconds
 
 
-class _Waiting(Retry):
-    """urllib3's Retry, which stands out against senseless values of Retry-After."""
+class _BoundedRetry(Retry):
+    """urllib3's Retry, which here also accepts senseless values of Retry-After."""
 
-    web: Web
+    client: HttpClient
 
-    def new(self, **kw: Any) -> _Waiting:
+    def new(self, **kw: Any) -> _BoundedRetry:
+        """Copy with other values, as urllib3 does at every try."""
         made = super().new(**kw)
-        made.web = self.web
+        made.client = self.client
         return made
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        """Seconds, given as such or as a date; None where neither can be read."""
+        """Return the seconds, given as such or as a date; None where neither can be read."""
         try:
             seconds = super().get_retry_after(response)
         except (InvalidHeader, ValueError, OverflowError):
             return None
-        if seconds and seconds > self.web.patience.longest_retry_after_s:
-            raise _SentAwayError(seconds)
-        self.web.hears(seconds or 0.0)
+        if seconds and seconds > self.client.policy.max_retry_after_s:
+            raise _RetryAfterTooLongError(seconds)
+        self.client.note_activity(seconds or 0.0)
         return seconds
 
 
-def _session(web: Web) -> requests.Session:
-    patience = web.patience
-    retry = _Waiting(
-        total=patience.tries - 1,
-        backoff_factor=patience.pause_s,
-        backoff_max=patience.longest_s,
-        backoff_jitter=patience.pause_s,
-        status_forcelist=BUSY,
+def _new_session(client: HttpClient) -> requests.Session:
+    policy = client.policy
+    retry = _BoundedRetry(
+        total=policy.tries - 1,
+        backoff_factor=policy.pause_s,
+        backoff_max=policy.max_pause_s,
+        backoff_jitter=policy.pause_s,
+        status_forcelist=RETRY_STATUSES,
         respect_retry_after_header=True,
         raise_on_status=False,
     )
-    retry.web = web
+    retry.client = client
     session = _Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=retry))
-    session.headers["Accept-Encoding"] = "identity"  # ranges count the bytes that lie on the server
+    session.headers["Accept-Encoding"] = "identity"  # ranges count the bytes as they lie on the server
     return session
 
 
-def described(answer: requests.Response, url: str, total: int | None) -> Remote:
-    """What the head of an answer says of the file at `url`, which may have led on to another address."""
-    return Remote(url, answer.headers.get("ETag"), answer.headers.get("Last-Modified"), total)
+def describe_remote(answer: requests.Response, url: str, total: int | None) -> RemoteFile:
+    """Return what the head of an answer says about the file at `url`, which may have led to another address."""
+    return RemoteFile(url, answer.headers.get("ETag"), answer.headers.get("Last-Modified"), total)
 
 
 def length_of(answer: requests.Response) -> int | None:
-    """The bytes that its body promises; None where it does not say, or where they are packed on the way."""
+    """Return the number of bytes that the body promises; None where it is not given, or the body is compressed."""
     length = answer.headers.get("Content-Length", "")
-    return int(length) if re.fullmatch(r"\d+", length) and not is_packed(answer) else None
+    return int(length) if re.fullmatch(r"\d+", length) and not is_compressed(answer) else None
 
 
-def is_packed(answer: requests.Response) -> bool:
-    """Whether somebody packed the body on the way, though it was asked for as it is."""
+def is_compressed(answer: requests.Response) -> bool:
+    """Return whether the body was compressed on the way, though it was asked for as it is."""
     return answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity")
 
 
 def has_marked_end(answer: requests.Response) -> bool:
-    """Whether the body says where it ends; without, half of it looks like all of it."""
+    """Return whether the body says where it ends; otherwise half of it looks like all of it."""
     chunked = "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
     return chunked or answer.headers.get("Content-Length", "").isdigit()
 
 
 def range_of(answer: requests.Response) -> tuple[int, int, int | None] | None:
-    """First byte, end and size of the file, of the range that an answer says it holds; None where it says none."""
+    """Return the first byte, the end and the file size from an answer's Content-Range; None where there is none."""
     given = re.fullmatch(r"\s*bytes\s+(\d+)-(\d+)/(\d+|\*)\s*", answer.headers.get("Content-Range", "").lower())
     if given is None or int(given.group(2)) < int(given.group(1)):
         return None
@@ -245,27 +260,27 @@ def range_of(answer: requests.Response) -> tuple[int, int, int | None] | None:
     return int(given.group(1)), int(given.group(2)) + 1, total
 
 
-def refusal(answer: requests.Response, url: str) -> NetworkError:
-    """The error for an answer without the file."""
-    words = f"{url}: the server answered {answer.status_code} {answer.reason}"
-    if answer.status_code in BUSY:
-        return NetworkError(words, hint=AGAIN)
-    kind = GoneError if answer.status_code in (404, 410) else RefusedError
-    return kind(words, hint="look whether the file is at that address; fetch.dataset or --mirror says where to look")
+def error_for_status(answer: requests.Response, url: str) -> NetworkError:
+    """Return the error for an answer without the file."""
+    message = f"{url}: the server answered {answer.status_code} {answer.reason}"
+    if answer.status_code in RETRY_STATUSES:
+        return NetworkError(message, hint=HINT_RUN_AGAIN)
+    kind = NotFoundError if answer.status_code in (404, 410) else RefusedError
+    return kind(message, hint="check that the file is at that address; fetch.dataset or --mirror gives the address")
 
 
-PAGE = re.compile(rb"(?is)(\xef\xbb\xbf)?(\s|<!--.*?-->|<\?xml.*?\?>)*(<!doctype html|<html)")
-"""How a page for people begins, whatever stands before that."""
+HTML_START = re.compile(rb"(?is)(\xef\xbb\xbf)?(\s|<!--.*?-->|<\?xml.*?\?>)*(<!doctype html|<html)")
+"""How a web page begins, after blanks and comments."""
 
 
-def refuse_page(answer: requests.Response, first: bytes, url: str) -> None:
-    """Portals and gateways answer 200 with a page for people."""
-    if PAGE.match(first[:4096]) or answer.headers.get("Content-Type", "").lower().startswith("text/html"):
-        raise RefusedError(f"{url}: the server sent a web page instead of the file", hint=LOOK)
+def raise_if_web_page(answer: requests.Response, first: bytes, url: str) -> None:
+    """Raise RefusedError for a web page: login portals and gateways send one with status 200."""
+    if HTML_START.match(first[:4096]) or answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise RefusedError(f"{url}: the server sent a web page instead of the file", hint=HINT_CHECK_ADDRESS)
 
 
-def reason(error: BaseException) -> str:
-    """The innermost cause, which says most."""
+def innermost_reason(error: BaseException) -> str:
+    """Return the text of the innermost cause, which says most."""
     while error.__context__ is not None:
         error = error.__context__
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""server: images of an archive behind a URL in, files on disk out."""
+"""server: images of an archive on a web server in, files on disk out."""
 
 from __future__ import annotations
 
@@ -7,107 +7,117 @@ from functools import partial
 from pathlib import Path
 
 from cellssl.datasets.base import Forecast
-from cellssl.datasets.transfer.byte_ranges import ChangedError, LocalPieces, Pieces, RangesRefusedError, WebPieces
-from cellssl.datasets.transfer.checksums import OF_ARCHIVES, check, digest_of, record_text
+from cellssl.datasets.transfer.byte_ranges import (
+    ByteRanges,
+    ChangedError,
+    HttpByteRanges,
+    LocalByteRanges,
+    RangesRefusedError,
+)
+from cellssl.datasets.transfer.checksums import ARCHIVES_FILE, check_digest, digest_of, record_text
 from cellssl.datasets.transfer.download import download
-from cellssl.datasets.transfer.http import Patience, RefusedError, Web
+from cellssl.datasets.transfer.http import HttpClient, RefusedError, RetryPolicy
 from cellssl.datasets.transfer.sources import (
     LARGEST_TABLE_BYTES,
-    Bench,
-    Bringing,
-    Images,
-    absent_file,
-    at,
-    counting,
-    no_progress,
-    of_archive,
+    Fetching,
+    PlateDestination,
+    Targets,
+    count_present,
+    forecast_archive,
+    join_url,
+    never_stalled,
+    reasons_for_missing,
 )
-from cellssl.datasets.transfer.threads import attending, driven
-from cellssl.datasets.transfer.zip_directory import (
-    BrokenArchiveError,
-)
-from cellssl.datasets.transfer.zip_members import Taken, brought
+from cellssl.datasets.transfer.threads import result_of, run_in_thread
+from cellssl.datasets.transfer.zip_directory import BrokenArchiveError
+from cellssl.datasets.transfer.zip_members import MemberResult, extract_members
 from cellssl.errors import IntegrityError
 from cellssl.events import Progress
 from cellssl.files import write_text
 
 
-class Server:
+class HttpSource:
     """A web server with the official file names under one address."""
 
-    def __init__(self, address: str, patience: Patience) -> None:
-        self.address, self._patience, self._web = address, patience, Web(patience)
+    def __init__(self, address: str, policy: RetryPolicy) -> None:
+        self.address, self._policy, self._client = address, policy, HttpClient(policy)
 
     def table(self, name: str, cache: Path) -> bytes:
-        """Under a name of its own, for several processes may want it at once."""
-        arrived = cache / f"{name}.{secrets.token_hex(4)}"
+        """Download a table, to a temporary name, because several processes may want it at once; return its bytes."""
+        downloaded = cache / f"{name}.{secrets.token_hex(4)}"
         try:
-            for event in download(at(self.address, name), arrived, self._patience, proves_itself=True):
+            for event in download(join_url(self.address, name), downloaded, self._policy, verified_by_caller=True):
                 if isinstance(event, Progress) and event.done > LARGEST_TABLE_BYTES:
                     raise RefusedError(
                         f"{name} has more than {LARGEST_TABLE_BYTES:,} bytes at {self.address}",
-                        hint="look what lies at that address; it is no table of this set",
+                        hint="check what is at that address; it is not a table of this set",
                     )
-            return arrived.read_bytes()
+            return downloaded.read_bytes()
         finally:
-            for left in cache.glob(f"{arrived.name}*"):
+            for left in cache.glob(f"{downloaded.name}*"):
                 left.unlink()
 
-    def images(self, archive: str, batch: str, wanted: Images, bench: Bench) -> Bringing[None]:
-        """By ranges; where the server refuses them, out of the whole archive, which is removed again."""
-        url, left, fruitless, looked = at(self.address, archive), wanted, 0, 0
-        kept = bench.scratch / archive
+    def images(self, archive: str, batch: str, targets: Targets, destination: PlateDestination) -> Fetching[None]:
+        """Fetch the images by byte ranges; if those are refused, from the whole archive, which is removed then."""
+        url, left, without_progress, readings = join_url(self.address, archive), targets, 0, 0
+        kept = destination.scratch / archive
         whole = kept.is_file()
         while True:
-            there, unreadable = counting(wanted), False
+            present, unreadable = count_present(targets), False
             try:
-                pieces = yield from (self._whole(url, kept, bench) if whole else self._ranges(url))
-                alive = no_progress if whole else self._web.check_alive  # what is here already is not waited for
-                faulty = yield from brought(pieces, left, bench.scratch, bench.connections, alive)
+                ranges = yield from (self._whole_archive(url, kept, destination) if whole else self._open_ranges(url))
+                # a file that is on this machine already cannot stall
+                raise_if_stalled = never_stalled if whole else self._client.raise_if_stalled
+                faults = yield from extract_members(
+                    ranges, left, destination.scratch, destination.connections, raise_if_stalled
+                )
             except RangesRefusedError:
                 whole = True
                 continue
-            except ChangedError:  # another file under the same name, or a server that grants ranges now and then
-                fruitless = 0 if counting(wanted) > there else fruitless + 1
-                whole, left = fruitless >= self._patience.tries, wanted
+            except ChangedError:  # another file under the same name, or a server that grants ranges only now and then
+                without_progress = 0 if count_present(targets) > present else without_progress + 1
+                whole, left = without_progress >= self._policy.tries, targets
                 continue
             except BrokenArchiveError as error:
-                faulty, unreadable = absent_file(wanted, str(error)), True
+                faults, unreadable = reasons_for_missing(targets, str(error)), True
             if whole:
                 kept.unlink()
-                if faulty:
-                    (bench.folder / OF_ARCHIVES).unlink(missing_ok=True)
-            looked += 1
-            if not faulty or looked == 2:
+                if faults:
+                    (destination.folder / ARCHIVES_FILE).unlink(missing_ok=True)
+            readings += 1
+            if not faults or readings == 2:
                 break
-            left = {member: wanted[member] for member in faulty}
-            whole = whole or unreadable  # perhaps it is the ranges that are not right
-        yield from (Taken(member, reason) for member, reason in faulty.items())
+            left = {member: targets[member] for member in faults}
+            whole = whole or unreadable  # perhaps the server's ranges are wrong
+        yield from (MemberResult(member, reason) for member, reason in faults.items())
 
-    def forecast(self, archive: str, batch: str, wanted: Images) -> Forecast:
-        """By the archive's directory; unknown where that is another one each time it is asked for."""
-        for _ in range(self._patience.tries):
+    def forecast(self, archive: str, batch: str, targets: Targets) -> Forecast:
+        """Return the cost, from the archive's directory; unknown where the archive changes each time it is read."""
+        for _ in range(self._policy.tries):
             try:
-                return of_archive(driven(self._ranges(at(self.address, archive))), wanted)
+                return forecast_archive(result_of(self._open_ranges(join_url(self.address, archive))), targets)
             except RangesRefusedError as refused:
                 return Forecast(refused.total, None, 0, whole_archive=True)
             except ChangedError:
                 continue
         return Forecast(None, None, 0)
 
-    def _ranges(self, url: str) -> Bringing[Pieces]:
-        return (yield from attending(partial(WebPieces.open, self._web, url), self._web.check_alive))
+    def _open_ranges(self, url: str) -> Fetching[ByteRanges]:
+        return (
+            yield from run_in_thread(partial(HttpByteRanges.open, self._client, url), self._client.raise_if_stalled)
+        )
 
-    def _whole(self, url: str, kept: Path, bench: Bench) -> Bringing[Pieces]:
+    def _whole_archive(self, url: str, kept: Path, destination: PlateDestination) -> Fetching[ByteRanges]:
+        """Download the archive to `kept`, record its checksum, and open it."""
         if not kept.is_file():
-            yield from download(url, kept, self._patience, proves_itself=True)
-        noted = bench.folder / OF_ARCHIVES
-        if not noted.is_file():
-            digest = yield from attending(partial(digest_of, kept))
+            yield from download(url, kept, self._policy, verified_by_caller=True)
+        record = destination.folder / ARCHIVES_FILE
+        if not record.is_file():
+            digest = yield from run_in_thread(partial(digest_of, kept))
             try:
-                check(kept.name, digest, bench.archives.get(kept.name), bench.record)
+                check_digest(kept.name, digest, destination.archives.get(kept.name), destination.record)
             except IntegrityError:
                 kept.unlink()
                 raise
-            write_text(noted, record_text({kept.name: digest}), bench.scratch)
-        return LocalPieces(kept)
+            write_text(record, record_text({kept.name: digest}), destination.scratch)
+        return LocalByteRanges(kept)

@@ -1,4 +1,4 @@
-"""settings: the knobs of data sets that fetch -> how servers are asked, and a record of what came."""
+"""settings: the settings of data sets that download -> how servers are asked, and a record of what came."""
 
 from __future__ import annotations
 
@@ -6,56 +6,56 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field as Knob
+from pydantic import Field as Setting
 
 from cellssl.config.paths import InputPath
-from cellssl.config.settings import NOT_IN_FINGERPRINT, Plugin
+from cellssl.config.settings import NOT_IN_FINGERPRINT
+from cellssl.datasets.base import Dataset
 from cellssl.errors import IntegrityError
 from cellssl.events import Event, Note
 
 if TYPE_CHECKING:
-    from cellssl.datasets.transfer.http import Patience
+    from cellssl.datasets.transfer.http import RetryPolicy
 
 
-class OnlineSettings(Plugin):
-    """What is the same for all that comes over the network; none of it changes a result."""
+class OnlineDataset(Dataset):
+    """Settings that all data sets with downloads share; none of them changes a result."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"record": "checksums"}
-    connections: int = Knob(8, ge=1, le=64, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Images that are fetched at once."""
-    tries: int = Knob(4, ge=1, le=100, json_schema_extra=NOT_IN_FINGERPRINT)
-    """How often a server is asked that gives nothing new."""
-    timeout_s: float = Knob(20.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
+    connections: int = Setting(8, ge=1, le=64, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Number of images that are fetched at once."""
+    tries: int = Setting(4, ge=1, le=100, json_schema_extra=NOT_IN_FINGERPRINT)
+    """How often a server is asked before it is given up, if it sends nothing new."""
+    timeout_s: float = Setting(20.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
     """Seconds without a byte after which an answer counts as broken off."""
-    checksums: InputPath | None = Knob(None, json_schema_extra=NOT_IN_FINGERPRINT)
-    """A record.csv of an earlier fetch: what comes must be those very bytes, or it is an error."""
+    checksums: InputPath | None = Setting(None, json_schema_extra=NOT_IN_FINGERPRINT)
+    """The record.csv of an earlier fetch: images with other bytes than it lists are an error."""
 
-    def patience(self) -> Patience:
-        """How long and how often a server is waited for."""
-        from cellssl.datasets.transfer.http import Patience
+    def retry_policy(self) -> RetryPolicy:
+        """Return how often, and with which pauses, a server is asked again."""
+        from cellssl.datasets.transfer.http import RetryPolicy
 
-        return Patience(tries=self.tries, timeout_s=self.timeout_s)
+        return RetryPolicy(tries=self.tries, timeout_s=self.timeout_s)
 
-    def recorded(self, images: Mapping[str, Path], folder: Path) -> Generator[Event, None, None]:
-        """Write the record of the images into `folder`; one that is not as the given record says is removed.
+    def write_record(self, images: Mapping[str, Path], folder: Path) -> Generator[Event, None, None]:
+        """Write the record of the images (name -> path) into `folder`, and compare it with the record that was given.
 
-        Raises IntegrityError then: it is fetched again by the next run, perhaps from elsewhere.
+        An image that differs is removed, so that the next run fetches it again, perhaps from elsewhere; then
+        IntegrityError is raised.
         """
-        from cellssl.datasets.transfer.checksums import NAME, check, digest_of, read_record, record_text
-        from cellssl.datasets.transfer.threads import attending
+        from cellssl.datasets.transfer.checksums import RECORD_FILE, check_digest, digest_of, read_record, record_text
+        from cellssl.datasets.transfer.threads import run_in_thread
         from cellssl.files import write_text
 
-        expected, unknown = read_record(self.checksums), 0
-        digests = yield from attending(lambda: {place: digest_of(path) for place, path in images.items()})
-        for place, digest in digests.items():
+        expected, unlisted = read_record(self.checksums), 0
+        digests = yield from run_in_thread(lambda: {name: digest_of(path) for name, path in images.items()})
+        for name, digest in digests.items():
             try:
-                check(place, digest, expected.get(place), self.checksums)
+                check_digest(name, digest, expected.get(name), self.checksums)
             except IntegrityError:
-                images[place].unlink()
+                images[name].unlink()
                 raise
-            unknown += place not in expected
-        if self.checksums and unknown:
-            yield Note(
-                f"{unknown:,} of {len(images):,} images are not in {self.checksums}, so nothing is compared for them"
-            )
-        write_text(folder / NAME, record_text(digests), folder / "scratch")
+            unlisted += name not in expected
+        if self.checksums and unlisted:
+            yield Note(f"{unlisted:,} of {len(images):,} images are not in {self.checksums}, so they are not compared")
+        write_text(folder / RECORD_FILE, record_text(digests), folder / "scratch")

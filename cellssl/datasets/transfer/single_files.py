@@ -1,4 +1,4 @@
-"""single_files: single files on servers -> the same files here, several at once, or what is wrong with them."""
+"""single_files: addresses of single files in -> the same files here, several at once, or what is wrong with them."""
 
 from __future__ import annotations
 
@@ -7,100 +7,101 @@ from collections.abc import Generator, Mapping
 from functools import partial
 from pathlib import Path
 
-from cellssl.datasets.transfer.byte_ranges import RangesRefusedError, WebPieces
+from cellssl.datasets.transfer.byte_ranges import HttpByteRanges, RangesRefusedError
 from cellssl.datasets.transfer.download import download
-from cellssl.datasets.transfer.http import GoneError, Patience, RefusedError, Web
-from cellssl.datasets.transfer.threads import crew
+from cellssl.datasets.transfer.http import HttpClient, NotFoundError, RefusedError, RetryPolicy
+from cellssl.datasets.transfer.threads import worker_threads
 from cellssl.datasets.transfer.tiff_check import missing_bytes
 from cellssl.errors import NetworkError
 from cellssl.events import Event, Progress, Waiting
 from cellssl.files import adopt
 
 
-class _CutOffImageError(Exception):
-    """A whole answer, and half an image."""
+class _TruncatedImageError(Exception):
+    """The answer was whole, but the image in it is cut off."""
 
 
-def bring(
-    addresses: Mapping[str, str], places: Mapping[str, Path], scratch: Path, hands: int, patience: Patience
+def fetch_files(
+    addresses: Mapping[str, str], targets: Mapping[str, Path], scratch: Path, workers: int, policy: RetryPolicy
 ) -> Generator[Event, None, dict[str, str]]:
-    """Bring every file that is not there yet; returns the faults, by the file's name, of those that cannot be had.
+    """Fetch every file that is not there yet; `addresses` and `targets` give its address and its path by its name.
 
-    A file that is missing or cut off is asked for twice. Raises NetworkError where a server does not answer as it
-    should.
+    Returns name -> reason for those that cannot be had. A file that is missing or cut off is asked for twice. Raises
+    NetworkError where a server does not answer as it should.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    missing = [place for place in addresses if not places[place].is_file()]
+    missing = [name for name in addresses if not targets[name].is_file()]
     faults: dict[str, str] = {}
-    done, denied = len(addresses) - len(missing), 0
-    with crew(partial(_bring_one, addresses, places, scratch, patience), hands) as hired:
-        for place in missing:
-            hired.give(place)
-        for result in hired.results():
+    done, network_errors = len(addresses) - len(missing), 0
+    with worker_threads(partial(_fetch_one, addresses, targets, scratch, policy), workers) as threads:
+        for name in missing:
+            threads.submit(name)
+        for result in threads.results():
             if result is None:
                 yield Waiting()
                 continue
-            place, fault = result
-            if isinstance(fault, NetworkError) and not isinstance(fault, GoneError):
-                denied += 1
-                if denied >= max(2, min(hands, len(missing))):
+            name, fault = result
+            if isinstance(fault, NetworkError) and not isinstance(fault, NotFoundError):
+                network_errors += 1
+                if network_errors >= max(2, min(workers, len(missing))):
                     raise fault
-                hired.give(place)
-            elif fault is not None and place not in faults:
-                faults[place] = str(fault)
-                hired.give(place)
+                threads.submit(name)
+            elif fault is not None and name not in faults:
+                faults[name] = str(fault)
+                threads.submit(name)
             else:
-                denied, done = 0, done + 1
+                network_errors, done = 0, done + 1
                 if fault is None:
-                    faults.pop(place, None)
-                yield Progress(done, len(addresses), "images", place)
+                    faults.pop(name, None)
+                yield Progress(done, len(addresses), "images", name)
     return faults
 
 
-def sizes(addresses: Mapping[str, str], hands: int, patience: Patience) -> dict[str, int | None]:
-    """The bytes of every file that is there; None where its server does not say."""
-    web, found = Web(patience), {}
-    with crew(partial(_size, web), hands) as hired:
+def file_sizes(addresses: Mapping[str, str], workers: int, policy: RetryPolicy) -> dict[str, int | None]:
+    """Return the size in bytes of every file that its server has, by its name; None where the server does not say."""
+    client, found = HttpClient(policy), {}
+    with worker_threads(partial(_size, client), workers) as threads:
         for url in addresses.values():
-            hired.give(url)
-        for result in hired.results():
-            if result is not None and not isinstance(result[1], GoneError):
+            threads.submit(url)
+        for result in threads.results():
+            if result is not None and not isinstance(result[1], NotFoundError):
                 found[result[0]] = result[1]
-    return {place: found[url] for place, url in addresses.items() if url in found}
+    return {name: found[url] for name, url in addresses.items() if url in found}
 
 
-def _size(web: Web, url: str) -> int | GoneError | None:
+def _size(client: HttpClient, url: str) -> int | NotFoundError | None:
     try:
         if url.startswith("s3://"):
-            from cellssl.datasets.transfer.s3 import BucketPieces
+            from cellssl.datasets.transfer.s3 import S3ByteRanges
 
-            return BucketPieces(url).size
-        return WebPieces.open(web, url).size
+            return S3ByteRanges(url).size
+        return HttpByteRanges.open(client, url).size
     except RangesRefusedError as refused:
         return refused.total
-    except GoneError as gone:
-        return gone
+    except NotFoundError as error:
+        return error
 
 
-def _bring_one(
-    addresses: Mapping[str, str], places: Mapping[str, Path], scratch: Path, patience: Patience, place: str
+def _fetch_one(
+    addresses: Mapping[str, str], targets: Mapping[str, Path], scratch: Path, policy: RetryPolicy, name: str
 ) -> Exception | None:
-    url = addresses[place]
-    arrived = scratch / hashlib.sha256(f"{place} {url}".encode()).hexdigest()[:24]
+    """Fetch one file; return the error where another file may still be had, and raise RefusedError."""
+    url = addresses[name]
+    downloaded = scratch / hashlib.sha256(f"{name} {url}".encode()).hexdigest()[:24]
     try:
         if url.startswith("s3://"):
-            from cellssl.datasets.transfer.s3 import BucketPieces
+            from cellssl.datasets.transfer.s3 import S3ByteRanges
 
-            BucketPieces(url).save(arrived)
+            S3ByteRanges(url).save(downloaded)
         else:
-            for _ in download(url, arrived, patience):
+            for _ in download(url, downloaded, policy):
                 pass
-        lacking = missing_bytes(arrived)
-        if lacking:
-            arrived.unlink()
-            return _CutOffImageError(f"{url} is cut off: {lacking:,} bytes are missing at its end")
-        adopt(arrived, places[place])
-    except GoneError as error:
+        missing = missing_bytes(downloaded)
+        if missing:
+            downloaded.unlink()
+            return _TruncatedImageError(f"{url} is cut off: {missing:,} bytes are missing at its end")
+        adopt(downloaded, targets[name])
+    except NotFoundError as error:
         return error
     except RefusedError:
         raise

@@ -1,4 +1,4 @@
-"""sources: an address or a folder, and what is wanted of it in -> tables as bytes, images as files."""
+"""sources: the protocol of a source of a published set: an address or folder in -> tables as bytes, images as files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from cellssl.datasets.base import Forecast
-from cellssl.datasets.transfer.byte_ranges import Pieces
+from cellssl.datasets.transfer.byte_ranges import ByteRanges
 from cellssl.datasets.transfer.checksums import Digest
 from cellssl.datasets.transfer.zip_directory import (
     BrokenArchiveError,
@@ -18,35 +18,32 @@ from cellssl.datasets.transfer.zip_directory import (
     Entry,
     read_directory,
 )
-from cellssl.datasets.transfer.zip_members import Taken
+from cellssl.datasets.transfer.zip_members import MemberResult
 from cellssl.events import Event
 
-Images = Mapping[str, Path]
-"""Where each member of an archive, PLATE/FILE, is to lie."""
+Targets = Mapping[str, Path]
+"""Member of an archive, PLATE/FILE -> the path where its file is to lie."""
 
+T = TypeVar("T")
+Fetching = Generator[Event | MemberResult, None, T]
+"""Work that yields events and the results of single members, and returns a T."""
 
 LARGEST_TABLE_BYTES = 1 << 28
 
 
-T = TypeVar("T")
-
-
-Bringing = Generator[Event | Taken, None, T]
-
-
 @dataclass(frozen=True)
-class Bench:
-    """Where images of one plate come to lie, and how; `folder` is the plate's own."""
+class PlateDestination:
+    """The folder for the images of one plate, and how they are fetched."""
 
     folder: Path
     connections: int
     archives: Mapping[str, Digest] = field(default_factory=dict)
-    """What an earlier fetch recorded of whole archives, in the file `record`."""
+    """Checksums of whole archives that an earlier fetch recorded in the file `record`."""
     record: Path | None = None
 
     @property
     def scratch(self) -> Path:
-        """For what is removed when the plate is finished."""
+        """Return the folder for unfinished files, which is removed when the plate is finished."""
         return self.folder / "scratch"
 
 
@@ -54,32 +51,32 @@ class Source(Protocol):
     """Where a published set comes from."""
 
     def table(self, name: str, cache: Path) -> bytes:
-        """The bytes of a table.
+        """Return the bytes of a table.
 
         Raises UsageError where a folder has no such table, NetworkError where a server does not give it.
         """
 
-    def images(self, archive: str, batch: str, wanted: Images, bench: Bench) -> Bringing[None]:
-        """Every wanted image of one plate, with the reason where it cannot be had, even when tried again."""
+    def images(self, archive: str, batch: str, targets: Targets, destination: PlateDestination) -> Fetching[None]:
+        """Fetch the images of one plate; yield a result for each, with the reason where two tries did not give it."""
 
-    def forecast(self, archive: str, batch: str, wanted: Images) -> Forecast:
-        """What the images would cost that are not there yet."""
+    def forecast(self, archive: str, batch: str, targets: Targets) -> Forecast:
+        """Return what the images will cost that are not there yet."""
 
 
-def of_archive(pieces: Pieces, wanted: Images, loose: Mapping[str, int] | None = None) -> Forecast:
-    """What the members cost that are not there yet; `loose` ones lie unpacked, with so many bytes."""
-    loose, moved, unpacked, absent = loose or {}, 0, 0, 0
+def forecast_archive(ranges: ByteRanges, targets: Targets, unpacked_bytes: Mapping[str, int] | None = None) -> Forecast:
+    """Return what members of an archive will cost; `unpacked_bytes` are the sizes of those that also lie unpacked."""
+    unpacked_bytes, moved, on_disk, absent = unpacked_bytes or {}, 0, 0, 0
     try:
-        directory = read_directory(pieces)
+        directory = read_directory(ranges)
     except BrokenArchiveError:
-        absent = sum(member not in loose for member in wanted)
-        return Forecast(sum(loose.values()), sum(loose.values()), absent)
-    for member in wanted:
+        absent = sum(member not in unpacked_bytes for member in targets)
+        return Forecast(sum(unpacked_bytes.values()), sum(unpacked_bytes.values()), absent)
+    for member in targets:
         entry = _entry(directory, member)
-        absent += entry is None and member not in loose
-        moved += loose.get(member, 0) if entry is None else entry.moved_bytes
-        unpacked += loose.get(member, 0) if entry is None else entry.size
-    return Forecast(moved, unpacked, absent)
+        absent += entry is None and member not in unpacked_bytes
+        moved += unpacked_bytes.get(member, 0) if entry is None else entry.range_bytes
+        on_disk += unpacked_bytes.get(member, 0) if entry is None else entry.size
+    return Forecast(moved, on_disk, absent)
 
 
 def _entry(directory: Directory, member: str) -> Entry | None:
@@ -89,20 +86,21 @@ def _entry(directory: Directory, member: str) -> Entry | None:
         return None
 
 
-def at(base: str, name: str) -> str:
-    """The address of a file under `base`, which may end in a query."""
+def join_url(base: str, name: str) -> str:
+    """Return the address of a file under `base`, which may end in a query."""
     parts = urlsplit(base)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
 
 
-def no_progress() -> None:
-    pass
+def never_stalled() -> None:
+    """Raise nothing: for files that are on this machine already."""
 
 
-def absent_file(wanted: Images, reason: str) -> dict[str, str]:
-    """The images that are not there, with one reason for all; what is there was whole when it came."""
-    return {member: reason for member, target in wanted.items() if not target.is_file()}
+def reasons_for_missing(targets: Targets, reason: str) -> dict[str, str]:
+    """Return member -> reason, the same for every image that is not there; what is there was whole when it came."""
+    return {member: reason for member, target in targets.items() if not target.is_file()}
 
 
-def counting(wanted: Images) -> int:
-    return sum(target.is_file() for target in wanted.values())
+def count_present(targets: Targets) -> int:
+    """Return how many of the images are there."""
+    return sum(target.is_file() for target in targets.values())

@@ -1,4 +1,4 @@
-"""threads: work that waits for others in -> its results as they come, with a sign of life meanwhile."""
+"""threads: functions that block in -> their results as they come, with regular events so that they can be stopped."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from typing import Generic, TypeVar
 from cellssl.events import Event, Waiting
 
 T = TypeVar("T")
-J = TypeVar("J")
-R = TypeVar("R")
+JobT = TypeVar("JobT")
+ResultT = TypeVar("ResultT")
 
-TICK_S = 0.25
-"""So often whoever drives the work hears of it, and may stop it."""
+POLL_S = 0.25
+"""Seconds between two looks at a thread; so often the caller gets an event, and may stop the work."""
 
 
 class _Raised:
-    """What a thread ended with."""
+    """The exception that ended a thread; None where it ended well."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
-def attended(work: Iterable[T]) -> Generator[T | None, None, None]:
-    """The items of `work`, which runs in a thread; None while nothing comes.
+def iterate_in_thread(work: Iterable[T]) -> Generator[T | None, None, None]:
+    """Iterate over `work` in a thread and yield its items; yield None while nothing comes.
 
-    Whoever stops listening leaves the thread behind: it ends at its next item, and never keeps the process.
+    A caller that stops iterating leaves the thread behind: it ends at its next item, and never keeps the process alive.
     """
     items: queue.Queue[T | _Raised] = queue.Queue(maxsize=16)
-    left = threading.Event()
+    stopped = threading.Event()
 
     def put(item: T | _Raised) -> bool:
-        while not left.is_set():
+        while not stopped.is_set():
             try:
-                items.put(item, timeout=TICK_S)
+                items.put(item, timeout=POLL_S)
                 return True
             except queue.Full:
                 continue
@@ -48,7 +48,7 @@ def attended(work: Iterable[T]) -> Generator[T | None, None, None]:
             for item in work:
                 if not put(item):
                     return
-        except BaseException as error:  # it is raised where the items are taken
+        except BaseException as error:  # raised again where the items are taken
             end = _Raised(error)
         put(end)
 
@@ -56,7 +56,7 @@ def attended(work: Iterable[T]) -> Generator[T | None, None, None]:
     try:
         while True:
             try:
-                item = items.get(timeout=TICK_S)
+                item = items.get(timeout=POLL_S)
             except queue.Empty:
                 yield None
                 continue
@@ -67,24 +67,28 @@ def attended(work: Iterable[T]) -> Generator[T | None, None, None]:
             else:
                 return
     finally:
-        left.set()
+        stopped.set()
 
 
-def attending(work: Callable[[], T], alive: Callable[[], None] = lambda: None) -> Generator[Event, None, T]:
-    """The result of `work`, which runs in a thread; until it is there, whoever drives this may stop it.
+def run_in_thread(
+    work: Callable[[], T], raise_if_stalled: Callable[[], None] = lambda: None
+) -> Generator[Event, None, T]:
+    """Run `work` in a thread and return its result; yield an event now and then, so that the caller can stop.
 
-    `alive` is called meanwhile, and raises where there is no more hope.
+    `raise_if_stalled` is called meanwhile, and raises where the result cannot be expected any more.
     """
-    for result in attended((work(),) for _ in range(1)):  # in a tuple, so that it cannot be taken for a sign of life
+    for result in iterate_in_thread(
+        (work(),) for _ in range(1)
+    ):  # in a tuple, so that a result None differs from "not yet"
         if result is not None:
             return result[0]
-        alive()
+        raise_if_stalled()
         yield Waiting()
     raise AssertionError
 
 
-def driven(work: Generator[object, None, T]) -> T:
-    """The result of work whose events nobody wants to hear of."""
+def result_of(work: Generator[object, None, T]) -> T:
+    """Run a generator to its end, drop what it yields, and return its result."""
     while True:
         try:
             next(work)
@@ -93,29 +97,29 @@ def driven(work: Generator[object, None, T]) -> T:
             return result
 
 
-class Crew(Generic[J, R]):
-    """Some threads that do jobs; what raises there is raised where the results are taken."""
+class WorkerThreads(Generic[JobT, ResultT]):
+    """A few threads that do jobs; an exception in one of them is raised where the results are taken."""
 
-    def __init__(self, do: Callable[[J], R], hands: int) -> None:
-        self._do, self._hands = do, hands
-        self._jobs: queue.SimpleQueue[J] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[J, R | _Raised]] = queue.SimpleQueue()
-        self._open, self._left = 0, threading.Event()
+    def __init__(self, do: Callable[[JobT], ResultT], workers: int) -> None:
+        self._do, self._workers = do, workers
+        self._jobs: queue.SimpleQueue[JobT] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[JobT, ResultT | _Raised]] = queue.SimpleQueue()
+        self._open, self._stopped = 0, threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def give(self, job: J) -> None:
-        """One more job."""
+    def submit(self, job: JobT) -> None:
+        """Add one job."""
         self._open += 1
         self._jobs.put(job)
-        if len(self._threads) < min(self._hands, self._open):
+        if len(self._threads) < min(self._workers, self._open):
             self._threads.append(threading.Thread(target=self._work, daemon=True))
             self._threads[-1].start()
 
-    def results(self) -> Iterator[tuple[J, R] | None]:
-        """Every job with its result, in the order of their ends, until all are done; None while nothing comes."""
+    def results(self) -> Iterator[tuple[JobT, ResultT] | None]:
+        """Yield every job with its result, in the order in which they end; yield None while nothing comes."""
         while self._open:
             try:
-                job, result = self._done.get(timeout=TICK_S)
+                job, result = self._done.get(timeout=POLL_S)
             except queue.Empty:
                 yield None
                 continue
@@ -124,34 +128,34 @@ class Crew(Generic[J, R]):
                 raise result.error or AssertionError
             yield job, result
 
-    def leave(self) -> None:
-        """No job is begun any more."""
-        self._left.set()
+    def stop(self) -> None:
+        """Start no further job."""
+        self._stopped.set()
 
     @property
-    def has_left(self) -> bool:
-        """Whether what is being done now is of use to nobody."""
-        return self._left.is_set()
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called; the results of jobs that still run are not needed then."""
+        return self._stopped.is_set()
 
     def _work(self) -> None:
-        while not self._left.is_set():
+        while not self._stopped.is_set():
             try:
-                job = self._jobs.get(timeout=TICK_S)
+                job = self._jobs.get(timeout=POLL_S)
             except queue.Empty:
                 continue
-            result: R | _Raised
+            result: ResultT | _Raised
             try:
                 result = self._do(job)
-            except BaseException as error:  # it is raised where the results are taken
+            except BaseException as error:  # raised again where the results are taken
                 result = _Raised(error)
             self._done.put((job, result))
 
 
 @contextmanager
-def crew(do: Callable[[J], R], hands: int) -> Iterator[Crew[J, R]]:
-    """A crew that is sent home at the end, whatever happens."""
-    hired = Crew(do, hands)
+def worker_threads(do: Callable[[JobT], ResultT], workers: int) -> Iterator[WorkerThreads[JobT, ResultT]]:
+    """Give worker threads that are stopped at the end, whatever happens."""
+    threads = WorkerThreads(do, workers)
     try:
-        yield hired
+        yield threads
     finally:
-        hired.leave()
+        threads.stop()

@@ -1,4 +1,4 @@
-"""tiff_check: a file in -> how many of the bytes are missing that its own head speaks of."""
+"""tiff_check: a file in -> how many bytes are missing at its end, by its own TIFF directory."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def missing_bytes(path: Path) -> int:
-    """How far the pixels that a TIFF's directory names reach beyond its end; 0 for whole ones and for other files.
+    """Return how many bytes of pixels lie beyond the end of a TIFF file; 0 for whole files and for other formats.
 
-    An empty file lacks a byte at least.
+    An empty file lacks at least one byte.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -25,4 +25,4 @@ def missing_bytes(path: Path) -> int:
             pairs = zip(page.dataoffsets, page.databytecounts, strict=True)
             return max(0, max((offset + count for offset, count in pairs), default=0) - size)
     except (tifffile.TiffFileError, ValueError, IndexError, OSError, KeyError, TypeError):
-        return 1  # the directory itself, at the end of many files, is not there
+        return 1  # the directory, which many files have at their end, is missing

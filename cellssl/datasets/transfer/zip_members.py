@@ -1,4 +1,4 @@
-"""zip_members: an archive and the members that are wanted of it -> their files, several at once, or what is wrong."""
+"""zip_members: an archive and the members wanted of it in -> their files, several at once, or what is wrong."""
 
 from __future__ import annotations
 
@@ -8,149 +8,161 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cellssl.datasets.transfer.byte_ranges import Pieces
+from cellssl.datasets.transfer.byte_ranges import ByteRanges
 from cellssl.datasets.transfer.http import RefusedError
-from cellssl.datasets.transfer.threads import TICK_S, attending, crew
-from cellssl.datasets.transfer.zip_directory import BrokenMemberError, Directory, Entry, read_directory, take
+from cellssl.datasets.transfer.threads import POLL_S, run_in_thread, worker_threads
+from cellssl.datasets.transfer.zip_directory import (
+    BrokenMemberError,
+    Directory,
+    Entry,
+    extract_member,
+    read_directory,
+)
 from cellssl.errors import NetworkError
 from cellssl.events import Event, Progress, Transfer
 from cellssl.files import check_space
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What became of one member: it lies where it was wanted, or `reason` says why not."""
+class MemberResult:
+    """The result for one member: its file is at its target, or `reason` says why not."""
 
     member: str
     reason: str | None = None
 
 
-def brought(
-    pieces: Pieces,
-    wanted: Mapping[str, Path],
+def extract_members(
+    ranges: ByteRanges,
+    targets: Mapping[str, Path],
     scratch: Path,
-    hands: int,
-    alive: Callable[[], None] = lambda: None,
-) -> Generator[Event | Taken, None, dict[str, str]]:
-    """Every wanted member that is not there yet with the very bytes of the archive; returns the faults of the others.
+    workers: int,
+    raise_if_stalled: Callable[[], None] = lambda: None,
+) -> Generator[Event | MemberResult, None, dict[str, str]]:
+    """Extract every member of `targets` (member -> path) that is not there yet with the very bytes of the archive.
 
-    What else the archive holds is never unpacked, so no name in it can lead out of the folder. `alive` is called now
-    and then, and raises where the server is silent for too long.
+    Returns member -> reason for those that cannot be extracted. Nothing else in the archive is ever extracted, so no
+    name in it can lead out of the folder. `raise_if_stalled` is called now and then, and raises where the server is
+    silent for too long.
 
-    Raises what `pieces` raises, BrokenArchiveError where there is no directory in them, and FailedError where the disk
+    Raises what `ranges` raises, BrokenArchiveError where there is no directory in them, and FailedError where the disk
     has no room.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    directory = yield from attending(partial(read_directory, pieces), alive)
-    found, faulty = _looked_up(directory, wanted)
-    for member in [member for member in faulty if wanted[member].is_file()]:
-        del faulty[member]  # it was whole when it came, from here or elsewhere
-        yield Taken(member)
+    directory = yield from run_in_thread(partial(read_directory, ranges), raise_if_stalled)
+    found, faults = _find_entries(directory, targets)
+    for member in [member for member in faults if targets[member].is_file()]:
+        del faults[member]  # it was whole when it came, from here or from elsewhere
+        yield MemberResult(member)
     missing: dict[str, Entry] = {}
     for member, entry in found.items():
-        if entry.is_as(wanted[member]):
-            yield Taken(member)
+        if entry.matches(targets[member]):
+            yield MemberResult(member)
         else:
-            wanted[member].unlink(missing_ok=True)
+            targets[member].unlink(missing_ok=True)
             missing[member] = entry
     check_space(scratch, sum(entry.size for entry in missing.values()))
-    return faulty | (yield from _fetched(pieces, missing, wanted, scratch, hands, alive))
+    return faults | (yield from _extract_missing(ranges, missing, targets, scratch, workers, raise_if_stalled))
 
 
-def _looked_up(directory: Directory, wanted: Mapping[str, Path]) -> tuple[dict[str, Entry], dict[str, str]]:
+def _find_entries(directory: Directory, targets: Mapping[str, Path]) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Return the entries of the members, and the reasons of those that cannot be extracted."""
     found: dict[str, Entry] = {}
-    faulty: dict[str, str] = {}
-    for member in wanted:
+    faults: dict[str, str] = {}
+    for member in targets:
         try:
             found[member] = directory.find(member)
         except BrokenMemberError as error:
-            faulty[member] = str(error)
-    return found, faulty
+            faults[member] = str(error)
+    return found, faults
 
 
-def _fetched(
-    pieces: Pieces,
+def _extract_missing(
+    ranges: ByteRanges,
     missing: Mapping[str, Entry],
-    wanted: Mapping[str, Path],
+    targets: Mapping[str, Path],
     scratch: Path,
-    hands: int,
-    alive: Callable[[], None],
-) -> Generator[Event | Taken, None, dict[str, str]]:
-    """What the network denies goes to the end of the row; when it denies as many in a row as are asked for, it ends."""
-    faulty: dict[str, str] = {}
-    tally, denied = _Tally({member: entry.moved_bytes for member, entry in missing.items()}), 0
+    workers: int,
+    raise_if_stalled: Callable[[], None],
+) -> Generator[Event | MemberResult, None, dict[str, str]]:
+    """Extract members with several threads.
 
-    def do(member: str) -> BrokenMemberError | NetworkError | None:
-        def heard(count: int) -> None:
-            if hired.has_left:
-                raise _NobodyWaitsError
-            tally.heard(member, count)
+    A member that meets a network error goes to the end of the queue; as many network errors in a row as there are
+    workers end the work.
+    """
+    faults: dict[str, str] = {}
+    counter, network_errors = _TransferCounter({member: entry.range_bytes for member, entry in missing.items()}), 0
 
-        tally.begin(member)
+    def extract(member: str) -> BrokenMemberError | NetworkError | None:
+        def on_bytes(count: int) -> None:
+            if threads.is_stopped:
+                raise _StoppedError
+            counter.add(member, count)
+
+        counter.start(member)
         try:
-            take(pieces, missing[member], member, wanted[member], scratch, heard)
+            extract_member(ranges, missing[member], member, targets[member], scratch, on_bytes)
         except RefusedError:
             raise
         except (BrokenMemberError, NetworkError) as error:
             return error
         return None
 
-    with crew(do, hands) as hired:
+    with worker_threads(extract, workers) as threads:
         for member in missing:
-            hired.give(member)
-        for done in hired.results():
-            alive()
-            if done is not None:
-                member, fault = done
-                tally.end(member, whole=fault is None)
+            threads.submit(member)
+        for result in threads.results():
+            raise_if_stalled()
+            if result is not None:
+                member, fault = result
+                counter.end(member, whole=fault is None)
                 if isinstance(fault, NetworkError):
-                    denied += 1
-                    if denied >= max(2, min(hands, len(missing))):
+                    network_errors += 1
+                    if network_errors >= max(2, min(workers, len(missing))):
                         raise fault
-                    hired.give(member)
+                    threads.submit(member)
                 elif fault is not None:
-                    faulty[member] = str(fault)
+                    faults[member] = str(fault)
                 else:
-                    denied = 0
-                    yield Taken(member)
-            yield from tally.said()
-    yield from tally.said(now=True)
-    return faulty
+                    network_errors = 0
+                    yield MemberResult(member)
+            yield from counter.events()
+    yield from counter.events(now=True)
+    return faults
 
 
-class _NobodyWaitsError(Exception):
+class _StoppedError(Exception):
     """The work was stopped."""
 
 
-class _Tally:
-    """Bytes that came, in all and of each member that is on its way."""
+class _TransferCounter:
+    """Counts the bytes that came, in all and of each member under way."""
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._sizes = sizes
         self._under_way: dict[str, int] = {}
         self._shown: set[str] = set()
         self._whole: set[str] = set()
-        self._said_s = time.monotonic()
+        self._reported_s = time.monotonic()
 
-    def begin(self, member: str) -> None:
-        """Nothing of it has come yet."""
+    def start(self, member: str) -> None:
+        """Start to count a member, from 0."""
         self._under_way[member] = 0
 
-    def heard(self, member: str, count: int) -> None:
-        """So many further bytes of it."""
+    def add(self, member: str, count: int) -> None:
+        """Add further bytes of a member."""
         self._under_way[member] += count
 
     def end(self, member: str, *, whole: bool) -> None:
-        """It is no longer on its way."""
+        """Stop to count a member."""
         self._under_way.pop(member, None)
         if whole:
             self._whole.add(member)
 
-    def said(self, *, now: bool = False) -> Iterator[Event]:
-        """What there is to say, every now and then."""
-        if not now and time.monotonic() - self._said_s < TICK_S:
+    def events(self, *, now: bool = False) -> Iterator[Event]:
+        """Yield the progress, at most once every `POLL_S` seconds unless `now`."""
+        if not now and time.monotonic() - self._reported_s < POLL_S:
             return
-        self._said_s = time.monotonic()
+        self._reported_s = time.monotonic()
         under_way = dict(self._under_way)
         total = sum(self._sizes.values())
         done = sum(self._sizes[member] for member in self._whole) + sum(under_way.values())
@@ -159,5 +171,5 @@ class _Tally:
         for member in self._shown - set(under_way):
             yield Transfer(member, self._sizes[member], self._sizes[member])
         self._shown = set(under_way)
-        for member, came in under_way.items():
-            yield Transfer(member, min(came, self._sizes[member]), self._sizes[member])
+        for member, received in under_way.items():
+            yield Transfer(member, min(received, self._sizes[member]), self._sizes[member])

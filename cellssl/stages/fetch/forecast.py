@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from cellssl.datasets.base import Field, Forecast
-from cellssl.datasets.transfer.threads import Crew
+from cellssl.datasets.transfer.threads import WorkerThreads
 from cellssl.engine.build import RunContext
-
-if TYPE_CHECKING:
-    pass
-from cellssl.stages.fetch.settings import Settings, dataset_of
+from cellssl.stages.fetch.settings import Settings
 from cellssl.stages.fetch.stage import fields_of, planned_plates, plate_card
 
 AT_ONCE = 8
-"""Plates whose cost is looked up at a time."""
+"""Number of plates whose cost is looked up at a time."""
 
 
 @dataclass(frozen=True)
 class PlateForecast:
-    """What one plate holds and will cost; `state` is done, partial or missing."""
+    """What one plate holds and what it will cost; `state` is done, partial or missing."""
 
     plate: str
     state: str
@@ -29,33 +25,34 @@ class PlateForecast:
     controls: int
     images: int
     to_come: int
-    """Images that are not there yet."""
+    """Number of images that are not there yet."""
     absent: int
-    """Of these, images that are not where they should come from."""
+    """Number of those images that their source does not have."""
     moved_bytes: int | None
     disk_bytes: int | None
     whole_archive: bool
 
 
 def forecast(settings: Settings, context: RunContext, plate: str | None = None) -> list[PlateForecast]:
-    """What a fetch would bring and cost, plate by plate; nothing is moved but tables and directories of archives."""
+    """Return what a fetch would bring and cost, plate by plate; moves only tables and directories of archives."""
     plates = planned_plates(settings, context) if plate is None else {plate: fields_of(settings, plate, context)}
-    crew = Crew(partial(_forecast, settings, context), AT_ONCE)  # whose threads nobody waits for who is interrupted
+    # daemon threads, so that a user who interrupts does not wait for them, as for a pool of concurrent.futures
+    threads = WorkerThreads(partial(_forecast, settings, context), AT_ONCE)
     for fields in plates.values():
-        crew.give(fields)
-    found = {one.plate: one for _, one in filter(None, crew.results())}
+        threads.submit(fields)
+    found = {one.plate: one for _, one in filter(None, threads.results())}
     return [found[name] for name in plates]
 
 
 def _forecast(settings: Settings, context: RunContext, fields: list[Field]) -> PlateForecast:
-    card, dataset = plate_card(settings, context, fields), dataset_of(settings)
+    card = plate_card(settings, context, fields)
     partial_folder = context.store.partial(card.kind, card.fingerprint)
     images = [place for field in fields for place in field.images.values()]
     if context.store.find(card.kind, card.fingerprint):
         state, cost, to_come = "done", Forecast(0, 0, 0), 0
     else:
         state = "partial" if partial_folder.is_dir() else "missing"
-        cost = dataset.forecast(fields, partial_folder)
+        cost = settings.dataset.forecast(fields, partial_folder)
         to_come = sum(not (partial_folder / place).is_file() for place in images)
     controls = sum(field.compound in settings.controls for field in fields)
     costs = (cost.absent, cost.moved_bytes, cost.disk_bytes, cost.whole_archive)

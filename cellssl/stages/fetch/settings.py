@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
-from pydantic import Field as Knob
+from pydantic import Field as Setting
 
-from cellssl.config.settings import Plugin, PluginField, SettingsModel
+from cellssl.config.settings import PluginField, SettingsModel
+from cellssl.datasets.base import Dataset
 from cellssl.engine.stage import StageSettings
-
-if TYPE_CHECKING:
-    from cellssl.datasets.base import Dataset
 
 ALGORITHM = 1
 
 
 class PlateSettings(SettingsModel):
-    """What counts for one plate."""
+    """Settings that count for the result of one plate."""
 
     controls: tuple[str, ...] = ("DMSO",)
     """Compounds of the control wells, which scale intensities and are the untreated class."""
-    max_failures: float = Knob(0.01, ge=0, le=1)
-    """Share of fields that may be missing or broken; they are listed in quarantine.csv with the reason."""
+    max_failures: float = Setting(0.01, ge=0, le=1)
+    """Largest share of fields that may be missing or broken; quarantine.csv lists them with the reason."""
 
 
 class Settings(PlateSettings, StageSettings):
-    """Where the images come from."""
+    """Fetch the images: from which data set, and how many fields may be missing."""
 
-    dataset: Annotated[Plugin, PluginField("cellssl.datasets")]
-    """The data set: a name, or a table with a name and its knobs."""
+    dataset: Annotated[Dataset, PluginField("cellssl.datasets")]
+    """The data set: its name, or a table with its name and its settings."""
 
     def external_files(self) -> dict[str, Path]:
-        """Return the user's tables, stacks and images."""
-        return {f"dataset.{role}": path for role, path in dataset_of(self).external_files().items()}
-
-
-def dataset_of(settings: Settings) -> Dataset:
-    """Return the data set that the settings name."""
-    dataset: Any = settings.dataset
-    return dataset  # type: ignore[no-any-return]
+        """Return the user's tables, stacks and images, by their role."""
+        return {f"dataset.{role}": path for role, path in self.dataset.external_files().items()}

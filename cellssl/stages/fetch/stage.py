@@ -1,4 +1,4 @@
-"""stage: a data set's settings in, its fields as files and one field table out, plate by plate."""
+"""stage: the settings of a data set in, its images as files and one field table out, plate by plate."""
 
 from __future__ import annotations
 
@@ -15,18 +15,10 @@ from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import PLANNED, read_table, write_table
 from cellssl.config.plugins import did_you_mean
 from cellssl.datasets.base import Dataset, Field
-from cellssl.datasets.transfer.checksums import NAME as RECORD
-from cellssl.datasets.transfer.checksums import OF_ARCHIVES as ARCHIVES
-from cellssl.datasets.transfer.checksums import joined
-from cellssl.datasets.transfer.threads import attending
+from cellssl.datasets.transfer.checksums import ARCHIVES_FILE, RECORD_FILE, concat_records
+from cellssl.datasets.transfer.threads import run_in_thread
 from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
-from cellssl.errors import DataError, UsageError
-from cellssl.events import Event, Note
-from cellssl.files import write_text
-
-if TYPE_CHECKING:
-    import pandas as pd
 from cellssl.engine.plate_parts import (
     QUARANTINE,
     allowed_failures,
@@ -35,23 +27,29 @@ from cellssl.engine.plate_parts import (
     write_parts,
     write_quarantine,
 )
-from cellssl.stages.fetch.settings import ALGORITHM, PlateSettings, Settings, dataset_of
+from cellssl.errors import DataError, UsageError
+from cellssl.events import Event, Note
+from cellssl.files import write_text
+from cellssl.stages.fetch.settings import ALGORITHM, PlateSettings, Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
-    """Make the missing plates, then gather their tables; no pixel is copied by gathering."""
-    dataset = dataset_of(job.settings)
-    plates = yield from attending(partial(planned_plates, job.settings, job.context))
-    fields = [field for of_plate in plates.values() for field in of_plate]
+    """Make the missing plates, then gather their tables; gathering copies no pixels."""
+    settings: Settings = job.settings
+    plates = yield from run_in_thread(partial(planned_plates, settings, job.context))
+    fields = [field for plate_fields in plates.values() for field in plate_fields]
     parts = {}
-    for number, (plate, of_plate) in enumerate(plates.items(), start=1):
-        yield Note(f"plate {plate}, {number} of {len(plates)}: {len(of_plate):,} fields")
-        parts[plate] = yield from make_plate(job.settings, job.context, of_plate)
+    for number, (plate, plate_fields) in enumerate(plates.items(), start=1):
+        yield Note(f"plate {plate}, {number} of {len(plates)}: {len(plate_fields):,} fields")
+        parts[plate] = yield from make_plate(settings, job.context, plate_fields)
     table = concat_parts({plate: read_table(part.file("fields.parquet")) for plate, part in parts.items()}, parts)
     write_table(table, job.draft.file("fields.parquet"))
-    for name, text in dataset.tables(fields, _cache(job.context)).items():
+    for name, text in settings.dataset.tables(fields, _cache(job.context)).items():
         write_text(job.draft.file(f"tables/{name}"), text)
-    _gather_records(parts, job.draft.file(RECORD))
+    _gather_records(parts, job.draft.file(RECORD_FILE))
     gather_quarantine(parts, job.draft.file(QUARANTINE))
     write_parts(parts, job.draft.file("parts.json"))
     failed = sum(part.card.metrics["quarantined"] for part in parts.values())
@@ -66,50 +64,51 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
 
 
 def planned_plates(settings: Settings, context: RunContext) -> dict[str, list[Field]]:
-    """What is selected, plate by plate; UsageError where that is nothing."""
-    fields = dataset_of(settings).plan(_cache(context))
+    """Return the selected fields, plate by plate; UsageError where no field is selected."""
+    fields = settings.dataset.plan(_cache(context))
     if not fields:
-        raise UsageError("the data set's settings select no field", hint="loosen compounds, doses, plates or wells")
+        raise UsageError(
+            "the data set's settings select no field", hint="select more compounds, doses, plates or wells"
+        )
     return by_plate(fields)
 
 
 def make_plate(settings: Settings, context: RunContext, fields: list[Field]) -> Build:
-    """The part that holds the fields of one plate, found or made."""
-    counted = _of_plate(settings)
+    """Find or make the artifact that holds the fields of one plate."""
     card = plate_card(settings, context, fields)
-    return (yield from build_part(context, card, counted, {}, partial(_make_plate, dataset_of(settings), fields)))
+    make = partial(_make_plate, settings.dataset, fields)
+    return (yield from build_part(context, card, _plate_settings(settings), {}, make))
 
 
 def plate_card(settings: Settings, context: RunContext, fields: list[Field]) -> Card:
-    """What determines one plate's part: its rows, its own images' bytes, and what the data set says counts."""
-    dataset = dataset_of(settings)
+    """Return the card of one plate: its rows, the bytes of the user's images, and the identity from the data set."""
+    dataset = settings.dataset
     rows = [asdict(field) for field in fields]
     identity = {
         "plate": fields[0].plate,
-        "fields": [{**row, "images": [*map(list, _ours(row["images"]).items())]} for row in rows],
+        "fields": [{**row, "images": [*map(list, _artifact_images(row["images"]).items())]} for row in rows],
         "dataset": {
-            "name": settings.dataset.plugin_name(),
-            "algorithm": settings.dataset.algorithm(),
+            "name": dataset.plugin_name(),
+            "algorithm": dataset.algorithm(),
             **dataset.identity(fields, context.store.hashes.sha256),
         },
-        "images": _own_hashes(context, fields),
+        "images": _external_hashes(context, fields),
     }
-    counted = _of_plate(settings)
-    return card_for("fetch", ALGORITHM, counted, {}, {}, identity=identity)
+    return card_for("fetch", ALGORITHM, _plate_settings(settings), {}, {}, identity=identity)
 
 
-def _of_plate(settings: Settings) -> PlateSettings:
+def _plate_settings(settings: Settings) -> PlateSettings:
     return PlateSettings(controls=settings.controls, max_failures=settings.max_failures)
 
 
 def by_plate(fields: Sequence[Field]) -> dict[str, list[Field]]:
-    """The fields of every plate, sorted by plate, well and site."""
+    """Return the fields of every plate, sorted by plate, well and site."""
     ordered = sorted(fields, key=lambda field: (field.plate, field.well, field.site))
     return {plate: list(group) for plate, group in groupby(ordered, key=lambda field: field.plate)}
 
 
 def fields_of(settings: Settings, plate: str, context: RunContext) -> list[Field]:
-    """The fields of one plate; UsageError where the data set has no such plate."""
+    """Return the fields of one plate; UsageError where the data set has no such plate."""
     plates = planned_plates(settings, context)
     if plate not in plates:
         raise UsageError(f"the data set has no plate {plate!r}", hint=did_you_mean(plate, tuple(plates)))
@@ -117,20 +116,23 @@ def fields_of(settings: Settings, plate: str, context: RunContext) -> list[Field
 
 
 def _make_plate(dataset: Dataset, fields: list[Field], job: Job) -> Generator[Event, None, Metrics]:
-    """Let the data set put its files there, then write down what came, with size and hash."""
+    """Let the data set write its files, then write the field table, with the hash of every image.
+
+    Raises DataError where more fields are missing or broken than `max_failures` allows.
+    """
     reasons = yield from dataset.make(fields, job.draft.path)
-    job.draft.extra(ARCHIVES)
+    job.draft.extra(ARCHIVES_FILE)
     table, failures = _field_table(fields, job, reasons)
     if len(failures) > allowed_failures(job.settings.max_failures, len(fields)) or table.empty:
         first = failures[0]
         raise DataError(
             f"{len(failures)} of {len(fields)} fields of plate {fields[0].plate} are missing or broken; "
             f"first: {first['field_id']}: {first['reason']}",
-            hint="mend them, or raise fetch.max_failures, a share of the fields",
+            hint="repair them, or raise fetch.max_failures, the share of fields that may be missing or broken",
         )
     if failures:
-        where = job.draft.target / QUARANTINE
-        yield Note(f"plate {fields[0].plate}: {len(failures)} fields are quarantined; the reasons are in {where}")
+        path = job.draft.target / QUARANTINE
+        yield Note(f"plate {fields[0].plate}: {len(failures)} fields are quarantined; the reasons are in {path}")
         _remove_images(fields, {failure["field_id"] for failure in failures}, job.draft.path)
     write_table(table, job.draft.file("fields.parquet"))
     write_quarantine(failures, job.draft.file(QUARANTINE))
@@ -138,16 +140,17 @@ def _make_plate(dataset: Dataset, fields: list[Field], job: Job) -> Generator[Ev
 
 
 def _remove_images(fields: Sequence[Field], quarantined: set[str], folder: Path) -> None:
-    """What came of a field that is set aside is no part of the result; own images that stay are left alone."""
+    """Remove the images of quarantined fields from the artifact; images of the user stay where they are."""
     for field in fields:
         if field.field_id in quarantined:
-            for place in _ours(field.images).values():
+            for place in _artifact_images(field.images).values():
                 (folder / place).unlink(missing_ok=True)
 
 
 def _field_table(
     fields: Sequence[Field], job: Job, reasons: Mapping[str, str]
 ) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+    """Return one row per field with readable images, and the id and reason of every other field."""
     import pandas as pd
 
     rows, failures = [], []
@@ -168,64 +171,67 @@ def _field_table(
 
 
 def _row(field: Field, job: Job) -> dict[str, Any]:
+    """Return the row of a field, with path and hash of its images; DataError where one is missing or unreadable."""
     from cellssl.artifacts.images import image_fault
 
-    row = {name: getattr(field, name) for name in ("field_id", "plate", "well", "site", *PLANNED)}
+    values = asdict(field)
+    row = {name: values[name] for name in ("field_id", "plate", "well", "site", *PLANNED)}
     row["control"] = field.compound in job.settings.controls
     for channel, place in field.images.items():
         path = job.draft.path / place
         row[f"path_{channel}"] = place
         if fault := image_fault(path):
             raise DataError(f"{place} {fault}")
-        row[f"sha256_{channel}"] = _hash_of(path, Path(place).is_absolute(), job.context.store.hashes)
+        row[f"sha256_{channel}"] = _hash_of(path, _is_external(place), job.context.store.hashes)
     return {**row, **field.extra}
 
 
-def _hash_of(path: Path, stays: bool, remembered: HashCache) -> str:
+def _hash_of(path: Path, is_external: bool, hashes: HashCache) -> str:
     from cellssl.artifacts.hashing import sha256_of
 
-    return remembered.sha256(path) if stays else sha256_of(path)
+    return hashes.sha256(path) if is_external else sha256_of(path)
 
 
-def _own_hashes(context: RunContext, fields: Sequence[Field]) -> dict[str, list[list[str]]]:
-    """Return channel and sha256 of the images that stay where they are, in the order of the channels, by field.
+def _external_hashes(context: RunContext, fields: Sequence[Field]) -> dict[str, list[list[str]]]:
+    """Return field_id -> channel and hash of each of the user's images, in the order of the channels.
 
-    Their bytes and their channel count; the folder that they lie in does not.
+    These images are not copied: their bytes and channels count, the folder that they lie in does not.
     """
-    remembered = context.store.hashes
-    own = {
-        field.field_id: [(channel, place) for channel, place in field.images.items() if _stays(place)]
+    hashes = context.store.hashes
+    external = {
+        field.field_id: [(channel, place) for channel, place in field.images.items() if _is_external(place)]
         for field in fields
     }
     return {
-        field_id: [[channel, _or_missing(Path(place), remembered)] for channel, place in places]
-        for field_id, places in own.items()
+        field_id: [[channel, _hash_or_missing(Path(place), hashes)] for channel, place in places]
+        for field_id, places in external.items()
         if places
     }
 
 
-def _or_missing(path: Path, remembered: HashCache) -> str:
+def _hash_or_missing(path: Path, hashes: HashCache) -> str:
     from cellssl.artifacts.images import image_fault
 
-    return "missing" if image_fault(path) else remembered.sha256(path)
+    return "missing" if image_fault(path) else hashes.sha256(path)
 
 
-def _stays(place: str) -> bool:
+def _is_external(place: str) -> bool:
+    """Return whether an image is the user's, outside of the artifact."""
     return Path(place).is_absolute()
 
 
-def _ours(images: Mapping[str, str]) -> dict[str, str]:
-    """Of a field's images, those that lie in the artifact."""
-    return {channel: place for channel, place in images.items() if not _stays(place)}
+def _artifact_images(images: Mapping[str, str]) -> dict[str, str]:
+    """Return those of a field's images that lie in the artifact."""
+    return {channel: place for channel, place in images.items() if not _is_external(place)}
 
 
 def _gather_records(parts: Mapping[str, Artifact], path: Path) -> None:
-    """The records of all plates in one table, where they have any."""
-    recorded = [part.file(RECORD) for part in parts.values() if RECORD in part.card.files]
-    if recorded:
-        write_text(path, joined(file.read_text(encoding="utf-8") for file in recorded))
+    """Write the records of all plates as one table, where they have any."""
+    records = [part.file(RECORD_FILE) for part in parts.values() if RECORD_FILE in part.card.files]
+    if records:
+        write_text(path, concat_records(file.read_text(encoding="utf-8") for file in records))
 
 
 def _cache(context: RunContext) -> Path:
-    """Tables that were downloaded before any plate was known."""
+    """Return the folder for tables that are downloaded before any plate is known."""
     return context.store.root / "tables"

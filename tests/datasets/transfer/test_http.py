@@ -1,4 +1,4 @@
-"""What image_table and s3 promise of images that lie elsewhere: they are brought whole, or it is said why not."""
+"""Tests of image_table and s3 with images on servers: they are fetched whole, or the reason is given."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from chain import say
-from unruly import Manners, Reply, first, serving
+from misbehaving_server import Reply, ServerBehaviour, alter_first, serving
 
 from cellssl.datasets.transfer import s3
 
@@ -27,8 +27,8 @@ workers = 1
 """
 
 
-def remote(plate: Path, base: str) -> str:
-    """The table with addresses in place of paths, and its recipe."""
+def use_addresses(plate: Path, base: str) -> str:
+    """Write the table with addresses instead of paths, and its recipe; return the recipe."""
     text = (plate / "plate.csv").read_text()
     (plate / "plate.csv").write_text(re.sub(r"[^,]*images/", f"{base}images/", text))
     (plate / "mine.toml").write_text(RECIPE)
@@ -50,20 +50,20 @@ def expected(plate: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in named.items()}
 
 
-def test_images_with_addresses_are_fetched_and_go_through_segment(plate: Path, cellssl: Any) -> None:
-    with serving(Manners(plate)) as address:
-        code, fetched, card = cellssl("fetch", remote(plate, f"{address}/"))
+def test_images_with_addresses_are_fetched_and_segmented(plate: Path, cellssl: Any) -> None:
+    with serving(ServerBehaviour(plate)) as address:
+        code, fetched, card = cellssl("fetch", use_addresses(plate, f"{address}/"))
     assert code == 0, card
     assert files(plate, fetched) == expected(plate)
     assert len(pd.read_csv(fetched / "record.csv")) == 16
-    code, segmented, _ = cellssl("segment", str(plate / "mine.toml"))  # the server has gone by now
+    code, segmented, _ = cellssl("segment", str(plate / "mine.toml"))  # the server is gone now
     assert code == 0
     assert len(pd.read_parquet(segmented / "cells.parquet")) == 8 * 6
 
 
 def test_a_table_may_hold_paths_and_addresses(plate: Path, cellssl: Any) -> None:
-    with serving(Manners(plate)) as address:
-        recipe = remote(plate, f"{address}/")
+    with serving(ServerBehaviour(plate)) as address:
+        recipe = use_addresses(plate, f"{address}/")
         table = (plate / "plate.csv").read_text()
         (plate / "plate.csv").write_text(table.replace(f"{address}/images/P1_B02_1_dna", "images/P1_B02_1_dna"))
         code, fetched, card = cellssl("fetch", recipe)
@@ -75,58 +75,58 @@ def test_a_table_may_hold_paths_and_addresses(plate: Path, cellssl: Any) -> None
     assert fields.loc["P1_B02_s1", "path_actin"] == "P1/P1_B02_s1_actin.tif"
 
 
-def test_broken_connections_change_nothing_and_half_an_image_is_none(plate: Path, cellssl: Any) -> None:
-    manners = Manners(plate, breaks_after=9_000, breaks=12)
-    with serving(manners) as address:
-        code, fetched, card = cellssl("fetch", remote(plate, f"{address}/"))
+def test_broken_connections_change_nothing_and_half_an_image_is_fetched_again(plate: Path, cellssl: Any) -> None:
+    behaviour = ServerBehaviour(plate, breaks_after=9_000, breaks=12)
+    with serving(behaviour) as address:
+        code, fetched, card = cellssl("fetch", use_addresses(plate, f"{address}/"))
     assert code == 0, card
     assert files(plate, fetched) == expected(plate)
 
     def half(reply: Reply) -> None:
         reply.body = reply.body[: len(reply.body) // 2]
 
-    manners = Manners(plate, twist=first(1, half))
-    with serving(manners) as other:
-        code, fetched, _ = cellssl("fetch", remote(plate, f"{other}/"), store="again")
+    behaviour = ServerBehaviour(plate, alter=alter_first(1, half))
+    with serving(behaviour) as other:
+        code, fetched, _ = cellssl("fetch", use_addresses(plate, f"{other}/"), store="again")
     assert files(plate, fetched) == expected(plate)
 
 
-def test_a_missing_image_is_quarantined_and_a_silent_server_is_not(plate: Path, cellssl: Any) -> None:
-    manners = Manners(plate)
+def test_a_missing_image_is_quarantined_and_a_refusing_server_is_an_error(plate: Path, cellssl: Any) -> None:
+    behaviour = ServerBehaviour(plate)
     (plate / "images/P2_C03_2_actin.tif").unlink()
-    with serving(manners) as address:
-        recipe = remote(plate, f"{address}/")
-        code, _, said = cellssl("fetch", recipe)
+    with serving(behaviour) as address:
+        recipe = use_addresses(plate, f"{address}/")
+        code, _, failure = cellssl("fetch", recipe)
         assert code == 3
-        assert "P2_C03_2_actin.tif: the server answered 404" in said["said"]
+        assert "P2_C03_2_actin.tif: the server answered 404" in failure["stderr"]
         code, fetched, card = cellssl("fetch", recipe, "--set", "fetch.max_failures=0.25")
         assert (code, card["metrics"]["quarantined"], card["metrics"]["fields"]) == (0, 1, 7)
         part = json.loads((fetched / "parts.json").read_text())["P2"]
         assert len(list((fetched.parent / part).rglob("*.tif"))) == 6
-        manners.twist = lambda reply: setattr(reply, "status", 403)
-        code, _, said = cellssl("fetch", recipe, "--set", "fetch.max_failures=0.3")
+        behaviour.alter = lambda reply: setattr(reply, "status", 403)
+        code, _, failure = cellssl("fetch", recipe, "--set", "fetch.max_failures=0.3")
         assert code == 4
 
 
-def test_a_body_without_a_marked_end_is_no_image(plate: Path, cellssl: Any) -> None:
-    with serving(Manners(plate, twist=lambda reply: setattr(reply, "length", None))) as address:
-        code, _, said = cellssl("fetch", remote(plate, f"{address}/"))
+def test_a_body_without_a_marked_end_is_an_error(plate: Path, cellssl: Any) -> None:
+    with serving(ServerBehaviour(plate, alter=lambda reply: setattr(reply, "framing", None))) as address:
+        code, _, failure = cellssl("fetch", use_addresses(plate, f"{address}/"))
     assert code == 4
-    assert "does not say how long the file is" in said["said"]
+    assert "does not say how long the file is" in failure["stderr"]
 
 
-def test_a_dry_run_asks_servers_for_sizes_alone(plate: Path) -> None:
-    manners = Manners(plate)
-    with serving(manners) as address:
-        recipe = remote(plate, f"{address}/")
+def test_a_dry_run_asks_servers_only_for_sizes(plate: Path) -> None:
+    behaviour = ServerBehaviour(plate)
+    with serving(behaviour) as address:
+        recipe = use_addresses(plate, f"{address}/")
         listed = json.loads(say("fetch", recipe, "--store", plate / "store", "--dry-run", "--json").out)
     assert listed["moved_bytes"] == sum(path.stat().st_size for path in (plate / "images").glob("*.tif"))
-    assert manners.sent == 16
+    assert behaviour.sent_bytes == 16
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Serve a folder as the bucket `lab`, to which s3 addresses lead."""
+    """Return a function that lets s3 addresses lead to a server with the bucket `lab`."""
     pytest.importorskip("s3fs")
     for name, value in {"AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": "", "AWS_REGION": "us-east-1"}.items():
         monkeypatch.setenv(name, value)
@@ -146,9 +146,9 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_images_in_a_bucket_are_fetched(plate: Path, bucket: Any, cellssl: Any) -> None:
     (plate / "lab").symlink_to(plate)
-    with serving(Manners(plate)) as address:
+    with serving(ServerBehaviour(plate)) as address:
         bucket(address)
-        code, fetched, card = cellssl("fetch", remote(plate, "s3://lab/"))
+        code, fetched, card = cellssl("fetch", use_addresses(plate, "s3://lab/"))
     assert code == 0, card
     assert files(plate, fetched) == expected(plate)
 
@@ -158,25 +158,25 @@ def test_a_published_set_in_a_bucket_gives_the_same_result_by_its_members_alone(
 ) -> None:
     recipe = str(set_up / "recipe.toml")
     _, _, here = cellssl("fetch", recipe)
-    manners = Manners(set_up)
+    behaviour = ServerBehaviour(set_up)
     (set_up / "lab").symlink_to(set_up)
-    with serving(manners) as address:
+    with serving(behaviour) as address:
         bucket(address)
         code, _, there = cellssl("fetch", recipe, "--mirror", "s3://lab/there", store="other")
         assert code == 0, there
         (set_up / "there/BBBC021_v1_images_Week4_2.zip").unlink()
-        code, _, said = cellssl("fetch", recipe, "--mirror", "s3://lab/there", store="third")
+        code, _, failure = cellssl("fetch", recipe, "--mirror", "s3://lab/there", store="third")
         assert code == 4
-        assert "is not there" in said["said"]
+        assert "is not there" in failure["stderr"]
     assert there["files"] == here["files"]
-    assert manners.sent < 1.2 * 465_527 * 1.6
+    assert behaviour.sent_bytes < 1.2 * 465_527 * 1.6
 
 
-def test_without_its_library_an_s3_address_says_what_to_install(
+def test_without_its_library_an_s3_address_is_an_error_with_what_to_install(
     set_up: Path, cellssl: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     s3.file_system.cache_clear()
-    code, _, said = cellssl("fetch", str(set_up / "recipe.toml"), "--mirror", "s3://lab/there")
+    code, _, failure = cellssl("fetch", str(set_up / "recipe.toml"), "--mirror", "s3://lab/there")
     assert code == 2
-    assert 'pip install "cellssl[s3]"' in said["said"]
+    assert 'pip install "cellssl[s3]"' in failure["stderr"]

@@ -1,4 +1,4 @@
-"""A small published screen on disk, shaped like BBBC021: tables, a manifest, a recipe, and one archive a plate."""
+"""A small published screen on disk, in the form of BBBC021: tables, a manifest, a recipe, and one archive per plate."""
 
 import hashlib
 import io
@@ -30,14 +30,14 @@ workers = 1
 
 
 def write_screen(folder: Path) -> Path:
-    """A folder with recipe.toml, manifest.toml, and `there`: the tables and archives."""
+    """Write recipe.toml, manifest.toml, and the tables and archives in the folder `there`; return the folder."""
     there = folder / "there"
     there.mkdir(parents=True)
     rows = list(image_rows())
     tables = {
-        "image": written(rows, there / "BBBC021_v1_image.csv"),
-        "moa": written(MOA, there / "BBBC021_v1_moa.csv"),
-        "compound": written(COMPOUNDS, there / "BBBC021_v1_compound.csv"),
+        "image": write_table(rows, there / "BBBC021_v1_image.csv"),
+        "moa": write_table(MOA, there / "BBBC021_v1_moa.csv"),
+        "compound": write_table(COMPOUNDS, there / "BBBC021_v1_compound.csv"),
     }
     for plate in PLATES:
         write_archive(there / f"BBBC021_v1_images_{plate}.zip", plate, rows)
@@ -51,6 +51,7 @@ COMPOUNDS = [{"compound": "DMSO", "smiles": ""}, {"compound": "nocodazole", "smi
 
 
 def image_rows() -> Iterator[dict[str, Any]]:
+    """Yield the rows of the image table: two plates, three wells, two sites."""
     number = 0
     for plate in PLATES:
         for well, compound, dose in (("B02", "DMSO", 0.0), ("E03", "nocodazole", 3.0), ("E04", "nocodazole", 1.0)):
@@ -77,8 +78,8 @@ def image_rows() -> Iterator[dict[str, Any]]:
                 }
 
 
-def written(rows: list[dict[str, Any]], path: Path) -> tuple[Path, list[dict[str, Any]]]:
-    """A table in the official manner: texts in quotes, decimals with six places."""
+def write_table(rows: list[dict[str, Any]], path: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """Write a table in the official format: texts in quotes, six decimals; return its path and rows."""
     text = io.StringIO()
     header = [f'"{name}"' if isinstance(value, str) else name for name, value in rows[0].items()]
     text.write(",".join(header) + "\n")
@@ -92,6 +93,7 @@ def written(rows: list[dict[str, Any]], path: Path) -> tuple[Path, list[dict[str
 
 
 def manifest_text(tables: dict[str, tuple[Path, list[dict[str, Any]]]]) -> str:
+    """Return the shipped manifest with these tables and plates."""
     shipped = (shipped_folder("data-manifests") / "bbbc021.toml").read_text()
     lines = [shipped[: shipped.index("# `text` columns")]]
     for name, (path, rows) in tables.items():
@@ -105,6 +107,7 @@ def manifest_text(tables: dict[str, tuple[Path, list[dict[str, Any]]]]) -> str:
 
 
 def write_archive(path: Path, plate: str, rows: list[dict[str, Any]]) -> None:
+    """Write the archive of a plate, with one member whose name leads out of the folder."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../evil.tif", b"out of here")
         for row in rows:
