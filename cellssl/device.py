@@ -1,35 +1,42 @@
-"""device: a wish ("auto", "cuda", "bfloat16") in, the device and precision that this machine has out."""
+"""device: a device and precision by name ("auto", "cuda", "bfloat16") in, those that this machine has out.
+
+torch is imported inside the functions, so that importing this module is light.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractContextManager
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from cellssl.errors import UsageError
 from cellssl.rank import Rank
 
+if TYPE_CHECKING:
+    import torch
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-def device_for(wish: str, seat: Rank = Rank()) -> torch.device:  # noqa: B008 - a frozen value
-    """`auto` takes a GPU where there is one; a GPU asked for and missing is an error, never a fallback.
+def device_for(name: str, rank: Rank = Rank()) -> torch.device:  # noqa: B008 - a frozen value
+    """Return the device of this name; `auto` is a GPU where there is one, else the CPU.
 
-    Of several processes each takes a GPU of its own, in the order of their seats.
+    With several processes, each takes a GPU of its own, in the order of their local ranks. Raises UsageError for a GPU
+    that this machine does not have (never a silent fallback to the CPU), and for names that are not known.
     """
-    if wish == "auto":
-        wish = "cuda" if torch.cuda.is_available() else "cpu"
-    if wish == "cuda" and seat.count > 1:
-        wish = f"cuda:{seat.on_this_machine}"
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and rank.count > 1:
+        name = f"cuda:{rank.local_rank}"
     try:
-        device = torch.device(wish)
+        device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"there is no device {wish!r}", hint="use auto, cpu, cuda or cuda:0") from error
+        raise UsageError(f"there is no device {name!r}", hint="use auto, cpu, cuda or cuda:0") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(
-            f"the GPU {wish!r} was asked for, but this machine shows {torch.cuda.device_count()}",
+            f"the GPU {name!r} was asked for, but this machine shows {torch.cuda.device_count()}",
             hint="check nvidia-smi and that torch was built for CUDA, or use --device auto",
         )
     if device.type not in ("cpu", "cuda"):
@@ -38,20 +45,27 @@ def device_for(wish: str, seat: Rank = Rank()) -> torch.device:  # noqa: B008 - 
 
 
 def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
-    """bfloat16 where the device has instructions for it, or where it is asked for; else float32."""
+    """Return the dtype of a precision; `auto` is bfloat16 where the device has instructions for it, else float32."""
+    import torch
+
     if precision == "auto":
-        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """The context in which convolutions run in `dtype`."""
+    """Return the context in which convolutions run in `dtype`."""
+    import torch
+
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=dtype)
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether the device has instructions for bfloat16, so that it multiplies it faster than float32."""
+    import torch
+
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")

@@ -1,4 +1,4 @@
-"""rank: the environment that torchrun sets in, the place of this process among several out; needs no torch."""
+"""rank: the environment variables of torchrun in, the rank of this process among all processes out; needs no torch."""
 
 from __future__ import annotations
 
@@ -6,29 +6,23 @@ import os
 import time
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
-    Split = TypeVar("Split", np.ndarray, Tensor)
-
+from typing import Any
 
 ASK_EVERY_S = 0.2
 
 
 @dataclass(frozen=True)
 class Rank:
-    """Which of how many processes this one is, as torchrun says it; torch is not needed to know."""
+    """The number of this process among `count` processes, as torchrun gives it; 0 of 1 without torchrun."""
 
     number: int = 0
     count: int = 1
-    on_this_machine: int = 0
+    local_rank: int = 0
+    """The number among the processes of the same machine."""
 
     @classmethod
     def from_environment(cls) -> Rank:
-        """The seat that torchrun gave, or the only one."""
+        """Return the rank that torchrun gave, or that of a single process."""
         given = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
         if "MASTER_ADDR" not in os.environ or not all(text.isdecimal() for text in given):
             return cls()
@@ -36,28 +30,31 @@ class Rank:
 
     @property
     def is_main(self) -> bool:
-        """Whether it is the one that writes and speaks."""
+        """Whether this is the process that writes files and messages."""
         return self.number == 0
 
 
-def announce(seat: Rank, what: str, *, begins: bool) -> None:
-    """Say once that the leader begins to make `what`, or that there is nothing to do."""
-    if seat.count > 1 and seat.is_main:
+def announce(rank: Rank, what: str, *, begins: bool) -> None:
+    """Announce once, from the main process, that it begins to make `what`, or that there is nothing to do."""
+    if rank.count > 1 and rank.is_main:
         rendezvous_store().set(what, "begins" if begins else "nothing to do")
 
 
 def wait_for_main(what: str) -> bool:
-    """Wait, for as long as it takes, until the leader has told; a signal ends the waiting."""
-    board = rendezvous_store()
-    while not board.check([what]):
+    """Wait, as long as it takes, for the announcement of the main process; return whether it begins `what`.
+
+    A signal ends the waiting.
+    """
+    store = rendezvous_store()
+    while not store.check([what]):
         time.sleep(ASK_EVERY_S)
-    return bool(board.get(what) == b"begins")
+    return bool(store.get(what) == b"begins")
 
 
 @cache
 def rendezvous_store() -> Any:
-    """The store that torchrun keeps for its processes, and through which they meet."""
+    """Return the key-value store that torchrun keeps for its processes, through which they find each other."""
     from torch.distributed.rendezvous import rendezvous
 
-    board, _, _ = next(iter(rendezvous("env://")))
-    return board
+    store, _, _ = next(iter(rendezvous("env://")))
+    return store

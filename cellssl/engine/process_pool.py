@@ -1,4 +1,10 @@
-"""process_pool: a function and a list of tasks in, each task as soon as some process is done with it, out."""
+"""process_pool: a function and a list of tasks in, each task out as soon as a process has done it.
+
+A process that dies does not end the work. Its task is done again at the end, in a process with no other beside it. If
+that one dies, too, the signal decides: a crash (CRASHES) is the fault of the task, such as a damaged image in which a C
+library reads beyond its memory, and the other tasks count; anything else, such as the SIGKILL of a full memory, is no
+fault of the task, and the work fails.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +22,30 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
-from cellssl.errors import FailedError
+from cellssl.errors import DataError, FailedError
 
 Task = TypeVar("Task")
 FEW = 3
-"""So few tasks are done sooner than a process is started."""
+"""So few tasks are done faster than a process starts."""
+CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+"""Signals by which a process ends through an error of its own code."""
+JOIN_S = 10.0
+"""How long the exit code of a process is waited for after its pipe has ended."""
 
 
 def parallel_map(
-    work: Callable[[Task], None], tasks: list[Task], workers: int | None, lost: Callable[[Task], None] | None = None
+    work: Callable[[Task], None],
+    tasks: list[Task],
+    workers: int | None,
+    crashed: Callable[[Task, str], None] | None = None,
 ) -> Iterator[Task]:
-    """Do every task once, on `workers` processes (as many as cores where None); yields in order of finishing.
+    """Do every task once, on `workers` processes (as many as cores where None); yield each when it is finished.
 
-    What a task raises is raised here; tasks not yet begun are dropped then. When a process dies, the others go on, and
-    the task that it had in hand is done again at the end, with none beside it; a task whose process dies then too is
-    handed to `lost`, or where there is none raises FailedError.
+    An exception that a task raises is raised here, and tasks that have not begun are dropped. When a process dies, the
+    other processes go on, a new one takes its place, and its task is done again at the end, alone. Where the process
+    dies again, by a signal of CRASHES, `crashed` is called with the task and "signal 11, SIGSEGV"; without `crashed` it
+    is a DataError. By any other signal or exit code it is a FailedError. Up to FEW tasks, and those of a single worker,
+    are done in this process.
     """
     workers = min(workers or cores(), len(tasks))
     if workers <= 1 or len(tasks) <= FEW:
@@ -38,73 +53,77 @@ def parallel_map(
             work(task)
             yield task
         return
-    suspects: list[Task] = []
-    yield from _share_out(work, tasks, workers, suspects.append)
-    for task in suspects:
-        died: list[Task] = []
-        yield from _share_out(work, [task], 1, died.append)
-        for _ in died:
-            (lost or _raise_lost)(task)
+    first_deaths: list[tuple[Task, int | None]] = []
+    yield from _share_out(work, tasks, workers, first_deaths)
+    for suspect, _ in first_deaths:
+        deaths: list[tuple[Task, int | None]] = []
+        yield from _share_out(work, [suspect], 1, deaths)
+        for task, exit_code in deaths:
+            _report_death(task, exit_code, crashed)
             yield task
 
 
 def _share_out(
-    work: Callable[[Task], None], tasks: list[Task], workers: int, died: Callable[[Task], None]
+    work: Callable[[Task], None],
+    tasks: list[Task],
+    workers: int,
+    deaths: list[tuple[Task, int | None]],
 ) -> Iterator[Task]:
-    """Tasks in order of finishing, save those that a process had in hand when it died.
+    """Yield tasks as they finish; append each task whose process died to `deaths`, with the exit code of the process.
 
-    Every process has a pipe of its own and one task at a time, so that a death is known by the pipe's end, leaves no
-    lock behind, and tells which task it was; the standard library's pool knows neither, and can wait for ever.
+    Every process has a pipe of its own and one task at a time. So the end of the pipe shows a death and which task it
+    was, and no lock is left behind. The pool of the standard library knows neither, and can wait for ever.
     """
     todo = deque(tasks)
-    crew: dict[Connection, BaseProcess] = {}
+    processes: dict[Connection, BaseProcess] = {}
     idle: list[Connection] = []
-    in_hand: dict[Connection, Task] = {}
+    running: dict[Connection, Task] = {}
     try:
-        while todo or in_hand:
-            while todo and len(in_hand) < workers:
-                pipe = idle.pop() if idle else _hire(work, crew)
-                in_hand[pipe] = todo.popleft()
-                with suppress(OSError):  # of one that has died meanwhile the end is seen below
-                    pipe.send(in_hand[pipe])
-            for pipe in (one for one in multiprocessing.connection.wait(list(in_hand)) if isinstance(one, Connection)):
-                task = in_hand.pop(pipe)
+        while todo or running:
+            while todo and len(running) < workers:
+                pipe = idle.pop() if idle else _start_process(work, processes)
+                running[pipe] = todo.popleft()
+                with suppress(OSError):  # the process has died meanwhile: its end is seen below
+                    pipe.send(running[pipe])
+            for pipe in (one for one in multiprocessing.connection.wait(list(running)) if isinstance(one, Connection)):
+                task = running.pop(pipe)
                 try:
                     fault = pipe.recv()
                 except (EOFError, OSError):
-                    died(task)
+                    processes[pipe].join(JOIN_S)
+                    deaths.append((task, processes[pipe].exitcode))
                     continue
                 if fault is not None:
                     raise fault
                 idle.append(pipe)
                 yield task
     finally:
-        for pipe in crew:
-            pipe.close()  # each ends when it is done with what it has in hand
-        for process in crew.values():
+        for pipe in processes:
+            pipe.close()  # each process ends when it has finished its task
+        for process in processes.values():
             process.join()
 
 
-def _hire(work: Callable[[Task], None], crew: dict[Connection, BaseProcess]) -> Connection:
-    """A further process for the crew, and the pipe to it.
+def _start_process(work: Callable[[Task], None], processes: dict[Connection, BaseProcess]) -> Connection:
+    """Start a further process, add it to `processes`, and return the pipe to it.
 
-    The work goes through the pipe: what a process is started with is written into one whose end we hold, too, so that
-    a death before it is read would never be told.
+    The work goes through this pipe, not with the start of the process: that is written into a pipe whose read end we
+    hold, too, so that the death of a process before it has read all of it would never show.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
     process.start()
     theirs.close()
-    crew[ours] = process
+    processes[ours] = process
     with suppress(OSError):
         ours.send(work)
     return ours
 
 
 def _serve(pipe: Connection) -> None:
-    """The life of a process: what to do, then task after task, until the pipe is closed."""
-    _be_a_worker()
+    """Receive the work, then do task after task until the pipe is closed; this runs in the process."""
+    _set_up_process()
     with suppress(EOFError, OSError):
         work = pipe.recv()
         while True:
@@ -113,7 +132,7 @@ def _serve(pipe: Connection) -> None:
 
 
 def _fault_of(work: Callable[[Task], None], task: Task) -> Exception | None:
-    """What the work raised, with where it did so, if it can be sent at all."""
+    """Do the task; return the exception it raised with its traceback, as text where it cannot be pickled."""
     try:
         work(task)
     except Exception as error:
@@ -126,20 +145,43 @@ def _fault_of(work: Callable[[Task], None], task: Task) -> Exception | None:
     return None
 
 
-def _raise_lost(task: object) -> None:
-    raise FailedError(
-        "a worker process died, and died again with the same task alone, most likely for want of memory",
-        hint="free some memory, and run the same command again; what is done is kept",
-    )
+def _report_death(task: Task, exit_code: int | None, crashed: Callable[[Task, str], None] | None) -> None:
+    """Hand a task that crashed its process twice to `crashed`; raise DataError where there is none.
+
+    Raises FailedError where the process did not crash: the task is as good as any other, and with more memory it works.
+    """
+    how = _how_ended(exit_code)
+    if exit_code is None or -exit_code not in CRASHES:
+        raise FailedError(
+            f"a worker process died ({how}), and died again with the same task and no other process beside it, most "
+            "likely because memory was full",
+            hint="free some memory, and run the same command again; what is done is kept",
+        )
+    if crashed is None:
+        raise DataError(
+            f"a worker process crashed twice with the same task ({how}); most likely a file that it reads is damaged",
+            hint="run the same command again; if it crashes again, check the images of the plate",
+        )
+    crashed(task, how)
+
+
+def _how_ended(exit_code: int | None) -> str:
+    """Return "signal 11, SIGSEGV" or "exit code 1" for the exit code that multiprocessing gives."""
+    if exit_code is None or exit_code >= 0:
+        return f"exit code {exit_code}"
+    try:
+        return f"signal {-exit_code}, {signal.Signals(-exit_code).name}"
+    except ValueError:  # real-time signals have no name
+        return f"signal {-exit_code}"
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _be_a_worker() -> None:
-    """Ctrl-C is the parent's business; one thread a process, since every core has a process; no life without parent."""
+def _set_up_process() -> None:
+    """Leave Ctrl-C to the parent, use one thread (every core has a process), and end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -147,10 +189,10 @@ def _be_a_worker() -> None:
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
-    os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that are yet to be loaded, such as torch
+    os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that are loaded later, such as torch
 
 
 def _end_with(sentinel: int) -> None:
-    """A parent that is killed cannot say so to those who wait for its next task."""
+    """End this process when the parent ends: a parent that was killed cannot close the pipes."""
     multiprocessing.connection.wait([sentinel])
     os._exit(1)

@@ -19,6 +19,7 @@ from pydantic import Field
 from cellssl.config.paths import InputPath
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import Plugin
+from cellssl.device import device_for
 from cellssl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Settings(Plugin):
     def prepared(self, file: Path, device: str) -> Prepared:
         """The detector with its network's file; UsageError where a GPU was asked for that is not there."""
         self.check()
-        return Prepared(self, file, device_for(device))
+        return Prepared(self, file, str(device_for(device)))
 
 
 @dataclass(frozen=True)
@@ -142,17 +143,6 @@ def installed() -> tuple[int, str]:
     if major not in FILES:
         raise UsageError(f"cellpose {found} is not supported", hint='pip install "cellpose>=3.1,<5"')
     return major, found
-
-
-def device_for(wish: str) -> str:
-    """`auto` takes a GPU where there is one; a GPU asked for and missing is an error."""
-    import torch
-
-    if wish == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wish.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"the GPU {wish!r} was asked for, but this machine shows none", hint="use --device auto")
-    return wish
 
 
 @cache

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from cellssl.config.settings import Plugin
+from cellssl.device import has_bfloat16
 from cellssl.imaging.labels import fill_holes, label_areas, largest_components, select_labels
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Settings(Plugin):
     def _dtype(self) -> torch.dtype:
         import torch
 
-        wide = self.precision == "float32" or (self.precision == "auto" and not has_bfloat16())
+        wide = self.precision == "float32" or (self.precision == "auto" and not has_bfloat16(torch.device("cpu")))
         return torch.float32 if wide else torch.bfloat16
 
 
@@ -170,12 +171,3 @@ def network(weights: Path = WEIGHTS) -> UNet:
     empty = folded(UNet())
     empty.load_state_dict(load_file(weights))
     return empty.to(memory_format=torch.channels_last)
-
-
-@cache
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32."""
-    import torch
-
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, check)() for check in checks if hasattr(torch.cpu, check))

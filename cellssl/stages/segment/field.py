@@ -99,10 +99,10 @@ def segment_field(task: FieldTask, settings: Any, detector: Any) -> None:
         np.savez(file, **known)
 
 
-def say_lost(task: FieldTask) -> None:
-    """Write down that no process lives through this field; others must not wait for it."""
+def say_crashed(task: FieldTask, how: str) -> None:
+    """Write down that this field crashes every process that reads it; `how` names the signal."""
     images = ", ".join(path.name for path in task.images)
-    _say_failed(task, f"the process that looked at {images} died, and so did a second one: damaged, or too large")
+    _say_failed(task, f"the process that read {images} died ({how}), and so did a second one: an image is damaged")
 
 
 def _say_failed(task: FieldTask, reason: str) -> None:

@@ -140,14 +140,14 @@ def _readable(tasks: list[FieldTask], channel: int) -> Iterator[np.ndarray]:
 def _find(tasks: list[FieldTask], wells: int, job: Job) -> Iterator[Event]:
     """Every field that has no result yet, on all cores; the order of finishing changes nothing."""
     from cellssl.engine.process_pool import parallel_map
-    from cellssl.stages.segment.field import failed_path, say_lost, segment_field
+    from cellssl.stages.segment.field import failed_path, say_crashed, segment_field
 
     left = [task for task in tasks if not task.result.is_file() and not failed_path(task.result).is_file()]
     before = len(tasks) - len(left)
     detector = _detector(job)
     workers = 1 if str(getattr(detector, "device", "cpu")).startswith("cuda") else job.settings.workers
     work = partial(segment_field, settings=job.settings, detector=detector)
-    for done, task in enumerate(parallel_map(work, left, workers, say_lost), 1):
+    for done, task in enumerate(parallel_map(work, left, workers, say_crashed), 1):
         if done == min(FIRST_FIELDS, len(left)):
             _check_disk(job, _expected_cells(tasks, wells, job.settings), len(task.images))
         yield Progress(before + done, len(tasks), "fields", task.field_id)

@@ -1,0 +1,285 @@
+"""tiff: an open TIFF file in, its one plane of numbers out, or a DataError that says why there is none.
+
+The structure is checked first: one grey plane, no more pixels than the file can hold, every strip or tile there. Only
+then do tifffile and imagecodecs decode the strips or tiles. Their C libraries trust what a header claims, so a damaged
+file must not reach them where a check can find the damage.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice, product
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+import numpy as np
+
+from cellssl.artifacts.codestreams import jpeg2000_size, jpeg_size, jpegxl_size
+from cellssl.errors import DataError
+
+if TYPE_CHECKING:
+    from tifffile import FileHandle, TiffFile, TiffPage
+
+ONE_PLANE = "one grey plane per file is needed"
+
+NONE, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS = 1, 5, 7, 8, 32946, 32773
+ZSTD, OLD_ZSTD, LZMA = 50000, 34926, 34925
+JPEG2000 = (33003, 33004, 33005, 34712)
+JPEGXL = (50002, 52546)
+"""The compressions that are read, by their numbers in the tag Compression."""
+
+PACKED_AT_MOST = 2_600
+"""Bytes that one compressed byte can stand for: deflate packs 1,032, JPEG fewer, and LZW with a full table 2,560."""
+AT_MOST: dict[int, int] = {
+    NONE: 1,
+    **dict.fromkeys((LZW, DEFLATE, OLD_DEFLATE, PACKBITS, JPEG), PACKED_AT_MOST),
+    **dict.fromkeys((ZSTD, OLD_ZSTD), 32_768),  # 4 bytes can stand for a block of 128 KiB
+    LZMA: 7_100,  # 273 bytes in 14 decisions of 0.022 bits each
+    **dict.fromkeys((*JPEG2000, *JPEGXL), 10_000),  # our choice: the formats have no limit
+}
+"""Bytes that one stored byte can stand for, per compression that is read; no other compression is."""
+SMALL_PLANE = 2**25
+"""Bytes that a JPEG 2000 or JPEG XL image may claim however short it is: 4,096 x 4,096 pixels of 16 bits."""
+SIZES: dict[int, Callable[[bytes], tuple[int, int]]] = {
+    JPEG: jpeg_size,
+    **dict.fromkeys(JPEG2000, jpeg2000_size),
+    **dict.fromkeys(JPEGXL, jpegxl_size),
+}
+"""Compressions whose strips and tiles are images with a header of their own, and who reads rows and columns from it."""
+PREDICTED = (LZW, DEFLATE, OLD_DEFLATE, ZSTD, OLD_ZSTD, LZMA)
+"""Compressions that may hold differences along each row in place of values (the tag Predictor)."""
+FILLED_UP = (DEFLATE, OLD_DEFLATE, ZSTD, OLD_ZSTD)
+"""Compressions whose decoders fail where more comes than fits, as of a last strip that was filled up; others stop."""
+MIN_IS_WHITE, MIN_IS_BLACK, PALETTE = 0, 1, 3
+PHOTOMETRIC, PLANES_OF_METAMORPH = 262, 33629
+
+
+class Plane(NamedTuple):
+    """The numbers of a file, (y, x), and whether they are indices into its palette of colours."""
+
+    pixels: np.ndarray
+    indexed: bool
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A strip or tile: its name for errors, where it lies in the file and in the plane, and its rows and columns."""
+
+    name: str
+    offset: int
+    length: int
+    row: int
+    column: int
+    shape: tuple[int, int]
+    full_rows: int
+    """Rows of a whole strip or tile: some programs fill up the last strip."""
+
+
+def read_tiff(path: Path, file: BinaryIO) -> Plane:
+    """Return the one plane of a TIFF, in the byte order of the machine.
+
+    Raises DataError with the reason where the file holds no plane, several planes or colours, or is stored in a way
+    that is not read; tifffile raises errors of many kinds where the structure is damaged.
+    """
+    import tifffile
+
+    with _silenced("tifffile"), tifffile.TiffFile(file) as tiff:
+        page = _only_page(path, tiff)
+        _check_grey(path, tiff, page)
+        return Plane(_pixels(path, tiff, page), page.photometric == PALETTE)
+
+
+@contextmanager
+def _silenced(name: str) -> Iterator[None]:
+    """Drop what a library logs about a damaged file: the error says the reason."""
+    logger = logging.getLogger(name)
+
+    def drop(_: logging.LogRecord) -> bool:
+        return False
+
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)
+
+
+def _only_page(path: Path, tiff: TiffFile) -> TiffPage:
+    """Return the page that is no reduced copy of another (pyramid, thumbnail); DataError where there is not one."""
+    from tifffile import TiffPage
+
+    whole = (page for page in tiff.pages if isinstance(page, TiffPage) and not page.is_reduced)
+    pages = list(islice(whole, 2))
+    if len(pages) > 1:
+        sizes = " and ".join(f"{page.imagelength} x {page.imagewidth}" for page in pages)
+        raise DataError(f"{path} holds more than one image, the first two {sizes}; {ONE_PLANE}")
+    if not pages and len(tiff.pages) != 1:
+        raise DataError(f"{path} holds no image: it is cut short or damaged")
+    _check_last(path, tiff)
+    page = pages[0] if pages else tiff.pages[0]
+    assert isinstance(page, TiffPage)
+    return page
+
+
+def _check_last(path: Path, tiff: TiffFile) -> None:
+    """Raise DataError where the file promises further pages that are not there: a stack that was cut short."""
+    end, place = bytes(tiff.tiff.offsetsize), tiff.pages.next_page_offset
+    tiff.filehandle.seek(place or 0)
+    if place is None or tiff.filehandle.read(len(end)) != end:
+        raise DataError(f"{path} is cut short or damaged: there should be more images after the first one")
+
+
+def _check_grey(path: Path, tiff: TiffFile, page: TiffPage) -> None:
+    """Raise DataError where a page is neither a grey plane nor one of indices, or is stored in a way not read."""
+    if page.imagelength == 0 or page.imagewidth == 0:
+        raise DataError(f"{path} holds no pixels")
+    if (planes := _planes(tiff, page)) > 1:
+        raise DataError(f"{path} is a stack of {planes} planes; {ONE_PLANE}")
+    photometric = page.photometric if PHOTOMETRIC in page.tags else MIN_IS_BLACK
+    if photometric not in (MIN_IS_WHITE, MIN_IS_BLACK, PALETTE) or page.samplesperpixel != 1:
+        kind = f"{page.samplesperpixel} samples per pixel, {getattr(photometric, 'name', photometric)}"
+        raise DataError(f"{path} is in colour or transparent ({kind}); {ONE_PLANE}")
+    dtype = page.dtype
+    if dtype is None or dtype.kind not in "iuf" or 8 * dtype.itemsize != page.bitspersample:
+        raise DataError(
+            f"{path} holds pixels of {page.bitspersample} bits, which are not read; save it with 8 or 16 bits"
+        )
+    if photometric == MIN_IS_WHITE:
+        # Pillow inverts 8 bits and not 16, tifffile and ImageJ neither: the wrong way makes holes of nuclei
+        raise DataError(
+            f"{path} says that 0 is white (MINISWHITE), which programs read in two ways; save it as grey with 0 black"
+        )
+    _check_storage(path, page)
+
+
+def _check_storage(path: Path, page: TiffPage) -> None:
+    """Raise DataError for compressions, predictors and orders of bits that are not read."""
+    if page.compression not in AT_MOST:
+        kind = getattr(page.compression, "name", page.compression)
+        raise DataError(
+            f"{path} has a compression that is not read ({kind}); save it with LZW, deflate, Zstandard or none"
+        )
+    if page.compression in SIZES and page.dtype not in (np.uint8, np.uint16, np.int8, np.int16):
+        # JPEG 2000 by OpenJPEG keeps 26 bits at most: of 32 some would be lost without a word
+        raise DataError(f"{path} holds {page.dtype} compressed as an image, which is not read; save it with deflate")
+    if page.fillorder != 1 or page.predictor not in ((1, 2) if page.compression in PREDICTED else (1,)):
+        raise DataError(
+            f"{path} is stored in a way that is not read (Predictor {int(page.predictor)}, FillOrder "
+            f"{int(page.fillorder)}); save it again with LZW, deflate or no compression"
+        )
+
+
+def _planes(tiff: TiffFile, page: TiffPage) -> int:
+    """Return how many planes one page stands for: MetaMorph, ImageJ and tifffile write whole stacks as one page.
+
+    OME-XML is not read: it describes all files of a data set, and only the pages of this file matter here.
+    """
+    if (planes := page.tags.get(PLANES_OF_METAMORPH)) is not None:
+        return int(planes.count)
+    if page.is_imagej and tiff.imagej_metadata is not None:
+        return int(tiff.imagej_metadata.get("images", 1))
+    if page.is_shaped and (described := tiff.shaped_metadata):
+        return int(math.prod(described[0]["shape"]) // (page.imagelength * page.imagewidth))
+    return int(page.imagedepth)
+
+
+def _pixels(path: Path, tiff: TiffFile, page: TiffPage) -> np.ndarray:
+    """Decode all strips or tiles into one plane (y, x), after its size was found to be possible."""
+    assert page.dtype is not None
+    shape, dtype = (page.imagelength, page.imagewidth), page.dtype.newbyteorder(tiff.byteorder)
+    check_size(path, shape, dtype.itemsize, _most_bytes(page.compression, tiff.filehandle.size))
+    plane = np.empty(shape, page.dtype)
+    for segment in _segments(path, page):
+        decoded = _decoded(path, tiff.filehandle, page, segment, dtype)
+        if decoded.shape == shape:
+            return decoded.astype(plane.dtype, copy=False)
+        place = plane[segment.row : segment.row + segment.shape[0], segment.column : segment.column + segment.shape[1]]
+        place[...] = decoded[: place.shape[0], : place.shape[1]]
+    return plane
+
+
+def _most_bytes(compression: int, stored: int) -> int:
+    """Return how many bytes of pixels so many stored bytes can stand for."""
+    smallest = SMALL_PLANE if compression in (*JPEG2000, *JPEGXL) else 0
+    return max(smallest, stored * AT_MOST[compression])
+
+
+def check_size(path: Path, shape: tuple[int, int], itemsize: int, most: int) -> None:
+    """Raise DataError where a header claims more than `most` bytes of pixels, before memory is taken for them."""
+    if math.prod(shape) * itemsize > most:
+        raise DataError(
+            f"{path} is cut short or damaged: its header claims {shape[0]:,} x {shape[1]:,} pixels of "
+            f"{8 * itemsize} bits, more than a file of its size can hold"
+        )
+
+
+def _segments(path: Path, page: TiffPage) -> Iterator[Segment]:
+    """Yield the strips or tiles of a page; uncompressed strips that follow each other in the file are one."""
+    rows, columns = page.imagelength, page.imagewidth
+    height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, columns)
+    if not page.is_tiled:
+        height = rows if page.is_contiguous else min(height, rows)  # 2**32 - 1 rows a strip stand for all
+    kind = "tile" if page.is_tiled else "strip"
+    count = math.ceil(rows / height) * math.ceil(columns / width)
+    if min(len(page.dataoffsets), len(page.databytecounts)) < count or 0 in page.dataoffsets[:count]:
+        raise DataError(f"{path} is cut short or damaged: not all of its {count:,} {kind}s are there")
+    for number, (row, column) in enumerate(product(range(0, rows, height), range(0, columns, width))):
+        high = height if page.is_tiled else min(height, rows - row)
+        place = page.dataoffsets[number], page.databytecounts[number]
+        yield Segment(f"{kind} {number + 1} of {count}", *place, row, column, (high, width), height)
+
+
+def _decoded(path: Path, file: FileHandle, page: TiffPage, segment: Segment, dtype: np.dtype) -> np.ndarray:
+    """Return the numbers of a strip or tile; DataError where it is cut short or cannot be decoded."""
+    size = math.prod(segment.shape) * dtype.itemsize
+    file.seek(segment.offset)
+    data = file.read(min(size if page.compression == NONE else segment.length, file.size))
+    decode = _from_image if page.compression in SIZES else _from_bytes
+    try:
+        if size > _most_bytes(page.compression, len(data)):
+            raise ValueError("it is too short for its pixels")
+        return decode(page, data, segment, dtype)
+    except MemoryError:
+        raise
+    except Exception as error:  # every decoder has an exception of its own
+        raise DataError(f"{path} is cut short or damaged: {segment.name} cannot be decoded") from error
+
+
+def _from_bytes(page: TiffPage, data: bytes, segment: Segment, dtype: np.dtype) -> np.ndarray:
+    """Return the numbers of a strip or tile that is a run of bytes, compressed or not, differences summed up."""
+    from tifffile import TIFF
+
+    count = math.prod(segment.shape)
+    rows = segment.full_rows if page.compression in FILLED_UP else segment.shape[0]
+    if page.compression == PACKBITS:
+        raw = TIFF.DECOMPRESSORS[PACKBITS](data)  # by itself it finds its size, and with another one it fails
+    elif page.compression != NONE:
+        raw = TIFF.DECOMPRESSORS[page.compression](data, out=rows * segment.shape[1] * dtype.itemsize)
+    else:
+        raw = data
+    numbers = np.frombuffer(raw, dtype, count).reshape(segment.shape)
+    if page.predictor == 1:
+        return numbers
+    summed: np.ndarray = TIFF.UNPREDICTORS[page.predictor](numbers.astype(dtype.newbyteorder("=")), axis=-1)
+    return summed
+
+
+def _from_image(page: TiffPage, data: bytes, segment: Segment, dtype: np.dtype) -> np.ndarray:
+    """Return the numbers of a strip or tile that is an image of its own (JPEG, JPEG 2000, JPEG XL).
+
+    Raises ValueError, before anything is decoded, where its header claims another size.
+    """
+    from tifffile import TIFF
+
+    rows, columns = SIZES[page.compression](data)
+    if columns != segment.shape[1] or rows not in (segment.shape[0], segment.full_rows):
+        raise ValueError(f"an image of {rows} x {columns} pixels where {segment.shape} are needed")
+    tables = {"tables": page.jpegtables} if page.compression == JPEG else {}
+    decoded: np.ndarray = TIFF.DECOMPRESSORS[page.compression](data, **tables)
+    if decoded.shape != (rows, columns) or decoded.dtype != dtype.newbyteorder("="):
+        raise ValueError(f"an image of {decoded.shape} and {decoded.dtype}")
+    return decoded[: segment.shape[0]]
