@@ -34,8 +34,8 @@ class Quality(SettingsModel):
     max_saturated: float = Field(1.0, ge=0, le=1)
     """Nuclei with a larger share of pixels at the camera's highest grey value are dropped as saturated."""
     min_focus: float = Field(0.0, ge=0)
-    """Nuclei with a less steep rim are dropped as blurred. Steepness is the share of its brightness that a nucleus gains
-    per pixel; in focus it is about 0.2."""
+    """Nuclei with a less steep rim are dropped as blurred. Steepness is the share of its brightness that a nucleus
+    gains per pixel; in focus it is about 0.2."""
     field_min_nuclei: int = Field(1, ge=0)
     """Fields with fewer detected nuclei are flagged as empty."""
     field_min_focus: float = Field(0.08, ge=0)
@@ -89,7 +89,7 @@ class Settings(StageSettings):
     cellprofiler_table: bool = False
     """Whether nuclei.csv.gz is written too: the cells with CellProfiler's column names."""
     max_failures: float = Field(0.01, ge=0, le=1)
-    """Largest share of a plate's fields that may fail (a damaged image, say); quarantine.csv lists them with the reason."""
+    """Largest share of the fields of a plate that may fail; quarantine.csv lists them with the reason."""
     workers: int | None = Field(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Number of processes; the number of cores by default."""
 
