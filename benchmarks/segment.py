@@ -267,9 +267,7 @@ def show_disk(folder: Path) -> None:
             os.fsync(file.fileno())
         best["plain"] = min(best["plain"], time.perf_counter() - began)
     rates = {name: crops.nbytes / seconds / 1e6 for name, seconds in best.items()}
-    print(
-        f"\ncrops to the disk: {rates['write_rows']:.0f} MB/s; the same bytes plainly: {rates['plain']:.0f} MB/s"
-    )
+    print(f"\ncrops to the disk: {rates['write_rows']:.0f} MB/s; the same bytes plainly: {rates['plain']:.0f} MB/s")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """segmenter: the contract of every file in segmenters/: an image of stained nuclei in, a label image of its nuclei out.
 
-To add a segmenter, write `cellssl/imaging/segmenters/NAME.py` with a class `Settings(SegmenterSettings)` that has one
-documented field per setting and the method `segment`. A recipe then takes `segment.method = "NAME"`. The other methods
-below have defaults; override them only for weights, a GPU, or label images that other tools made. A higher module
-constant ALGORITHM says that the same settings now give other labels.
+To add a segmenter, write `cellssl/imaging/segmenters/NAME.py` with a `class Settings(SegmenterSettings)` that has a
+docstring, one field per setting with a docstring each, and the method `segment`. A recipe then takes
+`segment.method = "NAME"`. The other methods below have defaults; override them only for weights, a GPU, or label images
+of other tools. When a change of the code gives other labels for the same settings, raise the module constant ALGORITHM
+(1 where there is none). Import heavy libraries (torch, scipy, skimage) inside the functions that need them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file that somebody publishes and a segmenter needs, such as the weights of a network."""
+    """A published file that a segmenter needs, such as the weights of a network."""
 
     what: str
     """Its name in messages, such as "the weights of cellpose's 'nuclei'"."""
@@ -38,8 +39,10 @@ class Segmenter:
     def segment(self, image: Real[np.ndarray, "y x"], pixel_um: float | None = None) -> Int32[np.ndarray, "y x"]:
         """Return the label image of a field.
 
-        `image` is the nucleus channel as it was read: two axes, rows first, of uint8 or uint16 in a pipeline; other
-        numeric types must work too. It may have any size and any grey values, and must not be changed.
+        `image` is the nucleus channel: two axes, rows first, uint8 or uint16, with the grey values of the camera or,
+        where the recipe says so, with corrected illumination; floats must work too. It may have any size and any grey
+        values, and must not be changed.
+
         `pixel_um` is the side of a pixel in micrometres, None where the data set does not say. A segmenter with a
         setting in micrometres raises UsageError where it is None; all others must work without it.
 
@@ -70,7 +73,7 @@ class SegmenterSettings(Plugin, Segmenter):
     """Settings of one segmenter, and, where it needs nothing else, the segmenter itself."""
 
     reads_label_images: ClassVar[bool] = False
-    """Whether the nuclei come from label images that exist already: `label_image` is asked instead of `segment`."""
+    """Whether the nuclei come from label images that exist already: `label_image` is called instead of `segment`."""
 
     def check(self) -> None:
         """Raise UsageError, with the cure as its hint, where this machine lacks what the segmenter needs.
@@ -92,8 +95,8 @@ class SegmenterSettings(Plugin, Segmenter):
     def prepare(self, downloaded: Sequence[Path], device: str) -> Segmenter:
         """Return what segments on this machine.
 
-        `downloaded` holds the path of every one of `downloads()`, in that order; all exist. `device` is the wish of the
-        user: auto, cpu, cuda or cuda:N. Raise UsageError where a GPU was asked for that this machine does not have.
+        `downloaded` holds the path of every file of `downloads()`, in that order; all exist. `device` is what the user
+        chose: auto, cpu, cuda or cuda:N. Raise UsageError where this machine does not have that device.
         """
         return self
 

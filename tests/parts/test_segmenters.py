@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import Field
+from scipy import ndimage
 
 from cellssl.config import plugins
 from cellssl.errors import UsageError
@@ -45,6 +47,24 @@ def test_a_segmenter_segments_or_reads_label_images(name: str, tmp_path: Path) -
     assert (method.label_image(tmp_path / "a.tif") is not None) == method.reads_label_images
     own_segment = settings.segment is not Segmenter.segment or settings.prepare is not SegmenterSettings.prepare
     assert own_segment != method.reads_label_images
+
+
+class Threshold(SegmenterSettings):
+    """Find nuclei by a fixed threshold: the least that a segmenter has to define."""
+
+    level: int = Field(1500, ge=0)
+    """Smallest grey value of a nucleus."""
+
+    def segment(self, image: np.ndarray, pixel_um: float | None = None) -> np.ndarray:
+        """Return the connected components above the level."""
+        return ndimage.label(image > self.level)[0].astype(np.int32)
+
+
+def test_a_segmenter_needs_settings_and_segment_only(tmp_path: Path) -> None:
+    method = Threshold(level=1400)
+    assert method.prepare((), "cpu").segment(field_of_nuclei()).max() == 12
+    assert method.non_default() == {"level": 1400} and method.ran() == {}
+    assert method.label_image(tmp_path / "a.tif") is None
 
 
 @pytest.mark.parametrize("name", WITHOUT_WEIGHTS)

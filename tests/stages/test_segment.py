@@ -495,12 +495,12 @@ def test_two_fields_cannot_share_a_label_image(lab: Lab) -> None:
         write_labels(masks / f"Pos{row}" / "img_dna_cp_masks.tif", np.zeros((256, 320), np.int32) + (row == 1) * BLOCK)
     lab.write(fields)
     assert lab.say("fetch").code == 0
-    alike = lab.say("segment", "--set", f'segment.method={{ name = "label_images", folder = "{masks}" }}')
-    assert alike.code == 2 and "would both take their nuclei from" in alike.err and "{folder}" in alike.err
+    shared = lab.say("segment", "--set", f'segment.method={{ name = "label_images", folder = "{masks}" }}')
+    assert shared.code == 2 and "would both take their nuclei from" in shared.err and "{folder}" in shared.err
     pattern = "{folder}/{stem}_cp_masks.tif"
     method = f'{{ name = "label_images", folder = "{masks}", pattern = "{pattern}" }}'
-    apart = lab.segment("--set", f"segment.method={method}", "--set", "segment.reference=all")
-    assert set(read_cells(apart)["field_id"]) == {fields["field_id"].iloc[1]}
+    separate = lab.segment("--set", f"segment.method={method}", "--set", "segment.reference=all")
+    assert set(read_cells(separate)["field_id"]) == {fields["field_id"].iloc[1]}
 
 
 BLOCK = np.pad(np.ones((20, 20), np.int32), ((100, 136), (100, 200)))

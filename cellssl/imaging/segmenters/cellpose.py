@@ -76,7 +76,7 @@ class Settings(SegmenterSettings):
         return (PublishedFile(what, f"{FOLDER}/{file}", f"{SOURCES[major]}{file}"),)
 
     def prepare(self, downloaded: Sequence[Path], device: str) -> CellposeSegmenter:
-        """Return the network's file and the device; UsageError where a GPU was asked for that is missing."""
+        """Return the network's file and the device; UsageError where the GPU that the user chose is missing."""
         self.check()
         file = downloaded[0] if self.weights is None else self.weights
         return CellposeSegmenter(self, file, device_for(device))

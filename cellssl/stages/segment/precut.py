@@ -1,4 +1,4 @@
-"""precut: crops that were made elsewhere in, the same artifact as segmentation makes out."""
+"""precut: finished crops of a data set in, the same artifact as segmentation makes out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BLOCK = 256
 
 
 def copy_crops(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics]:
-    """Copy crops that were made elsewhere: no nucleus is segmented and none is dropped."""
+    """Copy the finished crops of a data set: no nucleus is segmented and none is dropped."""
     fields, cells = read_fields(fetched), _cells_of_crops(fetched.file("cells.csv"))
     check_reference(job.settings, fields)
     crops = open_crops(fetched.file("crops.npy"))

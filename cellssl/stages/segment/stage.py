@@ -108,7 +108,7 @@ def _check_label_images(settings: Settings, fetched: list[Artifact]) -> None:
 
 
 def _tables_of(parts: dict[str, Artifact]) -> list[str]:
-    """Return the tables that every part has: crops that were made elsewhere have no table of dropped nuclei."""
+    """Return the tables that every part has: finished crops of a data set have no table of dropped nuclei."""
     names = ("fields.parquet", "cells.parquet", "dropped.parquet", "scale.parquet")
     return [name for name in names if all(name in part.card.files for part in parts.values())]
 
