@@ -1,12 +1,13 @@
-"""segment: prints how well nuclei are found and how fast fields become crops, against peers and against the disk.
+"""segment: fields of nuclei in -> F1 of every segmenter and its time from images to crops, beside other methods, out.
 
-    python benchmarks/segment.py --fields ../shared/data/segmentation/dsb2018_stage1_fluo     # F1, and then times
-    python benchmarks/segment.py                                                              # times alone
-    python benchmarks/segment.py --cellpose ../shared/data/weights/cellpose3_cyto_from_scellseg.pth   # and a network's
+    python benchmarks/segment.py --fields ../shared/data/segmentation/dsb2018_stage1_fluo     # F1, then times
+    python benchmarks/segment.py                                                              # times only
+    python benchmarks/segment.py --cellpose ../shared/data/weights/cellpose3_cyto_from_scellseg.pth   # cellpose too
 
-F1 is that of the fields which the training of nuclei_net held out, so each method sees the same. Times are of simulated
-1280 x 1024 fields in three channels, one process and one thread a field: read, find, measure, read again and write the
-crops, on the disk of --folder. Rounds are interleaved and the best of each is taken, so ratios hold on a busy machine.
+F1 is measured on the fields that the training of nuclei_net held out, the same for every method. Times are those of
+simulated 1280 x 1024 fields in three channels, in one process with one thread: read, segment, measure, read again and
+write the crops, on the disk of --folder. Rounds are interleaved and the best of each method is taken, so that ratios
+hold on a busy machine.
 """
 
 from __future__ import annotations
@@ -31,59 +32,63 @@ from skimage.segmentation import clear_border, watershed
 from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from train_nuclei_net import bowl, in_groups, of_fields, simulated
+from train_nuclei_net import Segment, group_fields, read_bowl, score_fields, simulate_fields
 
 from cellssl.artifacts.crops import reserve_crops
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.config import plugins
 from cellssl.datasets.simulation.scene import Scene, render
 from cellssl.engine.process_pool import cores, parallel_map
+from cellssl.imaging.segmenter import Segmenter
 from cellssl.imaging.segmenters.watershed import typical_diameter_px
-from cellssl.stages.segment.field import CutTask, FieldTask, cut_field, segment_field
+from cellssl.stages.segment.field import CropTask, FieldTask, crop_field, segment_field
 from cellssl.stages.segment.settings import Settings
 
 CHANNELS = ("dna", "tubulin", "actin")
-Find = Callable[[np.ndarray], np.ndarray]
 
 
 def main() -> None:
-    """F1 where labelled fields are given, then times."""
-    given = parsed()
-    methods = detectors(given.cellpose)
-    if given.fields:
-        show_agreement(given.fields, {**classical(), **methods})
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        tasks = [written(Path(folder), number) for number in range(given.count)]
-        show_one_process(tasks, methods, given.rounds)
+    """Print F1 where labelled fields are options, then times."""
+    options = parse_options()
+    methods = shipped(options.cellpose)
+    if options.fields:
+        show_f1(options.fields, {**classical(), **methods})
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        tasks = [write_field(Path(folder), number) for number in range(options.count)]
+        show_one_process(tasks, methods, options.rounds)
         show_all_cores(tasks)
         show_disk(Path(folder))
 
 
-def parsed() -> argparse.Namespace:
-    """What the command line says."""
+def parse_options() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fields", type=Path, help="folder with images/ and labels/ of the 2018 Data Science Bowl")
-    parser.add_argument("--cellpose", type=Path, help="weights of a cellpose network, which has to be installed")
-    parser.add_argument("--folder", type=Path, help="where the times are taken; the system's temporary folder")
-    parser.add_argument("--count", type=int, default=6, help="simulated fields")
+    parser.add_argument("--cellpose", type=Path, help="weights of a cellpose network; cellpose must be installed")
+    parser.add_argument(
+        "--folder", type=Path, help="where the times are measured; default: the system's temporary folder"
+    )
+    parser.add_argument("--count", type=int, default=6, help="number of simulated fields")
     parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args()
 
 
-def detectors(cellpose: Path | None) -> dict[str, Find]:
-    """Those that a recipe can name."""
-    room = "cellssl.imaging.segmenters"
-    found: dict[str, Find] = {name: plugins.load(room, name).Settings().find for name in ("watershed", "nuclei_net")}
+def shipped(cellpose: Path | None) -> dict[str, Segment]:
+    """Return the segmenters that a recipe can name."""
+    folder = "cellssl.imaging.segmenters"
+    names = ("watershed", "nuclei_net")
+    methods: dict[str, Segment] = {name: plugins.load(folder, name).Settings().segment for name in names}
     if cellpose:
-        found["cellpose"] = plugins.load(room, "cellpose").Settings(weights=cellpose).prepared(cellpose, "cpu").find
-    return found
+        settings = plugins.load(folder, "cellpose").Settings(weights=cellpose)
+        methods["cellpose"] = settings.prepare((), "cpu").segment
+    return methods
 
 
-# ----------------------------------------------------------------------------------------------------------- agreement
+# ------------------------------------------------------------------------------------------------------------------ F1
 
 
-def classical() -> dict[str, Find]:
-    """Chains without weights, from scikit-image's parts, that `watershed` has to beat."""
+def classical() -> dict[str, Segment]:
+    """Return methods without weights, made of scikit-image functions, that `watershed` has to beat."""
     return {
         "otsu, distance": otsu_distance,
         "local threshold, h-maxima": local_h_maxima,
@@ -92,15 +97,15 @@ def classical() -> dict[str, Find]:
 
 
 def otsu_distance(image: np.ndarray) -> np.ndarray:
-    """What a tutorial does: Otsu's threshold, and a watershed from the peaks of the distance to the background."""
+    """Segment as in a tutorial: Otsu's threshold, and a watershed from the peaks of the distance to the background."""
     mask = ndimage.binary_fill_holes(ndimage.gaussian_filter(image, 1) > threshold_otsu(image))
     distance = ndimage.distance_transform_edt(mask)
     peaks = peak_local_max(distance, min_distance=7, labels=label(mask))
-    return _parted(-distance, peaks, mask)
+    return _watershed_from(-distance, peaks, mask)
 
 
 def local_h_maxima(image: np.ndarray) -> np.ndarray:
-    """A threshold for every neighbourhood, seeds that stand out in distance and light by a height."""
+    """Segment by a local threshold, with seeds at the h-maxima of distance and light."""
     diameter = typical_diameter_px(image.astype(np.float32))
     smooth = ndimage.gaussian_filter(image.astype(np.float32), 0.06 * diameter)
     window = 2 * int(1.5 * diameter) + 1
@@ -112,38 +117,39 @@ def local_h_maxima(image: np.ndarray) -> np.ndarray:
 
 
 def otsu_log(image: np.ndarray) -> np.ndarray:
-    """Otsu's threshold, and a seed wherever the image looks most like a blob of the typical size."""
+    """Segment by Otsu's threshold, with a seed at every blob of the typical size."""
     diameter = typical_diameter_px(image.astype(np.float32))
     blobs = -ndimage.gaussian_laplace(image.astype(np.float32), diameter / 4)
     mask = ndimage.binary_fill_holes(ndimage.gaussian_filter(image, 1) > threshold_otsu(image))
     peaks = peak_local_max(blobs, min_distance=max(int(diameter / 4), 1), labels=label(mask))
-    return _parted(-blobs, peaks, mask)
+    return _watershed_from(-blobs, peaks, mask)
 
 
-def _parted(height: np.ndarray, peaks: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _watershed_from(height: np.ndarray, peaks: np.ndarray, mask: np.ndarray) -> np.ndarray:
     seeds = np.zeros(mask.shape, np.int32)
     seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     return watershed(height, seeds, mask=mask)
 
 
-def show_agreement(folder: Path, methods: dict[str, Find]) -> None:
-    """F1 of every method on the held-out fields by size, and on simulated plates."""
-    groups = in_groups(bowl(folder)[1], simulated(1, 8))
+def show_f1(folder: Path, methods: dict[str, Segment]) -> None:
+    """Print F1 of every method on the held-out fields by size, and on simulated plates."""
+    groups = group_fields(read_bowl(folder)[1], simulate_fields(1, 8))
     print(f"{'':26}{'fields':>8}{'nuclei':>8}  mean F1 at 0.5 / 0.7 / 0.9   pooled at 0.5   merged split missed debris")
-    for name, find in methods.items():
+    for name, segment in methods.items():
         for group, fields in groups.items():
-            seen = of_fields(find, fields)
-            mean = " / ".join(f"{value:.3f}" for value in seen["mean_f1"].values())
-            wrong = "".join(f"{count:7d}" for count in seen["errors"].values())
+            scores = score_fields(segment, fields)
+            mean = " / ".join(f"{value:.3f}" for value in scores["mean_f1"].values())
+            errors = "".join(f"{count:7d}" for count in scores["errors"].values())
             title = name if group == "held_out" else f"  {group}"
-            print(f"{title:26}{seen['fields']:8}{seen['nuclei']:8}  {mean:29}{seen['pooled_f1']['0.5']:.3f}{wrong:>35}")
+            pooled = scores["pooled_f1"]["0.5"]
+            print(f"{title:26}{scores['fields']:8}{scores['nuclei']:8}  {mean:29}{pooled:.3f}{errors:>35}")
 
 
 # --------------------------------------------------------------------------------------------------------------- times
 
 
-def written(folder: Path, number: int) -> FieldTask:
-    """A simulated field on the disk, and what a worker is told of it."""
+def write_field(folder: Path, number: int) -> FieldTask:
+    """Simulate a field, write its images, and return its task."""
     scene = Scene(7, "plate", f"well {number}", f"field {number}", None, 0.0, 1024, 1280, 195.0, 0.2, 0.2, 0.85)
     images = render(scene).images
     paths = tuple(folder / f"{number}-{channel}.tif" for channel in CHANNELS)
@@ -153,90 +159,96 @@ def written(folder: Path, number: int) -> FieldTask:
     return FieldTask(f"field {number}", paths, hashes, 0, 0.4963, True, folder / f"{number}.npz")
 
 
-def whole(task: FieldTask, settings: Settings, find: Find) -> int:
-    """One field from its images to its crops; returns the bytes of these."""
-    segment_field(task, settings, Detector(find))
-    with np.load(task.result) as contents:
-        kept = contents["lost"] == 0
-        centres = np.stack([contents["row_px"], contents["column_px"]], axis=1)[kept]
+def whole_field(task: FieldTask, settings: Settings, segment: Segment) -> int:
+    """Process one field from its images to its crops; return the number of bytes of the crops."""
+    segment_field(task, settings, FunctionSegmenter(segment))
+    with np.load(task.result) as arrays:
+        kept = arrays["rejected"] == 0
+        centres = np.stack([arrays["row_px"], arrays["column_px"]], axis=1)[kept]
     shape = (len(centres), len(CHANNELS), settings.crop_px, settings.crop_px)
     stack = task.result.with_suffix(".npy")
     reserve_crops(stack, shape)
-    cut_field(CutTask(task, centres, stack, shape, 0, settings.border, task.result.with_suffix(".cut")))
+    crop_field(CropTask(task, centres, stack, shape, 0, settings.border, task.result.with_suffix(".cropped")))
     return int(2 * np.prod(shape))
 
 
-class Detector:
-    """A function that finds nuclei, as the stage asks for one."""
+class FunctionSegmenter(Segmenter):
+    """A segmenter made of a function that needs no pixel size."""
 
-    def __init__(self, find: Find) -> None:
-        self._find = find
+    def __init__(self, function: Segment) -> None:
+        self._function = function
 
-    def find(self, image: np.ndarray, pixel_um: float | None = None) -> np.ndarray:
-        """Labels; the size of a pixel does not matter."""
-        return self._find(image)
+    def segment(self, image: np.ndarray, pixel_um: float | None = None) -> np.ndarray:
+        """Return the labels that the function gives."""
+        return self._function(image)
 
 
-def plainly(task: FieldTask, settings: Settings) -> None:
-    """The same steps as somebody writes them down with scikit-image."""
+def scikit_image_field(task: FieldTask, settings: Settings) -> None:
+    """Process a field by the same steps as a short script with scikit-image would."""
     pixels = np.stack([tifffile.imread(path) for path in task.images])
     labels = clear_border(otsu_distance(pixels[0]))
     names = ("label", "centroid", "area", "eccentricity", "solidity", "intensity_mean")
     table = regionprops_table(labels, pixels[0], properties=names)
     half = settings.crop_px // 2
-    wide = np.pad(pixels, ((0, 0), (half, half), (half, half)), mode="reflect")
+    padded = np.pad(pixels, ((0, 0), (half, half), (half, half)), mode="reflect")
     starts = zip(table["centroid-0"].astype(int), table["centroid-1"].astype(int), strict=True)
-    crops = np.stack([wide[:, row : row + 2 * half, column : column + 2 * half] for row, column in starts])
+    crops = np.stack([padded[:, row : row + 2 * half, column : column + 2 * half] for row, column in starts])
     np.save(task.result.with_suffix(".plain.npy"), crops)
     np.savez(task.result.with_suffix(".plain.npz"), **table)
 
 
-def bound(task: FieldTask) -> None:
-    """What nobody can do without: read the three images and go over one of them once."""
+def lower_bound(task: FieldTask) -> None:
+    """Do the least that any method must do: read the three images and filter one of them once."""
     pixels = [tifffile.imread(path) for path in task.images]
     ndimage.gaussian_filter(pixels[0].astype(np.float32), 1.0)
 
 
-def show_one_process(tasks: list[FieldTask], methods: dict[str, Find], rounds: int) -> None:
-    """Seconds a field on one thread, everything interleaved."""
+def show_one_process(tasks: list[FieldTask], methods: dict[str, Segment], rounds: int) -> None:
+    """Print seconds per field on one thread, with interleaved rounds."""
     settings = Settings()
     work: dict[str, Callable[[FieldTask], object]] = {
-        name: partial(whole, settings=settings, find=find) for name, find in methods.items()
+        name: partial(whole_field, settings=settings, segment=segment) for name, segment in methods.items()
     }
-    finding = {f"  {name}, finding alone": partial(_find_in, find=find) for name, find in methods.items()}
-    work |= {"plain scikit-image": partial(plainly, settings=settings), "bound": bound, **finding}
+    segmenting = {
+        f"  {name}, segmentation only": partial(_segment_image, segment=segment) for name, segment in methods.items()
+    }
+    work |= {
+        "plain scikit-image": partial(scikit_image_field, settings=settings),
+        "lower bound": lower_bound,
+        **segmenting,
+    }
     best = dict.fromkeys(work, np.inf)
     with threadpool_limits(1):
         for round_ in range(rounds):
             task = tasks[round_ % len(tasks)]
-            for name, do in work.items():
+            for name, function in work.items():
                 began = time.perf_counter()
-                do(task)
+                function(task)
                 best[name] = min(best[name], time.perf_counter() - began)
-    print("\nseconds a field, one process, one thread (best of rounds); times the bound")
+    print("\nseconds per field, one process, one thread (best of rounds); multiple of the lower bound")
     for name, seconds in best.items():
-        print(f"  {name:30}{seconds:8.3f}{seconds / best['bound']:8.1f}")
+        print(f"  {name:30}{seconds:8.3f}{seconds / best['lower bound']:8.1f}")
 
 
-def _find_in(task: FieldTask, find: Find) -> None:
-    find(tifffile.imread(task.images[0]))
+def _segment_image(task: FieldTask, segment: Segment) -> None:
+    segment(tifffile.imread(task.images[0]))
 
 
 def show_all_cores(tasks: list[FieldTask]) -> None:
-    """Fields a second on all cores, for the detectors that ship."""
-    print(f"\nseconds a field, {cores()} processes, finding and measuring, without their start")
+    """Print seconds per field on all cores for the segmenters that ship."""
+    print(f"\nseconds per field, {cores()} processes, segmenting and measuring, without their start")
     for name in ("watershed", "nuclei_net"):
         settings = Settings(method=name)
-        many = [task for task in tasks for _ in range(4)]
-        starts = []
-        for _ in parallel_map(partial(segment_field, settings=settings, detector=settings.method), many, None):
-            starts.append(time.perf_counter())
+        repeated = [task for task in tasks for _ in range(4)]
+        finished = []
+        for _ in parallel_map(partial(segment_field, settings=settings, segmenter=settings.method), repeated, None):
+            finished.append(time.perf_counter())
         # the first results come when the processes have started, so the clock runs from there
-        print(f"  {name:30}{(starts[-1] - starts[1]) / (len(starts) - 2):8.3f}")
+        print(f"  {name:30}{(finished[-1] - finished[1]) / (len(finished) - 2):8.3f}")
 
 
 def show_disk(folder: Path) -> None:
-    """MB a second of crops written, against the same bytes written plainly to the same disk."""
+    """Print MB per second of crops written, and of the same bytes written plainly to the same disk."""
     rows, shape = 200, (200, 3, 196, 196)
     from cellssl.artifacts.crops import write_rows
 

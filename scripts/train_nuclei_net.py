@@ -1,10 +1,10 @@
-"""train_nuclei_net: fields with labelled nuclei in -> the weights of the detector `nuclei_net`, and their card, out.
+"""train_nuclei_net: fields with labelled nuclei in -> the weights of the segmenter `nuclei_net`, and their card, out.
 
     python scripts/train_nuclei_net.py ../shared/data/segmentation/dsb2018_stage1_fluo
 
-Learns from the fluorescence fields of the 2018 Data Science Bowl (CC0; Caicedo et al. 2019,
-doi:10.1038/s41592-019-0612-7; a fifth of them is held out) and from simulated plates. The same command with the same
-seed and the same number of threads on the same kind of processor gives the same weights.
+The training data are the fluorescence fields of the 2018 Data Science Bowl (CC0; Caicedo et al. 2019,
+doi:10.1038/s41592-019-0612-7; a fifth of them is held out) and simulated plates. The same command with the same seed
+and the same number of threads on the same kind of processor gives the same weights.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from cellssl.datasets.simulation.scene import Scene, render
-from cellssl.imaging.detection_scores import Errors, errors, overlaps
+from cellssl.imaging.detection_scores import ErrorCounts, count_errors, overlaps
 from cellssl.imaging.labels import label_areas, measure, relabel
 from cellssl.imaging.segmenters import nuclei_net
-from cellssl.imaging.segmenters._nuclei_net_input import in_two_ways, seen
-from cellssl.imaging.segmenters._nuclei_net_unet import CENTRE_UNIT_PX, UNet, folded
+from cellssl.imaging.segmenters._nuclei_net_input import normalised_input, with_compressed
+from cellssl.imaging.segmenters._nuclei_net_unet import OFFSET_UNIT_PX, UNet, fuse_batch_norm
 from cellssl.learning.weight_init import init_weights
 from cellssl.randomness import generator
 
 CROP_PX = 256
 HELD_OUT = 0.2
 SIMULATED_SHARE, EMPTY_SHARE = 0.25, 0.04
-SMALLEST_PX, LARGEST_PX = 8.0, 62.0  # diameters that the network is shown
-AS_IT_IS = 0.5  # share of crops that are shown at about the size that they have
+SMALLEST_PX, LARGEST_PX = 8.0, 62.0  # diameters in the training crops
+OWN_SIZE_SHARE = 0.5  # share of crops that are shown at about their own size
 OVERLAPS = (0.5, 0.7, 0.9)
-WARM_UP, SLOWING, AVERAGED = 200, 1000, 400  # steps
+WARMUP_STEPS, DECAY_STEPS, AVERAGED_STEPS = 200, 1000, 400
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field of nuclei with its truth; light is 0..1 between its extremes."""
+    """One field of nuclei with its true labels; light is 0..1 between its extremes."""
 
     name: str
     group: str
@@ -58,38 +58,38 @@ class Field:
 
 
 def main() -> None:
-    """Train, look at the held-out fields now and then, write weights and card."""
-    given = parsed()
-    torch.set_num_threads(given.threads)
+    """Train, score the held-out fields, and write weights and card."""
+    options = parse_options()
+    torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
-    card_file = given.out / nuclei_net.CARD.name
-    fields, held_out = bowl(given.fields)
-    unseen = simulated(given.seed + 1, 8)
-    card = json.loads(card_file.read_text(encoding="utf-8")) if given.score_only else train(given, fields, held_out)
-    network = nuclei_net.network(given.out / nuclei_net.WEIGHTS.name)
-    card["scores"] = scores(partial(labelled, network), held_out, unseen)
+    card_file = options.out / nuclei_net.CARD.name
+    fields, held_out = read_bowl(options.fields)
+    unseen = simulate_fields(options.seed + 1, 8)
+    card = json.loads(card_file.read_text(encoding="utf-8")) if options.score_only else train(options, fields, held_out)
+    network = nuclei_net.load_network(options.out / nuclei_net.WEIGHTS.name)
+    card["scores"] = score_groups(partial(segment, network), held_out, unseen)
     card_file.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(card["scores"], indent=1))
 
 
-def train(given: argparse.Namespace, fields: list[Field], held_out: list[Field]) -> dict[str, object]:
-    """Write the weights; what their card says of how they were made."""
+def train(options: argparse.Namespace, fields: list[Field], held_out: list[Field]) -> dict[str, object]:
+    """Train and write the weights; return what their card records of the training."""
     began = time.monotonic()
-    shown = simulated(given.seed, given.simulated)
-    print(f"{len(fields)} fields and {len(shown)} simulated ones; {len(held_out)} held out", flush=True)
-    network = trained(given, fields + shown, held_out)
+    in_training = simulate_fields(options.seed, options.simulated)
+    print(f"{len(fields)} fields and {len(in_training)} simulated ones; {len(held_out)} held out", flush=True)
+    network = fit(options, fields + in_training, held_out)
     weights = as_bytes(network)
-    for earlier in given.out.glob("nuclei_net.[0-9]*.safetensors"):
+    for earlier in options.out.glob("nuclei_net.[0-9]*.safetensors"):
         earlier.unlink()
-    (given.out / nuclei_net.WEIGHTS.name).write_bytes(weights)
+    (options.out / nuclei_net.WEIGHTS.name).write_bytes(weights)
     return {
-        "command": f"python scripts/train_nuclei_net.py FIELDS --steps {given.steps} --seed {given.seed}",
-        "data": describe_data(given, fields, held_out, shown),
-        "seed": given.seed,
-        "steps": given.steps,
-        "crops": given.steps * given.batch,
+        "command": f"python scripts/train_nuclei_net.py FIELDS --steps {options.steps} --seed {options.seed}",
+        "data": describe_data(options, fields, held_out, in_training),
+        "seed": options.seed,
+        "steps": options.steps,
+        "crops": options.steps * options.batch,
         "crop_px": CROP_PX,
-        "threads": given.threads,
+        "threads": options.threads,
         "torch": torch.__version__,
         "minutes": round((time.monotonic() - began) / 60, 1),
         "weights": sum(value.numel() for value in network.parameters()),
@@ -97,29 +97,27 @@ def train(given: argparse.Namespace, fields: list[Field], held_out: list[Field])
     }
 
 
-def parsed() -> argparse.Namespace:
-    """What the command line says."""
+def parse_options() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fields", type=Path, help="folder with index.csv, images/ and labels/")
     parser.add_argument("--out", type=Path, default=Path(nuclei_net.__file__).parent)
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--simulated", type=int, default=24, help="simulated fields to learn from")
+    parser.add_argument("--simulated", type=int, default=24, help="number of simulated fields in the training data")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--look-every", type=int, default=250)
-    parser.add_argument(
-        "--score-only", action="store_true", help="renew the scores in the card of weights that are there"
-    )
+    parser.add_argument("--score-every", type=int, default=250)
+    parser.add_argument("--score-only", action="store_true", help="update the scores in the card of existing weights")
     return parser.parse_args()
 
 
 # ---------------------------------------------------------------------------------------------------------------- data
 
 
-def bowl(folder: Path) -> tuple[list[Field], list[Field]]:
-    """The fields to learn from, and the held-out fifth: which it is follows from the file's name alone."""
+def read_bowl(folder: Path) -> tuple[list[Field], list[Field]]:
+    """Read the training fields and the held-out fifth; the file's name alone decides which one a field is in."""
     fields: tuple[list[Field], list[Field]] = ([], [])
     for path in sorted((folder / "images").glob("*.png")):
         image, labels = imread(path), relabel(imread(folder / "labels" / path.name))
@@ -129,27 +127,27 @@ def bowl(folder: Path) -> tuple[list[Field], list[Field]]:
 
 
 def is_held_out(name: str) -> bool:
-    """A fifth of all names."""
+    """Return true for a fifth of all names."""
     return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32 < HELD_OUT
 
 
 def as_field(name: str, group: str, image: np.ndarray, labels: np.ndarray) -> Field:
-    """With light between 0 and 1, and its typical diameter."""
+    """Scale the light to 0..1, and measure the typical diameter."""
     dark, bright = np.percentile(image, (0.1, 99.95))
     light = (image - np.float32(dark)) / np.float32(max(bright - dark, 1))
     diameter = 2 * np.sqrt(np.median(label_areas(labels)) / np.pi) if labels.max() else 20.0
     return Field(name, group, light.astype(np.float32), labels, float(diameter))
 
 
-def simulated(seed: int, count: int) -> list[Field]:
-    """DNA channels of simulated fields; every other one untreated, the rest under one of three drugs, at any dose."""
+def simulate_fields(seed: int, count: int) -> list[Field]:
+    """Simulate DNA channels; every other field is untreated, the rest has one of three drugs at a random dose."""
     drugs = {"sim-nocodazole": 3.0, "sim-taxol": 3.0, "sim-cytochalasin": 30.0}
     fields = []
     for number in range(count):
-        chance = generator("nuclei_net", seed, number)
+        rng = generator("nuclei_net", seed, number)
         drug = list(drugs)[number // 2 % 3] if number % 2 else None
-        dose = drugs[drug] * 10 ** -chance.uniform(0, 2) if drug else 0.0
-        plate, cells = f"plate {number // 4}", float(np.exp(chance.uniform(np.log(60), np.log(400))))
+        dose = drugs[drug] * 10 ** -rng.uniform(0, 2) if drug else 0.0
+        plate, cells = f"plate {number // 4}", float(np.exp(rng.uniform(np.log(60), np.log(400))))
         scene = Scene(seed, plate, f"well {number}", f"field {number}", drug, dose, 1024, 1280, cells, 0.35, 0.5, 0.85)
         rendered = render(scene)
         name, image = f"{number}, {'treated' if drug else 'untreated'}", rendered.images["dna"]
@@ -157,11 +155,11 @@ def simulated(seed: int, count: int) -> list[Field]:
     return fields
 
 
-def describe_data(given: argparse.Namespace, *parts: list[Field]) -> dict[str, object]:
-    """What was learned from, and what it was tried on."""
+def describe_data(options: argparse.Namespace, *parts: list[Field]) -> dict[str, object]:
+    """Return the sizes of the training and the held-out data, and the hash of their index."""
     names = ("learned", "held_out", "learned_simulated")
     counts = {name: len(part) for name, part in zip(names, parts, strict=True)}
-    index = hashlib.sha256((given.fields / "index.csv").read_bytes()).hexdigest()
+    index = hashlib.sha256((options.fields / "index.csv").read_bytes()).hexdigest()
     return {"set": "2018 Data Science Bowl, stage 1, fluorescence (CC0)", "index_sha256": index, **counts}
 
 
@@ -169,7 +167,7 @@ def describe_data(given: argparse.Namespace, *parts: list[Field]) -> dict[str, o
 
 
 class Crops(Dataset[tuple[np.ndarray, np.ndarray]]):
-    """Crop number i, drawn anew from (seed, i): any number of workers gives the same crops."""
+    """Training crops; crop i depends on (seed, i) only, so any number of workers gives the same crops."""
 
     def __init__(self, fields: Sequence[Field], seed: int, count: int) -> None:
         self.seed, self.count = seed, count
@@ -177,38 +175,38 @@ class Crops(Dataset[tuple[np.ndarray, np.ndarray]]):
         for field in fields:
             self.groups.setdefault(field.group, []).append(field)
         self.real = sorted(group for group in self.groups if group != "simulated")
-        weights = np.array([len(self.groups[group]) for group in self.real]) ** 0.7  # the rare are shown more often
+        weights = np.array([len(self.groups[group]) for group in self.real]) ** 0.7  # rare groups are drawn more often
         self.shares = weights / weights.sum()
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        chance = generator("nuclei_net", self.seed, "crop", number)
-        kind = chance.random()
+        rng = generator("nuclei_net", self.seed, "crop", number)
+        kind = rng.random()
         if kind < EMPTY_SHARE:
-            light, labels, diameter = empty(chance), np.zeros((CROP_PX, CROP_PX), np.int32), 20.0
+            light, labels, diameter = empty_field(rng), np.zeros((CROP_PX, CROP_PX), np.int32), 20.0
         else:
-            group = "simulated" if kind < EMPTY_SHARE + SIMULATED_SHARE else chance.choice(self.real, p=self.shares)
-            field = self.groups[group][chance.integers(len(self.groups[group]))]
-            light, labels, diameter = warped(chance, field)
-        light = photographed(chance, light, labels, diameter)
-        return in_two_ways(exposed(chance, light)), targets(labels)
+            group = "simulated" if kind < EMPTY_SHARE + SIMULATED_SHARE else rng.choice(self.real, p=self.shares)
+            field = self.groups[group][rng.integers(len(self.groups[group]))]
+            light, labels, diameter = warp(rng, field)
+        light = imaging_conditions(rng, light, labels, diameter)
+        return with_compressed(jitter_exposure(rng, light)), targets(labels)
 
 
-def warped(chance: np.random.Generator, field: Field) -> tuple[np.ndarray, np.ndarray, float]:
-    """Another size, another angle, a little squeezed; beyond the edge it is dark."""
-    wanted = np.exp(chance.uniform(np.log(SMALLEST_PX), np.log(LARGEST_PX)))
-    if chance.random() < AS_IT_IS:
-        wanted = field.diameter_px * np.exp(chance.normal(0, 0.2))
-    covers = 0.8 * CROP_PX / min(field.light.shape)  # a smaller field would leave much of the crop black
-    zoom = float(np.clip(wanted / field.diameter_px, max(0.4, covers), 2.5))
-    squeeze = np.exp(chance.normal(0, 0.08))
-    angle = chance.uniform(0, 2 * np.pi)
+def warp(rng: np.random.Generator, field: Field) -> tuple[np.ndarray, np.ndarray, float]:
+    """Crop at a random size and angle, slightly squeezed; beyond the edge of the field it is dark."""
+    diameter = np.exp(rng.uniform(np.log(SMALLEST_PX), np.log(LARGEST_PX)))
+    if rng.random() < OWN_SIZE_SHARE:
+        diameter = field.diameter_px * np.exp(rng.normal(0, 0.2))
+    min_zoom = 0.8 * CROP_PX / min(field.light.shape)  # a smaller field would leave much of the crop black
+    zoom = float(np.clip(diameter / field.diameter_px, max(0.4, min_zoom), 2.5))
+    squeeze = np.exp(rng.normal(0, 0.08))
+    angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    flip = np.diag([1.0, chance.choice([-1.0, 1.0])])
+    flip = np.diag([1.0, rng.choice([-1.0, 1.0])])
     matrix = flip @ turn @ np.diag([squeeze, 1 / squeeze]) / zoom
-    middle = _somewhere(chance, field)
+    middle = _random_position(rng, field)
     offset = middle - matrix @ np.full(2, CROP_PX / 2)
     size = (CROP_PX, CROP_PX)
     light = ndimage.affine_transform(field.light, matrix, offset, size, order=1)
@@ -216,181 +214,182 @@ def warped(chance: np.random.Generator, field: Field) -> tuple[np.ndarray, np.nd
     return light, relabel(_without_slivers(labels)), field.diameter_px * zoom
 
 
-def _somewhere(chance: np.random.Generator, field: Field) -> np.ndarray:
-    """A pixel of the field, mostly one of a nucleus."""
-    if field.labels.max() and chance.random() < 0.7:
+def _random_position(rng: np.random.Generator, field: Field) -> np.ndarray:
+    """Return a random pixel of the field, mostly one of a nucleus."""
+    if field.labels.max() and rng.random() < 0.7:
         where = np.flatnonzero(field.labels)
-        return np.array(np.divmod(where[chance.integers(len(where))], field.labels.shape[1]), float)
-    return chance.uniform(0, field.labels.shape)
+        return np.array(np.divmod(where[rng.integers(len(where))], field.labels.shape[1]), float)
+    return rng.uniform(0, field.labels.shape)
 
 
-def _without_slivers(labels: np.ndarray, least_px: int = 8) -> np.ndarray:
-    """What the edge of the crop left of a nucleus is no nucleus when it is a few pixels."""
-    kept = np.bincount(labels.ravel()) >= least_px
+def _without_slivers(labels: np.ndarray, min_area_px: int = 8) -> np.ndarray:
+    """Drop nuclei of which the edge of the crop leaves a few pixels only."""
+    kept = np.bincount(labels.ravel()) >= min_area_px
     return np.where(kept[labels], labels, 0)
 
 
-def empty(chance: np.random.Generator) -> np.ndarray:
-    """Noise, grainy or blurred, over uneven light; no nucleus anywhere."""
-    noise = ndimage.gaussian_filter(chance.standard_normal((CROP_PX, CROP_PX)), np.exp(chance.uniform(-2, 2.3)))
-    light = 0.1 * noise / noise.std() + chance.uniform(0, 1) * slopes(chance, 3)
+def empty_field(rng: np.random.Generator) -> np.ndarray:
+    """Return noise, grainy or blurred, over uneven light, without a nucleus."""
+    noise = ndimage.gaussian_filter(rng.standard_normal((CROP_PX, CROP_PX)), np.exp(rng.uniform(-2, 2.3)))
+    light = 0.1 * noise / noise.std() + rng.uniform(0, 1) * smooth_surface(rng, 3)
     return light.astype(np.float32)
 
 
-def slopes(chance: np.random.Generator, knots: int) -> np.ndarray:
-    """A smooth surface between 0 and 1 through random heights at knots."""
-    return np.clip(ndimage.zoom(chance.random((knots, knots)), CROP_PX / knots, order=1), 0, 1)[:CROP_PX, :CROP_PX]
+def smooth_surface(rng: np.random.Generator, knots: int) -> np.ndarray:
+    """Return a smooth surface between 0 and 1 through random heights at knots."""
+    return np.clip(ndimage.zoom(rng.random((knots, knots)), CROP_PX / knots, order=1), 0, 1)[:CROP_PX, :CROP_PX]
 
 
-def photographed(chance: np.random.Generator, light: np.ndarray, labels: np.ndarray, diameter: float) -> np.ndarray:
-    """Other stain, lamp, haze, debris, focus and noise."""
-    if chance.random() < 0.5:
-        spread = chance.uniform(0.1, 0.8)
-        stain = np.exp(chance.normal(0, spread, labels.max() + 1))
+def imaging_conditions(rng: np.random.Generator, light: np.ndarray, labels: np.ndarray, diameter: float) -> np.ndarray:
+    """Vary stain, illumination, haze, debris, focus and noise."""
+    if rng.random() < 0.5:
+        spread = rng.uniform(0.1, 0.8)
+        stain = np.exp(rng.normal(0, spread, labels.max() + 1))
         stain[0] = 1.0
         light = light * ndimage.gaussian_filter(stain[labels], 1.0)
-    if chance.random() < 0.5:
-        light = np.clip(light, 0, None) ** np.exp(chance.uniform(-0.5, 0.5))
-    if chance.random() < 0.5:
-        light = light * (1 - chance.uniform(0, 0.8) * slopes(chance, 3))
-    if chance.random() < 0.4:
-        light = light + chance.uniform(0, 0.4) * slopes(chance, int(chance.integers(2, 9)))
-    if chance.random() < 0.3:
-        light = light + debris(chance)
-    if chance.random() < 0.6:
-        light = ndimage.gaussian_filter(light, chance.uniform(0, 0.1) * diameter)
-    if chance.random() < 0.8:
-        light = light + grain(chance, light)
+    if rng.random() < 0.5:
+        light = np.clip(light, 0, None) ** np.exp(rng.uniform(-0.5, 0.5))
+    if rng.random() < 0.5:
+        light = light * (1 - rng.uniform(0, 0.8) * smooth_surface(rng, 3))
+    if rng.random() < 0.4:
+        light = light + rng.uniform(0, 0.4) * smooth_surface(rng, int(rng.integers(2, 9)))
+    if rng.random() < 0.3:
+        light = light + debris(rng)
+    if rng.random() < 0.6:
+        light = ndimage.gaussian_filter(light, rng.uniform(0, 0.1) * diameter)
+    if rng.random() < 0.8:
+        light = light + grain(rng, light)
     return np.asarray(light, np.float32)
 
 
-def debris(chance: np.random.Generator) -> np.ndarray:
-    """Specks far smaller than a nucleus."""
+def debris(rng: np.random.Generator) -> np.ndarray:
+    """Return specks that are far smaller than a nucleus."""
     specks = np.zeros((CROP_PX, CROP_PX))
-    for _ in range(int(chance.integers(1, 25))):
-        specks[tuple(chance.integers(0, CROP_PX, 2))] = chance.uniform(0.2, 2.0)
-    sigma = chance.uniform(0.5, 1.6)
+    for _ in range(int(rng.integers(1, 25))):
+        specks[tuple(rng.integers(0, CROP_PX, 2))] = rng.uniform(0.2, 2.0)
+    sigma = rng.uniform(0.5, 1.6)
     return ndimage.gaussian_filter(specks, sigma) * 2 * np.pi * sigma**2
 
 
-def grain(chance: np.random.Generator, light: np.ndarray) -> np.ndarray:
-    """Camera noise that grows with the light, sometimes blurred as by a resized image."""
-    dark, shot = np.exp(chance.uniform(np.log(0.002), np.log(0.12), 2))
-    noise = chance.standard_normal(light.shape) * np.sqrt(dark**2 + shot**2 * np.clip(light, 0, None))
-    if chance.random() < 0.3:
-        sigma = chance.uniform(0.4, 1.0)
+def grain(rng: np.random.Generator, light: np.ndarray) -> np.ndarray:
+    """Return camera noise that grows with the light, sometimes blurred as in a resized image."""
+    dark, shot = np.exp(rng.uniform(np.log(0.002), np.log(0.12), 2))
+    noise = rng.standard_normal(light.shape) * np.sqrt(dark**2 + shot**2 * np.clip(light, 0, None))
+    if rng.random() < 0.3:
+        sigma = rng.uniform(0.4, 1.0)
         noise = ndimage.gaussian_filter(noise, sigma) * 2 * np.sqrt(np.pi) * sigma
     return noise
 
 
-def exposed(chance: np.random.Generator, light: np.ndarray) -> np.ndarray:
-    """As the network sees a field, but for a gain and an offset: a crop is not the field that it comes from."""
-    plain = seen(light)[0]
-    gain = np.exp(chance.normal(0, 0.25))
-    return np.asarray(plain * gain + chance.normal(0, 0.03), np.float32)
+def jitter_exposure(rng: np.random.Generator, light: np.ndarray) -> np.ndarray:
+    """Normalise the crop and vary gain and offset: the percentiles of a crop are not those of its field."""
+    normalised = normalised_input(light)[0]
+    gain = np.exp(rng.normal(0, 0.25))
+    return np.asarray(normalised * gain + rng.normal(0, 0.03), np.float32)
 
 
 def targets(labels: np.ndarray) -> np.ndarray:
-    """What is to be told: nucleus, and rows and columns to its centre; and how much each pixel's way counts."""
+    """Return the targets: nucleus, rows and columns to its centre, and the weight of each pixel's offset."""
     out = np.zeros((4, *labels.shape), np.float32)
     rows, columns = np.nonzero(labels)
     which = labels[rows, columns] - 1
     nuclei = measure(labels)
     out[0, rows, columns] = 1
-    out[1, rows, columns] = (nuclei.row_px[which] - rows) / CENTRE_UNIT_PX
-    out[2, rows, columns] = (nuclei.column_px[which] - columns) / CENTRE_UNIT_PX
-    out[3, rows, columns] = 60 / nuclei.area_px[which] ** 0.75  # small nuclei have few pixels, and near neighbours
+    out[1, rows, columns] = (nuclei.row_px[which] - rows) / OFFSET_UNIT_PX
+    out[2, rows, columns] = (nuclei.column_px[which] - columns) / OFFSET_UNIT_PX
+    out[3, rows, columns] = 60 / nuclei.area_px[which] ** 0.75  # small nuclei have few pixels and close neighbours
     return out
 
 
 # ------------------------------------------------------------------------------------------------------------ training
 
 
-def trained(given: argparse.Namespace, fields: list[Field], held_out: list[Field]) -> UNet:
-    """The average of the network over its last steps; no step depends on how many there will be."""
+def fit(options: argparse.Namespace, fields: list[Field], held_out: list[Field]) -> UNet:
+    """Return the average of the network over its last steps; no step depends on the total number of steps."""
     network = UNet()
-    init_weights(network, given.seed, "nuclei_net")
+    init_weights(network, options.seed, "nuclei_net")
     network = network.to(memory_format=torch.channels_last)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.0), use_buffers=True)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=given.learning_rate, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=1e-4)
     began = time.monotonic()
-    for step, (images, wanted) in enumerate(batches(given, fields), start=1):
+    for step, (images, target) in enumerate(batches(options, fields), start=1):
         for group in optimizer.param_groups:
-            group["lr"] = given.learning_rate * pace(step)
+            group["lr"] = options.learning_rate * learning_rate_factor(step)
         with torch.autocast("cpu", torch.bfloat16):
-            told = network(images.contiguous(memory_format=torch.channels_last))
-        parts = losses(told.float(), wanted)
+            predicted = network(images.contiguous(memory_format=torch.channels_last))
+        parts = losses(predicted.float(), target)
         optimizer.zero_grad()
         sum(parts.values(), torch.zeros(())).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        averaged.multi_avg_fn = get_ema_multi_avg_fn(1 - 1 / min(AVERAGED, 1 + step / 5))
+        averaged.multi_avg_fn = get_ema_multi_avg_fn(1 - 1 / min(AVERAGED_STEPS, 1 + step / 5))
         averaged.update_parameters(network)
         if step % 50 == 0:
             rate = (time.monotonic() - began) / step
-            shown = " ".join(f"{name} {part.item():.4f}" for name, part in parts.items())
-            print(f"{step} {shown} {rate:.3f} s", flush=True)
-        if step % given.look_every == 0:
-            look(given, step, averaged.module, held_out[::3])
+            values = " ".join(f"{name} {part.item():.4f}" for name, part in parts.items())
+            print(f"{step} {values} {rate:.3f} s", flush=True)
+        if step % options.score_every == 0:
+            checkpoint(options, step, averaged.module, held_out[::3])
     return averaged.module
 
 
-def pace(step: int) -> float:
-    """Share of the learning rate: it rises for a while, then falls as one over the root of the steps."""
-    return min(step / WARM_UP, 1.0) / (1 + step / SLOWING) ** 0.5
+def learning_rate_factor(step: int) -> float:
+    """Return the factor of the learning rate: linear warmup, then decay with one over the root of the steps."""
+    return min(step / WARMUP_STEPS, 1.0) / (1 + step / DECAY_STEPS) ** 0.5
 
 
-def look(given: argparse.Namespace, step: int, network: UNet, fields: list[Field]) -> None:
-    """Print how well nuclei are found so far, and keep the weights: they are those of a training of so many steps."""
-    (given.out / f"nuclei_net.{step}.safetensors").write_bytes(as_bytes(network))
-    f1 = [overlaps(labelled(folded(network), field.light), field.labels).f1() for field in fields]
+def checkpoint(options: argparse.Namespace, step: int, network: UNet, fields: list[Field]) -> None:
+    """Print F1 on held-out fields and write the weights, which are those of a training of so many steps."""
+    (options.out / f"nuclei_net.{step}.safetensors").write_bytes(as_bytes(network))
+    f1 = [overlaps(segment(fuse_batch_norm(network), field.light), field.labels).f1() for field in fields]
     print(f"step {step}: mean F1 {np.mean(f1):.4f} on every third held-out field", flush=True)
 
 
 def as_bytes(network: UNet) -> bytes:
-    """The weights that ship: batch norm folded away."""
-    return save({name: value.contiguous() for name, value in folded(network).state_dict().items()})
+    """Return the weights that ship, with fused batch norm, as bytes."""
+    return save({name: value.contiguous() for name, value in fuse_batch_norm(network).state_dict().items()})
 
 
-def labelled(network: UNet, image: np.ndarray) -> np.ndarray:
-    """The nuclei that the detector finds with its defaults and these weights."""
+def segment(network: UNet, image: np.ndarray) -> np.ndarray:
+    """Return the labels that the segmenter gives with its defaults and these weights."""
     method = nuclei_net.Settings()
-    return nuclei_net.labelled(network, image, method.threshold, torch.bfloat16)
+    return nuclei_net.segment_with(network, image, method.threshold, torch.bfloat16)
 
 
-def batches(given: argparse.Namespace, fields: list[Field]) -> Iterator[tuple[Tensor, Tensor]]:
-    """All crops in their order, drawn by a process beside."""
-    crops = Crops(fields, given.seed, given.steps * given.batch)
-    return iter(DataLoader(crops, given.batch, shuffle=False, num_workers=2, prefetch_factor=4))
+def batches(options: argparse.Namespace, fields: list[Field]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return all batches in order, made by worker processes."""
+    crops = Crops(fields, options.seed, options.steps * options.batch)
+    return iter(DataLoader(crops, options.batch, shuffle=False, num_workers=2, prefetch_factor=4))
 
 
-def losses(told: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-    """Cross entropy and overlap of nuclei, and the error of the way to the centre within nuclei."""
-    inside, way, weight = wanted[:, 0], wanted[:, 1:3], wanted[:, 3:]
-    chance = torch.sigmoid(told[:, 0])
-    both = (chance * inside).sum((1, 2))
-    dice = 1 - (2 * both + 50) / (chance.sum((1, 2)) + inside.sum((1, 2)) + 50)
-    off = F.smooth_l1_loss(told[:, 1:], way, beta=0.1, reduction="none") * weight
+def losses(predicted: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Return cross entropy and Dice loss of nuclei, and the error of the offsets to the centre within nuclei."""
+    inside, offsets, weight = target[:, 0], target[:, 1:3], target[:, 3:]
+    probability = torch.sigmoid(predicted[:, 0])
+    both = (probability * inside).sum((1, 2))
+    dice = 1 - (2 * both + 50) / (probability.sum((1, 2)) + inside.sum((1, 2)) + 50)
+    errors = F.smooth_l1_loss(predicted[:, 1:], offsets, beta=0.1, reduction="none") * weight
     return {
-        "nucleus": F.binary_cross_entropy_with_logits(told[:, 0], inside),
-        "overlap": 0.5 * dice.mean(),
-        "way": off.sum() / (weight.sum() + 1000.0),
+        "nucleus": F.binary_cross_entropy_with_logits(predicted[:, 0], inside),
+        "dice": 0.5 * dice.mean(),
+        "offsets": errors.sum() / (weight.sum() + 1000.0),
     }
 
 
 # -------------------------------------------------------------------------------------------------------------- scores
 
 
-Find = Callable[[np.ndarray], np.ndarray]
+Segment = Callable[[np.ndarray], np.ndarray]
+"""A function from an image of nuclei to its label image."""
 
 
-def scores(find: Find, held_out: list[Field], unseen: list[Field]) -> dict[str, object]:
-    """F1 of a detector on held-out fields, all and by size, and on simulated ones; and its errors."""
-    return {name: of_fields(find, fields) for name, fields in in_groups(held_out, unseen).items()}
+def score_groups(segment: Segment, held_out: list[Field], unseen: list[Field]) -> dict[str, object]:
+    """Score a segmenter on held-out fields, all and by image size, and on simulated ones."""
+    return {name: score_fields(segment, fields) for name, fields in group_fields(held_out, unseen).items()}
 
 
-def in_groups(held_out: list[Field], unseen: list[Field]) -> dict[str, list[Field]]:
-    """The fields that are looked at together; the labels of simulated ones are cells, which may have many nuclei."""
+def group_fields(held_out: list[Field], unseen: list[Field]) -> dict[str, list[Field]]:
+    """Group the fields that are scored together; the labels of simulated ones are cells, which may have many nuclei."""
     groups = {"held_out": held_out}
     for field in sorted(held_out, key=lambda field: field.light.size):
         groups.setdefault(field.group, []).append(field)
@@ -399,18 +398,18 @@ def in_groups(held_out: list[Field], unseen: list[Field]) -> dict[str, list[Fiel
     return groups
 
 
-def of_fields(find: Find, fields: list[Field]) -> dict[str, object]:
-    """Mean over fields and pooled F1 at each overlap, and the errors added up."""
-    found = [find(field.light) for field in fields]
-    shared = [overlaps(labels, field.labels) for labels, field in zip(found, fields, strict=True)]
-    wrong = [errors(labels, field.labels) for labels, field in zip(found, fields, strict=True)]
-    total = sum(one.n_found + one.n_true for one in shared)
+def score_fields(segment: Segment, fields: list[Field]) -> dict[str, object]:
+    """Return mean F1 over fields and pooled F1 at each overlap, and the sum of each kind of error."""
+    found = [segment(field.light) for field in fields]
+    pairs = [overlaps(labels, field.labels) for labels, field in zip(found, fields, strict=True)]
+    errors = [count_errors(labels, field.labels) for labels, field in zip(found, fields, strict=True)]
+    total = sum(one.n_found + one.n_true for one in pairs)
     return {
         "fields": len(fields),
-        "nuclei": sum(one.n_true for one in shared),
-        "mean_f1": {str(at): round(float(np.mean([one.f1(at) for one in shared])), 4) for at in OVERLAPS},
-        "pooled_f1": {str(at): round(2 * sum(one.pairs(at) for one in shared) / total, 4) for at in OVERLAPS},
-        "errors": {name: sum(getattr(one, name) for one in wrong) for name in Errors.__annotations__},
+        "nuclei": sum(one.n_true for one in pairs),
+        "mean_f1": {str(at): round(float(np.mean([one.f1(at) for one in pairs])), 4) for at in OVERLAPS},
+        "pooled_f1": {str(at): round(2 * sum(one.matches(at) for one in pairs) / total, 4) for at in OVERLAPS},
+        "errors": {name: sum(getattr(one, name) for one in errors) for name in ErrorCounts.__annotations__},
     }
 
 

@@ -1,7 +1,7 @@
-"""colour: 8-bit crops of any number of channels in -> RGB tiles, and one sheet of them, for people to look at.
+"""colour: 8-bit crops of any number of channels in -> RGB tiles, and one sheet of them for display, out.
 
-DNA is blue, tubulin green, actin red, as usual at the bench; the hues are those of Okabe and Ito, brightened, which
-people with red-green blindness tell apart better than pure red and green (https://jfly.uni-koeln.de/color/).
+DNA is blue, tubulin green, actin red, as is usual in microscopy. The hues are those of Okabe and Ito, brightened:
+people with red-green blindness distinguish them better than pure red and green (https://jfly.uni-koeln.de/color/).
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ PALETTE = (BLUE, GREEN, RED, MAGENTA, YELLOW, CYAN, GREY)
 
 
 def named_colours(channels: Sequence[str]) -> Float64[np.ndarray, "c 3"]:
-    """A colour for every channel by the stain in its name ("w1_DAPI" is blue); the others get those that are left.
+    """Return a colour per channel by the stain in its name ("w1_DAPI" is blue); the others get the remaining colours.
 
-    A single channel is grey, whatever its name; red, green and blue are a photograph.
+    A single channel is grey, whatever its name; channels named red, green and blue are a photograph.
     """
     if tuple(channels) == PHOTOGRAPH:
         return np.eye(3)
     if len(channels) == 1:
         return default_colours(1)
     chosen = [_stain(channel) for channel in channels]
-    left = [colour for colour in PALETTE if colour not in chosen] or list(PALETTE)
-    unnamed = (left[i % len(left)] for i in range(len(channels)))
-    return np.array([next(unnamed) if colour is None else colour for colour in chosen])
+    unused = [colour for colour in PALETTE if colour not in chosen] or list(PALETTE)
+    for_unnamed = (unused[i % len(unused)] for i in range(len(channels)))
+    return np.array([next(for_unnamed) if colour is None else colour for colour in chosen])
 
 
 def colour_words(channels: Sequence[str]) -> str:
-    """The colour of every channel, for a caption: "dna blue, tubulin green, actin orange-red"."""
+    """Return the colour of every channel for a caption: "dna blue, tubulin green, actin orange-red"."""
     return ", ".join(
         f"{channel} {NAMES[tuple(map(float, colour))]}"  # type: ignore[index]
         for channel, colour in zip(channels, named_colours(channels), strict=True)
@@ -64,7 +64,7 @@ def colour_words(channels: Sequence[str]) -> str:
 
 
 def default_colours(channels: int) -> Float64[np.ndarray, "c 3"]:
-    """Colours where nothing is known but the number: grey; blue and green; blue, green and red; then the palette."""
+    """Return colours by the number of channels: grey; blue and green; blue, green and red; then the palette."""
     colours = BY_NUMBER.get(channels) or [PALETTE[i % len(PALETTE)] for i in range(channels)]
     return np.array(colours)
 
@@ -72,7 +72,7 @@ def default_colours(channels: int) -> Float64[np.ndarray, "c 3"]:
 def to_rgb(
     crops: UInt8[np.ndarray, "n c y x"], colours: Float64[np.ndarray, "c 3"] | None = None
 ) -> UInt8[np.ndarray, "n y x 3"]:
-    """Every channel in its colour (shares of red, green and blue in 0..1), added up and clipped at 255."""
+    """Add up all channels in their colours (shares of red, green and blue in 0..1) and clip at 255."""
     colours = default_colours(crops.shape[1]) if colours is None else colours
     rgb = np.empty((len(crops), *crops.shape[2:], 3), np.uint8)
     for crop, tile in zip(crops, rgb, strict=True):
@@ -83,7 +83,7 @@ def to_rgb(
 def contact_sheet(
     tiles: UInt8[np.ndarray, "n y x 3"], columns: int, gap_px: int = 2
 ) -> UInt8[np.ndarray, "sheet_y sheet_x 3"]:
-    """The tiles row by row from the top left, `gap_px` of black between them; empty places are black."""
+    """Place the tiles row by row from the top left with `gap_px` of black between them; empty places are black."""
     n, height, width, _ = tiles.shape
     rows = max(-(-n // columns), 1)
     sheet = np.zeros((rows * (height + gap_px) - gap_px, columns * (width + gap_px) - gap_px, 3), np.uint8)
@@ -94,5 +94,5 @@ def contact_sheet(
 
 
 def _stain(channel: str) -> tuple[float, float, float] | None:
-    words = channel.lower()
-    return next((colour for colour, stains in BY_STAIN.items() if any(stain in words for stain in stains)), None)
+    name = channel.lower()
+    return next((colour for colour, stains in BY_STAIN.items() if any(stain in name for stain in stains)), None)

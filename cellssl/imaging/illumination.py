@@ -1,7 +1,7 @@
-"""illumination: many fields seen through the same optics in -> the unevenness that they share, and fields without it.
+"""illumination: many fields of the same optics in -> their flat field, and fields corrected by it, out.
 
-As pybbbc does for BBBC021: the mean image of a plate's wells at one site, blurred so widely that no cell is left in it,
-and never below its darkest few pixels; fields are divided by it.
+The method of pybbbc for BBBC021: the flat field is the mean image of a plate's wells at one site, blurred so widely
+that no cell remains visible, with its darkest few pixels raised to a floor; fields are divided by it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from jaxtyping import Float32, Float64, UInt16
 
 FLOOR_PERCENT = 0.02
-SHRINK = 8  # a blur this wide is the same on a smaller image, and 64 times as fast
+SHRINK = 8  # a blur this wide gives the same on a smaller image, 64 times as fast
 
 
 def mean_image(fields: Iterable[UInt16[np.ndarray, "y x"]]) -> Float64[np.ndarray, "y x"] | None:
-    """Pixel by pixel, over the fields of the size that most have, one in memory at a time; None where there is none."""
+    """Return the mean of every pixel over the fields of the most frequent size; None without fields.
+
+    One field at a time is in memory.
+    """
     totals: dict[tuple[int, ...], np.ndarray] = {}
     counts: Counter[tuple[int, ...]] = Counter()
     for field in fields:
@@ -34,12 +37,12 @@ def mean_image(fields: Iterable[UInt16[np.ndarray, "y x"]]) -> Float64[np.ndarra
 
 
 def estimate_flatfield(mean: Float64[np.ndarray, "y x"], blur_px: float) -> Float32[np.ndarray, "y x"]:
-    """What to divide fields by; 1 on average, so that grey values keep their size."""
+    """Return the image to divide fields by; its mean is 1, so that grey values keep their size."""
     from scipy import ndimage
 
     rows, columns = mean.shape
-    wide = np.pad(mean, ((0, -rows % SHRINK), (0, -columns % SHRINK)), mode="edge")
-    small = wide.reshape(wide.shape[0] // SHRINK, SHRINK, -1, SHRINK).mean(axis=(1, 3))
+    padded = np.pad(mean, ((0, -rows % SHRINK), (0, -columns % SHRINK)), mode="edge")
+    small = padded.reshape(padded.shape[0] // SHRINK, SHRINK, -1, SHRINK).mean(axis=(1, 3))
     small = ndimage.gaussian_filter(small, blur_px / SHRINK, mode="nearest")
     smooth = ndimage.zoom(small, SHRINK, order=1, grid_mode=True, mode="nearest")[:rows, :columns]
     smooth = np.maximum(smooth, max(float(np.percentile(smooth, FLOOR_PERCENT)), 1e-6))
@@ -47,7 +50,7 @@ def estimate_flatfield(mean: Float64[np.ndarray, "y x"], blur_px: float) -> Floa
 
 
 def correct_illumination(
-    field: UInt16[np.ndarray, "y x"], uneven: Float32[np.ndarray, "y x"]
+    field: UInt16[np.ndarray, "y x"], flatfield: Float32[np.ndarray, "y x"]
 ) -> UInt16[np.ndarray, "y x"]:
-    """The field as it would be under even light, rounded; what would be brighter than white is white."""
-    return np.asarray(np.clip(np.rint(field / uneven), 0, 65_535), np.uint16)
+    """Divide the field by its flat field, round, and clip at the highest value of 16 bits."""
+    return np.asarray(np.clip(np.rint(field / flatfield), 0, 65_535), np.uint16)

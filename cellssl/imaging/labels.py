@@ -1,4 +1,8 @@
-"""labels: a label image of nuclei in, relabelled images, measurements and matches out."""
+"""labels: label images of nuclei in, arrays out: other label images, measurements per nucleus, matched labels.
+
+A label image holds 0 for background and 1..n for nuclei. Row and column positions count from the middle of the first
+pixel, so that a single pixel at the top left has its centre at (0.0, 0.0).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Nuclei:
-    """One value a nucleus, in the order of the labels: row i describes label i + 1."""
+    """Position and shape, one value per nucleus in the order of the labels: row i describes label i + 1."""
 
     row_px: Float64[np.ndarray, "n"]
     column_px: Float64[np.ndarray, "n"]
@@ -22,23 +26,12 @@ class Nuclei:
 
     @property
     def centres(self) -> Float64[np.ndarray, "n 2"]:
-        """Row and column of every nucleus, as `cutting.cut` wants them."""
+        """Return row and column of every nucleus, as `cropping.crop` takes them."""
         return np.stack([self.row_px, self.column_px], axis=1)
 
 
-def area_px(area_um2: float, pixel_um: float) -> float:
-    """An area in square micrometres as a number of pixels."""
-    return area_um2 / pixel_um**2
-
-
-def drop_border(labels: Int[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
-    """The nuclei that do not touch the edge of the field, numbered anew from 1."""
-    labels = relabel(labels)
-    return select_labels(labels, ~touches_edge(labels))
-
-
 def touches_edge(labels: Int[np.ndarray, "y x"]) -> Bool[np.ndarray, "n"]:
-    """For labels 1..n: does any pixel lie in the first or last row or column?"""
+    """Return for labels 1..n whether any pixel lies in the first or last row or column."""
     touched = np.zeros(_highest(labels) + 1, bool)
     for side in (labels[:1], labels[-1:], labels[:, :1], labels[:, -1:]):
         touched[side.ravel()] = True
@@ -46,15 +39,15 @@ def touches_edge(labels: Int[np.ndarray, "y x"]) -> Bool[np.ndarray, "n"]:
 
 
 def relabel(labels: Int[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
-    """The same nuclei numbered 1..n without gaps, in the same order."""
-    if _highest(labels) > labels.size:  # as some tools number them: a table over all numbers would be huge
-        numbers, which = np.unique(labels, return_inverse=True)
-        return np.asarray(which.reshape(labels.shape) + (numbers[0] > 0), np.int32)
+    """Number the nuclei 1..n without gaps, in the same order."""
+    if _highest(labels) > labels.size:  # some tools number like this; a table over all numbers would be huge
+        numbers, number_of = np.unique(labels, return_inverse=True)
+        return np.asarray(number_of.reshape(labels.shape) + (numbers[0] > 0), np.int32)
     return select_labels(labels, label_areas(labels) > 0)
 
 
 def largest_components(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
-    """Of every label only the largest connected piece."""
+    """Keep only the largest connected piece of every label."""
     from skimage.measure import label
 
     pieces, n = label(labels, connectivity=1, return_num=True)
@@ -63,13 +56,13 @@ def largest_components(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]
     owner[pieces.ravel()] = labels.ravel()
     largest = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
     order = np.lexsort((-np.arange(n + 1), area, owner))
-    largest[owner[order]] = order  # the last written, the largest, stays
+    largest[owner[order]] = order  # of every label the last one written, the largest, stays
     kept = np.isin(np.arange(n + 1), largest[1:])
     return np.asarray(np.where(kept[pieces], labels, 0))
 
 
 def fill_holes(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
-    """The same with holes that one label alone encloses given to it."""
+    """Give every hole that a single label encloses to that label."""
     from scipy import ndimage
 
     gaps, n = ndimage.label(labels == 0)
@@ -86,23 +79,23 @@ def fill_holes(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
     return np.asarray(np.where(labels > 0, labels, owner[gaps]), labels.dtype)
 
 
-def select_labels(labels: Int[np.ndarray, "y x"], left: Bool[np.ndarray, "n"]) -> Int32[np.ndarray, "y x"]:
-    """The labels for which `left` is true, numbered anew from 1 in the same order."""
-    new = np.zeros(len(left) + 1, np.int32)
-    new[1:][left] = np.arange(1, left.sum() + 1)
+def select_labels(labels: Int[np.ndarray, "y x"], selected: Bool[np.ndarray, "n"]) -> Int32[np.ndarray, "y x"]:
+    """Keep the labels for which `selected` is true, and number them from 1 in the same order."""
+    new = np.zeros(len(selected) + 1, np.int32)
+    new[1:][selected] = np.arange(1, selected.sum() + 1)
     return np.asarray(new[labels])
 
 
 def label_areas(labels: Int[np.ndarray, "y x"]) -> Int64[np.ndarray, "n"]:
-    """Number of pixels of labels 1..n, n the highest label; 0 for a number that does not occur."""
+    """Return the number of pixels of labels 1..n, n the highest label; 0 for a number that does not occur."""
     return np.bincount(labels.ravel(), minlength=1)[1:].astype(np.int64)
 
 
 def measure(labels: Int[np.ndarray, "y x"]) -> Nuclei:
-    """Centre of mass, area, and eccentricity (0 a disc, towards 1 a rod) of the nuclei 1..n, from their moments.
+    """Measure centre of mass, area and eccentricity (0 a disc, towards 1 a rod) of the nuclei 1..n from their moments.
 
-    Eccentricity is that of the ellipse with the same second moments, as scikit-image's regionprops defines it.
-    A number that does not occur has area 0 and no centre (nan).
+    Eccentricity is that of the ellipse with the same second moments, as in scikit-image's regionprops.
+    A number that does not occur has area 0 and a centre of nan.
     """
     rows, columns = np.nonzero(labels)
     which = labels[rows, columns].astype(np.int64) - 1
@@ -120,15 +113,15 @@ def measure(labels: Int[np.ndarray, "y x"]) -> Nuclei:
 
 
 def match_labels(labels: Int[np.ndarray, "y x"], truth: Int[np.ndarray, "y x"]) -> Int64[np.ndarray, "n"]:
-    """For labels 1..n: the true label under most of its pixels; 0 where that is background.
+    """Return for labels 1..n the true label under most of its pixels; 0 where that is background.
 
-    Of true labels with equally many pixels the lowest is taken, so background before a nucleus.
+    Where true labels have equally many pixels the lowest is taken, so background before a nucleus.
     """
     found = labels > 0
     below = _highest(truth) + 1
     pairs, pixels = np.unique(labels[found].astype(np.int64) * below + truth[found], return_counts=True)
     detected, true = np.divmod(pairs, below)
-    order = np.lexsort((-true, pixels, detected))  # the last of every detected label is the winner
+    order = np.lexsort((-true, pixels, detected))  # the last entry of every detected label is the winner
     winners = np.zeros(_highest(labels) + 1, np.int64)
     winners[detected[order]] = true[order]
     return winners[1:]
@@ -137,7 +130,7 @@ def match_labels(labels: Int[np.ndarray, "y x"], truth: Int[np.ndarray, "y x"]) 
 def _eccentricity(
     down: Float64[np.ndarray, "n"], right: Float64[np.ndarray, "n"], both: Float64[np.ndarray, "n"]
 ) -> Float64[np.ndarray, "n"]:
-    """sqrt(1 - minor / major) of the eigenvalues of the 2 x 2 matrices of second moments; 0 for a single pixel."""
+    """Return sqrt(1 - minor / major) of the eigenvalues of the second moments (2 x 2); 0 for a single pixel."""
     half_sum = (down + right) / 2
     half_difference = np.sqrt(((down - right) / 2) ** 2 + both**2)
     major = half_sum + half_difference

@@ -1,4 +1,4 @@
-"""measurements: 8-bit crops in -> a few numbers per cell out; the baselines that a trained encoder has to beat."""
+"""measurements: 8-bit crops in -> a few features per cell out: the baselines that a trained encoder has to beat."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PERCENTS = (5, 50, 95)
 LEVELS = 16
-"""Grey levels that texture is measured with."""
+"""Number of grey levels in which texture is measured."""
 DISTANCES_PX = (1, 4)
 TEXTURES = ("contrast", "homogeneity", "energy", "correlation")
 MEASURED = (
@@ -24,15 +24,15 @@ MEASURED = (
 
 
 def intensities(crops: UInt8[np.ndarray, "n c y x"]) -> Float32[np.ndarray, "n c"]:
-    """Mean grey value of every channel of every crop."""
+    """Return the mean grey value of every channel of every crop."""
     return np.asarray(crops.mean(axis=(2, 3), dtype=np.float64), np.float32)
 
 
 def features(crops: UInt8[np.ndarray, "n c y x"]) -> Float32[np.ndarray, "n feature"]:
-    """Mean, standard deviation, percentiles and texture of every channel; channel by channel, in the order of MEASURED.
+    """Return mean, standard deviation, percentiles and texture, channel by channel, in the order of MEASURED.
 
-    Contrast, homogeneity, energy and correlation of the co-occurrence of grey levels at a distance, in all directions
-    (Haralick et al. 1973, doi:10.1109/TSMC.1973.4309314), as scikit-image's graycoprops has them.
+    Texture is contrast, homogeneity, energy and correlation of the co-occurrence matrix of grey levels at a distance,
+    in all directions (Haralick et al. 1973, doi:10.1109/TSMC.1973.4309314), as in scikit-image's graycoprops.
     """
     counts = _histograms(crops)
     mean = _mean(counts, np.arange(256.0))
@@ -44,7 +44,7 @@ def features(crops: UInt8[np.ndarray, "n c y x"]) -> Float32[np.ndarray, "n feat
 
 
 def feature_names(channels: Sequence[str]) -> list[str]:
-    """Names of the columns of `features`: "dna_mean", "dna_sd", …"""
+    """Return the names of the columns of `features`: "dna_mean", "dna_sd", …"""
     return [f"{channel}_{measured}" for channel in channels for measured in MEASURED]
 
 
@@ -60,16 +60,16 @@ def _mean(counts: Int64[np.ndarray, "n c 256"], values: Float64[np.ndarray, "256
 
 
 def _percentile(counts: Int64[np.ndarray, "n c 256"], percent: int) -> Int64[np.ndarray, "n c"]:
-    """The smallest grey value that at least `percent` of the pixels do not exceed."""
+    """Return the smallest grey value that at least `percent` % of the pixels do not exceed."""
     below = np.cumsum(counts, axis=2)
     return np.asarray(np.argmax(100 * below >= percent * below[..., -1:], axis=2))
 
 
 def _textures(crops: UInt8[np.ndarray, "n c y x"], distance_px: int) -> list[Float64[np.ndarray, "n c"]]:
-    """In the order of TEXTURES."""
+    """Return the textures at one distance, in the order of TEXTURES."""
     counts = np.empty((*crops.shape[:2], LEVELS, LEVELS), np.int64)
     for place in np.ndindex(crops.shape[:2]):
-        counts[place] = _neighbouring(crops[place], distance_px)
+        counts[place] = _co_occurrence(crops[place], distance_px)
     shares = counts / np.maximum(counts.sum(axis=(2, 3), keepdims=True), 1)
     one, other = np.mgrid[:LEVELS, :LEVELS].astype(np.float64)
     squared = (one - other) ** 2
@@ -79,13 +79,13 @@ def _textures(crops: UInt8[np.ndarray, "n c y x"], distance_px: int) -> list[Flo
 
     mean = total(one)[..., None, None]
     covariance, variance = total((one - mean) * (other - mean)), total((one - mean) ** 2)
-    flat = variance < 1e-15  # one grey level only: as scikit-image says, it goes with itself
+    flat = variance < 1e-15  # one grey level only: correlation 1, as in scikit-image
     correlation = np.where(flat, 1.0, covariance / np.where(flat, 1.0, variance))
     return [total(squared), total(1 / (1 + squared)), np.sqrt(total(shares)), correlation]
 
 
-def _neighbouring(crop: UInt8[np.ndarray, "y x"], distance_px: int) -> Int64[np.ndarray, "levels levels"]:
-    """How often two grey levels lie so many pixels apart: across, down and along both diagonals, both ways."""
+def _co_occurrence(crop: UInt8[np.ndarray, "y x"], distance_px: int) -> Int64[np.ndarray, "levels levels"]:
+    """Count pairs of grey levels at a distance: across, down and along both diagonals, in both directions."""
     levels = crop // np.uint8(256 // LEVELS)
     d = distance_px
     pairs = (

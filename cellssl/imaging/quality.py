@@ -1,6 +1,7 @@
-"""quality: a field and its labelled nuclei in -> what tells good nuclei and fields from bad ones, out.
+"""quality: a field and its label image in -> quality measures of every nucleus and of the field out.
 
-Nothing here decides: `masks.keep` asks the limits of the recipe, and every number goes into the tables.
+Nothing is rejected here: `selection.rejection_reasons` compares the measures with the limits of the recipe, and every
+measure goes into the tables.
 """
 
 from __future__ import annotations
@@ -17,72 +18,75 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Float64, Int, Int64, Real
 
 CEILINGS = (255, 1023, 4095, 16_383, 65_535)
-"""The highest grey values of cameras of 8, 10, 12, 14 and 16 bits."""
+"""The highest grey values of cameras with 8, 10, 12, 14 and 16 bits."""
 
 
 @dataclass(frozen=True)
 class NucleusQuality:
-    """One value a nucleus, in the order of the labels."""
+    """Quality measures, one value per nucleus in the order of the labels."""
 
     solidity: Float64[np.ndarray, "n"]
-    """Area over the area of the convex hull: 1 for a disc, lower where it is lobed, notched or two."""
+    """Area over the area of the convex hull: 1 for a disc, lower for a lobed, notched or merged nucleus."""
     focus: Float64[np.ndarray, "n"]
-    """How much of its brightness a nucleus gains per pixel where it gains most: about 0.2 in focus, lower in blur."""
+    """Steepness of the rim: share of its brightness that a nucleus gains per pixel; 0.2 in focus, less in blur."""
     brightness: Float64[np.ndarray, "n"]
-    """Mean of the nucleus channel above the field's background, in grey values."""
+    """Mean of the nucleus channel above the background of the field, in grey values."""
     saturated: Float64[np.ndarray, "n"]
-    """Share of its pixels at a camera's highest grey value, in the channel where that is most."""
+    """Share of its pixels at the camera's highest grey value, in the channel with the largest share."""
     edge_px: Float64[np.ndarray, "n"]
-    """From its centre to the nearest edge of the field."""
+    """Distance from its centre to the nearest edge of the field."""
     nearest_px: Float64[np.ndarray, "n"]
-    """From its centre to the nearest other nucleus' centre; nan for the only one."""
+    """Distance from its centre to the centre of the nearest other nucleus; nan where there is no other."""
 
 
 @dataclass(frozen=True)
 class FieldQuality:
-    """What is known of a field as a whole."""
+    """Quality measures of a field as a whole."""
 
     focus: float
-    """Median over its nuclei; nan without any."""
+    """Median focus of its nuclei; nan without nuclei."""
     saturated: float
-    """Share of pixels at a camera's highest grey value, in the channel where that is most."""
+    """Share of pixels at the camera's highest grey value, in the channel with the largest share."""
     covered: float
-    """Share of the field that is nucleus."""
-    stray: float
-    """Share of the field that is brighter than half its nuclei, and is no nucleus: fibres, dust, smears."""
+    """Share of the field that nuclei cover."""
+    bright_outside: float
+    """Share of the field that is brighter than the median nucleus and is no nucleus: fibres, dust, smears."""
     background: float
     """Median grey value of the nucleus channel outside nuclei."""
 
 
 @dataclass(frozen=True)
-class Inside:
-    """The pixels of all nuclei, which are few beside those of the field."""
+class NucleusPixels:
+    """The pixels of all nuclei, which are few compared with those of the field."""
 
     where: Int64[np.ndarray, "pixel"]
-    which: Int64[np.ndarray, "pixel"]
+    """Flat index of the pixel in the field."""
+    nucleus: Int64[np.ndarray, "pixel"]
+    """The nucleus that holds the pixel, from 0."""
     n: int
+    """Number of nuclei."""
 
     @classmethod
-    def of(cls, labels: Int[np.ndarray, "y x"]) -> Inside:
-        """Where the labels are not 0."""
+    def of(cls, labels: Int[np.ndarray, "y x"]) -> NucleusPixels:
+        """Collect the pixels whose label is not 0."""
         where = np.flatnonzero(labels)
         return cls(where, labels.ravel()[where].astype(np.int64) - 1, int(labels.max(initial=0)))
 
     def mean(self, values: Real[np.ndarray, "y x"]) -> Float64[np.ndarray, "n"]:
-        """Mean over every nucleus; 0 for a number that does not occur."""
+        """Return the mean over every nucleus; 0 for a number that does not occur."""
         return self.mean_of(values.ravel()[self.where])
 
     def mean_of(self, values: Real[np.ndarray, "pixel"]) -> Float64[np.ndarray, "n"]:
-        """The same of values that are given for the pixels inside alone."""
-        total = np.bincount(self.which, weights=values, minlength=self.n)
-        return np.asarray(total / np.maximum(np.bincount(self.which, minlength=self.n), 1))
+        """Return the same where `values` holds the pixels of nuclei only."""
+        total = np.bincount(self.nucleus, weights=values, minlength=self.n)
+        return np.asarray(total / np.maximum(np.bincount(self.nucleus, minlength=self.n), 1))
 
 
 def measure_quality(
     pixels: Real[np.ndarray, "c y x"], nucleus: int, labels: Int[np.ndarray, "y x"], centres: Float64[np.ndarray, "n 2"]
 ) -> tuple[NucleusQuality, FieldQuality]:
-    """Everything about the nuclei 1..n of a field whose channel number `nucleus` shows them."""
-    image, inside = pixels[nucleus].astype(np.float32), Inside.of(labels)
+    """Measure the nuclei 1..n of a field, and the field; channel number `nucleus` shows the nuclei."""
+    image, inside = pixels[nucleus].astype(np.float32), NucleusPixels.of(labels)
     outside = labels == 0
     background = median_of(pixels[nucleus][outside]) if outside.any() else float(image.min())
     at_ceiling = [is_saturated(channel) for channel in pixels]
@@ -95,19 +99,19 @@ def measure_quality(
         edge_distances(centres, labels.shape),
         nearest_distances(centres),
     )
-    typical = float(np.median(brightness)) if len(brightness) else np.inf
+    median_brightness = float(np.median(brightness)) if len(brightness) else np.inf
     field = FieldQuality(
         float(np.median(nuclei.focus)) if len(brightness) else np.nan,
         max(float(hit.mean()) for hit in at_ceiling),
         float(1 - outside.mean()),
-        float((outside & (image > background + typical)).mean()),
+        float((outside & (image > background + median_brightness)).mean()),
         background,
     )
     return nuclei, field
 
 
 def median_of(values: Real[np.ndarray, "i"]) -> float:
-    """The median; of camera images by counting, which is several times as fast as sorting."""
+    """Return the median; of uint8 and uint16 by counting, which is several times as fast as sorting."""
     if values.dtype not in (np.uint8, np.uint16):
         return float(np.median(values))
     reached = np.cumsum(np.bincount(values))
@@ -116,19 +120,19 @@ def median_of(values: Real[np.ndarray, "i"]) -> float:
 
 
 def is_saturated(channel: Real[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
-    """Pixels at the highest grey value of a camera; none where the brightest pixel is not at one."""
+    """Return the pixels at the highest grey value of a camera; none where the brightest pixel is not at one."""
     brightest = int(channel.max())
     return np.asarray(channel == brightest) if brightest in CEILINGS else np.zeros(channel.shape, bool)
 
 
 def rim_steepness(
-    inside: Inside, image: Float32[np.ndarray, "y x"], brightness: Float64[np.ndarray, "n"]
+    inside: NucleusPixels, image: Float32[np.ndarray, "y x"], brightness: Float64[np.ndarray, "n"]
 ) -> Float64[np.ndarray, "n"]:
-    """Gradient over brightness, weighted by the gradient's square, so that the rim decides and not the area."""
+    """Return gradient over brightness, weighted by the squared gradient, so that the rim decides and not the area."""
     from scipy import ndimage
 
     smooth = ndimage.gaussian_filter(image, 1.0)
-    steep = np.zeros_like(smooth)  # twice the slope, squared
+    steep = np.zeros_like(smooth)  # (twice the slope) squared
     steep[1:-1] += np.square(smooth[2:] - smooth[:-2])
     steep[:, 1:-1] += np.square(smooth[:, 2:] - smooth[:, :-2])
     square = steep.ravel()[inside.where] / 4
@@ -139,13 +143,13 @@ def rim_steepness(
 
 
 def edge_distances(centres: Float64[np.ndarray, "n 2"], shape: tuple[int, ...]) -> Float64[np.ndarray, "n"]:
-    """From every centre to the outermost row or column of pixels that is nearest."""
+    """Return the distance of every centre to the nearest outermost row or column of pixels."""
     last = np.asarray(shape) - 1
     return np.asarray(np.minimum(centres, last - centres).min(axis=1, initial=np.inf))
 
 
 def nearest_distances(centres: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n"]:
-    """From every centre to the next one."""
+    """Return the distance of every centre to the nearest other one; nan for a single one."""
     from scipy.spatial import cKDTree
 
     if len(centres) < 2:
@@ -154,7 +158,7 @@ def nearest_distances(centres: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray
 
 
 def solidity(labels: Int[np.ndarray, "y x"]) -> Float64[np.ndarray, "n"]:
-    """Area over that of the convex hull of the pixels, each a square of its own."""
+    """Return area over the area of the convex hull of the pixels, each pixel a square."""
     area = label_areas(labels)
     which, corners = outline_corners(labels)
     starts = np.searchsorted(which, np.arange(1, len(area) + 2))
@@ -163,10 +167,10 @@ def solidity(labels: Int[np.ndarray, "y x"]) -> Float64[np.ndarray, "n"]:
 
 
 def outline_corners(labels: Int[np.ndarray, "y x"]) -> tuple[Int64[np.ndarray, "p"], Int64[np.ndarray, "p 2"]]:
-    """The label, and row and column, of the corners of each nucleus' first and last pixel in every row; sorted."""
+    """Return label, row and column of the corners of each nucleus' first and last pixel in every row, by label."""
     where = np.flatnonzero(labels)
     which = labels.ravel()[where].astype(np.int64)
-    order = np.argsort(which, kind="stable")  # within a label from the top left, row by row
+    order = np.argsort(which, kind="stable")  # stable: within a label from the top left, row by row
     which, (row, column) = which[order], np.divmod(where[order], labels.shape[1])
     new = np.ones(len(which) + 1, bool)
     new[1:-1] = (which[1:] != which[:-1]) | (row[1:] != row[:-1])
@@ -177,7 +181,7 @@ def outline_corners(labels: Int[np.ndarray, "y x"]) -> tuple[Int64[np.ndarray, "
 
 
 def hull_area(points: Int64[np.ndarray, "p 2"]) -> float:
-    """Area of the convex hull of points that do not lie on one line."""
+    """Return the area of the convex hull of points that do not lie on one line."""
     from scipy.spatial import ConvexHull
 
-    return float(ConvexHull(points).volume)  # of two dimensions, scipy calls the area volume
+    return float(ConvexHull(points).volume)  # in two dimensions, scipy's volume is the area

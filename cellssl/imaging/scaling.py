@@ -1,6 +1,6 @@
-"""scaling: raw 16-bit pixels in -> 8-bit pixels out, by limits that are measured once per plate and channel.
+"""scaling: raw 16-bit pixels in -> 8-bit pixels out, between limits that are measured once per plate and channel.
 
-Every model, baseline and montage looks at cells through `scaled`, so that the same cell is the same pixels everywhere.
+Every model, baseline and montage takes its cells from `scaled`, so that a cell has the same pixels everywhere.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Int64, Real, UInt8, UInt16
 
-GREYS = 65_536
+GREY_LEVELS = 65_536
 
 
 @dataclass
 class Histogram:
-    """How often each of the 65,536 grey values occurs, per channel; exact, and small whatever the number of fields.
+    """Counts of each of the 65,536 grey values per channel; exact, and small whatever the number of fields.
 
-    Adding fields and merging histograms commute, so the result does not depend on order or number of workers.
+    Adding fields and merging histograms commute, so neither their order nor the number of workers matters.
     """
 
     counts: Int64[np.ndarray, "c 65536"]
 
     @classmethod
     def empty(cls, channels: int) -> Histogram:
-        """No pixel seen yet."""
-        return cls(np.zeros((channels, GREYS), np.int64))
+        """Return a histogram without pixels."""
+        return cls(np.zeros((channels, GREY_LEVELS), np.int64))
 
     def add(self, field: Real[np.ndarray, "c y x"]) -> None:
         """Count the pixels of one field (uint8 or uint16, all channels)."""
@@ -37,20 +37,20 @@ class Histogram:
                 f"a field must be uint8 or uint16 with {len(self.counts)} channels, got {field.dtype} with {len(field)}"
             )
         for i, channel in enumerate(field):
-            self.counts[i] += np.bincount(channel.ravel(), minlength=GREYS)
+            self.counts[i] += np.bincount(channel.ravel(), minlength=GREY_LEVELS)
 
     def merge(self, other: Histogram) -> Histogram:
-        """The histogram of the pixels of both."""
+        """Return the histogram of the pixels of both."""
         return Histogram(self.counts + other.counts)
 
     def pixels(self) -> Int64[np.ndarray, "c"]:
-        """Number of pixels seen per channel."""
+        """Return the number of counted pixels per channel."""
         return np.asarray(self.counts.sum(axis=1))
 
     def percentile(self, percent: float) -> UInt16[np.ndarray, "c"]:
-        """Per channel the smallest grey value that at least `percent` of the pixels do not exceed.
+        """Return per channel the smallest grey value that at least `percent` % of the pixels do not exceed.
 
-        A value that occurs, so it is the same on every machine (numpy's percentile with method="inverted_cdf").
+        It is a value that occurs, so it is the same on every machine (numpy's percentile with method="inverted_cdf").
         """
         if (self.pixels() == 0).any():
             raise ValueError("a histogram without pixels has no percentile")
@@ -62,21 +62,21 @@ class Histogram:
 def scaled(
     crops: UInt16[np.ndarray, "n c y x"], low: Real[np.ndarray, "c"], high: Real[np.ndarray, "c"]
 ) -> UInt8[np.ndarray, "n c y x"]:
-    """Stretch every channel so that `low` becomes 0 and `high` becomes 255, rounded to the nearest; beyond is clipped.
+    """Stretch every channel so that `low` becomes 0 and `high` becomes 255, round, and clip.
 
-    A channel whose limits are equal carries no information and comes back as 0.
+    A channel whose limits are equal holds no information and becomes 0.
     """
     tables = lookup_tables(low, high)
     out = np.empty(crops.shape, np.uint8)
     for channel, table in enumerate(tables):
-        for crop, result in zip(crops[:, channel], out[:, channel], strict=True):  # a crop at a time stays in cache
-            np.take(table, crop, out=result, mode="clip")  # uint16 cannot be out of range; "clip" skips a buffer
+        for crop, result in zip(crops[:, channel], out[:, channel], strict=True):  # one crop stays in the cache
+            np.take(table, crop, out=result, mode="clip")  # uint16 is never out of range; "clip" avoids a buffer
     return out
 
 
 def lookup_tables(low: Real[np.ndarray, "c"], high: Real[np.ndarray, "c"]) -> UInt8[np.ndarray, "c 65536"]:
-    """The 8-bit value of each of the 65,536 grey values, per channel."""
+    """Return the 8-bit value of each of the 65,536 grey values, per channel."""
     low, high = np.asarray(low, np.float64)[:, None], np.asarray(high, np.float64)[:, None]
     span = np.where(high > low, high - low, np.inf)
-    shades: np.ndarray = np.rint(np.clip((np.arange(GREYS) - low) / span, 0, 1) * 255)
-    return shades.astype(np.uint8)
+    values: np.ndarray = np.rint(np.clip((np.arange(GREY_LEVELS) - low) / span, 0, 1) * 255)
+    return values.astype(np.uint8)

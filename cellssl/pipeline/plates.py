@@ -82,7 +82,7 @@ def plate_rows(session: Session, gathering: list[dict[str, Any]]) -> list[dict[s
 def _parts(recipe: Recipe, arm: str, stage: str, context: RunContext) -> Iterator[tuple[str, Card, Card | None]]:
     """Yield the plate, the card of its fetch part, and the card of its part of `stage` or None."""
     fetching, segmenting = recipe.settings("fetch", arm), recipe.settings("segment", arm)
-    foreseen = not hasattr(segmenting.method, "label_image")
+    foreseen = not segmenting.method.reads_label_images
     for plate, fields in fetch.planned_plates(fetching, context).items():
         fetched = fetch.plate_card(fetching, context, fields)
         if stage == "fetch":

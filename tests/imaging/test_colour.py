@@ -1,4 +1,4 @@
-"""colour: which channel shines in which colour, and where the tiles lie on a sheet."""
+"""colour: which channel has which colour, and where the tiles lie on a sheet."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,14 @@ import pytest
 from cellssl.imaging.colour import BLUE, GREEN, RED, contact_sheet, default_colours, named_colours, to_rgb
 
 
-def only(channel: int, channels: int = 3) -> np.ndarray:
+def single_channel(channel: int, channels: int = 3) -> np.ndarray:
     crops = np.zeros((1, channels, 2, 2), np.uint8)
     crops[:, channel] = 200
     return crops
 
 
 def test_dna_is_blue_tubulin_green_and_actin_red() -> None:
-    strongest = [to_rgb(only(channel))[0, 0, 0].argmax() for channel in range(3)]
+    strongest = [to_rgb(single_channel(channel))[0, 0, 0].argmax() for channel in range(3)]
     assert strongest == [2, 1, 0]
 
 
@@ -26,12 +26,12 @@ def test_names_decide_whatever_the_order_of_channels() -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 5, 9])
 def test_any_number_of_channels_is_shown(channels: int) -> None:
     for channel in range(channels):
-        tile = to_rgb(only(channel, channels))
+        tile = to_rgb(single_channel(channel, channels))
         assert tile.shape == (1, 2, 2, 3) and tile.max() > 100
 
 
 def test_a_single_channel_is_grey() -> None:
-    assert len(set(to_rgb(only(0, 1))[0, 0, 0].tolist())) == 1
+    assert len(set(to_rgb(single_channel(0, 1))[0, 0, 0].tolist())) == 1
     assert len(set(named_colours(["dapi"])[0])) == 1
 
 

@@ -1,4 +1,4 @@
-"""cutting: which pixels are in a window, and what stands where the field ends."""
+"""cropping: which pixels are in a window, and what fills it beyond the field."""
 
 import numpy as np
 import pytest
@@ -32,8 +32,8 @@ def test_the_middle_of_a_window_is_at_most_half_a_pixel_from_the_centre(crop_px:
 def test_windows_that_leave_the_field_agree_with_a_padded_field(border: str, mode: str, crop_px: int) -> None:
     image = field()
     centres = np.array([[0, 0], [29, 39], [0, 39], [15, 20], [3, 38], [29, 1]])
-    wide = np.pad(image, ((0, 0), (200, 200), (200, 200)), mode=mode)
-    assert (crop(image, centres, crop_px, border) == crop(wide, centres + 200, crop_px, "drop")).all()
+    padded = np.pad(image, ((0, 0), (200, 200), (200, 200)), mode=mode)
+    assert (crop(image, centres, crop_px, border) == crop(padded, centres + 200, crop_px, "drop")).all()
 
 
 def test_a_centre_far_outside_is_mirrored_or_zero() -> None:
@@ -42,7 +42,7 @@ def test_a_centre_far_outside_is_mirrored_or_zero() -> None:
     assert np.isin(crop(image, np.array([[-500.0, 900.0]]), 6, "reflect"), image).all()
 
 
-def test_windows_inside_are_those_that_need_no_mirror() -> None:
+def test_windows_inside_need_no_mirrored_pixels() -> None:
     centres = np.array([[4.0, 4.0], [3.0, 4.0], [26.0, 36.0], [26.5, 36.0]])  # windows of 8 start 4 before the centre
     assert windows_inside(centres, 8, (30, 40)).tolist() == [True, False, True, False]
     with pytest.raises(ValueError, match="2 windows leave the field"):
@@ -55,7 +55,7 @@ def test_eight_bit_pixels_keep_their_values() -> None:
     assert window.dtype == np.uint16 and (window[0] == image[:, 8:12, 8:12]).all()
 
 
-def test_floats_are_refused_since_they_would_be_rounded() -> None:
+def test_floats_are_an_error_since_they_would_be_rounded() -> None:
     with pytest.raises(ValueError, match="uint8 or uint16"):
         crop(field().astype(np.float32), np.array([[10, 10]]), 4)
 

@@ -1,4 +1,4 @@
-"""measurements: the numbers of the baselines, against numpy."""
+"""measurements: the features of the baselines, compared with numpy and scikit-image."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_features_agree_with_numpy() -> None:
 @pytest.mark.parametrize("distance", DISTANCES_PX)
 @pytest.mark.parametrize("texture", TEXTURES)
 def test_textures_agree_with_scikit_image(distance: int, texture: str) -> None:
-    """Its diagonals lie on a circle; a distance times the square root of 2 makes them ours."""
+    """Its diagonal neighbours lie on a circle; a distance times the square root of 2 gives ours."""
     crop = crops()[2, 1]
     pairs = np.zeros((LEVELS, LEVELS, 1, 1))
     for far, angle in ((1, 0), (1, np.pi / 2), (2**0.5, np.pi / 4), (2**0.5, 3 * np.pi / 4)):
@@ -56,7 +56,7 @@ def test_every_feature_has_a_name_in_its_place() -> None:
     assert np.allclose(features(crops())[:, names.index("actin_mean")], intensities(crops())[:, 1])
 
 
-def test_a_turned_cell_measures_the_same() -> None:
+def test_a_rotated_cell_has_the_same_features() -> None:
     assert (features(np.rot90(crops(), axes=(2, 3)).copy()) == features(crops())).all()
 
 

@@ -1,4 +1,4 @@
-"""quality: what tells good nuclei and fields from bad ones, against scikit-image and against what was put there."""
+"""quality: measures of nuclei and fields, compared with scikit-image and with made-up fields of known quality."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from skimage.measure import label, regionprops_table
 from cellssl.imaging.labels import measure
 from cellssl.imaging.quality import (
     CEILINGS,
-    Inside,
+    NucleusPixels,
     edge_distances,
     is_saturated,
     measure_quality,
@@ -21,7 +21,7 @@ from cellssl.randomness import generator
 
 
 def discs(radius: float = 10.0, sigma: float = 1.0, light: float = 2000.0) -> tuple[np.ndarray, np.ndarray]:
-    """Nine nuclei of one size; their image and their labels."""
+    """Draw nine nuclei of one size; return their image and their labels."""
     rows, columns = np.mgrid[:120, :120]
     near = np.hypot((rows + 20) % 40 - 20, (columns + 20) % 40 - 20)[20:100, 20:100] < radius
     image = np.pad(500.0 + light * near, 20, constant_values=500.0)
@@ -32,7 +32,7 @@ def test_solidity_is_close_to_that_of_scikit_image() -> None:
     noise = ndimage.gaussian_filter(generator("tests", "solidity").random((200, 200)), 6)
     labels = label(noise > np.median(noise))
     known = regionprops_table(labels, properties=("solidity", "area"))
-    large = known["area"] > 100  # of small ones the corners of pixels matter, which scikit-image takes halfway
+    large = known["area"] > 100  # in small ones the corners of pixels matter, which scikit-image cuts
     assert large.sum() > 3
     assert np.allclose(solidity(labels)[large], known["solidity"][large], atol=0.03)
 
@@ -69,7 +69,7 @@ def test_a_straight_rim_has_the_steepness_of_its_blur() -> None:
     sigma = 3.0
     image = ndimage.gaussian_filter(np.repeat(np.arange(200) > 99, 200).reshape(200, 200).astype(np.float32), sigma)
     steepest = 1 / np.sqrt(2 * np.pi * (sigma**2 + 1))  # a Gaussian's height; 1 is the smoothing of the derivative
-    found = rim_steepness(Inside.of(np.ones(image.shape, int)), image, np.array([1.0]))[0]
+    found = rim_steepness(NucleusPixels.of(np.ones(image.shape, int)), image, np.array([1.0]))[0]
     assert found == pytest.approx(steepest * np.sqrt(2 / 3), rel=0.02)  # the mean of its cube over that of its square
 
 
@@ -101,13 +101,13 @@ def test_distances_agree_with_loops() -> None:
     assert np.isnan(nearest_distances(centres[:1])).all()
 
 
-def test_a_bright_fibre_is_stray_light_and_nuclei_are_not() -> None:
+def test_a_bright_fibre_counts_as_bright_outside_nuclei_and_nuclei_do_not() -> None:
     image, labels = discs()
     centres = measure(labels).centres
     clean = measure_quality(image[None].astype(np.uint16), 0, labels, centres)[1]
     image[5:9] = 6000
-    assert clean.stray < 0.005
-    assert measure_quality(image[None].astype(np.uint16), 0, labels, centres)[1].stray == pytest.approx(
+    assert clean.bright_outside < 0.005
+    assert measure_quality(image[None].astype(np.uint16), 0, labels, centres)[1].bright_outside == pytest.approx(
         4 / 120, rel=0.1
     )
 
@@ -122,11 +122,11 @@ def test_an_empty_field_has_no_nuclei_to_measure() -> None:
     noise = generator("tests", "none").integers(0, 100, (2, 30, 30)).astype(np.uint16)
     nuclei, field = measure_quality(noise, 0, np.zeros((30, 30), np.int32), np.empty((0, 2)))
     assert all(len(values) == 0 for values in vars(nuclei).values())
-    assert np.isnan(field.focus) and field.covered == field.stray == 0
+    assert np.isnan(field.focus) and field.covered == field.bright_outside == 0
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])
-def test_the_median_that_is_counted_is_the_one_that_is_sorted(dtype: type, count: int) -> None:
+def test_the_median_by_counting_is_the_median_by_sorting(dtype: type, count: int) -> None:
     values = generator("tests", "median", count).integers(0, 250, count).astype(dtype)
     assert median_of(values) == np.median(values)

@@ -1,4 +1,4 @@
-"""scaling: limits from exact histograms, and the one function from 16 to 8 bits."""
+"""scaling: limits from exact histograms, and the function from 16 to 8 bits."""
 
 from itertools import permutations
 
@@ -14,10 +14,10 @@ def fields(number: int = 3, highest: int = 65_536) -> np.ndarray:
 
 
 def histogram(images: np.ndarray) -> Histogram:
-    counted = Histogram.empty(images.shape[1])
+    result = Histogram.empty(images.shape[1])
     for image in images:
-        counted.add(image)
-    return counted
+        result.add(image)
+    return result
 
 
 @pytest.mark.parametrize("percent", [0.0, 0.1, 50.0, 99.9, 100.0])
@@ -47,7 +47,7 @@ def test_scaling_agrees_with_the_formula() -> None:
     assert (scaled(crops, low, high) == np.rint(255 * stretched.clip(0, 1))).all()
 
 
-def test_limits_become_black_and_white_and_the_order_of_greys_stays() -> None:
+def test_limits_become_0_and_255_and_the_order_of_grey_values_stays() -> None:
     ramp = np.arange(65_536, dtype=np.uint16).reshape(1, 1, 256, 256)
     out = scaled(ramp, np.array([300]), np.array([40_000])).ravel()
     assert out[[0, 300, 40_000, 65_535]].tolist() == [0, 0, 255, 255]
@@ -67,7 +67,7 @@ def test_a_channel_that_does_not_vary_becomes_zero() -> None:
     assert out[:, 1].max() == 0 and out[:, 0].max() == 255
 
 
-def test_a_part_of_a_mapped_stack_scales_like_a_copy() -> None:
+def test_a_view_of_a_stack_scales_like_a_copy() -> None:
     crops = fields(number=5)
     limits = np.array([5, 5]), np.array([9_000, 50_000])
     assert (scaled(crops[::2, ::-1], *limits) == scaled(crops[::2, ::-1].copy(), *limits)).all()

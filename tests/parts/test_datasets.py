@@ -410,7 +410,7 @@ class Minimal(Dataset):
 
 def test_a_new_data_set_needs_three_methods_only() -> None:
     dataset = Minimal()
-    assert dataset.external_files() == ()
+    assert dataset.external_files() == {}
     assert dataset.tables(dataset.plan(Path()), Path()) == {}
     assert dataset.forecast(dataset.plan(Path()), Path()) == Forecast(0, None, 0)
 

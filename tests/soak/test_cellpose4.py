@@ -1,4 +1,4 @@
-"""cellpose 4, installed in an environment of its own beside everything else: as far as it goes without its weights."""
+"""cellpose 4, installed in an environment of its own: what can be tested without its weights."""
 
 import json
 import subprocess
@@ -18,7 +18,8 @@ from cellpose.vit import CPSAM
 from cellssl.errors import UsageError
 from cellssl.imaging.segmenters import cellpose
 
-said = {"installed": cellpose.installed()[1], "downloads": cellpose.Settings(model="cpsam").downloads()}
+files = cellpose.Settings(model="cpsam").downloads()
+said = {"installed": cellpose.installed()[1], "downloads": [file.place for file in files]}
 try:
     cellpose.Settings(model="cyto3").check()
 except UsageError as error:
@@ -26,12 +27,12 @@ except UsageError as error:
 file = Path(sys.argv[1])
 torch.save(CPSAM().state_dict(), file)
 image = np.random.default_rng(0).integers(0, 4000, (200, 300)).astype(np.uint16)
-detector = cellpose.Settings(weights=file).prepared(file, "cpu")
-labels = detector.find(image)
-said |= {"shape": labels.shape, "type": str(labels.dtype), "ran": detector.ran()}
+segmenter = cellpose.Settings(weights=file).prepare((), "cpu")
+labels = segmenter.segment(image)
+said |= {"shape": labels.shape, "type": str(labels.dtype), "ran": segmenter.ran()}
 try:
     old = Path(sys.argv[2])
-    cellpose.Settings(weights=old).prepared(old, "cpu").find(image)
+    cellpose.Settings(weights=old).prepare((), "cpu").segment(image)
 except UsageError as error:
     said["old file"] = error.message
 print(json.dumps(said))
@@ -61,7 +62,7 @@ def test_cellpose_4_is_run_by_its_own_names_and_files(python: Path, tmp_path: Pa
     said = json.loads(ran.stdout)
     print(said)
     assert said["installed"].startswith("4.") and said["ran"]["cellpose"] == said["installed"]
-    assert list(said["downloads"]) == ["cellpose/cpsam"]
+    assert said["downloads"] == ["cellpose/cpsam"]
     assert "has no network 'cyto3'" in said["old name"]
     assert said["shape"] == [200, 300] and said["type"] == "int32"
     assert "is no network of cellpose 4" in said["old file"]

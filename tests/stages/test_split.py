@@ -1,4 +1,4 @@
-"""split: balanced classes, shares that are kept, groups that stay together, and leaks that are counted."""
+"""split: balanced classes, the given shares, groups that stay together, and counted leakage."""
 
 from collections import Counter
 from typing import Any
@@ -11,13 +11,13 @@ from chain import Chain
 from cellssl.artifacts.tables import read_table
 from cellssl.errors import UsageError
 from cellssl.stages.split.settings import Settings, Treated
-from cellssl.stages.split.stage import divide, kept, label, labelled, leakage
+from cellssl.stages.split.stage import add_labels, assign_parts, leakage, select_balanced, treatment_labels
 
 DOSES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 def plates(count: int = 3, per_well: int = 20) -> pd.DataFrame:
-    """Plates with two wells a dose of compound A, two of B at one dose, and six control wells."""
+    """Make plates with two wells per dose of compound A, two wells of B at one dose, and six control wells."""
     layout = [("DMSO", 0.0)] * 6 + [("A", dose) for dose in DOSES for _ in range(2)] + [("B", 5.0)] * 2
     rows = []
     for plate in range(count):
@@ -31,12 +31,12 @@ def plates(count: int = 3, per_well: int = 20) -> pd.DataFrame:
     return cells.assign(control=cells["compound"] == "DMSO")
 
 
-def split(cells: pd.DataFrame, **knobs: Any) -> pd.DataFrame:
-    """What the stage does to a cell table."""
-    settings = Settings(**{"treated": Treated(compounds=("A",)), **knobs})
-    cells = labelled(cells, settings)
-    cells = cells.assign(split=divide(cells, settings))
-    return cells[kept(cells, settings)]
+def split(cells: pd.DataFrame, **given: Any) -> pd.DataFrame:
+    """Label, divide and balance a cell table as the stage does."""
+    settings = Settings(**{"treated": Treated(compounds=("A",)), **given})
+    cells = add_labels(cells, settings)
+    cells = cells.assign(split=assign_parts(cells, settings))
+    return cells[select_balanced(cells, settings)]
 
 
 def counts(cells: pd.DataFrame) -> Counter[tuple[str, str]]:
@@ -45,38 +45,38 @@ def counts(cells: pd.DataFrame) -> Counter[tuple[str, str]]:
 
 @pytest.mark.parametrize("by", ["cell", "well"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_every_part_has_as_many_cells_of_either_class(by: str, seed: int) -> None:
+def test_every_part_has_as_many_cells_of_each_class(by: str, seed: int) -> None:
     number = counts(split(plates(), group_by=by, seed=seed))
     for part in ("train", "val", "test"):
         assert number[part, "control"] == number[part, "treated"] > 0
 
 
-def test_the_shares_are_those_asked_for() -> None:
+def test_the_shares_are_those_of_the_settings() -> None:
     number = Counter(split(plates(), shares=(0.7, 0.1, 0.2))["split"])
     assert [number[part] / number.total() for part in ("train", "val", "test")] == pytest.approx(
         [0.7, 0.1, 0.2], abs=0.01
     )
 
 
-def test_a_share_of_nothing_is_nothing() -> None:
+def test_a_share_of_zero_gives_no_cells() -> None:
     assert set(split(plates(), shares=(0.8, 0.0, 0.2))["split"]) == {"train", "test"}
 
 
 @pytest.mark.parametrize(("by", "group"), [("well", ["plate", "well"]), ("plate", ["plate"])])
-def test_groups_stay_on_one_side(by: str, group: list[str]) -> None:
+def test_groups_stay_in_one_part(by: str, group: list[str]) -> None:
     cells = split(plates(6), group_by=by, shares=(0.6, 0.2, 0.2))
     assert (cells.groupby(group)["split"].nunique() == 1).all()
     assert leakage(cells)[f"{by}s_in_train_and_test"] == 0
 
 
-def test_leaks_are_counted_as_a_person_would_count_them() -> None:
+def test_leakage_agrees_with_a_count_by_sets() -> None:
     cells = split(plates())
     for name, group in (("fields", ["field_id"]), ("wells", ["plate", "well"]), ("plates", ["plate"])):
-        sides = [set(map(tuple, cells.loc[cells["split"] == part, group].to_numpy())) for part in ("train", "test")]
-        assert leakage(cells)[f"{name}_in_train_and_test"] == len(sides[0] & sides[1]) > 0
+        parts = [set(map(tuple, cells.loc[cells["split"] == part, group].to_numpy())) for part in ("train", "test")]
+        assert leakage(cells)[f"{name}_in_train_and_test"] == len(parts[0] & parts[1]) > 0
 
 
-def test_test_plates_are_the_test_part_and_nothing_else_is() -> None:
+def test_test_plates_are_the_whole_test_part() -> None:
     cells = split(plates(4), test_plates=("P1", "P3"))
     assert set(cells.loc[cells["split"] == "test", "plate"]) == {"P1", "P3"}
     assert set(cells.loc[cells["split"] != "test", "plate"]) == {"P0", "P2"}
@@ -85,7 +85,7 @@ def test_test_plates_are_the_test_part_and_nothing_else_is() -> None:
 
 
 @pytest.mark.parametrize("by", ["cell", "well"])
-def test_the_order_of_the_rows_changes_nothing(by: str) -> None:
+def test_the_order_of_the_rows_does_not_change_the_split(by: str) -> None:
     cells = plates()
     shuffled = cells.sample(frac=1, random_state=4).reset_index(drop=True)
     one, two = (
@@ -94,7 +94,7 @@ def test_the_order_of_the_rows_changes_nothing(by: str) -> None:
     assert one.sort_index().equals(two.sort_index())
 
 
-def test_the_same_seed_divides_alike_and_another_differently() -> None:
+def test_the_same_seed_gives_the_same_split_and_another_a_different_one() -> None:
     one, again, other = (split(plates(), seed=seed).set_index("cell_id")["split"] for seed in (3, 3, 4))
     assert one.equals(again)
     assert not one.equals(other.reindex(one.index))
@@ -112,7 +112,7 @@ def test_the_top_doses_are_taken_evenly_from_every_plate() -> None:
 
 
 @pytest.mark.parametrize("wanted", [6, 7, 10, 61, 100, 102])
-def test_no_class_has_more_cells_than_asked_for(wanted: int) -> None:
+def test_no_class_has_more_cells_than_the_limit(wanted: int) -> None:
     for shares in ((0.7, 0.1, 0.2), (0.4, 0.3, 0.3), (0.34, 0.33, 0.33), (0.5, 0.25, 0.25)):
         number = Counter(split(plates(), shares=shares, cells_per_class=wanted)["label"])
         assert number["control"] == number["treated"] <= wanted
@@ -121,22 +121,22 @@ def test_no_class_has_more_cells_than_asked_for(wanted: int) -> None:
 
 def test_labels_are_treated_control_or_missing() -> None:
     cells = plates()
-    words = label(cells, Treated(compounds=("A",), doses=(3.0, 0.1)))
-    assert set(cells.loc[words == "treated", "dose_micromolar"]) == {0.1, 3.0}
-    assert set(cells.loc[words == "control", "compound"]) == {"DMSO"}
-    assert words[cells["compound"] == "B"].isna().all()
+    labels = treatment_labels(cells, Treated(compounds=("A",), doses=(3.0, 0.1)))
+    assert set(cells.loc[labels == "treated", "dose_micromolar"]) == {0.1, 3.0}
+    assert set(cells.loc[labels == "control", "compound"]) == {"DMSO"}
+    assert labels[cells["compound"] == "B"].isna().all()
 
 
-def test_a_compound_whose_doses_nobody_wrote_down_is_treated_at_all_of_them() -> None:
+def test_a_compound_without_known_doses_is_treated_at_all_of_them() -> None:
     cells = plates().assign(dose_micromolar=np.nan)
-    assert (label(cells, Treated(compounds=("A",))) == "treated").sum() == (cells["compound"] == "A").sum()
+    assert (treatment_labels(cells, Treated(compounds=("A",))) == "treated").sum() == (cells["compound"] == "A").sum()
 
 
-def test_cells_without_a_compound_are_neither() -> None:
+def test_cells_without_a_compound_have_no_label() -> None:
     cells = plates()
     cells.loc[::5, "compound"] = pd.NA
     cells.loc[::5, "control"] = False
-    assert label(cells, Treated(compounds=("A",)))[::5].isna().all()
+    assert treatment_labels(cells, Treated(compounds=("A",)))[::5].isna().all()
 
 
 def test_without_labels_every_cell_is_used() -> None:
@@ -153,24 +153,24 @@ def test_without_labels_every_cell_is_used() -> None:
         (Treated(compounds=("DMSO",)), "there is no treated cell"),
     ],
 )
-def test_a_class_without_cells_is_said_so(treated: Treated, message: str) -> None:
+def test_a_class_without_cells_is_an_error(treated: Treated, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        label(plates(), treated)
+        treatment_labels(plates(), treated)
 
 
-def test_the_card_says_how_many_cells_and_what_leaks(chain: Chain) -> None:
+def test_the_card_holds_the_counts_and_the_leakage(chain: Chain) -> None:
     split_, segment = chain.made("split"), chain.made("segment")
     table = read_table(split_.file("split.parquet"))
     cells = table.merge(read_table(segment.file("cells.parquet")), on=["cell_id", "field_id"], validate="one_to_one")
     assert len(cells) == len(table)
-    assert split_.card.metrics["counts"] == {f"{p}/{word}": n for (p, word), n in sorted(counts(table).items())}
+    assert split_.card.metrics["counts"] == {f"{part}/{name}": n for (part, name), n in sorted(counts(table).items())}
     fields = [set(table.loc[table["split"] == part, "field_id"]) for part in ("train", "test")]
     assert split_.card.metrics["leaks"]["fields_in_train_and_test"] == len(fields[0] & fields[1])
     assert split_.card.metrics["unused_cells"] == segment.card.metrics["kept"] - len(table)
 
 
 def digits(per_class: int = 40) -> pd.DataFrame:
-    """Pictures of one plate with a class each, every fifth of the official test part."""
+    """Make cells of one plate with seven classes; every fifth is in the official test part."""
     rows = [
         {"cell_id": f"d{row}", "field_id": "f", "plate": "P", "well": "W", "compound": pd.NA, "dose_micromolar": np.nan}
         | {"class": str(row % 7), "official_part": "test" if row % 5 == 0 else "train"}
@@ -179,12 +179,12 @@ def digits(per_class: int = 40) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"compound": "string"}).assign(control=False)
 
 
-def test_the_values_of_a_column_are_classes_and_each_is_divided_alike() -> None:
+def test_the_values_of_a_column_are_classes_and_each_has_the_same_shares() -> None:
     cells = split(digits(), treated=None, classes="class")
     number = counts(cells)
-    assert {word for _, word in number} == set("0123456")
-    assert {number["train", word] for word in "0123456"} == {28}
-    assert {number["test", word] for word in "0123456"} == {8}
+    assert {name for _, name in number} == set("0123456")
+    assert {number["train", name] for name in "0123456"} == {28}
+    assert {number["test", name] for name in "0123456"} == {8}
 
 
 def test_classes_that_are_not_balanced_keep_every_cell() -> None:
@@ -193,7 +193,7 @@ def test_classes_that_are_not_balanced_keep_every_cell() -> None:
     assert len(split(digits(), treated=None, classes="class", cells_per_class=10)) == 7 * 10
 
 
-def test_the_official_parts_are_kept_and_val_comes_out_of_train() -> None:
+def test_the_official_test_part_is_kept_and_val_is_taken_from_train() -> None:
     cells = split(digits(), treated=None, classes="class", split_column="official_part", balance=False)
     assert (cells["split"] == "test").tolist() == (cells["official_part"] == "test").tolist()
     train, val = ((cells["split"] == part).sum() for part in ("train", "val"))
@@ -201,14 +201,14 @@ def test_the_official_parts_are_kept_and_val_comes_out_of_train() -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "words"),
+    ("given", "message"),
     [
         ({"classes": "clas"}, "no column 'clas'"),
         ({"classes": "plate"}, "has 1 classes"),
-        ({"classes": "class", "given": "official"}, "no column 'official'"),
-        ({"classes": "class", "given": "class"}, "says '0' of a cell"),
+        ({"classes": "class", "split_column": "official"}, "no column 'official'"),
+        ({"classes": "class", "split_column": "class"}, "holds '0'"),
     ],
 )
-def test_a_column_that_is_none_is_said_so(knobs: dict[str, str], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        split(digits(), treated=None, **knobs)
+def test_a_wrong_column_is_an_error(given: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        split(digits(), treated=None, **given)

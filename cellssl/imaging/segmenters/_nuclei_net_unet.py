@@ -1,8 +1,8 @@
-"""_nuclei_net_unet: normalised images in -> for every pixel: is it nucleus, and where the nucleus' centre lies.
+"""_nuclei_net_unet: normalised images in -> per pixel the logit of nucleus and the offset to the nucleus' centre out.
 
 A U-Net (Ronneberger et al. 2015, arXiv:1505.04597) that works at half the resolution: squares of 2 x 2 pixels become
-channels at the door and channels become squares at the exit, so that a field of 1280 x 1024 takes a fifth of a second
-on one core while outlines keep single pixels.
+channels at the input and channels become squares at the output, so that a field of 1280 x 1024 takes a fifth of a
+second on one core while outlines keep the resolution of single pixels.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WIDTHS = (32, 48, 64, 96)
-SEEN = 2
-"""Channels that the network is given: the image, and the same with its bright parts compressed."""
-TOLD = 3
-"""Channels that it gives: nucleus or not, and rows and columns to the centre."""
-STEP_PX = 2 * 2 ** (len(WIDTHS) - 1)
+IN_CHANNELS = 2
+"""The image, and the same with its bright parts compressed."""
+OUT_CHANNELS = 3
+"""The logit of nucleus, and the rows and columns to the centre."""
+SIZE_MULTIPLE_PX = 2 * 2 ** (len(WIDTHS) - 1)
 """Height and width must be multiples of this."""
-CENTRE_UNIT_PX = 8.0
-"""The way to the centre is told in this unit, so that all that is learned is about as large as 1."""
+OFFSET_UNIT_PX = 8.0
+"""Offsets to the centre are predicted in this unit, so that all targets are of about the size of 1."""
 
 
 class UNet(nn.Module):
-    """About half a million weights; sees some 150 pixels around each pixel."""
+    """A U-Net of about half a million weights; its receptive field is some 150 pixels around each pixel."""
 
     def __init__(self) -> None:
         super().__init__()
-        ins = (4 * SEEN, *WIDTHS[:-1])
+        ins = (4 * IN_CHANNELS, *WIDTHS[:-1])
         self.down = nn.ModuleList(_two_convolutions(a, b) for a, b in zip(ins, WIDTHS, strict=True))
         self.up = nn.ModuleList(_two_convolutions(a + b, a) for a, b in pairwise(WIDTHS))
-        self.head = nn.Conv2d(WIDTHS[0], 4 * TOLD, 1)
+        self.head = nn.Conv2d(WIDTHS[0], 4 * OUT_CHANNELS, 1)
 
     def forward(self, images: Float[Tensor, "n 2 y x"]) -> Float[Tensor, "n 3 y x"]:
-        """Logits of nucleus, and the way to the centre in CENTRE_UNIT_PX."""
-        here = F.pixel_unshuffle(images, 2)
-        levels = []
+        """Return the logits of nucleus and the offsets to the centre in OFFSET_UNIT_PX."""
+        x = F.pixel_unshuffle(images, 2)
+        skips = []
         for number, convolve in enumerate(self.down):
-            here = convolve(F.max_pool2d(here, 2) if number else here)
-            levels.append(here)
-        for level, convolve in reversed(list(zip(levels, self.up, strict=False))):
-            here = convolve(torch.cat([level, F.interpolate(here, scale_factor=2.0, mode="nearest")], 1))
-        return F.pixel_shuffle(self.head(here), 2)
+            x = convolve(F.max_pool2d(x, 2) if number else x)
+            skips.append(x)
+        for skip, convolve in reversed(list(zip(skips, self.up, strict=False))):
+            x = convolve(torch.cat([skip, F.interpolate(x, scale_factor=2.0, mode="nearest")], 1))
+        return F.pixel_shuffle(self.head(x), 2)
 
 
-def folded(network: UNet) -> UNet:
-    """The same function without batch norm: its running statistics are multiplied into the convolutions."""
+def fuse_batch_norm(network: UNet) -> UNet:
+    """Return a copy that computes the same without batch norm: its running statistics go into the convolutions."""
     network = copy.deepcopy(network).eval()
     for block in (*network.down, *network.up):
         for place in (0, 3):

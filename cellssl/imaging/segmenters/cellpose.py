@@ -1,12 +1,12 @@
-"""cellpose: an image of stained nuclei in -> one label a nucleus out; by a cellpose network, 3.1 or 4, as installed.
+"""cellpose: an image of stained nuclei in -> one label per nucleus out, by the installed cellpose, 3.1 or 4.
 
-Stringer et al. 2021, doi:10.1038/s41592-020-01018-x; Pachitariu et al. 2025 for cellpose 4. The network is always given
-as a file that is there, because cellpose itself would download another one, into the home directory, without a word.
+Stringer et al. 2021, doi:10.1038/s41592-020-01018-x; Pachitariu et al. 2025 for cellpose 4. The network is always
+loaded from a file that exists, because cellpose itself would silently download another one into the home directory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,9 +18,9 @@ from pydantic import Field
 
 from cellssl.config.paths import InputPath
 from cellssl.config.plugins import did_you_mean
-from cellssl.config.settings import Plugin
 from cellssl.device import device_for
 from cellssl.errors import UsageError
+from cellssl.imaging.segmenter import PublishedFile, Segmenter, SegmenterSettings
 
 if TYPE_CHECKING:
     from jaxtyping import Int32, Real
@@ -29,30 +29,32 @@ FILES = {
     3: {"nuclei": "nucleitorch_0", "cyto": "cytotorch_0", "cyto2": "cyto2torch_0", "cyto3": "cyto3"},
     4: {"cpsam": "cpsam", "cpsam_v2": "cpsam_v2"},
 }
-"""The names of networks by cellpose's major version, and the files that they are kept in."""
+"""By cellpose's major version: the name of every network and the file that holds it."""
 SOURCES = {3: "https://www.cellpose.org/models/", 4: "https://huggingface.co/mouseland/cellpose-sam/resolve/main/"}
 FOLDER = "cellpose"
-"""Of the store's weights/."""
+"""Folder below `weights` of a store."""
 
 
-class Settings(Plugin):
-    """Find nuclei by a network of cellpose; its weights are brought by `cellssl doctor RECIPE --download`."""
+class Settings(SegmenterSettings):
+    """Find nuclei with a network of cellpose; `cellssl doctor RECIPE --download` downloads its weights."""
 
     model: str = "nuclei"
-    """A network by name: nuclei, cyto, cyto2 or cyto3 with cellpose 3; cpsam or cpsam_v2 with cellpose 4."""
+    """Name of the network: nuclei, cyto, cyto2 or cyto3 with cellpose 3; cpsam or cpsam_v2 with cellpose 4."""
     weights: InputPath | None = None
-    """A file with the weights of a network of one's own, instead of a name."""
+    """File with the weights of your own network; it is used instead of `model`."""
     diameter_um: float | None = Field(None, gt=0)
-    """Typical diameter in micrometres; left out, it is measured in every field (cellpose 4 does without)."""
+    """Typical diameter of a nucleus in micrometres; where it is left out, it is measured in every field (cellpose 4
+    needs none)."""
     flow_threshold: float = Field(0.4, ge=0)
-    """How far flows may differ from those that the found shape would have; lower drops more shapes."""
+    """Largest allowed difference between the predicted flows and those of the found shape; lower values drop more
+    shapes."""
     cellprob_threshold: float = Field(0.0, ge=-6, le=6)
-    """How sure a pixel must be to be nucleus; lower values widen nuclei and find fainter ones."""
+    """Smallest logit of nucleus for a pixel to count as nucleus; lower values widen nuclei and find fainter ones."""
     batch: int = Field(8, ge=1)
-    """Tiles that are looked at together; more fill a GPU better."""
+    """Tiles that the network processes together; more of them use a GPU better."""
 
     def check(self) -> None:
-        """Raise UsageError where cellpose is not installed, or the installed one has no such network."""
+        """Raise UsageError where cellpose is not installed, or the installed version has no such network."""
         names = FILES[installed()[0]]
         if self.weights is None and self.model not in names:
             raise UsageError(
@@ -61,49 +63,58 @@ class Settings(Plugin):
             )
 
     def external_files(self) -> Mapping[str, Path]:
-        """The file of one's own network."""
+        """Return the file of the user's own network, where one is given."""
         return {} if self.weights is None else {"weights": self.weights}
 
-    def downloads(self) -> dict[str, str]:
-        """The address of a network by name, by its place below the store's weights/; nothing for one's own network."""
+    def downloads(self) -> Sequence[PublishedFile]:
+        """Return the file of the network that `model` names; nothing where the user gives a network."""
         if self.weights is not None:
-            return {}
+            return ()
         self.check()
         major = installed()[0]
         file = FILES[major][self.model]
-        return {f"{FOLDER}/{file}": f"{SOURCES[major]}{file}"}
+        what = f"the weights of {self.plugin_name()}'s {self.model!r}"
+        return (PublishedFile(what, f"{FOLDER}/{file}", f"{SOURCES[major]}{file}"),)
 
-    def prepared(self, file: Path, device: str) -> Prepared:
-        """The detector with its network's file; UsageError where a GPU was asked for that is not there."""
+    def prepare(self, downloaded: Sequence[Path], device: str) -> CellposeSegmenter:
+        """Return the network's file and the device; UsageError where the GPU that the user chose is missing."""
         self.check()
-        return Prepared(self, file, str(device_for(device)))
+        file = downloaded[0] if self.weights is None else self.weights
+        return CellposeSegmenter(self, file, str(device_for(device)))
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A detector that can be sent to another process: which network, where it is, and on which device it runs."""
+class CellposeSegmenter(Segmenter):
+    """A network of cellpose on one device; it is loaded in the process that first uses it."""
 
     settings: Settings
     file: Path
     device: str
 
-    def find(self, nucleus: Real[np.ndarray, "y x"], pixel_um: float | None = None) -> Int32[np.ndarray, "y x"]:
-        """Label the nuclei 1..n, 0 is background; nuclei that touch the edge are among them."""
-        if nucleus.size == 0 or nucleus.min() == nucleus.max():
-            return np.zeros(nucleus.shape, np.int32)
-        knobs: dict[str, Any] = {
+    def segment(self, image: Real[np.ndarray, "y x"], pixel_um: float | None = None) -> Int32[np.ndarray, "y x"]:
+        """Return labels 1..n, 0 for background; nuclei that touch the edge are included.
+
+        Raises UsageError where the file is no network of the installed cellpose, or the pixel size is not known.
+        """
+        if image.size == 0 or image.min() == image.max():
+            return np.zeros(image.shape, np.int32)
+        options: dict[str, Any] = {
             "flow_threshold": self.settings.flow_threshold,
             "cellprob_threshold": self.settings.cellprob_threshold,
             "batch_size": self.settings.batch,
-            "diameter": self._diameter_px(nucleus, pixel_um),
+            "diameter": self._diameter_px(image, pixel_um),
         }
         if installed()[0] == 3:
-            knobs["channels"] = [0, 0]  # one grey channel
-        labels = _network(self.file, self.device).eval(nucleus.astype(np.float32), **knobs)[0]
+            options["channels"] = [0, 0]  # one grey channel
+        labels = _network(self.file, self.device).eval(image.astype(np.float32), **options)[0]
         return np.asarray(labels, np.int32)
 
+    def runs_on(self) -> str:
+        """Return the device."""
+        return self.device
+
     def ran(self) -> dict[str, Any]:
-        """What a card should say: the network, its file's hash, cellpose's version, the device."""
+        """Return the version of cellpose, the name of the network, the sha256 of its file, and the device."""
         import hashlib
 
         with self.file.open("rb") as file:
@@ -111,11 +122,11 @@ class Prepared:
         name = self.settings.model if self.settings.weights is None else self.file.name
         return {"cellpose": installed()[1], "model": name, "weights_sha256": sha256, "device": self.device}
 
-    def _diameter_px(self, nucleus: Real[np.ndarray, "y x"], pixel_um: float | None) -> float | None:
+    def _diameter_px(self, image: Real[np.ndarray, "y x"], pixel_um: float | None) -> float | None:
         if self.settings.diameter_um is not None:
             if pixel_um is None:
                 raise UsageError(
-                    "cellpose is told a diameter in micrometres, but the size of a pixel is not known",
+                    "cellpose has a diameter in micrometres, but the size of a pixel is not known",
                     hint="give pixel_um in [fetch], or leave out diameter_um so that it is measured in every field",
                 )
             return self.settings.diameter_um / pixel_um
@@ -123,21 +134,21 @@ class Prepared:
             return None
         from cellssl.imaging.segmenters.watershed import typical_diameter_px
 
-        return typical_diameter_px(nucleus.astype(np.float32))
+        return typical_diameter_px(image.astype(np.float32))
 
 
 @cache
 def installed() -> tuple[int, str]:
-    """Cellpose's major version and its version in full.
+    """Return the major version of cellpose and its full version.
 
-    Raises UsageError where it is not installed, or is one that is not known here.
+    Raises UsageError where cellpose is not installed, or its version is not supported.
     """
     try:
         found = version("cellpose")
     except PackageNotFoundError:
         raise UsageError(
             "cellpose is not installed",
-            hint='pip install "cellpose>=3.1,<4", or use segment.method = "nuclei_net", which needs nothing',
+            hint='pip install "cellpose>=3.1,<4", or use segment.method = "nuclei_net", which needs no other package',
         ) from None
     major = int(found.split(".")[0])
     if major not in FILES:
@@ -152,22 +163,22 @@ def _network(file: Path, device: str) -> Any:
 
     import torch
 
-    faults = (RuntimeError, KeyError, ValueError, EOFError, AttributeError, AssertionError, pickle.UnpicklingError)
+    load_errors = (RuntimeError, KeyError, ValueError, EOFError, AttributeError, AssertionError, pickle.UnpicklingError)
     try:
         network = importlib.import_module("cellpose.models").CellposeModel(
             pretrained_model=str(file), device=torch.device(device)
         )
-        given = {name.removeprefix("module.") for name in torch.load(file, map_location="cpu", weights_only=True)}
-    except faults as error:
+        in_file = {name.removeprefix("module.") for name in torch.load(file, map_location="cpu", weights_only=True)}
+    except load_errors as error:
         raise _no_network(file, " ".join(str(error).split())[:200]) from error
-    left = sorted(set(network.net.state_dict()) - given)
-    if left:  # cellpose leaves these as they were drawn by chance, without a word
-        raise _no_network(file, f"it lacks {len(left)} tensors, {left[0]} among them")
+    missing = sorted(set(network.net.state_dict()) - in_file)
+    if missing:  # cellpose silently leaves these at their random initial values
+        raise _no_network(file, f"it lacks {len(missing)} tensors, {missing[0]} among them")
     return network
 
 
 def _no_network(file: Path, why: str) -> UsageError:
     return UsageError(
         f"{file} is no network of cellpose {installed()[1]}: {why}",
-        hint="networks of cellpose 3 and 4 differ; give a file that was made by the installed one",
+        hint="networks of cellpose 3 and 4 differ; give a file that the installed version has made",
     )

@@ -1,8 +1,9 @@
-"""nuclei_net: an image of stained nuclei in -> one label a nucleus out; by a small network that ships with the package.
+"""nuclei_net: an image of stained nuclei in -> one label per nucleus out, by a small network in the package.
 
-The network (`_unet`) tells for every pixel whether it is nucleus and where its nucleus' centre lies; pixels that agree
-on a centre are one nucleus (`_votes`). It was shown nuclei of 8 to 62 pixels across, so no size has to be told. What it
-learned from and how well it does is in `nuclei_net.json`, beside its weights; `scripts/train_nuclei_net.py` made both.
+The network (`_nuclei_net_unet`) predicts for every pixel whether it belongs to a nucleus and where the centre of that
+nucleus lies; pixels that predict the same centre are one nucleus (`_nuclei_net_decoding`). It was trained on nuclei of
+8 to 62 pixels across, so it needs no size. Its training data and its scores are in `nuclei_net.json`, beside its
+weights; `scripts/train_nuclei_net.py` made both.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from cellssl.config.settings import Plugin
 from cellssl.device import has_bfloat16
 from cellssl.imaging.labels import fill_holes, label_areas, largest_components, select_labels
+from cellssl.imaging.segmenter import SegmenterSettings
 
 if TYPE_CHECKING:
     import torch
@@ -26,33 +27,34 @@ if TYPE_CHECKING:
     from cellssl.imaging.segmenters._nuclei_net_unet import UNet
 
 WEIGHTS, CARD = Path(__file__).with_suffix(".safetensors"), Path(__file__).with_suffix(".json")
-SMALL_PX = 18.0  # nuclei that are smaller at the first look are looked at again, twice as large
-APART = 2.0  # standard deviations of the background; noise stays below 1.2, the dimmest of 541 real fields is at 3.9
+ENLARGE_BELOW_PX = 18.0  # where nuclei are smaller than this, the image is segmented again at twice its size
+MIN_CONTRAST = 2.0  # in SDs of the background: noise stays below 1.2, the dimmest of 541 real fields is at 3.9
 TILE_PX, OVERLAP_PX = 1536, 128
-"""Larger fields are looked at in tiles, so that memory stays flat; a pixel is told by the tile it lies deepest in."""
+"""Larger fields are processed in tiles, so that memory stays bounded; a pixel is predicted by the tile in which it lies
+deepest."""
 
 
-class Settings(Plugin):
-    """Find nuclei by the network that comes with the package."""
+class Settings(SegmenterSettings):
+    """Find nuclei with the network that ships with the package."""
 
     threshold: float = Field(0.6, gt=0, lt=1)
-    """How sure a pixel must be to be nucleus; lower values widen nuclei and find fainter ones."""
+    """Smallest probability at which a pixel counts as nucleus; lower values widen nuclei and find fainter ones."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the network calculates in; `auto` is bfloat16 on processors that have instructions for it."""
+    """Number format in which the network computes; `auto` takes bfloat16 on processors with instructions for it."""
 
     def shipped_files(self) -> Mapping[str, Path]:
         """Return the weights of the network."""
         return {"weights": WEIGHTS}
 
-    def find(self, nucleus: Real[np.ndarray, "y x"], pixel_um: float | None = None) -> Int32[np.ndarray, "y x"]:
-        """Label the nuclei 1..n, 0 is background; nuclei that touch the edge are among them.
+    def segment(self, image: Real[np.ndarray, "y x"], pixel_um: float | None = None) -> Int32[np.ndarray, "y x"]:
+        """Return labels 1..n, 0 for background; nuclei that touch the edge are included.
 
-        The number of threads changes nothing: every pixel is added up in one thread, in the same order.
+        The number of threads does not change the result: every pixel is summed in one thread, in the same order.
         """
-        return labelled(network(), nucleus, self.threshold, self._dtype())
+        return segment_with(load_network(), image, self.threshold, self._dtype())
 
     def ran(self) -> dict[str, Any]:
-        """What a card should say of this machine."""
+        """Return the number format that this machine used."""
         return {"precision": str(self._dtype()).removeprefix("torch.")}
 
     def _dtype(self) -> torch.dtype:
@@ -62,59 +64,60 @@ class Settings(Plugin):
         return torch.float32 if wide else torch.bfloat16
 
 
-def labelled(
+def segment_with(
     network: UNet, image: Real[np.ndarray, "y x"], threshold: float, dtype: torch.dtype
 ) -> Int32[np.ndarray, "y x"]:
-    """The nuclei of a field as a network sees them; small ones at a second look, enlarged."""
-    from cellssl.imaging.segmenters._nuclei_net_input import seen
+    """Return the labels of a field; where its nuclei are small, those of the field at twice its size."""
+    from cellssl.imaging.segmenters._nuclei_net_input import normalised_input
 
     if image.size == 0 or image.min() == image.max():
         return np.zeros(image.shape, np.int32)
-    light = seen(image)
-    labels = _labelled_at(network, light, threshold, dtype, zoom=1)
-    if 0 < typical_diameter_px(labels) < SMALL_PX:
-        labels = _labelled_at(network, light, threshold, dtype, zoom=2)
-    return standing_apart(light[0], fill_holes(largest_components(labels)))
+    inputs = normalised_input(image)
+    labels = _segment_at_zoom(network, inputs, threshold, dtype, zoom=1)
+    if 0 < typical_diameter_px(labels) < ENLARGE_BELOW_PX:
+        labels = _segment_at_zoom(network, inputs, threshold, dtype, zoom=2)
+    return drop_faint(inputs[0], fill_holes(largest_components(labels)))
 
 
-def standing_apart(light: Float32[np.ndarray, "y x"], labels: Int32[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
-    """The nuclei that are brighter than the background by more than the waves of blurred noise are, numbered anew.
+def drop_faint(light: Float32[np.ndarray, "y x"], labels: Int32[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
+    """Drop nuclei that exceed the background by no more than blurred noise does, and number the others from 1.
 
-    None of them where the field's nuclei as a whole are not.
+    Where all nuclei of the field together do not exceed it, all are dropped.
     """
     inside, outside = light[labels > 0], light[labels == 0]
     if not len(inside) or not len(outside):
         return labels
-    middle = float(np.median(outside))
-    least = APART * 1.4826 * float(np.median(np.abs(outside - middle)))
-    apart = np.bincount(labels.ravel(), light.ravel() - middle)[1:] > least * label_areas(labels)
-    return select_labels(labels, apart & (float(np.median(inside)) - middle > least))
+    background = float(np.median(outside))
+    min_contrast = MIN_CONTRAST * 1.4826 * float(np.median(np.abs(outside - background)))
+    bright = np.bincount(labels.ravel(), light.ravel() - background)[1:] > min_contrast * label_areas(labels)
+    return select_labels(labels, bright & (float(np.median(inside)) - background > min_contrast))
 
 
 def typical_diameter_px(labels: Int32[np.ndarray, "y x"]) -> float:
-    """The diameter of a disc with the median area; 0 without nuclei."""
+    """Return the diameter of a disc with the median area; 0 without nuclei."""
     area = label_areas(labels)
     return float(2 * np.sqrt(np.median(area) / np.pi)) if len(area) else 0.0
 
 
-def _labelled_at(
-    network: UNet, seen: Float32[np.ndarray, "2 y x"], threshold: float, dtype: torch.dtype, zoom: int
+def _segment_at_zoom(
+    network: UNet, inputs: Float32[np.ndarray, "2 y x"], threshold: float, dtype: torch.dtype, zoom: int
 ) -> Int32[np.ndarray, "y x"]:
-    from cellssl.imaging.segmenters._nuclei_net_decoding import labels_from
-    from cellssl.imaging.segmenters._nuclei_net_unet import CENTRE_UNIT_PX
+    from cellssl.imaging.segmenters._nuclei_net_decoding import decode_labels
+    from cellssl.imaging.segmenters._nuclei_net_unet import OFFSET_UNIT_PX
 
-    told = told_by(network, seen, dtype, zoom)
-    return labels_from(told[0] > np.log(threshold / (1 - threshold)), told[1:] * np.float32(CENTRE_UNIT_PX / zoom))
+    predicted = predict(network, inputs, dtype, zoom)
+    is_nucleus = predicted[0] > np.log(threshold / (1 - threshold))
+    return decode_labels(is_nucleus, predicted[1:] * np.float32(OFFSET_UNIT_PX / zoom))
 
 
-def told_by(
-    network: UNet, seen: Float32[np.ndarray, "2 y x"], dtype: torch.dtype, zoom: int = 1
+def predict(
+    network: UNet, inputs: Float32[np.ndarray, "2 y x"], dtype: torch.dtype, zoom: int = 1
 ) -> Float32[np.ndarray, "3 y x"]:
-    """What the network tells of every pixel of a field of any size, when it is enlarged by `zoom`."""
-    told = np.empty((3, *seen.shape[1:]), np.float32)
-    for around, inner, into in tiles(seen.shape[1:], TILE_PX // zoom, OVERLAP_PX // zoom):
-        told[:, *into] = _told_of_tile(network, seen[:, *around], dtype, zoom)[:, *inner]
-    return told
+    """Return the network's output for every pixel of a field of any size, which is enlarged by `zoom` first."""
+    predicted = np.empty((3, *inputs.shape[1:]), np.float32)
+    for tile, inner, target in tiles(inputs.shape[1:], TILE_PX // zoom, OVERLAP_PX // zoom):
+        predicted[:, *target] = _predict_tile(network, inputs[:, *tile], dtype, zoom)[:, *inner]
+    return predicted
 
 
 Window = tuple[slice, slice]
@@ -123,11 +126,11 @@ Window = tuple[slice, slice]
 def tiles(
     shape: tuple[int, ...], tile_px: int = TILE_PX, overlap_px: int = OVERLAP_PX
 ) -> Iterator[tuple[Window, Window, Window]]:
-    """For every tile: what is looked at, which part of that is kept, and where in the field that part lies."""
+    """Yield for every tile: its place in the field, the part of it that is used, and that part's place in the field."""
     for rows in _spans(shape[0], tile_px, overlap_px):
         for columns in _spans(shape[1], tile_px, overlap_px):
-            around, inner, into = zip(rows, columns, strict=True)
-            yield around, inner, into
+            tile, inner, target = zip(rows, columns, strict=True)
+            yield tile, inner, target
 
 
 def _spans(length: int, tile_px: int, overlap_px: int) -> Iterator[tuple[slice, slice, slice]]:
@@ -140,34 +143,34 @@ def _spans(length: int, tile_px: int, overlap_px: int) -> Iterator[tuple[slice, 
         start = stop - 2 * overlap_px
 
 
-def _told_of_tile(
-    network: UNet, seen: Float32[np.ndarray, "2 y x"], dtype: torch.dtype, zoom: int = 1
+def _predict_tile(
+    network: UNet, inputs: Float32[np.ndarray, "2 y x"], dtype: torch.dtype, zoom: int = 1
 ) -> Float32[np.ndarray, "3 y x"]:
-    """One pass of the network over an image; where it was enlarged, pixels are told the mean over their parts."""
+    """Apply the network once; where the image was enlarged, a pixel gets the mean over its parts."""
     import torch
     import torch.nn.functional as F
 
-    from cellssl.imaging.segmenters._nuclei_net_unet import STEP_PX
+    from cellssl.imaging.segmenters._nuclei_net_unet import SIZE_MULTIPLE_PX
 
-    rows, columns = seen.shape[1:]
-    step = STEP_PX // zoom
-    images = torch.from_numpy(np.pad(seen, ((0, 0), (0, -rows % step), (0, -columns % step)), mode="edge"))[None]
+    rows, columns = inputs.shape[1:]
+    step = SIZE_MULTIPLE_PX // zoom
+    images = torch.from_numpy(np.pad(inputs, ((0, 0), (0, -rows % step), (0, -columns % step)), mode="edge"))[None]
     if zoom > 1:
         images = F.interpolate(images, scale_factor=float(zoom), mode="bilinear")
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         out = network(images.contiguous(memory_format=torch.channels_last)).float()
-    told: np.ndarray = (F.avg_pool2d(out, zoom) if zoom > 1 else out)[0, :, :rows, :columns].numpy()
-    return told
+    predicted: np.ndarray = (F.avg_pool2d(out, zoom) if zoom > 1 else out)[0, :, :rows, :columns].numpy()
+    return predicted
 
 
 @cache
-def network(weights: Path = WEIGHTS) -> UNet:
-    """The network with the weights that come with the package, or others of its kind."""
+def load_network(weights: Path = WEIGHTS) -> UNet:
+    """Return the network with the weights that ship with the package, or with others of the same shapes."""
     import torch
     from safetensors.torch import load_file
 
-    from cellssl.imaging.segmenters._nuclei_net_unet import UNet, folded
+    from cellssl.imaging.segmenters._nuclei_net_unet import UNet, fuse_batch_norm
 
-    empty = folded(UNet())
-    empty.load_state_dict(load_file(weights))
-    return empty.to(memory_format=torch.channels_last)
+    network = fuse_batch_norm(UNet())
+    network.load_state_dict(load_file(weights))
+    return network.to(memory_format=torch.channels_last)

@@ -1,9 +1,10 @@
-"""watershed: an image of stained nuclei in -> one label a nucleus out; classical, without weights.
+"""watershed: an image of stained nuclei in -> one label per nucleus out; a classical method without weights.
 
-The field itself says how large its nuclei are (the scale at which it looks most like blobs, Lindeberg 1998,
-doi:10.1023/A:1008045108935), and everything else is measured in that diameter: smoothing, the window of the
-background, the distance between two seeds. Touching nuclei are parted where they are narrow or dim. The outline of each
-is drawn at a share of its own brightness, so that a bright mitotic cell neither swells nor hides its dim neighbours.
+The typical diameter of the nuclei is measured in the field itself (the scale at which it looks most like blobs,
+Lindeberg 1998, doi:10.1023/A:1008045108935), and all other lengths are multiples of that diameter: smoothing, the
+window of the background, the distance between two seeds. Touching nuclei are separated where they are narrow or dim.
+The outline of each is drawn at a share of its own brightness, so that a bright mitotic cell is not drawn too large and
+does not hide its dim neighbours.
 """
 
 from __future__ import annotations
@@ -15,72 +16,72 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from cellssl.config.settings import Plugin
 from cellssl.errors import UsageError
 from cellssl.imaging.labels import largest_components
+from cellssl.imaging.segmenter import SegmenterSettings
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Int, Int32, Real
 
 ALGORITHM = 2  # 2: the size of nuclei in large fields is measured at half their size
-SMALLEST_PX, LARGEST_PX = 6.0, 120.0  # diameters that the scales below can tell apart
+SMALLEST_PX, LARGEST_PX = 6.0, 120.0  # diameters that the scales below can distinguish
 LARGE_FIELD_PX = 1_000_000
 COARSE_PX = 10  # the search runs on a smaller image, where a nucleus is still 10 to 20 pixels wide
 
 DIAMETER_PER_SIGMA = 2.6  # at the scale whose differences of Gaussians are strongest; measured on nuclei
 
 # In units of the diameter; chosen on two thirds of 541 fields of the 2018 Data Science Bowl.
-SMOOTHING = 0.06  # less than the blur of most microscopes
-BODY_SMOOTHING = 0.12  # evens out the texture within a nucleus
-BACKGROUND = 5.0  # side of the window whose darkest spot is background
-SURROUNDINGS = 2.2  # side of the window that a nucleus has to outshine
+SMOOTHING = 0.06  # standard deviation; less than the blur of most microscopes
+BODY_SMOOTHING = 0.12  # standard deviation; removes the texture within a nucleus
+BACKGROUND = 5.0  # side of the window whose minimum is the background
+SURROUNDINGS = 2.2  # side of the window whose mean a nucleus is compared with
 SEED_DISTANCE = 0.3
-BLOB = 0.28  # standard deviation of the Laplacian of Gaussian that sees one nucleus, not its texture
+BLOB = 0.28  # standard deviation of the Laplacian of Gaussian that responds to one nucleus, not to its texture
 
 SURROUNDINGS_SHARE = 0.9  # a nucleus is at least this share of the mean around it: dim halos and tissue are not
 NOISE_FACTOR = 9.0  # standard deviations of the smoothed noise that the faintest nucleus stands above background
 CLASSES_APART = 5.0  # in standard deviations of the lower class: blurred noise stays below 4, nuclei above 8
-LOWER_CLASSES_APART = 40.0  # to part the lower class once more: dim nuclei below many bright ones do, halos do not
-EMPTY_FACTOR = 8.0  # standard deviations above the middle, where a field has hardly any nuclei
-FAINT_SHARE = 0.05  # softens the logarithm in which the threshold is found, as a share of the brightest percent
+LOWER_CLASSES_APART = 40.0  # to split the lower class again: dim nuclei below bright ones reach it, halos do not
+EMPTY_FACTOR = 8.0  # standard deviations above the median, where a field has hardly any nuclei
+FAINT_SHARE = 0.05  # share of the 99th percentile that is added before the logarithm in which the threshold is found
 
 
-class Settings(Plugin):
+class Settings(SegmenterSettings):
     """Find nuclei without weights: local threshold, seeds from shape and brightness, watershed, outline per nucleus."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"min_area": "min_area_share"}
     diameter_um: float | None = Field(None, gt=0)
-    """Typical diameter of a nucleus in micrometres; left out, it is measured in every field."""
+    """Typical diameter of a nucleus in micrometres; where it is left out, it is measured in every field."""
     outline: float = Field(0.45, gt=0, lt=1)
-    """Where the outline runs: this share of the nucleus' own brightness above background."""
+    """Level of the outline, as a share of the nucleus' own brightness above background."""
     min_area_share: float = Field(0.13, ge=0, lt=1)
-    """Smallest area kept, as a share of the disc with the typical diameter; smaller pieces are debris."""
+    """Smallest area of a nucleus, as a share of the disc with the typical diameter; smaller pieces are debris."""
 
-    def find(self, nucleus: Real[np.ndarray, "y x"], pixel_um: float | None = None) -> Int32[np.ndarray, "y x"]:
-        """Label the nuclei 1..n, 0 is background; nuclei that touch the edge are among them.
+    def segment(self, image: Real[np.ndarray, "y x"], pixel_um: float | None = None) -> Int32[np.ndarray, "y x"]:
+        """Return labels 1..n, 0 for background; nuclei that touch the edge are included.
 
         `pixel_um` is the side of a pixel in micrometres, needed only where `diameter_um` is given.
         A field without contrast has no nuclei.
         """
-        image = nucleus.astype(np.float32)
+        image = image.astype(np.float32)
         if min(image.shape) < 2 * SMALLEST_PX or image.min() == image.max():
             return np.zeros(image.shape, np.int32)
         diameter_px = self._diameter_px(image, pixel_um)
         shrink = 1 << max(int(np.log2(diameter_px / COARSE_PX)), 0)
         coarse = light_above_background(_block_mean(image, shrink), diameter_px / shrink)
-        basins = part(coarse)
+        basins = separate_nuclei(coarse)
         level = self.outline * _brightness(basins, coarse.light)
         fine = light_at_full_size(image, coarse, shrink) if shrink > 1 else coarse.light
         basins = _enlarge(basins, shrink, image.shape)
         labels = largest_components(np.where(_fill_holes(fine > level[basins], diameter_px), basins, 0))
-        return _without_debris(labels, self.min_area_share * np.pi * diameter_px**2 / 4)
+        return _drop_debris(labels, self.min_area_share * np.pi * diameter_px**2 / 4)
 
     def _diameter_px(self, image: Float32[np.ndarray, "y x"], pixel_um: float | None) -> float:
         if self.diameter_um is None:
             return typical_diameter_px(image)
         if pixel_um is None:
             raise UsageError(
-                "the watershed is told a diameter in micrometres, but the size of a pixel is not known",
+                "watershed has a diameter in micrometres, but the size of a pixel is not known",
                 hint="give pixel_um in [fetch], or leave out diameter_um so that it is measured in every field",
             )
         return float(np.clip(self.diameter_um / pixel_um, SMALLEST_PX, LARGEST_PX))
@@ -88,7 +89,7 @@ class Settings(Plugin):
 
 @dataclass(frozen=True)
 class Coarse:
-    """A field made small: light above background, what was taken off, and what the nuclei and the noise are like."""
+    """A field at reduced size: light above background, the background, the typical diameter, and the noise."""
 
     light: Float32[np.ndarray, "y x"]
     background: Float32[np.ndarray, "y x"]
@@ -97,11 +98,11 @@ class Coarse:
 
 
 def typical_diameter_px(image: Float32[np.ndarray, "y x"]) -> float:
-    """The diameter of the blobs that carry most contrast, between neighbouring scales by a parabola.
+    """Return the diameter of the blobs with most contrast, interpolated between neighbouring scales by a parabola.
 
-    Blobs are the maxima of differences of Gaussians, two scales an octave. Contrast of a scale: their squares, times
-    scale to the power 3/2, so that the many grains within a nucleus and its rim do not outvote it. Large fields are
-    looked at at half their size first, which suffices where nuclei are large too.
+    Blobs are the maxima of differences of Gaussians, two scales per octave. The contrast of a scale is the sum of their
+    squares times the scale to the power 3/2, so that the many grains within a nucleus and its rim do not outweigh it.
+    Large fields are measured at half their size first, which is enough where their nuclei are large too.
     """
     from scipy import ndimage
 
@@ -119,12 +120,12 @@ def typical_diameter_px(image: Float32[np.ndarray, "y x"]) -> float:
             strengths.append(float((peaks.astype(np.float64) ** 2).sum()) * sigma**1.5)
             sigma, blurred = sigma * np.sqrt(2), wider
         blurred = _block_mean(blurred, 2)
-    octaves = _top_of_parabola(np.log(np.array(strengths) + 1e-12)) / 2
+    octaves = _parabola_peak(np.log(np.array(strengths) + 1e-12)) / 2
     return float(np.clip(DIAMETER_PER_SIGMA * 2.0 * 2**octaves, SMALLEST_PX, LARGEST_PX))
 
 
 def light_above_background(image: Float32[np.ndarray, "y x"], diameter: float) -> Coarse:
-    """Smooth a little, take off the darkest level of the neighbourhood, and measure the noise that is left."""
+    """Smooth a little, subtract the darkest level of the neighbourhood, and measure the remaining noise."""
     from scipy import ndimage
 
     smooth = ndimage.gaussian_filter(image, SMOOTHING * diameter)
@@ -134,21 +135,21 @@ def light_above_background(image: Float32[np.ndarray, "y x"], diameter: float) -
     darkest = ndimage.minimum_filter(darkest, 2 * int(window / 2) + 1)
     background = _enlarge(ndimage.gaussian_filter(darkest, window / 2), shrink, image.shape)
     light = np.maximum(smooth - background, 0)
-    # noise after smoothing; where an image has few grey levels it seems to have none
+    # noise after smoothing; an image with few grey levels seems to have none, hence the lower bound
     noise = max(_noise(image) / (2 * np.sqrt(np.pi) * SMOOTHING * diameter), 5e-4 * float(light.max()), 1e-6)
     return Coarse(light, background, diameter, noise)
 
 
 def light_at_full_size(image: Float32[np.ndarray, "y x"], coarse: Coarse, shrink: int) -> Float32[np.ndarray, "y x"]:
-    """Light above the same background without loss of detail, to draw outlines in."""
+    """Return the light above the same background at full resolution, in which outlines are drawn."""
     from scipy import ndimage
 
     smooth = ndimage.gaussian_filter(image, 0.7 * SMOOTHING * coarse.diameter * shrink)
     return np.asarray(smooth - _enlarge(coarse.background, shrink, image.shape))
 
 
-def part(coarse: Coarse) -> Int32[np.ndarray, "y x"]:
-    """One basin of the watershed a nucleus, a little wider than the nucleus itself."""
+def separate_nuclei(coarse: Coarse) -> Int32[np.ndarray, "y x"]:
+    """Return one watershed basin per nucleus, a little wider than the nucleus itself."""
     from scipy import ndimage
     from skimage.segmentation import watershed
 
@@ -156,15 +157,15 @@ def part(coarse: Coarse) -> Int32[np.ndarray, "y x"]:
     bright = _fill_holes(_foreground(coarse, body), coarse.diameter)
     if not bright.any():
         return np.zeros(bright.shape, np.int32)
-    height = _nucleusness(coarse, body, bright)
-    reach = 2 * max(round(SEED_DISTANCE * coarse.diameter), 1) + 1
-    tops = (height == ndimage.maximum_filter(np.where(bright, height, -np.inf), reach)) & bright
-    seeds = ndimage.label(tops, np.ones((3, 3)))[0]
+    height = _seed_height(coarse, body, bright)
+    seed_window = 2 * max(round(SEED_DISTANCE * coarse.diameter), 1) + 1
+    peaks = (height == ndimage.maximum_filter(np.where(bright, height, -np.inf), seed_window)) & bright
+    seeds = ndimage.label(peaks, np.ones((3, 3)))[0]
     return np.asarray(watershed(-height, seeds, mask=bright), np.int32)
 
 
 def _foreground(coarse: Coarse, body: Float32[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
-    """Brighter than the field's threshold and than the surroundings."""
+    """Return the pixels that are brighter than the field's threshold and than their surroundings."""
     from scipy import ndimage
 
     around = ndimage.uniform_filter(body, 2 * int(SURROUNDINGS * coarse.diameter / 2) + 1)
@@ -172,37 +173,37 @@ def _foreground(coarse: Coarse, body: Float32[np.ndarray, "y x"]) -> Bool[np.nda
 
 
 def _threshold(coarse: Coarse) -> float:
-    """The lowest level that parts light into two classes which stand apart; else what no background reaches."""
-    # the logarithm keeps the level low where a few cells are very bright; softened, or it would split the noise
+    """Return the lowest level that splits the light into two well separated classes; else one above any background."""
+    # the logarithm keeps the level low where a few cells are very bright; the offset prevents a split of the noise
     soft = 5 * coarse.noise + FAINT_SHARE * float(np.percentile(coarse.light, 99))
     left, level = coarse.light.ravel(), np.inf
     while np.ptp(left) > coarse.noise:
-        parting = float(np.exp(_otsu(np.log(left + soft)))) - soft
-        above, below = left[left > parting], left[left <= parting]
-        if _stand_apart(above, below, coarse.noise) < (CLASSES_APART if level == np.inf else LOWER_CLASSES_APART):
+        level_between = float(np.exp(_otsu(np.log(left + soft)))) - soft
+        above, below = left[left > level_between], left[left <= level_between]
+        if _class_distance(above, below, coarse.noise) < (CLASSES_APART if level == np.inf else LOWER_CLASSES_APART):
             break
-        left, level = below, parting
+        left, level = below, level_between
     if level == np.inf:
-        level = float(np.median(left)) + EMPTY_FACTOR * _spread(left)
+        level = float(np.median(left)) + EMPTY_FACTOR * _robust_sd(left)
     return max(level, NOISE_FACTOR * coarse.noise)
 
 
-def _stand_apart(above: Float32[np.ndarray, "i"], below: Float32[np.ndarray, "j"], noise: float) -> float:
-    """Distance of the medians of two classes in standard deviations of the lower one."""
-    return float(np.median(above) - np.median(below)) / max(_spread(below), noise)
+def _class_distance(above: Float32[np.ndarray, "i"], below: Float32[np.ndarray, "j"], noise: float) -> float:
+    """Return the distance of the medians of two classes in standard deviations of the lower one."""
+    return float(np.median(above) - np.median(below)) / max(_robust_sd(below), noise)
 
 
-def _spread(values: Float32[np.ndarray, "i"]) -> float:
-    """Standard deviation by the median absolute deviation, which a few bright pixels do not change."""
+def _robust_sd(values: Float32[np.ndarray, "i"]) -> float:
+    """Return the standard deviation from the median absolute deviation, which a few bright pixels do not change."""
     return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
-def _nucleusness(
+def _seed_height(
     coarse: Coarse, body: Float32[np.ndarray, "y x"], bright: Bool[np.ndarray, "y x"]
 ) -> Float32[np.ndarray, "y x"]:
-    """High in the middle of a nucleus: the distance to the background, plus how much it is a blob of light.
+    """Return the distance to the background plus the Laplacian of Gaussian of the light: high amid a nucleus.
 
-    Light counts relative to the brightest point within half a diameter, so that dim nuclei part as bright ones do.
+    Light is relative to the brightest point within half a diameter, so that dim nuclei separate as bright ones do.
     """
     from scipy import ndimage
 
@@ -215,7 +216,7 @@ def _nucleusness(
 
 
 def _brightness(basins: Int32[np.ndarray, "y x"], light: Float32[np.ndarray, "y x"]) -> Float32[np.ndarray, "n+1"]:
-    """Upper quartile of the light in every basin; infinite for label 0, which nothing outshines."""
+    """Return the upper quartile of the light in every basin; infinity for label 0, so that it holds no nucleus."""
     where = np.flatnonzero(basins)
     which, values = basins.ravel()[where], light.ravel()[where]
     values = values[np.lexsort((values, which))]
@@ -226,7 +227,7 @@ def _brightness(basins: Int32[np.ndarray, "y x"], light: Float32[np.ndarray, "y 
 
 
 def _fill_holes(mask: Bool[np.ndarray, "y x"], diameter: float) -> Bool[np.ndarray, "y x"]:
-    """Holes smaller than a nucleus are inside one (nucleoli); larger ones are the middle of a ring of cells."""
+    """Fill holes that are smaller than a nucleus (nucleoli); larger ones are the middle of a ring of cells."""
     from scipy import ndimage
 
     gaps, n = ndimage.label(~mask)
@@ -238,21 +239,21 @@ def _fill_holes(mask: Bool[np.ndarray, "y x"], diameter: float) -> Bool[np.ndarr
     return np.asarray(hole[gaps])
 
 
-def _without_debris(labels: Int[np.ndarray, "y x"], min_area_px: float) -> Int32[np.ndarray, "y x"]:
-    """Labels that are large enough, numbered anew."""
+def _drop_debris(labels: Int[np.ndarray, "y x"], min_area_px: float) -> Int32[np.ndarray, "y x"]:
+    """Drop labels that are too small, and number the others from 1."""
     kept = np.bincount(labels.ravel()) >= max(min_area_px, 1)
     kept[0] = False
     return np.asarray(np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels])
 
 
 def _noise(image: Float32[np.ndarray, "y x"]) -> float:
-    """Standard deviation of the noise from pixel to pixel, by the Laplacian's median (Immerkaer 1996)."""
+    """Return the standard deviation of the pixel noise, from the Laplacian's median (Immerkaer 1996)."""
     rough = 4 * image[1:-1, 1:-1] - image[:-2, 1:-1] - image[2:, 1:-1] - image[1:-1, :-2] - image[1:-1, 2:]
     return float(np.median(np.abs(rough)) / (0.6745 * np.sqrt(20)))
 
 
 def _otsu(values: Float[np.ndarray, "y x"]) -> float:
-    """The threshold that leaves the least variance within the two classes (Otsu 1979), from 256 bins."""
+    """Return the threshold with the least variance within the two classes (Otsu 1979), from 256 bins."""
     counts, edges = np.histogram(values, 256)
     middles = (edges[1:] + edges[:-1]) / 2
     below, light_below = np.cumsum(counts), np.cumsum(counts * middles)
@@ -261,8 +262,8 @@ def _otsu(values: Float[np.ndarray, "y x"]) -> float:
     return float(middles[int(between.argmax())])
 
 
-def _top_of_parabola(values: Float[np.ndarray, "i"]) -> float:
-    """Index of the highest value, refined by the parabola through its neighbours."""
+def _parabola_peak(values: Float[np.ndarray, "i"]) -> float:
+    """Return the index of the highest value, refined by the parabola through its neighbours."""
     i = int(values.argmax())
     if not 0 < i < len(values) - 1:
         return float(i)
@@ -271,17 +272,17 @@ def _top_of_parabola(values: Float[np.ndarray, "i"]) -> float:
 
 
 def _block_mean(image: Float32[np.ndarray, "y x"], side: int) -> Float32[np.ndarray, "small_y small_x"]:
-    """Mean over squares of `side` pixels; what is left over at the bottom and on the right is cut off."""
+    """Return the mean over squares of `side` pixels; an incomplete square at the bottom or on the right is cut off."""
     if side == 1:
         return image
     rows, columns = image.shape[0] // side, image.shape[1] // side
     whole = image[: rows * side, : columns * side]
-    strips = np.add.reduce([whole[row::side] for row in range(side)])  # by far faster than a mean over two axes
+    strips = np.add.reduce([whole[row::side] for row in range(side)])  # much faster than a mean over two axes
     return np.asarray(np.add.reduce([strips[:, column::side] for column in range(side)]) / side**2, np.float32)
 
 
 def _enlarge(small: Real[np.ndarray, "small_y small_x"], side: int, shape: tuple[int, ...]) -> Real[np.ndarray, "y x"]:
-    """Every pixel as a square of `side`, the last ones repeated to fill the shape that `_block_mean` started from."""
+    """Repeat every pixel as a square of `side`; the last ones fill the shape that `_block_mean` started from."""
     if side == 1:
         return small
     rows = np.minimum(np.arange(shape[0]) // side, small.shape[0] - 1)

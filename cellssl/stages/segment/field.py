@@ -1,11 +1,11 @@
-"""field: the images of one field in, its nuclei (table, grey values) as one file out, and later their crops."""
+"""field: the images of one field in, its measured nuclei and intensity histogram as one file out, later its crops."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,31 +19,39 @@ from cellssl.imaging.cropping import Border
 from cellssl.imaging.labels import match_labels, measure, relabel, select_labels
 from cellssl.imaging.quality import measure_quality
 
+if TYPE_CHECKING:
+    from cellssl.imaging.segmenter import Segmenter
+    from cellssl.stages.segment.settings import Settings
+
 
 @dataclass(frozen=True)
 class FieldTask:
-    """Everything that a worker needs for one field; `images` and their sha256 in the order of the channels."""
+    """Everything that a worker needs for one field; `images` and `hashes` (sha256) are in the order of the channels."""
 
     field_id: str
     images: tuple[Path, ...]
     hashes: tuple[str, ...]
     nucleus: int
+    """Position of the channel that shows the nuclei."""
     pixel_um: float | None
-    count_greys: bool
+    in_reference: bool
+    """Whether the intensity scale of the plate is measured in this field, so that its grey values are counted."""
     result: Path
+    """The .npz file with the measurements."""
     labels: Path | None = None
-    """Where the label image of the kept nuclei is written."""
+    """Where the label image of the nuclei within the limits is written."""
     given_labels: Path | None = None
-    """A label image from elsewhere, which stands in for finding nuclei."""
+    """A label image of another tool, which replaces segmentation."""
     truth: Path | None = None
+    """The true label image of a simulated field."""
     phenotypes: dict[int, str] = field(default_factory=dict)
-    uneven: tuple[Path, ...] = ()
-    """What every channel is divided by; nothing where illumination is left as it is."""
+    flatfields: tuple[Path, ...] = ()
+    """The flat field of every channel; empty where illumination is not corrected."""
 
 
 @dataclass(frozen=True)
-class CutTask:
-    """The windows of one field, and the rows of the stack that they are written to."""
+class CropTask:
+    """The windows of one field, and the rows of the stack to which they are written."""
 
     field: FieldTask
     centres: np.ndarray
@@ -67,69 +75,75 @@ MEASURED = (
     "edge_px",
     "nearest_px",
 )
-"""What is known of every nucleus that was found, kept or not."""
-OF_FIELD = ("focus", "saturated", "covered", "stray", "background")
+"""Columns of the tables of nuclei, kept or rejected, that a field's result holds."""
+FIELD_COLUMNS = {
+    "field_focus": "focus",
+    "field_saturated": "saturated",
+    "field_covered": "covered",
+    "field_stray": "bright_outside",
+    "field_background": "background",
+}
+"""Column of fields.parquet -> attribute of FieldQuality that it holds."""
 
 
-def segment_field(task: FieldTask, settings: Any, detector: Any) -> None:
-    """Find and measure the nuclei of one field; a fault of its content is written down as `.failed.json`."""
+def segment_field(task: FieldTask, settings: Settings, segmenter: Segmenter) -> None:
+    """Segment and measure the nuclei of one field; a fault of its images is written to `.failed.json`."""
     try:
         pixels = read_field(task)
-        found = find(task, detector, pixels)
+        labels = label_nuclei(task, segmenter, pixels)
     except DataError as error:
-        _say_failed(task, error.message)
+        _write_failure(task, error.message)
         return
-    nuclei = measure(found)
-    quality, of_field = measure_quality(pixels, task.nucleus, found, nuclei.centres)
-    lost = selection.rejection_reasons(found, nuclei, settings.limits(), quality)
+    nuclei = measure(labels)
+    quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres)
+    rejected = selection.rejection_reasons(labels, nuclei, settings.limits(), quality)
     if task.labels is not None:
-        write_labels(task.labels, select_labels(found, lost == 0))
-    known = {
+        write_labels(task.labels, select_labels(labels, rejected == 0))
+    arrays = {
         **vars(nuclei),
-        "neighbours": neighbours(nuclei.centres, settings.crop_px / 2),
+        "neighbours": count_neighbours(nuclei.centres, settings.crop_px / 2),
         **vars(quality),
-        "lost": lost,
-        "of_field": np.array([asdict(of_field)[name] for name in OF_FIELD]),
+        "rejected": rejected,
+        "field_quality": np.array([asdict(field_quality)[name] for name in FIELD_COLUMNS.values()]),
     }
     if task.truth is not None:
-        known["true_label"] = match_labels(found, read_labels(task.truth))
-    if task.count_greys:
-        known["greys"] = greys(pixels)
-    with atomic_path(task.result) as beside, beside.open("wb") as file:
-        np.savez(file, **known)
+        arrays["true_label"] = match_labels(labels, read_labels(task.truth))
+    if task.in_reference:
+        arrays["intensity_histogram"] = intensity_histogram(pixels)
+    with atomic_path(task.result) as draft, draft.open("wb") as file:
+        np.savez(file, **arrays)
 
 
-def say_crashed(task: FieldTask, how: str) -> None:
-    """Write down that this field crashes every process that reads it; `how` names the signal."""
+def write_crashed(task: FieldTask, how: str) -> None:
+    """Write the failure of a field that crashes every process that reads it; `how` names the signal."""
     images = ", ".join(path.name for path in task.images)
-    _say_failed(task, f"the process that read {images} died ({how}), and so did a second one: an image is damaged")
+    _write_failure(task, f"the process that read {images} died ({how}), and so did a second one: an image is damaged")
 
 
-def _say_failed(task: FieldTask, reason: str) -> None:
+def _write_failure(task: FieldTask, reason: str) -> None:
     write_text(failed_path(task.result), json.dumps({"field_id": task.field_id, "reason": reason}))
 
 
-def find(task: FieldTask, detector: Any, pixels: np.ndarray) -> np.ndarray:
-    """The labels 1..n of the field's nuclei, by the detector or from the image that is given.
+def label_nuclei(task: FieldTask, segmenter: Segmenter, pixels: np.ndarray) -> np.ndarray:
+    """Return the labels 1..n of the field's nuclei, from the segmenter or from the given label image.
 
-    Raises DataError where the given one is not there, cannot be read or has another size.
+    Raises DataError where the given label image is missing, cannot be read or has another size than the field.
     """
     if task.given_labels is None:
-        found: np.ndarray = detector.find(pixels[task.nucleus], task.pixel_um)
-        return found
+        return segmenter.segment(pixels[task.nucleus], task.pixel_um)
     labels = read_labels(task.given_labels)
     if labels.shape != pixels.shape[1:]:
         raise DataError(
             f"the label image {task.given_labels} is {labels.shape[0]} x {labels.shape[1]}, "
-            f"and its field {pixels.shape[1]} x {pixels.shape[2]}"
+            f"but its field is {pixels.shape[1]} x {pixels.shape[2]}"
         )
     return relabel(labels)
 
 
-def cut_field(task: CutTask) -> None:
+def crop_field(task: CropTask) -> None:
     """Read the field again and write its windows into their rows of the stack.
 
-    Raises IntegrityError where an image has changed since its nuclei were found.
+    Raises IntegrityError where an image has changed since it was fetched.
     """
     if len(task.centres):
         windows = cropping.crop(read_field(task.field), task.centres, task.shape[-1], task.border)
@@ -138,15 +152,15 @@ def cut_field(task: CutTask) -> None:
 
 
 def failed_path(result: Path) -> Path:
-    """Where a worker says why a field gave no cells."""
+    """Return the file in which a worker writes why a field failed."""
     return result.with_suffix(".failed.json")
 
 
 def read_field(task: FieldTask) -> np.ndarray:
-    """All channels of a field, (c, y, x) uint16, under even light where that was asked for.
+    """Return all channels of a field, (c, y, x) uint16, with corrected illumination where the recipe asks for it.
 
-    Raises DataError, for quarantine, where an image cannot be decoded, shows nothing, or they are not of one size;
-    IntegrityError where one is no longer the file that was fetched.
+    Raises DataError, for quarantine, where an image cannot be decoded or is constant, or the channels differ in size;
+    IntegrityError where an image is no longer the file that was fetched.
     """
     _check_unchanged(task)
     channels = [read_channel(path) for path in task.images]
@@ -156,17 +170,18 @@ def read_field(task: FieldTask) -> np.ndarray:
         raise DataError(f"the channels of field {task.field_id} differ in size: {sizes}")
     for path, channel in zip(task.images, channels, strict=True):
         if channel.min() == channel.max():
-            raise DataError(f"{path} shows nothing: every pixel is {channel.flat[0]}")
-    if task.uneven:
-        channels = [_evened(task.field_id, *pair) for pair in zip(channels, task.uneven, strict=True)]
+            raise DataError(f"{path} is blank: every pixel is {channel.flat[0]}")
+    if task.flatfields:
+        channels = [_corrected(task.field_id, *pair) for pair in zip(channels, task.flatfields, strict=True)]
     return np.stack(channels)
 
 
-def _evened(field_id: str, channel: np.ndarray, uneven: Path) -> np.ndarray:
-    shared = np.load(uneven)
-    if shared.shape != channel.shape:
-        raise DataError(f"field {field_id} has not the size of the other fields of its plate and site: {channel.shape}")
-    return illumination.correct_illumination(channel, shared)
+def _corrected(field_id: str, channel: np.ndarray, flatfield_file: Path) -> np.ndarray:
+    flatfield = np.load(flatfield_file)
+    if flatfield.shape != channel.shape:
+        size, others = (f"{rows} x {columns}" for rows, columns in (channel.shape, flatfield.shape))
+        raise DataError(f"field {field_id} is {size}, but the other fields of its plate and site are {others}")
+    return illumination.correct_illumination(channel, flatfield)
 
 
 def _check_unchanged(task: FieldTask) -> None:
@@ -183,18 +198,18 @@ def _check_unchanged(task: FieldTask) -> None:
             )
 
 
-def neighbours(centres: np.ndarray, radius_px: float) -> np.ndarray:
-    """How many other nuclei, kept or not, have their centre within `radius_px` of each."""
+def count_neighbours(centres: np.ndarray, radius_px: float) -> np.ndarray:
+    """Count for each nucleus the other nuclei, kept or rejected, whose centre is within `radius_px`."""
     if len(centres) == 0:
         return np.zeros(0, np.int64)
     from scipy.spatial import cKDTree
 
-    counted: np.ndarray = cKDTree(centres).query_ball_point(centres, radius_px, return_length=True)
-    return counted.astype(np.int64) - 1
+    within: np.ndarray = cKDTree(centres).query_ball_point(centres, radius_px, return_length=True)
+    return within.astype(np.int64) - 1
 
 
-def greys(pixels: np.ndarray) -> np.ndarray:
-    """How often each grey value occurs, per channel, (c, 65536)."""
+def intensity_histogram(pixels: np.ndarray) -> np.ndarray:
+    """Count how often each grey value occurs, per channel, (c, 65536)."""
     from cellssl.imaging.scaling import Histogram
 
     histogram = Histogram.empty(len(pixels))

@@ -1,4 +1,4 @@
-"""inputs: a field table in, its channels, the nucleus channel and label images out."""
+"""inputs: a field table and the settings in, its channels, the nucleus channel and the label images out."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def channels_of(fields: pd.DataFrame) -> list[str]:
-    """Every column `path_CHANNEL` of a field table, in its order."""
+    """Return the channel of every column `path_CHANNEL` of a field table, in the order of the columns."""
     return [name.removeprefix("path_") for name in fields.columns if name.startswith("path_")]
 
 
 def nucleus_of(settings: Settings, channels: list[str]) -> int:
-    """Which channel shows the nuclei; UsageError where there is none of that name."""
+    """Return the position of the channel that shows the nuclei; UsageError where no channel has that name."""
     if settings.nucleus_channel is None:
         return 0
     if settings.nucleus_channel not in channels:
@@ -30,6 +30,5 @@ def nucleus_of(settings: Settings, channels: list[str]) -> int:
 
 
 def label_image_of(settings: Settings, image: Path) -> Path | None:
-    """The label image that goes with an image of nuclei, where nuclei come from such images."""
-    label_image = getattr(settings.method, "label_image", None)
-    return label_image(image) if label_image else None
+    """Return the label image that belongs to a nucleus image; None where the nuclei are segmented."""
+    return settings.method.label_image(image)

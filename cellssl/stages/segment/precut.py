@@ -1,4 +1,4 @@
-"""precut: crops that a lab has already cut in, the same artifact as a detector would give out."""
+"""precut: finished crops of a data set in, the same artifact as segmentation makes out."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ from cellssl.stages.segment.scale import check_reference, scale_table, whole_ran
 if TYPE_CHECKING:
     import pandas as pd
 
-from cellssl.stages.segment.settings import Settings
+    from cellssl.stages.segment.settings import Settings
+
+BLOCK = 256
+"""Number of crops that are copied at a time."""
 
 
-def pass_through(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics]:
-    """Crops that are already cut: nothing is found, nothing dropped."""
+def copy_crops(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics]:
+    """Copy the finished crops of a data set: no nucleus is segmented and none is dropped."""
     fields, cells = read_fields(fetched), _cells_of_crops(fetched.file("cells.csv"))
     check_reference(job.settings, fields)
     crops = open_crops(fetched.file("crops.npy"))
-    _check_only_scaled(job.settings, crops.shape[-1])
+    _check_precut(job.settings, crops.shape[-1])
     scale = yield from _scale_of_crops(job.settings, fetched, fields, cells)
     blocks = (crops[start : start + BLOCK] for start in range(0, len(crops), BLOCK))
     write_crops(job.draft.file("crops.npy"), blocks, crops.shape)
@@ -44,7 +47,7 @@ def pass_through(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics]
 
 
 def _cells_of_crops(path: Path) -> pd.DataFrame:
-    """Their table; a class is a word, also where it looks like a number or like something missing."""
+    """Read the table of the crops; a class is text, also where it looks like a number or a missing value."""
     import pandas as pd
 
     cells = pd.read_csv(path, dtype={"cell_id": str, "field_id": str})
@@ -57,8 +60,8 @@ def _cells_of_crops(path: Path) -> pd.DataFrame:
 def _scale_of_crops(
     settings: Settings, fetched: Artifact, fields: pd.DataFrame, cells: pd.DataFrame
 ) -> Generator[Event, None, pd.DataFrame]:
-    """The scale of crops that are already cut: by percentiles of the control cells, of all, or their whole range."""
-    from cellssl.stages.segment.field import greys
+    """Return the scale of the crops: from percentiles of the control cells or of all cells, or from the whole range."""
+    from cellssl.stages.segment.field import intensity_histogram
 
     channels = json.loads(fetched.file("channels.json").read_text(encoding="utf-8"))
     plate = fields["plate"].iloc[0]
@@ -66,27 +69,25 @@ def _scale_of_crops(
         return whole_range(fetched, channels, plate)
     crops = open_crops(fetched.file("crops.npy"))
     control = cells["field_id"].isin(fields["field_id"][fields["control"]]).to_numpy()
-    counted = np.flatnonzero(control) if settings.reference == "controls" else np.arange(len(cells))
+    reference = np.flatnonzero(control) if settings.reference == "controls" else np.arange(len(cells))
     total: Any = np.int64(0)
-    for start in range(0, len(counted), BLOCK):
-        rows = counted[start : start + BLOCK]
-        total = total + greys(crops[rows].swapaxes(0, 1).reshape(crops.shape[1], -1, crops.shape[3])).astype(np.int64)
-        yield Progress(start + len(rows), len(counted), "reference cells")
+    for start in range(0, len(reference), BLOCK):
+        rows = reference[start : start + BLOCK]
+        pixels = crops[rows].swapaxes(0, 1).reshape(crops.shape[1], -1, crops.shape[3])
+        total = total + intensity_histogram(pixels).astype(np.int64)
+        yield Progress(start + len(rows), len(reference), "reference cells")
     return scale_table(settings, total, channels, plate)
 
 
-def _check_only_scaled(settings: Settings, side_px: int) -> None:
-    """Raise UsageError where something is asked of finished crops that only finding nuclei could give."""
-    asked = settings.non_default()
-    if asked.get("crop_px") == side_px:
-        asked.pop("crop_px")
-    beyond = [name for name in asked if name not in ("reference", "low_percentile", "high_percentile", "max_failures")]
-    if beyond:
+def _check_precut(settings: Settings, side_px: int) -> None:
+    """Raise UsageError where a setting is given that only segmentation can fulfil."""
+    given = settings.non_default()
+    if given.get("crop_px") == side_px:
+        given.pop("crop_px")
+    usable = ("reference", "low_percentile", "high_percentile", "max_failures")
+    unusable = [name for name in given if name not in usable]
+    if unusable:
         raise UsageError(
-            f"segment.{beyond[0]} asks for what crops of {side_px} px that are already cut cannot give",
-            hint="leave it out; of [segment] only the intensity scale (reference, percentiles) concerns such crops",
+            f"segment.{unusable[0]} cannot be applied: the data set holds finished crops of {side_px} px",
+            hint="leave it out; finished crops use only the intensity scale of [segment] (reference, percentiles)",
         )
-
-
-BLOCK = 256
-"""Crops moved at a time."""

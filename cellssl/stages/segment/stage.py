@@ -1,4 +1,4 @@
-"""stage: a field table in, one crop of pixels and one table row for every nucleus out, plate by plate."""
+"""stage: a field table in, one crop and one table row per cell out, plate by plate."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from cellssl.events import Event, Note, Progress
 from cellssl.files import atomic_path
 from cellssl.stages.segment.counts import write_counts
 from cellssl.stages.segment.inputs import channels_of, label_image_of, nucleus_of
-from cellssl.stages.segment.plate import find_and_cut
+from cellssl.stages.segment.plate import segment_plate
+from cellssl.stages.segment.precut import copy_crops
 from cellssl.stages.segment.selection import ALL_REASONS, as_cellprofiler
 
 if TYPE_CHECKING:
     import pandas as pd
 
-from cellssl.stages.segment.precut import pass_through
-from cellssl.stages.segment.settings import Settings
+    from cellssl.stages.segment.settings import Settings
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
-    """Make the missing plates, then gather their tables; no pixel is copied by gathering."""
+    """Make the parts of missing plates, then concatenate the tables of all parts; pixels stay in the parts."""
     fetch = job.inputs["fetch"]
     store = job.context.store.beside(fetch)
     fetched = {plate: store.get("fetch", part) for plate, part in parts_of(fetch)}
@@ -44,10 +44,10 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         for name in next(iter(parts.values())).card.metrics
     }
     if cells.empty:
-        raise _no_cells(counts)
+        raise _no_cells_error(counts)
     if not cells["cell_id"].is_unique:
-        again = cells["cell_id"][cells["cell_id"].duplicated()].iloc[0]
-        raise DataError(f"the cell_id {again!r} occurs more than once", hint="field ids must differ between plates")
+        duplicate = cells["cell_id"][cells["cell_id"].duplicated()].iloc[0]
+        raise DataError(f"the cell_id {duplicate!r} occurs more than once", hint="field ids must differ between plates")
     for name, table in tables.items():
         write_table(table, job.draft.file(name))
     if job.settings.cellprofiler_table:
@@ -60,33 +60,33 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
 
 
 def _all_plates(job: Job, fetched: dict[str, Artifact]) -> Generator[Event, None, dict[str, Artifact]]:
-    """The part of every plate; one that cannot be made does not keep the later ones from being made."""
-    parts, faults = {}, []
-    for plate, of_plate in fetched.items():
+    """Return the part of every plate; after a plate that fails the others are made, then its error is raised."""
+    parts, errors = {}, []
+    for plate, fields in fetched.items():
         try:
-            parts[plate] = yield from make_plate(job.settings, job.context, of_plate)
+            parts[plate] = yield from make_plate(job.settings, job.context, fields)
         except DataError as error:
-            faults.append(error)
+            errors.append(error)
             if len(fetched) > 1:
-                yield Note(f"{error.message}; going on with the other plates")
-    if faults:
-        raise faults[0]
+                yield Note(f"{error.message}; continuing with the other plates")
+    if errors:
+        raise errors[0]
     return parts
 
 
-def _no_cells(counts: dict[str, int]) -> DataError:
+def _no_cells_error(counts: dict[str, int]) -> DataError:
     if not counts["detected"]:
         return DataError("no nucleus was found in any field", hint="check nucleus_channel, the method and the images")
-    why = ", ".join(f"{counts[name]:,} {name}" for name in ALL_REASONS if counts.get(name))
+    reasons = ", ".join(f"{counts[name]:,} {name}" for name in ALL_REASONS if counts.get(name))
     return DataError(
-        f"{counts['detected']:,} nuclei were found, and none was kept: {why}",
-        hint="loosen what dropped them; `cellssl explain segment` lists the knobs",
+        f"{counts['detected']:,} nuclei were found, and none was kept: {reasons}",
+        hint="loosen the limits that dropped them; `cellssl explain segment` lists the settings",
     )
 
 
 def _check_label_images(settings: Settings, fetched: list[Artifact]) -> None:
-    """Raise UsageError where two fields would take their nuclei from one label image."""
-    if not hasattr(settings.method, "label_image"):
+    """Raise UsageError where two fields would take their nuclei from the same label image."""
+    if not settings.method.reads_label_images:
         return
     fields_by_image: dict[Path, str] = {}
     for part in fetched:
@@ -101,14 +101,14 @@ def _check_label_images(settings: Settings, fetched: list[Artifact]) -> None:
             if place in fields_by_image:
                 raise UsageError(
                     f"the fields {fields_by_image[place]} and {field_id} would both take their nuclei from {place}",
-                    hint="tell them apart in segment.method.pattern, such as "
-                    '"{folder}_{stem}_cp_masks.tif"; {folder} is the name of the folder that an image lies in',
+                    hint="use a segment.method.pattern that gives them different names, such as "
+                    '"{folder}_{stem}_cp_masks.tif"; {folder} is the name of the folder of an image',
                 )
             fields_by_image[place] = str(field_id)
 
 
 def _tables_of(parts: dict[str, Artifact]) -> list[str]:
-    """The tables that every part has: of crops that a lab has cut nothing was dropped."""
+    """Return the tables that every part has: finished crops of a data set have no table of dropped nuclei."""
     names = ("fields.parquet", "cells.parquet", "dropped.parquet", "scale.parquet")
     return [name for name in names if all(name in part.card.files for part in parts.values())]
 
@@ -118,23 +118,23 @@ def _gathered_table(name: str, parts: dict[str, Artifact]) -> pd.DataFrame:
 
 
 def _write_nuclei_csv(job: Job, cells: pd.DataFrame, fields: pd.DataFrame) -> None:
-    """The cells for pycytominer and its kin; gzip without a time, so that equal tables are equal bytes."""
+    """Write the cells for pycytominer and similar tools; gzip without a time, so that equal tables give equal bytes."""
     table = as_cellprofiler(cells.merge(fields[["field_id", "plate", "well", "site"]], on="field_id"))
     table.to_csv(job.draft.file("nuclei.csv.gz"), index=False, compression={"method": "gzip", "mtime": 0})
 
 
 def make_plate(settings: Settings, context: RunContext, fetched: Artifact) -> Build:
-    """The part that holds the cells of one plate, found or made."""
+    """Find or make the part that holds the cells of one plate."""
     _check_label_images(settings, [fetched])
     return (yield from build_part(context, plate_card(settings, fetched), settings, {"fetch": fetched}, _make_plate))
 
 
 def plate_card(settings: Settings, fetched: Artifact) -> Card:
-    """What determines one plate's part: the settings, that plate's fields, and what else the detector reads of it."""
+    """Return the card of one plate's part: the settings, the plate's fields, and the files that the segmenter reads."""
     identity = {"plate": fetched.card.section["plate"]}
-    remembered = HashCache(fetched.path.parents[1] / "hashes")
-    files = _label_images(settings, fetched) if hasattr(settings.method, "label_image") else settings.external_files()
-    hashes = {role: remembered.sha256(path) for role, path in files.items()}
+    hash_cache = HashCache(fetched.path.parents[1] / "hashes")
+    files = _label_images(settings, fetched) if settings.method.reads_label_images else settings.external_files()
+    hashes = {role: hash_cache.sha256(path) for role, path in files.items()}
     return card_for(
         "segment", settings.algorithm(), settings, {"fetch": fetched.fingerprint}, hashes, identity=identity
     )
@@ -156,12 +156,12 @@ def _label_images(settings: Settings, fetched: Artifact) -> dict[str, Path]:
 def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
     fetched = job.inputs["fetch"]
     if "crops.npy" in fetched.card.files:
-        return (yield from pass_through(job, fetched))
-    return (yield from find_and_cut(job))
+        return (yield from copy_crops(job, fetched))
+    return (yield from segment_plate(job))
 
 
 def _contact_sheet(job: Job, cells: pd.DataFrame, parts: dict[str, Artifact]) -> Iterator[Event]:
-    """64 cells from all over, as every model will see them."""
+    """Write an image of 64 random cells, scaled as every model sees them."""
     from PIL import Image
 
     from cellssl.imaging.colour import contact_sheet, named_colours, to_rgb
@@ -172,5 +172,5 @@ def _contact_sheet(job: Job, cells: pd.DataFrame, parts: dict[str, Artifact]) ->
     crops = ScaledCrops({part.fingerprint: part for part in parts.values()}, cells)
     rows = np.sort(generator("contact sheet").permutation(len(cells))[:64])
     sheet = contact_sheet(to_rgb(crops.read(rows), named_colours(crops.channels)), columns=8)
-    with atomic_path(job.draft.file("contact-sheet.png")) as beside:
-        Image.fromarray(sheet).save(beside, format="PNG")
+    with atomic_path(job.draft.file("contact-sheet.png")) as draft:
+        Image.fromarray(sheet).save(draft, format="PNG")

@@ -3,58 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from cellssl.config.doses import Doses
 from cellssl.config.settings import SettingsModel
-
-if TYPE_CHECKING:
-    pass
-
-
 from cellssl.engine.stage import StageSettings
 
 ALGORITHM = 1
 
 
 class Treated(SettingsModel):
-    """Which cells are the treated class."""
+    """Cells of the treated class."""
 
     compounds: tuple[str, ...] = Field(min_length=1)
-    """Compounds, as the field table spells them."""
+    """Compounds, spelled as in the field table."""
     doses: Doses = "all"
-    """All doses, the highest few ("top 4"), or a list in micromolar."""
+    """All doses ("all"), the highest ones ("top 4"), or a list of doses in micromolar."""
 
 
 class Settings(StageSettings):
-    """Who is trained on, tuned on and tested on."""
+    """Label the cells, and divide them into train, validation and test sets."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"given": "split_column", "by": "group_by"}
     treated: Treated | None = None
-    """The treated class; the control wells are the other. Without it, and without `classes`, there are no labels and
-    nothing is balanced."""
+    """The treated class; the cells of the control wells are the other class. Without it, and without `classes`, cells
+    have no labels and nothing is balanced."""
     classes: str | None = None
-    """In place of treated: a column of the cell table whose values are the classes, such as `class`, `compound` or
-    `true_phenotype`; cells without one are left out."""
+    """Instead of `treated`: a column of the cell table whose values are the classes, such as `class`, `compound` or
+    `true_phenotype`; cells without a value are left out."""
     balance: bool = True
-    """Whether every part gets as many cells of each class; otherwise as many as there are."""
+    """Whether every set has the same number of cells of each class; if false, it has as many as there are."""
     split_column: str | None = None
-    """A column of the cell table that says `train` or `test` (or `val`) of every cell, as the publisher of a set has
-    divided it; the share of val in `shares` is taken out of train where the column names none."""
+    """A column of the cell table that holds `train` or `test` (or `val`) for every cell, such as the official split of
+    a data set. Where it holds no `val`, the validation share in `shares` is taken out of train."""
     group_by: Literal["cell", "well", "plate"] = "cell"
-    """What stays together: cells of one well leak its well effect when they stand on both sides."""
+    """Unit that is never divided between sets. With `cell`, cells of one well are in train and in test, so that its
+    well effect leaks into every score."""
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    """Shares of train, val and test."""
+    """Shares of train, val and test; they add up to 1, and a share may be 0 except that of train."""
     test_plates: tuple[str, ...] = ()
-    """Plates that are the test part, whole; the others share train and val."""
+    """Plates whose cells are all in the test set; the other plates are divided into train and val."""
     plates: tuple[str, ...] = ()
-    """Only cells of these plates; all where nothing is given."""
+    """Plates whose cells are used; all plates by default."""
     cells_per_class: int | None = Field(None, ge=2)
-    """At most so many cells a class, taken evenly from all doses and plates."""
+    """Largest number of cells per class, taken evenly from all doses and plates; no limit by default."""
     seed: int = 0
-    """Of the split alone, so that all training seeds see the same cells."""
+    """Seed of the split. It is independent of the training seeds, so that all of them use the same cells."""
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> Settings:
@@ -67,7 +63,7 @@ class Settings(StageSettings):
         return self
 
     def inputs(self) -> tuple[str, ...]:
-        """Cells."""
+        """Return the stage whose cells are read."""
         return ("segment",)
 
 

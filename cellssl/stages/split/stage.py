@@ -1,4 +1,4 @@
-"""stage: a cell table in, a label and one of train / val / test for every chosen cell out; balanced, leakage said."""
+"""stage: a cell table in, a label and one of train / val / test per selected cell out, balanced by class."""
 
 from __future__ import annotations
 
@@ -17,40 +17,44 @@ from cellssl.randomness import hash64
 
 if TYPE_CHECKING:
     import pandas as pd
-from cellssl.stages.split.settings import Settings, Treated
+
+    from cellssl.stages.split.settings import Settings, Treated
 
 PARTS = ("train", "val", "test")
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
-    """Label, divide, balance, and say what leaks."""
+    """Label, divide and balance the cells; note the wells that are in train and in test."""
     settings: Settings = job.settings
     yield Progress(0, 1, "splits")
-    cells = labelled(_of_plates(read_cells(job.inputs["segment"]), settings), settings)
-    cells["split"] = divide(cells, settings)
-    chosen = cells[kept(cells, settings)]
-    _check_all_parts(chosen, settings)
-    table = chosen[["cell_id", "field_id", "split", "label"]].reset_index(drop=True)
+    cells = add_labels(_of_plates(read_cells(job.inputs["segment"]), settings), settings)
+    cells["split"] = assign_parts(cells, settings)
+    selected = cells[select_balanced(cells, settings)]
+    _check_all_parts(selected, settings)
+    table = selected[["cell_id", "field_id", "split", "label"]].reset_index(drop=True)
     write_table(table, job.draft.file("split.parquet"))
-    leaks = leakage(chosen)
-    if leaks["wells_in_train_and_test"] and chosen["compound"].notna().any():
+    leaks = leakage(selected)
+    if leaks["wells_in_train_and_test"] and selected["compound"].notna().any():
         yield Note(
             f"{leaks['wells_in_train_and_test']} wells have cells in train and in test, "
-            "so well effects are part of every score"
+            "so every score includes well effects"
         )
-    return {"counts": _counts(chosen), "leaks": leaks, "unused_cells": len(cells) - len(chosen)}
+    return {"counts": _counts(selected), "leaks": leaks, "unused_cells": len(cells) - len(selected)}
 
 
-def labelled(cells: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """The cells that have a label, with it; where none is asked for, all cells with none."""
+def add_labels(cells: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Return the cells that have a label, with it; all cells, without labels, where the recipe asks for none."""
     if settings.classes is None and settings.treated is None:
-        return cells.assign(label=label(cells, None))
-    words = classes_of(cells, settings.classes) if settings.classes else label(cells, settings.treated)
-    return cells.assign(label=words)[words.notna().to_numpy()]
+        return cells.assign(label=treatment_labels(cells, None))
+    labels = class_labels(cells, settings.classes) if settings.classes else treatment_labels(cells, settings.treated)
+    return cells.assign(label=labels)[labels.notna().to_numpy()]
 
 
-def label(cells: pd.DataFrame, treated: Treated | None) -> pd.Series[str]:
-    """`treated` for the chosen compounds and doses, `control` for control wells, missing for the others."""
+def treatment_labels(cells: pd.DataFrame, treated: Treated | None) -> pd.Series[str]:
+    """Return `treated` for the given compounds and doses, `control` for control wells, missing for other cells.
+
+    Raises UsageError where a compound or dose does not occur, or one of the two classes has no cell.
+    """
     import pandas as pd
 
     labels = pd.Series(pd.NA, index=cells.index, dtype="string")
@@ -61,19 +65,19 @@ def label(cells: pd.DataFrame, treated: Treated | None) -> pd.Series[str]:
         if compound not in known:
             raise UsageError(f"no cell was treated with {compound!r}", hint=did_you_mean(compound, known))
         of_compound = (cells["compound"] == compound).fillna(False).to_numpy(bool)
-        if treated.doses != "all":  # where doses are not known, all of them can still be meant
-            there = cells.loc[of_compound, "dose_micromolar"].dropna().unique()
-            of_compound &= cells["dose_micromolar"].isin(chosen_doses(there, treated.doses, compound)).to_numpy()
+        if treated.doses != "all":  # "all" works where doses are not known, too
+            doses = cells.loc[of_compound, "dose_micromolar"].dropna().unique()
+            of_compound &= cells["dose_micromolar"].isin(chosen_doses(doses, treated.doses, compound)).to_numpy()
         labels[of_compound] = "treated"
     labels[cells["control"].to_numpy(bool)] = "control"
-    for word in ("treated", "control"):
-        if not (labels == word).any():
-            raise UsageError(f"there is no {word} cell", hint="check split.treated and fetch.controls")
+    for name in ("treated", "control"):
+        if not (labels == name).any():
+            raise UsageError(f"there is no {name} cell", hint="check split.treated and fetch.controls")
     return labels
 
 
-def classes_of(cells: pd.DataFrame, column: str) -> pd.Series[str]:
-    """The values of a column as words, missing where there is none; UsageError where there are no two classes."""
+def class_labels(cells: pd.DataFrame, column: str) -> pd.Series[str]:
+    """Return the values of a column as text, missing where it is empty; UsageError where there are no two classes."""
     _check_column(cells, column, "classes")
     labels = cells[column].astype("string").replace("", None)
     if labels.nunique() < 2:
@@ -81,60 +85,65 @@ def classes_of(cells: pd.DataFrame, column: str) -> pd.Series[str]:
     return labels
 
 
-def _check_column(cells: pd.DataFrame, column: str, knob: str) -> None:
+def _check_column(cells: pd.DataFrame, column: str, setting: str) -> None:
     if column not in cells:
-        there = tuple(str(name) for name in cells.columns)
-        raise UsageError(f"split.{knob}: the cells have no column {column!r}", hint=did_you_mean(column, there))
+        columns = tuple(str(name) for name in cells.columns)
+        raise UsageError(f"split.{setting}: the cells have no column {column!r}", hint=did_you_mean(column, columns))
 
 
-def divide(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
-    """Train, val or test for every cell; groups stay together, and every class is divided alike."""
+def assign_parts(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
+    """Return train, val or test for every cell; groups stay together, and every class has the same shares."""
     group = _groups(cells, settings.group_by)
-    part = _given(cells, settings.split_column) if settings.split_column else np.full(len(cells), "", dtype="<U5")
+    part = (
+        _column_parts(cells, settings.split_column) if settings.split_column else np.full(len(cells), "", dtype="<U5")
+    )
     part[cells["plate"].isin(settings.test_plates).to_numpy()] = "test"
-    settled = part != ""
+    assigned = part != ""
     shares = _without_test(settings.shares) if settings.test_plates or settings.split_column else settings.shares
     classes = cells["label"].fillna("").to_numpy(str) if settings.group_by != "plate" else np.full(len(cells), "")
-    for word in np.unique(classes[~settled]):
-        here = np.flatnonzero(~settled & (classes == word))
-        part[here] = _allot(group[here], shares, settings.seed)
+    for name in np.unique(classes[~assigned]):
+        rows = np.flatnonzero(~assigned & (classes == name))
+        part[rows] = _divide_groups(group[rows], shares, settings.seed)
     return part
 
 
-def _given(cells: pd.DataFrame, column: str) -> np.ndarray:
-    """The parts that a column gives; empty for cells of train that may still become val."""
+def _column_parts(cells: pd.DataFrame, column: str) -> np.ndarray:
+    """Return the parts that a column holds; empty for cells of train that may still become val."""
     _check_column(cells, column, "split_column")
     part = cells[column].fillna("").to_numpy(str)
-    odd = next((str(word) for word in part if word not in PARTS), None)
-    if odd is not None:
-        raise UsageError(f"the column {column!r} says {odd!r} of a cell", hint="it must say train, val or test of each")
+    wrong = next((str(value) for value in part if value not in PARTS), None)
+    if wrong is not None:
+        raise UsageError(
+            f"the column {column!r} holds {wrong!r}", hint="it must hold train, val or test for every cell"
+        )
     return np.where((part == "train") & ("val" not in part), "", part).astype("<U5")
 
 
-def kept(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
-    """Which cells to keep, so that each part has of every class what is asked for, evenly from doses and plates."""
+def select_balanced(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
+    """Select cells, so that every part has its number per class, evenly from doses and plates."""
     if cells["label"].isna().any():
         return np.ones(len(cells), bool)
-    keep = np.zeros(len(cells), bool)
+    selected = np.zeros(len(cells), bool)
     part, labels = cells["split"].to_numpy(str), cells["label"].to_numpy(str)
     quota = dict.fromkeys(PARTS, len(cells))
     if settings.cells_per_class is not None:
         quota = _quota(part, settings.cells_per_class)
     for name in PARTS:
-        here = [np.flatnonzero((part == name) & (labels == word)) for word in np.unique(labels)]
-        fewest = min(map(len, here)) if settings.balance else len(cells)
-        for rows in here:
-            keep[rows[_evenly(cells.iloc[rows], min(quota[name], fewest, len(rows)), settings.seed)]] = True
-    return keep
+        classes = [np.flatnonzero((part == name) & (labels == label)) for label in np.unique(labels)]
+        fewest = min(map(len, classes)) if settings.balance else len(cells)
+        for rows in classes:
+            size = min(quota[name], fewest, len(rows))
+            selected[rows[_stratified_sample(cells.iloc[rows], size, settings.seed)]] = True
+    return selected
 
 
 def leakage(cells: pd.DataFrame) -> dict[str, int]:
-    """How many fields, wells and plates have cells both in train and in test."""
+    """Count the fields, wells and plates that have cells in train and in test."""
     keys = {"fields": ["field_id"], "wells": ["plate", "well"], "plates": ["plate"]}
-    sides = {part: cells[cells["split"] == part] for part in ("train", "test")}
+    parts = {part: cells[cells["split"] == part] for part in ("train", "test")}
     return {
         f"{name}_in_train_and_test": len(
-            sides["train"][columns].drop_duplicates().merge(sides["test"][columns].drop_duplicates(), on=columns)
+            parts["train"][columns].drop_duplicates().merge(parts["test"][columns].drop_duplicates(), on=columns)
         )
         for name, columns in keys.items()
     }
@@ -158,8 +167,8 @@ def _groups(cells: pd.DataFrame, by: str) -> np.ndarray:
             return cells["plate"].to_numpy(str)
 
 
-def _allot(groups: np.ndarray, shares: tuple[float, float, float], seed: int) -> np.ndarray:
-    """Whole groups, in the order of their hash, until each part has its share of them (rounded, test first)."""
+def _divide_groups(groups: np.ndarray, shares: tuple[float, float, float], seed: int) -> np.ndarray:
+    """Assign whole groups in the order of their hash until every part has its share of them (rounded, test first)."""
     names = sorted(np.unique(groups), key=lambda name: hash64("split", seed, str(name)))
     test, val = round(shares[2] * len(names)), round(shares[1] * len(names))
     parts = ["test"] * test + ["val"] * val + ["train"] * (len(names) - test - val)
@@ -173,22 +182,22 @@ def _without_test(shares: tuple[float, float, float]) -> tuple[float, float, flo
 
 
 def _quota(part: np.ndarray, cells_per_class: int) -> dict[str, int]:
-    """Cells a class of every part; what rounding takes or leaves is train's."""
+    """Return the number of cells per class of every part; train takes the rounding error."""
     val, test = (round(cells_per_class * float((part == name).mean())) for name in ("val", "test"))
     return {"train": cells_per_class - val - test, "val": val, "test": test}
 
 
-def _evenly(cells: pd.DataFrame, size: int, seed: int) -> np.ndarray:
-    """`size` rows, dealt in turn from every dose on every plate, each in the order of the cells' hashes."""
+def _stratified_sample(cells: pd.DataFrame, size: int, seed: int) -> np.ndarray:
+    """Return `size` rows, taken in turn from every dose on every plate, each in the order of the cells' hashes."""
     order = np.argsort([hash64("balance", seed, cell_id) for cell_id in cells["cell_id"]], kind="stable")
-    known = cells[["plate", "compound", "dose_micromolar"]].astype("string").fillna("")
-    strata = known["plate"] + "/" + known["compound"] + "/" + known["dose_micromolar"]
-    turn = np.empty(len(cells), np.int64)
-    turn[order] = strata.iloc[order].groupby(strata.iloc[order], sort=False).cumcount().to_numpy()
+    names = cells[["plate", "compound", "dose_micromolar"]].astype("string").fillna("")
+    strata = names["plate"] + "/" + names["compound"] + "/" + names["dose_micromolar"]
+    round_ = np.empty(len(cells), np.int64)
+    round_[order] = strata.iloc[order].groupby(strata.iloc[order], sort=False).cumcount().to_numpy()
     rank = np.empty(len(cells), np.int64)
     rank[order] = np.arange(len(cells))
-    order_of_turns: np.ndarray = np.lexsort((rank, turn))
-    return order_of_turns[:size]
+    by_round: np.ndarray = np.lexsort((rank, round_))
+    return by_round[:size]
 
 
 def _check_all_parts(cells: pd.DataFrame, settings: Settings) -> None:
@@ -201,7 +210,7 @@ def _check_all_parts(cells: pd.DataFrame, settings: Settings) -> None:
         if not (cells["split"] == name).any():
             raise UsageError(
                 f"the part {name} of the split has no cells",
-                hint=f"split.group_by divides {_count(cells, settings.group_by)}; choose a finer one, or other shares",
+                hint=f"split.group_by divides {_count(cells, settings.group_by)}; use a smaller unit, or other shares",
             )
 
 
@@ -210,5 +219,5 @@ def _count(cells: pd.DataFrame, by: str) -> str:
 
 
 def _counts(cells: pd.DataFrame) -> dict[str, Any]:
-    counted = cells.assign(label=cells["label"].fillna("unlabelled")).groupby(["split", "label"]).size()
-    return {f"{part}/{word}": int(counted[part, word]) for part, word in counted.index}
+    sizes = cells.assign(label=cells["label"].fillna("unlabelled")).groupby(["split", "label"]).size()
+    return {f"{part}/{label}": int(sizes[part, label]) for part, label in sizes.index}

@@ -1,4 +1,4 @@
-"""watershed: made-up fields with known nuclei, invariances, fields with nothing in them, and real fields."""
+"""watershed: made-up fields with known nuclei, invariances, fields without nuclei, and real fields."""
 
 import hashlib
 from pathlib import Path
@@ -15,7 +15,7 @@ from cellssl.randomness import generator
 
 
 def made_up(radius: float, amplitudes: tuple[float, ...], side: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Discs on a jittered grid that never touch, blurred, with noise; the image and its true labels."""
+    """Draw blurred discs with noise on a jittered grid, none touching; return the image and its true labels."""
     chance = generator("tests", "discs", int(radius), len(amplitudes))
     rows, columns = np.mgrid[:side, :side]
     truth, image = np.zeros((side, side), np.int32), np.full((side, side), 500.0)
@@ -35,65 +35,65 @@ def with_noise(image: np.ndarray, sd: float) -> np.ndarray:
 
 
 def f1(found: np.ndarray, truth: np.ndarray, overlap: float = 0.5) -> float:
-    """Share of nuclei found whose intersection over union with a true one is above `overlap`; naive, by loops."""
-    right = 0
+    """Compute F1 at an intersection over union above `overlap` by loops."""
+    matches = 0
     for number in range(1, found.max() + 1):
         nucleus = found == number
         for other in np.unique(truth[nucleus]):
             both, either = (nucleus & (truth == other)).sum(), (nucleus | (truth == other)).sum()
-            right += bool(other > 0 and both / either > overlap)
-    return 2 * right / max(found.max() + len(np.unique(truth)) - 1, 1)
+            matches += bool(other > 0 and both / either > overlap)
+    return 2 * matches / max(found.max() + len(np.unique(truth)) - 1, 1)
 
 
 @pytest.mark.parametrize("radius", [4.0, 7.0, 12.0, 20.0, 35.0])
-def test_every_nucleus_of_a_made_up_field_is_found_without_being_told_its_size(radius: float) -> None:
+def test_every_nucleus_of_a_made_up_field_is_found_without_its_size(radius: float) -> None:
     image, truth = made_up(radius, (1000.0, 2000.0, 3000.0), side=256 if radius < 20 else 512)
-    labels = Settings().find(image)
+    labels = Settings().segment(image)
     assert f1(labels, truth, overlap=0.7) == 1.0
     assert sorted(np.unique(labels)) == list(range(truth.max() + 1))
 
 
 def test_bright_mitotic_cells_do_not_hide_dim_nuclei() -> None:
     image, truth = made_up(12.0, (400.0, 5000.0))
-    assert f1(Settings().find(image), truth) == 1.0
+    assert f1(Settings().segment(image), truth) == 1.0
 
 
 def test_uneven_illumination_does_not_matter() -> None:
     image, truth = made_up(12.0, (1500.0,), side=512)
     rows, columns = np.mgrid[:512, :512]
     vignette = 1 - 0.6 * ((rows - 256) ** 2 + (columns - 256) ** 2) / 256**2 / 2
-    assert f1(Settings().find((image * vignette).astype(np.uint16)), truth) == 1.0
+    assert f1(Settings().segment((image * vignette).astype(np.uint16)), truth) == 1.0
 
 
 @pytest.mark.parametrize("gap_px", [-4, -2, 0, 1])
-def test_touching_and_overlapping_nuclei_are_parted(gap_px: int) -> None:
+def test_touching_and_overlapping_nuclei_are_separated(gap_px: int) -> None:
     rows, columns = np.mgrid[:300, :300]
     image = np.full((300, 300), 500.0)
     for top in range(40, 300, 70):
         for left in range(40, 260, 90):
             for centre in (left, left + 30 + gap_px):
                 image[np.hypot(rows - top, columns - centre) < 15] = 2000
-    assert Settings().find(with_noise(ndimage.gaussian_filter(image, 1), 20)).max() == 4 * 3 * 2
+    assert Settings().segment(with_noise(ndimage.gaussian_filter(image, 1), 20)).max() == 4 * 3 * 2
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_a_turned_field_has_the_same_nuclei_turned(turns: int) -> None:
     image, _ = made_up(9.0, (1000.0, 3000.0))
-    straight, turned = Settings().find(image), Settings().find(np.rot90(image, turns).copy())
+    straight, turned = Settings().segment(image), Settings().segment(np.rot90(image, turns).copy())
     assert turned.max() == straight.max() > 40
     assert f1(np.rot90(turned, -turns), straight, overlap=0.97) == 1.0
 
 
 def test_a_mirrored_field_has_the_same_nuclei_mirrored() -> None:
     image, _ = made_up(20.0, (1000.0, 3000.0), side=512)  # large enough that the search runs on a smaller image
-    straight, mirrored = Settings().find(image), Settings().find(image[:, ::-1].copy())
+    straight, mirrored = Settings().segment(image), Settings().segment(image[:, ::-1].copy())
     assert mirrored.max() == straight.max() > 20
     assert f1(mirrored[:, ::-1], straight, overlap=0.97) == 1.0
 
 
 def test_gain_and_offset_of_the_camera_do_not_matter() -> None:
     image, _ = made_up(9.0, (1000.0, 3000.0))
-    plain, brighter = Settings().find(image), Settings().find(8 * image.astype(np.float32) + 4096)
+    plain, brighter = Settings().segment(image), Settings().segment(8 * image.astype(np.float32) + 4096)
     assert plain.max() == brighter.max()
     assert ((plain > 0) == (brighter > 0)).mean() > 0.999
 
@@ -102,7 +102,7 @@ def test_gain_and_offset_of_the_camera_do_not_matter() -> None:
 def test_a_field_of_noise_has_no_nuclei(blur_px: float) -> None:
     noise = ndimage.gaussian_filter(generator("tests", "empty").standard_normal((512, 640)), blur_px)
     image = (800 + 40 * noise / noise.std()).astype(np.uint16)
-    assert Settings().find(image).max() == 0
+    assert Settings().segment(image).max() == 0
 
 
 def test_two_nuclei_in_a_field_of_blurred_noise_are_found() -> None:
@@ -110,20 +110,20 @@ def test_two_nuclei_in_a_field_of_blurred_noise_are_found() -> None:
     image = 800 + 40 * noise / noise.std()
     image[100:130, 100:130] += 1500
     image[300:330, 400:430] += 6000
-    assert Settings().find(image.astype(np.uint16)).max() == 2
+    assert Settings().segment(image.astype(np.uint16)).max() == 2
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 900), (40, 40), (33, 517)])
 @pytest.mark.parametrize("value", [0, 255, 65_535])
 def test_a_constant_field_of_any_shape_has_no_nuclei(shape: tuple[int, int], value: int) -> None:
-    labels = Settings().find(np.full(shape, value, np.uint16))
+    labels = Settings().segment(np.full(shape, value, np.uint16))
     assert labels.shape == shape and labels.max() == 0
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_nuclei_of_a_single_grey_level_are_found(dtype: type) -> None:
     _, truth = made_up(9.0, (1000.0,))
-    assert f1(Settings().find((truth > 0).astype(dtype)), truth) == 1.0
+    assert f1(Settings().segment((truth > 0).astype(dtype)), truth) == 1.0
 
 
 @pytest.mark.parametrize("radius", [5.0, 10.0, 25.0])
@@ -134,14 +134,14 @@ def test_the_typical_diameter_is_measured(radius: float) -> None:
 
 def test_a_diameter_in_micrometres_needs_the_size_of_a_pixel() -> None:
     image, truth = made_up(12.0, (1500.0,))
-    assert f1(Settings(diameter_um=12.0).find(image, pixel_um=0.5), truth) == 1.0
+    assert f1(Settings(diameter_um=12.0).segment(image, pixel_um=0.5), truth) == 1.0
     with pytest.raises(UsageError, match="size of a pixel is not known"):
-        Settings(diameter_um=12.0).find(image)
+        Settings(diameter_um=12.0).segment(image)
 
 
 def test_a_real_field_has_about_195_nuclei_of_37_pixels(shared_data: Path) -> None:
     field = tifffile.imread(next((shared_data / "fields").glob("Week1_150607_B02_s3_w1*.tif")))
-    labels = Settings().find(field)
+    labels = Settings().segment(field)
     areas = np.bincount(labels.ravel())[1:]
     assert 185 <= labels.max() <= 205
     assert 33 < 2 * np.sqrt(np.median(areas) / np.pi) < 40
@@ -149,7 +149,7 @@ def test_a_real_field_has_about_195_nuclei_of_37_pixels(shared_data: Path) -> No
 
 def test_a_nearly_empty_real_field_has_hardly_any_nuclei(shared_data: Path) -> None:
     field = tifffile.imread(next((shared_data / "fields").glob("Week8_4sites_F02_s4_w1*.tif")))
-    assert 2 <= Settings().find(field).max() <= 10
+    assert 2 <= Settings().segment(field).max() <= 10
 
 
 def test_nuclei_of_many_microscopes_are_found(shared_data: Path) -> None:
@@ -158,5 +158,5 @@ def test_nuclei_of_many_microscopes_are_found(shared_data: Path) -> None:
     scores = []
     for path in files[:40]:
         image, truth = imread(path), imread(folder / "labels" / path.name)
-        scores.append(f1(Settings().find(image), truth))
+        scores.append(f1(Settings().segment(image), truth))
     assert np.mean(scores) > 0.80
