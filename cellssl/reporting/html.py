@@ -180,7 +180,7 @@ def _head_and_body(table: Table) -> tuple[list[_Cell], list[list[_Cell]]]:
 
 
 def shown(value: Value, decimals: int = 3) -> str:
-    """Return a table's value as text: a dash for a missing one, thousands separated, floats with `decimals` decimals."""
+    """Return a table's value as text: a dash if missing, thousands separated, floats with `decimals` decimals."""
     match value:
         case None:
             return "–"

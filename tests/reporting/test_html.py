@@ -1,4 +1,4 @@
-"""The report's page: all text is escaped, nothing is loaded from elsewhere, and tables and pictures say what they hold."""
+"""The report's page: all text is escaped, nothing is loaded from elsewhere, tables and pictures are complete."""
 
 import base64
 import hashlib

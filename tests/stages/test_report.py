@@ -177,7 +177,7 @@ def test_the_page_says_by_itself_what_was_compared_and_how_far_to_believe_it(pag
         "Add a second plate",
         "Whether to believe it",
         "What to check next",
-        "there is only Sim1_00001; to leave one out takes two or more",
+        "there is only Sim1_00001; leave-one-out needs two or more",
         "dna blue, tubulin green, actin orange-red",
         "Each square is 23.8 µm wide",
         "Cells on their first two principal components",
