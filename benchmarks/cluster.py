@@ -61,10 +61,10 @@ def write_cells(folder: Path, arguments: argparse.Namespace) -> None:
     from cellssl.artifacts import embeddings
     from cellssl.randomness import generator
 
-    chance = generator("million")
-    well = np.sort(chance.integers(PLATES * WELLS, size=arguments.cells))
+    rng = generator("million")
+    well = np.sort(rng.integers(PLATES * WELLS, size=arguments.cells))
     control = well % WELLS < CONTROLS
-    kind = np.where(control, chance.integers(2, size=arguments.cells), chance.integers(KINDS, size=arguments.cells))
+    kind = np.where(control, rng.integers(2, size=arguments.cells), rng.integers(KINDS, size=arguments.cells))
     dose = np.where(control, 0.0, 10.0 ** (well % 4 - 2))
     known = pd.DataFrame(
         {
@@ -74,15 +74,15 @@ def write_cells(folder: Path, arguments: argparse.Namespace) -> None:
             "Metadata_compound": np.where(control, "DMSO", [f"drug {number // 4}" for number in well % WELLS]),
             "Metadata_dose_micromolar": dose,
             "Metadata_control": control,
-            "Metadata_neighbours": chance.integers(6, size=arguments.cells),
+            "Metadata_neighbours": rng.integers(6, size=arguments.cells),
             "Metadata_true_phenotype": [f"kind {number}" for number in kind],
         }
     )
-    means = 0.35 * chance.standard_normal((KINDS, arguments.dim), dtype=np.float32)
+    means = 0.35 * rng.standard_normal((KINDS, arguments.dim), dtype=np.float32)
     with embeddings.writing(folder / "embeddings.parquet", known) as file:
         for start in range(0, arguments.cells, 50_000):
             rows = kind[start : start + 50_000]
-            file.append(means[rows] + chance.standard_normal((len(rows), arguments.dim), dtype=np.float32))
+            file.append(means[rows] + rng.standard_normal((len(rows), arguments.dim), dtype=np.float32))
 
 
 def measured(arguments: argparse.Namespace) -> dict[str, Any]:

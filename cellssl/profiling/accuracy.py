@@ -127,14 +127,14 @@ def _draws(
     cells_of: Int[np.ndarray, "g c"], correct_of: Int[np.ndarray, "g c"], draws: int, seed: int
 ) -> tuple[Int[np.ndarray, "draws c"], Int[np.ndarray, "draws c"]]:
     """Return all and correctly predicted cells of every draw; groups with equal counts share one multinomial draw."""
-    chance = generator("bootstrap of groups", seed)
+    rng = generator("bootstrap of groups", seed)
     classes = cells_of.shape[1]
     cells, correct = np.zeros((2, draws, classes), dtype=np.int64)
     of_classes = np.unique(cells_of > 0, axis=0, return_inverse=True)[1].ravel()
     for stratum in range(of_classes.max() + 1):
         here = of_classes == stratum
         kinds, times = np.unique(np.hstack([cells_of[here], correct_of[here]]), axis=0, return_counts=True)
-        drawn = chance.multinomial(times.sum(), times / times.sum(), size=draws) @ kinds
+        drawn = rng.multinomial(times.sum(), times / times.sum(), size=draws) @ kinds
         cells += drawn[:, :classes]
         correct += drawn[:, classes:]
     return cells, correct

@@ -101,9 +101,9 @@ def shuffled_ami(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0
 def _shuffled(truth: Int[np.ndarray, "m"], clusters: Int[np.ndarray, "m"], seed: int, draws: int) -> MeanSd:
     if not _two_classes(truth):
         return MeanSd(float("nan"), float("nan"))
-    chance = generator("shuffled labels", seed)
+    rng = generator("shuffled labels", seed)
     expected = _expected(_contingency(truth, clusters))  # shuffling does not change the margins
-    found = [_ami(_contingency(chance.permutation(truth), clusters), expected) for _ in range(draws)]
+    found = [_ami(_contingency(rng.permutation(truth), clusters), expected) for _ in range(draws)]
     return MeanSd(float(np.mean(found)), float(np.std(found, ddof=1)))
 
 

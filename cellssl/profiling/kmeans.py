@@ -84,9 +84,9 @@ def nearest_to_centroids(
     x: Float[np.ndarray, "n d"], clustering: Clustering, per_cluster: int
 ) -> list[Int[np.ndarray, "_"]]:
     """Return for every cluster the `per_cluster` rows nearest its centroid (Euclidean), nearest first; all if fewer."""
-    far = _squared_distances(x, clustering.centroids, clustering.assignment)
+    distance = _squared_distances(x, clustering.centroids, clustering.assignment)
     members = [np.flatnonzero(clustering.assignment == cluster) for cluster in range(len(clustering.centroids))]
-    return [rows[np.argsort(far[rows], kind="stable")[:per_cluster]] for rows in members]
+    return [rows[np.argsort(distance[rows], kind="stable")[:per_cluster]] for rows in members]
 
 
 def in_chunks(rows: int) -> Iterator[slice]:

@@ -69,7 +69,7 @@ def accuracy_by_moa(mechanisms: pd.Series, nearest: NearestTreatment) -> pd.Data
 
 
 def unit_length(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Scale every row to length 1, in float64, so that products are cosines; a row of zeros has cosine 0 to all rows."""
+    """Scale every row to length 1, in float64, so that products are cosines; a row of zeros has cosine 0 to all."""
     x = x.astype(np.float64)
     length = np.linalg.norm(x, axis=1, keepdims=True)
     return np.asarray(x / np.where(length == 0, 1, length))

@@ -109,10 +109,10 @@ def mean_average_precision(
 
 def random_average_precision(size: int, positives: int, pairs: int, seed: int = 0) -> Float[np.ndarray, "size"]:
     """Return the average precision of `size` rankings in which `positives` of `pairs` ranks are drawn at random."""
-    chance = generator("random ranking", seed, positives, pairs)
+    rng = generator("random ranking", seed, positives, pairs)
     found = []
     for begin in range(0, size, step := max(1, AT_ONCE // pairs)):
-        draws = chance.random((min(step, size - begin), pairs))
+        draws = rng.random((min(step, size - begin), pairs))
         places = np.argpartition(draws, positives - 1, axis=1)[:, :positives]
         found.append((np.arange(1, positives + 1) / (np.sort(places, axis=1) + 1)).mean(axis=1))
     return np.concatenate(found)

@@ -21,9 +21,9 @@ GREY = "#8A8A8A"
 Dash = Literal["-", "--", ":", "-."]
 DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
 MARKERS = ("o", "^", "s", "D")
-SHADES = "viridis"
+COLOUR_MAP = "viridis"
 """A colour map that can be read with every common colour blindness, and in grey print."""
-LIGHT = 0.45
+LIGHT_SHADE = 0.45
 """Shades above this (from 0 to 1) have black text, shades below it white text."""
 DPI = 144
 HIGHEST_INCH = 8.8

@@ -11,12 +11,12 @@ from cellssl.randomness import generator
 
 def predictions(wells: int = 40, cells: int = 25, spread: float = 0.2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return labels, predictions and wells; the accuracy of a well differs between wells by `spread`."""
-    chance = generator("told", wells, cells)
+    rng = generator("told", wells, cells)
     of_well = np.repeat(np.arange(wells), cells)
     label = np.where(of_well % 2 == 0, "DMSO", "taxol")
-    sure = (0.7 + spread * chance.choice([-1, 1], wells))[of_well]
+    sure = (0.7 + spread * rng.choice([-1, 1], wells))[of_well]
     other = np.where(label == "DMSO", "taxol", "DMSO")
-    return label, np.where(chance.random(len(label)) < sure, label, other), of_well.astype(str)
+    return label, np.where(rng.random(len(label)) < sure, label, other), of_well.astype(str)
 
 
 def test_accuracies_equal_scikit_learns() -> None:
@@ -29,14 +29,12 @@ def test_accuracies_equal_scikit_learns() -> None:
 
 def test_an_interval_over_wells_equals_one_by_a_loop_over_drawn_wells() -> None:
     label, predicted, well = predictions()
-    chance, correct = generator("loop"), label == predicted
+    rng, correct = generator("loop"), label == predicted
     rows = {name: np.flatnonzero(well == name) for name in np.unique(well)}
     of = {kind: [one for one in rows if label[rows[one][0]] == kind] for kind in ("DMSO", "taxol")}
     naive = []
     for _ in range(2000):
-        recalls = [
-            correct[np.concatenate([rows[w] for w in chance.choice(one, len(one))])].mean() for one in of.values()
-        ]
+        recalls = [correct[np.concatenate([rows[w] for w in rng.choice(one, len(one))])].mean() for one in of.values()]
         naive.append(np.mean(recalls))
     found = intervals(label, predicted, well, draws=4000).balanced
     assert found == pytest.approx(np.quantile(naive, [0.025, 0.975]), abs=0.008)
@@ -58,10 +56,10 @@ def test_wells_that_differ_make_the_interval_wider_than_cells_would() -> None:
 def test_an_interval_over_wells_covers_the_truth_about_nineteen_times_in_twenty() -> None:
     covered = 0
     for plate in range(200):
-        chance = generator("plate", plate)
+        rng = generator("plate", plate)
         label = np.repeat(["a", "b"], 20 * 10)
         of_well = np.repeat(np.arange(40), 10)
-        correct = chance.random(400) < (0.6 + 0.3 * chance.random(40))[of_well]
+        correct = rng.random(400) < (0.6 + 0.3 * rng.random(40))[of_well]
         low, high = intervals(label, np.where(correct, label, "c"), of_well, draws=300).balanced
         covered += low <= 0.75 <= high
     assert 0.88 * 200 <= covered <= 0.99 * 200

@@ -13,9 +13,9 @@ from cellssl.randomness import generator
 
 def pair(count: int = 500, classes: int = 3, clusters: int = 4, agree: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
     """Return labels, and an assignment that follows them with probability `agree`."""
-    chance = generator("pair", count)
-    labels = chance.integers(classes, size=count)
-    return labels, np.where(chance.random(count) < agree, labels, chance.integers(clusters, size=count))
+    rng = generator("pair", count)
+    labels = rng.integers(classes, size=count)
+    return labels, np.where(rng.random(count) < agree, labels, rng.integers(clusters, size=count))
 
 
 def test_scores_equal_scikit_learns() -> None:
@@ -115,15 +115,15 @@ def test_shuffled_labels_score_about_zero_and_depend_on_the_seed() -> None:
 
 def test_the_standard_deviation_of_shuffled_labels_equals_that_of_plain_shuffling() -> None:
     labels, assignment = pair(150)
-    chance = generator("plain shuffling")
-    plain = [metrics.adjusted_mutual_info_score(chance.permutation(labels), assignment) for _ in range(400)]
+    rng = generator("plain shuffling")
+    plain = [metrics.adjusted_mutual_info_score(rng.permutation(labels), assignment) for _ in range(400)]
     assert cluster_scores.shuffled_ami(labels, assignment, draws=400).sd == pytest.approx(np.std(plain), rel=0.2)
 
 
 def test_the_interval_equals_a_plain_bootstrap_minus_its_bias() -> None:
     labels, assignment = pair(300)
-    chance = generator("plain bootstrap")
-    rows = [chance.integers(300, size=300) for _ in range(600)]
+    rng = generator("plain bootstrap")
+    rows = [rng.integers(300, size=300) for _ in range(600)]
     plain = [metrics.adjusted_mutual_info_score(labels[drawn], assignment[drawn]) for drawn in rows]
     bias = np.mean(plain) - cluster_scores.agreement(labels, assignment)["ami"]
     low, high = cluster_scores.ami_interval(labels, assignment)
@@ -142,14 +142,14 @@ def test_the_interval_covers_the_truth_about_as_often_as_its_level(agree: float,
 
     Measured on 300 draws: 1.00 and 0.91; without the shift by the bias the percentiles reach 0.33 and 0.75.
     """
-    chance = generator("coverage", f"{agree}")
+    rng = generator("coverage", f"{agree}")
     shares = np.full((8, 4), (1 - agree) / 32)
     shares[np.arange(8), np.arange(8) % 4] += agree / 8
     truth = cluster_scores._ami((shares * 1e6).round().astype(int), 0.0)
     rows, columns = np.divmod(np.arange(32), 4)
     hits = 0
     for _ in range(150):
-        drawn = chance.choice(32, size=200, p=shares.ravel())
+        drawn = rng.choice(32, size=200, p=shares.ravel())
         low, high = cluster_scores.ami_interval(rows[drawn], columns[drawn], draws=100)
         hits += low <= truth <= high
     assert hits >= least * 150

@@ -16,8 +16,8 @@ from cellssl.randomness import generator
 
 
 def cells(count: int = 80, dim: int = 6) -> np.ndarray:
-    chance = generator("normalise")
-    return chance.normal(3, 2, (count, dim)) @ chance.normal(size=(dim, dim))
+    rng = generator("normalise")
+    return rng.normal(3, 2, (count, dim)) @ rng.normal(size=(dim, dim))
 
 
 def test_none_changes_nothing() -> None:

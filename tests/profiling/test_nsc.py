@@ -11,16 +11,16 @@ from cellssl.randomness import generator
 
 def treatments(count: int = 40, dim: int = 6) -> tuple[pd.DataFrame, np.ndarray]:
     """Return four mechanisms of three compounds each, in three batches, and profiles that depend partly on them."""
-    chance = generator("treatments")
-    compound = chance.integers(12, size=count)
+    rng = generator("treatments")
+    compound = rng.integers(12, size=count)
     table = pd.DataFrame(
         {
             "compound": [f"drug {number}" for number in compound],
             "moa": [f"mechanism {number % 4}" for number in compound],
-            "batch": [f"week {number}" for number in chance.integers(3, size=count)],
+            "batch": [f"week {number}" for number in rng.integers(3, size=count)],
         }
     )
-    return table, np.eye(4, dim)[compound % 4] + 0.5 * chance.normal(size=(count, dim))
+    return table, np.eye(4, dim)[compound % 4] + 0.5 * rng.normal(size=(count, dim))
 
 
 def by_loops(table: pd.DataFrame, x: np.ndarray, different: tuple[str, ...]) -> list[bool]:

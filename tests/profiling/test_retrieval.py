@@ -20,10 +20,10 @@ def wells(plates: int = 3, controls: int = 8, dim: int = 10) -> tuple[pd.DataFra
     rows = [(f"P{plate}", "DMSO", True) for plate in range(plates) for _ in range(controls)]
     rows += [(f"P{plate}", f"drug {drug}", False) for plate in range(plates) for drug in range(10)]
     table = pd.DataFrame(rows, columns=["plate", "treatment", "control"])
-    chance = generator("wells", plates, controls)
+    rng = generator("wells", plates, controls)
     strength = table["treatment"].map({f"drug {drug}": drug / 5 for drug in range(10)}).fillna(0).to_numpy()
     drug = table["treatment"].astype("category").cat.codes.to_numpy()
-    return table, strength[:, None] * np.eye(11, dim)[drug] + 0.5 * chance.normal(size=(len(table), dim))
+    return table, strength[:, None] * np.eye(11, dim)[drug] + 0.5 * rng.normal(size=(len(table), dim))
 
 
 def copairs_of(table: pd.DataFrame, x: np.ndarray, same_plate: bool) -> pd.DataFrame:
@@ -57,10 +57,10 @@ def test_average_precision_of_replicates_equals_copairs(same_plate: bool) -> Non
 
 
 def test_average_precision_of_mechanisms_equals_copairs() -> None:
-    chance = generator("mechanisms")
+    rng = generator("mechanisms")
     compound = np.repeat(np.arange(12), 3)
     table = pd.DataFrame({"compound": compound.astype(str), "moa": (compound % 4).astype(str)})
-    x = np.eye(4, 8)[compound % 4] + chance.normal(size=(36, 8))
+    x = np.eye(4, 8)[compound % 4] + rng.normal(size=(36, 8))
     ours = retrieval.mechanism_average_precision(x, table["moa"], table["compound"])
     found = average_precision(
         table, x, pos_sameby=["moa"], pos_diffby=["compound"], neg_sameby=[], neg_diffby=["moa", "compound"], **QUIET
@@ -128,11 +128,11 @@ def test_the_p_value_of_a_perfect_score_is_its_probability_by_chance() -> None:
 
 
 def test_p_values_without_any_effect_are_uniform() -> None:
-    chance = generator("no effect")
+    rng = generator("no effect")
     table = pd.DataFrame({"plate": "P", "treatment": [f"d{n % 60}" for n in range(120)] + ["DMSO"] * 60})
     control = (table["treatment"] == "DMSO").to_numpy()
     ours = retrieval.replicate_average_precision(
-        chance.normal(size=(180, 20)), table["treatment"], control, table["plate"]
+        rng.normal(size=(180, 20)), table["treatment"], control, table["plate"]
     )
     found = retrieval.mean_average_precision(table[["treatment"]], ours, null_size=2000)
     assert found["p_value"].mean() == pytest.approx(0.5, abs=0.15)

@@ -12,11 +12,11 @@ from PIL import Image
 from cellssl.randomness import generator
 from cellssl.reporting.figures import cells, confusion
 from cellssl.reporting.theme import (
+    COLOUR_MAP,
     COLOURS,
     DPI,
     GROUP_STYLES,
     HIGHEST_INCH,
-    SHADES,
     STRIP_INCH,
     group_style,
     page_share,
@@ -56,7 +56,7 @@ def test_red_and_green_could_not_be_distinguished() -> None:
 
 @pytest.mark.parametrize("vision", VISION)
 def test_shades_become_lighter_for_all_colour_vision(vision: str) -> None:
-    lightness = lab(matplotlib.colormaps[SHADES](np.linspace(0, 1, 40))[:, :3], vision)[:, 0]
+    lightness = lab(matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 1, 40))[:, :3], vision)[:, 0]
     assert (np.diff(lightness) > 0).all()
 
 

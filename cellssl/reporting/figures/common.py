@@ -12,8 +12,8 @@ from cellssl.reporting.text_fitting import LINE_INCH, shorten_all, widest_inch
 def shared_legend(figure: Figure, handles: Sequence[Line2D], width_inch_: float) -> None:
     """Draw one legend below all panels, for styles that are the same in each."""
     if handles:
-        columns, room_inch = _shared_columns(handles, width_inch_)
-        labels = shorten_all([str(handle.get_label()) for handle in handles], room_inch)
+        columns, available_inch = _shared_columns(handles, width_inch_)
+        labels = shorten_all([str(handle.get_label()) for handle in handles], available_inch)
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.2)
 
 

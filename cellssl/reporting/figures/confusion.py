@@ -18,7 +18,7 @@ from cellssl.reporting.text_fitting import (
     x_tick_labels_height_inch,
     y_tick_labels_width_inch,
 )
-from cellssl.reporting.theme import LIGHT, SHADES, WIDTH_INCH, styled
+from cellssl.reporting.theme import COLOUR_MAP, LIGHT_SHADE, WIDTH_INCH, styled
 
 CLASSES_WRITTEN = 12
 """With more classes the numbers would not fit into their squares."""
@@ -52,23 +52,27 @@ def confusions(tables: Mapping[str, tuple[Sequence[str], Int[np.ndarray, "classe
     hide_axes(axes[len(tables) :])
     if not written:
         bar = figure.colorbar(
-            ScalarMappable(scale, SHADES), ax=list(axes), location="bottom", shrink=0.5, aspect=40, pad=0.02
+            ScalarMappable(scale, COLOUR_MAP), ax=list(axes), location="bottom", shrink=0.5, aspect=40, pad=0.02
         )
         bar.set_label("share of the cells of the true class")
     return figure
 
 
 def _confusion(
-    axis: Axes, classes: Sequence[str], counts: Int[np.ndarray, "classes classes"], scale: Normalize, each_inch: float
+    axis: Axes,
+    classes: Sequence[str],
+    counts: Int[np.ndarray, "classes classes"],
+    scale: Normalize,
+    spacing_inch: float,
 ) -> None:
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    axis.imshow(shares, cmap=SHADES, norm=scale)
+    axis.imshow(shares, cmap=COLOUR_MAP, norm=scale)
     places = list(range(len(classes)))
-    set_x_tick_labels(axis, places, classes, each_inch)
-    set_y_tick_labels(axis, places, classes, each_inch)
-    with_counts = len(classes) <= 4 and widest_inch(f"{count:,}" for count in counts.flat) <= 0.95 * each_inch
+    set_x_tick_labels(axis, places, classes, spacing_inch)
+    set_y_tick_labels(axis, places, classes, spacing_inch)
+    with_counts = len(classes) <= 4 and widest_inch(f"{count:,}" for count in counts.flat) <= 0.95 * spacing_inch
     for row, column in np.ndindex(*counts.shape) if len(classes) <= CLASSES_WRITTEN else ():
         percent = f"{100 * shares[row, column]:.0f}"
         text = f"{counts[row, column]:,}\n{percent}%" if with_counts else percent
-        colour = "black" if scale(shares[row, column]) > LIGHT else "white"
+        colour = "black" if scale(shares[row, column]) > LIGHT_SHADE else "white"
         axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)

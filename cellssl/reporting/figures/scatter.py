@@ -15,7 +15,7 @@ from cellssl.randomness import generator
 from cellssl.reporting.figures.common import hide_axes, label_text
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.reporting.text_fitting import LINE_INCH, set_title, shorten_all, widest_inch
-from cellssl.reporting.theme import COLOURS, SHADES, WIDTH_INCH, group_style, styled
+from cellssl.reporting.theme import COLOUR_MAP, COLOURS, WIDTH_INCH, group_style, styled
 
 POINTS_DRAWN = 20_000
 """Number of points drawn at most; if there are more, a random sample is drawn."""
@@ -45,18 +45,18 @@ def scatter(
     drawn = _drawn(len(points))
     words = {head: np.array([label_text(value) for value in values], dtype=str) for head, values in colourings.items()}
     width = WIDTH_INCH if columns > 1 else 0.6 * WIDTH_INCH
-    room_inch = width / columns - 0.3
-    below_inch = max(_legend_inch(list(np.unique(each)), room_inch) for each in words.values())
+    available_inch = width / columns - 0.3
+    below_inch = max(_legend_inch(list(np.unique(each)), available_inch) for each in words.values())
     figure = Figure(figsize=(width, rows * (WIDTH_INCH / max(2, columns) + 0.5 + below_inch)))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (head, each) in zip(axes, words.items(), strict=False):
-        _coloured(axis, points[drawn], each[drawn], room_inch)
+        _coloured(axis, points[drawn], each[drawn], available_inch)
         if head in named:
             _name(axis, points[drawn], each[drawn])
     for axis, values in zip(axes[len(colourings) :], amounts.values(), strict=False):
         _shaded(axis, points[drawn], np.asarray(values, dtype=float)[drawn])
     for axis, head in zip(axes, (*colourings, *amounts), strict=False):
-        set_title(axis, head, room_inch)
+        set_title(axis, head, available_inch)
         axis.set(xlabel=axis_names[0], ylabel=axis_names[1], xticks=[], yticks=[])
     hide_axes(axes[panels:])
     return figure
@@ -67,12 +67,12 @@ def _drawn(count: int) -> np.ndarray:
     return generator("scatter").permutation(count)[:POINTS_DRAWN]
 
 
-def _coloured(axis: Axes, points: Float[np.ndarray, "n 2"], words: np.ndarray, room_inch: float) -> None:
+def _coloured(axis: Axes, points: Float[np.ndarray, "n 2"], words: np.ndarray, available_inch: float) -> None:
     names, counts = np.unique(words, return_counts=True)
     by_number = sorted((name for name in names if name), key=lambda name: -counts[names == name][0])
     shown = sorted(by_number[:CLASSES_SHOWN], key=natural_key)
     styles = {name: group_style(place) for place, name in enumerate(shown)}
-    columns, letters_inch = _legend_columns(list(names), room_inch)
+    columns, letters_inch = _legend_columns(list(names), available_inch)
     size = _point_size(len(points))
     for marker in dict.fromkeys(["o", *(each.marker for each in styles.values())]):
         mine = np.array(
@@ -119,7 +119,7 @@ def _shaded(axis: Axes, points: Float[np.ndarray, "n 2"], values: Float[np.ndarr
     if not given.any():
         return
     x, y = points[given].T
-    shades = axis.scatter(x, y, s=size, c=values[given], norm=LogNorm(), cmap=SHADES, linewidths=0, alpha=0.7)
+    shades = axis.scatter(x, y, s=size, c=values[given], norm=LogNorm(), cmap=COLOUR_MAP, linewidths=0, alpha=0.7)
     levels = np.unique(values[given])
     few = levels if len(levels) <= 5 else levels[np.linspace(0, len(levels) - 1, 5).round().astype(int)]
     figure = axis.get_figure(root=True)
@@ -147,16 +147,16 @@ def _legend_below(axis: Axes, columns: int) -> None:
     )
 
 
-def _legend_columns(words: Sequence[str], room_inch: float) -> tuple[int, float]:
+def _legend_columns(words: Sequence[str], available_inch: float) -> tuple[int, float]:
     """Return how many names stand side by side below a panel, and the width for each."""
     mark_inch = 0.27
     widest = widest_inch(words)
     few = 1 if len(words) <= 9 else 2
-    columns = next((count for count in (3, 2) if widest <= room_inch / count - mark_inch), few)
-    return columns, room_inch / columns - mark_inch
+    columns = next((count for count in (3, 2) if widest <= available_inch / count - mark_inch), few)
+    return columns, available_inch / columns - mark_inch
 
 
-def _legend_inch(words: Sequence[str], room_inch: float) -> float:
+def _legend_inch(words: Sequence[str], available_inch: float) -> float:
     """Return the height of a legend with these names."""
     shown = min(len(words), CLASSES_SHOWN + 1)
-    return LINE_INCH * -(-shown // _legend_columns(words, room_inch)[0])
+    return LINE_INCH * -(-shown // _legend_columns(words, available_inch)[0])

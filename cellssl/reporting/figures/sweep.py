@@ -20,14 +20,23 @@ from cellssl.reporting.text_fitting import (
     x_tick_labels_height_inch,
     y_tick_labels_width_inch,
 )
-from cellssl.reporting.theme import COLOURS, GREY, LIGHT, SHADES, TITLE_POINTS, WIDTH_INCH, group_style, styled
+from cellssl.reporting.theme import (
+    COLOUR_MAP,
+    COLOURS,
+    GREY,
+    LIGHT_SHADE,
+    TITLE_POINTS,
+    WIDTH_INCH,
+    group_style,
+    styled,
+)
 
 LINES_SHOWN = 2 * len(COLOURS)
 """A panel draws at most this many lines, the first ones; sweep.csv has all."""
 PANEL_INCH = 2.5
 NUMBER_INCH = 0.32
 """Narrower squares have no number written in them."""
-FAR = 30.0
+LOG_AXIS_RATIO = 30.0
 """Positive values whose largest is more than this factor above the smallest are drawn on a logarithmic axis."""
 
 
@@ -77,14 +86,16 @@ def heat_maps(
     """Draw one panel per score, the first setting downwards and the second to the right; NaN stays empty."""
     columns = min(2, len(scores))
     rows = -(-len(scores) // columns)
-    room_inch = WIDTH_INCH / columns - 0.4 - y_tick_labels_width_inch(_ticks(values[0]))
-    height_inch = 1.1 + 0.3 * len(values[0]) + x_tick_labels_height_inch(_ticks(values[1]), room_inch / len(values[1]))
+    available_inch = WIDTH_INCH / columns - 0.4 - y_tick_labels_width_inch(_ticks(values[0]))
+    height_inch = (
+        1.1 + 0.3 * len(values[0]) + x_tick_labels_height_inch(_ticks(values[1]), available_inch / len(values[1]))
+    )
     figure = Figure(figsize=(WIDTH_INCH, rows * height_inch))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (head, score) in zip(axes, scores.items(), strict=False):
-        _squares(axis, score, values, room_inch)
-        set_title(axis, head, room_inch)
-        axis.set(ylabel=settings[0], xlabel=shorten(settings[1], room_inch, TITLE_POINTS))
+        _squares(axis, score, values, available_inch)
+        set_title(axis, head, available_inch)
+        axis.set(ylabel=settings[0], xlabel=shorten(settings[1], available_inch, TITLE_POINTS))
     for axis in axes[len(scores) :]:
         axis.set_visible(False)
     return figure
@@ -98,13 +109,13 @@ def shares(
 
     As in figures 2 and 3 of Bendidi et al. 2023.
     """
-    room_inch = (WIDTH_INCH - 0.2 - y_tick_labels_width_inch(arms)) / len(by_title) - 0.1
-    height_inch = 0.7 + 0.3 * len(arms) + x_tick_labels_height_inch(settings, room_inch / len(settings))
+    available_inch = (WIDTH_INCH - 0.2 - y_tick_labels_width_inch(arms)) / len(by_title) - 0.1
+    height_inch = 0.7 + 0.3 * len(arms) + x_tick_labels_height_inch(settings, available_inch / len(settings))
     figure = Figure(figsize=(WIDTH_INCH, height_inch))
     axes = figure.subplots(1, len(by_title), squeeze=False, sharey=True).ravel()
     for axis, (head, share) in zip(axes, by_title.items(), strict=True):
-        _squares(axis, share, (arms, settings), room_inch, (0.0, 1.0))
-        set_title(axis, head, room_inch)
+        _squares(axis, share, (arms, settings), available_inch, (0.0, 1.0))
+        set_title(axis, head, available_inch)
     return figure
 
 
@@ -113,7 +124,7 @@ class _Legend:
     """How many names stand side by side below a panel, and the width for each."""
 
     columns: int
-    room_inch: float
+    available_inch: float
 
 
 def _legend(names: Sequence[str], panel_inch: float) -> _Legend:
@@ -122,12 +133,14 @@ def _legend(names: Sequence[str], panel_inch: float) -> _Legend:
     return _Legend(columns, panel_inch / columns - line_inch)
 
 
-def _panel(axis: Axes, setting: str, values: Sequence[object], panel: Panel, legend: _Legend, room_inch: float) -> None:
+def _panel(
+    axis: Axes, setting: str, values: Sequence[object], panel: Panel, legend: _Legend, available_inch: float
+) -> None:
     """Draw one panel: numbers at their position on the axis, text values side by side at equal distances."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     x = np.array(values, dtype=float) if numbers else np.arange(len(values), dtype=float)
     names = [*list(panel.lines)[:LINES_SHOWN], *panel.levels]
-    shown = dict(zip(names, shorten_all(names, legend.room_inch), strict=True))
+    shown = dict(zip(names, shorten_all(names, legend.available_inch), strict=True))
     for place, (name, line) in enumerate(list(panel.lines.items())[:LINES_SHOWN]):
         mark = group_style(place)
         axis.plot(x, line.mean, mark.dash, color=mark.colour, label=shown[name], marker=mark.marker, markersize=3.5)
@@ -136,43 +149,43 @@ def _panel(axis: Axes, setting: str, values: Sequence[object], panel: Panel, leg
     for place, (name, level) in enumerate(panel.levels.items()):
         dash = ("--", ":", "-.", (0, (1, 3)))[place % 4]
         axis.axhline(level, color=GREY, linestyle=dash, linewidth=1.2, label=shown[name])
-    set_title(axis, panel.title, room_inch)
-    below = x_tick_labels_height_inch(_ticks(values), room_inch / len(values))
+    set_title(axis, panel.title, available_inch)
+    below = x_tick_labels_height_inch(_ticks(values), available_inch / len(values))
     if numbers and _needs_log_axis(x):
         axis.set_xscale("log")
         axis.minorticks_off()
     if not numbers or len(values) <= 6:
-        set_x_tick_labels(axis, x.tolist(), _ticks(values), room_inch / len(values))
-    axis.set_xlabel(shorten(setting, room_inch, TITLE_POINTS))
+        set_x_tick_labels(axis, x.tolist(), _ticks(values), available_inch / len(values))
+    axis.set_xlabel(shorten(setting, available_inch, TITLE_POINTS))
     shift = offset_copy(axis.transAxes, axis.get_figure(root=True), y=-0.27 - below, units="inches")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=shift, ncols=legend.columns)
 
 
 def _needs_log_axis(x: Float[np.ndarray, "points"]) -> bool:
     """Return whether values grow by factors, so that on a linear axis the small ones would overlap."""
-    return bool((x > 0).all() and len(x) > 2 and x.max() / x.min() > FAR)
+    return bool((x > 0).all() and len(x) > 2 and x.max() / x.min() > LOG_AXIS_RATIO)
 
 
 def _squares(
     axis: Axes,
     score: Float[np.ndarray, "rows columns"],
     values: tuple[Sequence[object], Sequence[object]],
-    room_inch: float,
+    available_inch: float,
     limits: tuple[float, float] | None = None,
 ) -> None:
     known = score[~np.isnan(score)]
     low, high = limits or ((float(known.min()), float(known.max())) if len(known) else (0.0, 1.0))
-    image = axis.imshow(score, cmap=SHADES, vmin=low, vmax=high, aspect="auto")
-    each_inch = room_inch / score.shape[1]
+    image = axis.imshow(score, cmap=COLOUR_MAP, vmin=low, vmax=high, aspect="auto")
+    spacing_inch = available_inch / score.shape[1]
     for (row, column), value in np.ndenumerate(score):
-        text = "" if np.isnan(value) or each_inch < NUMBER_INCH else f"{value:.2f}"
-        colour = "black" if (value - low) > LIGHT * (high - low) else "white"
+        text = "" if np.isnan(value) or spacing_inch < NUMBER_INCH else f"{value:.2f}"
+        colour = "black" if (value - low) > LIGHT_SHADE * (high - low) else "white"
         axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     set_y_tick_labels(axis, list(range(score.shape[0])), _ticks(values[0]), 0.3)
-    set_x_tick_labels(axis, list(range(score.shape[1])), _ticks(values[1]), each_inch)
+    set_x_tick_labels(axis, list(range(score.shape[1])), _ticks(values[1]), spacing_inch)
     axis.tick_params(length=0)
     figure = axis.get_figure(root=True)
-    if each_inch < NUMBER_INCH and figure is not None:
+    if spacing_inch < NUMBER_INCH and figure is not None:
         figure.colorbar(image, ax=axis, location="top", aspect=40, pad=0.02)
 
 
