@@ -1,14 +1,14 @@
-"""real_crops: real single-cell crops of two plates in; how well treated and untreated cells separate, arm by arm, out.
+"""real_crops: real single-cell crops of two plates -> how well each arm separates treated and untreated cells.
 
 Trains on one plate without labels and tests on the other, both ways, three seeds, through the command line:
 
     python benchmarks/real_crops.py ../shared/data/crops --out /tmp/real-crops
 
-The settings in real_crops.toml were chosen on other cells: the smaller set of crops without those that are also among
-the two plates, which leaves cycloheximide on one plate only, Week4_27861. K-Means is done on the embeddings as they
-are, after z-scoring, and after scaling to unit length, and all three are printed for every arm: which one is best
-differs between trained and untrained models, so a baseline has to be looked at under its own best one.
-What the set cannot show: a class is a well here, so well effects are part of every score.
+The settings in real_crops.toml were chosen on other cells: the smaller set of crops, without the cells that are also in
+the two plates; it has cycloheximide on only one plate, Week4_27861. K-Means runs on the raw embeddings, on z-scored
+ones and on embeddings of unit length, and all three results are printed for every arm: the best normalisation differs
+between trained and untrained models, so each baseline is compared under its own best one.
+Limitation: each class is one well here, so well effects are part of every score.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ NORMALISED = ("none", "zscore", "l2")
 
 
 def main() -> None:
-    """Make the stack, run every direction, print the table."""
+    """Write the stack of crops, run every direction, and print the table."""
     arguments = parsed()
-    began = time.monotonic()
+    started = time.monotonic()
     out = arguments.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     plates = write_stack(arguments.crops, out)
@@ -41,11 +41,11 @@ def main() -> None:
     for plate in plates:
         rows += one_direction(out, plate, arguments.seeds)
     show(rows, plates)
-    print(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
+    print(f"{(time.monotonic() - started) / 60:.1f} minutes in all")
 
 
 def parsed() -> argparse.Namespace:
-    """What the command line says."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("crops", type=Path, help="folder with bbbc021_crops_2plates.npz and its csv")
     parser.add_argument("--out", type=Path, default=Path("real-crops"))
@@ -54,7 +54,7 @@ def parsed() -> argparse.Namespace:
 
 
 def write_stack(crops: Path, out: Path) -> list[str]:
-    """The rows of both compounds as stack.npy and stack.csv; returns their plates."""
+    """Write the crops of both compounds as stack.npy and stack.csv, and return their plates."""
     rows = [row for row in read_rows(crops / "bbbc021_crops_2plates.csv") if row["compound"] in COMPOUNDS]
     with np.load(crops / "bbbc021_crops_2plates.npz") as arrays:
         pixels = arrays["images_div16"][[int(row["row"]) for row in rows]] << 4
@@ -67,13 +67,13 @@ def write_stack(crops: Path, out: Path) -> list[str]:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """A CSV as a list of rows."""
+    """Read a CSV file as a list of rows."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def one_direction(out: Path, test_plate: str, seeds: list[int]) -> list[dict[str, object]]:
-    """Everything that is trained on the other plates and tested on this one."""
+    """Train all arms on the other plates, test them on this one, and return one row per arm and seed."""
     recipe = out / "recipe.toml"
     recipe.write_text(RECIPE.read_text(encoding="utf-8"), encoding="utf-8")
     chosen = [f"name=real-crops-{test_plate}", f'split.test_plates=["{test_plate}"]', f"seeds={seeds}"]
@@ -85,7 +85,7 @@ def one_direction(out: Path, test_plate: str, seeds: list[int]) -> list[dict[str
         for how in NORMALISED:
             again = ("--set", f"cluster.normalise={how}")
             row[how] = scores(cellssl(out, "cluster", str(recipe), *settings, *flags, *again))["label"]["ami"]
-        # on one test plate no cluster can follow the plate, so that is asked of both plates together
+        # one test plate cannot show whether clusters follow the plate, so this is measured on both plates together
         both = cellssl(out, "cluster", str(recipe), *settings, *flags, "--set", "cluster.part=all")
         row["ami_plate"] = scores(both)["plate"]["ami"]
         row["test_plate"] = test_plate
@@ -93,50 +93,50 @@ def one_direction(out: Path, test_plate: str, seeds: list[int]) -> list[dict[str
 
 
 def scores(cluster: Path) -> dict[str, dict[str, float]]:
-    """The agreement of clusters with every column."""
+    """Return the agreement of clusters with every column."""
     card = json.loads((cluster / "artifact.json").read_text(encoding="utf-8"))
     against: dict[str, dict[str, float]] = card["metrics"]["against"]
     return against
 
 
 def cellssl(out: Path, *arguments: str) -> Path:
-    """One command; the path it prints."""
+    """Run one cellssl command and return the path that it prints."""
     command = [sys.executable, "-m", "cellssl", *arguments, "--store", str(out / "store")]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return Path(done.stdout.strip())
 
 
 def show(rows: list[dict[str, object]], plates: list[str]) -> None:
-    """Mean and standard deviation over seeds of every arm, by test plate; then the differences that matter."""
+    """Print mean and standard deviation over seeds of every arm by test plate, then the differences between arms."""
     heads = [f"AMI {how}" for how in NORMALISED]
     print(f"\n{'tested on':12} {'arm':12}" + "".join(f"{head:>15}" for head in (*heads, "kNN accuracy", "AMI plate")))
     for plate in plates:
         for arm in ARMS:
-            columns = (spread(values(rows, plate, arm, name)) for name in (*NORMALISED, "knn", "ami_plate"))
+            columns = (mean_sd(values(rows, plate, arm, name)) for name in (*NORMALISED, "knn", "ami_plate"))
             print(f"{plate:12} {arm:12}" + "".join(f"{column:>15}" for column in columns))
-    print("\nsum less another arm, over seeds and directions; a baseline under the normalisation that suits it best:")
+    print("\nsum minus another arm, over seeds and directions; each baseline with its best normalisation:")
     for how in NORMALISED:
         for other in ARMS[1:]:
             gains = [gain for plate in plates for gain in gains_on(rows, plate, how, other)]
             wins = sum(gain > 0 for gain in gains)
-            print(f"  {how:7} {other:12} {spread(gains)}, lowest {min(gains):+.3f}, higher in {wins} of {len(gains)}")
+            print(f"  {how:7} {other:12} {mean_sd(gains)}, lowest {min(gains):+.3f}, higher in {wins} of {len(gains)}")
 
 
 def values(rows: list[dict[str, object]], plate: str, arm: str, name: str) -> list[float]:
-    """One number of one arm on one test plate, seed by seed."""
+    """Return one number of one arm on one test plate, seed by seed."""
     return [float(str(row[name])) for row in rows if row["test_plate"] == plate and row["arm"] == arm]
 
 
 def gains_on(rows: list[dict[str, object]], plate: str, how: str, other: str) -> list[float]:
-    """AMI of the sum less that of another arm with the same seed."""
+    """Return the AMI of the arm `sum` minus that of another arm with the same seed."""
     hows = NORMALISED if other in BASELINES else (how,)
     best = max(hows, key=lambda one: float(np.mean(values(rows, plate, other, one))))
     pairs = zip(values(rows, plate, "sum", how), values(rows, plate, other, best), strict=True)
     return [ours - theirs for ours, theirs in pairs]
 
 
-def spread(values: list[float]) -> str:
-    """Mean ± standard deviation (ddof 1)."""
+def mean_sd(values: list[float]) -> str:
+    """Return mean ± standard deviation (ddof 1) as text."""
     return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
 
 

@@ -1,4 +1,4 @@
-"""cluster_scores: labels and an assignment to clusters -> how well they agree, and what chance alone would give."""
+"""cluster_scores: labels and cluster assignments -> agreement scores, their chance level and their interval."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from cellssl.profiling.labels import Labels, codes
 from cellssl.randomness import generator
 
 SILHOUETTE_CELLS = 10_000
-"""Cells that the silhouette looks at; it compares every pair, so more are sampled."""
+"""The silhouette compares every pair of cells, so it is computed on a sample of this size if there are more."""
 SHUFFLES = 100
 DRAWS = 1000
 LEVEL = 0.95
@@ -25,28 +25,28 @@ class MeanSd(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """From low to high."""
+    """An interval with its lower and its upper end."""
 
     low: float
     high: float
 
 
 class Comparison(NamedTuple):
-    """How clusters and labels agree, and how far to believe it."""
+    """How well clusters and labels agree, the chance level of that agreement, and its interval."""
 
     agreement: dict[str, float]
     shuffled: MeanSd
     interval: Interval
     cells: int
-    """That have a label."""
+    """Number of cells that have a label."""
     classes: int
 
 
 NAMES = ("ami", "ami_max", "nmi", "ari", "homogeneity")
 
 
-def compared(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0) -> Comparison:
-    """`agreement`, `shuffled_ami` and `ami_interval` at once."""
+def compare(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0) -> Comparison:
+    """Return `agreement`, `shuffled_ami` and `ami_interval` at once."""
     truth, clusters = _labelled(labels, assignment)
     return Comparison(
         _agreement(truth, clusters),
@@ -58,9 +58,9 @@ def compared(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0) ->
 
 
 def agreement(labels: Labels, assignment: Int[np.ndarray, "n"]) -> dict[str, float]:
-    """Scikit-learn's scores: `ami` (arithmetic mean), `ami_max` (maximum), `nmi`, `ari`, `homogeneity`.
+    """Return scikit-learn's scores: `ami` (arithmetic mean), `ami_max` (maximum), `nmi`, `ari`, `homogeneity`.
 
-    Cells without a label are left out. With fewer than two classes there is nothing to agree with: all are NaN.
+    Cells without a label are left out. With fewer than two classes all scores are NaN.
     """
     return _agreement(*_labelled(labels, assignment))
 
@@ -78,9 +78,9 @@ def _agreement(truth: Int[np.ndarray, "m"], clusters: Int[np.ndarray, "m"]) -> d
 
 
 def silhouette(x: Float[np.ndarray, "n d"], assignment: Int[np.ndarray, "n"], seed: int = 0) -> float:
-    """Mean silhouette (Euclidean), of `SILHOUETTE_CELLS` drawn cells where there are more.
+    """Return the mean silhouette (Euclidean) of all cells, or of `SILHOUETTE_CELLS` random cells if there are more.
 
-    NaN where the cells lie in fewer than two clusters, or every one in a cluster of its own.
+    NaN where the cells lie in fewer than two clusters, or where every cell has a cluster of its own.
     """
     if len(x) > SILHOUETTE_CELLS:
         drawn = np.sort(generator("silhouette", seed).choice(len(x), SILHOUETTE_CELLS, replace=False))
@@ -91,9 +91,9 @@ def silhouette(x: Float[np.ndarray, "n d"], assignment: Int[np.ndarray, "n"], se
 
 
 def shuffled_ami(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0, draws: int = SHUFFLES) -> MeanSd:
-    """AMI when the labels are dealt out to the cells at random: about 0, and how far it strays.
+    """Return mean and standard deviation of the AMI with shuffled labels, which is about 0.
 
-    NaN with fewer than two classes.
+    Both are NaN with fewer than two classes.
     """
     return _shuffled(*_labelled(labels, assignment), seed, draws)
 
@@ -101,20 +101,20 @@ def shuffled_ami(labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0
 def _shuffled(truth: Int[np.ndarray, "m"], clusters: Int[np.ndarray, "m"], seed: int, draws: int) -> MeanSd:
     if not _two_classes(truth):
         return MeanSd(float("nan"), float("nan"))
-    chance = generator("shuffled labels", seed)
-    expected = _expected(_contingency(truth, clusters))  # shuffling leaves the margins alone
-    found = [_ami(_contingency(chance.permutation(truth), clusters), expected) for _ in range(draws)]
+    rng = generator("shuffled labels", seed)
+    expected = _expected(_contingency(truth, clusters))  # shuffling does not change the margins
+    found = [_ami(_contingency(rng.permutation(truth), clusters), expected) for _ in range(draws)]
     return MeanSd(float(np.mean(found)), float(np.std(found, ddof=1)))
 
 
 def ami_interval(
     labels: Labels, assignment: Int[np.ndarray, "n"], seed: int = 0, draws: int = DRAWS, level: float = LEVEL
 ) -> Interval:
-    """Bootstrap interval of the AMI over cells, the clusters held fixed; NaN with fewer than two classes.
+    """Return the bootstrap interval of the AMI over cells, with the clusters fixed; NaN with fewer than two classes.
 
-    The draws score higher than the cells themselves, because cells drawn twice agree with themselves; with many
-    classes by more than the interval is wide. So the percentiles are moved back by that much.
-    It takes cells as independent. Cells of one well are not, so the truth about new wells is wider.
+    Bootstrap draws score higher than the original cells, because a cell that is drawn twice agrees with itself; with
+    many classes this bias is larger than the width of the interval. So the percentiles are shifted back by the bias.
+    The interval treats cells as independent. Cells of one well are not, so the interval for new wells is wider.
     """
     return _interval(*_labelled(labels, assignment), seed, draws, level)
 
@@ -125,8 +125,8 @@ def _interval(
     if not _two_classes(truth):
         return Interval(float("nan"), float("nan"))
     table = _contingency(truth, clusters)
-    expected = _expected(table)  # each draw's own would move the ends by less than 0.002, from 60 cells on
-    # drawing n cells with replacement is one multinomial draw over the fields of the table
+    expected = _expected(table)  # the value of each draw would move the ends by less than 0.002, from 60 cells on
+    # drawing n cells with replacement is one multinomial draw over the entries of the table
     drawn = generator("bootstrap", seed).multinomial(len(truth), table.ravel() / table.sum(), size=draws)
     found = np.array([_ami(each, expected) for each in drawn.reshape(draws, *table.shape)])
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2]) - (found.mean() - _ami(table, expected))
@@ -146,14 +146,14 @@ def _two_classes(truth: Int[np.ndarray, "n"]) -> bool:
 
 
 def _contingency(truth: Int[np.ndarray, "n"], clusters: Int[np.ndarray, "n"]) -> Int[np.ndarray, "r c"]:
-    """Cells per class and cluster."""
+    """Return the number of cells per class (rows) and cluster (columns)."""
     columns = int(clusters.max()) + 1
     rows = int(truth.max()) + 1
     return np.bincount(truth * columns + clusters, minlength=rows * columns).reshape(rows, columns)
 
 
 def _ami(table: Int[np.ndarray, "r c"], expected: float) -> float:
-    """Adjusted mutual information, arithmetic mean (Vinh, Epps and Bailey 2010); equal to scikit-learn's."""
+    """Return the adjusted mutual information, arithmetic mean (Vinh, Epps and Bailey 2010); equal to scikit-learn's."""
     shares = table / table.sum()
     rows, columns = shares.sum(axis=1), shares.sum(axis=0)
     average = (_entropy(rows) + _entropy(columns)) / 2
@@ -168,5 +168,5 @@ def _entropy(shares: Float[np.ndarray, "_"]) -> float:
 
 
 def _expected(table: Int[np.ndarray, "r c"]) -> float:
-    """Mutual information that tables with these margins have on average."""
+    """Return the mean mutual information of random tables with these margins."""
     return float(expected_mutual_information(table, int(table.sum())))

@@ -1,4 +1,4 @@
-"""clusterer: what every file in the room `clusterers` can do; embeddings in, a cluster for every cell out."""
+"""clusterer: embeddings -> a cluster for every cell; the base class of all files in the folder `clusterers`."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -12,42 +12,43 @@ from cellssl.config.settings import Plugin
 from cellssl.errors import UsageError
 
 NOISE = -1
-"""The number of cells that belong to no cluster; only methods that know of such cells give it."""
+"""The cluster number of cells that belong to no cluster; only some methods use it."""
 
 
 @dataclass(frozen=True)
 class Clustering:
-    """Cluster 0 is the largest; of two that are equally large, the one with the earlier first cell comes first."""
+    """A clustering, numbered by size: cluster 0 is the largest. Of two equally large clusters, the one with the earlier
+    first cell comes first."""
 
     centroids: Float[np.ndarray, "k d"]
     assignment: Int[np.ndarray, "n"]
     inertia: float
-    """Sum of squared distances to the centroids."""
+    """Sum of squared distances of the cells to their centroids."""
     model: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """What else an assignment of new cells needs, under names of its own."""
+    """Further arrays that the method needs to assign new cells, by name."""
 
 
 class ClustererSettings(Plugin):
-    """The settings of a method, which are all that is needed to use it, now or on a later plate."""
+    """Base class for the settings of a clustering method, which fit it and assign new cells to its clusters."""
 
     takes_k: ClassVar[bool] = True
-    """Whether it is told the number of clusters; others find their own."""
+    """Whether the method takes the number of clusters; other methods find the number themselves."""
     takes_seed: ClassVar[bool] = True
-    """Whether chance has a part in it."""
+    """Whether the result depends on random numbers."""
 
     def check_installed(self) -> None:
-        """Raise UsageError where a library that it needs is not there; loads none."""
+        """Raise UsageError where a library that the method needs is not installed; import no library."""
 
     @abstractmethod
     def fit(self, x: Float[np.ndarray, "n d"], k: int, n_init: int, seed: int) -> Clustering:
-        """Clusters of these embeddings, the same bits whatever the number of cores.
+        """Return the clusters of these embeddings; the result does not depend on the number of cores.
 
-        Raises DataError where there are more clusters than cells, or numbers that are not finite.
+        Raises DataError where there are more clusters than cells, or where a number is not finite.
         """
 
     def assign(self, x: Float[np.ndarray, "n d"], arrays: Mapping[str, np.ndarray]) -> Int[np.ndarray, "n"]:
-        """Clusters of new cells by what was fitted before: `centroids`, and the arrays of `Clustering.model`."""
+        """Return the clusters of new cells from stored arrays: `centroids`, and those of `Clustering.model`."""
         raise UsageError(
-            f"{self.plugin_name()} has no rule for cells that it has not seen",
+            f"the clustering method {self.plugin_name()} cannot assign new cells to its clusters",
             hint='cluster the earlier plates with cluster.method = "kmeans" or "gmm", or leave cluster.assign_to out',
         )

@@ -1,4 +1,4 @@
-"""folds: cells with the group that each belongs to -> who teaches and who is told, and labels dealt out at random."""
+"""folds: groups of cells, such as plates or wells -> train/test folds; labels -> shuffled labels."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,38 +13,38 @@ from cellssl.randomness import generator
 
 @dataclass(frozen=True)
 class Fold:
-    """Who teaches and who is told."""
+    """The training and the test cells of one fold."""
 
     train: Bool[np.ndarray, "n"]
     test: Bool[np.ndarray, "n"]
 
 
-def leave_one_out(groups: Labels, most: int) -> Int[np.ndarray, "n"]:
-    """The fold of each cell: a whole group, or several whole ones where there are more than `most` groups.
+def leave_one_group_out(groups: Labels, max_folds: int) -> Int[np.ndarray, "n"]:
+    """Return the fold that tests each cell: one whole group, or several if there are more than `max_folds` groups.
 
     Raises UsageError where there are fewer than two groups.
     """
     names, numbers = codes(groups)
     assert (numbers >= 0).all(), "every cell has a group"
     if len(names) < 2:
-        raise UsageError(f"there is only {', '.join(names) or 'nothing'}", hint="to leave one out takes two or more")
-    dealt = generator("folds").permutation(len(names)) % most
-    return np.asarray(np.unique(dealt[numbers], return_inverse=True)[1])
+        raise UsageError(f"there is only {', '.join(names) or 'nothing'}", hint="leave-one-out needs two or more")
+    fold_of = generator("folds").permutation(len(names)) % max_folds
+    return np.asarray(np.unique(fold_of[numbers], return_inverse=True)[1])
 
 
 def iter_folds(fold: Int[np.ndarray, "n"]) -> Iterator[Fold]:
-    """Every fold once as the cells that are told, by all others; cells of fold -1 are never told."""
+    """Yield every fold once as test cells, with all other cells as training cells; fold -1 is never tested."""
     for number in range(int(fold.max()) + 1):
         yield Fold(fold != number, fold == number)
 
 
-def at_most(rows: Int[np.ndarray, "n"], most: int, *names: str) -> Int[np.ndarray, "_"]:
-    """The rows, or as many as `most` of them drawn at random, in their order."""
-    if len(rows) <= most:
+def sample_rows(rows: Int[np.ndarray, "n"], max_rows: int, *names: str) -> Int[np.ndarray, "_"]:
+    """Return the rows, or `max_rows` of them drawn at random if there are more, in their order."""
+    if len(rows) <= max_rows:
         return rows
-    return np.sort(generator("cells to look at", *names).choice(rows, most, replace=False))
+    return np.sort(generator("cells to look at", *names).choice(rows, max_rows, replace=False))
 
 
-def shuffled(labels: Shaped[np.ndarray, "n"], *names: str | int) -> Shaped[np.ndarray, "n"]:
-    """The same labels dealt out at random; every sequence of names deals anew."""
+def shuffle_labels(labels: Shaped[np.ndarray, "n"], *names: str | int) -> Shaped[np.ndarray, "n"]:
+    """Return the same labels in random order; `names` select the random numbers."""
     return labels[generator("shuffled labels", *names).permutation(len(labels))]

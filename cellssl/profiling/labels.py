@@ -1,4 +1,4 @@
-"""labels: a column of labels as it comes, gaps and all -> which are known, and a whole number for each."""
+"""labels: a column of labels, some of them missing -> which are known, and an integer code for each."""
 
 from collections.abc import Iterable
 
@@ -7,20 +7,20 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 Labels = Iterable[object]
-"""One label a cell: a list, an array or a table's column; None, NaN and pandas' NA are missing."""
+"""One label per cell: a list, an array or a column of a table; None, NaN and pandas' NA are missing labels."""
 
 
 def known(labels: Labels) -> Bool[np.ndarray, "n"]:
-    """True where a label is given."""
+    """Return True for every label that is not missing."""
     mask: np.ndarray = ~pd.isna(_objects(labels))
     return mask
 
 
 def codes(labels: Labels) -> tuple[list[str], Int[np.ndarray, "n"]]:
-    """The names of the classes, sorted as text, and each label's place among them; -1 where it is missing."""
+    """Return the class names, sorted as text, and the index of each label among them; -1 for a missing label."""
     values = _objects(labels)
     there = ~pd.isna(values)
-    # hashed, not sorted: a million labels have few names
+    # factorize hashes instead of sorting, which is faster: a million labels have few distinct names
     places, names = pd.factorize(values[there].astype(str).astype(object), sort=True)
     numbers = np.full(len(values), -1, dtype=np.int64)
     numbers[there] = places

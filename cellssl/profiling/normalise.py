@@ -1,4 +1,4 @@
-"""normalise: embeddings -> a normaliser fitted on them -> embeddings on a common footing, now or on a later plate."""
+"""normalise: embeddings -> a normaliser fitted on them -> normalised embeddings, also of a later plate."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,21 +11,21 @@ from cellssl.config import plugins
 from cellssl.errors import DataError, UsageError
 
 VARIANCE_KEPT = 0.99
-"""Share of the variance that `pca_whiten` keeps; the rest is noise that whitening would blow up to full size."""
+"""Share of the variance that `pca_whiten` keeps; the rest is noise, which whitening would scale up to variance 1."""
 
-SPHERED = 0.9
-"""Share of the variance of the controls that `sphering` keeps; plates have few controls, and further axes are noise."""
+SPHERING_VARIANCE_KEPT = 0.9
+"""Share of the controls' variance that `sphering` keeps; plates have few controls, so the other axes are noise."""
 NORMAL_MAD = 1.4826
-"""Median absolute deviation times this is the standard deviation, for normal numbers."""
+"""For normally distributed numbers, the median absolute deviation times this factor is the standard deviation."""
 CHUNK_ROWS = 65_536
-"""Rows that are worked on at a time, so that copies stay small beside a million embeddings."""
+"""Number of rows processed at a time, so that copies stay small compared with a million embeddings."""
 
 _EMPTY: np.ndarray = np.zeros(0)
 
 
 @dataclass(frozen=True)
 class Normaliser:
-    """What was fitted: `(x - centre) / scale`, turned by `axes` where there are any, or just `l2`."""
+    """A fitted normalisation: `(x - centre) / scale`, projected on `axes` where there are any, or only `l2`."""
 
     name: str
     dim: int
@@ -34,11 +34,11 @@ class Normaliser:
     axes: Float[np.ndarray, "..."] = field(default_factory=lambda: _EMPTY)
 
     def apply(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n _"]:
-        """The same embeddings after normalisation; `pca_whiten` and `sphering` return fewer dimensions."""
+        """Return the normalised embeddings; `pca_whiten` and `sphering` return fewer dimensions."""
         if x.shape[1] != self.dim:
             raise DataError(
                 f"the normaliser was fitted on {self.dim} dimensions, but the embeddings have {x.shape[1]}",
-                hint="embed the cells with the model that the earlier clustering was made with",
+                hint="embed these cells with the model of the earlier clustering",
             )
         if self.name == "none":
             return x
@@ -58,7 +58,7 @@ class Normaliser:
                 return np.asarray((x - self.centre.astype(x.dtype)) @ (self.axes.T / self.scale).astype(x.dtype))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of it as arrays with names of their own, ready to lie in an .npz beside the centroids."""
+        """Return the normaliser as named arrays, to be stored in an .npz file beside the centroids."""
         return {
             "normaliser_name": np.array(self.name),
             "normaliser_dim": np.array(self.dim),
@@ -69,7 +69,7 @@ class Normaliser:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Normaliser":
-        """The normaliser that `arrays()` came from; other arrays beside it are left alone."""
+        """Return the normaliser that `arrays()` stored; other arrays are ignored."""
         return cls(
             name=str(arrays["normaliser_name"]),
             dim=int(arrays["normaliser_dim"]),
@@ -80,26 +80,26 @@ class Normaliser:
 
 
 def fit(name: str, x: Float[np.ndarray, "n d"]) -> Normaliser:
-    """The normaliser called `name`, fitted on these embeddings.
+    """Fit the normaliser called `name` on these embeddings.
 
-    Raises UsageError for an unknown name, DataError for embeddings that are empty, not finite or all alike.
+    Raises UsageError for an unknown name, DataError for embeddings that are empty, not finite or all the same.
     """
     if name not in _FITTERS:
-        raise UsageError(f"there is no normalisation {name!r}", hint=plugins.did_you_mean(name, NAMES))
+        raise UsageError(f"unknown normalisation {name!r}", hint=plugins.did_you_mean(name, NAMES))
     check_embeddings(x)
-    with threadpool_limits(limits=1):  # sums in one order, whatever the machine
+    with threadpool_limits(limits=1):  # fixed order of sums, so that the result is the same on every machine
         return _FITTERS[name](x)
 
 
 def check_embeddings(x: Float[np.ndarray, "n d"]) -> None:
     """Raise DataError where embeddings are empty or not finite."""
     if x.size == 0:
-        raise DataError("there are no embeddings", hint="see whether segment or split left any cells")
+        raise DataError("there are no embeddings", hint="check whether segment and split kept any cells")
     broken = np.flatnonzero(~np.isfinite(x).all(axis=1))
     if len(broken):
         raise DataError(
-            f"{len(broken)} of {len(x)} embeddings hold NaN or infinite numbers; first: row {broken[0]}",
-            hint="the encoder may have diverged: look at the training curves, or leave these cells out",
+            f"{len(broken)} of {len(x)} embeddings contain NaN or infinite numbers; first: row {broken[0]}",
+            hint="the encoder may have diverged: check the training curves, or leave these cells out",
         )
 
 
@@ -112,75 +112,75 @@ def _l2(x: Float[np.ndarray, "n d"]) -> Normaliser:
 
 
 def _zscore(x: Float[np.ndarray, "n d"]) -> Normaliser:
-    """A feature that does not vary comes back as 0, not inf."""
+    """Fit mean and standard deviation. A feature that does not vary becomes 0, not inf."""
     centre = x.mean(axis=0, dtype=np.float64)
-    return Normaliser("zscore", x.shape[1], centre, _spread(x, centre))
+    return Normaliser("zscore", x.shape[1], centre, _std_or_one(x, centre))
 
 
 def _pca_whiten(x: Float[np.ndarray, "n d"]) -> Normaliser:
-    """Uncorrelated axes of standard deviation 1, as many as hold `VARIANCE_KEPT` of the variance."""
+    """Fit uncorrelated axes of standard deviation 1, as many as contain `VARIANCE_KEPT` of the variance."""
     return _whitened("pca_whiten", x, VARIANCE_KEPT)
 
 
 def _sphering(x: Float[np.ndarray, "n d"]) -> Normaliser:
-    """`pca_whiten` with fewer axes, to be fitted on controls and applied to all."""
-    return _whitened("sphering", x, SPHERED)
+    """Fit like `pca_whiten`, with fewer axes; meant to be fitted on controls and applied to all wells."""
+    return _whitened("sphering", x, SPHERING_VARIANCE_KEPT)
 
 
 def _robust_z(x: Float[np.ndarray, "n d"]) -> Normaliser:
-    """Median and 1.4826 MAD; the standard deviation where that is 0. A feature that does not vary comes back as 0."""
+    """Fit median and 1.4826 MAD, or the standard deviation where the MAD is 0. A constant feature becomes 0."""
     centre = np.median(x, axis=0).astype(np.float64)
     mad = NORMAL_MAD * np.median(np.abs(x - centre), axis=0)
-    return Normaliser("robust_z", x.shape[1], centre, _or_endless(np.where(mad > 0, mad, _spread_or_none(x))))
+    return Normaliser("robust_z", x.shape[1], centre, _zero_to_infinity(np.where(mad > 0, mad, _std_or_zero(x))))
 
 
 def _percentile(x: Float[np.ndarray, "n d"]) -> Normaliser:
-    """The 1st percentile becomes 0, the 99th 1. A feature that does not vary comes back as 0."""
+    """Fit the 1st percentile, which becomes 0, and the 99th, which becomes 1. A constant feature becomes 0."""
     low, high = np.percentile(x.astype(np.float64), [1, 99], axis=0)
-    width = np.where(_spread_or_none(x) > 0, high - low, 0.0)
-    return Normaliser("percentile", x.shape[1], low, _or_endless(width))
+    width = np.where(_std_or_zero(x) > 0, high - low, 0.0)
+    return Normaliser("percentile", x.shape[1], low, _zero_to_infinity(width))
 
 
 def _whitened(name: str, x: Float[np.ndarray, "n d"], share: float) -> Normaliser:
     if not np.ptp(x, axis=0).any():
         raise DataError(
-            f"all {len(x)} embeddings are the same, so there is nothing to whiten",
-            hint="the encoder has collapsed, or there is one cell only; look at the training curves",
+            f"all {len(x)} embeddings are the same, so they cannot be whitened",
+            hint="the encoder has collapsed, or there is only one cell; check the training curves",
         )
     centre = x.mean(axis=0, dtype=np.float64)
     variances, axes = np.linalg.eigh(_covariance(x, centre))
     variances, axes = np.maximum(variances[::-1], 0), axes.T[::-1]
     kept = int(np.searchsorted(np.cumsum(variances) / variances.sum(), share, side="right")) + 1
     axes = axes[:kept]
-    turned = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])  # as scikit-learn turns them
-    return Normaliser(name, x.shape[1], centre, np.sqrt(variances[:kept]), axes * turned[:, None])
+    signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])  # the same signs as scikit-learn
+    return Normaliser(name, x.shape[1], centre, np.sqrt(variances[:kept]), axes * signs[:, None])
 
 
 def _covariance(x: Float[np.ndarray, "n d"], centre: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d d"]:
-    """In float64, a chunk at a time: the singular values of a million rows would take ten times their memory."""
+    """Compute in float64, a chunk at a time: an SVD of a million rows would need ten times their memory."""
     products = np.zeros((x.shape[1], x.shape[1]))
     for start in range(0, len(x), CHUNK_ROWS):
-        apart = x[start : start + CHUNK_ROWS] - centre
-        products += apart.T @ apart
+        centred = x[start : start + CHUNK_ROWS] - centre
+        products += centred.T @ centred
     return products / max(1, len(x) - 1)
 
 
-def _spread(x: Float[np.ndarray, "n d"], centre: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"]:
-    """Standard deviation, with 1 where it is nothing but rounding."""
-    spread = x.std(axis=0, dtype=np.float64)
+def _std_or_one(x: Float[np.ndarray, "n d"], centre: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"]:
+    """Return the standard deviation, or 1 where it is only a rounding error."""
+    std = x.std(axis=0, dtype=np.float64)
     rounding = 10 * np.finfo(x.dtype).eps * np.abs(centre)
-    return np.where(spread <= rounding, 1.0, spread)
+    return np.where(std <= rounding, 1.0, std)
 
 
-def _spread_or_none(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
-    """Standard deviation, with 0 where it is nothing but rounding."""
-    spread = x.std(axis=0, dtype=np.float64)
+def _std_or_zero(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
+    """Return the standard deviation, or 0 where it is only a rounding error."""
+    std = x.std(axis=0, dtype=np.float64)
     rounding = 10 * np.finfo(x.dtype).eps * np.abs(x.mean(axis=0, dtype=np.float64))
-    return np.where(spread <= rounding, 0.0, spread)
+    return np.where(std <= rounding, 0.0, std)
 
 
-def _or_endless(scale: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"]:
-    """Infinity in place of 0: by it every number becomes 0, also one that differs from those that were fitted."""
+def _zero_to_infinity(scale: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"]:
+    """Replace 0 by infinity: then every value becomes 0, also a new one that differs from the fitted ones."""
     return np.where(scale > 0, scale, np.inf)
 
 

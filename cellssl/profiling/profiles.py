@@ -1,4 +1,4 @@
-"""profiles: vectors of cells, with plates, wells and treatments -> one profile a well, one profile a treatment."""
+"""profiles: vectors of cells, with plates, wells and treatments -> one profile per well and one per treatment."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -11,10 +11,10 @@ from cellssl.errors import DataError, UsageError
 from cellssl.profiling import normalise
 from cellssl.profiling.labels import codes
 
-OF_WELL = ("batch", "compound", "dose_micromolar", "moa", "control")
-"""Columns that say what a well is; taken over where the cells have them."""
+WELL_COLUMNS = ("batch", "compound", "dose_micromolar", "moa", "control")
+"""Columns that describe a well; copied where the cells have them."""
 TREATMENT = ("compound", "dose_micromolar")
-IN_BATCH = (*TREATMENT, "batch")
+TREATMENT_IN_BATCH = (*TREATMENT, "batch")
 Aggregate = Literal["median", "mean"]
 
 
@@ -25,12 +25,13 @@ def normalise_by_controls(
     is_control: Bool[np.ndarray, "n"],
     key: str = "fetch.controls",
 ) -> Float[np.ndarray, "n _"]:
-    """The vectors on a common footing: every plate is measured by its own controls.
+    """Normalise every plate by its own controls.
 
-    `robust_z` is by their median and 1.4826 MAD, `percentile` from their 1st (0) to their 99th percentile (1), as
-    in Ljosa et al. 2013, doi:10.1177/1087057113503553. `sphering` does the latter, then whitens by the controls of all
-    plates together (the first part of typical variation normalisation, Ando et al. 2017, doi:10.1101/161422).
-    Raises UsageError where a plate has fewer than two controls; `key` is the setting that names them.
+    `robust_z` uses the median and 1.4826 MAD of the controls; `percentile` maps their 1st percentile to 0 and their
+    99th to 1, as in Ljosa et al. 2013, doi:10.1177/1087057113503553. `sphering` does the same as `percentile`, then
+    whitens by the controls of all plates together (the first part of typical variation normalisation, Ando et al. 2017,
+    doi:10.1101/161422).
+    Raises UsageError where a plate has fewer than two controls; `key` is the setting that names the controls.
     """
     if how == "none":
         return x
@@ -42,25 +43,28 @@ def normalise_by_controls(
         controls = rows[is_control[rows]]
         if len(controls) < 2:
             raise UsageError(
-                f"plate {plate} has {len(controls)} controls, so nothing measures the others",
+                f"plate {plate} has {len(controls)} controls, but normalising it needs two or more",
                 hint=f'name the controls in {key}, or set evaluate.profiles.normalise = "none"',
             )
         out[rows] = normalise.fit(for_plate, x[controls]).apply(x[rows])
     if how != "sphering":
         return out
     if not np.ptp(out[is_control], axis=0).any():
-        raise UsageError("all controls are the same, so nothing can be sphered", hint="the encoder has collapsed")
+        raise UsageError(
+            "all controls have the same vector, so sphering is not possible",
+            hint='the encoder has collapsed: check the training curves, or set evaluate.profiles.normalise = "none"',
+        )
     return normalise.fit("sphering", out[is_control]).apply(out)
 
 
 def well_profiles(
     cells: pd.DataFrame, x: Float[np.ndarray, "n d"], aggregate: Aggregate
 ) -> tuple[pd.DataFrame, Float[np.ndarray, "wells d"]]:
-    """One row a well, ordered by plate and well: plate, well, what `OF_WELL` says of it, and cells, their number.
+    """Return one row per well, ordered by plate and well: plate, well, the `WELL_COLUMNS`, and the number of cells.
 
-    Raises DataError where the cells of one well differ in what a well is.
+    Raises DataError where cells of one well differ in one of these columns.
     """
-    known = [name for name in OF_WELL if name in cells]
+    known = [name for name in WELL_COLUMNS if name in cells]
     keyed = cells[["plate", "well", *known]].reset_index(drop=True)
     numbers = keyed.groupby(["plate", "well"], sort=True, dropna=False).ngroup().to_numpy()
     members = _members(numbers)
@@ -74,10 +78,10 @@ def well_profiles(
 def treatment_profiles(
     wells: pd.DataFrame, x: Float[np.ndarray, "wells d"], aggregate: Aggregate, keys: tuple[str, ...] = TREATMENT
 ) -> tuple[pd.DataFrame, Float[np.ndarray, "treatments d"]]:
-    """One row a treatment: those of `keys` that the wells have, moa, and wells, their number.
+    """Return one row per treatment: those of `keys` that the wells have, moa, and the number of wells.
 
-    A treatment is a compound at a dose, or, by the keys `IN_BATCH`, in each batch another one. Control wells are none.
-    Raises DataError where one treatment has two mechanisms.
+    A treatment is a compound at a dose; with the keys `TREATMENT_IN_BATCH`, each batch has a treatment of its own.
+    Control wells are not treatments. Raises DataError where one treatment has two mechanisms.
     """
     treated = wells["compound"].notna().to_numpy() & ~wells["control"].to_numpy(bool)
     of_treated, x = wells[treated].reset_index(drop=True), x[treated]
@@ -92,13 +96,13 @@ def treatment_profiles(
 
 
 def _members(numbers: np.ndarray) -> list[np.ndarray]:
-    """The rows of each group."""
+    """Return the rows of each group."""
     order = np.argsort(numbers, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else []
 
 
 def _aggregated(x: Float[np.ndarray, "n d"], members: list[np.ndarray], aggregate: Aggregate) -> np.ndarray:
-    """In float64, in which a sum over a well is exact enough."""
+    """Return the median or mean of each group, in float64, which is exact enough for the sum over a well."""
     middle: Callable[..., np.ndarray] = np.median if aggregate == "median" else np.mean
     found = [middle(x[rows].astype(np.float64), axis=0) for rows in members]
     return np.stack(found) if found else np.empty((0, x.shape[1]))
@@ -112,5 +116,5 @@ def _check_alike(table: pd.DataFrame, members: list[np.ndarray], name: str) -> N
             where = " ".join(str(first[key]) for key in ("plate", "well", *TREATMENT[:1]) if key in table)
             raise DataError(
                 f"{where}: more than one {name}: {', '.join(map(str, found[:3]))}",
-                hint="a well holds one treatment, and a treatment has one mechanism; mend the table",
+                hint="a well has one treatment, and a treatment has one mechanism; correct the table",
             )

@@ -1,7 +1,8 @@
-"""retrieval: profiles, and which belong together -> average precision of each, its mean in groups, and its p-value.
+"""retrieval: profiles and their groups -> average precision of each profile, mean average precision and p-values.
 
-Average precision, its null and its p-values are those of Kalinin et al. 2025, doi:10.1038/s41467-025-60306-2, and of
-their package copairs 0.5, but for ties: they count against a profile here, and for it there.
+Average precision, its null distribution and its p-values are those of Kalinin et al. 2025,
+doi:10.1038/s41467-025-60306-2, and of their package copairs 0.5, except for ties: here they lower the score of a
+profile, there they raise it.
 """
 
 from collections.abc import Callable
@@ -18,26 +19,27 @@ from cellssl.profiling.nsc import unit_length
 from cellssl.randomness import generator
 
 AT_ONCE = 5_000_000
-"""Random numbers that a null draws at a time."""
+"""How many random numbers are drawn at a time for a null distribution."""
 ROUNDING = 1e-9
-"""Means closer than this are equal."""
+"""Means that differ by less are equal."""
 
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """How well each profile finds its like; NaN where it has no like, or nothing else to tell it from."""
+    """Average precision of each profile as a query; NaN for a profile without positives or without negatives."""
 
     average_precision: Float[np.ndarray, "n"]
     positives: Int[np.ndarray, "n"]
-    """Profiles that should be found."""
+    """Number of positives: profiles that should be ranked first."""
     pairs: Int[np.ndarray, "n"]
-    """Those, and the ones that they are to be told from."""
+    """Number of positives and negatives together."""
 
 
 Match = Callable[[int], Bool[np.ndarray, "n"]]
+"""The row of a query -> which profiles match: its positives, or its negatives."""
 
 
-def replicates(
+def replicate_average_precision(
     x: Float[np.ndarray, "n d"],
     treatments: Labels,
     is_control: Bool[np.ndarray, "n"],
@@ -45,10 +47,10 @@ def replicates(
     *,
     same_plate: bool = True,
 ) -> AveragePrecision:
-    """Whether a treated well finds the other wells of its treatment before the control wells.
+    """Rank for each treated well the other wells of its treatment (positives) against the control wells (negatives).
 
-    `same_plate` takes the control wells of its own plate only. Control wells, and wells without a treatment, are not
-    asked about.
+    With `same_plate`, only control wells of the same plate are negatives. Control wells, and wells without a treatment,
+    are not queries.
     """
     _, treatment = codes(treatments)
     _, plate = codes(plates)
@@ -60,36 +62,38 @@ def replicates(
     return _ranked(x, np.flatnonzero(treatment >= 0), lambda row: treatment == treatment[row], controls)
 
 
-def same_mechanism(x: Float[np.ndarray, "n d"], mechanisms: Labels, compounds: Labels) -> AveragePrecision:
-    """Whether a treatment finds other compounds of its mechanism before compounds of other mechanisms."""
+def mechanism_average_precision(x: Float[np.ndarray, "n d"], mechanisms: Labels, compounds: Labels) -> AveragePrecision:
+    """Rank for each treatment other compounds of its mechanism (positives) against compounds of other mechanisms."""
     _, mechanism = codes(mechanisms)
     _, compound = codes(compounds)
 
-    def alike(row: int) -> Bool[np.ndarray, "n"]:
+    def positives(row: int) -> Bool[np.ndarray, "n"]:
         found: np.ndarray = (mechanism == mechanism[row]) & (compound != compound[row])
         return found
 
-    def others(row: int) -> Bool[np.ndarray, "n"]:
+    def negatives(row: int) -> Bool[np.ndarray, "n"]:
         found: np.ndarray = (mechanism >= 0) & (mechanism != mechanism[row]) & (compound != compound[row])
         return found
 
-    return _ranked(x, np.flatnonzero(mechanism >= 0), alike, others)
+    return _ranked(x, np.flatnonzero(mechanism >= 0), positives, negatives)
 
 
-def means(
+def mean_average_precision(
     groups: pd.DataFrame, ranked: AveragePrecision, *, null_size: int = 10_000, seed: int = 0, alpha: float = 0.05
 ) -> pd.DataFrame:
-    """One row a group: its columns, profiles, mean_average_precision, p_value, corrected_p_value and found.
+    """Return one row per group: its columns, profiles, mean_average_precision, p_value, corrected_p_value and found.
 
-    `groups` has a row a profile; profiles without an average precision do not count. A p-value is the share of random
-    rankings, with as many positives among as many pairs, whose mean is as high or higher (copairs 0.5 counts those that
-    are higher, by which a perfect score looks certain even where chance reaches it often; 0.6 counts as this does).
-    Corrected by Benjamini and Hochberg; `found` is whether that is below `alpha`.
+    `groups` has one row per profile; profiles without an average precision do not count. A p-value is the share of
+    random rankings, with the same numbers of positives and pairs, whose mean is equal or higher (copairs 0.5 counts
+    only higher ones, so that a perfect score looks significant even where chance often reaches it; copairs 0.6 counts
+    like this function). `corrected_p_value` is corrected by Benjamini and Hochberg, and `found` is whether it is below
+    `alpha`.
     """
     counted = np.flatnonzero(~np.isnan(ranked.average_precision))
     of = groups.iloc[counted].reset_index(drop=True)
     rows = []
-    null_of = cache(partial(random_average_precision, null_size, seed=seed))  # equal settings share their draws
+    # groups with the same numbers of positives and pairs share their draws
+    null_of = cache(partial(random_average_precision, null_size, seed=seed))
     for _, members in of.groupby(list(groups.columns), sort=True, dropna=False):
         here = counted[members.index.to_numpy()]
         mean = float(ranked.average_precision[here].mean())
@@ -104,35 +108,38 @@ def means(
 
 
 def random_average_precision(size: int, positives: int, pairs: int, seed: int = 0) -> Float[np.ndarray, "size"]:
-    """The average precision of `size` rankings in which `positives` of `pairs` places are drawn at random."""
-    chance = generator("random ranking", seed, positives, pairs)
+    """Return the average precision of `size` rankings in which `positives` of `pairs` ranks are drawn at random."""
+    rng = generator("random ranking", seed, positives, pairs)
     found = []
     for begin in range(0, size, step := max(1, AT_ONCE // pairs)):
-        draws = chance.random((min(step, size - begin), pairs))
+        draws = rng.random((min(step, size - begin), pairs))
         places = np.argpartition(draws, positives - 1, axis=1)[:, :positives]
         found.append((np.arange(1, positives + 1) / (np.sort(places, axis=1) + 1)).mean(axis=1))
     return np.concatenate(found)
 
 
-def _ranked(x: Float[np.ndarray, "n d"], asked: Int[np.ndarray, "q"], alike: Match, others: Match) -> AveragePrecision:
+def _ranked(
+    x: Float[np.ndarray, "n d"], query: Int[np.ndarray, "q"], positives: Match, negatives: Match
+) -> AveragePrecision:
+    """Rank the positives and negatives of each query by cosine."""
     unit = unit_length(x)
     scores = np.full(len(x), np.nan)
-    positives, pairs = np.zeros((2, len(x)), dtype=np.int64)
-    for row in asked.tolist():
-        is_like, is_other = alike(row), others(row)
-        is_like[row] = is_other[row] = False
-        near = np.flatnonzero(is_like | is_other)
-        positives[row], pairs[row] = is_like.sum(), len(near)
-        if is_like.any() and is_other.any():
-            scores[row] = _average_precision(unit[near] @ unit[row], is_like[near])
-    return AveragePrecision(scores, positives, pairs)
+    n_positives, n_pairs = np.zeros((2, len(x)), dtype=np.int64)
+    for row in query.tolist():
+        is_positive, is_negative = positives(row), negatives(row)
+        is_positive[row] = is_negative[row] = False
+        compared = np.flatnonzero(is_positive | is_negative)
+        n_positives[row], n_pairs[row] = is_positive.sum(), len(compared)
+        if is_positive.any() and is_negative.any():
+            scores[row] = _average_precision(unit[compared] @ unit[row], is_positive[compared])
+    return AveragePrecision(scores, n_positives, n_pairs)
 
 
-def _average_precision(cosine: Float[np.ndarray, "m"], is_like: Bool[np.ndarray, "m"]) -> float:
-    """Mean over the positives of the precision at their ranks.
+def _average_precision(cosine: Float[np.ndarray, "m"], is_positive: Bool[np.ndarray, "m"]) -> float:
+    """Return the mean over the positives of the precision at their ranks.
 
-    Where a positive and a negative are equally near, the negative comes first: a model to which all cells look the same
-    scores lowest. (copairs puts the positive first, and such a model scores 1.)
+    Where a positive and a negative are equally near, the negative comes first: a model that gives all cells the same
+    vector has the lowest score. (copairs puts the positive first, and such a model scores 1.)
     """
-    ranks = np.flatnonzero(is_like[np.lexsort((is_like, -cosine))]) + 1
+    ranks = np.flatnonzero(is_positive[np.lexsort((is_positive, -cosine))]) + 1
     return float((np.arange(1, len(ranks) + 1) / ranks).mean())

@@ -1,4 +1,4 @@
-"""wells: a row a cell, its embedding and cluster -> a row a well: shares per cluster, distance from controls."""
+"""wells: embeddings and clusters of cells -> one row per well: share of each cluster, distance from controls."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ from jaxtyping import Bool, Float, Int
 from cellssl.errors import DataError
 from cellssl.profiling.clusterer import NOISE
 
-DESCRIBED = ("compound", "dose_micromolar")
-"""Columns that say what is in a well; taken over where the cells have them."""
+WELL_COLUMNS = ("compound", "dose_micromolar")
+"""Columns that describe the content of a well; copied where the cells have them."""
 FEATURES_AT_ONCE = 32
 NORMAL_MAD = 1.4826
-"""Median absolute deviation times this is the standard deviation, for normal numbers."""
+"""For normally distributed numbers, the median absolute deviation times this factor is the standard deviation."""
 
 
 def well_table(
@@ -23,13 +23,13 @@ def well_table(
     clusters: int,
     is_control: Bool[np.ndarray, "n"],
 ) -> pd.DataFrame:
-    """One row a well, ordered by plate and well.
+    """Return one row per well, ordered by plate and well.
 
     `cells` has the columns plate and well, and compound and dose_micromolar if they are known. The result has
-    plate, well, compound, dose_micromolar, control, cells, share_of_cluster_0 ..., distance_from_controls; and before
-    the last share_of_noise, where there is noise.
+    plate, well, compound, dose_micromolar, control, cells, share_of_cluster_0 ..., distance_from_controls; and
+    share_of_noise before the last column, where there is noise.
     """
-    keyed = cells[["plate", "well", *(name for name in DESCRIBED if name in cells)]].reset_index(drop=True)
+    keyed = cells[["plate", "well", *(name for name in WELL_COLUMNS if name in cells)]].reset_index(drop=True)
     keyed["control"] = is_control
     of_well = keyed.groupby(["plate", "well"], sort=True, dropna=False).ngroup().to_numpy()
     members = [np.flatnonzero(of_well == well) for well in range(of_well.max() + 1)]
@@ -46,40 +46,40 @@ def well_table(
     return table.join(pd.DataFrame(columns))
 
 
-def distance_from(profile: Float[np.ndarray, "d"], control_wells: list[Float[np.ndarray, "_ d"]]) -> float:
-    """Euclidean distance of a well's mean profile from the mean over control wells (each counts once).
+def distance_from_controls(profile: Float[np.ndarray, "d"], control_wells: list[Float[np.ndarray, "_ d"]]) -> float:
+    """Return the Euclidean distance of a well's mean profile from the mean over control wells (each counts once).
 
-    Every feature is measured in the spread of single control cells: 1.4826 x MAD, or their standard deviation where
-    the MAD is 0; a feature that does not vary among control cells is left out. NaN without control wells.
+    Every feature is divided by the scale of single control cells: 1.4826 x MAD, or their standard deviation where
+    the MAD is 0. A feature that does not vary among control cells is left out. NaN without control wells.
     """
     return float(Controls.of(control_wells, len(profile)).distance(profile))
 
 
 @dataclass(frozen=True)
 class Controls:
-    """Centre and spread of control wells, per feature; spread 0 where a feature does not vary among their cells."""
+    """Centre and scale of control wells, per feature; a feature that does not vary among their cells has scale 0."""
 
     centre: Float[np.ndarray, "d"]
-    spread: Float[np.ndarray, "d"]
+    scale: Float[np.ndarray, "d"]
 
     @classmethod
     def of(cls, control_wells: list[Float[np.ndarray, "_ d"]], dim: int) -> "Controls":
-        """Each well counts once for the centre, and each cell for the spread; from no wells everything is NaN far."""
+        """Count each well once for the centre, and each cell for the scale; without wells, all distances are NaN."""
         if not control_wells:
             return cls(np.full(dim, np.nan), np.ones(dim))
         centre = np.mean([cells.mean(axis=0, dtype=np.float64) for cells in control_wells], axis=0)
-        return cls(centre, _spread(np.concatenate(control_wells)))
+        return cls(centre, _scale(np.concatenate(control_wells)))
 
     def distance(self, profile: Float[np.ndarray, "d"]) -> float:
-        """In units of the spread."""
-        varies = self.spread > 0
-        return float(np.linalg.norm((profile - self.centre)[varies] / self.spread[varies]))
+        """Return the distance of a profile from the centre, in units of the scale."""
+        varies = self.scale > 0
+        return float(np.linalg.norm((profile - self.centre)[varies] / self.scale[varies]))
 
 
 def _distances(
     table: pd.DataFrame, x: Float[np.ndarray, "n d"], members: list[np.ndarray]
 ) -> Float[np.ndarray, "wells"]:
-    """Treated wells against all control wells of their plate, a control well against the others."""
+    """Compare treated wells with all control wells of their plate, and a control well with the other control wells."""
     plates, control = table["plate"].to_numpy(), table["control"].to_numpy()
     found = np.empty(len(table))
     for plate in pd.unique(plates):
@@ -95,24 +95,25 @@ def _distances(
     return found
 
 
-def _spread(cells: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
-    features = range(0, cells.shape[1], FEATURES_AT_ONCE)  # medians make copies, and a plate may have a million cells
-    return np.concatenate([_spread_of(cells[:, start : start + FEATURES_AT_ONCE]) for start in features])
+def _scale(cells: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
+    # a few at a time: medians make copies, and a plate may have a million cells
+    features = range(0, cells.shape[1], FEATURES_AT_ONCE)
+    return np.concatenate([_scale_of(cells[:, start : start + FEATURES_AT_ONCE]) for start in features])
 
 
-def _spread_of(cells: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
-    features = np.ascontiguousarray(cells.T, dtype=np.float64)  # a median of neighbours in memory takes half the time
+def _scale_of(cells: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
+    features = np.ascontiguousarray(cells.T, dtype=np.float64)  # the median of contiguous memory takes half the time
     mad = NORMAL_MAD * np.median(np.abs(features - np.median(features, axis=1, keepdims=True)), axis=1)
-    spread: np.ndarray = np.where(mad > 0, mad, features.std(axis=1))
-    return spread
+    scale: np.ndarray = np.where(mad > 0, mad, features.std(axis=1))
+    return scale
 
 
 def _check_one_content(cells: pd.DataFrame) -> None:
     plate, well = cells["plate"].iloc[0], cells["well"].iloc[0]
-    for name in (*DESCRIBED, "control"):
+    for name in (*WELL_COLUMNS, "control"):
         if name in cells and cells[name].nunique(dropna=False) > 1:
             values = ", ".join(str(value) for value in cells[name].unique()[:3])
             raise DataError(
                 f"well {well} of plate {plate} has more than one {name}: {values}",
-                hint="a well holds one treatment; mend the field table",
+                hint="a well has one treatment; correct the field table",
             )

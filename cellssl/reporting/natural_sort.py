@@ -1,12 +1,12 @@
-"""natural_sort: names -> keys by which people would sort them."""
+"""natural_sort: names -> sort keys that put names in the order that people expect (2 before 10)."""
 
 import re
 
 Key = tuple[tuple[bool, float, str], ...]
 
 
-def natural(name: str) -> Key:
-    """Numbers by their size, alone and within words, before words: 2 and 10 and "cluster 2" and "cluster 10"."""
+def natural_key(name: str) -> Key:
+    """Return a sort key: numbers by value, before words, and also within words: 2, 10, "cluster 2", "cluster 10"."""
     try:
         return ((False, float(name), ""),)
     except ValueError:

@@ -1,4 +1,4 @@
-"""seed_statistics: scores per arm and seed -> mean and standard deviation per arm, and plain words that claim no more."""
+"""seed_statistics: scores per arm and seed -> mean and standard deviation per arm, and sentences that state them."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 CHANCE_AMI = 0.02
-"""Below this an AMI says nothing, even where it is steady over seeds."""
+"""An AMI below this is not meaningful, even where it is stable over seeds."""
 WEAK_AMI = 0.2
 STRONG_AMI = 0.5
 
@@ -17,7 +17,7 @@ class MeanSd:
 
     mean: float
     sd: float
-    """NaN for a single seed, which has no spread."""
+    """NaN for a single seed."""
     n: int
 
     def __str__(self) -> str:
@@ -31,11 +31,12 @@ class ArmScores:
     """All scores of one arm over its seeds."""
 
     arm: str
-    spreads: dict[str, MeanSd]
+    by_metric: dict[str, MeanSd]
+    """The name of a metric -> its mean and standard deviation over seeds."""
 
 
 def mean_sd(values: Iterable[float]) -> MeanSd:
-    """Mean, standard deviation and number of the values that are not NaN."""
+    """Return mean, standard deviation and number of the values that are not NaN."""
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return MeanSd(math.nan, math.nan, 0)
@@ -43,7 +44,7 @@ def mean_sd(values: Iterable[float]) -> MeanSd:
 
 
 def aggregate(rows: Sequence[Mapping[str, object]], metrics: Sequence[str]) -> list[ArmScores]:
-    """Rows of {arm, seed, metric: value, ...} -> a row an arm, in the order in which the arms first come."""
+    """Turn rows of {arm, seed, metric: value, ...} into one entry per arm, in the order of their first rows."""
     arms = dict.fromkeys(str(row["arm"]) for row in rows)
     return [
         ArmScores(arm, {metric: mean_sd(by_seed(rows, arm, metric).values()) for metric in metrics}) for arm in arms
@@ -51,23 +52,23 @@ def aggregate(rows: Sequence[Mapping[str, object]], metrics: Sequence[str]) -> l
 
 
 def by_seed(rows: Sequence[Mapping[str, object]], arm: str, metric: str) -> dict[int, float]:
-    """One metric of one arm: seed -> value; NaN where a row has none."""
+    """Return one metric of one arm as seed -> value; NaN where a row has no value."""
     mine = [row for row in rows if str(row["arm"]) == arm]
     return {int(str(row["seed"])): _float(row.get(metric)) for row in mine}
 
 
 def score_table(scores: Sequence[ArmScores], metrics: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table: `metrics` maps a metric to the head of its column; seeds are counted in the last."""
+    """Return header and rows of a table; `metrics` maps metrics to column names, and the last column counts seeds."""
     header = ["arm", *metrics.values(), "seeds"]
     rows = []
     for each in scores:
-        seeds = max((each.spreads[metric].n for metric in metrics), default=0)
-        rows.append([each.arm, *(str(each.spreads[metric]) for metric in metrics), str(seeds)])
+        seeds = max((each.by_metric[metric].n for metric in metrics), default=0)
+        rows.append([each.arm, *(str(each.by_metric[metric]) for metric in metrics), str(seeds)])
     return header, rows
 
 
 def number(value: float) -> str:
-    """Two digits behind the point, and no minus before a zero."""
+    """Return the value with two decimals, and without a minus before a zero."""
     text = f"{value:.2f}"
     return "0.00" if text == "-0.00" else text
 
@@ -77,33 +78,34 @@ def separation(
     ami: MeanSd,
     shuffled: MeanSd | None = None,
     nuisances: Mapping[str, MeanSd] | None = None,
-    stray: float = 0.0,
+    shuffled_sd: float = 0.0,
 ) -> str:
-    """Whether the clusters tell `what` apart ("treated and untreated cells"), beside chance and beside nuisances.
+    """Return a sentence on whether the clusters separate `what` ("treated and untreated cells"), compared with
+    shuffled labels and with nuisance factors such as plates.
 
-    `stray` is the standard deviation of the AMI over shuffles of one run's labels, which is wide for few cells.
+    `shuffled_sd` is the standard deviation of the AMI over shuffles of one run's labels, which is large for few cells.
     """
     nuisances = nuisances or {}
     if ami.n == 0:
         return f"{_capital(what)}: no score, because fewer than two classes are labelled."
-    beside = [f"shuffled labels {shuffled}"] if shuffled else []
-    beside += [f"{name} {score}" for name, score in nuisances.items() if score.n]
-    listed = "".join(f"; {each}" for each in beside)
-    found = f"{_verdict(ami, shuffled, stray)}: AMI {ami}{_over_seeds(ami)}{listed}."
+    compared = [f"shuffled labels {shuffled}"] if shuffled else []
+    compared += [f"{name} {score}" for name, score in nuisances.items() if score.n]
+    listed = "".join(f"; {each}" for each in compared)
+    found = f"{_degree_of_separation(ami, shuffled, shuffled_sd)}: AMI {ami}{_over_seeds(ami)}{listed}."
     return f"{_capital(what)} {found}{_warning(ami, nuisances)}"
 
 
 def comparison(arm: str, values: Mapping[int, float], other: str, others: Mapping[int, float]) -> str:
-    """Whether `arm` scores higher than `other`, by the differences of the seeds that both have."""
+    """Return a sentence on whether `arm` scores higher than `other`, by the differences of the seeds that both have."""
     seeds = sorted(seed for seed in values.keys() & others.keys() if not math.isnan(values[seed] + others[seed]))
     differences = [values[seed] - others[seed] for seed in seeds]
     if not differences:
-        return f"“{arm}” and “{other}” share no seed, so they are not compared."
+        return f"“{arm}” and “{other}” have no seed in common, so they are not compared."
     found = mean_sd(differences)
     if found.n == 1:
         return (
-            f"“{arm}” scores {signed(found.mean)} against “{other}” on one seed, "
-            "which does not show whether the difference would hold for another."
+            f"“{arm}” minus “{other}” is {signed(found.mean)} on one seed, "
+            "which does not show whether the difference holds for other seeds."
         )
     low, high = paired_interval(differences)
     wins = sum(difference > 0 for difference in differences)
@@ -115,12 +117,14 @@ def comparison(arm: str, values: Mapping[int, float], other: str, others: Mappin
         return f"“{arm}” is better than “{other}”: {numbers}."
     if high < 0:
         return f"“{arm}” is worse than “{other}”: {numbers}."
-    return f"“{arm}” is not clearly different from “{other}”; the difference lies within the spread: {numbers}."
+    return (
+        f"“{arm}” is not clearly different from “{other}”; the difference is within the spread over seeds: {numbers}."
+    )
 
 
 def best_against_baselines(rows: Sequence[Mapping[str, object]], baselines: Sequence[str], metric: str) -> str:
-    """The best trained arm against the best baseline, and that picking the best after the fact flatters it."""
-    means = {each.arm: each.spreads[metric].mean for each in aggregate(rows, [metric])}
+    """Compare the best trained arm with the best baseline, and say that choosing the best arm afterwards favours it."""
+    means = {each.arm: each.by_metric[metric].mean for each in aggregate(rows, [metric])}
     scored = {arm: mean for arm, mean in means.items() if not math.isnan(mean)}
     trained = [arm for arm in scored if arm not in baselines]
     untrained = [arm for arm in scored if arm in baselines]
@@ -128,14 +132,14 @@ def best_against_baselines(rows: Sequence[Mapping[str, object]], baselines: Sequ
         missing = "trained arm" if not trained else "baseline"
         return f"There is no {missing} with a score to compare."
     best, base = max(trained, key=scored.__getitem__), max(untrained, key=scored.__getitem__)
-    said = comparison(best, by_seed(rows, best, metric), base, by_seed(rows, base, metric))
+    compared = comparison(best, by_seed(rows, best, metric), base, by_seed(rows, base, metric))
     if len(trained) == 1:
-        return said
-    return f"{said} “{best}” is the best of {len(trained)} trained arms, picked after the scores were seen."
+        return compared
+    return f"{compared} “{best}” is the best of {len(trained)} trained arms, chosen after the scores were known."
 
 
 def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean of paired differences, by Student's t."""
+    """Return the 95 % interval of the mean of paired differences, by Student's t."""
     from scipy.stats import t
 
     found = mean_sd(differences)
@@ -143,11 +147,12 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
     return found.mean - reach, found.mean + reach
 
 
-def _verdict(ami: MeanSd, shuffled: MeanSd | None, stray: float) -> str:
+def _degree_of_separation(ami: MeanSd, shuffled: MeanSd | None, shuffled_sd: float) -> str:
+    """Return how far clusters separate the classes, in words; the threshold is what shuffled labels reach."""
     sd = 0.0 if math.isnan(ami.sd) else ami.sd
     level = CHANCE_AMI
     if shuffled is not None and shuffled.n:
-        level = max(level, shuffled.mean + 2 * max(stray, 0.0 if math.isnan(shuffled.sd) else shuffled.sd))
+        level = max(level, shuffled.mean + 2 * max(shuffled_sd, 0.0 if math.isnan(shuffled.sd) else shuffled.sd))
     if ami.mean <= level:
         return "do not separate (no better than shuffled labels)"
     if ami.mean - 2 * sd <= level:
@@ -162,18 +167,18 @@ def _over_seeds(ami: MeanSd) -> str:
 
 
 def _warning(ami: MeanSd, nuisances: Mapping[str, MeanSd]) -> str:
-    """Where the clusters follow a nuisance about as much as what was asked for."""
+    """Return a warning where the clusters follow a nuisance factor at least half as much as the classes."""
     rivals = [name for name, score in nuisances.items() if score.n and score.mean > max(CHANCE_AMI, ami.mean / 2)]
     if not rivals:
         return ""
     ahead = [name for name in rivals if nuisances[name].mean >= ami.mean]
-    named = " and ".join(ahead or rivals)
+    names = " and ".join(ahead or rivals)
     much = "at least as much" if ahead else "more than half as much"
-    return f" Beware: the clusters follow {named} {much}, so this may be what the score shows."
+    return f" Caution: the clusters follow {names} {much}, which may explain this score."
 
 
 def signed(value: float) -> str:
-    """A number with its sign, and none before a zero."""
+    """Return the value with two decimals and its sign; a zero has no sign."""
     text = number(value)
     return text if text.startswith("-") or text == "0.00" else f"+{text}"
 

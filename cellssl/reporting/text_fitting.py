@@ -1,4 +1,4 @@
-"""text_fitting: words, and the inches that there are for them -> words that fit, and ticks that bear them."""
+"""text_fitting: texts and the space for them in inches -> shortened texts, and tick labels that do not overlap."""
 
 import math
 import re
@@ -14,84 +14,84 @@ from cellssl.reporting.theme import FONT, TICK_POINTS, TITLE_POINTS
 LINE_INCH = 0.19
 """Height of a line of a legend."""
 TICK_INCH = 0.12
-"""Ticks nearer each other than this would write over their neighbours."""
+"""Tick labels that are closer together than this would overlap."""
 UPRIGHT_INCH = 1.1
-"""Room for a word that stands upright below its tick, or left of it."""
+"""Space for a label that stands upright below its tick, or lies to the left of it."""
 POINTS_OF_INCH = 72
 
 
 @lru_cache(maxsize=4096)
 def width_inch(text: str, points: float = TICK_POINTS, *, bold: bool = False) -> float:
-    """How wide a text is when drawn."""
+    """Return the width of a drawn text."""
     font = FontProperties(family=FONT, size=points, weight="bold" if bold else "normal")
     width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
     return float(width) / POINTS_OF_INCH
 
 
-def widest_inch(words: Iterable[str], points: float = TICK_POINTS) -> float:
-    """The widest of several words."""
-    return max((width_inch(word, points) for word in words), default=0.0)
+def widest_inch(texts: Iterable[str], points: float = TICK_POINTS) -> float:
+    """Return the width of the widest text."""
+    return max((width_inch(text, points) for text in texts), default=0.0)
 
 
-def fitted(text: str, room_inch: float, points: float = TICK_POINTS, *, bold: bool = False) -> str:
-    """The text; where it is too wide, its beginning and its end, since names of one kind often differ at the end."""
+def shorten(text: str, available_inch: float, points: float = TICK_POINTS, *, bold: bool = False) -> str:
+    """Return the text, or its beginning and its end where it is too wide; names of one kind often differ at the end."""
     width = width_inch(text, points, bold=bold)
-    kept = len(text) if width <= room_inch else min(len(text) - 1, math.ceil(len(text) * room_inch / width))
+    kept = len(text) if width <= available_inch else min(len(text) - 1, math.ceil(len(text) * available_inch / width))
     short = text
-    while width_inch(short, points, bold=bold) > room_inch and kept > 1:
+    while width_inch(short, points, bold=bold) > available_inch and kept > 1:
         short = f"{text[: -(-kept // 2)]}…{text[len(text) - kept // 2 :]}"
         kept -= 1
     return short
 
 
-def all_fitted(words: Sequence[str], room_inch: float) -> list[str]:
-    """Every word fitted; those that would read alike begin where they differ."""
-    short = [fitted(word, room_inch) for word in words]
+def shorten_all(labels: Sequence[str], available_inch: float) -> list[str]:
+    """Shorten every text; texts that would look the same begin where they differ."""
+    short = [shorten(label, available_inch) for label in labels]
     alike: dict[str, set[str]] = {}
-    for word, each in zip(words, short, strict=True):
-        alike.setdefault(each, set()).add(word)
+    for label, each in zip(labels, short, strict=True):
+        alike.setdefault(each, set()).add(label)
     return [
-        each if len(alike[each]) == 1 else fitted(f"…{_from_difference(word, alike[each])}", room_inch)
-        for word, each in zip(words, short, strict=True)
+        each if len(alike[each]) == 1 else shorten(f"…{_from_difference(label, alike[each])}", available_inch)
+        for label, each in zip(labels, short, strict=True)
     ]
 
 
-def _from_difference(word: str, others: set[str]) -> str:
-    """The rest of a word from where it differs from others; a number is not cut into."""
+def _from_difference(label: str, others: set[str]) -> str:
+    """Return a text from where it differs from the others; a number is not split."""
     shared = next((place for place, letters in enumerate(zip(*others, strict=False)) if len(set(letters)) > 1), 0)
-    return word[len(re.sub(r"[^\W_]+$", "", word[:shared])) :]
+    return label[len(re.sub(r"[^\W_]+$", "", label[:shared])) :]
 
 
-def title(axis: Axes, text: str, room_inch: float) -> None:
-    """A title that does not reach over its neighbour's."""
-    axis.set_title(fitted(text, room_inch, TITLE_POINTS, bold=True))
+def set_title(axis: Axes, text: str, available_inch: float) -> None:
+    """Set a title that does not reach into the next panel."""
+    axis.set_title(shorten(text, available_inch, TITLE_POINTS, bold=True))
 
 
-def words_below(axis: Axes, places: Sequence[float], words: Sequence[str], each_inch: float) -> None:
-    """Words at ticks on the horizontal axis: side by side where they fit, else upright, and of too many every nth."""
-    if widest_inch(words) <= 0.92 * each_inch:
-        axis.set_xticks(places, words)
+def set_x_tick_labels(axis: Axes, places: Sequence[float], labels: Sequence[str], spacing_inch: float) -> None:
+    """Label the horizontal axis: side by side where the labels fit, else upright, and every nth of too many."""
+    if widest_inch(labels) <= 0.92 * spacing_inch:
+        axis.set_xticks(places, labels)
         return
-    nth = _nth(each_inch)
-    axis.set_xticks(places[::nth], all_fitted(words, UPRIGHT_INCH)[::nth], rotation=90)
+    nth = _every_nth(spacing_inch)
+    axis.set_xticks(places[::nth], shorten_all(labels, UPRIGHT_INCH)[::nth], rotation=90)
 
 
-def words_beside(axis: Axes, places: Sequence[float], words: Sequence[str], each_inch: float) -> None:
-    """Words at ticks on the vertical axis, of too many every nth."""
-    nth = _nth(each_inch)
-    axis.set_yticks(places[::nth], all_fitted(words, UPRIGHT_INCH)[::nth])
+def set_y_tick_labels(axis: Axes, places: Sequence[float], labels: Sequence[str], spacing_inch: float) -> None:
+    """Label the vertical axis, every nth of too many."""
+    nth = _every_nth(spacing_inch)
+    axis.set_yticks(places[::nth], shorten_all(labels, UPRIGHT_INCH)[::nth])
 
 
-def room_below(words: Sequence[str], each_inch: float) -> float:
-    """Height of what `words_below` writes."""
-    widest = widest_inch(words)
-    return TICK_INCH if widest <= 0.92 * each_inch else min(UPRIGHT_INCH, widest)
+def x_tick_labels_height_inch(labels: Sequence[str], spacing_inch: float) -> float:
+    """Return the height of the labels that `set_x_tick_labels` writes."""
+    widest = widest_inch(labels)
+    return TICK_INCH if widest <= 0.92 * spacing_inch else min(UPRIGHT_INCH, widest)
 
 
-def room_beside(words: Sequence[str]) -> float:
-    """Width of what `words_beside` writes."""
-    return min(UPRIGHT_INCH, widest_inch(words))
+def y_tick_labels_width_inch(labels: Sequence[str]) -> float:
+    """Return the width of the labels that `set_y_tick_labels` writes."""
+    return min(UPRIGHT_INCH, widest_inch(labels))
 
 
-def _nth(each_inch: float) -> int:
-    return max(1, math.ceil(TICK_INCH / each_inch))
+def _every_nth(spacing_inch: float) -> int:
+    return max(1, math.ceil(TICK_INCH / spacing_inch))

@@ -1,4 +1,4 @@
-"""theme: one look for every figure -> a figure's PNG bytes, the same bytes each time; smaller copies for a page."""
+"""theme: figures -> PNG bytes in one common style, the same bytes each time, and smaller copies for a page."""
 
 import io
 from collections.abc import Callable
@@ -15,32 +15,33 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
-"""Okabe and Ito's colours, told apart with every common colour blindness; the palest but one last."""
+"""Okabe and Ito's colours, which can be distinguished with every common colour blindness; the palest is the last
+but one."""
 GREY = "#8A8A8A"
 Dash = Literal["-", "--", ":", "-."]
 DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
 MARKERS = ("o", "^", "s", "D")
-SHADES = "viridis"
-"""Told apart with every common colour blindness, and on grey paper."""
-LIGHT = 0.45
-"""Shades above it, from 0 to 1, take black letters, those below white ones."""
+COLOUR_MAP = "viridis"
+"""A colour map that can be read with every common colour blindness, and in grey print."""
+LIGHT_SHADE = 0.45
+"""Shades above this (from 0 to 1) have black text, shades below it white text."""
 DPI = 144
 HIGHEST_INCH = 8.8
-"""Higher figures are cut into strips for the page, or print would shrink them until nobody could read them."""
+"""Higher figures are cut into strips for the page; otherwise print would shrink them until they are unreadable."""
 STRIP_INCH = 5.0
-"""Strips are as high at most where there is white to cut, so that they fill pages."""
+"""The greatest height of a strip where a white band allows a cut, so that strips fill printed pages."""
 WHITISH = 250
-"""Levels above it are white again, which a choice of 256 colours makes a little grey."""
+"""Levels above this are set back to white, which a palette of 256 colours makes slightly grey."""
 WIDTH_INCH = 8.0
-"""Width of a figure that takes the whole page; A4 prints it 180 mm wide, so that letters of 9 points come out at 8."""
+"""Width of a figure that fills the page; on A4 it is printed 180 mm wide, so that text of 9 points has about 8."""
 FONT = "DejaVu Sans"
-"""Comes with matplotlib, so a figure is the same on every machine."""
+"""This font comes with matplotlib, so a figure is the same on every machine."""
 TITLE_POINTS, TICK_POINTS = 9.0, 8.0
 
-_LOOK: dict[str, Any] = {
+_RC_PARAMS: dict[str, Any] = {
     "font.family": FONT,
     "font.size": TITLE_POINTS,
-    "text.parse_math": False,  # a compound's name may hold a dollar sign
+    "text.parse_math": False,  # a compound name may contain a dollar sign
     "axes.titlesize": TITLE_POINTS,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -61,7 +62,7 @@ _LOOK: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class GroupStyle:
-    """What one of several groups looks like; groups of the same colour differ in marker and dash."""
+    """Colour, marker and line style of one group; groups of the same colour differ in marker and line style."""
 
     colour: str
     marker: str
@@ -69,45 +70,45 @@ class GroupStyle:
 
 
 GROUP_STYLES = len(COLOURS) * len(MARKERS)
-"""So many groups are told apart."""
+"""Number of groups that have different styles."""
 
 
 def group_style(place: int) -> GroupStyle:
-    """The look of a group by its place among the groups, the same in every figure."""
-    again = place // len(COLOURS) % len(MARKERS)
-    return GroupStyle(COLOURS[place % len(COLOURS)], MARKERS[again], DASHES[again])
+    """Return the style of a group by its index, the same in every figure."""
+    cycle = place // len(COLOURS) % len(MARKERS)
+    return GroupStyle(COLOURS[place % len(COLOURS)], MARKERS[cycle], DASHES[cycle])
 
 
 P = ParamSpec("P")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the common look, whatever the machine's matplotlibrc says."""
+    """Decorate a drawing function to use the common style, independent of the user's matplotlibrc."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with style.context(_LOOK, after_reset=True):
+        with style.context(_RC_PARAMS, after_reset=True):
             return draw(*args, **kwargs)
 
     return drawn
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG without a date or a program's name in it."""
+    """Return the figure as a PNG without a date or a program name in it."""
     buffer = io.BytesIO()
-    with style.context(_LOOK, after_reset=True):
+    with style.context(_RC_PARAMS, after_reset=True):
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def page_share(image: bytes) -> float:
-    """Share of the page's width that a figure takes."""
+    """Return the share of the page's width that a figure takes."""
     with Image.open(io.BytesIO(image)) as picture:
         return min(1.0, picture.width / (WIDTH_INCH * DPI))
 
 
 def strips(image: bytes) -> list[bytes]:
-    """A figure in pieces that a printed page has room for, cut within wide white bands; a low one is whole."""
+    """Cut a figure into strips that fit on a printed page, within wide white bands; a low figure stays whole."""
     with Image.open(io.BytesIO(image)) as picture:
         whole = picture.convert("RGB")
     white = (np.asarray(whole) == 255).all(axis=(1, 2))
@@ -121,7 +122,7 @@ def strips(image: bytes) -> list[bytes]:
 
 
 def _cut(white: Bool[np.ndarray, "rows"], top: int, highest_inch: float) -> int | None:
-    """The middle of the lowest wide band of white rows in the lower half of what fits below `top`."""
+    """Return the middle of the lowest wide white band in the lower half of the rows that fit below `top`."""
     highest = int(highest_inch * DPI)
     rows = np.flatnonzero(white[top + highest // 2 : top + highest]) + top + highest // 2
     if not len(rows):
@@ -138,7 +139,7 @@ def _piece(picture: Image.Image, top: int, bottom: int) -> bytes:
 
 
 def photo(image: bytes) -> bytes:
-    """A picture of cells as a JPEG, a tenth of the PNG's size; colours keep their full resolution."""
+    """Return a picture of cells as a JPEG, a tenth of the size of the PNG; colours keep their full resolution."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(image)) as picture:
         picture.convert("RGB").save(buffer, format="jpeg", quality=85, subsampling=0, optimize=True)
@@ -146,7 +147,7 @@ def photo(image: bytes) -> bytes:
 
 
 def drawing(image: bytes) -> bytes:
-    """A figure of lines, points and letters as a PNG of 256 colours, a third of the size."""
+    """Return a figure of lines, points and text as a PNG of 256 colours, a third of the size."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(image)) as picture:
         few = picture.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)

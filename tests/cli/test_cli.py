@@ -133,7 +133,7 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "no such dose": ("split R --set split.treated.doses=[0.5]", 2, "was not given at 0.5 uM", "its doses in uM: "),
     "a split of one plate by plate": ("split R --set split.group_by=plate", 2, "of the split has no cells", "1 plates"),
     "no control wells": ("segment R --set fetch.controls=['x']", 2, "needs the fetch artifact", "cellssl run"),
-    "more clusters than cells": ("cluster R --set cluster.k=100000", 3, "clusters were asked of", "lower k"),
+    "more clusters than cells": ("cluster R --set cluster.k=100000", 3, "clusters are requested", "lower cluster.k"),
     "an earlier clustering of another model": (
         "cluster R --arm intensities --set cluster.assign_to=CLUSTER",
         2,

@@ -1,3 +1,5 @@
+"""Predictions equal those of scikit-learn; ties, missing labels and classes without training cells are handled."""
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -11,43 +13,43 @@ from cellssl.randomness import generator
 
 
 def plate(name: str, sizes: tuple[int, ...] = (90, 40, 20)) -> tuple[np.ndarray, np.ndarray]:
-    """Three overlapping, unequal classes."""
+    """Return embeddings and labels of overlapping classes of unequal size."""
     truth = np.repeat(range(len(sizes)), sizes)
     centres = 1.5 * np.eye(len(sizes), 5)
     names = np.array(["DMSO", "taxol", "nocodazole"], dtype=object)
     return centres[truth] + generator(name).normal(size=(len(truth), 5)), names[truth]
 
 
-def judged(classifier: Classifier, train_x, train_y, test_x, test_y, **knobs) -> Accuracy:
-    """How often a classifier tells the test cells rightly."""
-    return accuracy(test_y, classifier(train_x, train_y, test_x, **knobs))
+def accuracy_of(classifier: Classifier, train_x, train_y, test_x, test_y, **settings) -> Accuracy:
+    """Return how often a classifier predicts the test cells correctly."""
+    return accuracy(test_y, classifier(train_x, train_y, test_x, **settings))
 
 
 def test_knn_equals_scikit_learn_where_votes_cannot_tie() -> None:
     (train_x, train_y), (test_x, test_y) = plate("train"), plate("test")
     binary_train, binary_test = train_y == "DMSO", test_y == "DMSO"
-    told = KNeighborsClassifier(15).fit(train_x, binary_train).predict(test_x)
-    found = judged(knn, train_x, binary_train, test_x, binary_test, k=15)
-    assert found.plain == pytest.approx(metrics.accuracy_score(binary_test, told))
-    assert found.balanced == pytest.approx(metrics.balanced_accuracy_score(binary_test, told))
-    assert np.array_equal(found.confusion, metrics.confusion_matrix(binary_test, told))
+    predicted = KNeighborsClassifier(15).fit(train_x, binary_train).predict(test_x)
+    found = accuracy_of(knn, train_x, binary_train, test_x, binary_test, k=15)
+    assert found.plain == pytest.approx(metrics.accuracy_score(binary_test, predicted))
+    assert found.balanced == pytest.approx(metrics.balanced_accuracy_score(binary_test, predicted))
+    assert np.array_equal(found.confusion, metrics.confusion_matrix(binary_test, predicted))
 
 
 def test_a_tie_goes_to_the_nearer_neighbours() -> None:
     train_x, train_y = np.array([[0.0], [1.0], [2.0], [10.0]]), ["far", "near", "near", "far"]
-    found = judged(knn, train_x, train_y, np.array([[1.4]]), ["near"], k=4)
+    found = accuracy_of(knn, train_x, train_y, np.array([[1.4]]), ["near"], k=4)
     assert found.plain == 1.0
-    assert judged(knn, train_x, train_y, np.array([[-1.0]]), ["far"], k=2).plain == 1.0
+    assert accuracy_of(knn, train_x, train_y, np.array([[-1.0]]), ["far"], k=2).plain == 1.0
 
 
 def test_two_near_votes_do_not_outweigh_three_far_ones() -> None:
     train_x, train_y = np.array([[0.0], [0.1], [5.0], [6.0], [7.0]]), ["near", "near", "far", "far", "far"]
-    assert judged(knn, train_x, train_y, np.array([[0.0]]), ["far"], k=5).plain == 1.0
+    assert accuracy_of(knn, train_x, train_y, np.array([[0.0]]), ["far"], k=5).plain == 1.0
 
 
 def test_per_class_accuracy_is_the_recall() -> None:
     (train_x, train_y), (test_x, test_y) = plate("train"), plate("test")
-    found = judged(knn, train_x, train_y, test_x, test_y, k=5)
+    found = accuracy_of(knn, train_x, train_y, test_x, test_y, k=5)
     assert found.classes == ("DMSO", "nocodazole", "taxol")
     assert found.confusion.sum(axis=1).tolist() == [90, 20, 40]
     recalls = found.confusion.diagonal() / found.confusion.sum(axis=1)
@@ -58,47 +60,47 @@ def test_per_class_accuracy_is_the_recall() -> None:
 def test_the_order_of_the_training_cells_does_not_matter() -> None:
     (train_x, train_y), (test_x, test_y) = plate("train"), plate("test")
     order = generator("order").permutation(len(train_x))
-    one = judged(knn, train_x, train_y, test_x, test_y)
-    two = judged(knn, train_x[order], train_y[order], test_x, test_y)
+    one = accuracy_of(knn, train_x, train_y, test_x, test_y)
+    two = accuracy_of(knn, train_x[order], train_y[order], test_x, test_y)
     assert np.array_equal(one.confusion, two.confusion)
 
 
-def test_shuffled_labels_are_told_by_chance_only() -> None:
+def test_a_model_trained_on_shuffled_labels_predicts_at_chance_level() -> None:
     (train_x, train_y), (test_x, test_y) = plate("train", (200, 200)), plate("test", (200, 200))
     shuffled = generator("shuffled").permutation(train_y)
-    assert judged(knn, train_x, shuffled, test_x, test_y).balanced == pytest.approx(0.5, abs=0.1)
+    assert accuracy_of(knn, train_x, shuffled, test_x, test_y).balanced == pytest.approx(0.5, abs=0.1)
 
 
 def test_the_probe_equals_logistic_regression_on_standardised_features() -> None:
     (train_x, train_y), (test_x, test_y) = plate("train"), plate("test")
     train_x, test_x = train_x * [1, 100, 1, 1, 1] + 7, test_x * [1, 100, 1, 1, 1] + 7
     centre, scale = train_x.mean(axis=0), train_x.std(axis=0)
-    oracle = LogisticRegression(max_iter=1000).fit((train_x - centre) / scale, train_y)
-    told = oracle.predict((test_x - centre) / scale)
-    found = judged(linear_probe, train_x, train_y, test_x, test_y)
-    assert found.plain == pytest.approx(metrics.accuracy_score(test_y, told))
-    assert found.balanced == pytest.approx(metrics.balanced_accuracy_score(test_y, told))
+    reference = LogisticRegression(max_iter=1000).fit((train_x - centre) / scale, train_y)
+    predicted = reference.predict((test_x - centre) / scale)
+    found = accuracy_of(linear_probe, train_x, train_y, test_x, test_y)
+    assert found.plain == pytest.approx(metrics.accuracy_score(test_y, predicted))
+    assert found.balanced == pytest.approx(metrics.balanced_accuracy_score(test_y, predicted))
 
 
-@pytest.mark.parametrize("judge", [knn, linear_probe])
-def test_cells_without_a_label_do_not_count(judge) -> None:
+@pytest.mark.parametrize("classifier", [knn, linear_probe])
+def test_cells_without_a_label_do_not_count(classifier) -> None:
     (train_x, train_y), (test_x, test_y) = plate("train"), plate("test")
     train_known, test_known = generator("gaps").random((2, 150)) < 0.8
     with_gaps = [np.where(known, y, None) for known, y in ((train_known, train_y), (test_known, test_y))]
-    gaps = judged(judge, train_x, with_gaps[0], test_x, with_gaps[1])
-    kept = judged(judge, train_x[train_known], train_y[train_known], test_x[test_known], test_y[test_known])
+    gaps = accuracy_of(classifier, train_x, with_gaps[0], test_x, with_gaps[1])
+    kept = accuracy_of(classifier, train_x[train_known], train_y[train_known], test_x[test_known], test_y[test_known])
     assert np.array_equal(gaps.confusion, kept.confusion)
 
 
-def test_a_class_that_was_never_trained_on_counts_as_missed() -> None:
+def test_a_class_without_training_cells_has_recall_zero() -> None:
     train_x, test_x = np.array([[0.0], [1.0], [9.0]]), np.array([[0.0], [9.0], [20.0]])
-    found = judged(knn, train_x, ["a", "a", "b"], test_x, ["a", "b", "new"], k=1)
+    found = accuracy_of(knn, train_x, ["a", "a", "b"], test_x, ["a", "b", "new"], k=1)
     assert found.per_class == {"a": 1.0, "b": 1.0, "new": 0.0}
 
 
-def test_what_cannot_be_judged_is_an_error() -> None:
+def test_too_few_labelled_cells_or_classes_are_an_error() -> None:
     x, y = plate("train", (3, 3))
-    with pytest.raises(UsageError, match="20 neighbours were asked of 6"):
+    with pytest.raises(UsageError, match=r"evaluate\.neighbours is 20, but only 6 training cells have a label"):
         knn(x, y, x)
     with pytest.raises(UsageError, match="no training cell has a label"):
         knn(x, [None] * 6, x, k=1)

@@ -1,3 +1,5 @@
+"""Agreement scores equal scikit-learn's; shuffled labels and bootstrap intervals behave as statistics predict."""
+
 import math
 
 import numpy as np
@@ -10,10 +12,10 @@ from cellssl.randomness import generator
 
 
 def pair(count: int = 500, classes: int = 3, clusters: int = 4, agree: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
-    """Labels, and an assignment that follows them with chance `broadcast_continue`."""
-    chance = generator("pair", count)
-    labels = chance.integers(classes, size=count)
-    return labels, np.where(chance.random(count) < agree, labels, chance.integers(clusters, size=count))
+    """Return labels, and an assignment that follows them with probability `agree`."""
+    rng = generator("pair", count)
+    labels = rng.integers(classes, size=count)
+    return labels, np.where(rng.random(count) < agree, labels, rng.integers(clusters, size=count))
 
 
 def test_scores_equal_scikit_learns() -> None:
@@ -40,7 +42,7 @@ def test_the_ami_of_a_table_equals_scikit_learns(agree: float, classes: int, clu
     assert ours == pytest.approx(metrics.adjusted_mutual_info_score(labels, assignment), abs=1e-9)
 
 
-def test_perfect_agreement_is_one_whatever_the_numbers_of_the_clusters() -> None:
+def test_perfect_agreement_is_one_whichever_number_a_cluster_has() -> None:
     labels = np.array(["treated", "untreated"])[np.arange(60) % 2]
     assert cluster_scores.agreement(labels, 1 - np.arange(60) % 2) == pytest.approx(
         dict.fromkeys(("ami", "ami_max", "nmi", "ari", "homogeneity"), 1.0)
@@ -54,8 +56,8 @@ def test_nmi_of_a_known_table_is_its_closed_form() -> None:
     assert cluster_scores.agreement(labels, assignment)["nmi"] == pytest.approx(1 - binary / math.log(2))
 
 
-def test_independent_labels_score_about_nothing() -> None:
-    labels, assignment = pair(4000, broadcast_continue=0.0)
+def test_independent_labels_score_about_zero() -> None:
+    labels, assignment = pair(4000, agree=0.0)
     assert abs(cluster_scores.agreement(labels, assignment)["ami"]) < 0.005
 
 
@@ -99,8 +101,8 @@ def test_silhouette_of_one_cluster_or_of_single_cells_is_not_defined(assignment:
     assert math.isnan(cluster_scores.silhouette(np.eye(3), np.array(assignment)))
 
 
-def test_shuffled_labels_score_zero_and_the_seed_decides_them() -> None:
-    labels, assignment = pair(broadcast_continue=1.0)
+def test_shuffled_labels_score_about_zero_and_depend_on_the_seed() -> None:
+    labels, assignment = pair(agree=1.0)
     found = cluster_scores.shuffled_ami(labels, assignment)
     assert abs(found.mean) < 4 * found.sd / math.sqrt(100)
     assert 0 < found.sd < 0.01
@@ -111,43 +113,43 @@ def test_shuffled_labels_score_zero_and_the_seed_decides_them() -> None:
     )
 
 
-def test_the_spread_of_shuffled_labels_equals_that_of_plain_shuffling() -> None:
+def test_the_standard_deviation_of_shuffled_labels_equals_that_of_plain_shuffling() -> None:
     labels, assignment = pair(150)
-    chance = generator("plain shuffling")
-    plain = [metrics.adjusted_mutual_info_score(chance.permutation(labels), assignment) for _ in range(400)]
+    rng = generator("plain shuffling")
+    plain = [metrics.adjusted_mutual_info_score(rng.permutation(labels), assignment) for _ in range(400)]
     assert cluster_scores.shuffled_ami(labels, assignment, draws=400).sd == pytest.approx(np.std(plain), rel=0.2)
 
 
-def test_the_interval_is_that_of_drawing_cells_with_replacement_less_its_bias() -> None:
+def test_the_interval_equals_a_plain_bootstrap_minus_its_bias() -> None:
     labels, assignment = pair(300)
-    chance = generator("plain bootstrap")
-    rows = [chance.integers(300, size=300) for _ in range(600)]
+    rng = generator("plain bootstrap")
+    rows = [rng.integers(300, size=300) for _ in range(600)]
     plain = [metrics.adjusted_mutual_info_score(labels[drawn], assignment[drawn]) for drawn in rows]
     bias = np.mean(plain) - cluster_scores.agreement(labels, assignment)["ami"]
     low, high = cluster_scores.ami_interval(labels, assignment)
     assert (low, high) == pytest.approx(np.quantile(plain, [0.025, 0.975]) - bias, abs=0.015)
 
 
-def test_the_interval_holds_the_score_even_with_many_classes_and_few_cells() -> None:
-    labels, assignment = pair(300, classes=30, clusters=6, broadcast_continue=0.3)
+def test_the_interval_contains_the_score_even_with_many_classes_and_few_cells() -> None:
+    labels, assignment = pair(300, classes=30, clusters=6, agree=0.3)
     low, high = cluster_scores.ami_interval(labels, assignment % 6)
     assert low < cluster_scores.agreement(labels, assignment % 6)["ami"] < high
 
 
 @pytest.mark.parametrize(("agree", "least"), [(0.0, 0.9), (0.5, 0.83)])
-def test_the_interval_covers_the_truth_about_as_often_as_it_says(agree: float, least: float) -> None:
+def test_the_interval_covers_the_truth_about_as_often_as_its_level(agree: float, least: float) -> None:
     """Eight classes and four clusters, 200 cells at a time; the truth is the AMI of a million.
 
-    Measured on 300 draws: 1.00 and 0.91; percentiles that are not moved back reach 0.33 and 0.75.
+    Measured on 300 draws: 1.00 and 0.91; without the shift by the bias the percentiles reach 0.33 and 0.75.
     """
-    chance = generator("coverage", f"{agree}")
+    rng = generator("coverage", f"{agree}")
     shares = np.full((8, 4), (1 - agree) / 32)
     shares[np.arange(8), np.arange(8) % 4] += agree / 8
     truth = cluster_scores._ami((shares * 1e6).round().astype(int), 0.0)
     rows, columns = np.divmod(np.arange(32), 4)
     hits = 0
     for _ in range(150):
-        drawn = chance.choice(32, size=200, p=shares.ravel())
+        drawn = rng.choice(32, size=200, p=shares.ravel())
         low, high = cluster_scores.ami_interval(rows[drawn], columns[drawn], draws=100)
         hits += low <= truth <= high
     assert hits >= least * 150
@@ -162,7 +164,7 @@ def test_an_empty_cluster_changes_nothing() -> None:
     assert cluster_scores.shuffled_ami(labels, gap) == cluster_scores.shuffled_ami(labels, assignment)
 
 
-def test_the_interval_shrinks_with_the_root_of_the_cells() -> None:
+def test_the_interval_shrinks_with_the_square_root_of_the_number_of_cells() -> None:
     labels, assignment = pair(250)
     few = cluster_scores.ami_interval(labels, assignment)
     many = cluster_scores.ami_interval(np.tile(labels, 16), np.tile(assignment, 16))

@@ -1,3 +1,5 @@
+"""K-Means: clusters numbered by size, reproducible on any number of threads, and as good as scikit-learn's."""
+
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
@@ -12,7 +14,7 @@ SIZES = (20, 50, 30)
 
 
 def blobs() -> tuple[np.ndarray, np.ndarray]:
-    """Three round, distant heaps of different sizes; and which heap each row is of."""
+    """Return three round, distant groups of different sizes, and the group of each row."""
     truth = np.repeat(range(len(SIZES)), SIZES)
     centres = np.array([[0.0, 0, 0, 0], [10, 0, 0, 0], [0, 10, 0, 0]])
     return centres[truth] + generator("blobs").normal(size=(len(truth), 4)), truth
@@ -26,7 +28,7 @@ def test_blobs_are_found_and_numbered_by_size() -> None:
     x, truth = blobs()
     found = kmeans.fit(x, 3, seed=1)
     assert np.array_equal(found.assignment, np.array([2, 0, 1])[truth])
-    means = [x[truth == heap].mean(axis=0) for heap in (1, 2, 0)]
+    means = [x[truth == group].mean(axis=0) for group in (1, 2, 0)]
     np.testing.assert_allclose(found.centroids, means, atol=1e-12)
 
 
@@ -35,10 +37,10 @@ def test_of_two_equal_clusters_the_one_with_the_earlier_cell_is_first() -> None:
     assert kmeans.fit(x, 2).assignment.tolist() == [0, 1, 0, 1]
 
 
-def test_it_is_as_good_as_scikit_learn() -> None:
+def test_the_inertia_is_as_low_as_scikit_learns() -> None:
     x = noise(300)
-    theirs = KMeans(5, n_init=20, random_state=0).fit(x)
-    assert kmeans.fit(x, 5).inertia == pytest.approx(theirs.inertia_, rel=0.01)
+    reference = KMeans(5, n_init=20, random_state=0).fit(x)
+    assert kmeans.fit(x, 5).inertia == pytest.approx(reference.inertia_, rel=0.01)
 
 
 def test_inertia_is_the_sum_of_squared_distances() -> None:
@@ -88,7 +90,7 @@ def test_assigning_in_chunks_equals_assigning_at_once(monkeypatch: pytest.Monkey
     assert np.array_equal(kmeans.assign(x, centroids), whole)
 
 
-def test_many_cells_go_through_in_batches_to_the_same_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_cells_are_clustered_in_batches_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     x, _ = blobs()
     whole = kmeans.fit(x, 3).assignment
     monkeypatch.setattr(kmeans, "MINIBATCH_ABOVE", 50)
@@ -99,8 +101,8 @@ def test_many_cells_go_through_in_batches_to_the_same_clusters(monkeypatch: pyte
 def test_nearest_lists_members_by_distance_from_their_centroid() -> None:
     x, _ = blobs()
     found = kmeans.fit(x, 3)
-    nearest = kmeans.nearest(x, found, 25)
-    assert [len(rows) for rows in nearest] == [25, 25, 20], "the smallest has 20 cells only"
+    nearest = kmeans.nearest_to_centroids(x, found, 25)
+    assert [len(rows) for rows in nearest] == [25, 25, 20], "the smallest cluster has only 20 cells"
     for place, rows in enumerate(nearest):
         far = np.linalg.norm(x - found.centroids[place], axis=1)
         members = np.flatnonzero(found.assignment == place)
@@ -110,19 +112,19 @@ def test_nearest_lists_members_by_distance_from_their_centroid() -> None:
 def test_collapsed_embeddings_lie_in_one_cluster() -> None:
     found = kmeans.fit(np.ones((10, 3)), 2)
     assert found.assignment.tolist() == [0] * 10
-    assert [len(rows) for rows in kmeans.nearest(np.ones((10, 3)), found, 3)] == [3, 0]
+    assert [len(rows) for rows in kmeans.nearest_to_centroids(np.ones((10, 3)), found, 3)] == [3, 0]
 
 
 def test_more_clusters_than_cells_is_an_error_with_a_cure() -> None:
-    with pytest.raises(DataError, match="5 clusters were asked of 4 cells") as caught:
+    with pytest.raises(DataError, match="5 clusters are requested, but there are only 4 cells") as caught:
         kmeans.fit(noise(4), 5)
-    assert "lower k" in caught.value.hint
+    assert "lower cluster.k" in caught.value.hint
 
 
-def test_not_finite_and_ill_fitting_embeddings_are_refused() -> None:
+def test_embeddings_that_are_not_finite_or_have_the_wrong_width_are_refused() -> None:
     with pytest.raises(DataError, match="first: row 1"):
         kmeans.fit(np.array([[1.0], [np.nan], [2.0]]), 2)
-    with pytest.raises(DataError, match="centroids have 3 dimensions, the embeddings 4"):
+    with pytest.raises(DataError, match="centroids have 3 dimensions, but the embeddings have 4"):
         kmeans.assign(noise(4), noise(2, 3))
     with pytest.raises(DataError, match="no embeddings"):
         kmeans.fit(np.zeros((0, 3)), 2)

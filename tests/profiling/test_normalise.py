@@ -1,3 +1,5 @@
+"""Normalisers equal those of scikit-learn and pycytominer, and do the same after being stored."""
+
 import io
 
 import numpy as np
@@ -14,11 +16,11 @@ from cellssl.randomness import generator
 
 
 def cells(count: int = 80, dim: int = 6) -> np.ndarray:
-    chance = generator("normalise")
-    return chance.normal(3, 2, (count, dim)) @ chance.normal(size=(dim, dim))
+    rng = generator("normalise")
+    return rng.normal(3, 2, (count, dim)) @ rng.normal(size=(dim, dim))
 
 
-def test_none_leaves_embeddings_alone() -> None:
+def test_none_changes_nothing() -> None:
     x = cells()
     assert np.array_equal(normalise.fit("none", x).apply(x), x)
 
@@ -34,7 +36,7 @@ def test_a_feature_that_does_not_vary_becomes_zero() -> None:
     assert np.abs(normalise.fit("zscore", x).apply(x)[:, 2]).max() < 1e-5
 
 
-def test_l2_gives_length_one_and_leaves_zeros() -> None:
+def test_l2_gives_length_one_and_keeps_zeros() -> None:
     x = cells()
     np.testing.assert_allclose(normalise.fit("l2", x).apply(x), unit_length(x), atol=1e-12)
     assert not normalise.fit("l2", x).apply(np.zeros((1, 6))).any()
@@ -50,8 +52,8 @@ def test_whitening_equals_scikit_learn_and_leaves_the_identity_as_covariance() -
 
 def test_robust_z_equals_pycytominers() -> None:
     x = cells()
-    theirs = RobustMAD(epsilon=0).fit(pd.DataFrame(x)).transform(pd.DataFrame(x))
-    np.testing.assert_allclose(normalise.fit("robust_z", x).apply(x), theirs, atol=1e-12)
+    expected = RobustMAD(epsilon=0).fit(pd.DataFrame(x)).transform(pd.DataFrame(x))
+    np.testing.assert_allclose(normalise.fit("robust_z", x).apply(x), expected, atol=1e-12)
 
 
 def test_robust_z_falls_back_on_the_standard_deviation_where_most_numbers_are_equal() -> None:
@@ -66,14 +68,14 @@ def test_the_first_percentile_becomes_0_and_the_99th_1() -> None:
 
 
 @pytest.mark.parametrize("name", ["robust_z", "percentile"])
-def test_a_feature_that_controls_do_not_show_becomes_zero_for_all(name: str) -> None:
+def test_a_feature_that_is_constant_among_controls_becomes_zero_for_all(name: str) -> None:
     x = cells().astype(np.float32)
     x[:, 2] = 0.1
     new = cells().astype(np.float32) + 9
     assert not normalise.fit(name, x).apply(new)[:, 2].any()
 
 
-def test_sphering_whitens_the_controls_on_as_many_axes_as_hold_nine_tenths_of_their_variance() -> None:
+def test_sphering_keeps_nine_tenths_of_the_variance_of_the_controls() -> None:
     x = cells(200, 12)
     white = normalise.fit("sphering", x).apply(x)
     np.testing.assert_allclose(white, PCA(0.9, svd_solver="full", whiten=True).fit_transform(x), atol=1e-9)
@@ -96,7 +98,7 @@ def test_float32_stays_float32(name: str) -> None:
     assert normalise.fit(name, x).apply(x).dtype == np.float32
 
 
-def test_a_mistyped_name_is_named_with_its_cure() -> None:
+def test_a_mistyped_name_is_an_error_that_suggests_the_right_one() -> None:
     with pytest.raises(UsageError) as caught:
         normalise.fit("zscor", cells())
     assert "zscore" in caught.value.hint
@@ -107,13 +109,13 @@ def test_another_models_embeddings_are_refused() -> None:
         normalise.fit("none", cells()).apply(cells(dim=5))
 
 
-def test_nothing_to_whiten_is_an_error() -> None:
+def test_whitening_equal_embeddings_is_an_error() -> None:
     with pytest.raises(DataError, match="all 4 embeddings are the same"):
         normalise.fit("pca_whiten", np.ones((4, 3)))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_numbers_that_are_not_finite_are_found(bad: float) -> None:
+def test_numbers_that_are_not_finite_are_refused(bad: float) -> None:
     x = cells()
     x[7, 3] = bad
     with pytest.raises(DataError, match="first: row 7"):

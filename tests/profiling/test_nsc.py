@@ -1,3 +1,5 @@
+"""NSC and NSCB equal a search by loops, and mechanisms without a possible neighbour are left out."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,42 +10,42 @@ from cellssl.randomness import generator
 
 
 def treatments(count: int = 40, dim: int = 6) -> tuple[pd.DataFrame, np.ndarray]:
-    """Four mechanisms of three compounds each, in three batches; profiles that follow the mechanism somewhat."""
-    chance = generator("treatments")
-    compound = chance.integers(12, size=count)
+    """Return four mechanisms of three compounds each, in three batches, and profiles that depend partly on them."""
+    rng = generator("treatments")
+    compound = rng.integers(12, size=count)
     table = pd.DataFrame(
         {
             "compound": [f"drug {number}" for number in compound],
             "moa": [f"mechanism {number % 4}" for number in compound],
-            "batch": [f"week {number}" for number in chance.integers(3, size=count)],
+            "batch": [f"week {number}" for number in rng.integers(3, size=count)],
         }
     )
-    return table, np.eye(4, dim)[compound % 4] + 0.5 * chance.normal(size=(count, dim))
+    return table, np.eye(4, dim)[compound % 4] + 0.5 * rng.normal(size=(count, dim))
 
 
-def by_loops(table: pd.DataFrame, x: np.ndarray, apart: tuple[str, ...]) -> list[bool]:
-    """Whether the nearest treatment that differs in all of `apart` has the mechanism, one by one."""
-    right = []
+def by_loops(table: pd.DataFrame, x: np.ndarray, different: tuple[str, ...]) -> list[bool]:
+    """Return for each treatment whether the nearest one that differs in all of `different` has the same mechanism."""
+    correct = []
     for one in range(len(table)):
-        best, answer = -2.0, None
+        best, nearest = -2.0, None
         for other in range(len(table)):
-            if all(table[name][one] != table[name][other] for name in apart):
+            if all(table[name][one] != table[name][other] for name in different):
                 cosine = x[one] @ x[other] / np.sqrt((x[one] @ x[one]) * (x[other] @ x[other]))
                 if cosine > best:
-                    best, answer = cosine, other
-        right.append(answer is not None and table["moa"][answer] == table["moa"][one])
-    return right
+                    best, nearest = cosine, other
+        correct.append(nearest is not None and table["moa"][nearest] == table["moa"][one])
+    return correct
 
 
-def right(table: pd.DataFrame, nearest: NearestTreatment) -> list[bool]:
+def is_correct(table: pd.DataFrame, nearest: NearestTreatment) -> list[bool]:
     moa = table["moa"].to_numpy()
-    return (moa[nearest.asked] == moa[nearest.neighbour]).tolist()
+    return (moa[nearest.query] == moa[nearest.neighbour]).tolist()
 
 
-def test_both_equal_a_search_by_loops() -> None:
+def test_nsc_and_nscb_equal_a_search_by_loops() -> None:
     table, x = treatments()
-    assert right(table, not_same_compound(table, x)) == by_loops(table, x, ("compound",))
-    assert right(table, not_same_compound_or_batch(table, x)) == by_loops(table, x, ("compound", "batch"))
+    assert is_correct(table, not_same_compound(table, x)) == by_loops(table, x, ("compound",))
+    assert is_correct(table, not_same_compound_or_batch(table, x)) == by_loops(table, x, ("compound", "batch"))
     assert 0 < sum(by_loops(table, x, ("compound",))) < len(table)
 
 
@@ -53,7 +55,7 @@ def test_the_length_of_a_profile_does_not_matter() -> None:
     assert not_same_compound(table, x).neighbour.tolist() == not_same_compound(table, longer).neighbour.tolist()
 
 
-def test_a_mechanism_of_one_compound_or_one_batch_neither_asks_nor_answers() -> None:
+def test_a_mechanism_of_one_compound_or_one_batch_is_neither_query_nor_neighbour() -> None:
     table = pd.DataFrame(
         {
             "compound": ["a", "b", "c", "d", "lonely", "local", "also local"],
@@ -62,32 +64,32 @@ def test_a_mechanism_of_one_compound_or_one_batch_neither_asks_nor_answers() -> 
         }
     )
     x = np.ones((7, 2)) + generator("lonely").normal(scale=1e-3, size=(7, 2))
-    assert not_same_compound(table, x).asked.tolist() == [0, 1, 2, 3, 5, 6]
+    assert not_same_compound(table, x).query.tolist() == [0, 1, 2, 3, 5, 6]
     nearest = not_same_compound_or_batch(table, x)
-    assert nearest.asked.tolist() == [0, 1, 2, 3] and set(nearest.neighbour) <= {0, 1, 2, 3}
+    assert nearest.query.tolist() == [0, 1, 2, 3] and set(nearest.neighbour) <= {0, 1, 2, 3}
 
 
-def test_shares_are_listed_by_mechanism_with_the_sum_at_the_end() -> None:
+def test_accuracies_are_listed_by_mechanism_with_the_total_at_the_end() -> None:
     table, x = treatments()
     nearest = not_same_compound(table, x)
-    shares = accuracy_by_moa(table["moa"], nearest)
-    assert shares["moa"].tolist() == [f"mechanism {number}" for number in range(4)] + ["all"]
-    assert shares["right"].iloc[:-1].sum() == shares["right"].iloc[-1] == sum(right(table, nearest))
-    assert shares["treatments"].iloc[-1] == len(table)
+    table_by_moa = accuracy_by_moa(table["moa"], nearest)
+    assert table_by_moa["moa"].tolist() == [f"mechanism {number}" for number in range(4)] + ["all"]
+    assert table_by_moa["right"].iloc[:-1].sum() == table_by_moa["right"].iloc[-1] == sum(is_correct(table, nearest))
+    assert table_by_moa["treatments"].iloc[-1] == len(table)
 
 
-def test_what_cannot_be_asked_is_said() -> None:
+def test_tables_without_a_possible_neighbour_are_an_error() -> None:
     table, x = treatments()
     with pytest.raises(UsageError, match="no mechanism has treatments of two compounds"):
         not_same_compound(table.assign(moa=table["compound"]), x)
-    with pytest.raises(UsageError, match="not every treatment has a batch"):
+    with pytest.raises(UsageError, match="some treatments have no batch"):
         not_same_compound_or_batch(table.drop(columns="batch"), x)
     with pytest.raises(UsageError, match="in two batches"):
         not_same_compound_or_batch(table.assign(batch="w1"), x)
 
 
-def test_a_profile_of_zeros_is_near_to_nothing() -> None:
+def test_a_profile_of_zeros_has_cosine_zero() -> None:
     table, x = treatments()
     x[3] = 0
     nearest = not_same_compound(table, x)
-    assert nearest.cosine[nearest.asked == 3] == 0.0
+    assert nearest.cosine[nearest.query == 3] == 0.0

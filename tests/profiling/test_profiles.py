@@ -1,3 +1,5 @@
+"""Well and treatment profiles equal pycytominer's, and offsets and gains of plates are normalised away."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,12 +7,12 @@ from pycytominer import consensus, normalize
 from sklearn.decomposition import PCA
 
 from cellssl.errors import DataError, UsageError
-from cellssl.profiling.profiles import IN_BATCH, normalise_by_controls, treatment_profiles, well_profiles
+from cellssl.profiling.profiles import TREATMENT_IN_BATCH, normalise_by_controls, treatment_profiles, well_profiles
 from cellssl.randomness import generator
 
 
 def screen(cells: int = 6) -> tuple[pd.DataFrame, np.ndarray]:
-    """Two plates of ten wells, four of them controls, each plate with an offset and a gain of its own."""
+    """Return two plates of ten wells, four of them controls; each plate has its own offset and gain."""
     wells = pd.DataFrame(
         {
             "plate": np.repeat(["P1", "P2"], 10),
@@ -28,7 +30,7 @@ def screen(cells: int = 6) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 @pytest.mark.parametrize("how", ["robust_z", "percentile", "sphering"])
-def test_an_offset_and_a_gain_of_a_plate_change_nothing(how: str) -> None:
+def test_the_offset_and_gain_of_a_plate_do_not_matter(how: str) -> None:
     cells, x = screen()
     moved = np.where((cells["plate"] == "P2").to_numpy()[:, None], 7 + 2 * x, x)
     one, two = (normalise_by_controls(how, each, cells["plate"], cells["control"].to_numpy()) for each in (x, moved))
@@ -42,7 +44,7 @@ def test_robust_z_on_controls_equals_pycytominers() -> None:
         here = (cells["plate"] == plate).to_numpy()
         table = pd.DataFrame(x[here], columns=[f"Cells_{name}" for name in "abcd"])
         table["Metadata_compound"] = cells.loc[here, "compound"].to_numpy()
-        theirs = normalize(
+        expected = normalize(
             table.fillna({"Metadata_compound": "none"}),
             features=[f"Cells_{name}" for name in "abcd"],
             meta_features=["Metadata_compound"],
@@ -50,7 +52,7 @@ def test_robust_z_on_controls_equals_pycytominers() -> None:
             method="mad_robustize",
             mad_robustize_epsilon=0,
         )
-        np.testing.assert_allclose(found[here], theirs.filter(like="Cells_"), atol=1e-9)
+        np.testing.assert_allclose(found[here], expected.filter(like="Cells_"), atol=1e-9)
 
 
 def test_sphering_leaves_the_controls_of_all_plates_uncorrelated() -> None:
@@ -79,22 +81,22 @@ def test_well_and_treatment_profiles_equal_pycytominers_consensus(operation: str
     treatments, of_treatments = treatment_profiles(wells, of_wells, operation)
     names = [f"Cells_{name}" for name in "abcd"]
     table = cells.add_prefix("Metadata_").join(pd.DataFrame(x, columns=names))
-    theirs = consensus(table, ["Metadata_plate", "Metadata_well"], operation, names)
-    np.testing.assert_allclose(of_wells, theirs[names], atol=1e-9)
+    expected = consensus(table, ["Metadata_plate", "Metadata_well"], operation, names)
+    np.testing.assert_allclose(of_wells, expected[names], atol=1e-9)
     named = wells.add_prefix("Metadata_").join(pd.DataFrame(of_wells, columns=names))
     named = named[named["Metadata_compound"].notna() & ~named["Metadata_control"]]
-    theirs = consensus(named, ["Metadata_compound", "Metadata_dose_micromolar"], operation, names)
-    assert treatments["compound"].tolist() == theirs["Metadata_compound"].tolist() == ["ALLN", "taxol", "taxol"]
-    np.testing.assert_allclose(of_treatments, theirs[names], atol=1e-9)
+    expected = consensus(named, ["Metadata_compound", "Metadata_dose_micromolar"], operation, names)
+    assert treatments["compound"].tolist() == expected["Metadata_compound"].tolist() == ["ALLN", "taxol", "taxol"]
+    np.testing.assert_allclose(of_treatments, expected[names], atol=1e-9)
 
 
-def test_a_treatment_knows_its_wells_and_mechanism_and_is_another_in_each_batch() -> None:
+def test_a_treatment_has_its_wells_and_mechanism_and_each_batch_may_have_its_own() -> None:
     wells, x = well_profiles(*screen(), "median")
     assert wells["cells"].tolist() == [6] * 20
     treatments, _ = treatment_profiles(wells, x, "median")
     assert treatments["wells"].tolist() == [2, 8, 1]
     assert treatments["moa"].tolist() == ["degradation", "stabilizer", "stabilizer"]
-    in_batch, _ = treatment_profiles(wells, x, "median", IN_BATCH)
+    in_batch, _ = treatment_profiles(wells, x, "median", TREATMENT_IN_BATCH)
     assert in_batch["batch"].tolist() == ["week 1", "week 1", "week 2", "week 1"]
     assert in_batch["wells"].tolist() == [2, 2, 6, 1]
 

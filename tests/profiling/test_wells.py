@@ -1,3 +1,5 @@
+"""The table of wells: shares of clusters add up, and distances are measured by the controls of the same plate."""
+
 import math
 
 import numpy as np
@@ -5,20 +7,20 @@ import pandas as pd
 import pytest
 
 from cellssl.errors import DataError
-from cellssl.profiling.wells import distance_from, well_table
+from cellssl.profiling.wells import distance_from_controls, well_table
 
 PER_WELL = 4
 AROUND = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -2.0], [0.0, 2.0]])
-"""Cells of a well about its mean."""
+"""Positions of a well's cells relative to its mean."""
 
 
-def plate(middles: dict[str, tuple[float, float]], name: str = "plate 1") -> tuple[pd.DataFrame, np.ndarray]:
-    """Wells with the same cells about different means; C wells are controls."""
-    wells = np.repeat(list(middles), PER_WELL)
+def plate(means: dict[str, tuple[float, float]], name: str = "plate 1") -> tuple[pd.DataFrame, np.ndarray]:
+    """Return wells with the same cells around different means; C wells are controls."""
+    wells = np.repeat(list(means), PER_WELL)
     cells = pd.DataFrame({"plate": name, "well": wells})
     cells["compound"] = np.where(cells["well"].str.startswith("C"), "DMSO", "taxol")
     cells["dose_micromolar"] = np.where(cells["compound"] == "DMSO", 0.0, 3.0)
-    return cells, np.concatenate([AROUND + middle for middle in middles.values()])
+    return cells, np.concatenate([AROUND + mean for mean in means.values()])
 
 
 def table(cells: pd.DataFrame, x: np.ndarray, assignment: np.ndarray | None = None, clusters: int = 2) -> pd.DataFrame:
@@ -37,8 +39,8 @@ def test_counts_and_shares_add_up() -> None:
     assert found[["compound", "dose_micromolar", "control"]].values.tolist() == [["taxol", 3, False], ["DMSO", 0, True]]
 
 
-def test_the_distance_is_measured_in_the_spread_of_the_control_cells() -> None:
-    """One control well about (0, 0): deviations |x| = 1 1 0 0 and |y| = 0 0 2 2, so MAD 0.5 and 1, times 1.4826."""
+def test_the_distance_is_measured_in_the_scale_of_the_control_cells() -> None:
+    """One control well around (0, 0): deviations |x| = 1 1 0 0 and |y| = 0 0 2 2, so MAD 0.5 and 1, times 1.4826."""
     cells, x = plate({"B02": (3, 8), "C02": (0, 0)})
     expected = math.hypot(3 / (0.5 * 1.4826), 8 / (1.0 * 1.4826))
     assert table(cells, x)["distance_from_controls"].loc[("plate 1", "B02")] == pytest.approx(expected)
@@ -46,25 +48,25 @@ def test_the_distance_is_measured_in_the_spread_of_the_control_cells() -> None:
 
 def test_a_feature_whose_mad_is_zero_is_measured_in_standard_deviations() -> None:
     controls = np.array([[0.0], [0], [0], [0], [5]])
-    assert distance_from(np.array([3.0]), [controls]) == pytest.approx((3 - 1) / controls.std())
+    assert distance_from_controls(np.array([3.0]), [controls]) == pytest.approx((3 - 1) / controls.std())
 
 
 def test_a_feature_that_does_not_vary_among_controls_is_left_out() -> None:
     controls = np.c_[[-1.0, 1.0], [7.0, 7.0]]
-    assert distance_from(np.array([1.4826, 100.0]), [controls]) == pytest.approx(1)
+    assert distance_from_controls(np.array([1.4826, 100.0]), [controls]) == pytest.approx(1)
 
 
 def test_every_control_well_counts_once_however_many_cells_it_has() -> None:
     small, large = np.array([[-1.0], [1.0]]), np.repeat([[9.0], [11.0]], 50, axis=0)
-    assert distance_from(np.array([5.0]), [small, large]) == pytest.approx(0)
+    assert distance_from_controls(np.array([5.0]), [small, large]) == pytest.approx(0)
 
 
 def test_a_control_well_is_compared_with_the_other_control_wells() -> None:
     cells, x = plate({"C02": (0, 0), "C03": (0, 0), "C04": (6, 0)})
     found = table(cells, x)["distance_from_controls"]
     others = x[cells["well"] != "C04"]
-    spread = 1.4826 * np.median(np.abs(others - np.median(others, axis=0)), axis=0)
-    assert found.loc[("plate 1", "C04")] == pytest.approx(6 / spread[0])
+    scale = 1.4826 * np.median(np.abs(others - np.median(others, axis=0)), axis=0)
+    assert found.loc[("plate 1", "C04")] == pytest.approx(6 / scale[0])
     among_themselves = found.loc[("plate 1", "C02")]
     assert 0 < among_themselves < found.loc[("plate 1", "C04")]
 

@@ -1,4 +1,4 @@
-"""Figures of a report: what is drawn is what was handed in, and all that is written can be read."""
+"""Figures of a report show the given numbers, and all text in them is readable."""
 
 import io
 from collections.abc import Callable
@@ -61,14 +61,18 @@ def draw_confusions() -> Figure:
 DRAWN = [draw_confusions, draw_curves, draw_montage, draw_bars, draw_scatter, draw_views, draw_doses]
 NAMES = [f"N-(4-hydroxyphenyl)-2-methylpropanamide salt number {number:02d} (racemic)" for number in range(12)]
 BRANCHES = ["context", "centre", "a_branch_of_the_texture_of_the_whole_cell_without_its_neighbours"]
-GAUGES = ["loss", "accuracy (finding the other view, class or turn)", "spread of projections (1: even, 0: collapsed)"]
-"""The longest titles that there are."""
+DIAGNOSTICS = [
+    "loss",
+    "accuracy (finding the other view, class or turn)",
+    "spread of projections (1: even, 0: collapsed)",
+]
+"""The longest titles of panels that occur."""
 
 
 def draw_many_curves() -> Figure:
     steps = np.arange(300.0)
     lines = {name: 7 - steps / 100 / (place + 1) for place, name in enumerate(BRANCHES)}
-    return training.curves(steps, dict.fromkeys(GAUGES, lines) | {"rank": {BRANCHES[1]: steps}}, {"loss": 6.9})
+    return training.curves(steps, dict.fromkeys(DIAGNOSTICS, lines) | {"rank": {BRANCHES[1]: steps}}, {"loss": 6.9})
 
 
 def draw_many_cells() -> Figure:
@@ -95,7 +99,7 @@ def draw_many_views() -> Figure:
 
 
 def draw_many_doses(clusters: int = 30) -> Figure:
-    """Every compound raises one cluster of its own, from 20 on."""
+    """Draw curves in which every compound raises one cluster of its own, from cluster 20 on."""
     doses = np.tile(10.0 ** np.linspace(-3, 2.5, 12), 12)
     shares = np.full((144 + 3, clusters), 1 / clusters)
     for row in range(144):
@@ -117,7 +121,7 @@ def draw_some_confusions() -> Figure:
 
 
 def draw_few_confusions() -> Figure:
-    """Four classes of a million cells each."""
+    """Draw confusion matrices of four classes with a million cells each."""
     counts = np.full((4, 4), 999_999)
     return confusion.confusions(dict.fromkeys(["main", "random", NAMES[0]], (["a", "b", "treated", "control"], counts)))
 
@@ -131,14 +135,14 @@ MANY = [
 
 @cache
 def laid_out(draw: Callable[[], Figure]) -> Figure:
-    """The figure, once, with everything in its place."""
+    """Return the figure with its layout computed, once per figure."""
     figure = draw()
     figure.draw_without_rendering()
     return figure
 
 
-def written(figure: Figure) -> list[Text]:
-    """All words that are seen: ticks beyond the ends of an axis, and of axes that are off, are not."""
+def visible_texts(figure: Figure) -> list[Text]:
+    """Return all visible texts, without ticks beyond the ends of an axis and without axes that are switched off."""
     hidden = {id(text) for axis in figure.axes if not axis.get_visible() for text in axis.findobj(Text)}
     for each in (side for axis in figure.axes for side in (axis.xaxis, axis.yaxis)):
         low, high = sorted(each.get_view_interval())
@@ -152,17 +156,17 @@ def written(figure: Figure) -> list[Text]:
 
 
 @pytest.mark.parametrize("draw", [*DRAWN, *MANY])
-def test_no_word_is_written_over_another(draw: Callable[[], Figure]) -> None:
-    words = written(laid_out(draw))
-    boxes = np.array([text.get_window_extent().extents for text in words])
+def test_no_text_overlaps_another(draw: Callable[[], Figure]) -> None:
+    texts = visible_texts(laid_out(draw))
+    boxes = np.array([text.get_window_extent().extents for text in texts])
     lower, upper = boxes[:, :2], boxes[:, 2:]
     common = np.minimum(upper[:, None], upper[None]) - np.maximum(lower[:, None], lower[None])
     overlaps = np.argwhere(np.triu((common > 1.5).all(axis=2), k=1))
-    assert [(words[one].get_text(), words[other].get_text()) for one, other in overlaps] == []
+    assert [(texts[one].get_text(), texts[other].get_text()) for one, other in overlaps] == []
 
 
 @pytest.mark.parametrize("draw", MANY)
-def test_no_legend_lies_over_the_data(draw: Callable[[], Figure]) -> None:
+def test_no_legend_covers_the_data(draw: Callable[[], Figure]) -> None:
     figure = laid_out(draw)
     legends = [*figure.legends, *(axis.get_legend() for axis in figure.axes if axis.get_legend())]
     axes = [axis.get_window_extent() for axis in figure.axes if axis.get_visible()]
@@ -170,7 +174,7 @@ def test_no_legend_lies_over_the_data(draw: Callable[[], Figure]) -> None:
 
 
 @pytest.mark.parametrize("draw", DRAWN)
-def test_a_figure_made_twice_is_the_same_bytes_whatever_the_machines_settings(draw: Callable[[], Figure]) -> None:
+def test_a_figure_drawn_twice_has_the_same_bytes_with_any_matplotlib_settings(draw: Callable[[], Figure]) -> None:
     once = png(draw())
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "savefig.dpi": 20, "axes.facecolor": "red"}):
         again = png(draw())
@@ -185,7 +189,7 @@ def test_a_figure_is_no_wider_than_the_page(draw: Callable[[], Figure]) -> None:
 
 
 @pytest.mark.parametrize("draw", [*DRAWN, *MANY])
-def test_all_words_lie_within_the_figure(draw: Callable[[], Figure]) -> None:
+def test_all_text_lies_within_the_figure(draw: Callable[[], Figure]) -> None:
     figure = laid_out(draw)
     whole = figure.get_tightbbox()
     assert whole.x0 >= -0.02
@@ -194,7 +198,7 @@ def test_all_words_lie_within_the_figure(draw: Callable[[], Figure]) -> None:
     assert whole.y1 <= figure.get_figheight() + 0.02
 
 
-def test_drawing_leaves_the_settings_of_matplotlib_alone() -> None:
+def test_drawing_does_not_change_the_settings_of_matplotlib() -> None:
     before = dict(matplotlib.rcParams)
     png(draw_bars())
     assert dict(matplotlib.rcParams) == before
@@ -207,20 +211,20 @@ def test_many_steps_are_drawn_with_their_running_mean() -> None:
     assert set(lines["chance"].get_ydata()) == {6.9}
 
 
-def test_a_branch_looks_the_same_in_every_panel_and_in_the_legend() -> None:
+def test_a_branch_has_the_same_style_in_every_panel_and_in_the_legend() -> None:
     figure = draw_many_curves()
     lines = [line for axis in figure.axes for line in axis.get_lines() if line.get_label() == BRANCHES[1]]
-    assert len(lines) == len(GAUGES) + 1, "though it is alone in the last panel"
+    assert len(lines) == len(DIAGNOSTICS) + 1, "although it is the only one in the last panel"
     assert {line.get_color() for line in lines} == {COLOURS[1]}
     assert figure.legends[0].get_lines()[1].get_color() == COLOURS[1]
 
 
-def test_there_is_no_half_step() -> None:
+def test_step_ticks_are_whole_numbers() -> None:
     axis = training.curves(np.arange(1.0, 21), {"loss": {"context": np.ones(20)}}).axes[0]
     assert all(float(place).is_integer() for place in axis.get_xticks())
 
 
-def test_a_montage_holds_the_very_pixels_row_by_row() -> None:
+def test_a_montage_shows_the_original_pixels_row_by_row() -> None:
     sheet = draw_montage().axes[0].get_images()[0].get_array()
     gap = 1
     assert sheet.shape == (2 * 20 + gap, 4 * 20 + 3 * gap, 3)
@@ -232,7 +236,7 @@ def test_a_montage_holds_the_very_pixels_row_by_row() -> None:
 @pytest.mark.parametrize(
     ("pixel_um", "length_um"), [(0.5, 2), (0.4963, 2), (2.5, 20), (10.0, 50), (0.05, 0.2), (0.01, 0.05), (200.0, 1000)]
 )
-def test_the_scale_bar_is_as_long_as_it_says(pixel_um: float, length_um: float) -> None:
+def test_the_scale_bar_has_the_length_that_it_states(pixel_um: float, length_um: float) -> None:
     axis = cells.montage({"cells": TILES}, pixel_um).axes[0]
     left, right = axis.get_lines()[0].get_xdata()
     assert axis.texts[0].get_text() == f"{length_um:g} µm"
@@ -253,14 +257,14 @@ def test_only_groups_with_cells_are_shown() -> None:
     assert [axis.get_title(loc="left") for axis in draw_montage().axes] == ["cluster 0"]
 
 
-def test_bars_say_mean_and_standard_deviation() -> None:
+def test_bars_state_mean_and_standard_deviation() -> None:
     axis = draw_bars().axes[0]
     assert [text.get_text() for text in axis.texts] == ["0.55 ± 0.07", "0.20"]
     assert [bar.get_width() for bar in axis.patches] == pytest.approx([0.55, 0.2])
     assert axis.patches[0].get_facecolor() != axis.patches[1].get_facecolor()
 
 
-def test_what_chance_gives_does_not_fill_the_page() -> None:
+def test_scores_at_chance_level_do_not_fill_the_page() -> None:
     axis = score_bars.bars([score_bars.Bar("main", [-0.001, 0.001])], "AMI", shuffled=0.0005).axes[0]
     assert axis.get_xlim()[1] > 0.1
 
@@ -272,7 +276,7 @@ def test_an_arm_without_a_score_has_a_dash() -> None:
     assert [text.get_text() for text in axis.texts] == ["–", "0.50"]
 
 
-def test_every_point_bears_the_colour_of_its_class() -> None:
+def test_every_point_has_the_colour_of_its_class() -> None:
     points = generator("points").normal(size=(90, 2))
     axis = scatter.scatter(points, {"cluster": [10, 2, 1] * 30}).axes[0]
     drawn = axis.collections[0]
@@ -282,7 +286,7 @@ def test_every_point_bears_the_colour_of_its_class() -> None:
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["1", "2", "10"]
 
 
-def test_more_classes_than_looks_are_named_others() -> None:
+def test_classes_beyond_the_available_styles_are_named_others() -> None:
     names = [f"compound {number}" for number in range(40)]
     axis = scatter.scatter(np.zeros((40, 2)), {"compound": names}).axes[0]
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
@@ -290,14 +294,14 @@ def test_more_classes_than_looks_are_named_others() -> None:
     assert labels[-1] == "others"
 
 
-def test_every_cluster_bears_its_number_also_where_colours_have_run_out() -> None:
+def test_every_cluster_has_its_number_even_without_a_colour_of_its_own() -> None:
     points = np.stack([np.arange(60.0) % 30, np.arange(60.0) // 30], axis=1)
     axis = scatter.scatter(points, {"cluster": (np.arange(60) % 30).tolist()}, named=("cluster",)).axes[0]
     placed = {text.get_text(): text.xy[0] for text in axis.texts}
     assert placed == {str(number): number for number in range(30)}
 
 
-def test_a_cluster_looks_the_same_on_the_map_and_against_dose() -> None:
+def test_a_cluster_has_the_same_style_on_the_map_and_against_dose() -> None:
     clusters = np.arange(160) % 16
     on_map = scatter.scatter(np.zeros((160, 2)), {"cluster": clusters.tolist()}).axes[0].get_legend()
     handles = dict(zip([text.get_text() for text in on_map.get_texts()], on_map.legend_handles, strict=True))
@@ -309,7 +313,7 @@ def test_a_cluster_looks_the_same_on_the_map_and_against_dose() -> None:
         assert to_hex(handles[str(number)].get_facecolor()[0]).upper() == group_style(number).colour
 
 
-def test_doses_are_shaded_by_their_logarithm_and_what_has_none_is_pale() -> None:
+def test_doses_are_shaded_by_their_logarithm_and_points_without_dose_are_pale() -> None:
     points = generator("points").normal(size=(6, 2))
     axis = scatter.scatter(points, {"cluster": [0] * 6}, amounts={"dose": np.array([0, 1, 10, 100, np.nan, 10])}).axes[
         1
@@ -321,7 +325,7 @@ def test_doses_are_shaded_by_their_logarithm_and_what_has_none_is_pale() -> None
 
 
 @pytest.mark.parametrize("classes", [3, 12, 40])
-def test_no_legend_reaches_into_its_neighbour(classes: int) -> None:
+def test_no_legend_overlaps_the_next_one(classes: int) -> None:
     names = [f"a compound with a long name {number % classes}" for number in range(120)]
     points = generator("points").normal(size=(120, 2))
     figure = scatter.scatter(points, {"compound": names, "plate": names, "moa": names})
@@ -347,7 +351,7 @@ def test_a_dose_curve_goes_through_the_means_of_its_wells() -> None:
     assert axis.get_xticklabels()[0].get_text() == "controls"
 
 
-def test_of_many_clusters_those_that_move_with_the_dose_are_drawn() -> None:
+def test_only_the_clusters_that_change_most_with_the_dose_are_drawn_if_there_are_many() -> None:
     figure = draw_many_doses()
     for compound, axis in enumerate(figure.axes[:10]):
         drawn = {line.get_label() for line in axis.get_lines() if str(line.get_label()).startswith("cluster")}
@@ -355,11 +359,11 @@ def test_of_many_clusters_those_that_move_with_the_dose_are_drawn() -> None:
         assert drawn == {f"cluster {number}" for number in (2, 3, 4, 5, 20 + compound)}
     in_legend = {line.get_label() for line in figure.legends[0].get_lines()}
     assert {f"cluster {20 + compound}" for compound in range(10)} <= in_legend
-    looks = [(line.get_color(), line.get_linestyle()) for line in figure.legends[0].get_lines()]
-    assert all(one != other for one, other in combinations(looks, 2))
+    styles = [(line.get_color(), line.get_linestyle()) for line in figure.legends[0].get_lines()]
+    assert all(one != other for one, other in combinations(styles, 2))
 
 
-def test_a_cluster_that_never_moves_has_no_line_among_many() -> None:
+def test_a_cluster_that_never_changes_is_not_drawn_if_there_are_many() -> None:
     shares = np.hstack([SHARES / 2, np.full((6, 10), 0.05)])
     figure = dose_response.dose_curves(DOSES, shares, COMPOUNDS, DOSES == 0)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cluster 0", "cluster 1"]
@@ -376,28 +380,29 @@ def test_a_plate_of_controls_only_has_no_curve() -> None:
     assert not any(axis.get_visible() for axis in figure.axes)
 
 
-def test_a_confusion_writes_counts_and_shares_of_the_true_class() -> None:
+def test_a_confusion_matrix_shows_counts_and_percentages_of_the_true_class() -> None:
     axis = draw_confusions().axes[0]
     assert [text.get_text() for text in axis.texts] == ["9\n90%", "1\n10%", "4\n40%", "6\n60%"]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["control", "treated"]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("prediction", "true class")
 
 
-def test_a_confusion_of_ten_classes_writes_percents_of_the_true_class() -> None:
+def test_a_confusion_matrix_of_ten_classes_shows_percentages_of_the_true_class() -> None:
     axis = draw_some_confusions().axes[0]
     assert [text.get_text() for text in axis.texts[:3]] == ["25", "75", "0"]
     assert len(axis.texts) == 100
 
 
-def test_a_confusion_of_a_hundred_classes_names_every_second_and_says_what_shades_are() -> None:
+def test_a_confusion_matrix_of_a_hundred_classes_names_every_second_and_has_a_colour_scale() -> None:
     figure = draw_many_confusions()
     axis, scale = figure.axes[0], figure.axes[-1]
     assert [label.get_text()[-2:] for label in axis.get_yticklabels()][:3] == [" 0", " 2", " 4"]
     assert not axis.texts
-    assert scale.get_xlabel() == "share of the true class's cells"
-    assert axis.get_images()[0].norm.vmax == pytest.approx(1), "the last class is told right only"
+    assert scale.get_xlabel() == "share of the cells of the true class"
+    assert axis.get_images()[0].norm.vmax == pytest.approx(1), "all cells of the last class are predicted correctly"
 
 
-def test_a_page_gets_smaller_copies_that_look_the_same() -> None:
+def test_smaller_copies_for_the_page_look_the_same() -> None:
     whole = png(draw_scatter())
     for make, most in ((drawing, 12), (photo, 40)):
         small = make(whole)

@@ -1,3 +1,5 @@
+"""The report's page: all text is escaped, nothing is loaded from elsewhere, tables and pictures are complete."""
+
 import base64
 import hashlib
 from html.parser import HTMLParser
@@ -9,6 +11,7 @@ from cellssl.reporting.html import (
     Bullets,
     Details,
     Folded,
+    Heading,
     Page,
     Paragraph,
     Picture,
@@ -24,8 +27,8 @@ PNG = b"\x89PNG not a real one"
 VOID = {"meta", "link", "img", "wbr"}
 
 
-class Read(HTMLParser):
-    """What a browser would make of a page: tags with their attributes, and the text within each kind of tag."""
+class ParsedPage(HTMLParser):
+    """Parse a page as a browser would: tags with their attributes, and the text within each kind of tag."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -50,16 +53,21 @@ class Read(HTMLParser):
     def within(self, tag: str) -> list[str]:
         return [text for inside, text in self.texts if inside == tag and text.strip()]
 
+    def all_text(self, tag: str) -> str:
+        """Return the text within this kind of tag, also where a void tag such as <wbr> stands in it."""
+        return "".join(text for inside, text in self.texts if inside == tag)
 
-def read(*blocks: Block) -> Read:
-    return Read(render(Page("Title", ["Lead."], [Section("Scores", blocks)])))
+
+def parsed(*blocks: Block) -> ParsedPage:
+    return ParsedPage(render(Page("Title", ["Lead."], [Section("Scores", blocks)])))
 
 
 def everything(text: str) -> Page:
-    """A page with the same text in every place where text can stand."""
+    """Return a page with the same text in every place that shows text."""
     table = Table([text, "n"], [[text, 1]], caption=text)
     blocks: list[Block] = [
         Paragraph(text),
+        Heading(text),
         Bullets([text]),
         table,
         Picture([PNG, PNG], text, text),
@@ -69,18 +77,46 @@ def everything(text: str) -> Page:
     return Page(text, [text], [Section(text, blocks)])
 
 
-def test_whatever_stands_in_the_data_is_shown_and_never_run() -> None:
-    page = Read(render(everything(HOSTILE)))
-    plain = Read(render(everything("harmless")))
+def test_hostile_text_is_shown_and_never_run() -> None:
+    page = ParsedPage(render(everything(HOSTILE)))
+    plain = ParsedPage(render(everything("harmless")))
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
     assert [sorted(attributes) for _, attributes in page.tags] == [sorted(attributes) for _, attributes in plain.tags]
-    for place in ("title", "h1", "h2", "a", "p", "li", "caption", "th", "td", "figcaption", "summary", "pre"):
+    for place in ("title", "h1", "h2", "h3", "a", "p", "li", "caption", "th", "td", "figcaption", "summary", "pre"):
         assert READABLE in page.within(place), place
     assert READABLE in [attributes.get("alt") for _, attributes in page.tags]
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "</title><script>alert(1)</script>",
+        '" onmouseover="alert(1)" x="',
+        "' onerror='alert(1)' x='",
+        "{{ 7 * 7 }} {% include 'page.js' %} {# hidden #}",
+        "</style></script><svg onload=alert(1)>",
+        "&lt;b&gt; &amp; &#60;i&#62;",
+    ],
+)
+def test_a_hostile_title_arm_or_caption_injects_nothing(hostile: str) -> None:
+    table = Table(["arm", hostile], [[hostile, 0.5]], caption=hostile)
+    sections = [Section(hostile, [table, Picture([PNG], hostile, hostile, 0.5)])]
+    page = ParsedPage(render(Page(hostile, [hostile], sections)))
+    plain = ParsedPage(render(everything("harmless")))
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in plain.tags}
+    assert not {name for _, attributes in page.tags for name in attributes if name.startswith("on")}
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == 1
+    for place in ("title", "h1", "h2", "a", "p", "caption", "th", "td", "figcaption"):
+        assert page.all_text(place).count(hostile) == 1, place
+    assert [attributes.get("alt") for tag, attributes in page.tags if tag == "img"] == [hostile]
+
+
+def test_a_column_name_may_break_after_an_underscore() -> None:
+    assert "arm_<wbr>name_<wbr>&lt;b&gt;" in render(Page("t", [], [Section("s", [Table(["arm_name_<b>"], [])])]))
+
+
 def test_nothing_is_loaded_from_anywhere() -> None:
-    page = Read(render(everything("harmless")))
+    page = ParsedPage(render(everything("harmless")))
     references = [
         (tag, value)
         for tag, attributes in page.tags
@@ -94,8 +130,8 @@ def test_nothing_is_loaded_from_anywhere() -> None:
     assert "@import" not in style
 
 
-def test_the_browser_is_told_to_load_nothing_and_to_run_only_the_script_that_is_there() -> None:
-    page = Read(render(everything("harmless")))
+def test_the_policy_forbids_loading_anything_and_allows_only_the_page_s_own_script() -> None:
+    page = ParsedPage(render(everything("harmless")))
     policy = next(each["content"] for _, each in page.tags if each.get("http-equiv") == "Content-Security-Policy")
     digest = base64.b64encode(hashlib.sha256("".join(page.within("script")).encode()).digest()).decode()
     assert policy is not None
@@ -103,30 +139,30 @@ def test_the_browser_is_told_to_load_nothing_and_to_run_only_the_script_that_is_
     assert f"script-src 'sha256-{digest}'" in policy
 
 
-def test_the_contents_lead_to_the_sections() -> None:
-    page = Read(render(Page("Title", [], [Section("One", []), Section("Two", [])])))
+def test_the_contents_link_to_the_sections() -> None:
+    page = ParsedPage(render(Page("Title", [], [Section("One", []), Section("Two", [])])))
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     places = [f"#{attributes['id']}" for tag, attributes in page.tags if tag == "section"]
     assert links == places
     assert page.within("a") == page.within("h2") == ["One", "Two"]
 
 
-def test_a_picture_is_the_very_bytes() -> None:
-    source = next(attributes["src"] for tag, attributes in read(Picture([PNG], "c", "a")).tags if tag == "img")
+def test_a_picture_keeps_its_bytes() -> None:
+    source = next(attributes["src"] for tag, attributes in parsed(Picture([PNG], "c", "a")).tags if tag == "img")
     assert source is not None
     assert base64.b64decode(source.removeprefix("data:image/png;base64,")) == PNG
 
 
-def test_a_photo_is_called_what_it_is() -> None:
+def test_a_jpeg_has_the_media_type_of_a_jpeg() -> None:
     source = next(
-        attributes["src"] for tag, attributes in read(Picture([b"\xff\xd8\xff"], "c", "a")).tags if tag == "img"
+        attributes["src"] for tag, attributes in parsed(Picture([b"\xff\xd8\xff"], "c", "a")).tags if tag == "img"
     )
     assert source is not None
     assert source.startswith("data:image/jpeg;base64,")
 
 
-def test_a_high_picture_comes_in_strips_and_is_described_once() -> None:
-    page = read(Picture([b"\x89PNG top", b"\x89PNG bottom"], "caption", "cells", share=0.5))
+def test_a_high_picture_is_shown_in_strips_and_described_once() -> None:
+    page = parsed(Picture([b"\x89PNG top", b"\x89PNG bottom"], "caption", "cells", share=0.5))
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert [base64.b64decode(str(each["src"]).partition(",")[2]) for each in images] == [
         b"\x89PNG top",
@@ -137,21 +173,23 @@ def test_a_high_picture_comes_in_strips_and_is_described_once() -> None:
     assert len([tag for tag, _ in page.tags if tag == "figure"]) == len(page.within("figcaption")) == 1
 
 
-def test_what_is_folded_is_there_all_the_same() -> None:
-    page = read(Folded("More", [Table(["arm"], [["sum"]]), Paragraph("words")]))
+def test_folded_blocks_are_in_the_page() -> None:
+    page = parsed(Folded("More", [Table(["arm"], [["sum"]]), Paragraph("words")]))
     assert page.within("summary") == ["More"]
     assert page.within("td") == ["sum"]
 
 
-def test_columns_of_numbers_are_set_to_the_right() -> None:
+def test_columns_of_numbers_are_aligned_to_the_right() -> None:
     rows = [["sum", "0.51 ± 0.02", 1200, "-0.1 to 0.2", "yes"], ["random", "–", None, "–", "3"]]
-    heads = [each for tag, each in read(Table(["arm", "AMI", "cells", "interval", "mixed"], rows)).tags if tag == "th"]
+    heads = [
+        each for tag, each in parsed(Table(["arm", "AMI", "cells", "interval", "mixed"], rows)).tags if tag == "th"
+    ]
     assert ["class" in attributes for attributes in heads] == [False, True, True, True, False]
 
 
-def test_a_column_shows_as_many_digits_as_it_needs() -> None:
+def test_a_column_shows_as_many_decimals_as_it_needs() -> None:
     rows = [[0.0, 0.5, 0.12345], [50.0, 1.25, 2.0], [float("nan"), 3.0, 1e-9]]
-    cells = read(Table(["dose", "half", "score"], rows)).within("td")
+    cells = parsed(Table(["dose", "half", "score"], rows)).within("td")
     assert cells == ["0", "0.50", "0.123", "50", "1.25", "2.000", "–", "3.00", "1e-09"]
 
 
@@ -167,18 +205,18 @@ def test_a_column_shows_as_many_digits_as_it_needs() -> None:
         *[(2e7, "2e+07"), (0.0, "0.000"), (True, "yes"), (False, "no"), ("as it is", "as it is")],
     ],
 )
-def test_values_are_shown(value: str | float | None, text: str) -> None:
+def test_values_are_shown_as_text(value: str | float | None, text: str) -> None:
     assert shown(value) == text
 
 
 def test_a_table_without_rows_is_still_a_table() -> None:
-    assert read(Table(["arm"], [])).within("th") == ["arm"]
+    assert parsed(Table(["arm"], [])).within("th") == ["arm"]
 
 
-def test_a_row_that_is_too_short_is_our_own_fault() -> None:
+def test_a_row_that_is_too_short_is_a_programming_error() -> None:
     with pytest.raises((IndexError, ValueError)):
         render(Page("t", [], [Section("s", [Table(["a", "b"], [["only a"]])])]))
 
 
-def test_the_same_page_is_the_same_text() -> None:
+def test_the_same_page_gives_the_same_text() -> None:
     assert render(everything("x")) == render(everything("x"))

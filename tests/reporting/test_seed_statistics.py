@@ -1,3 +1,5 @@
+"""Statistics over seeds, and sentences that claim no more than these statistics allow."""
+
 import math
 
 import numpy as np
@@ -25,7 +27,7 @@ def rows(**arms: list[float]) -> list[dict[str, object]]:
     ]
 
 
-def test_a_spread_is_mean_and_sample_standard_deviation() -> None:
+def test_mean_and_sample_standard_deviation_ignore_nan() -> None:
     found = mean_sd([0.49, 0.51, 0.56, NAN])
     assert (found.mean, found.sd, found.n) == pytest.approx((0.52, np.std([0.49, 0.51, 0.56], ddof=1), 3))
 
@@ -40,7 +42,7 @@ def test_a_spread_is_mean_and_sample_standard_deviation() -> None:
         ([-0.001, -0.001], "0.00 ± 0.00"),
     ],
 )
-def test_a_spread_as_text(values: list[float], text: str) -> None:
+def test_mean_and_standard_deviation_as_text(values: list[float], text: str) -> None:
     assert str(mean_sd(values)) == text
 
 
@@ -51,16 +53,16 @@ def test_arms_keep_their_order_and_missing_scores_do_not_count() -> None:
     assert table == [["sum", "0.55 ± 0.07", "2"], ["random", "0.10", "1"]]
 
 
-def test_a_clear_separation_is_said_plainly() -> None:
-    said = separation(WHAT, MeanSd(0.51, 0.02, 3), MeanSd(0.0, 0.001, 100), {"plates": MeanSd(0.01, 0.0, 3)})
-    assert said == (
+def test_a_clear_separation_is_stated_with_its_scores() -> None:
+    sentence = separation(WHAT, MeanSd(0.51, 0.02, 3), MeanSd(0.0, 0.001, 100), {"plates": MeanSd(0.01, 0.0, 3)})
+    assert sentence == (
         "Treated and untreated cells separate: AMI 0.51 ± 0.02 over 3 seeds; shuffled labels 0.00 ± 0.00; "
         "plates 0.01 ± 0.00."
     )
 
 
 @pytest.mark.parametrize(
-    ("ami", "shuffled", "verdict"),
+    ("ami", "shuffled", "degree"),
     [
         (MeanSd(0.51, 0.02, 3), None, "separate:"),
         (MeanSd(0.35, 0.02, 3), None, "separate in part:"),
@@ -71,66 +73,68 @@ def test_a_clear_separation_is_said_plainly() -> None:
         (MeanSd(NAN, NAN, 0), None, "no score"),
     ],
 )
-def test_the_verdict_claims_no_more_than_the_spread_allows(ami: MeanSd, shuffled: MeanSd | None, verdict: str) -> None:
-    assert verdict in separation(WHAT, ami, shuffled)
+def test_the_degree_of_separation_depends_on_the_spread_over_seeds(
+    ami: MeanSd, shuffled: MeanSd | None, degree: str
+) -> None:
+    assert degree in separation(WHAT, ami, shuffled)
 
 
 @pytest.mark.parametrize(
     ("plates", "warning"),
     [(0.01, ""), (0.3, "follow plates more than half as much"), (0.6, "follow plates at least as much")],
 )
-def test_clusters_that_follow_plates_are_warned_of(plates: float, warning: str) -> None:
-    said = separation(
+def test_a_warning_says_where_clusters_follow_plates(plates: float, warning: str) -> None:
+    sentence = separation(
         WHAT, MeanSd(0.5, 0.01, 3), None, {"plates": MeanSd(plates, 0.01, 3), "wells": MeanSd(NAN, NAN, 0)}
     )
-    assert ("Beware" in said) == bool(warning)
-    assert warning in said
+    assert ("Caution" in sentence) == bool(warning)
+    assert warning in sentence
 
 
-def test_one_seed_is_said_to_be_one() -> None:
+def test_the_sentence_says_where_there_is_only_one_seed() -> None:
     assert "AMI 0.51 on one seed" in separation(WHAT, mean_sd([0.51]))
     assert "does not show" in comparison("sum", {0: 0.5}, "random", {0: 0.1})
 
 
 @pytest.mark.parametrize(
-    ("others", "verdict"),
+    ("others", "beginning"),
     [
         ([0.30, 0.32, 0.31], "“sum” is better than “context”"),
         ([0.80, 0.81, 0.82], "“sum” is worse than “context”"),
         ([0.41, 0.54, 0.46], "“sum” is not clearly different from “context”"),
     ],
 )
-def test_a_difference_counts_where_its_interval_leaves_zero_out(others: list[float], verdict: str) -> None:
+def test_a_difference_is_clear_where_its_interval_excludes_zero(others: list[float], beginning: str) -> None:
     values = [0.52, 0.49, 0.55]
-    assert comparison("sum", dict(enumerate(values)), "context", dict(enumerate(others))).startswith(verdict)
-    assert ("not clearly" in verdict) == (ttest_rel(values, others).pvalue > 0.05)
+    assert comparison("sum", dict(enumerate(values)), "context", dict(enumerate(others))).startswith(beginning)
+    assert ("not clearly" in beginning) == (ttest_rel(values, others).pvalue > 0.05)
 
 
-def test_the_interval_is_that_of_the_paired_t_test() -> None:
+def test_the_interval_equals_that_of_the_paired_t_test() -> None:
     ours, theirs = [0.52, 0.49, 0.55, 0.50], [0.41, 0.46, 0.44, 0.49]
     interval = ttest_rel(ours, theirs).confidence_interval(0.95)
     differences = [one - other for one, other in zip(ours, theirs, strict=True)]
     assert paired_interval(differences) == pytest.approx((interval.low, interval.high))
 
 
-def test_only_seeds_that_both_have_are_compared() -> None:
-    said = comparison("sum", {0: 0.5, 1: 0.6, 2: NAN}, "random", {1: 0.1, 2: 0.1, 3: 0.1})
-    assert "scores +0.50 against “random” on one seed" in said
-    assert "share no seed" in comparison("sum", {0: 0.5}, "random", {1: 0.1})
+def test_only_seeds_that_both_arms_have_are_compared() -> None:
+    sentence = comparison("sum", {0: 0.5, 1: 0.6, 2: NAN}, "random", {1: 0.1, 2: 0.1, 3: 0.1})
+    assert "“sum” minus “random” is +0.50 on one seed" in sentence
+    assert "have no seed in common" in comparison("sum", {0: 0.5}, "random", {1: 0.1})
 
 
-def test_the_best_arm_is_said_to_be_picked_after_the_fact() -> None:
+def test_the_sentence_says_that_the_best_arm_was_chosen_afterwards() -> None:
     found = rows(centre=[0.3, 0.3], sum=[0.5, 0.52], random=[0.1, 0.1], intensities=[0.38, 0.38])
-    said = best_against_baselines(found, ["random", "intensities"], "ami")
-    assert "“sum” is the best of 2 trained arms, picked after the scores were seen." in said
-    assert "“intensities”" in said
+    sentence = best_against_baselines(found, ["random", "intensities"], "ami")
+    assert "“sum” is the best of 2 trained arms, chosen after the scores were known." in sentence
+    assert "“intensities”" in sentence
 
 
-def test_a_best_arm_below_the_baselines_is_said_to_be_worse() -> None:
+def test_a_best_arm_below_the_baselines_is_worse() -> None:
     found = rows(sum=[0.30, 0.31, 0.32], random=[0.5, 0.5, 0.5])
     assert best_against_baselines(found, ["random"], "ami").startswith("“sum” is worse than “random”: difference -0.19")
 
 
 @pytest.mark.parametrize(("baselines", "missing"), [([], "no baseline"), (["sum"], "no trained arm")])
-def test_nothing_to_compare_is_said(baselines: list[str], missing: str) -> None:
+def test_a_missing_arm_or_baseline_is_named(baselines: list[str], missing: str) -> None:
     assert missing in best_against_baselines(rows(sum=[0.5]), baselines, "ami")

@@ -1,4 +1,4 @@
-"""Figures of sweeps: what is drawn stands where the numbers say, gaps stay gaps, and words are no numbers."""
+"""Figures of sweeps: curves and squares show the given numbers, gaps stay gaps, and labels do not overlap."""
 
 import io
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from PIL import Image
 
 from cellssl.reporting.figures.sweep import LINES_SHOWN, Line, Panel, curves, heat_maps, shares
 from cellssl.reporting.theme import png
-from tests.reporting.test_figures import written
+from tests.reporting.test_figures import visible_texts
 
 NAN = float("nan")
 
@@ -29,20 +29,20 @@ def test_a_curve_goes_through_the_means_at_the_values() -> None:
     assert figure.axes[0].lines[1].get_ydata()[0] == 0.15
 
 
-def test_words_stand_side_by_side_and_a_gap_stays_a_gap() -> None:
+def test_text_values_stand_side_by_side_and_a_gap_stays_a_gap() -> None:
     figure = curves("encoder", ["small", "vgg11"], [Panel("AMI", {"a": line(0.2, NAN)}, {})])
     assert png(figure).startswith(b"\x89PNG")
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["small", "vgg11"]
     assert np.isnan(figure.axes[0].lines[0].get_ydata()[1])
 
 
-def test_no_more_lines_are_drawn_than_eyes_tell_apart() -> None:
+def test_no_more_lines_are_drawn_than_can_be_distinguished() -> None:
     many = {f"class {number}": line(0.1, 0.2) for number in range(100)}
     assert len(curves("k", [1, 2], [Panel("kNN", many, {})]).axes[0].lines) == LINES_SHOWN
 
 
 @pytest.mark.parametrize("rows", [1, 13])
-def test_squares_bear_their_numbers(rows: int) -> None:
+def test_squares_show_their_numbers(rows: int) -> None:
     score = np.linspace(0, 1, rows * 4).reshape(rows, 4)
     score[0, 0] = NAN
     arms = [f"method {number}" for number in range(rows)]
@@ -52,7 +52,7 @@ def test_squares_bear_their_numbers(rows: int) -> None:
     assert Image.open(io.BytesIO(png(figure))).width > 1000
 
 
-def test_a_grid_of_two_knobs_has_the_first_downwards() -> None:
+def test_a_heat_map_has_the_first_setting_downwards() -> None:
     figure = heat_maps(("w", "t"), ([0.1, 0.2], [1, 2, 3]), {"AMI": np.arange(6.0).reshape(2, 3)})
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.00", "1.00", "2.00", "3.00", "4.00", "5.00"]
     assert (figure.axes[0].get_ylabel(), figure.axes[0].get_xlabel()) == ("w", "t")
@@ -61,7 +61,7 @@ def test_a_grid_of_two_knobs_has_the_first_downwards() -> None:
 LONG = [f"vgg13_with_batch_norm_and_a_long_name_{number}" for number in range(9)]
 
 
-def draw_long_words() -> Figure:
+def draw_long_labels() -> Figure:
     lines = {name: line(*np.linspace(0, 1, 9)) for name in LONG}
     return curves(LONG[0], LONG, [Panel(title, lines, {"random": 0.2}) for title in ("linear", "kNN", "AMI")])
 
@@ -75,26 +75,25 @@ def draw_large_shares() -> Figure:
     return shares(LONG, LONG, {"with an opposite": np.full((9, 9), 0.5), "after correction": np.full((9, 9), 1.0)})
 
 
-@pytest.mark.parametrize("draw", [draw_long_words, draw_large_heat, draw_large_shares])
-def test_long_words_neither_overlap_nor_leave_the_figure(draw: Callable[[], Figure]) -> None:
+@pytest.mark.parametrize("draw", [draw_long_labels, draw_large_heat, draw_large_shares])
+def test_long_labels_neither_overlap_nor_leave_the_figure(draw: Callable[[], Figure]) -> None:
     figure = draw()
     figure.draw_without_rendering()
     whole = figure.get_tightbbox()
     assert whole.x0 >= -0.02 and whole.x1 <= figure.get_figwidth() + 0.02
     assert whole.y0 >= -0.02 and whole.y1 <= figure.get_figheight() + 0.02
-    words = written(figure)
-    boxes = [text.get_window_extent() for text in words]
-    common = [Bbox.intersection(one, other) for one, other in combinations(boxes, 2)]
-    assert not any(each is not None and each.width > 1.5 and each.height > 1.5 for each in common)
+    boxes = [text.get_window_extent() for text in visible_texts(figure)]
+    overlaps = [Bbox.intersection(one, other) for one, other in combinations(boxes, 2)]
+    assert not any(each is not None and each.width > 1.5 and each.height > 1.5 for each in overlaps)
 
 
-def test_squares_too_narrow_for_numbers_have_a_scale() -> None:
+def test_squares_too_narrow_for_numbers_have_a_colour_scale() -> None:
     figure = draw_large_heat()
     assert not any(text.get_text() for text in figure.axes[0].texts)
-    assert len(figure.axes) == 4, "two maps, two scales"
+    assert len(figure.axes) == 4, "two maps, two colour scales"
 
 
-def test_values_that_grow_by_factors_stand_apart_as_evenly_as_they_grow() -> None:
+def test_values_that_grow_by_factors_have_a_logarithmic_axis() -> None:
     values = [1e-5, 1e-4, 1e-3, 1e-2]
     axis = curves("rate", values, [Panel("AMI", {"a": line(1, 2, 3, 4)}, {})]).axes[0]
     places = axis.transData.transform([(value, 0) for value in values])[:, 0]

@@ -1,11 +1,11 @@
-"""Words and the room for them: what is written fits, is told apart from its like, and overlaps nothing."""
+"""Labels and the space for them: a shortened text fits, can be distinguished from others, and overlaps nothing."""
 
 from itertools import pairwise
 
 import pytest
 from matplotlib.figure import Figure
 
-from cellssl.reporting.text_fitting import all_fitted, fitted, width_inch, words_below, words_beside
+from cellssl.reporting.text_fitting import set_x_tick_labels, set_y_tick_labels, shorten, shorten_all, width_inch
 from cellssl.reporting.theme import TICK_POINTS, styled
 
 LONG = "Screening_campaign_2026_replicate_07_of_the_second_batch"
@@ -13,7 +13,7 @@ LONG = "Screening_campaign_2026_replicate_07_of_the_second_batch"
 
 @pytest.mark.parametrize("text", [LONG, LONG.upper(), "größere-Kerne-" * 4, "$x_{i}$ " * 9])
 def test_a_text_that_is_too_wide_keeps_its_beginning_and_its_end(text: str) -> None:
-    short = fitted(text, 1.0)
+    short = shorten(text, 1.0)
     before, _, after = short.partition("…")
     assert width_inch(short) <= 1.0
     assert width_inch(short) > 0.8
@@ -21,10 +21,10 @@ def test_a_text_that_is_too_wide_keeps_its_beginning_and_its_end(text: str) -> N
 
 
 def test_a_text_that_fits_stays_as_it_is() -> None:
-    assert fitted(LONG, width_inch(LONG)) == LONG
+    assert shorten(LONG, width_inch(LONG)) == LONG
 
 
-def test_the_width_is_that_of_the_drawn_text() -> None:
+def test_the_width_equals_that_of_the_drawn_text() -> None:
     @styled
     def draw() -> Figure:
         figure = Figure(figsize=(8, 1))
@@ -37,23 +37,23 @@ def test_the_width_is_that_of_the_drawn_text() -> None:
     assert width_inch(LONG) == pytest.approx(drawn, rel=0.03)
 
 
-def test_words_that_would_read_alike_begin_where_they_differ() -> None:
+def test_texts_that_would_look_the_same_begin_where_they_differ() -> None:
     names = [f"N-(4-hydroxyphenyl)-propanamide salt {number} from a very careful supplier" for number in (7, 17, 18)]
-    short = all_fitted([*names, "DMSO"], 1.0)
+    short = shorten_all([*names, "DMSO"], 1.0)
     assert [each[:4] for each in short] == ["…7 f", "…17 ", "…18 ", "DMSO"]
     assert all(width_inch(each) <= 1.0 for each in short)
 
 
 @pytest.mark.parametrize("count", [3, 30, 100])
-def test_ticks_do_not_write_over_each_other(count: int) -> None:
+def test_tick_labels_do_not_overlap(count: int) -> None:
     @styled
     def draw() -> Figure:
         figure = Figure(figsize=(6, 6))
         axis = figure.subplots()
-        words = [f"a class of cells, number {number}" for number in range(count)]
+        labels = [f"a class of cells, number {number}" for number in range(count)]
         axis.set(xlim=(-0.5, count - 0.5), ylim=(-0.5, count - 0.5))
-        words_below(axis, range(count), words, 4.0 / count)
-        words_beside(axis, range(count), words, 4.0 / count)
+        set_x_tick_labels(axis, range(count), labels, 4.0 / count)
+        set_y_tick_labels(axis, range(count), labels, 4.0 / count)
         return figure
 
     figure = draw()

@@ -151,7 +151,7 @@ def test_a_clustering_without_a_rule_for_new_cells_says_so(chain: Chain, tmp_pat
     assert "seed" in json.loads((fitted / "artifact.json").read_text())["section"]
     store = ["--store", tmp_path / "store", "--store", chain.root, "--arm", "intensities"]
     said = say("cluster", chain.recipe, *store, "--set", f"cluster.assign_to={fitted}")
-    assert said.code == 2 and "leiden has no rule for cells that it has not seen" in said.err
+    assert said.code == 2 and "the clustering method leiden cannot assign new cells to its clusters" in said.err
 
 
 def test_an_unknown_column_is_named_with_the_nearest(chain: Chain, tmp_path: Path) -> None:

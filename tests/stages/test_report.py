@@ -20,7 +20,7 @@ from cellssl.stages.report.findings import lead
 from cellssl.stages.report.next_steps import next_steps
 from cellssl.stages.report.runs import Run, collect, row_of
 from tests.chain import Chain, say
-from tests.reporting.test_html import Read
+from tests.reporting.test_html import ParsedPage
 
 ARMS = ("main", "intensities")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -164,7 +164,7 @@ def test_the_first_table_shows_the_scores_to_two_digits(report: Artifact, page: 
 
 
 def test_the_page_says_by_itself_what_was_compared_and_how_far_to_believe_it(page: str, runs: list[Run]) -> None:
-    words = " ".join(text for _, text in Read(page).texts)
+    words = " ".join(text for _, text in ParsedPage(page).texts)
     for fact in (
         "Simulated cells",
         "1 plate, 8 wells (4 of them untreated controls)",
@@ -177,7 +177,7 @@ def test_the_page_says_by_itself_what_was_compared_and_how_far_to_believe_it(pag
         "Add a second plate",
         "Whether to believe it",
         "What to check next",
-        "there is only Sim1_00001; to leave one out takes two or more",
+        "there is only Sim1_00001; leave-one-out needs two or more",
         "dna blue, tubulin green, actin orange-red",
         "Each square is 23.8 µm wide",
         "Cells on their first two principal components",
@@ -485,7 +485,7 @@ def test_a_baseline_whose_vectors_tell_the_label_as_well_is_named(runs: list[Run
 def test_a_training_that_collapsed_is_said_on_top_of_the_page(chain: Chain, tmp_path: Path) -> None:
     shrink = ["--set", "pretrain.weight_decay=30", "--set", "pretrain.learning_rate=0.1", "--arm", "main"]
     said = chain_with(chain, tmp_path, *shrink)
-    texts = [text for _, text in Read((Path(said) / "report.html").read_text(encoding="utf-8")).texts]
+    texts = [text for _, text in ParsedPage((Path(said) / "report.html").read_text(encoding="utf-8")).texts]
     words = " ".join(texts[:30])
     assert "The training of “main” ended close to a collapse (seed 0): projections of its branch “context”" in words
     assert "Believe it with care: the network has collapsed" in words

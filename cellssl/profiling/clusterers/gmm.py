@@ -1,4 +1,4 @@
-"""gmm: clusters as a mixture of normal distributions, each of its own size, spread and weight."""
+"""gmm: embeddings -> clusters by a mixture of normal distributions, each with its own mean, spread and weight."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,19 +14,20 @@ if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
 FITTED_CELLS = 100_000
-"""Cells that the mixture is fitted on; of more, so many are drawn, and all are assigned."""
+"""The mixture is fitted on at most this number of cells, drawn at random; all cells are assigned."""
 
 
 class Settings(ClustererSettings):
-    """A Gaussian mixture; clusters may differ in spread and weight. Each cell goes to its likeliest component."""
+    """Gaussian mixture model; clusters may differ in spread and weight. Each cell goes to its most likely component."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"covariance": "covariance_type"}
     covariance_type: Literal["full", "tied", "diag", "spherical"] = Field("diag")
-    """How a component may be stretched: any way, all alike, along the axes, not at all. `full` wants few dimensions:
-    cluster.normalise = "pca_whiten", and many more cells than dimensions."""
+    """Shape of the components: `full`, each has any covariance; `tied`, all share one covariance; `diag`, each is
+    stretched along the axes only; `spherical`, each is round. `full` needs few dimensions (cluster.normalise =
+    "pca_whiten") and many more cells than dimensions."""
 
     def fit(self, x: Float[np.ndarray, "n d"], k: int, n_init: int, seed: int) -> Clustering:
-        """The likeliest of several n_init, each begun by K-Means."""
+        """Return the most likely of `n_init` mixtures, each initialised by K-Means."""
         from sklearn.mixture import GaussianMixture
         from threadpoolctl import threadpool_limits
 
@@ -36,16 +37,19 @@ class Settings(ClustererSettings):
 
         check_embeddings(x)
         if k > len(x):
-            raise DataError(f"{k} clusters were asked of {len(x)} cells", hint="lower k, or embed more cells")
+            raise DataError(
+                f"{k} clusters are requested, but there are only {len(x)} cells",
+                hint="lower cluster.k, or embed more cells",
+            )
         mixture = GaussianMixture(
             k, covariance_type=self.covariance_type, n_init=n_init, random_state=seed32("gmm", seed), reg_covar=1e-6
         )
         drawn = x if len(x) <= FITTED_CELLS else x[np.sort(generator("gmm", seed).permutation(len(x))[:FITTED_CELLS])]
         with threadpool_limits(limits=1):
             mixture.fit(drawn.astype(np.float64))
-            order = kmeans.by_size(_likeliest(mixture, x), k)
+            order = kmeans.clusters_by_size(_predict(mixture, x), k)
             self._reorder(mixture, order)
-            assignment = _likeliest(mixture, x)
+            assignment = _predict(mixture, x)
         model = {
             "gmm_weights": mixture.weights_,
             "gmm_means": mixture.means_,
@@ -54,7 +58,7 @@ class Settings(ClustererSettings):
         return kmeans.clustering_of(x, assignment, mixture.means_, model)
 
     def assign(self, x: Float[np.ndarray, "n d"], arrays: Mapping[str, np.ndarray]) -> Int[np.ndarray, "n"]:
-        """The component that makes a cell likeliest."""
+        """Return the most likely component of every cell."""
         from sklearn.mixture import GaussianMixture
         from threadpoolctl import threadpool_limits
 
@@ -65,16 +69,17 @@ class Settings(ClustererSettings):
         mixture.weights_, mixture.means_ = arrays["gmm_weights"], arrays["gmm_means"]
         mixture.precisions_cholesky_ = arrays["gmm_precisions_cholesky"]
         with threadpool_limits(limits=1):
-            return _likeliest(mixture, x)
+            return _predict(mixture, x)
 
     def _reorder(self, mixture: Any, order: np.ndarray) -> None:
         mixture.weights_, mixture.means_ = mixture.weights_[order], mixture.means_[order]
-        if self.covariance_type != "tied":  # which is one for all components
+        if self.covariance_type != "tied":  # "tied" has one covariance for all components
             mixture.covariances_ = mixture.covariances_[order]
             mixture.precisions_cholesky_ = mixture.precisions_cholesky_[order]
 
 
-def _likeliest(mixture: "GaussianMixture", x: Float[np.ndarray, "n d"]) -> Int[np.ndarray, "n"]:
+def _predict(mixture: "GaussianMixture", x: Float[np.ndarray, "n d"]) -> Int[np.ndarray, "n"]:
+    """Return the most likely component of every cell, a chunk of rows at a time."""
     from cellssl.profiling.kmeans import in_chunks
 
     return np.concatenate([mixture.predict(x[rows].astype(np.float64)) for rows in in_chunks(len(x))])

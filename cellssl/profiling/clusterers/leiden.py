@@ -1,4 +1,4 @@
-"""leiden: communities of the graph in which every cell is tied to its nearest neighbours, by igraph."""
+"""leiden: embeddings -> communities of the graph that links every cell to its nearest neighbours, by igraph."""
 
 import random
 from importlib.util import find_spec
@@ -12,27 +12,30 @@ from cellssl.errors import UsageError
 from cellssl.profiling.clusterer import ClustererSettings, Clustering
 
 MOST_CELLS = 100_000
-"""Neighbours are looked for among all cells."""
+"""The neighbours of each cell are searched among all cells."""
 
 
 class Settings(ClustererSettings):
-    """Leiden (Traag et al. 2019, doi:10.1038/s41598-019-41695-z) on shared neighbours, as PhenoGraph has them; it finds
-    the number of clusters. Needs pip install "cellssl[leiden]"."""
+    """Leiden community detection (Traag et al. 2019, doi:10.1038/s41598-019-41695-z) on the graph of shared nearest
+    neighbours, as in PhenoGraph; it finds the number of clusters itself. Needs pip install "cellssl[leiden]"."""
 
     takes_k: ClassVar[bool] = False
 
     neighbours: int = Field(15, ge=2)
-    """Nearest cells that a cell is tied to; a tie weighs as much as the two share of theirs (Jaccard)."""
+    """Number of nearest cells that each cell is linked to. A link weighs as much as the Jaccard index of the
+    neighbourhoods of its two cells."""
     resolution: float = Field(1.0, gt=0)
-    """Higher gives more clusters."""
+    """Resolution of the modularity; a higher value gives more clusters."""
 
     def check_installed(self) -> None:
-        """Said before anything is made for it."""
+        """Raise UsageError where igraph is not installed, before any other work is done."""
         if find_spec("igraph") is None:
-            raise UsageError("the method leiden needs the library igraph", hint='pip install "cellssl[leiden]"')
+            raise UsageError(
+                "the clustering method leiden needs the library igraph", hint='pip install "cellssl[leiden]"'
+            )
 
     def fit(self, x: Float[np.ndarray, "n d"], k: int, n_init: int, seed: int) -> Clustering:
-        """`k` and `n_init` say nothing to it."""
+        """Return the clusters; `k` and `n_init` are ignored."""
         import igraph
 
         from cellssl.profiling import kmeans
@@ -42,25 +45,26 @@ class Settings(ClustererSettings):
         check_embeddings(x)
         if len(x) > MOST_CELLS:
             raise UsageError(
-                f"leiden would look for the neighbours of {len(x):,} cells; it is for {MOST_CELLS:,} at most",
-                hint='choose cluster.method = "kmeans", or fewer cells with split.cells_per_class or cluster.part',
+                f"leiden takes at most {MOST_CELLS:,} cells; there are {len(x):,}",
+                hint='set cluster.method = "kmeans", or use fewer cells with split.cells_per_class or cluster.part',
             )
-        ties, weights = shared_neighbours(x, min(self.neighbours, len(x) - 1))
-        graph = igraph.Graph(len(x), ties)
+        edges, weights = shared_neighbours(x, min(self.neighbours, len(x) - 1))
+        graph = igraph.Graph(len(x), edges)
         igraph.set_random_number_generator(random.Random(seed32("leiden", seed)))
         try:
             found = graph.community_leiden("modularity", weights=weights, resolution=self.resolution, n_iterations=-1)
         finally:
             igraph.set_random_number_generator(random)
-        return kmeans.numbered(x, np.array(found.membership))
+        return kmeans.renumber_by_size(x, np.array(found.membership))
 
 
 def shared_neighbours(
     x: Float[np.ndarray, "n d"], neighbours: int
-) -> tuple[Int[np.ndarray, "ties 2"], Float[np.ndarray, "ties"]]:
-    """Pairs of cells of which one is among the nearest of the other, and the Jaccard index of their neighbourhoods.
+) -> tuple[Int[np.ndarray, "edges 2"], Float[np.ndarray, "edges"]]:
+    """Return the pairs of cells of which one is a nearest neighbour of the other, and the Jaccard index of each pair.
 
-    A cell belongs to its own neighbourhood (Levine et al. 2015, doi:10.1016/j.cell.2015.05.047).
+    The index compares the neighbourhoods of the two cells; a cell belongs to its own neighbourhood (Levine et al. 2015,
+    doi:10.1016/j.cell.2015.05.047).
     """
     from scipy import sparse
     from sklearn.neighbors import NearestNeighbors

@@ -1,4 +1,4 @@
-"""cells: crops of cells in, sheets of pictures out: montages of clusters, and drawn views."""
+"""cells: crops of cells -> montages of clusters, and sheets of augmented views."""
 
 import math
 from collections.abc import Mapping
@@ -9,25 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from cellssl.reporting.figures.common import hide_frame
-from cellssl.reporting.text_fitting import (
-    title,
-)
+from cellssl.reporting.figures.common import hide_axes
+from cellssl.reporting.text_fitting import set_title
 from cellssl.reporting.theme import WIDTH_INCH, styled
 
 GAP_PX = 3
-"""White between two tiles, in the tiles' own pixels at 100 px a tile."""
-
-
+"""White gap between two tiles, in pixels of a tile of 100 px."""
 GROUPS_IN_LARGE = 8
-"""Cells of more groups are shown in half the size, or nobody would leaf through them."""
+"""Cells of more groups are shown at half the size, so that the figure does not become too long."""
 
 
 @styled
 def montage(
     groups: Mapping[str, UInt8[np.ndarray, "n y x 3"]], pixel_um: float | None, columns: int | None = None
 ) -> Figure:
-    """Cells in groups (clusters, mostly), a title over each; a scale bar in the first cell of a group."""
+    """Draw cells in groups (usually clusters), each with a title, and a scale bar in the first cell of each group."""
     filled = {name: tiles for name, tiles in groups.items() if len(tiles)}
     columns = columns or (8 if len(filled) <= GROUPS_IN_LARGE else 16)
     heights = [-(-len(tiles) // columns) for tiles in filled.values()]
@@ -36,7 +32,7 @@ def montage(
     axes = figure.subplots(len(filled), 1, squeeze=False, height_ratios=heights).ravel()
     for axis, (name, tiles) in zip(axes, filled.items(), strict=True):
         _sheet(axis, tiles, columns)
-        title(axis, name, WIDTH_INCH)
+        set_title(axis, name, WIDTH_INCH)
         axis.set_anchor("NW")
         if pixel_um is not None:
             _scale_bar(axis, tiles.shape[1], tiles.shape[2], pixel_um)
@@ -49,9 +45,9 @@ def views(
     draws: Mapping[str, UInt8[np.ndarray, "n draws y x 3"]],
     pixel_um: float | None = None,
 ) -> Figure:
-    """What each branch makes of the same cells: a row a cell, first as it is, then the draws of every branch.
+    """Draw the views of each branch: one row per cell, first the original crop, then the views of every branch.
 
-    Branches that would become too small beside each other go on below, where the cells stand once more.
+    Branches that would become too small side by side continue below, where the original crops are repeated.
     """
     lines = _lines(draws)
     widest = max(1 + sum(draws[name].shape[1] for name in line) for line in lines)
@@ -63,10 +59,10 @@ def views(
         widths = [block.shape[1] for block in blocks.values()]
         spare = [widest - sum(widths)] if sum(widths) < widest else []
         axes = part.subplots(1, len(widths + spare), squeeze=False, width_ratios=widths + spare).ravel()
-        hide_frame(axes[len(widths) :])
+        hide_axes(axes[len(widths) :])
         for axis, (name, block) in zip(axes, blocks.items(), strict=False):
             _sheet(axis, block.reshape(-1, *block.shape[2:]), block.shape[1])
-            title(axis, name, tile_inch * block.shape[1] + 0.1)
+            set_title(axis, name, tile_inch * block.shape[1] + 0.1)
             axis.set_anchor("NW")
         if pixel_um is not None:
             _scale_bar(axes[0], originals.shape[1], originals.shape[2], pixel_um)
@@ -74,7 +70,7 @@ def views(
 
 
 def _lines(draws: Mapping[str, UInt8[np.ndarray, "n draws y x 3"]]) -> list[list[str]]:
-    """Which branches stand side by side: as many as keep a tile at 0.7 inches."""
+    """Return which branches stand side by side: as many as leave 0.7 inches for each tile."""
     lines: list[list[str]] = [[]]
     for name, block in draws.items():
         before = sum(draws[other].shape[1] for other in lines[-1])
@@ -85,7 +81,7 @@ def _lines(draws: Mapping[str, UInt8[np.ndarray, "n draws y x 3"]]) -> list[list
 
 
 def _sheet(axis: Axes, tiles: UInt8[np.ndarray, "n y x 3"], columns: int) -> None:
-    """Tiles row by row on white, as one picture."""
+    """Draw tiles row by row on white, as one image."""
     count, height, width, _ = tiles.shape
     gap = max(1, round(GAP_PX * width / 100))
     rows = -(-count // columns)
@@ -98,7 +94,7 @@ def _sheet(axis: Axes, tiles: UInt8[np.ndarray, "n y x 3"], columns: int) -> Non
 
 
 def _scale_bar(axis: Axes, height: int, width: int, pixel_um: float) -> None:
-    """A white bar of a round length in the lower right of the first tile, its length above it."""
+    """Draw a white bar of a round length in the lower right of the first tile, with its length above it."""
     length_um = _round_below(0.45 * width * pixel_um)
     right, low = 0.93 * width, 0.91 * height
     outline = [withStroke(linewidth=4.5, foreground="black")]
@@ -117,6 +113,6 @@ def _scale_bar(axis: Axes, height: int, width: int, pixel_um: float) -> None:
 
 
 def _round_below(most: float) -> float:
-    """The largest of 1, 2 and 5 times a power of ten that is not above."""
+    """Return the largest of 1, 2 and 5 times a power of ten that is not above `most`."""
     power = float(f"1e{math.floor(math.log10(most))}")
     return max(each * power for each in (1, 2, 5) if each * power <= most or each == 1)

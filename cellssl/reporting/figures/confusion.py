@@ -1,4 +1,4 @@
-"""confusion: confusion matrices in, one figure out."""
+"""confusion: confusion matrices -> one figure with one panel per matrix."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,21 +9,28 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from cellssl.reporting.figures.common import hide_frame
-from cellssl.reporting.text_fitting import room_below, room_beside, title, widest_inch, words_below, words_beside
-from cellssl.reporting.theme import LIGHT, SHADES, WIDTH_INCH, styled
+from cellssl.reporting.figures.common import hide_axes
+from cellssl.reporting.text_fitting import (
+    set_title,
+    set_x_tick_labels,
+    set_y_tick_labels,
+    widest_inch,
+    x_tick_labels_height_inch,
+    y_tick_labels_width_inch,
+)
+from cellssl.reporting.theme import COLOUR_MAP, LIGHT_SHADE, WIDTH_INCH, styled
 
 CLASSES_WRITTEN = 12
-"""Of more classes the numbers would not fit into their squares."""
+"""With more classes the numbers would not fit into their squares."""
 
 
 @styled
 def confusions(tables: Mapping[str, tuple[Sequence[str], Int[np.ndarray, "classes classes"]]]) -> Figure:
-    """A panel a title: cells of every true class (rows) by the class that they were told to be (columns).
+    """Draw one panel per matrix: cells by true class (rows) and predicted class (columns).
 
-    Shades are shares of a row, so that rare classes are seen. Of four classes the cells are written with their percents
-    where they fit, of up to `CLASSES_WRITTEN` the percents alone; of more, shades end at the largest share, and a scale
-    says what they are.
+    Shades are shares of a row, so that rare classes are visible. Up to four classes have the number of cells and the
+    percentage written in each square where they fit, up to `CLASSES_WRITTEN` only the percentage. With more classes,
+    shades end at the largest share, and a colour scale explains them.
     """
     most = max(len(classes) for classes, _ in tables.values())
     most_columns = 3 if most <= 4 else 2 if most <= 2 * CLASSES_WRITTEN else 1
@@ -31,37 +38,41 @@ def confusions(tables: Mapping[str, tuple[Sequence[str], Int[np.ndarray, "classe
     rows = -(-len(tables) // columns)
     width = WIDTH_INCH * max(0.5, columns / most_columns)
     words = [name for classes, _ in tables.values() for name in classes]
-    side_inch = width / columns - 0.66 - room_beside(words)
+    side_inch = width / columns - 0.66 - y_tick_labels_width_inch(words)
     shares = {head: counts / np.maximum(1, counts.sum(axis=1, keepdims=True)) for head, (_, counts) in tables.items()}
     written = most <= CLASSES_WRITTEN
     scale = Normalize(0, 1 if written else max(float(each.max()) for each in shares.values()))
-    height = rows * (side_inch + room_below(words, side_inch / most) + 0.72) + (0 if written else 0.6)
+    height = rows * (side_inch + x_tick_labels_height_inch(words, side_inch / most) + 0.72) + (0 if written else 0.6)
     figure = Figure(figsize=(width, height), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (head, (classes, counts)) in zip(axes, tables.items(), strict=False):
         _confusion(axis, classes, np.asarray(counts), scale, side_inch / len(classes))
-        title(axis, head, side_inch)
-        axis.set(xlabel="told", ylabel="true")
-    hide_frame(axes[len(tables) :])
+        set_title(axis, head, side_inch)
+        axis.set(xlabel="prediction", ylabel="true class")
+    hide_axes(axes[len(tables) :])
     if not written:
         bar = figure.colorbar(
-            ScalarMappable(scale, SHADES), ax=list(axes), location="bottom", shrink=0.5, aspect=40, pad=0.02
+            ScalarMappable(scale, COLOUR_MAP), ax=list(axes), location="bottom", shrink=0.5, aspect=40, pad=0.02
         )
-        bar.set_label("share of the true class's cells")
+        bar.set_label("share of the cells of the true class")
     return figure
 
 
 def _confusion(
-    axis: Axes, classes: Sequence[str], counts: Int[np.ndarray, "classes classes"], scale: Normalize, each_inch: float
+    axis: Axes,
+    classes: Sequence[str],
+    counts: Int[np.ndarray, "classes classes"],
+    scale: Normalize,
+    spacing_inch: float,
 ) -> None:
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    axis.imshow(shares, cmap=SHADES, norm=scale)
+    axis.imshow(shares, cmap=COLOUR_MAP, norm=scale)
     places = list(range(len(classes)))
-    words_below(axis, places, classes, each_inch)
-    words_beside(axis, places, classes, each_inch)
-    with_counts = len(classes) <= 4 and widest_inch(f"{count:,}" for count in counts.flat) <= 0.95 * each_inch
+    set_x_tick_labels(axis, places, classes, spacing_inch)
+    set_y_tick_labels(axis, places, classes, spacing_inch)
+    with_counts = len(classes) <= 4 and widest_inch(f"{count:,}" for count in counts.flat) <= 0.95 * spacing_inch
     for row, column in np.ndindex(*counts.shape) if len(classes) <= CLASSES_WRITTEN else ():
         percent = f"{100 * shares[row, column]:.0f}"
         text = f"{counts[row, column]:,}\n{percent}%" if with_counts else percent
-        colour = "black" if scale(shares[row, column]) > LIGHT else "white"
+        colour = "black" if scale(shares[row, column]) > LIGHT_SHADE else "white"
         axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)

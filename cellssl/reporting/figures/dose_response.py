@@ -1,4 +1,4 @@
-"""dose_response: one value per treatment and dose in, curves over the dose out."""
+"""dose_response: shares of clusters per well, with doses -> curves over the dose."""
 
 import math
 from collections.abc import Iterable
@@ -10,15 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from cellssl.reporting.figures.common import as_word, hide_frame, shared_legend, shared_legend_inch
-from cellssl.reporting.natural_sort import natural
-from cellssl.reporting.text_fitting import (
-    title,
-)
+from cellssl.reporting.figures.common import hide_axes, label_text, shared_legend, shared_legend_inch
+from cellssl.reporting.natural_sort import natural_key
+from cellssl.reporting.text_fitting import set_title
 from cellssl.reporting.theme import COLOURS, GROUP_STYLES, WIDTH_INCH, GroupStyle, group_style, styled
 
 CURVES_SHOWN = 5
-"""Of more clusters than there are colours those whose share moves most with a compound's dose; wells.csv has all."""
+"""Where there are more clusters than colours, this many are drawn per compound: those whose share changes most with
+the dose. wells.csv has all clusters."""
 
 
 @styled
@@ -28,18 +27,21 @@ def dose_curves(
     compound: Iterable[object],
     is_control: Bool[np.ndarray, "wells"],
 ) -> Figure:
-    """Share of every cluster against dose: a panel a compound, a point a well, a line through the means per dose.
+    """Draw the share of every cluster against dose: one panel per compound, one point per well, a line through the
+    means per dose.
 
-    At the left of each panel, set apart, the control wells: their mean and standard deviation. Of more clusters than
-    colours, each panel has the `CURVES_SHOWN` at most whose share moves most in it.
+    The left end of each panel shows mean and standard deviation of the control wells. Where there are more clusters
+    than colours, each panel shows at most `CURVES_SHOWN` clusters: those whose share changes most in it.
     """
-    names = np.array([as_word(value) for value in compound], dtype=object)
+    names = np.array([label_text(value) for value in compound], dtype=object)
     treated = ~is_control & (dose_micromolar > 0)
-    compounds = sorted(set(names[treated]), key=natural)
+    compounds = sorted(set(names[treated]), key=natural_key)
     columns = min(3, max(1, len(compounds)))
     rows = -(-len(compounds) // columns) or 1
     width = WIDTH_INCH * max(0.5, columns / 3)
-    clusters = {name: _moved_most(dose_micromolar, shares, treated & (names == name), is_control) for name in compounds}
+    clusters = {
+        name: _most_changed(dose_micromolar, shares, treated & (names == name), is_control) for name in compounds
+    }
     shown = sorted({cluster for each in clusters.values() for cluster in each})
     handles = [
         Line2D(
@@ -57,8 +59,8 @@ def dose_curves(
             _dose_curve(axis, dose_micromolar[mine], shares[mine, cluster], group_style(cluster), f"cluster {cluster}")
             apart = (dose_micromolar[mine].min() / left) ** (0.6 * ((place + 0.5) / len(clusters[name]) - 0.5))
             _control_mark(axis, left * apart, shares[is_control, cluster], group_style(cluster))
-        title(axis, name, (width - 0.5) / columns - 0.15)
-    hide_frame(axes[len(compounds) :])
+        set_title(axis, name, (width - 0.5) / columns - 0.15)
+    hide_axes(axes[len(compounds) :])
     top = math.ceil(10 * max(0.1, float(shares[:, shown].max(initial=0)))) / 10
     axes[0].set_ylim(-0.03 * top, 1.03 * top)
     for axis in axes[::columns]:
@@ -67,22 +69,22 @@ def dose_curves(
     return figure
 
 
-def _moved_most(dose: np.ndarray, shares: np.ndarray, mine: np.ndarray, is_control: np.ndarray) -> list[int]:
-    """Clusters whose mean share moves most over the doses of one compound and its controls; all where they are few."""
+def _most_changed(dose: np.ndarray, shares: np.ndarray, mine: np.ndarray, is_control: np.ndarray) -> list[int]:
+    """Return the clusters whose mean share changes most over the doses and the controls; all where they are few."""
     if shares.shape[1] <= len(COLOURS):
         return list(range(shares.shape[1]))
     levels = [mine & (dose == level) for level in np.unique(dose[mine])]
     means = np.array([shares[rows].mean(axis=0) for rows in (*levels, is_control) if rows.any()])
-    moved = np.ptp(means, axis=0)[:GROUP_STYLES]
-    most = np.argsort(-moved, kind="stable")[:CURVES_SHOWN]
-    return sorted(most[moved[most] > 0].tolist())
+    change = np.ptp(means, axis=0)[:GROUP_STYLES]
+    most = np.argsort(-change, kind="stable")[:CURVES_SHOWN]
+    return sorted(most[change[most] > 0].tolist())
 
 
 def _dose_axis(axis: Axes, doses: np.ndarray) -> float:
-    """Doses on a logarithmic axis; returns where the controls stand, a step left of the lowest dose."""
+    """Set a logarithmic dose axis; return the position of the controls, one step left of the lowest dose."""
     levels = np.unique(doses)
     step = float(np.median(levels[1:] / levels[:-1])) if len(levels) > 1 else 3.0
-    room = float(levels[-1] / levels[0]) ** 0.35  # for the word below
+    room = float(levels[-1] / levels[0]) ** 0.35  # space for the label "controls"
     left: float = float(levels[0]) / max(step**1.5, room)
     axis.set_xscale("log")
     axis.set_xlim(left / max(step**0.6, room**0.4), float(levels[-1]) * step**0.4)

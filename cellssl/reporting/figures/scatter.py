@@ -1,4 +1,4 @@
-"""scatter: one position per cell in, a map coloured by class out."""
+"""scatter: one position per cell -> maps coloured by class, cluster, plate or dose."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -12,20 +12,17 @@ from matplotlib.ticker import NullLocator
 from matplotlib.transforms import offset_copy
 
 from cellssl.randomness import generator
-from cellssl.reporting.figures.common import as_word, hide_frame
-from cellssl.reporting.natural_sort import natural
-from cellssl.reporting.text_fitting import LINE_INCH, all_fitted, title, widest_inch
-from cellssl.reporting.theme import COLOURS, SHADES, WIDTH_INCH, group_style, styled
+from cellssl.reporting.figures.common import hide_axes, label_text
+from cellssl.reporting.natural_sort import natural_key
+from cellssl.reporting.text_fitting import LINE_INCH, set_title, shorten_all, widest_inch
+from cellssl.reporting.theme import COLOUR_MAP, COLOURS, WIDTH_INCH, group_style, styled
 
 POINTS_DRAWN = 20_000
-"""Points of a scatter; of more, so many are drawn by lot."""
-
-
+"""Number of points drawn at most; if there are more, a random sample is drawn."""
 PALE = "#D0D0D0"
-
-
 CLASSES_SHOWN = 2 * len(COLOURS)
-"""Of more, the most frequent are told apart, and the others are pale grey: eyes hold no more."""
+"""With more classes, only the most frequent have a colour and the others are pale grey: more colours could not be
+distinguished."""
 
 
 @styled
@@ -36,63 +33,63 @@ def scatter(
     amounts: Mapping[str, Float[np.ndarray, "n"]] | None = None,
     named: Collection[str] = (),
 ) -> Figure:
-    """The same points once for every colouring (label, cluster, plate); missing values are pale grey.
+    """Draw the same points once for every colouring (label, cluster, plate); missing values are pale grey.
 
-    `amounts` (doses) are coloured by their logarithm, from blue to yellow; what is 0 or missing is pale grey too.
-    Colourings that are `named` (of groups that lie apart) bear each group's name in its middle.
+    `amounts` (doses) are coloured by their logarithm, from blue to yellow; doses that are 0 or missing are pale grey.
+    Colourings in `named` (of groups that lie apart) have each group's name written in its middle.
     """
     amounts = amounts or {}
     panels = len(colourings) + len(amounts)
     columns = min(3, panels)
     rows = -(-panels // columns)
     drawn = _drawn(len(points))
-    words = {head: np.array([as_word(value) for value in values], dtype=str) for head, values in colourings.items()}
+    words = {head: np.array([label_text(value) for value in values], dtype=str) for head, values in colourings.items()}
     width = WIDTH_INCH if columns > 1 else 0.6 * WIDTH_INCH
-    room_inch = width / columns - 0.3
-    below_inch = max(_legend_inch(list(np.unique(each)), room_inch) for each in words.values())
+    available_inch = width / columns - 0.3
+    below_inch = max(_legend_inch(list(np.unique(each)), available_inch) for each in words.values())
     figure = Figure(figsize=(width, rows * (WIDTH_INCH / max(2, columns) + 0.5 + below_inch)))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (head, each) in zip(axes, words.items(), strict=False):
-        _coloured(axis, points[drawn], each[drawn], room_inch)
+        _coloured(axis, points[drawn], each[drawn], available_inch)
         if head in named:
             _name(axis, points[drawn], each[drawn])
     for axis, values in zip(axes[len(colourings) :], amounts.values(), strict=False):
         _shaded(axis, points[drawn], np.asarray(values, dtype=float)[drawn])
     for axis, head in zip(axes, (*colourings, *amounts), strict=False):
-        title(axis, head, room_inch)
+        set_title(axis, head, available_inch)
         axis.set(xlabel=axis_names[0], ylabel=axis_names[1], xticks=[], yticks=[])
-    hide_frame(axes[panels:])
+    hide_axes(axes[panels:])
     return figure
 
 
 def _drawn(count: int) -> np.ndarray:
-    """Which points to draw, in an order drawn by lot, so that no class lies on top of the others."""
+    """Return which points to draw, in random order, so that no class lies on top of the others."""
     return generator("scatter").permutation(count)[:POINTS_DRAWN]
 
 
-def _coloured(axis: Axes, points: Float[np.ndarray, "n 2"], words: np.ndarray, room_inch: float) -> None:
+def _coloured(axis: Axes, points: Float[np.ndarray, "n 2"], words: np.ndarray, available_inch: float) -> None:
     names, counts = np.unique(words, return_counts=True)
     by_number = sorted((name for name in names if name), key=lambda name: -counts[names == name][0])
-    shown = sorted(by_number[:CLASSES_SHOWN], key=natural)
-    looks = {name: group_style(place) for place, name in enumerate(shown)}
-    columns, letters_inch = _legend_columns(list(names), room_inch)
+    shown = sorted(by_number[:CLASSES_SHOWN], key=natural_key)
+    styles = {name: group_style(place) for place, name in enumerate(shown)}
+    columns, letters_inch = _legend_columns(list(names), available_inch)
     size = _point_size(len(points))
-    for marker in dict.fromkeys(["o", *(each.marker for each in looks.values())]):
+    for marker in dict.fromkeys(["o", *(each.marker for each in styles.values())]):
         mine = np.array(
-            [looks[word].marker == marker if word in looks else marker == "o" for word in words], dtype=bool
+            [styles[word].marker == marker if word in styles else marker == "o" for word in words], dtype=bool
         )
-        colours = [looks[word].colour if word in looks else PALE for word in words[mine]]
+        colours = [styles[word].colour if word in styles else PALE for word in words[mine]]
         axis.scatter(points[mine, 0], points[mine, 1], s=size, c=colours, marker=marker, linewidths=0, alpha=0.7)
-    for label, each in zip(all_fitted(shown, letters_inch), looks.values(), strict=True):
+    for label, each in zip(shorten_all(shown, letters_inch), styles.values(), strict=True):
         axis.scatter([], [], s=18, c=each.colour, marker=each.marker, label=label)
-    if len(looks) < len(names):
+    if len(styles) < len(names):
         left_out = "others" if len(by_number) > len(shown) else "unknown"
         axis.scatter([], [], s=18, c=PALE, label=left_out)
     _legend_below(axis, columns)
 
 
 def _name(axis: Axes, points: Float[np.ndarray, "n 2"], words: np.ndarray) -> None:
-    """The name of each group where most of it lies: near the median of its points, and apart from other names."""
+    """Write the name of each group near the median of its points, and apart from other names."""
     extent = np.maximum(np.ptp(points, axis=0), 1e-9)
     taken: list[np.ndarray] = []
     halo = [withStroke(linewidth=2, foreground="white")]
@@ -115,14 +112,14 @@ def _name(axis: Axes, points: Float[np.ndarray, "n 2"], words: np.ndarray) -> No
 
 
 def _shaded(axis: Axes, points: Float[np.ndarray, "n 2"], values: Float[np.ndarray, "n"]) -> None:
-    """Points by the logarithm of their value, with a scale of round numbers below."""
+    """Draw points coloured by the logarithm of their value, with a colour scale below."""
     given = values > 0  # false for NaN too
     size = _point_size(len(points))
     axis.scatter(points[~given, 0], points[~given, 1], s=size, c=PALE, linewidths=0, alpha=0.7)
     if not given.any():
         return
     x, y = points[given].T
-    shades = axis.scatter(x, y, s=size, c=values[given], norm=LogNorm(), cmap=SHADES, linewidths=0, alpha=0.7)
+    shades = axis.scatter(x, y, s=size, c=values[given], norm=LogNorm(), cmap=COLOUR_MAP, linewidths=0, alpha=0.7)
     levels = np.unique(values[given])
     few = levels if len(levels) <= 5 else levels[np.linspace(0, len(levels) - 1, 5).round().astype(int)]
     figure = axis.get_figure(root=True)
@@ -139,7 +136,7 @@ def _point_size(points: int) -> float:
 def _legend_below(axis: Axes, columns: int) -> None:
     below = offset_copy(
         axis.transAxes, axis.get_figure(root=True), y=-0.22, units="inches"
-    )  # the name of the axis lies between
+    )  # the axis label lies between
     axis.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
@@ -150,16 +147,16 @@ def _legend_below(axis: Axes, columns: int) -> None:
     )
 
 
-def _legend_columns(words: Sequence[str], room_inch: float) -> tuple[int, float]:
-    """How many words stand side by side below a panel, and how much room there is for each."""
+def _legend_columns(words: Sequence[str], available_inch: float) -> tuple[int, float]:
+    """Return how many names stand side by side below a panel, and the width for each."""
     mark_inch = 0.27
     widest = widest_inch(words)
     few = 1 if len(words) <= 9 else 2
-    columns = next((count for count in (3, 2) if widest <= room_inch / count - mark_inch), few)
-    return columns, room_inch / columns - mark_inch
+    columns = next((count for count in (3, 2) if widest <= available_inch / count - mark_inch), few)
+    return columns, available_inch / columns - mark_inch
 
 
-def _legend_inch(words: Sequence[str], room_inch: float) -> float:
-    """Height of a legend with these words."""
+def _legend_inch(words: Sequence[str], available_inch: float) -> float:
+    """Return the height of a legend with these names."""
     shown = min(len(words), CLASSES_SHOWN + 1)
-    return LINE_INCH * -(-shown // _legend_columns(words, room_inch)[0])
+    return LINE_INCH * -(-shown // _legend_columns(words, available_inch)[0])

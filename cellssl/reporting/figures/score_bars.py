@@ -1,4 +1,4 @@
-"""score_bars: scores of arms in, bars with their standard deviations over seeds out."""
+"""score_bars: scores of arms -> bars with standard deviations over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,26 +10,26 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from cellssl.reporting.seed_statistics import mean_sd
-from cellssl.reporting.text_fitting import all_fitted
+from cellssl.reporting.text_fitting import shorten_all
 from cellssl.reporting.theme import COLOURS, GREY, WIDTH_INCH, styled
 
 LOWEST_END = 0.1
-"""Where the scale of scores ends at least, or chance would fill the page."""
+"""The axis of scores ends at least here; otherwise scores at chance level would fill the page."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A score of one arm or baseline."""
+    """The score of one arm or baseline."""
 
     label: str
     values: Sequence[float]
-    """One a seed; drawn as points over the bar, which ends at their mean."""
+    """One value per seed, drawn as points on the bar, which ends at their mean."""
     is_baseline: bool = False
 
 
 @styled
 def bars(scores: Sequence[Bar], metric: str, shuffled: float | None = None) -> Figure:
-    """Scores side by side: the mean over seeds with its standard deviation, and a point a seed; baselines are grey."""
+    """Draw one bar per score: mean and standard deviation over seeds, one point per seed; baselines are grey."""
     figure = Figure(figsize=(WIDTH_INCH, 0.36 * len(scores) + 1.0))
     axis = figure.subplots()
     for row, bar in enumerate(scores):
@@ -38,10 +38,10 @@ def bars(scores: Sequence[Bar], metric: str, shuffled: float | None = None) -> F
         axis.axvline(shuffled, color="black", linestyle="--", linewidth=1.2, label="shuffled labels")
     low, high = axis.get_xlim()
     high = max(high, LOWEST_END)
-    axis.set_xlim(min(low, -0.02 * (high - low)), high + 0.14 * (high - low))  # room for the numbers at the right
+    axis.set_xlim(min(low, -0.02 * (high - low)), high + 0.14 * (high - low))  # space for the numbers on the right
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0)
-    axis.set_yticks(range(len(scores)), all_fitted([bar.label for bar in scores], 2.5))
+    axis.set_yticks(range(len(scores)), shorten_all([bar.label for bar in scores], 2.5))
     axis.invert_yaxis()
     axis.set_xlabel(metric)
     _bars_legend(axis, scores)

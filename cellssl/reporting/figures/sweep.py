@@ -1,4 +1,4 @@
-"""sweep: scores at the points of a sweep -> figures of curves with their spread, heat maps and shares."""
+"""sweep: scores at the points of a sweep -> curves with standard deviations, heat maps, and shares of classes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,38 +11,47 @@ from matplotlib.transforms import offset_copy
 
 from cellssl.reporting.text_fitting import (
     LINE_INCH,
-    all_fitted,
-    fitted,
-    room_below,
-    room_beside,
-    title,
+    set_title,
+    set_x_tick_labels,
+    set_y_tick_labels,
+    shorten,
+    shorten_all,
     widest_inch,
-    words_below,
-    words_beside,
+    x_tick_labels_height_inch,
+    y_tick_labels_width_inch,
 )
-from cellssl.reporting.theme import COLOURS, GREY, LIGHT, SHADES, TITLE_POINTS, WIDTH_INCH, group_style, styled
+from cellssl.reporting.theme import (
+    COLOUR_MAP,
+    COLOURS,
+    GREY,
+    LIGHT_SHADE,
+    TITLE_POINTS,
+    WIDTH_INCH,
+    group_style,
+    styled,
+)
 
 LINES_SHOWN = 2 * len(COLOURS)
-"""Of more lines in a panel the first are drawn; all are in sweep.csv."""
+"""A panel draws at most this many lines, the first ones; sweep.csv has all."""
 PANEL_INCH = 2.5
 NUMBER_INCH = 0.32
-"""Squares that are narrower bear no number."""
-FAR = 30.0
-"""Values whose ratio is larger, one by one in even steps, stand on a logarithmic axis."""
+"""Narrower squares have no number written in them."""
+LOG_AXIS_RATIO = 30.0
+"""Positive values whose largest is more than this factor above the smallest are drawn on a logarithmic axis."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """Means over seeds at the values of a knob, in their order, and the standard deviations there."""
+    """Means and standard deviations over seeds at the values of a swept setting, in their order."""
 
     mean: Float[np.ndarray, "points"]
     sd: Float[np.ndarray, "points"]
-    """NaN where there is one seed."""
+    """NaN where there is only one seed."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The lines of one score, and what an arm that the knob leaves alone scores."""
+    """The lines of one score, and the levels of arms that the sweep does not change."""
 
     title: str
     lines: Mapping[str, Line]
@@ -50,19 +59,19 @@ class Panel:
 
 
 @styled
-def curves(knob: str, values: Sequence[object], panels: Sequence[Panel]) -> Figure:
-    """A panel a score over the values of a knob; bands are one standard deviation over seeds either way."""
+def curves(setting: str, values: Sequence[object], panels: Sequence[Panel]) -> Figure:
+    """Draw one panel per score over the values of a setting; bands are one standard deviation over seeds either way."""
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     panel_inch = WIDTH_INCH / columns
     names = [list(panel.lines)[:LINES_SHOWN] + list(panel.levels) for panel in panels]
     legend = _legend([name for each in names for name in each], panel_inch)
     below_inch = LINE_INCH * -(-max(map(len, names), default=0) // legend.columns)
-    below_inch += room_below(_ticks(values), (panel_inch - 0.6) / len(values))
+    below_inch += x_tick_labels_height_inch(_ticks(values), (panel_inch - 0.6) / len(values))
     figure = Figure(figsize=(WIDTH_INCH, rows * (PANEL_INCH + below_inch)))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, panel in zip(axes, panels, strict=False):
-        _panel(axis, knob, values, panel, legend, panel_inch - 0.6)
+        _panel(axis, setting, values, panel, legend, panel_inch - 0.6)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     return figure
@@ -70,21 +79,23 @@ def curves(knob: str, values: Sequence[object], panels: Sequence[Panel]) -> Figu
 
 @styled
 def heat_maps(
-    knobs: tuple[str, str],
+    settings: tuple[str, str],
     values: tuple[Sequence[object], Sequence[object]],
     scores: Mapping[str, Float[np.ndarray, "first second"]],
 ) -> Figure:
-    """A panel a score, the first knob downwards and the second to the right; NaN stays empty."""
+    """Draw one panel per score, the first setting downwards and the second to the right; NaN stays empty."""
     columns = min(2, len(scores))
     rows = -(-len(scores) // columns)
-    room_inch = WIDTH_INCH / columns - 0.4 - room_beside(_ticks(values[0]))
-    height_inch = 1.1 + 0.3 * len(values[0]) + room_below(_ticks(values[1]), room_inch / len(values[1]))
+    available_inch = WIDTH_INCH / columns - 0.4 - y_tick_labels_width_inch(_ticks(values[0]))
+    height_inch = (
+        1.1 + 0.3 * len(values[0]) + x_tick_labels_height_inch(_ticks(values[1]), available_inch / len(values[1]))
+    )
     figure = Figure(figsize=(WIDTH_INCH, rows * height_inch))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (head, score) in zip(axes, scores.items(), strict=False):
-        _squares(axis, score, values, room_inch)
-        title(axis, head, room_inch)
-        axis.set(ylabel=knobs[0], xlabel=fitted(knobs[1], room_inch, TITLE_POINTS))
+        _squares(axis, score, values, available_inch)
+        set_title(axis, head, available_inch)
+        axis.set(ylabel=settings[0], xlabel=shorten(settings[1], available_inch, TITLE_POINTS))
     for axis in axes[len(scores) :]:
         axis.set_visible(False)
     return figure
@@ -92,25 +103,28 @@ def heat_maps(
 
 @styled
 def shares(
-    arms: Sequence[str], knobs: Sequence[str], by_title: Mapping[str, Float[np.ndarray, "arms knobs"]]
+    arms: Sequence[str], settings: Sequence[str], by_title: Mapping[str, Float[np.ndarray, "arms settings"]]
 ) -> Figure:
-    """Shares of classes, an arm a row and a knob a column (figures 2 and 3 of Bendidi et al. 2023); a panel each."""
-    room_inch = (WIDTH_INCH - 0.2 - room_beside(arms)) / len(by_title) - 0.1
-    height_inch = 0.7 + 0.3 * len(arms) + room_below(knobs, room_inch / len(knobs))
+    """Draw shares of classes, one panel per title, with one row per arm and one column per setting.
+
+    As in figures 2 and 3 of Bendidi et al. 2023.
+    """
+    available_inch = (WIDTH_INCH - 0.2 - y_tick_labels_width_inch(arms)) / len(by_title) - 0.1
+    height_inch = 0.7 + 0.3 * len(arms) + x_tick_labels_height_inch(settings, available_inch / len(settings))
     figure = Figure(figsize=(WIDTH_INCH, height_inch))
     axes = figure.subplots(1, len(by_title), squeeze=False, sharey=True).ravel()
     for axis, (head, share) in zip(axes, by_title.items(), strict=True):
-        _squares(axis, share, (arms, knobs), room_inch, (0.0, 1.0))
-        title(axis, head, room_inch)
+        _squares(axis, share, (arms, settings), available_inch, (0.0, 1.0))
+        set_title(axis, head, available_inch)
     return figure
 
 
 @dataclass(frozen=True)
 class _Legend:
-    """How many names stand side by side below a panel, and the room for each."""
+    """How many names stand side by side below a panel, and the width for each."""
 
     columns: int
-    room_inch: float
+    available_inch: float
 
 
 def _legend(names: Sequence[str], panel_inch: float) -> _Legend:
@@ -119,12 +133,14 @@ def _legend(names: Sequence[str], panel_inch: float) -> _Legend:
     return _Legend(columns, panel_inch / columns - line_inch)
 
 
-def _panel(axis: Axes, knob: str, values: Sequence[object], panel: Panel, legend: _Legend, room_inch: float) -> None:
-    """Numbers stand where they belong on the axis, words side by side."""
+def _panel(
+    axis: Axes, setting: str, values: Sequence[object], panel: Panel, legend: _Legend, available_inch: float
+) -> None:
+    """Draw one panel: numbers at their position on the axis, text values side by side at equal distances."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     x = np.array(values, dtype=float) if numbers else np.arange(len(values), dtype=float)
     names = [*list(panel.lines)[:LINES_SHOWN], *panel.levels]
-    shown = dict(zip(names, all_fitted(names, legend.room_inch), strict=True))
+    shown = dict(zip(names, shorten_all(names, legend.available_inch), strict=True))
     for place, (name, line) in enumerate(list(panel.lines.items())[:LINES_SHOWN]):
         mark = group_style(place)
         axis.plot(x, line.mean, mark.dash, color=mark.colour, label=shown[name], marker=mark.marker, markersize=3.5)
@@ -133,43 +149,43 @@ def _panel(axis: Axes, knob: str, values: Sequence[object], panel: Panel, legend
     for place, (name, level) in enumerate(panel.levels.items()):
         dash = ("--", ":", "-.", (0, (1, 3)))[place % 4]
         axis.axhline(level, color=GREY, linestyle=dash, linewidth=1.2, label=shown[name])
-    title(axis, panel.title, room_inch)
-    below = room_below(_ticks(values), room_inch / len(values))
-    if numbers and _far_apart(x):
+    set_title(axis, panel.title, available_inch)
+    below = x_tick_labels_height_inch(_ticks(values), available_inch / len(values))
+    if numbers and _needs_log_axis(x):
         axis.set_xscale("log")
         axis.minorticks_off()
     if not numbers or len(values) <= 6:
-        words_below(axis, x.tolist(), _ticks(values), room_inch / len(values))
-    axis.set_xlabel(fitted(knob, room_inch, TITLE_POINTS))
+        set_x_tick_labels(axis, x.tolist(), _ticks(values), available_inch / len(values))
+    axis.set_xlabel(shorten(setting, available_inch, TITLE_POINTS))
     shift = offset_copy(axis.transAxes, axis.get_figure(root=True), y=-0.27 - below, units="inches")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=shift, ncols=legend.columns)
 
 
-def _far_apart(x: Float[np.ndarray, "points"]) -> bool:
-    """Whether values grow by factors, so that on an even axis the small ones would lie on each other."""
-    return bool((x > 0).all() and len(x) > 2 and x.max() / x.min() > FAR)
+def _needs_log_axis(x: Float[np.ndarray, "points"]) -> bool:
+    """Return whether values grow by factors, so that on a linear axis the small ones would overlap."""
+    return bool((x > 0).all() and len(x) > 2 and x.max() / x.min() > LOG_AXIS_RATIO)
 
 
 def _squares(
     axis: Axes,
     score: Float[np.ndarray, "rows columns"],
     values: tuple[Sequence[object], Sequence[object]],
-    room_inch: float,
+    available_inch: float,
     limits: tuple[float, float] | None = None,
 ) -> None:
     known = score[~np.isnan(score)]
     low, high = limits or ((float(known.min()), float(known.max())) if len(known) else (0.0, 1.0))
-    image = axis.imshow(score, cmap=SHADES, vmin=low, vmax=high, aspect="auto")
-    each_inch = room_inch / score.shape[1]
+    image = axis.imshow(score, cmap=COLOUR_MAP, vmin=low, vmax=high, aspect="auto")
+    spacing_inch = available_inch / score.shape[1]
     for (row, column), value in np.ndenumerate(score):
-        text = "" if np.isnan(value) or each_inch < NUMBER_INCH else f"{value:.2f}"
-        colour = "black" if (value - low) > LIGHT * (high - low) else "white"
+        text = "" if np.isnan(value) or spacing_inch < NUMBER_INCH else f"{value:.2f}"
+        colour = "black" if (value - low) > LIGHT_SHADE * (high - low) else "white"
         axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-    words_beside(axis, list(range(score.shape[0])), _ticks(values[0]), 0.3)
-    words_below(axis, list(range(score.shape[1])), _ticks(values[1]), each_inch)
+    set_y_tick_labels(axis, list(range(score.shape[0])), _ticks(values[0]), 0.3)
+    set_x_tick_labels(axis, list(range(score.shape[1])), _ticks(values[1]), spacing_inch)
     axis.tick_params(length=0)
     figure = axis.get_figure(root=True)
-    if each_inch < NUMBER_INCH and figure is not None:
+    if spacing_inch < NUMBER_INCH and figure is not None:
         figure.colorbar(image, ax=axis, location="top", aspect=40, pad=0.02)
 
 

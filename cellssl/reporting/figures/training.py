@@ -1,4 +1,4 @@
-"""training: logged metrics of a training in, curves over its steps out."""
+"""training: logged metrics of a training run -> curves over its steps."""
 
 from collections.abc import Mapping
 
@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from cellssl.reporting.figures.common import hide_frame, shared_legend, shared_legend_inch
-from cellssl.reporting.text_fitting import title
+from cellssl.reporting.figures.common import hide_axes, shared_legend, shared_legend_inch
+from cellssl.reporting.text_fitting import set_title
 from cellssl.reporting.theme import WIDTH_INCH, GroupStyle, group_style, styled
 
 
@@ -20,30 +20,31 @@ def curves(
     panels: Mapping[str, Mapping[str, Float[np.ndarray, "n"]]],
     chance: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Training over steps: a panel a metric, in it a line a branch; `chance` is a panel's level of knowing nothing.
+    """Draw metrics over training steps: one panel per metric, one line per branch.
 
-    Many steps are drawn pale, with their running mean on top. A branch looks the same in all panels.
+    `chance` is the chance level of a metric, drawn as a dashed line. Where there are many steps, the values are pale
+    and their running mean is drawn on top. A branch has the same style in all panels.
     """
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     width = WIDTH_INCH * columns / 2
     names = list(dict.fromkeys(name for branches in panels.values() for name in branches))
-    looks = {name: group_style(place) for place, name in enumerate(names)}
-    handles = [Line2D([], [], color=each.colour, linestyle=each.dash, label=name) for name, each in looks.items()]
+    styles = {name: group_style(place) for place, name in enumerate(names)}
+    handles = [Line2D([], [], color=each.colour, linestyle=each.dash, label=name) for name, each in styles.items()]
     if chance:
         handles.append(Line2D([], [], color="black", linestyle="--", linewidth=1, label="chance"))
     figure = Figure(figsize=(width, 2.4 * rows + shared_legend_inch(handles, width)))
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     for axis, (metric, branches) in zip(axes, panels.items(), strict=False):
         for branch, values in branches.items():
-            _curve(axis, steps, np.asarray(values, dtype=float), branch, looks[branch])
+            _curve(axis, steps, np.asarray(values, dtype=float), branch, styles[branch])
         if chance and metric in chance:
             axis.axhline(chance[metric], color="black", linestyle="--", linewidth=1, label="chance")
-        title(axis, metric, width / columns - 0.55)
+        set_title(axis, metric, width / columns - 0.55)
         axis.set_xlabel("step")
         axis.xaxis.set_tick_params(labelbottom=True)
         axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    hide_frame(axes[len(panels) :])
+    hide_axes(axes[len(panels) :])
     shared_legend(figure, handles, width)
     return figure
 

@@ -75,12 +75,14 @@ def places(kind: str, x: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, 
 
     match kind:
         case "tsne":
-            return projection.tsne_plane(x, seed), AXES[kind]
+            return projection.tsne_projection(x, seed), AXES[kind]
         case "umap":
-            return projection.umap_plane(x, seed), AXES[kind]
+            return projection.umap_projection(x, seed), AXES[kind]
         case _:
-            found = projection.principal_plane(x)
-            first, second = (f"component {i + 1} ({share:.0%})" for i, share in enumerate(found.explained))
+            found = projection.pca_projection(x)
+            first, second = (
+                f"component {i + 1} ({share:.0%})" for i, share in enumerate(found.explained_variance_ratio)
+            )
             return found.points, (first, second)
 
 

@@ -21,11 +21,11 @@ def write_montage(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering:
     import pandas as pd
 
     from cellssl.imaging.colour import named_colours, to_rgb
-    from cellssl.profiling.kmeans import nearest
+    from cellssl.profiling.kmeans import nearest_to_centroids
     from cellssl.reporting import theme
     from cellssl.reporting.figures.cells import montage
 
-    rows = nearest(normal, clustering, job.settings.montage_cells)
+    rows = nearest_to_centroids(normal, clustering, job.settings.montage_cells)
     chosen = pd.DataFrame(
         [(cluster, cells["cell_id"].iloc[row]) for cluster, members in enumerate(rows) for row in members],
         columns=["cluster", "cell_id"],

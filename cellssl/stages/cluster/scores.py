@@ -41,7 +41,7 @@ def score_columns(
     if against is None:
         against = tuple(name for name in (*ANSWERS, *NUISANCES) if name in known and known[name].nunique() > 1)
     for name in against:
-        compared = cluster_scores.compared(_words(known[name]), assignment, seed)
+        compared = cluster_scores.compare(_words(known[name]), assignment, seed)
         found["against"][name] = {
             **compared.agreement,
             "shuffled_ami": {"mean": compared.shuffled.mean, "sd": compared.shuffled.sd},

@@ -152,9 +152,9 @@ def _write_assignment(
 ) -> None:
     import pandas as pd
 
-    from cellssl.profiling.kmeans import distances
+    from cellssl.profiling.kmeans import distances_to_centroids
 
-    far = distances(normal, clustering)
+    far = distances_to_centroids(normal, clustering)
     table = pd.DataFrame(
         {"cell_id": cells["cell_id"], "cluster": clustering.assignment.astype(np.int32), "distance": far}
     )

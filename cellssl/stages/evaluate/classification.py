@@ -39,13 +39,13 @@ class CVScheme:
 
 def one_split(cells: pd.DataFrame, settings: Settings) -> CVScheme:
     """The train part teaches, the part that is asked for is told."""
-    from cellssl.profiling.folds import at_most
+    from cellssl.profiling.folds import sample_rows
 
     known = _labelled(cells, settings.label)
     if "split" not in cells:
         raise UsageError("these vectors have no split", hint='leave embed.cells at "split"')
     train, told = (
-        at_most(np.flatnonzero(known & (cells["split"] == part).to_numpy()), settings.max_cells, part)
+        sample_rows(np.flatnonzero(known & (cells["split"] == part).to_numpy()), settings.max_cells, part)
         for part in ("train", settings.part)
     )
     for part, rows in (("train", train), (settings.part, told)):
@@ -57,15 +57,15 @@ def one_split(cells: pd.DataFrame, settings: Settings) -> CVScheme:
 
 def cross_validation(group: str, cells: pd.DataFrame, settings: Settings) -> CVScheme:
     """Every plate or well is told by the others; wells of the same name on two plates are two."""
-    from cellssl.profiling.folds import at_most, leave_one_out
+    from cellssl.profiling.folds import leave_one_group_out, sample_rows
 
     known = _labelled(cells, settings.label)
     names = _groups(cells, group)
     if names is None:
         name, where = lacking(cells, ("plate", "well") if group == "well" else ("plate",))
         raise UsageError(f"not every cell has a {name}: {where}", hint=cure_column(settings.table, name))
-    rows = at_most(np.flatnonzero(known), settings.max_cells, group)
-    return CVScheme(rows, leave_one_out(names[rows], settings.max_folds), group)
+    rows = sample_rows(np.flatnonzero(known), settings.max_cells, group)
+    return CVScheme(rows, leave_one_group_out(names[rows], settings.max_folds), group)
 
 
 def predictions(
@@ -78,7 +78,7 @@ def predictions(
     """
     from cellssl.profiling import normalise
     from cellssl.profiling.classifiers import knn, linear_probe
-    from cellssl.profiling.folds import iter_folds, shuffled
+    from cellssl.profiling.folds import iter_folds, shuffle_labels
 
     x, labels = vectors[scheme.rows], _words(cells[settings.label].iloc[scheme.rows])
     table = cells.iloc[scheme.rows][[column for column in WHO if column in cells]].rename(columns=WHO)
@@ -89,7 +89,10 @@ def predictions(
     }
     truths = {
         "": labels,
-        **{f"_shuffled_{deal}": shuffled(labels, name, deal) for deal in range(n_label_shuffles(scheme, settings))},
+        **{
+            f"_shuffled_{deal}": shuffle_labels(labels, name, deal)
+            for deal in range(n_label_shuffles(scheme, settings))
+        },
     }
     told = {
         f"{classifier}{which}": np.full(len(x), None, dtype=object) for classifier in classifiers for which in truths

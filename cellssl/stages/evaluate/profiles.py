@@ -59,10 +59,10 @@ class Profiled:
     def mechanisms(self, rule: Rule) -> dict[str, Any]:
         """NSC or NSCB, after every normalisation that these plates allow; the rows of nsc.csv and neighbours.csv."""
         from cellssl.profiling.nsc import accuracy_by_moa, not_same_compound, not_same_compound_or_batch
-        from cellssl.profiling.profiles import IN_BATCH, TREATMENT
+        from cellssl.profiling.profiles import TREATMENT, TREATMENT_IN_BATCH
 
         judge = {"nsc": not_same_compound, "nscb": not_same_compound_or_batch}[rule]
-        keys = {"nsc": TREATMENT, "nscb": IN_BATCH}[rule]
+        keys = {"nsc": TREATMENT, "nscb": TREATMENT_IN_BATCH}[rule]
         chosen = self._normalise
         accuracies = {}
         for how in (chosen, *(each for each in get_args(OnControls) if each != chosen)):
@@ -92,7 +92,7 @@ class Profiled:
         if np.isnan(ranked.average_precision).all():
             what = "a replicate and a control" if task == "replicates" else "another compound of its mechanism"
             raise UsageError(f"no profile has {what}", hint="there is nothing to be found")
-        means = retrieval.means(groups, ranked, null_size=knobs.null_size, alpha=knobs.alpha)
+        means = retrieval.mean_average_precision(groups, ranked, null_size=knobs.null_size, alpha=knobs.alpha)
         self._add("map.csv", means, task=task)
         self._add("average_precision.csv", _precisions(profiles, ranked), task=task)
         return {
@@ -104,7 +104,7 @@ class Profiled:
 
     def _replicates(self) -> tuple[pd.DataFrame, pd.DataFrame, AveragePrecision]:
         from cellssl.profiling.profiles import TREATMENT
-        from cellssl.profiling.retrieval import replicates
+        from cellssl.profiling.retrieval import replicate_average_precision
 
         wells, x = self._of_wells()
         control = wells["control"].to_numpy(bool)
@@ -118,15 +118,15 @@ class Profiled:
             for row, missing in zip(wells[keys].itertuples(index=False), wells["compound"].isna(), strict=True)
         ]
         same_plate = self._settings.retrieval.controls == "plate"
-        ranked = replicates(x, treatments, control, wells["plate"], same_plate=same_plate)
+        ranked = replicate_average_precision(x, treatments, control, wells["plate"], same_plate=same_plate)
         return wells, wells[keys], ranked
 
     def _mechanism(self) -> tuple[pd.DataFrame, pd.DataFrame, AveragePrecision]:
         from cellssl.profiling.profiles import TREATMENT
-        from cellssl.profiling.retrieval import same_mechanism
+        from cellssl.profiling.retrieval import mechanism_average_precision
 
         treatments, x = self._with_mechanisms(self._normalise, TREATMENT)
-        ranked = same_mechanism(x, treatments["moa"], treatments["compound"])
+        ranked = mechanism_average_precision(x, treatments["moa"], treatments["compound"])
         return treatments, treatments[["moa"]], ranked
 
     def _of_wells(self, how: OnControls | None = None) -> tuple[pd.DataFrame, np.ndarray]:
@@ -183,7 +183,7 @@ class Profiled:
 def _neighbours(treatments: pd.DataFrame, nearest: NearestTreatment) -> pd.DataFrame:
     """Each treatment that was asked about, beside the nearest one."""
     names = [name for name in ("compound", "dose_micromolar", "batch", "moa") if name in treatments]
-    asked = treatments[names].iloc[nearest.asked].reset_index(drop=True)
+    asked = treatments[names].iloc[nearest.query].reset_index(drop=True)
     beside = treatments[names].iloc[nearest.neighbour].reset_index(drop=True).add_prefix("nearest_")
     return asked.join(beside).assign(cosine=nearest.cosine)
 

@@ -19,7 +19,7 @@ def leading(rows: list[Row]) -> str:
 def spreads_of(rows: list[Row]) -> dict[str, dict[str, MeanSd]]:
     """Arm -> score -> mean and standard deviation over its seeds."""
     names = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, str)))
-    return {scored.arm: scored.spreads for scored in seed_statistics.aggregate(_numbers(rows), names)}
+    return {scored.arm: scored.by_metric for scored in seed_statistics.aggregate(_numbers(rows), names)}
 
 
 def arms(rows: list[Row], *, baseline: bool) -> list[str]:

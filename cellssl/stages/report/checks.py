@@ -111,7 +111,9 @@ def _beats_baselines(rows: list[Row], arm: str) -> Belief | None:
     """The leading arm against the best arm that learns nothing, seed by seed."""
     question = "Is it more than what learns nothing gives?"
     means = {
-        each.arm: each.spreads["ami"].mean for each in seed_statistics.aggregate(rows, ["ami"]) if each.spreads["ami"].n
+        each.arm: each.by_metric["ami"].mean
+        for each in seed_statistics.aggregate(rows, ["ami"])
+        if each.by_metric["ami"].n
     }
     baselines = [name for name in arms(rows, baseline=True) if name in means and name != arm]
     if arm not in means or arm in arms(rows, baseline=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cellssl.reporting.html import Block, Folded, Table
-from cellssl.reporting.natural_sort import natural
+from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.report.runs import CLASSIFIERS, SCHEMES, Run
 
 if TYPE_CHECKING:
@@ -65,5 +65,5 @@ def _per_class(found: dict[str, Any]) -> list[list[Any]]:
                 for value in (one["per_class"][name], interval_text(one["per_class_interval"].get(name)))
             ),
         ]
-        for name in sorted(by[0]["per_class"], key=natural)
+        for name in sorted(by[0]["per_class"], key=natural_key)
     ]

@@ -13,7 +13,7 @@ from cellssl.engine.build import Job
 from cellssl.reporting import theme
 from cellssl.reporting.figures import cells, confusion, dose_response, score_bars
 from cellssl.reporting.html import Block, Folded, Heading, Paragraph, Picture, Section
-from cellssl.reporting.natural_sort import natural
+from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.cluster.map import MAP_CELLS
 from cellssl.stages.report.runs import SCHEMES, Row, Run, active_branches, first_seeds
 from cellssl.stages.shared.cell_tables import chosen_cells
@@ -67,7 +67,7 @@ def confusions(job: Job, runs: list[Run]) -> list[Block]:
 
 def _in_order(classes: Sequence[str], counts: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Class 2 before class 10."""
-    order = sorted(range(len(classes)), key=lambda place: natural(classes[place]))
+    order = sorted(range(len(classes)), key=lambda place: natural_key(classes[place]))
     return [classes[place] for place in order], counts[np.ix_(order, order)]
 
 

@@ -117,7 +117,9 @@ def _separation(run: Run, rows: list[Row], arm: str, spreads: dict[str, MeanSd])
     column = run.split.card.section.get("classes") if run.split else None
     what = f"the {number_of_classes(rows)} classes of “{column}”" if column else "treated and untreated cells"
     what = f"with “{arm}”, {what}"
-    return seed_statistics.separation(what, spreads["ami"], spreads["shuffled"], nuisances, stray=stray(rows, arm))
+    return seed_statistics.separation(
+        what, spreads["ami"], spreads["shuffled"], nuisances, shuffled_sd=stray(rows, arm)
+    )
 
 
 def _baselines(rows: list[Row], spreads: dict[str, dict[str, MeanSd]]) -> str:

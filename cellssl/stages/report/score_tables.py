@@ -78,7 +78,7 @@ def results(rows: list[Row], paper: Mapping[str, str]) -> list[Block]:
 
 def _beside_the_paper(rows: list[Row], paper: Mapping[str, str]) -> Table:
     """Ours beside the paper's; arms that only one of the two has are there too."""
-    ours = {each.arm: each.spreads["ami"] for each in aggregate(rows, ["ami"])}
+    ours = {each.arm: each.by_metric["ami"] for each in aggregate(rows, ["ami"])}
     table: list[list[Value]] = [
         [
             arm,

@@ -11,7 +11,7 @@ import numpy as np
 
 from cellssl.profiling import class_tradeoffs
 from cellssl.profiling.class_tradeoffs import Change, Pair
-from cellssl.reporting.natural_sort import natural
+from cellssl.reporting.natural_sort import natural_key
 from cellssl.reporting.seed_statistics import MeanSd, mean_sd
 from cellssl.stages.report.runs import CLASSIFIERS, SCHEMES, Run
 
@@ -115,7 +115,7 @@ class Swept:
 
     def classes(self, score: str) -> list[str]:
         """Classes that a classifier was asked about."""
-        return sorted({one.of for one in self.told if one.score == score and one.of != OVERALL}, key=natural)
+        return sorted({one.of for one in self.told if one.score == score and one.of != OVERALL}, key=natural_key)
 
     def values(self, arm: str, point: Mapping[str, Any], score: str, of: str = OVERALL, part: str = "test") -> MeanSd:
         """One number over the seeds of a point."""

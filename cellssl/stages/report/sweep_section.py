@@ -14,7 +14,7 @@ from cellssl.profiling import class_tradeoffs
 from cellssl.reporting import theme
 from cellssl.reporting.figures import sweep
 from cellssl.reporting.html import Block, Bullets, Folded, Section, Table, Value
-from cellssl.reporting.natural_sort import natural
+from cellssl.reporting.natural_sort import natural_key
 from cellssl.reporting.seed_statistics import mean_sd
 from cellssl.stages.report.figures import drawn
 from cellssl.stages.report.runs import CLASSIFIERS
@@ -98,7 +98,7 @@ def _moved_most(swept: Swept, curve: Curve) -> list[str]:
     if score is None:
         return []
     moved = {one.name: np.nan_to_num(abs(one.by)) for one in swept.changes(curve, score)[1:]}
-    return sorted(sorted(moved, key=lambda name: -moved[name])[: sweep.LINES_SHOWN], key=natural)
+    return sorted(sorted(moved, key=lambda name: -moved[name])[: sweep.LINES_SHOWN], key=natural_key)
 
 
 def _left_out(swept: Swept, shown: Sequence[str]) -> str:

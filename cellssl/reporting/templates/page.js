@@ -1,0 +1,32 @@
+for (const table of document.querySelectorAll("table")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, column) => {
+    const button = document.createElement("span");  // Chromium prints no <button> in a head that is repeated
+    button.setAttribute("role", "button");
+    button.tabIndex = 0;
+    button.addEventListener("keydown", event => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      button.click();
+    });
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      heads.forEach(other => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const number = head.classList.contains("number");
+      const key = row => {
+        const text = row.cells[column].textContent;
+        return number ? parseFloat(text.replaceAll(",", "").replace("\u2212", "-")) : text;
+      };
+      const compare = (a, b) => {
+        if (!number) return a.localeCompare(b, "en", {numeric: true});
+        if (isNaN(a) || isNaN(b)) return (isNaN(a) - isNaN(b)) * (down ? -1 : 1);
+        return a - b;
+      };
+      const rows = [...body.rows].sort((a, b) => compare(key(a), key(b)) * (down ? -1 : 1));
+      body.append(...rows);
+    });
+  });
+}
