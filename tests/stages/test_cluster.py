@@ -16,7 +16,7 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_table, write_table
 from cellssl.profiling import normalise as normalising
 from cellssl.randomness import generator
-from cellssl.stages.cluster.map import places
+from cellssl.stages.cluster.map import coordinates
 from cellssl.stages.shared.cell_tables import read_embeddings
 
 
@@ -277,7 +277,7 @@ def test_the_number_of_threads_moves_no_cell_on_the_map(normalise: str, kind: st
     for threads in (1, 2):
         with threadpool_limits(threads):
             normal = normalising.fit(normalise, vectors).apply(vectors)
-            placed.append((normal, places(kind, normal, 0)[0]))
+            placed.append((normal, coordinates(kind, normal, 0)[0]))
     assert np.array_equal(placed[0][0], placed[1][0]) and np.array_equal(placed[0][1], placed[1][1])
 
 
@@ -293,7 +293,7 @@ def test_a_umap_without_its_library_is_refused_with_the_cure(chain: Chain, tmp_p
 @pytest.mark.skipif(find_spec("umap") is None, reason="umap-learn is not here")
 def test_a_umap_follows_its_seed_and_nothing_else() -> None:
     vectors = generator("tests", "umap").normal(size=(200, 16)).astype(np.float32)
-    first, again, other = (places("umap", vectors, seed)[0] for seed in (0, 0, 1))
+    first, again, other = (coordinates("umap", vectors, seed)[0] for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.allclose(first, other)
 
