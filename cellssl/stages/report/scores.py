@@ -113,9 +113,8 @@ def captions() -> dict[str, list[str]]:
 
 
 def followed_scores() -> dict[str, InSweeps]:
-    """Return name -> how sweeps follow the score, by position."""
-    followed = {score.name: score.sweep for score in SCORES if score.sweep is not None}
-    return dict(sorted(followed.items(), key=lambda item: item[1].position))
+    """Return name -> how sweeps follow the score, in the order of SCORES."""
+    return {score.name: score.sweep for score in SCORES if score.sweep is not None}
 
 
 def score_named(name: str) -> Score:
@@ -125,8 +124,7 @@ def score_named(name: str) -> Score:
 
 def sweep_values(results: RunResults, overall: str) -> Iterator[tuple[str, str, float]]:
     """Yield score, class and value of one point, classifiers first; `overall` stands in place of a class."""
-    followed = [(score.name, score.sweep) for score in SCORES if score.sweep is not None]
-    for name, sweep in sorted(followed, key=lambda item: item[1].per_class is None):
+    for name, sweep in sorted(followed_scores().items(), key=lambda item: item[1].per_class is None):
         value = sweep.compute(results)
         if value is not None:
             yield name, overall, value

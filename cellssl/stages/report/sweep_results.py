@@ -105,9 +105,9 @@ class SweepResults:
                     yield Curve(arm, knob, values, others)
 
     def scores(self) -> list[str]:
-        """Return the scores that any run has, in the order of the page."""
+        """Return the scores that any run has, by their position on the page."""
         there = {one.score for one in self.records}
-        return [name for name in self.followed if name in there]
+        return sorted((name for name in self.followed if name in there), key=lambda name: self.followed[name].position)
 
     def label(self, score: str) -> str:
         """Return what sentences and panels call a score."""

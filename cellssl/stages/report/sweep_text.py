@@ -116,7 +116,7 @@ def _between(results: SweepResults, curve: Curve) -> str:
 
 def _change_per_class(results: SweepResults, curve: Curve) -> str:
     """Return which classes gain and which lose, by every classifier."""
-    classifiers = [score for score in results.classifiers() if results.classes(score)]
+    classifiers = [score for score in results.scores() if results.classes(score)]
     changes = {score: results.changes(curve, score)[1:] for score in classifiers}
     seeds = max((one.seeds for classes in changes.values() for one in classes), default=0)
     if seeds < class_tradeoffs.FEWEST_SEEDS:
@@ -189,8 +189,9 @@ def _choice(results: SweepResults, arm: str) -> str:
     best = (min if lower_is_better else max)(known, default=math.nan)
     return (
         f"Chosen on the val part in “{arm}”: {_point(chosen)}. {_capital(label)}: {on_val} on val, and {on_test} on "
-        f"the test part, which is the number to report. The {'lowest' if lower_is_better else 'highest'} on the test part "
-        f"is {number(best)}; choosing that point after seeing it would be cheating."
+        "the test part, which is the number to report. "
+        f"The {'lowest' if lower_is_better else 'highest'} on the test part is {number(best)}; choosing that point "
+        "after seeing it would be cheating."
     )
 
 
