@@ -1,4 +1,4 @@
-"""The recipes of the paper's studies hold its settings, and train a step on pictures made up like the published."""
+"""Recipes of the paper's studies: they have its settings, and train a step on made-up images of the same shape."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from cellssl.pipeline.sweep_arms import expand_sweep
 from cellssl.randomness import generator
 
 FOLDER = paths.shipped_folder("recipes")
-METHODS = {  # learning rate, batch, numbers in a projection
+METHODS = {  # learning rate, batch size, dimension of a projection
     "barlow_twins": (0.3, 512, 2048),
     "byol": (1.0, 512, 256),
     "deepcluster_v2": (0.6, 512, 128),
@@ -32,7 +32,7 @@ METHODS = {  # learning rate, batch, numbers in a projection
 
 
 def unswept(name: str, folder: Path) -> Path:
-    """A shipped recipe without its sweep."""
+    """Return a shipped recipe without its sweep."""
     text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
     path = folder / f"{name}.toml"
     path.write_text(re.sub(r"\[sweep.*?(?=\[arm)", "", text, flags=re.DOTALL), encoding="utf-8")
@@ -57,22 +57,22 @@ def test_the_sweeps_of_cifar_are_the_papers() -> None:
 
 
 def made_up(folder: Path, side: int, mode: str) -> Path:
-    """Two classes in folders train and test, 24 and 4 pictures each."""
+    """Write two classes into folders train and test, 24 and 4 images each."""
     for part, n in (("train", 24), ("test", 4)):
-        for classed in ("ant", "bee"):
-            (folder / part / classed).mkdir(parents=True)
+        for name in ("ant", "bee"):
+            (folder / part / name).mkdir(parents=True)
             for number in range(n):
                 shape = (side, side, 3) if mode == "RGB" else (side, side)
-                pixels = generator(part, classed, number).integers(0, 256, shape, dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / part / classed / f"{number}.png")
+                pixels = generator(part, name, number).integers(0, 256, shape, dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / part / name / f"{number}.png")
     return folder
 
 
-def trains(recipe: Path, arm: str, pictures: Path, store: Path) -> None:
-    """A step or two of an arm, with queues and prototypes for few pictures."""
+def trains(recipe: Path, arm: str, images: Path, store: Path) -> None:
+    """Train an arm for a step or two, with queues and prototypes for few images."""
     text = recipe.read_text(encoding="utf-8")
     text = re.sub(r'\[fetch(\.dataset)?\]\n(dataset|name) = "\w+"', '[fetch.dataset]\nname = "image_folder"', text)
-    text = re.sub('(name = "image_folder")', rf'\1\nfolder = "{pictures}"\nparts = true', text)
+    text = re.sub('(name = "image_folder")', rf'\1\nfolder = "{images}"\nparts = true', text)
     for knob, value in (("epochs", 1), ("warmup_epochs", 0), ("batch", 16), ("queue", 32), ("prototypes", 8)):
         text = re.sub(rf"\b{knob} = \d+", f"{knob} = {value}", text)
     small = recipe.with_name("small.toml")
@@ -84,17 +84,17 @@ def trains(recipe: Path, arm: str, pictures: Path, store: Path) -> None:
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_a_method_trains_a_step_on_pictures_like_cifars(method: str, tmp_path: Path) -> None:
-    trains(unswept("cifar10-bias", tmp_path), method, made_up(tmp_path / "pictures", 32, "RGB"), tmp_path / "store")
+def test_a_method_trains_a_step_on_images_like_cifar(method: str, tmp_path: Path) -> None:
+    trains(unswept("cifar10-bias", tmp_path), method, made_up(tmp_path / "images", 32, "RGB"), tmp_path / "store")
 
 
 @pytest.mark.parametrize("arm", ["digit", "flow"])
-def test_either_view_of_the_digits_trains_a_step_on_pictures_like_mnists(arm: str, tmp_path: Path) -> None:
-    trains(unswept("mnist", tmp_path), arm, made_up(tmp_path / "pictures", 28, "L"), tmp_path / "store")
+def test_either_view_of_the_digits_trains_a_step_on_images_like_mnist(arm: str, tmp_path: Path) -> None:
+    trains(unswept("mnist", tmp_path), arm, made_up(tmp_path / "images", 28, "L"), tmp_path / "store")
 
 
 @pytest.mark.parametrize("name", ["mnist", "digits"])
-def test_the_digits_are_seen_through_the_papers_views(name: str) -> None:
+def test_the_views_of_the_digits_are_the_papers(name: str) -> None:
     recipe = recipes.load(name)
     views = {arm: recipe.settings("pretrain", arm).branches["view"].view for arm in ("digit", "flow")}
     pad, invert, rotate, crop = views["digit"]

@@ -137,7 +137,7 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "an earlier clustering of another model": (
         "cluster R --arm intensities --set cluster.assign_to=CLUSTER",
         2,
-        "the earlier clustering stands on the model",
+        "the earlier clustering used embeddings of the model",
         "[embed] model = ",
     ),
     "an unknown log format": ("status R", 0, "", ""),

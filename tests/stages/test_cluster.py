@@ -1,4 +1,4 @@
-"""cluster: scores that scikit-learn gives too, an earlier clustering applied as it is, and a night without labels."""
+"""cluster: the same scores as scikit-learn, an earlier clustering applied again, and a new plate without labels."""
 
 import json
 from dataclasses import replace
@@ -16,12 +16,13 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_table, write_table
 from cellssl.profiling import normalise as normalising
 from cellssl.randomness import generator
-from cellssl.stages.cluster.map import places
+from cellssl.stages.cluster.map import coordinates
+from cellssl.stages.cluster.metrics import AGREEMENT_SCORES, ClusterMetrics, ClusterScores
 from cellssl.stages.shared.cell_tables import read_embeddings
 
 
 def table_of(chain: Chain, arm: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """The clustered cells of an arm with their cluster, and their embeddings."""
+    """Return the clustered cells of an arm with their cluster, and their embeddings."""
     cells, vectors = read_embeddings(chain.made("embed", arm))
     assigned = read_table(chain.made("cluster", arm).file("assignments.parquet"))
     rows = pd.Index(cells["cell_id"]).get_indexer(assigned["cell_id"])
@@ -29,7 +30,7 @@ def table_of(chain: Chain, arm: str) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 @pytest.mark.parametrize("arm", ["main", "intensities"])
-def test_scores_are_those_of_scikit_learn_on_the_tables(chain: Chain, arm: str) -> None:
+def test_scores_equal_those_of_scikit_learn_for_the_tables(chain: Chain, arm: str) -> None:
     cells, vectors = table_of(chain, arm)
     scores = json.loads(chain.made("cluster", arm).file("scores.json").read_text())
     assert set(cells["split"]) == {"test"}
@@ -58,7 +59,7 @@ def test_density_is_whether_a_cell_has_more_neighbours_than_the_median(chain: Ch
     )
 
 
-def test_the_ceiling_is_the_agreement_of_true_phenotype_and_label(chain: Chain) -> None:
+def test_the_upper_bound_is_the_agreement_of_true_phenotype_and_label(chain: Chain) -> None:
     cells, _ = table_of(chain, "main")
     known = cells[cells["true_phenotype"].notna()]
     scores = json.loads(chain.made("cluster").file("scores.json").read_text())
@@ -66,11 +67,11 @@ def test_the_ceiling_is_the_agreement_of_true_phenotype_and_label(chain: Chain) 
     assert scores["ceiling_ami"] == pytest.approx(ours, abs=1e-9)
 
 
-def test_the_plate_is_no_answer_where_there_is_one_plate(chain: Chain) -> None:
+def test_the_plate_is_not_compared_where_there_is_one_plate(chain: Chain) -> None:
     assert "plate" not in json.loads(chain.made("cluster").file("scores.json").read_text())["against"]
 
 
-def test_centroids_are_the_means_of_their_cells_and_every_cell_is_nearest_its_own(chain: Chain) -> None:
+def test_centroids_are_the_means_of_their_cells_and_every_cell_is_nearest_to_its_own(chain: Chain) -> None:
     cells, vectors = table_of(chain, "intensities")
     with np.load(chain.made("cluster", "intensities").file("centroids.npz")) as arrays:
         centroids = arrays["centroids"]
@@ -103,7 +104,7 @@ def test_the_same_cells_assigned_to_a_clustering_get_its_clusters(chain: Chain, 
 
 
 def made(chain: Chain, tmp_path: Path, *knobs: str) -> Path:
-    """The cluster artifact of the intensities with these knobs."""
+    """Return the cluster artifact of the arm `intensities` with these settings."""
     store = ["--store", tmp_path / "store", "--store", chain.root, "--arm", "intensities"]
     return Path(say("cluster", chain.recipe, *store, *(word for knob in knobs for word in ("--set", knob))).line)
 
@@ -121,7 +122,7 @@ def test_the_number_of_clusters_is_that_of_the_highest_silhouette(chain: Chain, 
     assert one.equals(two)
 
 
-def test_noise_is_a_group_of_its_own_in_every_score_and_share(chain: Chain, tmp_path: Path) -> None:
+def test_noise_counts_as_a_group_in_every_score_and_share(chain: Chain, tmp_path: Path) -> None:
     method = 'cluster.method={ name = "hdbscan", min_cluster_size = 4, neighbours = 2 }'
     path = made(chain, tmp_path, method, "cluster.normalise=zscore", "cluster.part=all")
     assigned = read_table(path / "assignments.parquet")
@@ -146,7 +147,7 @@ def test_an_earlier_clustering_of_any_method_that_has_a_rule_is_applied(
     assert made(chain, tmp_path, f"cluster.assign_to={fitted}", "cluster.k=7", "cluster.method=leiden") == again
 
 
-def test_a_clustering_without_a_rule_for_new_cells_says_so(chain: Chain, tmp_path: Path) -> None:
+def test_a_clustering_without_a_rule_for_new_cells_is_an_error(chain: Chain, tmp_path: Path) -> None:
     fitted = made(chain, tmp_path, "cluster.method=leiden")
     assert "seed" in json.loads((fitted / "artifact.json").read_text())["section"]
     store = ["--store", tmp_path / "store", "--store", chain.root, "--arm", "intensities"]
@@ -160,7 +161,7 @@ def test_an_unknown_column_is_named_with_the_nearest(chain: Chain, tmp_path: Pat
     assert said.code == 2 and "did you mean 'compound'?" in said.err
 
 
-def test_only_the_columns_that_are_asked_for_are_scored(chain: Chain, tmp_path: Path) -> None:
+def test_only_the_columns_in_the_recipe_are_scored(chain: Chain, tmp_path: Path) -> None:
     path = made(chain, tmp_path, 'cluster.against=["plate", "density"]')
     against = json.loads((path / "scores.json").read_text())["against"]
     assert sorted(against) == ["density", "plate"]
@@ -168,9 +169,7 @@ def test_only_the_columns_that_are_asked_for_are_scored(chain: Chain, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["pca", "tsne"])
-def test_the_map_holds_every_cell_with_its_cluster_and_what_is_known_of_it(
-    chain: Chain, tmp_path: Path, kind: str
-) -> None:
+def test_the_map_has_every_cell_with_its_cluster_and_metadata(chain: Chain, tmp_path: Path, kind: str) -> None:
     path = made(chain, tmp_path, f"cluster.map={kind}")
     table, assigned = read_table(path / "map.parquet"), read_table(path / "assignments.parquet")
     assert table[["cell_id", "cluster"]].equals(assigned[["cell_id", "cluster"]])
@@ -179,7 +178,7 @@ def test_the_map_holds_every_cell_with_its_cluster_and_what_is_known_of_it(
     assert (path / "map.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_an_assignment_is_named_by_the_clustering_and_not_by_how_it_was_called(chain: Chain, tmp_path: Path) -> None:
+def test_an_assignment_depends_on_the_clustering_and_not_on_how_it_was_named(chain: Chain, tmp_path: Path) -> None:
     earlier = chain.made("cluster", "intensities")
     store = ["--store", tmp_path / "store", "--store", chain.root, "--arm", "intensities"]
     card = earlier.path / "artifact.json"
@@ -238,7 +237,7 @@ def test_a_new_plate_without_labels_goes_through_an_earlier_model_and_clustering
     assert (path / "montage.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_model_is_not_applied_to_other_crops_than_it_knows(chain: Chain, tmp_path: Path) -> None:
+def test_a_model_is_not_applied_to_crops_of_another_size(chain: Chain, tmp_path: Path) -> None:
     recipe = tonight(chain, tmp_path, chain.made("pretrain"), chain.made("cluster"))
     store = ["--store", tmp_path / "store", "--store", chain.root]
     said = say("run", recipe, *store, "--to", "embed", "--set", "segment.crop_px=40", "--set", "fetch.dataset.doses=1")
@@ -247,7 +246,7 @@ def test_a_model_is_not_applied_to_other_crops_than_it_knows(chain: Chain, tmp_p
     assert "set segment.crop_px = 48" in said.err
 
 
-def test_a_collapsed_encoder_is_said_so(chain: Chain, tmp_path: Path) -> None:
+def test_a_collapsed_encoder_is_reported(chain: Chain, tmp_path: Path) -> None:
     embed, store = chain.made("embed"), Store(tmp_path / "store")
     table = read_table(embed.file("embeddings.parquet"))
     table[[name for name in table if name.startswith("emb_")]] = np.float32(1)
@@ -258,7 +257,7 @@ def test_a_collapsed_encoder_is_said_so(chain: Chain, tmp_path: Path) -> None:
     assert said.code == 0 and "the encoder has collapsed" in said.err
 
 
-def test_a_well_is_one_of_its_plate_and_wells_of_controls_are_asked_for_alone(chain: Chain) -> None:
+def test_a_well_belongs_to_a_plate_and_control_wells_are_scored_separately(chain: Chain) -> None:
     scores = json.loads(chain.made("cluster").file("scores.json").read_text())["against"]
     cells, _ = read_embeddings(chain.made("embed"))
     cells = cells[cells["split"] == "test"]
@@ -270,19 +269,19 @@ def test_a_well_is_one_of_its_plate_and_wells_of_controls_are_asked_for_alone(ch
 
 @pytest.mark.parametrize("normalise", ["none", "pca_whiten"])
 @pytest.mark.parametrize("kind", ["pca", "tsne"])
-def test_the_number_of_threads_moves_no_cell_on_the_map(normalise: str, kind: str) -> None:
+def test_the_number_of_threads_does_not_change_the_map(normalise: str, kind: str) -> None:
     chance = generator("tests", "threads")
     vectors = (chance.normal(size=(400, 256)) * np.linspace(3, 0.1, 256)).astype(np.float32)
     placed = []
     for threads in (1, 2):
         with threadpool_limits(threads):
             normal = normalising.fit(normalise, vectors).apply(vectors)
-            placed.append((normal, places(kind, normal, 0)[0]))
+            placed.append((normal, coordinates(kind, normal, 0)[0]))
     assert np.array_equal(placed[0][0], placed[1][0]) and np.array_equal(placed[0][1], placed[1][1])
 
 
 @pytest.mark.skipif(find_spec("umap") is not None, reason="umap-learn is here")
-def test_a_umap_without_its_library_is_refused_with_the_cure(chain: Chain, tmp_path: Path) -> None:
+def test_a_umap_without_its_library_is_an_error_with_the_cure(chain: Chain, tmp_path: Path) -> None:
     store = ["--store", tmp_path / "store", "--store", chain.root]
     said = say("cluster", chain.recipe, *store, "--arm", "intensities", "--set", "cluster.map=umap")
     assert said.code == 2
@@ -291,9 +290,9 @@ def test_a_umap_without_its_library_is_refused_with_the_cure(chain: Chain, tmp_p
 
 
 @pytest.mark.skipif(find_spec("umap") is None, reason="umap-learn is not here")
-def test_a_umap_follows_its_seed_and_nothing_else() -> None:
+def test_a_umap_depends_only_on_its_seed() -> None:
     vectors = generator("tests", "umap").normal(size=(200, 16)).astype(np.float32)
-    first, again, other = (places("umap", vectors, seed)[0] for seed in (0, 0, 1))
+    first, again, other = (coordinates("umap", vectors, seed)[0] for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.allclose(first, other)
 
@@ -306,3 +305,58 @@ def test_a_label_that_is_another_column_colours_the_map_once() -> None:
     table = pd.DataFrame({"label": kinds, "compound": kinds, "map_x": points, "map_y": points, "cluster": [0, 1] * 6})
     titles = [axis.get_title(loc="left") for axis in map_figure(table, ("1", "2")).axes if axis.get_visible()]
     assert titles == ["cluster", "compound"]
+
+
+@pytest.mark.parametrize("arm", ["main", "intensities"])
+def test_metrics_are_read_from_the_card_and_written_back_unchanged(chain: Chain, arm: str) -> None:
+    made = chain.made("cluster", arm)
+    assert ClusterMetrics.from_json(made.card.metrics).to_json() == made.card.metrics
+    scores = json.loads(made.file("scores.json").read_text())
+    assert ClusterScores.from_json(scores).to_json() == scores
+
+
+SCORES_JSON = {
+    "silhouette": 0.5,
+    "silhouette_of_k": {"2": 0.5, "3": None},
+    "ceiling_ami": 0.36,
+    "against": {
+        "label": {
+            "ami": 0.1,
+            "ami_max": 0.2,
+            "nmi": 0.3,
+            "ari": 0.4,
+            "homogeneity": 0.5,
+            "shuffled_ami": {"mean": 0.0, "sd": 0.01},
+            "ami_interval": [0.05, 0.15],
+            "cells": 68,
+            "classes": 2,
+        },
+        "plate": {
+            **dict.fromkeys(("ami", "ami_max", "nmi", "ari", "homogeneity")),
+            "shuffled_ami": {"mean": None, "sd": None},
+            "ami_interval": [None, None],
+            "cells": 68,
+            "classes": 1,
+        },
+    },
+    "shuffled_ami": {"mean": 0.0, "sd": 0.01},
+    "ami_interval": [0.05, 0.15],
+}
+"""scores.json as artifacts of format 1 have it."""
+
+
+def test_the_keys_of_scores_json_are_those_of_format_1() -> None:
+    scores = ClusterScores.from_json(SCORES_JSON)
+    assert scores.to_json() == SCORES_JSON
+    label = scores.against["label"]
+    assert [label.agreement[name] for name in AGREEMENT_SCORES] == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert (label.shuffled_mean, label.shuffled_sd, label.ami_low, label.ami_high) == (0.0, 0.01, 0.05, 0.15)
+    assert (label.ami, label.ami_max, label.cells, label.classes) == (0.1, 0.2, 68, 2)
+    assert (scores.silhouette, scores.ceiling_ami) == (0.5, 0.36)
+    assert np.isnan(scores.against["plate"].ami), "a score that is not defined"
+
+
+@pytest.mark.parametrize("key", ["silhouette", "against"])
+def test_a_missing_key_of_scores_json_is_an_error(key: str) -> None:
+    with pytest.raises(KeyError, match=key):
+        ClusterScores.from_json({name: value for name, value in SCORES_JSON.items() if name != key})

@@ -1,6 +1,7 @@
-"""evaluate: numbers that scikit-learn gives too from the files alone, what cannot be had, and tables of others."""
+"""evaluate: the same numbers as scikit-learn from the files, reasons for missing scores, and external tables."""
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from chain import Chain, Said, say
+from conftest import REPOSITORY
 from copairs.map import average_precision
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
@@ -20,11 +22,12 @@ from sklearn.preprocessing import StandardScaler
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_table
 from cellssl.randomness import generator
+from cellssl.stages.evaluate.metrics import CLASSIFIERS, EvaluationMetrics
 from cellssl.stages.shared.cell_tables import read_embeddings
 
 
 def numbers_of(folder: Path) -> dict[str, Any]:
-    """All that an evaluation says in numbers."""
+    """Return all numbers of an evaluation."""
     found: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
     return found
 
@@ -36,52 +39,52 @@ def made(chain: Chain) -> Artifact:
 
 @pytest.mark.parametrize("classifier", ["knn", "linear"])
 @pytest.mark.parametrize("scheme", ["split", "leave_one_well_out"])
-def test_every_accuracy_is_scikit_learns_of_the_predictions(made: Artifact, scheme: str, classifier: str) -> None:
+def test_every_accuracy_equals_scikit_learns_for_the_predictions(made: Artifact, scheme: str, classifier: str) -> None:
     table = read_table(made.file("predictions.parquet")).query("scheme == @scheme")
     found = numbers_of(made.path)[scheme][classifier]
-    truth, told = table["label"], table[classifier]
-    assert found["accuracy"] == pytest.approx(accuracy_score(truth, told))
-    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, told))
-    assert found["confusion"] == confusion_matrix(truth, told).tolist()
-    recalls = recall_score(truth, told, average=None, labels=found["classes"])
+    truth, predicted = table["label"], table[classifier]
+    assert found["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, predicted))
+    assert found["confusion"] == confusion_matrix(truth, predicted).tolist()
+    recalls = recall_score(truth, predicted, average=None, labels=found["classes"])
     assert list(found["per_class"].values()) == pytest.approx(recalls.tolist())
     low, high = found["balanced_accuracy_interval"]
     assert low < found["balanced_accuracy"] < high
     assert found["resampled"] == "wells"
     shuffled = table.filter(like="_shuffled_").dropna(axis=1)
     chance = [
-        balanced_accuracy_score(shuffled[f"label_shuffled_{deal}"], shuffled[f"{classifier}_shuffled_{deal}"])
-        for deal in range(5 if scheme == "split" else 1)
+        balanced_accuracy_score(shuffled[f"label_shuffled_{number}"], shuffled[f"{classifier}_shuffled_{number}"])
+        for number in range(5 if scheme == "split" else 1)
     ]
     assert found["shuffled_balanced_accuracy"]["mean"] == pytest.approx(np.mean(chance))
 
 
-def test_what_was_told_is_what_scikit_learn_tells_from_the_embeddings(chain: Chain, made: Artifact) -> None:
+def test_the_predictions_are_those_of_scikit_learn_from_the_embeddings(chain: Chain, made: Artifact) -> None:
     cells, vectors = read_embeddings(chain.made("embed"))
     table = read_table(made.file("predictions.parquet")).query("scheme == 'split'")
     train, test = ((cells["split"] == part).to_numpy() for part in ("train", "test"))
     assert table["Metadata_cell_id"].tolist() == cells["cell_id"][test].tolist()
     scaler = StandardScaler().fit(vectors[train])
-    teaching, asked = scaler.transform(vectors[train]), scaler.transform(vectors[test])
+    x_train, x_test = scaler.transform(vectors[train]), scaler.transform(vectors[test])
     labels = cells["label"][train].to_numpy(str)
-    nearest = KNeighborsClassifier(5).fit(teaching, labels).predict(asked)
-    probe = LogisticRegression(max_iter=2000).fit(teaching, labels).predict(asked)
+    nearest = KNeighborsClassifier(5).fit(x_train, labels).predict(x_test)
+    probe = LogisticRegression(max_iter=2000).fit(x_train, labels).predict(x_test)
     assert (table["knn"] == nearest).mean() > 0.99
     assert (table["linear"] == probe).mean() > 0.99
 
 
-def test_no_well_teaches_the_classifier_that_tells_it(made: Artifact) -> None:
+def test_no_well_is_in_the_training_set_of_its_own_classifier(made: Artifact) -> None:
     table = read_table(made.file("predictions.parquet")).query("scheme == 'leave_one_well_out'")
     assert (table.groupby(["Metadata_Plate", "Metadata_Well"])["fold"].nunique() == 1).all()
     assert table["Metadata_cell_id"].is_unique
     assert numbers_of(made.path)["leave_one_well_out"]["folds"] == table["Metadata_Well"].nunique()
 
 
-def test_of_too_many_cells_some_teach_and_some_are_told(chain: Chain, tmp_path: Path) -> None:
+def test_of_too_many_cells_a_sample_is_predicted(chain: Chain, tmp_path: Path) -> None:
     store = ["--store", tmp_path / "store", "--store", chain.root]
     made = Path(say("evaluate", chain.recipe, *store, "--set", "evaluate.max_cells=30").line)
-    told = pd.read_parquet(made / "predictions.parquet")
-    assert told["scheme"].value_counts().to_dict() == {"split": 30, "leave_one_well_out": 30}
+    predictions = pd.read_parquet(made / "predictions.parquet")
+    assert predictions["scheme"].value_counts().to_dict() == {"split": 30, "leave_one_well_out": 30}
 
 
 def test_well_profiles_are_medians_of_cells_scaled_by_the_plate_s_controls(chain: Chain, made: Artifact) -> None:
@@ -94,7 +97,7 @@ def test_well_profiles_are_medians_of_cells_scaled_by_the_plate_s_controls(chain
     assert profiles["Metadata_cells"].sum() == len(cells)
 
 
-def test_what_one_plate_of_one_compound_cannot_say_is_said_with_the_cure(made: Artifact) -> None:
+def test_scores_that_need_more_plates_or_compounds_are_missing_with_reason_and_cure(made: Artifact) -> None:
     missing = numbers_of(made.path)["not_computed"]
     assert set(missing) == {"leave_one_plate_out", "nsc", "nscb", "map_replicates", "map_mechanism"}
     assert missing["leave_one_plate_out"] == "there is only Sim1_00001; leave-one-out needs two or more"
@@ -118,7 +121,7 @@ COMPOUNDS = {"DMSO": "", "a": "one", "b": "one", "c": "two", "d": "two"}
 
 
 def screen(wells: int = 4) -> pd.DataFrame:
-    """Profiles of three plates in three weeks, with two mechanisms of two compounds; mechanisms lie far apart."""
+    """Return profiles of three plates in three weeks, with two very different mechanisms of two compounds each."""
     rows = [(f"P{plate}", name) for plate in range(3) for name in COMPOUNDS for _ in range(wells)]
     table = pd.DataFrame(rows, columns=["Metadata_Plate", "Metadata_compound"])
     table["Metadata_Well"] = [f"W{number:02}" for number in table.groupby("Metadata_Plate").cumcount()]
@@ -131,14 +134,14 @@ def screen(wells: int = 4) -> pd.DataFrame:
 
 
 def evaluated(folder: Path, table: pd.DataFrame, *words: object, name: str = "profiles.csv") -> Said:
-    """What `cellssl evaluate` says of somebody else's table."""
+    """Return the output of `cellssl evaluate` for an external table."""
     path = folder / name
     table.to_parquet(path) if name.endswith(".parquet") else table.to_csv(path, index=False)
-    given = ["--set", f"evaluate.table.path={path}"]
-    return say("evaluate", "profiles", "--store", folder / "store", *given, *words)
+    option = ["--set", f"evaluate.table.path={path}"]
+    return say("evaluate", "profiles", "--store", folder / "store", *option, *words)
 
 
-def test_a_table_of_profiles_needs_no_recipe_of_one_s_own(tmp_path: Path) -> None:
+def test_a_table_of_profiles_needs_no_recipe_of_its_own(tmp_path: Path) -> None:
     found = numbers_of(Path(evaluated(tmp_path, screen()).line))
     for rule in ("nsc", "map_mechanism", "map_replicates", "profiles"):
         assert rule in found
@@ -149,7 +152,7 @@ def test_a_table_of_profiles_needs_no_recipe_of_one_s_own(tmp_path: Path) -> Non
     assert found["nscb"]["treatments"] == 12 and found["nscb"]["accuracy"] == 1.0
 
 
-def test_a_recipe_that_only_evaluates_a_given_table_has_one_stage_and_no_report(tmp_path: Path) -> None:
+def test_a_recipe_that_only_evaluates_an_external_table_has_one_stage_and_no_report(tmp_path: Path) -> None:
     made = Path(evaluated(tmp_path, screen()).line)
     words = ["profiles", "--store", tmp_path / "store", "--set", f"evaluate.table.path={tmp_path / 'profiles.csv'}"]
     rows = json.loads(say("status", *words, "--plates", "--json").line)["stages"]
@@ -162,7 +165,7 @@ def test_a_recipe_that_only_evaluates_a_given_table_has_one_stage_and_no_report(
         assert "begins" not in refused.err
 
 
-def test_nsc_is_a_search_by_scikit_learn_on_the_treatments_that_are_written(tmp_path: Path) -> None:
+def test_nsc_equals_a_search_by_scikit_learn_in_treatments_parquet(tmp_path: Path) -> None:
     made = Path(evaluated(tmp_path, screen()).line)
     treatments = pd.read_parquet(made / "treatments.parquet")
     alike = cosine_similarity(treatments.filter(like="Cells_"))
@@ -174,7 +177,7 @@ def test_nsc_is_a_search_by_scikit_learn_on_the_treatments_that_are_written(tmp_
     assert nearest["nearest_compound"].tolist() == compound[alike.argmax(axis=1)].tolist()
 
 
-def test_a_label_column_of_a_table_is_told_by_leaving_plates_and_wells_out(tmp_path: Path) -> None:
+def test_a_label_column_of_a_table_is_predicted_with_plates_and_wells_left_out(tmp_path: Path) -> None:
     words = ["--set", "evaluate.label=moa", "--set", "evaluate.neighbours=3"]
     found = numbers_of(Path(evaluated(tmp_path, screen(), *words, name="profiles.parquet").line))
     assert found["leave_one_plate_out"]["linear"]["balanced_accuracy"] == 1.0
@@ -184,19 +187,21 @@ def test_a_label_column_of_a_table_is_told_by_leaving_plates_and_wells_out(tmp_p
     assert "no split" in found["not_computed"]["split"]
 
 
-def test_a_label_that_is_asked_for_by_a_wrong_name_is_an_error_and_not_a_gap(tmp_path: Path) -> None:
+def test_a_wrong_name_of_the_label_column_is_an_error_and_not_a_missing_score(tmp_path: Path) -> None:
     said = evaluated(tmp_path, screen(), "--set", "evaluate.label=mao")
     assert said.code == 2 and "there is no column 'mao'" in said.err and "did you mean 'moa'?" in said.err
 
 
-def test_a_csv_and_a_parquet_of_the_same_rows_say_the_same_and_a_changed_byte_counts(tmp_path: Path) -> None:
+def test_a_csv_and_a_parquet_of_the_same_rows_give_the_same_numbers_and_a_changed_byte_counts(tmp_path: Path) -> None:
     one, two = (Path(evaluated(tmp_path, screen(), name=name).line) for name in ("p.csv", "p.parquet"))
     assert one != two
     assert numbers_of(one) == numbers_of(two)
     assert evaluated(tmp_path, screen().iloc[:-1], name="p.csv").line != str(one)
 
 
-def test_an_embeddings_table_of_this_tool_goes_in_unchanged(chain: Chain, made: Artifact, tmp_path: Path) -> None:
+def test_an_embeddings_table_of_this_tool_can_be_evaluated_unchanged(
+    chain: Chain, made: Artifact, tmp_path: Path
+) -> None:
     embeddings = chain.made("embed").file("embeddings.parquet")
     words = ["--set", f"evaluate.table.path={embeddings}", "--set", "evaluate.neighbours=5"]
     found = numbers_of(Path(say("evaluate", "profiles", "--store", tmp_path, *words).line))
@@ -206,7 +211,7 @@ def test_an_embeddings_table_of_this_tool_goes_in_unchanged(chain: Chain, made: 
     assert found["split"]["knn"]["accuracy"] == pytest.approx(ours["split"]["knn"]["accuracy"], abs=0.02)
 
 
-def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
+def test_columns_with_other_names_can_be_named(tmp_path: Path) -> None:
     other = screen().rename(columns={"Metadata_compound": "drug", "Metadata_Plate": "Image_Plate"})
     names = ["--set", "evaluate.table.columns.compound=drug", "--set", "evaluate.table.columns.plate=Image_Plate"]
     assert numbers_of(Path(evaluated(tmp_path, other, *names).line))["nsc"]["accuracy"] == 1.0
@@ -222,26 +227,26 @@ def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
         (lambda table: table.assign(Cells_a="big"), 3, "holds text"),
         (lambda table: table.assign(Cells_b=["1"] * 2 + ["NA"] + ["1"] * (len(table) - 3)), 3, "Cells_b of"),
         (lambda table: table.assign(Cells_b=["1"] * 2 + ["NA"] + ["1"] * (len(table) - 3)), 3, "in row 3: 'NA'"),
-        (lambda table: table.assign(Metadata_dose_micromolar="1 uM"), 3, "in row 1: '1 uM' is no number"),
+        (lambda table: table.assign(Metadata_dose_micromolar="1 uM"), 3, "in row 1: '1 uM' is not a number"),
         (lambda table: table.assign(Metadata_control=["true", None] * (len(table) // 2)), 3, "is empty in row 2"),
-        (lambda table: table.iloc[:0], 3, "holds no row"),
+        (lambda table: table.iloc[:0], 3, "has no row"),
         (lambda table: table.assign(Metadata_control="negcon"), 3, "Metadata_control of"),
         (lambda table: table.filter(like="Cells_"), 2, "nothing can be evaluated"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_refused_in_one_sentence(
+def test_a_table_that_cannot_be_used_is_an_error_of_one_sentence(
     tmp_path: Path, spoil: Any, code: int, message: str
 ) -> None:
     said = evaluated(tmp_path, spoil(screen()))
     assert said.code == code and message in said.err and "Traceback" not in said.err
 
 
-def test_a_file_that_is_no_table_or_not_there_is_said_so(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_or_is_missing_is_reported(tmp_path: Path) -> None:
     (tmp_path / "p.parquet").write_bytes(b"PAR1 no")
-    given = ["--store", tmp_path / "store", "--set"]
-    broken = say("evaluate", "profiles", *given, f"evaluate.table.path={tmp_path / 'p.parquet'}")
+    options = ["--store", tmp_path / "store", "--set"]
+    broken = say("evaluate", "profiles", *options, f"evaluate.table.path={tmp_path / 'p.parquet'}")
     assert broken.code == 3 and "p.parquet cannot be read" in broken.err
-    gone = say("evaluate", "profiles", *given, f"evaluate.table.path={tmp_path / 'gone.csv'}")
+    gone = say("evaluate", "profiles", *options, f"evaluate.table.path={tmp_path / 'gone.csv'}")
     assert gone.code in (2, 3) and "gone.csv" in gone.err and "Traceback" not in gone.err
 
 
@@ -266,14 +271,14 @@ def test_plates_wells_and_compounds_are_text_in_a_csv_as_in_a_parquet(tmp_path: 
     assert set(wells["Metadata_compound"]) == set(table["Metadata_compound"])
 
 
-def test_a_row_without_plate_is_named_with_the_setting(tmp_path: Path) -> None:
+def test_a_row_without_plate_is_reported_with_the_setting(tmp_path: Path) -> None:
     table = screen()
     table.loc[3, "Metadata_Plate"] = None
     said = evaluated(tmp_path, table)
     assert said.code == 2 and "row 4 has none" in said.err and "evaluate.table.columns.plate" in said.err
 
 
-def test_vectors_that_are_all_the_same_are_called_a_collapse(tmp_path: Path) -> None:
+def test_vectors_that_are_all_the_same_are_reported_as_a_collapse(tmp_path: Path) -> None:
     table = screen().assign(**{f"Cells_{name}": 1.5 for name in "abcde"})
     said = evaluated(tmp_path, table)
     assert said.code == 0 and "the encoder has collapsed" in said.err
@@ -302,7 +307,7 @@ neighbours = 21
 
 @pytest.fixture(scope="module")
 def three_plates(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe for real cells of three plates, DMSO and cycloheximide (as the official table misspells it)."""
+    """Write a recipe for real cells of three plates, DMSO and cycloheximide (as the official table misspells it)."""
     folder = tmp_path_factory.mktemp("three-plates")
     tables, stacks = [], []
     for name in ("2plates", "small"):
@@ -321,7 +326,7 @@ def three_plates(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder / "real.toml"
 
 
-def test_real_plates_left_out_one_by_one_are_told_as_scikit_learn_tells_them_from_the_embeddings(
+def test_leave_one_plate_out_on_real_plates_equals_scikit_learn_on_the_embeddings(
     three_plates: Path,
 ) -> None:
     made = Path(say("run", three_plates, "--store", three_plates.parent / "store", "--to", "evaluate").line)
@@ -332,8 +337,8 @@ def test_real_plates_left_out_one_by_one_are_told_as_scikit_learn_tells_them_fro
         table["Metadata_label"].astype(str),
         table["Metadata_Plate"].astype(str),
     )
-    told = {"knn": KNeighborsClassifier(21), "linear": LogisticRegression(max_iter=2000)}
-    for name, classifier in told.items():
+    classifiers = {"knn": KNeighborsClassifier(21), "linear": LogisticRegression(max_iter=2000)}
+    for name, classifier in classifiers.items():
         ours = cross_val_predict(
             make_pipeline(StandardScaler(), classifier), x, label, groups=plate, cv=LeaveOneGroupOut()
         )
@@ -347,7 +352,7 @@ def test_real_plates_left_out_one_by_one_are_told_as_scikit_learn_tells_them_fro
 
 @pytest.fixture(scope="module")
 def bbbc021(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The evaluation of CellProfiler's mean profiles of wells of BBBC021, with what the official tables say of them."""
+    """Return the evaluation of CellProfiler's mean well profiles of BBBC021, with metadata from the official tables."""
     profiles = shared_data / "profiles" / "ljosa_jbiomolscreen_2013_per_well_mean.csv.gz"
     images, mechanisms = (shared_data / "meta" / f"BBBC021_v1_{name}.csv" for name in ("image", "moa"))
     for file in (profiles, images, mechanisms):
@@ -365,7 +370,7 @@ def bbbc021(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return Path(evaluated(tmp_path_factory.mktemp("bbbc021"), table, *words).line)
 
 
-def test_bbbc021_s_published_profiles_give_the_numbers_that_are_known_of_them(bbbc021: Path) -> None:
+def test_published_profiles_of_bbbc021_give_their_known_numbers(bbbc021: Path) -> None:
     nsc = pd.read_csv(bbbc021 / "nsc.csv").query("moa == 'all'").set_index(["rule", "normalise"])
     known = {
         ("nsc", "none"): (47, 103),
@@ -375,14 +380,16 @@ def test_bbbc021_s_published_profiles_give_the_numbers_that_are_known_of_them(bb
         ("nsc", "sphering"): (79, 103),
     }
     assert {key: (nsc.loc[key, "right"], nsc.loc[key, "treatments"]) for key in known} == known
-    # 65 of 92 is known for sphering; one more is right here, where mechanisms of one batch do not answer either
+    # 65 of 92 is known for sphering; one more is right here, because mechanisms of one batch are no neighbours either
     assert nsc.loc[("nscb", "sphering"), "right"] == pytest.approx(65, abs=1)
 
 
 def test_average_precision_of_bbbc021_s_profiles_equals_copairs(bbbc021: Path) -> None:
     found = pd.read_csv(bbbc021 / "average_precision.csv").set_index("task")["average_precision"]
     wells = pd.read_parquet(bbbc021 / "profiles.parquet").drop(columns="Metadata_moa")
-    wells["Metadata_own"] = np.where(wells["Metadata_control"], np.arange(len(wells)), -1)  # controls are no replicates
+    wells["Metadata_own"] = np.where(
+        wells["Metadata_control"], np.arange(len(wells)), -1
+    )  # controls are not replicates
     alike = ["Metadata_compound", "Metadata_dose_micromolar", "Metadata_own"]
     replicates = precisions(wells, (alike, [], ["Metadata_Plate"], ["Metadata_control"]))
     np.testing.assert_allclose(found["replicates"], replicates[~wells["Metadata_control"]], atol=1e-6)
@@ -393,13 +400,55 @@ def test_average_precision_of_bbbc021_s_profiles_equals_copairs(bbbc021: Path) -
 
 
 def precisions(profiles: pd.DataFrame, pairs: tuple[list[str], list[str], list[str], list[str]]) -> pd.Series:
-    """Average precision by copairs: what positives share, in what they differ, what negatives share, and differ in."""
+    """Return average precision by copairs; `pairs`: positives share, positives differ, negatives share, differ."""
     meta = profiles.filter(like="Metadata_")
     numbers = profiles.drop(columns=meta.columns).to_numpy()
     return average_precision(meta, numbers, *pairs, progress_bar=False)["average_precision"]
 
 
-def test_parts_that_lack_the_same_thing_share_a_sentence(tmp_path: Path) -> None:
+def test_parts_that_miss_the_same_thing_share_a_sentence(tmp_path: Path) -> None:
     said = evaluated(tmp_path, screen().drop(columns="Metadata_moa")).err
     assert said.count("no treatment has a mechanism") == 1
     assert "no nsc, nscb, map mechanism: no treatment has a mechanism" in said
+
+
+def test_metrics_are_read_from_the_card_and_written_back_unchanged(made: Artifact, tmp_path: Path) -> None:
+    metrics = EvaluationMetrics.from_json(made.card.metrics)
+    assert metrics.card_json() == made.card.metrics
+    assert metrics.to_json() == numbers_of(made.path)
+    external = numbers_of(Path(evaluated(tmp_path, screen(), "--set", "evaluate.label=moa").line))
+    assert {"nsc", "nscb", "map_replicates", "map_mechanism", "profiles", "leave_one_plate_out"} <= set(external)
+    assert EvaluationMetrics.from_json(external).to_json() == external
+
+
+def archived(name: str) -> dict[str, Any]:
+    """Return a JSON file of the evaluation that an earlier version left in tests/archive."""
+    with tarfile.open(REPOSITORY / "tests" / "archive" / "format-1.tar.gz") as archive:
+        (member,) = (one for one in archive.getnames() if one.startswith("evaluate/") and one.endswith(name))
+        file = archive.extractfile(member)
+        assert file is not None
+        content: dict[str, Any] = json.load(file)
+    return content
+
+
+def test_the_archived_evaluation_is_read_and_written_back_unchanged() -> None:
+    content = archived("evaluation.json")
+    metrics = EvaluationMetrics.from_json(content)
+    assert metrics.to_json() == content
+    assert metrics.card_json() == archived("artifact.json")["metrics"]
+    split, wells = metrics.schemes["split"], metrics.schemes["leave_one_well_out"]
+    assert set(split.classifiers) == set(CLASSIFIERS)
+    knn = split.classifiers["knn"]
+    assert (split.cells, split.folds, knn.resampled, knn.classes) == (68, 1, "wells", ("control", "treated"))
+    assert knn.balanced_accuracy == pytest.approx(57 / 68) and knn.confusion == ((31, 3), (8, 26))
+    assert (wells.cells, wells.folds, wells.left_out, wells.classes_in_one_group_only) == (342, 8, "well", ())
+    assert metrics.profiles is not None and metrics.profiles.wells == 8
+    assert set(metrics.not_computed) == {"leave_one_plate_out", "nsc", "nscb", "map_replicates", "map_mechanism"}
+
+
+@pytest.mark.parametrize("key", ["balanced_accuracy", "shuffled_balanced_accuracy", "confusion"])
+def test_a_missing_key_of_the_evaluation_is_an_error(key: str) -> None:
+    content = archived("evaluation.json")
+    del content["split"]["knn"][key]
+    with pytest.raises(KeyError, match=key):
+        EvaluationMetrics.from_json(content)

@@ -1,4 +1,4 @@
-"""embed: what it writes is opened as it is by the tools that labs go on with, pycytominer and copairs."""
+"""embed: pycytominer and copairs read its table without changes."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from cellssl.stages.shared.cell_tables import read_embeddings
 
 @pytest.fixture
 def wells(chain: Chain) -> pd.DataFrame:
-    """pycytominer's median profile of every well, straight from the file."""
+    """Return pycytominer's median profile of every well, read from the file."""
     path = str(chain.made("embed").file("embeddings.parquet"))
     table = pycytominer.cyto_utils.load_profiles(path)
     strata = ["Metadata_Plate", "Metadata_Well", "Metadata_compound", "Metadata_dose_micromolar", "Metadata_control"]
@@ -22,7 +22,7 @@ def wells(chain: Chain) -> pd.DataFrame:
     return profiles
 
 
-def test_pycytominer_finds_the_metadata_by_its_names(chain: Chain) -> None:
+def test_pycytominer_finds_the_metadata_columns(chain: Chain) -> None:
     table = pd.read_parquet(chain.made("embed").file("embeddings.parquet"))
     found = infer_cp_features(table, metadata=True)
     assert {"Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_cell_id"} <= set(found)

@@ -1,4 +1,4 @@
-"""The page: its numbers against the tables that they come from, what it says of them, and how it opens."""
+"""report: the numbers of the page against the tables that they come from, its sentences, and how it opens."""
 
 import csv
 import json
@@ -14,11 +14,13 @@ import pytest
 from sklearn import metrics
 
 from cellssl.artifacts.store import Artifact
-from cellssl.stages.report.arm_scores import leading
-from cellssl.stages.report.checks import beliefs
+from cellssl.stages.evaluate.metrics import ClassifierAccuracy, SchemeMetrics
+from cellssl.stages.report.arm_scores import ScoresByArm
+from cellssl.stages.report.checks import checks
 from cellssl.stages.report.findings import lead
 from cellssl.stages.report.next_steps import next_steps
 from cellssl.stages.report.runs import Run, collect, row_of
+from cellssl.stages.report.scores import Row
 from tests.chain import Chain, say
 from tests.reporting.test_html import ParsedPage
 
@@ -43,13 +45,18 @@ def runs(chain: Chain) -> list[Run]:
     return collect(made, chain.store)
 
 
-def scores(report: Artifact, arm: str) -> dict[str, str]:
+def csv_row(report: Artifact, arm: str) -> dict[str, str]:
     with report.file("scores.csv").open(encoding="utf-8") as file:
         return next(row for row in csv.DictReader(file) if row["arm"] == arm)
 
 
+def answers_of(runs: list[Run], rows: list[Row]) -> dict[str, str]:
+    """Return question -> answer of all checks."""
+    return {question: answer for question, answer, *_ in checks(runs, ScoresByArm(rows))}
+
+
 def clustered(chain: Chain, arm: str) -> pd.DataFrame:
-    """The cells that were clustered, from the two parquet files alone."""
+    """Return the cells that were clustered, from the two parquet files only."""
     assigned = pd.read_parquet(chain.made("cluster", arm).file("assignments.parquet"))
     cells = pd.read_parquet(chain.made("embed", arm).file("embeddings.parquet"))
     return assigned.merge(cells.rename(columns={"Metadata_cell_id": "cell_id"}), on="cell_id", how="left")
@@ -57,7 +64,7 @@ def clustered(chain: Chain, arm: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_scores_of_clusters_follow_from_the_parquet_files(chain: Chain, report: Artifact, arm: str) -> None:
-    cells, said = clustered(chain, arm), scores(report, arm)
+    cells, row = clustered(chain, arm), csv_row(report, arm)
     label, found = cells["Metadata_label"].to_numpy(str), cells["cluster"].to_numpy()
     vectors = cells.filter(regex="^emb_").to_numpy()
     controls = cells[cells["Metadata_control"]]
@@ -74,21 +81,21 @@ def test_scores_of_clusters_follow_from_the_parquet_files(chain: Chain, report: 
         "ceiling": metrics.adjusted_mutual_info_score(label, phenotype),
         "silhouette": metrics.silhouette_score(vectors, found),
     }
-    assert {name: float(said[name]) for name in expected} == pytest.approx(expected, abs=1e-6)
-    assert said["ami_plate"] == said["ami_plate_in_controls"] == "", "with one plate there is nothing to follow"
+    assert {name: float(row[name]) for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert row["ami_plate"] == row["ami_plate_in_controls"] == "", "one plate has no AMI"
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_what_chance_gives_and_the_interval_can_be_drawn_again(chain: Chain, report: Artifact, arm: str) -> None:
-    cells, said = clustered(chain, arm), scores(report, arm)
+def test_shuffled_labels_and_the_interval_can_be_computed_again(chain: Chain, report: Artifact, arm: str) -> None:
+    cells, row = clustered(chain, arm), csv_row(report, arm)
     label, found = cells["Metadata_label"].to_numpy(str), cells["cluster"].to_numpy()
     rng = np.random.default_rng(5)
-    dealt = [metrics.adjusted_mutual_info_score(rng.permutation(label), found) for _ in range(200)]
+    shuffled = [metrics.adjusted_mutual_info_score(rng.permutation(label), found) for _ in range(200)]
     drawn = np.array([_ami_of(label, found, rng.integers(0, len(label), len(label))) for _ in range(300)])
-    moved = drawn - drawn.mean() + float(said["ami"])  # cells drawn twice agree with themselves
-    assert float(said["shuffled"]) == pytest.approx(np.mean(dealt), abs=0.01)
-    assert float(said["shuffled_sd"]) == pytest.approx(np.std(dealt, ddof=1), rel=0.5)
-    assert [float(said["ami_low"]), float(said["ami_high"])] == pytest.approx(
+    moved = drawn - drawn.mean() + float(row["ami"])  # cells drawn twice agree with themselves
+    assert float(row["shuffled"]) == pytest.approx(np.mean(shuffled), abs=0.01)
+    assert float(row["shuffled_sd"]) == pytest.approx(np.std(shuffled, ddof=1), rel=0.5)
+    assert [float(row["ami_low"]), float(row["ami_high"])] == pytest.approx(
         np.quantile(moved, [0.025, 0.975]), abs=0.05
     )
 
@@ -99,14 +106,14 @@ def _ami_of(label: np.ndarray, found: np.ndarray, rows: np.ndarray) -> float:
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_accuracies_and_confusions_follow_from_the_predictions(chain: Chain, report: Artifact, arm: str) -> None:
-    made, said = chain.made("evaluate", arm), scores(report, arm)
-    told = pd.read_parquet(made.file("predictions.parquet"))
+    made, row = chain.made("evaluate", arm), csv_row(report, arm)
+    predictions = pd.read_parquet(made.file("predictions.parquet"))
     names = {"knn": "split", "linear": "split"}
     names |= {f"{one}_leave_one_well_out": "leave_one_well_out" for one in ("knn", "linear")}
     for name, scheme in names.items():
-        here, classifier = told[told["scheme"] == scheme], name.partition("_")[0]
+        here, classifier = predictions[predictions["scheme"] == scheme], name.partition("_")[0]
         expected = metrics.balanced_accuracy_score(here["label"], here[classifier])
-        assert float(said[name]) == pytest.approx(expected), name
+        assert float(row[name]) == pytest.approx(expected), name
         confusion = metrics.confusion_matrix(here["label"], here[classifier])
         assert made.card.metrics[scheme][classifier]["confusion"] == confusion.tolist(), name
 
@@ -115,34 +122,34 @@ def test_counts_follow_from_the_tables_and_balance(chain: Chain, page: str) -> N
     segment, split = chain.made("segment"), pd.read_parquet(chain.made("split").file("split.parquet"))
     kept, dropped = (len(pd.read_parquet(segment.file(f"{name}.parquet"))) for name in ("cells", "dropped"))
     rows = [row for row in table_rows(page, "stage") if row[0] in ("segment", "split", "cluster")]
-    said = {row[0]: row for row in rows}
-    assert f"{kept + dropped:,} nuclei detected = {kept:,} kept" in said["segment"][1]
+    by_stage = {row[0]: row for row in rows}
+    assert f"{kept + dropped:,} nuclei detected = {kept:,} kept" in by_stage["segment"][1]
     parts = split["split"].value_counts()
     left = kept - len(split)
-    assert said["split"][1] == (
+    assert by_stage["split"][1] == (
         f"{kept:,} cells = {parts['train']:,} train + {parts['val']:,} val + {parts['test']:,} test + "
-        f"{left:,} left over by balancing"
+        f"{left:,} not used because of balancing"
     )
-    assert said["cluster"][1].startswith(f"{parts['test']:,} cells")
-    assert {row[2] for row in said.values()} == {"yes"}
+    assert by_stage["cluster"][1].startswith(f"{parts['test']:,} cells")
+    assert {row[2] for row in by_stage.values()} == {"yes"}
 
 
-def test_a_count_that_does_not_add_up_is_said(runs: list[Run]) -> None:
+def test_a_count_with_a_wrong_sum_is_reported(runs: list[Run]) -> None:
     from dataclasses import replace
 
-    from cellssl.stages.report.cell_counts import counts
+    from cellssl.stages.report.cell_counts import count_tables
 
     run = runs[0]
     card = run.segment.card
     off = replace(card, metrics={**card.metrics, "detected": card.metrics["detected"] + 1})
-    shown = counts(replace(run, segment=Artifact(run.segment.path, off)))[0]
+    shown = count_tables(replace(run, segment=Artifact(run.segment.path, off)))[0]
     answers = [row[2] for row in shown.rows if row[0] == "segment" and "detected" in str(row[1])]  # type: ignore[union-attr]
     assert len(answers) == 1
     assert str(answers[0]).startswith("no: ")
 
 
 def table_rows(html: str, first_head: str) -> list[list[str]]:
-    """The rows of the first table whose first column bears this name."""
+    """Return the rows of the first table whose first column has this head."""
     for table in re.findall(r"<table>.*?</table>", html, re.DOTALL):
         heads = [_plain(head) for head in re.findall(r"<th[^>]*>(.*?)</th>", table, re.DOTALL)]
         if heads[0] == first_head:
@@ -160,10 +167,10 @@ def _plain(html: str) -> str:
 def test_the_first_table_shows_the_scores_to_two_digits(report: Artifact, page: str) -> None:
     rows = {row[0]: row for row in table_rows(page, "arm")}
     for arm in ARMS:
-        assert float(rows[arm][1]) == pytest.approx(float(scores(report, arm)["ami"]), abs=0.005)
+        assert float(rows[arm][1]) == pytest.approx(float(csv_row(report, arm)["ami"]), abs=0.005)
 
 
-def test_the_page_says_by_itself_what_was_compared_and_how_far_to_believe_it(page: str, runs: list[Run]) -> None:
+def test_the_page_says_what_was_compared_and_how_reliable_it_is(page: str, runs: list[Run]) -> None:
     words = " ".join(text for _, text in ParsedPage(page).texts)
     for fact in (
         "Simulated cells",
@@ -173,9 +180,9 @@ def test_the_page_says_by_itself_what_was_compared_and_how_far_to_believe_it(pag
         "Baselines, which learn nothing: intensities",
         "only one seed was run",
         "8 wells",
-        "Believe it with care: few cells, one seed only, clusters of one plate only",
+        "Interpret with care: few cells, one seed only, clusters of one plate only",
         "Add a second plate",
-        "Whether to believe it",
+        "How reliable is it?",
         "What to check next",
         "there is only Sim1_00001; leave-one-out needs two or more",
         "dna blue, tubulin green, actin orange-red",
@@ -187,10 +194,10 @@ def test_the_page_says_by_itself_what_was_compared_and_how_far_to_believe_it(pag
         assert artifact.fingerprint in words, artifact.card.kind
 
 
-def test_mechanisms_are_shown_by_normalisation_with_mean_and_spread_over_seeds(runs: list[Run]) -> None:
+def test_mechanisms_are_shown_by_normalisation_with_mean_and_standard_deviation_over_seeds(runs: list[Run]) -> None:
     from dataclasses import replace
 
-    from cellssl.stages.report.profile_tables import profiled
+    from cellssl.stages.report.profile_tables import profile_section
 
     def seed(number: int, percentile: float) -> Run:
         assert runs[0].evaluate is not None
@@ -205,7 +212,7 @@ def test_mechanisms_are_shown_by_normalisation_with_mean_and_spread_over_seeds(r
         card = replace(runs[0].evaluate.card, metrics={"nsc": found, "not_computed": {"nscb": "one batch only"}})
         return replace(runs[0], seed=number, evaluate=Artifact(runs[0].evaluate.path, card))
 
-    table, _, missing = profiled([seed(0, 0.78), seed(1, 0.80)])[0].blocks
+    table, _, missing = profile_section([seed(0, 0.78), seed(1, 0.80)])[0].blocks
     nsc = "NSC: the nearest treatment of another compound has the same mechanism"
     assert table.rows == [  # type: ignore[union-attr]
         ["main", nsc, "0.79 ± 0.01", 81, 103, "percentile"],
@@ -214,38 +221,38 @@ def test_mechanisms_are_shown_by_normalisation_with_mean_and_spread_over_seeds(r
     assert missing.items == ["NSCB: as NSC, and of another batch: one batch only"]  # type: ignore[union-attr]
 
 
-def test_the_papers_numbers_stand_beside_ours_also_for_arms_that_were_not_run(runs: list[Run]) -> None:
-    from cellssl.stages.report.score_tables import results
+def test_the_papers_numbers_are_shown_also_for_arms_that_were_not_run(runs: list[Run]) -> None:
+    from cellssl.stages.report.score_tables import result_blocks
 
     rows = [row_of(runs[0]) | {"ami": ami, "seed": seed} for seed, ami in enumerate((0.5, 0.52))]
-    beside = results(rows, {"main": "0.51 ± 0.02", "imagenet": "0.39"})[1]
+    beside = result_blocks(ScoresByArm(rows), {"main": "0.51 ± 0.02", "imagenet": "0.39"})[1]
     assert beside.rows == [["main", "0.51 ± 0.01", "0.51 ± 0.02", 2], ["imagenet", "not run", "0.39", 0]]  # type: ignore[union-attr]
 
 
-def test_clusters_that_are_plates_are_called_so(runs: list[Run]) -> None:
+def test_clusters_that_follow_the_plate_are_reported(runs: list[Run]) -> None:
     row = row_of(runs[0]) | {"ami": 0.3, "ami_plate": 0.9, "ami_plate_in_controls": 0.95}
-    answers = {question: answer for question, answer, *_ in beliefs(runs[:1], [row])}
-    assert answers["Do clusters follow the plate?"] == "yes, beware"
-    assert any("Clusters follow the plate" in step for step in next_steps(runs[:1], [row]))
-    assert "clusters follow plate at least as much" in " ".join(lead(runs[:1], [row]))
+    answers = answers_of(runs[:1], [row])
+    assert answers["Do the clusters follow the plate?"] == "yes, be careful"
+    assert any("Clusters follow the plate" in step for step in next_steps(runs[:1], ScoresByArm([row])))
+    assert "clusters follow plate at least as much" in " ".join(lead(runs[:1], ScoresByArm([row])))
 
 
-def test_steady_clusters_that_follow_the_label_are_believed(runs: list[Run]) -> None:
+def test_clusters_that_follow_the_label_with_every_seed_pass_the_checks(runs: list[Run]) -> None:
     clear = {"ami": 0.6, "ami_low": 0.55, "ami_high": 0.65, "ami_plate": 0.0, "ami_plate_in_controls": 0.0}
     rows = [row_of(runs[0]) | clear | {"ami_density": 0.0, "seed": seed} for seed in range(5)]
-    answers = {question: answer for question, answer, *_ in beliefs(runs[:1], rows)}
-    assert answers["Is it more than chance?"] == "yes"
-    assert answers["Does another seed give the same?"] == "yes"
-    assert answers["Do clusters follow the plate?"] == answers["Do clusters follow crowding?"] == "no"
-    assert not any("more seeds" in step for step in next_steps(runs[:1], rows))
+    answers = answers_of(runs[:1], rows)
+    assert answers["Is the AMI above chance?"] == "yes"
+    assert answers["Do other seeds give the same result?"] == "yes"
+    assert answers["Do the clusters follow the plate?"] == answers["Do the clusters follow cell density?"] == "no"
+    assert not any("more seeds" in step for step in next_steps(runs[:1], ScoresByArm(rows)))
 
 
 def test_the_leading_arm_is_a_trained_one(runs: list[Run]) -> None:
     rows = [row_of(one) for one in runs]
     rows[1] |= {"ami": 0.9}
-    assert leading(rows) == "main"
-    assert "The baselines do as well" in " ".join(next_steps(runs, rows))
-    assert "not clearly better than what learns nothing" in lead(runs, rows)[-1]
+    assert ScoresByArm(rows).leading == "main"
+    assert "The baselines are as good" in " ".join(next_steps(runs, ScoresByArm(rows)))
+    assert "not clearly better than a baseline" in lead(runs, ScoresByArm(rows))[-1]
 
 
 @pytest.mark.parametrize(
@@ -256,20 +263,20 @@ def test_an_arm_is_better_than_a_baseline_where_its_seeds_agree_on_it(
 ) -> None:
     base = [row_of(runs[1]) | {"ami": 0.25, "seed": seed} for seed in range(len(main))]
     rows = [*(row_of(runs[0]) | {"ami": ami, "seed": seed} for seed, ami in enumerate(main)), *base]
-    answers = {question: found for question, found, *_ in beliefs(runs, rows)}
-    assert answers["Is it more than what learns nothing gives?"] == answer
+    answers = answers_of(runs, rows)
+    assert answers["Is it better than the baselines, which learn nothing?"] == answer
 
 
 def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> None:
     nothing = dict.fromkeys(("ami", "ami_low", "ami_high", "ami_max", "shuffled", "shuffled_sd", "ceiling"))
     rows = [row_of(runs[0]) | nothing]
-    said = " ".join(lead(runs[:1], rows))
-    assert "No cell is labelled" in said
-    assert "treated and untreated cells" not in said
-    from cellssl.stages.report.score_tables import results
+    text = " ".join(lead(runs[:1], ScoresByArm(rows)))
+    assert "No cell is labelled" in text
+    assert "treated and untreated cells" not in text
+    from cellssl.stages.report.score_tables import result_blocks
 
-    assert "treated or not" not in results(rows, {})[0].caption  # type: ignore[union-attr]
-    assert "Is it more than chance?" not in [question for question, *_ in beliefs(runs[:1], rows)]
+    assert "treated or untreated" not in result_blocks(ScoresByArm(rows), {})[0].caption  # type: ignore[union-attr]
+    assert "Is the AMI above chance?" not in answers_of(runs[:1], rows)
 
 
 def test_the_page_is_small(report: Artifact, page: str) -> None:
@@ -289,7 +296,7 @@ def test_the_scores_are_on_stdout_where_csv_is_asked_for(chain: Chain, report: A
 def test_with_json_the_scores_are_in_the_object(chain: Chain, report: Artifact) -> None:
     found = json.loads(chain.say("report", "--json").line)["metrics"]["scores"]
     assert [row["arm"] for row in found] == list(ARMS)
-    assert found[0]["ami"] == float(scores(report, "main")["ami"])
+    assert found[0]["ami"] == float(csv_row(report, "main")["ami"])
 
 
 def by_hand(chain: Chain, *artifacts: Artifact) -> Any:
@@ -297,11 +304,11 @@ def by_hand(chain: Chain, *artifacts: Artifact) -> Any:
 
 
 def test_clusters_and_evaluations_given_by_hand_have_the_same_numbers(chain: Chain, report: Artifact) -> None:
-    given = [chain.made(stage, arm) for stage in ("evaluate", "cluster") for arm in ARMS]
-    rows = list(csv.DictReader(by_hand(chain, *given).out.splitlines()))
+    artifacts = [chain.made(stage, arm) for stage in ("evaluate", "cluster") for arm in ARMS]
+    rows = list(csv.DictReader(by_hand(chain, *artifacts).out.splitlines()))
     assert [row["arm"] for row in rows] == ["context", "intensities"]
     for row, arm in zip(rows, ARMS, strict=True):
-        same = scores(report, arm)
+        same = csv_row(report, arm)
         assert {**row, "arm": arm} == same
 
 
@@ -322,12 +329,12 @@ def test_seeds_given_by_hand_are_one_arm_and_other_settings_another(chain: Chain
 
 
 def scores_fingerprint(chain: Chain) -> str:
-    """The clustering of the arm `intensities` that the recipe asks for, whatever tests point to."""
+    """Return the clustering of the arm `intensities` by the recipe, whatever tests point to."""
     found = json.loads(chain.say("run", "--to", "cluster", "--arm", "intensities", "--json").line)
     return str(found["fingerprint"])
 
 
-def test_an_evaluation_without_its_clusters_is_refused(chain: Chain) -> None:
+def test_an_evaluation_without_its_clusters_is_an_error(chain: Chain) -> None:
     said = by_hand(chain, chain.made("evaluate", "main"), chain.made("cluster", "intensities"))
     assert said.code == 2
     assert "no cluster artifact of the same vectors" in said.err
@@ -344,7 +351,7 @@ document.title = "sorted " + rows.map(row => row.cells[0].textContent).join(",")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_chromium_opens_the_page_without_a_word_and_sorts(page: str, report: Artifact, tmp_path: Path) -> None:
+def test_chromium_opens_the_page_without_messages_and_sorts(page: str, report: Artifact, tmp_path: Path) -> None:
     pages = {"plain": page, "clicked": re.sub(r'<meta http-equiv="Content.*?>', "", page).replace("</body>", SORTED)}
     assert pages["clicked"] != page
     seen = {}
@@ -352,7 +359,7 @@ def test_chromium_opens_the_page_without_a_word_and_sorts(page: str, report: Art
         (tmp_path / f"{name}.html").write_text(html, encoding="utf-8")
         seen[name] = chromium(tmp_path / f"{name}.html", tmp_path / "profile")
     assert "CONSOLE" not in seen["plain"].stderr
-    lower, higher = sorted(ARMS, key=lambda arm: float(scores(report, arm)["ami"]))
+    lower, higher = sorted(ARMS, key=lambda arm: float(csv_row(report, arm)["ami"]))
     assert f"<title>sorted {lower},{higher}</title>" in seen["clicked"].stdout
     assert "<button" not in seen["plain"].stdout.partition("<script>")[0], (
         "which Chromium leaves out where print repeats a table's head"
@@ -372,7 +379,7 @@ parent.document.title = `${innerWidth} px, ${out.length} too wide: ${out.map(eac
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width_px", [390, 1400])
-def test_nothing_but_wide_tables_reaches_out_of_a_screen(page: str, tmp_path: Path, width_px: int) -> None:
+def test_only_wide_tables_are_wider_than_the_screen(page: str, tmp_path: Path, width_px: int) -> None:
     html = re.sub(r'<meta http-equiv="Content.*?>', "", page).replace("</body>", f"{WIDTH}</body>")
     (tmp_path / "page.html").write_text(html, encoding="utf-8")
     frame = f'<!DOCTYPE html><iframe src="page.html" style="width:{width_px}px;height:800px;border:0"></iframe>'
@@ -385,8 +392,20 @@ def test_class_2_stands_before_class_10_in_tables_and_confusions() -> None:
     from cellssl.stages.report.classification_tables import _per_class
     from cellssl.stages.report.figures import _in_order
 
-    told = {"per_class": {"c10": 0.5, "c2": 1.0, "c1": 0.0}, "per_class_interval": {"c10": [0.4, 0.6]}}
-    assert _per_class({"knn": told, "linear": told}) == [
+    found = ClassifierAccuracy(
+        accuracy=0.5,
+        accuracy_interval=None,
+        balanced_accuracy=0.5,
+        balanced_accuracy_interval=None,
+        per_class={"c10": 0.5, "c2": 1.0, "c1": 0.0},
+        per_class_interval={"c10": (0.4, 0.6)},
+        resampled="wells",
+        shuffled_mean=0.3,
+        shuffled_sd=None,
+        classes=(),
+        confusion=(),
+    )
+    assert _per_class(SchemeMetrics(3, 1, {"knn": found, "linear": found})) == [
         ["c1", 0.0, "–", 0.0, "–"],
         ["c2", 1.0, "–", 1.0, "–"],
         ["c10", 0.5, "0.40 to 0.60", 0.5, "0.40 to 0.60"],
@@ -396,13 +415,13 @@ def test_class_2_stands_before_class_10_in_tables_and_confusions() -> None:
     assert counts.tolist() == [[0, 2, 1], [6, 8, 7], [3, 5, 4]]
 
 
-def test_a_scale_bar_asks_for_one_pixel_size_of_all_cells() -> None:
+def test_a_scale_bar_needs_one_pixel_size_of_all_cells() -> None:
     from cellssl.stages.shared.scaled_crops import common_pixel_um
 
     nan = float("nan")
     sizes = {(0.5, 0.5): 0.5, (0.5, 0.25): None, (nan, nan): None, (0.5, nan): None}
-    for given, common in sizes.items():
-        assert common_pixel_um(pd.DataFrame({"pixel_um": given})) == common, given
+    for each, common in sizes.items():
+        assert common_pixel_um(pd.DataFrame({"pixel_um": each})) == common, each
 
 
 def chromium(file: Path, profile: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -439,91 +458,154 @@ def test_agreement_with_every_column_on_the_page_is_that_of_the_parquet_files(
 
 
 def agreement_rows(page: str) -> list[list[str]]:
-    """The rows of the table of clusters against every column."""
-    return table_rows(page.partition("Clusters against every column")[2], "arm")
+    """Return the rows of the table of agreements with every column."""
+    return table_rows(page.partition("Agreement of clusters with every column")[2], "arm")
 
 
-def test_few_cells_are_not_blamed_where_a_narrow_interval_lies_around_nothing(runs: list[Run]) -> None:
+def test_few_cells_are_no_doubt_where_a_narrow_interval_lies_around_0(runs: list[Run]) -> None:
     questions = {}
     for reach in (0.015, 0.2):
         row = row_of(runs[0]) | {"ami": 0.001, "ami_low": -reach, "ami_high": reach}
-        questions[reach] = {question: answer for question, answer, *_ in beliefs(runs[:1], [row])}
-    assert questions[0.015]["Are there cells enough?"] == "yes, for these wells"
-    assert questions[0.2]["Are there cells enough?"] == "barely: the interval is wide"
+        questions[reach] = answers_of(runs[:1], [row])
+    assert questions[0.015]["Are there enough cells?"] == "yes, for these wells"
+    assert questions[0.2]["Are there enough cells?"] == "barely: the interval is wide"
 
 
 def test_the_lead_and_the_table_agree_on_whether_few_cells_are_more_than_chance(runs: list[Run]) -> None:
     row = row_of(runs[0]) | {"ami": 0.05, "shuffled": 0.0, "shuffled_sd": 0.03}
-    answers = {question: answer for question, answer, *_ in beliefs(runs[:1], [row])}
-    assert answers["Is it more than chance?"] == "no"
-    assert "do not separate (no better than shuffled labels)" in lead(runs[:1], [row])[2]
+    answers = answers_of(runs[:1], [row])
+    assert answers["Is the AMI above chance?"] == "no"
+    assert "do not separate (no better than shuffled labels)" in lead(runs[:1], ScoresByArm([row]))[2]
 
 
-def test_an_arm_that_is_clearly_worse_than_a_baseline_is_called_so(runs: list[Run]) -> None:
+def test_an_arm_that_is_clearly_worse_than_a_baseline_is_reported(runs: list[Run]) -> None:
     mine = [row_of(runs[0]) | {"ami": 0.1 + seed / 100, "seed": seed} for seed in range(3)]
     base = [row_of(runs[1]) | {"ami": 0.5, "seed": seed} for seed in range(3)]
-    answers = {question: answer for question, answer, *_ in beliefs(runs, [*mine, *base])}
-    assert answers["Is it more than what learns nothing gives?"] == "no, it is less"
-    assert "worse than what learns nothing" in lead(runs, [*mine, *base])[-1]
+    answers = answers_of(runs, [*mine, *base])
+    assert answers["Is it better than the baselines, which learn nothing?"] == "no, it is worse"
+    assert "worse than a baseline" in lead(runs, ScoresByArm([*mine, *base]))[-1]
 
 
 def test_a_report_of_baselines_alone_says_whether_they_separate_and_that_nothing_was_trained(runs: list[Run]) -> None:
     rows = [row_of(runs[1]) | {"ami": 0.6}]
-    assert "With “intensities”, treated and untreated cells separate: AMI 0.60" in " ".join(lead(runs[1:], rows))
-    told = {one.question: one.numbers for one in beliefs(runs[1:], rows)}
-    assert told["Did the training see what is tested?"] == "nothing was trained on these cells"
-    assert not any("the network never saw" in step for step in next_steps(runs[1:], rows))
+    assert "With “intensities”, treated and untreated cells separate: AMI 0.60" in " ".join(
+        lead(runs[1:], ScoresByArm(rows))
+    )
+    numbers = {one.question: one.numbers for one in checks(runs[1:], ScoresByArm(rows))}
+    assert numbers["Did the network see the test data in training?"] == "nothing was trained on these cells"
+    assert not any("the network never saw" in step for step in next_steps(runs[1:], ScoresByArm(rows)))
 
 
-@pytest.mark.parametrize(("base", "said"), [(0.9, True), (0.7, False)])
-def test_a_baseline_whose_vectors_tell_the_label_as_well_is_named(runs: list[Run], base: float, *, said: bool) -> None:
+@pytest.mark.parametrize(("base", "is_named"), [(0.9, True), (0.7, False)])
+def test_a_baseline_whose_vectors_predict_the_label_as_well_is_named(
+    runs: list[Run], base: float, *, is_named: bool
+) -> None:
     rows = [row_of(runs[0]) | {"ami": 0.5, "linear": 0.8}, row_of(runs[1]) | {"ami": 0.1, "linear": base}]
-    words = "A linear probe tells the label at least as well from “intensities”"
-    assert any(step.startswith(words) for step in next_steps(runs, rows)) == said
+    words = "A linear probe predicts the label at least as well from “intensities”"
+    assert any(step.startswith(words) for step in next_steps(runs, ScoresByArm(rows))) == is_named
 
 
-def test_a_training_that_collapsed_is_said_on_top_of_the_page(chain: Chain, tmp_path: Path) -> None:
+def test_a_collapsed_training_is_reported_at_the_top_of_the_page(chain: Chain, tmp_path: Path) -> None:
     shrink = ["--set", "pretrain.weight_decay=30", "--set", "pretrain.learning_rate=0.1", "--arm", "main"]
-    said = chain_with(chain, tmp_path, *shrink)
-    texts = [text for _, text in ParsedPage((Path(said) / "report.html").read_text(encoding="utf-8")).texts]
+    folder = chain_with(chain, tmp_path, *shrink)
+    texts = [text for _, text in ParsedPage((Path(folder) / "report.html").read_text(encoding="utf-8")).texts]
     words = " ".join(texts[:30])
-    assert "The training of “main” ended close to a collapse (seed 0): projections of its branch “context”" in words
-    assert "Believe it with care: the network has collapsed" in words
-    assert any(text.startswith("Look at the training curves and at the views: a collapse comes") for text in texts)
+    assert "The training of “main” ended close to a collapse (seed 0): the projections of its branch “context”" in words
+    assert "Interpret with care: the network has collapsed" in words
+    assert any(
+        text.startswith("Look at the training curves and at the views: training collapses where") for text in texts
+    )
 
 
 def chain_with(chain: Chain, tmp_path: Path, *words: object) -> str:
-    """The page of the chain with other settings; what they leave alone is taken from the chain's own store."""
+    """Return the folder of the report with other settings; unchanged stages come from the store of the chain."""
     stores = ["--store", tmp_path / "store", "--store", chain.root]
     return say("run", chain.recipe, *stores, "--device", "cpu", *words).line
 
 
-def test_cells_that_all_lie_in_one_cluster_have_collapsed(runs: list[Run]) -> None:
+def test_cells_that_are_all_in_one_cluster_have_collapsed(runs: list[Run]) -> None:
     row = row_of(runs[0])
-    assert row["clusters_filled"] == 2 and "collapsed" not in " ".join(lead(runs[:1], [row]))
+    assert row["clusters_filled"] == 2 and "collapsed" not in " ".join(lead(runs[:1], ScoresByArm([row])))
     flat = row | {"clusters_filled": 1}
-    assert lead(runs[:1], [flat])[2].startswith("“main” has collapsed (seed 0): all cells lie in one cluster")
-    answers = {one.question: one for one in beliefs(runs[:1], [flat])}
-    assert answers["Has the training kept cells apart?"].doubt == "the network has collapsed"
+    assert lead(runs[:1], ScoresByArm([flat]))[2].startswith(
+        "“main” has collapsed (seed 0): all cells are in one cluster"
+    )
+    answers = {one.question: one for one in checks(runs[:1], ScoresByArm([flat]))}
+    assert answers["Do the vectors of different cells differ?"].doubt == "the network has collapsed"
 
 
-def test_one_control_well_a_plate_says_nothing_of_wells() -> None:
-    from cellssl.stages.report.runs import _among_controls
+def test_one_control_well_per_plate_gives_no_score_of_wells() -> None:
+    from cellssl.stages.report.scores import plate_ami_in_controls, well_ami_in_controls
 
     cells = pd.DataFrame({"plate": ["p", "p", "q", "q"] * 5, "well": "B02", "cluster": [0, 0, 1, 1] * 5})
-    found = _among_controls(cells.assign(control=True))
-    assert found == {"ami_plate_in_controls": pytest.approx(1.0), "ami_well_in_controls": None}
-    two = _among_controls(cells.assign(control=True, well=["B02", "B03", "C02", "C03"] * 5, cluster=[0, 1, 0, 0] * 5))
-    assert two["ami_well_in_controls"] == pytest.approx(0.5), "one plate's clusters are its wells, the other's are not"
+    one = cells.assign(control=True)
+    assert plate_ami_in_controls(one) == pytest.approx(1.0)
+    assert well_ami_in_controls(one) is None
+    two = cells.assign(control=True, well=["B02", "B03", "C02", "C03"] * 5, cluster=[0, 1, 0, 0] * 5)
+    assert well_ami_in_controls(two) == pytest.approx(0.5), "one plate's clusters are its wells, the other's are not"
 
 
-def test_plates_that_were_not_compared_are_not_called_one(runs: list[Run]) -> None:
+def test_plates_that_were_not_compared_are_not_called_one_plate(runs: list[Run]) -> None:
     row = row_of(runs[0]) | {"plates": 3, "ami_plate": None, "ami_plate_in_controls": None}
-    told = next(one for one in beliefs(runs[:1], [row]) if one.question == "Do clusters follow the plate?")
-    assert told.answer == "not known" and "cluster.against leaves the plate out" in told.numbers
+    found = next(
+        one for one in checks(runs[:1], ScoresByArm([row])) if one.question == "Do the clusters follow the plate?"
+    )
+    assert found.answer == "not known" and "cluster.against leaves out the plate" in found.numbers
 
 
-def test_a_ceiling_is_spoken_of_where_there_is_one_below_full_agreement(runs: list[Run]) -> None:
+def test_the_upper_bound_is_stated_where_it_is_below_full_agreement(runs: list[Run]) -> None:
     row = row_of(runs[0])
-    assert any(words.startswith("Perfect eyes would reach an AMI of 0.") for words in lead(runs[:1], [row]))
-    assert "Perfect eyes" not in " ".join(lead(runs[:1], [row | {"ceiling": 1.0}]))
+    assert any(
+        words.startswith("Upper bound of the AMI given the labels: 0.") for words in lead(runs[:1], ScoresByArm([row]))
+    )
+    assert "Upper bound" not in " ".join(lead(runs[:1], ScoresByArm([row | {"ceiling": 1.0}])))
+
+
+def test_a_new_score_is_one_entry_and_stands_in_csv_table_and_page(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from cellssl.stages.report import scores
+
+    made_up = scores.Score(
+        "cells_per_cluster",
+        "cells per cluster",
+        lambda results: results.clusters.cells / results.clusters.k,
+        higher_is_better=True,
+        caption="Cells per cluster: a made-up score.",
+        per_arm=True,
+        per_run=True,
+    )
+    monkeypatch.setattr(scores, "SCORES", (*scores.SCORES, made_up))
+    folder = Path(say("report", chain.recipe, "--store", tmp_path, "--store", chain.root, "--force").line)
+    with (folder / "scores.csv").open(encoding="utf-8") as file:
+        values = {row["arm"]: float(row["cells_per_cluster"]) for row in csv.DictReader(file)}
+    expected = {arm: chain.made("cluster", arm).card.metrics for arm in ARMS}
+    assert values == {arm: found["cells"] / found["k"] for arm, found in expected.items()}
+    table = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+    assert "cells per cluster" in table["header"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Cells per cluster: a made-up score." in page
+    for row in table_rows(page, "arm"):
+        assert f"{values[row[0]]:.2f}" in row
+
+
+def test_every_score_has_its_own_name_and_its_column_in_the_csv(report: Artifact) -> None:
+    from cellssl.stages.report.scores import SCORES
+
+    names = [score.name for score in SCORES]
+    assert len(set(names)) == len(names)
+    with report.file("scores.csv").open(encoding="utf-8") as file:
+        columns = list(csv.DictReader(file).fieldnames or ())
+    assert columns[:3] == ["arm", "seed", "baseline"]
+    assert columns[3:] == [name for name in names if name in columns]
+    assert {score.name for score in SCORES if not score.optional} <= set(columns)
+
+
+def test_a_sweep_may_choose_by_the_scores_that_sweeps_follow() -> None:
+    from typing import get_args
+
+    from cellssl.config import sweep
+    from cellssl.stages.report.scores import SCORES, followed_scores
+
+    assert set(get_args(sweep.Score)) == set(followed_scores())
+    assert all(score.higher_is_better is not None for score in SCORES if score.sweep is not None)

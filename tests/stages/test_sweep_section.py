@@ -1,4 +1,4 @@
-"""Sweeps run: nothing is made twice, the page's numbers are recomputed from tables, val chooses what test reports."""
+"""Sweeps: nothing is computed twice, the page's numbers follow from tables, and val chooses what test reports."""
 
 import json
 import os
@@ -18,8 +18,8 @@ from sklearn.metrics import adjusted_mutual_info_score, balanced_accuracy_score,
 from cellssl.artifacts.card import read_card
 from cellssl.files import write_text
 from cellssl.stages.report.runs import Run
-from cellssl.stages.report.sweep_results import Curve, Swept, Told
-from cellssl.stages.report.sweep_section import _left_out, _moved_most
+from cellssl.stages.report.sweep_results import Curve, ScoreRecord, SweepResults
+from cellssl.stages.report.sweep_section import _most_changed, _not_shown
 from cellssl.stages.report.sweep_text import words
 
 QUICK = (
@@ -34,13 +34,13 @@ GROUPS = '\n[sweep]\nchoose = "ami"\n[sweep.groups]\nknob = "cluster.k"\nvalues 
 
 @pytest.fixture(scope="module")
 def votes(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """Five values of one knob, two seeds, one training a seed."""
+    """Five values of one setting, two seeds, one training per seed."""
     return made(tmp_path_factory.mktemp("votes"), VOTES)
 
 
 @pytest.fixture(scope="module")
 def heat(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """Two values of a knob of pretrain, two seeds: four trainings."""
+    """Two values of a setting of pretrain, two seeds: four trainings."""
     return made(tmp_path_factory.mktemp("heat"), HEAT)
 
 
@@ -56,26 +56,26 @@ def report_of(chain: Chain, *words: object) -> Path:
     return Path(chain.say("report", *words).line)
 
 
-def test_one_training_a_seed_serves_all_points_of_a_knob_behind_it(votes: Chain) -> None:
+def test_one_training_per_seed_is_enough_for_a_setting_of_a_later_stage(votes: Chain) -> None:
     assert {stage: len(list(votes.root.glob(f"{stage}/*/artifact.json"))) for stage in ("pretrain", "evaluate")} == {
         "pretrain": 2,
         "evaluate": 2 * 5,
     }
 
 
-def test_every_accuracy_and_ami_of_the_sweep_is_scikit_learns(votes: Chain) -> None:
+def test_every_accuracy_and_ami_of_the_sweep_equals_scikit_learns(votes: Chain) -> None:
     table = pd.read_csv(report_of(votes) / "sweep.csv", keep_default_na=False)
     values = table.set_index(["arm", "votes", "seed", "score", "class"])["value"].astype(float)
     for pointer in votes.root.glob("by-recipe/swept/main+votes=*/*/evaluate.json"):
         seed, point = int(pointer.parent.name), int(pointer.parent.parent.name.removeprefix("main+votes="))
         evaluated = votes.store.get("evaluate", json.loads(pointer.read_text())["fingerprint"])
-        told = pd.read_parquet(evaluated.file("predictions.parquet"))
+        predictions = pd.read_parquet(evaluated.file("predictions.parquet"))
         for score in ("knn", "linear"):
-            truth, said = told["label"], told[score]
+            truth, predicted = predictions["label"], predictions[score]
             here = values["main", point, seed, score]
-            assert here[""] == pytest.approx(balanced_accuracy_score(truth, said))
+            assert here[""] == pytest.approx(balanced_accuracy_score(truth, predicted))
             names = sorted(set(truth))
-            assert here[names].tolist() == pytest.approx(recall_score(truth, said, labels=names, average=None))
+            assert here[names].tolist() == pytest.approx(recall_score(truth, predicted, labels=names, average=None))
         clustered = votes.store.get("cluster", json.loads((pointer.parent / "cluster.json").read_text())["fingerprint"])
         cells = pd.read_parquet(clustered.file("assignments.parquet")).merge(
             pd.read_parquet(next(votes.root.glob("split/*/split.parquet"))), on="cell_id"
@@ -103,47 +103,53 @@ def test_opposites_are_scipys_correlations_of_the_means_over_seeds(votes: Chain)
     assert compared
 
 
-def test_the_page_says_what_the_sweep_does_and_shows_its_curves(votes: Chain) -> None:
+def test_the_page_says_what_the_sweep_changes_and_shows_its_curves(votes: Chain) -> None:
     folder = report_of(votes)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "votes is evaluate.neighbours, 1, 3, 5, 9 or 20" in page
-    assert "Turning votes from 1 to 20 in “main”" in page
-    assert "cannot be told from 2 seeds" in page
-    assert "pairs of classes go against each other over votes in “main”" in page
+    assert "Changing votes from 1 to 20 in “main”" in page
+    assert "2 seeds do not show which classes gain or lose" in page
+    assert "pairs of classes change in opposite directions over votes in “main”" in page
     assert {"sweep-main-votes.png", "sweep-main-votes-classes.png"} <= {path.name for path in folder.iterdir()}
 
 
-def test_values_that_were_added_later_stand_where_they_belong(votes: Chain) -> None:
+def test_values_that_were_added_later_are_sorted(votes: Chain) -> None:
     page = (report_of(votes, "--set", "sweep.votes.values=[3, 20, 9, 1, 5]") / "report.html").read_text(
         encoding="utf-8"
     )
-    assert "Turning votes from 1 to 20 in “main”" in page
+    assert "Changing votes from 1 to 20 in “main”" in page
 
 
-def test_a_knob_of_a_grid_that_changes_nothing_makes_no_more_points(votes: Chain) -> None:
+def test_a_setting_of_a_grid_that_changes_nothing_adds_no_points(votes: Chain) -> None:
     strength = ("--set", "sweep.strength={knob='evaluate.C', values=[0.01, 1.0]}")
     assert votes.say("run", *strength).code == 0
     folder = report_of(votes, *strength)
     points = pd.read_csv(folder / "opposites.csv").groupby("score")["points"].unique().map(list)
     assert points.to_dict() == {"knn": [5], "linear": [2]}
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "votes x strength in “main” cannot be told from 2 points that differ, of 10" in page
+    assert (
+        "2 points that differ, of 10, do not show whether classes change in opposite directions over votes x strength "
+        "in “main”" in page
+    )
     table = pd.read_csv(folder / "sweep.csv", keep_default_na=False)
     mine = table[(table["arm"] == "main") & (table["score"] == "linear") & (table["class"] == "")]
     ends = mine.groupby("strength")["value"].mean()
-    said = page.partition("Turning strength from 0.01 to 1 in “main” averaged over votes")[2].partition("</")[0]
-    assert f"from {ends[0.01]:.2f} to {ends[1.0]:.2f} (95 % interval" in said
+    sentence = page.partition("Changing strength from 0.01 to 1 in “main” averaged over votes")[2].partition("</")[0]
+    assert f"from {ends[0.01]:.2f} to {ends[1.0]:.2f} (95 % interval" in sentence
 
 
-def test_a_page_of_many_curves_begins_with_what_they_come_to(votes: Chain) -> None:
+def test_a_page_of_many_curves_begins_with_a_summary(votes: Chain) -> None:
     knobs = {"normalise": ["none", "zscore"], "C": [0.01, 1.0], "label_shuffles": [1, 2], "bootstrap_draws": [100, 101]}
     many = [f"sweep.{name}={{knob='evaluate.{name}', values={values}}}" for name, values in knobs.items()]
     words = [word for each in [*many, "sweep.k={knob='cluster.k', values=[2, 3]}"] for word in ("--set", each)]
     said = votes.say("run", "--set", "sweep.together=false", *words)
     page = (Path(said.line) / "report.html").read_text(encoding="utf-8")
     head, _, rest = page.partition("<main>")
-    assert "6 knobs are turned one at a time in “main”" in head and "Of 6 curves, each one knob in one arm" in head
-    assert "Turning votes from 1 to 20" in rest and "Turning votes from 1 to 20" not in head
+    assert (
+        "6 settings are varied one at a time in “main”" in head
+        and "Of 6 curves, each for one setting in one arm" in head
+    )
+    assert "Changing votes from 1 to 20" in rest and "Changing votes from 1 to 20" not in head
 
 
 def test_status_shows_the_grid_filling(votes: Chain) -> None:
@@ -153,7 +159,7 @@ def test_status_shows_the_grid_filling(votes: Chain) -> None:
     assert "0 of 2" in " ".join(row)
 
 
-def test_a_sweep_killed_half_way_goes_on_to_the_same_bytes(heat: Chain, tmp_path: Path) -> None:
+def test_a_sweep_that_is_killed_and_run_again_gives_the_same_bytes(heat: Chain, tmp_path: Path) -> None:
     killed = Chain(heat.recipe, tmp_path / "killed")
     process = start("run", killed.recipe, "--store", killed.root)
     while not list(killed.root.glob("evaluate/*/artifact.json")):
@@ -166,11 +172,11 @@ def test_a_sweep_killed_half_way_goes_on_to_the_same_bytes(heat: Chain, tmp_path
 
 
 def files_of(chain: Chain) -> dict[Path, Any]:
-    """Every artifact of a store, with the hashes of its files."""
+    """Return every artifact of a store, with the hashes of its files."""
     return {path.parent.relative_to(chain.root): read_card(path).files for path in chain.root.glob("*/*/artifact.json")}
 
 
-def test_two_processes_at_once_end_with_one_sweep_and_its_bytes(heat: Chain, tmp_path: Path) -> None:
+def test_two_processes_at_once_make_one_sweep_with_the_same_bytes(heat: Chain, tmp_path: Path) -> None:
     both = Chain(heat.recipe, tmp_path / "both")
     processes = [start("run", both.recipe, "--store", both.root) for _ in range(2)]
     said = [process.communicate(timeout=300) for process in processes]
@@ -201,55 +207,55 @@ def test_what_is_chosen_on_val_is_reported_on_test_with_both_numbers(tmp_path: P
     assert f"The highest on the test part is {means['test'].max():.2f}" in page
 
 
-class Given(Swept):
-    """A sweep whose numbers are handed in as they are."""
+class RecordedSweep(SweepResults):
+    """A sweep whose records are given."""
 
-    def _told_of(self, run: Any) -> Iterator[Told]:
+    def _records_of(self, run: Any) -> Iterator[ScoreRecord]:
         yield from run
 
     def of_test(self) -> list[Run]:
         return []
 
 
-def test_of_a_hundred_classes_those_that_move_most_have_a_line() -> None:
+def test_of_a_hundred_classes_those_that_change_most_have_a_line() -> None:
     knobs = {"knobs": {"hue": {"values": [0, 1]}}, "together": False, "choose": None, "points": {}}
-    told = [
-        Told("main", "test", (("hue", hue),), 0, "linear", f"class {number}", 0.5 + hue * (number - 50) / 100)
+    records = [
+        ScoreRecord("main", "test", (("hue", hue),), 0, "linear", f"class {number}", 0.5 + hue * (number - 50) / 100)
         for hue in (0, 1)
         for number in range(101)
     ]
-    swept = Given(knobs, [told])  # type: ignore[list-item]
-    shown = _moved_most(swept, Curve("main", "hue", (0, 1)))
+    results = RecordedSweep(knobs, [records])  # type: ignore[list-item]
+    shown = _most_changed(results, Curve("main", "hue", (0, 1)))
     assert shown == [f"class {number}" for number in (*range(8), *range(93, 101))]
-    assert _left_out(swept, shown) == " Of 101 classes the 16 that move most; sweep.csv has all."
-    assert _left_out(swept, [str(number) for number in range(101)]) == ""
+    assert _not_shown(results, shown) == " The 16 of 101 classes that change most; sweep.csv has all."
+    assert _not_shown(results, [str(number) for number in range(101)]) == ""
 
 
-def test_the_words_name_who_gains_and_who_loses_by_each_classifier() -> None:
+def test_the_words_name_the_classes_that_gain_and_lose_by_each_classifier() -> None:
     point = {"arm": "main", "part": "test"}
     points = {f"main+hue={hue}": point | {"values": {"hue": hue}} for hue in (0, 1)}
     knobs = {"knobs": {"hue": {"knob": "x.hue", "values": [0, 1]}}, "together": False, "choose": None, "points": points}
     rise = {("linear", "a"): 0.0, ("linear", "b"): 0.0, ("knn", "a"): 0.3, ("knn", "b"): -0.2}
-    told = [
-        Told("main", "test", (("hue", hue),), seed, score, of, 0.5 + hue * by + seed / 1000)
+    records = [
+        ScoreRecord("main", "test", (("hue", hue),), seed, score, of, 0.5 + hue * by + seed / 1000)
         for hue in (0, 1)
         for seed in range(3)
         for (score, of), by in {**rise, ("linear", ""): 0.0, ("knn", ""): 0.05}.items()
     ]
-    swept = Given(knobs, [told])  # type: ignore[list-item]
-    said = next(each for each in words(swept) if each.startswith("Class by class"))
-    assert "By the linear probe, no class clearly gains or loses. By kNN, gaining: a +0.30 (" in said
-    assert "); losing: b -0.20 (" in said and "In brackets: the 95 % interval over 3 seeds." in said
+    results = RecordedSweep(knobs, [records])  # type: ignore[list-item]
+    sentence = next(each for each in words(results) if each.startswith("Per class"))
+    assert "By the linear probe, no class clearly gains or loses. By kNN, gaining: a +0.30 (" in sentence
+    assert "); losing: b -0.20 (" in sentence and "In brackets: the 95 % interval over 3 seeds." in sentence
 
 
-def test_a_score_that_rises_and_falls_again_is_not_said_to_stand_still() -> None:
+def test_a_score_that_rises_and_falls_again_is_reported() -> None:
     points = {f"main+hue={hue}": {"arm": "main", "part": "test", "values": {"hue": hue}} for hue in (0, 1, 2)}
     knobs = {"knobs": {"hue": {"knob": "x.hue", "values": [0, 1, 2]}}, "together": False, "choose": None}
-    told = [
-        Told("main", "test", (("hue", hue),), seed, "ami", "", ami + seed / 1000 * hue)
+    records = [
+        ScoreRecord("main", "test", (("hue", hue),), seed, "ami", "", ami + seed / 1000 * hue)
         for hue, ami in {0: 0.4, 1: 0.6, 2: 0.401}.items()
         for seed in range(3)
     ]
-    said = " ".join(words(Given(knobs | {"points": points}, [told])))  # type: ignore[list-item]
-    assert "does not clearly change the AMI of clusters and label: from 0.40 to 0.40" in said
-    assert "In between, the AMI of clusters and label at 1 (0.60) lies above both ends (0.40 and 0.40), picked" in said
+    text = " ".join(words(RecordedSweep(knobs | {"points": points}, [records])))  # type: ignore[list-item]
+    assert "does not clearly change the AMI of clusters and label: from 0.40 to 0.40" in text
+    assert "In between, the AMI of clusters and label at 1 (0.60) is above both ends (0.40 and 0.40), picked" in text

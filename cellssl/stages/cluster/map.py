@@ -1,4 +1,4 @@
-"""map: clustered cells and wells in; a place in two dimensions for each cell, and figures of cells and doses, out."""
+"""map: clustered cells and wells in; coordinates in two dimensions per cell, and figures of cells and doses, out."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
     from cellssl.engine.build import Job
 
 MAP_CELLS = 10_000
-"""Cells on the map; of more, so many are drawn by lot."""
-SHOWN = ("label", "compound", "plate", "true_phenotype", "moa")
+"""Number of cells on the map; where there are more, a random sample of this size."""
+COLOUR_COLUMNS = ("label", "compound", "plate", "true_phenotype", "moa")
 """Columns that colour the map, besides cluster and dose, where they have more than one value."""
-KEPT = ("cell_id", "plate", "well", "compound", "dose_micromolar", "moa", "label", "true_phenotype")
-WHITENED = ("component 1, whitened", "component 2, whitened")
+TABLE_COLUMNS = ("cell_id", "plate", "well", "compound", "dose_micromolar", "moa", "label", "true_phenotype")
+WHITENED_AXES = ("component 1, whitened", "component 2, whitened")
 AXES = {"tsne": ("t-SNE 1", "t-SNE 2"), "umap": ("UMAP 1", "UMAP 2")}
 
 
 def write(job: Job, cells: pd.DataFrame, normal: np.ndarray, assignment: np.ndarray, *, whitened: bool) -> None:
-    """map.parquet, a row a drawn cell: its place, its cluster, and what is known of it; and map.png.
+    """Write map.parquet, one row per cell with coordinates, cluster and metadata, and map.png.
 
-    After whitening all components vary alike, so the first two are those of the vectors before.
+    After whitening all components have equal variance, so the first two components of the whitened vectors are used.
     """
     from cellssl.reporting import theme
 
-    rows = drawn(len(cells), job.seed or 0)
+    rows = sample_rows(len(cells), job.seed or 0)
     if whitened and job.settings.map == "pca" and normal.shape[1] > 1:
-        points, axes = normal[rows, :2].astype(np.float64), WHITENED
+        points, axes = normal[rows, :2].astype(np.float64), WHITENED_AXES
     else:
-        points, axes = places(job.settings.map, normal[rows], job.seed or 0)
-    table = cells.loc[rows, [name for name in KEPT if name in cells]].reset_index(drop=True)
+        points, axes = coordinates(job.settings.map, normal[rows], job.seed or 0)
+    table = cells.loc[rows, [name for name in TABLE_COLUMNS if name in cells]].reset_index(drop=True)
     table = table.assign(cluster=assignment[rows].astype(np.int32), map_x=points[:, 0], map_y=points[:, 1])
     write_table(table, job.draft.file("map.parquet"))
     job.draft.file("map.png").write_bytes(theme.png(map_figure(table, axes)))
 
 
 def write_doses(job: Job, wells: pd.DataFrame) -> None:
-    """doses.png, the share of every cluster against dose as wells.csv has it, for compounds at two doses or more."""
+    """Write doses.png, the share of every cluster against dose from wells.csv, for compounds with two doses or more."""
     import pandas as pd
 
     from cellssl.reporting import theme
@@ -62,15 +62,15 @@ def write_doses(job: Job, wells: pd.DataFrame) -> None:
     job.draft.file("doses.png").write_bytes(theme.png(figure))
 
 
-def drawn(cells: int, seed: int) -> np.ndarray:
-    """The rows that are on the map, in their order."""
+def sample_rows(cells: int, seed: int) -> np.ndarray:
+    """Return the rows of the cells on the map, in ascending order."""
     from cellssl.randomness import generator
 
     return np.sort(generator("map", seed).permutation(cells)[:MAP_CELLS])
 
 
-def places(kind: str, x: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
-    """Where every cell is drawn, and what the axes are called."""
+def coordinates(kind: str, x: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
+    """Return two coordinates per cell, and the names of the axes."""
     from cellssl.profiling import projection
 
     match kind:
@@ -86,22 +86,22 @@ def places(kind: str, x: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, 
             return found.points, (first, second)
 
 
-def _again(table: pd.DataFrame, name: str) -> bool:
-    """Whether the label is but another column, which is shown by its own name."""
-    others = [other for other in SHOWN if other != name and other in table]
+def _is_duplicate(table: pd.DataFrame, name: str) -> bool:
+    """Return whether the label is a copy of another column, which is shown under its own name."""
+    others = [other for other in COLOUR_COLUMNS if other != name and other in table]
     return name == "label" and any(table[name].equals(table[other].astype(table[name].dtype)) for other in others)
 
 
 def map_figure(table: pd.DataFrame, axes: tuple[str, str]) -> Any:
-    """The map, once for every colouring."""
+    """Return the figure of the map, one panel per colouring."""
     import pandas as pd
 
     from cellssl.profiling.clusterer import NOISE
     from cellssl.reporting.figures import scatter
 
     colourings: dict[str, Any] = {"cluster": ["noise" if number == NOISE else number for number in table["cluster"]]}
-    for name in SHOWN:
-        if name in table and table[name].nunique() > 1 and not _again(table, name):
+    for name in COLOUR_COLUMNS:
+        if name in table and table[name].nunique() > 1 and not _is_duplicate(table, name):
             colourings[name.replace("_", " ")] = [None if pd.isna(value) else value for value in table[name]]
     doses = table.get("dose_micromolar")
     amounts = {"dose (µM)": doses.to_numpy(float)} if doses is not None and (doses > 0).any() else {}

@@ -1,4 +1,4 @@
-"""montage: cells and centroids in, a picture of the cells nearest to each centroid out."""
+"""montage: cells and centroids in, a figure and a list of the cells nearest to each centroid out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write_montage(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering: Clustering) -> None:
-    """The cells nearest each centroid, as a picture and as a list."""
+    """Write montage.png and nearest.csv, the cells nearest to each centroid."""
     import pandas as pd
 
     from cellssl.imaging.colour import named_colours, to_rgb
@@ -44,11 +44,14 @@ def write_montage(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering:
 
 
 def _crops_of(job: Job, chosen: pd.DataFrame) -> Any:
+    """Return the scaled crops of the chosen cells; raise DataError where the segment artifact lacks one."""
     embed = job.inputs["embed"]
     store = job.context.store.beside(embed)
     kind = embed.card.section["cells"]
     segment = upstream_segment(store.get(kind, embed.card.inputs[kind]), store)
     cells = chosen.merge(read_cells(segment), on="cell_id", how="left", validate="one_to_one")
     if cells["crop_row"].isna().any():
-        raise DataError(f"{segment.path} lacks cells of {embed.path}", hint="make both again")
+        raise DataError(
+            f"{segment.path} lacks cells that {embed.path} has", hint="make both again: cellssl run RECIPE --force"
+        )
     return scaled_crops(segment, store, cells)

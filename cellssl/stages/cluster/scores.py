@@ -2,72 +2,76 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellssl.config.plugins import did_you_mean
 from cellssl.errors import UsageError
+from cellssl.stages.cluster.metrics import ClusterScores, ColumnAgreement
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-ANSWERS = ("label", "treatment", "compound", "dose_micromolar", "moa", "true_phenotype")
-"""Columns that the clusters are asked for, where the cells have them; `treatment` is a compound at a dose."""
+BIOLOGICAL_COLUMNS = ("label", "treatment", "compound", "dose_micromolar", "moa", "true_phenotype")
+"""Columns that clusters should follow, scored where the cells have them; `treatment` is a compound at a dose."""
 
 
-NUISANCES = ("plate", "well", "control_well", "density")
-"""Columns that they should not follow; `density` is whether a cell has more neighbours than the median cell."""
+NUISANCE_COLUMNS = ("plate", "well", "control_well", "density")
+"""Columns that clusters should not follow; `density` is whether a cell has more neighbours than the median cell."""
 
 
 def check_columns(against: tuple[str, ...] | None, cells: pd.DataFrame) -> None:
-    """Raise UsageError where the clusters are to be compared with a column that the cells have not."""
-    known = tuple(_with_derived(cells.head(0)).columns)
+    """Raise UsageError where the clusters are to be compared with a column that the cell table does not have."""
+    known = tuple(_with_derived_columns(cells.head(0)).columns)
     for name in against or ():
         if name not in known:
             raise UsageError(f"cluster.against: the cells have no column {name!r}", hint=did_you_mean(name, known))
 
 
-def score_columns(
-    cells: pd.DataFrame, normal: np.ndarray, assignment: np.ndarray, seed: int, against: tuple[str, ...] | None
-) -> dict[str, Any]:
-    """Agreement with every column: what chance gives, and how sure it is; at the top once more for the label."""
+def score_clusters(
+    cells: pd.DataFrame,
+    normal: np.ndarray,
+    assignment: np.ndarray,
+    seed: int,
+    against: tuple[str, ...] | None,
+    silhouette_of_k: Mapping[str, float] | None,
+) -> ClusterScores:
+    """Return the silhouette and the agreement with every column, with shuffled labels and an interval.
+
+    `against` names the columns; None takes all known ones that have more than one value.
+    """
     from cellssl.profiling import cluster_scores
 
-    known = _with_derived(cells)
-    found: dict[str, Any] = {"silhouette": cluster_scores.silhouette(normal, assignment, seed), "against": {}}
+    known = _with_derived_columns(cells)
+    silhouette = cluster_scores.silhouette(normal, assignment, seed)
     if against is None:
-        against = tuple(name for name in (*ANSWERS, *NUISANCES) if name in known and known[name].nunique() > 1)
-    for name in against:
-        compared = cluster_scores.compare(_words(known[name]), assignment, seed)
-        found["against"][name] = {
-            **compared.agreement,
-            "shuffled_ami": {"mean": compared.shuffled.mean, "sd": compared.shuffled.sd},
-            "ami_interval": [compared.interval.low, compared.interval.high],
-            "cells": compared.cells,
-            "classes": compared.classes,
-        }
-    if "label" in found["against"]:
-        label = found["against"]["label"]
-        found |= {name: label[name] for name in ("shuffled_ami", "ami_interval")}
-        if "true_phenotype" in known and known["true_phenotype"].nunique() > 1:
-            found["ceiling_ami"] = ceiling(known)
-    return found
+        candidates = (*BIOLOGICAL_COLUMNS, *NUISANCE_COLUMNS)
+        against = tuple(name for name in candidates if name in known and known[name].nunique() > 1)
+    agreements = {
+        name: ColumnAgreement.of(cluster_scores.compare(_as_text(known[name]), assignment, seed)) for name in against
+    }
+    has_phenotypes = "true_phenotype" in known and known["true_phenotype"].nunique() > 1
+    ceiling_ami = upper_bound(known) if "label" in agreements and has_phenotypes else None
+    return ClusterScores(silhouette, agreements, ceiling_ami, silhouette_of_k)
 
 
-def ceiling(cells: pd.DataFrame) -> float:
-    """AMI between true phenotype and label: what perfect eyes could reach, as many treated cells look untreated."""
+def upper_bound(cells: pd.DataFrame) -> float:
+    """Return the AMI between true phenotype and label: the upper bound for clusters that find every phenotype.
+
+    It is below 1 because many treated cells look untreated.
+    """
     from cellssl.profiling import cluster_scores
 
     both = cells[cells["true_phenotype"].notna() & cells["label"].notna()]
     _, phenotype = np.unique(both["true_phenotype"].to_numpy(str), return_inverse=True)
-    return cluster_scores.agreement(_words(both["label"]), phenotype)["ami"]
+    return cluster_scores.agreement(_as_text(both["label"]), phenotype)["ami"]
 
 
-def _with_derived(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells with their density, treatment, well of a plate and, of controls, well, where these are known."""
+def _with_derived_columns(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells with density, treatment, plate and well, and the well of controls, where these are known."""
     if "neighbours" in cells:
         crowded = cells["neighbours"] > cells["neighbours"].median()
         cells = cells.assign(density=crowded.map({True: "dense", False: "sparse"}))
@@ -81,17 +85,5 @@ def _with_derived(cells: pd.DataFrame) -> pd.DataFrame:
     return cells
 
 
-def _words(column: pd.Series[Any]) -> list[str | None]:
+def _as_text(column: pd.Series[Any]) -> list[str | None]:
     return [None if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
-
-
-def finite(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: finite(item) for key, item in value.items()}
-        case list():
-            return [finite(item) for item in value]
-        case float():
-            return value if math.isfinite(value) else None
-        case _:
-            return value

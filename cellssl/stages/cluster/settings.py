@@ -5,55 +5,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from cellssl.config import plugins
 from cellssl.config.settings import Plugin, PluginField
+from cellssl.engine.stage import StageSettings
 from cellssl.errors import UsageError
 from cellssl.profiling.clusterer import ClustererSettings
 
-if TYPE_CHECKING:
-    pass
-
-
-from cellssl.engine.stage import StageSettings
-
 ALGORITHM = 2
 """2: every column has its shuffled labels and interval, there is a map, and pca_whiten takes less memory."""
-
-
 CLUSTERERS = "cellssl.profiling.clusterers"
 
 
 class Settings(StageSettings):
-    """Find groups of alike cells, and compare them with what is known. With `assign_to` nothing is fitted, so `method`,
-    `k`, `n_init` and `normalise` are those of the earlier clustering."""
+    """Find groups of similar cells, and compare them with what is known about the cells. With `assign_to` nothing is
+    fitted: `method`, `k`, `n_init` and `normalise` are then those of the earlier clustering."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"starts": "n_init"}
     method: Annotated[Plugin, PluginField(CLUSTERERS)] = Field(
         default_factory=lambda: plugins.load(CLUSTERERS, "kmeans").Settings()
     )
-    """How: a name, or a table with a name and its knobs; see `cellssl explain clusterers`."""
+    """The clustering method: a name, or a table with a name and settings; see `cellssl explain clusterers`."""
     k: int | tuple[int, int] = 2
-    """Number of clusters; or the lowest and highest of a range such as [2, 8], of which the one with the highest
-    silhouette is taken. Methods that find their own number take no notice."""
+    """Number of clusters; or a range such as [2, 8], of which the number with the highest silhouette is used. Methods
+    that find the number themselves ignore it."""
     n_init: int = Field(20, ge=1)
-    """The method is begun so often, and the best is kept."""
+    """Number of random starts of the method; the best result is kept."""
     part: Literal["train", "val", "test", "all"] | None = None
-    """Which cells; test where there is a split, else all."""
+    """The part of the split whose cells are clustered; by default test where there is a split, else all."""
     normalise: Literal["none", "zscore", "l2", "pca_whiten"] = "none"
-    """What is done to the embeddings before."""
+    """How the embeddings are normalised before clustering: `zscore` scales every feature to mean 0 and standard
+    deviation 1, `l2` every vector to unit length, `pca_whiten` makes principal components of equal variance."""
     assign_to: str | None = None
-    """An earlier cluster artifact: its normaliser and clusters are used, and nothing is fitted."""
+    """An earlier cluster artifact whose normaliser and clusters are applied to these cells; nothing is fitted."""
     against: tuple[str, ...] | None = None
-    """Columns that the clusters are compared with; where nothing is given, all of label, treatment, compound,
-    dose_micromolar, moa, true_phenotype, plate, well and density that have more than one value."""
+    """Columns of the cell table that the clusters are compared with; by default label, treatment, compound,
+    dose_micromolar, moa, true_phenotype, plate, well, control_well (the well, of control cells only) and density, as
+    far as they have more than one value."""
     montage_cells: int = Field(32, ge=1)
-    """Cells nearest each centroid that are kept as pictures."""
+    """Number of cells nearest to each centroid that the montage shows."""
     map: Literal["pca", "tsne", "umap"] = "pca"
-    """Where a cell is drawn: on the principal components, by t-SNE, or by UMAP (needs cellssl[umap])."""
+    """How the map places cells in two dimensions: first two principal components, t-SNE, or UMAP (needs
+    cellssl[umap])."""
 
     @field_validator("k", mode="before")
     @classmethod
@@ -64,33 +60,33 @@ class Settings(StageSettings):
         return k
 
     def silent(self) -> frozenset[str]:
-        """Return the fields without effect; an earlier clustering counts by its fingerprint, not by its name."""
-        silent = ["assign_to"]
+        """Return the settings without effect; an earlier clustering counts by its fingerprint, not by its name."""
+        ignored = ["assign_to"]
         if self.assign_to:
-            silent += ["method", "k", "n_init", "normalise"]
+            ignored += ["method", "k", "n_init", "normalise"]
         elif not self.clusterer().takes_k:
-            silent += ["k", "n_init"]
-        return frozenset(silent)
+            ignored += ["k", "n_init"]
+        return frozenset(ignored)
 
     def clusterer(self) -> ClustererSettings:
-        """The method."""
+        """Return the settings of the clustering method."""
         assert isinstance(self.method, ClustererSettings)
         return self.method
 
     def inputs(self) -> tuple[str, ...]:
-        """Embeddings."""
+        """Return embed."""
         return ("embed",)
 
     def artifact_references(self) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
-        """The earlier clustering, where one is named."""
+        """Return the earlier clustering, where one is named."""
         return {"assign_to": (self.assign_to, ("cluster",))} if self.assign_to else {}
 
     def is_seeded(self) -> bool:
-        """Most methods begin somewhere; an assignment does not."""
+        """Return whether the method starts at random; an assignment to earlier clusters does not."""
         return self.assign_to is None and self.clusterer().takes_seed
 
     def check(self) -> None:
-        """Raise UsageError where a library is asked for that is not there."""
+        """Raise UsageError where the method or the map needs a library that is not installed."""
         if not self.assign_to:
             self.clusterer().check_installed()
         if self.map == "umap" and find_spec("umap") is None:

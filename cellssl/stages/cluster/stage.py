@@ -1,4 +1,4 @@
-"""stage: embeddings in, a cluster for every cell, scores against every label, pictures and a table of wells out."""
+"""stage: embeddings in; a cluster for every cell, scores against every column, figures and a table of wells out."""
 
 from __future__ import annotations
 
@@ -16,52 +16,55 @@ from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.profiling.clusterer import ClustererSettings, Clustering
 from cellssl.stages.cluster import map
+from cellssl.stages.cluster.metrics import ClusterMetrics, method_of
+from cellssl.stages.cluster.montage import write_montage
+from cellssl.stages.cluster.scores import check_columns, score_clusters
+from cellssl.stages.cluster.settings import Settings
 from cellssl.stages.shared.cell_tables import read_embeddings
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from cellssl.profiling.normalise import Normaliser
-from cellssl.stages.cluster.montage import write_montage
-from cellssl.stages.cluster.scores import check_columns, finite, score_columns
-from cellssl.stages.cluster.settings import Settings
 
 CHOOSING_CELLS = 20_000
-"""Cells on which the number of clusters is chosen; of more, so many are drawn."""
+"""Number of cells on which the number of clusters is chosen; where there are more, a random sample of this size."""
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
-    """Normalise, cluster or assign, score, and draw."""
-    yield Progress(0, 4, "parts of the work", "clusters")
-    cells, vectors = _chosen(job)
+    """Normalise the embeddings, cluster or assign the cells, score the clusters, and draw them."""
+    yield Progress(0, 4, "parts", "clusters")
+    cells, vectors = _cells_of_part(job)
     check_columns(job.settings.against, cells)
     if not np.ptp(vectors, axis=0).any():
         yield Note(
-            f"all {len(vectors):,} embeddings are the same: the encoder has collapsed, and clusters mean nothing"
+            f"all {len(vectors):,} embeddings are the same: the encoder has collapsed, and the clusters mean nothing"
         )
-    method, normaliser, clustering, chosen = _clustering(job, vectors)
+    method, normaliser, clustering, silhouette_of_k = _clustering(job, vectors)
     normal = normaliser.apply(vectors)
     del vectors
     _write_assignment(job, cells, normal, normaliser, clustering)
-    yield Progress(1, 4, "parts of the work", "scores")
-    scores = {**chosen, **score_columns(cells, normal, clustering.assignment, job.seed or 0, job.settings.against)}
-    scores = finite(scores)
-    job.draft.file("scores.json").write_text(json.dumps(scores, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    yield Progress(1, 4, "parts", "scores")
+    against = job.settings.against
+    scores = score_clusters(cells, normal, clustering.assignment, job.seed or 0, against, silhouette_of_k)
+    text = json.dumps(scores.to_json(), indent=1, sort_keys=True)
+    job.draft.file("scores.json").write_text(text + "\n", encoding="utf-8")
     _write_wells(job, cells, normal, clustering)
-    yield Progress(2, 4, "parts of the work", "map")
+    yield Progress(2, 4, "parts", "map")
     map.write(job, cells, normal, clustering.assignment, whitened=normaliser.name == "pca_whiten")
-    yield Progress(3, 4, "parts of the work", "montage")
+    yield Progress(3, 4, "parts", "montage")
     write_montage(job, cells, normal, clustering)
-    return {
-        "cells": len(cells),
-        "k": len(clustering.centroids),
-        "method": json_ready(method, full=True),
-        "normalise": normaliser.name,
-        **scores,
-    }
+    return ClusterMetrics(
+        cells=len(cells),
+        k=len(clustering.centroids),
+        method=json_ready(method, full=True),
+        normalise=normaliser.name,
+        scores=scores,
+    ).to_json()
 
 
-def _chosen(job: Job) -> tuple[pd.DataFrame, np.ndarray]:
+def _cells_of_part(job: Job) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the metadata and the embeddings of the cells that are to be clustered."""
     cells, vectors = read_embeddings(job.inputs["embed"])
     part = job.settings.part or ("test" if "split" in cells else "all")
     if part == "all":
@@ -72,31 +75,33 @@ def _chosen(job: Job) -> tuple[pd.DataFrame, np.ndarray]:
         )
     here = (cells["split"] == part).to_numpy()
     if not here.any():
-        raise UsageError(f"the part {part!r} of the split has no cells", hint="choose another cluster.part")
+        raise UsageError(f"the part {part!r} of the split has no cells", hint="set cluster.part to another part")
     return cells[here].reset_index(drop=True), vectors[here]
 
 
-def _clustering(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normaliser, Clustering, dict[str, Any]]:
-    """The method, the normaliser, the clusters, and how their number was chosen."""
+def _clustering(
+    job: Job, vectors: np.ndarray
+) -> tuple[ClustererSettings, Normaliser, Clustering, dict[str, float] | None]:
+    """Return the method, the normaliser, the clusters, and the silhouette by number of clusters if one was chosen."""
     from cellssl.profiling import normalise
 
     if "assign_to" in job.inputs:
-        return (*_assigned(job, vectors), {})
+        return (*_assigned(job, vectors), None)
     settings, method, seed = job.settings, job.settings.clusterer(), job.seed or 0
     normaliser = normalise.fit(settings.normalise, vectors)
     normal = normaliser.apply(vectors)
-    k, silhouettes = _number(settings, normal, seed)
+    k, silhouette_of_k = _number_of_clusters(settings, normal, seed)
     clustering = method.fit(normal, k, settings.n_init, seed)
-    return method, normaliser, clustering, {"silhouette_of_k": silhouettes} if silhouettes else {}
+    return method, normaliser, clustering, silhouette_of_k
 
 
-def _number(settings: Settings, normal: np.ndarray, seed: int) -> tuple[int, dict[str, float]]:
-    """The number of clusters, and the silhouette of every number that was tried."""
+def _number_of_clusters(settings: Settings, normal: np.ndarray, seed: int) -> tuple[int, dict[str, float] | None]:
+    """Return the number of clusters, and the silhouette of every number that was tried."""
     from cellssl.profiling import cluster_scores
     from cellssl.randomness import generator
 
     if isinstance(settings.k, int) or not settings.clusterer().takes_k:
-        return (settings.k if isinstance(settings.k, int) else settings.k[0]), {}
+        return (settings.k if isinstance(settings.k, int) else settings.k[0]), None
     if len(normal) > CHOOSING_CELLS:
         normal = normal[np.sort(generator("choosing k", seed).permutation(len(normal))[:CHOOSING_CELLS])]
     low, high = settings.k
@@ -109,12 +114,13 @@ def _number(settings: Settings, normal: np.ndarray, seed: int) -> tuple[int, dic
 
 
 def _assigned(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normaliser, Clustering]:
+    """Return the method, the normaliser and the clusters of the earlier clustering, applied to these vectors."""
     from cellssl.profiling import kmeans, normalise
 
     earlier = job.inputs["assign_to"]
     _check_same_model(earlier, job)
-    # not the method of its section, which says nothing where the earlier clustering was an assignment too
-    method = Settings.model_validate({"method": earlier.card.metrics.get("method", "kmeans")}).clusterer()
+    # not the method of its section, which has no meaning where the earlier clustering was an assignment too
+    method = Settings.model_validate({"method": method_of(earlier.card.metrics)}).clusterer()
     with np.load(earlier.file("centroids.npz"), allow_pickle=False) as arrays:
         normaliser = normalise.Normaliser.from_arrays(arrays)
         normal = normaliser.apply(vectors)
@@ -125,45 +131,46 @@ def _assigned(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normali
 
 
 def _check_same_model(earlier: Artifact, job: Job) -> None:
-    """Numbers of two models mean different things even where they are equally many."""
-    made_by = [_model_of(embed) for embed in (job.inputs["embed"], _embed_below(earlier, job))]
-    if made_by[0] != made_by[1]:
+    """Raise UsageError where the embeddings come from another model: equal dimensions do not mean equal features."""
+    models = [_model_of(embed) for embed in (job.inputs["embed"], _embed_below(earlier, job))]
+    if models[0] != models[1]:
         raise UsageError(
-            f"the earlier clustering stands on the model {made_by[1]}, these embeddings on {made_by[0]}",
-            hint=f"embed the cells with [embed] model = {made_by[1].partition(' ')[0]!r}, and the same network",
+            f"the earlier clustering used embeddings of the model {models[1]}, these embeddings come from {models[0]}",
+            hint=f"embed the cells with [embed] model = {models[1].partition(' ')[0]!r}, and the same network",
         )
 
 
 def _embed_below(clustering: Artifact, job: Job) -> Artifact:
+    """Return the embeddings that an earlier clustering was made from."""
     return job.context.store.beside(clustering).get("embed", clustering.card.inputs["embed"])
 
 
 def _model_of(embed: Artifact) -> str:
-    """The model's fingerprint, and how it looked at the cells."""
-    given, section = embed.card.inputs, embed.card.section
-    trained = given.get("model", given.get("pretrain"))
-    how = [section["network"]]
-    how += [str(section[knob]) for knob in ("layer", "branch", "view") if section.get(knob) not in (None, "pooled", [])]
-    return f"{trained} ({', '.join(how)})" if trained else str(section["model"])
+    """Return the fingerprint of the model, with network, layer, branch and view; of a baseline its name."""
+    inputs, section = embed.card.inputs, embed.card.section
+    trained = inputs.get("model", inputs.get("pretrain"))
+    options = [section["network"]]
+    options += [
+        str(section[name]) for name in ("layer", "branch", "view") if section.get(name) not in (None, "pooled", [])
+    ]
+    return f"{trained} ({', '.join(options)})" if trained else str(section["model"])
 
 
 def _write_assignment(
     job: Job, cells: pd.DataFrame, normal: np.ndarray, normaliser: Normaliser, clustering: Clustering
 ) -> None:
+    """Write assignments.parquet, one row per cell, and centroids.npz, which `assign_to` reads."""
     import pandas as pd
 
-    from cellssl.profiling.kmeans import distances_to_centroids
-
-    far = distances_to_centroids(normal, clustering)
-    table = pd.DataFrame(
-        {"cell_id": cells["cell_id"], "cluster": clustering.assignment.astype(np.int32), "distance": far}
-    )
+    columns = {"cell_id": cells["cell_id"], "cluster": clustering.assignment.astype(np.int32)}
+    table = pd.DataFrame({**columns, "distance": distances_to_centroids(normal, clustering)})
     write_table(table, job.draft.file("assignments.parquet"))
     arrays: dict[str, Any] = {"centroids": clustering.centroids, **clustering.model, **normaliser.arrays()}
     np.savez(job.draft.file("centroids.npz"), **arrays)
 
 
 def _write_wells(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering: Clustering) -> None:
+    """Write wells.csv, one row per well, and the figure of clusters against dose."""
     from cellssl.profiling.wells import well_table
 
     control = cells["control"].to_numpy(bool)

@@ -1,4 +1,4 @@
-"""classification: cells with labels and vectors in, what classifiers tell of each cell and how often that is right, out."""
+"""classification: cells with labels and vectors in; a predicted label per cell, and accuracies, out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from cellssl.errors import UsageError
 from cellssl.events import Event, Progress
-from cellssl.stages.evaluate.external_table import cure_column
+from cellssl.stages.evaluate.external_table import column_hint
+from cellssl.stages.evaluate.metrics import CLASSIFIERS, ClassifierAccuracy, PlateAccuracy, SchemeMetrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,163 +21,169 @@ if TYPE_CHECKING:
     from cellssl.profiling.cluster_scores import Interval
     from cellssl.stages.evaluate.settings import Settings
 
-CLASSIFIERS = ("knn", "linear")
 ProgressNote = Callable[[str], Progress]
-"""A word on how far the work is -> the event that says so."""
-WHO = {"cell_id": "Metadata_cell_id", "plate": "Metadata_Plate", "well": "Metadata_Well"}
-"""Columns that say which cell it is, where the cells have them."""
+"""Takes a note on how far the work is, and returns the event that shows it."""
+CELL_COLUMNS = {"cell_id": "Metadata_cell_id", "plate": "Metadata_Plate", "well": "Metadata_Well"}
+"""Columns that identify a cell, where the cells have them, and their names in predictions.parquet."""
 
 
 @dataclass(frozen=True)
 class CVScheme:
-    """Which rows of the cell table take part, and the fold in which each is told; those of fold -1 only teach."""
+    """Which rows of the cell table are used, and the fold in which each is a test cell; rows of fold -1 only train."""
 
     rows: np.ndarray
     fold: np.ndarray
     group: str | None = None
-    """What is left out."""
+    """What cross-validation leaves out, plate or well; None for one split."""
 
 
 def one_split(cells: pd.DataFrame, settings: Settings) -> CVScheme:
-    """The train part teaches, the part that is asked for is told."""
+    """Return the scheme that trains on the train part and predicts the part that the settings name.
+
+    Raises UsageError where there is no split, or a part has no labelled cell.
+    """
     from cellssl.profiling.folds import sample_rows
 
     known = _labelled(cells, settings.label)
     if "split" not in cells:
         raise UsageError("these vectors have no split", hint='leave embed.cells at "split"')
-    train, told = (
+    train, test = (
         sample_rows(np.flatnonzero(known & (cells["split"] == part).to_numpy()), settings.max_cells, part)
         for part in ("train", settings.part)
     )
-    for part, rows in (("train", train), (settings.part, told)):
+    for part, rows in (("train", train), (settings.part, test)):
         if not len(rows):
             raise UsageError(f"the part {part!r} has no labelled cell", hint="see split.shares and split.treated")
-    rows = np.concatenate([train, told])
-    return CVScheme(rows, np.repeat([-1, 0], [len(train), len(told)]))
+    rows = np.concatenate([train, test])
+    return CVScheme(rows, np.repeat([-1, 0], [len(train), len(test)]))
 
 
 def cross_validation(group: str, cells: pd.DataFrame, settings: Settings) -> CVScheme:
-    """Every plate or well is told by the others; wells of the same name on two plates are two."""
+    """Return the scheme that leaves out each plate or each well; wells of the same name on two plates are two wells.
+
+    Raises UsageError where a cell has no plate or no well, or where there is only one.
+    """
     from cellssl.profiling.folds import leave_one_group_out, sample_rows
 
     known = _labelled(cells, settings.label)
     names = _groups(cells, group)
     if names is None:
-        name, where = lacking(cells, ("plate", "well") if group == "well" else ("plate",))
-        raise UsageError(f"not every cell has a {name}: {where}", hint=cure_column(settings.table, name))
+        name, where = missing_column(cells, ("plate", "well") if group == "well" else ("plate",))
+        raise UsageError(f"not every cell has a {name}: {where}", hint=column_hint(settings.table, name))
     rows = sample_rows(np.flatnonzero(known), settings.max_cells, group)
     return CVScheme(rows, leave_one_group_out(names[rows], settings.max_folds), group)
 
 
-def predictions(
-    name: str, scheme: CVScheme, cells: pd.DataFrame, vectors: np.ndarray, settings: Settings, saying: ProgressNote
+def predict(
+    name: str, scheme: CVScheme, cells: pd.DataFrame, vectors: np.ndarray, settings: Settings, progress: ProgressNote
 ) -> Generator[Event, None, pd.DataFrame]:
-    """A row a told cell: which it is, scheme, fold, label, and what each classifier told.
+    """Return one row per test cell: its id, plate, well, scheme, fold and label, and the label by each classifier.
 
-    The same again for labels that are shuffled over all cells, those that teach and those that are told:
-    label_shuffled_0 and so on. The normaliser is fitted on the teaching cells of each fold.
+    The same is done with labels that are shuffled over all training and test cells: label_shuffled_0, knn_shuffled_0
+    and so on. The normaliser is fitted on the training cells of each fold.
     """
     from cellssl.profiling import normalise
     from cellssl.profiling.classifiers import knn, linear_probe
-    from cellssl.profiling.folds import iter_folds, shuffle_labels
+    from cellssl.profiling.folds import iter_folds
 
-    x, labels = vectors[scheme.rows], _words(cells[settings.label].iloc[scheme.rows])
-    table = cells.iloc[scheme.rows][[column for column in WHO if column in cells]].rename(columns=WHO)
+    x, labels = vectors[scheme.rows], _as_text(cells[settings.label].iloc[scheme.rows])
+    table = cells.iloc[scheme.rows][[column for column in CELL_COLUMNS if column in cells]].rename(columns=CELL_COLUMNS)
     table = table.assign(scheme=name, fold=scheme.fold)
     classifiers: dict[str, Classifier] = {
         "knn": partial(knn, k=settings.neighbours),
         "linear": partial(linear_probe, C=settings.C),
     }
+    n_shuffles = n_label_shuffles(scheme, settings)
     truths = {
         "": labels,
-        **{
-            f"_shuffled_{deal}": shuffle_labels(labels, name, deal)
-            for deal in range(n_label_shuffles(scheme, settings))
-        },
+        **{f"_shuffled_{number}": shuffle_labels(labels, name, number) for number in range(n_shuffles)},
     }
-    told = {
-        f"{classifier}{which}": np.full(len(x), None, dtype=object) for classifier in classifiers for which in truths
+    predictions = {
+        f"{classifier}{suffix}": np.full(len(x), None, dtype=object) for classifier in classifiers for suffix in truths
     }
-    for done, side in enumerate(iter_folds(scheme.fold)):
-        yield saying(f"{name.replace('_', ' ')}, fold {done + 1} of {scheme.fold.max() + 1}")
-        fitted = normalise.fit(settings.normalise, x[side.train])
-        teaching, asked = fitted.apply(x[side.train]), fitted.apply(x[side.test])
-        for classifier, tell in classifiers.items():
-            for which, truth in truths.items():
-                told[f"{classifier}{which}"][side.test] = tell(teaching, truth[side.train], asked)
-    asked_of = {f"label{which}": truth for which, truth in truths.items()}
-    return table.assign(**asked_of, **told)[scheme.fold >= 0].reset_index(drop=True)
+    for done, fold in enumerate(iter_folds(scheme.fold)):
+        yield progress(f"{name.replace('_', ' ')}, fold {done + 1} of {scheme.fold.max() + 1}")
+        fitted = normalise.fit(settings.normalise, x[fold.train])
+        train, test = fitted.apply(x[fold.train]), fitted.apply(x[fold.test])
+        for classifier, fit_and_predict in classifiers.items():
+            for suffix, truth in truths.items():
+                predictions[f"{classifier}{suffix}"][fold.test] = fit_and_predict(train, truth[fold.train], test)
+    labels_of = {f"label{suffix}": truth for suffix, truth in truths.items()}
+    return table.assign(**labels_of, **predictions)[scheme.fold >= 0].reset_index(drop=True)
 
 
 def n_label_shuffles(scheme: CVScheme, settings: Settings) -> int:
-    """How often labels are shuffled; cross-validation, which tells each cell, does it once."""
+    """Return how often labels are shuffled: once in cross-validation, which predicts every cell."""
     return 1 if scheme.group else settings.label_shuffles
 
 
-def summary(table: pd.DataFrame, group: str | None, settings: Settings) -> dict[str, Any]:
-    """How often each classifier is right, from the table of predictions alone; where plates are left out, on each."""
-    wells = _groups(table.rename(columns={written: name for name, written in WHO.items()}), "well")
-    found: dict[str, Any] = {"cells": len(table), "folds": int(table["fold"].max()) + 1}
-    for classifier in CLASSIFIERS:
-        found[classifier] = _numbers(table, classifier, wells, settings)
-    if group is not None:
-        found[f"classes_in_one_{group}_only"] = _never_taught(table)
-    if group == "plate":
-        found["plates"] = _by_plate(table)
-    return found
+def accuracies(table: pd.DataFrame, group: str | None, settings: Settings) -> SchemeMetrics:
+    """Return the accuracies of each classifier from the table of predictions; per plate too, where these are left out.
+
+    `group` is what cross-validation leaves out, None for one split.
+    """
+    wells = _groups(table.rename(columns={written: name for name, written in CELL_COLUMNS.items()}), "well")
+    return SchemeMetrics(
+        cells=len(table),
+        folds=int(table["fold"].max()) + 1,
+        classifiers={classifier: _accuracy(table, classifier, wells, settings) for classifier in CLASSIFIERS},
+        left_out=group,
+        classes_in_one_group_only=() if group is None else _classes_in_one_fold(table),
+        plates=_by_plate(table) if group == "plate" else None,
+    )
 
 
-def _never_taught(table: pd.DataFrame) -> list[str]:
-    """Classes whose cells are all left out at a time, so that nobody could tell them; they count as missed."""
+def _classes_in_one_fold(table: pd.DataFrame) -> tuple[str, ...]:
+    """Return the classes whose cells are all in one fold: no training set has them, so they count as missed."""
     folds = table.groupby("label")["fold"].nunique()
-    return [str(name) for name in folds.index[folds == 1]]
+    return tuple(str(name) for name in folds.index[folds == 1])
 
 
-def _numbers(table: pd.DataFrame, classifier: str, wells: np.ndarray | None, settings: Settings) -> dict[str, Any]:
-    """Intervals are by well where every cell's is known, else by cell."""
+def _accuracy(table: pd.DataFrame, classifier: str, wells: np.ndarray | None, settings: Settings) -> ClassifierAccuracy:
+    """Return the accuracies of one classifier; intervals resample wells where every cell has one, else cells."""
     from cellssl.profiling.accuracy import accuracy, intervals
 
-    truth, told = table["label"].tolist(), table[classifier].tolist()
-    here = accuracy(truth, told)
+    truth, predicted = table["label"].tolist(), table[classifier].tolist()
+    found = accuracy(truth, predicted)
     groups = [None] * len(table) if wells is None else wells.tolist()
-    between = intervals(truth, told, groups, draws=settings.bootstrap_draws)
-    dealt = table.filter(like="label_shuffled_")
+    bounds = intervals(truth, predicted, groups, draws=settings.bootstrap_draws)
+    shuffled = table.filter(like="label_shuffled_")
     chance = [
-        accuracy(dealt[column].tolist(), table[str(column).replace("label", classifier)].tolist()).balanced
-        for column in dealt
+        accuracy(shuffled[column].tolist(), table[str(column).replace("label", classifier)].tolist()).balanced
+        for column in shuffled
     ]
-    return {
-        "accuracy": here.plain,
-        "accuracy_interval": _pair(between.plain),
-        "balanced_accuracy": here.balanced,
-        "balanced_accuracy_interval": _pair(between.balanced),
-        "per_class": here.per_class,
-        "per_class_interval": {name: _pair(each) for name, each in between.per_class.items()},
-        "resampled": "cells" if wells is None else "wells",
-        "shuffled_balanced_accuracy": {
-            "mean": float(np.mean(chance)),
-            "sd": float(np.std(chance, ddof=1)) if len(chance) > 1 else None,
-        },
-        "classes": list(here.classes),
-        "confusion": here.confusion.tolist(),
-    }
+    return ClassifierAccuracy(
+        accuracy=found.plain,
+        accuracy_interval=_bounds(bounds.plain),
+        balanced_accuracy=found.balanced,
+        balanced_accuracy_interval=_bounds(bounds.balanced),
+        per_class=found.per_class,
+        per_class_interval={name: _bounds(each) for name, each in bounds.per_class.items()},
+        resampled="cells" if wells is None else "wells",
+        shuffled_mean=float(np.mean(chance)),
+        shuffled_sd=float(np.std(chance, ddof=1)) if len(chance) > 1 else None,
+        classes=tuple(found.classes),
+        confusion=tuple(tuple(row) for row in found.confusion.tolist()),
+    )
 
 
-def _by_plate(table: pd.DataFrame) -> dict[str, Any]:
-    """Balanced accuracy of each plate, told by the others."""
+def _by_plate(table: pd.DataFrame) -> dict[str, PlateAccuracy]:
+    """Return the balanced accuracies of each plate, predicted by classifiers that are trained on the others."""
     from cellssl.profiling.accuracy import accuracy
 
     return {
-        str(plate): {
-            "cells": len(of_plate),
-            **{one: accuracy(of_plate["label"].tolist(), of_plate[one].tolist()).balanced for one in CLASSIFIERS},
-        }
-        for plate, of_plate in table.groupby(WHO["plate"], sort=True)
+        str(plate): PlateAccuracy(
+            cells=len(of_plate),
+            balanced_accuracy={
+                name: accuracy(of_plate["label"].tolist(), of_plate[name].tolist()).balanced for name in CLASSIFIERS
+            },
+        )
+        for plate, of_plate in table.groupby(CELL_COLUMNS["plate"], sort=True)
     }
 
 
-def lacking(cells: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, str]:
-    """The first of the columns that is not there or has a gap, and what is wrong there; rows count from 1."""
+def missing_column(cells: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, str]:
+    """Return the first of the columns that does not exist or has a gap, and what is wrong; rows count from 1."""
     for name in names:
         if name not in cells:
             return name, "there is no such column"
@@ -186,16 +193,17 @@ def lacking(cells: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _labelled(cells: pd.DataFrame, label: str) -> np.ndarray:
+    """Return which cells have a label; raise UsageError where none has."""
     if label not in cells or not cells[label].notna().any():
         raise UsageError(
             f"no cell has a label in the column {label!r}",
-            hint="set split.treated, or evaluate.label to a column that there is",
+            hint="set split.treated, or set evaluate.label to a column that the cells have",
         )
     return np.asarray(cells[label].notna())
 
 
 def _groups(cells: pd.DataFrame, group: str) -> np.ndarray | None:
-    """The plate of each cell, or its plate and well; None where one is not known."""
+    """Return the plate of each cell, or its plate and well; None where a cell has none."""
     names = ("plate", "well") if group == "well" else ("plate",)
     if any(name not in cells or cells[name].isna().any() for name in names):
         return None
@@ -203,10 +211,10 @@ def _groups(cells: pd.DataFrame, group: str) -> np.ndarray | None:
     return np.asarray(joined, dtype=object)
 
 
-def _words(column: pd.Series[Any]) -> np.ndarray:
-    """Labels as text, so that what is told compares with what is asked."""
+def _as_text(column: pd.Series[Any]) -> np.ndarray:
+    """Return labels as text, so that predictions and labels can be compared."""
     return np.array([str(value) for value in column], dtype=object)
 
 
-def _pair(between: Interval | None) -> list[float] | None:
-    return None if between is None else [between.low, between.high]
+def _bounds(interval: Interval | None) -> tuple[float, float] | None:
+    return None if interval is None else (interval.low, interval.high)

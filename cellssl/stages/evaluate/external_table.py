@@ -1,4 +1,4 @@
-"""external_table: a table of somebody else's vectors, of cells or wells, in, the same as embeddings have it, out."""
+"""external_table: an external table of vectors of cells or wells in; metadata and vectors as embeddings have out."""
 
 from __future__ import annotations
 
@@ -16,68 +16,72 @@ from cellssl.config.settings import NOT_IN_FINGERPRINT, SettingsModel
 from cellssl.datasets.tables.columns import RowColumns
 from cellssl.errors import DataError, UsageError
 from cellssl.stages.fetch.settings import PlateSettings
-from cellssl.stages.shared.cell_tables import PYCYTOMINER_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-OURS, CELLPROFILERS = ("emb_",), ("Cells_", "Cytoplasm_", "Nuclei_")
-"""How the names of features begin: in embeddings of this tool, and in CellProfiler's and pycytominer's tables."""
+OWN_PREFIXES, CELLPROFILER_PREFIXES = ("emb_",), ("Cells_", "Cytoplasm_", "Nuclei_")
+"""Prefixes of the names of features: in embeddings of this tool, and in tables of CellProfiler and pycytominer."""
 
 
-class GivenTable(SettingsModel):
-    """Vectors from elsewhere: a CSV or parquet file with a row a cell or a row a well."""
+class ExternalTable(SettingsModel):
+    """An external table of vectors: a CSV or parquet file with one row per cell or one row per well."""
 
     path: InputPath = Field(json_schema_extra=NOT_IN_FINGERPRINT)
-    """The file, .csv, .csv.gz or .parquet; its content counts, its place does not."""
+    """The file, .csv, .csv.gz or .parquet. Its content counts in the fingerprint, its path does not."""
     columns: RowColumns = RowColumns()
-    """Which column holds plate, well, batch, compound, dose_micromolar, moa and cell_id. A column that is not named
-    here goes by the name that `embed` and pycytominer write: Metadata_Plate, Metadata_Well, Metadata_compound …"""
+    """Names of the columns with plate, well, batch, compound, dose_micromolar, moa and cell_id. A column that is not
+    named here must have the name that `embed` and pycytominer write: Metadata_Plate, Metadata_Well,
+    Metadata_compound …"""
     features: tuple[str, ...] | None = None
-    """How the names of features begin; `emb_` where there are such, else `Cells_`, `Cytoplasm_` and `Nuclei_`."""
+    """Prefixes of the feature columns; by default `emb_` where there are such columns, else `Cells_`, `Cytoplasm_` and
+    `Nuclei_`."""
     controls: tuple[str, ...] = PlateSettings.model_fields["controls"].default
-    """Compounds of the control wells, where the table has no column Metadata_control."""
+    """Compounds of the control wells; used where the table has no column Metadata_control."""
 
 
-def read_given(given: GivenTable) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """The metadata, under the names of the cell table, the vectors (n, dim) float64, and the names of the features.
+def read_external_table(external: ExternalTable) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+    """Return the metadata, under the names of the cell table, the vectors (n, dim) float64, and the names of features.
 
     Rows in messages are counted from 1, the first below the header.
-    Raises UsageError for a column that is not there, DataError for a file that is no table or holds no row, for gaps in
-    features or Metadata_control, and for a feature or dose that is no number.
+    Raises UsageError for a column that does not exist, DataError for a file that is not a table or has no row, for gaps
+    in features or Metadata_control, and for a feature or dose that is not a number.
     """
-    there = _names(given.path)
-    features, meanings = _features(there, given), _meanings(there, given)
-    doses = [name for name in there if meanings.get(name, name).removeprefix("Metadata_") == "dose_micromolar"]
-    table = _read(given.path, [name for name in there if name not in {*features, *doses}])
+    names = _column_names(external.path)
+    features, meanings = _feature_columns(names, external), _column_meanings(names, external)
+    doses = [name for name in names if meanings.get(name, name).removeprefix("Metadata_") == "dose_micromolar"]
+    table = _read(external.path, [name for name in names if name not in {*features, *doses}])
     if table.empty:
-        raise DataError(f"{given.path} holds no row", hint="give a table with a row a cell or a row a well")
-    table = table.assign(**{name: _as_numbers(table[name], given.path) for name in doses})
+        raise DataError(f"{external.path} has no row", hint="give a table with one row per cell or one row per well")
+    table = table.assign(**{name: _as_numbers(table[name], external.path) for name in doses})
     metadata = table.drop(columns=features).rename(columns=meanings)
     metadata.columns = metadata.columns.str.removeprefix("Metadata_")
-    if twice := metadata.columns[metadata.columns.duplicated()].tolist():
-        raise UsageError(f"{given.path} has two columns for {twice[0]}", hint="see evaluate.table.columns")
+    if duplicated := metadata.columns[metadata.columns.duplicated()].tolist():
+        raise UsageError(
+            f"{external.path} has two columns for {duplicated[0]}", hint="name one of them in evaluate.table.columns"
+        )
     if "control" in metadata:
-        metadata["control"] = _yes_or_no(metadata["control"], given.path)
+        metadata["control"] = _as_booleans(metadata["control"], external.path)
     elif "compound" in metadata:
-        metadata["control"] = metadata["compound"].isin(given.controls)
+        metadata["control"] = metadata["compound"].isin(external.controls)
     for name in ("plate", "well", "batch", "compound", "moa"):
         if name in metadata:
             metadata[name] = metadata[name].astype("string")
-    return metadata, _numbers(table[features], given.path), features
+    return metadata, _feature_matrix(table[features], external.path), features
 
 
-def cure_column(given: GivenTable | None, name: str) -> str:
-    """What to set where the column of that meaning is not found."""
-    return f"name its column: {'evaluate.table' if given else 'fetch.dataset'}.columns.{name}"
+def column_hint(external: ExternalTable | None, name: str) -> str:
+    """Return what to set where the column of that meaning is not found."""
+    return f"name its column: {'evaluate.table' if external else 'fetch.dataset'}.columns.{name}"
 
 
-def controls_key(given: GivenTable | None) -> str:
-    """The setting that names the controls."""
-    return "evaluate.table.controls" if given else "fetch.controls"
+def controls_key(external: ExternalTable | None) -> str:
+    """Return the name of the setting that lists the compounds of control wells."""
+    return "evaluate.table.controls" if external else "fetch.controls"
 
 
-def _names(path: Path) -> list[str]:
+def _column_names(path: Path) -> list[str]:
+    """Return the columns of the file without reading its rows."""
     import pandas as pd
     import pyarrow.parquet
 
@@ -88,14 +92,14 @@ def _names(path: Path) -> list[str]:
 
 
 def _read(path: Path, texts: list[str]) -> pd.DataFrame:
-    """The table; `texts` are columns of text, in which nothing but an empty cell is missing."""
+    """Return the table; `texts` are columns of text, in which only an empty cell is a missing value."""
     import pandas as pd
 
     with _readable(path):
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
             return table.assign(**{name: table[name].mask(table[name].astype("string") == "") for name in texts})
-        # a plate "01", a compound "NA" and a barcode "1E5" are no numbers
+        # a plate "01", a compound "NA" and a barcode "1E5" are text
         return pd.read_csv(
             path,
             low_memory=False,
@@ -107,50 +111,53 @@ def _read(path: Path, texts: list[str]) -> pd.DataFrame:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
+    """Raise DataError where the file cannot be read as a table."""
     try:
         yield
-    except (OSError, ValueError) as error:  # pandas' and pyarrow's own are ValueErrors
+    except (OSError, ValueError) as error:  # the errors of pandas and pyarrow are ValueErrors
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path} cannot be read: {reason}", hint="give a CSV or a parquet file") from error
 
 
-def _features(there: list[str], given: GivenTable) -> list[str]:
-    """Every column whose name begins as asked."""
-    for begins in [given.features] if given.features else [OURS, CELLPROFILERS]:
-        found = [name for name in there if name.startswith(begins)]
+def _feature_columns(names: list[str], external: ExternalTable) -> list[str]:
+    """Return every column with one of the prefixes; raise UsageError where there is none."""
+    for prefixes in [external.features] if external.features else [OWN_PREFIXES, CELLPROFILER_PREFIXES]:
+        found = [name for name in names if name.startswith(prefixes)]
         if found:
             return found
     raise UsageError(
-        f"no column of {given.path} begins with {' or '.join(given.features or (*OURS, *CELLPROFILERS))}",
-        hint='say how features begin: --set evaluate.table.features=["x_"]',
+        f"no column of {external.path} begins with "
+        f"{' or '.join(external.features or (*OWN_PREFIXES, *CELLPROFILER_PREFIXES))}",
+        hint='set the prefixes of the feature columns: --set evaluate.table.features=["x_"]',
     )
 
 
-def _meanings(there: list[str], given: GivenTable) -> dict[str, str]:
-    """Column of the file -> column of the cell table."""
-    named = {meaning: name for meaning, name in given.columns if name is not None}
+def _column_meanings(names: list[str], external: ExternalTable) -> dict[str, str]:
+    """Return column of the file -> column of the cell table; raise UsageError for a column that does not exist."""
+    named = {meaning: name for meaning, name in external.columns if name is not None}
     for name in named.values():
-        if name not in there:
-            raise UsageError(f"{given.path} has no column {name!r}", hint=did_you_mean(name, tuple(there)))
+        if name not in names:
+            raise UsageError(f"{external.path} has no column {name!r}", hint=did_you_mean(name, tuple(names)))
     usual = {f"Metadata_{written}": meaning for meaning, written in PYCYTOMINER_NAMES.items() if meaning not in named}
     return {**usual, **{name: meaning for meaning, name in named.items()}}
 
 
-def _yes_or_no(column: pd.Series[Any], path: Path) -> pd.Series[bool]:
-    cure = "write true and false, or take the column out and name evaluate.table.controls"
-    if column.isna().any():  # nobody said that this well is no control
+def _as_booleans(column: pd.Series[Any], path: Path) -> pd.Series[bool]:
+    """Return the column Metadata_control; raise DataError for a gap or another word than true, false, 0 and 1."""
+    hint = "write true or false, or remove the column and set evaluate.table.controls"
+    if column.isna().any():  # a gap does not say that the well is no control
         row = int(column.isna().to_numpy().argmax()) + 1
-        raise DataError(f"the column Metadata_control of {path} is empty in row {row}", hint=cure)
-    said = column.astype(str).str.lower()
-    strange = ~said.isin(["true", "false", "0", "1", "0.0", "1.0"])
-    if strange.any():
-        first = column[strange].iloc[0]
-        raise DataError(f"the column Metadata_control of {path} holds {str(first)!r}", hint=cure)
-    return said.isin(["true", "1", "1.0"])
+        raise DataError(f"the column Metadata_control of {path} is empty in row {row}", hint=hint)
+    words = column.astype(str).str.lower()
+    invalid = ~words.isin(["true", "false", "0", "1", "0.0", "1.0"])
+    if invalid.any():
+        first = column[invalid].iloc[0]
+        raise DataError(f"the column Metadata_control of {path} holds {str(first)!r}", hint=hint)
+    return words.isin(["true", "1", "1.0"])
 
 
 def _as_numbers(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
-    """The column, whose cells are numbers or missing."""
+    """Return the column as numbers or missing values; raise DataError for text that is not a number."""
     import pandas as pd
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
@@ -159,18 +166,19 @@ def _as_numbers(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
     words = column.astype("string")
     words = words.mask(words == "")
     numbers = pd.to_numeric(words, errors="coerce").astype("Float64")
-    strange = (numbers.isna() & words.notna()).to_numpy(bool)
-    if strange.any():
-        row = int(strange.argmax())
+    invalid = (numbers.isna() & words.notna()).to_numpy(bool)
+    if invalid.any():
+        row = int(invalid.argmax())
         raise DataError(
-            f"the column {column.name} of {path} holds text in row {row + 1}: {words.iloc[row]!r} is no number",
+            f"the column {column.name} of {path} holds text in row {row + 1}: {words.iloc[row]!r} is not a number",
             hint="write a number or leave the cell empty; see evaluate.table.features and evaluate.table.columns",
         )
     exact: pd.Series[Any] = words.astype(object).map(float, na_action="ignore").astype(np.float64)
     return exact
 
 
-def _numbers(features: pd.DataFrame, path: Path) -> np.ndarray:
+def _feature_matrix(features: pd.DataFrame, path: Path) -> np.ndarray:
+    """Return the features (n, dim) float64; raise DataError for gaps, infinite numbers and text."""
     words = features.columns.difference(features.select_dtypes("number").columns, sort=False)
     features = features.assign(**{name: _as_numbers(features[name], path) for name in words})
     numbers = features.to_numpy(np.float64)
@@ -179,6 +187,6 @@ def _numbers(features: pd.DataFrame, path: Path) -> np.ndarray:
         raise DataError(
             f"{broken.sum()} of {len(broken)} features of {path} have gaps or infinite numbers; "
             f"first: {features.columns[broken.argmax()]}",
-            hint="leave these columns out of the table, as pycytominer's feature_select does",
+            hint="remove these columns from the table, as pycytominer's feature_select does",
         )
     return np.ascontiguousarray(numbers)

@@ -1,4 +1,4 @@
-"""stage: embeddings in, how well labels, replicates and mechanisms are told from them, with what shows it, out."""
+"""stage: embeddings in; how well labels, replicates and mechanisms can be predicted from them, with tables, out."""
 
 from __future__ import annotations
 
@@ -17,118 +17,126 @@ from cellssl.events import Event, Note, Progress
 from cellssl.stages.evaluate.classification import (
     CVScheme,
     ProgressNote,
+    accuracies,
     cross_validation,
     one_split,
-    predictions,
-    summary,
+    predict,
 )
-from cellssl.stages.evaluate.external_table import read_given
-from cellssl.stages.evaluate.profiles import Profiled
+from cellssl.stages.evaluate.external_table import read_external_table
+from cellssl.stages.evaluate.metrics import EvaluationMetrics, PartMetrics
+from cellssl.stages.evaluate.profiles import ProfileEvaluation
+from cellssl.stages.evaluate.settings import Settings
 from cellssl.stages.shared.cell_tables import read_embeddings
 
 if TYPE_CHECKING:
     import pandas as pd
-from cellssl.stages.evaluate.settings import Settings
 
-Part = Callable[[ProgressNote], Generator[Event, None, Metrics]]
-"""One of the questions: says how far it is by what it is given, and returns its numbers."""
+Part = Callable[[ProgressNote], Generator[Event, None, PartMetrics]]
+"""One part of the evaluation: takes a function that makes progress events, and returns its metrics."""
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
-    """Every part that these cells allow; of the others, why not."""
+    """Compute every part that these cells allow, and say why the others are missing.
+
+    Raises UsageError where no part can be computed.
+    """
     settings: Settings = job.settings
-    cells, vectors, names = read_given(settings.table) if settings.table else _embedded(job)
+    cells, vectors, names = read_external_table(settings.table) if settings.table else _embedded(job)
     _check_label(settings, cells)
-    told: list[pd.DataFrame] = []
-    parts = {**_classified(settings, cells, vectors, told), **_profiled(job, cells, vectors, names)}
-    found: Metrics = {}
+    predictions: list[pd.DataFrame] = []
+    parts = {**_classifications(settings, cells, vectors, predictions), **_profile_parts(job, cells, vectors, names)}
+    found: dict[str, PartMetrics] = {}
     missing: dict[str, UsageError] = {}
     if _collapsed(vectors):
         missing["embeddings"] = UsageError("all embeddings are the same", hint="the encoder has collapsed")
-        yield Note("all embeddings are the same: the encoder has collapsed, and no number below means anything")
+        yield Note("all embeddings are the same: the encoder has collapsed, and the numbers below mean nothing")
     for number, (name, part) in enumerate(parts.items()):
-        saying = partial(Progress, number, len(parts), "parts of the work")
-        yield saying(name.replace("_", " "))
+        progress = partial(Progress, number, len(parts), "parts")
+        yield progress(name.replace("_", " "))
         try:
-            found[name] = yield from part(saying)
-        except UsageError as error:  # what one part lacks leaves the others alone
+            found[name] = yield from part(progress)
+        except UsageError as error:  # what one part lacks does not stop the others
             missing[name] = error
-    yield from map(Note, _why_missing(missing))
+    yield from map(Note, _reasons(missing))
     if not found:
-        reason = missing["profiles"]  # asks for least: without labels and mechanisms there would still be profiles
+        reason = missing["profiles"]  # needs least: without labels and mechanisms there would still be profiles
         raise UsageError(f"nothing can be evaluated: {reason.message}", hint=reason.hint)
-    if told:
-        _write_predictions(job, told)
-    found["not_computed"] = {name: f"{error.message}; {error.hint}" for name, error in missing.items()}
-    text = json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False)
+    if predictions:
+        _write_predictions(job, predictions)
+    not_computed = {name: f"{error.message}; {error.hint}" for name, error in missing.items()}
+    metrics = EvaluationMetrics.of_parts(found, not_computed)
+    text = json.dumps(metrics.to_json(), indent=1, sort_keys=True, ensure_ascii=False)
     job.draft.file("evaluation.json").write_text(text + "\n", encoding="utf-8")
-    return {**found, **found.get("split", {})}
+    return metrics.card_json()
 
 
-def _why_missing(missing: dict[str, UsageError]) -> list[str]:
-    """A sentence a reason; what lacks the same thing shares it."""
+def _reasons(missing: dict[str, UsageError]) -> list[str]:
+    """Return one sentence per reason; parts that miss the same thing share it."""
     names: dict[str, list[str]] = {}
     for name, error in missing.items():
         if name != "embeddings":
             names.setdefault(f"{error.message}; {error.hint}", []).append(name.replace("_", " "))
-    return [f"no {', '.join(lacking)}: {reason}" for reason, lacking in names.items()]
+    return [f"no {', '.join(parts)}: {reason}" for reason, parts in names.items()]
 
 
 def _collapsed(vectors: np.ndarray) -> bool:
-    """Whether no feature varies by more than rounding."""
-    spread = np.ptp(vectors, axis=0)
-    return len(vectors) > 1 and bool((spread <= 1e-6 * np.abs(vectors).max(axis=0)).all())
+    """Return whether no feature varies by more than rounding."""
+    ranges = np.ptp(vectors, axis=0)
+    return len(vectors) > 1 and bool((ranges <= 1e-6 * np.abs(vectors).max(axis=0)).all())
 
 
 def _check_label(settings: Settings, cells: pd.DataFrame) -> None:
-    """A label that is asked for by name and is not there is a slip; cells without any labels are not."""
+    """Raise UsageError where the recipe names a label column that does not exist; cells without labels are allowed."""
     if settings.label not in cells and settings.label != Settings.model_fields["label"].default:
         there = tuple(map(str, cells.columns))
         raise UsageError(f"there is no column {settings.label!r}", hint=did_you_mean(settings.label, there))
 
 
 def _embedded(job: Job) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+    """Return metadata, vectors and names of features of the embeddings."""
     cells, vectors = read_embeddings(job.inputs["embed"])
     return cells, vectors, [f"emb_{number:04d}" for number in range(vectors.shape[1])]
 
 
-def _classified(
-    settings: Settings, cells: pd.DataFrame, vectors: np.ndarray, told: list[pd.DataFrame]
+def _classifications(
+    settings: Settings, cells: pd.DataFrame, vectors: np.ndarray, predictions: list[pd.DataFrame]
 ) -> dict[str, Part]:
-    """What classifiers tell, by the name of the scheme; what they told is added to `told`."""
+    """Return the classification parts by the name of the scheme; each appends its table to `predictions`."""
 
-    def tell(name: str, scheme: Callable[[], CVScheme], saying: ProgressNote) -> Generator[Event, None, Metrics]:
-        made = scheme()
-        table = yield from predictions(name, made, cells, vectors, settings, saying)
-        told.append(table)
-        return summary(table, made.group, settings)
+    def classify(
+        name: str, make_scheme: Callable[[], CVScheme], progress: ProgressNote
+    ) -> Generator[Event, None, PartMetrics]:
+        scheme = make_scheme()
+        table = yield from predict(name, scheme, cells, vectors, settings, progress)
+        predictions.append(table)
+        return accuracies(table, scheme.group, settings)
 
     schemes: dict[str, Callable[[], CVScheme]] = {"split": partial(one_split, cells, settings)}
     for group in settings.leave_out:
         schemes[f"leave_one_{group}_out"] = partial(cross_validation, group, cells, settings)
-    return {name: partial(tell, name, scheme) for name, scheme in schemes.items()}
+    return {name: partial(classify, name, make_scheme) for name, make_scheme in schemes.items()}
 
 
-def _profiled(job: Job, cells: pd.DataFrame, vectors: np.ndarray, names: list[str]) -> dict[str, Part]:
-    """What profiles of wells and treatments tell."""
-    profiled = Profiled(job.settings, cells, vectors, names, job.draft)
-    asked: dict[str, Callable[[], Metrics]] = {
-        "profiles": profiled.write,
-        "nsc": partial(profiled.mechanisms, "nsc"),
-        "nscb": partial(profiled.mechanisms, "nscb"),
-        "map_replicates": partial(profiled.retrieval, "replicates"),
-        "map_mechanism": partial(profiled.retrieval, "mechanism"),
+def _profile_parts(job: Job, cells: pd.DataFrame, vectors: np.ndarray, names: list[str]) -> dict[str, Part]:
+    """Return the parts that compare profiles of wells and treatments."""
+    profiles = ProfileEvaluation(job.settings, cells, vectors, names, job.draft)
+    parts: dict[str, Callable[[], PartMetrics]] = {
+        "profiles": profiles.write,
+        "nsc": partial(profiles.mechanisms, "nsc"),
+        "nscb": partial(profiles.mechanisms, "nscb"),
+        "map_replicates": partial(profiles.retrieval, "replicates"),
+        "map_mechanism": partial(profiles.retrieval, "mechanism"),
     }
-    return {name: partial(_at_once, question) for name, question in asked.items()}
+    return {name: partial(_without_events, compute) for name, compute in parts.items()}
 
 
-def _at_once(question: Callable[[], Metrics], saying: ProgressNote) -> Generator[Event, None, Metrics]:
-    """A question that is soon answered, and says nothing meanwhile."""
+def _without_events(compute: Callable[[], PartMetrics], progress: ProgressNote) -> Generator[Event, None, PartMetrics]:
+    """Run a part that is quick and yields no events."""
     yield from ()
-    return question()
+    return compute()
 
 
-def _write_predictions(job: Job, told: list[pd.DataFrame]) -> None:
+def _write_predictions(job: Job, predictions: list[pd.DataFrame]) -> None:
     import pandas as pd
 
-    write_table(pd.concat(told, ignore_index=True), job.draft.file("predictions.parquet"))
+    write_table(pd.concat(predictions, ignore_index=True), job.draft.file("predictions.parquet"))

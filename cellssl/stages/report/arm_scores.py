@@ -1,69 +1,96 @@
-"""arm_scores: runs and their rows of numbers in; the arms, their spreads, and which of them leads, out."""
+"""arm_scores: the scores of all runs in; mean and standard deviation per arm, and which arm leads, out."""
 
 from __future__ import annotations
 
-from cellssl.artifacts.tables import read_fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
 from cellssl.reporting import seed_statistics
-from cellssl.reporting.seed_statistics import MeanSd
-from cellssl.stages.report.runs import Row, Run
+from cellssl.reporting.seed_statistics import ArmScores, MeanSd
+from cellssl.stages.report.scores import Row
+
+NOT_SCORES = ("arm", "seed", "baseline")
+"""Columns of a row that are no scores."""
 
 
-def leading(rows: list[Row]) -> str:
-    """The trained arm with the highest AMI; of others the first."""
-    trained = arms(rows, baseline=False) or arms(rows, baseline=True)
-    spreads = spreads_of(rows)
-    known = [arm for arm in trained if spreads[arm]["ami"].n]
-    return max(known, key=lambda arm: spreads[arm]["ami"].mean) if known else trained[0]
+@dataclass(frozen=True)
+class ScoresByArm:
+    """The scores of all runs, with their mean and standard deviation over the seeds of each arm; computed once."""
+
+    rows: Sequence[Row]
+    """One row per run."""
+
+    @cached_property
+    def arms(self) -> dict[str, ArmScores]:
+        """Arm -> all its scores, in the order of the rows."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row if name not in NOT_SCORES))
+        complete = [{name: row.get(name) for name in ("arm", "seed", *names)} for row in self.rows]
+        return {each.arm: each for each in seed_statistics.aggregate(complete, names)}
+
+    @cached_property
+    def leading(self) -> str:
+        """The trained arm with the highest AMI; where no arm is trained, the baseline; the first where none has one."""
+        candidates = self.trained or self.baselines
+        known = [arm for arm in candidates if self.over_seeds(arm)["ami"].n]
+        return max(known, key=lambda arm: self.over_seeds(arm)["ami"].mean) if known else candidates[0]
+
+    @cached_property
+    def baselines(self) -> list[str]:
+        """Arms that learn nothing."""
+        return list(dict.fromkeys(str(row["arm"]) for row in self.rows if row["baseline"]))
+
+    @cached_property
+    def trained(self) -> list[str]:
+        """All other arms."""
+        return list(dict.fromkeys(str(row["arm"]) for row in self.rows if not row["baseline"]))
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether any cell has a label, so that the clusters can be scored."""
+        return any(row["ami"] is not None for row in self.rows)
+
+    @property
+    def number_of_classes(self) -> int:
+        """The number of classes that the label has among the clustered cells."""
+        return max((row["classes"] or 0 for row in self.rows), default=0)
+
+    def over_seeds(self, arm: str) -> dict[str, MeanSd]:
+        """Return score -> mean and standard deviation over the seeds of an arm."""
+        return self.arms[arm].by_metric
+
+    def means(self, score: str) -> dict[str, float]:
+        """Return arm -> mean of a score, for the arms that have it."""
+        each = {arm: scores.by_metric[score] for arm, scores in self.arms.items() if score in scores.by_metric}
+        return {arm: found.mean for arm, found in each.items() if found.n}
+
+    def by_seed(self, arm: str, score: str) -> dict[int, float]:
+        """Return seed -> value of one score of an arm."""
+        return seed_statistics.by_seed(self.rows, arm, score)
+
+    def rows_of(self, arm: str) -> list[Row]:
+        """Return the rows of an arm, one per seed."""
+        return [row for row in self.rows if row["arm"] == arm]
+
+    def number_of_plates(self, arm: str) -> int:
+        """Return the number of plates of the clustered cells."""
+        return max(int(row["plates"]) for row in self.rows_of(arm))
+
+    def shuffled_sd(self, arm: str) -> float:
+        """Return the standard deviation of the AMI over shuffles of the labels; the largest of all seeds."""
+        return max((row["shuffled_sd"] or 0.0) for row in self.rows_of(arm))
+
+    def only(self, arms: Iterable[str]) -> ScoresByArm:
+        """Return the scores of some arms."""
+        wanted = set(arms)
+        return ScoresByArm([row for row in self.rows if row["arm"] in wanted])
 
 
-def spreads_of(rows: list[Row]) -> dict[str, dict[str, MeanSd]]:
-    """Arm -> score -> mean and standard deviation over its seeds."""
-    names = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, str)))
-    return {scored.arm: scored.by_metric for scored in seed_statistics.aggregate(_numbers(rows), names)}
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 plate" or "2 plates"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def arms(rows: list[Row], *, baseline: bool) -> list[str]:
-    """Names of the arms that learn nothing, or of the others, in the order of the rows."""
-    return list(dict.fromkeys(str(row["arm"]) for row in rows if row["baseline"] == baseline))
-
-
-def labelled(rows: list[Row]) -> bool:
-    """Whether any cell has a label, so that clusters are scored against it."""
-    return any(row["ami"] is not None for row in rows)
-
-
-def number_of_classes(rows: list[Row]) -> int:
-    """How many classes the label has among the clustered cells."""
-    return max((row["classes"] or 0 for row in rows), default=0)
-
-
-def number_of_plates(rows: list[Row], arm: str) -> int:
-    """On how many plates the clustered cells lie."""
-    return max(int(row["plates"]) for row in rows if row["arm"] == arm)
-
-
-def stray(rows: list[Row], arm: str) -> float:
-    """How far the AMI of shuffled labels strays from its mean; the most of all seeds."""
-    return max((row["shuffled_sd"] or 0.0) for row in rows if row["arm"] == arm)
-
-
-def comes_of_a_lab(run: Run) -> bool:
-    """Whether something was done to the cells; of mere pictures wells, plates and crowding say nothing."""
-    fields = read_fields(run.segment)
-    return bool(fields["control"].any() or fields["compound"].notna().any())
-
-
-def counted(number_: int, what: str) -> str:
-    """A number with its noun, such as "1 plate" or "2 plates"."""
-    return f"{number_:,} {what}{'' if number_ == 1 else 's'}"
-
-
-def seeds_named(seeds: list[int]) -> str:
-    """The seeds as a sentence names them."""
+def list_seeds(seeds: list[int]) -> str:
+    """Return the seeds as a sentence names them."""
     return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
-
-
-def _numbers(rows: list[Row]) -> list[Row]:
-    """Every row with all that some row has, so that each arm has each score."""
-    names = dict.fromkeys(key for row in rows for key in row)
-    return [{name: row.get(name) if name != "baseline" else None for name in names} for row in rows]

@@ -1,56 +1,56 @@
-"""arm_tables: the settings of arms in, tables of what differs between them out."""
+"""arm_tables: runs in; tables of what each arm is, and of the settings in which arms differ, out."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cellssl.reporting.html import Block, Folded, Section, Table
 from cellssl.stages.report import findings
 from cellssl.stages.report.runs import Run, first_seeds
-
-if TYPE_CHECKING:
-    pass
 from cellssl.stages.report.tables_common import by_arm
 
+VECTORS = {
+    "none": "vectors not normalised",
+    "zscore": "every feature with mean 0 and standard deviation 1",
+    "l2": "vectors of unit length",
+    "pca_whiten": "vectors whitened by PCA",
+}
+"""What `cluster.normalise` means."""
 
-def arms(runs: list[Run]) -> list[Section]:
-    """What each arm is, and in which settings they differ."""
-    table = [
-        [one.arm, "baseline" if one.is_baseline else "trained", findings.describe(one), _clustered(one)]
+
+def arm_section(runs: list[Run]) -> list[Section]:
+    """Return the section on what each arm is, and in which settings the arms differ."""
+    seeds = {arm: ", ".join(str(one.seed) for one in mine) for arm, mine in by_arm(runs).items()}
+    rows = [
+        [one.arm, "baseline" if one.is_baseline else "trained", findings.describe(one), _clusters(one), seeds[one.arm]]
         for one in first_seeds(runs)
     ]
-    seeds = {arm: ", ".join(str(one.seed) for one in mine) for arm, mine in by_arm(runs).items()}
-    rows = [[*row, seeds[row[0]]] for row in table]
-    blocks: list[Block] = [Table(["arm", "kind", "what looks at a cell", "clusters", "seeds"], rows)]
-    return [Section("What was compared", [*blocks, *_differences(first_seeds(runs))])]
+    blocks: list[Block] = [Table(["arm", "kind", "vector of a cell", "clusters", "seeds"], rows)]
+    return [Section("Arms", [*blocks, *_differences(first_seeds(runs))])]
 
 
-def _clustered(run: Run) -> str:
-    section, found = run.cluster.card.section, run.cluster.card.metrics
-    vectors = {
-        "none": "vectors as they are",
-        "zscore": "every number of mean 0 and standard deviation 1",
-        "l2": "vectors of unit length",
-        "pca_whiten": "vectors whitened by PCA",
-    }
-    how = f"{found['method']['name']}, k = {found['k']}, {vectors.get(found['normalise'], found['normalise'])}"
-    return f"{how}, assigned to an earlier clustering" if section.get("assign_to") else how
+def _clusters(run: Run) -> str:
+    """Return how the vectors of a run were clustered."""
+    found = run.clusters
+    how = f"{found.method['name']}, k = {found.k}, {VECTORS.get(found.normalise, found.normalise)}"
+    return f"{how}, assigned to an earlier clustering" if run.cluster.card.section.get("assign_to") else how
 
 
 def _differences(runs: list[Run]) -> list[Block]:
-    """Knobs that are not the same in all arms that have them."""
-    knobs = [_knobs(one) for one in runs]
-    names = sorted({name for each in knobs for name in each})
-    differ = [name for name in names if len({each[name] for each in knobs if name in each}) > 1]
-    table = [[name, *(each.get(name, "–") for each in knobs)] for name in differ]
+    """Return a table of the settings that are not the same in all arms that have them."""
+    each_settings = [_settings(one) for one in runs]
+    names = sorted({name for settings in each_settings for name in settings})
+    differ = [name for name in names if len({each[name] for each in each_settings if name in each}) > 1]
+    table = [[name, *(each.get(name, "–") for each in each_settings)] for name in differ]
     if not table:
         return []
     return [Folded("Settings in which the arms differ", [Table(["setting", *(one.arm for one in runs)], table)])]
 
 
-def _knobs(run: Run) -> dict[str, str]:
+def _settings(run: Run) -> dict[str, str]:
+    """Return path -> value of every setting of a run, as text."""
     sections = {kind: one.card.section for kind, one in run.chain().items() if kind not in ("fetch", "evaluate")}
     return dict(_flat(sections))
 

@@ -1,49 +1,43 @@
-"""cell_counts: the artifacts of a run in, tables of how many cells each stage kept out."""
+"""cell_counts: the artifacts of a run in, tables of how many cells each stage kept and dropped out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from cellssl.reporting.html import Block, Folded, Table
+from cellssl.reporting.html import Block, Folded, Table, Value
 from cellssl.stages.report.runs import Run, part_of
 from cellssl.stages.segment.selection import ALL_REASONS
 
-if TYPE_CHECKING:
-    pass
 
-
-def counts(run: Run) -> list[Block]:
-    """Fields, nuclei and cells from stage to stage; each line says whether it adds up."""
+def count_tables(run: Run) -> list[Block]:
+    """Return the numbers of fields, nuclei and cells per stage; every row says whether its sum is right."""
     found = run.segment.card.metrics
     reasons = {name: found[name] for name in ALL_REASONS if name in found}
-    lines: list[list[Any]] = []
+    rows: list[list[Value]] = []
     if run.fetch is not None:
         fetched = run.fetch.card.metrics
-        set_aside = fetched.get("quarantined", 0)
-        lines.append(["fetch", f"{fetched['fields']:,} fields; {set_aside:,} more set aside as unreadable", "–"])
-    lines.append(["segment", f"{found['fields']:,} fields; {found['quarantined']:,} of them set aside", "–"])
-    lost = " + ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in reasons.items() if count)
+        unreadable = fetched.get("quarantined", 0)
+        rows.append(["fetch", f"{fetched['fields']:,} fields; {unreadable:,} more were unreadable and skipped", "–"])
+    rows.append(["segment", f"{found['fields']:,} fields; {found['quarantined']:,} of them skipped", "–"])
+    dropped = " + ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in reasons.items() if count)
     sums = found["kept"] + sum(reasons.values())
-    said = f"{found['detected']:,} nuclei detected = {found['kept']:,} kept{f' + {lost}' if lost else ''}"
-    lines.append(["segment", said, _balances(found["detected"], sums)])
+    equation = f"{found['detected']:,} nuclei detected = {found['kept']:,} kept{f' + {dropped}' if dropped else ''}"
+    rows.append(["segment", equation, _balance(found["detected"], sums)])
     if run.split is not None:
-        lines += _split_counts(run, found["kept"])
-    clustered = run.cluster.card.metrics["cells"]
-    of = _cells_of_part(run)
-    lines.append(["cluster", f"{clustered:,} cells of the part “{part_of(run)}”", _balances(of, clustered)])
-    caption = (
-        "Balances: whether the right side adds up to the left. Every dropped nucleus has its reason in dropped.parquet."
+        rows += _split_counts(run, found["kept"])
+    clustered = run.clusters.cells
+    rows.append(
+        ["cluster", f"{clustered:,} cells of the part “{part_of(run)}”", _balance(_cells_of_part(run), clustered)]
     )
-    blocks: list[Block] = [Table(["stage", "count", "balances"], lines, caption)]
+    caption = "Sum is right: whether both sides are equal. dropped.parquet has the reason for every dropped nucleus."
+    blocks: list[Block] = [Table(["stage", "count", "sum is right"], rows, caption)]
     if run.split is not None:
         parts = [[*name.partition("/")[::2], value] for name, value in run.split.card.metrics["counts"].items()]
-        blocks.append(Table(["part", "label", "cells"], parts, "The split."))
+        blocks.append(Table(["part", "label", "cells"], parts, "Cells of the split."))
     names = [[name.replace("_", " "), count] for name, count in reasons.items()]
-    blocks.append(Folded("Every reason to drop a nucleus", [Table(["reason", "nuclei"], names)]))
+    blocks.append(Folded("Dropped nuclei by reason", [Table(["reason", "nuclei"], names)]))
     return blocks
 
 
-def _split_counts(run: Run, kept: int) -> list[list[Any]]:
+def _split_counts(run: Run, kept: int) -> list[list[Value]]:
     assert run.split is not None
     found = run.split.card.metrics
     divided = sum(found["counts"].values())
@@ -52,19 +46,19 @@ def _split_counts(run: Run, kept: int) -> list[list[Any]]:
     for name, value in found["counts"].items():
         parts[name.partition("/")[0]] += value
     listed = " + ".join(f"{value:,} {part}" for part, value in parts.items())
-    said = f"{kept:,} cells = {listed} + {found['unused_cells']:,} left over by balancing"
-    said += f" + {unlabelled:,} of other treatments or plates" if unlabelled else ""
-    return [["split", said, "yes" if unlabelled >= 0 else f"no: {-unlabelled:,} too many"]]
+    equation = f"{kept:,} cells = {listed} + {found['unused_cells']:,} not used because of balancing"
+    equation += f" + {unlabelled:,} of other treatments or plates" if unlabelled else ""
+    return [["split", equation, "yes" if unlabelled >= 0 else f"no: {-unlabelled:,} too many"]]
 
 
 def _cells_of_part(run: Run) -> int:
-    """How many cells the part that was clustered should have, by the split's own table, or else by the embedding."""
+    """Return how many cells the clustered part should have, by the table of the split, or else by the embeddings."""
     part = part_of(run)
     if run.split is None or part == "all":
         return int(run.embed.card.metrics["cells"])
-    counted = run.split.card.metrics["counts"].items()
-    return sum(value for name, value in counted if name.startswith(f"{part}/"))
+    counts = run.split.card.metrics["counts"].items()
+    return sum(value for name, value in counts if name.startswith(f"{part}/"))
 
 
-def _balances(left: int, right: int) -> str:
+def _balance(left: int, right: int) -> str:
     return "yes" if left == right else f"no: {left:,} and {right:,}"

@@ -1,22 +1,19 @@
-"""check_table: checks of a report in, the table of them out."""
+"""check_table: the checks of a report in; the sections with the table of checks and with the next steps out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cellssl.reporting.html import Bullets, Section, Table
-from cellssl.stages.report import arm_scores, checks, next_steps
-from cellssl.stages.report.runs import Row, Run
+from cellssl.stages.report.arm_scores import ScoresByArm
+from cellssl.stages.report.checks import checks
+from cellssl.stages.report.next_steps import next_steps
+from cellssl.stages.report.runs import Run
 
-if TYPE_CHECKING:
-    pass
 
-
-def believed(runs: list[Run], rows: list[Row]) -> list[Section]:
-    """Whether to believe it, and what is next."""
-    answers = [[one.question, one.answer, one.numbers] for one in checks.beliefs(runs, rows)]
-    table = Table(["question", "answer", "numbers"], answers, f"Of “{arm_scores.leading(rows)}”.")
+def check_sections(runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return the section with the checks of the leading arm, and the section with the next steps."""
+    answers = [[one.question, one.answer, one.numbers] for one in checks(runs, scores)]
+    table = Table(["question", "answer", "numbers"], answers, f"Checks of “{scores.leading}”.")
     return [
-        Section("Whether to believe it", [table]),
-        Section("What to check next", [Bullets(next_steps.next_steps(runs, rows))]),
+        Section("How reliable is it?", [table]),
+        Section("What to check next", [Bullets(next_steps(runs, scores))]),
     ]

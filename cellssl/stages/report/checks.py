@@ -1,4 +1,4 @@
-"""checks: runs and their numbers in; question by question whether to believe them, out."""
+"""checks: runs and their scores in; a list of checks, each a question with an answer and its numbers, out."""
 
 from __future__ import annotations
 
@@ -6,237 +6,223 @@ from typing import NamedTuple
 
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import MeanSd, number
-from cellssl.stages.report.arm_scores import (
-    arms,
-    comes_of_a_lab,
-    counted,
-    leading,
-    number_of_classes,
-    number_of_plates,
-    seeds_named,
-    spreads_of,
-    stray,
-)
-from cellssl.stages.report.runs import Row, Run
+from cellssl.stages.report.arm_scores import ScoresByArm, count_of, list_seeds
+from cellssl.stages.report.runs import Run, has_treatments
 
 CHANCE = seed_statistics.CHANCE_AMI
 NUISANCES = ("plate", "well", "density")
+FOLLOWED = "yes, be careful"
+"""The answer where clusters follow a nuisance about as much as the label."""
 GAP = 0.1
-"""A balanced accuracy that falls by more than this on plates that taught nothing has lost something there."""
+"""Where balanced accuracy is lower by more than this on plates that were left out, it does not generalise fully."""
 
 
-class Belief(NamedTuple):
-    """One reason to believe a result, or to doubt it."""
+class Check(NamedTuple):
+    """One question about the reliability of a result, with its answer."""
 
     question: str
     answer: str
     numbers: str
     doubt: str = ""
-    """A few words for the summary where the answer speaks against the result, or is not known."""
+    """A few words for the summary where the answer is a reason to doubt the result, or is not known."""
 
 
-def beliefs(runs: list[Run], rows: list[Row]) -> list[Belief]:
-    """Whether the numbers mean what they seem to; of the leading arm."""
-    arm = leading(rows)
-    spreads = spreads_of(rows)[arm]
+def checks(runs: list[Run], scores: ScoresByArm) -> list[Check]:
+    """Return the checks of the leading arm."""
+    arm = scores.leading
+    over_seeds = scores.over_seeds(arm)
     run = next(one for one in runs if one.arm == arm)
-    asked = [
-        _collapse(runs, rows, arm),
-        _chance(rows, arm, spreads),
-        _beats_baselines(rows, arm),
-        _sampling(rows, arm),
-        _seeds(spreads),
+    found = [
+        _collapse(runs, scores, arm),
+        _chance(scores, arm, over_seeds),
+        _against_baselines(scores, arm),
+        _number_of_cells(scores, arm),
+        _seeds(over_seeds),
     ]
-    if comes_of_a_lab(run):
-        asked += [nuisance(name, spreads, number_of_plates(rows, arm)) for name in NUISANCES]
-        asked += [_leak(run), _unseen(run, spreads, rows), _simulated(run)]
-    return [one for one in asked if one]
+    if has_treatments(run):
+        found += [nuisance(name, over_seeds, scores.number_of_plates(arm)) for name in NUISANCES]
+        found += [_leak(run), _left_out_groups(run, over_seeds, scores), _simulated(run)]
+    return [one for one in found if one]
 
 
-def collapses(runs: list[Run], rows: list[Row]) -> list[str]:
-    """A sentence on each arm that gives all cells nearly the same vector, or whose projections ended so."""
+def collapses(runs: list[Run], scores: ScoresByArm) -> list[str]:
+    """Return a sentence on each arm with nearly the same vector for all cells, or with such projections at the end."""
     from cellssl.learning.training.diagnostics import COLLAPSED_SPREAD
 
-    said = []
+    sentences = []
     for arm in dict.fromkeys(one.arm for one in runs):
-        empty = [row["seed"] for row in rows if row["arm"] == arm and row["k"] > 1 and row["clusters_filled"] == 1]
+        empty = [row["seed"] for row in scores.rows_of(arm) if row["k"] > 1 and row["clusters_filled"] == 1]
         if empty:
-            said.append(
-                f"“{arm}” has collapsed ({seeds_named(empty)}): all cells lie in one cluster, because they have the "
-                "same vector or nearly so. Its numbers say nothing."
+            sentences.append(
+                f"“{arm}” has collapsed ({list_seeds(empty)}): all cells are in one cluster, because their vectors are "
+                "the same or nearly the same. Its scores mean nothing."
             )
             continue
-        ended = {one.seed: one.projection_spreads for one in runs if one.arm == arm}
-        for branch in dict.fromkeys(branch for each in ended.values() for branch in each):
-            low = [seed for seed, each in ended.items() if each.get(branch, 1.0) < COLLAPSED_SPREAD]
+        at_end = {one.seed: one.projection_spreads for one in runs if one.arm == arm}
+        for branch in dict.fromkeys(branch for each in at_end.values() for branch in each):
+            low = [seed for seed, each in at_end.items() if each.get(branch, 1.0) < COLLAPSED_SPREAD]
             if low:
-                found = max(ended[seed][branch] for seed in low)
-                said.append(
-                    f"The training of “{arm}” ended close to a collapse ({seeds_named(low)}): projections of its "
-                    f"branch “{branch}” hardly differ between cells (spread {found:.3f} at most; 1 is even, 0 all the "
-                    "same)."
+                highest = max(at_end[seed][branch] for seed in low)
+                sentences.append(
+                    f"The training of “{arm}” ended close to a collapse ({list_seeds(low)}): the projections of its "
+                    f"branch “{branch}” hardly differ between cells (spread {highest:.3f} at most; 1 is even, 0 is all "
+                    "the same)."
                 )
-    return said
+    return sentences
 
 
-def _collapse(runs: list[Run], rows: list[Row], arm: str) -> Belief | None:
+def _collapse(runs: list[Run], scores: ScoresByArm, arm: str) -> Check | None:
     mine = [one for one in runs if one.arm == arm]
-    said = collapses(mine, rows)
+    sentences = collapses(mine, scores)
     spreads = [value for one in mine for value in one.projection_spreads.values()]
-    question = "Has the training kept cells apart?"
-    if said:
-        return Belief(question, "no", " ".join(said), doubt="the network has collapsed")
+    question = "Do the vectors of different cells differ?"
+    if sentences:
+        return Check(question, "no", " ".join(sentences), doubt="the network has collapsed")
     if not spreads:
         return None
-    return Belief(
-        question, "yes", f"at its end projections spread by {min(spreads):.2f} or more (1 is even, 0 the same)"
-    )
+    numbers = f"at the end of training the spread of projections is at least {min(spreads):.2f} (1 is even, 0 is all "
+    return Check(question, "yes", f"{numbers}the same)")
 
 
-def _chance(rows: list[Row], arm: str, spreads: dict[str, MeanSd]) -> Belief | None:
-    if not spreads["ami"].n:
+def _chance(scores: ScoresByArm, arm: str, over_seeds: dict[str, MeanSd]) -> Check | None:
+    if not over_seeds["ami"].n:
         return None
-    strays = stray(rows, arm)
-    level = spreads["shuffled"].mean + 2 * strays
-    yes = spreads["ami"].mean > max(level, CHANCE)
-    return Belief(
-        "Is it more than chance?",
-        "yes" if yes else "no",
-        f"AMI {spreads['ami']}; with shuffled labels {number(spreads['shuffled'].mean)}, straying by {strays:.3f}",
-        doubt="it is not more than chance" if not yes else "",
+    shuffled, sd = over_seeds["shuffled"].mean, scores.shuffled_sd(arm)
+    is_above = over_seeds["ami"].mean > max(shuffled + 2 * sd, CHANCE)
+    return Check(
+        "Is the AMI above chance?",
+        "yes" if is_above else "no",
+        f"AMI {over_seeds['ami']}; with shuffled labels {number(shuffled)}, standard deviation {sd:.3f}",
+        doubt="not above chance" if not is_above else "",
     )
 
 
-def _beats_baselines(rows: list[Row], arm: str) -> Belief | None:
-    """The leading arm against the best arm that learns nothing, seed by seed."""
-    question = "Is it more than what learns nothing gives?"
-    means = {
-        each.arm: each.by_metric["ami"].mean
-        for each in seed_statistics.aggregate(rows, ["ami"])
-        if each.by_metric["ami"].n
-    }
-    baselines = [name for name in arms(rows, baseline=True) if name in means and name != arm]
-    if arm not in means or arm in arms(rows, baseline=True):
+def _against_baselines(scores: ScoresByArm, arm: str) -> Check | None:
+    """Compare the leading arm with the best baseline, seed by seed."""
+    question = "Is it better than the baselines, which learn nothing?"
+    means = scores.means("ami")
+    baselines = [name for name in scores.baselines if name in means and name != arm]
+    if arm not in means or arm in scores.baselines:
         return None
     if not baselines:
-        return Belief(question, "not known", "no baseline was run", doubt="no baseline to compare with")
+        return Check(question, "not known", "no baseline was run", doubt="no baseline to compare with")
     best = max(baselines, key=means.__getitem__)
-    mine, theirs = seed_statistics.by_seed(rows, arm, "ami"), seed_statistics.by_seed(rows, best, "ami")
-    numbers = seed_statistics.comparison(arm, mine, best, theirs)
-    differences = [mine[seed] - theirs[seed] for seed in mine.keys() & theirs.keys()]
+    mine, baseline = scores.by_seed(arm, "ami"), scores.by_seed(best, "ami")
+    numbers = seed_statistics.comparison(arm, mine, best, baseline)
+    differences = [mine[seed] - baseline[seed] for seed in mine.keys() & baseline.keys()]
     if len(differences) < 2 and means[arm] > means[best]:
-        return Belief(question, "on one seed", numbers)
+        return Check(question, "on one seed", numbers)
     if means[arm] > means[best] and seed_statistics.paired_interval(differences)[0] > 0:
-        return Belief(question, "yes", numbers)
+        return Check(question, "yes", numbers)
     if len(differences) > 1 and seed_statistics.paired_interval(differences)[1] < 0:
-        return Belief(question, "no, it is less", numbers, doubt="worse than what learns nothing")
-    return Belief(question, "not clearly", numbers, doubt="not clearly better than what learns nothing")
+        return Check(question, "no, it is worse", numbers, doubt="worse than a baseline")
+    return Check(question, "not clearly", numbers, doubt="not clearly better than a baseline")
 
 
-def _sampling(rows: list[Row], arm: str) -> Belief | None:
-    first = next(row for row in rows if row["arm"] == arm)
+def _number_of_cells(scores: ScoresByArm, arm: str) -> Check | None:
+    first = scores.rows_of(arm)[0]
     if first["ami_low"] is None:
         return None
     low, high = first["ami_low"], first["ami_high"]
-    wide = high - low > max(2 * CHANCE, 0.5 * abs(first["ami"]))  # around nothing every interval is wide beside it
-    return Belief(
-        "Are there cells enough?",
-        "barely: the interval is wide" if wide else "yes, for these wells",
-        f"95 % interval {number(low)} to {number(high)} (seed {first['seed']}, {first['cells']:,} cells). It takes "
-        "cells as independent, which cells of one well are not: other wells will vary more",
-        doubt="few cells" if wide else "",
+    is_wide = high - low > max(2 * CHANCE, 0.5 * abs(first["ami"]))  # around 0 every interval is wide next to the AMI
+    return Check(
+        "Are there enough cells?",
+        "barely: the interval is wide" if is_wide else "yes, for these wells",
+        f"95 % interval {number(low)} to {number(high)} (seed {first['seed']}, {first['cells']:,} cells). It assumes "
+        "independent cells, but cells of one well are not independent: other wells will vary more",
+        doubt="few cells" if is_wide else "",
     )
 
 
-def _seeds(spreads: dict[str, MeanSd]) -> Belief | None:
-    ami = spreads["ami"]
+def _seeds(over_seeds: dict[str, MeanSd]) -> Check | None:
+    question, ami = "Do other seeds give the same result?", over_seeds["ami"]
     if not ami.n:
         return None
     if ami.n == 1:
-        return Belief("Does another seed give the same?", "not known", "only one seed was run", doubt="one seed only")
-    steady = ami.sd <= max(CHANCE, 0.15 * abs(ami.mean))
-    few = "; two seeds say little about a spread" if ami.n == 2 else ""
-    numbers = f"AMI {ami} over {ami.n} seeds{few}"
-    doubt = "" if steady else "seeds differ"
-    return Belief("Does another seed give the same?", "yes" if steady else "not quite", numbers, doubt)
+        return Check(question, "not known", "only one seed was run", doubt="one seed only")
+    is_steady = ami.sd <= max(CHANCE, 0.15 * abs(ami.mean))
+    caution = "; two seeds are too few for a standard deviation" if ami.n == 2 else ""
+    numbers = f"AMI {ami} over {ami.n} seeds{caution}"
+    return Check(question, "yes" if is_steady else "not quite", numbers, "" if is_steady else "the seeds differ")
 
 
-def nuisance(name: str, spreads: dict[str, MeanSd], plates: int) -> Belief:
-    """Plates and wells among controls, where no treatment hides behind them."""
+def nuisance(name: str, over_seeds: dict[str, MeanSd], plates: int) -> Check:
+    """Check one nuisance; plate and well among controls, where no treatment can be the cause."""
     question = {
-        "plate": "Do clusters follow the plate?",
-        "well": "Do clusters follow the well?",
-        "density": "Do clusters follow crowding?",
+        "plate": "Do the clusters follow the plate?",
+        "well": "Do the clusters follow the well?",
+        "density": "Do the clusters follow cell density?",
     }[name]
-    over_all = spreads.get(f"ami_{name}")
-    clean = spreads.get(f"ami_{name}_in_controls")
-    judged = clean if clean and clean.n else over_all if name != "well" else None
+    over_all = over_seeds.get(f"ami_{name}")
+    in_controls = over_seeds.get(f"ami_{name}_in_controls")
+    judged = in_controls if in_controls and in_controls.n else over_all if name != "well" else None
     if judged is None or not judged.n:
-        return Belief(question, "not known", *_why_not_known(name, plates))
-    ami = spreads["ami"]
-    rival = judged.mean > max(CHANCE, ami.mean / 2 if ami.n else CHANCE)
-    some = judged.mean > 2 * CHANCE
+        return Check(question, "not known", *_why_not_known(name, plates))
+    ami = over_seeds["ami"]
+    is_followed = judged.mean > max(CHANCE, ami.mean / 2 if ami.n else CHANCE)
+    is_visible = judged.mean > 2 * CHANCE
     numbers = [f"AMI {over_all} over all cells"] if over_all and over_all.n and name != "well" else []
-    numbers += [f"AMI {clean} among control cells alone"] if clean and clean.n else []
-    if name == "density" and some:
-        numbers.append("a drug that kills cells thins them out, so crowding can be its effect as well as a nuisance")
-    doubt = f"clusters follow {'crowding' if name == 'density' else f'the {name}'}" if rival else ""
-    return Belief(question, "yes, beware" if rival else "a little" if some else "no", "; ".join(numbers), doubt)
+    numbers += [f"AMI {in_controls} among control cells only"] if in_controls and in_controls.n else []
+    if name == "density" and is_visible:
+        numbers.append("a drug that kills cells lowers their density, so density can be its effect or a nuisance")
+    doubt = f"clusters follow {'cell density' if name == 'density' else f'the {name}'}" if is_followed else ""
+    answer = FOLLOWED if is_followed else "a little" if is_visible else "no"
+    return Check(question, answer, "; ".join(numbers), doubt)
 
 
 def _why_not_known(name: str, plates: int) -> tuple[str, str]:
-    """Why nothing can be said of a nuisance, and what of that belongs into the summary."""
+    """Return why a nuisance cannot be checked, and the doubt for the summary."""
     match name:
         case "plate" if plates > 1:
-            return "no two plates have controls, and cluster.against leaves the plate out", "not compared with plates"
+            return "no two plates have controls, and cluster.against leaves out the plate", "not compared with plates"
         case "plate":
-            return "the clustered cells lie on one plate", "clusters of one plate only"
+            return "all clustered cells are from one plate", "clusters of one plate only"
         case "well":
-            why = "no plate has two control wells among the clustered cells: well and drug are not told apart"
-            return why, "fewer than two control wells a plate"
-    return "the number of neighbours is not known, or cluster.against leaves density out", ""
+            why = "no plate has two control wells among the clustered cells: well and drug cannot be distinguished"
+            return why, "fewer than two control wells per plate"
+    return "the number of neighbours is not known, or cluster.against leaves out density", ""
 
 
-def _leak(run: Run) -> Belief:
-    question = "Did the training see what is tested?"
+def _leak(run: Run) -> Check:
+    question = "Did the network see the test data in training?"
     if run.trained is None:
-        return Belief(question, "no", "nothing was trained on these cells")
+        return Check(question, "no", "nothing was trained on these cells")
     if run.split is None:
-        return Belief(question, "no split", "all cells are clustered; the training saw their pixels, but no label")
+        return Check(question, "no split", "all cells are clustered; training used their pixels, but no label")
     leaks = run.split.card.metrics["leaks"]
-    numbers = ", ".join(counted(leaks[f"{name}s_in_train_and_test"], name) for name in ("field", "well", "plate"))
+    numbers = ", ".join(count_of(leaks[f"{name}s_in_train_and_test"], name) for name in ("field", "well", "plate"))
     if leaks["wells_in_train_and_test"]:
         answer = "not the cells, but their wells"
     else:
         answer = "not the wells, but their plates" if leaks["plates_in_train_and_test"] else "no"
     doubt = "train and test share wells" if leaks["wells_in_train_and_test"] else ""
-    seen = f"{numbers} with cells both in train and in test (no label was used in training)"
-    return Belief(question, answer, seen, doubt)
+    shared = f"{numbers} with cells in both train and test (training used no label)"
+    return Check(question, answer, shared, doubt)
 
 
-def _unseen(run: Run, spreads: dict[str, MeanSd], rows: list[Row]) -> Belief | None:
-    """Whether what is told within the split is told on plates, or else wells, that taught nothing."""
-    seen = run.trained is not None and run.split is not None and run.split is run.cells
-    classes = number_of_classes(rows) or 2
-    chance = f"chance of {classes} classes is {1 / classes:.2f}"
-    knew = "; the classifier was not taught there, but the network may have seen its pixels" if seen else ""
+def _left_out_groups(run: Run, over_seeds: dict[str, MeanSd], scores: ScoresByArm) -> Check | None:
+    """Check whether the accuracy within the split also holds on plates, or else wells, that are left out."""
+    pixels_seen = run.trained is not None and run.split is not None and run.split is run.cells
+    classes = scores.number_of_classes or 2
+    chance = f"chance with {classes} classes is {1 / classes:.2f}"
+    note = "; the classifier was not trained there, but the network may have seen its pixels" if pixels_seen else ""
     for name in ("plate", "well"):
-        far, near = spreads.get(f"linear_leave_one_{name}_out"), spreads.get("linear")
-        if far and far.n:
-            falls = near is not None and near.n > 0 and near.mean - far.mean > GAP
-            beside = f"; within the split {near}" if near and near.n else ""
-            holds = far.mean > 1 / classes + GAP and not falls
-            return Belief(
-                f"Does it hold on a {name} that taught nothing?",
-                "less so" if falls else "yes" if holds else "hardly",
-                f"balanced accuracy of a linear probe {far}{beside}; {chance}{knew}",
-                doubt="" if holds else f"it is told less well on a {name} that taught nothing",
+        left_out, in_split = over_seeds.get(f"linear_leave_one_{name}_out"), over_seeds.get("linear")
+        if left_out and left_out.n:
+            is_lower = in_split is not None and in_split.n > 0 and in_split.mean - left_out.mean > GAP
+            beside = f"; within the split {in_split}" if in_split and in_split.n else ""
+            holds = left_out.mean > 1 / classes + GAP and not is_lower
+            return Check(
+                f"Does the accuracy hold on a {name} that was left out of training?",
+                "it is lower" if is_lower else "yes" if holds else "hardly",
+                f"balanced accuracy of the linear probe {left_out} (leave-one-{name}-out){beside}; {chance}{note}",
+                doubt="" if holds else f"low accuracy on a {name} that was left out",
             )
     return None
 
 
-def _simulated(run: Run) -> Belief | None:
+def _simulated(run: Run) -> Check | None:
     if run.fetch is None or run.fetch.card.section["dataset"]["name"] != "simulated":
         return None
-    said = "they are simulated: this shows that the chain works, and nothing about drugs"
-    return Belief("Are these real cells?", "no", said, doubt="simulated cells")
+    numbers = "they are simulated: this shows that the pipeline works, and says nothing about drugs"
+    return Check("Are these real cells?", "no", numbers, doubt="simulated cells")

@@ -2,68 +2,74 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from cellssl.reporting.html import Block, Folded, Table
+from cellssl.reporting.html import Block, Folded, Table, Value
 from cellssl.reporting.natural_sort import natural_key
-from cellssl.stages.report.runs import CLASSIFIERS, SCHEMES, Run
+from cellssl.stages.evaluate.metrics import CLASSIFIERS, SCHEMES, ClassifierAccuracy, SchemeMetrics
+from cellssl.stages.report.runs import Run
+from cellssl.stages.report.tables_common import (
+    PART_NAMES,
+    ROWS_SHOWN,
+    by_arm,
+    interval_text,
+    mean_sd_text,
+    rows_note,
+)
 
-if TYPE_CHECKING:
-    pass
-from cellssl.stages.report.tables_common import ROWS_SHOWN, WORDS, by_arm, interval_text, seed_range, shortened
 
-
-def told(runs: list[Run]) -> list[Block]:
-    """How well classifiers tell the label, in every scheme; and by class and by plate."""
-    table, classes, plates = [], [], []
+def classification_tables(runs: list[Run]) -> list[Block]:
+    """Return the accuracies of classifiers in every scheme, per class and per plate."""
+    table: list[list[Value]] = []
+    classes: list[list[Value]] = []
+    plates: list[list[Value]] = []
     for arm, mine in by_arm(runs).items():
-        found = [one.evaluate.card.metrics for one in mine if one.evaluate]
+        evaluations = [one.evaluation for one in mine if one.evaluation]
         for scheme in SCHEMES:
-            each = [one[scheme] for one in found if scheme in one]
-            for classifier in CLASSIFIERS if each else ():
-                table.append([arm, WORDS[scheme], WORDS[classifier], *_accuracy([one[classifier] for one in each])])
-                table[-1] += [each[0]["cells"], each[0]["folds"]]
-            classes += [[arm, WORDS[scheme], *row] for row in (_per_class(each[0]) if each else [])]
-            for plate, on in (each[0].get("plates", {}) if each else {}).items():
-                plates.append([arm, plate, on["cells"], on["knn"], on["linear"]])
+            each = [evaluation.schemes[scheme] for evaluation in evaluations if scheme in evaluation.schemes]
+            if not each:
+                continue
+            first = each[0]
+            for name in CLASSIFIERS:
+                accuracies = _accuracy([one.classifiers[name] for one in each])
+                table.append([arm, PART_NAMES[scheme], PART_NAMES[name], *accuracies, first.cells, first.folds])
+            classes += [[arm, PART_NAMES[scheme], *row] for row in _per_class(first)]
+            for plate, on in (first.plates or {}).items():
+                plates.append([arm, plate, on.cells, *(on.balanced_accuracy[name] for name in CLASSIFIERS)])
     if not table:
         return []
-    header = ["arm", "who is told by whom", "by", "balanced accuracy", "95 % interval", "drawn by", "shuffled labels"]
+    header = ["arm", "scheme", "classifier", "balanced accuracy", "95 % interval", "resampled", "shuffled labels"]
     caption = (
-        "Mean ± standard deviation over seeds. The interval (first seed) comes from drawing whole wells where they are "
-        "known, and is – where a class has one well only. Shuffled labels say what chance gives."
+        "Mean ± standard deviation over seeds. The interval (first seed) is a bootstrap over whole wells where these "
+        "are known; it is – where a class has one well only. Shuffled labels show the level of chance."
     )
-    blocks: list[Block] = [Table([*header, "cells", "folds"], table, caption)]
-    each_by = [head for classifier in CLASSIFIERS for head in (WORDS[classifier], "95 % interval")]
-    said = f"Share of a class's cells that is told right. {shortened(classes)}".strip()
-    of_classes = Table(["arm", "who is told by whom", "class", *each_by], classes[:ROWS_SHOWN], said)
-    blocks.append(Folded("Class by class (first seed)", [of_classes]))
+    blocks: list[Block] = [Table([*header, "test cells", "folds"], table, caption)]
+    each_by = [head for classifier in CLASSIFIERS for head in (PART_NAMES[classifier], "95 % interval")]
+    caption = f"Share of the cells of a class that is predicted correctly. {rows_note(classes)}".strip()
+    of_classes = Table(["arm", "scheme", "class", *each_by], classes[:ROWS_SHOWN], caption)
+    blocks.append(Folded("Accuracy per class (first seed)", [of_classes]))
     if plates:
-        of_plates = Table(["arm", "plate", "cells", "kNN", "linear probe"], plates[:ROWS_SHOWN], shortened(plates))
-        blocks.append(Folded("Plate by plate (first seed)", [of_plates]))
+        header = ["arm", "plate", "cells", *(PART_NAMES[name] for name in CLASSIFIERS)]
+        of_plates = Table(header, plates[:ROWS_SHOWN], rows_note(plates))
+        blocks.append(Folded("Balanced accuracy per plate (first seed)", [of_plates]))
     return blocks
 
 
-def _accuracy(each: list[dict[str, Any]]) -> list[str]:
+def _accuracy(each: list[ClassifierAccuracy]) -> list[str]:
+    """Return the cells of one row: accuracy, interval, what was resampled, and accuracy with shuffled labels."""
     return [
-        seed_range(one["balanced_accuracy"] for one in each),
-        interval_text(each[0]["balanced_accuracy_interval"]),
-        each[0]["resampled"],
-        seed_range(one["shuffled_balanced_accuracy"]["mean"] for one in each),
+        mean_sd_text(one.balanced_accuracy for one in each),
+        interval_text(each[0].balanced_accuracy_interval),
+        each[0].resampled,
+        mean_sd_text(one.shuffled_mean for one in each),
     ]
 
 
-def _per_class(found: dict[str, Any]) -> list[list[Any]]:
-    """A row a class: what each classifier tells right, with its interval."""
-    by = [found[classifier] for classifier in CLASSIFIERS]
+def _per_class(scheme: SchemeMetrics) -> list[list[Value]]:
+    """Return one row per class: the share that each classifier predicts correctly, with its interval."""
     return [
-        [
-            name,
-            *(
-                value
-                for one in by
-                for value in (one["per_class"][name], interval_text(one["per_class_interval"].get(name)))
-            ),
-        ]
-        for name in sorted(by[0]["per_class"], key=natural_key)
+        [name, *(value for one in CLASSIFIERS for value in _class_accuracy(scheme.classifiers[one], name))]
+        for name in sorted(scheme.classifiers[CLASSIFIERS[0]].per_class, key=natural_key)
     ]
+
+
+def _class_accuracy(classifier: ClassifierAccuracy, name: str) -> tuple[float, str]:
+    return classifier.per_class[name], interval_text(classifier.per_class_interval.get(name))

@@ -2,59 +2,63 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cellssl.reporting.html import Block, Bullets, Folded, Paragraph, Section, Table
+import numpy as np
+
+from cellssl.reporting.html import Block, Bullets, Folded, Paragraph, Section, Table, Value
+from cellssl.stages.evaluate.metrics import NSC_RULES, RETRIEVAL_TASKS
 from cellssl.stages.report.runs import Run, first_seeds
+from cellssl.stages.report.tables_common import PART_NAMES, ROWS_SHOWN, by_arm, mean_sd_text, rows_note
 
 if TYPE_CHECKING:
     import pandas as pd
-from cellssl.stages.report.tables_common import ROWS_SHOWN, WORDS, by_arm, seed_range, shortened
+
+CSV_TITLES = {"nsc.csv": "NSC and NSCB per mechanism", "map.csv": "Mean average precision per treatment and mechanism"}
+"""Tables of an evaluation that the page shows folded."""
 
 
-def profiled(runs: list[Run]) -> list[Section]:
-    """Mechanisms and replicates; and what could not be had of these cells, with the reason."""
+def profile_section(runs: list[Run]) -> list[Section]:
+    """Return the section on mechanisms and replicates, with the reasons why scores are missing."""
     evaluated = [one for one in runs if one.evaluate is not None]
     if not evaluated:
-        words = "Nothing was evaluated: add [evaluate] to the recipe, for accuracies on unseen plates and wells."
+        words = "Nothing was evaluated: add [evaluate] to the recipe, for accuracies on left-out plates and wells."
         return [Section("Mechanisms and replicates", [Paragraph(words)])]
     blocks: list[Block] = []
     table = [row for arm, mine in by_arm(evaluated).items() for row in _profile_scores(arm, mine)]
     if table:
-        header = ["arm", "question", "score", "right or found", "of", "profiles normalised by"]
-        caption = "Mean ± standard deviation over seeds; counts are those of the first seed."
+        header = ["arm", "task", "score", "correct or found", "of", "profiles normalised by"]
+        caption = "Mean ± standard deviation over seeds; the counts are those of the first seed."
         blocks.append(Table(header, table, caption))
-    for name, title in {
-        "nsc.csv": "Mechanism by mechanism",
-        "map.csv": "Replicates and mechanisms, one by one",
-    }.items():
+    for name, title in CSV_TITLES.items():
         blocks += _csv_of_arms(evaluated, name, title)
     missing = _not_computed(evaluated)
     if missing:
-        blocks += [Paragraph("What these cells do not allow, and why:"), Bullets(missing)]
+        blocks += [Paragraph("Not computed, and why:"), Bullets(missing)]
     return [Section("Mechanisms and replicates", blocks)]
 
 
-def _profile_scores(arm: str, mine: list[Run]) -> list[list[Any]]:
-    found = [one.evaluate.card.metrics for one in mine if one.evaluate]
-    table: list[list[Any]] = []
-    for rule in ("nsc", "nscb"):
-        each = [one[rule] for one in found if rule in one]
-        for how in each[0]["accuracy_after"] if each else ():
-            chosen = how == each[0]["normalise"]
-            counts = [each[0]["right"], each[0]["treatments"]] if chosen else [None, each[0]["treatments"]]
-            score = seed_range(one["accuracy_after"].get(how) for one in each)
-            table.append([arm, WORDS[rule], score, *counts, how if chosen else f"{how} (not chosen)"])
-    for task in ("map_replicates", "map_mechanism"):
-        each = [one[task] for one in found if task in one]
-        if each:
-            score = seed_range(one["mean_average_precision"] for one in each)
-            table.append([arm, WORDS[task], score, each[0]["found"], each[0]["groups"], "–"])
+def _profile_scores(arm: str, mine: list[Run]) -> list[list[Value]]:
+    """Return one row per score and normalisation of an arm."""
+    evaluations = [one.evaluation for one in mine if one.evaluation]
+    table: list[list[Value]] = []
+    for rule in NSC_RULES:
+        of_rule = [evaluation.nsc[rule] for evaluation in evaluations if rule in evaluation.nsc]
+        for how in of_rule[0].accuracy_after if of_rule else ():
+            is_chosen = how == of_rule[0].normalise
+            counts = [of_rule[0].right if is_chosen else None, of_rule[0].treatments]
+            score = mean_sd_text(one.accuracy_after.get(how) for one in of_rule)
+            table.append([arm, PART_NAMES[rule], score, *counts, how if is_chosen else f"{how} (not chosen)"])
+    for task in RETRIEVAL_TASKS:
+        of_task = [evaluation.retrieval[task] for evaluation in evaluations if task in evaluation.retrieval]
+        if of_task:
+            score = mean_sd_text(one.mean_average_precision for one in of_task)
+            table.append([arm, PART_NAMES[task], score, of_task[0].found, of_task[0].groups, "–"])
     return table
 
 
 def _csv_of_arms(runs: list[Run], name: str, title: str) -> list[Block]:
-    """A table that every arm's evaluation holds, of the first seeds, below each other."""
+    """Return a CSV of the evaluations, of the first seed of every arm, as one table."""
     import pandas as pd
 
     tables = []
@@ -65,27 +69,29 @@ def _csv_of_arms(runs: list[Run], name: str, title: str) -> list[Block]:
         return []
     table = pd.concat(tables, ignore_index=True)
     table = table[["arm", *(column for column in table.columns if column != "arm")]]
-    rows = _values(table.head(ROWS_SHOWN))
-    return [Folded(f"{title} (first seed)", [Table(list(map(str, table.columns)), rows, shortened(table, name))])]
+    rows = _python_values(table.head(ROWS_SHOWN))
+    return [Folded(f"{title} (first seed)", [Table(list(map(str, table.columns)), rows, rows_note(table, name))])]
 
 
 def _not_computed(runs: list[Run]) -> list[str]:
-    why: dict[str, list[str]] = {}
+    """Return one sentence per missing score and reason, with the arms where not all arms miss it."""
+    reasons: dict[str, list[str]] = {}
     for one in runs:
-        missing = one.evaluate.card.metrics.get("not_computed", {}) if one.evaluate else {}
+        missing = one.evaluation.not_computed if one.evaluation else {}
         for name, reason in missing.items():
-            arms_ = why.setdefault(f"{WORDS.get(name, name)}: {reason}", [])
-            arms_ += [] if one.arm in arms_ else [one.arm]
+            arms = reasons.setdefault(f"{PART_NAMES.get(name, name)}: {reason}", [])
+            arms += [] if one.arm in arms else [one.arm]
     every = list(by_arm(runs))
-    return [said if arms_ == every else f"{said} ({', '.join(arms_)})" for said, arms_ in why.items()]
+    return [sentence if arms == every else f"{sentence} ({', '.join(arms)})" for sentence, arms in reasons.items()]
 
 
-def _values(table: pd.DataFrame) -> list[list[Any]]:
-    """Python's own numbers and words, None where a value is missing."""
+def _python_values(table: pd.DataFrame) -> list[list[Value]]:
+    """Return numbers and text as Python's own types, None where a value is missing."""
     import pandas as pd
 
-    return [[None if pd.isna(value) else _own(value) for value in row] for row in table.itertuples(index=False)]
+    rows = table.itertuples(index=False)
+    return [[None if pd.isna(value) else _python_value(value) for value in row] for row in rows]
 
 
-def _own(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+def _python_value(value: Value | np.generic) -> Value:
+    return value.item() if isinstance(value, np.generic) else value

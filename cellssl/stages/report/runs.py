@@ -1,34 +1,33 @@
-"""runs: cluster and evaluate artifacts in, arms and seeds with all that they stand on and their numbers out."""
+"""runs: cluster and evaluate artifacts in; one run per arm and seed, with all artifacts it depends on, out."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.card import kind_of_input
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.artifacts.tables import read_table
+from cellssl.artifacts.tables import read_fields, read_table
 from cellssl.errors import UsageError
+from cellssl.stages.cluster.metrics import ClusterMetrics
 from cellssl.stages.embed.settings import BASELINES
+from cellssl.stages.evaluate.metrics import EvaluationMetrics
+from cellssl.stages.report.scores import Row, RunResults, score_row
 from cellssl.stages.shared.scaled_crops import upstream_segment
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMES = ("split", "leave_one_plate_out", "leave_one_well_out")
-CLASSIFIERS = ("knn", "linear")
 LONGEST_ARM = 60
-"""Letters of an arm that is called by its branches; figures bear its name."""
-Row = dict[str, Any]
+"""Largest number of letters of an arm that is named after its branches; figures show the name."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One arm with one seed: its cluster artifact, what that stands on, and its evaluation where there is one."""
+    """One arm with one seed: its cluster artifact, all artifacts it depends on, and its evaluation, if there is one."""
 
     arm: str
     seed: int
@@ -42,13 +41,13 @@ class Run:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether nothing was learned from these cells or others like them."""
+        """Whether the arm learns nothing: a baseline, or a network with 0 epochs of training."""
         untrained = self.model is not None and self.model.card.section["epochs"] == 0
         return untrained or self.embed.card.section["model"] in BASELINES
 
     @property
     def cells(self) -> Artifact:
-        """What was embedded: the cells of a split, or all that were found."""
+        """The artifact whose cells were embedded: the split, or else all segmented cells."""
         return self.split if self.embed.card.section["cells"] == "split" and self.split else self.segment
 
     @property
@@ -57,10 +56,20 @@ class Run:
         return None if self.is_baseline else self.model
 
     @cached_property
-    def projection_spreads(self) -> dict[str, float]:
-        """Branch -> spread of its projections over the last steps of the training: 1 where even, 0 where all are one.
+    def clusters(self) -> ClusterMetrics:
+        """The metrics of the clustering."""
+        return ClusterMetrics.from_json(self.cluster.card.metrics)
 
-        Empty where nothing was trained, or by objectives without projections.
+    @cached_property
+    def evaluation(self) -> EvaluationMetrics | None:
+        """The metrics of the evaluation, where there is one."""
+        return None if self.evaluate is None else EvaluationMetrics.from_json(self.evaluate.card.metrics)
+
+    @cached_property
+    def projection_spreads(self) -> dict[str, float]:
+        """Branch -> spread of its projections over the last steps of training: 1 is even, 0 is all the same.
+
+        Empty where nothing was trained, and for objectives without projections.
         """
         import pandas as pd
 
@@ -73,13 +82,13 @@ class Run:
         return {str(name).rpartition("/")[0]: float(value) for name, value in spreads.items()}
 
     def chain(self) -> dict[str, Artifact]:
-        """Every artifact that its numbers stand on, in the order of making."""
+        """Return kind -> artifact for every artifact that the run depends on, in the order of stages."""
         made = [self.fetch, self.segment, self.split, self.model, self.embed, self.cluster, self.evaluate]
         return {one.card.kind: one for one in made if one is not None}
 
 
 def collect(inputs: Mapping[str, Artifact], store: Store) -> list[Run]:
-    """Every arm and seed with all that its clusters stand on, in the order of the inputs, ARM/SEED/STAGE."""
+    """Return one run per arm and seed, in the order of the inputs, which are named ARM/SEED/STAGE."""
     runs = []
     for name, artifact in inputs.items():
         if kind_of_input(name) == "cluster":
@@ -102,9 +111,9 @@ def _run(arm: str, seed: int, cluster: Artifact, evaluate: Artifact | None, stor
 
 
 def by_hand(artifacts: Iterable[Artifact], store: Store) -> dict[str, Artifact]:
-    """Artifacts that a person names, as ARM/SEED/STAGE: those that differ in nothing but the seed are one arm.
+    """Name the artifacts of a command line ARM/SEED/STAGE; those that differ in the seed only are one arm.
 
-    Raises UsageError for an evaluation without the clusters of the same vectors.
+    Raises UsageError for an evaluation whose vectors have no cluster artifact among them.
     """
     given = list({artifact.fingerprint: artifact for artifact in artifacts}.values())
     named: dict[str, Artifact] = {}
@@ -112,29 +121,29 @@ def by_hand(artifacts: Iterable[Artifact], store: Store) -> dict[str, Artifact]:
     places: dict[str, list[str]] = {}
     for cluster in (one for one in given if one.card.kind == "cluster"):
         run = _run("", 0, cluster, None, store)
-        same = arms.setdefault(_words_of_arm(run), [])
-        place = _free(_without_seeds(run), _seed_of(run), same, named, _words_of_arm(run))
+        same = arms.setdefault(_arm_words(run), [])
+        place = _free_name(_without_seeds(run), _seed_of(run), same, named, _arm_words(run))
         named[f"{place}/cluster"] = cluster
         places.setdefault(run.embed.fingerprint, []).append(place)
     for evaluation in (one for one in given if one.card.kind == "evaluate"):
         found = places.get(evaluation.card.inputs.get("embed", ""), [])
         if not found:
             raise UsageError(
-                f"{evaluation.path} is an evaluation, and no cluster artifact of the same vectors is given",
-                hint="name a cluster artifact of the same embed artifact too",
+                f"{evaluation.path} is an evaluation, but no cluster artifact of the same vectors is given",
+                hint="also give a cluster artifact that was made from the same embed artifact",
             )
         named |= {f"{place}/evaluate": evaluation for place in found}
     return dict(sorted(named.items(), key=_arm_and_seed(named)))
 
 
 def _arm_and_seed(named: Mapping[str, Artifact]) -> Callable[[tuple[str, Artifact]], tuple[int, int]]:
-    """Arms in the order in which they were given, and their seeds by number."""
+    """Return a sorting key: arms in the order in which they were given, seeds by number."""
     arms = list(dict.fromkeys(name.partition("/")[0] for name in named))
     return lambda item: (arms.index(item[0].split("/")[0]), int(item[0].split("/")[1]))
 
 
-def _free(content: str, seed: int, same: list[str], named: Mapping[str, Artifact], words: str) -> str:
-    """ARM/SEED of an arm with this content; arms of the same words are numbered, as are runs of the same seed."""
+def _free_name(content: str, seed: int, same: list[str], named: Mapping[str, Artifact], words: str) -> str:
+    """Return a free ARM/SEED for this content; arms of the same words are numbered, as are runs of the same seed."""
     known = [content == other for other in same]
     for number, fits in enumerate(known):
         place = f"{words}{f'-{number + 1}' if number else ''}/{seed}"
@@ -144,7 +153,8 @@ def _free(content: str, seed: int, same: list[str], named: Mapping[str, Artifact
     return f"{words}{f'-{len(same)}' if len(same) > 1 else ''}/{seed}"
 
 
-def _words_of_arm(run: Run) -> str:
+def _arm_words(run: Run) -> str:
+    """Return what an arm is called by: its branches, or the model of a baseline."""
     if run.trained is None:
         name = str(run.embed.card.section["model"])
         return (name if name in BASELINES else "untrained").replace("/", "-")
@@ -152,7 +162,7 @@ def _words_of_arm(run: Run) -> str:
 
 
 def _without_seeds(run: Run) -> str:
-    """Everything that makes the arm, but its seeds."""
+    """Return all settings that make the arm, without seeds, as text to compare."""
     made = [run.cluster, run.embed, *([run.model] if run.model else [])]
     sections = [{key: value for key, value in one.card.section.items() if key != "seed"} for one in made]
     for section in sections:
@@ -167,12 +177,12 @@ def _seed_of(run: Run) -> int:
 
 
 def active_branches(model: Artifact) -> dict[str, Any]:
-    """Branches that had a say in the loss, by name."""
+    """Return name -> branch of the branches with a weight in the loss."""
     return {name: one for name, one in sorted(model.card.section["branches"].items()) if one["weight"] > 0}
 
 
 def first_seeds(runs: list[Run]) -> list[Run]:
-    """Of every arm the run that is shown where one must stand for all."""
+    """Return the first run of every arm, which figures and tables show where they have room for one seed."""
     first: dict[str, Run] = {}
     for one in runs:
         first.setdefault(one.arm, one)
@@ -180,46 +190,28 @@ def first_seeds(runs: list[Run]) -> list[Run]:
 
 
 def part_of(run: Run) -> str:
-    """Which cells were clustered."""
+    """Return the part of the split that was clustered, or "all"."""
     return run.cluster.card.section["part"] or ("test" if run.split is run.cells else "all")
 
 
+def has_treatments(run: Run) -> bool:
+    """Return whether any field has a control or a compound; else plates, wells and density have no meaning."""
+    fields = read_fields(run.segment)
+    return bool(fields["control"].any() or fields["compound"].notna().any())
+
+
 def row_of(run: Run) -> Row:
-    """All numbers of a run that have one value; None where a score is not defined."""
-    card = run.cluster.card.metrics
-    against = card["against"]
-    label = against.get("label", {})
-    shuffled = label.get("shuffled_ami", {})
-    low, high = label.get("ami_interval", (None, None))
-    cells = _clustered(run)
-    row = {
-        "arm": run.arm,
-        "seed": run.seed,
-        "baseline": run.is_baseline,
-        "cells": card["cells"],
-        "k": card["k"],
-        "clusters_filled": cells["cluster"].nunique(),
-        "classes": label.get("classes"),
-        "ami": label.get("ami"),
-        "ami_low": low,
-        "ami_high": high,
-        "ami_max": label.get("ami_max"),
-        "shuffled": shuffled.get("mean"),
-        "shuffled_sd": shuffled.get("sd"),
-        "ami_plate": against.get("plate", {}).get("ami"),
-        "ami_well": against.get("well", {}).get("ami"),
-        "ami_density": against.get("density", {}).get("ami"),
-        "ami_phenotype": against.get("true_phenotype", {}).get("ami"),
-        **_among_controls(cells),
-        "plates": cells["plate"].nunique(),
-        "ceiling": card.get("ceiling_ami"),
-        "silhouette": card["silhouette"],
-    }
-    return row | (_evaluated(run.evaluate.card.metrics) if run.evaluate else {})
+    """Return all scores of a run; None where a score is not defined."""
+    return {"arm": run.arm, "seed": run.seed, "baseline": run.is_baseline, **score_row(results_of(run))}
 
 
-def _clustered(run: Run) -> pd.DataFrame:
-    """Cluster, plate, well and control of the clustered cells, a row a cell."""
+def results_of(run: Run) -> RunResults:
+    """Return what the scores of a run are computed from."""
+    return RunResults(run.clusters, run.evaluation, partial(_clustered_cells, run))
+
+
+def _clustered_cells(run: Run) -> pd.DataFrame:
+    """Return cluster, plate, well and control, one row per clustered cell."""
     import pandas as pd
 
     known = {"Metadata_cell_id": "cell_id", "Metadata_Plate": "plate", "Metadata_Well": "well"}
@@ -227,44 +219,3 @@ def _clustered(run: Run) -> pd.DataFrame:
     cells = pd.read_parquet(run.embed.file("embeddings.parquet"), columns=list(known))  # the vectors may be gigabytes
     assigned = read_table(run.cluster.file("assignments.parquet"))
     return assigned.merge(cells.rename(columns=known), on="cell_id", how="left", validate="one_to_one")
-
-
-def _among_controls(cells: pd.DataFrame) -> Row:
-    """AMI of clusters with plate and with well among control cells alone, where no treatment can be the cause.
-
-    Wells of treated plates differ by what is in them, so over all cells an AMI with the well says little. That with the
-    well is the mean over plates of two control wells or more, for one well a plate cannot be told from its plate.
-    """
-    controls = cells[cells["control"].fillna(False).astype(bool)]
-    of_plates = [_agreement(plate, "well") for _, plate in controls.groupby("plate", sort=True)]
-    known = [score for score in of_plates if score is not None]
-    return {
-        "ami_plate_in_controls": _agreement(controls, "plate"),
-        "ami_well_in_controls": sum(known) / len(known) if known else None,
-    }
-
-
-def _agreement(cells: pd.DataFrame, column: str) -> float | None:
-    """AMI of the clusters with a column; None where there is but one to follow."""
-    from cellssl.profiling.cluster_scores import agreement
-
-    names = cells[column].astype(str).tolist()
-    score = agreement(names, cells["cluster"].to_numpy())["ami"] if len(set(names)) > 1 else math.nan
-    return None if math.isnan(score) else score
-
-
-def _evaluated(found: Mapping[str, Any]) -> Row:
-    """Balanced accuracies by scheme (those of the split under the classifier's own name), NSC, NSCB, mAP."""
-    row: Row = {}
-    for scheme in SCHEMES:
-        for classifier in CLASSIFIERS:
-            if scheme in found and classifier in found[scheme]:
-                name = classifier if scheme == "split" else f"{classifier}_{scheme}"
-                row[name] = found[scheme][classifier]["balanced_accuracy"]
-    for rule in ("nsc", "nscb"):
-        if rule in found:
-            row[rule] = found[rule]["accuracy"]
-    for task in ("map_replicates", "map_mechanism"):
-        if task in found:
-            row[task] = found[task]["mean_average_precision"]
-    return row

@@ -1,128 +1,103 @@
-"""score_tables: scores of runs in, the tables of results by arm out."""
+"""score_tables: scores of runs in, the tables of results by arm and by run out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from cellssl.reporting.html import Block, Folded, Table, Value
-from cellssl.reporting.seed_statistics import aggregate, number, score_table
-from cellssl.stages.report.runs import Row, Run
+from cellssl.reporting.seed_statistics import score_table
+from cellssl.stages.cluster.metrics import AGREEMENT_SCORES
+from cellssl.stages.report.arm_scores import ScoresByArm
+from cellssl.stages.report.runs import Run
+from cellssl.stages.report.scores import captions, labels_per_arm, labels_per_run
+from cellssl.stages.report.tables_common import by_arm, interval_text, mean_sd_text
 
-if TYPE_CHECKING:
-    pass
-from cellssl.stages.report.tables_common import by_arm, seed_range
-
-COLUMNS = {
-    "ami": "AMI label",
-    "shuffled": "AMI shuffled",
-    "ami_plate": "AMI plate",
-    "ami_density": "AMI density",
-    "ami_phenotype": "AMI phenotype",
-    "silhouette": "silhouette",
-    "knn": "kNN accuracy",
-    "linear": "linear accuracy",
-}
-"""Scores of the first table, by their names in scores.csv."""
+AGREEMENT_LABELS = {"ami": "AMI", "ami_max": "AMI max", "nmi": "NMI", "ari": "ARI", "homogeneity": "homogeneity"}
+"""Each of AGREEMENT_SCORES, as a table head."""
 
 
-OF_A_RUN = {
-    "cells": "cells",
-    "ami": "AMI label",
-    "ami_low": "95 % from",
-    "ami_high": "to",
-    "ami_max": "AMI max",
-    "shuffled": "shuffled",
-    "ami_plate": "AMI plate",
-    "ami_well_in_controls": "AMI well, controls",
-    "ami_density": "AMI density",
-    "silhouette": "silhouette",
-    "knn": "kNN",
-    "linear": "linear",
-}
-"""Scores of single runs, by their names in scores.csv."""
+def result_table(scores: ScoresByArm, paper: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
+    """Return header and one row per arm: mean and standard deviation over seeds, and the paper's number if it has one.
 
-
-def result_table(rows: list[Row], paper: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
-    """A row an arm: mean and standard deviation over seeds; the paper's number where it gives one."""
-    shown = {name: head for name, head in COLUMNS.items() if _known(rows, name)}
-    header, table = score_table(aggregate(rows, list(shown)), shown)
+    Scores that no run has are left out.
+    """
+    shown = {name: label for name, label in labels_per_arm().items() if _is_known(scores, name)}
+    header, table = score_table(list(scores.arms.values()), shown)
     if paper:
         header = [*header, "AMI in the paper"]
         table = [[*row, paper.get(row[0], "–")] for row in table]
     return header, table
 
 
-def _known(rows: list[Row], name: str) -> bool:
-    return any(row.get(name) is not None for row in rows)
-
-
-def results(rows: list[Row], paper: Mapping[str, str]) -> list[Block]:
-    """Every arm, and every run."""
-    header, table = result_table(rows, {})
-    said = {
-        ("ami",): "AMI label: clusters against the label: treated or not, or the class.",
-        ("ami_plate", "ami_density"): "AMI plate, density: against what clusters should not follow.",
-        ("knn", "linear"): "Accuracies are balanced, so chance is 1 over the number of classes.",
-    }
-    there = [words for names, words in said.items() if any(_known(rows, name) for name in names)]
-    caption = " ".join(["Every arm: mean ± standard deviation over seeds.", *there])
+def result_blocks(scores: ScoresByArm, paper: Mapping[str, str]) -> list[Block]:
+    """Return the table of arms, the comparison with the paper, and the table of single runs."""
+    header, table = result_table(scores, {})
+    explained = [text for text, names in captions().items() if any(_is_known(scores, name) for name in names)]
+    caption = " ".join(["Mean ± standard deviation over seeds.", *explained])
     blocks: list[Block] = [Table(header, table, caption)]
     if paper:
-        blocks.append(_beside_the_paper(rows, paper))
-    names = {"arm": "arm", "seed": "seed", **{name: head for name, head in OF_A_RUN.items() if _known(rows, name)}}
-    each = [[row.get(name) for name in names] for row in rows]
-    runs = Table(list(names.values()), each, "scores.csv has these and all others, in full.")
-    return [*blocks, Folded("Every run, number by number", [runs])]
+        blocks.append(_paper_table(scores, paper))
+    heads = {"arm": "arm", "seed": "seed"}
+    heads |= {name: label for name, label in labels_per_run().items() if _is_known(scores, name)}
+    runs = Table(
+        list(heads.values()),
+        [[row.get(name) for name in heads] for row in scores.rows],
+        "scores.csv has these and all other scores, with all digits.",
+    )
+    return [*blocks, Folded("Scores of every run", [runs])]
 
 
-def _beside_the_paper(rows: list[Row], paper: Mapping[str, str]) -> Table:
-    """Ours beside the paper's; arms that only one of the two has are there too."""
-    ours = {each.arm: each.by_metric["ami"] for each in aggregate(rows, ["ami"])}
+def _is_known(scores: ScoresByArm, name: str) -> bool:
+    return any(row.get(name) is not None for row in scores.rows)
+
+
+def _paper_table(scores: ScoresByArm, paper: Mapping[str, str]) -> Table:
+    """Return the AMI here beside that of the paper; with the arms that only one of the two has."""
+    here = {arm: scores.over_seeds(arm)["ami"] for arm in scores.arms}
     table: list[list[Value]] = [
         [
             arm,
-            str(ours[arm]) if arm in ours else "not run",
+            str(here[arm]) if arm in here else "not run",
             paper.get(arm, "not given"),
-            ours[arm].n if arm in ours else 0,
+            here[arm].n if arm in here else 0,
         ]
-        for arm in dict.fromkeys([*ours, *paper])
+        for arm in dict.fromkeys([*here, *paper])
     ]
     caption = (
-        "AMI of the label beside the paper's (mean ± standard deviation; the paper ran 5 seeds, k = 2). The paper "
-        "does not say how it scaled intensities, which layer it clustered, nor which cells it drew: expect no equal "
-        "numbers."
+        "AMI with the label beside the paper's (mean ± standard deviation; the paper ran 5 seeds, k = 2). The paper "
+        "does not say how it scaled intensities, which layer it clustered, or which cells it sampled: the numbers need "
+        "not be equal."
     )
     return Table(["arm", "AMI here", "AMI in the paper", "seeds here"], table, caption)
 
 
-def agreements(runs: list[Run]) -> list[Block]:
-    """Clusters against every column: all scores, what shuffled labels give, and an interval."""
-    table = []
+def agreement_tables(runs: list[Run]) -> list[Block]:
+    """Return the agreement of the clusters with every column: all scores, shuffled labels, and an interval."""
+    table: list[list[Value]] = []
     for arm, mine in by_arm(runs).items():
-        found = [one.cluster.card.metrics["against"] for one in mine]
-        for column in found[0]:
-            each = [against[column] for against in found if column in against]
-            low, high = each[0]["ami_interval"]
+        compared = [one.clusters.scores.against for one in mine]
+        for column in compared[0]:
+            each = [against[column] for against in compared if column in against]
+            first = each[0]
+            bounds = None if math.isnan(first.ami_low) else (first.ami_low, first.ami_high)
             table.append(
                 [
                     arm,
                     column,
-                    *(
-                        seed_range(one[score] for one in each)
-                        for score in ("ami", "ami_max", "nmi", "ari", "homogeneity")
-                    ),
-                    f"{number(low)} to {number(high)}" if low is not None else "–",
-                    seed_range(one["shuffled_ami"]["mean"] for one in each),
-                    each[0]["classes"],
-                    each[0]["cells"],
+                    *(mean_sd_text(one.agreement[score] for one in each) for score in AGREEMENT_SCORES),
+                    interval_text(bounds),
+                    mean_sd_text(one.shuffled_mean for one in each),
+                    first.classes,
+                    first.cells,
                 ]
             )
-    header = ["arm", "column", "AMI", "AMI max", "NMI", "ARI", "homogeneity", "95 % interval of AMI", "AMI shuffled"]
+    header = ["arm", "column", *(AGREEMENT_LABELS[score] for score in AGREEMENT_SCORES)]
+    header += ["95 % interval of AMI", "AMI shuffled", "classes", "cells"]
     caption = (
-        "AMI: arithmetic mean; AMI max: maximum as normaliser. Mean ± standard deviation over seeds; the interval "
-        "(bootstrap over cells), the classes and the cells are those of the first seed. The columns plate, well and "
-        "density are what clusters should not follow; a well also holds its treatment, so control_well has the wells "
-        "of control cells alone."
+        "AMI is normalised by the arithmetic mean, AMI max by the maximum. Mean ± standard deviation over seeds; the "
+        "interval (bootstrap over cells), the classes and the cells are those of the first seed. The clusters should "
+        "not follow the columns plate, well and density. A well also contains its treatment, so control_well has the "
+        "wells of control cells only."
     )
-    return [Folded("Clusters against every column", [Table([*header, "classes", "cells"], table, caption)])]
+    return [Folded("Agreement of clusters with every column", [Table(header, table, caption)])]

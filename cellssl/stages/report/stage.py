@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cellssl.config.recipe import BY_HAND
@@ -12,114 +12,110 @@ from cellssl.events import Event, Progress
 
 if TYPE_CHECKING:
     from cellssl.reporting.html import Section
-    from cellssl.stages.report.runs import Row, Run
+    from cellssl.stages.report.arm_scores import ScoresByArm
+    from cellssl.stages.report.runs import Run
+    from cellssl.stages.report.scores import Row
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
-    """Collect scores, draw, and write the page."""
+    """Collect the scores, draw the figures, and write the page."""
     from cellssl.reporting.html import Page, render
+    from cellssl.stages.report.arm_scores import ScoresByArm
     from cellssl.stages.report.findings import lead
     from cellssl.stages.report.runs import collect, row_of
     from cellssl.stages.report.score_tables import result_table
-    from cellssl.stages.report.sweep_results import Swept
-    from cellssl.stages.report.sweep_section import swept_sections
+    from cellssl.stages.report.sweep_results import SweepResults
+    from cellssl.stages.report.sweep_section import sweep_sections
     from cellssl.stages.report.sweep_text import headline
 
     runs = collect(job.inputs, job.context.store)
-    swept = Swept(job.card.section["sweep"], runs) if "sweep" in job.card.section else None
-    scored, shown = (swept.of_test(), swept.shown()) if swept else (runs, runs)
-    rows = [row_of(one) for one in scored]
-    shown_rows = [row for row in rows if row["arm"] in {one.arm for one in shown}]
-    sections: list[Section] = swept_sections(job, swept) if swept else []
-    parts: tuple[Callable[[Job, list[Run], list[Row]], list[Section]], ...] = (
+    sweep = SweepResults(job.card.section["sweep"], runs) if "sweep" in job.card.section else None
+    scored, shown = (sweep.of_test(), sweep.shown()) if sweep else (runs, runs)
+    scores = ScoresByArm([row_of(one) for one in scored])
+    shown_scores = scores.only(one.arm for one in shown)
+    sections: list[Section] = sweep_sections(job, sweep) if sweep else []
+    parts: tuple[Callable[[Job, list[Run], ScoresByArm], list[Section]], ...] = (
         _results,
-        _told,
+        _evaluation,
         _pictures,
         _cells,
         _provenance,
     )
     for done, part in enumerate(parts):
         yield Progress(done, len(parts), "sections", part.__name__.strip("_"))
-        sections += part(job, shown, shown_rows)
-    header, table = result_table(rows, job.settings.paper_ami)
+        sections += part(job, shown, shown_scores)
+    header, table = result_table(scores, job.settings.paper_ami)
     _write_json(job, "table.json", {"header": header, "rows": table})
-    _write_json(job, "scores.json", rows)
-    _write_csv(job, rows)
+    _write_json(job, "scores.json", scores.rows)
+    _write_csv(job, scores.rows)
     recipe = job.card.section["recipe"]
     title = job.settings.title or ("Clusters of cells, compared" if recipe == BY_HAND else recipe)
-    first = lead(shown, shown_rows, headline(swept) if swept else [])
+    first = lead(shown, shown_scores, headline(sweep) if sweep else [])
     job.draft.file("report.html").write_text(render(Page(title, first, sections)), encoding="utf-8")
-    return {"runs": len(runs), "arms": len({one.arm for one in scored}), "table": [header, *table], "scores": rows}
+    return {"runs": len(runs), "arms": len(scores.arms), "table": [header, *table], "scores": scores.rows}
 
 
-def _results(job: Job, runs: list[Run], rows: list[Row]) -> list[Section]:
-    """What came out, whether to believe it, what is next, and what was compared."""
+def _results(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return the scores, the checks, the next steps, and the arms."""
     from cellssl.reporting.html import Section
-    from cellssl.stages.report import (
-        arm_tables,
-        check_table,
-        figures,
-        score_tables,
-    )
+    from cellssl.stages.report import figures
+    from cellssl.stages.report.arm_tables import arm_section
+    from cellssl.stages.report.check_table import check_sections
+    from cellssl.stages.report.score_tables import agreement_tables, result_blocks
 
-    scores = score_tables.results(rows, job.settings.paper_ami)
-    blocks = [scores[0], *figures.ami_bars(job, rows), *scores[1:], *score_tables.agreements(runs)]
-    return [Section("What came out", blocks), *check_table.believed(runs, rows), *arm_tables.arms(runs)]
+    first, *others = result_blocks(scores, job.settings.paper_ami)
+    blocks = [first, *figures.ami_bars(job, scores), *others, *agreement_tables(runs)]
+    return [Section("Results", blocks), *check_sections(runs, scores), *arm_section(runs)]
 
 
-def _told(job: Job, runs: list[Run], rows: list[Row]) -> list[Section]:
-    """How well labels, mechanisms and replicates are told."""
+def _evaluation(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return how well labels, mechanisms and replicates are predicted."""
     from cellssl.reporting.html import Section
-    from cellssl.stages.report import (
-        classification_tables,
-        figures,
-        profile_tables,
-    )
+    from cellssl.stages.report import figures
+    from cellssl.stages.report.classification_tables import classification_tables
+    from cellssl.stages.report.profile_tables import profile_section
 
-    accuracies = classification_tables.told(runs)
-    told = [Section("Labels told by classifiers", [*accuracies, *figures.confusions(job, runs)])] if accuracies else []
-    return [*told, *profile_tables.profiled(runs)]
+    tables = classification_tables(runs)
+    sections = [Section("Predictions of labels", [*tables, *figures.confusions(job, runs)])] if tables else []
+    return [*sections, *profile_section(runs)]
 
 
-def _pictures(job: Job, runs: list[Run], rows: list[Row]) -> list[Section]:
-    """What the clusters look like, what the views hide, and how training went."""
+def _pictures(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return the figures of clusters, views and training."""
     from cellssl.stages.report import figures
 
     return [*figures.clusters(runs), *figures.views(job, runs), *figures.training(job, runs)]
 
 
-def _cells(job: Job, runs: list[Run], rows: list[Row]) -> list[Section]:
-    """Counts that balance, and what the cells look like; once for every set of cells."""
+def _cells(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return the counts of cells and a contact sheet, once for every set of cells."""
     from cellssl.reporting.html import Section
-    from cellssl.stages.report import (
-        cell_counts,
-        figures,
-    )
+    from cellssl.stages.report import figures
+    from cellssl.stages.report.cell_counts import count_tables
 
     sets: dict[str, Run] = {}
     for one in runs:
         sets.setdefault(one.cells.fingerprint, one)
     several = len(sets) > 1
     return [
-        Section(f"Cells of “{one.arm}”" if several else "Cells", [*cell_counts.counts(one), *figures.sheet(job, one)])
+        Section(f"Cells of “{one.arm}”" if several else "Cells", [*count_tables(one), *figures.sheet(job, one)])
         for one in sets.values()
     ]
 
 
-def _provenance(job: Job, runs: list[Run], rows: list[Row]) -> list[Section]:
-    from cellssl.stages.report import (
-        provenance,
-    )
+def _provenance(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return the artifacts that the numbers come from."""
+    from cellssl.stages.report.provenance import provenance
 
-    return provenance.provenance(runs)
+    return provenance(runs)
 
 
 def _write_json(job: Job, name: str, content: Any) -> None:
     job.draft.file(name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _write_csv(job: Job, rows: list[Row]) -> None:
-    """scores.csv: a row a run, every number in full; empty where a score is not defined."""
+def _write_csv(job: Job, rows: Sequence[Row]) -> None:
+    """Write scores.csv: one row per run, every number with all digits; empty where a score is not defined."""
     import csv
 
     names = list(dict.fromkeys(name for row in rows for name in row))

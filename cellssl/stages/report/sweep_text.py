@@ -1,4 +1,4 @@
-"""sweep_text: the numbers of a sweep in; what turning its knobs does, in plain words, out."""
+"""sweep_text: the scores of a sweep in; sentences on what its settings change, out."""
 
 from __future__ import annotations
 
@@ -9,201 +9,211 @@ from typing import Any
 from cellssl.profiling import class_tradeoffs
 from cellssl.profiling.class_tradeoffs import Change
 from cellssl.reporting.seed_statistics import number, signed
-from cellssl.stages.report.runs import CLASSIFIERS
-from cellssl.stages.report.sweep_results import WORDS, Curve, Swept, lines_of
+from cellssl.stages.report.scores import score_named
+from cellssl.stages.report.sweep_results import Curve, SweepResults, point_sets
 
-BY = {"linear": "the linear probe", "knn": "kNN"}
-"""Classifiers, as sentences name them."""
-NAMED = 6
-"""So many classes are named in a sentence; the table has all."""
-READ_AT_ONCE = 16
-"""Of more sentences the head of the page has the sum, and the section all."""
-LISTED = 12
-"""So many values of a knob are named in a sentence."""
+CLASSES_NAMED = 6
+"""Largest number of classes in a sentence; the table has all."""
+SENTENCES_AT_TOP = 16
+"""Where there are more sentences, the top of the page has a summary, and the section has all sentences."""
+VALUES_NAMED = 12
+"""Largest number of values of a setting in a sentence."""
 
 
-def headline(swept: Swept) -> list[str]:
-    """What stands over the page: all words where a reader can take them in, else what they come to."""
-    said = words(swept)
-    return said if len(said) <= READ_AT_ONCE else [said[0], *_in_all(swept)]
+def headline(results: SweepResults) -> list[str]:
+    """Return the sentences for the top of the page: all of them where they are few, else a summary."""
+    sentences = words(results)
+    return sentences if len(sentences) <= SENTENCES_AT_TOP else [sentences[0], *_summary(results)]
 
 
-def words(swept: Swept) -> list[str]:
-    """What the sweep shows, in plain words that claim no more; the first sentence says what was turned."""
-    said = [_knobs(swept)]
-    said += [_turned(swept, curve, score) for curve in swept.curves() for score in swept.scores()[:1]]
-    score = swept.classifier()
-    if score and swept.classes(score):
-        said += [_gains(swept, curve) for curve in swept.curves()]
-    if score and len(swept.classes(score)) > 1:
-        said += [_against(swept, arm, knob, points, score) for arm, knob, points in lines_of(swept)]
-    said += [_choice(swept, arm) for arm in swept.arms if swept.choose]
-    return said
+def words(results: SweepResults) -> list[str]:
+    """Return sentences on what the sweep shows, which claim no more than that; the first one names the settings."""
+    sentences = [_settings(results)]
+    sentences += [_change(results, curve, score) for curve in results.curves() for score in results.scores()[:1]]
+    score = results.classifier()
+    if score and results.classes(score):
+        sentences += [_change_per_class(results, curve) for curve in results.curves()]
+    if score and len(results.classes(score)) > 1:
+        sentences += [_opposites(results, arm, knob, points, score) for arm, knob, points in point_sets(results)]
+    sentences += [_choice(results, arm) for arm in results.arms if results.choose]
+    return sentences
 
 
-def _knobs(swept: Swept) -> str:
-    """What was turned: where it stands in the recipe, and through which values."""
-    named = "; ".join(f"{name} is {about['knob']}, {_through(about['values'])}" for name, about in swept.knobs.items())
+def _settings(results: SweepResults) -> str:
+    """Return which settings are varied, where they stand in the recipe, and which values they take."""
+    named = "; ".join(f"{name} is {about['knob']}, {_values(about['values'])}" for name, about in results.knobs.items())
     how = (
         " in every combination"
-        if swept.together and len(swept.knobs) > 1
+        if results.together and len(results.knobs) > 1
         else " one at a time"
-        if len(swept.knobs) > 1
+        if len(results.knobs) > 1
         else ""
     )
-    arms = " and ".join(f"“{arm}”" for arm in swept.arms)
-    return f"A sweep: {_counted(len(swept.knobs), 'knob')} turned{how} in {arms}, all else as it was. {named}."
+    arms = " and ".join(f"“{arm}”" for arm in results.arms)
+    varied = f"{_count_is(len(results.knobs), 'setting')} varied{how}"
+    return f"A sweep: {varied} in {arms}; everything else stays the same. {named}."
 
 
-def _through(values: Sequence[Any]) -> str:
-    if len(values) > LISTED:
-        return f"{len(values)} values from {value_named(values[0])} to {value_named(values[-1])}"
-    return ", ".join(value_named(value) for value in values[:-1]) + f" or {value_named(values[-1])}"
+def _values(values: Sequence[Any]) -> str:
+    if len(values) > VALUES_NAMED:
+        return f"{len(values)} values from {value_text(values[0])} to {value_text(values[-1])}"
+    return ", ".join(value_text(value) for value in values[:-1]) + f" or {value_text(values[-1])}"
 
 
-def _counted(count: int, what: str) -> str:
+def _count_is(count: int, what: str) -> str:
     return f"one {what} is" if count == 1 else f"{count} {what}s are"
 
 
-def _in_all(swept: Swept) -> list[str]:
-    """How many of all curves rise, fall, and hide classes that go the other way."""
-    curves, score = list(swept.curves()), swept.scores()[0]
-    changes = [swept.changes(curve, score) for curve in curves]
+def _summary(results: SweepResults) -> list[str]:
+    """Return how many of all curves rise and fall, and how many hide classes that change in opposite directions."""
+    curves, score = list(results.curves()), results.scores()[0]
+    changes = [results.changes(curve, score) for curve in curves]
     up, down = (sum(one[0].is_clear and one[0].by * sign > 0 for one in changes) for sign in (1, -1))
-    said = [
-        f"Of {len(curves)} curves, each one knob in one arm, {up} clearly raise the {WORDS[score]} from one end to the "
-        f"other, {down} lower it, {len(curves) - up - down} do neither clearly. Each stands under “The sweep”."
+    sentences = [
+        f"Of {len(curves)} curves, each for one setting in one arm, {up} clearly raise the {results.label(score)} from "
+        f"one end to the other, {down} lower it, and {len(curves) - up - down} do not clearly change it. “The sweep” "
+        "shows each curve."
     ]
-    if score in CLASSIFIERS and swept.classes(score):
+    if score in results.classifiers() and results.classes(score):
         gain, lose = ([any(c.is_clear and c.by * sign > 0 for c in one[1:]) for one in changes] for sign in (1, -1))
         both = sum(each and other for each, other in zip(gain, lose, strict=True))
-        said.append(
-            f"Class by class, some class clearly gains in {sum(gain)} of them and some class loses in {sum(lose)}; in "
-            f"{both} one gains while another loses, which the mean hides. Among so many some do so by chance."
+        sentences.append(
+            f"Per class: in {sum(gain)} curves some class clearly gains, in {sum(lose)} some class clearly loses; in "
+            f"{both} one class gains while another loses, which the mean hides. With so many curves some of this is "
+            "chance."
         )
-    return said
+    return sentences
 
 
-def _turned(swept: Swept, curve: Curve, score: str) -> str:
-    overall = swept.changes(curve, score)[0]
-    ends = f"Turning {curve.knob} from {value_named(curve.values[0])} to {value_named(curve.values[-1])} {curve.where}"
+def _change(results: SweepResults, curve: Curve, score: str) -> str:
+    overall = results.changes(curve, score)[0]
+    first, last = value_text(curve.values[0]), value_text(curve.values[-1])
+    ends = f"Changing {curve.knob} from {first} to {last} {curve.where}"
     if not overall.seeds:
         return f"{ends}: no seed has both ends, so nothing is compared."
-    move = "raises" if overall.by > 0 else "lowers"
+    direction = "raises" if overall.by > 0 else "lowers"
     numbers = f"from {number(overall.before)} to {number(overall.after)}{_interval(overall)}"
     if overall.is_clear:
-        return f"{ends} {move} the {WORDS[score]} {numbers}.{_between(swept, curve)}"
-    return f"{ends} does not clearly change the {WORDS[score]}: {numbers}.{_between(swept, curve)}"
+        return f"{ends} {direction} the {results.label(score)} {numbers}.{_between(results, curve)}"
+    return f"{ends} does not clearly change the {results.label(score)}: {numbers}.{_between(results, curve)}"
 
 
-def _between(swept: Swept, curve: Curve) -> str:
-    """What the ends alone would hide, of every score that has it."""
-    said = []
-    for score in swept.scores():
-        found = swept.between(curve, score)
-        if found is not None:
-            value, mean = found
-            overall = swept.changes(curve, score)[0]
+def _between(results: SweepResults, curve: Curve) -> str:
+    """Return a sentence on the scores that are clearly higher or lower between the ends than at both ends."""
+    found = []
+    for score in results.scores():
+        between = results.between(curve, score)
+        if between is not None:
+            value, mean = between
+            overall = results.changes(curve, score)[0]
             side = "above" if mean > overall.before else "below"
-            said.append(
-                f"the {WORDS[score]} at {value_named(value)} ({number(mean)}) lies {side} both ends "
+            found.append(
+                f"the {results.label(score)} at {value_text(value)} ({number(mean)}) is {side} both ends "
                 f"({number(overall.before)} and {number(overall.after)})"
             )
-    return f" In between, {'; '.join(said)}, picked after the scores were seen." if said else ""
+    return f" In between, {'; '.join(found)}, picked after the scores were seen." if found else ""
 
 
-def _gains(swept: Swept, curve: Curve) -> str:
-    """Which classes gain and which lose, by every classifier that was asked."""
-    asked = [score for score in BY if swept.classes(score)]
-    moved = {score: swept.changes(curve, score)[1:] for score in asked}
-    seeds = max((one.seeds for classes in moved.values() for one in classes), default=0)
+def _change_per_class(results: SweepResults, curve: Curve) -> str:
+    """Return which classes gain and which lose, by every classifier."""
+    classifiers = [score for score in results.scores() if results.classes(score)]
+    changes = {score: results.changes(curve, score)[1:] for score in classifiers}
+    seeds = max((one.seeds for classes in changes.values() for one in classes), default=0)
     if seeds < class_tradeoffs.FEWEST_SEEDS:
         return (
-            f"Which classes {curve.knob} helps or hurts {curve.where} cannot be told from {seeds} seeds; "
-            f"it takes {class_tradeoffs.FEWEST_SEEDS} at least."
+            f"{seeds} seeds do not show which classes gain or lose with {curve.knob} {curve.where}; this needs at "
+            f"least {class_tradeoffs.FEWEST_SEEDS}."
         )
-    told = " ".join(f"By {BY[score]}, {_gain_and_lose(classes)}." for score, classes in moved.items())
-    asked_of = max(len(classes) for classes in moved.values())
-    any_clear = any(one.is_clear for classes in moved.values() for one in classes)
+    by = " ".join(f"By {results.followed[score].by}, {_gain_and_lose(classes)}." for score, classes in changes.items())
+    n_classes = max(len(classes) for classes in changes.values())
+    is_any_clear = any(one.is_clear for classes in changes.values() for one in classes)
     chance = (
-        f" In brackets: the 95 % interval over {seeds} seeds. Of {asked_of} classes that do not change "
-        f"{_by_chance(asked_of)} would seem to, by each."
+        f" In brackets: the 95 % interval over {seeds} seeds. Of {n_classes} classes that do not change, "
+        f"{_expected_by_chance(n_classes)} would seem to change, by each classifier."
     )
-    return f"Class by class, {curve.knob} {curve.where}. {told}{chance if any_clear else ''}"
+    return f"Per class, {curve.knob} {curve.where}. {by}{chance if is_any_clear else ''}"
 
 
 def _gain_and_lose(classes: Sequence[Change]) -> str:
     gain = sorted((one for one in classes if one.is_clear and one.by > 0), key=lambda one: -one.by)
     lose = sorted((one for one in classes if one.is_clear and one.by < 0), key=lambda one: one.by)
-    parts = [f"{verb}: {_named(some)}" for verb, some in (("gaining", gain), ("losing", lose)) if some]
+    parts = [f"{verb}: {_listed(some)}" for verb, some in (("gaining", gain), ("losing", lose)) if some]
     rest = len(classes) - len(gain) - len(lose)
     if not parts:
         return "no class clearly gains or loses"
     return "; ".join([*parts, *([f"{rest} of {len(classes)} do not clearly change"] if rest else [])])
 
 
-def _by_chance(classes: int) -> str:
-    """How many classes that do not change seem to by a 95 % interval, in words."""
+def _expected_by_chance(classes: int) -> str:
+    """Return in words how many classes without a change have a 95 % interval that excludes 0."""
     expected = 0.05 * classes
     return f"about {expected:.0f}" if expected >= 1.5 else "about one" if expected >= 0.75 else "hardly one"
 
 
-def _against(swept: Swept, arm: str, knob: str, points: list[dict[str, Any]], score: str) -> str:
+def _opposites(results: SweepResults, arm: str, knob: str, points: list[dict[str, Any]], score: str) -> str:
+    """Return how many pairs of classes change in opposite directions over some points."""
     where = f"over {knob} in “{arm}”"
-    told_apart = swept.told_apart(points, arm, score)
-    if len(told_apart) < class_tradeoffs.FEWEST_POINTS:
-        same = "" if len(told_apart) == len(points) else f" that differ, of {len(points)}"
+    distinct = results.distinct_points(points, arm, score)
+    if len(distinct) < class_tradeoffs.FEWEST_POINTS:
+        same = "" if len(distinct) == len(points) else f" that differ, of {len(points)},"
         return (
-            f"Whether classes go against each other {where} cannot be told from {len(told_apart)} points{same}; "
-            f"it takes {class_tradeoffs.FEWEST_POINTS} at least."
+            f"{len(distinct)} points{same} do not show whether classes change in opposite directions {where}; this "
+            f"needs at least {class_tradeoffs.FEWEST_POINTS}."
         )
-    found = swept.pairs(arm, points, score)
+    found = results.pairs(arm, points, score)
     plain, corrected = ([one for one in found if one.is_opposite(corrected=how)] for how in (False, True))
     share = class_tradeoffs.share_with_an_opposite(found)
     strongest = sorted(plain, key=lambda one: min(each.r for each in one.by.values() if not math.isnan(each.r)))
     examples = ", ".join(f"{one.first} against {one.second}" for one in strongest[:3])
     return (
-        f"{len(plain)} of {len(found)} pairs of classes go against each other {where} (a correlation below "
-        f"{class_tradeoffs.OPPOSITE} with p < {class_tradeoffs.ALPHA}, {len(told_apart)} points), {len(corrected)} of them also after "
-        f"correction for the number of pairs; {share:.0%} of the classes have at least one opposite"
+        f"{len(plain)} of {len(found)} pairs of classes change in opposite directions {where} (a correlation below "
+        f"{class_tradeoffs.OPPOSITE} with p < {class_tradeoffs.ALPHA}, {len(distinct)} points), {len(corrected)} of "
+        f"them also after correction for the number of pairs; {share:.0%} of the classes have at least one opposite"
         f"{f': {examples}' if examples else ''}."
     )
 
 
-def _choice(swept: Swept, arm: str) -> str:
-    assert swept.choose is not None
-    chosen = swept.chosen(arm)
+def _choice(results: SweepResults, arm: str) -> str:
+    """Return which point is chosen on the val part, with its score on val and on test."""
+    assert results.choose is not None
+    chosen, label = results.chosen(arm), results.label(results.choose)
     if chosen is None:
         return (
             f"No point of “{arm}” is chosen: there is no seed with which every point has this score on the val part: "
-            f"{WORDS[swept.choose]}."
+            f"{label}."
         )
-    on_val, on_test = (swept.values(arm, chosen, swept.choose, part=part) for part in ("val", "test"))
-    on_test_of_all = [swept.values(arm, point, swept.choose).mean for point in swept.grid(arm)]
-    best = max((mean for mean in on_test_of_all if not math.isnan(mean)), default=math.nan)
+    on_val, on_test = (results.values(arm, chosen, results.choose, part=part) for part in ("val", "test"))
+    on_test_of_all = [results.values(arm, point, results.choose).mean for point in results.grid(arm)]
+    known = [mean for mean in on_test_of_all if not math.isnan(mean)]
+    lower_is_better = score_named(results.choose).higher_is_better is False
+    best = (min if lower_is_better else max)(known, default=math.nan)
     return (
-        f"Chosen on the val part in “{arm}”: {_point(chosen)}. {_capital(WORDS[swept.choose])}: {on_val} there, and "
-        f"{on_test} on the test part, which is the number to report. The highest on the test part is {number(best)}; "
-        "picking that one after seeing it would be cheating."
+        f"Chosen on the val part in “{arm}”: {_point(chosen)}. {_capital(label)}: {on_val} on val, and {on_test} on "
+        "the test part, which is the number to report. "
+        f"The {'lowest' if lower_is_better else 'highest'} on the test part is {number(best)}; choosing that point "
+        "after seeing it would be cheating."
     )
 
 
-def _named(some: Sequence[Change]) -> str:
-    named = ", ".join(f"{one.name} {signed(one.by)} ({signed(one.low)} to {signed(one.high)})" for one in some[:NAMED])
-    return f"{named} and {len(some) - NAMED} more" if len(some) > NAMED else named
+def _listed(some: Sequence[Change]) -> str:
+    listed = ", ".join(
+        f"{one.name} {signed(one.by)} ({signed(one.low)} to {signed(one.high)})" for one in some[:CLASSES_NAMED]
+    )
+    return f"{listed} and {len(some) - CLASSES_NAMED} more" if len(some) > CLASSES_NAMED else listed
 
 
 def _interval(one: Change) -> str:
     if one.seeds < 2:
-        return " (one seed, which shows no spread)"
+        return " (one seed, so there is no standard deviation)"
     return f" (95 % interval of the change {signed(one.low)} to {signed(one.high)} over {one.seeds} seeds)"
 
 
 def _point(point: Mapping[str, Any]) -> str:
-    return ", ".join(f"{knob} = {value_named(value)}" for knob, value in point.items())
+    return ", ".join(f"{knob} = {value_text(value)}" for knob, value in point.items())
 
 
-def value_named(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a value of a setting as text; nothing for None."""
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -1,50 +1,47 @@
-"""tables_common: runs and their rows of numbers in, the sections of the page that are tables out."""
+"""tables_common: values over seeds and intervals in, the words that tables of the page show out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sized
 
-from cellssl.reporting.seed_statistics import MeanSd, mean_sd, number
+from cellssl.reporting.seed_statistics import mean_sd, number
 from cellssl.stages.report.runs import Run
 
-if TYPE_CHECKING:
-    pass
-
-
-WORDS = {
+PART_NAMES = {
     "knn": "kNN",
     "linear": "linear probe",
-    "split": "test part, told by the train part",
-    "leave_one_plate_out": "each plate, told by the others",
-    "leave_one_well_out": "each well, told by the others",
+    "split": "train/test split",
+    "leave_one_plate_out": "leave-one-plate-out",
+    "leave_one_well_out": "leave-one-well-out",
     "nsc": "NSC: the nearest treatment of another compound has the same mechanism",
     "nscb": "NSCB: as NSC, and of another batch",
-    "map_replicates": "mAP: a well finds its replicates before controls",
-    "map_mechanism": "mAP: a treatment finds its mechanism before others",
+    "map_replicates": "mAP: replicates of a well rank above controls",
+    "map_mechanism": "mAP: treatments of the same mechanism rank above others",
     "profiles": "profiles of wells",
 }
-
-
+"""Part of an evaluation -> how tables name it."""
 ROWS_SHOWN = 400
-"""Of longer tables the first rows are on the page, and all in the artifact that they come from."""
+"""Largest number of rows of a table on the page; the artifact that it comes from has all rows."""
 
 
 def by_arm(runs: list[Run]) -> dict[str, list[Run]]:
+    """Return arm -> its runs."""
     grouped: dict[str, list[Run]] = {}
     for one in runs:
         grouped.setdefault(one.arm, []).append(one)
     return grouped
 
 
-def seed_range(values: Iterable[float | None]) -> str:
-    found: MeanSd = mean_sd(float("nan") if value is None else value for value in values)
-    return str(found)
+def mean_sd_text(values: Iterable[float | None]) -> str:
+    """Return mean ± standard deviation of the values that are known."""
+    return str(mean_sd(float("nan") if value is None else value for value in values))
 
 
-def interval_text(pair: list[float] | None) -> str:
-    return "–" if pair is None or pair[0] is None else f"{number(pair[0])} to {number(pair[1])}"
+def interval_text(bounds: tuple[float, float] | None) -> str:
+    """Return "low to high", or a dash where the interval is not known."""
+    return "–" if bounds is None else f"{number(bounds[0])} to {number(bounds[1])}"
 
 
-def shortened(rows: Any, file: str = "evaluation.json") -> str:
-    return f"The first {ROWS_SHOWN} of {len(rows):,} rows; {file} has all." if len(rows) > ROWS_SHOWN else ""
+def rows_note(rows: Sized, file: str = "evaluation.json") -> str:
+    """Return a note that the table is cut, and where all rows are; nothing where it is not."""
+    return f"The first {ROWS_SHOWN} of {len(rows):,} rows; {file} has all rows." if len(rows) > ROWS_SHOWN else ""

@@ -1,4 +1,4 @@
-"""The page of a made-up screen with mechanisms: NSC, NSCB, average precisions and intervals had again from vectors."""
+"""report: NSC, NSCB, mean average precision and intervals of a made-up screen, computed again from the vectors."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ neighbours = 3
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pd.DataFrame, Artifact]:
-    """The page, the embeddings, and the evaluation."""
+    """Return the page, the embeddings, and the evaluation."""
     folder = tmp_path_factory.mktemp("mechanisms")
     rng = np.random.default_rng(3)
     rows = [
@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pd.DataFrame, A
 
 
 def profiles_of(cells: pd.DataFrame, keys: list[str], how: str) -> pd.DataFrame:
-    """Median of wells, then of `keys`; every plate scaled by the 1st to 99th percentile of its controls, or not."""
+    """Return medians of wells, then of `keys`; plates are scaled by the 1st to 99th percentile of controls, or not."""
     names = list(cells.filter(like="emb_"))
     scaled = cells.astype(dict.fromkeys(names, float))
     for plate, of_plate in cells.groupby("Metadata_Plate"):
@@ -82,16 +82,16 @@ def profiles_of(cells: pd.DataFrame, keys: list[str], how: str) -> pd.DataFrame:
     return treated.groupby([*keys, "Metadata_moa"])[names].median().reset_index()
 
 
-def scores(page: str, question: str) -> dict[str, list[str]]:
-    """How profiles were normalised -> score, right or found, of."""
+def scores(page: str, task: str) -> dict[str, list[str]]:
+    """Return normalisation of profiles -> score, number correct or found, and total."""
     rows = table_rows(page.partition("Mechanisms and replicates</h2>")[2], "arm")
-    return {row[5].partition(" (")[0]: row[2:5] for row in rows if row[1].startswith(question)}
+    return {row[5].partition(" (")[0]: row[2:5] for row in rows if row[1].startswith(task)}
 
 
 @pytest.mark.parametrize("how", ["percentile", "none"])
-@pytest.mark.parametrize(("question", "apart"), [("NSC:", ["compound"]), ("NSCB", ["compound", "batch"])])
-def test_mechanisms_on_the_page_are_told_by_scikit_learns_cosines_of_medians(
-    made: tuple[str, pd.DataFrame, Artifact], question: str, apart: list[str], how: str
+@pytest.mark.parametrize(("task", "apart"), [("NSC:", ["compound"]), ("NSCB", ["compound", "batch"])])
+def test_mechanisms_on_the_page_follow_from_scikit_learns_cosines_of_medians(
+    made: tuple[str, pd.DataFrame, Artifact], task: str, apart: list[str], how: str
 ) -> None:
     page, cells, _ = made
     treatments = profiles_of(cells, [f"Metadata_{name}" for name in apart], how)
@@ -101,13 +101,13 @@ def test_mechanisms_on_the_page_are_told_by_scikit_learns_cosines_of_medians(
         alike[value[:, None] == value[None, :]] = -2
     moa = treatments["Metadata_moa"].to_numpy(str)
     right = (moa[alike.argmax(axis=1)] == moa).sum()
-    score, shown, asked = scores(page, question)[how]
-    assert 0 < right < len(moa), "neither all nor none, or the test says little"
-    assert (score, asked) == (f"{right / len(moa):.2f}", str(len(moa)))
+    score, shown, total = scores(page, task)[how]
+    assert 0 < right < len(moa), "neither all nor none, or the test shows little"
+    assert (score, total) == (f"{right / len(moa):.2f}", str(len(moa)))
     assert how == "none" or shown == str(right)
 
 
-def test_mean_average_precisions_on_the_page_are_copairs_of_medians(
+def test_mean_average_precisions_on_the_page_equal_those_of_copairs(
     made: tuple[str, pd.DataFrame, Artifact],
 ) -> None:
     page, cells, _ = made
@@ -120,10 +120,10 @@ def test_mean_average_precisions_on_the_page_are_copairs_of_medians(
     apart = ["Metadata_moa", "Metadata_compound"]
     mechanisms = precision(treatments, (["Metadata_moa"], ["Metadata_compound"], [], apart))
     mechanisms = mechanisms.groupby(treatments["Metadata_moa"]).mean()
-    for question, found in {"mAP: a well": replicates, "mAP: a treatment": mechanisms}.items():
-        score, _, groups = scores(page, question)["–"]
-        assert 0.1 < found.mean() < 0.99, "neither nothing nor all, or the test says little"
-        assert (score, groups) == (f"{found.mean():.2f}", str(len(found))), question
+    for task, found in {"mAP: replicates": replicates, "mAP: treatments": mechanisms}.items():
+        score, _, groups = scores(page, task)["–"]
+        assert 0.1 < found.mean() < 0.99, "neither nothing nor all, or the test shows little"
+        assert (score, groups) == (f"{found.mean():.2f}", str(len(found))), task
 
 
 def precision(profiles: pd.DataFrame, pairs: tuple[list[str], list[str], list[str], list[str]]) -> pd.Series:
@@ -133,27 +133,29 @@ def precision(profiles: pd.DataFrame, pairs: tuple[list[str], list[str], list[st
     ]
 
 
-def test_accuracies_and_their_intervals_on_the_page_are_drawn_again_from_whole_wells(
+def test_accuracies_and_their_intervals_on_the_page_follow_from_a_bootstrap_of_whole_wells(
     made: tuple[str, pd.DataFrame, Artifact],
 ) -> None:
     page, _, evaluation = made
-    told = pd.read_parquet(evaluation.file("predictions.parquet"))
-    rows = table_rows(page.partition("Labels told by classifiers</h2>")[2], "arm")
+    predictions = pd.read_parquet(evaluation.file("predictions.parquet"))
+    rows = table_rows(page.partition("Predictions of labels</h2>")[2], "arm")
     assert len(rows) == 4, "two schemes, two classifiers"
-    schemes = {"each plate": "leave_one_plate_out", "each well": "leave_one_well_out"}
+    schemes = {"leave-one-plate-out": "leave_one_plate_out", "leave-one-well-out": "leave_one_well_out"}
     for row in rows:
-        here = told[told["scheme"] == schemes[row[1].partition(",")[0]]]
+        here = predictions[predictions["scheme"] == schemes[row[1]]]
         by = "knn" if row[2] == "kNN" else "linear"
         assert row[3] == f"{balanced_accuracy_score(here['label'], here[by]):.2f}"
         low, high = map(float, row[4].split(" to "))
         assert [low, high] == pytest.approx(interval_of_wells(here, by), abs=0.03), row[:3]
 
 
-def interval_of_wells(told: pd.DataFrame, by: str) -> list[float]:
-    """Wells of each class drawn with return, 2,000 times."""
+def interval_of_wells(predictions: pd.DataFrame, by: str) -> list[float]:
+    """Return the interval over 2,000 samples of the wells of each class, drawn with replacement."""
     rng = np.random.default_rng(1)
     keys = ["label", "Metadata_Plate", "Metadata_Well"]
-    wells = told.assign(right=told["label"] == told[by]).groupby(keys)["right"].agg(["sum", "size"])
+    wells = (
+        predictions.assign(right=predictions["label"] == predictions[by]).groupby(keys)["right"].agg(["sum", "size"])
+    )
     recalls = []
     for _, of_class in wells.groupby("label"):
         right, cells = of_class.to_numpy().T

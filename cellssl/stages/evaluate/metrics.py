@@ -1,0 +1,281 @@
+"""metrics: the scores of one evaluation as frozen objects; JSON of evaluation.json and of the card out, and back in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+CLASSIFIERS = ("knn", "linear")
+"""The classifiers of every scheme: k nearest neighbours, and the linear probe."""
+SCHEMES = ("split", "leave_one_plate_out", "leave_one_well_out")
+"""Schemes of training and testing: the train and test part of the split, and two cross-validations."""
+NSC_RULES = ("nsc", "nscb")
+"""NSC and NSCB: whether the nearest treatment has the same mechanism of action."""
+RETRIEVAL_TASKS = ("map_replicates", "map_mechanism")
+"""Mean average precision of replicates among controls, and of a mechanism among other treatments."""
+Bounds = tuple[float, float]
+"""The lower and the upper end of a 95 % interval."""
+
+
+@dataclass(frozen=True)
+class ClassifierAccuracy:
+    """How often the predictions of one classifier are right, under one scheme."""
+
+    accuracy: float
+    accuracy_interval: Bounds | None
+    """None where a class has one well only, so that nothing can be resampled."""
+    balanced_accuracy: float
+    """The mean over classes of the share of their cells that is predicted correctly."""
+    balanced_accuracy_interval: Bounds | None
+    per_class: Mapping[str, float]
+    """Class -> share of its cells that is predicted correctly."""
+    per_class_interval: Mapping[str, Bounds | None]
+    resampled: str
+    """What the bootstrap draws: wells, or cells where the wells are not known."""
+    shuffled_mean: float
+    """Mean balanced accuracy with shuffled labels."""
+    shuffled_sd: float | None
+    """Its standard deviation over shuffles; None for one shuffle."""
+    classes: tuple[str, ...]
+    """Names along both axes of `confusion`."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Number of cells by label (rows) and predicted label (columns)."""
+
+    def cells_per_class(self) -> dict[str, int]:
+        """Return the number of test cells of each class that has some."""
+        return {name: sum(row) for name, row in zip(self.classes, self.confusion, strict=True) if sum(row)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the accuracies ready for JSON."""
+        return {
+            "accuracy": self.accuracy,
+            "accuracy_interval": _list(self.accuracy_interval),
+            "balanced_accuracy": self.balanced_accuracy,
+            "balanced_accuracy_interval": _list(self.balanced_accuracy_interval),
+            "per_class": dict(self.per_class),
+            "per_class_interval": {name: _list(bounds) for name, bounds in self.per_class_interval.items()},
+            "resampled": self.resampled,
+            "shuffled_balanced_accuracy": {"mean": self.shuffled_mean, "sd": self.shuffled_sd},
+            "classes": list(self.classes),
+            "confusion": [list(row) for row in self.confusion],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ClassifierAccuracy:
+        """Return the accuracies that `to_json` wrote."""
+        shuffled = content["shuffled_balanced_accuracy"]
+        return cls(
+            accuracy=content["accuracy"],
+            accuracy_interval=_bounds(content["accuracy_interval"]),
+            balanced_accuracy=content["balanced_accuracy"],
+            balanced_accuracy_interval=_bounds(content["balanced_accuracy_interval"]),
+            per_class=content["per_class"],
+            per_class_interval={name: _bounds(pair) for name, pair in content["per_class_interval"].items()},
+            resampled=content["resampled"],
+            shuffled_mean=shuffled["mean"],
+            shuffled_sd=shuffled["sd"],
+            classes=tuple(content["classes"]),
+            confusion=tuple(tuple(row) for row in content["confusion"]),
+        )
+
+
+@dataclass(frozen=True)
+class PlateAccuracy:
+    """Balanced accuracies on one plate, predicted by classifiers that are trained on the other plates."""
+
+    cells: int
+    """Number of cells of the plate."""
+    balanced_accuracy: Mapping[str, float]
+    """Classifier -> balanced accuracy."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the accuracies ready for JSON."""
+        return {"cells": self.cells, **self.balanced_accuracy}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> PlateAccuracy:
+        """Return the accuracies that `to_json` wrote."""
+        return cls(content["cells"], {name: content[name] for name in CLASSIFIERS})
+
+
+@dataclass(frozen=True)
+class SchemeMetrics:
+    """The accuracies of all classifiers under one scheme."""
+
+    cells: int
+    """Number of test cells."""
+    folds: int
+    classifiers: Mapping[str, ClassifierAccuracy]
+    """Each of CLASSIFIERS."""
+    left_out: str | None = None
+    """What cross-validation leaves out, plate or well; None for one split."""
+    classes_in_one_group_only: tuple[str, ...] = ()
+    """Classes of a single plate or well: no training fold has them, so all their cells count as wrong."""
+    plates: Mapping[str, PlateAccuracy] | None = None
+    """Plate -> its accuracies, where plates are left out."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the accuracies ready for JSON."""
+        content: dict[str, Any] = {"cells": self.cells, "folds": self.folds}
+        content |= {name: self.classifiers[name].to_json() for name in CLASSIFIERS}
+        if self.left_out is not None:
+            content[f"classes_in_one_{self.left_out}_only"] = list(self.classes_in_one_group_only)
+        if self.plates is not None:
+            content["plates"] = {name: plate.to_json() for name, plate in self.plates.items()}
+        return content
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> SchemeMetrics:
+        """Return the accuracies that `to_json` wrote."""
+        left_out = next((group for group in ("plate", "well") if f"classes_in_one_{group}_only" in content), None)
+        plates = content.get("plates")
+        return cls(
+            cells=content["cells"],
+            folds=content["folds"],
+            classifiers={name: ClassifierAccuracy.from_json(content[name]) for name in CLASSIFIERS},
+            left_out=left_out,
+            classes_in_one_group_only=tuple(content[f"classes_in_one_{left_out}_only"]) if left_out else (),
+            plates=None if plates is None else {name: PlateAccuracy.from_json(each) for name, each in plates.items()},
+        )
+
+
+@dataclass(frozen=True)
+class ProfileCounts:
+    """How many profiles there are, and their length."""
+
+    wells: int
+    control_wells: int
+    dim: int
+    """Number of features of a profile."""
+    treatments: int | None = None
+    """None where no well has a treatment."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts ready for JSON."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ProfileCounts:
+        """Return the counts that `to_json` wrote."""
+        return cls(content["wells"], content["control_wells"], content["dim"], content.get("treatments"))
+
+
+@dataclass(frozen=True)
+class NscMetrics:
+    """How often the nearest treatment has the same mechanism of action, by NSC or NSCB."""
+
+    normalise: str
+    """The normalisation by controls that the recipe chooses."""
+    treatments: int
+    """Number of treatments whose mechanism is predicted."""
+    right: int
+    """Number of them whose nearest treatment has the same mechanism."""
+    accuracy: float
+    accuracy_after: Mapping[str, float]
+    """Normalisation -> accuracy, for every normalisation that these plates allow."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts and accuracies ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> NscMetrics:
+        """Return the counts and accuracies that `to_json` wrote."""
+        return cls(
+            normalise=content["normalise"],
+            treatments=content["treatments"],
+            right=content["right"],
+            accuracy=content["accuracy"],
+            accuracy_after=content["accuracy_after"],
+        )
+
+
+@dataclass(frozen=True)
+class RetrievalMetrics:
+    """Mean average precision of one retrieval task."""
+
+    groups: int
+    """Number of treatments or mechanisms that are searched for."""
+    mean_average_precision: float
+    """The mean over groups."""
+    found: int
+    """Number of groups whose corrected p-value is below `retrieval.alpha`."""
+    share_found: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the scores ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RetrievalMetrics:
+        """Return the scores that `to_json` wrote."""
+        return cls(
+            groups=content["groups"],
+            mean_average_precision=content["mean_average_precision"],
+            found=content["found"],
+            share_found=content["share_found"],
+        )
+
+
+PartMetrics = SchemeMetrics | ProfileCounts | NscMetrics | RetrievalMetrics
+"""What one part of an evaluation finds."""
+
+
+@dataclass(frozen=True)
+class EvaluationMetrics:
+    """All scores of one evaluation, as evaluation.json has them; a part that was not computed is absent."""
+
+    schemes: Mapping[str, SchemeMetrics] = field(default_factory=dict)
+    """Some of SCHEMES."""
+    profiles: ProfileCounts | None = None
+    nsc: Mapping[str, NscMetrics] = field(default_factory=dict)
+    """Some of NSC_RULES."""
+    retrieval: Mapping[str, RetrievalMetrics] = field(default_factory=dict)
+    """Some of RETRIEVAL_TASKS."""
+    not_computed: Mapping[str, str] = field(default_factory=dict)
+    """Part -> the reason why these cells do not allow it, with the cure."""
+
+    @classmethod
+    def of_parts(cls, parts: Mapping[str, PartMetrics], not_computed: Mapping[str, str]) -> EvaluationMetrics:
+        """Return the metrics of the parts that were computed, by name."""
+        profiles = parts.get("profiles")
+        return cls(
+            schemes={name: part for name, part in parts.items() if isinstance(part, SchemeMetrics)},
+            profiles=profiles if isinstance(profiles, ProfileCounts) else None,
+            nsc={name: part for name, part in parts.items() if isinstance(part, NscMetrics)},
+            retrieval={name: part for name, part in parts.items() if isinstance(part, RetrievalMetrics)},
+            not_computed=not_computed,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what evaluation.json holds."""
+        parts: dict[str, PartMetrics] = {**self.schemes}
+        if self.profiles is not None:
+            parts["profiles"] = self.profiles
+        parts |= {**self.nsc, **self.retrieval}
+        return {**{name: part.to_json() for name, part in parts.items()}, "not_computed": dict(self.not_computed)}
+
+    def card_json(self) -> dict[str, Any]:
+        """Return the metrics of the card: evaluation.json, and the accuracies of the split at the top once more."""
+        content = self.to_json()
+        return {**content, **content.get("split", {})}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> EvaluationMetrics:
+        """Return the metrics of evaluation.json or of a card."""
+        return cls(
+            schemes={name: SchemeMetrics.from_json(content[name]) for name in SCHEMES if name in content},
+            profiles=ProfileCounts.from_json(content["profiles"]) if "profiles" in content else None,
+            nsc={name: NscMetrics.from_json(content[name]) for name in NSC_RULES if name in content},
+            retrieval={name: RetrievalMetrics.from_json(content[name]) for name in RETRIEVAL_TASKS if name in content},
+            not_computed=content.get("not_computed", {}),
+        )
+
+
+def _list(bounds: Bounds | None) -> list[float] | None:
+    return None if bounds is None else list(bounds)
+
+
+def _bounds(pair: list[float] | None) -> Bounds | None:
+    return None if pair is None else (pair[0], pair[1])
