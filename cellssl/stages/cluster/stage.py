@@ -162,6 +162,8 @@ def _write_assignment(
     """Write assignments.parquet, one row per cell, and centroids.npz, which `assign_to` reads."""
     import pandas as pd
 
+    from cellssl.profiling.kmeans import distances_to_centroids
+
     columns = {"cell_id": cells["cell_id"], "cluster": clustering.assignment.astype(np.int32)}
     table = pd.DataFrame({**columns, "distance": distances_to_centroids(normal, clustering)})
     write_table(table, job.draft.file("assignments.parquet"))

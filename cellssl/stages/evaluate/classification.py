@@ -84,7 +84,7 @@ def predict(
     """
     from cellssl.profiling import normalise
     from cellssl.profiling.classifiers import knn, linear_probe
-    from cellssl.profiling.folds import iter_folds
+    from cellssl.profiling.folds import iter_folds, shuffle_labels
 
     x, labels = vectors[scheme.rows], _as_text(cells[settings.label].iloc[scheme.rows])
     table = cells.iloc[scheme.rows][[column for column in CELL_COLUMNS if column in cells]].rename(columns=CELL_COLUMNS)

@@ -16,6 +16,7 @@ from cellssl.config.settings import NOT_IN_FINGERPRINT, SettingsModel
 from cellssl.datasets.tables.columns import RowColumns
 from cellssl.errors import DataError, UsageError
 from cellssl.stages.fetch.settings import PlateSettings
+from cellssl.stages.shared.cell_tables import PYCYTOMINER_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
