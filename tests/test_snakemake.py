@@ -31,8 +31,8 @@ class Engine:
     work: Path
 
     def command(self, *words: str, profile: str = "local", **config: str) -> list[str]:
-        told = {"recipe": self.recipe, "store": "store", "cellssl": f"{sys.executable} -m cellssl", "threads": 1}
-        pairs = [f"{key}={value}" for key, value in {**told, **config}.items()]
+        options = {"recipe": self.recipe, "store": "store", "cellssl": f"{sys.executable} -m cellssl", "threads": 1}
+        pairs = [f"{key}={value}" for key, value in {**options, **config}.items()]
         flags = ["--snakefile", str(FOLDER / "Snakefile"), "--profile", str(FOLDER / "profiles" / profile)]
         return [self.program, *flags, *words, "--config", *pairs]
 
@@ -82,10 +82,10 @@ def engine(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Engine:
 
 
 def test_what_a_recipe_comes_to_hangs_together(chain: Chain) -> None:
-    told = json.loads(chain.say("status", "--plates", "--json").out)
-    rows = [*told["stages"], *told["plates"]]
-    assert [row["stage"] for row in told["plates"]] == ["fetch", "segment"]
-    assert told["stages"][-1]["stage"] == "report"
+    status = json.loads(chain.say("status", "--plates", "--json").out)
+    rows = [*status["stages"], *status["plates"]]
+    assert [row["stage"] for row in status["plates"]] == ["fetch", "segment"]
+    assert status["stages"][-1]["stage"] == "report"
     assert {print_ for row in rows for print_ in row["inputs"].values()} < {row["fingerprint"] for row in rows}
     for row in rows:
         assert (chain.root / row["stage"] / row["fingerprint"] / "artifact.json").is_file()

@@ -1,4 +1,4 @@
-"""Private words stay out: identifiers and pages use the words of scikit-learn, PyTorch, CellProfiler and pycytominer."""
+"""Private words stay out: identifiers, messages and pages use the words that readers of the field know."""
 
 import ast
 import re
@@ -17,7 +17,6 @@ BANNED = {
     "teaches": "trains",
     "nobody": "none, no one, or an empty slot",
     "dealt": "drawn, or shuffled",
-    "stray": "outside nuclei, or a standard deviation",
     "whom": "name what it stands for",
     "gauges": "diagnostics",
     "brought": "downloaded, or extracted",

@@ -222,8 +222,8 @@ def _in_plain_words(stage: str, event: str, details: dict[str, Any]) -> str:
         case "result" if "path" in details:  # its numbers are in the card
             return f"{stage}: result {details['path']}"
         case _:
-            told = " ".join(f"{key}={value}" for key, value in details.items())
-            return f"{stage}: {event} {told}" if stage else f"{event} {told}"
+            pairs = " ".join(f"{key}={value}" for key, value in details.items())
+            return f"{stage}: {event} {pairs}" if stage else f"{event} {pairs}"
 
 
 def _pace(done: int, total: int, now: float, first: tuple[float, int]) -> dict[str, float]:
@@ -267,7 +267,7 @@ def enduring_streams() -> Iterator[None]:
 class Enduring:
     """A stream whose reader may close it and whose disk may be full; after that, what is written to it is dropped.
 
-    FailedError, once, where stdout cannot take a word: a result that nobody gets is none.
+    Raises FailedError, once, where stdout takes nothing: a result that cannot be printed is a failure.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -21,13 +21,13 @@ class Stain:
 
     light: float
     background: float
-    stray: float
+    stray_share: float
 
 
 STAINS = {
-    "dna": Stain(light=1300.0, background=330.0, stray=0.10),
-    "tubulin": Stain(light=3000.0, background=540.0, stray=0.16),
-    "actin": Stain(light=3900.0, background=540.0, stray=0.12),
+    "dna": Stain(light=1300.0, background=330.0, stray_share=0.10),
+    "tubulin": Stain(light=3000.0, background=540.0, stray_share=0.16),
+    "actin": Stain(light=3900.0, background=540.0, stray_share=0.12),
 }
 
 
@@ -56,10 +56,10 @@ def expose(
 ) -> UInt16[np.ndarray, "row column"]:
     """Return one image, as the camera of the real plates would have recorded it."""
     sharp = ndimage.gaussian_filter(light, blur_px, truncate=3.0)
-    stray = light
+    scattered = light
     for side in (61, 61):
-        stray = ndimage.uniform_filter(stray, side, mode="reflect")
-    glow = np.float32(1 - stain.stray) * sharp + np.float32(stain.stray) * stray
+        scattered = ndimage.uniform_filter(scattered, side, mode="reflect")
+    glow = np.float32(1 - stain.stray_share) * sharp + np.float32(stain.stray_share) * scattered
     lit = glow * np.float32(stain.light * exposure.gain) + np.float32(stain.background * exposure.background)
     photons = np.maximum(lit * _illumination(exposure, light.shape), 0)
     noise = rng.standard_normal(light.shape, dtype=np.float32)
