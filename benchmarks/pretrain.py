@@ -1,4 +1,4 @@
-"""pretrain: print the training speed of the paper's network, against the network alone, lightly and the hardware; and memory.
+"""pretrain: print training speed of the paper's network against the bare network, lightly, the hardware; and memory.
 
     python benchmarks/pretrain.py [--rounds 3] [--steps 6]
 
@@ -7,7 +7,7 @@ The network alone does the network's part of a step, on tensors that are ready: 
 encoder forward. The comparison is lightly's MoCo v2 as in its documentation: float32, torchvision's transforms image
 by image in a DataLoader with one worker per core. Tool and lightly are separate processes, and alternate.
 On a GPU: the paper's batch of 128 and its two branches, symmetric; time for its 400 epochs, share of the time spent
-waiting for data, share of the peak reached (--peak, in 1e12 operations a second), memory.
+waiting for data, share of the peak reached (--peak, in 1e12 operations per second), memory.
 """
 
 from __future__ import annotations
@@ -80,9 +80,10 @@ def show_gpu(measured: dict[str, float], peak: float) -> None:
     reached = measured["operations_per_s"] / 1e12
     print(f"VGG13, {SIDE_PX} px, batch {measured['batch']:.0f}, two branches, symmetric, on {measured['device']}:")
     print(
-        f"  {measured['cells_per_s']:.0f} cells a second, so {measured['paper_minutes']:.1f} minutes for the paper's training"
+        f"  {measured['cells_per_s']:.0f} cells per second, so {measured['paper_minutes']:.1f} minutes"
+        " for the paper's training"
     )
-    print(f"  {reached:.0f}e12 operations a second, {reached / peak:.0%} of {peak:.0f}e12")
+    print(f"  {reached:.0f}e12 operations per second, {reached / peak:.0%} of {peak:.0f}e12")
     print(f"  waiting for data {measured['waiting_share']:.2%} of the time; peak memory {measured['peak_gb']:.1f} GB")
 
 

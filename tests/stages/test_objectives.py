@@ -54,7 +54,7 @@ def test_a_column_that_no_cell_has_is_an_error_with_a_hint(words: list[str]) -> 
 
 
 def test_the_projector_layer_is_the_output_of_looc_s_projectors(chain: Chain, words: list[str]) -> None:
-    looc = with_objective("looc", keep=["rotate"], queue=16, dim=8, hidden_dim=16)
+    looc = with_objective("looc", sensitive_to=["rotate"], queue=16, dim=8, hidden_dim=16)
     model = say("pretrain", *words, *looc)
     made = Path(say("embed", *words, *looc, "--set", "embed.layer=projector").line)
     _, vectors = read_embeddings(Artifact(made, read_card(made)))
@@ -86,7 +86,7 @@ def test_embedding_with_an_untrained_momentum_encoder_or_projector_is_an_error(w
     rotation = with_objective("rotation", relative=True)
     assert say("pretrain", *words, *rotation).code == 0
     heads = say("embed", *words, *rotation, "--set", "embed.layer=projector")
-    assert heads.code == 2 and "has a projector to embed by" in heads.err
+    assert heads.code == 2 and "no objective of" in heads.err and "has a projector" in heads.err
 
 
 def test_projectors_of_the_momentum_encoder_are_an_error_before_any_work(words: list[str]) -> None:
