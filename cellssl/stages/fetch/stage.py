@@ -67,7 +67,9 @@ def planned_plates(settings: Settings, context: RunContext) -> dict[str, list[Fi
     """Return the selected fields, plate by plate; UsageError where no field is selected."""
     fields = settings.dataset.plan(_cache(context))
     if not fields:
-        raise UsageError("the data set's settings select no field", hint="select more compounds, doses, plates or wells")
+        raise UsageError(
+            "the data set's settings select no field", hint="select more compounds, doses, plates or wells"
+        )
     return by_plate(fields)
 
 
