@@ -76,7 +76,7 @@ class Settings(OnlineDataset):
     wells: tuple[str, ...] = ()
     """Only treated fields of these wells, such as E03; empty means all."""
     fields_per_well: int | None = Setting(None, ge=1)
-    """Number of fields per well, the first ones; if not given, all four."""
+    """Number of fields to take of every well, the first ones; if not given, all four."""
     labelled_only: bool = False
     """Only treatments whose mechanism of action is known."""
     manifest: InputPath | None = Setting(None, json_schema_extra=NOT_IN_FINGERPRINT)

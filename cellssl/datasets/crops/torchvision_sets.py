@@ -62,9 +62,9 @@ class TorchvisionDataset(ClassImageDataset):
     folder: InputPath | None = Setting(None, json_schema_extra=NOT_IN_FINGERPRINT)
     """A folder with the publisher's files, or torchvision's own folder; if not given, the files are downloaded."""
     tries: int = Setting(4, ge=1, le=100, json_schema_extra=NOT_IN_FINGERPRINT)
-    """How often a server is asked before it is given up, if it sends nothing new."""
+    """How often a server that sends nothing new is asked before the fetch fails."""
     timeout_s: float = Setting(20.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Seconds without a byte after which an answer counts as broken off."""
+    """Seconds without a byte after which a connection counts as broken."""
 
     @abstractmethod
     def published(self) -> Published:

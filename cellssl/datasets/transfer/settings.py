@@ -25,9 +25,9 @@ class OnlineDataset(Dataset):
     connections: int = Setting(8, ge=1, le=64, json_schema_extra=NOT_IN_FINGERPRINT)
     """Number of images that are fetched at once."""
     tries: int = Setting(4, ge=1, le=100, json_schema_extra=NOT_IN_FINGERPRINT)
-    """How often a server is asked before it is given up, if it sends nothing new."""
+    """How often a server that sends nothing new is asked before the fetch fails."""
     timeout_s: float = Setting(20.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Seconds without a byte after which an answer counts as broken off."""
+    """Seconds without a byte after which a connection counts as broken."""
     checksums: InputPath | None = Setting(None, json_schema_extra=NOT_IN_FINGERPRINT)
     """The record.csv of an earlier fetch: images with other bytes than it lists are an error."""
 
