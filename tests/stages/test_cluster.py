@@ -123,7 +123,7 @@ def test_the_number_of_clusters_is_that_of_the_highest_silhouette(chain: Chain, 
 
 
 def test_noise_counts_as_a_group_in_every_score_and_share(chain: Chain, tmp_path: Path) -> None:
-    method = 'cluster.method={ name = "hdbscan", min_cluster_size = 4, neighbours = 2 }'
+    method = 'cluster.method={ name = "hdbscan", min_cluster_size = 4, min_samples = 2 }'
     path = made(chain, tmp_path, method, "cluster.normalise=zscore", "cluster.part=all")
     assigned = read_table(path / "assignments.parquet")
     noise = assigned["cluster"] == -1
