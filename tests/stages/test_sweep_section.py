@@ -17,6 +17,7 @@ from sklearn.metrics import adjusted_mutual_info_score, balanced_accuracy_score,
 
 from cellssl.artifacts.card import read_card
 from cellssl.files import write_text
+from cellssl.stages.report import scores
 from cellssl.stages.report.runs import Run
 from cellssl.stages.report.sweep_results import Curve, ScoreRecord, SweepResults
 from cellssl.stages.report.sweep_section import _most_changed, _not_shown
@@ -259,3 +260,13 @@ def test_a_score_that_rises_and_falls_again_is_reported() -> None:
     text = " ".join(words(RecordedSweep(knobs | {"points": points}, [records])))  # type: ignore[list-item]
     assert "does not clearly change the AMI of clusters and label: from 0.40 to 0.40" in text
     assert "In between, the AMI of clusters and label at 1 (0.60) is above both ends (0.40 and 0.40), picked" in text
+
+
+def test_a_new_score_is_followed_by_the_sweep(votes: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    followed = scores.InSweeps("a made-up score", lambda results: results.clusters.cells / 2, position=9)
+    made_up = scores.Score("made_up", "made up", followed.compute, higher_is_better=True, sweep=followed)
+    monkeypatch.setattr(scores, "SCORES", (*scores.SCORES, made_up))
+    folder = report_of(votes, "--force")
+    table = pd.read_csv(folder / "sweep.csv")
+    assert table[table["score"] == "made_up"].groupby("votes")["value"].nunique().tolist() == [1] * 5
+    assert "a made-up score" in (folder / "report.html").read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ class Profiles(SettingsModel):
     """Profiles of wells and treatments, and the mechanism of the nearest treatment."""
 
     normalise: ControlNormalisation = "percentile"
-    """How the cells of a plate are normalised by the control cells of that plate, before they are averaged to wells:
+    """How the cells of a plate are normalised by the control cells of that plate, before cells are combined to wells:
     `robust_z` uses median and MAD of the controls, `percentile` their 1st to 99th percentile, `sphering` whitens after
     that by the controls of all plates. nsc.csv has the result of every normalisation."""
     aggregate: Literal["median", "mean"] = "median"

@@ -93,7 +93,7 @@ def _question(runs: list[Run], scores: ScoresByArm) -> str:
     part = part_of(run)
     where = f"the {run.clusters.cells:,} cells of the part “{part}”" if part != "all" else "all cells"
     return (
-        f"Comparison of {count_of(arms, 'arm')} ({count_of(seeds, 'seed')} each). Every arm turns a cell into a vector "
+        f"{count_of(arms, 'arm')}, {count_of(seeds, 'seed')} each. Every arm turns a cell into a vector "
         f"without using any label. Then {where} are grouped into {' or '.join(map(str, ks))} clusters, and the "
         f"clusters are compared with what is known about the cells.{label} AMI (adjusted mutual information) is 0 for "
         "chance and 1 for full agreement; ± is the standard deviation over seeds."

@@ -82,9 +82,10 @@ class Score:
     sweep: InSweeps | None = None
     """How sweeps follow it; None where they do not."""
 
-    def is_better(self, value: float, other: float) -> bool:
-        """Return whether a value of the score is better than another one."""
-        return value < other if self.higher_is_better is False else value > other
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether a lower value is better; else the highest value is the best."""
+        return self.higher_is_better is False
 
 
 def score_row(results: RunResults) -> Row:

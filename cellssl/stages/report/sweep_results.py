@@ -226,8 +226,7 @@ class SweepResults:
         if not shared:
             return None
         means = [sum(each[seed] for seed in shared) / len(shared) for each in by_seed]
-        lower_is_better = score_named(score).higher_is_better is False
-        return grid[int(np.argmin(means) if lower_is_better else np.argmax(means))]
+        return grid[int(np.argmin(means) if score_named(score).lower_is_better else np.argmax(means))]
 
     def _shown_points(self, arm: str) -> list[str]:
         chosen, grid = self.chosen(arm), self.grid(arm)

@@ -185,7 +185,7 @@ def _choice(results: SweepResults, arm: str) -> str:
     on_val, on_test = (results.values(arm, chosen, results.choose, part=part) for part in ("val", "test"))
     on_test_of_all = [results.values(arm, point, results.choose).mean for point in results.grid(arm)]
     known = [mean for mean in on_test_of_all if not math.isnan(mean)]
-    lower_is_better = score_named(results.choose).higher_is_better is False
+    lower_is_better = score_named(results.choose).lower_is_better
     best = (min if lower_is_better else max)(known, default=math.nan)
     return (
         f"Chosen on the val part in “{arm}”: {_point(chosen)}. {_capital(label)}: {on_val} on val, and {on_test} on "
