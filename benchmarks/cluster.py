@@ -80,7 +80,7 @@ def write_cells(folder: Path, given: argparse.Namespace) -> None:
         }
     )
     middles = 0.35 * chance.standard_normal((KINDS, given.dim), dtype=np.float32)
-    with embeddings.writing(folder / "embeddings.parquet", known) as file:
+    with embeddings.writer(folder / "embeddings.parquet", known) as file:
         for start in range(0, given.cells, 50_000):
             rows = kind[start : start + 50_000]
             file.append(middles[rows] + chance.standard_normal((len(rows), given.dim), dtype=np.float32))

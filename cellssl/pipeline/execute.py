@@ -24,7 +24,7 @@ def assist(planned: Planned, context: RunContext) -> None:
     """Take part in what the first of several processes makes."""
     card = planned.card
     inputs = {name: _upstream(planned, name, context.store) for name in planned.inputs}
-    draft = context.store.visiting(card.kind, card.fingerprint)
+    draft = context.store.open_draft(card.kind, card.fingerprint)
     stage_module(planned.stage).assist(Job(card, planned.settings, inputs, draft, context, planned.seed))
 
 

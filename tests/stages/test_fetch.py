@@ -226,7 +226,7 @@ def test_a_disk_without_room_is_said_before_anything_moves(screen: Path, monkeyp
     with serving(manners) as address:
         said = fetch(screen, "store", "--mirror", address)
     assert said.code == 1
-    assert "348,672 bytes are still to come" in said.err
+    assert "348,672 bytes are needed" in said.err
     assert members_asked(manners, pieces_of(screen)) == []
 
 

@@ -297,7 +297,7 @@ def test_bytes_that_the_name_does_not_promise_are_not_kept(published: Published,
 def test_a_kept_file_that_has_changed_is_not_used(published: Published, tmp_path: Path) -> None:
     with serving(Manners(published.folder)) as address:
         kept(f"{address}/{published.name}", tmp_path / "store").write_bytes(b"changed")
-        with pytest.raises(IntegrityError, match="is not the file that its name promises"):
+        with pytest.raises(IntegrityError, match="does not have the sha256 that stands in its name"):
             kept(f"{address}/{published.name}", tmp_path / "store")
 
 

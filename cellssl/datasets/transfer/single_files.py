@@ -14,7 +14,7 @@ from cellssl.datasets.transfer.threads import crew
 from cellssl.datasets.transfer.tiff_check import missing_bytes
 from cellssl.errors import NetworkError
 from cellssl.events import Event, Progress, Waiting
-from cellssl.files import adopt
+from cellssl.files import move_into_place
 
 
 class _CutOffImageError(Exception):
@@ -99,7 +99,7 @@ def _bring_one(
         if lacking:
             arrived.unlink()
             return _CutOffImageError(f"{url} is cut off: {lacking:,} bytes are missing at its end")
-        adopt(arrived, places[place])
+        move_into_place(arrived, places[place])
     except GoneError as error:
         return error
     except RefusedError:

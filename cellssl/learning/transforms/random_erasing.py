@@ -43,7 +43,7 @@ class Settings(Photometric):
     def draw(self, keys: Keys, channels: int) -> Drawn:
         """Which cells; area and ratio of ten tries; the place in the room that the rectangle leaves, from 0 to 1."""
         low, high = (math.log(ratio) for ratio in self.ratio)
-        tries = keys.beside(*(("try", attempt) for attempt in range(TRIES)))
+        tries = keys.fold_each(*(("try", attempt) for attempt in range(TRIES)))
         return {
             "hit": keys.chance("hit", self.p),
             "area": tries.uniform("area", *self.scale),

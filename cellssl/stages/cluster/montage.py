@@ -45,7 +45,7 @@ def write_montage(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering:
 
 def _crops_of(job: Job, chosen: pd.DataFrame) -> Any:
     embed = job.inputs["embed"]
-    store = job.context.store.beside(embed)
+    store = job.context.store.with_store_of(embed)
     kind = embed.card.section["cells"]
     segment = segment_below(store.get(kind, embed.card.inputs[kind]), store)
     cells = chosen.merge(read_cells(segment), on="cell_id", how="left", validate="one_to_one")

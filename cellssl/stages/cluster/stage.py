@@ -135,7 +135,7 @@ def _check_same_model(earlier: Artifact, job: Job) -> None:
 
 
 def _embed_below(clustering: Artifact, job: Job) -> Artifact:
-    return job.context.store.beside(clustering).get("embed", clustering.card.inputs["embed"])
+    return job.context.store.with_store_of(clustering).get("embed", clustering.card.inputs["embed"])
 
 
 def _model_of(embed: Artifact) -> str:

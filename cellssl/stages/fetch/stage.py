@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.hashing import HashCache
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import PLANNED, read_table, write_table
+from cellssl.artifacts.tables import TREATMENT_COLUMNS, read_table, write_table
 from cellssl.config.plugins import did_you_mean
 from cellssl.datasets.base import Dataset, Field
 from cellssl.datasets.transfer.checksums import NAME as RECORD
@@ -152,7 +152,7 @@ def _field_table(
             rows.append(_row(field, job))
         except DataError as error:
             failures.append({"field_id": field.field_id, "reason": reasons.get(field.field_id, error.message)})
-    columns = ["field_id", "plate", "well", "site", *PLANNED, "control"]
+    columns = ["field_id", "plate", "well", "site", *TREATMENT_COLUMNS, "control"]
     table = pd.DataFrame(rows)
     if table.empty:
         table = pd.DataFrame(columns=columns)
@@ -166,7 +166,7 @@ def _field_table(
 def _row(field: Field, job: Job) -> dict[str, Any]:
     from cellssl.artifacts.images import image_fault
 
-    row = {name: getattr(field, name) for name in ("field_id", "plate", "well", "site", *PLANNED)}
+    row = {name: getattr(field, name) for name in ("field_id", "plate", "well", "site", *TREATMENT_COLUMNS)}
     row["control"] = field.compound in job.settings.controls
     for channel, place in field.images.items():
         path = job.draft.path / place

@@ -53,7 +53,7 @@ class ScaledCrops:
 
 def scaled_crops(segment: Artifact, store: Store, cells: pd.DataFrame) -> ScaledCrops:
     """The crops of some cells of a gathered segment artifact."""
-    around = store.beside(segment)
+    around = store.with_store_of(segment)
     parts = {part: around.get("segment", part) for _, part in parts_of(segment)}
     return ScaledCrops(parts, cells)
 
@@ -68,7 +68,7 @@ def segment_below(cells: Artifact, store: Store) -> Artifact:
     """The segment artifact that a segment or split artifact stands on."""
     if cells.card.kind == "segment":
         return cells
-    return store.beside(cells).get("segment", cells.card.inputs["segment"])
+    return store.with_store_of(cells).get("segment", cells.card.inputs["segment"])
 
 
 def _same_channels(channels: list[Any]) -> list[str]:

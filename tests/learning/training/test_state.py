@@ -95,7 +95,7 @@ def test_an_unknown_optimiser_is_an_error() -> None:
 class FreeLock:
     """Held by nobody else."""
 
-    def still_mine(self) -> None: ...
+    def check_held(self) -> None: ...
 
 
 def draft_in(folder: Path) -> Draft:
@@ -254,7 +254,7 @@ def test_what_a_kill_left_behind_while_writing_is_no_part_of_the_result(tmp_path
 class TakenOver:
     """A lock that another process has taken over."""
 
-    def still_mine(self) -> None:
+    def check_held(self) -> None:
         raise BusyError("taken over")
 
 
