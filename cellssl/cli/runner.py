@@ -94,7 +94,9 @@ class Runner:
             self.console.say(f"{title}: up to date, {found.path}")
         announce(Rank.from_environment(), planned.fingerprint, begins=False)  # ends the waiting of other processes
         self._shown.add(planned.fingerprint)
-        self.session.store.write_pointer(self.session.recipe.name, planned.arm, planned.seed_of_pointer, planned.stage, found)
+        self.session.store.write_pointer(
+            self.session.recipe.name, planned.arm, planned.seed_of_pointer, planned.stage, found
+        )
         return found
 
     def make_plate(self, plan: PlatePlan) -> Artifact:
