@@ -79,7 +79,7 @@ def write_cells(folder: Path, arguments: argparse.Namespace) -> None:
         }
     )
     means = 0.35 * rng.standard_normal((KINDS, arguments.dim), dtype=np.float32)
-    with embeddings.writing(folder / "embeddings.parquet", known) as file:
+    with embeddings.writer(folder / "embeddings.parquet", known) as file:
         for start in range(0, arguments.cells, 50_000):
             rows = kind[start : start + 50_000]
             file.append(means[rows] + rng.standard_normal((len(rows), arguments.dim), dtype=np.float32))

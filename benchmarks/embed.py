@@ -130,7 +130,7 @@ def seconds_of_ours(network: Any, pixels: np.ndarray, given: argparse.Namespace)
     metadata = pd.DataFrame({"Metadata_cell_id": [f"cell {row}" for row in range(len(pixels))]})
     with tempfile.TemporaryDirectory() as folder:
         start = now()
-        with embeddings.writing(Path(folder) / "embeddings.parquet", metadata) as file:
+        with embeddings.writer(Path(folder) / "embeddings.parquet", metadata) as file:
             for vectors in vectors_of(network, pixels, given):
                 file.append(vectors)
         return since(start)

@@ -1,8 +1,8 @@
-"""errors: the tree of errors raised on purpose; each has a message, a hint (the cure) and an exit code."""
+"""errors: the exceptions that are raised on purpose; each has a message, a hint (the cure) and an exit code."""
 
 
 class CellsslError(Exception):
-    """What went wrong in one sentence, and how to mend it; the command line prints both and exits with `exit_code`."""
+    """An error with a message and a cure; the command line prints both and exits with `exit_code`."""
 
     exit_code = 1
 
@@ -13,29 +13,29 @@ class CellsslError(Exception):
 
 
 class FailedError(CellsslError):
-    """The work itself failed: a non-finite loss, a full disk."""
+    """The computation failed: a non-finite loss, a full disk, too little memory."""
 
 
 class UsageError(CellsslError):
-    """Asked for something that cannot be: a bad recipe, a missing upstream artifact, a GPU that is not there."""
+    """The request cannot be fulfilled: a bad recipe, a missing upstream artifact, a GPU that does not exist."""
 
     exit_code = 2
 
 
 class DataError(CellsslError):
-    """The images or tables are not what they must be."""
+    """The images or tables are damaged, or not of the kind that is needed."""
 
     exit_code = 3
 
 
 class NetworkError(CellsslError):
-    """A server could not be reached or broke off; what came so far is kept."""
+    """A server could not be reached, or the connection broke; the bytes received so far are kept."""
 
     exit_code = 4
 
 
 class IntegrityError(CellsslError):
-    """Bytes on disk are not the bytes that their card describes."""
+    """Files on disk are not those that their card describes."""
 
     exit_code = 5
 
@@ -47,9 +47,9 @@ class BusyError(CellsslError):
 
 
 class InterruptedByUserError(BaseException):
-    """Stopped by Ctrl-C (130) or SIGTERM (143), with everything so far saved.
+    """The work was stopped by Ctrl-C (exit code 130) or SIGTERM (143); finished work is saved.
 
-    No `Exception`: a signal may come while a library is imported, and libraries swallow those.
+    It is no `Exception`: a signal may arrive while a library is imported, and libraries catch `Exception`.
     """
 
     def __init__(self, message: str, hint: str = "", *, exit_code: int = 130) -> None:

@@ -1,11 +1,11 @@
-"""events: what long work says about itself; stages yield these and the console draws them."""
+"""events: the messages that long work yields while it runs; the console shows them."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` units (fields, cells, files) are finished; `note` names the last one."""
+    """`done` of `total` units (fields, cells, files) are finished; `note` is the name of the last one."""
 
     done: int
     total: int
@@ -15,7 +15,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimiser step is finished; `metrics` depend on recipe and inputs only, `timings` on the machine."""
+    """One optimiser step is finished; `metrics` depend only on recipe and inputs, `timings` on the machine."""
 
     step: int
     total: int
@@ -25,21 +25,21 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Saved:
-    """A resume point was written after `step`."""
+    """A checkpoint to resume from was written after `step`."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class Note:
-    """One sentence that a person should read: a warning, a count, a leak."""
+    """One sentence for the user to read, such as a warning or a count."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Of one file, `done` of `total` bytes have come; it is one of several that are on their way."""
+    """`done` of `total` bytes of one file have arrived; several files may arrive at once."""
 
     file: str
     done: int
@@ -48,7 +48,7 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Nothing new; the work waits for others, and may be stopped here."""
+    """Nothing is new: the work waits for another process, and may be stopped here."""
 
 
 Event = Progress | Transfer | Waiting | StepDone | Saved | Note

@@ -1,4 +1,4 @@
-"""files: content in, a file that is either the old one or the whole new one out, on a disk that has room."""
+"""files: content in, a file out that is either the old one or the whole new one; also checks disk space."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ UNFINISHED = ".tmp"
 
 @contextmanager
 def atomic_path(target: Path, scratch: Path | None = None) -> Iterator[Path]:
-    """Give a path to write to, in `scratch` or beside `target`; rename it to `target` when all went well.
+    """Give a path to write to, in `scratch` or beside `target`, and rename it to `target` at the end.
 
-    Its bytes are on disk before it takes the name; where anything fails, nothing is left. Both folders must lie on one
-    file system; a scratch folder and the target's folder are made where they are missing.
+    Its bytes are on disk before it is renamed; after an error, no file is left. Both folders must lie on one file
+    system. With `scratch`, missing folders are created.
     """
     if scratch is not None:
         scratch.mkdir(parents=True, exist_ok=True)
@@ -39,19 +39,19 @@ def atomic_path(target: Path, scratch: Path | None = None) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process left behind in `atomic_path`; only for the one process that may write there."""
+    """Remove the files that a killed process left from `atomic_path`; only the holder of the lock may do so."""
     for written in folder.rglob(f".*{UNFINISHED}"):
         written.unlink(missing_ok=True)
 
 
 def write_text(target: Path, text: str, scratch: Path | None = None) -> None:
-    """Write text, with the line ends that it has, under a name that never holds half of it."""
+    """Write text as it is (line ends included) with `atomic_path`."""
     with atomic_path(target, scratch) as written:
         written.write_text(text, encoding="utf-8", newline="")
 
 
 def save_array(target: Path, array: np.ndarray) -> None:
-    """Write an .npy file whole; by way of a buffer, since numpy does not say why it could not write on."""
+    """Write an .npy file with `atomic_path`; through a buffer, because numpy hides the reason of a failed write."""
     import numpy as np
 
     buffer = io.BytesIO()
@@ -60,26 +60,26 @@ def save_array(target: Path, array: np.ndarray) -> None:
         written.write_bytes(buffer.getbuffer())
 
 
-def adopt(arrived: Path, target: Path) -> None:
-    """Rename a whole file of ours to `target`, its bytes on disk."""
+def move_into_place(arrived: Path, target: Path) -> None:
+    """Rename a complete file to `target` after its bytes are on disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _sync(arrived)
     arrived.replace(target)
 
 
 def copy(source: Path, target: Path, scratch: Path) -> None:
-    """Copy the bytes of a file, but not its rights and times."""
+    """Copy the bytes of a file, but not its permissions and times."""
     with atomic_path(target, scratch) as written:
         shutil.copyfile(source, written)
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raise FailedError where the disk of `folder` has no room for `needed` bytes."""
+    """Raise FailedError where the disk of `folder` has less than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise FailedError(
-            f"{needed:,} bytes are still to come, and {folder} has room for {free:,}",
-            hint="make room, or choose another --store",
+            f"{needed:,} bytes are needed, and {free:,} are free in {folder}",
+            hint="free some space, or choose another --store",
         )
 
 

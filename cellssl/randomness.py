@@ -1,7 +1,7 @@
-"""randomness: names and counters in, random numbers out; the only source of chance.
+"""randomness: names and counters in, random numbers out; all random numbers of cellssl come from here.
 
-Every draw is a hash of what it is for (seed, step, branch, view, transform, cell), so that no generator has a state
-to save, the number of workers does not matter, and one more draw leaves all the others alone.
+Every draw is a hash of its purpose (seed, step, branch, view, transform, cell). So no generator has a state to save,
+the number of workers does not matter, and a further draw does not change the others.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ Name = str | int
 
 
 def hash64(*names: Name) -> int:
-    """A signed 64-bit number for a sequence of names; "1" and 1 differ, and so do ("ab",) and ("a", "b")."""
+    """Return a signed 64-bit hash of a sequence of names; "1" and 1 differ, and so do ("ab",) and ("a", "b")."""
     text = "\x1f".join(f"{type(name).__name__}:{name}".replace("\x1f", "\x1f\x1f") for name in names)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def generator(*names: Name) -> np.random.Generator:
-    """A numpy generator of its own for every sequence of names."""
+    """Return a numpy generator that is determined by a sequence of names."""
     return np.random.Generator(np.random.Philox(key=hash64(*names) & (2**64 - 1)))
 
 
 def seed32(*names: Name) -> int:
-    """A seed below 2**31 for libraries that take one, such as scikit-learn."""
+    """Return a seed below 2**31 for libraries that take one, such as scikit-learn."""
     return hash64(*names) & (2**31 - 1)
 
 
 @contextmanager
 def torch_seeded(*names: Name) -> Iterator[None]:
-    """Within it torch's own generator on the CPU follows from the names; after it, that generator is as it was.
+    """Seed the CPU generator of torch from the names for this context, and restore its state afterwards.
 
-    For libraries that draw a network's weights while they build it, and take no generator.
+    This is for libraries that draw the weights of a network while they build it, and take no generator.
     """
     import torch
 
@@ -54,13 +54,13 @@ def torch_seeded(*names: Name) -> Iterator[None]:
 
 
 def cell_keys(cell_ids: Iterable[str]) -> Int64[np.ndarray, "n"]:
-    """One 64-bit key a cell; computed once, folded with step and view names afterwards."""
+    """Return one 64-bit key per cell; computed once, then folded with the names of step and view."""
     return np.fromiter((hash64(cell_id) for cell_id in cell_ids), dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Keys:
-    """One 64-bit key a cell, on the CPU; draws are made there, so that they are the same bits for every device."""
+    """One 64-bit key per cell, on the CPU; draws are made there, so that they are the same bits for every device."""
 
     values: Int64[Tensor, "n"]
 
@@ -68,45 +68,46 @@ class Keys:
         return len(self.values)
 
     def fold(self, *names: Name) -> Keys:
-        """The keys of something below these: `keys.fold("affine", 0)`."""
+        """Return the keys for a purpose below these: `keys.fold("affine", 0)`."""
         return Keys(_mix(self.values ^ hash64(*names)))
 
-    def beside(self, *names: tuple[Name, ...]) -> Keys:
-        """What `fold` makes of many names, side by side: keys (n, names), of which every draw has that shape."""
+    def fold_each(self, *names: tuple[Name, ...]) -> Keys:
+        """Return the results of `fold` for several names in columns: keys (n, names); their draws have that shape."""
         import torch
 
         hashes = torch.tensor([hash64(*name) for name in names])
         return Keys(_mix(self.values[:, None] ^ hashes))
 
     def uniform(self, name: Name, low: float = 0.0, high: float = 1.0) -> Float32[Tensor, "n"]:
-        """Uniform in [low, high), from the 24 highest bits of the folded key."""
+        """Draw uniform numbers in [low, high), from the 24 highest bits of the folded key."""
         return _unit(self.fold(name).values) * (high - low) + low
 
     def uniforms(self, **ranges: tuple[float, float]) -> dict[str, Float32[Tensor, "n"]]:
-        """`uniform` of many names, which takes little longer than one."""
-        units = _unit(self.beside(*((name,) for name in ranges)).values).unbind(1)
+        """Draw `uniform` for several names at once, which takes little longer than for one."""
+        units = _unit(self.fold_each(*((name,) for name in ranges)).values).unbind(1)
         return {
             name: unit * (high - low) + low for (name, (low, high)), unit in zip(ranges.items(), units, strict=True)
         }
 
     def chance(self, name: Name, p: float) -> Bool[Tensor, "n"]:
-        """True with probability `p`; never for 0 and always for 1."""
+        """Draw True with probability `p`; never for 0 and always for 1."""
         return self.uniform(name) < p
 
     def integers(self, name: Name, below: int) -> Int64[Tensor, "n"]:
-        """Whole numbers in [0, below)."""
+        """Draw whole numbers in [0, below)."""
         return ((self.fold(name).values & 0x7FFFFFFFFFFFFFFF) % below).long()
 
     def permutation(self, name: Name, size: int) -> Int64[Tensor, "n size"]:
-        """An order of `size` things for every cell."""
-        return _unit(self.beside(*((f"{name}/{i}",) for i in range(size))).values).argsort(dim=1)
+        """Draw a permutation of 0 to `size` - 1 for every cell."""
+        return _unit(self.fold_each(*((f"{name}/{i}",) for i in range(size))).values).argsort(dim=1)
 
     def pixels(
         self, count: int, parts: Literal[2, 4]
     ) -> Int32[Tensor, "n count parts"] | Int16[Tensor, "n count parts"]:
-        """Even bits for `count` pixels of every cell, in 2 whole numbers of 32 bits or 4 of 16.
+        """Draw uniform bits for `count` pixels of every cell, as 2 whole numbers of 32 bits or 4 of 16.
 
-        Made on the device of the keys, by whole numbers only, so that they are the same bits on every device.
+        They are computed on the device of the keys, with whole numbers only, so that they are the same bits on every
+        device.
         """
         import torch
 
@@ -117,10 +118,11 @@ class Keys:
 
 @cache
 def normal_quantiles(device: torch.device | None = None) -> Float32[Tensor, "65536"]:
-    """Standard normal numbers, each as likely as any other: the middles of 65,536 slices of equal probability.
+    """Return the quantiles of the standard normal distribution at the middles of 65,536 equally probable slices.
 
-    Looked up by 16 even bits they give noise that is the same on every device, where logarithm and cosine differ in
-    their last bits. The largest is 4.3249; the spread is 1 within 2e-5. Computed once, on the CPU for every device.
+    Looked up by 16 uniform bits, they give normal noise that is the same on every device, where logarithm and cosine
+    differ in their last bits. The largest is 4.3249; the standard deviation is 1 within 2e-5. They are computed once,
+    on the CPU, for every device.
     """
     import torch
 
@@ -136,14 +138,14 @@ _STRIDE = 0x1E3779B97F4A7C15
 
 
 def _unit(values: Int64[Tensor, "*n"]) -> Float32[Tensor, "*n"]:
-    """Numbers in [0, 1) from the 24 highest bits, which is what a float32 holds."""
+    """Return numbers in [0, 1) from the 24 highest bits, as many as a float32 holds."""
     import torch
 
     return ((values >> 40) & 0xFFFFFF).to(torch.float32) * 2.0**-24
 
 
 def _mix(x: Int64[Tensor, "n"]) -> Int64[Tensor, "n"]:
-    """The finaliser of splitmix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195), in wrapping int64."""
+    """Apply the finaliser of splitmix64 (Steele et al. 2014, doi:10.1145/2660193.2660195), in wrapping int64."""
     x = x + _signed(0x9E3779B97F4A7C15)
     x = (x ^ _shift_right(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shift_right(x, 27)) * _signed(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""File formats and exit codes: files have the columns that the pages show, commands end with the codes shown."""
+"""File formats and exit codes: files have the documented columns, and commands exit with the documented codes."""
 
 import re
 import subprocess
@@ -21,14 +21,14 @@ CODES = (REPOSITORY / "docs" / "exit-codes.md").read_text(encoding="utf-8")
 
 
 def block(page: str, language: str) -> str:
-    """The first block of a language."""
+    """Return the first code block of a language."""
     found = re.search(rf"```{language}\n(.*?)```", page, re.DOTALL)
     assert found is not None
     return found[1]
 
 
 def rows(page: str, head: str) -> dict[str, str]:
-    """The table with this heading, by its first column."""
+    """Return the table with this heading as a dict by its first column."""
     table = page.split(f"| {head} |")[1].split("\n\n", maxsplit=1)[0]
     return dict(re.findall(r"^\| (.+?) \| (.+?) \|", table, re.MULTILINE))
 
@@ -41,32 +41,32 @@ def shown_columns(file: str) -> list[str]:
     return [*(shown_columns("fetch/*/fields.parquet") if "those of fetch" in TABLES[file] else []), *shown]
 
 
-def is_meant(column: str, shown: str) -> bool:
-    """Names in capitals stand for any."""
+def matches(column: str, shown: str) -> bool:
+    """Return whether a column matches a documented one, where names in capitals stand for any name."""
     pattern = re.sub(r"CHANNEL|NAME", r"\\w+", re.sub(r"_N\b", r"_\\d+", shown))
     return re.fullmatch(pattern, column) is not None
 
 
 @pytest.mark.parametrize("file", TABLES)
-def test_a_table_has_the_columns_that_are_shown_and_no_others(file: str, chain: Chain) -> None:
+def test_a_table_has_exactly_the_documented_columns(file: str, chain: Chain) -> None:
     stage, _, name = file.split("/")
     table = chain.made(stage).path / name
     there = list((pd.read_csv if name.endswith("csv") else pd.read_parquet)(table).columns)
-    assert [column for column in there if not any(is_meant(column, shown) for shown in shown_columns(file))] == []
-    assert [shown for shown in shown_columns(file) if not any(is_meant(column, shown) for column in there)] == []
+    assert [column for column in there if not any(matches(column, shown) for shown in shown_columns(file))] == []
+    assert [shown for shown in shown_columns(file) if not any(matches(column, shown) for column in there)] == []
 
 
-def test_every_parquet_table_of_the_chain_has_its_row(chain: Chain) -> None:
+def test_every_parquet_table_of_the_chain_is_documented(chain: Chain) -> None:
     there = {f"{path.parts[-3]}/*/{path.name}" for path in chain.root.glob("*/*/*.parquet")}
     assert there <= set(TABLES)
 
 
-def test_the_keys_of_a_card_are_those_that_are_shown() -> None:
+def test_a_card_has_exactly_the_documented_keys() -> None:
     shown = [word for keys in rows(FORMATS, "key | what") for word in re.findall(r"`(\w+)`", keys)]
     assert sorted(shown) == sorted([*Card.__dataclass_fields__, "sha256"])
 
 
-def test_files_are_read_without_cellssl_as_shown(chain: Chain) -> None:
+def test_the_documented_code_reads_files_without_cellssl(chain: Chain) -> None:
     made = {stage.upper(): str(chain.made(stage).path) for stage in ("segment", "embed", "cluster", "pretrain")}
     code = re.sub(r'"(SEGMENT|EMBED|CLUSTER|PRETRAIN)"', lambda found: repr(made[found[1]]), block(FORMATS, "python"))
     read: dict[str, Any] = {}
@@ -84,7 +84,7 @@ SHOWN = re.findall(r"^(.*?) +# (\d+)", block(CODES, "sh"), re.MULTILINE)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page's recipe and table, and the program on the path."""
+    """Return a folder with the recipe and table of the page, and the program on the path."""
     place = tmp_path_factory.mktemp("codes")
     (place / "no-images.toml").write_text(block(CODES, "toml"))
     (place / "plate.csv").write_text(block(CODES, ""))
@@ -95,29 +95,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def ended(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     plain = {**ENVIRONMENT, "PATH": f"{folder / 'bin'}:{ENVIRONMENT['PATH']}"}
     return subprocess.run(["sh", "-c", command], cwd=folder, env=plain, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(("command", "code"), SHOWN)
-def test_a_command_that_is_shown_ends_with_its_code(command: str, code: str, folder: Path) -> None:
-    said = ended(command, folder)
-    assert said.returncode == int(code), said.stderr
-    assert "Traceback" not in said.stderr
+def test_a_documented_command_exits_with_its_code(command: str, code: str, folder: Path) -> None:
+    process = run_shell(command, folder)
+    assert process.returncode == int(code), process.stderr
+    assert "Traceback" not in process.stderr
     if code not in ("0", "130", "143"):
-        assert said.stderr.splitlines()[-2].startswith("error: ") and said.stderr.splitlines()[-1].startswith(
+        assert process.stderr.splitlines()[-2].startswith("error: ") and process.stderr.splitlines()[-1].startswith(
             "  cure: "
         )
 
 
-def test_the_codes_that_are_shown_are_all_there_are() -> None:
+def test_all_exit_codes_are_documented() -> None:
     codes = {code for head in rows(CODES, "code | meaning | what a script does") for code in re.findall(r"\d+", head)}
     assert codes == {"0", "1", "2", "3", "4", "5", "75", "130", "143"}
-    assert {code for _, code in SHOWN} == codes - {"5", "75"}  # which take a damaged result, and two processes
+    assert {code for _, code in SHOWN} == codes - {"5", "75"}  # these need a damaged result, or two processes
 
 
-def test_the_loop_gives_up_on_what_does_not_go_away_by_itself(folder: Path) -> None:
+def test_the_documented_loop_stops_at_a_permanent_error(folder: Path) -> None:
     tries = folder / "tries"
     (folder / "sleep").write_text("#!/bin/sh\n")
     (folder / "cellssl").write_text(
@@ -125,5 +125,5 @@ def test_the_loop_gives_up_on_what_does_not_go_away_by_itself(folder: Path) -> N
     )
     for program in ("sleep", "cellssl"):
         (folder / program).chmod(0o755)
-    assert ended(f"PATH={folder}:$PATH; {block(CODES, 'bash')}", folder).returncode == 2
+    assert run_shell(f"PATH={folder}:$PATH; {block(CODES, 'bash')}", folder).returncode == 2
     assert len(tries.read_text().splitlines()) == 3

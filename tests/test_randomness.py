@@ -1,4 +1,4 @@
-"""Chance as a hash of names: the same for ever, even, and independent."""
+"""randomness: hashes of names give random numbers that stay the same, uniform and independent."""
 
 from typing import Literal
 
@@ -14,13 +14,13 @@ def keys(count: int = 20_000) -> Keys:
     return Keys(torch.from_numpy(cell_keys(f"cell {i}" for i in range(count))))
 
 
-def test_draws_are_what_they_were_when_results_were_first_made() -> None:
+def test_draws_are_the_same_as_in_the_first_version() -> None:
     assert hash64("split", 0, "a") == 1906446498079236073
     assert generator("order", 0, 0).permutation(6).tolist() == [3, 2, 4, 0, 1, 5]
     assert keys(3).uniform("angle").tolist() == [0.7040077447891235, 0.842780351638794, 0.40964484214782715]
 
 
-def test_names_keep_their_borders_and_their_type() -> None:
+def test_names_of_other_borders_or_types_give_other_hashes() -> None:
     names = [("ab",), ("a", "b"), ("b", "a"), (1,), ("1",), ("a", 1), ("a", "1"), ()]
     assert len({hash64(*name) for name in names}) == len(names)
 
@@ -42,7 +42,7 @@ def test_mixing_is_the_finaliser_of_splitmix64() -> None:
     assert mixed == [by_hand((key ^ hash64("a")) & (2**64 - 1)) for key in some.values.tolist()]
 
 
-def test_uniform_draws_are_even_and_lie_within_their_bounds() -> None:
+def test_uniform_draws_are_uniform_and_lie_within_their_bounds() -> None:
     drawn = keys().uniform("x", -2.0, 3.0).numpy()
     assert drawn.min() >= -2.0
     assert drawn.max() < 3.0
@@ -55,7 +55,7 @@ def test_many_draws_at_once_are_the_same_as_one_by_one() -> None:
     together = some.uniforms(angle=(-20.0, 20.0), scale=(0.9, 1.1))
     assert torch.equal(together["angle"], some.uniform("angle", -20.0, 20.0))
     assert torch.equal(together["scale"], some.uniform("scale", 0.9, 1.1))
-    side_by_side = some.beside(("try", 0), ("try", 1)).uniform("area")
+    side_by_side = some.fold_each(("try", 0), ("try", 1)).uniform("area")
     assert torch.equal(side_by_side[:, 1], some.fold("try", 1).uniform("area"))
 
 
@@ -67,7 +67,7 @@ def test_normal_quantiles_agree_with_scipy() -> None:
 
 
 @pytest.mark.parametrize(("parts", "bits"), [(2, 32), (4, 16)])
-def test_bits_of_pixels_are_even_and_of_their_own(parts: Literal[2, 4], bits: int) -> None:
+def test_bits_of_pixels_are_uniform_and_independent(parts: Literal[2, 4], bits: int) -> None:
     drawn = keys(8).pixels(5000, parts)
     assert drawn.shape == (8, 5000, parts)
     assert drawn.element_size() * 8 == bits
@@ -84,12 +84,12 @@ def test_draws_of_different_names_are_not_correlated() -> None:
     assert np.abs(np.corrcoef(drawn) - np.eye(len(drawn))).max() < 0.03
 
 
-def test_a_cell_draws_alike_in_any_company() -> None:
+def test_draws_of_a_cell_do_not_depend_on_other_cells() -> None:
     some = keys(100)
     assert torch.equal(Keys(some.values[40:60]).uniform("a"), some.uniform("a")[40:60])
 
 
-def test_chance_0_never_happens_and_chance_1_always() -> None:
+def test_a_chance_of_0_is_never_true_and_of_1_always() -> None:
     assert not keys().chance("hit", 0.0).any()
     assert keys().chance("hit", 1.0).all()
 
@@ -100,7 +100,7 @@ def test_integers_fill_their_range_and_stay_below() -> None:
     assert np.abs(counts - 20_000 / 7).max() < 250
 
 
-def test_permutations_hold_everything_once_and_put_each_first_alike_often() -> None:
+def test_permutations_are_complete_and_uniform() -> None:
     orders = keys().permutation("order", 4).numpy()
     assert (np.sort(orders, axis=1) == np.arange(4)).all()
     assert np.abs(np.bincount(orders[:, 0]) - 5000).max() < 250
@@ -110,12 +110,12 @@ def test_seeds_for_libraries_fit_in_31_bits() -> None:
     assert all(0 <= seed32("kmeans", seed) < 2**31 for seed in range(1000))
 
 
-def test_torch_s_own_generator_follows_from_the_names_and_is_as_it_was_afterwards() -> None:
+def test_torch_seeded_depends_on_the_names_and_restores_the_generator() -> None:
     before = torch.get_rng_state()
     drawn = []
     for names in [("weights", 0), ("weights", 0), ("weights", 1)]:
         torch.set_rng_state(before)
-        torch.rand(len(drawn) + 1)  # moves it on
+        torch.rand(len(drawn) + 1)  # changes its state
         moved = torch.get_rng_state()
         with torch_seeded(*names):
             drawn.append(torch.rand(4))
@@ -123,7 +123,7 @@ def test_torch_s_own_generator_follows_from_the_names_and_is_as_it_was_afterward
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
-def test_torch_s_own_generator_is_as_it_was_when_something_goes_wrong() -> None:
+def test_torch_seeded_restores_the_generator_after_an_error() -> None:
     before = torch.get_rng_state()
     with pytest.raises(ZeroDivisionError), torch_seeded("weights"):
         torch.rand(1 // 0)

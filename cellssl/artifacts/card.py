@@ -1,4 +1,4 @@
-"""card: what an artifact says about itself; a frozen record in, `artifact.json` out, and back."""
+"""card: the record of an artifact in, the file `artifact.json` out, and back; also computes fingerprints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cellssl.errors import IntegrityError
 
 NAME = "artifact.json"
 FORMAT = 1
-"""Layout of the files in an artifact; readers refuse a higher one."""
+"""Version of the file layout of artifacts; a higher one is refused."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Card:
-    """Everything about a result but the result.
+    """Everything about a result except the result itself.
 
-    `fingerprint` names what determines it (kind, algorithm, section, inputs, outside files); `extras` are files that
-    are not part of the result; `run` holds what differs from run to run.
+    `fingerprint` is the hash of what determines the result (kind, algorithm, section, inputs, outside files); `extras`
+    are files that are not part of the result; `run` holds what differs from run to run.
     """
 
     kind: str
@@ -45,24 +45,24 @@ class Card:
     format: int = FORMAT
 
     def write(self, folder: Path) -> None:
-        """Write the card into `folder`, with sorted keys, so that equal cards are equal bytes."""
+        """Write the card into `folder`, with sorted keys, so that equal cards give equal bytes."""
         (folder / NAME).write_text(self.text() + "\n", encoding="utf-8")
 
     def text(self, **more: str) -> str:
-        """The card as JSON, with its own hash, so that a flipped byte in it is found too."""
+        """Return the card as JSON, with its own hash, so that a flipped byte in the card is found, too."""
         content = {**asdict(self), **more, "sha256": self.sha256()}
         return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     def sha256(self) -> str:
-        """The hash of everything that the card says."""
+        """Return the sha256 of all fields of the card."""
         content = json.loads(json.dumps(asdict(self), allow_nan=False))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_card(path: Path) -> Card:
-    """The card of an artifact's folder, or of a card file itself.
+    """Return the card in the folder of an artifact, or in a card file itself.
 
-    Raises IntegrityError where it cannot be read, or was written by a later version.
+    Raises IntegrityError where it cannot be read, or was written by a later version of cellssl.
     """
     file = path / NAME if path.is_dir() else path
     try:
@@ -91,20 +91,20 @@ def _too_new(file: Path, raw: dict[str, Any]) -> IntegrityError:
 
 
 def _check_names(names: tuple[str, ...]) -> None:
-    """A card from a stranger must not make anyone write outside the folder that its files are copied to."""
+    """Raise ValueError for file names that lead out of the folder: a card may come from an untrusted source."""
     for name in names:
         if leaves_its_folder(name) or name in ("", ".", NAME):
             raise ValueError(f"it names the file {name!r}")
 
 
 def leaves_its_folder(name: str) -> bool:
-    """Whether a name, written below a folder, may mean a file outside of it."""
+    """Return whether a name, placed below a folder, may mean a file outside that folder."""
     path = PurePosixPath(name)
     return path.is_absolute() or ".." in path.parts
 
 
 def kind_of_input(name: str) -> str:
-    """The kind of the artifact that an input is: "segment", "model" of embed, "main/0/cluster" of a report."""
+    """Return the kind of artifact behind the name of an input: "segment", "model" (of embed), "main/0/cluster"."""
     return {"model": "pretrain", "init_from": "pretrain", "assign_to": "cluster"}.get(name, name.rsplit("/", 1)[-1])
 
 

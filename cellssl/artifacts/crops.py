@@ -1,4 +1,4 @@
-"""crops: single-cell crops in, one memory-mappable uint16 stack (n, c, y, x) on disk out, and back."""
+"""crops: single-cell crops in, one uint16 stack (n, c, y, x) on disk out, and back as a memory map."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def write_crops(path: Path, blocks: Iterable[UInt16[np.ndarray, "n c y x"]], shape: tuple[int, ...]) -> None:
-    """Write blocks of crops one after the other into an .npy file; never more than one block is held in memory.
+    """Write blocks of crops one after the other into an .npy file, with one block in memory at a time.
 
-    `shape` (n, c, y, x) is that of all blocks together; ValueError where they do not add up to it.
+    `shape` (n, c, y, x) is that of all blocks together. Raises ValueError where the blocks do not add up to it.
     """
-    with atomic_path(path) as beside, beside.open("wb") as file:
+    with atomic_path(path) as written_path, written_path.open("wb") as file:
         header = {"descr": "<u2", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         written = 0
@@ -32,13 +32,13 @@ def write_crops(path: Path, blocks: Iterable[UInt16[np.ndarray, "n c y x"]], sha
             file.write(np.ascontiguousarray(block, dtype="<u2").tobytes())
             written += len(block)
         if written != shape[0]:
-            raise ValueError(f"{written} crops were written where {shape[0]} were promised")
+            raise ValueError(f"{written} crops were written, but the shape says {shape[0]}")
 
 
 def reserve_crops(path: Path, shape: tuple[int, int, int, int]) -> bool:
-    """A stack of this shape to be filled by `write_rows`, its room on the disk taken; False where it is there already.
+    """Create a stack of this shape, with its disk space, for `write_rows` to fill; return False where it exists.
 
-    A disk that is too small says so here (OSError), not when most of the stack is written.
+    A disk that is too small raises OSError here, and not when most of the stack is written.
     """
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<u2", "fortran_order": False, "shape": shape})
@@ -49,7 +49,7 @@ def reserve_crops(path: Path, shape: tuple[int, int, int, int]) -> bool:
         and path.open("rb").read(len(header.getvalue())) == header.getvalue()
     ):
         return False
-    with atomic_path(path) as beside, beside.open("wb") as file:
+    with atomic_path(path) as written_path, written_path.open("wb") as file:
         file.write(header.getvalue())
         file.flush()
         if hasattr(os, "posix_fallocate"):
@@ -60,7 +60,10 @@ def reserve_crops(path: Path, shape: tuple[int, int, int, int]) -> bool:
 
 
 def write_rows(path: Path, first_row: int, crops: UInt16[np.ndarray, "n c y x"]) -> None:
-    """Write crops into a reserved stack from `first_row` on; several processes may write different rows at once."""
+    """Write crops into a reserved stack from `first_row` on; several processes may write different rows at once.
+
+    Raises ValueError where the crops have another shape or do not fit.
+    """
     with path.open("r+b") as file:
         np.lib.format.read_magic(file)
         shape, _, _ = np.lib.format.read_array_header_1_0(file)
@@ -69,16 +72,16 @@ def write_rows(path: Path, first_row: int, crops: UInt16[np.ndarray, "n c y x"])
         file.seek(first_row * crops[0].nbytes, os.SEEK_CUR)
         file.write(np.ascontiguousarray(crops, dtype="<u2").data)
         file.flush()
-        os.fsync(file.fileno())  # whoever notes these rows as done must be right after a power cut too
+        os.fsync(file.fileno())  # a note that these rows are done must be true after a power cut, too
 
 
 def open_crops(path: Path) -> UInt16[np.ndarray, "n c y x"]:
-    """The stack, mapped: pixels are read from the disk when they are looked at."""
+    """Return the stack as a memory map: pixels are read from the disk when they are used."""
     crops: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     return crops
 
 
 def in_blocks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Row numbers, `size` at a time."""
+    """Yield row numbers, `size` at a time."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]

@@ -1,4 +1,4 @@
-"""export: an artifact in, real copies of its card or its files outside the store out; never links."""
+"""export: an artifact in, copies of its card or files outside the store out (--output); never links."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cellssl.files import atomic_path, write_text
 
 
 def copy_card(artifact: Artifact, target: Path) -> None:
-    """The card with the path of its artifact; an unchanged result leaves the file untouched."""
+    """Copy the card, with the path of its artifact; the file is not written again where nothing changed."""
     text = artifact.card.text(path=str(artifact.path)) + "\n"
-    with _in_words(target):
+    with _os_errors_explained(target):
         if target.is_file() and target.read_bytes() == text.encode():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -24,29 +24,30 @@ def copy_card(artifact: Artifact, target: Path) -> None:
 
 
 def copy_files(artifact: Artifact, folder: Path) -> None:
-    """Every file of the result, and the card last; files of the same size and time are left alone."""
+    """Copy every file of the result, the card last; files of the same size and time are not copied again."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", hint="give a folder, or a name that ends in .json for the card alone")
-    with _in_words(folder):
+    with _os_errors_explained(folder):
         for name in (*artifact.card.files, NAME):
             source, target = artifact.path / NAME if name == NAME else artifact.file(name), folder / name
-            if _same(source, target):
+            if _is_unchanged(source, target):
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(target) as beside:
-                shutil.copyfile(source, beside)
-                shutil.copystat(source, beside)
+            with atomic_path(target) as written:
+                shutil.copyfile(source, written)
+                shutil.copystat(source, written)
 
 
 @contextmanager
-def _in_words(target: Path) -> Iterator[None]:
+def _os_errors_explained(target: Path) -> Iterator[None]:
+    """Raise FailedError, with a cure, for an OSError."""
     try:
         yield
     except OSError as error:
         raise FailedError(f"{target} cannot be written: {error.strerror}", hint="choose another --output") from error
 
 
-def _same(source: Path, target: Path) -> bool:
+def _is_unchanged(source: Path, target: Path) -> bool:
     if not target.is_file() or target.is_symlink():
         return False
     here, there = source.stat(), target.stat()

@@ -1,4 +1,4 @@
-"""garbage: a store in, the folders that nothing needs out."""
+"""garbage: a store in, the folders that no result needs out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from cellssl.errors import CellsslError, IntegrityError
 
 
 def unneeded(root: Path) -> list[Path]:
-    """Partials that nobody works on, results set aside, and artifacts that no pointer reaches through its inputs.
+    """Return partials without a running process, results set aside, and artifacts that no pointer reaches.
 
-    While somebody works in the store, no finished result goes: plates wait there for the whole that will gather them.
+    While any process works in the store, finished results are not listed: finished plates may wait for the artifact
+    that will gather them.
     """
     needed, busy = reachable(root), any(is_locked(lock) for lock in root.glob("*/*.lock"))
     folders = sorted(path for path in root.glob("*/*") if path.is_dir() and path.parent.name != "by-recipe")
@@ -29,14 +30,14 @@ def _needed(folder: Path, needed: set[tuple[str, str]], busy: bool) -> bool:
 
 
 def reachable(root: Path) -> set[tuple[str, str]]:
-    """Kind and fingerprint of everything that a pointer in by-recipe/ stands on."""
+    """Return kind and fingerprint of every artifact that a pointer in by-recipe/ needs, inputs of inputs included."""
     left = [_pointer(path) for path in root.glob("by-recipe/*/*/*/*.json")]
     needed: set[tuple[str, str]] = set()
     while left:
         kind, fingerprint = left.pop()
         if (kind, fingerprint) not in needed:
             needed.add((kind, fingerprint))
-            left += _below(root / kind / fingerprint)
+            left += _inputs_and_parts(root / kind / fingerprint)
     return needed
 
 
@@ -46,13 +47,16 @@ def _pointer(path: Path) -> tuple[str, str]:
         return str(pointer["kind"]), str(pointer["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
-            f"the pointer {path} cannot be read, so what it needs is not known",
+            f"the pointer {path} cannot be read, so the artifacts it needs are not known",
             hint="remove that file, or run its recipe again",
         ) from error
 
 
 def remove(folder: Path) -> bool:
-    """Remove a folder, under a name first that nobody takes for a result."""
+    """Remove a folder; it is renamed first, so that no process takes the rest of it for a result.
+
+    Returns False where it could not be renamed.
+    """
     doomed = folder.with_name(f".{folder.name}.doomed")
     try:
         folder.rename(doomed)
@@ -62,8 +66,8 @@ def remove(folder: Path) -> bool:
     return True
 
 
-def _below(folder: Path) -> list[tuple[str, str]]:
-    """Inputs and parts of one artifact."""
+def _inputs_and_parts(folder: Path) -> list[tuple[str, str]]:
+    """Return kind and fingerprint of the inputs and parts of one artifact."""
     try:
         inputs = read_card(folder).inputs
     except CellsslError:

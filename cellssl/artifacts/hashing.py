@@ -1,4 +1,4 @@
-"""hashing: a file in, the sha256 of its bytes out; the hashes of outside files are remembered in the store."""
+"""hashing: a file in, the sha256 of its bytes out; the hashes of outside files are cached in the store."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from cellssl.files import write_text
 
 
 def sha256_of(path: Path) -> str:
-    """The hash of a file's bytes, read in pieces."""
+    """Return the sha256 of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class HashCache:
-    """Hashes of outside files by path, size and modification time, so that looking again is one `stat`."""
+    """Hashes of outside files by path, size and modification time, so that a second look-up is one `stat`."""
 
     def __init__(self, folder: Path, *, trusted: bool = True) -> None:
         self.folder = folder
         self.trusted = trusted
-        """Whether size and time are enough; else every file is read again, as --force asks for."""
+        """Whether the same size and time mean the same file; if not (--force), every file is read again."""
 
     def sha256(self, path: Path) -> str:
-        """The hash of `path`; DataError where there is no such file."""
+        """Return the sha256 of `path`; DataError where it cannot be read."""
         path = path.absolute()
         try:
             return self._looked_up(path)
@@ -43,7 +43,7 @@ class HashCache:
         if self.trusted and {key: remembered.get(key) for key in seen} == seen:
             return str(remembered["sha256"])
         found = sha256_of(path)
-        with contextlib.suppress(OSError):  # a store that is only read, or full: the next look takes as long again
+        with contextlib.suppress(OSError):  # a read-only or full store: the next look-up takes as long again
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(entry, json.dumps({**seen, "sha256": found}))
         return found

@@ -1,4 +1,4 @@
-"""locks: a path in, the sole right to make what it names out, until the holder is done or dead."""
+"""locks: a path in, an exclusive lock on the artifact it names out, until the holder has finished or died."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cellssl.errors import BusyError
 
 HEARTBEAT_S = 10.0
 STALE_S = 120.0
-"""A holder on another machine without a heartbeat for so long counts as dead."""
+"""A holder on another machine that has given no heartbeat for so long counts as dead."""
 
 
 @dataclass(frozen=True)
 class LockHolder:
-    """Who holds a lock; boot, process and its start tell a living holder from a dead one with the same number."""
+    """The process that holds a lock; boot id, number and start time distinguish it from later ones of that number."""
 
     host: str
     boot_id: str
@@ -35,7 +35,7 @@ class LockHolder:
 
 
 def this_process() -> LockHolder:
-    """This process as a holder, with a token of its own."""
+    """Return this process as a holder, with a new token."""
     return LockHolder(*_here(), os.getpid(), _start_of(os.getpid()), secrets.token_hex(8))
 
 
@@ -46,27 +46,28 @@ class Lock:
         self.path = path
         self.holder = holder
 
-    def still_mine(self) -> None:
-        """Raise BusyError when another process has taken the lock over."""
+    def check_held(self) -> None:
+        """Raise BusyError where another process has taken over the lock."""
         if _read(self.path) != self.holder:
             raise BusyError(
                 f"the lock {self.path} was taken over by another process",
-                hint="this process slept too long without a sign of life; run the same command again",
+                hint="this process gave no heartbeat for too long; run the same command again",
             )
 
 
 @contextmanager
 def hold_lock(path: Path, *, wait: bool, waiting: Callable[[LockHolder], None] = lambda _: None) -> Iterator[Lock]:
-    """Hold the lock at `path`, waiting for a living holder or taking over from a dead one.
+    """Hold the lock at `path`; wait for a living holder, and take over from a dead one.
 
-    Raises BusyError at once where `wait` is False and a living process holds it.
+    `waiting` is called with the holder while this process waits. Raises BusyError at once where `wait` is False and a
+    living process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(path, this_process())
     while not _create(path, lock.holder):
         other = _read(path)
         if other is None and path.exists() and _age_s(path) < STALE_S:
-            time.sleep(0.05)  # just being written, or just given back
+            time.sleep(0.05)  # another process is writing or releasing it
         elif other is None or not _alive(other, path):
             _set_aside(path, other)
         elif not wait:
@@ -78,19 +79,19 @@ def hold_lock(path: Path, *, wait: bool, waiting: Callable[[LockHolder], None] =
             waiting(other)
             time.sleep(0.2)
     stop = threading.Event()
-    beat = threading.Thread(target=_beat, args=(lock, stop), daemon=True)
-    beat.start()
+    heartbeat = threading.Thread(target=_heartbeat, args=(lock, stop), daemon=True)
+    heartbeat.start()
     try:
         yield lock
     finally:
         stop.set()
-        beat.join()
+        heartbeat.join()
         if _read(path) == lock.holder:
             path.unlink(missing_ok=True)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock at `path`."""
+    """Return whether a living process holds the lock at `path`."""
     other = _read(path)
     return other is not None and _alive(other, path)
 
@@ -104,7 +105,7 @@ def _create(path: Path, holder: LockHolder) -> bool:
         with os.fdopen(handle, "w") as file:
             file.write(json.dumps(asdict(holder)))
     except OSError:
-        path.unlink(missing_ok=True)  # a full disk; an empty lock would keep everyone waiting
+        path.unlink(missing_ok=True)  # a full disk; an empty lock would make all processes wait
         raise
     return True
 
@@ -117,7 +118,7 @@ def _read(path: Path) -> LockHolder | None:
 
 
 def _set_aside(path: Path, dead: LockHolder | None) -> None:
-    """Rename the dead holder's lock away; only one of many waiters does, and a new holder's lock is not touched."""
+    """Rename the lock of a dead holder away; of many waiting processes one does, and a new lock is not touched."""
     with _one_at_a_time(path.parent):
         if _read(path) != dead or (dead is None and _age_s(path) < STALE_S):
             return
@@ -127,7 +128,9 @@ def _set_aside(path: Path, dead: LockHolder | None) -> None:
         except FileNotFoundError:
             return
         moved = _read(aside)
-        if moved is not None and moved != dead:  # where flock is no lock at all, the rename may have met a new holder
+        if (
+            moved is not None and moved != dead
+        ):  # without a working flock, the rename may have hit the lock of a new holder
             with contextlib.suppress(FileExistsError):
                 _create(path, moved)
         aside.unlink(missing_ok=True)
@@ -135,9 +138,9 @@ def _set_aside(path: Path, dead: LockHolder | None) -> None:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Between reading a dead holder's lock and renaming it nobody else does; the kernel frees who dies in here."""
+    """Let one process at a time read and rename the lock of a dead holder; the kernel frees it if it dies here."""
     with (folder / ".takeover").open("a") as guard:
-        with contextlib.suppress(OSError):  # file systems without flock
+        with contextlib.suppress(OSError):  # some file systems have no flock
             fcntl.flock(guard, fcntl.LOCK_EX)
         yield
 
@@ -145,12 +148,12 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 def _alive(other: LockHolder, path: Path) -> bool:
     if (other.host, other.boot_id, other.namespace) == _here():
         return _start_of(other.pid) == other.started
-    # another machine, perhaps with the same name; a container of this one; or this one before it was restarted
+    # another machine (perhaps of the same name), a container on this one, or this one before a restart
     return _age_s(path) < STALE_S
 
 
 def _age_s(path: Path) -> float:
-    """Seconds since the lock was last touched, by the file system's own clock."""
+    """Return the seconds since the lock was last touched, by the clock of the file system."""
     probe = path.with_name(f".clock.{secrets.token_hex(4)}")
     try:
         probe.touch()
@@ -161,7 +164,7 @@ def _age_s(path: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _beat(lock: Lock, stop: threading.Event) -> None:
+def _heartbeat(lock: Lock, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_S):
         with contextlib.suppress(OSError):
             if _read(lock.path) == lock.holder:
@@ -169,7 +172,7 @@ def _beat(lock: Lock, stop: threading.Event) -> None:
 
 
 def _here() -> tuple[str, str, str]:
-    """Where process numbers mean what they mean to this process: host, boot and namespace."""
+    """Return host, boot id and PID namespace, within which process numbers are unique."""
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return socket.gethostname(), boot_id, str(Path("/proc/self/ns/pid").readlink())
@@ -178,7 +181,7 @@ def _here() -> tuple[str, str, str]:
 
 
 def _start_of(pid: int) -> str:
-    """When a process started, in the kernel's words; "" where there is none, or only its entry in the table is left."""
+    """Return the start time of a process as the kernel gives it; "" where it does not run (zombies included)."""
     try:
         state, *numbers = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         return "" if state in ("Z", "X") else numbers[18]

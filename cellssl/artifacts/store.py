@@ -1,4 +1,4 @@
-"""store: a fingerprint in, the folder of its result out; drafts become results by one rename."""
+"""store: a fingerprint in, the folder of its artifact out; a draft becomes an artifact by one rename."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Artifact:
 
     @property
     def fingerprint(self) -> str:
-        """The name of its folder."""
+        """Fingerprint of the artifact, which is the name of its folder."""
         return self.card.fingerprint
 
     def file(self, name: str) -> Path:
-        """The path of one of its files.
+        """Return the path of one of its files.
 
-        Raises IntegrityError where the card knows no such file, the file has lost or gained bytes, or a link in its
-        place leads out of the store: an artifact from a stranger must not bring other files of this machine to light.
+        Raises IntegrityError where the card lists no such file, the file has another size, or it is a link out of the
+        store: an artifact from an untrusted source must not give access to other files of this machine.
         """
         entry = self.card.files.get(name)
         path = self.path / name
@@ -54,30 +54,30 @@ class Artifact:
             raise IntegrityError(
                 f"{path} is missing or is not {entry.bytes:,} bytes long", hint="make it again with --force"
             )
-        if self._leads_away(path):
+        if self._is_link_outside(path):
             raise IntegrityError(f"{path} is a link out of the store", hint="make it again with --force")
         return path
 
-    def _leads_away(self, path: Path) -> bool:
+    def _is_link_outside(self, path: Path) -> bool:
         return not path.resolve().is_relative_to(self.path.parents[1].resolve())
 
     def faults(self) -> list[str]:
-        """What differs from the card, a sentence a file; empty when every byte is as it was written."""
+        """Return one sentence per file that differs from the card; none where every byte is as it was written."""
         found = []
         for name, entry in self.card.files.items():
             path = self.path / name
             if not path.is_file():
                 found.append(f"{name} is missing")
-            elif self._leads_away(path):
+            elif self._is_link_outside(path):
                 found.append(f"{name} is a link out of the store")
             elif sha256_of(path) != entry.sha256:
-                found.append(f"{name} has other bytes than its card says")
+                found.append(f"{name} does not have the bytes that its card lists")
         return found
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A result in the making: its `.partial` folder is also the resume point."""
+    """A result that is being made: its `.partial` folder is also where an interrupted run resumes."""
 
     path: Path
     target: Path
@@ -85,38 +85,42 @@ class Draft:
     extras: set[str] = field(default_factory=set)
 
     def file(self, name: str) -> Path:
-        """Where to write the file `name` of the result; DataError for a name that leads elsewhere.
+        """Return where to write the file `name` of the result; DataError for a name that leads out of the folder.
 
-        Names of fields, plates and wells come from tables of others, and some files are called after them.
+        Names of fields, plates and wells come from tables of users, and some files are named after them.
         """
         if cards.leaves_its_folder(name):
-            raise DataError(f"{name!r} cannot name a file of a result", hint="correct that name in your table")
+            raise DataError(
+                f"{name!r} cannot be the name of a file in a result", hint="correct that name in your table"
+            )
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def extra(self, name: str) -> Path:
-        """Where to write a file that is kept beside the result but is not part of it."""
+        """Return where to write a file that is kept with the result but is not part of it."""
         self.extras.add(name)
         return self.file(name)
 
     def scratch(self) -> Path:
-        """A folder for work in progress; it is removed before the result is finished."""
+        """Return a folder for intermediate files; it is removed when the result is finished."""
         path = self.path / SCRATCH
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def commit(self, planned: Card) -> Artifact:
-        """Hash every file, write the card, and give the folder its final name."""
+        """Hash every file, write the card, rename the folder to its final name, and return the artifact."""
         (self.path / cards.NAME).unlink(missing_ok=True)
         files = {name: path for name, path in _walk(self.path) if name not in self.extras}
         entries = {name: FileEntry(path.stat().st_size, sha256_of(path)) for name, path in files.items()}
         extras = tuple(sorted(name for name in self.extras if (self.path / name).exists()))
         finished = Card(**{**vars(planned), "files": entries, "extras": extras})
         finished.write(self.path)
-        self.lock.still_mine()
+        self.lock.check_held()
         _sync_tree(self.path)
-        shutil.rmtree(self.path / SCRATCH, ignore_errors=True)  # not before: whoever is killed here resumes from it
+        shutil.rmtree(
+            self.path / SCRATCH, ignore_errors=True
+        )  # not earlier: a run that is killed before this line resumes from it
         if self.target.exists():
             self.target.rename(self.target.with_name(f"{self.target.name}.aside-{secrets.token_hex(4)}"))
         self.path.rename(self.target)
@@ -124,18 +128,21 @@ class Draft:
 
 
 class Store:
-    """A folder of artifacts, with further ones to read from.
+    """A folder of artifacts, and further such folders to read from.
 
-    `trusting` lets a file of the user be the one that it was where its size and time are.
+    With `trust_mtimes`, a file of the user counts as unchanged where its size and modification time are unchanged.
     """
 
-    def __init__(self, root: Path, upstreams: tuple[Path, ...] = (), *, trusting: bool = True) -> None:
+    def __init__(self, root: Path, upstreams: tuple[Path, ...] = (), *, trust_mtimes: bool = True) -> None:
         self.root = root.absolute()
         self.upstreams = tuple(path.absolute() for path in upstreams)
-        self.hashes = HashCache(self.root / "hashes", trusted=trusting)
+        self.hashes = HashCache(self.root / "hashes", trusted=trust_mtimes)
 
     def find(self, kind: str, fingerprint: str) -> Artifact | None:
-        """The finished artifact, here or upstream."""
+        """Return the finished artifact, from this folder or one of the further ones, or None.
+
+        Raises IntegrityError where its folder holds the card of another artifact.
+        """
         for root in (self.root, *self.upstreams):
             folder = root / kind / fingerprint
             if (folder / cards.NAME).is_file():
@@ -143,27 +150,27 @@ class Store:
                 if (card.kind, card.fingerprint) != (kind, fingerprint):
                     raise IntegrityError(
                         f"{folder} holds the card of the {card.kind} artifact {card.fingerprint}",
-                        hint="give the folder its own name back, or make the artifact again with --force",
+                        hint="rename the folder to that fingerprint, or make the artifact again with --force",
                     )
                 return Artifact(folder, card)
         return None
 
     def get(self, kind: str, fingerprint: str) -> Artifact:
-        """As `find`, but what is not there is an error."""
+        """Return the artifact as `find` does; UsageError where there is none."""
         found = self.find(kind, fingerprint)
         if found is None:
             raise UsageError(
                 f"there is no {kind} artifact {fingerprint} in {self.root}",
-                hint="it was made in another store? name that one with a second --store",
+                hint="if it was made in another store, name that one with a second --store",
             )
         return found
 
     def partial(self, kind: str, fingerprint: str) -> Path:
-        """Where an unfinished artifact stands."""
+        """Return the folder of an unfinished artifact."""
         return self.root / kind / f"{fingerprint}.partial"
 
     def resolve(self, reference: str | Path, kinds: tuple[str, ...]) -> Artifact:
-        """The artifact that a person names: by folder, by card file, or by fingerprint."""
+        """Return the artifact that a user names by folder, card file or fingerprint; UsageError where there is none."""
         text, path = str(reference), Path(reference)
         found = None
         if FINGERPRINT.fullmatch(text) and not path.exists():
@@ -186,24 +193,24 @@ class Store:
         if path.name == cards.NAME:
             return Artifact(path.absolute().parent, card)
         found = self.find(card.kind, card.fingerprint)
-        kept_in = Path(str(json.loads(path.read_text(encoding="utf-8")).get("path")))
-        if found is None and (kept_in / cards.NAME).is_file():
-            found = Artifact(kept_in, cards.read_card(kept_in))
+        folder = Path(str(json.loads(path.read_text(encoding="utf-8")).get("path")))
+        if found is None and (folder / cards.NAME).is_file():
+            found = Artifact(folder, cards.read_card(folder))
         return found or self.get(card.kind, card.fingerprint)
 
-    def beside(self, artifact: Artifact) -> Store:
-        """This store, able to read what lies in the store of `artifact` too."""
+    def with_store_of(self, artifact: Artifact) -> Store:
+        """Return this store, extended so that it reads the store in which `artifact` lies, too."""
         root = artifact.path.parent.parent
         known = {self.root, *self.upstreams}
-        return self if root in known else Store(self.root, (*self.upstreams, root), trusting=self.hashes.trusted)
+        return self if root in known else Store(self.root, (*self.upstreams, root), trust_mtimes=self.hashes.trusted)
 
     @contextmanager
     def drafting(
         self, kind: str, fingerprint: str, *, wait: bool = True, waiting: Callable[[LockHolder], None] = lambda _: None
     ) -> Iterator[Draft]:
-        """The right to make one artifact, and the folder to make it in, with whatever an earlier try left there."""
+        """Lock one artifact and give the folder to make it in, with the files that an earlier try left there."""
         lock_file = self.root / kind / f"{fingerprint}.lock"
-        with self._in_words(), hold_lock(lock_file, wait=wait, waiting=waiting) as lock:
+        with self._os_errors_explained(), hold_lock(lock_file, wait=wait, waiting=waiting) as lock:
             partial = self.partial(kind, fingerprint)
             partial.mkdir(parents=True, exist_ok=True)
             remove_unfinished(partial)
@@ -212,27 +219,27 @@ class Store:
             finally:
                 _remove_if_empty(partial)
 
-    def visiting(self, kind: str, fingerprint: str) -> Draft:
-        """The folder in which another process makes an artifact, to look into; only that process can finish it."""
+    def open_draft(self, kind: str, fingerprint: str) -> Draft:
+        """Return the draft that another process is making, to read its files; only that process can commit it."""
         lock = Lock(self.root / kind / f"{fingerprint}.lock", this_process())
         return Draft(self.partial(kind, fingerprint), self.root / kind / fingerprint, lock)
 
-    def point(self, recipe: str, arm: str, seed: int | None, stage: str, artifact: Artifact) -> None:
-        """Leave a small pointer for people, which also keeps the artifact from being collected."""
+    def write_pointer(self, recipe: str, arm: str, seed: int | None, stage: str, artifact: Artifact) -> None:
+        """Write a small file that points to the artifact, for users; it also keeps the artifact from `cellssl gc`."""
         folder = self.root / "by-recipe" / recipe / arm / ("all" if seed is None else str(seed))
         content: dict[str, Any] = {"kind": artifact.card.kind, "fingerprint": artifact.fingerprint}
         with contextlib.suppress(ValueError):
             content["path"] = str(artifact.path.relative_to(self.root))
         text = json.dumps(content, sort_keys=True) + "\n"
         file = folder / f"{stage}.json"
-        with self._in_words():
+        with self._os_errors_explained():
             if not file.is_file() or file.read_text(encoding="utf-8") != text:
                 folder.mkdir(parents=True, exist_ok=True)
                 write_text(file, text)
 
     @contextmanager
-    def _in_words(self) -> Iterator[None]:
-        """A disk that is full, read-only or not a folder is no fault of ours."""
+    def _os_errors_explained(self) -> Iterator[None]:
+        """Raise FailedError, with a cure, where the disk is full or read-only, or the store is no folder."""
         try:
             yield
         except OSError as error:
@@ -240,7 +247,7 @@ class Store:
                 free = shutil.disk_usage(self.root).free
                 raise FailedError(
                     f"the disk of {self.root} is full ({free / 1e6:,.0f} MB free)",
-                    hint="free some space (cellssl gc lists what nothing needs) and run the same command again",
+                    hint="free some space (cellssl gc lists what no result needs) and run the same command again",
                 ) from error
             if error.errno in NOT_OURS:
                 raise FailedError(
@@ -251,7 +258,7 @@ class Store:
 
 
 def _remove_if_empty(partial: Path) -> None:
-    """Nothing was begun: somebody else had made it, or it cannot be made."""
+    """Remove the folder where no work was begun: another process made the artifact, or it cannot be made."""
     for folder in (partial / SCRATCH, partial):
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -265,7 +272,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _sync_tree(folder: Path) -> None:
-    """Bring every byte to the disk before the folder bears its final name."""
+    """Write every byte to the disk before the folder gets its final name."""
     for path in (*(path for _, path in _walk(folder)), folder):
         handle = os.open(path, os.O_RDONLY)
         try:

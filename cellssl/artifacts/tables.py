@@ -1,4 +1,4 @@
-"""tables: data frames in, parquet files with the same bytes for the same rows out, and back."""
+"""tables: data frames in, parquet files out (equal rows give equal bytes), and back."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from cellssl.files import atomic_path
 if TYPE_CHECKING:
     import pandas as pd
 
-PLANNED = ["batch", "compound", "dose_micromolar", "moa", "pixel_um"]
-"""Columns of the field table that may be empty."""
+TREATMENT_COLUMNS = ["batch", "compound", "dose_micromolar", "moa", "pixel_um"]
+"""Columns of the field table that describe the treatment of a well; they may be empty."""
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write a parquet file, without an index."""
-    with atomic_path(path) as beside:
-        frame.to_parquet(beside, index=False, compression="zstd")
+    with atomic_path(path) as written:
+        frame.to_parquet(written, index=False, compression="zstd")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -29,13 +29,13 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_fields(artifact: Artifact) -> pd.DataFrame:
-    """The field table that a fetch or segment artifact holds: a row a field."""
+    """Return the field table of a fetch or segment artifact: one row per field."""
     return read_table(artifact.file("fields.parquet"))
 
 
 def read_cells(segment: Artifact) -> pd.DataFrame:
-    """The cell table of a segment artifact, with what the field table knows of each cell's plate and treatment."""
+    """Return the cell table of a segment artifact, with plate, well and treatment of each cell from the field table."""
     cells = read_table(segment.file("cells.parquet"))
     fields = read_fields(segment)
-    known = ["field_id", "plate", "well", "site", *PLANNED, "control"]
-    return cells.merge(fields[known], on="field_id", how="left", validate="many_to_one")
+    columns = ["field_id", "plate", "well", "site", *TREATMENT_COLUMNS, "control"]
+    return cells.merge(fields[columns], on="field_id", how="left", validate="many_to_one")

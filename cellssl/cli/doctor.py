@@ -54,9 +54,9 @@ def download_weights(runner: Runner) -> None:
 
     session = runner.session
     for one in downloads(session.recipe, session.store):
-        if not one.is_there(session.store):
+        if not one.is_cached(session.store):
             with runner.console.working_on("doctor"):
-                runner.run(one.bring(runner.context()))
+                runner.run(one.fetch(runner.context()))
             runner.console.say(f"doctor: {one.what} are there now")
 
 

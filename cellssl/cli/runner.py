@@ -50,7 +50,7 @@ def session_without_recipe(common: Common) -> Session:
 
 
 def _store(common: Common) -> Store:
-    return Store(*common.stores(), trusting=not common.force)
+    return Store(*common.stores(), trust_mtimes=not common.force)
 
 
 def _selection(common: Common) -> Selection:
@@ -95,7 +95,9 @@ class Runner:
             self.console.say(f"{title}: up to date, {found.path}")
         announce(Rank.from_environment(), planned.fingerprint, begins=False)  # ends the waiting of other processes
         self._shown.add(planned.fingerprint)
-        self.session.store.point(self.session.recipe.name, planned.arm, planned.seed_of_pointer, planned.stage, found)
+        self.session.store.write_pointer(
+            self.session.recipe.name, planned.arm, planned.seed_of_pointer, planned.stage, found
+        )
         return found
 
     def make_plate(self, plan: PlatePlan) -> Artifact:
@@ -103,7 +105,7 @@ class Runner:
         with self.console.working_on(plan.stage):
             artifact = self.run(plan.make(self.context(force=self.common.force)))
         self.console.say(f"{plan.stage}: plate {plan.plate} is {artifact.path}")
-        self.session.store.point(self.session.recipe.name, self.session.arm, None, plan.pointer, artifact)
+        self.session.store.write_pointer(self.session.recipe.name, self.session.arm, None, plan.pointer, artifact)
         return artifact
 
     def assist(self, stage: str) -> None:

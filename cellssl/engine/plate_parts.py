@@ -1,4 +1,4 @@
-"""plate_parts: the parts of single plates in, the gathered tables and quarantine lists of all plates out."""
+"""plate_parts: the artifacts of single plates in, the joined tables and quarantine lists of all plates out."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ QUARANTINE = "quarantine.csv"
 
 
 def concat_parts(tables: dict[str, pd.DataFrame], parts: dict[str, Artifact]) -> pd.DataFrame:
-    """The tables of all plates under each other, with the fingerprint of the part that each row lies in."""
+    """Return the tables of all plates as one, with the fingerprint of the part that each row comes from."""
     import pandas as pd
 
     return pd.concat([tables[plate].assign(part=parts[plate].fingerprint) for plate in tables], ignore_index=True)
 
 
 def allowed_failures(share: float, fields: int) -> int:
-    """How many of so many fields may fail; 29 of 100 at a share of 0.29, though their product is a little less."""
+    """Return how many of so many fields may fail: 29 of 100 at a share of 0.29, though that product is below 29."""
     return math.floor(share * fields + 1e-9)
 
 
 def gather_quarantine(parts: Mapping[str, Artifact], path: Path) -> None:
-    """The fields of all plates that were set aside, where there are any."""
+    """Write the quarantined fields of all plates to one list, where there are any."""
     import csv
 
     rows: list[dict[str, str]] = []
@@ -43,7 +43,7 @@ def gather_quarantine(parts: Mapping[str, Artifact], path: Path) -> None:
 
 
 def write_quarantine(failures: Sequence[dict[str, str]], path: Path) -> None:
-    """The fields that were set aside, each with its reason."""
+    """Write the quarantined fields, each with its reason."""
     import csv
 
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -53,15 +53,15 @@ def write_quarantine(failures: Sequence[dict[str, str]], path: Path) -> None:
 
 
 def write_parts(parts: dict[str, Artifact], path: Path) -> None:
-    """Plate and fingerprint of every part that an artifact gathers; `parts_of` reads it."""
+    """Write plate and fingerprint of every part of an artifact; `parts_of` reads the file."""
     import json
 
-    prints = {plate: part.fingerprint for plate, part in parts.items()}
-    write_text(path, json.dumps(prints, indent=1, sort_keys=True) + "\n")
+    fingerprints = {plate: part.fingerprint for plate, part in parts.items()}
+    write_text(path, json.dumps(fingerprints, indent=1, sort_keys=True) + "\n")
 
 
 def parts_of(artifact: Artifact) -> Iterator[tuple[str, str]]:
-    """Plate and fingerprint of every part of a gathered fetch or segment artifact."""
+    """Yield plate and fingerprint of every part of a fetch or segment artifact of several plates."""
     import json
 
     yield from json.loads(artifact.file("parts.json").read_text(encoding="utf-8")).items()

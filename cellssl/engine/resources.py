@@ -1,4 +1,4 @@
-"""resources: a piece of work in, what it cost out: seconds, processor and GPU time, memory, bytes read and written."""
+"""resources: a running piece of work in, its seconds, CPU and GPU time, memory, bytes read and written out."""
 
 from __future__ import annotations
 
@@ -14,67 +14,73 @@ from typing import Any
 
 Usage = dict[str, float]
 LARGEST = ("peak_memory_mb", "peak_worker_mb", "peak_gpu_memory_mb")
-"""What is not added up: the largest of several is what a machine must have."""
+"""Measures of which several pieces of work need the largest, not the sum."""
 
 
-def _processor_s() -> float:
+def _cpu_s() -> float:
+    """Return the CPU time of this process and its finished workers."""
     return sum(os.times()[:4])
 
 
 def _workers_s() -> float:
+    """Return the CPU time of finished workers."""
     return sum(os.times()[2:4])
 
 
-def _moved() -> dict[str, int]:
-    """Bytes that this process and the workers that it has outlived read and wrote; Linux tells."""
+def _bytes_moved() -> dict[str, int]:
+    """Return the bytes that this process and its finished workers read and wrote; known on Linux only."""
     try:
         lines = Path("/proc/self/io").read_text().splitlines()
     except OSError:
         return {}
-    told = {name: int(number) for name, _, number in (line.partition(":") for line in lines)}
-    return {"bytes_read": told["rchar"], "bytes_written": told["wchar"]}
+    counters = {name: int(number) for name, _, number in (line.partition(":") for line in lines)}
+    return {"bytes_read": counters["rchar"], "bytes_written": counters["wchar"]}
 
 
 @dataclass(frozen=True)
 class UsageMeter:
-    """Begins to count when it is made, for this process and the workers that end meanwhile.
+    """A measurement that begins when the object is made, for this process and the workers that end meanwhile.
 
-    Wall time is monotonic, so that setting the clock changes nothing. Bytes are those of read and write calls, be they
-    served by the disk or its cache; what is read through a memory map shows in none. Where the system does not tell a
-    number, it is left out.
+    Wall time is monotonic, so that setting the clock changes nothing. Bytes are those of read and write calls, served
+    by the disk or by its cache; reads through a memory map are not counted. A number that the system does not give is
+    left out.
     """
 
     began_s: float = field(default_factory=time.monotonic)
-    processor_s: float = field(default_factory=_processor_s)
+    cpu_s: float = field(default_factory=_cpu_s)
     workers_s: float = field(default_factory=_workers_s)
-    moved: Mapping[str, int] = field(default_factory=_moved)
+    bytes_moved: Mapping[str, int] = field(default_factory=_bytes_moved)
 
     def __post_init__(self) -> None:
         with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # the peak of resident memory begins anew
+            Path("/proc/self/clear_refs").write_text("5")  # resets the peak of resident memory
         if cuda := _cuda():
             cuda.reset_peak_memory_stats()
 
     def read(self, device: str = "cpu") -> Usage:
-        """What was spent since it was made; `gpu_s` is how long a GPU was held, busy or not."""
+        """Return the usage since the object was made; `gpu_s` is how long a GPU was held, busy or idle."""
         seconds = time.monotonic() - self.began_s
-        costs = {
+        usage: Usage = {
             "seconds": round(seconds, 3),
-            "cpu_s": round(_processor_s() - self.processor_s, 3),
+            "cpu_s": round(_cpu_s() - self.cpu_s, 3),
             "peak_memory_mb": round(_peak_memory_mb(), 1),
-            **{name: after - self.moved[name] for name, after in _moved().items() if name in self.moved},
+            **{
+                name: after - self.bytes_moved[name]
+                for name, after in _bytes_moved().items()
+                if name in self.bytes_moved
+            },
         }
         if _workers_s() > self.workers_s:
-            costs["peak_worker_mb"] = round(_in_mb(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss), 1)
+            usage["peak_worker_mb"] = round(_in_mb(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss), 1)
         if device.startswith("cuda"):
-            costs["gpu_s"] = round(seconds, 3)
+            usage["gpu_s"] = round(seconds, 3)
             if cuda := _cuda():
-                costs["peak_gpu_memory_mb"] = round(cuda.max_memory_allocated() / 1e6, 1)
-        return costs
+                usage["peak_gpu_memory_mb"] = round(cuda.max_memory_allocated() / 1e6, 1)
+        return usage
 
 
 def sum_usage(runs: Iterable[Mapping[str, Any]]) -> Usage:
-    """What several pieces of work cost together: times and bytes added up, of memory the largest."""
+    """Return the usage of several pieces of work together: the sums of times and bytes, the maximum of memory."""
     total: Usage = {}
     for run in runs:
         for name in ("seconds", "cpu_s", "gpu_s", "bytes_read", "bytes_written", *LARGEST):
@@ -93,12 +99,12 @@ def _peak_memory_mb() -> float:
 
 
 def _in_mb(resident: int) -> float:
-    """`ru_maxrss` counts in bytes on a Mac, in kibibytes elsewhere."""
+    """Convert `ru_maxrss` to MB: it counts bytes on macOS, kibibytes elsewhere."""
     return resident / 1e6 if sys.platform == "darwin" else resident * 1024 / 1e6
 
 
 def _cuda() -> Any:
-    """torch.cuda where the work has already begun to use it; asking must not load it."""
+    """Return torch.cuda where the work already uses it, else None; this must not import torch."""
     torch = sys.modules.get("torch")
     cuda = getattr(torch, "cuda", None)
     return cuda if cuda is not None and cuda.is_initialized() else None

@@ -136,7 +136,7 @@ def downloads(of: Recipe, where: Store) -> list[Download]:
 
 def _found(one: Download, where: Store, of: Recipe) -> Finding:
     try:
-        if one.is_there(where):
+        if one.is_cached(where):
             return Finding("weights", f"{one.what} are there")
     except CellsslError as error:
         return Finding("weights", error.message, error.hint, missing=True)

@@ -25,7 +25,7 @@ def assist(planned: Planned, context: RunContext) -> None:
     """Work as one of several processes on what the main process makes."""
     card = planned.card
     inputs = {name: _upstream(planned, name, context.store) for name in planned.inputs}
-    draft = context.store.visiting(card.kind, card.fingerprint)
+    draft = context.store.open_draft(card.kind, card.fingerprint)
     stage_module(planned.stage).assist(Job(card, planned.settings, inputs, draft, context, planned.seed))
 
 

@@ -100,7 +100,7 @@ def _part_of(fetched: Artifact, plate: str, context: RunContext) -> Artifact:
         parts = dict(plate_parts.parts_of(fetched))
     if plate not in parts:
         raise UsageError(f"{fetched.path} has no plate {plate!r}", hint=f"it has: {', '.join(parts)}")
-    return context.store.beside(fetched).get("fetch", parts[plate])
+    return context.store.with_store_of(fetched).get("fetch", parts[plate])
 
 
 def _fetched(session: Session, plate: str, context: RunContext) -> Artifact:

@@ -29,7 +29,7 @@ def named_results(store: Store, references: Sequence[str]) -> tuple[Store, dict[
     """Return cluster artifacts and evaluations of the same vectors, by arm, and a store that reads all they rest on."""
     found = [store.resolve(reference, ("cluster", "evaluate")) for reference in references]
     for artifact in found:
-        store = store.beside(artifact)
+        store = store.with_store_of(artifact)
     return store, by_hand(found, store)
 
 

@@ -60,7 +60,7 @@ class Session:
             artifact = store.resolve(reference, CHAIN)
             self._check_input(stage, reference, artifact, given)
             given[artifact.card.kind] = artifact
-            store = store.beside(artifact)
+            store = store.with_store_of(artifact)
         return replace(self, store=store, given=given)
 
     def with_results(self, references: Sequence[str]) -> Session:

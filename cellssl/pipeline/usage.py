@@ -25,7 +25,7 @@ def _made_before(whole: Artifact, store: Store) -> Iterator[Artifact]:
     """Yield the parts whose usage is not included in that of the gathered artifact."""
     if "parts.json" not in whole.card.files:
         return
-    around = store.beside(whole)
+    around = store.with_store_of(whole)
     for fingerprint in json.loads(whole.file("parts.json").read_text(encoding="utf-8")).values():
         part = around.find(whole.card.kind, fingerprint)
         if part is not None and fingerprint not in whole.card.run.get("made_within", ()):

@@ -1,4 +1,4 @@
-"""Artifacts of earlier versions, kept in tests/archive, still open; each is a store of the tests' recipe."""
+"""Artifacts of earlier versions, kept in tests/archive, can be read; each is a store of the recipe of the tests."""
 
 import tarfile
 from pathlib import Path
@@ -19,9 +19,9 @@ ARCHIVES = sorted((REPOSITORY / "tests" / "archive").glob("format-*.tar.gz"))
 
 @pytest.fixture(params=ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.gz"))
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The store that an earlier version left behind."""
+    """Return a store that an earlier version wrote."""
     with tarfile.open(request.param) as archive:
-        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4 and on
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since Python 3.11.4
         archive.extractall(tmp_path / "old", **safe)
     return tmp_path / "old"
 
@@ -35,7 +35,7 @@ def test_there_is_an_archive_of_the_present_format() -> None:
     assert f"format-{FORMAT}.tar.gz" in [path.name for path in ARCHIVES]
 
 
-def test_every_byte_is_as_its_card_says(old: Path) -> None:
+def test_every_byte_agrees_with_its_card(old: Path) -> None:
     folders = sorted(path.parent for path in old.glob("*/*/artifact.json"))
     assert len(folders) >= 4
     said = say("verify", *folders)

@@ -1,4 +1,4 @@
-"""The card: equal results have equal cards, another result another fingerprint, and a changed card is found out."""
+"""card: equal results have equal cards, different ones different fingerprints; changed cards are refused."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ def test_equal_cards_are_equal_bytes_whatever_the_order_of_their_keys(tmp_path: 
     assert (tmp_path / "artifact.json").read_bytes() == first
 
 
-def test_a_number_that_is_none_is_never_written(tmp_path: Path) -> None:
+def test_nan_is_never_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         replace(CARD, metrics={"ami": float("nan")}).write(tmp_path)
 
@@ -54,17 +54,17 @@ def test_every_changed_byte_of_a_card_is_found(tmp_path: Path) -> None:
             harmless.append(read_card(tmp_path) == CARD)
         except IntegrityError:
             continue
-    assert all(harmless)  # between two words; what the card says is the same
+    assert all(harmless)  # whitespace between two words; the card is the same
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "3", "{", "null", '{"files": 3}', "[" * 100_000, "\0"])
-def test_what_is_no_card_is_said_so(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_card_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "artifact.json").write_text(text)
     with pytest.raises(IntegrityError, match="is not the card of an artifact"):
         read_card(tmp_path)
 
 
-def test_a_card_of_a_later_format_says_which_version_wrote_it(tmp_path: Path) -> None:
+def test_the_error_about_a_later_format_names_the_version(tmp_path: Path) -> None:
     replace(CARD, format=2, run={"cellssl": "9.1"}).write(tmp_path)
     with pytest.raises(IntegrityError, match=r"has format 2, written by cellssl 9\.1"):
         read_card(tmp_path)
@@ -81,7 +81,7 @@ def test_the_fingerprint_is_what_it_was_when_results_were_first_made() -> None:
     assert fingerprint("split", 1, {"seed": 1}, {"segment": "a"}, {"/x": "b"}) == "01526b2bea77"
 
 
-def test_whatever_determines_a_result_changes_its_fingerprint() -> None:
+def test_everything_that_determines_a_result_changes_its_fingerprint() -> None:
     base = ("segment", 1, {"a": 1, "b": {"c": 2}}, {"fetch": "x"}, {"/p": "h"})
     others = [
         ("embed", *base[1:]),
@@ -95,17 +95,17 @@ def test_whatever_determines_a_result_changes_its_fingerprint() -> None:
     assert len({fingerprint(*one) for one in (base, *others)}) == len(others) + 1
 
 
-def test_neither_order_nor_the_place_of_a_file_changes_the_fingerprint() -> None:
+def test_neither_order_nor_folder_of_files_changes_the_fingerprint() -> None:
     one = fingerprint("a", 1, {"x": 1, "y": 2}, {"p": "1", "q": "2"}, {"/here/t.csv": "h", "/here/s.csv": "g"})
     two = fingerprint("a", 1, {"y": 2, "x": 1}, {"q": "2", "p": "1"}, {"/there/s.csv": "g", "/else/t.csv": "h"})
     assert one == two
 
 
-def test_inputs_are_named_by_what_they_are_or_do() -> None:
+def test_the_kind_of_an_input_follows_from_its_name() -> None:
     kinds = {"segment": "segment", "model": "pretrain", "assign_to": "cluster", "main/0/evaluate": "evaluate"}
     assert {name: kind_of_input(name) for name in kinds} == kinds
 
 
-def test_the_hash_of_a_card_stands_in_it(tmp_path: Path) -> None:
+def test_a_card_file_holds_the_hash_of_the_card(tmp_path: Path) -> None:
     CARD.write(tmp_path)
     assert json.loads((tmp_path / "artifact.json").read_text())["sha256"] == CARD.sha256()

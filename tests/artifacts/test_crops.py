@@ -1,4 +1,4 @@
-"""crops: rows that are written by several hands, in any order, into one stack whose room was taken first."""
+"""crops: rows that several processes write, in any order, into one stack whose disk space was reserved first."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def test_rows_written_in_any_order_are_the_bytes_of_a_stack_written_at_once(tmp_
     assert (open_crops(tmp_path / "by rows.npy") == crops()).all()
 
 
-def test_a_stack_that_is_there_already_keeps_its_rows_and_one_of_another_shape_is_begun_anew(tmp_path: Path) -> None:
+def test_an_existing_stack_keeps_its_rows_and_one_of_another_shape_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "crops.npy"
     assert reserve_crops(path, SHAPE)
     write_rows(path, 0, crops())
@@ -34,7 +34,7 @@ def test_a_stack_that_is_there_already_keeps_its_rows_and_one_of_another_shape_i
     assert open_crops(path).shape[0] == 11 and open_crops(path).max() == 0
 
 
-def test_the_room_of_a_stack_is_taken_at_once(tmp_path: Path) -> None:
+def test_the_disk_space_of_a_stack_is_reserved_at_once(tmp_path: Path) -> None:
     reserve_crops(tmp_path / "crops.npy", (100, 3, 64, 64))
     assert (tmp_path / "crops.npy").stat().st_blocks * 512 >= 2 * 100 * 3 * 64 * 64
 
@@ -46,6 +46,6 @@ def test_rows_beyond_the_stack_are_refused(tmp_path: Path, first: int) -> None:
         write_rows(tmp_path / "crops.npy", first, crops()[:3])
 
 
-def test_a_stack_of_no_crop_is_a_stack(tmp_path: Path) -> None:
+def test_a_stack_may_hold_no_crops(tmp_path: Path) -> None:
     assert reserve_crops(tmp_path / "crops.npy", (0, 2, 5, 5))
     assert open_crops(tmp_path / "crops.npy").shape == (0, 2, 5, 5)

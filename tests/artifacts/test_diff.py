@@ -1,4 +1,4 @@
-"""diff: in words, what determines the results before what follows from it, and never what only differs by the day."""
+"""diff: one line per difference, causes before results; times and hosts are not compared."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ CARD = Card(
 )
 
 
-def test_a_card_does_not_differ_from_itself_nor_by_times_and_hosts() -> None:
+def test_equal_cards_and_other_times_and_hosts_give_no_difference() -> None:
     assert differences(CARD, CARD) == []
     assert differences(CARD, replace(CARD, run={**CARD.run, "seconds": 9.0, "host": "there"})) == []
 
@@ -46,7 +46,7 @@ def test_every_difference_is_named_once_with_both_values() -> None:
     ]
 
 
-def test_it_is_the_same_the_other_way_round() -> None:
+def test_the_differences_are_the_same_in_both_directions() -> None:
     other = replace(CARD, section={}, kind="cluster")
     there, back = differences(CARD, other), differences(other, CARD)
     assert len(there) == len(back) > 0

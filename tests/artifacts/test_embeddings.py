@@ -1,4 +1,4 @@
-"""embeddings: what is written block by block reads back row for row, in pieces that do not depend on the blocks."""
+"""embeddings: vectors written block by block are read back row by row; row groups do not depend on the blocks."""
 
 import gzip
 import io
@@ -17,11 +17,11 @@ ROWS, DIM = 50, 7
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twelve rows a group, so that fifty rows make five."""
+    """Set twelve rows per group, so that fifty rows make five groups."""
     monkeypatch.setattr(embeddings, "GROUP_BYTES", 12 * DIM * 4)
 
 
-def known() -> pd.DataFrame:
+def metadata() -> pd.DataFrame:
     names = pd.Series([f"cell, {row}" for row in range(ROWS)], dtype="string")
     dose = pd.Series([None if row % 3 else row / 7 for row in range(ROWS)], dtype="float64")
     moa = pd.Series([None] * ROWS, dtype="string")
@@ -33,17 +33,17 @@ def vectors() -> np.ndarray:
 
 
 def written(path: Path, block: int) -> Path:
-    with embeddings.writing(path, known()) as file:
+    with embeddings.writer(path, metadata()) as file:
         for start in range(0, ROWS, block):
             file.append(vectors()[start : start + block])
     return path
 
 
 @pytest.mark.parametrize("block", [1, 12, 17, 50])
-def test_rows_come_back_in_order_and_the_blocks_leave_no_trace(tmp_path: Path, block: int) -> None:
+def test_rows_are_read_in_order_and_the_file_does_not_depend_on_the_blocks(tmp_path: Path, block: int) -> None:
     path = written(tmp_path / "e.parquet", block)
     table, numbers = embeddings.read(path)
-    pd.testing.assert_frame_equal(table, known())
+    pd.testing.assert_frame_equal(table, metadata())
     assert np.array_equal(numbers, vectors())
     assert pq.ParquetFile(path).num_row_groups == 5
     assert path.read_bytes() == written(tmp_path / "again.parquet", 50).read_bytes()
@@ -51,32 +51,32 @@ def test_rows_come_back_in_order_and_the_blocks_leave_no_trace(tmp_path: Path, b
 
 def test_pandas_reads_the_same_table(tmp_path: Path) -> None:
     table = pd.read_parquet(written(tmp_path / "e.parquet", 9))
-    assert list(table.columns) == [*known().columns, *(f"emb_{number:04d}" for number in range(DIM))]
+    assert list(table.columns) == [*metadata().columns, *(f"emb_{number:04d}" for number in range(DIM))]
     assert np.array_equal(table["emb_0003"].to_numpy(), vectors()[:, 3])
 
 
-def test_a_cell_without_a_vector_is_never_written_down(tmp_path: Path) -> None:
+def test_a_table_with_a_cell_without_a_vector_is_not_written(tmp_path: Path) -> None:
     with (
         pytest.raises(ValueError, match="20 vectors were written for 50 rows"),
-        embeddings.writing(tmp_path / "e.parquet", known()) as file,
+        embeddings.writer(tmp_path / "e.parquet", metadata()) as file,
     ):
         file.append(vectors()[:20])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_csv_holds_the_very_floats_and_is_the_same_bytes_twice(tmp_path: Path) -> None:
+def test_the_csv_holds_the_same_floats_and_the_same_bytes_each_time(tmp_path: Path) -> None:
     table = written(tmp_path / "e.parquet", 9)
     embeddings.write_csv(table, tmp_path / "one.csv.gz")
     embeddings.write_csv(table, tmp_path / "two.csv.gz")
     packed = (tmp_path / "one.csv.gz").read_bytes()
     assert packed == (tmp_path / "two.csv.gz").read_bytes()
     back = pd.read_csv(io.BytesIO(gzip.decompress(packed)))
-    assert back["Metadata_cell_id"].tolist() == known()["Metadata_cell_id"].tolist()
-    assert back["Metadata_dose"].isna().tolist() == known()["Metadata_dose"].isna().tolist()
+    assert back["Metadata_cell_id"].tolist() == metadata()["Metadata_cell_id"].tolist()
+    assert back["Metadata_dose"].isna().tolist() == metadata()["Metadata_dose"].isna().tolist()
     assert np.array_equal(back.filter(like="emb_").to_numpy(np.float32), vectors())
 
 
-def test_anndata_opens_what_is_written_for_it(tmp_path: Path) -> None:
+def test_anndata_reads_the_h5ad_file(tmp_path: Path) -> None:
     anndata = pytest.importorskip("anndata", reason="anndata needs an older pandas than the tests install")
     table = written(tmp_path / "e.parquet", 9)
     embeddings.write_anndata(table, tmp_path / "one.h5ad")
@@ -84,5 +84,5 @@ def test_anndata_opens_what_is_written_for_it(tmp_path: Path) -> None:
     assert (tmp_path / "one.h5ad").read_bytes() == (tmp_path / "two.h5ad").read_bytes()
     back = anndata.read_h5ad(tmp_path / "one.h5ad")
     assert np.array_equal(back.X, vectors())
-    assert back.obs_names.tolist() == known()["Metadata_cell_id"].tolist()
-    assert np.allclose(back.obs["Metadata_dose"], known()["Metadata_dose"], equal_nan=True)
+    assert back.obs_names.tolist() == metadata()["Metadata_cell_id"].tolist()
+    assert np.allclose(back.obs["Metadata_dose"], metadata()["Metadata_dose"], equal_nan=True)

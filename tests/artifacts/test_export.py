@@ -1,4 +1,4 @@
-"""--output: real copies, untouched where nothing changed, and no link that could reach into the store."""
+"""export: --output gives real copies, not written again where nothing changed, and no links into the store."""
 
 import json
 import os
@@ -23,13 +23,13 @@ def made(tmp_path: Path) -> Artifact:
         return draft.commit(CARD)
 
 
-def test_a_copied_card_says_where_its_artifact_lies(made: Artifact, tmp_path: Path) -> None:
+def test_a_copied_card_holds_the_path_of_its_artifact(made: Artifact, tmp_path: Path) -> None:
     copy_card(made, tmp_path / "out/F.json")
     assert json.loads((tmp_path / "out/F.json").read_text())["path"] == str(made.path)
     assert read_card(tmp_path / "out/F.json") == made.card
 
 
-def test_an_unchanged_card_is_left_untouched(made: Artifact, tmp_path: Path) -> None:
+def test_an_unchanged_card_is_not_written_again(made: Artifact, tmp_path: Path) -> None:
     target = tmp_path / "F.json"
     copy_card(made, target)
     os.utime(target, ns=(1, 1))
@@ -58,7 +58,7 @@ def test_deleting_or_changing_a_copy_leaves_the_store_alone(made: Artifact, tmp_
     assert made.faults() == []
 
 
-def test_unchanged_copies_are_left_untouched_and_missing_ones_are_made_again(made: Artifact, tmp_path: Path) -> None:
+def test_unchanged_copies_are_not_written_again_and_missing_ones_are(made: Artifact, tmp_path: Path) -> None:
     copy_files(made, tmp_path / "out")
     table, card = tmp_path / "out/deep/table.txt", tmp_path / "out/artifact.json"
     inode = card.stat().st_ino
@@ -68,7 +68,7 @@ def test_unchanged_copies_are_left_untouched_and_missing_ones_are_made_again(mad
     assert card.stat().st_ino == inode
 
 
-def test_a_link_in_the_way_is_replaced_and_not_followed(made: Artifact, tmp_path: Path) -> None:
+def test_an_existing_link_is_replaced_and_not_followed(made: Artifact, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("keep")
     (tmp_path / "out/deep").mkdir(parents=True)
@@ -81,7 +81,7 @@ def test_a_link_in_the_way_is_replaced_and_not_followed(made: Artifact, tmp_path
     assert not (tmp_path / "F.json").is_symlink()
 
 
-def test_a_target_that_cannot_be_written_is_said_so(made: Artifact, tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_written_is_an_error(made: Artifact, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.json").mkdir()
     for target in (tmp_path / "file/F.json", tmp_path / "folder.json"):

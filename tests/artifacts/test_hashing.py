@@ -1,4 +1,4 @@
-"""Hashes of outside files are remembered, and looked up again whenever the file may have changed."""
+"""hashing: hashes of outside files are cached, and computed again whenever the file may have changed."""
 
 import hashlib
 import os
@@ -25,12 +25,12 @@ def test_a_known_file_is_not_read_again(tmp_path: Path) -> None:
     stat = file.stat()
     cache.sha256(file)
     file.write_bytes(b"two")
-    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as if untouched: only reading would tell
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # only reading would show the change
     assert HashCache(tmp_path / "hashes").sha256(file) == digest(b"one")
 
 
 @pytest.mark.parametrize("content", [b"two", b"longer"])
-def test_a_file_of_another_time_or_size_is_read_again(tmp_path: Path, content: bytes) -> None:
+def test_a_file_with_another_time_or_size_is_read_again(tmp_path: Path, content: bytes) -> None:
     file, cache = tmp_path / "a", HashCache(tmp_path / "hashes")
     file.write_bytes(b"one")
     os.utime(file, ns=(0, 10**18))
@@ -39,24 +39,24 @@ def test_a_file_of_another_time_or_size_is_read_again(tmp_path: Path, content: b
     assert cache.sha256(file) == digest(content)
 
 
-@pytest.mark.parametrize("rubbish", [b"", b"{", b"[]", b"\xff", b'{"path": 3}'])
-def test_a_broken_memory_is_no_memory(tmp_path: Path, rubbish: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"path": 3}'])
+def test_a_broken_cache_entry_is_ignored(tmp_path: Path, content: bytes) -> None:
     file, cache = tmp_path / "a", HashCache(tmp_path / "hashes")
     file.write_bytes(b"one")
     cache.sha256(file)
     for entry in (tmp_path / "hashes").iterdir():
-        entry.write_bytes(rubbish)
+        entry.write_bytes(content)
     assert cache.sha256(file) == digest(b"one")
 
 
-def test_where_nothing_can_be_remembered_the_hash_is_found_all_the_same(tmp_path: Path) -> None:
+def test_without_a_writable_cache_the_hash_is_computed(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
     (tmp_path / "hashes").write_text("a file where the folder should be")
     assert HashCache(tmp_path / "hashes").sha256(tmp_path / "a") == digest(b"one")
 
 
 @pytest.mark.parametrize("name", ["not-there", "folder", "folder/a/b"])
-def test_what_cannot_be_read_is_said_so(tmp_path: Path, name: str) -> None:
+def test_an_unreadable_file_is_a_data_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(DataError, match="cannot be read"):
         HashCache(tmp_path / "hashes").sha256(tmp_path / name)

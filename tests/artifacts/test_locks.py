@@ -1,4 +1,4 @@
-"""Locks: one holder at a time, whoever dies; a dead holder's place is taken by one of many, a living one's by none."""
+"""locks: one holder at a time; one process takes over from a dead holder, and none from a living one."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from cellssl.errors import BusyError
 HOLD = """
 import pathlib, sys, time
 from cellssl.artifacts.locks import hold_lock
-with holding(pathlib.Path(sys.argv[1]), wait=True):
+with hold_lock(pathlib.Path(sys.argv[1]), wait=True):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
 """
@@ -32,16 +32,16 @@ import pathlib, sys, time
 from cellssl.artifacts.locks import hold_lock
 folder = pathlib.Path(sys.argv[1])
 for turn in range(int(sys.argv[2])):
-    with holding(folder / "a.lock", wait=True) as lock:
+    with hold_lock(folder / "a.lock", wait=True) as lock:
         inside = folder / "inside"
-        inside.mkdir()  # fails if somebody else is inside
-        lock.still_mine()
+        inside.mkdir()  # fails if another process is inside
+        lock.check_held()
         inside.rmdir()
 """
 
 
 @contextmanager
-def someone_holding(path: Path, seconds: float = 60) -> Iterator[subprocess.Popen[str]]:
+def other_process_holding(path: Path, seconds: float = 60) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", HOLD, str(path), str(seconds)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -58,23 +58,23 @@ def write(path: Path, holder: LockHolder, age_s: float = 0) -> None:
     os.utime(path, (time.time() - age_s,) * 2)
 
 
-def gone() -> LockHolder:
-    """A process of this machine that is no more."""
+def dead_holder() -> LockHolder:
+    """Return a process of this machine that has ended."""
     process = subprocess.Popen(["true"])
     process.wait()
     return replace(this_process(), pid=process.pid, started="1", token="dead")
 
 
-def test_a_lock_is_there_while_it_is_held_and_gone_afterwards(tmp_path: Path) -> None:
+def test_a_lock_file_exists_while_the_lock_is_held(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.lock"
     with hold_lock(path, wait=False) as lock:
         assert is_locked(path)
-        lock.still_mine()
+        lock.check_held()
     assert not path.exists()
     assert not is_locked(path)
 
 
-def test_a_lock_is_given_back_when_the_work_fails(tmp_path: Path) -> None:
+def test_a_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), hold_lock(tmp_path / "a.lock", wait=False):
         raise RuntimeError
     assert not (tmp_path / "a.lock").exists()
@@ -82,23 +82,23 @@ def test_a_lock_is_given_back_when_the_work_fails(tmp_path: Path) -> None:
 
 def test_without_waiting_a_held_lock_is_busy(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
-    with someone_holding(path) as process, pytest.raises(BusyError) as caught, hold_lock(path, wait=False):
+    with other_process_holding(path) as process, pytest.raises(BusyError) as caught, hold_lock(path, wait=False):
         pass
     assert f"process {process.pid} on" in caught.value.message
     assert caught.value.exit_code == 75
 
 
-def test_who_waits_hears_for_whom_and_comes_next(tmp_path: Path) -> None:
-    heard: list[int] = []
+def test_a_waiting_process_learns_the_holder_and_comes_next(tmp_path: Path) -> None:
+    holders: list[int] = []
     path = tmp_path / "a.lock"
-    hear = partial(hold_lock, wait=True, waiting=lambda holder: heard.append(holder.pid))
-    with someone_holding(path, 0.5) as process, hear(path):
+    waiting_lock = partial(hold_lock, wait=True, waiting=lambda holder: holders.append(holder.pid))
+    with other_process_holding(path, 0.5) as process, waiting_lock(path):
         assert process.wait(5) == 0
-    assert set(heard) == {process.pid}
+    assert set(holders) == {process.pid}
 
 
 def test_a_killed_holder_is_replaced_at_once(tmp_path: Path) -> None:
-    with someone_holding(tmp_path / "a.lock") as process:
+    with other_process_holding(tmp_path / "a.lock") as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert (tmp_path / "a.lock").exists()
@@ -108,21 +108,21 @@ def test_a_killed_holder_is_replaced_at_once(tmp_path: Path) -> None:
             assert time.monotonic() - began < 2
 
 
-def test_a_killed_holder_whose_parent_never_asked_is_dead_too(tmp_path: Path) -> None:
-    with someone_holding(tmp_path / "a.lock") as process:
+def test_a_killed_holder_that_is_a_zombie_counts_as_dead(tmp_path: Path) -> None:
+    with other_process_holding(tmp_path / "a.lock") as process:
         process.send_signal(signal.SIGKILL)  # no wait(): it stays in the process table
         for _ in range(100):
             if not is_locked(tmp_path / "a.lock"):
                 break
             time.sleep(0.05)
         with hold_lock(tmp_path / "a.lock", wait=False) as lock:
-            lock.still_mine()
+            lock.check_held()
 
 
-def test_another_process_with_the_dead_ones_number_does_not_keep_the_lock(tmp_path: Path) -> None:
+def test_another_process_with_the_number_of_a_dead_holder_does_not_keep_the_lock(tmp_path: Path) -> None:
     write(tmp_path / "a.lock", replace(this_process(), started="12345", token="dead"))
     with hold_lock(tmp_path / "a.lock", wait=False) as lock:
-        lock.still_mine()
+        lock.check_held()
 
 
 ELSEWHERE = [
@@ -133,18 +133,18 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("holder", ELSEWHERE, ids=["host", "boot", "namespace"])
-def test_a_holder_elsewhere_is_believed_as_long_as_its_heart_beats(tmp_path: Path, holder: LockHolder) -> None:
+def test_a_holder_elsewhere_counts_as_alive_while_it_gives_heartbeats(tmp_path: Path, holder: LockHolder) -> None:
     unknown = replace(holder, pid=2**22 + 1, started="7")
     write(tmp_path / "a.lock", unknown, age_s=locks.STALE_S - 20)
     with pytest.raises(BusyError), hold_lock(tmp_path / "a.lock", wait=False):
         pass
     write(tmp_path / "a.lock", unknown, age_s=locks.STALE_S + 5)
     with hold_lock(tmp_path / "a.lock", wait=False) as lock:
-        lock.still_mine()
+        lock.check_held()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}'])
-def test_a_lock_that_nobody_can_read_counts_as_dead_only_when_it_is_old(tmp_path: Path, text: str) -> None:
+def test_an_unreadable_lock_counts_as_dead_only_when_it_is_old(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.lock"
     path.write_text(text)
     taken = threading.Event()
@@ -161,7 +161,7 @@ def test_a_lock_that_nobody_can_read_counts_as_dead_only_when_it_is_old(tmp_path
     thread.join()
 
 
-def test_the_heart_beats_while_a_lock_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_held_lock_gets_heartbeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "HEARTBEAT_S", 0.05)
     with hold_lock(tmp_path / "a.lock", wait=False):
         os.utime(tmp_path / "a.lock", (1, 1))
@@ -169,27 +169,27 @@ def test_the_heart_beats_while_a_lock_is_held(tmp_path: Path, monkeypatch: pytes
         assert (tmp_path / "a.lock").stat().st_mtime > 1
 
 
-def test_who_lost_the_lock_learns_it_and_leaves_the_new_holder_alone(tmp_path: Path) -> None:
+def test_a_process_that_lost_its_lock_stops_and_leaves_the_new_lock_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
-    stranger = replace(this_process(), host="another-machine", token="theirs")
+    other = replace(this_process(), host="another-machine", token="theirs")
     with hold_lock(path, wait=False) as lock:
-        write(path, stranger)
+        write(path, other)
         with pytest.raises(BusyError, match="was taken over"):
-            lock.still_mine()
+            lock.check_held()
     assert json.loads(path.read_text())["token"] == "theirs"
 
 
 def test_a_full_disk_leaves_no_empty_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def all_values(_: object) -> str:
+    def full_disk(_: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(locks.json, "dumps", full)
+    monkeypatch.setattr(locks.json, "dumps", full_disk)
     with pytest.raises(OSError, match="No space"), hold_lock(tmp_path / "a.lock", wait=False):
         pass
     assert not (tmp_path / "a.lock").exists()
 
 
-def test_of_many_waiters_one_takes_over_from_the_dead(tmp_path: Path) -> None:
+def test_one_of_many_waiting_threads_takes_over_from_a_dead_holder(tmp_path: Path) -> None:
     inside, most = [0], [0]
 
     def work(path: Path) -> None:
@@ -197,10 +197,10 @@ def test_of_many_waiters_one_takes_over_from_the_dead(tmp_path: Path) -> None:
             inside[0] += 1
             most[0] = max(most[0], inside[0])
             time.sleep(0.002)
-            lock.still_mine()
+            lock.check_held()
             inside[0] -= 1
 
-    dead = gone()
+    dead = dead_holder()
     with ThreadPoolExecutor(5) as pool:
         for turn in range(4):
             path = tmp_path / f"{turn}.lock"
@@ -210,8 +210,8 @@ def test_of_many_waiters_one_takes_over_from_the_dead(tmp_path: Path) -> None:
     assert most == [1]
 
 
-def test_who_comes_late_to_a_takeover_does_not_touch_the_new_holders_lock(tmp_path: Path) -> None:
-    path, dead = tmp_path / "a.lock", gone()
+def test_a_late_takeover_does_not_touch_the_lock_of_the_new_holder(tmp_path: Path) -> None:
+    path, dead = tmp_path / "a.lock", dead_holder()
     write(path, this_process())
     inode = path.stat().st_ino
     locks._set_aside(path, dead)
@@ -219,7 +219,7 @@ def test_who_comes_late_to_a_takeover_does_not_touch_the_new_holders_lock(tmp_pa
 
 
 def test_processes_take_turns_and_leave_nothing_behind(tmp_path: Path) -> None:
-    write(tmp_path / "a.lock", gone())
+    write(tmp_path / "a.lock", dead_holder())
     command = [sys.executable, "-c", COUNT, str(tmp_path), "5"]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     assert [(process.wait(60), process.stderr.read() if process.stderr else "") for process in processes] == [

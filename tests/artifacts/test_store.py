@@ -1,4 +1,4 @@
-"""The store: a finished result is never half-made, never edited, and found by folder, card or fingerprint."""
+"""store: a finished result is complete, never edited, and found by folder, card or fingerprint."""
 
 import errno
 import json
@@ -36,7 +36,7 @@ def folders(store: Store) -> list[str]:
     return sorted(path.name for path in (store.root / "split").iterdir() if not path.name.startswith("."))
 
 
-def test_a_result_holds_its_files_and_nothing_of_the_work(tmp_path: Path) -> None:
+def test_a_result_holds_its_files_and_no_scratch_files(tmp_path: Path) -> None:
     made = make(Store(tmp_path))
     assert folders(Store(tmp_path)) == [PRINT]
     assert list(made.card.files) == ["deep/table.txt"]
@@ -48,7 +48,7 @@ def test_a_result_holds_its_files_and_nothing_of_the_work(tmp_path: Path) -> Non
     ]
 
 
-def test_nothing_half_made_is_found(tmp_path: Path) -> None:
+def test_an_unfinished_result_is_not_found(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(RuntimeError), store.drafting("split", PRINT) as draft:
         draft.file("table.txt").write_text("half")
@@ -57,7 +57,7 @@ def test_nothing_half_made_is_found(tmp_path: Path) -> None:
     assert folders(store) == [f"{PRINT}.partial"]
 
 
-def test_what_an_earlier_try_left_is_there_to_go_on_with(tmp_path: Path) -> None:
+def test_scratch_files_of_an_earlier_try_are_kept(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(RuntimeError), store.drafting("split", PRINT) as draft:
         (draft.scratch() / "half").write_text("work")
@@ -66,13 +66,13 @@ def test_what_an_earlier_try_left_is_there_to_go_on_with(tmp_path: Path) -> None
         assert (draft.scratch() / "half").read_text() == "work"
 
 
-def test_what_a_killed_process_was_replacing_is_no_part_of_the_result(tmp_path: Path) -> None:
+def test_a_temporary_file_of_a_killed_process_is_no_part_of_the_result(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, sys\nfrom cellssl.artifacts.store import Store\n"
         "from cellssl.files import atomic_path\n"
         f"with Store(pathlib.Path(sys.argv[1])).drafting('split', '{PRINT}') as draft:\n"
-        "    with atomic_path(draft.file('deep/table.txt')) as beside:\n"
-        "        beside.write_text('half')\n        os.kill(os.getpid(), 9)\n"
+        "    with atomic_path(draft.file('deep/table.txt')) as written:\n"
+        "        written.write_text('half')\n        os.kill(os.getpid(), 9)\n"
     )
     assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == -9
     assert list(tmp_path.rglob("*.tmp"))
@@ -92,7 +92,7 @@ def test_making_again_sets_the_old_result_aside(tmp_path: Path) -> None:
     assert [(path / "deep/table.txt").read_text() for path in aside] == ["old"]
 
 
-def test_a_holder_whose_lock_was_taken_commits_nothing(tmp_path: Path) -> None:
+def test_a_process_that_lost_its_lock_commits_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(BusyError), store.drafting("split", PRINT) as draft:
         draft.lock.path.unlink()
@@ -108,7 +108,7 @@ def test_every_flipped_byte_and_every_lost_file_is_found(tmp_path: Path) -> None
         content = bytearray(b"x" * 50)
         content[place] ^= 1
         table.write_bytes(content)
-        assert made.faults() == ["deep/table.txt has other bytes than its card says"]
+        assert made.faults() == ["deep/table.txt does not have the bytes that its card lists"]
     table.unlink()
     assert made.faults() == ["deep/table.txt is missing"]
 
@@ -125,7 +125,7 @@ def test_a_file_that_lost_bytes_is_not_read(tmp_path: Path) -> None:
 def test_a_link_out_of_the_store_is_not_read(tmp_path: Path) -> None:
     made = make(Store(tmp_path / "store"))
     secret = tmp_path / "secret"
-    secret.write_text("a table")  # of the very bytes: the link alone is the fault
+    secret.write_text("a table")  # the same bytes: only the link is wrong
     table = made.path / "deep/table.txt"
     table.unlink()
     table.symlink_to(secret)
@@ -137,14 +137,14 @@ def test_a_link_out_of_the_store_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "labels/../../evil", ".."])
-def test_nobodys_name_leads_out_of_a_draft(tmp_path: Path, name: str) -> None:
+def test_no_file_name_leads_out_of_a_draft(tmp_path: Path, name: str) -> None:
     with Store(tmp_path).drafting("split", PRINT) as draft:
         for place in (draft.file, draft.extra):
-            with pytest.raises(DataError, match="cannot name a file of a result"):
+            with pytest.raises(DataError, match="cannot be the name of a file in a result"):
                 place(name)
 
 
-def test_no_file_system_is_asked_for_hard_links() -> None:
+def test_no_code_needs_hard_or_symbolic_links() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "cellssl").rglob("*.py"))
     assert not re.search(r"\bos\.link\b|hardlink_to|\bos\.symlink\b|symlink_to", sources)
 
@@ -158,8 +158,8 @@ from cellssl.config.settings import SettingsModel
 from cellssl.engine.build import RunContext, build_part
 
 def work(job):
-    with (folder / "begun").open("a") as begun:
-        begun.write(f"{os.getpid()}\\n")
+    with (folder / "started").open("a") as started:
+        started.write(f"{os.getpid()}\\n")
     job.draft.file("table.txt").write_text("a table")
     time.sleep(float(sys.argv[2]))
     return {}
@@ -168,16 +168,16 @@ def work(job):
 folder = pathlib.Path(sys.argv[1])
 print("ready", flush=True)
 input()
-bench = RunContext(Store(folder / "store"), wait=sys.argv[3] == "wait")
+context = RunContext(Store(folder / "store"), wait=sys.argv[3] == "wait")
 try:
-    list(make_part(bench, Card("split", 1, "0123456789ab", {}, {}, {}, files={}), Strict(), {}, work))
+    list(build_part(context, Card("split", 1, "0123456789ab", {}, {}, {}, files={}), SettingsModel(), {}, work))
 except CellsslError as error:
     sys.exit(error.exit_code)
 """
 
 
 def eight(folder: Path, seconds: float, waits: str) -> list[subprocess.Popen[str]]:
-    """So many processes, all of which want the same at the same moment."""
+    """Start eight processes that make the same artifact at the same moment."""
     command = [sys.executable, "-c", EIGHT, str(folder), str(seconds), waits]
     processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)]
     for process in processes:
@@ -190,32 +190,32 @@ def eight(folder: Path, seconds: float, waits: str) -> list[subprocess.Popen[str
     return processes
 
 
-def begun(folder: Path) -> list[int]:
-    there = folder / "begun"
-    return [int(line) for line in there.read_text().split()] if there.exists() else []
+def started(folder: Path) -> list[int]:
+    path = folder / "started"
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
-def test_of_eight_at_once_one_works_and_the_others_share(tmp_path: Path) -> None:
+def test_of_eight_processes_one_works_and_the_others_wait_for_its_result(tmp_path: Path) -> None:
     assert [process.wait(60) for process in eight(tmp_path, 0.5, "wait")] == [0] * 8
-    assert len(begun(tmp_path)) == 1
+    assert len(started(tmp_path)) == 1
     assert folders(Store(tmp_path / "store")) == [PRINT]
 
 
-def test_of_eight_that_do_not_wait_seven_are_told_that_it_is_busy(tmp_path: Path) -> None:
+def test_of_eight_processes_that_do_not_wait_seven_exit_as_busy(tmp_path: Path) -> None:
     assert sorted(process.wait(60) for process in eight(tmp_path, 8, "no")) == [0] + [75] * 7
-    assert len(begun(tmp_path)) == 1
+    assert len(started(tmp_path)) == 1
 
 
-def test_of_seven_that_wait_for_a_killed_one_one_takes_over(tmp_path: Path) -> None:
+def test_one_of_seven_waiting_processes_takes_over_from_a_killed_one(tmp_path: Path) -> None:
     processes = eight(tmp_path, 2, "wait")
-    while not begun(tmp_path):
+    while not started(tmp_path):
         time.sleep(0.01)
-    first = begun(tmp_path)[0]
+    first = started(tmp_path)[0]
     os.kill(first, signal.SIGKILL)
     codes = {process.pid: process.wait(60) for process in processes}
     assert codes.pop(first) == -signal.SIGKILL
     assert set(codes.values()) == {0}
-    assert len(begun(tmp_path)) == 2
+    assert len(started(tmp_path)) == 2
     assert Store(tmp_path / "store").get("split", PRINT).faults() == []
     assert folders(Store(tmp_path / "store")) == [PRINT]
 
@@ -238,7 +238,7 @@ def test_an_exported_card_finds_its_artifact_in_a_store_that_was_moved(tmp_path:
     assert Store(tmp_path / "new").resolve(exported, ("split",)).path == tmp_path / "new/split" / PRINT
 
 
-def test_an_exported_card_whose_path_is_rubbish_is_said_so(tmp_path: Path) -> None:
+def test_an_exported_card_with_an_invalid_path_is_a_usage_error(tmp_path: Path) -> None:
     made = make(Store(tmp_path / "old"))
     exported = tmp_path / "e.json"
     for path in (3, None, "", ["a"]):
@@ -247,7 +247,7 @@ def test_an_exported_card_whose_path_is_rubbish_is_said_so(tmp_path: Path) -> No
             Store(tmp_path / "other").resolve(exported, ("split",))
 
 
-def test_the_wrong_kind_and_nothing_at_all_are_said_so(tmp_path: Path) -> None:
+def test_a_wrong_kind_or_a_missing_artifact_is_an_error(tmp_path: Path) -> None:
     store = Store(tmp_path)
     made = make(store)
     with pytest.raises(UsageError, match="is a split artifact"):
@@ -261,30 +261,30 @@ def test_a_further_store_is_read_and_never_written(tmp_path: Path) -> None:
     upstream = make(Store(tmp_path / "up"))
     store = Store(tmp_path / "mine", (tmp_path / "up",))
     assert store.get("split", PRINT).path == upstream.path
-    store.point("r", "main", None, "split", upstream)
+    store.write_pointer("r", "main", None, "split", upstream)
     assert [path.name for path in (tmp_path / "up").iterdir()] == ["split"]
 
 
-def test_a_folder_that_bears_another_results_name_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_a_folder_with_the_card_of_another_result_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     shutil.copytree(make(store).path, tmp_path / "split/ffffffffffff")
     with pytest.raises(IntegrityError, match=f"holds the card of the split artifact {PRINT}"):
         store.find("split", "ffffffffffff")
 
 
-def test_a_pointer_that_would_not_change_is_not_touched(tmp_path: Path) -> None:
+def test_an_unchanged_pointer_is_not_written_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     made = make(store)
-    store.point("r", "main", 3, "split", made)
+    store.write_pointer("r", "main", 3, "split", made)
     pointer = tmp_path / "by-recipe/r/main/3/split.json"
     os.utime(pointer, ns=(1, 1))
-    store.point("r", "main", 3, "split", made)
+    store.write_pointer("r", "main", 3, "split", made)
     assert pointer.stat().st_mtime_ns == 1
     assert json.loads(pointer.read_text()) == {"kind": "split", "fingerprint": PRINT, "path": f"split/{PRINT}"}
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_says_what_to_free_and_keeps_the_work(tmp_path: Path, number: int) -> None:
+def test_the_error_of_a_full_disk_names_the_cure_and_the_work_is_kept(tmp_path: Path, number: int) -> None:
     store = Store(tmp_path)
     with pytest.raises(FailedError) as caught, store.drafting("split", PRINT) as draft:
         draft.file("table.txt").write_text("half")
@@ -294,24 +294,24 @@ def test_a_full_disk_says_what_to_free_and_keeps_the_work(tmp_path: Path, number
     assert (store.partial("split", PRINT) / "table.txt").is_file()
 
 
-def test_a_store_that_is_a_file_is_said_so(tmp_path: Path) -> None:
+def test_a_store_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = Store(tmp_path / "file")
     assert store.find("split", PRINT) is None
     with pytest.raises(FailedError, match="cannot be written"), store.drafting("split", PRINT):
         pass
     with pytest.raises(FailedError, match="cannot be written"):
-        store.point("r", "main", None, "split", Artifact(tmp_path, CARD))
+        store.write_pointer("r", "main", None, "split", Artifact(tmp_path, CARD))
 
 
 def test_a_store_works_in_a_folder_with_spaces_and_other_scripts(tmp_path: Path) -> None:
     store = Store(tmp_path / "étagère à résultats 細胞")
     made = make(store)
-    store.point("naïve", "bras", None, "split", made)
+    store.write_pointer("naïve", "bras", None, "split", made)
     assert store.get("split", PRINT).faults() == []
 
 
-def test_a_result_obeys_the_umask(tmp_path: Path) -> None:
+def test_a_result_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         made = make(Store(tmp_path / "s"))
@@ -321,7 +321,7 @@ def test_a_result_obeys_the_umask(tmp_path: Path) -> None:
     assert (made.path / "artifact.json").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_card_from_a_later_version_is_refused_by_name(tmp_path: Path) -> None:
+def test_the_card_of_a_later_version_is_refused_and_names_the_version(tmp_path: Path) -> None:
     make(Store(tmp_path), card=replace(CARD, format=7, run={"cellssl": "3.0"}))
     with pytest.raises(IntegrityError, match=r"written by cellssl 3\.0"):
         Store(tmp_path).find("split", PRINT)

@@ -1,4 +1,4 @@
-"""Artifacts from strangers: whatever their cards and tables say, nothing is run and nothing is written elsewhere."""
+"""Artifacts from untrusted sources: no code in them is run, and nothing is written outside the store."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from cellssl.artifacts.hashing import sha256_of
 
 
 def forged(folder: Path, card: Card) -> Path:
-    """A folder whose card fits its files, as a stranger can make it."""
+    """Write a card that fits the files of a folder, as an attacker could."""
     files = {
         path.relative_to(folder).as_posix(): FileEntry(path.stat().st_size, sha256_of(path))
         for path in folder.rglob("*")
@@ -33,7 +33,7 @@ def everything_but(root: Path, *folders: Path) -> set[Path]:
 
 
 class Bomb:
-    """Leaves a file behind when it is unpickled."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -47,7 +47,7 @@ def copied(chain: Chain, stage: str, root: Path) -> Path:
     return Path(shutil.copytree(made.path, root / stage / made.fingerprint))
 
 
-def test_a_field_that_is_called_like_a_way_out_writes_nothing_outside(tmp_path: Path) -> None:
+def test_a_field_named_like_a_path_writes_nothing_outside_the_store(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "dna.tif", tiny_field("a", "dna"))
     evil = "../" * 4 + "evil"
     (tmp_path / "plate.csv").write_text(f"plate,well,site,compound,dna\n{evil},A01,1,DMSO,dna.tif\n")
@@ -64,7 +64,7 @@ def test_a_field_that_is_called_like_a_way_out_writes_nothing_outside(tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["centroids.npz", "encoder.safetensors"])
-def test_pickles_in_the_place_of_numbers_are_not_opened(chain: Chain, tmp_path: Path, name: str) -> None:
+def test_pickles_in_place_of_numbers_are_not_loaded(chain: Chain, tmp_path: Path, name: str) -> None:
     stage = "cluster" if name.endswith("npz") else "pretrain"
     theirs, mark = copied(chain, stage, tmp_path / "theirs"), tmp_path / "mark"
     bomb = np.empty(1, dtype=object)
@@ -74,17 +74,15 @@ def test_pickles_in_the_place_of_numbers_are_not_opened(chain: Chain, tmp_path: 
     else:
         (theirs / name).write_bytes(pickle.dumps(Bomb(mark)))
     forged(theirs, chain.made(stage).card)
-    knob = f"cluster.assign_to={theirs}" if stage == "cluster" else f"embed.model={theirs}"
+    setting = f"cluster.assign_to={theirs}" if stage == "cluster" else f"embed.model={theirs}"
     store = ["--store", tmp_path / "mine", "--store", tmp_path / "theirs", "--store", chain.root]
-    words = ["cluster" if stage == "cluster" else "embed", chain.recipe, *store, "--set", knob]
+    words = ["cluster" if stage == "cluster" else "embed", chain.recipe, *store, "--set", setting]
     assert run(*words).code != 0
     assert not mark.exists()
 
 
 @pytest.mark.parametrize("field", ["fingerprint", "kind", "inputs", "parts"])
-def test_a_card_that_points_elsewhere_makes_nobody_remove_or_write_there(
-    chain: Chain, tmp_path: Path, field: str
-) -> None:
+def test_a_card_with_a_path_makes_no_command_remove_or_write_there(chain: Chain, tmp_path: Path, field: str) -> None:
     root, precious = tmp_path / "store", tmp_path / "precious"
     precious.mkdir()
     (precious / "work").write_text("years")

@@ -1,4 +1,4 @@
-"""What goes wrong at night: damaged recipes, full disks, jumping clocks; one sentence and a code, nothing half-made."""
+"""Faults in unattended runs: damaged recipes, full disks, changing clocks; one sentence, a code, no half-made file."""
 
 import json
 import os
@@ -54,7 +54,7 @@ PIECES = st.one_of(st.sampled_from(ODD), st.text(max_size=5), st.sampled_from(LI
 
 @st.composite
 def damaged_recipes(draw: st.DrawFn) -> str:
-    """The recipe of the tests with a few of its lines lost, doubled, cut, mixed or overwritten."""
+    """Return the recipe of the tests with a few lines removed, doubled, cut, mixed or overwritten."""
     lines = list(LINES)
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.integers(0, len(lines) - 1))
@@ -74,7 +74,7 @@ def damaged_recipes(draw: st.DrawFn) -> str:
 
 
 def is_read_or_refused(folder: Path, text: str) -> None:
-    """A dry run ends with 0, or with 2, one sentence and at most one line of cure; a traceback would come out here."""
+    """Assert that a dry run exits with 0, or with 2, one sentence and at most one line of cure, and no traceback."""
     recipe = folder / "r.toml"
     recipe.write_bytes(text.encode("utf-8", "surrogatepass"))
     said = say("run", recipe, "--store", folder / "store", "--dry-run", "--to", "embed", "-q")
@@ -108,11 +108,13 @@ def test_ten_thousand_damaged_recipes_are_read_or_refused(tmp_path_factory: pyte
 
 
 def cheap_fetch(recipe: Path, root: Path) -> list[object]:
-    knobs = ["fetch.dataset.doses=1", "fetch.dataset.control_wells=1", "fetch.dataset.sites_per_well=1"]
-    return ["fetch", recipe, "--store", root, *(word for knob in knobs for word in ("--set", knob))]
+    values = ["fetch.dataset.doses=1", "fetch.dataset.control_wells=1", "fetch.dataset.sites_per_well=1"]
+    return ["fetch", recipe, "--store", root, *(word for value in values for word in ("--set", value))]
 
 
-def test_a_full_disk_ends_in_words_and_with_more_room_the_same_command_goes_on(chain: Chain, small_disk: Path) -> None:
+def test_a_full_disk_is_an_error_with_a_cure_and_with_more_space_the_same_command_resumes(
+    chain: Chain, small_disk: Path
+) -> None:
     words = cheap_fetch(chain.recipe, small_disk / "store")
     full = run(*words, "--log-file", small_disk / "night.log")
     assert full.code == 1, full.err
@@ -124,14 +126,14 @@ def test_a_full_disk_ends_in_words_and_with_more_room_the_same_command_goes_on(c
     assert not list(small_disk.glob("store/*/*.partial"))
 
 
-def test_a_log_on_a_full_disk_is_given_up_and_the_work_goes_on(chain: Chain) -> None:
+def test_a_log_on_a_full_disk_is_given_up_and_the_work_continues(chain: Chain) -> None:
     said = chain.say("cluster", "--force", "--log-file", "/dev/full")
     assert "the log /dev/full is given up: No space left on device" in said.err
     assert said.line == str(chain.made("cluster").path)
 
 
-def spoken(*words: object, **streams: object) -> subprocess.CompletedProcess[str]:
-    """One command whose streams lead where they are told to, and else to us."""
+def run_command(*words: object, **streams: object) -> subprocess.CompletedProcess[str]:
+    """Run one command; streams that are not given are captured."""
     plain = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONUNBUFFERED"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
     command = [sys.executable, "-m", "cellssl", *map(str, words)]
@@ -149,20 +151,20 @@ WORDS = [
 
 
 @pytest.mark.parametrize("words", WORDS)
-def test_what_stdout_cannot_take_is_a_failure_in_words(words: str, chain: Chain) -> None:
+def test_a_stdout_that_cannot_be_written_is_an_error_with_a_cure(words: str, chain: Chain) -> None:
     given = {"RECIPE": chain.recipe, "STORE": chain.root}
     with Path("/dev/full").open("w") as full:
-        said = spoken(*(given.get(word, word) for word in words.split()), stdout=full)
+        said = run_command(*(given.get(word, word) for word in words.split()), stdout=full)
     assert said.returncode == 1
     *_, error, cure = said.stderr.splitlines()
     assert error == "error: stdout cannot be written: No space left on device" and cure.startswith("  cure: ")
     assert "Traceback" not in said.stderr and "Exception" not in said.stderr
 
 
-def test_wrong_words_that_stderr_cannot_take_still_exit_2() -> None:
+def test_a_usage_error_exits_with_2_even_if_stderr_cannot_be_written() -> None:
     with Path("/dev/full").open("w") as full:
-        assert spoken("nonsense", stderr=full).returncode == 2
-        assert spoken("status", "nonsense", stderr=full).returncode == 2
+        assert run_command("nonsense", stderr=full).returncode == 2
+        assert run_command("status", "nonsense", stderr=full).returncode == 2
 
 
 JUMPING = """
@@ -173,7 +175,7 @@ def _jumping():
     return _true() + 86_400 * 400 * (-1) ** _calls[0]
 time.time = _jumping
 """
-"""A clock that is set a year forward and back again at every look; Python runs it before anything else."""
+"""A clock that jumps a year forward or back at every call; Python runs this file at start."""
 
 
 def test_neither_clock_nor_time_zone_changes_a_result(chain: Chain, tmp_path: Path) -> None:
@@ -188,14 +190,14 @@ def test_neither_clock_nor_time_zone_changes_a_result(chain: Chain, tmp_path: Pa
     assert cards[0] == cards[1]
 
 
-def test_a_store_that_is_only_read_stays_as_it_was(chain: Chain, tmp_path: Path) -> None:
+def test_a_read_only_store_is_not_changed(chain: Chain, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in chain.root.glob("*/*/*")}
     said = say("split", chain.recipe, "--store", tmp_path / "mine", "--store", chain.root, "--set", "split.seed=7")
     assert Path(said.line).is_relative_to(tmp_path / "mine")
     assert {path: path.stat().st_mtime_ns for path in chain.root.glob("*/*/*")} == before
 
 
-def test_a_store_that_was_moved_to_an_odd_place_is_up_to_date(chain: Chain, tmp_path: Path) -> None:
+def test_a_store_that_was_moved_to_an_unusual_path_is_up_to_date(chain: Chain, tmp_path: Path) -> None:
     moved = tmp_path / "ein Ordner 'mit' ünd $HOME 細胞"
     shutil.copytree(chain.root, moved, ignore=shutil.ignore_patterns("*.partial", "*.lock"))
     said: Said = say("run", chain.recipe, "--store", moved)
@@ -207,12 +209,12 @@ KILLS = 200
 
 
 def whole_run(chain: Chain, root: Path) -> subprocess.Popen[str]:
-    """All arms and seeds in a process group of its own, so that workers die with it."""
+    """Start all arms and seeds in a new process group, so that workers die with it."""
     return start("run", chain.recipe, "--store", root, "--device", "cpu", "-q", start_new_session=True)
 
 
 def kill_until_it_ends(chain: Chain, root: Path, longest_s: float, chance: np.random.Generator) -> int:
-    """Give the same command again and again, each time killed somewhere in its life, until one ends; how many died."""
+    """Run the same command until one try ends, killing each at a random time; return the number of kills."""
     killed = 0
     while True:
         process = whole_run(chain, root)
@@ -228,7 +230,7 @@ def kill_until_it_ends(chain: Chain, root: Path, longest_s: float, chance: np.ra
 
 
 @pytest.mark.soak
-def test_killed_at_two_hundred_random_points_the_chain_ends_in_the_same_bytes(chain: Chain, tmp_path: Path) -> None:
+def test_after_two_hundred_kills_at_random_times_the_chain_gives_the_same_bytes(chain: Chain, tmp_path: Path) -> None:
     began = time.monotonic()
     assert whole_run(chain, tmp_path / "whole").wait() == 0
     longest_s = time.monotonic() - began
@@ -245,4 +247,4 @@ def test_killed_at_two_hundred_random_points_the_chain_ends_in_the_same_bytes(ch
         assert not list(root.glob("*/*.partial"))
         shutil.rmtree(root)
         turn += 1
-        print(f"\n{killed} of {KILLS} killed", flush=True)  # noqa: T201 - a long test says how far it is
+        print(f"\n{killed} of {KILLS} killed", flush=True)  # noqa: T201 - progress of a long test

@@ -142,7 +142,11 @@ WRONG = {
         "their momentum must be equal",
         "explain",
     ),
-    "a branch no file can be named by": ('[pretrain.branches."a b"]\nview = []\n', "'a b' cannot be the name of a branch", "explain"),
+    "a branch no file can be named by": (
+        '[pretrain.branches."a b"]\nview = []\n',
+        "'a b' cannot be the name of a branch",
+        "explain",
+    ),
     "doses that are no doses": (
         '[split]\ntreated = { compounds = ["a"], doses = "top" }\n',
         'treated.doses: must be "all", "top 4", a range such as "0.1 to 3", or a list',

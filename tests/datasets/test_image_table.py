@@ -224,7 +224,7 @@ def test_a_missing_image_is_quarantined_with_its_reason(plate: Path, cellssl: An
     (plate / "images/P2_C03_2_actin.tif").unlink()
     code, _, failure = cellssl("fetch", recipe(plate))
     assert code == 3
-    assert "P2_C03_2_actin.tif is not there" in failure["stderr"]
+    assert "P2_C03_2_actin.tif does not exist" in failure["stderr"]
     code, fetched, card = cellssl("fetch", recipe(plate), "--set", "fetch.max_failures=0.25")
     part = json.loads((fetched / "parts.json").read_text())["P2"]
     quarantine = pd.read_csv(plate / "store/fetch" / part / "quarantine.csv")

@@ -226,7 +226,7 @@ def test_a_full_disk_is_an_error_before_anything_is_downloaded(screen: Path, mon
     with serving(behaviour) as address:
         said = fetch(screen, "store", "--mirror", address)
     assert said.code == 1
-    assert "348,672 bytes are still to come" in said.err
+    assert "348,672 bytes are needed" in said.err
     assert members_asked(behaviour, members_by_start(screen)) == []
 
 

@@ -14,7 +14,7 @@ from cellssl.datasets.transfer.threads import worker_threads
 from cellssl.datasets.transfer.tiff_check import missing_bytes
 from cellssl.errors import NetworkError
 from cellssl.events import Event, Progress, Waiting
-from cellssl.files import adopt
+from cellssl.files import move_into_place
 
 
 class _TruncatedImageError(Exception):
@@ -100,7 +100,7 @@ def _fetch_one(
         if missing:
             downloaded.unlink()
             return _TruncatedImageError(f"{url} is cut off: {missing:,} bytes are missing at its end")
-        adopt(downloaded, targets[name])
+        move_into_place(downloaded, targets[name])
     except NotFoundError as error:
         return error
     except RefusedError:

@@ -45,7 +45,7 @@ class Settings(Photometric):
         rectangle).
         """
         low, high = (math.log(ratio) for ratio in self.ratio)
-        tries = keys.beside(*(("try", attempt) for attempt in range(TRIES)))
+        tries = keys.fold_each(*(("try", attempt) for attempt in range(TRIES)))
         return {
             "hit": keys.chance("hit", self.p),
             "area": tries.uniform("area", *self.scale),

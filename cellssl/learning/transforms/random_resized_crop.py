@@ -85,7 +85,7 @@ class Settings(Geometric):
         if self.beyond == "pad":
             width, height = self._one_shape(keys, side)
             return width.clamp(min=1.0), height.clamp(min=1.0), torch.ones(len(keys), dtype=torch.bool)
-        widths, heights = self._one_shape(keys.beside(*(("try", attempt) for attempt in range(TRIES))), side)
+        widths, heights = self._one_shape(keys.fold_each(*(("try", attempt) for attempt in range(TRIES))), side)
         fits = (widths > 0) & (widths <= side) & (heights > 0) & (heights <= side)
         first, found = fits.long().argmax(dim=1, keepdim=True), fits.any(dim=1)
         wide, high = self._middle_shape(side)

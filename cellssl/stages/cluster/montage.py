@@ -46,7 +46,7 @@ def write_montage(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering:
 def _crops_of(job: Job, chosen: pd.DataFrame) -> Any:
     """Return the scaled crops of the chosen cells; raise DataError where the segment artifact lacks one."""
     embed = job.inputs["embed"]
-    store = job.context.store.beside(embed)
+    store = job.context.store.with_store_of(embed)
     kind = embed.card.section["cells"]
     segment = upstream_segment(store.get(kind, embed.card.inputs[kind]), store)
     cells = chosen.merge(read_cells(segment), on="cell_id", how="left", validate="one_to_one")

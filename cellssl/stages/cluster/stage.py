@@ -142,7 +142,7 @@ def _check_same_model(earlier: Artifact, job: Job) -> None:
 
 def _embed_below(clustering: Artifact, job: Job) -> Artifact:
     """Return the embeddings that an earlier clustering was made from."""
-    return job.context.store.beside(clustering).get("embed", clustering.card.inputs["embed"])
+    return job.context.store.with_store_of(clustering).get("embed", clustering.card.inputs["embed"])
 
 
 def _model_of(embed: Artifact) -> str:

@@ -30,7 +30,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     cells = chosen_cells(source, segment)
     crops = scaled_crops(segment, job.context.store, cells)
     table, done = job.draft.file("embeddings.parquet"), 0
-    with embeddings.writing(table, metadata(cells)) as file:
+    with embeddings.writer(table, metadata(cells)) as file:
         for vectors in _iter_vectors(job, crops, cells):
             file.append(vectors)
             done += len(vectors)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.hashing import HashCache
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import PLANNED, read_table, write_table
+from cellssl.artifacts.tables import TREATMENT_COLUMNS, read_table, write_table
 from cellssl.config.plugins import did_you_mean
 from cellssl.datasets.base import Dataset, Field
 from cellssl.datasets.transfer.checksums import ARCHIVES_FILE, RECORD_FILE, concat_records
@@ -159,7 +159,7 @@ def _field_table(
             rows.append(_row(field, job))
         except DataError as error:
             failures.append({"field_id": field.field_id, "reason": reasons.get(field.field_id, error.message)})
-    columns = ["field_id", "plate", "well", "site", *PLANNED, "control"]
+    columns = ["field_id", "plate", "well", "site", *TREATMENT_COLUMNS, "control"]
     table = pd.DataFrame(rows)
     if table.empty:
         table = pd.DataFrame(columns=columns)
@@ -175,7 +175,7 @@ def _row(field: Field, job: Job) -> dict[str, Any]:
     from cellssl.artifacts.images import image_fault
 
     values = asdict(field)
-    row = {name: values[name] for name in ("field_id", "plate", "well", "site", *PLANNED)}
+    row = {name: values[name] for name in ("field_id", "plate", "well", "site", *TREATMENT_COLUMNS)}
     row["control"] = field.compound in job.settings.controls
     for channel, place in field.images.items():
         path = job.draft.path / place

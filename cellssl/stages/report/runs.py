@@ -98,7 +98,7 @@ def collect(inputs: Mapping[str, Artifact], store: Store) -> list[Run]:
 
 
 def _run(arm: str, seed: int, cluster: Artifact, evaluate: Artifact | None, store: Store) -> Run:
-    around = store.beside(cluster)
+    around = store.with_store_of(cluster)
     embed = around.get("embed", cluster.card.inputs["embed"])
     trained = embed.card.inputs.get("model") or embed.card.inputs.get("pretrain")
     model = around.get("pretrain", trained) if trained else None

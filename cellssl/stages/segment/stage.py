@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Make the parts of missing plates, then concatenate the tables of all parts; pixels stay in the parts."""
     fetch = job.inputs["fetch"]
-    store = job.context.store.beside(fetch)
+    store = job.context.store.with_store_of(fetch)
     fetched = {plate: store.get("fetch", part) for plate, part in parts_of(fetch)}
     _check_label_images(job.settings, list(fetched.values()))
     parts = yield from _all_plates(job, fetched)

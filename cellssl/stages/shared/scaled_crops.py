@@ -56,8 +56,8 @@ class ScaledCrops:
 
 def scaled_crops(segment: Artifact, store: Store, cells: pd.DataFrame) -> ScaledCrops:
     """Return the crops of some cells of a gathered segment artifact."""
-    beside = store.beside(segment)
-    parts = {part: beside.get("segment", part) for _, part in parts_of(segment)}
+    around = store.with_store_of(segment)
+    parts = {part: around.get("segment", part) for _, part in parts_of(segment)}
     return ScaledCrops(parts, cells)
 
 
@@ -71,7 +71,7 @@ def upstream_segment(cells: Artifact, store: Store) -> Artifact:
     """Return the segment artifact from which a split was made; a segment artifact is returned itself."""
     if cells.card.kind == "segment":
         return cells
-    return store.beside(cells).get("segment", cells.card.inputs["segment"])
+    return store.with_store_of(cells).get("segment", cells.card.inputs["segment"])
 
 
 def _same_channels(channels: list[Any]) -> list[str]:

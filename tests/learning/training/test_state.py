@@ -95,7 +95,7 @@ def test_an_unknown_optimiser_is_an_error() -> None:
 class FreeLock:
     """A lock that no other process wants."""
 
-    def still_mine(self) -> None: ...
+    def check_held(self) -> None: ...
 
 
 def draft_in(folder: Path) -> Draft:
@@ -252,7 +252,7 @@ def test_temporary_files_of_a_killed_process_are_not_part_of_the_result(tmp_path
 class TakenOver:
     """A lock that another process has taken over."""
 
-    def still_mine(self) -> None:
+    def check_held(self) -> None:
         raise BusyError("taken over")
 
 
