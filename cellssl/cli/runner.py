@@ -109,7 +109,7 @@ class Runner:
         return artifact
 
     def assist(self, stage: str) -> None:
-        """Work as one of several processes on a stage; once the main process has started it, only that one handles signals."""
+        """Work as one of several processes on a stage; while it runs, only the main process handles signals."""
         planned = self.session.with_inputs(stage).plan_stage(stage)[-1]
         if self.common.dry_run or not wait_for_main(planned.fingerprint):
             return

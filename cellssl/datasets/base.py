@@ -84,8 +84,8 @@ class Dataset(Plugin):
       `crops.npy`, `cells.csv` and `channels.json`; the stage `segment` passes them through.
 
     The module must import quickly: import numpy only if needed, and torch, pandas, scikit-learn and the like inside the
-    methods that use them. An ALGORITHM in the module counts in the fingerprint of every plate: raise it when the same settings
-    give other pixels.
+    methods that use them. An ALGORITHM in the module counts in the fingerprint of every plate: raise it when the same
+    settings give other pixels.
     """
 
     def external_files(self) -> Mapping[str, Path]:

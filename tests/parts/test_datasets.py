@@ -165,8 +165,8 @@ def test_its_settings_survive_json(name: str, write: Callable[..., Dataset], tmp
 @every_data_set
 def test_its_external_files_exist(name: str, write: Callable[..., Dataset]) -> None:
     files = write(name).external_files()
-    assert all(isinstance(file, Path) and file.is_file() for file in files)
-    assert len(set(files)) == len(files)
+    assert all(isinstance(file, Path) and file.is_file() for file in files.values())
+    assert len(set(files.values())) == len(files)
 
 
 # ---------------------------------------------------------------------------------------------------------------- plan

@@ -1,4 +1,4 @@
-"""What the name of a result counts: plugins, shipped files, external files by role, order; edited defaults are found."""
+"""What the name of a result counts: plugins, shipped files, external files by role, order; and edited defaults."""
 
 import json
 import shutil
