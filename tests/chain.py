@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,12 @@ class Chain:
     def say(self, command: str, *words: object) -> Said:
         """A command on this recipe and store, in this process."""
         return say(command, self.recipe, "--store", self.root, *words)
+
+    def copy_cells(self, root: Path) -> Path:
+        """Copy the fields, cells and split into another store, for tests of what comes after; return its root."""
+        for stage in ("fetch", "segment", "split"):
+            shutil.copytree(self.root / stage, root / stage)
+        return root
 
     def made(self, stage: str, arm: str = "main") -> Artifact:
         """The artifact that the pointer of an arm names."""

@@ -57,7 +57,9 @@ def test_the_sweeps_of_cifar_are_the_papers() -> None:
 
 
 def made_up(folder: Path, side: int, mode: str) -> Path:
-    """Write two classes into folders train and test, 24 and 4 images each."""
+    """Write two classes into folders train and test, 24 and 4 images each, unless they are there."""
+    if folder.is_dir():
+        return folder
     for part, n in (("train", 24), ("test", 4)):
         for name in ("ant", "bee"):
             (folder / part / name).mkdir(parents=True)
@@ -66,6 +68,12 @@ def made_up(folder: Path, side: int, mode: str) -> Path:
                 pixels = generator(part, name, number).integers(0, 256, shape, dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / part / name / f"{number}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for images and stores: the arms of a study share the images, the cells and their split."""
+    return tmp_path_factory.mktemp("studies")
 
 
 def trains(recipe: Path, arm: str, images: Path, store: Path) -> None:
@@ -84,13 +92,13 @@ def trains(recipe: Path, arm: str, images: Path, store: Path) -> None:
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_a_method_trains_a_step_on_images_like_cifar(method: str, tmp_path: Path) -> None:
-    trains(unswept("cifar10-bias", tmp_path), method, made_up(tmp_path / "images", 32, "RGB"), tmp_path / "store")
+def test_a_method_trains_a_step_on_images_like_cifar(method: str, shared: Path, tmp_path: Path) -> None:
+    trains(unswept("cifar10-bias", tmp_path), method, made_up(shared / "cifar", 32, "RGB"), shared / "store")
 
 
 @pytest.mark.parametrize("arm", ["digit", "flow"])
-def test_either_view_of_the_digits_trains_a_step_on_images_like_mnist(arm: str, tmp_path: Path) -> None:
-    trains(unswept("mnist", tmp_path), arm, made_up(tmp_path / "images", 28, "L"), tmp_path / "store")
+def test_either_view_of_the_digits_trains_a_step_on_images_like_mnist(arm: str, shared: Path, tmp_path: Path) -> None:
+    trains(unswept("mnist", tmp_path), arm, made_up(shared / "mnist", 28, "L"), shared / "store")
 
 
 @pytest.mark.parametrize("name", ["mnist", "digits"])

@@ -34,23 +34,24 @@ GROUPS = '\n[sweep]\nchoose = "ami"\n[sweep.groups]\nknob = "cluster.k"\nvalues 
 
 
 @pytest.fixture(scope="module")
-def votes(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+def votes(tmp_path_factory: pytest.TempPathFactory, chain: Chain) -> Chain:
     """Five values of one setting, two seeds, one training per seed."""
-    return made(tmp_path_factory.mktemp("votes"), VOTES)
+    return made(tmp_path_factory.mktemp("votes"), VOTES, chain)
 
 
 @pytest.fixture(scope="module")
-def heat(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+def heat(tmp_path_factory: pytest.TempPathFactory, chain: Chain) -> Chain:
     """Two values of a setting of pretrain, two seeds: four trainings."""
-    return made(tmp_path_factory.mktemp("heat"), HEAT)
+    return made(tmp_path_factory.mktemp("heat"), HEAT, chain)
 
 
-def made(folder: Path, sweep: str) -> Chain:
+def made(folder: Path, sweep: str, cells_of: Chain) -> Chain:
+    """Run a sweep on the cells of another chain."""
     recipe = folder / "swept.toml"
     write_text(recipe, f"seeds = [0, 1]\n{QUICK}{sweep}".replace('name = "tiny"', 'name = "swept"'))
-    chain = Chain(recipe, folder / "store")
-    assert chain.say("run").code == 0
-    return chain
+    swept = Chain(recipe, cells_of.copy_cells(folder / "store"))
+    assert swept.say("run").code == 0
+    return swept
 
 
 def report_of(chain: Chain, *words: object) -> Path:
@@ -161,7 +162,7 @@ def test_status_shows_the_grid_filling(votes: Chain) -> None:
 
 
 def test_a_sweep_that_is_killed_and_run_again_gives_the_same_bytes(heat: Chain, tmp_path: Path) -> None:
-    killed = Chain(heat.recipe, tmp_path / "killed")
+    killed = Chain(heat.recipe, heat.copy_cells(tmp_path / "killed"))
     process = start("run", killed.recipe, "--store", killed.root)
     while not list(killed.root.glob("evaluate/*/artifact.json")):
         assert process.poll() is None
@@ -178,7 +179,7 @@ def files_of(chain: Chain) -> dict[Path, Any]:
 
 
 def test_two_processes_at_once_make_one_sweep_with_the_same_bytes(heat: Chain, tmp_path: Path) -> None:
-    both = Chain(heat.recipe, tmp_path / "both")
+    both = Chain(heat.recipe, heat.copy_cells(tmp_path / "both"))
     processes = [start("run", both.recipe, "--store", both.root) for _ in range(2)]
     said = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
@@ -196,9 +197,9 @@ def test_a_sweep_that_is_extended_by_values_and_seeds_repeats_nothing(heat: Chai
     assert sum(path.parent.parent.name == "pretrain" for path in after) == 2 * 2 + 2 + 1
 
 
-def test_what_is_chosen_on_val_is_reported_on_test_with_both_numbers(tmp_path: Path) -> None:
-    chain = made(tmp_path, GROUPS)
-    folder = report_of(chain)
+def test_what_is_chosen_on_val_is_reported_on_test_with_both_numbers(chain: Chain, tmp_path: Path) -> None:
+    swept = made(tmp_path, GROUPS, chain)
+    folder = report_of(swept)
     table = pd.read_csv(folder / "sweep.csv", keep_default_na=False)
     means = table[table["score"] == "ami"].groupby(["part", "groups"])["value"].mean()
     best = means["val"].idxmax()
