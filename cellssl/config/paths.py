@@ -1,4 +1,4 @@
-"""paths: a path as a recipe or a shell writes it in, an absolute one out; and where the shipped files lie."""
+"""paths: a path as a recipe or a shell gives it in, an absolute path out; and the folders of shipped files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ValidationInfo
 
 NAME = re.compile(r"[\w][\w.+-]{,99}")
-"""What can name a folder."""
+"""Names that a folder can have."""
 
 
 class ShellText(str):
-    """A text that came from `--set`; a path in it is relative to where the command runs, not to the recipe."""
+    """Text from `--set`; a path in it is relative to the current folder, not to the recipe."""
 
 
 def _input_path(value: Any, info: ValidationInfo) -> Any:
@@ -30,7 +30,7 @@ InputPath = Annotated[Path, BeforeValidator(_input_path)]
 
 @cache
 def shipped_folder(name: str) -> Path:
-    """`recipes` or `data-manifests`, as packed into the wheel, or beside the package in a checkout."""
+    """Return the folder `recipes` or `data-manifests`: packed into the wheel, or beside the package in a checkout."""
     package = Path(__file__).resolve().parents[1]
     packed = package / "_shipped" / name
     return packed if packed.is_dir() else package.parent / name
