@@ -176,7 +176,7 @@ class Session:
         found = self.store.find(card.kind, card.fingerprint)
         if found is not None:
             changes = [] if settings is None else changed_defaults(found.card, settings)
-            return f"outdated ({changes[0][0]})" if changes else "done"
+            return f"outdated ({changes[0].name})" if changes else "done"
         partial = self.store.partial(card.kind, card.fingerprint)
         if not partial.is_dir():
             return "missing"

@@ -369,7 +369,7 @@ def test_output_delivers_a_card_or_the_files(chain: Chain, tmp_path: Path) -> No
     assert say("embed", chain.recipe, "--store", chain.root, "--input", card).line == str(chain.made("embed").path)
 
 
-def test_gc_keeps_what_a_recipe_stands_on_and_removes_the_rest_only_when_told(chain: Chain, tmp_path: Path) -> None:
+def test_gc_keeps_what_a_recipe_stands_on_and_removes_the_rest_only_with_yes(chain: Chain, tmp_path: Path) -> None:
     shutil.copytree(chain.root, tmp_path / "store", ignore=shutil.ignore_patterns("fetch", "*.partial", "*.lock"))
     mine = Chain(chain.recipe, tmp_path / "store")
     mine.say("report")  # points to everything again, whatever other tests have pointed to meanwhile
@@ -410,7 +410,7 @@ def test_the_log_gets_every_event_and_the_error(chain: Chain, tmp_path: Path) ->
     events = [json.loads(line) for line in log.read_text().splitlines()]
     assert {"progress", "note", "result"} <= {event["event"] for event in events}
     chain.say("cluster", "--set", "cluster.k=100000", "--log-file", log)
-    assert "error message=100000 clusters were asked" in log.read_text().splitlines()[-1]
+    assert "error message=100000 clusters are requested" in log.read_text().splitlines()[-1]
 
 
 def test_a_reader_that_has_gone_does_not_stop_the_work(chain: Chain) -> None:

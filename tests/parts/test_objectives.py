@@ -364,7 +364,9 @@ def test_local_crops_that_the_encoder_cannot_take_are_refused_with_their_own_cur
     branch = {"view": VIEW, "objective": {"name": "swav", "local_side": 0.25, "queue": 8}}
     settings = Settings.model_validate({"encoder": "small", "branches": {"main": branch}, "batch": 4})
     crops: Any = MadeUpCrops(CELLS)
-    with pytest.raises(UsageError, match="small cannot take crops of 4 px, which is what the small views of") as caught:
+    with pytest.raises(
+        UsageError, match="small cannot take crops of 4 px, the size of the local crops of branch main"
+    ) as caught:
         prepare(settings, crops, [f"cell {i}" for i in range(CELLS)], 0, CPU)
     assert "local_crops = 0" in caught.value.hint
 

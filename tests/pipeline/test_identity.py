@@ -11,7 +11,7 @@ from chain import ENVIRONMENT, Chain, Said, run
 from cellssl.artifacts.images import write_labels
 from cellssl.config import recipe as recipes
 from cellssl.config.settings import FROM_CARD
-from cellssl.engine.cards import changed_defaults
+from cellssl.engine.cards import ChangedDefault, changed_defaults
 from cellssl.stages.cluster.settings import Settings as ClusterSettings
 
 PACKAGE = Path(recipes.__file__).resolve().parents[1]
@@ -96,7 +96,7 @@ def test_a_setting_that_only_the_plan_has_counts_as_equal(chain: Chain) -> None:
 def test_a_former_name_of_a_setting_is_understood_in_a_card_and_refused_in_a_recipe(chain: Chain) -> None:
     card = chain.made("cluster").card
     card.section["starts"] = card.section.pop("n_init") + 1
-    assert changed_defaults(card, ClusterSettings()) == [("n_init", 21, 20)]
+    assert changed_defaults(card, ClusterSettings()) == [ChangedDefault("n_init", 21, 20)]
     assert ClusterSettings.model_validate({"starts": 4}, context={FROM_CARD: True}).n_init == 4
     said = chain.say("cluster", "--set", "cluster.starts=4")
     assert said.code == 2 and "'starts' was renamed to 'n_init'" in said.err
@@ -168,3 +168,19 @@ def test_a_folder_that_moves_keeps_the_names(tmp_path: Path) -> None:
     before = planned(lab(tmp_path / "here", '{ dna = "dna" }'))
     shutil.move(tmp_path / "here", tmp_path / "there")
     assert planned(tmp_path / "there" / "lab.toml") == before
+
+
+def test_a_setting_that_cards_do_not_hold_does_not_make_a_result_outdated(tmp_path: Path) -> None:
+    """The path of a table is required and does not count."""
+    recipe = lab(tmp_path, '{ dna = "dna" }')
+    words = ("fetch", recipe, "--store", tmp_path / "store")
+    first, again = run(*words), run(*words)
+    assert first.code == again.code == 0, again.err
+    assert first.out == again.out and "up to date" in again.err
+
+
+def test_a_value_that_is_no_longer_valid_is_named(chain: Chain) -> None:
+    card = chain.made("cluster").card
+    card.section["map"] = "cube"
+    [change] = changed_defaults(card, ClusterSettings())
+    assert change.name == "map" and str(change).startswith("map = 'cube', which is no longer valid: must be 'pca'")

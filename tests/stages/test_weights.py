@@ -120,7 +120,7 @@ WRONG: dict[str, tuple[dict[str, str], int, str, str]] = {
         {"encoder": network("vgg11", "RESNET")},
         2,
         "does not fit the encoder vgg11: 16 missing, features.0.weight",
-        "under its own names",
+        "with its own names",
     ),
     "no file to start from": ({"init_from": "F/no.safetensors"}, 2, "no weights file", "pretrain.init_from"),
     "nothing there": ({"init_from": "F/no"}, 2, "is neither a pretrain artifact nor a weights file", ".ckpt"),
@@ -290,7 +290,10 @@ def test_published_weights_are_downloaded_once_into_the_store(published: Publish
 
 def test_a_download_whose_bytes_do_not_match_its_name_is_not_kept(published: Published, tmp_path: Path) -> None:
     (published.folder / published.name).write_bytes(b"other weights")
-    with serving(ServerBehaviour(published.folder)) as address, pytest.raises(IntegrityError, match="other bytes"):
+    with (
+        serving(ServerBehaviour(published.folder)) as address,
+        pytest.raises(IntegrityError, match="whose sha256 is not the one in its name"),
+    ):
         cached(f"{address}/{published.name}", tmp_path / "store")
     assert list((tmp_path / "store" / "weights").iterdir()) == []
 
@@ -398,6 +401,6 @@ def test_timm_weights_that_cannot_be_downloaded_are_a_network_error(words: list[
         *pretrain_flags(encoder=encoder, epochs="0"),
         **at_home(tmp_path / "home", HF_HUB_OFFLINE="1"),
     )
-    refused(said, 4, "the weights of test_vit cannot be downloaded", "set encoder.weights to its path")
+    refused(said, 4, "the weights of test_vit cannot be downloaded", "set encoder.weights to the file")
     assert "https://huggingface.co/timm/test_vit.r160_in1k" in said.err
     assert list((tmp_path / "home").rglob("*")) == []
