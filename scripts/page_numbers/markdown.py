@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 from page_numbers.marks import wrapped
 
-UNITS = r"(?<=\d) (?=%)|(?<=±) | (?=±)"
+UNITS = r"(?<=\d) (?=%)|(?<=±) | (?=±)|(?<=cluster) (?=\d)"
 """Spaces at which no line ends."""
 
 

@@ -64,8 +64,7 @@ def simulated_table(work: Workplace) -> str:
     rows = [_row(results, title, "main", point) for title, point in ends.items()]
     rows += [_row(results, "untrained network", "random"), _row(results, "classical features", "features")]
     seeds, steps = len({run.seed for run in results.runs}), _steps(results)
-    caption = f"Five seeds, {results.cells['']} test cells, {steps} steps per training."
-    assert seeds == 5, seeds
+    caption = f"{seeds} seeds, {results.cells['']} test cells, {steps} steps per training."
     return f"{markdown.table(['', 'linear probe', 'kNN', 'AMI'], rows)}\n\n{caption}"
 
 
@@ -178,7 +177,7 @@ def digits(work: Workplace) -> str:
         [
             markdown.table(["view", "strength", "AMI"], rows),
             markdown.bullets(
-                f"Three seeds, {results.cells['']} test digits.",
+                f"{len({run.seed for run in results.runs})} seeds, {results.cells['']} test digits.",
                 f"Jitter, AMI from end to end: {'a clear change' if jitter.is_clear else 'no clear change'}.",
                 f"kNN, from no rotation to any angle, clear losses: {_named(lost)}.",
                 f"The linear probe predicts {min(means):.0%} to {max(means):.0%} of all digits correctly; classes that "
