@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 
-.PHONY: install demo test check soak clean
+.PHONY: install demo test check soak numbers clean
 
 install: $(STAMP)
 
@@ -31,6 +31,10 @@ test: check
 
 soak: $(TEST_STAMP)
 	$(BIN)/python -m pytest -m soak -s --timeout 0
+
+# `make numbers ONLY="demo-table digits"` makes some blocks; scripts/write_numbers.py --list lists them
+numbers: $(TEST_STAMP)
+	$(BIN)/python scripts/write_numbers.py $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) demo artifacts

@@ -204,7 +204,15 @@ def lower_bound(task: FieldTask) -> None:
 
 
 def show_one_process(tasks: list[FieldTask], methods: dict[str, Segment], rounds: int) -> None:
-    """Print seconds per field on one thread, with interleaved rounds."""
+    """Print seconds per field on one thread."""
+    best = measure_one_process(tasks, methods, rounds)
+    print("\nseconds per field, one process, one thread (best of rounds); multiple of the lower bound")
+    for name, seconds in best.items():
+        print(f"  {name:30}{seconds:8.3f}{seconds / best['lower bound']:8.1f}")
+
+
+def measure_one_process(tasks: list[FieldTask], methods: dict[str, Segment], rounds: int) -> dict[str, float]:
+    """Return seconds per field on one thread, by method: the best of interleaved rounds."""
     settings = Settings()
     work: dict[str, Callable[[FieldTask], object]] = {
         name: partial(whole_field, settings=settings, segment=segment) for name, segment in methods.items()
@@ -225,9 +233,7 @@ def show_one_process(tasks: list[FieldTask], methods: dict[str, Segment], rounds
                 began = time.perf_counter()
                 function(task)
                 best[name] = min(best[name], time.perf_counter() - began)
-    print("\nseconds per field, one process, one thread (best of rounds); multiple of the lower bound")
-    for name, seconds in best.items():
-        print(f"  {name:30}{seconds:8.3f}{seconds / best['lower bound']:8.1f}")
+    return best
 
 
 def _segment_image(task: FieldTask, segment: Segment) -> None:

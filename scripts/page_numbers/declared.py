@@ -1,0 +1,82 @@
+"""declared: every block of measured numbers that README and docs show."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from page_numbers import demo, digits, nuclei, objectives, real_cells, sweeps
+from page_numbers.algorithms import Algorithms, of_plugins, of_recipe, of_stages
+from page_numbers.block import Block
+
+SEGMENTERS, DATASETS, CLUSTERERS = "cellssl.imaging.segmenters", "cellssl.datasets", "cellssl.profiling.clusterers"
+DEMO_PAGE, VIEWS_PAGE, EVALUATION_PAGE = "docs/results-of-the-demo.md", "docs/choosing-views.md", "docs/evaluation.md"
+OBJECTIVES_PAGE, SEGMENTATION_PAGE = "docs/objectives.md", "docs/segmentation.md"
+TO_CLUSTERS = ("fetch", "segment", "split", "pretrain", "embed", "cluster")
+CROP_FILES = ("crops/bbbc021_crops_2plates.npz", "crops/bbbc021_crops_2plates.csv")
+THIRD_PLATE_FILES = (*CROP_FILES, "crops/bbbc021_crops_small.npz", "crops/bbbc021_crops_small.csv")
+BOWL = "segmentation/dsb2018_stage1_fluo"
+
+
+def _sweep(name: str) -> Algorithms:
+    return of_recipe(name) | of_stages("report")
+
+
+def _photographs() -> Algorithms:
+    return (
+        of_stages(*TO_CLUSTERS)
+        | of_plugins(DATASETS, "crop_stack")
+        | of_plugins("cellssl.learning.encoders", "timm")
+        | of_plugins(CLUSTERERS, "kmeans")
+    )
+
+
+def _detectors(*names: str) -> Algorithms:
+    return of_stages("segment") | of_plugins(SEGMENTERS, *names) | of_plugins(DATASETS, "simulated")
+
+
+def _demo(*overrides: str, to: tuple[str, ...] = TO_CLUSTERS) -> partial[Algorithms]:
+    return partial(of_recipe, "demo", overrides, to)
+
+
+_DEMO_ALL = partial(of_recipe, "demo")
+_SIMULATED, _DIGIT_SWEEP = partial(_sweep, sweeps.SIMULATED), partial(_sweep, sweeps.DIGITS)
+_DIGITS = partial(of_recipe, "digits")
+_REAL = partial(of_recipe, real_cells.RECIPE)
+_DECLARED = (
+    Block("demo-time", ("README.md", DEMO_PAGE), "20 minutes", _DEMO_ALL, demo.time_needed),
+    Block("demo-clusters", ("README.md",), "20 minutes", _demo(), demo.clusters),
+    Block("demo-table", (DEMO_PAGE,), "20 minutes", _DEMO_ALL, demo.scores),
+    Block("demo-doses", (DEMO_PAGE,), "20 minutes", _demo(), demo.doses),
+    Block("demo-other-plates", (DEMO_PAGE,), "2 hours", _demo(demo.WATERSHED), demo.other_plates),
+    Block("real-crops", (DEMO_PAGE,), "1 hour", _REAL, real_cells.two_plates, CROP_FILES),
+    Block("sweep-cost", (VIEWS_PAGE,), "1 hour", lambda: _SIMULATED() | _DIGIT_SWEEP(), sweeps.cost),
+    Block("sweep-simulated", (VIEWS_PAGE,), "30 minutes", _SIMULATED, sweeps.simulated_table),
+    Block("sweep-simulated-jitter", (VIEWS_PAGE,), "30 minutes", _SIMULATED, sweeps.simulated_jitter),
+    Block("sweep-simulated-crop", (VIEWS_PAGE,), "30 minutes", _SIMULATED, sweeps.simulated_crop),
+    Block("sweep-simulated-pairs", (VIEWS_PAGE,), "30 minutes", _SIMULATED, sweeps.simulated_pairs),
+    Block("sweep-digits", (VIEWS_PAGE,), "30 minutes", _DIGIT_SWEEP, sweeps.digits),
+    Block("digits", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.table),
+    Block("digits-falls", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.falls),
+    Block("digits-picture", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.picture),
+    Block(
+        "imagenet-weights", ("docs/encoders.md",), "10 minutes", _photographs, real_cells.photographs,
+        (*CROP_FILES, "weights/efficientnet-lite0-57934424.pth"),
+    ),
+    Block(
+        "left-out-plates", (EVALUATION_PAGE,), "30 minutes", _REAL, real_cells.leave_one_plate_out, THIRD_PLATE_FILES
+    ),
+    Block("third-plate", (EVALUATION_PAGE,), "30 minutes", _REAL, real_cells.third_plate, THIRD_PLATE_FILES),
+    Block(
+        "nsc", (EVALUATION_PAGE,), "1 minute", partial(of_stages, "evaluate"), real_cells.profiles,
+        ("profiles/ljosa_jbiomolscreen_2013_per_well_mean.csv.gz", "meta"),
+    ),
+    Block("objectives", (OBJECTIVES_PAGE,), "3 hours", objectives.algorithms, objectives.table),
+    Block("factors", (OBJECTIVES_PAGE,), "1 hour", objectives.factor_algorithms, objectives.factors),
+    Block("detectors-f1", (SEGMENTATION_PAGE,), "5 minutes", partial(_detectors, *nuclei.METHODS), nuclei.f1, (BOWL,)),
+    Block(
+        "detectors-speed", (SEGMENTATION_PAGE,), "5 minutes", partial(_detectors, *nuclei.METHODS, "cellpose"),
+        nuclei.speed, ("weights/cellpose3_cyto_from_scellseg.pth",),
+    ),
+    Block("illumination", (SEGMENTATION_PAGE,), "seconds", partial(of_stages, "segment"), nuclei.illumination),
+)  # fmt: skip
+BLOCKS = {block.name: block for block in _DECLARED}
