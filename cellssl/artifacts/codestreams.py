@@ -36,7 +36,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start of the content, and end of every segment up to the first scan."""
+    """Yield marker, start of the content, and end of every segment up to the first scan."""
     if not data.startswith(b"\xff\xd8"):
         raise ValueError("no JPEG image")
     place, marker = 2, 0
@@ -91,19 +91,19 @@ class _Bits:
 
 
 def _jpegxl_length(bits: _Bits, small: int) -> int:
-    """One side of a JPEG XL image: a multiple of 8 where the image is small, else of as many bits as it says."""
+    """Read one side of a JPEG XL image: a multiple of 8 where the image is small, else a number that names its bits."""
     if small:
         return 8 * (bits.take(5) + 1)
     return bits.take(JPEGXL_BITS[bits.take(2)]) + 1
 
 
 def _box(data: bytes, kinds: tuple[bytes, ...]) -> bytes:
-    """The content of the first box of one of these kinds in an ISO base media file (ISO/IEC 14496-12)."""
+    """Return the content of the first box of one of these kinds in an ISO base media file (ISO/IEC 14496-12)."""
     place = 0
     while place + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
         head = 8
-        if length == 1:  # the length has 64 bits and stands behind the kind
+        if length == 1:  # the length has 64 bits and follows the kind
             (length,) = struct.unpack_from(">Q", data, place + 8)
             head = 16
         end = len(data) if length == 0 else place + length

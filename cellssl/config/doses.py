@@ -1,4 +1,4 @@
-"""doses: the doses that there are and a choice in a recipe in, the chosen doses out."""
+"""doses: the doses of a compound and the choice of a recipe in, the chosen doses out."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Doses = Annotated[str | tuple[float, ...], BeforeValidator(_check)]
 
 
 def chosen_doses(there: Iterable[float], choice: str | tuple[float, ...], compound: str) -> list[float]:
-    """The doses of a compound, in micromolar, that a recipe means.
+    """Return the doses of a compound, in micromolar, that a recipe chooses.
 
-    Raises UsageError where a dose or range is named that the compound was not given at.
+    Raises UsageError where the compound was not given at a dose, or in a range, that the recipe names.
     """
     doses = sorted(float(dose) for dose in there)
     if isinstance(choice, str):
@@ -44,7 +44,7 @@ def chosen_doses(there: Iterable[float], choice: str | tuple[float, ...], compou
 
 
 def names_doses(choice: str | tuple[float, ...]) -> bool:
-    """Whether a choice means certain doses, as a list or a range does, rather than a rank among a compound's own."""
+    """Return whether a choice names doses, as a list or a range does, rather than ranks such as "top 4"."""
     return not isinstance(choice, str) or RANGE.fullmatch(choice) is not None
 
 

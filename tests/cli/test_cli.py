@@ -320,7 +320,7 @@ def test_diff_says_what_made_two_results_differ(chain: Chain) -> None:
     said = say("diff", chain.made("embed").path, chain.made("embed", "intensities").path, "--store", chain.root)
     assert "recipe: model: pretrain against intensities" in said.out
     same = say("diff", chain.made("split").fingerprint, chain.made("split").path, "--store", chain.root)
-    assert same.line == "nothing that counts differs"
+    assert same.line == "no differences in what determines the results, or in their files"
 
 
 def test_verify_finds_a_flipped_byte_in_a_file_and_in_a_card(chain: Chain, tmp_path: Path) -> None:
