@@ -38,11 +38,11 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield marker, start of the content, and end of every segment up to the first scan."""
     if not data.startswith(b"\xff\xd8"):
-        raise ValueError("no JPEG image")
+        raise ValueError("not a JPEG image")
     place, marker = 2, 0
     while marker != JPEG_SCAN:
         while data[place] == 0xFF and data[place + 1] == 0xFF:
-            place += 1  # fill bytes may stand before a marker
+            place += 1  # fill bytes may precede a marker
         if data[place] != 0xFF:
             raise ValueError("a JPEG image with damaged segments")
         marker = data[place + 1]
@@ -55,7 +55,7 @@ def jpeg2000_size(data: bytes) -> tuple[int, int]:
     """Return rows and columns of a JPEG 2000 image, a bare codestream or a JP2 file."""
     stream = data if data.startswith(JPEG2000_START) else _box(data, (b"jp2c",))
     if not stream.startswith(JPEG2000_START):
-        raise ValueError("no JPEG 2000 image")
+        raise ValueError("not a JPEG 2000 image")
     right, bottom, left, top = struct.unpack_from(">IIII", stream, 8)
     return int(bottom - top), int(right - left)
 
@@ -65,9 +65,9 @@ def jpegxl_size(data: bytes) -> tuple[int, int]:
     stream = data
     if not data.startswith(JPEGXL_START):
         stream = _box(data, (b"jxlc", b"jxlp"))
-        stream = stream if stream.startswith(JPEGXL_START) else stream[4:]  # jxlp: a part, its number stands first
+        stream = stream if stream.startswith(JPEGXL_START) else stream[4:]  # jxlp: a part, which begins with its number
     if not stream.startswith(JPEGXL_START):
-        raise ValueError("no JPEG XL image")
+        raise ValueError("not a JPEG XL image")
     bits = _Bits(int.from_bytes(stream[2:16], "little"))
     small = bits.take(1)
     rows = _jpegxl_length(bits, small)

@@ -71,7 +71,7 @@ class Writer:
 
 @contextmanager
 def writer(path: Path, metadata: pd.DataFrame) -> Iterator[Writer]:
-    """Open a file for the columns of `metadata`, then emb_0000 and on; it gets its final name when all rows have vectors."""
+    """Open a file for the columns of `metadata`, then emb_0000 ...; it is renamed when all rows have vectors."""
     with atomic_path(path) as written:
         file = Writer(written, metadata)
         yield file

@@ -49,7 +49,7 @@ SIZES: dict[int, Callable[[bytes], tuple[int, int]]] = {
     **dict.fromkeys(JPEG2000, jpeg2000_size),
     **dict.fromkeys(JPEGXL, jpegxl_size),
 }
-"""Compressions whose strips and tiles are images with a header of their own, and the function that reads rows and columns from it."""
+"""Compressions whose strips and tiles are images with their own header -> the function that reads their size."""
 PREDICTED = (LZW, DEFLATE, OLD_DEFLATE, ZSTD, OLD_ZSTD, LZMA)
 """Compressions that may hold differences along each row in place of values (the tag Predictor)."""
 FILLED_UP = (DEFLATE, OLD_DEFLATE, ZSTD, OLD_ZSTD)

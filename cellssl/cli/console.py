@@ -187,7 +187,9 @@ class Console:
             given_up, self.log = self.log, None
             with suppress(OSError):
                 given_up.close()
-            self.say(f"the log {given_up.name} cannot be written any more: {error.strerror}; the work goes on without it")
+            self.say(
+                f"the log {given_up.name} cannot be written any more: {error.strerror}; the work goes on without it"
+            )
 
 
 def open_log(path: Path | None) -> IO[str] | None:
@@ -303,7 +305,7 @@ class Enduring:
 
 
 def _print(text: str, stream: IO[str] | None) -> None:
-    """Return a text in one line."""
+    """Print a text and flush the stream; characters that its encoding lacks are replaced."""
     if stream is None:  # closed by whoever started us; print would take stdout for it
         return
     try:

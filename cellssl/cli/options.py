@@ -92,7 +92,7 @@ def mirrored(recipe: str, overrides: list[str] | None, mirror: str | None) -> li
     dataset = recipes.load(recipe, overrides or []).settings("fetch").dataset
     if "source" not in type(dataset).model_fields:
         raise UsageError(
-            f"--mirror {mirror} works only for data sets that are downloaded, and {dataset.plugin_name()} has no source",
+            f"--mirror {mirror} works only for downloaded data sets, and {dataset.plugin_name()} has no source",
             hint="leave --mirror out",
         )
     return [*(overrides or []), f"fetch.dataset.source={json_.dumps(mirror)}"]

@@ -29,7 +29,7 @@ Doses = Annotated[str | tuple[float, ...], BeforeValidator(_check)]
 def chosen_doses(there: Iterable[float], choice: str | tuple[float, ...], compound: str) -> list[float]:
     """Return the doses of a compound, in micromolar, that a recipe chooses.
 
-    Raises UsageError where the compound was not given at a dose, or in a range, that the recipe names.
+    Raises UsageError where the compound has no such dose, or no dose in the range.
     """
     doses = sorted(float(dose) for dose in there)
     if isinstance(choice, str):
@@ -39,7 +39,7 @@ def chosen_doses(there: Iterable[float], choice: str | tuple[float, ...], compou
         return doses[-int(top.group(1)) :] if top else doses
     for dose in choice:
         if dose not in doses:
-            raise UsageError(f"{compound} was not given at {dose:g} uM", hint=_known(doses))
+            raise UsageError(f"{compound} has no dose of {dose:g} uM", hint=_known(doses))
     return list(choice)
 
 
@@ -51,7 +51,7 @@ def names_doses(choice: str | tuple[float, ...]) -> bool:
 def _within(doses: list[float], lowest: float, highest: float, compound: str) -> list[float]:
     within = [dose for dose in doses if lowest <= dose <= highest]
     if not within:
-        raise UsageError(f"{compound} was not given at {lowest:g} to {highest:g} uM", hint=_known(doses))
+        raise UsageError(f"{compound} has no dose from {lowest:g} to {highest:g} uM", hint=_known(doses))
     return within
 
 

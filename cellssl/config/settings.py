@@ -159,7 +159,7 @@ class PluginField:
 
 @dataclass(frozen=True)
 class SettingsFault:
-    """What is wrong with a value: where it stands, what is wrong, and the cure where one is known."""
+    """What is wrong with a value: its place, what is wrong, and the cure where one is known."""
 
     path: tuple[str | int, ...]
     message: str

@@ -2,7 +2,8 @@
 
 The middle of a window is never further than half a pixel from the centre. A window of side `crop_px` starts at
 ceil(centre - crop_px / 2) in rows and in columns. So a cell centred on pixel (r, c) has that pixel at index
-crop_px // 2, and a window with an even side shows one pixel more above and to the left of it than below and to the right.
+crop_px // 2, and a window with an even side shows one pixel more above and to the left of it than below and to the
+right.
 """
 
 from __future__ import annotations

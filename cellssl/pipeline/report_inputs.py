@@ -26,7 +26,7 @@ def plan_report(
 
 
 def named_results(store: Store, references: Sequence[str]) -> tuple[Store, dict[str, Artifact]]:
-    """Return cluster artifacts and evaluations of the same vectors, by arm, and a store that reads all that they depend on."""
+    """Return cluster artifacts and evaluations of the same vectors, by arm, and a store that reads all their inputs."""
     found = [store.resolve(reference, ("cluster", "evaluate")) for reference in references]
     for artifact in found:
         store = store.with_store_of(artifact)

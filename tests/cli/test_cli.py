@@ -130,7 +130,7 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
         "no cell was treated",
         "did you mean 'sim-nocodazole'?",
     ),
-    "no such dose": ("split R --set split.treated.doses=[0.5]", 2, "was not given at 0.5 uM", "its doses in uM: "),
+    "no such dose": ("split R --set split.treated.doses=[0.5]", 2, "has no dose of 0.5 uM", "its doses in uM: "),
     "a split of one plate by plate": ("split R --set split.group_by=plate", 2, "of the split has no cells", "1 plates"),
     "no control wells": ("segment R --set fetch.controls=['x']", 2, "needs the fetch artifact", "cellssl run"),
     "more clusters than cells": ("cluster R --set cluster.k=100000", 3, "clusters are requested", "lower cluster.k"),
@@ -180,11 +180,11 @@ def test_wrong_words_get_one_sentence_and_the_cure(chain: Chain, case: str) -> N
         "CLUSTER": chain.made("cluster").path,
         "PART": chain.root / "segment" / part,
     }
-    said_words = [str(stands_for.get(word, word)) for word in words.split()]
-    said_words = [word.replace("CLUSTER", str(stands_for["CLUSTER"])) for word in said_words]
-    store = [] if "--store" in said_words or words.startswith("explain") else ["--store", str(chain.root)]
+    arguments = [str(stands_for.get(word, word)) for word in words.split()]
+    arguments = [word.replace("CLUSTER", str(stands_for["CLUSTER"])) for word in arguments]
+    store = [] if "--store" in arguments or words.startswith("explain") else ["--store", str(chain.root)]
     before = listing(chain.root)
-    refused(say(*said_words, *store), code, sentence, cure)
+    refused(say(*arguments, *store), code, sentence, cure)
     made = {path for path in listing(chain.root) if "/hashes/" not in path} - set(before)
     assert not [path for path in made if path.endswith("artifact.json")]
 
@@ -239,8 +239,8 @@ def test_the_second_run_does_nothing_and_says_the_same(chain: Chain) -> None:
     assert "up to date" in second.err
 
 
-def seconds_of_processor(*words: object) -> float:
-    """The least of three runs; of the processor, so that a busy machine does not matter."""
+def cpu_seconds(*words: object) -> float:
+    """The least CPU time of three runs; CPU time, so that a busy machine does not matter."""
 
     def spent() -> float:
         now = os.times()
@@ -255,11 +255,11 @@ def seconds_of_processor(*words: object) -> float:
 
 
 def test_up_to_date_is_said_within_a_second(chain: Chain) -> None:
-    assert seconds_of_processor("run", chain.recipe, "--store", chain.root) < 1.0
+    assert cpu_seconds("run", chain.recipe, "--store", chain.root) < 1.0
 
 
 def test_help_costs_little() -> None:
-    assert seconds_of_processor("--help") < 0.4
+    assert cpu_seconds("--help") < 0.4
 
 
 @pytest.mark.parametrize("stage", ["fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate"])
@@ -335,7 +335,7 @@ def test_verify_finds_a_flipped_byte_in_a_file_and_in_a_card(chain: Chain, tmp_p
         assert str(copied) in said.err
 
 
-def test_force_mends_a_damaged_result(chain: Chain, tmp_path: Path) -> None:
+def test_force_repairs_a_damaged_result(chain: Chain, tmp_path: Path) -> None:
     shutil.copytree(chain.root, tmp_path / "store", ignore=shutil.ignore_patterns("fetch"))
     mine = Chain(chain.recipe, tmp_path / "store")
     split = mine.made("split").path
@@ -351,8 +351,8 @@ def test_force_makes_every_stage_once_and_the_same_again(chain: Chain, tmp_path:
     shutil.copytree(chain.root, tmp_path / "store")
     mine = Chain(chain.recipe, tmp_path / "store")
     said = mine.say("run", "--to", "embed", "--force", "--device", "cpu")
-    begun = [line for line in said.err.splitlines() if line.endswith(": begins")]
-    assert len(begun) == len(set(begun)) == 6
+    started = [line for line in said.err.splitlines() if line.endswith(": begins")]
+    assert len(started) == len(set(started)) == 6
     for stage in ("fetch", "segment", "split", "pretrain", "embed"):
         assert mine.made(stage).card.files == chain.made(stage).card.files, stage
 
@@ -369,7 +369,7 @@ def test_output_delivers_a_card_or_the_files(chain: Chain, tmp_path: Path) -> No
     assert say("embed", chain.recipe, "--store", chain.root, "--input", card).line == str(chain.made("embed").path)
 
 
-def test_gc_keeps_what_a_recipe_stands_on_and_removes_the_rest_only_when_told(chain: Chain, tmp_path: Path) -> None:
+def test_gc_keeps_what_a_recipe_needs_and_removes_the_rest_only_with_yes(chain: Chain, tmp_path: Path) -> None:
     shutil.copytree(chain.root, tmp_path / "store", ignore=shutil.ignore_patterns("fetch", "*.partial", "*.lock"))
     mine = Chain(chain.recipe, tmp_path / "store")
     mine.say("report")  # points to everything again, whatever other tests have pointed to meanwhile
@@ -442,8 +442,8 @@ def slow_fetch(chain: Chain, root: Path) -> list[str]:
     return [*map(str, words), "--set", "fetch.dataset.doses=2", "--set", "fetch.dataset.control_wells=2"]
 
 
-def begun(folder: Path, files: str, count: int) -> None:
-    """Wait until the work has come so far."""
+def wait_for_files(folder: Path, files: str, count: int) -> None:
+    """Wait until the work has written so many files."""
     for _ in range(1200):
         if len(list(folder.rglob(files))) >= count:
             return
@@ -459,13 +459,13 @@ def test_two_processes_make_one_result_and_both_print_it(chain: Chain, tmp_path:
     assert sum("waiting for process" in one.err for one in said) == 1
     assert len(list(tmp_path.glob("fetch/*/parts.json"))) == 1
     assert not list(tmp_path.rglob("*.partial"))
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", said[0].err + said[1].err)  # nobody draws bars without a terminal
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", said[0].err + said[1].err)  # no bars are drawn without a terminal
 
 
 def test_a_killed_holder_is_taken_over_and_the_result_is_the_same(chain: Chain, tmp_path: Path) -> None:
     words = slow_fetch(chain, tmp_path / "killed")
     first = start(*words)
-    begun(tmp_path, "truth/*_cells.csv", 2)
+    wait_for_files(tmp_path, "truth/*_cells.csv", 2)
     refused(say(*words, "--no-wait"), 75, f"process {first.pid} on", "--no-wait")
     second = start(*words)
     first.kill()
@@ -479,7 +479,7 @@ def test_a_killed_holder_is_taken_over_and_the_result_is_the_same(chain: Chain, 
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(chain: Chain, tmp_path: Path) -> None:
     process = start(*slow_fetch(chain, tmp_path))
-    begun(tmp_path, "truth/*_cells.csv", 1)
+    wait_for_files(tmp_path, "truth/*_cells.csv", 1)
     process.send_signal(signal.SIGINT)
     said = Said(process.wait(60), *process.communicate())
     refused(said, 130, "stopped by SIGINT; what is done so far is kept", "run the same command again")
@@ -490,7 +490,7 @@ def test_a_stop_of_the_whole_group_is_a_stop_though_workers_die_of_it(chain: Cha
     """As batch systems, systemd and `timeout` do it."""
     words = [*slow_fetch(chain, tmp_path), "--set", "fetch.dataset.workers=2"]
     process = start(*words, start_new_session=True)
-    begun(tmp_path, "*.tif", 2)
+    wait_for_files(tmp_path, "*.tif", 2)
     os.killpg(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=100)
     assert process.returncode == 143, err
@@ -518,7 +518,7 @@ def test_a_training_that_was_stopped_goes_on_and_ends_the_same(chain: Chain, tmp
     shutil.copytree(chain.root, mine.root, ignore=shutil.ignore_patterns("pretrain"))
     words = ["--device", "cpu", "--set", "pretrain.checkpoint_s=0"]
     process = start("pretrain", mine.recipe, "--store", mine.root, *words)
-    begun(tmp_path, "last.ckpt", 1)
+    wait_for_files(tmp_path, "last.ckpt", 1)
     process.send_signal(signal.SIGTERM)
     said = Said(process.wait(60), *process.communicate())
     refused(said, 143, "stopped by SIGTERM", "run the same command again")

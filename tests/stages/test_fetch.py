@@ -90,7 +90,7 @@ def test_a_dry_run_reports_whole_archives(screen: Path) -> None:
         listing = fetch(screen, "store", "--mirror", address, "--dry-run").err
     sizes = [archive.stat().st_size for archive in (screen / "there").glob("*.zip")]
     assert listed["moved_bytes"] == sum(sizes)
-    assert "the whole archive: the server gives no parts of files" in listing
+    assert "the whole archive: the server does not send parts of files" in listing
 
 
 def test_a_dry_run_of_one_plate_and_of_a_folder_lists_their_images(screen: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_later_fetch_is_compared_with_the_record_of_an_earlier_one(screen: Pat
     swap_images(path)
     said = fetch(screen, "other", *compared)
     assert said.code == 5
-    assert "is not as" in said.err
+    assert "differs from" in said.err
     path.write_bytes(whole)
     assert result_of(fetch(screen, "other", *compared)) == result_of(first_result)
 

@@ -179,6 +179,6 @@ def _network(file: Path, device: str) -> Any:
 
 def _no_network(file: Path, why: str) -> UsageError:
     return UsageError(
-        f"{file} is no network of cellpose {installed()[1]}: {why}",
+        f"{file} is not a network of cellpose {installed()[1]}: {why}",
         hint="networks of cellpose 3 and 4 differ; give a file that the installed version has made",
     )

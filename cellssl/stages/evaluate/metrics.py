@@ -257,7 +257,7 @@ class EvaluationMetrics:
         return {**{name: part.to_json() for name, part in parts.items()}, "not_computed": dict(self.not_computed)}
 
     def card_json(self) -> dict[str, Any]:
-        """Return the metrics of the card: evaluation.json, with the accuracies of the split repeated at the top level."""
+        """Return the metrics of the card: evaluation.json, and the accuracies of the split repeated at its top."""
         content = self.to_json()
         return {**content, **content.get("split", {})}
 

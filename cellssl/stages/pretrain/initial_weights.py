@@ -124,7 +124,9 @@ def load_initial_weights(job: Job, state: TrainState) -> Generator[Event, None, 
         return
     if job.settings.init_from is not None:
         tensors = _read_earlier(job, encoder)
-        names = replace(names, first=())  # an encoder of an artifact was trained on these same channels, or it does not fit
+        names = replace(
+            names, first=()
+        )  # an encoder of an artifact was trained on these same channels, or it does not fit
     else:
         tensors = yield from _read_published(job, encoder)
     from cellssl.learning.weight_files import load_weights

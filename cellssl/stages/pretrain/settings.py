@@ -182,7 +182,7 @@ class Settings(StageSettings):
         return ("split",)
 
     def is_seeded(self) -> bool:
-        """Return whether weights, order or views are drawn from the seed; given weights without training need no seed."""
+        """Return whether the seed draws weights, order or views; given weights without training need no seed."""
         given = self.encoder.given_weights(), self.init_from
         return self.epochs > 0 or given == (None, None)
 

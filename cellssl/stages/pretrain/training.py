@@ -56,7 +56,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class Logs:
-    """The logs of every step: metrics follow from recipe and inputs; timings depend on the machine and have a file of their own."""
+    """The logs of every step: metrics follow from recipe and inputs; timings, in their own file, from the machine."""
 
     metrics: TextIO
     timings: TextIO

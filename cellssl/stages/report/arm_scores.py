@@ -30,7 +30,7 @@ class ScoresByArm:
 
     @cached_property
     def leading(self) -> str:
-        """The trained arm with the highest AMI, or the baseline where no arm is trained; the first arm where none has an AMI."""
+        """The trained arm with the highest AMI; where none is trained, the baseline; without AMIs, the first arm."""
         candidates = self.trained or self.baselines
         known = [arm for arm in candidates if self.over_seeds(arm)["ami"].n]
         return max(known, key=lambda arm: self.over_seeds(arm)["ami"].mean) if known else candidates[0]

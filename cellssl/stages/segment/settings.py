@@ -79,7 +79,7 @@ class Settings(StageSettings):
     """Limits of the quality of nuclei and fields."""
     reference: Literal["controls", "all", "range"] = "controls"
     """Wells of a plate that set its intensity scale. `range` uses no percentiles, but the lowest and the highest value
-    that pixels can have, for photographs of a data set that knows these values."""
+    that pixels can have, for photographs of a data set that gives these values."""
     low_percentile: float = Field(0.1, ge=0, lt=50)
     """Percentile of the reference pixels that becomes 0 in 8 bits."""
     high_percentile: float = Field(99.9, gt=50, le=100)
