@@ -49,7 +49,7 @@ class BusyError(CellsslError):
 class InterruptedByUserError(BaseException):
     """The work was stopped by Ctrl-C (exit code 130) or SIGTERM (143); finished work is saved.
 
-    It is no `Exception`: a signal may arrive while a library is imported, and libraries catch `Exception`.
+    It is not an `Exception`: a signal may arrive while a library is imported, and libraries catch `Exception`.
     """
 
     def __init__(self, message: str, hint: str = "", *, exit_code: int = 130) -> None:

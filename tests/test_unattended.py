@@ -55,7 +55,7 @@ def test_the_cron_line_runs_the_script_and_its_mail_says_how_it_went(chain: Chai
     assert said.returncode == 0, said.stdout + said.stderr
     done, costs, log = said.stdout.splitlines()
     assert done.startswith(f"done: {chain.root}/report/")
-    assert costs.startswith("what is done took ")
+    assert costs.startswith("the finished stages took ")
     assert "up to date" in (night / log.removeprefix("log: ")).read_text()
 
 

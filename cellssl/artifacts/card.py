@@ -28,7 +28,7 @@ class FileEntry:
 class Card:
     """Everything about a result except the result itself.
 
-    `fingerprint` is the hash of what determines the result (kind, algorithm, section, inputs, outside files); `extras`
+    `fingerprint` is the hash of what determines the result (kind, algorithm, section, inputs, external files); `extras`
     are files that are not part of the result; `run` holds what differs from run to run.
     """
 

@@ -36,13 +36,13 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start of the content, and end of every segment up to the first scan."""
+    """Yield marker, start of the content, and end of every segment up to the first scan."""
     if not data.startswith(b"\xff\xd8"):
-        raise ValueError("no JPEG image")
+        raise ValueError("not a JPEG image")
     place, marker = 2, 0
     while marker != JPEG_SCAN:
         while data[place] == 0xFF and data[place + 1] == 0xFF:
-            place += 1  # fill bytes may stand before a marker
+            place += 1  # fill bytes may precede a marker
         if data[place] != 0xFF:
             raise ValueError("a JPEG image with damaged segments")
         marker = data[place + 1]
@@ -55,7 +55,7 @@ def jpeg2000_size(data: bytes) -> tuple[int, int]:
     """Return rows and columns of a JPEG 2000 image, a bare codestream or a JP2 file."""
     stream = data if data.startswith(JPEG2000_START) else _box(data, (b"jp2c",))
     if not stream.startswith(JPEG2000_START):
-        raise ValueError("no JPEG 2000 image")
+        raise ValueError("not a JPEG 2000 image")
     right, bottom, left, top = struct.unpack_from(">IIII", stream, 8)
     return int(bottom - top), int(right - left)
 
@@ -65,9 +65,9 @@ def jpegxl_size(data: bytes) -> tuple[int, int]:
     stream = data
     if not data.startswith(JPEGXL_START):
         stream = _box(data, (b"jxlc", b"jxlp"))
-        stream = stream if stream.startswith(JPEGXL_START) else stream[4:]  # jxlp: a part, its number stands first
+        stream = stream if stream.startswith(JPEGXL_START) else stream[4:]  # jxlp: a part, which begins with its number
     if not stream.startswith(JPEGXL_START):
-        raise ValueError("no JPEG XL image")
+        raise ValueError("not a JPEG XL image")
     bits = _Bits(int.from_bytes(stream[2:16], "little"))
     small = bits.take(1)
     rows = _jpegxl_length(bits, small)
@@ -91,19 +91,19 @@ class _Bits:
 
 
 def _jpegxl_length(bits: _Bits, small: int) -> int:
-    """One side of a JPEG XL image: a multiple of 8 where the image is small, else of as many bits as it says."""
+    """Read one side of a JPEG XL image: a multiple of 8 where the image is small, else a number that names its bits."""
     if small:
         return 8 * (bits.take(5) + 1)
     return bits.take(JPEGXL_BITS[bits.take(2)]) + 1
 
 
 def _box(data: bytes, kinds: tuple[bytes, ...]) -> bytes:
-    """The content of the first box of one of these kinds in an ISO base media file (ISO/IEC 14496-12)."""
+    """Return the content of the first box of one of these kinds in an ISO base media file (ISO/IEC 14496-12)."""
     place = 0
     while place + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
         head = 8
-        if length == 1:  # the length has 64 bits and stands behind the kind
+        if length == 1:  # the length has 64 bits and follows the kind
             (length,) = struct.unpack_from(">Q", data, place + 8)
             head = 16
         end = len(data) if length == 0 else place + length

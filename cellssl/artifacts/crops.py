@@ -72,7 +72,7 @@ def write_rows(path: Path, first_row: int, crops: UInt16[np.ndarray, "n c y x"])
         file.seek(first_row * crops[0].nbytes, os.SEEK_CUR)
         file.write(np.ascontiguousarray(crops, dtype="<u2").data)
         file.flush()
-        os.fsync(file.fileno())  # a note that these rows are done must be true after a power cut, too
+        os.fsync(file.fileno())  # rows that are noted as done must be on the disk, even after a power cut
 
 
 def open_crops(path: Path) -> UInt16[np.ndarray, "n c y x"]:

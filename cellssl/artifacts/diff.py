@@ -16,7 +16,7 @@ def differences(first: Card, second: Card) -> list[str]:
             found.append(f"{name}: {getattr(first, name)} against {getattr(second, name)}")
     found += [f"recipe: {line}" for line in _differing_values(first.section, second.section)]
     found += [f"input {line}" for line in _differing_values(first.inputs, second.inputs)]
-    found += [f"outside file {line}" for line in _differing_values(first.outside, second.outside)]
+    found += [f"external file {line}" for line in _differing_values(first.outside, second.outside)]
     for name in ("cellssl", "libraries", "device", "precision", "python", "platform"):
         pair = {name: first.run.get(name)}, {name: second.run.get(name)}
         found += [f"made with {line}" for line in _differing_values(*pair)]

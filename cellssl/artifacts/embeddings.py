@@ -61,7 +61,7 @@ class Writer:
         numbers = [pa.array(column) for column in np.ascontiguousarray(vectors.T)]
         schema = pa.schema([*described, *(pa.field(name, pa.float32()) for name in names)], described.metadata)
         if self._writer is None:
-            # a dictionary does not pay for numbers that hardly repeat: it takes time and space
+            # no dictionary encoding for numbers that hardly repeat: it takes time and space
             self._writer = pq.ParquetWriter(
                 self._path, schema, compression="zstd", use_dictionary=self._metadata.columns.tolist()
             )
@@ -71,7 +71,7 @@ class Writer:
 
 @contextmanager
 def writer(path: Path, metadata: pd.DataFrame) -> Iterator[Writer]:
-    """Open a file for the columns of `metadata`, then emb_0000 and on; it gets its name when all rows have vectors."""
+    """Open a file for the columns of `metadata`, then emb_0000 ...; it is renamed when all rows have vectors."""
     with atomic_path(path) as written:
         file = Writer(written, metadata)
         yield file

@@ -1,4 +1,4 @@
-"""hashing: a file in, the sha256 of its bytes out; the hashes of outside files are cached in the store."""
+"""hashing: a file in, the sha256 of its bytes out; the hashes of external files are cached in the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sha256_of(path: Path) -> str:
 
 
 class HashCache:
-    """Hashes of outside files by path, size and modification time, so that a second look-up is one `stat`."""
+    """Hashes of external files by path, size and modification time, so that a second look-up is one `stat`."""
 
     def __init__(self, folder: Path, *, trusted: bool = True) -> None:
         self.folder = folder

@@ -52,9 +52,9 @@ def read_labels(path: Path) -> Int32[np.ndarray, "y x"]:
     """
     labels = _plane(path).pixels
     if not np.isfinite(labels).all() or labels.min() < 0 or (labels != np.rint(labels)).any():
-        raise DataError(f"{path} is no label image: it holds numbers that are negative or not whole")
+        raise DataError(f"{path} is not a label image: it holds numbers that are negative or not whole")
     if int(labels.max()) > np.iinfo(np.int32).max:  # as a float32 the limit itself would be rounded up
-        raise DataError(f"{path} is no label image: it holds numbers above {np.iinfo(np.int32).max:,}")
+        raise DataError(f"{path} is not a label image: it holds numbers above {np.iinfo(np.int32).max:,}")
     return labels.astype(np.int32)
 
 

@@ -49,11 +49,11 @@ SIZES: dict[int, Callable[[bytes], tuple[int, int]]] = {
     **dict.fromkeys(JPEG2000, jpeg2000_size),
     **dict.fromkeys(JPEGXL, jpegxl_size),
 }
-"""Compressions whose strips and tiles are images with a header of their own, and who reads rows and columns from it."""
+"""Compressions whose strips and tiles are images with their own header -> the function that reads their size."""
 PREDICTED = (LZW, DEFLATE, OLD_DEFLATE, ZSTD, OLD_ZSTD, LZMA)
 """Compressions that may hold differences along each row in place of values (the tag Predictor)."""
 FILLED_UP = (DEFLATE, OLD_DEFLATE, ZSTD, OLD_ZSTD)
-"""Compressions whose decoders fail where more comes than fits, as of a last strip that was filled up; others stop."""
+"""Compressions whose decoders fail on more data than fits, such as a padded last strip; other decoders stop there."""
 MIN_IS_WHITE, MIN_IS_BLACK, PALETTE = 0, 1, 3
 PHOTOMETRIC, PLANES_OF_METAMORPH = 262, 33629
 
@@ -76,7 +76,7 @@ class Segment:
     column: int
     shape: tuple[int, int]
     full_rows: int
-    """Rows of a whole strip or tile: some programs fill up the last strip."""
+    """Rows of a whole strip or tile: some programs pad the last strip."""
 
 
 def read_tiff(path: Path, file: BinaryIO) -> Plane:
@@ -157,14 +157,14 @@ def _check_grey(path: Path, tiff: TiffFile, page: TiffPage) -> None:
 
 
 def _check_storage(path: Path, page: TiffPage) -> None:
-    """Raise DataError for compressions, predictors and orders of bits that are not read."""
+    """Raise DataError for compressions, predictors and bit orders that are not read."""
     if page.compression not in AT_MOST:
         kind = getattr(page.compression, "name", page.compression)
         raise DataError(
             f"{path} has a compression that is not read ({kind}); save it with LZW, deflate, Zstandard or none"
         )
     if page.compression in SIZES and page.dtype not in (np.uint8, np.uint16, np.int8, np.int16):
-        # JPEG 2000 by OpenJPEG keeps 26 bits at most: of 32 some would be lost without a word
+        # OpenJPEG keeps 26 bits at most: some of 32 would be lost silently
         raise DataError(f"{path} holds {page.dtype} compressed as an image, which is not read; save it with deflate")
     if page.fillorder != 1 or page.predictor not in ((1, 2) if page.compression in PREDICTED else (1,)):
         raise DataError(
@@ -222,7 +222,7 @@ def _segments(path: Path, page: TiffPage) -> Iterator[Segment]:
     rows, columns = page.imagelength, page.imagewidth
     height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, columns)
     if not page.is_tiled:
-        height = rows if page.is_contiguous else min(height, rows)  # 2**32 - 1 rows a strip stand for all
+        height = rows if page.is_contiguous else min(height, rows)  # 2**32 - 1 rows per strip mean all rows
     kind = "tile" if page.is_tiled else "strip"
     count = math.ceil(rows / height) * math.ceil(columns / width)
     if min(len(page.dataoffsets), len(page.databytecounts)) < count or 0 in page.dataoffsets[:count]:
@@ -256,7 +256,7 @@ def _from_bytes(page: TiffPage, data: bytes, segment: Segment, dtype: np.dtype) 
     count = math.prod(segment.shape)
     rows = segment.full_rows if page.compression in FILLED_UP else segment.shape[0]
     if page.compression == PACKBITS:
-        raw = TIFF.DECOMPRESSORS[PACKBITS](data)  # by itself it finds its size, and with another one it fails
+        raw = TIFF.DECOMPRESSORS[PACKBITS](data)  # finds the size itself, and fails where it is given another one
     elif page.compression != NONE:
         raw = TIFF.DECOMPRESSORS[page.compression](data, out=rows * segment.shape[1] * dtype.itemsize)
     else:

@@ -14,7 +14,7 @@ def main() -> None:
     """Run the program `cellssl`."""
     code = invoke(sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)  # everything is printed: what comes now needs no message
+        signal.signal(number, signal.SIG_DFL)  # everything is printed: a signal from now on needs no message
     sys.exit(code)
 
 
@@ -44,7 +44,7 @@ def invoke(arguments: list[str]) -> int:
 def _keep_matplotlib_out_of_home() -> None:
     """Let matplotlib write its font list to a folder of ours below the temporary one, unless the user has set one.
 
-    A folder that somebody else has put there is not used: matplotlib reads settings from it.
+    A folder that another user has put there is not used: matplotlib reads settings from it.
     """
     if "MPLCONFIGDIR" in os.environ:
         return

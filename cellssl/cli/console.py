@@ -172,7 +172,7 @@ class Console:
         self._bars = None
 
     def _log_line(self, event: str, details: dict[str, Any]) -> None:
-        """Write to the log; give up one that cannot be written, and go on."""
+        """Write to the log; stop logging where it cannot be written, and go on."""
         if self.log is None:
             return
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -187,7 +187,9 @@ class Console:
             given_up, self.log = self.log, None
             with suppress(OSError):
                 given_up.close()
-            self.say(f"the log {given_up.name} is given up: {error.strerror}; the work goes on")
+            self.say(
+                f"the log {given_up.name} cannot be written any more: {error.strerror}; the work goes on without it"
+            )
 
 
 def open_log(path: Path | None) -> IO[str] | None:
@@ -255,7 +257,7 @@ def in_words(seconds: float) -> str:
 
 @contextmanager
 def enduring_streams() -> Iterator[None]:
-    """Replace stdout and stderr by streams whose faults do not end the work, whoever writes to them."""
+    """Replace stdout and stderr by streams whose faults do not end the work, also when a library writes to them."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (stream and cast("TextIO", Enduring(stream)) for stream in before)
     try:
@@ -295,7 +297,7 @@ class Enduring:
             if self._is_stdout:
                 raise FailedError(
                     f"stdout cannot be written: {error.strerror}",
-                    hint="free some space where it leads to; what is made is kept",
+                    hint="free some space on the disk that it is written to; finished results are kept",
                 ) from error
 
     def _give_up(self) -> None:
@@ -303,7 +305,7 @@ class Enduring:
 
 
 def _print(text: str, stream: IO[str] | None) -> None:
-    """Return a text in one line."""
+    """Print a text and flush the stream; characters that its encoding lacks are replaced."""
     if stream is None:  # closed by whoever started us; print would take stdout for it
         return
     try:

@@ -24,5 +24,5 @@ def command(first: Reference, second: Reference, store: o.StoreOption = None, js
     shelf = Store(*o.Common(store=store).stores())
     cards = [shelf.resolve(reference, CHAIN).card for reference in (first, second)]
     found = differences(*cards)
-    text = "\n".join(found) or "nothing that counts differs"
+    text = "\n".join(found) or "no differences in what determines the results, or in their files"
     Console(as_json=json).result(text, {"differences": found})

@@ -3,5 +3,7 @@
 from cellssl.cli.stage import stage_command
 
 command = stage_command(
-    "evaluate", "Tell labels, replicates and mechanisms from vectors.", "cellssl evaluate nocodazole --seed 1"
+    "evaluate",
+    "Score how well labels, replicates and mechanisms can be predicted.",
+    "cellssl evaluate nocodazole --seed 1",
 )

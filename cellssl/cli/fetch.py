@@ -37,19 +37,19 @@ def show_forecast(recipe: str, common: o.Common) -> None:
     runner = Runner.of(recipe, common)
     settings = runner.session.recipe.settings("fetch", runner.session.arm)
     plates = forecast(settings, runner.context(), common.plate)
-    header = ("plate", "state", "fields", "controls", "images", "to come", "MB to move", "MB on disk", "")
+    header = ("plate", "state", "fields", "controls", "images", "missing", "MB to transfer", "MB on disk", "")
     runner.console.table(header, [_row(plate) for plate in plates])
     sums = {name: sum(getattr(plate, name) for plate in plates) for name in ("fields", "images", "to_come", "absent")}
     moved, disk = _sum(plate.moved_bytes for plate in plates), _sum(plate.disk_bytes for plate in plates)
     cost = {**sums, "moved_bytes": moved, "disk_bytes": disk}
-    words = f"{len(plates):,} plates, {sums['fields']:,} fields, {sums['images']:,} images, {_mb(moved)} MB to move"
+    words = f"{len(plates):,} plates, {sums['fields']:,} fields, {sums['images']:,} images, {_mb(moved)} MB to transfer"
     runner.show_plan(runner.stage_rows("fetch"), words, {"plates": [asdict(plate) for plate in plates], **cost})
 
 
 def _row(plate: PlateForecast) -> list[str]:
     remark = "the whole archive: the server does not send parts of files" if plate.whole_archive else ""
     if plate.absent:
-        remark = f"{plate.absent:,} images are not where they should come from"
+        remark = f"{plate.absent:,} images are missing at their source"
     counts = (plate.fields, plate.controls, plate.images, plate.to_come)
     return [
         plate.plate,

@@ -59,7 +59,7 @@ OutputOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="KEY=VALUE over the recipe, such as pretrain.epochs=20.", metavar="KEY=VALUE"),
+    typer.Option("--set", help="Change one setting of the recipe, such as pretrain.epochs=20.", metavar="KEY=VALUE"),
 ]
 MirrorOption = Annotated[
     str | None,
@@ -92,7 +92,7 @@ def mirrored(recipe: str, overrides: list[str] | None, mirror: str | None) -> li
     dataset = recipes.load(recipe, overrides or []).settings("fetch").dataset
     if "source" not in type(dataset).model_fields:
         raise UsageError(
-            f"--mirror {mirror} goes with data sets that are fetched, and {dataset.plugin_name()} has no source",
+            f"--mirror {mirror} works only for downloaded data sets, and {dataset.plugin_name()} has no source",
             hint="leave --mirror out",
         )
     return [*(overrides or []), f"fetch.dataset.source={json_.dumps(mirror)}"]
@@ -136,7 +136,7 @@ FLAGS = tuple(field.name for field in fields(Common))
 def flags(*names: str) -> Callable[[Command], Command]:
     """Turn a command that takes `common: Common` into one that takes the named fields as flags.
 
-    The command line is read off a function's signature, so the flags are written into that of the new function.
+    Typer reads the flags of a command from the function's signature, so the new function gets a signature with them.
     """
 
     def spelled_out(command: Command) -> Command:

@@ -33,7 +33,7 @@ def command(what: Whats, common: o.Common, csv: CsvOption = False) -> None:
     from cellssl.errors import UsageError
 
     if csv and common.json:
-        raise UsageError("--csv and --json both want stdout", hint="choose one")
+        raise UsageError("--csv and --json cannot both print on stdout", hint="choose one")
     is_recipe = len(what) == 1 and is_a_recipe(what[0])
     if is_recipe:
         runner = Runner.of(what[0], common)

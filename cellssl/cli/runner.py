@@ -1,4 +1,4 @@
-"""runner: planned stages in, finished artifacts out; says what begins, what is there and what is done."""
+"""runner: planned stages in, finished artifacts out; prints which stage begins, is up to date, or is done."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 def console_for(common: Common) -> Console:
-    """Return the console that the flags ask for; of several processes only the main one speaks."""
+    """Return the console that the flags ask for; of several processes, only the main one prints."""
     if not Rank.from_environment().is_main:
         return Console(quiet=True)
     if common.log_format not in ("text", "json"):
@@ -151,7 +151,7 @@ class Runner:
         self.console.result(line, {"would_make": missing, "stages": len(rows), **(details or {})})
 
     def stage_rows(self, stage: str) -> list[dict[str, Any]]:
-        """Return the states of a stage and of what it stands on, or of one plate's part."""
+        """Return the states of a stage and of the stages that it depends on, or of one plate's part."""
         session = self.session.with_inputs(stage)
         if self.common.plate is None:
             return session.states(session.plan_stage(stage))

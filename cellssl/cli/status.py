@@ -60,11 +60,11 @@ def usage_line(usage: Usage) -> str:
 
     if not usage:
         return "nothing is done yet"
-    words = [in_words(usage.get("seconds", 0)), f"{in_words(usage.get('cpu_s', 0))} of processors"]
+    words = [in_words(usage.get("seconds", 0)), f"{in_words(usage.get('cpu_s', 0))} of CPU time"]
     if "gpu_s" in usage:
         words.append(f"{in_words(usage['gpu_s'])} holding a GPU")
     words.append(f"at most {usage.get('peak_memory_mb', 0):,.0f} MB of memory")
     if "bytes_read" in usage:
         read, written = (usage[name] / 1e9 for name in ("bytes_read", "bytes_written"))
         words.append(f"{read:,.2f} GB read and {written:,.2f} GB written")
-    return f"what is done took {', '.join(words)}"
+    return f"the finished stages took {', '.join(words)}"

@@ -1,4 +1,4 @@
-"""doses: the doses of a compound and a choice in a recipe in, the chosen doses out."""
+"""doses: the doses of a compound and the choice of a recipe in, the chosen doses out."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Doses = Annotated[str | tuple[float, ...], BeforeValidator(_check)]
 
 
 def chosen_doses(there: Iterable[float], choice: str | tuple[float, ...], compound: str) -> list[float]:
-    """Return the chosen doses of a compound, in micromolar.
+    """Return the doses of a compound, in micromolar, that a recipe chooses.
 
-    Raises UsageError where the compound was not given at a chosen dose or in a chosen range.
+    Raises UsageError where the compound has no such dose, or no dose in the range.
     """
     doses = sorted(float(dose) for dose in there)
     if isinstance(choice, str):
@@ -39,19 +39,19 @@ def chosen_doses(there: Iterable[float], choice: str | tuple[float, ...], compou
         return doses[-int(top.group(1)) :] if top else doses
     for dose in choice:
         if dose not in doses:
-            raise UsageError(f"{compound} was not given at {dose:g} uM", hint=_known(doses))
+            raise UsageError(f"{compound} has no dose of {dose:g} uM", hint=_known(doses))
     return list(choice)
 
 
 def names_doses(choice: str | tuple[float, ...]) -> bool:
-    """Return whether a choice names doses, as a list or a range does, and not a rank such as "top 4"."""
+    """Return whether a choice names doses, as a list or a range does, rather than ranks such as "top 4"."""
     return not isinstance(choice, str) or RANGE.fullmatch(choice) is not None
 
 
 def _within(doses: list[float], lowest: float, highest: float, compound: str) -> list[float]:
     within = [dose for dose in doses if lowest <= dose <= highest]
     if not within:
-        raise UsageError(f"{compound} was not given at {lowest:g} to {highest:g} uM", hint=_known(doses))
+        raise UsageError(f"{compound} has no dose from {lowest:g} to {highest:g} uM", hint=_known(doses))
     return within
 
 

@@ -30,7 +30,7 @@ InputPath = Annotated[Path, BeforeValidator(_input_path)]
 
 @cache
 def shipped_folder(name: str) -> Path:
-    """Return the folder `recipes` or `data-manifests`: packed into the wheel, or beside the package in a checkout."""
+    """Return the folder `recipes` or `data-manifests`: inside the package in a wheel, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     packed = package / "_shipped" / name
     return packed if packed.is_dir() else package.parent / name

@@ -30,7 +30,7 @@ fields that no longer exist are left out."""
 
 
 class SettingsModel(BaseModel):
-    """Base of all settings: frozen, no unknown keys, no conversion of types but int to float and list to tuple."""
+    """Base of all settings: frozen, no unknown keys, no type conversion except int to float and list to tuple."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -70,7 +70,7 @@ class SettingsModel(BaseModel):
         return frozenset()
 
     def counted_value(self, name: str) -> Any:
-        """Return the value of a field as it counts."""
+        """Return the value of a field as the fingerprint and the card take it."""
         return getattr(self, name)
 
     def non_default(self) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class PluginField:
 
 @dataclass(frozen=True)
 class SettingsFault:
-    """What is wrong with a value: where it stands, what is wrong, and the cure where one is known."""
+    """What is wrong with a value: its place, what is wrong, and the cure where one is known."""
 
     path: tuple[str | int, ...]
     message: str

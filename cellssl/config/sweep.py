@@ -208,7 +208,8 @@ def _set_value(inside: Any, steps: Sequence[str], value: Value, path: str) -> No
     below = inside.get(place) if isinstance(inside, dict) else inside[place]
     if below is None and rest[0].isdecimal():
         raise UsageError(
-            f"{path}: the recipe does not give {step}, so it has no place {rest[0]}", hint=f"write {step} out in it"
+            f"{path}: the recipe does not set {step}, so there is no item {rest[0]}",
+            hint=f"write {step} into the recipe",
         )
     if below is None:
         below = {}
@@ -217,7 +218,7 @@ def _set_value(inside: Any, steps: Sequence[str], value: Value, path: str) -> No
     elif isinstance(below, tuple):
         below = list(below)
     if not isinstance(below, dict | list):
-        raise UsageError(f"{path} leads into {step}, which is {below!r}", hint="end the path there")
+        raise UsageError(f"{path} goes on after {step}, whose value is {below!r}", hint=f"end the path at {step}")
     inside[place] = below
     _set_value(below, rest, value, path)
 
@@ -229,7 +230,9 @@ def _place(inside: Any, step: str, path: str) -> Any:
     if step.isdecimal():
         if int(step) < len(inside):
             return int(step)
-        raise UsageError(f"{path}: there are {len(inside)} places before {step}", hint="they are numbered from 0")
+        raise UsageError(
+            f"{path}: the list has {len(inside)} items, so there is no item {step}", hint="items are numbered from 0"
+        )
     name, _, number = step.partition("#")
     names = [item.get("name") if isinstance(item, dict) else item for item in inside]
     places = [place for place, one in enumerate(names) if one == name]
@@ -237,9 +240,11 @@ def _place(inside: Any, step: str, path: str) -> Any:
         known = tuple(str(one) for one in dict.fromkeys(names))
         raise UsageError(f"{path}: there is no {name!r} in that list", hint=did_you_mean(name, known))
     if not number and len(places) > 1:
-        raise UsageError(f"{path}: {name!r} is there {len(places)} times", hint=f"say which: {name}#1 is the first")
+        raise UsageError(
+            f"{path}: {name!r} occurs {len(places)} times in that list", hint=f"say which: {name}#1 is the first"
+        )
     if number and not (number.isdecimal() and 1 <= int(number) <= len(places)):
-        raise UsageError(f"{path}: {name!r} is there {len(places)} times, and not as {step!r}")
+        raise UsageError(f"{path}: {name!r} occurs {len(places)} times in that list, so there is no {step!r}")
     return places[int(number) - 1 if number else 0]
 
 

@@ -33,7 +33,7 @@ class Field:
     """Channel -> file. A relative path lies in the folder that `Dataset.make` writes to; an absolute path is an image
     of the user that stays where it is. Empty where the data set gives crops and no images of fields."""
     batch: str | None = None
-    """What was done together, such as a week; None where unknown."""
+    """Plates that were made together, such as a week; None where unknown."""
     compound: str | None = None
     """Name of the compound; None where unknown."""
     dose_micromolar: float | None = None
@@ -91,7 +91,7 @@ class Dataset(Plugin):
     def external_files(self) -> Mapping[str, Path]:
         """Return role -> file of the user whose bytes are part of the result, such as a table, a stack or images.
 
-        Every file exists. Their content counts in the fingerprint, their place does not. None by default.
+        Every file exists. Their content counts in the fingerprint, their path does not. None by default.
         """
         return {}
 
@@ -113,28 +113,29 @@ class Dataset(Plugin):
         Examples are a simulator's settings, or the hash of a stack. `fields` are those of one plate. The values go into
         the fingerprint of the plate, as JSON: they depend on nothing else, least of all on other plates, on where
         files lie, or on the order of calls. Images of the user (absolute paths in `Field.images`) need no entry, since
-        `fetch` counts their bytes itself. `sha256` returns the hash of a file, and remembers it.
+        `fetch` counts their bytes itself. `sha256` returns the hash of a file, and caches it.
         """
 
     @abstractmethod
     def make(self, fields: Sequence[Field], folder: Path) -> Generator[Event, None, dict[str, str]]:
-        """Put the images of one plate's fields into `folder`; yield events, so that the work can be shown and stopped.
+        """Write the images of one plate's fields into `folder`; yield events, so that work can be shown and stopped.
 
-        Returns field_id -> reason for every field whose images could not be had; `fetch` puts it into quarantine. The
+        Returns field_id -> reason for every field whose images could not be made; `fetch` puts it into quarantine. The
         work may be killed at any time and is then called again with the same folder: an image with its final name is
-        whole and is not made again. `folder/scratch` is for unfinished files; it is removed when the plate is finished.
-        Where images came from elsewhere, `record.csv` lists them with their checksums; `archives.csv` lists archives
-        that came whole, and is not part of the result (`cellssl.datasets.transfer.settings`).
+        complete and is not made again. `folder/scratch` is for unfinished files; it is removed when the plate is
+        finished. Where images were downloaded or copied, `record.csv` lists them with their checksums; `archives.csv`
+        lists archives that were downloaded whole, and is not part of the result
+        (`cellssl.datasets.transfer.settings`).
 
-        Raises NetworkError where a server does not give what it should, IntegrityError where bytes are not those that
-        were promised, DataError where a file of the user cannot be read.
+        Raises NetworkError where a server does not send what it should, IntegrityError where bytes differ from the
+        expected ones, DataError where a file of the user cannot be read.
         """
 
     def forecast(self, fields: Sequence[Field], folder: Path) -> Forecast:
-        """Return what `make` will cost for one plate; moves nothing but directories of archives.
+        """Return what `make` will cost for one plate; downloads nothing but directories of archives.
 
         Files that lie in `folder` already cost nothing. By default all images are made on this machine: nothing is
-        moved, and the space on the disk is unknown.
+        downloaded, and the space on the disk is unknown.
         """
         return Forecast(0, None, 0)
 

@@ -76,7 +76,7 @@ class Settings(OnlineDataset):
     wells: tuple[str, ...] = ()
     """Only treated fields of these wells, such as E03; empty means all."""
     fields_per_well: int | None = Setting(None, ge=1)
-    """Number of fields to take of every well, the first ones; if not given, all four."""
+    """Number of fields per well, the first ones; if not given, all four."""
     labelled_only: bool = False
     """Only treatments whose mechanism of action is known."""
     manifest: InputPath | None = Setting(None, json_schema_extra=NOT_IN_FINGERPRINT)
@@ -141,7 +141,7 @@ class Settings(OnlineDataset):
         return self._source(manifest).forecast(archive, fields[0].batch or "", missing)
 
     def tables(self, fields: Sequence[Field], cache: Path) -> dict[str, str]:
-        """Return the official tables, whole."""
+        """Return the official tables, with all their rows."""
         manifest = self._manifest()
         texts = self._official_tables(manifest, cache)
         return {entry.file: texts[name] for name, entry in manifest.tables.items()}
@@ -162,7 +162,7 @@ class Settings(OnlineDataset):
         return self.source or manifest.address
 
     def _official_tables(self, manifest: Manifest, cache: Path) -> dict[str, str]:
-        """Return the official tables, from the cache where they lie whole."""
+        """Return the official tables, from the cache where they are complete."""
         return {name: self._table(entry, manifest, cache) for name, entry in manifest.tables.items()}
 
     def _table(self, entry: TableEntry, manifest: Manifest, cache: Path) -> str:
@@ -213,12 +213,14 @@ class Settings(OnlineDataset):
         """Return the selected doses of every compound; a dose in a list must be a dose of at least one of them."""
         if not names_doses(self.doses):
             return {name: set(chosen_doses(own, self.doses, name)) for name, own in tested.items()}
-        listed = set(chosen_doses(set().union(*tested.values()), self.doses, " or ".join(self.compounds) or "anything"))
+        listed = set(
+            chosen_doses(set().union(*tested.values()), self.doses, " or ".join(self.compounds) or "the data set")
+        )
         return {name: listed & own for name, own in tested.items()}
 
 
 def _check_columns(manifest: Manifest) -> None:
-    """Raise UsageError where the tables of another manifest lack columns that fields are made of."""
+    """Raise UsageError where the tables of another manifest lack columns that the fields need."""
     stains = [channel.column for channel in manifest.channels]
     needed = {
         "image": [

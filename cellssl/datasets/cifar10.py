@@ -15,7 +15,7 @@ class Settings(TorchvisionDataset):
         return Published(CIFAR10, (PublishedFile(CIFAR10.filename, CIFAR10.tgz_md5, (CIFAR10.url,)),))
 
     def class_count(self) -> int:
-        """Return the ten classes."""
+        """Return the number of classes, 10."""
         return 10
 
     def download_bytes(self) -> int:

@@ -15,7 +15,7 @@ class Settings(TorchvisionDataset):
         return Published(CIFAR100, (PublishedFile(CIFAR100.filename, CIFAR100.tgz_md5, (CIFAR100.url,)),))
 
     def class_count(self) -> int:
-        """Return the hundred fine classes."""
+        """Return the number of fine classes, 100."""
         return 100
 
     def download_bytes(self) -> int:

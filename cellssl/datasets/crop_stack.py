@@ -39,7 +39,7 @@ class Settings(Dataset):
     """Crops of single cells that are already cut: a stack of crops, and a table whose row i describes crop i."""
 
     stack: InputPath = Setting(json_schema_extra=NOT_IN_FINGERPRINT)
-    """The .npy or .npz file with the crops, uint8 or uint16; its content counts, its place does not."""
+    """The .npy or .npz file with the crops, uint8 or uint16; its content counts, its path does not."""
     table: InputPath = Setting(json_schema_extra=NOT_IN_FINGERPRINT)
     """The CSV file (comma, tab or semicolon) with as many rows as the stack has crops."""
     array: str | None = None
@@ -168,7 +168,7 @@ def _check_one_treatment_per_field(fields: Sequence[Field], table: Table) -> Non
         before = first.setdefault(field.field_id, row)
         if fields[before] != field:
             raise DataError(
-                f"{table.where(row)} and line {table.lines[before]} are of one field, {field.field_id}, "
+                f"{table.where(row)} and line {table.lines[before]} belong to one field, {field.field_id}, "
                 "but differ in batch, compound, dose or mechanism",
                 hint="correct the table, or give the columns that distinguish the fields: columns.well, columns.site",
             )
@@ -180,6 +180,6 @@ def _check_unique(names: Sequence[str], table: Table) -> None:
         before = first.setdefault(name, row)
         if before != row or not name:
             raise DataError(
-                f"{table.where(row)}: the cell_id {name!r} is empty or stands in line {table.lines[before]} too",
+                f"{table.where(row)}: the cell_id {name!r} is empty, or also in line {table.lines[before]}",
                 hint="give every cell another name, or leave columns.cell_id out",
             )

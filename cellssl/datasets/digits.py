@@ -24,7 +24,7 @@ class Settings(ClassImageDataset):
         return [str(digit) for digit in range(10)]
 
     def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
-        """Return the hash of the library's file, so that another version of it cannot change the digits unseen."""
+        """Return the hash of the library's file, so that another version of it cannot change the digits unnoticed."""
         library = find_spec("sklearn")
         assert library is not None and library.origin is not None
         return {"pictures": sha256(Path(library.origin).parent / "datasets" / "data" / "digits.csv.gz")}

@@ -38,7 +38,7 @@ class Settings(ClassImageDataset):
     """Your own pictures, sorted into one folder per class: PNG, JPEG or TIFF, all grey or all RGB."""
 
     folder: InputPath = Setting(json_schema_extra=NOT_IN_FINGERPRINT)
-    """Folder with one folder per class, which may hold further folders; its content counts, its place does not."""
+    """Folder with one folder per class, which may hold further folders; its content counts, its path does not."""
     parts: bool = False
     """Whether the class folders lie in folders called train, val and test, which become the column `official_part`."""
     side_px: int | None = Setting(None, ge=8)
@@ -87,7 +87,7 @@ class Settings(ClassImageDataset):
         return Pictures([file.picture for file in files], channels, shape, int(np.iinfo(first.dtype).max), read)
 
     def _read_alike(self, path: Path, shape: tuple[int, int, int], dtype: np.dtype) -> np.ndarray:
-        """Return one picture (c, y, x); DataError where it has not the shape and type that all must have."""
+        """Return one picture (c, y, x); DataError where it does not have the shape and type of the first one."""
         pixels = _read(path)
         if len(pixels) != shape[0] or pixels.dtype != dtype:
             raise DataError(

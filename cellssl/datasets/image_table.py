@@ -43,7 +43,7 @@ def _columns_of_path(given: object) -> object:
 
 SUFFIX = re.compile(r"\.\w{1,5}")
 _LAST_READ: dict[tuple[int, int, str], list[tuple[Field, dict[str, str]]]] = {}
-"""The rows that were read last, by size and time of the table and the settings, because every plate asks for them."""
+"""Rows read last, by size and time of the table and by the settings: every plate asks for the same rows again."""
 PathColumns = Annotated[tuple[str, ...], BeforeValidator(_columns_of_path), Setting(min_length=1)]
 
 
@@ -54,7 +54,7 @@ class Settings(OnlineDataset):
     """
 
     table: InputPath = Setting(json_schema_extra=NOT_IN_FINGERPRINT)
-    """The CSV file (comma, tab or semicolon); its content counts, its place does not."""
+    """The CSV file (comma, tab or semicolon); its content counts, its path does not."""
     channels: dict[str, PathColumns] = Setting(min_length=1, json_schema_extra=ORDERED)
     """Channel -> the column with the paths of its images, or several columns that are joined, such as
     `dna = ["PathName_DAPI", "FileName_DAPI"]` of a CellProfiler file list. Their order is that of the
@@ -156,7 +156,7 @@ class Settings(OnlineDataset):
     def _read(self, table: Table) -> list[tuple[Field, dict[str, str]]]:
         rows = fields_of_rows(table, self.columns, self.table.name.partition(".")[0], self.pixel_um)
         if self.columns.site is None:
-            rows = _with_running_sites(rows)
+            rows = _with_numbered_sites(rows)
         _check_unique(rows, table)
         images, extra = self._images(table), extra_values(table, self.keep)
         selected = FieldSelection(self.compounds, self.plates, self.wells).rows(rows)
@@ -216,7 +216,7 @@ def _place_in_artifact(field: Field, channel: str, address: str) -> str:
     return f"{field.plate}/{field.field_id}_{channel}{suffix if SUFFIX.fullmatch(suffix) else '.tif'}"
 
 
-def _with_running_sites(fields: list[Field]) -> list[Field]:
+def _with_numbered_sites(fields: list[Field]) -> list[Field]:
     """Number the sites by the order of the table, from 1 in every well."""
     counts: Counter[tuple[str, str]] = Counter()
     numbered = []

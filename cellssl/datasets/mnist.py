@@ -23,7 +23,7 @@ class Settings(TorchvisionDataset):
         return Published(MNIST, tuple(files), "MNIST/raw")
 
     def class_count(self) -> int:
-        """Return the ten digits."""
+        """Return the number of digits, 10."""
         return 10
 
     def download_bytes(self) -> int:

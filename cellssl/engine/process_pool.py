@@ -41,8 +41,8 @@ def parallel_map(
 ) -> Iterator[Task]:
     """Do every task once, on `workers` processes (as many as cores where None); yield each when it is finished.
 
-    An exception that a task raises is raised here, and tasks that have not begun are dropped. When a process dies, the
-    other processes go on, a new one takes its place, and its task is done again at the end, alone. Where the process
+    An exception that a task raises is raised here, and tasks that have not started are dropped. When a process dies,
+    the other processes go on, a new one takes its place, and its task is done again at the end, alone. If that process
     dies again, by a signal of CRASHES, `crashed` is called with the task and "signal 11, SIGSEGV"; without `crashed` it
     is a DataError. By any other signal or exit code it is a FailedError. Up to FEW tasks, and those of a single worker,
     are done in this process.
@@ -72,7 +72,7 @@ def _share_out(
     """Yield tasks as they finish; append each task whose process died to `deaths`, with the exit code of the process.
 
     Every process has a pipe of its own and one task at a time. So the end of the pipe shows a death and which task it
-    was, and no lock is left behind. The pool of the standard library knows neither, and can wait for ever.
+    was, and no lock is left behind. The pool of the standard library shows neither, and can wait for ever.
     """
     todo = deque(tasks)
     processes: dict[Connection, BaseProcess] = {}

@@ -14,7 +14,7 @@ from typing import Any
 
 Usage = dict[str, float]
 LARGEST = ("peak_memory_mb", "peak_worker_mb", "peak_gpu_memory_mb")
-"""Measures of which several pieces of work need the largest, not the sum."""
+"""Measures that are combined by their maximum, not by their sum."""
 
 
 def _cpu_s() -> float:

@@ -93,7 +93,7 @@ def _download(url: str, target: Path) -> Iterator[Event]:
 def _checked(path: Path) -> Path:
     if not _has_named_hash(path):
         raise IntegrityError(
-            f"{path} does not have the sha256 that stands in its name", hint="remove it, and run the same command again"
+            f"{path} does not have the sha256 in its name", hint="remove it, and run the same command again"
         )
     return path
 

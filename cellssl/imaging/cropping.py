@@ -2,7 +2,8 @@
 
 The middle of a window is never further than half a pixel from the centre. A window of side `crop_px` starts at
 ceil(centre - crop_px / 2) in rows and in columns. So a cell centred on pixel (r, c) has that pixel at index
-crop_px // 2, and an even window shows one pixel more above and to the left of it than below and to the right.
+crop_px // 2, and a window with an even side shows one pixel more above and to the left of it than below and to the
+right.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Int64, Real, UInt16
 
 Border = Literal["reflect", "pad", "drop"]
-"""What fills a window beyond the field: mirrored pixels (`reflect`) or zeros (`pad`); `drop` allows no such window."""
+"""What fills a window beyond the field: mirrored pixels (`reflect`) or zeros (`pad`); `drop` forbids such windows."""
 
 
 def crop(

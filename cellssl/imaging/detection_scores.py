@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Pairs of a found and a true nucleus that share a pixel, their intersection over union, and the number of both."""
+    """Pairs of a found and a true nucleus that share pixels, with their intersection over union; and both numbers."""
 
     found: Int64[np.ndarray, "pair"]
     true: Int64[np.ndarray, "pair"]
@@ -29,7 +29,7 @@ class Overlaps:
     def matches(self, overlap: float = 0.5) -> int:
         """Return the number of matches; ValueError below an overlap of 0.5."""
         if overlap < 0.5:
-            raise ValueError(f"overlap must be 0.5 or more: below it a nucleus may have two partners; got {overlap}")
+            raise ValueError(f"overlap must be 0.5 or more: below it a nucleus may match two others; got {overlap}")
         return int((self.overlap > overlap).sum())
 
     def f1(self, overlap: float = 0.5) -> float:

@@ -86,7 +86,7 @@ class SegmenterSettings(Plugin, Segmenter):
         return {}
 
     def downloads(self) -> Sequence[PublishedFile]:
-        """Return the published files that `segment` needs; `cellssl doctor RECIPE --download` brings them.
+        """Return the published files that `segment` needs; `cellssl doctor RECIPE --download` gets them.
 
         Nothing is downloaded while a pipeline runs. Raise UsageError where `check` would.
         """

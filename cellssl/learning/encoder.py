@@ -21,7 +21,7 @@ class TensorNames:
     """Modules whose tensors differ between the published network and ours, by name."""
 
     classifier: tuple[str, ...] = ()
-    """Modules that the encoder lacks: a file of weights may hold tensors of theirs, which are not used."""
+    """Modules that the encoder lacks: tensors of these modules in a file of weights are ignored."""
     first: tuple[str, ...] = ()
     """Convolutions that read pixels: their weights are adapted to another number of channels."""
 

@@ -35,13 +35,13 @@ class Planned:
     depends_on_seed: bool = False
     """Whether this stage or one upstream of it depends on the seed."""
     given: Mapping[str, Artifact] = field(default_factory=dict, repr=False, compare=False)
-    """Inputs that a person named, by the name of the input; the others are looked up in the store."""
+    """Inputs that a user named, by the name of the input; the others are looked up in the store."""
     upstream: Mapping[str, Planned] = field(default_factory=dict, repr=False, compare=False)
     """The plans of the other inputs, by the name of the input."""
 
     @property
     def seed_of_pointer(self) -> int | None:
-        """The seed under which people look it up; None where all seeds share it."""
+        """The seed in the name of its pointer; None where all seeds share the result."""
         return self.asked_seed if self.depends_on_seed else None
 
     @property
@@ -85,7 +85,7 @@ class Planner:
         self.stages: dict[str, Planned] = {}
 
     def plan(self, stage: str) -> Planned:
-        """Plan the stage and every stage that it stands on; all of them are in `self.stages`, upstream first."""
+        """Plan the stage and every stage that it depends on; all of them are in `self.stages`, upstream first."""
         if stage not in self.stages:
             planned = self._plan(stage)
             self.stages[stage] = planned
@@ -120,7 +120,7 @@ class Planner:
         return self._cards[key]
 
     def _resolve(self, reference: str | Path, kinds: tuple[str, ...]) -> Artifact:
-        """Return an artifact that a person names; what it stands on must be in the stores that are read."""
+        """Return an artifact that a user names; what it depends on must be in the stores that are read."""
         artifact = self.store.resolve(reference, kinds)
         if self.store.find(artifact.card.kind, artifact.fingerprint) is None:
             here, there = (shlex.quote(str(root)) for root in (self.store.root, artifact.path.parent.parent))

@@ -26,7 +26,7 @@ def plan_report(
 
 
 def named_results(store: Store, references: Sequence[str]) -> tuple[Store, dict[str, Artifact]]:
-    """Return cluster artifacts and evaluations of the same vectors, by arm, and a store that reads all they rest on."""
+    """Return cluster artifacts and evaluations of the same vectors, by arm, and a store that reads all their inputs."""
     found = [store.resolve(reference, ("cluster", "evaluate")) for reference in references]
     for artifact in found:
         store = store.with_store_of(artifact)
@@ -34,7 +34,7 @@ def named_results(store: Store, references: Sequence[str]) -> tuple[Store, dict[
 
 
 def _sweep_of(recipe: Recipe, fingerprints: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the report has to know of a sweep: its knobs, and which of the inputs is which point."""
+    """Return what the report needs of a sweep: its settings, and the point that each input belongs to."""
     there = {name.split("/")[0] for name in fingerprints}
     points = {name: asdict(point) for name, point in recipe.points.items() if name in there}
     if recipe.sweep is None or not points:

@@ -123,7 +123,7 @@ class Session:
         return [*stages, self.plan_report()] if wants_report else stages
 
     def plan_cells(self, cells: Iterable[GridCell]) -> list[Planned]:
-        """Plan every stage that the cells of a grid end in or stand on."""
+        """Plan the last stages of the cells of a grid, and every stage that these depend on."""
         planners = []
         for arm, seed, stage in cells:
             planners.append(self.planner(arm, seed))
@@ -131,7 +131,7 @@ class Session:
         return [planned for planner in planners for planned in planner.stages.values()]
 
     def plan_stage(self, stage: str) -> list[Planned]:
-        """Plan one stage of one arm and seed; it comes last, after all that it stands on."""
+        """Plan one stage of one arm and seed; it comes last, after all stages that it depends on."""
         return self.plan_cells([(self.arm, self.seeds()[0], stage)])
 
     def plan_report(self) -> Planned:

@@ -61,7 +61,7 @@ def _varied(recipe: Recipe, arm: str, sweep: Sweep) -> Recipe:
     points: dict[str, Point] = {}
     for number, values in enumerate(sweep.grid()):
         sections = _with_values(recipe, arm, sweep, values)
-        # two settings of the same thing give other sections in reversed order; two points are enough to see it
+        # two paths to one setting give other sections in reversed order; two points are enough to see it
         if number < len(sweep.knobs) and sections != _with_values(recipe, arm, sweep, dict(reversed(values.items()))):
             raise UsageError(
                 f"{recipe.source}: {' and '.join(sweep.knobs)} of [sweep] set the same thing",

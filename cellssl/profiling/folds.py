@@ -27,7 +27,8 @@ def leave_one_group_out(groups: Labels, max_folds: int) -> Int[np.ndarray, "n"]:
     names, numbers = codes(groups)
     assert (numbers >= 0).all(), "every cell has a group"
     if len(names) < 2:
-        raise UsageError(f"there is only {', '.join(names) or 'nothing'}", hint="leave-one-out needs two or more")
+        found = f"there is only one group, {names[0]}" if names else "there is no group"
+        raise UsageError(found, hint="leave-one-out needs two or more")
     fold_of = generator("folds").permutation(len(names)) % max_folds
     return np.asarray(np.unique(fold_of[numbers], return_inverse=True)[1])
 

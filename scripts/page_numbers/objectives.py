@@ -58,7 +58,7 @@ def as_table(runs: Sequence[dict[str, Any]]) -> str:
     """Return the accuracies of the untrained encoders, and one row per objective, best first."""
     rows = {name: [run for run in runs if run["row"] == name] for name in dict.fromkeys(run["row"] for run in runs)}
     order = sorted(rows, key=lambda name: (_wins(rows[name]) < len(SEEDS), -fmean(_accuracies(rows[name]))))
-    header = ["objective", "kNN accuracy, by seed", "above untrained in", "ms a step", "MB kept", "MB a step"]
+    header = ["objective", "kNN accuracy, by seed", "above untrained in", "ms per step", "MB kept", "MB per step"]
     lines = [
         ["untrained", _by_seed([run["untrained"] for run in rows["moco"]]), "", "", "", ""],
         ["untrained, the encoder of `mae`", _by_seed([run["untrained"] for run in rows["mae"]]), "", "", "", ""],

@@ -39,7 +39,7 @@ def test_every_difference_is_named_once_with_both_values() -> None:
         "recipe: new: None against True",
         "input model: None against m",
         "input split: x against y",
-        "outside file /t.csv: h against g",
+        "external file /t.csv: h against g",
         "made with libraries.numpy: 2.0 against 2.1",
         "file e.parquet: 1,000 bytes, sha256 abababababab against 1,001 bytes, sha256 cdcdcdcdcdcd",
         "file more: missing against 1 bytes, sha256 efefefefefef",

@@ -1,4 +1,4 @@
-"""hashing: hashes of outside files are cached, and computed again whenever the file may have changed."""
+"""hashing: hashes of external files are cached, and computed again whenever the file may have changed."""
 
 import hashlib
 import os

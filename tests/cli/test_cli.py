@@ -130,7 +130,7 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
         "no cell was treated",
         "did you mean 'sim-nocodazole'?",
     ),
-    "no such dose": ("split R --set split.treated.doses=[0.5]", 2, "was not given at 0.5 uM", "its doses in uM: "),
+    "no such dose": ("split R --set split.treated.doses=[0.5]", 2, "has no dose of 0.5 uM", "its doses in uM: "),
     "a split of one plate by plate": ("split R --set split.group_by=plate", 2, "of the split has no cells", "1 plates"),
     "no control wells": ("segment R --set fetch.controls=['x']", 2, "needs the fetch artifact", "cellssl run"),
     "more clusters than cells": ("cluster R --set cluster.k=100000", 3, "clusters are requested", "lower cluster.k"),
@@ -180,11 +180,11 @@ def test_wrong_words_get_one_sentence_and_the_cure(chain: Chain, case: str) -> N
         "CLUSTER": chain.made("cluster").path,
         "PART": chain.root / "segment" / part,
     }
-    said_words = [str(stands_for.get(word, word)) for word in words.split()]
-    said_words = [word.replace("CLUSTER", str(stands_for["CLUSTER"])) for word in said_words]
-    store = [] if "--store" in said_words or words.startswith("explain") else ["--store", str(chain.root)]
+    arguments = [str(stands_for.get(word, word)) for word in words.split()]
+    arguments = [word.replace("CLUSTER", str(stands_for["CLUSTER"])) for word in arguments]
+    store = [] if "--store" in arguments or words.startswith("explain") else ["--store", str(chain.root)]
     before = listing(chain.root)
-    refused(say(*said_words, *store), code, sentence, cure)
+    refused(say(*arguments, *store), code, sentence, cure)
     made = {path for path in listing(chain.root) if "/hashes/" not in path} - set(before)
     assert not [path for path in made if path.endswith("artifact.json")]
 
@@ -239,8 +239,8 @@ def test_the_second_run_does_nothing_and_says_the_same(chain: Chain) -> None:
     assert "up to date" in second.err
 
 
-def seconds_of_processor(*words: object) -> float:
-    """The least of three runs; of the processor, so that a busy machine does not matter."""
+def cpu_seconds(*words: object) -> float:
+    """The least CPU time of three runs; CPU time, so that a busy machine does not matter."""
 
     def spent() -> float:
         now = os.times()
@@ -255,11 +255,11 @@ def seconds_of_processor(*words: object) -> float:
 
 
 def test_up_to_date_is_said_within_a_second(chain: Chain) -> None:
-    assert seconds_of_processor("run", chain.recipe, "--store", chain.root) < 1.0
+    assert cpu_seconds("run", chain.recipe, "--store", chain.root) < 1.0
 
 
 def test_help_costs_little() -> None:
-    assert seconds_of_processor("--help") < 0.4
+    assert cpu_seconds("--help") < 0.4
 
 
 @pytest.mark.parametrize("stage", ["fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate"])
@@ -320,7 +320,7 @@ def test_diff_says_what_made_two_results_differ(chain: Chain) -> None:
     said = say("diff", chain.made("embed").path, chain.made("embed", "intensities").path, "--store", chain.root)
     assert "recipe: model: pretrain against intensities" in said.out
     same = say("diff", chain.made("split").fingerprint, chain.made("split").path, "--store", chain.root)
-    assert same.line == "nothing that counts differs"
+    assert same.line == "no differences in what determines the results, or in their files"
 
 
 def test_verify_finds_a_flipped_byte_in_a_file_and_in_a_card(chain: Chain, tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_verify_finds_a_flipped_byte_in_a_file_and_in_a_card(chain: Chain, tmp_p
         assert str(copied) in said.err
 
 
-def test_force_mends_a_damaged_result(chain: Chain, tmp_path: Path) -> None:
+def test_force_repairs_a_damaged_result(chain: Chain, tmp_path: Path) -> None:
     shutil.copytree(chain.root, tmp_path / "store", ignore=shutil.ignore_patterns("fetch"))
     mine = Chain(chain.recipe, tmp_path / "store")
     split = mine.made("split").path
@@ -351,8 +351,8 @@ def test_force_makes_every_stage_once_and_the_same_again(chain: Chain, tmp_path:
     shutil.copytree(chain.root, tmp_path / "store")
     mine = Chain(chain.recipe, tmp_path / "store")
     said = mine.say("run", "--to", "embed", "--force", "--device", "cpu")
-    wait_for_files = [line for line in said.err.splitlines() if line.endswith(": begins")]
-    assert len(wait_for_files) == len(set(wait_for_files)) == 6
+    started = [line for line in said.err.splitlines() if line.endswith(": begins")]
+    assert len(started) == len(set(started)) == 6
     for stage in ("fetch", "segment", "split", "pretrain", "embed"):
         assert mine.made(stage).card.files == chain.made(stage).card.files, stage
 
@@ -369,7 +369,7 @@ def test_output_delivers_a_card_or_the_files(chain: Chain, tmp_path: Path) -> No
     assert say("embed", chain.recipe, "--store", chain.root, "--input", card).line == str(chain.made("embed").path)
 
 
-def test_gc_keeps_what_a_recipe_stands_on_and_removes_the_rest_only_with_yes(chain: Chain, tmp_path: Path) -> None:
+def test_gc_keeps_what_a_recipe_needs_and_removes_the_rest_only_with_yes(chain: Chain, tmp_path: Path) -> None:
     shutil.copytree(chain.root, tmp_path / "store", ignore=shutil.ignore_patterns("fetch", "*.partial", "*.lock"))
     mine = Chain(chain.recipe, tmp_path / "store")
     mine.say("report")  # points to everything again, whatever other tests have pointed to meanwhile
@@ -443,7 +443,7 @@ def slow_fetch(chain: Chain, root: Path) -> list[str]:
 
 
 def wait_for_files(folder: Path, files: str, count: int) -> None:
-    """Wait until the work has come so far."""
+    """Wait until the work has written so many files."""
     for _ in range(1200):
         if len(list(folder.rglob(files))) >= count:
             return
@@ -459,7 +459,7 @@ def test_two_processes_make_one_result_and_both_print_it(chain: Chain, tmp_path:
     assert sum("waiting for process" in one.err for one in said) == 1
     assert len(list(tmp_path.glob("fetch/*/parts.json"))) == 1
     assert not list(tmp_path.rglob("*.partial"))
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", said[0].err + said[1].err)  # nobody draws bars without a terminal
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", said[0].err + said[1].err)  # no bars are drawn without a terminal
 
 
 def test_a_killed_holder_is_taken_over_and_the_result_is_the_same(chain: Chain, tmp_path: Path) -> None:

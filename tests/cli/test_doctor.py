@@ -1,4 +1,4 @@
-"""doctor: what this machine has and lacks for a recipe, and weights that are brought before they are needed."""
+"""doctor: what this machine has and lacks for a recipe, and weights that are downloaded before they are needed."""
 
 import json
 import shutil
@@ -56,15 +56,15 @@ def test_what_is_missing_is_said_with_its_cure(chain: Chain, words: list[str], s
     assert sentence in said.out and sentence in said.err and cure in said.err
 
 
-def test_weights_are_downloaded_to_the_store_ahead_and_found_there(
+def test_weights_are_downloaded_ahead_and_found_in_the_store(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cytotorch_0").write_bytes(b"weights" * 1000)
     words = ["doctor", chain.recipe, "--store", tmp_path / "store", *CYTO]
     with serving(ServerBehaviour(tmp_path)) as address:
         monkeypatch.setitem(cellpose.SOURCES, 3, f"{address}/")
-        before, brought, after = say(*words), say(*words, "--download"), say(*words)
-    assert [before.code, brought.code, after.code] == [2, 0, 0], (before, brought)
+        before, downloaded, after = say(*words), say(*words, "--download"), say(*words)
+    assert [before.code, downloaded.code, after.code] == [2, 0, 0], (before, downloaded)
     assert "'cyto' are not there" in before.out and "--download" in before.err
     assert (tmp_path / "store/weights/cellpose/cytotorch_0").read_bytes() == b"weights" * 1000
 
@@ -79,7 +79,7 @@ def test_a_server_that_cannot_be_reached_is_a_network_fault_that_says_where_to_p
     assert f"put the file at {tmp_path / 'store/weights/cellpose/cytotorch_0'}" in said.err
 
 
-def test_cellpose_finds_nuclei_by_the_downloaded_network(
+def test_cellpose_finds_nuclei_by_the_network_that_was_downloaded(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_data: Path
 ) -> None:
     weights = shared_data / "weights" / "cellpose3_cyto_from_scellseg.pth"

@@ -128,7 +128,7 @@ def test_a_full_disk_is_an_error_with_a_cure_and_with_more_space_the_same_comman
 
 def test_a_log_on_a_full_disk_is_given_up_and_the_work_continues(chain: Chain) -> None:
     said = chain.say("cluster", "--force", "--log-file", "/dev/full")
-    assert "the log /dev/full is given up: No space left on device" in said.err
+    assert "the log /dev/full cannot be written any more: No space left on device" in said.err
     assert said.line == str(chain.made("cluster").path)
 
 

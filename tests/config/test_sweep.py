@@ -98,7 +98,7 @@ def test_the_second_of_two_alike_is_meant_by_its_number() -> None:
     assert with_value(view, "pretrain.view.rotate#2.degrees", 9)["pretrain"]["view"][2]["degrees"] == 9
     assert with_value(view, "pretrain.view.invert.p", 0.5)["pretrain"]["view"][0] == {"name": "invert", "p": 0.5}
     assert view["pretrain"]["view"][2]["degrees"] == 2
-    with pytest.raises(UsageError, match="is there 2 times"):
+    with pytest.raises(UsageError, match="occurs 2 times"):
         with_value(view, "pretrain.view.rotate.degrees", 9)
 
 

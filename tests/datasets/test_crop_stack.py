@@ -115,7 +115,7 @@ BROKEN: dict[str, tuple[Callable[[Path, np.ndarray], dict[str, Any]], str]] = {
     "which array": (lambda f, p: {"stack": save_npz(f, a=p, b=p)}, "holds 2 arrays"),
     "no such column": (lambda f, p: {"columns": {**COLUMNS, "cell_id": "id"}}, "has no column 'id'"),
     "ids twice": (lambda f, p: {"columns": {**COLUMNS, "cell_id": "well"}}, "stands in line 2 too"),
-    "differing treatments": (lambda f, p: {"columns": {**COLUMNS, "well": "plate"}}, "are of one field"),
+    "differing treatments": (lambda f, p: {"columns": {**COLUMNS, "well": "plate"}}, "belong to one field"),
 }
 
 

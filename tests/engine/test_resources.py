@@ -70,7 +70,7 @@ def test_status_counts_every_artifact_once(chain: Chain) -> None:
     cards = [chain.store.get(row["stage"], row["fingerprint"]).card for row in status["stages"]]
     assert status["spent"]["seconds"] == pytest.approx(sum(card.run["seconds"] for card in cards))
     assert status["spent"]["peak_memory_mb"] == max(card.run["peak_memory_mb"] for card in cards)
-    assert "what is done took" in chain.say("status").out.splitlines()[-1]
+    assert "the finished stages took" in chain.say("status").out.splitlines()[-1]
 
 
 def test_a_plate_made_before_the_whole_is_counted_and_one_made_within_is_not(chain: Chain, tmp_path: Path) -> None:

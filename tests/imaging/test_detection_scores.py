@@ -46,7 +46,7 @@ def test_f1_is_1_for_equal_labels_symmetric_and_1_for_two_empty_fields() -> None
 
 
 def test_below_a_half_a_nucleus_could_have_two_partners() -> None:
-    with pytest.raises(ValueError, match="two partners"):
+    with pytest.raises(ValueError, match="may match two others"):
         overlaps(blobs("c"), blobs("c")).matches(0.4)
 
 

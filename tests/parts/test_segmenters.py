@@ -117,5 +117,5 @@ def test_a_file_that_is_no_network_of_cellpose_is_an_error(shared_data: Path, tm
     else:
         torch.save(contents[fault], file)
     segmenter = plugins.load(FOLDER, "cellpose").Settings(weights=file).prepare((), "cpu")
-    with pytest.raises(UsageError, match="is no network of cellpose 3"):
+    with pytest.raises(UsageError, match="is not a network of cellpose 3"):
         segmenter.segment(field_of_nuclei())

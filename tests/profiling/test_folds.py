@@ -34,7 +34,7 @@ def test_cells_of_fold_minus_one_are_never_tested() -> None:
 
 
 def test_one_plate_cannot_be_left_out() -> None:
-    with pytest.raises(UsageError, match="there is only P1"):
+    with pytest.raises(UsageError, match="there is only one group, P1"):
         leave_one_group_out(["P1"] * 5, max_folds=20)
 
 

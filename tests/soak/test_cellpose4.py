@@ -65,4 +65,4 @@ def test_cellpose_4_is_run_by_its_own_names_and_files(python: Path, tmp_path: Pa
     assert said["downloads"] == ["cellpose/cpsam"]
     assert "has no network 'cyto3'" in said["old name"]
     assert said["shape"] == [200, 300] and said["type"] == "int32"
-    assert "is no network of cellpose 4" in said["old file"]
+    assert "is not a network of cellpose 4" in said["old file"]

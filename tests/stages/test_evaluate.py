@@ -100,7 +100,7 @@ def test_well_profiles_are_medians_of_cells_scaled_by_the_plate_s_controls(chain
 def test_scores_that_need_more_plates_or_compounds_are_missing_with_reason_and_cure(made: Artifact) -> None:
     missing = numbers_of(made.path)["not_computed"]
     assert set(missing) == {"leave_one_plate_out", "nsc", "nscb", "map_replicates", "map_mechanism"}
-    assert missing["leave_one_plate_out"] == "there is only Sim1_00001; leave-one-out needs two or more"
+    assert missing["leave_one_plate_out"] == "there is only one group, Sim1_00001; leave-one-out needs two or more"
     assert "two compounds" in missing["nsc"] and "a replicate and a control" in missing["map_replicates"]
     assert made.card.metrics["not_computed"] == missing
     assert made.card.metrics["knn"] == numbers_of(made.path)["split"]["knn"]

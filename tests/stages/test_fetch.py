@@ -77,7 +77,7 @@ def test_a_dry_run_lists_plates_fields_images_and_bytes_and_moves_no_image(scree
     assert (listed["fields"], listed["images"], listed["to_come"], listed["absent"]) == (8, 24, 24, 0)
     assert [plate["controls"] for plate in listed["plates"]] == [2, 2]
     assert listed["moved_bytes"] <= moved <= listed["moved_bytes"] + 2 * 2_000  # and two directories
-    assert "1 of 1 stages would be made: 2 plates, 8 fields, 24 images, 0.5 MB to move" in listing.line
+    assert "1 of 1 stages would be made: 2 plates, 8 fields, 24 images, 0.5 MB to transfer" in listing.line
     assert "Week1_1  missing  4       2         12" in listing.err
     done = json.loads(fetch(screen, "store", "--dry-run", "--json").out)
     assert [plate["state"] for plate in done["plates"]] == ["done", "done"]
@@ -90,7 +90,7 @@ def test_a_dry_run_reports_whole_archives(screen: Path) -> None:
         listing = fetch(screen, "store", "--mirror", address, "--dry-run").err
     sizes = [archive.stat().st_size for archive in (screen / "there").glob("*.zip")]
     assert listed["moved_bytes"] == sum(sizes)
-    assert "the whole archive: the server gives no parts of files" in listing
+    assert "the whole archive: the server does not send parts of files" in listing
 
 
 def test_a_dry_run_of_one_plate_and_of_a_folder_lists_their_images(screen: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_dry_run_of_one_plate_and_of_a_folder_lists_their_images(screen: Path)
     with zipfile.ZipFile(screen / "there" / f"BBBC021_v1_images_{PLATES[1]}.zip", "w") as archive:
         archive.writestr("nothing", "")
     listing = fetch(screen, "store", "--dry-run")
-    assert "12 images are not where they should come from" in listing.err
+    assert "12 images are missing at their source" in listing.err
     assert listing.code == 0
 
 
@@ -157,7 +157,7 @@ def test_a_later_fetch_is_compared_with_the_record_of_an_earlier_one(screen: Pat
     swap_images(path)
     said = fetch(screen, "other", *compared)
     assert said.code == 5
-    assert "is not as" in said.err
+    assert "differs from" in said.err
     path.write_bytes(whole)
     assert result_of(fetch(screen, "other", *compared)) == result_of(first_result)
 

@@ -184,7 +184,7 @@ def test_the_page_says_what_was_compared_and_how_reliable_it_is(page: str, runs:
         "Add a second plate",
         "How reliable is it?",
         "What to check next",
-        "there is only Sim1_00001; leave-one-out needs two or more",
+        "there is only one group, Sim1_00001; leave-one-out needs two or more",
         "dna blue, tubulin green, actin orange-red",
         "Each square is 23.8 µm wide",
         "Cells on their first two principal components",

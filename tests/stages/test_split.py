@@ -149,7 +149,7 @@ def test_without_labels_every_cell_is_used() -> None:
     ("treated", "message"),
     [
         (Treated(compounds=("C",)), "no cell was treated with 'C'"),
-        (Treated(compounds=("A",), doses=(2.0,)), "A was not given at 2 uM"),
+        (Treated(compounds=("A",), doses=(2.0,)), "A has no dose of 2 uM"),
         (Treated(compounds=("DMSO",)), "there is no treated cell"),
     ],
 )

@@ -301,7 +301,7 @@ def test_a_download_whose_bytes_do_not_match_its_name_is_not_kept(published: Pub
 def test_a_cached_file_that_has_changed_is_not_used(published: Published, tmp_path: Path) -> None:
     with serving(ServerBehaviour(published.folder)) as address:
         cached(f"{address}/{published.name}", tmp_path / "store").write_bytes(b"changed")
-        with pytest.raises(IntegrityError, match="does not have the sha256 that stands in its name"):
+        with pytest.raises(IntegrityError, match="does not have the sha256 in its name"):
             cached(f"{address}/{published.name}", tmp_path / "store")
 
 

@@ -40,8 +40,8 @@ class Pictures:
 class ClassImageDataset(Dataset):
     """The base class of data sets of pictures with classes: one plate, and a cell table with the column `class`.
 
-    Where the publisher has divided the pictures, the column `official_part` says how, for `split.split_column`. A
-    subclass writes `wells`, `load_pictures` and `identity`.
+    Where the publisher has divided the pictures, the column `official_part` has their part, for `split.split_column`. A
+    subclass implements `wells`, `load_pictures` and `identity`.
     """
 
     def plate(self) -> str:

@@ -15,7 +15,7 @@ from cellssl.events import Progress
 from cellssl.files import atomic_path, write_text
 
 BLOCK = 256
-"""Crops moved at a time."""
+"""Number of crops that are copied at a time."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class TorchvisionPart(Protocol):
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file as its publisher gives it out; the addresses are tried in their order."""
+    """A file as its publisher provides it; the addresses are tried in their order."""
 
     name: str
     md5: str
@@ -54,9 +54,9 @@ class Published:
 
 
 class TorchvisionDataset(ClassImageDataset):
-    """The base class of data sets of the literature; the publisher's checksums prove them, wherever they come from.
+    """The base class of benchmark data sets; files from any place are verified by the publisher's checksums.
 
-    A subclass writes `published`, `class_count` and `download_bytes`.
+    A subclass implements `published`, `class_count` and `download_bytes`.
     """
 
     folder: InputPath | None = Setting(None, json_schema_extra=NOT_IN_FINGERPRINT)

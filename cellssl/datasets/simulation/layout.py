@@ -13,10 +13,10 @@ _LATTICE_PX = 16
 def scatter(
     rng: np.random.Generator, height_px: int, width_px: int, cells: float, patchiness: float
 ) -> Float[np.ndarray, "cell 2"]:
-    """Return rows and columns of about `cells` nuclei inside the field, and of as dense ones in a margin around it.
+    """Return rows and columns of about `cells` nuclei inside the field, and of equally dense ones in a margin.
 
     Cells grow in patches: the log of their density is a smooth random surface with standard deviation `patchiness`.
-    Each nucleus keeps another minimum distance, so that some touch and a few overlap.
+    Each nucleus has a minimum distance of its own, so that some touch and a few overlap.
     """
     tall, wide = height_px + 2 * MARGIN_PX, width_px + 2 * MARGIN_PX
     wanted = int(rng.poisson(cells * tall * wide / (height_px * width_px)))

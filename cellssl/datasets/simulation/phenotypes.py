@@ -115,7 +115,7 @@ class Reaction:
 
 
 def react(rng: np.random.Generator, cells: int, chance: float, compound: Compound | None) -> Reaction:
-    """Draw how every cell reacts; a cell that does not react is as it would have been without the compound."""
+    """Draw how every cell reacts; a cell that does not react is the same as without the compound."""
     without = _choose(rng, cells, UNTREATED)
     severity = rng.beta(4.0, 2.0, cells)
     reacts = rng.random(cells) < chance

@@ -47,7 +47,7 @@ class Columns(SettingsModel):
     site: str | None = None
     """Column with the number of the field in its well, such as 1 or s1."""
     batch: str | None = None
-    """Column with what was done together, such as a week or a run."""
+    """Column with the batch: plates that were made together, such as a week or a run."""
     compound: str | None = None
     """Column with the compound; the names of controls are listed in fetch.controls."""
     dose_micromolar: str | None = None
@@ -91,7 +91,7 @@ class FieldSelection:
 def fields_of_rows(table: Table, columns: Columns, stem: str, pixel_um: float | None) -> list[Field]:
     """Return one field per row, without images; the site is 0 where no column holds it.
 
-    `stem` names the plate where no column does. Raises DataError where a cell is not what its column must hold.
+    `stem` names the plate where no column does. Raises DataError where a cell has a value that its column cannot have.
     """
     batch, compound, moa = (_texts(table, name) for name in (columns.batch, columns.compound, columns.moa))
     doses = _doses(table, columns.dose_micromolar)
@@ -152,7 +152,7 @@ def _texts(table: Table, column: str | None) -> list[str | None]:
 
 
 def _names(table: Table, column: str | None) -> list[str]:
-    """Return the names of plates or wells, which must be fit for file names; none where no column is given."""
+    """Return the names of plates or wells, which must be valid in file names; none where no column is given."""
     if column is None:
         return []
     names = table.column(column)

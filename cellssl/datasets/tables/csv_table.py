@@ -34,7 +34,7 @@ class Table:
         return [row[place].strip() for row in self.rows]
 
     def where(self, row: int) -> str:
-        """Return where a row stands, for an error message: the table and the line."""
+        """Return the place of a row for an error message: the table and the line."""
         return f"{self.name}, line {self.lines[row]}"
 
 
@@ -89,7 +89,7 @@ def _decoded(content: bytes, name: str) -> str:
 
 
 def _delimiter(text: str) -> str:
-    """Return the delimiter that stands most often in the header, outside of quotes."""
+    """Return the delimiter that occurs most often in the header, outside of quotes."""
     header = "".join(text.lstrip().splitlines()[:1])
     outside = Counter("".join(header.split('"')[::2]))
     return max(DELIMITERS, key=lambda delimiter: outside[delimiter])

@@ -27,7 +27,7 @@ class TableEntry(SettingsModel):
     columns: tuple[str, ...]
     """Names of the columns, in their order."""
     text: tuple[str, ...] = ()
-    """Columns whose values stand in quotes."""
+    """Columns whose values are in quotes."""
     decimal: tuple[str, ...] = ()
     """Columns whose values have six decimals."""
 
@@ -47,7 +47,7 @@ class TableEntry(SettingsModel):
         if not self.matches(text.encode()):
             found = hashlib.sha256(text.encode()).hexdigest()
             raise IntegrityError(
-                f"{name} has other values than the official table: written alike, its sha256 is {found[:12]}… "
+                f"{name} has other values than the official table: in the same format, its sha256 is {found[:12]}… "
                 f"instead of {self.sha256[:12]}…",
                 hint=hint,
             )

@@ -28,7 +28,7 @@ from cellssl.datasets.transfer.http import (
 from cellssl.errors import DataError, NetworkError
 
 OnBytes = Callable[[int], None]
-"""Called with the number of further bytes that came; may raise to stop the transfer."""
+"""Called with the number of further bytes that arrived; may raise to stop the transfer."""
 
 
 class ByteRanges(Protocol):
@@ -40,7 +40,7 @@ class ByteRanges(Protocol):
     def copy(self, start: int, stop: int, into: IO[bytes], on_bytes: OnBytes) -> None:
         """Write the bytes from `start` to before `stop` into an open file.
 
-        Raises NetworkError where they cannot be had, ChangedError where the file is another one by now.
+        Raises NetworkError where they cannot be read, ChangedError where the file has changed.
         """
 
 
@@ -65,10 +65,10 @@ class LocalByteRanges:
     def __init__(self, path: Path) -> None:
         self.name, self.size, self._path = path.name, path.stat().st_size, path
         if not os.access(path, os.R_OK):
-            raise DataError(f"{path} may not be read", hint="give yourself the right to read it")
+            raise DataError(f"{path} may not be read", hint="change its permissions so that you can read it")
 
     def copy(self, start: int, stop: int, into: IO[bytes], on_bytes: OnBytes) -> None:
-        """Write a range; a file that became shorter meanwhile gives fewer bytes, which its checksum will show."""
+        """Write a range; a file that was shortened meanwhile gives fewer bytes, which its checksum detects."""
         with self._path.open("rb") as file:
             file.seek(start)
             left = stop - start
@@ -87,7 +87,7 @@ class HttpByteRanges:
 
     @classmethod
     def open(cls, client: HttpClient, url: str) -> HttpByteRanges:
-        """Ask for one byte, to learn the size of the file and whether the server grants ranges.
+        """Request one byte, to find out the size of the file and whether the server grants ranges.
 
         Raises RangesRefusedError, NetworkError.
         """
@@ -167,7 +167,7 @@ class HttpByteRanges:
 
 
 class _WrongRangeError(InterruptedTransferError):
-    """Other bytes came than those that were asked for."""
+    """The server sent other bytes than those that were requested."""
 
 
 def _exactly(chunks: Iterator[bytes], promised: int) -> Iterator[bytes]:
@@ -179,11 +179,11 @@ def _exactly(chunks: Iterator[bytes], promised: int) -> Iterator[bytes]:
             raise _WrongRangeError(f"the server sent more than the {promised:,} bytes that it promised")
         yield chunk
     if received < promised:
-        raise InterruptedTransferError(f"{received:,} of {promised:,} bytes came")
+        raise InterruptedTransferError(f"{received:,} of {promised:,} bytes arrived")
 
 
 def _at_most(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
-    """Yield chunks until more than `limit` bytes have come."""
+    """Yield chunks until more than `limit` bytes have arrived."""
     for chunk in chunks:
         yield chunk
         limit -= len(chunk)
@@ -261,6 +261,6 @@ class ByteRangesFile(io.RawIOBase):
 
 
 def _has_end_record(tail: bytes) -> bool:
-    """Return whether the end record stands in these last bytes of an archive, with a comment that ends with them."""
+    """Return whether the end record is in these last bytes of an archive, with a comment that ends with them."""
     place = tail.rfind(END_RECORD)
     return place >= 0 and place + 22 + int.from_bytes(tail[place + 20 : place + 22], "little") == len(tail)

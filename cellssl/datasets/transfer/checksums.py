@@ -16,7 +16,7 @@ from cellssl.errors import DataError, IntegrityError
 RECORD_FILE = "record.csv"
 """The record of the images that a fetch artifact holds."""
 ARCHIVES_FILE = "archives.csv"
-"""The record of archives that came whole; it depends on the source, so it is not part of the result."""
+"""The record of archives that were downloaded whole; it depends on the source, so it is not part of the result."""
 COLUMNS = ("file", "bytes", "crc32", "sha256")
 
 
@@ -77,7 +77,7 @@ def check_digest(name: str, found: Digest, expected: Digest | None, record: Path
     if expected is None or expected == found:
         return
     raise IntegrityError(
-        f"{name} is not as {record} says: {found.bytes:,} bytes with sha256 {found.sha256[:12]}… came "
+        f"{name} differs from {record}: {found.bytes:,} bytes with sha256 {found.sha256[:12]}… "
         f"instead of {expected.bytes:,} with {expected.sha256[:12]}…",
         hint="fetch from another --mirror, or leave fetch.dataset.checksums out if the publisher has changed the file",
     )

@@ -39,8 +39,8 @@ def download(
 ) -> Generator[Event, None, None]:
     """Download the file at `url` to `target`, which appears when it is whole; until then it grows as `target.part`.
 
-    `verified_by_caller` says that the caller checks the content. Only then is a part continued though the server gives
-    no means to recognise the file, and a body accepted whose end is not marked.
+    `verified_by_caller` says that the caller checks the content. Without it, a part is not continued where the server
+    sends neither an ETag nor a date, and a body is not accepted whose end is not marked.
 
     Raises NetworkError where the server cannot be reached, refuses, breaks off again and again, or sends a web page.
     """
@@ -63,7 +63,7 @@ def download(
 
 
 def min_progress_bytes(policy: RetryPolicy) -> int:
-    """Return the bytes that a try must bring to count as progress, however often it breaks off."""
+    """Return the bytes that a try must transfer to count as progress, however often it breaks off."""
     return int(policy.min_bytes_per_s * policy.timeout_s)
 
 
@@ -85,16 +85,16 @@ def _continue(client: HttpClient, url: str, part: Path, verified_by_caller: bool
     if total is None:
         if not has_marked_end(answer) and not verified_by_caller:
             raise RefusedError(
-                f"{url}: the server does not say how long the file is, so half of it would look like all of it",
+                f"{url}: the server does not say how long the file is, so an incomplete download could not be detected",
                 hint="download it by other means, and give its path",
             )
         _save_state(part, RemoteFile(url, remote.etag, remote.modified, written))
     elif written > total:
         _discard(part)
-        raise InterruptedTransferError(f"{written:,} bytes came where the server promised {total:,}")
+        raise InterruptedTransferError(f"{written:,} bytes arrived, but the server promised {total:,}")
     elif written < total:
-        raise InterruptedTransferError(f"{written:,} of {total:,} bytes came")
-    elif known is None or known.total != total:  # the first answer gave no length, and the one with the rest did
+        raise InterruptedTransferError(f"{written:,} of {total:,} bytes arrived")
+    elif known is None or known.total != total:  # the first answer had no length, but the answer with the rest had one
         _save_state(part, RemoteFile(url, remote.etag, remote.modified, total))
 
 

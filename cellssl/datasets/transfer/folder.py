@@ -41,7 +41,7 @@ class FolderSource:
         return path.read_bytes()
 
     def images(self, archive: str, batch: str, targets: Targets, destination: PlateDestination) -> Fetching[None]:
-        """Extract the images from the archive, whose checksums prove them; copy unpacked ones that it does not hold."""
+        """Extract the images from the archive, whose checksums verify them; copy unpacked ones that it lacks."""
         packed, unpacked = self._places(archive, batch, targets)
         faults = {
             member: f"{member} is not in the source folder" for member in targets if not targets[member].is_file()

@@ -21,7 +21,7 @@ from cellssl.errors import NetworkError
 CHUNK_BYTES = 1 << 16
 """Bytes read at a time, and so the most that is lost when the process is killed."""
 RETRY_STATUSES = (408, 425, 429, *range(500, 600))
-"""Status codes of a server that may answer better a little later."""
+"""Status codes after which the same request may succeed a little later."""
 HINT_RUN_AGAIN = "check the connection and run the same command again; what has been downloaded so far is kept"
 HINT_CHECK_ADDRESS = "open the address in a browser: it may be wrong, or a proxy or login page may stand in between"
 
@@ -34,7 +34,7 @@ class RetryPolicy:
     pause_s: float = 0.5
     """Pause before the second try; it doubles before every further one."""
     max_pause_s: float = 30.0
-    """The longest pause that we make by ourselves."""
+    """The longest pause that the client chooses by itself."""
     timeout_s: float = 20.0
     """Seconds without a byte after which an answer counts as broken off."""
     min_bytes_per_s: float = 500.0
@@ -81,7 +81,7 @@ class NotFoundError(RefusedError):
 
 
 RETRYABLE_ERRORS = (HTTPError, InterruptedTransferError)
-"""What another try may mend."""
+"""Errors after which another try may succeed."""
 
 
 class HttpClient:
@@ -93,11 +93,11 @@ class HttpClient:
         self._last_activity_s = time.monotonic()
 
     def get(self, url: str, headers: dict[str, str] | None = None) -> requests.Response:
-        """Return the head of an answer; a server that does not answer, or is busy, has been asked several times then.
+        """Return the head of an answer; a server that does not answer, or is busy, is asked several times.
 
         Raises RefusedError where asking again is of no use, else NetworkError.
         """
-        self.note_activity()  # what went before, such as checking files on this machine, was not the server's silence
+        self.note_activity()  # time before this, such as for checking local files, is not the server's silence
         try:
             timeout = self.policy.timeout_s
             return self._session().get(url, headers=headers, stream=True, timeout=(timeout, timeout))
@@ -124,7 +124,7 @@ class HttpClient:
     def body(self, answer: requests.Response) -> Iterator[bytes]:
         """Yield the bytes of an answer as they come, decompressed where a proxy compressed them on the way.
 
-        Raises InterruptedTransferError or urllib3's HTTPError where they break off, stand still or come too slowly.
+        Raises InterruptedTransferError or urllib3's HTTPError where they break off, stall or arrive too slowly.
         """
         since_s, received = time.monotonic(), 0
         while chunk := answer.raw.read1(CHUNK_BYTES, decode_content=True):
@@ -134,22 +134,22 @@ class HttpClient:
             seconds = time.monotonic() - since_s
             if seconds >= self.policy.timeout_s:
                 if received < self.policy.min_bytes_per_s * seconds:
-                    raise InterruptedTransferError(f"only {received:,} bytes came in {seconds:.0f} s")
+                    raise InterruptedTransferError(f"only {received:,} bytes arrived in {seconds:.0f} s")
                 since_s, received = time.monotonic(), 0
 
     def note_activity(self, pause_s: float = 0.0) -> None:
-        """Note that something came, or that the server asked for a pause of so many seconds."""
+        """Note that bytes arrived, or that the server asked for a pause of so many seconds."""
         self._last_activity_s = max(self._last_activity_s, time.monotonic() + pause_s)
 
     def raise_if_stalled(self) -> None:
-        """Raise NetworkError where nothing at all has come for longer than all tries take.
+        """Raise NetworkError where nothing at all has arrived for longer than all tries take.
 
         A server may send its head byte by byte, which the time-out of a single read does not notice.
         """
         policy = self.policy
         limit_s = policy.tries * (policy.timeout_s + policy.max_pause_s)
         if time.monotonic() - self._last_activity_s > limit_s:
-            raise NetworkError(f"nothing has come for {limit_s:.0f} s", hint=HINT_RUN_AGAIN)
+            raise NetworkError(f"nothing has arrived for {limit_s:.0f} s", hint=HINT_RUN_AGAIN)
 
     def _session(self) -> requests.Session:
         if self._thread.session is None:
@@ -188,7 +188,7 @@ class _RetryAfterTooLongError(Exception):
 
 
 class _BoundedRetry(Retry):
-    """urllib3's Retry, which here also accepts senseless values of Retry-After."""
+    """urllib3's Retry, which here also accepts invalid values of Retry-After."""
 
     client: HttpClient
 
@@ -246,7 +246,7 @@ def is_compressed(answer: requests.Response) -> bool:
 
 
 def has_marked_end(answer: requests.Response) -> bool:
-    """Return whether the body says where it ends; otherwise half of it looks like all of it."""
+    """Return whether the body says where it ends; otherwise a part of it looks complete."""
     chunked = "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
     return chunked or answer.headers.get("Content-Length", "").isdigit()
 

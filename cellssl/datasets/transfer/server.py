@@ -58,7 +58,7 @@ class HttpSource:
                 left.unlink()
 
     def images(self, archive: str, batch: str, targets: Targets, destination: PlateDestination) -> Fetching[None]:
-        """Fetch the images by byte ranges; if those are refused, from the whole archive, which is removed then."""
+        """Fetch the images by byte ranges; if those are refused, from the whole archive, which is then removed."""
         url, left, without_progress, readings = join_url(self.address, archive), targets, 0, 0
         kept = destination.scratch / archive
         whole = kept.is_file()
@@ -74,7 +74,7 @@ class HttpSource:
             except RangesRefusedError:
                 whole = True
                 continue
-            except ChangedError:  # another file under the same name, or a server that grants ranges only now and then
+            except ChangedError:  # another file under the same name, or a server that grants ranges only sometimes
                 without_progress = 0 if count_present(targets) > present else without_progress + 1
                 whole, left = without_progress >= self._policy.tries, targets
                 continue

@@ -1,4 +1,4 @@
-"""settings: the settings of data sets that download -> how servers are asked, and a record of what came."""
+"""settings: the settings of data sets that download -> when servers are asked again, and a record of checksums."""
 
 from __future__ import annotations
 

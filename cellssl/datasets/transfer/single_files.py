@@ -26,8 +26,8 @@ def fetch_files(
 ) -> Generator[Event, None, dict[str, str]]:
     """Fetch every file that is not there yet; `addresses` and `targets` give its address and its path by its name.
 
-    Returns name -> reason for those that cannot be had. A file that is missing or cut off is asked for twice. Raises
-    NetworkError where a server does not answer as it should.
+    Returns name -> reason for those that cannot be downloaded. A file that is missing or cut off is requested twice.
+    Raises NetworkError where a server does not answer as it should.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     missing = [name for name in addresses if not targets[name].is_file()]
@@ -85,7 +85,7 @@ def _size(client: HttpClient, url: str) -> int | NotFoundError | None:
 def _fetch_one(
     addresses: Mapping[str, str], targets: Mapping[str, Path], scratch: Path, policy: RetryPolicy, name: str
 ) -> Exception | None:
-    """Fetch one file; return the error where another file may still be had, and raise RefusedError."""
+    """Fetch one file; return the error where other files may still be fetched, and raise RefusedError."""
     url = addresses[name]
     downloaded = scratch / hashlib.sha256(f"{name} {url}".encode()).hexdigest()[:24]
     try:

@@ -22,7 +22,7 @@ from cellssl.datasets.transfer.zip_members import MemberResult
 from cellssl.events import Event
 
 Targets = Mapping[str, Path]
-"""Member of an archive, PLATE/FILE -> the path where its file is to lie."""
+"""Member of an archive, PLATE/FILE -> the path that its file gets."""
 
 T = TypeVar("T")
 Fetching = Generator[Event | MemberResult, None, T]
@@ -60,7 +60,7 @@ class Source(Protocol):
         """Fetch the images of one plate; yield a result for each, with the reason where two tries did not give it."""
 
     def forecast(self, archive: str, batch: str, targets: Targets) -> Forecast:
-        """Return what the images will cost that are not there yet."""
+        """Return the cost of the images that are not there yet."""
 
 
 def forecast_archive(ranges: ByteRanges, targets: Targets, unpacked_bytes: Mapping[str, int] | None = None) -> Forecast:
@@ -97,7 +97,7 @@ def never_stalled() -> None:
 
 
 def reasons_for_missing(targets: Targets, reason: str) -> dict[str, str]:
-    """Return member -> reason, the same for every image that is not there; what is there was whole when it came."""
+    """Return member -> reason, the same for every missing image; files that are there are complete."""
     return {member: reason for member, target in targets.items() if not target.is_file()}
 
 

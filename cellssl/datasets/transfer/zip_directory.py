@@ -23,9 +23,9 @@ LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 ENCRYPTED, SIZES_FOLLOW, UTF8 = 0x1, 0x8, 0x800
 """Bits of a member's flags."""
 SLACK_BYTES = 64
-"""By so much the extra field of a local header may be longer than the directory's, before a second range is needed."""
+"""Bytes by which a local header's extra field may exceed that in the directory before a second range is needed."""
 MAX_DEFLATE_RATIO = 1032
-"""Deflate makes at most so many bytes of one (zlib's documentation)."""
+"""Deflate expands one byte to at most this many (zlib's documentation)."""
 IN_MEMORY_BYTES = 1 << 23
 ARCHIVE_ERRORS = (
     zipfile.BadZipFile,
@@ -76,7 +76,7 @@ class Entry:
         return stop - start
 
     def matches(self, path: Path) -> bool:
-        """Return whether a file holds these very bytes, by size and CRC."""
+        """Return whether a file holds the same bytes, by size and CRC."""
         return path.is_file() and path.stat().st_size == self.size and crc_of(path) == self.info.CRC
 
 

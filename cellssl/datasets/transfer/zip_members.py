@@ -38,7 +38,7 @@ def extract_members(
     workers: int,
     raise_if_stalled: Callable[[], None] = lambda: None,
 ) -> Generator[Event | MemberResult, None, dict[str, str]]:
-    """Extract every member of `targets` (member -> path) that is not there yet with the very bytes of the archive.
+    """Extract every member of `targets` (member -> path) that is not there yet with the bytes of the archive.
 
     Returns member -> reason for those that cannot be extracted. Nothing else in the archive is ever extracted, so no
     name in it can lead out of the folder. `raise_if_stalled` is called now and then, and raises where the server is
@@ -51,7 +51,7 @@ def extract_members(
     directory = yield from run_in_thread(partial(read_directory, ranges), raise_if_stalled)
     found, faults = _find_entries(directory, targets)
     for member in [member for member in faults if targets[member].is_file()]:
-        del faults[member]  # it was whole when it came, from here or from elsewhere
+        del faults[member]  # the file is complete, from this run or an earlier one
         yield MemberResult(member)
     missing: dict[str, Entry] = {}
     for member, entry in found.items():
@@ -135,7 +135,7 @@ class _StoppedError(Exception):
 
 
 class _TransferCounter:
-    """Counts the bytes that came, in all and of each member under way."""
+    """Counts the bytes that arrived, in all and of each member that is being read."""
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._sizes = sizes
@@ -145,7 +145,7 @@ class _TransferCounter:
         self._reported_s = time.monotonic()
 
     def start(self, member: str) -> None:
-        """Start to count a member, from 0."""
+        """Start counting a member, from 0."""
         self._under_way[member] = 0
 
     def add(self, member: str, count: int) -> None:
@@ -153,7 +153,7 @@ class _TransferCounter:
         self._under_way[member] += count
 
     def end(self, member: str, *, whole: bool) -> None:
-        """Stop to count a member."""
+        """Stop counting a member."""
         self._under_way.pop(member, None)
         if whole:
             self._whole.add(member)

@@ -2,7 +2,7 @@
 
 The network predicts, for every pixel of a nucleus, the offset to the centre of that nucleus. The predicted centres of
 one nucleus lie close together, and those of its neighbour lie elsewhere, however closely the two nuclei touch; so every
-cluster of predicted centres is one nucleus. Clusters that lie closer together than two nuclei of their size could are
+cluster of predicted centres is one nucleus. Clusters that lie closer together than two nuclei of their size can lie are
 merged: the pixels of a large nucleus predict their centre with larger errors than those of a small one.
 """
 
@@ -31,7 +31,7 @@ def decode_labels(
     if len(pixels):
         cluster = cluster_centres(predicted_centres(pixels, offsets_px), is_nucleus.shape)
         area = np.bincount(cluster)
-        # the median over pixels, not over clusters, so that many crumbs do not make nuclei look small
+        # the median over pixels, not over clusters, so that many tiny clusters do not make nuclei look small
         large = area >= MIN_AREA_SHARE * np.median(area[cluster])
         labels.ravel()[pixels] = np.where(large, np.cumsum(large), 0)[cluster]
     return labels

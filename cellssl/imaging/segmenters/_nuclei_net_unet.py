@@ -1,4 +1,4 @@
-"""_nuclei_net_unet: normalised images in -> per pixel the logit of nucleus and the offset to the nucleus' centre out.
+"""_nuclei_net_unet: normalised images in -> per pixel the logit of "nucleus" and the offset to its centre out.
 
 A U-Net (Ronneberger et al. 2015, arXiv:1505.04597) that works at half the resolution: squares of 2 x 2 pixels become
 channels at the input and channels become squares at the output, so that a field of 1280 x 1024 takes a fifth of a
@@ -23,11 +23,11 @@ WIDTHS = (32, 48, 64, 96)
 IN_CHANNELS = 2
 """The image, and the same with its bright parts compressed."""
 OUT_CHANNELS = 3
-"""The logit of nucleus, and the rows and columns to the centre."""
+"""The logit of the class nucleus, and the rows and columns to the centre."""
 SIZE_MULTIPLE_PX = 2 * 2 ** (len(WIDTHS) - 1)
 """Height and width must be multiples of this."""
 OFFSET_UNIT_PX = 8.0
-"""Offsets to the centre are predicted in this unit, so that all targets are of about the size of 1."""
+"""Offsets to the centre are predicted in this unit, so that all targets are about 1."""
 
 
 class UNet(nn.Module):
@@ -41,7 +41,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(WIDTHS[0], 4 * OUT_CHANNELS, 1)
 
     def forward(self, images: Float[Tensor, "n 2 y x"]) -> Float[Tensor, "n 3 y x"]:
-        """Return the logits of nucleus and the offsets to the centre in OFFSET_UNIT_PX."""
+        """Return the logits of the class nucleus and the offsets to the centre in OFFSET_UNIT_PX."""
         x = F.pixel_unshuffle(images, 2)
         skips = []
         for number, convolve in enumerate(self.down):

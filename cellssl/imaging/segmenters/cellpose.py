@@ -49,7 +49,7 @@ class Settings(SegmenterSettings):
     """Largest allowed difference between the predicted flows and those of the found shape; lower values drop more
     shapes."""
     cellprob_threshold: float = Field(0.0, ge=-6, le=6)
-    """Smallest logit of nucleus for a pixel to count as nucleus; lower values widen nuclei and find fainter ones."""
+    """Smallest logit at which a pixel counts as nucleus; lower values widen nuclei and find fainter ones."""
     batch: int = Field(8, ge=1)
     """Tiles that the network processes together; more of them use a GPU better."""
 
@@ -179,6 +179,6 @@ def _network(file: Path, device: str) -> Any:
 
 def _no_network(file: Path, why: str) -> UsageError:
     return UsageError(
-        f"{file} is no network of cellpose {installed()[1]}: {why}",
+        f"{file} is not a network of cellpose {installed()[1]}: {why}",
         hint="networks of cellpose 3 and 4 differ; give a file that the installed version has made",
     )

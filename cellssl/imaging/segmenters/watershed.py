@@ -39,7 +39,7 @@ SEED_DISTANCE = 0.3
 BLOB = 0.28  # standard deviation of the Laplacian of Gaussian that responds to one nucleus, not to its texture
 
 SURROUNDINGS_SHARE = 0.9  # a nucleus is at least this share of the mean around it: dim halos and tissue are not
-NOISE_FACTOR = 9.0  # standard deviations of the smoothed noise that the faintest nucleus stands above background
+NOISE_FACTOR = 9.0  # standard deviations of the smoothed noise by which the faintest nucleus exceeds the background
 CLASSES_APART = 5.0  # in standard deviations of the lower class: blurred noise stays below 4, nuclei above 8
 LOWER_CLASSES_APART = 40.0  # to split the lower class again: dim nuclei below bright ones reach it, halos do not
 EMPTY_FACTOR = 8.0  # standard deviations above the median, where a field has hardly any nuclei

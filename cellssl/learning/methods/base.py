@@ -59,7 +59,7 @@ class Objective(nn.Module, ABC):
     momentum: float = 0.0
     """Momentum of the shared momentum encoder; 0 for an objective that does not use one."""
     uses_stop_gradient = False
-    """Whether a target is computed from the very features that the loss trains, and then detached, as in SimSiam: the
+    """Whether a target is computed from the same features that the loss trains, and then detached, as in SimSiam: the
     gradient is then not the derivative of the loss."""
     has_projector = True
     """Whether there is a projector; a classifier or a decoder is not a projector."""

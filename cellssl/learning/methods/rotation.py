@@ -73,7 +73,7 @@ class Rotation(Objective):
         self.classifier = mlp(widths, context.seed, f"{context.branch}.classifier", norm=False)
 
     def make_views(self, query: ViewSettings, key: ViewSettings) -> tuple[View, ...]:
-        """Return views rotated by 0, 90, 180 and 270 degrees; with `relative`, after a reference that is not.
+        """Return views rotated by 0, 90, 180 and 270 degrees; with `relative`, after a reference that is not rotated.
 
         Apart from that rotation, the geometry of a relative view is that of its reference.
         """

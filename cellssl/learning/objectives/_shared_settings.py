@@ -41,7 +41,7 @@ class ContrastiveSettings(IfmSettings):
     """Weight negatives by exp(hardness * similarity / temperature) (hard negative sampling, arXiv:2010.04592)."""
 
     @model_validator(mode="after")
-    def _margin_has_a_use(self) -> Self:
+    def _check_margin(self) -> Self:
         if self.decoupled and self.margin > 0:
             raise ValueError("margin has no effect with decoupled, which leaves the positive out of the denominator")
         return self

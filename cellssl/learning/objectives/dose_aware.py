@@ -41,7 +41,7 @@ class Settings(ObjectiveSettings):
     """Similarities are divided by it before the softmax."""
 
     @model_validator(mode="after")
-    def _threshold_has_something_below(self) -> Settings:
+    def _check_threshold(self) -> Settings:
         if self.form == "threshold" and self.unrelated_weight == 0:
             raise ValueError('the form "threshold" needs unrelated_weight above 0, such as 0.01')
         return self

@@ -36,7 +36,7 @@ class Settings(IfmSettings):
     """Similarities are divided by it before the softmax."""
 
     @model_validator(mode="after")
-    def _margin_has_a_use(self) -> Settings:
+    def _check_margin(self) -> Settings:
         if self.margin > 0 and self.form == "sup_con":
             raise ValueError('margin belongs to the form "epsilon_sup_info_nce"; "sup_con" has none')
         return self

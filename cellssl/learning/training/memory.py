@@ -1,4 +1,4 @@
-"""memory: settings of the C library in, faster reuse of memory out; and a clear error where memory does not suffice.
+"""memory: settings of the C library in, faster reuse of memory out; and a clear error where memory is too small.
 
 Each step frees and takes the same hundreds of megabytes. By default glibc gives every large block back to the system,
 which hands it out again page by page, filled with zeros: on two cores a third of the time of a step of VGG13 at 196 px.

@@ -63,7 +63,7 @@ class TrainState:
             torch.save(content, file)
 
     def load(self, path: Path) -> None:
-        """Load a checkpoint; raise IntegrityError where the file is none, or is one of other networks."""
+        """Load a checkpoint; raise IntegrityError where the file is not a checkpoint, or belongs to other networks."""
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
             for name, part in self._parts().items():
@@ -81,7 +81,7 @@ class TrainState:
             module.train()
 
     def eval(self) -> None:
-        """Set all modules to evaluation mode: the cells leave no trace in batch norm or queues."""
+        """Set all modules to evaluation mode: the cells change neither batch norm nor queues."""
         for module in self._modules():
             module.eval()
 

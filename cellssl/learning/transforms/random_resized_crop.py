@@ -34,7 +34,7 @@ class Settings(Geometric):
     the whole image, as in torchvision (36 % of draws with scale [0.9, 1.1]). `pad`: it may reach past the edge (zoom
     out)."""
     size: int | None = Field(None, ge=1)
-    """Side in px after the resize; the image's own side where it is not given."""
+    """Side in px after the resize; by default the image's own side."""
     interpolation: Interpolation = "bilinear"
     """How values between pixels are computed."""
     fill: float = Field(0.0, ge=0, le=1)

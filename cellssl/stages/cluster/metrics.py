@@ -99,7 +99,7 @@ class ClusterScores:
         return self.against.get("label")
 
     def to_json(self) -> dict[str, Any]:
-        """Return what scores.json holds; shuffled labels and interval of the label stand at the top once more."""
+        """Return what scores.json holds; shuffled labels and interval of the label are repeated at the top level."""
         content: dict[str, Any] = {}
         if self.silhouette_of_k is not None:
             content["silhouette_of_k"] = {k: _or_null(value) for k, value in self.silhouette_of_k.items()}
@@ -113,7 +113,7 @@ class ClusterScores:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ClusterScores:
-        """Return the scores that `to_json` wrote; other keys are passed over, such as those of a card."""
+        """Return the scores that `to_json` wrote; other keys are ignored, such as those of a card."""
         by_k = content.get("silhouette_of_k")
         return cls(
             silhouette=_or_nan(content["silhouette"]),
@@ -160,7 +160,7 @@ class ClusterMetrics:
 
 
 def method_of(content: Mapping[str, Any]) -> Any:
-    """Return the clusterer that a card names; the oldest cards name none, and are of K-Means."""
+    """Return the clusterer that a card names; the oldest cards name none: they used K-Means."""
     return content.get("method", "kmeans")
 
 

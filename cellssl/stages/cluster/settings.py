@@ -16,7 +16,7 @@ from cellssl.errors import UsageError
 from cellssl.profiling.clusterer import ClustererSettings
 
 ALGORITHM = 2
-"""2: every column has its shuffled labels and interval, there is a map, and pca_whiten takes less memory."""
+"""2: every column has shuffled labels and an interval; there is a map; pca_whiten takes less memory."""
 CLUSTERERS = "cellssl.profiling.clusterers"
 
 
@@ -82,7 +82,7 @@ class Settings(StageSettings):
         return {"assign_to": (self.assign_to, ("cluster",))} if self.assign_to else {}
 
     def is_seeded(self) -> bool:
-        """Return whether the method starts at random; an assignment to earlier clusters does not."""
+        """Return whether the method starts at random; assigning cells to earlier clusters does not."""
         return self.assign_to is None and self.clusterer().takes_seed
 
     def check(self) -> None:

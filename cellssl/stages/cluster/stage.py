@@ -119,7 +119,7 @@ def _assigned(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normali
 
     earlier = job.inputs["assign_to"]
     _check_same_model(earlier, job)
-    # not the method of its section, which has no meaning where the earlier clustering was an assignment too
+    # not the method in its section, which has no effect where the earlier clustering was an assignment, too
     method = Settings.model_validate({"method": method_of(earlier.card.metrics)}).clusterer()
     with np.load(earlier.file("centroids.npz"), allow_pickle=False) as arrays:
         normaliser = normalise.Normaliser.from_arrays(arrays)

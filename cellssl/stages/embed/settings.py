@@ -21,7 +21,7 @@ ALGORITHM = 2
 
 
 MEASUREMENTS = ("intensities", "features")
-"""Models that measure pixels, without any network."""
+"""Models without a network: measurements of pixels."""
 
 
 UNTRAINED = ("random", "imagenet")
@@ -58,22 +58,22 @@ class Settings(StageSettings):
     layer: Literal["pooled", "flattened", "projector"] = "pooled"
     """`pooled`: the average over the crop of the encoder's last map. `flattened`: that last map in full. `projector`:
     the output of the trained projectors for the average, as the losses compare it: of unit length where they compare
-    directions, and all spaces side by side for looc (LooC++)."""
+    directions; for looc all spaces, concatenated (LooC++)."""
     branch: str | None = None
-    """The branch whose projector is used; where nothing is given, the outputs of all branches stand side by side,
-    sorted by name."""
+    """The branch whose projector is used; by default the outputs of all branches are concatenated, sorted by
+    name."""
     view: ViewSettings = ()
-    """Transforms that are drawn several times for every cell; its vector is the mean over the draws. Where nothing is
-    given the cell is embedded once, as it is."""
+    """Transforms that are drawn several times for every cell; its vector is the mean over the draws. By default
+    the cell is embedded once, as it is."""
     draws: int = Field(8, ge=1)
     """How often the transforms of `view` are drawn for a cell."""
     formats: tuple[Literal["csv.gz", "h5ad"], ...] = ()
     """Other formats in which the same table is written too; h5ad is AnnData's and needs cellssl[anndata]."""
     batch: int = Field(64, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Cells at a time."""
+    """Number of cells per batch."""
 
     def silent(self) -> frozenset[str]:
-        """Return the fields without effect; a trained model counts by its fingerprint, not by how it was named."""
+        """Return the settings without effect; a trained model counts by its fingerprint, not by how it was named."""
         silent = ["model"] if self.model not in MEASUREMENTS else ["network", "layer", "branch", "view"]
         if self.model in UNTRAINED or self.model.endswith(SUFFIXES):
             silent.append("network")  # without training both encoders are equal

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cellssl.stages.evaluate.settings import Settings
 
 ProgressNote = Callable[[str], Progress]
-"""Takes a note on how far the work is, and returns the event that shows it."""
+"""Takes a note on the progress, and returns the event that shows it."""
 CELL_COLUMNS = {"cell_id": "Metadata_cell_id", "plate": "Metadata_Plate", "well": "Metadata_Well"}
 """Columns that identify a cell, where the cells have them, and their names in predictions.parquet."""
 

@@ -15,7 +15,7 @@ NSC_RULES = ("nsc", "nscb")
 RETRIEVAL_TASKS = ("map_replicates", "map_mechanism")
 """Mean average precision of replicates among controls, and of a mechanism among other treatments."""
 Bounds = tuple[float, float]
-"""The lower and the upper end of a 95 % interval."""
+"""Lower and upper end of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ class EvaluationMetrics:
         return {**{name: part.to_json() for name, part in parts.items()}, "not_computed": dict(self.not_computed)}
 
     def card_json(self) -> dict[str, Any]:
-        """Return the metrics of the card: evaluation.json, and the accuracies of the split at the top once more."""
+        """Return the metrics of the card: evaluation.json, and the accuracies of the split repeated at its top."""
         content = self.to_json()
         return {**content, **content.get("split", {})}
 

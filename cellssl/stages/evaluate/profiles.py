@@ -90,7 +90,7 @@ class ProfileEvaluation:
         profiles, groups, ranked = self._replicates() if task == "replicates" else self._mechanism()
         if np.isnan(ranked.average_precision).all():
             what = "a replicate and a control" if task == "replicates" else "another compound of its mechanism"
-            raise UsageError(f"no profile has {what}", hint="there is nothing to be found")
+            raise UsageError(f"no profile has {what}", hint="add such wells, or leave this score out")
         means = retrieval.mean_average_precision(groups, ranked, null_size=settings.null_size, alpha=settings.alpha)
         self._add("map.csv", means, task=task)
         self._add("average_precision.csv", _precisions(profiles, ranked), task=task)

@@ -14,7 +14,7 @@ from cellssl.stages.evaluate.external_table import ExternalTable
 
 ALGORITHM = 3
 """3: external tables are read as text, and a collapse is reported.
-2: intervals, cross-validation, profiles, mechanisms and retrieval beside one split; missing labels fail no more."""
+2: intervals, cross-validation, profiles, mechanisms and retrieval beside one split; missing labels are no error."""
 
 
 ControlNormalisation = Literal["none", "robust_z", "percentile", "sphering"]

@@ -59,7 +59,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
             missing[name] = error
     yield from map(Note, _reasons(missing))
     if not found:
-        reason = missing["profiles"]  # needs least: without labels and mechanisms there would still be profiles
+        reason = missing["profiles"]  # they need least: profiles need neither labels nor mechanisms
         raise UsageError(f"nothing can be evaluated: {reason.message}", hint=reason.hint)
     if predictions:
         _write_predictions(job, predictions)

@@ -1,4 +1,4 @@
-"""forecast: the plates of a data set in, what fetching each of them would cost out."""
+"""forecast: the plates of a data set in, the images and bytes that fetching each of them would take out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PlateForecast:
     controls: int
     images: int
     to_come: int
-    """Number of images that are not there yet."""
+    """Number of images that are not yet downloaded."""
     absent: int
     """Number of those images that their source does not have."""
     moved_bytes: int | None
@@ -34,7 +34,7 @@ class PlateForecast:
 
 
 def forecast(settings: Settings, context: RunContext, plate: str | None = None) -> list[PlateForecast]:
-    """Return what a fetch would bring and cost, plate by plate; moves only tables and directories of archives."""
+    """Return what a fetch would download, plate by plate; reads only tables and directories of archives."""
     plates = planned_plates(settings, context) if plate is None else {plate: fields_of(settings, plate, context)}
     # daemon threads, so that a user who interrupts does not wait for them, as for a pool of concurrent.futures
     threads = WorkerThreads(partial(_forecast, settings, context), AT_ONCE)

@@ -15,7 +15,7 @@ ALGORITHM = 1
 
 
 class PlateSettings(SettingsModel):
-    """Settings that count for the result of one plate."""
+    """Settings that determine the result of one plate."""
 
     controls: tuple[str, ...] = ("DMSO",)
     """Compounds of the control wells, which scale intensities and are the untreated class."""

@@ -64,7 +64,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
 
 
 def planned_plates(settings: Settings, context: RunContext) -> dict[str, list[Field]]:
-    """Return the selected fields, plate by plate; UsageError where no field is selected."""
+    """Return the selected fields by plate; UsageError where no field is selected."""
     fields = settings.dataset.plan(_cache(context))
     if not fields:
         raise UsageError(
@@ -221,12 +221,12 @@ def _is_external(place: str) -> bool:
 
 
 def _artifact_images(images: Mapping[str, str]) -> dict[str, str]:
-    """Return those of a field's images that lie in the artifact."""
+    """Return the images of a field that lie in the artifact."""
     return {channel: place for channel, place in images.items() if not _is_external(place)}
 
 
 def _gather_records(parts: Mapping[str, Artifact], path: Path) -> None:
-    """Write the records of all plates as one table, where they have any."""
+    """Write the checksum records of all plates as one table, where they have any."""
     records = [part.file(RECORD_FILE) for part in parts.values() if RECORD_FILE in part.card.files]
     if records:
         write_text(path, concat_records(file.read_text(encoding="utf-8") for file in records))

@@ -51,7 +51,7 @@ class Checkpoints:
     def save(self, state: TrainState, *logs: TextIO) -> bool:
         """Write `last.ckpt`; return False for infinite or nan weights, which must not replace a good checkpoint.
 
-        The logs are written to disk first, so that a checkpoint never covers more steps than they do.
+        The logs are written to disk first, so that a checkpoint never has more steps than the logs.
         """
         if not state.is_finite():
             return False

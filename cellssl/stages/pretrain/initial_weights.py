@@ -59,7 +59,7 @@ def with_published_weights(encoder: EncoderSettings) -> EncoderSettings:
 def with_weights_file(encoder: EncoderSettings, file: Path) -> EncoderSettings:
     """Return the same encoder with the weights of a file of the user, trained elsewhere.
 
-    Raises UsageError for a network that is no library's, and for a file in an artifact, whose card says more about it.
+    Raises UsageError for a network that comes from no library, and for a file in an artifact, whose card says more.
     """
     if (file.parent / NAME).is_file():
         raise UsageError(f"embed.model: {file} is part of an artifact", hint=f'set embed.model = "{file.parent}"')
@@ -124,7 +124,9 @@ def load_initial_weights(job: Job, state: TrainState) -> Generator[Event, None, 
         return
     if job.settings.init_from is not None:
         tensors = _read_earlier(job, encoder)
-        names = replace(names, first=())  # an encoder of ours was trained on these very channels, or it does not fit
+        names = replace(
+            names, first=()
+        )  # an encoder of an artifact was trained on these same channels, or it does not fit
     else:
         tensors = yield from _read_published(job, encoder)
     from cellssl.learning.weight_files import load_weights

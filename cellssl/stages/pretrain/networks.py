@@ -93,7 +93,7 @@ class TrainingShape:
 
 
 def crop_reader(crops: ScaledCrops, device: torch.device, *, in_memory: bool = True) -> InMemoryReader | MemmapReader:
-    """Return the reader of a step's crops: from the device's memory where they fit and may, else from the disk."""
+    """Return the reader of crops: from the device's memory where they fit and this is allowed, else from the disk."""
     from cellssl.learning.training.readers import InMemoryReader, MemmapReader
 
     if in_memory and math.prod(crops.shape) < _in_memory_limit_bytes(device):

@@ -21,11 +21,11 @@ from cellssl.stages.pretrain import initial_weights
 from cellssl.stages.pretrain.initial_weights import ArtifactOrPath
 
 ALGORITHM = 2
-"""2: the lines of metrics hold the chance level and the spread of projections relative to an even one."""
+"""2: metrics hold the chance level, and the spread of projections relative to an even spread."""
 
 
 OUT_OF_MEMORY_HINT = "lower pretrain.batch, pretrain.input_px, or the widths in the encoder and the objectives"
-"""The cure where memory does not suffice."""
+"""The hint of an error where memory is too small."""
 
 
 class ViewPair(SettingsModel):
@@ -90,9 +90,9 @@ class Settings(StageSettings):
     branches: dict[str, BranchSettings] = Field(default_factory=dict)
     """One or several losses, each with its own views; training minimises their weighted sum."""
     input_px: int | None = Field(None, ge=8)
-    """Side of the encoder's input in px; the side of the crops where nothing is given."""
+    """Side of the encoder's input in px; by default the side of the crops."""
     epochs: float = Field(400, ge=0)
-    """How often every training cell is seen, in each branch."""
+    """Number of epochs: how often each branch uses every training cell."""
     batch: int = Field(128, ge=2)
     """Cells per step."""
     optimizer: Literal["adam", "adamw", "sgd", "lars"] = "adam"
@@ -102,16 +102,16 @@ class Settings(StageSettings):
     weight_decay: float = Field(0.0001, ge=0)
     """Decay of the weights; Adam adds it to the gradient, AdamW applies it separately."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """Course of the learning rate after the warm-up."""
+    """Schedule of the learning rate after the warm-up."""
     warmup_epochs: float = Field(10, ge=0)
     """Epochs in which the learning rate rises to its peak; at most a tenth of all epochs is used."""
     clip_norm: float | None = Field(None, gt=0)
-    """Largest norm of the gradient, which is scaled down to it; not clipped where nothing is given."""
+    """Largest norm of the gradient, which is scaled down to it; by default there is no clipping."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of convolutions; auto takes bfloat16 where the device has it. The fingerprint counts the setting as
-    written; the precision that was used stands in the card."""
+    written; the precision that was used is in the card."""
     early_stopping: EarlyStopping | None = None
-    """A table with `every_epochs` and `patience`; all epochs are run where nothing is given."""
+    """A table with `every_epochs` and `patience`; by default all epochs are run."""
     checkpoint_s: float = Field(60, ge=0, json_schema_extra=NOT_IN_FINGERPRINT)
     """Seconds between two checkpoints."""
     tensorboard: bool = Field(False, json_schema_extra=NOT_IN_FINGERPRINT)
@@ -162,7 +162,7 @@ class Settings(StageSettings):
         return frozenset({"init_from"})
 
     def counted_value(self, name: str) -> Any:
-        """Return the value of a field as it counts; a branch of weight 0 equals its absence."""
+        """Return the value of a field as the fingerprint takes it; a branch of weight 0 is left out."""
         return self.active() if name == "branches" else super().counted_value(name)
 
     def untrained(self) -> Settings:
@@ -170,7 +170,7 @@ class Settings(StageSettings):
         return Settings(encoder=initial_weights.without_weights(self.encoder), input_px=self.input_px, epochs=0)
 
     def published(self) -> Settings:
-        """Return the same encoder with published weights, learned from photographs, and no training on the cells."""
+        """Return the same encoder with published weights, trained on photographs, and no training on the cells."""
         return Settings(encoder=initial_weights.with_published_weights(self.encoder), input_px=self.input_px, epochs=0)
 
     def with_file(self, file: Path) -> Settings:
@@ -182,7 +182,7 @@ class Settings(StageSettings):
         return ("split",)
 
     def is_seeded(self) -> bool:
-        """Return whether the seed draws anything: weights, order or views. Given weights without training need none."""
+        """Return whether the seed draws weights, order or views; given weights without training need no seed."""
         given = self.encoder.given_weights(), self.init_from
         return self.epochs > 0 or given == (None, None)
 

@@ -154,7 +154,7 @@ def _validation(job: Job, plan: Plan) -> Validation | None:
     if stopping is None or plan.steps == 0:
         return None
     crops, cell_ids = load_split_part(job, "val")
-    read = crop_reader(crops, plan.device, in_memory=False)  # used only now and then: not worth the memory
+    read = crop_reader(crops, plan.device, in_memory=False)  # used rarely: not worth the memory
     loss = partial(validation_loss, read=read, cell_keys=keys_of(cell_ids))
     return Validation(loss, max(1, plan.batches.steps(stopping.every_epochs)), stopping.patience)
 

@@ -56,7 +56,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class Logs:
-    """The logs of every step: metrics follow from recipe and inputs; timings depend on the machine and stand apart."""
+    """The logs of every step: metrics follow from recipe and inputs; timings, in their own file, from the machine."""
 
     metrics: TextIO
     timings: TextIO
@@ -118,7 +118,7 @@ def run_training(
 
 
 def run_training_as_assistant(state: TrainState, plan: Plan, draft: Draft, validation: Validation | None) -> None:
-    """Do the same steps in another than the main process, which decides when to stop; write nothing."""
+    """Do the same steps in a process that is not the main one, which decides when to stop; write nothing."""
     Checkpoints.of(draft).restore(state)
     for _ in _iter_steps(state, plan, validation):
         if validation:
@@ -127,7 +127,7 @@ def run_training_as_assistant(state: TrainState, plan: Plan, draft: Draft, valid
 
 @contextmanager
 def broadcast_stop(state: TrainState, plan: Plan, validation: Validation | None) -> Iterator[None]:
-    """When the main process is stopped, send that to the others, which wait for its decision before each step."""
+    """Tell the other processes when the main one is stopped; they wait for its decision before each step."""
     try:
         yield
     except GeneratorExit:
@@ -184,7 +184,7 @@ def _tensorboard_writer(draft: Draft, step: int, *, wanted: bool) -> Iterator[Ca
 
 @contextmanager
 def _add_checkpoint_to_errors(checkpoints: Checkpoints) -> Iterator[None]:
-    """Add to an error that ends a training which checkpoint is left."""
+    """Say in an error that ends the training which checkpoint is kept."""
     try:
         yield
     except FailedError as error:

@@ -11,7 +11,7 @@ from cellssl.reporting.seed_statistics import ArmScores, MeanSd
 from cellssl.stages.report.scores import Row
 
 NOT_SCORES = ("arm", "seed", "baseline")
-"""Columns of a row that are no scores."""
+"""Columns of a row that are not scores."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ScoresByArm:
 
     @cached_property
     def leading(self) -> str:
-        """The trained arm with the highest AMI; where no arm is trained, the baseline; the first where none has one."""
+        """The trained arm with the highest AMI; where none is trained, the baseline; without AMIs, the first arm."""
         candidates = self.trained or self.baselines
         known = [arm for arm in candidates if self.over_seeds(arm)["ami"].n]
         return max(known, key=lambda arm: self.over_seeds(arm)["ami"].mean) if known else candidates[0]

@@ -8,7 +8,7 @@ from cellssl.stages.segment.selection import ALL_REASONS
 
 
 def count_tables(run: Run) -> list[Block]:
-    """Return the numbers of fields, nuclei and cells per stage; every row says whether its sum is right."""
+    """Return the numbers of fields, nuclei and cells per stage; every row says whether the numbers add up."""
     found = run.segment.card.metrics
     reasons = {name: found[name] for name in ALL_REASONS if name in found}
     rows: list[list[Value]] = []

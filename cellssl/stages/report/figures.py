@@ -115,7 +115,7 @@ def _caption(run: Run, name: str) -> str:
 
 
 def views(job: Job, runs: list[Run]) -> list[Section]:
-    """Return the section that shows which differences each branch makes the model ignore; equal views stand once."""
+    """Return the section on which differences each branch makes the model ignore; equal views are shown once."""
     blocks: list[Block] = []
     seen: set[str] = set()
     for one in first_seeds(runs):

@@ -72,7 +72,7 @@ class Score:
     higher_is_better: bool | None = None
     """None where neither is better, as for counts and for the level of chance."""
     caption: str = ""
-    """What it means; stands below the table of results where any run has it."""
+    """What it means; printed below the table of results where any run has it."""
     per_arm: bool = False
     """Whether the table of results, one row per arm, shows it."""
     per_run: bool = False
@@ -124,7 +124,7 @@ def score_named(name: str) -> Score:
 
 
 def sweep_values(results: RunResults, overall: str) -> Iterator[tuple[str, str, float]]:
-    """Yield score, class and value of one point, classifiers first; `overall` stands in place of a class."""
+    """Yield score, class and value of one point, classifiers first; `overall` takes the place of a class."""
     for name, sweep in sorted(followed_scores().items(), key=lambda item: item[1].per_class is None):
         value = sweep.compute(results)
         if value is not None:

@@ -40,7 +40,7 @@ def words(results: SweepResults) -> list[str]:
 
 
 def _settings(results: SweepResults) -> str:
-    """Return which settings are varied, where they stand in the recipe, and which values they take."""
+    """Return which settings are varied, where they are in the recipe, and which values they take."""
     named = "; ".join(f"{name} is {about['knob']}, {_values(about['values'])}" for name, about in results.knobs.items())
     how = (
         " in every combination"
@@ -111,7 +111,7 @@ def _between(results: SweepResults, curve: Curve) -> str:
                 f"the {results.label(score)} at {value_text(value)} ({number(mean)}) is {side} both ends "
                 f"({number(overall.before)} and {number(overall.after)})"
             )
-    return f" In between, {'; '.join(found)}, picked after the scores were seen." if found else ""
+    return f" In between, {'; '.join(found)}, chosen after the scores were seen." if found else ""
 
 
 def _change_per_class(results: SweepResults, curve: Curve) -> str:

@@ -1,4 +1,4 @@
-"""tables_common: values over seeds and intervals in, the words that tables of the page show out."""
+"""tables_common: values over seeds and intervals in, their text in the tables of the page out."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def _downloaded(method: SegmenterSettings, store: Store) -> list[Path]:
     for file, path in found.items():
         if path is None:
             raise UsageError(
-                f"{file.what} are not at {store.root / FOLDER / file.place}",
+                f"{file.what} are missing: {store.root / FOLDER / file.place}",
                 hint="download them with `cellssl doctor RECIPE --download`, or name a file in segment.method.weights",
             )
     return [path for path in found.values() if path is not None]

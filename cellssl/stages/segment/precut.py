@@ -47,7 +47,7 @@ def copy_crops(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics]:
 
 
 def _cells_of_crops(path: Path) -> pd.DataFrame:
-    """Read the table of the crops; a class is text, also where it looks like a number or a missing value."""
+    """Read the table of the crops; a class is text, even where it looks like a number or a missing value."""
     import pandas as pd
 
     cells = pd.read_csv(path, dtype={"cell_id": str, "field_id": str})
@@ -80,7 +80,7 @@ def _scale_of_crops(
 
 
 def _check_precut(settings: Settings, side_px: int) -> None:
-    """Raise UsageError where a setting is given that only segmentation can fulfil."""
+    """Raise UsageError where a setting is given that works only with segmentation."""
     given = settings.non_default()
     if given.get("crop_px") == side_px:
         given.pop("crop_px")

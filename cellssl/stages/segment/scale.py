@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_reference(settings: Settings, fields: pd.DataFrame) -> None:
-    """Raise UsageError where the control wells shall set the intensity scale and the plate has none."""
+    """Raise UsageError where the control wells must set the intensity scale, but the plate has none."""
     if settings.reference == "controls" and not fields["control"].any():
         raise UsageError(
             f"plate {fields['plate'].iloc[0]} has no control wells to set its intensity scale",
@@ -53,7 +53,7 @@ def scale_table(settings: Settings, counts: Any, channels: list[str], plate: str
 def whole_range(fetched: Artifact, channels: list[str], plate: str) -> pd.DataFrame:
     """Return one row per channel: the lowest and the highest value that pixels can have.
 
-    Raises UsageError where the data set does not know this range.
+    Raises UsageError where the data set does not give this range.
     """
     import pandas as pd
 
@@ -65,8 +65,8 @@ def whole_range(fetched: Artifact, channels: list[str], plate: str) -> pd.DataFr
 
 
 def no_range_error(fetched: Artifact) -> UsageError:
-    """Return the error for `reference = "range"` with a data set that does not know the range of its pixels."""
+    """Return the error for `reference = "range"` with a data set that does not give the range of its pixels."""
     return UsageError(
-        f"the data set of plate {fetched.card.section['plate']} does not know the range of its pixel values",
+        f"the data set of plate {fetched.card.section['plate']} does not give the range of its pixel values",
         hint='set segment.reference = "controls" or "all"',
     )

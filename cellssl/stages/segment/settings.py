@@ -18,7 +18,7 @@ from cellssl.imaging.segmenter import SegmenterSettings
 if TYPE_CHECKING:
     from cellssl.imaging.selection import Limits
 
-# 2: nuclei_net is the default, a constant image is a fault; 3: sums in another order, every nucleus is one piece
+# 2: nuclei_net is the default, a constant image is an error; 3: sums in another order, every nucleus is connected
 ALGORITHM = 3
 
 Flag = Literal["empty", "blurred", "saturated", "artefact"]
@@ -68,7 +68,7 @@ class Settings(StageSettings):
     crop_px: int = Field(196, ge=8)
     """Side of the window; 196 is about five nuclei across at 0.5 um per pixel."""
     border: Border = "reflect"
-    """Pixels beyond the field: `reflect` mirrors the field, `pad` puts zeros, `drop` drops the nucleus."""
+    """Pixels beyond the field: `reflect` mirrors the field, `pad` fills with zeros, `drop` drops the nucleus."""
     cells_per_well: int | None = Field(None, ge=1)
     """Largest number of cells per well, drawn at random from the nuclei within the limits; all of them by default."""
     min_area_px: float = Field(100.0, ge=0)
@@ -79,7 +79,7 @@ class Settings(StageSettings):
     """Limits of the quality of nuclei and fields."""
     reference: Literal["controls", "all", "range"] = "controls"
     """Wells of a plate that set its intensity scale. `range` uses no percentiles, but the lowest and the highest value
-    that pixels can have, for photographs of a data set that knows these values."""
+    that pixels can have, for photographs of a data set that gives these values."""
     low_percentile: float = Field(0.1, ge=0, lt=50)
     """Percentile of the reference pixels that becomes 0 in 8 bits."""
     high_percentile: float = Field(99.9, gt=50, le=100)

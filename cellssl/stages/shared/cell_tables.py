@@ -24,7 +24,7 @@ def chosen_cells(source: Artifact, segment: Artifact) -> pd.DataFrame:
 
 
 PYCYTOMINER_NAMES = {"plate": "Plate", "well": "Well", "site": "Site"}
-"""Our name -> the name in pycytominer and DeepProfiler."""
+"""Name in the cell table -> name in pycytominer and DeepProfiler."""
 
 
 NOT_METADATA = ("part", "crop_row", "row_px", "column_px")

@@ -34,12 +34,12 @@ class Settings(StageSettings):
     """Instead of `treated`: a column of the cell table whose values are the classes, such as `class`, `compound` or
     `true_phenotype`; cells without a value are left out."""
     balance: bool = True
-    """Whether every set has the same number of cells of each class; if false, it has as many as there are."""
+    """Whether every set has the same number of cells of each class; if false, all cells are used."""
     split_column: str | None = None
     """A column of the cell table that holds `train` or `test` (or `val`) for every cell, such as the official split of
     a data set. Where it holds no `val`, the validation share in `shares` is taken out of train."""
     group_by: Literal["cell", "well", "plate"] = "cell"
-    """Unit that is never divided between sets. With `cell`, cells of one well are in train and in test, so that its
+    """Unit that is never divided between sets. With `cell`, cells of one well are in train and in test, so the
     well effect leaks into every score."""
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     """Shares of train, val and test; they add up to 1, and a share may be 0 except that of train."""

@@ -120,7 +120,7 @@ def _column_parts(cells: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def select_balanced(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
-    """Select cells, so that every part has its number per class, evenly from doses and plates."""
+    """Select cells so that every part has equally many per class, evenly from doses and plates."""
     if cells["label"].isna().any():
         return np.ones(len(cells), bool)
     selected = np.zeros(len(cells), bool)

@@ -331,7 +331,7 @@ def test_a_silent_or_very_slow_server_is_an_error(behaviour: ServerBehaviour, tm
     assert "timed out" in network_error(behaviour, tmp_path / "silent", SHORT)
     behaviour.latency_s = 0.0
     behaviour.alter = lambda reply: setattr(reply, "drip_s", 0.1) if len(reply.body) > 90 else None
-    assert "bytes came in" in network_error(behaviour, tmp_path / "drips", SHORT)
+    assert "bytes arrived in" in network_error(behaviour, tmp_path / "drips", SHORT)
 
 
 def test_a_head_that_comes_too_slowly_is_an_error(tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_a_head_that_comes_too_slowly_is_an_error(tmp_path: Path) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=drip, args=(server,), daemon=True).start()
-        with pytest.raises(NetworkError, match="nothing has come for"):
+        with pytest.raises(NetworkError, match="nothing has arrived for"):
             list(images(f"http://127.0.0.1:{server.getsockname()[1]}", tmp_path / "here", SHORT))
 
 
