@@ -609,3 +609,10 @@ def test_a_sweep_may_choose_by_the_scores_that_sweeps_follow() -> None:
 
     assert set(get_args(sweep.Score)) == set(followed_scores())
     assert all(score.higher_is_better is not None for score in SCORES if score.sweep is not None)
+
+
+def test_chance_is_that_of_the_evaluated_label(chain: Chain, tmp_path: Path) -> None:
+    """The label of the clusters has two classes, the doses five."""
+    words = ["run", chain.recipe, "--store", tmp_path, "--store", chain.root, "--arm", "main"]
+    folder = Path(say(*words, "--set", "evaluate.label=dose_micromolar").line)
+    assert "chance with 5 classes is 0.20" in (folder / "report.html").read_text(encoding="utf-8")

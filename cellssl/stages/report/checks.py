@@ -203,12 +203,12 @@ def _leak(run: Run) -> Check:
 def _left_out_groups(run: Run, over_seeds: dict[str, MeanSd], scores: ScoresByArm) -> Check | None:
     """Check whether the accuracy within the split also holds on plates, or else wells, that are left out."""
     pixels_seen = run.trained is not None and run.split is not None and run.split is run.cells
-    classes = scores.number_of_classes or 2
-    chance = f"chance with {classes} classes is {1 / classes:.2f}"
     note = "; the classifier was not trained there, but the network may have seen its pixels" if pixels_seen else ""
     for name in ("plate", "well"):
         left_out, in_split = over_seeds.get(f"linear_leave_one_{name}_out"), over_seeds.get("linear")
         if left_out and left_out.n:
+            classes = _evaluated_classes(run, name) or scores.number_of_classes or 2
+            chance = f"chance with {classes} classes is {1 / classes:.2f}"
             is_lower = in_split is not None and in_split.n > 0 and in_split.mean - left_out.mean > GAP
             beside = f"; within the split {in_split}" if in_split and in_split.n else ""
             holds = left_out.mean > 1 / classes + GAP and not is_lower
@@ -219,6 +219,15 @@ def _left_out_groups(run: Run, over_seeds: dict[str, MeanSd], scores: ScoresByAr
                 doubt="" if holds else f"low accuracy on a {name} that was left out",
             )
     return None
+
+
+def _evaluated_classes(run: Run, left_out: str) -> int:
+    """Return the number of classes that the classifiers predict; 0 where the run has no such evaluation.
+
+    It can differ from the number of classes among the clustered cells, as with `evaluate.label = "moa"`.
+    """
+    scheme = run.evaluation.schemes.get(f"leave_one_{left_out}_out") if run.evaluation is not None else None
+    return 0 if scheme is None else len(scheme.classifiers["linear"].classes)
 
 
 def _simulated(run: Run) -> Check | None:
