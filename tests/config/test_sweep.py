@@ -153,7 +153,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         {"turn": {"knob": DEGREES.replace("context", "contxt"), "values": [0, 1]}}, "[sweep.turn]", "did you mean",
     ),
     "a place in what is not given": (
-        {"s": {"knob": "pretrain.branches.context.view.rotate.fill.0", "values": [0, 1]}}, "not give fill", "",
+        {"s": {"knob": "pretrain.branches.context.view.rotate.fill.0", "values": [0, 1]}}, "does not set fill", "",
     ),
     "nothing that changes": (
         {"arms": ["main"], "k": {"knob": "fetch.dataset.name.x", "values": [2, 3]}}, "dataset", "",
