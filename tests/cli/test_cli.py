@@ -410,7 +410,7 @@ def test_the_log_gets_every_event_and_the_error(chain: Chain, tmp_path: Path) ->
     events = [json.loads(line) for line in log.read_text().splitlines()]
     assert {"progress", "note", "result"} <= {event["event"] for event in events}
     chain.say("cluster", "--set", "cluster.k=100000", "--log-file", log)
-    assert "error message=100000 clusters were asked" in log.read_text().splitlines()[-1]
+    assert "error message=100000 clusters are requested" in log.read_text().splitlines()[-1]
 
 
 def test_a_reader_that_has_gone_does_not_stop_the_work(chain: Chain) -> None:
