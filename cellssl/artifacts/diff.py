@@ -28,12 +28,12 @@ def differences(first: Card, second: Card) -> list[str]:
 
 def _differing_values(first: Mapping[str, Any], second: Mapping[str, Any], path: str = "") -> Iterator[str]:
     for key in sorted(first.keys() | second.keys()):
-        here, there = first.get(key), second.get(key)
+        first_value, second_value = first.get(key), second.get(key)
         name = f"{path}.{key}" if path else key
-        if isinstance(here, Mapping) and isinstance(there, Mapping):
-            yield from _differing_values(here, there, name)
-        elif here != there:
-            yield f"{name}: {here} against {there}"
+        if isinstance(first_value, Mapping) and isinstance(second_value, Mapping):
+            yield from _differing_values(first_value, second_value, name)
+        elif first_value != second_value:
+            yield f"{name}: {first_value} against {second_value}"
 
 
 def _describe(card: Card, name: str) -> str:

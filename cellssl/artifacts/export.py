@@ -50,5 +50,5 @@ def _os_errors_explained(target: Path) -> Iterator[None]:
 def _is_unchanged(source: Path, target: Path) -> bool:
     if not target.is_file() or target.is_symlink():
         return False
-    here, there = source.stat(), target.stat()
-    return (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns)
+    source_stat, target_stat = source.stat(), target.stat()
+    return (source_stat.st_size, source_stat.st_mtime_ns) == (target_stat.st_size, target_stat.st_mtime_ns)

@@ -57,12 +57,12 @@ def remove(folder: Path) -> bool:
 
     Returns False where it could not be renamed.
     """
-    doomed = folder.with_name(f".{folder.name}.doomed")
+    renamed = folder.with_name(f".{folder.name}.doomed")
     try:
-        folder.rename(doomed)
+        folder.rename(renamed)
     except OSError:
         return False
-    shutil.rmtree(doomed, ignore_errors=True)
+    shutil.rmtree(renamed, ignore_errors=True)
     return True
 
 

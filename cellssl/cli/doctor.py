@@ -53,11 +53,11 @@ def download_weights(runner: Runner) -> None:
     from cellssl.pipeline.doctor import downloads
 
     session = runner.session
-    for one in downloads(session.recipe, session.store):
-        if not one.is_cached(session.store):
+    for download in downloads(session.recipe, session.store):
+        if not download.is_cached(session.store):
             with runner.console.working_on("doctor"):
-                runner.run(one.fetch(runner.context()))
-            runner.console.say(f"doctor: {one.what} are there now")
+                runner.run(download.fetch(runner.context()))
+            runner.console.say(f"doctor: {download.what} are there now")
 
 
 def show(runner: Runner, findings: list[Finding]) -> None:
@@ -68,7 +68,7 @@ def show(runner: Runner, findings: list[Finding]) -> None:
     if runner.common.json:
         runner.console.result("", {"missing": len(missing), "findings": [asdict(finding) for finding in findings]})
     else:
-        rows = [["missing" if one.missing else "", one.subject, one.words] for one in findings]
+        rows = [["missing" if each.missing else "", each.subject, each.words] for each in findings]
         runner.console.table(["", "what", "found"], rows, to_stdout=True)
     if missing:
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""

@@ -26,12 +26,12 @@ def _check(value: object) -> object:
 Doses = Annotated[str | tuple[float, ...], BeforeValidator(_check)]
 
 
-def chosen_doses(there: Iterable[float], choice: str | tuple[float, ...], compound: str) -> list[float]:
+def chosen_doses(available: Iterable[float], choice: str | tuple[float, ...], compound: str) -> list[float]:
     """Return the doses of a compound, in micromolar, that a recipe chooses.
 
     Raises UsageError where the compound has no such dose, or no dose in the range.
     """
-    doses = sorted(float(dose) for dose in there)
+    doses = sorted(float(dose) for dose in available)
     if isinstance(choice, str):
         if named := RANGE.fullmatch(choice):
             return _within(doses, float(named.group(1)), float(named.group(2)), compound)

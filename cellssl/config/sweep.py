@@ -68,12 +68,12 @@ class Knob(SettingsModel):
         found = self.points()
         if len(found) < 2 or len(set(found)) < len(found):
             raise ValueError(f"needs at least two values, each once, got {list(found)}")
-        words = [value_text(value) for value in found]
-        for word in words:
-            if words.count(word) > 1:
-                raise ValueError(f"two of the values {list(found)} would both be called {word!r} in the name of an arm")
-            if len(word) > LONGEST_WORD:
-                raise ValueError(f"a value may have {LONGEST_WORD} letters at most, as arms are called by it: {word}")
+        texts = [value_text(value) for value in found]
+        for text in texts:
+            if texts.count(text) > 1:
+                raise ValueError(f"two of the values {list(found)} would both be called {text!r} in the name of an arm")
+            if len(text) > LONGEST_WORD:
+                raise ValueError(f"a value may have {LONGEST_WORD} letters at most, as arms are called by it: {text}")
         if not all(self.knob.split(".")) or "." not in self.knob:
             raise ValueError(f"knob must be a path such as pretrain.learning_rate, got {self.knob!r}")
         return self

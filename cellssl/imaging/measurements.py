@@ -95,7 +95,7 @@ def _co_occurrence(crop: UInt8[np.ndarray, "y x"], distance_px: int) -> Int64[np
         (levels[:-d, d:], levels[d:, :-d]),
     )
     counts = np.zeros(LEVELS * LEVELS, np.int64)
-    for here, there in pairs:
-        counts += np.bincount((here * np.uint8(LEVELS) + there).ravel(), minlength=LEVELS * LEVELS)
+    for first, second in pairs:
+        counts += np.bincount((first * np.uint8(LEVELS) + second).ravel(), minlength=LEVELS * LEVELS)
     square = counts.reshape(LEVELS, LEVELS)
     return np.asarray(square + square.T)

@@ -60,17 +60,17 @@ def _version(library: str) -> str:
         return "is not installed"
 
 
-def store(of: Store, crop_px: int, channels: int = 3) -> Iterator[Finding]:
+def store(checked: Store, crop_px: int, channels: int = 3) -> Iterator[Finding]:
     """Yield whether results can be written to the store, and how many crops its disk has room for."""
-    root = of.root.absolute()
-    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    root = checked.root.absolute()
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         cure = "choose another --store, or let this user write there"
-        yield Finding("store", f"{there} cannot be written: {error.strerror}", cure, missing=True)
-    free = shutil.disk_usage(there).free
+        yield Finding("store", f"{existing} cannot be written: {error.strerror}", cure, missing=True)
+    free = shutil.disk_usage(existing).free
     crops = free // (2 * channels * crop_px**2)
     yield Finding(
         "store",
@@ -78,29 +78,29 @@ def store(of: Store, crop_px: int, channels: int = 3) -> Iterator[Finding]:
         cure="" if crops else "free some space",
         missing=not crops,
     )
-    for upstream in of.upstreams:
+    for upstream in checked.upstreams:
         is_there = upstream.is_dir()
         words = f"{upstream}, read only" if is_there else f"{upstream} is not there"
         yield Finding("store", words, cure="" if is_there else "correct --store", missing=not is_there)
 
 
-def recipe(of: Recipe, where: Store) -> Iterator[Finding]:
+def recipe(checked: Recipe, results: Store) -> Iterator[Finding]:
     """Yield what the stages of every arm need besides the package: libraries, files, weights, models."""
-    stages = list(_stages(of, where))
+    stages = list(_stages(checked, results))
     faults = [fault for planner, stage in stages if (fault := _fault(planner, stage))]
-    weights = [_found(one, where, of) for one in downloads(of, where)]
+    weights = [_found(download, results, checked) for download in downloads(checked, results)]
     yield from dict.fromkeys([*faults, *weights])
     if not any(finding.missing for finding in (*faults, *weights)):
-        yield Finding("recipe", f"{of.source}: every stage has what it needs")
+        yield Finding("recipe", f"{checked.source}: every stage has what it needs")
 
 
-def _stages(of: Recipe, where: Store) -> Iterator[tuple[Planner, str]]:
+def _stages(checked: Recipe, results: Store) -> Iterator[tuple[Planner, str]]:
     """Yield the planner of every arm with each stage that it needs, upstream first."""
-    for arm in of.arm_names():
-        planner = Planner(of, arm, of.seeds[0], where)
+    for arm in checked.arm_names():
+        planner = Planner(checked, arm, checked.seeds[0], results)
         used: dict[str, None] = {}
         for stage in CHAIN[:-1]:
-            if of.has(stage, arm):
+            if checked.has(stage, arm):
                 _use(planner, stage, used)
         yield from ((planner, stage) for stage in used)
 
@@ -124,20 +124,22 @@ def _fault(planner: Planner, stage: str) -> Finding | None:
     return None
 
 
-def downloads(of: Recipe, where: Store) -> list[Download]:
+def downloads(checked: Recipe, results: Store) -> list[Download]:
     """Return the published weights that any arm needs, once each; stages with a fault are left to `recipe`."""
     found: dict[str, Download] = {}
-    for planner, stage in _stages(of, where):
+    for planner, stage in _stages(checked, results):
         with suppress(CellsslError):
-            for one in planner.settings(stage).downloads():
-                found.setdefault(one.what, one)
+            for download in planner.settings(stage).downloads():
+                found.setdefault(download.what, download)
     return list(found.values())
 
 
-def _found(one: Download, where: Store, of: Recipe) -> Finding:
+def _found(download: Download, results: Store, checked: Recipe) -> Finding:
     try:
-        if one.is_cached(where):
-            return Finding("weights", f"{one.what} are there")
+        if download.is_cached(results):
+            return Finding("weights", f"{download.what} are there")
     except CellsslError as error:
         return Finding("weights", error.message, error.hint, missing=True)
-    return Finding("weights", f"{one.what} are not there", f"cellssl doctor {of.source} --download", missing=True)
+    return Finding(
+        "weights", f"{download.what} are not there", f"cellssl doctor {checked.source} --download", missing=True
+    )

@@ -88,8 +88,10 @@ def _parts(recipe: Recipe, arm: str, stage: str, context: RunContext) -> Iterato
         if stage == "fetch":
             yield plate, fetched, fetched
         else:
-            there = Artifact(context.store.root / "fetch" / fetched.fingerprint, fetched)  # is there, or will be
-            yield plate, fetched, segment.plate_card(segmenting, there) if foreseen else None
+            fetched_artifact = Artifact(
+                context.store.root / "fetch" / fetched.fingerprint, fetched
+            )  # is there, or will be
+            yield plate, fetched, segment.plate_card(segmenting, fetched_artifact) if foreseen else None
 
 
 def _part_of(fetched: Artifact, plate: str, context: RunContext) -> Artifact:

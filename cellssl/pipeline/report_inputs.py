@@ -35,8 +35,8 @@ def named_results(store: Store, references: Sequence[str]) -> tuple[Store, dict[
 
 def _sweep_of(recipe: Recipe, fingerprints: Mapping[str, str]) -> dict[str, Any]:
     """Return what the report needs of a sweep: its settings, and the point that each input belongs to."""
-    there = {name.split("/")[0] for name in fingerprints}
-    points = {name: asdict(point) for name, point in recipe.points.items() if name in there}
+    reported_arms = {name.split("/")[0] for name in fingerprints}
+    points = {name: asdict(point) for name, point in recipe.points.items() if name in reported_arms}
     if recipe.sweep is None or not points:
         return {}
     knobs = {name: {"knob": knob.knob, "values": list(knob.points())} for name, knob in recipe.sweep.knobs.items()}

@@ -44,9 +44,9 @@ def accuracy(truth: Labels, predicted: Labels) -> Accuracy:
     classes, true, prediction = _labelled(truth, predicted)
     count = len(classes)
     confusion = np.bincount(true * count + prediction, minlength=count * count).reshape(count, count)
-    there = confusion.sum(axis=1) > 0
-    recall = confusion.diagonal()[there] / confusion.sum(axis=1)[there]
-    names = [name for name, some in zip(classes, there, strict=True) if some]
+    occurs = confusion.sum(axis=1) > 0
+    recall = confusion.diagonal()[occurs] / confusion.sum(axis=1)[occurs]
+    names = [name for name, some in zip(classes, occurs, strict=True) if some]
     return Accuracy(
         plain=float((true == prediction).mean()),
         balanced=float(recall.mean()),
@@ -70,20 +70,20 @@ def intervals(
     cells_of, correct_of = _counts(true, prediction == true, _group_numbers(groups, truth), len(classes))
     single = _in_one_group(cells_of)
     cells_drawn, correct_drawn = _draws(cells_of, correct_of, draws, seed)
-    there = cells_of.sum(axis=0) > 0
-    recalls = correct_drawn[:, there] / np.maximum(cells_drawn[:, there], 1)
+    occurs = cells_of.sum(axis=0) > 0
+    recalls = correct_drawn[:, occurs] / np.maximum(cells_drawn[:, occurs], 1)
     edges = [(1 - level) / 2, (1 + level) / 2]
 
     def between(values: Float[np.ndarray, "draws"], known: bool) -> Interval | None:
         low, high = np.quantile(values, edges)
         return Interval(float(low), float(high)) if known else None
 
-    known = not single[there].any()
-    names = [name for name, some in zip(classes, there, strict=True) if some]
+    known = not single[occurs].any()
+    names = [name for name, some in zip(classes, occurs, strict=True) if some]
     return Intervals(
         plain=between(correct_drawn.sum(axis=1) / cells_drawn.sum(axis=1), known),
         balanced=between(recalls.mean(axis=1), known),
-        per_class={name: between(recalls[:, place], not single[there][place]) for place, name in enumerate(names)},
+        per_class={name: between(recalls[:, place], not single[occurs][place]) for place, name in enumerate(names)},
     )
 
 

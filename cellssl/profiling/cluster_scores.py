@@ -136,9 +136,9 @@ def _interval(
 def _labelled(labels: Labels, assignment: Int[np.ndarray, "n"]) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"]]:
     _, truth = codes(labels)
     assert len(truth) == len(assignment), f"{len(truth)} labels for {len(assignment)} cells"
-    there = truth >= 0
-    _, clusters = np.unique(assignment[there], return_inverse=True)  # numbered without gaps
-    return truth[there], clusters
+    has_label = truth >= 0
+    _, clusters = np.unique(assignment[has_label], return_inverse=True)  # numbered without gaps
+    return truth[has_label], clusters
 
 
 def _two_classes(truth: Int[np.ndarray, "n"]) -> bool:

@@ -64,11 +64,11 @@ def clustering_of(
 
 def renumber_by_size(x: Float[np.ndarray, "n d"], found: Int[np.ndarray, "n"]) -> Clustering:
     """Return a clustering renumbered by size, with the means as centroids; noise stays noise."""
-    there = found != NOISE
-    _, groups = np.unique(found[there], return_inverse=True)
+    is_clustered = found != NOISE
+    _, groups = np.unique(found[is_clustered], return_inverse=True)
     k = int(groups.max()) + 1 if len(groups) else 0
     assignment = np.full(len(found), NOISE)
-    assignment[there] = np.argsort(clusters_by_size(groups, k))[groups]
+    assignment[is_clustered] = np.argsort(clusters_by_size(groups, k))[groups]
     centroids = np.zeros((k, x.shape[1]))
     for cluster in range(k):
         centroids[cluster] = x[assignment == cluster].mean(axis=0, dtype=np.float64)

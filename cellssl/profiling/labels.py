@@ -19,12 +19,12 @@ def known(labels: Labels) -> Bool[np.ndarray, "n"]:
 def codes(labels: Labels) -> tuple[list[str], Int[np.ndarray, "n"]]:
     """Return the class names, sorted as text, and the index of each label among them; -1 for a missing label."""
     values = _objects(labels)
-    there = ~pd.isna(values)
+    is_known = ~pd.isna(values)
     # factorize hashes instead of sorting, which is faster: a million labels have few distinct names
-    places, names = pd.factorize(values[there].astype(str).astype(object), sort=True)
-    numbers = np.full(len(values), -1, dtype=np.int64)
-    numbers[there] = places
-    return [str(name) for name in names], numbers
+    indices, names = pd.factorize(values[is_known].astype(str).astype(object), sort=True)
+    all_indices = np.full(len(values), -1, dtype=np.int64)
+    all_indices[is_known] = indices
+    return [str(name) for name in names], all_indices
 
 
 def _objects(labels: Labels) -> np.ndarray:

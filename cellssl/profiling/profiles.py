@@ -85,11 +85,11 @@ def treatment_profiles(
     """
     treated = wells["compound"].notna().to_numpy() & ~wells["control"].to_numpy(bool)
     of_treated, x = wells[treated].reset_index(drop=True), x[treated]
-    there = [name for name in keys if name in wells]
-    members = _members(of_treated.groupby(there, sort=True, dropna=False).ngroup().to_numpy())
+    known_keys = [name for name in keys if name in wells]
+    members = _members(of_treated.groupby(known_keys, sort=True, dropna=False).ngroup().to_numpy())
     if "moa" in wells:
         _check_alike(of_treated, members, "moa")
-    kept = [*there, *(["moa"] if "moa" in wells else [])]
+    kept = [*known_keys, *(["moa"] if "moa" in wells else [])]
     table = of_treated.iloc[[rows[0] for rows in members]][kept].reset_index(drop=True)
     table["wells"] = [len(rows) for rows in members]
     return table, _aggregated(x, members, aggregate)

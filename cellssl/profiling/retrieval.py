@@ -90,11 +90,11 @@ def mean_average_precision(
     `alpha`.
     """
     counted = np.flatnonzero(~np.isnan(ranked.average_precision))
-    of = groups.iloc[counted].reset_index(drop=True)
+    counted_groups = groups.iloc[counted].reset_index(drop=True)
     rows = []
     # groups with the same numbers of positives and pairs share their draws
     null_of = cache(partial(random_average_precision, null_size, seed=seed))
-    for _, members in of.groupby(list(groups.columns), sort=True, dropna=False):
+    for _, members in counted_groups.groupby(list(groups.columns), sort=True, dropna=False):
         here = counted[members.index.to_numpy()]
         mean = float(ranked.average_precision[here].mean())
         settings = zip(ranked.positives[here].tolist(), ranked.pairs[here].tolist(), strict=True)

@@ -53,8 +53,8 @@ def aggregate(rows: Sequence[Mapping[str, object]], metrics: Sequence[str]) -> l
 
 def by_seed(rows: Sequence[Mapping[str, object]], arm: str, metric: str) -> dict[int, float]:
     """Return one metric of one arm as seed -> value; NaN where a row has no value."""
-    mine = [row for row in rows if str(row["arm"]) == arm]
-    return {int(str(row["seed"])): _float(row.get(metric)) for row in mine}
+    of_arm = [row for row in rows if str(row["arm"]) == arm]
+    return {int(str(row["seed"])): _float(row.get(metric)) for row in of_arm}
 
 
 def score_table(scores: Sequence[ArmScores], metrics: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:

@@ -114,7 +114,7 @@ BROKEN: dict[str, tuple[Callable[[Path, np.ndarray], dict[str, Any]], str]] = {
     "no array of that name": (lambda f, p: {"stack": save_npz(f, crops=p), "array": "crop"}, "has no array 'crop'"),
     "which array": (lambda f, p: {"stack": save_npz(f, a=p, b=p)}, "holds 2 arrays"),
     "no such column": (lambda f, p: {"columns": {**COLUMNS, "cell_id": "id"}}, "has no column 'id'"),
-    "ids twice": (lambda f, p: {"columns": {**COLUMNS, "cell_id": "well"}}, "stands in line 2 too"),
+    "ids twice": (lambda f, p: {"columns": {**COLUMNS, "cell_id": "well"}}, "is empty, or also in line 2"),
     "differing treatments": (lambda f, p: {"columns": {**COLUMNS, "well": "plate"}}, "belong to one field"),
 }
 

@@ -260,7 +260,7 @@ def test_a_score_that_rises_and_falls_again_is_reported() -> None:
     ]
     text = " ".join(words(RecordedSweep(knobs | {"points": points}, [records])))  # type: ignore[list-item]
     assert "does not clearly change the AMI of clusters and label: from 0.40 to 0.40" in text
-    assert "In between, the AMI of clusters and label at 1 (0.60) is above both ends (0.40 and 0.40), picked" in text
+    assert "In between, the AMI of clusters and label at 1 (0.60) is above both ends (0.40 and 0.40), chosen" in text
 
 
 def test_a_new_score_is_followed_by_the_sweep(votes: Chain, monkeypatch: pytest.MonkeyPatch) -> None:

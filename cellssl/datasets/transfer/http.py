@@ -65,7 +65,7 @@ class RemoteFile:
         """Return whether both are the same file, by what is known of both; the date counts where there is no ETag."""
         sizes, etags = (self.total, other.total), (self.etag, other.etag)
         pairs = (sizes, (self.modified, other.modified) if None in etags else etags)
-        return all(mine == its for mine, its in pairs if mine is not None and its is not None)
+        return all(own == others for own, others in pairs if own is not None and others is not None)
 
 
 class InterruptedTransferError(Exception):
@@ -170,10 +170,10 @@ class _Session(requests.Session):
         """Return the address that an answer redirects to; RefusedError where it is not followed."""
         target = super().get_redirect_target(resp)
         if target is not None:
-            here, there = urlsplit(resp.url).scheme, urlsplit(urljoin(resp.url, target)).scheme
-            if there not in ("http", "https") or (here, there) == ("https", "http"):
+            scheme, target_scheme = urlsplit(resp.url).scheme, urlsplit(urljoin(resp.url, target)).scheme
+            if target_scheme not in ("http", "https") or (scheme, target_scheme) == ("https", "http"):
                 raise RefusedError(
-                    f"{resp.url}: the server redirects from {here} to {target}, which is not followed",
+                    f"{resp.url}: the server redirects from {scheme} to {target}, which is not followed",
                     hint="give an http or https address that you trust as the source",
                 )
         return target

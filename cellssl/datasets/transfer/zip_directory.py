@@ -199,7 +199,9 @@ def _check_header(header: bytes, entry: Entry) -> int:
     if has_sizes and crc != info.CRC:
         raise zipfile.BadZipFile("its header and the directory disagree on its checksum")
     sizes = ((compressed, info.compress_size), (extracted, info.file_size))
-    if has_sizes and any(here not in (there, 0xFFFFFFFF) for here, there in sizes):  # 0xFFFFFFFF: see zip64
+    if has_sizes and any(
+        in_header not in (in_directory, 0xFFFFFFFF) for in_header, in_directory in sizes
+    ):  # 0xFFFFFFFF: see zip64
         raise zipfile.BadZipFile("its header and the directory disagree on its size")
     if name != len(_name(info)):
         raise zipfile.BadZipFile("its header has another name")

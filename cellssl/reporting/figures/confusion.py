@@ -37,12 +37,14 @@ def confusions(tables: Mapping[str, tuple[Sequence[str], Int[np.ndarray, "classe
     columns = min(len(tables), most_columns)
     rows = -(-len(tables) // columns)
     width = WIDTH_INCH * max(0.5, columns / most_columns)
-    words = [name for classes, _ in tables.values() for name in classes]
-    side_inch = width / columns - 0.66 - y_tick_labels_width_inch(words)
+    class_names = [name for classes, _ in tables.values() for name in classes]
+    side_inch = width / columns - 0.66 - y_tick_labels_width_inch(class_names)
     shares = {head: counts / np.maximum(1, counts.sum(axis=1, keepdims=True)) for head, (_, counts) in tables.items()}
     written = most <= CLASSES_WRITTEN
     scale = Normalize(0, 1 if written else max(float(each.max()) for each in shares.values()))
-    height = rows * (side_inch + x_tick_labels_height_inch(words, side_inch / most) + 0.72) + (0 if written else 0.6)
+    height = rows * (side_inch + x_tick_labels_height_inch(class_names, side_inch / most) + 0.72) + (
+        0 if written else 0.6
+    )
     figure = Figure(figsize=(width, height), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (head, (classes, counts)) in zip(axes, tables.items(), strict=False):

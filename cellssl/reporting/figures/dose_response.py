@@ -53,11 +53,13 @@ def dose_curves(
     figure = Figure(figsize=(width, height_inch * rows + shared_legend_inch(handles, width)))
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axis, name in zip(axes, compounds, strict=False):
-        mine = treated & (names == name)
-        left = _dose_axis(axis, dose_micromolar[mine])
+        in_panel = treated & (names == name)
+        left = _dose_axis(axis, dose_micromolar[in_panel])
         for place, cluster in enumerate(clusters[name]):
-            _dose_curve(axis, dose_micromolar[mine], shares[mine, cluster], group_style(cluster), f"cluster {cluster}")
-            apart = (dose_micromolar[mine].min() / left) ** (0.6 * ((place + 0.5) / len(clusters[name]) - 0.5))
+            _dose_curve(
+                axis, dose_micromolar[in_panel], shares[in_panel, cluster], group_style(cluster), f"cluster {cluster}"
+            )
+            apart = (dose_micromolar[in_panel].min() / left) ** (0.6 * ((place + 0.5) / len(clusters[name]) - 0.5))
             _control_mark(axis, left * apart, shares[is_control, cluster], group_style(cluster))
         set_title(axis, name, (width - 0.5) / columns - 0.15)
     hide_axes(axes[len(compounds) :])
@@ -69,11 +71,11 @@ def dose_curves(
     return figure
 
 
-def _most_changed(dose: np.ndarray, shares: np.ndarray, mine: np.ndarray, is_control: np.ndarray) -> list[int]:
+def _most_changed(dose: np.ndarray, shares: np.ndarray, in_panel: np.ndarray, is_control: np.ndarray) -> list[int]:
     """Return the clusters whose mean share changes most over the doses and the controls; all where they are few."""
     if shares.shape[1] <= len(COLOURS):
         return list(range(shares.shape[1]))
-    levels = [mine & (dose == level) for level in np.unique(dose[mine])]
+    levels = [in_panel & (dose == level) for level in np.unique(dose[in_panel])]
     means = np.array([shares[rows].mean(axis=0) for rows in (*levels, is_control) if rows.any()])
     change = np.ptp(means, axis=0)[:GROUP_STYLES]
     most = np.argsort(-change, kind="stable")[:CURVES_SHOWN]

@@ -43,13 +43,13 @@ def scatter(
     columns = min(3, panels)
     rows = -(-panels // columns)
     drawn = _drawn(len(points))
-    words = {head: np.array([label_text(value) for value in values], dtype=str) for head, values in colourings.items()}
+    labels = {head: np.array([label_text(value) for value in values], dtype=str) for head, values in colourings.items()}
     width = WIDTH_INCH if columns > 1 else 0.6 * WIDTH_INCH
     available_inch = width / columns - 0.3
-    below_inch = max(_legend_inch(list(np.unique(each)), available_inch) for each in words.values())
+    below_inch = max(_legend_inch(list(np.unique(each)), available_inch) for each in labels.values())
     figure = Figure(figsize=(width, rows * (WIDTH_INCH / max(2, columns) + 0.5 + below_inch)))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis, (head, each) in zip(axes, words.items(), strict=False):
+    for axis, (head, each) in zip(axes, labels.items(), strict=False):
         _coloured(axis, points[drawn], each[drawn], available_inch)
         if head in named:
             _name(axis, points[drawn], each[drawn])
@@ -67,19 +67,21 @@ def _drawn(count: int) -> np.ndarray:
     return generator("scatter").permutation(count)[:POINTS_DRAWN]
 
 
-def _coloured(axis: Axes, points: Float[np.ndarray, "n 2"], words: np.ndarray, available_inch: float) -> None:
-    names, counts = np.unique(words, return_counts=True)
+def _coloured(axis: Axes, points: Float[np.ndarray, "n 2"], labels: np.ndarray, available_inch: float) -> None:
+    names, counts = np.unique(labels, return_counts=True)
     by_number = sorted((name for name in names if name), key=lambda name: -counts[names == name][0])
     shown = sorted(by_number[:CLASSES_SHOWN], key=natural_key)
     styles = {name: group_style(place) for place, name in enumerate(shown)}
     columns, letters_inch = _legend_columns(list(names), available_inch)
     size = _point_size(len(points))
     for marker in dict.fromkeys(["o", *(each.marker for each in styles.values())]):
-        mine = np.array(
-            [styles[word].marker == marker if word in styles else marker == "o" for word in words], dtype=bool
+        with_marker = np.array(
+            [styles[word].marker == marker if word in styles else marker == "o" for word in labels], dtype=bool
         )
-        colours = [styles[word].colour if word in styles else PALE for word in words[mine]]
-        axis.scatter(points[mine, 0], points[mine, 1], s=size, c=colours, marker=marker, linewidths=0, alpha=0.7)
+        colours = [styles[word].colour if word in styles else PALE for word in labels[with_marker]]
+        axis.scatter(
+            points[with_marker, 0], points[with_marker, 1], s=size, c=colours, marker=marker, linewidths=0, alpha=0.7
+        )
     for label, each in zip(shorten_all(shown, letters_inch), styles.values(), strict=True):
         axis.scatter([], [], s=18, c=each.colour, marker=each.marker, label=label)
     if len(styles) < len(names):
@@ -88,14 +90,14 @@ def _coloured(axis: Axes, points: Float[np.ndarray, "n 2"], words: np.ndarray, a
     _legend_below(axis, columns)
 
 
-def _name(axis: Axes, points: Float[np.ndarray, "n 2"], words: np.ndarray) -> None:
+def _name(axis: Axes, points: Float[np.ndarray, "n 2"], labels: np.ndarray) -> None:
     """Write the name of each group near the median of its points, and apart from other names."""
     extent = np.maximum(np.ptp(points, axis=0), 1e-9)
     taken: list[np.ndarray] = []
     halo = [withStroke(linewidth=2, foreground="white")]
-    for name in sorted(filter(None, np.unique(words)), key=lambda name: -(words == name).sum()):
-        mine = points[words == name]
-        nearest = mine[np.abs((mine - np.median(mine, axis=0)) / extent).sum(axis=1).argsort(kind="stable")]
+    for name in sorted(filter(None, np.unique(labels)), key=lambda name: -(labels == name).sum()):
+        members = points[labels == name]
+        nearest = members[np.abs((members - np.median(members, axis=0)) / extent).sum(axis=1).argsort(kind="stable")]
         free = (place for place in nearest if all(np.abs((place - other) / extent).max() > 0.07 for other in taken))
         taken.append(next(free, nearest[0]))
         axis.annotate(
@@ -147,16 +149,16 @@ def _legend_below(axis: Axes, columns: int) -> None:
     )
 
 
-def _legend_columns(words: Sequence[str], available_inch: float) -> tuple[int, float]:
+def _legend_columns(names: Sequence[str], available_inch: float) -> tuple[int, float]:
     """Return how many names stand side by side below a panel, and the width for each."""
     mark_inch = 0.27
-    widest = widest_inch(words)
-    few = 1 if len(words) <= 9 else 2
+    widest = widest_inch(names)
+    few = 1 if len(names) <= 9 else 2
     columns = next((count for count in (3, 2) if widest <= available_inch / count - mark_inch), few)
     return columns, available_inch / columns - mark_inch
 
 
-def _legend_inch(words: Sequence[str], available_inch: float) -> float:
+def _legend_inch(names: Sequence[str], available_inch: float) -> float:
     """Return the height of a legend with these names."""
-    shown = min(len(words), CLASSES_SHOWN + 1)
-    return LINE_INCH * -(-shown // _legend_columns(words, available_inch)[0])
+    shown = min(len(names), CLASSES_SHOWN + 1)
+    return LINE_INCH * -(-shown // _legend_columns(names, available_inch)[0])

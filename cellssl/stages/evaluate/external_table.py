@@ -149,12 +149,12 @@ def _as_booleans(column: pd.Series[Any], path: Path) -> pd.Series[bool]:
     if column.isna().any():  # a gap does not say that the well is no control
         row = int(column.isna().to_numpy().argmax()) + 1
         raise DataError(f"the column Metadata_control of {path} is empty in row {row}", hint=hint)
-    words = column.astype(str).str.lower()
-    invalid = ~words.isin(["true", "false", "0", "1", "0.0", "1.0"])
+    text = column.astype(str).str.lower()
+    invalid = ~text.isin(["true", "false", "0", "1", "0.0", "1.0"])
     if invalid.any():
         first = column[invalid].iloc[0]
         raise DataError(f"the column Metadata_control of {path} holds {str(first)!r}", hint=hint)
-    return words.isin(["true", "1", "1.0"])
+    return text.isin(["true", "1", "1.0"])
 
 
 def _as_numbers(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
@@ -164,24 +164,24 @@ def _as_numbers(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
 
     if is_numeric_dtype(column) and not is_bool_dtype(column):
         return column
-    words = column.astype("string")
-    words = words.mask(words == "")
-    numbers = pd.to_numeric(words, errors="coerce").astype("Float64")
-    invalid = (numbers.isna() & words.notna()).to_numpy(bool)
+    text = column.astype("string")
+    text = text.mask(text == "")
+    numbers = pd.to_numeric(text, errors="coerce").astype("Float64")
+    invalid = (numbers.isna() & text.notna()).to_numpy(bool)
     if invalid.any():
         row = int(invalid.argmax())
         raise DataError(
-            f"the column {column.name} of {path} holds text in row {row + 1}: {words.iloc[row]!r} is not a number",
+            f"the column {column.name} of {path} holds text in row {row + 1}: {text.iloc[row]!r} is not a number",
             hint="write a number or leave the cell empty; see evaluate.table.features and evaluate.table.columns",
         )
-    exact: pd.Series[Any] = words.astype(object).map(float, na_action="ignore").astype(np.float64)
+    exact: pd.Series[Any] = text.astype(object).map(float, na_action="ignore").astype(np.float64)
     return exact
 
 
 def _feature_matrix(features: pd.DataFrame, path: Path) -> np.ndarray:
     """Return the features (n, dim) float64; raise DataError for gaps, infinite numbers and text."""
-    words = features.columns.difference(features.select_dtypes("number").columns, sort=False)
-    features = features.assign(**{name: _as_numbers(features[name], path) for name in words})
+    text_columns = features.columns.difference(features.select_dtypes("number").columns, sort=False)
+    features = features.assign(**{name: _as_numbers(features[name], path) for name in text_columns})
     numbers = features.to_numpy(np.float64)
     broken = ~np.isfinite(numbers).all(axis=0)
     if broken.any():

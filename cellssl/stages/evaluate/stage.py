@@ -88,8 +88,8 @@ def _collapsed(vectors: np.ndarray) -> bool:
 def _check_label(settings: Settings, cells: pd.DataFrame) -> None:
     """Raise UsageError where the recipe names a label column that does not exist; cells without labels are allowed."""
     if settings.label not in cells and settings.label != Settings.model_fields["label"].default:
-        there = tuple(map(str, cells.columns))
-        raise UsageError(f"there is no column {settings.label!r}", hint=did_you_mean(settings.label, there))
+        columns = tuple(map(str, cells.columns))
+        raise UsageError(f"there is no column {settings.label!r}", hint=did_you_mean(settings.label, columns))
 
 
 def _embedded(job: Job) -> tuple[pd.DataFrame, np.ndarray, list[str]]:

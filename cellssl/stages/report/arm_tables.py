@@ -22,10 +22,10 @@ VECTORS = {
 
 def arm_section(runs: list[Run]) -> list[Section]:
     """Return the section on what each arm is, and in which settings the arms differ."""
-    seeds = {arm: ", ".join(str(one.seed) for one in mine) for arm, mine in by_arm(runs).items()}
+    seeds = {arm: ", ".join(str(run.seed) for run in arm_runs) for arm, arm_runs in by_arm(runs).items()}
     rows = [
-        [one.arm, "baseline" if one.is_baseline else "trained", findings.describe(one), _clusters(one), seeds[one.arm]]
-        for one in first_seeds(runs)
+        [run.arm, "baseline" if run.is_baseline else "trained", findings.describe(run), _clusters(run), seeds[run.arm]]
+        for run in first_seeds(runs)
     ]
     blocks: list[Block] = [Table(["arm", "kind", "vector of a cell", "clusters", "seeds"], rows)]
     return [Section("Arms", [*blocks, *_differences(first_seeds(runs))])]
@@ -40,13 +40,13 @@ def _clusters(run: Run) -> str:
 
 def _differences(runs: list[Run]) -> list[Block]:
     """Return a table of the settings that are not the same in all arms that have them."""
-    each_settings = [_settings(one) for one in runs]
+    each_settings = [_settings(run) for run in runs]
     names = sorted({name for settings in each_settings for name in settings})
     differ = [name for name in names if len({each[name] for each in each_settings if name in each}) > 1]
     table = [[name, *(each.get(name, "–") for each in each_settings)] for name in differ]
     if not table:
         return []
-    return [Folded("Settings in which the arms differ", [Table(["setting", *(one.arm for one in runs)], table)])]
+    return [Folded("Settings in which the arms differ", [Table(["setting", *(run.arm for run in runs)], table)])]
 
 
 def _settings(run: Run) -> dict[str, str]:

@@ -50,7 +50,7 @@ def collapses(runs: list[Run], scores: ScoresByArm) -> list[str]:
     from cellssl.learning.training.diagnostics import COLLAPSED_SPREAD
 
     sentences = []
-    for arm in dict.fromkeys(one.arm for one in runs):
+    for arm in dict.fromkeys(run.arm for run in runs):
         empty = [row["seed"] for row in scores.rows_of(arm) if row["k"] > 1 and row["clusters_filled"] == 1]
         if empty:
             sentences.append(
@@ -58,7 +58,7 @@ def collapses(runs: list[Run], scores: ScoresByArm) -> list[str]:
                 "the same or nearly the same. Its scores mean nothing."
             )
             continue
-        at_end = {one.seed: one.projection_spreads for one in runs if one.arm == arm}
+        at_end = {run.seed: run.projection_spreads for run in runs if run.arm == arm}
         for branch in dict.fromkeys(branch for each in at_end.values() for branch in each):
             low = [seed for seed, each in at_end.items() if each.get(branch, 1.0) < COLLAPSED_SPREAD]
             if low:
@@ -72,9 +72,9 @@ def collapses(runs: list[Run], scores: ScoresByArm) -> list[str]:
 
 
 def _collapse(runs: list[Run], scores: ScoresByArm, arm: str) -> Check | None:
-    mine = [one for one in runs if one.arm == arm]
-    sentences = collapses(mine, scores)
-    spreads = [value for one in mine for value in one.projection_spreads.values()]
+    arm_runs = [run for run in runs if run.arm == arm]
+    sentences = collapses(arm_runs, scores)
+    spreads = [value for run in arm_runs for value in run.projection_spreads.values()]
     question = "Do the vectors of different cells differ?"
     if sentences:
         return Check(question, "no", " ".join(sentences), doubt="the network has collapsed")
@@ -107,9 +107,9 @@ def _against_baselines(scores: ScoresByArm, arm: str) -> Check | None:
     if not baselines:
         return Check(question, "not known", "no baseline was run", doubt="no baseline to compare with")
     best = max(baselines, key=means.__getitem__)
-    mine, baseline = scores.by_seed(arm, "ami"), scores.by_seed(best, "ami")
-    numbers = seed_statistics.comparison(arm, mine, best, baseline)
-    differences = [mine[seed] - baseline[seed] for seed in mine.keys() & baseline.keys()]
+    scores_of_arm, baseline = scores.by_seed(arm, "ami"), scores.by_seed(best, "ami")
+    numbers = seed_statistics.comparison(arm, scores_of_arm, best, baseline)
+    differences = [scores_of_arm[seed] - baseline[seed] for seed in scores_of_arm.keys() & baseline.keys()]
     if len(differences) < 2 and means[arm] > means[best]:
         return Check(question, "on one seed", numbers)
     if means[arm] > means[best] and seed_statistics.paired_interval(differences)[0] > 0:

@@ -21,15 +21,15 @@ def classification_tables(runs: list[Run]) -> list[Block]:
     table: list[list[Value]] = []
     classes: list[list[Value]] = []
     plates: list[list[Value]] = []
-    for arm, mine in by_arm(runs).items():
-        evaluations = [one.evaluation for one in mine if one.evaluation]
+    for arm, arm_runs in by_arm(runs).items():
+        evaluations = [run.evaluation for run in arm_runs if run.evaluation]
         for scheme in SCHEMES:
             each = [evaluation.schemes[scheme] for evaluation in evaluations if scheme in evaluation.schemes]
             if not each:
                 continue
             first = each[0]
             for name in CLASSIFIERS:
-                accuracies = _accuracy([one.classifiers[name] for one in each])
+                accuracies = _accuracy([metrics.classifiers[name] for metrics in each])
                 table.append([arm, PART_NAMES[scheme], PART_NAMES[name], *accuracies, first.cells, first.folds])
             classes += [[arm, PART_NAMES[scheme], *row] for row in _per_class(first)]
             for plate, on in (first.plates or {}).items():
@@ -56,17 +56,17 @@ def classification_tables(runs: list[Run]) -> list[Block]:
 def _accuracy(each: list[ClassifierAccuracy]) -> list[str]:
     """Return the cells of one row: accuracy, interval, what was resampled, and accuracy with shuffled labels."""
     return [
-        mean_sd_text(one.balanced_accuracy for one in each),
+        mean_sd_text(accuracy.balanced_accuracy for accuracy in each),
         interval_text(each[0].balanced_accuracy_interval),
         each[0].resampled,
-        mean_sd_text(one.shuffled_mean for one in each),
+        mean_sd_text(accuracy.shuffled_mean for accuracy in each),
     ]
 
 
 def _per_class(scheme: SchemeMetrics) -> list[list[Value]]:
     """Return one row per class: the share that each classifier predicts correctly, with its interval."""
     return [
-        [name, *(value for one in CLASSIFIERS for value in _class_accuracy(scheme.classifiers[one], name))]
+        [name, *(value for each in CLASSIFIERS for value in _class_accuracy(scheme.classifiers[each], name))]
         for name in sorted(scheme.classifiers[CLASSIFIERS[0]].per_class, key=natural_key)
     ]
 

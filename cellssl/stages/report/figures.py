@@ -50,12 +50,12 @@ def confusions(job: Job, runs: list[Run]) -> list[Block]:
     """Return confusion matrices of the linear probe in the hardest scheme that there is; first seed of every arm."""
     tables = {}
     schemes = set()
-    for one in first_seeds([each for each in runs if each.evaluate]):
-        found = one.evaluation.schemes if one.evaluation else {}
+    for run in first_seeds([each for each in runs if each.evaluate]):
+        found = run.evaluation.schemes if run.evaluation else {}
         scheme = next((name for name in (*SCHEMES[1:], SCHEMES[0]) if name in found), None)
         if scheme is not None:
             linear = found[scheme].classifiers["linear"]
-            tables[one.arm] = _in_order(linear.classes, np.array(linear.confusion))
+            tables[run.arm] = _in_order(linear.classes, np.array(linear.confusion))
             schemes.add(scheme.replace("_", " "))
     if not tables:
         return []
@@ -75,16 +75,16 @@ def _in_order(classes: Sequence[str], counts: np.ndarray) -> tuple[list[str], np
 def clusters(runs: list[Run]) -> list[Section]:
     """Return the section with the figures of the first clustering of every arm; those of baselines are folded."""
     shown: list[Block] = []
-    for one in first_seeds(runs):
-        pictures = [_of_cluster(one, name) for name in FILES if name in one.cluster.card.files]
-        title = f"“{one.arm}”, seed {one.seed}"
-        shown.append(Folded(f"Baseline {title}", pictures) if one.is_baseline else Heading(title))
-        shown += [] if one.is_baseline else pictures
-    words = (
+    for run in first_seeds(runs):
+        pictures = [_of_cluster(run, name) for name in FILES if name in run.cluster.card.files]
+        title = f"“{run.arm}”, seed {run.seed}"
+        shown.append(Folded(f"Baseline {title}", pictures) if run.is_baseline else Heading(title))
+        shown += [] if run.is_baseline else pictures
+    text = (
         "Clusters are numbered by size, separately in every arm and seed. On a map, neighbouring cells are similar; "
         "the sizes of groups and the distances between them need not mean anything."
     )
-    return [Section("Clusters", [Paragraph(words), *shown])]
+    return [Section("Clusters", [Paragraph(text), *shown])]
 
 
 def _of_cluster(run: Run, name: str) -> Block:
@@ -100,10 +100,11 @@ def _caption(run: Run, name: str) -> str:
         case "montage.png":
             return f"The cells nearest to each centroid, the nearest first. Channels: {_colours(run)}."
         case "map.png":
-            of = f"{MAP_CELLS:,} of {found.cells:,} cells, chosen at random," if found.cells > MAP_CELLS else "Cells"
+            is_sample = found.cells > MAP_CELLS
+            shown = f"{MAP_CELLS:,} of {found.cells:,} cells, chosen at random," if is_sample else "Cells"
             return (
-                f"{of} on {MAP_AXES[run.cluster.card.section['map']]}: one point per cell, at the same place in every "
-                "panel, coloured by cluster and by what is known about the cell."
+                f"{shown} on {MAP_AXES[run.cluster.card.section['map']]}: one point per cell, at the same place in "
+                "every panel, coloured by cluster and by what is known about the cell."
             )
     which = "Share of every cluster against dose"
     if found.k > len(theme.COLOURS):
@@ -118,23 +119,23 @@ def views(job: Job, runs: list[Run]) -> list[Section]:
     """Return the section on which differences each branch makes the model ignore; equal views are shown once."""
     blocks: list[Block] = []
     seen: set[str] = set()
-    for one in first_seeds(runs):
-        branches = active_branches(one.trained) if one.trained else {}
+    for run in first_seeds(runs):
+        branches = active_branches(run.trained) if run.trained else {}
         settings = {name: json.dumps(branch.get("view") or branch.get("views")) for name, branch in branches.items()}
         new = [name for name, view in settings.items() if view not in seen]
         if new:
             seen |= set(settings.values())
-            blocks.append(_view_montage(job, one, new))
+            blocks.append(_view_montage(job, run, new))
     if not blocks:
         return []
-    words = (
+    text = (
         "Each row is one cell: unchanged, then as each branch shows it to the network. "
         "The model learns to ignore whatever differs within a row."
     )
-    return [Section("Views", [Paragraph(words), *blocks])]
+    return [Section("Views", [Paragraph(text), *blocks])]
 
 
-def _view_montage(job: Job, one: Run, names: list[str]) -> Block:
+def _view_montage(job: Job, run: Run, names: list[str]) -> Block:
     """Return the figure of a few cells with random views of some branches."""
     import torch
 
@@ -143,11 +144,11 @@ def _view_montage(job: Job, one: Run, names: list[str]) -> Block:
     from cellssl.randomness import Keys, cell_keys
     from cellssl.stages.pretrain.settings import Settings as PretrainSettings
 
-    assert one.trained is not None
-    settings = PretrainSettings.model_validate({"branches": one.trained.card.section["branches"]})
-    chosen = chosen_cells(one.cells, one.segment)
+    assert run.trained is not None
+    settings = PretrainSettings.model_validate({"branches": run.trained.card.section["branches"]})
+    chosen = chosen_cells(run.cells, run.segment)
     chosen = chosen.iloc[:: max(1, len(chosen) // job.settings.view_cells)].head(job.settings.view_cells)
-    crops = scaled_crops(one.segment, job.context.store, chosen)
+    crops = scaled_crops(run.segment, job.context.store, chosen)
     pixels = crops.read(np.arange(len(crops)))
     keys, colours = Keys(torch.from_numpy(cell_keys(chosen["cell_id"]))), named_colours(crops.channels)
     draws = {}
@@ -160,7 +161,7 @@ def _view_montage(job: Job, one: Run, names: list[str]) -> Block:
         ]
         draws[f"{name} (weight {branch.weight:g})"] = np.stack(rendered, axis=1)
     figure = cells.views(to_rgb(pixels, colours), draws, common_pixel_um(chosen))
-    return write_figure(job, f"views-{one.arm}.png", figure, f"Views of “{one.arm}”: {', '.join(names)}.", theme.photo)
+    return write_figure(job, f"views-{run.arm}.png", figure, f"Views of “{run.arm}”: {', '.join(names)}.", theme.photo)
 
 
 def training(job: Job, runs: list[Run]) -> list[Section]:
@@ -168,20 +169,20 @@ def training(job: Job, runs: list[Run]) -> list[Section]:
     from cellssl.stages.pretrain.curves import training_curves
 
     blocks: list[Block] = []
-    for one in first_seeds(runs):
-        if one.trained is None:
+    for run in first_seeds(runs):
+        if run.trained is None:
             continue
-        figure = training_curves(one.trained.file("metrics.jsonl"))
-        caption = f"Training of “{one.arm}”, seed {one.seed}: every branch separately."
-        blocks.append(write_figure(job, f"curves-{one.arm}.png", figure, caption, theme.drawing))
+        figure = training_curves(run.trained.file("metrics.jsonl"))
+        caption = f"Training of “{run.arm}”, seed {run.seed}: every branch separately."
+        blocks.append(write_figure(job, f"curves-{run.arm}.png", figure, caption, theme.drawing))
     if not blocks:
         return []
-    words = (
+    text = (
         "The loss should fall below the dashed line, which is the loss of a network that ignores its input. If the "
         "spread of projections or the effective rank falls towards 0 or 1, the network gives all cells nearly the same "
         "vector."
     )
-    return [Section("Training", [Paragraph(words), *blocks])]
+    return [Section("Training", [Paragraph(text), *blocks])]
 
 
 def sheet(job: Job, run: Run) -> list[Block]:

@@ -14,17 +14,17 @@ from cellssl.stages.report.runs import Run, active_branches, has_treatments, par
 
 def lead(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> list[str]:
     """Return what was compared and what was found, in a few paragraphs; what a sweep shows comes first."""
-    words = [_data(runs[0]), _question(runs, scores), *collapses(runs, scores), *of_sweep]
+    paragraphs = [_data(runs[0]), _question(runs, scores), *collapses(runs, scores), *of_sweep]
     if scores.has_labels:
-        words += [_separation(runs[0], scores, arm) for arm in scores.trained or [scores.leading]]
-        words += [_baselines(scores), *_upper_bound(scores)]
+        paragraphs += [_separation(runs[0], scores, arm) for arm in scores.trained or [scores.leading]]
+        paragraphs += [_baselines(scores), *_upper_bound(scores)]
     else:
-        words.append(
+        paragraphs.append(
             "No cell is labelled as treated or untreated, so the separation has no score. “Agreement of clusters with "
             "every column” compares the clusters with what else is known; look at the pictures to see whether they "
             "mean something."
         )
-    return [*words, _doubts(runs, scores)]
+    return [*paragraphs, _doubts(runs, scores)]
 
 
 def describe(run: Run) -> str:

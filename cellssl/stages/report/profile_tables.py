@@ -20,12 +20,12 @@ CSV_TITLES = {"nsc.csv": "NSC and NSCB per mechanism", "map.csv": "Mean average 
 
 def profile_section(runs: list[Run]) -> list[Section]:
     """Return the section on mechanisms and replicates, with the reasons why scores are missing."""
-    evaluated = [one for one in runs if one.evaluate is not None]
+    evaluated = [run for run in runs if run.evaluate is not None]
     if not evaluated:
-        words = "Nothing was evaluated: add [evaluate] to the recipe, for accuracies on left-out plates and wells."
-        return [Section("Mechanisms and replicates", [Paragraph(words)])]
+        text = "Nothing was evaluated: add [evaluate] to the recipe, for accuracies on left-out plates and wells."
+        return [Section("Mechanisms and replicates", [Paragraph(text)])]
     blocks: list[Block] = []
-    table = [row for arm, mine in by_arm(evaluated).items() for row in _profile_scores(arm, mine)]
+    table = [row for arm, arm_runs in by_arm(evaluated).items() for row in _profile_scores(arm, arm_runs)]
     if table:
         header = ["arm", "task", "score", "correct or found", "of", "profiles normalised by"]
         caption = "Mean ± standard deviation over seeds; the counts are those of the first seed."
@@ -38,21 +38,21 @@ def profile_section(runs: list[Run]) -> list[Section]:
     return [Section("Mechanisms and replicates", blocks)]
 
 
-def _profile_scores(arm: str, mine: list[Run]) -> list[list[Value]]:
+def _profile_scores(arm: str, arm_runs: list[Run]) -> list[list[Value]]:
     """Return one row per score and normalisation of an arm."""
-    evaluations = [one.evaluation for one in mine if one.evaluation]
+    evaluations = [run.evaluation for run in arm_runs if run.evaluation]
     table: list[list[Value]] = []
     for rule in NSC_RULES:
         of_rule = [evaluation.nsc[rule] for evaluation in evaluations if rule in evaluation.nsc]
         for how in of_rule[0].accuracy_after if of_rule else ():
             is_chosen = how == of_rule[0].normalise
             counts = [of_rule[0].right if is_chosen else None, of_rule[0].treatments]
-            score = mean_sd_text(one.accuracy_after.get(how) for one in of_rule)
+            score = mean_sd_text(nsc.accuracy_after.get(how) for nsc in of_rule)
             table.append([arm, PART_NAMES[rule], score, *counts, how if is_chosen else f"{how} (not chosen)"])
     for task in RETRIEVAL_TASKS:
         of_task = [evaluation.retrieval[task] for evaluation in evaluations if task in evaluation.retrieval]
         if of_task:
-            score = mean_sd_text(one.mean_average_precision for one in of_task)
+            score = mean_sd_text(retrieval.mean_average_precision for retrieval in of_task)
             table.append([arm, PART_NAMES[task], score, of_task[0].found, of_task[0].groups, "–"])
     return table
 
@@ -62,9 +62,9 @@ def _csv_of_arms(runs: list[Run], name: str, title: str) -> list[Block]:
     import pandas as pd
 
     tables = []
-    for one in first_seeds(runs):
-        if one.evaluate is not None and name in one.evaluate.card.files:
-            tables.append(pd.read_csv(one.evaluate.file(name)).assign(arm=one.arm))
+    for run in first_seeds(runs):
+        if run.evaluate is not None and name in run.evaluate.card.files:
+            tables.append(pd.read_csv(run.evaluate.file(name)).assign(arm=run.arm))
     if not tables:
         return []
     table = pd.concat(tables, ignore_index=True)
@@ -76,11 +76,11 @@ def _csv_of_arms(runs: list[Run], name: str, title: str) -> list[Block]:
 def _not_computed(runs: list[Run]) -> list[str]:
     """Return one sentence per missing score and reason, with the arms where not all arms miss it."""
     reasons: dict[str, list[str]] = {}
-    for one in runs:
-        missing = one.evaluation.not_computed if one.evaluation else {}
+    for run in runs:
+        missing = run.evaluation.not_computed if run.evaluation else {}
         for name, reason in missing.items():
             arms = reasons.setdefault(f"{PART_NAMES.get(name, name)}: {reason}", [])
-            arms += [] if one.arm in arms else [one.arm]
+            arms += [] if run.arm in arms else [run.arm]
     every = list(by_arm(runs))
     return [sentence if arms == every else f"{sentence} ({', '.join(arms)})" for sentence, arms in reasons.items()]
 

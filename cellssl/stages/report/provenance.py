@@ -13,19 +13,19 @@ from cellssl.stages.report.runs import Run, first_seeds
 
 def provenance(runs: list[Run]) -> list[Section]:
     """Return the section on which artifacts the numbers come from, with all settings."""
-    kinds = list(dict.fromkeys(kind for one in runs for kind in one.chain()))
+    kinds = list(dict.fromkeys(kind for run in runs for kind in run.chain()))
     table: list[list[Value]] = []
-    for one in runs:
-        chain = one.chain()
-        table.append([one.arm, one.seed, *(chain[kind].fingerprint if kind in chain else "–" for kind in kinds)])
+    for run in runs:
+        chain = run.chain()
+        table.append([run.arm, run.seed, *(chain[kind].fingerprint if kind in chain else "–" for kind in kinds)])
     caption = (
         "Each artifact was made from those to its left. Its name is a fingerprint of its settings and inputs. cellssl "
         "verify checks its bytes; its artifact.json says when, where and with which versions it was made."
     )
     blocks: list[Block] = [Table(["arm", "seed", *kinds], table, caption)]
-    for one in first_seeds(runs):
-        text = "\n\n".join(_section_text(artifact) for artifact in one.chain().values())
-        blocks.append(Details(f"All settings of “{one.arm}”", text))
+    for run in first_seeds(runs):
+        text = "\n\n".join(_section_text(artifact) for artifact in run.chain().values())
+        blocks.append(Details(f"All settings of “{run.arm}”", text))
     return [Section("Provenance", blocks)]
 
 

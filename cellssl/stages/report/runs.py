@@ -142,15 +142,15 @@ def _arm_and_seed(named: Mapping[str, Artifact]) -> Callable[[tuple[str, Artifac
     return lambda item: (arms.index(item[0].split("/")[0]), int(item[0].split("/")[1]))
 
 
-def _free_name(content: str, seed: int, same: list[str], named: Mapping[str, Artifact], words: str) -> str:
+def _free_name(content: str, seed: int, same: list[str], named: Mapping[str, Artifact], name: str) -> str:
     """Return a free ARM/SEED for this content; arms of the same words are numbered, as are runs of the same seed."""
     known = [content == other for other in same]
     for number, fits in enumerate(known):
-        place = f"{words}{f'-{number + 1}' if number else ''}/{seed}"
+        place = f"{name}{f'-{number + 1}' if number else ''}/{seed}"
         if fits and f"{place}/cluster" not in named:
             return place
     same.append(content)
-    return f"{words}{f'-{len(same)}' if len(same) > 1 else ''}/{seed}"
+    return f"{name}{f'-{len(same)}' if len(same) > 1 else ''}/{seed}"
 
 
 def _arm_words(run: Run) -> str:

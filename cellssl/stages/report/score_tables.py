@@ -75,8 +75,8 @@ def _paper_table(scores: ScoresByArm, paper: Mapping[str, str]) -> Table:
 def agreement_tables(runs: list[Run]) -> list[Block]:
     """Return the agreement of the clusters with every column: all scores, shuffled labels, and an interval."""
     table: list[list[Value]] = []
-    for arm, mine in by_arm(runs).items():
-        compared = [one.clusters.scores.against for one in mine]
+    for arm, arm_runs in by_arm(runs).items():
+        compared = [run.clusters.scores.against for run in arm_runs]
         for column in compared[0]:
             each = [against[column] for against in compared if column in against]
             first = each[0]
@@ -85,9 +85,12 @@ def agreement_tables(runs: list[Run]) -> list[Block]:
                 [
                     arm,
                     column,
-                    *(mean_sd_text(one.agreement[score] for one in each) for score in AGREEMENT_SCORES),
+                    *(
+                        mean_sd_text(column_agreement.agreement[score] for column_agreement in each)
+                        for score in AGREEMENT_SCORES
+                    ),
                     interval_text(bounds),
-                    mean_sd_text(one.shuffled_mean for one in each),
+                    mean_sd_text(column_agreement.shuffled_mean for column_agreement in each),
                     first.classes,
                     first.cells,
                 ]

@@ -130,7 +130,7 @@ def sweep_values(results: RunResults, overall: str) -> Iterator[tuple[str, str, 
         if value is not None:
             yield name, overall, value
         if sweep.per_class is not None:
-            yield from ((name, of, share) for of, share in sweep.per_class(results).items())
+            yield from ((name, class_name, share) for class_name, share in sweep.per_class(results).items())
 
 
 def sweep_scheme(evaluation: EvaluationMetrics | None) -> SchemeMetrics | None:

@@ -31,7 +31,7 @@ class ScoreRecord:
     """The point: settings and their values; empty for an arm that the sweep does not change."""
     seed: int
     score: str
-    of: str
+    class_name: str
     """The class."""
     value: float
 
@@ -74,9 +74,9 @@ class SweepResults:
         self.records = [record for run in runs for record in self._records_of(run)]
         self._pairs: dict[tuple[Any, ...], list[Pair]] = {}
         self._by_point: dict[tuple[Any, ...], dict[int, float]] = {}
-        for one in self.records:
-            key = (one.arm, one.part, one.values, one.score, one.of)
-            self._by_point.setdefault(key, {})[one.seed] = one.value
+        for record in self.records:
+            key = (record.arm, record.part, record.values, record.score, record.class_name)
+            self._by_point.setdefault(key, {})[record.seed] = record.value
         self.arms = list(dict.fromkeys(point["arm"] for point in self.points.values()))
         self.cells = _fewest_cells(self.of_test())
         """Class -> number of its test cells, in the run that has the fewest."""
@@ -94,20 +94,20 @@ class SweepResults:
     def curves(self) -> Iterator[Curve]:
         """Yield one curve per arm and setting, over the values with runs; a grid is averaged over the other setting."""
         for arm in self.arms:
-            there = self.grid(arm)
+            grid = self.grid(arm)
             for knob, about in self.knobs.items():
-                mine = [point for point in there if knob in point]
-                others = tuple(_unique({name: point[name] for name in point if name != knob} for point in mine))
+                with_knob = [point for point in grid if knob in point]
+                others = tuple(_unique({name: point[name] for name in point if name != knob} for point in with_knob))
                 values = tuple(
-                    value for value in about["values"] if all({knob: value, **other} in mine for other in others)
+                    value for value in about["values"] if all({knob: value, **other} in with_knob for other in others)
                 )
                 if len(values) > 1:
                     yield Curve(arm, knob, values, others)
 
     def scores(self) -> list[str]:
         """Return the scores that any run has, by their position on the page."""
-        there = {one.score for one in self.records}
-        return sorted((name for name in self.followed if name in there), key=lambda name: self.followed[name].position)
+        scored = {record.score for record in self.records}
+        return sorted((name for name in self.followed if name in scored), key=lambda name: self.followed[name].position)
 
     def label(self, score: str) -> str:
         """Return what sentences and panels call a score."""
@@ -123,27 +123,32 @@ class SweepResults:
 
     def classes(self, score: str) -> list[str]:
         """Return the classes for which a score has values."""
-        return sorted({one.of for one in self.records if one.score == score and one.of != OVERALL}, key=natural_key)
+        return sorted(
+            {record.class_name for record in self.records if record.score == score and record.class_name != OVERALL},
+            key=natural_key,
+        )
 
-    def values(self, arm: str, point: Mapping[str, Any], score: str, of: str = OVERALL, part: str = "test") -> MeanSd:
+    def values(
+        self, arm: str, point: Mapping[str, Any], score: str, class_name: str = OVERALL, part: str = "test"
+    ) -> MeanSd:
         """Return mean and standard deviation of a score over the seeds of a point."""
-        return mean_sd(self.by_seed(arm, point, score, of, part).values())
+        return mean_sd(self.by_seed(arm, point, score, class_name, part).values())
 
     def by_seed(
-        self, arm: str, point: Mapping[str, Any], score: str, of: str = OVERALL, part: str = "test"
+        self, arm: str, point: Mapping[str, Any], score: str, class_name: str = OVERALL, part: str = "test"
     ) -> dict[int, float]:
         """Return seed -> score at a point."""
-        return self._by_point.get((arm, part, tuple(sorted(point.items())), score, of), {})
+        return self._by_point.get((arm, part, tuple(sorted(point.items())), score, class_name), {})
 
-    def along(self, curve: Curve, value: Any, score: str, of: str = OVERALL) -> dict[int, float]:
+    def along(self, curve: Curve, value: Any, score: str, class_name: str = OVERALL) -> dict[int, float]:
         """Return seed -> score at a value of a curve; a mean over points takes the seeds that all these points have."""
-        at = [self.by_seed(curve.arm, point, score, of) for point in curve.points(value)]
+        at = [self.by_seed(curve.arm, point, score, class_name) for point in curve.points(value)]
         shared = [seed for seed in at[0] if all(seed in each for each in at)]
         return {seed: fmean(each[seed] for each in at) for seed in shared}
 
-    def level(self, arm: str, score: str, of: str = OVERALL) -> float:
+    def level(self, arm: str, score: str, class_name: str = OVERALL) -> float:
         """Return the mean score of an unswept arm."""
-        return self.values(arm, {}, score, of).mean
+        return self.values(arm, {}, score, class_name).mean
 
     def unswept_arms(self) -> list[str]:
         """Return the arms that the sweep does not change."""
@@ -208,12 +213,14 @@ class SweepResults:
         value = max(far, key=far.__getitem__, default=None)
         return None if value is None else (value, far[value][1])
 
-    def _change(self, curve: Curve, before: Any, after: Any, score: str, of: str = OVERALL) -> Change:
+    def _change(self, curve: Curve, before: Any, after: Any, score: str, class_name: str = OVERALL) -> Change:
         """Return the change from one value of a setting to another, over the seeds that both have."""
-        first, last = (self.along(curve, value, score, of) for value in (before, after))
+        first, last = (self.along(curve, value, score, class_name) for value in (before, after))
         seeds = sorted(first.keys() & last.keys())
         one, other = (np.array([end[seed] for seed in seeds], dtype=float) for end in (first, last))
-        return class_tradeoffs.change(of, one, other, self.cells.get(of) if score in self.classifiers() else None)
+        return class_tradeoffs.change(
+            class_name, one, other, self.cells.get(class_name) if score in self.classifiers() else None
+        )
 
     def chosen(self, arm: str) -> dict[str, Any] | None:
         """Return the point with the best mean score on the val part, over the seeds that all points have; the first of
@@ -250,8 +257,8 @@ class SweepResults:
     def _records_of(self, run: Run) -> Iterator[ScoreRecord]:
         point = self.points.get(run.arm)
         arm, values = (point["arm"], tuple(sorted(point["values"].items()))) if point else (run.arm, ())
-        for score, of, value in sweep_values(results_of(run), OVERALL):
-            yield ScoreRecord(arm, self._part(run.arm), values, run.seed, score, of, value)
+        for score, class_name, value in sweep_values(results_of(run), OVERALL):
+            yield ScoreRecord(arm, self._part(run.arm), values, run.seed, score, class_name, value)
 
 
 def _fewest_cells(runs: Sequence[Run]) -> dict[str, int]:

@@ -40,8 +40,16 @@ def _write(job: Job, results: SweepResults) -> None:
     """Write sweep.csv, one row per score of a run, and opposites.csv, one row per pair of classes."""
     knobs = list(results.knobs)
     rows = (
-        [one.arm, one.part, *(dict(one.values).get(knob) for knob in knobs), one.seed, one.score, one.of, one.value]
-        for one in results.records
+        [
+            record.arm,
+            record.part,
+            *(dict(record.values).get(knob) for knob in knobs),
+            record.seed,
+            record.score,
+            record.class_name,
+            record.value,
+        ]
+        for record in results.records
     )
     _csv(job, "sweep.csv", ["arm", "part", *knobs, "seed", "score", "class", "value"], rows)
     header = ["arm", "knob", "score", "first", "second", "points"]
@@ -205,8 +213,8 @@ def _opposites(results: SweepResults) -> Iterator[list[Any]]:
                 yield [arm, knob, score, pair.first, pair.second, count, *map(_known, numbers), *opposite]
 
 
-def _line(results: SweepResults, curve: Curve, score: str, of: str = OVERALL) -> sweep.Line:
-    spreads = [mean_sd(results.along(curve, value, score, of).values()) for value in curve.values]
+def _line(results: SweepResults, curve: Curve, score: str, class_name: str = OVERALL) -> sweep.Line:
+    spreads = [mean_sd(results.along(curve, value, score, class_name).values()) for value in curve.values]
     return sweep.Line(np.array([one.mean for one in spreads]), np.array([one.sd for one in spreads]))
 
 
