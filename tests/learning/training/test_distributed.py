@@ -121,7 +121,7 @@ def test_batch_norm_over_two_processes_equals_torch_s_over_the_whole_batch(tmp_p
         crops, pull = torch.randn(7, 5, 6, 6) * 3 + 2, torch.randn(7, 5, 6, 6)
         plain = torch.nn.Sequential(torch.nn.BatchNorm2d(5))
         torch.nn.init.uniform_(plain[0].weight)
-        ours = shared(__import__("copy").deepcopy(plain), group, torch.device("cpu"))
+        ours = convert_sync_batch_norm(__import__("copy").deepcopy(plain), group, torch.device("cpu"))
         whole = crops.clone().requires_grad_()
         own = group.share(crops).clone().requires_grad_()
         expected, seen = plain(whole), ours(own)
@@ -158,7 +158,7 @@ TRAINING = """
     crops = MadeUpCrops(13)
     state, plan = prepare(settings, crops, [f"cell {i}" for i in range(13)], 0, torch.device("cpu"), group)
     losses = [event.metrics for event in train(state, plan)]
-    validation = validation_loss(state, plan, reader(crops, plan.device), keys_of([f"other {i}" for i in range(13)]))
+    validation = validation_loss(state, plan, crop_reader(crops, plan.device), keys_of([f"other {i}" for i in range(13)]))
     ends = [float(weight.double().sum()) for weight in state.encoder.state_dict().values()]
     queue = plan.branches[0].objective.queue.double().sum().item()
     result = [losses, validation, ends, queue]
