@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cellssl.artifacts.card import Card, fingerprint
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.config.settings import FROM_CARD, SettingsModel, first_fault
+from cellssl.config.settings import FROM_CARD, SettingsModel, first_fault, is_counted
 from cellssl.errors import IntegrityError
 
 FORCE = "--force sets the old one aside and makes it again with today's defaults"
@@ -58,7 +58,7 @@ def changed_defaults(card: Card, settings: SettingsModel) -> list[tuple[str, Any
     are left out, and a setting that only the plan has counts as equal.
     """
     try:
-        then = type(settings).model_validate(card.section, context={FROM_CARD: True})
+        then = type(settings).model_validate(_with_excluded(card.section, settings), context={FROM_CARD: True})
     except ValidationError as error:
         fault = first_fault(error)
         return [(".".join(map(str, fault.path)), f"a value that is no longer valid ({fault.message})", "another")]
@@ -69,6 +69,21 @@ def changed_defaults(card: Card, settings: SettingsModel) -> list[tuple[str, Any
         for name in sorted(touched)
         if before.get(name) != after.get(name)
     ]
+
+
+def _with_excluded(section: Any, planned: Any) -> Any:
+    """Return a card's values with the planned ones that do not count, such as the path of a table: no card has them."""
+    match section, planned:
+        case dict(), SettingsModel():
+            fields = type(planned).model_fields
+            uncounted = {name: getattr(planned, name) for name in fields if not is_counted(fields[name])}
+            below = {name: _with_excluded(section[name], getattr(planned, name)) for name in fields if name in section}
+            return {**section, **below, **uncounted}
+        case dict(), dict():
+            return {key: _with_excluded(value, planned.get(key)) for key, value in section.items()}
+        case list(), tuple() | list() if len(section) == len(planned):
+            return [_with_excluded(value, planned[place]) for place, value in enumerate(section)]
+    return section
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, str]:

@@ -168,3 +168,20 @@ def test_a_folder_that_moves_keeps_the_names(tmp_path: Path) -> None:
     before = planned(lab(tmp_path / "here", '{ dna = "dna" }'))
     shutil.move(tmp_path / "here", tmp_path / "there")
     assert planned(tmp_path / "there" / "lab.toml") == before
+
+
+def test_what_is_made_of_own_files_is_found_again(tmp_path: Path) -> None:
+    """The paths of tables and folders do not count and stand in no card, also where the settings require them."""
+    sets = (
+        "--set",
+        'segment.reference="all"',
+        "--set",
+        "segment.crop_px=16",
+        "--set",
+        "segment.quality.field_min_focus=0",
+    )
+    words = (lab(tmp_path, '{ dna = "dna" }'), "--store", tmp_path / "store", *sets)
+    for _ in range(2):
+        said = run("run", *words, "--to", "segment")
+        assert said.code == 0, said.err
+    assert said.err.count("up to date") == 2
