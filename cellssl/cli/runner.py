@@ -155,9 +155,9 @@ class Runner:
         session = self.session.with_inputs(stage)
         if self.common.plate is None:
             return session.states(session.plan_stage(stage))
-        card = plan_plate(session, stage, self.common.plate).card
-        row = {"stage": stage, "arm": session.arm, "seed": None, "fingerprint": card.fingerprint}
-        return [{**row, "state": session.state(card)}]
+        part = plan_plate(session, stage, self.common.plate)
+        row = {"stage": stage, "arm": session.arm, "seed": None, "fingerprint": part.card.fingerprint}
+        return [{**row, "state": session.state(part.card, part.counted)}]
 
     def _check_device(self) -> None:
         """Raise UsageError for a GPU that is not there before the first plate, not after the last."""

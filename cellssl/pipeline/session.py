@@ -171,11 +171,11 @@ class Session:
             "state": self.state(planned.card, planned.settings),
         }
 
-    def state(self, card: Card, settings: SettingsModel | None = None) -> str:
+    def state(self, card: Card, settings: SettingsModel) -> str:
         """Return "done", "outdated" (a default has changed since), "partial" (with its steps) or "missing"."""
         found = self.store.find(card.kind, card.fingerprint)
         if found is not None:
-            changes = [] if settings is None else changed_defaults(found.card, settings)
+            changes = changed_defaults(found.card, settings)
             return f"outdated ({changes[0][0]})" if changes else "done"
         partial = self.store.partial(card.kind, card.fingerprint)
         if not partial.is_dir():

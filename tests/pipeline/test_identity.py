@@ -61,6 +61,26 @@ def test_an_edited_default_of_a_plugin_is_refused_wherever_it_is_upstream(packag
     assert said.code == 5 and "segment.method.threshold = 0.6, and the default is now 0.7" in said.err, said.err
 
 
+def test_the_part_of_a_plate_is_outdated_where_a_default_has_changed(package: Path, chain: Chain) -> None:
+    edit(package / "stages" / "segment" / "settings.py", "Field(20_000.0, gt=0)", "Field(30_000.0, gt=0)")
+    edit(package / "stages" / "fetch" / "settings.py", "Setting(0.01, ge=0", "Setting(0.02, ge=0")
+    words = (chain.recipe, "--store", chain.root)
+    rows = json.loads(with_package(package, "status", *words, "--plates", "--json").out)["plates"]
+    states = {row["stage"]: row["state"] for row in rows}
+    assert states == {"fetch": "outdated (max_failures)", "segment": "outdated (max_area_px)"}
+    said = with_package(package, "segment", *words, "--plate", "Sim1_00001", "--dry-run")
+    assert said.code == 5 and "fetch.max_failures = 0.01, and the default is now 0.02" in said.err
+    said = with_package(package, "fetch", *words, "--plate", "Sim1_00001", "--dry-run", "--json")
+    assert [row["state"] for row in json.loads(said.out)["would_make"]] == ["outdated (max_failures)"]
+
+
+def test_the_points_of_a_sweep_are_outdated_where_a_default_has_changed(package: Path, chain: Chain) -> None:
+    edit(package / "stages" / "cluster" / "settings.py", "n_init: int = Field(20,", "n_init: int = Field(30,")
+    sweep = 'sweep.k={ knob = "cluster.k", values = [2, 3] }'
+    said = with_package(package, "status", chain.recipe, "--store", chain.root, "--set", sweep)
+    assert said.code == 0 and "0 of 1, 1 outdated" in said.out, said.out
+
+
 def test_force_makes_an_outdated_result_again(package: Path, chain: Chain, tmp_path: Path) -> None:
     edit(package / "stages" / "cluster" / "settings.py", "n_init: int = Field(20,", "n_init: int = Field(3,")
     shutil.copytree(chain.root, tmp_path / "store")
