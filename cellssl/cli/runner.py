@@ -14,10 +14,9 @@ from cellssl.cli.options import Common
 from cellssl.cli.signals import StopSignals
 from cellssl.config import recipe as recipes
 from cellssl.engine.build import RunContext
-from cellssl.engine.cards import find_planned
 from cellssl.errors import UsageError
 from cellssl.events import Event
-from cellssl.pipeline.execute import assist, make
+from cellssl.pipeline.execute import assist, find_finished, make
 from cellssl.pipeline.plan import Planned
 from cellssl.pipeline.plates import PlatePlan, plan_plate
 from cellssl.pipeline.session import Selection, Session
@@ -84,7 +83,7 @@ class Runner:
         """Find or make one stage, and leave a pointer to its artifact."""
         title = f"{planned.stage} {planned.arm}" + ("" if planned.seed is None else f" seed {planned.seed}")
         again = self.common.force and planned.fingerprint not in self._shown
-        found = None if again else find_planned(self.session.store, planned.card, planned.settings)
+        found = None if again else find_finished(planned, self.session.store, set(self._shown))
         if found is None:
             self.console.say(f"{title}: begins")
             self._check_device()

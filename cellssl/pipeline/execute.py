@@ -21,6 +21,22 @@ def make(planned: Planned, context: RunContext) -> Build:
     return (yield from find_or_make(planned.card, planned.settings, inputs, context, planned.seed, work))
 
 
+def find_finished(planned: Planned, store: Store, checked: set[str]) -> Artifact | None:
+    """Return the finished artifact of a planned stage, or None.
+
+    Raises IntegrityError where it, or a stage that it stands on, was made with another value of a setting. Fingerprints
+    in `checked` are not looked at; those that were are added.
+    """
+    found = find_planned(store, planned.card, planned.settings)
+    if found is not None:
+        checked.add(planned.fingerprint)
+        for upstream in planned.upstream.values():
+            if upstream.fingerprint not in checked:
+                find_finished(upstream, store, checked)
+                checked.add(upstream.fingerprint)
+    return found
+
+
 def assist(planned: Planned, context: RunContext) -> None:
     """Work as one of several processes on what the main process makes."""
     card = planned.card

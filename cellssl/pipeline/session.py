@@ -155,11 +155,13 @@ class Session:
     def states(self, planned: Iterable[Planned]) -> list[dict[str, Any]]:
         """Return one row per stage and fingerprint: done, partial or missing."""
         rows: dict[tuple[str, str], dict[str, Any]] = {}
+        states: dict[str, str] = {}
         for one in planned:
-            rows.setdefault((one.stage, one.fingerprint), self.row(one))
+            if (one.stage, one.fingerprint) not in rows:
+                rows[one.stage, one.fingerprint] = self._row(one, states)
         return list(rows.values())
 
-    def row(self, planned: Planned) -> dict[str, Any]:
+    def _row(self, planned: Planned, states: dict[str, str]) -> dict[str, Any]:
         """Return one stage for people and workflow engines: how to ask for it, its inputs, and its state."""
         return {
             "stage": planned.stage,
@@ -168,8 +170,19 @@ class Session:
             "asked_seed": planned.asked_seed,
             "fingerprint": planned.fingerprint,
             "inputs": planned.inputs,
-            "state": self.state(planned.card, planned.settings),
+            "state": self._state_on_inputs(planned, states),
         }
+
+    def _state_on_inputs(self, planned: Planned, states: dict[str, str]) -> str:
+        """Return the state of a stage, "outdated (STAGE)" where a stage that it stands on is; `states` are known."""
+        if planned.fingerprint not in states:
+            state = self.state(planned.card, planned.settings)
+            if state == "done":
+                upstream = planned.upstream.values()
+                old = [one.stage for one in upstream if self._state_on_inputs(one, states).startswith("outdated")]
+                state = f"outdated ({old[0]})" if old else state
+            states[planned.fingerprint] = state
+        return states[planned.fingerprint]
 
     def state(self, card: Card, settings: SettingsModel) -> str:
         """Return "done", "outdated" (a default has changed since), "partial" (with its steps) or "missing"."""

@@ -61,6 +61,22 @@ def test_an_edited_default_of_a_plugin_is_refused_wherever_it_is_upstream(packag
     assert said.code == 5 and "segment.method.threshold = 0.6, and the default is now 0.7" in said.err, said.err
 
 
+def test_what_stands_on_an_outdated_result_is_outdated_too(package: Path, chain: Chain) -> None:
+    """Its own settings are as before, but with today's defaults it would be made of something else."""
+    edit(package / "learning" / "transforms" / "rotate.py", "fill: float = Field(0.0,", "fill: float = Field(0.1,")
+    words = (chain.recipe, "--store", chain.root)
+    states = json.loads(with_package(package, "status", *words, "--arm", "main", "--json").out)["stages"]
+    assert {row["stage"]: row["state"] for row in states if row["state"].startswith("outdated")} == {
+        "pretrain": "outdated (branches.context.view.1.fill)",
+        "embed": "outdated (pretrain)",
+        "cluster": "outdated (embed)",
+        "evaluate": "outdated (embed)",
+    }
+    for command in ("embed", "report"):
+        said = with_package(package, command, *words)
+        assert said.code == 5 and "branches.context.view.1.fill = 0.0, and the default is now 0.1" in said.err, said.err
+
+
 def test_the_part_of_a_plate_is_outdated_where_a_default_has_changed(package: Path, chain: Chain) -> None:
     edit(package / "stages" / "segment" / "settings.py", "Field(20_000.0, gt=0)", "Field(30_000.0, gt=0)")
     edit(package / "stages" / "fetch" / "settings.py", "Setting(0.01, ge=0", "Setting(0.02, ge=0")
