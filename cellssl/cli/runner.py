@@ -66,6 +66,8 @@ class Runner:
     _signals: StopSignals = field(default_factory=StopSignals, repr=False)
     _shown: set[str] = field(default_factory=set, repr=False)
     """Fingerprints that have been made or found by this runner."""
+    _changes: dict[str, str] = field(default_factory=dict, repr=False)
+    """When the stages were last made again with other defaults, by fingerprint."""
 
     @classmethod
     def of(cls, reference: str, common: Common) -> Runner:
@@ -83,12 +85,13 @@ class Runner:
         """Find or make one stage, and leave a pointer to its artifact."""
         title = f"{planned.stage} {planned.arm}" + ("" if planned.seed is None else f" seed {planned.seed}")
         again = self.common.force and planned.fingerprint not in self._shown
-        found = None if again else find_finished(planned, self.session.store, set(self._shown))
+        found = None if again else find_finished(planned, self.session.store, set(self._shown), self._changes)
         if found is None:
             self.console.say(f"{title}: begins")
             self._check_device()
             with self.console.working_on(planned.stage):
                 found = self.run(make(planned, self.context(force=again)))
+            self._changes.pop(planned.fingerprint, None)
             self.console.say(f"{title}: done in {found.card.run['seconds']:,.0f} s, {found.path}")
         elif planned.fingerprint not in self._shown:
             self.console.say(f"{title}: up to date, {found.path}")

@@ -15,6 +15,9 @@ from cellssl.errors import IntegrityError
 
 FORCE = "--force sets the old one aside and makes it again with today's defaults"
 
+DEFAULTS_CHANGED = "defaults_changed"
+"""Key of a card's `run`: since when the artifact has other defaults than an earlier one of the same name."""
+
 
 def card_for(
     kind: str,

@@ -77,6 +77,26 @@ def test_what_stands_on_an_outdated_result_is_outdated_too(package: Path, chain:
         assert said.code == 5 and "branches.context.view.1.fill = 0.0, and the default is now 0.1" in said.err, said.err
 
 
+def test_what_was_made_before_its_input_was_made_again_is_outdated(package: Path, chain: Chain, tmp_path: Path) -> None:
+    """The names stay when --force makes one stage with today's defaults; what stands on it is an old result."""
+    edit(package / "stages" / "segment" / "settings.py", "Field(20_000.0, gt=0)", "Field(30_000.0, gt=0)")
+    for stage in ("fetch", "segment", "split"):
+        shutil.copytree(chain.root / stage, tmp_path / stage)
+    words = (chain.recipe, "--store", tmp_path)
+    for _ in range(2):  # made once more, it still differs from what split was made of
+        assert with_package(package, "segment", *words, "--force").code == 0
+        said = with_package(package, "split", *words)
+        assert said.code == 5 and "was made before its segment was made again" in said.err, said.err
+    rows = json.loads(with_package(package, "status", *words, "--json").out)["stages"]
+    assert {row["stage"]: row["state"] for row in rows[:3]} == {
+        "fetch": "done",
+        "segment": "done",
+        "split": "outdated (segment)",
+    }
+    assert with_package(package, "split", *words, "--force").code == 0
+    assert with_package(package, "split", *words).code == 0
+
+
 def test_the_part_of_a_plate_is_outdated_where_a_default_has_changed(package: Path, chain: Chain) -> None:
     edit(package / "stages" / "segment" / "settings.py", "Field(20_000.0, gt=0)", "Field(30_000.0, gt=0)")
     edit(package / "stages" / "fetch" / "settings.py", "Setting(0.01, ge=0", "Setting(0.02, ge=0")
