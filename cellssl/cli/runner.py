@@ -14,10 +14,9 @@ from cellssl.cli.options import Common
 from cellssl.cli.signals import StopSignals
 from cellssl.config import recipe as recipes
 from cellssl.engine.build import RunContext
-from cellssl.engine.cards import find_planned
 from cellssl.errors import UsageError
 from cellssl.events import Event
-from cellssl.pipeline.execute import assist, make
+from cellssl.pipeline.execute import assist, find_finished, make
 from cellssl.pipeline.plan import Planned
 from cellssl.pipeline.plates import PlatePlan, plan_plate
 from cellssl.pipeline.session import Selection, Session
@@ -67,6 +66,8 @@ class Runner:
     _signals: StopSignals = field(default_factory=StopSignals, repr=False)
     _shown: set[str] = field(default_factory=set, repr=False)
     """Fingerprints that have been made or found by this runner."""
+    _changes: dict[str, str] = field(default_factory=dict, repr=False)
+    """When the stages were last made again with other defaults, by fingerprint."""
 
     @classmethod
     def of(cls, reference: str, common: Common) -> Runner:
@@ -84,12 +85,13 @@ class Runner:
         """Find or make one stage, and leave a pointer to its artifact."""
         title = f"{planned.stage} {planned.arm}" + ("" if planned.seed is None else f" seed {planned.seed}")
         again = self.common.force and planned.fingerprint not in self._shown
-        found = None if again else find_planned(self.session.store, planned.card, planned.settings)
+        found = None if again else find_finished(planned, self.session.store, set(self._shown), self._changes)
         if found is None:
             self.console.say(f"{title}: begins")
             self._check_device()
             with self.console.working_on(planned.stage):
                 found = self.run(make(planned, self.context(force=again)))
+            self._changes.pop(planned.fingerprint, None)
             self.console.say(f"{title}: done in {found.card.run['seconds']:,.0f} s, {found.path}")
         elif planned.fingerprint not in self._shown:
             self.console.say(f"{title}: up to date, {found.path}")
@@ -155,9 +157,9 @@ class Runner:
         session = self.session.with_inputs(stage)
         if self.common.plate is None:
             return session.states(session.plan_stage(stage))
-        card = plan_plate(session, stage, self.common.plate).card
-        row = {"stage": stage, "arm": session.arm, "seed": None, "fingerprint": card.fingerprint}
-        return [{**row, "state": session.state(card)}]
+        part = plan_plate(session, stage, self.common.plate)
+        row = {"stage": stage, "arm": session.arm, "seed": None, "fingerprint": part.card.fingerprint}
+        return [{**row, "state": session.state(part.card, part.counted)}]
 
     def _check_device(self) -> None:
         """Raise UsageError for a GPU that is not there before the first plate, not after the last."""

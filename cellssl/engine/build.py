@@ -14,8 +14,9 @@ from cellssl.artifacts.card import Card
 from cellssl.artifacts.locks import LockHolder
 from cellssl.artifacts.store import Artifact, Draft, Store
 from cellssl.config.settings import SettingsModel
-from cellssl.engine.cards import find_planned
+from cellssl.engine.cards import DEFAULTS_CHANGED, changed_defaults, find_planned
 from cellssl.engine.resources import LARGEST, Usage, UsageMeter, sum_usage
+from cellssl.errors import IntegrityError
 from cellssl.events import Event
 
 Build = Generator[Event, None, Artifact]
@@ -80,14 +81,34 @@ def find_or_make(
         found = None if context.force else find_planned(context.store, card, settings)
         if found is not None:
             return found
+        changed = _when_defaults_changed(context.store, card, settings)
         started, meter, made_before = time.time(), UsageMeter(), len(context.made)
         job = Job(card, settings, inputs, draft, context, seed)
         metrics = yield from work(job)
         usage = _with_parts(meter.read(_device(job.ran)), context.made[made_before:])
-        run = {**_run_details(started), **usage, "uncounted": settings.excluded(), **job.ran}
+        run = {**_run_details(started), **usage, "uncounted": settings.excluded(), **changed, **job.ran}
         finished = draft.commit(replace(card, metrics=metrics, run=run))
         context.made.append(finished)
         return finished
+
+
+def _when_defaults_changed(store: Store, card: Card, settings: SettingsModel) -> dict[str, str]:
+    """Return the time from which an artifact that is made again has other defaults than before; {} where it has not.
+
+    What was made of it earlier has the same name as before and would look finished; `newest_change` compares the times.
+    """
+    try:
+        former = store.find(card.kind, card.fingerprint)
+    except IntegrityError:  # it is damaged: that is why it is made again
+        return {}
+    if former is not None and changed_defaults(former.card, settings):
+        return {DEFAULTS_CHANGED: _time_text(time.time())}
+    before = former.card.run.get(DEFAULTS_CHANGED) if former is not None else None
+    return {} if before is None else {DEFAULTS_CHANGED: before}
+
+
+def _time_text(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _device(ran: Mapping[str, Any]) -> str:
@@ -110,7 +131,7 @@ def _run_details(started: float) -> dict[str, Any]:
     libraries = {name: version(name) for name in ("numpy", "torch", "torchvision", "scikit-image", "scikit-learn")}
     return {
         "cellssl": version("cellssl"),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "started": _time_text(started),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),

@@ -11,10 +11,13 @@ from pydantic import ValidationError
 
 from cellssl.artifacts.card import Card, fingerprint
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.config.settings import FROM_CARD, SettingsModel, first_fault
+from cellssl.config.settings import FROM_CARD, SettingsModel, first_fault, is_counted
 from cellssl.errors import IntegrityError
 
 FORCE = "--force sets the old one aside and makes it again with today's defaults"
+
+DEFAULTS_CHANGED = "defaults_changed"
+"""Key of a card's `run`: since when the artifact has other defaults than an earlier one of the same name."""
 
 
 def card_for(
@@ -76,8 +79,7 @@ def changed_defaults(card: Card, settings: SettingsModel) -> list[ChangedDefault
     are left out, and a setting that only the plan has counts as equal.
     """
     try:
-        section = _with_uncounted(card.section, settings)
-        then = type(settings).model_validate(section, context={FROM_CARD: True})
+        then = type(settings).model_validate(_with_excluded(card.section, settings), context={FROM_CARD: True})
     except ValidationError as error:
         fault = first_fault(error)
         name = ".".join(map(str, fault.path))
@@ -91,19 +93,19 @@ def changed_defaults(card: Card, settings: SettingsModel) -> list[ChangedDefault
     ]
 
 
-def _with_uncounted(section: Any, planned: Any) -> Any:
-    """Return the section of a card with the plan's values of settings that cards do not hold, such as paths."""
-    match planned:
-        case SettingsModel() if isinstance(section, dict):
+def _with_excluded(section: Any, planned: Any) -> Any:
+    """Return a card's values with the planned ones that do not count, such as the path of a table: no card has them."""
+    match section, planned:
+        case dict(), SettingsModel():
             fields = type(planned).model_fields
-            nested = {
-                name: _with_uncounted(section[name], getattr(planned, name)) for name in fields if name in section
-            }
-            return {**section, **nested, **planned.excluded()}
-        case dict() if isinstance(section, dict):
-            return {key: _with_uncounted(value, planned.get(key)) for key, value in section.items()}
-        case _:
-            return section
+            uncounted = {name: getattr(planned, name) for name in fields if not is_counted(fields[name])}
+            below = {name: _with_excluded(section[name], getattr(planned, name)) for name in fields if name in section}
+            return {**section, **below, **uncounted}
+        case dict(), dict():
+            return {key: _with_excluded(value, planned.get(key)) for key, value in section.items()}
+        case list(), tuple() | list() if len(section) == len(planned):
+            return [_with_excluded(value, planned[place]) for place, value in enumerate(section)]
+    return section
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from cellssl.artifacts.card import kind_of_input
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.engine.build import Build, Job, RunContext, find_or_make
-from cellssl.engine.cards import find_planned
+from cellssl.engine.cards import DEFAULTS_CHANGED, FORCE, find_planned
 from cellssl.engine.stage import stage_module
-from cellssl.errors import UsageError
+from cellssl.errors import IntegrityError, UsageError
 from cellssl.pipeline.plan import Planned
 
 
@@ -19,6 +19,46 @@ def make(planned: Planned, context: RunContext) -> Build:
     inputs = {name: _upstream(planned, name, context.store) for name in planned.inputs}
     work = stage_module(planned.stage).run
     return (yield from find_or_make(planned.card, planned.settings, inputs, context, planned.seed, work))
+
+
+def find_finished(planned: Planned, store: Store, checked: set[str], changes: dict[str, str]) -> Artifact | None:
+    """Return the finished artifact of a planned stage, or None.
+
+    Raises IntegrityError where it, or a stage that it stands on, was made with another value of a setting, or where
+    such a stage was made again since. Fingerprints in `checked` are not looked at; those that were are added.
+    `changes` keeps the results of `newest_change`.
+    """
+    found = find_planned(store, planned.card, planned.settings)
+    if found is None:
+        return None
+    checked.add(planned.fingerprint)
+    for upstream in planned.upstream.values():
+        if upstream.fingerprint not in checked:
+            find_finished(upstream, store, checked, changes)
+            checked.add(upstream.fingerprint)
+    if older := made_before_change(found, planned, store, changes):
+        raise IntegrityError(
+            f"{found.path} was made before its {older} was made again with today's defaults", hint=FORCE
+        )
+    return found
+
+
+def made_before_change(found: Artifact, planned: Planned, store: Store, changes: dict[str, str]) -> str:
+    """Return the input that has other defaults since an artifact was made, or stands on one that has; "" if none."""
+    made = str(found.card.run.get("started", ""))
+    late = (one.stage for one in planned.upstream.values() if newest_change(one, store, changes) > made)
+    return next(late, "")
+
+
+def newest_change(planned: Planned, store: Store, changes: dict[str, str]) -> str:
+    """Return when a stage or one that it stands on was last made again with other defaults; "" where none was."""
+    if planned.fingerprint not in changes:
+        found = store.find(planned.stage, planned.fingerprint)
+        own = "" if found is None else str(found.card.run.get(DEFAULTS_CHANGED, ""))
+        changes[planned.fingerprint] = max(
+            [own, *(newest_change(one, store, changes) for one in planned.upstream.values())]
+        )
+    return changes[planned.fingerprint]
 
 
 def assist(planned: Planned, context: RunContext) -> None:

@@ -11,9 +11,11 @@ from urllib.parse import quote
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.store import Artifact
 from cellssl.config.recipe import Recipe
+from cellssl.config.settings import SettingsModel
 from cellssl.datasets.base import Field
 from cellssl.engine import plate_parts
 from cellssl.engine.build import RunContext
+from cellssl.engine.cards import find_planned
 from cellssl.errors import UsageError
 from cellssl.events import Event
 from cellssl.pipeline.session import PLATE_STAGES, Session
@@ -29,6 +31,8 @@ class PlatePlan:
     plate: str
     card: Card
     settings: Any
+    counted: SettingsModel
+    """The settings in the card, which a finished part must have."""
     made_of: list[Field] | Artifact = field(repr=False)
 
     @property
@@ -53,10 +57,12 @@ def plan_plate(session: Session, stage: str, plate: str) -> PlatePlan:
     settings, context = session.recipe.settings(stage, session.arm), session.context()
     if stage == "fetch":
         fields = fetch.fields_of(settings, plate, context)
-        return PlatePlan(stage, plate, fetch.plate_card(settings, context, fields), settings, fields)
+        return PlatePlan(
+            stage, plate, fetch.plate_card(settings, context, fields), settings, fetch.plate_settings(settings), fields
+        )
     given = session.given.get("fetch")
     fetched = _part_of(given, plate, context) if given else _fetched(session, plate, context)
-    return PlatePlan(stage, plate, segment.plate_card(settings, fetched), settings, fetched)
+    return PlatePlan(stage, plate, segment.plate_card(settings, fetched), settings, settings, fetched)
 
 
 def plate_rows(session: Session, gathering: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -72,26 +78,26 @@ def plate_rows(session: Session, gathering: list[dict[str, Any]]) -> list[dict[s
             "plate": plate,
             "fingerprint": card and card.fingerprint,
             "inputs": {} if row["stage"] == "fetch" else {"fetch": fetched.fingerprint},
-            "state": row["state"] if card is None else session.state(card),
+            "state": row["state"] if card is None else session.state(card, settings),
         }
         for row in gathering
-        for plate, fetched, card in _parts(session.recipe, row["arm"], row["stage"], context)
+        for plate, fetched, card, settings in _parts(session.recipe, row["arm"], row["stage"], context)
     ]
 
 
-def _parts(recipe: Recipe, arm: str, stage: str, context: RunContext) -> Iterator[tuple[str, Card, Card | None]]:
-    """Yield the plate, the card of its fetch part, and the card of its part of `stage` or None."""
+def _parts(
+    recipe: Recipe, arm: str, stage: str, context: RunContext
+) -> Iterator[tuple[str, Card, Card | None, SettingsModel]]:
+    """Yield the plate, the card of its fetch part, the card of its part of `stage` or None, and the settings in it."""
     fetching, segmenting = recipe.settings("fetch", arm), recipe.settings("segment", arm)
     foreseen = not segmenting.method.reads_label_images
     for plate, fields in fetch.planned_plates(fetching, context).items():
         fetched = fetch.plate_card(fetching, context, fields)
         if stage == "fetch":
-            yield plate, fetched, fetched
+            yield plate, fetched, fetched, fetch.plate_settings(fetching)
         else:
-            fetched_artifact = Artifact(
-                context.store.root / "fetch" / fetched.fingerprint, fetched
-            )  # is there, or will be
-            yield plate, fetched, segment.plate_card(segmenting, fetched_artifact) if foreseen else None
+            there = Artifact(context.store.root / "fetch" / fetched.fingerprint, fetched)  # is there, or will be
+            yield plate, fetched, segment.plate_card(segmenting, there) if foreseen else None, segmenting
 
 
 def _part_of(fetched: Artifact, plate: str, context: RunContext) -> Artifact:
@@ -108,7 +114,7 @@ def _part_of(fetched: Artifact, plate: str, context: RunContext) -> Artifact:
 def _fetched(session: Session, plate: str, context: RunContext) -> Artifact:
     settings = session.recipe.settings("fetch", session.arm)
     card = fetch.plate_card(settings, context, fetch.fields_of(settings, plate, context))
-    found = context.store.find("fetch", card.fingerprint)
+    found = find_planned(context.store, card, fetch.plate_settings(settings))
     if found is None:
         raise UsageError(
             f"plate {plate} has not been fetched",

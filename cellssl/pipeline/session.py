@@ -18,6 +18,7 @@ from cellssl.config.settings import SettingsModel
 from cellssl.engine.build import RunContext
 from cellssl.engine.cards import changed_defaults
 from cellssl.errors import UsageError
+from cellssl.pipeline.execute import made_before_change
 from cellssl.pipeline.grid import GridCell, grid, has_clusters
 from cellssl.pipeline.plan import Planned, Planner
 from cellssl.pipeline.report_inputs import named_results, plan_report
@@ -155,11 +156,14 @@ class Session:
     def states(self, planned: Iterable[Planned]) -> list[dict[str, Any]]:
         """Return one row per stage and fingerprint: done, partial or missing."""
         rows: dict[tuple[str, str], dict[str, Any]] = {}
+        states: dict[str, str] = {}
+        changes: dict[str, str] = {}
         for one in planned:
-            rows.setdefault((one.stage, one.fingerprint), self.row(one))
+            if (one.stage, one.fingerprint) not in rows:
+                rows[one.stage, one.fingerprint] = self._row(one, states, changes)
         return list(rows.values())
 
-    def row(self, planned: Planned) -> dict[str, Any]:
+    def _row(self, planned: Planned, states: dict[str, str], changes: dict[str, str]) -> dict[str, Any]:
         """Return one stage for people and workflow engines: how to ask for it, its inputs, and its state."""
         return {
             "stage": planned.stage,
@@ -168,14 +172,29 @@ class Session:
             "asked_seed": planned.asked_seed,
             "fingerprint": planned.fingerprint,
             "inputs": planned.inputs,
-            "state": self.state(planned.card, planned.settings),
+            "state": self._state_on_inputs(planned, states, changes),
         }
 
-    def state(self, card: Card, settings: SettingsModel | None = None) -> str:
+    def _state_on_inputs(self, planned: Planned, states: dict[str, str], changes: dict[str, str]) -> str:
+        """Return the state of a stage, "outdated (STAGE)" where a stage that it stands on is; `states` are known."""
+        if planned.fingerprint not in states:
+            state = self.state(planned.card, planned.settings)
+            if state == "done":
+                upstream = planned.upstream.values()
+                old = [
+                    one.stage for one in upstream if self._state_on_inputs(one, states, changes).startswith("outdated")
+                ]
+                found = self.store.get(planned.stage, planned.fingerprint)
+                older = old[0] if old else made_before_change(found, planned, self.store, changes)
+                state = f"outdated ({older})" if older else state
+            states[planned.fingerprint] = state
+        return states[planned.fingerprint]
+
+    def state(self, card: Card, settings: SettingsModel) -> str:
         """Return "done", "outdated" (a default has changed since), "partial" (with its steps) or "missing"."""
         found = self.store.find(card.kind, card.fingerprint)
         if found is not None:
-            changes = [] if settings is None else changed_defaults(found.card, settings)
+            changes = changed_defaults(found.card, settings)
             return f"outdated ({changes[0].name})" if changes else "done"
         partial = self.store.partial(card.kind, card.fingerprint)
         if not partial.is_dir():

@@ -61,6 +61,62 @@ def test_an_edited_default_of_a_plugin_is_refused_wherever_it_is_upstream(packag
     assert said.code == 5 and "segment.method.threshold = 0.6, and the default is now 0.7" in said.err, said.err
 
 
+def test_what_stands_on_an_outdated_result_is_outdated_too(package: Path, chain: Chain) -> None:
+    """Its own settings are as before, but with today's defaults it would be made of something else."""
+    edit(package / "learning" / "transforms" / "rotate.py", "fill: float = Field(0.0,", "fill: float = Field(0.1,")
+    words = (chain.recipe, "--store", chain.root)
+    states = json.loads(with_package(package, "status", *words, "--arm", "main", "--json").out)["stages"]
+    assert {row["stage"]: row["state"] for row in states if row["state"].startswith("outdated")} == {
+        "pretrain": "outdated (branches.context.view.1.fill)",
+        "embed": "outdated (pretrain)",
+        "cluster": "outdated (embed)",
+        "evaluate": "outdated (embed)",
+    }
+    for command in ("embed", "report"):
+        said = with_package(package, command, *words)
+        assert said.code == 5 and "branches.context.view.1.fill = 0.0, and the default is now 0.1" in said.err, said.err
+
+
+def test_what_was_made_before_its_input_was_made_again_is_outdated(package: Path, chain: Chain, tmp_path: Path) -> None:
+    """The names stay when --force makes one stage with today's defaults; what stands on it is an old result."""
+    edit(package / "stages" / "segment" / "settings.py", "Field(20_000.0, gt=0)", "Field(30_000.0, gt=0)")
+    for stage in ("fetch", "segment", "split"):
+        shutil.copytree(chain.root / stage, tmp_path / stage)
+    words = (chain.recipe, "--store", tmp_path)
+    for _ in range(2):  # made once more, it still differs from what split was made of
+        assert with_package(package, "segment", *words, "--force").code == 0
+        said = with_package(package, "split", *words)
+        assert said.code == 5 and "was made before its segment was made again" in said.err, said.err
+    rows = json.loads(with_package(package, "status", *words, "--json").out)["stages"]
+    assert {row["stage"]: row["state"] for row in rows[:3]} == {
+        "fetch": "done",
+        "segment": "done",
+        "split": "outdated (segment)",
+    }
+    assert with_package(package, "split", *words, "--force").code == 0
+    assert with_package(package, "split", *words).code == 0
+
+
+def test_the_part_of_a_plate_is_outdated_where_a_default_has_changed(package: Path, chain: Chain) -> None:
+    edit(package / "stages" / "segment" / "settings.py", "Field(20_000.0, gt=0)", "Field(30_000.0, gt=0)")
+    edit(package / "stages" / "fetch" / "settings.py", "Setting(0.01, ge=0", "Setting(0.02, ge=0")
+    words = (chain.recipe, "--store", chain.root)
+    rows = json.loads(with_package(package, "status", *words, "--plates", "--json").out)["plates"]
+    states = {row["stage"]: row["state"] for row in rows}
+    assert states == {"fetch": "outdated (max_failures)", "segment": "outdated (max_area_px)"}
+    said = with_package(package, "segment", *words, "--plate", "Sim1_00001", "--dry-run")
+    assert said.code == 5 and "fetch.max_failures = 0.01, and the default is now 0.02" in said.err
+    said = with_package(package, "fetch", *words, "--plate", "Sim1_00001", "--dry-run", "--json")
+    assert [row["state"] for row in json.loads(said.out)["would_make"]] == ["outdated (max_failures)"]
+
+
+def test_the_points_of_a_sweep_are_outdated_where_a_default_has_changed(package: Path, chain: Chain) -> None:
+    edit(package / "stages" / "cluster" / "settings.py", "n_init: int = Field(20,", "n_init: int = Field(30,")
+    sweep = 'sweep.k={ knob = "cluster.k", values = [2, 3] }'
+    said = with_package(package, "status", chain.recipe, "--store", chain.root, "--set", sweep)
+    assert said.code == 0 and "0 of 1, 1 outdated" in said.out, said.out
+
+
 def test_force_makes_an_outdated_result_again(package: Path, chain: Chain, tmp_path: Path) -> None:
     edit(package / "stages" / "cluster" / "settings.py", "n_init: int = Field(20,", "n_init: int = Field(3,")
     shutil.copytree(chain.root, tmp_path / "store")
@@ -170,13 +226,21 @@ def test_a_folder_that_moves_keeps_the_names(tmp_path: Path) -> None:
     assert planned(tmp_path / "there" / "lab.toml") == before
 
 
-def test_a_setting_that_cards_do_not_hold_does_not_make_a_result_outdated(tmp_path: Path) -> None:
-    """The path of a table is required and does not count."""
-    recipe = lab(tmp_path, '{ dna = "dna" }')
-    words = ("fetch", recipe, "--store", tmp_path / "store")
-    first, again = run(*words), run(*words)
-    assert first.code == again.code == 0, again.err
-    assert first.out == again.out and "up to date" in again.err
+def test_what_is_made_of_own_files_is_found_again(tmp_path: Path) -> None:
+    """The paths of tables and folders do not count and stand in no card, also where the settings require them."""
+    sets = (
+        "--set",
+        'segment.reference="all"',
+        "--set",
+        "segment.crop_px=16",
+        "--set",
+        "segment.quality.field_min_focus=0",
+    )
+    words = (lab(tmp_path, '{ dna = "dna" }'), "--store", tmp_path / "store", *sets)
+    for _ in range(2):
+        said = run("run", *words, "--to", "segment")
+        assert said.code == 0, said.err
+    assert said.err.count("up to date") == 2
 
 
 def test_a_value_that_is_no_longer_valid_is_named(chain: Chain) -> None:

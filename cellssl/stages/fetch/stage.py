@@ -77,7 +77,7 @@ def make_plate(settings: Settings, context: RunContext, fields: list[Field]) -> 
     """Find or make the artifact that holds the fields of one plate."""
     card = plate_card(settings, context, fields)
     make = partial(_make_plate, settings.dataset, fields)
-    return (yield from build_part(context, card, _plate_settings(settings), {}, make))
+    return (yield from build_part(context, card, plate_settings(settings), {}, make))
 
 
 def plate_card(settings: Settings, context: RunContext, fields: list[Field]) -> Card:
@@ -94,10 +94,11 @@ def plate_card(settings: Settings, context: RunContext, fields: list[Field]) -> 
         },
         "images": _external_hashes(context, fields),
     }
-    return card_for("fetch", ALGORITHM, _plate_settings(settings), {}, {}, identity=identity)
+    return card_for("fetch", ALGORITHM, plate_settings(settings), {}, {}, identity=identity)
 
 
-def _plate_settings(settings: Settings) -> PlateSettings:
+def plate_settings(settings: Settings) -> PlateSettings:
+    """Return the settings that count in the part of one plate besides the data set."""
     return PlateSettings(controls=settings.controls, max_failures=settings.max_failures)
 
 
