@@ -258,7 +258,7 @@ class Store:
 
 
 def _remove_if_empty(partial: Path) -> None:
-    """Remove the folder where no work was begun: another process made the artifact, or it cannot be made."""
+    """Remove the folder where no work was started: another process made the artifact, or it cannot be made."""
     for folder in (partial / SCRATCH, partial):
         with contextlib.suppress(OSError):
             folder.rmdir()

@@ -369,7 +369,7 @@ def test_output_delivers_a_card_or_the_files(chain: Chain, tmp_path: Path) -> No
     assert say("embed", chain.recipe, "--store", chain.root, "--input", card).line == str(chain.made("embed").path)
 
 
-def test_gc_keeps_what_a_recipe_stands_on_and_removes_the_rest_only_when_told(chain: Chain, tmp_path: Path) -> None:
+def test_gc_keeps_what_a_recipe_stands_on_and_removes_the_rest_only_with_yes(chain: Chain, tmp_path: Path) -> None:
     shutil.copytree(chain.root, tmp_path / "store", ignore=shutil.ignore_patterns("fetch", "*.partial", "*.lock"))
     mine = Chain(chain.recipe, tmp_path / "store")
     mine.say("report")  # points to everything again, whatever other tests have pointed to meanwhile

@@ -56,7 +56,7 @@ def test_what_is_missing_is_said_with_its_cure(chain: Chain, words: list[str], s
     assert sentence in said.out and sentence in said.err and cure in said.err
 
 
-def test_weights_are_brought_to_the_store_ahead_and_found_there(
+def test_weights_are_downloaded_to_the_store_ahead_and_found_there(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cytotorch_0").write_bytes(b"weights" * 1000)
