@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -66,12 +66,19 @@ def changed_defaults(card: Card, settings: SettingsModel) -> list[tuple[str, Any
         fault = first_fault(error)
         return [(".".join(map(str, fault.path)), f"a value that is no longer valid ({fault.message})", "another")]
     touched = dict(_flat(then.non_default()).items() ^ _flat(settings.non_default()).items())
-    before, after = _flat(then.all_values()), _flat(settings.all_values())
+    before, after = (dict(_nodes(one.all_values())) for one in (then, settings))
     return [
-        (name, json.loads(before.get(name, "null")), json.loads(after.get(name, "null")))
-        for name in sorted(touched)
-        if before.get(name) != after.get(name)
+        (name, before.get(name), after.get(name)) for name in sorted(touched) if before.get(name) != after.get(name)
     ]
+
+
+def _nodes(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every nested value with its dotted path, tables and lists too."""
+    if prefix:
+        yield prefix, values
+    items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for key, value in items:
+        yield from _nodes(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _with_excluded(section: Any, planned: Any) -> Any:
