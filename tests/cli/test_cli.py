@@ -351,8 +351,8 @@ def test_force_makes_every_stage_once_and_the_same_again(chain: Chain, tmp_path:
     shutil.copytree(chain.root, tmp_path / "store")
     mine = Chain(chain.recipe, tmp_path / "store")
     said = mine.say("run", "--to", "embed", "--force", "--device", "cpu")
-    begun = [line for line in said.err.splitlines() if line.endswith(": begins")]
-    assert len(begun) == len(set(begun)) == 6
+    started = [line for line in said.err.splitlines() if line.endswith(": begins")]
+    assert len(started) == len(set(started)) == 6
     for stage in ("fetch", "segment", "split", "pretrain", "embed"):
         assert mine.made(stage).card.files == chain.made(stage).card.files, stage
 
@@ -442,7 +442,7 @@ def slow_fetch(chain: Chain, root: Path) -> list[str]:
     return [*map(str, words), "--set", "fetch.dataset.doses=2", "--set", "fetch.dataset.control_wells=2"]
 
 
-def begun(folder: Path, files: str, count: int) -> None:
+def wait_for_files(folder: Path, files: str, count: int) -> None:
     """Wait until the work has come so far."""
     for _ in range(1200):
         if len(list(folder.rglob(files))) >= count:
@@ -465,7 +465,7 @@ def test_two_processes_make_one_result_and_both_print_it(chain: Chain, tmp_path:
 def test_a_killed_holder_is_taken_over_and_the_result_is_the_same(chain: Chain, tmp_path: Path) -> None:
     words = slow_fetch(chain, tmp_path / "killed")
     first = start(*words)
-    begun(tmp_path, "truth/*_cells.csv", 2)
+    wait_for_files(tmp_path, "truth/*_cells.csv", 2)
     refused(say(*words, "--no-wait"), 75, f"process {first.pid} on", "--no-wait")
     second = start(*words)
     first.kill()
@@ -479,7 +479,7 @@ def test_a_killed_holder_is_taken_over_and_the_result_is_the_same(chain: Chain, 
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(chain: Chain, tmp_path: Path) -> None:
     process = start(*slow_fetch(chain, tmp_path))
-    begun(tmp_path, "truth/*_cells.csv", 1)
+    wait_for_files(tmp_path, "truth/*_cells.csv", 1)
     process.send_signal(signal.SIGINT)
     said = Said(process.wait(60), *process.communicate())
     refused(said, 130, "stopped by SIGINT; what is done so far is kept", "run the same command again")
@@ -490,7 +490,7 @@ def test_a_stop_of_the_whole_group_is_a_stop_though_workers_die_of_it(chain: Cha
     """As batch systems, systemd and `timeout` do it."""
     words = [*slow_fetch(chain, tmp_path), "--set", "fetch.dataset.workers=2"]
     process = start(*words, start_new_session=True)
-    begun(tmp_path, "*.tif", 2)
+    wait_for_files(tmp_path, "*.tif", 2)
     os.killpg(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=100)
     assert process.returncode == 143, err
@@ -518,7 +518,7 @@ def test_a_training_that_was_stopped_goes_on_and_ends_the_same(chain: Chain, tmp
     shutil.copytree(chain.root, mine.root, ignore=shutil.ignore_patterns("pretrain"))
     words = ["--device", "cpu", "--set", "pretrain.checkpoint_s=0"]
     process = start("pretrain", mine.recipe, "--store", mine.root, *words)
-    begun(tmp_path, "last.ckpt", 1)
+    wait_for_files(tmp_path, "last.ckpt", 1)
     process.send_signal(signal.SIGTERM)
     said = Said(process.wait(60), *process.communicate())
     refused(said, 143, "stopped by SIGTERM", "run the same command again")
