@@ -1,4 +1,4 @@
-"""doctor: what this machine has and lacks for a recipe, and weights that are brought before they are needed."""
+"""doctor: what this machine has and lacks for a recipe, and weights that are downloaded before they are needed."""
 
 import json
 import shutil
@@ -63,8 +63,8 @@ def test_weights_are_downloaded_to_the_store_ahead_and_found_there(
     words = ["doctor", chain.recipe, "--store", tmp_path / "store", *CYTO]
     with serving(ServerBehaviour(tmp_path)) as address:
         monkeypatch.setitem(cellpose.SOURCES, 3, f"{address}/")
-        before, brought, after = say(*words), say(*words, "--download"), say(*words)
-    assert [before.code, brought.code, after.code] == [2, 0, 0], (before, brought)
+        before, downloaded, after = say(*words), say(*words, "--download"), say(*words)
+    assert [before.code, downloaded.code, after.code] == [2, 0, 0], (before, downloaded)
     assert "'cyto' are not there" in before.out and "--download" in before.err
     assert (tmp_path / "store/weights/cellpose/cytotorch_0").read_bytes() == b"weights" * 1000
 
