@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,12 +85,21 @@ def changed_defaults(card: Card, settings: SettingsModel) -> list[ChangedDefault
         name = ".".join(map(str, fault.path))
         return [ChangedDefault(name, json.loads(_flat(card.section).get(name, "null")), None, fault.message)]
     touched = dict(_flat(then.non_default()).items() ^ _flat(settings.non_default()).items())
-    before, after = _flat(then.all_values()), _flat(settings.all_values())
+    before, after = (dict(_nodes(one.all_values())) for one in (then, settings))
     return [
-        ChangedDefault(name, json.loads(before.get(name, "null")), json.loads(after.get(name, "null")))
+        ChangedDefault(name, before.get(name), after.get(name))
         for name in sorted(touched)
         if before.get(name) != after.get(name)
     ]
+
+
+def _nodes(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every nested value with its dotted path, tables and lists too."""
+    if prefix:
+        yield prefix, values
+    items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for key, value in items:
+        yield from _nodes(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _with_excluded(section: Any, planned: Any) -> Any:

@@ -165,6 +165,12 @@ def test_a_setting_without_effect_does_not_make_a_result_outdated(chain: Chain) 
     assert changed_defaults(card, ClusterSettings(assign_to="0123456789ab")) == []
 
 
+def test_a_default_that_has_become_a_table_or_a_list_is_shown_as_both(chain: Chain) -> None:
+    card = chain.made("cluster").card
+    card.section["against"] = []
+    assert changed_defaults(card, ClusterSettings(against=("moa",)))[0] == ("against", [], ["moa"])
+
+
 def lab(folder: Path, channels: str) -> Path:
     """A recipe for two own fields of two channels, with a label image for each."""
     import tifffile
