@@ -43,9 +43,9 @@ def parallel_map(
 
     An exception that a task raises is raised here, and tasks that have not started are dropped. When a process dies,
     the other processes go on, a new one takes its place, and its task is done again at the end, alone. Where the
-    process dies again, by a signal of CRASHES, `crashed` is called with the task and "signal 11, SIGSEGV"; without `crashed`
-    it is a DataError. By any other signal or exit code it is a FailedError. Up to FEW tasks, and those of a single worker,
-    are done in this process.
+    process dies again, by a signal of CRASHES, `crashed` is called with the task and "signal 11, SIGSEGV"; without
+    `crashed` it is a DataError. By any other signal or exit code it is a FailedError. Up to FEW tasks, and those of a
+    single worker, are done in this process.
     """
     workers = min(workers or cores(), len(tasks))
     if workers <= 1 or len(tasks) <= FEW:
