@@ -185,7 +185,7 @@ class Store:
                 hint=f"give a folder, a card file or a fingerprint of: {', '.join(kinds)}",
             )
         if found.card.kind not in kinds:
-            raise UsageError(f"{text} is a {found.card.kind} artifact", hint=f"give one of: {', '.join(kinds)}")
+            raise UsageError(f"{text} is an artifact of {found.card.kind}", hint=f"give one of: {', '.join(kinds)}")
         return found
 
     def _by_card_file(self, path: Path) -> Artifact:

@@ -250,7 +250,7 @@ def test_an_exported_card_with_an_invalid_path_is_a_usage_error(tmp_path: Path) 
 def test_a_wrong_kind_or_a_missing_artifact_is_an_error(tmp_path: Path) -> None:
     store = Store(tmp_path)
     made = make(store)
-    with pytest.raises(UsageError, match="is a split artifact"):
+    with pytest.raises(UsageError, match="is an artifact of split"):
         store.resolve(made.path, ("embed", "cluster"))
     for reference in ("ffffffffffff", "nope", "/", str(tmp_path)):
         with pytest.raises((UsageError, IntegrityError)):

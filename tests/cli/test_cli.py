@@ -160,7 +160,7 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     ),
     "a helper file": ("explain datasets field", 2, "there is no 'field' in datasets", ""),
     "an unknown transform": ("explain views rotat", 2, "there is no 'rotat' in transforms", "did you mean 'rotate'?"),
-    "a report of what is no cluster": ("report SPLIT", 2, "is a split artifact", "cluster"),
+    "a report of what is no cluster": ("report SPLIT", 2, "is an artifact of split", "cluster"),
     "a report of artifacts and an arm": ("report CLUSTER --arm main", 2, "choose from a recipe", "leave them out"),
     "a report with an unknown key": ("report CLUSTER --set report.titel=x", 2, "unknown key 'titel'", "'title'"),
     "verify of nothing": ("verify ffffffffffff", 2, "there is no artifact", ""),

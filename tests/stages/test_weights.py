@@ -169,7 +169,7 @@ def test_starting_from_an_encoder_with_other_standardisation_is_an_error(chain: 
 
 def test_starting_from_an_artifact_of_another_stage_is_an_error(chain: Chain, words: list[str]) -> None:
     said = say("pretrain", *words, *pretrain_flags(init_from=str(chain.made("split").path)))
-    refused(said, 2, "is a split artifact", "give one of: pretrain")
+    refused(said, 2, "is an artifact of split", "give one of: pretrain")
 
 
 @pytest.mark.parametrize("setting", ["pretrain.init_from", "embed.model"])
