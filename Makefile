@@ -27,7 +27,7 @@ check: $(TEST_STAMP)
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist worksteal
 
 soak: $(TEST_STAMP)
 	$(BIN)/python -m pytest -m soak -s --timeout 0

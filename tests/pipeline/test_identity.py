@@ -168,7 +168,7 @@ def test_a_setting_without_effect_does_not_make_a_result_outdated(chain: Chain) 
 def test_a_default_that_has_become_a_table_or_a_list_is_shown_as_both(chain: Chain) -> None:
     card = chain.made("cluster").card
     card.section["against"] = []
-    assert changed_defaults(card, ClusterSettings(against=("moa",)))[0] == ("against", [], ["moa"])
+    assert changed_defaults(card, ClusterSettings(against=("moa",)))[0] == ChangedDefault("against", [], ["moa"])
 
 
 def lab(folder: Path, channels: str) -> Path:

@@ -13,26 +13,26 @@ from chain import RECIPE, say
 from cellssl.artifacts.images import read_channel
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_fields, read_table
-from cellssl.config.settings import Plugin
 from cellssl.engine.build import RunContext
 from cellssl.engine.plate_parts import parts_of
 from cellssl.errors import DataError
 from cellssl.events import Event
+from cellssl.imaging.segmenter import SegmenterSettings
 from cellssl.stages.segment.settings import Settings
 from cellssl.stages.segment.stage import make_plate
 
 SMALL = [f"fetch.dataset.{value}" for value in ("doses=1", "control_wells=1", "sites_per_well=4", "cells_per_field=30")]
 
 
-class Crashing(Plugin):
+class Crashing(SegmenterSettings):
     """Find one square nucleus per field; end the process with a segmentation fault at fields of certain sums."""
 
     sums: tuple[int, ...] = ()
 
-    def find(self, nucleus: np.ndarray, pixel_um: float | None = None) -> np.ndarray:
-        if int(nucleus.sum()) in self.sums:
+    def segment(self, image: np.ndarray, pixel_um: float | None = None) -> np.ndarray:
+        if int(image.sum()) in self.sums:
             os.kill(os.getpid(), signal.SIGSEGV)
-        labels = np.zeros(nucleus.shape, np.int32)
+        labels = np.zeros(image.shape, np.int32)
         labels[100:120, 100:120] = 1
         return labels
 

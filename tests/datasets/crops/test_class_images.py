@@ -74,7 +74,7 @@ def test_digits_are_scikit_learns_and_their_scale_is_their_range(tmp_path: Path)
 def test_the_report_names_ten_classes_and_no_compound(tmp_path: Path) -> None:
     said = say("run", write_recipe(tmp_path, "digits"), "--store", tmp_path / "store")
     page = (Path(said.line) / "report.html").read_text(encoding="utf-8")
-    assert "1,797 pictures of the data set “digits”" in page
+    assert "1,797 images of the data set “digits”" in page
     assert "The label of a cell is its “class”, one of 10." in page
     assert "treated" not in page.partition("<main>")[0]
     assert "well effects" not in said.err
