@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,16 +117,10 @@ def _with_excluded(section: Any, planned: Any) -> Any:
     return section
 
 
-def _flat(values: Any, prefix: str = "") -> dict[str, str]:
-    """Return nested values by their dotted paths, each as JSON text."""
-    items: Iterable[tuple[Any, Any]] | None = None
-    if isinstance(values, dict) and values:
-        items = values.items()
-    elif isinstance(values, list) and values:
-        items = enumerate(values)
-    if items is None:
-        return {prefix: json.dumps(values, sort_keys=True)}
-    flat: dict[str, str] = {}
-    for key, value in items:
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
+def _flat(values: Any) -> dict[str, str]:
+    """Return nested values by their dotted paths, each as JSON text; tables and lists only where they are empty."""
+    return {
+        name: json.dumps(value, sort_keys=True)
+        for name, value in _nodes(values)
+        if not (isinstance(value, dict | list) and value)
+    }
