@@ -38,7 +38,8 @@ from cellssl.artifacts.crops import reserve_crops
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.config import plugins
 from cellssl.datasets.simulation.scene import Scene, render
-from cellssl.engine.process_pool import cores, parallel_map
+from cellssl.device import cores
+from cellssl.engine.process_pool import parallel_map
 from cellssl.imaging.segmenter import Segmenter
 from cellssl.imaging.segmenters.watershed import typical_diameter_px
 from cellssl.stages.segment.field import CropTask, FieldTask, crop_field, segment_field

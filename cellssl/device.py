@@ -1,4 +1,4 @@
-"""device: a device and precision by name ("auto", "cuda", "bfloat16") in, those that this machine has out.
+"""device: a device and precision by name ("auto", "cuda", "bfloat16") in, those that this machine has out; its cores.
 
 torch is imported inside the functions, so that importing this module is light.
 """
@@ -6,6 +6,7 @@ torch is imported inside the functions, so that importing this module is light.
 from __future__ import annotations
 
 import contextlib
+import os
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_for(name: str, rank: Rank = Rank()) -> torch.device:  # noqa: B008 - a frozen value

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +17,18 @@ from typing import Any
 
 from cellssl.artifacts import card as cards
 from cellssl.artifacts.card import Card, FileEntry
-from cellssl.artifacts.hashing import HashCache, sha256_of
+from cellssl.artifacts.hash_cache import FOLDER as HASHES
+from cellssl.artifacts.hash_cache import HashCache
+from cellssl.artifacts.hashing import Hashed, identity_of, sha256_of
 from cellssl.artifacts.locks import Lock, LockHolder, hold_lock, this_process
+from cellssl.artifacts.remake import command_again
 from cellssl.errors import DataError, FailedError, IntegrityError, UsageError
 from cellssl.files import remove_unfinished, write_text
 
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 SCRATCH = "scratch"
 FULL = (errno.ENOSPC, errno.EDQUOT)
+OTHER_BYTES = "does not have the bytes that its card lists"
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
@@ -34,6 +38,8 @@ class Artifact:
 
     path: Path
     card: Card
+    hashes: HashCache = field(default_factory=HashCache, repr=False, compare=False)
+    """Which of its files have been read and compared before."""
 
     @property
     def fingerprint(self) -> str:
@@ -41,38 +47,45 @@ class Artifact:
         return self.card.fingerprint
 
     def file(self, name: str) -> Path:
-        """Return the path of one of its files.
+        """Return the path of one of its files, whose bytes are those that the card lists; they are read once.
 
-        Raises IntegrityError where the card lists no such file, the file has another size, or it is a link out of the
-        store: an artifact from an untrusted source must not give access to other files of this machine.
+        Raises IntegrityError where the card lists no such file, its size or its sha256 differs, or it is a link out of
+        the store: an artifact from an untrusted source must not give access to other files of this machine.
         """
-        entry = self.card.files.get(name)
-        path = self.path / name
-        if entry is None:
+        if name not in self.card.files:
             raise IntegrityError(f"{self.path} has no file {name}", hint=f"it holds: {', '.join(self.card.files)}")
-        if not path.is_file() or path.stat().st_size != entry.bytes:
-            raise IntegrityError(
-                f"{path} is missing or is not {entry.bytes:,} bytes long", hint="make it again with --force"
-            )
-        if self._is_link_outside(path):
-            raise IntegrityError(f"{path} is a link out of the store", hint="make it again with --force")
+        path = self.path / name
+        if fault := self.plain_fault(name) or self._fault_of_bytes(path, self.card.files[name].sha256):
+            raise IntegrityError(f"{path} {fault}", hint=f"{command_again(self.path, self.card)} makes it again")
         return path
+
+    def plain_fault(self, name: str) -> str:
+        """Return what is wrong with a file without reading it, as the rest of a sentence; "" where nothing is."""
+        path, entry = self.path / name, self.card.files.get(name)
+        if entry is None or not path.is_file():
+            return "is missing"
+        if self._is_link_outside(path):
+            return "is a link out of the store"
+        size = path.stat().st_size
+        return "" if size == entry.bytes else f"is {size:,} bytes long, not {entry.bytes:,}"
+
+    def _fault_of_bytes(self, path: Path, sha256: str) -> str:
+        try:
+            same = self.hashes.look_up(path) == sha256 or self.hashes.read_again(path) == sha256
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        return "" if same else OTHER_BYTES
 
     def _is_link_outside(self, path: Path) -> bool:
         return not path.resolve().is_relative_to(self.path.parents[1].resolve())
 
     def faults(self) -> list[str]:
         """Return one sentence per file that differs from the card; none where every byte is as it was written."""
-        found = []
-        for name, entry in self.card.files.items():
-            path = self.path / name
-            if not path.is_file():
-                found.append(f"{name} is missing")
-            elif self._is_link_outside(path):
-                found.append(f"{name} is a link out of the store")
-            elif sha256_of(path) != entry.sha256:
-                found.append(f"{name} does not have the bytes that its card lists")
-        return found
+        found = {name: self.plain_fault(name) or self._fault_on_disk(name) for name in self.card.files}
+        return [f"{name} {fault}" for name, fault in found.items() if fault]
+
+    def _fault_on_disk(self, name: str) -> str:
+        return "" if sha256_of(self.path / name) == self.card.files[name].sha256 else OTHER_BYTES
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,7 @@ class Draft:
     target: Path
     lock: Lock
     extras: set[str] = field(default_factory=set)
+    hashes: HashCache = field(default_factory=HashCache, repr=False, compare=False)
 
     def file(self, name: str) -> Path:
         """Return where to write the file `name` of the result; DataError for a name that leads out of the folder.
@@ -112,7 +126,8 @@ class Draft:
         """Hash every file, write the card, rename the folder to its final name, and return the artifact."""
         (self.path / cards.NAME).unlink(missing_ok=True)
         files = {name: path for name, path in _walk(self.path) if name not in self.extras}
-        entries = {name: FileEntry(path.stat().st_size, sha256_of(path)) for name, path in files.items()}
+        hashed = self.hashes.hash_all({path: path.stat().st_size for path in files.values()}, keep=False)
+        entries = {name: FileEntry(hashed[path].identity.bytes, hashed[path].sha256) for name, path in files.items()}
         extras = tuple(sorted(name for name in self.extras if (self.path / name).exists()))
         finished = Card(**{**vars(planned), "files": entries, "extras": extras})
         finished.write(self.path)
@@ -124,19 +139,30 @@ class Draft:
         if self.target.exists():
             self.target.rename(self.target.with_name(f"{self.target.name}.aside-{secrets.token_hex(4)}"))
         self.path.rename(self.target)
-        return Artifact(self.target, finished)
+        self._note_hashes(entries)
+        return Artifact(self.target, finished, self.hashes)
+
+    def _note_hashes(self, entries: Mapping[str, FileEntry]) -> None:
+        """Keep the hashes of the finished files, which nobody else has written to, so that they are not read again.
+
+        Files in folders, such as images, are compared by who reads them.
+        """
+        names = {name: self.target / name for name in entries if "/" not in name}
+        self.hashes.note(
+            {path: Hashed(entries[name].sha256, identity_of(path), settled=True) for name, path in names.items()}
+        )
 
 
 class Store:
     """A folder of artifacts, and further such folders to read from.
 
-    With `trust_mtimes`, a file of the user counts as unchanged where its size and modification time are unchanged.
+    `hashes` is where hashes of files are looked up; by default the cache in this folder.
     """
 
-    def __init__(self, root: Path, upstreams: tuple[Path, ...] = (), *, trust_mtimes: bool = True) -> None:
+    def __init__(self, root: Path, upstreams: tuple[Path, ...] = (), hashes: HashCache | None = None) -> None:
         self.root = root.absolute()
         self.upstreams = tuple(path.absolute() for path in upstreams)
-        self.hashes = HashCache(self.root / "hashes", trusted=trust_mtimes)
+        self.hashes = hashes or HashCache(self.root / HASHES)
 
     def find(self, kind: str, fingerprint: str) -> Artifact | None:
         """Return the finished artifact, from this folder or one of the further ones, or None.
@@ -152,7 +178,7 @@ class Store:
                         f"{folder} holds the card of the {card.kind} artifact {card.fingerprint}",
                         hint="rename the folder to that fingerprint, or make the artifact again with --force",
                     )
-                return Artifact(folder, card)
+                return Artifact(folder, card, self.hashes)
         return None
 
     def get(self, kind: str, fingerprint: str) -> Artifact:
@@ -176,7 +202,7 @@ class Store:
         if FINGERPRINT.fullmatch(text) and not path.exists():
             found = next((hit for kind in kinds if (hit := self.find(kind, text))), None)
         elif path.is_dir():
-            found = Artifact(path.absolute(), cards.read_card(path))
+            found = Artifact(path.absolute(), cards.read_card(path), self.hashes)
         elif path.is_file():
             found = self._by_card_file(path)
         if found is None:
@@ -191,18 +217,18 @@ class Store:
     def _by_card_file(self, path: Path) -> Artifact:
         card = cards.read_card(path)
         if path.name == cards.NAME:
-            return Artifact(path.absolute().parent, card)
+            return Artifact(path.absolute().parent, card, self.hashes)
         found = self.find(card.kind, card.fingerprint)
         folder = Path(str(json.loads(path.read_text(encoding="utf-8")).get("path")))
         if found is None and (folder / cards.NAME).is_file():
-            found = Artifact(folder, cards.read_card(folder))
+            found = Artifact(folder, cards.read_card(folder), self.hashes)
         return found or self.get(card.kind, card.fingerprint)
 
     def with_store_of(self, artifact: Artifact) -> Store:
         """Return this store, extended so that it reads the store in which `artifact` lies, too."""
         root = artifact.path.parent.parent
         known = {self.root, *self.upstreams}
-        return self if root in known else Store(self.root, (*self.upstreams, root), trust_mtimes=self.hashes.trusted)
+        return self if root in known else Store(self.root, (*self.upstreams, root), self.hashes)
 
     @contextmanager
     def drafting(
@@ -215,7 +241,7 @@ class Store:
             partial.mkdir(parents=True, exist_ok=True)
             remove_unfinished(partial)
             try:
-                yield Draft(partial, self.root / kind / fingerprint, lock)
+                yield Draft(partial, self.root / kind / fingerprint, lock, hashes=self.hashes)
             finally:
                 _remove_if_empty(partial)
 

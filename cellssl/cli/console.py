@@ -7,8 +7,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, TextIO, cast
@@ -36,6 +36,7 @@ class Console:
     log: IO[str] | None = None
     log_as_json: bool = False
     _stage: str = ""
+    _is_working: bool = False
     _started_s: float = 0.0
     _first: dict[str, tuple[float, int]] = field(default_factory=dict)
     _line_s: float = 0.0
@@ -53,8 +54,18 @@ class Console:
         self._stage, self._started_s, self._first, self._bar = stage, time.monotonic(), {}, {}
         self._line_s = self._started_s - LINE_EVERY_S + 5  # the first line after 5 s
         self._logged_s = -math.inf  # the first event is written at once
-        with self._terminal_bars():
-            yield
+        self._is_working = True
+        try:
+            with self._terminal_bars():
+                yield
+        finally:
+            self._is_working = False
+
+    def show_reading(self, events: Iterable[Event]) -> None:
+        """Show how far files have been read: as part of the work that is shown, or as work of its own."""
+        with nullcontext() if self._is_working else self.working_on("reading"):
+            for event in events:
+                self.show(event)
 
     def show(self, event: Event) -> None:
         """Show one event of long work."""

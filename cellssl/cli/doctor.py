@@ -35,7 +35,7 @@ def command(common: o.Common, recipe: Recipe = None, download: Download = False)
         runner = Runner.of(recipe, common)
     else:
         console = console_for(common)
-        runner = Runner(session_without_recipe(common), common, console)
+        runner = Runner(session_without_recipe(common, console), common, console)
     session = runner.session
     if download:
         download_weights(runner)

@@ -39,7 +39,7 @@ def command(what: Whats, common: o.Common, csv: CsvOption = False) -> None:
         runner = Runner.of(what[0], common)
     else:
         console = console_for(common)
-        runner = Runner(session_without_recipe(common).with_results(what), common, console)
+        runner = Runner(session_without_recipe(common, console).with_results(what), common, console)
     artifact = runner.find_or_make(runner.session.plan_report())
     show_table(runner.console, artifact)
     if csv:

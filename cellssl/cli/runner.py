@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from cellssl.artifacts.export import copy_card, copy_files
+from cellssl.artifacts.hash_cache import FOLDER, HashCache
 from cellssl.artifacts.locks import LockHolder
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.cli.console import Console, open_log
@@ -35,21 +36,24 @@ def console_for(common: Common) -> Console:
     return Console(common.quiet, common.json, open_log(common.log_file), common.log_format == "json")
 
 
-def open_session(reference: str, common: Common) -> Session:
+def open_session(reference: str, common: Common, console: Console) -> Session:
     """Read the recipe, expand its sweep, and open the store."""
     recipe = expand_sweep(recipes.load(reference, common.overrides or []))
-    return Session(recipe, _store(common), _selection(common))
+    return Session(recipe, _store(common, console), _selection(common))
 
 
-def session_without_recipe(common: Common) -> Session:
+def session_without_recipe(common: Common, console: Console) -> Session:
     """Open a session for what is made of artifacts alone."""
     if common.arm is not None or common.seed is not None:
         raise UsageError("--arm and --seed choose from a recipe, not from artifacts", hint="leave them out")
-    return Session(recipes.by_hand(common.overrides or []), _store(common), _selection(common))
+    return Session(recipes.by_hand(common.overrides or []), _store(common, console), _selection(common))
 
 
-def _store(common: Common) -> Store:
-    return Store(*common.stores(), trust_mtimes=not common.force)
+def _store(common: Common, console: Console) -> Store:
+    """Open the stores; a reading of many files is shown. With --force, files of the user are read again."""
+    root, upstreams = common.stores()
+    hashes = HashCache(root.absolute() / FOLDER, trusted=not common.force, shown=console.show_reading)
+    return Store(root, upstreams, hashes)
 
 
 def _selection(common: Common) -> Selection:
@@ -73,7 +77,7 @@ class Runner:
     def of(cls, reference: str, common: Common) -> Runner:
         """Return the runner of a recipe."""
         console = console_for(common)
-        return cls(open_session(reference, common), common, console)
+        return cls(open_session(reference, common, console), common, console)
 
     def make_all(self, planned: Sequence[Planned]) -> Artifact:
         """Find or make every stage, in order; return the last artifact."""

@@ -27,7 +27,8 @@ def command(recipe: o.RecipeArgument, common: o.Common, plates: PlatesOption = F
     from cellssl.pipeline.sweep_progress import sweep_progress
     from cellssl.pipeline.usage import spent
 
-    console, session = console_for(common), open_session(recipe, common)
+    console = console_for(common)
+    session = open_session(recipe, common, console)
     rows = session.states(session.plan())
     parts = plate_rows(session, [row for row in rows if row["stage"] in PLATE_STAGES]) if plates else []
     usage = spent(session.store, rows)

@@ -133,7 +133,7 @@ class Settings(OnlineDataset):
         return Forecast(total, total, len(missing) - len(found))
 
     def _fields(self) -> list[Field]:
-        return [replace(field, images=_places(field, images)) for field, images in self._rows()]
+        return [field for field, _ in self._rows()]
 
     def _addresses(self, fields: Sequence[Field]) -> dict[str, str]:
         """Return place in the artifact -> address, for every image of these fields that has an address."""
@@ -143,7 +143,7 @@ class Settings(OnlineDataset):
         return {place: image for of_row in pairs for place, image in of_row if _is_address(image)}
 
     def _rows(self) -> list[tuple[Field, dict[str, str]]]:
-        """Return the selected fields, with the path or address of their images by channel; read once for all plates."""
+        """Return the selected fields, each with its images as the table names them; read once for all plates."""
         table, stat = read_table(self.table), self.table.stat()
         key = (stat.st_size, stat.st_mtime_ns, self.model_dump_json())
         rows = _LAST_READ.get(key)
@@ -160,10 +160,13 @@ class Settings(OnlineDataset):
         _check_unique(rows, table)
         images, extra = self._images(table), extra_values(table, self.keep)
         selected = FieldSelection(self.compounds, self.plates, self.wells).rows(rows)
-        return [(replace(rows[row], extra=extra[row]), images[row]) for row in selected]
+        return [
+            (replace(rows[row], extra=extra[row], images=_places(rows[row], images[row])), images[row])
+            for row in selected
+        ]
 
     def _images(self, table: Table) -> list[dict[str, str]]:
-        root = self.root or self.table.parent
+        root = (self.root or self.table.parent).absolute()
         parts = {channel: [table.column(name) for name in names] for channel, names in self.channels.items()}
         return [
             {channel: _place([texts[row] for texts in columns], root, table, row) for channel, columns in parts.items()}
@@ -185,7 +188,7 @@ def _place(parts: list[str], root: Path, table: Table, row: int) -> str:
     """
     if not parts[-1]:
         return str(root / f"no file is named in line {table.lines[row]}")
-    first = urlsplit(parts[0])
+    first = urlsplit(parts[0] if ":" in parts[0] else "")
     if first.scheme == "file" and not first.netloc:
         parts = [unquote(first.path), *parts[1:]]
     elif "://" in parts[0]:
@@ -195,7 +198,7 @@ def _place(parts: list[str], root: Path, table: Table, row: int) -> str:
                 hint="use http, https, s3 or file:///, or download the images and give their folder as root",
             )
         return "/".join(part.strip("/") for part in parts)
-    return str((root / "/".join(parts).replace("\\", "/")).absolute())
+    return str(Path(root, "/".join(parts).replace("\\", "/")))
 
 
 def _is_address(image: str) -> bool:

@@ -115,7 +115,8 @@ class Planner:
         key = pickle.dumps((stage, settings, inputs, seed))  # only a key: by value, class and order; never unpickled
         if key not in self._cards:
             files = settings.external_files()
-            external = {role: self.store.hashes.sha256(path) for role, path in files.items()}
+            hashes = self.store.hashes.sha256_of_all(files.values())
+            external = {role: hashes[path] for role, path in files.items()}
             self._cards[key] = card_for(stage, settings.algorithm(), settings, inputs, external, seed)
         return self._cards[key]
 

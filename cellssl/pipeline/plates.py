@@ -62,7 +62,7 @@ def plan_plate(session: Session, stage: str, plate: str) -> PlatePlan:
         )
     given = session.given.get("fetch")
     fetched = _part_of(given, plate, context) if given else _fetched(session, plate, context)
-    return PlatePlan(stage, plate, segment.plate_card(settings, fetched), settings, settings, fetched)
+    return PlatePlan(stage, plate, segment.plate_card(settings, context, fetched), settings, settings, fetched)
 
 
 def plate_rows(session: Session, gathering: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ def _parts(
             yield plate, fetched, fetched, fetch.plate_settings(fetching)
         else:
             there = Artifact(context.store.root / "fetch" / fetched.fingerprint, fetched)  # is there, or will be
-            yield plate, fetched, segment.plate_card(segmenting, there) if foreseen else None, segmenting
+            yield plate, fetched, segment.plate_card(segmenting, context, there) if foreseen else None, segmenting
 
 
 def _part_of(fetched: Artifact, plate: str, context: RunContext) -> Artifact:

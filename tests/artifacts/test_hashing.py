@@ -1,62 +1,50 @@
-"""hashing: hashes of external files are cached, and computed again whenever the file may have changed."""
+"""hashing: files are hashed one by one or many at once, as `sha256sum` does."""
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from cellssl.artifacts.hashing import HashCache, sha256_of
-from cellssl.errors import DataError
+from cellssl.artifacts.hashing import Hashed, hash_files, sha256_of
 
 
 def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"x" * 3_000_000)
-    assert sha256_of(tmp_path / "a") == digest(b"x" * 3_000_000)
+@pytest.mark.parametrize("size", [0, 1, 2**18, 3_000_000])
+def test_a_hash_is_that_of_the_bytes(tmp_path: Path, size: int) -> None:
+    (tmp_path / "a").write_bytes(b"x" * size)
+    assert sha256_of(tmp_path / "a") == digest(b"x" * size)
 
 
-def test_a_known_file_is_not_read_again(tmp_path: Path) -> None:
-    file, cache = tmp_path / "a", HashCache(tmp_path / "hashes")
-    file.write_bytes(b"one")
-    stat = file.stat()
-    cache.sha256(file)
-    file.write_bytes(b"two")
-    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # only reading would show the change
-    assert HashCache(tmp_path / "hashes").sha256(file) == digest(b"one")
+def test_many_files_are_hashed_at_once_and_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    files = [tmp_path / str(number) for number in range(50)]
+    for number, file in enumerate(files):
+        file.write_bytes(bytes([number]) * number * 1000)
+    os.mkfifo(tmp_path / "pipe")
+    odd = [tmp_path, tmp_path / "pipe", Path("/dev/zero"), tmp_path / "not-there"]
+    read, found = 0, dict[Path, Hashed | OSError]()
+    for size, finished in hash_files([*files, *odd], workers=3):
+        read, found = read + size, {**found, **finished}
+    assert read == sum(range(50)) * 1000
+    assert [found[file].sha256 for file in files] == [digest(file.read_bytes()) for file in files]
+    assert [found[path].filename for path in odd] == [str(path) for path in odd]
 
 
-@pytest.mark.parametrize("content", [b"two", b"longer"])
-def test_a_file_with_another_time_or_size_is_read_again(tmp_path: Path, content: bytes) -> None:
-    file, cache = tmp_path / "a", HashCache(tmp_path / "hashes")
-    file.write_bytes(b"one")
-    os.utime(file, ns=(0, 10**18))
-    cache.sha256(file)
-    file.write_bytes(content)
-    assert cache.sha256(file) == digest(content)
+LEFT = """
+import sys, pathlib
+from cellssl.artifacts.hashing import hash_files
+for _ in hash_files([pathlib.Path(name) for name in sys.argv[1:]], workers=1):
+    break
+print("left", flush=True)
+"""
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"path": 3}'])
-def test_a_broken_cache_entry_is_ignored(tmp_path: Path, content: bytes) -> None:
-    file, cache = tmp_path / "a", HashCache(tmp_path / "hashes")
-    file.write_bytes(b"one")
-    cache.sha256(file)
-    for entry in (tmp_path / "hashes").iterdir():
-        entry.write_bytes(content)
-    assert cache.sha256(file) == digest(b"one")
-
-
-def test_without_a_writable_cache_the_hash_is_computed(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"one")
-    (tmp_path / "hashes").write_text("a file where the folder should be")
-    assert HashCache(tmp_path / "hashes").sha256(tmp_path / "a") == digest(b"one")
-
-
-@pytest.mark.parametrize("name", ["not-there", "folder", "folder/a/b"])
-def test_an_unreadable_file_is_a_data_error(tmp_path: Path, name: str) -> None:
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match="cannot be read"):
-        HashCache(tmp_path / "hashes").sha256(tmp_path / name)
+def test_a_reading_that_is_left_keeps_no_process_alive(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(2**36)
+    assert subprocess.run([sys.executable, "-c", LEFT, tmp_path / "large"], timeout=60, check=True).returncode == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.card import Card
-from cellssl.artifacts.hashing import HashCache
+from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import TREATMENT_COLUMNS, read_table, write_table
 from cellssl.config.plugins import did_you_mean
@@ -198,22 +198,19 @@ def _external_hashes(context: RunContext, fields: Sequence[Field]) -> dict[str, 
 
     These images are not copied: their bytes and channels count, the folder that they lie in does not.
     """
-    hashes = context.store.hashes
+    from cellssl.artifacts.images import image_fault
+
     external = {
-        field.field_id: [(channel, place) for channel, place in field.images.items() if _is_external(place)]
+        field.field_id: [(channel, Path(place)) for channel, place in field.images.items() if _is_external(place)]
         for field in fields
     }
+    images = [path for places in external.values() for _, path in places]
+    hashes = context.store.hashes.sha256_of_all(path for path in images if not image_fault(path))
     return {
-        field_id: [[channel, _hash_or_missing(Path(place), hashes)] for channel, place in places]
+        field_id: [[channel, hashes.get(path, "missing")] for channel, path in places]
         for field_id, places in external.items()
         if places
     }
-
-
-def _hash_or_missing(path: Path, hashes: HashCache) -> str:
-    from cellssl.artifacts.images import image_fault
-
-    return "missing" if image_fault(path) else hashes.sha256(path)
 
 
 def _is_external(place: str) -> bool:

@@ -162,8 +162,7 @@ def read_field(task: FieldTask) -> np.ndarray:
     Raises DataError, for quarantine, where an image cannot be decoded or is constant, or the channels differ in size;
     IntegrityError where an image is no longer the file that was fetched.
     """
-    _check_unchanged(task)
-    channels = [read_channel(path) for path in task.images]
+    channels = [read_fetched(*image) for image in zip(task.images, task.hashes, strict=True)]
     shapes = {channel.shape for channel in channels}
     if len(shapes) > 1:
         sizes = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(shapes))
@@ -184,18 +183,24 @@ def _corrected(field_id: str, channel: np.ndarray, flatfield_file: Path) -> np.n
     return illumination.correct_illumination(channel, flatfield)
 
 
-def _check_unchanged(task: FieldTask) -> None:
-    for path, sha256 in zip(task.images, task.hashes, strict=True):
-        try:
-            unchanged = sha256_of(path) == sha256
-        except FileNotFoundError:
-            unchanged = False
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
-        if not unchanged:
-            raise IntegrityError(
-                f"{path} is missing or is not the file that was fetched", hint="fetch its plate again with --force"
-            )
+def read_fetched(path: Path, sha256: str) -> np.ndarray:
+    """Return the pixels of an image whose bytes are those that were fetched.
+
+    Raises IntegrityError where they are not, and DataError where the image cannot be read.
+    """
+    try:
+        unchanged = sha256_of(path) == sha256
+    except FileNotFoundError:
+        unchanged = False
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if not unchanged:
+        raise IntegrityError(
+            f"{path} is missing or is not the file that was fetched",
+            hint="fetch its plate again with --force; where the image is yours, put the former file back, or leave "
+            "--force out and the new file counts",
+        )
+    return read_channel(path)
 
 
 def count_neighbours(centres: np.ndarray, radius_px: float) -> np.ndarray:

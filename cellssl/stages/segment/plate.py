@@ -92,7 +92,7 @@ def _tasks(job: Job, fetched: Artifact, fields: pd.DataFrame, channels: list[str
             result=scratch / f"field-{number:06d}.npz",
             labels=job.draft.file(f"labels/{row['field_id']}_cp_masks.tif") if settings.keep_labels else None,
             given_labels=label_image_of(settings, images[nucleus]),
-            truth=fetched.path / truth if isinstance(truth, str) else None,
+            truth=fetched.file(truth) if isinstance(truth, str) else None,
             phenotypes=phenotypes.get(row["field_id"], {}),
             flatfields=_flatfield_files(scratch, row["site"], channels) if settings.illumination == "mean" else (),
         )
@@ -114,7 +114,8 @@ def _phenotypes(fetched: Artifact) -> dict[str, dict[int, str]]:
 def _estimate_flatfields(tasks: list[FieldTask], job: Job) -> Iterator[Event]:
     """Write the flat field of every site and channel, where it does not exist yet.
 
-    Images that cannot be read, are blank, or have another size than most are left out.
+    Images that cannot be read, are blank, or have another size than most are left out. Raises IntegrityError for one
+    that is not the file that was fetched: flat fields outlive a run that stops.
     """
     from cellssl.files import save_array
     from cellssl.imaging.illumination import estimate_flatfield, mean_image
@@ -137,11 +138,11 @@ def _flatfield_files(scratch: Path, site: Any, channels: list[str]) -> tuple[Pat
 
 def _readable_images(tasks: list[FieldTask], channel: int) -> Iterator[np.ndarray]:
     """Yield one channel of every field in which it can be read and is not blank."""
-    from cellssl.artifacts.images import read_channel
+    from cellssl.stages.segment.field import read_fetched
 
     for task in tasks:
         with suppress(DataError):  # the worker of the field writes the reason into quarantine.csv
-            image = read_channel(task.images[channel])
+            image = read_fetched(task.images[channel], task.hashes[channel])
             if image.min() < image.max():
                 yield image
 

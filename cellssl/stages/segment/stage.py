@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.artifacts.card import Card
-from cellssl.artifacts.hashing import HashCache
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_fields, read_table, write_table
 from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
@@ -126,17 +125,18 @@ def _write_nuclei_csv(job: Job, cells: pd.DataFrame, fields: pd.DataFrame) -> No
 def make_plate(settings: Settings, context: RunContext, fetched: Artifact) -> Build:
     """Find or make the part that holds the cells of one plate."""
     _check_label_images(settings, [fetched])
-    return (yield from build_part(context, plate_card(settings, fetched), settings, {"fetch": fetched}, _make_plate))
+    card = plate_card(settings, context, fetched)
+    return (yield from build_part(context, card, settings, {"fetch": fetched}, _make_plate))
 
 
-def plate_card(settings: Settings, fetched: Artifact) -> Card:
+def plate_card(settings: Settings, context: RunContext, fetched: Artifact) -> Card:
     """Return the card of one plate's part: the settings, the plate's fields, and the files that the segmenter reads."""
     identity = {"plate": fetched.card.section["plate"]}
-    hash_cache = HashCache(fetched.path.parents[1] / "hashes")
     files = _label_images(settings, fetched) if settings.method.reads_label_images else settings.external_files()
-    hashes = {role: hash_cache.sha256(path) for role, path in files.items()}
+    hashes = context.store.hashes.sha256_of_all(files.values())
+    external = {role: hashes[path] for role, path in files.items()}
     return card_for(
-        "segment", settings.algorithm(), settings, {"fetch": fetched.fingerprint}, hashes, identity=identity
+        "segment", settings.algorithm(), settings, {"fetch": fetched.fingerprint}, external, identity=identity
     )
 
 

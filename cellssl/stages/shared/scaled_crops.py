@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellssl.artifacts.crops import in_blocks, open_crops
+from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_table
 from cellssl.engine.plate_parts import parts_of
@@ -58,7 +60,14 @@ def scaled_crops(segment: Artifact, store: Store, cells: pd.DataFrame) -> Scaled
     """Return the crops of some cells of a gathered segment artifact."""
     around = store.with_store_of(segment)
     parts = {part: around.get("segment", part) for _, part in parts_of(segment)}
+    _hash_at_once([parts[name] for name in cells["part"].unique()], around.hashes)
     return ScaledCrops(parts, cells)
+
+
+def _hash_at_once(parts: list[Artifact], hashes: HashCache) -> None:
+    """Hash the crops of all plates that were not hashed before, in threads and shown; `Artifact.file` compares them."""
+    with suppress(DataError):  # `Artifact.file` says what is wrong with which file
+        hashes.sha256_of_all(part.path / "crops.npy" for part in parts if not part.plain_fault("crops.npy"))
 
 
 def common_pixel_um(cells: pd.DataFrame) -> float | None:
