@@ -38,7 +38,7 @@ def test_there_is_an_archive_of_the_present_format() -> None:
 def test_every_byte_agrees_with_its_card(old: Path) -> None:
     folders = sorted(path.parent for path in old.glob("*/*/artifact.json"))
     assert len(folders) >= 4
-    said = say("verify", *folders)
+    said = say("verify", "--shallow", *folders)  # their inputs are not in the archive
     assert said.code == 0, said.err
     assert "are as they were written" in said.out
 

@@ -370,15 +370,26 @@ def test_the_gathered_artifact_has_the_same_bytes_whichever_command_made_the_par
     assert {**cards[0], "run": 0, "sha256": 0} == {**cards[1], "run": 0, "sha256": 0}
 
 
-def test_force_hashes_the_files_again(lab: Lab) -> None:
+def test_an_image_edited_in_place_with_its_time_set_back_makes_another_result(lab: Lab) -> None:
     first = lab.segment()
     image = lab.image(0)
     stat, content = image.stat(), image.read_bytes()
-    image.write_bytes(content[:-1000] + content[-1000:][::-1])
+    with image.open("r+b") as file:
+        file.write(content[:-1000] + content[-1000:][::-1])
     os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # some programs that restore files do so
-    assert lab.say("segment", "--set", "segment.min_area_px=101").code == 5
-    assert lab.say("fetch", "--force").code == 0
+    said = lab.say("segment", "--input", first.card.inputs["fetch"], "--set", "segment.min_area_px=101")
+    assert said.code == 5 and "put the former file back" in said.err
+    assert " missing " in lab.say("segment", "--dry-run").err
     assert lab.segment().fingerprint != first.fingerprint
+
+
+def test_no_flat_field_is_made_of_an_image_that_is_not_the_one_fetched(lab: Lab) -> None:
+    fetched = Path(lab.say("fetch").line).name
+    image = lab.image(0)
+    image.write_bytes(image.read_bytes()[:-1000] + bytes(1000))
+    said = lab.say("segment", "--input", fetched, "--set", 'segment.illumination="mean"')
+    assert said.code == 5 and str(image) in said.err
+    assert not list(lab.root.rglob("flatfield*actin*"))
 
 
 def test_gathering_takes_the_part_that_a_command_for_one_plate_made(lab: Lab) -> None:
