@@ -377,9 +377,12 @@ def test_gc_keeps_what_a_recipe_needs_and_removes_the_rest_only_with_yes(chain: 
     mine.say("split", "--set", "split.seed=1", "--set", "name=other")
     shutil.rmtree(mine.root / "by-recipe" / "other")
     listed = say("gc", "--store", mine.root)
-    assert "1 are not needed; --yes removes them" in listed.out
-    assert "removed 1 of 1" in say("gc", "--store", mine.root, "--yes").out
+    assert "1 are not needed" in listed.out
+    assert "moved 1 of 1 to .trash" in say("gc", "--store", mine.root, "--yes").out
     assert "0 are not needed" in say("gc", "--store", mine.root).out
+    (moved,) = json.loads(say("gc", "--store", mine.root, "--json").out)["trash"]
+    assert Path(say("gc", "--store", mine.root, "--restore", moved["origin"]).line) == mine.root / moved["origin"]
+    assert "deleted 1 folders" in say("gc", "--store", mine.root, "--yes", "--purge").out
     assert mine.made("report", "all").faults() == []
 
 
