@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from cellssl.artifacts.trash import (
     delete,
     expired,
     is_mine,
+    measured,
     move_to_trash,
     put_back,
     trashed,
@@ -219,7 +218,7 @@ class Collector:
             reason = "an earlier version had begun to remove it"
         else:
             reason = "--force has set it aside"
-        return Folder(path, reason, *_measured(path))
+        return Folder(path, reason, *measured(path))
 
     def _why_it_stays(self, folder: Folder) -> str:
         """Return why something stays although nothing is known to need it; "" where it need not."""
@@ -282,17 +281,3 @@ def _is_locked(lock: Path) -> bool:
 def _can_continue(path: Path) -> bool:
     """Return whether an unfinished result holds a checkpoint."""
     return path.name.endswith(".partial") and any((path / SCRATCH).glob("*.ckpt"))
-
-
-def _measured(path: Path) -> tuple[int, float]:
-    """Return the bytes of a folder, and the seconds since anything in it was written; links are not followed."""
-    size, newest = 0, 0.0
-    for folder, _, files in os.walk(path):
-        for name in (folder, *(f"{folder}/{file}" for file in files)):
-            try:
-                stat = os.lstat(name)
-            except OSError:
-                continue  # it was removed meanwhile
-            size += stat.st_size if name != folder else 0
-            newest = max(newest, stat.st_mtime)
-    return size, max(0.0, time.time() - newest)

@@ -61,6 +61,20 @@ def is_mine(path: Path) -> bool:
     return os.geteuid() in (0, path.lstat().st_uid)
 
 
+def measured(path: Path) -> tuple[int, float]:
+    """Return the bytes of a folder, and the seconds since anything in it was written; links are not followed."""
+    size, newest = 0, 0.0
+    for folder, _, files in os.walk(path):
+        for name in (folder, *(f"{folder}/{file}" for file in files)):
+            try:
+                stat = os.lstat(name)
+            except OSError:
+                continue  # it was removed meanwhile
+            size += stat.st_size if name != folder else 0
+            newest = max(newest, stat.st_mtime)
+    return size, max(0.0, time.time() - newest)
+
+
 def trashed(root: Path) -> list[Trashed]:
     """Return the folders in the trash of a store, the oldest first; what others have put there is left out."""
     trash = root / TRASH

@@ -74,7 +74,7 @@ def command(
         raise FailedError(
             f"{error.filename or root} cannot be read or moved: {error.strerror}", hint="nothing was deleted"
         ) from error
-    lines = [*_lines(survey, done), _trash_line(left), _last_line(survey, done, yes=yes, purge=purge)]
+    lines = [*_lines(survey, done), *_trash_lines(left), _last_line(survey, done, yes=yes, purge=purge)]
     console.result("\n".join(line for line in lines if line), _details(survey, done, left))
     _raise_faults(survey, done)
 
@@ -95,14 +95,19 @@ def _line(folder: Folder) -> str:
     return f"{folder.path}  {_size(folder.bytes)}  {_age(folder.age_s)} old: {folder.reason}"
 
 
-def _trash_line(left: list[Trashed]) -> str:
-    from cellssl.artifacts.trash import KEPT_DAYS
+def _trash_lines(left: list[Trashed]) -> list[str]:
+    """Return one line per folder in the trash, and what happens to them."""
+    from cellssl.artifacts.trash import KEPT_DAYS, measured
 
     if not left:
-        return ""
+        return []
+    lines = [
+        f"{entry.path}  {_size(measured(entry.path)[0])}  moved {_age(entry.age_s)} ago: {entry.reason()}"
+        for entry in left
+    ]
     due_days = max(0.0, KEPT_DAYS - left[0].age_s / DAY_S)
     when = f"in {due_days:.0f} days" if due_days >= 1 else "next"
-    return f"{left[0].path.parent} holds {len(left)} folders; --yes deletes the oldest {when}, --purge all of them now"
+    return [*lines, f".trash holds {len(left)} folders; --yes deletes the oldest {when}, --purge all of them now"]
 
 
 def _last_line(survey: Survey, done: Outcome, *, yes: bool, purge: bool) -> str:
@@ -123,10 +128,19 @@ def _details(survey: Survey, done: Outcome, left: list[Trashed]) -> dict[str, An
         "moved": [str(folder.path) for folder in done.moved],
         "deleted": [str(entry.path) for entry in done.deleted],
         "failed": [fault.message for fault in done.faults],
-        "trash": [
-            {"path": str(entry.path), "origin": entry.origin, "age_s": round(entry.age_s), "reason": entry.reason()}
-            for entry in left
-        ],
+        "trash": [_trashed_as_json(entry) for entry in left],
+    }
+
+
+def _trashed_as_json(entry: Trashed) -> dict[str, Any]:
+    from cellssl.artifacts.trash import measured
+
+    return {
+        "path": str(entry.path),
+        "origin": entry.origin,
+        "bytes": measured(entry.path)[0],
+        "age_s": round(entry.age_s),
+        "reason": entry.reason(),
     }
 
 

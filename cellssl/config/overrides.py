@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellssl.config.recipe import Recipe, load
+from cellssl.config.recipe import CHAIN, Recipe, load
 from cellssl.config.settings import SettingsModel, is_counted
 from cellssl.errors import CellsslError
 
+ONLY_IF_WRITTEN = ("fetch", "evaluate")
+"""Sections without which a recipe does not make the stage; the other stages have defaults."""
 SOURCE = "source"
 """The setting that says where images come from; it may be a folder, and is never part of a result."""
 
@@ -25,13 +27,20 @@ def pointers_of(recipe: Recipe, overrides: Sequence[str]) -> tuple[str, list[str
     """
     changes = {text.partition("=")[0].strip(): text.partition("=")[2].strip() for text in overrides}
     name = changes.pop("name", None)
-    if not changes or (name is not None and load(recipe.source).name != recipe.name):
+    if not changes or (name is not None and _name_as_written(recipe.source) != recipe.name):
         return recipe.name, []
     kept = _those_that_matter(recipe.source, [f"{key}={value}" for key, value in changes.items()])
     if not kept:
         return recipe.name, []
     digest = hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:8]
     return f"{recipe.name}+{digest}", kept
+
+
+def _name_as_written(reference: str) -> str | None:
+    try:
+        return load(reference).name
+    except CellsslError:
+        return None  # it is no recipe without what is overridden
 
 
 def _those_that_matter(reference: str, overrides: list[str]) -> list[str]:
@@ -48,12 +57,18 @@ def _asks(reference: str, overrides: Sequence[str]) -> Any:
     """Return everything in a recipe that can change a result; None where it is no recipe without what is left out."""
     try:
         recipe = load(reference, overrides)
+        arms = {
+            arm: {stage: _values(recipe.settings(stage, arm)) for stage in _stages(recipe, arm)}
+            for arm in recipe.arm_names()
+        }
     except CellsslError:
         return None
-    arms = {
-        arm: {stage: _values(recipe.settings(stage, arm)) for stage in recipe.merged(arm)} for arm in recipe.arm_names()
-    }
     return recipe.seeds, recipe.sweep, list(arms), arms
+
+
+def _stages(recipe: Recipe, arm: str) -> list[str]:
+    """Return the stages whose settings count."""
+    return [stage for stage in CHAIN if stage not in ONLY_IF_WRITTEN or recipe.has(stage, arm)]
 
 
 def _values(settings: SettingsModel) -> Any:
