@@ -134,6 +134,22 @@ def test_an_engine_that_deletes_cards_loses_nothing(engine: Engine) -> None:
     assert {path: path.stat().st_mtime_ns for path in engine.work.glob("store/*/*/artifact.json")} == before
 
 
+def test_a_result_that_lost_a_file_is_made_again(engine: Engine) -> None:
+    (crops,) = engine.work.glob("store/segment/*/crops.npy")
+    content = crops.read_bytes()
+    crops.unlink()
+    counts = jobs(engine.run("--dry-run"))
+    assert counts["segment_plate"] == counts["segment"] == 1
+    assert counts["fetch_plate"] == 0
+    status = [sys.executable, "-m", "cellssl", "status", engine.recipe, "--store", engine.work / "store"]
+    assert "incomplete (crops.npy is gone)" in subprocess.check_output(status, text=True, env=engine.environment())
+    crops.write_bytes(content)
+
+
+def test_cards_alone_do_not_stand_for_results_in_another_store(engine: Engine) -> None:
+    assert jobs(engine.run("--dry-run", store="another")) == ALL
+
+
 @pytest.mark.soak
 def test_an_engine_killed_at_any_time_goes_on_and_ends_the_same(chain: Chain, tmp_path: Path) -> None:
     recipe = Path(shutil.copy(chain.recipe, tmp_path))

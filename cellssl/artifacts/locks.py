@@ -91,9 +91,11 @@ def hold_lock(path: Path, *, wait: bool, waiting: Callable[[LockHolder], None] =
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a living process holds the lock at `path`."""
+    """Return whether a living process holds the lock at `path`, or is just writing it."""
     other = _read(path)
-    return other is not None and _alive(other, path)
+    if other is None:
+        return path.exists() and _age_s(path) < STALE_S
+    return _alive(other, path)
 
 
 def _create(path: Path, holder: LockHolder) -> bool:

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,12 @@ from cellssl.files import remove_unfinished, write_text
 
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 SCRATCH = "scratch"
+BY_RECIPE = "by-recipe"
+"""Folder of a store for the pointers to what the recipes need."""
+MARKER = "cellssl-store.json"
+"""File of a store that says that the folder is one; `cellssl gc` removes nothing from a folder that is not a store."""
+STORE_FORMAT = 1
+"""Version of the layout of a store; a higher one is refused by what removes anything."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 OTHER_BYTES = "does not have the bytes that its card lists"
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
@@ -79,6 +85,19 @@ class Artifact:
     def _is_link_outside(self, path: Path) -> bool:
         return not path.resolve().is_relative_to(self.path.parents[1].resolve())
 
+    def check_still_there(self) -> None:
+        """Raise FailedError where its folder has been moved away since it was found."""
+        if not (self.path / cards.NAME).is_file():
+            raise FailedError(
+                f"{self.path} was moved away meanwhile, perhaps by cellssl gc", hint="run the same command again"
+            )
+
+    def lost_files(self) -> list[str]:
+        """Return the files of the card that are not there, such as those that a purge of old files has removed."""
+        start = len(str(self.path)) + 1
+        there = {f"{folder}/{name}"[start:] for folder, _, names in os.walk(self.path) for name in names}
+        return [name for name in self.card.files if name not in there and not (self.path / name).exists()]
+
     def faults(self) -> list[str]:
         """Return one sentence per file that differs from the card; none where every byte is as it was written."""
         plain = {name: self.plain_fault(name) for name in self.card.files}
@@ -91,6 +110,23 @@ class Artifact:
             return sha256_of(self.path / name) == self.card.files[name].sha256
         except OSError:
             return False
+
+
+def has_marker(root: Path) -> bool:
+    """Return whether a folder has the marker of a store; IntegrityError where a later version has written it."""
+    if not (root / MARKER).is_file():
+        return False
+    try:
+        marker = json.loads((root / MARKER).read_text(encoding="utf-8"))
+        later = int(marker["format"]) > STORE_FORMAT
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    if later:
+        raise IntegrityError(
+            f"{root / MARKER} has format {marker['format']}, written by a later version of cellssl",
+            hint=f"this cellssl reads formats up to {STORE_FORMAT}; use that version",
+        )
+    return True
 
 
 @dataclass(frozen=True)
@@ -240,6 +276,8 @@ class Store:
         self, kind: str, fingerprint: str, *, wait: bool = True, waiting: Callable[[LockHolder], None] = lambda _: None
     ) -> Iterator[Draft]:
         """Lock one artifact and give the folder to make it in, with the files that an earlier try left there."""
+        with self._os_errors_explained():
+            self._write_marker()
         lock_file = self.root / kind / f"{fingerprint}.lock"
         with self._os_errors_explained(), hold_lock(lock_file, wait=wait, waiting=waiting) as lock:
             partial = self.partial(kind, fingerprint)
@@ -255,18 +293,34 @@ class Store:
         lock = Lock(self.root / kind / f"{fingerprint}.lock", this_process())
         return Draft(self.partial(kind, fingerprint), self.root / kind / fingerprint, lock)
 
-    def write_pointer(self, recipe: str, arm: str, seed: int | None, stage: str, artifact: Artifact) -> None:
-        """Write a small file that points to the artifact, for users; it also keeps the artifact from `cellssl gc`."""
-        folder = self.root / "by-recipe" / recipe / arm / ("all" if seed is None else str(seed))
+    def write_pointer(
+        self,
+        recipe: str,
+        arm: str,
+        seed: int | None,
+        stage: str,
+        artifact: Artifact,
+        overrides: Sequence[str] = (),
+    ) -> None:
+        """Write a small file that points to the artifact, for users; it also keeps the artifact from `cellssl gc`.
+
+        `overrides` are those that `recipe`, the name of the pointers' folder, stands for; a file there lists them.
+        """
+        folder = self.root / BY_RECIPE / recipe / arm / ("all" if seed is None else str(seed))
         content: dict[str, Any] = {"kind": artifact.card.kind, "fingerprint": artifact.fingerprint}
         with contextlib.suppress(ValueError):
             content["path"] = str(artifact.path.relative_to(self.root))
-        text = json.dumps(content, sort_keys=True) + "\n"
-        file = folder / f"{stage}.json"
         with self._os_errors_explained():
-            if not file.is_file() or file.read_text(encoding="utf-8") != text:
-                folder.mkdir(parents=True, exist_ok=True)
-                write_text(file, text)
+            self._write_marker()
+            if overrides:
+                _write_json(self.root / BY_RECIPE / recipe / "overrides.json", {"set": list(overrides)})
+            _write_json(folder / f"{stage}.json", content)
+
+    def _write_marker(self) -> None:
+        """Mark the folder as a store."""
+        if not os.path.lexists(self.root / MARKER):
+            what = "a folder of results of cellssl; docs/file-formats.md says what lies in it"
+            _write_json(self.root / MARKER, {"format": STORE_FORMAT, "what": what})
 
     @contextmanager
     def _os_errors_explained(self) -> Iterator[None]:
@@ -286,6 +340,14 @@ class Store:
                     hint="choose another folder with --store",
                 ) from error
             raise
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write a small file, unless it has that content already."""
+    text = json.dumps(content, sort_keys=True) + "\n"
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, text)
 
 
 def _remove_if_empty(partial: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 from cellssl.artifacts.export import copy_card, copy_files
@@ -14,7 +15,9 @@ from cellssl.cli.console import Console, open_log
 from cellssl.cli.options import Common
 from cellssl.cli.signals import StopSignals
 from cellssl.config import recipe as recipes
+from cellssl.config.overrides import pointers_of
 from cellssl.engine.build import RunContext
+from cellssl.engine.cards import lost_files
 from cellssl.errors import UsageError
 from cellssl.events import Event
 from cellssl.pipeline.execute import assist, find_finished, make
@@ -91,6 +94,8 @@ class Runner:
         again = self.common.force and planned.fingerprint not in self._shown
         found = None if again else find_finished(planned, self.session.store, set(self._shown), self._changes)
         if found is None:
+            if lost := lost_files(planned.card, self.session.store):
+                self.console.say(f"{title}: {lost[0]} is gone, so it is made again")
             self.console.say(f"{title}: begins")
             self._check_device()
             with self.console.working_on(planned.stage):
@@ -101,9 +106,7 @@ class Runner:
             self.console.say(f"{title}: up to date, {found.path}")
         announce(Rank.from_environment(), planned.fingerprint, begins=False)  # ends the waiting of other processes
         self._shown.add(planned.fingerprint)
-        self.session.store.write_pointer(
-            self.session.recipe.name, planned.arm, planned.seed_of_pointer, planned.stage, found
-        )
+        self._point_to(found, planned.arm, planned.seed_of_pointer, planned.stage)
         return found
 
     def make_plate(self, plan: PlatePlan) -> Artifact:
@@ -111,7 +114,7 @@ class Runner:
         with self.console.working_on(plan.stage):
             artifact = self.run(plan.make(self.context(force=self.common.force)))
         self.console.say(f"{plan.stage}: plate {plan.plate} is {artifact.path}")
-        self.session.store.write_pointer(self.session.recipe.name, self.session.arm, None, plan.pointer, artifact)
+        self._point_to(artifact, self.session.arm, None, plan.pointer)
         return artifact
 
     def assist(self, stage: str) -> None:
@@ -164,6 +167,19 @@ class Runner:
         part = plan_plate(session, stage, self.common.plate)
         row = {"stage": stage, "arm": session.arm, "seed": None, "fingerprint": part.card.fingerprint}
         return [{**row, "state": session.state(part.card, part.counted)}]
+
+    def _point_to(self, artifact: Artifact, arm: str, seed: int | None, stage: str) -> None:
+        """Leave a pointer, which keeps the artifact from `cellssl gc`; FailedError where gc was faster."""
+        name, overrides = self._pointers
+        self.session.store.write_pointer(name, arm, seed, stage, artifact, overrides)
+        artifact.check_still_there()
+
+    @cached_property
+    def _pointers(self) -> tuple[str, list[str]]:
+        recipe = self.session.recipe
+        if recipe.name == recipes.BY_HAND:
+            return recipe.name, []
+        return pointers_of(recipe, self.common.overrides or [])
 
     def _check_device(self) -> None:
         """Raise UsageError for a GPU that is not there before the first plate, not after the last."""

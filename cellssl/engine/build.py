@@ -81,6 +81,8 @@ def find_or_make(
         found = None if context.force else find_planned(context.store, card, settings)
         if found is not None:
             return found
+        for artifact in inputs.values():
+            artifact.check_still_there()  # from here on, the lock keeps them from `cellssl gc`
         changed = _when_defaults_changed(context.store, card, settings)
         started, meter, made_before = time.time(), UsageMeter(), len(context.made)
         job = Job(card, settings, inputs, draft, context, seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from cellssl.artifacts.card import Card, fingerprint
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.settings import FROM_CARD, SettingsModel, first_fault, is_counted
+from cellssl.engine.plate_parts import PARTS, parts_of
 from cellssl.errors import IntegrityError
 
 FORCE = "--force sets the old one aside and makes it again with today's defaults"
@@ -39,7 +41,7 @@ def card_for(
 
 
 def find_planned(store: Store, planned: Card, settings: SettingsModel) -> Artifact | None:
-    """Return the finished artifact of a planned card, or None.
+    """Return the finished artifact of a planned card, or None where it, or a part of it, is not complete.
 
     Raises IntegrityError where it was made with another value of a setting: a default has changed since, and defaults
     do not enter the fingerprint.
@@ -51,7 +53,22 @@ def find_planned(store: Store, planned: Card, settings: SettingsModel) -> Artifa
             f"{found.path} was made with {planned.kind}.{changes[0]}{more}",
             hint=f"{FORCE}; or write the former value into the recipe",
         )
-    return found
+    return None if found is not None and lost_files(planned, store) else found
+
+
+def lost_files(planned: Card, store: Store) -> list[Path]:
+    """Return the files that have gone from a finished artifact or from its parts, as a purge of old files leaves it."""
+    found = store.find(planned.kind, planned.fingerprint)
+    if found is None:
+        return []
+    lost = [found.path / name for name in found.lost_files()]
+    if lost or PARTS not in found.card.files:
+        return lost
+    for _, fingerprint_ in parts_of(found):
+        part = store.find(planned.kind, fingerprint_)
+        folder = found.path.with_name(fingerprint_)
+        lost += [folder] if part is None else [part.path / name for name in part.lost_files()]
+    return lost
 
 
 @dataclass(frozen=True)

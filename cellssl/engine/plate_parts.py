@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 QUARANTINE = "quarantine.csv"
+PARTS = "parts.json"
 
 
 def concat_parts(tables: dict[str, pd.DataFrame], parts: dict[str, Artifact]) -> pd.DataFrame:
@@ -64,4 +65,4 @@ def parts_of(artifact: Artifact) -> Iterator[tuple[str, str]]:
     """Yield plate and fingerprint of every part of a fetch or segment artifact of several plates."""
     import json
 
-    yield from json.loads(artifact.file("parts.json").read_text(encoding="utf-8")).items()
+    yield from json.loads(artifact.file(PARTS).read_text(encoding="utf-8")).items()

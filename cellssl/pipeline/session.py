@@ -16,7 +16,7 @@ from cellssl.config.plugins import did_you_mean
 from cellssl.config.recipe import CHAIN, Recipe
 from cellssl.config.settings import SettingsModel
 from cellssl.engine.build import RunContext
-from cellssl.engine.cards import changed_defaults
+from cellssl.engine.cards import changed_defaults, lost_files
 from cellssl.errors import UsageError
 from cellssl.pipeline.execute import made_before_change
 from cellssl.pipeline.grid import GridCell, grid, has_clusters
@@ -191,11 +191,14 @@ class Session:
         return states[planned.fingerprint]
 
     def state(self, card: Card, settings: SettingsModel) -> str:
-        """Return "done", "outdated" (a default has changed since), "partial" (with its steps) or "missing"."""
+        """Return "done", "outdated" (a default has changed), "incomplete" (a file is gone), "partial" or "missing"."""
         found = self.store.find(card.kind, card.fingerprint)
         if found is not None:
             changes = changed_defaults(found.card, settings)
-            return f"outdated ({changes[0].name})" if changes else "done"
+            if changes:
+                return f"outdated ({changes[0].name})"
+            lost = lost_files(found.card, self.store)
+            return f"incomplete ({lost[0].name} is gone)" if lost else "done"
         partial = self.store.partial(card.kind, card.fingerprint)
         if not partial.is_dir():
             return "missing"

@@ -377,10 +377,39 @@ def test_gc_keeps_what_a_recipe_needs_and_removes_the_rest_only_with_yes(chain: 
     mine.say("split", "--set", "split.seed=1", "--set", "name=other")
     shutil.rmtree(mine.root / "by-recipe" / "other")
     listed = say("gc", "--store", mine.root)
-    assert "1 are not needed; --yes removes them" in listed.out
-    assert "removed 1 of 1" in say("gc", "--store", mine.root, "--yes").out
+    assert "1 are not needed" in listed.out
+    assert "moved 1 of 1 to .trash" in say("gc", "--store", mine.root, "--yes").out
     assert "0 are not needed" in say("gc", "--store", mine.root).out
+    (moved,) = json.loads(say("gc", "--store", mine.root, "--json").out)["trash"]
+    assert Path(say("gc", "--store", mine.root, "--restore", moved["origin"]).line) == mine.root / moved["origin"]
+    assert "deleted 1 folders" in say("gc", "--store", mine.root, "--yes", "--purge").out
     assert mine.made("report", "all").faults() == []
+
+
+def test_overrides_leave_the_pointers_of_the_recipe_as_they_are(chain: Chain, tmp_path: Path) -> None:
+    mine = Chain(chain.recipe, chain.copy_cells(tmp_path / "store"))
+    written = Path(mine.say("split").line)
+    pointers = mine.root / "by-recipe"
+    changed = Path(mine.say("split", "--set", "split.seed=1", "--set", "segment.workers=2").line)
+    assert mine.made("split").path == written != changed
+    (overridden,) = pointers.glob("tiny+*")
+    assert json.loads((overridden / "overrides.json").read_text()) == {"set": ["split.seed=1"]}
+    assert json.loads((overridden / "main/all/split.json").read_text())["fingerprint"] == changed.name
+    mine.say("split", "--set", "split.seed = 2", "--set", "split.seed=1")
+    mine.say("split", "--set", "segment.workers=2", "--set", "segment.crop_px=48")  # as the recipe has it
+    assert mine.made("split").path == written
+    assert sorted(folder.name for folder in pointers.iterdir()) == ["tiny", overridden.name]
+    assert str(changed) not in say("gc", "--store", mine.root).out
+
+
+def test_a_result_that_lost_a_file_is_made_again(chain: Chain, tmp_path: Path) -> None:
+    mine = Chain(chain.recipe, chain.copy_cells(tmp_path / "store"))
+    split = Path(mine.say("split").line)
+    whole = (split / "split.parquet").read_bytes()
+    (split / "split.parquet").unlink()
+    said = mine.say("split")
+    assert "split.parquet is gone, so it is made again" in said.err
+    assert (Path(said.line) / "split.parquet").read_bytes() == whole
 
 
 def test_a_plates_part_is_kept_before_it_is_gathered(chain: Chain, tmp_path: Path) -> None:
