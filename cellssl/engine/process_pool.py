@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
+from cellssl.device import allowed_cores
 from cellssl.errors import DataError, FailedError
 
 Task = TypeVar("Task")
@@ -47,7 +48,7 @@ def parallel_map(
     is a DataError. By any other signal or exit code it is a FailedError. Up to FEW tasks, and those of a single worker,
     are done in this process.
     """
-    workers = min(workers or cores(), len(tasks))
+    workers = min(workers or allowed_cores(), len(tasks))
     if workers <= 1 or len(tasks) <= FEW:
         for task in tasks:
             work(task)
@@ -173,11 +174,6 @@ def _how_ended(exit_code: int | None) -> str:
         return f"signal {-exit_code}, {signal.Signals(-exit_code).name}"
     except ValueError:  # real-time signals have no name
         return f"signal {-exit_code}"
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _set_up_process() -> None:

@@ -35,12 +35,12 @@ def machine(device: str) -> Iterator[Finding]:
     """Yield what this machine has; `device` is the one that the user asks for."""
     import torch
 
-    from cellssl.device import device_for, dtype_for
+    from cellssl.device import allowed_cores, device_for, dtype_for
 
     yield Finding("cellssl", f"{version('cellssl')}, Python {platform.python_version()}, {platform.platform()}")
     yield Finding("libraries", ", ".join(f"{name} {_version(name)}" for name in LIBRARIES))
     memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    yield Finding("processor", f"{len(os.sched_getaffinity(0))} cores, {memory_gb:,.0f} GB of memory")
+    yield Finding("processor", f"{allowed_cores()} cores, {memory_gb:,.0f} GB of memory")
     gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     yield Finding("GPU", ", ".join(f"{gpu.name}, {gpu.total_memory / 1e9:,.0f} GB" for gpu in gpus) or "none")
 
