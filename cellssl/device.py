@@ -76,7 +76,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 @cache
 def allowed_cores() -> int:
-    """Return how many cores this process may use: its affinity, the quota of its container, its share of a SLURM job."""
+    """Return how many cores this process may use by its affinity, the quota of its container, and its SLURM task."""
     import joblib
 
     granted = os.environ.get("SLURM_CPUS_PER_TASK", "")

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
 SMALL_NETWORK = 10_000_000
 """Multiply-adds per image. A smaller network trains in minutes on one thread, and so has the same bits on machines with
-any number of cores. On two idle cores a second thread makes a step of `small` faster by 8 % at 0.7 million, by 30 % at 4
-million, by 45 % at 8.5 million (the demo), by 60 to 70 % at 20 million and more; beside other work, by less than half
-of that."""
+any number of cores. On two idle cores a second thread makes a step of `small` faster by 8 % at 0.7 million, by 30 % at
+4 million, by 45 % at 8.5 million (the demo), by 60 to 70 % at 20 million and more; beside other work, by less."""
 
 
 def threads_for(multiply_adds: int, allowed: int) -> int:
@@ -31,12 +30,14 @@ def multiply_adds(network: nn.Module, channels: int, side_px: int) -> int:
     torch's own counter loads its compiler, which takes seconds.
     """
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     counts: list[int] = []
 
     def count(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        counts.append(layer.weight.numel() * output.numel() // layer.weight.shape[0])  # type: ignore[union-attr, operator]
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        counts.append(weight.numel() * output.numel() // weight.shape[0])
 
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     hooks = [layer.register_forward_hook(count) for layer in layers]

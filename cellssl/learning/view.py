@@ -195,7 +195,6 @@ def _apply_steps(steps: list[Ready], crops: Tensor) -> Tensor:
 
 def _render_in_chunks(steps: list[Ready], crops: Tensor, out: Tensor) -> None:
     """Render a few cells at a time, so that a chunk stays in the cache, and use all cores."""
-    import torch
 
     size = max(1, CHUNK_BYTES // (4 * crops.shape[1] * max(out.shape[-1], crops.shape[-1]) ** 2))
     slices = [slice(start, start + size) for start in range(0, len(crops), size)]

@@ -1,4 +1,4 @@
-"""batch_norm: a network in, the same network out, whose batch norm counts the cells of all processes, or of one batch."""
+"""batch_norm: a network in, the same one out, with batch norm statistics over the cells of all processes, or a batch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def batch_statistics(modules: Iterable[nn.Module]) -> Iterator[None]:
     With running statistics, the features of a batch differ from those that a queue has kept from training; a
     contrastive loss then tells the two apart instead of the cells, and is far too low in the first epochs.
     """
-    norms = [norm for module in modules for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
+    found = (norm for module in modules for norm in module.modules())
+    norms = [norm for norm in found if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.training, norm.track_running_stats) for norm in norms]
     for norm in norms:
         norm.training, norm.track_running_stats = True, False

@@ -15,6 +15,7 @@ from cellssl.events import Event, Note
 from cellssl.files import atomic_path
 from cellssl.stages.pretrain import initial_weights
 from cellssl.stages.pretrain.settings import OUT_OF_MEMORY_HINT
+from cellssl.stages.shared import preparation
 from cellssl.stages.shared.arithmetic import Arithmetic
 from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
 
@@ -71,7 +72,14 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "steps": last.get("step", 0),
         "lowest_validation": best,
         "last": last,
+        preparation.EXPECTS: _expected_cells(job, crops),
     }
+
+
+def _expected_cells(job: Job, crops: ScaledCrops) -> preparation.Preparation:
+    """Return how the training cells were prepared, so that the model knows it wherever it is copied."""
+    segment = upstream_segment(job.inputs["split"], job.context.store)
+    return preparation.of_cells(segment, read_cells(segment), crops.channels, crops.shape[-1])
 
 
 def assist(job: Job) -> None:
@@ -117,6 +125,8 @@ def _prepared_training(job: Job, rank: Rank) -> Iterator[tuple[TrainState, Plan,
     from cellssl.stages.pretrain.networks import prepare
 
     crops, cell_ids = load_split_part(job, "train")
+    if "init_from" in job.inputs:
+        initial_weights.check_same_channels(job.inputs["init_from"], crops.channels)
     device = device_for(job.context.device, rank)
     announce(rank, job.card.fingerprint, begins=True)
     with process_group(rank, device) as group, enough_memory(OUT_OF_MEMORY_HINT):

@@ -45,7 +45,7 @@ class Arithmetic:
         return cls(threads, device.type, str(dtype).removeprefix("torch."), torch.backends.cpu.get_cpu_capability())
 
     def kept(self, scratch: Path, *, resumed: bool) -> tuple[Arithmetic, str]:
-        """Return this arithmetic with the threads of the first process, and in words what differs from it ("" if not).
+        """Return this arithmetic with the threads of the first process, and what else differs from it in words, or "".
 
         The first process writes its own into `scratch`; `resumed` is whether there is a checkpoint, too. Raises IntegrityError where that file cannot be read.
         """
@@ -57,7 +57,8 @@ class Arithmetic:
             return now, ""
         if first is None:
             return now, "it is not known how many threads this training began with"
-        changes = [f"{name} {value}, not {getattr(now, name)}" for name, value in asdict(first).items() if value != getattr(now, name)]
+        then, here = asdict(first), asdict(now)
+        changes = [f"{name} {then[name]}, not {here[name]}" for name in then if then[name] != here[name]]
         return now, f"this training began with {'; '.join(changes)}" if changes else ""
 
     def details(self) -> Mapping[str, Any]:

@@ -1,9 +1,7 @@
 """The number of torch's threads is chosen once per training, from its network, and kept when it is resumed."""
 
 import json
-import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,11 @@ HERE = Arithmetic(2, "cpu", "float32", "AVX2")
 
 
 def test_a_small_network_gets_one_thread_and_a_larger_one_all_that_are_allowed() -> None:
-    assert [threads_for(SMALL_NETWORK - 1, 8), threads_for(SMALL_NETWORK, 8), threads_for(SMALL_NETWORK, 1)] == [1, 8, 1]
+    assert [threads_for(SMALL_NETWORK - 1, 8), threads_for(SMALL_NETWORK, 8), threads_for(SMALL_NETWORK, 1)] == [
+        1,
+        8,
+        1,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,17 @@ def test_a_partial_of_an_earlier_version_says_that_its_threads_are_unknown(tmp_p
 def pretrain(chain: Chain, store: Path, threads: int, *words: str, stop_after: int | None = None) -> dict[str, object]:
     """Train the tiny recipe with an OMP_NUM_THREADS of its own; stop it after a checkpoint, or return its card."""
     environment = {**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}
-    command = ("pretrain", chain.recipe, "--store", store, "--device", "cpu", "--set", "pretrain.checkpoint_s=0", *words)
+    command = (
+        "pretrain",
+        chain.recipe,
+        "--store",
+        store,
+        "--device",
+        "cpu",
+        "--set",
+        "pretrain.checkpoint_s=0",
+        *words,
+    )
     if stop_after is None:
         return json.loads((Path(run(*command, env=environment).line) / "artifact.json").read_text())
     process = start(*command, env=environment)
@@ -86,13 +98,16 @@ def pretrain(chain: Chain, store: Path, threads: int, *words: str, stop_after: i
 def test_a_large_network_stopped_and_resumed_under_other_threads_has_the_bytes_of_an_uninterrupted_one(
     chain: Chain, tmp_path: Path
 ) -> None:
-    large = ("--set", "pretrain.encoder={ name = 'small', widths = [64, 128, 256] }", "--set", "pretrain.epochs=3")
+    large = ("--set", "pretrain.encoder={ name = 'small', widths = [64, 128, 512] }", "--set", "pretrain.epochs=3")
     alone, stopped = (chain.copy_cells(tmp_path / name) for name in ("alone", "stopped"))
     expected = pretrain(chain, alone, 2, *large)
     pretrain(chain, stopped, 2, *large, stop_after=1)
     resumed = pretrain(chain, stopped, 1, *large)
     assert resumed["files"] == expected["files"]
-    assert [(card["run"]["threads"], card["run"]["OMP_NUM_THREADS"]) for card in (expected, resumed)] == [(2, "2"), (2, "1")]
+    assert [(card["run"]["threads"], card["run"]["OMP_NUM_THREADS"]) for card in (expected, resumed)] == [
+        (2, "2"),
+        (2, "1"),
+    ]
     assert resumed["run"]["instruction_set"] == torch.backends.cpu.get_cpu_capability()
 
 
