@@ -1,4 +1,4 @@
-"""device: a device and precision by name ("auto", "cuda", "bfloat16") in, those that this machine has out; its cores.
+"""device: a device and precision by name ("auto", "cuda", "bfloat16") in, those that this machine has out; also its cores.
 
 torch is imported inside the functions, so that importing this module is light.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from cellssl.errors import UsageError
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_for(name: str, rank: Rank = Rank()) -> torch.device:  # noqa: B008 - a frozen value
@@ -76,3 +72,25 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, check)() for check in checks if hasattr(torch.cpu, check))
+
+
+@cache
+def allowed_cores() -> int:
+    """Return how many cores this process may use by its affinity, the quota of its container, and its SLURM task."""
+    import joblib
+
+    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(joblib.cpu_count(), int(granted)) if granted.isdecimal() and int(granted) else int(joblib.cpu_count())
+
+
+def allowed_threads() -> int:
+    """Return how many threads a library may start: OMP_NUM_THREADS where the user has set it, else `allowed_cores`.
+
+    Raises UsageError where OMP_NUM_THREADS is not a number of threads.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2" is for nested loops
+    if not wanted:
+        return allowed_cores()
+    if not (wanted.isdecimal() and int(wanted)):
+        raise UsageError(f"OMP_NUM_THREADS = {wanted!r} is not a number of threads", hint="set it to 1 or more")
+    return int(wanted)

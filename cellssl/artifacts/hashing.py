@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cellssl.device import cores
+from cellssl.device import allowed_cores
 
 PIECE = 2**18
 """Bytes that are read and hashed at once: they stay in the processor's cache between the two."""
@@ -114,7 +114,7 @@ def hash_files(
         except Exception as error:  # raised again in the caller's thread
             faults.append(error)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers or cores(), len(todo)))]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers or allowed_cores(), len(todo)))]
     try:
         for thread in threads:
             thread.start()

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from cellssl.config.settings import Plugin
 from cellssl.events import Event
@@ -80,13 +81,17 @@ class Dataset(Plugin):
 
     - Images: `Field.images` names one single-channel image per channel, the same channels in every field; each a TIFF
       of uint8 or uint16, or another format that `cellssl.artifacts.images` reads.
-    - Crops: `Field.images` is empty, and `make` calls `cellssl.datasets.crops.precut.write_precut`, which writes
-      `crops.npy`, `cells.csv` and `channels.json`; the stage `segment` passes them through.
+    - Crops: `gives_crops` is True, `Field.images` is empty, and `make` calls
+      `cellssl.datasets.crops.precut.write_precut`, which writes `crops.npy`, `cells.csv` and `channels.json`; the stage
+      `segment` passes them through.
 
     The module must import quickly: import numpy only if needed, and torch, pandas, scikit-learn and the like inside the
     methods that use them. An ALGORITHM in the module counts in the fingerprint of every plate: raise it when the same
     settings give other pixels.
     """
+
+    gives_crops: ClassVar[bool] = False
+    """Whether it gives crops that are already cut."""
 
     def external_files(self) -> Mapping[str, Path]:
         """Return role -> file of the user whose bytes are part of the result, such as a table, a stack or images.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field as Setting
@@ -60,6 +61,8 @@ class Settings(Dataset):
     """Only cells of these wells; empty means all."""
     keep: ExtraColumns = ()
     """Further columns of the table that are copied into the cell table."""
+
+    gives_crops: ClassVar[bool] = True
 
     @field_validator("channels")
     @classmethod

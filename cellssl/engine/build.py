@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 import time
@@ -14,6 +13,7 @@ from cellssl.artifacts.card import Card
 from cellssl.artifacts.locks import LockHolder
 from cellssl.artifacts.store import Artifact, Draft, Store
 from cellssl.config.settings import SettingsModel
+from cellssl.device import allowed_cores
 from cellssl.engine.cards import DEFAULTS_CHANGED, changed_defaults, find_planned
 from cellssl.engine.resources import LARGEST, Usage, UsageMeter, sum_usage
 from cellssl.errors import IntegrityError
@@ -137,6 +137,6 @@ def _run_details(started: float) -> dict[str, Any]:
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": allowed_cores(),
         "libraries": libraries,
     }

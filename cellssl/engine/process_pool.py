@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
-from cellssl.device import cores
+from cellssl.device import allowed_cores
 from cellssl.errors import DataError, FailedError
 
 Task = TypeVar("Task")
@@ -48,7 +48,7 @@ def parallel_map(
     is a DataError. By any other signal or exit code it is a FailedError. Up to FEW tasks, and those of a single worker,
     are done in this process.
     """
-    workers = min(workers or cores(), len(tasks))
+    workers = min(workers or allowed_cores(), len(tasks))
     if workers <= 1 or len(tasks) <= FEW:
         for task in tasks:
             work(task)

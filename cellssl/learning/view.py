@@ -14,6 +14,7 @@ from threading import Barrier
 from typing import TYPE_CHECKING, Annotated
 
 from cellssl.config.settings import Plugin, PluginField
+from cellssl.device import allowed_threads
 from cellssl.learning.transform import Drawn, Geometric, Standalone, as_float
 
 if TYPE_CHECKING:
@@ -194,7 +195,6 @@ def _apply_steps(steps: list[Ready], crops: Tensor) -> Tensor:
 
 def _render_in_chunks(steps: list[Ready], crops: Tensor, out: Tensor) -> None:
     """Render a few cells at a time, so that a chunk stays in the cache, and use all cores."""
-    import torch
 
     size = max(1, CHUNK_BYTES // (4 * crops.shape[1] * max(out.shape[-1], crops.shape[-1]) ** 2))
     slices = [slice(start, start + size) for start in range(0, len(crops), size)]
@@ -205,7 +205,7 @@ def _render_in_chunks(steps: list[Ready], crops: Tensor, out: Tensor) -> None:
         for own_steps, own_crops, own_out in chunks:  # the next free thread takes the next chunk
             own_out.copy_(_apply_steps(own_steps, own_crops))
 
-    threads = torch.get_num_threads()
+    threads = allowed_threads()  # not those of the network: no pixel depends on it
     for future in [_thread_pool(threads).submit(work) for _ in range(threads)]:
         future.result()
 
@@ -219,12 +219,12 @@ def _thread_pool(count: int) -> ThreadPoolExecutor:
     """
     import torch
 
-    started = Barrier(count + 1)
+    before, started = torch.get_num_threads(), Barrier(count + 1)
     pool = ThreadPoolExecutor(count, "view")
     for _ in range(count):
         pool.submit(_stay_on_one_core, started)
     started.wait()
-    torch.set_num_threads(count)  # the number that other threads start with
+    torch.set_num_threads(before)  # the number that other threads start with
     return pool
 
 

@@ -15,6 +15,7 @@ from cellssl.artifacts.store import Store
 from cellssl.config.recipe import CHAIN, Recipe
 from cellssl.engine.weights_cache import Download
 from cellssl.errors import CellsslError
+from cellssl.pipeline.earlier_models import check_settings
 from cellssl.pipeline.plan import Planner
 
 LIBRARIES = ("torch", "torchvision", "cellpose", "timm", "tensorboard")
@@ -35,12 +36,12 @@ def machine(device: str) -> Iterator[Finding]:
     """Yield what this machine has; `device` is the one that the user asks for."""
     import torch
 
-    from cellssl.device import device_for, dtype_for
+    from cellssl.device import allowed_cores, device_for, dtype_for
 
     yield Finding("cellssl", f"{version('cellssl')}, Python {platform.python_version()}, {platform.platform()}")
     yield Finding("libraries", ", ".join(f"{name} {_version(name)}" for name in LIBRARIES))
     memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    yield Finding("processor", f"{len(os.sched_getaffinity(0))} cores, {memory_gb:,.0f} GB of memory")
+    yield Finding("processor", f"{allowed_cores()} cores, {memory_gb:,.0f} GB of memory")
     gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     yield Finding("GPU", ", ".join(f"{gpu.name}, {gpu.total_memory / 1e9:,.0f} GB" for gpu in gpus) or "none")
 
@@ -119,6 +120,8 @@ def _fault(planner: Planner, stage: str) -> Finding | None:
         settings.external_files()
         for reference, kinds in settings.artifact_references().values():
             planner.store.resolve(reference, kinds)
+        if stage == "segment":
+            check_settings(planner)
     except CellsslError as error:
         return Finding(stage, error.message, error.hint, missing=True)
     return None

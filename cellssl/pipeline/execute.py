@@ -17,6 +17,7 @@ def make(planned: Planned, context: RunContext) -> Build:
     Raises UsageError, with the command to run first, where an input is missing.
     """
     inputs = {name: _upstream(planned, name, context.store) for name in planned.inputs}
+    planned.check_inputs(inputs)
     work = stage_module(planned.stage).run
     return (yield from find_or_make(planned.card, planned.settings, inputs, context, planned.seed, work))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pickle
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.recipe import Recipe
 from cellssl.engine.cards import card_for
 from cellssl.errors import UsageError
+from cellssl.pipeline.earlier_models import check_fetched, check_planned
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Planned:
     """Inputs that a user named, by the name of the input; the others are looked up in the store."""
     upstream: Mapping[str, Planned] = field(default_factory=dict, repr=False, compare=False)
     """The plans of the other inputs, by the name of the input."""
+    check_inputs: Callable[[Mapping[str, Artifact]], None] = field(default=lambda _: None, repr=False, compare=False)
+    """Raises UsageError where the finished inputs turn out not to be what later stages need, before the work begins."""
 
     @property
     def seed_of_pointer(self) -> int | None:
@@ -89,6 +92,7 @@ class Planner:
         if stage not in self.stages:
             planned = self._plan(stage)
             self.stages[stage] = planned
+            check_planned(self, planned)
         return self.stages[stage]
 
     def settings(self, stage: str) -> Any:
@@ -107,9 +111,13 @@ class Planner:
         seed = self.seed if settings.is_seeded() else None
         card = self._card(stage, settings, inputs, seed)
         of_seed = seed is not None or any(planned.depends_on_seed for planned in upstream.values())
-        return Planned(
+        planned = Planned(
             stage, self.command_line, self.arm, seed, settings, inputs, card, self.seed, of_seed, given, upstream
         )
+        return replace(planned, check_inputs=self._check_fetched) if stage == "segment" else planned
+
+    def _check_fetched(self, inputs: Mapping[str, Artifact]) -> None:
+        check_fetched(self, inputs["fetch"])
 
     def _card(self, stage: str, settings: Any, inputs: dict[str, str], seed: int | None) -> Card:
         key = pickle.dumps((stage, settings, inputs, seed))  # only a key: by value, class and order; never unpickled

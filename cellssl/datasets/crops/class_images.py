@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -43,6 +44,8 @@ class ClassImageDataset(Dataset):
     Where the publisher has divided the pictures, the column `official_part` has their part, for `split.split_column`. A
     subclass implements `wells`, `load_pictures` and `identity`.
     """
+
+    gives_crops: ClassVar[bool] = True
 
     def plate(self) -> str:
         """Return the name of the plate."""

@@ -1,7 +1,9 @@
-"""batch_norm: a network in, the same network out, with batch norm statistics over the cells of all processes."""
+"""batch_norm: a network in, the same one out, with batch norm statistics over the cells of all processes, or a batch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,6 +34,25 @@ def convert_sync_batch_norm(network: nn.Module, group: Group, device: torch.devi
     return network
 
 
+@contextmanager
+def batch_statistics(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Let batch norm use the statistics of each batch, as in training, and leave its running statistics as they are.
+
+    With running statistics, the features of a batch differ from those that a queue has kept from training; a
+    contrastive loss then tells the two apart instead of the cells, and is far too low in the first epochs.
+    """
+    found = (norm for module in modules for norm in module.modules())
+    norms = [norm for norm in found if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.training, norm.track_running_stats) for norm in norms]
+    for norm in norms:
+        norm.training, norm.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        for norm, (training, tracks) in zip(norms, before, strict=True):
+            norm.training, norm.track_running_stats = training, tracks
+
+
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """Batch norm (arXiv:1502.03167) with the mean and variance of the batch of all processes."""
 
@@ -45,7 +66,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         mean, count = sums[:-1] / sums[-1], sums[-1].detach()
         centred = pixels - mean[:, None, None]
         variance = AllReduceSum.apply(centred.square().sum(dim=(0, 2, 3))) / count
-        self._update_running_statistics(mean.detach(), (variance * count / (count - 1)).detach())
+        if self.track_running_stats:
+            self._update_running_statistics(mean.detach(), (variance * count / (count - 1)).detach())
         scale = self.weight / (variance + self.eps).sqrt()
         normalised: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
         return normalised.to(crops.dtype)

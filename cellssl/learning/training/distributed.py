@@ -61,6 +61,14 @@ class Group:
         for gradient, values in zip((*of_encoder, *of_heads), summed, strict=True):
             gradient.copy_(values.view_as(gradient))
 
+    def broadcast(self, number: int) -> int:
+        """Return the number that the main process gives; the other processes wait here for it."""
+        if self.rank.count == 1:
+            return number
+        import torch
+
+        return int(all_reduce_sum(torch.tensor(number if self.rank.is_main else 0)).item())
+
     def broadcast_continue(self, main_continues: bool) -> bool:
         """Return whether the main process does another step; the other processes wait here for its answer."""
         if self.rank.count == 1:

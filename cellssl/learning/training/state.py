@@ -77,12 +77,12 @@ class TrainState:
 
     def train(self) -> None:
         """Set all modules to training mode: batch norm uses the statistics of the batch, and queues are filled."""
-        for module in self._modules():
+        for module in self.modules():
             module.train()
 
     def eval(self) -> None:
         """Set all modules to evaluation mode: the cells change neither batch norm nor queues."""
-        for module in self._modules():
+        for module in self.modules():
             module.eval()
 
     def clip_gradient(self, max_norm: float | None) -> Float[Tensor, ""]:
@@ -95,10 +95,11 @@ class TrainState:
 
     def is_finite(self) -> bool:
         """Return whether every weight and every running statistic is finite."""
-        tensors = [tensor for module in self._modules() for tensor in module.state_dict().values()]
+        tensors = [tensor for module in self.modules() for tensor in module.state_dict().values()]
         return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
-    def _modules(self) -> tuple[nn.Module, ...]:
+    def modules(self) -> tuple[nn.Module, ...]:
+        """Return both encoders, and the objectives."""
         return self.encoder, self.momentum_encoder, self.objectives
 
     def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:

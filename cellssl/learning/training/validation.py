@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
+from cellssl.learning.training.batch_norm import batch_statistics
 from cellssl.learning.training.loop import encode_views
 from cellssl.learning.training.readers import prefetch
 
@@ -20,13 +22,27 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def validation_loss(state: TrainState, plan: Plan, read: CropReader, cell_keys: Int64[Tensor, "n"]) -> float:
-    """Return the weighted sum of losses on cells outside the training set; their views are the same every time."""
+    """Return the weighted sum of losses on cells outside the training set; their views are the same every time.
+
+    Batches have the size of the training's, and batch norm uses their statistics, so that the loss can be compared with
+    the training loss at every step: both depend on the number of cells in a batch and on how they are normalised.
+    """
     state.eval()
     total = torch.zeros((), device=plan.device)
-    batches = torch.arange(len(cell_keys)).split(plan.batches.size)
-    for rows, crops in prefetch(read, (rows.numpy() for rows in batches), plan.group.share):
-        cells = cell_keys[torch.from_numpy(rows)]
-        for branch in plan.branches:
-            encoded = encode_views(state, plan, branch, crops, cells, "validation")
-            total += branch.weight * branch.objective(encoded)[0] * (len(rows) / len(cell_keys))
+    batches = validation_batches(len(cell_keys), plan.batches.size)
+    with batch_statistics(state.modules()):
+        for rows, crops in prefetch(read, batches, plan.group.share):
+            cells = cell_keys[torch.from_numpy(rows)]
+            for branch in plan.branches:
+                encoded = encode_views(state, plan, branch, crops, cells, "validation")
+                total += branch.weight * branch.objective(encoded)[0] / len(batches)
     return total.item()
+
+
+def validation_batches(cells: int, size: int) -> list[Int64[np.ndarray, "b"]]:
+    """Return the rows of batches of equal size that hold every cell; the last batch is filled with the first cells.
+
+    Fewer cells than `size` make one smaller batch, because a cell that occurs twice in a batch is its own negative.
+    """
+    size = min(size, cells)
+    return [np.arange(start, start + size) % cells for start in range(0, cells, size)]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import write_table
 from cellssl.config.settings import json_ready
 from cellssl.engine.build import Job, Metrics
@@ -16,6 +15,7 @@ from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.profiling.clusterer import ClustererSettings, Clustering
 from cellssl.stages.cluster import map
+from cellssl.stages.cluster.earlier import check_same_model
 from cellssl.stages.cluster.metrics import ClusterMetrics, method_of
 from cellssl.stages.cluster.montage import write_montage
 from cellssl.stages.cluster.scores import check_columns, score_clusters
@@ -118,7 +118,7 @@ def _assigned(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normali
     from cellssl.profiling import kmeans, normalise
 
     earlier = job.inputs["assign_to"]
-    _check_same_model(earlier, job)
+    check_same_model(earlier, job.inputs["embed"].card, job.context.store)
     # not the method in its section, which has no effect where the earlier clustering was an assignment, too
     method = Settings.model_validate({"method": method_of(earlier.card.metrics)}).clusterer()
     with np.load(earlier.file("centroids.npz"), allow_pickle=False) as arrays:
@@ -128,32 +128,6 @@ def _assigned(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normali
         centroids = arrays["centroids"]
         model = {name: arrays[name] for name in arrays if name.startswith(method.plugin_name())}
     return method, normaliser, kmeans.clustering_of(normal, assignment, centroids, model)
-
-
-def _check_same_model(earlier: Artifact, job: Job) -> None:
-    """Raise UsageError where the embeddings come from another model: equal dimensions do not mean equal features."""
-    models = [_model_of(embed) for embed in (job.inputs["embed"], _embed_below(earlier, job))]
-    if models[0] != models[1]:
-        raise UsageError(
-            f"the earlier clustering used embeddings of the model {models[1]}, these embeddings come from {models[0]}",
-            hint=f"embed the cells with [embed] model = {models[1].partition(' ')[0]!r}, and the same network",
-        )
-
-
-def _embed_below(clustering: Artifact, job: Job) -> Artifact:
-    """Return the embeddings that an earlier clustering was made from."""
-    return job.context.store.with_store_of(clustering).get("embed", clustering.card.inputs["embed"])
-
-
-def _model_of(embed: Artifact) -> str:
-    """Return the fingerprint of the model, with network, layer, branch and view; of a baseline its name."""
-    inputs, section = embed.card.inputs, embed.card.section
-    trained = inputs.get("model", inputs.get("pretrain"))
-    options = [section["network"]]
-    options += [
-        str(section[name]) for name in ("layer", "branch", "view") if section.get(name) not in (None, "pooled", [])
-    ]
-    return f"{trained} ({', '.join(options)})" if trained else str(section["model"])
 
 
 def _write_assignment(

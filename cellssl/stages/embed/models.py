@@ -9,7 +9,6 @@ from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import FROM_CARD
 from cellssl.errors import UsageError
 from cellssl.stages.embed.settings import Settings
-from cellssl.stages.shared.scaled_crops import ScaledCrops
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,18 +85,3 @@ def _pretrain_settings(model: Artifact) -> Any:
     section = model.card.section
     used = {name: section[name] for name in ("encoder", "branches", "epochs") if name in section}
     return PretrainSettings.model_validate(used, context={FROM_CARD: True})
-
-
-def check_same_crops(model: Artifact, crops: ScaledCrops) -> None:
-    """Raise UsageError where the channels or the size of the crops differ from those that the model was trained on."""
-    trained, here = model.card.metrics["channels"], crops.channels
-    if trained != here:
-        raise UsageError(
-            f"the model was trained on the channels {', '.join(trained)}, but these cells have {', '.join(here)}",
-            hint="use the same channels, with the same names and in the same order, in [fetch]",
-        )
-    if model.card.metrics["crop_px"] != crops.shape[-1]:
-        raise UsageError(
-            f"the model was trained on crops of {model.card.metrics['crop_px']} px, but these are {crops.shape[-1]} px",
-            hint=f"set segment.crop_px = {model.card.metrics['crop_px']}",
-        )

@@ -69,6 +69,9 @@ class Settings(StageSettings):
     """How often the transforms of `view` are drawn for a cell."""
     formats: tuple[Literal["csv.gz", "h5ad"], ...] = ()
     """Other formats in which the same table is written too; h5ad is AnnData's and needs cellssl[anndata]."""
+    accept: tuple[Literal["crop_px", "pixel_um", "scale"], ...] = Field((), json_schema_extra=NOT_IN_FINGERPRINT)
+    """Differences between these cells and those of an earlier model that are known and accepted: the size of the crops
+    or of a pixel, or how intensities are scaled. By default each of them is an error."""
     batch: int = Field(64, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Number of cells per batch."""
 

@@ -9,10 +9,12 @@ import numpy as np
 
 from cellssl.artifacts import embeddings
 from cellssl.artifacts.crops import in_blocks
+from cellssl.artifacts.store import Artifact
 from cellssl.engine.build import Job, Metrics
-from cellssl.events import Event, Progress
-from cellssl.stages.embed.models import check_same_crops, load_network
+from cellssl.events import Event, Note, Progress
+from cellssl.stages.embed.models import load_network
 from cellssl.stages.embed.settings import MEASUREMENTS
+from cellssl.stages.shared import preparation
 from cellssl.stages.shared.cell_tables import chosen_cells, metadata
 from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
 
@@ -29,6 +31,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     segment = upstream_segment(source, job.context.store)
     cells = chosen_cells(source, segment)
     crops = scaled_crops(segment, job.context.store, cells)
+    yield from _check_model(job, segment, cells, crops)
     table, done = job.draft.file("embeddings.parquet"), 0
     with embeddings.writer(table, metadata(cells)) as file:
         for vectors in _iter_vectors(job, crops, cells):
@@ -40,6 +43,22 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     if "h5ad" in job.settings.formats:
         embeddings.write_anndata(table, job.draft.file("embeddings.h5ad"))
     return {"cells": len(crops), "dim": file.dim}
+
+
+def _check_model(job: Job, segment: Artifact, cells: pd.DataFrame, crops: ScaledCrops) -> Iterator[Event]:
+    """Raise UsageError where an earlier model was trained on other cells; say what is not compared, or accepted."""
+    model = job.inputs.get("model") or job.inputs.get("pretrain")
+    if model is None:
+        return
+    expected = preparation.of_model(model, job.context.store)
+    here = preparation.of_cells(segment, cells, crops.channels, crops.shape[-1])
+    preparation.check_same(model, expected, here, job.settings.accept)
+    if "model" not in job.inputs:
+        return  # this recipe's own model, trained on these cells
+    for words in preparation.differences(expected, here):
+        yield Note(f"accepted: the model was trained on {words}")
+    if what := preparation.unknown(expected, here):
+        yield Note(f"not compared with the cells of the model, because it is not known of both: {', '.join(what)}")
 
 
 def _iter_vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator[np.ndarray]:
@@ -56,7 +75,6 @@ def _iter_vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator
     keep_freed_memory()
     settings = job.settings
     model = job.inputs.get("model") or job.inputs["pretrain"]
-    check_same_crops(model, crops)
     device = device_for(job.context.device)
     job.ran.update(device=str(device), precision="float32")
     side_px = model.card.metrics["input_px"]

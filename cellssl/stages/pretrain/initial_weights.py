@@ -145,6 +145,18 @@ def _read_earlier(job: Job, encoder: EncoderSettings) -> Mapping[str, Any]:
     return read_tensors(artifact.file("encoder.safetensors"))
 
 
+def check_same_channels(earlier: Artifact, channels: list[str] | None) -> None:
+    """Raise UsageError where the encoder was trained on other channels; `channels` is None where they are not known."""
+    trained = earlier.card.metrics["channels"]
+    if channels is not None and channels != trained:
+        raise UsageError(
+            f"init_from: the encoder of {earlier.path} was trained on the channels {', '.join(trained)}, but these "
+            f"cells have {', '.join(channels)}",
+            hint="use the same channels, with the same names and in the same order, in [fetch]; or, to start from "
+            f"other channels all the same, set pretrain.init_from to the file {earlier.path / 'encoder.safetensors'}",
+        )
+
+
 def _check_same_standardisation(earlier: Artifact, encoder: EncoderSettings) -> None:
     """Raise UsageError where pixels are scaled differently: the encoder would silently be another one."""
     before, now = (_standardises(one) for one in (_ENCODERS.choose(earlier.card.section["encoder"]), encoder))

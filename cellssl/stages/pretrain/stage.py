@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from cellssl.artifacts.tables import read_cells, read_table
 from cellssl.engine.build import Job, Metrics
 from cellssl.errors import UsageError
-from cellssl.events import Event
+from cellssl.events import Event, Note
 from cellssl.files import atomic_path
 from cellssl.stages.pretrain import initial_weights
 from cellssl.stages.pretrain.settings import OUT_OF_MEMORY_HINT
+from cellssl.stages.shared import preparation
+from cellssl.stages.shared.arithmetic import Arithmetic
 from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
 
 if TYPE_CHECKING:
@@ -29,18 +31,25 @@ if TYPE_CHECKING:
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Train, or continue a training, and write the networks, metrics and curves."""
+    from cellssl.learning.threads import torch_threads
     from cellssl.rank import Rank
+    from cellssl.stages.pretrain.checkpoints import Checkpoints
     from cellssl.stages.pretrain.training import broadcast_stop, run_training
 
     with _prepared_training(job, Rank.from_environment()) as (state, plan, validation, crops):
+        resumed = Checkpoints.of(job.draft).last.is_file()
+        arithmetic, change = _arithmetic(state, plan, len(crops.channels)).kept(job.draft.scratch(), resumed=resumed)
         job.ran.update(
             device=str(plan.device),
-            precision=str(plan.dtype).removeprefix("torch."),
+            precision=arithmetic.precision,
+            **arithmetic.details(),
             processes=plan.group.rank.count,
             started_from=initial_weights.describe_source(job) or "weights drawn from the seed",
             batch_norm=_describe_batch_norm(state.encoder, plan.group.rank.count),
         )
-        with broadcast_stop(state, plan, validation):
+        with torch_threads(plan.group.broadcast(arithmetic.threads)), broadcast_stop(state, plan, validation):
+            if change:
+                yield Note(f"{change}: its last bits are not those of an uninterrupted one")
             yield from _load_first_weights(job, state)
             yield from run_training(
                 state,
@@ -63,17 +72,37 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "steps": last.get("step", 0),
         "lowest_validation": best,
         "last": last,
+        preparation.EXPECTS: _expected_cells(job, crops),
     }
+
+
+def _expected_cells(job: Job, crops: ScaledCrops) -> preparation.Preparation:
+    """Return how the training cells were prepared, so that the model knows it wherever it is copied."""
+    segment = upstream_segment(job.inputs["split"], job.context.store)
+    return preparation.of_cells(segment, read_cells(segment), crops.channels, crops.shape[-1])
 
 
 def assist(job: Job) -> None:
     """Take part in the training of the main process, as one of several processes; write nothing."""
+    from cellssl.learning.threads import torch_threads
     from cellssl.rank import Rank
     from cellssl.stages.pretrain.training import run_training_as_assistant
 
-    with _prepared_training(job, Rank.from_environment()) as (state, plan, validation, _):
+    with (
+        _prepared_training(job, Rank.from_environment()) as (state, plan, validation, _),
+        torch_threads(plan.group.broadcast(1)),
+    ):
         list(_load_first_weights(job, state))
         run_training_as_assistant(state, plan, job.draft, validation)
+
+
+def _arithmetic(state: TrainState, plan: Plan, channels: int) -> Arithmetic:
+    """Return the arithmetic that a new training on this machine would have."""
+    from cellssl.device import allowed_threads
+    from cellssl.learning.threads import multiply_adds, threads_for
+
+    size = multiply_adds(state.encoder, channels, plan.side_px)
+    return Arithmetic.here(threads_for(size, allowed_threads()), plan.device, plan.dtype)
 
 
 def _load_first_weights(job: Job, state: TrainState) -> Iterator[Event]:
@@ -96,6 +125,8 @@ def _prepared_training(job: Job, rank: Rank) -> Iterator[tuple[TrainState, Plan,
     from cellssl.stages.pretrain.networks import prepare
 
     crops, cell_ids = load_split_part(job, "train")
+    if "init_from" in job.inputs:
+        initial_weights.check_same_channels(job.inputs["init_from"], crops.channels)
     device = device_for(job.context.device, rank)
     announce(rank, job.card.fingerprint, begins=True)
     with process_group(rank, device) as group, enough_memory(OUT_OF_MEMORY_HINT):

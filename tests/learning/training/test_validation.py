@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from learning.conftest import MadeUpCrops
@@ -14,7 +15,7 @@ from cellssl.errors import FailedError
 from cellssl.events import StepDone
 from cellssl.learning.training.loop import Plan, encode_views, train
 from cellssl.learning.training.state import BestValidation, TrainState
-from cellssl.learning.training.validation import validation_loss
+from cellssl.learning.training.validation import validation_batches, validation_loss
 from cellssl.stages.pretrain.networks import crop_reader, keys_of
 from cellssl.stages.pretrain.training import Validation, run_training
 
@@ -46,19 +47,27 @@ def test_measuring_between_steps_does_not_change_the_training(training: Any) -> 
     assert_same_bits(state, undisturbed)
 
 
-def test_it_is_the_weighted_sum_of_the_branches_losses_over_all_cells(training: Any) -> None:
-    """Batches of 4 and 2 cells; batch norm in evaluation, so that a cell's features do not depend on the others."""
+def test_it_is_the_weighted_sum_of_the_branches_losses_as_training_computes_them(training: Any) -> None:
+    """Two batches of 4 for 6 cells, normalised by their own statistics; two cells fill the second batch."""
     state, plan = training(BRANCHES)
     next(train(state, plan))
     given, expected = validation_cells(), 0.0
-    state.eval()
+    measured = validation_loss(state, plan, **given)
+    state.train()  # afterwards, because it changes the running statistics
     with torch.no_grad():
-        for row in range(6):
-            crops, cells = given["read"](torch.tensor([row]).numpy()), given["cell_keys"][row : row + 1]
+        for rows in ([0, 1, 2, 3], [4, 5, 0, 1]):
+            crops, cells = given["read"](np.array(rows)), given["cell_keys"][rows]
             for branch in plan.branches:
                 seen = encode_views(state, plan, branch, crops, cells, "validation")
-                expected += branch.weight * branch.objective(seen)[0].item() / 6
-    assert validation_loss(state, plan, **given) == pytest.approx(expected, rel=1e-5)
+                expected += branch.weight * branch.objective(seen)[0].item() / 2
+    assert measured == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("cells, size, batches", [(6, 4, 2), (4, 4, 1), (3, 4, 1), (9, 2, 5), (1, 4, 1)])
+def test_validation_batches_hold_every_cell_and_are_of_equal_size(cells: int, size: int, batches: int) -> None:
+    rows = validation_batches(cells, size)
+    assert [len(one) for one in rows] == [min(cells, size)] * batches
+    assert sorted(set(np.concatenate(rows).tolist())) == list(range(cells))
 
 
 def test_the_lowest_loss_is_kept_and_measurements_since_then_are_counted() -> None:

@@ -1,0 +1,152 @@
+"""preparation: how the cells of a model were prepared and how other cells are in, the differences and their cure out.
+
+A preparation is a dict, ready for JSON, of everything that decides the pixels of a crop: channels, sizes, and the
+settings of the intensity scale under their names in a recipe. What is not known is left out, and so is never compared.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.errors import IntegrityError, UsageError
+from cellssl.stages.segment.settings import SAME_PIXELS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Preparation = dict[str, Any]
+
+PIXEL_TOLERANCE = 0.05
+"""Pixel sizes that differ by less are the same: headers say 0.4963 where people write 0.5."""
+PERCENTILES = ("low_percentile", "high_percentile")
+EXPECTS = "expects"
+"""Key of the metrics of a pretrain card with the preparation of its cells; older cards lack it."""
+
+
+def of_section(section: Mapping[str, Any], algorithm: int, *, finished_crops: bool) -> Preparation:
+    """Return the preparation that a section [segment] leads to; of finished crops it sets only the intensity scale."""
+    silent = PERCENTILES if section["reference"] == "range" else ()
+    found = {name: section[name] for name in ("reference", *PERCENTILES) if name in section and name not in silent}
+    if not finished_crops:
+        blur = ("illumination_blur_px",) if section.get("illumination") != "off" else ()
+        found |= {name: section[name] for name in ("crop_px", "border", "illumination", *blur) if name in section}
+    return {**found, "algorithm": algorithm}
+
+
+def of_dataset(dataset: Any) -> Preparation:
+    """Return what the settings of a data set say of its images before any is there: channels in order, pixel size."""
+    channels, pixel_um = getattr(dataset, "channels", None), getattr(dataset, "pixel_um", None)
+    return {
+        **({"channels": list(channels)} if channels else {}),
+        **({"pixel_um": [pixel_um]} if isinstance(pixel_um, float | int) else {}),
+    }
+
+
+def of_fields(fields: pd.DataFrame, channels: Collection[str]) -> Preparation:
+    """Return what a table with a column `pixel_um` says, of images with these channels, none where they are crops."""
+    sizes = sorted({round(float(size), 6) for size in fields["pixel_um"] if size > 0})
+    return {**({"channels": list(channels)} if channels else {}), **({"pixel_um": sizes} if sizes else {})}
+
+
+def of_cells(segment: Artifact, cells: pd.DataFrame, channels: Collection[str], crop_px: int) -> Preparation:
+    """Return the preparation of finished cells."""
+    finished_crops = "crop_px" not in _with_crop_px(segment.card.section, crop_px)
+    section = of_section(segment.card.section, segment.card.algorithm, finished_crops=finished_crops)
+    return {**section, **of_fields(cells, channels), "crop_px": crop_px}
+
+
+def of_model(model: Artifact, store: Store) -> Preparation:
+    """Return the preparation of a model's cells, from its card; where that is an older one, also from its inputs."""
+    metrics = model.card.metrics
+    own: Preparation = {name: metrics[name] for name in ("channels", "crop_px") if name in metrics}
+    if EXPECTS in metrics:
+        return {**metrics[EXPECTS], **own}
+    with suppress(IntegrityError, LookupError, TypeError):
+        around = store.with_store_of(model)
+        split = around.find("split", model.card.inputs["split"])
+        segment = around.find("segment", split.card.inputs["segment"]) if split else None
+        fetch = around.find("fetch", segment.card.inputs["fetch"]) if segment else None
+        if segment:
+            section = _with_crop_px(segment.card.section, own.get("crop_px"))
+            scale = of_section(section, segment.card.algorithm, finished_crops="crop_px" not in section)
+            pixel_um = fetch.card.section["dataset"].get("pixel_um") if fetch else None
+            return {**scale, **({"pixel_um": [pixel_um]} if pixel_um else {}), **own}
+    return own
+
+
+def differences(expected: Preparation, here: Preparation, accepted: Collection[str] = ()) -> dict[str, str]:
+    """Return every difference in words with its cure; nothing where one of the two is not known, or is accepted."""
+    found = {}
+    for name in [name for name in expected if name in here]:
+        group = name if name in ("channels", "crop_px", "pixel_um") else "scale"
+        if group not in accepted and not _same(name, expected[name], here[name]):
+            words, cure = _in_words(name, expected[name], here[name])
+            found[words] = cure
+    return found
+
+
+def check_same(model: Artifact, expected: Preparation, here: Preparation, accepted: Collection[str] = ()) -> None:
+    """Raise UsageError, with the settings to write, where cells are prepared otherwise than those of the model."""
+    found = differences(expected, here, accepted)
+    if found:
+        raise UsageError(
+            f"the model {model.path} was trained on {'; on '.join(found)}",
+            hint="; ".join(dict.fromkeys(found.values())),
+        )
+
+
+def unknown(expected: Preparation, here: Preparation) -> list[str]:
+    """Return in words what cannot be compared, because one of the two is not known."""
+    words = {"channels": "their channels", "reference": "their intensity scale", "pixel_um": "the size of a pixel"}
+    return [what for name, what in words.items() if name not in expected or name not in here]
+
+
+def _with_crop_px(section: Mapping[str, Any], crop_px: int | None) -> dict[str, Any]:
+    """Return a section without crop_px where the crops have another size: they were finished crops of a data set."""
+    return {name: value for name, value in section.items() if name != "crop_px" or value == crop_px}
+
+
+def _same(name: str, expected: Any, here: Any) -> bool:
+    match name:
+        case "pixel_um":
+            return all(any(math.isclose(one, other, rel_tol=PIXEL_TOLERANCE) for other in expected) for one in here)
+        case "algorithm":
+            return _pixels_since(expected) == _pixels_since(here)
+        case "border" if here == "drop":
+            return True  # no window leaves its field
+    return bool(expected == here)
+
+
+def _pixels_since(algorithm: int) -> int:
+    """Return the ALGORITHM of `segment` that gave a crop the pixels that this one gives it."""
+    return next(number for number in range(algorithm, 0, -1) if number not in SAME_PIXELS)
+
+
+def _in_words(name: str, expected: Any, here: Any) -> tuple[str, str]:
+    """Return one difference, and its cure."""
+    match name:
+        case "channels":
+            return (
+                f"the channels {', '.join(expected)}, but these cells have {', '.join(here)}",
+                "use the same channels, with the same names and in the same order, in [fetch]",
+            )
+        case "crop_px":
+            return f"crops of {expected} px, but these are {here} px", f"set segment.crop_px = {expected}"
+        case "pixel_um":
+            sizes = [" and ".join(f"{size:g}" for size in one) for one in (expected, here)]
+            return (
+                f"pixels of {sizes[0]} um, but these are of {sizes[1]} um",
+                "correct fetch.dataset.pixel_um, or use images of the same magnification",
+            )
+        case "algorithm":
+            return (
+                f"pixels as segment's ALGORITHM {expected} makes them, but these are made by {here}",
+                "train the model again, or use the version of cellssl that its card names under run",
+            )
+    value = json.dumps(expected)
+    return f"cells with segment.{name} = {value}, but these have {json.dumps(here)}", f"set segment.{name} = {value}"
