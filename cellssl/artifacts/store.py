@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -19,13 +18,12 @@ from cellssl.artifacts import card as cards
 from cellssl.artifacts.card import Card, FileEntry
 from cellssl.artifacts.hashing import HashCache, sha256_of
 from cellssl.artifacts.locks import Lock, LockHolder, hold_lock, this_process
-from cellssl.errors import DataError, FailedError, IntegrityError, UsageError
+from cellssl.disk import faults_explained
+from cellssl.errors import DataError, IntegrityError, UsageError
 from cellssl.files import remove_unfinished, write_text
 
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 SCRATCH = "scratch"
-FULL = (errno.ENOSPC, errno.EDQUOT)
-NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True)
@@ -121,9 +119,7 @@ class Draft:
         shutil.rmtree(
             self.path / SCRATCH, ignore_errors=True
         )  # not earlier: a run that is killed before this line resumes from it
-        if self.target.exists():
-            self.target.rename(self.target.with_name(f"{self.target.name}.aside-{secrets.token_hex(4)}"))
-        self.path.rename(self.target)
+        _replace_folder(self.path, self.target)
         return Artifact(self.target, finished)
 
 
@@ -210,7 +206,7 @@ class Store:
     ) -> Iterator[Draft]:
         """Lock one artifact and give the folder to make it in, with the files that an earlier try left there."""
         lock_file = self.root / kind / f"{fingerprint}.lock"
-        with self._os_errors_explained(), hold_lock(lock_file, wait=wait, waiting=waiting) as lock:
+        with faults_explained(lock_file.parent), hold_lock(lock_file, wait=wait, waiting=waiting) as lock:
             partial = self.partial(kind, fingerprint)
             partial.mkdir(parents=True, exist_ok=True)
             remove_unfinished(partial)
@@ -232,29 +228,23 @@ class Store:
             content["path"] = str(artifact.path.relative_to(self.root))
         text = json.dumps(content, sort_keys=True) + "\n"
         file = folder / f"{stage}.json"
-        with self._os_errors_explained():
+        with faults_explained(file):
             if not file.is_file() or file.read_text(encoding="utf-8") != text:
                 folder.mkdir(parents=True, exist_ok=True)
                 write_text(file, text)
 
-    @contextmanager
-    def _os_errors_explained(self) -> Iterator[None]:
-        """Raise FailedError, with a cure, where the disk is full or read-only, or the store is no folder."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno in FULL:
-                free = shutil.disk_usage(self.root).free
-                raise FailedError(
-                    f"the disk of {self.root} is full ({free / 1e6:,.0f} MB free)",
-                    hint="free some space (cellssl gc lists what no result needs) and run the same command again",
-                ) from error
-            if error.errno in NOT_OURS:
-                raise FailedError(
-                    f"{error.filename or self.root} cannot be written: {error.strerror}",
-                    hint="choose another folder with --store",
-                ) from error
-            raise
+
+def _replace_folder(made: Path, target: Path) -> None:
+    """Rename a folder to its final name; a former one is set aside, and comes back where that fails."""
+    aside = target.with_name(f"{target.name}.aside-{secrets.token_hex(4)}") if target.exists() else None
+    if aside is not None:
+        target.rename(aside)
+    try:
+        made.rename(target)
+    except OSError:
+        if aside is not None:
+            aside.rename(target)
+        raise
 
 
 def _remove_if_empty(partial: Path) -> None:
