@@ -1,4 +1,4 @@
-"""device: a device and precision by name ("auto", "cuda", "bfloat16") in, those that this machine has out; also its cores.
+"""device: a device and precision by name ("auto", "cuda", "bfloat16") in, those of this machine out; also its cores.
 
 torch is imported inside the functions, so that importing this module is light.
 """

@@ -6,8 +6,8 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,9 @@ UNFINISHED = ".tmp"
 def atomic_path(target: Path, scratch: Path | None = None) -> Iterator[Path]:
     """Give a path to write to, in `scratch` or beside `target`, and rename it to `target` at the end.
 
-    Its bytes are on disk before it is renamed; after an error, no file is left. Both folders must lie on one file
-    system. With `scratch`, missing folders are created.
+    Its bytes are on disk before it is renamed; after an error, no file is left. An OSError that names no file, such as
+    that of a full disk, names the target. Both folders must lie on one file system. With `scratch`, missing folders are
+    created.
     """
     if scratch is not None:
         scratch.mkdir(parents=True, exist_ok=True)
@@ -34,8 +35,12 @@ def atomic_path(target: Path, scratch: Path | None = None) -> Iterator[Path]:
         yield written
         _sync(written)
         written.replace(target)
-    finally:
-        written.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            written.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename = error.filename or str(target)
+        raise
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -50,14 +55,29 @@ def write_text(target: Path, text: str, scratch: Path | None = None) -> None:
         written.write_text(text, encoding="utf-8", newline="")
 
 
-def save_array(target: Path, array: np.ndarray) -> None:
-    """Write an .npy file with `atomic_path`; through a buffer, because numpy hides the reason of a failed write."""
-    import numpy as np
+def write_buffer(target: Path, write: Callable[[io.BytesIO], object]) -> None:
+    """Write with `atomic_path` what a library writes to a buffer.
 
+    Libraries hide the reason of a failed write, or try it again when they forget a half-written file.
+    """
     buffer = io.BytesIO()
-    np.save(buffer, array)
+    write(buffer)
     with atomic_path(target) as written:
         written.write_bytes(buffer.getbuffer())
+
+
+def save_array(target: Path, array: np.ndarray) -> None:
+    """Write an .npy file with `atomic_path`."""
+    import numpy as np
+
+    write_buffer(target, lambda buffer: np.save(buffer, array))
+
+
+def save_arrays(target: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an .npz file with `atomic_path`."""
+    import numpy as np
+
+    write_buffer(target, lambda buffer: np.savez(buffer, **dict(arrays)))
 
 
 def move_into_place(arrived: Path, target: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -38,25 +39,32 @@ def write_crops(path: Path, blocks: Iterable[UInt16[np.ndarray, "n c y x"]], sha
 def reserve_crops(path: Path, shape: tuple[int, int, int, int]) -> bool:
     """Create a stack of this shape, with its disk space, for `write_rows` to fill; return False where it exists.
 
-    A disk that is too small raises OSError here, and not when most of the stack is written.
+    A disk that is too small raises OSError here, and not when most of the stack is written. Some network file systems
+    cannot reserve space; there the file only gets its size.
     """
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<u2", "fortran_order": False, "shape": shape})
     size = len(header.getvalue()) + 2 * math.prod(shape)
-    if (
-        path.is_file()
-        and path.stat().st_size == size
-        and path.open("rb").read(len(header.getvalue())) == header.getvalue()
-    ):
-        return False
+    if path.is_file() and path.stat().st_size == size:
+        with path.open("rb") as file:
+            if file.read(len(header.getvalue())) == header.getvalue():
+                return False
     with atomic_path(path) as written_path, written_path.open("wb") as file:
         file.write(header.getvalue())
         file.flush()
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-        else:
-            file.truncate(size)
+        _reserve(file, size)
     return True
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except AttributeError:  # not on every system
+        file.truncate(size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+        file.truncate(size)
 
 
 def write_rows(path: Path, first_row: int, crops: UInt16[np.ndarray, "n c y x"]) -> None:

@@ -6,7 +6,7 @@ import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -24,8 +24,8 @@ PREFIX = "emb_"
 class Writer:
     """A parquet file that is being written; its row groups do not depend on the sizes of the blocks."""
 
-    def __init__(self, path: Path, metadata: pd.DataFrame) -> None:
-        self._path, self._metadata = path, metadata
+    def __init__(self, file: BinaryIO, metadata: pd.DataFrame) -> None:
+        self._file, self._metadata = file, metadata
         self._pending: list[np.ndarray] = []
         self._written = 0
         self._writer: Any = None
@@ -63,7 +63,7 @@ class Writer:
         if self._writer is None:
             # no dictionary encoding for numbers that hardly repeat: it takes time and space
             self._writer = pq.ParquetWriter(
-                self._path, schema, compression="zstd", use_dictionary=self._metadata.columns.tolist()
+                self._file, schema, compression="zstd", use_dictionary=self._metadata.columns.tolist()
             )
         self._writer.write_table(pa.Table.from_arrays([*columns, *numbers], schema=schema))
         self._written += len(vectors)
@@ -72,8 +72,8 @@ class Writer:
 @contextmanager
 def writer(path: Path, metadata: pd.DataFrame) -> Iterator[Writer]:
     """Open a file for the columns of `metadata`, then emb_0000 ...; it is renamed when all rows have vectors."""
-    with atomic_path(path) as written:
-        file = Writer(written, metadata)
+    with atomic_path(path) as written, written.open("wb") as opened:
+        file = Writer(opened, metadata)
         yield file
         file.close()
 

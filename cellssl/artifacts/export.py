@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from cellssl.artifacts.card import NAME
 from cellssl.artifacts.store import Artifact
-from cellssl.errors import FailedError, UsageError
+from cellssl.disk import faults_explained
+from cellssl.errors import UsageError
 from cellssl.files import atomic_path, write_text
+
+OTHER_OUTPUT = "choose another --output"
 
 
 def copy_card(artifact: Artifact, target: Path) -> None:
     """Copy the card, with the path of its artifact; the file is not written again where nothing changed."""
     text = artifact.card.text(path=str(artifact.path)) + "\n"
-    with _os_errors_explained(target):
+    with faults_explained(target, OTHER_OUTPUT):
         if target.is_file() and target.read_bytes() == text.encode():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +28,7 @@ def copy_files(artifact: Artifact, folder: Path) -> None:
     """Copy every file of the result, the card last; files of the same size and time are not copied again."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", hint="give a folder, or a name that ends in .json for the card alone")
-    with _os_errors_explained(folder):
+    with faults_explained(folder, OTHER_OUTPUT):
         for name in (*artifact.card.files, NAME):
             source, target = artifact.path / NAME if name == NAME else artifact.file(name), folder / name
             if _is_unchanged(source, target):
@@ -36,15 +37,6 @@ def copy_files(artifact: Artifact, folder: Path) -> None:
             with atomic_path(target) as written:
                 shutil.copyfile(source, written)
                 shutil.copystat(source, written)
-
-
-@contextmanager
-def _os_errors_explained(target: Path) -> Iterator[None]:
-    """Raise FailedError, with a cure, for an OSError."""
-    try:
-        yield
-    except OSError as error:
-        raise FailedError(f"{target} cannot be written: {error.strerror}", hint="choose another --output") from error
 
 
 def _is_unchanged(source: Path, target: Path) -> bool:

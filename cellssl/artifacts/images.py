@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from cellssl.artifacts.tiff import ONE_PLANE, PACKED_AT_MOST, Plane, check_size, read_tiff
-from cellssl.errors import DataError
+from cellssl.disk import raise_fault
+from cellssl.errors import CellsslError, DataError
+from cellssl.files import write_buffer
 
 if TYPE_CHECKING:
     from jaxtyping import Int32, UInt16
@@ -41,7 +43,8 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
     """Write a label image as a compressed TIFF; 0 is the background."""
     import tifffile
 
-    tifffile.imwrite(path, labels.astype(np.uint16 if labels.max() < 2**16 else np.uint32), compression="zlib")
+    numbers = labels.astype(np.uint16 if labels.max() < 2**16 else np.uint32)
+    write_buffer(path, lambda buffer: tifffile.imwrite(buffer, numbers, compression="zlib"))
 
 
 def read_labels(path: Path) -> Int32[np.ndarray, "y x"]:
@@ -63,6 +66,7 @@ def image_fault(path: Path) -> str:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
+        raise_fault(error, path)
         return _why_not(path, error)
     if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
         return f"is a {'folder' if stat.S_ISDIR(mode) else 'device or pipe'}, not a file"
@@ -103,11 +107,12 @@ def _as_data_errors(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except DataError:
+    except CellsslError:
         raise
     except MemoryError as error:
         raise DataError(f"{path} needs more memory than there is") from error
     except Exception as error:  # decoders raise anything, from SyntaxError to ZeroDivisionError
+        raise_fault(error, path)
         raise DataError(f"{path} is cut short or damaged: {str(error) or type(error).__name__}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -106,8 +107,10 @@ def _create(path: Path, holder: LockHolder) -> bool:
     try:
         with os.fdopen(handle, "w") as file:
             file.write(json.dumps(asdict(holder)))
-    except OSError:
-        path.unlink(missing_ok=True)  # a full disk; an empty lock would make all processes wait
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)  # a full disk; an empty lock would make all processes wait
+        error.filename = error.filename or str(path)
         raise
     return True
 
@@ -115,7 +118,11 @@ def _create(path: Path, holder: LockHolder) -> bool:
 def _read(path: Path) -> LockHolder | None:
     try:
         return LockHolder(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except OSError as error:
+        if error.errno == errno.EIO:  # the lock is there; nobody has released it
+            raise
+        return None
+    except (ValueError, TypeError):
         return None
 
 

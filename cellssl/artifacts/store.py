@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.hashing import Hashed, identity_of, sha256_of
 from cellssl.artifacts.locks import Lock, LockHolder, hold_lock, this_process
 from cellssl.artifacts.remake import command_again
+from cellssl.disk import faults_explained, raise_fault
 from cellssl.errors import DataError, FailedError, IntegrityError, UsageError
 from cellssl.files import remove_unfinished, write_text
 
@@ -33,9 +33,7 @@ MARKER = "cellssl-store.json"
 """File of a store that says that the folder is one; `cellssl gc` removes nothing from a folder that is not a store."""
 STORE_FORMAT = 1
 """Version of the layout of a store; a higher one is refused by what removes anything."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
 OTHER_BYTES = "does not have the bytes that its card lists"
-NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,7 @@ class Artifact:
         try:
             same = self.hashes.look_up(path) == sha256 or self.hashes.read_again(path) == sha256
         except OSError as error:
+            raise_fault(error, path)
             return f"cannot be read: {error.strerror}"
         return "" if same else OTHER_BYTES
 
@@ -177,9 +176,7 @@ class Draft:
         shutil.rmtree(
             self.path / SCRATCH, ignore_errors=True
         )  # not earlier: a run that is killed before this line resumes from it
-        if self.target.exists():
-            self.target.rename(self.target.with_name(f"{self.target.name}.aside-{secrets.token_hex(4)}"))
-        self.path.rename(self.target)
+        _replace_folder(self.path, self.target)
         self._note_hashes(entries)
         return Artifact(self.target, finished, self.hashes)
 
@@ -276,10 +273,10 @@ class Store:
         self, kind: str, fingerprint: str, *, wait: bool = True, waiting: Callable[[LockHolder], None] = lambda _: None
     ) -> Iterator[Draft]:
         """Lock one artifact and give the folder to make it in, with the files that an earlier try left there."""
-        with self._os_errors_explained():
+        with faults_explained(self.root):
             self._write_marker()
         lock_file = self.root / kind / f"{fingerprint}.lock"
-        with self._os_errors_explained(), hold_lock(lock_file, wait=wait, waiting=waiting) as lock:
+        with faults_explained(lock_file.parent), hold_lock(lock_file, wait=wait, waiting=waiting) as lock:
             partial = self.partial(kind, fingerprint)
             partial.mkdir(parents=True, exist_ok=True)
             remove_unfinished(partial)
@@ -310,7 +307,7 @@ class Store:
         content: dict[str, Any] = {"kind": artifact.card.kind, "fingerprint": artifact.fingerprint}
         with contextlib.suppress(ValueError):
             content["path"] = str(artifact.path.relative_to(self.root))
-        with self._os_errors_explained():
+        with faults_explained(self.root):
             self._write_marker()
             if overrides:
                 _write_json(self.root / BY_RECIPE / recipe / "overrides.json", {"set": list(overrides)})
@@ -322,24 +319,18 @@ class Store:
             what = "a folder of results of cellssl; docs/file-formats.md says what lies in it"
             _write_json(self.root / MARKER, {"format": STORE_FORMAT, "what": what})
 
-    @contextmanager
-    def _os_errors_explained(self) -> Iterator[None]:
-        """Raise FailedError, with a cure, where the disk is full or read-only, or the store is no folder."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno in FULL:
-                free = shutil.disk_usage(self.root).free
-                raise FailedError(
-                    f"the disk of {self.root} is full ({free / 1e6:,.0f} MB free)",
-                    hint="free some space (cellssl gc lists what no result needs) and run the same command again",
-                ) from error
-            if error.errno in NOT_OURS:
-                raise FailedError(
-                    f"{error.filename or self.root} cannot be written: {error.strerror}",
-                    hint="choose another folder with --store",
-                ) from error
-            raise
+
+def _replace_folder(made: Path, target: Path) -> None:
+    """Rename a folder to its final name; a former one is set aside, and comes back where that fails."""
+    aside = target.with_name(f"{target.name}.aside-{secrets.token_hex(4)}") if target.exists() else None
+    if aside is not None:
+        target.rename(aside)
+    try:
+        made.rename(target)
+    except OSError:
+        if aside is not None:
+            aside.rename(target)
+        raise
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellssl.artifacts.store import Artifact
+from cellssl.disk import raise_fault
 from cellssl.files import atomic_path
 
 if TYPE_CHECKING:
@@ -16,16 +17,20 @@ TREATMENT_COLUMNS = ["batch", "compound", "dose_micromolar", "moa", "pixel_um"]
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a parquet file, without an index."""
-    with atomic_path(path) as written:
-        frame.to_parquet(written, index=False, compression="zstd")
+    """Write a parquet file, without an index; through a Python file: Arrow hides why closing fails."""
+    with atomic_path(path) as written, written.open("wb") as file:
+        frame.to_parquet(file, index=False, compression="zstd")
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a parquet file."""
     import pandas as pd
 
-    return pd.read_parquet(path)
+    try:
+        return pd.read_parquet(path)
+    except OSError as error:
+        raise_fault(error, path)
+        raise
 
 
 def read_fields(artifact: Artifact) -> pd.DataFrame:

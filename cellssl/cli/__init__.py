@@ -21,6 +21,7 @@ def main() -> None:
 def invoke(arguments: list[str]) -> int:
     """Run one command and return its exit code. Faults of our own keep their traceback."""
     from cellssl.cli.console import Console, enduring_streams
+    from cellssl.disk import faults_explained
     from cellssl.errors import CellsslError, InterruptedByUserError
     from cellssl.rank import Rank
 
@@ -32,7 +33,8 @@ def invoke(arguments: list[str]) -> int:
         try:
             from cellssl.cli.app import app
 
-            app(arguments, prog_name="cellssl")
+            with faults_explained(Path.cwd()):
+                app(arguments, prog_name="cellssl")
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         except (CellsslError, InterruptedByUserError) as error:

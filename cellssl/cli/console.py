@@ -23,6 +23,7 @@ LINE_EVERY_S = 30.0
 """Seconds between two plain lines of progress, where there is no terminal, and in a text log."""
 EVENT_EVERY_S = 1.0
 """Seconds between two progress events in a JSON log; a training has more steps than a log needs."""
+WITHOUT_LOG = "the work goes on without it"
 
 
 @dataclass
@@ -196,15 +197,17 @@ class Console:
             self.log.flush()
         except OSError as error:
             given_up, self.log = self.log, None
-            with suppress(OSError):
+            with suppress(OSError):  # an unwritten rest would be tried, and fail, again at the end
                 given_up.close()
-            self.say(
-                f"the log {given_up.name} cannot be written any more: {error.strerror}; the work goes on without it"
-            )
+            self.say(f"the log {given_up.name} cannot be written any more: {error.strerror}; {WITHOUT_LOG}")
 
 
 def open_log(path: Path | None) -> IO[str] | None:
-    """Open the log file for appending; UsageError where that is not possible."""
+    """Open the log file for appending; UsageError where that is not possible.
+
+    A log is no result: where its disk is full or fails, the work goes on without it, as it does later.
+    """
+    from cellssl.disk import fault_number
     from cellssl.errors import UsageError
 
     if path is None:
@@ -212,6 +215,9 @@ def open_log(path: Path | None) -> IO[str] | None:
     try:
         return path.open("a", encoding="utf-8")
     except OSError as error:
+        if fault_number(error) is not None:
+            _print(f"the log {path} cannot be written: {error.strerror}; {WITHOUT_LOG}", sys.stderr)
+            return None
         raise UsageError(
             f"the log {path} cannot be written: {error.strerror}", hint="choose another --log-file"
         ) from error

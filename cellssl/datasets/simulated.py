@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from pydantic import Field as Setting
@@ -23,6 +23,7 @@ from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.datasets.base import Dataset, Field, Value
 from cellssl.errors import FailedError
 from cellssl.events import Progress
+from cellssl.files import write_buffer, write_text
 from cellssl.randomness import generator
 
 if TYPE_CHECKING:
@@ -266,18 +267,14 @@ def _exit_after(sentinel: int) -> None:
 def _write_image(path: Path, pixels: np.ndarray, *, compressed: bool) -> None:
     import tifffile
 
+    how: dict[str, Any] = {"photometric": "minisblack", "metadata": None, "compression": "zlib" if compressed else None}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    compression = "zlib" if compressed else None
-    tifffile.imwrite(part, pixels, photometric="minisblack", metadata=None, compression=compression)
-    part.replace(path)
+    write_buffer(path, lambda buffer: tifffile.imwrite(buffer, pixels, **how))
 
 
 def _write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    part.replace(path)
+    write_text(path, text)
 
 
 def _truth_file(field: Field, folder: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from cellssl.disk import raise_fault
 from cellssl.errors import IntegrityError, UsageError
 from cellssl.learning.encoder import TensorNames
 
@@ -33,7 +34,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # given a path, torch hides why it cannot be read
+            content = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(content, Mapping):
             raise TypeError(f"it holds a {type(content).__name__}, not tensors by name")
         return dict(content)
@@ -45,6 +47,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
     except (
         SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, EOFError, OSError,
     ) as error:  # fmt: skip
+        raise_fault(error, path)
         raise IntegrityError(
             f"the weights {path} cannot be read: {_first_line(error)}",
             hint="give a complete .safetensors file, or a state dict written by torch.save; this one may be truncated",

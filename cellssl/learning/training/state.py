@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from cellssl.disk import raise_fault
 from cellssl.errors import IntegrityError
 from cellssl.learning.training.lars import Lars
 
@@ -65,11 +66,13 @@ class TrainState:
     def load(self, path: Path) -> None:
         """Load a checkpoint; raise IntegrityError where the file is not a checkpoint, or belongs to other networks."""
         try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # given a path, torch hides why it cannot be read
+                saved = torch.load(file, map_location="cpu", weights_only=True)
             for name, part in self._parts().items():
                 part.load_state_dict(saved[name])
             self.step, self.best = int(saved["step"]), BestValidation.from_dict(saved["lowest"])
         except (RuntimeError, LookupError, TypeError, ValueError, EOFError, OSError, UnpicklingError) as error:
+            raise_fault(error, path)
             raise IntegrityError(
                 f"the checkpoint {path} cannot be loaded: {error}",
                 hint="remove that file, and run the same command again to start from step 0",

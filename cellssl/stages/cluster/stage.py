@@ -13,6 +13,7 @@ from cellssl.config.settings import json_ready
 from cellssl.engine.build import Job, Metrics
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress
+from cellssl.files import save_arrays
 from cellssl.profiling.clusterer import ClustererSettings, Clustering
 from cellssl.stages.cluster import map
 from cellssl.stages.cluster.earlier import check_same_model
@@ -142,7 +143,7 @@ def _write_assignment(
     table = pd.DataFrame({**columns, "distance": distances_to_centroids(normal, clustering)})
     write_table(table, job.draft.file("assignments.parquet"))
     arrays: dict[str, Any] = {"centroids": clustering.centroids, **clustering.model, **normaliser.arrays()}
-    np.savez(job.draft.file("centroids.npz"), **arrays)
+    save_arrays(job.draft.file("centroids.npz"), arrays)
 
 
 def _write_wells(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering: Clustering) -> None:

@@ -17,6 +17,7 @@ from cellssl.config.plugins import did_you_mean
 from cellssl.datasets.base import Dataset, Field
 from cellssl.datasets.transfer.checksums import ARCHIVES_FILE, RECORD_FILE, concat_records
 from cellssl.datasets.transfer.threads import run_in_thread
+from cellssl.disk import raise_fault
 from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
 from cellssl.engine.plate_parts import (
@@ -159,6 +160,7 @@ def _field_table(
         try:
             rows.append(_row(field, job))
         except DataError as error:
+            raise_fault(error, job.draft.path)
             failures.append({"field_id": field.field_id, "reason": reasons.get(field.field_id, error.message)})
     columns = ["field_id", "plate", "well", "site", *TREATMENT_COLUMNS, "control"]
     table = pd.DataFrame(rows)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from cellssl.disk import fault_number, faults_explained
 from cellssl.errors import FailedError
 from cellssl.events import Event, Note, Saved, StepDone
 from cellssl.files import write_text
@@ -90,7 +92,11 @@ def run_training(
     checkpoints, monitor = Checkpoints.of(draft), CollapseMonitor(branch.name for branch in plan.branches)
     if checkpoints.restore(state):
         yield Note(f"continuing after step {state.step:,} of {plan.steps:,}")
-    with _logs(draft, state.step, tensorboard=tensorboard) as logs, _add_checkpoint_to_errors(checkpoints):
+    with (
+        _add_checkpoint_to_errors(checkpoints),
+        faults_explained(draft.path),
+        _logs(draft, state.step, tensorboard=tensorboard) as logs,
+    ):
         files = (logs.metrics, logs.timings)
         saved_s = time.monotonic()
         for done in _iter_steps(state, plan, validation):
@@ -178,8 +184,24 @@ def _tensorboard_writer(draft: Draft, step: int, *, wanted: bool) -> Iterator[Ca
         for name, value in {**done.metrics, **done.timings}.items():
             writer.add_scalar(name, value, done.step)
 
-    with SummaryWriter(str(folder), purge_step=step + 1) as writer:
+    with _threads_leave_faults_to_main(), SummaryWriter(str(folder), purge_step=step + 1) as writer:
         yield write
+
+
+@contextmanager
+def _threads_leave_faults_to_main() -> Iterator[None]:
+    """Print no traceback of a full disk in a thread of the event writer, which raises it again at the next call."""
+    before = threading.excepthook
+
+    def report(fault: threading.ExceptHookArgs) -> None:
+        if fault_number(fault.exc_value) is None:
+            before(fault)
+
+    threading.excepthook = report
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @contextmanager

@@ -12,8 +12,9 @@ import numpy as np
 from cellssl.artifacts.crops import write_rows
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.artifacts.images import read_channel, read_labels, write_labels
+from cellssl.disk import raise_fault
 from cellssl.errors import DataError, IntegrityError
-from cellssl.files import atomic_path, write_text
+from cellssl.files import save_arrays, write_text
 from cellssl.imaging import cropping, illumination, selection
 from cellssl.imaging.cropping import Border
 from cellssl.imaging.labels import match_labels, measure, relabel, select_labels
@@ -110,8 +111,7 @@ def segment_field(task: FieldTask, settings: Settings, segmenter: Segmenter) -> 
         arrays["true_label"] = match_labels(labels, read_labels(task.truth))
     if task.in_reference:
         arrays["intensity_histogram"] = intensity_histogram(pixels)
-    with atomic_path(task.result) as draft, draft.open("wb") as file:
-        np.savez(file, **arrays)
+    save_arrays(task.result, arrays)
 
 
 def write_crashed(task: FieldTask, how: str) -> None:
@@ -193,6 +193,7 @@ def read_fetched(path: Path, sha256: str) -> np.ndarray:
     except FileNotFoundError:
         unchanged = False
     except OSError as error:
+        raise_fault(error, path)
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     if not unchanged:
         raise IntegrityError(

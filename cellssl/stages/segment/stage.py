@@ -16,7 +16,7 @@ from cellssl.engine.cards import card_for
 from cellssl.engine.plate_parts import concat_parts, gather_quarantine, parts_of, write_parts
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note, Progress
-from cellssl.files import atomic_path
+from cellssl.files import write_buffer
 from cellssl.stages.segment.counts import write_counts
 from cellssl.stages.segment.inputs import channels_of, label_image_of, nucleus_of
 from cellssl.stages.segment.plate import segment_plate
@@ -172,5 +172,5 @@ def _contact_sheet(job: Job, cells: pd.DataFrame, parts: dict[str, Artifact]) ->
     crops = ScaledCrops({part.fingerprint: part for part in parts.values()}, cells)
     rows = np.sort(generator("contact sheet").permutation(len(cells))[:64])
     sheet = contact_sheet(to_rgb(crops.read(rows), named_colours(crops.channels)), columns=8)
-    with atomic_path(job.draft.file("contact-sheet.png")) as draft:
-        Image.fromarray(sheet).save(draft, format="PNG")
+    image = Image.fromarray(sheet)
+    write_buffer(job.draft.file("contact-sheet.png"), lambda buffer: image.save(buffer, format="PNG"))

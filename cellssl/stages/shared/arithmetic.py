@@ -47,7 +47,8 @@ class Arithmetic:
     def kept(self, scratch: Path, *, resumed: bool) -> tuple[Arithmetic, str]:
         """Return this arithmetic with the threads of the first process, and what else differs from it in words, or "".
 
-        The first process writes its own into `scratch`; `resumed` is whether there is a checkpoint, too. Raises IntegrityError where that file cannot be read.
+        The first process writes its own into `scratch`; `resumed` is whether there is a checkpoint, too.
+        Raises IntegrityError where that file cannot be read.
         """
         file = scratch / FILE
         first = _read(file) if file.is_file() else None

@@ -117,7 +117,7 @@ def test_a_small_network_its_embeddings_and_scores_do_not_depend_on_the_number_o
     store = chain.copy_cells(tmp_path / "store")
     command = ("evaluate", chain.recipe, "--store", store, "--device", "cpu")
     for stage in ("pretrain", "embed", "cluster", "evaluate"):
-        run(stage, *command[1:], env={**ENVIRONMENT, "OMP_NUM_THREADS": "3"}).line
+        assert run(stage, *command[1:], env={**ENVIRONMENT, "OMP_NUM_THREADS": "3"}).line
         again, first = (root / stage / chain.made(stage).fingerprint for root in (store, chain.root))
         cards = [json.loads((folder / "artifact.json").read_text()) for folder in (again, first)]
         assert cards[0]["files"] == cards[1]["files"], stage
