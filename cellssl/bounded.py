@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -193,7 +193,7 @@ def map_array(path: Path) -> np.ndarray:
 
     with open_regular(path) as file:
         header = read_array_header(file, os.fstat(file.fileno()).st_size)
-    order = "F" if header.fortran_order else "C"
+    order: Literal["C", "F"] = "F" if header.fortran_order else "C"
     if not header.nbytes:  # nothing can be mapped
         return np.empty(header.shape, header.dtype, order=order)
     return np.memmap(path, header.dtype, "r", header.offset, header.shape, order)

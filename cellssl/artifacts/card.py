@@ -84,7 +84,7 @@ def read_card(path: Path) -> Card:
 
 
 def _checked(file: Path, raw: Any) -> Card:
-    """Return the card that a JSON value holds; ValueError, KeyError, TypeError or AttributeError where it holds none."""
+    """Return the card that a JSON value holds; ValueError, KeyError, TypeError or AttributeError where none."""
     if int(raw["format"]) > FORMAT:
         raise _too_new(file, raw)
     for name, kind in TYPES.items():

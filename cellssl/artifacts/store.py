@@ -145,7 +145,9 @@ class Store:
         Raises IntegrityError where its folder holds the card of another artifact.
         """
         if not is_identity(kind, fingerprint):
-            raise IntegrityError(f"{kind!r}, {fingerprint!r} cannot name an artifact", hint="correct it where you read it")
+            raise IntegrityError(
+                f"{kind!r}, {fingerprint!r} cannot name an artifact", hint="correct it where you read it"
+            )
         for root in (self.root, *self.upstreams):
             folder = root / kind / fingerprint
             if (folder / cards.NAME).is_file():

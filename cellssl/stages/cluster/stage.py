@@ -7,10 +7,13 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from cellssl.artifacts.contents import input_of, not_as_written
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import write_table
-from cellssl.config.settings import json_ready
+from cellssl.bounded import read_arrays
+from cellssl.config.settings import FROM_CARD, first_fault, json_ready
 from cellssl.engine.build import Job, Metrics
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress
@@ -20,6 +23,7 @@ from cellssl.stages.cluster.metrics import ClusterMetrics, method_of
 from cellssl.stages.cluster.montage import write_montage
 from cellssl.stages.cluster.scores import check_columns, score_clusters
 from cellssl.stages.cluster.settings import Settings
+from cellssl.stages.shared.card_shapes import embed_section
 from cellssl.stages.shared.cell_tables import read_embeddings
 
 if TYPE_CHECKING:
@@ -120,14 +124,28 @@ def _assigned(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normali
     earlier = job.inputs["assign_to"]
     _check_same_model(earlier, job)
     # not the method in its section, which has no effect where the earlier clustering was an assignment, too
-    method = Settings.model_validate({"method": method_of(earlier.card.metrics)}).clusterer()
-    with np.load(earlier.file("centroids.npz"), allow_pickle=False) as arrays:
+    method = _method_of(earlier)
+    path = earlier.file("centroids.npz")
+    try:
+        arrays = read_arrays(path)
         normaliser = normalise.Normaliser.from_arrays(arrays)
-        normal = normaliser.apply(vectors)
-        assignment = method.assign(normal, arrays)
-        centroids = arrays["centroids"]
-        model = {name: arrays[name] for name in arrays if name.startswith(method.plugin_name())}
-    return method, normaliser, kmeans.clustering_of(normal, assignment, centroids, model)
+        method.check_arrays(arrays)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise not_as_written(earlier, path.name, str(error)) from error
+    normal = normaliser.apply(vectors)
+    assignment = method.assign(normal, arrays)
+    model = {name: array for name, array in arrays.items() if name.startswith(method.plugin_name())}
+    return method, normaliser, kmeans.clustering_of(normal, assignment, arrays["centroids"], model)
+
+
+def _method_of(earlier: Artifact) -> ClustererSettings:
+    """Return the method of an earlier clustering, as its card has it; IntegrityError where that is none."""
+    try:
+        return Settings.model_validate(
+            {"method": method_of(earlier.card.metrics)}, context={FROM_CARD: True}
+        ).clusterer()
+    except ValidationError as error:
+        raise not_as_written(earlier, "artifact.json", f"metrics.method: {first_fault(error).message}") from error
 
 
 def _check_same_model(earlier: Artifact, job: Job) -> None:
@@ -142,18 +160,18 @@ def _check_same_model(earlier: Artifact, job: Job) -> None:
 
 def _embed_below(clustering: Artifact, job: Job) -> Artifact:
     """Return the embeddings that an earlier clustering was made from."""
-    return job.context.store.with_store_of(clustering).get("embed", clustering.card.inputs["embed"])
+    return job.context.store.with_store_of(clustering).get("embed", input_of(clustering, "embed"))
 
 
 def _model_of(embed: Artifact) -> str:
     """Return the fingerprint of the model, with network, layer, branch and view; of a baseline its name."""
     inputs, section = embed.card.inputs, embed.card.section
     trained = inputs.get("model", inputs.get("pretrain"))
-    options = [section["network"]]
+    options = [embed_section(embed).network]
     options += [
         str(section[name]) for name in ("layer", "branch", "view") if section.get(name) not in (None, "pooled", [])
     ]
-    return f"{trained} ({', '.join(options)})" if trained else str(section["model"])
+    return f"{trained} ({', '.join(options)})" if trained else embed_section(embed).model
 
 
 def _write_assignment(

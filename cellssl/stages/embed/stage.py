@@ -13,6 +13,7 @@ from cellssl.engine.build import Job, Metrics
 from cellssl.events import Event, Progress
 from cellssl.stages.embed.models import check_same_crops, load_network
 from cellssl.stages.embed.settings import MEASUREMENTS
+from cellssl.stages.shared.card_shapes import pretrain_metrics
 from cellssl.stages.shared.cell_tables import chosen_cells, metadata
 from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
 
@@ -59,7 +60,7 @@ def _iter_vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator
     check_same_crops(model, crops)
     device = device_for(job.context.device)
     job.ran.update(device=str(device), precision="float32")
-    side_px = model.card.metrics["input_px"]
+    side_px = pretrain_metrics(model).input_px
     views = EmbeddingViews(side_px)
     if settings.view:
         views = EmbeddingViews(side_px, View(settings.view), settings.draws, keys_of(list(cells["cell_id"])))
