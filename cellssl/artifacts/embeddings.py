@@ -92,7 +92,7 @@ def read(path: Path) -> tuple[pd.DataFrame, Float32[np.ndarray, "n dim"]]:
         others = [name for name in schema.names if name not in set(names)]
         if wrong := [name for name in names if schema.field(name).type != pa.float32()]:
             raise ValueError(f"its column {wrong[0]} holds {schema.field(wrong[0]).type}, and float is needed")
-        if not names:
+        if not names or not file.metadata.num_rows:
             raise ValueError("it has no vectors")
         metadata = read_parquet(path, others)
         vectors = np.empty((file.metadata.num_rows, len(names)), np.float32)

@@ -10,7 +10,8 @@ from cellssl.artifacts.store import Artifact
 from cellssl.config.plugins import did_you_mean
 from cellssl.errors import UsageError
 from cellssl.stages.embed.settings import Settings
-from cellssl.stages.shared.card_shapes import pretrain_metrics, pretrain_section, pretrain_settings
+from cellssl.stages.pretrain.card_settings import pretrain_settings
+from cellssl.stages.shared.card_shapes import pretrain_metrics, pretrain_section
 from cellssl.stages.shared.scaled_crops import ScaledCrops
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from cellssl.reporting.html import Block, Folded, Heading, Paragraph, Picture, S
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.cluster.map import MAP_CELLS
 from cellssl.stages.evaluate.metrics import SCHEMES
+from cellssl.stages.pretrain.card_settings import pretrain_settings
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.runs import Run, active_branches, first_seeds
-from cellssl.stages.shared.card_shapes import ClusterSection, pretrain_settings
+from cellssl.stages.shared.card_shapes import ClusterSection
 from cellssl.stages.shared.cell_tables import chosen_cells
 from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cellssl.artifacts.contents import metrics_of, not_as_written, section_of
+from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.artifacts.store import Artifact
-from cellssl.config.settings import FROM_CARD, first_fault
 
 LARGEST_INPUT_PX = 4096
 """Side of the largest input of a network that is believed: a card that claims more would take all memory."""
@@ -159,22 +158,6 @@ def pretrain_section(model: Artifact) -> PretrainSection:
 def pretrain_metrics(model: Artifact) -> PretrainMetrics:
     """Return what a training has been made on, and how long."""
     return metrics_of(model, PretrainMetrics)
-
-
-def pretrain_settings(model: Artifact, *names: str) -> Any:
-    """Return the settings model of pretrain with the given settings of a card.
-
-    Raises IntegrityError where they are not settings of a training.
-    """
-    from cellssl.stages.pretrain.settings import Settings
-
-    used = {name: model.card.section[name] for name in names if name in model.card.section}
-    try:
-        return Settings.model_validate(used, context={FROM_CARD: True})
-    except ValidationError as error:
-        fault = first_fault(error)
-        where = ".".join(map(str, ("section", *fault.path)))
-        raise not_as_written(model, "artifact.json", f"{where}: {fault.message}") from error
 
 
 def split_metrics(split: Artifact) -> SplitMetrics:
