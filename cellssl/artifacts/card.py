@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cellssl.bounded import read_json
 from cellssl.errors import IntegrityError
 
 NAME = "artifact.json"
+FINGERPRINT = re.compile(r"[0-9a-f]{12}")
+KIND = re.compile(r"[a-z][a-z_]{,29}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 FORMAT = 1
 """Version of the file layout of artifacts; a higher one is refused."""
 
@@ -62,25 +67,65 @@ class Card:
 def read_card(path: Path) -> Card:
     """Return the card in the folder of an artifact, or in a card file itself.
 
-    Raises IntegrityError where it cannot be read, or was written by a later version of cellssl.
+    Raises IntegrityError where it cannot be read, has a part of the wrong type, names something outside its folder or
+    store, or was written by a later version of cellssl.
     """
-    file = path / NAME if path.is_dir() else path
+    in_folder = path.is_dir()
+    file = path / NAME if in_folder else path
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-        known = {name: raw[name] for name in Card.__dataclass_fields__ if name in raw}
-        if int(raw["format"]) > FORMAT:
-            raise _too_new(file, raw)
-        files = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
-        card = Card(**{**known, "files": files, "extras": tuple(raw["extras"])})
-        if raw["sha256"] != card.sha256():
-            raise ValueError("its bytes have changed since it was written")
-        _check_names((*card.files, *card.extras))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raw = read_json(file, follow=not in_folder)  # the card of a folder is no link to a file elsewhere
+        card = _checked(file, raw)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"{file} is not the card of an artifact: {type(error).__name__}: {error}",
             hint="make the artifact again with --force",
         ) from error
     return card
+
+
+def _checked(file: Path, raw: Any) -> Card:
+    """Return the card that a JSON value holds; ValueError, KeyError, TypeError or AttributeError where none."""
+    if int(raw["format"]) > FORMAT:
+        raise _too_new(file, raw)
+    for name, kind in TYPES.items():
+        if type(raw[name]) is not kind:
+            raise TypeError(f"{name} is of the type {type(raw[name]).__name__}")
+    files = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
+    known = {name: raw[name] for name in Card.__dataclass_fields__ if name in raw}
+    card = Card(**{**known, "files": files, "extras": tuple(raw["extras"])})
+    if raw["sha256"] != card.sha256():
+        raise ValueError("its bytes have changed since it was written")
+    _check_identity(card.kind, card.fingerprint, "its own kind and fingerprint")
+    for name, print_ in card.inputs.items():
+        _check_identity(kind_of_input(name), print_, f"the input {name!r}")
+    _check_names((*card.files, *card.extras))
+    for name, entry in card.files.items():
+        if type(entry.bytes) is not int or entry.bytes < 0 or not _fits(SHA256, entry.sha256):
+            raise ValueError(f"size or hash of the file {name!r} is none")
+    if not all(isinstance(value, str) for value in card.outside.values()):
+        raise TypeError("outside holds something other than hashes")
+    return card
+
+
+TYPES: Mapping[str, type] = {
+    "format": int, "kind": str, "algorithm": int, "fingerprint": str, "section": dict, "inputs": dict,
+    "outside": dict, "files": dict, "extras": list, "metrics": dict, "run": dict, "sha256": str,
+}  # fmt: skip
+"""The parts of a card in JSON, and their types."""
+
+
+def is_identity(kind: object, print_: object) -> bool:
+    """Return whether these two can name an artifact: they become the path of a folder."""
+    return _fits(KIND, kind) and _fits(FINGERPRINT, print_)
+
+
+def _check_identity(kind: object, print_: object, what: str) -> None:
+    if not is_identity(kind, print_):
+        raise ValueError(f"{what} cannot name an artifact: {kind!r}, {print_!r}")
+
+
+def _fits(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
 def _too_new(file: Path, raw: dict[str, Any]) -> IntegrityError:
@@ -93,7 +138,7 @@ def _too_new(file: Path, raw: dict[str, Any]) -> IntegrityError:
 def _check_names(names: tuple[str, ...]) -> None:
     """Raise ValueError for file names that lead out of the folder: a card may come from an untrusted source."""
     for name in names:
-        if leaves_its_folder(name) or name in ("", ".", NAME):
+        if not isinstance(name, str) or "\0" in name or leaves_its_folder(name) or name in ("", ".", NAME):
             raise ValueError(f"it names the file {name!r}")
 
 

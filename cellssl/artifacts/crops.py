@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from cellssl.bounded import map_array
+from cellssl.errors import IntegrityError
 from cellssl.files import atomic_path
 
 if TYPE_CHECKING:
@@ -84,8 +86,18 @@ def write_rows(path: Path, first_row: int, crops: UInt16[np.ndarray, "n c y x"])
 
 
 def open_crops(path: Path) -> UInt16[np.ndarray, "n c y x"]:
-    """Return the stack as a memory map: pixels are read from the disk when they are used."""
-    crops: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    """Return the stack as a memory map: pixels are read from the disk when they are used.
+
+    Raises IntegrityError where the file is no such stack, or shorter than its header claims.
+    """
+    try:
+        crops = map_array(path)
+        if crops.dtype != np.dtype("<u2") or crops.ndim != 4 or not crops.flags.c_contiguous:
+            raise ValueError(f"it holds {crops.dtype} of the shape {crops.shape}; uint16 (n, c, y, x) is needed")
+    except (OSError, ValueError) as error:
+        raise IntegrityError(
+            f"{path} is not a stack of crops: {error}", hint="make its artifact again with --force"
+        ) from error
     return crops
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from cellssl.artifacts.tables import explained, open_parquet, read_parquet
 from cellssl.files import atomic_path
 
 if TYPE_CHECKING:
@@ -79,19 +80,29 @@ def writer(path: Path, metadata: pd.DataFrame) -> Iterator[Writer]:
 
 
 def read(path: Path) -> tuple[pd.DataFrame, Float32[np.ndarray, "n dim"]]:
-    """Return the metadata of all cells, and their vectors; memory stays little above the size of both."""
-    import pyarrow.parquet as pq
+    """Return the metadata of all cells, and their vectors; memory stays little above the size of both.
 
-    with pq.ParquetFile(path) as file:
-        names = [name for name in file.schema_arrow.names if name.startswith(PREFIX)]
-        others = [name for name in file.schema_arrow.names if name not in set(names)]
-        metadata: pd.DataFrame = file.read(columns=others).to_pandas()
+    Raises IntegrityError where the file is no such table.
+    """
+    import pyarrow as pa
+
+    with explained(path), open_parquet(path) as file:
+        schema = file.schema_arrow
+        names = [name for name in schema.names if name.startswith(PREFIX)]
+        others = [name for name in schema.names if name not in set(names)]
+        if wrong := [name for name in names if schema.field(name).type != pa.float32()]:
+            raise ValueError(f"its column {wrong[0]} holds {schema.field(wrong[0]).type}, and float is needed")
+        if not names or not file.metadata.num_rows:
+            raise ValueError("it has no vectors")
+        metadata = read_parquet(path, others)
         vectors = np.empty((file.metadata.num_rows, len(names)), np.float32)
         start = 0
         for batch in file.iter_batches(batch_size=16_384, columns=names):
             for place, column in enumerate(batch.columns):
                 vectors[start : start + len(batch), place] = column.to_numpy(zero_copy_only=False)
             start += len(batch)
+        if start != len(vectors) or len(metadata) != len(vectors):
+            raise ValueError("its columns differ in their length")
     return metadata, vectors
 
 

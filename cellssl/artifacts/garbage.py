@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cellssl.artifacts.card import NAME, read_card
+from cellssl.artifacts.card import FINGERPRINT, NAME, read_card
 from cellssl.artifacts.locks import hold_lock, is_locked
 from cellssl.artifacts.references import Needs, References
-from cellssl.artifacts.store import BY_RECIPE, FINGERPRINT, MARKER, SCRATCH, has_marker
+from cellssl.artifacts.store import BY_RECIPE, MARKER, SCRATCH, has_marker
 from cellssl.artifacts.trash import (
     FOLDER_NAME,
     TRASH,

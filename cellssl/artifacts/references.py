@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cellssl.artifacts.card import NAME, Card, kind_of_input, read_card
+from cellssl.artifacts.card import FINGERPRINT, NAME, Card, kind_of_input, read_card
 from cellssl.artifacts.hashing import sha256_of
-from cellssl.artifacts.store import BY_RECIPE, FINGERPRINT
+from cellssl.artifacts.store import BY_RECIPE
 from cellssl.config.recipe import CHAIN
 from cellssl.errors import IntegrityError
 

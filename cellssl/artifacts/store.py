@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from cellssl.artifacts import card as cards
-from cellssl.artifacts.card import Card, FileEntry
+from cellssl.artifacts.card import FINGERPRINT, Card, FileEntry, is_identity
 from cellssl.artifacts.hash_cache import FOLDER as HASHES
 from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.hashing import Hashed, identity_of, sha256_of
 from cellssl.artifacts.locks import Lock, LockHolder, hold_lock, this_process
 from cellssl.artifacts.remake import command_again
+from cellssl.bounded import read_json
 from cellssl.disk import faults_explained, raise_fault
 from cellssl.errors import DataError, FailedError, IntegrityError, UsageError
 from cellssl.files import remove_unfinished, write_text
 
-FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 SCRATCH = "scratch"
 BY_RECIPE = "by-recipe"
 """Folder of a store for the pointers to what the recipes need."""
@@ -82,7 +81,9 @@ class Artifact:
         return "" if same else OTHER_BYTES
 
     def _is_link_outside(self, path: Path) -> bool:
-        return not path.resolve().is_relative_to(self.path.parents[1].resolve())
+        # a folder that bears another name does not lie in a store: then nothing outside it belongs to it
+        in_store = self.path.parts[-2:] == (self.card.kind, self.card.fingerprint)
+        return not path.resolve().is_relative_to((self.path.parents[1] if in_store else self.path).resolve())
 
     def check_still_there(self) -> None:
         """Raise FailedError where its folder has been moved away since it was found."""
@@ -207,6 +208,10 @@ class Store:
 
         Raises IntegrityError where its folder holds the card of another artifact.
         """
+        if not is_identity(kind, fingerprint):
+            raise IntegrityError(
+                f"{kind!r}, {fingerprint!r} cannot name an artifact", hint="correct it where you read it"
+            )
         for root in (self.root, *self.upstreams):
             folder = root / kind / fingerprint
             if (folder / cards.NAME).is_file():
@@ -257,9 +262,10 @@ class Store:
         if path.name == cards.NAME:
             return Artifact(path.absolute().parent, card, self.hashes)
         found = self.find(card.kind, card.fingerprint)
-        folder = Path(str(json.loads(path.read_text(encoding="utf-8")).get("path")))
-        if found is None and (folder / cards.NAME).is_file():
-            found = Artifact(folder, cards.read_card(folder), self.hashes)
+        folder = Path(str(read_json(path).get("path")))
+        # a card file may come from anyone: it leads to the folder of this artifact, and nowhere else
+        if found is None and folder.parts[-2:] == (card.kind, card.fingerprint) and (folder / cards.NAME).is_file():
+            found = Store(folder.parents[1], hashes=self.hashes).find(card.kind, card.fingerprint)
         return found or self.get(card.kind, card.fingerprint)
 
     def with_store_of(self, artifact: Artifact) -> Store:

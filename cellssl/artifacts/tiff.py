@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import numpy as np
 
 from cellssl.artifacts.codestreams import jpeg2000_size, jpeg_size, jpegxl_size
+from cellssl.bounded import PACKED
 from cellssl.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ AT_MOST: dict[int, int] = {
 """Bytes that one stored byte can stand for, per compression that is read; no other compression is."""
 SMALL_PLANE = 2**25
 """Bytes that a JPEG 2000 or JPEG XL image may claim however short it is: 4,096 x 4,096 pixels of 16 bits."""
+LARGE_PLANE = 2**30
+"""Bytes that any packed image may claim: 23,000 x 23,000 pixels of 16 bits."""
 SIZES: dict[int, Callable[[bytes], tuple[int, int]]] = {
     JPEG: jpeg_size,
     **dict.fromkeys(JPEG2000, jpeg2000_size),
@@ -205,7 +208,16 @@ def _pixels(path: Path, tiff: TiffFile, page: TiffPage) -> np.ndarray:
 def _most_bytes(compression: int, stored: int) -> int:
     """Return how many bytes of pixels so many stored bytes can stand for."""
     smallest = SMALL_PLANE if compression in (*JPEG2000, *JPEGXL) else 0
-    return max(smallest, stored * AT_MOST[compression])
+    return believable_bytes(max(smallest, stored * AT_MOST[compression]), stored)
+
+
+def believable_bytes(most: int, stored: int) -> int:
+    """Return how many bytes of pixels a file of this size may claim, where its format would allow `most`.
+
+    A blank image packs to a thousandth, but a large image of cells does not: it is believed up to LARGE_PLANE, or where
+    the file has at least a part of its size in PACKED.
+    """
+    return min(most, max(LARGE_PLANE, PACKED * stored))
 
 
 def check_size(path: Path, shape: tuple[int, int], itemsize: int, most: int) -> None:

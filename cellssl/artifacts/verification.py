@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from cellssl.artifacts import card as cards
-from cellssl.artifacts.card import kind_of_input
+from cellssl.artifacts.card import FINGERPRINT, kind_of_input
 from cellssl.artifacts.hashing import hash_files, identity_of
 from cellssl.artifacts.remake import command_again
-from cellssl.artifacts.store import FINGERPRINT, OTHER_BYTES, Artifact, Store
+from cellssl.artifacts.store import OTHER_BYTES, Artifact, Store
 from cellssl.artifacts.tables import read_table
 from cellssl.config.recipe import CHAIN
 from cellssl.errors import CellsslError, IntegrityError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +27,7 @@ def command(what: Whats, common: o.Common, csv: CsvOption = False) -> None:
 
     Example: cellssl report nocodazole --seed 0 --csv > scores.csv
     """
+    from cellssl.artifacts.contents import read_text
     from cellssl.cli.runner import Runner, console_for, session_without_recipe
     from cellssl.config.recipe import is_a_recipe
     from cellssl.errors import UsageError
@@ -43,12 +43,15 @@ def command(what: Whats, common: o.Common, csv: CsvOption = False) -> None:
     artifact = runner.find_or_make(runner.session.plan_report())
     show_table(runner.console, artifact)
     if csv:
-        runner.console.content(artifact.file("scores.csv").read_text(encoding="utf-8"))
+        runner.console.content(read_text(artifact, "scores.csv"))
     runner.write_output(artifact, print_path=not csv)
 
 
 def show_table(console: Console, report: Artifact) -> None:
     """Print the table of a report, and where its page is."""
-    table = json.loads(report.file("table.json").read_text(encoding="utf-8"))
-    console.table(table["header"], table["rows"])
+    from cellssl.artifacts.contents import read_json_of
+    from cellssl.stages.shared.card_shapes import ShownTable
+
+    table = read_json_of(report, "table.json", ShownTable)
+    console.table(table.header, table.rows)
     console.say(f"page: {report.path / 'report.html'}")

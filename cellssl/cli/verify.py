@@ -142,7 +142,7 @@ def _no_artifact(path: Path) -> UsageError:
 
 def _all_of(store: Store, console: Console) -> list[Path]:
     """Return the folder of every artifact of the store, and say what is left out; UsageError where there is none."""
-    from cellssl.artifacts.store import FINGERPRINT
+    from cellssl.artifacts.card import FINGERPRINT
     from cellssl.config.recipe import CHAIN
     from cellssl.errors import UsageError
 

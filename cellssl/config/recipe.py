@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from cellssl.bounded import check_depth, read_bytes
 from cellssl.config.paths import NAME, ShellText, shipped_folder
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import SettingsFault, SettingsModel, first_fault
@@ -22,6 +23,8 @@ CHAIN = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate"
 TOP = ("name", "seeds", "main_arm", "arm", "sweep")
 BY_HAND = "by-hand"
 """The name of the recipe of results that are made without one."""
+RECIPE_BYTES = 2**24
+"""Size of the largest recipe that is read."""
 LONGEST_FILE_NAME = 256
 """Characters; no common file system allows longer names."""
 
@@ -94,8 +97,9 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     path, folder = find(reference)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raw = tomllib.loads(read_bytes(path, RECIPE_BYTES).decode("utf-8"))
+        check_depth(raw)
+    except ValueError as error:  # among them TOMLDecodeError, and that of Python for numbers of thousands of digits
         raise UsageError(f"{path} is not valid TOML: {error}", hint="correct that line") from error
     except (OSError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}", hint="give the path of a recipe") from error
@@ -202,7 +206,7 @@ def _without(table: dict[str, Any], parts: list[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         return _from_shell(tomllib.loads(f"value = {text}")["value"])
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return ShellText(text)
 
 

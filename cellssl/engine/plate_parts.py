@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cellssl.artifacts.card import is_identity
+from cellssl.artifacts.contents import not_as_written, read_json_file, read_text
 from cellssl.artifacts.store import Artifact
 from cellssl.files import write_text
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 QUARANTINE = "quarantine.csv"
 PARTS = "parts.json"
+QUARANTINED = ("field_id", "reason")
+"""Its columns."""
 
 
 def concat_parts(tables: dict[str, pd.DataFrame], parts: dict[str, Artifact]) -> pd.DataFrame:
@@ -37,8 +41,8 @@ def gather_quarantine(parts: Mapping[str, Artifact], path: Path) -> None:
     rows: list[dict[str, str]] = []
     for part in parts.values():
         if QUARANTINE in part.card.files:
-            with part.file(QUARANTINE).open(newline="", encoding="utf-8") as file:
-                rows += csv.DictReader(file)
+            lines = read_text(part, QUARANTINE).splitlines(keepends=True)
+            rows += ({name: str(row.get(name) or "") for name in QUARANTINED} for row in csv.DictReader(lines))
     if rows:
         write_quarantine(rows, path)
 
@@ -48,7 +52,7 @@ def write_quarantine(failures: Sequence[dict[str, str]], path: Path) -> None:
     import csv
 
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=["field_id", "reason"], lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=QUARANTINED, lineterminator="\n")
         writer.writeheader()
         writer.writerows(failures)
 
@@ -62,7 +66,14 @@ def write_parts(parts: dict[str, Artifact], path: Path) -> None:
 
 
 def parts_of(artifact: Artifact) -> Iterator[tuple[str, str]]:
-    """Yield plate and fingerprint of every part of a fetch or segment artifact of several plates."""
-    import json
+    """Yield plate and fingerprint of every part of a fetch or segment artifact of several plates.
 
-    yield from json.loads(artifact.file(PARTS).read_text(encoding="utf-8")).items()
+    Raises IntegrityError where the file does not name parts: a fingerprint becomes the path of a folder.
+    """
+    parts = read_json_file(artifact, PARTS)
+    if not isinstance(parts, dict) or not parts:
+        raise not_as_written(artifact, PARTS, "it names no parts")
+    for plate, fingerprint in parts.items():
+        if not is_identity(artifact.card.kind, fingerprint):
+            raise not_as_written(artifact, PARTS, f"the part of plate {plate!r} is called {fingerprint!r}")
+        yield plate, fingerprint

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
 from torch import Tensor, nn
 
+from cellssl.bounded import open_regular
 from cellssl.disk import raise_fault
 from cellssl.errors import IntegrityError, UsageError
 from cellssl.learning.encoder import TensorNames
@@ -32,6 +34,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     try:
+        _check_unpacked(path)
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         with path.open("rb") as file:  # given a path, torch hides why it cannot be read
@@ -46,12 +49,27 @@ def read_tensors(path: Path) -> dict[str, Any]:
         ) from error
     except (
         SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, EOFError, OSError,
+        MemoryError, OverflowError, BadZipFile, RecursionError, NotImplementedError, ArithmeticError,
     ) as error:  # fmt: skip
         raise_fault(error, path)
         raise IntegrityError(
             f"the weights {path} cannot be read: {_first_line(error)}",
             hint="give a complete .safetensors file, or a state dict written by torch.save; this one may be truncated",
         ) from error
+
+
+def _check_unpacked(path: Path) -> None:
+    """Raise ValueError where a file is no file, or an archive whose members are packed, which torch never does.
+
+    A few packed bytes could stand for more than the memory holds.
+    """
+    with open_regular(path) as file:
+        if file.read(4) != b"PK\x03\x04":
+            return
+        with ZipFile(file) as archive:
+            packed = [member.filename for member in archive.infolist() if member.compress_type != ZIP_STORED]
+    if packed:
+        raise ValueError(f"its member {packed[0]} is packed, and torch.save does not pack")
 
 
 def encoder_tensors(content: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from cellssl.artifacts.store import Artifact, Store
+from cellssl.engine.plate_parts import parts_of
 from cellssl.engine.resources import Usage, sum_usage
 
 
@@ -26,7 +26,7 @@ def _made_before(whole: Artifact, store: Store) -> Iterator[Artifact]:
     if "parts.json" not in whole.card.files:
         return
     around = store.with_store_of(whole)
-    for fingerprint in json.loads(whole.file("parts.json").read_text(encoding="utf-8")).values():
+    for _, fingerprint in parts_of(whole):
         part = around.find(whole.card.kind, fingerprint)
         if part is not None and fingerprint not in whole.card.run.get("made_within", ()):
             yield part

@@ -46,6 +46,14 @@ class ClustererSettings(Plugin):
         Raises DataError where there are more clusters than cells, or where a number is not finite.
         """
 
+    def check_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Raise KeyError or ValueError where stored arrays are not those that `assign` needs."""
+        centroids = arrays["centroids"]
+        if centroids.dtype.kind != "f" or centroids.ndim != 2 or not len(centroids):
+            raise ValueError(f"the centroids are {centroids.dtype} of the shape {centroids.shape}")
+        if not np.isfinite(centroids).all():
+            raise ValueError("the centroids have numbers that are not finite")
+
     def assign(self, x: Float[np.ndarray, "n d"], arrays: Mapping[str, np.ndarray]) -> Int[np.ndarray, "n"]:
         """Return the clusters of new cells from stored arrays: `centroids`, and those of `Clustering.model`."""
         raise UsageError(

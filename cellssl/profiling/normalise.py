@@ -69,14 +69,37 @@ class Normaliser:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Normaliser":
-        """Return the normaliser that `arrays()` stored; other arrays are ignored."""
-        return cls(
+        """Return the normaliser that `arrays()` stored; other arrays are ignored.
+
+        Raises KeyError or ValueError where they are not those of a normaliser.
+        """
+        found = cls(
             name=str(arrays["normaliser_name"]),
             dim=int(arrays["normaliser_dim"]),
             centre=arrays["normaliser_centre"],
             scale=arrays["normaliser_scale"],
             axes=arrays["normaliser_axes"],
         )
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Raise ValueError where the arrays do not fit the name and each other."""
+        if self.name not in NAMES or self.dim < 1:
+            raise ValueError(f"there is no normaliser {self.name[:100]!r} of {self.dim} dimensions")
+        arrays = {"centre": self.centre, "scale": self.scale, "axes": self.axes}
+        for name, array in arrays.items():
+            if array.dtype.kind != "f" or np.isnan(array).any():
+                raise ValueError(f"the normaliser's {name} does not hold numbers only")
+        if self.name in ("none", "l2"):
+            return
+        projected = len(self.axes) if self.axes.ndim == 2 else 0
+        shapes: dict[str, tuple[int, ...]] = {"centre": (self.dim,), "scale": (projected or self.dim,)}
+        if self.name in PROJECTING:
+            shapes["axes"] = (projected or 1, self.dim)
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape:
+                raise ValueError(f"the normaliser's {name} has the shape {arrays[name].shape}, not {shape}")
 
 
 def fit(name: str, x: Float[np.ndarray, "n d"]) -> Normaliser:
@@ -198,3 +221,5 @@ _FITTERS: dict[str, Callable[[np.ndarray], Normaliser]] = {
     "sphering": _sphering,
 }
 NAMES = tuple(_FITTERS)
+PROJECTING = ("pca_whiten", "sphering")
+"""Normalisers that project the embeddings on axes."""

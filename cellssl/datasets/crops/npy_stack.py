@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from cellssl.bounded import PackedArrays, map_array, open_arrays, open_regular
 from cellssl.config.plugins import did_you_mean
 from cellssl.errors import DataError, UsageError
 
@@ -59,41 +58,37 @@ class Stack:
 
     def _header(self) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
         if not _is_npz(self.path):
-            array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            array = map_array(self.path)
             return array.shape, array.dtype
-        with zipfile.ZipFile(self.path) as archive, archive.open(_member(archive, self.array, self.path)) as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(file)
-            return shape, dtype
+        with open_arrays(self.path) as arrays:
+            header = arrays.header(_member(arrays, self.array, self.path))
+            return header.shape, header.dtype
 
 
 def _is_npz(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(4) == b"PK\x03\x04"
 
 
 @lru_cache(maxsize=1)
 def _opened(path: Path, array: str | None, size: int, changed_ns: int) -> np.ndarray:
     """Return the array: memory-mapped, or read whole from an .npz; kept while the file does not change."""
-    loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded, zipfile.ZipFile(path) as archive:
-        unpacked: np.ndarray = loaded[_member(archive, array, path).removesuffix(".npy")]
-        return unpacked
+    if not _is_npz(path):
+        return map_array(path)
+    with open_arrays(path) as arrays:
+        return arrays.read(_member(arrays, array, path))
 
 
-def _member(archive: zipfile.ZipFile, array: str | None, path: Path) -> str:
-    """Return the file in an .npz that holds the array; UsageError where it is unknown or must be named."""
-    names = tuple(name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy"))
+def _member(arrays: PackedArrays, array: str | None, path: Path) -> str:
+    """Return the name of the array in an .npz that is meant; UsageError where it is unknown or must be named."""
+    names = arrays.names
     if array is None and len(names) == 1:
-        return f"{names[0]}.npy"
+        return names[0]
     if array is None:
         raise UsageError(f"{path} holds {len(names)} arrays", hint=f"give the name of one as array: {', '.join(names)}")
     if array not in names:
         raise UsageError(f"{path} has no array {array!r}", hint=did_you_mean(array, names))
-    return f"{array}.npy"
+    return array
 
 
 @contextmanager
@@ -101,7 +96,7 @@ def _readable_errors(path: Path) -> Iterator[None]:
     """Turn what can be wrong with a file of arrays into one sentence."""
     try:
         yield
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError) as error:
         first_line = str(error).partition("\n")[0]
         raise DataError(
             f"{path} cannot be read as an array: {first_line}",

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import zlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from cellssl.bounded import read_bytes, unpack_gzip
 from cellssl.config.plugins import did_you_mean
 from cellssl.errors import DataError, UsageError
 
 DELIMITERS = ",\t;"
+TABLE_BYTES = 2**31
+"""Size of the largest table that is read."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def read_table(path: Path) -> Table:
     try:
         stat = path.stat()
         return _read(path, stat.st_size, stat.st_mtime_ns)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
             f"{path} cannot be read: {reason}", hint="correct the path of the table in the recipe"
@@ -55,8 +56,8 @@ def read_table(path: Path) -> Table:
 
 @lru_cache(maxsize=2)
 def _read(path: Path, size: int, changed_ns: int) -> Table:
-    content = path.read_bytes()
-    return parse(gzip.decompress(content) if path.suffix == ".gz" else content, str(path))
+    content = read_bytes(path, TABLE_BYTES)
+    return parse(unpack_gzip(content) if path.suffix == ".gz" else content, str(path))
 
 
 def parse(content: bytes, name: str) -> Table:

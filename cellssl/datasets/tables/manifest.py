@@ -119,14 +119,14 @@ def read_manifest(path: Path) -> Manifest:
     """Read the manifest in a TOML file; UsageError with one sentence where it is wrong."""
     try:
         return Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", hint="give the path of a manifest") from error
     except ValidationError as error:
         fault = first_fault(error)
         where = ".".join(map(str, fault.path))
         raise UsageError(
             f"{path}: {where} {fault.message}", hint=fault.hint or "compare it with the files in data-manifests/"
         ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", hint="give the path of a manifest") from error
 
 
 def _quoted(text: str) -> str:

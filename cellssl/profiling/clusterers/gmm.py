@@ -57,6 +57,17 @@ class Settings(ClustererSettings):
         }
         return kmeans.clustering_of(x, assignment, mixture.means_, model)
 
+    def check_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Raise KeyError or ValueError where stored arrays are not those of a mixture of this kind."""
+        super().check_arrays(arrays)
+        k, dim = arrays["centroids"].shape
+        precisions = {"full": (k, dim, dim), "tied": (dim, dim), "diag": (k, dim), "spherical": (k,)}
+        shapes = {"weights": (k,), "means": (k, dim), "precisions_cholesky": precisions[self.covariance_type]}
+        for name, shape in shapes.items():
+            array = arrays[f"gmm_{name}"]
+            if array.dtype.kind != "f" or array.shape != shape or not np.isfinite(array).all():
+                raise ValueError(f"gmm_{name} is {array.dtype} of the shape {array.shape}, not finite and {shape}")
+
     def assign(self, x: Float[np.ndarray, "n d"], arrays: Mapping[str, np.ndarray]) -> Int[np.ndarray, "n"]:
         """Return the most likely component of every cell."""
         from sklearn.mixture import GaussianMixture

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellssl.artifacts.contents import input_of
 from cellssl.artifacts.tables import read_cells
 from cellssl.engine.build import Job
 from cellssl.errors import DataError
 from cellssl.profiling.clusterer import Clustering
+from cellssl.stages.shared.card_shapes import embed_section
 from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops, upstream_segment
 
 if TYPE_CHECKING:
@@ -47,8 +49,8 @@ def _crops_of(job: Job, chosen: pd.DataFrame) -> Any:
     """Return the scaled crops of the chosen cells; raise DataError where the segment artifact lacks one."""
     embed = job.inputs["embed"]
     store = job.context.store.with_store_of(embed)
-    kind = embed.card.section["cells"]
-    segment = upstream_segment(store.get(kind, embed.card.inputs[kind]), store)
+    kind = embed_section(embed).cells
+    segment = upstream_segment(store.get(kind, input_of(embed, kind)), store)
     cells = chosen.merge(read_cells(segment), on="cell_id", how="left", validate="one_to_one")
     if cells["crop_row"].isna().any():
         raise DataError(

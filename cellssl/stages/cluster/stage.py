@@ -7,9 +7,13 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from cellssl.artifacts.contents import not_as_written
+from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import write_table
-from cellssl.config.settings import json_ready
+from cellssl.bounded import read_arrays
+from cellssl.config.settings import FROM_CARD, first_fault, json_ready
 from cellssl.engine.build import Job, Metrics
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress
@@ -121,14 +125,28 @@ def _assigned(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normali
     earlier = job.inputs["assign_to"]
     check_same_model(earlier, job.inputs["embed"].card, job.context.store)
     # not the method in its section, which has no effect where the earlier clustering was an assignment, too
-    method = Settings.model_validate({"method": method_of(earlier.card.metrics)}).clusterer()
-    with np.load(earlier.file("centroids.npz"), allow_pickle=False) as arrays:
+    method = _method_of(earlier)
+    path = earlier.file("centroids.npz")
+    try:
+        arrays = read_arrays(path)
         normaliser = normalise.Normaliser.from_arrays(arrays)
-        normal = normaliser.apply(vectors)
-        assignment = method.assign(normal, arrays)
-        centroids = arrays["centroids"]
-        model = {name: arrays[name] for name in arrays if name.startswith(method.plugin_name())}
-    return method, normaliser, kmeans.clustering_of(normal, assignment, centroids, model)
+        method.check_arrays(arrays)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise not_as_written(earlier, path.name, str(error)) from error
+    normal = normaliser.apply(vectors)
+    assignment = method.assign(normal, arrays)
+    model = {name: array for name, array in arrays.items() if name.startswith(method.plugin_name())}
+    return method, normaliser, kmeans.clustering_of(normal, assignment, arrays["centroids"], model)
+
+
+def _method_of(earlier: Artifact) -> ClustererSettings:
+    """Return the method of an earlier clustering, as its card has it; IntegrityError where that is none."""
+    try:
+        return Settings.model_validate(
+            {"method": method_of(earlier.card.metrics)}, context={FROM_CARD: True}
+        ).clusterer()
+    except ValidationError as error:
+        raise not_as_written(earlier, "artifact.json", f"metrics.method: {first_fault(error).message}") from error
 
 
 def _write_assignment(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from cellssl.artifacts.contents import not_as_written
 from cellssl.artifacts.store import Artifact
 from cellssl.config.plugins import did_you_mean
-from cellssl.config.settings import FROM_CARD
 from cellssl.errors import UsageError
 from cellssl.stages.embed.settings import Settings
+from cellssl.stages.pretrain.card_settings import pretrain_settings
+from cellssl.stages.shared.card_shapes import pretrain_metrics, pretrain_section
 
 if TYPE_CHECKING:
     from torch import nn
 
     from cellssl.learning.methods.base import Objective
+
+Network = TypeVar("Network", bound="nn.Module")
+BUILT_FROM = ("encoder", "branches", "epochs")
+"""Settings of a training from which its networks are built again."""
 
 
 def load_network(model: Artifact, settings: Settings) -> nn.Module:
@@ -23,7 +30,7 @@ def load_network(model: Artifact, settings: Settings) -> nn.Module:
     encoder = load_encoder(model, settings.network)
     match settings.layer:
         case "flattened":
-            return embedding_layers.flattened_encoder(_pretrain_settings(model).encoder, encoder)
+            return embedding_layers.flattened_encoder(pretrain_settings(model, *BUILT_FROM).encoder, encoder)
         case "projector":
             return embedding_layers.ProjectedEncoder(encoder, load_projectors(model, encoder.out_dim, settings.branch))
     pooled: nn.Module = encoder
@@ -35,19 +42,43 @@ def load_encoder(model: Artifact, network: str) -> Any:
 
     Raises UsageError where the momentum encoder is asked for and was not trained.
     """
-    from safetensors.torch import load_file
-
     from cellssl.stages.pretrain.networks import uninitialised_encoder
 
-    settings = _pretrain_settings(model)
+    settings = pretrain_settings(model, *BUILT_FROM)
     if network == "momentum" and settings.active() and settings.momentum() is None:
         raise UsageError(
             "no objective of this model trains a momentum encoder", hint='set embed.network = "query", or leave it out'
         )
-    encoder = uninitialised_encoder(settings.encoder, len(model.card.metrics["channels"]))
+    channels = len(pretrain_metrics(model).channels)
     name = {"query": "encoder", "momentum": "momentum_encoder"}[network]
-    encoder.load_state_dict(load_file(model.file(f"{name}.safetensors")))
-    return encoder
+    return _with_weights(model, f"{name}.safetensors", lambda: uninitialised_encoder(settings.encoder, channels))
+
+
+def _with_weights(model: Artifact, name: str, build: Callable[[], Network]) -> Network:
+    """Build a network, and load its weights from a file of its artifact.
+
+    Raises IntegrityError where the file does not hold exactly its tensors. That is found before the network takes any
+    memory: the card says how large it is, and anyone may have written it.
+    """
+    import torch
+
+    from cellssl.learning.weight_files import mismatches, read_tensors
+
+    path = model.file(name)
+    tensors = read_tensors(path)
+    with torch.device("meta"):  # shapes without numbers
+        expected = build().state_dict()
+    faults = mismatches(tensors, expected)
+    faults += [
+        f"{tensor} is {tensors[tensor].dtype} in place of {numbers.dtype}"
+        for tensor, numbers in expected.items()
+        if tensor in tensors and tensors[tensor].dtype != numbers.dtype
+    ]
+    if faults:
+        raise not_as_written(model, name, f"it does not fit the settings in its card: {'; '.join(faults[:3])}")
+    network = build()
+    network.load_state_dict(tensors)
+    return network
 
 
 def load_projectors(model: Artifact, in_dim: int, branch: str | None) -> list[Objective]:
@@ -56,32 +87,25 @@ def load_projectors(model: Artifact, in_dim: int, branch: str | None) -> list[Ob
     Raises UsageError where there is none.
     """
     import torch
-    from safetensors.torch import load_file
 
     from cellssl.stages.pretrain.networks import TrainingShape, build_objectives, objective_module_name
 
-    section, metrics = model.card.section, model.card.metrics
-    settings = _pretrain_settings(model)
-    branches = tuple(settings.active()) if section["epochs"] > 0 else ()
+    section, metrics = pretrain_section(model), pretrain_metrics(model)
+    settings = pretrain_settings(model, *BUILT_FROM)
+    branches = tuple(settings.active()) if section.epochs > 0 else ()
     if not branches:
         raise UsageError(f"{model.path} was not trained, so it has no projector", hint='set embed.layer = "pooled"')
     if branch is not None and branch not in branches:
         raise UsageError(f"{model.path} has no branch {branch!r}", hint=did_you_mean(branch, branches))
-    shape = TrainingShape(
-        torch.arange(metrics["cells"]), section["batch"], len(metrics["channels"]), metrics["input_px"]
-    )
-    objectives = build_objectives(settings, shape, in_dim, seed=0)  # any seed: the weights are loaded
-    objectives.load_state_dict(load_file(model.file("heads.safetensors")))
+
+    def build() -> nn.ModuleDict:
+        cells = torch.arange(metrics.cells)
+        shape = TrainingShape(cells, section.batch, len(metrics.channels), metrics.input_px)
+        return build_objectives(settings, shape, in_dim, seed=0)  # any seed: the weights are loaded
+
+    objectives = _with_weights(model, "heads.safetensors", build)
     chosen: list[Any] = [objectives[objective_module_name(name)] for name in ([branch] if branch else branches)]
     projecting = [objective for objective in chosen if objective.has_projector]
     if not projecting:
         raise UsageError(f"no objective of {model.path} has a projector", hint='set embed.layer = "pooled"')
     return projecting
-
-
-def _pretrain_settings(model: Artifact) -> Any:
-    from cellssl.stages.pretrain.settings import Settings as PretrainSettings
-
-    section = model.card.section
-    used = {name: section[name] for name in ("encoder", "branches", "epochs") if name in section}
-    return PretrainSettings.model_validate(used, context={FROM_CARD: True})

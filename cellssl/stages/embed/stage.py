@@ -15,6 +15,7 @@ from cellssl.events import Event, Note, Progress
 from cellssl.stages.embed.models import load_network
 from cellssl.stages.embed.settings import MEASUREMENTS
 from cellssl.stages.shared import preparation
+from cellssl.stages.shared.card_shapes import pretrain_metrics
 from cellssl.stages.shared.cell_tables import chosen_cells, metadata
 from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
 
@@ -77,7 +78,7 @@ def _iter_vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator
     model = job.inputs.get("model") or job.inputs["pretrain"]
     device = device_for(job.context.device)
     job.ran.update(device=str(device), precision="float32")
-    side_px = model.card.metrics["input_px"]
+    side_px = pretrain_metrics(model).input_px
     views = EmbeddingViews(side_px)
     if settings.view:
         views = EmbeddingViews(side_px, View(settings.view), settings.draws, keys_of(list(cells["cell_id"])))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from pydantic import Field
 
+from cellssl.artifacts.tables import open_parquet, read_parquet
+from cellssl.bounded import open_regular, read_bytes, unpack_gzip
 from cellssl.config.paths import InputPath
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import NOT_IN_FINGERPRINT, SettingsModel
 from cellssl.datasets.tables.columns import RowColumns
+from cellssl.datasets.tables.csv_table import TABLE_BYTES
 from cellssl.errors import DataError, UsageError
 from cellssl.stages.fetch.settings import PlateSettings
 from cellssl.stages.shared.cell_tables import PYCYTOMINER_NAMES
@@ -84,12 +88,12 @@ def controls_key(external: ExternalTable | None) -> str:
 def _column_names(path: Path) -> list[str]:
     """Return the columns of the file without reading its rows."""
     import pandas as pd
-    import pyarrow.parquet
 
     with _readable(path):
         if path.suffix == ".parquet":
-            return list(pyarrow.parquet.read_schema(path).names)
-        return list(pd.read_csv(path, nrows=0).columns)
+            with open_parquet(path) as file:
+                return list(file.schema_arrow.names)
+        return list(pd.read_csv(_text_of(path), nrows=0).columns)
 
 
 def _read(path: Path, texts: list[str]) -> pd.DataFrame:
@@ -98,16 +102,23 @@ def _read(path: Path, texts: list[str]) -> pd.DataFrame:
 
     with _readable(path):
         if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
+            table = read_parquet(path)
             return table.assign(**{name: table[name].mask(table[name].astype("string") == "") for name in texts})
         # a plate "01", a compound "NA" and a barcode "1E5" are text
         return pd.read_csv(
-            path,
+            _text_of(path),
             low_memory=False,
             dtype=dict.fromkeys(texts, str),
             keep_default_na=False,
             na_values=[""],
         )
+
+
+def _text_of(path: Path) -> BinaryIO:
+    """Return the text of a CSV file, unpacked where its name ends in .gz."""
+    if path.suffix == ".gz":
+        return io.BytesIO(unpack_gzip(read_bytes(path, TABLE_BYTES)))
+    return open_regular(path)
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.card import Card
+from cellssl.artifacts.contents import metrics_of, read_text
 from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import TREATMENT_COLUMNS, read_table, write_table
+from cellssl.artifacts.tables import TREATMENT_COLUMNS, read_fields, write_table
 from cellssl.config.plugins import did_you_mean
 from cellssl.datasets.base import Dataset, Field
 from cellssl.datasets.transfer.checksums import ARCHIVES_FILE, RECORD_FILE, concat_records
@@ -32,6 +33,7 @@ from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note
 from cellssl.files import write_text
 from cellssl.stages.fetch.settings import ALGORITHM, PlateSettings, Settings
+from cellssl.stages.shared.card_shapes import FetchMetrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,14 +48,14 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     for number, (plate, plate_fields) in enumerate(plates.items(), start=1):
         yield Note(f"plate {plate}, {number} of {len(plates)}: {len(plate_fields):,} fields")
         parts[plate] = yield from make_plate(settings, job.context, plate_fields)
-    table = concat_parts({plate: read_table(part.file("fields.parquet")) for plate, part in parts.items()}, parts)
+    table = concat_parts({plate: read_fields(part) for plate, part in parts.items()}, parts)
     write_table(table, job.draft.file("fields.parquet"))
     for name, text in settings.dataset.tables(fields, _cache(job.context)).items():
         write_text(job.draft.file(f"tables/{name}"), text)
     _gather_records(parts, job.draft.file(RECORD_FILE))
     gather_quarantine(parts, job.draft.file(QUARANTINE))
     write_parts(parts, job.draft.file("parts.json"))
-    failed = sum(part.card.metrics["quarantined"] for part in parts.values())
+    failed = sum(metrics_of(part, FetchMetrics).quarantined for part in parts.values())
     return {
         "planned": len(fields),
         "fields": len(table),
@@ -227,9 +229,9 @@ def _artifact_images(images: Mapping[str, str]) -> dict[str, str]:
 
 def _gather_records(parts: Mapping[str, Artifact], path: Path) -> None:
     """Write the checksum records of all plates as one table, where they have any."""
-    records = [part.file(RECORD_FILE) for part in parts.values() if RECORD_FILE in part.card.files]
+    records = [read_text(part, RECORD_FILE) for part in parts.values() if RECORD_FILE in part.card.files]
     if records:
-        write_text(path, concat_records(file.read_text(encoding="utf-8") for file in records))
+        write_text(path, concat_records(records))
 
 
 def _cache(context: RunContext) -> Path:

@@ -1,8 +1,8 @@
-"""curves: the files of metrics and timings of a training in, the figure of its curves out."""
+"""curves: the metrics and timings of every step of a training in, the figure of its curves out."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+Line = Mapping[str, float | None]
+"""What was measured in one step, by name."""
 METRICS = {
     "loss": "loss",
     "accuracy": "accuracy (of the other view, class or rotation)",
@@ -24,22 +26,23 @@ METRICS = {
 TIMINGS = {"cells_per_s": "cells per second", "waiting_share": "share of the time waiting for crops"}
 
 
-def training_curves(metrics: Path, timings: Path | None = None) -> Figure:
+def training_curves(metrics: Sequence[Line], timings: Sequence[Line] | None = None) -> Figure:
     """Draw one panel per metric with one line per branch; the dashed line in the loss is the chance level.
 
-    With `timings`, which depend on the machine and are not part of the result, there are two more panels.
+    `metrics` has one table per step. With `timings`, which depend on the machine and are not part of the result, there
+    are two more panels.
     """
     import pandas as pd
 
     from cellssl.reporting.figures import training
 
-    lines = pd.read_json(metrics, lines=True)
+    lines = pd.DataFrame(metrics)
     panels = {title: _branch_curves(lines, metric) for metric, title in METRICS.items()}
     if "validation_loss" in lines:
         panels["loss"]["validation, weighted sum"] = _forward_filled(lines["validation_loss"])
     panels["gradient norm"] = {"all branches": _forward_filled(lines["gradient_norm"])}
     if timings is not None:
-        measured = pd.read_json(timings, lines=True)
+        measured = pd.DataFrame(timings)
         panels |= {title: {"this machine": measured[name].to_numpy(float)} for name, title in TIMINGS.items()}
     chance = [curve[-1] for curve in _branch_curves(lines, "chance").values()]
     shown = {title: curves for title, curves in panels.items() if curves}

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationInfo
 
-from cellssl.artifacts.card import NAME
-from cellssl.artifacts.store import FINGERPRINT, Artifact, Store
+from cellssl.artifacts.card import FINGERPRINT, NAME
+from cellssl.artifacts.contents import not_as_written
+from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.paths import InputPath
-from cellssl.config.settings import Plugin, PluginField
+from cellssl.config.settings import FROM_CARD, Plugin, PluginField
 from cellssl.engine.weights_cache import FOLDER, Download, fetch_cached, file_download
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note
@@ -159,7 +160,11 @@ def check_same_channels(earlier: Artifact, channels: list[str] | None) -> None:
 
 def _check_same_standardisation(earlier: Artifact, encoder: EncoderSettings) -> None:
     """Raise UsageError where pixels are scaled differently: the encoder would silently be another one."""
-    before, now = (_standardises(one) for one in (_ENCODERS.choose(earlier.card.section["encoder"]), encoder))
+    try:
+        trained = _ENCODERS.choose(earlier.card.section.get("encoder"), {FROM_CARD: True})
+    except ValueError as error:
+        raise not_as_written(earlier, NAME, f"section.encoder: {error}") from error
+    before, now = _standardises(trained), _standardises(encoder)
     if before != now:
         raise UsageError(
             f"the encoder of {earlier.path} was trained on {'standardised' if before else 'unstandardised'} pixels",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cellssl.artifacts.tables import read_cells, read_table
+from cellssl.artifacts.tables import read_cells, read_split
 from cellssl.engine.build import Job, Metrics
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note
@@ -17,6 +17,7 @@ from cellssl.stages.pretrain import initial_weights
 from cellssl.stages.pretrain.settings import OUT_OF_MEMORY_HINT
 from cellssl.stages.shared import preparation
 from cellssl.stages.shared.arithmetic import Arithmetic
+from cellssl.stages.shared.cell_tables import check_cells_known
 from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
                 validation=validation,
                 tensorboard=job.settings.tensorboard,
             )
-    last = _last_metrics(job.draft.file("metrics.jsonl"))
+    lines = _lines_of(job.draft.file("metrics.jsonl"))
+    last = lines[-1] if lines else {}
     _write_networks(job, state)
     if last:
         _draw_curves(job)
@@ -141,9 +143,11 @@ def load_split_part(job: Job, part: Literal["train", "val"]) -> tuple[ScaledCrop
     """
     split = job.inputs["split"]
     segment = upstream_segment(split, job.context.store)
-    table = read_table(split.file("split.parquet"))
+    table = read_split(split)
     chosen = table.loc[table["split"] == part, ["cell_id"]]
-    cells = chosen.merge(read_cells(segment), on="cell_id", how="left", validate="one_to_one")
+    known = read_cells(segment)
+    check_cells_known(chosen["cell_id"], known["cell_id"], split, segment)
+    cells = chosen.merge(known, on="cell_id", how="left", validate="one_to_one")
     if cells.empty:
         raise UsageError(f"the split has no {part} cells", hint="set a share above 0 for each part in split.shares")
     return scaled_crops(segment, job.context.store, cells), list(cells["cell_id"])
@@ -200,17 +204,16 @@ def _describe_batch_norm(encoder: torch.nn.Module, processes: int) -> str:
     return f"over all cells and views of a batch, of {scope}; a cell's features depend a little on the others'"
 
 
-def _last_metrics(metrics: Path) -> dict[str, Any]:
-    lines = metrics.read_text(encoding="utf-8").splitlines()
-    last: dict[str, Any] = json.loads(lines[-1]) if lines else {}
-    return last
+def _lines_of(log: Path) -> list[dict[str, Any]]:
+    """Return what was measured in every step."""
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
 def _draw_curves(job: Job) -> None:
     from cellssl.reporting import theme
     from cellssl.stages.pretrain.curves import training_curves
 
-    figure = training_curves(job.draft.file("metrics.jsonl"), job.draft.extra("timings.jsonl"))
+    figure = training_curves(_lines_of(job.draft.file("metrics.jsonl")), _lines_of(job.draft.extra("timings.jsonl")))
     job.draft.extra("curves.png").write_bytes(theme.png(figure))
 
 

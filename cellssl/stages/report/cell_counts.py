@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from cellssl.artifacts.contents import metrics_of
 from cellssl.reporting.html import Block, Folded, Table, Value
 from cellssl.stages.report.runs import Run, part_of
 from cellssl.stages.segment.selection import ALL_REASONS
+from cellssl.stages.shared.card_shapes import EmbedMetrics, FetchMetrics, segment_metrics, split_metrics
 
 
 def count_tables(run: Run) -> list[Block]:
     """Return the numbers of fields, nuclei and cells per stage; every row says whether the numbers add up."""
-    found = run.segment.card.metrics
-    reasons = {name: found[name] for name in ALL_REASONS if name in found}
+    found = segment_metrics(run.segment)
+    counts = metrics_of(run.segment, dict[str, int])
+    reasons = {name: counts[name] for name in ALL_REASONS if name in counts}
     rows: list[list[Value]] = []
     if run.fetch is not None:
-        fetched = run.fetch.card.metrics
-        unreadable = fetched.get("quarantined", 0)
-        rows.append(["fetch", f"{fetched['fields']:,} fields; {unreadable:,} more were unreadable and skipped", "–"])
-    rows.append(["segment", f"{found['fields']:,} fields; {found['quarantined']:,} of them skipped", "–"])
+        fetched = metrics_of(run.fetch, FetchMetrics)
+        rows.append(
+            ["fetch", f"{fetched.fields:,} fields; {fetched.quarantined:,} more were unreadable and skipped", "–"]
+        )
+    rows.append(["segment", f"{found.fields:,} fields; {found.quarantined:,} of them skipped", "–"])
     dropped = " + ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in reasons.items() if count)
-    sums = found["kept"] + sum(reasons.values())
-    equation = f"{found['detected']:,} nuclei detected = {found['kept']:,} kept{f' + {dropped}' if dropped else ''}"
-    rows.append(["segment", equation, _balance(found["detected"], sums)])
+    sums = found.kept + sum(reasons.values())
+    equation = f"{found.detected:,} nuclei detected = {found.kept:,} kept{f' + {dropped}' if dropped else ''}"
+    rows.append(["segment", equation, _balance(found.detected, sums)])
     if run.split is not None:
-        rows += _split_counts(run, found["kept"])
+        rows += _split_counts(run, found.kept)
     clustered = run.clusters.cells
     rows.append(
         ["cluster", f"{clustered:,} cells of the part “{part_of(run)}”", _balance(_cells_of_part(run), clustered)]
@@ -30,7 +34,7 @@ def count_tables(run: Run) -> list[Block]:
     caption = "Sum is right: whether both sides are equal. dropped.parquet has the reason for every dropped nucleus."
     blocks: list[Block] = [Table(["stage", "count", "sum is right"], rows, caption)]
     if run.split is not None:
-        parts = [[*name.partition("/")[::2], value] for name, value in run.split.card.metrics["counts"].items()]
+        parts = [[*name.partition("/")[::2], value] for name, value in split_metrics(run.split).counts.items()]
         blocks.append(Table(["part", "label", "cells"], parts, "Cells of the split."))
     names = [[name.replace("_", " "), count] for name, count in reasons.items()]
     blocks.append(Folded("Dropped nuclei by reason", [Table(["reason", "nuclei"], names)]))
@@ -39,14 +43,15 @@ def count_tables(run: Run) -> list[Block]:
 
 def _split_counts(run: Run, kept: int) -> list[list[Value]]:
     assert run.split is not None
-    found = run.split.card.metrics
-    divided = sum(found["counts"].values())
-    unlabelled = kept - divided - found["unused_cells"]
+    found = split_metrics(run.split)
+    divided = sum(found.counts.values())
+    unlabelled = kept - divided - found.unused_cells
     parts = dict.fromkeys(("train", "val", "test"), 0)
-    for name, value in found["counts"].items():
-        parts[name.partition("/")[0]] += value
+    for name, value in found.counts.items():
+        part = name.partition("/")[0]
+        parts[part] = parts.get(part, 0) + value
     listed = " + ".join(f"{value:,} {part}" for part, value in parts.items())
-    equation = f"{kept:,} cells = {listed} + {found['unused_cells']:,} not used because of balancing"
+    equation = f"{kept:,} cells = {listed} + {found.unused_cells:,} not used because of balancing"
     equation += f" + {unlabelled:,} of other treatments or plates" if unlabelled else ""
     return [["split", equation, "yes" if unlabelled >= 0 else f"no: {-unlabelled:,} too many"]]
 
@@ -55,8 +60,8 @@ def _cells_of_part(run: Run) -> int:
     """Return how many cells the clustered part should have, by the table of the split, or else by the embeddings."""
     part = part_of(run)
     if run.split is None or part == "all":
-        return int(run.embed.card.metrics["cells"])
-    counts = run.split.card.metrics["counts"].items()
+        return metrics_of(run.embed, EmbedMetrics).cells
+    counts = split_metrics(run.split).counts.items()
     return sum(value for name, value in counts if name.startswith(f"{part}/"))
 
 

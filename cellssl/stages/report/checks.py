@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from cellssl.artifacts.contents import section_of
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import MeanSd, number
 from cellssl.stages.report.arm_scores import ScoresByArm, count_of, list_seeds
 from cellssl.stages.report.runs import Run, has_treatments
+from cellssl.stages.shared.card_shapes import FetchSection, split_metrics
 
 CHANCE = seed_statistics.CHANCE_AMI
 NUISANCES = ("plate", "well", "density")
@@ -189,15 +191,20 @@ def _leak(run: Run) -> Check:
         return Check(question, "no", "nothing was trained on these cells")
     if run.split is None:
         return Check(question, "no split", "all cells are clustered; training used their pixels, but no label")
-    leaks = run.split.card.metrics["leaks"]
-    numbers = ", ".join(count_of(leaks[f"{name}s_in_train_and_test"], name) for name in ("field", "well", "plate"))
-    if leaks["wells_in_train_and_test"]:
+    leaks = split_metrics(run.split).leaks
+    shared = (
+        (leaks.fields_in_train_and_test, "field"),
+        (leaks.wells_in_train_and_test, "well"),
+        (leaks.plates_in_train_and_test, "plate"),
+    )
+    numbers = ", ".join(count_of(count, name) for count, name in shared)
+    if leaks.wells_in_train_and_test:
         answer = "not the cells, but their wells"
     else:
-        answer = "not the wells, but their plates" if leaks["plates_in_train_and_test"] else "no"
-    doubt = "train and test share wells" if leaks["wells_in_train_and_test"] else ""
-    shared = f"{numbers} with cells in both train and test (training used no label)"
-    return Check(question, answer, shared, doubt)
+        answer = "not the wells, but their plates" if leaks.plates_in_train_and_test else "no"
+    doubt = "train and test share wells" if leaks.wells_in_train_and_test else ""
+    found = f"{numbers} with cells in both train and test (training used no label)"
+    return Check(question, answer, found, doubt)
 
 
 def _left_out_groups(run: Run, over_seeds: dict[str, MeanSd], scores: ScoresByArm) -> Check | None:
@@ -231,7 +238,7 @@ def _evaluated_classes(run: Run, left_out: str) -> int:
 
 
 def _simulated(run: Run) -> Check | None:
-    if run.fetch is None or run.fetch.card.section["dataset"]["name"] != "simulated":
+    if run.fetch is None or section_of(run.fetch, FetchSection).dataset.name != "simulated":
         return None
     numbers = "they are simulated: this shows that the pipeline works, and says nothing about drugs"
     return Check("Are these real cells?", "no", numbers, doubt="simulated cells")

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cellssl.artifacts.tables import read_cells, read_table
+from cellssl.artifacts.contents import read_json_lines, section_of
+from cellssl.artifacts.tables import read_cells, read_scale
 from cellssl.engine.build import Job
 from cellssl.reporting import theme
 from cellssl.reporting.figures import cells, confusion, dose_response, score_bars
@@ -16,8 +17,10 @@ from cellssl.reporting.html import Block, Folded, Heading, Paragraph, Picture, S
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.cluster.map import MAP_CELLS
 from cellssl.stages.evaluate.metrics import SCHEMES
+from cellssl.stages.pretrain.card_settings import pretrain_settings
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.runs import Run, active_branches, first_seeds
+from cellssl.stages.shared.card_shapes import ClusterSection
 from cellssl.stages.shared.cell_tables import chosen_cells
 from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops
 
@@ -102,8 +105,9 @@ def _caption(run: Run, name: str) -> str:
         case "map.png":
             is_sample = found.cells > MAP_CELLS
             shown = f"{MAP_CELLS:,} of {found.cells:,} cells, chosen at random," if is_sample else "Cells"
+            axes = MAP_AXES[section_of(run.cluster, ClusterSection).map]
             return (
-                f"{shown} on {MAP_AXES[run.cluster.card.section['map']]}: one point per cell, at the same place in "
+                f"{shown} on {axes}: one point per cell, at the same place in "
                 "every panel, coloured by cluster and by what is known about the cell."
             )
     which = "Share of every cluster against dose"
@@ -121,7 +125,7 @@ def views(job: Job, runs: list[Run]) -> list[Section]:
     seen: set[str] = set()
     for run in first_seeds(runs):
         branches = active_branches(run.trained) if run.trained else {}
-        settings = {name: json.dumps(branch.get("view") or branch.get("views")) for name, branch in branches.items()}
+        settings = {name: json.dumps(branch.view or branch.views) for name, branch in branches.items()}
         new = [name for name, view in settings.items() if view not in seen]
         if new:
             seen |= set(settings.values())
@@ -142,10 +146,9 @@ def _view_montage(job: Job, run: Run, names: list[str]) -> Block:
     from cellssl.imaging.colour import named_colours, to_rgb
     from cellssl.learning.view import View
     from cellssl.randomness import Keys, cell_keys
-    from cellssl.stages.pretrain.settings import Settings as PretrainSettings
 
     assert run.trained is not None
-    settings = PretrainSettings.model_validate({"branches": run.trained.card.section["branches"]})
+    settings = pretrain_settings(run.trained, "branches")
     chosen = chosen_cells(run.cells, run.segment)
     chosen = chosen.iloc[:: max(1, len(chosen) // job.settings.view_cells)].head(job.settings.view_cells)
     crops = scaled_crops(run.segment, job.context.store, chosen)
@@ -172,7 +175,7 @@ def training(job: Job, runs: list[Run]) -> list[Section]:
     for run in first_seeds(runs):
         if run.trained is None:
             continue
-        figure = training_curves(run.trained.file("metrics.jsonl"))
+        figure = training_curves(read_json_lines(run.trained, "metrics.jsonl", dict[str, float | None]))
         caption = f"Training of “{run.arm}”, seed {run.seed}: every branch separately."
         blocks.append(write_figure(job, f"curves-{run.arm}.png", figure, caption, theme.drawing))
     if not blocks:
@@ -220,7 +223,7 @@ def _colours(run: Run) -> str:
     """Return the colour in which each channel is shown."""
     from cellssl.imaging.colour import colour_words
 
-    channels = read_table(run.segment.file("scale.parquet"))["channel"]
+    channels = read_scale(run.segment)["channel"]
     return colour_words(list(dict.fromkeys(channels.astype(str))))
 
 

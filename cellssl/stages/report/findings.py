@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cellssl.artifacts.contents import section_of
 from cellssl.artifacts.tables import read_fields
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import number
 from cellssl.stages.report.arm_scores import ScoresByArm, count_of
 from cellssl.stages.report.checks import checks, collapses
 from cellssl.stages.report.runs import Run, active_branches, has_treatments, part_of
+from cellssl.stages.shared.card_shapes import (
+    FetchSection,
+    SplitSection,
+    embed_section,
+    pretrain_metrics,
+    pretrain_section,
+    segment_metrics,
+)
 
 
 def lead(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> list[str]:
@@ -29,7 +38,7 @@ def lead(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> 
 
 def describe(run: Run) -> str:
     """Return in words how an arm turns a cell into a vector."""
-    model = str(run.embed.card.section["model"])
+    model = embed_section(run.embed).model
     match model:
         case "intensities":
             return "the mean of every channel; nothing is learned"
@@ -38,14 +47,14 @@ def describe(run: Run) -> str:
     if run.trained is None:
         weights = {"random": "random weights, not trained", "imagenet": "weights learned on photographs (ImageNet)"}
         return f"{_network(run)}, {weights.get(model, 'weights from elsewhere, not trained on these cells')}"
-    steps = run.trained.card.metrics["steps"]
+    steps = pretrain_metrics(run.trained).steps
     branches = active_branches(run.trained)
-    named = " + ".join(f"{branch['weight']:g} × {name}" for name, branch in branches.items())
+    named = " + ".join(f"{branch.weight:g} × {name}" for name, branch in branches.items())
     return f"{_network(run)}, trained without labels for {steps:,} steps; loss = {named}"
 
 
 def _network(run: Run) -> str:
-    name = run.model.card.section["encoder"]["name"] if run.model else "network"
+    name = pretrain_section(run.model).encoder.name if run.model else "network"
     return f"network “{name}”"
 
 
@@ -60,9 +69,9 @@ def _data(run: Run) -> str:
     """Return which cells, plates, wells and compounds there are."""
     fields = read_fields(run.segment)
     treated = fields[~fields["control"].astype(bool)]
-    dataset = run.fetch.card.section["dataset"]["name"] if run.fetch else "unknown"
+    dataset = section_of(run.fetch, FetchSection).dataset.name if run.fetch else "unknown"
     if not has_treatments(run):
-        kept = run.segment.card.metrics["kept"]
+        kept = segment_metrics(run.segment).kept
         return f"{kept:,} images of the data set “{dataset}”; no compound is known."
     kind = "Simulated cells" if dataset == "simulated" else f"Cells of the data set “{dataset}”"
     compounds = sorted(treated["compound"].dropna().astype(str).unique())
@@ -80,14 +89,14 @@ def _data(run: Run) -> str:
 def _question(runs: list[Run], scores: ScoresByArm) -> str:
     """Return what was done with the cells, and how to read the numbers."""
     run = runs[0]
-    section = run.split.card.section if run.split else {}
+    section = section_of(run.split, SplitSection) if run.split else SplitSection()
     label = ""
-    if section.get("treated"):
-        doses = section["treated"]["doses"]
+    if section.treated:
+        doses = section.treated.doses
         which = "all doses" if doses == "all" else f"doses: {doses}"
-        label = f" A cell counts as treated if its well got {', '.join(section['treated']['compounds'])} ({which})."
-    elif section.get("classes"):
-        label = f" The label of a cell is its “{section['classes']}”, one of {scores.number_of_classes}."
+        label = f" A cell counts as treated if its well got {', '.join(section.treated.compounds)} ({which})."
+    elif section.classes:
+        label = f" The label of a cell is its “{section.classes}”, one of {scores.number_of_classes}."
     ks = sorted({row["k"] for row in scores.rows})
     arms, seeds = len({one.arm for one in runs}), len({one.seed for one in runs})
     part = part_of(run)
@@ -103,7 +112,7 @@ def _question(runs: list[Run], scores: ScoresByArm) -> str:
 def _separation(run: Run, scores: ScoresByArm, arm: str) -> str:
     over_seeds = scores.over_seeds(arm)
     nuisances = {name: over_seeds[f"ami_{name}"] for name in ("plate", "density") if f"ami_{name}" in over_seeds}
-    column = run.split.card.section.get("classes") if run.split else None
+    column = section_of(run.split, SplitSection).classes if run.split else None
     what = f"the {scores.number_of_classes} classes of “{column}”" if column else "treated and untreated cells"
     what = f"with “{arm}”, {what}"
     return seed_statistics.separation(

@@ -10,6 +10,7 @@ from cellssl.reporting.seed_statistics import MeanSd
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.checks import FOLLOWED, NUISANCES, collapses, nuisance
 from cellssl.stages.report.runs import Run, has_treatments
+from cellssl.stages.shared.card_shapes import segment_metrics, split_metrics
 
 NUISANCE_ADVICE = {
     "plate": "Clusters follow the plate: look at the map coloured by plate; normalise every plate by its own controls "
@@ -92,19 +93,19 @@ def _from_nuisances(run: Run, over_seeds: dict[str, MeanSd], plates: int) -> lis
     fields = read_fields(run.segment)
     if fields["plate"].nunique() == 1:
         steps.append("Add a second plate: one plate cannot show whether a result holds on another.")
-    elif run.trained and run.split and run.split.card.metrics["leaks"]["plates_in_train_and_test"]:
+    elif run.trained and run.split and split_metrics(run.split).leaks.plates_in_train_and_test:
         steps.append("Set split.test_plates, to test on a plate that the network never saw.")
-    elif run.split and run.split.card.metrics["leaks"]["wells_in_train_and_test"]:
+    elif run.split and split_metrics(run.split).leaks.wells_in_train_and_test:
         steps.append('Set split.group_by = "well", so that no well is in both train and test.')
     return steps
 
 
 def _from_counts(run: Run, scores: ScoresByArm, arm: str) -> list[str]:
-    counts = run.segment.card.metrics
+    counts = segment_metrics(run.segment)
     steps = []
-    if counts["detected"] and 1 - counts["kept"] / counts["detected"] > MUCH_DROPPED:
-        dropped = counts["detected"] - counts["kept"]
-        steps.append(f"{dropped:,} of {counts['detected']:,} nuclei were dropped; look at the reasons.")
+    if counts.detected and 1 - counts.kept / counts.detected > MUCH_DROPPED:
+        dropped = counts.detected - counts.kept
+        steps.append(f"{dropped:,} of {counts.detected:,} nuclei were dropped; look at the reasons.")
     cells = scores.rows_of(arm)[0]["cells"]
     if cells < FEW_CELLS:
         steps.append(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellssl.artifacts.tables import explained
 from cellssl.reporting.html import Block, Bullets, Folded, Paragraph, Section, Table, Value
 from cellssl.stages.evaluate.metrics import NSC_RULES, RETRIEVAL_TASKS
 from cellssl.stages.report.runs import Run, first_seeds
@@ -64,7 +65,9 @@ def _csv_of_arms(runs: list[Run], name: str, title: str) -> list[Block]:
     tables = []
     for run in first_seeds(runs):
         if run.evaluate is not None and name in run.evaluate.card.files:
-            tables.append(pd.read_csv(run.evaluate.file(name)).assign(arm=run.arm))
+            path = run.evaluate.file(name)
+            with explained(path):
+                tables.append(pd.read_csv(path).assign(arm=run.arm))
     if not tables:
         return []
     table = pd.concat(tables, ignore_index=True)

@@ -6,16 +6,19 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cellssl.artifacts.card import kind_of_input
+from cellssl.artifacts.contents import built_of_metrics, input_of, read_json_lines, section_of
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.artifacts.tables import read_fields, read_table
+from cellssl.artifacts.tables import OF_CELLS, read_assignments, read_fields, read_table
 from cellssl.errors import UsageError
 from cellssl.stages.cluster.metrics import ClusterMetrics
 from cellssl.stages.embed.settings import BASELINES
 from cellssl.stages.evaluate.metrics import EvaluationMetrics
 from cellssl.stages.report.scores import Row, RunResults, score_row
+from cellssl.stages.shared.card_shapes import Branch, ClusterSection, Seeded, embed_section, pretrain_section
+from cellssl.stages.shared.cell_tables import check_cells_known
 from cellssl.stages.shared.scaled_crops import upstream_segment
 
 if TYPE_CHECKING:
@@ -42,13 +45,13 @@ class Run:
     @property
     def is_baseline(self) -> bool:
         """Whether the arm learns nothing: a baseline, or a network with 0 epochs of training."""
-        untrained = self.model is not None and self.model.card.section["epochs"] == 0
-        return untrained or self.embed.card.section["model"] in BASELINES
+        untrained = self.model is not None and pretrain_section(self.model).epochs == 0
+        return untrained or embed_section(self.embed).model in BASELINES
 
     @property
     def cells(self) -> Artifact:
         """The artifact whose cells were embedded: the split, or else all segmented cells."""
-        return self.split if self.embed.card.section["cells"] == "split" and self.split else self.segment
+        return self.split if embed_section(self.embed).cells == "split" and self.split else self.segment
 
     @property
     def trained(self) -> Artifact | None:
@@ -58,12 +61,14 @@ class Run:
     @cached_property
     def clusters(self) -> ClusterMetrics:
         """The metrics of the clustering."""
-        return ClusterMetrics.from_json(self.cluster.card.metrics)
+        return built_of_metrics(self.cluster, ClusterMetrics.from_json, ClusterMetrics)
 
     @cached_property
     def evaluation(self) -> EvaluationMetrics | None:
         """The metrics of the evaluation, where there is one."""
-        return None if self.evaluate is None else EvaluationMetrics.from_json(self.evaluate.card.metrics)
+        if self.evaluate is None:
+            return None
+        return built_of_metrics(self.evaluate, EvaluationMetrics.from_json, EvaluationMetrics)
 
     @cached_property
     def projection_spreads(self) -> dict[str, float]:
@@ -77,7 +82,8 @@ class Run:
 
         if self.trained is None:
             return {}
-        last = pd.read_json(self.trained.file("metrics.jsonl"), lines=True).tail(COLLAPSED_STEPS)
+        lines = read_json_lines(self.trained, "metrics.jsonl", dict[str, float | None])
+        last = pd.DataFrame(lines).tail(COLLAPSED_STEPS).astype(float)
         spreads = last.filter(regex="/projection_spread$").mean().dropna()
         return {str(name).rpartition("/")[0]: float(value) for name, value in spreads.items()}
 
@@ -99,11 +105,11 @@ def collect(inputs: Mapping[str, Artifact], store: Store) -> list[Run]:
 
 def _run(arm: str, seed: int, cluster: Artifact, evaluate: Artifact | None, store: Store) -> Run:
     around = store.with_store_of(cluster)
-    embed = around.get("embed", cluster.card.inputs["embed"])
+    embed = around.get("embed", input_of(cluster, "embed"))
     trained = embed.card.inputs.get("model") or embed.card.inputs.get("pretrain")
     model = around.get("pretrain", trained) if trained else None
-    kind = embed.card.section["cells"]
-    cells = around.get(kind, embed.card.inputs[kind])
+    kind = embed_section(embed).cells
+    cells = around.get(kind, input_of(embed, kind))
     segment = upstream_segment(cells, around)
     source = segment.card.inputs.get("fetch")
     fetch = around.find("fetch", source) if source else None
@@ -156,7 +162,7 @@ def _free_name(content: str, seed: int, same: list[str], named: Mapping[str, Art
 def _arm_words(run: Run) -> str:
     """Return what an arm is called by: its branches, or the model of a baseline."""
     if run.trained is None:
-        name = str(run.embed.card.section["model"])
+        name = embed_section(run.embed).model
         return (name if name in BASELINES else "untrained").replace("/", "-")
     return "+".join(active_branches(run.trained)).replace("/", "-")[:LONGEST_ARM] or "trained"
 
@@ -173,12 +179,12 @@ def _without_seeds(run: Run) -> str:
 
 def _seed_of(run: Run) -> int:
     made = (run.model, run.embed, run.cluster)
-    return next((int(one.card.section["seed"]) for one in made if one and "seed" in one.card.section), 0)
+    return next((section_of(one, Seeded).seed for one in made if one and "seed" in one.card.section), 0)
 
 
-def active_branches(model: Artifact) -> dict[str, Any]:
+def active_branches(model: Artifact) -> dict[str, Branch]:
     """Return name -> branch of the branches with a weight in the loss."""
-    return {name: one for name, one in sorted(model.card.section["branches"].items()) if one["weight"] > 0}
+    return {name: one for name, one in sorted(pretrain_section(model).branches.items()) if one.weight > 0}
 
 
 def first_seeds(runs: list[Run]) -> list[Run]:
@@ -191,7 +197,7 @@ def first_seeds(runs: list[Run]) -> list[Run]:
 
 def part_of(run: Run) -> str:
     """Return the part of the split that was clustered, or "all"."""
-    return run.cluster.card.section["part"] or ("test" if run.split is run.cells else "all")
+    return section_of(run.cluster, ClusterSection).part or ("test" if run.split is run.cells else "all")
 
 
 def has_treatments(run: Run) -> bool:
@@ -212,10 +218,11 @@ def results_of(run: Run) -> RunResults:
 
 def _clustered_cells(run: Run) -> pd.DataFrame:
     """Return cluster, plate, well and control, one row per clustered cell."""
-    import pandas as pd
-
     known = {"Metadata_cell_id": "cell_id", "Metadata_Plate": "plate", "Metadata_Well": "well"}
     known["Metadata_control"] = "control"
-    cells = pd.read_parquet(run.embed.file("embeddings.parquet"), columns=list(known))  # the vectors may be gigabytes
-    assigned = read_table(run.cluster.file("assignments.parquet"))
-    return assigned.merge(cells.rename(columns=known), on="cell_id", how="left", validate="one_to_one")
+    path = run.embed.file("embeddings.parquet")
+    needed = {name: OF_CELLS[ours] for name, ours in known.items()}
+    cells = read_table(path, needed, only=True).rename(columns=known)  # the vectors may be gigabytes
+    assigned = read_assignments(run.cluster)
+    check_cells_known(assigned["cell_id"], cells["cell_id"], run.cluster, run.embed)
+    return assigned.merge(cells, on="cell_id", how="left", validate="one_to_one")

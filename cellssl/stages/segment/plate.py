@@ -9,12 +9,13 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
 from cellssl.artifacts.crops import reserve_crops
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.artifacts.tables import read_fields, write_table
+from cellssl.artifacts.tables import KEY, TEXT, Column, check_columns, explained, read_fields, write_table
 from cellssl.engine.build import Job, Metrics
 from cellssl.engine.plate_parts import allowed_failures, write_quarantine
 from cellssl.engine.weights_cache import FOLDER, find_cached
@@ -104,11 +105,14 @@ def _phenotypes(fetched: Artifact) -> dict[str, dict[int, str]]:
         return {}
     import pandas as pd
 
-    truth = pd.read_csv(fetched.file("truth.csv"))
-    return {
-        str(field_id): dict(zip(of_field["label"].astype(int), of_field["phenotype"], strict=True))
-        for field_id, of_field in truth.groupby("field_id")
-    }
+    path = fetched.file("truth.csv")
+    with explained(path):
+        truth = pd.read_csv(path, dtype={"field_id": str, "phenotype": str})
+        check_columns(truth, {"field_id": KEY, "phenotype": TEXT, "label": Column("whole", needed=True, gaps=False)})
+        return {
+            str(field_id): dict(zip(of_field["label"].astype(int), of_field["phenotype"], strict=True))
+            for field_id, of_field in truth.groupby("field_id")
+        }
 
 
 def _estimate_flatfields(tasks: list[FieldTask], job: Job) -> Iterator[Event]:
@@ -133,7 +137,8 @@ def _estimate_flatfields(tasks: list[FieldTask], job: Job) -> Iterator[Event]:
 
 
 def _flatfield_files(scratch: Path, site: Any, channels: list[str]) -> tuple[Path, ...]:
-    return tuple(scratch / f"flatfield-{site}-{channel}.npy" for channel in channels)
+    # both come from tables of users, and must not lead out of the folder
+    return tuple(scratch / f"flatfield-{quote(f'{site}-{channel}', safe=' ')}.npy" for channel in channels)
 
 
 def _readable_images(tasks: list[FieldTask], channel: int) -> Iterator[np.ndarray]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Generator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellssl.artifacts.contents import not_as_written, read_json_of
 from cellssl.artifacts.crops import open_crops, write_crops
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import read_fields, write_table
+from cellssl.artifacts.tables import ID, KEY, check_columns, explained, read_fields, write_table
 from cellssl.engine.build import Job, Metrics
 from cellssl.errors import UsageError
 from cellssl.events import Event, Progress
@@ -30,9 +29,11 @@ BLOCK = 256
 
 def copy_crops(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics]:
     """Copy the finished crops of a data set: no nucleus is segmented and none is dropped."""
-    fields, cells = read_fields(fetched), _cells_of_crops(fetched.file("cells.csv"))
+    fields, cells = read_fields(fetched), _cells_of_crops(fetched)
     check_reference(job.settings, fields)
     crops = open_crops(fetched.file("crops.npy"))
+    if len(cells) != len(crops):
+        raise not_as_written(fetched, "cells.csv", f"it has {len(cells):,} rows for {len(crops):,} crops")
     _check_precut(job.settings, crops.shape[-1])
     scale = yield from _scale_of_crops(job.settings, fetched, fields, cells)
     blocks = (crops[start : start + BLOCK] for start in range(0, len(crops), BLOCK))
@@ -46,14 +47,17 @@ def copy_crops(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics]:
     return counts
 
 
-def _cells_of_crops(path: Path) -> pd.DataFrame:
+def _cells_of_crops(fetched: Artifact) -> pd.DataFrame:
     """Read the table of the crops; a class is text, even where it looks like a number or a missing value."""
     import pandas as pd
 
-    cells = pd.read_csv(path, dtype={"cell_id": str, "field_id": str})
-    if "class" in cells:
-        with path.open(newline="", encoding="utf-8") as file:
-            cells["class"] = pd.array([row["class"] or None for row in csv.DictReader(file)], dtype="string")
+    path = fetched.file("cells.csv")
+    with explained(path):
+        cells = pd.read_csv(path, dtype={"cell_id": str, "field_id": str})
+        if "class" in cells:
+            with path.open(newline="", encoding="utf-8") as file:
+                cells["class"] = pd.array([row["class"] or None for row in csv.DictReader(file)], dtype="string")
+        check_columns(cells, {"cell_id": ID, "field_id": KEY})
     return cells
 
 
@@ -63,11 +67,13 @@ def _scale_of_crops(
     """Return the scale of the crops: from percentiles of the control cells or of all cells, or from the whole range."""
     from cellssl.stages.segment.field import intensity_histogram
 
-    channels = json.loads(fetched.file("channels.json").read_text(encoding="utf-8"))
+    channels = read_json_of(fetched, "channels.json", list[str])
+    crops = open_crops(fetched.file("crops.npy"))
+    if len(channels) != crops.shape[1]:
+        raise not_as_written(fetched, "channels.json", f"it has {len(channels)} channels, the crops {crops.shape[1]}")
     plate = fields["plate"].iloc[0]
     if settings.reference == "range":
         return whole_range(fetched, channels, plate)
-    crops = open_crops(fetched.file("crops.npy"))
     control = cells["field_id"].isin(fields["field_id"][fields["control"]]).to_numpy()
     reference = np.flatnonzero(control) if settings.reference == "controls" else np.arange(len(cells))
     total: Any = np.int64(0)

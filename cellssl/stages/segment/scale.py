@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellssl.artifacts.contents import not_as_written, read_json_of, section_of
 from cellssl.artifacts.store import Artifact
 from cellssl.errors import DataError, UsageError
 from cellssl.stages.segment.selection import iter_results
+from cellssl.stages.shared.card_shapes import PlateSection
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +31,9 @@ def check_reference(settings: Settings, fields: pd.DataFrame) -> None:
 def reference_histogram(done: list[FieldTask], fetched: Artifact, failures: list[dict[str, str]]) -> Any:
     """Add up the intensity histograms of the fields that set the scale; DataError where all of them failed."""
     if not any(task.in_reference for task in done):
+        plate = section_of(fetched, PlateSection).plate
         raise DataError(
-            f"every control field of plate {fetched.card.section['plate']} is broken; first: {failures[0]['reason']}",
+            f"every control field of plate {plate} is broken; first: {failures[0]['reason']}",
             hint='repair them, or set segment.reference = "all"',
         )
     name = "intensity_histogram"
@@ -59,14 +61,21 @@ def whole_range(fetched: Artifact, channels: list[str], plate: str) -> pd.DataFr
 
     if "range.json" not in fetched.card.files:
         raise no_range_error(fetched)
-    low, high = json.loads(fetched.file("range.json").read_text(encoding="utf-8"))
-    limits = np.array([[low, high]] * len(channels), np.uint16)
+    limits = np.array([_range_of(fetched)] * len(channels), np.uint16)
     return pd.DataFrame({"plate": plate, "channel": channels, "low": limits[:, 0], "high": limits[:, 1]})
+
+
+def _range_of(fetched: Artifact) -> list[int]:
+    """Return the lowest and the highest value that a pixel of a data set can have."""
+    found = read_json_of(fetched, "range.json", list[int])
+    if len(found) != 2 or not 0 <= found[0] < found[1] < 2**16:
+        raise not_as_written(fetched, "range.json", f"it holds {found}")
+    return found
 
 
 def no_range_error(fetched: Artifact) -> UsageError:
     """Return the error for `reference = "range"` with a data set that does not give the range of its pixels."""
     return UsageError(
-        f"the data set of plate {fetched.card.section['plate']} does not give the range of its pixel values",
+        f"the data set of plate {section_of(fetched, PlateSection).plate} does not give the range of its pixel values",
         hint='set segment.reference = "controls" or "all"',
     )

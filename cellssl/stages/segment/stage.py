@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.artifacts.card import Card
+from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import read_fields, read_table, write_table
+from cellssl.artifacts.tables import CELLS, FIELDS, SCALE, read_fields, read_table, write_table
 from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
 from cellssl.engine.plate_parts import concat_parts, gather_quarantine, parts_of, write_parts
@@ -22,6 +23,7 @@ from cellssl.stages.segment.inputs import channels_of, label_image_of, nucleus_o
 from cellssl.stages.segment.plate import segment_plate
 from cellssl.stages.segment.precut import copy_crops
 from cellssl.stages.segment.selection import ALL_REASONS, as_cellprofiler
+from cellssl.stages.shared.card_shapes import PlateSection
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,10 +40,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     parts = yield from _all_plates(job, fetched)
     tables = {name: _gathered_table(name, parts) for name in _tables_of(parts)}
     cells = tables["cells.parquet"]
-    counts = {
-        name: sum(part.card.metrics[name] for part in parts.values())
-        for name in next(iter(parts.values())).card.metrics
-    }
+    of_parts = [metrics_of(part, dict[str, int]) for part in parts.values()]
+    counts = {name: sum(one.get(name, 0) for one in of_parts) for name in of_parts[0]}
     if cells.empty:
         raise _no_cells_error(counts)
     if not cells["cell_id"].is_unique:
@@ -113,7 +113,8 @@ def _tables_of(parts: dict[str, Artifact]) -> list[str]:
 
 
 def _gathered_table(name: str, parts: dict[str, Artifact]) -> pd.DataFrame:
-    return concat_parts({plate: read_table(part.file(name)) for plate, part in parts.items()}, parts)
+    columns = {"fields.parquet": FIELDS, "cells.parquet": CELLS, "scale.parquet": SCALE}.get(name, {})
+    return concat_parts({plate: read_table(part.file(name), columns) for plate, part in parts.items()}, parts)
 
 
 def _write_nuclei_csv(job: Job, cells: pd.DataFrame, fields: pd.DataFrame) -> None:
@@ -131,7 +132,7 @@ def make_plate(settings: Settings, context: RunContext, fetched: Artifact) -> Bu
 
 def plate_card(settings: Settings, context: RunContext, fetched: Artifact) -> Card:
     """Return the card of one plate's part: the settings, the plate's fields, and the files that the segmenter reads."""
-    identity = {"plate": fetched.card.section["plate"]}
+    identity = {"plate": section_of(fetched, PlateSection).plate}
     files = _label_images(settings, fetched) if settings.method.reads_label_images else settings.external_files()
     hashes = context.store.hashes.sha256_of_all(files.values())
     external = {role: hashes[path] for role, path in files.items()}

@@ -8,7 +8,8 @@ import numpy as np
 
 from cellssl.artifacts import embeddings
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import read_cells, read_table
+from cellssl.artifacts.tables import OF_CELLS, check_columns, explained, read_cells, read_split
+from cellssl.errors import IntegrityError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,8 +20,19 @@ def chosen_cells(source: Artifact, segment: Artifact) -> pd.DataFrame:
     cells = read_cells(segment)
     if source.card.kind == "segment":
         return cells
-    split = read_table(source.file("split.parquet")).drop(columns="field_id")
+    split = read_split(source).drop(columns="field_id")
+    check_cells_known(split["cell_id"], cells["cell_id"], source, segment)
     return split.merge(cells, on="cell_id", how="left", validate="one_to_one")
+
+
+def check_cells_known(chosen: pd.Series[str], known: pd.Series[str], source: Artifact, segment: Artifact) -> None:
+    """Raise IntegrityError where cells are chosen that the segment artifact does not have."""
+    unknown = chosen[~chosen.isin(known)]
+    if len(unknown):
+        raise IntegrityError(
+            f"{source.path} has {len(unknown):,} cells that {segment.path} lacks; first: {unknown.iloc[0]!r}",
+            hint="make both again: cellssl run RECIPE --force",
+        )
 
 
 PYCYTOMINER_NAMES = {"plate": "Plate", "well": "Well", "site": "Site"}
@@ -42,7 +54,12 @@ def metadata(cells: pd.DataFrame) -> pd.DataFrame:
 
 def read_embeddings(artifact: Artifact) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the metadata, under the cell table's own names, and the vectors (n, dim) float32."""
-    table, vectors = embeddings.read(artifact.file("embeddings.parquet"))
+    path = artifact.file("embeddings.parquet")
+    table, vectors = embeddings.read(path)
     table = table.rename(columns={f"Metadata_{theirs}": ours for ours, theirs in PYCYTOMINER_NAMES.items()})
     table.columns = table.columns.str.removeprefix("Metadata_")
+    with explained(path):
+        if not table.columns.is_unique:
+            raise ValueError("two of its columns mean the same")
+        check_columns(table, OF_CELLS)
     return table, vectors

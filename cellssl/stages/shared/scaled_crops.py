@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellssl.artifacts.contents import input_of, not_as_written
 from cellssl.artifacts.crops import in_blocks, open_crops
 from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.artifacts.tables import read_table
+from cellssl.artifacts.tables import read_scale
 from cellssl.engine.plate_parts import parts_of
-from cellssl.errors import DataError
+from cellssl.errors import DataError, IntegrityError
 from cellssl.imaging.scaling import scaled
 
 if TYPE_CHECKING:
@@ -29,12 +30,19 @@ class ScaledCrops:
 
         `parts` are the plates' segment artifacts by fingerprint; `cells` has the columns part and crop_row.
         """
+        if "part" not in cells or not cells["part"].isin(list(parts)).all():
+            raise IntegrityError(
+                "a table of cells names plate parts that its parts.json does not have",
+                hint="make the segment artifact again with --force",
+            )
         self._names = sorted(cells["part"].unique())
         self._crops = [open_crops(parts[name].file("crops.npy")) for name in self._names]
-        scales = [read_table(parts[name].file("scale.parquet")) for name in self._names]
+        scales = [read_scale(parts[name]) for name in self._names]
         self._limits = [(scale["low"].to_numpy(), scale["high"].to_numpy()) for scale in scales]
         self._part = np.searchsorted(self._names, cells["part"].to_numpy().astype(str))
         self._row = cells["crop_row"].to_numpy()
+        for number, name in enumerate(self._names):
+            _check_fits(parts[name], self._crops[number], scales[number], self._row[self._part == number])
         self.channels = _same_channels([list(scale["channel"]) for scale in scales])
         self.shape = (len(cells), *_same_shape(self._crops))
 
@@ -80,7 +88,19 @@ def upstream_segment(cells: Artifact, store: Store) -> Artifact:
     """Return the segment artifact from which a split was made; a segment artifact is returned itself."""
     if cells.card.kind == "segment":
         return cells
-    return store.with_store_of(cells).get("segment", cells.card.inputs["segment"])
+    return store.with_store_of(cells).get("segment", input_of(cells, "segment"))
+
+
+def _check_fits(part: Artifact, crops: np.ndarray, scale: pd.DataFrame, rows: np.ndarray) -> None:
+    """Raise IntegrityError where the tables of a plate's part do not fit its stack of crops."""
+    if len(scale) != crops.shape[1]:
+        raise not_as_written(part, "scale.parquet", f"it has {len(scale)} channels, and the crops {crops.shape[1]}")
+    if len(rows) and not 0 <= rows.min() <= rows.max() < len(crops):
+        raise not_as_written(
+            part, "cells.parquet", f"it names crops that are not among the {len(crops):,} of crops.npy"
+        )
+    if min(crops.shape[1:]) < 1 or crops.shape[2] != crops.shape[3]:
+        raise not_as_written(part, "crops.npy", f"its crops have the shape {crops.shape[1:]}")
 
 
 def _same_channels(channels: list[Any]) -> list[str]:

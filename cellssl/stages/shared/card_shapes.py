@@ -1,0 +1,175 @@
+"""card_shapes: the card of an artifact in; the metrics and settings that other stages read of it, typed, out."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cellssl.artifacts.contents import metrics_of, section_of
+from cellssl.artifacts.store import Artifact
+
+LARGEST_INPUT_PX = 4096
+"""Side of the largest input of a network that is believed: a card that claims more would take all memory."""
+
+
+class CardShape(BaseModel):
+    """Base of what is read of a card: other keys are ignored, and nothing is converted."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class Named(CardShape):
+    """A plugin in a card."""
+
+    name: str
+
+
+class FetchSection(CardShape):
+    """What is read of the settings of fetch."""
+
+    dataset: Named
+
+
+class FetchMetrics(CardShape):
+    """What is read of the metrics of fetch."""
+
+    fields: int
+    quarantined: int = 0
+
+
+class PlateSection(CardShape):
+    """What is read of the settings of the part of one plate."""
+
+    plate: str
+
+
+class SegmentMetrics(CardShape):
+    """What is read of the metrics of segment."""
+
+    fields: int
+    quarantined: int
+    detected: int
+    kept: int
+
+
+class Leaks(CardShape):
+    """How many fields, wells and plates have cells in train and in test."""
+
+    fields_in_train_and_test: int
+    wells_in_train_and_test: int
+    plates_in_train_and_test: int
+
+
+class SplitMetrics(CardShape):
+    """What is read of the metrics of split."""
+
+    counts: dict[str, int]
+    leaks: Leaks
+    unused_cells: int
+
+
+class Treated(CardShape):
+    """What counts as treated."""
+
+    compounds: list[str]
+    doses: Any = "all"
+
+
+class SplitSection(CardShape):
+    """What is read of the settings of split."""
+
+    treated: Treated | None = None
+    classes: str | None = None
+
+
+class Branch(CardShape):
+    """What is read of a branch of a training."""
+
+    weight: float = Field(ge=0)
+    view: Any = None
+    views: Any = None
+
+
+class PretrainSection(CardShape):
+    """What is read of the settings of pretrain."""
+
+    encoder: Named
+    branches: dict[str, Branch]
+    epochs: float = Field(ge=0)
+    batch: int = Field(ge=1)
+
+
+class PretrainMetrics(CardShape):
+    """What is read of the metrics of pretrain."""
+
+    cells: int = Field(ge=1)
+    channels: list[str] = Field(min_length=1)
+    crop_px: int = Field(ge=1)
+    input_px: int = Field(ge=1, le=LARGEST_INPUT_PX)
+    steps: int = 0
+
+
+class EmbedSection(CardShape):
+    """What is read of the settings of embed."""
+
+    cells: Literal["segment", "split"]
+    model: str
+    network: str = "query"
+
+
+class EmbedMetrics(CardShape):
+    """What is read of the metrics of embed."""
+
+    cells: int
+
+
+class Seeded(CardShape):
+    """The settings of a stage that draws random numbers."""
+
+    seed: int
+
+
+class ClusterSection(CardShape):
+    """What is read of the settings of cluster."""
+
+    part: Literal["train", "val", "test", "all"] | None = None
+    map: Literal["pca", "tsne", "umap"] = "pca"
+
+
+class ShownTable(CardShape):
+    """The table of a report that the command prints."""
+
+    header: list[str]
+    rows: list[list[str]]
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> ShownTable:
+        if any(len(row) != len(self.header) for row in self.rows):
+            raise ValueError("a row has another length than the header")
+        return self
+
+
+def pretrain_section(model: Artifact) -> PretrainSection:
+    """Return the settings of a training, without validating what only a training reads."""
+    return section_of(model, PretrainSection)
+
+
+def pretrain_metrics(model: Artifact) -> PretrainMetrics:
+    """Return what a training has been made on, and how long."""
+    return metrics_of(model, PretrainMetrics)
+
+
+def split_metrics(split: Artifact) -> SplitMetrics:
+    """Return the counts of a split."""
+    return metrics_of(split, SplitMetrics)
+
+
+def segment_metrics(segment: Artifact) -> SegmentMetrics:
+    """Return the counts of nuclei and fields."""
+    return metrics_of(segment, SegmentMetrics)
+
+
+def embed_section(embed: Artifact) -> EmbedSection:
+    """Return how vectors were made, and of which cells."""
+    return section_of(embed, EmbedSection)
