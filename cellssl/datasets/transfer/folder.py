@@ -8,20 +8,24 @@ from pathlib import Path
 from cellssl.datasets.base import Forecast
 from cellssl.datasets.transfer.byte_ranges import LocalByteRanges
 from cellssl.datasets.transfer.checksums import check_digest, digest_of
+from cellssl.datasets.transfer.faults import FaultLog
 from cellssl.datasets.transfer.sources import (
     Fetching,
     PlateDestination,
     Targets,
+    faults_of_missing,
     forecast_archive,
-    reasons_for_missing,
 )
 from cellssl.datasets.transfer.threads import run_in_thread
 from cellssl.datasets.transfer.tiff_check import missing_bytes
 from cellssl.datasets.transfer.zip_directory import BrokenArchiveError
 from cellssl.datasets.transfer.zip_members import MemberResult, extract_members
-from cellssl.errors import DataError, UsageError
+from cellssl.errors import DataError, FailedError, UsageError
 from cellssl.events import Progress
 from cellssl.files import copy
+
+READINGS = 4
+"""How often an archive is read whose bytes are wrong in another way each time."""
 
 
 class FolderSource:
@@ -31,7 +35,7 @@ class FolderSource:
         self._root = root
         self._listings: dict[Path, dict[str, Path]] = {}
 
-    def table(self, name: str, cache: Path) -> bytes:
+    def table(self, name: str, cache: Path, *, past_caches: bool = False) -> bytes:
         """Return the bytes of a table; UsageError where the folder does not hold it."""
         path = self._file(self._root / name)
         if path is None:
@@ -50,11 +54,7 @@ class FolderSource:
             if (expected := destination.archives.get(archive)) is not None:
                 digest = yield from run_in_thread(partial(digest_of, packed))
                 check_digest(archive, digest, expected, destination.record)
-            try:
-                ranges = LocalByteRanges(packed)
-                faults = yield from extract_members(ranges, targets, destination.scratch, destination.connections)
-            except BrokenArchiveError as error:
-                faults = reasons_for_missing(targets, str(error))
+            faults = yield from _extract(packed, targets, destination)
         for number, member in enumerate(sorted(set(faults) & set(unpacked)), start=1):
             fault = _copy_image(unpacked[member], targets[member], destination.scratch)
             if fault is None:
@@ -101,6 +101,29 @@ class FolderSource:
             self._listings[path.parent] = {name: paths[0] for name, paths in names.items() if len(paths) == 1}
         like = self._listings[path.parent].get(path.name.casefold())
         return like if like is not None and like.is_file() else None
+
+
+def _extract(packed: Path, targets: Targets, destination: PlateDestination) -> Fetching[dict[str, str]]:
+    """Extract the images; return member -> reason of those whose bytes were wrong in the same way twice.
+
+    Raises FailedError where they are wrong in another way at every reading.
+    """
+    log, left, content = FaultLog(), targets, dict[str, str]()
+    for _ in range(READINGS):
+        ranges = LocalByteRanges(packed)
+        try:
+            faults = yield from extract_members(ranges, left, destination.scratch, destination.connections)
+        except BrokenArchiveError as error:
+            faults = faults_of_missing(left, error.fault)
+        content |= log.of_content(faults)
+        left = {member: targets[member] for member in faults if member not in content}
+        if not left:
+            return content
+        ranges.forget()
+    raise FailedError(
+        f"{packed} gives other bytes at every reading: {next(iter(faults.values())).reason}",
+        hint="its disk, its network file system or the memory changes them: copy it to another disk, and compare",
+    )
 
 
 def _copy_image(path: Path, target: Path, scratch: Path) -> str | None:
