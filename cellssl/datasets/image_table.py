@@ -109,10 +109,12 @@ class Settings(OnlineDataset):
         if not addresses:
             yield Progress(len(fields), len(fields), "fields")
             return {}
-        from cellssl.datasets.transfer.single_files import fetch_files
+        from cellssl.datasets.transfer.checksums import read_record
+        from cellssl.datasets.transfer.single_files import FilesToFetch, fetch_files
 
         targets = {place: folder / place for place in addresses}
-        faults = yield from fetch_files(addresses, targets, folder / "scratch", self.connections, self.retry_policy())
+        files = FilesToFetch(addresses, targets, folder / "scratch", read_record(self.checksums))
+        faults = yield from fetch_files(files, self.connections, self.retry_policy())
         reasons = {
             field.field_id: faults[place] for field in fields for place in field.images.values() if place in faults
         }
@@ -121,16 +123,18 @@ class Settings(OnlineDataset):
         return reasons
 
     def forecast(self, fields: Sequence[Field], folder: Path) -> Forecast:
-        """Return the sizes that servers give for the images that are not in `folder` yet."""
+        """Return the sizes that servers give for the images that are not in `folder` yet; http images come twice."""
         missing = {place: url for place, url in self._addresses(fields).items() if not (folder / place).is_file()}
         if not missing:
             return Forecast(0, 0, 0)
-        from cellssl.datasets.transfer.single_files import file_sizes
+        from cellssl.datasets.transfer.single_files import file_sizes, times_moved
 
         found = file_sizes(missing, self.connections, self.retry_policy())
-        known = [size for size in found.values() if size is not None]
-        total = sum(known) if len(known) == len(found) else None
-        return Forecast(total, total, len(missing) - len(found))
+        known = {place: size for place, size in found.items() if size is not None}
+        if len(known) < len(found):
+            return Forecast(None, None, len(missing) - len(found))
+        moved = sum(size * times_moved(missing[place]) for place, size in known.items())
+        return Forecast(moved, sum(known.values()), len(missing) - len(found))
 
     def _fields(self) -> list[Field]:
         return [replace(field, images=_places(field, images)) for field, images in self._rows()]

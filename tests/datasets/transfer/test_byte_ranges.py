@@ -116,7 +116,7 @@ def test_bytes_that_differ_at_every_reading_are_a_network_error_and_what_came_is
     places = itertools.count(1_000, 997)
 
     def flip(reply: Reply) -> None:
-        if is_member(reply) and b"P/3.tif" in reply.body[:200]:
+        if is_member(reply) and b"P/3.tif" in reply.body[:400]:
             reply.body = flipped_at(reply.body, next(places))
 
     behaviour.alter = flip
