@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import secrets
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 UNFINISHED = ".tmp"
+OF_THE_FILE = (
+    *(None, errno.EINVAL, errno.EOVERFLOW),  # decoders raise these, too, for damaged content
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM),
+)
+"""Numbers of an OSError that say something about the file that is read."""
+OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+"""Numbers of an OSError that only a write meets; all numbers in neither list say that bytes could not be read."""
 
 
 @contextmanager
@@ -81,6 +89,22 @@ def check_space(folder: Path, needed: int) -> None:
             f"{needed:,} bytes are needed, and {free:,} are free in {folder}",
             hint="free some space, or choose another --store",
         )
+
+
+def raise_if_unreadable(path: Path, error: BaseException) -> None:
+    """Raise FailedError where an error, or one that caused it, is a failed read: EIO, ESTALE, a time-out and the like.
+
+    Such an error says nothing about the content of the file, which may be whole, so it never quarantines a field.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno not in (*OF_THE_FILE, *OF_WRITING):
+            raise FailedError(
+                f"{path} could not be read: {cause.strerror}",
+                hint="its disk or network file system failed, which says nothing about the file: "
+                "run the same command again; what is done is kept",
+            ) from error
+        cause = cause.__cause__
 
 
 def _sync(path: Path) -> None:

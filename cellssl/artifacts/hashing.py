@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from cellssl.errors import DataError
-from cellssl.files import write_text
+from cellssl.files import raise_if_unreadable, write_text
 
 
 def sha256_of(path: Path) -> str:
@@ -26,11 +26,12 @@ class HashCache:
         """Whether the same size and time mean the same file; if not (--force), every file is read again."""
 
     def sha256(self, path: Path) -> str:
-        """Return the sha256 of `path`; DataError where it cannot be read."""
+        """Return the sha256 of `path`; DataError where it is not there, FailedError where reading it fails."""
         path = path.absolute()
         try:
             return self._looked_up(path)
         except OSError as error:
+            raise_if_unreadable(path, error)
             raise DataError(
                 f"{path} cannot be read: {error.strerror}", hint="correct the path in the recipe"
             ) from error

@@ -34,6 +34,7 @@ from cellssl.datasets.tables.csv_table import Table, read_table
 from cellssl.datasets.transfer.settings import OnlineDataset
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Progress
+from cellssl.files import raise_if_unreadable
 
 
 def _columns_of_path(given: object) -> object:
@@ -178,7 +179,8 @@ class Settings(OnlineDataset):
 def _can_be_read(image: Path) -> bool:
     try:
         return image.is_file() and os.access(image, os.R_OK)
-    except (OSError, ValueError):  # too long a name, or a folder that may not be entered: `fetch` reports it
+    except (OSError, ValueError) as error:  # too long a name, or a folder that may not be entered: `fetch` reports it
+        raise_if_unreadable(image, error)
         return False
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from cellssl.config.plugins import did_you_mean
 from cellssl.errors import DataError, UsageError
+from cellssl.files import raise_if_unreadable
 
 Axes = Literal["nyxc", "ncyx", "nyx"]
 
@@ -102,6 +103,7 @@ def _readable_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise_if_unreadable(path, error)
         first_line = str(error).partition("\n")[0]
         raise DataError(
             f"{path} cannot be read as an array: {first_line}",

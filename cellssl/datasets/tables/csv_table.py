@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cellssl.config.plugins import did_you_mean
 from cellssl.errors import DataError, UsageError
+from cellssl.files import raise_if_unreadable
 
 DELIMITERS = ",\t;"
 
@@ -47,6 +48,7 @@ def read_table(path: Path) -> Table:
         stat = path.stat()
         return _read(path, stat.st_size, stat.st_mtime_ns)
     except (OSError, EOFError, zlib.error) as error:
+        raise_if_unreadable(path, error)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
             f"{path} cannot be read: {reason}", hint="correct the path of the table in the recipe"

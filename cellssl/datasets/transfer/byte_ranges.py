@@ -27,6 +27,7 @@ from cellssl.datasets.transfer.http import (
     range_of,
 )
 from cellssl.errors import DataError
+from cellssl.files import raise_if_unreadable
 
 IN_MEMORY_BYTES = 1 << 23
 """Size up to which a range is held in memory; a larger one goes through a temporary file."""
@@ -71,14 +72,21 @@ class LocalByteRanges:
             raise DataError(f"{path} may not be read", hint="change its permissions so that you can read it")
 
     def copy(self, start: int, stop: int, into: IO[bytes], on_bytes: OnBytes) -> None:
-        """Write a range; a file that was shortened meanwhile gives fewer bytes, which its checksum detects."""
-        with self._path.open("rb") as file:
-            file.seek(start)
-            left = stop - start
-            while left and (chunk := file.read(min(left, 1 << 20))):
-                into.write(chunk)
-                left -= len(chunk)
-                on_bytes(len(chunk))
+        """Write a range; a file that was shortened meanwhile gives fewer bytes, which its checksum detects.
+
+        Raises FailedError where the file system fails to give them.
+        """
+        left = stop - start
+        try:
+            with self._path.open("rb") as file:
+                file.seek(start)
+                while left and (chunk := file.read(min(left, 1 << 20))):
+                    into.write(chunk)
+                    left -= len(chunk)
+                    on_bytes(len(chunk))
+        except OSError as error:
+            raise_if_unreadable(self._path, error)
+            raise
 
     def forget(self) -> None:
         """Drop what the system holds of the file in memory, where it can, so that the next reading is from the disk."""

@@ -22,7 +22,7 @@ from cellssl.datasets.transfer.zip_directory import BrokenArchiveError
 from cellssl.datasets.transfer.zip_members import MemberResult, extract_members
 from cellssl.errors import DataError, FailedError, UsageError
 from cellssl.events import Progress
-from cellssl.files import copy
+from cellssl.files import copy, raise_if_unreadable
 
 READINGS = 4
 """How often an archive is read whose bytes are wrong in another way each time."""
@@ -133,6 +133,9 @@ def _copy_image(path: Path, target: Path, scratch: Path) -> str | None:
         if missing:
             return f"is cut off: {missing:,} bytes are missing at its end"
         copy(path, target, scratch)
-    except PermissionError as error:
+    except OSError as error:
+        raise_if_unreadable(path, error)
+        if not isinstance(error, PermissionError):
+            raise
         return f"cannot be read: {error.strerror}"
     return None

@@ -20,7 +20,6 @@ from cellssl.errors import NetworkError
 from cellssl.events import Event, Progress, Waiting
 from cellssl.files import move_into_place
 
-
 HINT_OTHER_BYTES = "something on the way changes them: run the same command again, or use an https address"
 
 

@@ -17,7 +17,7 @@ from cellssl.engine.cards import card_for
 from cellssl.engine.plate_parts import concat_parts, gather_quarantine, parts_of, write_parts
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note, Progress
-from cellssl.files import atomic_path
+from cellssl.files import atomic_path, raise_if_unreadable
 from cellssl.stages.segment.counts import write_counts
 from cellssl.stages.segment.inputs import channels_of, label_image_of, nucleus_of
 from cellssl.stages.segment.plate import segment_plate
@@ -149,8 +149,17 @@ def _label_images(settings: Settings, fetched: Artifact) -> dict[str, Path]:
     return {
         f"label_image/{field_id}": place
         for field_id, place in zip(fields["field_id"], places, strict=True)
-        if place is not None and place.is_file()
+        if place is not None and _is_there(place)
     }
+
+
+def _is_there(place: Path) -> bool:
+    """Return whether there is a file; FailedError where the file system cannot tell."""
+    try:
+        return place.is_file()
+    except OSError as error:
+        raise_if_unreadable(place, error)
+        return False
 
 
 def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
