@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -139,6 +140,22 @@ class Settings(OnlineDataset):
             return Forecast(0, 0, 0)
         archive = manifest.archives.name_for(fields[0].plate)
         return self._source(manifest).forecast(archive, fields[0].batch or "", missing)
+
+    def absent_images(self) -> list[str]:
+        """Return the images that a source folder holds neither unpacked nor in an archive; none for a server."""
+        if not isinstance(self.source, Path):
+            return []
+        from cellssl.datasets.transfer.folder import absent_members
+
+        manifest, absent = self._manifest(), []
+        self._source(manifest)  # raises UsageError where there is no such folder
+        with tempfile.TemporaryDirectory() as cache:
+            fields = self.plan(Path(cache))
+        for plate, of_plate in groupby(fields, key=lambda field: field.plate):
+            some = list(of_plate)
+            members = [place for field in some for place in field.images.values()]
+            absent += absent_members(self.source, manifest.archives.name_for(plate), some[0].batch or "", members)
+        return absent
 
     def tables(self, fields: Sequence[Field], cache: Path) -> dict[str, str]:
         """Return the official tables, with all their rows."""

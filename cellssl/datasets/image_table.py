@@ -137,6 +137,11 @@ class Settings(OnlineDataset):
         moved = sum(size * times_moved(missing[place]) for place, size in known.items())
         return Forecast(moved, sum(known.values()), len(missing) - len(found))
 
+    def absent_images(self) -> list[str]:
+        """Return the paths in the table at which there is no image that can be read."""
+        places = [place for field in self._fields() for place in field.images.values()]
+        return [place for place in places if Path(place).is_absolute() and not _can_be_read(Path(place))]
+
     def _fields(self) -> list[Field]:
         return [replace(field, images=_places(field, images)) for field, images in self._rows()]
 

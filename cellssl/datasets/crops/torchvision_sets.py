@@ -128,10 +128,10 @@ class TorchvisionDataset(ClassImageDataset):
 
         Raises IntegrityError where the same other bytes came twice, NetworkError where they differ every time.
         """
-        from cellssl.datasets.transfer.checksums import digest_of
+        from cellssl.datasets.transfer.checksums import Digest, digest_of
         from cellssl.datasets.transfer.faults import readings_allowed
 
-        seen = set()
+        seen: set[Digest] = set()
         for _ in range(readings_allowed(self.tries)):
             yield from self._download(file, target, past_caches=bool(seen))
             came = digest_of(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from cellssl.datasets.transfer.sources import (
 )
 from cellssl.datasets.transfer.threads import run_in_thread
 from cellssl.datasets.transfer.tiff_check import missing_bytes
-from cellssl.datasets.transfer.zip_directory import BrokenArchiveError
+from cellssl.datasets.transfer.zip_directory import BrokenArchiveError, read_directory
 from cellssl.datasets.transfer.zip_members import MemberResult, extract_members
 from cellssl.errors import DataError, FailedError, UsageError
 from cellssl.events import Progress
@@ -46,7 +47,7 @@ class FolderSource:
 
     def images(self, archive: str, batch: str, targets: Targets, destination: PlateDestination) -> Fetching[None]:
         """Extract the images from the archive, whose checksums verify them; copy unpacked ones that it lacks."""
-        packed, unpacked = self._places(archive, batch, targets)
+        packed, unpacked = self.places(archive, batch, targets)
         faults = {
             member: f"{member} is not in the source folder" for member in targets if not targets[member].is_file()
         }
@@ -67,13 +68,13 @@ class FolderSource:
 
     def forecast(self, archive: str, batch: str, targets: Targets) -> Forecast:
         """Return the cost, from the directory of the archive and the sizes of unpacked images."""
-        packed, unpacked = self._places(archive, batch, targets)
+        packed, unpacked = self.places(archive, batch, targets)
         sizes = {member: path.stat().st_size for member, path in unpacked.items()}
         if packed is None:
             return Forecast(sum(sizes.values()), sum(sizes.values()), len(targets) - len(sizes))
         return forecast_archive(LocalByteRanges(packed), targets, sizes)
 
-    def _places(self, archive: str, batch: str, targets: Targets) -> tuple[Path | None, dict[str, Path]]:
+    def places(self, archive: str, batch: str, targets: Targets) -> tuple[Path | None, dict[str, Path]]:
         """Return the path of the archive, and member -> path of unpacked images; DataError where there are neither."""
         packed = self._file(self._root / archive)
         unpacked = {member: path for member in targets if (path := self._unpacked(archive, batch, member)) is not None}
@@ -101,6 +102,17 @@ class FolderSource:
             self._listings[path.parent] = {name: paths[0] for name, paths in names.items() if len(paths) == 1}
         like = self._listings[path.parent].get(path.name.casefold())
         return like if like is not None and like.is_file() else None
+
+
+def absent_members(root: Path, archive: str, batch: str, members: Sequence[str]) -> list[str]:
+    """Return the images of a plate that a folder holds neither unpacked nor in an archive that can be read."""
+    source, targets = FolderSource(root), {member: Path(member) for member in members}
+    try:
+        packed, unpacked = source.places(archive, batch, targets)
+        directory = read_directory(LocalByteRanges(packed)) if packed else None
+    except (DataError, BrokenArchiveError):
+        return list(members)
+    return [member for member in members if member not in unpacked and not (directory and directory.holds(member))]
 
 
 def _extract(packed: Path, targets: Targets, destination: PlateDestination) -> Fetching[dict[str, str]]:

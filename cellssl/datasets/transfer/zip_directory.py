@@ -121,6 +121,14 @@ class Directory:
             raise BrokenMemberError(reason, self._sha256)
         return entry
 
+    def holds(self, member: str) -> bool:
+        """Return whether there is such a member that can be extracted, by the directory alone."""
+        try:
+            self.find(member)
+        except BrokenMemberError:
+            return False
+        return True
+
 
 def read_directory(ranges: ByteRanges) -> Directory:
     """Read the directory of an archive; BrokenArchiveError where it has none that can be read."""

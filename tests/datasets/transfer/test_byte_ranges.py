@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 import zipfile
-from collections import Counter
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
