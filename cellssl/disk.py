@@ -18,7 +18,10 @@ def _numbers(*names: str) -> frozenset[int]:
 
 
 FULL = _numbers("ENOSPC", "EDQUOT", "EFBIG")
-FAILING = _numbers("EIO", "ESTALE", "EREMOTEIO", "EUCLEAN", "ENODEV", "ENXIO", "ENOTCONN", "EMFILE", "ENFILE")
+FAILING = _numbers(
+    "EIO", "ESTALE", "EREMOTEIO", "EUCLEAN", "EBADMSG", "EBADE", "ENODEV", "ENXIO", "ENOTCONN", "EMFILE", "ENFILE",
+    "ENOMEM", "ETIMEDOUT", "EHOSTDOWN", "ENOLINK", "EAGAIN", "EKEYEXPIRED",
+)  # fmt: skip
 FORBIDDEN = _numbers("EACCES", "EPERM", "EROFS", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "EBUSY", "ETXTBSY")
 IN_TEXT = re.compile(r"\b(?:os error|errno)[ :=]*(\d+)", re.IGNORECASE)
 """How libraries in Rust and C++ (safetensors, Arrow, HDF5) name the reason, where their errors have no attribute."""

@@ -1,5 +1,6 @@
 """A web server on this machine that serves a folder, and misbehaves as a test asks it to."""
 
+import random
 import re
 import socket
 import struct
@@ -39,6 +40,10 @@ class Reply:
     """Whether an answer that was broken off keeps its connection open."""
     drip_s: float = 0.0
     """Seconds between one byte of the body and the next."""
+    skips_caches: bool = False
+    """Whether the request asked caches on the way to fetch the file again."""
+    connection: int = 0
+    """Number of the connection that the request came over."""
 
 
 @dataclass
@@ -66,6 +71,8 @@ class ServerBehaviour:
     """Changes every answer with a file."""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and Range header of every request."""
+    connections: int = 0
+    """Number of connections so far."""
     sent_bytes: int = 0
     """Bytes of all bodies."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -98,6 +105,70 @@ def alter_first(
     return alter_some
 
 
+def alter_some(share: float, seed: int, *alterations: Callable[[Reply], None]) -> Callable[[Reply], None]:
+    """Return a function that alters this share of the answers, each in one of these ways; the seed draws both."""
+    draws, lock = random.Random(seed), threading.Lock()
+
+    def alter(reply: Reply) -> None:
+        with lock:
+            now, alteration = draws.random() < share, draws.choice(alterations)
+        if now:
+            alteration(reply)
+
+    return alter
+
+
+def flips_a_bit(seed: int) -> Callable[[Reply], None]:
+    """Return a function that flips one bit of a body, drawn by the seed; its length and its head stay right."""
+    draws, lock = random.Random(f"bit {seed}"), threading.Lock()
+
+    def flip(reply: Reply) -> None:
+        if reply.body:
+            with lock:
+                place, bit = draws.randrange(len(reply.body)), draws.randrange(8)
+            flipped = bytes([reply.body[place] ^ 1 << bit])
+            reply.body = reply.body[:place] + flipped + reply.body[place + 1 :]
+
+    return flip
+
+
+def truncate(reply: Reply) -> None:
+    """Send half of the body as if it were all of it: the end of the connection is the end of the body."""
+    reply.body, reply.framing = reply.body[: len(reply.body) // 2], None
+
+
+def reset(reply: Reply) -> None:
+    """Drop the connection in the middle of the body, with a reset."""
+    reply.breaks_after, reply.resets = len(reply.body) // 2, True
+
+
+def send_a_page(reply: Reply) -> None:
+    """Send the page of a gateway in place of the file, with status 200."""
+    reply.status, reply.body = 200, b"<!DOCTYPE html><html>the service is being started</html>"
+    reply.headers = {"Content-Type": "text/html"}
+
+
+def cached(alter: Callable[[Reply], None], *, heeds_requests: bool = True) -> Callable[[Reply], None]:
+    """Return a function that alters an answer once, and then sends the same answer to the same request again.
+
+    `heeds_requests` says whether a request that skips caches gets an answer of its own.
+    """
+    kept: dict[tuple[str, str | None], tuple[int, bytes, dict[str, str]]] = {}
+    lock = threading.Lock()
+
+    def send(reply: Reply) -> None:
+        key = (reply.path, reply.requested_range)
+        if heeds_requests and reply.skips_caches:
+            return
+        with lock:
+            if key not in kept:
+                alter(reply)
+                kept[key] = (reply.status, reply.body, reply.headers)
+            reply.status, reply.body, reply.headers = kept[key]
+
+    return send
+
+
 class Handler(BaseHTTPRequestHandler):
     behaviour: ServerBehaviour
     protocol_version = "HTTP/1.1"
@@ -106,6 +177,9 @@ class Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         """Accept a new connection."""
         super().setup()
+        with self.behaviour.lock:
+            self.behaviour.connections += 1
+            self.connection_number = self.behaviour.connections
         time.sleep(self.behaviour.connect_s)
 
     def do_GET(self) -> None:  # the name is http.server's
@@ -126,6 +200,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send(Reply(path, requested_range, 404, b"no", {}))
         else:
             reply = self.reply_with(path, *behaviour.content(file), requested_range)
+            reply.skips_caches = self.headers.get("Cache-Control") == "no-cache"
+            reply.connection = self.connection_number
             if behaviour.alter is not None:
                 behaviour.alter(reply)
             self.send(reply)

@@ -15,7 +15,7 @@ import numpy as np
 
 from cellssl.artifacts.tiff import ONE_PLANE, PACKED_AT_MOST, Plane, believable_bytes, check_size, read_tiff
 from cellssl.disk import raise_fault
-from cellssl.errors import CellsslError, DataError
+from cellssl.errors import CellsslError, DataError, FailedError
 from cellssl.files import write_buffer
 
 if TYPE_CHECKING:
@@ -62,7 +62,10 @@ def read_labels(path: Path) -> Int32[np.ndarray, "y x"]:
 
 
 def image_fault(path: Path) -> str:
-    """Return why `path` cannot be opened, as the rest of a sentence that begins with its name; "" where it can."""
+    """Return why `path` cannot be opened, as the rest of a sentence that begins with its name; "" where it can.
+
+    Raises FailedError where the file system could not tell.
+    """
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
@@ -102,15 +105,22 @@ def _plane(path: Path) -> Plane:
 
 @contextmanager
 def _as_data_errors(path: Path) -> Iterator[None]:
-    """Raise a DataError for whatever a library raises about a damaged file, and drop its warnings."""
+    """Raise a DataError for whatever a library raises about a damaged file, and drop its warnings.
+
+    Raises FailedError where the bytes of the file could not be read, or there is too little memory for them.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except CellsslError:
+    except CellsslError as error:
+        raise_fault(error, path)
         raise
     except MemoryError as error:
-        raise DataError(f"{path} needs more memory than there is") from error
+        raise FailedError(
+            f"{path} needs more memory than there is",
+            hint="free some memory, and run the same command again; what is done is kept",
+        ) from error
     except Exception as error:  # decoders raise anything, from SyntaxError to ZeroDivisionError
         raise_fault(error, path)
         raise DataError(f"{path} is cut short or damaged: {str(error) or type(error).__name__}") from error

@@ -3,5 +3,5 @@
 from cellssl.cli.stage import stage_command
 
 command = stage_command(
-    "cluster", "Cluster embeddings, and score the clusters.", "cellssl cluster nocodazole --set cluster.k=4"
+    "cluster", "Cluster embeddings, and score the clusters.", "cellssl cluster demo --set cluster.k=4"
 )

@@ -44,7 +44,7 @@ def command(common: o.Common, recipe: Recipe = None, download: Download = False)
         *doctor.store(session.store, session.recipe.settings("segment").crop_px),
     ]
     if recipe:
-        findings += doctor.recipe(session.recipe, session.store)
+        findings += doctor.recipe(session)
     show(runner, findings)
 
 

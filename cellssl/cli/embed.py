@@ -2,4 +2,4 @@
 
 from cellssl.cli.stage import stage_command
 
-command = stage_command("embed", "Compute one vector per cell.", "cellssl embed nocodazole --arm random")
+command = stage_command("embed", "Compute one vector per cell.", "cellssl embed demo --arm random")

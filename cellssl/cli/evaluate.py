@@ -5,5 +5,5 @@ from cellssl.cli.stage import stage_command
 command = stage_command(
     "evaluate",
     "Score how well labels, replicates and mechanisms can be predicted.",
-    "cellssl evaluate nocodazole --seed 1",
+    "cellssl evaluate demo --seed 1",
 )

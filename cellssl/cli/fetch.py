@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 def command(recipe: o.RecipeArgument, common: o.Common, mirror: o.MirrorOption = None) -> None:
     """Fetch the fields of view that a recipe names, plate by plate; --dry-run lists plates, images and bytes.
 
-    Example: cellssl fetch recipes/demo.toml --plate Sim1_00001
+    Example: cellssl fetch demo --plate Sim1_00001
     """
     from cellssl.cli.stage import run_stage
 
-    common = replace(common, overrides=o.mirrored(recipe, common.overrides, mirror))
+    common = replace(common, overrides=o.mirrored(recipe, common, mirror))
     if common.dry_run:
         show_forecast(recipe, common)
     else:
@@ -43,7 +43,11 @@ def show_forecast(recipe: str, common: o.Common) -> None:
     moved, disk = _sum(plate.moved_bytes for plate in plates), _sum(plate.disk_bytes for plate in plates)
     cost = {**sums, "moved_bytes": moved, "disk_bytes": disk}
     words = f"{len(plates):,} plates, {sums['fields']:,} fields, {sums['images']:,} images, {_mb(moved)} MB to transfer"
-    runner.show_plan(runner.stage_rows("fetch"), words, {"plates": [asdict(plate) for plate in plates], **cost})
+    rows = runner.stage_rows("fetch")
+    outdated = next((plate.state for plate in plates if plate.state.startswith("outdated")), None)
+    if outdated and rows[-1]["state"] != "done":
+        rows[-1]["state"] = outdated
+    runner.show_plan(rows, words, {"plates": [asdict(plate) for plate in plates], **cost})
 
 
 def _row(plate: PlateForecast) -> list[str]:

@@ -82,14 +82,15 @@ LogFileOption = Annotated[Path | None, typer.Option("--log-file", help="Add ever
 LogFormatOption = Annotated[str, typer.Option("--log-format", help="text or json.")]
 
 
-def mirrored(recipe: str, overrides: list[str] | None, mirror: str | None) -> list[str] | None:
+def mirrored(recipe: str, common: Common, mirror: str | None) -> list[str] | None:
     """Return the overrides and the one that sets the mirror; where images come from is not part of a result.
 
     Raises UsageError where the recipe's data set has no source.
     """
+    overrides = common.overrides
     if mirror is None:
         return overrides
-    dataset = recipes.load(recipe, overrides or []).settings("fetch").dataset
+    dataset = recipes.load(recipe, overrides or [], common.arm).settings("fetch").dataset
     if "source" not in type(dataset).model_fields:
         raise UsageError(
             f"--mirror {mirror} works only for downloaded data sets, and {dataset.plugin_name()} has no source",

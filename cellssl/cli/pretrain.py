@@ -3,5 +3,5 @@
 from cellssl.cli.stage import stage_command
 
 command = stage_command(
-    "pretrain", "Train an encoder without labels.", "model=$(cellssl pretrain nocodazole --arm sum --seed 1)"
+    "pretrain", "Train an encoder without labels.", "model=$(cellssl pretrain demo --arm sum --seed 1)"
 )

@@ -25,7 +25,7 @@ CsvOption = Annotated[
 def command(what: Whats, common: o.Common, csv: CsvOption = False) -> None:
     """Make one HTML page of the results of a recipe, or of some cluster artifacts.
 
-    Example: cellssl report nocodazole --seed 0 --csv > scores.csv
+    Example: cellssl report demo --seed 0 --csv > scores.csv
     """
     from cellssl.artifacts.contents import read_text
     from cellssl.cli.runner import Runner, console_for, session_without_recipe

@@ -16,9 +16,9 @@ ToOption = Annotated[str | None, typer.Option("--to", help="The last stage to ma
 def command(recipe: o.RecipeArgument, common: o.Common, to: ToOption = None, mirror: o.MirrorOption = None) -> None:
     """Make what is missing of a recipe: all stages, arms and seeds, then the report.
 
-    Example: cellssl run nocodazole --to cluster --arm centre
+    Example: cellssl run demo --to cluster --arm centre
     """
-    common = replace(common, overrides=o.mirrored(recipe, common.overrides, mirror))
+    common = replace(common, overrides=o.mirrored(recipe, common, mirror))
     run_recipe(recipe, common, to)
 
 

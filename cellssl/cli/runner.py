@@ -41,7 +41,7 @@ def console_for(common: Common) -> Console:
 
 def open_session(reference: str, common: Common, console: Console) -> Session:
     """Read the recipe, expand its sweep, and open the store."""
-    recipe = expand_sweep(recipes.load(reference, common.overrides or []))
+    recipe = expand_sweep(recipes.load(reference, common.overrides or [], common.arm), common.arm)
     return Session(recipe, _store(common, console), _selection(common))
 
 
@@ -61,6 +61,24 @@ def _store(common: Common, console: Console) -> Store:
 
 def _selection(common: Common) -> Selection:
     return Selection(common.arm, common.seed, common.plate, tuple(common.inputs or ()), common.as_flags())
+
+
+def foreseen(
+    rows: Sequence[dict[str, Any]], *, force: bool, only_last: bool
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Return the stages that a command would make, and the stage at which it would stop, None where it would not.
+
+    It stops at a result that is outdated, unless --force makes it again (exit code 5); a command that makes the last
+    stage alone also stops where another one is not there (exit code 2).
+    """
+    would_make = []
+    for number, row in enumerate(rows, start=1):
+        is_made = not only_last or number == len(rows)
+        if is_made and (force or row["state"] == "missing" or row["state"].startswith("partial")):
+            would_make.append(row)
+        elif row["state"] != "done":
+            return would_make, row
+    return would_make, None
 
 
 @dataclass
@@ -150,14 +168,26 @@ class Runner:
         }
         self.console.result(str(artifact.path), details)
 
-    def show_plan(self, rows: list[dict[str, Any]], words: str = "", details: Mapping[str, Any] | None = None) -> None:
-        """Show what --dry-run would make: one row per stage, and what else is known."""
+    def show_plan(
+        self,
+        rows: list[dict[str, Any]],
+        words: str = "",
+        details: Mapping[str, Any] | None = None,
+        *,
+        only_last: bool = False,
+    ) -> None:
+        """Show what the command would make: one row per stage, where it would stop, and what else is known.
+
+        `only_last` says that the command makes the last stage alone, so that all others must be there.
+        """
         for row in rows:
             seed = "" if row["seed"] is None else f" seed {row['seed']}"
             self.console.say(f"{row['stage']} {row['arm']}{seed}: {row['state']} {row['fingerprint']}")
-        missing = [row for row in rows if row["state"] != "done"]
-        line = f"{len(missing)} of {len(rows)} stages would be made" + (f": {words}" if words else "")
-        self.console.result(line, {"would_make": missing, "stages": len(rows), **(details or {})})
+        would_make, stop = foreseen(rows, force=self.common.force, only_last=only_last)
+        line = f"{len(would_make)} of {len(rows)} stages would be made" + (f": {words}" if words else "")
+        if stop is not None:
+            line += f"; then the command would stop: {stop['stage']} {stop['arm']} is {stop['state']}"
+        self.console.result(line, {"would_make": would_make, "stops_at": stop, "stages": len(rows), **(details or {})})
 
     def stage_rows(self, stage: str) -> list[dict[str, Any]]:
         """Return the states of a stage and of the stages that it depends on, or of one plate's part."""

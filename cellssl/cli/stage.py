@@ -27,7 +27,7 @@ def run_stage(stage: str, recipe: str, common: o.Common) -> None:
         runner.assist(stage)
         return
     if common.dry_run:
-        runner.show_plan(runner.stage_rows(stage))
+        runner.show_plan(runner.stage_rows(stage), only_last=True)
         return
     runner.session = runner.session.with_inputs(stage)
     if common.plate is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,21 +20,31 @@ PlatesOption = Annotated[bool, typer.Option("--plates", help="List the part of e
 def command(recipe: o.RecipeArgument, common: o.Common, plates: PlatesOption = False) -> None:
     """List every stage, arm and seed as done, outdated, partial or missing, and the report last.
 
-    Example: cellssl status nocodazole --json
+    Example: cellssl status demo --json
     """
     from cellssl.cli.runner import console_for, open_session
     from cellssl.pipeline.plates import plate_rows
     from cellssl.pipeline.session import PLATE_STAGES
     from cellssl.pipeline.sweep_progress import sweep_progress
     from cellssl.pipeline.usage import spent
+    from cellssl.pipeline.versions import other_versions
 
     console = console_for(common)
     session = open_session(recipe, common, console)
     rows = session.states(session.plan())
     parts = plate_rows(session, [row for row in rows if row["stage"] in PLATE_STAGES]) if plates else []
-    usage = spent(session.store, rows)
+    usage, others = spent(session.store, rows), other_versions(session.store, rows)
     if common.json:
-        console.result("", {"recipe": session.recipe.name, "stages": rows, "plates": parts, "spent": usage})
+        console.result(
+            "",
+            {
+                "recipe": session.recipe.name,
+                "stages": rows,
+                "plates": parts,
+                "spent": usage,
+                "other_versions": [asdict(one) for one in others],
+            },
+        )
         return
     header = ["stage", "arm", "seed", "state", "fingerprint"]
     points, swept = session.recipe.points, sweep_progress(session) if session.recipe.points else ([], [])
@@ -48,6 +59,8 @@ def command(recipe: o.RecipeArgument, common: o.Common, plates: PlatesOption = F
     if parts:
         header[header.index("seed")] = "plate"
         console.table(header, [[_word(row[name]) for name in header] for row in parts], to_stdout=True)
+    for one in others:
+        console.say(f"made with {one.library} {one.then}, and {one.today} is here today: {', '.join(one.stages)}")
     console.result(usage_line(usage), {})
 
 

@@ -74,9 +74,13 @@ class Recipe:
             self._settings[stage, arm] = self._validated(model, self.merged(arm).get(stage, {}), where)
         return self._settings[stage, arm]
 
-    def check(self) -> None:
-        """Validate every section of every arm before any work, so that a mistake is found within a second."""
-        for arm in (self.main_arm, *self.arms):
+    def check(self, only: str | None = None) -> None:
+        """Validate every section before any work, so that a mistake is found within a second.
+
+        Where one of the arms is given, only its sections are: `--set` may change what does not fit the others.
+        """
+        arms = (self.main_arm, *self.arms)
+        for arm in (only,) if only in arms else arms:
             for stage in self.merged(arm):
                 self.settings(stage, arm)
 
@@ -90,14 +94,15 @@ class Recipe:
             ) from error
 
 
-def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
+def load(reference: str, overrides: Sequence[str] = (), arm: str | None = None) -> Recipe:
     """Read the recipe at a path, or the shipped one of that name, with `KEY=VALUE` overrides on top.
 
+    Where an arm is given, only its sections are validated.
     Raises UsageError, with one sentence and the cure, for everything that can be wrong with it.
     """
     path, folder = find(reference)
     try:
-        raw = tomllib.loads(read_bytes(path, RECIPE_BYTES).decode("utf-8"))
+        raw = tomllib.loads(read_bytes(path, RECIPE_BYTES).decode("utf-8-sig"))
         check_depth(raw)
     except ValueError as error:  # among them TOMLDecodeError, and that of Python for numbers of thousands of digits
         raise UsageError(f"{path} is not valid TOML: {error}", hint="correct that line") from error
@@ -106,7 +111,7 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _set(raw, override)
     recipe = from_table(raw, folder, str(reference))
-    recipe.check()
+    recipe.check(arm)
     return recipe
 
 

@@ -55,7 +55,17 @@ class SettingsModel(BaseModel):
                 raise _fault((), f"unknown key {key!r}", plugins.did_you_mean(key, known))
             if _beyond_64_bits(value):
                 raise _fault((key,), "a whole number has 64 bits at most", "")
-        return {key: _tuples(value) for key, value in given.items()}
+        return {key: _tuples(cls._with_default_name(key, value)) for key, value in given.items()}
+
+    @classmethod
+    def _with_default_name(cls, key: str, value: Any) -> Any:
+        """Return a plugin's table with the name of the default plugin, where it gives settings but no name."""
+        field = cls.model_fields.get(key)
+        if field is None or field.is_required() or not isinstance(value, dict) or "name" in value:
+            return value
+        if not any(isinstance(one, PluginField) for one in field.metadata):
+            return value
+        return {"name": field.get_default(call_default_factory=True).plugin_name(), **value}
 
     @classmethod
     def algorithm(cls) -> int:
@@ -125,7 +135,8 @@ class Plugin(SettingsModel):
 class PluginField:
     """Annotation of a field that holds a plugin: `{name = "affine", degrees = 20}`, or just `"affine"`.
 
-    `name` is checked against the files of the folder first, then the rest against the `Settings` of that file.
+    `name` is checked against the files of the folder first, then the rest against the `Settings` of that file. A table
+    without a name has the settings of the default plugin, where the field has one.
     """
 
     def __init__(self, folder: str) -> None:

@@ -144,6 +144,13 @@ class Dataset(Plugin):
         """
         return Forecast(0, None, 0)
 
+    def absent_images(self) -> list[str]:
+        """Return the images that the settings name on this machine and that are not there; asks no server.
+
+        `cellssl doctor` counts them before any work. None by default.
+        """
+        return []
+
     def tables(self, fields: Sequence[Field], cache: Path) -> dict[str, str]:
         """Return tables that go with all fields, such as official CSV files: file name -> text. None by default."""
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -22,7 +23,7 @@ from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.datasets.base import Field, Forecast, Value
 from cellssl.datasets.tables.manifest import Channel, Manifest, TableEntry, read_manifest
 from cellssl.datasets.transfer.settings import OnlineDataset
-from cellssl.errors import DataError, IntegrityError, UsageError
+from cellssl.errors import DataError, IntegrityError, NetworkError, UsageError
 from cellssl.events import Event
 
 if TYPE_CHECKING:
@@ -140,6 +141,22 @@ class Settings(OnlineDataset):
         archive = manifest.archives.name_for(fields[0].plate)
         return self._source(manifest).forecast(archive, fields[0].batch or "", missing)
 
+    def absent_images(self) -> list[str]:
+        """Return the images that a source folder holds neither unpacked nor in an archive; none for a server."""
+        if not isinstance(self.source, Path):
+            return []
+        from cellssl.datasets.transfer.folder import absent_members
+
+        manifest, absent = self._manifest(), []
+        self._source(manifest)  # raises UsageError where there is no such folder
+        with tempfile.TemporaryDirectory() as cache:
+            fields = self.plan(Path(cache))
+        for plate, of_plate in groupby(fields, key=lambda field: field.plate):
+            some = list(of_plate)
+            members = [place for field in some for place in field.images.values()]
+            absent += absent_members(self.source, manifest.archives.name_for(plate), some[0].batch or "", members)
+        return absent
+
     def tables(self, fields: Sequence[Field], cache: Path) -> dict[str, str]:
         """Return the official tables, with all their rows."""
         manifest = self._manifest()
@@ -177,12 +194,27 @@ class Settings(OnlineDataset):
         return text
 
     def _get_table(self, entry: TableEntry, manifest: Manifest, cache: Path) -> str:
-        """Get a table from the source; twice if it is wrong, because it may have been damaged on the way."""
+        """Get a table from the source; again where it is wrong, because it may have been damaged on the way.
+
+        Raises IntegrityError or DataError where the same wrong bytes came twice, NetworkError where they differ.
+        """
+        from cellssl.datasets.transfer.faults import readings_allowed
+
         source, name = self._source(manifest), f"{entry.file} of {self._source_place(manifest)}"
-        try:
-            return entry.official(source.table(entry.file, cache), name)
-        except (IntegrityError, DataError):
-            return entry.official(source.table(entry.file, cache), name)
+        wrong: set[bytes] = set()
+        for _ in range(readings_allowed(self.tries)):
+            content = source.table(entry.file, cache, past_caches=bool(wrong))
+            try:
+                return entry.official(content, name)
+            except (IntegrityError, DataError) as error:
+                fault = error
+            if content in wrong:
+                raise fault
+            wrong.add(content)
+        raise NetworkError(
+            f"{name} has other bytes at every reading: {fault.message}",
+            hint="something on the way changes them: run the same command again, or try another --mirror",
+        ) from fault
 
     def _select(self, fields: Sequence[Field]) -> list[Field]:
         """Return the treated fields that the settings select, and controls where they are named as a compound."""

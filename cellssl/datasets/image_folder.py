@@ -18,6 +18,7 @@ from cellssl.config.paths import InputPath
 from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.datasets.base import Field, Value
 from cellssl.datasets.crops.class_images import ClassImageDataset, Picture, Pictures
+from cellssl.disk import raise_fault
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Progress
 
@@ -150,13 +151,14 @@ def _list_files(folder: Path, parts: bool, *changed_ns: int) -> list[_File]:
 def _read(path: Path) -> np.ndarray:
     """Return a picture as (c, y, x) of uint8 or uint16, with 1 or 3 channels.
 
-    Raises DataError where it cannot be read, or is another kind of picture.
+    Raises DataError where it cannot be decoded, or is another kind of picture; FailedError where it cannot be read.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pixels = _with_tifffile(path) if path.suffix.lower().startswith(".tif") else _with_pillow(path)
     except Exception as error:  # decoders raise anything, from SyntaxError to ZeroDivisionError
+        raise_fault(error, path)
         raise DataError(
             f"{path} cannot be read as a picture: {str(error).partition(chr(10))[0] or type(error).__name__}",
             hint="repair it, or remove it from the folder",

@@ -32,6 +32,7 @@ from cellssl.datasets.tables.columns import (
 )
 from cellssl.datasets.tables.csv_table import Table, read_table
 from cellssl.datasets.transfer.settings import OnlineDataset
+from cellssl.disk import raise_fault
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Progress
 
@@ -109,10 +110,12 @@ class Settings(OnlineDataset):
         if not addresses:
             yield Progress(len(fields), len(fields), "fields")
             return {}
-        from cellssl.datasets.transfer.single_files import fetch_files
+        from cellssl.datasets.transfer.checksums import read_record
+        from cellssl.datasets.transfer.single_files import FilesToFetch, fetch_files
 
         targets = {place: folder / place for place in addresses}
-        faults = yield from fetch_files(addresses, targets, folder / "scratch", self.connections, self.retry_policy())
+        files = FilesToFetch(addresses, targets, folder / "scratch", read_record(self.checksums))
+        faults = yield from fetch_files(files, self.connections, self.retry_policy())
         reasons = {
             field.field_id: faults[place] for field in fields for place in field.images.values() if place in faults
         }
@@ -121,16 +124,23 @@ class Settings(OnlineDataset):
         return reasons
 
     def forecast(self, fields: Sequence[Field], folder: Path) -> Forecast:
-        """Return the sizes that servers give for the images that are not in `folder` yet."""
+        """Return the sizes that servers give for the images that are not in `folder` yet; http images come twice."""
         missing = {place: url for place, url in self._addresses(fields).items() if not (folder / place).is_file()}
         if not missing:
             return Forecast(0, 0, 0)
-        from cellssl.datasets.transfer.single_files import file_sizes
+        from cellssl.datasets.transfer.single_files import file_sizes, times_moved
 
         found = file_sizes(missing, self.connections, self.retry_policy())
-        known = [size for size in found.values() if size is not None]
-        total = sum(known) if len(known) == len(found) else None
-        return Forecast(total, total, len(missing) - len(found))
+        known = {place: size for place, size in found.items() if size is not None}
+        if len(known) < len(found):
+            return Forecast(None, None, len(missing) - len(found))
+        moved = sum(size * times_moved(missing[place]) for place, size in known.items())
+        return Forecast(moved, sum(known.values()), len(missing) - len(found))
+
+    def absent_images(self) -> list[str]:
+        """Return the paths in the table at which there is no image that can be read."""
+        places = [place for field in self._fields() for place in field.images.values()]
+        return [place for place in places if Path(place).is_absolute() and not _can_be_read(Path(place))]
 
     def _fields(self) -> list[Field]:
         return [field for field, _ in self._rows()]
@@ -177,7 +187,8 @@ class Settings(OnlineDataset):
 def _can_be_read(image: Path) -> bool:
     try:
         return image.is_file() and os.access(image, os.R_OK)
-    except (OSError, ValueError):  # too long a name, or a folder that may not be entered: `fetch` reports it
+    except (OSError, ValueError) as error:  # too long a name, or a folder that may not be entered: `fetch` reports it
+        raise_fault(error, image)
         return False
 
 

@@ -2,8 +2,8 @@
 
 A process that dies does not end the work. Its task is done again at the end, in a process with no other beside it. If
 that one dies, too, the signal decides: a crash (CRASHES) is the fault of the task, such as a damaged image in which a C
-library reads beyond its memory, and the other tasks count; anything else, such as the SIGKILL of a full memory, is no
-fault of the task, and the work fails.
+library reads beyond its memory, and the other tasks count; anything else, such as the SIGKILL of a full memory or the
+SIGBUS of a disk that fails, is no fault of the task, and the work fails.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ from cellssl.errors import DataError, FailedError
 Task = TypeVar("Task")
 FEW = 3
 """So few tasks are done faster than a process starts."""
-CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 """Signals by which a process ends through an error of its own code."""
+MEMORY_FULL = ("memory was full", "free some memory")
+DISK_FAILED = ("a file that it maps could not be read or written", "check the disks and network file systems")
+"""What most likely ends a process by SIGKILL and by SIGBUS, and the cures."""
 JOIN_S = 10.0
 """How long the exit code of a process is waited for after its pipe has ended."""
 
@@ -153,10 +156,11 @@ def _report_death(task: Task, exit_code: int | None, crashed: Callable[[Task, st
     """
     how = _how_ended(exit_code)
     if exit_code is None or -exit_code not in CRASHES:
+        cause, cure = DISK_FAILED if exit_code == -signal.SIGBUS else MEMORY_FULL
         raise FailedError(
             f"a worker process died ({how}), and died again with the same task and no other process beside it, most "
-            "likely because memory was full",
-            hint="free some memory, and run the same command again; what is done is kept",
+            f"likely because {cause}",
+            hint=f"{cure}, and run the same command again; what is done is kept",
         )
     if crashed is None:
         raise DataError(

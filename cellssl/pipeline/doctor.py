@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +17,7 @@ from cellssl.engine.weights_cache import Download
 from cellssl.errors import CellsslError
 from cellssl.pipeline.earlier_models import check_settings
 from cellssl.pipeline.plan import Planner
+from cellssl.pipeline.session import Session
 
 LIBRARIES = ("torch", "torchvision", "cellpose", "timm", "tensorboard")
 """Libraries whose version or absence explains most faults."""
@@ -85,14 +86,42 @@ def store(checked: Store, crop_px: int, channels: int = 3) -> Iterator[Finding]:
         yield Finding("store", words, cure="" if is_there else "correct --store", missing=not is_there)
 
 
-def recipe(checked: Recipe, results: Store) -> Iterator[Finding]:
-    """Yield what the stages of every arm need besides the package: libraries, files, weights, models."""
+def recipe(session: Session) -> Iterator[Finding]:
+    """Yield what the stages of every arm need besides the package: libraries, files, images, weights, models.
+
+    The recipe is also planned, as `status` does, so that what it refuses is found here.
+    """
+    checked, results = session.recipe, session.store
     stages = list(_stages(checked, results))
     faults = [fault for planner, stage in stages if (fault := _fault(planner, stage))]
+    faults = [*(faults or _faults_of_plan(session)), *_absent_images(stages)]
     weights = [_found(download, results, checked) for download in downloads(checked, results)]
     yield from dict.fromkeys([*faults, *weights])
     if not any(finding.missing for finding in (*faults, *weights)):
         yield Finding("recipe", f"{checked.source}: every stage has what it needs")
+
+
+def _absent_images(stages: Iterable[tuple[Planner, str]]) -> Iterator[Finding]:
+    """Yield how many images of this machine a data set names that are not there, and the first of them."""
+    fetching = [planner.settings(stage) for planner, stage in stages if stage == "fetch"]
+    for dataset in {repr(settings.dataset): settings.dataset for settings in fetching}.values():
+        try:
+            absent = dataset.absent_images()
+        except CellsslError as error:
+            yield Finding("images", error.message, error.hint, missing=True)
+            continue
+        if absent:
+            words = f"{len(absent):,} images that the data set names are not there; first: {absent[0]}"
+            yield Finding("images", words, "bring them back, or correct the table or the folder", missing=True)
+
+
+def _faults_of_plan(session: Session) -> list[Finding]:
+    """Return why the recipe cannot be planned; nothing where it can."""
+    try:
+        session.plan()
+    except CellsslError as error:
+        return [Finding("recipe", error.message, error.hint, missing=True)]
+    return []
 
 
 def _stages(checked: Recipe, results: Store) -> Iterator[tuple[Planner, str]]:

@@ -17,11 +17,13 @@ SCORED_PARTS = ("cluster", "evaluate")
 """Stages that score one part of the cells: val or test."""
 
 
-def expand_sweep(recipe: Recipe) -> Recipe:
+def expand_sweep(recipe: Recipe, only: str | None = None) -> Recipe:
     """Return the recipe in which the points of its sweep replace the arms that it varies.
 
     An arm in which the swept settings change nothing stays as it is: a baseline without a model is one line in a
-    figure and not one line per value. Raises UsageError for a setting or value that does not exist.
+    figure and not one line per value. Where `only` is given, no other arm is validated.
+
+    Raises UsageError for a setting or value that does not exist.
     """
     if recipe.sweep is None:
         return recipe
@@ -51,7 +53,7 @@ def expand_sweep(recipe: Recipe) -> Recipe:
                 f"{recipe.source}: the settings of [sweep] change nothing in any arm", hint="vary another setting"
             )
         )
-    expanded.check()
+    expanded.check(only)
     return expanded
 
 

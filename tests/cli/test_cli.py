@@ -1,5 +1,6 @@
 """The command line: one line on stdout, words on stderr, the right exit code, and the same command twice works once."""
 
+import inspect
 import json
 import os
 import re
@@ -8,10 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from chain import Chain, Said, run, say, start
+
+from cellssl.cli.app import COMMANDS
+from cellssl.config.recipe import load
 
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 
@@ -286,6 +292,28 @@ def test_with_json_stdout_is_one_object(chain: Chain, command: str) -> None:
     assert said.code == 0, said.err
     assert said.out.count("\n") == 1
     assert isinstance(json.loads(said.out), dict)
+
+
+def test_the_examples_of_the_help_name_recipes_and_arms_that_exist() -> None:
+    for command in COMMANDS:
+        example = str(command.command.__doc__).partition("Example: ")[2].split()
+        if "recipe" not in inspect.signature(command.command).parameters:
+            continue
+        recipe = load(example[example.index("cellssl" if "cellssl" in example else "model=$(cellssl") + 2])
+        assert "--arm" not in example or example[example.index("--arm") + 1] in recipe.arm_names()
+
+
+def test_status_says_which_versions_differ_from_todays(chain: Chain, tmp_path: Path) -> None:
+    shutil.copytree(chain.root, tmp_path / "store")
+    assert "here today" not in say("status", chain.recipe, "--store", tmp_path / "store").err
+    card = chain.made("embed").card
+    libraries = {**card.run["libraries"], "torch": "1.0"}
+    folder = tmp_path / "store/embed" / card.fingerprint
+    replace(card, run={**card.run, "libraries": libraries}).write(folder)
+    said = say("status", chain.recipe, "--store", tmp_path / "store")
+    assert f"made with torch 1.0, and {version('torch')} is here today: embed" in said.err
+    others = json.loads(say("status", chain.recipe, "--store", tmp_path / "store", "--json").out)["other_versions"]
+    assert [(one["library"], one["then"], one["stages"]) for one in others] == [("torch", "1.0", ["embed"])]
 
 
 def test_a_dry_run_makes_nothing(fresh: Chain, chain: Chain) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from chain import Chain, Said, say
+from made_up_datasets import write_image_table
+from made_up_screen import write_screen
 from misbehaving_server import ServerBehaviour, serving
 
 from cellssl.artifacts.store import Store
@@ -54,6 +56,48 @@ def test_what_is_missing_is_said_with_its_cure(chain: Chain, words: list[str], s
     said = chain.say("doctor", *words) if "--store" not in words else say("doctor", chain.recipe, *words)
     assert said.code == 2, said.err
     assert sentence in said.out and sentence in said.err and cure in said.err
+
+
+def test_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
+    folder = write_image_table(tmp_path)
+    (folder / "mine.toml").write_text(IMAGES)
+    assert say("doctor", folder / "mine.toml", "--store", tmp_path / "store").code == 0
+    for name in ("P1_B02_1_dna.tif", "P2_C03_2_actin.tif"):
+        (folder / "images" / name).unlink()
+    said = say("doctor", folder / "mine.toml", "--store", tmp_path / "store")
+    assert said.code == 2
+    assert f"2 images that the data set names are not there; first: {folder}/images/P1_B02_1_dna.tif" in said.err
+
+
+def test_images_that_a_mirror_on_this_machine_lacks_are_counted(tmp_path: Path) -> None:
+    recipe = write_screen(tmp_path) / "recipe.toml"
+    recipe.write_text(recipe.read_text() + BRANCH)
+    assert say("doctor", recipe, "--store", tmp_path / "store").code == 0
+    (tmp_path / "there/BBBC021_v1_images_Week1_1.zip").unlink()
+    said = say("doctor", recipe, "--store", tmp_path / "store")
+    assert said.code == 2 and "12 images that the data set names are not there; first: Week1_1/" in said.err
+
+
+def test_what_status_refuses_doctor_refuses_too(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('fetch.dataset = "simulated"\n[cluster]\n')
+    words = (tmp_path / "r.toml", "--store", tmp_path / "store")
+    refused, said = say("status", *words), say("doctor", *words)
+    assert (refused.code, said.code) == (2, 2)
+    assert "pretrain has no branch with a weight above 0" in refused.err and refused.err == said.err
+
+
+BRANCH = """
+[pretrain.branches.c]
+view = ["horizontal_flip"]
+"""
+IMAGES = f"""
+[fetch.dataset]
+name = "image_table"
+table = "plate.csv"
+channels = {{ dna = "dna", actin = "actin" }}
+columns = {{ plate = "plate", well = "well", site = "site" }}
+{BRANCH}
+"""
 
 
 def test_weights_are_downloaded_ahead_and_found_in_the_store(

@@ -117,7 +117,7 @@ WRONG = {
     "not a number": ("[pretrain]\nlearning_rate = nan\n", "learning_rate: must be a finite number", "explain pretrain"),
     "infinite": ("[pretrain]\nepochs = inf\n", "epochs: must be a finite number", "explain pretrain"),
     "infinite in a list": ("[split]\nshares = [inf, 0.0, 0.0]\n", "shares.0: must be a finite number", "explain split"),
-    "a nameless part": ("[pretrain]\nencoder = { widths = [8] }\n", "encoder: must be a name", "there are: "),
+    "a nameless part": ("[pretrain.branches.a]\nview = [{ degrees = 20 }]\n", "must be a name", "there are: "),
     "an unknown encoder": (
         '[pretrain]\nencoder = "vgg_13"\n',
         "there is no 'vgg_13' in encoders",
@@ -246,6 +246,26 @@ def test_a_bad_override_is_said_so(tmp_path: Path, override: str) -> None:
 def test_a_deeply_nested_override_is_said_so(tmp_path: Path) -> None:
     fault_of(tmp_path, MINIMAL, "segment.crop_px=" + "[" * 5000)
     fault_of(tmp_path, MINIMAL, ".".join(["a"] * 5000) + "=1")
+
+
+def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(MINIMAL, encoding="utf-8-sig")
+    assert load(str(path)).settings("fetch").dataset.plugin_name() == "simulated"
+
+
+def test_settings_of_a_default_part_can_be_set_without_its_name(tmp_path: Path) -> None:
+    text = MINIMAL + '[pretrain.branches.c]\nview = ["rotate"]\n'
+    recipe = load(written(tmp_path, text), ["pretrain.branches.c.objective.mask_same_cell=true"])
+    objective = recipe.settings("pretrain").branches["c"].objective
+    assert (objective.plugin_name(), objective.mask_same_cell) == ("moco", True)
+
+
+def test_an_override_need_not_fit_the_arms_that_were_not_asked_for(tmp_path: Path) -> None:
+    text = MINIMAL + '[arm.random.embed]\nmodel = "random"\n[arm.context.embed]\n'
+    override = 'embed.layer="projector"'
+    assert load(written(tmp_path, text), [override], "context").settings("embed", "context").layer == "projector"
+    assert "arm 'random'" in fault_of(tmp_path, text, override).message
 
 
 def test_an_unknown_arm_is_said_so(tmp_path: Path) -> None:

@@ -283,6 +283,24 @@ def test_a_broken_member_is_quarantined_with_its_reason(served: bool, set_up: Pa
         assert asked.total() == 2 * (3 + 12 + 3 + 1)
 
 
+def test_a_fetched_image_that_its_disk_fails_to_give_stops_segment_and_quarantines_nothing(
+    set_up: Path, cellssl: Any
+) -> None:
+    _, fetched, _ = cellssl("fetch", str(set_up / "recipe.toml"))
+    part = json.loads((fetched / "parts.json").read_text())["Week1_1"]
+    image = next((set_up / "store/fetch" / part / "Week1_1").iterdir())
+    content = image.read_bytes()
+    image.unlink()
+    image.symlink_to("/proc/self/mem")  # a file whose first byte cannot be read: EIO
+    words = ("segment", str(set_up / "recipe.toml"), "--set", "segment.max_failures=0.9")
+    code, _, failure = cellssl(*words)
+    assert code == 1 and f"{image} could not be read: Input/output error" in failure["stderr"]
+    image.unlink()
+    image.write_bytes(content)
+    code, _, card = cellssl(*words)
+    assert code == 0 and card["metrics"]["quarantined"] == 0
+
+
 def rewrite_archive(archive: Path, change: Any) -> None:
     """Write the archive again, with every member as `change` returns it: another entry, or None to leave it out."""
     with zipfile.ZipFile(archive) as opened:

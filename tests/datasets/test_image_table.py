@@ -233,6 +233,19 @@ def test_a_missing_image_is_quarantined_with_its_reason(plate: Path, cellssl: An
     assert card["metrics"]["fields"] + card["metrics"]["quarantined"] == 8
 
 
+def test_an_image_that_its_disk_fails_to_give_is_not_quarantined(plate: Path, cellssl: Any) -> None:
+    image, loose = plate / "images/P2_C03_2_actin.tif", ("--set", "fetch.max_failures=0.9")
+    _, _, whole = cellssl("fetch", recipe(plate), store="whole")
+    content = image.read_bytes()
+    image.unlink()
+    image.symlink_to("/proc/self/mem")  # a file whose first byte cannot be read: EIO
+    code, _, failure = cellssl("fetch", recipe(plate), *loose)
+    assert code == 1 and "P2_C03_2_actin.tif could not be read: Input/output error" in failure["stderr"]
+    image.unlink()
+    image.write_bytes(content)
+    assert cellssl("fetch", recipe(plate))[2]["files"] == whole["files"]
+
+
 def test_the_error_says_what_is_there_instead_of_an_image(plate: Path, cellssl: Any) -> None:
     image = plate / "images/P2_C03_2_actin.tif"
     image.unlink()

@@ -107,7 +107,11 @@ def test_the_part_of_a_plate_is_outdated_where_a_default_has_changed(package: Pa
     said = with_package(package, "segment", *words, "--plate", "Sim1_00001", "--dry-run")
     assert said.code == 5 and "fetch.max_failures = 0.01, and the default is now 0.02" in said.err
     said = with_package(package, "fetch", *words, "--plate", "Sim1_00001", "--dry-run", "--json")
-    assert [row["state"] for row in json.loads(said.out)["would_make"]] == ["outdated (max_failures)"]
+    listed = json.loads(said.out)
+    assert listed["would_make"] == [] and listed["stops_at"]["state"] == "outdated (max_failures)"
+    assert [plate["state"] for plate in listed["plates"]] == ["outdated (max_failures)"]
+    said = with_package(package, "run", *words, "--dry-run")
+    assert "0 of 10 stages would be made; then the command would stop: fetch" in said.out
 
 
 def test_the_points_of_a_sweep_are_outdated_where_a_default_has_changed(package: Path, chain: Chain) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from cellssl.bounded import PackedArrays, map_array, open_arrays, open_regular
 from cellssl.config.plugins import did_you_mean
+from cellssl.disk import raise_fault
 from cellssl.errors import DataError, UsageError
 
 Axes = Literal["nyxc", "ncyx", "nyx"]
@@ -97,6 +98,7 @@ def _readable_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
+        raise_fault(error, path)
         first_line = str(error).partition("\n")[0]
         raise DataError(
             f"{path} cannot be read as an array: {first_line}",

@@ -117,13 +117,36 @@ class TorchvisionDataset(ClassImageDataset):
         unverified = scratch / f"{file.name}.arrived"
         if self.folder:
             copy(_find(file, self.folder, subfolder), unverified, scratch)
+            _check(file, unverified, self.folder)
         else:
-            yield from self._download(file, unverified)
-        _check(file, unverified, self.folder)
+            yield from self._download_verified(file, unverified)
         archive.parent.mkdir(parents=True, exist_ok=True)
         unverified.replace(archive)
 
-    def _download(self, file: PublishedFile, target: Path) -> Generator[Event, None, None]:
+    def _download_verified(self, file: PublishedFile, target: Path) -> Generator[Event, None, None]:
+        """Download a file, and again where it is not the published one: it may have been damaged on the way.
+
+        Raises IntegrityError where the same other bytes came twice, NetworkError where they differ every time.
+        """
+        from cellssl.datasets.transfer.checksums import Digest, digest_of
+        from cellssl.datasets.transfer.faults import readings_allowed
+
+        seen: set[Digest] = set()
+        for _ in range(readings_allowed(self.tries)):
+            yield from self._download(file, target, past_caches=bool(seen))
+            came = digest_of(target)
+            try:
+                return _check(file, target, None)
+            except IntegrityError:
+                if came in seen:
+                    raise
+                seen.add(came)
+        raise NetworkError(
+            f"{file.name} has other bytes at every download, and never those of the publisher",
+            hint="something on the way changes them: run the same command again later",
+        )
+
+    def _download(self, file: PublishedFile, target: Path, *, past_caches: bool) -> Generator[Event, None, None]:
         """Download a file from the first of its addresses that answers."""
         from cellssl.datasets.transfer.download import download
         from cellssl.datasets.transfer.http import RetryPolicy
@@ -132,7 +155,7 @@ class TorchvisionDataset(ClassImageDataset):
         for number, address in enumerate(file.addresses):
             try:
                 policy = RetryPolicy(self.tries, timeout_s=self.timeout_s)
-                yield from download(address, target, policy, verified_by_caller=True)
+                yield from download(address, target, policy, verified_by_caller=True, past_caches=past_caches)
                 return
             except NetworkError as error:
                 if number == last:

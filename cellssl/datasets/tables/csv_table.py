@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cellssl.bounded import read_bytes, unpack_gzip
 from cellssl.config.plugins import did_you_mean
+from cellssl.disk import raise_fault
 from cellssl.errors import DataError, UsageError
 
 DELIMITERS = ",\t;"
@@ -48,6 +49,7 @@ def read_table(path: Path) -> Table:
         stat = path.stat()
         return _read(path, stat.st_size, stat.st_mtime_ns)
     except (OSError, ValueError) as error:
+        raise_fault(error, path)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
             f"{path} cannot be read: {reason}", hint="correct the path of the table in the recipe"

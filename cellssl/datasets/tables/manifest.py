@@ -118,7 +118,7 @@ class Manifest(SettingsModel):
 def read_manifest(path: Path) -> Manifest:
     """Read the manifest in a TOML file; UsageError with one sentence where it is wrong."""
     try:
-        return Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except ValidationError as error:
         fault = first_fault(error)
         where = ".".join(map(str, fault.path))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
@@ -12,21 +14,23 @@ import requests
 
 from cellssl.datasets.transfer.http import (
     CHUNK_BYTES,
-    HINT_RUN_AGAIN,
     RETRYABLE_ERRORS,
     HttpClient,
     InterruptedTransferError,
     RemoteFile,
     describe_remote,
     error_for_status,
-    innermost_reason,
+    give_up,
     is_compressed,
     length_of,
     raise_if_web_page,
     range_of,
 )
-from cellssl.errors import DataError, NetworkError
+from cellssl.disk import raise_fault
+from cellssl.errors import DataError
 
+IN_MEMORY_BYTES = 1 << 23
+"""Size up to which a range is held in memory; a larger one goes through a temporary file."""
 OnBytes = Callable[[int], None]
 """Called with the number of further bytes that arrived; may raise to stop the transfer."""
 
@@ -68,14 +72,49 @@ class LocalByteRanges:
             raise DataError(f"{path} may not be read", hint="change its permissions so that you can read it")
 
     def copy(self, start: int, stop: int, into: IO[bytes], on_bytes: OnBytes) -> None:
-        """Write a range; a file that was shortened meanwhile gives fewer bytes, which its checksum detects."""
-        with self._path.open("rb") as file:
-            file.seek(start)
+        """Write a range; a file that was shortened meanwhile gives fewer bytes, which its checksum detects.
+
+        Raises FailedError where the file system fails to give them.
+        """
+        left = stop - start
+        try:
+            with self._path.open("rb") as file:
+                file.seek(start)
+                while left and (chunk := file.read(min(left, 1 << 20))):
+                    into.write(chunk)
+                    left -= len(chunk)
+                    on_bytes(len(chunk))
+        except OSError as error:
+            raise_fault(error, self._path)
+            raise
+
+    def forget(self) -> None:
+        """Drop what the system holds of the file in memory, where it can, so that the next reading is from the disk."""
+        if hasattr(os, "posix_fadvise"):
+            with self._path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+class WiderRanges:
+    """Byte ranges for another reading, which asks for some bytes more at both ends and drops them.
+
+    So neither a cache that keeps a damaged answer, nor a server that damages the same place of every answer, gives the
+    same wrong bytes again.
+    """
+
+    def __init__(self, ranges: ByteRanges, wider_bytes: int) -> None:
+        self.name, self.size, self._ranges, self._wider_bytes = ranges.name, ranges.size, ranges, wider_bytes
+
+    def copy(self, start: int, stop: int, into: IO[bytes], on_bytes: OnBytes) -> None:
+        """Write a range; raises what the ranges that it reads raise."""
+        wide_start, wide_stop = max(0, start - self._wider_bytes), min(self.size, stop + self._wider_bytes)
+        with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as wide:
+            self._ranges.copy(wide_start, wide_stop, wide, on_bytes)
+            wide.seek(start - wide_start)
             left = stop - start
-            while left and (chunk := file.read(min(left, 1 << 20))):
+            while left and (chunk := wide.read(min(left, 1 << 20))):
                 into.write(chunk)
                 left -= len(chunk)
-                on_bytes(len(chunk))
 
 
 class HttpByteRanges:
@@ -98,9 +137,7 @@ class HttpByteRanges:
             except RETRYABLE_ERRORS as error:
                 faults += 1
                 if faults >= client.policy.tries:
-                    raise NetworkError(
-                        f"{url} cannot be read: {innermost_reason(error)}", hint=HINT_RUN_AGAIN
-                    ) from error
+                    raise give_up(url, "read", error) from error
                 client.policy.wait(faults)
 
     @classmethod
@@ -137,8 +174,7 @@ class HttpByteRanges:
                 if wrong_ranges >= policy.tries:
                     raise RangesRefusedError(self._remote.url) from error
                 if faults >= policy.tries:
-                    reason = innermost_reason(error)
-                    raise NetworkError(f"{self._remote.url} cannot be read: {reason}", hint=HINT_RUN_AGAIN) from error
+                    raise give_up(self._remote.url, "read", error) from error
                 policy.wait(faults)
 
     def _chunks(self, start: int, stop: int) -> Iterator[bytes]:
@@ -208,6 +244,11 @@ class ByteRangesFile(io.RawIOBase):
     def __init__(self, ranges: ByteRanges) -> None:
         self._ranges, self._position = ranges, 0
         self._tail = b""
+        self._read = hashlib.sha256()
+
+    def sha256(self) -> str:
+        """Return the sha256 of all bytes that were read so far."""
+        return self._read.hexdigest()
 
     def seekable(self) -> bool:
         """Return True."""
@@ -257,6 +298,7 @@ class ByteRangesFile(io.RawIOBase):
     def _range(self, start: int, stop: int) -> bytes:
         into = io.BytesIO()
         self._ranges.copy(start, stop, into, lambda _: None)
+        self._read.update(into.getvalue())
         return into.getvalue()
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import requests
 
 from cellssl.datasets.transfer.http import (
-    HINT_RUN_AGAIN,
     RETRYABLE_ERRORS,
     HttpClient,
     InterruptedTransferError,
@@ -21,32 +20,32 @@ from cellssl.datasets.transfer.http import (
     RetryPolicy,
     describe_remote,
     error_for_status,
+    give_up,
     has_marked_end,
-    innermost_reason,
     is_compressed,
     length_of,
     raise_if_web_page,
     range_of,
 )
 from cellssl.datasets.transfer.threads import POLL_S, iterate_in_thread, run_in_thread
-from cellssl.errors import NetworkError
 from cellssl.events import Event, Progress, Waiting
 from cellssl.files import check_space
 
 
 def download(
-    url: str, target: Path, policy: RetryPolicy, *, verified_by_caller: bool = False
+    url: str, target: Path, policy: RetryPolicy, *, verified_by_caller: bool = False, past_caches: bool = False
 ) -> Generator[Event, None, None]:
     """Download the file at `url` to `target`, which appears when it is whole; until then it grows as `target.part`.
 
     `verified_by_caller` says that the caller checks the content. Without it, a part is not continued where the server
-    sends neither an ETag nor a date, and a body is not accepted whose end is not marked.
+    sends neither an ETag nor a date, and a body is not accepted whose end is not marked. `past_caches` asks caches on
+    the way for the server's own bytes, after other bytes turned out to be wrong.
 
     Raises NetworkError where the server cannot be reached, refuses, breaks off again and again, or sends a web page.
     """
     part = target.with_name(f"{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
-    client, faults = HttpClient(policy), 0
+    client, faults = HttpClient(policy, past_caches=past_caches), 0
     while not _is_whole(part, url):
         before = _size(part)
         try:
@@ -54,9 +53,7 @@ def download(
         except RETRYABLE_ERRORS as error:
             faults = 1 if _size(part) - before >= min_progress_bytes(policy) else faults + 1
             if faults >= policy.tries:
-                raise NetworkError(
-                    f"{url} cannot be downloaded: {innermost_reason(error)}", hint=HINT_RUN_AGAIN
-                ) from error
+                raise give_up(url, "downloaded", error) from error
             yield from run_in_thread(partial(policy.wait, faults))
     part.replace(target)
     _state_file(part).unlink()

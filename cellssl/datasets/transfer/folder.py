@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from cellssl.datasets.base import Forecast
 from cellssl.datasets.transfer.byte_ranges import LocalByteRanges
 from cellssl.datasets.transfer.checksums import check_digest, digest_of
+from cellssl.datasets.transfer.faults import FaultLog
 from cellssl.datasets.transfer.sources import (
     Fetching,
     PlateDestination,
     Targets,
+    faults_of_missing,
     forecast_archive,
-    reasons_for_missing,
 )
 from cellssl.datasets.transfer.threads import run_in_thread
 from cellssl.datasets.transfer.tiff_check import missing_bytes
-from cellssl.datasets.transfer.zip_directory import BrokenArchiveError
+from cellssl.datasets.transfer.zip_directory import BrokenArchiveError, read_directory
 from cellssl.datasets.transfer.zip_members import MemberResult, extract_members
-from cellssl.errors import DataError, UsageError
+from cellssl.disk import raise_fault
+from cellssl.errors import DataError, FailedError, UsageError
 from cellssl.events import Progress
 from cellssl.files import copy
+
+READINGS = 4
+"""How often an archive is read whose bytes are wrong in another way each time."""
 
 
 class FolderSource:
@@ -31,7 +37,7 @@ class FolderSource:
         self._root = root
         self._listings: dict[Path, dict[str, Path]] = {}
 
-    def table(self, name: str, cache: Path) -> bytes:
+    def table(self, name: str, cache: Path, *, past_caches: bool = False) -> bytes:
         """Return the bytes of a table; UsageError where the folder does not hold it."""
         path = self._file(self._root / name)
         if path is None:
@@ -42,7 +48,7 @@ class FolderSource:
 
     def images(self, archive: str, batch: str, targets: Targets, destination: PlateDestination) -> Fetching[None]:
         """Extract the images from the archive, whose checksums verify them; copy unpacked ones that it lacks."""
-        packed, unpacked = self._places(archive, batch, targets)
+        packed, unpacked = self.places(archive, batch, targets)
         faults = {
             member: f"{member} is not in the source folder" for member in targets if not targets[member].is_file()
         }
@@ -50,11 +56,7 @@ class FolderSource:
             if (expected := destination.archives.get(archive)) is not None:
                 digest = yield from run_in_thread(partial(digest_of, packed))
                 check_digest(archive, digest, expected, destination.record)
-            try:
-                ranges = LocalByteRanges(packed)
-                faults = yield from extract_members(ranges, targets, destination.scratch, destination.connections)
-            except BrokenArchiveError as error:
-                faults = reasons_for_missing(targets, str(error))
+            faults = yield from _extract(packed, targets, destination)
         for number, member in enumerate(sorted(set(faults) & set(unpacked)), start=1):
             fault = _copy_image(unpacked[member], targets[member], destination.scratch)
             if fault is None:
@@ -67,13 +69,13 @@ class FolderSource:
 
     def forecast(self, archive: str, batch: str, targets: Targets) -> Forecast:
         """Return the cost, from the directory of the archive and the sizes of unpacked images."""
-        packed, unpacked = self._places(archive, batch, targets)
+        packed, unpacked = self.places(archive, batch, targets)
         sizes = {member: path.stat().st_size for member, path in unpacked.items()}
         if packed is None:
             return Forecast(sum(sizes.values()), sum(sizes.values()), len(targets) - len(sizes))
         return forecast_archive(LocalByteRanges(packed), targets, sizes)
 
-    def _places(self, archive: str, batch: str, targets: Targets) -> tuple[Path | None, dict[str, Path]]:
+    def places(self, archive: str, batch: str, targets: Targets) -> tuple[Path | None, dict[str, Path]]:
         """Return the path of the archive, and member -> path of unpacked images; DataError where there are neither."""
         packed = self._file(self._root / archive)
         unpacked = {member: path for member in targets if (path := self._unpacked(archive, batch, member)) is not None}
@@ -103,6 +105,40 @@ class FolderSource:
         return like if like is not None and like.is_file() else None
 
 
+def absent_members(root: Path, archive: str, batch: str, members: Sequence[str]) -> list[str]:
+    """Return the images of a plate that a folder holds neither unpacked nor in an archive that can be read."""
+    source, targets = FolderSource(root), {member: Path(member) for member in members}
+    try:
+        packed, unpacked = source.places(archive, batch, targets)
+        directory = read_directory(LocalByteRanges(packed)) if packed else None
+    except (DataError, BrokenArchiveError):
+        return list(members)
+    return [member for member in members if member not in unpacked and not (directory and directory.holds(member))]
+
+
+def _extract(packed: Path, targets: Targets, destination: PlateDestination) -> Fetching[dict[str, str]]:
+    """Extract the images; return member -> reason of those whose bytes were wrong in the same way twice.
+
+    Raises FailedError where they are wrong in another way at every reading.
+    """
+    log, left, content = FaultLog(), targets, dict[str, str]()
+    for _ in range(READINGS):
+        ranges = LocalByteRanges(packed)
+        try:
+            faults = yield from extract_members(ranges, left, destination.scratch, destination.connections)
+        except BrokenArchiveError as error:
+            faults = faults_of_missing(left, error.fault)
+        content |= log.of_content(faults)
+        left = {member: targets[member] for member in faults if member not in content}
+        if not left:
+            return content
+        ranges.forget()
+    raise FailedError(
+        f"{packed} gives other bytes at every reading: {next(iter(faults.values())).reason}",
+        hint="its disk, its network file system or the memory changes them: copy it to another disk, and compare",
+    )
+
+
 def _copy_image(path: Path, target: Path, scratch: Path) -> str | None:
     """Copy an image that has no checksum, only a TIFF directory to check it by; return what is wrong with it."""
     try:
@@ -110,6 +146,9 @@ def _copy_image(path: Path, target: Path, scratch: Path) -> str | None:
         if missing:
             return f"is cut off: {missing:,} bytes are missing at its end"
         copy(path, target, scratch)
-    except PermissionError as error:
+    except OSError as error:
+        raise_fault(error, path)
+        if not isinstance(error, PermissionError):
+            raise
         return f"cannot be read: {error.strerror}"
     return None

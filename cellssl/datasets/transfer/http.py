@@ -20,6 +20,8 @@ from cellssl.errors import NetworkError
 
 CHUNK_BYTES = 1 << 16
 """Bytes read at a time, and so the most that is lost when the process is killed."""
+PAST_CACHES = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
+"""Headers by which caches on the way, new and old ones, fetch a file from its server again."""
 RETRY_STATUSES = (408, 425, 429, *range(500, 600))
 """Status codes after which the same request may succeed a little later."""
 HINT_RUN_AGAIN = "check the connection and run the same command again; what has been downloaded so far is kept"
@@ -72,6 +74,10 @@ class InterruptedTransferError(Exception):
     """A transfer ended early, or must begin anew; another try may succeed."""
 
 
+class WebPageError(InterruptedTransferError):
+    """A web page came in place of the file; a gateway sends one while the server behind it restarts."""
+
+
 class RefusedError(NetworkError):
     """The server refused; it would give the same answer again."""
 
@@ -85,10 +91,13 @@ RETRYABLE_ERRORS = (HTTPError, InterruptedTransferError)
 
 
 class HttpClient:
-    """Sends requests to servers; every thread has its own connections."""
+    """Sends requests to servers; every thread has its own connections.
 
-    def __init__(self, policy: RetryPolicy) -> None:
-        self.policy = policy
+    With `past_caches`, the caches on the way are asked to fetch the file from the server again.
+    """
+
+    def __init__(self, policy: RetryPolicy, *, past_caches: bool = False) -> None:
+        self.policy, self._past_caches = policy, past_caches
         self._thread = _ThreadState()
         self._last_activity_s = time.monotonic()
 
@@ -154,6 +163,8 @@ class HttpClient:
     def _session(self) -> requests.Session:
         if self._thread.session is None:
             self._thread.session = _new_session(self)
+            if self._past_caches:
+                self._thread.session.headers.update(PAST_CACHES)
         return self._thread.session
 
 
@@ -274,9 +285,15 @@ HTML_START = re.compile(rb"(?is)(\xef\xbb\xbf)?(\s|<!--.*?-->|<\?xml.*?\?>)*(<!d
 
 
 def raise_if_web_page(answer: requests.Response, first: bytes, url: str) -> None:
-    """Raise RefusedError for a web page: login portals and gateways send one with status 200."""
+    """Raise WebPageError for a web page: login portals and gateways send one with status 200."""
     if HTML_START.match(first[:4096]) or answer.headers.get("Content-Type", "").lower().startswith("text/html"):
-        raise RefusedError(f"{url}: the server sent a web page instead of the file", hint=HINT_CHECK_ADDRESS)
+        raise WebPageError("the server sent a web page instead of the file")
+
+
+def give_up(url: str, failed: str, error: Exception) -> NetworkError:
+    """Return the error for a file that could not be read at any try, with what the last one met."""
+    hint = HINT_CHECK_ADDRESS if isinstance(error, WebPageError) else HINT_RUN_AGAIN
+    return NetworkError(f"{url} cannot be {failed}: {innermost_reason(error)}", hint=hint)
 
 
 def innermost_reason(error: BaseException) -> str:

@@ -28,7 +28,7 @@ class S3Source(HttpSource):
         super().__init__(address, policy)
         file_system()
 
-    def table(self, name: str, cache: Path) -> bytes:
+    def table(self, name: str, cache: Path, *, past_caches: bool = False) -> bytes:
         """Return the bytes of a table, read into memory."""
         url = join_url(self.address, name)
         with readable_errors(url):

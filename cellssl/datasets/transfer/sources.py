@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from cellssl.datasets.base import Forecast
 from cellssl.datasets.transfer.byte_ranges import ByteRanges
 from cellssl.datasets.transfer.checksums import Digest
+from cellssl.datasets.transfer.faults import Fault
 from cellssl.datasets.transfer.zip_directory import (
     BrokenArchiveError,
     BrokenMemberError,
@@ -50,14 +51,17 @@ class PlateDestination:
 class Source(Protocol):
     """Where a published set comes from."""
 
-    def table(self, name: str, cache: Path) -> bytes:
-        """Return the bytes of a table.
+    def table(self, name: str, cache: Path, *, past_caches: bool = False) -> bytes:
+        """Return the bytes of a table; `past_caches` asks caches on the way to fetch it from the server again.
 
         Raises UsageError where a folder has no such table, NetworkError where a server does not give it.
         """
 
     def images(self, archive: str, batch: str, targets: Targets, destination: PlateDestination) -> Fetching[None]:
-        """Fetch the images of one plate; yield a result for each, with the reason where two tries did not give it."""
+        """Fetch the images of one plate; yield a result for each, with the reason where its bytes are wrong.
+
+        Raises NetworkError or FailedError where they are wrong in another way at every reading.
+        """
 
     def forecast(self, archive: str, batch: str, targets: Targets) -> Forecast:
         """Return the cost of the images that are not there yet."""
@@ -96,9 +100,9 @@ def never_stalled() -> None:
     """Raise nothing: for files that are on this machine already."""
 
 
-def reasons_for_missing(targets: Targets, reason: str) -> dict[str, str]:
-    """Return member -> reason, the same for every missing image; files that are there are complete."""
-    return {member: reason for member, target in targets.items() if not target.is_file()}
+def faults_of_missing(targets: Targets, fault: Fault) -> dict[str, Fault]:
+    """Return member -> fault, the same for every missing image; files that are there are complete."""
+    return {member: fault for member, target in targets.items() if not target.is_file()}
 
 
 def count_present(targets: Targets) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import stat
 import struct
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cellssl.datasets.transfer.byte_ranges import ByteRanges, ByteRangesFile, OnBytes
+from cellssl.datasets.transfer.byte_ranges import IN_MEMORY_BYTES, ByteRanges, ByteRangesFile, OnBytes
+from cellssl.datasets.transfer.faults import Fault
 from cellssl.datasets.transfer.tiff_check import missing_bytes
 from cellssl.files import atomic_path
 
@@ -26,7 +28,6 @@ SLACK_BYTES = 64
 """Bytes by which a local header's extra field may exceed that in the directory before a second range is needed."""
 MAX_DEFLATE_RATIO = 1032
 """Deflate expands one byte to at most this many (zlib's documentation)."""
-IN_MEMORY_BYTES = 1 << 23
 ARCHIVE_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -38,11 +39,19 @@ ARCHIVE_ERRORS = (
 )
 
 
-class BrokenArchiveError(Exception):
+class _BrokenError(Exception):
+    """Bytes that are not what they should be; `evidence` is their sha256."""
+
+    def __init__(self, reason: str, evidence: str) -> None:
+        super().__init__(reason)
+        self.fault = Fault(reason, evidence)
+
+
+class BrokenArchiveError(_BrokenError):
     """These bytes hold no directory of an archive."""
 
 
-class BrokenMemberError(Exception):
+class BrokenMemberError(_BrokenError):
     """A member cannot be extracted; another copy of the archive may hold it whole."""
 
 
@@ -81,9 +90,10 @@ class Entry:
 
 
 class Directory:
-    """The members that an archive says it holds."""
+    """The members that an archive says it holds; `sha256` is that of the bytes that say so."""
 
-    def __init__(self, infos: Sequence[zipfile.ZipInfo], directory_start: int) -> None:
+    def __init__(self, infos: Sequence[zipfile.ZipInfo], directory_start: int, sha256: str) -> None:
+        self._sha256 = sha256
         starts = sorted({info.header_offset for info in infos} | {directory_start})
         self._directory_start = directory_start
         self._by_name: dict[str, list[Entry]] = {}
@@ -102,23 +112,34 @@ class Directory:
         """
         found = self._by_name.get(member) or self._by_normalised_name.get(_normalised(member)) or []
         if not found:
-            raise BrokenMemberError(f"{member} is not in its archive")
+            raise BrokenMemberError(f"{member} is not in its archive", self._sha256)
         entry = found[-1]
         if any((other.info.CRC, other.size) != (entry.info.CRC, entry.size) for other in found):
-            raise BrokenMemberError(f"{member} is in its archive {len(found)} times, with different content")
-        _check(entry, member, self._directory_start)
+            reason = f"{member} is in its archive {len(found)} times, with different content"
+            raise BrokenMemberError(reason, self._sha256)
+        if reason := _fault(entry, member, self._directory_start):
+            raise BrokenMemberError(reason, self._sha256)
         return entry
+
+    def holds(self, member: str) -> bool:
+        """Return whether there is such a member that can be extracted, by the directory alone."""
+        try:
+            self.find(member)
+        except BrokenMemberError:
+            return False
+        return True
 
 
 def read_directory(ranges: ByteRanges) -> Directory:
     """Read the directory of an archive; BrokenArchiveError where it has none that can be read."""
+    file = ByteRangesFile(ranges)
     try:
-        with zipfile.ZipFile(ByteRangesFile(ranges)) as archive:
-            return Directory(archive.infolist(), archive.start_dir)
+        with zipfile.ZipFile(file) as archive:
+            return Directory(archive.infolist(), archive.start_dir, file.sha256())
     except (*ARCHIVE_ERRORS, OSError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise BrokenArchiveError(f"{ranges.name} is not a whole archive: {error}") from error
+        raise BrokenArchiveError(f"{ranges.name} is not a whole archive: {error}", file.sha256()) from error
 
 
 def extract_member(
@@ -148,7 +169,19 @@ def extract_member(
         except (*ARCHIVE_ERRORS, OSError, RuntimeError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise BrokenMemberError(f"{member} is broken in the archive: {error}") from error
+            reason = f"{member} is broken in the archive: {error}"
+            raise BrokenMemberError(reason, _evidence(compressed, entry)) from error
+
+
+def _evidence(compressed: IO[bytes], entry: Entry) -> str:
+    """Return the sha256 of what the directory says about a member, and of the bytes that came of it."""
+    info = entry.info
+    said = (info.orig_filename, info.CRC, info.compress_type, info.flag_bits, *entry.byte_range, info.file_size)
+    evidence = hashlib.sha256(repr(said).encode())
+    compressed.seek(0)
+    while chunk := compressed.read(1 << 20):
+        evidence.update(chunk)
+    return evidence.hexdigest()
 
 
 def _decompress(compressed: IO[bytes], entry: Entry, target: Path, scratch: Path) -> None:
@@ -169,22 +202,20 @@ def _decompress(compressed: IO[bytes], entry: Entry, target: Path, scratch: Path
             raise zipfile.BadZipFile(f"it is cut off: {missing:,} bytes are missing at its end")
 
 
-def _check(entry: Entry, member: str, directory_start: int) -> None:
-    """Raise BrokenMemberError for what can be seen from the directory alone."""
+def _fault(entry: Entry, member: str, directory_start: int) -> str:
+    """Return what is wrong with a member by the directory alone; "" where nothing is."""
     info = entry.info
-    fault = None
     if info.is_dir() or stat.S_ISLNK(info.external_attr >> 16):
-        fault = f"{member} is not a file in the archive"
-    elif info.flag_bits & ENCRYPTED:
-        fault = f"{member} is encrypted in the archive"
-    elif not 0 <= info.header_offset < directory_start or info.header_offset + info.compress_size > directory_start:
-        fault = f"{member} lies outside of its archive, by the archive's own directory"
-    elif (info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size) or (
+        return f"{member} is not a file in the archive"
+    if info.flag_bits & ENCRYPTED:
+        return f"{member} is encrypted in the archive"
+    if not 0 <= info.header_offset < directory_start or info.header_offset + info.compress_size > directory_start:
+        return f"{member} lies outside of its archive, by the archive's own directory"
+    if (info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size) or (
         info.compress_type == zipfile.ZIP_DEFLATED and info.file_size > MAX_DEFLATE_RATIO * (info.compress_size + 1)
     ):
-        fault = f"{member} cannot have {info.file_size:,} bytes, compressed to {info.compress_size:,} in the archive"
-    if fault:
-        raise BrokenMemberError(fault)
+        return f"{member} cannot have {info.file_size:,} bytes, compressed to {info.compress_size:,} in the archive"
+    return ""
 
 
 def _check_header(header: bytes, entry: Entry) -> int:
@@ -211,6 +242,15 @@ def _check_header(header: bytes, entry: Entry) -> int:
 def _name(info: zipfile.ZipInfo) -> bytes:
     """Return the name as it is written in the archive."""
     return info.orig_filename.encode("utf-8" if info.flag_bits & UTF8 else "cp437")
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether every member of an archive on this machine has the CRC that its directory gives."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (*ARCHIVE_ERRORS, OverflowError, RuntimeError):
+        return False
 
 
 def _normalised(name: str) -> str:

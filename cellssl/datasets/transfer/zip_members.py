@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from cellssl.datasets.transfer.byte_ranges import ByteRanges
+from cellssl.datasets.transfer.faults import Fault
 from cellssl.datasets.transfer.http import RefusedError
 from cellssl.datasets.transfer.threads import POLL_S, run_in_thread, worker_threads
 from cellssl.datasets.transfer.zip_directory import (
@@ -37,10 +38,10 @@ def extract_members(
     scratch: Path,
     workers: int,
     raise_if_stalled: Callable[[], None] = lambda: None,
-) -> Generator[Event | MemberResult, None, dict[str, str]]:
+) -> Generator[Event | MemberResult, None, dict[str, Fault]]:
     """Extract every member of `targets` (member -> path) that is not there yet with the bytes of the archive.
 
-    Returns member -> reason for those that cannot be extracted. Nothing else in the archive is ever extracted, so no
+    Returns member -> fault for those that cannot be extracted. Nothing else in the archive is ever extracted, so no
     name in it can lead out of the folder. `raise_if_stalled` is called now and then, and raises where the server is
     silent for too long.
 
@@ -64,15 +65,15 @@ def extract_members(
     return faults | (yield from _extract_missing(ranges, missing, targets, scratch, workers, raise_if_stalled))
 
 
-def _find_entries(directory: Directory, targets: Mapping[str, Path]) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Return the entries of the members, and the reasons of those that cannot be extracted."""
+def _find_entries(directory: Directory, targets: Mapping[str, Path]) -> tuple[dict[str, Entry], dict[str, Fault]]:
+    """Return the entries of the members, and the faults of those that cannot be extracted."""
     found: dict[str, Entry] = {}
-    faults: dict[str, str] = {}
+    faults: dict[str, Fault] = {}
     for member in targets:
         try:
             found[member] = directory.find(member)
         except BrokenMemberError as error:
-            faults[member] = str(error)
+            faults[member] = error.fault
     return found, faults
 
 
@@ -83,13 +84,13 @@ def _extract_missing(
     scratch: Path,
     workers: int,
     raise_if_stalled: Callable[[], None],
-) -> Generator[Event | MemberResult, None, dict[str, str]]:
+) -> Generator[Event | MemberResult, None, dict[str, Fault]]:
     """Extract members with several threads.
 
     A member that meets a network error goes to the end of the queue; as many network errors in a row as there are
     workers end the work.
     """
-    faults: dict[str, str] = {}
+    faults: dict[str, Fault] = {}
     counter, network_errors = _TransferCounter({member: entry.range_bytes for member, entry in missing.items()}), 0
 
     def extract(member: str) -> BrokenMemberError | NetworkError | None:
@@ -121,7 +122,7 @@ def _extract_missing(
                         raise fault
                     threads.submit(member)
                 elif fault is not None:
-                    faults[member] = str(fault)
+                    faults[member] = fault.fault
                 else:
                     network_errors = 0
                     yield MemberResult(member)

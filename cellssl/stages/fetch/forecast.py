@@ -8,8 +8,9 @@ from functools import partial
 from cellssl.datasets.base import Field, Forecast
 from cellssl.datasets.transfer.threads import WorkerThreads
 from cellssl.engine.build import RunContext
+from cellssl.engine.cards import changed_defaults
 from cellssl.stages.fetch.settings import Settings
-from cellssl.stages.fetch.stage import fields_of, planned_plates, plate_card
+from cellssl.stages.fetch.stage import fields_of, planned_plates, plate_card, plate_settings
 
 AT_ONCE = 8
 """Number of plates whose cost is looked up at a time."""
@@ -17,7 +18,7 @@ AT_ONCE = 8
 
 @dataclass(frozen=True)
 class PlateForecast:
-    """What one plate holds and what it will cost; `state` is done, partial or missing."""
+    """What one plate holds and what it will cost; `state` is done, outdated, partial or missing."""
 
     plate: str
     state: str
@@ -48,8 +49,11 @@ def _forecast(settings: Settings, context: RunContext, fields: list[Field]) -> P
     card = plate_card(settings, context, fields)
     partial_folder = context.store.partial(card.kind, card.fingerprint)
     images = [place for field in fields for place in field.images.values()]
-    if context.store.find(card.kind, card.fingerprint):
-        state, cost, to_come = "done", Forecast(0, 0, 0), 0
+    found = None if context.force else context.store.find(card.kind, card.fingerprint)
+    if found is not None:
+        changes = changed_defaults(found.card, plate_settings(settings))
+        state = f"outdated ({changes[0].name})" if changes else "done"
+        cost, to_come = Forecast(0, 0, 0), 0
     else:
         state = "partial" if partial_folder.is_dir() else "missing"
         cost = settings.dataset.forecast(fields, partial_folder)

@@ -154,7 +154,10 @@ def _remove_images(fields: Sequence[Field], quarantined: set[str], folder: Path)
 def _field_table(
     fields: Sequence[Field], job: Job, reasons: Mapping[str, str]
 ) -> tuple[pd.DataFrame, list[dict[str, str]]]:
-    """Return one row per field with readable images, and the id and reason of every other field."""
+    """Return one row per field with readable images, and the id and reason of every other field.
+
+    Raises FailedError where the file system failed to give the bytes of an image, which may be whole.
+    """
     import pandas as pd
 
     rows, failures = [], []

@@ -13,7 +13,7 @@ from cellssl.artifacts.crops import write_rows
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.artifacts.images import read_channel, read_labels, write_labels
 from cellssl.disk import raise_fault
-from cellssl.errors import DataError, IntegrityError
+from cellssl.errors import DataError, FailedError, IntegrityError
 from cellssl.files import save_arrays, write_text
 from cellssl.imaging import cropping, illumination, selection
 from cellssl.imaging.cropping import Border
@@ -88,13 +88,18 @@ FIELD_COLUMNS = {
 
 
 def segment_field(task: FieldTask, settings: Settings, segmenter: Segmenter) -> None:
-    """Segment and measure the nuclei of one field; a fault of its images is written to `.failed.json`."""
+    """Segment and measure the nuclei of one field; a fault of its images is written to `.failed.json`.
+
+    The images are read again before a fault counts: one that is gone then was a fault of the reading.
+    """
     try:
-        pixels = read_field(task)
-        labels = label_nuclei(task, segmenter, pixels)
-    except DataError as error:
-        _write_failure(task, error.message)
-        return
+        pixels, labels = _labelled(task, segmenter)
+    except DataError:
+        try:
+            pixels, labels = _labelled(task, segmenter)
+        except DataError as error:
+            _write_failure(task, error.message)
+            return
     nuclei = measure(labels)
     quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres)
     rejected = selection.rejection_reasons(labels, nuclei, settings.limits(), quality)
@@ -122,6 +127,12 @@ def write_crashed(task: FieldTask, how: str) -> None:
 
 def _write_failure(task: FieldTask, reason: str) -> None:
     write_text(failed_path(task.result), json.dumps({"field_id": task.field_id, "reason": reason}))
+
+
+def _labelled(task: FieldTask, segmenter: Segmenter) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels and the labels of the nuclei of one field."""
+    pixels = read_field(task)
+    return pixels, label_nuclei(task, segmenter, pixels)
 
 
 def label_nuclei(task: FieldTask, segmenter: Segmenter, pixels: np.ndarray) -> np.ndarray:
@@ -160,7 +171,7 @@ def read_field(task: FieldTask) -> np.ndarray:
     """Return all channels of a field, (c, y, x) uint16, with corrected illumination where the recipe asks for it.
 
     Raises DataError, for quarantine, where an image cannot be decoded or is constant, or the channels differ in size;
-    IntegrityError where an image is no longer the file that was fetched.
+    IntegrityError where an image is no longer the file that was fetched; FailedError where its bytes cannot be read.
     """
     channels = [read_fetched(*image) for image in zip(task.images, task.hashes, strict=True)]
     shapes = {channel.shape for channel in channels}
@@ -186,15 +197,18 @@ def _corrected(field_id: str, channel: np.ndarray, flatfield_file: Path) -> np.n
 def read_fetched(path: Path, sha256: str) -> np.ndarray:
     """Return the pixels of an image whose bytes are those that were fetched.
 
-    Raises IntegrityError where they are not, and DataError where the image cannot be read.
+    Raises IntegrityError where they are not, FailedError where they cannot be read, and DataError where they cannot be
+    decoded.
     """
     try:
         unchanged = sha256_of(path) == sha256
     except FileNotFoundError:
         unchanged = False
-    except OSError as error:
+    except OSError as error:  # `fetch` could read it, so this is no fault of the image
         raise_fault(error, path)
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise FailedError(
+            f"{path} cannot be read: {error.strerror}", hint="make it readable, and run the same command again"
+        ) from error
     if not unchanged:
         raise IntegrityError(
             f"{path} is missing or is not the file that was fetched",

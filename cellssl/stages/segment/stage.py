@@ -12,6 +12,7 @@ from cellssl.artifacts.card import Card
 from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import CELLS, FIELDS, SCALE, read_fields, read_table, write_table
+from cellssl.disk import raise_fault
 from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
 from cellssl.engine.plate_parts import concat_parts, gather_quarantine, parts_of, write_parts
@@ -150,8 +151,17 @@ def _label_images(settings: Settings, fetched: Artifact) -> dict[str, Path]:
     return {
         f"label_image/{field_id}": place
         for field_id, place in zip(fields["field_id"], places, strict=True)
-        if place is not None and place.is_file()
+        if place is not None and _is_there(place)
     }
+
+
+def _is_there(place: Path) -> bool:
+    """Return whether there is a file; FailedError where the file system cannot tell."""
+    try:
+        return place.is_file()
+    except OSError as error:
+        raise_fault(error, place)
+        return False
 
 
 def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
