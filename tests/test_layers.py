@@ -14,7 +14,7 @@ from chain import Chain
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "cellssl"
 LAYERS = (
-    {"errors", "events", "randomness", "files", "device", "rank"},
+    {"errors", "events", "randomness", "files", "spreadsheets", "device", "rank"},
     {"config"},
     {"artifacts", "datasets", "imaging", "learning", "profiling", "reporting"},
     {"engine"},

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from cellssl.artifacts.store import Artifact
 from cellssl.files import write_text
+from cellssl.spreadsheets import readable, write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 QUARANTINE = "quarantine.csv"
+QUARANTINE_COLUMNS = ("field_id", "reason")
 
 
 def concat_parts(tables: dict[str, pd.DataFrame], parts: dict[str, Artifact]) -> pd.DataFrame:
@@ -37,19 +39,15 @@ def gather_quarantine(parts: Mapping[str, Artifact], path: Path) -> None:
     for part in parts.values():
         if QUARANTINE in part.card.files:
             with part.file(QUARANTINE).open(newline="", encoding="utf-8") as file:
-                rows += csv.DictReader(file)
+                rows += [{name: readable(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
     if rows:
         write_quarantine(rows, path)
 
 
 def write_quarantine(failures: Sequence[dict[str, str]], path: Path) -> None:
     """Write the quarantined fields, each with its reason."""
-    import csv
-
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=["field_id", "reason"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(failures)
+        write_rows(file, QUARANTINE_COLUMNS, ([row[name] for name in QUARANTINE_COLUMNS] for row in failures))
 
 
 def write_parts(parts: dict[str, Artifact], path: Path) -> None:
