@@ -47,7 +47,10 @@ def _split_counts(run: Run, kept: int) -> list[list[Value]]:
         parts[name.partition("/")[0]] += value
     listed = " + ".join(f"{value:,} {part}" for part, value in parts.items())
     equation = f"{kept:,} cells = {listed} + {found['unused_cells']:,} not used because of balancing"
-    equation += f" + {unlabelled:,} of other treatments or plates" if unlabelled else ""
+    others = "of other plates" if run.split.card.section["classes"] else "of other treatments or plates"
+    without_class = found.get("without_class", 0)
+    equation += f" + {without_class:,} without a class" if without_class else ""
+    equation += f" + {unlabelled - without_class:,} {others}" if unlabelled - without_class else ""
     return [["split", equation, "yes" if unlabelled >= 0 else f"no: {-unlabelled:,} too many"]]
 
 
