@@ -30,6 +30,7 @@ from cellssl.engine.plate_parts import (
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note
 from cellssl.files import write_text
+from cellssl.stages.fetch.contradictions import contradictions
 from cellssl.stages.fetch.settings import ALGORITHM, PlateSettings, Settings
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         parts[plate] = yield from make_plate(settings, job.context, plate_fields)
     table = concat_parts({plate: read_table(part.file("fields.parquet")) for plate, part in parts.items()}, parts)
     write_table(table, job.draft.file("fields.parquet"))
+    yield from map(Note, contradictions(table, settings.controls))
     for name, text in settings.dataset.tables(fields, _cache(job.context)).items():
         write_text(job.draft.file(f"tables/{name}"), text)
     _gather_records(parts, job.draft.file(RECORD_FILE))
