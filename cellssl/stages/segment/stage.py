@@ -11,7 +11,7 @@ import numpy as np
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.hashing import HashCache
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import read_fields, read_table, write_table
+from cellssl.artifacts.tables import read_fields, read_table, write_csv, write_table
 from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
 from cellssl.engine.plate_parts import concat_parts, gather_quarantine, parts_of, write_parts
@@ -39,10 +39,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     parts = yield from _all_plates(job, fetched)
     tables = {name: _gathered_table(name, parts) for name in _tables_of(parts)}
     cells = tables["cells.parquet"]
-    counts = {
-        name: sum(part.card.metrics[name] for part in parts.values())
-        for name in next(iter(parts.values())).card.metrics
-    }
+    names = dict.fromkeys(name for part in parts.values() for name in part.card.metrics)
+    counts = {name: sum(part.card.metrics.get(name, 0) for part in parts.values()) for name in names}
     if cells.empty:
         raise _no_cells_error(counts)
     if not cells["cell_id"].is_unique:
@@ -120,7 +118,7 @@ def _gathered_table(name: str, parts: dict[str, Artifact]) -> pd.DataFrame:
 def _write_nuclei_csv(job: Job, cells: pd.DataFrame, fields: pd.DataFrame) -> None:
     """Write the cells for pycytominer and similar tools; gzip without a time, so that equal tables give equal bytes."""
     table = as_cellprofiler(cells.merge(fields[["field_id", "plate", "well", "site"]], on="field_id"))
-    table.to_csv(job.draft.file("nuclei.csv.gz"), index=False, compression={"method": "gzip", "mtime": 0})
+    write_csv(table, job.draft.file("nuclei.csv.gz"), compression={"method": "gzip", "mtime": 0})
 
 
 def make_plate(settings: Settings, context: RunContext, fetched: Artifact) -> Build:
