@@ -41,8 +41,6 @@ def write_csv(frame: pd.DataFrame, path: Path, **options: Any) -> None:
     has_return = any(safe_frame[name].astype("string").str.contains("\r").any() for name in texts)
     # pandas does not quote a carriage return
     quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL
-        csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL
-    )  # pandas does not quote a carriage return
     safe_frame.to_csv(path, index=False, lineterminator="\n", quoting=quoting, **options)
 
 
