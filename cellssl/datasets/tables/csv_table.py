@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 from cellssl.config.plugins import did_you_mean
@@ -122,7 +123,7 @@ def layout_of(path: Path) -> Layout:
     if not header:
         raise DataError(f"{path} is empty", hint="give a table with a header")
     delimiter = _delimiter(header)
-    columns = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter))]
+    columns = [cell.strip() for cell in next(csv.reader(chain([header], text), delimiter=delimiter))]
     header_of(columns, str(path))
     return Layout(encoding, delimiter, skipped, tuple(columns))
 
@@ -175,7 +176,8 @@ def _encoding(content: bytes, name: str) -> str:
             raise DataError(f"{name} is {kind}, not a CSV table", hint='save it as "CSV UTF-8"')
     if b"\0" in content[:1000]:
         raise DataError(
-            f"{name} is not text in UTF-8: it may be UTF-16 without a byte-order mark", hint='save it as "CSV UTF-8"'
+            f"{name} is not text in UTF-8: it is a binary file, or UTF-16 without a byte-order mark",
+            hint='save it as "CSV UTF-8"',
         )
     return "utf-8-sig"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cellssl.stages.shared.spelling import alike, folded
+from cellssl.stages.shared.spelling import alike, folded, folded_number, folded_well
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,9 +18,19 @@ SHOWN = 3
 
 def contradictions(fields: pd.DataFrame, controls: Sequence[str]) -> Iterator[str]:
     """Yield one sentence per contradiction; nothing is corrected, because only the user knows what is meant."""
+    yield from _places(fields)
     yield from _spellings(fields, controls)
     yield from _doses(fields)
     yield from _images(fields)
+
+
+def _places(fields: pd.DataFrame) -> Iterator[str]:
+    for names in alike(fields["plate"].unique(), folded_number):
+        yield f"the plates {' and '.join(map(repr, names))} look like one, and are counted as {len(names)}"
+    for plate, wells in fields.groupby("plate")["well"]:
+        for names in alike(wells.unique(), folded_well)[:SHOWN]:
+            named = " and ".join(map(repr, names))
+            yield f"the wells {named} of plate {plate} look like one, and are counted as {len(names)}"
 
 
 def _spellings(fields: pd.DataFrame, controls: Sequence[str]) -> Iterator[str]:
@@ -29,7 +39,7 @@ def _spellings(fields: pd.DataFrame, controls: Sequence[str]) -> Iterator[str]:
         like = next((one for one in controls if one != name and folded(one) == folded(name)), None)
         if like is not None and name not in controls:
             wells = _wells(fields[fields["compound"] == name])
-            yield f"the compound {name!r} ({wells} wells) is not the control {like!r}: it differs in spelling"
+            yield f"the compound {name!r} (wells: {wells}) is not the control {like!r}: it differs in spelling"
     for names in alike(name for name in compounds if folded(name) not in {folded(one) for one in controls}):
         yield f"the compounds {' and '.join(map(repr, names))} differ in spelling only, and are counted as {len(names)}"
 

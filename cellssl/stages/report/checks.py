@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cellssl.artifacts.tables import read_table
+from cellssl.artifacts.tables import read_fields, read_table
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import MeanSd, number
+from cellssl.stages.fetch.contradictions import contradictions
 from cellssl.stages.report.arm_scores import ScoresByArm, count_of, list_seeds
 from cellssl.stages.report.runs import Run, has_treatments
 from cellssl.stages.segment.precut import crop_cautions
@@ -50,7 +51,9 @@ def checks(runs: list[Run], scores: ScoresByArm) -> list[Check]:
 
 def cautions(run: Run) -> list[str]:
     """Return what the stages of a run have noticed about their numbers, the earliest stage first."""
-    found = constant_channels(read_table(run.segment.file("scale.parquet")))
+    controls = run.fetch.card.section["controls"] if run.fetch is not None else ()
+    found = list(contradictions(read_fields(run.segment), controls))
+    found += constant_channels(read_table(run.segment.file("scale.parquet")))
     found += crop_cautions(run.segment.card.metrics)
     if run.split is not None and (without := run.split.card.metrics.get("without_class")):
         found.append(f"{without:,} cells have no class and are left out")

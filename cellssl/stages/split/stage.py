@@ -262,7 +262,7 @@ def _classes_without_training(cells: pd.DataFrame) -> Iterator[str]:
     labels = {part: set(cells["label"][cells["split"] == part].dropna()) for part in PARTS}
     if unknown := sorted(labels["test"] - labels["train"]):
         named = ", ".join(map(repr, unknown[:5]))
-        yield f"{len(unknown)} classes have test cells but no training cell and cannot be predicted: {named}"
+        yield f"classes with test cells but no training cell, which cannot be predicted: {len(unknown)} ({named})"
 
 
 def _count(cells: pd.DataFrame, by: str) -> str:
