@@ -12,6 +12,7 @@ import numpy as np
 
 from cellssl.artifacts.tables import explained, open_parquet, read_parquet
 from cellssl.files import atomic_path
+from cellssl.spreadsheets import safe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +108,10 @@ def read(path: Path) -> tuple[pd.DataFrame, Float32[np.ndarray, "n dim"]]:
 
 
 def write_csv(table: Path, path: Path) -> None:
-    """Write the same table as a gzipped CSV: text in quotes, missing values empty, the same bytes each time."""
+    """Write the same table as a gzipped CSV: text in quotes, missing values empty, the same bytes each time.
+
+    Text that a spreadsheet would execute gets a single quote before it.
+    """
     import pyarrow.csv
     import pyarrow.parquet as pq
 
@@ -116,10 +120,22 @@ def write_csv(table: Path, path: Path) -> None:
         written.open("wb") as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed,
         pq.ParquetFile(table) as file,
-        pyarrow.csv.CSVWriter(packed, file.schema_arrow) as lines,
+        pyarrow.csv.CSVWriter(packed, _safe(file.schema_arrow.empty_table()).schema) as lines,
     ):
         for group in range(file.num_row_groups):
-            lines.write_table(file.read_row_group(group))
+            lines.write_table(_safe(file.read_row_group(group)))
+
+
+def _safe(table: Any) -> Any:
+    """Return an arrow table with text, also in its header, that a spreadsheet shows and does not execute."""
+    import pyarrow as pa
+
+    for place, name in enumerate(table.column_names):
+        column = table.column(place)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            cells = [None if cell is None else safe(cell) for cell in column.to_pylist()]
+            table = table.set_column(place, name, pa.array(cells, column.type))
+    return table.rename_columns([safe(name) for name in table.column_names])
 
 
 def write_anndata(table: Path, path: Path) -> None:

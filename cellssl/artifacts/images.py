@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from cellssl.artifacts.tiff import ONE_PLANE, PACKED_AT_MOST, Plane, believable_bytes, check_size, read_tiff
+from cellssl.artifacts.tiff import ONE_PLANE, PACKED_AT_MOST, Plane, believable_bytes, check_size, in_colour, read_tiff
 from cellssl.disk import raise_fault
 from cellssl.errors import CellsslError, DataError, FailedError
 from cellssl.files import write_buffer
@@ -140,6 +140,8 @@ def _by_pillow(path: Path, file: BinaryIO, head: bytes) -> Plane:
     with kind(file) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise DataError(f"{path} is a stack of {image.n_frames} images; {ONE_PLANE}")
+        if image.mode in ("RGB", "RGBA", "YCbCr"):
+            raise in_colour(path, f"an RGB image{' with transparency' if image.mode == 'RGBA' else ''}")
         if image.mode not in ("L", "P", "I", "I;16", "I;16B"):
             raise DataError(f"{path} is in colour or has 1 bit per pixel (Pillow mode {image.mode}); {ONE_PLANE}")
         if image.tile and image.tile[0][3] in ("L;2", "L;4"):  # Pillow would scale them up to 8 bits

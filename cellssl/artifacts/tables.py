@@ -1,7 +1,8 @@
-"""tables: data frames in, parquet files out (equal rows give equal bytes), and back, with their columns checked."""
+"""tables: data frames in, parquet and CSV files out (equal rows, equal bytes), and back, with columns checked."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from cellssl.artifacts.card import leaves_its_folder
 from cellssl.artifacts.store import Artifact
 from cellssl.bounded import check_packed, open_regular
+from cellssl.disk import raise_fault
 from cellssl.errors import CellsslError, IntegrityError
 from cellssl.files import atomic_path
+from cellssl.spreadsheets import readable, safe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,6 +124,7 @@ def explained(path: Path) -> Iterator[None]:
     except (CellsslError, MemoryError):
         raise
     except Exception as error:  # pyarrow and pandas raise anything, from KeyError to OSError
+        raise_fault(error, path)
         reason = (str(error) or type(error).__name__).splitlines()[0][:300]
         raise IntegrityError(
             f"{path} is not the table that it should be: {reason}",
@@ -160,6 +164,16 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Return the table in a parquet file of anyone; ValueError, or what pyarrow raises, where it is none."""
     import pandas as pd
+
+    table = read_arrow(path, columns)
+    frame: pd.DataFrame = table.to_pandas()
+    if not isinstance(frame.index, pd.RangeIndex) or list(frame.columns) != table.column_names:
+        raise ValueError("it hides a column as an index")
+    return frame
+
+
+def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return all columns of a parquet file, or some, also those that pandas wrote as an index; else ValueError."""
     import pyarrow.parquet as pq
 
     with open_parquet(path) as file:
@@ -167,10 +181,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
         if missing:
             raise ValueError(f"it has no column {missing[0]}")
         table = file.read(columns=None if columns is None else list(columns))
-    frame: pd.DataFrame = spelled_out(table, pq.read_schema(path), path.stat().st_size).to_pandas()
-    if not isinstance(frame.index, pd.RangeIndex) or list(frame.columns) != table.column_names:
-        raise ValueError("it hides a column as an index")
-    return frame
+    return spelled_out(table, pq.read_schema(path), path.stat().st_size)
 
 
 def spelled_out(table: pa.Table, schema: pa.Schema, size: int) -> pa.Table:
@@ -233,6 +244,57 @@ def _is_of(values: pd.Series[Any], kind: str) -> bool:
         case "number":
             return bool(types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype))
     return True
+
+
+def write_csv(frame: pd.DataFrame, path: Path, **options: Any) -> None:
+    """Write a CSV table for people: text that a spreadsheet would execute gets a quote before it.
+
+    `options` are those of pandas.
+    """
+    safe_frame, texts = safe_cells(frame)
+    has_return = any(safe_frame[name].astype("string").str.contains("\r").any() for name in texts)
+    # pandas does not quote a carriage return
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL
+    safe_frame.to_csv(path, index=False, lineterminator="\n", quoting=quoting, **options)
+
+
+def read_csv(path: Path, numbers: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a CSV table that `write_csv` wrote: the columns `numbers`, where there are any, as numbers, others as text.
+
+    Text stays as it was: `NA`, `01` and `1e3` are names, and only an empty cell is a missing value.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(path, dtype="string", keep_default_na=False, na_values=[""])
+    table.columns = table.columns.map(readable)
+    parsed = {name: pd.to_numeric(table[name]) for name in numbers if name in table}
+    texts = {name: table[name].map(readable, na_action="ignore") for name in table.columns if name not in parsed}
+    return table.assign(**texts, **parsed)
+
+
+def safe_cells(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table with text that a spreadsheet shows and does not execute, and the names of columns of text."""
+    texts = [str(name) for name in frame if frame[name].dtype.kind not in "biufcmM"]
+    made = frame.assign(**{name: [safe(one) if isinstance(one, str) else one for one in frame[name]] for name in texts})
+    return made.rename(columns=safe), [safe(name) for name in texts]
+
+
+def label_text(column: pd.Series[Any]) -> pd.Series[str]:
+    """Return a typed column as the text that its labels have; missing where there is none, or where it is empty.
+
+    Whole numbers that a gap has turned into floats are whole again: `1`, not `1.0`.
+    """
+    import pandas as pd
+    from pandas.api.types import is_float_dtype
+
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype if column.notna().all() else object).infer_objects()
+    if is_float_dtype(column) and ((known := column.dropna()) % 1 == 0).all() and (known.abs() < 2**53).all():
+        column = column.astype("Int64")
+    if column.dtype == object:
+        column = column.map(lambda value: value.decode() if isinstance(value, bytes) else value)
+    text = column.astype("string").str.strip()
+    return text.mask(text == "")
 
 
 def read_fields(artifact: Artifact) -> pd.DataFrame:

@@ -57,7 +57,7 @@ PREDICTED = (LZW, DEFLATE, OLD_DEFLATE, ZSTD, OLD_ZSTD, LZMA)
 """Compressions that may hold differences along each row in place of values (the tag Predictor)."""
 FILLED_UP = (DEFLATE, OLD_DEFLATE, ZSTD, OLD_ZSTD)
 """Compressions whose decoders fail on more data than fits, such as a padded last strip; other decoders stop there."""
-MIN_IS_WHITE, MIN_IS_BLACK, PALETTE = 0, 1, 3
+MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 PHOTOMETRIC, PLANES_OF_METAMORPH = 262, 33629
 
 
@@ -140,12 +140,12 @@ def _check_grey(path: Path, tiff: TiffFile, page: TiffPage) -> None:
     """Raise DataError where a page is neither a grey plane nor one of indices, or is stored in a way not read."""
     if page.imagelength == 0 or page.imagewidth == 0:
         raise DataError(f"{path} holds no pixels")
-    if (planes := _planes(tiff, page)) > 1:
-        raise DataError(f"{path} is a stack of {planes} planes; {ONE_PLANE}")
     photometric = page.photometric if PHOTOMETRIC in page.tags else MIN_IS_BLACK
     if photometric not in (MIN_IS_WHITE, MIN_IS_BLACK, PALETTE) or page.samplesperpixel != 1:
         kind = f"{page.samplesperpixel} samples per pixel, {getattr(photometric, 'name', photometric)}"
-        raise DataError(f"{path} is in colour or transparent ({kind}); {ONE_PLANE}")
+        raise in_colour(path, f"{_colour_name(photometric, page.samplesperpixel)} ({kind})")
+    if (planes := _planes(tiff, page)) > 1:
+        raise DataError(f"{path} is a stack of {planes} planes; {ONE_PLANE}")
     dtype = page.dtype
     if dtype is None or dtype.kind not in "iuf" or 8 * dtype.itemsize != page.bitspersample:
         raise DataError(
@@ -157,6 +157,20 @@ def _check_grey(path: Path, tiff: TiffFile, page: TiffPage) -> None:
             f"{path} says that 0 is white (MINISWHITE), which programs read in two ways; save it as grey with 0 black"
         )
     _check_storage(path, page)
+
+
+def in_colour(path: Path, kind: str) -> DataError:
+    """Return the error for an image with several colours in each pixel."""
+    return DataError(
+        f"{path} is {kind}; {ONE_PLANE}: split it into its colours (in Fiji: Image > Color > Split Channels), and give "
+        "each file a channel of its own, or only one of them where all colours are equal"
+    )
+
+
+def _colour_name(photometric: int, samples: int) -> str:
+    if photometric in (RGB, YCBCR) and samples in (3, 4):
+        return "an RGB image" if samples == 3 else "an RGB image with transparency"
+    return "in colour or transparent"
 
 
 def _check_storage(path: Path, page: TiffPage) -> None:

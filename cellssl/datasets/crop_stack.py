@@ -25,6 +25,8 @@ from cellssl.datasets.tables.csv_table import Table, read_table
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event
 
+ALGORITHM = 2  # 2: kept columns are the text of the table, also where it looks like numbers or missing values
+
 
 @dataclass(frozen=True)
 class Cell:

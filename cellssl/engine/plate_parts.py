@@ -11,6 +11,7 @@ from cellssl.artifacts.card import is_identity
 from cellssl.artifacts.contents import not_as_written, read_json_file, read_text
 from cellssl.artifacts.store import Artifact
 from cellssl.files import write_text
+from cellssl.spreadsheets import readable, write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 
 QUARANTINE = "quarantine.csv"
 PARTS = "parts.json"
-QUARANTINED = ("field_id", "reason")
-"""Its columns."""
+QUARANTINE_COLUMNS = ("field_id", "reason")
 
 
 def concat_parts(tables: dict[str, pd.DataFrame], parts: dict[str, Artifact]) -> pd.DataFrame:
@@ -42,19 +42,18 @@ def gather_quarantine(parts: Mapping[str, Artifact], path: Path) -> None:
     for part in parts.values():
         if QUARANTINE in part.card.files:
             lines = read_text(part, QUARANTINE).splitlines(keepends=True)
-            rows += ({name: str(row.get(name) or "") for name in QUARANTINED} for row in csv.DictReader(lines))
+            rows += (
+                {name: readable(str(row.get(name) or "")) for name in QUARANTINE_COLUMNS}
+                for row in csv.DictReader(lines)
+            )
     if rows:
         write_quarantine(rows, path)
 
 
 def write_quarantine(failures: Sequence[dict[str, str]], path: Path) -> None:
     """Write the quarantined fields, each with its reason."""
-    import csv
-
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=QUARANTINED, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(failures)
+        write_rows(file, QUARANTINE_COLUMNS, ([row[name] for name in QUARANTINE_COLUMNS] for row in failures))
 
 
 def write_parts(parts: dict[str, Artifact], path: Path) -> None:

@@ -167,9 +167,37 @@ def test_crops_pass_through_fetch_and_segment(folder: Path, cellssl: Any) -> Non
     parts = {part: np.load(folder / f"store/segment/{part}/crops.npy") for part in set(cells["part"])}
     for cell in cells.itertuples():
         assert np.array_equal(parts[cell.part][cell.crop_row], stack[cell.stack_row])
-        assert cell.size == 10 * cell.stack_row
+        assert cell.size == str(10 * cell.stack_row), "a kept column is text"
     assert len(cells) == card["metrics"]["kept"] == 12
     assert set(pd.read_parquet(segmented / "scale.parquet")["channel"]) == {"dna", "actin"}
+
+
+def test_kept_columns_stay_the_text_of_the_table(folder: Path, cellssl: Any) -> None:
+    labels = ["01", "1", "NA", "None", "nan", "1e3", "1.0", "True", "", "=x", "007", "Inf"]
+    lines = (folder / "cells.csv").read_text().splitlines()
+    text = "\n".join(f"{line};{label}".replace(",", ";") for line, label in zip(lines, ["cls", *labels], strict=True))
+    (folder / "cells.csv").write_text(text)
+    code, segmented, _ = cellssl(
+        "run", str(folder / "crops.toml"), "--set", 'fetch.dataset.keep=["cls"]', "--to", "segment"
+    )
+    assert code == 0
+    cells = pd.read_parquet(segmented / "cells.parquet").sort_values("stack_row")
+    assert cells["cls"].fillna("").tolist() == labels
+
+
+def test_dead_channels_empty_crops_and_copies_are_counted(folder: Path, cellssl: Any) -> None:
+    pixels = np.load(folder / "stack.npy")
+    pixels[..., 1] = 7
+    pixels[4] = pixels[2]
+    pixels[[1, 3, 5]] = 0
+    np.save(folder / "stack.npy", pixels)
+    code, segmented, card = cellssl(
+        "run", str(folder / "crops.toml"), "--set", "segment.reference=all", "--to", "segment"
+    )
+    assert code == 0
+    found = json.loads((segmented / "counts.json").read_text())
+    assert found == card["metrics"]
+    assert (found["empty_crops"], found["copied_crops"], found["constant_channels"]) == (3, 3, 1)
 
 
 def test_settings_that_need_images_of_fields_are_refused(folder: Path, cellssl: Any) -> None:

@@ -21,7 +21,9 @@ from sklearn.preprocessing import StandardScaler
 
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_table
+from cellssl.errors import DataError
 from cellssl.randomness import generator
+from cellssl.stages.evaluate.external_table import ExternalTable, read_external_table
 from cellssl.stages.evaluate.metrics import CLASSIFIERS, EvaluationMetrics
 from cellssl.stages.shared.cell_tables import read_embeddings
 
@@ -269,6 +271,87 @@ def test_plates_wells_and_compounds_are_text_in_a_csv_as_in_a_parquet(tmp_path: 
     wells = pd.read_parquet(made[0] / "profiles.parquet")
     assert set(wells["Metadata_Plate"]) == set(names.values()) and "01" in set(wells["Metadata_Well"])
     assert set(wells["Metadata_compound"]) == set(table["Metadata_compound"])
+
+
+def external(folder: Path, name: str, content: bytes | str) -> ExternalTable:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return ExternalTable(path=str(path))
+
+
+CSV = (
+    "Metadata_Plate,Metadata_Well,Metadata_compound,Metadata_dose_micromolar,Cells_a\n01,A01, NA ,0.5,1.5\n1,A02,,,2\n"
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        CSV,
+        CSV.replace(",", ";"),
+        CSV.replace(",", "\t"),
+        CSV.replace("\n", "\r\n"),
+        CSV.replace("\n", "\r"),
+        b"\xef\xbb\xbf" + CSV.encode(),
+        CSV.encode("utf-16"),
+        CSV.replace("\n", ",,\n"),
+        "sep=;\n" + CSV.replace(",", ";"),
+        "," + CSV.replace("\n01", "\n0,01").replace("\n1,", "\n1,1,"),
+        CSV.replace(",", '","').replace("\n", '"\n"')[:-1].join(['"', ""]),
+    ],
+)
+def test_a_csv_is_read_whatever_spreadsheet_wrote_it(tmp_path: Path, content: bytes | str) -> None:
+    cells, vectors, names = read_external_table(external(tmp_path, "p.csv", content))
+    assert cells["plate"].tolist() == ["01", "1"] and names == ["Cells_a"]
+    assert cells["compound"].fillna("–").tolist() == ["NA", "–"]
+    assert cells["dose_micromolar"].fillna(-1).tolist() == [0.5, -1] and vectors.ravel().tolist() == [1.5, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "cure"),
+    [
+        (CSV.replace(",", ";").replace("1.5", "1,5"), "'1,5' is not a number", "write 1.5"),
+        (CSV.replace(",2\n", ",2,3\n"), "rows with more cells than its header", "quotes"),
+        (CSV.replace("Metadata_Well", "Metadata_Plate"), "several columns called 'Metadata_Plate'", "rename"),
+        (CSV.replace("NA", "5 µM").encode("cp1252"), "byte 0xb5 in line 2; it may be Windows-1252", "CSV UTF-8"),
+        (b"PK\x03\x04 a workbook", "is an Excel or other zipped file", "CSV UTF-8"),
+        (CSV.encode("utf-16-le"), "or UTF-16 without a byte-order mark", "CSV UTF-8"),
+    ],
+)
+def test_a_csv_that_would_be_misread_is_refused_with_the_cure(
+    tmp_path: Path, content: bytes | str, message: str, cure: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        read_external_table(external(tmp_path, "p.csv", content))
+    assert message in caught.value.message and cure in caught.value.hint
+
+
+def test_typed_and_indexed_columns_of_a_parquet_are_the_text_of_their_labels(tmp_path: Path) -> None:
+    table = screen().iloc[:3].assign(Metadata_batch=[1.0, None, 2.0], Metadata_moa=pd.Categorical([7, None, 7]))
+    table["Metadata_compound"] = [True, False, True]
+    table.set_index(["Metadata_Plate", "Metadata_Well"]).to_parquet(tmp_path / "p.parquet")
+    cells, _, _ = read_external_table(ExternalTable(path=str(tmp_path / "p.parquet")))
+    assert cells["plate"].tolist() == ["P0"] * 3 and cells["compound"].tolist() == ["True", "False", "True"]
+    assert cells["batch"].fillna("–").tolist() == ["1", "–", "2"]
+    assert cells["moa"].fillna("–").tolist() == ["7", "–", "7"]
+
+
+def test_copies_small_classes_and_constant_features_are_counted_and_said(tmp_path: Path) -> None:
+    table = screen().assign(Metadata_split="train", Metadata_label=lambda each: each["Metadata_compound"])
+    table.loc[table["Metadata_compound"] == "DMSO", "Cells_c"] = 5.0
+    test = table.iloc[[5, 6, 20, 21]].assign(Metadata_split="test", Metadata_Well=["X1", "X2", "X3", "X4"])
+    test.loc[test.index[:1], "Cells_d"] += 0.5
+    words = ["--set", "evaluate.leave_out=[]", "--set", "evaluate.retrieval.null_size=100"]
+    said = evaluated(tmp_path, pd.concat([table, test]), *words)
+    found = numbers_of(Path(said.line))
+    assert found["split"]["copies_of_training_cells"] == 3
+    one = pd.read_parquet(Path(said.line) / "predictions.parquet").query("~copy_of_training_cell").iloc[0]
+    assert found["split"]["balanced_accuracy_without_copies"]["knn"] == float(one["label"] == one["knn"])
+    assert found["split"]["classes_below_neighbours"] == dict.fromkeys("abcd", 12) | {"DMSO": 12}
+    assert found["profiles"]["constant_examples"] == {"Cells_c": 3} and found["profiles"]["without_scale"] == 0
+    for sentence in ("3 of 4 test cells are copies", "5 classes have fewer training cells", "1 of 5 features varies"):
+        assert sentence in said.err
+    assert EvaluationMetrics.from_json(found).to_json() == found
 
 
 def test_a_row_without_plate_is_reported_with_the_setting(tmp_path: Path) -> None:

@@ -11,7 +11,15 @@ from chain import Chain
 from cellssl.artifacts.tables import read_table
 from cellssl.errors import UsageError
 from cellssl.stages.split.settings import Settings, Treated
-from cellssl.stages.split.stage import add_labels, assign_parts, leakage, select_balanced, treatment_labels
+from cellssl.stages.split.stage import (
+    _check_classes_in_parts,
+    _contradictions,
+    add_labels,
+    assign_parts,
+    leakage,
+    select_balanced,
+    treatment_labels,
+)
 
 DOSES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
@@ -191,6 +199,32 @@ def test_classes_that_are_not_balanced_keep_every_cell() -> None:
     cells = split(digits(), treated=None, classes="class", balance=False)
     assert len(cells) == len(digits())
     assert len(split(digits(), treated=None, classes="class", cells_per_class=10)) == 7 * 10
+
+
+def test_a_class_in_one_part_only_is_named_with_the_column() -> None:
+    cells = digits()
+    rare = cells["cell_id"].isin(cells["cell_id"][cells["official_part"] == "test"].iloc[:9])
+    cells.loc[rare, "class"] = "rare"
+    cells["split"] = cells["official_part"]
+    settings = Settings(classes="class", split_column="official_part")
+    with pytest.raises(UsageError, match=r"the class 'rare' has no cell in train, only 9 in test .*'official_part'"):
+        _check_classes_in_parts(add_labels(cells, settings), settings)
+
+
+def test_classes_are_the_text_of_the_table_and_cells_without_one_are_counted() -> None:
+    classes = pd.Series(["01", "1", "NA", "None", None, "", "dmso", "DMSO"])
+    cells = pd.DataFrame({"cell_id": classes.index.astype(str), "class": classes})
+    settings = Settings(classes="class")
+    labelled = add_labels(cells, settings)
+    assert sorted(labelled["label"]) == ["01", "1", "DMSO", "NA", "None", "dmso"]
+    said = " ".join(_contradictions(labelled, settings, len(cells) - len(labelled)))
+    assert "2 of 8 cells have nothing in the column 'class'" in said
+    assert "'DMSO' and 'dmso' differ in spelling only" in said
+
+
+def test_whole_numbers_with_gaps_are_classes_without_decimals() -> None:
+    cells = pd.DataFrame({"cell_id": list("abc"), "class": [1.0, np.nan, 2.0]})
+    assert list(add_labels(cells, Settings(classes="class"))["label"]) == ["1", "2"]
 
 
 def test_the_official_test_part_is_kept_and_val_is_taken_from_train() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 
 from cellssl.events import Progress
 from cellssl.files import atomic_path, write_text
+from cellssl.spreadsheets import write_rows
 
 BLOCK = 256
 """Number of crops that are copied at a time."""
@@ -28,9 +28,7 @@ class CellRows:
     def text(self) -> str:
         """Return the table as CSV."""
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows(self.rows)
+        write_rows(text, self.columns, self.rows)
         return text.getvalue()
 
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import SettingsModel
 from cellssl.datasets.base import Field, Value
-from cellssl.datasets.tables.csv_table import Table
+from cellssl.datasets.tables.csv_table import Table, number_hint
 from cellssl.errors import DataError, UsageError
 
 RESERVED_COLUMNS = (
@@ -121,18 +121,9 @@ def with_site(field: Field, site: int) -> Field:
 
 
 def extra_values(table: Table, keep: Iterable[str]) -> list[dict[str, Value]]:
-    """Return the further columns, one dict per row; a column becomes numbers where all its cells are numbers."""
-    columns = {name: _values(table.column(name)) for name in keep}
+    """Return the further columns as text, one dict per row: `01`, `NA` and `1e3` are labels and stay as they stand."""
+    columns = {name: _texts(table, name) for name in keep}
     return [{name: values[row] for name, values in columns.items()} for row in range(len(table.rows))]
-
-
-def _values(texts: list[str]) -> Sequence[Value]:
-    for kind in (int, float):
-        try:
-            return [kind(text) if text else None for text in texts]
-        except ValueError:
-            continue
-    return [text or None for text in texts]
 
 
 def _field_id(plate: str, well: str, site: int) -> str:
@@ -173,13 +164,13 @@ def _doses(table: Table, column: str | None) -> list[float | None]:
 
 def _dose(text: str, table: Table, row: int, column: str) -> float | None:
     try:
-        dose = float(text) if text else None
+        dose = float(text.replace("_", "?")) if text else None  # Python reads 1_000 as a number
     except ValueError:
         dose = math.nan
     if dose is not None and not 0 <= dose < math.inf:
         raise DataError(
             f"{table.where(row)}, column {column!r}: {text!r} is not a dose in micromolar",
-            hint="write a number such as 0.3, write 0 for controls, or leave the cell empty if the dose is unknown",
+            hint=f"{number_hint(text)}; 0 is for controls, and an empty cell is an unknown dose",
         )
     return dose
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import zlib
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from cellssl.datasets.tables.csv_table import read_table
 from cellssl.errors import DataError, IntegrityError
+from cellssl.spreadsheets import readable, write_rows
 
 RECORD_FILE = "record.csv"
 """The record of the images that a fetch artifact holds."""
@@ -42,9 +42,7 @@ def digest_of(path: Path) -> Digest:
 def record_text(digests: Mapping[str, Digest]) -> str:
     """Return the record as CSV, one row per file, sorted by file."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((name, one.bytes, one.crc32, one.sha256) for name, one in sorted(digests.items()))
+    write_rows(text, COLUMNS, ((name, one.bytes, one.crc32, one.sha256) for name, one in sorted(digests.items())))
     return text.getvalue()
 
 
@@ -65,7 +63,10 @@ def read_record(path: Path | None) -> dict[str, Digest]:
     columns = [table.column(name) for name in COLUMNS]
     try:
         rows = zip(*columns, strict=True)
-        return {name: Digest(int(size), crc.lower().rjust(8, "0"), sha256.lower()) for name, size, crc, sha256 in rows}
+        return {
+            readable(name): Digest(int(size), crc.lower().rjust(8, "0"), sha256.lower())
+            for name, size, crc, sha256 in rows
+        }
     except ValueError as error:
         raise DataError(
             f"{path} is not a record of checksums: {error}", hint=f"give the {RECORD_FILE} of a fetch artifact"

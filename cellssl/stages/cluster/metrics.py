@@ -136,14 +136,27 @@ class ClusterMetrics:
     normalise: str
     """What was done to the embeddings before."""
     scores: ClusterScores
+    filled: int | None = None
+    """Number of clusters that hold cells, where some are empty."""
+    distinct: int | None = None
+    """Number of different embeddings, where some clusters are empty."""
+
+    def cautions(self) -> list[str]:
+        """Return a sentence where clusters are empty."""
+        if self.filled is None:
+            return []
+        cells = f"; {self.cells:,} cells have {self.distinct:,} different embeddings" if self.distinct else ""
+        return [f"only {self.filled:,} of {self.k:,} clusters hold cells{cells}"]
 
     def to_json(self) -> dict[str, Any]:
         """Return the metrics ready for the card."""
+        empty = {"clusters_with_cells": self.filled, "distinct_embeddings": self.distinct}
         return {
             "cells": self.cells,
             "k": self.k,
             "method": dict(self.method),
             "normalise": self.normalise,
+            **(empty if self.filled is not None else {}),
             **self.scores.to_json(),
         }
 
@@ -156,6 +169,8 @@ class ClusterMetrics:
             method=content["method"],
             normalise=content["normalise"],
             scores=ClusterScores.from_json(content),
+            filled=content.get("clusters_with_cells"),
+            distinct=content.get("distinct_embeddings"),
         )
 
 

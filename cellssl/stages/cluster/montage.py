@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellssl.artifacts.contents import input_of
-from cellssl.artifacts.tables import read_cells
+from cellssl.artifacts.tables import read_cells, write_csv
 from cellssl.engine.build import Job
 from cellssl.errors import DataError
 from cellssl.profiling.clusterer import Clustering
@@ -32,7 +32,7 @@ def write_montage(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering:
         [(cluster, cells["cell_id"].iloc[row]) for cluster, members in enumerate(rows) for row in members],
         columns=["cluster", "cell_id"],
     )
-    chosen.to_csv(job.draft.file("nearest.csv"), index=False, lineterminator="\n")
+    write_csv(chosen, job.draft.file("nearest.csv"))
     crops = _crops_of(job, chosen)
     tiles = to_rgb(crops.read(np.arange(len(crops))), named_colours(crops.channels))
     groups = {

@@ -11,14 +11,14 @@ from pydantic import ValidationError
 
 from cellssl.artifacts.contents import not_as_written
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import write_table
+from cellssl.artifacts.tables import write_csv, write_table
 from cellssl.bounded import read_arrays
 from cellssl.config.settings import FROM_CARD, first_fault, json_ready
 from cellssl.engine.build import Job, Metrics
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.files import save_arrays
-from cellssl.profiling.clusterer import ClustererSettings, Clustering
+from cellssl.profiling.clusterer import NOISE, ClustererSettings, Clustering
 from cellssl.stages.cluster import map
 from cellssl.stages.cluster.earlier import check_same_model
 from cellssl.stages.cluster.metrics import ClusterMetrics, method_of
@@ -38,6 +38,8 @@ CHOOSING_CELLS = 20_000
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Normalise the embeddings, cluster or assign the cells, score the clusters, and draw them."""
+    from cellssl.profiling.copies import distinct
+
     yield Progress(0, 4, "parts", "clusters")
     cells, vectors = _cells_of_part(job)
     check_columns(job.settings.against, cells)
@@ -59,13 +61,19 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     map.write(job, cells, normal, clustering.assignment, whitened=normaliser.name == "pca_whiten")
     yield Progress(3, 4, "parts", "montage")
     write_montage(job, cells, normal, clustering)
-    return ClusterMetrics(
+    filled = len(np.unique(clustering.assignment[clustering.assignment != NOISE]))
+    is_any_empty = filled < len(clustering.centroids)
+    metrics = ClusterMetrics(
         cells=len(cells),
         k=len(clustering.centroids),
         method=json_ready(method, full=True),
         normalise=normaliser.name,
         scores=scores,
-    ).to_json()
+        filled=filled if is_any_empty else None,
+        distinct=distinct(normal) if is_any_empty else None,
+    )
+    yield from (Note(sentence) for sentence in metrics.cautions())
+    return metrics.to_json()
 
 
 def _cells_of_part(job: Job) -> tuple[pd.DataFrame, np.ndarray]:
@@ -170,5 +178,5 @@ def _write_wells(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering: 
 
     control = cells["control"].to_numpy(bool)
     table = well_table(cells, normal, clustering.assignment, len(clustering.centroids), control)
-    table.to_csv(job.draft.file("wells.csv"), index=False, lineterminator="\n")
+    write_csv(table, job.draft.file("wells.csv"))
     map.write_doses(job, table)

@@ -76,14 +76,16 @@ def cross_validation(group: str, cells: pd.DataFrame, settings: Settings) -> CVS
 
 def predict(
     name: str, scheme: CVScheme, cells: pd.DataFrame, vectors: np.ndarray, settings: Settings, progress: ProgressNote
-) -> Generator[Event, None, pd.DataFrame]:
-    """Return one row per test cell: its id, plate, well, scheme, fold and label, and the label by each classifier.
+) -> Generator[Event, None, tuple[pd.DataFrame, dict[str, int]]]:
+    """Return one row per test cell: its id, plate, well, scheme, fold and label, whether it is a copy of a training
+    cell, and the label by each classifier; and the classes with fewer training cells than kNN has neighbours.
 
     The same is done with labels that are shuffled over all training and test cells: label_shuffled_0, knn_shuffled_0
     and so on. The normaliser is fitted on the training cells of each fold.
     """
     from cellssl.profiling import normalise
     from cellssl.profiling.classifiers import knn, linear_probe
+    from cellssl.profiling.copies import copies_of
     from cellssl.profiling.folds import iter_folds, shuffle_labels
 
     x, labels = vectors[scheme.rows], _as_text(cells[settings.label].iloc[scheme.rows])
@@ -101,15 +103,21 @@ def predict(
     predictions = {
         f"{classifier}{suffix}": np.full(len(x), None, dtype=object) for classifier in classifiers for suffix in truths
     }
+    is_copy = np.zeros(len(x), bool)
+    sizes = dict.fromkeys(sorted(set(labels)), len(x))
     for done, fold in enumerate(iter_folds(scheme.fold)):
         yield progress(f"{name.replace('_', ' ')}, fold {done + 1} of {scheme.fold.max() + 1}")
+        is_copy[fold.test] = copies_of(x[fold.train], x[fold.test])
+        sizes = {label: min(size, int((labels[fold.train] == label).sum())) for label, size in sizes.items()}
         fitted = normalise.fit(settings.normalise, x[fold.train])
         train, test = fitted.apply(x[fold.train]), fitted.apply(x[fold.test])
         for classifier, fit_and_predict in classifiers.items():
             for suffix, truth in truths.items():
                 predictions[f"{classifier}{suffix}"][fold.test] = fit_and_predict(train, truth[fold.train], test)
     labels_of = {f"label{suffix}": truth for suffix, truth in truths.items()}
-    return table.assign(**labels_of, **predictions)[scheme.fold >= 0].reset_index(drop=True)
+    table = table.assign(copy_of_training_cell=is_copy, **labels_of, **predictions)
+    small = {label: size for label, size in sizes.items() if size < settings.neighbours}
+    return table[scheme.fold >= 0].reset_index(drop=True), small
 
 
 def n_label_shuffles(scheme: CVScheme, settings: Settings) -> int:
@@ -117,11 +125,13 @@ def n_label_shuffles(scheme: CVScheme, settings: Settings) -> int:
     return 1 if scheme.group else settings.label_shuffles
 
 
-def accuracies(table: pd.DataFrame, group: str | None, settings: Settings) -> SchemeMetrics:
+def accuracies(table: pd.DataFrame, group: str | None, settings: Settings, small: dict[str, int]) -> SchemeMetrics:
     """Return the accuracies of each classifier from the table of predictions; per plate too, where these are left out.
 
-    `group` is what cross-validation leaves out, None for one split.
+    `group` is what cross-validation leaves out, None for one split; `small` are the classes with fewer training cells
+    than kNN has neighbours.
     """
+    is_copy = table["copy_of_training_cell"].to_numpy(bool)
     wells = _groups(table.rename(columns={written: name for name, written in CELL_COLUMNS.items()}), "well")
     return SchemeMetrics(
         cells=len(table),
@@ -130,7 +140,20 @@ def accuracies(table: pd.DataFrame, group: str | None, settings: Settings) -> Sc
         left_out=group,
         classes_in_one_group_only=() if group is None else _classes_in_one_fold(table),
         plates=_by_plate(table) if group == "plate" else None,
+        copies=int(is_copy.sum()),
+        without_copies=_without_copies(table[~is_copy]) if is_copy.any() else {},
+        neighbours=settings.neighbours,
+        small_classes=small,
     )
+
+
+def _without_copies(others: pd.DataFrame) -> dict[str, float | None]:
+    """Return the balanced accuracies on the test cells that are no copies; None where there is no such cell."""
+    from cellssl.profiling.accuracy import accuracy
+
+    if others.empty:
+        return dict.fromkeys(CLASSIFIERS)
+    return {name: accuracy(others["label"].tolist(), others[name].tolist()).balanced for name in CLASSIFIERS}
 
 
 def _classes_in_one_fold(table: pd.DataFrame) -> tuple[str, ...]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,20 +14,23 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from pydantic import Field
 
-from cellssl.artifacts.tables import open_parquet, read_parquet
+from cellssl.artifacts.tables import label_text, open_parquet, read_arrow
 from cellssl.bounded import open_regular, read_bytes, unpack_gzip
 from cellssl.config.paths import InputPath
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import NOT_IN_FINGERPRINT, SettingsModel
 from cellssl.datasets.tables.columns import RowColumns
-from cellssl.datasets.tables.csv_table import TABLE_BYTES
+from cellssl.datasets.tables.csv_table import TABLE_BYTES, header_of, layout_of, not_utf8, number_hint
 from cellssl.errors import DataError, UsageError
+from cellssl.spreadsheets import readable
 from cellssl.stages.fetch.settings import PlateSettings
 from cellssl.stages.shared.cell_tables import PYCYTOMINER_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
 
+UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
+"""How pandas calls an index without a name in a parquet file; such a column numbers the rows and says nothing."""
 OWN_PREFIXES, CELLPROFILER_PREFIXES = ("emb_",), ("Cells_", "Cytoplasm_", "Nuclei_")
 """Prefixes of the names of features: in embeddings of this tool, and in tables of CellProfiler and pycytominer."""
 
@@ -33,7 +39,8 @@ class ExternalTable(SettingsModel):
     """An external table of vectors: a CSV or parquet file with one row per cell or one row per well."""
 
     path: InputPath = Field(json_schema_extra=NOT_IN_FINGERPRINT)
-    """The file, .csv, .csv.gz or .parquet. Its content counts in the fingerprint, its path does not."""
+    """The file, .csv (comma, tab or semicolon), .csv.gz or .parquet. Its content counts in the fingerprint, its
+    path does not."""
     columns: RowColumns = RowColumns()
     """Names of the columns with plate, well, batch, compound, dose_micromolar, moa and cell_id. A column that is not
     named here must have the name that `embed` and pycytominer write: Metadata_Plate, Metadata_Well,
@@ -55,11 +62,14 @@ def read_external_table(external: ExternalTable) -> tuple[pd.DataFrame, np.ndarr
     names = _column_names(external.path)
     features, meanings = _feature_columns(names, external), _column_meanings(names, external)
     doses = [name for name in names if meanings.get(name, name).removeprefix("Metadata_") == "dose_micromolar"]
-    table = _read(external.path, [name for name in names if name not in {*features, *doses}])
+    numbers = [*features, *doses]
+    table = _read(external.path, [name for name in names if name not in set(numbers)], numbers)
     if table.empty:
         raise DataError(f"{external.path} has no row", hint="give a table with one row per cell or one row per well")
     table = table.assign(**{name: _as_numbers(table[name], external.path) for name in doses})
-    metadata = table.drop(columns=features).rename(columns=meanings)
+    metadata = table.drop(columns=features)
+    metadata = metadata.assign(**{name: label_text(metadata[name]) for name in metadata.columns if name not in doses})
+    metadata = metadata.rename(columns=meanings)
     metadata.columns = metadata.columns.str.removeprefix("Metadata_")
     if duplicated := metadata.columns[metadata.columns.duplicated()].tolist():
         raise UsageError(
@@ -69,9 +79,6 @@ def read_external_table(external: ExternalTable) -> tuple[pd.DataFrame, np.ndarr
         metadata["control"] = _as_booleans(metadata["control"], external.path)
     elif "compound" in metadata:
         metadata["control"] = metadata["compound"].isin(external.controls)
-    for name in ("plate", "well", "batch", "compound", "moa"):
-        if name in metadata:
-            metadata[name] = metadata[name].astype("string")
     return metadata, _feature_matrix(table[features], external.path), features
 
 
@@ -86,32 +93,59 @@ def controls_key(external: ExternalTable | None) -> str:
 
 
 def _column_names(path: Path) -> list[str]:
-    """Return the columns of the file without reading its rows."""
-    import pandas as pd
-
+    """Return the columns of the file without reading its rows; columns without a name are left out."""
     with _readable(path):
         if path.suffix == ".parquet":
             with open_parquet(path) as file:
-                return list(file.schema_arrow.names)
-        return list(pd.read_csv(_text_of(path), nrows=0).columns)
+                names = [name for name in file.schema_arrow.names if not UNNAMED_INDEX.fullmatch(name)]
+            return list(header_of(names, str(path)))
+        return [name for name in layout_of(path).columns if name]
 
 
-def _read(path: Path, texts: list[str]) -> pd.DataFrame:
-    """Return the table; `texts` are columns of text, in which only an empty cell is a missing value."""
+def _read(path: Path, texts: list[str], others: list[str]) -> pd.DataFrame:
+    """Return the columns `texts`, in which only an empty cell is a missing value, and the columns `others`."""
+    with _readable(path):
+        table = _read_parquet(path, [*texts, *others]) if path.suffix == ".parquet" else _read_csv(path, texts)
+    return table[[*texts, *others]]
+
+
+def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Return columns of a parquet file, also those that pandas has written as its index."""
+
+    table: pd.DataFrame = read_arrow(path, columns).to_pandas(ignore_metadata=True)
+    return table
+
+
+def _read_csv(path: Path, texts: list[str]) -> pd.DataFrame:
+    """Return the table; a plate "01", a compound "NA" and a barcode "1E5" are text."""
     import pandas as pd
 
-    with _readable(path):
-        if path.suffix == ".parquet":
-            table = read_parquet(path)
-            return table.assign(**{name: table[name].mask(table[name].astype("string") == "") for name in texts})
-        # a plate "01", a compound "NA" and a barcode "1E5" are text
-        return pd.read_csv(
-            _text_of(path),
-            low_memory=False,
-            dtype=dict.fromkeys(texts, str),
-            keep_default_na=False,
-            na_values=[""],
-        )
+    layout = layout_of(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+        try:
+            table = pd.read_csv(
+                _text_of(path),
+                sep=layout.delimiter,
+                encoding=layout.encoding,
+                skiprows=layout.skipped_lines,
+                header=0,
+                names=[name or f"\0{place}" for place, name in enumerate(layout.columns)],
+                index_col=False,  # a row with a cell too many must not make the first column the index
+                low_memory=False,
+                dtype=dict.fromkeys(texts, str),
+                keep_default_na=False,
+                na_values=[""],
+            )
+        except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
+            raise DataError(
+                f"{path} has rows with more cells than its header, which has {len(layout.columns)} "
+                f"({str(error).rpartition(': ')[2].strip()})",
+                hint="put cells that hold a delimiter into quotes, or name the further columns",
+            ) from error
+        except UnicodeDecodeError as error:
+            raise not_utf8(error.object, error, str(path)) from error
+    return table.assign(**{name: table[name].map(readable, na_action="ignore") for name in texts})
 
 
 def _text_of(path: Path) -> BinaryIO:
@@ -126,7 +160,7 @@ def _readable(path: Path) -> Iterator[None]:
     """Raise DataError where the file cannot be read as a table."""
     try:
         yield
-    except (OSError, ValueError) as error:  # the errors of pandas and pyarrow are ValueErrors
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # those of pandas and pyarrow are ValueErrors
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path} cannot be read: {reason}", hint="give a CSV or a parquet file") from error
 
@@ -183,7 +217,7 @@ def _as_numbers(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
         row = int(invalid.argmax())
         raise DataError(
             f"the column {column.name} of {path} holds text in row {row + 1}: {text.iloc[row]!r} is not a number",
-            hint="write a number or leave the cell empty; see evaluate.table.features and evaluate.table.columns",
+            hint=f"{number_hint(text.iloc[row])}; see evaluate.table.features and evaluate.table.columns",
         )
     exact: pd.Series[Any] = text.astype(object).map(float, na_action="ignore").astype(np.float64)
     return exact

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,6 +14,8 @@ NSC_RULES = ("nsc", "nscb")
 """NSC and NSCB: whether the nearest treatment has the same mechanism of action."""
 RETRIEVAL_TASKS = ("map_replicates", "map_mechanism")
 """Mean average precision of replicates among controls, and of a mechanism among other treatments."""
+OF_FEATURES = ("features", "constant_in_controls", "constant_examples", "without_scale", "copied_vectors")
+"""Counts of features, which evaluations of earlier versions do not have."""
 Bounds = tuple[float, float]
 """Lower and upper end of a 95 % interval."""
 
@@ -114,10 +116,47 @@ class SchemeMetrics:
     """Classes of a single plate or well: no training fold has them, so all their cells count as wrong."""
     plates: Mapping[str, PlateAccuracy] | None = None
     """Plate -> its accuracies, where plates are left out."""
+    copies: int = 0
+    """Test cells whose vector is also that of a training cell: they are found again, not predicted."""
+    without_copies: Mapping[str, float | None] = field(default_factory=dict)
+    """Classifier -> balanced accuracy without these cells, where there are any; None where no other cell is left."""
+    neighbours: int | None = None
+    """Number of neighbours of kNN; None in evaluations of earlier versions, which did not look for copies either."""
+    small_classes: Mapping[str, int] = field(default_factory=dict)
+    """Classes with fewer training cells than that, in the fold with the fewest -> number of training cells."""
+
+    def cautions(self, name: str) -> list[str]:
+        """Return sentences on copies and on classes that are too small; `name` is that of the scheme."""
+        found = []
+        if self.copies:
+            scores = "; ".join(
+                f"{classifier} {self.classifiers[classifier].balanced_accuracy:.2f} with them, "
+                + ("not known" if (other := self.without_copies.get(classifier)) is None else f"{other:.2f}")
+                + " without"
+                for classifier in CLASSIFIERS
+            )
+            found.append(
+                f"{name}: {self.copies:,} of {self.cells:,} test cells are copies of training cells (equal vectors), "
+                f"so balanced accuracy is too high: {scores}"
+            )
+        if self.small_classes:
+            sizes = ", ".join(f"{label} {size}" for label, size in list(self.small_classes.items())[:5])
+            found.append(
+                f"{name}: {len(self.small_classes)} classes have fewer training cells than the {self.neighbours} "
+                f"neighbours of kNN ({sizes}), which can hardly predict them; lower evaluate.neighbours, or read the "
+                "linear probe"
+            )
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return the accuracies ready for JSON."""
         content: dict[str, Any] = {"cells": self.cells, "folds": self.folds}
+        if self.neighbours is not None:
+            content["neighbours"] = self.neighbours
+            content["classes_below_neighbours"] = dict(self.small_classes)
+            content["copies_of_training_cells"] = self.copies
+        if self.copies:
+            content["balanced_accuracy_without_copies"] = dict(self.without_copies)
         content |= {name: self.classifiers[name].to_json() for name in CLASSIFIERS}
         if self.left_out is not None:
             content[f"classes_in_one_{self.left_out}_only"] = list(self.classes_in_one_group_only)
@@ -137,6 +176,10 @@ class SchemeMetrics:
             left_out=left_out,
             classes_in_one_group_only=tuple(content[f"classes_in_one_{left_out}_only"]) if left_out else (),
             plates=None if plates is None else {name: PlateAccuracy.from_json(each) for name, each in plates.items()},
+            copies=content.get("copies_of_training_cells", 0),
+            without_copies=content.get("balanced_accuracy_without_copies", {}),
+            neighbours=content.get("neighbours"),
+            small_classes=content.get("classes_below_neighbours", {}),
         )
 
 
@@ -150,15 +193,49 @@ class ProfileCounts:
     """Number of features of a profile."""
     treatments: int | None = None
     """None where no well has a treatment."""
+    features: int | None = None
+    """Number of features of a cell, before the normalisation; None in evaluations of earlier versions."""
+    constant_in_controls: int = 0
+    """Features that do not vary among the controls of a plate, and get their scale from other plates or all cells."""
+    constant_examples: Mapping[str, int] = field(default_factory=dict)
+    """The first of them that have a scale -> number of plates on which they do not vary among controls."""
+    copied_vectors: int = 0
+    """Cells (or rows of an external table) whose vector is exactly that of an earlier one."""
+    without_scale: int = 0
+    """Those that vary nowhere (after sphering: among no controls), and count for nothing."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts ready for JSON."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        unknown = OF_FEATURES if self.features is None else ()
+        return {name: value for name, value in asdict(self).items() if value is not None and name not in unknown}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ProfileCounts:
         """Return the counts that `to_json` wrote."""
-        return cls(content["wells"], content["control_wells"], content["dim"], content.get("treatments"))
+        return cls(**{name: value for name, value in content.items() if name in cls.__dataclass_fields__})
+
+    def cautions(self) -> list[str]:
+        """Return sentences on copies, on features that controls give no scale, and on those that nothing gives one."""
+        found = []
+        if self.copied_vectors:
+            found.append(f"{self.copied_vectors:,} vectors are exactly equal to that of another cell or row")
+        if scaled := self.constant_in_controls - self.without_scale:
+            named = _first(self.constant_examples, scaled)
+            found.append(
+                f"{scaled:,} of {self.features:,} features {'varies' if scaled == 1 else 'vary'}, but not among the "
+                f"controls of a plate ({named}); the scale is taken from other plates or from all cells"
+            )
+        if self.without_scale:
+            found.append(
+                f"{self.without_scale:,} of {self.features:,} features {'has' if self.without_scale == 1 else 'have'} "
+                "no variation that could set a scale, and count for nothing"
+            )
+        return found
+
+
+def _first(names: Iterable[str], total: int) -> str:
+    shown = list(names)
+    return ", ".join(shown) + (", …" if total > len(shown) else "")
 
 
 @dataclass(frozen=True)
@@ -247,6 +324,11 @@ class EvaluationMetrics:
             retrieval={name: part for name, part in parts.items() if isinstance(part, RetrievalMetrics)},
             not_computed=not_computed,
         )
+
+    def cautions(self) -> list[str]:
+        """Return sentences on what makes these scores too high, or leaves features out of them."""
+        of_schemes = [one for name, each in self.schemes.items() for one in each.cautions(name.replace("_", " "))]
+        return of_schemes + (self.profiles.cautions() if self.profiles is not None else [])
 
     def to_json(self) -> dict[str, Any]:
         """Return what evaluation.json holds."""

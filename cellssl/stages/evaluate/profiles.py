@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from cellssl.artifacts.store import Draft
-from cellssl.artifacts.tables import write_table
+from cellssl.artifacts.tables import write_csv, write_table
 from cellssl.errors import UsageError
 from cellssl.stages.evaluate.classification import missing_column
 from cellssl.stages.evaluate.external_table import column_hint, controls_key
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cellssl.profiling.nsc import NearestTreatment
+    from cellssl.profiling.profiles import ConstantFeatures
     from cellssl.profiling.retrieval import AveragePrecision
     from cellssl.stages.evaluate.settings import Settings
 
 Rule = Literal["nsc", "nscb"]
 Task = Literal["replicates", "mechanism"]
+EXAMPLES = 10
+"""Features without variation among controls that are named; there may be thousands."""
 
 
 class ProfileEvaluation:
@@ -40,10 +43,12 @@ class ProfileEvaluation:
         self._feature_names = names
         self._normalise: ControlNormalisation = settings.profiles.normalise
         self._wells: dict[str, tuple[pd.DataFrame, np.ndarray]] = {}
+        self._constant: dict[str, ConstantFeatures] = {}
         self._csv_tables: dict[str, list[pd.DataFrame]] = {}
 
     def write(self) -> ProfileCounts:
         """Write profiles.parquet, one row per well, and treatments.parquet, where there are treatments."""
+        from cellssl.profiling.copies import distinct
         from cellssl.profiling.profiles import TREATMENT
 
         wells, x = self._of_wells()
@@ -53,7 +58,19 @@ class ProfileEvaluation:
             treatments, of_treatments = self._of_treatments(self._normalise, TREATMENT)
             self._write_profiles("treatments.parquet", treatments, of_treatments)
             n_treatments = len(treatments)
-        return ProfileCounts(len(wells), int(wells["control"].sum()), x.shape[1], n_treatments)
+        constant = self._constant[self._normalise]
+        scaled = [feature for feature in constant.plates if feature not in set(constant.without_scale)]
+        return ProfileCounts(
+            wells=len(wells),
+            control_wells=int(wells["control"].sum()),
+            dim=x.shape[1],
+            treatments=n_treatments,
+            features=self._vectors.shape[1],
+            constant_in_controls=len(constant.plates),
+            constant_examples={self._feature_names[each]: constant.plates[each] for each in scaled[:EXAMPLES]},
+            copied_vectors=len(self._vectors) - distinct(self._vectors),
+            without_scale=len(constant.without_scale),
+        )
 
     def mechanisms(self, rule: Rule) -> NscMetrics:
         """Compute NSC or NSCB after every normalisation that these plates allow; write nsc.csv and neighbours.csv."""
@@ -141,7 +158,9 @@ class ProfileEvaluation:
                 raise UsageError(f"not every cell has a {name}: {where}", hint=column_hint(self._settings.table, name))
             cells = self._cells if "control" in self._cells else self._cells.assign(control=False)
             key = controls_key(self._settings.table)
-            normal = normalise_by_controls(how, self._vectors, cells["plate"], cells["control"].to_numpy(bool), key)
+            is_control = cells["control"].to_numpy(bool)
+            normal, constant = normalise_by_controls(how, self._vectors, cells["plate"], is_control, key)
+            self._constant[how] = constant
             self._wells[how] = well_profiles(cells, normal, self._settings.profiles.aggregate)
         return self._wells[how]
 
@@ -184,7 +203,7 @@ class ProfileEvaluation:
 
         self._csv_tables.setdefault(name, []).append(table.assign(**part)[[*part, *table.columns]])
         rows = pd.concat(self._csv_tables[name], ignore_index=True)
-        rows.to_csv(self._draft.file(name), index=False, lineterminator="\n")
+        write_csv(rows, self._draft.file(name))
 
 
 def _neighbours(treatments: pd.DataFrame, nearest: NearestTreatment) -> pd.DataFrame:

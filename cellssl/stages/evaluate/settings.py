@@ -12,8 +12,10 @@ from cellssl.config.settings import SettingsModel
 from cellssl.engine.stage import StageSettings
 from cellssl.stages.evaluate.external_table import ExternalTable
 
-ALGORITHM = 3
-"""3: external tables are read as text, and a collapse is reported.
+ALGORITHM = 4
+"""4: a feature that does not vary among controls is scaled by other plates or all cells, and is no longer 0; copies of
+training cells among the test cells, and classes smaller than the neighbours of kNN, are counted.
+3: external tables are read as text, and a collapse is reported.
 2: intervals, cross-validation, profiles, mechanisms and retrieval beside one split; missing labels are no error."""
 
 

@@ -65,6 +65,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         _write_predictions(job, predictions)
     not_computed = {name: f"{error.message}; {error.hint}" for name, error in missing.items()}
     metrics = EvaluationMetrics.of_parts(found, not_computed)
+    if "embeddings" not in missing:
+        yield from map(Note, metrics.cautions())
     text = json.dumps(metrics.to_json(), indent=1, sort_keys=True, ensure_ascii=False)
     job.draft.file("evaluation.json").write_text(text + "\n", encoding="utf-8")
     return metrics.card_json()
@@ -107,9 +109,9 @@ def _classifications(
         name: str, make_scheme: Callable[[], CVScheme], progress: ProgressNote
     ) -> Generator[Event, None, PartMetrics]:
         scheme = make_scheme()
-        table = yield from predict(name, scheme, cells, vectors, settings, progress)
+        table, small = yield from predict(name, scheme, cells, vectors, settings, progress)
         predictions.append(table)
-        return accuracies(table, scheme.group, settings)
+        return accuracies(table, scheme.group, settings, small)
 
     schemes: dict[str, Callable[[], CVScheme]] = {"split": partial(one_split, cells, settings)}
     for group in settings.leave_out:

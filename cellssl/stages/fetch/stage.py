@@ -32,6 +32,7 @@ from cellssl.engine.plate_parts import (
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note
 from cellssl.files import write_text
+from cellssl.stages.fetch.contradictions import contradictions
 from cellssl.stages.fetch.settings import ALGORITHM, PlateSettings, Settings
 from cellssl.stages.shared.card_shapes import FetchMetrics
 
@@ -50,6 +51,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         parts[plate] = yield from make_plate(settings, job.context, plate_fields)
     table = concat_parts({plate: read_fields(part) for plate, part in parts.items()}, parts)
     write_table(table, job.draft.file("fields.parquet"))
+    yield from map(Note, contradictions(table, settings.controls))
     for name, text in settings.dataset.tables(fields, _cache(job.context)).items():
         write_text(job.draft.file(f"tables/{name}"), text)
     _gather_records(parts, job.draft.file(RECORD_FILE))

@@ -34,7 +34,8 @@ def arm_section(runs: list[Run]) -> list[Section]:
 def _clusters(run: Run) -> str:
     """Return how the vectors of a run were clustered."""
     found = run.clusters
-    how = f"{found.method['name']}, k = {found.k}, {VECTORS.get(found.normalise, found.normalise)}"
+    empty = f" ({found.filled} with cells)" if found.filled is not None else ""
+    how = f"{found.method['name']}, k = {found.k}{empty}, {VECTORS.get(found.normalise, found.normalise)}"
     return f"{how}, assigned to an earlier clustering" if run.cluster.card.section.get("assign_to") else how
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cellssl.artifacts.contents import metrics_of
+from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.reporting.html import Block, Folded, Table, Value
 from cellssl.stages.report.runs import Run, part_of
 from cellssl.stages.segment.selection import ALL_REASONS
-from cellssl.stages.shared.card_shapes import EmbedMetrics, FetchMetrics, segment_metrics, split_metrics
+from cellssl.stages.shared.card_shapes import EmbedMetrics, FetchMetrics, SplitSection, segment_metrics, split_metrics
 
 
 def count_tables(run: Run) -> list[Block]:
@@ -34,9 +34,11 @@ def count_tables(run: Run) -> list[Block]:
     caption = "Sum is right: whether both sides are equal. dropped.parquet has the reason for every dropped nucleus."
     blocks: list[Block] = [Table(["stage", "count", "sum is right"], rows, caption)]
     if run.split is not None:
-        parts = [[*name.partition("/")[::2], value] for name, value in split_metrics(run.split).counts.items()]
+        parts: list[list[Value]] = [
+            [*name.partition("/")[::2], value] for name, value in split_metrics(run.split).counts.items()
+        ]
         blocks.append(Table(["part", "label", "cells"], parts, "Cells of the split."))
-    names = [[name.replace("_", " "), count] for name, count in reasons.items()]
+    names: list[list[Value]] = [[name.replace("_", " "), count] for name, count in reasons.items()]
     blocks.append(Folded("Dropped nuclei by reason", [Table(["reason", "nuclei"], names)]))
     return blocks
 
@@ -52,7 +54,10 @@ def _split_counts(run: Run, kept: int) -> list[list[Value]]:
         parts[part] = parts.get(part, 0) + value
     listed = " + ".join(f"{value:,} {part}" for part, value in parts.items())
     equation = f"{kept:,} cells = {listed} + {found.unused_cells:,} not used because of balancing"
-    equation += f" + {unlabelled:,} of other treatments or plates" if unlabelled else ""
+    others = "of other plates" if section_of(run.split, SplitSection).classes else "of other treatments or plates"
+    without_class = found.without_class
+    equation += f" + {without_class:,} without a class" if without_class else ""
+    equation += f" + {unlabelled - without_class:,} {others}" if unlabelled - without_class else ""
     return [["split", equation, "yes" if unlabelled >= 0 else f"no: {-unlabelled:,} too many"]]
 
 

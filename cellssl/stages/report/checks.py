@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cellssl.artifacts.contents import section_of
+from cellssl.artifacts.tables import read_fields, read_table
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import MeanSd, number
+from cellssl.stages.fetch.contradictions import contradictions
 from cellssl.stages.report.arm_scores import ScoresByArm, count_of, list_seeds
 from cellssl.stages.report.runs import Run, has_treatments
+from cellssl.stages.segment.precut import crop_cautions
+from cellssl.stages.segment.scale import constant_channels
 from cellssl.stages.shared.card_shapes import FetchSection, split_metrics
 
 CHANCE = seed_statistics.CHANCE_AMI
@@ -44,7 +48,35 @@ def checks(runs: list[Run], scores: ScoresByArm) -> list[Check]:
     if has_treatments(run):
         found += [nuisance(name, over_seeds, scores.number_of_plates(arm)) for name in NUISANCES]
         found += [_leak(run), _left_out_groups(run, over_seeds, scores), _simulated(run)]
-    return [one for one in found if one]
+    return [one for one in [*found, _cautions(run)] if one]
+
+
+def cautions(run: Run) -> list[str]:
+    """Return what the stages of a run have noticed about their numbers, the earliest stage first."""
+    controls = run.fetch.card.section["controls"] if run.fetch is not None else ()
+    found = list(contradictions(read_fields(run.segment), controls))
+    found += constant_channels(read_table(run.segment.file("scale.parquet")))
+    found += crop_cautions(run.segment.card.metrics)
+    if run.split is not None and (without := run.split.card.metrics.get("without_class")):
+        found.append(f"{without:,} cells have no class and are left out")
+    found += run.clusters.cautions()
+    return found + (run.evaluation.cautions() if run.evaluation is not None else [])
+
+
+def _cautions(run: Run) -> Check | None:
+    """List what does not count as one would think: copies, empty crops and clusters, constant channels and features."""
+    found = cautions(run)
+    if not found:
+        return None
+    profiles = run.evaluation.profiles if run.evaluation is not None else None
+    of_features = profiles.cautions() if profiles is not None and not profiles.copied_vectors else []
+    is_doubtful = len(found) > len(of_features)  # features that vary nowhere are usual
+    return Check(
+        "Does every cell, feature and cluster count?",
+        "no",
+        "; ".join(found),
+        doubt="not every cell and cluster counts" if is_doubtful else "",
+    )
 
 
 def collapses(runs: list[Run], scores: ScoresByArm) -> list[str]:

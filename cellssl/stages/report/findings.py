@@ -97,13 +97,16 @@ def _question(runs: list[Run], scores: ScoresByArm) -> str:
         label = f" A cell counts as treated if its well got {', '.join(section.treated.compounds)} ({which})."
     elif section.classes:
         label = f" The label of a cell is its “{section.classes}”, one of {scores.number_of_classes}."
-    ks = sorted({row["k"] for row in scores.rows})
+    ks = sorted({(row["k"], min(row["k"], row["clusters_filled"])) for row in scores.rows})
+    numbers = " or ".join(str(filled) for _, filled in ks) + " clusters"
+    if asked := sorted({k for k, filled in ks if filled < k}):
+        numbers += f" ({' or '.join(map(str, asked))} were asked for; the others are empty)"
     arms, seeds = len({one.arm for one in runs}), len({one.seed for one in runs})
     part = part_of(run)
     where = f"the {run.clusters.cells:,} cells of the part “{part}”" if part != "all" else "all cells"
     return (
         f"{count_of(arms, 'arm')}, {count_of(seeds, 'seed')} each. Every arm turns a cell into a vector "
-        f"without using any label. Then {where} are grouped into {' or '.join(map(str, ks))} clusters, and the "
+        f"without using any label. Then {where} are grouped into {numbers}, and the "
         f"clusters are compared with what is known about the cells.{label} AMI (adjusted mutual information) is 0 for "
         "chance and 1 for full agreement; ± is the standard deviation over seeds."
     )

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 CSV_TITLES = {"nsc.csv": "NSC and NSCB per mechanism", "map.csv": "Mean average precision per treatment and mechanism"}
 """Tables of an evaluation that the page shows folded."""
+CSV_NUMBERS = (
+    *("treatments", "right", "accuracy", "dose_micromolar", "profiles"),
+    *("mean_average_precision", "p_value", "corrected_p_value"),
+)
+"""Columns of these tables that hold numbers; all others hold names, also where they look like numbers."""
 
 
 def profile_section(runs: list[Run]) -> list[Section]:
@@ -62,12 +67,14 @@ def _csv_of_arms(runs: list[Run], name: str, title: str) -> list[Block]:
     """Return a CSV of the evaluations, of the first seed of every arm, as one table."""
     import pandas as pd
 
+    from cellssl.artifacts.tables import read_csv
+
     tables = []
     for run in first_seeds(runs):
         if run.evaluate is not None and name in run.evaluate.card.files:
             path = run.evaluate.file(name)
             with explained(path):
-                tables.append(pd.read_csv(path).assign(arm=run.arm))
+                tables.append(read_csv(path, CSV_NUMBERS).assign(arm=run.arm))
     if not tables:
         return []
     table = pd.concat(tables, ignore_index=True)

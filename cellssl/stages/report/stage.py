@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cellssl.config.recipe import BY_HAND
 from cellssl.engine.build import Job, Metrics
 from cellssl.events import Event, Progress
+from cellssl.spreadsheets import write_rows
 
 if TYPE_CHECKING:
     from cellssl.reporting.html import Section
@@ -116,10 +117,6 @@ def _write_json(job: Job, name: str, content: Any) -> None:
 
 def _write_csv(job: Job, rows: Sequence[Row]) -> None:
     """Write scores.csv: one row per run, every number with all digits; empty where a score is not defined."""
-    import csv
-
     names = list(dict.fromkeys(name for row in rows for name in row))
     with job.draft.file("scores.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        write_rows(file, names, ([row.get(name) for name in names] for row in rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from cellssl.reporting.figures import sweep
 from cellssl.reporting.html import Block, Bullets, Folded, Section, Table, Value
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.reporting.seed_statistics import mean_sd
+from cellssl.spreadsheets import write_rows
 from cellssl.stages.report.figures import write_figure
 from cellssl.stages.report.sweep_results import OVERALL, Curve, SweepResults, point_sets
 from cellssl.stages.report.sweep_text import value_text, words
@@ -233,6 +233,4 @@ def _known(value: float) -> float | None:
 
 def _csv(job: Job, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     with job.draft.file(name).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        write_rows(file, header, rows)

@@ -23,7 +23,13 @@ from cellssl.errors import DataError, FailedError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.stages.segment.counts import write_counts
 from cellssl.stages.segment.inputs import channels_of, label_image_of, nucleus_of
-from cellssl.stages.segment.scale import check_reference, no_range_error, reference_histogram, scale_table
+from cellssl.stages.segment.scale import (
+    check_reference,
+    constant_channels,
+    no_range_error,
+    reference_histogram,
+    scale_table,
+)
 from cellssl.stages.segment.selection import (
     count_nuclei,
     field_table,
@@ -65,11 +71,14 @@ def segment_plate(job: Job) -> Generator[Event, None, Metrics]:
     histogram = reference_histogram(done, fetched, failures)
     scale = scale_table(job.settings, histogram, channels, fields["plate"].iloc[0])
     write_table(scale, job.draft.file("scale.parquet"))
+    constant = constant_channels(scale)
     counts = count_nuclei(nuclei, len(tasks), len(failures))
+    counts |= {"constant_channels": len(constant)} if constant else {}
     write_counts(job, counts)
     write_quarantine(failures, job.draft.file("quarantine.csv"))
     if failures:
         yield Note(f"{len(failures)} of {len(tasks)} fields are quarantined; the reasons are in quarantine.csv")
+    yield from map(Note, constant)
     yield from _note_flags(fields)
     return counts
 

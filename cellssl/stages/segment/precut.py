@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Generator
+import hashlib
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,18 +11,19 @@ import numpy as np
 from cellssl.artifacts.contents import not_as_written, read_json_of
 from cellssl.artifacts.crops import open_crops, write_crops
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import ID, KEY, check_columns, explained, read_fields, write_table
+from cellssl.artifacts.tables import ID, KEY, check_columns, explained, read_csv, read_fields, write_table
 from cellssl.engine.build import Job, Metrics
-from cellssl.errors import UsageError
-from cellssl.events import Event, Progress
+from cellssl.errors import DataError, UsageError
+from cellssl.events import Event, Note, Progress
 from cellssl.stages.segment.counts import write_counts
-from cellssl.stages.segment.scale import check_reference, scale_table, whole_range
+from cellssl.stages.segment.scale import check_reference, constant_channels, scale_table, whole_range
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from cellssl.stages.segment.settings import Settings
 
+STACK_ROW = "stack_row"
 BLOCK = 256
 """Number of crops that are copied at a time."""
 
@@ -36,28 +37,76 @@ def copy_crops(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics]:
         raise not_as_written(fetched, "cells.csv", f"it has {len(cells):,} rows for {len(crops):,} crops")
     _check_precut(job.settings, crops.shape[-1])
     scale = yield from _scale_of_crops(job.settings, fetched, fields, cells)
+    survey = _Survey()
     blocks = (crops[start : start + BLOCK] for start in range(0, len(crops), BLOCK))
-    write_crops(job.draft.file("crops.npy"), blocks, crops.shape)
+    write_crops(job.draft.file("crops.npy"), map(survey.add, blocks), crops.shape)
     cells["crop_row"] = np.arange(len(cells))
     write_table(cells, job.draft.file("cells.parquet"))
     write_table(fields, job.draft.file("fields.parquet"))
     write_table(scale, job.draft.file("scale.parquet"))
+    constant, plate = constant_channels(scale), fields["plate"].iloc[0]
     counts = {"fields": len(fields), "quarantined": 0, "detected": len(cells), "kept": len(cells)}
+    counts |= survey.counts() | ({"constant_channels": len(constant)} if constant else {})
     write_counts(job, counts)
+    yield from map(Note, [*constant, *(f"plate {plate}: {sentence}" for sentence in crop_cautions(counts))])
     return counts
 
 
+def crop_cautions(counts: Mapping[str, int]) -> list[str]:
+    """Return a sentence where crops are empty, and one where they are copies of others."""
+    empty, copied = counts.get("empty_crops", 0), counts.get("copied_crops", 0)
+    found = [f"{empty:,} of {counts['kept']:,} crops are empty: all pixels of each channel are equal"] if empty else []
+    if copied:
+        found.append(f"{copied:,} of {counts['kept']:,} crops are copies of another crop of the plate")
+    return found
+
+
+class _Survey:
+    """What is noticed about crops while they are copied."""
+
+    def __init__(self) -> None:
+        self._crops, self._empty = 0, 0
+        self._digests: set[bytes] = set()
+
+    def add(self, block: np.ndarray) -> np.ndarray:
+        """Look at some crops (n, c, y, x), and return them."""
+        pixels = block.reshape(*block.shape[:2], -1)
+        self._crops += len(block)
+        self._empty += int((pixels.min(axis=2) == pixels.max(axis=2)).all(axis=1).sum())
+        self._digests.update(hashlib.blake2b(crop, digest_size=16).digest() for crop in np.ascontiguousarray(block))
+        return block
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of empty crops and of copies, where there are any."""
+        found = {"empty_crops": self._empty, "copied_crops": self._crops - len(self._digests)}
+        return {name: count for name, count in found.items() if count}
+
+
 def _cells_of_crops(fetched: Artifact) -> pd.DataFrame:
-    """Read the table of the crops; a class is text, even where it looks like a number or a missing value."""
+    """Read the table of the crops: measurements as numbers, and all other columns as the text that stands there.
+
+    Raises DataError where a measurement is not a number, IntegrityError where it is no table of cells.
+    """
     import pandas as pd
+
+    from cellssl.stages.segment.field import MEASURED
 
     path = fetched.file("cells.csv")
     with explained(path):
-        cells = pd.read_csv(path, dtype={"cell_id": str, "field_id": str})
-        if "class" in cells:
-            with path.open(newline="", encoding="utf-8") as file:
-                cells["class"] = pd.array([row["class"] or None for row in csv.DictReader(file)], dtype="string")
+        cells = read_csv(path)
         check_columns(cells, {"cell_id": ID, "field_id": KEY})
+    for name in (*MEASURED, STACK_ROW):
+        if name not in cells:
+            continue
+        numbers = pd.to_numeric(cells[name].astype(object), errors="coerce")
+        if (wrong := (numbers.isna() & cells[name].notna()).to_numpy(bool)).any():
+            row = int(wrong.argmax())
+            raise DataError(
+                f"the kept column {name!r} holds {cells[name].iloc[row]!r} for the cell {cells['cell_id'].iloc[row]}; "
+                "a column of this name is a measurement of nuclei",
+                hint="write numbers, rename the column, or leave it out of fetch.dataset.keep",
+            )
+        cells[name] = numbers
     return cells
 
 

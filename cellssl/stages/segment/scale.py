@@ -52,6 +52,15 @@ def scale_table(settings: Settings, counts: Any, channels: list[str], plate: str
     return pd.DataFrame({"plate": plate, "channel": channels, "low": limits[0], "high": limits[1]})
 
 
+def constant_channels(scale: pd.DataFrame) -> list[str]:
+    """Return a sentence per channel whose black and white are the same: no model sees anything in it."""
+    return [
+        f"plate {row.plate}: the channel {row.channel} is constant (grey value {row.low:g}) in the cells that set its "
+        "intensity scale, so no model sees anything in it"
+        for row in scale[scale["low"] >= scale["high"]].itertuples()
+    ]
+
+
 def whole_range(fetched: Artifact, channels: list[str], plate: str) -> pd.DataFrame:
     """Return one row per channel: the lowest and the highest value that pixels can have.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import CELLS, FIELDS, SCALE, read_fields, read_table, write_table
+from cellssl.artifacts.tables import CELLS, FIELDS, SCALE, read_fields, read_table, write_csv, write_table
 from cellssl.disk import raise_fault
 from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
@@ -42,7 +43,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     tables = {name: _gathered_table(name, parts) for name in _tables_of(parts)}
     cells = tables["cells.parquet"]
     of_parts = [metrics_of(part, dict[str, int]) for part in parts.values()]
-    counts = {name: sum(one.get(name, 0) for one in of_parts) for name in of_parts[0]}
+    counts = {name: sum(one.get(name, 0) for one in of_parts) for name in dict.fromkeys(chain(*of_parts))}
     if cells.empty:
         raise _no_cells_error(counts)
     if not cells["cell_id"].is_unique:
@@ -121,7 +122,7 @@ def _gathered_table(name: str, parts: dict[str, Artifact]) -> pd.DataFrame:
 def _write_nuclei_csv(job: Job, cells: pd.DataFrame, fields: pd.DataFrame) -> None:
     """Write the cells for pycytominer and similar tools; gzip without a time, so that equal tables give equal bytes."""
     table = as_cellprofiler(cells.merge(fields[["field_id", "plate", "well", "site"]], on="field_id"))
-    table.to_csv(job.draft.file("nuclei.csv.gz"), index=False, compression={"method": "gzip", "mtime": 0})
+    write_csv(table, job.draft.file("nuclei.csv.gz"), compression={"method": "gzip", "mtime": 0})
 
 
 def make_plate(settings: Settings, context: RunContext, fetched: Artifact) -> Build:

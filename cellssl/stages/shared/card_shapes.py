@@ -67,6 +67,7 @@ class SplitMetrics(CardShape):
     counts: dict[str, int]
     leaks: Leaks
     unused_cells: int
+    without_class: int = 0
 
 
 class Treated(CardShape):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellssl.artifacts.tables import read_cells, write_table
+from cellssl.artifacts.tables import label_text, read_cells, write_table
 from cellssl.config.doses import chosen_doses
 from cellssl.config.plugins import did_you_mean
 from cellssl.engine.build import Job, Metrics
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.randomness import hash64
+from cellssl.stages.shared.spelling import alike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,10 +28,17 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     """Label, divide and balance the cells; note the wells that are in train and in test."""
     settings: Settings = job.settings
     yield Progress(0, 1, "splits")
-    cells = add_labels(_of_plates(read_cells(job.inputs["segment"]), settings), settings)
+    of_plates = _of_plates(read_cells(job.inputs["segment"]), settings)
+    cells = add_labels(of_plates, settings)
+    without_class = len(of_plates) - len(cells) if settings.classes else 0
+    yield from map(Note, _contradictions(cells, settings, without_class))
     cells["split"] = assign_parts(cells, settings)
+    if settings.balance:
+        _check_classes_in_parts(cells, settings)
     selected = cells[select_balanced(cells, settings)]
     _check_all_parts(selected, settings)
+    if not settings.balance:
+        yield from map(Note, _classes_without_training(selected))
     table = selected[["cell_id", "field_id", "split", "label"]].reset_index(drop=True)
     write_table(table, job.draft.file("split.parquet"))
     leaks = leakage(selected)
@@ -39,7 +47,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
             f"{leaks['wells_in_train_and_test']} wells have cells in train and in test, "
             "so every score includes well effects"
         )
-    return {"counts": _counts(selected), "leaks": leaks, "unused_cells": len(cells) - len(selected)}
+    metrics = {"counts": _counts(selected), "leaks": leaks, "unused_cells": len(cells) - len(selected)}
+    return {**metrics, "without_class": without_class} if without_class else metrics
 
 
 def add_labels(cells: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -79,7 +88,7 @@ def treatment_labels(cells: pd.DataFrame, treated: Treated | None) -> pd.Series[
 def class_labels(cells: pd.DataFrame, column: str) -> pd.Series[str]:
     """Return the values of a column as text, missing where it is empty; UsageError where there are no two classes."""
     _check_column(cells, column, "classes")
-    labels = cells[column].astype("string").replace("", None)
+    labels = label_text(cells[column])
     if labels.nunique() < 2:
         raise UsageError(f"the column {column!r} has {labels.nunique()} classes", hint="name one that has two or more")
     return labels
@@ -110,11 +119,14 @@ def assign_parts(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
 def _column_parts(cells: pd.DataFrame, column: str) -> np.ndarray:
     """Return the parts that a column holds; empty for cells of train that may still become val."""
     _check_column(cells, column, "split_column")
-    part = cells[column].fillna("").to_numpy(str)
-    wrong = next((str(value) for value in part if value not in PARTS), None)
-    if wrong is not None:
+    part = label_text(cells[column]).fillna("").to_numpy(str)
+    wrong = [str(value) for value in part if value not in PARTS]
+    if wrong:
+        held = f"holds {wrong[0]!r}" if wrong[0] else "is empty"
         raise UsageError(
-            f"the column {column!r} holds {wrong!r}", hint="it must hold train, val or test for every cell"
+            f"the column {column!r} {held} for {len(wrong):,} of {len(part):,} cells, the first of them "
+            f"{cells['cell_id'].iloc[[value not in PARTS for value in part].index(True)]}",
+            hint="it must hold train, val or test for every cell",
         )
     return np.where((part == "train") & ("val" not in part), "", part).astype("<U5")
 
@@ -212,6 +224,45 @@ def _check_all_parts(cells: pd.DataFrame, settings: Settings) -> None:
                 f"the part {name} of the split has no cells",
                 hint=f"split.group_by divides {_count(cells, settings.group_by)}; use a smaller unit, or other shares",
             )
+
+
+def _contradictions(cells: pd.DataFrame, settings: Settings, without_class: int) -> Iterator[str]:
+    """Yield what looks wrong about the classes: cells that have none, and classes that differ in spelling only."""
+    if without_class:
+        yield (
+            f"{without_class:,} of {without_class + len(cells):,} cells have nothing in the column "
+            f"{settings.classes!r}, so they have no class and are left out"
+        )
+    for names in alike(cells["label"].dropna().unique()):
+        yield f"the classes {' and '.join(map(repr, names))} differ in spelling only, and are counted as {len(names)}"
+
+
+def _check_classes_in_parts(cells: pd.DataFrame, settings: Settings) -> None:
+    """Raise UsageError where a class has no cell in one of the parts, so that balancing would leave that part empty."""
+    if cells["label"].isna().any():
+        return
+    sizes = cells.groupby(["label", "split"]).size().unstack(fill_value=0)
+    parts = [name for name in PARTS if name in sizes]
+    for label, row in sizes.iterrows():
+        missing = [name for name in parts if not row[name]]
+        if not missing:
+            continue
+        found = " and ".join(f"{row[name]:,} in {name}" for name in parts if row[name])
+        by = f"the column {settings.split_column!r}" if settings.split_column else f"groups by {settings.group_by}"
+        raise UsageError(
+            f"the class {label!r} has no cell in {' and '.join(missing)}, only {found} (divided by {by}), so no "
+            "part can have equally many cells of every class",
+            hint="correct the column or the shares, leave the class out (fetch.dataset.compounds, or an empty cell in "
+            "the column of the classes), or set split.balance = false",
+        )
+
+
+def _classes_without_training(cells: pd.DataFrame) -> Iterator[str]:
+    """Yield which classes have test cells but no training cell: no classifier can predict them."""
+    labels = {part: set(cells["label"][cells["split"] == part].dropna()) for part in PARTS}
+    if unknown := sorted(labels["test"] - labels["train"]):
+        named = ", ".join(map(repr, unknown[:5]))
+        yield f"classes with test cells but no training cell, which cannot be predicted: {len(unknown)} ({named})"
 
 
 def _count(cells: pd.DataFrame, by: str) -> str:
