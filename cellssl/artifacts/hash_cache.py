@@ -59,11 +59,7 @@ class HashCache:
     def sha256(self, path: Path) -> str:
         """Return the sha256 of a file; DataError where it cannot be read."""
         with _as_data_error():
-            return self.look_up(path)
-
-    def look_up(self, path: Path) -> str:
-        """Return the sha256 of a file; OSError where it cannot be read."""
-        return self.known(path) or self.read_again(path)
+            return self.known(path) or self.read_again(path)
 
     def read_again(self, path: Path) -> str:
         """Read a file whatever is known of it, and return its sha256; OSError where it cannot be read."""
@@ -161,7 +157,8 @@ def _as_data_error() -> Iterator[None]:
 
 def _key(path: Path) -> str:
     """Return the absolute path as JSON, without the quotation marks."""
-    return json.dumps(str(path if path.is_absolute() else path.absolute()))[1:-1]
+    text = str(path)
+    return json.dumps(text if text.startswith("/") else str(path.absolute()))[1:-1]
 
 
 def _line(key: str, identity: Identity, sha256: str) -> str:

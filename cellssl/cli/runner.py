@@ -20,7 +20,7 @@ from cellssl.engine.build import RunContext
 from cellssl.engine.cards import lost_files
 from cellssl.errors import UsageError
 from cellssl.events import Event
-from cellssl.pipeline.execute import assist, find_finished, make
+from cellssl.pipeline.execute import assist, find_finished, make, not_compared
 from cellssl.pipeline.plan import Planned
 from cellssl.pipeline.plates import PlatePlan, plan_plate
 from cellssl.pipeline.session import Selection, Session
@@ -122,10 +122,18 @@ class Runner:
             self.console.say(f"{title}: done in {found.card.run['seconds']:,.0f} s, {found.path}")
         elif planned.fingerprint not in self._shown:
             self.console.say(f"{title}: up to date, {found.path}")
+            self._say_not_compared(title, found)
         announce(Rank.from_environment(), planned.fingerprint, begins=False)  # ends the waiting of other processes
         self._shown.add(planned.fingerprint)
         self._point_to(found, planned.arm, planned.seed_of_pointer, planned.stage)
         return found
+
+    def _say_not_compared(self, title: str, found: Artifact) -> None:
+        files = not_compared(found, self.session.store)
+        if files:
+            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+            words = "not compared with the card since it came here or changed"
+            self.console.say(f"{title}: {files[0]}{more}: {words}; cellssl verify {found.path} does so")
 
     def make_plate(self, plan: PlatePlan) -> Artifact:
         """Find or make one plate's part of fetch or segment, and leave a pointer to it."""

@@ -42,6 +42,8 @@ def _columns_of_path(given: object) -> object:
     return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
 
 
+UNTIDY = re.compile(r"//|/\.(/|$)|/$")
+"""What `Path` tidies up; for other paths it is left out, because it is slow for tens of thousands of images."""
 SUFFIX = re.compile(r"\.\w{1,5}")
 _LAST_READ: dict[tuple[int, int, str], list[tuple[Field, dict[str, str]]]] = {}
 """Rows read last, by size and time of the table and by the settings: every plate asks for the same rows again."""
@@ -209,7 +211,9 @@ def _place(parts: list[str], root: Path, table: Table, row: int) -> str:
                 hint="use http, https, s3 or file:///, or download the images and give their folder as root",
             )
         return "/".join(part.strip("/") for part in parts)
-    return str(Path(root, "/".join(parts).replace("\\", "/")))
+    text = "/".join(parts).replace("\\", "/")
+    place = text if text.startswith("/") else f"{root}/{text}"
+    return str(Path(root, text)) if UNTIDY.search(place) else place
 
 
 def _is_address(image: str) -> bool:

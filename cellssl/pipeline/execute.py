@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cellssl.artifacts.card import kind_of_input
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.engine.build import Build, Job, RunContext, find_or_make
 from cellssl.engine.cards import DEFAULTS_CHANGED, FORCE, find_planned
+from cellssl.engine.plate_parts import parts_of
 from cellssl.engine.stage import stage_module
 from cellssl.errors import IntegrityError, UsageError
 from cellssl.pipeline.plan import Planned
@@ -42,6 +45,20 @@ def find_finished(planned: Planned, store: Store, checked: set[str], changes: di
             f"{found.path} was made before its {older} was made again with today's defaults", hint=FORCE
         )
     return found
+
+
+def not_compared(found: Artifact, store: Store) -> list[Path]:
+    """Return the files of a finished artifact and of its parts whose bytes nobody has read since they came or changed.
+
+    Reads no large file. Raises IntegrityError where a file is missing or has another size, UsageError where a part is
+    in no known store.
+    """
+    files = found.not_compared()
+    if "parts.json" in found.card.files:
+        around = store.with_store_of(found)
+        for _, part in parts_of(found):
+            files += around.get(found.card.kind, part).not_compared()
+    return files
 
 
 def made_before_change(found: Artifact, planned: Planned, store: Store, changes: dict[str, str]) -> str:
