@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 TREATMENT_COLUMNS = ["batch", "compound", "dose_micromolar", "moa", "pixel_um"]
 """Columns of the field table that describe the treatment of a well; they may be empty."""
 
+UNREAD_FIELDS = "unread_fields.parquet"
+"""The fields that fetch has quarantined, in a segment artifact that has any; they are not in its field table."""
+
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write a parquet file, without an index."""

@@ -52,6 +52,7 @@ def read_external_table(external: ExternalTable) -> tuple[pd.DataFrame, np.ndarr
     features, meanings = _feature_columns(names, external), _column_meanings(names, external)
     doses = [name for name in names if meanings.get(name, name).removeprefix("Metadata_") == "dose_micromolar"]
     table = _read(external.path, [name for name in names if name not in {*features, *doses}])
+    table = _without_drawn_cells(table)
     if table.empty:
         raise DataError(f"{external.path} has no row", hint="give a table with one row per cell or one row per well")
     table = table.assign(**{name: _as_numbers(table[name], external.path) for name in doses})
@@ -108,6 +109,13 @@ def _read(path: Path, texts: list[str]) -> pd.DataFrame:
             keep_default_na=False,
             na_values=[""],
         )
+
+
+def _without_drawn_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table without the cells that `embed` added only to describe wells; they are not in the split."""
+    if not {"Metadata_split", "Metadata_drawn"} <= set(table.columns) or table["Metadata_split"].isna().all():
+        return table
+    return table[table["Metadata_split"].notna()].reset_index(drop=True)
 
 
 @contextmanager

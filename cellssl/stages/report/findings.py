@@ -8,7 +8,9 @@ from cellssl.artifacts.tables import read_fields
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import number
 from cellssl.stages.report.arm_scores import ScoresByArm, count_of
-from cellssl.stages.report.checks import checks, collapses
+from cellssl.stages.report.check import summary
+from cellssl.stages.report.checks import checks
+from cellssl.stages.report.label_free_checks import collapses
 from cellssl.stages.report.runs import Run, active_branches, has_treatments, part_of
 
 
@@ -24,7 +26,7 @@ def lead(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> 
             "every column” compares the clusters with what else is known; look at the pictures to see whether they "
             "mean something."
         )
-    return [*paragraphs, _doubts(runs, scores)]
+    return [*paragraphs, summary(checks(runs, scores))]
 
 
 def describe(run: Run) -> str:
@@ -49,31 +51,28 @@ def _network(run: Run) -> str:
     return f"network “{name}”"
 
 
-def _doubts(runs: list[Run], scores: ScoresByArm) -> str:
-    doubts = [one.doubt for one in checks(runs, scores) if one.doubt]
-    if not doubts:
-        return "No check is a reason to doubt this; see “How reliable is it?” for all checks."
-    return f"Interpret with care: {', '.join(doubts)}. See “How reliable is it?” and “What to check next”."
-
-
 def _data(run: Run) -> str:
     """Return which cells, plates, wells and compounds there are."""
     fields = read_fields(run.segment)
     treated = fields[~fields["control"].astype(bool)]
     dataset = run.fetch.card.section["dataset"]["name"] if run.fetch else "unknown"
-    if not has_treatments(run):
-        kept = run.segment.card.metrics["kept"]
+    kept = run.segment.card.metrics["kept"]
+    if not has_treatments(run) and "dropped.parquet" not in run.segment.card.files:
         return f"{kept:,} images of the data set “{dataset}”; no compound is known."
     kind = "Simulated cells" if dataset == "simulated" else f"Cells of the data set “{dataset}”"
+    wells = fields[["plate", "well"]].drop_duplicates()
+    where = f"{count_of(fields['plate'].nunique(), 'plate')}, {count_of(len(wells), 'well')}"
+    if not has_treatments(run):
+        n_fields = count_of(len(fields), "field")
+        return f"{kind}: {where}, {n_fields} of view, {count_of(kept, 'cell')}; no compound is known."
     compounds = sorted(treated["compound"].dropna().astype(str).unique())
     doses = treated["dose_micromolar"].dropna().nunique()
     listed = f"{len(compounds)} compounds" if len(compounds) > 4 else ", ".join(compounds) or "no known compound"
     at = f" at {doses} doses" if doses > 1 else ""
-    wells = fields[["plate", "well"]].drop_duplicates()
     controls = fields[fields["control"].astype(bool)][["plate", "well"]].drop_duplicates()
     return (
-        f"{kind}: {count_of(fields['plate'].nunique(), 'plate')}, {count_of(len(wells), 'well')} "
-        f"({len(controls)} of them untreated controls), {count_of(len(fields), 'field')} of view; {listed}{at}."
+        f"{kind}: {where} ({len(controls)} of them untreated controls), {count_of(len(fields), 'field')} of view; "
+        f"{listed}{at}."
     )
 
 

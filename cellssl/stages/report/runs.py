@@ -194,6 +194,15 @@ def part_of(run: Run) -> str:
     return run.cluster.card.section["part"] or ("test" if run.split is run.cells else "all")
 
 
+def drawn_of_kept(run: Run) -> str:
+    """Return how many cells the wells are described by, of how many; empty for clusterings of earlier versions."""
+    wells = run.clusters.wells
+    if wells is None:
+        return ""
+    at_most = f", at most {run.embed.card.section['cells_per_well']:,} per well"
+    return f"{wells.drawn:,} cells drawn of {wells.kept:,} kept{at_most}"
+
+
 def has_treatments(run: Run) -> bool:
     """Return whether any field has a control or a compound; else plates, wells and density have no meaning."""
     fields = read_fields(run.segment)
@@ -211,11 +220,18 @@ def results_of(run: Run) -> RunResults:
 
 
 def _clustered_cells(run: Run) -> pd.DataFrame:
-    """Return cluster, plate, well and control, one row per clustered cell."""
+    """Return cluster, plate, well and control, one row per cell that the clusters are fitted and scored on."""
     import pandas as pd
 
     known = {"Metadata_cell_id": "cell_id", "Metadata_Plate": "plate", "Metadata_Well": "well"}
     known["Metadata_control"] = "control"
     cells = pd.read_parquet(run.embed.file("embeddings.parquet"), columns=list(known))  # the vectors may be gigabytes
-    assigned = read_table(run.cluster.file("assignments.parquet"))
-    return assigned.merge(cells.rename(columns=known), on="cell_id", how="left", validate="one_to_one")
+    return scored_assignments(run.cluster).merge(
+        cells.rename(columns=known), on="cell_id", how="left", validate="one_to_one"
+    )
+
+
+def scored_assignments(cluster: Artifact) -> pd.DataFrame:
+    """Return the rows of assignments.parquet of the cells that the clusters are fitted and scored on."""
+    assigned = read_table(cluster.file("assignments.parquet"))
+    return assigned[assigned["scored"]].reset_index(drop=True) if "scored" in assigned else assigned
