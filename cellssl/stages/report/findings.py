@@ -11,7 +11,7 @@ from cellssl.stages.report.arm_scores import ScoresByArm, count_of
 from cellssl.stages.report.check import summary
 from cellssl.stages.report.checks import checks
 from cellssl.stages.report.label_free_checks import collapses
-from cellssl.stages.report.runs import Run, active_branches, has_treatments, part_of
+from cellssl.stages.report.runs import Run, has_treatments, part_of
 
 
 def lead(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> list[str]:
@@ -27,28 +27,6 @@ def lead(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> 
             "mean something."
         )
     return [*paragraphs, summary(checks(runs, scores))]
-
-
-def describe(run: Run) -> str:
-    """Return in words how an arm turns a cell into a vector."""
-    model = str(run.embed.card.section["model"])
-    match model:
-        case "intensities":
-            return "the mean of every channel; nothing is learned"
-        case "features":
-            return "classical features (brightness, texture, area and shape of the nucleus); nothing is learned"
-    if run.trained is None:
-        weights = {"random": "random weights, not trained", "imagenet": "weights learned on photographs (ImageNet)"}
-        return f"{_network(run)}, {weights.get(model, 'weights from elsewhere, not trained on these cells')}"
-    steps = run.trained.card.metrics["steps"]
-    branches = active_branches(run.trained)
-    named = " + ".join(f"{branch['weight']:g} × {name}" for name, branch in branches.items())
-    return f"{_network(run)}, trained without labels for {steps:,} steps; loss = {named}"
-
-
-def _network(run: Run) -> str:
-    name = run.model.card.section["encoder"]["name"] if run.model else "network"
-    return f"network “{name}”"
 
 
 def _data(run: Run) -> str:

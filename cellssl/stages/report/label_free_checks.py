@@ -33,7 +33,7 @@ EFFECT_OR_NUISANCE = {
 }
 FOLLOWED_AMI = 0.1
 """Where cells have no label to compare with, clusters with a higher AMI follow a nuisance: with two halves, 0.1 means
-that the cluster tells the half of 68 % of the cells, where a coin tells 50 %."""
+that the half of 68 % of the cells can be guessed from their cluster; without it, that of 50 %."""
 SEEDS_AGREE_AMI = 0.5
 """Clusterings of two seeds agree from this AMI on: two equal clusters reach it where one cell in nine changes its
 cluster."""
@@ -42,7 +42,7 @@ LOW_RANK = 2.0
 RANKED_DIM = 8
 """Vectors of fewer features, such as the mean of each channel, have a low rank and copies without any collapse."""
 MANY_COPIES = 0.05
-"""Share of cells with the vector of another cell above which the vectors do not tell cells apart."""
+"""Share of cells with the vector of another cell above which the vectors do not distinguish cells."""
 FEW_STEPS = 500
 """Fewer training steps say little: after 500 steps a momentum encoder (0.99 a step) has forgotten its random first
 weights to below 1 %. The paper trained for about 7,600 steps (400 epochs of 2,450 cells, 128 at a time)."""
@@ -55,7 +55,7 @@ FEW_CELLS_PER_CLUSTER = 20
 FEW_FIELDS = 10
 """With fewer fields, one out of focus or unevenly lit is a tenth of the data or more."""
 FEW_WELLS = 4
-"""With fewer wells there are not two wells of each of two kinds, so no difference can be told from that of wells."""
+"""With fewer wells there are not two wells of each of two kinds, so wells differ by chance alone."""
 
 
 def label_free_checks(runs: list[Run], scores: ScoresByArm) -> list[Check]:
@@ -108,7 +108,7 @@ def _same_vectors(run: Run) -> str:
         return ""
     where = f"The vectors of “{run.arm}” (seed {run.seed})"
     if 1 - spread.distinct / spread.cells > MANY_COPIES:
-        return f"{where} do not tell all cells apart: only {spread.distinct:,} of {spread.cells:,} are different."
+        return f"{where} do not distinguish all cells: only {spread.distinct:,} of {spread.cells:,} are different."
     if spread.effective_rank < LOW_RANK:
         return (
             f"{where} lie nearly along one line: effective rank {spread.effective_rank:.1f} of {spread.dim} features."
@@ -190,7 +190,7 @@ def loss_below_chance(run: Run) -> Check:
     if not branches:
         return not_made(question, "no objective of this training has a known level of chance")
     if unfilled := list(_unfilled_queues(run)):
-        why = f"the queue of {', '.join(unfilled)} still holds random keys, which are easy to tell apart"
+        why = f"the queue of {', '.join(unfilled)} still holds random keys, which are easy to distinguish"
         return too_little(question, why, "a queue that was never full")
     losses = {name: (last[f"{name}/loss"].mean(), last[f"{name}/chance"].mean()) for name in branches}
     numbers = "; ".join(f"{name}: {loss:.2f}, chance {chance:.2f}" for name, (loss, chance) in losses.items())
