@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 TREATMENT_COLUMNS = ["batch", "compound", "dose_micromolar", "moa", "pixel_um"]
 """Columns of the field table that describe the treatment of a well; they may be empty."""
 
+UNREAD_FIELDS = "unread_fields.parquet"
+"""The fields that fetch has quarantined, in a segment artifact that has any; they are not in its field table."""
+
 
 class Column(NamedTuple):
     """What a column of a table must hold, where the table has it."""
@@ -85,6 +88,9 @@ ASSIGNMENTS: Mapping[str, Column] = {
     "cell_id": ID,
     "cluster": Column("whole", needed=True, gaps=False),
     "distance": NUMBER,
+    "split": TEXT,
+    "scored": Column("flag", gaps=False),
+    "drawn": Column("flag", gaps=False),
 }
 OF_CELLS: Mapping[str, Column] = {
     **{
@@ -92,8 +98,9 @@ OF_CELLS: Mapping[str, Column] = {
         for name, column in FIELDS.items()
     },
     **{name: CELLS[name] for name in ("cell_id", "true_phenotype", *SHAPE)},
-    "split": Column("text", gaps=False),
+    "split": TEXT,
     "label": TEXT,
+    "drawn": Column("flag", gaps=False),
 }
 """Columns of the metadata of embeddings, under the names of the cell table."""
 

@@ -36,6 +36,11 @@ class ClustererSettings(Plugin):
     takes_seed: ClassVar[bool] = True
     """Whether the result depends on random numbers."""
 
+    @classmethod
+    def assigns(cls) -> bool:
+        """Return whether the method has a rule for new cells."""
+        return cls.assign is not ClustererSettings.assign
+
     def check_installed(self) -> None:
         """Raise UsageError where a library that the method needs is not installed; import no library."""
 

@@ -1,44 +1,68 @@
-"""wells: embeddings and clusters of cells -> one row per well: share of each cluster, distance from controls."""
+"""wells: fields, cells and clusters -> one row per well: counts, share of each cluster, distance from controls."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from cellssl.errors import DataError
 from cellssl.profiling.clusterer import NOISE
 
 WELL_COLUMNS = ("compound", "dose_micromolar")
-"""Columns that describe the content of a well; copied where the cells have them."""
+"""Columns that describe the content of a well; copied where the fields have them."""
+COUNTS = ("n_fields", "n_fields_quarantined", "n_detected", "n")
+"""Columns that say what segmentation found in a well."""
+QUARANTINED = "quarantined"
+"""The flag of a field that could not be segmented."""
 FEATURES_AT_ONCE = 32
 NORMAL_MAD = 1.4826
 """For normally distributed numbers, the median absolute deviation times this factor is the standard deviation."""
 
 
+def count_wells(fields: pd.DataFrame, cells: pd.DataFrame, dropped: pd.DataFrame | None) -> pd.DataFrame:
+    """Return one row per well of the field table, ordered by plate and well, with what segmentation found in it.
+
+    The columns are plate, well, compound and dose_micromolar if they are known, control, n_fields,
+    n_fields_quarantined, n_detected (nuclei) and n (cells kept); a well without any cell has 0. `dropped` are the
+    rejected nuclei, None where nothing was segmented. Raises DataError for a well with two treatments.
+    """
+    kept = fields["field_id"].map(cells["field_id"].value_counts()).fillna(0).astype(int)
+    rejected = 0 if dropped is None else fields["field_id"].map(dropped["field_id"].value_counts()).fillna(0)
+    flags = fields["field_flags"] if "field_flags" in fields else pd.Series("", fields.index)
+    counted = fields.assign(
+        n_fields=1,
+        n_fields_quarantined=(flags == QUARANTINED).astype(int),
+        n_detected=(kept + rejected).astype(int),
+        n=kept,
+    )
+    known = [*(name for name in WELL_COLUMNS if name in fields), "control"]
+    _check_one_content(fields, known)
+    wells = fields[["plate", "well", *known]].drop_duplicates(["plate", "well"])
+    sums = counted.groupby(["plate", "well"], sort=True, dropna=False)[list(COUNTS)].sum().reset_index()
+    return wells.merge(sums, on=["plate", "well"]).sort_values(["plate", "well"], kind="stable", ignore_index=True)
+
+
 def well_table(
-    cells: pd.DataFrame,
+    wells: pd.DataFrame,
+    drawn: pd.DataFrame,
     x: Float[np.ndarray, "n d"],
     assignment: Int[np.ndarray, "n"],
     clusters: int,
-    is_control: Bool[np.ndarray, "n"],
 ) -> pd.DataFrame:
-    """Return one row per well, ordered by plate and well.
+    """Return the wells with what the cells drawn from each say about it.
 
-    `cells` has the columns plate and well, and compound and dose_micromolar if they are known. The result has
-    plate, well, compound, dose_micromolar, control, cells, share_of_cluster_0 ..., distance_from_controls; and
-    share_of_noise before the last column, where there is noise.
+    `wells` is made by `count_wells`; `drawn` has the columns plate and well. The new columns are n_drawn,
+    share_of_cluster_0 ..., share_of_noise where there is noise, and distance_from_controls. Shares and distance of a
+    well without a drawn cell are missing.
     """
-    keyed = cells[["plate", "well", *(name for name in WELL_COLUMNS if name in cells)]].reset_index(drop=True)
-    keyed["control"] = is_control
-    of_well = keyed.groupby(["plate", "well"], sort=True, dropna=False).ngroup().to_numpy()
-    members = [np.flatnonzero(of_well == well) for well in range(of_well.max() + 1)]
-    for rows in members:
-        _check_one_content(keyed.iloc[rows])
-    table = keyed.iloc[[rows[0] for rows in members]].reset_index(drop=True)
-    table["cells"] = [len(rows) for rows in members]
+    keys = wells[["plate", "well"]].assign(row=np.arange(len(wells)))
+    row = drawn[["plate", "well"]].merge(keys, how="left", validate="many_to_one")["row"].to_numpy(int)
+    members = [np.flatnonzero(row == well) for well in range(len(wells))]
+    table = wells.assign(n_drawn=[len(rows) for rows in members])
     counts = np.stack([np.bincount(assignment[rows] - NOISE, minlength=clusters - NOISE) for rows in members])
-    shares = counts / table["cells"].to_numpy()[:, None]
+    n_drawn = table["n_drawn"].to_numpy(float)[:, None]
+    shares = np.divide(counts, n_drawn, out=np.full(counts.shape, np.nan), where=n_drawn > 0)
     columns = {f"share_of_cluster_{cluster}": shares[:, cluster - NOISE] for cluster in range(clusters)}
     if counts[:, 0].any():
         columns["share_of_noise"] = shares[:, 0]
@@ -80,11 +104,11 @@ def _distances(
     table: pd.DataFrame, x: Float[np.ndarray, "n d"], members: list[np.ndarray]
 ) -> Float[np.ndarray, "wells"]:
     """Compare treated wells with all control wells of their plate, and a control well with the other control wells."""
-    plates, control = table["plate"].to_numpy(), table["control"].to_numpy()
-    found = np.empty(len(table))
+    plates, control = table["plate"].to_numpy(), table["control"].to_numpy(bool)
+    found = np.full(len(table), np.nan)
     for plate in pd.unique(plates):
-        own = np.flatnonzero(plates == plate)
-        controls = own[control[own]]
+        own = [well for well in np.flatnonzero(plates == plate) if len(members[well])]
+        controls = [well for well in own if control[well]]
         of_plate = Controls.of([x[members[well]] for well in controls], x.shape[1])
         for well in own:
             against = of_plate
@@ -108,12 +132,14 @@ def _scale_of(cells: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
     return scale
 
 
-def _check_one_content(cells: pd.DataFrame) -> None:
-    plate, well = cells["plate"].iloc[0], cells["well"].iloc[0]
-    for name in (*WELL_COLUMNS, "control"):
-        if name in cells and cells[name].nunique(dropna=False) > 1:
-            values = ", ".join(str(value) for value in cells[name].unique()[:3])
+def _check_one_content(fields: pd.DataFrame, names: list[str]) -> None:
+    groups = fields.groupby(["plate", "well"], sort=True, dropna=False)
+    for name in names:
+        differing = groups[name].nunique(dropna=False)
+        if (differing > 1).any():
+            plate, well = differing.index[differing > 1][0]
+            values = fields.loc[(fields["plate"] == plate) & (fields["well"] == well), name].unique()[:3]
             raise DataError(
-                f"well {well} of plate {plate} has more than one {name}: {values}",
+                f"well {well} of plate {plate} has more than one {name}: {', '.join(map(str, values))}",
                 hint="a well has one treatment; correct the field table",
             )

@@ -112,7 +112,7 @@ def _largest_shares(clusters: Path) -> list[tuple[int, float]]:
 
     wells = pd.read_csv(clusters / "wells.csv")
     shares = wells.filter(like="share_of_cluster_")
-    cells = shares.mul(wells["cells"], axis=0)
+    cells = shares.mul(wells["n_drawn"], axis=0)
     found = []
     for control in (True, False):
         counts = cells[wells["control"] == control].sum()

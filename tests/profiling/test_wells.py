@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cellssl.errors import DataError
-from cellssl.profiling.wells import distance_from_controls, well_table
+from cellssl.profiling.wells import count_wells, distance_from_controls, well_table
 
 PER_WELL = 4
 AROUND = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -2.0], [0.0, 2.0]])
@@ -23,10 +23,17 @@ def plate(means: dict[str, tuple[float, float]], name: str = "plate 1") -> tuple
     return cells, np.concatenate([AROUND + mean for mean in means.values()])
 
 
+def field_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return one field per well."""
+    fields = cells.drop_duplicates(["plate", "well"]).assign(field_id=lambda rows: rows["plate"] + rows["well"])
+    return fields.assign(control=fields["compound"] == "DMSO" if "compound" in fields else False)
+
+
 def table(cells: pd.DataFrame, x: np.ndarray, assignment: np.ndarray | None = None, clusters: int = 2) -> pd.DataFrame:
     given = np.zeros(len(x), dtype=int) if assignment is None else assignment
-    is_control = (cells["compound"] == "DMSO").to_numpy()
-    return well_table(cells, x, given, clusters, is_control).set_index(["plate", "well"])
+    kept = cells.assign(field_id=cells["plate"] + cells["well"])
+    wells = count_wells(field_table(cells), kept, None)
+    return well_table(wells, cells, x, given, clusters).set_index(["plate", "well"])
 
 
 def test_counts_and_shares_add_up() -> None:
@@ -35,7 +42,7 @@ def test_counts_and_shares_add_up() -> None:
     shares = found[["share_of_cluster_0", "share_of_cluster_1", "share_of_cluster_2"]]
     assert shares.loc[("plate 1", "B02")].tolist() == [0.75, 0, 0.25]
     assert shares.loc[("plate 1", "C02")].tolist() == [0, 1, 0]
-    assert found["cells"].tolist() == [4, 4]
+    assert found["n"].tolist() == found["n_drawn"].tolist() == [4, 4]
     assert found[["compound", "dose_micromolar", "control"]].values.tolist() == [["taxol", 3, False], ["DMSO", 0, True]]
 
 
@@ -94,12 +101,29 @@ def test_the_order_of_the_cells_does_not_matter() -> None:
 def test_cells_without_compounds_still_make_a_table() -> None:
     cells, x = plate({"B02": (3, 0), "B03": (1, 0)})
     bare = cells[["plate", "well"]]
-    found = well_table(bare, x, np.zeros(len(x), dtype=int), 1, np.zeros(len(x), dtype=bool))
-    assert list(found) == ["plate", "well", "control", "cells", "share_of_cluster_0", "distance_from_controls"]
+    found = table(bare, x, clusters=1).reset_index()
+    counts = ["n_fields", "n_fields_quarantined", "n_detected", "n", "n_drawn"]
+    assert list(found) == ["plate", "well", "control", *counts, "share_of_cluster_0", "distance_from_controls"]
 
 
 def test_a_well_with_two_doses_is_an_error_that_names_it() -> None:
-    cells, x = plate({"B02": (3, 0), "C02": (0, 0)})
+    cells, _ = plate({"B02": (3, 0), "C02": (0, 0)})
     cells.loc[0, "dose_micromolar"] = 10.0
+    fields = cells.assign(field_id=np.arange(len(cells)), control=False)
     with pytest.raises(DataError, match=r"well B02 of plate plate 1 has more than one dose_micromolar: 10\.0, 3\.0"):
-        table(cells, x)
+        count_wells(fields, cells.assign(field_id=0), None)
+
+
+def test_a_well_without_any_cell_has_a_row_with_0_and_no_share() -> None:
+    cells, x = plate({"B02": (3, 0), "C02": (0, 0), "C03": (0, 0)})
+    fields, dead = field_table(cells), (cells["well"] == "B02").to_numpy()
+    fields["field_flags"] = np.where(fields["well"] == "B02", "quarantined", "")
+    kept = cells[~dead].assign(field_id=lambda rows: rows["plate"] + rows["well"])
+    dropped = pd.DataFrame({"field_id": ["plate 1C02", "plate 1C02"]})
+    wells = count_wells(fields, kept, dropped)
+    found = well_table(wells, cells[~dead], x[~dead], np.zeros(8, dtype=int), 1).set_index("well")
+    assert found["n"].to_dict() == found["n_drawn"].to_dict() == {"B02": 0, "C02": 4, "C03": 4}
+    assert found["n_detected"].to_dict() == {"B02": 0, "C02": 6, "C03": 4}
+    assert found["n_fields_quarantined"].to_dict() == {"B02": 1, "C02": 0, "C03": 0}
+    assert found.loc["B02", ["share_of_cluster_0", "distance_from_controls"]].isna().all()
+    assert found.loc["C02", "share_of_cluster_0"] == 1

@@ -13,7 +13,7 @@ from sklearn import metrics
 from threadpoolctl import threadpool_limits
 
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.artifacts.tables import read_table, write_table
+from cellssl.artifacts.tables import read_cells, read_fields, read_table, write_table
 from cellssl.profiling import normalise as normalising
 from cellssl.randomness import generator
 from cellssl.stages.cluster.map import coordinates
@@ -24,9 +24,15 @@ from cellssl.stages.shared.cell_tables import read_embeddings
 def table_of(chain: Chain, arm: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the clustered cells of an arm with their cluster, and their embeddings."""
     cells, vectors = read_embeddings(chain.made("embed", arm))
-    assigned = read_table(chain.made("cluster", arm).file("assignments.parquet"))
+    assigned = scored_of(chain.made("cluster", arm).path)
     rows = pd.Index(cells["cell_id"]).get_indexer(assigned["cell_id"])
     return cells.iloc[rows].assign(cluster=assigned["cluster"].to_numpy()), vectors[rows]
+
+
+def scored_of(cluster: Path) -> pd.DataFrame:
+    """Return the assignments of the cells that the clusters are fitted and scored on."""
+    assigned = read_table(cluster / "assignments.parquet")
+    return assigned[assigned["scored"]].reset_index(drop=True)
 
 
 @pytest.mark.parametrize("arm", ["main", "intensities"])
@@ -81,14 +87,59 @@ def test_centroids_are_the_means_of_their_cells_and_every_cell_is_nearest_to_its
     assert (far.argmin(axis=1) == cells["cluster"]).all()
 
 
-def test_the_wells_table_counts_every_cell_once(chain: Chain) -> None:
-    cells, _ = table_of(chain, "main")
-    wells = pd.read_csv(chain.made("cluster").file("wells.csv"))
-    assert wells["cells"].sum() == len(cells)
-    shares = wells.filter(regex="^share_of_cluster_").sum(axis=1)
-    assert np.allclose(shares, 1)
-    expected = cells.groupby("well")["cluster"].apply(lambda column: (column == 0).mean())
-    assert wells.set_index("well")["share_of_cluster_0"].to_dict() == pytest.approx(expected.to_dict())
+def test_the_wells_table_has_the_counts_of_segment_and_shares_of_the_even_draw(chain: Chain) -> None:
+    segment, wells = chain.made("segment"), pd.read_csv(chain.made("cluster").file("wells.csv")).set_index("well")
+    cells, fields = read_cells(segment), read_fields(segment)
+    assert wells["n"].to_dict() == cells["well"].value_counts().to_dict()
+    assert wells["n"].sum() > len(read_embeddings(chain.made("embed"))[0]), "the split is balanced and smaller"
+    dropped = read_table(segment.file("dropped.parquet"))
+    assert wells["n_detected"].sum() == len(cells) + len(dropped)
+    assert wells["n_fields"].to_dict() == fields["well"].value_counts().to_dict()
+    assert (wells["n_drawn"] == wells["n"]).all(), "no well has more cells than are drawn"
+    assigned = read_table(chain.made("cluster").file("assignments.parquet")).query("drawn").merge(cells, on="cell_id")
+    expected = assigned.groupby("well")["cluster"].apply(lambda column: (column == 0).mean())
+    assert wells["share_of_cluster_0"].to_dict() == pytest.approx(expected.to_dict())
+
+
+def test_wells_are_described_alike_whichever_cells_the_split_has(chain: Chain, tmp_path: Path) -> None:
+    """The share of an earlier clustering's clusters in a well follows from the draw, and the draw from the well."""
+    earlier, store = chain.made("cluster", "intensities"), ["--store", tmp_path, "--store", chain.root]
+    words = ["cluster", chain.recipe, *store, "--arm", "intensities", "--set", f"cluster.assign_to={earlier.path}"]
+    tables = []
+    for knobs in ([], ["split.balance=false"], ["embed.cells=segment"], ["split.seed=3", "split.cells_per_class=40"]):
+        flags = [word for knob in [*knobs, "embed.cells_per_well=20"] for word in ("--set", knob)]
+        run = say("run", *words[1:], *flags, "--to", "cluster")
+        tables.append(pd.read_csv(Path(run.line) / "wells.csv"))
+    assert (tables[0]["n_drawn"] == 20).all()
+    for table in tables[1:]:
+        pd.testing.assert_frame_equal(table, tables[0])
+
+
+def test_assignments_say_which_cells_are_scored_and_which_only_describe_their_well(chain: Chain) -> None:
+    assigned = read_table(chain.made("cluster").file("assignments.parquet"))
+    split = read_table(chain.made("split").file("split.parquet")).set_index("cell_id")["split"]
+    assert assigned["split"].astype(object).where(assigned["split"].notna(), None).tolist() == [
+        split.get(cell_id) for cell_id in assigned["cell_id"]
+    ]
+    assert assigned["scored"].equals((assigned["split"] == "test").fillna(False).astype(bool).rename("scored"))
+    assert assigned["split"].isna().any() and assigned["drawn"][assigned["split"].isna()].all()
+    assert chain.made("cluster").card.metrics["cells"] == assigned["scored"].sum()
+
+
+def test_embeddings_of_an_earlier_version_have_no_draw_and_are_an_error_with_the_cure(
+    chain: Chain, tmp_path: Path
+) -> None:
+    old = without_draw(chain.made("embed", "intensities"), Store(tmp_path / "store"))
+    said = say("cluster", chain.recipe, "--store", tmp_path / "store", "--store", chain.root, "--input", old.path)
+    assert said.code == 2 and "lacks the draw of cells per well" in said.err and "cellssl embed" in said.err
+
+
+def without_draw(embed: Artifact, store: Store) -> Artifact:
+    table = read_table(embed.file("embeddings.parquet"))
+    with store.drafting("embed", "0" * 12) as draft:
+        kept = table[table["Metadata_split"].notna()].drop(columns="Metadata_drawn")
+        write_table(kept, draft.file("embeddings.parquet"))
+        return draft.commit(replace(embed.card, fingerprint="0" * 12, files={}))
 
 
 @pytest.mark.parametrize("knob", ["none", "zscore", "pca_whiten"])
@@ -126,6 +177,7 @@ def test_noise_counts_as_a_group_in_every_score_and_share(chain: Chain, tmp_path
     method = 'cluster.method={ name = "hdbscan", min_cluster_size = 4, min_samples = 2 }'
     path = made(chain, tmp_path, method, "cluster.normalise=zscore", "cluster.part=all")
     assigned = read_table(path / "assignments.parquet")
+    assert assigned["scored"].all(), "hdbscan has no rule for other cells"
     noise = assigned["cluster"] == -1
     assert noise.any() and assigned["distance"].isna().equals(noise)
     cells, _ = read_embeddings(chain.made("embed", "intensities"))
@@ -171,7 +223,7 @@ def test_only_the_columns_in_the_recipe_are_scored(chain: Chain, tmp_path: Path)
 @pytest.mark.parametrize("kind", ["pca", "tsne"])
 def test_the_map_has_every_cell_with_its_cluster_and_metadata(chain: Chain, tmp_path: Path, kind: str) -> None:
     path = made(chain, tmp_path, f"cluster.map={kind}")
-    table, assigned = read_table(path / "map.parquet"), read_table(path / "assignments.parquet")
+    table, assigned = read_table(path / "map.parquet"), scored_of(path)
     assert table[["cell_id", "cluster"]].equals(assigned[["cell_id", "cluster"]])
     assert np.isfinite(table[["map_x", "map_y"]]).all(axis=None)
     assert {"compound", "dose_micromolar", "plate", "label", "true_phenotype"} <= set(table.columns)

@@ -8,7 +8,7 @@ from chain import Chain
 from copairs.map import average_precision, mean_average_precision
 from pycytominer.cyto_utils import infer_cp_features
 
-from cellssl.stages.shared.cell_tables import read_embeddings
+from cellssl.stages.shared.cell_tables import read_all_embeddings
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_pycytominer_finds_the_metadata_columns(chain: Chain) -> None:
 
 
 def test_pycytominer_aggregates_and_normalises_by_the_controls(chain: Chain, wells: pd.DataFrame) -> None:
-    cells, vectors = read_embeddings(chain.made("embed"))
+    cells, vectors = read_all_embeddings(chain.made("embed"))
     numbers = [name for name in wells.columns if name.startswith("emb_")]
     for _, well in wells.iterrows():
         mine = vectors[(cells["well"] == well["Metadata_Well"]).to_numpy()]

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
-from cellssl.artifacts.store import Artifact
+from cellssl.artifacts.store import Artifact, Store
 from cellssl.stages.evaluate.metrics import ClassifierAccuracy, SchemeMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
+from cellssl.stages.report.check import Check, not_made, summary, too_little
 from cellssl.stages.report.checks import checks
 from cellssl.stages.report.findings import lead
+from cellssl.stages.report.label_free_checks import loss_below_chance, nuisance, seeds_agree, steps
 from cellssl.stages.report.next_steps import next_steps
 from cellssl.stages.report.runs import Run, collect, row_of
 from cellssl.stages.report.scores import Row
@@ -50,6 +53,103 @@ def csv_row(report: Artifact, arm: str) -> dict[str, str]:
         return next(row for row in csv.DictReader(file) if row["arm"] == arm)
 
 
+CHECKS = {
+    "density": ("Do the clusters follow cell density?", "clusters follow cell density"),
+    "nucleus_size": ("Do the clusters follow the size of the nucleus?", "clusters follow the size of the nucleus"),
+    "constant": ("Do the vectors of different cells differ?", "the network has collapsed"),
+}
+
+
+@pytest.mark.parametrize("what", CHECKS)
+def test_vectors_of_a_known_nuisance_or_of_nothing_are_found_out_without_labels(
+    chain: Chain, tmp_path: Path, what: str
+) -> None:
+    embed, store = chain.made("embed", "intensities"), Store(tmp_path)
+    table = pd.read_parquet(embed.file("embeddings.parquet"))
+    source = {"density": table["Metadata_neighbours"], "nucleus_size": table["Metadata_area_px"]}
+    test = table["Metadata_split"] == "test"
+    known = source[what] > source[what][test].median() if what in source else np.zeros(len(table))
+    table[[name for name in table if name.startswith("emb_")]] = np.asarray(known, np.float32)[:, None]
+    table["Metadata_label"] = None
+    with store.drafting("embed", "0" * 12) as draft:
+        table.to_parquet(draft.file("embeddings.parquet"))
+        made = draft.commit(replace(embed.card, fingerprint="0" * 12, files={}))
+    said = say("cluster", chain.recipe, "--store", tmp_path, "--store", chain.root, "--input", made.path)
+    cluster = Store(tmp_path).get("cluster", Path(said.line).name)
+    run = collect({"x/0/cluster": cluster}, Store(tmp_path, (chain.root,)))[0]
+    found = {one.question: one for one in checks([run], ScoresByArm([row_of(run)]))}
+    question, doubt = CHECKS[what]
+    assert (found[question].finding, found[question].doubt) == ("against", doubt)
+    assert doubt in summary(list(found.values()))
+
+
+def with_clusters(run: Run, store: Store, name: str, clusters: np.ndarray, seed: int) -> Run:
+    """Return the run of another seed with other clusters."""
+    table = pd.read_parquet(run.cluster.file("assignments.parquet")).assign(cluster=clusters)
+    with store.drafting("cluster", name * 12) as draft:
+        table.to_parquet(draft.file("assignments.parquet"))
+        made = draft.commit(replace(run.cluster.card, fingerprint=name * 12, files={}))
+    return replace(run, cluster=made, seed=seed)
+
+
+def test_seeds_with_other_clusters_are_a_doubt_also_without_labels(runs: list[Run], tmp_path: Path) -> None:
+    run, store = runs[0], Store(tmp_path)
+    known = pd.read_parquet(run.cluster.file("assignments.parquet"))["cluster"].to_numpy()
+    renamed = with_clusters(run, store, "a", 1 - known, 1)
+    shuffled = with_clusters(run, store, "b", np.random.default_rng(0).permutation(known), 2)
+    assert seeds_agree([run]).finding == "too little"
+    assert seeds_agree([run, run]).numbers == "nothing in this arm depends on the seed"
+    assert seeds_agree([run, renamed]).finding == "passed", "the numbers of clusters mean nothing"
+    assert seeds_agree([run, shuffled])[3:] == ("against", "the clusters depend on the seed")
+
+
+def test_an_even_ami_is_no_reassurance_where_its_interval_is_wide(runs: list[Run]) -> None:
+    run, row = runs[0], row_of(runs[0])
+    over_seeds = ScoresByArm([row | {"ami": None, "ami_density": 0.0}]).over_seeds("main")
+    for high, finding in ((0.05, "passed"), (0.3, "too little")):
+        column = replace(run.clusters.scores.against["density"], ami_low=-0.01, ami_high=high)
+        scores = replace(run.clusters.scores, against={"density": column})
+        wide = replace(run)
+        wide.__dict__["clusters"] = replace(run.clusters, scores=scores)
+        assert nuisance("density", wide, over_seeds, plates=1).finding == finding
+
+
+def test_few_steps_and_a_queue_of_random_keys_are_too_little_to_judge_a_training(runs: list[Run]) -> None:
+    run = runs[0]
+    assert run.model is not None
+    assert steps(run)[1:4:2] == ("no", "too little") and loss_below_chance(run).finding in ("passed", "against")
+    few, many = (replace(run, model=with_steps(run.model, number)) for number in (2, 10_000))
+    queue = few.model.card.section["branches"]["context"]["objective"]["queue"]  # type: ignore[union-attr]
+    assert 2 * few.model.card.section["batch"] >= queue, "16 keys are replaced in one step"  # type: ignore[union-attr]
+    assert loss_below_chance(replace(run, model=with_steps(run.model, 0))).doubt == "a queue that was never full"
+    assert steps(many).finding == "passed"
+
+
+def with_steps(model: Artifact, number: int) -> Artifact:
+    return replace(model, card=replace(model.card, metrics={**model.card.metrics, "steps": number}))
+
+
+def test_the_summary_counts_checks_and_never_reassures_where_there_is_too_little() -> None:
+    passed, against = Check("a", "yes", "", "passed"), Check("b", "no", "", "against", "clusters follow the plate")
+    scarce, other = too_little("c", "only one seed was run", "one seed only"), not_made("d", "nothing was trained")
+    assert summary([passed, passed]).startswith("All 2 checks could be made; none speaks against this result.")
+    text = summary([passed, against, scarce, scarce, other])
+    assert text.startswith("2 of 5 checks could be made; 1 speaks against this result: clusters follow the plate. ")
+    assert "Too little to judge: one seed only. See" in text
+    assert summary([scarce, other]).startswith("None of 2 checks could be made.")
+
+
+def test_a_page_without_labels_says_how_little_was_checked(chain: Chain, tmp_path: Path) -> None:
+    unlabelled = tmp_path / "tiny.toml"
+    unlabelled.write_text(re.sub(r"treated = .*|\[evaluate\]\nneighbours = 5", "", chain.recipe.read_text()))
+    words = ["--store", tmp_path, "--store", chain.root, "--set", "pretrain.epochs=1", "--arm", "main"]
+    page = Path(say("run", unlabelled, *words, "--device", "cpu").line) / "report.html"
+    text = " ".join(text for _, text in ParsedPage(page.read_text(encoding="utf-8")).texts[:40])
+    assert re.search(r"\d of \d+ checks could be made", text)
+    scarce = text.partition("Too little to judge: ")[2].partition(". See")[0]
+    assert all(word in scarce for word in ("training steps", "one seed only", "one plate only", "no labels"))
+
+
 def answers_of(runs: list[Run], rows: list[Row]) -> dict[str, str]:
     """Return question -> answer of all checks."""
     return {question: answer for question, answer, *_ in checks(runs, ScoresByArm(rows))}
@@ -57,7 +157,7 @@ def answers_of(runs: list[Run], rows: list[Row]) -> dict[str, str]:
 
 def clustered(chain: Chain, arm: str) -> pd.DataFrame:
     """Return the cells that were clustered, from the two parquet files only."""
-    assigned = pd.read_parquet(chain.made("cluster", arm).file("assignments.parquet"))
+    assigned = pd.read_parquet(chain.made("cluster", arm).file("assignments.parquet")).query("scored")
     cells = pd.read_parquet(chain.made("embed", arm).file("embeddings.parquet"))
     return assigned.merge(cells.rename(columns={"Metadata_cell_id": "cell_id"}), on="cell_id", how="left")
 
@@ -180,7 +280,7 @@ def test_the_page_says_what_was_compared_and_how_reliable_it_is(page: str, runs:
         "Baselines, which learn nothing: intensities",
         "only one seed was run",
         "8 wells",
-        "Interpret with care: few cells, one seed only, clusters of one plate only",
+        "Too little to judge: 68 clustered cells, only 96 training steps, one seed only, clusters of one plate only",
         "Add a second plate",
         "How reliable is it?",
         "What to check next",
@@ -242,7 +342,7 @@ def test_clusters_that_follow_the_label_with_every_seed_pass_the_checks(runs: li
     rows = [row_of(runs[0]) | clear | {"ami_density": 0.0, "seed": seed} for seed in range(5)]
     answers = answers_of(runs[:1], rows)
     assert answers["Is the AMI above chance?"] == "yes"
-    assert answers["Do other seeds give the same result?"] == "yes"
+    assert answers["Do other seeds give the same AMI?"] == "yes"
     assert answers["Do the clusters follow the plate?"] == answers["Do the clusters follow cell density?"] == "no"
     assert not any("more seeds" in step for step in next_steps(runs[:1], ScoresByArm(rows)))
 
@@ -276,7 +376,10 @@ def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> Non
     from cellssl.stages.report.score_tables import result_blocks
 
     assert "treated or untreated" not in result_blocks(ScoresByArm(rows), {})[0].caption  # type: ignore[union-attr]
-    assert "Is the AMI above chance?" not in answers_of(runs[:1], rows)
+    found = {one.question: one for one in checks(runs[:1], ScoresByArm(rows))}
+    above_chance = found["Is the AMI above chance?"]
+    assert above_chance[1:4] == ("not known", "no cell is labelled", "too little")
+    assert "no labels" in text.partition("Too little to judge: ")[2]
 
 
 def test_the_page_is_small(report: Artifact, page: str) -> None:
@@ -467,8 +570,8 @@ def test_few_cells_are_no_doubt_where_a_narrow_interval_lies_around_0(runs: list
     for reach in (0.015, 0.2):
         row = row_of(runs[0]) | {"ami": 0.001, "ami_low": -reach, "ami_high": reach}
         questions[reach] = answers_of(runs[:1], [row])
-    assert questions[0.015]["Are there enough cells?"] == "yes, for these wells"
-    assert questions[0.2]["Are there enough cells?"] == "barely: the interval is wide"
+    assert questions[0.015]["Are there enough cells for this AMI?"] == "yes, for these wells"
+    assert questions[0.2]["Are there enough cells for this AMI?"] == "barely: the interval is wide"
 
 
 def test_the_lead_and_the_table_agree_on_whether_few_cells_are_more_than_chance(runs: list[Run]) -> None:
@@ -511,7 +614,7 @@ def test_a_collapsed_training_is_reported_at_the_top_of_the_page(chain: Chain, t
     texts = [text for _, text in ParsedPage((Path(folder) / "report.html").read_text(encoding="utf-8")).texts]
     words = " ".join(texts[:30])
     assert "The training of “main” ended close to a collapse (seed 0): the projections of its branch “context”" in words
-    assert "Interpret with care: the network has collapsed" in words
+    assert "speak against this result: the network has collapsed" in words
     assert any(
         text.startswith("Look at the training curves and at the views: training collapses where") for text in texts
     )

@@ -49,6 +49,7 @@ def write_doses(job: Job, wells: pd.DataFrame) -> None:
 
     if "dose_micromolar" not in wells or "compound" not in wells:
         return
+    wells = wells[wells["n_drawn"] > 0]
     dose = wells["dose_micromolar"].to_numpy(float)
     control = wells["control"].to_numpy(bool)
     treated = wells[~control & (dose > 0)]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from cellssl.profiling.spread import VectorSpread
+
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cellssl.profiling.cluster_scores import Comparison
 
 AGREEMENT_SCORES = ("ami", "ami_max", "nmi", "ari", "homogeneity")
@@ -124,11 +128,35 @@ class ClusterScores:
 
 
 @dataclass(frozen=True)
+class WellCounts:
+    """How many wells and cells wells.csv describes."""
+
+    wells: int
+    """Wells of the segment artifact."""
+    empty: int
+    """Wells without any cell."""
+    kept: int
+    """Cells that segmentation kept in these wells."""
+    drawn: int
+    """Cells that were drawn from them, evenly per well."""
+
+    @classmethod
+    def of(cls, wells: pd.DataFrame) -> WellCounts:
+        """Return the sums of the table wells.csv."""
+        n, n_drawn = wells["n"], wells["n_drawn"]
+        return cls(len(wells), int((n == 0).sum()), int(n.sum()), int(n_drawn.sum()))
+
+    def to_json(self) -> dict[str, int]:
+        """Return the counts ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class ClusterMetrics:
     """The metrics on the card of a cluster artifact: what was clustered and how, and all scores."""
 
     cells: int
-    """Cells that were clustered."""
+    """Cells that the clusters are fitted and scored on."""
     k: int
     """Number of clusters."""
     method: Mapping[str, Any]
@@ -140,6 +168,10 @@ class ClusterMetrics:
     """Number of clusters that hold cells, where some are empty."""
     distinct: int | None = None
     """Number of different embeddings, where some clusters are empty."""
+    wells: WellCounts | None = None
+    """None on cards of earlier versions."""
+    spread: VectorSpread | None = None
+    """How far the vectors of the clustered cells differ; None on cards of earlier versions."""
 
     def cautions(self) -> list[str]:
         """Return a sentence where clusters are empty."""
@@ -157,6 +189,8 @@ class ClusterMetrics:
             "method": dict(self.method),
             "normalise": self.normalise,
             **(empty if self.filled is not None else {}),
+            **({"wells": self.wells.to_json()} if self.wells else {}),
+            **({"spread": self.spread.to_json()} if self.spread else {}),
             **self.scores.to_json(),
         }
 
@@ -171,6 +205,8 @@ class ClusterMetrics:
             scores=ClusterScores.from_json(content),
             filled=content.get("clusters_with_cells"),
             distinct=content.get("distinct_embeddings"),
+            wells=WellCounts(**content["wells"]) if "wells" in content else None,
+            spread=VectorSpread(**content["spread"]) if "spread" in content else None,
         )
 
 

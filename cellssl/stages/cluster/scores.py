@@ -19,8 +19,13 @@ BIOLOGICAL_COLUMNS = ("label", "treatment", "compound", "dose_micromolar", "moa"
 """Columns that clusters should follow, scored where the cells have them; `treatment` is a compound at a dose."""
 
 
-NUISANCE_COLUMNS = ("plate", "well", "control_well", "density")
-"""Columns that clusters should not follow; `density` is whether a cell has more neighbours than the median cell."""
+NUISANCE_COLUMNS = ("plate", "well", "control_well", "density", "nucleus_size", "field_position")
+"""Columns that clusters should not follow; `density` is whether a cell has more neighbours than the median cell,
+`nucleus_size` whether its nucleus is larger than the median, `field_position` in which ninth of the field it lies."""
+
+
+POSITION = ("Nuclei_Location_Center_X", "Nuclei_Location_Center_Y")
+"""Columns with the position of the nucleus in its field, in pixels."""
 
 
 def check_columns(against: tuple[str, ...] | None, cells: pd.DataFrame) -> None:
@@ -71,10 +76,18 @@ def upper_bound(cells: pd.DataFrame) -> float:
 
 
 def _with_derived_columns(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells with density, treatment, plate and well, and the well of controls, where these are known."""
+    """Return the cells with density, size, position, treatment, plate and well, and the well of controls, where these
+    are known.
+    """
     if "neighbours" in cells:
         crowded = cells["neighbours"] > cells["neighbours"].median()
         cells = cells.assign(density=crowded.map({True: "dense", False: "sparse"}))
+    if "area_px" in cells:
+        large = cells["area_px"] > cells["area_px"].median()
+        cells = cells.assign(nucleus_size=large.map({True: "large", False: "small"}))
+    if set(POSITION) <= set(cells.columns):
+        row, column = (_third(cells[name]) for name in reversed(POSITION))
+        cells = cells.assign(field_position=row.str.cat(column, sep=" "))
     if {"compound", "dose_micromolar"} <= set(cells.columns):
         known = cells["dose_micromolar"].notna()
         dose = cells["dose_micromolar"].map(" {:g} uM".format).where(known, " ")
@@ -83,6 +96,13 @@ def _with_derived_columns(cells: pd.DataFrame) -> pd.DataFrame:
         well = cells["plate"].astype("string") + " " + cells["well"].astype("string")
         cells = cells.assign(well=well, control_well=well.where(cells["control"].astype(bool)))
     return cells
+
+
+def _third(position_px: pd.Series[float]) -> pd.Series[Any]:
+    """Return in which third of the field a cell lies, "1" to "3"; the cells of a part reach nearly to every edge."""
+    low, high = position_px.min(), position_px.max()
+    thirds = ((position_px - low) / max(high - low, 1.0) * 3).clip(0, 2.99)
+    return (thirds // 1 + 1).astype("Int64").astype("string")
 
 
 def _as_text(column: pd.Series[Any]) -> list[str | None]:

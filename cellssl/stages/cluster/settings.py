@@ -15,8 +15,9 @@ from cellssl.engine.stage import StageSettings
 from cellssl.errors import UsageError
 from cellssl.profiling.clusterer import ClustererSettings
 
-ALGORITHM = 2
-"""2: every column has shuffled labels and an interval; there is a map; pca_whiten takes less memory."""
+ALGORITHM = 3
+"""2: every column has shuffled labels and an interval; there is a map; pca_whiten takes less memory; 3: wells.csv has
+every well, with the counts of segment and shares of an even draw; nucleus_size and field_position are scored."""
 CLUSTERERS = "cellssl.profiling.clusterers"
 
 
@@ -35,7 +36,9 @@ class Settings(StageSettings):
     n_init: int = Field(20, ge=1)
     """Number of random starts of the method; the best result is kept."""
     part: Literal["train", "val", "test", "all"] | None = None
-    """The part of the split whose cells are clustered; by default test where there is a split, else all."""
+    """The part of the split that the clusters are fitted and scored on; by default test where there is a split, else
+    all. Whatever the part, wells.csv, doses and montages are made from the even draw per well
+    (embed.cells_per_well)."""
     normalise: Literal["none", "zscore", "l2", "pca_whiten"] = "none"
     """How the embeddings are normalised before clustering: `zscore` scales every feature to mean 0 and standard
     deviation 1, `l2` every vector to unit length, `pca_whiten` makes principal components of equal variance."""
@@ -43,8 +46,8 @@ class Settings(StageSettings):
     """An earlier cluster artifact whose normaliser and clusters are applied to these cells; nothing is fitted."""
     against: tuple[str, ...] | None = None
     """Columns of the cell table that the clusters are compared with; by default label, treatment, compound,
-    dose_micromolar, moa, true_phenotype, plate, well, control_well (the well, of control cells only) and density, as
-    far as they have more than one value."""
+    dose_micromolar, moa, true_phenotype, plate, well, control_well (the well, of control cells only), density,
+    nucleus_size and field_position, as far as they have more than one value."""
     montage_cells: int = Field(32, ge=1)
     """Number of cells nearest to each centroid that the montage shows."""
     map: Literal["pca", "tsne", "umap"] = "pca"

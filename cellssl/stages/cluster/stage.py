@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from cellssl.artifacts.contents import not_as_written
+from cellssl.artifacts.contents import input_of, not_as_written
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import write_csv, write_table
+from cellssl.artifacts.tables import write_table
 from cellssl.bounded import read_arrays
 from cellssl.config.settings import FROM_CARD, first_fault, json_ready
 from cellssl.engine.build import Job, Metrics
@@ -21,11 +22,14 @@ from cellssl.files import save_arrays
 from cellssl.profiling.clusterer import NOISE, ClustererSettings, Clustering
 from cellssl.stages.cluster import map
 from cellssl.stages.cluster.earlier import check_same_model
-from cellssl.stages.cluster.metrics import ClusterMetrics, method_of
+from cellssl.stages.cluster.metrics import ClusterMetrics, WellCounts, method_of
 from cellssl.stages.cluster.montage import write_montage
 from cellssl.stages.cluster.scores import check_columns, score_clusters
 from cellssl.stages.cluster.settings import Settings
-from cellssl.stages.shared.cell_tables import read_embeddings
+from cellssl.stages.cluster.wells import write_wells
+from cellssl.stages.shared.card_shapes import embed_section
+from cellssl.stages.shared.cell_tables import read_all_embeddings
+from cellssl.stages.shared.scaled_crops import upstream_segment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,59 +41,117 @@ CHOOSING_CELLS = 20_000
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
-    """Normalise the embeddings, cluster or assign the cells, score the clusters, and draw them."""
+    """Fit and score the clusters on one part of the split, and describe the wells by the even draw of cells."""
     from cellssl.profiling.copies import distinct
+    from cellssl.profiling.spread import vector_spread
 
     yield Progress(0, 4, "parts", "clusters")
-    cells, vectors = _cells_of_part(job)
+    cells, vectors = _cells_in_use(job)
+    scored = cells["scored"].to_numpy(bool)
     check_columns(job.settings.against, cells)
-    if not np.ptp(vectors, axis=0).any():
+    if not np.ptp(vectors[scored], axis=0).any():
         yield Note(
-            f"all {len(vectors):,} embeddings are the same: the encoder has collapsed, and the clusters mean nothing"
+            f"all {scored.sum():,} embeddings are the same: the encoder has collapsed, and the clusters mean nothing"
         )
-    method, normaliser, clustering, silhouette_of_k = _clustering(job, vectors)
+    method, normaliser, clustering, silhouette_of_k = _clustering(job, vectors[scored])
+    if not method.assigns() and not scored.all():
+        yield Note(
+            f"{method.plugin_name()} cannot assign new cells to its clusters: wells.csv and the montage use the drawn "
+            f"cells among the {scored.sum():,} that were clustered; n_drawn says how many these are in each well"
+        )
+        cells, vectors, scored = cells[scored].reset_index(drop=True), vectors[scored], scored[scored]
+    spread = vector_spread(vectors[scored])
     normal = normaliser.apply(vectors)
     del vectors
+    clustering = _with_drawn_cells(method, clustering, normal, scored)
     _write_assignment(job, cells, normal, normaliser, clustering)
     yield Progress(1, 4, "parts", "scores")
-    against = job.settings.against
-    scores = score_clusters(cells, normal, clustering.assignment, job.seed or 0, against, silhouette_of_k)
+    of_part = cells[scored].reset_index(drop=True), normal[scored], clustering.assignment[scored]
+    scores = score_clusters(*of_part, job.seed or 0, job.settings.against, silhouette_of_k)
     text = json.dumps(scores.to_json(), indent=1, sort_keys=True)
     job.draft.file("scores.json").write_text(text + "\n", encoding="utf-8")
-    _write_wells(job, cells, normal, clustering)
+    source, segment = _cells_below(job)
+    drawn = cells["drawn"].to_numpy(bool)
+    of_draw = (
+        cells[drawn].reset_index(drop=True),
+        normal[drawn],
+        replace(clustering, assignment=clustering.assignment[drawn]),
+    )
+    wells = write_wells(job, source, segment, *of_draw)
     yield Progress(2, 4, "parts", "map")
-    map.write(job, cells, normal, clustering.assignment, whitened=normaliser.name == "pca_whiten")
+    map.write(job, *of_part, whitened=normaliser.name == "pca_whiten")
     yield Progress(3, 4, "parts", "montage")
-    write_montage(job, cells, normal, clustering)
-    filled = len(np.unique(clustering.assignment[clustering.assignment != NOISE]))
+    write_montage(job, segment, *of_draw)
+    fitted = clustering.assignment[scored]
+    filled = len(np.unique(fitted[fitted != NOISE]))
     is_any_empty = filled < len(clustering.centroids)
     metrics = ClusterMetrics(
-        cells=len(cells),
+        cells=int(scored.sum()),
         k=len(clustering.centroids),
         method=json_ready(method, full=True),
         normalise=normaliser.name,
         scores=scores,
+        wells=WellCounts.of(wells),
+        spread=spread,
         filled=filled if is_any_empty else None,
-        distinct=distinct(normal) if is_any_empty else None,
+        distinct=distinct(normal[scored]) if is_any_empty else None,
     )
     yield from (Note(sentence) for sentence in metrics.cautions())
     return metrics.to_json()
 
 
-def _cells_of_part(job: Job) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the metadata and the embeddings of the cells that are to be clustered."""
-    cells, vectors = read_embeddings(job.inputs["embed"])
-    part = job.settings.part or ("test" if "split" in cells else "all")
-    if part == "all":
-        return cells, vectors
-    if "split" not in cells:
+def _cells_in_use(job: Job) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return metadata and embeddings of the cells of the part, `scored`, and of those drawn to describe the wells.
+
+    Raises UsageError where there is no such part, or the embeddings are from a version without the draw.
+    """
+    embed = job.inputs["embed"]
+    cells, vectors = read_all_embeddings(embed)
+    if "drawn" not in cells:
         raise UsageError(
-            f"these embeddings have no split, so there is no part {part!r}", hint='set cluster.part = "all"'
+            f"{embed.path} lacks the draw of cells per well that wells.csv is made from: an earlier version wrote it",
+            hint="embed the cells again: cellssl embed RECIPE",
         )
-    here = (cells["split"] == part).to_numpy()
+    cells = cells.assign(scored=_is_in_part(job.settings.part, cells))
+    used = (cells["scored"] | cells["drawn"]).to_numpy(bool)
+    return (cells, vectors) if used.all() else (cells[used].reset_index(drop=True), vectors[used])
+
+
+def _is_in_part(part: str | None, cells: pd.DataFrame) -> np.ndarray:
+    """Return which cells are clustered and scored; by default those of test where there is a split, else all."""
+    if "split" not in cells:
+        if part not in (None, "all"):
+            raise UsageError(
+                f"these embeddings have no split, so there is no part {part!r}", hint='set cluster.part = "all"'
+            )
+        return np.ones(len(cells), bool)
+    part = part or "test"
+    here = cells["split"].notna() if part == "all" else (cells["split"] == part).fillna(False)
     if not here.any():
         raise UsageError(f"the part {part!r} of the split has no cells", hint="set cluster.part to another part")
-    return cells[here].reset_index(drop=True), vectors[here]
+    return here.to_numpy(bool)
+
+
+def _with_drawn_cells(
+    method: ClustererSettings, clustering: Clustering, normal: np.ndarray, scored: np.ndarray
+) -> Clustering:
+    """Return the clustering of all rows: those that were not fitted are assigned to the fitted clusters."""
+    if scored.all():
+        return clustering
+    assignment = np.empty(len(scored), clustering.assignment.dtype)
+    assignment[scored] = clustering.assignment
+    arrays = {"centroids": clustering.centroids, **clustering.model}
+    assignment[~scored] = method.assign(normal[~scored], arrays)
+    return replace(clustering, assignment=assignment)
+
+
+def _cells_below(job: Job) -> tuple[Artifact, Artifact]:
+    """Return the split or segment artifact whose cells were embedded, and the segment artifact."""
+    embed = job.inputs["embed"]
+    store = job.context.store.with_store_of(embed)
+    kind = embed_section(embed).cells
+    source = store.get(kind, input_of(embed, kind))
+    return source, upstream_segment(source, store)
 
 
 def _clustering(
@@ -161,22 +223,12 @@ def _write_assignment(
     job: Job, cells: pd.DataFrame, normal: np.ndarray, normaliser: Normaliser, clustering: Clustering
 ) -> None:
     """Write assignments.parquet, one row per cell, and centroids.npz, which `assign_to` reads."""
-    import pandas as pd
-
     from cellssl.profiling.kmeans import distances_to_centroids
 
-    columns = {"cell_id": cells["cell_id"], "cluster": clustering.assignment.astype(np.int32)}
-    table = pd.DataFrame({**columns, "distance": distances_to_centroids(normal, clustering)})
-    write_table(table, job.draft.file("assignments.parquet"))
+    table = cells[["cell_id", *(["split"] if "split" in cells else []), "scored", "drawn"]].assign(
+        cluster=clustering.assignment.astype(np.int32), distance=distances_to_centroids(normal, clustering)
+    )
+    order = ["cell_id", "cluster", "distance", *(["split"] if "split" in cells else []), "scored", "drawn"]
+    write_table(table[order], job.draft.file("assignments.parquet"))
     arrays: dict[str, Any] = {"centroids": clustering.centroids, **clustering.model, **normaliser.arrays()}
     save_arrays(job.draft.file("centroids.npz"), arrays)
-
-
-def _write_wells(job: Job, cells: pd.DataFrame, normal: np.ndarray, clustering: Clustering) -> None:
-    """Write wells.csv, one row per well, and the figure of clusters against dose."""
-    from cellssl.profiling.wells import well_table
-
-    control = cells["control"].to_numpy(bool)
-    table = well_table(cells, normal, clustering.assignment, len(clustering.centroids), control)
-    write_csv(table, job.draft.file("wells.csv"))
-    map.write_doses(job, table)

@@ -16,8 +16,8 @@ from cellssl.errors import UsageError
 from cellssl.learning.view import ViewSettings
 from cellssl.stages.pretrain.initial_weights import SUFFIXES
 
-ALGORITHM = 2
-"""2: `features` holds texture, and the area and shape of the nucleus."""
+ALGORITHM = 3
+"""2: `features` holds texture, and the area and shape of the nucleus; 3: the even draw per well is embedded, too."""
 
 
 MEASUREMENTS = ("intensities", "features")
@@ -53,6 +53,9 @@ class Settings(StageSettings):
     earlier pretrain artifact: folder, card file or fingerprint."""
     cells: Literal["split", "segment"] = "split"
     """The cells of the split, or every cell that was found."""
+    cells_per_well: int = Field(300, ge=1)
+    """Number of cells per well that are embedded besides, whether the split has them or not; all cells of a well that
+    has fewer. wells.csv, doses and montages are made from this draw; it is even over the fields of a well."""
     network: Literal["query", "momentum"] = "query"
     """Which of the two encoders; `momentum` only where an objective has trained it."""
     layer: Literal["pooled", "flattened", "projector"] = "pooled"

@@ -16,8 +16,9 @@ from cellssl.stages.embed.models import load_network
 from cellssl.stages.embed.settings import MEASUREMENTS
 from cellssl.stages.shared import preparation
 from cellssl.stages.shared.card_shapes import pretrain_metrics
-from cellssl.stages.shared.cell_tables import chosen_cells, metadata
+from cellssl.stages.shared.cell_tables import metadata
 from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
+from cellssl.stages.shared.well_draw import cells_to_embed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,10 +28,14 @@ SHAPE_FEATURES = ("area_px", "eccentricity", "solidity")
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
-    """Write the table of embeddings; row i is row i of the cells artifact. Vectors are written as they come."""
+    """Write the table of embeddings: row i is row i of the cells artifact, then come cells of the draw per well alone.
+
+    Vectors are written as they come.
+    """
     source = job.inputs[job.settings.cells]
     segment = upstream_segment(source, job.context.store)
-    cells = chosen_cells(source, segment)
+    cells = cells_to_embed(source, segment, job.settings.cells_per_well)
+    outside = int(cells["split"].isna().sum()) if "split" in cells else 0
     crops = scaled_crops(segment, job.context.store, cells)
     yield from _check_model(job, segment, cells, crops)
     table, done = job.draft.file("embeddings.parquet"), 0
@@ -43,7 +48,12 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         embeddings.write_csv(table, job.draft.file("embeddings.csv.gz"))
     if "h5ad" in job.settings.formats:
         embeddings.write_anndata(table, job.draft.file("embeddings.h5ad"))
-    return {"cells": len(crops), "dim": file.dim}
+    return {
+        "cells": len(crops) - outside,
+        "drawn": int(cells["drawn"].sum()),
+        "drawn_outside_split": outside,
+        "dim": file.dim,
+    }
 
 
 def _check_model(job: Job, segment: Artifact, cells: pd.DataFrame, crops: ScaledCrops) -> Iterator[Event]:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from cellssl.reporting.html import Block, Folded, Section, Table
-from cellssl.stages.report import findings
-from cellssl.stages.report.runs import Run, first_seeds
+from cellssl.stages.report.runs import Run, active_branches, first_seeds
 from cellssl.stages.report.tables_common import by_arm
+from cellssl.stages.shared.card_shapes import embed_section, pretrain_metrics, pretrain_section
 
 VECTORS = {
     "none": "vectors not normalised",
@@ -24,7 +24,7 @@ def arm_section(runs: list[Run]) -> list[Section]:
     """Return the section on what each arm is, and in which settings the arms differ."""
     seeds = {arm: ", ".join(str(run.seed) for run in arm_runs) for arm, arm_runs in by_arm(runs).items()}
     rows = [
-        [run.arm, "baseline" if run.is_baseline else "trained", findings.describe(run), _clusters(run), seeds[run.arm]]
+        [run.arm, "baseline" if run.is_baseline else "trained", _describe(run), _clusters(run), seeds[run.arm]]
         for run in first_seeds(runs)
     ]
     blocks: list[Block] = [Table(["arm", "kind", "vector of a cell", "clusters", "seeds"], rows)]
@@ -62,3 +62,25 @@ def _flat(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
             yield from _flat(item, f"{path}.{key}" if path else str(key))
     else:
         yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _describe(run: Run) -> str:
+    """Return in words how an arm turns a cell into a vector."""
+    model = embed_section(run.embed).model
+    match model:
+        case "intensities":
+            return "the mean of every channel; nothing is learned"
+        case "features":
+            return "classical features (brightness, texture, area and shape of the nucleus); nothing is learned"
+    if run.trained is None:
+        weights = {"random": "random weights, not trained", "imagenet": "weights learned on photographs (ImageNet)"}
+        return f"{_network(run)}, {weights.get(model, 'weights from elsewhere, not trained on these cells')}"
+    steps = pretrain_metrics(run.trained).steps
+    branches = active_branches(run.trained)
+    named = " + ".join(f"{branch.weight:g} × {name}" for name, branch in branches.items())
+    return f"{_network(run)}, trained without labels for {steps:,} steps; loss = {named}"
+
+
+def _network(run: Run) -> str:
+    name = pretrain_section(run.model).encoder.name if run.model else "network"
+    return f"network “{name}”"

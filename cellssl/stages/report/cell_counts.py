@@ -1,12 +1,27 @@
-"""cell_counts: the artifacts of a run in, tables of how many cells each stage kept and dropped out."""
+"""cell_counts: the artifacts of a run in, tables of how many cells each stage and each well kept and dropped out."""
 
 from __future__ import annotations
 
 from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.reporting.html import Block, Folded, Table, Value
-from cellssl.stages.report.runs import Run, part_of
+from cellssl.stages.report.arm_scores import count_of
+from cellssl.stages.report.runs import Run, drawn_of_kept, part_of
+from cellssl.stages.report.tables_common import ROWS_SHOWN, rows_note
 from cellssl.stages.segment.selection import ALL_REASONS
 from cellssl.stages.shared.card_shapes import EmbedMetrics, FetchMetrics, SplitSection, segment_metrics, split_metrics
+
+WELL_HEADS = {
+    "plate": "plate",
+    "well": "well",
+    "compound": "compound",
+    "dose_micromolar": "dose (µM)",
+    "n_fields": "fields",
+    "n_fields_quarantined": "of them skipped",
+    "n_detected": "nuclei",
+    "n": "cells kept",
+    "n_drawn": "cells drawn",
+}
+"""Column of wells.csv -> its head in the table of counts."""
 
 
 def count_tables(run: Run) -> list[Block]:
@@ -28,6 +43,7 @@ def count_tables(run: Run) -> list[Block]:
     if run.split is not None:
         rows += _split_counts(run, found.kept)
     clustered = run.clusters.cells
+    rows += _draw_counts(run)
     rows.append(
         ["cluster", f"{clustered:,} cells of the part “{part_of(run)}”", _balance(_cells_of_part(run), clustered)]
     )
@@ -40,7 +56,34 @@ def count_tables(run: Run) -> list[Block]:
         blocks.append(Table(["part", "label", "cells"], parts, "Cells of the split."))
     names: list[list[Value]] = [[name.replace("_", " "), count] for name, count in reasons.items()]
     blocks.append(Folded("Dropped nuclei by reason", [Table(["reason", "nuclei"], names)]))
-    return blocks
+    return [*blocks, *_well_counts(run)]
+
+
+def _draw_counts(run: Run) -> list[list[Value]]:
+    """Return the row on the draw that wells.csv, doses and montages are made from; none for earlier versions."""
+    wells = run.clusters.wells
+    if wells is None:
+        return []
+    empty = f"; {count_of(wells.empty, 'well')} without any cell" if wells.empty else ""
+    text = f"{count_of(wells.wells, 'well')} described by {drawn_of_kept(run)}{empty}"
+    return [["wells", text, "yes" if wells.drawn <= wells.kept else f"no: {wells.drawn - wells.kept:,} too many"]]
+
+
+def _well_counts(run: Run) -> list[Block]:
+    """Return the table of every well: fields, nuclei, cells kept and cells drawn."""
+    import pandas as pd
+
+    if run.clusters.wells is None:
+        return []
+    table = pd.read_csv(run.cluster.file("wells.csv"), dtype={"plate": str, "well": str, "compound": str})
+    shown = {name: words for name, words in WELL_HEADS.items() if name in table}
+    rows = table[list(shown)].head(ROWS_SHOWN).astype(object)
+    cells = rows.where(rows.notna(), None).to_numpy().tolist()
+    caption = (
+        "Counts are those of segmentation, of all cells: a low number of cells is not a matter of the split. Shares of "
+        f"clusters, distances, doses and montages are made from the drawn cells. {rows_note(table, 'wells.csv')}"
+    )
+    return [Folded("Cells per well", [Table(list(shown.values()), cells, caption.strip())])]
 
 
 def _split_counts(run: Run, kept: int) -> list[list[Value]]:

@@ -19,7 +19,7 @@ from cellssl.stages.cluster.map import MAP_CELLS
 from cellssl.stages.evaluate.metrics import SCHEMES
 from cellssl.stages.pretrain.card_settings import pretrain_settings
 from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.runs import Run, active_branches, first_seeds
+from cellssl.stages.report.runs import Run, active_branches, drawn_of_kept, first_seeds
 from cellssl.stages.shared.card_shapes import ClusterSection
 from cellssl.stages.shared.cell_tables import chosen_cells
 from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops
@@ -101,7 +101,7 @@ def _caption(run: Run, name: str) -> str:
     found = run.clusters
     match name:
         case "montage.png":
-            return f"The cells nearest to each centroid, the nearest first. Channels: {_colours(run)}."
+            return f"The cells nearest to each centroid, the nearest first{_drawn(run)}. Channels: {_colours(run)}."
         case "map.png":
             is_sample = found.cells > MAP_CELLS
             shown = f"{MAP_CELLS:,} of {found.cells:,} cells, chosen at random," if is_sample else "Cells"
@@ -116,7 +116,13 @@ def _caption(run: Run, name: str) -> str:
             f"Share of clusters against dose: for each compound, the {dose_response.CURVES_SHOWN} of {found.k} "
             "clusters that change most (wells.csv has all)"
         )
-    return f"{which}; one point per well; at the left the control wells with their standard deviation."
+    return f"{which}; one point per well; at the left the control wells with their standard deviation{_drawn(run)}."
+
+
+def _drawn(run: Run) -> str:
+    """Return which cells a figure is made from."""
+    drawn = drawn_of_kept(run)
+    return f"; from {drawn}" if drawn else ""
 
 
 def views(job: Job, runs: list[Run]) -> list[Section]:

@@ -9,14 +9,13 @@ from cellssl.artifacts.tables import read_fields
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import number
 from cellssl.stages.report.arm_scores import ScoresByArm, count_of
-from cellssl.stages.report.checks import checks, collapses
-from cellssl.stages.report.runs import Run, active_branches, has_treatments, part_of
+from cellssl.stages.report.check import summary
+from cellssl.stages.report.checks import checks
+from cellssl.stages.report.label_free_checks import collapses
+from cellssl.stages.report.runs import Run, has_treatments, part_of
 from cellssl.stages.shared.card_shapes import (
     FetchSection,
     SplitSection,
-    embed_section,
-    pretrain_metrics,
-    pretrain_section,
     segment_metrics,
 )
 
@@ -33,36 +32,7 @@ def lead(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> 
             "every column” compares the clusters with what else is known; look at the pictures to see whether they "
             "mean something."
         )
-    return [*paragraphs, _doubts(runs, scores)]
-
-
-def describe(run: Run) -> str:
-    """Return in words how an arm turns a cell into a vector."""
-    model = embed_section(run.embed).model
-    match model:
-        case "intensities":
-            return "the mean of every channel; nothing is learned"
-        case "features":
-            return "classical features (brightness, texture, area and shape of the nucleus); nothing is learned"
-    if run.trained is None:
-        weights = {"random": "random weights, not trained", "imagenet": "weights learned on photographs (ImageNet)"}
-        return f"{_network(run)}, {weights.get(model, 'weights from elsewhere, not trained on these cells')}"
-    steps = pretrain_metrics(run.trained).steps
-    branches = active_branches(run.trained)
-    named = " + ".join(f"{branch.weight:g} × {name}" for name, branch in branches.items())
-    return f"{_network(run)}, trained without labels for {steps:,} steps; loss = {named}"
-
-
-def _network(run: Run) -> str:
-    name = pretrain_section(run.model).encoder.name if run.model else "network"
-    return f"network “{name}”"
-
-
-def _doubts(runs: list[Run], scores: ScoresByArm) -> str:
-    doubts = [one.doubt for one in checks(runs, scores) if one.doubt]
-    if not doubts:
-        return "No check is a reason to doubt this; see “How reliable is it?” for all checks."
-    return f"Interpret with care: {', '.join(doubts)}. See “How reliable is it?” and “What to check next”."
+    return [*paragraphs, summary(checks(runs, scores))]
 
 
 def _data(run: Run) -> str:
@@ -70,19 +40,23 @@ def _data(run: Run) -> str:
     fields = read_fields(run.segment)
     treated = fields[~fields["control"].astype(bool)]
     dataset = section_of(run.fetch, FetchSection).dataset.name if run.fetch else "unknown"
-    if not has_treatments(run):
-        kept = segment_metrics(run.segment).kept
+    kept = segment_metrics(run.segment).kept
+    if not has_treatments(run) and "dropped.parquet" not in run.segment.card.files:
         return f"{kept:,} images of the data set “{dataset}”; no compound is known."
     kind = "Simulated cells" if dataset == "simulated" else f"Cells of the data set “{dataset}”"
+    wells = fields[["plate", "well"]].drop_duplicates()
+    where = f"{count_of(fields['plate'].nunique(), 'plate')}, {count_of(len(wells), 'well')}"
+    if not has_treatments(run):
+        n_fields = count_of(len(fields), "field")
+        return f"{kind}: {where}, {n_fields} of view, {count_of(kept, 'cell')}; no compound is known."
     compounds = sorted(treated["compound"].dropna().astype(str).unique())
     doses = treated["dose_micromolar"].dropna().nunique()
     listed = f"{len(compounds)} compounds" if len(compounds) > 4 else ", ".join(compounds) or "no known compound"
     at = f" at {doses} doses" if doses > 1 else ""
-    wells = fields[["plate", "well"]].drop_duplicates()
     controls = fields[fields["control"].astype(bool)][["plate", "well"]].drop_duplicates()
     return (
-        f"{kind}: {count_of(fields['plate'].nunique(), 'plate')}, {count_of(len(wells), 'well')} "
-        f"({len(controls)} of them untreated controls), {count_of(len(fields), 'field')} of view; {listed}{at}."
+        f"{kind}: {where} ({len(controls)} of them untreated controls), {count_of(len(fields), 'field')} of view; "
+        f"{listed}{at}."
     )
 
 

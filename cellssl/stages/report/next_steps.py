@@ -8,7 +8,8 @@ from cellssl.artifacts.tables import read_fields
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import MeanSd
 from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.checks import FOLLOWED, NUISANCES, collapses, nuisance
+from cellssl.stages.report.check import FOLLOWED
+from cellssl.stages.report.label_free_checks import FEW_CELLS, FEW_STEPS, NUISANCES, collapses, nuisance
 from cellssl.stages.report.runs import Run, has_treatments
 from cellssl.stages.shared.card_shapes import segment_metrics, split_metrics
 
@@ -18,6 +19,10 @@ NUISANCE_ADVICE = {
     "well": "Clusters follow wells even among controls: look for edge effects, focus and staining in the images.",
     "density": "Clusters follow cell density: compare isolated cells with crowded cells; a branch whose views keep "
     "only the centre of the crop sees less of the neighbours.",
+    "nucleus_size": "Clusters follow the size of the nucleus: look whether the groups differ in anything else; views "
+    "that zoom (random_resized_crop, affine with scale) make the network ignore size.",
+    "field_position": "Clusters follow the position in the field: look for dark corners and blurred edges in the "
+    "images (segment.illumination = “mean” evens out the light).",
 }
 """What to do where clusters follow a nuisance."""
 COLLAPSE_ADVICE = (
@@ -26,7 +31,6 @@ COLLAPSE_ADVICE = (
     "views weaker (docs/training.md)."
 )
 MUCH_DROPPED = 0.5
-FEW_CELLS = 200
 
 
 def next_steps(runs: list[Run], scores: ScoresByArm) -> list[str]:
@@ -36,17 +40,27 @@ def next_steps(runs: list[Run], scores: ScoresByArm) -> list[str]:
     run = next(one for one in runs if one.arm == arm)
     return [
         *([COLLAPSE_ADVICE] if collapses(runs, scores) else []),
+        *_from_training(run),
         *_from_labels(scores, over_seeds),
-        *(_from_nuisances(run, over_seeds, scores.number_of_plates(arm)) if has_treatments(run) else []),
+        *_from_nuisances(run, over_seeds, scores.number_of_plates(arm)),
         *_from_counts(run, scores, arm),
         f"Look at the cells nearest to each centroid of “{arm}” below: do the groups differ in shape and texture, or "
         "in brightness, cell density and focus?",
     ]
 
 
+def _from_training(run: Run) -> list[str]:
+    if run.trained is None or run.trained.card.metrics["steps"] >= FEW_STEPS:
+        return []
+    return [f"Train longer (pretrain.epochs): after fewer than {FEW_STEPS} steps a network has learned little."]
+
+
 def _from_labels(scores: ScoresByArm, over_seeds: dict[str, MeanSd]) -> list[str]:
     if not scores.has_labels:
-        return ["Name the treated class (split.treated), so that the clusters can be scored."]
+        return [
+            "Name the treated class (split.treated), so that the clusters can be scored.",
+            "Run more seeds (seeds = [0, 1, 2] in the recipe), and compare their clusters.",
+        ][: 2 if len(scores.rows_of(scores.leading)) == 1 else 1]
     steps = []
     if over_seeds["ami"].n == 1:
         steps.append("Run more seeds (seeds = [0, 1, 2, 3, 4] in the recipe): one seed has no standard deviation.")
@@ -89,7 +103,9 @@ def _from_baseline_probe(scores: ScoresByArm) -> list[str]:
 
 
 def _from_nuisances(run: Run, over_seeds: dict[str, MeanSd], plates: int) -> list[str]:
-    steps = [NUISANCE_ADVICE[name] for name in NUISANCES if nuisance(name, over_seeds, plates).answer == FOLLOWED]
+    steps = [NUISANCE_ADVICE[name] for name in NUISANCES if nuisance(name, run, over_seeds, plates).answer == FOLLOWED]
+    if not has_treatments(run):
+        return steps
     fields = read_fields(run.segment)
     if fields["plate"].nunique() == 1:
         steps.append("Add a second plate: one plate cannot show whether a result holds on another.")

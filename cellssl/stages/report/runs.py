@@ -200,6 +200,15 @@ def part_of(run: Run) -> str:
     return section_of(run.cluster, ClusterSection).part or ("test" if run.split is run.cells else "all")
 
 
+def drawn_of_kept(run: Run) -> str:
+    """Return how many cells the wells are described by, of how many; empty for clusterings of earlier versions."""
+    wells = run.clusters.wells
+    if wells is None:
+        return ""
+    at_most = f", at most {embed_section(run.embed).cells_per_well:,} per well"
+    return f"{wells.drawn:,} cells drawn of {wells.kept:,} kept{at_most}"
+
+
 def has_treatments(run: Run) -> bool:
     """Return whether any field has a control or a compound; else plates, wells and density have no meaning."""
     fields = read_fields(run.segment)
@@ -217,12 +226,18 @@ def results_of(run: Run) -> RunResults:
 
 
 def _clustered_cells(run: Run) -> pd.DataFrame:
-    """Return cluster, plate, well and control, one row per clustered cell."""
+    """Return cluster, plate, well and control, one row per cell that the clusters are fitted and scored on."""
     known = {"Metadata_cell_id": "cell_id", "Metadata_Plate": "plate", "Metadata_Well": "well"}
     known["Metadata_control"] = "control"
     path = run.embed.file("embeddings.parquet")
     needed = {name: OF_CELLS[ours] for name, ours in known.items()}
     cells = read_table(path, needed, only=True).rename(columns=known)  # the vectors may be gigabytes
-    assigned = read_assignments(run.cluster)
+    assigned = scored_assignments(run.cluster)
     check_cells_known(assigned["cell_id"], cells["cell_id"], run.cluster, run.embed)
     return assigned.merge(cells, on="cell_id", how="left", validate="one_to_one")
+
+
+def scored_assignments(cluster: Artifact) -> pd.DataFrame:
+    """Return the rows of assignments.parquet of the cells that the clusters are fitted and scored on."""
+    assigned = read_assignments(cluster)
+    return assigned[assigned["scored"]].reset_index(drop=True) if "scored" in assigned else assigned

@@ -276,6 +276,10 @@ CLUSTER_SCORES = (
         per_arm=True,
         per_run=True,
     ),
+    Score(
+        "ami_nucleus_size", "AMI size of nucleus", _with_column("nucleus_size"), higher_is_better=False, optional=True
+    ),
+    Score("ami_field_position", "AMI position", _with_column("field_position"), higher_is_better=False, optional=True),
     Score("ami_phenotype", "AMI phenotype", _with_column("true_phenotype"), higher_is_better=True, per_arm=True),
     Score(
         "ami_plate_in_controls",

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import CELLS, FIELDS, SCALE, read_fields, read_table, write_csv, write_table
+from cellssl.artifacts.tables import (
+    CELLS,
+    FIELDS,
+    SCALE,
+    UNREAD_FIELDS,
+    read_fields,
+    read_table,
+    write_csv,
+    write_table,
+)
 from cellssl.disk import raise_fault
 from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
@@ -31,6 +40,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cellssl.stages.segment.settings import Settings
+
+FIELD_COLUMNS = ("field_id", "plate", "well", "site", "compound", "dose_micromolar")
+"""Columns of the table of fields that could not be read."""
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
@@ -55,6 +67,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         _write_nuclei_csv(job, cells, tables["fields.parquet"])
     write_parts(parts, job.draft.file("parts.json"))
     gather_quarantine(parts, job.draft.file("quarantine.csv"))
+    _write_unread_fields(job, fetched)
     write_counts(job, counts)
     yield from _contact_sheet(job, cells, parts)
     return counts
@@ -117,6 +130,25 @@ def _tables_of(parts: dict[str, Artifact]) -> list[str]:
 def _gathered_table(name: str, parts: dict[str, Artifact]) -> pd.DataFrame:
     columns = {"fields.parquet": FIELDS, "cells.parquet": CELLS, "scale.parquet": SCALE}.get(name, {})
     return concat_parts({plate: read_table(part.file(name), columns) for plate, part in parts.items()}, parts)
+
+
+def _write_unread_fields(job: Job, fetched: dict[str, Artifact]) -> None:
+    """Write the fields that fetch has quarantined, where there are any: their wells are counted, too."""
+    import pandas as pd
+
+    rows = [
+        {name: row[name] for name in FIELD_COLUMNS} | {"control": row["compound"] in part.card.section["controls"]}
+        for part in fetched.values()
+        for row in _planned_fields(part, set(read_fields(part)["field_id"]))
+    ]
+    if rows:
+        write_table(pd.DataFrame(rows).astype({"dose_micromolar": float}), job.draft.file(UNREAD_FIELDS))
+
+
+def _planned_fields(part: Artifact, known: set[str]) -> Iterator[dict[str, Any]]:
+    """Yield the fields of a plate that its card names and its table lacks."""
+    if part.card.metrics.get("quarantined"):
+        yield from (row for row in part.card.section["fields"] if row["field_id"] not in known)
 
 
 def _write_nuclei_csv(job: Job, cells: pd.DataFrame, fields: pd.DataFrame) -> None:

@@ -117,6 +117,7 @@ class EmbedSection(CardShape):
     cells: Literal["segment", "split"]
     model: str
     network: str = "query"
+    cells_per_well: int = 0
 
 
 class EmbedMetrics(CardShape):

@@ -53,7 +53,25 @@ def metadata(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_embeddings(artifact: Artifact) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the metadata, under the cell table's own names, and the vectors (n, dim) float32."""
+    """Return metadata and vectors of the cells that may be fitted and scored: those of the split, where there is one.
+
+    Cells that are in the table only for the draw per well are left out.
+    """
+    table, vectors = read_all_embeddings(artifact)
+    if "split" not in table or table["split"].notna().all():
+        return table, vectors
+    in_split = table["split"].notna().to_numpy()
+    n_in_split = int(in_split.sum())
+    if in_split[:n_in_split].all():  # they come first: a view takes no memory
+        return table.iloc[:n_in_split], vectors[:n_in_split]
+    return table[in_split].reset_index(drop=True), vectors[in_split]
+
+
+def read_all_embeddings(artifact: Artifact) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the metadata, under the cell table's own names, and the vectors (n, dim) float32, of every row.
+
+    Among them may be cells outside the split, which must not be scored; `drawn` marks the even draw per well.
+    """
     path = artifact.file("embeddings.parquet")
     table, vectors = embeddings.read(path)
     table = table.rename(columns={f"Metadata_{theirs}": ours for ours, theirs in PYCYTOMINER_NAMES.items()})

@@ -1,0 +1,56 @@
+"""check: one question about the reliability of a result, with its answer and finding; and a sentence about many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+Finding = Literal["passed", "against", "too little", "not made"]
+"""`against`: a reason to doubt the result. `too little`: there is too little data to judge. `not made`: the check does
+not apply, or something else is missing."""
+FINDING_WORDS: dict[Finding, str] = {
+    "passed": "passed",
+    "against": "speaks against it",
+    "too little": "too little to judge",
+    "not made": "not made",
+}
+"""What the table of checks calls each finding."""
+FOLLOWED = "yes, be careful"
+"""The answer where clusters follow a nuisance about as much as the label."""
+
+
+class Check(NamedTuple):
+    """One question about the reliability of a result, with its answer."""
+
+    question: str
+    answer: str
+    numbers: str
+    finding: Finding
+    doubt: str = ""
+    """A few words for the summary: what speaks against the result, or what there is too little of."""
+
+
+def too_little(question: str, why: str, words: str, *, answer: str = "not known") -> Check:
+    """Return a check that too little data leaves open; `words` name for the summary what there is too little of."""
+    return Check(question, answer, why, "too little", words)
+
+
+def not_made(question: str, why: str, *, answer: str = "not known") -> Check:
+    """Return a check that was not made for another reason."""
+    return Check(question, answer, why, "not made")
+
+
+def summary(found: Sequence[Check]) -> str:
+    """Return how many checks could be made, what speaks against the result, and what there is too little of."""
+    made = [one for one in found if one.finding in ("passed", "against")]
+    against = list(dict.fromkeys(one.doubt for one in made if one.finding == "against"))
+    scarce = list(dict.fromkeys(one.doubt for one in found if one.finding == "too little"))
+    could = "All" if len(made) == len(found) else f"{len(made)} of"
+    n_against = sum(one.finding == "against" for one in made)
+    speak = f"{n_against} speak{'s' if n_against == 1 else ''} against this result: {', '.join(against)}"
+    parts = [f"{could} {len(found)} checks could be made; {speak if against else 'none speaks against this result'}."]
+    if not made:
+        parts = [f"None of {len(found)} checks could be made."]
+    if scarce:
+        parts.append(f"Too little to judge: {', '.join(scarce)}.")
+    return " ".join([*parts, "See “How reliable is it?” and “What to check next”."])
