@@ -21,7 +21,7 @@ from cellssl.engine.cards import lost_files
 from cellssl.errors import UsageError
 from cellssl.events import Event
 from cellssl.pipeline.execute import assist, find_finished, make, not_compared
-from cellssl.pipeline.plan import Planned
+from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.plates import PlatePlan, plan_plate
 from cellssl.pipeline.session import Selection, Session
 from cellssl.pipeline.sweep_arms import expand_sweep

@@ -6,75 +6,81 @@ tell (`check_fetched`) before they are segmented. The stages compare the finishe
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Any
 
-from cellssl.artifacts.store import Artifact
+from cellssl.artifacts.store import Artifact, Store
 from cellssl.errors import UsageError
+from cellssl.pipeline.planned import Planned
 from cellssl.stages.cluster.earlier import check_same_model
 from cellssl.stages.pretrain.initial_weights import check_same_channels
 from cellssl.stages.shared import preparation
 from cellssl.stages.shared.preparation import Preparation, check_same
 
-if TYPE_CHECKING:
-    from cellssl.pipeline.plan import Planned, Planner
 
+class EarlierModels:
+    """The models, weights and clusters that a recipe names, beside what is planned and given."""
 
-def check_planned(planner: Planner, planned: Planned) -> None:
-    """Raise UsageError where a stage does not fit the earlier model, weights or clusters that the recipe names."""
-    match planned.stage:
-        case "segment":
-            check_settings(planner)
-        case "embed" if "segment" in planner.stages and (model := _model(planner, planned)):
-            _check(planner, model, _preparation(planner))
-        case "pretrain" if "segment" in planner.stages and "init_from" in planned.inputs:
-            earlier = planner.store.get("pretrain", planned.inputs["init_from"])
-            check_same_channels(earlier, _preparation(planner).get("channels"))
-        case "cluster" if "assign_to" in planned.inputs:
-            earlier = planner.store.get("cluster", planned.inputs["assign_to"])
-            embed = planned.given.get("embed") or planned.upstream["embed"]
-            check_same_model(earlier, embed.card, planner.store)
+    def __init__(
+        self,
+        store: Store,
+        settings: Callable[[str], Any],
+        given: Mapping[str, Artifact],
+        planned: Mapping[str, Planned],
+    ) -> None:
+        """Take the settings of every stage by its name; `given` and `planned` may fill later."""
+        self._store, self._settings, self._given, self._planned = store, settings, given, planned
 
+    def check_planned(self, planned: Planned) -> None:
+        """Raise UsageError where a stage does not fit the earlier model, weights or clusters that the recipe names."""
+        match planned.stage:
+            case "segment":
+                self.check_settings()
+            case "embed" if "segment" in self._planned and (model := self._model(planned)):
+                self._check(model, self._preparation())
+            case "pretrain" if "segment" in self._planned and "init_from" in planned.inputs:
+                earlier = self._store.get("pretrain", planned.inputs["init_from"])
+                check_same_channels(earlier, self._preparation().get("channels"))
+            case "cluster" if "assign_to" in planned.inputs:
+                earlier = self._store.get("cluster", planned.inputs["assign_to"])
+                embed = planned.given.get("embed") or planned.upstream["embed"]
+                check_same_model(earlier, embed.card, self._store)
 
-def check_settings(planner: Planner) -> None:
-    """Raise UsageError where the settings of the cells differ from those of the model that [embed] names."""
-    if model := _named_model(planner):
-        _check(planner, model, _preparation(planner))
+    def check_settings(self) -> None:
+        """Raise UsageError where the settings of the cells differ from those of the model that [embed] names."""
+        if model := self._named_model():
+            self._check(model, self._preparation())
 
+    def check_fetched(self, fetched: Artifact) -> None:
+        """Raise UsageError where fetched images differ from those of the model that [embed] names."""
+        from cellssl.artifacts.tables import read_fields
+        from cellssl.stages.segment.inputs import channels_of
 
-def check_fetched(planner: Planner, fetched: Artifact) -> None:
-    """Raise UsageError where fetched images differ from those of the model that [embed] names."""
-    from cellssl.artifacts.tables import read_fields
-    from cellssl.stages.segment.inputs import channels_of
+        if model := self._named_model():
+            fields = read_fields(fetched)
+            self._check(model, preparation.of_fields(fields, channels_of(fields)))
 
-    if model := _named_model(planner):
-        fields = read_fields(fetched)
-        _check(planner, model, preparation.of_fields(fields, channels_of(fields)))
+    def _check(self, model: Artifact, here: Preparation) -> None:
+        check_same(model, preparation.of_model(model, self._store), here, self._settings("embed").accept)
 
+    def _model(self, embed: Planned) -> Artifact | None:
+        """Return the earlier model of a planned embed: the one that a command line names, or the one in its section."""
+        if "pretrain" in embed.given:
+            return embed.given["pretrain"]
+        return self._store.get("pretrain", embed.inputs["model"]) if "model" in embed.inputs else None
 
-def _check(planner: Planner, model: Artifact, here: Preparation) -> None:
-    check_same(model, preparation.of_model(model, planner.store), here, planner.settings("embed").accept)
+    def _named_model(self) -> Artifact | None:
+        """Return the earlier model in the section [embed]; None where these stores lack it; `embed` says so."""
+        with suppress(UsageError):
+            for reference, kinds in self._settings("embed").artifact_references().values():
+                return self._store.resolve(reference, kinds)
+        return None
 
-
-def _model(planner: Planner, embed: Planned) -> Artifact | None:
-    """Return the earlier model of a planned embed: the one that a command line names, or the one in its section."""
-    if "pretrain" in embed.given:
-        return embed.given["pretrain"]
-    return planner.store.get("pretrain", embed.inputs["model"]) if "model" in embed.inputs else None
-
-
-def _named_model(planner: Planner) -> Artifact | None:
-    """Return the earlier model in the section [embed]; None where it is not in these stores, as `embed` will say."""
-    with suppress(UsageError):
-        for reference, kinds in planner.settings("embed").artifact_references().values():
-            return planner.store.resolve(reference, kinds)
-    return None
-
-
-def _preparation(planner: Planner) -> Preparation:
-    """Return what is known of the cells before any work."""
-    segment, dataset = planner.settings("segment"), planner.settings("fetch").dataset
-    if "fetch" in planner.given:  # its images are not those that the recipe would fetch
-        return preparation.of_section(segment.all_values(), segment.algorithm(), finished_crops=True)
-    section = preparation.of_section(segment.all_values(), segment.algorithm(), finished_crops=dataset.gives_crops)
-    return {**section, **preparation.of_dataset(dataset)}
+    def _preparation(self) -> Preparation:
+        """Return what is known of the cells before any work."""
+        segment, dataset = self._settings("segment"), self._settings("fetch").dataset
+        if "fetch" in self._given:  # its images are not those that the recipe would fetch
+            return preparation.of_section(segment.all_values(), segment.algorithm(), finished_crops=True)
+        section = preparation.of_section(segment.all_values(), segment.algorithm(), finished_crops=dataset.gives_crops)
+        return {**section, **preparation.of_dataset(dataset)}

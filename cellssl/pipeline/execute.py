@@ -11,7 +11,7 @@ from cellssl.engine.cards import DEFAULTS_CHANGED, FORCE, find_planned
 from cellssl.engine.plate_parts import parts_of
 from cellssl.engine.stage import stage_module
 from cellssl.errors import IntegrityError, UsageError
-from cellssl.pipeline.plan import Planned
+from cellssl.pipeline.planned import Planned
 
 
 def make(planned: Planned, context: RunContext) -> Build:
@@ -48,7 +48,7 @@ def find_finished(planned: Planned, store: Store, checked: set[str], changes: di
 
 
 def not_compared(found: Artifact, store: Store) -> list[Path]:
-    """Return the files of a finished artifact and of its parts whose bytes nobody has read since they came or changed.
+    """Return the files of a finished artifact and of its parts whose bytes were not read since they came or changed.
 
     Reads no large file. Raises IntegrityError where a file is missing or has another size, UsageError where a part is
     in no known store.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pickle
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +14,8 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.recipe import Recipe
 from cellssl.engine.cards import card_for
 from cellssl.errors import UsageError
-from cellssl.pipeline.earlier_models import check_fetched, check_planned
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One stage of one arm and seed: everything that determines its result, and so its fingerprint."""
-
-    stage: str
-    recipe: str
-    """The recipe and the flags laid over it, as a command line takes them."""
-    arm: str
-    seed: int | None
-    """None where the stage gives the same result for every seed."""
-    settings: Any
-    inputs: dict[str, str]
-    """Fingerprint of every input, by the name of the input."""
-    card: Card
-    asked_seed: int | None = None
-    """The seed that the plan is for, whether the stage depends on it or not."""
-    depends_on_seed: bool = False
-    """Whether this stage or one upstream of it depends on the seed."""
-    given: Mapping[str, Artifact] = field(default_factory=dict, repr=False, compare=False)
-    """Inputs that a user named, by the name of the input; the others are looked up in the store."""
-    upstream: Mapping[str, Planned] = field(default_factory=dict, repr=False, compare=False)
-    """The plans of the other inputs, by the name of the input."""
-    check_inputs: Callable[[Mapping[str, Artifact]], None] = field(default=lambda _: None, repr=False, compare=False)
-    """Raises UsageError where the finished inputs turn out not to be what later stages need, before the work begins."""
-
-    @property
-    def seed_of_pointer(self) -> int | None:
-        """The seed in the name of its pointer; None where all seeds share the result."""
-        return self.asked_seed if self.depends_on_seed else None
-
-    @property
-    def fingerprint(self) -> str:
-        """The name of the result's folder."""
-        return self.card.fingerprint
+from cellssl.pipeline.earlier_models import EarlierModels
+from cellssl.pipeline.planned import Planned
 
 
 def effective_settings(recipe: Recipe, stage: str, arm: str) -> Any:
@@ -86,13 +51,14 @@ class Planner:
         self._cards = {} if cards is None else cards
         self.given, self.command_line = dict(given or {}), command_line or recipe.source
         self.stages: dict[str, Planned] = {}
+        self.earlier_models = EarlierModels(store, self.settings, self.given, self.stages)
 
     def plan(self, stage: str) -> Planned:
         """Plan the stage and every stage that it depends on; all of them are in `self.stages`, upstream first."""
         if stage not in self.stages:
             planned = self._plan(stage)
             self.stages[stage] = planned
-            check_planned(self, planned)
+            self.earlier_models.check_planned(planned)
         return self.stages[stage]
 
     def settings(self, stage: str) -> Any:
@@ -117,7 +83,7 @@ class Planner:
         return replace(planned, check_inputs=self._check_fetched) if stage == "segment" else planned
 
     def _check_fetched(self, inputs: Mapping[str, Artifact]) -> None:
-        check_fetched(self, inputs["fetch"])
+        self.earlier_models.check_fetched(inputs["fetch"])
 
     def _card(self, stage: str, settings: Any, inputs: dict[str, str], seed: int | None) -> Card:
         key = pickle.dumps((stage, settings, inputs, seed))  # only a key: by value, class and order; never unpickled

@@ -9,7 +9,7 @@ from typing import Any
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.recipe import Recipe
 from cellssl.engine.cards import card_for
-from cellssl.pipeline.plan import Planned
+from cellssl.pipeline.planned import Planned
 from cellssl.stages.report.runs import by_hand
 
 

@@ -20,7 +20,8 @@ from cellssl.engine.cards import changed_defaults, lost_files
 from cellssl.errors import UsageError
 from cellssl.pipeline.execute import made_before_change
 from cellssl.pipeline.grid import GridCell, grid, has_clusters
-from cellssl.pipeline.plan import Planned, Planner
+from cellssl.pipeline.plan import Planner
+from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.report_inputs import named_results, plan_report
 
 PLATE_STAGES = ("fetch", "segment")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cellssl.config.recipe import CHAIN
-from cellssl.pipeline.plan import Planned
+from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.session import Session
 
 

@@ -1,0 +1,46 @@
+"""planned: what determines the result of one stage in; the name of that result, and where its inputs come from, out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cellssl.artifacts.card import Card
+from cellssl.artifacts.store import Artifact
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One stage of one arm and seed: everything that determines its result, and so its fingerprint."""
+
+    stage: str
+    recipe: str
+    """The recipe and the flags laid over it, as a command line takes them."""
+    arm: str
+    seed: int | None
+    """None where the stage gives the same result for every seed."""
+    settings: Any
+    inputs: dict[str, str]
+    """Fingerprint of every input, by the name of the input."""
+    card: Card
+    asked_seed: int | None = None
+    """The seed that the plan is for, whether the stage depends on it or not."""
+    depends_on_seed: bool = False
+    """Whether this stage or one upstream of it depends on the seed."""
+    given: Mapping[str, Artifact] = field(default_factory=dict, repr=False, compare=False)
+    """Inputs that a user named, by the name of the input; the others are looked up in the store."""
+    upstream: Mapping[str, Planned] = field(default_factory=dict, repr=False, compare=False)
+    """The plans of the other inputs, by the name of the input."""
+    check_inputs: Callable[[Mapping[str, Artifact]], None] = field(default=lambda _: None, repr=False, compare=False)
+    """Raises UsageError where the finished inputs turn out not to be what later stages need, before the work begins."""
+
+    @property
+    def seed_of_pointer(self) -> int | None:
+        """The seed in the name of its pointer; None where all seeds share the result."""
+        return self.asked_seed if self.depends_on_seed else None
+
+    @property
+    def fingerprint(self) -> str:
+        """The name of the result's folder."""
+        return self.card.fingerprint
