@@ -127,7 +127,7 @@ class Collector:
             for path in _named(self.root / kind):
                 found = self._unneeded(path, needs, busy)
                 if found is not None:
-                    reason = self._why_it_stays(found)
+                    reason = self._why_it_stays(found, needs)
                     unneeded += [] if reason else [found]
                     kept += [Folder(path, reason, found.bytes, found.age_s)] if reason else []
         return Survey(unneeded, kept, needs.unreadable, busy)
@@ -220,7 +220,7 @@ class Collector:
             reason = "--force has set it aside"
         return Folder(path, reason, *measured(path))
 
-    def _why_it_stays(self, folder: Folder) -> str:
+    def _why_it_stays(self, folder: Folder, needs: Needs) -> str:
         """Return why something stays although nothing is known to need it; "" where it need not."""
         path = folder.path
         if path.is_symlink() or not path.is_dir():
@@ -229,6 +229,8 @@ class Collector:
             return "it belongs to another user"
         if FINGERPRINT.fullmatch(path.name) and not (path / NAME).is_file():
             return f"it has no {NAME}, so it is not known whose it is; remove it yourself if it is not needed"
+        if FINGERPRINT.fullmatch(path.name) and (perhaps := needs.why_perhaps(path.parent.name)):
+            return perhaps
         if strangers := self._files_of_others(path):
             return f"it holds files that cellssl has not written: {', '.join(strangers[:3])}"
         return self._why_too_young(folder)
@@ -256,8 +258,9 @@ class Collector:
     def _still_unneeded(self, path: Path, own_lock: Path) -> bool:
         if not FINGERPRINT.fullmatch(path.name):
             return True  # its lock is held
-        needs = self._references.needs()
-        return (path.parent.name, path.name) not in needs.names and not needs.unreadable and not self._is_busy(own_lock)
+        needs, kind = self._references.needs(), path.parent.name
+        known = not needs.unreadable and not needs.why_perhaps(kind)
+        return known and (kind, path.name) not in needs.names and not self._is_busy(own_lock)
 
     def _is_busy(self, own_lock: Path | None = None) -> bool:
         """Return whether any process makes an artifact in the store."""

@@ -236,7 +236,6 @@ POINTER = "by-recipe/r/main/0/segment.json"
         (POINTER, lambda path: path.write_text(path.read_text().replace("segment", "hits"))),
         (POINTER, lambda path: path.write_text(path.read_text().replace("3", "5", 1))),
         (POINTER, lambda path: (path.unlink(), os.mkfifo(path))),
-        (GATHERED, lambda path: path.rename(path.with_name("elsewhere"))),
         ("by-recipe", lambda path: path.rename(path.with_name("elsewhere"))),
     ],
 )
@@ -252,6 +251,14 @@ def test_while_anything_cannot_be_read_every_finished_result_stays(
     assert [folder.place for folder in found.unneeded] == [f"embed/{A}.partial"]
     collect(store.root, purge=True)
     assert {path for path in before if path not in tree(store.root)} == {f"embed/{A}.partial"}
+
+
+def test_what_a_result_that_has_gone_may_be_made_from_stays(store: Store) -> None:
+    report, model = make(store, "report", 9), make(store, "fetch", 8)
+    (store.root / GATHERED).rename(store.root / "gone")
+    assert names(store.root) == [f"report/{report}"]
+    assert set(kept(store.root)) == {f"fetch/{model}", "fetch/000000000001", "segment/000000000002"}
+    assert "which is gone" in kept(store.root)["segment/000000000002"]
 
 
 def test_a_pointer_into_another_store_is_no_error_and_keeps_nothing_here(store: Store, tmp_path: Path) -> None:
