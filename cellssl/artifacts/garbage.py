@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cellssl.artifacts.card import NAME, read_card
 from cellssl.artifacts.locks import hold_lock, is_locked
 from cellssl.artifacts.references import Needs, References
-from cellssl.artifacts.store import BY_RECIPE, FINGERPRINT, MARKER, SCRATCH, has_marker
+from cellssl.artifacts.store import BY_RECIPE, FINGERPRINT, FULL, MARKER, SCRATCH, has_marker
 from cellssl.artifacts.trash import (
     FOLDER_NAME,
     TRASH,
@@ -162,7 +163,7 @@ class Collector:
         try:
             if _is_locked(lock):
                 return "another process works on it"
-            with hold_lock(lock, wait=False):
+            with _briefly_held(lock):
                 if not self._still_unneeded(folder.path, lock):
                     return "it is needed by now"
                 entry = move_to_trash(self.root, folder.path, folder.reason)
@@ -279,6 +280,20 @@ def _is_locked(lock: Path) -> bool:
         return is_locked(lock)
     except OSError:
         return True  # it cannot be known here
+
+
+@contextmanager
+def _briefly_held(lock: Path) -> Iterator[None]:
+    """Hold a lock for the moment of a rename; on a full disk it is an empty file, which other processes wait for."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold_lock(lock, wait=False))
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            lock.touch(exist_ok=False)
+            held.callback(lock.unlink, missing_ok=True)
+        yield
 
 
 def _can_continue(path: Path) -> bool:

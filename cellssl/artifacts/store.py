@@ -301,7 +301,8 @@ class Store:
                 free = shutil.disk_usage(self.root).free
                 raise FailedError(
                     f"the disk of {self.root} is full ({free / 1e6:,.0f} MB free)",
-                    hint="free some space (cellssl gc lists what no result needs) and run the same command again",
+                    hint="free some space (cellssl gc lists what no result needs; --yes --purge deletes it), and run "
+                    "the same command again",
                 ) from error
             if error.errno in NOT_OURS:
                 raise FailedError(

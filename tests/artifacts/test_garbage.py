@@ -332,6 +332,21 @@ def test_what_cannot_be_moved_stays_and_is_said(store: Store, number: int, monke
     assert {path: content for path, content in tree(store.root).items() if path != ".trash"} == before
 
 
+def test_on_a_full_disk_purge_makes_room(small_disk: Path) -> None:
+    store = Store(small_disk / "store")
+    write_pointer(store, "fetch", make(store, "fetch", 1))
+    partial = store.partial("embed", A)
+    partial.mkdir(parents=True)
+    (partial.parent / f"{A}.lock").write_text("{}")  # of a process that was killed
+    os.utime(partial.parent / f"{A}.lock", (1, 1))
+    with pytest.raises(OSError, match="No space"):
+        (partial / "half").write_bytes(bytes(2_000_000))
+    assert len(collect(store.root, purge=True).deleted) == 1
+    assert not partial.exists()
+    assert sorted(path.name for path in partial.parent.iterdir()) in ([], [".takeover"])
+    make(store, "report", 9)
+
+
 def test_a_trash_that_is_a_link_is_not_used(store: Store, tmp_path: Path) -> None:
     make(store, "report", 9)
     (tmp_path / "elsewhere").mkdir()
@@ -384,7 +399,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=st.lists(st.lists(PIECES, min_size=1, max_size=4), max_size=12), inside=st.booleans())
 def test_nothing_is_ever_touched_that_cellssl_has_not_written(
     tmp_path_factory: pytest.TempPathFactory, drawn: list[list[str]], inside: bool
