@@ -164,6 +164,8 @@ class Collector:
             if _is_locked(lock):
                 return "another process works on it"
             with _briefly_held(lock):
+                if self._why_too_young(replace(folder, age_s=measured(folder.path)[1])):
+                    return "it was written to meanwhile"
                 if not self._still_unneeded(folder.path, lock):
                     return "it is needed by now"
                 entry = move_to_trash(self.root, folder.path, folder.reason)
