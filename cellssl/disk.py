@@ -92,7 +92,8 @@ def _failed(number: int, path: Path, doing: str, cure: str) -> FailedError:
     if number in FULL:
         return FailedError(
             f"the disk of {path} is full{_free(path)}: {reason}",
-            hint="free some space (cellssl gc lists what no result needs) and run the same command again",
+            hint="free some space (cellssl gc lists what no result needs; --yes --purge deletes it), and run the same "
+            "command again",
         )
     if number in FAILING:
         doing = "read" if doing == "read" else "read or written"

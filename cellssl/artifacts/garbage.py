@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from cellssl.artifacts.trash import (
     trashed,
 )
 from cellssl.config.recipe import CHAIN
+from cellssl.disk import FULL
 from cellssl.errors import BusyError, FailedError, IntegrityError, UsageError
 
 DAY_S = 86400.0
@@ -127,7 +129,7 @@ class Collector:
             for path in _named(self.root / kind):
                 found = self._unneeded(path, needs, busy)
                 if found is not None:
-                    reason = self._why_it_stays(found)
+                    reason = self._why_it_stays(found, needs)
                     unneeded += [] if reason else [found]
                     kept += [Folder(path, reason, found.bytes, found.age_s)] if reason else []
         return Survey(unneeded, kept, needs.unreadable, busy)
@@ -162,7 +164,9 @@ class Collector:
         try:
             if _is_locked(lock):
                 return "another process works on it"
-            with hold_lock(lock, wait=False):
+            with _briefly_held(lock):
+                if self._why_too_young(replace(folder, age_s=measured(folder.path)[1])):
+                    return "it was written to meanwhile"
                 if not self._still_unneeded(folder.path, lock):
                     return "it is needed by now"
                 entry = move_to_trash(self.root, folder.path, folder.reason)
@@ -220,7 +224,7 @@ class Collector:
             reason = "--force has set it aside"
         return Folder(path, reason, *measured(path))
 
-    def _why_it_stays(self, folder: Folder) -> str:
+    def _why_it_stays(self, folder: Folder, needs: Needs) -> str:
         """Return why something stays although nothing is known to need it; "" where it need not."""
         path = folder.path
         if path.is_symlink() or not path.is_dir():
@@ -229,6 +233,8 @@ class Collector:
             return "it belongs to another user"
         if FINGERPRINT.fullmatch(path.name) and not (path / NAME).is_file():
             return f"it has no {NAME}, so it is not known whose it is; remove it yourself if it is not needed"
+        if FINGERPRINT.fullmatch(path.name) and (perhaps := needs.why_perhaps(path.parent.name)):
+            return perhaps
         if strangers := self._files_of_others(path):
             return f"it holds files that cellssl has not written: {', '.join(strangers[:3])}"
         return self._why_too_young(folder)
@@ -256,8 +262,9 @@ class Collector:
     def _still_unneeded(self, path: Path, own_lock: Path) -> bool:
         if not FINGERPRINT.fullmatch(path.name):
             return True  # its lock is held
-        needs = self._references.needs()
-        return (path.parent.name, path.name) not in needs.names and not needs.unreadable and not self._is_busy(own_lock)
+        needs, kind = self._references.needs(), path.parent.name
+        known = not needs.unreadable and not needs.why_perhaps(kind)
+        return known and (kind, path.name) not in needs.names and not self._is_busy(own_lock)
 
     def _is_busy(self, own_lock: Path | None = None) -> bool:
         """Return whether any process makes an artifact in the store."""
@@ -276,6 +283,20 @@ def _is_locked(lock: Path) -> bool:
         return is_locked(lock)
     except OSError:
         return True  # it cannot be known here
+
+
+@contextmanager
+def _briefly_held(lock: Path) -> Iterator[None]:
+    """Hold a lock for the moment of a rename; on a full disk it is an empty file, which other processes wait for."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold_lock(lock, wait=False))
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            lock.touch(exist_ok=False)
+            held.callback(lock.unlink, missing_ok=True)
+        yield
 
 
 def _can_continue(path: Path) -> bool:

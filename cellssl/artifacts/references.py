@@ -32,6 +32,18 @@ class Needs:
     names: set[Name] = field(default_factory=set)
     unreadable: list[str] = field(default_factory=list)
     """What could not be read, one sentence each; any artifact may be needed there."""
+    gone: dict[Name, Path] = field(default_factory=dict)
+    """Artifacts that are no longer in their store, by hand or by a purge, and the pointer that leads to each."""
+
+    def why_perhaps(self, kind: str) -> str:
+        """Return why an artifact of this kind may be needed all the same; "" where it cannot be.
+
+        What has gone was made from artifacts of the same kind, its parts, and of earlier kinds of the chain.
+        """
+        for (gone, fingerprint), pointer in self.gone.items():
+            if CHAIN.index(kind) <= CHAIN.index(gone):
+                return f"{gone}/{fingerprint} may be made from it, which is gone; {pointer} points there"
+        return ""
 
 
 class References:
@@ -96,9 +108,13 @@ class References:
             level = [Path(entry) for folder in level for entry in _entries(folder, needs) if entry.is_dir()]
         for file in (entry for folder in level for entry in _entries(folder, needs) if entry.name.endswith(".json")):
             try:
-                yield _pointer(Path(file), root)
+                name, is_here = _pointer(Path(file))
             except IntegrityError as error:
                 needs.unreadable.append(error.message)
+                continue
+            if is_here and not os.path.lexists(root.joinpath(*name)):
+                needs.gone.setdefault(name, Path(file))
+            yield name
 
 
 def _entries(folder: Path, needs: Needs) -> list[os.DirEntry[str]]:
@@ -110,15 +126,13 @@ def _entries(folder: Path, needs: Needs) -> list[os.DirEntry[str]]:
         return []
 
 
-def _pointer(file: Path, root: Path) -> Name:
-    """Return what a pointer names; IntegrityError where it is not as it was written, or names what has gone."""
+def _pointer(file: Path) -> tuple[Name, bool]:
+    """Return what a pointer names, and whether it lies in the same store; IntegrityError where that is not clear."""
     pointer = _read_json(file)
     name = _checked((pointer.get("kind"), pointer.get("fingerprint")), file)
     if pointer.keys() - {"kind", "fingerprint", "path"} or pointer.get("path", "/".join(name)) != "/".join(name):
         raise IntegrityError(f"{file} is not as it was written")
-    if "path" in pointer and not os.path.lexists(root.joinpath(*name)):
-        raise IntegrityError(f"{file} points to {'/'.join(name)}, which is gone")
-    return name
+    return name, "path" in pointer
 
 
 def _checked(name: tuple[Any, Any], file: Path) -> Name:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -112,12 +112,13 @@ class Runner:
         again = self.common.force and planned.fingerprint not in self._shown
         found = None if again else find_finished(planned, self.session.store, set(self._shown), self._changes)
         if found is None:
-            if lost := lost_files(planned.card, self.session.store):
+            if not again and (lost := lost_files(planned.card, self.session.store)):
                 self.console.say(f"{title}: {lost[0]} is gone, so it is made again")
             self.console.say(f"{title}: begins")
             self._check_device()
             with self.console.working_on(planned.stage):
-                found = self.run(make(planned, self.context(force=again)))
+                pointing = self._pointing_to(planned.fingerprint, planned.arm, planned.seed_of_pointer, planned.stage)
+                found = self.run(make(planned, replace(self.context(force=again), finished=pointing)))
             self._changes.pop(planned.fingerprint, None)
             self.console.say(f"{title}: done in {found.card.run['seconds']:,.0f} s, {found.path}")
         elif planned.fingerprint not in self._shown:
@@ -138,7 +139,8 @@ class Runner:
     def make_plate(self, plan: PlatePlan) -> Artifact:
         """Find or make one plate's part of fetch or segment, and leave a pointer to it."""
         with self.console.working_on(plan.stage):
-            artifact = self.run(plan.make(self.context(force=self.common.force)))
+            pointing = self._pointing_to(plan.card.fingerprint, self.session.arm, None, plan.pointer)
+            artifact = self.run(plan.make(replace(self.context(force=self.common.force), finished=pointing)))
         self.console.say(f"{plan.stage}: plate {plan.plate} is {artifact.path}")
         self._point_to(artifact, self.session.arm, None, plan.pointer)
         return artifact
@@ -205,6 +207,15 @@ class Runner:
         part = plan_plate(session, stage, self.common.plate)
         row = {"stage": stage, "arm": session.arm, "seed": None, "fingerprint": part.card.fingerprint}
         return [{**row, "state": session.state(part.card, part.counted)}]
+
+    def _pointing_to(self, fingerprint: str, arm: str, seed: int | None, stage: str) -> Callable[[Artifact], None]:
+        """Return what leaves the pointer to an artifact before its lock is released, so that gc never comes first."""
+
+        def point(made: Artifact) -> None:
+            if made.fingerprint == fingerprint:  # and not one of its parts
+                self._point_to(made, arm, seed, stage)
+
+        return point
 
     def _point_to(self, artifact: Artifact, arm: str, seed: int | None, stage: str) -> None:
         """Leave a pointer, which keeps the artifact from `cellssl gc`; FailedError where gc was faster."""

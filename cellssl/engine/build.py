@@ -33,6 +33,8 @@ class RunContext:
     wait: bool = True
     force: bool = False
     waiting: Callable[[LockHolder], None] = lambda _: None
+    finished: Callable[[Artifact], None] = lambda _: None
+    """Called with every artifact that is made, while its lock is still held."""
     made: list[Artifact] = field(default_factory=list, repr=False)
     """What was made in this context so far, in order."""
 
@@ -91,6 +93,7 @@ def find_or_make(
         run = {**_run_details(started), **usage, "uncounted": settings.excluded(), **changed, **job.ran}
         finished = draft.commit(replace(card, metrics=metrics, run=run))
         context.made.append(finished)
+        context.finished(finished)
         return finished
 
 

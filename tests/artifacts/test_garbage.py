@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellssl.artifacts import trash
@@ -236,7 +237,6 @@ POINTER = "by-recipe/r/main/0/segment.json"
         (POINTER, lambda path: path.write_text(path.read_text().replace("segment", "hits"))),
         (POINTER, lambda path: path.write_text(path.read_text().replace("3", "5", 1))),
         (POINTER, lambda path: (path.unlink(), os.mkfifo(path))),
-        (GATHERED, lambda path: path.rename(path.with_name("elsewhere"))),
         ("by-recipe", lambda path: path.rename(path.with_name("elsewhere"))),
     ],
 )
@@ -251,7 +251,15 @@ def test_while_anything_cannot_be_read_every_finished_result_stays(
     assert len(found.unreadable) == 1
     assert [folder.place for folder in found.unneeded] == [f"embed/{A}.partial"]
     collect(store.root, purge=True)
-    assert {path for path in before if path not in tree(store.root)} == {f"embed/{A}.partial"}
+    assert before.keys() - tree(store.root).keys() == {f"embed/{A}.partial"}
+
+
+def test_what_a_result_that_has_gone_may_be_made_from_stays(store: Store) -> None:
+    report, model = make(store, "report", 9), make(store, "fetch", 8)
+    (store.root / GATHERED).rename(store.root / "gone")
+    assert names(store.root) == [f"report/{report}"]
+    assert set(kept(store.root)) == {f"fetch/{model}", "fetch/000000000001", "segment/000000000002"}
+    assert "which is gone" in kept(store.root)["segment/000000000002"]
 
 
 def test_a_pointer_into_another_store_is_no_error_and_keeps_nothing_here(store: Store, tmp_path: Path) -> None:
@@ -325,6 +333,21 @@ def test_what_cannot_be_moved_stays_and_is_said(store: Store, number: int, monke
     assert {path: content for path, content in tree(store.root).items() if path != ".trash"} == before
 
 
+def test_on_a_full_disk_purge_makes_room(small_disk: Path) -> None:
+    store = Store(small_disk / "store")
+    write_pointer(store, "fetch", make(store, "fetch", 1))
+    partial = store.partial("embed", A)
+    partial.mkdir(parents=True)
+    (partial.parent / f"{A}.lock").write_text("{}")  # of a process that was killed
+    os.utime(partial.parent / f"{A}.lock", (1, 1))
+    with pytest.raises(OSError, match="No space"):
+        (partial / "half").write_bytes(bytes(2_000_000))
+    assert len(collect(store.root, purge=True).deleted) == 1
+    assert not partial.exists()
+    assert sorted(path.name for path in partial.parent.iterdir()) in ([], [".takeover"])
+    make(store, "report", 9)
+
+
 def test_a_trash_that_is_a_link_is_not_used(store: Store, tmp_path: Path) -> None:
     make(store, "report", 9)
     (tmp_path / "elsewhere").mkdir()
@@ -377,28 +400,35 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one artifact that is needed, and one that is not."""
+    store = Store(tmp_path_factory.mktemp("small") / "store")
+    write_pointer(store, "fetch", make(store, "fetch", 1))
+    make(store, "report", 9)
+    return store.root
+
+
+@settings(max_examples=40, deadline=None)
 @given(drawn=st.lists(st.lists(PIECES, min_size=1, max_size=4), max_size=12), inside=st.booleans())
 def test_nothing_is_ever_touched_that_cellssl_has_not_written(
-    tmp_path_factory: pytest.TempPathFactory, drawn: list[list[str]], inside: bool
+    small: Path, tmp_path_factory: pytest.TempPathFactory, drawn: list[list[str]], inside: bool
 ) -> None:
     """Random trees around a store, and in it; only a name that cellssl gives to a folder, at its place, may go."""
     top = tmp_path_factory.mktemp("drawn")
-    store = Store(top / "store")
-    write_pointer(store, "fetch", make(store, "fetch", 1))
-    make(store, "report", 9)
-    ours = set(tree(store.root))
+    root = shutil.copytree(small, top / "store")
+    ours = set(tree(root))
     for pieces in drawn:
-        file = (store.root if inside else top).joinpath(*pieces, "file")
+        file = (root if inside else top).joinpath(*pieces, "file")
         if not any(parent.is_file() for parent in file.parents):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("a stranger's")
     before = tree(top)
     try:
-        collect(store.root, purge=True)
+        collect(root, purge=True)
     except IntegrityError:
         assert tree(top) == before
-    gone = {path for path in before if path not in tree(top)}
+    gone = before.keys() - tree(top).keys()
     allowed = {f"{kind}/{name}" for kind in CHAIN for name in (f"{A}.partial", f"{B}.aside-0123abcd", f".{A}.doomed")}
     for path in gone:
         place = "/".join(Path(path).relative_to("store").parts[:2])
