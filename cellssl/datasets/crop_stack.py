@@ -62,7 +62,7 @@ class Settings(Dataset):
     wells: tuple[str, ...] = ()
     """Only cells of these wells; empty means all."""
     keep: ExtraColumns = ()
-    """Further columns of the table that are copied into the cell table."""
+    """Further columns of the table that are copied into the cell table, as the text that stands there."""
 
     gives_crops: ClassVar[bool] = True
 

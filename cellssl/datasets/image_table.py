@@ -75,7 +75,7 @@ class Settings(OnlineDataset):
     wells: tuple[str, ...] = ()
     """Only fields of these wells; empty means all."""
     keep: ExtraColumns = ()
-    """Further columns of the table that are copied into the field table."""
+    """Further columns of the table that are copied into the field table, as the text that stands there."""
 
     @field_validator("channels")
     @classmethod

@@ -460,7 +460,7 @@ def test_published_profiles_of_bbbc021_give_their_known_numbers(bbbc021: Path) -
         ("nscb", "none"): (30, 92),
         ("nsc", "percentile"): (81, 103),
         ("nscb", "percentile"): (66, 92),
-        ("nsc", "sphering"): (79, 103),
+        ("nsc", "sphering"): (78, 103),
     }
     assert {key: (nsc.loc[key, "right"], nsc.loc[key, "treatments"]) for key in known} == known
     # 65 of 92 is known for sphering; one more is right here, because mechanisms of one batch are no neighbours either
