@@ -34,9 +34,11 @@ def count_tables(run: Run) -> list[Block]:
     caption = "Sum is right: whether both sides are equal. dropped.parquet has the reason for every dropped nucleus."
     blocks: list[Block] = [Table(["stage", "count", "sum is right"], rows, caption)]
     if run.split is not None:
-        parts = [[*name.partition("/")[::2], value] for name, value in split_metrics(run.split).counts.items()]
+        parts: list[list[Value]] = [
+            [*name.partition("/")[::2], value] for name, value in split_metrics(run.split).counts.items()
+        ]
         blocks.append(Table(["part", "label", "cells"], parts, "Cells of the split."))
-    names = [[name.replace("_", " "), count] for name, count in reasons.items()]
+    names: list[list[Value]] = [[name.replace("_", " "), count] for name, count in reasons.items()]
     blocks.append(Folded("Dropped nuclei by reason", [Table(["reason", "nuclei"], names)]))
     return blocks
 
