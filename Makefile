@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 
-.PHONY: install demo test check soak numbers clean
+.PHONY: install demo test check soak soak-long numbers clean
 
 install: $(STAMP)
 
@@ -27,10 +27,13 @@ check: $(TEST_STAMP)
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest -m "not soak" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not soak and not soak_long" -n 2 --dist worksteal
 
 soak: $(TEST_STAMP)
-	$(BIN)/python -m pytest -m soak -s --timeout 0
+	$(BIN)/python -m pytest -m "soak and not soak_long" -s --timeout 0
+
+soak-long: $(TEST_STAMP)
+	$(BIN)/python -m pytest -m soak_long -s --timeout 0
 
 # `make numbers ONLY="demo-table digits"` makes some blocks; scripts/write_numbers.py --list lists them
 numbers: $(TEST_STAMP)

@@ -101,6 +101,4 @@ def _shaped(artifact: Artifact, name: str, shape: type[Shape], value: Any, part:
     return shaped
 
 
-@cache
-def _adapter(shape: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(shape)
+_adapter: Any = cache(TypeAdapter)

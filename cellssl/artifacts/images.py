@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from cellssl.artifacts.tiff import ONE_PLANE, PACKED_AT_MOST, Plane, believable_bytes, check_size, in_colour, read_tiff
+from cellssl.artifacts.tiff import ONE_PLANE, PACKED_AT_MOST, Plane, check_size, in_colour, possible_bytes, read_tiff
 from cellssl.disk import raise_fault
 from cellssl.errors import CellsslError, DataError, FailedError
 from cellssl.files import write_buffer
@@ -147,7 +147,7 @@ def _by_pillow(path: Path, file: BinaryIO, head: bytes) -> Plane:
         if image.tile and image.tile[0][3] in ("L;2", "L;4"):  # Pillow would scale them up to 8 bits
             raise DataError(f"{path} holds pixels of fewer than 8 bits; save it with 8 or 16 bits")
         size = path.stat().st_size
-        most = believable_bytes(size * PACKED_AT_MOST, size)
+        most = possible_bytes(size * PACKED_AT_MOST, size)
         check_size(path, (image.height, image.width), 1 if image.mode in ("L", "P") else 2, most)
         pixels = np.asarray(image)
         return Plane(pixels.astype(np.uint16) if image.mode.startswith("I") else pixels, image.mode == "P")

@@ -222,14 +222,14 @@ def _pixels(path: Path, tiff: TiffFile, page: TiffPage) -> np.ndarray:
 def _most_bytes(compression: int, stored: int) -> int:
     """Return how many bytes of pixels so many stored bytes can stand for."""
     smallest = SMALL_PLANE if compression in (*JPEG2000, *JPEGXL) else 0
-    return believable_bytes(max(smallest, stored * AT_MOST[compression]), stored)
+    return possible_bytes(max(smallest, stored * AT_MOST[compression]), stored)
 
 
-def believable_bytes(most: int, stored: int) -> int:
+def possible_bytes(most: int, stored: int) -> int:
     """Return how many bytes of pixels a file of this size may claim, where its format would allow `most`.
 
-    A blank image packs to a thousandth, but a large image of cells does not: it is believed up to LARGE_PLANE, or where
-    the file has at least a part of its size in PACKED.
+    A blank image packs to a thousandth, but a large image of cells does not: it may claim LARGE_PLANE, or PACKED times
+    the size of the file.
     """
     return min(most, max(LARGE_PLANE, PACKED * stored))
 

@@ -229,7 +229,7 @@ def kill_until_it_ends(chain: Chain, root: Path, longest_s: float, chance: np.ra
         return killed
 
 
-@pytest.mark.soak
+@pytest.mark.soak_long
 def test_after_two_hundred_kills_at_random_times_the_chain_gives_the_same_bytes(chain: Chain, tmp_path: Path) -> None:
     began = time.monotonic()
     assert whole_run(chain, tmp_path / "whole").wait() == 0

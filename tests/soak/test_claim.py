@@ -13,7 +13,7 @@ TRAINED = ("sum", "context", "centre")
 BASELINES = ("random", "intensities")
 
 
-@pytest.mark.soak
+@pytest.mark.soak_long
 def test_the_sum_of_branches_is_measured_against_the_best_single_branch(tmp_path: Path) -> None:
     """Paired over plate seeds; the best single branch is picked after its score is seen, which favours it.
 

@@ -46,7 +46,7 @@ def write_cells(crops: Path, folder: Path) -> None:
     table.iloc[rows].to_csv(folder / "stack.csv", index=False)
 
 
-@pytest.mark.soak
+@pytest.mark.soak_long
 @pytest.mark.parametrize("plate", ["Week4_27801", "Week4_27821"])
 def test_photographs_against_chance_on_real_cells(shared_data: Path, tmp_path: Path, plate: str) -> None:
     write_cells(shared_data / "crops", tmp_path)

@@ -10,7 +10,7 @@ from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.artifacts.store import Artifact
 
 LARGEST_INPUT_PX = 4096
-"""Side of the largest input of a network that is believed: a card that claims more would take all memory."""
+"""Side of the largest input of a network: a forged card that claims more would take all memory."""
 
 
 class CardShape(BaseModel):
