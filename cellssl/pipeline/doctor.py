@@ -15,7 +15,6 @@ from cellssl.artifacts.store import Store
 from cellssl.config.recipe import CHAIN, Recipe
 from cellssl.engine.weights_cache import Download
 from cellssl.errors import CellsslError
-from cellssl.pipeline.earlier_models import check_settings
 from cellssl.pipeline.plan import Planner
 
 LIBRARIES = ("torch", "torchvision", "cellpose", "timm", "tensorboard")
@@ -121,7 +120,7 @@ def _fault(planner: Planner, stage: str) -> Finding | None:
         for reference, kinds in settings.artifact_references().values():
             planner.store.resolve(reference, kinds)
         if stage == "segment":
-            check_settings(planner)
+            planner.earlier.check_settings()
     except CellsslError as error:
         return Finding(stage, error.message, error.hint, missing=True)
     return None

@@ -14,7 +14,7 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.recipe import Recipe
 from cellssl.engine.cards import card_for
 from cellssl.errors import UsageError
-from cellssl.pipeline.earlier_models import check_fetched, check_planned
+from cellssl.pipeline.earlier_models import EarlierModels
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Planner:
         if stage not in self.stages:
             planned = self._plan(stage)
             self.stages[stage] = planned
-            check_planned(self, planned)
+            self._check_earlier(planned)
         return self.stages[stage]
 
     def settings(self, stage: str) -> Any:
@@ -116,8 +116,26 @@ class Planner:
         )
         return replace(planned, check_inputs=self._check_fetched) if stage == "segment" else planned
 
+    @property
+    def earlier(self) -> EarlierModels:
+        """The earlier models that the recipe names in this arm."""
+        return EarlierModels(self.settings, self.store, self.given)
+
+    def _check_earlier(self, planned: Planned) -> None:
+        """Raise UsageError where a stage does not fit the earlier model, weights or clusters that the recipe names."""
+        match planned.stage:
+            case "segment":
+                self.earlier.check_settings()
+            case "embed" if "segment" in self.stages:
+                self.earlier.check_embed(planned.inputs)
+            case "pretrain" if "segment" in self.stages and "init_from" in planned.inputs:
+                self.earlier.check_first_weights(planned.inputs["init_from"])
+            case "cluster" if "assign_to" in planned.inputs:
+                embed = planned.given.get("embed") or planned.upstream["embed"]
+                self.earlier.check_clusters(planned.inputs["assign_to"], embed.card)
+
     def _check_fetched(self, inputs: Mapping[str, Artifact]) -> None:
-        check_fetched(self, inputs["fetch"])
+        self.earlier.check_fetched(inputs["fetch"])
 
     def _card(self, stage: str, settings: Any, inputs: dict[str, str], seed: int | None) -> Card:
         key = pickle.dumps((stage, settings, inputs, seed))  # only a key: by value, class and order; never unpickled

@@ -18,7 +18,6 @@ from cellssl.engine.build import RunContext
 from cellssl.engine.cards import find_planned
 from cellssl.errors import UsageError
 from cellssl.events import Event
-from cellssl.pipeline.earlier_models import check_fetched, check_settings
 from cellssl.pipeline.session import PLATE_STAGES, Session
 from cellssl.stages.fetch import stage as fetch
 from cellssl.stages.segment import stage as segment
@@ -56,8 +55,8 @@ def plan_plate(session: Session, stage: str, plate: str) -> PlatePlan:
     if stage not in PLATE_STAGES:
         raise UsageError(f"{stage} is not made plate by plate", hint=f"--plate goes with {' and '.join(PLATE_STAGES)}")
     settings, context = session.recipe.settings(stage, session.arm), session.context()
-    planner = session.planner(session.arm, session.seeds()[0])
-    check_settings(planner)
+    earlier = session.planner(session.arm, session.seeds()[0]).earlier
+    earlier.check_settings()
     if stage == "fetch":
         fields = fetch.fields_of(settings, plate, context)
         return PlatePlan(
@@ -65,7 +64,7 @@ def plan_plate(session: Session, stage: str, plate: str) -> PlatePlan:
         )
     given = session.given.get("fetch")
     fetched = _part_of(given, plate, context) if given else _fetched(session, plate, context)
-    check_fetched(planner, fetched)
+    earlier.check_fetched(fetched)
     return PlatePlan(stage, plate, segment.plate_card(settings, fetched), settings, settings, fetched)
 
 

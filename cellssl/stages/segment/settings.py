@@ -18,11 +18,9 @@ from cellssl.imaging.segmenter import SegmenterSettings
 if TYPE_CHECKING:
     from cellssl.imaging.selection import Limits
 
+# A number that leaves the pixels of a crop as they were goes into SAME_PIXELS of imaging/scaling.py.
 # 2: nuclei_net is the default, a constant image is an error; 3: sums in another order, every nucleus is connected
 ALGORITHM = 3
-SAME_PIXELS = frozenset({2, 3})
-"""Values of ALGORITHM that left the pixels of a crop, and their scale, as they were before. A model that was trained
-before any other value does not fit cells made since."""
 
 Flag = Literal["empty", "blurred", "saturated", "artefact"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.errors import IntegrityError, UsageError
-from cellssl.stages.segment.settings import SAME_PIXELS
+from cellssl.imaging.scaling import SAME_PIXELS
 
 if TYPE_CHECKING:
     import pandas as pd
