@@ -84,7 +84,7 @@ def built_of_metrics(artifact: Artifact, build: Callable[[Mapping[str, Any]], Bu
     """Return the dataclass `shape` that `build` makes of the metrics of a card, with its types checked."""
     try:
         found: Any = build(artifact.card.metrics)
-        built: Built = _adapter(shape).validate_python(asdict(found))  # type: ignore[arg-type]
+        built: Built = _adapter(shape).validate_python(asdict(found))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()
         raise not_as_written(artifact, "artifact.json", f"metrics: {' '.join(reason[:3])[:300]}") from error
@@ -93,7 +93,7 @@ def built_of_metrics(artifact: Artifact, build: Callable[[Mapping[str, Any]], Bu
 
 def _shaped(artifact: Artifact, name: str, shape: type[Shape], value: Any, part: str = "") -> Shape:
     try:
-        shaped: Shape = _adapter(shape).validate_python(value, strict=True)  # type: ignore[arg-type]
+        shaped: Shape = _adapter(shape).validate_python(value, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, [*([part] if part else []), *first["loc"]]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_NAMED = 3
 """How many tensors an error names; the others are counted."""
+MOMENTUM_NAMES = ("momentum_encoder", "encoder_k", "backbone_momentum", "target_encoder", "target", "teacher", "ema")
+"""Names of the slow copy of an encoder in the files of other tools."""
 COUNTER = ".num_batches_tracked"
 """A counter of batch norm. Old files lack it, and no result depends on it."""
 
@@ -72,15 +75,85 @@ def _check_unpacked(path: Path) -> None:
         raise ValueError(f"its member {packed[0]} is packed, and torch.save does not pack")
 
 
-def encoder_tensors(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the encoder's tensors: the entry "encoder", the names that begin with "encoder.", or all tensors."""
-    alone = content.get("encoder")
-    if isinstance(alone, Mapping):
-        return alone
-    prefixed = {
-        name.removeprefix("encoder."): tensor for name, tensor in content.items() if str(name).startswith("encoder.")
-    }
-    return prefixed or content
+@dataclass(frozen=True)
+class Unwrapped:
+    """The tensors of one network, found in the content of a file."""
+
+    tensors: Mapping[str, Any]
+    """By the names that they have within the network."""
+    place: str = ""
+    """Where they stand in the file, such as "state_dict: module.encoder_q."; "" where nothing is around them."""
+    others: tuple[str, ...] = ()
+    """Names of the tensors beside them."""
+
+    def words(self) -> str:
+        """Return what was unwrapped and what is not used, as a sentence; "" where the file holds only the network."""
+        found = [f"the encoder was found under {self.place}"] if self.place else []
+        left = (
+            [f"{len(self.others)} other tensors are not used, {_first_names(list(self.others))}"] if self.others else []
+        )
+        return "; ".join(found + left)
+
+
+def unwrap(content: Mapping[str, Any], expected: Collection[str], source: str) -> Unwrapped:
+    """Return the tensors of the network with the expected names, wherever they stand in the content of a file.
+
+    They may lie within other entries (`state_dict`, `model`) and behind a prefix (`module.` of DataParallel,
+    `encoder_q.` of MoCo). The place where most names fit is taken; of a trained and a momentum encoder the trained one.
+    Raises UsageError where several networks fit equally well.
+    """
+    found = [
+        (len(names), place, mapping, prefix)
+        for place, mapping in _mappings(content)
+        for prefix, names in _prefixes(mapping, frozenset(expected)).items()
+    ]
+    if not found:
+        return Unwrapped(content)
+    most = max(count for count, *_ in found)
+    best = [one for one in found if one[0] == most]
+    best = [one for one in best if not _is_momentum(f"{one[1]}.{one[3]}")] or best
+    if len(best) > 1 and ("", "") in (plain := [(place, prefix) for _, place, _, prefix in best]):
+        best = [best[plain.index(("", ""))]]
+    if len(best) > 1:
+        places = [_place(place, prefix) for _, place, _, prefix in best]
+        raise UsageError(
+            f"{source} holds {len(best)} networks that fit equally well, under {' and '.join(places[:MAX_NAMED])}",
+            hint="save the one that you mean alone: torch.save(encoder.state_dict(), path)",
+        )
+    _, place, mapping, prefix = best[0]
+    inside = {name.removeprefix(prefix): tensor for name, tensor in mapping.items() if str(name).startswith(prefix)}
+    others = tuple(str(name) for name in mapping if not str(name).startswith(prefix))
+    return Unwrapped(inside, _place(place, prefix), others)
+
+
+def _mappings(content: Mapping[str, Any], place: str = "", depth: int = 3) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the content of a file and the mappings within it, each with the names of the entries that lead to it."""
+    if not depth:
+        return
+    yield place, {name: value for name, value in content.items() if isinstance(name, str)}
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _mappings(value, f"{place}.{name}" if place else str(name), depth - 1)
+
+
+def _prefixes(tensors: Mapping[str, Any], expected: frozenset[str]) -> dict[str, set[str]]:
+    """Return prefix -> the expected names that stand behind it."""
+    found: dict[str, set[str]] = {}
+    for name in tensors:
+        parts = name.split(".")
+        for start in range(len(parts)):
+            if (rest := ".".join(parts[start:])) in expected:
+                found.setdefault(name.removesuffix(rest), set()).add(rest)
+    return found
+
+
+def _is_momentum(place: str) -> bool:
+    """Return whether a place is that of the slow copy of an encoder, as MoCo, BYOL and DINO name it."""
+    return any(part in MOMENTUM_NAMES for part in place.split("."))
+
+
+def _place(place: str, prefix: str) -> str:
+    return ": ".join(part for part in (place, prefix and f"{prefix}*") if part)
 
 
 def load_weights(
@@ -102,7 +175,8 @@ def load_weights(
     if faults:
         raise UsageError(
             f"{source} does not fit the encoder {encoder_name}: {'; '.join(faults)}",
-            hint="give weights of exactly this network with its own names, or choose the encoder that they belong to",
+            hint=_other_channels(given, expected)
+            or "give weights of exactly this network with its own names, or choose the encoder that they belong to",
         )
     network.load_state_dict(given)
 
@@ -129,6 +203,25 @@ def mismatches(given: Mapping[str, Any], expected: Mapping[str, Tensor]) -> list
     ]
     kinds = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
     return [f"{len(found)} {kind}, {_first_names(found)}" for kind, found in kinds.items() if found]
+
+
+def _other_channels(given: Mapping[str, Any], expected: Mapping[str, Tensor]) -> str:
+    """Return the cure where the tensors differ only in the number of channels of the first convolution, else ""."""
+    if given.keys() != expected.keys():
+        return ""
+    misshapen = [name for name in expected if _shape(given[name]) != _shape(expected[name])]
+    shapes = [
+        (tuple(given[name].shape), tuple(expected[name].shape)) for name in misshapen if hasattr(given[name], "shape")
+    ]
+    if len(shapes) != 1 or not all(len(shape) == 4 and shape[0] == shapes[0][0][0] for shape in shapes[0]):
+        return ""
+    (theirs, ours) = shapes[0]
+    if theirs[2:] != ours[2:]:
+        return ""
+    return (
+        f"they were trained on {theirs[1]} channels and these cells have {ours[1]}: choose as many in [fetch]; "
+        "encoder.weights adapts weights of 3 channels to any number, init_from does not"
+    )
 
 
 def _is_within(name: str, modules: tuple[str, ...]) -> bool:

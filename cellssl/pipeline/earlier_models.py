@@ -1,7 +1,7 @@
-"""earlier_models: a planned stage in; UsageError out where its cells do not fit an earlier model that the recipe names.
+"""earlier_models: planned cells in; UsageError out where they do not fit an earlier model that the recipe names.
 
 Everything is compared as soon as it is known: settings when they are planned, before any work; what only fetched images
-tell (`check_fetched`) before they are segmented. The stages compare the finished cells once more.
+tell, before they are segmented. The stages compare the finished cells once more.
 """
 
 from __future__ import annotations

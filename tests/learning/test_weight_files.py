@@ -17,7 +17,7 @@ from cellssl.errors import IntegrityError, UsageError
 from cellssl.learning.encoder import EncoderSettings
 from cellssl.learning.encoders import resnet18, small, vgg11_bn
 from cellssl.learning.encoders.timm import Settings as Timm
-from cellssl.learning.weight_files import adapt_first_conv, encoder_tensors, load_weights, read_tensors
+from cellssl.learning.weight_files import adapt_first_conv, load_weights, read_tensors, unwrap
 from cellssl.learning.weight_init import init_encoder
 from cellssl.randomness import generator, torch_seeded
 from cellssl.stages.pretrain import initial_weights
@@ -165,14 +165,50 @@ def test_weights_of_another_network_do_not_fit() -> None:
         loaded(vgg11_bn.Settings(), torchvision_network("resnet18").state_dict())
 
 
-def test_the_encoder_is_found_alone_in_a_checkpoint_and_among_other_networks() -> None:
-    tensors = init_encoder(small.Settings(widths=(4, 6)), 3, 0, "encoder").state_dict()
-    for content in (
-        tensors,
-        {"encoder": tensors, "step": 3, "optimizer": {}},
-        {**{f"encoder.{name}": tensor for name, tensor in tensors.items()}, "head.weight": torch.zeros(2)},
+WRAPPED = {
+    "": "{name}",
+    "encoder": "{name}",
+    "encoder.*": "encoder.{name}",
+    "state_dict: module.*": "module.{name}",
+    "model: backbone.*": "backbone.{name}",
+    "state_dict: module.encoder_q.*": "module.encoder_q.{name}",
+    "checkpoint.model: _orig_mod.*": "_orig_mod.{name}",
+}
+
+
+@pytest.mark.parametrize("place", WRAPPED)
+def test_weights_are_found_under_the_wrappers_and_prefixes_of_other_tools(place: str) -> None:
+    tensors = torchvision_network("resnet18").state_dict()
+    content: Any = {WRAPPED[place].format(name=name): tensor for name, tensor in tensors.items()}
+    if "*" in place:
+        content |= {"projector.0.weight": torch.zeros(2)}
+        content |= {f"module.encoder_k.{name}": tensor + 1 for name, tensor in tensors.items() if "encoder_q" in place}
+    for entry in reversed(
+        [part for part in place.partition(": ")[0].split(".") if part and "*" not in place.partition(": ")[0]]
     ):
-        assert dict(encoder_tensors(content)) == dict(tensors)
+        content = {entry: content, "step": 3, "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}}}
+    found = unwrap(content, tensors, "a file")
+    assert_equal(dict(found.tensors), dict(tensors))
+    assert found.place == place
+    assert ("projector.0.weight" in found.words()) == ("*" in place)
+    ours, crops = loaded(resnet18.Settings(), found.tensors), noise(2, 3, 64, 64)
+    theirs = torchvision_network("resnet18")
+    theirs.fc = nn.Identity()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(crops), theirs(crops))
+
+
+def test_two_networks_that_fit_equally_well_are_an_error_that_names_both() -> None:
+    tensors = init_encoder(small.Settings(widths=(4, 6)), 3, 0, "encoder").state_dict()
+    with pytest.raises(UsageError, match="holds 2 networks that fit equally well, under left and right"):
+        unwrap({"left": tensors, "right": tensors}, tensors, "a file")
+
+
+def test_weights_for_another_number_of_channels_are_refused_with_that_cure() -> None:
+    tensors = init_encoder(small.Settings(widths=(4, 6)), 5, 0, "encoder").state_dict()
+    with pytest.raises(UsageError) as caught:
+        loaded(small.Settings(widths=(4, 6)), tensors, channels=3)
+    assert "they were trained on 5 channels and these cells have 3" in caught.value.hint
 
 
 class TouchesFile:
@@ -228,7 +264,8 @@ def test_heads_queues_optimiser_and_step_start_from_scratch(training: Any, tmp_p
     before = {name: tensor.clone() for name, tensor in state.objectives.state_dict().items()}
     settings = Settings(encoder=small.Settings(widths=(4, 6)), init_from=tmp_path / "last.ckpt")
     job: Any = SimpleNamespace(settings=settings, inputs={}, ran={})
-    assert list(initial_weights.load_initial_weights(job, state)) == []
+    (note,) = initial_weights.load_initial_weights(job, state)
+    assert "the encoder was found under encoder" in str(note)
     for encoder in (state.encoder, state.momentum_encoder):
         assert_equal(encoder.state_dict(), earlier.encoder.state_dict())
     assert_equal(before, state.objectives.state_dict())

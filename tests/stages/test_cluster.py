@@ -296,6 +296,7 @@ def test_a_model_is_not_applied_to_crops_of_another_size(chain: Chain, tmp_path:
     assert said.code == 2
     assert "trained on crops of 48 px, but these are 40 px" in said.err
     assert "set segment.crop_px = 48" in said.err
+    assert not list((tmp_path / "store").glob("*/*/artifact.json"))  # said before any work
 
 
 def test_a_collapsed_encoder_is_reported(chain: Chain, tmp_path: Path) -> None:

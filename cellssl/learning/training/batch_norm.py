@@ -1,4 +1,4 @@
-"""batch_norm: a network in, the same one out, with batch norm statistics over all processes, or over a batch."""
+"""batch_norm: a network in, the same one out, with batch norm statistics of all processes, or of a batch."""
 
 from __future__ import annotations
 

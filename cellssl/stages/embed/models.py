@@ -14,6 +14,8 @@ from cellssl.stages.pretrain.card_settings import pretrain_settings
 from cellssl.stages.shared.card_shapes import pretrain_metrics, pretrain_section
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from cellssl.learning.methods.base import Objective
@@ -27,17 +29,19 @@ def load_network(model: Artifact, settings: Settings) -> nn.Module:
     """Return the network of a pretrain artifact, up to the layer in the settings."""
     from cellssl.learning import embedding_layers
 
-    encoder = load_encoder(model, settings.network)
+    encoder = load_encoder(model, settings.network, settings.step)
     match settings.layer:
         case "flattened":
             return embedding_layers.flattened_encoder(pretrain_settings(model, *BUILT_FROM).encoder, encoder)
         case "projector":
-            return embedding_layers.ProjectedEncoder(encoder, load_projectors(model, encoder.out_dim, settings.branch))
+            return embedding_layers.ProjectedEncoder(
+                encoder, load_projectors(model, encoder.out_dim, settings.branch, settings.step)
+            )
     pooled: nn.Module = encoder
     return pooled
 
 
-def load_encoder(model: Artifact, network: str) -> Any:
+def load_encoder(model: Artifact, network: str, step: str = "lowest") -> Any:
     """Return the encoder of a pretrain artifact, with its weights.
 
     Raises UsageError where the momentum encoder is asked for and was not trained.
@@ -51,11 +55,13 @@ def load_encoder(model: Artifact, network: str) -> Any:
         )
     channels = len(pretrain_metrics(model).channels)
     name = {"query": "encoder", "momentum": "momentum_encoder"}[network]
-    return _with_weights(model, f"{name}.safetensors", lambda: uninitialised_encoder(settings.encoder, channels))
+    return _with_weights(
+        model, _weights_file(model, name, step), lambda: uninitialised_encoder(settings.encoder, channels)
+    )
 
 
-def _with_weights(model: Artifact, name: str, build: Callable[[], Network]) -> Network:
-    """Build a network, and load its weights from a file of its artifact.
+def _with_weights(model: Artifact, path: Path, build: Callable[[], Network]) -> Network:
+    """Build a network, and load its weights from `path`, a file of its artifact.
 
     Raises IntegrityError where the file does not hold exactly its tensors. That is found before the network takes any
     memory: the card says how large it is, and anyone may have written it.
@@ -64,7 +70,6 @@ def _with_weights(model: Artifact, name: str, build: Callable[[], Network]) -> N
 
     from cellssl.learning.weight_files import mismatches, read_tensors
 
-    path = model.file(name)
     tensors = read_tensors(path)
     with torch.device("meta"):  # shapes without numbers
         expected = build().state_dict()
@@ -75,13 +80,13 @@ def _with_weights(model: Artifact, name: str, build: Callable[[], Network]) -> N
         if tensor in tensors and tensors[tensor].dtype != numbers.dtype
     ]
     if faults:
-        raise not_as_written(model, name, f"it does not fit the settings in its card: {'; '.join(faults[:3])}")
+        raise not_as_written(model, path.name, f"it does not fit the settings in its card: {'; '.join(faults[:3])}")
     network = build()
     network.load_state_dict(tensors)
     return network
 
 
-def load_projectors(model: Artifact, in_dim: int, branch: str | None) -> list[Objective]:
+def load_projectors(model: Artifact, in_dim: int, branch: str | None, step: str = "lowest") -> list[Objective]:
     """Return the objectives with a projector, of the chosen branch or of all branches sorted by name.
 
     Raises UsageError where there is none.
@@ -103,9 +108,25 @@ def load_projectors(model: Artifact, in_dim: int, branch: str | None) -> list[Ob
         shape = TrainingShape(cells, section.batch, len(metrics.channels), metrics.input_px)
         return build_objectives(settings, shape, in_dim, seed=0)  # any seed: the weights are loaded
 
-    objectives = _with_weights(model, "heads.safetensors", build)
+    objectives = _with_weights(model, _weights_file(model, "heads", step), build)
     chosen: list[Any] = [objectives[objective_module_name(name)] for name in ([branch] if branch else branches)]
     projecting = [objective for objective in chosen if objective.has_projector]
     if not projecting:
         raise UsageError(f"no objective of {model.path} has a projector", hint='set embed.layer = "pooled"')
     return projecting
+
+
+def _weights_file(model: Artifact, name: str, step: str) -> Path:
+    """Return the file of a network; the lowest and the last weights are one file where training ended at the lowest.
+
+    Raises UsageError where the last weights are asked for and an earlier version of cellssl did not keep them.
+    """
+    last, lowest = f"{name}-last.safetensors", pretrain_metrics(model).lowest_validation
+    if step == "last" and last in model.card.files:
+        return model.file(last)
+    if step == "last" and lowest and lowest.step != pretrain_metrics(model).steps:
+        raise UsageError(
+            f"{model.path} was made before the last weights were kept beside the lowest",
+            hint='train it again, or set embed.step = "lowest"',
+        )
+    return model.file(f"{name}.safetensors")

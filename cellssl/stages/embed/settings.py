@@ -41,7 +41,7 @@ def _file_or_word(given: Any, info: ValidationInfo) -> Any:
 class Settings(StageSettings):
     """Compute one vector per cell.
 
-    `network`, `layer`, `branch` and `view` have no effect on models without a network.
+    `network`, `step`, `layer`, `branch` and `view` have no effect on models without a network.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {"also": "formats"}
@@ -58,6 +58,8 @@ class Settings(StageSettings):
     has fewer. wells.csv, doses and montages are made from this draw; it is even over the fields of a well."""
     network: Literal["query", "momentum"] = "query"
     """Which of the two encoders; `momentum` only where an objective has trained it."""
+    step: Literal["lowest", "last"] = "lowest"
+    """Which weights of a model trained with early stopping: those of the lowest validation loss, or the last."""
     layer: Literal["pooled", "flattened", "projector"] = "pooled"
     """`pooled`: the average over the crop of the encoder's last map. `flattened`: that last map in full. `projector`:
     the output of the trained projectors for the average, as the losses compare it: of unit length where they compare
@@ -80,9 +82,9 @@ class Settings(StageSettings):
 
     def silent(self) -> frozenset[str]:
         """Return the settings without effect; a trained model counts by its fingerprint, not by how it was named."""
-        silent = ["model"] if self.model not in MEASUREMENTS else ["network", "layer", "branch", "view"]
+        silent = ["model"] if self.model not in MEASUREMENTS else ["network", "step", "layer", "branch", "view"]
         if self.model in UNTRAINED or self.model.endswith(SUFFIXES):
-            silent.append("network")  # without training both encoders are equal
+            silent += ["network", "step"]  # without training all encoders are equal
         if not self.view or self.model in MEASUREMENTS:
             silent.append("draws")
         return frozenset(silent)

@@ -130,18 +130,22 @@ def load_initial_weights(job: Job, state: TrainState) -> Generator[Event, None, 
         )  # an encoder of an artifact was trained on these same channels, or it does not fit
     else:
         tensors = yield from _read_published(job, encoder)
-    from cellssl.learning.weight_files import load_weights
+    from cellssl.learning.weight_files import load_weights, unwrap
 
-    load_weights(state.encoder, tensors, names, source=source, encoder_name=encoder.display_name())
+    found = unwrap(tensors, state.encoder.state_dict(), source)
+    channels = "a file does not say on which channels it was trained" if is_weights_file(job.settings.init_from) else ""
+    if words := "; ".join(filter(None, (found.words(), channels))):
+        yield Note(f"{source}: {words}")
+    load_weights(state.encoder, found.tensors, names, source=source, encoder_name=encoder.display_name())
     state.momentum_encoder.load_state_dict(state.encoder.state_dict())
 
 
 def _read_earlier(job: Job, encoder: EncoderSettings) -> Mapping[str, Any]:
-    from cellssl.learning.weight_files import encoder_tensors, read_tensors
+    from cellssl.learning.weight_files import read_tensors
 
     artifact = job.inputs.get("init_from")
     if artifact is None:
-        return encoder_tensors(read_tensors(job.settings.init_from))
+        return read_tensors(job.settings.init_from)
     _check_same_standardisation(artifact, encoder)
     return read_tensors(artifact.file("encoder.safetensors"))
 

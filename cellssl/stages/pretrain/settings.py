@@ -64,17 +64,26 @@ class BranchSettings(SettingsModel):
         return [self.view or ()] * views
 
 
+VALIDATION = 2
+"""The ALGORITHM of early stopping alone. 2: the validation loss is computed as the training loss is, with batch norm by
+the statistics of the batch and batches of one size; the last weights are kept, too."""
+
+
 class EarlyStopping(SettingsModel):
     """Settings of early stopping.
 
     Training ends when the loss on the validation cells no longer falls. The result has the weights of the lowest
-    validation loss.
+    validation loss; the last ones stand beside them (`embed.step`).
     """
 
     every_epochs: float = Field(1.0, gt=0)
     """Epochs between two measurements of the validation loss."""
     patience: int = Field(10, ge=1)
     """Measurements in a row without a new lowest loss after which training ends."""
+
+    def fingerprint_values(self) -> dict[str, Any]:
+        """Return what a fingerprint counts: the settings, and the algorithm."""
+        return {**super().fingerprint_values(), "algorithm": VALIDATION}
 
 
 class Settings(StageSettings):

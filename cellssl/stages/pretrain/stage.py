@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,6 +60,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
                 checkpoint_s=job.settings.checkpoint_s,
                 validation=validation,
                 tensorboard=job.settings.tensorboard,
+                write_last=partial(_write_networks, job, state, "-last"),
             )
     lines = _lines_of(job.draft.file("metrics.jsonl"))
     last = lines[-1] if lines else {}
@@ -179,8 +181,6 @@ def load_metadata(job: Job) -> CellMetadata:
 
 def _validation(job: Job, plan: Plan) -> Validation | None:
     """Return how the validation loss is measured, where training may end early; else None."""
-    from functools import partial
-
     from cellssl.learning.training.validation import validation_loss
     from cellssl.stages.pretrain.networks import crop_reader, keys_of
     from cellssl.stages.pretrain.training import Validation
@@ -189,6 +189,8 @@ def _validation(job: Job, plan: Plan) -> Validation | None:
     if stopping is None or plan.steps == 0:
         return None
     crops, cell_ids = load_split_part(job, "val")
+    if len(crops) < 2:
+        raise UsageError("the split has one val cell, and batch norm and losses need two", hint="raise split.shares")
     read = crop_reader(crops, plan.device, in_memory=False)  # used rarely: not worth the memory
     loss = partial(validation_loss, read=read, cell_keys=keys_of(cell_ids))
     return Validation(loss, max(1, plan.batches.steps(stopping.every_epochs)), stopping.patience)
@@ -217,11 +219,11 @@ def _draw_curves(job: Job) -> None:
     job.draft.extra("curves.png").write_bytes(theme.png(figure))
 
 
-def _write_networks(job: Job, state: TrainState) -> None:
+def _write_networks(job: Job, state: TrainState, suffix: str = "") -> None:
     from safetensors.torch import save
 
     networks = {"encoder": state.encoder, "momentum_encoder": state.momentum_encoder, "heads": state.objectives}
     for name, network in networks.items():
         tensors = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
-        with atomic_path(job.draft.file(f"{name}.safetensors")) as draft:
+        with atomic_path(job.draft.file(f"{name}{suffix}.safetensors")) as draft:
             draft.write_bytes(save(tensors))  # save_file would make a file that only its owner can read

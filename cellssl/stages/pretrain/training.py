@@ -81,10 +81,12 @@ def run_training(
     checkpoint_s: float,
     validation: Validation | None = None,
     tensorboard: bool = False,
+    write_last: Callable[[], None] = lambda: None,
 ) -> Generator[Event, None, None]:
     """Train, write lines of metrics and checkpoints, and yield events.
 
-    A caller that closes the generator finds a checkpoint of the last step.
+    With `validation` the state at the end is that of the lowest loss; `write_last` is called before a later one is left
+    for it. A caller that closes the generator finds a checkpoint of the last step.
     """
     from cellssl.learning.training.diagnostics import CollapseMonitor, check_state
 
@@ -120,6 +122,8 @@ def run_training(
         yield Note("no validation loss was counted: training ended before every queue was full of real keys")
     elif validation is not None:
         yield Note(f"the lowest validation loss was {state.best.loss:.4f}, after step {state.best.step:,}")
+        if state.step != state.best.step:
+            write_last()
         checkpoints.restore_best(state)
 
 

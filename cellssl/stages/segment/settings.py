@@ -18,8 +18,8 @@ from cellssl.imaging.segmenter import SegmenterSettings
 if TYPE_CHECKING:
     from cellssl.imaging.selection import Limits
 
-# 2: nuclei_net is the default, a constant image is an error; 3: sums in another order, every nucleus is connected.
-# A higher number that leaves the pixels of a crop as they were is noted in stages/shared/preparation.py, too.
+# A number that leaves the pixels of a crop as they were goes into SAME_PIXELS of imaging/scaling.py.
+# 2: nuclei_net is the default, a constant image is an error; 3: sums in another order, every nucleus is connected
 ALGORITHM = 3
 
 Flag = Literal["empty", "blurred", "saturated", "artefact"]

@@ -47,17 +47,15 @@ class Arithmetic:
     def kept(self, scratch: Path, *, resumed: bool) -> tuple[Arithmetic, str]:
         """Return this arithmetic with the threads of the first process, and what else differs from it in words, or "".
 
-        The first process writes its own into `scratch`; `resumed` is whether there is a checkpoint, too.
-        Raises IntegrityError where that file cannot be read.
+        The first process writes its own into `scratch`; `resumed` is whether there is a checkpoint, too. Raises
+        IntegrityError where that file cannot be read.
         """
         file = scratch / FILE
         first = _read(file) if file.is_file() else None
         now = replace(self, threads=first.threads) if first else self
-        if not resumed:
+        if first is None or not resumed:
             write_text(file, json.dumps(asdict(now), indent=1, sort_keys=True) + "\n")
-            return now, ""
-        if first is None:
-            return now, "it is not known how many threads this training began with"
+            return now, "it is not known how many threads this training began with" if resumed else ""
         then, here = asdict(first), asdict(now)
         changes = [f"{name} {then[name]}, not {here[name]}" for name in then if then[name] != here[name]]
         return now, f"this training began with {'; '.join(changes)}" if changes else ""

@@ -101,6 +101,12 @@ class PretrainSection(CardShape):
     batch: int = Field(ge=1)
 
 
+class LowestValidation(CardShape):
+    """Where the validation loss was lowest."""
+
+    step: int
+
+
 class PretrainMetrics(CardShape):
     """What is read of the metrics of pretrain."""
 
@@ -109,6 +115,7 @@ class PretrainMetrics(CardShape):
     crop_px: int = Field(ge=1)
     input_px: int = Field(ge=1, le=LARGEST_INPUT_PX)
     steps: int = 0
+    lowest_validation: LowestValidation | None = None
 
 
 class EmbedSection(CardShape):

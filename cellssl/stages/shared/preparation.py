@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.errors import IntegrityError, UsageError
+from cellssl.imaging.scaling import SAME_PIXELS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Preparation = dict[str, Any]
 
-SAME_PIXELS = frozenset({2, 3})
-"""Values of the ALGORITHM of segment that left the pixels of a crop, and their scale, as they were before. A model that
-was trained before any other value does not fit cells made since."""
 PIXEL_TOLERANCE = 0.05
 """Pixel sizes that differ by less are the same: headers say 0.4963 where people write 0.5."""
 PERCENTILES = ("low_percentile", "high_percentile")
