@@ -196,7 +196,7 @@ class Settings(OnlineDataset):
     def _get_table(self, entry: TableEntry, manifest: Manifest, cache: Path) -> str:
         """Get a table from the source; again where it is wrong, because it may have been damaged on the way.
 
-        Raises IntegrityError or DataError where the same wrong bytes came twice, NetworkError where they differ.
+        Raises IntegrityError or DataError where the same wrong bytes came every time, NetworkError where not.
         """
         from cellssl.datasets.transfer.faults import readings_allowed
 
@@ -208,9 +208,9 @@ class Settings(OnlineDataset):
                 return entry.official(content, name)
             except (IntegrityError, DataError) as error:
                 fault = error
-            if content in wrong:
-                raise fault
             wrong.add(content)
+        if len(wrong) == 1:
+            raise fault
         raise NetworkError(
             f"{name} has other bytes at every reading: {fault.message}",
             hint="something on the way changes them: run the same command again, or try another --mirror",

@@ -17,7 +17,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from misbehaving_server import Reply, ServerBehaviour, alter_first, serving
+from misbehaving_server import (
+    Reply,
+    ServerBehaviour,
+    alter_first,
+    alter_some,
+    flips_a_bit,
+    reset,
+    send_a_page,
+    serving,
+    truncate,
+)
 from pydantic import ValidationError
 
 from cellssl.config.paths import shipped_folder
@@ -187,6 +197,41 @@ def test_broken_connections_and_refused_ranges_do_not_change_the_result(set_up: 
         with serving(behaviour) as address:
             assert files_of(cellssl, set_up, store, "--set", f"fetch.dataset.source={address}") == expected
         assert any(wanted for _, wanted in behaviour.requests)
+
+
+LOOSE = ("--set", "fetch.max_failures=0.3")
+
+
+@pytest.mark.parametrize("grants_ranges", [True, False])
+def test_a_mirror_that_flips_bits_gives_the_bytes_of_a_clean_fetch(
+    grants_ranges: bool, set_up: Path, cellssl: Any
+) -> None:
+    expected = files_of(cellssl, set_up, "clean", *LOOSE)
+    behaviour = ServerBehaviour(set_up / "there", grants_ranges=grants_ranges)
+    for seed in (1, 4):  # with 4, a table is damaged on the way
+        behaviour.alter = alter_some(0.2, seed, flips_a_bit(seed))
+        with serving(behaviour) as address:
+            assert files_of(cellssl, set_up, f"flipped{seed}", *LOOSE, "--mirror", address) == expected
+
+
+def test_a_mirror_of_many_faults_ends_in_the_same_bytes_or_in_4(set_up: Path, cellssl: Any) -> None:
+    expected, codes = files_of(cellssl, set_up, "clean", *LOOSE), [4]
+    behaviour = ServerBehaviour(set_up / "there")
+    behaviour.alter = alter_some(0.4, 3, flips_a_bit(3), truncate, reset, send_a_page)
+    with serving(behaviour) as address:
+        words = (*LOOSE, "--mirror", address, "--set", "fetch.dataset.tries=2")
+        while codes[-1] == 4 and len(codes) < 20:
+            codes.append(cellssl("fetch", str(set_up / "recipe.toml"), *words, store="b")[0])
+        assert codes[-1] == 0
+        assert files_of(cellssl, set_up, "b", *words) == expected
+
+
+def test_a_table_that_is_wrong_in_another_way_each_time_is_a_network_fault(set_up: Path, cellssl: Any) -> None:
+    flip = flips_a_bit(2)
+    behaviour = ServerBehaviour(set_up / "there", alter=lambda reply: flip(reply) if ".csv" in reply.path else None)
+    with serving(behaviour) as address:
+        code, _, failure = cellssl("fetch", str(set_up / "recipe.toml"), *LOOSE, "--mirror", address)
+    assert code == 4 and "has other bytes at every reading" in failure["stderr"]
 
 
 def test_a_network_fault_exits_4_and_the_next_run_continues(set_up: Path, cellssl: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from chain import say
-from misbehaving_server import Reply, ServerBehaviour, alter_first, serving
+from misbehaving_server import Reply, ServerBehaviour, alter_first, alter_some, flips_a_bit, serving
 
 from cellssl.datasets.transfer import s3
 
@@ -106,6 +106,34 @@ def test_a_missing_image_is_quarantined_and_a_refusing_server_is_an_error(plate:
         behaviour.alter = lambda reply: setattr(reply, "status", 403)
         code, _, failure = cellssl("fetch", recipe, "--set", "fetch.max_failures=0.3")
         assert code == 4
+
+
+def test_bits_flipped_in_images_without_a_checksum_are_found(plate: Path, cellssl: Any) -> None:
+    behaviour = ServerBehaviour(plate, alter=alter_some(0.2, 6, flips_a_bit(6)))
+    with serving(behaviour) as address:
+        code, fetched, card = cellssl("fetch", use_addresses(plate, f"{address}/"))
+        assert code == 0, card
+        assert len(behaviour.requests) > 2 * 16
+        behaviour.requests.clear()
+        record = ("--set", f"fetch.dataset.checksums={fetched}/record.csv")
+        assert cellssl("fetch", str(plate / "mine.toml"), *record, store="again")[0] == 0
+    assert files(plate, fetched) == expected(plate)
+    assert len(behaviour.requests) < 2 * 16  # with a checksum, once is enough
+
+
+def test_text_in_place_of_an_image_is_a_network_fault(plate: Path, cellssl: Any) -> None:
+    def send_an_error(reply: Reply) -> None:
+        if "P2_C03_2" in reply.path:
+            reply.body, reply.headers = b'{"error": "try later"}', {"Content-Type": "application/json"}
+
+    behaviour = ServerBehaviour(plate, alter=send_an_error)
+    with serving(behaviour) as address:
+        recipe = use_addresses(plate, f"{address}/")
+        code, _, failure = cellssl("fetch", recipe, "--set", "fetch.max_failures=0.9")
+        assert code == 4 and 'the server sent text instead of an image: \'{"error"' in failure["stderr"]
+        behaviour.alter = None
+        code, fetched, _ = cellssl("fetch", recipe, "--set", "fetch.max_failures=0.9")
+    assert files(plate, fetched) == expected(plate)
 
 
 def test_a_body_without_a_marked_end_is_an_error(plate: Path, cellssl: Any) -> None:
