@@ -17,7 +17,7 @@ TREATMENT_COLUMNS = ["batch", "compound", "dose_micromolar", "moa", "pixel_um"]
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a parquet file, without an index; through a file of Python, because Arrow hides why one cannot be closed."""
+    """Write a parquet file, without an index; opened here, because Arrow hides why a file cannot be closed."""
     with atomic_path(path) as written, written.open("wb") as file:
         frame.to_parquet(file, index=False, compression="zstd")
 
