@@ -170,8 +170,53 @@ def _import(name: str) -> None:
                 _import(inner.name)
 
 
+def make_small_artifact(root: Path) -> None:
+    """Find or make a result out of the files that need no large library, its pointer and its copies."""
+    import numpy as np
+
+    from cellssl.artifacts.card import Card
+    from cellssl.artifacts.crops import reserve_crops, write_crops, write_rows
+    from cellssl.artifacts.export import copy_card, copy_files
+    from cellssl.artifacts.store import Store
+    from cellssl.files import save_array, save_arrays, write_text
+
+    store, name, crops = Store(root), "0123456789ab", np.arange(96, dtype=np.uint16).reshape(6, 1, 4, 4)
+    made = store.find("split", name)
+    if made is None:
+        with store.drafting("split", name) as draft:
+            outside = {"table": store.hashes.sha256(Path(__file__))}
+            save_array(draft.scratch() / "half.npy", crops)
+            save_arrays(draft.file("all.npz"), {"crops": crops})
+            write_crops(draft.file("crops.npy"), [crops[:2], crops[2:]], crops.shape)
+            reserve_crops(draft.file("rows.npy"), (6, 1, 4, 4))
+            write_rows(draft.file("rows.npy"), 2, crops[2:])
+            write_text(draft.extra("log.txt"), "log")
+            draft.file("deep/counts.json").write_text("{}", encoding="utf-8")
+            made = draft.commit(Card("split", 1, name, {}, {}, outside, {}))
+    store.write_pointer("recipe", "main", None, "split", made)
+    copy_files(made, root / "copy")
+    copy_card(made, root / "card.json")
+
+
+def _make_small_artifact(root: Path) -> None:
+    """Do it as the command line does."""
+    from cellssl.cli.console import Console
+    from cellssl.disk import faults_explained
+    from cellssl.errors import CellsslError
+
+    try:
+        with faults_explained(root):
+            make_small_artifact(root)
+    except CellsslError as error:
+        Console().error(error)
+        sys.exit(error.exit_code)
+
+
 if __name__ == "__main__":
     sys.argv[1:] = _serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
-    from cellssl.cli import main
+    if sys.argv[1] == "small":
+        _make_small_artifact(Path(sys.argv[2]))
+    else:
+        from cellssl.cli import main
 
-    main()
+        main()

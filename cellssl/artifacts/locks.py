@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cellssl.disk import fault_number
 from cellssl.errors import BusyError
 
 HEARTBEAT_S = 10.0
@@ -119,7 +120,7 @@ def _read(path: Path) -> LockHolder | None:
     try:
         return LockHolder(**json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        if error.errno == errno.EIO:  # the lock is there; nobody has released it
+        if fault_number(error) not in (None, errno.ESTALE):  # a failing disk says nothing about who holds the lock
             raise
         return None
     except (ValueError, TypeError):

@@ -106,7 +106,7 @@ OF_CELLS: Mapping[str, Column] = {
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a parquet file, without an index; through a Python file: Arrow hides why closing fails."""
+    """Write a parquet file, without an index; opened here, because Arrow hides why a file cannot be closed."""
     with atomic_path(path) as written, written.open("wb") as file:
         frame.to_parquet(file, index=False, compression="zstd")
 

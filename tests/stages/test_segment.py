@@ -613,3 +613,15 @@ def test_a_plate_may_have_more_fields_than_a_process_may_have_open_files(tmp_pat
         assert len(nuclei_table(tasks)) == 120
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="there is no file here that cannot be read")
+def test_an_image_that_a_failing_disk_does_not_give_is_never_quarantined(lab: Lab) -> None:
+    assert lab.say("fetch").code == 0
+    lab.image(0).unlink()
+    lab.image(0).symlink_to("/proc/self/mem")  # reading its first byte is an input/output error
+    for stage in ("fetch", "segment"):
+        said = lab.say(stage, "--set", f"{stage}.max_failures=1.0")
+        assert said.code == 1
+        assert "cannot be read" in said.err and "Input/output error" in said.err and "--force" not in said.err
+    assert not list(lab.root.glob("segment/*/quarantine.csv"))
