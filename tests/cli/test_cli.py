@@ -529,5 +529,9 @@ def test_a_training_that_was_stopped_goes_on_and_ends_the_same(chain: Chain, tmp
 def test_what_cannot_be_made_leaves_nothing_half_made(fresh: Chain, chain: Chain) -> None:
     words = ["split", chain.recipe, "--store", fresh.root, "--store", chain.root]
     assert say(*words, "--set", "split.group_by=plate").code == 2
-    assert [path for path in fresh.root.rglob("*") if path.name != ".takeover" and path.is_file()] == []
+    assert [
+        path
+        for path in fresh.root.rglob("*")
+        if path.name != ".takeover" and path.parent.name != "hashes" and path.is_file()
+    ] == []
     assert not list(fresh.root.rglob("*.partial"))
