@@ -103,7 +103,7 @@ def test_verify_reads_what_the_cache_vouches_for_and_corrects_the_cache(mine: Ch
     assert verify(mine.root, mine.made("split").path, "--shallow").code == 5
 
 
-def test_up_to_date_says_what_nobody_has_read_and_refuses_what_is_cut_short(mine: Chain) -> None:
+def test_up_to_date_says_what_was_not_compared_and_refuses_what_is_cut_short(mine: Chain) -> None:
     said = mine.say("segment")
     assert said.code == 0
     assert "not compared with the card since it came here or changed" in said.err
