@@ -198,7 +198,7 @@ class Draft:
         return Artifact(self.target, finished, self.hashes)
 
     def _note_hashes(self, entries: Mapping[str, FileEntry]) -> None:
-        """Keep the hashes of the finished files, so that they are not read again: no other process has written to them.
+        """Keep the hashes of the finished files, which no other process has written to: they are not read again.
 
         Files in folders, such as images, are compared by who reads them.
         """

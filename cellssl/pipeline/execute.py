@@ -48,7 +48,7 @@ def find_finished(planned: Planned, store: Store, checked: set[str], changes: di
 
 
 def not_compared(found: Artifact, store: Store) -> list[Path]:
-    """Return the files of a finished artifact and of its parts whose bytes were not read since they came or changed.
+    """Return the files of a finished artifact and of its parts that were not read since they came here or changed.
 
     Reads no large file. Raises IntegrityError where a file is missing or has another size, UsageError where a part is
     in no known store.

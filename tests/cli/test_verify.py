@@ -103,6 +103,17 @@ def test_verify_reads_what_the_cache_vouches_for_and_corrects_the_cache(mine: Ch
     assert verify(mine.root, mine.made("split").path, "--shallow").code == 5
 
 
+def test_up_to_date_says_what_was_not_compared_and_refuses_what_is_cut_short(mine: Chain) -> None:
+    said = mine.say("segment")
+    assert said.code == 0
+    assert "not compared with the card since it came here or changed" in said.err
+    crops = next((mine.root / "segment").glob("*/crops.npy"))
+    os.truncate(crops, crops.stat().st_size - 2)
+    said = mine.say("segment")
+    assert said.code == 5
+    assert f"{crops} is " in said.err and "cellssl segment RECIPE --plate" in said.err
+
+
 def test_an_image_of_the_user_that_changed_is_found(tmp_path: Path) -> None:
     for name in "ab":
         tifffile.imwrite(tmp_path / f"{name}.tif", tiny_field(name, "dna"))
