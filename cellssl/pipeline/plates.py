@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cellssl.artifacts.card import Card
+from cellssl.artifacts.contents import section_of
 from cellssl.artifacts.store import Artifact
 from cellssl.config.recipe import Recipe
 from cellssl.config.settings import SettingsModel
@@ -21,6 +22,7 @@ from cellssl.events import Event
 from cellssl.pipeline.session import PLATE_STAGES, Session
 from cellssl.stages.fetch import stage as fetch
 from cellssl.stages.segment import stage as segment
+from cellssl.stages.shared.card_shapes import PlateSection
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _parts(
 def _part_of(fetched: Artifact, plate: str, context: RunContext) -> Artifact:
     """Return the part of one plate: the given artifact itself, or one that it gathers."""
     if "plate" in fetched.card.section:
-        parts = {fetched.card.section["plate"]: fetched.fingerprint}
+        parts = {section_of(fetched, PlateSection).plate: fetched.fingerprint}
     else:
         parts = dict(plate_parts.parts_of(fetched))
     if plate not in parts:

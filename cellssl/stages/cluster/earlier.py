@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cellssl.artifacts.contents import input_of
 from cellssl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ def check_same_model(earlier: Artifact, embed: Card, store: Store) -> None:
 
     `embed` is the card of the embeddings that are to be assigned, planned or finished.
     """
-    below = store.with_store_of(earlier).get("embed", earlier.card.inputs["embed"])
+    below = store.with_store_of(earlier).get("embed", input_of(earlier, "embed"))
     here, there = _model_of(embed), _model_of(below.card)
     if here != there:
         raise UsageError(
@@ -29,10 +30,10 @@ def _model_of(embed: Card) -> str:
     """Return the fingerprint of the model, with network, layer, branch and view; of a baseline its name."""
     inputs, section = embed.inputs, embed.section
     trained = inputs.get("model", inputs.get("pretrain"))
-    options = [section["network"]]
+    options = [str(section.get("network", "query"))]
     options += [
         str(section[name])
         for name in ("layer", "branch", "view", "step")
         if section.get(name) not in (None, "pooled", [], "lowest")
     ]
-    return f"{trained} ({', '.join(options)})" if trained else str(section["model"])
+    return f"{trained} ({', '.join(options)})" if trained else str(section.get("model"))

@@ -152,7 +152,9 @@ def _read_earlier(job: Job, encoder: EncoderSettings) -> Mapping[str, Any]:
 
 def check_same_channels(earlier: Artifact, channels: list[str] | None) -> None:
     """Raise UsageError where the encoder was trained on other channels; `channels` is None where they are not known."""
-    trained = earlier.card.metrics["channels"]
+    from cellssl.stages.shared.card_shapes import pretrain_metrics
+
+    trained = pretrain_metrics(earlier).channels
     if channels is not None and channels != trained:
         raise UsageError(
             f"init_from: the encoder of {earlier.path} was trained on the channels {', '.join(trained)}, but these "

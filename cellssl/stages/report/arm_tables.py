@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from cellssl.artifacts.contents import section_of
 from cellssl.reporting.html import Block, Folded, Section, Table
 from cellssl.stages.report.runs import Run, active_branches, first_seeds
 from cellssl.stages.report.tables_common import by_arm
-from cellssl.stages.shared.card_shapes import embed_section, pretrain_metrics, pretrain_section
+from cellssl.stages.shared.card_shapes import ClusterSection, embed_section, pretrain_metrics, pretrain_section
 
 VECTORS = {
     "none": "vectors not normalised",
@@ -36,7 +37,7 @@ def _clusters(run: Run) -> str:
     found = run.clusters
     empty = f" ({found.filled} with cells)" if found.filled is not None else ""
     how = f"{found.method['name']}, k = {found.k}{empty}, {VECTORS.get(found.normalise, found.normalise)}"
-    return f"{how}, assigned to an earlier clustering" if run.cluster.card.section.get("assign_to") else how
+    return f"{how}, assigned to an earlier clustering" if section_of(run.cluster, ClusterSection).assign_to else how
 
 
 def _differences(runs: list[Run]) -> list[Block]:

@@ -41,7 +41,7 @@ def checks(runs: list[Run], scores: ScoresByArm) -> list[Check]:
 
 def cautions(run: Run) -> list[str]:
     """Return what the stages of a run have noticed about their numbers, the earliest stage first."""
-    controls = run.fetch.card.section["controls"] if run.fetch is not None else ()
+    controls = section_of(run.fetch, FetchSection).controls if run.fetch is not None else ()
     found = list(contradictions(read_fields(run.segment), controls))
     found += constant_channels(read_table(run.segment.file("scale.parquet"), SCALE))
     found += crop_cautions(metrics_of(run.segment, dict[str, int]))

@@ -15,6 +15,7 @@ from cellssl.reporting.seed_statistics import CHANCE_AMI, MeanSd, mean_sd, numbe
 from cellssl.stages.report.arm_scores import ScoresByArm, count_of, list_seeds
 from cellssl.stages.report.check import FOLLOWED, Check, not_made, too_little
 from cellssl.stages.report.runs import Run, scored_assignments
+from cellssl.stages.shared.card_shapes import pretrain_metrics, pretrain_section
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,7 +171,7 @@ def steps(run: Run) -> Check:
     question = "Was the network trained for long enough?"
     if run.trained is None:
         return not_made(question, "nothing was trained on these cells")
-    taken = int(run.trained.card.metrics["steps"])
+    taken = pretrain_metrics(run.trained).steps
     numbers = f"{count_of(taken, 'step')}; the paper took about 7,600"
     if taken < FEW_STEPS:
         words = f"only {count_of(taken, 'training step')}"
@@ -203,10 +204,11 @@ def loss_below_chance(run: Run) -> Check:
 def _unfilled_queues(run: Run) -> Iterator[str]:
     """Yield the branches whose queue of former keys is longer than all cells that the training has shown."""
     assert run.trained is not None
-    section = run.trained.card.section
-    shown = int(run.trained.card.metrics["steps"]) * int(section["batch"])
-    for name, branch in section["branches"].items():
-        if branch["weight"] > 0 and shown < (branch["objective"].get("queue") or 0):
+    section = pretrain_section(run.trained)
+    shown = pretrain_metrics(run.trained).steps * section.batch
+    for name, branch in section.branches.items():
+        queue = branch.objective.get("queue")
+        if branch.weight > 0 and isinstance(queue, int) and shown < queue:
             yield f"“{name}”"
 
 

@@ -11,7 +11,7 @@ from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import FOLLOWED
 from cellssl.stages.report.label_free_checks import FEW_CELLS, FEW_STEPS, NUISANCES, collapses, nuisance
 from cellssl.stages.report.runs import Run, has_treatments
-from cellssl.stages.shared.card_shapes import segment_metrics, split_metrics
+from cellssl.stages.shared.card_shapes import pretrain_metrics, segment_metrics, split_metrics
 
 NUISANCE_ADVICE = {
     "plate": "Clusters follow the plate: look at the map coloured by plate; normalise every plate by its own controls "
@@ -50,7 +50,7 @@ def next_steps(runs: list[Run], scores: ScoresByArm) -> list[str]:
 
 
 def _from_training(run: Run) -> list[str]:
-    if run.trained is None or run.trained.card.metrics["steps"] >= FEW_STEPS:
+    if run.trained is None or pretrain_metrics(run.trained).steps >= FEW_STEPS:
         return []
     return [f"Train longer (pretrain.epochs): after fewer than {FEW_STEPS} steps a network has learned little."]
 

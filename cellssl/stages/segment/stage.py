@@ -34,14 +34,14 @@ from cellssl.stages.segment.inputs import channels_of, label_image_of, nucleus_o
 from cellssl.stages.segment.plate import segment_plate
 from cellssl.stages.segment.precut import copy_crops
 from cellssl.stages.segment.selection import ALL_REASONS, as_cellprofiler
-from cellssl.stages.shared.card_shapes import PlateSection
+from cellssl.stages.shared.card_shapes import FetchedPlateSection, FetchMetrics, PlateSection
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from cellssl.stages.segment.settings import Settings
 
-FIELD_COLUMNS = ("field_id", "plate", "well", "site", "compound", "dose_micromolar")
+UNREAD_COLUMNS = ("field_id", "plate", "well", "site", "compound", "dose_micromolar")
 """Columns of the table of fields that could not be read."""
 
 
@@ -136,19 +136,21 @@ def _write_unread_fields(job: Job, fetched: dict[str, Artifact]) -> None:
     """Write the fields that fetch has quarantined, where there are any: their wells are counted, too."""
     import pandas as pd
 
-    rows = [
-        {name: row[name] for name in FIELD_COLUMNS} | {"control": row["compound"] in part.card.section["controls"]}
-        for part in fetched.values()
-        for row in _planned_fields(part, set(read_fields(part)["field_id"]))
-    ]
+    rows = [row for part in fetched.values() for row in _unread_fields(part)]
     if rows:
         write_table(pd.DataFrame(rows).astype({"dose_micromolar": float}), job.draft.file(UNREAD_FIELDS))
 
 
-def _planned_fields(part: Artifact, known: set[str]) -> Iterator[dict[str, Any]]:
-    """Yield the fields of a plate that its card names and its table lacks."""
-    if part.card.metrics.get("quarantined"):
-        yield from (row for row in part.card.section["fields"] if row["field_id"] not in known)
+def _unread_fields(part: Artifact) -> list[dict[str, Any]]:
+    """Return the fields of a plate that its card names and its table lacks."""
+    if not metrics_of(part, FetchMetrics).quarantined:
+        return []
+    plate, known = section_of(part, FetchedPlateSection), set(read_fields(part)["field_id"])
+    return [
+        {name: getattr(field, name) for name in UNREAD_COLUMNS} | {"control": field.compound in plate.controls}
+        for field in plate.fields
+        if field.field_id not in known
+    ]
 
 
 def _write_nuclei_csv(job: Job, cells: pd.DataFrame, fields: pd.DataFrame) -> None:

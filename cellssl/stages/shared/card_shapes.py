@@ -29,6 +29,7 @@ class FetchSection(CardShape):
     """What is read of the settings of fetch."""
 
     dataset: Named
+    controls: list[str] = Field(default_factory=list)
 
 
 class FetchMetrics(CardShape):
@@ -42,6 +43,33 @@ class PlateSection(CardShape):
     """What is read of the settings of the part of one plate."""
 
     plate: str
+
+
+class PlannedField(CardShape):
+    """A field of a plate as its table describes it, whether it could be fetched or not."""
+
+    field_id: str
+    plate: str
+    well: str
+    site: int | str | None = None
+    batch: str | None = None
+    compound: str | None = None
+    dose_micromolar: float | None = None
+    moa: str | None = None
+    pixel_um: float | None = None
+
+
+class FetchedPlateSection(PlateSection):
+    """What is read of the settings of the images of one plate."""
+
+    controls: list[str]
+    fields: list[PlannedField]
+
+
+class SegmentSection(CardShape):
+    """What is read of the settings of segment."""
+
+    reference: str
 
 
 class SegmentMetrics(CardShape):
@@ -80,6 +108,7 @@ class Treated(CardShape):
 class SplitSection(CardShape):
     """What is read of the settings of split."""
 
+    plates: list[str] = Field(default_factory=list)
     treated: Treated | None = None
     classes: str | None = None
 
@@ -88,6 +117,7 @@ class Branch(CardShape):
     """What is read of a branch of a training."""
 
     weight: float = Field(ge=0)
+    objective: dict[str, Any] = Field(default_factory=dict)
     view: Any = None
     views: Any = None
 
@@ -99,6 +129,16 @@ class PretrainSection(CardShape):
     branches: dict[str, Branch]
     epochs: float = Field(ge=0)
     batch: int = Field(ge=1)
+
+
+class Expected(BaseModel):
+    """How the cells of a model were prepared, setting by setting; what an earlier version did not know is missing."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+
+    channels: list[str] | None = None
+    pixel_um: list[float] | None = None
+    algorithm: int | None = None
 
 
 class LowestValidation(CardShape):
@@ -116,6 +156,7 @@ class PretrainMetrics(CardShape):
     input_px: int = Field(ge=1, le=LARGEST_INPUT_PX)
     steps: int = 0
     lowest_validation: LowestValidation | None = None
+    expects: Expected | None = None
 
 
 class EmbedSection(CardShape):
@@ -143,6 +184,7 @@ class ClusterSection(CardShape):
     """What is read of the settings of cluster."""
 
     part: Literal["train", "val", "test", "all"] | None = None
+    assign_to: Any = None
     map: Literal["pca", "tsne", "umap"] = "pca"
 
 

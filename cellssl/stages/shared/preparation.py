@@ -12,9 +12,11 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from cellssl.artifacts.contents import input_of, section_of
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.errors import IntegrityError, UsageError
 from cellssl.imaging.scaling import SAME_PIXELS
+from cellssl.stages.shared.card_shapes import SegmentSection, pretrain_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +57,7 @@ def of_fields(fields: pd.DataFrame, channels: Collection[str]) -> Preparation:
 
 def of_cells(segment: Artifact, cells: pd.DataFrame, channels: Collection[str], crop_px: int) -> Preparation:
     """Return the preparation of finished cells."""
+    section_of(segment, SegmentSection)
     finished_crops = "crop_px" not in _with_crop_px(segment.card.section, crop_px)
     section = of_section(segment.card.section, segment.card.algorithm, finished_crops=finished_crops)
     return {**section, **of_fields(cells, channels), "crop_px": crop_px}
@@ -62,20 +65,20 @@ def of_cells(segment: Artifact, cells: pd.DataFrame, channels: Collection[str], 
 
 def of_model(model: Artifact, store: Store) -> Preparation:
     """Return the preparation of a model's cells, from its card; where that is an older one, also from its inputs."""
-    metrics = model.card.metrics
-    own: Preparation = {name: metrics[name] for name in ("channels", "crop_px") if name in metrics}
-    if EXPECTS in metrics:
-        return {**metrics[EXPECTS], **own}
+    metrics = pretrain_metrics(model)
+    own: Preparation = {"channels": metrics.channels, "crop_px": metrics.crop_px}
+    if metrics.expects is not None:
+        return {**metrics.expects.model_dump(exclude_none=True), **own}
     with suppress(IntegrityError, LookupError, TypeError):
         around = store.with_store_of(model)
-        split = around.find("split", model.card.inputs["split"])
-        segment = around.find("segment", split.card.inputs["segment"]) if split else None
-        fetch = around.find("fetch", segment.card.inputs["fetch"]) if segment else None
+        split = around.find("split", input_of(model, "split"))
+        segment = around.find("segment", input_of(split, "segment")) if split else None
+        fetch = around.find("fetch", input_of(segment, "fetch")) if segment else None
         if segment:
             section = _with_crop_px(segment.card.section, own.get("crop_px"))
             scale = of_section(section, segment.card.algorithm, finished_crops="crop_px" not in section)
             pixel_um = fetch.card.section["dataset"].get("pixel_um") if fetch else None
-            return {**scale, **({"pixel_um": [pixel_um]} if pixel_um else {}), **own}
+            return {**scale, **({"pixel_um": [pixel_um]} if isinstance(pixel_um, float) else {}), **own}
     return own
 
 

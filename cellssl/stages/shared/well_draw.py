@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellssl.artifacts.contents import section_of
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_cells
+from cellssl.stages.shared.card_shapes import SplitSection
 from cellssl.stages.shared.cell_tables import chosen_cells
 
 if TYPE_CHECKING:
@@ -52,5 +54,5 @@ def cells_to_embed(source: Artifact, segment: Artifact, cells_per_well: int) -> 
 
 def rows_of_plates(source: Artifact, table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a table of the plates that a split uses; all rows where it names none, or is no split."""
-    plates = source.card.section.get("plates", []) if source.card.kind == "split" else []
+    plates = section_of(source, SplitSection).plates if source.card.kind == "split" else []
     return table[table["plate"].isin(plates)].reset_index(drop=True) if plates else table
