@@ -18,10 +18,24 @@ MADE_FOR_OTHERS = ("fetch", "segment", "split", "pretrain", "embed")
 """Stages that are made because another one reads them, even where the recipe has no section for them."""
 
 
+SAME_NUMBERS = {"embed": {3}, "cluster": {3}, "evaluate": {4}, "report": {5}, "crop_stack": {2}}
+"""ALGORITHMs that left every number of the pages as it was. embed 3 adds cells that enter no score, cluster 3 describes
+wells by them, report 5 has further checks, and crop_stack 2 keeps columns as text. evaluate 4 changes features that are
+constant among controls, and `sphering`: only the block `nsc` has these, and it was made again."""
+
+
 def as_text(algorithms: Algorithms) -> str:
-    """Return the ALGORITHMs as one line: stages in their order, then plugins by name."""
+    """Return the ALGORITHMs since which the numbers hold as one line: stages in their order, then plugins by name."""
     stages = [name for name in CHAIN if name in algorithms]
-    return ", ".join(f"{name} {algorithms[name]}" for name in [*stages, *sorted(algorithms.keys() - set(stages))])
+    names = [*stages, *sorted(algorithms.keys() - set(stages))]
+    return ", ".join(f"{name} {_since(name, algorithms[name])}" for name in names)
+
+
+def _since(name: str, algorithm: int) -> int:
+    """Return the ALGORITHM that gave the numbers that this one gives."""
+    while algorithm in SAME_NUMBERS.get(name, ()):
+        algorithm -= 1
+    return algorithm
 
 
 def of_recipe(reference: str | Path, overrides: Sequence[str] = (), to: Sequence[str] = CHAIN[:-1]) -> Algorithms:
