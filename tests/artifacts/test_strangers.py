@@ -150,6 +150,19 @@ def test_a_card_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
         refused(["verify", place], 2 if place != folder else 5)
 
 
+def test_pipes_in_a_store_are_not_waited_for(chain: Chain, tmp_path: Path) -> None:
+    root = chain.copy_cells(tmp_path)
+    gathered = chain.made("segment")
+    for pipe in ("by-recipe/r/main/all/segment.json", "hashes/a.jsonl", f"segment/{gathered.fingerprint}.lock"):
+        (root / pipe).parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(root / pipe)
+        os.utime(root / pipe, (0, 0))  # a lock that cannot be read counts for two minutes
+    (root / "segment" / gathered.fingerprint / "parts.json").unlink()
+    refused(["verify", "--store", root])
+    said = run("segment", chain.recipe, "--store", root, "--device", "cpu")
+    assert said.code == 0, said.err
+
+
 def test_a_card_is_no_link_to_a_file_elsewhere(theirs: fuzzing.Store) -> None:
     (folder,) = theirs.artifacts("split")
     (folder / "artifact.json").rename(theirs.root / "outside" / "card")
