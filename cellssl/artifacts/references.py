@@ -130,7 +130,7 @@ def _entries(folder: Path, needs: Needs) -> list[os.DirEntry[str]]:
 
 def _is_broken_link(entry: os.DirEntry[str]) -> bool:
     """Return whether it is a link whose target is not there, such as a disk that is not mounted."""
-    return entry.is_symlink() and not os.path.exists(entry.path)
+    return entry.is_symlink() and not Path(entry).exists()
 
 
 def _pointer(file: Path) -> tuple[Name, bool]:

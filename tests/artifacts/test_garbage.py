@@ -330,6 +330,19 @@ def test_a_marker_of_nonsense_marks_no_store(tmp_path: Path, text: str) -> None:
         Collector(tmp_path)
 
 
+def test_what_another_gc_has_moved_or_deleted_is_no_fault(store: Store) -> None:
+    make(store, "report", 9)
+    collector = Collector(store.root)
+    found = collector.survey()
+    collect(store.root)
+    done = collector.collect(found, move=True, purge=False)
+    assert ([folder.reason for folder in done.stayed], done.faults) == (["another process has moved it"], [])
+    entries = trash.trashed(store.root)
+    collect(store.root, purge=True)
+    collector._delete(entries, done)
+    assert not done.faults
+
+
 def test_a_folder_is_not_put_back_over_a_new_one(store: Store) -> None:
     loose = make(store, "report", 9)
     collect(store.root)
