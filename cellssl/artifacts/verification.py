@@ -218,8 +218,9 @@ class _Walk:
         check = _Check(image, 0, sha256, fetched.path, CHANGED_IMAGE, "has changed since it was fetched")
         try:
             size = identity_of(image).bytes
-        except OSError as error:
-            self.findings.faults.append(check.fault(f"is an image of yours and cannot be read: {error.strerror}"))
+        except (OSError, ValueError) as error:  # ValueError: no file can have this name
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.findings.faults.append(check.fault(f"is an image of yours and cannot be read: {reason}"))
         else:
             yield _Check(image, size, sha256, fetched.path, check.cure, check.otherwise)
 
