@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -165,8 +166,9 @@ class Collector:
             if _is_locked(lock):
                 return "another process works on it"
             with _briefly_held(lock):
-                if self._why_too_young(replace(folder, age_s=measured(folder.path)[1])):
-                    return "it was written to meanwhile"
+                gone = not os.path.lexists(folder.path)
+                if gone or self._why_too_young(replace(folder, age_s=measured(folder.path)[1])):
+                    return "another process has moved it" if gone else "it was written to meanwhile"
                 if not self._still_unneeded(folder.path, lock):
                     return "it is needed by now"
                 entry = move_to_trash(self.root, folder.path, folder.reason)
@@ -190,6 +192,8 @@ class Collector:
                     raise PermissionError(errno.EPERM, "it belongs to another user")
                 delete(entry)
                 done.deleted.append(entry)
+            except FileNotFoundError:
+                continue  # another process deletes it
             except OSError as error:
                 fault = f"{error.filename or entry.path} cannot be deleted: {error.strerror}"
                 done.faults.append(FailedError(fault, hint="let its owner delete it"))

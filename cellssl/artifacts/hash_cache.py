@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cellssl.artifacts.hashing import Hashed, Identity, hash_file, hash_files, identity_of
+from cellssl.bounded import open_regular
 from cellssl.errors import DataError
 from cellssl.events import Progress
 from cellssl.files import write_text
@@ -183,8 +184,9 @@ def _read_folder(folder: Path) -> dict[str, str]:
         return {}
     lines: dict[str, str] = {}
     for file in files:
-        with contextlib.suppress(OSError):  # another process merges them, too
-            for line in file.read_text(encoding="ascii", errors="replace").splitlines():
+        # another process merges them, too
+        with contextlib.suppress(OSError, ValueError), open_regular(file) as opened:
+            for line in opened.read().decode("ascii", errors="replace").splitlines():
                 head, found, _ = line.partition(AFTER_PATH)
                 if found:
                     lines[head.removeprefix('{"path": "')] = line

@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cellssl.bounded import parse_json, read_bytes
 from cellssl.disk import fault_number
 from cellssl.errors import BusyError
 
 HEARTBEAT_S = 10.0
+LARGEST_BYTES = 10_000
 STALE_S = 120.0
 """A holder on another machine that has given no heartbeat for so long counts as dead."""
 
@@ -118,7 +120,7 @@ def _create(path: Path, holder: LockHolder) -> bool:
 
 def _read(path: Path) -> LockHolder | None:
     try:
-        return LockHolder(**json.loads(path.read_text(encoding="utf-8")))
+        return LockHolder(**parse_json(read_bytes(path, LARGEST_BYTES).decode("utf-8")))
     except OSError as error:
         if fault_number(error) not in (None, errno.ESTALE):  # a failing disk says nothing about who holds the lock
             raise

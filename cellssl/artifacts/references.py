@@ -105,7 +105,9 @@ class References:
         """Yield what the pointers of one store name."""
         level = [root / BY_RECIPE] if os.path.lexists(root / BY_RECIPE) else []
         for _ in range(POINTER_FOLDERS):
-            level = [Path(entry) for folder in level for entry in _entries(folder, needs) if entry.is_dir()]
+            entries = [entry for folder in level for entry in _entries(folder, needs)]
+            needs.unreadable += [f"{entry.path} is a link to nothing" for entry in entries if _is_broken_link(entry)]
+            level = [Path(entry) for entry in entries if entry.is_dir()]
         for file in (entry for folder in level for entry in _entries(folder, needs) if entry.name.endswith(".json")):
             try:
                 name, is_here = _pointer(Path(file))
@@ -124,6 +126,11 @@ def _entries(folder: Path, needs: Needs) -> list[os.DirEntry[str]]:
     except OSError as error:
         needs.unreadable.append(f"{folder} cannot be listed: {error.strerror}")
         return []
+
+
+def _is_broken_link(entry: os.DirEntry[str]) -> bool:
+    """Return whether it is a link whose target is not there, such as a disk that is not mounted."""
+    return entry.is_symlink() and not Path(entry).exists()
 
 
 def _pointer(file: Path) -> tuple[Name, bool]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 
 from cellssl.artifacts.card import Card
+from cellssl.bounded import read_json
 
 POINTERS = "by-recipe"
 
@@ -31,8 +31,8 @@ def _asked_for_by(root: Path, card: Card) -> tuple[str, str, str]:
     """Return the recipe, arm and seed of the first pointer to an artifact; three empty words where there is none."""
     for pointer in sorted(root.glob(f"{POINTERS}/*/*/*/*.json")):
         try:
-            names = json.loads(pointer.read_text(encoding="utf-8"))["fingerprint"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            names = read_json(pointer)["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError):
             continue
         if names == card.fingerprint:
             recipe, arm, seed, _ = pointer.relative_to(root / POINTERS).parts

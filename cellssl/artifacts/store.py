@@ -133,9 +133,9 @@ def has_marker(root: Path) -> bool:
     if not (root / MARKER).is_file():
         return False
     try:
-        marker = json.loads((root / MARKER).read_text(encoding="utf-8"))
+        marker = read_json(root / MARKER)
         later = int(marker["format"]) > STORE_FORMAT
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
     if later:
         raise IntegrityError(

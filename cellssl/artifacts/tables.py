@@ -317,6 +317,8 @@ def _check_images(fields: pd.DataFrame) -> None:
     """Raise ValueError where an image is named that lies neither in the artifact nor at a place of its own."""
     for name in [name for name in fields.columns if str(name).startswith(("path_", "sha256_"))]:
         check_columns(fields, {name: Column("text", gaps=False)})
+        if fields[name].str.contains("\0", regex=False).any():
+            raise ValueError(f"its column {name} holds a name that no file can have")
     for name in [name for name in fields.columns if str(name).startswith("path_")]:
         if (hashed := name.replace("path_", "sha256_", 1)) not in fields:
             raise ValueError(f"it has no column {hashed}")
@@ -330,7 +332,7 @@ def _check_images(fields: pd.DataFrame) -> None:
 
 def _check_places(name: str, places: Iterable[str]) -> None:
     for place in places:
-        if leaves_its_folder(place):
+        if leaves_its_folder(place) or "\0" in place:
             raise ValueError(f"its column {name} leads out of the artifact: {place!r}")
 
 

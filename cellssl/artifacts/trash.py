@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cellssl.bounded import read_json
 from cellssl.config.recipe import CHAIN
 from cellssl.errors import FailedError, UsageError
 from cellssl.files import write_text
@@ -51,7 +52,7 @@ class Trashed:
     def reason(self) -> str:
         """Return why it was moved; "" where that is not recorded."""
         try:
-            return str(json.loads(self.record.read_text(encoding="utf-8"))["reason"])
+            return str(read_json(self.record)["reason"])
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections import deque
@@ -17,6 +16,7 @@ from cellssl.artifacts.hashing import hash_files, identity_of
 from cellssl.artifacts.remake import command_again
 from cellssl.artifacts.store import OTHER_BYTES, Artifact, Store
 from cellssl.artifacts.tables import read_table
+from cellssl.bounded import read_json
 from cellssl.config.recipe import CHAIN
 from cellssl.errors import CellsslError, IntegrityError
 from cellssl.events import Progress
@@ -185,8 +185,8 @@ class _Walk:
         if not _is_whole(artifact, PARTS):
             return []
         try:
-            return list(json.loads((artifact.path / PARTS).read_text(encoding="utf-8")).items())
-        except (OSError, ValueError, AttributeError, RecursionError):
+            return list(read_json(artifact.path / PARTS).items())
+        except (OSError, ValueError, AttributeError):
             what, cure = "does not name parts", _cure(artifact.path, artifact.card)
             self.findings.faults.append(Fault(artifact.path / PARTS, artifact.path, what, cure))
             return []
@@ -218,8 +218,9 @@ class _Walk:
         check = _Check(image, 0, sha256, fetched.path, CHANGED_IMAGE, "has changed since it was fetched")
         try:
             size = identity_of(image).bytes
-        except OSError as error:
-            self.findings.faults.append(check.fault(f"is an image of yours and cannot be read: {error.strerror}"))
+        except (OSError, ValueError) as error:  # ValueError: no file can have this name
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.findings.faults.append(check.fault(f"is an image of yours and cannot be read: {reason}"))
         else:
             yield _Check(image, size, sha256, fetched.path, check.cure, check.otherwise)
 

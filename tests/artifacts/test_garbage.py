@@ -238,6 +238,7 @@ POINTER = "by-recipe/r/main/0/segment.json"
         (POINTER, lambda path: path.write_text(path.read_text().replace("3", "5", 1))),
         (POINTER, lambda path: (path.unlink(), os.mkfifo(path))),
         ("by-recipe", lambda path: path.rename(path.with_name("elsewhere"))),
+        ("by-recipe/r", lambda path: (path.rename(path.parents[1] / "disk"), path.symlink_to("not-mounted"))),
     ],
 )
 def test_while_anything_cannot_be_read_every_finished_result_stays(
@@ -308,6 +309,38 @@ def test_purge_empties_the_trash_now_and_half_deleted_folders_are_never_put_back
         trash.find_trashed(store.root, f"report/{loose}")
     assert len(collect(store.root, purge=True).deleted) == 1
     assert not half.exists()
+
+
+@pytest.mark.parametrize("damage", [os.mkfifo, lambda path: path.write_text("[" * 99999)])
+def test_a_record_in_the_trash_that_cannot_be_read_gives_no_reason(
+    store: Store, damage: Callable[[Path], object]
+) -> None:
+    make(store, "report", 9)
+    collect(store.root)
+    record = next((store.root / ".trash").glob("*.json"))
+    record.unlink()
+    damage(record)
+    assert [entry.reason() for entry in trash.trashed(store.root)] == [""]
+
+
+@pytest.mark.parametrize("text", ['{"format": 1e999}', "[" * 99999, '{"format": ' + "9" * 5000 + "}"])
+def test_a_marker_of_nonsense_marks_no_store(tmp_path: Path, text: str) -> None:
+    (tmp_path / MARKER).write_text(text)
+    with pytest.raises(UsageError, match="is not a store"):
+        Collector(tmp_path)
+
+
+def test_what_another_gc_has_moved_or_deleted_is_no_fault(store: Store) -> None:
+    make(store, "report", 9)
+    collector = Collector(store.root)
+    found = collector.survey()
+    collect(store.root)
+    done = collector.collect(found, move=True, purge=False)
+    assert ([folder.reason for folder in done.stayed], done.faults) == (["another process has moved it"], [])
+    entries = trash.trashed(store.root)
+    collect(store.root, purge=True)
+    collector._delete(entries, done)
+    assert not done.faults
 
 
 def test_a_folder_is_not_put_back_over_a_new_one(store: Store) -> None:

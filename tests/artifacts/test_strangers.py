@@ -12,6 +12,7 @@ from pathlib import Path
 
 import fuzzing
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -150,6 +151,19 @@ def test_a_card_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
         refused(["verify", place], 2 if place != folder else 5)
 
 
+def test_pipes_in_a_store_are_not_waited_for(chain: Chain, tmp_path: Path) -> None:
+    root = chain.copy_cells(tmp_path)
+    gathered = chain.made("segment")
+    for pipe in ("by-recipe/r/main/all/segment.json", "hashes/a.jsonl", f"segment/{gathered.fingerprint}.lock"):
+        (root / pipe).parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(root / pipe)
+        os.utime(root / pipe, (0, 0))  # a lock that cannot be read counts for two minutes
+    (root / "segment" / gathered.fingerprint / "parts.json").unlink()
+    refused(["verify", "--store", root])
+    said = run("segment", chain.recipe, "--store", root, "--device", "cpu")
+    assert said.code == 0, said.err
+
+
 def test_a_card_is_no_link_to_a_file_elsewhere(theirs: fuzzing.Store) -> None:
     (folder,) = theirs.artifacts("split")
     (folder / "artifact.json").rename(theirs.root / "outside" / "card")
@@ -204,6 +218,17 @@ def test_parts_lead_to_artifacts_of_the_store_only(theirs: fuzzing.Store, parts:
     (folder / "parts.json").write_text(parts)
     fuzzing.seal(folder)
     assert "parts.json" in refused(["embed", theirs.recipe, "--arm", "intensities", *stores(theirs)])
+
+
+@pytest.mark.parametrize("place", ["/a\0b", "a\0b"])
+def test_an_image_with_a_name_that_no_file_can_have_is_refused(theirs: fuzzing.Store, place: str) -> None:
+    folder = next(path for path in theirs.artifacts("fetch") if (path / "truth.csv").exists())
+    table = pd.read_parquet(folder / "fields.parquet")
+    table.loc[0, "path_dna"] = place
+    table.to_parquet(folder / "fields.parquet", index=False)
+    fuzzing.seal(folder)
+    assert "fields.parquet" in refused(["segment", theirs.recipe, *stores(theirs)])
+    assert say("verify", folder).code == (5 if place.startswith("/") else 0)
 
 
 def test_a_header_that_claims_400_gigabytes_is_refused(tmp_path: Path) -> None:
