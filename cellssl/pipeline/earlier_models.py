@@ -48,18 +48,30 @@ class EarlierModels:
                 check_same_model(earlier, embed.card, self._store)
 
     def check_settings(self) -> None:
-        """Raise UsageError where the settings of the cells differ from those of the model that [embed] names."""
-        if model := self._named_model():
-            self._check(model, self._preparation())
+        """Raise UsageError where the settings of the cells differ from those of an earlier model in the recipe."""
+        self._check_named(self._preparation)
 
     def check_fetched(self, fetched: Artifact) -> None:
-        """Raise UsageError where fetched images differ from those of the model that [embed] names."""
+        """Raise UsageError where fetched images differ from those of an earlier model in the recipe."""
         from cellssl.artifacts.tables import read_fields
         from cellssl.stages.segment.inputs import channels_of
 
-        if model := self._named_model():
+        def of_fetched() -> Preparation:
             fields = read_fields(fetched)
-            self._check(model, preparation.of_fields(fields, channels_of(fields)))
+            return preparation.of_fields(fields, channels_of(fields))
+
+        self._check_named(of_fetched)
+
+    def _check_named(self, prepared: Callable[[], Preparation]) -> None:
+        """Compare cells with the model that [embed] names; where it names none, with the one that training starts from.
+
+        `prepared` is called only where there is such a model.
+        """
+        if self._settings("embed").artifact_references():
+            if model := self._named_model("embed"):
+                self._check(model, prepared())
+        elif earlier := self._named_model("pretrain"):
+            check_same_channels(earlier, prepared().get("channels"))
 
     def _check(self, model: Artifact, here: Preparation) -> None:
         check_same(model, preparation.of_model(model, self._store), here, self._settings("embed").accept)
@@ -70,10 +82,10 @@ class EarlierModels:
             return embed.given["pretrain"]
         return self._store.get("pretrain", embed.inputs["model"]) if "model" in embed.inputs else None
 
-    def _named_model(self) -> Artifact | None:
-        """Return the earlier model in the section [embed]; None where these stores lack it; `embed` says so."""
+    def _named_model(self, stage: str) -> Artifact | None:
+        """Return the earlier model in the section of a stage; None where these stores lack it; the stage says so."""
         with suppress(UsageError):
-            for reference, kinds in self._settings("embed").artifact_references().values():
+            for reference, kinds in self._settings(stage).artifact_references().values():
                 return self._store.resolve(reference, kinds)
         return None
 
