@@ -308,7 +308,7 @@ class Store:
     @classmethod
     def of(cls, good: Path, recipe: Path, root: Path) -> "Store":
         """Copy a good store, and put something beside it that must not be read."""
-        shutil.copytree(good, root / "theirs")
+        shutil.copytree(good, root / "theirs", ignore=shutil.ignore_patterns("*.aside-*"))
         (root / "outside").mkdir()
         (root / "outside" / "secret").write_text("not for you")
         return cls(root, good, recipe)
@@ -316,6 +316,11 @@ class Store:
     def artifacts(self, kind: str) -> list[Path]:
         """The artifacts of one kind."""
         return sorted(path.parent for path in (self.theirs / kind).glob("*/artifact.json"))
+
+    def made(self, kind: str) -> Path:
+        """The artifact that the recipe's own arm names, whatever else has been made from it."""
+        pointer = next(self.theirs.glob(f"by-recipe/tiny/main/*/{kind}.json"))
+        return self.theirs / kind / str(json.loads(pointer.read_text())["fingerprint"])
 
     def restore(self, folder: Path) -> None:
         """Make an artifact good again, and forget what was made."""

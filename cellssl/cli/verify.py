@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -106,7 +107,7 @@ def _folder_of(reference: str, store: Store) -> Path:
 
     path = Path(reference)
     if path.is_dir():
-        if (path / NAME).is_file() and not path.name.endswith(".partial"):
+        if os.path.lexists(path / NAME) and not path.name.endswith(".partial"):
             return path
         raise _no_artifact(path)
     if path.is_file() and path.suffix != ".json":

@@ -165,7 +165,7 @@ def test_pipes_in_a_store_are_not_waited_for(chain: Chain, tmp_path: Path) -> No
 
 
 def test_a_card_is_no_link_to_a_file_elsewhere(theirs: fuzzing.Store) -> None:
-    (folder,) = theirs.artifacts("split")
+    folder = theirs.made("split")
     (folder / "artifact.json").rename(theirs.root / "outside" / "card")
     (folder / "artifact.json").symlink_to(theirs.root / "outside" / "card")
     with pytest.raises(IntegrityError, match="is not the card"):
@@ -196,7 +196,7 @@ CARDS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("part", CARDS)
 def test_a_card_with_a_part_of_the_wrong_type_or_a_way_out_is_refused(theirs: fuzzing.Store, part: str) -> None:
-    (folder,) = theirs.artifacts("split")
+    folder = theirs.made("split")
     changed(folder, **{part: CARDS[part]})
     assert str(folder) in refused(["embed", theirs.recipe, "--arm", "intensities", *stores(theirs)])
 
@@ -205,7 +205,7 @@ def test_a_card_with_a_part_of_the_wrong_type_or_a_way_out_is_refused(theirs: fu
 def test_metrics_that_are_missing_or_of_another_type_name_the_card(
     theirs: fuzzing.Store, metrics: dict[str, object]
 ) -> None:
-    (folder,) = theirs.artifacts("pretrain")
+    folder = theirs.made("pretrain")
     changed(folder, metrics=metrics)
     assert "metrics." in refused(["embed", theirs.recipe, *stores(theirs)])
 
@@ -281,7 +281,7 @@ COLUMNS = {
 
 @pytest.mark.parametrize("change", COLUMNS)
 def test_a_table_with_other_columns_is_refused(theirs: fuzzing.Store, change: str) -> None:
-    (folder,) = theirs.artifacts("split")
+    folder = theirs.made("split")
     pq.write_table(COLUMNS[change](pq.read_table(folder / "split.parquet")), folder / "split.parquet")
     fuzzing.seal(folder)
     refused(["embed", theirs.recipe, "--arm", "intensities", *stores(theirs)])
@@ -289,7 +289,7 @@ def test_a_table_with_other_columns_is_refused(theirs: fuzzing.Store, change: st
 
 @pytest.mark.parametrize("seed", range(4))
 def test_weights_that_lie_about_their_places_are_refused_or_read(theirs: fuzzing.Store, seed: int) -> None:
-    (folder,) = theirs.artifacts("pretrain")
+    folder = theirs.made("pretrain")
     file = folder / "encoder.safetensors"
     file.write_bytes(fuzzing.changed_safetensors(file.read_bytes(), random.Random(seed)))
     fuzzing.seal(folder)

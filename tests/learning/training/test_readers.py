@@ -83,7 +83,8 @@ from cellssl.stages.pretrain.networks import prepare
 from cellssl.stages.pretrain.settings import Settings
 
 folder, cells, side_px = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-write_table(pd.DataFrame({"plate": "p", "channel": ["a", "b", "c"], "low": 0.0, "high": 4095.0}), folder / "scale.parquet")
+scale = pd.DataFrame({"plate": "p", "channel": ["a", "b", "c"], "low": 0.0, "high": 4095.0})
+write_table(scale, folder / "scale.parquet")
 table = pd.DataFrame({"part": "plate", "crop_row": range(cells)})
 crops = ScaledCrops({"plate": Fake(file=lambda name: folder / name)}, table)
 view = [{"name": "center_crop", "side": 0.5}]
