@@ -74,7 +74,7 @@ def foreseen(
     would_make = []
     for number, row in enumerate(rows, start=1):
         is_made = not only_last or number == len(rows)
-        if is_made and (force or row["state"] == "missing" or row["state"].startswith("partial")):
+        if is_made and (force or row["state"].startswith(("missing", "partial", "incomplete"))):
             would_make.append(row)
         elif row["state"] != "done":
             return would_make, row
