@@ -98,9 +98,11 @@ class Planner:
         """Return an artifact that a user names; what it depends on must be in the stores that are read."""
         artifact = self.store.resolve(reference, kinds)
         if self.store.find(artifact.card.kind, artifact.fingerprint) is None:
-            here, there = (shlex.quote(str(root)) for root in (self.store.root, artifact.path.parent.parent))
-            raise UsageError(
-                f"{artifact.path} is not in {self.store.root}",
-                hint=f"read its store too: --store {here} --store {there}",
-            )
+            name = Path(artifact.card.kind, artifact.fingerprint)
+            if artifact.path.parts[-2:] != name.parts:
+                hint = f"copy the folder to {self.store.root / name}"
+            else:
+                here, there = (shlex.quote(str(root)) for root in (self.store.root, artifact.path.parent.parent))
+                hint = f"read its store too: --store {here} --store {there}"
+            raise UsageError(f"{artifact.path} is not in {self.store.root}", hint=hint)
         return artifact

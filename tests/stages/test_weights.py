@@ -182,6 +182,13 @@ def test_a_model_in_another_store_is_an_error_that_names_the_flags_to_add(
     refused(said, 2, f"{model} is not in", f"--store '{tmp_path / 'a store'}' --store {chain.root}")
 
 
+def test_the_cure_for_a_model_that_lies_in_no_store_is_where_to_copy_it(chain: Chain, tmp_path: Path) -> None:
+    model = chain.made("pretrain")
+    copied = shutil.copytree(model.path, tmp_path / "best model")
+    said = say("embed", chain.recipe, "--store", tmp_path / "store", "--set", f"embed.model={copied}")
+    refused(said, 2, f"{copied} is not in", f"copy the folder to {tmp_path / 'store/pretrain' / model.fingerprint}")
+
+
 # Starting from an earlier encoder.
 
 
