@@ -43,7 +43,7 @@ CHOOSING_CELLS = 20_000
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Fit and score the clusters on one part of the split, and describe the wells by the even draw of cells."""
     from cellssl.profiling.copies import distinct
-    from cellssl.profiling.spread import vector_spread
+    from cellssl.profiling.vector_spread import vector_spread
 
     yield Progress(0, 4, "parts", "clusters")
     cells, vectors = _cells_in_use(job)

@@ -18,7 +18,6 @@ from cellssl.stages.embed.settings import BASELINES
 from cellssl.stages.evaluate.metrics import EvaluationMetrics
 from cellssl.stages.report.scores import Row, RunResults, score_row
 from cellssl.stages.shared.card_shapes import Branch, ClusterSection, Seeded, embed_section, pretrain_section
-from cellssl.stages.shared.cell_tables import check_cells_known
 from cellssl.stages.shared.scaled_crops import upstream_segment
 
 if TYPE_CHECKING:
@@ -227,6 +226,8 @@ def results_of(run: Run) -> RunResults:
 
 def _clustered_cells(run: Run) -> pd.DataFrame:
     """Return cluster, plate, well and control, one row per cell that the clusters are fitted and scored on."""
+    from cellssl.stages.shared.cell_tables import check_cells_known
+
     known = {"Metadata_cell_id": "cell_id", "Metadata_Plate": "plate", "Metadata_Well": "well"}
     known["Metadata_control"] = "control"
     path = run.embed.file("embeddings.parquet")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from cellssl.artifacts.contents import input_of, section_of
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.errors import IntegrityError, UsageError
-from cellssl.imaging.scaling import SAME_PIXELS
 from cellssl.stages.shared.card_shapes import SegmentSection, pretrain_metrics
 
 if TYPE_CHECKING:
@@ -127,7 +126,9 @@ def _same(name: str, expected: Any, here: Any) -> bool:
 
 def _pixels_since(algorithm: int) -> int:
     """Return the ALGORITHM of `segment` that gave a crop the pixels that this one gives it."""
-    return next(number for number in range(algorithm, 0, -1) if number not in SAME_PIXELS)
+    from cellssl.imaging.scaling import SAME_PIXELS
+
+    return next((number for number in range(algorithm, 0, -1) if number not in SAME_PIXELS), algorithm)
 
 
 def _in_words(name: str, expected: Any, here: Any) -> tuple[str, str]:
