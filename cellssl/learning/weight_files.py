@@ -242,4 +242,6 @@ def _first_names(names: list[str]) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, LookupError):  # torch's unpickler looks up a byte that is no instruction, and says only which
+        return "it is no file of torch.save, or is damaged"
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
+from cellssl.artifacts.hashing import sha256_of
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.stages.evaluate.metrics import ClassifierAccuracy, SchemeMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
@@ -231,6 +232,24 @@ def test_counts_follow_from_the_tables_and_balance(chain: Chain, page: str) -> N
     )
     assert by_stage["cluster"][1].startswith(f"{parts['test']:,} cells")
     assert {row[2] for row in by_stage.values()} == {"yes"}
+
+
+def test_the_table_of_wells_shows_compounds_as_they_are_called(runs: list[Run], tmp_path: Path) -> None:
+    from cellssl.stages.report.cell_counts import count_tables
+
+    cluster = runs[0].cluster
+    folder = shutil.copytree(cluster.path, tmp_path / "cluster")
+    wells = pd.read_csv(folder / "wells.csv").assign(compound="NA")
+    wells.loc[0, "compound"] = "'=1+1"  # as a table for spreadsheets has it
+    wells.to_csv(folder / "wells.csv", index=False)
+    written = replace(
+        cluster.card.files["wells.csv"],
+        bytes=(folder / "wells.csv").stat().st_size,
+        sha256=sha256_of(folder / "wells.csv"),
+    )
+    card = replace(cluster.card, files={**cluster.card.files, "wells.csv": written})
+    shown = count_tables(replace(runs[0], cluster=Artifact(folder, card)))[-1].blocks[0]  # type: ignore[union-attr]
+    assert {row[2] for row in shown.rows} == {"=1+1", "NA"}  # type: ignore[union-attr]
 
 
 def test_a_count_with_a_wrong_sum_is_reported(runs: list[Run]) -> None:

@@ -132,6 +132,7 @@ WRONG: dict[str, tuple[dict[str, str], int, str, str]] = {
         ".ckpt",
     ),
     "an unknown fingerprint": ({"init_from": "ffffffffffff"}, 2, "no artifact ffffffffffff", "fingerprint"),
+    "text with the name of weights": ({"init_from": "F/text.pt"}, 5, "it is no file of torch.save", "state dict"),
     "a file of something else": ({"init_from": "F/a.safetensors"}, 2, "does not fit the encoder small", "own names"),
     "two starts": (
         {"init_from": "RESNET", "encoder": network("resnet18", "RESNET")},
@@ -148,6 +149,7 @@ def test_wrong_weights_give_one_sentence_a_hint_and_the_exit_code(
 ) -> None:
     (tmp_path / "torn.pth").write_bytes(resnet.read_bytes()[:5000])
     (tmp_path / "a.txt").write_text("no weights")
+    (tmp_path / "text.pt").write_text("hello")
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     settings, code, sentence, cure = WRONG[case]
     there = {

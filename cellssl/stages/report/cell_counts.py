@@ -22,6 +22,7 @@ WELL_HEADS = {
     "n_drawn": "cells drawn",
 }
 """Column of wells.csv -> its head in the table of counts."""
+WELL_NUMBERS = ("dose_micromolar", *(name for name in WELL_HEADS if name.startswith("n")))
 
 
 def count_tables(run: Run) -> list[Block]:
@@ -71,11 +72,11 @@ def _draw_counts(run: Run) -> list[list[Value]]:
 
 def _well_counts(run: Run) -> list[Block]:
     """Return the table of every well: fields, nuclei, cells kept and cells drawn."""
-    import pandas as pd
+    from cellssl.artifacts.tables import read_csv
 
     if run.clusters.wells is None:
         return []
-    table = pd.read_csv(run.cluster.file("wells.csv"), dtype={"plate": str, "well": str, "compound": str})
+    table = read_csv(run.cluster.file("wells.csv"), WELL_NUMBERS)
     shown = {name: words for name, words in WELL_HEADS.items() if name in table}
     rows = table[list(shown)].head(ROWS_SHOWN).astype(object)
     cells = rows.where(rows.notna(), None).to_numpy().tolist()
