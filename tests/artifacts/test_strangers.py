@@ -231,6 +231,14 @@ def test_an_image_with_a_name_that_no_file_can_have_is_refused(theirs: fuzzing.S
     assert say("verify", folder).code == (5 if place.startswith("/") else 0)
 
 
+def test_a_report_of_a_training_whose_log_lacks_a_loss_is_refused(theirs: fuzzing.Store) -> None:
+    (trained,) = theirs.artifacts("pretrain")
+    (trained / "metrics.jsonl").write_text('{"step": 1, "context/chance": 2.0}\n')
+    fuzzing.seal(trained)
+    words = ["report", theirs.recipe, "--store", theirs.root / "mine", "--store", theirs.theirs, "--force"]
+    assert "metrics.jsonl" in refused(words)
+
+
 def test_a_header_that_claims_400_gigabytes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "crops.npy"
     for shape in ((2**20, 3, 256, 256), (-1, 3, 4, 4), (2, 3, 4), (2**62, 2**62, 1, 1)):

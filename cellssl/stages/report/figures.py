@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cellssl.artifacts.contents import read_json_lines, section_of
+from cellssl.artifacts.contents import not_as_written, read_json_lines, section_of
 from cellssl.artifacts.tables import read_cells, read_scale
 from cellssl.engine.build import Job
 from cellssl.reporting import theme
@@ -181,7 +181,11 @@ def training(job: Job, runs: list[Run]) -> list[Section]:
     for run in first_seeds(runs):
         if run.trained is None:
             continue
-        figure = training_curves(read_json_lines(run.trained, "metrics.jsonl", dict[str, float | None]))
+        lines = read_json_lines(run.trained, "metrics.jsonl", dict[str, float | None])
+        try:
+            figure = training_curves(lines)
+        except KeyError as error:
+            raise not_as_written(run.trained, "metrics.jsonl", f"no line has {error}") from error
         caption = f"Training of “{run.arm}”, seed {run.seed}: every branch separately."
         blocks.append(write_figure(job, f"curves-{run.arm}.png", figure, caption, theme.drawing))
     if not blocks:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from cellssl.artifacts.contents import not_as_written
 from cellssl.artifacts.tables import read_fields
 from cellssl.reporting.seed_statistics import CHANCE_AMI, MeanSd, mean_sd, number
 from cellssl.stages.report.arm_scores import ScoresByArm, count_of, list_seeds
@@ -188,6 +189,8 @@ def loss_below_chance(run: Run) -> Check:
 
     last = pd.read_json(run.trained.file("metrics.jsonl"), lines=True).tail(LAST_STEPS)
     branches = [str(name).removesuffix("/chance") for name in last.columns if str(name).endswith("/chance")]
+    if lost := [name for name in branches if f"{name}/loss" not in last]:
+        raise not_as_written(run.trained, "metrics.jsonl", f"no line has {lost[0]}/loss")
     if not branches:
         return not_made(question, "no objective of this training has a known level of chance")
     if unfilled := list(_unfilled_queues(run)):
