@@ -13,7 +13,7 @@ from cellssl.stages.report.label_free_checks import label_free_checks
 from cellssl.stages.report.runs import Run
 from cellssl.stages.segment.precut import crop_cautions
 from cellssl.stages.segment.scale import constant_channels
-from cellssl.stages.shared.card_shapes import FetchSection, split_metrics
+from cellssl.stages.shared.card_shapes import FetchMetrics, FetchSection, segment_metrics, split_metrics
 
 CHANCE = seed_statistics.CHANCE_AMI
 GAP = 0.1
@@ -43,12 +43,22 @@ def cautions(run: Run) -> list[str]:
     """Return what the stages of a run have noticed about their numbers, the earliest stage first."""
     controls = section_of(run.fetch, FetchSection).controls if run.fetch is not None else ()
     found = list(contradictions(read_fields(run.segment), controls))
+    found += _unread_fields(run)
     found += constant_channels(read_table(run.segment.file("scale.parquet"), SCALE))
     found += crop_cautions(metrics_of(run.segment, dict[str, int]))
     if run.split is not None and (without := split_metrics(run.split).without_class):
         found.append(f"{without:,} cells have no class and are left out")
     found += run.clusters.cautions()
     return found + (run.evaluation.cautions() if run.evaluation is not None else [])
+
+
+def _unread_fields(run: Run) -> list[str]:
+    """Return a sentence where fields of view could not be used: their wells have fewer cells, or none."""
+    segment = segment_metrics(run.segment)
+    of_fetch = metrics_of(run.fetch, FetchMetrics).quarantined if run.fetch is not None else 0
+    if not (lost := segment.quarantined + of_fetch):
+        return []
+    return [f"{lost:,} of {segment.fields + of_fetch:,} fields could not be read, and their wells have fewer cells"]
 
 
 def _cautions(run: Run) -> Check | None:
