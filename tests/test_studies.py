@@ -91,7 +91,13 @@ def trains(recipe: Path, arm: str, images: Path, store: Path) -> None:
     assert said.code == 0, said.err
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+QUICK = ("moco", "swav")
+"""The methods whose step is tried on every run of the tests: one that compares pairs, one with clusters."""
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=() if name in QUICK else pytest.mark.soak) for name in sorted(METHODS)]
+)
 def test_a_method_trains_a_step_on_images_like_cifar(method: str, shared: Path, tmp_path: Path) -> None:
     trains(unswept("cifar10-bias", tmp_path), method, made_up(shared / "cifar", 32, "RGB"), shared / "store")
 

@@ -123,6 +123,7 @@ def test_a_server_that_cannot_be_reached_is_a_network_fault_that_says_where_to_p
     assert f"put the file at {tmp_path / 'store/weights/cellpose/cytotorch_0'}" in said.err
 
 
+@pytest.mark.soak
 def test_cellpose_finds_nuclei_by_the_network_that_was_downloaded(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_data: Path
 ) -> None:

@@ -233,6 +233,7 @@ def test_torchrun_stopped_killed_and_run_again_gives_the_losses_of_one_process(
     assert card["run"]["processes"] == 2 and "all 2 processes" in card["run"]["batch_norm"]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_waiting_processes_end_with_a_main_process_that_has_nothing_to_do(tmp_path: Path) -> None:
     """A dry run; a recipe that fails; and an artifact that another process finishes while the main process waits."""

@@ -95,6 +95,7 @@ def pretrain(chain: Chain, store: Path, threads: int, *words: str, stop_after: i
     return {}
 
 
+@pytest.mark.soak
 def test_a_large_network_stopped_and_resumed_under_other_threads_has_the_bytes_of_an_uninterrupted_one(
     chain: Chain, tmp_path: Path
 ) -> None:
