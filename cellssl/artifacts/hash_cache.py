@@ -20,6 +20,7 @@ from pathlib import Path
 
 from cellssl.artifacts.hashing import Hashed, Identity, hash_file, hash_files, identity_of
 from cellssl.bounded import open_regular
+from cellssl.disk import raise_fault
 from cellssl.errors import DataError
 from cellssl.events import Progress
 from cellssl.files import write_text
@@ -149,6 +150,7 @@ def _as_data_error() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        raise_fault(error, Path(error.filename))
         busy = error.errno == errno.EBUSY
         raise DataError(
             f"{error.filename} cannot be read: {error.strerror}",

@@ -66,12 +66,13 @@ def _models(what: str, name: str | None) -> dict[str, Any]:
 
 def _settings(model: Any) -> list[dict[str, str]]:
     """Return the settings of a model, its own before those that it shares with related plugins."""
+    descriptions = model.descriptions()
     fields = sorted(model.model_fields.items(), key=lambda item: item[0] not in model.__annotations__)
     return [
         {
             "knob": field.alias or name,
             "default": _default(field),
-            "meaning": " ".join((field.description or "").split()),
+            "meaning": " ".join(descriptions[name].split()),
         }
         for name, field in fields
     ]

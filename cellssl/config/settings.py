@@ -6,8 +6,12 @@ under a field is what `cellssl explain` prints, and its default exists here only
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import inspect
+import itertools
 import sys
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -32,9 +36,7 @@ fields that no longer exist are left out."""
 class SettingsModel(BaseModel):
     """Base of all settings: frozen, no unknown keys, no type conversion except int to float and list to tuple."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     RENAMED: ClassVar[Mapping[str, str]] = {}
     """Former name of a field -> its name today. A recipe with a former name gets an error that says so."""
@@ -66,6 +68,19 @@ class SettingsModel(BaseModel):
         if not any(isinstance(one, PluginField) for one in field.metadata):
             return value
         return {"name": field.get_default(call_default_factory=True).plugin_name(), **value}
+
+    @classmethod
+    def descriptions(cls) -> dict[str, str]:
+        """Return the docstring under every field, "" where there is none.
+
+        The sources are parsed when this is called, and not when a model is defined: that would take most of the time
+        of a command that has nothing to do.
+        """
+        found: dict[str, str] = {}
+        for model in reversed(cls.__mro__):
+            if issubclass(model, SettingsModel):
+                found |= _docstrings_under_fields(model)
+        return {name: found.get(name, "") for name in cls.model_fields}
 
     @classmethod
     def algorithm(cls) -> int:
@@ -276,3 +291,16 @@ def _beyond_64_bits(value: Any) -> bool:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _docstrings_under_fields(model: type[SettingsModel]) -> dict[str, str]:
+    """Return field -> the docstring under it in the body of this class."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for field, below in itertools.pairwise(body.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+            match below.value:
+                case ast.Constant(value=str(text)):
+                    found[field.target.id] = inspect.cleandoc(text)
+    return found

@@ -1,15 +1,19 @@
 """clusterer: embeddings -> a cluster for every cell; the base class of all files in the folder `clusterers`."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from cellssl.config.settings import Plugin
 from cellssl.errors import UsageError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 NOISE = -1
 """The cluster number of cells that belong to no cluster; only some methods use it."""

@@ -339,7 +339,7 @@ def test_a_fetched_image_that_its_disk_fails_to_give_stops_segment_and_quarantin
     image.symlink_to("/proc/self/mem")  # a file whose first byte cannot be read: EIO
     words = ("segment", str(set_up / "recipe.toml"), "--set", "segment.max_failures=0.9")
     code, _, failure = cellssl(*words)
-    assert code == 1 and f"{image} could not be read: Input/output error" in failure["stderr"]
+    assert code == 1 and f"{image} cannot be read: Input/output error" in failure["stderr"]
     image.unlink()
     image.write_bytes(content)
     code, _, card = cellssl(*words)

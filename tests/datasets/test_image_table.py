@@ -240,7 +240,7 @@ def test_an_image_that_its_disk_fails_to_give_is_not_quarantined(plate: Path, ce
     image.unlink()
     image.symlink_to("/proc/self/mem")  # a file whose first byte cannot be read: EIO
     code, _, failure = cellssl("fetch", recipe(plate), *loose)
-    assert code == 1 and "P2_C03_2_actin.tif could not be read: Input/output error" in failure["stderr"]
+    assert code == 1 and "P2_C03_2_actin.tif cannot be read: Input/output error" in failure["stderr"]
     image.unlink()
     image.write_bytes(content)
     assert cellssl("fetch", recipe(plate))[2]["files"] == whole["files"]

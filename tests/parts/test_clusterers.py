@@ -82,7 +82,7 @@ def test_numbers_that_are_not_finite_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_have_docstrings_and_survive_json(name: str) -> None:
     model = plugins.load(FOLDER, name).Settings
-    assert model.__doc__ and all(field.description for field in model.model_fields.values())
+    assert model.__doc__ and all(model.descriptions().values())
     assert model.model_validate(settings_of(name).all_values()) == settings_of(name)
 
 

@@ -139,7 +139,7 @@ def test_its_settings_are_documented(name: str) -> None:
     assert issubclass(settings, Dataset) and issubclass(settings, Plugin)
     assert settings.plugin_name() == name
     assert settings.__doc__ and settings.__doc__ != Dataset.__doc__
-    assert all(field.description for field in settings.model_fields.values())
+    assert all(settings.descriptions().values())
 
 
 def test_loading_settings_imports_nothing_heavy() -> None:

@@ -82,7 +82,7 @@ def test_cells_do_not_affect_each_other_in_evaluation(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_its_settings_have_texts_and_survive_json(name: str) -> None:
     model = plugins.load(FOLDER, name).Settings
-    assert model.__doc__ and all(field.description for field in model.model_fields.values())
+    assert model.__doc__ and all(model.descriptions().values())
     default = settings_of(name)
     assert model.model_validate(default.all_values()) == default
 

@@ -206,7 +206,7 @@ def test_it_projects_cells_independently_where_it_has_a_projector(name: str) -> 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_settings_have_texts_and_name_its_paper(name: str) -> None:
     model = plugins.load(FOLDER, name).Settings
-    assert all(field.description for field in model.model_fields.values())
+    assert all(model.descriptions().values())
     assert re.search(r"arXiv:\d{4}\.\d{5}|doi:10\.", model.__doc__ or "")
     default = model()
     assert model.model_validate(default.all_values()) == default

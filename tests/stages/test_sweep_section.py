@@ -140,6 +140,7 @@ def test_a_setting_of_a_grid_that_changes_nothing_adds_no_points(votes: Chain) -
     assert f"from {ends[0.01]:.2f} to {ends[1.0]:.2f} (95 % interval" in sentence
 
 
+@pytest.mark.soak
 def test_a_page_of_many_curves_begins_with_a_summary(votes: Chain) -> None:
     knobs = {"normalise": ["none", "zscore"], "C": [0.01, 1.0], "label_shuffles": [1, 2], "bootstrap_draws": [100, 101]}
     many = [f"sweep.{name}={{knob='evaluate.{name}', values={values}}}" for name, values in knobs.items()]

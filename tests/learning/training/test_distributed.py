@@ -200,6 +200,7 @@ def pretrain(folder: Path, recipe: Path, store: Path, *flags: str) -> subprocess
     return start(folder, "-m", "cellssl", "pretrain", recipe, "--store", store, *fixed, *flags)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_torchrun_stopped_killed_and_run_again_gives_the_losses_of_one_process(
     tmp_path: Path,
