@@ -88,8 +88,8 @@ def clusters(work: Workplace) -> str:
     work.write_picture(CLUSTER_PICTURE, as_jpeg((fewer / "montage.png").read_bytes()))
     control, treated = _largest_shares(made)
     sentence = (
-        "These are the simulated cells nearest the centroids of the two clusters. The model saw no labels. Of the test "
-        f"cells, {_percent(control[1])} of the controls are in cluster {control[0]}, and {_percent(treated[1])} of the "
+        "These are the simulated cells nearest the centroids of the two clusters. The model saw no labels. Of the cells "
+        f"drawn from every well, {_percent(control[1])} of the controls are in cluster {control[0]}, and {_percent(treated[1])} of the "
         f"cells that got a drug against microtubules (green) are in cluster {treated[0]}."
     )
     picture = f"![Demo: the cells nearest the centroids of two clusters](docs/{CLUSTER_PICTURE})"
