@@ -14,6 +14,8 @@ from cellssl.bounded import read_json
 from cellssl.errors import IntegrityError
 
 NAME = "artifact.json"
+PARTS = "parts.json"
+"""File of an artifact that gathers others: plate -> fingerprint of its part."""
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 KIND = re.compile(r"[a-z][a-z_]{,29}")
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -112,7 +112,8 @@ class Runner:
         again = self.common.force and planned.fingerprint not in self._shown
         found = None if again else find_finished(planned, self.session.store, set(self._shown), self._changes)
         if found is None:
-            if not again and (lost := lost_files(planned.card, self.session.store)):
+            former = None if again else self.session.store.find(planned.stage, planned.fingerprint)
+            if former is not None and (lost := lost_files(former, self.session.store)):
                 self.console.say(f"{title}: {lost[0]} is gone, so it is made again")
             self.console.say(f"{title}: begins")
             self._check_device()

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from cellssl.artifacts.card import Card, fingerprint
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.settings import FROM_CARD, SettingsModel, first_fault, is_counted
-from cellssl.engine.plate_parts import PARTS, parts_of
+from cellssl.engine.plate_parts import names_of_parts
 from cellssl.errors import IntegrityError
 
 FORCE = "--force sets the old one aside and makes it again with today's defaults"
@@ -53,21 +53,17 @@ def find_planned(store: Store, planned: Card, settings: SettingsModel) -> Artifa
             f"{found.path} was made with {planned.kind}.{changes[0]}{more}",
             hint=f"{FORCE}; or write the former value into the recipe",
         )
-    return None if found is not None and lost_files(planned, store) else found
+    return None if found is not None and lost_files(found, store) else found
 
 
-def lost_files(planned: Card, store: Store) -> list[Path]:
+def lost_files(found: Artifact, store: Store) -> list[Path]:
     """Return the files that have gone from a finished artifact or from its parts, as a purge of old files leaves it."""
-    found = store.find(planned.kind, planned.fingerprint)
-    if found is None:
-        return []
     lost = [found.path / name for name in found.lost_files()]
-    if lost or PARTS not in found.card.files:
+    if lost:
         return lost
-    for _, fingerprint_ in parts_of(found):
-        part = store.find(planned.kind, fingerprint_)
-        folder = found.path.with_name(fingerprint_)
-        lost += [folder] if part is None else [part.path / name for name in part.lost_files()]
+    for name in names_of_parts(found):
+        part = store.find(found.card.kind, name)
+        lost += [found.path.with_name(name)] if part is None else [part.path / file for file in part.lost_files()]
     return lost
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellssl.artifacts.card import is_identity
+from cellssl.artifacts.card import PARTS, is_identity
 from cellssl.artifacts.contents import not_as_written, read_json_file, read_text
 from cellssl.artifacts.store import Artifact
 from cellssl.files import write_text
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 
 QUARANTINE = "quarantine.csv"
-PARTS = "parts.json"
 QUARANTINE_COLUMNS = ("field_id", "reason")
 
 
@@ -76,3 +75,8 @@ def parts_of(artifact: Artifact) -> Iterator[tuple[str, str]]:
         if not is_identity(artifact.card.kind, fingerprint):
             raise not_as_written(artifact, PARTS, f"the part of plate {plate!r} is called {fingerprint!r}")
         yield plate, fingerprint
+
+
+def names_of_parts(artifact: Artifact) -> list[str]:
+    """Return the fingerprints of the parts that an artifact gathers; [] for one that gathers none."""
+    return [fingerprint for _, fingerprint in parts_of(artifact)] if PARTS in artifact.card.files else []

@@ -8,7 +8,7 @@ from cellssl.artifacts.card import kind_of_input
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.engine.build import Build, Job, RunContext, find_or_make
 from cellssl.engine.cards import DEFAULTS_CHANGED, FORCE, find_planned
-from cellssl.engine.plate_parts import parts_of
+from cellssl.engine.plate_parts import names_of_parts
 from cellssl.engine.stage import stage_module
 from cellssl.errors import IntegrityError, UsageError
 from cellssl.pipeline.planned import Planned
@@ -54,10 +54,9 @@ def not_compared(found: Artifact, store: Store) -> list[Path]:
     in no known store.
     """
     files = found.not_compared()
-    if "parts.json" in found.card.files:
-        around = store.with_store_of(found)
-        for _, part in parts_of(found):
-            files += around.get(found.card.kind, part).not_compared()
+    around = store.with_store_of(found)
+    for part in names_of_parts(found):
+        files += around.get(found.card.kind, part).not_compared()
     return files
 
 

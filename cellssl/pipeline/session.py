@@ -198,7 +198,7 @@ class Session:
             changes = changed_defaults(found.card, settings)
             if changes:
                 return f"outdated ({changes[0].name})"
-            lost = lost_files(found.card, self.store)
+            lost = lost_files(found, self.store)
             return f"incomplete ({lost[0].name} is gone)" if lost else "done"
         partial = self.store.partial(card.kind, card.fingerprint)
         if not partial.is_dir():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.engine.plate_parts import parts_of
+from cellssl.engine.plate_parts import names_of_parts
 from cellssl.engine.resources import Usage, sum_usage
 
 
@@ -23,10 +23,8 @@ def spent(store: Store, rows: list[dict[str, Any]]) -> Usage:
 
 def _made_before(whole: Artifact, store: Store) -> Iterator[Artifact]:
     """Yield the parts whose usage is not included in that of the gathered artifact."""
-    if "parts.json" not in whole.card.files:
-        return
     around = store.with_store_of(whole)
-    for _, fingerprint in parts_of(whole):
+    for fingerprint in names_of_parts(whole):
         part = around.find(whole.card.kind, fingerprint)
         if part is not None and fingerprint not in whole.card.run.get("made_within", ()):
             yield part

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellssl.artifacts.card import Card
+from cellssl.artifacts.card import PARTS, Card
 from cellssl.artifacts.contents import metrics_of, read_text
 from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.store import Artifact
@@ -56,7 +56,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         write_text(job.draft.file(f"tables/{name}"), text)
     _gather_records(parts, job.draft.file(RECORD_FILE))
     gather_quarantine(parts, job.draft.file(QUARANTINE))
-    write_parts(parts, job.draft.file("parts.json"))
+    write_parts(parts, job.draft.file(PARTS))
     failed = sum(metrics_of(part, FetchMetrics).quarantined for part in parts.values())
     return {
         "planned": len(fields),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellssl.artifacts.card import Card
+from cellssl.artifacts.card import PARTS, Card
 from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import (
@@ -65,7 +65,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         write_table(table, job.draft.file(name))
     if job.settings.cellprofiler_table:
         _write_nuclei_csv(job, cells, tables["fields.parquet"])
-    write_parts(parts, job.draft.file("parts.json"))
+    write_parts(parts, job.draft.file(PARTS))
     gather_quarantine(parts, job.draft.file("quarantine.csv"))
     _write_unread_fields(job, fetched)
     write_counts(job, counts)
