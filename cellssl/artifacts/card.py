@@ -16,6 +16,8 @@ from cellssl.errors import IntegrityError
 NAME = "artifact.json"
 PARTS = "parts.json"
 """File of an artifact that gathers others: plate -> fingerprint of its part."""
+BY_RECIPE = "by-recipe"
+"""Folder of a store for the pointers to what the recipes need."""
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 KIND = re.compile(r"[a-z][a-z_]{,29}")
 SHA256 = re.compile(r"[0-9a-f]{64}")

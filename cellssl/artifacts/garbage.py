@@ -10,11 +10,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cellssl.artifacts.card import FINGERPRINT, NAME, read_card
+from cellssl.artifacts.card import BY_RECIPE, FINGERPRINT, NAME, read_card
 from cellssl.artifacts.locks import hold_lock, is_locked
 from cellssl.artifacts.references import Needs, References
-from cellssl.artifacts.store import BY_RECIPE, MARKER, SCRATCH, has_marker
+from cellssl.artifacts.store import MARKER, SCRATCH, has_marker
 from cellssl.artifacts.trash import (
+    DAY_S,
     FOLDER_NAME,
     TRASH,
     Trashed,
@@ -30,7 +31,6 @@ from cellssl.config.recipe import CHAIN
 from cellssl.disk import FULL
 from cellssl.errors import BusyError, FailedError, IntegrityError, UsageError
 
-DAY_S = 86400.0
 YOUNG_TRAINING_DAYS = 7.0
 """A training that can continue stays for so long after its last checkpoint, unless asked for."""
 OURS = re.compile(FOLDER_NAME)

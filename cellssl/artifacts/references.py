@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cellssl.artifacts.card import FINGERPRINT, NAME, Card, kind_of_input, read_card
+from cellssl.artifacts.card import BY_RECIPE, FINGERPRINT, NAME, PARTS, Card, kind_of_input, read_card
 from cellssl.artifacts.hashing import sha256_of
-from cellssl.artifacts.store import BY_RECIPE
 from cellssl.config.recipe import CHAIN
 from cellssl.errors import IntegrityError
 
-PARTS = "parts.json"
 LARGEST_JSON = 16_000_000
 """Bytes; a longer pointer or list of parts was not written by cellssl."""
 POINTER_FOLDERS = 3

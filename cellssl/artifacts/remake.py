@@ -5,10 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from cellssl.artifacts.card import Card
+from cellssl.artifacts.card import BY_RECIPE, Card
 from cellssl.bounded import read_json
-
-POINTERS = "by-recipe"
 
 
 def command_again(folder: Path, card: Card) -> str:
@@ -29,12 +27,12 @@ def command_again(folder: Path, card: Card) -> str:
 
 def _asked_for_by(root: Path, card: Card) -> tuple[str, str, str]:
     """Return the recipe, arm and seed of the first pointer to an artifact; three empty words where there is none."""
-    for pointer in sorted(root.glob(f"{POINTERS}/*/*/*/*.json")):
+    for pointer in sorted(root.glob(f"{BY_RECIPE}/*/*/*/*.json")):
         try:
             names = read_json(pointer)["fingerprint"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if names == card.fingerprint:
-            recipe, arm, seed, _ = pointer.relative_to(root / POINTERS).parts
+            recipe, arm, seed, _ = pointer.relative_to(root / BY_RECIPE).parts
             return recipe, arm, seed
     return "", "", ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cellssl.artifacts import card as cards
-from cellssl.artifacts.card import FINGERPRINT, Card, FileEntry, is_identity
+from cellssl.artifacts.card import BY_RECIPE, FINGERPRINT, Card, FileEntry, is_identity
 from cellssl.artifacts.hash_cache import FOLDER as HASHES
 from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.hashing import Hashed, identity_of, sha256_of
@@ -26,8 +26,6 @@ from cellssl.errors import DataError, FailedError, IntegrityError, UsageError
 from cellssl.files import remove_unfinished, write_text
 
 SCRATCH = "scratch"
-BY_RECIPE = "by-recipe"
-"""Folder of a store for the pointers to what the recipes need."""
 MARKER = "cellssl-store.json"
 """File of a store that says that the folder is one; `cellssl gc` removes nothing from a folder that is not a store."""
 STORE_FORMAT = 1

@@ -20,6 +20,7 @@ from cellssl.files import write_text
 TRASH = ".trash"
 """Folder of a store for what `cellssl gc` has removed."""
 KEPT_DAYS = 7
+DAY_S = 86400.0
 STAMP = "%Y%m%dT%H%M%SZ"
 FOLDER_NAME = r"[0-9a-f]{12}(?:\.partial|\.aside-[0-9a-f]{8})?|\.[0-9a-f]{12}(?:\.partial|\.aside-[0-9a-f]{8})?\.doomed"
 """Names of folders that cellssl writes below KIND/: results, unfinished ones, those that --force has set aside, and
@@ -157,5 +158,5 @@ def delete(entry: Trashed) -> None:
 def expired(entries: list[Trashed]) -> Iterator[Trashed]:
     """Yield what has been in the trash for so long that it may be deleted, and what was half deleted before."""
     for entry in entries:
-        if entry.age_s >= KEPT_DAYS * 86400 or entry.path.name.startswith(REMOVING):
+        if entry.age_s >= KEPT_DAYS * DAY_S or entry.path.name.startswith(REMOVING):
             yield entry

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cellssl.artifacts import card as cards
-from cellssl.artifacts.card import FINGERPRINT, kind_of_input
+from cellssl.artifacts.card import FINGERPRINT, PARTS, is_identity, kind_of_input
 from cellssl.artifacts.hashing import hash_files, identity_of
 from cellssl.artifacts.remake import command_again
 from cellssl.artifacts.store import OTHER_BYTES, Artifact, Store
@@ -21,8 +20,7 @@ from cellssl.config.recipe import CHAIN
 from cellssl.errors import CellsslError, IntegrityError
 from cellssl.events import Progress
 
-PARTS, FIELDS = "parts.json", "fields.parquet"
-KIND = re.compile(r"[a-z]+")
+FIELDS = "fields.parquet"
 CHANGED_IMAGE = "put the former file back; or run the recipe again, and the new file counts"
 
 
@@ -175,7 +173,7 @@ class _Walk:
 
     def _find(self, artifact: Artifact, kind: str, fingerprint: Any) -> Path | None:
         """Return the folder of another artifact; its card may come from anyone, and names no path."""
-        if not (KIND.fullmatch(kind) and isinstance(fingerprint, str) and FINGERPRINT.fullmatch(fingerprint)):
+        if not is_identity(kind, fingerprint):
             return None
         roots = dict.fromkeys((artifact.path.parents[1], self.store.root, *self.store.upstreams))
         folders = (root / kind / fingerprint for root in roots)

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from cellssl.artifacts.garbage import Folder, Outcome, Survey
     from cellssl.artifacts.trash import Trashed
 
-DAY_S = 86400.0
-
 YesOption = Annotated[
     bool,
     typer.Option(
@@ -97,7 +95,7 @@ def _line(folder: Folder) -> str:
 
 def _trash_lines(left: list[Trashed]) -> list[str]:
     """Return one line per folder in the trash, and what happens to them."""
-    from cellssl.artifacts.trash import KEPT_DAYS, measured
+    from cellssl.artifacts.trash import DAY_S, KEPT_DAYS, measured
 
     if not left:
         return []
@@ -173,6 +171,8 @@ def _size(count: int) -> str:
 
 
 def _age(seconds: float) -> str:
+    from cellssl.artifacts.trash import DAY_S
+
     if seconds >= DAY_S:
         return f"{seconds / DAY_S:.1f} days"
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
