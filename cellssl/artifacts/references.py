@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from cellssl.artifacts.card import BY_RECIPE, FINGERPRINT, NAME, PARTS, Card, kind_of_input, read_card
 from cellssl.artifacts.hashing import sha256_of
+from cellssl.bounded import parse_json, read_bytes
 from cellssl.config.recipe import CHAIN
 from cellssl.errors import IntegrityError
 
@@ -151,11 +151,9 @@ def _checked(name: tuple[Any, Any], file: Path) -> Name:
 def _read_json(file: Path) -> dict[str, Any]:
     """Return the JSON object in a small file; IntegrityError for anything else."""
     try:
-        if not file.is_file() or file.stat().st_size > LARGEST_JSON:
-            raise ValueError("it is no file of the right size")
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(read_bytes(file, LARGEST_JSON).decode("utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it holds no JSON object")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise IntegrityError(f"{file} cannot be read: {error}") from error
     return content
