@@ -225,10 +225,10 @@ def _write_assignment(
     """Write assignments.parquet, one row per cell, and centroids.npz, which `assign_to` reads."""
     from cellssl.profiling.kmeans import distances_to_centroids
 
-    table = cells[["cell_id", *(["split"] if "split" in cells else []), "scored", "drawn"]].assign(
-        cluster=clustering.assignment.astype(np.int32), distance=distances_to_centroids(normal, clustering)
-    )
-    order = ["cell_id", "cluster", "distance", *(["split"] if "split" in cells else []), "scored", "drawn"]
-    write_table(table[order], job.draft.file("assignments.parquet"))
+    names = [name for name in ("cell_id", "split", "scored", "drawn") if name in cells]
+    table = cells[names].copy()
+    table.insert(1, "cluster", clustering.assignment.astype(np.int32))
+    table.insert(2, "distance", distances_to_centroids(normal, clustering))
+    write_table(table, job.draft.file("assignments.parquet"))
     arrays: dict[str, Any] = {"centroids": clustering.centroids, **clustering.model, **normaliser.arrays()}
     save_arrays(job.draft.file("centroids.npz"), arrays)

@@ -112,7 +112,6 @@ def _read(path: Path, texts: list[str], others: list[str]) -> pd.DataFrame:
 
 def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
     """Return columns of a parquet file, also those that pandas has written as its index."""
-
     table: pd.DataFrame = read_arrow(path, columns).to_pandas(ignore_metadata=True)
     return table
 
