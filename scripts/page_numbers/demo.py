@@ -22,7 +22,6 @@ BASELINES = ("random", "intensities", "features")
 OTHER_PLATES = range(1, 6)
 """Seeds of the simulation; the demo itself has 0."""
 WATERSHED = "segment.method=watershed"
-CORES = 2
 CLUSTER_PICTURE, DOSE_PICTURE = "demo-clusters.jpg", "demo-doses.png"
 CELLS_SHOWN, PICTURE_WIDTH_PX, JPEG_QUALITY = 16, 960, 88
 
@@ -30,8 +29,8 @@ CELLS_SHOWN, PICTURE_WIDTH_PX, JPEG_QUALITY = 16, 960, 88
 def time_needed(work: Workplace) -> str:
     """Return the sentence on how long the demo takes."""
     work.cellssl("run", "demo")
-    minutes = max(1, round(work.processor_minutes("demo") / CORES))
-    return markdown.paragraph(f"The demo takes about {minutes} minutes on {CORES} cores, after the installation.")
+    minutes = max(1, round(work.processor_minutes("demo")))
+    return markdown.paragraph(f"The demo takes about {minutes} minutes on one core, after the installation.")
 
 
 def scores(work: Workplace) -> str:
@@ -88,9 +87,9 @@ def clusters(work: Workplace) -> str:
     work.write_picture(CLUSTER_PICTURE, as_jpeg((fewer / "montage.png").read_bytes()))
     control, treated = _largest_shares(made)
     sentence = (
-        "These are the simulated cells nearest the centroids of the two clusters. The model saw no labels. Of the cells "
-        f"drawn from every well, {_percent(control[1])} of the controls are in cluster {control[0]}, and {_percent(treated[1])} of the "
-        f"cells that got a drug against microtubules (green) are in cluster {treated[0]}."
+        "These are the simulated cells nearest the centroids of the two clusters. The model saw no labels. Of the "
+        f"cells drawn from every well, {_percent(control[1])} of the controls are in cluster {control[0]}, and "
+        f"{_percent(treated[1])} of the cells that got a drug against microtubules (green) are in cluster {treated[0]}."
     )
     picture = f"![Demo: the cells nearest the centroids of two clusters](docs/{CLUSTER_PICTURE})"
     return f"{picture}\n\n{markdown.paragraph(sentence)}"
