@@ -69,7 +69,7 @@ def test_every_other_error_stays_what_it_is(error: Exception, tmp_path: Path) ->
 @pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="there is no file here that cannot be read")
 def test_an_image_on_a_failing_disk_is_no_damaged_image(tmp_path: Path) -> None:
     from cellssl.artifacts.hashing import sha256_of
-    from cellssl.artifacts.images import read_channel
+    from cellssl.images.reading import read_channel
 
     image = tmp_path / "image.tif"
     image.symlink_to("/proc/self/mem")  # reading its first byte is an input/output error

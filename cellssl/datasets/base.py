@@ -80,7 +80,7 @@ class Dataset(Plugin):
     A data set gives either images of fields or crops that are already cut:
 
     - Images: `Field.images` names one single-channel image per channel, the same channels in every field; each a TIFF
-      of uint8 or uint16, or another format that `cellssl.artifacts.images` reads.
+      of uint8 or uint16, or another format that `cellssl.images.reading` reads.
     - Crops: `gives_crops` is True, `Field.images` is empty, and `make` calls
       `cellssl.datasets.crops.precut.write_precut`, which writes `crops.npy`, `cells.csv` and `channels.json`; the stage
       `segment` passes them through.

@@ -22,12 +22,12 @@ from misbehaving_server import ServerBehaviour, serving
 from pydantic import ValidationError
 
 from cellssl.artifacts.hashing import sha256_of
-from cellssl.artifacts.images import image_fault
 from cellssl.config import plugins
 from cellssl.config.settings import Plugin, first_fault
 from cellssl.datasets.base import Dataset, Field, Forecast, Value
 from cellssl.datasets.tables.columns import RESERVED_COLUMNS
 from cellssl.events import Event
+from cellssl.images.reading import image_fault
 from cellssl.stages.fetch.settings import Settings as FetchSettings
 
 PACKAGE = "cellssl.datasets"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from chain import ENVIRONMENT, Chain, Said, run
 
-from cellssl.artifacts.images import write_labels
 from cellssl.config import recipe as recipes
 from cellssl.config.settings import FROM_CARD
 from cellssl.engine.cards import ChangedDefault, changed_defaults
+from cellssl.images.reading import write_labels
 from cellssl.stages.cluster.settings import Settings as ClusterSettings
 
 PACKAGE = Path(recipes.__file__).resolve().parents[1]

@@ -20,7 +20,6 @@ from fuzzing import Store, changed_recipe, fault_of, flipped, forge, watched
 from PIL import Image
 from tiny import tiny_field
 
-from cellssl.artifacts.images import read_channel, read_labels
 from cellssl.config import recipe as recipes
 from cellssl.datasets.crops.npy_stack import Stack
 from cellssl.datasets.tables.csv_table import read_table
@@ -32,6 +31,7 @@ from cellssl.datasets.transfer.zip_directory import (
     read_directory,
 )
 from cellssl.errors import CellsslError
+from cellssl.images.reading import read_channel, read_labels
 from cellssl.learning.weight_files import read_tensors
 
 SECONDS = float(os.environ.get("CELLSSL_FUZZ_S", "60"))

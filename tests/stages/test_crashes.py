@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from chain import RECIPE, say
 
-from cellssl.artifacts.images import read_channel
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_fields, read_table
 from cellssl.engine.build import RunContext
 from cellssl.engine.plate_parts import parts_of
 from cellssl.errors import DataError
 from cellssl.events import Event
+from cellssl.images.reading import read_channel
 from cellssl.imaging.segmenter import SegmenterSettings
 from cellssl.stages.segment.settings import Settings
 from cellssl.stages.segment.stage import make_plate

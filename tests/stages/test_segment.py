@@ -16,10 +16,10 @@ from PIL import Image
 from scipy import ndimage
 
 from cellssl.artifacts.crops import open_crops
-from cellssl.artifacts.images import write_labels
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_cells, read_fields, read_table
 from cellssl.engine.plate_parts import allowed_failures
+from cellssl.images.reading import write_labels
 from cellssl.imaging.scaling import scaled
 from cellssl.randomness import generator
 

@@ -182,7 +182,7 @@ def _field_table(
 
 def _row(field: Field, job: Job) -> dict[str, Any]:
     """Return the row of a field, with path and hash of its images; DataError where one is missing or unreadable."""
-    from cellssl.artifacts.images import image_fault
+    from cellssl.images.reading import image_fault
 
     values = asdict(field)
     row = {name: values[name] for name in ("field_id", "plate", "well", "site", *TREATMENT_COLUMNS)}
@@ -207,7 +207,7 @@ def _external_hashes(context: RunContext, fields: Sequence[Field]) -> dict[str, 
 
     These images are not copied: their bytes and channels count, the folder that they lie in does not.
     """
-    from cellssl.artifacts.images import image_fault
+    from cellssl.images.reading import image_fault
 
     external = {
         field.field_id: [(channel, Path(place)) for channel, place in field.images.items() if _is_external(place)]

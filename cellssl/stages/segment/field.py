@@ -11,10 +11,10 @@ import numpy as np
 
 from cellssl.artifacts.crops import write_rows
 from cellssl.artifacts.hashing import sha256_of
-from cellssl.artifacts.images import read_channel, read_labels, write_labels
 from cellssl.disk import raise_fault
 from cellssl.errors import DataError, FailedError, IntegrityError
 from cellssl.files import save_arrays, write_text
+from cellssl.images.reading import read_channel, read_labels, write_labels
 from cellssl.imaging import cropping, illumination, selection
 from cellssl.imaging.cropping import Border
 from cellssl.imaging.labels import match_labels, measure, relabel, select_labels

@@ -1,4 +1,4 @@
-"""images: the path of a grey image or label image in, its pixels out, or a DataError that says why there are none."""
+"""reading: the path of a grey image or label image in, its pixels out, or a DataError that says why there are none."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from cellssl.artifacts.tiff import ONE_PLANE, PACKED_AT_MOST, Plane, check_size, in_colour, possible_bytes, read_tiff
 from cellssl.disk import raise_fault
 from cellssl.errors import CellsslError, DataError, FailedError
 from cellssl.files import write_buffer
+from cellssl.images.tiff import ONE_PLANE, PACKED_AT_MOST, Plane, check_size, in_colour, possible_bytes, read_tiff
 
 if TYPE_CHECKING:
     from jaxtyping import Int32, UInt16
@@ -93,7 +93,7 @@ def _plane(path: Path) -> Plane:
     """Return the one plane of an image; DataError with the reason where there is none, more than one, or damage."""
     if fault := image_fault(path):
         raise DataError(f"{path} {fault}")
-    with _as_data_errors(path), path.open("rb") as file:
+    with as_data_errors(path), path.open("rb") as file:
         head = file.read(4)
         file.seek(0)
         plane = read_tiff(path, file) if head in TIFF else _by_pillow(path, file, head)
@@ -104,7 +104,7 @@ def _plane(path: Path) -> Plane:
 
 
 @contextmanager
-def _as_data_errors(path: Path) -> Iterator[None]:
+def as_data_errors(path: Path) -> Iterator[None]:
     """Raise a DataError for whatever a library raises about a damaged file, and drop its warnings.
 
     Raises FailedError where the bytes of the file could not be read, or there is too little memory for them.

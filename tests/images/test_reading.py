@@ -14,9 +14,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from cellssl.artifacts.codestreams import jpeg2000_size, jpeg_size, jpegxl_size
-from cellssl.artifacts.images import read_channel, read_labels, write_labels
 from cellssl.errors import DataError
+from cellssl.images.codestreams import jpeg2000_size, jpeg_size, jpegxl_size
+from cellssl.images.reading import read_channel, read_labels, write_labels
 from cellssl.randomness import generator
 
 LABELS = np.kron(np.arange(6).reshape(2, 3), np.ones((4, 4), np.int32)).astype(np.int32)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
-from cellssl.artifacts.codestreams import jpeg2000_size, jpeg_size, jpegxl_size
 from cellssl.bounded import PACKED
 from cellssl.errors import DataError
+from cellssl.images.codestreams import jpeg2000_size, jpeg_size, jpegxl_size
 
 if TYPE_CHECKING:
     from tifffile import FileHandle, TiffFile, TiffPage
