@@ -74,10 +74,10 @@ def layout_of(path: Path, tiff: TiffFile) -> TiffLayout:
         described = _of_ome(path, tiff, count)
     elif first.is_imagej and tiff.imagej_metadata is not None:
         described = _of_imagej(tiff, first, count, tiff.imagej_metadata)
+    elif first.description.startswith("<MetaData>") and _planes_of_metamorph(first) == 1:
+        described = _of_metaseries(first)
     elif first.is_stk or PLANES_OF_METAMORPH in first.tags:
         described = _of_metamorph(path, tiff, first, count)
-    elif first.is_metaseries:
-        described = _of_metaseries(tiff)
     elif first.is_shaped and tiff.shaped_metadata:
         described = _of_shape(first, count, tiff.shaped_metadata)
     pages = described.pages
@@ -211,7 +211,7 @@ def _pixel_of_imagej(page: TiffPage, given: dict[str, Any]) -> float | None:
 def _of_metamorph(path: Path, tiff: TiffFile, first: TiffPage, count: int) -> TiffLayout:
     value = _value(first, "UIC1tag", None)
     given: dict[str, Any] = value if isinstance(value, dict) else {}
-    planes = int(tag.count) if (tag := first.tags.get(PLANES_OF_METAMORPH)) is not None else 1
+    planes = _planes_of_metamorph(first)
     image = TiffImage(
         channel_names=(str(given["Name"]).strip(),) if str(given.get("Name") or "").strip() else (),
         pixel_um=_pixel_of_metamorph(given),
@@ -229,6 +229,11 @@ def _of_metamorph(path: Path, tiff: TiffFile, first: TiffPage, count: int) -> Ti
     size = {"C": 1, "Z": 1, "T": 1, axis: planes}
     named = replace(image, z_planes=size["Z"], time_points=size["T"], places=_by_index("CZT", size, places))
     return TiffLayout("MetaMorph stack", (named,), places, extra)
+
+
+def _planes_of_metamorph(first: TiffPage) -> int:
+    tag = first.tags.get(PLANES_OF_METAMORPH)
+    return 1 if tag is None else int(tag.count)
 
 
 def _pixel_of_metamorph(given: dict[str, Any]) -> float | None:
@@ -249,9 +254,14 @@ def _axis_of_metamorph(given: dict[str, Any], planes: int) -> str | None:
     return None
 
 
-def _of_metaseries(tiff: TiffFile) -> TiffLayout:
-    """Return what the XML of MetaXpress and newer MetaMorph says."""
-    given = (tiff.metaseries_metadata or {}).get("PlaneInfo", {})
+def _of_metaseries(first: TiffPage) -> TiffLayout:
+    """Return what the XML of MetaXpress and newer MetaMorph says; nothing where it is damaged."""
+    from tifffile.tifffile import metaseries_description_metadata
+
+    try:
+        given = metaseries_description_metadata(first.description).get("PlaneInfo", {})
+    except Exception:  # it names facts about the plane, and the plane can be read without them
+        given = {}
     unit = MICROMETRES.get(str(given.get("spatial-calibration-units", "")))
     sides = [given.get(f"spatial-calibration-{axis}") for axis in "xy"]
     known = unit is not None and str(given.get("spatial-calibration-state", "on")).lower() not in ("off", "false")

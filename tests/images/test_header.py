@@ -14,6 +14,7 @@ from cellssl.errors import DataError
 from cellssl.images.formats import experimental_formats
 from cellssl.images.header import read_header
 from cellssl.images.plain_tiff import plain_header
+from cellssl.images.reading import read_channel
 from cellssl.images.sources import open_source
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -60,6 +61,27 @@ def test_the_calibration_of_real_metamorph_files_is_found() -> None:
     headers = [read_header(path) for path in files]
     assert {round(header.pixel_um or 0, 4) for header in headers} == {0.4963}
     assert headers[0].channel_names == ("DAPI",) and headers[0].extra["binning"] == "1 x 1"
+
+
+def test_the_xml_of_imagexpress_tells_channel_pixel_size_and_objective(tmp_path: Path) -> None:
+    facts = {
+        "spatial-calibration-state": ("bool", "on"),
+        "spatial-calibration-x": ("float", "0.65"),
+        "spatial-calibration-y": ("float", "0.65"),
+        "spatial-calibration-units": ("string", "um"),
+        "camera-binning-x": ("int", "2"),
+        "camera-binning-y": ("int", "2"),
+        "_IllumSetting_": ("string", "DAPI"),
+        "_MagSetting_": ("string", "10X Plan Apo"),
+        "acquisition-time-local": ("time", "20261129 10:00:00.000"),
+    }
+    rows = "".join(f'<prop id="{name}" type="{kind}" value="{value}"/>' for name, (kind, value) in facts.items())
+    xml = f"<MetaData><PlaneInfo>{rows}</PlaneInfo></MetaData>"
+    tifffile.imwrite(tmp_path / "a.TIF", GREY, description=xml, software="MetaSeries", metadata=None)
+    header = read_header(tmp_path / "a.TIF")
+    assert (header.pixel_um, header.channel_names, header.objective) == (0.65, ("DAPI",), "10X Plan Apo")
+    assert header.extra["binning"] == "2 x 2" and (header.acquired or "").startswith("2026-11-29")
+    assert (read_channel(tmp_path / "a.TIF") == GREY).all()
 
 
 def test_the_quick_way_to_a_plain_header_says_what_tifffile_says(tmp_path: Path) -> None:
