@@ -47,10 +47,10 @@ def forecast(settings: Settings, context: RunContext, plate: str | None = None) 
 
 
 def _forecast(settings: Settings, context: RunContext, fields: list[Field]) -> PlateForecast:
-    card = plate_card(settings, context, fields)
-    partial_folder = context.store.partial(card.kind, card.fingerprint)
     from cellssl.images.content import reference_fault
 
+    card = plate_card(settings, context, fields)
+    partial_folder = context.store.partial(card.kind, card.fingerprint)
     images = [place for field in fields for place in field.images.values()]
     found = None if context.force else context.store.find(card.kind, card.fingerprint)
     if found is not None:
