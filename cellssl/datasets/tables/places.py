@@ -130,7 +130,8 @@ class _Listing:
 def _list(folder: str) -> _Listing | None:
     changed_ns = _changed_ns(folder)
     try:
-        return _Listing(folder, frozenset(os.listdir(folder))  # noqa: PTH208 - a Path for every name would be slow, changed_ns)
+        names = os.listdir(folder)  # noqa: PTH208 - a Path for every name is slow
+        return _Listing(folder, frozenset(names), changed_ns)
     except (OSError, ValueError) as error:  # no folder, or one that may not be listed: the images are reported later
         raise_fault(error, Path(folder))
         return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -150,7 +150,7 @@ def _whole_numbers(table: Table, column: str | None) -> list[int | None]:
     return [int(number.group(1)) for number in found if number is not None]
 
 
-# -------------------------------------------------------------------------------------------- tables with a row per plane
+# ------------------------------------------------------------ tables with a row per plane
 
 
 def plane_keys(table: Table, columns: ImageColumns) -> list[tuple[str, str]]:
@@ -210,13 +210,13 @@ def _chosen_times(
         case None if len(ordered) > 1:
             raise UsageError(
                 f"{table.where(row.row)}: field {row.field.field_id} has {len(ordered)} time points: "
-                f"{listed(map(str, map(_short, ordered)))}",
+                f"{_numbers(ordered)}",
                 hint='choose: t = "first", a number of the column, or t = "all", which makes every time point a field',
             )
         case int(number) if settings.columns.t is not None:
             if number not in ordered:
                 raise DataError(
-                    f"field {row.field.field_id} has no time point {number}: {listed(map(str, map(_short, ordered)))}",
+                    f"field {row.field.field_id} has no time point {number}: {_numbers(ordered)}",
                     hint="correct fetch.dataset.t, which is a number of the column, or remove the field from the table",
                 )
             return {float(number): ordered[number]}
@@ -239,7 +239,7 @@ def _one_field(planes: Mapping[float, ImageRow], table: Table, settings: PlaneSe
     if isinstance(settings.z, int):
         if settings.z not in planes:
             raise DataError(
-                f"field {first.field.field_id} has no z plane {settings.z}: {listed(map(str, map(_short, sorted(planes))))}",
+                f"field {first.field.field_id} has no z plane {settings.z}: {_numbers(sorted(planes))}",
                 hint="correct fetch.dataset.z, which is a number of the column, or remove the field from the table",
             )
         return planes[settings.z]
@@ -287,7 +287,7 @@ def _unequal_planes(
     return [Remark("warning", "fields", text, "add the missing files, or remove these fields", tuple(odd))]
 
 
-# ----------------------------------------------------------------------------------------------------------- time points
+# ------------------------------------------------------------ time points
 
 
 def _time_points(row: ImageRow) -> list[ImageRow]:
@@ -328,3 +328,7 @@ def _at_time(row: ImageRow, time: int | float) -> ImageRow:
 
 def _short(number: float) -> int | float:
     return int(number) if number.is_integer() else number
+
+
+def _numbers(found: Iterable[float]) -> str:
+    return listed(str(_short(number)) for number in found)

@@ -36,7 +36,8 @@ class PlatemapColumns(SettingsModel):
     """Which column of the plate map holds what: the name of a column, or the title or sheet of a grid."""
 
     plate: str | None = None
-    """Column with the plate; without one, the map goes for all plates, or a sheet for the plate that it is named after."""
+    """Column with the plate; without one, the map goes for all plates, or a sheet for the plate that it is named
+    after."""
     well: str | None = None
     """Column with the well."""
     row: str | None = None
@@ -214,7 +215,7 @@ def _grids(sheet: Sheet) -> list[_Grid]:
     found: list[_Grid] = []
     row = 0
     while row < len(sheet.rows):
-        here = [grid for grid in _grids_under(sheet, row, found)]
+        here = list(_grids_under(sheet, row, found))
         found += here
         row += 1 + max((grid.rows for grid in here), default=0)
     return found
@@ -240,7 +241,7 @@ def _whole(text: str) -> int | None:
 
 
 def _rows_of_letters(sheet: Sheet, top: int, left: int) -> int:
-    """Return how many consecutive letters stand under the corner; 0 where there is one at most, so that it is no grid."""
+    """Return how many consecutive letters stand under the corner; 0 where there is at most one."""
     if re.fullmatch(r"[A-Za-z]{1,2}", sheet.text(top, left)) and row_number(sheet.text(top, left)):
         return 0  # a row of a long table, such as A,1,2
     first = row_number(sheet.text(top + 1, left)) if top + 1 < len(sheet.rows) else None
@@ -281,8 +282,7 @@ def _parts_of_grids(grids: Sequence[_Grid], columns: PlatemapColumns, plates: Se
                     f"{column_letters(grid.left)}{grid.sheet.lines[grid.top]}, or name it: "
                     f'platemap_columns = {{ dose = "{(grid.names() or ["title"])[0]}" }}',
                 )
-            meaning = "compound"
-        parts.append(_Part(meaning, name or next(iter(grid.names()), "the grid"), cells))
+        parts.append(_Part(meaning or "compound", name or next(iter(grid.names()), "the grid"), cells))
     return parts
 
 
@@ -539,8 +539,8 @@ def parse_control_types(texts: Sequence[str], name: str, remarks: list[Remark]) 
             Remark(
                 "warning",
                 "controls",
-                f"the column {name!r} says {listed([repr(text) for text in unknown], 5)}, which is no known type of well; "
-                "these wells count by their compound",
+                f"the column {name!r} says {listed([repr(text) for text in unknown], 5)}, which is no known type of "
+                "well; these wells count by their compound",
                 f"write one of: {known}",
                 tuple(unknown),
             )

@@ -39,7 +39,8 @@ def _spellings(fields: pd.DataFrame, controls: Sequence[str]) -> Iterator[str]:
     for name in compounds:
         of_name = fields[fields["compound"] == name]
         if (like := near_control(name, controls)) is not None and not of_name["control"].all():
-            yield f"the compound {name!r} (wells: {_wells(of_name)}) is not the control {like!r}: it differs in spelling"
+            wells = _wells(of_name)
+            yield f"the compound {name!r} (wells: {wells}) is not the control {like!r}: it differs in spelling"
     others = [name for name in compounds if near_control(name, controls) is None and name not in controls]
     same = alike(others)
     for names in same:
