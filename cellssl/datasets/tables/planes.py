@@ -119,7 +119,7 @@ def _references(table: Table, settings: PlaneSettings, places: Places) -> list[d
                 continue
             reference = ImageReference(
                 (places.place(parts, table.where(row)),),
-                series=series[row] or 0,
+                series=series[row],
                 channel=source.channel,
                 page=pages[row],
                 intensity_range=settings.intensity_range,
@@ -303,7 +303,7 @@ def _time_points(row: ImageRow) -> list[ImageRow]:
                 hint='download them and give their folder as root, or choose t = "first"',
             )
         try:
-            counts.add(read_header(Path(reference.files[0]), reference.series).time_points)
+            counts.add(read_header(Path(reference.files[0]), reference.series or 0).time_points)
         except (DataError, IndexError):  # `fetch` reads it again, and says what is wrong
             return [row]
     if len(counts) > 1:

@@ -87,6 +87,8 @@ def read_treatments(table: Table, settings: TreatmentSettings) -> tuple[list[Fie
         wells = [treatment_name(*pair) for pair in zip(found.compound, found.dose, strict=True)]
     batch, sites = texts_of(table, columns.batch), sites_of(table, columns.site)
     planes = list(zip(*(texts_of(table, name) for name in (columns.z, columns.t)), strict=True))
+    if columns.well is not None and columns.site is not None:
+        sites = _sites_of_unified_wells(table.column(columns.well), (plates, wells, sites, batch, planes), remarks)
     plates = _plates_by_batch(plates, [*zip(plates, wells, sites, planes, strict=True)], batch, columns, remarks)
     pixels = _pixel_sizes(table, columns.pixel_um, settings.pixel_um)
     fields = [
@@ -409,6 +411,34 @@ def _plates_by_batch(
     again = set(twice)
     measured = [re.sub(r"[^\w.+-]+", "-", one or "no-batch") for one in batch]
     return [f"{plate}_{one}" if plate in again else plate for plate, one in zip(plates, measured, strict=True)]
+
+
+def _sites_of_unified_wells(
+    written: Sequence[str],
+    places: tuple[Sequence[str], Sequence[str], Sequence[int], Sequence[str | None], Sequence[tuple[str | None, ...]]],
+    remarks: list[Remark],
+) -> list[int]:
+    """Return the sites; a site of `B2` that `B02` has, too, gets the next free number, because these are two fields."""
+    plates, wells, sites, *rest = places
+    found, owner = list(sites), dict[tuple[object, ...], str]()
+    last: dict[tuple[str, str], int] = {}
+    for plate, well, site in zip(plates, wells, sites, strict=True):
+        last[plate, well] = max(last.get((plate, well), 0), site)
+    renumbered: dict[tuple[str, str, int], int] = {}
+    for row, key in enumerate(zip(plates, wells, sites, *rest, strict=True)):
+        plate, well, site = plates[row], wells[row], sites[row]
+        if owner.setdefault(key, written[row]) != written[row]:
+            one = (plate, written[row], site)
+            if one not in renumbered:
+                last[plate, well] += 1
+                renumbered[one] = last[plate, well]
+            found[row] = renumbered[one]
+    if renumbered:
+        items = tuple(f"{plate} {well} site {site}: {new}" for (plate, well, site), new in renumbered.items())
+        text = f"{len(items):,} sites have the number of another field of their well, and get a new one: {listed(items)}"
+        hint = "where two rows are one field, remove one of them"
+        remarks.append(Remark("warning", "wells", text, hint, items))
+    return found
 
 
 def _pixel_sizes(table: Table, column: str | None, default: float | None) -> list[float | None]:
