@@ -231,8 +231,8 @@ class Settings(OnlineDataset):
                 Remark(
                     "warning",
                     "controls",
-                    f"{counted(len(contradictory), 'well')} with a control by the compound, and something else by the type, "
-                    f"counted as controls: {listed(contradictory, 5)}",
+                    f"{counted(len(contradictory), 'well')} with a control by the compound, and something else by the "
+                    f"type, counted as controls: {listed(contradictory, 5)}",
                     "correct the compound or the type",
                     tuple(contradictory),
                 )

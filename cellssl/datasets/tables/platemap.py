@@ -396,7 +396,7 @@ class _Long:
                 Remark(
                     "warning",
                     "plate map",
-                    f"{counted(len(without), 'row')} of the plate map without a well are left out: {listed(without, 3)}",
+                    f"rows of the plate map without a well, left out ({len(without):,}): {listed(without, 3)}",
                     "correct them, or remove them",
                     tuple(without),
                 )
@@ -569,14 +569,14 @@ def doubtful_compounds(cells: Sequence[tuple[str, str, bool]]) -> Iterator[Remar
         if kind:
             kinds[kind].append(f"{text!r} ({where})")
     sentences = {
-        "date": ("{n} like dates, which a spreadsheet makes of names such as SEPT2: {first}",
+        "date": ("dates among the compounds, which a spreadsheet makes of names such as SEPT2 ({n}): {first}",
                  "format the cells as text, and write the names again"),
-        "number": ("{n} of digits only: {first}", "check that the column of compounds is the right one"),
-        "none": ("{n} of words for no compound, which count as the name of one: {first}",
+        "number": ("numbers among the compounds ({n}): {first}", "check that the column of compounds is the right one"),
+        "none": ("words for no compound among the compounds, which count as names ({n}): {first}",
                  "leave the cells empty, or name the controls in fetch.controls"),
     }  # fmt: skip
     for kind, found in kinds.items():
         if found:
             sentence, hint = sentences[kind]
-            text = sentence.format(n=counted(len(found), "name"), first=listed(found, 3))
+            text = sentence.format(n=f"{len(found):,}", first=listed(found, 3))
             yield Remark("warning", "compounds", text, hint, tuple(found))

@@ -131,7 +131,7 @@ def _wells(table: Table, columns: ImageColumns, remarks: list[Remark]) -> list[s
             Remark(
                 "note",
                 "wells",
-                f"{counted(len(groups), 'well')} written in several ways, such as {items[0]}: all wells are named like A01",
+                f"wells are written in several ways, such as {items[0]} ({len(items):,}): all are named like A01",
                 items=items,
             )
         )
@@ -284,7 +284,7 @@ def _remark_on_unmatched(
         if (key not in imaged if key[0] is not None else key[1] not in imaged_anywhere)
     ]
     if unused:
-        text = f"{len(unused):,} of {counted(len(platemap.wells), 'well')} of the plate map without any image: {listed(unused)}"
+        text = f"wells of the plate map without an image ({len(unused):,} of {len(platemap.wells):,}): {listed(unused)}"
         remarks.append(Remark("note", "plate map", text, items=tuple(unused)))
 
 
@@ -435,7 +435,7 @@ def _sites_of_unified_wells(
             found[row] = renumbered[one]
     if renumbered:
         items = tuple(f"{plate} {well} site {site}: {new}" for (plate, well, site), new in renumbered.items())
-        text = f"{counted(len(items), 'site')} with the number of another field of the well, and now a new one: {listed(items)}"
+        text = f"sites with the number of another field of their well got a new one ({len(items):,}): {listed(items)}"
         hint = "where two rows are one field, remove one of them"
         remarks.append(Remark("warning", "wells", text, hint, items))
     return found
