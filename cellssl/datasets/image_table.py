@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shlex
 from collections import Counter
@@ -42,10 +41,11 @@ from cellssl.datasets.tables.treatments import TreatmentSettings, read_treatment
 from cellssl.datasets.tables.usual_names import usual_columns
 from cellssl.datasets.tables.wells import counted, listed
 from cellssl.datasets.transfer.settings import OnlineDataset
-from cellssl.disk import raise_fault
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Progress
+from cellssl.images.content import held_files
 from cellssl.images.reference import ImageReference, parse_reference
+from cellssl.images.sources import source_fault
 
 SUFFIX = re.compile(r"\.\w{1,5}")
 COLUMN_NUMBERS = ("1", "2", "3")
@@ -144,9 +144,10 @@ class Settings(OnlineDataset):
         read = self._read_once()
         if any(remark.kind == "note" and remark.topic in CHANGED_BY_READING for remark in read.remarks):
             found["table as read"] = self.table
+        references = [one for row in read.rows for one in row.references.values()]
+        held = held_files(str(one) for one in references if not is_address(one.files[0]))
         for row in read.rows:
-            for channel, reference in row.references.items():
-                found |= _files_of(f"{row.field.field_id}/{channel}", reference)
+            found |= _files_of(row, held)
         return found
 
     def plan(self, cache: Path) -> list[Field]:
@@ -197,7 +198,7 @@ class Settings(OnlineDataset):
     def absent_images(self) -> list[str]:
         """Return the paths in the table at which there is no image that can be read."""
         places = [place for row in self._rows() for one in row.references.values() for place in one.files]
-        return [place for place in dict.fromkeys(places) if not is_address(place) and not _exists(Path(place))]
+        return [place for place in dict.fromkeys(places) if not is_address(place) and source_fault(Path(place))]
 
     def remarks(self, controls: Sequence[str] = ()) -> list[Remark]:
         """Return how table and plate map were read, and what in them does not fit together."""
@@ -319,34 +320,19 @@ class Settings(OnlineDataset):
         return _Read([found[row] for row in selected], [*remarks, *of_planes], places)
 
 
-def _can_be_read(image: Path) -> bool:
-    try:
-        return image.is_file() and os.access(image, os.R_OK)
-    except (OSError, ValueError) as error:  # too long a name, or a folder that may not be entered: `fetch` reports it
-        raise_fault(error, image)
-        return False
-
-
-def _exists(image: Path) -> bool:
-    """Return whether an image is there: a file that can be read, or the folder of an OME-Zarr image."""
-    try:
-        return _can_be_read(image) or image.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
-def _files_of(role: str, reference: ImageReference) -> dict[str, Path]:
-    """Return the files of an image on this machine that can be read, by their role; all files of a folder."""
+def _files_of(row: ImageRow, held: Mapping[str, Mapping[str, Path]]) -> dict[str, Path]:
+    """Return the files of a field's images by their role; of an image that is a folder, all its files, once a field."""
     found: dict[str, Path] = {}
-    for number, file in enumerate(reference.files):
-        path, name = Path(file), role if len(reference.files) == 1 else f"{role}/{number}"
-        if is_address(file):
-            continue
-        if _can_be_read(path):
-            found[name] = path
-        elif _exists(path):
-            inside = sorted(one for one in path.rglob("*") if _can_be_read(one))
-            found |= {f"{name}/{one.relative_to(path)}": one for one in inside}
+    folders = set()
+    for channel, reference in row.references.items():
+        for number, file in enumerate(reference.files):
+            name = f"{row.field.field_id}/{channel}" + (f"/{number}" if len(reference.files) > 1 else "")
+            inside = held.get(file, {})
+            if list(inside) == [""]:
+                found[name] = inside[""]
+            elif file not in folders:
+                folders.add(file)
+                found |= {f"{name}/{place}": path for place, path in inside.items()}
     return found
 
 
