@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from pydantic import Field as Setting
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from cellssl.config.paths import NAME, InputPath
 from cellssl.config.settings import NOT_IN_FINGERPRINT, ORDERED
@@ -36,7 +36,7 @@ from cellssl.datasets.tables.planes import (
     image_rows,
     plane_keys,
 )
-from cellssl.datasets.tables.platemap import PlatemapColumns
+from cellssl.datasets.tables.platemap import PlatemapColumns, holds_grids
 from cellssl.datasets.tables.treatments import TreatmentSettings, read_treatments
 from cellssl.datasets.tables.usual_names import usual_columns
 from cellssl.datasets.tables.wells import counted, listed
@@ -131,6 +131,12 @@ class Settings(OnlineDataset):
         if given is not None and not given[0] < given[1]:
             raise ValueError("must be two numbers, the lower one first")
         return given
+
+    @model_validator(mode="after")
+    def _check_kept(self) -> Settings:
+        if self.t == "all" and "time_point" in self.keep:
+            raise ValueError('with t = "all", the column time_point is written by this tool: rename that of the table')
+        return self
 
     def external_files(self) -> Mapping[str, Path]:
         """Return the table, the plate map and all images on this machine: each may change under the same name.
@@ -282,8 +288,15 @@ class Settings(OnlineDataset):
                 f"{self.table} is a folder, not a table of images",
                 hint=f"cellssl init {shlex.quote(str(self.table))} writes a table and a recipe for it",
             )
-        table = read_table(self.table)
-        if table.header[:3] == COLUMN_NUMBERS:
+        try:
+            table = read_table(self.table)
+            is_title = len(table.header) == 1  # of a table with one column, or above a grid
+            is_grid = table.header[:3] == COLUMN_NUMBERS or (is_title and holds_grids(self.table))
+        except DataError:
+            is_grid = holds_grids(self.table)  # under a title, or in Excel
+            if not is_grid:
+                raise
+        if is_grid:
             raise UsageError(
                 f"{self.table} is a plate map, with the columns of a plate, and no table of images",
                 hint=f'give it as platemap = "{self.table.name}", and a table with one row per field as table; '

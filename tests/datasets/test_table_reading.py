@@ -160,6 +160,8 @@ def test_folders_and_plate_maps_given_as_tables_are_named_with_the_cure(tmp_path
     assert "cellssl init" in fault_of(dataset(tmp_path, table=str(tmp_path))).hint
     (tmp_path / "plate.csv").write_text(",1,2,3\nA,x,y,z\nB,x,y,z\n", encoding="utf-8")
     assert 'platemap = "plate.csv"' in fault_of(dataset(tmp_path)).hint
+    (tmp_path / "plate.csv").write_text("Plate 7,,,\n,,,\n,1,2,3\nA,x,y,z\nB,x,y,z\n", encoding="utf-8")
+    assert 'platemap = "plate.csv"' in fault_of(dataset(tmp_path)).hint
 
 
 def test_paths_of_windows_need_a_prefix_and_find_their_files_with_it(tmp_path: Path) -> None:

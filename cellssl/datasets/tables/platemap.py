@@ -192,6 +192,14 @@ def read_platemap(
     return Platemap(wells, taken, [_how_it_was_read(path, taken, wells), *remarks], names_plates)
 
 
+def holds_grids(path: Path) -> bool:
+    """Return whether a file is a plate map of grids, and so no table of images; False where it cannot be read."""
+    try:
+        return any(_grids(sheet) for sheet in read_sheets(path))
+    except DataError:
+        return False
+
+
 def _how_it_was_read(path: Path, taken: dict[str, str], wells: dict[tuple[str | None, str], MapWell]) -> Remark:
     columns = ", ".join(f"{meaning.replace('_', ' ')} from {name}" for meaning, name in taken.items())
     plates = {plate for plate, _ in wells if plate is not None}
