@@ -374,8 +374,8 @@ def _joined_remark(joined: Sequence[JoinedDoses], tolerance: float) -> Remark:
     return Remark(
         "note",
         "doses",
-        f"doses of one compound that lie within {100 * tolerance:g} % of each other are one dose, named by the roundest "
-        f"({before:,} became {len(joined):,}): {'; '.join(items[:JOINED_SHOWN])}"
+        f"doses of one compound that lie within {100 * tolerance:g} % of each other are one dose, named by the "
+        f"roundest ({before:,} became {len(joined):,}): {'; '.join(items[:JOINED_SHOWN])}"
         f"{'; …' if len(items) > JOINED_SHOWN else ''}. The column dose_dispensed keeps the values of the table",
         "to keep them apart: dose_tolerance = 0",
         items,
