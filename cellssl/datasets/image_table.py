@@ -25,7 +25,7 @@ from cellssl.datasets.base import Field, Forecast, Remark, Value
 from cellssl.datasets.tables.columns import ExtraColumns, FieldSelection, ImageColumns, with_site
 from cellssl.datasets.tables.controls import is_control
 from cellssl.datasets.tables.csv_table import Table, read_table
-from cellssl.datasets.tables.doses import Unit
+from cellssl.datasets.tables.doses import UnitSetting
 from cellssl.datasets.tables.places import Places, common_prefix, is_address
 from cellssl.datasets.tables.planes import (
     Channel,
@@ -90,10 +90,10 @@ class Settings(OnlineDataset):
     `{ "D:/Screen" = "/mnt/screen" }`."""
     pixel_um: float | None = Setting(None, gt=0)
     """Side of a pixel in micrometres; the column `columns.pixel_um` comes first where it has a value."""
-    z: ZChoice | None = None
+    z: ZChoice = None
     """The z plane of a stack: "max", "mean" or "focus" make one plane of all, a number takes one of them: the number in
     `columns.z`, or the place in the file, from 0. If not given, a stack is an error."""
-    t: TChoice | None = None
+    t: TChoice = None
     """The time point: "first", a number (that in `columns.t`, or the place in the file, from 0), or "all", which makes
     every time point a field of its own. If not given, several time points are an error."""
     intensity_range: tuple[float, float] | None = None
@@ -103,7 +103,7 @@ class Settings(OnlineDataset):
     grid of the plate per sheet. Its content counts, its path does not."""
     platemap_columns: PlatemapColumns = PlatemapColumns()
     """Names of the columns or grids of the plate map, where they are not known by their usual names."""
-    dose_unit: Unit | None = None
+    dose_unit: UnitSetting | None = None
     """Unit of doses that have none in their cell; if not given, that in the name of the column, or micromolar."""
     dose_tolerance: float = Setting(0.02, ge=0, le=0.2)
     """Doses of one compound that lie within this share of each other are one dose, named after the roundest of them;

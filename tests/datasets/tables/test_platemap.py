@@ -114,11 +114,12 @@ def test_merged_cells_are_refused_because_only_the_first_has_a_value(tmp_path: P
 
 
 def test_dates_numbers_and_words_for_no_compound_are_said(tmp_path: Path) -> None:
-    names = [datetime.datetime(2024, 9, 2), 27801, "NA", "taxol", "2-Sep"]
+    names = [datetime.datetime(2024, 9, 2), 27801, "NA", "taxol", "2-Sep", "taxol 3 µM"]
     rows: Cells = [["well", "compound"], *([f"A{number}", name] for number, name in enumerate(names, start=1))]
     found = read_platemap(excel(tmp_path / "map.xlsx", S=rows))
     assert found.wells[None, "A02"].compound == "27801"
-    assert all(text in said(found) for text in ("SEPT2 (2): '2024-09-02'", "numbers among the compounds (1)", "'NA'"))
+    expected = ("SEPT2 (2): '2024-09-02'", "numbers among the compounds (1)", "'NA'", "hold a dose")
+    assert all(text in said(found) for text in expected)
 
 
 def test_a_unit_that_excel_shows_behind_a_number_counts(tmp_path: Path) -> None:
