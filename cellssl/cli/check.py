@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 from urllib.parse import quote
 
 import typer
@@ -93,7 +93,7 @@ def write_list(check: Check, listed: Path) -> None:
 
 def show(runner: Runner, check: Check, listed: Path | None, *, briefly: bool = False) -> None:
     """Show the first findings of every kind, or only how many there are."""
-    from cellssl.stages.fetch.findings import NAMED, kinds_of
+    from cellssl.stages.fetch.findings import NAMED, Severity, kinds_of
 
     console = runner.console
     if briefly and not check.findings:
@@ -103,11 +103,12 @@ def show(runner: Runner, check: Check, listed: Path | None, *, briefly: bool = F
     console.say(f"check: {check.fields:,} fields, {check.files:,} image files of this machine: {counted}{where}")
     if briefly or not check.findings:
         return
-    for severity, findings in (("error", check.errors), ("warning", check.warnings)):
+    for severity in get_args(Severity):
+        findings = check.of(severity)
         for kind, count in kinds_of(findings).items():
             those = [one for one in findings if one.kind == kind]
             for one in those[:NAMED]:
-                console.say(f"  {severity}: {kind}: {one.what}; {one.cure}")
+                console.say(f"  {severity}: {kind}: {one}")
             if count > NAMED:
                 console.say(f"  {severity}: {kind}: {count - NAMED:,} more")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from cellssl.events import Event
 from cellssl.pipeline.session import Session
 from cellssl.stages.fetch import findings as kinds
 from cellssl.stages.fetch.check import check_plates
-from cellssl.stages.fetch.findings import Check, Finding, Tolerances, kinds_of
+from cellssl.stages.fetch.findings import Check, Finding, Tolerances, in_order, kinds_of
 from cellssl.stages.fetch.stage import fields_of, planned_plates
 
 
@@ -54,6 +55,7 @@ def summary_of(check: Check) -> dict[str, Any]:
         "files": check.files,
         "errors": kinds_of(check.errors),
         "warnings": kinds_of(check.warnings),
+        "notes": kinds_of(check.of("note")),
         "bad_plates": dict(check.bad_plates),
     }
 
@@ -71,12 +73,13 @@ def _check_arm(session: Session, arm: str, context: RunContext) -> Generator[Eve
     recipe, plate = session.recipe, session.selection.plate
     settings = recipe.settings("fetch", arm)
     tolerances = Tolerances(settings.max_failures, recipe.settings("segment", arm).max_failures)
-    if plate is None:
-        plates = yield from run_in_thread(partial(planned_plates, settings, context))
-    else:
+    if plate is not None:
         plates = {plate: (yield from run_in_thread(partial(fields_of, settings, plate, context)))}
-    check = yield from check_plates(plates, settings.controls, tolerances, context)
-    if plate is not None or not recipe.has("split", arm):
+        return (yield from check_plates(plates, settings.controls, tolerances, context))
+    plates = yield from run_in_thread(partial(planned_plates, settings, context))
+    remarks = yield from run_in_thread(partial(settings.dataset.remarks, settings.controls))
+    check = yield from check_plates(plates, settings.controls, tolerances, context, remarks)
+    if not recipe.has("split", arm):
         return check
     return _with(check, _against_split(recipe.settings("split", arm), plates))
 
@@ -101,9 +104,7 @@ def _against_split(split: Any, plates: Mapping[str, Sequence[Field]]) -> Iterato
 
 
 def _with(check: Check, more: Iterator[Finding]) -> Check:
-    from dataclasses import replace
-
-    return replace(check, findings=(*check.findings, *more))
+    return replace(check, findings=in_order([*check.findings, *more]))
 
 
 def _joined(checks: Sequence[Check]) -> Check:
@@ -111,8 +112,8 @@ def _joined(checks: Sequence[Check]) -> Check:
     first = checks[0]
     if len(checks) == 1:
         return first
-    findings = sorted(dict.fromkeys(one for each in checks for one in each.findings), key=lambda one: not one.is_error)
+    findings = in_order(dict.fromkeys(one for each in checks for one in each.findings))
     bad = {plate: why for each in checks for plate, why in each.bad_plates.items()}
     most = max(checks, key=lambda each: each.fields)
     recalled = all(each.is_recalled for each in checks)
-    return Check(most.fields, most.files, tuple(findings), bad, most.plates, recalled)
+    return Check(most.fields, most.files, findings, bad, most.plates, recalled)

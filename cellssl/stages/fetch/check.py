@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.hashing import Identity
-from cellssl.datasets.base import Field
+from cellssl.datasets.base import Field, Remark
+from cellssl.datasets.tables.controls import is_control
 from cellssl.engine.build import RunContext
 from cellssl.events import Event
 from cellssl.stages.fetch import findings as kinds
@@ -20,6 +21,8 @@ from cellssl.stages.fetch.remembered import FOLDER, Memory, are_settled, key_of,
 if TYPE_CHECKING:
     from cellssl.stages.fetch.image_headers import Place
 
+TOPICS = {kinds.NAMES: {"plates", "wells", "compounds", "controls"}, kinds.DOSES: {"doses"}}
+"""Kinds of findings, and the topics of a data set's remarks that say the same."""
 CURES = {
     kinds.NAMES: "write the name in one way in the table",
     kinds.DOSES: "write the dose in one way in the table",
@@ -27,11 +30,16 @@ CURES = {
 
 
 def check_plates(
-    plates: Mapping[str, Sequence[Field]], controls: Sequence[str], tolerances: Tolerances, context: RunContext
+    plates: Mapping[str, Sequence[Field]],
+    controls: Sequence[str],
+    tolerances: Tolerances,
+    context: RunContext,
+    remarks: Sequence[Remark] = (),
 ) -> Generator[Event, None, Check]:
     """Return what does not fit together in the rows and images of these plates; only headers of images are read.
 
-    What was checked before is not read again, unless a row or the identity of a file has changed.
+    `remarks` are those of the data set on its tables. What was checked before is not read again, unless a row or the
+    identity of a file has changed.
     Raises FailedError where the file system failed to give the bytes of a file.
     """
     memory = Memory(context.store.root / FOLDER, trusted=context.store.hashes.trusted)
@@ -50,8 +58,21 @@ def check_plates(
             memory.thin_out()
     else:
         found = known["findings"]
+    found = [*_without(remarks, found), *map(_finding_of, remarks)]
     check = judged(found, {plate: len(fields) for plate, fields in plates.items()}, tolerances)
     return replace(check, files=len(states), is_recalled=known is not None)
+
+
+def _finding_of(remark: Remark) -> Finding:
+    items = "; ".join(remark.items)
+    return Finding(remark.topic, remark.text, remark.hint, items=items, severity=remark.kind)
+
+
+def _without(remarks: Sequence[Remark], found: Sequence[Finding]) -> list[Finding]:
+    """Return the findings without those on names and doses that the data set itself has remarked on."""
+    topics = {remark.topic for remark in remarks if remark.kind == "warning"}
+    left_out = {kind for kind, of_kind in TOPICS.items() if topics & of_kind}
+    return [one for one in found if one.kind not in left_out]
 
 
 def _places(fields: Sequence[Field]) -> set[Place]:
@@ -102,15 +123,16 @@ def _table_findings(plates: Mapping[str, Sequence[Field]], controls: Sequence[st
     table = pd.DataFrame(rows, columns=list(columns)).astype({"compound": "string", "dose_micromolar": float})
     for kind, sentence in contradictions_by_kind(table, controls):
         yield Finding(kind, sentence, CURES[kind])
-    compounds = {field.compound for fields in plates.values() for field in fields} - {None}
-    is_control = {plate: any(field.compound in controls for field in fields) for plate, fields in plates.items()}
-    for plate in (plate for plate, has in is_control.items() if not has and compounds and controls):
+    everything = [field for fields in plates.values() for field in fields]
+    compounds = {field.compound for field in everything} - {None}
+    of_controls = [field for field in everything if is_control(field.compound, field.control_type, controls)]
+    without = plates.keys() - {field.plate for field in of_controls}
+    for plate in (plate for plate in plates if plate in without and compounds and controls):
         yield Finding(
             kinds.NO_CONTROLS,
             f"plate {plate} has no well of the controls {', '.join(controls)}",
             "name its controls in fetch.controls, or write controls = [] where there are none",
             plate=plate,
         )
-    if any(is_control.values()):
-        for name in (name for name in controls if name not in compounds):
-            yield Finding(kinds.RECIPE, f"no well has the control {name!r}", "correct fetch.controls, or the table")
+    for name in (name for name in controls if of_controls and name and name not in compounds):
+        yield Finding(kinds.RECIPE, f"no well has the control {name!r}", "correct fetch.controls, or the table")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
 from io import StringIO
 from pathlib import Path
+from typing import Literal, get_args
 
 from cellssl.engine.plate_parts import allowed_failures
 from cellssl.files import write_text
@@ -29,7 +30,6 @@ NO_CONTROLS = "plate without controls"
 NAMES = "names alike"
 DOSES = "doses alike"
 RECIPE = "recipe and table differ"
-TABLE = "table"
 BREAKS_FETCH = frozenset({MISSING})
 """Kinds that put a field into the quarantine of fetch."""
 BREAKS_SEGMENT = frozenset({UNREADABLE, NOT_CHOSEN, NO_RANGE, SIZES_IN_FIELD})
@@ -38,9 +38,13 @@ NAMED = 3
 """So many bad plates are named in one error, and so many findings of one kind are shown."""
 
 
+Severity = Literal["error", "warning", "note"]
+"""An error stops the work. A warning names what may be wrong; a note says how a table was read."""
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One thing that does not fit together: what, where, and the cure; an error stops the work, a warning does not."""
+    """One thing that does not fit together, or was read in a way that a user should know: what, where, and the cure."""
 
     kind: str
     what: str
@@ -50,7 +54,13 @@ class Finding:
     field_id: str = ""
     channel: str = ""
     file: str = ""
-    is_error: bool = False
+    items: str = ""
+    """Everything that `what` counts, where it names the first ones only."""
+    severity: Severity = "warning"
+
+    def __str__(self) -> str:
+        """Return the sentence and its cure."""
+        return f"{self.what}; {self.cure}" if self.cure else self.what
 
 
 @dataclass(frozen=True)
@@ -80,12 +90,16 @@ class Check:
     @property
     def errors(self) -> list[Finding]:
         """The findings that stop the work."""
-        return [one for one in self.findings if one.is_error]
+        return self.of("error")
 
     @property
     def warnings(self) -> list[Finding]:
         """The findings that do not stop it."""
-        return [one for one in self.findings if not one.is_error]
+        return self.of("warning")
+
+    def of(self, severity: Severity) -> list[Finding]:
+        """Return the findings of one severity."""
+        return [one for one in self.findings if one.severity == severity]
 
 
 def kinds_of(findings: Iterable[Finding]) -> dict[str, int]:
@@ -114,12 +128,16 @@ def judged(findings: Sequence[Finding], fields_of_plate: Mapping[str, int], tole
             first = f"{lost[0].field_id}: {lost[0].what}"
             bad[plate] = f"{len(lost)} of {count} fields of plate {plate} are missing or broken; first: {first}"
             errors |= {(plate, kinds) for kinds in too_many}
-    marked = tuple(
-        replace(one, is_error=any(one.plate == plate and one.kind in kinds for plate, kinds in errors))
+    marked = [
+        replace(one, severity="error") if any(one.plate == plate and one.kind in of for plate, of in errors) else one
         for one in findings
-    )
-    ordered = sorted(marked, key=lambda one: not one.is_error)
-    return Check(sum(fields_of_plate.values()), 0, tuple(ordered), bad, len(fields_of_plate))
+    ]
+    return Check(sum(fields_of_plate.values()), 0, in_order(marked), bad, len(fields_of_plate))
+
+
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return the findings with errors first and notes last."""
+    return tuple(sorted(findings, key=lambda one: get_args(Severity).index(one.severity)))
 
 
 def _first_by_field(
@@ -159,7 +177,6 @@ def way_out(bad_plates: Iterable[str], plates: int, mend: str = "repair them", s
 def write_findings(findings: Iterable[Finding], path: Path) -> None:
     """Write all findings as a CSV table, one row each, errors first."""
     text = StringIO()
-    names = [one.name for one in fields(Finding) if one.name != "is_error"]
-    rows = (["error" if one.is_error else "warning", *astuple(one)[:-1]] for one in findings)
-    write_rows(text, ["severity", *names], rows)
+    names = [one.name for one in fields(Finding)]
+    write_rows(text, [names[-1], *names[:-1]], ([one.severity, *astuple(one)[:-1]] for one in findings))
     write_text(path, text.getvalue())

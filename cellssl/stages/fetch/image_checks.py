@@ -206,14 +206,18 @@ def _sizes_in_fields(images: Sequence[Image]) -> Iterator[Finding]:
 
 
 def _thumbnails(images: Sequence[Image]) -> Iterator[Finding]:
-    """Yield the images of one channel of a plate that are much smaller than others, and of fewer bits or so named."""
-    largest = max(images, key=lambda image: (image.shape[0] * image.shape[1], _bits(image)))
+    """Yield the images of one channel of a plate that are much smaller than most, and of fewer bits or so named.
+
+    Every image may have its thumbnail, so of two equally frequent sizes the larger one is that of most images.
+    """
+    alike = Counter((image.shape, _bits(image)) for image in images)
+    usual = max(images, key=lambda image: (alike[image.shape, _bits(image)], image.shape, _bits(image)))
     for image in images:
-        if _is_thumbnail(image, largest):
+        if _is_thumbnail(image, usual):
             yield image.finding(
                 kinds.THUMBNAIL,
                 f"{Path(image.reference.files[0]).name} looks like a thumbnail: {_described(image)}, and others have "
-                f"{_described(largest)}",
+                f"{_described(usual)}",
                 "take its row out of the table",
             )
 
@@ -254,9 +258,9 @@ def _described(image: Image) -> str:
     return f"{image.shape[0]} x {image.shape[1]} pixels of {_bits(image)} bits"
 
 
-def _is_thumbnail(image: Image, largest: Image) -> bool:
-    is_small = all(one <= THUMBNAIL_SHARE * other for one, other in zip(image.shape, largest.shape, strict=True))
-    return is_small and (_bits(image) < _bits(largest) or "thumb" in Path(image.reference.files[0]).name.lower())
+def _is_thumbnail(image: Image, usual: Image) -> bool:
+    is_small = all(one <= THUMBNAIL_SHARE * other for one, other in zip(image.shape, usual.shape, strict=True))
+    return is_small and (_bits(image) < _bits(usual) or "thumb" in Path(image.reference.files[0]).name.lower())
 
 
 def _binned(image: Image, usual: Sequence[Any]) -> str:

@@ -51,7 +51,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     settings: Settings = job.settings
     plates = yield from run_in_thread(partial(planned_plates, settings, job.context))
     fields = [field for plate_fields in plates.values() for field in plate_fields]
-    check = yield from check_plates(plates, settings.controls, LENIENT, job.context)
+    remarks = yield from run_in_thread(partial(settings.dataset.remarks, settings.controls))
+    check = yield from check_plates(plates, settings.controls, LENIENT, job.context, remarks)
     parts = yield from _all_plates(settings, job.context, plates)
     table = concat_parts({plate: read_fields(part) for plate, part in parts.items()}, parts)
     write_table(table, job.draft.file("fields.parquet"))
@@ -100,7 +101,7 @@ def _all_plates(
 
 def _warnings(check: Check, same_bytes: list[str]) -> dict[str, int]:
     """Return the number of warnings by kind; whether images are the same is decided by their bytes, not their names."""
-    return kinds_of(one for one in check.findings if one.kind != SAME_IMAGE) | dict(Counter(same_bytes))
+    return kinds_of(one for one in check.warnings + check.errors if one.kind != SAME_IMAGE) | dict(Counter(same_bytes))
 
 
 def planned_plates(settings: Settings, context: RunContext) -> dict[str, list[Field]]:
