@@ -124,9 +124,12 @@ def _list_of(runner: Runner) -> Path:
 
 def _error(check: Check, listed: Path | None) -> DataError:
     from cellssl.errors import DataError
-    from cellssl.stages.fetch.findings import BREAKS_FETCH, sentence_of, way_out
+    from cellssl.stages.fetch.findings import BREAKS_FETCH, NO_RANGE, NOT_CHOSEN, sentence_of, way_out
 
+    first = check.errors[0]
     stage = "fetch" if any(one.kind in BREAKS_FETCH for one in check.errors) else "segment"
-    out = way_out(check.bad_plates, check.plates, check.errors[0].cure, stage)
+    cure = first.cure or "repair them"
+    if first.kind not in (NOT_CHOSEN, NO_RANGE):  # all images need that line, however many may fail
+        cure = way_out(check.bad_plates, check.plates, cure, stage)
     where = "" if listed is None else f"; all are listed in {listed}"
-    return DataError(sentence_of(check.bad_plates, check.plates), hint=f"{out}{where}")
+    return DataError(sentence_of(check.bad_plates, check.plates), hint=f"{cure}{where}")

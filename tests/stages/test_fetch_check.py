@@ -16,7 +16,7 @@ from cellssl.errors import FailedError
 from cellssl.stages.fetch import findings as kinds
 from cellssl.stages.fetch.check import check_plates
 from cellssl.stages.fetch.findings import Check, Tolerances, kinds_of
-from cellssl.stages.fetch.image_headers import read_headers
+from cellssl.stages.fetch.image_headers import Unreadable, read_headers
 from cellssl.stages.fetch.stage import by_plate
 
 STRICT = Tolerances(missing=0.01, broken=0.01)
@@ -188,7 +188,7 @@ def test_many_headers_are_read_in_processes_with_the_same_result(
     monkeypatch.setattr(image_headers, "BATCH", 3)
     monkeypatch.setattr("cellssl.engine.process_pool.allowed_cores", lambda: 2)
     assert result_of(read_headers(places)) == here
-    assert [isinstance(header, str) for header in here.values()].count(True) == 1
+    assert [isinstance(header, Unreadable) for header in here.values()].count(True) == 1
 
 
 def test_a_disk_that_fails_is_no_finding(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def _without(remarks: Sequence[Remark], found: Sequence[Finding]) -> list[Findin
 def _places(fields: Sequence[Field]) -> set[Place]:
     """Return every file of this machine with the number of the image in it."""
     return {
-        (file, reference.series)
+        (file, reference.series or 0)
         for field in fields
         for reference in own_images(field).values()
         for file in reference.files

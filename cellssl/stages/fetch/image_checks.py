@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellssl.datasets.base import Field
+from cellssl.errors import DataError
 from cellssl.images.reference import ImageReference
 from cellssl.stages.fetch import findings as kinds
 from cellssl.stages.fetch.findings import Finding
+from cellssl.stages.fetch.image_headers import Unreadable
 
 if TYPE_CHECKING:
-    from cellssl.images.header import ImageHeader
+    from cellssl.images.described import ImageHeader
     from cellssl.stages.fetch.image_headers import Header, Place
 
 SAME_PIXEL_UM = 0.05
 """Pixel sizes that differ by more than this share of the larger one contradict each other."""
 THUMBNAIL_SHARE = 0.5
 """A thumbnail has at most this share of the height and width of the other images of its plate."""
+CHOOSE_Z = 'in [fetch.dataset]: z = "max" (or "mean", "focus", or a number from 0)'
 AS_THEY_ARE = ("uint8", "uint16")
 """Types of pixels that are read without a scale."""
 
@@ -81,6 +84,7 @@ def check_images(
             of_files = tuple(_header(headers, file, reference.series) for file in reference.files)
             images.append(Image(field, channel, reference, of_files))
     found += [one for image in images for one in _not_chosen(image)]
+    found += _experimental(images)
     found += _sizes_in_fields(images)
     usual: dict[str, list[Any]] = {}
     for channel in dict.fromkeys(image.channel for image in images):
@@ -124,9 +128,9 @@ def _size_of(usual: Sequence[Any]) -> str:
     return f"{usual[0]} x {usual[1]} pixels"
 
 
-def _header(headers: Mapping[Place, Header], file: str, series: int) -> ImageHeader:
-    header = headers[file, series]
-    assert not isinstance(header, str)
+def _header(headers: Mapping[Place, Header], file: str, series: int | None) -> ImageHeader:
+    header = headers[file, series or 0]
+    assert not isinstance(header, Unreadable)
     return header
 
 
@@ -143,49 +147,44 @@ def _fault_of(
             what = f"{file} {faults[file]}"
             cure = "bring the file back, or correct its path in the table"
             return finding_of(field, kinds.MISSING, what, cure, channel, file)
-        header = headers[file, reference.series]
-        if isinstance(header, str):
-            cure = "export the image again, as a grey TIFF of 8 or 16 bits"
-            return finding_of(field, kinds.UNREADABLE, header, cure, channel, file)
+        header = headers[file, reference.series or 0]
+        if isinstance(header, Unreadable):
+            return finding_of(field, kinds.UNREADABLE, header.reason, header.cure, channel, file)
     return None
 
 
 def _not_chosen(image: Image) -> Iterator[Finding]:
     """Yield what a file holds several of where the reference chooses none, and pixels that need a scale."""
+    from cellssl.images.choosing import choose
+
     reference, header = image.reference, image.header
-    if reference.page is None:
-        if header.channels > 1 and reference.channel is None:
-            names = f": {', '.join(header.channel_names)}" if header.channel_names else ""
-            first = header.channel_names[0] if header.channel_names else 0
-            yield image.finding(
-                kinds.NOT_CHOSEN,
-                f"{reference.files[0]} holds {header.channels} channels{names}",
-                f'say which: {image.channel} = {{ column = "...", channel = {_toml(first)} }} in channels',
-            )
-        if header.z_planes > 1 and reference.z is None and len(reference.files) == 1:
-            yield image.finding(
-                kinds.NOT_CHOSEN,
-                f"{reference.files[0]} holds {header.z_planes} z planes",
-                'say which: z = "max", "mean", "focus" or a number, in [fetch.dataset]',
-            )
-        if header.time_points > 1 and reference.t is None:
-            yield image.finding(
-                kinds.NOT_CHOSEN,
-                f"{reference.files[0]} holds {header.time_points} time points",
-                'say which: t = "first", "all" or a number, in [fetch.dataset]',
-            )
+    try:
+        if len(reference.files) > 1 and reference.z is None:
+            raise DataError(f"{reference.files[0]} is one of {len(reference.files)} z planes", hint=CHOOSE_Z)
+        z = reference.z if len(reference.files) == 1 else None
+        for file, of_file in zip(reference.files, image.headers, strict=True):
+            choose(file, of_file, replace(reference, files=(file,), z=z))
+    except DataError as error:
+        yield image.finding(kinds.NOT_CHOSEN, error.message, error.hint)
     if header.dtype not in AS_THEY_ARE and reference.intensity_range is None:
         yield image.finding(
             kinds.NO_RANGE,
             f"{reference.files[0]} holds {header.dtype}; unsigned 8 or 16 bits are read as they are",
-            "say which values become 0 and 65,535: intensity_range = [low, high] in [fetch.dataset]",
+            "in [fetch.dataset]: intensity_range = [LOW, HIGH], the same for all images: LOW becomes 0, HIGH 65,535",
         )
 
 
-def _toml(value: int | str) -> str:
-    import json
+def _experimental(images: Iterable[Image]) -> Iterator[Finding]:
+    """Yield once per format that its reader has not been tested with a file of an instrument."""
+    from cellssl.images.formats import EXPERIMENTAL, experimental_note
 
-    return json.dumps(value, ensure_ascii=False)
+    first: dict[str, Image] = {}
+    for image in images:
+        if image.header.format in EXPERIMENTAL:
+            first.setdefault(image.header.format, image)
+    for name, image in first.items():
+        file = Path(image.reference.files[0]).name
+        yield image.finding(kinds.EXPERIMENTAL, f"{experimental_note(name)}; {file} is one", "")
 
 
 def _sizes_in_fields(images: Sequence[Image]) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,9 @@ from cellssl.errors import DataError
 from cellssl.events import Event, Progress
 
 if TYPE_CHECKING:
-    from cellssl.images.header import ImageHeader
+    from cellssl.images.described import ImageHeader
 
-    Header = ImageHeader | str
-    """What a header says, or why it cannot be read, as a sentence."""
+DAMAGED = "bring back the whole file, or take its row out of the table"
 
 Place = tuple[str, int]
 """A file, and the number of the image in it."""
@@ -21,6 +21,18 @@ BATCH = 64
 """So many headers a process reads at a time."""
 FEW = 512
 """Up to so many headers are read in this process: it takes as long as to start others."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Why a header cannot be read, as a sentence, and the cure where the sentence does not give it."""
+
+    reason: str
+    cure: str
+
+
+if TYPE_CHECKING:
+    Header = ImageHeader | Unreadable
 
 
 def read_headers(places: Iterable[Place]) -> Generator[Event, None, dict[Place, Header]]:
@@ -52,7 +64,7 @@ def _header_of(place: Place) -> Header:
     try:
         return read_header(Path(file), series)
     except DataError as error:
-        return error.message + (f" ({error.hint})" if error.hint else "")
+        return Unreadable(error.message, error.hint or ("" if "; " in error.message else DAMAGED))
 
 
 def _one_by_one(batch: tuple[Place, ...], how: str) -> list[Header]:
@@ -61,7 +73,7 @@ def _one_by_one(batch: tuple[Place, ...], how: str) -> list[Header]:
     from cellssl.engine.process_pool import parallel_results
 
     if len(batch) == 1:
-        return [f"{batch[0][0]} ends the process that reads it ({how}): it is damaged"]
+        return [Unreadable(f"{batch[0][0]} is damaged: it ends the process that reads it ({how})", DAMAGED)]
     alone = [(place,) for place in batch]
     while len(alone) <= IN_THIS_PROCESS:  # so few would be read in this process, which must not crash
         alone += alone

@@ -78,10 +78,10 @@ def state_of(file: str) -> Identity | str:
     For a folder that holds an image, the identity is that of the folder and of the description in it.
     Raises FailedError where the file system could not tell.
     """
-    from cellssl.images.reading import image_fault
+    from cellssl.images.sources import source_fault
 
     path = Path(file)
-    if fault := image_fault(path):
+    if fault := source_fault(path):
         return fault
     with contextlib.suppress(OSError):
         for name in (".zattrs", "zarr.json"):
