@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from cellssl.errors import DataError
 from cellssl.images.ome_xml import MICROMETRES, Index, OmeImage, ome_images, square_pixel
+from cellssl.images.plain_tiff import UM_PER_RESOLUTION_UNIT, described_in_lines, pixel_of_resolution
 from cellssl.images.tiff import PLANES_OF_METAMORPH, check_last, whole_pages
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
-UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}
-"""Tag ResolutionUnit -> micrometres in it: inch and centimetre."""
-COARSEST_PIXEL_UM = 10.0
-"""Coarser pixels in the resolution tags are those of printers, such as 72 or 300 dots per inch."""
 LONG_DESCRIPTION = 2**22
 """Characters of OME-XML that are read for a file of one page, where it can tell no more than names and pixel size."""
 
@@ -104,11 +101,7 @@ def _completed(image: TiffImage, first: TiffPage) -> TiffImage:
 
 
 def _pixel_of_tags(page: TiffPage) -> float | None:
-    unit = UM_PER_RESOLUTION_UNIT.get(int(_value(page, "ResolutionUnit", 1)))
-    if unit is None:
-        return None
-    found = square_pixel([unit / each for each in _resolutions(page)])
-    return found if found is not None and found < COARSEST_PIXEL_UM else None
+    return pixel_of_resolution(UM_PER_RESOLUTION_UNIT.get(int(_value(page, "ResolutionUnit", 1))), _resolutions(page))
 
 
 def _resolutions(page: TiffPage) -> list[float]:
@@ -224,7 +217,7 @@ def _of_metamorph(path: Path, tiff: TiffFile, first: TiffPage, count: int) -> Ti
         pixel_um=_pixel_of_metamorph(given),
         acquired=_text(first, "DateTime"),
     )
-    extra = _described_in_lines(first.description)
+    extra = described_in_lines(first.description)
     if planes == 1 or count > 1:
         return TiffLayout("MetaMorph TIFF", (image,), (), extra)
     places = _planes_in_page(tiff, first, planes)
@@ -254,12 +247,6 @@ def _axis_of_metamorph(given: dict[str, Any], planes: int) -> str | None:
     if times is not None and len(times) == planes and len({str(time) for time in times}) == planes:
         return "T"
     return None
-
-
-def _described_in_lines(description: str) -> dict[str, str]:
-    """Return what MetaMorph writes as "Binning: 1 x 1" into the description."""
-    lines = (line.partition(":") for line in description.splitlines())
-    return {name.strip().lower(): value.strip() for name, _, value in lines if name.strip() in ("Binning", "Exposure")}
 
 
 def _of_metaseries(tiff: TiffFile) -> TiffLayout:
