@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -38,7 +39,7 @@ def command(recipe: o.RecipeArgument, common: o.Common, output: ListOption = Non
     from cellssl.pipeline.check import summary_of
 
     runner = Runner.of(recipe, common)
-    check = look(runner)
+    check = look(runner, runner.session.arms())
     listed = _list_of(runner) if output is None else output
     write_list(check, listed)
     show(runner, check, listed)
@@ -51,18 +52,18 @@ def command(recipe: o.RecipeArgument, common: o.Common, output: ListOption = Non
         runner.console.result(str(listed), {})
 
 
-def check_before_work(runner: Runner) -> None:
-    """Check the images of this machine before anything is made; a data set that is downloaded has none.
+def check_before_work(runner: Runner, arms: Sequence[str]) -> None:
+    """Check the images of this machine before anything is made of them; a data set that is downloaded has none.
 
     What is found is shown. Plates with errors are refused, and the others can be made: DataError where there is no
     other.
     """
-    from cellssl.pipeline.check import has_own_images
+    from cellssl.pipeline.check import has_own_images, is_fetched
 
     session = runner.session
-    if not has_own_images(session.recipe, session.arms()):
+    if (not runner.common.force and is_fetched(session, arms)) or not has_own_images(session.recipe, arms):
         return
-    check, place = look(runner), _list_of(runner)
+    check, place = look(runner, arms), _list_of(runner)
     listed: Path | None = place
     try:
         if check.findings or place.is_file():
@@ -75,12 +76,12 @@ def check_before_work(runner: Runner) -> None:
     runner.refused = check.bad_plates
 
 
-def look(runner: Runner) -> Check:
-    """Check the recipe and show how far it is."""
+def look(runner: Runner, arms: Sequence[str]) -> Check:
+    """Check these arms of the recipe and show how far it is."""
     from cellssl.pipeline.check import check_recipe
 
     with runner.console.working_on("check"):
-        return runner.run(check_recipe(runner.session, runner.context()))
+        return runner.run(check_recipe(runner.session, runner.context(), arms))
 
 
 def write_list(check: Check, listed: Path) -> None:

@@ -58,7 +58,7 @@ def _images(runner: Runner) -> list[Finding]:
     session = runner.session
     try:
         if has_own_images(session.recipe, session.recipe.arm_names()):
-            return list(doctor.images(look(runner)))
+            return list(doctor.images(look(runner, session.recipe.arm_names())))
     except (UsageError, DataError) as error:
         return [doctor.Finding("images", error.message, error.hint, missing=True)]
     return []

@@ -46,8 +46,9 @@ def show_forecast(recipe: str, common: o.Common) -> None:
     cost = {**sums, "moved_bytes": moved, "disk_bytes": disk}
     words = f"{len(plates):,} plates, {sums['fields']:,} fields, {sums['images']:,} images, {_mb(moved)} MB to transfer"
     checked = {}
-    if has_own_images(runner.session.recipe, [runner.session.arm]):
-        check = look(runner)
+    arms = [runner.session.arm]
+    if has_own_images(runner.session.recipe, arms):
+        check = look(runner, arms)
         show(runner, check, None)
         checked = {"check": summary_of(check)}
         words += f"; {len(check.errors):,} errors, {len(check.warnings):,} warnings"

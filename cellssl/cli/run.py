@@ -30,7 +30,7 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None) -> None:
 
     runner = Runner.of(recipe, common)
     if not common.dry_run:
-        check_before_work(runner)
+        check_before_work(runner, runner.session.arms())
     planned = runner.session.plan(to)
     if common.dry_run:
         stages = [one for one in planned if one.stage != "report"]

@@ -7,12 +7,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from cellssl.artifacts.hash_cache import UnknownHashError
 from cellssl.config.recipe import Recipe
 from cellssl.datasets.base import Field
 from cellssl.datasets.transfer.threads import run_in_thread
 from cellssl.engine.build import RunContext
 from cellssl.errors import UsageError
 from cellssl.events import Event
+from cellssl.pipeline.plates import plan_plate
 from cellssl.pipeline.session import Session
 from cellssl.stages.fetch import findings as kinds
 from cellssl.stages.fetch.check import check_plates
@@ -20,14 +22,14 @@ from cellssl.stages.fetch.findings import Check, Finding, Tolerances, in_order, 
 from cellssl.stages.fetch.stage import fields_of, planned_plates
 
 
-def check_recipe(session: Session, context: RunContext) -> Generator[Event, None, Check]:
-    """Return everything that does not fit together; of images, only the headers are read.
+def check_recipe(session: Session, context: RunContext, arms: Sequence[str]) -> Generator[Event, None, Check]:
+    """Return everything that does not fit together in these arms; of images, only the headers are read.
 
     Raises UsageError where the recipe fetches nothing; what a table or a setting makes impossible is raised as `fetch`
     raises it.
     """
     recipe = session.recipe
-    arms = [arm for arm in session.arms() if recipe.has("fetch", arm)]
+    arms = [arm for arm in arms if recipe.has("fetch", arm)]
     if not arms:
         raise UsageError(
             f"{recipe.source} has no section [fetch], so there is nothing to check",
@@ -37,6 +39,20 @@ def check_recipe(session: Session, context: RunContext) -> Generator[Event, None
     for arm in _different(recipe, arms):
         checks.append((yield from _check_arm(session, arm, context)))
     return _joined(checks)
+
+
+def is_fetched(session: Session, arms: Sequence[str]) -> bool:
+    """Return whether all that `fetch` would make is finished; reads no image, so False where one has changed."""
+    arms = [arm for arm in arms if session.recipe.has("fetch", arm)]
+    try:
+        with session.store.hashes.only_known():
+            if session.selection.plate is not None:
+                part = plan_plate(session, "fetch", session.selection.plate)
+                return session.state(part.card, part.counted) == "done"
+            planned = [session.planner(arm, session.seeds()[0]).plan("fetch") for arm in arms]
+            return all(session.state(one.card, one.settings) == "done" for one in planned)
+    except UnknownHashError:
+        return False
 
 
 def has_own_images(recipe: Recipe, arms: Sequence[str]) -> bool:
