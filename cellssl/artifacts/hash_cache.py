@@ -36,6 +36,10 @@ FORMER = re.compile(r"[0-9a-f]{24}\.json")
 """Files of former versions, one per hashed file; nothing reads them, and the merge removes them."""
 
 
+class UnknownHashError(Exception):
+    """A file would have to be read for its hash, within `HashCache.only_known`."""
+
+
 class HashCache:
     """Hashes of files by path and identity (bytes, mtime, ctime, inode), so that a second look-up is one `stat`."""
 
@@ -52,11 +56,21 @@ class HashCache:
         and runs through it.
         """
         self.folder, self.trusted, self.shown = folder, trusted, shown or _run_through
+        self._reads = True
         self._own = f"{secrets.token_hex(8)}.jsonl"
         self._here: dict[str, tuple[Identity, str]] = {}
         """What this process has hashed."""
         self._noted: dict[str, str] | None = None
         """What other processes have noted, a line by path; None before the first look-up."""
+
+    @contextlib.contextmanager
+    def only_known(self) -> Iterator[None]:
+        """Read no file inside this context; where one would have to be read, UnknownHashError is raised."""
+        self._reads = False
+        try:
+            yield
+        finally:
+            self._reads = True
 
     def sha256(self, path: Path) -> str:
         """Return the sha256 of a file; DataError where it cannot be read."""
@@ -65,6 +79,7 @@ class HashCache:
 
     def read_again(self, path: Path) -> str:
         """Read a file whatever is known of it, and return its sha256; OSError where it cannot be read."""
+        self._check_may_read(path)
         hashed = hash_file(path)
         self.note({path: hashed})
         return hashed.sha256
@@ -90,6 +105,7 @@ class HashCache:
         """
         found: dict[Path, Hashed] = {}
         if sizes:
+            self._check_may_read(next(iter(sizes)))
             self.shown(self._reading(sizes, found, keep))
         return found
 
@@ -109,6 +125,10 @@ class HashCache:
         finally:
             if keep:
                 self.note(unsaved)
+
+    def _check_may_read(self, path: Path) -> None:
+        if not self._reads:
+            raise UnknownHashError(str(path))
 
     def known(self, path: Path) -> str | None:
         """Return the sha256 that a file with this identity had, or None; OSError where there is no such file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from cellssl.cli import (
+    check,
     cluster,
     demo,
     diff,
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     fetch, segment, split, pretrain, embed, cluster, evaluate, report,
-    run, demo, status, explain, doctor, diff, verify, gc,
+    run, demo, check, status, explain, doctor, diff, verify, gc,
 )  # fmt: skip
 for module in COMMANDS:
     app.command(module.__name__.rsplit(".", 1)[-1])(module.command)

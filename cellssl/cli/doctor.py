@@ -44,8 +44,24 @@ def command(common: o.Common, recipe: Recipe = None, download: Download = False)
         *doctor.store(session.store, session.recipe.settings("segment").crop_px),
     ]
     if recipe:
-        findings += doctor.recipe(session)
+        findings += doctor.recipe(session, _images(runner))
     show(runner, findings)
+
+
+def _images(runner: Runner) -> list[Finding]:
+    """Return what does not fit together in the tables and images of this machine; a fault of a table is one of them."""
+    from cellssl.cli.check import look
+    from cellssl.errors import DataError, UsageError
+    from cellssl.pipeline import doctor
+    from cellssl.pipeline.check import has_own_images
+
+    session = runner.session
+    try:
+        if has_own_images(session.recipe, session.recipe.arm_names()):
+            return list(doctor.images(look(runner, session.recipe.arm_names())))
+    except (UsageError, DataError) as error:
+        return [doctor.Finding("images", error.message, error.hint, missing=True)]
+    return []
 
 
 def download_weights(runner: Runner) -> None:

@@ -28,10 +28,12 @@ def command(recipe: o.RecipeArgument, common: o.Common, mirror: o.MirrorOption =
 
 
 def show_forecast(recipe: str, common: o.Common) -> None:
-    """Show one row per plate: fields, images and bytes."""
+    """Show one row per plate: fields, images and bytes; and what does not fit together in images of this machine."""
     from dataclasses import asdict
 
+    from cellssl.cli.check import look, show
     from cellssl.cli.runner import Runner
+    from cellssl.pipeline.check import has_own_images, summary_of
     from cellssl.stages.fetch.forecast import forecast
 
     runner = Runner.of(recipe, common)
@@ -43,11 +45,18 @@ def show_forecast(recipe: str, common: o.Common) -> None:
     moved, disk = _sum(plate.moved_bytes for plate in plates), _sum(plate.disk_bytes for plate in plates)
     cost = {**sums, "moved_bytes": moved, "disk_bytes": disk}
     words = f"{len(plates):,} plates, {sums['fields']:,} fields, {sums['images']:,} images, {_mb(moved)} MB to transfer"
+    checked = {}
+    arms = [runner.session.arm]
+    if has_own_images(runner.session.recipe, arms):
+        check = look(runner, arms)
+        show(runner, check, None)
+        checked = {"check": summary_of(check)}
+        words += f"; {len(check.errors):,} errors, {len(check.warnings):,} warnings"
     rows = runner.stage_rows("fetch")
     outdated = next((plate.state for plate in plates if plate.state.startswith("outdated")), None)
     if outdated and rows[-1]["state"] != "done":
         rows[-1]["state"] = outdated
-    runner.show_plan(rows, words, {"plates": [asdict(plate) for plate in plates], **cost})
+    runner.show_plan(rows, words, {"plates": [asdict(plate) for plate in plates], **cost, **checked})
 
 
 def _row(plate: PlateForecast) -> list[str]:

@@ -24,10 +24,13 @@ def command(recipe: o.RecipeArgument, common: o.Common, to: ToOption = None, mir
 
 def run_recipe(recipe: str, common: o.Common, to: str | None = None) -> None:
     """Make every planned stage of a recipe, and print the last artifact, mostly the report."""
+    from cellssl.cli.check import check_before_work
     from cellssl.cli.report import show_table
     from cellssl.cli.runner import Runner
 
     runner = Runner.of(recipe, common)
+    if not common.dry_run:
+        check_before_work(runner, runner.session.arms())
     planned = runner.session.plan(to)
     if common.dry_run:
         stages = [one for one in planned if one.stage != "report"]

@@ -88,6 +88,8 @@ class Runner:
     session: Session
     common: Common
     console: Console
+    refused: Mapping[str, str] | None = None
+    """Plates that the check before has refused, each with the reason; None before a check."""
     _signals: StopSignals = field(default_factory=StopSignals, repr=False)
     _shown: set[str] = field(default_factory=set, repr=False)
     """Fingerprints that have been made or found by this runner."""
@@ -158,7 +160,8 @@ class Runner:
     def context(self, *, force: bool = False) -> RunContext:
         """Return where and how results are made."""
         common = self.common
-        return RunContext(self.session.store, common.device, not common.no_wait, force, self._on_waiting())
+        waiting = self._on_waiting()
+        return RunContext(self.session.store, common.device, not common.no_wait, force, waiting, refused=self.refused)
 
     def run(self, work: Generator[Event, None, Result]) -> Result:
         """Show every event of some work and return its result; a signal stops it gently."""

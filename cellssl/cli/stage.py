@@ -29,6 +29,10 @@ def run_stage(stage: str, recipe: str, common: o.Common) -> None:
     if common.dry_run:
         runner.show_plan(runner.stage_rows(stage), only_last=True)
         return
+    if stage == "fetch":
+        from cellssl.cli.check import check_before_work
+
+        check_before_work(runner, [runner.session.arm])
     runner.session = runner.session.with_inputs(stage)
     if common.plate is None:
         runner.write_output(runner.find_or_make(runner.session.plan_stage(stage)[-1]))

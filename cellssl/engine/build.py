@@ -35,6 +35,8 @@ class RunContext:
     waiting: Callable[[LockHolder], None] = lambda _: None
     finished: Callable[[Artifact], None] = lambda _: None
     """Called with every artifact that is made, while its lock is still held."""
+    refused: Mapping[str, str] | None = None
+    """Plates that the check before refused to make, each with the reason; None where no check was made and shown."""
     made: list[Artifact] = field(default_factory=list, repr=False)
     """What was made in this context so far, in order."""
 

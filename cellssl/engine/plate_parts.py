@@ -28,9 +28,15 @@ def concat_parts(tables: dict[str, pd.DataFrame], parts: dict[str, Artifact]) ->
     return pd.concat([tables[plate].assign(part=parts[plate].fingerprint) for plate in tables], ignore_index=True)
 
 
+FIELDS_FOR_ONE = 20
+"""So many fields may lose one whatever the share is, unless it is 0: a 96-well plate with one field per well lost all
+its wells for the sake of one image, because 1 % of 96 fields is less than a field."""
+
+
 def allowed_failures(share: float, fields: int) -> int:
     """Return how many of so many fields may fail: 29 of 100 at a share of 0.29, though that product is below 29."""
-    return math.floor(share * fields + 1e-9)
+    one = 1 if share > 0 and fields >= FIELDS_FOR_ONE else 0
+    return max(one, math.floor(share * fields + 1e-9))
 
 
 def gather_quarantine(parts: Mapping[str, Artifact], path: Path) -> None:

@@ -26,6 +26,7 @@ from cellssl.device import allowed_cores
 from cellssl.errors import DataError, FailedError
 
 Task = TypeVar("Task")
+Result = TypeVar("Result")
 FEW = 3
 """So few tasks are done faster than a process starts."""
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
@@ -51,11 +52,21 @@ def parallel_map(
     is a DataError. By any other signal or exit code it is a FailedError. Up to FEW tasks, and those of a single worker,
     are done in this process.
     """
+    for task, _ in parallel_results(work, tasks, workers, crashed):
+        yield task
+
+
+def parallel_results(
+    work: Callable[[Task], Result],
+    tasks: list[Task],
+    workers: int | None,
+    crashed: Callable[[Task, str], Result] | None = None,
+) -> Iterator[tuple[Task, Result]]:
+    """As `parallel_map`, and yield with each task what `work` returned for it, or `crashed` in its place."""
     workers = min(workers or allowed_cores(), len(tasks))
     if workers <= 1 or len(tasks) <= FEW:
         for task in tasks:
-            work(task)
-            yield task
+            yield task, work(task)
         return
     first_deaths: list[tuple[Task, int | None]] = []
     yield from _share_out(work, tasks, workers, first_deaths)
@@ -63,17 +74,16 @@ def parallel_map(
         deaths: list[tuple[Task, int | None]] = []
         yield from _share_out(work, [suspect], 1, deaths)
         for task, exit_code in deaths:
-            _report_death(task, exit_code, crashed)
-            yield task
+            yield task, _report_death(task, exit_code, crashed)
 
 
 def _share_out(
-    work: Callable[[Task], None],
+    work: Callable[[Task], Result],
     tasks: list[Task],
     workers: int,
     deaths: list[tuple[Task, int | None]],
-) -> Iterator[Task]:
-    """Yield tasks as they finish; append each task whose process died to `deaths`, with the exit code of the process.
+) -> Iterator[tuple[Task, Result]]:
+    """Yield tasks and their results as they finish; append each task whose process died to `deaths`, with exit code.
 
     Every process has a pipe of its own and one task at a time. So the end of the pipe shows a death and which task it
     was, and no lock is left behind. The pool of the standard library shows neither, and can wait for ever.
@@ -92,7 +102,7 @@ def _share_out(
             for pipe in (one for one in multiprocessing.connection.wait(list(running)) if isinstance(one, Connection)):
                 task = running.pop(pipe)
                 try:
-                    fault = pipe.recv()
+                    fault, result = pipe.recv()
                 except (EOFError, OSError):
                     processes[pipe].join(JOIN_S)
                     deaths.append((task, processes[pipe].exitcode))
@@ -100,7 +110,7 @@ def _share_out(
                 if fault is not None:
                     raise fault
                 idle.append(pipe)
-                yield task
+                yield task, result
     finally:
         for pipe in processes:
             pipe.close()  # each process ends when it has finished its task
@@ -108,7 +118,7 @@ def _share_out(
             process.join()
 
 
-def _start_process(work: Callable[[Task], None], processes: dict[Connection, BaseProcess]) -> Connection:
+def _start_process(work: Callable[[Task], Result], processes: dict[Connection, BaseProcess]) -> Connection:
     """Start a further process, add it to `processes`, and return the pipe to it.
 
     The work goes through this pipe, not with the start of the process: that is written into a pipe whose read end we
@@ -132,25 +142,27 @@ def _serve(pipe: Connection) -> None:
         work = pipe.recv()
         while True:
             task = pipe.recv()
-            pipe.send(_fault_of(work, task))
+            pipe.send(_done(work, task))
 
 
-def _fault_of(work: Callable[[Task], None], task: Task) -> Exception | None:
-    """Do the task; return the exception it raised with its traceback, as text where it cannot be pickled."""
+def _done(work: Callable[[Task], Result], task: Task) -> tuple[Exception | None, Result | None]:
+    """Do the task; return the exception it raised, with its traceback, or its result.
+
+    An exception that cannot be pickled becomes text.
+    """
     try:
-        work(task)
+        return None, work(task)
     except Exception as error:
         error.add_note("".join(traceback.format_exception(error)))
         try:
             pickle.loads(pickle.dumps(error))
         except Exception:
-            return RuntimeError("".join(traceback.format_exception(error)))
-        return error
-    return None
+            return RuntimeError("".join(traceback.format_exception(error))), None
+        return error, None
 
 
-def _report_death(task: Task, exit_code: int | None, crashed: Callable[[Task, str], None] | None) -> None:
-    """Hand a task that crashed its process twice to `crashed`; raise DataError where there is none.
+def _report_death(task: Task, exit_code: int | None, crashed: Callable[[Task, str], Result] | None) -> Result:
+    """Hand a task that crashed its process twice to `crashed`, and return its result; DataError where there is none.
 
     Raises FailedError where the process did not crash: the task is as good as any other, and with more memory it works.
     """
@@ -167,7 +179,7 @@ def _report_death(task: Task, exit_code: int | None, crashed: Callable[[Task, st
             f"a worker process crashed twice with the same task ({how}); most likely a file that it reads is damaged",
             hint="run the same command again; if it crashes again, check the images of the plate",
         )
-    crashed(task, how)
+    return crashed(task, how)
 
 
 def _how_ended(exit_code: int | None) -> str:

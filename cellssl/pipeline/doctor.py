@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +17,7 @@ from cellssl.engine.weights_cache import Download
 from cellssl.errors import CellsslError
 from cellssl.pipeline.plan import Planner
 from cellssl.pipeline.session import Session
+from cellssl.stages.fetch.findings import Check, kinds_of
 
 LIBRARIES = ("torch", "torchvision", "cellpose", "timm", "tensorboard")
 """Libraries whose version or absence explains most faults."""
@@ -85,15 +86,24 @@ def store(checked: Store, crop_px: int, channels: int = 3) -> Iterator[Finding]:
         yield Finding("store", words, cure="" if is_there else "correct --store", missing=not is_there)
 
 
-def recipe(session: Session) -> Iterator[Finding]:
+def images(check: Check) -> Iterator[Finding]:
+    """Yield one finding per kind of what a check of tables and images found; only errors count as missing."""
+    for is_missing, findings in ((True, check.errors), (False, check.warnings)):
+        for kind, count in kinds_of(findings).items():
+            first = next(one for one in findings if one.kind == kind)
+            yield Finding("images", f"{kind}, {count:,} times; first: {first.what}", first.cure, missing=is_missing)
+
+
+def recipe(session: Session, of_images: Sequence[Finding]) -> Iterator[Finding]:
     """Yield what the stages of every arm need besides the package: libraries, files, images, weights, models.
 
-    The recipe is also planned, as `status` does, so that what it refuses is found here.
+    The recipe is also planned, as `status` does, so that what it refuses is found here. `of_images` is what was found
+    of images that are the user's.
     """
     checked, results = session.recipe, session.store
     stages = list(_stages(checked, results))
     faults = [fault for planner, stage in stages if (fault := _fault(planner, stage))]
-    faults = [*(faults or _faults_of_plan(session)), *_absent_images(stages)]
+    faults = [*(faults or _faults_of_plan(session)), *(of_images or _absent_images(stages))]
     weights = [_found(download, results, checked) for download in downloads(checked, results)]
     yield from dict.fromkeys([*faults, *weights])
     if not any(finding.missing for finding in (*faults, *weights)):

@@ -66,7 +66,7 @@ def test_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
         (folder / "images" / name).unlink()
     said = say("doctor", folder / "mine.toml", "--store", tmp_path / "store")
     assert said.code == 2
-    assert f"2 images that the data set names are not there; first: {folder}/images/P1_B02_1_dna.tif" in said.err
+    assert f"missing image, 2 times; first: {folder}/images/P1_B02_1_dna.tif does not exist" in said.err
 
 
 def test_images_that_a_mirror_on_this_machine_lacks_are_counted(tmp_path: Path) -> None:

@@ -229,7 +229,8 @@ def test_a_moved_folder_gives_the_same_result_and_an_edited_image_another_one(pl
         shutil.copy(plate / name, moved)
     _, _, there = cellssl("fetch", str(moved / "mine.toml"))
     assert there["fingerprint"] == here["fingerprint"]
-    tifffile.imwrite(moved / "images/P1_B02_1_dna.tif", np.zeros((9, 9), np.uint16))
+    edited_image = moved / "images/P1_B02_1_dna.tif"
+    tifffile.imwrite(edited_image, np.zeros_like(tifffile.imread(edited_image)))
     _, other, edited = cellssl("fetch", str(moved / "mine.toml"))
     parts = json.loads((other / "parts.json").read_text())
     assert edited["fingerprint"] != here["fingerprint"]

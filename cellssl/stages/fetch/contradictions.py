@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cellssl.datasets.tables.controls import near_control, near_names
+from cellssl.stages.fetch.findings import DOSES, NAMES, SAME_IMAGE
 from cellssl.stages.shared.spelling import alike, folded_number, folded_well
 
 if TYPE_CHECKING:
@@ -19,10 +20,15 @@ SHOWN = 3
 
 def contradictions(fields: pd.DataFrame, controls: Sequence[str]) -> Iterator[str]:
     """Yield one sentence per contradiction; nothing is corrected, because only the user knows what is meant."""
-    yield from _places(fields)
-    yield from _spellings(fields, controls)
-    yield from _doses(fields)
-    yield from _images(fields)
+    yield from (sentence for _, sentence in contradictions_by_kind(fields, controls))
+
+
+def contradictions_by_kind(fields: pd.DataFrame, controls: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the kind of every contradiction, and its sentence."""
+    yield from ((NAMES, sentence) for sentence in _places(fields))
+    yield from ((NAMES, sentence) for sentence in _spellings(fields, controls))
+    yield from ((DOSES, sentence) for sentence in _doses(fields))
+    yield from ((SAME_IMAGE, sentence) for sentence in _images(fields))
 
 
 def _places(fields: pd.DataFrame) -> Iterator[str]:

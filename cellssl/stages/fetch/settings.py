@@ -20,7 +20,8 @@ class PlateSettings(SettingsModel):
     controls: tuple[str, ...] = ("DMSO",)
     """Compounds of the control wells, which scale intensities and are the untreated class."""
     max_failures: float = Setting(0.01, ge=0, le=1)
-    """Largest share of fields that may be missing or broken; quarantine.csv lists them with the reason."""
+    """Largest share of fields that may be missing or broken; quarantine.csv lists them with the reason. Of 20 or more
+    fields of a plate, one may be, unless the share is 0."""
 
 
 class Settings(PlateSettings, StageSettings):
@@ -28,6 +29,9 @@ class Settings(PlateSettings, StageSettings):
 
     dataset: Annotated[Dataset, PluginField("cellssl.datasets")]
     """The data set: its name, or a table with its name and its settings."""
+
+    exclude_plates: tuple[str, ...] = ()
+    """Plates that are left out, by name, such as one whose images are broken."""
 
     def external_files(self) -> dict[str, Path]:
         """Return the user's tables, stacks and images, by their role."""

@@ -33,12 +33,17 @@ from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note
 from cellssl.files import write_text
 from cellssl.images.reference import parse_reference
-from cellssl.stages.fetch.contradictions import contradictions
+from cellssl.stages.fetch.check import check_plates
+from cellssl.stages.fetch.contradictions import contradictions_by_kind
+from cellssl.stages.fetch.findings import SAME_IMAGE, Check, Tolerances, kinds_of, sentence_of, way_out
 from cellssl.stages.fetch.settings import ALGORITHM, PlateSettings, Settings
 from cellssl.stages.shared.card_shapes import FetchMetrics
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LENIENT = Tolerances(missing=1, broken=1)
+"""Here nothing is refused because of a header: the check before the work has done so, and every plate counts itself."""
 
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
@@ -46,14 +51,16 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     settings: Settings = job.settings
     plates = yield from run_in_thread(partial(planned_plates, settings, job.context))
     fields = [field for plate_fields in plates.values() for field in plate_fields]
-    parts = {}
-    for number, (plate, plate_fields) in enumerate(plates.items(), start=1):
-        yield Note(f"plate {plate}, {number} of {len(plates)}: {len(plate_fields):,} fields")
-        parts[plate] = yield from make_plate(settings, job.context, plate_fields)
+    remarks = yield from run_in_thread(partial(settings.dataset.remarks, settings.controls))
+    check = yield from check_plates(plates, settings.controls, LENIENT, job.context, remarks)
+    parts = yield from _all_plates(settings, job.context, plates)
     table = concat_parts({plate: read_fields(part) for plate, part in parts.items()}, parts)
     write_table(table, job.draft.file("fields.parquet"))
-    yield from (Note(str(remark)) for remark in settings.dataset.remarks(settings.controls))
-    yield from map(Note, contradictions(table, settings.controls))
+    noticed = list(contradictions_by_kind(table, settings.controls))
+    same_bytes = [sentence for kind, sentence in noticed if kind == SAME_IMAGE]
+    shown = same_bytes if job.context.refused is not None else [*map(str, remarks), *(words for _, words in noticed)]
+    yield from map(Note, shown)
+    warnings = _warnings(check, same_bytes)
     for name, text in settings.dataset.tables(fields, _cache(job.context)).items():
         write_text(job.draft.file(f"tables/{name}"), text)
     _gather_records(parts, job.draft.file(RECORD_FILE))
@@ -67,12 +74,49 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "quarantined": failed,
         "controls": int(table["control"].sum()),
         "wells": int(table[["plate", "well"]].drop_duplicates().shape[0]),
+        "warnings": sum(warnings.values()),
+        "warning_kinds": warnings,
     }
 
 
+def _all_plates(
+    settings: Settings, context: RunContext, plates: Mapping[str, list[Field]]
+) -> Generator[Event, None, dict[str, Artifact]]:
+    """Return the part of every plate; DataError, after all others are made, where plates are refused or fail."""
+    parts, bad = {}, dict(context.refused or {})
+    hint = ""
+    for number, (plate, fields) in enumerate(plates.items(), start=1):
+        if plate in bad:
+            continue
+        yield Note(f"plate {plate}, {number} of {len(plates)}: {len(fields):,} fields")
+        try:
+            parts[plate] = yield from make_plate(settings, context, fields)
+        except DataError as error:
+            bad[plate], hint = error.message, error.hint
+            if len(plates) > 1:
+                yield Note(f"{error.message}; continuing with the other plates")
+    if bad:
+        raise DataError(sentence_of(bad, len(plates)), hint=hint if len(plates) == 1 else way_out(bad, len(plates)))
+    return parts
+
+
+def _warnings(check: Check, same_bytes: list[str]) -> dict[str, int]:
+    """Return the number of warnings by kind; whether images are the same is decided by their bytes, not their names."""
+    others = kinds_of(one for one in check.warnings + check.errors if one.kind != SAME_IMAGE)
+    return {**others, SAME_IMAGE: len(same_bytes)} if same_bytes else others
+
+
 def planned_plates(settings: Settings, context: RunContext) -> dict[str, list[Field]]:
-    """Return the selected fields by plate; UsageError where no field is selected."""
-    fields = settings.dataset.plan(_cache(context))
+    """Return the selected fields by plate, without those of excluded plates; UsageError where no field is selected."""
+    planned = settings.dataset.plan(_cache(context))
+    names = tuple(sorted({field.plate for field in planned}))
+    for plate in settings.exclude_plates:
+        if plate not in names:
+            raise UsageError(
+                f"fetch.exclude_plates names {plate!r}, and the data set has no such plate",
+                hint=did_you_mean(plate, names),
+            )
+    fields = [field for field in planned if field.plate not in settings.exclude_plates]
     if not fields:
         raise UsageError(
             "the data set's settings select no field", hint="select more compounds, doses, plates or wells"

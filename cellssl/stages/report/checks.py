@@ -7,6 +7,7 @@ from cellssl.artifacts.tables import SCALE, read_fields, read_table
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import MeanSd, number
 from cellssl.stages.fetch.contradictions import contradictions
+from cellssl.stages.fetch.findings import DOSES, NAMES, SAME_IMAGE
 from cellssl.stages.report.arm_scores import ScoresByArm, count_of
 from cellssl.stages.report.check import Check, not_made, too_little
 from cellssl.stages.report.label_free_checks import label_free_checks
@@ -18,6 +19,8 @@ from cellssl.stages.shared.card_shapes import FetchMetrics, FetchSection, segmen
 CHANCE = seed_statistics.CHANCE_AMI
 GAP = 0.1
 """Where balanced accuracy is lower by more than this on plates that were left out, it does not generalise fully."""
+IN_FIELD_TABLE = (NAMES, DOSES, SAME_IMAGE)
+"""Kinds of warnings of the check before the work that are found again in the field table, and listed one by one."""
 NO_LABEL = "no cell is labelled"
 
 
@@ -43,6 +46,7 @@ def cautions(run: Run) -> list[str]:
     """Return what the stages of a run have noticed about their numbers, the earliest stage first."""
     controls = section_of(run.fetch, FetchSection).controls if run.fetch is not None else ()
     found = list(contradictions(read_fields(run.segment), controls))
+    found += _check_warnings(run)
     found += _unread_fields(run)
     found += constant_channels(read_table(run.segment.file("scale.parquet"), SCALE))
     found += crop_cautions(metrics_of(run.segment, dict[str, int]))
@@ -50,6 +54,13 @@ def cautions(run: Run) -> list[str]:
         found.append(f"{without:,} cells have no class and are left out")
     found += run.clusters.cautions()
     return found + (run.evaluation.cautions() if run.evaluation is not None else [])
+
+
+def _check_warnings(run: Run) -> list[str]:
+    """Return a sentence on the warnings of the check before the work that the field table does not show any more."""
+    counts = metrics_of(run.fetch, FetchMetrics).warning_kinds if run.fetch is not None else {}
+    listed = ", ".join(f"{kind} ({count:,})" for kind, count in counts.items() if kind not in IN_FIELD_TABLE)
+    return [f"the check of tables and image headers warned of: {listed}; `cellssl check` lists them"] if listed else []
 
 
 def _unread_fields(run: Run) -> list[str]:

@@ -90,7 +90,8 @@ class Settings(StageSettings):
     cellprofiler_table: bool = False
     """Whether nuclei.csv.gz is written too: the cells with CellProfiler's column names."""
     max_failures: float = Field(0.01, ge=0, le=1)
-    """Largest share of the fields of a plate that may fail; quarantine.csv lists them with the reason."""
+    """Largest share of the fields of a plate that may fail; quarantine.csv lists them with the reason. Of 20 or more
+    fields, one may fail, unless the share is 0."""
     workers: int | None = Field(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Number of processes; the number of cores by default."""
 

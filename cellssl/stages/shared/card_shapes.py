@@ -38,6 +38,7 @@ class FetchMetrics(CardShape):
 
     fields: int
     quarantined: int = 0
+    warning_kinds: dict[str, int] = Field(default_factory=dict)
 
 
 class PlateSection(CardShape):

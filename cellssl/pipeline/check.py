@@ -1,0 +1,135 @@
+"""check: a recipe in a store in; what does not fit together in its tables, images and sections out, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from cellssl.artifacts.hash_cache import UnknownHashError
+from cellssl.config.recipe import Recipe
+from cellssl.datasets.base import Field
+from cellssl.datasets.transfer.threads import run_in_thread
+from cellssl.engine.build import RunContext
+from cellssl.errors import UsageError
+from cellssl.events import Event
+from cellssl.pipeline.plates import plan_plate
+from cellssl.pipeline.session import Session
+from cellssl.stages.fetch import findings as kinds
+from cellssl.stages.fetch.check import check_plates
+from cellssl.stages.fetch.findings import Check, Finding, Tolerances, in_order, kinds_of
+from cellssl.stages.fetch.stage import fields_of, planned_plates
+
+
+def check_recipe(session: Session, context: RunContext, arms: Sequence[str]) -> Generator[Event, None, Check]:
+    """Return everything that does not fit together in these arms; of images, only the headers are read.
+
+    Raises UsageError where the recipe fetches nothing; what a table or a setting makes impossible is raised as `fetch`
+    raises it.
+    """
+    recipe = session.recipe
+    arms = [arm for arm in arms if recipe.has("fetch", arm)]
+    if not arms:
+        raise UsageError(
+            f"{recipe.source} has no section [fetch], so there is nothing to check",
+            hint="give a recipe with a data set; cellssl explain fetch lists its settings",
+        )
+    checks = []
+    for arm in _different(recipe, arms):
+        checks.append((yield from _check_arm(session, arm, context)))
+    return _joined(checks)
+
+
+def is_fetched(session: Session, arms: Sequence[str]) -> bool:
+    """Return whether all that `fetch` would make is finished; reads no image, so False where one has changed."""
+    arms = [arm for arm in arms if session.recipe.has("fetch", arm)]
+    try:
+        with session.store.hashes.only_known():
+            if session.selection.plate is not None:
+                part = plan_plate(session, "fetch", session.selection.plate)
+                return session.state(part.card, part.counted) == "done"
+            planned = [session.planner(arm, session.seeds()[0]).plan("fetch") for arm in arms]
+            return all(session.state(one.card, one.settings) == "done" for one in planned)
+    except UnknownHashError:
+        return False
+
+
+def has_own_images(recipe: Recipe, arms: Sequence[str]) -> bool:
+    """Return whether any arm reads images that lie on this machine and are the user's; downloads nothing."""
+    fetching = [
+        recipe.settings("fetch", arm) for arm in _different(recipe, [a for a in arms if recipe.has("fetch", a)])
+    ]
+    return any(not settings.dataset.gives_crops and settings.external_files() for settings in fetching)
+
+
+def summary_of(check: Check) -> dict[str, Any]:
+    """Return the counts of a check, as scripts read them."""
+    return {
+        "plates": check.plates,
+        "fields": check.fields,
+        "files": check.files,
+        "errors": kinds_of(check.errors),
+        "warnings": kinds_of(check.warnings),
+        "notes": kinds_of(check.of("note")),
+        "bad_plates": dict(check.bad_plates),
+    }
+
+
+def _different(recipe: Recipe, arms: Sequence[str]) -> list[str]:
+    """Return the first of all arms that fetch, judge and label the same."""
+    stages = ("fetch", "segment", "split")
+    first: dict[str, str] = {}
+    for arm in arms:
+        first.setdefault(repr([recipe.settings(stage, arm) for stage in stages if recipe.has(stage, arm)]), arm)
+    return list(first.values())
+
+
+def _check_arm(session: Session, arm: str, context: RunContext) -> Generator[Event, None, Check]:
+    recipe, plate = session.recipe, session.selection.plate
+    settings = recipe.settings("fetch", arm)
+    tolerances = Tolerances(settings.max_failures, recipe.settings("segment", arm).max_failures)
+    if plate is not None:
+        plates = {plate: (yield from run_in_thread(partial(fields_of, settings, plate, context)))}
+        return (yield from check_plates(plates, settings.controls, tolerances, context))
+    plates = yield from run_in_thread(partial(planned_plates, settings, context))
+    remarks = yield from run_in_thread(partial(settings.dataset.remarks, settings.controls))
+    check = yield from check_plates(plates, settings.controls, tolerances, context, remarks)
+    if not recipe.has("split", arm):
+        return check
+    return _with(check, _against_split(recipe.settings("split", arm), plates))
+
+
+def _against_split(split: Any, plates: Mapping[str, Sequence[Field]]) -> Iterator[Finding]:
+    """Yield what the section [split] names and the table does not have."""
+    doses: dict[str | None, set[float]] = {}
+    for field in (field for fields in plates.values() for field in fields):
+        doses.setdefault(field.compound, set()).update([field.dose_micromolar] if field.dose_micromolar else [])
+    wanted = split.treated.compounds if split.treated is not None else ()
+    for name in wanted:
+        if name not in doses:
+            words = f"split.treated names the compound {name!r}, and no well has it"
+            yield Finding(kinds.RECIPE, words, "correct split.treated, or the table")
+        elif split.treated.doses != "all" and len(doses[name]) == 1:
+            words = f"split.treated chooses doses ({split.treated.doses}) of {name!r}, which has one dose only"
+            yield Finding(kinds.RECIPE, words, 'write doses = "all", or correct the doses in the table')
+    for setting in ("plates", "test_plates"):
+        for name in (name for name in getattr(split, setting) if name not in plates):
+            words = f"split.{setting} names the plate {name!r}, and the table has no such plate"
+            yield Finding(kinds.RECIPE, words, f"correct split.{setting}, or the table")
+
+
+def _with(check: Check, more: Iterator[Finding]) -> Check:
+    return replace(check, findings=in_order([*check.findings, *more]))
+
+
+def _joined(checks: Sequence[Check]) -> Check:
+    """Return the checks of several arms as one: what they share comes once, errors first."""
+    first = checks[0]
+    if len(checks) == 1:
+        return first
+    findings = in_order(dict.fromkeys(one for each in checks for one in each.findings))
+    bad = {plate: why for each in checks for plate, why in each.bad_plates.items()}
+    most = max(checks, key=lambda each: each.fields)
+    recalled = all(each.is_recalled for each in checks)
+    return Check(most.fields, most.files, findings, bad, most.plates, recalled)
