@@ -14,6 +14,7 @@ from cellssl.cli import (
     explain,
     fetch,
     gc,
+    init,
     pretrain,
     report,
     run,
@@ -33,7 +34,7 @@ app = typer.Typer(
     "130 / 143 interrupted.",
 )
 COMMANDS = (
-    fetch, segment, split, pretrain, embed, cluster, evaluate, report,
+    init, fetch, segment, split, pretrain, embed, cluster, evaluate, report,
     run, demo, status, explain, doctor, diff, verify, gc,
 )  # fmt: skip
 for module in COMMANDS:
