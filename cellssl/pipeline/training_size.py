@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+LONG_S = 900.0
+"""Where all fields take longer, a sample of them comes first."""
 FIRST_LOOK_S = 600.0
 """The length that a first look is planned for; with what the rough times may be wrong by it ends within 15 minutes."""
 FEW_FIELDS = 12
@@ -75,7 +77,7 @@ def training_size(
     per_field_s = SEGMENT_S_PER_MEGAPIXEL * megapixels * channels / cores + cells_per_field * per_cell_s
     whole_s = START_S + fields * per_field_s
     sample = max(FEW_FIELDS, math.floor((FIRST_LOOK_S - START_S) / per_field_s))
-    sample_fields = sample if sample < fields and whole_s > FIRST_LOOK_S else None
+    sample_fields = sample if whole_s > LONG_S and sample < fields else None
     trained = TRAINED_SHARE * (sample_fields or fields) * cells_per_field
     return TrainingSize(
         "vgg13" if has_gpu else "small",
