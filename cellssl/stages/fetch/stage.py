@@ -33,6 +33,7 @@ from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note
 from cellssl.files import write_text
 from cellssl.stages.fetch.contradictions import contradictions
+from cellssl.stages.fetch.sample import first_look, sampled
 from cellssl.stages.fetch.settings import ALGORITHM, PlateSettings, Settings
 from cellssl.stages.shared.card_shapes import FetchMetrics
 
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Make the missing plates, then gather their tables; gathering copies no pixels."""
     settings: Settings = job.settings
-    plates = yield from run_in_thread(partial(planned_plates, settings, job.context))
+    plates, of = yield from run_in_thread(partial(_planned_and_all, settings, job.context))
     fields = [field for plate_fields in plates.values() for field in plate_fields]
+    if of > len(fields):
+        yield Note(f"{first_look(len(fields), of)} (fetch.sample), which is no result; leave it out for all of them")
     parts = {}
     for number, (plate, plate_fields) in enumerate(plates.items(), start=1):
         yield Note(f"plate {plate}, {number} of {len(plates)}: {len(plate_fields):,} fields")
@@ -65,17 +68,24 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "quarantined": failed,
         "controls": int(table["control"].sum()),
         "wells": int(table[["plate", "well"]].drop_duplicates().shape[0]),
+        **({"sampled_of": of} if of > len(fields) else {}),
     }
 
 
 def planned_plates(settings: Settings, context: RunContext) -> dict[str, list[Field]]:
-    """Return the selected fields by plate; UsageError where no field is selected."""
+    """Return the selected fields by plate, or a sample of them; UsageError where no field is selected."""
+    return _planned_and_all(settings, context)[0]
+
+
+def _planned_and_all(settings: Settings, context: RunContext) -> tuple[dict[str, list[Field]], int]:
+    """Return the planned fields by plate, and the number of fields of which they are a sample."""
     fields = settings.dataset.plan(_cache(context))
     if not fields:
         raise UsageError(
             "the data set's settings select no field", hint="select more compounds, doses, plates or wells"
         )
-    return by_plate(fields)
+    taken = fields if settings.sample is None else sampled(fields, settings.sample, settings.controls)
+    return by_plate(taken), len(fields)
 
 
 def make_plate(settings: Settings, context: RunContext, fields: list[Field]) -> Build:

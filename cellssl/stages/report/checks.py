@@ -7,6 +7,7 @@ from cellssl.artifacts.tables import SCALE, read_fields, read_table
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import MeanSd, number
 from cellssl.stages.fetch.contradictions import contradictions
+from cellssl.stages.fetch.sample import first_look
 from cellssl.stages.report.arm_scores import ScoresByArm, count_of
 from cellssl.stages.report.check import Check, not_made, too_little
 from cellssl.stages.report.label_free_checks import label_free_checks
@@ -42,7 +43,7 @@ def checks(runs: list[Run], scores: ScoresByArm) -> list[Check]:
 def cautions(run: Run) -> list[str]:
     """Return what the stages of a run have noticed about their numbers, the earliest stage first."""
     controls = section_of(run.fetch, FetchSection).controls if run.fetch is not None else ()
-    found = list(contradictions(read_fields(run.segment), controls))
+    found = _sample(run) + list(contradictions(read_fields(run.segment), controls))
     found += _unread_fields(run)
     found += constant_channels(read_table(run.segment.file("scale.parquet"), SCALE))
     found += crop_cautions(metrics_of(run.segment, dict[str, int]))
@@ -50,6 +51,14 @@ def cautions(run: Run) -> list[str]:
         found.append(f"{without:,} cells have no class and are left out")
     found += run.clusters.cautions()
     return found + (run.evaluation.cautions() if run.evaluation is not None else [])
+
+
+def _sample(run: Run) -> list[str]:
+    """Return a sentence where only a sample of the fields was fetched."""
+    fetched = metrics_of(run.fetch, FetchMetrics) if run.fetch is not None else None
+    if fetched is None or fetched.sampled_of is None:
+        return []
+    return [f"this is {first_look(fetched.planned, fetched.sampled_of)}, and no result"]
 
 
 def _unread_fields(run: Run) -> list[str]:

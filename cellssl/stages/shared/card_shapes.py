@@ -37,6 +37,9 @@ class FetchMetrics(CardShape):
 
     fields: int
     quarantined: int = 0
+    planned: int = 0
+    sampled_of: int | None = None
+    """All fields of the data set, where only a sample of them was fetched."""
 
 
 class PlateSection(CardShape):

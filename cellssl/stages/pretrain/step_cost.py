@@ -1,0 +1,192 @@
+"""step_cost: the settings of a training and the shape of its cells in; what one step costs here, measured, out.
+
+A step of a large network takes minutes on a CPU, so a smaller batch is timed, and the time grows with the batch.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellssl.engine.resources import peak_memory_mb
+from cellssl.learning.training.distributed import SINGLE_PROCESS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    from cellssl.learning.training.cell_metadata import CellMetadata
+    from cellssl.learning.training.loop import Plan
+    from cellssl.learning.training.state import TrainState
+    from cellssl.stages.pretrain.settings import Settings
+
+FIRST_BATCH = 2
+"""Cells of the first timed step; objectives and batch norm need two."""
+ENOUGH_S = 1.0
+"""A step that takes longer is long enough to be timed well."""
+
+
+@dataclass(frozen=True)
+class CellShape:
+    """The training cells, as far as they decide what a step costs."""
+
+    cells: int
+    channels: int
+    crop_px: int
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one step costs on this machine, and what embedding one cell does."""
+
+    step_s: float
+    """Seconds of one step with the batch of the recipe."""
+    memory_mb: float
+    """Largest memory of the process during such a step: resident on a CPU, of the device on a GPU."""
+    embed_s: float
+    """Seconds of embedding one cell."""
+
+
+def measure_step(settings: Settings, shape: CellShape, device: torch.device) -> StepCost:
+    """Time steps of growing batches on random crops, and the embedding of a few cells.
+
+    Raises UsageError as `networks.prepare` does for what cannot be trained, FailedError where memory does not suffice.
+    """
+    from cellssl.device import allowed_threads
+    from cellssl.learning.threads import multiply_adds, threads_for, torch_threads
+    from cellssl.learning.training.memory import enough_memory, keep_freed_memory
+    from cellssl.stages.pretrain.settings import OUT_OF_MEMORY_HINT
+
+    keep_freed_memory()
+    with enough_memory(OUT_OF_MEMORY_HINT):
+        state, plan = _plan(settings, shape, device)
+        size = multiply_adds(state.encoder, shape.channels, plan.side_px)
+        with torch_threads(threads_for(size, allowed_threads())):
+            timed = _timed_steps(state, plan, shape, settings.batch) if settings.epochs > 0 else []
+            embed_s = _embed_s(state.encoder, plan, shape)
+    if not timed:
+        return StepCost(0.0, _peak_mb(device), embed_s)
+    batch, seconds, peak_mb = timed[-1]
+    grows_mb = max(0.0, (peak_mb - timed[0][2]) / max(1, batch - timed[0][0]))
+    return StepCost(seconds * settings.batch / batch, peak_mb + grows_mb * (settings.batch - batch), embed_s)
+
+
+def _timed_steps(state: TrainState, plan: Plan, shape: CellShape, largest: int) -> list[tuple[int, float, float]]:
+    """Return the batch, seconds and peak of memory in MB of steps whose batch grows until one can be timed well."""
+    from cellssl.learning.training.loop import train_step
+
+    timed: list[tuple[int, float, float]] = []
+    batch = min(FIRST_BATCH, largest)
+    while True:
+        crops, cells = _random_crops(batch, shape, plan.device), plan.cell_keys[:batch]
+        first_s = _seconds_of(lambda crops=crops, cells=cells: train_step(state, plan, crops, cells), plan.device)
+        _reset_peak(plan.device)
+        again_s = _seconds_of(lambda crops=crops, cells=cells: train_step(state, plan, crops, cells), plan.device)
+        timed.append((batch, min(first_s, again_s), _peak_mb(plan.device)))
+        if batch == largest or (again_s > ENOUGH_S and len(timed) > 1):
+            return timed
+        batch = min(largest, batch * (2 if again_s > ENOUGH_S / 2 else 4))
+
+
+def _embed_s(encoder: torch.nn.Module, plan: Plan, shape: CellShape, cells: int = 8) -> float:
+    """Return the seconds that embedding one cell takes, in float32 as `embed` does."""
+    from cellssl.learning.embed import EmbeddingViews, embed
+
+    rows, crops = np.arange(cells), _random_crops(cells, shape, plan.device)
+
+    def once() -> None:
+        list(embed(encoder, [(rows, crops)], EmbeddingViews(plan.side_px), plan.device))
+
+    once()
+    return _seconds_of(once, plan.device) / cells
+
+
+def _plan(settings: Settings, shape: CellShape, device: torch.device) -> tuple[TrainState, Plan]:
+    """Build the networks of the training, with random cells in place of its own."""
+    import torch
+
+    from cellssl.device import dtype_for
+    from cellssl.learning.training.batches import Batches
+    from cellssl.learning.training.loop import Plan
+    from cellssl.stages.pretrain.networks import TrainingShape, build_networks
+
+    side_px = settings.input_px or shape.crop_px
+    settings.encoder.check_side(side_px)
+    cells = max(shape.cells, settings.batch)
+    training = TrainingShape(torch.arange(cells), settings.batch, shape.channels, side_px)
+    state, branches = build_networks(settings, training, 0, device, SINGLE_PROCESS)
+    plan = Plan(
+        branches=branches,
+        batches=Batches(cells, settings.batch, 0),
+        steps=2**31,
+        learning_rate=lambda _: 1e-6,
+        read=_unread,
+        cell_keys=training.cells,
+        side_px=side_px,
+        seed=0,
+        device=device,
+        dtype=dtype_for(settings.precision, device),
+        momentum=max((branch.objective.momentum for branch in branches), default=0.0),
+        clip_norm=settings.clip_norm,
+        metadata=_made_up_metadata(settings, training.cells),
+    )
+    return state, plan
+
+
+def _made_up_metadata(settings: Settings, keys: torch.Tensor) -> CellMetadata:
+    """Return two values in turn for every column that the objectives learn from."""
+    from cellssl.learning.training.cell_metadata import CellMetadata
+
+    def values(column: str) -> list[object]:
+        pair = (1.0, 2.0) if column == "dose_micromolar" else ("a", "b")
+        return [pair[place % 2] for place in range(len(keys))]
+
+    return CellMetadata.from_columns(keys, {column: values(column) for column in settings.metadata_columns()})
+
+
+def _unread(rows: np.ndarray) -> torch.Tensor:
+    raise NotImplementedError("the crops of a measurement are handed in")
+
+
+_unread.in_background = False  # type: ignore[attr-defined]
+
+
+def _random_crops(count: int, shape: CellShape, device: torch.device) -> torch.Tensor:
+    """Return noise: pixels that are all equal would give losses that are not numbers."""
+    import torch
+
+    from cellssl.randomness import generator
+
+    size = (count, shape.channels, shape.crop_px, shape.crop_px)
+    return torch.from_numpy(generator("step cost", count).integers(0, 256, size, np.uint8)).to(device)
+
+
+def _seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    import torch
+
+    began_s = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began_s
+
+
+def _reset_peak(device: torch.device) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mb(device: torch.device) -> float:
+    import torch
+
+    return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else peak_memory_mb()
