@@ -73,8 +73,8 @@ def command(
         "remarks": written.remarks,
         "next": command_line,
     }
-    console.say(f"next: {command_line}")
     console.result(str(recipe), details)
+    console.say(f"next: {command_line}")
 
 
 def _quoted(path: Path) -> str:

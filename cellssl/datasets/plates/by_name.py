@@ -16,10 +16,10 @@ from cellssl.datasets.plates.layout import Found, Optics, Plane, canonical_well,
 
 LEAST_SHARE = 0.1
 """Share of the images that a pattern of names needs beside a more frequent one, so that its files are taken."""
+NO_SITE = -1
+"""Of an image whose name says no site."""
 SMALL_COPY = 0.5
 """Both sides of a thumbnail are at most this share of those of the fields."""
-NUMBERED = {"Harmony": "ch", "CellVoyager": "ch", "Columbus": "ch", "Leica matrix": "ch", "Cellomics": "ch"}
-"""What stands before the number of a channel in these names."""
 SHAPELESS = re.compile(r"(images?|imgs?|pictures|tiffs?|raw|data|(timepoint|time|zstep|t|z)[_ -]?\d+|well[_ -]?\w{2,4})", re.I)
 """Folders that name no plate."""
 
@@ -98,7 +98,7 @@ def _found(listing: Listing, named: NamedFiles, headers: Headers) -> Found:
             file,
             plates[file],
             parts.get("well") or "none",
-            int(parts["site"]) if parts.get("site", "").isdigit() else 0,
+            int(parts["site"]) if parts.get("site", "").isdigit() else NO_SITE,
             _channel(named.source, parts),
             z=int(parts["z"]) if parts.get("z", "").isdigit() else 0,
             t=times.get(parts.get("t", ""), 0),
@@ -189,7 +189,7 @@ def _inside(plane: Plane, kind: Kind) -> list[Plane]:
         replace(
             one,
             series=number,
-            site=0 if plane.site == 0 else plane.site * 1000 + number,
+            site=NO_SITE if plane.site == NO_SITE else plane.site * 1000 + number,
             well=dict(kind.series_wells).get(number, one.well) if one.well in ("none", _own_name(one)) else one.well,
         )
         for number in range(kind.series)
@@ -203,8 +203,8 @@ def _own_name(plane: Plane) -> str:
 
 def _numbered(planes: list[Plane]) -> list[Plane]:
     """Number the sites that have no number: 1, or the images of the files of a well in order, from 1."""
-    if not any(plane.series for plane in planes if plane.site == 0):
-        return [plane if plane.site else replace(plane, site=1) for plane in planes]
+    if not any(plane.series for plane in planes if plane.site == NO_SITE):
+        return [plane if plane.site != NO_SITE else replace(plane, site=1) for plane in planes]
     numbers: dict[tuple[str, str], dict[tuple[str, int], int]] = defaultdict(dict)
     numbered = []
     for plane in planes:

@@ -96,8 +96,13 @@ KNOWN = (
 )
 """Microscope, its names in words, and the pattern of the whole name without its ending."""
 ORDER = re.compile(r"(\d+)")
-STRUCTURE = (("t", re.compile(r"(?:TimePoint|Time|T)[_ -]?(\d+)", re.I)), ("z", re.compile(r"(?:ZStep|Z)[_ -]?(\d+)", re.I)))
-"""Folders that stand for a time point or a z plane."""
+STRUCTURE = (
+    ("t", re.compile(r"(?:TimePoint|Time|T)[_ -]?(\d+)", re.I)),
+    ("z", re.compile(r"(?:ZStep|Z)[_ -]?(\d+)", re.I)),
+    ("well", re.compile(rf"(?:Well[_ -]?)?({WELL_TEXT})(?:[-_ ](?:Site|Pos|Position|Field|XY)[_ -]?\d+)?", re.I)),
+    ("site", re.compile(rf"(?:{WELL_TEXT}[-_ ])?(?:\d+-)?(?:Site|Pos|Position|Field|FOV|XY)[_ -]?(\d+)", re.I)),
+)
+"""Folders that stand for a time point, a z plane, a well or a site, where the name of the file does not say it."""
 
 
 @dataclass
@@ -164,11 +169,13 @@ def _tidied(parts: Parts, file: str) -> Parts:
         parts["site"] = str(int(parts["y"]) * 1000 + int(parts["x"]) + 1)
     if "well" in parts:
         parts["well"] = canonical_well(parts["well"])
+    if "listed" in parts and "," not in parts["listed"]:  # a file with several channels lists them
+        parts["channel"] = parts["listed"]
     for role, pattern in STRUCTURE:
         if role not in parts:
             for folder in PurePosixPath(file).parts[:-1]:
                 if match := pattern.fullmatch(folder):
-                    parts[role] = match[1]
+                    parts[role] = canonical_well(match[1]) if role == "well" else match[1]
     return parts
 
 
@@ -232,8 +239,8 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 SEPARATORS = re.compile(r"[_\-. ()\[\],=+#/]+")
 PREFIXES = {
-    "site": ("site", "field", "fld", "fov", "position", "pos", "xy", "view", "s", "f", "p"),
-    "channel": ("channel", "chan", "ch", "wavelength", "wave", "wv", "w", "c"),
+    "site": ("site", "field", "feld", "fld", "fov", "position", "pos", "xy", "view", "s", "f", "p"),
+    "channel": ("channel", "kanal", "chan", "ch", "wavelength", "wave", "wv", "w", "c"),
     "z": ("zstep", "zplane", "slice", "plane", "z"),
     "t": ("timepoint", "time", "frame", "tp", "t"),
     "plate": ("plate", "plt"),
@@ -266,6 +273,11 @@ def _tokens(file: str) -> list[str]:
         if tokens and piece.isdigit() and _is_prefix(tokens[-1]):
             tokens[-1] += piece  # "field 3" is one part
             continue
+        if match := re.fullmatch(r"r(\d{1,2})c(\d{1,2})(.*)", piece, re.I):
+            tokens.append(well_at(int(match[1]), int(match[2])))
+            piece = match[3]
+            if not piece:
+                continue
         runs = re.findall(r"[A-Za-z]+\d+", piece)
         chained = len(runs) > 1 and "".join(runs) == piece
         tokens += runs if chained and all(_prefixed(run) or WELL.fullmatch(run) for run in runs) else [piece]
@@ -305,10 +317,18 @@ class _Column:
     def letters(self) -> set[str]:
         return {re.sub(r"[^A-Za-z]", "", _bare_well(value)) for value in self.distinct}
 
-    def role(self) -> str | None:
-        """Return the role that the letters before its numbers name, the same in all values."""
+    def role(self, is_word: bool) -> str | None:
+        """Return the role that a word, or a letter, before its numbers names, the same in all values."""
+        if not is_word and self.is_folder:
+            return None
         roles = {(one or ("", ""))[0] for one in map(_prefixed, self.distinct)}
-        return roles.pop() or None if len(roles) == 1 else None
+        letters = {len(re.sub(r"[^A-Za-z]", "", value)) > 1 for value in self.distinct}
+        return roles.pop() or None if len(roles) == 1 and letters == {is_word} else None
+
+    def numbers(self) -> bool:
+        """Whether its values are numbers, after letters that are the same in all of them."""
+        matches = [re.fullmatch(r"(\D*)\d+", value) for value in self.distinct]
+        return all(matches) and len({match[1] for match in matches if match}) == 1
 
 
 def _bare_well(value: str) -> str:
@@ -325,10 +345,11 @@ def _compared(files: list[str]) -> NamedFiles | None:
     well = _well_place(columns)
     if well is not None:
         roles[well] = "well"
-    for place, column in enumerate(columns):
-        role = column.role() if place not in roles else None
-        if role and role not in roles.values() and role != "well":
-            roles[place] = role
+    for are_words in (True, False):  # "site" is surer than "s"
+        for place, column in enumerate(columns):
+            role = column.role(are_words) if place not in roles else None
+            if role and role not in roles.values() and role != "well":
+                roles[place] = role
     if well is None and not {"row", "column"} <= set(roles.values()):
         roles = {place: role for place, role in roles.items() if role not in ("row", "column")}
     doubts = _guess(columns, roles)
@@ -367,8 +388,13 @@ def _guess(columns: list[_Column], roles: dict[int, str]) -> list[str]:
         named = any(any(mark in text for mark in STAINS if len(mark) > 2) or text in STAINS for text in texts)
         if named and len(texts) <= 12 and not all(text.isdigit() for text in texts):
             roles[place] = "channel"
-    varying = [place for place, column in enumerate(columns) if place not in roles and len(column.distinct) > 1]
-    texts_vary = [place for place in varying if not all(value.isdigit() for value in columns[place].distinct)]
+    used = [columns[place].values for place in roles]  # a folder and a file name may say the same
+    varying = [
+        place
+        for place, column in enumerate(columns)
+        if place not in roles and len(column.distinct) > 1 and column.values not in used
+    ]
+    texts_vary = [place for place in varying if columns[place].is_folder or not columns[place].numbers()]
     numbers = [place for place in varying if place not in texts_vary]
     for place in reversed(texts_vary):
         if wells is not None and _depends(columns[place].values, wells) and not columns[place].is_folder:
@@ -406,8 +432,7 @@ def _text(value: str, role: str) -> str:
         return _bare_well(value)
     if role in ("channel", "plate"):
         return value
-    prefixed = _prefixed(value)
-    return prefixed[1] if prefixed else value
+    return re.sub(r"\D*(\d+)", r"\1", value) if re.fullmatch(r"\D*\d+", value) else value
 
 
 def _words(file: str, columns: list[_Column], roles: dict[int, str]) -> str:
