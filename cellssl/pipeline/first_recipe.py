@@ -307,6 +307,7 @@ def _channels(survey: Survey) -> dict[str, Any]:
     ordered = [nucleus, *(channel for channel in survey.channels if channel != nucleus)]
     shared, names = _shares_files(survey), {key: name for name, key in survey.keys.items()}
     in_file: dict[str, set[int]] = defaultdict(set)
+    pages = {plane.channel for plane in survey.planes if plane.is_page}
     for plane in survey.planes:
         if plane.in_file is not None:
             in_file[plane.channel].add(plane.in_file)
@@ -316,6 +317,8 @@ def _channels(survey: Survey) -> dict[str, Any]:
         column = "file" if shared else _column(channel)
         if not in_file[channel]:
             channels[channel] = column
+        elif channel in pages:
+            channels[channel] = {"column": column, "page": min(in_file[channel])}
         elif names[channel] in named:
             channels[channel] = {"column": column, "channel": names[channel]}
         else:

@@ -9,15 +9,18 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from statistics import median
 
-from cellssl.datasets.plates.file_names import NamedFiles, Parts, read_names, stem
+from cellssl.datasets.plates.file_names import NamedFiles, Parts, is_structure, read_names, stem
 from cellssl.datasets.plates.folder import Listing
 from cellssl.datasets.plates.headers import Headers, Kind, spread
 from cellssl.datasets.plates.layout import Found, Optics, Plane, canonical_well, well_at
+from cellssl.errors import DataError
 
 LEAST_SHARE = 0.1
 """Share of the images that a pattern of names needs beside a more frequent one, so that its files are taken."""
 NO_SITE = -1
 """Of an image whose name says no site."""
+PAGES_OF_Z = 5
+"""So many pages of which a file does not say what they are count as z planes, and fewer as channels."""
 SMALL_COPY = 0.5
 """Both sides of a thumbnail are at most this share of those of the fields."""
 SHAPELESS = re.compile(r"(images?|imgs?|pictures|tiffs?|raw|data|(timepoint|time|zstep|t|z)[_ -]?\d+|well[_ -]?\w{2,4})", re.I)
@@ -92,8 +95,16 @@ def _found(listing: Listing, named: NamedFiles, headers: Headers) -> Found:
     plates = _plates(named.parts, listing.root.name)
     times = _times(parts.get("t", "") for parts in named.parts.values())
     kinds = headers.kinds(named.parts)
+    broken = [file for file in named.parts if file in headers.faults]
+    if len(broken) == len(kinds):
+        raise DataError(
+            f"none of the {len(kinds):,} images in {listing.root} can be read; first: {headers.faults[broken[0]]}",
+            hint="export them as OME-TIFF or OME-Zarr with the microscope's program, or copy them again",
+        )
     planes: list[Plane] = []
     for file, parts in named.parts.items():
+        if file in headers.faults:
+            continue
         basic = Plane(
             file,
             plates[file],
@@ -106,15 +117,20 @@ def _found(listing: Listing, named: NamedFiles, headers: Headers) -> Found:
         planes += _inside(basic, kinds[file])
     planes = _numbered(planes)
     found = Found(_words(named, kinds.values()), planes, doubts=list(named.doubts))
+    pages = max(kind.pages for kind in kinds.values())
+    z_in_pages = 1 if any(plane.is_page for plane in planes) else pages
     found.held = (
-        max(kind.z_planes for kind in kinds.values()),
+        max(z_in_pages, max(kind.z_planes for kind in kinds.values())),
         max(kind.time_points for kind in kinds.values()),
     )
+    if pages > 1:
+        found.doubts.append(_on_pages(pages, found))
     if any("number" in parts for parts in named.parts.values()):
         _name_numbered_wells(found, named)
     _leave_out_second(listing, found)
-    first = headers.of(next(iter(named.parts)))
+    first = headers.of(planes[0].file)
     found.optics = Optics(first.pixel_um, first.objective, first.acquired) if first else Optics()
+    listing.leave_out("files whose header cannot be read", broken)
     for file in named.parts:
         listing.sizes.pop(file, None)
     return found
@@ -167,6 +183,7 @@ def _plate_folder(file: str, parts: Parts, root: str) -> str:
         folder
         for folder in PurePosixPath(file).parts[:-1]
         if not SHAPELESS.fullmatch(folder)
+        and not is_structure(folder)
         and folder != parts.get("channel")
         and canonical_well(folder) != parts.get("well")
     ]
@@ -179,7 +196,9 @@ def _inside(plane: Plane, kind: Kind) -> list[Plane]:
     if len(names) != kind.channels or len(set(names)) < len(names) or not all(names):
         names = tuple(f"ch{number + 1}" for number in range(kind.channels))
     of_one = [plane]
-    if kind.channels > 1:
+    if not plane.channel and 1 < kind.pages < PAGES_OF_Z:
+        of_one = [replace(plane, channel=f"page_{n}", in_file=n, is_page=True) for n in range(kind.pages)]
+    elif kind.channels > 1:
         of_one = [replace(plane, channel=name, in_file=number) for number, name in enumerate(names)]
     elif not plane.channel:
         of_one = [replace(plane, channel=names[0] if kind.channel_names else "image")]
@@ -195,6 +214,18 @@ def _inside(plane: Plane, kind: Kind) -> list[Plane]:
         for number in range(kind.series)
         for one in of_one
     ]
+
+
+def _on_pages(pages: int, found: Found) -> str:
+    if found.planes[0].is_page:
+        return (
+            f"the files have {pages} pages and do not say what they are; they are taken as channels. If they are z planes, "
+            'write the column alone, such as channels = { dna = "file" }, and z = "max"'
+        )
+    return (
+        f"the files have {pages} pages and do not say what they are; they are taken as z planes. If they are channels, "
+        'write them one by one, such as dna = { column = "image", page = 0 }, and remove z'
+    )
 
 
 def _own_name(plane: Plane) -> str:

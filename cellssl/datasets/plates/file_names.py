@@ -144,7 +144,8 @@ def read_names(files: Sequence[str], pattern: str | None = None) -> tuple[list[N
 
 def stem(file: str) -> str:
     """Return the name of a file without its ending, also without the `.ome` of OME-TIFF."""
-    return re.sub(r"\.ome$", "", PurePosixPath(file).stem, flags=re.I)
+    name = file.rpartition("/")[2].rpartition(".")[0]
+    return name[:-4] if name.lower().endswith(".ome") else name
 
 
 def _known(file: str) -> tuple[int, Parts | None]:
@@ -173,10 +174,15 @@ def _tidied(parts: Parts, file: str) -> Parts:
         parts["channel"] = parts["listed"]
     for role, pattern in STRUCTURE:
         if role not in parts:
-            for folder in PurePosixPath(file).parts[:-1]:
+            for folder in file.split("/")[:-1]:
                 if match := pattern.fullmatch(folder):
                     parts[role] = canonical_well(match[1]) if role == "well" else match[1]
     return parts
+
+
+def is_structure(folder: str) -> bool:
+    """Return whether the name of a folder is that of a time point, a z plane or a site."""
+    return any(role != "well" and pattern.fullmatch(folder) for role, pattern in STRUCTURE)
 
 
 def _row_number(letters: str) -> int:
@@ -261,13 +267,13 @@ def _alike(files: Sequence[str]) -> list[list[str]]:
     """Group files whose paths have the same number of folders and of parts."""
     groups: dict[tuple[int, int], list[str]] = defaultdict(list)
     for file in files:
-        groups[len(PurePosixPath(file).parts), len(_tokens(file))].append(file)
+        groups[file.count("/"), len(_tokens(file))].append(file)
     return sorted(groups.values(), key=len, reverse=True)
 
 
 def _tokens(file: str) -> list[str]:
     """Return the parts of a path: folders whole, the name cut at separators and where numbers end."""
-    *folders, _ = PurePosixPath(file).parts
+    *folders, _ = file.split("/")
     tokens: list[str] = []
     for piece in filter(None, SEPARATORS.split(stem(file))):
         if tokens and piece.isdigit() and _is_prefix(tokens[-1]):
@@ -394,6 +400,7 @@ def _guess(columns: list[_Column], roles: dict[int, str]) -> list[str]:
         for place, column in enumerate(columns)
         if place not in roles and len(column.distinct) > 1 and column.values not in used
     ]
+    varying = [place for place in varying if not (columns[place].is_folder and is_structure(columns[place].values[0]))]
     texts_vary = [place for place in varying if columns[place].is_folder or not columns[place].numbers()]
     numbers = [place for place in varying if place not in texts_vary]
     for place in reversed(texts_vary):

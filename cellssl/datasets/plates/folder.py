@@ -218,8 +218,7 @@ def _sort_out(listing: Listing) -> None:
 
 
 def _says(pattern: re.Pattern[str], file: str) -> bool:
-    path = PurePosixPath(file)
-    return any(pattern.search(part) for part in (*path.parts[:-1], path.stem))
+    return any(pattern.search(part) for part in file.rpartition(".")[0].split("/"))
 
 
 def _unread(listing: Listing) -> list[str]:

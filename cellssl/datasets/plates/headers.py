@@ -32,6 +32,8 @@ class Kind:
     z_planes: int = 1
     time_points: int = 1
     series: int = 1
+    pages: int = 1
+    """Number of pages of which the file does not say what they are."""
     channel_names: tuple[str, ...] = ()
     series_wells: tuple[tuple[int, str], ...] = ()
     """Number of an image in its file -> the well that its name there says."""
@@ -81,9 +83,15 @@ class Headers:
             header.z_planes,
             header.time_points,
             header.series,
+            _unnamed_pages(header),
             header.channel_names if header.channels == len(header.channel_names) else (),
             wells,
         )
+
+
+def _unnamed_pages(header: ImageHeader) -> int:
+    several = header.channels * header.z_planes * header.time_points > 1 or header.series > 1
+    return 1 if several else header.pages
 
 
 def _series_wells(path: Path) -> tuple[tuple[int, str], ...]:

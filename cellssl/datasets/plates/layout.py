@@ -34,6 +34,8 @@ class Plane:
     """Number of the time point, where every time point is a file of its own."""
     in_file: int | None = None
     """Number of the channel in its file, from 0; None where the file holds one channel."""
+    is_page: bool = False
+    """Whether `in_file` is the number of a page of a TIFF that does not say what its pages are."""
     series: int = 0
     """Number of the image in its file, from 0."""
 
