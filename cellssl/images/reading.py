@@ -1,42 +1,121 @@
-"""reading: the path of a grey image or label image in, its pixels out, or a DataError that says why there are none."""
+"""reading: a reference to planes of files, or a label image, in, its pixels out, or a DataError with the reason."""
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
-import warnings
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.disk import raise_fault
-from cellssl.errors import CellsslError, DataError, FailedError
+from cellssl.errors import DataError
 from cellssl.files import write_buffer
-from cellssl.images.tiff import ONE_PLANE, PACKED_AT_MOST, Plane, check_size, in_colour, possible_bytes, read_tiff
+from cellssl.images.choosing import Choice, choose
+from cellssl.images.formats import TIFF
+from cellssl.images.opening import as_data_errors, image_fault
+from cellssl.images.pillow_source import open_pillow
+from cellssl.images.projection import project
+from cellssl.images.reference import ImageReference
+from cellssl.images.sources import ImageSource, open_source
+from cellssl.images.tiff import ONE_PLANE, Plane, in_colour, read_tiff
 
 if TYPE_CHECKING:
     from jaxtyping import Int32, UInt16
 
-TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""First bytes of a TIFF or BigTIFF, in either byte order."""
-FORBIDDEN = "may not be read: permission denied"
+WHITE = 65_535
+"""The value that the upper end of an intensity range becomes."""
+
+
+def read_image(reference: ImageReference) -> UInt16[np.ndarray, "y x"]:
+    """Return the pixels of one channel of one field.
+
+    Grey values of 8 and 16 bits stay as they are; other numbers are scaled by the reference's intensity range, and
+    clipped. Equal colours are grey. Of files with many planes only those that are needed are read. Raises DataError
+    with the reason where a file is missing, cannot be decoded, or where it holds more than the reference chooses from.
+    """
+    name = reference.named()
+    pixels = _of_stack(reference, name) if len(reference.files) > 1 else _of_file(reference, reference.files[0])
+    if min(pixels.shape) < 2:
+        raise DataError(f"{name} is {pixels.shape[0]} x {pixels.shape[1]}; {ONE_PLANE}")
+    return _as_uint16(pixels, reference.intensity_range, name)
 
 
 def read_channel(path: Path) -> UInt16[np.ndarray, "y x"]:
-    """Return the pixels of a grey image of 8 or 16 bits as uint16.
+    """Return the pixels of a file that holds one grey plane of 8 or 16 bits; DataError as `read_image`."""
+    return read_image(ImageReference((str(path),)))
 
-    Raises DataError with the reason where the file is missing, cannot be decoded, or is not one grey plane.
-    """
-    pixels, indexed = _plane(path)
-    if indexed:
-        raise DataError(f"{path} holds indices into a palette of colours and no grey values; save it as grey")
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise DataError(f"{path} holds {pixels.dtype}; unsigned 8 or 16 bits are needed")
-    return np.require(pixels, np.uint16, "W")  # at most one copy: pixels may be the bytes of the file themselves
+
+def _of_stack(reference: ImageReference, name: str) -> np.ndarray:
+    """Return one plane of several files, one per z plane; only those that are needed are opened."""
+    files, z = reference.files, reference.z
+    if z is None:
+        raise DataError(
+            f"{name} is a stack of {len(files)} files; say which z plane is the image",
+            hint='in [fetch.dataset]: z = "max" (or "mean", "focus", or a number from 0)',
+        )
+    if isinstance(z, int):
+        if not 0 <= z < len(files):
+            raise DataError(f"{name} has {len(files)} z planes, numbered from 0; there is no z = {z}")
+        return _of_file(replace(reference, files=(files[z],), z=None), files[z])
+    planes = (_of_file(replace(reference, files=(file,), z=None), file) for file in files)
+    return project(planes, z, name)
+
+
+def _of_file(reference: ImageReference, file: str) -> np.ndarray:
+    """Return the one plane, or the projection, that a reference means in its file."""
+    path = Path(file)
+    with open_source(path) as source:
+        choice = choose(file, source.header(reference.series or 0), reference)
+        planes = (_grey(path, plane, choice.sample) for plane in _planes(source, choice))
+        return project(planes, choice.projection, reference.named()) if choice.projection else next(planes)
+
+
+def _planes(source: ImageSource, choice: Choice) -> Iterator[np.ndarray]:
+    if choice.pages:
+        yield from map(source.page, choice.pages)
+    else:
+        yield from (source.plane(choice.series, choice.channel, z, choice.t) for z in choice.z_planes)
+
+
+def _grey(path: Path, pixels: np.ndarray, sample: int | None) -> np.ndarray:
+    """Return (y, x) of (y, x, sample): the sample that was asked for, or any where all are equal."""
+    if pixels.ndim == 2:
+        return pixels
+    if sample is not None:
+        if sample >= pixels.shape[-1]:
+            raise DataError(f"{path} has {pixels.shape[-1]} colours in each pixel; there is no channel = {sample}")
+        return np.ascontiguousarray(pixels[..., sample])
+    first = pixels[..., :1]
+    if (pixels != first).any():
+        kind = "an RGB image" if pixels.shape[-1] == 3 else f"an image of {pixels.shape[-1]} samples per pixel"
+        raise in_colour(path, f"{kind} whose colours differ")
+    return np.ascontiguousarray(first[..., 0])
+
+
+def _as_uint16(pixels: np.ndarray, intensity_range: tuple[float, float] | None, name: str) -> UInt16[np.ndarray, "y x"]:
+    if intensity_range is None:
+        if pixels.dtype not in (np.uint8, np.uint16):
+            raise _no_range(pixels, name)
+        return np.require(pixels, np.uint16, "W")  # at most one copy: pixels may be the bytes of the file themselves
+    low, high = intensity_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise DataError(f"{name}: intensity_range = [{low}, {high}] is no range")
+    values = pixels.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise DataError(f"{name} holds NaN or infinity in {np.count_nonzero(~np.isfinite(values)):,} pixels")
+    scaled = np.floor(np.clip((values - low) / (high - low), 0, 1) * WHITE + 0.5)
+    return np.asarray(scaled, np.uint16)
+
+
+def _no_range(pixels: np.ndarray, name: str) -> DataError:
+    finite = pixels[np.isfinite(pixels)]
+    seen = f", from {finite.min():g} to {finite.max():g}" if finite.size else ", none of them finite"
+    return DataError(
+        f"{name} holds {pixels.dtype}{seen}; unsigned 8 or 16 bits are needed, or the range to scale to them",
+        hint="in [fetch.dataset]: intensity_range = [LOW, HIGH], the same for all images: LOW becomes 0, HIGH 65,535",
+    )
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:
@@ -53,7 +132,7 @@ def read_labels(path: Path) -> Int32[np.ndarray, "y x"]:
     In an image with a palette of colours, the indices into the palette are the labels.
     Raises DataError where the file is missing, cannot be decoded, or holds no such numbers.
     """
-    labels = _plane(path).pixels
+    labels = _label_plane(path).pixels
     if not np.isfinite(labels).all() or labels.min() < 0 or (labels != np.rint(labels)).any():
         raise DataError(f"{path} is not a label image: it holds numbers that are negative or not whole")
     if int(labels.max()) > np.iinfo(np.int32).max:  # as a float32 the limit itself would be rounded up
@@ -61,93 +140,21 @@ def read_labels(path: Path) -> Int32[np.ndarray, "y x"]:
     return labels.astype(np.int32)
 
 
-def image_fault(path: Path) -> str:
-    """Return why `path` cannot be opened, as the rest of a sentence that begins with its name; "" where it can.
-
-    Raises FailedError where the file system could not tell.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError) as error:
-        raise_fault(error, path)
-        return _why_not(path, error)
-    if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
-        return f"is a {'folder' if stat.S_ISDIR(mode) else 'device or pipe'}, not a file"
-    return "" if os.access(path, os.R_OK) else FORBIDDEN
-
-
-def _why_not(path: Path, error: OSError | ValueError) -> str:
-    match getattr(error, "errno", None):
-        case errno.ENOENT:
-            return "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
-        case errno.ELOOP:
-            return "is a link that leads back to itself"
-        case errno.ENAMETOOLONG:
-            return "has too long a name"
-        case errno.EACCES | errno.EPERM:
-            return FORBIDDEN
-    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
-
-
-def _plane(path: Path) -> Plane:
+def _label_plane(path: Path) -> Plane:
     """Return the one plane of an image; DataError with the reason where there is none, more than one, or damage."""
     if fault := image_fault(path):
         raise DataError(f"{path} {fault}")
-    with as_data_errors(path), path.open("rb") as file:
-        head = file.read(4)
-        file.seek(0)
-        plane = read_tiff(path, file) if head in TIFF else _by_pillow(path, file, head)
+    with as_data_errors(path):
+        with path.open("rb") as file:
+            if file.read(4) in TIFF:
+                file.seek(0)
+                return _large_enough(path, read_tiff(path, file))
+        with open_pillow(path) as image:
+            return _large_enough(path, image.grey())
+
+
+def _large_enough(path: Path, plane: Plane) -> Plane:
     rows, columns = plane.pixels.shape
     if min(rows, columns) < 2:
         raise DataError(f"{path} is {rows} x {columns}; {ONE_PLANE}")
     return plane
-
-
-@contextmanager
-def as_data_errors(path: Path) -> Iterator[None]:
-    """Raise a DataError for whatever a library raises about a damaged file, and drop its warnings.
-
-    Raises FailedError where the bytes of the file could not be read, or there is too little memory for them.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except CellsslError as error:
-        raise_fault(error, path)
-        raise
-    except MemoryError as error:
-        raise FailedError(
-            f"{path} needs more memory than there is",
-            hint="free some memory, and run the same command again; what is done is kept",
-        ) from error
-    except Exception as error:  # decoders raise anything, from SyntaxError to ZeroDivisionError
-        raise_fault(error, path)
-        raise DataError(f"{path} is cut short or damaged: {str(error) or type(error).__name__}") from error
-
-
-def _by_pillow(path: Path, file: BinaryIO, head: bytes) -> Plane:
-    """Return the plane of a PNG, BMP or JPEG file."""
-    from PIL.BmpImagePlugin import BmpImageFile
-    from PIL.JpegImagePlugin import JpegImageFile
-    from PIL.PngImagePlugin import PngImageFile
-
-    # The classes themselves, because Image.open refuses more than 179 million pixels, which a stitched well may have.
-    kinds: dict[bytes, Any] = {b"\x89PNG": PngImageFile, b"BM": BmpImageFile, b"\xff\xd8": JpegImageFile}
-    kind = next((kind for magic, kind in kinds.items() if head.startswith(magic)), None)
-    if kind is None:
-        raise DataError(f"{path} is empty" if not head else f"{path} is not a TIFF, PNG, BMP or JPEG image")
-    with kind(file) as image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise DataError(f"{path} is a stack of {image.n_frames} images; {ONE_PLANE}")
-        if image.mode in ("RGB", "RGBA", "YCbCr"):
-            raise in_colour(path, f"an RGB image{' with transparency' if image.mode == 'RGBA' else ''}")
-        if image.mode not in ("L", "P", "I", "I;16", "I;16B"):
-            raise DataError(f"{path} is in colour or has 1 bit per pixel (Pillow mode {image.mode}); {ONE_PLANE}")
-        if image.tile and image.tile[0][3] in ("L;2", "L;4"):  # Pillow would scale them up to 8 bits
-            raise DataError(f"{path} holds pixels of fewer than 8 bits; save it with 8 or 16 bits")
-        size = path.stat().st_size
-        most = possible_bytes(size * PACKED_AT_MOST, size)
-        check_size(path, (image.height, image.width), 1 if image.mode in ("L", "P") else 2, most)
-        pixels = np.asarray(image)
-        return Plane(pixels.astype(np.uint16) if image.mode.startswith("I") else pixels, image.mode == "P")

@@ -1,4 +1,4 @@
-"""tiff: an open TIFF file in, its one plane of numbers out, or a DataError that says why there is none.
+"""tiff: an open TIFF file in, the numbers of one of its pages out, or a DataError that says why there are none.
 
 The structure is checked first: one grey plane, no more pixels than the file can hold, every strip or tile there. Only
 then do tifffile and imagecodecs decode the strips or tiles. Their C libraries trust what a header claims, so a damaged
@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -58,6 +58,10 @@ PREDICTED = (LZW, DEFLATE, OLD_DEFLATE, ZSTD, OLD_ZSTD, LZMA)
 FILLED_UP = (DEFLATE, OLD_DEFLATE, ZSTD, OLD_ZSTD)
 """Compressions whose decoders fail on more data than fits, such as a padded last strip; other decoders stop there."""
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
+SEPARATE = 2
+"""PlanarConfiguration of pages whose samples are stored one after the other."""
+MOST_SAMPLES = 1024
+"""Samples per pixel that a page may claim; spectral images have some hundred."""
 PHOTOMETRIC, PLANES_OF_METAMORPH = 262, 33629
 
 
@@ -80,6 +84,8 @@ class Segment:
     shape: tuple[int, int]
     full_rows: int
     """Rows of a whole strip or tile: some programs pad the last strip."""
+    samples: int = 1
+    """Numbers that stand side by side for each pixel: 3 for RGB."""
 
 
 def read_tiff(path: Path, file: BinaryIO) -> Plane:
@@ -90,14 +96,40 @@ def read_tiff(path: Path, file: BinaryIO) -> Plane:
     """
     import tifffile
 
-    with _silenced("tifffile"), tifffile.TiffFile(file) as tiff:
+    with silenced("tifffile"), tifffile.TiffFile(file) as tiff:
         page = _only_page(path, tiff)
         _check_grey(path, tiff, page)
         return Plane(_pixels(path, tiff, page), page.photometric == PALETTE)
 
 
+def read_page(path: Path, tiff: TiffFile, page: TiffPage, plane: int = 0) -> np.ndarray:
+    """Return the numbers of one page, (y, x), or (y, x, sample) where its pixels have several.
+
+    `plane` counts the planes that lie behind the page's own without pages of their own, as in large stacks of ImageJ
+    and in stacks of MetaMorph. No other plane is read. Raises DataError as `read_tiff`.
+    """
+    if page.imagelength == 0 or page.imagewidth == 0:
+        raise DataError(f"{path} holds no pixels")
+    if page.photometric == PALETTE and PHOTOMETRIC in page.tags:
+        raise DataError(f"{path} holds indices into a palette of colours and no grey values; save it as grey")
+    if page.imagedepth > 1:
+        raise DataError(
+            f"{path} is a stack of {page.imagedepth} planes in one page, which is not read; save it in pages"
+        )
+    if page.samplesperpixel > 1 and page.compression in SIZES:
+        raise in_colour(path, "in colour and compressed as JPEG, JPEG 2000 or JPEG XL")
+    if page.samplesperpixel > MOST_SAMPLES:
+        raise DataError(f"{path} is cut short or damaged: it claims {page.samplesperpixel:,} samples per pixel")
+    _check_numbers(path, page)
+    if plane and not (page.compression == NONE and page.is_contiguous):
+        raise DataError(
+            f"{path} is a stack in one page that is compressed or scattered, which is not read; save it in pages"
+        )
+    return _pixels(path, tiff, page, plane)
+
+
 @contextmanager
-def _silenced(name: str) -> Iterator[None]:
+def silenced(name: str) -> Iterator[None]:
     """Drop what a library logs about a damaged file: the error says the reason."""
     logger = logging.getLogger(name)
 
@@ -113,22 +145,33 @@ def _silenced(name: str) -> Iterator[None]:
 
 def _only_page(path: Path, tiff: TiffFile) -> TiffPage:
     """Return the page that is no reduced copy of another (pyramid, thumbnail); DataError where there is not one."""
-    from tifffile import TiffPage
-
-    whole = (page for page in tiff.pages if isinstance(page, TiffPage) and not page.is_reduced)
-    pages = list(islice(whole, 2))
+    pages = list(islice(whole_pages(path, tiff), 2))
     if len(pages) > 1:
         sizes = " and ".join(f"{page.imagelength} x {page.imagewidth}" for page in pages)
         raise DataError(f"{path} holds more than one image, the first two {sizes}; {ONE_PLANE}")
-    if not pages and len(tiff.pages) != 1:
+    check_last(path, tiff)
+    return pages[0]
+
+
+def whole_pages(path: Path, tiff: TiffFile) -> Iterator[TiffPage]:
+    """Yield the pages that are no reduced copies; DataError where there is none, after the last one.
+
+    The only page of a file counts as whole, whatever it says.
+    """
+    from tifffile import TiffPage
+
+    found = False
+    for page in tiff.pages:
+        if isinstance(page, TiffPage) and not page.is_reduced:
+            found = True
+            yield page
+    if not found and len(tiff.pages) != 1:
         raise DataError(f"{path} holds no image: it is cut short or damaged")
-    _check_last(path, tiff)
-    page = pages[0] if pages else tiff.pages[0]
-    assert isinstance(page, TiffPage)
-    return page
+    if not found:
+        yield tiff.pages.first
 
 
-def _check_last(path: Path, tiff: TiffFile) -> None:
+def check_last(path: Path, tiff: TiffFile) -> None:
     """Raise DataError where the file promises further pages that are not there: a stack that was cut short."""
     end, place = bytes(tiff.tiff.offsetsize), tiff.pages.next_page_offset
     tiff.filehandle.seek(place or 0)
@@ -146,7 +189,12 @@ def _check_grey(path: Path, tiff: TiffFile, page: TiffPage) -> None:
         raise in_colour(path, f"{_colour_name(photometric, page.samplesperpixel)} ({kind})")
     if (planes := _planes(tiff, page)) > 1:
         raise DataError(f"{path} is a stack of {planes} planes; {ONE_PLANE}")
-    dtype = page.dtype
+    _check_numbers(path, page)
+
+
+def _check_numbers(path: Path, page: TiffPage) -> None:
+    """Raise DataError where the numbers of a page are of a type, or stored in a way, that is not read."""
+    dtype, photometric = page.dtype, page.photometric if PHOTOMETRIC in page.tags else MIN_IS_BLACK
     if dtype is None or dtype.kind not in "iuf" or 8 * dtype.itemsize != page.bitspersample:
         raise DataError(
             f"{path} holds pixels of {page.bitspersample} bits, which are not read; save it with 8 or 16 bits"
@@ -204,14 +252,30 @@ def _planes(tiff: TiffFile, page: TiffPage) -> int:
     return int(page.imagedepth)
 
 
-def _pixels(path: Path, tiff: TiffFile, page: TiffPage) -> np.ndarray:
-    """Decode all strips or tiles into one plane (y, x), after its size was found to be possible."""
+def _pixels(path: Path, tiff: TiffFile, page: TiffPage, plane: int = 0) -> np.ndarray:
+    """Decode all strips or tiles into one plane, (y, x) or (y, x, sample), after its size was found to be possible."""
     assert page.dtype is not None
-    shape, dtype = (page.imagelength, page.imagewidth), page.dtype.newbyteorder(tiff.byteorder)
-    check_size(path, shape, dtype.itemsize, _most_bytes(page.compression, tiff.filehandle.size))
+    samples, dtype = page.samplesperpixel, page.dtype.newbyteorder(tiff.byteorder)
+    size, stored = (page.imagelength, page.imagewidth), tiff.filehandle.size
+    check_size(path, size, samples * dtype.itemsize, _most_bytes(page.compression, stored))
+    before = plane * math.prod(size) * samples * dtype.itemsize
+    if before + (math.prod(size) * samples * dtype.itemsize if plane else 0) > stored:
+        raise DataError(f"{path} is cut short or damaged: plane {plane} of its stack is not there")
+    if samples == 1:
+        return _one_sample(path, tiff, page, dtype, before)
+    if page.planarconfig == SEPARATE:
+        return np.stack([_one_sample(path, tiff, page, dtype, before, number) for number in range(samples)], axis=-1)
+    return _one_sample(path, tiff, page, dtype, before, together=samples)
+
+
+def _one_sample(
+    path: Path, tiff: TiffFile, page: TiffPage, dtype: np.dtype, before: int, number: int = 0, together: int = 1
+) -> np.ndarray:
+    """Decode the strips or tiles of one sample, or of all samples that stand `together`; `before` shifts them."""
+    shape = (page.imagelength, page.imagewidth) if together == 1 else (page.imagelength, page.imagewidth, together)
     plane = np.empty(shape, page.dtype)
-    for segment in _segments(path, page):
-        decoded = _decoded(path, tiff.filehandle, page, segment, dtype)
+    for segment in _segments(path, page, number, together):
+        decoded = _decoded(path, tiff.filehandle, page, replace(segment, offset=segment.offset + before), dtype)
         if decoded.shape == shape:
             return decoded.astype(plane.dtype, copy=False)
         place = plane[segment.row : segment.row + segment.shape[0], segment.column : segment.column + segment.shape[1]]
@@ -243,25 +307,31 @@ def check_size(path: Path, shape: tuple[int, int], itemsize: int, most: int) -> 
         )
 
 
-def _segments(path: Path, page: TiffPage) -> Iterator[Segment]:
-    """Yield the strips or tiles of a page; uncompressed strips that follow each other in the file are one."""
+def _segments(path: Path, page: TiffPage, sample: int = 0, together: int = 1) -> Iterator[Segment]:
+    """Yield the strips or tiles of a page; uncompressed strips that follow each other in the file are one.
+
+    Where the samples are stored apart, only those of number `sample` are given.
+    """
     rows, columns = page.imagelength, page.imagewidth
     height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, columns)
+    in_one = page.is_contiguous and (page.samplesperpixel == 1 or page.planarconfig != SEPARATE)
     if not page.is_tiled:
-        height = rows if page.is_contiguous else min(height, rows)  # 2**32 - 1 rows per strip mean all rows
+        height = rows if in_one else min(height, rows)  # 2**32 - 1 rows per strip mean all rows
     kind = "tile" if page.is_tiled else "strip"
     count = math.ceil(rows / height) * math.ceil(columns / width)
-    if min(len(page.dataoffsets), len(page.databytecounts)) < count or 0 in page.dataoffsets[:count]:
+    first = sample * count
+    offsets, lengths = (given[first : first + count] for given in (page.dataoffsets, page.databytecounts))
+    if min(len(offsets), len(lengths)) < count or 0 in offsets:
         raise DataError(f"{path} is cut short or damaged: not all of its {count:,} {kind}s are there")
     for number, (row, column) in enumerate(product(range(0, rows, height), range(0, columns, width))):
         high = height if page.is_tiled else min(height, rows - row)
-        place = page.dataoffsets[number], page.databytecounts[number]
-        yield Segment(f"{kind} {number + 1} of {count}", *place, row, column, (high, width), height)
+        name, place = f"{kind} {number + 1} of {count}", (offsets[number], lengths[number])
+        yield Segment(name, *place, row, column, (high, width), height, together)
 
 
 def _decoded(path: Path, file: FileHandle, page: TiffPage, segment: Segment, dtype: np.dtype) -> np.ndarray:
     """Return the numbers of a strip or tile; DataError where it is cut short or cannot be decoded."""
-    size = math.prod(segment.shape) * dtype.itemsize
+    size = math.prod(segment.shape) * segment.samples * dtype.itemsize
     file.seek(segment.offset)
     data = file.read(min(size if page.compression == NONE else segment.length, file.size))
     decode = _from_image if page.compression in SIZES else _from_bytes
@@ -279,18 +349,20 @@ def _from_bytes(page: TiffPage, data: bytes, segment: Segment, dtype: np.dtype) 
     """Return the numbers of a strip or tile that is a run of bytes, compressed or not, differences summed up."""
     from tifffile import TIFF
 
-    count = math.prod(segment.shape)
+    shape = segment.shape if segment.samples == 1 else (*segment.shape, segment.samples)
     rows = segment.full_rows if page.compression in FILLED_UP else segment.shape[0]
     if page.compression == PACKBITS:
         raw = TIFF.DECOMPRESSORS[PACKBITS](data)  # finds the size itself, and fails where it is given another one
     elif page.compression != NONE:
-        raw = TIFF.DECOMPRESSORS[page.compression](data, out=rows * segment.shape[1] * dtype.itemsize)
+        size = rows * segment.shape[1] * segment.samples * dtype.itemsize
+        raw = TIFF.DECOMPRESSORS[page.compression](data, out=size)
     else:
         raw = data
-    numbers = np.frombuffer(raw, dtype, count).reshape(segment.shape)
+    numbers = np.frombuffer(raw, dtype, math.prod(shape)).reshape(shape)
     if page.predictor == 1:
         return numbers
-    summed: np.ndarray = TIFF.UNPREDICTORS[page.predictor](numbers.astype(dtype.newbyteorder("=")), axis=-1)
+    along = -1 if segment.samples == 1 else -2
+    summed: np.ndarray = TIFF.UNPREDICTORS[page.predictor](numbers.astype(dtype.newbyteorder("=")), axis=along)
     return summed
 
 

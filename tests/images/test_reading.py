@@ -208,19 +208,22 @@ def test_a_jpeg_without_its_end_has_no_size(kept: int) -> None:
         jpeg_size(imagecodecs.jpeg8_encode(BYTES)[:kept])
 
 
-COLOURS = np.stack([BYTES] * 3, axis=-1)
+COLOURS = np.stack([BYTES, BYTES, BYTES[::-1]], axis=-1)
 INDEXED = Image.fromarray(BYTES).convert("P")
 TWO = np.stack([GREY, GREY[::-1]])
 METAMORPH = [(33629, 5, 3, (1, 1) * 3, True)]
 """Plane times of a MetaMorph stack: one page, three planes."""
 REFUSED: dict[str, tuple[Writer, str]] = {
-    "stack.tif": (by_tifffile(TWO), "more than one image"),
-    "lzw stack.tif": (by_pillow(*TWO, compression="tiff_lzw"), "more than one image"),
-    "jpeg stack.tif": (by_pillow(BYTES, BYTES, compression="jpeg"), "more than one image"),
+    "stack.tif": (by_tifffile(TWO), "2 pages of which it does not say"),
+    "lzw stack.tif": (by_pillow(*TWO, compression="tiff_lzw"), "2 pages of which"),
+    "jpeg stack.tif": (by_pillow(BYTES, BYTES, compression="jpeg"), "2 pages of which"),
     "two sizes.tif": (by_pillow(GREY, GREY[::2, ::2], compression="tiff_lzw"), "48 x 64 and 24 x 32"),
-    "one page.tif": (by_tifffile(TWO, metadata={}, truncate=True), "a stack of 2 planes"),
-    "imagej.tif": (by_tifffile(TWO, imagej=True, photometric=None, metadata={}, truncate=True), "a stack of 2 planes"),
-    "metamorph.tif": (by_tifffile(GREY, extratags=METAMORPH), "a stack of 3 planes"),
+    "one page.tif": (by_tifffile(TWO, metadata={}, truncate=True), "2 pages of which"),
+    "imagej.tif": (
+        by_tifffile(TWO, imagej=True, photometric=None, metadata={}, truncate=True),
+        "2 channels",
+    ),
+    "metamorph.tif": (by_tifffile(GREY, extratags=METAMORPH), "MetaMorph stack of 3 planes"),
     "deep.tif": (by_tifffile(np.stack([GREY] * 16), volumetric=True, tile=(16, 16, 16)), "a stack of 16 planes"),
     "stack cut after its first.tif": (lambda path: path.write_bytes(first_of_two()), "there should be more images"),
     "moving.png": (by_pillow(BYTES, BYTES[::-1]), "a stack of 2 images"),
@@ -241,8 +244,8 @@ REFUSED: dict[str, tuple[Writer, str]] = {
     ),
     "zstd colour.tif": (by_tifffile(COLOURS, photometric="rgb", compression="zstd"), "is an RGB image"),
     "twelve bits.tif": (lambda path: path.write_bytes(tiff_of(bytes(99), (8, 8), t258=12, t259=1)), "of 12 bits"),
-    "floats.tif": (by_tifffile(GREY.astype(np.float32)), "float32; unsigned 8 or 16 bits are needed"),
-    "signed.tif": (by_tifffile(GREY.astype(np.int16)), "int16; unsigned 8 or 16 bits are needed"),
+    "floats.tif": (by_tifffile(GREY.astype(np.float32)), "float32, from 1 to 3998; unsigned 8 or 16 bits"),
+    "signed.tif": (by_tifffile(GREY.astype(np.int16)), "int16, from 1 to 3998; unsigned 8 or 16 bits"),
     "one bit.png": (by_pillow(GREY > 99), "1 bit per pixel"),
     "four bits.png": (lambda path: Image.fromarray(BYTES // 16 * 17).save(path, bits=4), "fewer than 8 bits|palette"),
     "a line.tif": (by_tifffile(GREY[:1]), "1 x 64"),
@@ -268,7 +271,10 @@ REFUSED: dict[str, tuple[Writer, str]] = {
     "jpeg within.tif": (lambda path: path.write_bytes(bomb_within(7)), "strip 1 of 1 cannot be decoded"),
     "huge.png": (lambda path: path.write_bytes(huge_png()), "claims"),
     "empty.tif": (lambda path: path.write_bytes(b""), "is empty"),
-    "text.tif": (lambda path: path.write_text("well,site"), "is not a TIFF, PNG, BMP or JPEG"),
+    "text.tif": (
+        lambda path: path.write_text("well,site"),
+        "is not a TIFF, OME-TIFF, PNG, BMP, JPEG or OME-Zarr image",
+    ),
     "no pixel.tif": (lambda path: path.write_bytes(tiff_of(bytes(99), (0, 0))), "holds no pixels"),
     "a hole.tif": (
         lambda path: path.write_bytes(tiff_of(bytes(99), (4, 4), t259=1, t273=0)),
@@ -368,7 +374,7 @@ def link_to_itself(path: Path) -> None:
 
 
 NO_FILE: dict[str, tuple[Writer, str]] = {
-    "folder.tif": (lambda path: path.mkdir(), "is a folder, not a file"),
+    "folder.tif": (lambda path: path.mkdir(), "is a folder"),
     "loop.tif": (link_to_itself, "leads back to itself"),
     "dangling.tif": (lambda path: path.symlink_to("gone.tif"), "is a link to a file that does not exist"),
     "pipe.tif": (os.mkfifo, "is a device or pipe, not a file"),
