@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, TextIO, cast
 
 from cellssl.durations import in_words
 from cellssl.errors import CellsslError, FailedError, InterruptedByUserError
-from cellssl.events import Started, Event, Note, Progress, Saved, StepDone, Transfer
+from cellssl.events import Event, Note, Progress, Saved, Started, StepDone, Transfer
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

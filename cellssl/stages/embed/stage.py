@@ -11,7 +11,7 @@ from cellssl.artifacts import embeddings
 from cellssl.artifacts.crops import in_blocks
 from cellssl.artifacts.store import Artifact
 from cellssl.engine.build import Job, Metrics
-from cellssl.events import Started, Event, Note, Progress
+from cellssl.events import Event, Note, Progress, Started
 from cellssl.stages.embed.models import load_network
 from cellssl.stages.embed.settings import MEASUREMENTS
 from cellssl.stages.shared import preparation

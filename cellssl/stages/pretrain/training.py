@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from cellssl.disk import fault_number, faults_explained
 from cellssl.errors import FailedError
-from cellssl.events import Started, Event, Note, Saved, StepDone
+from cellssl.events import Event, Note, Saved, Started, StepDone
 from cellssl.files import write_text
 from cellssl.stages.pretrain.checkpoints import Checkpoints
 from cellssl.stages.pretrain.end_forecast import EndForecast
