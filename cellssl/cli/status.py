@@ -74,7 +74,7 @@ def _word(value: object) -> str:
 
 def usage_line(usage: Usage) -> str:
     """Return what the finished stages took, as one line."""
-    from cellssl.cli.console import in_words
+    from cellssl.durations import in_words
 
     if not usage:
         return "nothing is done yet"

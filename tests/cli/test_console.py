@@ -7,7 +7,8 @@ import re
 import pytest
 
 from cellssl.cli import console
-from cellssl.cli.console import Console, _pace, in_words
+from cellssl.cli.console import Console, _pace
+from cellssl.durations import in_words
 from cellssl.events import Note, Progress
 
 
