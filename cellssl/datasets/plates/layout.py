@@ -84,7 +84,7 @@ def well_at(row: int, column: int) -> str:
 
 def channel_key(name: str) -> str:
     """Return a name for a channel that a recipe and a file can have: `HOECHST 33342` becomes hoechst_33342."""
-    key = re.sub(r"[^a-z0-9.+-]+", "_", name.lower()).strip("_.+-")[:60]
+    key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:60]
     return key or "channel"
 
 
