@@ -40,9 +40,10 @@ from cellssl.config import plugins
 from cellssl.datasets.simulation.scene import Scene, render
 from cellssl.device import cores
 from cellssl.engine.process_pool import parallel_map
+from cellssl.images.reference import ImageReference
 from cellssl.imaging.segmenter import Segmenter
 from cellssl.imaging.segmenters.watershed import typical_diameter_px
-from cellssl.stages.segment.field import CropTask, FieldTask, crop_field, segment_field
+from cellssl.stages.segment.field import CropTask, FetchedImage, FieldTask, crop_field, segment_field
 from cellssl.stages.segment.settings import Settings
 
 CHANNELS = ("dna", "tubulin", "actin")
@@ -156,8 +157,13 @@ def write_field(folder: Path, number: int) -> FieldTask:
     paths = tuple(folder / f"{number}-{channel}.tif" for channel in CHANNELS)
     for path, channel in zip(paths, CHANNELS, strict=True):
         tifffile.imwrite(path, images[channel])
-    hashes = tuple(sha256_of(path) for path in paths)
-    return FieldTask(f"field {number}", paths, hashes, 0, 0.4963, True, folder / f"{number}.npz")
+    fetched = tuple(FetchedImage(ImageReference((str(path),)), sha256_of(path)) for path in paths)
+    return FieldTask(f"field {number}", fetched, 0, 0.4963, True, folder / f"{number}.npz")
+
+
+def files_of(task: FieldTask) -> list[str]:
+    """Return the files of a field, one per channel."""
+    return [image.reference.files[0] for image in task.images]
 
 
 def whole_field(task: FieldTask, settings: Settings, segment: Segment) -> int:
@@ -186,7 +192,7 @@ class FunctionSegmenter(Segmenter):
 
 def scikit_image_field(task: FieldTask, settings: Settings) -> None:
     """Process a field by the same steps as a short script with scikit-image would."""
-    pixels = np.stack([tifffile.imread(path) for path in task.images])
+    pixels = np.stack([tifffile.imread(path) for path in files_of(task)])
     labels = clear_border(otsu_distance(pixels[0]))
     names = ("label", "centroid", "area", "eccentricity", "solidity", "intensity_mean")
     table = regionprops_table(labels, pixels[0], properties=names)
@@ -200,7 +206,7 @@ def scikit_image_field(task: FieldTask, settings: Settings) -> None:
 
 def lower_bound(task: FieldTask) -> None:
     """Do the least that any method must do: read the three images and filter one of them once."""
-    pixels = [tifffile.imread(path) for path in task.images]
+    pixels = [tifffile.imread(path) for path in files_of(task)]
     ndimage.gaussian_filter(pixels[0].astype(np.float32), 1.0)
 
 
@@ -238,7 +244,7 @@ def measure_one_process(tasks: list[FieldTask], methods: dict[str, Segment], rou
 
 
 def _segment_image(task: FieldTask, segment: Segment) -> None:
-    segment(tifffile.imread(task.images[0]))
+    segment(tifffile.imread(files_of(task)[0]))
 
 
 def show_all_cores(tasks: list[FieldTask]) -> None:

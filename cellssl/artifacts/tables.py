@@ -14,6 +14,7 @@ from cellssl.bounded import check_packed, open_regular
 from cellssl.disk import raise_fault
 from cellssl.errors import CellsslError, IntegrityError
 from cellssl.files import atomic_path
+from cellssl.images.reference import parse_reference
 from cellssl.spreadsheets import readable, safe
 
 if TYPE_CHECKING:
@@ -322,7 +323,8 @@ def _check_images(fields: pd.DataFrame) -> None:
     for name in [name for name in fields.columns if str(name).startswith("path_")]:
         if (hashed := name.replace("path_", "sha256_", 1)) not in fields:
             raise ValueError(f"it has no column {hashed}")
-        _check_places(name, (place for place in fields[name] if not Path(place).is_absolute()))  # images of the user
+        files = (file for text in fields[name] for file in parse_reference(text).files)
+        _check_places(name, (file for file in files if not Path(file).is_absolute()))  # others are images of the user
     if "truth_labels" in fields:
         _check_places("truth_labels", fields["truth_labels"].dropna())
     for name in ("dose_micromolar", "pixel_um"):

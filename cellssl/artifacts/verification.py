@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from cellssl.bounded import read_json
 from cellssl.config.recipe import CHAIN
 from cellssl.errors import CellsslError, IntegrityError
 from cellssl.events import Progress
+from cellssl.images.content import combined_hash, held_files, is_composed
+from cellssl.images.reference import parse_reference
 
 FIELDS = "fields.parquet"
 CHANGED_IMAGE = "put the former file back; or run the recipe again, and the new file counts"
@@ -68,6 +70,7 @@ def verify(folders: Sequence[Path], store: Store, *, shallow: bool) -> Generator
     checks = walk.checks(folders)
     findings, read, total = walk.findings, 0, sum(check.bytes for check in checks)
     by_file: dict[Path, list[_Check]] = {}
+    of_composed: dict[Path, str] = {}
     for check in checks:
         by_file.setdefault(check.file, []).append(check)
     for size, finished in hash_files(by_file):
@@ -76,10 +79,12 @@ def verify(folders: Sequence[Path], store: Store, *, shallow: bool) -> Generator
             if isinstance(hashed, OSError):
                 findings.faults += [check.fault(f"cannot be read: {hashed.strerror}") for check in by_file[file]]
             else:
-                differing = (check for check in by_file[file] if check.sha256 != hashed.sha256)
+                of_composed[file] = hashed.sha256
+                differing = (check for check in by_file[file] if check.sha256 not in ("", hashed.sha256))
                 findings.faults += [check.fault() for check in differing]
         store.hashes.note({file: hashed for file, hashed in finished.items() if not isinstance(hashed, OSError)})
         yield Progress(min(read, total), total, "bytes", "compared")
+    findings.faults += [fault for one in walk.composed if (fault := one.fault(of_composed)) is not None]
     findings.files, findings.bytes = len(by_file), read
     findings.faults.sort(key=_order_of_cures)
     return findings
@@ -107,11 +112,38 @@ class _Check:
         return Fault(self.file, self.artifact, what or self.otherwise, self.cure)
 
 
+@dataclass(frozen=True)
+class _Composed:
+    """An image of the user that is chosen in a file, or has several files; one hash stands for all of it."""
+
+    text: str
+    sha256: str
+    artifact: Path
+    held: dict[str, dict[str, Path]]
+
+    def checks(self) -> Iterator[_Check]:
+        """Yield its files, to be read; their own hashes are in no card."""
+        for path in (path for files in self.held.values() for path in files.values()):
+            yield _Check(path, identity_of(path).bytes, "", self.artifact, CHANGED_IMAGE)
+
+    def fault(self, read: Mapping[Path, str]) -> Fault | None:
+        """Return what is wrong with it, now that its files have been read."""
+        files = parse_reference(self.text).files
+        missing = [file for file in files if file not in self.held]
+        if missing:
+            return Fault(Path(missing[0]), self.artifact, "is an image of yours and is missing", CHANGED_IMAGE)
+        paths = [path for of_file in self.held.values() for path in of_file.values()]
+        if not all(path in read for path in paths) or combined_hash(self.text, self.held, read) == self.sha256:
+            return None  # a file that cannot be read is a fault of its own
+        return Fault(Path(files[0]), self.artifact, "has changed since it was fetched", CHANGED_IMAGE)
+
+
 class _Walk:
     """Goes from artifacts to their parts and inputs, each once; faults that show without reading are noted."""
 
     def __init__(self, store: Store, shallow: bool) -> None:
         self.store, self.shallow, self.findings = store, shallow, Findings()
+        self.composed: list[_Composed] = []
         self._left: deque[Path] = deque()
 
     def checks(self, folders: Sequence[Path]) -> list[_Check]:
@@ -208,9 +240,23 @@ class _Walk:
                 Fault(fetched.path / FIELDS, fetched.path, what, _cure(fetched.path, fetched.card))
             )
             return
-        for place, sha256 in images:
-            if Path(str(place)).is_absolute():
-                yield from self._own_image(fetched, Path(place), str(sha256))
+        for text, sha256 in images:
+            yield from self._own_files(fetched, str(text), str(sha256))
+
+    def _own_files(self, fetched: Artifact, text: str, sha256: str) -> Iterator[_Check]:
+        """Yield the file of an image of the user; note an image that is composed of others, for when they are read."""
+        try:
+            files = parse_reference(text).files
+            is_own = any(Path(file).is_absolute() for file in files)
+            if is_own and not is_composed(text):
+                yield from self._own_image(fetched, Path(text), sha256)
+            elif is_own:
+                composed = _Composed(text, sha256, fetched.path, held_files([text]))
+                self.composed.append(composed)
+                yield from composed.checks()
+        except (CellsslError, ValueError, OSError) as error:
+            what = f"is an image of yours and cannot be read: {error}"
+            self.findings.faults.append(Fault(Path(text), fetched.path, what, CHANGED_IMAGE))
 
     def _own_image(self, fetched: Artifact, image: Path, sha256: str) -> Iterator[_Check]:
         check = _Check(image, 0, sha256, fetched.path, CHANGED_IMAGE, "has changed since it was fetched")

@@ -13,6 +13,7 @@ from pathlib import Path
 from cellssl.disk import raise_fault
 from cellssl.errors import CellsslError, DataError, FailedError
 
+A_FOLDER = "is a folder"
 FORBIDDEN = "may not be read: permission denied"
 PANIC = "PanicException"
 """The class that PyO3 raises where a library in Rust panics; it is no `Exception`, and nothing exports it."""
@@ -29,7 +30,7 @@ def image_fault(path: Path) -> str:
         raise_fault(error, path)
         return _why_not(path, error)
     if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
-        return f"is a {'folder' if stat.S_ISDIR(mode) else 'device or pipe'}, not a file"
+        return f"{A_FOLDER if stat.S_ISDIR(mode) else 'is a device or pipe'}, not a file"
     return "" if os.access(path, os.R_OK) else FORBIDDEN
 
 

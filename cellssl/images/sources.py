@@ -13,7 +13,7 @@ from cellssl.errors import DataError
 from cellssl.images.described import ImageHeader
 from cellssl.images.formats import ZARR_CURE, format_of, inside_zarr, is_zarr, remote_fault
 from cellssl.images.instrument_source import open_instrument
-from cellssl.images.opening import as_data_errors, image_fault
+from cellssl.images.opening import A_FOLDER, as_data_errors, image_fault
 from cellssl.images.pillow_source import open_pillow
 from cellssl.images.tiff_source import open_tiff
 
@@ -37,7 +37,7 @@ def source_fault(path: Path) -> str:
     A folder that is an OME-Zarr can be opened; other folders cannot. FailedError as `image_fault`.
     """
     fault = image_fault(path)
-    if fault.startswith("is a folder") and is_zarr(path):
+    if fault.startswith(A_FOLDER) and is_zarr(path):
         return ""
     return f"{fault}; {ZARR_CURE}" if fault and inside_zarr(path) else fault
 
@@ -51,7 +51,7 @@ def open_source(path: Path) -> Iterator[ImageSource]:
     if remote := remote_fault(str(path)):
         raise DataError(remote)
     fault = source_fault(path)
-    if fault and not fault.startswith("is a folder"):
+    if fault and not fault.startswith(A_FOLDER):
         raise DataError(f"{path} {fault}")
     with as_data_errors(path), _opened(path) as source:
         yield source

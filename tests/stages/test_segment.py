@@ -602,7 +602,7 @@ def test_a_plate_may_have_more_fields_than_a_process_may_have_open_files(tmp_pat
     from cellssl.stages.segment.field import MEASURED, FieldTask
     from cellssl.stages.segment.selection import nuclei_table
 
-    tasks = [FieldTask(f"f{i}", (), (), 0, None, False, tmp_path / f"{i}.npz") for i in range(60)]
+    tasks = [FieldTask(f"f{i}", (), 0, None, False, tmp_path / f"{i}.npz") for i in range(60)]
     for task in tasks:
         np.savez(task.result, rejected=np.zeros(2, np.int8), **{name: np.ones(2) for name in MEASURED})
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

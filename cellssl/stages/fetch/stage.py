@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.card import PARTS, Card
 from cellssl.artifacts.contents import metrics_of, read_text
-from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import TREATMENT_COLUMNS, read_fields, write_table
 from cellssl.config.plugins import did_you_mean
@@ -33,6 +32,7 @@ from cellssl.engine.plate_parts import (
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note
 from cellssl.files import write_text
+from cellssl.images.reference import parse_reference
 from cellssl.stages.fetch.contradictions import contradictions
 from cellssl.stages.fetch.sample import first_look, sampled
 from cellssl.stages.fetch.settings import ALGORITHM, PlateSettings, Settings
@@ -161,8 +161,9 @@ def _remove_images(fields: Sequence[Field], quarantined: set[str], folder: Path)
     """Remove the images of quarantined fields from the artifact; images of the user stay where they are."""
     for field in fields:
         if field.field_id in quarantined:
-            for place in _artifact_images(field.images).values():
-                (folder / place).unlink(missing_ok=True)
+            for text in _artifact_images(field.images).values():
+                for file in parse_reference(text).files:
+                    (folder / file).unlink(missing_ok=True)
 
 
 def _field_table(
@@ -194,25 +195,32 @@ def _field_table(
 
 def _row(field: Field, job: Job) -> dict[str, Any]:
     """Return the row of a field, with path and hash of its images; DataError where one is missing or unreadable."""
-    from cellssl.images.reading import image_fault
+    from cellssl.images.content import reference_fault
 
     values = asdict(field)
     row = {name: values[name] for name in ("field_id", "plate", "well", "site", *TREATMENT_COLUMNS)}
     row["control"] = is_control(field.compound, field.control_type, job.settings.controls)
-    for channel, place in field.images.items():
-        path = job.draft.path / place
-        row[f"path_{channel}"] = place
-        if fault := image_fault(path):
-            raise DataError(f"{place} {fault}")
-        row[f"sha256_{channel}"] = _hash_of(path, _is_external(place), job.context.store.hashes)
+    for channel, text in field.images.items():
+        row[f"path_{channel}"] = text
+        if fault := reference_fault(parse_reference(text), job.draft.path):
+            raise DataError(fault)
+        row[f"sha256_{channel}"] = _hash_of(text, job)
     known = {} if field.control_type is None else {"control_type": field.control_type}
     return {**row, **known, **field.extra}
 
 
-def _hash_of(path: Path, is_external: bool, hashes: HashCache) -> str:
+def _hash_of(text: str, job: Job) -> str:
+    """Return the hash of an image: of its file, or of its files and what is chosen in them."""
     from cellssl.artifacts.hashing import sha256_of
+    from cellssl.images.content import hashes_of
 
-    return hashes.sha256(path) if is_external else sha256_of(path)
+    if _is_external(text):
+        hashes = hashes_of([text], job.context.store.hashes.sha256_of_all)
+    else:
+        hashes = hashes_of([text], lambda paths: {path: sha256_of(path) for path in paths}, job.draft.path)
+    if text not in hashes:
+        raise DataError(f"{text} was removed while it was read")
+    return hashes[text]
 
 
 def _external_hashes(context: RunContext, fields: Sequence[Field]) -> dict[str, list[list[str]]]:
@@ -220,24 +228,24 @@ def _external_hashes(context: RunContext, fields: Sequence[Field]) -> dict[str, 
 
     These images are not copied: their bytes and channels count, the folder that they lie in does not.
     """
-    from cellssl.images.reading import image_fault
+    from cellssl.images.content import hashes_of
 
     external = {
-        field.field_id: [(channel, Path(place)) for channel, place in field.images.items() if _is_external(place)]
+        field.field_id: [(channel, text) for channel, text in field.images.items() if _is_external(text)]
         for field in fields
     }
-    images = [path for places in external.values() for _, path in places]
-    hashes = context.store.hashes.sha256_of_all(path for path in images if not image_fault(path))
+    texts = [text for images in external.values() for _, text in images]
+    hashes = hashes_of(texts, context.store.hashes.sha256_of_all)
     return {
-        field_id: [[channel, hashes.get(path, "missing")] for channel, path in places]
-        for field_id, places in external.items()
-        if places
+        field_id: [[channel, hashes.get(text, "missing")] for channel, text in images]
+        for field_id, images in external.items()
+        if images
     }
 
 
-def _is_external(place: str) -> bool:
+def _is_external(text: str) -> bool:
     """Return whether an image is the user's, outside of the artifact."""
-    return Path(place).is_absolute()
+    return Path(parse_reference(text).files[0]).is_absolute()
 
 
 def _artifact_images(images: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,9 @@ from cellssl.artifacts.hashing import sha256_of
 from cellssl.disk import raise_fault
 from cellssl.errors import DataError, FailedError, IntegrityError
 from cellssl.files import save_arrays, write_text
-from cellssl.images.reading import read_channel, read_labels, write_labels
+from cellssl.images.content import state_of
+from cellssl.images.reading import read_image, read_labels, write_labels
+from cellssl.images.reference import ImageReference
 from cellssl.imaging import cropping, illumination, selection
 from cellssl.imaging.cropping import Border
 from cellssl.imaging.labels import match_labels, measure, relabel, select_labels
@@ -26,12 +28,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class FetchedImage:
+    """The image of one channel of one field, as it was fetched."""
+
+    reference: ImageReference
+    """Its files, with their whole paths, and what is chosen in them."""
+    sha256: str
+    """The hash in the field table."""
+    state: str = ""
+    """What `state_of` returned when the hash was last compared; "" where the worker compares it, by reading all bytes.
+
+    A file that holds many images is not read whole for each of them.
+    """
+
+
+@dataclass(frozen=True)
 class FieldTask:
-    """Everything that a worker needs for one field; `images` and `hashes` (sha256) are in the order of the channels."""
+    """Everything that a worker needs for one field; `images` are in the order of the channels."""
 
     field_id: str
-    images: tuple[Path, ...]
-    hashes: tuple[str, ...]
+    images: tuple[FetchedImage, ...]
     nucleus: int
     """Position of the channel that shows the nuclei."""
     pixel_um: float | None
@@ -98,7 +114,7 @@ def segment_field(task: FieldTask, settings: Settings, segmenter: Segmenter) -> 
         try:
             pixels, labels = _labelled(task, segmenter)
         except DataError as error:
-            _write_failure(task, error.message)
+            _write_failure(task, f"{error.message}; {error.hint}" if error.hint else error.message)
             return
     nuclei = measure(labels)
     quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres)
@@ -121,7 +137,8 @@ def segment_field(task: FieldTask, settings: Settings, segmenter: Segmenter) -> 
 
 def write_crashed(task: FieldTask, how: str) -> None:
     """Write the failure of a field that crashes every process that reads it; `how` names the signal."""
-    images = ", ".join(path.name for path in task.images)
+    names = (Path(file).name for image in task.images for file in image.reference.files)
+    images = ", ".join(dict.fromkeys(names))
     _write_failure(task, f"the process that read {images} died ({how}), and so did a second one: an image is damaged")
 
 
@@ -173,14 +190,14 @@ def read_field(task: FieldTask) -> np.ndarray:
     Raises DataError, for quarantine, where an image cannot be decoded or is constant, or the channels differ in size;
     IntegrityError where an image is no longer the file that was fetched; FailedError where its bytes cannot be read.
     """
-    channels = [read_fetched(*image) for image in zip(task.images, task.hashes, strict=True)]
+    channels = [read_fetched(image) for image in task.images]
     shapes = {channel.shape for channel in channels}
     if len(shapes) > 1:
         sizes = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(shapes))
         raise DataError(f"the channels of field {task.field_id} differ in size: {sizes}")
-    for path, channel in zip(task.images, channels, strict=True):
+    for image, channel in zip(task.images, channels, strict=True):
         if channel.min() == channel.max():
-            raise DataError(f"{path} is blank: every pixel is {channel.flat[0]}")
+            raise DataError(f"{image.reference.named()} is blank: every pixel is {channel.flat[0]}")
     if task.flatfields:
         channels = [_corrected(task.field_id, *pair) for pair in zip(channels, task.flatfields, strict=True)]
     return np.stack(channels)
@@ -194,28 +211,39 @@ def _corrected(field_id: str, channel: np.ndarray, flatfield_file: Path) -> np.n
     return illumination.correct_illumination(channel, flatfield)
 
 
-def read_fetched(path: Path, sha256: str) -> np.ndarray:
-    """Return the pixels of an image whose bytes are those that were fetched.
+def read_fetched(image: FetchedImage) -> np.ndarray:
+    """Return the pixels of an image whose files are those that were fetched.
 
     Raises IntegrityError where they are not, FailedError where they cannot be read, and DataError where they cannot be
     decoded.
     """
+    if not _is_unchanged(image):
+        raise changed_error(image.reference)
+    return read_image(image.reference)
+
+
+def _is_unchanged(image: FetchedImage) -> bool:
+    if image.state:
+        return state_of(image.reference) == image.state
+    path = Path(image.reference.files[0])
     try:
-        unchanged = sha256_of(path) == sha256
+        return sha256_of(path) == image.sha256
     except FileNotFoundError:
-        unchanged = False
+        return False
     except OSError as error:  # `fetch` could read it, so this is no fault of the image
         raise_fault(error, path)
         raise FailedError(
             f"{path} cannot be read: {error.strerror}", hint="make it readable, and run the same command again"
         ) from error
-    if not unchanged:
-        raise IntegrityError(
-            f"{path} is missing or is not the file that was fetched",
-            hint="fetch its plate again with --force; where the image is yours, put the former file back, or leave "
-            "--force out and the new file counts",
-        )
-    return read_channel(path)
+
+
+def changed_error(reference: ImageReference) -> IntegrityError:
+    """Return the error for an image that is not the one that was fetched."""
+    return IntegrityError(
+        f"{reference.named()} is missing or is not the file that was fetched",
+        hint="fetch its plate again with --force; where the image is yours, put the former file back, or leave "
+        "--force out and the new file counts",
+    )
 
 
 def count_neighbours(centres: np.ndarray, radius_px: float) -> np.ndarray:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cellssl.artifacts.store import Artifact
 from cellssl.config import plugins
 from cellssl.errors import UsageError
+from cellssl.images.reference import ImageReference, parse_reference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +31,14 @@ def nucleus_of(settings: Settings, channels: list[str]) -> int:
     return channels.index(settings.nucleus_channel)
 
 
-def label_image_of(settings: Settings, image: Path) -> Path | None:
-    """Return the label image that belongs to a nucleus image; None where the nuclei are segmented."""
-    return settings.method.label_image(image)
+def image_of(text: str, fetched: Artifact) -> ImageReference:
+    """Return the image that a cell of the field table of a fetch artifact names, with the whole paths of its files."""
+    return parse_reference(text).within(fetched.path)
+
+
+def label_image_of(settings: Settings, image: ImageReference) -> Path | None:
+    """Return the label image that belongs to a nucleus image; None where the nuclei are segmented.
+
+    It is named after the file of the image, the first where every z plane has a file.
+    """
+    return settings.method.label_image(Path(image.files[0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ from cellssl.engine.plate_parts import allowed_failures, write_quarantine
 from cellssl.engine.weights_cache import FOLDER, find_cached
 from cellssl.errors import DataError, FailedError, UsageError
 from cellssl.events import Event, Note, Progress
+from cellssl.images.content import hashes_of, is_composed, state_of
 from cellssl.stages.segment.counts import write_counts
-from cellssl.stages.segment.inputs import channels_of, label_image_of, nucleus_of
+from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of
 from cellssl.stages.segment.scale import (
     check_reference,
     constant_channels,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cellssl.imaging.segmenter import Segmenter, SegmenterSettings
-    from cellssl.stages.segment.field import FieldTask
+    from cellssl.stages.segment.field import FetchedImage, FieldTask
     from cellssl.stages.segment.settings import Settings
 
 
@@ -89,23 +90,53 @@ def _tasks(job: Job, fetched: Artifact, fields: pd.DataFrame, channels: list[str
     settings, scratch = job.settings, job.draft.scratch()
     nucleus = nucleus_of(settings, channels)
     phenotypes = _phenotypes(fetched)
+    states = _compared_states(job, fetched, fields, channels)
     for number, row in enumerate(fields.to_dict("records")):
         truth = row.get("truth_labels")
-        images = tuple(fetched.path / row[f"path_{channel}"] for channel in channels)
+        images = tuple(_fetched_image(row, channel, fetched, states) for channel in channels)
         yield FieldTask(
             field_id=row["field_id"],
             images=images,
-            hashes=tuple(row[f"sha256_{channel}"] for channel in channels),
             nucleus=nucleus,
             pixel_um=None if np.isnan(row["pixel_um"]) else row["pixel_um"],
             in_reference=settings.reference == "all" or bool(row["control"]),
             result=scratch / f"field-{number:06d}.npz",
             labels=job.draft.file(f"labels/{row['field_id']}_cp_masks.tif") if settings.keep_labels else None,
-            given_labels=label_image_of(settings, images[nucleus]),
+            given_labels=label_image_of(settings, images[nucleus].reference),
             truth=fetched.file(truth) if isinstance(truth, str) else None,
             phenotypes=phenotypes.get(row["field_id"], {}),
             flatfields=_flatfield_files(scratch, row["site"], channels) if settings.illumination == "mean" else (),
         )
+
+
+def _fetched_image(row: Mapping[Any, Any], channel: str, fetched: Artifact, states: dict[str, str]) -> FetchedImage:
+    from cellssl.stages.segment.field import FetchedImage
+
+    text = row[f"path_{channel}"]
+    return FetchedImage(image_of(text, fetched), row[f"sha256_{channel}"], states.get(text, ""))
+
+
+def _compared_states(job: Job, fetched: Artifact, fields: pd.DataFrame, channels: list[str]) -> dict[str, str]:
+    """Return the state of every image that is not one plain file, after its bytes were found to be those fetched.
+
+    They are compared here, once for all images of a file, through the cache of hashes. Raises IntegrityError where
+    they differ.
+    """
+    from cellssl.stages.segment.field import changed_error
+
+    wanted = {
+        text: sha256
+        for channel in channels
+        for text, sha256 in zip(fields[f"path_{channel}"], fields[f"sha256_{channel}"], strict=True)
+        if is_composed(text, fetched.path)
+    }
+    references = {text: image_of(text, fetched) for text in wanted}
+    states = {text: state_of(reference) for text, reference in references.items()}
+    hashes = hashes_of(wanted, job.context.store.hashes.sha256_of_all, fetched.path)
+    for text, sha256 in wanted.items():
+        if hashes.get(text) != sha256:
+            raise changed_error(references[text])
+    return states
 
 
 def _phenotypes(fetched: Artifact) -> dict[str, dict[int, str]]:
@@ -156,7 +187,7 @@ def _readable_images(tasks: list[FieldTask], channel: int) -> Iterator[np.ndarra
 
     for task in tasks:
         with suppress(DataError):  # the worker of the field writes the reason into quarantine.csv
-            image = read_fetched(task.images[channel], task.hashes[channel])
+            image = read_fetched(task.images[channel])
             if image.min() < image.max():
                 yield image
 

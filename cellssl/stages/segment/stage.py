@@ -31,7 +31,7 @@ from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.files import write_buffer
 from cellssl.stages.segment.counts import write_counts
-from cellssl.stages.segment.inputs import channels_of, label_image_of, nucleus_of
+from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of
 from cellssl.stages.segment.plate import segment_plate
 from cellssl.stages.segment.precut import copy_crops
 from cellssl.stages.segment.selection import ALL_REASONS, as_cellprofiler
@@ -111,7 +111,7 @@ def _check_label_images(settings: Settings, fetched: list[Artifact]) -> None:
         channels = channels_of(fields)
         images = fields[f"path_{channels[nucleus_of(settings, channels)]}"]
         for field_id, image in zip(fields["field_id"], images, strict=True):
-            place = label_image_of(settings, part.path / image)
+            place = label_image_of(settings, image_of(image, part))
             assert place is not None
             if place in fields_by_image:
                 raise UsageError(
@@ -184,7 +184,7 @@ def _label_images(settings: Settings, fetched: Artifact) -> dict[str, Path]:
     fields = read_fields(fetched)
     channels = channels_of(fields)
     images = fields[f"path_{channels[nucleus_of(settings, channels)]}"]
-    places = [label_image_of(settings, fetched.path / place) for place in images]
+    places = [label_image_of(settings, image_of(text, fetched)) for text in images]
     return {
         f"label_image/{field_id}": place
         for field_id, place in zip(fields["field_id"], places, strict=True)
