@@ -40,7 +40,7 @@ from cellssl.datasets.tables.planes import (
 from cellssl.datasets.tables.platemap import PlatemapColumns
 from cellssl.datasets.tables.treatments import TreatmentSettings, read_treatments
 from cellssl.datasets.tables.usual_names import usual_columns
-from cellssl.datasets.tables.wells import listed
+from cellssl.datasets.tables.wells import counted, listed
 from cellssl.datasets.transfer.settings import OnlineDataset
 from cellssl.disk import raise_fault
 from cellssl.errors import DataError, UsageError
@@ -221,7 +221,7 @@ class Settings(OnlineDataset):
                 Remark(
                     "warning",
                     "controls",
-                    f"{len(nameless):,} wells have no compound, and are no controls: {listed(nameless)}",
+                    f"{counted(len(nameless), 'well')} without a compound, which are no controls: {listed(nameless)}",
                     self._line_for_nameless(),
                     tuple(nameless),
                 )
@@ -231,8 +231,8 @@ class Settings(OnlineDataset):
                 Remark(
                     "warning",
                     "controls",
-                    f"{len(contradictory):,} wells hold a control by their compound, and something else by their type; "
-                    f"they count as controls: {listed(contradictory, 5)}",
+                    f"{counted(len(contradictory), 'well')} with a control by the compound, and something else by the "
+                    f"type, counted as controls: {listed(contradictory, 5)}",
                     "correct the compound or the type",
                     tuple(contradictory),
                 )
@@ -419,10 +419,10 @@ def _path_remarks(places: Places) -> list[Remark]:
     found = []
     if places.found:
         items = tuple(f"{there} -> {here}" for there, here in places.found.items())
-        text = f"{len(items):,} images are named in another case or form of letters, and were found: {items[0]}"
+        text = f"{counted(len(items), 'image')} named in another case or form of letters, and found: {items[0]}"
         found.append(Remark("note", "paths", text, items=items))
     if places.ambiguous:
         items = tuple(f"{there}: {' or '.join(files)}" for there, files in places.ambiguous.items())
-        text = f"{len(items):,} images differ from several files in case only: {items[0]}"
+        text = f"{counted(len(items), 'image')} with several files that differ in case only: {items[0]}"
         found.append(Remark("warning", "paths", text, "write the name of the file as it is", items))
     return found

@@ -20,7 +20,7 @@ from cellssl.datasets.base import Field, Remark
 from cellssl.datasets.tables.columns import ImageColumns
 from cellssl.datasets.tables.csv_table import Table
 from cellssl.datasets.tables.places import Places, is_address
-from cellssl.datasets.tables.wells import listed
+from cellssl.datasets.tables.wells import counted, listed
 from cellssl.errors import DataError, UsageError
 from cellssl.images.header import read_header
 from cellssl.images.reference import ImageReference
@@ -283,7 +283,7 @@ def _unequal_planes(
     odd = [f"{name} ({number})" for name, number in numbers.items() if number != usual]
     if not odd:
         return []
-    text = f"{len(odd):,} fields do not have {usual} z planes as the others do: {listed(odd, 5)}"
+    text = f"{counted(len(odd), 'field')} with other than the {usual} z planes of most fields: {listed(odd, 5)}"
     return [Remark("warning", "fields", text, "add the missing files, or remove these fields", tuple(odd))]
 
 

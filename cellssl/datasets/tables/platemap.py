@@ -14,7 +14,7 @@ from cellssl.datasets.tables.controls import CONTROL_TYPES, control_type_of
 from cellssl.datasets.tables.doses import SOURCE_PLATE, DoseColumn, Unit, parse_doses, unit_of_header
 from cellssl.datasets.tables.sheets import Sheet, column_letters, read_sheets
 from cellssl.datasets.tables.usual_names import meaning_of_title, usual_columns
-from cellssl.datasets.tables.wells import canonical_well, listed, plate_key, row_letters, row_number, well_of
+from cellssl.datasets.tables.wells import canonical_well, counted, listed, plate_key, row_letters, row_number, well_of
 from cellssl.errors import DataError, UsageError
 
 HEADER_ROWS = 30
@@ -162,15 +162,18 @@ def read_platemap(
     parts: list[_Part] = []
     remarks: list[Remark] = []
     others: list[str] = []
+    header: list[str] = []
     names_plates = False
     sheets = read_sheets(path)
     for sheet in sheets:
         if grids := _grids(sheet):
             parts += _parts_of_grids(grids, columns, plates)
+            header += [name for grid in grids for name in grid.names()]
         elif (top := _header_row(sheet, columns)) is not None:
             table = _Long(sheet, top, columns, plates)
             parts += table.parts(keep)
             remarks += table.remarks
+            header += table.header
             names_plates |= table.plate is not None
         else:
             others.append(sheet.title)
@@ -178,12 +181,13 @@ def read_platemap(
         raise _no_map(path, sheets, columns)
     if others:
         remarks.append(Remark("note", "plate map", f"these sheets hold no wells and are left out: {listed(others)}"))
-    _check_named(columns, parts, path)
+    _check_named(columns, parts, path, header)
     wells = _wells(parts, dose_unit, remarks)
     remarks += _doubtful_compounds(parts)
     taken = {
         meaning: listed(dict.fromkeys(part.name for part in parts if part.meaning == meaning), 3)
         for meaning in dict.fromkeys(part.meaning for part in parts)
+        if not meaning.startswith("keep:")
     }
     return Platemap(wells, taken, [_how_it_was_read(path, taken, wells), *remarks], names_plates)
 
@@ -191,7 +195,7 @@ def read_platemap(
 def _how_it_was_read(path: Path, taken: dict[str, str], wells: dict[tuple[str | None, str], MapWell]) -> Remark:
     columns = ", ".join(f"{meaning.replace('_', ' ')} from {name}" for meaning, name in taken.items())
     plates = {plate for plate, _ in wells if plate is not None}
-    where = f"{len(wells):,} wells" + (f" of {len(plates):,} plates" if plates else ", the same on every plate")
+    where = counted(len(wells), "well") + (f" of {counted(len(plates), 'plate')}" if plates else ", on every plate")
     return Remark("note", "plate map", f"the plate map {path.name} gives {where}: {columns}")
 
 
@@ -392,7 +396,7 @@ class _Long:
                 Remark(
                     "warning",
                     "plate map",
-                    f"{len(without):,} rows of the plate map name no well and are left out: {listed(without, 3)}",
+                    f"rows of the plate map without a well, left out ({len(without):,}): {listed(without, 3)}",
                     "correct them, or remove them",
                     tuple(without),
                 )
@@ -451,13 +455,11 @@ class _Long:
 # ------------------------------------------------------------------------------------------------------------- values
 
 
-def _check_named(columns: PlatemapColumns, parts: Sequence[_Part], path: Path) -> None:
+def _check_named(columns: PlatemapColumns, parts: Sequence[_Part], path: Path, header: Sequence[str]) -> None:
     """Raise UsageError where a column or grid is named that no sheet has."""
-    found = {part.meaning for part in parts}
-    names = tuple(dict.fromkeys(part.name for part in parts))
-    for meaning in VALUES:
-        wanted = getattr(columns, meaning)
-        if wanted is not None and meaning not in found:
+    names = tuple(dict.fromkeys(name for name in header if name))
+    for wanted in columns.model_dump().values():
+        if wanted is not None and wanted not in names:
             raise UsageError(f"{path} has no column or grid {wanted!r}", hint=did_you_mean(wanted, names))
 
 
@@ -553,7 +555,7 @@ def _doubtful_compounds(parts: Sequence[_Part]) -> Iterator[Remark]:
     if broken := [cell for cell in cells if SPREADSHEET_ERROR.fullmatch(cell.text)]:
         shown = listed([f"{cell.text} ({cell.where})" for cell in broken], 3)
         raise DataError(
-            f"the spreadsheet could not compute {len(broken):,} compounds: {shown}", hint="correct them there"
+            f"the spreadsheet could not compute {counted(len(broken), 'compound')}: {shown}", hint="correct them there"
         )
     yield from doubtful_compounds([(cell.text, cell.where, cell.is_date) for cell in cells])
 
@@ -567,14 +569,14 @@ def doubtful_compounds(cells: Sequence[tuple[str, str, bool]]) -> Iterator[Remar
         if kind:
             kinds[kind].append(f"{text!r} ({where})")
     sentences = {
-        "date": ("{n:,} compounds are dates, which a spreadsheet makes of names such as SEPT2: {first}",
+        "date": ("dates among the compounds, which a spreadsheet makes of names such as SEPT2 ({n}): {first}",
                  "format the cells as text, and write the names again"),
-        "number": ("{n:,} compounds are numbers: {first}", "check that the column of compounds is the right one"),
-        "none": ("{n:,} compounds are words for no compound, and count as compounds of that name: {first}",
+        "number": ("numbers among the compounds ({n}): {first}", "check that the column of compounds is the right one"),
+        "none": ("words for no compound among the compounds, which count as names ({n}): {first}",
                  "leave the cells empty, or name the controls in fetch.controls"),
     }  # fmt: skip
     for kind, found in kinds.items():
         if found:
             sentence, hint = sentences[kind]
-            text = sentence.format(n=len(found), first=listed(found, 3))
+            text = sentence.format(n=f"{len(found):,}", first=listed(found, 3))
             yield Remark("warning", "compounds", text, hint, tuple(found))

@@ -32,7 +32,7 @@ from cellssl.datasets.tables.platemap import (
     well_key,
 )
 from cellssl.datasets.tables.usual_names import usual_columns
-from cellssl.datasets.tables.wells import listed, plate_key, unified_plates, unified_wells, well_of
+from cellssl.datasets.tables.wells import counted, listed, plate_key, unified_plates, unified_wells, well_of
 from cellssl.errors import DataError, UsageError
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
@@ -131,7 +131,7 @@ def _wells(table: Table, columns: ImageColumns, remarks: list[Remark]) -> list[s
             Remark(
                 "note",
                 "wells",
-                f"{len(groups):,} wells are written in several ways, such as {items[0]}: all wells are named like A01",
+                f"wells are written in several ways, such as {items[0]} ({len(items):,}): all are named like A01",
                 items=items,
             )
         )
@@ -270,7 +270,7 @@ def _remark_on_unmatched(
             Remark(
                 "warning",
                 "plate map",
-                f"the plate map has no entry for {len(without):,} of {len(wells):,} wells with images: "
+                f"the plate map has no entry for {len(without):,} of {counted(len(wells), 'well')} with images: "
                 f"{listed(without)}",
                 "add them to the map; until then their compound is unknown",
                 tuple(without),
@@ -284,7 +284,7 @@ def _remark_on_unmatched(
         if (key not in imaged if key[0] is not None else key[1] not in imaged_anywhere)
     ]
     if unused:
-        text = f"{len(unused):,} of {len(platemap.wells):,} wells of the plate map have no image: {listed(unused)}"
+        text = f"wells of the plate map without an image ({len(unused):,} of {len(platemap.wells):,}): {listed(unused)}"
         remarks.append(Remark("note", "plate map", text, items=tuple(unused)))
 
 
@@ -307,7 +307,7 @@ def _check_agreement(
                 wrong.append(f"{name} {here!r} (line {table.lines[row]}) and {there!r} ({well.where})")
     if wrong:
         raise DataError(
-            f"{table.name} and the plate map contradict each other in {len(wrong):,} rows: {listed(wrong, 3)}",
+            f"{table.name} and the plate map contradict each other: {listed(wrong, 3)}",
             hint="correct one of them, or leave the column of the table out of `columns`",
         )
 
@@ -337,7 +337,7 @@ def _name_by_solvent(found: _Treatments, remarks: list[Remark]) -> None:
             found.compound[row] = solvent
             named[solvent] += 1
     for solvent, count in named.items():
-        text = f"{count:,} fields have no compound, and get that of their solvent: {solvent}"
+        text = f"{counted(count, 'field')} without a compound, named after the solvent: {solvent}"
         remarks.append(Remark("note", "controls", text))
 
 
@@ -372,7 +372,7 @@ def _joined_remark(joined: Sequence[JoinedDoses], tolerance: float) -> Remark:
     return Remark(
         "note",
         "doses",
-        f"{before:,} doses of one compound that lie within {100 * tolerance:g} % of each other are {len(joined):,}: "
+        f"{before:,} doses that, for one compound, lie within {100 * tolerance:g} % of each other are {len(joined):,}: "
         f"{'; '.join(items[:JOINED_SHOWN])}{'; …' if len(items) > JOINED_SHOWN else ''}. "
         "The values of the table are in the column dose_dispensed",
         "to keep them apart: dose_tolerance = 0",
@@ -403,7 +403,7 @@ def _plates_by_batch(
         Remark(
             "note",
             "plates",
-            f"{len(twice):,} plates were measured in several batches, and every measurement counts as a plate: "
+            f"{counted(len(twice), 'plate')} measured in several batches, where every measurement counts as a plate: "
             f"{listed(twice, 5)}",
             items=tuple(twice),
         )
@@ -435,7 +435,7 @@ def _sites_of_unified_wells(
             found[row] = renumbered[one]
     if renumbered:
         items = tuple(f"{plate} {well} site {site}: {new}" for (plate, well, site), new in renumbered.items())
-        text = f"{len(items):,} sites have the number of another field of their well, and get a new one: {listed(items)}"
+        text = f"sites with the number of another field of their well got a new one ({len(items):,}): {listed(items)}"
         hint = "where two rows are one field, remove one of them"
         remarks.append(Remark("warning", "wells", text, hint, items))
     return found
