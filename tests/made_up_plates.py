@@ -4,10 +4,10 @@ They are written with tifffile, ElementTree and ome-zarr, and read by other libr
 """
 
 import itertools
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -31,9 +31,7 @@ class Content:
 
     def planes(self) -> Iterator[tuple[str, int, int, int, int]]:
         """Well, site from 1, channel from 0, z plane from 0 and time point from 0 of every plane."""
-        return itertools.product(
-            WELLS, SITES, range(len(self.channels)), range(self.z_planes), range(self.time_points)
-        )
+        return itertools.product(WELLS, SITES, range(len(self.channels)), range(self.z_planes), range(self.time_points))
 
     def pixels(self, well: str, site: int, channel: int, z: int = 0, t: int = 0) -> np.ndarray:
         """Return the pixels of one plane: its number, everywhere."""
@@ -61,7 +59,9 @@ def write_tiff(path: Path, pixels: np.ndarray) -> None:
 def write_flat(folder: Path, name: str, content: Content) -> None:
     """Write files called `name`, a format string of well, site, channel, z and t."""
     for well, site, channel, z, t in content.planes():
-        called = name.format(well=well, site=site, channel=content.channels[channel], wave=channel + 1, z=z + 1, t=t + 1)
+        called = name.format(
+            well=well, site=site, channel=content.channels[channel], wave=channel + 1, z=z + 1, t=t + 1
+        )
         write_tiff(folder / called, content.pixels(well, site, channel, z, t))
 
 
@@ -137,7 +137,11 @@ def write_imagexpress(folder: Path, content: Content, plate: str = "plate1", *, 
         return
     selected = [row_and_column(well) for well in WELLS]
     lines = ['"HTSInfoFile", Version 1.0', '"Description", ""', f'"TimePoints", {content.time_points}']
-    lines += [f'"ZSeries", {str(content.z_planes > 1).upper()}', f'"ZSteps", {content.z_planes}', '"ZProjection", FALSE']
+    lines += [
+        f'"ZSeries", {str(content.z_planes > 1).upper()}',
+        f'"ZSteps", {content.z_planes}',
+        '"ZProjection", FALSE',
+    ]
     lines += ['"XWells", 12', '"YWells", 8']
     for row in range(1, 9):
         lines.append(f'"WellsSelection{row}", ' + ", ".join(str((row, c) in selected).upper() for c in range(1, 13)))
@@ -148,47 +152,57 @@ def write_imagexpress(folder: Path, content: Content, plate: str = "plate1", *, 
     (folder / f"{plate}.HTD").write_text("\n".join([*lines, '"EndFile"', ""]))
 
 
+BTS = "http://www.yokogawa.co.jp/BTS/BTSSchema/1.0"
+
+
 def write_cellvoyager(folder: Path, content: Content, plate: str = "Plate7") -> None:
     """Write a measurement of CellVoyager: .mlf, .mrf and .mes, image files, and a correction image."""
-    namespace = "http://www.yokogawa.co.jp/BTS/BTSSchema/1.0"
-    ElementTree.register_namespace("bts", namespace)
-
-    def element(parent: ElementTree.Element | None, tag: str, **values: object) -> ElementTree.Element:
-        named = {f"{{{namespace}}}{name}": str(value) for name, value in values.items()}
-        full = f"{{{namespace}}}{tag}"
-        return ElementTree.Element(full, named) if parent is None else ElementTree.SubElement(parent, full, named)
-
-    listed = element(None, "MeasurementData", Version="1.0")
+    ElementTree.register_namespace("bts", BTS)
+    listed = _bts(None, "MeasurementData", {"Version": "1.0"})
     for well, site, channel, z, t in content.planes():
         row, column = row_and_column(well)
         name = f"AssayPlate_#655090_{well}_T{t + 1:04d}F{site:03d}L01A0{channel + 1}Z{z + 1:02d}C{channel + 1:02d}.tif"
         write_tiff(folder / name, content.pixels(well, site, channel, z, t))
-        record = element(
-            *(listed, "MeasurementRecord"),
-            **dict(Time="2020-01-02T03:04:05.678+09:00", Column=column, Row=row, TimePoint=t + 1, FieldIndex=site),
-            **dict(ZIndex=z + 1, TimelineIndex=1, ActionIndex=channel + 1, Action="3D", X=0, Y=0, Z=z, Type="IMG"),
-            Ch=channel + 1,
-        )
+        place = {
+            "Column": column,
+            "Row": row,
+            "TimePoint": t + 1,
+            "FieldIndex": site,
+            "ZIndex": z + 1,
+            "Z": z,
+            "X": 0,
+            "Y": 0,
+        }
+        action = {"TimelineIndex": 1, "ActionIndex": channel + 1, "Action": "3D", "Type": "IMG", "Ch": channel + 1}
+        record = _bts(listed, "MeasurementRecord", {"Time": "2020-01-02T03:04:05.678+09:00", **place, **action})
         record.text = name
-    detail = element(
-        *(None, "MeasurementDetail"),
-        **dict(Version="1.0", Title="T", BeginTime="2020-01-02T03:04:05.678+09:00", RowCount=8, ColumnCount=12),
-        **dict(MeasurementSettingFileName="settings.mes", TimePointCount=content.time_points, FieldCount=len(SITES)),
-        **dict(ZCount=content.z_planes, TargetSystem="CV8000"),
-    )
-    element(detail, "MeasurementSamplePlate", Name=plate)
-    setting = element(None, "MeasurementSetting", Version="1.0", ProductID="CV8000")
-    channels = element(setting, "ChannelList")
+    counts = {"RowCount": 8, "ColumnCount": 12, "TimePointCount": content.time_points, "ZCount": content.z_planes}
+    facts = {
+        "Title": "T",
+        "BeginTime": "2020-01-02T03:04:05.678+09:00",
+        "TargetSystem": "CV8000",
+        "FieldCount": len(SITES),
+    }
+    settings = {"Version": "1.0", "MeasurementSettingFileName": "settings.mes"}
+    detail = _bts(None, "MeasurementDetail", {**settings, **facts, **counts})
+    _bts(detail, "MeasurementSamplePlate", {"Name": plate})
+    setting = _bts(None, "MeasurementSetting", {"Version": "1.0", "ProductID": "CV8000"})
+    channels = _bts(setting, "ChannelList", {})
     for channel, name in enumerate(content.channels, start=1):
-        element(
-            *(detail, "MeasurementChannel"),
-            **dict(Ch=channel, HorizontalPixelDimension="0.1625", VerticalPixelDimension="0.1625", InputBitDepth=16),
-            **dict(HorizontalPixels=SHAPE[1], VerticalPixels=SHAPE[0], ShadingCorrectionSource="DC_sCMOS #1_CAM1.tif"),
-        )
-        element(channels, "Channel", Ch=channel, Target=name, Objective="40x water", Magnification=40)
+        pixel = {"HorizontalPixelDimension": 0.1625, "VerticalPixelDimension": 0.1625, "InputBitDepth": 16}
+        size = {"HorizontalPixels": SHAPE[1], "VerticalPixels": SHAPE[0]}
+        corrected = {"ShadingCorrectionSource": "DC_sCMOS #1_CAM1.tif"}
+        _bts(detail, "MeasurementChannel", {"Ch": channel, **pixel, **size, **corrected})
+        _bts(channels, "Channel", {"Ch": channel, "Target": name, "Objective": "40x water", "Magnification": 40})
     for root, name in ((listed, "MeasurementData.mlf"), (detail, "MeasurementDetail.mrf"), (setting, "settings.mes")):
         ElementTree.ElementTree(root).write(folder / name, encoding="utf-8", xml_declaration=True)
     write_tiff(folder / "DC_sCMOS #1_CAM1.tif", np.zeros(SHAPE, np.uint16))
+
+
+def _bts(parent: ElementTree.Element | None, tag: str, values: Mapping[str, object]) -> ElementTree.Element:
+    named = {f"{{{BTS}}}{name}": str(value) for name, value in values.items()}
+    full = f"{{{BTS}}}{tag}"
+    return ElementTree.Element(full, named) if parent is None else ElementTree.SubElement(parent, full, named)
 
 
 def write_ome_zarr(folder: Path, content: Content, version: str) -> None:
@@ -253,7 +267,10 @@ def write_ome_tiffs(folder: Path, content: Content) -> None:
         metadata = {"axes": "TCZYX", "Channel": {"Name": list(content.channels)}}
         sizes = {"PhysicalSizeX": 0.65, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.65, "PhysicalSizeYUnit": "µm"}
         tifffile.imwrite(
-            folder / f"scan_{well}_s{site}.ome.tif", _stack(content, well, site), ome=True, metadata={**metadata, **sizes}
+            folder / f"scan_{well}_s{site}.ome.tif",
+            _stack(content, well, site),
+            ome=True,
+            metadata={**metadata, **sizes},
         )
 
 

@@ -61,7 +61,9 @@ def command(
     if not common.json:
         show(console, found, written)
     recipe = target / written.recipe
-    console.say(f"init: {'wrote' if is_new else 'up to date'}: {', '.join(str(target / name) for name in written.files)}")
+    console.say(
+        f"init: {'wrote' if is_new else 'up to date'}: {', '.join(str(target / name) for name in written.files)}"
+    )
     command_line = f"cellssl run {_quoted(recipe)}"
     details: dict[str, Any] = {
         **as_json(found),
@@ -95,7 +97,7 @@ def _check_outside(target: Path, folder: Path) -> None:
 
 
 def write_all(written: Written, target: Path) -> bool:
-    """Write all files, and return whether any of them was not there; UsageError where a file there has other content."""
+    """Write all files, and return whether any was missing; UsageError where one that is there has other content."""
     from cellssl.errors import UsageError
     from cellssl.files import write_text
 
@@ -138,7 +140,7 @@ def _facts(found: Survey, written: Written) -> list[tuple[str, str]]:
     plates = [f"{plate} ({len(wells[plate])} wells)" for plate in found.plates()]
     sites = sorted({site for *_, site in found.fields})
     channels = [key if key == name else f"{key} ({name})" for key, name in facts["channels"].items()]
-    rows = [
+    return [
         ("format", "; ".join(facts["formats"])),
         ("plates", f"{len(plates)}: {', '.join(plates[:6])}{' ...' if len(plates) > 6 else ''}"),
         ("fields", f"{len(found.fields):,}; up to {len(sites)} sites in a well"),
@@ -150,7 +152,6 @@ def _facts(found: Survey, written: Written) -> list[tuple[str, str]]:
         ("objective", ", ".join(facts["objectives"]) or "not known"),
         ("date", _dates(facts["acquired"])),
     ]
-    return rows
 
 
 def _dates(acquired: list[str]) -> str:

@@ -81,7 +81,7 @@ def write_first_recipe(survey: Survey, name: str, platemap: Path | None) -> Writ
     DataError where the map is wrong, UsageError where it has no column for wells.
     """
     table = _table(survey, {key: planes for key, planes in survey.fields.items() if key not in survey.incomplete})
-    compounds: list[tuple[str, Any]] = []
+    compounds: list[tuple[str | None, Any]] = []
     remarks: list[str] = []
     controls: list[str] | None = None
     has_controls = False
@@ -174,8 +174,7 @@ def _rows(survey: Survey, fields: Mapping[FieldKey, Sequence[Plane]]) -> Iterato
             }
             values["file"] = _path(first.file)
             for channel in survey.channels:
-                plane = of_channel.get(channel)
-                values[_column(channel)] = _path(plane.file) if plane else ""
+                values[_column(channel)] = _path(of_channel[channel].file) if channel in of_channel else ""
             yield [values[column] for column in header]
 
 
@@ -241,12 +240,14 @@ def _controls(fields: Sequence[Field]) -> tuple[list[str] | None, bool, list[str
 def _unanswered(plan: _Plan) -> list[str]:
     if plan.platemap is None:
         return [
-            "without a plate map nothing is known of compounds and controls: there are clusters, pictures and shares per "
-            "well, and no agreement of clusters with a treatment (AMI), no distances from controls, no doses and no hits; "
-            "cellssl init FOLDER --platemap FILE adds them"
+            "without a plate map nothing is known of compounds and controls: there are clusters, pictures and shares "
+            "per well, but no agreement of clusters with a treatment (AMI), no distances from controls, no doses and no "
+            "hits; cellssl init FOLDER --platemap FILE adds them"
         ]
     if not plan.has_controls:
-        return ["without controls on every plate there are no distances from controls, and the scale is that of all wells"]
+        return [
+            "without controls on every plate there are no distances from controls, and the scale is that of all wells"
+        ]
     return []
 
 
@@ -352,7 +353,10 @@ def _key(name: str) -> str:
 
 
 def _recipe(plan: _Plan) -> str:
-    return "\n".join([*_opening(plan), *_fetch(plan), *_segment(plan), *_split(plan), *_pretrain(plan), *_rest(plan)]) + "\n"
+    return (
+        "\n".join([*_opening(plan), *_fetch(plan), *_segment(plan), *_split(plan), *_pretrain(plan), *_rest(plan)])
+        + "\n"
+    )
 
 
 def _opening(plan: _Plan) -> list[str]:
@@ -361,10 +365,12 @@ def _opening(plan: _Plan) -> list[str]:
     recipe = "first-look.toml" if size.sample_fields else "recipe.toml"
     cost = f"about {_minutes(size)} on this machine, up to the report"
     if size.sample_fields:
-        title = f"# {_line(plan.name)}: a FIRST LOOK at {size.sample_fields} of {fields:,} fields; no result. Written by cellssl init."
-        whole = f"# All fields take about {_hours(size.hours_whole)}: cellssl run {recipe} --set name={plan.name} --set fetch.sample={fields}"
+        title = (
+            f"# {plan.name}: a FIRST LOOK at {size.sample_fields} of {fields:,} fields, and no result. By cellssl init."
+        )
+        whole = f"# All fields take about {_hours(size.hours_whole)}: remove the line `sample` below."
     else:
-        title, whole = f"# {_line(plan.name)}: {fields:,} fields. Written by cellssl init.", ""
+        title, whole = f"# {plan.name}: {fields:,} fields. By cellssl init.", ""
     return [
         title,
         "#",
@@ -376,10 +382,6 @@ def _opening(plan: _Plan) -> list[str]:
         "seeds = [0]",
         "",
     ]
-
-
-def _line(text: str) -> str:
-    return re.sub(r"[\x00-\x1f\x7f]", "?", text)
 
 
 def _minutes(size: TrainingSize) -> str:
@@ -395,12 +397,15 @@ def _fetch(plan: _Plan) -> list[str]:
     fields = len(plan.survey.fields) - len(plan.survey.incomplete)
     if size.sample_fields:
         lines += [
-            f"# A first look takes this many of {fields:,} fields, spread over wells and controls. Remove this line for all of",
-            f"# them: about {_hours(size.hours_whole)} on this machine. Then also change the name above.",
+            f"# A first look takes this many of {fields:,} fields, spread over wells and controls. Remove the next",
+            f"# line for all of them: about {_hours(size.hours_whole)} on this machine. Then also change the name above.",
             f"sample = {size.sample_fields}",
         ]
     if plan.controls is not None:
-        lines += ["# Compounds of the control wells, found by their names: check them.", f"controls = {_text(plan.controls)}"]
+        lines += [
+            "# Compounds of the control wells, found by their names: check them.",
+            f"controls = {_text(plan.controls)}",
+        ]
     elif plan.platemap is not None:
         lines += ["# Name the compounds of the control wells, if there are any:", '# controls = ["DMSO"]']
     lines += ["", "[fetch.dataset]"]
@@ -424,11 +429,18 @@ def _fetch(plan: _Plan) -> list[str]:
 
 
 def _segment(plan: _Plan) -> list[str]:
-    certain = "its name says that it shows nuclei" if plan.nucleus_is_named else "CHECK: no name says which channel shows nuclei"
+    certain = (
+        "its name says that it shows nuclei"
+        if plan.nucleus_is_named
+        else "CHECK: no name says which channel shows nuclei"
+    )
     lines = ["[segment]", f"# {certain}.", f"nucleus_channel = {_text(plan.nucleus)}"]
     pixel_um = _pixel_um(plan.survey)
     side = f", {plan.crop_px * pixel_um:.0f} um" if pixel_um else ""
-    lines += [f"# The side of a crop{side}: a cell with its neighbours, about five nuclei.", f"crop_px = {plan.crop_px}"]
+    lines += [
+        f"# The side of a crop{side}: a cell with its neighbours, about five nuclei.",
+        f"crop_px = {plan.crop_px}",
+    ]
     if pixel_um and (area := SMALLEST_NUCLEUS_UM2 / pixel_um**2) < 100:
         lines.append(f"min_area_px = {area:.0f}                # {SMALLEST_NUCLEUS_UM2:.0f} um2")
     if pixel_um and (area := LARGEST_NUCLEUS_UM2 / pixel_um**2) > 20_000:
@@ -445,7 +457,10 @@ def _split(plan: _Plan) -> list[str]:
     lines = ["[split]"]
     example = plan.compounds[0] if plan.compounds else "drug-a"
     if plan.has_controls and 0 < len(plan.compounds) <= LISTED_COMPOUNDS:
-        lines += ["# Clusters are compared with `treated or not`.", f"treated = {{ compounds = {_text(plan.compounds)} }}"]
+        lines += [
+            "# Clusters are compared with `treated or not`.",
+            f"treated = {{ compounds = {_text(plan.compounds)} }}",
+        ]
     else:
         lines += [
             "# With controls, name treated compounds, so that clusters are compared with `treated or not`:",
@@ -482,8 +497,8 @@ objective = { name = "moco", mask_same_cell = true }
 def _pretrain(plan: _Plan) -> list[str]:
     size = plan.size
     lines = [
-        "# The views say what the network should ignore: here the rotation of a cell, its exact position, the brightness of",
-        "# its stains. The network can use everything else. `cellssl explain transforms` lists all transforms.",
+        "# The views say what the network should ignore: here the rotation of a cell, its exact position, the",
+        "# brightness of its stains. It can use everything else. `cellssl explain transforms` lists all transforms.",
         "[pretrain]",
         f"encoder = {_text(size.encoder)}",
         f"input_px = {size.input_px}",

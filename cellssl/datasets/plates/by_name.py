@@ -23,7 +23,9 @@ PAGES_OF_Z = 5
 """So many pages of which a file does not say what they are count as z planes, and fewer as channels."""
 SMALL_COPY = 0.5
 """Both sides of a thumbnail are at most this share of those of the fields."""
-SHAPELESS = re.compile(r"(images?|imgs?|pictures|tiffs?|raw|data|(timepoint|time|zstep|t|z)[_ -]?\d+|well[_ -]?\w{2,4})", re.I)
+SHAPELESS = re.compile(
+    r"(images?|imgs?|pictures|tiffs?|raw|data|(timepoint|time|zstep|t|z)[_ -]?\d+|well[_ -]?\w{2,4})", re.I
+)
 """Folders that name no plate."""
 
 
@@ -86,7 +88,7 @@ def _leave_out_copies(listing: Listing, headers: Headers) -> None:
 def _nameless(files: Sequence[str]) -> NamedFiles:
     """Return one field per file, in a well of the file's name, where names say nothing."""
     parts: dict[str, Parts] = {file: {"well": re.sub(r"[^\w.+-]+", "_", stem(file)) or "image"} for file in files}
-    doubt = "no wells can be read from the file names, so every file is a well of its own; --pattern says how they are built"
+    doubt = "no wells can be read from the file names, so every file is a well; --pattern says how names are built"
     return NamedFiles("{well}", "", parts, [doubt])
 
 
@@ -120,7 +122,7 @@ def _found(listing: Listing, named: NamedFiles, headers: Headers) -> Found:
     pages = max(kind.pages for kind in kinds.values())
     z_in_pages = 1 if any(plane.is_page for plane in planes) else pages
     found.held = (
-        max(z_in_pages, max(kind.z_planes for kind in kinds.values())),
+        max(z_in_pages, *(kind.z_planes for kind in kinds.values())),
         max(kind.time_points for kind in kinds.values()),
     )
     if pages > 1:
@@ -219,8 +221,8 @@ def _inside(plane: Plane, kind: Kind) -> list[Plane]:
 def _on_pages(pages: int, found: Found) -> str:
     if found.planes[0].is_page:
         return (
-            f"the files have {pages} pages and do not say what they are; they are taken as channels. If they are z planes, "
-            'write the column alone, such as channels = { dna = "file" }, and z = "max"'
+            f"the files have {pages} pages and do not say what they are; they are taken as channels. If they are z "
+            'planes, write the column alone, such as channels = { dna = "file" }, and z = "max"'
         )
     return (
         f"the files have {pages} pages and do not say what they are; they are taken as z planes. If they are channels, "
@@ -254,7 +256,7 @@ def _name_numbered_wells(found: Found, named: NamedFiles) -> None:
     }
     found.planes = [replace(plane, well=wells[plane.file]) for plane in found.planes]
     found.doubts.append(
-        f"wells are numbered from 1 to {highest} without an index; they are named as those of a plate with {columns} columns"
+        f"wells are numbered from 1 to {highest} and no index names them; they are of a plate of {columns} columns"
     )
 
 
@@ -271,7 +273,7 @@ def _leave_out_second(listing: Listing, found: Found) -> None:
     if second:
         listing.leave_out("second files of one field and channel", sorted(set(second)))
         found.doubts.append(
-            f"{len(set(second)):,} files say the same plate, well, site and channel as another one, such as {second[0]}; "
-            "they are left out, and --pattern says what tells them apart"
+            f"{len(set(second)):,} files say the same plate, well, site and channel as another one, such as "
+            f"{second[0]}; they are left out, and --pattern says what tells them apart"
         )
         found.planes = kept

@@ -275,19 +275,20 @@ def _tokens(file: str) -> list[str]:
     """Return the parts of a path: folders whole, the name cut at separators and where numbers end."""
     *folders, _ = file.split("/")
     tokens: list[str] = []
-    for piece in filter(None, SEPARATORS.split(stem(file))):
+    pieces = re.sub(r"r(\d{1,2})c(\d{1,2})(?!\d)", _well_of_numbers, stem(file), flags=re.I)
+    for piece in filter(None, SEPARATORS.split(pieces)):
         if tokens and piece.isdigit() and _is_prefix(tokens[-1]):
             tokens[-1] += piece  # "field 3" is one part
             continue
-        if match := re.fullmatch(r"r(\d{1,2})c(\d{1,2})(.*)", piece, re.I):
-            tokens.append(well_at(int(match[1]), int(match[2])))
-            piece = match[3]
-            if not piece:
-                continue
         runs = re.findall(r"[A-Za-z]+\d+", piece)
         chained = len(runs) > 1 and "".join(runs) == piece
         tokens += runs if chained and all(_prefixed(run) or WELL.fullmatch(run) for run in runs) else [piece]
     return [*(f"{folder}/" for folder in folders), *tokens]
+
+
+def _well_of_numbers(match: re.Match[str]) -> str:
+    """Return the well of a row and a column, such as B05 for r02c05, set apart from what follows."""
+    return f"{well_at(int(match[1]), int(match[2]))}_"
 
 
 def _is_prefix(token: str) -> bool:
@@ -373,12 +374,14 @@ def _well_place(columns: list[_Column]) -> int | None:
     places = [place for place, column in enumerate(columns) if column.all_wells()]
     if not places:
         return None
-    sure = [place for place in places if len(columns[place].letters()) > 1 or "well" in columns[place].values[0].lower()]
+    sure = [
+        place for place in places if len(columns[place].letters()) > 1 or "well" in columns[place].values[0].lower()
+    ]
     if sure:
         return sure[-1]
     other = [place for place in places if not (columns[place].letters() <= {"c", "f", "p"})]
     padded = [place for place in other if all(len(value) > 2 for value in columns[place].distinct)]
-    return (padded or other or [None])[-1]
+    return (padded or other)[-1] if other else None
 
 
 def _guess(columns: list[_Column], roles: dict[int, str]) -> list[str]:

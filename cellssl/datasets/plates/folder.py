@@ -46,8 +46,8 @@ LEFT_OUT = (
     (
         "flat-field and other correction images",
         re.compile(
-            r"flat[-_ ]?field|(^|[^a-z])(ffc|ilum|illum\w*|shading|dark[-_ ]?(frame|field|current)|bias|blank|background)"
-            r"([^a-z]|$)|^(DC|SC|BFC|FFC)_|^(illum|flatfield)",
+            r"flat[-_ ]?field|(^|[^a-z])(ffc|ilum|illum\w*|shading|dark[-_ ]?(frame|field|current)|bias|blank|"
+            r"background)([^a-z]|$)|^(DC|SC|BFC|FFC)_|^(illum|flatfield)",
             re.I,
         ),
     ),
@@ -61,7 +61,9 @@ LEFT_OUT = (
     ),
     (
         "stitched images and composites",
-        re.compile(r"(^|[^a-z])(stitch\w*|montages?|mosaics?|composites?|overviews?|previews?|merged?|rgb)([^a-z]|$)", re.I),
+        re.compile(
+            r"(^|[^a-z])(stitch\w*|montages?|mosaics?|composites?|overviews?|previews?|merged?|rgb)([^a-z]|$)", re.I
+        ),
     ),
     (
         "projections",
@@ -153,7 +155,9 @@ def _walk(listing: Listing) -> None:
         seen.add((state.st_dev, state.st_ino))
         count += len(entries)
         if count > MOST_ENTRIES:
-            raise DataError(f"{listing.root} holds more than {MOST_ENTRIES:,} files", hint="give the folder of one plate")
+            raise DataError(
+                f"{listing.root} holds more than {MOST_ENTRIES:,} files", hint="give the folder of one plate"
+            )
         if any(entry.name in ZARR_MARKS for entry in entries):
             listing.zarrs.append(place)
             continue
@@ -229,6 +233,6 @@ def _unread(listing: Listing) -> list[str]:
         if (ending := PurePosixPath(file).suffix.lower()) in UNREADABLE and ending not in (".nd", ".xdce")
     )
     return [
-        f"{number:,} files are {name}, which is not read: export them as OME-TIFF or OME-Zarr with the microscope's program"
+        f"{number:,} files are {name}, which is not read: export them as OME-TIFF or OME-Zarr"
         for name, number in counts.most_common()
     ]

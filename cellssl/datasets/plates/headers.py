@@ -65,9 +65,13 @@ class Headers:
     def kinds(self, files: Iterable[str]) -> dict[str, Kind]:
         """Return what each file holds: of a sample where all of it is alike, else of every file."""
         listed = list(files)
-        sample = [file for file in spread(listed, SAMPLED)]
+        sample = list(spread(listed, SAMPLED))
         kinds = {file: self._kind(file) for file in sample}
-        if len(kinds) < len(listed) and len(Counter(kinds.values())) == 1 and not listed[0].lower().endswith(CONTAINERS):
+        if (
+            len(kinds) < len(listed)
+            and len(Counter(kinds.values())) == 1
+            and not listed[0].lower().endswith(CONTAINERS)
+        ):
             alike = next(iter(kinds.values()))
             return dict.fromkeys(listed, alike)
         return {file: kinds.get(file) or self._kind(file) for file in listed}

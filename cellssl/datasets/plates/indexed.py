@@ -87,7 +87,9 @@ def _found(listing: Listing, name: str, place: PurePosixPath, info: dict[str, An
         return None
     found = Found(name, planes, optics(images))
     if absent:
-        found.doubts.append(f"plate {plate}: {absent:,} of {len(planes):,} image files that its index lists are missing")
+        found.doubts.append(
+            f"plate {plate}: {absent:,} of {len(planes):,} image files that its index lists are missing"
+        )
     if twice := [one for one, n in Counter((p.field, p.channel, p.z, p.t) for p in planes if p.file).items() if n > 1]:
         found.doubts.append(f"plate {plate}: {len(twice):,} planes are listed more than once; the first file is taken")
     _claim(listing, found, place, projections)
@@ -99,7 +101,11 @@ def _claim(listing: Listing, found: Found, place: PurePosixPath, projections: se
     files = {plane.file for plane in found.planes}
     folders = {str(PurePosixPath(file).parent) for file in files if file}
     beside = [file for file in listing.images() if str(PurePosixPath(file).parent) in folders and file not in files]
-    made = [file for file in beside if str(PurePosixPath(file).relative_to(place) if str(place) != "." else file) in projections]
+    made = [
+        file
+        for file in beside
+        if str(PurePosixPath(file).relative_to(place) if str(place) != "." else file) in projections
+    ]
     for file in files:
         listing.sizes.pop(file, None)
     listing.leave_out("projections", [*made, *_projections_around(listing, folders)])
@@ -117,7 +123,7 @@ def _projections_around(listing: Listing, folders: set[str]) -> list[str]:
 
 
 def _projections(files: list[str]) -> set[str]:
-    """Return the projections among the files of a plate with a folder per z plane: those in no folder, or in ZStep_0."""
+    """Return the projections of a plate with a folder per z plane: the files in none, or in ZStep_0."""
     steps = {file: match[2] for file in files if (match := Z_STEP.search(file))}
     if len(set(steps.values())) < 2:
         return set()

@@ -87,15 +87,23 @@ def _plane(file: str, said: dict[str, str], channel: str, stem: str) -> Plane:
         well = well_at(int(said["row"]), int(said["column"]))
     elif not well and "row" in said and "column" in said:
         well = f"{said['row']}{said['column']}"
-    numbers = {role: int(digits[0]) for role in ("site", "z", "t") if (digits := re.findall(r"\d+", said.get(role, "")))}
+    numbers = {
+        role: int(digits[0]) for role in ("site", "z", "t") if (digits := re.findall(r"\d+", said.get(role, "")))
+    }
     plate = said.get("plate") or stem
     return Plane(
-        file, plate, canonical_well(well) or "none", numbers.get("site", 1), channel, z=numbers.get("z", 0), t=numbers.get("t", 0)
+        file,
+        plate,
+        canonical_well(well) or "none",
+        numbers.get("site", 1),
+        channel,
+        z=numbers.get("z", 0),
+        t=numbers.get("t", 0),
     )
 
 
 def _file(listing: Listing, name: str, folder: str) -> str:
-    """Return the listed file that a row names: at the end of its path, or the only one of that name; "" where none is."""
+    """Return the listed file that a row names: the end of its path, or the only one of that name; else ""."""
     if "://" in name or name.startswith("file:"):
         name = unquote(urlsplit(name).path)
     path = PureWindowsPath(folder, name) if "\\" in folder + name else PurePosixPath(folder, name)

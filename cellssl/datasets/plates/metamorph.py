@@ -1,4 +1,4 @@
-"""metamorph: the .nd file of a MetaMorph acquisition in -> its planes; stages are wells and sites, waves are channels."""
+"""metamorph: the .nd file of a MetaMorph acquisition in -> its planes: stages are sites, waves are channels."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ def recognise_metamorph(listing: Listing, headers: Headers) -> list[Found]:
 
 def _read(listing: Listing, index: str, headers: Headers) -> Found | None:
     text = read_bytes(listing.root / index, ND_BYTES).decode("latin-1")
-    settings = {row[0].strip(): row[1].strip() for row in csv.reader(text.splitlines(), skipinitialspace=True) if len(row) > 1}
+    settings = {
+        row[0].strip(): row[1].strip() for row in csv.reader(text.splitlines(), skipinitialspace=True) if len(row) > 1
+    }
     waves = [settings.get(f"WaveName{n}", f"w{n}") for n in range(1, _number(settings, "NWavelengths", 1) + 1)]
     stages = {n: settings.get(f"Stage{n}", "") for n in range(1, _number(settings, "NStagePositions", 1) + 1)}
     base = PurePosixPath(index).stem
     wave_texts = "|".join(re.escape(_in_file_name(wave)) for wave in waves)
     pattern = re.compile(
-        rf"{re.escape(base)}(?:_w(?P<wave>\d+)(?:{wave_texts})?)?(?:_s(?P<stage>\d+))?(?:_t(?P<t>\d+))?\.(?:tiff?|stk)", re.I
+        rf"{re.escape(base)}(?:_w(?P<wave>\d+)(?:{wave_texts})?)?(?:_s(?P<stage>\d+))?(?:_t(?P<t>\d+))?\.(?:tiff?|stk)",
+        re.I,
     )
     folder = PurePosixPath(index).parent
     beside = [file for file in listing.images() if PurePosixPath(file).parent == folder]

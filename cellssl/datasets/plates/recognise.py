@@ -1,4 +1,4 @@
-"""recognise: a folder of images in, what is there out: plates, fields, channels, planes, what is left out, what is doubtful."""
+"""recognise: a folder of images in; its plates, fields and channels, what is left out and what is doubtful out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cellssl.datasets.plates.layout import Found, Plane, channel_key
 from cellssl.datasets.plates.loaddata import recognise_loaddata
 from cellssl.datasets.plates.metamorph import recognise_metamorph
 from cellssl.datasets.plates.ome_zarr import recognise_ome_zarr
-from cellssl.errors import DataError, UsageError
+from cellssl.errors import DataError
 from cellssl.images.header import ImageHeader
 
 HEADERS_READ = 24
@@ -137,7 +137,7 @@ def sorted_by_channel(found: Found) -> list[Plane]:
 def survey(root: Path, pattern: str | None = None) -> Survey:
     """Recognise what a folder holds; reads indexes, names and a sample of headers, and no pixels.
 
-    Raises UsageError where there is no such folder or no image follows the pattern, DataError where there are no images.
+    Raises UsageError where there is no such folder, or no image follows the pattern; DataError without images.
     """
     listing = list_folder(root)
     headers = Headers(root)
@@ -147,7 +147,7 @@ def survey(root: Path, pattern: str | None = None) -> Survey:
         found += recognise_indexed(listing)
         found += recognise_metamorph(listing, headers)
         found += recognise_loaddata(listing)
-    found += _beside(listing, recognise_by_name(listing, headers, pattern)) if not found else _leftovers(listing)
+    found += recognise_by_name(listing, headers, pattern) if not found else _leftovers(listing)
     if not found:
         raise _nothing(listing)
     _separate_measurements(found)
@@ -156,10 +156,6 @@ def survey(root: Path, pattern: str | None = None) -> Survey:
     result = Survey(root, found, _merged_left_out(listing, found), [], known)
     result.doubts = [*listing.doubts, *(doubt for one in found for doubt in one.doubts), *_doubts(result, headers)]
     return result
-
-
-def _beside(listing: Listing, found: list[Found]) -> list[Found]:
-    return found
 
 
 def _leftovers(listing: Listing) -> list[Found]:
@@ -171,7 +167,7 @@ def _leftovers(listing: Listing) -> list[Found]:
     return []
 
 
-def _nothing(listing: Listing) -> CellsslErrors:
+def _nothing(listing: Listing) -> DataError:
     left = {reason: len(files) for reason, files in listing.left_out.items()}
     words = [f"{number:,} {reason}" for reason, number in left.items()]
     words += listing.doubts
@@ -195,7 +191,9 @@ def _separate_measurements(found: list[Found]) -> None:
         for number, one in enumerate(several, start=1):
             batch = "" if not overlap else None
             one.planes = [
-                replace(p, batch=(p.batch or f"measurement {number}") if batch is None else batch) if p.plate == plate else p
+                replace(p, batch=(p.batch or f"measurement {number}") if batch is None else batch)
+                if p.plate == plate
+                else p
                 for p in one.planes
             ]
         if overlap:
@@ -252,8 +250,8 @@ def _doubts(result: Survey, headers: Headers) -> list[str]:
     if result.incomplete:
         (plate, _, well, site), lacks = next(iter(result.incomplete.items()))
         doubts.append(
-            f"{len(result.incomplete):,} of {len(result.fields):,} fields are incomplete and are listed in incomplete.csv "
-            f"instead of fields.csv, such as plate {plate}, well {well}, site {site}: {lacks}"
+            f"{len(result.incomplete):,} of {len(result.fields):,} fields are incomplete and stand in incomplete.csv, "
+            f"not in fields.csv, such as plate {plate}, well {well}, site {site}: {lacks}"
         )
     doubts += _mixtures(result)
     sites = Counter(Counter((plate, batch, well) for plate, batch, well, _ in result.fields).values())
@@ -268,7 +266,9 @@ def _doubts(result: Survey, headers: Headers) -> list[str]:
         doubts.append(f"pixel sizes differ: {', '.join(f'{one:g}' for one in result.pixel_um())} um")
     for one in result.found:
         if any(mark in one.format for mark in EXPERIMENTAL):
-            doubts.append(f"reading {one.format.partition(' files')[0]} is experimental: compare a field with your viewer")
+            doubts.append(
+                f"reading {one.format.partition(' files')[0]} is experimental: compare a field with your viewer"
+            )
             break
     return doubts
 
@@ -287,9 +287,6 @@ def _mixtures(result: Survey) -> list[str]:
     if any(header.samples > 1 for header in result.headers):
         doubts.append("images are in colour; they can be read where the colours of every pixel are equal")
     return doubts
-
-
-CellsslErrors = DataError | UsageError
 
 
 def as_json(result: Survey) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Plates in every layout: right wells, sites, channels by name, z planes, time points, and the right pixels."""
 
 import itertools
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from made_up_plates import (
 )
 
 from cellssl.datasets.plates.layout import Plane
-from cellssl.datasets.plates.recognise import Survey, survey
+from cellssl.datasets.plates.recognise import survey
 from cellssl.errors import DataError, UsageError
 from cellssl.images.reading import read_image
 from cellssl.images.reference import ImageReference
@@ -56,7 +55,9 @@ LAYOUTS: dict[str, tuple[Writer, Content, float | None]] = {
         None,
     ),
     "IN Cell": (
-        lambda folder, content: write_flat(folder, "{well[0]} - {well[1]}{well[2]}(fld {site} wv {channel}).tif", content),
+        lambda folder, content: write_flat(
+            folder, "{well[0]} - {well[1]}{well[2]}(fld {site} wv {channel}).tif", content
+        ),
         Content(channels=("DAPI - DAPI", "FITC - FITC")),
         None,
     ),
@@ -72,8 +73,8 @@ def numbers_of(plane: Plane, root: Path, held: tuple[int, int]) -> dict[tuple[in
     """Return the pixels of a plane by z and t: one number, or one for each plane that its file holds."""
     found = {}
     for z, t in itertools.product(range(held[0]), range(held[1])):
-        chosen = {"z": z if held[0] > 1 else None, "t": t if held[1] > 1 else None}
-        pixels = read_image(ImageReference((str(root / plane.file),), plane.series, plane.in_file, **chosen))
+        file, chosen_z, chosen_t = str(root / plane.file), z if held[0] > 1 else None, t if held[1] > 1 else None
+        pixels = read_image(ImageReference((file,), plane.series, plane.in_file, z=chosen_z, t=chosen_t))
         assert len(np.unique(pixels)) == 1
         found[z, t] = int(pixels[0, 0])
     return found
@@ -138,7 +139,9 @@ def test_two_measurements_of_a_plate_are_batches(tmp_path: Path) -> None:
 
 def test_folders_are_plates_where_names_repeat(tmp_path: Path) -> None:
     for plate in ("run 1/P#1", "run 1/P ü"):
-        write_flat(tmp_path / plate, "Week1_{well}_s{site}_w{wave}" + "0A1B2C3D-1111-2222-3333-444455556666.tif", SINGLE)
+        write_flat(
+            tmp_path / plate, "Week1_{well}_s{site}_w{wave}" + "0A1B2C3D-1111-2222-3333-444455556666.tif", SINGLE
+        )
     assert survey(tmp_path).plates() == ["run 1_P ü", "run 1_P#1"]
 
 
@@ -167,7 +170,7 @@ def test_small_images_of_8_bits_are_thumbnails_whatever_they_are_called(tmp_path
     found = survey(tmp_path)
     assert found.channel_names == ["Actin", "DAPI"]
     assert len(found.left_out["thumbnails"]) == 2
-    assert [lacks for lacks in found.incomplete.values()] == ["no image of actin"] * 2
+    assert list(found.incomplete.values()) == ["no image of actin"] * 2
 
 
 def test_pages_without_a_meaning_are_said(tmp_path: Path) -> None:
@@ -190,7 +193,7 @@ def test_a_pattern_can_be_given(tmp_path: Path) -> None:
 
 def test_links_that_lead_back_end(tmp_path: Path) -> None:
     write_flat(tmp_path / "P1", "{well}_s{site}_{channel}.tif", SINGLE)
-    os.symlink(tmp_path, tmp_path / "P1" / "loop")
+    (tmp_path / "P1" / "loop").symlink_to(tmp_path)
     assert len(survey(tmp_path).fields) == 4
 
 
