@@ -4,7 +4,7 @@ They are written with tifffile, ElementTree and ome-zarr, and read by other libr
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -312,3 +312,43 @@ def write_loaddata(folder: Path, content: Content) -> None:
             cells += ["Z:\\screens\\raw", name]
         lines.append(",".join(cells))
     (folder / "load_data.csv").write_text("\n".join(lines) + "\n")
+
+
+SINGLE, STACKS, MOVIES = Content(), Content(z_planes=3), Content(z_planes=2, time_points=2)
+Writer = Callable[[Path, Content], object]
+LAYOUTS: dict[str, tuple[Writer, Content, float | None]] = {
+    "Harmony 5": (write_harmony, STACKS, 0.598),
+    "Harmony 7": (lambda folder, content: write_harmony(folder, content, 7), MOVIES, 0.598),
+    "ImageXpress": (write_imagexpress, MOVIES, None),
+    "ImageXpress without HTD": (
+        lambda folder, content: write_imagexpress(folder, content, with_htd=False),
+        Content(channels=("w1", "w2"), z_planes=2),
+        None,
+    ),
+    "CellVoyager": (write_cellvoyager, STACKS, 0.1625),
+    "OME-Zarr 0.4": (lambda folder, content: write_ome_zarr(folder / "p.zarr", content, "0.4"), MOVIES, 0.325),
+    "OME-Zarr 0.5": (lambda folder, content: write_ome_zarr(folder / "p.zarr", content, "0.5"), MOVIES, 0.325),
+    "OME-TIFF": (write_ome_tiffs, STACKS, 0.65),
+    "ImageJ": (write_imagej, Content(channels=("ch1", "ch2"), z_planes=2, time_points=2), None),
+    "MetaMorph": (write_metamorph, SINGLE, None),
+    "LoadData": (write_loaddata, SINGLE, None),
+    "flat": (lambda folder, content: write_flat(folder, "{well}_s{site}_{channel}.tif", content), SINGLE, None),
+    "folders": (
+        lambda folder, content: write_flat(folder, "T{t:03d}/{well}/f{site}_z{z}_{channel}.tif", content),
+        MOVIES,
+        None,
+    ),
+    "IN Cell": (
+        lambda folder, content: write_flat(
+            folder, "{well[0]} - {well[1]}{well[2]}(fld {site} wv {channel}).tif", content
+        ),
+        Content(channels=("DAPI - DAPI", "FITC - FITC")),
+        None,
+    ),
+    "Cytation": (
+        lambda folder, content: write_flat(folder, "{well}_-1_1_{site}_{channel}_001.tif", content),
+        Content(channels=("DAPI 377,447", "GFP 469,525")),
+        None,
+    ),
+}
+"""Layout -> how it is written, what it holds, and the size of a pixel in micrometres that its files say."""

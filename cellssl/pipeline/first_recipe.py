@@ -241,8 +241,8 @@ def _unanswered(plan: _Plan) -> list[str]:
     if plan.platemap is None:
         return [
             "without a plate map nothing is known of compounds and controls: there are clusters, pictures and shares "
-            "per well, but no agreement of clusters with a treatment (AMI), no distances from controls, no doses and no "
-            "hits; cellssl init FOLDER --platemap FILE adds them"
+            "per well, but no agreement of clusters with a treatment (AMI), no distances from controls, no doses and "
+            "no hits; cellssl init FOLDER --platemap FILE adds them"
         ]
     if not plan.has_controls:
         return [
@@ -397,8 +397,8 @@ def _fetch(plan: _Plan) -> list[str]:
     fields = len(plan.survey.fields) - len(plan.survey.incomplete)
     if size.sample_fields:
         lines += [
-            f"# A first look takes this many of {fields:,} fields, spread over wells and controls. Remove the next",
-            f"# line for all of them: about {_hours(size.hours_whole)} on this machine. Then also change the name above.",
+            f"# A first look takes this many of {fields:,} fields, spread over wells and controls. For all of",
+            f"# them, remove the next line and change the name above: about {_hours(size.hours_whole)} on this machine.",
             f"sample = {size.sample_fields}",
         ]
     if plan.controls is not None:

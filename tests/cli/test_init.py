@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from datasets.plates.test_recognise import LAYOUTS
-from made_up_plates import SITES, WELLS, Content, number, write_flat, write_imagexpress, write_tiff
+from made_up_plates import LAYOUTS, SITES, WELLS, Content, number, write_flat, write_imagexpress, write_tiff
 
 from cellssl.cli import invoke
 from cellssl.config import recipe as recipes

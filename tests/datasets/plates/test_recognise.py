@@ -1,26 +1,22 @@
 """Plates in every layout: right wells, sites, channels by name, z planes, time points, and the right pixels."""
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from made_up_plates import (
+    LAYOUTS,
+    SINGLE,
     SITES,
+    STACKS,
     WELLS,
     Content,
     number,
-    write_cellvoyager,
     write_flat,
     write_harmony,
-    write_imagej,
     write_imagexpress,
-    write_loaddata,
-    write_metamorph,
-    write_ome_tiffs,
-    write_ome_zarr,
     write_tiff,
 )
 
@@ -29,44 +25,6 @@ from cellssl.datasets.plates.recognise import survey
 from cellssl.errors import DataError, UsageError
 from cellssl.images.reading import read_image
 from cellssl.images.reference import ImageReference
-
-SINGLE, STACKS, MOVIES = Content(), Content(z_planes=3), Content(z_planes=2, time_points=2)
-Writer = Callable[[Path, Content], object]
-LAYOUTS: dict[str, tuple[Writer, Content, float | None]] = {
-    "Harmony 5": (write_harmony, STACKS, 0.598),
-    "Harmony 7": (lambda folder, content: write_harmony(folder, content, 7), MOVIES, 0.598),
-    "ImageXpress": (write_imagexpress, MOVIES, None),
-    "ImageXpress without HTD": (
-        lambda folder, content: write_imagexpress(folder, content, with_htd=False),
-        Content(channels=("w1", "w2"), z_planes=2),
-        None,
-    ),
-    "CellVoyager": (write_cellvoyager, STACKS, 0.1625),
-    "OME-Zarr 0.4": (lambda folder, content: write_ome_zarr(folder / "p.zarr", content, "0.4"), MOVIES, 0.325),
-    "OME-Zarr 0.5": (lambda folder, content: write_ome_zarr(folder / "p.zarr", content, "0.5"), MOVIES, 0.325),
-    "OME-TIFF": (write_ome_tiffs, STACKS, 0.65),
-    "ImageJ": (write_imagej, Content(channels=("ch1", "ch2"), z_planes=2, time_points=2), None),
-    "MetaMorph": (write_metamorph, SINGLE, None),
-    "LoadData": (write_loaddata, SINGLE, None),
-    "flat": (lambda folder, content: write_flat(folder, "{well}_s{site}_{channel}.tif", content), SINGLE, None),
-    "folders": (
-        lambda folder, content: write_flat(folder, "T{t:03d}/{well}/f{site}_z{z}_{channel}.tif", content),
-        MOVIES,
-        None,
-    ),
-    "IN Cell": (
-        lambda folder, content: write_flat(
-            folder, "{well[0]} - {well[1]}{well[2]}(fld {site} wv {channel}).tif", content
-        ),
-        Content(channels=("DAPI - DAPI", "FITC - FITC")),
-        None,
-    ),
-    "Cytation": (
-        lambda folder, content: write_flat(folder, "{well}_-1_1_{site}_{channel}_001.tif", content),
-        Content(channels=("DAPI 377,447", "GFP 469,525")),
-        None,
-    ),
-}
 
 
 def numbers_of(plane: Plane, root: Path, held: tuple[int, int]) -> dict[tuple[int, int], int]:
