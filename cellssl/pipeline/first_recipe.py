@@ -398,7 +398,7 @@ def _fetch(plan: _Plan) -> list[str]:
     if size.sample_fields:
         lines += [
             f"# A first look takes this many of {fields:,} fields, spread over wells and controls. For all of",
-            f"# them, remove the next line and change the name above: about {_hours(size.hours_whole)} on this machine.",
+            f"# them, remove the next line and change the name: about {_hours(size.hours_whole)} on this machine.",
             f"sample = {size.sample_fields}",
         ]
     if plan.controls is not None:
