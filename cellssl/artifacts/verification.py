@@ -84,7 +84,8 @@ def verify(folders: Sequence[Path], store: Store, *, shallow: bool) -> Generator
                 findings.faults += [check.fault() for check in differing]
         store.hashes.note({file: hashed for file, hashed in finished.items() if not isinstance(hashed, OSError)})
         yield Progress(min(read, total), total, "bytes", "compared")
-    findings.faults += [fault for one in walk.composed if (fault := one.fault(of_composed)) is not None]
+    of_images = (one.fault(of_composed) for one in walk.composed)
+    findings.faults += [fault for fault in dict.fromkeys(of_images) if fault is not None]
     findings.files, findings.bytes = len(by_file), read
     findings.faults.sort(key=_order_of_cures)
     return findings

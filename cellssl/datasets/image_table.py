@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shlex
 from collections import Counter
@@ -18,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from pydantic import Field as Setting
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from cellssl.config.paths import NAME, InputPath
 from cellssl.config.settings import NOT_IN_FINGERPRINT, ORDERED
@@ -26,7 +25,7 @@ from cellssl.datasets.base import Field, Forecast, Remark, Value
 from cellssl.datasets.tables.columns import ExtraColumns, FieldSelection, ImageColumns, with_site
 from cellssl.datasets.tables.controls import is_control
 from cellssl.datasets.tables.csv_table import Table, read_table
-from cellssl.datasets.tables.doses import Unit
+from cellssl.datasets.tables.doses import UnitSetting
 from cellssl.datasets.tables.places import Places, common_prefix, is_address
 from cellssl.datasets.tables.planes import (
     Channel,
@@ -37,15 +36,16 @@ from cellssl.datasets.tables.planes import (
     image_rows,
     plane_keys,
 )
-from cellssl.datasets.tables.platemap import PlatemapColumns
+from cellssl.datasets.tables.platemap import PlatemapColumns, holds_grids
 from cellssl.datasets.tables.treatments import TreatmentSettings, read_treatments
 from cellssl.datasets.tables.usual_names import usual_columns
 from cellssl.datasets.tables.wells import counted, listed
 from cellssl.datasets.transfer.settings import OnlineDataset
-from cellssl.disk import raise_fault
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Progress
+from cellssl.images.content import held_files
 from cellssl.images.reference import ImageReference, parse_reference
+from cellssl.images.sources import source_fault
 
 SUFFIX = re.compile(r"\.\w{1,5}")
 COLUMN_NUMBERS = ("1", "2", "3")
@@ -90,10 +90,10 @@ class Settings(OnlineDataset):
     `{ "D:/Screen" = "/mnt/screen" }`."""
     pixel_um: float | None = Setting(None, gt=0)
     """Side of a pixel in micrometres; the column `columns.pixel_um` comes first where it has a value."""
-    z: ZChoice | None = None
+    z: ZChoice = None
     """The z plane of a stack: "max", "mean" or "focus" make one plane of all, a number takes one of them: the number in
     `columns.z`, or the place in the file, from 0. If not given, a stack is an error."""
-    t: TChoice | None = None
+    t: TChoice = None
     """The time point: "first", a number (that in `columns.t`, or the place in the file, from 0), or "all", which makes
     every time point a field of its own. If not given, several time points are an error."""
     intensity_range: tuple[float, float] | None = None
@@ -103,7 +103,7 @@ class Settings(OnlineDataset):
     grid of the plate per sheet. Its content counts, its path does not."""
     platemap_columns: PlatemapColumns = PlatemapColumns()
     """Names of the columns or grids of the plate map, where they are not known by their usual names."""
-    dose_unit: Unit | None = None
+    dose_unit: UnitSetting | None = None
     """Unit of doses that have none in their cell; if not given, that in the name of the column, or micromolar."""
     dose_tolerance: float = Setting(0.02, ge=0, le=0.2)
     """Doses of one compound that lie within this share of each other are one dose, named after the roundest of them;
@@ -132,6 +132,12 @@ class Settings(OnlineDataset):
             raise ValueError("must be two numbers, the lower one first")
         return given
 
+    @model_validator(mode="after")
+    def _check_kept(self) -> Settings:
+        if self.t == "all" and "time_point" in self.keep:
+            raise ValueError('with t = "all", the column time_point is written by this tool: rename that of the table')
+        return self
+
     def external_files(self) -> Mapping[str, Path]:
         """Return the table, the plate map and all images on this machine: each may change under the same name.
 
@@ -144,9 +150,10 @@ class Settings(OnlineDataset):
         read = self._read_once()
         if any(remark.kind == "note" and remark.topic in CHANGED_BY_READING for remark in read.remarks):
             found["table as read"] = self.table
+        references = [one for row in read.rows for one in row.references.values()]
+        held = held_files(str(one) for one in references if not is_address(one.files[0]))
         for row in read.rows:
-            for channel, reference in row.references.items():
-                found |= _files_of(f"{row.field.field_id}/{channel}", reference)
+            found |= _files_of(row, held)
         return found
 
     def plan(self, cache: Path) -> list[Field]:
@@ -197,7 +204,7 @@ class Settings(OnlineDataset):
     def absent_images(self) -> list[str]:
         """Return the paths in the table at which there is no image that can be read."""
         places = [place for row in self._rows() for one in row.references.values() for place in one.files]
-        return [place for place in dict.fromkeys(places) if not is_address(place) and not _exists(Path(place))]
+        return [place for place in dict.fromkeys(places) if not is_address(place) and source_fault(Path(place))]
 
     def remarks(self, controls: Sequence[str] = ()) -> list[Remark]:
         """Return how table and plate map were read, and what in them does not fit together."""
@@ -281,8 +288,15 @@ class Settings(OnlineDataset):
                 f"{self.table} is a folder, not a table of images",
                 hint=f"cellssl init {shlex.quote(str(self.table))} writes a table and a recipe for it",
             )
-        table = read_table(self.table)
-        if table.header[:3] == COLUMN_NUMBERS:
+        try:
+            table = read_table(self.table)
+            is_title = len(table.header) == 1  # of a table with one column, or above a grid
+            is_grid = table.header[:3] == COLUMN_NUMBERS or (is_title and holds_grids(self.table))
+        except DataError:
+            is_grid = holds_grids(self.table)  # under a title, or in Excel
+            if not is_grid:
+                raise
+        if is_grid:
             raise UsageError(
                 f"{self.table} is a plate map, with the columns of a plate, and no table of images",
                 hint=f'give it as platemap = "{self.table.name}", and a table with one row per field as table; '
@@ -319,34 +333,19 @@ class Settings(OnlineDataset):
         return _Read([found[row] for row in selected], [*remarks, *of_planes], places)
 
 
-def _can_be_read(image: Path) -> bool:
-    try:
-        return image.is_file() and os.access(image, os.R_OK)
-    except (OSError, ValueError) as error:  # too long a name, or a folder that may not be entered: `fetch` reports it
-        raise_fault(error, image)
-        return False
-
-
-def _exists(image: Path) -> bool:
-    """Return whether an image is there: a file that can be read, or the folder of an OME-Zarr image."""
-    try:
-        return _can_be_read(image) or image.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
-def _files_of(role: str, reference: ImageReference) -> dict[str, Path]:
-    """Return the files of an image on this machine that can be read, by their role; all files of a folder."""
+def _files_of(row: ImageRow, held: Mapping[str, Mapping[str, Path]]) -> dict[str, Path]:
+    """Return the files of a field's images by their role; of an image that is a folder, all its files, once a field."""
     found: dict[str, Path] = {}
-    for number, file in enumerate(reference.files):
-        path, name = Path(file), role if len(reference.files) == 1 else f"{role}/{number}"
-        if is_address(file):
-            continue
-        if _can_be_read(path):
-            found[name] = path
-        elif _exists(path):
-            inside = sorted(one for one in path.rglob("*") if _can_be_read(one))
-            found |= {f"{name}/{one.relative_to(path)}": one for one in inside}
+    folders = set()
+    for channel, reference in row.references.items():
+        for number, file in enumerate(reference.files):
+            name = f"{row.field.field_id}/{channel}" + (f"/{number}" if len(reference.files) > 1 else "")
+            inside = held.get(file, {})
+            if list(inside) == [""]:
+                found[name] = inside[""]
+            elif file not in folders:
+                folders.add(file)
+                found |= {f"{name}/{place}": path for place, path in inside.items()}
     return found
 
 

@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from cellssl.errors import DataError
 from cellssl.images.ome_xml import MICROMETRES, Index, OmeImage, ome_images, square_pixel
+from cellssl.images.plain_tiff import UM_PER_RESOLUTION_UNIT, described_in_lines, pixel_of_resolution
 from cellssl.images.tiff import PLANES_OF_METAMORPH, check_last, whole_pages
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
-UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}
-"""Tag ResolutionUnit -> micrometres in it: inch and centimetre."""
-COARSEST_PIXEL_UM = 10.0
-"""Coarser pixels in the resolution tags are those of printers, such as 72 or 300 dots per inch."""
 LONG_DESCRIPTION = 2**22
 """Characters of OME-XML that are read for a file of one page, where it can tell no more than names and pixel size."""
 
@@ -77,10 +74,10 @@ def layout_of(path: Path, tiff: TiffFile) -> TiffLayout:
         described = _of_ome(path, tiff, count)
     elif first.is_imagej and tiff.imagej_metadata is not None:
         described = _of_imagej(tiff, first, count, tiff.imagej_metadata)
+    elif first.description.startswith("<MetaData>") and _planes_of_metamorph(first) == 1:
+        described = _of_metaseries(first)
     elif first.is_stk or PLANES_OF_METAMORPH in first.tags:
         described = _of_metamorph(path, tiff, first, count)
-    elif first.is_metaseries:
-        described = _of_metaseries(tiff)
     elif first.is_shaped and tiff.shaped_metadata:
         described = _of_shape(first, count, tiff.shaped_metadata)
     pages = described.pages
@@ -104,11 +101,7 @@ def _completed(image: TiffImage, first: TiffPage) -> TiffImage:
 
 
 def _pixel_of_tags(page: TiffPage) -> float | None:
-    unit = UM_PER_RESOLUTION_UNIT.get(int(_value(page, "ResolutionUnit", 1)))
-    if unit is None:
-        return None
-    found = square_pixel([unit / each for each in _resolutions(page)])
-    return found if found is not None and found < COARSEST_PIXEL_UM else None
+    return pixel_of_resolution(UM_PER_RESOLUTION_UNIT.get(int(_value(page, "ResolutionUnit", 1))), _resolutions(page))
 
 
 def _resolutions(page: TiffPage) -> list[float]:
@@ -218,13 +211,13 @@ def _pixel_of_imagej(page: TiffPage, given: dict[str, Any]) -> float | None:
 def _of_metamorph(path: Path, tiff: TiffFile, first: TiffPage, count: int) -> TiffLayout:
     value = _value(first, "UIC1tag", None)
     given: dict[str, Any] = value if isinstance(value, dict) else {}
-    planes = int(tag.count) if (tag := first.tags.get(PLANES_OF_METAMORPH)) is not None else 1
+    planes = _planes_of_metamorph(first)
     image = TiffImage(
         channel_names=(str(given["Name"]).strip(),) if str(given.get("Name") or "").strip() else (),
         pixel_um=_pixel_of_metamorph(given),
         acquired=_text(first, "DateTime"),
     )
-    extra = _described_in_lines(first.description)
+    extra = described_in_lines(first.description)
     if planes == 1 or count > 1:
         return TiffLayout("MetaMorph TIFF", (image,), (), extra)
     places = _planes_in_page(tiff, first, planes)
@@ -236,6 +229,11 @@ def _of_metamorph(path: Path, tiff: TiffFile, first: TiffPage, count: int) -> Ti
     size = {"C": 1, "Z": 1, "T": 1, axis: planes}
     named = replace(image, z_planes=size["Z"], time_points=size["T"], places=_by_index("CZT", size, places))
     return TiffLayout("MetaMorph stack", (named,), places, extra)
+
+
+def _planes_of_metamorph(first: TiffPage) -> int:
+    tag = first.tags.get(PLANES_OF_METAMORPH)
+    return 1 if tag is None else int(tag.count)
 
 
 def _pixel_of_metamorph(given: dict[str, Any]) -> float | None:
@@ -256,15 +254,14 @@ def _axis_of_metamorph(given: dict[str, Any], planes: int) -> str | None:
     return None
 
 
-def _described_in_lines(description: str) -> dict[str, str]:
-    """Return what MetaMorph writes as "Binning: 1 x 1" into the description."""
-    lines = (line.partition(":") for line in description.splitlines())
-    return {name.strip().lower(): value.strip() for name, _, value in lines if name.strip() in ("Binning", "Exposure")}
+def _of_metaseries(first: TiffPage) -> TiffLayout:
+    """Return what the XML of MetaXpress and newer MetaMorph says; nothing where it is damaged."""
+    from tifffile.tifffile import metaseries_description_metadata
 
-
-def _of_metaseries(tiff: TiffFile) -> TiffLayout:
-    """Return what the XML of MetaXpress and newer MetaMorph says."""
-    given = (tiff.metaseries_metadata or {}).get("PlaneInfo", {})
+    try:
+        given = metaseries_description_metadata(first.description).get("PlaneInfo", {})
+    except Exception:  # it names facts about the plane, and the plane can be read without them
+        given = {}
     unit = MICROMETRES.get(str(given.get("spatial-calibration-units", "")))
     sides = [given.get(f"spatial-calibration-{axis}") for axis in "xy"]
     known = unit is not None and str(given.get("spatial-calibration-state", "on")).lower() not in ("off", "false")

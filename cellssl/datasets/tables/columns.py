@@ -20,7 +20,6 @@ from cellssl.errors import DataError, UsageError
 RESERVED_COLUMNS = (
     *("field_id", "plate", "well", "site", "batch", "compound", "dose_micromolar", "moa", "pixel_um"),
     *("control", "part", "cell_id", "stack_row", "crop_row", "label", "split", "drawn"),
-    *("dose_dispensed", "time_point"),
 )
 """Columns of the field and cell tables that this tool writes itself."""
 SITE = re.compile(r"[A-Za-z_]*(\d+)(?:\.0+)?")

@@ -10,13 +10,23 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
 from statistics import median
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from cellssl.datasets.tables.csv_table import number_hint
 from cellssl.datasets.tables.wells import listed
 from cellssl.errors import DataError, UsageError
 
 Unit = Literal["pM", "nM", "uM", "mM", "M"]
+
+
+def _with_plain_letters(given: object) -> object:
+    return unicodedata.normalize("NFKC", given).replace("μ", "u") if isinstance(given, str) else given
+
+
+UnitSetting = Annotated[Unit, BeforeValidator(_with_plain_letters)]
+"""A unit as a recipe gives it; `µM` is uM."""
 MICROMOLAR: dict[str, Decimal] = {
     "pM": Decimal("1e-6"), "nM": Decimal("1e-3"), "uM": Decimal(1), "mM": Decimal("1e3"), "M": Decimal("1e6"),
 }  # fmt: skip

@@ -14,6 +14,7 @@ from cellssl.errors import UsageError
 
 UNTIDY = re.compile(r"//|/\.(/|$)|/$")
 """What `Path` tidies up; for other paths it is left out, because it is slow for tens of thousands of images."""
+ZARR = re.compile(r"\.zarr(/|$)", re.IGNORECASE)
 DRIVE = re.compile(r"[A-Za-z]:(/|$)")
 """How an absolute path of Windows begins, after its separators were turned."""
 
@@ -56,7 +57,13 @@ class Places:
                     f"{where}: {parts[0]} is not an address that images can be fetched from",
                     hint="use http, https, s3 or file:///, or download the images and give their folder as root",
                 )
-            return "/".join(part.strip("/") for part in parts)
+            address = "/".join(part.strip("/") for part in parts)
+            if ZARR.search(urlsplit(address).path):
+                raise UsageError(
+                    f"{where}: {address} is an OME-Zarr image on a server, which is not read from there",
+                    hint="copy its folder to this machine, or mount it, and give that path",
+                )
+            return address
         text = self._mapped(_turned("/".join(parts)))
         if DRIVE.match(text) or (text.startswith("//") and not self._is_here(text)):
             self.windows.setdefault(text, where)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationError, model_validator
 from pydantic import Field as Setting
 
-from cellssl.config.settings import SettingsModel
+from cellssl.config.settings import SettingsModel, first_fault
 from cellssl.datasets.base import Field, Remark
 from cellssl.datasets.tables.columns import ImageColumns
 from cellssl.datasets.tables.csv_table import Table
@@ -27,8 +27,22 @@ from cellssl.images.reference import ImageReference
 
 PLANE = re.compile(r"[A-Za-z_]*(-?\d+(?:\.\d+)?)")
 """How a z plane or time point is numbered: 3, z3, 3.0, or a height such as -1.5."""
-ZChoice = Annotated[int, Setting(ge=0)] | Literal["max", "mean", "focus"]
-TChoice = Annotated[int, Setting(ge=0)] | Literal["first", "all"]
+
+
+def _choice_of(*words: str) -> BeforeValidator:
+    """Return a check that a value is one of these words, or a whole number from 0."""
+
+    def check(given: object) -> object:
+        is_number = isinstance(given, int) and not isinstance(given, bool) and given >= 0
+        if given is not None and not is_number and given not in words:
+            raise ValueError(f"must be {', '.join(map(repr, words))} or a whole number from 0")
+        return given
+
+    return BeforeValidator(check)
+
+
+ZChoice = Annotated[int | Literal["max", "mean", "focus"] | None, _choice_of("max", "mean", "focus")]
+TChoice = Annotated[int | Literal["first", "all"] | None, _choice_of("first", "all")]
 
 
 def _as_columns(given: object) -> object:
@@ -50,12 +64,23 @@ class ChannelSource(SettingsModel):
     """The page of a TIFF whose pages have no names: its number from 0, or the column that holds it, such as Frame_DAPI
     of a CellProfiler file list."""
 
+    @model_validator(mode="after")
+    def _check_one_way(self) -> ChannelSource:
+        if self.channel is not None and self.page is not None:
+            raise ValueError("give channel or page, and not both: a page is one channel at one plane")
+        return self
+
 
 def _channel_source(given: object) -> Any:
     """Return a channel as the columns of its path, or as a source where more than a column is given."""
     if not isinstance(given, dict):
         return _as_columns(given)
-    source = ChannelSource.model_validate(given)
+    try:
+        source = ChannelSource.model_validate(given)
+    except ValidationError as error:
+        fault = first_fault(error)
+        words = (".".join(map(str, fault.path)), fault.message, f"({fault.hint})" if fault.hint else "")
+        raise ValueError(" ".join(filter(None, words))) from error
     return source.column if source.channel is None and source.page is None else source
 
 

@@ -29,6 +29,8 @@ DATE = re.compile(
 )
 """What a spreadsheet makes of names such as SEPT2, MARCH1 or 1-2."""
 NO_NAMES = frozenset({"na", "n/a", "n.a.", "nan", "none", "null", "-", "empty", "blank", "unknown", "?", "tbd"})
+WITH_DOSE = re.compile(r".+[\s_@(-]\d+(?:[.,]\d+)?\s*[pnuµμm]?M\)?")
+"""A name such as `taxol 3 uM`, which holds compound and dose."""
 SPREADSHEET_ERROR = re.compile(r"#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!)")
 
 
@@ -190,6 +192,14 @@ def read_platemap(
         if not meaning.startswith("keep:")
     }
     return Platemap(wells, taken, [_how_it_was_read(path, taken, wells), *remarks], names_plates)
+
+
+def holds_grids(path: Path) -> bool:
+    """Return whether a file is a plate map of grids, and so no table of images; False where it cannot be read."""
+    try:
+        return any(_grids(sheet) for sheet in read_sheets(path))
+    except DataError:
+        return False
 
 
 def _how_it_was_read(path: Path, taken: dict[str, str], wells: dict[tuple[str | None, str], MapWell]) -> Remark:
@@ -561,11 +571,11 @@ def _doubtful_compounds(parts: Sequence[_Part]) -> Iterator[Remark]:
 
 
 def doubtful_compounds(cells: Sequence[tuple[str, str, bool]]) -> Iterator[Remark]:
-    """Yield warnings on compounds (text, place, whether it is a date) that look like dates, numbers or no name."""
-    kinds: dict[str, list[str]] = {"date": [], "number": [], "none": []}
+    """Yield warnings on compounds (text, place, whether it is a date) that look like something other than names."""
+    kinds: dict[str, list[str]] = {"date": [], "number": [], "none": [], "dose": []}
     for text, where, is_date in cells:
         kind = "date" if is_date or DATE.fullmatch(text) else "number" if NUMBER.fullmatch(text) else ""
-        kind = kind or ("none" if text.casefold() in NO_NAMES else "")
+        kind = kind or ("none" if text.casefold() in NO_NAMES else "dose" if WITH_DOSE.fullmatch(text) else "")
         if kind:
             kinds[kind].append(f"{text!r} ({where})")
     sentences = {
@@ -574,6 +584,8 @@ def doubtful_compounds(cells: Sequence[tuple[str, str, bool]]) -> Iterator[Remar
         "number": ("numbers among the compounds ({n}): {first}", "check that the column of compounds is the right one"),
         "none": ("words for no compound among the compounds, which count as names ({n}): {first}",
                  "leave the cells empty, or name the controls in fetch.controls"),
+        "dose": ("names of compounds that hold a dose, so that every dose counts as a compound ({n}): {first}",
+                 "write the doses into a column or grid of their own"),
     }  # fmt: skip
     for kind, found in kinds.items():
         if found:

@@ -26,6 +26,8 @@ SHEETS_BYTES = 2**27
 """Size of the largest file, and of the largest unpacked workbook."""
 MOST_CELLS = 4_000_000
 """Cells of the largest workbook: a row of 20 columns for every well of 500 plates of 384 wells."""
+MOST_ROWS = 2**20
+"""Rows of the largest sheet that Excel writes."""
 UNIT_IN_FORMAT = re.compile(r'"\s*([^"]*[^\W\d][^"]*?)\s*"')
 """A unit that Excel shows behind a number and that is not part of its value, as the format `0.0 "nM"` does."""
 MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*ref="([A-Z0-9:]+)"')
@@ -170,12 +172,17 @@ def _sheets(path: Path, values: Workbook, formulas: Workbook, merged: dict[str, 
     for sheet, with_formulas in zip(values.worksheets, formulas.worksheets, strict=True):
         if sheet.sheet_state != "visible":
             continue
+        sheet.reset_dimensions()  # what a file claims of them may be a million times as much as it has
+        with_formulas.reset_dimensions()
         rows: list[list[str]] = []
         dates: dict[tuple[int, int], str] = {}
         for number, (row, written) in enumerate(zip(sheet.iter_rows(), with_formulas.iter_rows(), strict=True)):
-            cells += len(row)
-            if cells > MOST_CELLS:
-                raise DataError(f"{path} has more than {MOST_CELLS:,} cells", hint="a plate map has one row per well")
+            cells += 1 + len(row)
+            if cells > MOST_CELLS or number >= MOST_ROWS:
+                raise DataError(
+                    f"{path} has more than {MOST_ROWS:,} rows or {MOST_CELLS:,} cells",
+                    hint="a plate map has one row per well",
+                )
             rows.append([_text(cell) for cell in row])
             for place, (cell, formula) in enumerate(zip(row, written, strict=True)):
                 if formula.data_type == "f" and cell.value is None:

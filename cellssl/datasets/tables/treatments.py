@@ -83,6 +83,8 @@ def read_treatments(table: Table, settings: TreatmentSettings) -> tuple[list[Fie
     _check_kept(table, settings, extra)
     _name_by_solvent(found, remarks)
     dispensed = _join_doses(found, plates, settings.dose_tolerance, remarks)
+    if any(dispensed) and "dose_dispensed" in settings.keep:
+        raise UsageError("the table's column dose_dispensed would hide the one that this tool writes", hint="rename it")
     if not wells:
         wells = [treatment_name(*pair) for pair in zip(found.compound, found.dose, strict=True)]
     batch, sites = texts_of(table, columns.batch), sites_of(table, columns.site)
@@ -372,9 +374,9 @@ def _joined_remark(joined: Sequence[JoinedDoses], tolerance: float) -> Remark:
     return Remark(
         "note",
         "doses",
-        f"{before:,} doses that, for one compound, lie within {100 * tolerance:g} % of each other are {len(joined):,}: "
-        f"{'; '.join(items[:JOINED_SHOWN])}{'; …' if len(items) > JOINED_SHOWN else ''}. "
-        "The values of the table are in the column dose_dispensed",
+        f"doses of one compound that lie within {100 * tolerance:g} % of each other are one dose, named by the "
+        f"roundest ({before:,} became {len(joined):,}): {'; '.join(items[:JOINED_SHOWN])}"
+        f"{'; …' if len(items) > JOINED_SHOWN else ''}. The column dose_dispensed keeps the values of the table",
         "to keep them apart: dose_tolerance = 0",
         items,
     )

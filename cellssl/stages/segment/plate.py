@@ -22,6 +22,7 @@ from cellssl.engine.weights_cache import FOLDER, find_cached
 from cellssl.errors import DataError, FailedError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.images.content import hashes_of, is_composed, state_of
+from cellssl.images.formats import experimental_formats, experimental_note
 from cellssl.stages.segment.counts import write_counts
 from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of
 from cellssl.stages.segment.scale import (
@@ -57,6 +58,7 @@ def segment_plate(job: Job) -> Generator[Event, None, Metrics]:
         raise no_range_error(fetched)
     check_reference(job.settings, fields)
     tasks = list(_tasks(job, fetched, fields, channels))
+    yield from _note_experimental(tasks)
     if job.settings.illumination == "mean":
         yield from _estimate_flatfields(tasks, job)
     yield from _segment_fields(tasks, fields["well"].nunique(), job)
@@ -107,6 +109,12 @@ def _tasks(job: Job, fetched: Artifact, fields: pd.DataFrame, channels: list[str
             phenotypes=phenotypes.get(row["field_id"], {}),
             flatfields=_flatfield_files(scratch, row["site"], channels) if settings.illumination == "mean" else (),
         )
+
+
+def _note_experimental(tasks: list[FieldTask]) -> Iterator[Event]:
+    """Say which images are of a format whose reader was not tried on an instrument's file yet."""
+    files = dict.fromkeys(file for task in tasks for image in task.images for file in image.reference.files)
+    yield from (Note(experimental_note(name)) for name in experimental_formats(list(map(Path, files))))
 
 
 def _fetched_image(row: Mapping[Any, Any], channel: str, fetched: Artifact, states: dict[str, str]) -> FetchedImage:
