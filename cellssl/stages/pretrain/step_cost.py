@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 FIRST_BATCH = 2
 """Cells of the first timed step; objectives and batch norm need two."""
+EMBEDDED = 4
+"""Cells whose embedding is timed."""
 ENOUGH_S = 1.0
 """A step that takes longer is long enough to be timed well."""
 
@@ -85,16 +88,18 @@ def _timed_steps(state: TrainState, plan: Plan, shape: CellShape, largest: int) 
     batch = min(FIRST_BATCH, largest)
     while True:
         crops, cells = _random_crops(batch, shape, plan.device), plan.cell_keys[:batch]
-        first_s = _seconds_of(lambda crops=crops, cells=cells: train_step(state, plan, crops, cells), plan.device)
+        step = partial(train_step, state, plan, crops, cells)
         _reset_peak(plan.device)
-        again_s = _seconds_of(lambda crops=crops, cells=cells: train_step(state, plan, crops, cells), plan.device)
-        timed.append((batch, min(first_s, again_s), _peak_mb(plan.device)))
-        if batch == largest or (again_s > ENOUGH_S and len(timed) > 1):
+        seconds = _seconds_of(step, plan.device)
+        if seconds < ENOUGH_S:  # the first one loads code and takes memory
+            seconds = min(seconds, _seconds_of(step, plan.device))
+        timed.append((batch, seconds, _peak_mb(plan.device)))
+        if batch == largest or (seconds > ENOUGH_S and len(timed) > 1):
             return timed
-        batch = min(largest, batch * (2 if again_s > ENOUGH_S / 2 else 4))
+        batch = min(largest, batch + 1 if seconds > ENOUGH_S else batch * (2 if seconds > ENOUGH_S / 2 else 4))
 
 
-def _embed_s(encoder: torch.nn.Module, plan: Plan, shape: CellShape, cells: int = 8) -> float:
+def _embed_s(encoder: torch.nn.Module, plan: Plan, shape: CellShape, cells: int = EMBEDDED) -> float:
     """Return the seconds that embedding one cell takes, in float32 as `embed` does."""
     from cellssl.learning.embed import EmbeddingViews, embed
 
@@ -103,8 +108,10 @@ def _embed_s(encoder: torch.nn.Module, plan: Plan, shape: CellShape, cells: int 
     def once() -> None:
         list(embed(encoder, [(rows, crops)], EmbeddingViews(plan.side_px), plan.device))
 
-    once()
-    return _seconds_of(once, plan.device) / cells
+    seconds = _seconds_of(once, plan.device)
+    if seconds < ENOUGH_S:  # the first one loads code and takes memory
+        seconds = min(seconds, _seconds_of(once, plan.device))
+    return seconds / cells
 
 
 def _plan(settings: Settings, shape: CellShape, device: torch.device) -> tuple[TrainState, Plan]:
