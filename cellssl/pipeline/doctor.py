@@ -102,7 +102,7 @@ def recipe(session: Session) -> Iterator[Finding]:
 
 
 def costs(session: Session, device: str) -> Iterator[Finding]:
-    """Yield the time, memory and disk that each kind of stage will take, where it is not made yet, and what is too much.
+    """Yield the time, memory and disk that stages will take that are not made yet, and what is too much.
 
     A recipe with something missing is left out: what it will take is not known.
     """
