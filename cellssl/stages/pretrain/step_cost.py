@@ -181,7 +181,7 @@ def _plan(settings: Settings, shape: CellShape, device: torch.device) -> tuple[T
         batches=Batches(cells, settings.batch, 0),
         steps=2**31,
         learning_rate=lambda _: 1e-6,
-        read=_unread,
+        read=_NoReader(),
         cell_keys=training.cells,
         side_px=side_px,
         seed=0,
@@ -205,11 +205,13 @@ def _made_up_metadata(settings: Settings, keys: torch.Tensor) -> CellMetadata:
     return CellMetadata.from_columns(keys, {column: values(column) for column in settings.metadata_columns()})
 
 
-def _unread(rows: np.ndarray) -> torch.Tensor:
-    raise NotImplementedError("the crops of a measurement are handed in")
+class _NoReader:
+    """In the place of a reader of crops: those of a measurement are handed in."""
 
+    in_background = False
 
-_unread.in_background = False  # type: ignore[attr-defined]
+    def __call__(self, rows: np.ndarray) -> torch.Tensor:
+        raise NotImplementedError("the crops of a measurement are handed in")
 
 
 def _random_crops(count: int, shape: CellShape, device: torch.device) -> torch.Tensor:
