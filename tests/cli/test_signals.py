@@ -52,7 +52,10 @@ def stopped(script: str, *signals: signal.Signals) -> tuple[int, str, str]:
         process.send_signal(number)
         if place < len(signals):
             answers.append(process.stderr.readline())
-    out, err = process.communicate(timeout=100)
+    try:
+        out, err = process.communicate(timeout=100)
+    finally:
+        process.kill()
     return process.returncode, out, "".join(answers) + err
 
 
