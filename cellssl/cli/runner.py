@@ -199,7 +199,7 @@ class Runner:
         for row in rows:
             seed = "" if row["seed"] is None else f" seed {row['seed']}"
             self.console.say(f"{row['stage']} {row['arm']}{seed}: {row['state']} {row['fingerprint']}")
-        if table is not None:
+        if table is not None and table[1]:
             self.console.table(*table)
         for warning in warnings:
             self.console.say(warning)

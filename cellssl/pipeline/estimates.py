@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.device import allowed_cores
 from cellssl.durations import about
-from cellssl.errors import CellsslError
+from cellssl.errors import CellsslError, UsageError
 from cellssl.pipeline.measured_speed import step_cost
 from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.workload import Workload, trained_on, upstream_stages, workload
@@ -126,6 +126,8 @@ class Estimates:
 
     def in_words(self) -> str:
         """Return all stages together in one line."""
+        if not self.stages:
+            return "what they take is not known"
         words = (
             f"in all {about(self.seconds)}, at most {self.memory_mb / 1000:.1f} GB of memory, and "
             f"{self.disk_bytes / 1e9:.2f} GB of disk"
@@ -145,11 +147,14 @@ def estimates(session: Session, stages: Sequence[Planned], device_name: str = "a
         return Estimates()
     estimator = _Estimator(session, device_for(device_name), len({(one.arm, one.seed) for one in stages}))
     found = Estimates()
+    unknown: dict[str, list[str]] = {}
     for one in todo:
         try:
             found.stages.append(estimator.estimate(one))
         except CellsslError as error:
-            found.warnings.append(f"{one.stage} {one.arm}: not estimated: {error.message}")
+            unknown.setdefault(error.message, []).append(one.stage)
+    for why, of_stages in unknown.items():
+        found.warnings.append(f"not estimated: {', '.join(dict.fromkeys(of_stages))}: {why}")
     found.guesses.extend(estimator.guesses)
     found.warnings.extend(_too_much(found, session.store.root))
     return found
@@ -223,18 +228,24 @@ class _Estimator:
         fields: list[Field] = []
         if "fetch" in stages:
             fetched = stages["fetch"]
-            if fetched.fingerprint not in self._fields:
-                self._fields[fetched.fingerprint] = self._planned_fields(fetched)
-            fields = self._fields[fetched.fingerprint]
+            fields = self._planned_fields(fetched)
         size = workload(planned, self.store, fields)
         self.guesses.update(dict.fromkeys(size.guesses))
         return size
 
     def _planned_fields(self, fetched: Planned) -> list[Field]:
+        """Return the fields of a data set; UsageError where its tables would have to be downloaded for that."""
         from cellssl.stages.fetch.stage import planned_plates
 
-        plates = planned_plates(fetched.settings, self.session.context())
-        return [one for plate in plates.values() for one in plate]
+        dataset = fetched.settings.dataset
+        if is_remote(dataset) and not (self.store.root / "tables").is_dir():
+            raise UsageError(
+                "the tables of the data set are not on this machine yet; cellssl fetch --dry-run brings them"
+            )
+        if fetched.fingerprint not in self._fields:
+            plates = planned_plates(fetched.settings, self.session.context())
+            self._fields[fetched.fingerprint] = [one for plate in plates.values() for one in plate]
+        return self._fields[fetched.fingerprint]
 
     def _fetch(self, planned: Planned, size: Workload) -> tuple[float, float, float, str]:
         if planned.settings.dataset.plugin_name() == "simulated":
@@ -330,6 +341,12 @@ class _Estimator:
         channels, crop_px, input_px = trained_on(model)
         settings = pretrain_settings(model, "encoder").model_copy(update={"epochs": 0.0, "input_px": input_px})
         return self._cost(settings, channels, crop_px)
+
+
+def is_remote(dataset: Any) -> bool:
+    """Return whether the tables of a data set come from a server: an estimate asks none."""
+    source = str(getattr(dataset, "source", "") or "")
+    return "source" in type(dataset).model_fields and (not source or "://" in source)
 
 
 def _timed_field_s(method: Any, image: Path) -> float | None:
