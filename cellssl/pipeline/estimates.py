@@ -44,6 +44,8 @@ HASH_BYTES_PER_S = 300e6
 SEGMENT_S = {"watershed": 0.5, "nuclei_net": 3.0, "cellpose": 10.0}
 """One megapixel of one channel on one core."""
 SEGMENT_MB_PER_MEGAPIXEL, WORKER_MB = 300.0, 600.0
+KEPT_NETWORKS = 8
+"""Encoder, momentum encoder, and two checkpoints with the moments of the optimiser, in sizes of the encoder."""
 FEATURES_S, INTENSITIES_S = 0.004, 0.0005
 """One cell, one core."""
 CLUSTER_S, EVALUATE_S = 0.004, 0.008
@@ -295,7 +297,12 @@ class _Estimator:
         step_s = _step_s_before(planned, self.store, batch)
         crops_mb = min(256.0, size.trained_cells * size.channels * crop_px**2 / 1e6)
         seconds = START_S + max(0, steps - done) * (step_s or cost.step_s)
-        return seconds, cost.memory_mb + LIBRARIES_MB + crops_mb, 200e6, "artifacts" if step_s else "measured"
+        return (
+            seconds,
+            cost.memory_mb + LIBRARIES_MB + crops_mb,
+            KEPT_NETWORKS * 1e6 * cost.weights_mb,
+            "artifacts" if step_s else "measured",
+        )
 
     def _embed(self, planned: Planned, size: Workload) -> tuple[float, float, float, str]:
         disk_bytes = float(EMBEDDED_BYTES * size.embedded_cells)

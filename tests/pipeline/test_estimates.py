@@ -26,7 +26,7 @@ def test_a_dry_run_estimates_every_stage_and_keeps_what_it_measured(chain: Chain
     assert all(one["seconds"] > 0 and one["memory_mb"] > 0 for one in estimates.values())
     assert "cells per field" in found["guessed"][0] and found["warnings"] == []  # type: ignore[index]
     (kept,) = (tmp_path / "store/speeds").glob("*.json")
-    kept.write_text(json.dumps({"step_s": 1000.0, "memory_mb": 9e9, "embed_s": 1.0}))
+    kept.write_text(json.dumps({"step_s": 1000.0, "memory_mb": 9e9, "embed_s": 1.0, "weights_mb": 1.0}))
     again = dry_run(chain, tmp_path / "store")
     assert again["seconds"] > 1000 * 80  # type: ignore[operator]
     assert "12 hours" in again["warnings"][0] and "of memory" in again["warnings"][1]  # type: ignore[index]

@@ -57,6 +57,8 @@ class StepCost:
     """Largest memory of the process during such a step: resident on a CPU, of the device on a GPU."""
     embed_s: float
     """Seconds of embedding one cell."""
+    weights_mb: float
+    """Size of the encoder and of all heads."""
 
 
 def measure_step(settings: Settings, shape: CellShape, device: torch.device) -> StepCost:
@@ -76,12 +78,13 @@ def measure_step(settings: Settings, shape: CellShape, device: torch.device) -> 
         with torch_threads(threads_for(size, allowed_threads())):
             timed = _timed_steps(state, plan, shape, settings.batch) if settings.epochs > 0 else []
             embed_s = _embed_s(state.encoder, plan, shape)
+    weights_mb = 4e-6 * sum(one.numel() for part in (state.encoder, state.objectives) for one in part.parameters())
     if not timed:
-        return StepCost(0.0, _peak_mb(device), embed_s)
+        return StepCost(0.0, _peak_mb(device), embed_s, weights_mb)
     last, first = timed[-1], timed[0]
     kept_mb = first.kept_mb / first.batch * settings.batch
     memory_mb = first.peak_mb - first.kept_mb + PEAK_OF_KEPT * kept_mb
-    return StepCost(last.seconds * settings.batch / last.batch, memory_mb, embed_s)
+    return StepCost(last.seconds * settings.batch / last.batch, memory_mb, embed_s, weights_mb)
 
 
 @dataclass(frozen=True)
