@@ -16,8 +16,8 @@ def in_words(seconds: float) -> str:
 
 def about(seconds: float) -> str:
     """Return a duration that is an estimate, with no more digits than it deserves."""
-    if seconds < 60:
-        return "less than a minute"
+    if seconds < 90:
+        return f"about {max(1, round(seconds / 5)) * 5} s"
     if seconds < 90 * 60:
         return f"about {round(seconds / 60)} min"
     if seconds < 2 * DAY_S:

@@ -1,13 +1,15 @@
 """step_cost: the settings of a training and the shape of its cells in; what one step costs here, measured, out.
 
-A step of a large network takes minutes on a CPU, so a smaller batch is timed, and the time grows with the batch.
+A step of a large network takes minutes on a CPU, so a smaller batch is timed: time and memory grow with the batch.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 
 FIRST_BATCH = 2
 """Cells of the first timed step; objectives and batch norm need two."""
+PEAK_OF_KEPT = 1.15
+"""Peak of a step over what the backward pass needs of the forward pass: gradients of the largest maps come on top."""
+EMBEDDED = 4
+"""Cells whose embedding is timed."""
 ENOUGH_S = 1.0
 """A step that takes longer is long enough to be timed well."""
 
@@ -51,6 +57,8 @@ class StepCost:
     """Largest memory of the process during such a step: resident on a CPU, of the device on a GPU."""
     embed_s: float
     """Seconds of embedding one cell."""
+    weights_mb: float
+    """Size of the encoder and of all heads."""
 
 
 def measure_step(settings: Settings, shape: CellShape, device: torch.device) -> StepCost:
@@ -70,31 +78,79 @@ def measure_step(settings: Settings, shape: CellShape, device: torch.device) -> 
         with torch_threads(threads_for(size, allowed_threads())):
             timed = _timed_steps(state, plan, shape, settings.batch) if settings.epochs > 0 else []
             embed_s = _embed_s(state.encoder, plan, shape)
+    weights_mb = 4e-6 * sum(one.numel() for part in (state.encoder, state.objectives) for one in part.parameters())
     if not timed:
-        return StepCost(0.0, _peak_mb(device), embed_s)
-    batch, seconds, peak_mb = timed[-1]
-    grows_mb = max(0.0, (peak_mb - timed[0][2]) / max(1, batch - timed[0][0]))
-    return StepCost(seconds * settings.batch / batch, peak_mb + grows_mb * (settings.batch - batch), embed_s)
+        return StepCost(0.0, _peak_mb(device), embed_s, weights_mb)
+    last, first = timed[-1], timed[0]
+    kept_mb = first.kept_mb / first.batch * settings.batch
+    memory_mb = first.peak_mb - first.kept_mb + PEAK_OF_KEPT * kept_mb
+    return StepCost(last.seconds * settings.batch / last.batch, memory_mb, embed_s, weights_mb)
 
 
-def _timed_steps(state: TrainState, plan: Plan, shape: CellShape, largest: int) -> list[tuple[int, float, float]]:
-    """Return the batch, seconds and peak of memory in MB of steps whose batch grows until one can be timed well."""
+@dataclass(frozen=True)
+class _TimedStep:
+    """One step: its cells, its seconds, the peak of memory, and what the backward pass needed of the forward pass."""
+
+    batch: int
+    seconds: float
+    peak_mb: float
+    kept_mb: float
+
+
+def _timed_steps(state: TrainState, plan: Plan, shape: CellShape, largest: int) -> list[_TimedStep]:
+    """Return steps whose batch grows until one can be timed well."""
     from cellssl.learning.training.loop import train_step
 
-    timed: list[tuple[int, float, float]] = []
+    timed: list[_TimedStep] = []
     batch = min(FIRST_BATCH, largest)
     while True:
         crops, cells = _random_crops(batch, shape, plan.device), plan.cell_keys[:batch]
-        first_s = _seconds_of(lambda crops=crops, cells=cells: train_step(state, plan, crops, cells), plan.device)
+        step = partial(train_step, state, plan, crops, cells)
         _reset_peak(plan.device)
-        again_s = _seconds_of(lambda crops=crops, cells=cells: train_step(state, plan, crops, cells), plan.device)
-        timed.append((batch, min(first_s, again_s), _peak_mb(plan.device)))
-        if batch == largest or (again_s > ENOUGH_S and len(timed) > 1):
+        with _counting_kept() as kept:
+            seconds = _seconds_of(step, plan.device)
+        peak_mb = _peak_mb(plan.device)
+        if seconds < ENOUGH_S:  # the first one loads code and takes memory
+            seconds = min(seconds, _seconds_of(step, plan.device))
+        timed.append(_TimedStep(batch, seconds, peak_mb, kept.peak_bytes / 1e6))
+        if batch == largest or seconds > ENOUGH_S:
             return timed
-        batch = min(largest, batch * (2 if again_s > ENOUGH_S / 2 else 4))
+        batch = min(largest, batch * (2 if seconds > ENOUGH_S / 2 else 4))
 
 
-def _embed_s(encoder: torch.nn.Module, plan: Plan, shape: CellShape, cells: int = 8) -> float:
+@dataclass
+class _Kept:
+    """Bytes that autograd keeps for a backward pass: of the branch that keeps most, since they run one by one."""
+
+    peak_bytes: int = 0
+    _now: dict[int, int] = field(default_factory=dict)
+    _is_backward: bool = False
+
+    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Count a tensor that is kept; the first one after a backward pass begins another branch."""
+        if self._is_backward:
+            self._now, self._is_backward = {}, False
+        storage = tensor.untyped_storage()
+        self._now[storage.data_ptr()] = storage.nbytes()
+        self.peak_bytes = max(self.peak_bytes, sum(self._now.values()))
+        return tensor
+
+    def unpack(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Note that the backward pass runs."""
+        self._is_backward = True
+        return tensor
+
+
+@contextmanager
+def _counting_kept() -> Iterator[_Kept]:
+    import torch
+
+    kept = _Kept()
+    with torch.autograd.graph.saved_tensors_hooks(kept.pack, kept.unpack):
+        yield kept
+
+
+def _embed_s(encoder: torch.nn.Module, plan: Plan, shape: CellShape, cells: int = EMBEDDED) -> float:
     """Return the seconds that embedding one cell takes, in float32 as `embed` does."""
     from cellssl.learning.embed import EmbeddingViews, embed
 
@@ -103,8 +159,10 @@ def _embed_s(encoder: torch.nn.Module, plan: Plan, shape: CellShape, cells: int 
     def once() -> None:
         list(embed(encoder, [(rows, crops)], EmbeddingViews(plan.side_px), plan.device))
 
-    once()
-    return _seconds_of(once, plan.device) / cells
+    seconds = _seconds_of(once, plan.device)
+    if seconds < ENOUGH_S:  # the first one loads code and takes memory
+        seconds = min(seconds, _seconds_of(once, plan.device))
+    return seconds / cells
 
 
 def _plan(settings: Settings, shape: CellShape, device: torch.device) -> tuple[TrainState, Plan]:
@@ -126,7 +184,7 @@ def _plan(settings: Settings, shape: CellShape, device: torch.device) -> tuple[T
         batches=Batches(cells, settings.batch, 0),
         steps=2**31,
         learning_rate=lambda _: 1e-6,
-        read=_unread,
+        read=_NoReader(),
         cell_keys=training.cells,
         side_px=side_px,
         seed=0,
@@ -150,11 +208,13 @@ def _made_up_metadata(settings: Settings, keys: torch.Tensor) -> CellMetadata:
     return CellMetadata.from_columns(keys, {column: values(column) for column in settings.metadata_columns()})
 
 
-def _unread(rows: np.ndarray) -> torch.Tensor:
-    raise NotImplementedError("the crops of a measurement are handed in")
+class _NoReader:
+    """In the place of a reader of crops: those of a measurement are handed in."""
 
+    in_background = False
 
-_unread.in_background = False  # type: ignore[attr-defined]
+    def __call__(self, rows: np.ndarray) -> torch.Tensor:
+        raise NotImplementedError("the crops of a measurement are handed in")
 
 
 def _random_crops(count: int, shape: CellShape, device: torch.device) -> torch.Tensor:
@@ -168,13 +228,15 @@ def _random_crops(count: int, shape: CellShape, device: torch.device) -> torch.T
 
 
 def _seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that some work takes; on a CPU not those in which other processes had the cores."""
     import torch
 
-    began_s = time.perf_counter()
+    began_s, began_cpu_s = time.perf_counter(), time.process_time()
     work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - began_s
+        return time.perf_counter() - began_s
+    return min(time.perf_counter() - began_s, time.process_time() - began_cpu_s)
 
 
 def _reset_peak(device: torch.device) -> None:
