@@ -4,6 +4,16 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
+class Started:
+    """Work of `total` units begins, `done` of which are finished; the first of the others may take minutes."""
+
+    done: int
+    total: int
+    unit: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Progress:
     """`done` of `total` units (fields, cells, files) are finished; `note` is the name of the last one."""
 
@@ -51,4 +61,4 @@ class Waiting:
     """Nothing is new: the work waits for another process, and may be stopped here."""
 
 
-Event = Progress | Transfer | Waiting | StepDone | Saved | Note
+Event = Started | Progress | Transfer | Waiting | StepDone | Saved | Note

@@ -14,7 +14,19 @@ from chain import Chain
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "cellssl"
 LAYERS = (
-    {"bounded", "errors", "events", "randomness", "files", "disk", "spreadsheets", "device", "rank", "images"},
+    {
+        "bounded",
+        "durations",
+        "errors",
+        "events",
+        "randomness",
+        "files",
+        "disk",
+        "spreadsheets",
+        "device",
+        "rank",
+        "images",
+    },
     {"config"},
     {"artifacts", "datasets", "imaging", "learning", "profiling", "reporting"},
     {"engine"},

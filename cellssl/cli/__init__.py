@@ -8,10 +8,17 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cellssl.cli.signals import SignalWatch
+    from cellssl.errors import CellsslError, InterruptedByUserError
 
 
 def main() -> None:
     """Run the program `cellssl`."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end_at_once)  # until the modules that know better are loaded
     code = invoke(sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # everything is printed: a signal from now on needs no message
@@ -20,27 +27,62 @@ def main() -> None:
 
 def invoke(arguments: list[str]) -> int:
     """Run one command and return its exit code. Faults of our own keep their traceback."""
-    from cellssl.cli.console import Console, enduring_streams
-    from cellssl.disk import faults_explained
-    from cellssl.errors import CellsslError, InterruptedByUserError
+    from cellssl.cli.signals import SignalWatch
+    from cellssl.errors import InterruptedByUserError
     from cellssl.rank import Rank
 
-    _keep_matplotlib_out_of_home()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # a process that only assists has nothing to save or print; libraries swallow errors while they are imported
-        signal.signal(number, _stop if Rank.from_environment().is_main else signal.SIG_DFL)
+    watch = SignalWatch()
+    if not Rank.from_environment().is_main:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)  # a process that only assists has nothing to save or print
+        return _run_command(arguments, watch)
+    try:
+        with watch.watching():
+            return _run_command(arguments, watch)
+    except InterruptedByUserError as error:  # while streams and handlers are set up or taken down
+        return _told(error, watch)
+
+
+def _run_command(arguments: list[str], watch: SignalWatch) -> int:
+    from cellssl.cli.console import enduring_streams
+    from cellssl.cli.signals import interrupted
+    from cellssl.errors import CellsslError, InterruptedByUserError
+
     with enduring_streams():
         try:
-            from cellssl.cli.app import app
-
-            with faults_explained(Path.cwd()):
-                app(arguments, prog_name="cellssl")
-        except SystemExit as end:
-            return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+            code = _code_of(arguments)
+            watch.begin_to_end()
         except (CellsslError, InterruptedByUserError) as error:
-            (Console.in_use or Console()).error(error)
-            return error.exit_code
-        return 0
+            return _told(error, watch)
+        except Exception:
+            if not watch.has_raised or watch.number is None:
+                raise
+            return _told(interrupted(watch.number), watch)  # a library made another one of a signal's exception
+        return code
+
+
+def _told(error: CellsslError | InterruptedByUserError, watch: SignalWatch) -> int:
+    """Print an error, unless the end of the command has been told already; return its exit code."""
+    from cellssl.cli.console import Console
+
+    if watch.begin_to_end():
+        (Console.in_use or Console()).error(error)
+    return error.exit_code
+
+
+def _code_of(arguments: list[str]) -> int:
+    """Run one command; return the exit code of a command that exits by itself, such as --help."""
+    from cellssl.disk import faults_explained
+
+    _keep_matplotlib_out_of_home()
+    try:
+        from cellssl.cli.app import app
+
+        with faults_explained(Path.cwd()):
+            app(arguments, prog_name="cellssl")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    return 0
 
 
 def _keep_matplotlib_out_of_home() -> None:
@@ -57,9 +99,7 @@ def _keep_matplotlib_out_of_home() -> None:
             os.environ["MPLCONFIGDIR"] = str(folder)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    """Stop at once on a signal; while long work runs, `signals.py` stops it gently instead."""
-    from cellssl.errors import InterruptedByUserError
-
-    name = signal.Signals(number).name
-    raise InterruptedByUserError(f"stopped by {name}", "run the same command again to go on", exit_code=128 + number)
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    """End on a signal that comes before anything has begun."""
+    os.write(2, f"error: stopped by {signal.Signals(number).name}; nothing had begun\n".encode())
+    os._exit(128 + number)

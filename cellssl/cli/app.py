@@ -15,6 +15,7 @@ from cellssl.cli import (
     explain,
     fetch,
     gc,
+    init,
     pretrain,
     report,
     run,
@@ -34,7 +35,7 @@ app = typer.Typer(
     "130 / 143 interrupted.",
 )
 COMMANDS = (
-    fetch, segment, split, pretrain, embed, cluster, evaluate, report,
+    init, fetch, segment, split, pretrain, embed, cluster, evaluate, report,
     run, demo, check, status, explain, doctor, diff, verify, gc,
 )  # fmt: skip
 for module in COMMANDS:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -13,14 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, TextIO, cast
 
+from cellssl.durations import in_words
 from cellssl.errors import CellsslError, FailedError, InterruptedByUserError
-from cellssl.events import Event, Note, Progress, Saved, StepDone, Transfer
+from cellssl.events import Event, Note, Progress, Saved, Started, StepDone, Transfer
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 LINE_EVERY_S = 30.0
 """Seconds between two plain lines of progress, where there is no terminal, and in a text log."""
+LOOK_EVERY_S = 5.0
+"""Seconds between two looks whether such a line is due although nothing has happened."""
 EVENT_EVERY_S = 1.0
 """Seconds between two progress events in a JSON log; a training has more steps than a log needs."""
 WITHOUT_LOG = "the work goes on without it"
@@ -41,6 +45,9 @@ class Console:
     _started_s: float = 0.0
     _first: dict[str, tuple[float, int]] = field(default_factory=dict)
     _line_s: float = 0.0
+    _last_line: str = ""
+    """The last line of progress, printed or not, and when it came."""
+    _advanced_s: float = 0.0
     _logged_s: float = -math.inf
     _bars: Bars | None = field(default=None, repr=False)
     _bar: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -55,12 +62,25 @@ class Console:
         self._stage, self._started_s, self._first, self._bar = stage, time.monotonic(), {}, {}
         self._line_s = self._started_s - LINE_EVERY_S + 5  # the first line after 5 s
         self._logged_s = -math.inf  # the first event is written at once
-        self._is_working = True
+        self._is_working, self._last_line = True, ""
+        ended = threading.Event()
+        threading.Thread(target=self._repeat_until, args=(ended,), name="still working", daemon=True).start()
         try:
             with self._terminal_bars():
                 yield
         finally:
+            ended.set()
             self._is_working = False
+
+    def _repeat_until(self, ended: threading.Event) -> None:
+        """Print a line every 30 s also while a single step takes minutes; bars of a terminal move by themselves."""
+        while not ended.wait(LOOK_EVERY_S):
+            now = time.monotonic()
+            if not self._last_line or now - max(self._line_s, self._advanced_s) < LINE_EVERY_S:
+                continue
+            self._line_s = now
+            if self._bars is None and not self.quiet:
+                _print(f"{self._last_line} (for {in_words(now - self._advanced_s)})", sys.stderr)
 
     def show_reading(self, events: Iterable[Event]) -> None:
         """Show how far files have been read: as part of the work that is shown, or as work of its own."""
@@ -71,6 +91,10 @@ class Console:
     def show(self, event: Event) -> None:
         """Show one event of long work."""
         match event:
+            case Started():
+                self._line_s = -math.inf  # shown at once: the next event may be minutes away
+                self._logged_s = -math.inf
+                self._advance(event.done, event.total, event.unit, event.note)
             case Progress():
                 self._advance(event.done, event.total, event.unit, event.note)
             case StepDone():
@@ -131,9 +155,11 @@ class Console:
                 self._bar[unit] = self._bars.add_task(self._stage, total=total, unit=unit, note="")
             self._bars.update(self._bar[unit], completed=done, total=total, note=note)
             return
+        self._last_line = f"{self._stage}: {_progress_line(done, total, unit, pace)} {note}".rstrip()
+        self._advanced_s = now
         if now - self._line_s >= LINE_EVERY_S or (done == total and now - self._started_s > LINE_EVERY_S):
             self._line_s = now
-            _print(f"{self._stage}: {_progress_line(done, total, unit, pace)} {note}".rstrip(), sys.stderr)
+            _print(self._last_line, sys.stderr)
 
     def _log_progress(self, details: dict[str, Any], now: float) -> None:
         every = EVENT_EVERY_S if self.log_as_json else LINE_EVERY_S
@@ -263,13 +289,6 @@ def _progress_line(done: int, total: int, unit: str, pace: dict[str, float]) -> 
     speed = pace["per_second"]
     rate = f"{speed / 1e6:,.2f} MB" if unit == "bytes" else f"{speed:,.1f}"
     return f"{line}, {rate} a second, {in_words(pace['left_s'])} left;"
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration as hours and minutes, or minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 @contextmanager

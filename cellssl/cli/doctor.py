@@ -45,6 +45,8 @@ def command(common: o.Common, recipe: Recipe = None, download: Download = False)
     ]
     if recipe:
         findings += doctor.recipe(session, _images(runner))
+        if not any(finding.missing for finding in findings):
+            findings += doctor.costs(session, common.device)
     show(runner, findings)
 
 

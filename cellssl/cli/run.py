@@ -33,8 +33,7 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None) -> None:
         check_before_work(runner, runner.session.arms())
     planned = runner.session.plan(to)
     if common.dry_run:
-        stages = [one for one in planned if one.stage != "report"]
-        runner.show_plan(runner.session.states(stages))
+        runner.show_estimated_plan(planned)
         return
     made = runner.make_all(planned)
     if made.card.kind == "report":

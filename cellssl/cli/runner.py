@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cellssl.artifacts.export import copy_card, copy_files
 from cellssl.artifacts.hash_cache import FOLDER, HashCache
@@ -26,6 +26,9 @@ from cellssl.pipeline.plates import PlatePlan, plan_plate
 from cellssl.pipeline.session import Selection, Session
 from cellssl.pipeline.sweep_arms import expand_sweep
 from cellssl.rank import Rank, announce, wait_for_main
+
+if TYPE_CHECKING:
+    from cellssl.pipeline.estimates import Estimates
 
 Result = TypeVar("Result")
 
@@ -189,6 +192,8 @@ class Runner:
         details: Mapping[str, Any] | None = None,
         *,
         only_last: bool = False,
+        table: tuple[list[str], list[list[str]]] | None = None,
+        warnings: Sequence[str] = (),
     ) -> None:
         """Show what the command would make: one row per stage, where it would stop, and what else is known.
 
@@ -197,11 +202,45 @@ class Runner:
         for row in rows:
             seed = "" if row["seed"] is None else f" seed {row['seed']}"
             self.console.say(f"{row['stage']} {row['arm']}{seed}: {row['state']} {row['fingerprint']}")
+        if table is not None and table[1]:
+            self.console.table(*table)
+        for warning in warnings:
+            self.console.say(warning)
         would_make, stop = foreseen(rows, force=self.common.force, only_last=only_last)
         line = f"{len(would_make)} of {len(rows)} stages would be made" + (f": {words}" if words else "")
         if stop is not None:
             line += f"; then the command would stop: {stop['stage']} {stop['arm']} is {stop['state']}"
         self.console.result(line, {"would_make": would_make, "stops_at": stop, "stages": len(rows), **(details or {})})
+
+    def show_estimated_plan(self, planned: Sequence[Planned]) -> None:
+        """Show what would be made of a whole recipe, and the time, memory and disk that it will take."""
+        rows = self.session.states(one for one in planned if one.stage != "report")
+        would_make, _ = foreseen(rows, force=self.common.force, only_last=False)
+        if not would_make:
+            self._check_device()
+            self.show_plan(rows)
+            return
+        found = self.estimated(planned, would_make)
+        self.show_plan(
+            rows,
+            found.in_words(),
+            {
+                "estimates": [asdict(one) for one in found.stages],
+                "warnings": found.warnings,
+                "guessed": found.guesses,
+                "seconds": found.seconds,
+            },
+            table=found.header_and_rows(),
+            warnings=found.warnings,
+        )
+
+    def estimated(self, planned: Sequence[Planned], rows: Sequence[Mapping[str, Any]]) -> Estimates:
+        """Return the estimates of the stages in `rows`, and of a report."""
+        from cellssl.pipeline.estimates import estimates
+
+        wanted = {(row["stage"], row["fingerprint"]) for row in rows}
+        todo = [one for one in planned if one.stage == "report" or (one.stage, one.fingerprint) in wanted]
+        return estimates(self.session, todo, self.common.device)
 
     def stage_rows(self, stage: str) -> list[dict[str, Any]]:
         """Return the states of a stage and of the stages that it depends on, or of one plate's part."""

@@ -34,11 +34,13 @@ def command(recipe: o.RecipeArgument, common: o.Common, plates: PlatesOption = F
     rows = session.states(session.plan())
     parts = plate_rows(session, [row for row in rows if row["stage"] in PLATE_STAGES]) if plates else []
     usage, others = spent(session.store, rows), other_versions(session.store, rows)
+    sample = session.recipe.settings("fetch", session.arm).sample if session.recipe.has("fetch", session.arm) else None
     if common.json:
         console.result(
             "",
             {
                 "recipe": session.recipe.name,
+                "sample": sample,
                 "stages": rows,
                 "plates": parts,
                 "spent": usage,
@@ -61,6 +63,8 @@ def command(recipe: o.RecipeArgument, common: o.Common, plates: PlatesOption = F
         console.table(header, [[_word(row[name]) for name in header] for row in parts], to_stdout=True)
     for one in others:
         console.say(f"made with {one.library} {one.then}, and {one.today} is here today: {', '.join(one.stages)}")
+    if sample is not None:
+        console.say(f"a first look: fetch.sample = {sample} takes so many fields and no more; it is no result")
     console.result(usage_line(usage), {})
 
 
@@ -70,7 +74,7 @@ def _word(value: object) -> str:
 
 def usage_line(usage: Usage) -> str:
     """Return what the finished stages took, as one line."""
-    from cellssl.cli.console import in_words
+    from cellssl.durations import in_words
 
     if not usage:
         return "nothing is done yet"

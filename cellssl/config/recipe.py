@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -134,6 +135,11 @@ def find(reference: str) -> tuple[Path, Path]:
     if len(path.name) < LONGEST_FILE_NAME and path.is_file():
         return path, path.absolute().parent
     shipped = {file.stem: file for file in sorted(shipped_folder("recipes").glob("*.toml"))}
+    if len(path.name) < LONGEST_FILE_NAME and path.is_dir() and reference not in shipped:
+        raise UsageError(
+            f"{reference} is a folder, not a recipe",
+            hint=f"where it holds images, write a recipe for it: cellssl init {shlex.quote(reference)}",
+        )
     if reference in shipped:
         return shipped[reference], Path.cwd()
     raise UsageError(f"there is no recipe {reference!r}", hint=did_you_mean(reference, tuple(shipped)))

@@ -63,7 +63,7 @@ class UsageMeter:
         usage: Usage = {
             "seconds": round(seconds, 3),
             "cpu_s": round(_cpu_s() - self.cpu_s, 3),
-            "peak_memory_mb": round(_peak_memory_mb(), 1),
+            "peak_memory_mb": round(peak_memory_mb(), 1),
             **{
                 name: after - self.bytes_moved[name]
                 for name, after in _bytes_moved().items()
@@ -90,7 +90,8 @@ def sum_usage(runs: Iterable[Mapping[str, Any]]) -> Usage:
     return total
 
 
-def _peak_memory_mb() -> float:
+def peak_memory_mb() -> float:
+    """Return the largest resident memory of this process since it was last reset."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -30,6 +30,10 @@ class ObjectiveSettings(Plugin):
     def check(self, cells: int) -> None:
         """Raise UsageError where the objective cannot be trained on this number of training cells."""
 
+    def fitted_queue(self, cells: int, batch: int) -> int | None:
+        """Return the length of its queue for so many training cells; None for an objective without a queue."""
+        return None
+
     @abstractmethod
     def build(self, context: BuildContext) -> Objective:
         """Build the objective's module with its own heads.

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from cellssl.artifacts.store import Store
 from cellssl.config.recipe import CHAIN, Recipe
+from cellssl.durations import about
 from cellssl.engine.weights_cache import Download
 from cellssl.errors import CellsslError
 from cellssl.pipeline.plan import Planner
@@ -108,6 +109,25 @@ def recipe(session: Session, of_images: Sequence[Finding]) -> Iterator[Finding]:
     yield from dict.fromkeys([*faults, *weights])
     if not any(finding.missing for finding in (*faults, *weights)):
         yield Finding("recipe", f"{checked.source}: every stage has what it needs")
+
+
+def costs(session: Session, device: str) -> Iterator[Finding]:
+    """Yield the time, memory and disk that stages will take that are not made yet, and what is too much.
+
+    A recipe with something missing is left out: what it will take is not known.
+    """
+    from cellssl.pipeline.estimates import estimates
+
+    planned = session.plan()
+    todo = {row["fingerprint"] for row in session.states(planned) if row["state"] != "done"}
+    if not todo:
+        return
+    found = estimates(session, [one for one in planned if one.fingerprint in todo], device)
+    for one in found.of_stages():
+        cost = f"{about(one.seconds)}, {one.memory_mb / 1000:.1f} GB of memory, {one.disk_bytes / 1e9:.2f} GB of disk"
+        yield Finding(f"cost of {one.stage}", f"{cost} ({one.basis})")
+    yield Finding("cost", found.in_words())
+    yield from (Finding("cost", warning) for warning in found.warnings)
 
 
 def _absent_images(stages: Iterable[tuple[Planner, str]]) -> Iterator[Finding]:

@@ -3,12 +3,14 @@
 import io
 import json
 import re
+import time
 
 import pytest
 
 from cellssl.cli import console
-from cellssl.cli.console import Console, _pace, in_words
-from cellssl.events import Note, Progress
+from cellssl.cli.console import Console, _pace
+from cellssl.durations import in_words
+from cellssl.events import Note, Progress, Started
 
 
 def log_of(*, as_json: bool, events: int, monkeypatch: pytest.MonkeyPatch, seconds_apart: float) -> list[str]:
@@ -59,3 +61,17 @@ def test_the_pace_counts_from_what_was_first_seen(
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0 min 00 s"), (61, "1 min 01 s"), (3600 * 5 + 120, "5 h 02 min")])
 def test_times_are_said_in_two_units(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+def test_work_that_begins_is_shown_at_once_and_again_while_its_first_step_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "LINE_EVERY_S", 0.1)
+    monkeypatch.setattr(console, "LOOK_EVERY_S", 0.05)
+    shown = Console()
+    with shown.working_on("pretrain"):
+        shown.show(Started(0, 400, "steps", "first step ..."))
+        assert capsys.readouterr().err == "pretrain: 0 of 400 steps first step ...\n"
+        time.sleep(0.5)
+    repeated = capsys.readouterr().err.splitlines()
+    assert repeated and all(re.fullmatch(r"pretrain: 0 of 400 steps .* \(for 0 min 0\d s\)", one) for one in repeated)

@@ -101,3 +101,23 @@ def test_objectives_with_different_momentum_are_an_error_and_others_do_not_count
     assert "share one momentum encoder" in say("pretrain", *words, *differing, "--dry-run").err
     agreeing = [*with_objective("byol", momentum=0.9), *with_branch("other", "simclr")]
     assert say("pretrain", *words, *agreeing, "--dry-run").code == 0
+
+
+def test_a_queue_that_the_recipe_does_not_name_is_made_to_fit_and_one_that_it_names_is_refused(
+    chain: Chain, tmp_path: Path
+) -> None:
+    chain.copy_cells(tmp_path / "store")
+    words = ("--store", tmp_path / "store", "--set", "pretrain.epochs=0.2", "--device", "cpu")
+    default = chain.recipe.read_text().replace("queue = 16, ", "")
+    (tmp_path / "default.toml").write_text(default)
+    made = say("pretrain", tmp_path / "default.toml", *words)
+    card = json.loads((Path(made.line) / "artifact.json").read_text())
+    cells, queue = card["metrics"]["cells"], card["metrics"]["fitted_queues"]["context"]
+    assert queue == (cells - 1) // 16 * 16 < cells <= 1024, card["metrics"]
+    assert made.err.count(f"branch context: the queue has {queue:,} keys in place of 1,024") == 1
+    assert card["section"]["branches"]["context"]["objective"]["queue"] == 1024
+    (tmp_path / "named.toml").write_text(default.replace('"moco", ', '"moco", queue = 1024, '))
+    refused = say("pretrain", tmp_path / "named.toml", *words, "--force")
+    assert refused.code == 2 and "a queue of 1,024 keys is not smaller" in refused.err
+    projected = say("embed", tmp_path / "default.toml", *words, "--set", "embed.layer=projector")
+    assert projected.code == 0, projected.err

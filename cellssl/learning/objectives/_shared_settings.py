@@ -61,12 +61,25 @@ class ContrastiveSettings(IfmSettings):
         )
 
 
-def check_queue(queue: int, cells: int, *, holds: str, cure: str = "") -> None:
-    """Raise UsageError where a queue would hold every training cell; `cure` names an alternative to a shorter queue."""
-    if queue >= cells:
+def fitted_queue(queue: int, cells: int, batch: int) -> int:
+    """Return the length of a queue that does not hold every training cell: as given, or the largest that fits.
+
+    The largest is a multiple of the batch; a batch of more than half of the cells leaves half of them.
+    """
+    if queue < cells:
+        return queue
+    return (cells - 1) // batch * batch or max(1, cells // 2)
+
+
+def check_queue(settings: ObjectiveSettings, queue: int, cells: int, *, holds: str, cure: str = "") -> None:
+    """Raise UsageError where the recipe names a queue that would hold every training cell.
+
+    A queue that the recipe does not name is fitted instead. `cure` names an alternative to a shorter queue.
+    """
+    if queue >= cells and "queue" in settings.model_fields_set:
         raise UsageError(
             f"a queue of {queue:,} {holds} is not smaller than the {cells:,} training cells",
-            hint=f"set queue below {cells:,}{cure} in the branch's objective",
+            hint=f"set queue below {cells:,}{cure} in the branch's objective, or leave queue out",
         )
 
 

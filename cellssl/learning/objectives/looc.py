@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, field_validator
 
-from cellssl.learning.objectives._shared_settings import ContrastiveSettings, check_queue
+from cellssl.learning.objectives._shared_settings import ContrastiveSettings, check_queue, fitted_queue
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
@@ -33,7 +33,8 @@ class Settings(ContrastiveSettings):
     dim: int = Field(128, ge=2)
     """Size of a projection in each space."""
     queue: int = Field(1024, ge=1)
-    """Number of former keys that serve as negatives, in each space."""
+    """Number of former keys that serve as negatives, in each space. Where the recipe does not name it, fewer training
+    cells get a shorter one."""
     temperature: float = Field(0.2, gt=0)
     """Similarities are divided by it before the softmax."""
     momentum: float = Field(0.99, ge=0, lt=1)
@@ -51,11 +52,15 @@ class Settings(ContrastiveSettings):
     def check(self, cells: int) -> None:
         """Raise UsageError where the queue would hold every training cell as its own negative."""
         if not self.mask_same_cell:
-            check_queue(self.queue, cells, holds="keys", cure=", or mask_same_cell = true,")
+            check_queue(self, self.queue, cells, holds="keys", cure=", or mask_same_cell = true,")
 
     def encoder_momentum(self) -> float:
         """Return `momentum`."""
         return self.momentum
+
+    def fitted_queue(self, cells: int, batch: int) -> int:
+        """Return the length of the queue for so many training cells."""
+        return self.queue if self.mask_same_cell else fitted_queue(self.queue, cells, batch)
 
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own projectors and queues."""
@@ -66,7 +71,7 @@ class Settings(ContrastiveSettings):
             sensitive_to=self.sensitive_to,
             hidden_dim=self.hidden_dim,
             dim=self.dim,
-            queue_size=self.queue,
+            queue_size=self.fitted_queue(len(context.cells), context.batch),
             momentum=self.momentum,
             mask_same_cell=self.mask_same_cell,
             options=self.options(self.temperature),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objectives._shared_settings import ContrastiveSettings
+from cellssl.learning.objectives._shared_settings import ContrastiveSettings, check_queue, fitted_queue
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
@@ -25,7 +25,8 @@ class Settings(ContrastiveSettings):
     dim: int = Field(128, ge=2)
     """Size of a projection."""
     queue: int = Field(1024, ge=1)
-    """Number of former keys that serve as negatives, in each queue."""
+    """Number of former keys that serve as negatives, in each queue. Where the recipe does not name it, fewer training
+    cells get a shorter one."""
     temperature: float = Field(0.07, gt=0)
     """Similarities are divided by it before the softmax."""
     momentum: float = Field(0.99, ge=0, lt=1)
@@ -37,18 +38,16 @@ class Settings(ContrastiveSettings):
 
     def check(self, cells: int) -> None:
         """Raise UsageError where the queue would hold every training cell as its own negative."""
-        from cellssl.errors import UsageError
-
-        if self.queue >= cells and not self.mask_same_cell:
-            raise UsageError(
-                f"a queue of {self.queue:,} keys is not smaller than the {cells:,} training cells, "
-                "so every cell would be its own negative",
-                hint=f"set queue below {cells:,}, or mask_same_cell = true, in the branch's objective",
-            )
+        if not self.mask_same_cell:
+            check_queue(self, self.queue, cells, holds="keys", cure=", or mask_same_cell = true,")
 
     def encoder_momentum(self) -> float:
         """Return `momentum`."""
         return self.momentum
+
+    def fitted_queue(self, cells: int, batch: int) -> int:
+        """Return the length of the queue for so many training cells."""
+        return self.queue if self.mask_same_cell else fitted_queue(self.queue, cells, batch)
 
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own projector and queues."""
@@ -58,7 +57,7 @@ class Settings(ContrastiveSettings):
             context,
             hidden_dim=self.hidden_dim,
             dim=self.dim,
-            queue_size=self.queue,
+            queue_size=self.fitted_queue(len(context.cells), context.batch),
             momentum=self.momentum,
             symmetric=self.symmetric,
             mask_same_cell=self.mask_same_cell,

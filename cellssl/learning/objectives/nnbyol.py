@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from cellssl.learning.objective import ObjectiveSettings
-from cellssl.learning.objectives._shared_settings import check_queue
+from cellssl.learning.objectives._shared_settings import check_queue, fitted_queue
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
@@ -26,20 +26,31 @@ class Settings(ObjectiveSettings):
     dim: int = Field(256, ge=2)
     """Size of a projection."""
     queue: int = Field(1024, ge=1)
-    """Number of former targets among which the nearest neighbour is searched."""
+    """Number of former targets among which the nearest neighbour is searched. Where the recipe does not name it, fewer
+    training cells get a shorter one."""
     momentum: float = Field(0.99, ge=0, lt=1)
     """Momentum of the momentum encoder: the nearer to 1, the more slowly it follows."""
 
     def check(self, cells: int) -> None:
         """Raise UsageError where every cell would find itself in the queue."""
-        check_queue(self.queue, cells, holds="targets")
+        check_queue(self, self.queue, cells, holds="targets")
 
     def encoder_momentum(self) -> float:
         """Return `momentum`."""
         return self.momentum
 
+    def fitted_queue(self, cells: int, batch: int) -> int:
+        """Return the length of the queue for so many training cells."""
+        return fitted_queue(self.queue, cells, batch)
+
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own heads and queue."""
         from cellssl.learning.methods.siamese import NnByol
 
-        return NnByol(context, hidden_dim=self.hidden_dim, dim=self.dim, queue_size=self.queue, momentum=self.momentum)
+        return NnByol(
+            context,
+            hidden_dim=self.hidden_dim,
+            dim=self.dim,
+            queue_size=self.fitted_queue(len(context.cells), context.batch),
+            momentum=self.momentum,
+        )

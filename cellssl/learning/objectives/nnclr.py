@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cellssl.learning.objectives._shared_settings import ContrastiveSettings, check_queue
+from cellssl.learning.objectives._shared_settings import ContrastiveSettings, check_queue, fitted_queue
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
@@ -26,13 +26,18 @@ class Settings(ContrastiveSettings):
     predictor_dim: int = Field(1024, ge=1)
     """Width of the predictor's hidden layer."""
     queue: int = Field(1024, ge=1)
-    """Number of former projections among which the nearest neighbour is searched."""
+    """Number of former projections among which the nearest neighbour is searched. Where the recipe does not name it,
+    fewer training cells get a shorter one."""
     temperature: float = Field(0.2, gt=0)
     """Similarities are divided by it before the softmax."""
 
     def check(self, cells: int) -> None:
         """Raise UsageError where every cell would find itself in the queue."""
-        check_queue(self.queue, cells, holds="projections")
+        check_queue(self, self.queue, cells, holds="projections")
+
+    def fitted_queue(self, cells: int, batch: int) -> int:
+        """Return the length of the queue for so many training cells."""
+        return fitted_queue(self.queue, cells, batch)
 
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own heads and queue."""
@@ -43,6 +48,6 @@ class Settings(ContrastiveSettings):
             hidden_dim=self.hidden_dim,
             dim=self.dim,
             predictor_dim=self.predictor_dim,
-            queue_size=self.queue,
+            queue_size=self.fitted_queue(len(context.cells), context.batch),
             options=self.options(self.temperature),
         )

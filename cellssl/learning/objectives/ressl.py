@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from cellssl.learning.objective import ObjectiveSettings
-from cellssl.learning.objectives._shared_settings import check_queue
+from cellssl.learning.objectives._shared_settings import check_queue, fitted_queue
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
@@ -27,7 +27,8 @@ class Settings(ObjectiveSettings):
     dim: int = Field(256, ge=2)
     """Size of a projection."""
     queue: int = Field(1024, ge=1)
-    """Number of former keys with which cells are compared."""
+    """Number of former keys with which cells are compared. Where the recipe does not name it, fewer training cells get
+    a shorter one."""
     temperature: float = Field(0.1, gt=0)
     """Temperature of the student's softmax."""
     teacher_temperature: float = Field(0.04, gt=0)
@@ -37,11 +38,15 @@ class Settings(ObjectiveSettings):
 
     def check(self, cells: int) -> None:
         """Raise UsageError where every cell would be compared with itself."""
-        check_queue(self.queue, cells, holds="keys")
+        check_queue(self, self.queue, cells, holds="keys")
 
     def encoder_momentum(self) -> float:
         """Return `momentum`."""
         return self.momentum
+
+    def fitted_queue(self, cells: int, batch: int) -> int:
+        """Return the length of the queue for so many training cells."""
+        return fitted_queue(self.queue, cells, batch)
 
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own projector and queue."""
@@ -51,7 +56,7 @@ class Settings(ObjectiveSettings):
             context,
             hidden_dim=self.hidden_dim,
             dim=self.dim,
-            queue_size=self.queue,
+            queue_size=self.fitted_queue(len(context.cells), context.batch),
             temperature=self.temperature,
             teacher_temperature=self.teacher_temperature,
             momentum=self.momentum,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from cellssl.learning.objectives._shared_settings import MultiCropSettings, check_queue
+from cellssl.learning.objectives._shared_settings import MultiCropSettings, check_queue, fitted_queue
 
 if TYPE_CHECKING:
     from cellssl.learning.methods.base import Objective
@@ -36,13 +36,18 @@ class Settings(MultiCropSettings):
     """Iterations of Sinkhorn-Knopp, which assigns cells evenly to prototypes."""
     queue: int = Field(1024, ge=0)
     """Number of former projections that are assigned together with the batch, once the queue is full; useful where a
-    batch has fewer cells than there are prototypes."""
+    batch has fewer cells than there are prototypes. Where the recipe does not name it, fewer training cells get
+    a shorter one."""
     frozen_epochs: float = Field(1.0, ge=0)
     """Epochs at the start in which the prototypes are not trained."""
 
     def check(self, cells: int) -> None:
         """Raise UsageError where the queue would hold every training cell, mostly with projections of past epochs."""
-        check_queue(self.queue, cells, holds="projections", cure=", or to 0,")
+        check_queue(self, self.queue, cells, holds="projections", cure=", or to 0,")
+
+    def fitted_queue(self, cells: int, batch: int) -> int:
+        """Return the length of the queue for so many training cells."""
+        return fitted_queue(self.queue, cells, batch)
 
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own projector, prototypes and queues."""
@@ -57,6 +62,6 @@ class Settings(MultiCropSettings):
             temperature=self.temperature,
             epsilon=self.epsilon,
             n_iterations=self.n_iterations,
-            queue_size=self.queue,
+            queue_size=self.fitted_queue(len(context.cells), context.batch),
             frozen_epochs=self.frozen_epochs,
         )

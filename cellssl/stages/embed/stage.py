@@ -11,7 +11,7 @@ from cellssl.artifacts import embeddings
 from cellssl.artifacts.crops import in_blocks
 from cellssl.artifacts.store import Artifact
 from cellssl.engine.build import Job, Metrics
-from cellssl.events import Event, Note, Progress
+from cellssl.events import Event, Note, Progress, Started
 from cellssl.stages.embed.models import load_network
 from cellssl.stages.embed.settings import MEASUREMENTS
 from cellssl.stages.shared import preparation
@@ -38,6 +38,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     outside = int(cells["split"].isna().sum()) if "split" in cells else 0
     crops = scaled_crops(segment, job.context.store, cells)
     yield from _check_model(job, segment, cells, crops)
+    yield Started(0, len(crops), "cells")
     table, done = job.draft.file("embeddings.parquet"), 0
     with embeddings.writer(table, metadata(cells)) as file:
         for vectors in _iter_vectors(job, crops, cells):

@@ -25,11 +25,14 @@ class PlateSettings(SettingsModel):
 
 
 class Settings(PlateSettings, StageSettings):
-    """Fetch the images: from which data set, and how many fields may be missing."""
+    """Fetch the images: from which data set, how many of them, and how many fields may be missing."""
 
     dataset: Annotated[Dataset, PluginField("cellssl.datasets")]
     """The data set: its name, or a table with its name and its settings."""
-
+    sample: int | None = Setting(None, ge=1)
+    """Number of fields of a first look, spread over plates, treatments, control wells and wells; by default all fields
+    are taken. The draw follows from the names of plates, compounds and wells. It is for a look at the images and the
+    settings, and no result: few fields of a well, and not of all wells, are in it."""
     exclude_plates: tuple[str, ...] = ()
     """Plates that are left out, by name, such as one whose images are broken."""
 

@@ -36,6 +36,7 @@ from cellssl.images.reference import parse_reference
 from cellssl.stages.fetch.check import check_plates
 from cellssl.stages.fetch.contradictions import contradictions_by_kind
 from cellssl.stages.fetch.findings import SAME_IMAGE, Check, Tolerances, kinds_of, sentence_of, way_out
+from cellssl.stages.fetch.sample import first_look, sampled
 from cellssl.stages.fetch.settings import ALGORITHM, PlateSettings, Settings
 from cellssl.stages.shared.card_shapes import FetchMetrics
 
@@ -49,8 +50,10 @@ LENIENT = Tolerances(missing=1, broken=1)
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Make the missing plates, then gather their tables; gathering copies no pixels."""
     settings: Settings = job.settings
-    plates = yield from run_in_thread(partial(planned_plates, settings, job.context))
+    plates, of = yield from run_in_thread(partial(_planned_and_all, settings, job.context))
     fields = [field for plate_fields in plates.values() for field in plate_fields]
+    if of > len(fields):
+        yield Note(f"{first_look(len(fields), of)} (fetch.sample), which is no result; leave it out for all of them")
     remarks = yield from run_in_thread(partial(settings.dataset.remarks, settings.controls))
     check = yield from check_plates(plates, settings.controls, LENIENT, job.context, remarks)
     parts = yield from _all_plates(settings, job.context, plates)
@@ -76,6 +79,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "wells": int(table[["plate", "well"]].drop_duplicates().shape[0]),
         "warnings": sum(warnings.values()),
         "warning_kinds": warnings,
+        **({"sampled_of": of} if of > len(fields) else {}),
     }
 
 
@@ -107,7 +111,15 @@ def _warnings(check: Check, same_bytes: list[str]) -> dict[str, int]:
 
 
 def planned_plates(settings: Settings, context: RunContext) -> dict[str, list[Field]]:
-    """Return the selected fields by plate, without those of excluded plates; UsageError where no field is selected."""
+    """Return the selected fields by plate, without those of excluded plates, or a sample of them.
+
+    Raises UsageError where no field is selected.
+    """
+    return _planned_and_all(settings, context)[0]
+
+
+def _planned_and_all(settings: Settings, context: RunContext) -> tuple[dict[str, list[Field]], int]:
+    """Return the planned fields by plate, and the number of fields of which they are a sample."""
     planned = settings.dataset.plan(_cache(context))
     names = tuple(sorted({field.plate for field in planned}))
     for plate in settings.exclude_plates:
@@ -121,7 +133,8 @@ def planned_plates(settings: Settings, context: RunContext) -> dict[str, list[Fi
         raise UsageError(
             "the data set's settings select no field", hint="select more compounds, doses, plates or wells"
         )
-    return by_plate(fields)
+    taken = fields if settings.sample is None else sampled(fields, settings.sample, settings.controls)
+    return by_plate(taken), len(fields)
 
 
 def make_plate(settings: Settings, context: RunContext, fields: list[Field]) -> Build:

@@ -53,7 +53,7 @@ def prepare(
     check_batch(batches.size, group.rank)
     side_px = settings.input_px or crops.shape[-1]
     shape = TrainingShape(keys_of(cell_ids), batches.size, len(crops.channels), side_px)
-    state, branches = _build_networks(settings, shape, seed, device, group)
+    state, branches = build_networks(settings, shape, seed, device, group)
     _check_views(settings, branches, crops, side_px)
     steps = batches.steps(settings.epochs)
     warmup = min(batches.steps(settings.warmup_epochs), steps // 10)
@@ -124,9 +124,10 @@ def _check_sizes(settings: Settings, crops: ScaledCrops) -> None:
         branch.objective.check(len(crops))
 
 
-def _build_networks(
+def build_networks(
     settings: Settings, shape: TrainingShape, seed: int, device: torch.device, group: Group
 ) -> tuple[TrainState, tuple[Branch, ...]]:
+    """Build both encoders, the objectives, the optimiser and the branches, with weights drawn from the seed."""
     import copy
 
     import torch

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cellssl.learning.training.loop import Plan
     from cellssl.learning.training.state import TrainState
     from cellssl.rank import Rank
+    from cellssl.stages.pretrain.settings import Settings
     from cellssl.stages.pretrain.training import Validation
 
 
@@ -40,6 +41,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
 
     with _prepared_training(job, Rank.from_environment()) as (state, plan, validation, crops):
         resumed = Checkpoints.of(job.draft).last.is_file()
+        queues = _fitted_queues(job.settings, len(crops))
         arithmetic, change = _arithmetic(state, plan, len(crops.channels)).kept(job.draft.scratch(), resumed=resumed)
         job.ran.update(
             device=str(plan.device),
@@ -52,6 +54,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         with torch_threads(plan.group.broadcast(arithmetic.threads)), broadcast_stop(state, plan, validation):
             if change:
                 yield Note(f"{change}: its last bits are not those of an uninterrupted one")
+            yield from map(Note, _fitted_in_words(queues, job.settings, len(crops)))
             yield from _load_first_weights(job, state)
             yield from run_training(
                 state,
@@ -76,8 +79,29 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "steps": last.get("step", 0),
         "lowest_validation": best,
         "last": last,
+        **({"fitted_queues": queues} if queues else {}),
         preparation.EXPECTS: _expected_cells(job, crops),
     }
+
+
+def _fitted_queues(settings: Settings, cells: int) -> dict[str, int]:
+    """Return the length of every queue that is shorter than in the settings, by branch."""
+    active = settings.active() if settings.epochs > 0 else {}
+    fitted = {name: branch.objective.fitted_queue(cells, settings.batch) for name, branch in active.items()}
+    return {
+        name: queue
+        for name, queue in fitted.items()
+        if queue is not None and queue != getattr(active[name].objective, "queue", queue)
+    }
+
+
+def _fitted_in_words(queues: dict[str, int], settings: Settings, cells: int) -> Iterator[str]:
+    for name, queue in queues.items():
+        default = getattr(settings.branches[name].objective, "queue", None)
+        yield (
+            f"branch {name}: the queue has {queue:,} keys in place of {default:,}, because there are "
+            f"{cells:,} training cells; a queue of more would hold every cell itself"
+        )
 
 
 def _expected_cells(job: Job, crops: ScaledCrops) -> preparation.Preparation:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from cellssl.disk import fault_number, faults_explained
 from cellssl.errors import FailedError
-from cellssl.events import Event, Note, Saved, StepDone
+from cellssl.events import Event, Note, Saved, Started, StepDone
 from cellssl.files import write_text
 from cellssl.stages.pretrain.checkpoints import Checkpoints
+from cellssl.stages.pretrain.end_forecast import EndForecast
 
 if TYPE_CHECKING:
     from cellssl.artifacts.store import Draft
@@ -100,7 +101,9 @@ def run_training(
         _logs(draft, state.step, tensorboard=tensorboard) as logs,
     ):
         files = (logs.metrics, logs.timings)
-        saved_s = time.monotonic()
+        if _has_next_step(state, plan, validation):
+            yield Started(state.step, plan.steps, "steps", "first step ...")
+        saved_s, forecast = time.monotonic(), EndForecast(at_latest=validation is not None)
         for done in _iter_steps(state, plan, validation):
             try:
                 measured, is_best = validation.evaluate(state, plan) if validation else ({}, False)
@@ -114,6 +117,8 @@ def run_training(
                     saved_s = time.monotonic()
                     yield Saved(state.step)
                 yield done
+                if (words := forecast.after(done.step, plan.steps)) is not None:
+                    yield Note(words)
             except GeneratorExit:
                 checkpoints.save(state, *files)
                 raise

@@ -8,6 +8,7 @@ from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import MeanSd, number
 from cellssl.stages.fetch.contradictions import contradictions
 from cellssl.stages.fetch.findings import DOSES, NAMES, SAME_IMAGE
+from cellssl.stages.fetch.sample import first_look
 from cellssl.stages.report.arm_scores import ScoresByArm, count_of
 from cellssl.stages.report.check import Check, not_made, too_little
 from cellssl.stages.report.label_free_checks import label_free_checks
@@ -45,7 +46,7 @@ def checks(runs: list[Run], scores: ScoresByArm) -> list[Check]:
 def cautions(run: Run) -> list[str]:
     """Return what the stages of a run have noticed about their numbers, the earliest stage first."""
     controls = section_of(run.fetch, FetchSection).controls if run.fetch is not None else ()
-    found = list(contradictions(read_fields(run.segment), controls))
+    found = _sample(run) + list(contradictions(read_fields(run.segment), controls))
     found += _check_warnings(run)
     found += _unread_fields(run)
     found += constant_channels(read_table(run.segment.file("scale.parquet"), SCALE))
@@ -61,6 +62,14 @@ def _check_warnings(run: Run) -> list[str]:
     counts = metrics_of(run.fetch, FetchMetrics).warning_kinds if run.fetch is not None else {}
     listed = ", ".join(f"{kind} ({count:,})" for kind, count in counts.items() if kind not in IN_FIELD_TABLE)
     return [f"the check of tables and image headers warned of: {listed}; `cellssl check` lists them"] if listed else []
+
+
+def _sample(run: Run) -> list[str]:
+    """Return a sentence where only a sample of the fields was fetched."""
+    fetched = metrics_of(run.fetch, FetchMetrics) if run.fetch is not None else None
+    if fetched is None or fetched.sampled_of is None:
+        return []
+    return [f"this is {first_look(fetched.planned, fetched.sampled_of)}, and no result"]
 
 
 def _unread_fields(run: Run) -> list[str]:

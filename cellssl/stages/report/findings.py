@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cellssl.artifacts.contents import section_of
+from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.artifacts.tables import read_fields
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import number
+from cellssl.stages.fetch.sample import first_look
 from cellssl.stages.report.arm_scores import ScoresByArm, count_of
 from cellssl.stages.report.check import summary
 from cellssl.stages.report.checks import checks
 from cellssl.stages.report.label_free_checks import collapses
 from cellssl.stages.report.runs import Run, has_treatments, part_of
 from cellssl.stages.shared.card_shapes import (
+    FetchMetrics,
     FetchSection,
     SplitSection,
     segment_metrics,
@@ -22,7 +24,7 @@ from cellssl.stages.shared.card_shapes import (
 
 def lead(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> list[str]:
     """Return what was compared and what was found, in a few paragraphs; what a sweep shows comes first."""
-    paragraphs = [_data(runs[0]), _question(runs, scores), *collapses(runs, scores), *of_sweep]
+    paragraphs = [*_no_result(runs), _data(runs[0]), _question(runs, scores), *collapses(runs, scores), *of_sweep]
     if scores.has_labels:
         paragraphs += [_separation(runs[0], scores, arm) for arm in scores.trained or [scores.leading]]
         paragraphs += [_baselines(scores), *_upper_bound(scores)]
@@ -33,6 +35,24 @@ def lead(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> 
             "mean something."
         )
     return [*paragraphs, summary(checks(runs, scores))]
+
+
+def first_looks(runs: list[Run]) -> list[str]:
+    """Return in words which samples of fields the runs stand on; nothing where all fields were taken."""
+    fetched = {run.fetch.fingerprint: metrics_of(run.fetch, FetchMetrics) for run in runs if run.fetch is not None}
+    looks = [first_look(one.planned, one.sampled_of) for one in fetched.values() if one.sampled_of is not None]
+    return list(dict.fromkeys(looks))
+
+
+def _no_result(runs: list[Run]) -> list[str]:
+    """Return that the page shows a sample of the fields, and no result."""
+    looks = first_looks(runs)
+    if not looks:
+        return []
+    return [
+        f"This is {'; '.join(looks)} (fetch.sample), and no result: it shows whether images, nuclei and settings are "
+        "as they should be. Leave fetch.sample out to use all fields."
+    ]
 
 
 def _data(run: Run) -> str:

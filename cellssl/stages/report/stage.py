@@ -22,7 +22,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     """Collect the scores, draw the figures, and write the page."""
     from cellssl.reporting.html import Page, render
     from cellssl.stages.report.arm_scores import ScoresByArm
-    from cellssl.stages.report.findings import lead
+    from cellssl.stages.report.findings import first_looks, lead
     from cellssl.stages.report.runs import collect, row_of
     from cellssl.stages.report.score_tables import result_table
     from cellssl.stages.report.sweep_results import SweepResults
@@ -51,6 +51,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     _write_csv(job, scores.rows)
     recipe = job.card.section["recipe"]
     title = job.settings.title or ("Clusters of cells, compared" if recipe == BY_HAND else recipe)
+    if first_looks(runs):
+        title += ": a first look"
     first = lead(shown, shown_scores, headline(sweep) if sweep else [])
     job.draft.file("report.html").write_text(render(Page(title, first, sections)), encoding="utf-8")
     return {"runs": len(runs), "arms": len(scores.arms), "table": [header, *table], "scores": scores.rows}

@@ -38,6 +38,9 @@ class FetchMetrics(CardShape):
 
     fields: int
     quarantined: int = 0
+    planned: int = 0
+    sampled_of: int | None = None
+    """All fields of the data set, where only a sample of them was fetched."""
     warning_kinds: dict[str, int] = Field(default_factory=dict)
 
 

@@ -1,0 +1,462 @@
+"""file_names: the names of image files in -> what each says: plate, well, site, channel, z plane, time point.
+
+Names of microscopes are known by patterns; for all others, the parts of the names are compared with each other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from cellssl.datasets.plates.layout import MARKS_A_NUCLEUS, WELL, canonical_well, well_at
+from cellssl.errors import UsageError
+
+ROLES = ("plate", "well", "row", "column", "site", "channel", "z", "t", "any")
+"""Parts that a pattern can name."""
+Parts = dict[str, str]
+"""Role -> text, of one file."""
+GUID = r"(?:_?[0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12}|_UUID-UNKNOWN)?"
+WELL_TEXT = r"(?:[A-P]|A[A-F])(?:0?[1-9]|[1-3]\d|4[0-8])"
+KNOWN = (
+    (
+        "Harmony",
+        "r{row}c{column}f{site}p{z}-ch{channel}sk{t}fk1fl1",
+        r"r(?P<row>\d{1,2})c(?P<column>\d{1,2})f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)(?:sk(?P<t>\d+))?(?:fk\d+)?(?:fl\d+)?",
+    ),
+    (
+        "CellVoyager",
+        "{plate}_{well}_T{t}F{site}L01A01Z{z}C{channel}",
+        rf"(?:(?P<plate>.+)_)?(?P<well>{WELL_TEXT})_T(?P<t>\d+)F(?P<site>\d+)L\d+A\d+Z(?P<z>\d+)C(?P<channel>\d+)",
+    ),
+    (
+        "CellVoyager",
+        "W{well}F{site}T{t}Z{z}C{channel}",
+        r"W(?P<number>\d{1,4})F(?P<site>\d{1,4})T(?P<t>\d{1,4})Z(?P<z>\d{1,3})C(?P<channel>\d{1,2})",
+    ),
+    (
+        "IN Cell Analyzer",
+        "{row} - {column}(fld {site} wv {channel})",
+        r"(?P<row>[A-P]) - (?P<column>\d{1,2})\(fld (?P<site>\d+)(?: wv (?P<channel>.+?))?(?: z (?P<z>\d+))?"
+        r"(?: time (?P<t>\d+)(?: - [\d.]+ ?(?:ms|s)?)?)?\)",
+    ),
+    (
+        "scan^R",
+        "{well}--W00001--P{site}--Z{z}--T{t}--{channel}",
+        r"(?P<well>.+?)--W\d+--P(?P<site>\d+)--Z(?P<z>\d+)--T(?P<t>\d+)--(?P<channel>.+)",
+    ),
+    (
+        "Columbus",
+        "{row}{column}-{t}-{site}{z}{channel}",
+        r"(?P<row>\d{3})(?P<column>\d{3})-(?P<t>\d+)-(?P<site>\d{3})(?P<z>\d{3})(?P<channel>\d{3})",
+    ),
+    (
+        "Leica matrix",
+        "image--L00--S00--U{column}--V{row}--X{site}--Z{z}--C{channel}",
+        r"image--L\d+(?:--S\d+)?--U(?P<column0>\d+)--V(?P<row0>\d+)(?:--J\d+)?(?:--E\d+)?(?:--O\d+)?--X(?P<x>\d+)--Y(?P<y>\d+)"
+        r"(?:--T(?P<t>\d+))?(?:--Z(?P<z>\d+))?(?:--C(?P<channel>\d+))?(?:\.ome)?",
+    ),
+    (
+        "Cytation (Gen5)",
+        "{well}_-1_1_{site}_{channel}_{t}",
+        rf"(?P<well>{WELL_TEXT})_-?\d+_\d+_(?P<site>\d+)(?:Z(?P<z>\d+))?_(?P<channel>[^_]+)_(?P<t>\d+)",
+    ),
+    (
+        "Incucyte",
+        "{plate}_{well}_{site}_{t}",
+        rf"(?P<plate>.+?)_(?P<well>{WELL_TEXT})_(?P<site>\d+)_(?P<t>(?:\d{{4}}y\d\dm)?\d\dd[_-]?\d\dh\d\dm)",
+    ),
+    (
+        "Cellomics",
+        "{plate}_{well}f{site}d{channel}",
+        rf"(?P<plate>.+)_(?P<well>{WELL_TEXT})f(?P<site>\d+)(?:t(?P<t>\d+))?(?:z(?P<z>\d+))?[do](?P<channel>\d+)",
+    ),
+    (
+        "Micro-Manager",
+        "img_channel{channel}_position{site}_time{t}_z{z}",
+        r"img_channel(?P<channel>\d+)_position(?P<site>\d+)_time(?P<t>\d+)_z(?P<z>\d+)",
+    ),
+    (
+        "Micro-Manager",
+        "img_{t}_{channel}_{z}",
+        r"img_(?P<t>\d{9})_(?P<channel>.+)_(?P<z>\d{3})",
+    ),
+    (
+        "NIS-Elements",
+        "Well{well}_Point{site}_Channel{channel}_Seq0000",
+        rf"(?:(?P<plate>.*?)_)?Well(?P<well>{WELL_TEXT})(?:_Point{WELL_TEXT}_(?P<site>\d+))?(?:_Channel(?P<listed>.+?))?_Seq\d+",
+    ),
+    (
+        "ImageXpress or MetaMorph",
+        "{plate}_{well}_s{site}_w{channel}",
+        rf"(?:(?P<plate>.+?)_)?(?P<well>{WELL_TEXT})(?:_s(?P<site>\d+))?_w(?P<channel>\d)(?:_z(?P<z>\d+))?(?:_t(?P<t>\d+))?{GUID}",
+    ),
+)
+"""Microscope, its names in words, and the pattern of the whole name without its ending."""
+ORDER = re.compile(r"(\d+)")
+STRUCTURE = (
+    ("t", re.compile(r"(?:TimePoint|Time|T)[_ -]?(\d+)", re.I)),
+    ("z", re.compile(r"(?:ZStep|Z)[_ -]?(\d+)", re.I)),
+    ("well", re.compile(rf"(?:Well[_ -]?)?({WELL_TEXT})(?:[-_ ](?:Site|Pos|Position|Field|XY)[_ -]?\d+)?", re.I)),
+    ("site", re.compile(rf"(?:{WELL_TEXT}[-_ ])?(?:\d+-)?(?:Site|Pos|Position|Field|FOV|XY)[_ -]?(\d+)", re.I)),
+)
+"""Folders that stand for a time point, a z plane, a well or a site, where the name of the file does not say it."""
+
+
+@dataclass
+class NamedFiles:
+    """Files whose names follow one pattern, and what each of them says."""
+
+    pattern: str
+    """The pattern, with named parts in braces."""
+    source: str
+    """What writes such names; "" where the names were only compared with each other."""
+    parts: dict[str, Parts] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
+
+
+def read_names(files: Sequence[str], pattern: str | None = None) -> tuple[list[NamedFiles], list[str]]:
+    """Return the files by the pattern of their names, the most frequent one first, and the files that follow none."""
+    if pattern is not None:
+        one, others = _by_given(files, pattern)
+        return [one], others
+    groups: dict[int, NamedFiles] = {}
+    others = []
+    for file in files:
+        number, parts = _known(file)
+        if parts is None:
+            others.append(file)
+            continue
+        source, words, _ = KNOWN[number]
+        groups.setdefault(number, NamedFiles(words, source)).parts[file] = parts
+    found = list(groups.values())
+    rest: list[str] = []
+    for same in _alike(others):
+        compared = _compared(same)
+        if compared is None:
+            rest += same
+        else:
+            found.append(compared)
+    return sorted(found, key=lambda one: -len(one.parts)), rest
+
+
+def stem(file: str) -> str:
+    """Return the name of a file without its ending, also without the `.ome` of OME-TIFF."""
+    name = file.rpartition("/")[2].rpartition(".")[0]
+    return name[:-4] if name.lower().endswith(".ome") else name
+
+
+def _known(file: str) -> tuple[int, Parts | None]:
+    name = stem(file)
+    for number, (_, _, pattern) in enumerate(_COMPILED):
+        if match := pattern.fullmatch(name):
+            parts = {role: text for role, text in match.groupdict().items() if text is not None}
+            return number, _tidied(parts, file)
+    return -1, None
+
+
+_COMPILED = tuple((source, words, re.compile(pattern, re.I)) for source, words, pattern in KNOWN)
+
+
+def _tidied(parts: Parts, file: str) -> Parts:
+    """Turn rows and columns into a well, positions into a site, and take z and t from folders where names lack them."""
+    if "row" in parts and "column" in parts:
+        row = int(parts["row"]) if parts["row"].isdigit() else _row_number(parts["row"])
+        parts["well"] = well_at(row, int(parts["column"]))
+    if "row0" in parts:
+        parts["well"] = well_at(int(parts["row0"]) + 1, int(parts["column0"]) + 1)
+        parts["site"] = str(int(parts["y"]) * 1000 + int(parts["x"]) + 1)
+    if "well" in parts:
+        parts["well"] = canonical_well(parts["well"])
+    if "listed" in parts and "," not in parts["listed"]:  # a file with several channels lists them
+        parts["channel"] = parts["listed"]
+    for role, pattern in STRUCTURE:
+        if role not in parts:
+            for folder in file.split("/")[:-1]:
+                if match := pattern.fullmatch(folder):
+                    parts[role] = canonical_well(match[1]) if role == "well" else match[1]
+    return parts
+
+
+def is_structure(folder: str) -> bool:
+    """Return whether the name of a folder is that of a time point, a z plane or a site."""
+    return any(role != "well" and pattern.fullmatch(folder) for role, pattern in STRUCTURE)
+
+
+def _row_number(letters: str) -> int:
+    number = 0
+    for letter in letters.upper():
+        number = number * 26 + ord(letter) - 64
+    return number
+
+
+def _by_given(files: Sequence[str], pattern: str) -> tuple[NamedFiles, list[str]]:
+    compiled = compile_pattern(pattern)
+    found, others = NamedFiles(pattern, "--pattern"), []
+    levels = pattern.count("/") + 1
+    for file in files:
+        parts = PurePosixPath(file).parts
+        match = compiled.fullmatch("/".join(parts[-levels:]))
+        if match is None:
+            others.append(file)
+        else:
+            found.parts[file] = _tidied({k: v for k, v in match.groupdict().items() if not k.startswith("any")}, file)
+    if not found.parts:
+        example = f", such as {files[0]}" if files else ""
+        raise UsageError(
+            f"no image is called like --pattern {pattern!r}{example}",
+            hint="a pattern is the name of a file with its ending, such as '{plate}_{well}_s{site}_w{channel}.tif'; "
+            "{any} stands for what does not matter",
+        )
+    return found, others
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression of a pattern with named parts in braces; UsageError where a part is unknown."""
+    texts = {
+        "well": r"(?:[A-P]|A[A-F])[-_ ]?\d{1,2}",
+        "row": r"(?:[A-P]|A[A-F]|\d{1,2})",
+        "column": r"\d{1,2}",
+        **dict.fromkeys(("site", "z", "t"), r"\d+"),
+        **dict.fromkeys(("plate", "channel"), r"[^/]+?"),
+        "any": r"[^/]*?",
+    }
+    written, seen = "", Counter[str]()
+    for part in re.split(r"(\{[^{}]*\})", pattern):
+        role = part[1:-1]
+        if not (part.startswith("{") and part.endswith("}")):
+            written += re.escape(part)
+            continue
+        if role not in texts:
+            raise UsageError(
+                f"--pattern {pattern!r}: {part} is not a part of a name", hint=f"use {{{'}, {'.join(ROLES)}}}"
+            )
+        if role != "any" and seen[role]:
+            written += f"(?P={role})"
+            continue
+        seen[role] += 1
+        written += f"(?P<{role}{seen[role] if role == 'any' else ''}>{texts[role]})"
+    return re.compile(written, re.I)
+
+
+# --- names of no known microscope: their parts are compared ---------------------------------------------------------
+
+SEPARATORS = re.compile(r"[_\-. ()\[\],=+#/]+")
+PREFIXES = {
+    "site": ("site", "field", "feld", "fld", "fov", "position", "pos", "xy", "view", "s", "f", "p"),
+    "channel": ("channel", "kanal", "chan", "ch", "wavelength", "wave", "wv", "w", "c"),
+    "z": ("zstep", "zplane", "slice", "plane", "z"),
+    "t": ("timepoint", "time", "frame", "tp", "t"),
+    "plate": ("plate", "plt"),
+    "well": ("well",),
+    "row": ("row", "r"),
+    "column": ("column", "col"),
+}
+"""Words and letters that stand before the number of a part, the longest first."""
+STAINS = (
+    *MARKS_A_NUCLEUS,
+    *("gfp", "yfp", "cfp", "rfp", "mcherry", "tritc", "fitc", "cy3", "cy5", "cy7", "texasred", "bf", "brightfield"),
+    *("phase", "dic", "actin", "tubulin", "phalloidin", "mito", "er", "rna", "agp", "golgi", "membrane", "ph", "red"),
+    *("green", "blue", "farred", "alexa", "af488", "af568", "af647", "tl"),
+)
+
+
+def _alike(files: Sequence[str]) -> list[list[str]]:
+    """Group files whose paths have the same number of folders and of parts."""
+    groups: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for file in files:
+        groups[file.count("/"), len(_tokens(file))].append(file)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+def _tokens(file: str) -> list[str]:
+    """Return the parts of a path: folders whole, the name cut at separators and where numbers end."""
+    *folders, _ = file.split("/")
+    tokens: list[str] = []
+    pieces = re.sub(r"r(\d{1,2})c(\d{1,2})(?!\d)", _well_of_numbers, stem(file), flags=re.I)
+    for piece in filter(None, SEPARATORS.split(pieces)):
+        if tokens and piece.isdigit() and _is_prefix(tokens[-1]):
+            tokens[-1] += piece  # "field 3" is one part
+            continue
+        runs = re.findall(r"[A-Za-z]+\d+", piece)
+        chained = len(runs) > 1 and "".join(runs) == piece
+        tokens += runs if chained and all(_prefixed(run) or WELL.fullmatch(run) for run in runs) else [piece]
+    return [*(f"{folder}/" for folder in folders), *tokens]
+
+
+def _well_of_numbers(match: re.Match[str]) -> str:
+    """Return the well of a row and a column, such as B05 for r02c05, set apart from what follows."""
+    return f"{well_at(int(match[1]), int(match[2]))}_"
+
+
+def _is_prefix(token: str) -> bool:
+    return any(token.lower() in words for words in PREFIXES.values()) and len(token) > 1
+
+
+def _prefixed(token: str) -> tuple[str, str] | None:
+    """Return the role that the letters before the number of a token name, and the number."""
+    match = re.fullmatch(r"([A-Za-z]+)[_ -]?(\d+)", token)
+    if not match:
+        return None
+    for role, words in PREFIXES.items():
+        if match[1].lower() in words:
+            return role, match[2]
+    return None
+
+
+@dataclass
+class _Column:
+    """The values of one place in the names of files that are alike."""
+
+    values: list[str]
+    is_folder: bool
+
+    @property
+    def distinct(self) -> set[str]:
+        return set(self.values)
+
+    def all_wells(self) -> bool:
+        """Whether every value is a well, also after the word `well`."""
+        return all(WELL.fullmatch(_bare_well(value)) for value in self.distinct)
+
+    def letters(self) -> set[str]:
+        return {re.sub(r"[^A-Za-z]", "", _bare_well(value)) for value in self.distinct}
+
+    def role(self, is_word: bool) -> str | None:
+        """Return the role that a word, or a letter, before its numbers names, the same in all values."""
+        if not is_word and self.is_folder:
+            return None
+        roles = {(one or ("", ""))[0] for one in map(_prefixed, self.distinct)}
+        letters = {len(re.sub(r"[^A-Za-z]", "", value)) > 1 for value in self.distinct}
+        return roles.pop() or None if len(roles) == 1 and letters == {is_word} else None
+
+    def numbers(self) -> bool:
+        """Whether its values are numbers, after letters that are the same in all of them."""
+        matches = [re.fullmatch(r"(\D*)\d+", value) for value in self.distinct]
+        return all(matches) and len({match[1] for match in matches if match}) == 1
+
+
+def _bare_well(value: str) -> str:
+    return re.sub(r"^well[_ -]?", "", value, flags=re.I)
+
+
+def _compared(files: list[str]) -> NamedFiles | None:
+    """Give each place in the names its role by comparing all names; None where nothing tells wells apart."""
+    rows = [_tokens(file) for file in files]
+    columns = [
+        _Column([row[place].rstrip("/") for row in rows], rows[0][place].endswith("/")) for place in range(len(rows[0]))
+    ]
+    roles: dict[int, str] = {}
+    well = _well_place(columns)
+    if well is not None:
+        roles[well] = "well"
+    for are_words in (True, False):  # "site" is surer than "s"
+        for place, column in enumerate(columns):
+            role = column.role(are_words) if place not in roles else None
+            if role and role not in roles.values() and role != "well":
+                roles[place] = role
+    if well is None and not {"row", "column"} <= set(roles.values()):
+        roles = {place: role for place, role in roles.items() if role not in ("row", "column")}
+    doubts = _guess(columns, roles)
+    if well is None and "row" not in roles.values() and "site" not in roles.values():
+        return None
+    found = NamedFiles(_words(files[0], columns, roles), "", doubts=doubts)
+    for number, file in enumerate(files):
+        parts = {role: _text(columns[place].values[number], role) for place, role in roles.items()}
+        found.parts[file] = _tidied(parts, file)
+    return found
+
+
+def _well_place(columns: list[_Column]) -> int | None:
+    """Return the place of the well: all its values are wells; several rows of wells are surer than one."""
+    places = [place for place, column in enumerate(columns) if column.all_wells()]
+    if not places:
+        return None
+    sure = [
+        place for place in places if len(columns[place].letters()) > 1 or "well" in columns[place].values[0].lower()
+    ]
+    if sure:
+        return sure[-1]
+    other = [place for place in places if not (columns[place].letters() <= {"c", "f", "p"})]
+    padded = [place for place in other if all(len(value) > 2 for value in columns[place].distinct)]
+    return (padded or other)[-1] if other else None
+
+
+def _guess(columns: list[_Column], roles: dict[int, str]) -> list[str]:
+    """Give roles to the places that vary and have none; return sentences on what was guessed."""
+    doubts = []
+    well = next((place for place, role in roles.items() if role == "well"), None)
+    wells = columns[well].values if well is not None else None
+    for place, column in reversed(list(enumerate(columns))):
+        taken = set(roles.values())
+        if place in roles or "channel" in taken:
+            continue
+        texts = {value.lower() for value in column.distinct}
+        named = any(any(mark in text for mark in STAINS if len(mark) > 2) or text in STAINS for text in texts)
+        if named and len(texts) <= 12 and not all(text.isdigit() for text in texts):
+            roles[place] = "channel"
+    used = [columns[place].values for place in roles]  # a folder and a file name may say the same
+    varying = [
+        place
+        for place, column in enumerate(columns)
+        if place not in roles and len(column.distinct) > 1 and column.values not in used
+    ]
+    varying = [place for place in varying if not (columns[place].is_folder and is_structure(columns[place].values[0]))]
+    texts_vary = [place for place in varying if columns[place].is_folder or not columns[place].numbers()]
+    numbers = [place for place in varying if place not in texts_vary]
+    for place in reversed(texts_vary):
+        if wells is not None and _depends(columns[place].values, wells) and not columns[place].is_folder:
+            continue  # such as the name of a compound, which the plate map knows better
+        if "channel" not in roles.values() and 1 < len(columns[place].distinct) <= 12 and not columns[place].is_folder:
+            roles[place] = "channel"
+            doubts.append(f"{_some(columns[place].distinct)} in the file names are taken as the channels")
+        elif "plate" not in roles.values():
+            roles[place] = "plate"
+    for place in numbers:
+        for role in ("site", "channel", "t"):
+            if role not in roles.values():
+                roles[place] = role
+                doubts.append(f"{_some(columns[place].distinct)} in the file names are taken as the {WORDS[role]}")
+                break
+    return doubts
+
+
+WORDS = {"site": "sites", "channel": "channels", "t": "time points"}
+
+
+def _depends(values: list[str], wells: list[str]) -> bool:
+    """Return whether every well has one value."""
+    first: dict[str, str] = {}
+    return all(first.setdefault(well, value) == value for well, value in zip(wells, values, strict=True))
+
+
+def _some(values: set[str]) -> str:
+    listed = sorted(values, key=lambda text: [int(x) if x.isdigit() else 0 for x in ORDER.split(text)] or [0])
+    return ", ".join(listed[:4]) + (f" ... ({len(listed)} in all)" if len(listed) > 4 else "")
+
+
+def _text(value: str, role: str) -> str:
+    if role == "well":
+        return _bare_well(value)
+    if role in ("channel", "plate"):
+        return value
+    return re.sub(r"\D*(\d+)", r"\1", value) if re.fullmatch(r"\D*\d+", value) else value
+
+
+def _words(file: str, columns: list[_Column], roles: dict[int, str]) -> str:
+    """Return the pattern in words, made of the first file's name."""
+    name = PurePosixPath(file).name
+    written, position = "", 0
+    for place, column in enumerate(columns):
+        if column.is_folder or place not in roles:
+            continue
+        value = column.values[0]
+        shown = value if roles[place] == "channel" or not _prefixed(value) else _prefixed(value)[1]  # type: ignore[index]
+        at = name.find(shown, position)
+        if at < 0:
+            continue
+        written += name[position:at] + "{" + roles[place] + "}"
+        position = at + len(shown)
+    return written + name[position:]

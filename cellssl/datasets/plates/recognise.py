@@ -1,0 +1,314 @@
+"""recognise: a folder of images in; its plates, fields and channels, what is left out and what is doubtful out."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cellssl.datasets.plates.by_name import recognise_by_name
+from cellssl.datasets.plates.folder import Listing, list_folder
+from cellssl.datasets.plates.headers import Headers, spread
+from cellssl.datasets.plates.indexed import recognise_indexed
+from cellssl.datasets.plates.layout import Found, Plane, channel_key
+from cellssl.datasets.plates.loaddata import recognise_loaddata
+from cellssl.datasets.plates.metamorph import recognise_metamorph
+from cellssl.datasets.plates.ome_zarr import recognise_ome_zarr
+from cellssl.errors import DataError
+from cellssl.images.header import ImageHeader
+
+HEADERS_READ = 24
+"""Headers of each measurement that are read to see sizes and types; `cellssl check` reads all."""
+USUAL_SHARE = 0.5
+"""Share of the fields that a channel needs, so that the recipe takes it."""
+EXPERIMENTAL = ("CZI", "ND2", "LIF")
+
+FieldKey = tuple[str, str, str, int]
+"""Plate, batch, well and site."""
+
+
+@dataclass
+class Survey:
+    """What a folder holds."""
+
+    root: Path
+    found: list[Found]
+    left_out: dict[str, list[str]]
+    doubts: list[str]
+    headers: list[ImageHeader]
+    """Headers of a sample of the images."""
+
+    @cached_property
+    def planes(self) -> list[Plane]:
+        """Return the planes of all plates, with the keys of channels as their names, sorted by field."""
+        planes = [replace(plane, channel=self.keys[plane.channel]) for one in self.found for plane in one.planes]
+        return sorted(planes, key=lambda plane: (plane.field, plane.t, plane.z, plane.channel))
+
+    @cached_property
+    def channel_names(self) -> list[str]:
+        """Return the channels as the files name them, in their order."""
+        return list(dict.fromkeys(plane.channel for one in self.found for plane in sorted_by_channel(one)))
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Return name of a channel in the files -> its name in the recipe; every one its own."""
+        keys: dict[str, str] = {}
+        for name in self.channel_names:
+            key = channel_key(name)
+            while key in keys.values():
+                key += "_2"
+            keys[name] = key
+        return keys
+
+    @cached_property
+    def fields(self) -> dict[FieldKey, list[Plane]]:
+        """Return the planes of every field."""
+        fields: dict[FieldKey, list[Plane]] = defaultdict(list)
+        for plane in self.planes:
+            fields[plane.field].append(plane)
+        return dict(fields)
+
+    @cached_property
+    def channels(self) -> list[str]:
+        """Return the channels that the recipe takes: those that most of the fields have."""
+        counts = Counter(c for planes in self.fields.values() for c in {p.channel for p in planes if p.file})
+        return [key for key in self.keys.values() if counts[key] >= USUAL_SHARE * len(self.fields)]
+
+    @cached_property
+    def z_planes(self) -> int:
+        """Return the most z planes of a field, in files of their own or within one file."""
+        return max(self.separate_z, *(one.held[0] for one in self.found))
+
+    @cached_property
+    def time_points(self) -> int:
+        """Return the most time points of a field."""
+        return max(self.separate_t, *(one.held[1] for one in self.found))
+
+    @cached_property
+    def separate_z(self) -> int:
+        """Return the most z planes that are files of their own."""
+        return max(len({plane.z for plane in planes if plane.file}) for planes in self.fields.values())
+
+    @cached_property
+    def separate_t(self) -> int:
+        """Return the most time points that are files of their own."""
+        return max(len({plane.t for plane in planes if plane.file}) for planes in self.fields.values())
+
+    @cached_property
+    def incomplete(self) -> dict[FieldKey, str]:
+        """Return field -> what it lacks: a channel that the recipe takes, or planes that its other fields have."""
+        usual = Counter(_planes_per_channel(planes, self.channels) for planes in self.fields.values()).most_common(1)
+        lacking = {}
+        for key, planes in self.fields.items():
+            counts = dict(_planes_per_channel(planes, self.channels))
+            if missing := [channel for channel in self.channels if not counts[channel]]:
+                lacking[key] = f"no image of {', '.join(missing)}"
+            elif short := [channel for channel, number in usual[0][0] if counts[channel] < number]:
+                lacking[key] = f"fewer z planes or time points of {', '.join(short)}"
+        return lacking
+
+    def plates(self) -> list[str]:
+        """Return the names of the plates."""
+        return sorted({plate for plate, *_ in self.fields})
+
+    def wells(self) -> dict[str, set[str]]:
+        """Return plate -> its wells."""
+        wells: dict[str, set[str]] = defaultdict(set)
+        for plate, _, well, _ in self.fields:
+            wells[plate].add(well)
+        return dict(wells)
+
+    def pixel_um(self) -> list[float]:
+        """Return the pixel sizes that indexes and headers say, in micrometres, each once."""
+        said = [one.optics.pixel_um for one in self.found]
+        return sorted({round(one, 6) for one in said if one})
+
+
+def sorted_by_channel(found: Found) -> list[Plane]:
+    """Return the planes in the order of their channels: by number in their file, else by name."""
+    if found.format.startswith(("Harmony", "ImageXpress", "CellVoyager", "MetaMorph")):
+        return found.planes
+    return sorted(found.planes, key=lambda plane: (plane.in_file or 0, plane.channel))
+
+
+def survey(root: Path, pattern: str | None = None) -> Survey:
+    """Recognise what a folder holds; reads indexes, names and a sample of headers, and no pixels.
+
+    Raises UsageError where there is no such folder, or no image follows the pattern; DataError without images.
+    """
+    listing = list_folder(root)
+    headers = Headers(root)
+    found: list[Found] = []
+    if pattern is None:
+        found += recognise_ome_zarr(listing)
+        found += recognise_indexed(listing)
+        found += recognise_metamorph(listing, headers)
+        found += recognise_loaddata(listing)
+    found += recognise_by_name(listing, headers, pattern) if not found else _leftovers(listing)
+    if not found:
+        raise _nothing(listing)
+    _separate_measurements(found)
+    known = _sample_headers(found, headers)
+    _complete_optics(found, headers)
+    result = Survey(root, found, _merged_left_out(listing, found), [], known)
+    result.doubts = [*listing.doubts, *(doubt for one in found for doubt in one.doubts), *_doubts(result, headers)]
+    return result
+
+
+def _leftovers(listing: Listing) -> list[Found]:
+    """Leave out images that no index names, beside plates that have one."""
+    files = listing.images()
+    if files:
+        listing.doubts.append(f"{len(files):,} images belong to no plate with an index ({files[0]}); they are left out")
+        listing.leave_out("images that belong to no index", files)
+    return []
+
+
+def _nothing(listing: Listing) -> DataError:
+    left = {reason: len(files) for reason, files in listing.left_out.items()}
+    words = [f"{number:,} {reason}" for reason, number in left.items()]
+    words += listing.doubts
+    others = sum(listing.others.values()) + len(listing.sizes)
+    what = "; ".join(words) if words else f"{others:,} other files" if others else "nothing"
+    return DataError(
+        f"{listing.root} holds no images of fields that can be read: it holds {what}",
+        hint="give the folder that holds the plate: TIFF, OME-Zarr, OME-TIFF, CZI, ND2 or LIF, below it at any depth",
+    )
+
+
+def _separate_measurements(found: list[Found]) -> None:
+    """Keep the batch only of plates with several measurements; number measurements without a name."""
+    by_plate: dict[str, list[Found]] = defaultdict(list)
+    for one in found:
+        for plate in {plane.plate for plane in one.planes}:
+            by_plate[plate].append(one)
+    for plate, several in by_plate.items():
+        keys = [{(p.well, p.site, p.channel, p.z, p.t) for p in one.planes if p.plate == plate} for one in several]
+        overlap = any(keys[a] & keys[b] for a in range(len(keys)) for b in range(a))
+        for number, one in enumerate(several, start=1):
+            batch = "" if not overlap else None
+            one.planes = [
+                replace(p, batch=(p.batch or f"measurement {number}") if batch is None else batch)
+                if p.plate == plate
+                else p
+                for p in one.planes
+            ]
+        if overlap:
+            several[0].doubts.append(
+                f"plate {plate} was measured {len(several)} times; the column batch tells the measurements apart"
+            )
+
+
+def _sample_headers(found: list[Found], headers: Headers) -> list[ImageHeader]:
+    sampled = []
+    for one in found:
+        by_channel: dict[str, list[str]] = defaultdict(list)
+        for plane in one.planes:
+            if plane.file:
+                by_channel[plane.channel].append(plane.file)
+        for files in by_channel.values():
+            number = max(3, HEADERS_READ // len(by_channel))
+            sampled += [header for file in spread(sorted(set(files)), number) if (header := headers.of(file))]
+    return sampled
+
+
+def _complete_optics(found: list[Found], headers: Headers) -> None:
+    """Fill what an index does not say with what the header of an image says."""
+    for one in found:
+        first = next((header for plane in one.planes if plane.file and (header := headers.of(plane.file))), None)
+        if first:
+            one.optics = replace(
+                one.optics,
+                pixel_um=one.optics.pixel_um or first.pixel_um,
+                objective=one.optics.objective or first.objective,
+                acquired=one.optics.acquired or first.acquired,
+            )
+
+
+def _merged_left_out(listing: Listing, found: list[Found]) -> dict[str, list[str]]:
+    merged: dict[str, list[str]] = defaultdict(list)
+    for left_out in (listing.left_out, *(one.left_out for one in found)):
+        for reason, files in left_out.items():
+            merged[reason] += files
+    return dict(merged)
+
+
+def _planes_per_channel(planes: Sequence[Plane], channels: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    counts = Counter(plane.channel for plane in planes if plane.file)
+    return tuple((channel, counts[channel]) for channel in channels)
+
+
+def _doubts(result: Survey, headers: Headers) -> list[str]:
+    doubts = []
+    for file, fault in headers.faults.items():
+        doubts.append(f"the header of {file} cannot be read: {fault}")
+    if absent := [name for name, key in result.keys.items() if key not in result.channels]:
+        doubts.append(f"channels of less than half of the fields are not in the recipe: {', '.join(absent)}")
+    if result.incomplete:
+        (plate, _, well, site), lacks = next(iter(result.incomplete.items()))
+        doubts.append(
+            f"{len(result.incomplete):,} of {len(result.fields):,} fields are incomplete and stand in incomplete.csv, "
+            f"not in fields.csv, such as plate {plate}, well {well}, site {site}: {lacks}"
+        )
+    doubts += _mixtures(result)
+    sites = Counter(Counter((plate, batch, well) for plate, batch, well, _ in result.fields).values())
+    if len(sites) > 1:
+        words = ", ".join(f"{number:,} wells with {count}" for count, number in sorted(sites.items()))
+        doubts.append(f"wells have different numbers of sites: {words}")
+    if nameless := [well for plate, wells in result.wells().items() for well in wells if well == "none"]:
+        doubts.append(f"{len(nameless)} plates have images without the name of a well; their well is called none")
+    if not result.pixel_um():
+        doubts.append("no file says the size of a pixel; give it as pixel_um in the recipe, in micrometres")
+    elif len(result.pixel_um()) > 1:
+        doubts.append(f"pixel sizes differ: {', '.join(f'{one:g}' for one in result.pixel_um())} um")
+    for one in result.found:
+        if any(mark in one.format for mark in EXPERIMENTAL):
+            doubts.append(
+                f"reading {one.format.partition(' files')[0]} is experimental: compare a field with your viewer"
+            )
+            break
+    return doubts
+
+
+def _mixtures(result: Survey) -> list[str]:
+    """Name what differs among the headers of the sample."""
+    doubts = []
+    sizes = Counter((header.rows, header.columns) for header in result.headers)
+    types = Counter(header.dtype for header in result.headers)
+    if len(sizes) > 1:
+        words = ", ".join(f"{rows} x {columns} ({number})" for (rows, columns), number in sizes.most_common())
+        doubts.append(f"images differ in size, in a sample of {len(result.headers)}: {words}")
+    if len(types) > 1:
+        words = ", ".join(f"{name} ({number})" for name, number in types.most_common())
+        doubts.append(f"images differ in type, in a sample of {len(result.headers)}: {words}")
+    if any(header.samples > 1 for header in result.headers):
+        doubts.append("images are in colour; they can be read where the colours of every pixel are equal")
+    return doubts
+
+
+def as_json(result: Survey) -> dict[str, Any]:
+    """Return the facts of a survey as one object."""
+    optics = [one.optics for one in result.found]
+    return {
+        "folder": str(result.root),
+        "formats": sorted({one.format for one in result.found}),
+        "plates": {plate: len(wells) for plate, wells in sorted(result.wells().items())},
+        "batches": sorted({batch for _, batch, _, _ in result.fields if batch}),
+        "wells": sum(len(wells) for wells in result.wells().values()),
+        "fields": len(result.fields),
+        "incomplete_fields": len(result.incomplete),
+        "channels": {key: name for name, key in result.keys.items()},
+        "channels_in_recipe": result.channels,
+        "z_planes": result.z_planes,
+        "time_points": result.time_points,
+        "pixel_um": result.pixel_um(),
+        "types": sorted({header.dtype for header in result.headers}),
+        "sizes_px": sorted({(header.rows, header.columns) for header in result.headers}),
+        "objectives": sorted({one.objective for one in optics if one.objective}),
+        "acquired": sorted({one.acquired for one in optics if one.acquired}),
+        "left_out": {reason: len(files) for reason, files in sorted(result.left_out.items())},
+        "doubts": result.doubts,
+    }
