@@ -10,8 +10,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from forked import POSSIBLE, Forked
 
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.cli import invoke
@@ -82,17 +84,24 @@ def say(*words: object) -> Said:
     return Said(code, out.getvalue(), err.getvalue())
 
 
-def start(*words: object, **more: object) -> subprocess.Popen[str]:
-    """One command in a process of its own."""
+def start(*words: object, fresh: bool = False, **more: Any) -> subprocess.Popen[str] | Forked:
+    """One command in a process of its own: forked from one that has imported everything, else a Python that starts.
+
+    A test of imports, of streams of its own, or of variables that libraries read while they are imported is `fresh`;
+    so is every command with an environment of its own.
+    """
+    if POSSIBLE and not fresh and more.keys() <= {"cwd", "start_new_session"}:
+        return Forked([str(word) for word in words], ENVIRONMENT, **more)
     command = [sys.executable, "-m", "cellssl", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT, **more}
     return subprocess.Popen(command, text=True, **pipes)
 
 
-def run(*words: object, **more: object) -> Said:
+def run(*words: object, fresh: bool = False, **more: Any) -> Said:
     """One command in a process of its own, to its end."""
-    process = start(*words, **more)
+    process = start(*words, fresh=fresh, **more)
     out, err = process.communicate(timeout=200)
+    assert process.returncode is not None
     return Said(process.returncode, out, err)
 
 
