@@ -1,6 +1,7 @@
 """chain: one tiny simulated plate, taken through the whole chain once a session, and commands to run on it."""
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -136,17 +137,27 @@ class Chain:
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """One for every process of the test run, since tests move its pointers."""
-    folder = tmp_path_factory.getbasetemp() / "chain"
-    folder.mkdir()
-    recipe = folder / "tiny.toml"
-    write_text(recipe, RECIPE)
+def chain(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Chain:
+    """One for every process of the test run, since tests move its pointers: a copy of one that is made once."""
+    own = tmp_path_factory.getbasetemp()
+    of_all = own.parent if hasattr(pytestconfig, "workerinput") else own
+    with (of_all / "chain.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (of_all / "made").exists():
+            made = make_chain(of_all / "being made")
+            made.rename(of_all / "made")
+    folder = shutil.copytree(of_all / "made", own / "chain")
+    return Chain(folder / "tiny.toml", folder / "store", folder / "home")
+
+
+def make_chain(folder: Path) -> Path:
+    """Run the tiny recipe in a folder, by a Python whose home is in it, too."""
+    shutil.rmtree(folder, ignore_errors=True)
     home = folder / "home"
-    home.mkdir()
+    home.mkdir(parents=True)
+    write_text(folder / "tiny.toml", RECIPE)
     plain = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(("XDG_", "MPLCONFIG"))}
-    said = run(
-        "run", recipe, "--store", folder / "store", "--device", "cpu", env={**plain, "HOME": str(home)}, cwd=home
-    )
+    words = ("run", folder / "tiny.toml", "--store", folder / "store", "--device", "cpu")
+    said = run(*words, env={**plain, "HOME": str(home)}, cwd=home)
     assert said.code == 0, said.err
-    return Chain(recipe, folder / "store", home)
+    return folder

@@ -8,9 +8,9 @@ imports, of another package or of such a variable starts Python itself.
 As a program, `python -IS forked.py SOCKET WORDS...` is `cellssl WORDS...`, for shell scripts and workflow engines.
 """
 
-import atexit
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -108,26 +108,42 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+RUN = "CELLSSL_TEST_RUN"
+"""The variable that holds the pid of the test run, whose workers share one server."""
+
+
 @cache
 def server() -> Path:
-    """Start the server of this process, if there is none yet; return its socket."""
+    """Return the socket of the server of this test run; start the server if there is none yet."""
+    import fcntl
     import subprocess
 
-    folder = Path(tempfile.mkdtemp(prefix="forked-"))
-    path = folder / "socket"
-    command = [sys.executable, __file__, "--serve", str(path)]
-    here = {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))}
-    running = subprocess.Popen(
-        command, env={**os.environ, **here, "NO_COLOR": "1"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert running.stdout is not None and running.stdout.readline() == b"ready\n", "the server of commands ended"
-
-    def end() -> None:
-        running.communicate()
-        shutil.rmtree(folder)
-
-    atexit.register(end)
+    of = os.environ.get(RUN, str(os.getpid()))
+    folder = Path(tempfile.gettempdir()) / f"cellssl-tests-{os.getuid()}-{of}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    assert folder.stat().st_uid == os.getuid()
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path = folder / "socket"
+        if not path.exists():
+            places = (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))
+            here = {"PYTHONPATH": os.pathsep.join(filter(None, places)), "NO_COLOR": "1"}
+            running = subprocess.Popen(
+                [sys.executable, __file__, "--serve", str(path), of],
+                env={**os.environ, **here},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # a Ctrl-C ends the test run, and its end the server
+            )
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"ready\n", "the server of commands ended"
     return path
+
+
+def program() -> str:
+    """Return the words by which a shell runs `cellssl`."""
+    words = [sys.executable, "-IS", __file__, str(server())] if POSSIBLE else [sys.executable, "-m", "cellssl"]
+    return " ".join(map(shlex.quote, words))
 
 
 def asked(path: Path | str, task: Task, streams: Sequence[int]) -> socket.socket:
@@ -140,8 +156,11 @@ def asked(path: Path | str, task: Task, streams: Sequence[int]) -> socket.socket
     return line
 
 
-def serve(path: Path) -> list[str]:
-    """Fork for each command, and answer with its pid and its exit code; return in the child, with its words."""
+def serve(path: Path, until: int) -> list[str]:
+    """Fork for each command, and answer with its pid and its exit code; return in the child, with its words.
+
+    Ends with the process `until`.
+    """
     import gc
     import selectors
 
@@ -153,11 +172,13 @@ def serve(path: Path) -> list[str]:
     print("ready", flush=True)  # noqa: T201 - whoever started the server waits for it
     chosen = selectors.DefaultSelector()
     chosen.register(listening, selectors.EVENT_READ)
-    chosen.register(sys.stdin, selectors.EVENT_READ)  # ends with whoever started the server
+    test_run = os.pidfd_open(until)
+    chosen.register(test_run, selectors.EVENT_READ)
     running: dict[int, tuple[int, socket.socket]] = {}
     while True:
         for key, _ in chosen.select():
-            if key.fileobj is sys.stdin:
+            if key.fd == test_run:
+                shutil.rmtree(path.parent, ignore_errors=True)
                 raise SystemExit
             if key.fileobj is listening:
                 line, _ = listening.accept()
@@ -167,7 +188,7 @@ def serve(path: Path) -> list[str]:
                     others = [listening, line, *(other for _, other in running.values())]
                     for each in (*others, chosen):
                         each.close()
-                    for handle in running:
+                    for handle in (test_run, *running):
                         os.close(handle)
                     return _prepared(task, streams)
                 for stream in streams:
@@ -239,7 +260,7 @@ def run_as_client(path: str, words: list[str]) -> int:
 if __name__ == "__main__":
     if sys.argv[1] != "--serve":
         sys.exit(run_as_client(sys.argv[1], sys.argv[2:]))
-    sys.argv[1:] = serve(Path(sys.argv[2]))
+    sys.argv[1:] = serve(Path(sys.argv[2]), int(sys.argv[3]))
     from cellssl.cli import main
 
     main()
