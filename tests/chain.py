@@ -47,6 +47,8 @@ batch = 16
 [pretrain.branches.context]
 view = ["horizontal_flip", { name = "rotate", degrees = 180 }]
 objective = { name = "moco", queue = 16, dim = 8, hidden_dim = 16 }
+[cluster]
+montage_cells = 4
 [evaluate]
 neighbours = 5
 [arm.intensities.embed]

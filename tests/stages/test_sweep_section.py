@@ -26,6 +26,7 @@ from cellssl.stages.report.sweep_text import words
 QUICK = (
     RECIPE.partition("[arm.intensities.embed]")[0]
     .replace("epochs = 6", "epochs = 1")
+    .replace("montage_cells = 4", 'montage_cells = 1\nagainst = ["label"]')
     .replace("neighbours = 5", 'label = "true_phenotype"\nbootstrap_draws = 100\nlabel_shuffles = 1\nleave_out = []')
 )
 VOTES = '\n[sweep.votes]\nknob = "evaluate.neighbours"\nvalues = [1, 3, 5, 9, 20]\n'
