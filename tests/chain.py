@@ -87,22 +87,27 @@ def say(*words: object) -> Said:
     return Said(code, out.getvalue(), err.getvalue())
 
 
-def start(*words: object, fresh: bool = False, **more: Any) -> subprocess.Popen[str] | Forked:
-    """One command in a process of its own: forked from one that has imported everything, else a Python that starts.
+def start(
+    *words: object, fresh: bool | None = None, env: dict[str, str] | None = None, **more: Any
+) -> subprocess.Popen[str] | Forked:
+    """One command in a process of its own: forked from one that has imported everything, or `fresh`: a new Python.
 
-    A test of imports, of streams of its own, or of variables that libraries read while they are imported is `fresh`;
-    so is every command with an environment of its own.
+    A test of what is imported is fresh, and so is by default a command with variables of its own, which libraries may
+    read while they are imported.
     """
+    if fresh is None:
+        fresh = env is not None
+    environment = ENVIRONMENT if env is None else env
     if POSSIBLE and not fresh and more.keys() <= {"cwd", "start_new_session"}:
-        return Forked([str(word) for word in words], ENVIRONMENT, **more)
+        return Forked([str(word) for word in words], environment, **more)
     command = [sys.executable, "-m", "cellssl", *map(str, words)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT, **more}
-    return subprocess.Popen(command, text=True, **pipes)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+    return subprocess.Popen(command, text=True, env=environment, **pipes)
 
 
-def run(*words: object, fresh: bool = False, **more: Any) -> Said:
-    """One command in a process of its own, to its end."""
-    process = start(*words, fresh=fresh, **more)
+def run(*words: object, **more: Any) -> Said:
+    """One command in a process of its own, to its end; arguments as of `start`."""
+    process = start(*words, **more)
     out, err = process.communicate(timeout=200)
     assert process.returncode is not None
     return Said(process.returncode, out, err)

@@ -163,6 +163,7 @@ def test_status_shows_the_grid_filling(votes: Chain) -> None:
     assert "0 of 2" in " ".join(row)
 
 
+@pytest.mark.soak  # of one result test_cli shows it on every run, of a training test_state
 def test_a_sweep_that_is_killed_and_run_again_gives_the_same_bytes(heat: Chain, tmp_path: Path) -> None:
     killed = Chain(heat.recipe, heat.copy_cells(tmp_path / "killed"))
     process = start("run", killed.recipe, "--store", killed.root)
@@ -180,6 +181,7 @@ def files_of(chain: Chain) -> dict[Path, Any]:
     return {path.parent.relative_to(chain.root): read_card(path).files for path in chain.root.glob("*/*/artifact.json")}
 
 
+@pytest.mark.soak  # of one result test_cli and test_store show it on every run
 def test_two_processes_at_once_make_one_sweep_with_the_same_bytes(heat: Chain, tmp_path: Path) -> None:
     both = Chain(heat.recipe, heat.copy_cells(tmp_path / "both"))
     processes = [start("run", both.recipe, "--store", both.root) for _ in range(2)]
