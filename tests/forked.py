@@ -10,12 +10,15 @@ As a program, `python -IS forked.py SOCKET WORDS...` is `cellssl WORDS...`, for 
 
 import json
 import os
+import select
 import shlex
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -59,44 +62,33 @@ class Forked:
         os.close(err_end)
         self.stdout: IO[str] = os.fdopen(out, encoding="utf-8")
         self.stderr: IO[str] = os.fdopen(err, encoding="utf-8")
-        self._answers = self._server.makefile()
-        self.pid = int(self._answers.readline())
+        self._readers: list[Reader] = []
+        self.pid = answer_on(self._server)
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
         """Return the exit code, or None while the command runs."""
-        import select
-
-        return (
-            self.wait() if self.returncode is None and select.select([self._server], [], [], 0)[0] else self.returncode
-        )
+        return self.wait() if self.returncode is None and self._ends_within(0) else self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end; return the exit code, negative after a signal."""
-        import subprocess
-
         if self.returncode is None:
-            self._server.settimeout(timeout)
-            try:
-                self.returncode = int(self._answers.readline())
-            except TimeoutError as error:
-                raise subprocess.TimeoutExpired("cellssl", timeout or 0) from error
+            if not self._ends_within(timeout):
+                raise subprocess.TimeoutExpired("cellssl", timeout or 0)
+            self.returncode = answer_on(self._server)
             self._server.close()
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Read both streams to their ends, and wait for the end of the command."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(2) as readers:
-            reading = [readers.submit(stream.read) for stream in (self.stdout, self.stderr)]
-            try:
-                self.wait(timeout)
-            except BaseException:
-                os.kill(self.pid, signal.SIGKILL)
-                raise
-            out, err = (one.result() for one in reading)
+        """Read both streams to their ends, and wait for the end of the command; may be called again after a timeout."""
+        if not self._readers:
+            self._readers = [Reader(self.stdout), Reader(self.stderr)]
+        self.wait(timeout)
+        out, err = (reader.result() for reader in self._readers)
         return out, err
+
+    def _ends_within(self, timeout: float | None) -> bool:
+        return bool(select.select([self._server], [], [], timeout)[0])
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the command has ended."""
@@ -108,15 +100,34 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+class Reader(threading.Thread):
+    """Reads a stream to its end."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        super().__init__(daemon=True)
+        self._stream, self._text = stream, ""
+        self.start()
+
+    def run(self) -> None:
+        """Read; a stream that is closed already gives nothing."""
+        self._text = "" if self._stream.closed else self._stream.read()
+
+    def result(self) -> str:
+        """Wait for the end of the stream; return its text."""
+        self.join()
+        return self._text
+
+
 RUN = "CELLSSL_TEST_RUN"
 """The variable that holds the pid of the test run, whose workers share one server."""
+SERVERS: list[subprocess.Popen[bytes]] = []
+"""The server, where this process has started it."""
 
 
 @cache
 def server() -> Path:
     """Return the socket of the server of this test run; start the server if there is none yet."""
     import fcntl
-    import subprocess
 
     of = os.environ.get(RUN, str(os.getpid()))
     folder = Path(tempfile.gettempdir()) / f"cellssl-tests-{os.getuid()}-{of}"
@@ -125,19 +136,27 @@ def server() -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         path = folder / "socket"
-        if not path.exists():
+        if not is_served(path):
+            path.unlink(missing_ok=True)
             places = (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))
             here = {"PYTHONPATH": os.pathsep.join(filter(None, places)), "NO_COLOR": "1"}
-            running = subprocess.Popen(
+            started = subprocess.Popen(
                 [sys.executable, __file__, "--serve", str(path), of],
                 env={**os.environ, **here},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # a Ctrl-C ends the test run, and its end the server
             )
-            assert running.stdout is not None
-            assert running.stdout.readline() == b"ready\n", "the server of commands ended"
+            assert started.stdout is not None
+            assert started.stdout.readline() == b"ready\n", "the server of commands ended"
+            SERVERS.append(started)
     return path
+
+
+def is_served(path: Path) -> bool:
+    """Return whether a server listens; the socket of one that was killed is still there."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def program() -> str:
@@ -154,6 +173,16 @@ def asked(path: Path | str, task: Task, streams: Sequence[int]) -> socket.socket
     line.sendall(json.dumps(asdict(task)).encode())
     line.shutdown(socket.SHUT_WR)
     return line
+
+
+def answer_on(line: socket.socket) -> int:
+    """Read one number, and nothing beyond it, so that what follows shows on the socket."""
+    digits = b""
+    while not digits.endswith(b"\n"):
+        piece = line.recv(1)
+        assert piece, "the server of commands ended"
+        digits += piece
+    return int(digits)
 
 
 def serve(path: Path, until: int) -> list[str]:
@@ -183,6 +212,8 @@ def serve(path: Path, until: int) -> list[str]:
             if key.fileobj is listening:
                 line, _ = listening.accept()
                 task, streams = _received(line)
+                if task is None:
+                    continue
                 pid = os.fork()
                 if pid == 0:
                     others = [listening, line, *(other for _, other in running.values())]
@@ -205,11 +236,12 @@ def serve(path: Path, until: int) -> list[str]:
                 line.close()
 
 
-def _received(line: socket.socket) -> tuple[Task, list[int]]:
-    """Return a task and its streams."""
+def _received(line: socket.socket) -> tuple[Task | None, list[int]]:
+    """Return a task and its streams; no task from one who only asks whether somebody listens."""
     _, streams, _, _ = socket.recv_fds(line, 1, 3)
     with line.makefile("rb") as file:
-        return Task(**json.loads(file.read())), streams
+        text = file.read()
+    return Task(**json.loads(text)) if text else None, list(streams)
 
 
 def _answer(line: socket.socket, number: int) -> None:
@@ -249,11 +281,11 @@ def import_all() -> None:
 
 def run_as_client(path: str, words: list[str]) -> int:
     """Run one command with the streams of this process; return its exit code. Signals are passed on."""
-    answers = asked(path, Task(words, dict(os.environ), str(Path.cwd())), [0, 1, 2]).makefile()
-    pid = int(answers.readline())
+    server = asked(path, Task(words, dict(os.environ), str(Path.cwd())), [0, 1, 2])
+    pid = answer_on(server)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: os.kill(pid, number))
-    code = int(answers.readline())
+    code = answer_on(server)
     return code if code >= 0 else 128 - code
 
 
