@@ -194,8 +194,8 @@ def test_two_processes_at_once_make_one_sweep_with_the_same_bytes(heat: Chain, t
 
 def test_a_sweep_that_is_extended_by_values_and_seeds_repeats_nothing(heat: Chain) -> None:
     before = {path: path.stat().st_mtime_ns for path in heat.root.glob("*/*/artifact.json")}
-    assert heat.say("run", "--set", "sweep.heat.values=[0.1, 0.2, 0.5]").code == 0
-    assert heat.say("run", "--set", "seeds=[0, 1, 2]", "--arm", "main+heat=0.1").code == 0
+    for more in (["sweep.heat.values=[0.1, 0.2, 0.5]"], ["seeds=[0, 1, 2]", "--arm", "main+heat=0.1"]):
+        assert heat.say("run", "--to", "evaluate", "--set", *more).code == 0
     after = {path: path.stat().st_mtime_ns for path in heat.root.glob("*/*/artifact.json")}
     assert {path: after[path] for path in before} == before
     assert sum(path.parent.parent.name == "pretrain" for path in after) == 2 * 2 + 2 + 1
