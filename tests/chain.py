@@ -56,6 +56,8 @@ model = "intensities"
 """
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there: the number of threads decides the last bits of a training
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1"}
+LIMIT_S = 280
+"""How long a command may take: a little less than a test may."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def start(
 def run(*words: object, **more: Any) -> Said:
     """One command in a process of its own, to its end; arguments as of `start`."""
     process = start(*words, **more)
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode is not None
     return Said(process.returncode, out, err)
 
