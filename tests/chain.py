@@ -1,6 +1,7 @@
 """chain: one tiny simulated plate, taken through the whole chain once a session, and commands to run on it."""
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -10,8 +11,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from forked import POSSIBLE, Forked
 
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.cli import invoke
@@ -44,6 +47,8 @@ batch = 16
 [pretrain.branches.context]
 view = ["horizontal_flip", { name = "rotate", degrees = 180 }]
 objective = { name = "moco", queue = 16, dim = 8, hidden_dim = 16 }
+[cluster]
+montage_cells = 4
 [evaluate]
 neighbours = 5
 [arm.intensities.embed]
@@ -51,6 +56,8 @@ model = "intensities"
 """
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there: the number of threads decides the last bits of a training
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1"}
+LIMIT_S = 280
+"""How long a command may take: a little less than a test may."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +89,29 @@ def say(*words: object) -> Said:
     return Said(code, out.getvalue(), err.getvalue())
 
 
-def start(*words: object, **more: object) -> subprocess.Popen[str]:
-    """One command in a process of its own."""
+def start(
+    *words: object, fresh: bool | None = None, env: dict[str, str] | None = None, **more: Any
+) -> subprocess.Popen[str] | Forked:
+    """One command in a process of its own: forked from one that has imported everything, or `fresh`: a new Python.
+
+    A test of what is imported is fresh, and so is by default a command with variables of its own, which libraries may
+    read while they are imported.
+    """
+    if fresh is None:
+        fresh = env is not None
+    environment = ENVIRONMENT if env is None else env
+    if POSSIBLE and not fresh and more.keys() <= {"cwd", "start_new_session"}:
+        return Forked([str(word) for word in words], environment, **more)
     command = [sys.executable, "-m", "cellssl", *map(str, words)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT, **more}
-    return subprocess.Popen(command, text=True, **pipes)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+    return subprocess.Popen(command, text=True, env=environment, **pipes)
 
 
-def run(*words: object, **more: object) -> Said:
-    """One command in a process of its own, to its end."""
+def run(*words: object, **more: Any) -> Said:
+    """One command in a process of its own, to its end; arguments as of `start`."""
     process = start(*words, **more)
-    out, err = process.communicate(timeout=1500)
+    out, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode is not None
     return Said(process.returncode, out, err)
 
 
@@ -127,17 +146,27 @@ class Chain:
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """One for every process of the test run, since tests move its pointers."""
-    folder = tmp_path_factory.getbasetemp() / "chain"
-    folder.mkdir()
-    recipe = folder / "tiny.toml"
-    write_text(recipe, RECIPE)
+def chain(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Chain:
+    """One for every process of the test run, since tests move its pointers: a copy of one that is made once."""
+    own = tmp_path_factory.getbasetemp()
+    of_all = own.parent if hasattr(pytestconfig, "workerinput") else own
+    with (of_all / "chain.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (of_all / "made").exists():
+            made = make_chain(of_all / "being made")
+            made.rename(of_all / "made")
+    folder = shutil.copytree(of_all / "made", own / "chain")
+    return Chain(folder / "tiny.toml", folder / "store", folder / "home")
+
+
+def make_chain(folder: Path) -> Path:
+    """Run the tiny recipe in a folder, by a Python whose home is in it, too."""
+    shutil.rmtree(folder, ignore_errors=True)
     home = folder / "home"
-    home.mkdir()
+    home.mkdir(parents=True)
+    write_text(folder / "tiny.toml", RECIPE)
     plain = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(("XDG_", "MPLCONFIG"))}
-    said = run(
-        "run", recipe, "--store", folder / "store", "--device", "cpu", env={**plain, "HOME": str(home)}, cwd=home
-    )
+    words = ("run", folder / "tiny.toml", "--store", folder / "store", "--device", "cpu")
+    said = run(*words, env={**plain, "HOME": str(home)}, cwd=home)
     assert said.code == 0, said.err
-    return Chain(recipe, folder / "store", home)
+    return folder

@@ -1,17 +1,25 @@
 """What tests share: where the real data lie, and shapes in signatures checked while tests run."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from chain import chain  # noqa: F401
+from forked import RUN
 from jaxtyping import install_import_hook
 
 CHECKED = ["cellssl.imaging", "cellssl.profiling", "cellssl.learning.warp", "cellssl.learning.training.diagnostics"]
 install_import_hook(CHECKED, "beartype.beartype")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell the workers, before they are started, of which test run they are."""
+    if not hasattr(config, "workerinput"):
+        os.environ[RUN] = str(os.getpid())
 
 
 @pytest.fixture(scope="session")

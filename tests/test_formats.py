@@ -2,10 +2,10 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,7 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "plate.csv").write_text(block(CODES, ""))
     program = place / "bin" / "cellssl"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cellssl "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {forked.program()} "$@"\n')
     program.chmod(0o755)
     return place
 

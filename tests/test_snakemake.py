@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from chain import ENVIRONMENT, Chain
+from chain import ENVIRONMENT, Chain, say
 from conftest import REPOSITORY
+from forked import program
 
 FOLDER = REPOSITORY / "recipes" / "snakemake"
 STAGES = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate")
@@ -31,7 +32,7 @@ class Engine:
     work: Path
 
     def command(self, *words: str, profile: str = "local", **config: str) -> list[str]:
-        options = {"recipe": self.recipe, "store": "store", "cellssl": f"{sys.executable} -m cellssl", "threads": 1}
+        options = {"recipe": self.recipe, "store": "store", "cellssl": program(), "threads": 1}
         pairs = [f"{key}={value}" for key, value in {**options, **config}.items()]
         flags = ["--snakefile", str(FOLDER / "Snakefile"), "--profile", str(FOLDER / "profiles" / profile)]
         return [self.program, *flags, *words, "--config", *pairs]
@@ -141,8 +142,7 @@ def test_a_result_that_lost_a_file_is_made_again(engine: Engine) -> None:
     counts = jobs(engine.run("--dry-run"))
     assert counts["segment_plate"] == counts["segment"] == 1
     assert counts["fetch_plate"] == 0
-    status = [sys.executable, "-m", "cellssl", "status", engine.recipe, "--store", engine.work / "store"]
-    assert "incomplete (crops.npy is gone)" in subprocess.check_output(status, text=True, env=engine.environment())
+    assert "incomplete (crops.npy is gone)" in say("status", engine.recipe, "--store", engine.work / "store").out
     crops.write_bytes(content)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from chain import ENVIRONMENT, Chain
 from conftest import REPOSITORY
@@ -28,7 +29,7 @@ def night(chain: Chain, tmp_path: Path) -> Path:
     shutil.copy(chain.recipe, tmp_path / "tonight.toml")
     program = tmp_path / ".venv/bin/cellssl"
     program.parent.mkdir(parents=True)
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cellssl "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {forked.program()} "$@"\n')
     program.chmod(0o755)
     return tmp_path
 

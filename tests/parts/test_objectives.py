@@ -304,7 +304,7 @@ TRAINING = """
 @pytest.mark.soak
 def test_two_processes_train_every_objective_like_one_process(tmp_path: Path) -> None:
     """With batches of 5, the processes have shares of 2 and 3 cells; the encoder has batch norm."""
-    together = in_two_processes(tmp_path, TRAINING.format(names=list(NAMES)))
+    (together,) = in_two_processes(tmp_path, TRAINING.format(names=list(NAMES)))
     for name in NAMES:
         state, plan = prepare_small(name)
         losses = [event.metrics[f"b-{name}/loss"] for event in train(state, plan)]

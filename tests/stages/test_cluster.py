@@ -20,6 +20,9 @@ from cellssl.stages.cluster.map import coordinates
 from cellssl.stages.cluster.metrics import AGREEMENT_SCORES, ClusterMetrics, ClusterScores
 from cellssl.stages.shared.cell_tables import read_embeddings
 
+FEW_SCORES = ("--set", 'cluster.against=["well"]')
+"""Flags for a clustering of which only the assignments matter: scores take a third of the time."""
+
 
 def table_of(chain: Chain, arm: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the clustered cells of an arm with their cluster, and their embeddings."""
@@ -105,6 +108,7 @@ def test_wells_are_described_alike_whichever_cells_the_split_has(chain: Chain, t
     """The share of an earlier clustering's clusters in a well follows from the draw, and the draw from the well."""
     earlier, store = chain.made("cluster", "intensities"), ["--store", tmp_path, "--store", chain.root]
     words = ["cluster", chain.recipe, *store, "--arm", "intensities", "--set", f"cluster.assign_to={earlier.path}"]
+    words += FEW_SCORES
     tables = []
     for knobs in (["embed.cells=segment"], ["split.seed=3", "split.cells_per_class=40"]):
         flags = [word for knob in [*knobs, "embed.cells_per_well=20"] for word in ("--set", knob)]
@@ -143,7 +147,7 @@ def without_draw(embed: Artifact, store: Store) -> Artifact:
 
 @pytest.mark.parametrize("knob", ["none", "zscore", "pca_whiten"])
 def test_the_same_cells_assigned_to_a_clustering_get_its_clusters(chain: Chain, knob: str, tmp_path: Path) -> None:
-    store = ["--store", tmp_path / "store", "--store", chain.root]
+    store = ["--store", tmp_path / "store", "--store", chain.root, *FEW_SCORES]
     arm = ["--arm", "intensities", "--set", f"cluster.normalise={knob}"]
     fitted = Path(say("cluster", chain.recipe, *store, *arm).line)
     again = Path(say("cluster", chain.recipe, *store, *arm, "--set", f"cluster.assign_to={fitted}").line)
@@ -155,7 +159,7 @@ def test_the_same_cells_assigned_to_a_clustering_get_its_clusters(chain: Chain, 
 
 def made(chain: Chain, tmp_path: Path, *knobs: str) -> Path:
     """Return the cluster artifact of the arm `intensities` with these settings."""
-    store = ["--store", tmp_path / "store", "--store", chain.root, "--arm", "intensities"]
+    store = ["--store", tmp_path / "store", "--store", chain.root, "--arm", "intensities", *FEW_SCORES]
     return Path(say("cluster", chain.recipe, *store, *(word for knob in knobs for word in ("--set", knob))).line)
 
 
@@ -231,7 +235,7 @@ def test_the_map_has_every_cell_with_its_cluster_and_metadata(chain: Chain, tmp_
 
 def test_an_assignment_depends_on_the_clustering_and_not_on_how_it_was_named(chain: Chain, tmp_path: Path) -> None:
     earlier = chain.made("cluster", "intensities")
-    store = ["--store", tmp_path / "store", "--store", chain.root, "--arm", "intensities"]
+    store = ["--store", tmp_path / "store", "--store", chain.root, "--arm", "intensities", *FEW_SCORES]
     card = earlier.path / "artifact.json"
     paths = {
         say("cluster", chain.recipe, *store, "--set", f"cluster.assign_to={name}").line
@@ -262,6 +266,7 @@ cells = "segment"
 model = "MODEL"
 [cluster]
 assign_to = "CLUSTERS"
+montage_cells = 4
 """
 
 

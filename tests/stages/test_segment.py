@@ -24,6 +24,8 @@ from cellssl.imaging.scaling import scaled
 from cellssl.randomness import generator
 
 PATHS = {channel: f"path_{channel}" for channel in ("dna", "tubulin", "actin")}
+QUICK_TO_START = ("--set", "segment.method=watershed")
+"""Flags for several workers where the segmenter does not matter: each would import torch for seconds."""
 RECIPE = """
 name = "own"
 [fetch.dataset]
@@ -186,10 +188,11 @@ def test_a_killed_segmentation_resumes_with_the_same_result(lab: Lab, tmp_path: 
 
 
 def test_a_killed_worker_costs_no_cells(lab: Lab, tmp_path: Path) -> None:
-    undisturbed = lab.segment()
+    undisturbed = lab.segment(*QUICK_TO_START)
     lab.root = tmp_path / "other store"
     assert lab.say("fetch").code == 0
-    process = start("segment", lab.folder / "own.toml", "--store", lab.root, "--set", "segment.workers=2")
+    workers_of = ("--store", lab.root, *QUICK_TO_START, "--set", "segment.workers=2")
+    process = start("segment", lab.folder / "own.toml", *workers_of)
     while not (workers := children(process.pid)):
         assert process.poll() is None, "it ended before a worker could be killed"
         time.sleep(0.01)
@@ -297,9 +300,14 @@ KINDS = {
 }
 
 
+@pytest.fixture(scope="module")
+def plain_cells(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The cells of a lab whose images are as they were copied."""
+    return read_cells(Lab(tmp_path_factory.mktemp("plain"), chain).segment()).drop(columns="part")
+
+
 @pytest.mark.parametrize("kind", [*KINDS, "LZW"])
-def test_every_usual_kind_of_tiff_gives_the_same_cells(lab: Lab, kind: str) -> None:
-    plain = read_cells(lab.segment()).drop(columns="part")
+def test_every_usual_kind_of_tiff_gives_the_same_cells(lab: Lab, plain_cells: pd.DataFrame, kind: str) -> None:
     for row in range(len(lab.fields)):
         for channel in PATHS:
             pixels = tifffile.imread(lab.image(row, channel))
@@ -307,7 +315,7 @@ def test_every_usual_kind_of_tiff_gives_the_same_cells(lab: Lab, kind: str) -> N
                 Image.fromarray(pixels).save(lab.image(row, channel), compression="tiff_lzw")
             else:
                 tifffile.imwrite(lab.image(row, channel), pixels, **KINDS[kind])
-    pd.testing.assert_frame_equal(read_cells(lab.segment()).drop(columns="part"), plain)
+    pd.testing.assert_frame_equal(read_cells(lab.segment()).drop(columns="part"), plain_cells)
 
 
 def test_when_every_control_field_is_broken_the_missing_scale_is_an_error(lab: Lab) -> None:
@@ -359,11 +367,12 @@ def test_a_broken_plate_does_not_keep_the_later_ones_from_being_made(lab: Lab) -
 
 
 def test_the_gathered_artifact_has_the_same_bytes_whichever_command_made_the_parts(lab: Lab, tmp_path: Path) -> None:
-    at_once = lab.segment()
+    at_once = lab.segment(*QUICK_TO_START)
     lab.root = tmp_path / "fanned out"
     assert lab.say("fetch").code == 0
-    assert lab.say("segment", "--plate", lab.fields["plate"].iloc[0], "--set", "segment.workers=2").code == 0
-    gathered = lab.segment("--set", "segment.workers=3")
+    plate = ("--plate", lab.fields["plate"].iloc[0], "--set", "segment.workers=2")
+    assert lab.say("segment", *QUICK_TO_START, *plate).code == 0
+    gathered = lab.segment(*QUICK_TO_START, "--set", "segment.workers=3")
     assert files_of(gathered) == files_of(at_once)
     cards = [json.loads((one.path / "artifact.json").read_text()) for one in (gathered, at_once)]
     assert cards[0]["run"].pop("uncounted") == {"workers": 3}

@@ -26,6 +26,7 @@ from cellssl.stages.report.sweep_text import words
 QUICK = (
     RECIPE.partition("[arm.intensities.embed]")[0]
     .replace("epochs = 6", "epochs = 1")
+    .replace("montage_cells = 4", 'montage_cells = 1\nagainst = ["label"]')
     .replace("neighbours = 5", 'label = "true_phenotype"\nbootstrap_draws = 100\nlabel_shuffles = 1\nleave_out = []')
 )
 VOTES = '\n[sweep.votes]\nknob = "evaluate.neighbours"\nvalues = [1, 3, 5, 9, 20]\n'
@@ -162,6 +163,7 @@ def test_status_shows_the_grid_filling(votes: Chain) -> None:
     assert "0 of 2" in " ".join(row)
 
 
+@pytest.mark.soak  # of one result test_cli shows it on every run, of a training test_state
 def test_a_sweep_that_is_killed_and_run_again_gives_the_same_bytes(heat: Chain, tmp_path: Path) -> None:
     killed = Chain(heat.recipe, heat.copy_cells(tmp_path / "killed"))
     process = start("run", killed.recipe, "--store", killed.root)
@@ -179,6 +181,7 @@ def files_of(chain: Chain) -> dict[Path, Any]:
     return {path.parent.relative_to(chain.root): read_card(path).files for path in chain.root.glob("*/*/artifact.json")}
 
 
+@pytest.mark.soak  # of one result test_cli and test_store show it on every run
 def test_two_processes_at_once_make_one_sweep_with_the_same_bytes(heat: Chain, tmp_path: Path) -> None:
     both = Chain(heat.recipe, heat.copy_cells(tmp_path / "both"))
     processes = [start("run", both.recipe, "--store", both.root) for _ in range(2)]
@@ -191,8 +194,8 @@ def test_two_processes_at_once_make_one_sweep_with_the_same_bytes(heat: Chain, t
 
 def test_a_sweep_that_is_extended_by_values_and_seeds_repeats_nothing(heat: Chain) -> None:
     before = {path: path.stat().st_mtime_ns for path in heat.root.glob("*/*/artifact.json")}
-    assert heat.say("run", "--set", "sweep.heat.values=[0.1, 0.2, 0.5]").code == 0
-    assert heat.say("run", "--set", "seeds=[0, 1, 2]", "--arm", "main+heat=0.1").code == 0
+    for more in (["sweep.heat.values=[0.1, 0.2, 0.5]"], ["seeds=[0, 1, 2]", "--arm", "main+heat=0.1"]):
+        assert heat.say("run", "--to", "evaluate", "--set", *more).code == 0
     after = {path: path.stat().st_mtime_ns for path in heat.root.glob("*/*/artifact.json")}
     assert {path: after[path] for path in before} == before
     assert sum(path.parent.parent.name == "pretrain" for path in after) == 2 * 2 + 2 + 1

@@ -40,8 +40,8 @@ def first_look(taken: int, of: int) -> str:
 
 def _order(fields: Sequence[Field], controls: Collection[str]) -> list[Field]:
     """Return the fields of one plate in the order in which a sample takes them: controls between treatments."""
-    control = _treatments_in_turn([field for field in fields if field.compound in controls])
-    treated = _treatments_in_turn([field for field in fields if field.compound not in controls])
+    control = _treatments_in_turn([field for field in fields if _is_control(field, controls)])
+    treated = _treatments_in_turn([field for field in fields if not _is_control(field, controls)])
     share = max(CONTROL_SHARE, len(control) / len(fields))
     ordered: list[Field] = []
     used = 0

@@ -33,22 +33,24 @@ def start(folder: Path, *words: object) -> subprocess.Popen[str]:
     return subprocess.Popen([*TORCHRUN, *map(str, words)], **pipes)
 
 
-def in_two_processes(folder: Path, code: str) -> list[Any]:
-    """Run code in two processes; return the `result` of each, by rank."""
+def in_two_processes(folder: Path, *codes: str) -> list[list[Any]]:
+    """Run pieces of code one after the other in two processes; return for each piece the `result` by rank."""
     opening = """
         import json, pathlib, torch
         from cellssl.rank import Rank
         from cellssl.learning.training.distributed import process_group
-        rank = Rank.from_environment()
+        rank, results = Rank.from_environment(), []
         with process_group(rank, torch.device("cpu")) as group:
     """
-    closing = '\npathlib.Path(f"{rank.number}.json").write_text(json.dumps(result))'
-    script = textwrap.dedent(opening).strip() + "\n" + textwrap.indent(textwrap.dedent(code).strip(), "    ") + closing
+    pieces = "".join(f"{textwrap.dedent(code).strip()}\nresults.append(result)\n" for code in codes)
+    closing = '\npathlib.Path(f"{rank.number}.json").write_text(json.dumps(results))'
+    script = textwrap.dedent(opening).strip() + "\n" + textwrap.indent(pieces, "    ") + closing
     (folder / "script.py").write_text(script)
     process = start(folder, "script.py")
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
-    return [json.loads((folder / f"{number}.json").read_text()) for number in (0, 1)]
+    by_rank = [json.loads((folder / f"{number}.json").read_text()) for number in (0, 1)]
+    return [list(of_piece) for of_piece in zip(*by_rank, strict=True)]
 
 
 # One process.
@@ -113,40 +115,32 @@ def test_synchronised_batch_norm_keeps_weights_names_and_evaluation() -> None:
 # Two real processes.
 
 
-def test_batch_norm_over_two_processes_equals_torch_s_over_the_whole_batch(tmp_path: Path) -> None:
-    """Outputs, gradients of crops and weights, and running statistics; shares of 3 and 4 cells."""
-    code = """
-        from cellssl.learning.training.batch_norm import convert_sync_batch_norm
-        torch.manual_seed(0)
-        crops, pull = torch.randn(7, 5, 6, 6) * 3 + 2, torch.randn(7, 5, 6, 6)
-        plain = torch.nn.Sequential(torch.nn.BatchNorm2d(5))
-        torch.nn.init.uniform_(plain[0].weight)
-        ours = convert_sync_batch_norm(__import__("copy").deepcopy(plain), group, torch.device("cpu"))
-        whole = crops.clone().requires_grad_()
-        own = group.share(crops).clone().requires_grad_()
-        expected, seen = plain(whole), ours(own)
-        (expected * pull).sum().backward()
-        (seen * group.share(pull)).sum().backward()
-        group.all_reduce_gradients(ours, torch.nn.Module())
-        pairs = [(seen, group.share(expected)), (own.grad, group.share(whole.grad))]
-        pairs += [(a.grad, b.grad) for a, b in zip(ours.parameters(), plain.parameters())]
-        pairs += [(a, b) for a, b in zip(ours.buffers(), plain.buffers())]
-        result = [float((a - b).abs().max() / b.abs().max()) for a, b in pairs]
-    """
-    assert max(map(max, in_two_processes(tmp_path, code))) < 1e-5
-
-
-def test_gathered_features_are_the_whole_batch_and_gradients_flow_back_to_the_own_share(tmp_path: Path) -> None:
-    code = """
-        whole = torch.arange(5 * 2.0).view(1, 5, 2)
-        own = group.share(whole[0])[None].clone().requires_grad_()
-        seen = group.gather(own, 5)
-        (seen ** 2).sum().backward()
-        result = [seen.tolist() == whole.tolist(), own.grad.tolist() == (2 * own).tolist(), own.shape[1]]
-    """
-    assert in_two_processes(tmp_path, code) == [[True, True, 2], [True, True, 3]]
-
-
+BATCH_NORM = """
+    import copy
+    from cellssl.learning.training.batch_norm import convert_sync_batch_norm
+    torch.manual_seed(0)
+    crops, pull = torch.randn(7, 5, 6, 6) * 3 + 2, torch.randn(7, 5, 6, 6)
+    plain = torch.nn.Sequential(torch.nn.BatchNorm2d(5))
+    torch.nn.init.uniform_(plain[0].weight)
+    ours = convert_sync_batch_norm(copy.deepcopy(plain), group, torch.device("cpu"))
+    whole = crops.clone().requires_grad_()
+    own = group.share(crops).clone().requires_grad_()
+    expected, seen = plain(whole), ours(own)
+    (expected * pull).sum().backward()
+    (seen * group.share(pull)).sum().backward()
+    group.all_reduce_gradients(ours, torch.nn.Module())
+    pairs = [(seen, group.share(expected)), (own.grad, group.share(whole.grad))]
+    pairs += [(a.grad, b.grad) for a, b in zip(ours.parameters(), plain.parameters())]
+    pairs += [(a, b) for a, b in zip(ours.buffers(), plain.buffers())]
+    result = [float((a - b).abs().max() / b.abs().max()) for a, b in pairs]
+"""
+GATHERING = """
+    whole = torch.arange(5 * 2.0).view(1, 5, 2)
+    own = group.share(whole[0])[None].clone().requires_grad_()
+    seen = group.gather(own, 5)
+    (seen ** 2).sum().backward()
+    result = [seen.tolist() == whole.tolist(), own.grad.tolist() == (2 * own).tolist(), own.shape[1]]
+"""
 TRAINING = """
     import sys
     from learning.conftest import MadeUpCrops, settings_of
@@ -166,17 +160,37 @@ TRAINING = """
 """
 
 
-def test_two_processes_train_as_one_process_does(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """The results of all three pieces by rank, from one start of two processes, which takes longer than the rest."""
+    names = ("batch norm", "gathering", "training")
+    return dict(
+        zip(names, in_two_processes(tmp_path_factory.mktemp("two"), BATCH_NORM, GATHERING, TRAINING), strict=True)
+    )
+
+
+def test_batch_norm_over_two_processes_equals_torch_s_over_the_whole_batch(together: dict[str, list[Any]]) -> None:
+    """Outputs, gradients of crops and weights, and running statistics; shares of 3 and 4 cells."""
+    assert max(map(max, together["batch norm"])) < 1e-5
+
+
+def test_gathered_features_are_the_whole_batch_and_gradients_flow_back_to_the_own_share(
+    together: dict[str, list[Any]],
+) -> None:
+    assert together["gathering"] == [[True, True, 2], [True, True, 3]]
+
+
+def test_two_processes_train_as_one_process_does(together: dict[str, list[Any]]) -> None:
     """An encoder with batch norm, two branches, batches of 5, so shares of 2 and 3 cells."""
     namespace: dict[str, Any] = {"torch": torch, "group": SINGLE_PROCESS}
     exec(textwrap.dedent(TRAINING), namespace)
     alone = namespace["result"]
-    for together in in_two_processes(tmp_path, TRAINING):
-        for ours, theirs in zip(alone[0], together[0], strict=True):
+    for result in together["training"]:
+        for ours, theirs in zip(alone[0], result[0], strict=True):
             assert theirs == pytest.approx(ours, rel=1e-4, abs=1e-5)
-        assert together[1] == pytest.approx(alone[1], rel=1e-4)
-        assert together[2] == pytest.approx(alone[2], rel=1e-4, abs=1e-4)
-        assert together[3] == pytest.approx(alone[3], rel=1e-4, abs=1e-4)
+        assert result[1] == pytest.approx(alone[1], rel=1e-4)
+        assert result[2] == pytest.approx(alone[2], rel=1e-4, abs=1e-4)
+        assert result[3] == pytest.approx(alone[3], rel=1e-4, abs=1e-4)
 
 
 # Through the command line; the recipe and its undisturbed result are those of test_state.

@@ -3,19 +3,19 @@
 import errno
 import hashlib
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import chain
 import pytest
 import torch
+from forked import Forked
 
 from cellssl.artifacts.store import Draft, Store
 from cellssl.cli import invoke
@@ -301,32 +301,20 @@ objective = { name = "moco", mask_same_cell = true, queue = 50, dim = 16, hidden
 """
 
 
-def start(command: str, recipe: Path, store: Path, *flags: str) -> subprocess.Popen[str]:
-    arguments = [
-        sys.executable,
-        "-m",
-        "cellssl",
-        command,
-        str(recipe),
-        "--store",
-        str(store),
-        "--device",
-        "cpu",
-        *flags,
-    ]
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # as many as here: the last bits depend on them
-    return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | threads
-    )
+Process = subprocess.Popen[str] | Forked
 
 
-def finish(process: subprocess.Popen[str], expected: int = 0) -> tuple[str, str]:
+def start(command: str, recipe: Path, store: Path, *flags: str) -> Process:
+    return chain.start(command, recipe, "--store", store, "--device", "cpu", *flags)
+
+
+def finish(process: Process, expected: int = 0) -> tuple[str, str]:
     out, err = process.communicate(timeout=240)
     assert process.returncode == expected, err
     return out.strip(), err
 
 
-def wait_for(process: subprocess.Popen[str], there: Callable[[], bool]) -> bool:
+def wait_for(process: Process, there: Callable[[], bool]) -> bool:
     """Return True once the condition holds, False when the process ends before."""
     while process.poll() is None:
         if there():
@@ -375,8 +363,16 @@ def assert_same_result(killed: Path, undisturbed: Path) -> None:
         assert hashlib.sha256((killed / name).read_bytes()).hexdigest() == entry["sha256"], name
 
 
-def test_stopped_killed_and_run_again_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    recipe, store, undisturbed = prepared(tmp_path)
+@pytest.fixture(scope="module")
+def once_prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    return prepared(tmp_path_factory.mktemp("prepared"))
+
+
+def test_stopped_killed_and_run_again_ends_in_the_same_bytes(
+    once_prepared: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    recipe, cells, undisturbed = once_prepared
+    store = shutil.copytree(cells, tmp_path / "killed")
 
     stopped = start("pretrain", recipe, store)
     assert wait_for(stopped, lambda: steps_saved(store) >= 3)
@@ -409,10 +405,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_an_error_and_nothing_is_lost(tmp_path: Path, small_disk: Path) -> None:
-    recipe, store, undisturbed = prepared(tmp_path)
-    shutil.copytree(store, small_disk / "store")
-    store = small_disk / "store"
+def test_a_full_disk_is_an_error_and_nothing_is_lost(once_prepared: tuple[Path, Path, Path], small_disk: Path) -> None:
+    recipe, cells, undisturbed = once_prepared
+    store = shutil.copytree(cells, small_disk / "store")
     stopped = start("pretrain", recipe, store)
     assert wait_for(stopped, lambda: steps_saved(store) >= 3)
     stopped.send_signal(signal.SIGTERM)

@@ -116,9 +116,10 @@ def test_a_small_network_its_embeddings_and_scores_do_not_depend_on_the_number_o
     chain: Chain, tmp_path: Path
 ) -> None:
     store = chain.copy_cells(tmp_path / "store")
-    command = ("evaluate", chain.recipe, "--store", store, "--device", "cpu")
+    words = (chain.recipe, "--store", store, "--device", "cpu")
+    for command in (("run", *words, "--arm", "main", "--to", "cluster"), ("evaluate", *words)):
+        assert run(*command, env={**ENVIRONMENT, "OMP_NUM_THREADS": "3"}).line
     for stage in ("pretrain", "embed", "cluster", "evaluate"):
-        assert run(stage, *command[1:], env={**ENVIRONMENT, "OMP_NUM_THREADS": "3"}).line
         again, first = (root / stage / chain.made(stage).fingerprint for root in (store, chain.root))
         cards = [json.loads((folder / "artifact.json").read_text()) for folder in (again, first)]
         assert cards[0]["files"] == cards[1]["files"], stage
