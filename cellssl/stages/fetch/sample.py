@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from cellssl.datasets.base import Field
+from cellssl.datasets.tables.controls import is_control
 
 PER_PLATE = 4
 """Fewer fields of a plate are of no use: one of controls and three of treatments. Plates beyond that are left out."""
@@ -18,7 +19,7 @@ CONTROL_SHARE = 0.25
 """Share of control fields, which scale the intensities of a plate; it is larger where a plate has more of them."""
 
 
-def sampled(fields: Sequence[Field], count: int, controls: Collection[str]) -> list[Field]:
+def sampled(fields: Sequence[Field], count: int, controls: Sequence[str]) -> list[Field]:
     """Return `count` fields in the order of `fields`, or all of them where there are not more."""
     if count >= len(fields):
         return list(fields)
@@ -38,10 +39,12 @@ def first_look(taken: int, of: int) -> str:
     return f"a first look: {taken:,} of {of:,} fields"
 
 
-def _order(fields: Sequence[Field], controls: Collection[str]) -> list[Field]:
+def _order(fields: Sequence[Field], controls: Sequence[str]) -> list[Field]:
     """Return the fields of one plate in the order in which a sample takes them: controls between treatments."""
-    control = _treatments_in_turn([field for field in fields if _is_control(field, controls)])
-    treated = _treatments_in_turn([field for field in fields if not _is_control(field, controls)])
+    by_control: dict[bool, list[Field]] = {True: [], False: []}
+    for field in fields:
+        by_control[is_control(field.compound, field.control_type, controls)].append(field)
+    control, treated = _treatments_in_turn(by_control[True]), _treatments_in_turn(by_control[False])
     share = max(CONTROL_SHARE, len(control) / len(fields))
     ordered: list[Field] = []
     used = 0
