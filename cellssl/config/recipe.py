@@ -135,7 +135,7 @@ def find(reference: str) -> tuple[Path, Path]:
     if len(path.name) < LONGEST_FILE_NAME and path.is_file():
         return path, path.absolute().parent
     shipped = {file.stem: file for file in sorted(shipped_folder("recipes").glob("*.toml"))}
-    if len(path.name) < LONGEST_FILE_NAME and path.is_dir() and reference not in shipped:
+    if reference and len(path.name) < LONGEST_FILE_NAME and path.is_dir() and reference not in shipped:
         raise UsageError(
             f"{reference} is a folder, not a recipe",
             hint=f"where it holds images, write a recipe for it: cellssl init {shlex.quote(reference)}",

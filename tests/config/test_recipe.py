@@ -223,10 +223,16 @@ def test_what_is_not_toml_is_said_so(tmp_path: Path, content: bytes) -> None:
         load(str(path))
 
 
-@pytest.mark.parametrize("reference", ["nope", "", "x" * 3000, "a\0b", "demo/x", ".", "/"])
+@pytest.mark.parametrize("reference", ["nope", "", "x" * 3000, "a\0b", "demo/x"])
 def test_a_recipe_that_is_not_there_is_said_so(reference: str) -> None:
     with pytest.raises(UsageError, match="there is no recipe"):
         load(reference)
+
+
+@pytest.mark.parametrize("folder", [".", "/"])
+def test_a_folder_in_place_of_a_recipe_is_said_to_be_one(folder: str) -> None:
+    with pytest.raises(UsageError, match="is a folder, not a recipe"):
+        load(folder)
 
 
 def test_a_mistyped_shipped_recipe_is_recognised() -> None:
