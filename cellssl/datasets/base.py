@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 from cellssl.config.settings import Plugin
 from cellssl.events import Event
 
 Value = str | int | float | None
 """What a cell of a table can hold."""
+ControlType = Literal["negative", "positive", "treatment", "empty"]
+"""What a well is: a negative control, a positive control, treated, or without cells."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,9 @@ class Field:
     site: int
     """Number of the field in its well."""
     images: dict[str, str]
-    """Channel -> file. A relative path lies in the folder that `Dataset.make` writes to; an absolute path is an image
-    of the user that stays where it is. Empty where the data set gives crops and no images of fields."""
+    """Channel -> file, or the text of an `ImageReference`. A relative path lies in the folder that `Dataset.make`
+    writes to; an absolute path is an image of the user that stays where it is. Empty where the data set gives crops and
+    no images of fields."""
     batch: str | None = None
     """Plates that were made together, such as a week; None where unknown."""
     compound: str | None = None
@@ -45,6 +48,35 @@ class Field:
     """Side of a pixel in micrometres; None where unknown."""
     extra: dict[str, Value] = field(default_factory=dict)
     """Further columns of the field table."""
+    control_type: ControlType | None = None
+    """What the user's table says of the well; None where it says nothing."""
+
+    def row(self) -> dict[str, Any]:
+        """Return the attributes as they count in the fingerprint of a plate; no control_type where none is known."""
+        values = asdict(self)
+        if self.control_type is None:
+            del values["control_type"]
+        return values
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One sentence on the user's tables: how they were read, or what in them does not fit together."""
+
+    kind: Literal["note", "warning"]
+    """A note says how something was read; a warning names what may be wrong."""
+    topic: str
+    """What it is about: plates, wells, fields, compounds, controls, doses, plate map or paths."""
+    text: str
+    """What was found, and where."""
+    hint: str = ""
+    """The cure: a line of the recipe, or what to correct."""
+    items: tuple[str, ...] = ()
+    """Everything that the sentence counts, such as all wells without a treatment; the sentence shows the first ones."""
+
+    def __str__(self) -> str:
+        """Return the sentence and its cure."""
+        return f"{self.text}; {self.hint}" if self.hint else self.text
 
 
 @dataclass(frozen=True)
@@ -148,6 +180,14 @@ class Dataset(Plugin):
         """Return the images that the settings name on this machine and that are not there; asks no server.
 
         `cellssl doctor` counts them before any work. None by default.
+        """
+        return []
+
+    def remarks(self, controls: Sequence[str] = ()) -> list[Remark]:
+        """Return how the user's tables were read, and what in them does not fit together.
+
+        `controls` are the compounds of the control wells. Opens tables and lists folders, and reads no pixels. Raises
+        what `plan` raises. None by default.
         """
         return []
 

@@ -194,6 +194,22 @@ def test_fields_go_through_fetch_and_segment(plate: Path, cellssl: Any) -> None:
     assert set(card["metrics"]) >= {"fields", "kept"}
 
 
+def test_a_plate_map_decides_controls_and_counts_by_its_content(plate: Path, cellssl: Any) -> None:
+    text = "Well,Compound,Dose [nM],control_type\nB2,LacZ,0,negcon\nC03,taxol,300,trt\n"
+    (plate / "map.csv").write_text(text)
+    columns = '{ plate = "plate", well = "well", site = "site" }'
+    words = ("--set", f"fetch.dataset.columns={columns}", "--set")
+    _, fetched, here = cellssl("fetch", recipe(plate), *words, f"fetch.dataset.platemap={plate / 'map.csv'}")
+    fields = pd.read_parquet(fetched / "fields.parquet")
+    assert list(fields.loc[fields["control"], "compound"].unique()) == ["LacZ"]
+    assert set(fields["dose_micromolar"]) == {0.0, 0.3} and set(fields["control_type"]) == {"negative", "treatment"}
+    (plate / "other.csv").write_text(text)
+    _, _, there = cellssl("fetch", recipe(plate), *words, f"fetch.dataset.platemap={plate / 'other.csv'}")
+    (plate / "other.csv").write_text(text.replace("taxol", "drug"))
+    _, _, edited = cellssl("fetch", recipe(plate), *words, f"fetch.dataset.platemap={plate / 'other.csv'}")
+    assert here["fingerprint"] == there["fingerprint"] != edited["fingerprint"]
+
+
 def test_images_of_8_bits_and_other_formats_are_read(plate: Path, cellssl: Any) -> None:
     for path in sorted((plate / "images").glob("*.tif")):
         Image.fromarray((tifffile.imread(path) / 16).clip(0, 255).astype(np.uint8)).save(path.with_suffix(".png"))

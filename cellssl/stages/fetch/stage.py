@@ -15,6 +15,7 @@ from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import TREATMENT_COLUMNS, read_fields, write_table
 from cellssl.config.plugins import did_you_mean
 from cellssl.datasets.base import Dataset, Field
+from cellssl.datasets.tables.controls import is_control
 from cellssl.datasets.transfer.checksums import ARCHIVES_FILE, RECORD_FILE, concat_records
 from cellssl.datasets.transfer.threads import run_in_thread
 from cellssl.disk import raise_fault
@@ -51,6 +52,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         parts[plate] = yield from make_plate(settings, job.context, plate_fields)
     table = concat_parts({plate: read_fields(part) for plate, part in parts.items()}, parts)
     write_table(table, job.draft.file("fields.parquet"))
+    yield from (Note(str(remark)) for remark in settings.dataset.remarks(settings.controls))
     yield from map(Note, contradictions(table, settings.controls))
     for name, text in settings.dataset.tables(fields, _cache(job.context)).items():
         write_text(job.draft.file(f"tables/{name}"), text)
@@ -88,7 +90,7 @@ def make_plate(settings: Settings, context: RunContext, fields: list[Field]) -> 
 def plate_card(settings: Settings, context: RunContext, fields: list[Field]) -> Card:
     """Return the card of one plate: its rows, the bytes of the user's images, and the identity from the data set."""
     dataset = settings.dataset
-    rows = [asdict(field) for field in fields]
+    rows = [field.row() for field in fields]
     identity = {
         "plate": fields[0].plate,
         "fields": [{**row, "images": [*map(list, _artifact_images(row["images"]).items())]} for row in rows],
@@ -187,13 +189,14 @@ def _row(field: Field, job: Job) -> dict[str, Any]:
 
     values = asdict(field)
     row = {name: values[name] for name in ("field_id", "plate", "well", "site", *TREATMENT_COLUMNS)}
-    row["control"] = field.compound in job.settings.controls
+    row["control"] = is_control(field.compound, field.control_type, job.settings.controls)
     for channel, text in field.images.items():
         row[f"path_{channel}"] = text
         if fault := reference_fault(parse_reference(text), job.draft.path):
             raise DataError(fault)
         row[f"sha256_{channel}"] = _hash_of(text, job)
-    return {**row, **field.extra}
+    known = {} if field.control_type is None else {"control_type": field.control_type}
+    return {**row, **known, **field.extra}
 
 
 def _hash_of(text: str, job: Job) -> str:
