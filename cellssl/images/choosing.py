@@ -120,8 +120,8 @@ def _named(name: str, header: ImageHeader, asked: str) -> int:
         raise DataError(f"{name} has {len(found)} channels {asked!r}; choose by number, from 0 {_names(header)}")
     if not names:
         raise DataError(
-            f"{name} does not name its {header.channels} channels, so there is no {asked!r}",
-            hint=f"choose by number: channel = 0 to {header.channels - 1}",
+            f"{name} does not name its channel{'s' * (header.channels > 1)}, so there is no {asked!r}",
+            hint=f"choose by number: channel = 0 to {header.channels - 1}" if header.channels > 1 else "leave it out",
         )
     raise DataError(f"{name} has no channel {asked!r}; it has {_names(header)}")
 

@@ -11,7 +11,7 @@ MICROMETRES = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "nm": 1e-3, "mm
 """Unit of length -> micrometres; both characters for the Greek letter are in use."""
 LONGEST = 2**24
 """Characters of OME-XML that are read: the tables of a set of 50,000 files have as many."""
-MOST_PLANES = 2**22
+MOST_PLANES = 2**18
 """Planes that one image may claim."""
 Index = tuple[int, int, int]
 """Numbers of channel, z plane and time point."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 WHITE = 65_535
 """The value that the upper end of an intensity range becomes."""
+ONE_COLOUR = 'or take one colour, in [fetch.dataset]: channels = { NAME = { column = "COLUMN", channel = 0 } }'
+"""The further cure for an image in colour."""
 
 
 def read_image(reference: ImageReference) -> UInt16[np.ndarray, "y x"]:
@@ -90,7 +92,7 @@ def _grey(path: Path, pixels: np.ndarray, sample: int | None) -> np.ndarray:
     first = pixels[..., :1]
     if (pixels != first).any():
         kind = "an RGB image" if pixels.shape[-1] == 3 else f"an image of {pixels.shape[-1]} samples per pixel"
-        raise in_colour(path, f"{kind} whose colours differ")
+        raise in_colour(path, f"{kind} whose colours differ", ONE_COLOUR)
     return np.ascontiguousarray(first[..., 0])
 
 

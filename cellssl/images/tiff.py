@@ -207,11 +207,12 @@ def _check_numbers(path: Path, page: TiffPage) -> None:
     _check_storage(path, page)
 
 
-def in_colour(path: Path, kind: str) -> DataError:
+def in_colour(path: Path, kind: str, hint: str = "") -> DataError:
     """Return the error for an image with several colours in each pixel."""
     return DataError(
         f"{path} is {kind}; {ONE_PLANE}: split it into its colours (in Fiji: Image > Color > Split Channels), and give "
-        "each file a channel of its own, or only one of them where all colours are equal"
+        "each file a channel of its own, or only one of them where all colours are equal",
+        hint,
     )
 
 

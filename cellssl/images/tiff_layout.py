@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellssl.errors import DataError
-from cellssl.images.ome_xml import MICROMETRES, Index, OmeImage, ome_images, square_pixel
+from cellssl.images.ome_xml import MICROMETRES, MOST_PLANES, Index, OmeImage, ome_images, square_pixel
 from cellssl.images.plain_tiff import UM_PER_RESOLUTION_UNIT, described_in_lines, pixel_of_resolution
 from cellssl.images.tiff import PLANES_OF_METAMORPH, check_last, whole_pages
 
@@ -180,6 +180,7 @@ def _planes_in_page(tiff: TiffFile, page: TiffPage, planes: int) -> tuple[Place,
     """Return the places of planes that lie behind each other after one page; none where the file is too short."""
     size = page.imagelength * page.imagewidth * page.samplesperpixel * (page.bitspersample // 8)
     fits = page.is_contiguous and page.dataoffsets and page.dataoffsets[0] + planes * size <= tiff.filehandle.size
+    fits = fits and planes <= MOST_PLANES
     return tuple(Place(0, number) for number in range(planes)) if fits and size else ()
 
 

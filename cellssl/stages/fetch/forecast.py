@@ -10,6 +10,7 @@ from cellssl.datasets.tables.controls import is_control
 from cellssl.datasets.transfer.threads import WorkerThreads
 from cellssl.engine.build import RunContext
 from cellssl.engine.cards import changed_defaults
+from cellssl.images.reference import parse_reference
 from cellssl.stages.fetch.settings import Settings
 from cellssl.stages.fetch.stage import fields_of, planned_plates, plate_card, plate_settings
 
@@ -47,6 +48,8 @@ def forecast(settings: Settings, context: RunContext, plate: str | None = None) 
 
 
 def _forecast(settings: Settings, context: RunContext, fields: list[Field]) -> PlateForecast:
+    from cellssl.images.content import reference_fault
+
     card = plate_card(settings, context, fields)
     partial_folder = context.store.partial(card.kind, card.fingerprint)
     images = [place for field in fields for place in field.images.values()]
@@ -58,7 +61,7 @@ def _forecast(settings: Settings, context: RunContext, fields: list[Field]) -> P
     else:
         state = "partial" if partial_folder.is_dir() else "missing"
         cost = settings.dataset.forecast(fields, partial_folder)
-        to_come = sum(not (partial_folder / place).is_file() for place in images)
+        to_come = sum(bool(reference_fault(parse_reference(text), partial_folder)) for text in images)
     controls = sum(is_control(field.compound, field.control_type, settings.controls) for field in fields)
     costs = (cost.absent, cost.moved_bytes, cost.disk_bytes, cost.whole_archive)
     return PlateForecast(fields[0].plate, state, len(fields), controls, len(images), to_come, *costs)
