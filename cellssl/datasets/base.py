@@ -33,9 +33,9 @@ class Field:
     site: int
     """Number of the field in its well."""
     images: dict[str, str]
-    """Channel -> file, or the text of an `ImageReference`. A relative path lies in the folder that `Dataset.make` writes
-    to; an absolute path is an image of the user that stays where it is. Empty where the data set gives crops and no
-    images of fields."""
+    """Channel -> file, or the text of an `ImageReference`. A relative path lies in the folder that `Dataset.make`
+    writes to; an absolute path is an image of the user that stays where it is. Empty where the data set gives crops and
+    no images of fields."""
     batch: str | None = None
     """Plates that were made together, such as a week; None where unknown."""
     compound: str | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shlex
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 PARTS = ("train", "val", "test")
+PLATE_MARK = re.compile(
+    r".+\.(htd|mlf|mrf|mes)|index(\.idx)?\.xml|imageindex\.columbusidx\.xml|timepoint_\d+|\.zattrs|zarr\.json",
+    re.IGNORECASE,
+)
+"""Files and folders of ImageXpress, CellVoyager, Harmony, Columbus and OME-Zarr plates."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,11 @@ def _class_folders(folder: Path, parts: bool) -> list[Path]:
     """
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", hint="correct fetch.dataset.folder")
+    if mark := _mark_of_a_plate(folder):
+        raise UsageError(
+            f"{folder} is a plate as a microscope wrote it ({mark}), and no folder of classes",
+            hint=f"cellssl init {shlex.quote(str(folder))} writes a table and a recipe for it",
+        )
     above = [folder / part for part in PARTS if (folder / part).is_dir()] if parts else [folder]
     if parts and [path.name for path in above][:1] + [path.name for path in above][-1:] != ["train", "test"]:
         raise UsageError(
@@ -128,6 +140,13 @@ def _class_folders(folder: Path, parts: bool) -> list[Path]:
             hint="leave fetch.dataset.parts out, or put the class folders into train and test",
         )
     return [path for top in above for path in sorted(top.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+
+
+def _mark_of_a_plate(folder: Path) -> str:
+    """Return the file or folder that only plates of microscopes have; "" where there is none."""
+    inside = [one for one in folder.iterdir() if PLATE_MARK.fullmatch(one.name)]
+    below = (one for image_folder in folder.glob("[Ii]mages") for one in image_folder.iterdir())
+    return next((one.name for one in [*sorted(inside), *below] if PLATE_MARK.fullmatch(one.name)), "")
 
 
 @lru_cache(maxsize=1)

@@ -1,73 +1,113 @@
-"""image_table: a CSV with one row per field, and a path or address per channel, in -> fields of a lab's own images.
+"""image_table: a table of images in, and a plate map where there is one -> fields of a lab's own images out.
 
-Images on this machine stay where they are; images with an address are fetched.
+The table has one row per field, or one row per plane, and a path or address per channel. Images on this machine stay
+where they are; images with an address are fetched.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Annotated
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, field_validator
 from pydantic import Field as Setting
+from pydantic import field_validator
 
 from cellssl.config.paths import NAME, InputPath
 from cellssl.config.settings import NOT_IN_FINGERPRINT, ORDERED
-from cellssl.datasets.base import Field, Forecast, Value
-from cellssl.datasets.tables.columns import (
-    Columns,
-    ExtraColumns,
-    FieldSelection,
-    extra_values,
-    fields_of_rows,
-    with_site,
-)
+from cellssl.datasets.base import Field, Forecast, Remark, Value
+from cellssl.datasets.tables.columns import ExtraColumns, FieldSelection, ImageColumns, with_site
+from cellssl.datasets.tables.controls import is_control
 from cellssl.datasets.tables.csv_table import Table, read_table
+from cellssl.datasets.tables.doses import Unit
+from cellssl.datasets.tables.places import Places, common_prefix, is_address
+from cellssl.datasets.tables.planes import (
+    Channel,
+    ImageRow,
+    PlaneSettings,
+    TChoice,
+    ZChoice,
+    image_rows,
+    plane_keys,
+)
+from cellssl.datasets.tables.platemap import PlatemapColumns
+from cellssl.datasets.tables.treatments import TreatmentSettings, read_treatments
+from cellssl.datasets.tables.usual_names import usual_columns
+from cellssl.datasets.tables.wells import counted, listed
 from cellssl.datasets.transfer.settings import OnlineDataset
-from cellssl.disk import raise_fault
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Progress
+from cellssl.images.content import held_files
+from cellssl.images.reference import ImageReference, parse_reference
+from cellssl.images.sources import source_fault
 
-
-def _columns_of_path(given: object) -> object:
-    """Return the columns of a path as a tuple; one column may be given as a string."""
-    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
-
-
-UNTIDY = re.compile(r"//|/\.(/|$)|/$")
-"""What `Path` tidies up; for other paths it is left out, because it is slow for tens of thousands of images."""
 SUFFIX = re.compile(r"\.\w{1,5}")
-_LAST_READ: dict[tuple[int, int, str], list[tuple[Field, dict[str, str]]]] = {}
-"""Rows read last, by size and time of the table and by the settings: every plate asks for the same rows again."""
-PathColumns = Annotated[tuple[str, ...], BeforeValidator(_columns_of_path), Setting(min_length=1)]
+COLUMN_NUMBERS = ("1", "2", "3")
+"""How the header of a grid of a plate begins, where a table of images has names of columns."""
+CHANGED_BY_READING = frozenset({"plates", "wells", "doses"})
+"""Topics of notes that say that a name or number of the table was changed when it was read."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A table as it was read, with what was noticed."""
+
+    rows: list[ImageRow]
+    remarks: list[Remark]
+    places: Places
+
+
+_LAST_READ: dict[tuple[object, ...], _Read] = {}
+"""What was read last, by the table, the plate map and the settings: every plate asks for the same rows again."""
 
 
 class Settings(OnlineDataset):
-    """A lab's own images: a table with one row per field of view, and the path of one grey image per channel.
+    """A lab's own images: a table with one row per field of view, and the path of an image per channel.
 
-    Images on this machine stay where they are; images with an http, https or s3 address are fetched.
+    Images on this machine stay where they are; images with an http, https or s3 address are fetched. For a folder as a
+    microscope wrote it, `cellssl init FOLDER` writes the table and the recipe.
     """
 
     table: InputPath = Setting(json_schema_extra=NOT_IN_FINGERPRINT)
     """The CSV file (comma, tab or semicolon); its content counts, its path does not."""
-    channels: dict[str, PathColumns] = Setting(min_length=1, json_schema_extra=ORDERED)
+    channels: dict[str, Channel] = Setting(min_length=1, json_schema_extra=ORDERED)
     """Channel -> the column with the paths of its images, or several columns that are joined, such as
-    `dna = ["PathName_DAPI", "FileName_DAPI"]` of a CellProfiler file list. Their order is that of the
-    channels of the crops."""
-    columns: Columns = Columns()
-    """Names of the columns with plate, well, site, batch, compound, dose_micromolar and moa; none is required."""
+    `dna = ["PathName_DAPI", "FileName_DAPI"]` of a CellProfiler file list. Where a file holds several channels,
+    `dna = { column = "file", channel = "DAPI" }` takes one by its name or by its number from 0, and `page` takes a page
+    of a TIFF, by its number from 0 or from a column. Their order is that of the channels of the crops."""
+    columns: ImageColumns = ImageColumns()
+    """Names of the columns with plate, well, site, batch, compound, dose_micromolar, moa and more; none is required."""
     root: InputPath | None = Setting(None, json_schema_extra=NOT_IN_FINGERPRINT)
     """Folder that relative paths start from; if not given, the folder of the table."""
+    paths: dict[str, InputPath] = Setting({}, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Beginning of paths as the table has them -> the folder that it is on this machine, such as
+    `{ "D:/Screen" = "/mnt/screen" }`."""
     pixel_um: float | None = Setting(None, gt=0)
-    """Side of a pixel in micrometres."""
+    """Side of a pixel in micrometres; the column `columns.pixel_um` comes first where it has a value."""
+    z: ZChoice | None = None
+    """The z plane of a stack: "max", "mean" or "focus" make one plane of all, a number takes one of them: the number in
+    `columns.z`, or the place in the file, from 0. If not given, a stack is an error."""
+    t: TChoice | None = None
+    """The time point: "first", a number (that in `columns.t`, or the place in the file, from 0), or "all", which makes
+    every time point a field of its own. If not given, several time points are an error."""
+    intensity_range: tuple[float, float] | None = None
+    """The pixel values that become black (0) and white (65,535), for images of float numbers or of signed integers."""
+    platemap: InputPath | None = Setting(None, json_schema_extra=NOT_IN_FINGERPRINT)
+    """A plate map (CSV, TSV or XLSX) with the compounds and doses of wells: a long table with one row per well, or a
+    grid of the plate per sheet. Its content counts, its path does not."""
+    platemap_columns: PlatemapColumns = PlatemapColumns()
+    """Names of the columns or grids of the plate map, where they are not known by their usual names."""
+    dose_unit: Unit | None = None
+    """Unit of doses that have none in their cell; if not given, that in the name of the column, or micromolar."""
+    dose_tolerance: float = Setting(0.02, ge=0, le=0.2)
+    """Doses of one compound that lie within this share of each other are one dose, named after the roundest of them;
+    the column dose_dispensed keeps what the table says. 0 joins nothing."""
     compounds: tuple[str, ...] = ()
     """Only fields of these compounds (name the controls too); empty means all."""
     plates: tuple[str, ...] = ()
@@ -75,29 +115,45 @@ class Settings(OnlineDataset):
     wells: tuple[str, ...] = ()
     """Only fields of these wells; empty means all."""
     keep: ExtraColumns = ()
-    """Further columns of the table that are copied into the field table, as the text that stands there."""
+    """Further columns of the table, or of the plate map, that are copied into the field table as text."""
 
     @field_validator("channels")
     @classmethod
-    def _check_channels(cls, channels: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    def _check_channels(cls, channels: dict[str, Channel]) -> dict[str, Channel]:
         for name in channels:
             if not NAME.fullmatch(name):
                 raise ValueError(f"a channel cannot be called {name!r}; use letters, digits, '.', '_', '+' and '-'")
         return channels
 
+    @field_validator("intensity_range")
+    @classmethod
+    def _check_range(cls, given: tuple[float, float] | None) -> tuple[float, float] | None:
+        if given is not None and not given[0] < given[1]:
+            raise ValueError("must be two numbers, the lower one first")
+        return given
+
     def external_files(self) -> Mapping[str, Path]:
-        """Return the table, and all images on this machine, because both may change under the same name."""
-        images = {
-            f"{field.field_id}/{channel}": Path(place)
-            for field in self._fields()
-            for channel, place in field.images.items()
-        }
-        readable = {role: image for role, image in images.items() if image.is_absolute() and _can_be_read(image)}
-        return {"table": self.table, **readable}
+        """Return the table, the plate map and all images on this machine: each may change under the same name.
+
+        Where reading changed a name or a dose, such as `A1` beside `A01`, the table counts once more, so that a result
+        of a version that read it otherwise is not taken for this one; all other results keep their names.
+        """
+        found = {"table": self.table}
+        if self.platemap is not None:
+            found["platemap"] = self.platemap
+        read = self._read_once()
+        if any(remark.kind == "note" and remark.topic in CHANGED_BY_READING for remark in read.remarks):
+            found["table as read"] = self.table
+        references = [one for row in read.rows for one in row.references.values()]
+        held = held_files(str(one) for one in references if not is_address(one.files[0]))
+        for row in read.rows:
+            found |= _files_of(row, held)
+        return found
 
     def plan(self, cache: Path) -> list[Field]:
         """Return one field for every selected row."""
-        return sorted(self._fields(), key=lambda field: (field.plate, field.well, field.site))
+        fields = [row.field for row in self._rows()]
+        return sorted(fields, key=lambda field: (field.plate, field.well, field.site))
 
     def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
         """Return a hash of the addresses; for images on this machine, `fetch` counts their bytes."""
@@ -119,9 +175,9 @@ class Settings(OnlineDataset):
         files = FilesToFetch(addresses, targets, folder / "scratch", read_record(self.checksums))
         faults = yield from fetch_files(files, self.connections, self.retry_policy())
         reasons = {
-            field.field_id: faults[place] for field in fields for place in field.images.values() if place in faults
+            field.field_id: faults[place] for field in fields for place in _files_in_table(field) if place in faults
         }
-        whole = {place for field in fields if field.field_id not in reasons for place in field.images.values()}
+        whole = {place for field in fields if field.field_id not in reasons for place in _files_in_table(field)}
         yield from self.write_record({place: targets[place] for place in sorted(whole & set(targets))}, folder)
         return reasons
 
@@ -141,116 +197,218 @@ class Settings(OnlineDataset):
 
     def absent_images(self) -> list[str]:
         """Return the paths in the table at which there is no image that can be read."""
-        places = [place for field in self._fields() for place in field.images.values()]
-        return [place for place in places if Path(place).is_absolute() and not _can_be_read(Path(place))]
+        places = [place for row in self._rows() for one in row.references.values() for place in one.files]
+        return [place for place in dict.fromkeys(places) if not is_address(place) and source_fault(Path(place))]
 
-    def _fields(self) -> list[Field]:
-        return [field for field, _ in self._rows()]
+    def remarks(self, controls: Sequence[str] = ()) -> list[Remark]:
+        """Return how table and plate map were read, and what in them does not fit together."""
+        read = self._read_once()
+        return [*read.remarks, *_path_remarks(read.places), *self._control_remarks(read.rows, controls)]
+
+    def _control_remarks(self, rows: Sequence[ImageRow], controls: Sequence[str]) -> list[Remark]:
+        """Return what is doubtful about controls: wells without a compound, and types that contradict the compound."""
+        fields = [row.field for row in rows]
+        nameless: dict[str, None] = {}
+        contradictory: dict[str, None] = {}
+        for field in fields:
+            well = f"{field.plate} {field.well}"
+            if field.compound is None and not is_control(None, field.control_type, controls):
+                nameless.setdefault(well) if field.control_type != "empty" else None
+            elif field.control_type not in (None, "negative") and (field.compound or "") in controls:
+                contradictory.setdefault(f"{well} ({field.compound}, {field.control_type})")
+        found = []
+        if nameless and any(field.compound is not None for field in fields):
+            found.append(
+                Remark(
+                    "warning",
+                    "controls",
+                    f"{counted(len(nameless), 'well')} without a compound, which are no controls: {listed(nameless)}",
+                    self._line_for_nameless(),
+                    tuple(nameless),
+                )
+            )
+        if contradictory:
+            found.append(
+                Remark(
+                    "warning",
+                    "controls",
+                    f"{counted(len(contradictory), 'well')} with a control by the compound, and something else by the "
+                    f"type, counted as controls: {listed(contradictory, 5)}",
+                    "correct the compound or the type",
+                    tuple(contradictory),
+                )
+            )
+        return found
+
+    def _line_for_nameless(self) -> str:
+        """Return the line of the recipe that makes controls of wells without a compound."""
+        usual = usual_columns(read_table(self.table).header)
+        for meaning in ("solvent", "control_type"):
+            if meaning in usual and getattr(self.columns, meaning) is None:
+                return f'if they are controls: columns.{meaning} = "{usual[meaning][0]}" (or fetch.controls = [""])'
+        return 'if they are controls: fetch.controls = [""], beside the other controls'
 
     def _addresses(self, fields: Sequence[Field]) -> dict[str, str]:
         """Return place in the artifact -> address, for every image of these fields that has an address."""
         ids = {field.field_id for field in fields}
-        rows = [(field, images) for field, images in self._rows() if field.field_id in ids]
-        pairs = (zip(_places(field, images).values(), images.values(), strict=True) for field, images in rows)
-        return {place: image for of_row in pairs for place, image in of_row if _is_address(image)}
+        found: dict[str, str] = {}
+        for row in self._rows():
+            if row.field.field_id in ids:
+                placed = _placed(row)
+                pairs = ((placed[channel].files, one.files) for channel, one in row.references.items())
+                for places, files in pairs:
+                    found |= {place: file for place, file in zip(places, files, strict=True) if is_address(file)}
+        return found
 
-    def _rows(self) -> list[tuple[Field, dict[str, str]]]:
-        """Return the selected fields, each with its images as the table names them; read once for all plates."""
-        table, stat = read_table(self.table), self.table.stat()
-        key = (stat.st_size, stat.st_mtime_ns, self.model_dump_json())
-        rows = _LAST_READ.get(key)
-        if rows is None:
-            rows = self._read(table)
+    def _rows(self) -> list[ImageRow]:
+        return self._read_once().rows
+
+    def _read_once(self) -> _Read:
+        """Return the selected rows; the table is read once for all plates, while no file of it changes."""
+        table = self._open_table()
+        stats = [path.stat() for path in (self.table, self.platemap) if path is not None and path.exists()]
+        key = (*((stat.st_size, stat.st_mtime_ns) for stat in stats), self.model_dump_json())
+        read = _LAST_READ.get(key)
+        if read is None or not read.places.unchanged():
+            read = self._read(table)
             _LAST_READ.clear()
-            _LAST_READ[key] = rows
-        return rows
+            _LAST_READ[key] = read
+        return read
 
-    def _read(self, table: Table) -> list[tuple[Field, dict[str, str]]]:
-        rows = fields_of_rows(table, self.columns, self.table.name.partition(".")[0], self.pixel_um)
-        if self.columns.site is None:
-            rows = _with_numbered_sites(rows)
-        _check_unique(rows, table)
-        images, extra = self._images(table), extra_values(table, self.keep)
-        selected = FieldSelection(self.compounds, self.plates, self.wells).rows(rows)
-        return [
-            (replace(rows[row], extra=extra[row], images=_places(rows[row], images[row])), images[row])
-            for row in selected
-        ]
-
-    def _images(self, table: Table) -> list[dict[str, str]]:
-        root = (self.root or self.table.parent).absolute()
-        parts = {channel: [table.column(name) for name in names] for channel, names in self.channels.items()}
-        return [
-            {channel: _place([texts[row] for texts in columns], root, table, row) for channel, columns in parts.items()}
-            for row in range(len(table.rows))
-        ]
-
-
-def _can_be_read(image: Path) -> bool:
-    try:
-        return image.is_file() and os.access(image, os.R_OK)
-    except (OSError, ValueError) as error:  # too long a name, or a folder that may not be entered: `fetch` reports it
-        raise_fault(error, image)
-        return False
-
-
-def _place(parts: list[str], root: Path, table: Table, row: int) -> str:
-    """Join the cells of a row to an address or absolute path; a row without a file gets a path that does not exist.
-
-    Raises UsageError for addresses of other kinds.
-    """
-    if not parts[-1]:
-        return str(root / f"no file is named in line {table.lines[row]}")
-    first = urlsplit(parts[0] if ":" in parts[0] else "")
-    if first.scheme == "file" and not first.netloc:
-        parts = [unquote(first.path), *parts[1:]]
-    elif "://" in parts[0]:
-        if first.scheme not in ("http", "https", "s3") or not first.netloc:
+    def _open_table(self) -> Table:
+        """Return the table; UsageError with the cure where it is a folder or a plate map."""
+        if self.table.is_dir():
             raise UsageError(
-                f"{table.where(row)}: {parts[0]} is not an address that images can be fetched from",
-                hint="use http, https, s3 or file:///, or download the images and give their folder as root",
+                f"{self.table} is a folder, not a table of images",
+                hint=f"cellssl init {shlex.quote(str(self.table))} writes a table and a recipe for it",
             )
-        return "/".join(part.strip("/") for part in parts)
-    text = "/".join(parts).replace("\\", "/")
-    place = text if text.startswith("/") else f"{root}/{text}"
-    return str(Path(root, text)) if UNTIDY.search(place) else place
+        table = read_table(self.table)
+        if table.header[:3] == COLUMN_NUMBERS:
+            raise UsageError(
+                f"{self.table} is a plate map, with the columns of a plate, and no table of images",
+                hint=f'give it as platemap = "{self.table.name}", and a table with one row per field as table; '
+                f"cellssl init FOLDER --platemap {shlex.quote(self.table.name)} writes that table for a folder",
+            )
+        return table
+
+    def _read(self, table: Table) -> _Read:
+        stem = self.table.name.partition(".")[0]
+        fields, remarks = read_treatments(
+            table,
+            TreatmentSettings(
+                self.columns,
+                stem,
+                self.pixel_um,
+                self.platemap,
+                self.platemap_columns,
+                self.dose_unit,
+                self.dose_tolerance,
+                self.keep,
+            ),
+        )
+        planes = plane_keys(table, self.columns)
+        if self.columns.site is None:
+            fields = _with_numbered_sites(fields, planes)
+        _check_unique(fields, table, planes)
+        places = Places((self.root or self.table.parent).absolute(), self.paths)
+        settings = PlaneSettings(self.channels, self.columns, self.z, self.t, self.intensity_range)
+        rows, of_planes = image_rows(fields, table, settings, places)
+        _check_no_windows(places)
+        found = [replace(row, field=_with_images(row)) for row in rows]
+        selection = FieldSelection(self.compounds, self.plates, self.wells)
+        selected = selection.rows([row.field for row in found])
+        return _Read([found[row] for row in selected], [*remarks, *of_planes], places)
 
 
-def _is_address(image: str) -> bool:
-    return "://" in image
+def _files_of(row: ImageRow, held: Mapping[str, Mapping[str, Path]]) -> dict[str, Path]:
+    """Return the files of a field's images by their role; of an image that is a folder, all its files, once a field."""
+    found: dict[str, Path] = {}
+    folders = set()
+    for channel, reference in row.references.items():
+        for number, file in enumerate(reference.files):
+            name = f"{row.field.field_id}/{channel}" + (f"/{number}" if len(reference.files) > 1 else "")
+            inside = held.get(file, {})
+            if list(inside) == [""]:
+                found[name] = inside[""]
+            elif file not in folders:
+                folders.add(file)
+                found |= {f"{name}/{place}": path for place, path in inside.items()}
+    return found
 
 
-def _places(field: Field, images: dict[str, str]) -> dict[str, str]:
-    """Return where the images lie: an absolute path as it is; an image with an address in a folder of the plate."""
+def _files_in_table(field: Field) -> list[str]:
+    """Return the files that the images of a field are made from."""
+    return [file for text in field.images.values() for file in parse_reference(text).files]
+
+
+def _with_images(row: ImageRow) -> Field:
+    return replace(row.field, images={channel: str(one) for channel, one in _placed(row).items()})
+
+
+def _placed(row: ImageRow) -> dict[str, ImageReference]:
+    """Return where the images lie: absolute paths as they are, images with an address in a folder of the plate."""
     return {
-        channel: _place_in_artifact(field, channel, image) if _is_address(image) else image
-        for channel, image in images.items()
+        channel: replace(
+            reference,
+            files=tuple(
+                _place_in_artifact(row.field, channel, reference, number) if is_address(file) else file
+                for number, file in enumerate(reference.files)
+            ),
+        )
+        for channel, reference in row.references.items()
     }
 
 
-def _place_in_artifact(field: Field, channel: str, address: str) -> str:
+def _place_in_artifact(field: Field, channel: str, reference: ImageReference, number: int) -> str:
     """Return the place of a fetched image, relative to the artifact of its plate."""
-    suffix = PurePosixPath(urlsplit(address).path).suffix
-    return f"{field.plate}/{field.field_id}_{channel}{suffix if SUFFIX.fullmatch(suffix) else '.tif'}"
+    suffix = PurePosixPath(urlsplit(reference.files[number]).path).suffix
+    plane = f"_z{number}" if len(reference.files) > 1 else ""
+    return f"{field.plate}/{field.field_id}_{channel}{plane}{suffix if SUFFIX.fullmatch(suffix) else '.tif'}"
 
 
-def _with_numbered_sites(fields: list[Field]) -> list[Field]:
-    """Number the sites by the order of the table, from 1 in every well."""
-    counts: Counter[tuple[str, str]] = Counter()
+def _with_numbered_sites(fields: Sequence[Field], planes: Sequence[tuple[str, str]]) -> list[Field]:
+    """Number the sites by the order of the table, from 1 in every well, and for every plane alike."""
+    counts: Counter[tuple[str, str, tuple[str, str]]] = Counter()
     numbered = []
-    for field in fields:
-        counts[field.plate, field.well] += 1
-        numbered.append(with_site(field, counts[field.plate, field.well]))
+    for field, plane in zip(fields, planes, strict=True):
+        counts[field.plate, field.well, plane] += 1
+        numbered.append(with_site(field, counts[field.plate, field.well, plane]))
     return numbered
 
 
-def _check_unique(fields: list[Field], table: Table) -> None:
-    first: dict[str, int] = {}
-    for row, field in enumerate(fields):
-        if field.field_id in first:
+def _check_unique(fields: Sequence[Field], table: Table, planes: Sequence[tuple[str, str]]) -> None:
+    first: dict[tuple[str, tuple[str, str]], int] = {}
+    for row, (field, plane) in enumerate(zip(fields, planes, strict=True)):
+        key = (field.field_id, plane)
+        if key in first:
             raise DataError(
                 f"{table.where(row)} is plate {field.plate}, well {field.well}, site {field.site}, "
-                f"and so is line {table.lines[first[field.field_id]]}",
-                hint="keep one row per field, or give the column that distinguishes them: columns.site",
+                f"and so is line {table.lines[first[key]]}",
+                hint="keep one row per field, or give the column that distinguishes them: columns.site for fields, "
+                "columns.batch for plates that were measured again, columns.z and columns.t for planes",
             )
-        first[field.field_id] = row
+        first[key] = row
+
+
+def _check_no_windows(places: Places) -> None:
+    """Raise UsageError where the table has paths of a Windows computer that `paths` does not map."""
+    if places.windows:
+        first, where = next(iter(places.windows.items()))
+        prefix = common_prefix(list(places.windows))
+        raise UsageError(
+            f"{where}: {first} is a path of a Windows computer, and so are {len(places.windows) - 1:,} more",
+            hint=f'write which folder it is on this machine: paths = {{ "{prefix}" = "/folder/here" }}',
+        )
+
+
+def _path_remarks(places: Places) -> list[Remark]:
+    found = []
+    if places.found:
+        items = tuple(f"{there} -> {here}" for there, here in places.found.items())
+        text = f"{counted(len(items), 'image')} named in another case or form of letters, and found: {items[0]}"
+        found.append(Remark("note", "paths", text, items=items))
+    if places.ambiguous:
+        items = tuple(f"{there}: {' or '.join(files)}" for there, files in places.ambiguous.items())
+        text = f"{counted(len(items), 'image')} with several files that differ in case only: {items[0]}"
+        found.append(Remark("warning", "paths", text, "write the name of the file as it is", items))
+    return found

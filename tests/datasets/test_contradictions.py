@@ -13,7 +13,7 @@ def fields(**columns: Any) -> pd.DataFrame:
     table["compound"] = pd.array(["DMSO", "drug", "drug", None], dtype="string")
     table["dose_micromolar"] = [0, 0.3, 1.0, None]
     table["sha256_dna"], table["sha256_actin"] = list("1234"), list("5678")
-    return table.assign(**columns)
+    return table.assign(control=False, **columns)
 
 
 def test_an_ordinary_table_gives_no_sentence() -> None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, ValidationInfo, model_validator
 
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import SettingsModel
 from cellssl.datasets.base import Field, Value
-from cellssl.datasets.tables.csv_table import Table, number_hint
+from cellssl.datasets.tables.csv_table import Table
+from cellssl.datasets.tables.doses import DoseColumn, Unit, parse_doses
+from cellssl.datasets.tables.wells import listed
 from cellssl.errors import DataError, UsageError
 
 RESERVED_COLUMNS = (
     *("field_id", "plate", "well", "site", "batch", "compound", "dose_micromolar", "moa", "pixel_um"),
     *("control", "part", "cell_id", "stack_row", "crop_row", "label", "split", "drawn"),
+    *("dose_dispensed", "time_point"),
 )
 """Columns of the field and cell tables that this tool writes itself."""
 SITE = re.compile(r"[A-Za-z_]*(\d+)(?:\.0+)?")
@@ -54,6 +56,45 @@ class Columns(SettingsModel):
     """Column with the dose in micromolar; an empty cell means that the dose is unknown."""
     moa: str | None = None
     """Column with the mechanism of action."""
+
+
+class ImageColumns(Columns):
+    """Which column of a table of images holds what: each setting is the name of a column."""
+
+    row: str | None = None
+    """Column with the row of the well, a letter or a number from 1; with `column`, in place of `well`."""
+    column: str | None = None
+    """Column with the column of the well, a number from 1."""
+    z: str | None = None
+    """Column with the z plane, where the table has one row per plane: the rows of a field become one stack."""
+    t: str | None = None
+    """Column with the time point, where the table has one row per time point."""
+    series: str | None = None
+    """Column with the number of the image in its file, from 0, such as Series_DAPI of a CellProfiler file list."""
+    pixel_um: str | None = None
+    """Column with the side of a pixel in micrometres; where it is empty, the setting `pixel_um` counts."""
+    control_type: str | None = None
+    """Column that says what a well is: negcon, poscon, trt, empty, and other words for these. Negative controls are
+    controls whatever their compound is called."""
+    solvent: str | None = None
+    """Column with the solvent, which becomes the compound of wells that have no other."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _well_of_two_columns(cls, given: Any, info: ValidationInfo) -> Any:
+        """Take a well that is given as two columns as its row and its column."""
+        if isinstance(given, dict) and isinstance(given.get("well"), list | tuple) and len(given["well"]) == 2:
+            row, column = given["well"]
+            return {**{key: value for key, value in given.items() if key != "well"}, "row": row, "column": column}
+        return given
+
+    @model_validator(mode="after")
+    def _check_well(self) -> ImageColumns:
+        if (self.row is None) != (self.column is None):
+            raise ValueError("row and column go together: give both, or `well`")
+        if self.row is not None and self.well is not None:
+            raise ValueError("give `well`, or `row` and `column`, and not both")
+        return self
 
 
 class RowColumns(Columns):
@@ -93,14 +134,14 @@ def fields_of_rows(table: Table, columns: Columns, stem: str, pixel_um: float | 
 
     `stem` names the plate where no column does. Raises DataError where a cell has a value that its column cannot have.
     """
-    batch, compound, moa = (_texts(table, name) for name in (columns.batch, columns.compound, columns.moa))
-    doses = _doses(table, columns.dose_micromolar)
-    sites = _sites(table, columns.site)
-    plates = _names(table, columns.plate) or [stem] * len(table.rows)
-    wells = _names(table, columns.well) or [_treatment_name(*pair) for pair in zip(compound, doses, strict=True)]
+    batch, compound, moa = (texts_of(table, name) for name in (columns.batch, columns.compound, columns.moa))
+    doses = doses_of(table, columns.dose_micromolar)
+    sites = sites_of(table, columns.site)
+    plates = names_of(table, columns.plate) or [stem] * len(table.rows)
+    wells = names_of(table, columns.well) or [treatment_name(*pair) for pair in zip(compound, doses, strict=True)]
     return [
         Field(
-            field_id=_field_id(plates[row], wells[row], sites[row]),
+            field_id=field_id_of(plates[row], wells[row], sites[row]),
             plate=plates[row],
             well=wells[row],
             site=sites[row],
@@ -117,32 +158,34 @@ def fields_of_rows(table: Table, columns: Columns, stem: str, pixel_um: float | 
 
 def with_site(field: Field, site: int) -> Field:
     """Return the field with another site, and so with another field_id."""
-    return replace(field, site=site, field_id=_field_id(field.plate, field.well, site))
+    return replace(field, site=site, field_id=field_id_of(field.plate, field.well, site))
 
 
 def extra_values(table: Table, keep: Iterable[str]) -> list[dict[str, Value]]:
     """Return the further columns as text, one dict per row: `01`, `NA` and `1e3` are labels and stay as they stand."""
-    columns = {name: _texts(table, name) for name in keep}
+    columns = {name: texts_of(table, name) for name in keep}
     return [{name: values[row] for name, values in columns.items()} for row in range(len(table.rows))]
 
 
-def _field_id(plate: str, well: str, site: int) -> str:
+def field_id_of(plate: str, well: str, site: int) -> str:
+    """Return the name of a field."""
     return f"{plate}_{well}_s{site}"
 
 
-def _treatment_name(compound: str | None, dose: float | None) -> str:
+def treatment_name(compound: str | None, dose: float | None) -> str:
     """Return a name for the well of a treatment that can be part of a file name."""
     words = [compound or "", "" if dose is None else f"{dose:g}"]
     return re.sub(r"[^\w.+-]+", "-", "_".join(word for word in words if word)) or "all"
 
 
-def _texts(table: Table, column: str | None) -> list[str | None]:
+def texts_of(table: Table, column: str | None) -> list[str | None]:
+    """Return the text of a column; None where a cell is empty, or where no column is given."""
     if column is None:
         return [None] * len(table.rows)
     return [text or None for text in table.column(column)]
 
 
-def _names(table: Table, column: str | None) -> list[str]:
+def names_of(table: Table, column: str | None) -> list[str]:
     """Return the names of plates or wells, which must be valid in file names; none where no column is given."""
     if column is None:
         return []
@@ -156,38 +199,31 @@ def _names(table: Table, column: str | None) -> list[str]:
     return names
 
 
-def _doses(table: Table, column: str | None) -> list[float | None]:
+def doses_of(
+    table: Table, column: str | None, unit: Unit | None = None, units: Sequence[str] | None = None
+) -> list[float | None]:
+    """Return the doses in micromolar; DataError or UsageError where a cell, or the column, is none."""
     if column is None:
         return [None] * len(table.rows)
-    return [_dose(text, table, row, column) for row, text in enumerate(table.column(column))]
+    places = [table.where(row) for row in range(len(table.rows))]
+    return parse_doses(DoseColumn(table.column(column), places, column, units), unit)
 
 
-def _dose(text: str, table: Table, row: int, column: str) -> float | None:
-    try:
-        dose = float(text.replace("_", "?")) if text else None  # Python reads 1_000 as a number
-    except ValueError:
-        dose = math.nan
-    if dose is not None and not 0 <= dose < math.inf:
-        raise DataError(
-            f"{table.where(row)}, column {column!r}: {text!r} is not a dose in micromolar",
-            hint=f"{number_hint(text)}; 0 is for controls, and an empty cell is an unknown dose",
-        )
-    return dose
-
-
-def _sites(table: Table, column: str | None) -> list[int]:
+def sites_of(table: Table, column: str | None) -> list[int]:
+    """Return the numbers of the fields in their wells, 0 where no column is given; DataError lists all other cells."""
     if column is None:
         return [0] * len(table.rows)
-    sites = []
-    for row, text in enumerate(table.column(column)):
-        number = SITE.fullmatch(text)
-        if number is None:
-            raise DataError(
-                f"{table.where(row)}, column {column!r}: {text!r} is not the number of a site",
-                hint="write a whole number, such as 1 or s1",
-            )
-        sites.append(int(number.group(1)))
-    return sites
+    found = [SITE.fullmatch(text) for text in table.column(column)]
+    wrong = [row for row, number in enumerate(found) if number is None]
+    if wrong:
+        cells = table.column(column)
+        more = [f"{cells[row]!r} (line {table.lines[row]})" for row in wrong[1:]]
+        raise DataError(
+            f"{table.where(wrong[0])}, column {column!r}: {cells[wrong[0]]!r} is not the number of a site"
+            + (f", and so are {listed(more)}" if more else ""),
+            hint="write a whole number, such as 1 or s1, or remove these rows",
+        )
+    return [int(number.group(1)) for number in found if number is not None]
 
 
 def _check_known(wanted: Sequence[str], present: set[str | None], what: str) -> None:

@@ -1,4 +1,4 @@
-"""controls: compounds, control types and the controls of a recipe in; which wells are controls, and which look alike, out.
+"""controls: compounds, control types and the controls of a recipe in; which wells are controls out.
 
 This is the one place that decides what a control well is.
 """
@@ -13,9 +13,10 @@ from cellssl.datasets.base import ControlType
 
 CONTROL_TYPES: Mapping[ControlType, tuple[str, ...]] = {
     "negative": (
-        *("negcon", "neg", "negative", "negative control", "neg control", "nc", "control", "ctrl", "vehicle", "vehicle control"),
-        *("solvent", "solvent control", "dmso", "dmso control", "mock", "untreated", "untreated control", "low control"),
-        *("neg ctrl", "negative ctrl", "control negative", "negcontrol", "control vehicle", "neutral control", "neutral"),
+        *("negcon", "neg", "negative", "negative control", "neg control", "nc", "control", "ctrl"),
+        *("vehicle", "vehicle control", "solvent", "solvent control", "dmso", "dmso control", "mock"),
+        *("untreated", "untreated control", "low control", "neg ctrl", "negative ctrl", "control negative"),
+        *("negcontrol", "control vehicle", "neutral control", "neutral"),
     ),
     "positive": (
         *("poscon", "pos", "positive", "positive control", "pos control", "pc", "high control", "reference compound"),
@@ -28,12 +29,17 @@ CONTROL_TYPES: Mapping[ControlType, tuple[str, ...]] = {
     "empty": ("empty", "blank", "unused", "none", "no cells", "not used", "background", "media only", "medium only"),
 }
 """What labs write into a column of control types, in lower case and with blanks between the words."""
-SOLVENTS = ("dmso", "vehicle", "solvent", "ethanol", "etoh", "methanol", "meoh", "water", "h2o", "pbs", "untreated", "mock")
+SOLVENTS = (
+    *("dmso", "vehicle", "solvent", "ethanol", "etoh", "methanol", "meoh", "water", "h2o", "pbs"),
+    *("untreated", "mock"),
+)
 """Names of solvents, in lower case."""
 USUAL_CONTROLS = frozenset({*SOLVENTS, *CONTROL_TYPES["negative"]})
 AMOUNT = re.compile(r"[\s(_,;-]*(?:\d+(?:[.,]\d+)?\s*(?:%|percent)(?:\s*\(?[vw]/[vw]\)?)?|1\s*:\s*\d[\d,.]*)\)?\s*$")
 """The amount of a solvent behind its name: `DMSO 0.1%`, `DMSO (0.1 % v/v)`, `DMSO 1:1000`."""
-EXTRA_WORDS = frozenset({"control", "controls", "ctrl", "ctl", "con", "vehicle", "only", "well", "wells", "neg", "negative"})
+EXTRA_WORDS = frozenset(
+    {"control", "controls", "ctrl", "ctl", "con", "vehicle", "only", "well", "wells", "neg", "negative"}
+)
 """Words that people add to the name of a control."""
 SHORT = 7
 """Names with fewer letters are too short for a guess at misprints."""
@@ -69,7 +75,8 @@ def near_control(name: str, controls: Iterable[str]) -> str | None:
     words, plain = _words(name), _plain(name)
     for one in controls:
         control = _plain(one)
-        if plain == control or control in words or (_misprint(plain, control) and min(len(plain), len(control)) >= SHORT):
+        misprint = min(len(plain), len(control)) >= SHORT and _misprint(plain, control)
+        if plain == control or control in words or misprint:
             return one
     return None
 
@@ -107,7 +114,8 @@ def _misprints(forms: Iterable[str]) -> list[tuple[str, str]]:
     alike: dict[str, list[str]] = {}
     for form in forms:
         if len(form) >= SHORT:
-            for part in {form, *(form[:place] + form[place + 1 :] for place in range(len(form)))}:
+            letters = (place for place, letter in enumerate(form) if letter.isalpha())
+            for part in {form, *(form[:place] + form[place + 1 :] for place in letters)}:
                 alike.setdefault(part, []).append(form)
     pairs = {(one, other) for group in alike.values() if len(group) < MANY for one in group for other in group}
     return sorted(pair for pair in pairs if pair[0] < pair[1] and _misprint(*pair))

@@ -82,7 +82,7 @@ def parse(content: bytes, name: str) -> Table:
 
     Blank lines are left out, and so are columns without a name, which spreadsheets leave at the end.
     """
-    text = _decoded(content, name)
+    text = decoded(content, name)
     lines = io.StringIO(text, newline="")
     skipped = _skip_separator_line(lines)
     reader = csv.reader(lines, delimiter=_delimiter(text[lines.tell() :].lstrip()))
@@ -187,7 +187,8 @@ def _encoding(content: bytes, name: str) -> str:
     return "utf-8-sig"
 
 
-def _decoded(content: bytes, name: str) -> str:
+def decoded(content: bytes, name: str) -> str:
+    """Return the text of a CSV file called `name`; DataError where it is in no encoding that spreadsheets write."""
     try:
         return content.decode(_encoding(content, name))
     except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 from statistics import median
 from typing import Literal
 
@@ -22,7 +23,11 @@ MICROMOLAR: dict[str, Decimal] = {
 """Micromolar per unit; decimal, so that 300 nM are 0.3 and not 0.30000000000000004."""
 UNKNOWN = frozenset({"", "na", "n/a", "n.a.", "n.a", "#n/a", "-", "--", "–", "—", "unknown"})
 """Cells, without regard to case, that say that the dose is not known."""
-WORDS = {"pico": "pM", "nano": "nM", "micro": "uM", "milli": "mM", "p": "pM", "n": "nM", "u": "uM", "μ": "uM", "m": "mM"}
+WORDS = {
+    "pico": "pM", "nano": "nM", "micro": "uM", "milli": "mM", "p": "pM", "n": "nM", "u": "uM", "μ": "uM", "m": "mM",
+}  # fmt: skip
+IN_HEADER = {"pm": "pM", "nm": "nM", "um": "uM", "μm": "uM", "mm": "mM"}
+"""Units in small letters in the name of a column, where no length is meant: `conc_um`."""
 NUMBER = r"[+]?(?:\d+(?:[.,]\d*)*|[.,]\d+)(?:[eE][+-]?\d+)?"
 CELL = re.compile(rf"({NUMBER})\s*(.*)")
 GROUPED = re.compile(r"[+]?[1-9]\d{0,2}(,\d{3})+")
@@ -78,17 +83,18 @@ def unit_of_header(name: str) -> Unit | None:
         )
     if (mass := PER_MASS.search(text)) and (mass.group(1) == "%" or mass.group(2)):
         raise UsageError(
-            f"the column {name!r} is not in a molar unit", hint="convert the doses to micromolar, in a column of its own"
+            f"the column {name!r} is not in a molar unit",
+            hint="convert the doses to micromolar, in a column of its own",
         )
     for word in reversed(re.split(r"[\W_\d]+", text)):
-        if (unit := _molar(word)) or (unit := {"pm": "pM", "nm": "nM", "um": "uM", "μm": "uM", "mm": "mM"}.get(word)):
+        if unit := molar_unit(word) or IN_HEADER.get(word):
             return unit  # type: ignore[return-value]
     molar = re.search(r"([nμup]|m)mol(?:es?)?[\W_]*(?:/|per)[\W_]*l", text, re.IGNORECASE)
     return WORDS[molar.group(1).lower()] if molar else None  # type: ignore[return-value]
 
 
-def _molar(text: str) -> str | None:
-    """Return the unit that a word means: `nM`, `µM`, `micromolar`, `umol/L`; None where it is none."""
+def molar_unit(text: str) -> str | None:
+    """Return the unit that a word means: `nM`, `µM`, `micromolar`, `umol/L`; None where it is no molar unit."""
     text = unicodedata.normalize("NFKC", text).strip().rstrip(".")
     if text == "M":
         return "M"
@@ -113,7 +119,7 @@ def _split(column: DoseColumn, row: int) -> tuple[str, str | None] | None:
     if not math.isfinite(float(number.replace(",", ".")) if number.count(",") + number.count(".") < 2 else 0.0):
         raise _no_dose(column, row)
     beside = column.units[row].strip() if column.units is not None else ""
-    unit = _molar(written or beside)
+    unit = molar_unit(written or beside)
     if unit is None and (written or beside):
         raise _no_dose(column, row, "" if written else f" {beside}")
     return number, unit
@@ -160,7 +166,8 @@ def _check_units(column: DoseColumn, parts: Sequence[tuple[str, str | None] | No
     if units and bare:
         cells = [f"{column.texts[row]!r} ({column.places[row]})" for row in bare]
         raise DataError(
-            f"column {column.name!r} has doses in {' and '.join(sorted(units))}, and doses without a unit: {listed(cells)}",
+            f"column {column.name!r} has doses in {' and '.join(sorted(units))}, and others without a unit: "
+            f"{listed(cells)}",
             hint='write the unit into every cell, or say what those without a unit are: dose_unit = "nM"',
         )
 
@@ -223,7 +230,7 @@ def _complete_groups(chain: Sequence[float], tolerance: float) -> list[list[floa
     """Join neighbouring groups, those first that lie closest together, while all doses of a group are near."""
     groups = [[dose] for dose in chain]
     while len(groups) > 1:
-        spreads = [above[-1] / below[0] for below, above in zip(groups, groups[1:], strict=False)]
+        spreads = [above[-1] / below[0] for below, above in pairwise(groups)]
         closest = min(range(len(spreads)), key=spreads.__getitem__)
         if not _are_near(groups[closest][0], groups[closest + 1][-1], tolerance):
             break

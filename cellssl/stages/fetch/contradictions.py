@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from cellssl.datasets.tables.controls import near_control, near_names
 from cellssl.stages.fetch.findings import DOSES, NAMES, SAME_IMAGE
-from cellssl.stages.shared.spelling import alike, folded, folded_number, folded_well
+from cellssl.stages.shared.spelling import alike, folded_number, folded_well
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,12 +43,17 @@ def _places(fields: pd.DataFrame) -> Iterator[str]:
 def _spellings(fields: pd.DataFrame, controls: Sequence[str]) -> Iterator[str]:
     compounds = list(fields["compound"].dropna().unique())
     for name in compounds:
-        like = next((one for one in controls if one != name and folded(one) == folded(name)), None)
-        if like is not None and name not in controls:
-            wells = _wells(fields[fields["compound"] == name])
+        of_name = fields[fields["compound"] == name]
+        if (like := near_control(name, controls)) is not None and not of_name["control"].all():
+            wells = _wells(of_name)
             yield f"the compound {name!r} (wells: {wells}) is not the control {like!r}: it differs in spelling"
-    for names in alike(name for name in compounds if folded(name) not in {folded(one) for one in controls}):
+    others = [name for name in compounds if near_control(name, controls) is None and name not in controls]
+    same = alike(others)
+    for names in same:
         yield f"the compounds {' and '.join(map(repr, names))} differ in spelling only, and are counted as {len(names)}"
+    for group in near_names(others):
+        if list(group) not in same:
+            yield f"the compounds {' and '.join(map(repr, group))} look like one, and are counted as {len(group)}"
 
 
 def _doses(fields: pd.DataFrame) -> Iterator[str]:

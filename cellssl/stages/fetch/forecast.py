@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from cellssl.datasets.base import Field, Forecast
+from cellssl.datasets.tables.controls import is_control
 from cellssl.datasets.transfer.threads import WorkerThreads
 from cellssl.engine.build import RunContext
 from cellssl.engine.cards import changed_defaults
@@ -58,6 +59,6 @@ def _forecast(settings: Settings, context: RunContext, fields: list[Field]) -> P
         state = "partial" if partial_folder.is_dir() else "missing"
         cost = settings.dataset.forecast(fields, partial_folder)
         to_come = sum(not (partial_folder / place).is_file() for place in images)
-    controls = sum(field.compound in settings.controls for field in fields)
+    controls = sum(is_control(field.compound, field.control_type, settings.controls) for field in fields)
     costs = (cost.absent, cost.moved_bytes, cost.disk_bytes, cost.whole_archive)
     return PlateForecast(fields[0].plate, state, len(fields), controls, len(images), to_come, *costs)

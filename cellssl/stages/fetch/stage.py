@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -16,6 +15,7 @@ from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import TREATMENT_COLUMNS, read_fields, write_table
 from cellssl.config.plugins import did_you_mean
 from cellssl.datasets.base import Dataset, Field
+from cellssl.datasets.tables.controls import is_control
 from cellssl.datasets.transfer.checksums import ARCHIVES_FILE, RECORD_FILE, concat_records
 from cellssl.datasets.transfer.threads import run_in_thread
 from cellssl.disk import raise_fault
@@ -57,9 +57,10 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     table = concat_parts({plate: read_fields(part) for plate, part in parts.items()}, parts)
     write_table(table, job.draft.file("fields.parquet"))
     noticed = list(contradictions_by_kind(table, settings.controls))
-    is_shown = job.context.refused is not None
-    yield from (Note(sentence) for kind, sentence in noticed if kind == SAME_IMAGE or not is_shown)
-    warnings = _warnings(check, [kind for kind, _ in noticed if kind == SAME_IMAGE])
+    same_bytes = [sentence for kind, sentence in noticed if kind == SAME_IMAGE]
+    shown = same_bytes if job.context.refused is not None else [*map(str, remarks), *(words for _, words in noticed)]
+    yield from map(Note, shown)
+    warnings = _warnings(check, same_bytes)
     for name, text in settings.dataset.tables(fields, _cache(job.context)).items():
         write_text(job.draft.file(f"tables/{name}"), text)
     _gather_records(parts, job.draft.file(RECORD_FILE))
@@ -101,7 +102,8 @@ def _all_plates(
 
 def _warnings(check: Check, same_bytes: list[str]) -> dict[str, int]:
     """Return the number of warnings by kind; whether images are the same is decided by their bytes, not their names."""
-    return kinds_of(one for one in check.warnings + check.errors if one.kind != SAME_IMAGE) | dict(Counter(same_bytes))
+    others = kinds_of(one for one in check.warnings + check.errors if one.kind != SAME_IMAGE)
+    return {**others, SAME_IMAGE: len(same_bytes)} if same_bytes else others
 
 
 def planned_plates(settings: Settings, context: RunContext) -> dict[str, list[Field]]:
@@ -132,7 +134,7 @@ def make_plate(settings: Settings, context: RunContext, fields: list[Field]) -> 
 def plate_card(settings: Settings, context: RunContext, fields: list[Field]) -> Card:
     """Return the card of one plate: its rows, the bytes of the user's images, and the identity from the data set."""
     dataset = settings.dataset
-    rows = [asdict(field) for field in fields]
+    rows = [field.row() for field in fields]
     identity = {
         "plate": fields[0].plate,
         "fields": [{**row, "images": [*map(list, _artifact_images(row["images"]).items())]} for row in rows],
@@ -231,13 +233,14 @@ def _row(field: Field, job: Job) -> dict[str, Any]:
 
     values = asdict(field)
     row = {name: values[name] for name in ("field_id", "plate", "well", "site", *TREATMENT_COLUMNS)}
-    row["control"] = field.compound in job.settings.controls
+    row["control"] = is_control(field.compound, field.control_type, job.settings.controls)
     for channel, text in field.images.items():
         row[f"path_{channel}"] = text
         if fault := reference_fault(parse_reference(text), job.draft.path):
             raise DataError(fault)
         row[f"sha256_{channel}"] = _hash_of(text, job)
-    return {**row, **field.extra}
+    known = {} if field.control_type is None else {"control_type": field.control_type}
+    return {**row, **known, **field.extra}
 
 
 def _hash_of(text: str, job: Job) -> str:

@@ -22,6 +22,7 @@ from cellssl.artifacts.tables import (
     write_csv,
     write_table,
 )
+from cellssl.datasets.tables.controls import is_control
 from cellssl.disk import raise_fault
 from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
@@ -147,7 +148,8 @@ def _unread_fields(part: Artifact) -> list[dict[str, Any]]:
         return []
     plate, known = section_of(part, FetchedPlateSection), set(read_fields(part)["field_id"])
     return [
-        {name: getattr(field, name) for name in UNREAD_COLUMNS} | {"control": field.compound in plate.controls}
+        {name: getattr(field, name) for name in UNREAD_COLUMNS}
+        | {"control": is_control(field.compound, field.control_type, plate.controls)}
         for field in plate.fields
         if field.field_id not in known
     ]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.artifacts.store import Artifact
+from cellssl.datasets.base import ControlType
 
 LARGEST_INPUT_PX = 4096
 """Side of the largest input of a network: a forged card that claims more would take all memory."""
@@ -58,6 +59,7 @@ class PlannedField(CardShape):
     dose_micromolar: float | None = None
     moa: str | None = None
     pixel_um: float | None = None
+    control_type: ControlType | None = None
 
 
 class FetchedPlateSection(PlateSection):

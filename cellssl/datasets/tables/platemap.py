@@ -1,0 +1,582 @@
+"""platemap: a plate map, a long table or grids of a plate, in -> the compound, dose and kind of every well out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cellssl.config.plugins import did_you_mean
+from cellssl.config.settings import SettingsModel
+from cellssl.datasets.base import ControlType, Remark
+from cellssl.datasets.tables.controls import CONTROL_TYPES, control_type_of
+from cellssl.datasets.tables.doses import SOURCE_PLATE, DoseColumn, Unit, parse_doses, unit_of_header
+from cellssl.datasets.tables.sheets import Sheet, column_letters, read_sheets
+from cellssl.datasets.tables.usual_names import meaning_of_title, usual_columns
+from cellssl.datasets.tables.wells import canonical_well, counted, listed, plate_key, row_letters, row_number, well_of
+from cellssl.errors import DataError, UsageError
+
+HEADER_ROWS = 30
+"""So many rows may stand above the header of a long table."""
+VALUES = ("compound", "dose", "moa", "control_type", "solvent")
+NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?")
+DATE = re.compile(
+    r"\d{1,2}[-. /](?:jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-z]*\.?(?:[-. /]\d{2,4})?"
+    r"|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}[-/]\d{2,4}"
+    r"|\d{4}-\d{2}-\d{2}(?: 00:00:00)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}",
+    re.IGNORECASE,
+)
+"""What a spreadsheet makes of names such as SEPT2, MARCH1 or 1-2."""
+NO_NAMES = frozenset({"na", "n/a", "n.a.", "nan", "none", "null", "-", "empty", "blank", "unknown", "?", "tbd"})
+SPREADSHEET_ERROR = re.compile(r"#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!)")
+
+
+class PlatemapColumns(SettingsModel):
+    """Which column of the plate map holds what: the name of a column, or the title or sheet of a grid."""
+
+    plate: str | None = None
+    """Column with the plate; without one, the map goes for all plates, or a sheet for the plate that it is named
+    after."""
+    well: str | None = None
+    """Column with the well."""
+    row: str | None = None
+    """Column with the row of the well, a letter or a number from 1, instead of `well`."""
+    column: str | None = None
+    """Column with the column of the well, instead of `well`."""
+    compound: str | None = None
+    """Column or grid with the compound."""
+    dose: str | None = None
+    """Column or grid with the dose; its unit is that in the cell, or in the name of the column, or micromolar."""
+    dose_unit: str | None = None
+    """Column with the unit of the dose."""
+    moa: str | None = None
+    """Column or grid with the mechanism of action."""
+    control_type: str | None = None
+    """Column or grid that says which wells are negative and positive controls, treated, or empty."""
+    solvent: str | None = None
+    """Column or grid with the solvent, which is the compound of a well that has no other."""
+
+
+@dataclass(frozen=True)
+class MapWell:
+    """What a plate map says of one well."""
+
+    where: str
+    """Place in the plate map."""
+    compound: str | None = None
+    dose_micromolar: float | None = None
+    moa: str | None = None
+    control_type: ControlType | None = None
+    solvent: str | None = None
+    extra: dict[str, str | None] = field(default_factory=dict)
+    """Further columns that were asked for."""
+
+
+@dataclass(frozen=True)
+class Platemap:
+    """A plate map: its wells by plate and well, and how it was read."""
+
+    wells: dict[tuple[str | None, str], MapWell]
+    """(plate, well) -> what the map says of it; the plate is None where the map goes for all plates."""
+    taken: dict[str, str]
+    """Meaning, such as `dose` -> the column or grid that it was taken from."""
+    remarks: list[Remark]
+    """How the map was read, and what in it is doubtful."""
+    names_plates: bool
+    """Whether a column of the map gives plates."""
+
+    def well(self, plate: str, well: str) -> MapWell | None:
+        """Return what the map says of a well of a plate; what it says of that plate alone comes first."""
+        found = self.wells.get((plate_key(plate), well_key(well)))
+        return found or self.wells.get((None, well_key(well)))
+
+
+def well_key(name: str) -> str:
+    """Return the form of a well by which tables are joined; a name that is no well is joined letter by letter."""
+    return canonical_well(name) or name
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One value of one well, and where it stands."""
+
+    plate: str | None
+    well: str
+    text: str
+    where: str
+    unit: str = ""
+    is_date: bool = False
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The values of one meaning in one column or grid."""
+
+    meaning: str
+    name: str
+    cells: list[_Cell]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """A rectangle of wells in a sheet, under a row of numbers and right of a column of letters."""
+
+    sheet: Sheet
+    top: int
+    left: int
+    """Place of the corner above the letters."""
+    rows: int
+    columns: int
+    title: str
+
+    def names(self) -> list[str]:
+        """Return what may name its meaning or its plate, the nearest first."""
+        return [text for text in (self.sheet.text(self.top, self.left), self.title, self.sheet.name) if text]
+
+    def cells(self, plate: str | None) -> list[_Cell]:
+        found = []
+        for row in range(self.top + 1, self.top + 1 + self.rows):
+            for column in range(self.left + 1, self.left + 1 + self.columns):
+                well = well_of(self.sheet.text(row, self.left), self.sheet.text(self.top, column))
+                if well is not None and (text := self.sheet.text(row, column)):
+                    where = self.sheet.where(row, column) + ("" if self.sheet.name else f", well {well}")
+                    found.append(_Cell(plate, well, text, where, is_date=(row, column) in self.sheet.dates))
+        return found
+
+
+def read_platemap(
+    path: Path,
+    columns: PlatemapColumns | None = None,
+    plates: Sequence[str] = (),
+    dose_unit: Unit | None = None,
+    keep: Sequence[str] = (),
+) -> Platemap:
+    """Read a plate map: CSV, TSV or XLSX, as a long table or as grids; all sheets that hold one.
+
+    `plates` are the plates of the images: sheets and titles that bear their names go for these plates only. `keep`
+    names further columns of long tables. Raises DataError where the map is damaged, says a well twice or is no map,
+    UsageError where a column is named that it does not have, or where only the user knows what is meant.
+    """
+    columns = columns or PlatemapColumns()
+    parts: list[_Part] = []
+    remarks: list[Remark] = []
+    others: list[str] = []
+    header: list[str] = []
+    names_plates = False
+    sheets = read_sheets(path)
+    for sheet in sheets:
+        if grids := _grids(sheet):
+            parts += _parts_of_grids(grids, columns, plates)
+            header += [name for grid in grids for name in grid.names()]
+        elif (top := _header_row(sheet, columns)) is not None:
+            table = _Long(sheet, top, columns, plates)
+            parts += table.parts(keep)
+            remarks += table.remarks
+            header += table.header
+            names_plates |= table.plate is not None
+        else:
+            others.append(sheet.title)
+    if not parts:
+        raise _no_map(path, sheets, columns)
+    if others:
+        remarks.append(Remark("note", "plate map", f"these sheets hold no wells and are left out: {listed(others)}"))
+    _check_named(columns, parts, path, header)
+    wells = _wells(parts, dose_unit, remarks)
+    remarks += _doubtful_compounds(parts)
+    taken = {
+        meaning: listed(dict.fromkeys(part.name for part in parts if part.meaning == meaning), 3)
+        for meaning in dict.fromkeys(part.meaning for part in parts)
+        if not meaning.startswith("keep:")
+    }
+    return Platemap(wells, taken, [_how_it_was_read(path, taken, wells), *remarks], names_plates)
+
+
+def _how_it_was_read(path: Path, taken: dict[str, str], wells: dict[tuple[str | None, str], MapWell]) -> Remark:
+    columns = ", ".join(f"{meaning.replace('_', ' ')} from {name}" for meaning, name in taken.items())
+    plates = {plate for plate, _ in wells if plate is not None}
+    where = counted(len(wells), "well") + (f" of {counted(len(plates), 'plate')}" if plates else ", on every plate")
+    return Remark("note", "plate map", f"the plate map {path.name} gives {where}: {columns}")
+
+
+def _no_map(path: Path, sheets: Sequence[Sheet], columns: PlatemapColumns) -> DataError:
+    if not sheets:
+        return DataError(f"{path} is empty", hint="give a plate map with one row per well, or a grid of a plate")
+    first = next((row for row in sheets[0].rows if any(row)), [])
+    shown = listed([repr(cell) for cell in first if cell])
+    wanted = f"a column {columns.well!r}" if columns.well else "a column of wells that is known by its name"
+    return DataError(
+        f"{path} is no plate map: it has neither {wanted} nor a grid with letters and numbers; it begins with {shown}",
+        hint='name its columns: platemap_columns = { well = "…", compound = "…", dose = "…" }',
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ grids
+
+
+def _grids(sheet: Sheet) -> list[_Grid]:
+    """Return the grids of a sheet from the top down: a row of consecutive numbers above a column of letters."""
+    found: list[_Grid] = []
+    row = 0
+    while row < len(sheet.rows):
+        here = list(_grids_under(sheet, row, found))
+        found += here
+        row += 1 + max((grid.rows for grid in here), default=0)
+    return found
+
+
+def _grids_under(sheet: Sheet, top: int, above: Sequence[_Grid]) -> Iterator[_Grid]:
+    numbers = [_whole(text) for text in sheet.rows[top]]
+    place = 1
+    while place < len(numbers):
+        end = place
+        while end + 1 < len(numbers) and numbers[end] is not None and numbers[end + 1] == (numbers[end] or 0) + 1:
+            end += 1
+        rows = _rows_of_letters(sheet, top, place - 1) if end > place and (numbers[place] or 0) > 0 else 0
+        if rows:
+            floor = max((grid.top + grid.rows for grid in above), default=-1)
+            yield _Grid(sheet, top, place - 1, rows, end - place + 1, _title_above(sheet, top, place - 1, floor))
+        place = end + 1
+
+
+def _whole(text: str) -> int | None:
+    found = re.fullmatch(r"0*(\d{1,2})(?:\.0+)?", text)
+    return int(found.group(1)) if found else None
+
+
+def _rows_of_letters(sheet: Sheet, top: int, left: int) -> int:
+    """Return how many consecutive letters stand under the corner; 0 where there is at most one."""
+    if re.fullmatch(r"[A-Za-z]{1,2}", sheet.text(top, left)) and row_number(sheet.text(top, left)):
+        return 0  # a row of a long table, such as A,1,2
+    first = row_number(sheet.text(top + 1, left)) if top + 1 < len(sheet.rows) else None
+    if first is None:
+        return 0
+    count = 0
+    while top + 1 + count < len(sheet.rows):
+        text = sheet.text(top + 1 + count, left)
+        if text.upper() != (row_letters(first + count) if first + count <= 32 else ""):
+            break
+        count += 1
+    return count if count > 1 else 0
+
+
+def _title_above(sheet: Sheet, top: int, left: int, floor: int) -> str:
+    """Return the nearest text above a grid, in its column or the ones beside it; "" where there is none."""
+    for row in range(top - 1, max(floor, top - 4), -1):
+        texts = [text for place, text in enumerate(sheet.rows[row]) if text and left <= place <= left + 48]
+        if texts:
+            return texts[0] if len(texts) <= 2 else ""
+    return ""
+
+
+def _parts_of_grids(grids: Sequence[_Grid], columns: PlatemapColumns, plates: Sequence[str]) -> list[_Part]:
+    named = [(grid, _meaning_of(grid, columns, plates), _plate_of(grid, plates)) for grid in grids]
+    unnamed = [grid for grid, (meaning, _), _ in named if meaning is None]
+    has_compound = any(meaning == "compound" for _, (meaning, _), _ in named)
+    parts = []
+    for grid, (meaning, name), plate in named:
+        cells = grid.cells(plate)
+        _check_merged(grid.sheet, (grid.top + 1, grid.left + 1), (grid.top + grid.rows, grid.left + grid.columns))
+        if meaning is None:
+            numeric = bool(cells) and all(NUMBER.match(cell.text) for cell in cells)
+            if has_compound or numeric or _same_plate_twice(unnamed, plates):
+                raise UsageError(
+                    f"{grid.sheet.where(grid.top)}: the grid has no title that says what it holds",
+                    hint=f"write `compound`, `dose` or `control type` above it or into its corner cell "
+                    f"{column_letters(grid.left)}{grid.sheet.lines[grid.top]}, or name it: "
+                    f'platemap_columns = {{ dose = "{(grid.names() or ["title"])[0]}" }}',
+                )
+        parts.append(_Part(meaning or "compound", name or next(iter(grid.names()), "the grid"), cells))
+    return parts
+
+
+def _same_plate_twice(grids: Sequence[_Grid], plates: Sequence[str]) -> bool:
+    """Return whether two grids without a meaning are of one plate, so that they cannot both hold compounds."""
+    found = [_plate_of(grid, plates) for grid in grids]
+    return len(set(found)) < len(found)
+
+
+def _meaning_of(grid: _Grid, columns: PlatemapColumns, plates: Sequence[str]) -> tuple[str | None, str]:
+    """Return what a grid holds, and the corner, title or sheet that says so; None and "" where nothing does."""
+    names = grid.names()
+    for meaning in VALUES:
+        if (wanted := getattr(columns, meaning)) is not None and wanted in names:
+            return meaning, wanted
+    keys = {plate_key(one) for one in plates}
+    found = ((meaning_of_title(name), name) for name in names if plate_key(name) not in keys)
+    return next((pair for pair in found if pair[0] is not None), (None, ""))
+
+
+def _plate_of(grid: _Grid, plates: Sequence[str]) -> str | None:
+    """Return the plate that the grid's corner, title or sheet names; None where it names none of the images' plates."""
+    return next((plate for name in grid.names() if (plate := _named_plate(name, plates)) is not None), None)
+
+
+def _named_plate(name: str, plates: Sequence[str]) -> str | None:
+    """Return the plate whose name is `name`, or stands in it as a word: `P1`, `P1 doses`, `plate P1`."""
+    exact = [plate for plate in plates if plate_key(plate).casefold() == plate_key(name).casefold()]
+    if exact:
+        return plate_key(exact[0])
+    words = [plate for plate in plates if re.search(rf"(?<!\w){re.escape(plate_key(plate))}(?!\w)", name)]
+    return plate_key(words[0]) if len(words) == 1 and not words[0].isdigit() else None
+
+
+# -------------------------------------------------------------------------------------------------------- long tables
+
+
+def _header_row(sheet: Sheet, columns: PlatemapColumns) -> int | None:
+    """Return the row with the names of the columns, which may stand below a title; None where no row has any well."""
+    for row, cells in enumerate(sheet.rows[:HEADER_ROWS]):
+        header = [cell for cell in cells if cell]
+        usual = usual_columns(header)
+        well = columns.well in header if columns.well else "well" in usual
+        pair = (columns.row in header) if columns.row else "row" in usual and "column" in usual
+        if len(header) > 1 and (well or pair):
+            return row
+    return None
+
+
+class _Long:
+    """A long table in a sheet: one row per well."""
+
+    def __init__(self, sheet: Sheet, top: int, columns: PlatemapColumns, plates: Sequence[str]) -> None:
+        self.sheet, self.top, self.columns = sheet, top, columns
+        self.header = sheet.rows[top]
+        named = [name for name in self.header if name]
+        if len(set(named)) < len(named):
+            twice = next(name for name in named if named.count(name) > 1)
+            raise DataError(f"{sheet.where(top)} names several columns {twice!r}", hint="rename all but one of them")
+        self.usual = usual_columns(named)
+        self.remarks: list[Remark] = []
+        self.plate = self._column("plate")
+        self.sheet_plate = None if self.plate else _named_plate(sheet.name, plates)
+        self.rows = [row for row in range(top + 1, len(sheet.rows)) if any(sheet.rows[row])]
+        _check_merged(sheet, (top + 1, 0), (len(sheet.rows) - 1, len(self.header) - 1))
+
+    def parts(self, keep: Sequence[str]) -> list[_Part]:
+        """Return the columns that mean something, and those to keep, each with one cell per well."""
+        wells = self._wells()
+        taken = {meaning: name for meaning in VALUES if (name := self._column(meaning)) is not None}
+        kept = {f"keep:{name}": name for name in keep if name in self.header}
+        self._remark_on_source_doses(taken)
+        unit = self._column("dose_unit") if "dose" in taken else None
+        parts = []
+        for meaning, name in {**taken, **kept}.items():
+            place = self.header.index(name)
+            cells = [
+                _Cell(
+                    plate,
+                    well,
+                    self.sheet.text(row, place),
+                    self.sheet.where(row, place),
+                    self.sheet.text(row, self.header.index(unit)) if unit and meaning == "dose" else "",
+                    (row, place) in self.sheet.dates,
+                )
+                for row, plate, well in wells
+            ]
+            parts.append(_Part(meaning, name, cells))
+        place = self.header.index(self._column("well") or self._column("row") or "")
+        parts.append(
+            _Part("well", self.header[place], [_Cell(p, w, w, self.sheet.where(r, place)) for r, p, w in wells])
+        )
+        return parts
+
+    def _wells(self) -> list[tuple[int, str | None, str]]:
+        """Return row, plate and well of every row that names a well."""
+        found, without = [], []
+        for row in self.rows:
+            well = self._well(row)
+            plate = plate_key(self._text(row, self.plate)) if self.plate else self.sheet_plate
+            if not well:
+                without.append(self.sheet.where(row))
+            else:
+                found.append((row, plate or None, well_key(well)))
+        if without:
+            self.remarks.append(
+                Remark(
+                    "warning",
+                    "plate map",
+                    f"rows of the plate map without a well, left out ({len(without):,}): {listed(without, 3)}",
+                    "correct them, or remove them",
+                    tuple(without),
+                )
+            )
+        return found
+
+    def _well(self, row: int) -> str:
+        if (name := self._column("well")) is not None:
+            return self._text(row, name)
+        of_row, of_column = self._text(row, self._column("row")), self._text(row, self._column("column"))
+        if not of_row and not of_column:
+            return ""
+        well = well_of(of_row, of_column)
+        if well is None:
+            raise DataError(
+                f"{self.sheet.where(row)}: row {of_row!r} and column {of_column!r} are no well",
+                hint="rows are letters or numbers from 1, columns are numbers from 1",
+            )
+        return well
+
+    def _text(self, row: int, column: str | None) -> str:
+        return "" if column is None else self.sheet.text(row, self.header.index(column))
+
+    def _column(self, meaning: str) -> str | None:
+        """Return the column of a meaning, as the user named it, or the most usual one."""
+        wanted: str | None = getattr(self.columns, meaning)
+        if wanted is not None:
+            return wanted if wanted in self.header else None
+        usual = [name for name in self.usual.get(meaning, ()) if name not in self.columns.model_dump().values()]
+        if len(usual) > 1 and meaning in ("well", "compound", "dose", "plate", "control_type"):
+            remark = Remark(
+                "warning",
+                "plate map",
+                f"the {meaning.replace('_', ' ')} is taken from the column {usual[0]!r} of the plate map, and "
+                f"{' and '.join(map(repr, usual[1:]))} may mean it too",
+                f'to choose another: platemap_columns = {{ {meaning} = "{usual[1]}" }}',
+            )
+            if remark not in self.remarks:
+                self.remarks.append(remark)
+        return usual[0] if usual else None
+
+    def _remark_on_source_doses(self, taken: dict[str, str]) -> None:
+        source = next((name for name in self.header if SOURCE_PLATE.match(name)), None)
+        if source is not None and "dose" not in taken:
+            self.remarks.append(
+                Remark(
+                    "warning",
+                    "doses",
+                    f"no dose is read: the column {source!r} may be the concentration in the source plate",
+                    f'where it is the dose in the well: platemap_columns = {{ dose = "{source}" }} and '
+                    'dose_unit = "uM", or "mM"',
+                )
+            )
+
+
+# ------------------------------------------------------------------------------------------------------------- values
+
+
+def _check_named(columns: PlatemapColumns, parts: Sequence[_Part], path: Path, header: Sequence[str]) -> None:
+    """Raise UsageError where a column or grid is named that no sheet has."""
+    names = tuple(dict.fromkeys(name for name in header if name))
+    for wanted in columns.model_dump().values():
+        if wanted is not None and wanted not in names:
+            raise UsageError(f"{path} has no column or grid {wanted!r}", hint=did_you_mean(wanted, names))
+
+
+def _check_merged(sheet: Sheet, first: tuple[int, int], last: tuple[int, int]) -> None:
+    """Raise DataError where cells between two corners (row, column) are merged: only the first of them has a value."""
+    first_line, last_line = sheet.lines[min(first[0], len(sheet.lines) - 1)], sheet.lines[last[0]]
+    inside = []
+    for area in sheet.merged:
+        corners = re.findall(r"([A-Z]+)(\d+)", area)
+        rows = [int(number) for _, number in corners]
+        places = [_place(letters) for letters, _ in corners]
+        if max(rows) >= first_line and min(rows) <= last_line and max(places) >= first[1] and min(places) <= last[1]:
+            inside.append(area)
+    if inside:
+        raise DataError(
+            f"{sheet.title}: the cells {listed(inside, 5)} are merged, so that only the first of them has a value",
+            hint="unmerge them, and write the value into every cell",
+        )
+
+
+def _place(letters: str) -> int:
+    place = 0
+    for letter in letters:
+        place = 26 * place + ord(letter) - 64
+    return place - 1
+
+
+def _wells(
+    parts: Sequence[_Part], dose_unit: Unit | None, remarks: list[Remark]
+) -> dict[tuple[str | None, str], MapWell]:
+    """Return the values of all parts by well; DataError where a well is given twice."""
+    values: dict[tuple[str | None, str], dict[str, object]] = {}
+    places: dict[tuple[str | None, str, str], str] = {}
+    for part in parts:
+        parsed = _parsed(part, dose_unit, remarks)
+        for cell, value in zip(part.cells, parsed, strict=True):
+            key = (cell.plate, cell.well, part.meaning)
+            if key in places:
+                raise DataError(
+                    f"the plate map gives the {part.meaning.replace('_', ' ')} of well {cell.well}"
+                    f"{f' of plate {cell.plate}' if cell.plate else ''} twice: {places[key]}, and {cell.where}",
+                    hint="keep one row per well; for several plates, add a column with the plate, or name the sheets "
+                    "like the plates",
+                )
+            places[key] = cell.where
+            row = values.setdefault((cell.plate, cell.well), {"where": cell.where})
+            if part.meaning.startswith("keep:"):
+                row.setdefault("extra", {})[part.meaning.removeprefix("keep:")] = value  # type: ignore[index]
+            elif part.meaning != "well":
+                row["dose_micromolar" if part.meaning == "dose" else part.meaning] = value
+    return {key: MapWell(**row) for key, row in values.items()}  # type: ignore[arg-type]
+
+
+def _parsed(part: _Part, dose_unit: Unit | None, remarks: list[Remark]) -> Sequence[object]:
+    texts = [cell.text for cell in part.cells]
+    match part.meaning:
+        case "dose":
+            units = [cell.unit for cell in part.cells]
+            column = DoseColumn(texts, [cell.where for cell in part.cells], part.name, units if any(units) else None)
+            if (unit := dose_unit or unit_of_header(part.name)) not in (None, "uM"):
+                remarks.append(
+                    Remark("note", "doses", f"doses of {part.name!r} without a unit of their own are taken as {unit}")
+                )
+            return parse_doses(column, dose_unit)
+        case "control_type":
+            return parse_control_types(texts, part.name, remarks)
+        case _:
+            return [text or None for text in texts]
+
+
+def parse_control_types(texts: Sequence[str], name: str, remarks: list[Remark]) -> list[ControlType | None]:
+    """Return what a column of control types says of every row; a warning is added for words that are not known."""
+    flags = {"yes": "negative", "true": "negative", "no": "treatment", "false": "treatment"}
+    kinds = {text: flags.get(text.casefold(), control_type_of(text)) for text in set(texts)}
+    unknown = sorted(text for text, kind in kinds.items() if text and kind is None)
+    if unknown:
+        known = ", ".join(words[0] for words in CONTROL_TYPES.values())
+        remarks.append(
+            Remark(
+                "warning",
+                "controls",
+                f"the column {name!r} says {listed([repr(text) for text in unknown], 5)}, which is no known type of "
+                "well; these wells count by their compound",
+                f"write one of: {known}",
+                tuple(unknown),
+            )
+        )
+    return [kinds[text] for text in texts]  # type: ignore[misc]
+
+
+def _doubtful_compounds(parts: Sequence[_Part]) -> Iterator[Remark]:
+    cells = [cell for part in parts if part.meaning == "compound" for cell in part.cells if cell.text]
+    if broken := [cell for cell in cells if SPREADSHEET_ERROR.fullmatch(cell.text)]:
+        shown = listed([f"{cell.text} ({cell.where})" for cell in broken], 3)
+        raise DataError(
+            f"the spreadsheet could not compute {counted(len(broken), 'compound')}: {shown}", hint="correct them there"
+        )
+    yield from doubtful_compounds([(cell.text, cell.where, cell.is_date) for cell in cells])
+
+
+def doubtful_compounds(cells: Sequence[tuple[str, str, bool]]) -> Iterator[Remark]:
+    """Yield warnings on compounds (text, place, whether it is a date) that look like dates, numbers or no name."""
+    kinds: dict[str, list[str]] = {"date": [], "number": [], "none": []}
+    for text, where, is_date in cells:
+        kind = "date" if is_date or DATE.fullmatch(text) else "number" if NUMBER.fullmatch(text) else ""
+        kind = kind or ("none" if text.casefold() in NO_NAMES else "")
+        if kind:
+            kinds[kind].append(f"{text!r} ({where})")
+    sentences = {
+        "date": ("dates among the compounds, which a spreadsheet makes of names such as SEPT2 ({n}): {first}",
+                 "format the cells as text, and write the names again"),
+        "number": ("numbers among the compounds ({n}): {first}", "check that the column of compounds is the right one"),
+        "none": ("words for no compound among the compounds, which count as names ({n}): {first}",
+                 "leave the cells empty, or name the controls in fetch.controls"),
+    }  # fmt: skip
+    for kind, found in kinds.items():
+        if found:
+            sentence, hint = sentences[kind]
+            text = sentence.format(n=f"{len(found):,}", first=listed(found, 3))
+            yield Remark("warning", "compounds", text, hint, tuple(found))
