@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cellssl.stages.fetch.image_headers import Place
 
 CURES = {
-    kinds.NAMES: "write the name in one way in the table",
+    kinds.NAMES: "write it in one way in the table; a name of the controls may also be added to fetch.controls",
     kinds.DOSES: "write the dose in one way in the table",
 }
 

@@ -24,6 +24,8 @@ SAME_PIXEL_UM = 0.05
 """Pixel sizes that differ by more than this share of the larger one contradict each other."""
 THUMBNAIL_SHARE = 0.5
 """A thumbnail has at most this share of the height and width of the other images of its plate."""
+NO_FILE = "no file is named"
+"""How the path begins that a data set gives an image whose cell in the table is empty; no such file exists."""
 CHOOSE_Z = 'in [fetch.dataset]: z = "max" (or "mean", "focus", or a number from 0)'
 AS_THEY_ARE = ("uint8", "uint16")
 """Types of pixels that are read without a scale."""
@@ -143,6 +145,9 @@ def _fault_of(
 ) -> Finding | None:
     """Return why an image cannot be opened, or None."""
     for file in reference.files:
+        if file in faults and Path(file).name.startswith(NO_FILE):
+            cure = "name the file in the table, or take the row out"
+            return finding_of(field, kinds.MISSING, Path(file).name, cure, channel, file)
         if file in faults:
             what = f"{file} {faults[file]}"
             cure = "bring the file back, or correct its path in the table"
