@@ -60,8 +60,9 @@ class Finding:
     severity: Severity = "warning"
 
     def __str__(self) -> str:
-        """Return the sentence and its cure."""
-        return f"{self.what}; {self.cure}" if self.cure else self.what
+        """Return the sentence, which begins with the field where it does not name it, and the cure."""
+        where = f"{self.field_id}: " if self.field_id not in self.what else ""
+        return f"{where}{self.what}; {self.cure}" if self.cure else f"{where}{self.what}"
 
 
 @dataclass(frozen=True)
