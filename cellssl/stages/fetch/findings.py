@@ -163,12 +163,12 @@ def sentence_of(bad_plates: Mapping[str, str], plates: int) -> str:
     return f"{len(sentences)} of {plates} plates cannot be made: {'; '.join(sentences[:NAMED])}{more}"
 
 
-def way_out(bad_plates: Iterable[str], plates: int, mend: str = "repair them", stage: str = "fetch") -> str:
-    """Return how to go on although plates cannot be made; `stage` is the one whose share of failures is exceeded."""
+def way_out(bad_plates: Iterable[str], plates: int, mend: str, setting: str) -> str:
+    """Return how to go on although plates cannot be made; `setting` is the share of failures that is exceeded."""
     import json
 
     named = sorted(bad_plates)
-    repair = f"{mend}, or raise {stage}.max_failures, the share of fields that may be missing or broken"
+    repair = f"{mend}, or raise {setting}, the share of fields that may be missing or broken"
     if len(named) == plates:
         return repair
     return (
