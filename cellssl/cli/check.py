@@ -131,6 +131,6 @@ def _error(check: Check, listed: Path | None) -> DataError:
     stage = "fetch" if any(one.kind in BREAKS_FETCH for one in check.errors) else "segment"
     cure = first.cure or "repair them"
     if first.kind not in (NOT_CHOSEN, NO_RANGE):  # all images need that line, however many may fail
-        cure = way_out(check.bad_plates, check.plates, cure, stage)
+        cure = way_out(check.bad_plates, check.plates, cure, f"{stage}.max_failures")
     where = "" if listed is None else f"; all are listed in {listed}"
     return DataError(sentence_of(check.bad_plates, check.plates), hint=f"{cure}{where}")

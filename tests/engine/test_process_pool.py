@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cellssl.engine.process_pool import parallel_map
+from cellssl.engine.process_pool import parallel_map, parallel_results
 from cellssl.errors import DataError, FailedError
 
 TASKS = list(range(6))
@@ -33,6 +33,12 @@ def succeed(number: int) -> None:
 
 def fail(number: int) -> None:
     raise DataError(f"task {number} is bad", hint="mend it")
+
+
+def square(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return number**2
 
 
 def exit_at_once(number: int) -> None:
@@ -87,6 +93,11 @@ def test_a_crash_costs_its_own_task_and_no_other(tmp_path: Path, name: str) -> N
     assert sorted(crashed) == [(3, f"signal {number}, {name}"), (11, f"signal {number}, {name}")]
     tries = {task: len((tmp_path / str(task)).read_text()) for task in range(20)}
     assert tries == {task: 2 if task in (3, 7, 11) else 1 for task in range(20)}
+
+
+def test_results_come_with_their_tasks_and_that_of_a_crash_from_the_caller() -> None:
+    found = dict(parallel_results(square, TASKS, 2, lambda task, how: -task))
+    assert found == {0: 0, 1: 1, 2: 4, 3: -3, 4: 16, 5: 25}
 
 
 def test_a_crash_that_no_caller_handles_is_a_data_error(tmp_path: Path) -> None:

@@ -147,6 +147,11 @@ def test_missing_fields_within_the_tolerance_are_warnings_and_more_are_errors(tm
     assert seen.bad_plates["P1"].startswith("2 of 24 fields of plate P1 are missing or broken; first: P1_A01_s1: ")
 
 
+def test_a_finding_names_its_field_once(tmp_path: Path) -> None:
+    gone = check(tmp_path, [a_field("A01", images={"dna": str(tmp_path / "gone.tif")})]).findings[0]
+    assert str(gone).startswith(f"P1_A01_s1: {tmp_path}/gone.tif does not exist; ")
+
+
 def test_a_bad_plate_leaves_the_findings_of_the_others_as_they_are(tmp_path: Path) -> None:
     fields = [*plate_of(tmp_path), a_field("A01", plate="P2", images={"dna": str(tmp_path / "gone.tif")})]
     seen = check(tmp_path, fields)

@@ -21,10 +21,8 @@ from cellssl.stages.fetch.remembered import FOLDER, Memory, are_settled, key_of,
 if TYPE_CHECKING:
     from cellssl.stages.fetch.image_headers import Place
 
-TOPICS = {kinds.NAMES: {"plates", "wells", "compounds", "controls"}, kinds.DOSES: {"doses"}}
-"""Kinds of findings, and the topics of a data set's remarks that say the same."""
 CURES = {
-    kinds.NAMES: "write the name in one way in the table",
+    kinds.NAMES: "write it in one way in the table; a name of the controls may also be added to fetch.controls",
     kinds.DOSES: "write the dose in one way in the table",
 }
 
@@ -58,7 +56,7 @@ def check_plates(
             memory.thin_out()
     else:
         found = known["findings"]
-    found = [*_without(remarks, found), *map(_finding_of, remarks)]
+    found = [*found, *map(_finding_of, remarks)]
     check = judged(found, {plate: len(fields) for plate, fields in plates.items()}, tolerances)
     return replace(check, files=len(states), is_recalled=known is not None)
 
@@ -66,13 +64,6 @@ def check_plates(
 def _finding_of(remark: Remark) -> Finding:
     items = "; ".join(remark.items)
     return Finding(remark.topic, remark.text, remark.hint, items=items, severity=remark.kind)
-
-
-def _without(remarks: Sequence[Remark], found: Sequence[Finding]) -> list[Finding]:
-    """Return the findings without those on names and doses that the data set itself has remarked on."""
-    topics = {remark.topic for remark in remarks if remark.kind == "warning"}
-    left_out = {kind for kind, of_kind in TOPICS.items() if topics & of_kind}
-    return [one for one in found if one.kind not in left_out]
 
 
 def _places(fields: Sequence[Field]) -> set[Place]:
@@ -118,21 +109,21 @@ def _table_findings(plates: Mapping[str, Sequence[Field]], controls: Sequence[st
     """Yield what the rows alone say: names and doses alike, controls that no well has, plates without controls."""
     import pandas as pd
 
+    everything = [field for fields in plates.values() for field in fields]
     columns = ("field_id", "plate", "well", "compound", "dose_micromolar")
-    rows = ([getattr(field, name) for name in columns] for fields in plates.values() for field in fields)
+    rows = [[getattr(field, name) for name in columns] for field in everything]
     table = pd.DataFrame(rows, columns=list(columns)).astype({"compound": "string", "dose_micromolar": float})
+    table["control"] = [is_control(field.compound, field.control_type, controls) for field in everything]
     for kind, sentence in contradictions_by_kind(table, controls):
         yield Finding(kind, sentence, CURES[kind])
-    everything = [field for fields in plates.values() for field in fields]
     compounds = {field.compound for field in everything} - {None}
-    of_controls = [field for field in everything if is_control(field.compound, field.control_type, controls)]
-    without = plates.keys() - {field.plate for field in of_controls}
-    for plate in (plate for plate in plates if plate in without and compounds and controls):
+    with_controls = set(table["plate"][table["control"]])
+    for plate in (plate for plate in plates if plate not in with_controls and compounds and controls):
         yield Finding(
             kinds.NO_CONTROLS,
             f"plate {plate} has no well of the controls {', '.join(controls)}",
             "name its controls in fetch.controls, or write controls = [] where there are none",
             plate=plate,
         )
-    for name in (name for name in controls if of_controls and name and name not in compounds):
+    for name in (name for name in controls if with_controls and name and name not in compounds):
         yield Finding(kinds.RECIPE, f"no well has the control {name!r}", "correct fetch.controls, or the table")

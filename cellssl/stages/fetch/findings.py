@@ -60,8 +60,9 @@ class Finding:
     severity: Severity = "warning"
 
     def __str__(self) -> str:
-        """Return the sentence and its cure."""
-        return f"{self.what}; {self.cure}" if self.cure else self.what
+        """Return the sentence, which begins with the field where it does not name it, and the cure."""
+        where = f"{self.field_id}: " if self.field_id not in self.what else ""
+        return f"{where}{self.what}; {self.cure}" if self.cure else f"{where}{self.what}"
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,12 @@ def sentence_of(bad_plates: Mapping[str, str], plates: int) -> str:
     return f"{len(sentences)} of {plates} plates cannot be made: {'; '.join(sentences[:NAMED])}{more}"
 
 
-def way_out(bad_plates: Iterable[str], plates: int, mend: str = "repair them", stage: str = "fetch") -> str:
-    """Return how to go on although plates cannot be made; `stage` is the one whose share of failures is exceeded."""
+def way_out(bad_plates: Iterable[str], plates: int, mend: str, setting: str) -> str:
+    """Return how to go on although plates cannot be made; `setting` is the share of failures that is exceeded."""
     import json
 
     named = sorted(bad_plates)
-    repair = f"{mend}, or raise {stage}.max_failures, the share of fields that may be missing or broken"
+    repair = f"{mend}, or raise {setting}, the share of fields that may be missing or broken"
     if len(named) == plates:
         return repair
     return (

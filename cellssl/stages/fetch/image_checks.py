@@ -24,6 +24,8 @@ SAME_PIXEL_UM = 0.05
 """Pixel sizes that differ by more than this share of the larger one contradict each other."""
 THUMBNAIL_SHARE = 0.5
 """A thumbnail has at most this share of the height and width of the other images of its plate."""
+NO_FILE = "no file is named"
+"""How the path begins that a data set gives an image whose cell in the table is empty; no such file exists."""
 CHOOSE_Z = 'in [fetch.dataset]: z = "max" (or "mean", "focus", or a number from 0)'
 AS_THEY_ARE = ("uint8", "uint16")
 """Types of pixels that are read without a scale."""
@@ -105,27 +107,30 @@ def check_between_plates(usual: Mapping[str, Mapping[str, Sequence[Any]]]) -> It
     """Yield the plates whose images usually have another depth or size than those of most plates."""
     channels = dict.fromkeys(channel for of_plate in usual.values() for channel in of_plate)
     for channel in channels:
-        for kind, what in ((kinds.DEPTHS, _depth_of), (kinds.SIZES, _size_of)):
-            values = {plate: what(of_plate[channel]) for plate, of_plate in usual.items() if channel in of_plate}
-            most = _usual(list(values.values()))
-            for plate, value in values.items():
-                if value != most:
-                    words = f"the {channel} images of plate {plate} have {value}, and those of most plates {most}"
-                    yield Finding(kind, words, _CURES[kind], plate=plate, channel=channel)
+        of_channel = {plate: of_plate[channel] for plate, of_plate in usual.items() if channel in of_plate}
+        depths = {plate: (_bits_of(dtype), str(dtype)) for plate, (_, _, dtype) in of_channel.items()}
+        sizes = {
+            plate: ((rows, columns), f"{rows} x {columns} pixels") for plate, (rows, columns, _) in of_channel.items()
+        }
+        yield from _unlike_other_plates(kinds.DEPTHS, channel, depths)
+        yield from _unlike_other_plates(kinds.SIZES, channel, sizes)
+
+
+def _unlike_other_plates(kind: str, channel: str, values: Mapping[str, tuple[Any, str]]) -> Iterator[Finding]:
+    """Yield the plates whose value is not the most frequent one; `values` are values that sort, and their words."""
+    most = _usual(values.values())
+    count = sum(value == most for value in values.values())
+    others = "another plate" if count == 1 else f"{count} other plates"
+    for plate, value in values.items():
+        if value != most:
+            words = f"the {channel} images of plate {plate} have {value[1]}, and those of {others} {most[1]}"
+            yield Finding(kind, words, _CURES[kind], plate=plate, channel=channel)
 
 
 _CURES = {
     kinds.DEPTHS: "check how the plates were saved: grey values of 8 and of 16 bits are not comparable",
     kinds.SIZES: "check that objective and binning are the same; give pixel sizes per field where they differ",
 }
-
-
-def _depth_of(usual: Sequence[Any]) -> str:
-    return str(usual[2])
-
-
-def _size_of(usual: Sequence[Any]) -> str:
-    return f"{usual[0]} x {usual[1]} pixels"
 
 
 def _header(headers: Mapping[Place, Header], file: str, series: int | None) -> ImageHeader:
@@ -143,6 +148,9 @@ def _fault_of(
 ) -> Finding | None:
     """Return why an image cannot be opened, or None."""
     for file in reference.files:
+        if file in faults and Path(file).name.startswith(NO_FILE):
+            cure = "name the file in the table, or take the row out"
+            return finding_of(field, kinds.MISSING, Path(file).name, cure, channel, file)
         if file in faults:
             what = f"{file} {faults[file]}"
             cure = "bring the file back, or correct its path in the table"
@@ -249,8 +257,13 @@ def _depth(image: Image) -> tuple[int, str]:
 
 
 def _bits(image: Image) -> int:
+    """Return the bits of a pixel of an image."""
+    return _bits_of(image.header.dtype)
+
+
+def _bits_of(dtype: str) -> int:
     """Return the bits of a pixel: the number in the name of its type."""
-    return int("".join(filter(str.isdigit, image.header.dtype)) or 0)
+    return int("".join(filter(str.isdigit, dtype)) or 0)
 
 
 def _described(image: Image) -> str:

@@ -99,8 +99,11 @@ def _all_plates(
             bad[plate], hint = error.message, error.hint
             if len(plates) > 1:
                 yield Note(f"{error.message}; continuing with the other plates")
+    if bad and len(plates) > 1:
+        shares = "fetch.max_failures or segment.max_failures"
+        hint = way_out(bad, len(plates), "repair them (cellssl check lists all faults)", shares)
     if bad:
-        raise DataError(sentence_of(bad, len(plates)), hint=hint if len(plates) == 1 else way_out(bad, len(plates)))
+        raise DataError(sentence_of(bad, len(plates)), hint=hint)
     return parts
 
 
