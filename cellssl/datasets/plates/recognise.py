@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cellssl.datasets.plates.by_name import recognise_by_name
-from cellssl.datasets.plates.folder import Listing, list_folder
+from cellssl.datasets.plates.folder import Listing, list_folder, sort_out
 from cellssl.datasets.plates.headers import Headers, spread
 from cellssl.datasets.plates.indexed import recognise_indexed
 from cellssl.datasets.plates.layout import Found, Plane, channel_key
@@ -147,7 +147,8 @@ def survey(root: Path, pattern: str | None = None) -> Survey:
         found += recognise_indexed(listing)
         found += recognise_metamorph(listing, headers)
         found += recognise_loaddata(listing)
-    found += recognise_by_name(listing, headers, pattern) if not found else _leftovers(listing)
+    sort_out(listing, not_all=not found)
+    found += recognise_by_name(listing, headers, pattern) if not found else _leftovers(listing, found)
     if not found:
         raise _nothing(listing)
     _separate_measurements(found)
@@ -158,12 +159,20 @@ def survey(root: Path, pattern: str | None = None) -> Survey:
     return result
 
 
-def _leftovers(listing: Listing) -> list[Found]:
+def _leftovers(listing: Listing, found: list[Found]) -> list[Found]:
     """Leave out images that no index names, beside plates that have one."""
+    folders = {plane.file.rpartition("/")[0] for one in found for plane in one.planes if plane.file}
     files = listing.images()
-    if files:
-        listing.doubts.append(f"{len(files):,} images belong to no plate with an index ({files[0]}); they are left out")
-        listing.leave_out("images that belong to no index", files)
+    listing.leave_out(
+        "images that the index of their plate does not list",
+        [file for file in files if file.rpartition("/")[0] in folders],
+    )
+    if elsewhere := listing.images():
+        listing.doubts.append(
+            f"{len(elsewhere):,} images belong to no plate with an index ({elsewhere[0]}), so they are left out; "
+            "cellssl init with their folder takes them"
+        )
+        listing.leave_out("images that belong to no index", elsewhere)
     return []
 
 
