@@ -44,6 +44,7 @@ ZARR_MARKS = ("zarr.json", ".zattrs", ".zgroup")
 END = r"(?![a-z0-9])"
 """Behind a word: `proj12` is a name, `proj_12` is a projection."""
 LEFT_OUT = (
+    ("copies that a file manager made", re.compile(r"( \(\d\)| - (Copy|Kopie|Copie)( \(\d+\))?)$", re.I)),
     ("thumbnails", re.compile(r"(?<![a-z])thumb(nail)?s?(?![a-z])", re.I)),
     (
         "flat-field and other correction images",
@@ -129,6 +130,8 @@ def list_folder(root: Path) -> Listing:
     Links are followed, each folder once. Raises UsageError where it is no folder, DataError where it cannot be read or
     holds more than MOST_ENTRIES files.
     """
+    if re.match(r"(https?|s3|gs|ftp):/", str(root)):
+        raise UsageError(f"{root} is an address, and plates are read from this machine", hint="copy or mount the plate")
     if not root.exists():
         raise UsageError(f"there is no folder {root}", hint="give the folder that the microscope wrote")
     if not root.is_dir():

@@ -63,7 +63,7 @@ def opened(path: Path, size: int = 0) -> tuple[dict[str, Any], list[dict[str, An
     except BaseException as error:  # a panic of the library is no Exception
         if type(error).__name__ == "InterruptedByUserError":
             raise
-        return {}, [], str(error).splitlines()[0] if str(error) else type(error).__name__
+        return {}, [], str(error).partition(" (hint")[0].strip() or type(error).__name__
 
 
 def _found(listing: Listing, name: str, place: PurePosixPath, info: dict[str, Any], entries: list[Any]) -> Found | None:
