@@ -23,7 +23,7 @@ from cellssl.config.paths import NAME, InputPath
 from cellssl.config.settings import NOT_IN_FINGERPRINT, ORDERED
 from cellssl.datasets.base import Field, Forecast, Remark, Value
 from cellssl.datasets.tables.columns import ExtraColumns, FieldSelection, ImageColumns, with_site
-from cellssl.datasets.tables.controls import is_control
+from cellssl.datasets.tables.controls import is_control, near_control, usual_controls
 from cellssl.datasets.tables.csv_table import Table, read_table
 from cellssl.datasets.tables.doses import UnitSetting
 from cellssl.datasets.tables.places import Places, common_prefix, is_address
@@ -233,6 +233,16 @@ class Settings(OnlineDataset):
                     tuple(nameless),
                 )
             )
+        if alike := _like_controls(fields, controls):
+            found.append(
+                Remark(
+                    "warning",
+                    "controls",
+                    f"compounds with usual names of controls, which are no controls here: {listed(alike, 5)}",
+                    "if they are controls, list them in fetch.controls",
+                    tuple(alike),
+                )
+            )
         if contradictory:
             found.append(
                 Remark(
@@ -333,6 +343,16 @@ class Settings(OnlineDataset):
         return _Read([found[row] for row in selected], [*remarks, *of_planes], places)
 
 
+def _like_controls(fields: Sequence[Field], controls: Sequence[str]) -> list[str]:
+    """Return compounds such as water or vehicle that are no controls; other spellings are said elsewhere."""
+    compounds = dict.fromkeys(
+        field.compound
+        for field in fields
+        if field.compound and not is_control(field.compound, field.control_type, controls)
+    )
+    return [repr(name) for name in usual_controls(compounds) if near_control(name, controls) is None]
+
+
 def _files_of(row: ImageRow, held: Mapping[str, Mapping[str, Path]]) -> dict[str, Path]:
     """Return the files of a field's images by their role; of an image that is a folder, all its files, once a field."""
     found: dict[str, Path] = {}
@@ -409,7 +429,7 @@ def _check_no_windows(places: Places) -> None:
         first, where = next(iter(places.windows.items()))
         prefix = common_prefix(list(places.windows))
         raise UsageError(
-            f"{where}: {first} is a path of a Windows computer, and so are {len(places.windows) - 1:,} more",
+            f"{where}: {first} is a path of a Windows computer ({counted(len(places.windows), 'such path')} in all)",
             hint=f'write which folder it is on this machine: paths = {{ "{prefix}" = "/folder/here" }}',
         )
 

@@ -103,6 +103,12 @@ def test_a_well_without_a_compound_is_its_solvent_and_no_control_by_itself(tmp_p
     assert "1 well without a compound" not in said(unnamed, ("",)) and plain.columns.solvent is None
 
 
+def test_a_solvent_that_is_no_control_is_said(tmp_path: Path) -> None:
+    given = dataset(tmp_path, "P,A1,1,water,,,a\nP,A2,1,dmso,,,b\nP,A3,1,x,,,c\n")
+    assert "no controls here: 'water';" in said(given)
+    assert "no controls here" not in said(given, ("DMSO", "water"))
+
+
 def test_types_of_wells_decide_and_contradictions_are_said(tmp_path: Path) -> None:
     table = "P,A1,1,LacZ,,negcon,a\nP,A2,1,DMSO,,trt,b\nP,A3,1,,,empty,c\nP,A4,1,x,,edge,d\n"
     given = dataset(tmp_path, table, columns={**COLUMNS, "control_type": "kind"})
@@ -135,6 +141,11 @@ def test_one_well_in_several_forms_is_one_well_and_its_fields_stay_apart(tmp_pat
     given = dataset(tmp_path, rows)
     assert [field.field_id for field in planned(given)] == ["P1_A01_s1", "P1_A01_s2", "P1_B02_s1", "P1_B02_s2"]
     assert "A01" in said(given) and "P1 B02 site 1: 2" in said(given)
+
+
+def test_an_ome_zarr_image_on_a_server_is_refused_with_the_cure(tmp_path: Path) -> None:
+    fault = fault_of(dataset(tmp_path, "P,A1,1,,,,https://example.org/p.zarr/A/1/0\n"))
+    assert "is an OME-Zarr image on a server" in fault.message and "copy its folder" in fault.hint
 
 
 @pytest.mark.parametrize("columns", [{"row": "r", "column": "c"}, {"well": ["r", "c"]}])

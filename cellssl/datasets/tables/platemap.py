@@ -163,6 +163,7 @@ def read_platemap(
     columns = columns or PlatemapColumns()
     parts: list[_Part] = []
     remarks: list[Remark] = []
+    unread: dict[str, None] = {}
     others: list[str] = []
     header: list[str] = []
     names_plates = False
@@ -176,6 +177,7 @@ def read_platemap(
             parts += table.parts(keep)
             remarks += table.remarks
             header += table.header
+            unread |= dict.fromkeys(table.unread(keep))
             names_plates |= table.plate is not None
         else:
             others.append(sheet.title)
@@ -185,13 +187,15 @@ def read_platemap(
         remarks.append(Remark("note", "plate map", f"these sheets hold no wells and are left out: {listed(others)}"))
     _check_named(columns, parts, path, header)
     wells = _wells(parts, dose_unit, remarks)
+    if not wells:
+        raise DataError(f"{path} names no well", hint="give a plate map with one row per well, or a grid of a plate")
     remarks += _doubtful_compounds(parts)
     taken = {
         meaning: listed(dict.fromkeys(part.name for part in parts if part.meaning == meaning), 3)
         for meaning in dict.fromkeys(part.meaning for part in parts)
         if not meaning.startswith("keep:")
     }
-    return Platemap(wells, taken, [_how_it_was_read(path, taken, wells), *remarks], names_plates)
+    return Platemap(wells, taken, [_how_it_was_read(path, taken, wells, list(unread)), *remarks], names_plates)
 
 
 def holds_grids(path: Path) -> bool:
@@ -202,11 +206,14 @@ def holds_grids(path: Path) -> bool:
         return False
 
 
-def _how_it_was_read(path: Path, taken: dict[str, str], wells: dict[tuple[str | None, str], MapWell]) -> Remark:
+def _how_it_was_read(
+    path: Path, taken: dict[str, str], wells: dict[tuple[str | None, str], MapWell], unread: Sequence[str]
+) -> Remark:
     columns = ", ".join(f"{meaning.replace('_', ' ')} from {name}" for meaning, name in taken.items())
     plates = {plate for plate, _ in wells if plate is not None}
     where = counted(len(wells), "well") + (f" of {counted(len(plates), 'plate')}" if plates else ", on every plate")
-    return Remark("note", "plate map", f"the plate map {path.name} gives {where}: {columns}")
+    rest = f"; not read: {listed(unread)}" if unread else ""
+    return Remark("note", "plate map", f"the plate map {path.name} gives {where}: {columns}{rest}", items=tuple(unread))
 
 
 def _no_map(path: Path, sheets: Sequence[Sheet], columns: PlatemapColumns) -> DataError:
@@ -390,6 +397,12 @@ class _Long:
             _Part("well", self.header[place], [_Cell(p, w, w, self.sheet.where(r, place)) for r, p, w in wells])
         )
         return parts
+
+    def unread(self, keep: Sequence[str]) -> list[str]:
+        """Return the columns that are taken for nothing."""
+        meanings = ("plate", "well", "row", "column", "dose_unit", *VALUES)
+        taken = {*keep, *(self._column(meaning) for meaning in meanings)}
+        return [name for name in self.header if name and name not in taken]
 
     def _wells(self) -> list[tuple[int, str | None, str]]:
         """Return row, plate and well of every row that names a well."""
