@@ -40,7 +40,7 @@ def invoke(arguments: list[str]) -> int:
         with watch.watching():
             return _run_command(arguments, watch)
     except InterruptedByUserError as error:  # while streams and handlers are set up or taken down
-        return _worded(error, watch)
+        return _printed(error, watch)
 
 
 def _run_command(arguments: list[str], watch: SignalWatch) -> int:
@@ -53,15 +53,15 @@ def _run_command(arguments: list[str], watch: SignalWatch) -> int:
             code = _code_of(arguments)
             watch.begin_to_end()
         except (CellsslError, InterruptedByUserError) as error:
-            return _worded(error, watch)
+            return _printed(error, watch)
         except Exception:
             if not watch.has_raised or watch.number is None:
                 raise
-            return _worded(interrupted(watch.number), watch)  # a library made another one of a signal's exception
+            return _printed(interrupted(watch.number), watch)  # a library made another one of a signal's exception
         return code
 
 
-def _worded(error: CellsslError | InterruptedByUserError, watch: SignalWatch) -> int:
+def _printed(error: CellsslError | InterruptedByUserError, watch: SignalWatch) -> int:
     """Print an error, unless the end of the command has been printed already; return its exit code."""
     from cellssl.cli.console import Console
 

@@ -151,7 +151,18 @@ def _facts(found: Survey, written: Written) -> list[tuple[str, str]]:
         ("images", f"{', '.join(f'{a} x {b}' for a, b in facts['sizes_px'])} px; {', '.join(facts['types']) or '?'}"),
         ("objective", ", ".join(facts["objectives"]) or "not known"),
         ("date", _dates(facts["acquired"])),
+        ("time", _time(found, written)),
     ]
+
+
+def _time(found: Survey, written: Written) -> str:
+    """Return how long the recipe takes, and how long all fields take."""
+    size, fields = written.size, len(found.fields) - len(found.incomplete)
+    minutes = f"about {max(1, round(size.minutes_first))} minutes on this machine, up to the report"
+    if size.sample_fields is None:
+        return minutes
+    hours = f"all fields take about {size.hours_whole:.1f} hours; the recipe says which line to remove"
+    return f"{minutes}, for a first look at {size.sample_fields:,} of {fields:,} fields; {hours}"
 
 
 def _dates(acquired: list[str]) -> str:

@@ -46,7 +46,7 @@ class SignalWatch:
         """Whether a handler has raised an exception, at any place of the program."""
         self._seen = 0
         self._ending, self._over = threading.Event(), threading.Event()
-        self._worded = threading.Lock()
+        self._printed = threading.Lock()
 
     def raise_once(self, number: int, frame: FrameType | None = None) -> None:
         """Raise InterruptedByUserError in the main thread, unless it has been raised, or the program ends already."""
@@ -58,7 +58,7 @@ class SignalWatch:
     def begin_to_end(self) -> bool:
         """Say that the main thread is about to print how it ends; return whether the other thread has not done so."""
         self._ending.set()
-        return self._worded.acquire(blocking=False)
+        return self._printed.acquire(blocking=False)
 
     def see(self, number: int) -> None:
         """Answer a signal; called in a thread of its own, as soon as the signal comes."""
@@ -68,7 +68,7 @@ class SignalWatch:
             _console().say("stopping after this step; the same signal again stops at once")
             return
         self._ending.wait(GRACE_S)
-        if self._worded.acquire(blocking=False):
+        if self._printed.acquire(blocking=False):
             _console().error(interrupted(self.number))
         elif self._over.wait(GRACE_S):
             return  # the main thread has ended the command

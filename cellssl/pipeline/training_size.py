@@ -28,7 +28,7 @@ START_S = 120.0
 SEGMENT_S_PER_MEGAPIXEL = 0.5
 """Of one channel on one core, watershed; 28 fields of 1.3 megapixels with 3 channels took 55 s of CPU time."""
 SMALL_STEP_S_PER_CELL = 0.006
-"""One epoch of two branches with `small` at 48 px on one core."""
+"""One epoch of two branches with `small` at 48 px on one core, with up to three channels."""
 OTHER_ARMS_S_PER_CELL = 0.012
 """Embedding by network, random network, intensities and features, and four clusterings, on one core."""
 GPU_STEP_S_PER_CELL = 0.001
@@ -73,7 +73,8 @@ def training_size(
     input_px = crop_px if has_gpu else min(CPU_INPUT_PX, crop_px)
     epochs = GPU_EPOCHS if has_gpu else CPU_EPOCHS
     step_s = GPU_STEP_S_PER_CELL * (input_px / 196) ** 2 if has_gpu else SMALL_STEP_S_PER_CELL * (input_px / 48) ** 2
-    per_cell_s = TRAINED_SHARE * epochs * step_s + OTHER_ARMS_S_PER_CELL
+    more_channels = max(1.0, channels / 3)
+    per_cell_s = (TRAINED_SHARE * epochs * step_s + OTHER_ARMS_S_PER_CELL) * more_channels
     per_field_s = SEGMENT_S_PER_MEGAPIXEL * megapixels * channels / cores + cells_per_field * per_cell_s
     whole_s = START_S + fields * per_field_s
     sample = max(FEW_FIELDS, math.floor((FIRST_LOOK_S - START_S) / per_field_s))

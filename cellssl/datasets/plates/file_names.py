@@ -360,6 +360,8 @@ def _compared(files: list[str]) -> NamedFiles | None:
     if well is None and not {"row", "column"} <= set(roles.values()):
         roles = {place: role for place, role in roles.items() if role not in ("row", "column")}
     doubts = _guess(columns, roles)
+    if well is not None and not _is_sure(columns[well]):
+        doubts.append(f"{_some(columns[well].distinct)} in the file names are taken as the wells")
     if well is None and "row" not in roles.values() and "site" not in roles.values():
         return None
     found = NamedFiles(_words(files[0], columns, roles), "", doubts=doubts)
@@ -374,14 +376,17 @@ def _well_place(columns: list[_Column]) -> int | None:
     places = [place for place, column in enumerate(columns) if column.all_wells()]
     if not places:
         return None
-    sure = [
-        place for place in places if len(columns[place].letters()) > 1 or "well" in columns[place].values[0].lower()
-    ]
+    sure = [place for place in places if _is_sure(columns[place])]
     if sure:
         return sure[-1]
     other = [place for place in places if not (columns[place].letters() <= {"c", "f", "p"})]
     padded = [place for place in other if all(len(value) > 2 for value in columns[place].distinct)]
     return (padded or other)[-1] if other else None
+
+
+def _is_sure(column: _Column) -> bool:
+    """Return whether wells of several rows, or the word `well`, show that these are wells."""
+    return len(column.letters()) > 1 or "well" in column.values[0].lower()
 
 
 def _guess(columns: list[_Column], roles: dict[int, str]) -> list[str]:

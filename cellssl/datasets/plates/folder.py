@@ -41,36 +41,43 @@ UNREADABLE = {
 }
 """Endings of image files that are not read, and the names of their formats."""
 ZARR_MARKS = ("zarr.json", ".zattrs", ".zgroup")
+END = r"(?![a-z0-9])"
+"""Behind a word: `proj12` is a name, `proj_12` is a projection."""
 LEFT_OUT = (
-    ("thumbnails", re.compile(r"(^|[^a-z])thumb(nail)?s?([^a-z]|$)", re.I)),
+    ("copies that a file manager made", re.compile(r"( \(\d\)| - (Copy|Kopie|Copie)( \(\d+\))?)$", re.I)),
+    ("thumbnails", re.compile(r"(?<![a-z])thumb(nail)?s?(?![a-z])", re.I)),
     (
         "flat-field and other correction images",
         re.compile(
-            r"flat[-_ ]?field|(^|[^a-z])(ffc|ilum|illum\w*|shading|dark[-_ ]?(frame|field|current)|bias|blank|"
-            r"background)([^a-z]|$)|^(DC|SC|BFC|FFC)_|^(illum|flatfield)",
+            rf"flat[-_ ]?field|^(DC|SC|BFC|FFC)_|(?<![a-z])(ffc|illum\w*|shading|dark[-_ ]?(frame|field|current)|"
+            rf"background){END}",
             re.I,
         ),
     ),
     (
         "masks, overlays and other derived files",
         re.compile(
-            r"(^|[^a-z])(masks?|overlays?|outlines?|segment\w*|seg|labels?|cp_masks|flows|probabilit\w*|predict\w*|"
-            r"contours?|objects?)([^a-z]|$)",
+            rf"(?<![a-z])(masks?|overlays?|outlines?|segmentations?|segmented|seg|labels|cp_masks|flows|probabilit\w*|"
+            rf"contours?){END}|(?<![a-z])(label|objects)$",
             re.I,
         ),
     ),
     (
         "stitched images and composites",
         re.compile(
-            r"(^|[^a-z])(stitch\w*|montages?|mosaics?|composites?|overviews?|previews?|merged?|rgb)([^a-z]|$)", re.I
+            rf"(?<![a-z])(stitch\w*|montages?|mosaics?|composites?|overviews?|previews?|merged?|rgb){END}", re.I
         ),
     ),
     (
         "projections",
-        re.compile(r"^(MAX|AVG|SUM|STD|MIN|MED)_|(?i:(^|[^a-z])(proj|projections?|maxproj|mip|maxip|edf)([^a-z]|$))"),
+        re.compile(rf"^(MAX|AVG|SUM|STD|MIN|MED)_|(?i:(?<![a-z])(proj|projections?|maxproj|mip|maxip|edf){END})"),
     ),
 )
-"""Reason to leave a file out -> what its name, or that of a folder around it, contains."""
+"""Reason to leave a file out -> what its name contains, or all of the name of a folder around it."""
+REST_OF_A_FOLDER = re.compile(
+    r"[\W_\d]*((images?|files?|corrections?|functions?|results?|outputs?|max)[\W_\d]*)*", re.I
+)
+"""What else the name of such a folder may contain."""
 
 
 @dataclass
@@ -118,18 +125,19 @@ def is_image(file: str) -> bool:
 
 
 def list_folder(root: Path) -> Listing:
-    """Return what lies in a folder and below it, without what the names of files show to be no fields.
+    """Return what lies in a folder and below it.
 
     Links are followed, each folder once. Raises UsageError where it is no folder, DataError where it cannot be read or
     holds more than MOST_ENTRIES files.
     """
+    if re.match(r"(https?|s3|gs|ftp):/", str(root)):
+        raise UsageError(f"{root} is an address, and plates are read from this machine", hint="copy or mount the plate")
     if not root.exists():
         raise UsageError(f"there is no folder {root}", hint="give the folder that the microscope wrote")
     if not root.is_dir():
         raise UsageError(f"{root} is a file", hint=f"give the folder around it: cellssl init {root.parent}")
     listing = Listing(root)
     _walk(listing)
-    _sort_out(listing)
     return listing
 
 
@@ -206,23 +214,35 @@ def _no_field(name: str, below: str, size: int) -> str:
     return ""
 
 
-def _sort_out(listing: Listing) -> None:
-    """Leave out files that other images are made into or from; never all images that there are."""
+def sort_out(listing: Listing, *, not_all: bool) -> None:
+    """Leave out files that other images are made into or from, by their names.
+
+    With `not_all`, what would be all images that there are is taken, with a doubt.
+    """
     for reason, pattern in LEFT_OUT:
         images = listing.images()
         named = [file for file in images if _says(pattern, file)]
-        if named and len(named) == len(images):
+        if not_all and named and len(named) == len(images):
             listing.doubts.append(f"all {len(images)} images look like {reason} by their names; they are taken")
         else:
             listing.leave_out(reason, named)
     lossy = [file for file in listing.sizes if file.lower().endswith(LOSSY)]
-    if lossy and len(lossy) < len(listing.images()):
+    if lossy and (len(lossy) < len(listing.images()) or not not_all):
         listing.leave_out("JPEG images beside others", lossy)
     listing.doubts += _unread(listing)
 
 
 def _says(pattern: re.Pattern[str], file: str) -> bool:
-    return any(pattern.search(part) for part in file.rpartition(".")[0].split("/"))
+    """Return whether the name of a file contains the words, or that of a folder around it is nothing else."""
+    *folders, name = file.rpartition(".")[0].split("/")
+    if pattern.search(name):
+        return True
+    matches = (pattern.search(folder) for folder in folders)
+    return any(
+        REST_OF_A_FOLDER.fullmatch(folder[: match.start()] + folder[match.end() :])
+        for folder, match in zip(folders, matches, strict=True)
+        if match
+    )
 
 
 def _unread(listing: Listing) -> list[str]:

@@ -28,7 +28,7 @@ Z_STEP = re.compile(r"(^|/)ZStep_?(\d+)/", re.I)
 def recognise_indexed(listing: Listing) -> list[Found]:
     """Return what the indexes of the folder list, one per measurement of a plate; [] where there is no index.
 
-    Files that an index lists, and all other images beside them, are moved out of the listing. An index that cannot be
+    Files that an index lists are moved out of the listing. An index that cannot be
     read is named among the doubts of the listing; its files stay, to be recognised by their names.
     """
     found = []
@@ -63,7 +63,7 @@ def opened(path: Path, size: int = 0) -> tuple[dict[str, Any], list[dict[str, An
     except BaseException as error:  # a panic of the library is no Exception
         if type(error).__name__ == "InterruptedByUserError":
             raise
-        return {}, [], str(error).splitlines()[0] if str(error) else type(error).__name__
+        return {}, [], str(error).partition(" (hint")[0].strip() or type(error).__name__
 
 
 def _found(listing: Listing, name: str, place: PurePosixPath, info: dict[str, Any], entries: list[Any]) -> Found | None:
@@ -92,24 +92,16 @@ def _found(listing: Listing, name: str, place: PurePosixPath, info: dict[str, An
         )
     if twice := [one for one, n in Counter((p.field, p.channel, p.z, p.t) for p in planes if p.file).items() if n > 1]:
         found.doubts.append(f"plate {plate}: {len(twice):,} planes are listed more than once; the first file is taken")
-    _claim(listing, found, place, projections)
+    _claim(listing, found)
     return found
 
 
-def _claim(listing: Listing, found: Found, place: PurePosixPath, projections: set[str]) -> None:
-    """Move the files of the plate out of the listing; say which images of its folders no index lists."""
-    files = {plane.file for plane in found.planes}
-    folders = {str(PurePosixPath(file).parent) for file in files if file}
-    beside = [file for file in listing.images() if str(PurePosixPath(file).parent) in folders and file not in files]
-    made = [
-        file
-        for file in beside
-        if str(PurePosixPath(file).relative_to(place) if str(place) != "." else file) in projections
-    ]
+def _claim(listing: Listing, found: Found) -> None:
+    """Move the files of the plate, and projections of them, out of the listing."""
+    files = {plane.file for plane in found.planes if plane.file}
     for file in files:
         listing.sizes.pop(file, None)
-    listing.leave_out("projections", [*made, *_projections_around(listing, folders)])
-    listing.leave_out("images that the index of their plate does not list", [f for f in beside if f in listing.sizes])
+    listing.leave_out("projections", _projections_around(listing, {file.rpartition("/")[0] for file in files}))
 
 
 def _projections_around(listing: Listing, folders: set[str]) -> list[str]:
@@ -118,7 +110,7 @@ def _projections_around(listing: Listing, folders: set[str]) -> list[str]:
     return [
         file
         for file in listing.images()
-        if str(PurePosixPath(file).parent) in stepped or re.search(r"(^|/)ZStep_?0/", file, re.I)
+        if file.rpartition("/")[0] in stepped or re.search(r"(^|/)ZStep_?0/", file, re.I)
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cellssl.datasets.plates.by_name import recognise_by_name
-from cellssl.datasets.plates.folder import Listing, list_folder
+from cellssl.datasets.plates.folder import Listing, list_folder, sort_out
 from cellssl.datasets.plates.headers import Headers, spread
 from cellssl.datasets.plates.indexed import recognise_indexed
 from cellssl.datasets.plates.layout import Found, Plane, channel_key
@@ -24,6 +24,10 @@ HEADERS_READ = 24
 """Headers of each measurement that are read to see sizes and types; `cellssl check` reads all."""
 USUAL_SHARE = 0.5
 """Share of the fields that a channel needs, so that the recipe takes it."""
+NEARLY_ALL = 0.9
+"""The same, where so few fields would have all of the channels: plates with different stains."""
+INDEXED = ("Harmony", "ImageXpress", "CellVoyager", "OME-Zarr", "MetaMorph", "CellProfiler LoadData")
+"""How formats begin whose results are measurements: a second one of a plate is no second copy of its files."""
 EXPERIMENTAL = ("CZI", "ND2", "LIF")
 
 FieldKey = tuple[str, str, str, int]
@@ -73,9 +77,15 @@ class Survey:
 
     @cached_property
     def channels(self) -> list[str]:
-        """Return the channels that the recipe takes: those that most of the fields have."""
-        counts = Counter(c for planes in self.fields.values() for c in {p.channel for p in planes if p.file})
-        return [key for key in self.keys.values() if counts[key] >= USUAL_SHARE * len(self.fields)]
+        """Return the channels that the recipe takes, so that most of the fields have all of them."""
+        sets = [frozenset(plane.channel for plane in planes if plane.file) for planes in self.fields.values()]
+        for share in (USUAL_SHARE, NEARLY_ALL):
+            counts = Counter(channel for of_field in sets for channel in of_field)
+            usual = {channel for channel, number in counts.items() if number >= share * len(sets)}
+            if usual and sum(usual <= of_field for of_field in sets) >= USUAL_SHARE * len(sets):
+                return [key for key in self.keys.values() if key in usual]
+        frequent = Counter(sets).most_common(1)[0][0]
+        return [key for key in self.keys.values() if key in frequent]
 
     @cached_property
     def z_planes(self) -> int:
@@ -147,23 +157,40 @@ def survey(root: Path, pattern: str | None = None) -> Survey:
         found += recognise_indexed(listing)
         found += recognise_metamorph(listing, headers)
         found += recognise_loaddata(listing)
-    found += recognise_by_name(listing, headers, pattern) if not found else _leftovers(listing)
+    sort_out(listing, not_all=not found)
+    found += recognise_by_name(listing, headers, pattern) if not found else _leftovers(listing, found)
     if not found:
         raise _nothing(listing)
-    _separate_measurements(found)
+    _separate_measurements([one for one in found if one.format.startswith(INDEXED)])
+    _leave_out_second([one for one in found if not one.format.startswith(INDEXED)], listing)
+    found = [one for one in found if one.planes]
     known = _sample_headers(found, headers)
     _complete_optics(found, headers)
     result = Survey(root, found, _merged_left_out(listing, found), [], known)
+    if len(result.incomplete) == len(result.fields):
+        field, lacks = next(iter(result.incomplete.items()))
+        raise DataError(
+            f"no field of {root} has all its images; plate {field[0]}, well {field[2]}, site {field[3]}: {lacks}",
+            hint="copy the plate again, or say with --pattern how its files are called",
+        )
     result.doubts = [*listing.doubts, *(doubt for one in found for doubt in one.doubts), *_doubts(result, headers)]
     return result
 
 
-def _leftovers(listing: Listing) -> list[Found]:
+def _leftovers(listing: Listing, found: list[Found]) -> list[Found]:
     """Leave out images that no index names, beside plates that have one."""
+    folders = {plane.file.rpartition("/")[0] for one in found for plane in one.planes if plane.file}
     files = listing.images()
-    if files:
-        listing.doubts.append(f"{len(files):,} images belong to no plate with an index ({files[0]}); they are left out")
-        listing.leave_out("images that belong to no index", files)
+    listing.leave_out(
+        "images that the index of their plate does not list",
+        [file for file in files if file.rpartition("/")[0] in folders],
+    )
+    if elsewhere := listing.images():
+        listing.doubts.append(
+            f"{len(elsewhere):,} images belong to no plate with an index ({elsewhere[0]}), so they are left out; "
+            "cellssl init with their folder takes them"
+        )
+        listing.leave_out("images that belong to no index", elsewhere)
     return []
 
 
@@ -199,6 +226,21 @@ def _separate_measurements(found: list[Found]) -> None:
         if overlap:
             several[0].doubts.append(
                 f"plate {plate} was measured {len(several)} times; the column batch tells the measurements apart"
+            )
+
+
+def _leave_out_second(found: list[Found], listing: Listing) -> None:
+    """Leave out images that say the same as those of a more frequent pattern of names."""
+    taken: set[tuple[object, ...]] = set()
+    for one in found:
+        places = {plane: (plane.field, plane.channel, plane.z, plane.t) for plane in one.planes}
+        second = sorted({plane.file for plane, place in places.items() if place in taken})
+        one.planes = [plane for plane in one.planes if plane.file not in set(second)]
+        taken |= set(places.values())
+        listing.leave_out("second files of one field and channel", second)
+        if second:
+            one.doubts.append(
+                f"{len(second):,} files say the same well, site and channel as another, such as {second[0]}"
             )
 
 
@@ -246,7 +288,7 @@ def _doubts(result: Survey, headers: Headers) -> list[str]:
     for file, fault in headers.faults.items():
         doubts.append(f"the header of {file} cannot be read: {fault}")
     if absent := [name for name, key in result.keys.items() if key not in result.channels]:
-        doubts.append(f"channels of less than half of the fields are not in the recipe: {', '.join(absent)}")
+        doubts.append(f"channels that many fields lack are not in the recipe: {', '.join(absent)}")
     if result.incomplete:
         (plate, _, well, site), lacks = next(iter(result.incomplete.items()))
         doubts.append(
@@ -258,8 +300,8 @@ def _doubts(result: Survey, headers: Headers) -> list[str]:
     if len(sites) > 1:
         words = ", ".join(f"{number:,} wells with {count}" for count, number in sorted(sites.items()))
         doubts.append(f"wells have different numbers of sites: {words}")
-    if nameless := [well for plate, wells in result.wells().items() for well in wells if well == "none"]:
-        doubts.append(f"{len(nameless)} plates have images without the name of a well; their well is called none")
+    if nameless := [plate for plate, wells in result.wells().items() if "none" in wells]:
+        doubts.append(f"images of {', '.join(nameless[:5])} name no well; their well is called none")
     if not result.pixel_um():
         doubts.append("no file says the size of a pixel; give it as pixel_um in the recipe, in micrometres")
     elif len(result.pixel_um()) > 1:

@@ -164,3 +164,23 @@ def test_folders_without_images_say_what_they_hold(tmp_path: Path) -> None:
         survey(tmp_path)
     with pytest.raises(UsageError, match="is a file"):
         survey(tmp_path / "notes.txt")
+
+
+def test_plates_with_different_stains_share_what_they_have_in_common(tmp_path: Path) -> None:
+    write_harmony(tmp_path, SINGLE, plate="A")
+    write_harmony(tmp_path, Content(channels=("DAPI", "RNA")), plate="B")
+    found = survey(tmp_path)
+    assert (found.channels, len(found.fields), found.incomplete) == (["dapi"], 8, {})
+    assert any("not in the recipe: Actin, RNA" in doubt for doubt in found.doubts)
+
+
+def test_copies_of_files_are_no_fields_and_no_measurements(tmp_path: Path) -> None:
+    write_flat(tmp_path, "{well}_s{site}_{channel}.tif", SINGLE)
+    for name in ("B02_s1_DAPI (1).tif", "b2_s1_DAPI.tif"):
+        write_tiff(tmp_path / name, np.zeros((24, 32), np.uint16))
+    found = survey(tmp_path)
+    assert (len(found.fields), found.incomplete) == (4, {})
+    assert {reason: len(files) for reason, files in found.left_out.items()} == {
+        "copies that a file manager made": 1,
+        "second files of one field and channel": 1,
+    }
