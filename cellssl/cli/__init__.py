@@ -62,7 +62,7 @@ def _run_command(arguments: list[str], watch: SignalWatch) -> int:
 
 
 def _printed(error: CellsslError | InterruptedByUserError, watch: SignalWatch) -> int:
-    """Print an error, unless the end of the command has been told already; return its exit code."""
+    """Print an error, unless the end of the command has been printed already; return its exit code."""
     from cellssl.cli.console import Console
 
     if watch.begin_to_end():
