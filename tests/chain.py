@@ -92,7 +92,7 @@ def start(*words: object, **more: object) -> subprocess.Popen[str]:
 def run(*words: object, **more: object) -> Said:
     """One command in a process of its own, to its end."""
     process = start(*words, **more)
-    out, err = process.communicate(timeout=1500)
+    out, err = process.communicate(timeout=200)
     return Said(process.returncode, out, err)
 
 
