@@ -144,13 +144,15 @@ def estimates(session: Session, stages: Sequence[Planned], device_name: str = "a
     """
     from cellssl.device import device_for
 
-    todo = list({(one.stage, one.fingerprint): one for one in reversed(stages)}.values())[::-1]
+    todo: dict[tuple[str, str], Planned] = {}
+    for one in stages:
+        todo.setdefault((one.stage, one.fingerprint), one)
     if not todo:
         return Estimates()
     estimator = _Estimator(session, device_for(device_name), len({(one.arm, one.seed) for one in stages}))
     found = Estimates()
     unknown: dict[str, list[str]] = {}
-    for one in todo:
+    for one in todo.values():
         try:
             found.stages.append(estimator.estimate(one))
         except CellsslError as error:

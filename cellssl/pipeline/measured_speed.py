@@ -69,16 +69,32 @@ def _key(settings: Settings, shape: CellShape, device: torch.device) -> str:
     from cellssl.device import allowed_threads
 
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    counted = settings.model_copy(update={"epochs": min(settings.epochs, 1.0), "early_stopping": None})
     parts = [
         _processor(),
         gpu,
         str(allowed_threads()),
         torch.__version__,
-        json.dumps(counted.fingerprint_values(), sort_keys=True),
+        json.dumps(_work_of(settings), sort_keys=True),
         str((shape.channels, shape.crop_px)),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def _work_of(settings: Settings) -> dict[str, Any]:
+    """Return what a step computes: networks, sizes, kinds of transforms; not their strengths, which a sweep varies."""
+    branches = settings.active() if settings.epochs > 0 else {}
+    return {
+        "encoder": [settings.encoder.plugin_name(), settings.encoder.fingerprint_values()],
+        "sizes": [settings.input_px, settings.batch, settings.precision, settings.optimizer],
+        "branches": [
+            [
+                branch.objective.plugin_name(),
+                {name: value for name, value in branch.objective.all_values().items() if isinstance(value, int)},
+                [[transform.plugin_name() for transform in view] for view in branch.view_transforms(2)],
+            ]
+            for branch in branches.values()
+        ],
+    }
 
 
 def _processor() -> str:

@@ -1,10 +1,12 @@
 """step_cost: the settings of a training and the shape of its cells in; what one step costs here, measured, out.
 
-A step of a large network takes minutes on a CPU, so a smaller batch is timed: time and memory grow with the batch.
+A step of a large network takes minutes on a CPU, so a smaller batch is timed, and of a large network a smaller
+input: time and memory grow with them.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.engine.resources import peak_memory_mb
+from cellssl.errors import UsageError
 from cellssl.learning.training.distributed import SINGLE_PROCESS
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 FIRST_BATCH = 2
 """Cells of the first timed step; objectives and batch norm need two."""
+LARGE_NETWORK = 1_500_000_000
+"""Multiply-adds per image above which a step on a CPU is timed with a smaller input."""
 PEAK_OF_KEPT = 1.15
 """Peak of a step over what the backward pass needs of the forward pass: gradients of the largest maps come on top."""
 EMBEDDED = 4
@@ -75,16 +80,39 @@ def measure_step(settings: Settings, shape: CellShape, device: torch.device) -> 
     with enough_memory(OUT_OF_MEMORY_HINT):
         state, plan = _plan(settings, shape, device)
         size = multiply_adds(state.encoder, shape.channels, plan.side_px)
+        smaller = _smaller_input(settings, plan.side_px, size) if device.type == "cpu" else None
+        grows = kept_grows = 1.0
+        if smaller is not None:
+            full_px = plan.side_px
+            state, plan = _plan(smaller, shape, device)
+            grows = size / multiply_adds(state.encoder, shape.channels, plan.side_px)
+            kept_grows = (full_px / plan.side_px) ** 2
         with torch_threads(threads_for(size, allowed_threads())):
             timed = _timed_steps(state, plan, shape, settings.batch) if settings.epochs > 0 else []
-            embed_s = _embed_s(state.encoder, plan, shape)
+            embed_s = grows * _embed_s(state.encoder, plan, shape)
     weights_mb = 4e-6 * sum(one.numel() for part in (state.encoder, state.objectives) for one in part.parameters())
     if not timed:
         return StepCost(0.0, _peak_mb(device), embed_s, weights_mb)
     last, first = timed[-1], timed[0]
-    kept_mb = first.kept_mb / first.batch * settings.batch
+    kept_mb = kept_grows * first.kept_mb / first.batch * settings.batch
     memory_mb = first.peak_mb - first.kept_mb + PEAK_OF_KEPT * kept_mb
-    return StepCost(last.seconds * settings.batch / last.batch, memory_mb, embed_s, weights_mb)
+    return StepCost(grows * last.seconds * settings.batch / last.batch, memory_mb, embed_s, weights_mb)
+
+
+def _smaller_input(settings: Settings, side_px: int, size: int) -> Settings | None:
+    """Return the settings with an input of which a large network makes a step within seconds; None where it does so.
+
+    Time grows with multiply-adds, and the maps that are kept grow with the area.
+    """
+    if size <= LARGE_NETWORK:
+        return None
+    fitting_px = int(side_px * math.sqrt(LARGE_NETWORK / size)) // 16 * 16
+    smaller = settings.model_copy(update={"input_px": max(fitting_px, 32)})
+    try:
+        settings.encoder.check_side(max(fitting_px, 32))
+    except UsageError:  # a network of one size
+        return None
+    return smaller
 
 
 @dataclass(frozen=True)
