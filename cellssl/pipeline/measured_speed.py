@@ -1,7 +1,7 @@
 """measured_speed: a training and a machine in; what one of its steps costs there, measured once and kept, out.
 
 The folder `speeds` of a store holds one small file per network and machine. It may be removed at any time, and a store
-that cannot be written costs a measurement each time.
+that is not there yet, or cannot be written, costs a measurement each time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def step_cost(settings: Settings, shape: CellShape, device: torch.device, store:
     cells = max([LEAST_MEASURED, *(1 + queue for queue in _queues(settings))])
     measured = measure_step(settings, replace(shape, cells=cells), device)
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(exist_ok=True)  # in a store that is there: a dry run makes none
         write_text(file, json.dumps(asdict(measured)) + "\n")
     return measured
 

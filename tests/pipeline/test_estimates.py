@@ -17,6 +17,7 @@ def dry_run(chain: Chain, store: Path, *words: object) -> dict[str, object]:
 
 
 def test_a_dry_run_estimates_every_stage_and_keeps_what_it_measured(chain: Chain, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
     found = dry_run(chain, tmp_path / "store")
     estimates = {(one["stage"], one["arm"]): one for one in found["estimates"]}  # type: ignore[attr-defined]
     assert [stage for stage, arm in estimates if arm == "main"] == [
