@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -103,6 +103,8 @@ STRUCTURE = (
     ("site", re.compile(rf"(?:{WELL_TEXT}[-_ ])?(?:\d+-)?(?:Site|Pos|Position|Field|FOV|XY)[_ -]?(\d+)", re.I)),
 )
 """Folders that stand for a time point, a z plane, a well or a site, where the name of the file does not say it."""
+SITE_OF_WELL = re.compile(rf"{WELL_TEXT}[-_ ]Site[_ -]?\d+", re.I)
+"""A folder of Micro-Manager that names a well and a site in it."""
 
 
 @dataclass
@@ -173,10 +175,10 @@ def _tidied(parts: Parts, file: str) -> Parts:
     if "listed" in parts and "," not in parts["listed"]:  # a file with several channels lists them
         parts["channel"] = parts["listed"]
     for role, pattern in STRUCTURE:
-        if role not in parts:
-            for folder in file.split("/")[:-1]:
-                if match := pattern.fullmatch(folder):
-                    parts[role] = canonical_well(match[1]) if role == "well" else match[1]
+        for folder in file.split("/")[:-1]:
+            is_surer = role == "site" and SITE_OF_WELL.fullmatch(folder)  # file names may count positions of all wells
+            if (role not in parts or is_surer) and (match := pattern.fullmatch(folder)):
+                parts[role] = canonical_well(match[1]) if role == "well" else match[1]
     return parts
 
 
@@ -353,10 +355,9 @@ def _compared(files: list[str]) -> NamedFiles | None:
     if well is not None:
         roles[well] = "well"
     for are_words in (True, False):  # "site" is surer than "s"
-        for place, column in enumerate(columns):
-            role = column.role(are_words) if place not in roles else None
-            if role and role not in roles.values() and role != "well":
-                roles[place] = role
+        for role, places in _claims(columns, roles, are_words, well).items():
+            if role not in roles.values():
+                roles[places[0]] = role
     if well is None and not {"row", "column"} <= set(roles.values()):
         roles = {place: role for place, role in roles.items() if role not in ("row", "column")}
     doubts = _guess(columns, roles)
@@ -369,6 +370,25 @@ def _compared(files: list[str]) -> NamedFiles | None:
         parts = {role: _text(columns[place].values[number], role) for place, role in roles.items()}
         found.parts[file] = _tidied(parts, file)
     return found
+
+
+def _claims(
+    columns: Sequence[_Column], roles: Mapping[int, str], are_words: bool, well: int | None
+) -> dict[str, list[int]]:
+    """Return role -> the places whose words or letters name it, those first that vary.
+
+    The letter p before a well stands for its plate, elsewhere for a position in the well.
+    """
+    claims: dict[str, list[int]] = defaultdict(list)
+    for place, column in enumerate(columns):
+        role = column.role(are_words) if place not in roles else None
+        if role == "site" and well is not None and place < well and column.letters() <= {"p", "P"}:
+            role = "plate"
+        if role and role != "well":
+            claims[role].append(place)
+    return {
+        role: sorted(places, key=lambda place: len(columns[place].distinct) == 1) for role, places in claims.items()
+    }
 
 
 def _well_place(columns: list[_Column]) -> int | None:

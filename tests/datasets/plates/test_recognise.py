@@ -20,6 +20,7 @@ from made_up_plates import (
     write_tiff,
 )
 
+from cellssl.datasets.plates.file_names import read_names
 from cellssl.datasets.plates.layout import Plane
 from cellssl.datasets.plates.recognise import survey
 from cellssl.errors import DataError, UsageError
@@ -184,3 +185,26 @@ def test_copies_of_files_are_no_fields_and_no_measurements(tmp_path: Path) -> No
         "copies that a file manager made": 1,
         "second files of one field and channel": 1,
     }
+
+
+def parts_of(*files: str) -> list[dict[str, str]]:
+    """What each name says, in the order of the names."""
+    (found, *_), _ = read_names(files)
+    return [found.parts[file] for file in files]
+
+
+def test_p_before_a_well_is_its_plate_and_after_it_a_position() -> None:
+    before = parts_of("P1-A01-f1-DAPI.tif", "P1-A01-f2-DAPI.tif", "P2-B01-f1-DAPI.tif")
+    after = parts_of("A01-p1-DAPI.tif", "A01-p2-DAPI.tif", "B01-p1-DAPI.tif")
+    assert [(one["plate"], one["well"], one["site"]) for one in before] == [
+        ("P1", "A01", "1"),
+        ("P1", "A01", "2"),
+        ("P2", "B01", "1"),
+    ]
+    assert [(one["well"], one["site"]) for one in after] == [("A01", "1"), ("A01", "2"), ("B01", "1")]
+
+
+def test_a_folder_that_names_well_and_site_is_surer_than_the_position_in_the_file_name() -> None:
+    name = "img_channel000_position000_time000000000_z000.tif"
+    found = parts_of(f"A01-Site_0/{name}", f"A01-Site_1/{name}", f"B02-Site_0/{name}")
+    assert [(one["well"], one["site"]) for one in found] == [("A01", "0"), ("A01", "1"), ("B02", "0")]
