@@ -33,7 +33,7 @@ def command(recipe: o.RecipeArgument, common: o.Common, output: ListOption = Non
 
     Prints the path of the list, a CSV; exit 3 where something must be mended first. --force reads all headers again.
 
-    Example: cellssl check mine.toml
+    Example: cellssl check own-plates
     """
     from cellssl.cli.runner import Runner
     from cellssl.pipeline.check import summary_of

@@ -72,7 +72,7 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "an unknown arm of a run": ("run R --arm x", 2, "has no arm 'x'", "there are: main, intensities"),
     "an unknown stage": ("run R --to clusters", 2, "there is no stage 'clusters'", "did you mean 'cluster'?"),
     "no recipe": ("run nope.toml", 2, "there is no recipe 'nope.toml'", ""),
-    "a folder": ("run /", 2, "there is no recipe '/'", ""),
+    "a folder": ("run /", 2, "/ is a folder, not a recipe", "cellssl init /"),
     "a name beyond all names": (f"run {'x' * 400}", 2, "there is no recipe", ""),
     "an impossible queue": (
         "pretrain R --set pretrain.branches.context.objective.queue=100000",
