@@ -146,20 +146,26 @@ class Chain:
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Chain:
-    """One for every process of the test run, since tests move its pointers: a copy of one that is made once."""
+def made_once(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Chain:
+    """The tiny chain where it was made, for all processes of the test run; only to be read."""
     own = tmp_path_factory.getbasetemp()
-    of_all = own.parent if hasattr(pytestconfig, "workerinput") else own
-    with (of_all / "chain.lock").open("w") as lock:
+    folder = (own.parent if hasattr(pytestconfig, "workerinput") else own) / "made"
+    with folder.with_name("chain.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (of_all / "made").exists():
-            made = make_chain(of_all / "being made")
-            made.rename(of_all / "made")
-    folder = shutil.copytree(of_all / "made", own / "chain")
+        if not (folder / "complete").exists():
+            make_chain(folder)
+            (folder / "complete").touch()
     return Chain(folder / "tiny.toml", folder / "store", folder / "home")
 
 
-def make_chain(folder: Path) -> Path:
+@pytest.fixture(scope="session")
+def chain(made_once: Chain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """One for every process of the test run, since tests move its pointers: a copy of the one that is made once."""
+    folder = shutil.copytree(made_once.recipe.parent, tmp_path_factory.getbasetemp() / "chain")
+    return Chain(folder / "tiny.toml", folder / "store", folder / "home")
+
+
+def make_chain(folder: Path) -> None:
     """Run the tiny recipe in a folder, by a Python whose home is in it, too."""
     shutil.rmtree(folder, ignore_errors=True)
     home = folder / "home"
@@ -169,4 +175,3 @@ def make_chain(folder: Path) -> Path:
     words = ("run", folder / "tiny.toml", "--store", folder / "store", "--device", "cpu")
     said = run(*words, env={**plain, "HOME": str(home)}, cwd=home)
     assert said.code == 0, said.err
-    return folder

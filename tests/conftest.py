@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chain import chain  # noqa: F401
+from chain import chain, made_once  # noqa: F401
 from forked import RUN
 from jaxtyping import install_import_hook
 

@@ -88,10 +88,10 @@ def test_a_stage_reads_no_damaged_bytes(mine: Chain, stage: str) -> None:
     assert f"cellssl {stage} RECIPE" in said.err
 
 
-def test_what_a_chain_has_just_written_is_not_read_again(chain: Chain) -> None:
-    cache = HashCache(chain.root / "hashes")
+def test_what_a_chain_has_just_written_is_not_read_again(made_once: Chain) -> None:
+    cache = HashCache(made_once.root / "hashes")
     for stage in ("segment", "split", "pretrain", "embed"):
-        artifact = chain.made(stage)
+        artifact = made_once.made(stage)
         assert {name for name in artifact.card.files if "/" not in name} == {
             name for name, entry in artifact.card.files.items() if cache.known(artifact.path / name) == entry.sha256
         }
