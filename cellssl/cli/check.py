@@ -100,8 +100,8 @@ def show(runner: Runner, check: Check, listed: Path | None, *, briefly: bool = F
     if briefly and not check.findings:
         return
     where = f"; all are listed in {listed}" if listed is not None and check.findings else ""
-    counted = f"{len(check.errors):,} errors, {len(check.warnings):,} warnings"
-    console.say(f"check: {check.fields:,} fields, {check.files:,} image files of this machine: {counted}{where}")
+    counted = f"errors: {len(check.errors):,}, warnings: {len(check.warnings):,}"
+    console.say(f"check: fields: {check.fields:,}, image files of this machine: {check.files:,}, {counted}{where}")
     if briefly or not check.findings:
         return
     for severity in get_args(Severity):

@@ -143,7 +143,7 @@ def _facts(found: Survey, written: Written) -> list[tuple[str, str]]:
     return [
         ("format", "; ".join(facts["formats"])),
         ("plates", f"{len(plates)}: {', '.join(plates[:6])}{' ...' if len(plates) > 6 else ''}"),
-        ("fields", f"{len(found.fields):,}; up to {len(sites)} sites in a well"),
+        ("fields", f"{len(found.fields):,}; at most {len(sites)} in a well"),
         ("channels", f"{len(channels)}: {', '.join(channels)}; nuclei in {written.nucleus_channel}"),
         ("z planes", f"{found.z_planes}" + ("; the brightest of them is taken" if found.z_planes > 1 else "")),
         ("time points", f"{found.time_points}" + ("; the first one is taken" if found.time_points > 1 else "")),

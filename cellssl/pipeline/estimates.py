@@ -20,6 +20,7 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.device import allowed_cores
 from cellssl.durations import about
 from cellssl.errors import CellsslError, UsageError
+from cellssl.images.reference import ImageReference
 from cellssl.pipeline.measured_speed import step_cost
 from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.workload import Workload, trained_on, upstream_stages, workload
@@ -358,13 +359,13 @@ def is_remote(dataset: Any) -> bool:
     return "source" in type(dataset).model_fields and (not source or "://" in source)
 
 
-def _timed_field_s(method: Any, image: Path) -> float | None:
+def _timed_field_s(method: Any, image: ImageReference) -> float | None:
     """Return the CPU time in which one image is read and its nuclei are found; None where that does not work."""
-    from cellssl.images.reading import read_channel
+    from cellssl.images.reading import read_image
 
     with suppress(CellsslError, OSError, ValueError):
         began_s = time.process_time()
-        pixels = read_channel(image)
+        pixels = read_image(image)
         method.segment(pixels)
         return time.process_time() - began_s
     return None

@@ -284,7 +284,7 @@ def _dataset(survey: Survey, platemap: Path | None) -> dict[str, Any]:
     values: dict[str, Any] = {
         "name": "image_table",
         "table": TABLE,
-        "root": str(survey.root.absolute()),
+        "root": str(survey.root.resolve()),
         "channels": _channels(survey),
         "columns": {name: name for name in _header(survey) if name in COLUMNS},
     }
@@ -295,7 +295,7 @@ def _dataset(survey: Survey, platemap: Path | None) -> dict[str, Any]:
     if survey.time_points > 1:
         values["t"] = "first"
     if platemap is not None:
-        values["platemap"] = str(platemap.absolute())
+        values["platemap"] = str(platemap.resolve())
     return values
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.datasets.base import Field
 from cellssl.errors import CellsslError
+from cellssl.images.reference import ImageReference, parse_reference
 from cellssl.pipeline.planned import Planned
 from cellssl.stages.shared.card_shapes import pretrain_metrics, segment_metrics, split_metrics
 
@@ -33,7 +34,7 @@ class Workload:
     cells: int
     trained_cells: int
     embedded_cells: int
-    first_image: Path | None = None
+    first_image: ImageReference | None = None
     guesses: tuple[str, ...] = ()
 
 
@@ -75,26 +76,25 @@ def upstream_stages(planned: Planned) -> dict[str, Planned]:
     return found
 
 
-def _first_image(fields: Sequence[Field], fetched: Artifact | None) -> Path | None:
+def _first_image(fields: Sequence[Field], fetched: Artifact | None) -> ImageReference | None:
     """Return the first image of the plan, where it lies on this machine."""
-    from cellssl.images.reference import parse_reference
-
     for field in fields[:1]:
         for text in field.images.values():
             with suppress(CellsslError, ValueError, OSError):
-                path = Path(parse_reference(text).files[0])
+                reference = parse_reference(text)
+                path = Path(reference.files[0])
                 if path.is_absolute() and path.exists():
-                    return path
+                    return reference
     return None
 
 
-def _megapixels(stages: Mapping[str, Planned], image: Path | None, fields: Sequence[Field]) -> float | None:
+def _megapixels(stages: Mapping[str, Planned], image: ImageReference | None, fields: Sequence[Field]) -> float | None:
     dataset: Any = stages["fetch"].settings.dataset if "fetch" in stages else None
     if image is not None:
         from cellssl.images.header import read_header
 
         with suppress(CellsslError, OSError):
-            header = read_header(image)
+            header = read_header(Path(image.files[0]), image.series)
             return header.rows * header.columns / 1e6
     if hasattr(dataset, "height_px") and hasattr(dataset, "width_px"):
         return float(dataset.height_px * dataset.width_px / 1e6)

@@ -49,7 +49,7 @@ def shrink(lab: Path, name: str) -> None:
 def test_a_plate_without_a_fault_passes_and_its_list_is_empty(lab: Path) -> None:
     said = cellssl("check", lab)
     assert rows(said) == [] and said.line == str(lab / "store/checks/mine.csv")
-    assert "check: 8 fields, 16 image files of this machine: 0 errors, 0 warnings" in said.err
+    assert "check: fields: 8, image files of this machine: 16, errors: 0, warnings: 0" in said.err
 
 
 def test_warnings_are_listed_with_their_place_and_the_exit_code_is_0(lab: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_table_that_cannot_be_read_and_a_recipe_without_fetch_say_so(lab: Path
 
 def test_a_data_set_without_images_of_the_user_has_nothing_to_open(tmp_path: Path) -> None:
     said = say("check", "demo", "--store", tmp_path)
-    assert said.code == 0 and "0 image files of this machine" in said.err
+    assert said.code == 0 and "image files of this machine: 0" in said.err
 
 
 def test_what_the_split_names_and_no_well_has_is_a_warning(lab: Path) -> None:

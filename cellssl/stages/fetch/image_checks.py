@@ -235,18 +235,18 @@ def _unlike_most(images: Sequence[Image], usual: Sequence[Any]) -> Iterator[Find
     of_depth, of_size = Counter(image.header.dtype for image in images), Counter(image.shape for image in images)
     for image in images:
         where = f"{image.channel} of field {image.field.field_id} has"
-        on_plate = f"images of this channel on plate {image.field.plate} have"
+        on_plate = f"of this channel on plate {image.field.plate}:"
         if image.header.dtype != dtype:
             yield image.finding(
                 kinds.DEPTHS,
-                f"{where} {image.header.dtype}, and {of_depth[dtype]} {on_plate} {dtype}",
+                f"{where} {image.header.dtype}; others {on_plate} {dtype} ({of_depth[dtype]:,})",
                 "give the image as it was taken: all images of a plate share one intensity scale",
             )
         if image.shape != (rows, columns):
             yield image.finding(
                 kinds.SIZES,
-                f"{where} {image.shape[0]} x {image.shape[1]} pixels, and {of_size[rows, columns]} {on_plate} "
-                f"{rows} x {columns}{_binned(image, usual)}",
+                f"{where} {image.shape[0]} x {image.shape[1]} pixels; others {on_plate} {rows} x {columns} "
+                f"({of_size[rows, columns]:,}){_binned(image, usual)}",
                 "check that it is of the same objective and binning; columns.pixel_um gives a pixel size per field",
             )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from cellssl.datasets.base import Field
 from cellssl.datasets.tables.controls import is_control
@@ -17,6 +17,14 @@ PER_PLATE = 4
 """Fewer fields of a plate are of no use: one of controls and three of treatments. Plates beyond that are left out."""
 CONTROL_SHARE = 0.25
 """Share of control fields, which scale the intensities of a plate; it is larger where a plate has more of them."""
+
+
+SPREAD_OVER: tuple[Callable[[Field], object], ...] = (
+    lambda field: field.well if field.compound is None else field.compound,
+    lambda field: field.dose_micromolar,
+    lambda field: field.well,
+)
+"""What takes turns in a sample: compounds (or wells, where none is known), their doses, and the wells of a dose."""
 
 
 def sampled(fields: Sequence[Field], count: int, controls: Sequence[str]) -> list[Field]:
@@ -44,7 +52,7 @@ def _order(fields: Sequence[Field], controls: Sequence[str]) -> list[Field]:
     by_control: dict[bool, list[Field]] = {True: [], False: []}
     for field in fields:
         by_control[is_control(field.compound, field.control_type, controls)].append(field)
-    control, treated = _treatments_in_turn(by_control[True]), _treatments_in_turn(by_control[False])
+    control, treated = (_spread(by_control[one], *SPREAD_OVER) for one in (True, False))
     share = max(CONTROL_SHARE, len(control) / len(fields))
     ordered: list[Field] = []
     used = 0
@@ -58,31 +66,15 @@ def _order(fields: Sequence[Field], controls: Sequence[str]) -> list[Field]:
     return ordered
 
 
-def _treatments_in_turn(fields: Sequence[Field]) -> list[Field]:
-    """Return fields with every treatment in turn, within it every well, and within a well every site.
-
-    A field without a compound has its well for a treatment.
-    """
-    treatments: dict[tuple[object, ...], dict[str, list[Field]]] = defaultdict(lambda: defaultdict(list))
+def _spread(fields: Sequence[Field], *keys: Callable[[Field], object]) -> list[Field]:
+    """Return fields so that the values of the first key take turns, within one value those of the second, and so on."""
+    if not keys:
+        return sorted(fields, key=lambda field: _draw("field", field.field_id))
+    groups: dict[str, list[Field]] = defaultdict(list)
     for field in fields:
-        treatment = (field.well,) if field.compound is None else (field.compound, field.dose_micromolar)
-        treatments[treatment][field.well].append(field)
-    orders = [_in_turn(_drawn(sites) for sites in _sorted_wells(wells)) for wells in _sorted_treatments(treatments)]
-    return _in_turn(orders)
-
-
-def _sorted_treatments(
-    treatments: dict[tuple[object, ...], dict[str, list[Field]]],
-) -> Iterable[dict[str, list[Field]]]:
-    return (treatments[one] for one in sorted(treatments, key=lambda one: _draw("treatment", *map(str, one))))
-
-
-def _sorted_wells(wells: dict[str, list[Field]]) -> Iterable[list[Field]]:
-    return (wells[well] for well in sorted(wells, key=lambda well: _draw("well", well)))
-
-
-def _drawn(fields: list[Field]) -> list[Field]:
-    return sorted(fields, key=lambda field: _draw("field", field.field_id))
+        groups[str(keys[0](field))].append(field)
+    drawn = sorted(groups, key=lambda name: _draw("group", name))
+    return _in_turn([_spread(groups[name], *keys[1:]) for name in drawn])
 
 
 def _in_turn(orders: Iterable[Sequence[Field]]) -> list[Field]:
