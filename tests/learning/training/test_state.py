@@ -119,7 +119,7 @@ def lines(draft: Draft, name: str = "metrics.jsonl") -> list[int]:
 def test_closing_the_generator_leaves_a_checkpoint_of_the_last_step(training: Any, tmp_path: Path) -> None:
     (state, plan), draft = training(), draft_in(tmp_path)
     events = pretrain_events(state, plan, draft, checkpoint_s=3600)
-    for _ in range(4):
+    for _ in range(1 + 4):  # the start, then four steps
         next(events)
     events.close()
     resumed, _ = training()
