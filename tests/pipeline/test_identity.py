@@ -256,5 +256,5 @@ def test_what_is_made_of_own_files_is_found_again(tmp_path: Path) -> None:
 def test_a_value_that_is_no_longer_valid_is_named(chain: Chain) -> None:
     card = chain.made("cluster").card
     card.section["map"] = "cube"
-    [change] = changed_defaults(card, ClusterSettings(montage_cells=4))
+    [change] = changed_defaults(card, ClusterSettings())
     assert change.name == "map" and str(change).startswith("map = 'cube', which is no longer valid: must be 'pca'")
