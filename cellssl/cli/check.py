@@ -36,18 +36,27 @@ def command(recipe: o.RecipeArgument, common: o.Common, output: ListOption = Non
     Example: cellssl check own-plates
     """
     from cellssl.cli.runner import Runner
+    from cellssl.errors import FailedError
     from cellssl.pipeline.check import summary_of
 
     runner = Runner.of(recipe, common)
     check = look(runner, runner.session.arms())
-    listed = _list_of(runner) if output is None else output
-    write_list(check, listed)
+    place = _list_of(runner) if output is None else output
+    try:
+        write_list(check, place)
+        listed, error = place, None
+    except OSError as caught:  # what was found is shown first
+        listed, error = None, caught
     show(runner, check, listed)
     if common.json:
         findings = [asdict(one) for one in check.findings]
-        runner.console.result("", {**summary_of(check), "list": str(listed), "findings": findings})
+        runner.console.result("", {**summary_of(check), "list": listed and str(listed), "findings": findings})
     if check.errors:
         raise _error(check, listed)
+    if error is not None:
+        raise FailedError(
+            f"the list {place} cannot be written: {error.strerror}", hint="give another place with --output"
+        ) from error
     if not common.json:
         runner.console.result(str(listed), {})
 

@@ -6,6 +6,7 @@ read here: one page, without a description of stacks. For every other file, None
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from typing import BinaryIO
@@ -19,11 +20,14 @@ SIZES = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II"}
 """Types of the tags that are read here -> struct's letters."""
 MOST_TAGS, LONGEST_TAG = 64, 2**16
 """A page with more tags, or a longer value of one that counts, is left to tifffile."""
-WIDTH, HEIGHT, BITS, DESCRIPTION, SAMPLES, DATE = 256, 257, 258, 270, 277, 306
+WIDTH, HEIGHT, BITS, DESCRIPTION, OFFSETS, SAMPLES, COUNTS, DATE = 256, 257, 258, 270, 273, 277, 279, 306
 X_RESOLUTION, Y_RESOLUTION, UNIT, SAMPLE_FORMAT = 282, 283, 296, 339
 UIC1, UIC2, UIC3, UIC4 = 33628, 33629, 33630, 33631
 """The private tags of MetaMorph."""
-WANTED = (WIDTH, HEIGHT, BITS, DESCRIPTION, SAMPLES, X_RESOLUTION, Y_RESOLUTION, UNIT, DATE, SAMPLE_FORMAT)
+WANTED = (
+    *(WIDTH, HEIGHT, BITS, DESCRIPTION, OFFSETS, SAMPLES, COUNTS),
+    *(X_RESOLUTION, Y_RESOLUTION, UNIT, DATE, SAMPLE_FORMAT),
+)
 PLAIN = frozenset((254, 259, 262, 266, 273, 274, 278, 279, 284, 285, 305, 315, 316, 317, 338, UIC1, UIC2, UIC3, UIC4))
 """Further tags that a plain page may have; any other may mean something that is not known here."""
 STACKS = re.compile(rb"<|\{|shape=|ImageJ|SCANIMAGE", re.IGNORECASE)
@@ -50,10 +54,8 @@ def plain_header(file: BinaryIO) -> ImageHeader | None:
 
 def _header(file: BinaryIO) -> ImageHeader | None:
     order = ORDERS.get(file.read(4))
-    if order is None:
-        return None
-    tags = _tags_of_only_page(file, order)
-    if tags is None:
+    tags = _tags_of_only_page(file, order) if order is not None else None
+    if order is None or tags is None:
         return None
     values = {tag: _values(file, order, *tags[tag]) for tag in WANTED if tag in tags}
     description = _text(values, DESCRIPTION) or ""
@@ -61,6 +63,8 @@ def _header(file: BinaryIO) -> ImageHeader | None:
         return None
     bits = set(values.get(BITS, (1,)))
     if len(bits) != 1 or not {*values.get(SAMPLE_FORMAT, (1,))} <= {*KINDS}:
+        return None
+    if not _holds_its_strips(file, values):
         return None
     (depth,) = bits
     if depth not in (8, 16, 32, 64):
@@ -96,6 +100,13 @@ def _tags_of_only_page(file: BinaryIO, order: str) -> dict[int, tuple[int, int, 
         tag, kind, length, offset = struct.unpack_from(order + "HHII", entries, start)
         tags[tag] = kind, length, offset, entries[start + 8 : start + 12]
     return tags if set(tags) <= {*WANTED, *PLAIN} and {WIDTH, HEIGHT, 273, 279} <= set(tags) else None
+
+
+def _holds_its_strips(file: BinaryIO, values: dict[int, Values]) -> bool:
+    """Return whether every strip ends within the file; a file that was copied in part has the same header."""
+    size = file.seek(0, os.SEEK_END)
+    pairs = zip(values[OFFSETS], values[COUNTS], strict=True)
+    return all(int(offset) + int(count) <= size for offset, count in pairs)
 
 
 def _values(file: BinaryIO, order: str, kind: int, count: int, offset: int, held: bytes) -> Values:

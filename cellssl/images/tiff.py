@@ -308,6 +308,13 @@ def check_size(path: Path, shape: tuple[int, int], itemsize: int, most: int) -> 
         )
 
 
+def check_whole(path: Path, tiff: TiffFile, page: TiffPage) -> None:
+    """Raise DataError where a strip or tile of a page ends beyond the end of the file, which was copied in part."""
+    ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    if (missing := max(ends, default=0) - tiff.filehandle.size) > 0:
+        raise DataError(f"{path} is cut short or damaged: {missing:,} bytes of its pixels are not there")
+
+
 def _segments(path: Path, page: TiffPage, sample: int = 0, together: int = 1) -> Iterator[Segment]:
     """Yield the strips or tiles of a page; uncompressed strips that follow each other in the file are one.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cellssl.errors import DataError
 from cellssl.images.described import ImageHeader
-from cellssl.images.tiff import PHOTOMETRIC, in_colour, read_page, silenced
+from cellssl.images.tiff import PHOTOMETRIC, check_whole, in_colour, read_page, silenced
 from cellssl.images.tiff_layout import Place, TiffLayout, layout_of
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class TiffSource:
             raise DataError(f"{self._path} holds {len(layout.images)} series, numbered from 0; there is no {series}")
         image = layout.images[series]
         page = self._page(min(image.places.values(), key=lambda place: place.page, default=layout.pages[0]))
+        check_whole(self._path, self._tiff, page)
         return ImageHeader(
             format=layout.format,
             rows=page.imagelength,

@@ -91,11 +91,11 @@ def _check_arm(session: Session, arm: str, context: RunContext) -> Generator[Eve
     tolerances = Tolerances(settings.max_failures, recipe.settings("segment", arm).max_failures)
     if plate is not None:
         plates = {plate: (yield from run_in_thread(partial(fields_of, settings, plate, context)))}
-        return (yield from check_plates(plates, settings.controls, tolerances, context))
-    plates = yield from run_in_thread(partial(planned_plates, settings, context))
+    else:
+        plates = yield from run_in_thread(partial(planned_plates, settings, context))
     remarks = yield from run_in_thread(partial(settings.dataset.remarks, settings.controls))
     check = yield from check_plates(plates, settings.controls, tolerances, context, remarks)
-    if not recipe.has("split", arm):
+    if plate is not None or not recipe.has("split", arm):
         return check
     return _with(check, _against_split(recipe.settings("split", arm), plates))
 

@@ -210,7 +210,7 @@ def children(pid: int) -> list[int]:
 
 def test_a_broken_image_stops_the_plate_and_the_error_names_it_and_the_cure(lab: Lab) -> None:
     content = lab.image(4).read_bytes()
-    lab.image(4).write_bytes(content[: len(content) // 2])
+    sabotage(lab.image(4), "damaged within its compressed pixels")
     assert lab.say("fetch").code == 0
     said = lab.say("segment")
     assert said.code == 3
@@ -246,6 +246,10 @@ def sabotage(path: Path, fault: str) -> None:
         case "torn within its compressed pixels":
             tifffile.imwrite(path, tifffile.imread(path), compression="zlib", rowsperstrip=8)
             path.write_bytes(path.read_bytes()[:-20_000])
+        case "damaged within its compressed pixels":  # its header is whole
+            tifffile.imwrite(path, tifffile.imread(path), compression="zlib", rowsperstrip=8)
+            whole = path.read_bytes()
+            path.write_bytes(whole[:2000] + bytes(2000) + whole[4000:])
         case "a stack compressed by LZW":
             plane = Image.fromarray(tifffile.imread(path))
             plane.save(path, compression="tiff_lzw", save_all=True, append_images=[plane])
@@ -262,6 +266,7 @@ FAULTS = (
     "empty",
     "text",
     "torn within its compressed pixels",
+    "damaged within its compressed pixels",
     "a header of noise",
     "of another size",
     "black",
@@ -320,7 +325,7 @@ def test_every_usual_kind_of_tiff_gives_the_same_cells(lab: Lab, plain_cells: pd
 
 def test_when_every_control_field_is_broken_the_missing_scale_is_an_error(lab: Lab) -> None:
     for row in range(3):
-        sabotage(lab.image(row), "cut short")
+        sabotage(lab.image(row), "damaged within its compressed pixels")
     assert lab.say("fetch").code == 0
     said = lab.say("segment", "--set", "segment.max_failures=1.0")
     assert said.code == 3
@@ -357,7 +362,7 @@ def test_a_broken_plate_does_not_keep_the_later_ones_from_being_made(lab: Lab) -
     plates = [lab.fields.assign(plate=name, field_id=name + lab.fields["field_id"]) for name in ("A", "B")]
     broken = str(shutil.copy(lab.image(4), lab.folder / "broken.tif"))
     plates[0].loc[plates[0].index[4], PATHS["actin"]] = broken
-    sabotage(Path(broken), "cut short")
+    sabotage(Path(broken), "damaged within its compressed pixels")
     lab.write(pd.concat(plates))
     assert lab.say("fetch").code == 0
     said = lab.say("segment")

@@ -85,13 +85,13 @@ def _checked(
     states: Mapping[str, Identity | str],
 ) -> Generator[Event, None, list[Finding]]:
     known = {plate: memory.recall(key) for plate, key in keys.items()}
-    wanted = {place for plate, of_plate in places.items() if known[plate] is None for place in of_plate}
+    wanted = {place for plate, of_plate in places.items() if "usual" not in (known[plate] or ()) for place in of_plate}
     headers = yield from read_headers(place for place in wanted if not isinstance(states[place[0]], str))
     found: list[Finding] = []
     usual: dict[str, Mapping[str, Sequence[Any]]] = {}
     for plate, fields in plates.items():
         recalled = known[plate]
-        if recalled is not None:
+        if recalled is not None and "usual" in recalled:
             found += recalled["findings"]
             usual[plate] = recalled["usual"]
             continue

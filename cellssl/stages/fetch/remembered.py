@@ -20,7 +20,7 @@ from cellssl.stages.fetch.findings import Finding
 
 FOLDER = "checks"
 """Folder of the store with the results of checks, beside the lists that they wrote for people."""
-FORMAT = 1
+FORMAT = 2
 """Counts in every key: raise it when a check finds other things in the same files."""
 MOST = 4096
 """More results than this are thinned out, the oldest first."""
@@ -75,7 +75,7 @@ def plate_key(fields: Sequence[Field], states: Mapping[str, Identity | str], fil
 def state_of(file: str) -> Identity | str:
     """Return the identity of a file, or why it cannot be opened, as the rest of a sentence that begins with its name.
 
-    For a folder that holds an image, the identity is that of the folder and of the description in it.
+    For a folder that holds an image, it is that of the descriptions of the image and of its arrays together.
     Raises FailedError where the file system could not tell.
     """
     from cellssl.images.sources import source_fault
@@ -84,11 +84,16 @@ def state_of(file: str) -> Identity | str:
     if fault := source_fault(path):
         return fault
     with contextlib.suppress(OSError):
-        for name in (".zattrs", "zarr.json"):
-            if path.is_dir() and (path / name).is_file():
-                return identity_of(path / name)
-        return identity_of(path)
+        return _of_folder(path) if path.is_dir() else identity_of(path)
     return "does not exist"
+
+
+def _of_folder(folder: Path) -> Identity:
+    """Return one identity for all descriptions in the folder of an OME-Zarr image and in those of its arrays."""
+    names = (".zattrs", ".zgroup", "zarr.json", "*/.zarray", "*/zarr.json")
+    states = [identity_of(file) for name in names for file in sorted(folder.glob(name))] or [identity_of(folder)]
+    sizes, changed, moved, inodes = zip(*states, strict=True)
+    return Identity(sum(sizes), max(changed), max(moved), sum(inodes))
 
 
 def are_settled(states: Iterable[Identity | str]) -> bool:
