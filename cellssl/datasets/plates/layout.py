@@ -11,7 +11,8 @@ WELL = re.compile(r"([A-Pa-p]|A[A-Fa-f])[-_ :]?0?([1-9]|[1-3]\d|4[0-8])(?!\d)")
 WORDS_OF_A_WELL = re.compile(r"row\W*([A-P]|A[A-F]|\d{1,2})\W*col(?:umn)?\W*(\d{1,2})(?!\d)", re.I)
 """A well in words: Row:A,Column:1."""
 WELL_AS_A_WORD = re.compile(
-    r"(?:(?<![A-Za-z0-9])(?:well[-_ :]*)?(?P<letters>[A-P]|A[A-F])|(?:^|(?<=/)|well[-_ :]*)(?P<apart>[A-P]|A[A-F])[-_ :/])"
+    r"(?:(?<![A-Za-z0-9])(?:well[-_ :]*)?(?P<letters>[A-P]|A[A-F])"
+    r"|(?:^|(?<=/)|well[-_ :]*)(?P<apart>[A-P]|A[A-F])[-_ :/])"
     r"(?P<number>0?[1-9]|[1-3]\d|4[0-8])(?!\d|[A-Za-z](?!\d))",
     re.I,
 )
