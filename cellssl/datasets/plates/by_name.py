@@ -12,7 +12,7 @@ from statistics import median
 from cellssl.datasets.plates.file_names import NamedFiles, Parts, is_channel_folder, is_structure, read_names, stem
 from cellssl.datasets.plates.folder import Listing
 from cellssl.datasets.plates.headers import Headers, Kind, spread
-from cellssl.datasets.plates.layout import WELL, Found, Optics, Plane, canonical_well, well_at
+from cellssl.datasets.plates.layout import WELL, Found, Optics, Plane, canonical_well, nucleus_channel, well_at
 from cellssl.errors import DataError
 
 LEAST_SHARE = 0.1
@@ -35,6 +35,8 @@ PROCESSED = re.compile(
     re.I,
 )
 """Folders of images that are made of others."""
+LABELS = re.compile(r"(cells?|nuclei|nucleus|cytoplasm|cyto|objects?|spots)([-_ ]?\d)?", re.I)
+"""Names of label images, as programs that segment cells write them."""
 MOST_SECOND = 0.2
 """Share of the images that may say the same as another one; of more, the names are not understood."""
 
@@ -69,6 +71,8 @@ def recognise_by_name(listing: Listing, headers: Headers, pattern: str | None) -
         listing.leave_out("images whose names do not follow the pattern", sorted(others))
     found = [_found(listing, one, headers) for one in taken]
     _leave_out_projections(listing, found, taken)
+    if pattern is None:
+        _leave_out_labels(listing, found)
     return [one for one in found if one.planes]
 
 
@@ -98,6 +102,26 @@ def _leave_out_copies(listing: Listing, headers: Headers) -> None:
         listing.leave_out("pictures in colour", coloured)
 
 
+def _leave_out_labels(listing: Listing, found: Sequence[Found]) -> None:
+    """Leave out images called Cells or Nuclei beside a stain of nuclei: programs write label images so; else say it."""
+    labels = {p.channel for one in found for p in one.planes if LABELS.fullmatch(p.channel)}
+    stains = sorted({p.channel for one in found for p in one.planes} - labels)
+    if not labels:
+        return
+    words = ", ".join(sorted(labels))
+    if not stains or not nucleus_channel(stains)[1]:
+        listing.doubts.append(f"channels are called {words}; take them out of the recipe if they are label images")
+        return
+    files = sorted({p.file for one in found for p in one.planes if p.channel in labels})
+    for one in found:
+        one.planes = [plane for plane in one.planes if plane.channel not in labels]
+    listing.leave_out("label images by their names", files)
+    listing.doubts.append(
+        f"{len(files):,} images called {words} beside {nucleus_channel(stains)[0]} are taken as label images and left "
+        "out; --pattern with {channel} in it takes them"
+    )
+
+
 def _leave_out_processed(listing: Listing) -> None:
     """Leave out images in folders such as deconvolved beside an image of the same name that is in none."""
     around: dict[str, str] = {}
@@ -111,7 +135,7 @@ def _leave_out_processed(listing: Listing) -> None:
             raw |= {("/".join(folders[:number]), name.casefold()) for number in range(len(folders) + 1)}
     copies = [file for file, above in around.items() if (above, file.rpartition("/")[2].casefold()) in raw]
     listing.leave_out("processed copies of images, by the names of their folders", copies)
-    others = [file for file in around if file not in set(copies)]
+    others = sorted(set(around) - set(copies))
     if others and raw:
         listing.doubts.append(
             f"{len(others):,} images lie in folders that sound like processed images, and no original of theirs is "
@@ -134,8 +158,9 @@ def _leave_out_projections(listing: Listing, found: Sequence[Found], named: Sequ
             if not names.parts[plane.file].get("z") and (plane.field, plane.channel, plane.t) in stacked
         ]
         if flat:
-            one.planes = [plane for plane in one.planes if plane not in set(flat)]
-            one.doubts.append(
+            gone = set(flat)
+            one.planes = [plane for plane in one.planes if plane not in gone]
+            listing.doubts.append(
                 f"{len(flat):,} images name no z plane beside others of their field that do, such as {flat[0].file}; "
                 "they are taken as projections and left out"
             )
@@ -186,6 +211,7 @@ def _found(listing: Listing, named: NamedFiles, headers: Headers) -> Found:
     if pages > 1:
         found.doubts.append(_on_pages(pages, found))
     found.doubts += _contradicting_series(named, kinds)
+    found.doubts += _letter_for_time(named)
     if any("number" in parts for parts in named.parts.values()):
         _name_numbered_wells(found, named)
     _leave_out_second(listing, found)
@@ -230,15 +256,19 @@ def _read_channel_folders(named: NamedFiles) -> None:
         if "{plate}" in named.pattern and named.source == "--pattern":
             continue
         named.explained.add(depth)
-        by_channel: dict[str, set[str]] = defaultdict(set)
+        by_folder: dict[str, set[str]] = defaultdict(set)
         for file, parts in named.parts.items():
-            by_channel[parts.get("channel", "")].add(folders[file])
-        if "" not in by_channel and all(len(names) == 1 for names in by_channel.values()):
+            by_folder[folders[file]].add(parts.get("channel", ""))
+        said = set().union(*by_folder.values())
+        is_apart = len(said) == sum(map(len, by_folder.values()))  # no channel is in two folders
+        if is_apart and not all(text.isdigit() for text in said):
+            continue
+        of_one = all(len(channels) == 1 for channels in by_folder.values())
+        if is_apart and not of_one:
             continue
         for file, parts in named.parts.items():
-            parts["channel"] = " ".join(text for text in (folders[file], parts.get("channel", "")) if text)
-        words = ", ".join(sorted(set(folders.values()))[:4])
-        named.doubts.append(f"the folders {words} are taken as channels")
+            parts["channel"] = folders[file] if of_one else f"{folders[file]} {parts.get('channel', '')}".strip()
+        named.doubts.append(f"the folders {', '.join(sorted(by_folder)[:4])} are taken as the channels")
 
 
 def _plates(all_named: NamedFiles, root: str) -> dict[str, str]:
@@ -322,6 +352,14 @@ def _contradicting_series(named: NamedFiles, kinds: Mapping[str, Kind]) -> list[
         f"{len(other):,} images in files name another well than their file, such as {other[0]}; the file's is taken, "
         "and --pattern without {well} takes theirs"
     ]
+
+
+def _letter_for_time(named: NamedFiles) -> list[str]:
+    """Say that folders such as T1 and T2 are taken as time points, which could be treatments as well."""
+    folders = {folder for file in named.parts for folder in file.split("/")[:-1] if re.fullmatch(r"T[_-]?\d+", folder)}
+    if len(folders) < 2:
+        return []
+    return [f"the folders {', '.join(sorted(folders)[:4])} are taken as time points; --pattern says if they are not"]
 
 
 def _on_pages(pages: int, found: Found) -> str:

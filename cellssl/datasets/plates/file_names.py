@@ -414,6 +414,17 @@ class _Column:
         matches = [re.fullmatch(r"(\D*)\d+", value) for value in self.distinct]
         return all(matches) and len({match[1] for match in matches if match}) == 1
 
+    def counts(self) -> bool:
+        """Whether its values are numbers, bare or after a word for an image."""
+        return self.numbers() and all(
+            re.fullmatch(r"(img|image|pic|region|area|tile|roi|no|nr|n|i|)\d+", value, re.I) for value in self.distinct
+        )
+
+    def wavelengths(self) -> bool:
+        """Whether its values are several wavelengths of light in nm."""
+        numbers = [int(value) for value in self.distinct if re.fullmatch(r"[3-8]\d\d", value)]
+        return 1 < len(numbers) == len(self.distinct) <= 8 and all(340 <= number <= 850 for number in numbers)
+
 
 def _bare_well(value: str) -> str:
     return re.sub(r"^well[_ -]?", "", value, flags=re.I)
@@ -442,8 +453,7 @@ def _compared(files: list[str]) -> NamedFiles | None:
     else:
         roles = {place: role for place, role in roles.items() if role not in ("row", "column")}
     doubts, plates = _guess(columns, roles, well)
-    if well is not None and not _is_sure(columns[well]) and "row" not in roles.values():
-        doubts.append(f"{_some(columns[well].distinct)} in the file names are taken as the wells")
+    doubts += _unsure(columns, roles)
     if well is None and "site" not in roles.values():
         return None
     shown = {**roles, **dict.fromkeys(plates, "plate")}
@@ -455,6 +465,18 @@ def _compared(files: list[str]) -> NamedFiles | None:
             parts["plate"] = "_".join(columns[place].values[number] for place in plates)
         found.parts[file] = _tidied(parts, file)
     return found
+
+
+def _unsure(columns: Sequence[_Column], roles: Mapping[int, str]) -> list[str]:
+    """Say which wells and time points rest on a letter alone."""
+    doubts = []
+    for place, role in roles.items():
+        column = columns[place]
+        if role == "well" and not _is_sure(column):
+            doubts.append(f"{_some(column.distinct)} in the file names are taken as the wells")
+        if role == "t" and len(column.distinct) > 1 and not column.role(is_word=True):
+            doubts.append(f"{_some(column.distinct)} in the file names are taken as time points")
+    return doubts
 
 
 def _turn_wells(columns: Sequence[_Column]) -> None:
@@ -520,7 +542,8 @@ def _guess(columns: list[_Column], roles: dict[int, str], well: int | None) -> t
     What stands before the well belongs to the plate where it tells files apart; a number behind it is the site. No bare
     number is a time point: what stays unexplained is said.
     """
-    _guess_channel(columns, roles)
+    doubts: list[str] = []
+    _guess_channel(columns, roles, doubts)
     folders = [place for place, column in enumerate(columns) if column.is_folder]
     varying = [
         place
@@ -531,11 +554,11 @@ def _guess(columns: list[_Column], roles: dict[int, str], well: int | None) -> t
     before = [place for place in varying if well is not None and place < well]
     plates = [place for place, role in roles.items() if role == "plate"]
     known = [*roles, *folders]
-    doubts = []
     for place in before:
         values = columns[place].values
         same = bool(plates) and _depends(values, _joined(columns, plates))
-        fewer = well is not None and len(set(values)) < len(set(_joined(columns, _well_places(roles))))
+        is_named = any(re.search(r"\d|plate|plt|batch|rep|run|exp", value, re.I) for value in values)
+        fewer = is_named and len(set(values)) < len(set(_joined(columns, _well_places(roles))))
         if not columns[place].is_folder and (same or fewer or _tells_apart(columns, known, place)):
             plates.append(place)
             known.append(place)
@@ -553,7 +576,7 @@ def _well_places(roles: Mapping[int, str]) -> list[int]:
     return [place for place, role in roles.items() if role in ("well", "row", "column")]
 
 
-def _guess_channel(columns: Sequence[_Column], roles: dict[int, str]) -> None:
+def _guess_channel(columns: Sequence[_Column], roles: dict[int, str], doubts: list[str]) -> None:
     """Take the last place that names stains as the channel, where nothing else names it."""
     for place, column in reversed(list(enumerate(columns))):
         if "channel" in roles.values():
@@ -561,6 +584,10 @@ def _guess_channel(columns: Sequence[_Column], roles: dict[int, str]) -> None:
         names = all(map(is_channel_folder, column.distinct)) if column.is_folder else any(map(_stains, column.distinct))
         if place not in roles and names and len(column.distinct) <= MOST_CHANNELS:
             roles[place] = "channel"
+    for place, column in enumerate(columns):
+        if place not in roles and "channel" not in roles.values() and column.wavelengths():
+            roles[place] = "channel"
+            doubts.append(f"{_some(column.distinct)} in the file names are taken as the channels")
 
 
 def _role_of_rest(
@@ -572,9 +599,11 @@ def _role_of_rest(
     tells_apart = _tells_apart(columns, known, place)
     if column.is_folder and well is None:
         return None
-    if column.numbers() and "site" not in roles.values():
+    if column.counts() and "site" not in roles.values():
         return "site" if of_well or tells_apart else None
     is_channel = tells_apart and not of_well and not column.is_folder and len(column.distinct) <= MOST_CHANNELS
+    if well is None or (column.numbers() and not column.counts()):  # control and treated, day1 and day2 are no channels
+        return None
     return "channel" if is_channel and "channel" not in roles.values() else None
 
 
@@ -608,11 +637,11 @@ def _stains(text: str) -> bool:
 
 def is_channel_folder(folder: str) -> bool:
     """Return whether the name of a folder is that of a channel and nothing else, such as DAPI, Phase or Channel_1."""
-    words = [word for word in re.split(r"[\W_]+", folder.lower()) if word and not word.isdigit()]
     if re.fullmatch(r"(ch|chan|channel|wave|wavelength)[-_ ]?\d+", folder, re.I):
         return True
-    stains = {re.sub(r"\d+$", "", stain) for stain in STAINS} | set(STAINS)
-    return bool(words) and any(w in stains or re.sub(r"\d+$", "", w) in stains for w in words) and len(words) <= 2
+    words = [re.sub(r"\d+$", "", word) for word in re.split(r"[\W_]+", folder.lower())]
+    said = [word for word in words if word and word not in ("channel", "ch", "images", "image")]
+    return bool(said) and all(word in {re.sub(r"\d+$", "", stain) for stain in STAINS} for word in said)
 
 
 def _is_running(columns: Sequence[_Column], place: int) -> bool:
