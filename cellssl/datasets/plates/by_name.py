@@ -251,11 +251,15 @@ def _read_channel_folders(named: NamedFiles) -> None:
     depths = min(file.count("/") for file in named.parts)
     for depth in range(depths):
         folders = {file: file.split("/")[depth] for file in named.parts}
-        if depth in named.explained or not all(map(is_channel_folder, set(folders.values()))):
+        if depth in named.explained:
             continue
-        if "{plate}" in named.pattern and named.source == "--pattern":
+        distinct = set(folders.values())
+        if not all(map(is_channel_folder, distinct)):
+            named.doubts += _part_channels(named, distinct)
             continue
         named.explained.add(depth)
+        if named.source == "--pattern" and "{channel}" in named.pattern:
+            continue
         by_folder: dict[str, set[str]] = defaultdict(set)
         for file, parts in named.parts.items():
             by_folder[folders[file]].add(parts.get("channel", ""))
@@ -269,6 +273,17 @@ def _read_channel_folders(named: NamedFiles) -> None:
         for file, parts in named.parts.items():
             parts["channel"] = folders[file] if of_one else f"{folders[file]} {parts.get('channel', '')}".strip()
         named.doubts.append(f"the folders {', '.join(sorted(by_folder)[:4])} are taken as the channels")
+
+
+def _part_channels(named: NamedFiles, folders: Set[str]) -> list[str]:
+    """Say that folders such as P1_DAPI, which are taken as plates, contain the name of a channel that no file says."""
+    mixed = sorted(one for one in folders if any(map(is_channel_folder, re.split(r"[\s_.-]+", one))))
+    if not mixed or any("channel" in parts or "plate" in parts for parts in named.parts.values()):
+        return []
+    return [
+        f"the folders {', '.join(mixed[:4])} are taken as plates, though they contain names of channels; "
+        "--pattern '{plate}_{channel}/...' takes them apart"
+    ]
 
 
 def _plates(all_named: NamedFiles, root: str) -> dict[str, str]:

@@ -111,7 +111,12 @@ ORDER = re.compile(r"(\d+)")
 STRUCTURE = (
     ("t", re.compile(r"(?:TimePoint|Time|T)[_ -]?(\d+)", re.I)),
     ("z", re.compile(r"(?:ZStep|Z)[_ -]?(\d+)", re.I)),
-    ("well", re.compile(rf"(?:Well[_ -]?)?({WELL_TEXT})(?:[-_ ](?:Site|Pos|Position|Field|XY)[_ -]?\d[\d_]*)?", re.I)),
+    (
+        "well",
+        re.compile(
+            rf"(?!P\d$)(?:Well[_ -]?)?({WELL_TEXT})(?:[-_ ](?:Site|Pos|Position|Field|XY)[_ -]?\d[\d_]*)?", re.I
+        ),
+    ),
     (
         "site",
         re.compile(
@@ -119,7 +124,10 @@ STRUCTURE = (
         ),
     ),
 )
-"""Folders that stand for a time point, a z plane, a well or a site, where the name of the file does not say it."""
+"""Folders that stand for a time point, a z plane, a well or a site, where the name of the file does not say it.
+
+P1 to P9 are plates: unpadded wells of row P are rare.
+"""
 SITE_OF_WELL = re.compile(rf"{WELL_TEXT}[-_ ]Site[_ -]?\d[\d_]*|(?:\d+-)?Pos[_-]?\d{{3}}_\d{{3}}", re.I)
 """A folder of Micro-Manager that names a well and a site in it, or a place in a grid."""
 MATRIX = re.compile(r"(chamber|field)--.+", re.I)
@@ -527,6 +535,7 @@ def _well_place(columns: list[_Column]) -> int | None:
     other = [place for place in places if not columns[place].capitals() <= LETTERS_OF_OTHERS]
     if not other:
         other = [place for place in places if not columns[place].letters() <= {"c", "f", "p"}]
+        other = [place for place in other if not all(re.fullmatch(r"P\d", value) for value in columns[place].distinct)]
     padded = [place for place in other if all(len(value) > 2 for value in columns[place].distinct)]
     return (padded or other)[-1] if other else None
 

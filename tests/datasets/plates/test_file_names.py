@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made_up_plates import write_tiff
 
-from cellssl.datasets.plates.by_name import _inside
-from cellssl.datasets.plates.file_names import is_channel_folder, read_names
+from cellssl.datasets.plates.by_name import _contradicting_series, _inside
+from cellssl.datasets.plates.file_names import NamedFiles, is_channel_folder, read_names
 from cellssl.datasets.plates.headers import Kind
 from cellssl.datasets.plates.layout import Plane, well_in, wells_in
 from cellssl.datasets.plates.recognise import Survey, survey
@@ -40,6 +40,8 @@ def test_positions_called_p1_and_p2_are_no_wells_of_row_p() -> None:
 def test_the_well_in_a_file_name_stands_against_the_names_of_images_in_it() -> None:
     inside = _inside(Plane("x", "P", "A01", -1, "dna"), Kind(series=2, series_wells=((0, "B02"), (1, "B03"))))
     assert [plane.well for plane in inside] == ["A01", "A01"]
+    named = NamedFiles("{well}.czi", "", {"x": {"well": "A01"}})
+    assert "x and B02 in it" in _contradicting_series(named, {"x": Kind(series_wells=((0, "B02"),))})[0]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +123,12 @@ def test_metamorph_stages_are_wells_only_if_their_names_are(tmp_path: Path) -> N
     found = survey(tmp_path)
     assert [(well, site) for _, _, well, site in found.fields] == [("A01", 1), ("run", 1), ("run", 2)]
     assert any("2 of 3 stage positions" in doubt and "'Position1'" in doubt for doubt in found.doubts)
+
+
+def test_folders_called_p1_and_p2_are_plates(tmp_path: Path) -> None:
+    found = surveyed(tmp_path, *(f"P{plate}/s{site}_DAPI.tif" for plate in (1, 2) for site in (1, 2)))
+    assert said_by(found) == (["P1", "P2"], 4, ["dapi"])
+    assert any("name no well" in doubt for doubt in found.doubts)
 
 
 def test_conditions_without_wells_are_no_channels(tmp_path: Path) -> None:
