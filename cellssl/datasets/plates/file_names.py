@@ -77,7 +77,8 @@ KNOWN = (
     (
         "Opera",
         "{row}{column}{site}_{channel}",
-        r"(?P<row>0[0-2]\d|03[0-2])(?P<column>0[0-4]\d)(?P<site>\d{3})[-_ ](?P<channel>[A-Za-z][A-Za-z0-9-]*)",
+        r"(?!000|\d{3}000)(?P<row>0[0-2]\d|03[0-2])(?P<column>0[0-4]\d)(?P<site>\d{3})"
+        r"[-_ ](?P<channel>[A-Za-z][A-Za-z0-9-]*)",
     ),
     (
         "Micro-Manager",
@@ -221,6 +222,8 @@ def _tidied(parts: Parts, file: str, *, is_given: bool = False) -> Parts:
 
     With `is_given`, what a name says stands against all that folders say.
     """
+    if opera := parts.pop("opera", ""):
+        parts["row"], parts["column"], parts["site"] = opera[:3], opera[3:6], opera[6:]
     if "row" in parts and "column" in parts:
         row = int(parts["row"]) if parts["row"].isdigit() else _row_number(parts["row"])
         parts["well"] = well_at(row, int(parts["column"]))
@@ -452,6 +455,8 @@ def _compared(files: list[str]) -> NamedFiles | None:
         roles, well = {pair: "row", pair + 1: "column"}, pair + 1
     elif well is not None:
         roles[well] = "well"
+    elif (place := _opera_place(columns)) is not None:
+        roles[place] = "opera"
     for are_words in (True, False):  # "site" is surer than "s"
         for role, places in _claims(columns, roles, are_words, well).items():
             if role not in roles.values():
@@ -462,7 +467,7 @@ def _compared(files: list[str]) -> NamedFiles | None:
         roles = {place: role for place, role in roles.items() if role not in ("row", "column")}
     doubts, plates = _guess(columns, roles, well)
     doubts += _unsure(columns, roles)
-    if well is None and "site" not in roles.values():
+    if well is None and not {"site", "opera"} & set(roles.values()):
         return None
     shown = {**roles, **dict.fromkeys(plates, "plate")}
     found = NamedFiles(_words(files[0], columns, shown), "", doubts=doubts)
@@ -473,6 +478,15 @@ def _compared(files: list[str]) -> NamedFiles | None:
             parts["plate"] = "_".join(columns[place].values[number] for place in plates)
         found.parts[file] = _tidied(parts, file)
     return found
+
+
+def _opera_place(columns: Sequence[_Column]) -> int | None:
+    """Return the place of folders such as 001012003, which name row, column and field."""
+    for place, column in enumerate(columns):
+        pattern = r"(?!000|\d{3}000)0([0-2]\d|3[0-2])0[0-4]\d{4}"
+        if column.is_folder and all(re.fullmatch(pattern, value) for value in column.distinct):
+            return place
+    return None
 
 
 def _unsure(columns: Sequence[_Column], roles: Mapping[int, str]) -> list[str]:

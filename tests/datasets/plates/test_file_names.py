@@ -71,6 +71,8 @@ def test_the_well_in_a_file_name_stands_against_the_names_of_images_in_it() -> N
         ("P1/A/1/field1/DAPI P1/A/1/field2/DAPI", "- A01 1 DAPI"),
         ("A/01/1_DAPI A/01/2_DAPI", "- A01 1 DAPI"),
         ("001001001_DAPI 001002001_DAPI", "- A01 001 DAPI"),
+        ("002003004/DAPI 002003005/DAPI", "- B03 004 DAPI"),
+        ("000000001_DAPI 000000002_DAPI", "- - 000000001 DAPI"),
         ("A1-Site_001_002/img_000000000_DAPI_000", "- A01 2002 DAPI"),
         ("1-Pos_001_002/img_000000000_DAPI_000", "- - 2002 DAPI"),
         ("e_MMStack_A1-Site_000_001.ome", "e A01 1001 -"),
