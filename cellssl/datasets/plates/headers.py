@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cellssl.datasets.plates.folder import CONTAINERS
-from cellssl.datasets.plates.layout import WELL, canonical_well
+from cellssl.datasets.plates.layout import WELL, canonical_well, wells_in
 from cellssl.errors import DataError
 from cellssl.images.header import ImageHeader, read_header
 
@@ -105,9 +105,7 @@ def _series_wells(path: Path) -> tuple[tuple[int, str], ...]:
     info, _, fault = opened(path)
     if fault:
         return ()
-    wells = []
-    for number, image in enumerate(info["images"]):
-        text = image.get("extra", {}).get("well") or image.get("name") or ""
-        if match := WELL.search(str(text).replace("/", "")):
-            wells.append((number, canonical_well(match[0])))
-    return tuple(wells)
+    said = [str(image.get("extra", {}).get("well") or "").replace("/", "") for image in info["images"]]
+    named = wells_in([str(image.get("name") or "") for image in info["images"]])
+    wells = [canonical_well(text) if WELL.fullmatch(text) else name for text, name in zip(said, named, strict=True)]
+    return tuple((number, well) for number, well in enumerate(wells) if well)

@@ -8,6 +8,17 @@ from dataclasses import dataclass, field
 
 WELL = re.compile(r"([A-Pa-p]|A[A-Fa-f])[-_ :]?0?([1-9]|[1-3]\d|4[0-8])(?!\d)")
 """A well of a plate of up to 32 x 48 wells: A1, a01, A-01, AF48."""
+WORDS_OF_A_WELL = re.compile(r"row\W*([A-P]|A[A-F]|\d{1,2})\W*col(?:umn)?\W*(\d{1,2})(?!\d)", re.I)
+"""A well in words: Row:A,Column:1."""
+WELL_AS_A_WORD = re.compile(
+    r"(?:(?<![A-Za-z0-9])(?:well[-_ :]*)?(?P<letters>[A-P]|A[A-F])"
+    r"|(?:^|(?<=/)|well[-_ :]*)(?P<apart>[A-P]|A[A-F])[-_ :/])"
+    r"(?P<number>0?[1-9]|[1-3]\d|4[0-8])(?!\d|[A-Za-z](?!\d))",
+    re.I,
+)
+"""A well as a word of its own within a text; `Position 1` and `Stage1` name none."""
+LETTERS_OF_OTHERS = frozenset("CFP")
+"""Rows whose letters before a number mostly stand for a channel, a field, a plate or a position."""
 MARKS_A_NUCLEUS = ("dapi", "hoechst", "h33342", "h33258", "dna", "draq", "nuclei", "nucleus", "nuclear", "h2b")
 """What the names of channels that show nuclei contain, the surest first."""
 
@@ -74,6 +85,29 @@ def canonical_well(text: str) -> str:
     """Return the well as a letter and two digits (B02); text that names no well comes back as it is."""
     match = WELL.fullmatch(text.strip())
     return f"{match[1].upper()}{int(match[2]):02d}" if match else text.strip()
+
+
+def well_in(text: str) -> str | None:
+    """Return the only well that a text names as a word of its own; None where it names none, or several."""
+    if match := WORDS_OF_A_WELL.search(text):
+        row, column = match[1].upper(), int(match[2])
+        return well_at(int(row), column) if row.isdigit() else canonical_well(f"{row}{column}")
+    found = {}
+    for match in WELL_AS_A_WORD.finditer(text):
+        found[canonical_well((match["letters"] or match["apart"]) + match["number"])] = match["number"]
+    surer = {well for well in found if well[0] not in LETTERS_OF_OTHERS} or set(found)
+    padded = {well for well in surer if len(found[well]) > 1}
+    one = surer if len(surer) == 1 else padded
+    return one.pop() if len(one) == 1 else None
+
+
+def wells_in(texts: Sequence[str]) -> list[str | None]:
+    """Return the well that each text names; P1, P2 and P3 alone are positions, as F1 and C1 are fields and channels."""
+    wells = [well_in(text) for text in texts]
+    rows = {well[:-2] for well in wells if well}
+    if len(rows) == 1 and rows <= LETTERS_OF_OTHERS and not any("well" in text.lower() for text in texts):
+        return [None] * len(wells)
+    return wells
 
 
 def well_at(row: int, column: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from cellssl.bounded import read_bytes
 from cellssl.datasets.plates.folder import Listing
 from cellssl.datasets.plates.headers import Headers
-from cellssl.datasets.plates.layout import WELL, Found, Optics, Plane, canonical_well
+from cellssl.datasets.plates.layout import Found, Optics, Plane, wells_in
 
 ND_BYTES = 2**24
 
@@ -46,7 +46,8 @@ def _read(listing: Listing, index: str, headers: Headers) -> Found | None:
     sites = _wells_and_sites(stages, base)
     planes = []
     for file, match in matches.items():
-        well, site = sites.get(int(match["stage"] or 1), (base, int(match["stage"] or 1)))
+        stage = int(match["stage"] or 1)
+        well, site, _ = sites.get(stage, (base, stage, False))
         number = int(match["wave"] or 1)
         channel = waves[number - 1] if number <= len(waves) else f"w{number}"
         planes.append(Plane(file, base, well, site, channel, t=int(match["t"] or 1)))
@@ -58,8 +59,14 @@ def _read(listing: Listing, index: str, headers: Headers) -> Found | None:
     expected = len(stages) * len(waves) * _number(settings, "NTimePoints", 1)
     if len(planes) < expected:
         found.doubts.append(f"{index} lists {expected:,} files, and {expected - len(planes):,} of them are missing")
-    if not any(WELL.search(name) for name in stages.values()):
+    nowhere = [stages[number] for number, (_, _, is_named) in sites.items() if not is_named]
+    if len(nowhere) == len(stages):
         found.doubts.append(f"the stage positions in {index} are no wells, so every position is a field of one well")
+    elif nowhere:
+        found.doubts.append(
+            f"{len(nowhere)} of {len(stages)} stage positions in {index} name no well, such as {nowhere[0]!r}; "
+            f"they are fields of the well {base}"
+        )
     for file in matches:
         listing.sizes.pop(file)
     return found
@@ -75,13 +82,12 @@ def _in_file_name(wave: str) -> str:
     return re.sub(r'[<>:"/\\|?*]', "-", wave)
 
 
-def _wells_and_sites(stages: dict[int, str], base: str) -> dict[int, tuple[str, int]]:
-    """Return stage -> well and site: the well in its name, and its number among the stages of that well."""
+def _wells_and_sites(stages: dict[int, str], base: str) -> dict[int, tuple[str, int, bool]]:
+    """Return stage -> well, site, and whether its name says the well; sites are numbered within each well."""
     counts: Counter[str] = Counter()
     found = {}
-    for number, name in stages.items():
-        match = WELL.search(name)
-        well = canonical_well(match[0]) if match else base
+    for number, named in zip(stages, wells_in(list(stages.values())), strict=True):
+        well = named or base
         counts[well] += 1
-        found[number] = (well, counts[well])
+        found[number] = (well, counts[well], named is not None)
     return found

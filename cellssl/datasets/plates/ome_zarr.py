@@ -7,7 +7,7 @@ from typing import Any
 
 from cellssl.datasets.plates.folder import Listing
 from cellssl.datasets.plates.indexed import channel_names, opened, optics
-from cellssl.datasets.plates.layout import WELL, Found, Plane, canonical_well
+from cellssl.datasets.plates.layout import Found, Plane, canonical_well, well_in
 
 
 def recognise_ome_zarr(listing: Listing) -> list[Found]:
@@ -58,8 +58,7 @@ def _single(listing: Listing, single: list[tuple[str, Any]]) -> Found:
     for place, image in single:
         path = PurePosixPath(place or listing.root.name)
         group = _group(image)
-        match = WELL.search(_stem(path.name))
-        well = canonical_well(match[0]) if match else _stem(path.name)
+        well = well_in(_stem(path.name)) or _stem(path.name)
         counts[well] = counts.get(well, 0) + 1
         folder = path.parent.name or listing.root.name
         file = "/".join(part for part in (place or ".", group) if part)
