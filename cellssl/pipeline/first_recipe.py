@@ -293,7 +293,7 @@ def _dataset(survey: Survey, platemap: Path | None) -> dict[str, Any]:
     if survey.z_planes > 1:
         values["z"] = "max"
     if survey.time_points > 1:
-        values["t"] = "first"
+        values["t"] = "first" if survey.time_point is None else survey.time_point
     if platemap is not None:
         values["platemap"] = str(platemap.resolve())
     return values
@@ -414,7 +414,7 @@ def _fetch(plan: _Plan) -> list[str]:
         "channels": "The names on the left are yours to change, here and in nucleus_channel.",
         "pixel_um": "As the files say.",
         "z": '"max" is the brightest of all z planes; "mean", "focus" or the number of a plane, from 0, are others.',
-        "t": 'Only the first time point; a number chooses another one, "all" makes every one a field of its own.',
+        "t": 'One time point is taken; a number chooses another one, "all" makes every one a field of its own.',
         "platemap": "Joined by well, and by plate where the map names plates.",
     }
     dataset = _dataset(plan.survey, plan.platemap)

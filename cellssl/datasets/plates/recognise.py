@@ -108,15 +108,45 @@ class Survey:
         return max(len({plane.t for plane in planes if plane.file}) for planes in self.fields.values())
 
     @cached_property
+    def time_point(self) -> int | None:
+        """Return the time point that is taken; None is the first of every field.
+
+        That is another one where a channel was taken later only: the first at which most fields have all channels.
+        """
+        times = [_by_time(planes) for planes in self.fields.values()]
+        least = USUAL_SHARE * len(times)
+        if self.separate_t == 1 or sum(self._has_all(next(iter(of_field.values()), [])) for of_field in times) >= least:
+            return None
+        whole = Counter(t for of_field in times for t, planes in of_field.items() if self._has_all(planes))
+        return min((t for t, number in whole.items() if number >= least), default=None)
+
+    def _has_all(self, planes: Sequence[Plane]) -> bool:
+        return set(self.channels) <= {plane.channel for plane in planes}
+
+    def _taken(self, planes: Sequence[Plane]) -> list[Plane]:
+        """Return the planes of a field at the time point that is taken."""
+        times = _by_time(planes)
+        return next(iter(times.values()), []) if self.time_point is None else times.get(self.time_point, [])
+
+    @cached_property
     def incomplete(self) -> dict[FieldKey, str]:
-        """Return field -> what it lacks: a channel that the recipe takes, or planes that its other fields have."""
-        usual = Counter(_planes_per_channel(planes, self.channels) for planes in self.fields.values()).most_common(1)
+        """Return field -> what it lacks: a channel that the recipe takes, or planes that most fields of its plate have.
+
+        Channels may have different numbers of planes. A channel without an image at the time point that is taken lacks.
+        """
+        counts = {key: _planes_per_channel(planes, self.channels) for key, planes in self.fields.items()}
+        by_plate: dict[tuple[str, str], Counter[tuple[tuple[str, int], ...]]] = defaultdict(Counter)
+        for key, of_field in counts.items():
+            by_plate[key[:2]][of_field] += 1
+        usual = {plate: dict(of_plate.most_common(1)[0][0]) for plate, of_plate in by_plate.items()}
         lacking = {}
         for key, planes in self.fields.items():
-            counts = dict(_planes_per_channel(planes, self.channels))
-            if missing := [channel for channel in self.channels if not counts[channel]]:
-                lacking[key] = f"no image of {', '.join(missing)}"
-            elif short := [channel for channel, number in usual[0][0] if counts[channel] < number]:
+            here, there = dict(counts[key]), usual[key[:2]]
+            taken = {plane.channel for plane in self._taken(planes)}
+            at_time = " at the time point that is taken"
+            if missing := [channel for channel in self.channels if channel not in taken]:
+                lacking[key] = f"no image of {', '.join(missing)}{at_time if here[missing[0]] else ''}"
+            elif short := [channel for channel in self.channels if here[channel] < there[channel]]:
                 lacking[key] = f"fewer z planes or time points of {', '.join(short)}"
         return lacking
 
@@ -278,6 +308,14 @@ def _merged_left_out(listing: Listing, found: list[Found]) -> dict[str, list[str
     return dict(merged)
 
 
+def _by_time(planes: Sequence[Plane]) -> dict[int, list[Plane]]:
+    """Return the planes that are there by time point, in order."""
+    times: dict[int, list[Plane]] = defaultdict(list)
+    for plane in sorted((plane for plane in planes if plane.file), key=lambda plane: plane.t):
+        times[plane.t].append(plane)
+    return dict(times)
+
+
 def _planes_per_channel(planes: Sequence[Plane], channels: Sequence[str]) -> tuple[tuple[str, int], ...]:
     counts = Counter(plane.channel for plane in planes if plane.file)
     return tuple((channel, counts[channel]) for channel in channels)
@@ -295,7 +333,7 @@ def _doubts(result: Survey, headers: Headers) -> list[str]:
             f"{len(result.incomplete):,} of {len(result.fields):,} fields are incomplete and stand in incomplete.csv, "
             f"not in fields.csv, such as plate {plate}, well {well}, site {site}: {lacks}"
         )
-    doubts += _mixtures(result)
+    doubts += [*_mixtures(result), *_unlike_channels(result)]
     sites = Counter(Counter((plate, batch, well) for plate, batch, well, _ in result.fields).values())
     if len(sites) > 1:
         words = ", ".join(f"{number:,} wells with {count}" for count, number in sorted(sites.items()))
@@ -312,6 +350,29 @@ def _doubts(result: Survey, headers: Headers) -> list[str]:
                 f"reading {one.format.partition(' files')[0]} is experimental: compare a field with your viewer"
             )
             break
+    return doubts
+
+
+def _unlike_channels(result: Survey) -> list[str]:
+    """Name channels with different numbers of z planes or time points, which are files of their own."""
+    z: dict[str, set[int]] = defaultdict(set)
+    t: dict[str, set[int]] = defaultdict(set)
+    for plane in result.planes:
+        if plane.file and plane.channel in result.channels:
+            z[plane.channel].add(plane.z)
+            t[plane.channel].add(plane.t)
+    doubts = []
+    if len({len(planes) for planes in z.values()}) > 1:
+        words = ", ".join(f"{channel} {len(planes)}" for channel, planes in z.items())
+        doubts.append(f"channels have different numbers of z planes: {words}; each is made one plane on its own")
+    taken = "the first one of every field" if result.time_point is None else f"time point {result.time_point}"
+    if len({len(times) for times in t.values()}) > 1:
+        words = ", ".join(f"{channel} {len(times)}" for channel, times in t.items())
+        doubts.append(f"channels have different numbers of time points: {words}; {taken} is taken")
+    firsts = Counter(next(iter(_by_time(planes)), 0) for planes in result.fields.values())
+    if result.separate_t > 1 and result.time_point is None and len(firsts) > 1:
+        words = ", ".join(f"{number:,} with {time}" for time, number in sorted(firsts.items()))
+        doubts.append(f"fields begin with different time points: {words}; {taken} is taken")
     return doubts
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellssl.datasets.base import Field
+from cellssl.datasets.tables.planes import NO_FILE
 from cellssl.errors import DataError
 from cellssl.images.reference import ImageReference
 from cellssl.stages.fetch import findings as kinds
@@ -24,8 +25,6 @@ SAME_PIXEL_UM = 0.05
 """Pixel sizes that differ by more than this share of the larger one contradict each other."""
 THUMBNAIL_SHARE = 0.5
 """A thumbnail has at most this share of the height and width of the other images of its plate."""
-NO_FILE = "no file is named"
-"""How the path begins that a data set gives an image whose cell in the table is empty; no such file exists."""
 CHOOSE_Z = 'in [fetch.dataset]: z = "max" (or "mean", "focus", or a number from 0)'
 AS_THEY_ARE = ("uint8", "uint16")
 """Types of pixels that are read without a scale."""
