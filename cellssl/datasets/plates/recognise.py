@@ -28,6 +28,8 @@ NEARLY_ALL = 0.9
 """The same, where so few fields would have all of the channels: plates with different stains."""
 INDEXED = ("Harmony", "ImageXpress", "CellVoyager", "OME-Zarr", "MetaMorph", "CellProfiler LoadData")
 """How formats begin whose results are measurements: a second one of a plate is no second copy of its files."""
+MEASURED = ("Harmony", "ImageXpress", "CellVoyager", "OME-Zarr")
+"""How formats begin of which every result is a measurement: two of one plate are no parts of one measurement."""
 EXPERIMENTAL = ("CZI", "ND2", "LIF")
 
 FieldKey = tuple[str, str, str, int]
@@ -186,13 +188,15 @@ def survey(root: Path, pattern: str | None = None) -> Survey:
         found += recognise_ome_zarr(listing)
         found += recognise_indexed(listing)
         found += recognise_metamorph(listing, headers)
-        found += recognise_loaddata(listing)
+        found += recognise_loaddata(listing, headers)
     sort_out(listing, not_all=not found)
     found += recognise_by_name(listing, headers, pattern) if not found else _leftovers(listing, found)
     if not found:
         raise _nothing(listing)
+    _leave_out_repeats([one for one in found if one.format.startswith(INDEXED)], listing)
     _separate_measurements([one for one in found if one.format.startswith(INDEXED)])
     _leave_out_second([one for one in found if not one.format.startswith(INDEXED)], listing)
+    listing.doubts += [doubt for one in found if not one.planes for doubt in one.doubts]
     found = [one for one in found if one.planes]
     known = _sample_headers(found, headers)
     _complete_optics(found, headers)
@@ -238,6 +242,7 @@ def _nothing(listing: Listing) -> DataError:
 
 def _separate_measurements(found: list[Found]) -> None:
     """Keep the batch only of plates with several measurements; number measurements without a name."""
+    _name_by_folder(found)
     by_plate: dict[str, list[Found]] = defaultdict(list)
     for one in found:
         for plate in {plane.plate for plane in one.planes}:
@@ -245,18 +250,84 @@ def _separate_measurements(found: list[Found]) -> None:
     for plate, several in by_plate.items():
         keys = [{(p.well, p.site, p.channel, p.z, p.t) for p in one.planes if p.plate == plate} for one in several]
         overlap = any(keys[a] & keys[b] for a in range(len(keys)) for b in range(a))
-        for number, one in enumerate(several, start=1):
-            batch = "" if not overlap else None
-            one.planes = [
-                replace(p, batch=(p.batch or f"measurement {number}") if batch is None else batch)
-                if p.plate == plate
-                else p
-                for p in one.planes
-            ]
+        apart = overlap or sum(one.format.startswith(MEASURED) for one in several) > 1
+        inside = [sorted({p.batch for p in one.planes if p.plate == plate}) for one in several]
+        labels = _labels(several, inside) if apart else [""] * len(several)
+        for one, batches, label in zip(several, inside, labels, strict=True):
+            names = {batch: f"{label} {batch}".strip() if len(batches) > 1 else label for batch in batches}
+            one.planes = [replace(p, batch=names[p.batch]) if p.plate == plate else p for p in one.planes]
         if overlap:
             several[0].doubts.append(
                 f"plate {plate} was measured {len(several)} times; the column batch tells the measurements apart"
             )
+        elif apart:
+            several[0].doubts.append(
+                f"plate {plate} comes from {len(several)} measurements of different wells or sites; the column batch "
+                "tells them apart. If they are different plates, give each folder to cellssl init"
+            )
+        for batches in inside:
+            if len(batches) > 1:
+                several[0].doubts.append(f"plate {plate} has several batches, kept apart: {', '.join(batches)}")
+
+
+def _labels(several: list[Found], inside: list[list[str]]) -> list[str]:
+    """Return a name for each measurement of a plate: its own, else that of its folder, else a number."""
+    own = [batches[0] if len(batches) == 1 else "" for batches in inside]
+    for names in (own, [one.folder for one in several]):
+        if all(names) and len(set(names)) == len(names):
+            return names
+    return [" ".join(filter(None, (name, f"measurement {n}"))) for n, name in enumerate(own, start=1)]
+
+
+def _name_by_folder(found: list[Found]) -> None:
+    """Name plates by their folders, where several have one name inside and their folders tell them apart."""
+    by_plate: dict[str, list[Found]] = defaultdict(list)
+    for one in found:
+        if one.format.startswith(("Harmony", "OME-Zarr")) and one.folder and one.planes:
+            by_plate[one.planes[0].plate].append(one)
+    for plate, several in by_plate.items():
+        folders = list(dict.fromkeys(one.folder for one in several))
+        if len(folders) < 2:
+            continue
+        for one in several:
+            one.planes = [replace(plane, plate=one.folder) for plane in one.planes]
+        several[0].doubts.append(
+            f"{len(several)} measurements are called plate {plate} inside, and their folders {', '.join(folders[:5])}: "
+            "they contradict each other, so the plates are named by their folders"
+        )
+
+
+def _leave_out_repeats(found: list[Found], listing: Listing) -> None:
+    """Leave out images that an index lists as the same plane as another, and say which."""
+    for one in found:
+        first: dict[tuple[object, ...], Plane] = {}
+        kept, second = [], []
+        for plane in one.planes:
+            former = first.setdefault((plane.field, plane.channel, plane.z, plane.t), plane)
+            if former is plane:
+                kept.append(plane)
+            elif not former.file and plane.file:
+                first[plane.field, plane.channel, plane.z, plane.t] = plane
+                kept.append(plane)
+            elif plane.file and _image(plane) != _image(former):
+                second.append((former, plane))
+        one.planes = kept
+        if second:
+            former, plane = second[0]
+            where = f"plate {plane.plate}, well {plane.well}, site {plane.site}, channel {plane.channel}"
+            one.doubts.append(
+                f"{len(second):,} images are listed as planes that others are, and left out, such as {plane.file}: "
+                f"{where}, plane {plane.z}, time point {plane.t} is {former.file}, too"
+            )
+            used = {plane.file for plane in kept}
+            listing.leave_out(
+                "images that are listed as the same plane as another",
+                sorted({plane.file for _, plane in second} - used),
+            )
+
+
+def _image(plane: Plane) -> tuple[object, ...]:
+    return plane.file, plane.series, plane.in_file
 
 
 def _leave_out_second(found: list[Found], listing: Listing) -> None:
