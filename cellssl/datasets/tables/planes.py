@@ -217,7 +217,7 @@ def _plane_numbers(table: Table, column: str | None) -> list[float]:
     if wrong:
         raise DataError(
             f"{table.name}, column {column!r}: these are no numbers of a plane or time point: {listed(wrong)}",
-            hint="write a number such as 1 or z1",
+            hint="write a number such as 1, z1 or -1.5, in one unit: 72 for 72h, and 1, 2, 3 ... for dates",
         )
     return [float(number.group(1)) for number in found if number is not None]
 

@@ -20,7 +20,7 @@ from cellssl.stages.fetch.findings import Finding
 
 FOLDER = "checks"
 """Folder of the store with the results of checks, beside the lists that they wrote for people."""
-FORMAT = 1
+FORMAT = 2
 """Counts in every key: raise it when a check finds other things in the same files."""
 MOST = 4096
 """More results than this are thinned out, the oldest first."""
