@@ -86,6 +86,8 @@ def _found(listing: Listing, name: str, place: PurePosixPath, info: dict[str, An
         listing.doubts.append(f"the index in {place} lists {len(planes):,} images, and none of them is there")
         return None
     found = Found(name, planes, optics(images), folder=folder)
+    if batch and folder != plate:
+        found.doubts.append(f"the folder {place} is of plate {folder}, and its index of plate {plate}; that is taken")
     if absent:
         found.doubts.append(
             f"plate {plate}: {absent:,} of {len(planes):,} image files that its index lists are missing"

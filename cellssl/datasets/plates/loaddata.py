@@ -6,11 +6,12 @@ import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
+from cellssl.datasets.plates.by_name import SHAPELESS as NO_PLATE
 from cellssl.datasets.plates.file_names import read_names
 from cellssl.datasets.plates.folder import Listing
 from cellssl.datasets.plates.headers import Headers
@@ -129,22 +130,25 @@ class _Listed:
 def recognise_loaddata(listing: Listing, headers: Headers) -> list[Found]:
     """Return the fields of every LoadData table; images that the tables list leave the listing.
 
-    Tables that name no wells are left aside where file names do. Raises DataError where rows of a table contradict
-    each other, or tables do.
+    Tables that name no wells are left aside where file names or other tables do. Raises DataError where rows of a
+    table contradict each other, or tables do.
     """
     tables = []
     for file in listing.named(".csv", ".csv.gz"):
         table = _table(listing.root / file)
         if table is not None and table.rows:
-            one = _Listed(file, table)
-            if one.has_wells() or not _names_say_wells(listing):
-                tables.append(one)
-            else:
-                listing.doubts.append(f"{file} lists images and names no wells, so file names are used instead")
+            tables.append(_Listed(file, table))
+    if any(one.has_wells() for one in tables) or (tables and _names_say_wells(listing)):
+        for one in tables:
+            if not one.has_wells():
+                listing.doubts.append(f"{one.source} lists images and names no wells, so it is not used")
+        tables = [one for one in tables if one.has_wells()]
     places = _Places(listing)
     rows = [list(_planes(one, listing.root, places)) for one in tables]
     taken: dict[tuple[str, int, int | None], tuple[str, Plane]] = {}
-    found = [_found(places, headers, one, planes, taken) for one, planes in zip(tables, rows, strict=True)]
+    found = [
+        _found(places, headers, listing.doubts, one, planes, taken) for one, planes in zip(tables, rows, strict=True)
+    ]
     for one_found in found:
         for plane in one_found.planes if one_found else ():
             listing.sizes.pop(plane.file, None)
@@ -215,6 +219,17 @@ class _Places:
         """Return whether the file was found by its name alone, in a folder of another name."""
         return self.found.get(stated, ("", 0))[1] == 1 and len(stated) > 1
 
+    def is_of_another_plate(self, stated: Parts, plate: str) -> bool:
+        """Return whether a row says its plate in the path, and the file of that name lies in a folder of another."""
+        file = self.found.get(stated, ("", 0))[0]
+        folders = [one for one in PurePosixPath(file).parts[:-1] if not NO_PLATE.fullmatch(one)]
+        return (
+            self.is_elsewhere(stated)
+            and any(plate.casefold() in part.casefold() for part in stated[:-1])
+            and bool(folders)
+            and not any(plate.casefold() in one.casefold() for one in (*self.root, *folders))
+        )
+
     def _common(self, stated: Parts, file: str) -> int:
         """Return the number of parts at the end that two paths have in common."""
         here = (*self.root, *PurePosixPath(file).parts)
@@ -258,19 +273,22 @@ def _planes(one: _Listed, root: Path, places: _Places) -> Iterator[tuple[int, Pa
 def _found(
     places: _Places,
     headers: Headers,
+    doubts: list[str],
     one: _Listed,
     rows: Sequence[tuple[int, Parts, Plane]],
     taken: dict[tuple[str, int, int | None], tuple[str, Plane]],
 ) -> Found | None:
     """Return the planes of a table without those that another table lists, too."""
     _check_unique(one, rows)
-    planes, absent, elsewhere, again = [], 0, "", defaultdict[str, int](int)
+    planes, absent, elsewhere, others, again = [], 0, "", 0, defaultdict[str, int](int)
     for _, stated, of_row in rows:
         file = places.file(stated)
+        if file and places.is_of_another_plate(stated, of_row.plate):
+            others, file = others + 1, ""
         absent += not file
         if file and places.is_elsewhere(stated):
             elsewhere = elsewhere or f"{'/'.join(stated)} is taken to be {file}"
-        plane = _with(of_row, file)
+        plane = replace(of_row, file=file)
         place = (file, plane.series, plane.in_file)
         source, former = taken.get(place, (one.source, plane))
         if not file or source == one.source:
@@ -284,7 +302,13 @@ def _found(
             )
         else:
             again[source] += 1
+    if others:
+        one.doubts.append(
+            f"{others:,} images in {one.source} are of plates whose folders are not here; images of the same names in "
+            "folders of other plates are not taken for them"
+        )
     if not any(plane.file for plane in planes) and not again:
+        doubts.extend(one.doubts)
         return None
     found = Found(f"CellProfiler LoadData table {one.source}", _without_frames(planes, headers), doubts=one.doubts)
     if absent:
@@ -296,10 +320,6 @@ def _found(
     return found
 
 
-def _with(plane: Plane, file: str) -> Plane:
-    return Plane(**{**plane.__dict__, "file": file})
-
-
 def _words(plane: Plane) -> str:
     return f"plate {plane.plate}, well {plane.well}, site {plane.site}"
 
@@ -308,7 +328,7 @@ def _check_unique(one: _Listed, rows: Sequence[tuple[int, Parts, Plane]]) -> Non
     """Raise DataError where two rows say the same plane and give different files for it."""
     first: dict[Plane, tuple[int, object]] = {}
     for row, stated, plane in rows:
-        key = Plane(**{**plane.__dict__, "in_file": None, "is_page": False, "series": 0})
+        key = replace(plane, in_file=None, is_page=False, series=0)
         image = (stated, plane.in_file, plane.series)
         former, other = first.setdefault(key, (row, image))
         if image != other:
@@ -341,12 +361,10 @@ def _without_frames(planes: list[Plane], headers: Headers) -> list[Plane]:
     first = next((plane.file for plane in planes if plane.file), "")
     header = headers.of(first) if first else None
     if header is None or header.is_one_plane:
-        kept = {"in_file": None, "is_page": False}
-    elif header.channels > 1 and header.z_planes == header.time_points == 1:
-        kept = {"is_page": False}
-    else:
-        return planes
-    return [Plane(**{**plane.__dict__, **kept}) for plane in planes]
+        return [replace(plane, in_file=None, is_page=False) for plane in planes]
+    if header.channels > 1 and header.z_planes == header.time_points == 1:
+        return [replace(plane, is_page=False) for plane in planes]
+    return planes
 
 
 def _whole(text: str) -> int | None:

@@ -84,6 +84,15 @@ def test_rows_of_a_plate_that_is_not_there_take_no_images_of_another(tmp_path: P
     assert of_tables(tmp_path) == [("P1", "A01", 1, 0, "D", "P1/a.tif"), ("P2", "A01", 1, 0, "D", "")]
 
 
+def test_a_table_of_another_plate_alone_takes_no_images(tmp_path: Path) -> None:
+    lines = ("Metadata_Plate,Metadata_Well,PathName_D,FileName_D", "P2,A1,/d/P2,A1_s1_D.tif")
+    write_tiff(tmp_path / "P1" / "A1_s1_D.tif", np.zeros((24, 32), np.uint16))
+    write_table(tmp_path / "list.csv", *lines)
+    found = survey(tmp_path)
+    assert found.plates() == ["P1"]
+    assert any("folders of other plates" in doubt for doubt in found.doubts)
+
+
 def test_a_table_without_wells_does_not_hide_the_names_of_files(tmp_path: Path) -> None:
     write_flat(tmp_path, "{well}_s{site}_{channel}.tif", Content())
     write_table(tmp_path / "Image.csv", "ImageNumber,FileName_D", "1,B02_s1_DAPI.tif", "2,B02_s2_DAPI.tif")
