@@ -29,6 +29,7 @@ THUMBNAIL_SHARE = 0.5
 CHOOSE_Z = 'in [fetch.dataset]: z = "max" (or "mean", "focus", or a number from 0)'
 SIDES = "pixel_sides_um"
 """What `ImageHeader.extra` calls the two sides of a pixel, where they differ."""
+FEWER_PLANES = "the brightest of fewer planes is darker: check that these fields were taken like the others"
 AS_THEY_ARE = ("uint8", "uint16")
 """Types of pixels that are read without a scale."""
 
@@ -99,6 +100,7 @@ def check_images(
         others = [image for image in of_channel if image.field.field_id not in small]
         name = _usual(map(_name_in_file, of_channel))
         usual[channel] = [*_usual(image.shape for image in others), _usual(map(_depth, others))[1], name]
+        usual[channel].append(_usual(map(_projected_planes, of_channel)))
         found += _unlike_most(others, usual[channel])
         found += _called_otherwise(of_channel, name)
         found += _numbers_of_z(of_channel)
@@ -115,18 +117,20 @@ def check_between_plates(usual: Mapping[str, Mapping[str, Sequence[Any]]]) -> It
     channels = dict.fromkeys(channel for of_plate in usual.values() for channel in of_plate)
     for channel in channels:
         of_channel = {plate: of_plate[channel] for plate, of_plate in usual.items() if channel in of_plate}
-        depths = {plate: (_bits_of(dtype), str(dtype)) for plate, (_, _, dtype, _) in of_channel.items()}
+        depths = {plate: (_bits_of(dtype), str(dtype)) for plate, (_, _, dtype, *_) in of_channel.items()}
         sizes = {
             plate: ((rows, columns), f"{rows} x {columns} pixels") for plate, (rows, columns, *_) in of_channel.items()
         }
         names = {
             plate: (channel_key(name), f"the name {channel_key(name)} in their files")
-            for plate, (*_, name) in of_channel.items()
+            for plate, (*_, name, _) in of_channel.items()
             if name
         }
         yield from _unlike_other_plates(kinds.DEPTHS, channel, depths)
         yield from _unlike_other_plates(kinds.SIZES, channel, sizes)
+        stacks = {plate: (count, f"{count} z planes") for plate, (*_, count) in of_channel.items() if count}
         yield from _unlike_other_plates(kinds.CHANNEL_NAMES, channel, names) if names else ()
+        yield from _unlike_other_plates(kinds.Z_PLANES, channel, stacks) if stacks else ()
 
 
 def _unlike_other_plates(kind: str, channel: str, values: Mapping[str, tuple[Any, str]]) -> Iterator[Finding]:
@@ -143,6 +147,7 @@ def _unlike_other_plates(kind: str, channel: str, values: Mapping[str, tuple[Any
 _CURES = {
     kinds.DEPTHS: "check how the plates were saved: grey values of 8 and of 16 bits are not comparable",
     kinds.CHANNEL_NAMES: "choose it by its name, not by its number: channel = NAME",
+    kinds.Z_PLANES: FEWER_PLANES,
     kinds.SIZES: "check that objective and binning are the same; give pixel sizes per field where they differ",
 }
 
@@ -245,7 +250,7 @@ def _thumbnails(images: Sequence[Image]) -> Iterator[Finding]:
 
 def _unlike_most(images: Sequence[Image], usual: Sequence[Any]) -> Iterator[Finding]:
     """Yield the images of one channel of a plate that have another depth or size than most."""
-    rows, columns, dtype, _ = usual
+    rows, columns, dtype, *_ = usual
     of_depth, of_size = Counter(image.header.dtype for image in images), Counter(image.shape for image in images)
     for image in images:
         where = f"{image.channel} of field {image.field.field_id} has"
@@ -340,22 +345,27 @@ def _shapes_of_pixels(images: Sequence[Image]) -> Iterator[Finding]:
 
 
 def _numbers_of_z(images: Sequence[Image]) -> Iterator[Finding]:
-    """Yield once per plate and channel that files of which one plane is made hold different numbers of z planes."""
-    stacks = [image for image in images if image.reference.z in PROJECTIONS and len(image.reference.files) == 1]
-    counts = Counter(map(_z_planes, stacks))
+    """Yield once per plate and channel that images are made of different numbers of z planes."""
+    stacks = [image for image in images if _projected_planes(image)]
+    counts = Counter(map(_projected_planes, stacks))
     if len(counts) > 1:
-        most = _usual(map(_z_planes, stacks))
-        others = [image for image in stacks if _z_planes(image) != most]
+        most = _usual(map(_projected_planes, stacks))
+        others = [image for image in stacks if _projected_planes(image) != most]
         words = ", ".join(str(number) for number in sorted(counts) if number != most)
         yield others[0].finding(
             kinds.Z_PLANES,
-            f"{_count(others)} of {others[0].channel} on plate {others[0].field.plate} have {words} z planes, such as "
-            f"{Path(others[0].reference.files[0]).name}, and most have {most}",
-            "the brightest of fewer planes is darker: check that these fields were taken like the others",
+            f"{len(others):,} images of {others[0].channel} on plate {others[0].field.plate} are made of {words} "
+            f"z planes, such as {Path(others[0].reference.files[0]).name}, and most of {most}",
+            FEWER_PLANES,
         )
 
 
-def _z_planes(image: Image) -> int:
+def _projected_planes(image: Image) -> int:
+    """Return the number of z planes that are made one: files, or planes of one file; 0 where one is chosen."""
+    if image.reference.z not in PROJECTIONS:
+        return 0
+    if len(image.reference.files) > 1:
+        return len(image.reference.files)
     return image.header.pages if image.header.has_unnamed_pages else image.header.z_planes
 
 

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from cellssl.config import recipe as recipes
+from cellssl.errors import DataError
 
 
 def dataset(folder: Path, table: str, **settings: object) -> object:
@@ -21,3 +24,11 @@ def test_an_empty_cell_is_no_plane_of_its_channel(tmp_path: Path) -> None:
     assert str(first.references["gfp"]) == str(tmp_path / "g.tif")
     assert "no file is named" in str(second.references["gfp"])
     assert any("other than" in str(remark) for remark in data.remarks())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("time", ["72h", "2024-01-02"])
+def test_hours_and_dates_are_no_numbers_of_time_points(time: str, tmp_path: Path) -> None:
+    data = dataset(tmp_path, f"well,site,t,dna,gfp\nA1,1,{time},1.tif,2.tif\n", t="first")
+    with pytest.raises(DataError, match="no numbers of a plane or time point") as raised:
+        data.remarks()  # type: ignore[attr-defined]
+    assert "72 for 72h" in (raised.value.hint or "")
