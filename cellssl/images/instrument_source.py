@@ -16,7 +16,7 @@ from cellssl.disk import raise_fault
 from cellssl.errors import DataError
 from cellssl.images.described import ImageHeader
 from cellssl.images.formats import AS_OME_TIFF, OME_ZARR, ZARR_CURE
-from cellssl.images.ome_xml import square_pixel
+from cellssl.images.ome_xml import square_pixel, unequal_sides
 from cellssl.images.tiff import LARGE_PLANE, check_size, possible_bytes
 
 DTYPES = {"float": "float32", "double": "float64"}
@@ -41,6 +41,8 @@ class InstrumentSource:
         magnification = objective.get("nominal_magnification")
         size = image.get("physical_size", {})
         mosaic = image.get("mosaic")
+        sides_um = [size[axis] for axis in "xy" if axis in size]
+        sides = unequal_sides(sides_um)
         return ImageHeader(
             format=self._name,
             rows=image["size_y"],
@@ -52,12 +54,12 @@ class InstrumentSource:
             samples=image["samples_per_pixel"],
             series=len(self._images),
             channel_names=names if any(names) else (),
-            pixel_um=square_pixel([size[axis] for axis in "xy" if axis in size]),
+            pixel_um=square_pixel(sides_um),
             objective=f"{magnification:g}x" if magnification else objective.get("model"),
             acquired=image.get("acquired_at"),
-            extra={"name": str(image["name"])}
-            if image.get("name")
-            else {} | ({"mosaic": f"{mosaic['tile_count']} tiles"} if mosaic else {}),
+            extra=({"name": str(image["name"])} if image.get("name") else {})
+            | ({"pixel_sides_um": sides} if sides else {})
+            | ({"mosaic": f"{mosaic['tile_count']} tiles"} if mosaic else {}),
         )
 
     def plane(self, series: int, channel: int, z: int, t: int) -> np.ndarray:

@@ -26,6 +26,8 @@ class OmeImage:
     time_points: int
     channel_names: tuple[str, ...] = ()
     pixel_um: float | None = None
+    pixel_sides_um: str = ""
+    """The sides of a pixel in micrometres, such as "0.5 x 1", where they differ."""
     objective: str | None = None
     acquired: str | None = None
     pages: dict[Index, int] = field(default_factory=dict)
@@ -86,7 +88,8 @@ def _image(image: ElementTree.Element, own: _Own, objectives: dict[str | None, E
         size["Z"],
         size["T"],
         names if any(names) and len(names) == size["C"] else (),
-        _pixel_um(pixels),
+        square_pixel(sides := _sides_um(pixels)),
+        unequal_sides(sides),
         _objective(image, objectives),
         date.text if date is not None else None,
     )
@@ -119,15 +122,14 @@ def _planes(pixels: ElementTree.Element, size: dict[str, int]) -> Iterator[tuple
             yield (place["C"], place["Z"], place["T"]), page + offset, data
 
 
-def _pixel_um(pixels: ElementTree.Element) -> float | None:
+def _sides_um(pixels: ElementTree.Element) -> list[float]:
     sides = [pixels.get(f"PhysicalSize{axis}") for axis in "XY"]
     units = [pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "XY"]
     if sides[0] is None or units[0] not in MICROMETRES:
-        return None
-    found = [
+        return []
+    return [
         float(side) * MICROMETRES[unit] for side, unit in zip(sides, units, strict=True) if side and unit in MICROMETRES
     ]
-    return square_pixel(found)
 
 
 def square_pixel(sides_um: list[float]) -> float | None:
@@ -135,6 +137,12 @@ def square_pixel(sides_um: list[float]) -> float | None:
     if not sides_um or not all(0 < side < 1_000 for side in sides_um):
         return None
     return round(sides_um[0], 6) if max(sides_um) <= 1.01 * min(sides_um) else None
+
+
+def unequal_sides(sides_um: list[float]) -> str:
+    """Return the sides of a pixel as words, such as "0.5 x 1", where they differ; else ""."""
+    whole = len(sides_um) == 2 and all(0 < side < 1_000 for side in sides_um)
+    return f"{sides_um[0]:g} x {sides_um[1]:g}" if whole and square_pixel(sides_um) is None else ""
 
 
 def _objective(image: ElementTree.Element, objectives: dict[str | None, ElementTree.Element]) -> str | None:

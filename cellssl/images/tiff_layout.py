@@ -133,7 +133,9 @@ def _of_ome(path: Path, tiff: TiffFile, count: int) -> TiffLayout:
         what = f"its OME-XML describes {highest + 1:,} pages" if found else "its OME-XML is in another file"
         return TiffLayout("OME-TIFF", (), (), {"doubtful": f"{what}, and the file holds {count:,}"})
     pages = tuple(Place(number) for number in range(count)) if count > 1 else ()
-    return TiffLayout("OME-TIFF", tuple(map(_from_ome, found)), pages)
+    sides = next((image.pixel_sides_um for image in found if image.pixel_sides_um), "")
+    extra = {"pixel_sides_um": sides} if sides else {}
+    return TiffLayout("OME-TIFF", tuple(map(_from_ome, found)), pages, extra)
 
 
 def _from_ome(image: OmeImage) -> TiffImage:

@@ -19,6 +19,7 @@ from cellssl.datasets.base import Field
 from cellssl.datasets.plates.layout import Plane, nucleus_channel
 from cellssl.datasets.plates.recognise import FieldKey, Survey
 from cellssl.datasets.tables.controls import is_control, usual_controls
+from cellssl.errors import DataError
 from cellssl.pipeline.training_size import TrainingSize, training_size
 
 if TYPE_CHECKING:
@@ -130,7 +131,22 @@ def _header(survey: Survey) -> list[str]:
         "pixel_um": len(survey.pixel_um()) > 1,
     }
     files = ["file"] if _shares_files(survey) else [_column(channel) for channel in survey.channels]
-    return ["plate", "well", "site", *(name for name, is_needed in optional.items() if is_needed), *files]
+    pages = [_page_column(channel) for channel in survey.channels if channel in _paged(survey)]
+    return ["plate", "well", "site", *(name for name, is_needed in optional.items() if is_needed), *files, *pages]
+
+
+def _page_column(channel: str) -> str:
+    """Return the column with the page of a channel."""
+    return f"{_column(channel)}_page"
+
+
+def _paged(survey: Survey) -> set[str]:
+    """Return the channels that are not the same page of every file."""
+    pages: dict[str, set[int | None]] = defaultdict(set)
+    for plane in survey.planes:
+        if plane.is_page:
+            pages[plane.channel].add(plane.in_file)
+    return {channel for channel, numbers in pages.items() if len(numbers) > 1}
 
 
 def _column(channel: str) -> str:
@@ -157,7 +173,7 @@ def _shares_files(survey: Survey) -> bool:
 
 
 def _rows(survey: Survey, fields: Mapping[FieldKey, Sequence[Plane]]) -> Iterator[list[object]]:
-    header = _header(survey)
+    header, paged = _header(survey), _paged(survey)
     pixel_um = _pixel_of_plate(survey)
     for key, planes in fields.items():
         by_plane: dict[tuple[int, int], dict[str, Plane]] = defaultdict(dict)
@@ -172,9 +188,17 @@ def _rows(survey: Survey, fields: Mapping[FieldKey, Sequence[Plane]]) -> Iterato
                 **dict(zip(("plate", "batch", "well", "site"), key, strict=True)),
                 **{"t": t, "z": z, "series": first.series, "pixel_um": pixel_um.get(key[:2], "")},
             }
+            if len({plane.series for plane in of_channel.values()}) > 1:
+                raise DataError(
+                    f"the channels of plate {key[0]}, well {key[2]}, site {key[3]} are different images (series) of "
+                    f"their files, such as {first.file}",
+                    hint="give the files one image each, or write the table by hand: docs/own-plates.md",
+                )
             values["file"] = _path(first.file)
             for channel in survey.channels:
                 values[_column(channel)] = _path(of_channel[channel].file) if channel in of_channel else ""
+                if channel in paged:
+                    values[_page_column(channel)] = of_channel[channel].in_file if channel in of_channel else 0
             yield [values[column] for column in header]
 
 
@@ -293,7 +317,7 @@ def _dataset(survey: Survey, platemap: Path | None) -> dict[str, Any]:
     if survey.z_planes > 1:
         values["z"] = "max"
     if survey.time_points > 1:
-        values["t"] = "first"
+        values["t"] = "first" if survey.time_point is None else survey.time_point
     if platemap is not None:
         values["platemap"] = str(platemap.resolve())
     return values
@@ -319,8 +343,9 @@ def _channels(survey: Survey) -> dict[str, Any]:
         if not in_file[channel]:
             channels[channel] = column
         elif channel in pages:
-            channels[channel] = {"column": column, "page": min(in_file[channel])}
-        elif names[channel] in named:
+            page = _page_column(channel) if channel in _paged(survey) else min(in_file[channel])
+            channels[channel] = {"column": column, "page": page}
+        elif names[channel] in named or len(in_file[channel]) > 1:
             channels[channel] = {"column": column, "channel": names[channel]}
         else:
             channels[channel] = {"column": column, "channel": min(in_file[channel])}
@@ -414,7 +439,7 @@ def _fetch(plan: _Plan) -> list[str]:
         "channels": "The names on the left are yours to change, here and in nucleus_channel.",
         "pixel_um": "As the files say.",
         "z": '"max" is the brightest of all z planes; "mean", "focus" or the number of a plane, from 0, are others.',
-        "t": 'Only the first time point; a number chooses another one, "all" makes every one a field of its own.',
+        "t": 'One time point is taken; a number chooses another one, "all" makes every one a field of its own.',
         "platemap": "Joined by well, and by plate where the map names plates.",
     }
     dataset = _dataset(plan.survey, plan.platemap)

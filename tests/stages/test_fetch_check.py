@@ -13,9 +13,12 @@ from cellssl.datasets.base import Field
 from cellssl.datasets.transfer.threads import result_of
 from cellssl.engine.build import RunContext
 from cellssl.errors import FailedError
+from cellssl.images.header import ImageHeader
+from cellssl.images.reference import ImageReference
 from cellssl.stages.fetch import findings as kinds
 from cellssl.stages.fetch.check import check_plates
 from cellssl.stages.fetch.findings import Check, Tolerances, kinds_of
+from cellssl.stages.fetch.image_checks import check_images
 from cellssl.stages.fetch.image_headers import Unreadable, read_headers
 from cellssl.stages.fetch.stage import by_plate
 
@@ -200,3 +203,39 @@ def test_a_disk_that_fails_is_no_finding(tmp_path: Path) -> None:
     (tmp_path / "1.tif").symlink_to("/proc/self/mem")  # a file whose first byte cannot be read: EIO
     with pytest.raises(FailedError, match="Input/output error"):
         check(tmp_path, [a_field("A01", images={"dna": str(tmp_path / "1.tif")})])
+
+
+def seen_in(*images: tuple[str, str, ImageHeader], **reference: Any) -> list[str]:
+    """The kinds that the headers of a plate give; of every image its well, channel and header."""
+    fields: dict[str, dict[str, str]] = {}
+    headers = {}
+    for well, channel, header in images:
+        number = reference.get("numbers", {}).get(channel)
+        of_image = ImageReference((f"/{well}.tif",), channel=number, z=reference.get("z"))
+        fields.setdefault(well, {})[channel] = str(of_image)
+        headers[f"/{well}.tif", 0] = header
+    seen, _ = check_images([a_field(well, images=images) for well, images in fields.items()], {}, headers)
+    return [one.kind for one in seen]
+
+
+def header(*names: str, z: int = 1, **more: Any) -> ImageHeader:
+    return ImageHeader("OME-TIFF", 16, 16, "uint16", max(1, len(names)), z, channel_names=names, **more)
+
+
+def test_a_number_that_means_another_channel_in_another_file_is_a_warning() -> None:
+    one, other = header("Foo", "Bar"), header("Bar", "Foo")
+    numbers = {"x": 0}
+    assert seen_in(("A1", "x", one), ("A2", "x", one), numbers=numbers) == []
+    assert seen_in(("A1", "x", one), ("A2", "x", other), numbers=numbers) == [kinds.CHANNEL_NAMES]
+
+
+def test_a_number_that_the_file_calls_another_channel_is_a_warning() -> None:
+    of_file = header("DAPI", "GFP")
+    assert seen_in(("A1", "dna", of_file), ("A1", "gfp", of_file), numbers={"dna": 0, "gfp": 1}) == []
+    assert seen_in(("A1", "dna", of_file), numbers={"dna": 1}) == [kinds.CHANNEL_NAMES]
+    assert seen_in(("A1", "gfp", of_file), numbers={"gfp": 0}) == [kinds.CHANNEL_NAMES]
+
+
+def test_projections_of_unlike_stacks_and_pixels_that_are_no_squares_are_warnings() -> None:
+    assert seen_in(("A1", "x", header(z=3)), ("A2", "x", header(z=5)), z="max") == [kinds.Z_PLANES]
+    assert seen_in(("A1", "x", header(extra={"pixel_sides_um": "0.5 x 1"}))) == [kinds.PIXEL_SHAPE]

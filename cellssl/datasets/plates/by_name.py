@@ -378,7 +378,7 @@ def _letter_for_time(named: NamedFiles) -> list[str]:
 
 
 def _on_pages(pages: int, found: Found) -> str:
-    if found.planes[0].is_page:
+    if any(plane.is_page for plane in found.planes):
         return (
             f"the files have {pages} pages and do not say what they are; they are taken as channels. If they are z "
             'planes, write the column alone, such as channels = { dna = "file" }, and z = "max"'

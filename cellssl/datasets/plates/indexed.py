@@ -72,7 +72,7 @@ def _found(listing: Listing, name: str, place: PurePosixPath, info: dict[str, An
     listed = [entry for entry in entries if entry["kind"] == "plane-file"]
     projections = _projections([entry["name"] for entry in listed])
     used = [entry for entry in listed if entry["name"] not in projections]
-    plate, batch = _plate(place, info)
+    plate, batch, folder = _plate(place, info)
     channels = channel_names(images)
     planes, absent = [], 0
     for entry in used:
@@ -85,13 +85,13 @@ def _found(listing: Listing, name: str, place: PurePosixPath, info: dict[str, An
     if not any(plane.file for plane in planes):
         listing.doubts.append(f"the index in {place} lists {len(planes):,} images, and none of them is there")
         return None
-    found = Found(name, planes, optics(images))
+    found = Found(name, planes, optics(images), folder=folder)
+    if batch and folder != plate:
+        found.doubts.append(f"the folder {place} is of plate {folder}, and its index of plate {plate}; that is taken")
     if absent:
         found.doubts.append(
             f"plate {plate}: {absent:,} of {len(planes):,} image files that its index lists are missing"
         )
-    if twice := [one for one, n in Counter((p.field, p.channel, p.z, p.t) for p in planes if p.file).items() if n > 1]:
-        found.doubts.append(f"plate {plate}: {len(twice):,} planes are listed more than once; the first file is taken")
     _claim(listing, found)
     return found
 
@@ -132,14 +132,15 @@ def _place(listing: Listing, place: PurePosixPath, name: str) -> str:
     return near[0] if len(near) == 1 else ""
 
 
-def _plate(place: PurePosixPath, info: dict[str, Any]) -> tuple[str, str]:
-    """Return the name of the plate, and that of the measurement where a folder says it."""
+def _plate(place: PurePosixPath, info: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the name of the plate, that of the measurement where a folder says it, and what the folder calls it."""
     named = (info.get("plate") or {}).get("id") or ""
     for part in reversed(place.parts):
         if match := MEASUREMENT.fullmatch(part):
-            return named or match[1], f"{match[2].replace('_', ':')} Measurement {match[3]}"
+            return named or match[1], f"{match[2].replace('_', ':')} Measurement {match[3]}", match[1]
     folders = [part for part in place.parts if part.lower() != "images"]
-    return named or (folders[-1] if folders else "plate"), ""
+    folder = folders[-1] if folders else ""
+    return named or folder or "plate", "", folder
 
 
 def channel_names(images: list[Any]) -> list[str]:

@@ -79,6 +79,8 @@ class Found:
     """Reason -> files that are no part of the fields."""
     held: tuple[int, int] = (1, 1)
     """Most z planes and time points that one file holds."""
+    folder: str = ""
+    """What the folder of a measurement, or the name of an OME-Zarr plate, calls the plate."""
 
 
 def canonical_well(text: str) -> str:

@@ -49,7 +49,7 @@ def _plate(place: str, root: str, images: list[Any], entries: list[Any]) -> Foun
         batch = f"acquisition {image['extra'].get('acquisition')}" if len(acquisitions) > 1 else ""
         planes += _channels(f"{place}/{_group(image)}", named or stem, well, number, batch, image, names)
     held = (max(one["size_z"] for one in images), max(one["size_t"] for one in images))
-    return Found("OME-Zarr", planes, optics(images), held=held)
+    return Found("OME-Zarr", planes, optics(images), held=held, folder=stem)
 
 
 def _single(listing: Listing, single: list[tuple[str, Any]]) -> Found:

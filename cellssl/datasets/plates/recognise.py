@@ -28,6 +28,8 @@ NEARLY_ALL = 0.9
 """The same, where so few fields would have all of the channels: plates with different stains."""
 INDEXED = ("Harmony", "ImageXpress", "CellVoyager", "OME-Zarr", "MetaMorph", "CellProfiler LoadData")
 """How formats begin whose results are measurements: a second one of a plate is no second copy of its files."""
+MEASURED = ("Harmony", "ImageXpress", "CellVoyager", "OME-Zarr")
+"""How formats begin of which every result is a measurement: two of one plate are no parts of one measurement."""
 EXPERIMENTAL = ("CZI", "ND2", "LIF")
 
 FieldKey = tuple[str, str, str, int]
@@ -108,15 +110,45 @@ class Survey:
         return max(len({plane.t for plane in planes if plane.file}) for planes in self.fields.values())
 
     @cached_property
+    def time_point(self) -> int | None:
+        """Return the time point that is taken; None is the first of every field.
+
+        That is another one where a channel was taken later only: the first at which most fields have all channels.
+        """
+        times = [_by_time(planes) for planes in self.fields.values()]
+        least = USUAL_SHARE * len(times)
+        if self.separate_t == 1 or sum(self._has_all(next(iter(of_field.values()), [])) for of_field in times) >= least:
+            return None
+        whole = Counter(t for of_field in times for t, planes in of_field.items() if self._has_all(planes))
+        return min((t for t, number in whole.items() if number >= least), default=None)
+
+    def _has_all(self, planes: Sequence[Plane]) -> bool:
+        return set(self.channels) <= {plane.channel for plane in planes}
+
+    def _taken(self, planes: Sequence[Plane]) -> list[Plane]:
+        """Return the planes of a field at the time point that is taken."""
+        times = _by_time(planes)
+        return next(iter(times.values()), []) if self.time_point is None else times.get(self.time_point, [])
+
+    @cached_property
     def incomplete(self) -> dict[FieldKey, str]:
-        """Return field -> what it lacks: a channel that the recipe takes, or planes that its other fields have."""
-        usual = Counter(_planes_per_channel(planes, self.channels) for planes in self.fields.values()).most_common(1)
+        """Return field -> what it lacks: a channel that the recipe takes, or planes that most fields of its plate have.
+
+        Channels may have different numbers of planes. A channel without an image at the time point that is taken lacks.
+        """
+        counts = {key: _planes_per_channel(planes, self.channels) for key, planes in self.fields.items()}
+        by_plate: dict[tuple[str, str], Counter[tuple[tuple[str, int], ...]]] = defaultdict(Counter)
+        for key, of_field in counts.items():
+            by_plate[key[:2]][of_field] += 1
+        usual = {plate: dict(of_plate.most_common(1)[0][0]) for plate, of_plate in by_plate.items()}
         lacking = {}
         for key, planes in self.fields.items():
-            counts = dict(_planes_per_channel(planes, self.channels))
-            if missing := [channel for channel in self.channels if not counts[channel]]:
-                lacking[key] = f"no image of {', '.join(missing)}"
-            elif short := [channel for channel, number in usual[0][0] if counts[channel] < number]:
+            here, there = dict(counts[key]), usual[key[:2]]
+            taken = {plane.channel for plane in self._taken(planes)}
+            at_time = " at the time point that is taken"
+            if missing := [channel for channel in self.channels if channel not in taken]:
+                lacking[key] = f"no image of {', '.join(missing)}{at_time if here[missing[0]] else ''}"
+            elif short := [channel for channel in self.channels if here[channel] < there[channel]]:
                 lacking[key] = f"fewer z planes or time points of {', '.join(short)}"
         return lacking
 
@@ -156,13 +188,15 @@ def survey(root: Path, pattern: str | None = None) -> Survey:
         found += recognise_ome_zarr(listing)
         found += recognise_indexed(listing)
         found += recognise_metamorph(listing, headers)
-        found += recognise_loaddata(listing)
+        found += recognise_loaddata(listing, headers)
     sort_out(listing, not_all=not found)
     found += recognise_by_name(listing, headers, pattern) if not found else _leftovers(listing, found)
     if not found:
         raise _nothing(listing)
+    _leave_out_repeats([one for one in found if one.format.startswith(INDEXED)], listing)
     _separate_measurements([one for one in found if one.format.startswith(INDEXED)])
     _leave_out_second([one for one in found if not one.format.startswith(INDEXED)], listing)
+    listing.doubts += [doubt for one in found if not one.planes for doubt in one.doubts]
     found = [one for one in found if one.planes]
     known = _sample_headers(found, headers)
     _complete_optics(found, headers)
@@ -208,6 +242,7 @@ def _nothing(listing: Listing) -> DataError:
 
 def _separate_measurements(found: list[Found]) -> None:
     """Keep the batch only of plates with several measurements; number measurements without a name."""
+    _name_by_folder(found)
     by_plate: dict[str, list[Found]] = defaultdict(list)
     for one in found:
         for plate in {plane.plate for plane in one.planes}:
@@ -215,18 +250,84 @@ def _separate_measurements(found: list[Found]) -> None:
     for plate, several in by_plate.items():
         keys = [{(p.well, p.site, p.channel, p.z, p.t) for p in one.planes if p.plate == plate} for one in several]
         overlap = any(keys[a] & keys[b] for a in range(len(keys)) for b in range(a))
-        for number, one in enumerate(several, start=1):
-            batch = "" if not overlap else None
-            one.planes = [
-                replace(p, batch=(p.batch or f"measurement {number}") if batch is None else batch)
-                if p.plate == plate
-                else p
-                for p in one.planes
-            ]
+        apart = overlap or sum(one.format.startswith(MEASURED) for one in several) > 1
+        inside = [sorted({p.batch for p in one.planes if p.plate == plate}) for one in several]
+        labels = _labels(several, inside) if apart else [""] * len(several)
+        for one, batches, label in zip(several, inside, labels, strict=True):
+            names = {batch: f"{label} {batch}".strip() if len(batches) > 1 else label for batch in batches}
+            one.planes = [replace(p, batch=names[p.batch]) if p.plate == plate else p for p in one.planes]
         if overlap:
             several[0].doubts.append(
                 f"plate {plate} was measured {len(several)} times; the column batch tells the measurements apart"
             )
+        elif apart:
+            several[0].doubts.append(
+                f"plate {plate} comes from {len(several)} measurements of different wells or sites; the column batch "
+                "tells them apart. If they are different plates, give each folder to cellssl init"
+            )
+        for batches in inside:
+            if len(batches) > 1:
+                several[0].doubts.append(f"plate {plate} has several batches, kept apart: {', '.join(batches)}")
+
+
+def _labels(several: list[Found], inside: list[list[str]]) -> list[str]:
+    """Return a name for each measurement of a plate: its own, else that of its folder, else a number."""
+    own = [batches[0] if len(batches) == 1 else "" for batches in inside]
+    for names in (own, [one.folder for one in several]):
+        if all(names) and len(set(names)) == len(names):
+            return names
+    return [" ".join(filter(None, (name, f"measurement {n}"))) for n, name in enumerate(own, start=1)]
+
+
+def _name_by_folder(found: list[Found]) -> None:
+    """Name plates by their folders, where several have one name inside and their folders tell them apart."""
+    by_plate: dict[str, list[Found]] = defaultdict(list)
+    for one in found:
+        if one.format.startswith(("Harmony", "OME-Zarr")) and one.folder and one.planes:
+            by_plate[one.planes[0].plate].append(one)
+    for plate, several in by_plate.items():
+        folders = list(dict.fromkeys(one.folder for one in several))
+        if len(folders) < 2:
+            continue
+        for one in several:
+            one.planes = [replace(plane, plate=one.folder) for plane in one.planes]
+        several[0].doubts.append(
+            f"{len(several)} measurements are called plate {plate} inside, and their folders {', '.join(folders[:5])}: "
+            "they contradict each other, so the plates are named by their folders"
+        )
+
+
+def _leave_out_repeats(found: list[Found], listing: Listing) -> None:
+    """Leave out images that an index lists as the same plane as another, and say which."""
+    for one in found:
+        first: dict[tuple[object, ...], Plane] = {}
+        kept, second = [], []
+        for plane in one.planes:
+            former = first.setdefault((plane.field, plane.channel, plane.z, plane.t), plane)
+            if former is plane:
+                kept.append(plane)
+            elif not former.file and plane.file:
+                first[plane.field, plane.channel, plane.z, plane.t] = plane
+                kept.append(plane)
+            elif plane.file and _image(plane) != _image(former):
+                second.append((former, plane))
+        one.planes = kept
+        if second:
+            former, plane = second[0]
+            where = f"plate {plane.plate}, well {plane.well}, site {plane.site}, channel {plane.channel}"
+            one.doubts.append(
+                f"{len(second):,} images are listed as planes that others are, and left out, such as {plane.file}: "
+                f"{where}, plane {plane.z}, time point {plane.t} is {former.file}, too"
+            )
+            used = {plane.file for plane in kept}
+            listing.leave_out(
+                "images that are listed as the same plane as another",
+                sorted({plane.file for _, plane in second} - used),
+            )
+
+
+def _image(plane: Plane) -> tuple[object, ...]:
+    return plane.file, plane.series, plane.in_file
 
 
 def _leave_out_second(found: list[Found], listing: Listing) -> None:
@@ -278,6 +379,14 @@ def _merged_left_out(listing: Listing, found: list[Found]) -> dict[str, list[str
     return dict(merged)
 
 
+def _by_time(planes: Sequence[Plane]) -> dict[int, list[Plane]]:
+    """Return the planes that are there by time point, in order."""
+    times: dict[int, list[Plane]] = defaultdict(list)
+    for plane in sorted((plane for plane in planes if plane.file), key=lambda plane: plane.t):
+        times[plane.t].append(plane)
+    return dict(times)
+
+
 def _planes_per_channel(planes: Sequence[Plane], channels: Sequence[str]) -> tuple[tuple[str, int], ...]:
     counts = Counter(plane.channel for plane in planes if plane.file)
     return tuple((channel, counts[channel]) for channel in channels)
@@ -295,7 +404,7 @@ def _doubts(result: Survey, headers: Headers) -> list[str]:
             f"{len(result.incomplete):,} of {len(result.fields):,} fields are incomplete and stand in incomplete.csv, "
             f"not in fields.csv, such as plate {plate}, well {well}, site {site}: {lacks}"
         )
-    doubts += _mixtures(result)
+    doubts += [*_mixtures(result), *_unlike_channels(result)]
     sites = Counter(Counter((plate, batch, well) for plate, batch, well, _ in result.fields).values())
     if len(sites) > 1:
         words = ", ".join(f"{number:,} wells with {count}" for count, number in sorted(sites.items()))
@@ -312,6 +421,29 @@ def _doubts(result: Survey, headers: Headers) -> list[str]:
                 f"reading {one.format.partition(' files')[0]} is experimental: compare a field with your viewer"
             )
             break
+    return doubts
+
+
+def _unlike_channels(result: Survey) -> list[str]:
+    """Name channels with different numbers of z planes or time points, which are files of their own."""
+    z: dict[str, set[int]] = defaultdict(set)
+    t: dict[str, set[int]] = defaultdict(set)
+    for plane in result.planes:
+        if plane.file and plane.channel in result.channels:
+            z[plane.channel].add(plane.z)
+            t[plane.channel].add(plane.t)
+    doubts = []
+    if len({len(planes) for planes in z.values()}) > 1:
+        words = ", ".join(f"{channel} {len(planes)}" for channel, planes in z.items())
+        doubts.append(f"channels have different numbers of z planes: {words}; each is made one plane on its own")
+    taken = "the first one of every field" if result.time_point is None else f"time point {result.time_point}"
+    if len({len(times) for times in t.values()}) > 1:
+        words = ", ".join(f"{channel} {len(times)}" for channel, times in t.items())
+        doubts.append(f"channels have different numbers of time points: {words}; {taken} is taken")
+    firsts = Counter(next(iter(_by_time(planes)), 0) for planes in result.fields.values())
+    if result.separate_t > 1 and result.time_point is None and len(firsts) > 1:
+        words = ", ".join(f"{number:,} with {time}" for time, number in sorted(firsts.items()))
+        doubts.append(f"fields begin with different time points: {words}; {taken} is taken")
     return doubts
 
 

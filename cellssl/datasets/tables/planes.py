@@ -27,6 +27,8 @@ from cellssl.images.reference import ImageReference
 
 PLANE = re.compile(r"[A-Za-z_]*(-?\d+(?:\.\d+)?)")
 """How a z plane or time point is numbered: 3, z3, 3.0, or a height such as -1.5."""
+NO_FILE = "no file is named"
+"""How the name begins that an image gets whose cell in the table is empty; no such file exists."""
 
 
 def _choice_of(*words: str) -> BeforeValidator:
@@ -139,7 +141,7 @@ def _references(table: Table, settings: PlaneSettings, places: Places) -> list[d
         for row, of_row in enumerate(found):
             parts = [texts[row] for texts in columns]
             if not parts[-1]:
-                missing = f"no file is named in line {table.lines[row]}, column {source.column[-1]}"
+                missing = f"{NO_FILE} in line {table.lines[row]}, column {source.column[-1]}"
                 of_row[name] = ImageReference((str(places.root / missing),))
                 continue
             reference = ImageReference(
@@ -215,7 +217,7 @@ def _plane_numbers(table: Table, column: str | None) -> list[float]:
     if wrong:
         raise DataError(
             f"{table.name}, column {column!r}: these are no numbers of a plane or time point: {listed(wrong)}",
-            hint="write a number such as 1 or z1",
+            hint="write a number such as 1, z1 or -1.5, in one unit: 72 for 72h, and 1, 2, 3 ... for dates",
         )
     return [float(number.group(1)) for number in found if number is not None]
 
@@ -279,8 +281,14 @@ def _one_field(planes: Mapping[float, ImageRow], table: Table, settings: PlaneSe
 
 
 def _stack(channel: str, planes: Sequence[ImageRow], table: Table, z: int | str) -> ImageReference:
-    """Return one reference for the z planes of a channel, which lie in files of their own, in the order of z."""
+    """Return one reference for the z planes of a channel, which lie in files of their own, in the order of z.
+
+    Channels may have different planes: a cell that is empty is no plane, unless all cells of the channel are.
+    """
     references = [plane.references[channel] for plane in planes]
+    references = [one for one in references if not _is_empty(one)] or references[:1]
+    if len(references) == 1:
+        return references[0]
     if any(reference.choice() != references[0].choice() for reference in references):
         where = table.where(planes[0].row)
         raise DataError(
@@ -288,6 +296,11 @@ def _stack(channel: str, planes: Sequence[ImageRow], table: Table, z: int | str)
             hint='planes that are pages of one file need no rows of their own: one row per field, and z = "max"',
         )
     return replace(references[0], files=tuple(reference.files[0] for reference in references), z=z)
+
+
+def _is_empty(reference: ImageReference) -> bool:
+    """Return whether the cell of an image is empty."""
+    return Path(reference.files[0]).name.startswith(NO_FILE)
 
 
 def _difference(one: Field, other: Field) -> str:
@@ -300,16 +313,29 @@ def _difference(one: Field, other: Field) -> str:
 def _unequal_planes(
     by_field: Mapping[str, Mapping[float, Mapping[float, ImageRow]]], settings: PlaneSettings
 ) -> list[Remark]:
-    """Return a warning where fields have fewer z planes than most fields."""
+    """Return a warning where a channel of a field has another number of z planes than in most fields."""
     if settings.columns.z is None or isinstance(settings.z, int):
         return []
-    numbers = {name: min(len(planes) for planes in times.values()) for name, times in by_field.items()}
-    usual = Counter(numbers.values()).most_common(1)[0][0]
-    odd = [f"{name} ({number})" for name, number in numbers.items() if number != usual]
+    numbers: dict[tuple[str, str], int] = {}
+    for name, times in by_field.items():
+        for planes in times.values():
+            for channel in settings.channels:
+                held = sum(not _is_empty(plane.references[channel]) for plane in planes.values())
+                numbers[name, channel] = min(held, numbers.get((name, channel), held))
+    usual = {
+        channel: Counter(number for (_, one), number in numbers.items() if one == channel).most_common(1)[0][0]
+        for channel in settings.channels
+    }
+    odd: dict[str, list[int]] = {}
+    for (name, channel), number in numbers.items():
+        if number != usual[channel]:
+            odd.setdefault(name, []).append(number)
     if not odd:
         return []
-    text = f"{counted(len(odd), 'field')} with other than the {usual} z planes of most fields: {listed(odd, 5)}"
-    return [Remark("warning", "fields", text, "add the missing files, or remove these fields", tuple(odd))]
+    items = tuple(f"{name} ({min(found)})" for name, found in odd.items())
+    most = " or ".join(map(str, sorted(set(usual.values()))))
+    text = f"{counted(len(odd), 'field')} with other than the {most} z planes of most fields: {listed(items, 5)}"
+    return [Remark("warning", "fields", text, "add the missing files, or remove these fields", items)]
 
 
 # ------------------------------------------------------------ time points

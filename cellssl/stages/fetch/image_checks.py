@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellssl.datasets.base import Field
+from cellssl.datasets.plates.layout import MARKS_A_NUCLEUS, channel_key
+from cellssl.datasets.tables.planes import NO_FILE
 from cellssl.errors import DataError
-from cellssl.images.reference import ImageReference
+from cellssl.images.reference import PROJECTIONS, ImageReference
 from cellssl.stages.fetch import findings as kinds
 from cellssl.stages.fetch.findings import Finding
 from cellssl.stages.fetch.image_headers import Unreadable
@@ -24,9 +26,10 @@ SAME_PIXEL_UM = 0.05
 """Pixel sizes that differ by more than this share of the larger one contradict each other."""
 THUMBNAIL_SHARE = 0.5
 """A thumbnail has at most this share of the height and width of the other images of its plate."""
-NO_FILE = "no file is named"
-"""How the path begins that a data set gives an image whose cell in the table is empty; no such file exists."""
 CHOOSE_Z = 'in [fetch.dataset]: z = "max" (or "mean", "focus", or a number from 0)'
+SIDES = "pixel_sides_um"
+"""What `ImageHeader.extra` calls the two sides of a pixel, where they differ."""
+FEWER_PLANES = "the brightest of fewer planes is darker: check that these fields were taken like the others"
 AS_THEY_ARE = ("uint8", "uint16")
 """Types of pixels that are read without a scale."""
 
@@ -71,7 +74,7 @@ def own_images(field: Field) -> dict[str, ImageReference]:
 def check_images(
     fields: Sequence[Field], faults: Mapping[str, str], headers: Mapping[Place, Header]
 ) -> tuple[list[Finding], dict[str, list[Any]]]:
-    """Return the findings of one plate, and per channel the usual depth and size of an image.
+    """Return the findings of one plate, and per channel the usual size, depth and name in the file of an image.
 
     `faults` are the files that cannot be opened, each with the rest of a sentence that begins with its name.
     """
@@ -95,9 +98,15 @@ def check_images(
         found += thumbnails
         small = {one.field_id for one in thumbnails}
         others = [image for image in of_channel if image.field.field_id not in small]
-        usual[channel] = [*_usual(image.shape for image in others), _usual(map(_depth, others))[1]]
+        name = _usual(map(_name_in_file, of_channel))
+        usual[channel] = [*_usual(image.shape for image in others), _usual(map(_depth, others))[1], name]
+        usual[channel].append(_usual(map(_projected_planes, of_channel)))
         found += _unlike_most(others, usual[channel])
+        found += _called_otherwise(of_channel, name)
+        found += _numbers_of_z(of_channel)
+    found += _other_channels(images)
     found += _pixel_sizes(images)
+    found += _shapes_of_pixels(images)
     found += _objectives(images)
     found += _site_numbers(fields)
     return found, usual
@@ -108,12 +117,20 @@ def check_between_plates(usual: Mapping[str, Mapping[str, Sequence[Any]]]) -> It
     channels = dict.fromkeys(channel for of_plate in usual.values() for channel in of_plate)
     for channel in channels:
         of_channel = {plate: of_plate[channel] for plate, of_plate in usual.items() if channel in of_plate}
-        depths = {plate: (_bits_of(dtype), str(dtype)) for plate, (_, _, dtype) in of_channel.items()}
+        depths = {plate: (_bits_of(dtype), str(dtype)) for plate, (_, _, dtype, *_) in of_channel.items()}
         sizes = {
-            plate: ((rows, columns), f"{rows} x {columns} pixels") for plate, (rows, columns, _) in of_channel.items()
+            plate: ((rows, columns), f"{rows} x {columns} pixels") for plate, (rows, columns, *_) in of_channel.items()
+        }
+        names = {
+            plate: (channel_key(name), f"the name {channel_key(name)} in their files")
+            for plate, (*_, name, _) in of_channel.items()
+            if name
         }
         yield from _unlike_other_plates(kinds.DEPTHS, channel, depths)
         yield from _unlike_other_plates(kinds.SIZES, channel, sizes)
+        stacks = {plate: (count, f"{count} z planes") for plate, (*_, count) in of_channel.items() if count}
+        yield from _unlike_other_plates(kinds.CHANNEL_NAMES, channel, names) if names else ()
+        yield from _unlike_other_plates(kinds.Z_PLANES, channel, stacks) if stacks else ()
 
 
 def _unlike_other_plates(kind: str, channel: str, values: Mapping[str, tuple[Any, str]]) -> Iterator[Finding]:
@@ -129,6 +146,8 @@ def _unlike_other_plates(kind: str, channel: str, values: Mapping[str, tuple[Any
 
 _CURES = {
     kinds.DEPTHS: "check how the plates were saved: grey values of 8 and of 16 bits are not comparable",
+    kinds.CHANNEL_NAMES: "choose it by its name, not by its number: channel = NAME",
+    kinds.Z_PLANES: FEWER_PLANES,
     kinds.SIZES: "check that objective and binning are the same; give pixel sizes per field where they differ",
 }
 
@@ -231,7 +250,7 @@ def _thumbnails(images: Sequence[Image]) -> Iterator[Finding]:
 
 def _unlike_most(images: Sequence[Image], usual: Sequence[Any]) -> Iterator[Finding]:
     """Yield the images of one channel of a plate that have another depth or size than most."""
-    rows, columns, dtype = usual
+    rows, columns, dtype, *_ = usual
     of_depth, of_size = Counter(image.header.dtype for image in images), Counter(image.shape for image in images)
     for image in images:
         where = f"{image.channel} of field {image.field.field_id} has"
@@ -311,6 +330,99 @@ def _pixel_sizes(images: Sequence[Image]) -> Iterator[Finding]:
                 f"{most:g} um",
                 "give the pixel size of every field: columns.pixel_um",
             )
+
+
+def _shapes_of_pixels(images: Sequence[Image]) -> Iterator[Finding]:
+    """Yield once per plate that files say another height than width of a pixel."""
+    those = [image for image in images if SIDES in image.header.extra]
+    if those:
+        yield those[0].finding(
+            kinds.PIXEL_SHAPE,
+            f"{_count(those)} of plate {those[0].field.plate} say that a pixel has {those[0].header.extra[SIDES]} um, "
+            f"such as {Path(those[0].reference.files[0]).name}",
+            "cells are measured as if pixels were squares: correct the files, or give pixel_um",
+        )
+
+
+def _numbers_of_z(images: Sequence[Image]) -> Iterator[Finding]:
+    """Yield once per plate and channel that images are made of different numbers of z planes."""
+    stacks = [image for image in images if _projected_planes(image)]
+    counts = Counter(map(_projected_planes, stacks))
+    if len(counts) > 1:
+        most = _usual(map(_projected_planes, stacks))
+        others = [image for image in stacks if _projected_planes(image) != most]
+        words = ", ".join(str(number) for number in sorted(counts) if number != most)
+        yield others[0].finding(
+            kinds.Z_PLANES,
+            f"{len(others):,} images of {others[0].channel} on plate {others[0].field.plate} are made of {words} "
+            f"z planes, such as {Path(others[0].reference.files[0]).name}, and most of {most}",
+            FEWER_PLANES,
+        )
+
+
+def _projected_planes(image: Image) -> int:
+    """Return the number of z planes that are made one: files, or planes of one file; 0 where one is chosen."""
+    if image.reference.z not in PROJECTIONS:
+        return 0
+    if len(image.reference.files) > 1:
+        return len(image.reference.files)
+    return image.header.pages if image.header.has_unnamed_pages else image.header.z_planes
+
+
+def _name_in_file(image: Image) -> str:
+    """Return what the file calls a channel that is chosen by its number; "" where it gives no name."""
+    number, names = image.reference.channel, image.header.channel_names
+    return names[number] if isinstance(number, int) and number < len(names) else ""
+
+
+def _called_otherwise(images: Sequence[Image], usual: str) -> Iterator[Finding]:
+    """Yield once per name that the number of a channel means in some files of a plate, beside the usual one."""
+    by_name: dict[str, list[Image]] = {}
+    for image in images:
+        by_name.setdefault(_name_in_file(image), []).append(image)
+    known = {channel_key(name) for name in by_name if name}
+    for name, those in by_name.items():
+        if len(known) > 1 and name and channel_key(name) != channel_key(usual or next(filter(None, by_name))):
+            number = those[0].reference.channel
+            yield those[0].finding(
+                kinds.CHANNEL_NAMES,
+                f"channel {number}, which is {those[0].channel} here, is called {name} in {_count(those)} of plate "
+                f"{those[0].field.plate}, such as {Path(those[0].reference.files[0]).name}, and {usual} in others",
+                "choose it by its name, not by its number: channel = NAME",
+            )
+
+
+def _other_channels(images: Sequence[Image]) -> Iterator[Finding]:
+    """Yield once per plate, channel and name that a file calls a channel like another one."""
+    channels = {channel_key(image.channel) for image in images}
+    seen = set()
+    for image in images:
+        name, key = _name_in_file(image), channel_key(image.channel)
+        better = _better_name(key, name, image.header.channel_names)
+        is_another = bool(name) and channel_key(name) != key and channel_key(name) in channels
+        if (better or is_another) and (image.channel, name) not in seen:
+            seen.add((image.channel, name))
+            file = Path(image.reference.files[0]).name
+            yield image.finding(
+                kinds.CHANNEL_NAMES,
+                f"{image.channel} is channel {image.reference.channel} of {file}, which is called {name} there"
+                + (f", and another one is called {better}" if better else ""),
+                f'if the file is right, write channel = "{better}"' if better else "choose it by its name in the file",
+            )
+
+
+def _better_name(key: str, name: str, names: Sequence[str]) -> str:
+    """Return the other name in a file that says what a channel of the recipe is, where its own name does not."""
+    if not name or channel_key(name) == key:
+        return ""
+    others = [one for one in names if one != name]
+    same = [one for one in others if channel_key(one) == key]
+    nuclei = [one for one in others if _shows_nuclei(one)] if _shows_nuclei(key) and not _shows_nuclei(name) else []
+    return next(iter([*same, *nuclei]), "")
+
+
+def _shows_nuclei(name: str) -> bool:
+    return any(mark in name.lower() for mark in MARKS_A_NUCLEUS)
 
 
 def _rounded(size_um: float) -> float:
