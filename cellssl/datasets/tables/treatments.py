@@ -267,6 +267,10 @@ def _remark_on_unmatched(
             hint="check that it is the map of these plates, and that both write wells as A01",
         )
     without = [f"{plate} {well}" for plate, well in wells if (plate, well) not in matched]
+    if absent := sorted({plate for plate, _ in wells} - {plate for plate, _ in matched}):
+        text = f"{counted(len(absent), 'plate')} without a plate map in {path.name}: {listed(absent)}"
+        hint = "add a sheet or rows with their names; until then their compounds are unknown"
+        remarks.append(Remark("warning", "plate map", text, hint, tuple(absent)))
     if without:
         remarks.append(
             Remark(

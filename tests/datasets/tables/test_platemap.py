@@ -149,3 +149,58 @@ def test_a_file_that_is_no_table_is_a_data_error(content: bytes, tmp_path: Path)
     with pytest.raises(DataError) as caught:
         read_platemap(tmp_path / "map.xlsx")
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("sheets", "plates", "given", "left"),
+    [
+        (("P1", "P3"), ["P1", "P2"], {"P1"}, "'P3'"),
+        (("A", "B", "C", "D"), ["A", "B"], {"A", "B"}, "'C', 'D'"),
+        (("Plate 1", "Plate 2"), ["1"], {"1"}, "'Plate 2'"),
+        (("P1", "Sheet2"), ["P1", "P2"], {"P1"}, "'Sheet2'"),
+    ],
+)
+def test_sheets_of_other_plates_are_left_out_and_listed(
+    sheets: tuple[str, ...], plates: list[str], given: set[str], left: str, tmp_path: Path
+) -> None:
+    path = excel(tmp_path / "map.xlsx", **dict.fromkeys(sheets, grid(compound)))
+    found = read_platemap(path, plates=plates)
+    assert {plate for plate, _ in found.wells} == given
+    assert f"left out ({left.count(',') + 1}): {left}" in said(found)
+
+
+def test_a_lone_sheet_that_looks_like_another_plate_is_said(tmp_path: Path) -> None:
+    assert "'P3' in the plate map looks like the name of a plate" in said(
+        read_platemap(excel(tmp_path / "map.xlsx", P3=grid(compound)), plates=["P1", "P2"])
+    )
+    assert not said(read_platemap(excel(tmp_path / "b.xlsx", Sheet1=grid(compound)), plates=["P1", "P2"]))
+
+
+def test_doses_for_all_plates_fill_the_compounds_of_each(tmp_path: Path) -> None:
+    sheets = {"P1": grid(compound), "P2": grid(lambda row, column: "x"), "Doses (nM)": grid(lambda row, column: 300)}
+    found = read_platemap(excel(tmp_path / "map.xlsx", **sheets), plates=["P1", "P2"])
+    assert [(well.compound, well.dose_micromolar) for well in [found.well("P2", "A03")] if well] == [("x", 0.3)]
+
+
+CONTRADICTORY = {
+    "Plate,Well,Compound\nP1,A1,x\n,A2,y\n,A3,z\n": "without a plate in the column 'Plate' (2)",
+    "Well,Compound,Dose\nA01,x,1,5\n": "line 2 has 4 cells where the header has 3",
+    "Well,Compound,Dose\nA01,x\n": "line 2 has 2 cells where the header has 3",
+    ",1,2,3\nA,2,4-DNP,x,y\nB,x,y,z\n": "line 2 has 5 cells where the header has 4",
+    "Well,Row,Col,Compound\nA01,B,1,x\n": "A01 and B01",
+}
+
+
+@pytest.mark.parametrize("text", CONTRADICTORY)
+def test_rows_that_contradict_the_header_or_themselves_are_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_platemap(csv(tmp_path / "map.csv", text), plates=["P1", "P2"])
+    assert CONTRADICTORY[text] in caught.value.message and caught.value.hint
+
+
+def test_a_grid_that_is_neither_compound_nor_dose_is_left_out_and_said(tmp_path: Path) -> None:
+    rows = [["Compound"], *grid(compound), [], ["Cell line"], *grid(lambda row, column: "U2OS")]
+    for sheets in ({"Layout": rows}, {"Compound": grid(compound), "Cell line": grid(lambda row, column: "U2OS")}):
+        found = read_platemap(excel(tmp_path / "map.xlsx", **sheets))
+        assert "left out (1): 'Cell line'" in said(found)
+        assert found.wells[None, "C04"].compound == "drug 2"
