@@ -11,7 +11,7 @@ from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import SettingsModel
 from cellssl.datasets.base import ControlType, Remark
 from cellssl.datasets.tables.controls import CONTROL_TYPES, control_type_of
-from cellssl.datasets.tables.doses import SOURCE_PLATE, DoseColumn, Unit, parse_doses, unit_of_header
+from cellssl.datasets.tables.doses import SOURCE_PLATE, DoseColumn, Unit, parse_doses, unit_doubts, unit_of_header
 from cellssl.datasets.tables.sheets import Sheet, column_letters, read_sheets
 from cellssl.datasets.tables.usual_names import is_meaning_only, meaning_of_title, usual_columns
 from cellssl.datasets.tables.wells import canonical_well, counted, listed, plate_key, row_letters, row_number, well_of
@@ -37,6 +37,7 @@ DATE = re.compile(
 NO_NAMES = frozenset({"na", "n/a", "n.a.", "nan", "none", "null", "-", "empty", "blank", "unknown", "?", "tbd"})
 WITH_DOSE = re.compile(r".+[\s_@(-]\d+(?:[.,]\d+)?\s*[pnuµμm]?M\)?")
 """A name such as `taxol 3 uM`, which holds compound and dose."""
+DOSE_WORD = re.compile(r"(?:^|[\W_]|(?<=[a-z]))(?:dose|dosage|conc|concentration)s?(?![a-z])", re.IGNORECASE)
 SPREADSHEET_ERROR = re.compile(r"#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!)")
 
 
@@ -128,6 +129,8 @@ class _Part:
     meaning: str
     name: str
     cells: list[_Cell]
+    delimiter: str = ""
+    """What separates the cells of its file; "" in a workbook."""
 
 
 @dataclass(frozen=True)
@@ -323,7 +326,9 @@ def _parts_of_grids(
                     f"{column_letters(grid.left)}{grid.sheet.lines[grid.top]}, or name it: "
                     f'platemap_columns = {{ dose = "{(grid.names() or ["title"])[0]}" }}',
                 )
-        parts.append(_Part(meaning or "compound", name or next(iter(grid.names()), "the grid"), cells))
+        parts.append(
+            _Part(meaning or "compound", name or next(iter(grid.names()), "the grid"), cells, grid.sheet.delimiter)
+        )
     if unknown:
         text = f"grids whose titles say neither compound nor dose, left out ({len(unknown):,}): {listed(unknown, 5)}"
         hint = 'where one is meant: platemap_columns = { dose = "its title" }'
@@ -520,7 +525,7 @@ class _Long:
                 )
                 for row, plate, well in wells
             ]
-            parts.append(_Part(meaning, name, cells))
+            parts.append(_Part(meaning, name, cells, self.sheet.delimiter))
         place = self.header.index(self._column("well") or self._column("row") or "")
         parts.append(
             _Part("well", self.header[place], [_Cell(p, w, w, self.sheet.where(r, place)) for r, p, w in wells])
@@ -636,8 +641,10 @@ class _Long:
         return usual[0] if usual else None
 
     def _remark_on_source_doses(self, taken: dict[str, str]) -> None:
+        if "dose" in taken:
+            return
         source = next((name for name in self.header if SOURCE_PLATE.match(name)), None)
-        if source is not None and "dose" not in taken:
+        if source is not None:
             self.remarks.append(
                 Remark(
                     "warning",
@@ -647,6 +654,22 @@ class _Long:
                     'dose_unit = "uM", or "mM"',
                 )
             )
+        elif like := [name for name in self.header if DOSE_WORD.search(name) and name not in self._all_usual()]:
+            self.remarks.append(
+                Remark(
+                    "warning",
+                    "doses",
+                    f"no dose is read: {listed(map(repr, like), 3)} may be doses, and their unit or their meaning is "
+                    "not known",
+                    f'where they are molar: platemap_columns = {{ dose = "{like[0]}" }}; convert units of mass to '
+                    "micromolar",
+                    tuple(like),
+                )
+            )
+
+    def _all_usual(self) -> set[str]:
+        """Return the columns that are known by their usual names."""
+        return {name for names in self.usual.values() for name in names}
 
 
 # ------------------------------------------------------------------------------------------------------------- values
@@ -715,12 +738,15 @@ def _parsed(part: _Part, dose_unit: Unit | None, remarks: list[Remark]) -> Seque
     match part.meaning:
         case "dose":
             units = [cell.unit for cell in part.cells]
-            column = DoseColumn(texts, [cell.where for cell in part.cells], part.name, units if any(units) else None)
+            places = [cell.where for cell in part.cells]
+            column = DoseColumn(texts, places, part.name, units if any(units) else None, part.delimiter == ";")
+            doses = parse_doses(column, dose_unit)
+            remarks += unit_doubts(column, dose_unit)
             if (unit := dose_unit or unit_of_header(part.name)) not in (None, "uM"):
                 remarks.append(
                     Remark("note", "doses", f"doses of {part.name!r} without a unit of their own are taken as {unit}")
                 )
-            return parse_doses(column, dose_unit)
+            return doses
         case "control_type":
             return parse_control_types(texts, part.name, remarks)
         case _:

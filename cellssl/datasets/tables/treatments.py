@@ -21,7 +21,15 @@ from cellssl.datasets.tables.columns import (
     treatment_name,
 )
 from cellssl.datasets.tables.csv_table import Table
-from cellssl.datasets.tables.doses import JoinedDoses, Unit, molar_unit, near_doses, unit_of_header
+from cellssl.datasets.tables.doses import (
+    DoseColumn,
+    JoinedDoses,
+    Unit,
+    molar_unit,
+    near_doses,
+    unit_doubts,
+    unit_of_header,
+)
 from cellssl.datasets.tables.platemap import (
     MapWell,
     Platemap,
@@ -175,7 +183,10 @@ def _table_doses(table: Table, settings: TreatmentSettings, remarks: list[Remark
     if name is None:
         return [None] * len(table.rows)
     unit_column = _unit_column(table)
-    doses = doses_of(table, name, settings.dose_unit, table.column(unit_column) if unit_column else None)
+    units = table.column(unit_column) if unit_column else None
+    doses = doses_of(table, name, settings.dose_unit, units)
+    places = [f"line {line}" for line in table.lines]
+    remarks += unit_doubts(DoseColumn(table.column(name), places, name, units), settings.dose_unit)
     if unit_column:
         remarks.append(Remark("note", "doses", f"the unit of the doses is that in the column {unit_column!r}"))
     if settings.dose_unit is None and (unit := unit_of_header(name)) not in (None, "uM"):

@@ -204,3 +204,16 @@ def test_a_grid_that_is_neither_compound_nor_dose_is_left_out_and_said(tmp_path:
         found = read_platemap(excel(tmp_path / "map.xlsx", **sheets))
         assert "left out (1): 'Cell line'" in said(found)
         assert found.wells[None, "C04"].compound == "drug 2"
+
+
+def test_the_dose_in_the_well_comes_before_that_of_a_stock(tmp_path: Path) -> None:
+    text = "Well,Compound,Concentration (mM),Final conc (uM),log Conc\nA1,x,10,3,0.5\n"
+    assert values(read_platemap(csv(tmp_path / "map.csv", text))) == {(None, "A01"): ("x", 3.0)}
+
+
+@pytest.mark.parametrize("name", ["Conc (ug/ml)", "Dose 1", "Stock concentration"])
+def test_a_column_of_doses_that_is_not_read_is_said(name: str, tmp_path: Path) -> None:
+    found = read_platemap(csv(tmp_path / "map.csv", f"Well,Compound,{name}\nA1,x,10\n"))
+    assert f"no dose is read: {name!r}" in said(found)
+    molar = read_platemap(csv(tmp_path / "map.csv", "Well,Compound,Conc (µmol/l)\nA1,x,10\n"))
+    assert molar.wells[None, "A01"].dose_micromolar == 10
