@@ -32,7 +32,7 @@ MICROMOLAR: dict[str, Decimal] = {
     "pM": Decimal("1e-6"), "nM": Decimal("1e-3"), "uM": Decimal(1), "mM": Decimal("1e3"), "M": Decimal("1e6"),
 }  # fmt: skip
 """Micromolar per unit; decimal, so that 300 nM are 0.3 and not 0.30000000000000004."""
-UNKNOWN = frozenset({"", "na", "n/a", "n.a.", "n.a", "#n/a", "-", "--", "–", "—", "unknown", "nan", "none", "null"})
+UNKNOWN = frozenset({"", "na", "n/a", "n.a.", "n.a", "#n/a", "-", "--", "–", "—", "unknown", "none", "null"})
 """Cells, without regard to case, that say that the dose is not known."""
 WORDS = {
     "pico": "pM", "nano": "nM", "micro": "uM", "milli": "mM", "p": "pM", "n": "nM", "u": "uM", "μ": "uM", "m": "mM",

@@ -319,7 +319,11 @@ def _parts_of_grids(
             has_compound = any(of == plate or sheet is grid.sheet for sheet, of in compounds)
             numeric = bool(cells) and all(NUMBER.match(cell.text) for cell in cells)
             of_sheet = [one for one in unnamed if one.sheet is grid.sheet]
-            if has_compound or numeric or _same_plate_twice(of_sheet, plates):
+            names = [one.names()[0] for one in of_sheet if one.names()]
+            is_twice = _same_plate_twice(of_sheet, plates)
+            if is_twice and not has_compound and not numeric and all(map(PLATE_NAME.fullmatch, names or [""])):
+                raise _unknown_plates(grid.sheet, names, plates)
+            if has_compound or numeric or is_twice:
                 raise UsageError(
                     f"{grid.sheet.where(grid.top)}: the grid has no title that says what it holds",
                     hint=f"write `compound`, `dose` or `control type` above it or into its corner cell "
@@ -334,6 +338,13 @@ def _parts_of_grids(
         hint = 'where one is meant: platemap_columns = { dose = "its title" }'
         remarks.append(Remark("warning", "plate map", text, hint, tuple(unknown)))
     return parts
+
+
+def _unknown_plates(sheet: Sheet, names: Sequence[str], plates: Sequence[str]) -> DataError:
+    return DataError(
+        f"{sheet.title} has grids called {listed(map(repr, names), 5)}, and the images are of {listed(plates, 5)}",
+        hint="write the names of the plates of the images above the grids",
+    )
 
 
 def _own_title(grid: _Grid, plates: Sequence[str]) -> str:
@@ -413,13 +424,14 @@ def _remark_on_other_plate(
         and (
             _shape(name) in shapes
             or any(_shape(word) in shapes for word in name.split() if len(word) > 1)
-            or (len(plates) > 1 and PLATE_NAME.fullmatch(name) and meaning_of_title(name) is None)
+            or (plates and PLATE_NAME.fullmatch(name) and meaning_of_title(name) is None)
         )
     ]
+    is_sure = len(plates) == 1 and not any(_shape(name) in shapes for name in names)
     if alike:
         remarks.append(
             Remark(
-                "warning",
+                "note" if is_sure else "warning",
                 "plate map",
                 f"{listed(alike, 5)} in the plate map looks like the name of a plate, and the images are of "
                 f"{listed(plates, 5)}: the map is taken for all of them",
@@ -433,6 +445,11 @@ def _shape(name: str) -> str:
     """Return a name with its numbers made equal, and one letter for any: `P1` and `P3` have one shape."""
     plain = re.sub(r"\d+", "0", plate_key(name).casefold())
     return "a" if len(plain) == 1 and plain.isalpha() else plain
+
+
+def _without_separators(name: str) -> str:
+    """Return `plate1` for `Plate 1` and `plate-1`; between two digits a separator stays, as in `P1-1`."""
+    return re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", plate_key(name)).casefold()
 
 
 def _same_plate_twice(grids: Sequence[_Grid], plates: Sequence[str]) -> bool:
@@ -462,6 +479,10 @@ def _named_plate(name: str, plates: Sequence[str]) -> str | None:
     exact = [plate for plate in plates if plate_key(plate).casefold() == plate_key(name).casefold()]
     if exact:
         return plate_key(exact[0])
+    form = _without_separators(name)
+    alike = [plate for plate in plates if form and _without_separators(plate) == form]
+    if len(alike) == 1:
+        return plate_key(alike[0])
     bare = re.sub(r"^plate[\s_#:-]*", "", name, flags=re.IGNORECASE).casefold()
     numbered = [plate for plate in plates if bare and plate_key(plate).casefold() == bare]
     if len(numbered) == 1:

@@ -29,7 +29,7 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
         *("compoundconcentration", "compoundconc", "compounddose", "drugconcentration", "drugconc", "drugdose"),
         *("treatmentconcentration", "treatmentconc", "treatmentdose", "pertdose", "assayconcentration", "assayconc"),
         *("wellconcentration", "doses", "concentrations", "concvalue", "concentrationvalue", "dosevalue", "dosage"),
-        "cconc",
+        *("cconc", "concentrationwell", "concwell", "dosewell", "concentrationassay", "concassay", "doseassay"),
     ),
     "dose_unit": (
         *("doseunit", "doseunits", "concunit", "concunits", "concentrationunit", "concentrationunits", "pertdoseunit"),

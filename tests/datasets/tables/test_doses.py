@@ -133,4 +133,4 @@ def test_all_bad_cells_are_listed_and_words_for_unknown_are_none() -> None:
         read("high", "1", "low", "x")
     assert "'high' is not a dose" in caught.value.message
     assert "2 more: 'low' (line 4), 'x' (line 5)" in caught.value.message
-    assert read("NaN", "None", "1") == [None, None, 1]
+    assert read("None", "NULL", "1") == [None, None, 1]

@@ -217,3 +217,11 @@ def test_a_column_of_doses_that_is_not_read_is_said(name: str, tmp_path: Path) -
     assert f"no dose is read: {name!r}" in said(found)
     molar = read_platemap(csv(tmp_path / "map.csv", "Well,Compound,Conc (µmol/l)\nA1,x,10\n"))
     assert molar.wells[None, "A01"].dose_micromolar == 10
+
+
+def test_grids_of_plates_that_the_images_do_not_have_are_refused_with_both_names(tmp_path: Path) -> None:
+    path = csv(tmp_path / "map.csv", "Plate 1,,\n,1,2\nA,x,y\nB,x,y\nPlate 2,,\n,1,2\nA,x,y\nB,x,y\n")
+    with pytest.raises(DataError, match="'Plate 1', 'Plate 2', and the images are of Q-7, Q-8"):
+        read_platemap(path, plates=["Q-7", "Q-8"])
+    found = read_platemap(path, plates=["plate1", "plate2"])
+    assert {plate for plate, _ in found.wells} == {"plate1", "plate2"}
