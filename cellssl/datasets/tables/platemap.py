@@ -13,7 +13,7 @@ from cellssl.datasets.base import ControlType, Remark
 from cellssl.datasets.tables.controls import CONTROL_TYPES, control_type_of
 from cellssl.datasets.tables.doses import SOURCE_PLATE, DoseColumn, Unit, parse_doses, unit_doubts, unit_of_header
 from cellssl.datasets.tables.sheets import Sheet, column_letters, read_sheets
-from cellssl.datasets.tables.usual_names import is_meaning_only, meaning_of_title, usual_columns
+from cellssl.datasets.tables.usual_names import is_filler, is_meaning_only, meaning_of_title, usual_columns
 from cellssl.datasets.tables.wells import canonical_well, counted, listed, plate_key, row_letters, row_number, well_of
 from cellssl.errors import DataError, UsageError
 
@@ -23,7 +23,7 @@ VALUES = ("compound", "dose", "moa", "control_type", "solvent")
 SHARED = ("compound", "dose_micromolar", "moa", "control_type", "solvent")
 """What a grid for all plates can add to the wells of one plate."""
 DEFAULT_SHEET = re.compile(r"(?:sheet|tabelle|feuil|hoja|foglio|blad|ark|list|planilha|лист)[\s_-]*\d*", re.IGNORECASE)
-"""A sheet that nobody named."""
+"""A sheet that has the name that the program gave it."""
 PLATE_NAME = re.compile(r"[A-Za-z]{1,6}[\s_-]?\d+|.*\bplate[\s_#-]*\w*\d.*", re.IGNORECASE)
 """What plates are often called: `P3`, `plate 3`, `BR-27801`."""
 NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?")
@@ -189,6 +189,7 @@ def read_platemap(
             others.append(sheet.title)
     header = [name for grid in grids for name in grid.names()] + [name for table in tables for name in table.header]
     grids, tables = _of_these_plates(grids, tables, columns, plates, remarks)
+    remarks += _file_of_one_plate(path, grids, tables, plates)
     parts = _parts_of_grids(grids, columns, plates, remarks)
     for table in tables:
         parts += table.parts(keep)
@@ -348,7 +349,7 @@ def _unknown_plates(sheet: Sheet, names: Sequence[str], plates: Sequence[str]) -
 
 
 def _own_title(grid: _Grid, plates: Sequence[str]) -> str:
-    """Return the nearest name of a grid that is neither a plate nor the name of a sheet that nobody named."""
+    """Return the nearest name of a grid that is neither a plate nor what the program calls new sheets."""
     names = (name for name in grid.names() if not DEFAULT_SHEET.fullmatch(name) and len(name) > 1)
     return next((name for name in names if _named_plate(name, plates) is None and not PLATE_NAME.fullmatch(name)), "")
 
@@ -366,7 +367,9 @@ def _check_grid_ends(grid: _Grid) -> None:
 def _wrong_length(sheet: Sheet, row: int, width: int) -> DataError:
     return DataError(
         f"{sheet.where(row)} has {len(sheet.rows[row])} cells where the header has {width}",
-        hint="put cells that hold a delimiter into quotes, such as names and numbers with a comma",
+        hint="put cells that hold a delimiter into quotes, such as names and numbers with a comma"
+        if len(sheet.rows[row]) > width
+        else "write all cells of the row, the empty ones too",
     )
 
 
@@ -409,12 +412,25 @@ def _of_these_plates(
     return kept, kept_tables
 
 
+def _file_of_one_plate(
+    path: Path, grids: Sequence[_Grid], tables: Sequence[_Long], plates: Sequence[str]
+) -> list[Remark]:
+    """Return a warning where a map for all plates is called like one of them."""
+    named = _named_plate(path.name.partition(".")[0], plates) if len(plates) > 1 else None
+    own = any(_plate_of(grid, plates) for grid in grids) or any(table.plate or table.sheet_plate for table in tables)
+    if named is None or own:
+        return []
+    text = f"the plate map {path.name} is called like the plate {named}, and is taken for all {len(plates):,} plates"
+    hint = "where it is of one plate only, add a column with the plate"
+    return [Remark("warning", "plate map", text, hint, (named,))]
+
+
 def _remark_on_other_plate(
     grids: Sequence[_Grid], tables: Sequence[_Long], plates: Sequence[str], remarks: list[Remark]
 ) -> None:
     """Add a warning where a sheet or title that goes for all plates looks like the name of another plate."""
     names = [name for grid in grids for name in grid.names()]
-    names += [table.sheet.name for table in tables if not table.plate]
+    names += [title for table in tables if not table.plate for title in table.titles]
     shapes = {_shape(plate) for plate in plates}
     alike = [
         repr(name)
@@ -487,10 +503,19 @@ def _named_plate(name: str, plates: Sequence[str]) -> str | None:
     numbered = [plate for plate in plates if bare and plate_key(plate).casefold() == bare]
     if len(numbered) == 1:
         return plate_key(numbered[0])
-    words = [
-        plate for plate in plates if re.search(rf"(?<!\w){re.escape(plate_key(plate))}(?!\w)", name, re.IGNORECASE)
-    ]
+    words = [plate for plate in plates if _stands_in(plate_key(plate), name)]
     return plate_key(words[0]) if len(words) == 1 and not words[0].isdigit() else None
+
+
+def _stands_in(plate: str, name: str) -> bool:
+    """Return whether a plate stands in a name as a word; one without a digit is written alike and no usual word.
+
+    `A` stands in `A doses`, and the plate `plate` does not stand in `Plate layout`.
+    """
+    flags = re.IGNORECASE if any(letter.isdigit() for letter in plate) else re.NOFLAG
+    if not flags and is_filler(plate):
+        return False
+    return re.search(rf"(?<![^\W_]){re.escape(plate)}(?![^\W_])", name, flags) is not None
 
 
 # -------------------------------------------------------------------------------------------------------- long tables
@@ -521,7 +546,10 @@ class _Long:
         self.usual = usual_columns(named)
         self.remarks: list[Remark] = []
         self.plate = self._column("plate")
-        self.sheet_plate = None if self.plate else _named_plate(sheet.name, plates)
+        self.titles = [sheet.name, *(text for cells in sheet.rows[:top] for text in cells)]
+        short = [title for title in self.titles if title and (title == sheet.name or len(title.split()) <= 3)]
+        of_titles = {plate for title in short if (plate := _named_plate(title, plates))}
+        self.sheet_plate = of_titles.pop() if len(of_titles) == 1 and not self.plate else None
         self.rows = [row for row in range(top + 1, len(sheet.rows)) if any(sheet.rows[row])]
         _check_merged(sheet, (top + 1, 0), (len(sheet.rows) - 1, len(self.header) - 1))
 

@@ -89,6 +89,12 @@ def is_meaning_only(title: str) -> bool:
     return meaning_of_title(title) is not None and all(word in known for word in _words(title))
 
 
+def is_filler(word: str) -> bool:
+    """Return whether a word is one that titles have anyway, such as `plate`, `layout` or `dose`."""
+    known = {name for names in COLUMN_NAMES.values() for name in names} | UNIT_WORDS | FILLER
+    return word.casefold() in known | {"image", "images", "table", "fields", "data", "test", "list"}
+
+
 def meaning_of_title(title: str) -> str | None:
     """Return the meaning that the title of a grid names, such as `dose` for `Concentrations (nM)`; None for others."""
     words = _words(title)

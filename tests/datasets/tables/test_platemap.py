@@ -158,6 +158,7 @@ def test_a_file_that_is_no_table_is_a_data_error(content: bytes, tmp_path: Path)
         (("A", "B", "C", "D"), ["A", "B"], {"A", "B"}, "'C', 'D'"),
         (("Plate 1", "Plate 2"), ["1"], {"1"}, "'Plate 2'"),
         (("P1", "Sheet2"), ["P1", "P2"], {"P1"}, "'Sheet2'"),
+        (("p1_compound", "P3_compound"), ["P1", "P2"], {"P1"}, "'P3_compound'"),
     ],
 )
 def test_sheets_of_other_plates_are_left_out_and_listed(
@@ -225,3 +226,18 @@ def test_grids_of_plates_that_the_images_do_not_have_are_refused_with_both_names
         read_platemap(path, plates=["Q-7", "Q-8"])
     found = read_platemap(path, plates=["plate1", "plate2"])
     assert {plate for plate, _ in found.wells} == {"plate1", "plate2"}
+
+
+def test_a_title_or_a_file_that_names_a_plate_counts_or_is_said(tmp_path: Path) -> None:
+    text = "well,compound\nA1,x\n"
+    titled = read_platemap(csv(tmp_path / "map.csv", f"Plate P1,\n{text}"), plates=["P1", "P2"])
+    assert set(titled.wells) == {("P1", "A01")}
+    other = read_platemap(csv(tmp_path / "map.csv", f"Plate P3,\n{text}"), plates=["P1", "P2"])
+    assert "'Plate P3' in the plate map looks like the name of a plate" in said(other)
+    assert "is called like the plate P1" in said(read_platemap(csv(tmp_path / "P1.csv", text), plates=["P1", "P2"]))
+
+
+def test_a_plate_called_plate_is_named_by_no_usual_title(tmp_path: Path) -> None:
+    sheets = {"Drugs": grid(compound), "Plate doses": grid(lambda row, column: 3)}
+    found = read_platemap(excel(tmp_path / "map.xlsx", **sheets), plates=["plate"])
+    assert values(found)[None, "C04"] == ("drug 2", 3.0)
