@@ -396,8 +396,14 @@ def _of_these_plates(
         and all(is_meaning_only(name) or DEFAULT_SHEET.fullmatch(name) for name in grid.names())
     ]
     kept = [grid for grid in grids if grid in own or grid in shared]
-    kept_tables = [table for table in tables if table.plate or table.sheet_plate]
-    left = [repr((grid.names() or [grid.sheet.where(grid.top)])[0]) for grid in grids if grid not in kept]
+    kept_tables = [
+        table
+        for table in tables
+        if table.plate
+        or table.sheet_plate
+        or (is_meaning_only(table.sheet.name) and not meanings & {one for one in VALUES if one in table.usual})
+    ]
+    left = [_name_and_sheet(grid) for grid in grids if grid not in kept]
     left += [repr(table.sheet.name) for table in tables if table not in kept_tables]
     if left:
         remarks.append(
@@ -410,6 +416,11 @@ def _of_these_plates(
             )
         )
     return kept, kept_tables
+
+
+def _name_and_sheet(grid: _Grid) -> str:
+    name = (grid.names() or [grid.sheet.where(grid.top)])[0]
+    return repr(name) + (f" (sheet {grid.sheet.name!r})" if grid.sheet.name not in ("", name) else "")
 
 
 def _file_of_one_plate(

@@ -179,7 +179,9 @@ def test_a_lone_sheet_that_looks_like_another_plate_is_said(tmp_path: Path) -> N
 
 def test_doses_for_all_plates_fill_the_compounds_of_each(tmp_path: Path) -> None:
     sheets = {"P1": grid(compound), "P2": grid(lambda row, column: "x"), "Doses (nM)": grid(lambda row, column: 300)}
+    sheets["Controls"] = [["Well", "Control type"], ["A3", "trt"]]
     found = read_platemap(excel(tmp_path / "map.xlsx", **sheets), plates=["P1", "P2"])
+    assert found.wells[None, "A03"].control_type == "treatment"
     assert [(well.compound, well.dose_micromolar) for well in [found.well("P2", "A03")] if well] == [("x", 0.3)]
 
 
