@@ -260,3 +260,38 @@ def test_the_time_points_of_files_are_counted_by_their_headers(tmp_path: Path) -
     fields = planned(dataset(tmp_path, "file\na.ome.tif\n", columns={}, channels=channels, t="all"))
     assert [field.field_id for field in fields] == [f"plate_all_s1_t{time}" for time in range(3)]
     assert '"channel": 1' in fields[2].images["actin"] and '"t": 2' in fields[2].images["actin"]
+
+
+DOUBTFUL = {
+    "P1,A1,1,x,1,,a\nP1,A1,2,y,1,,b\n": "1 well with several compounds or doses: P1 A01 (x 1 uM and y 1 uM)",
+    "P1,B2,1,x,1,,a\nP1,B02,2,x,3,,b\n": "1 well with several compounds or doses: P1 B02 (x 1 uM and x 3 uM)",
+    "P1,A1,1,x,,negcon,a\nP1,A2,1,x,,trt,b\n": "compounds of several types of wells",
+    "P1,A1,1,DMSO,,TRUE,a\nP1,A2,1,taxol,3,TRUE,b\n": "whose compound has no usual name of one (1): taxol",
+}
+
+
+@pytest.mark.parametrize("text", DOUBTFUL)
+def test_wells_and_types_that_contradict_each_other_are_said(text: str, tmp_path: Path) -> None:
+    given = dataset(tmp_path, text, columns={**COLUMNS, "control_type": "kind"})
+    assert DOUBTFUL[text] in said(given)
+
+
+@pytest.mark.parametrize("text", ["Well,Foo\nA1,x\nB2,y\n", "Well,Compound 1,Dose 1\nA1,x,1\nB2,y,2\n"])
+def test_a_map_without_a_compound_is_said_with_the_setting_that_names_it(text: str, tmp_path: Path) -> None:
+    sentence = said(with_map(tmp_path, text))
+    assert "gives no compound" in sentence
+    assert f'platemap_columns = {{ compound = "{text.splitlines()[0].split(",")[1]}" }}' in sentence
+
+
+def test_plates_without_a_sheet_are_listed(tmp_path: Path) -> None:
+    given = with_map(tmp_path, "P1,,\n,1,2\nA,x,y\nB,x,y\n,,\nP3,,\n,1,2\nA,z,z\nB,z,z\n")
+    assert [field.compound for field in planned(given)] == ["x", "y", None]
+    assert "1 plate without a plate map in map.csv: P2" in said(given) and "left out (1): 'P3'" in said(given)
+
+
+def test_batches_that_would_make_one_plate_are_refused(tmp_path: Path) -> None:
+    table = "plate,well,site,week,file\nP,A1,1,w 1,a\nP,A1,1,w-1,b\n"
+    columns = {"plate": "plate", "well": "well", "site": "site", "batch": "week"}
+    assert (
+        "'w 1' and 'w-1' of one plate would get one name" in fault_of(dataset(tmp_path, table, columns=columns)).message
+    )

@@ -205,7 +205,7 @@ def doses_of(
     if column is None:
         return [None] * len(table.rows)
     places = [table.where(row) for row in range(len(table.rows))]
-    return parse_doses(DoseColumn(table.column(column), places, column, units), unit)
+    return parse_doses(DoseColumn(table.column(column), places, column, units, table.delimiter == ";"), unit)
 
 
 def sites_of(table: Table, column: str | None) -> list[int]:

@@ -43,6 +43,20 @@ EXTRA_WORDS = frozenset(
 """Words that people add to the name of a control."""
 SHORT = 7
 """Names with fewer letters are too short for a guess at misprints."""
+SHORT_CONTROL = 4
+"""The same for names beside a control, which are only reported: DSMO beside DMSO."""
+SAME_CONTROLS = (
+    frozenset({"dmso", "dimethylsulfoxide", "dimethylsulphoxide", "mesulfoxide", "me2so"}),
+    frozenset({"untreated", "unt", "utc", "nontreated", "nottreated", "notreatment", "untr"}),
+    frozenset({"ethanol", "etoh"}),
+    frozenset({"methanol", "meoh"}),
+    frozenset({"water", "h2o", "ddh2o", "dh2o"}),
+    frozenset({"vehicle", "veh"}),
+    frozenset({"negcon", "nc", "negctrl", "negativecontrol", "negcontrol"}),
+)
+"""Names of one control, without blanks and in lower case."""
+LOOK_ALIKE = str.maketrans("0асеорхуіѕкмнтвοαεκμντρχι", "oaceopxyiskmhtboaekmvtpxi")
+"""The digit 0, and letters of other alphabets that look like Latin ones."""
 MANY = 50
 """So many names that differ in one place only are a series, and no misprints."""
 
@@ -75,10 +89,56 @@ def near_control(name: str, controls: Iterable[str]) -> str | None:
     words, plain = _words(name), _plain(name)
     for one in controls:
         control = _plain(one)
-        misprint = min(len(plain), len(control)) >= SHORT and _misprint(plain, control)
-        if plain == control or control in words or misprint:
+        if plain == control or control in words or _looks_like(name, one):
             return one
     return None
+
+
+def _looks_like(name: str, control: str) -> bool:
+    """Return whether a name may be a control that is written otherwise; nothing is taken for one by this rule.
+
+    It is where the control is a word of it, where both are names of one solvent, or where one letter is more, less,
+    other or at another place, without regard to points, brackets, numbers at the end, and letters that look alike.
+    """
+    one, other = _letters(name).translate(LOOK_ALIKE), _letters(control).translate(LOOK_ALIKE)
+    if len(other) < 2 or other.isdigit():
+        return False
+    tokens = {token.translate(LOOK_ALIKE) for token in re.split(r"[\W_]+", " ".join(_words(name))) if token}
+    bare, of_control = (_without_number(_letters(text)).translate(LOOK_ALIKE) for text in (name, control))
+    if other in (one, bare) or other in tokens:
+        return True
+    known = next((group for group in SAME_CONTROLS if {other, of_control} & group), frozenset())
+    if {one, bare} & known or tokens & known:
+        return True
+    if min(len(one), len(other)) < SHORT_CONTROL or one[-1:].isdigit() or other[-1:].isdigit():
+        return False
+    return _misprint(one, other) or _swapped(one, other)
+
+
+def _letters(name: str) -> str:
+    """Return the letters and digits of a name in lower case, without the words that people add to controls."""
+    words = re.split(r"[^\w.]+|_", " ".join(_without_extra(_words(name))))
+    return re.sub(r"[\W_]+", "", "".join(words))
+
+
+def _without_number(name: str) -> str:
+    """Return a name without the number at its end; one that is short without it, such as U18, stays as it is."""
+    bare = name.rstrip("0123456789")
+    return bare if len(bare) >= SHORT_CONTROL else name
+
+
+def _swapped(one: str, other: str) -> bool:
+    """Return whether two forms differ by two neighbouring letters that changed places."""
+    if len(one) != len(other):
+        return False
+    places = [place for place, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1]]
+    return (
+        len(places) == 2
+        and places[1] == places[0] + 1
+        and one[places[0]] == other[places[1]]
+        and one[places[1]] == other[places[0]]
+        and all(one[place].isalpha() for place in places)
+    )
 
 
 def usual_controls(names: Iterable[str]) -> list[str]:

@@ -42,6 +42,7 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     lines: tuple[int, ...]
+    delimiter: str = ","
 
     def column(self, name: str) -> list[str]:
         """Return the values of a column, without blanks around them; UsageError where there is no such column."""
@@ -85,7 +86,8 @@ def parse(content: bytes, name: str) -> Table:
     text = decoded(content, name)
     lines = io.StringIO(text, newline="")
     skipped = _skip_separator_line(lines)
-    reader = csv.reader(lines, delimiter=_delimiter(text[lines.tell() :].lstrip()))
+    delimiter = _delimiter(text[lines.tell() :].lstrip())
+    reader = csv.reader(lines, delimiter=delimiter)
     try:
         numbered = [(row, reader.line_num + skipped) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
@@ -98,7 +100,7 @@ def parse(content: bytes, name: str) -> Table:
     header = header_of(written, name)
     named = [place for place, column in enumerate(written) if column]
     rows = tuple(_cells(row, line, len(written), named, name) for row, line in numbered[1:])
-    return Table(name, header, rows, tuple(line for _, line in numbered[1:]))
+    return Table(name, header, rows, tuple(line for _, line in numbered[1:]), delimiter)
 
 
 @dataclass(frozen=True)

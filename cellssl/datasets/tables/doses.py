@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
+from cellssl.datasets.base import Remark
 from cellssl.datasets.tables.csv_table import number_hint
 from cellssl.datasets.tables.wells import listed
 from cellssl.errors import DataError, UsageError
@@ -31,7 +32,7 @@ MICROMOLAR: dict[str, Decimal] = {
     "pM": Decimal("1e-6"), "nM": Decimal("1e-3"), "uM": Decimal(1), "mM": Decimal("1e3"), "M": Decimal("1e6"),
 }  # fmt: skip
 """Micromolar per unit; decimal, so that 300 nM are 0.3 and not 0.30000000000000004."""
-UNKNOWN = frozenset({"", "na", "n/a", "n.a.", "n.a", "#n/a", "-", "--", "–", "—", "unknown"})
+UNKNOWN = frozenset({"", "na", "n/a", "n.a.", "n.a", "#n/a", "-", "--", "–", "—", "unknown", "none", "null"})
 """Cells, without regard to case, that say that the dose is not known."""
 WORDS = {
     "pico": "pM", "nano": "nM", "micro": "uM", "milli": "mM", "p": "pM", "n": "nM", "u": "uM", "μ": "uM", "m": "mM",
@@ -42,6 +43,54 @@ NUMBER = r"[+]?(?:\d+(?:[.,]\d*)*|[.,]\d+)(?:[eE][+-]?\d+)?"
 CELL = re.compile(rf"({NUMBER})\s*(.*)")
 GROUPED = re.compile(r"[+]?[1-9]\d{0,2}(,\d{3})+")
 """A number that may have a comma between thousands: 1,000 is one thousand in some tables and 1.0 in others."""
+GROUPED_BY_POINTS = re.compile(r"[+]?[1-9]\d{0,2}(\.\d{3})+")
+"""The same with a point, in tables with semicolons, where a comma is the decimal sign."""
+CAPITALS = {"PM": "pM", "NM": "nM", "UM": "uM"}
+"""Units in capitals that mean one thing; MM may be mM, or M written twice."""
+NO_UNITS = frozenset(
+    {
+        "ppm",
+        "ppb",
+        "kg",
+        "g",
+        "mg",
+        "ug",
+        "μg",
+        "ng",
+        "pg",
+        "fold",
+        "percent",
+        "iu",
+        "mol",
+        "mmol",
+        "umol",
+        "μmol",
+        "nmol",
+        "pmol",
+    }
+)
+"""Words in the name of a column of doses that are units, and not molar ones."""
+NEUTRAL = frozenset(
+    {"final", "in", "the", "of", "well", "assay", "plate", "nominal", "actual", "measured", "mean", "dose", "conc"}
+    | {
+        "concentration",
+        "compound",
+        "drug",
+        "unit",
+        "units",
+        "molar",
+        "per",
+        "l",
+        "liter",
+        "litre",
+        "a",
+        "b",
+        "if",
+        "any",
+    }
+)
+"""Words in brackets in the name of a column of doses that are no units."""
+LOG = re.compile(r"(?:^|[\W_])(?:log(?:10|2)?|ln|p(?:ic|ec)50)(?=$|[\W_])", re.IGNORECASE)
 PER_MASS = re.compile(r"(?:^|[\W_])([munpμ]?g|%)(?:\W|_)*(?:/|per)?(?:\W|_)*([mundμ]?l|liter|litre)?(?:$|[\W_])", re.I)
 SOURCE_PLATE = re.compile(r"^(?:metadata_)?mmoles?_per_lit(?:er|re)$", re.IGNORECASE)
 """A column of plate maps of the Broad Institute: by its name in mM, and in many maps the number of uM in the assay."""
@@ -60,6 +109,8 @@ class DoseColumn:
     """Name of the column."""
     units: Sequence[str] | None = None
     """Cells of a column with the unit of each row, where there is one."""
+    semicolons: bool = False
+    """Whether semicolons separate the cells of the table, so that a comma may be its decimal sign."""
 
     def where(self, row: int) -> str:
         """Return the place of a cell for an error message."""
@@ -73,34 +124,102 @@ def parse_doses(column: DoseColumn, unit: Unit | None = None) -> list[float | No
     Raises DataError for cells that are no doses, or whose meaning is open: decimal commas beside decimal points,
     numbers with a unit beside numbers without, and a comma that may separate thousands.
     """
-    parts = [_split(column, row) for row in range(len(column.texts))]
+    _check_header(column.name)
+    parts = _parts(column)
     _check_commas(column, parts)
     default = unit or unit_of_header(column.name)
     _check_units(column, parts, default)
     return [None if part is None else _micromolar(part, default or "uM") for part in parts]
 
 
-def unit_of_header(name: str) -> Unit | None:
-    """Return the unit in the name of a column, such as `dose [nM]` or `conc_uM`; None where there is none.
+def unit_doubts(column: DoseColumn, unit: Unit | None = None) -> list[Remark]:
+    """Return warnings on units that disagree: of the setting, of the name of the column, and of the cells."""
+    found = []
+    header = _unit_if_clear(column.name)
+    if unit is not None and header not in (None, unit):
+        text = f"the column {column.name!r} says {header}, and the setting dose_unit says {unit}, which counts"
+        found.append(Remark("warning", "doses", text, "leave one of them out", (column.name,)))
+    default = unit or header
+    parts = [_split(column, row) for row in range(len(column.texts))] if default is not None else []
+    others = [
+        f"{column.texts[row]!r}{f' {part[1]}' if column.units else ''} ({column.places[row]})"
+        for row, part in enumerate(parts)
+        if part is not None and part[1] not in (None, default) and set(part[0]) - set("+0.,")
+    ]
+    if others:
+        text = (
+            f"doses of the column {column.name!r} in another unit than {default} ({len(others):,}): {listed(others, 5)}"
+        )
+        found.append(
+            Remark("warning", "doses", text, "the unit of the cell counts; correct those that are wrong", tuple(others))
+        )
+    return found
 
-    Raises UsageError for a unit of mass, or of the source plate, because only the user knows the dose in the well.
-    """
+
+def _unit_if_clear(name: str) -> Unit | None:
+    try:
+        return unit_of_header(name)
+    except UsageError:
+        return None
+
+
+def _check_header(name: str) -> None:
+    """Raise UsageError where the name of a column says that its numbers are no doses, whatever the unit."""
     text = unicodedata.normalize("NFKC", name)
-    if SOURCE_PLATE.match(text):
+    if LOG.search(text):
         raise UsageError(
-            f"the column {name!r} may be the concentration in the source plate, which is not the dose in the well",
-            hint='say what its numbers are in the well: dose_unit = "uM", or dose_unit = "mM"',
+            f"the column {name!r} holds logarithms of doses",
+            hint="convert the doses to micromolar, in a column of its own, and name that column",
         )
     if (mass := PER_MASS.search(text)) and (mass.group(1) == "%" or mass.group(2)):
         raise UsageError(
             f"the column {name!r} is not in a molar unit",
             hint="convert the doses to micromolar, in a column of its own",
         )
-    for word in reversed(re.split(r"[\W_\d]+", text)):
-        if unit := molar_unit(word) or IN_HEADER.get(word):
-            return unit  # type: ignore[return-value]
-    molar = re.search(r"([nμup]|m)mol(?:es?)?[\W_]*(?:/|per)[\W_]*l", text, re.IGNORECASE)
-    return WORDS[molar.group(1).lower()] if molar else None  # type: ignore[return-value]
+
+
+def unit_of_header(name: str) -> Unit | None:
+    """Return the unit in the name of a column, such as `dose [nM]` or `conc_uM`; None where there is none.
+
+    Capitals are read where they mean one thing. Raises UsageError for logarithms, units of mass, those that are not
+    known or may mean two things, and doses of the source plate, because only the user knows the dose in the well.
+    """
+    text = unicodedata.normalize("NFKC", name)
+    _check_header(name)
+    words = [word for word in re.split(r"[\W_\d]+", text) if word]
+    if SOURCE_PLATE.match(text) or {word.casefold() for word in words} & {"stock", "source"}:
+        raise UsageError(
+            f"the column {name!r} may be the concentration in the source plate, which is not the dose in the well",
+            hint='say what its numbers are in the well: dose_unit = "uM", or dose_unit = "mM"',
+        )
+    if {"MM", "Mm"} & set(words):
+        raise _no_unit(name, "may be in mM or in M")
+    found = {unit for word in words if (unit := _unit_of_word(word)) is not None}
+    for molar in re.finditer(r"([nμup]|m)mol(?:es?)?[\W_]*(?:/|per|(?=l-1|l\^-1))[\W_]*l", text, re.IGNORECASE):
+        found.add(WORDS[molar.group(1).lower()])
+    if len(found) > 1:
+        raise _no_unit(name, f"names the units {' and '.join(sorted(found))}")
+    if found:
+        return found.pop()  # type: ignore[return-value]
+    inside = re.split(r"[\W_\d]+", " ".join(re.findall(r"[(\[{]([^)\]}]*)", text)).casefold())
+    strange = [word for word in words if word.casefold() in NO_UNITS]
+    strange += [word for word in inside if word and word not in NEUTRAL]
+    if strange:
+        raise _no_unit(name, f"may be in a unit that is not known: {strange[0]}")
+    return None
+
+
+def _unit_of_word(word: str) -> str | None:
+    glued = re.fullmatch(r"(?i:.*(?:dose|conc|concentration))([pnuμm]M|NM|UM)", word)
+    word = glued.group(1) if glued else word
+    return molar_unit(word) or IN_HEADER.get(word.casefold())
+
+
+def _no_unit(name: str, why: str) -> UsageError:
+    return UsageError(
+        f"the column {name!r} {why}",
+        hint='say what its numbers are: dose_unit = "uM", "nM", "mM" or "M", or write the unit into its name',
+    )
 
 
 def molar_unit(text: str) -> str | None:
@@ -108,13 +227,32 @@ def molar_unit(text: str) -> str | None:
     text = unicodedata.normalize("NFKC", text).strip().rstrip(".")
     if text == "M":
         return "M"
-    if short := re.fullmatch(r"([pnuμm])M", text):
+    if text in CAPITALS:
+        return CAPITALS[text]
+    if short := re.fullmatch(r"([pnuμm])M(?:ol)?", text):
         return WORDS[short.group(1)]
     if long := re.fullmatch(r"(pico|nano|micro|milli)[ -]?molar", text, re.IGNORECASE):
         return WORDS[long.group(1).lower()]
     if mole := re.fullmatch(r"([pnuμm])mol(?:es?)?\s*(?:/|per )\s*(?:l|liter|litre)", text, re.IGNORECASE):
         return WORDS[mole.group(1).lower()]
     return "M" if re.fullmatch(r"mol\s*/\s*l|molar", text, re.IGNORECASE) else None
+
+
+def _parts(column: DoseColumn) -> list[tuple[str, str | None] | None]:
+    """Return number and unit of every cell; DataError lists all cells that are no doses."""
+    parts: list[tuple[str, str | None] | None] = []
+    faults: list[tuple[int, DataError]] = []
+    for row in range(len(column.texts)):
+        try:
+            parts.append(_split(column, row))
+        except DataError as error:
+            faults.append((row, error))
+    if not faults:
+        return parts
+    first = faults[0][1]
+    others = [f"{column.texts[row]!r} ({column.places[row]})" for row, _ in faults[1:]]
+    more = f", and so for {len(others):,} more: {listed(others, 9)}" if others else ""
+    raise DataError(first.message + more, hint=first.hint)
 
 
 def _split(column: DoseColumn, row: int) -> tuple[str, str | None] | None:
@@ -158,6 +296,12 @@ def _check_commas(column: DoseColumn, parts: Sequence[tuple[str, str | None] | N
         raise DataError(
             f"column {column.name!r} has points and commas in its numbers, and their meaning is open: {listed(cells)}",
             hint="write all doses with a decimal point and without commas",
+        )
+    if column.semicolons and points and all(GROUPED_BY_POINTS.fullmatch(numbers[row]) for row in points):
+        cells = [f"{numbers[row]!r} ({column.places[row]})" for row in points]
+        raise DataError(
+            f"column {column.name!r}: a point may be a decimal point or separate thousands: {listed(cells)}",
+            hint="write all doses without points between thousands; decimals with another number of digits are clear",
         )
     if commas and all(GROUPED.fullmatch(numbers[row]) for row in commas):
         cells = [f"{numbers[row]!r} ({column.places[row]})" for row in commas]

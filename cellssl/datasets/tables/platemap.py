@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import SettingsModel
 from cellssl.datasets.base import ControlType, Remark
 from cellssl.datasets.tables.controls import CONTROL_TYPES, control_type_of
-from cellssl.datasets.tables.doses import SOURCE_PLATE, DoseColumn, Unit, parse_doses, unit_of_header
+from cellssl.datasets.tables.doses import SOURCE_PLATE, DoseColumn, Unit, parse_doses, unit_doubts, unit_of_header
 from cellssl.datasets.tables.sheets import Sheet, column_letters, read_sheets
-from cellssl.datasets.tables.usual_names import meaning_of_title, usual_columns
+from cellssl.datasets.tables.usual_names import is_filler, is_meaning_only, meaning_of_title, usual_columns
 from cellssl.datasets.tables.wells import canonical_well, counted, listed, plate_key, row_letters, row_number, well_of
 from cellssl.errors import DataError, UsageError
 
 HEADER_ROWS = 30
 """So many rows may stand above the header of a long table."""
 VALUES = ("compound", "dose", "moa", "control_type", "solvent")
+SHARED = ("compound", "dose_micromolar", "moa", "control_type", "solvent")
+"""What a grid for all plates can add to the wells of one plate."""
+DEFAULT_SHEET = re.compile(r"(?:sheet|tabelle|feuil|hoja|foglio|blad|ark|list|planilha|лист)[\s_-]*\d*", re.IGNORECASE)
+"""A sheet that has the name that the program gave it."""
+PLATE_NAME = re.compile(r"[A-Za-z]{1,6}[\s_-]?\d+|.*\bplate[\s_#-]*\w*\d.*", re.IGNORECASE)
+"""What plates are often called: `P3`, `plate 3`, `BR-27801`."""
 NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?")
 DATE = re.compile(
     r"\d{1,2}[-. /](?:jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-z]*\.?(?:[-. /]\d{2,4})?"
@@ -31,6 +37,7 @@ DATE = re.compile(
 NO_NAMES = frozenset({"na", "n/a", "n.a.", "nan", "none", "null", "-", "empty", "blank", "unknown", "?", "tbd"})
 WITH_DOSE = re.compile(r".+[\s_@(-]\d+(?:[.,]\d+)?\s*[pnuµμm]?M\)?")
 """A name such as `taxol 3 uM`, which holds compound and dose."""
+DOSE_WORD = re.compile(r"(?:^|[\W_]|(?<=[a-z]))(?:dose|dosage|conc|concentration)s?(?![a-z])", re.IGNORECASE)
 SPREADSHEET_ERROR = re.compile(r"#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!)")
 
 
@@ -89,9 +96,13 @@ class Platemap:
     """Whether a column of the map gives plates."""
 
     def well(self, plate: str, well: str) -> MapWell | None:
-        """Return what the map says of a well of a plate; what it says of that plate alone comes first."""
+        """Return what the map says of a well of a plate; what it says of all plates fills what is missing."""
         found = self.wells.get((plate_key(plate), well_key(well)))
-        return found or self.wells.get((None, well_key(well)))
+        shared = self.wells.get((None, well_key(well)))
+        if found is None or shared is None:
+            return found or shared
+        missing = {name: getattr(shared, name) for name in SHARED if getattr(found, name) is None}
+        return replace(found, **missing, extra=shared.extra | found.extra)
 
 
 def well_key(name: str) -> str:
@@ -118,6 +129,8 @@ class _Part:
     meaning: str
     name: str
     cells: list[_Cell]
+    delimiter: str = ""
+    """What separates the cells of its file; "" in a workbook."""
 
 
 @dataclass(frozen=True)
@@ -161,26 +174,28 @@ def read_platemap(
     UsageError where a column is named that it does not have, or where only the user knows what is meant.
     """
     columns = columns or PlatemapColumns()
-    parts: list[_Part] = []
     remarks: list[Remark] = []
     unread: dict[str, None] = {}
     others: list[str] = []
-    header: list[str] = []
-    names_plates = False
+    grids: list[_Grid] = []
+    tables: list[_Long] = []
     sheets = read_sheets(path)
     for sheet in sheets:
-        if grids := _grids(sheet):
-            parts += _parts_of_grids(grids, columns, plates)
-            header += [name for grid in grids for name in grid.names()]
+        if here := _grids(sheet):
+            grids += here
         elif (top := _header_row(sheet, columns)) is not None:
-            table = _Long(sheet, top, columns, plates)
-            parts += table.parts(keep)
-            remarks += table.remarks
-            header += table.header
-            unread |= dict.fromkeys(table.unread(keep))
-            names_plates |= table.plate is not None
+            tables.append(_Long(sheet, top, columns, plates))
         else:
             others.append(sheet.title)
+    header = [name for grid in grids for name in grid.names()] + [name for table in tables for name in table.header]
+    grids, tables = _of_these_plates(grids, tables, columns, plates, remarks)
+    remarks += _file_of_one_plate(path, grids, tables, plates)
+    parts = _parts_of_grids(grids, columns, plates, remarks)
+    for table in tables:
+        parts += table.parts(keep)
+        remarks += table.remarks
+        unread |= dict.fromkeys(table.unread(keep))
+    names_plates = any(table.plate is not None for table in tables)
     if not parts:
         raise _no_map(path, sheets, columns)
     if others:
@@ -286,25 +301,182 @@ def _title_above(sheet: Sheet, top: int, left: int, floor: int) -> str:
     return ""
 
 
-def _parts_of_grids(grids: Sequence[_Grid], columns: PlatemapColumns, plates: Sequence[str]) -> list[_Part]:
+def _parts_of_grids(
+    grids: Sequence[_Grid], columns: PlatemapColumns, plates: Sequence[str], remarks: list[Remark]
+) -> list[_Part]:
     named = [(grid, _meaning_of(grid, columns, plates), _plate_of(grid, plates)) for grid in grids]
+    compounds = [(grid.sheet, plate) for grid, (meaning, _), plate in named if meaning == "compound"]
     unnamed = [grid for grid, (meaning, _), _ in named if meaning is None]
-    has_compound = any(meaning == "compound" for _, (meaning, _), _ in named)
-    parts = []
+    parts, unknown = [], list[str]()
     for grid, (meaning, name), plate in named:
         cells = grid.cells(plate)
+        _check_grid_ends(grid)
         _check_merged(grid.sheet, (grid.top + 1, grid.left + 1), (grid.top + grid.rows, grid.left + grid.columns))
         if meaning is None:
+            title = _own_title(grid, plates)
+            if title and any(of in (None, plate) or sheet is grid.sheet for sheet, of in compounds):
+                unknown.append(f"{title!r} ({grid.sheet.where(grid.top)})")
+                continue
+            has_compound = any(of == plate or sheet is grid.sheet for sheet, of in compounds)
             numeric = bool(cells) and all(NUMBER.match(cell.text) for cell in cells)
-            if has_compound or numeric or _same_plate_twice(unnamed, plates):
+            of_sheet = [one for one in unnamed if one.sheet is grid.sheet]
+            names = [one.names()[0] for one in of_sheet if one.names()]
+            is_twice = _same_plate_twice(of_sheet, plates)
+            if is_twice and not has_compound and not numeric and all(map(PLATE_NAME.fullmatch, names or [""])):
+                raise _unknown_plates(grid.sheet, names, plates)
+            if has_compound or numeric or is_twice:
                 raise UsageError(
                     f"{grid.sheet.where(grid.top)}: the grid has no title that says what it holds",
                     hint=f"write `compound`, `dose` or `control type` above it or into its corner cell "
                     f"{column_letters(grid.left)}{grid.sheet.lines[grid.top]}, or name it: "
                     f'platemap_columns = {{ dose = "{(grid.names() or ["title"])[0]}" }}',
                 )
-        parts.append(_Part(meaning or "compound", name or next(iter(grid.names()), "the grid"), cells))
+        parts.append(
+            _Part(meaning or "compound", name or next(iter(grid.names()), "the grid"), cells, grid.sheet.delimiter)
+        )
+    if unknown:
+        text = f"grids whose titles say neither compound nor dose, left out ({len(unknown):,}): {listed(unknown, 5)}"
+        hint = 'where one is meant: platemap_columns = { dose = "its title" }'
+        remarks.append(Remark("warning", "plate map", text, hint, tuple(unknown)))
     return parts
+
+
+def _unknown_plates(sheet: Sheet, names: Sequence[str], plates: Sequence[str]) -> DataError:
+    return DataError(
+        f"{sheet.title} has grids called {listed(map(repr, names), 5)}, and the images are of {listed(plates, 5)}",
+        hint="write the names of the plates of the images above the grids",
+    )
+
+
+def _own_title(grid: _Grid, plates: Sequence[str]) -> str:
+    """Return the nearest name of a grid that is neither a plate nor what the program calls new sheets."""
+    names = (name for name in grid.names() if not DEFAULT_SHEET.fullmatch(name) and len(name) > 1)
+    return next((name for name in names if _named_plate(name, plates) is None and not PLATE_NAME.fullmatch(name)), "")
+
+
+def _check_grid_ends(grid: _Grid) -> None:
+    """Raise DataError where a row of a grid in a CSV file is longer than the row with its numbers."""
+    if grid.sheet.name:
+        return
+    width = len(grid.sheet.rows[grid.top])
+    for row in range(grid.top + 1, grid.top + 1 + grid.rows):
+        if any(grid.sheet.rows[row][width:]):
+            raise _wrong_length(grid.sheet, row, width)
+
+
+def _wrong_length(sheet: Sheet, row: int, width: int) -> DataError:
+    return DataError(
+        f"{sheet.where(row)} has {len(sheet.rows[row])} cells where the header has {width}",
+        hint="put cells that hold a delimiter into quotes, such as names and numbers with a comma"
+        if len(sheet.rows[row]) > width
+        else "write all cells of the row, the empty ones too",
+    )
+
+
+def _of_these_plates(
+    grids: list[_Grid], tables: list[_Long], columns: PlatemapColumns, plates: Sequence[str], remarks: list[Remark]
+) -> tuple[list[_Grid], list[_Long]]:
+    """Return the grids and tables without those of other plates, which are said.
+
+    Where one of them bears the name of a plate of the images, one that bears another name is of another plate. Only a
+    grid that is named by a meaning alone, such as `Doses`, which no plate has of its own, goes for all plates.
+    """
+    own = [grid for grid in grids if _plate_of(grid, plates) is not None]
+    if not own and not any(table.sheet_plate for table in tables):
+        _remark_on_other_plate(grids, tables, plates, remarks)
+        return grids, tables
+    meanings = {_meaning_of(grid, columns, plates)[0] or "compound" for grid in own}
+    meanings |= {meaning for table in tables if table.sheet_plate for meaning in VALUES if meaning in table.usual}
+    shared = [
+        grid
+        for grid in grids
+        if grid not in own
+        and (meaning := _meaning_of(grid, columns, plates)[0]) is not None
+        and meaning not in meanings
+        and all(is_meaning_only(name) or DEFAULT_SHEET.fullmatch(name) for name in grid.names())
+    ]
+    kept = [grid for grid in grids if grid in own or grid in shared]
+    kept_tables = [
+        table
+        for table in tables
+        if table.plate
+        or table.sheet_plate
+        or (is_meaning_only(table.sheet.name) and not meanings & {one for one in VALUES if one in table.usual})
+    ]
+    left = [_name_and_sheet(grid) for grid in grids if grid not in kept]
+    left += [repr(table.sheet.name) for table in tables if table not in kept_tables]
+    if left:
+        remarks.append(
+            Remark(
+                "warning",
+                "plate map",
+                f"sheets or grids that name none of the plates of the images, left out ({len(left):,}): {listed(left)}",
+                "where they are of these plates, name them like the plates",
+                tuple(left),
+            )
+        )
+    return kept, kept_tables
+
+
+def _name_and_sheet(grid: _Grid) -> str:
+    name = (grid.names() or [grid.sheet.where(grid.top)])[0]
+    return repr(name) + (f" (sheet {grid.sheet.name!r})" if grid.sheet.name not in ("", name) else "")
+
+
+def _file_of_one_plate(
+    path: Path, grids: Sequence[_Grid], tables: Sequence[_Long], plates: Sequence[str]
+) -> list[Remark]:
+    """Return a warning where a map for all plates is called like one of them."""
+    named = _named_plate(path.name.partition(".")[0], plates) if len(plates) > 1 else None
+    own = any(_plate_of(grid, plates) for grid in grids) or any(table.plate or table.sheet_plate for table in tables)
+    if named is None or own:
+        return []
+    text = f"the plate map {path.name} is called like the plate {named}, and is taken for all {len(plates):,} plates"
+    hint = "where it is of one plate only, add a column with the plate"
+    return [Remark("warning", "plate map", text, hint, (named,))]
+
+
+def _remark_on_other_plate(
+    grids: Sequence[_Grid], tables: Sequence[_Long], plates: Sequence[str], remarks: list[Remark]
+) -> None:
+    """Add a warning where a sheet or title that goes for all plates looks like the name of another plate."""
+    names = [name for grid in grids for name in grid.names()]
+    names += [title for table in tables if not table.plate for title in table.titles]
+    shapes = {_shape(plate) for plate in plates}
+    alike = [
+        repr(name)
+        for name in dict.fromkeys(names)
+        if name
+        and not DEFAULT_SHEET.fullmatch(name)
+        and (
+            _shape(name) in shapes
+            or any(_shape(word) in shapes for word in name.split() if len(word) > 1)
+            or (plates and PLATE_NAME.fullmatch(name) and meaning_of_title(name) is None)
+        )
+    ]
+    is_sure = len(plates) == 1 and not any(_shape(name) in shapes for name in names)
+    if alike:
+        remarks.append(
+            Remark(
+                "note" if is_sure else "warning",
+                "plate map",
+                f"{listed(alike, 5)} in the plate map looks like the name of a plate, and the images are of "
+                f"{listed(plates, 5)}: the map is taken for all of them",
+                "check that it is the map of these plates, and name its sheets or titles like them",
+                tuple(alike),
+            )
+        )
+
+
+def _shape(name: str) -> str:
+    """Return a name with its numbers made equal, and one letter for any: `P1` and `P3` have one shape."""
+    plain = re.sub(r"\d+", "0", plate_key(name).casefold())
+    return "a" if len(plain) == 1 and plain.isalpha() else plain
+
+
+def _without_separators(name: str) -> str:
+    """Return `plate1` for `Plate 1` and `plate-1`; between two digits a separator stays, as in `P1-1`."""
+    return re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", plate_key(name)).casefold()
 
 
 def _same_plate_twice(grids: Sequence[_Grid], plates: Sequence[str]) -> bool:
@@ -334,8 +506,27 @@ def _named_plate(name: str, plates: Sequence[str]) -> str | None:
     exact = [plate for plate in plates if plate_key(plate).casefold() == plate_key(name).casefold()]
     if exact:
         return plate_key(exact[0])
-    words = [plate for plate in plates if re.search(rf"(?<!\w){re.escape(plate_key(plate))}(?!\w)", name)]
+    form = _without_separators(name)
+    alike = [plate for plate in plates if form and _without_separators(plate) == form]
+    if len(alike) == 1:
+        return plate_key(alike[0])
+    bare = re.sub(r"^plate[\s_#:-]*", "", name, flags=re.IGNORECASE).casefold()
+    numbered = [plate for plate in plates if bare and plate_key(plate).casefold() == bare]
+    if len(numbered) == 1:
+        return plate_key(numbered[0])
+    words = [plate for plate in plates if _stands_in(plate_key(plate), name)]
     return plate_key(words[0]) if len(words) == 1 and not words[0].isdigit() else None
+
+
+def _stands_in(plate: str, name: str) -> bool:
+    """Return whether a plate stands in a name as a word; one without a digit is written alike and no usual word.
+
+    `A` stands in `A doses`, and the plate `plate` does not stand in `Plate layout`.
+    """
+    flags = re.IGNORECASE if any(letter.isdigit() for letter in plate) else re.NOFLAG
+    if not flags and is_filler(plate):
+        return False
+    return re.search(rf"(?<![^\W_]){re.escape(plate)}(?![^\W_])", name, flags) is not None
 
 
 # -------------------------------------------------------------------------------------------------------- long tables
@@ -366,7 +557,10 @@ class _Long:
         self.usual = usual_columns(named)
         self.remarks: list[Remark] = []
         self.plate = self._column("plate")
-        self.sheet_plate = None if self.plate else _named_plate(sheet.name, plates)
+        self.titles = [sheet.name, *(text for cells in sheet.rows[:top] for text in cells)]
+        short = [title for title in self.titles if title and (title == sheet.name or len(title.split()) <= 3)]
+        of_titles = {plate for title in short if (plate := _named_plate(title, plates))}
+        self.sheet_plate = of_titles.pop() if len(of_titles) == 1 and not self.plate else None
         self.rows = [row for row in range(top + 1, len(sheet.rows)) if any(sheet.rows[row])]
         _check_merged(sheet, (top + 1, 0), (len(sheet.rows) - 1, len(self.header) - 1))
 
@@ -391,7 +585,7 @@ class _Long:
                 )
                 for row, plate, well in wells
             ]
-            parts.append(_Part(meaning, name, cells))
+            parts.append(_Part(meaning, name, cells, self.sheet.delimiter))
         place = self.header.index(self._column("well") or self._column("row") or "")
         parts.append(
             _Part("well", self.header[place], [_Cell(p, w, w, self.sheet.where(r, place)) for r, p, w in wells])
@@ -407,6 +601,9 @@ class _Long:
     def _wells(self) -> list[tuple[int, str | None, str]]:
         """Return row, plate and well of every row that names a well."""
         found, without = [], []
+        self._check_ends()
+        self._check_well_columns()
+        self._check_blank_plates()
         for row in self.rows:
             well = self._well(row)
             plate = plate_key(self._text(row, self.plate)) if self.plate else self.sheet_plate
@@ -425,6 +622,48 @@ class _Long:
                 )
             )
         return found
+
+    def _check_ends(self) -> None:
+        """Raise DataError where a row of a CSV file that names a well has more or fewer cells than the header."""
+        if self.sheet.name:
+            return
+        named = max(place for place, name in enumerate(self.header) if name) + 1
+        for row in self.rows:
+            cells = self.sheet.rows[row]
+            if any(cells[len(self.header) :]) or (len(cells) < named and len(list(filter(None, cells))) > 1):
+                raise _wrong_length(self.sheet, row, len(self.header))
+
+    def _check_well_columns(self) -> None:
+        """Raise DataError where the well and the columns with row and column name different wells."""
+        well, row, column = (self._column(meaning) for meaning in ("well", "row", "column"))
+        is_index = any("index" in name.casefold() for name in (row, column) if name)  # often counted from 0
+        if well is None or row is None or column is None or self.columns.well or is_index:
+            return
+        wrong = []
+        for line in self.rows:
+            one, other = (
+                canonical_well(self._text(line, well)),
+                well_of(self._text(line, row), self._text(line, column)),
+            )
+            if one and other and one != other:
+                wrong.append(f"{one} and {other} ({self.sheet.where(line)})")
+        if wrong:
+            raise DataError(
+                f"the columns {well!r} and {row!r}, {column!r} of the plate map name different wells "
+                f"({len(wrong):,}): {listed(wrong)}",
+                hint=f'correct them, or say that the well counts: platemap_columns = {{ well = "{well}" }}',
+            )
+
+    def _check_blank_plates(self) -> None:
+        """Raise DataError where some rows name their plate, and others with a well do not."""
+        if self.plate is None or not any(self._text(row, self.plate) for row in self.rows):
+            return
+        blank = [self.sheet.where(row) for row in self.rows if not self._text(row, self.plate) and self._well(row)]
+        if blank:
+            raise DataError(
+                f"rows of the plate map without a plate in the column {self.plate!r} ({len(blank):,}): {listed(blank)}",
+                hint="write the plate into every row, or leave the whole column empty where the map is for all plates",
+            )
 
     def _well(self, row: int) -> str:
         if (name := self._column("well")) is not None:
@@ -462,8 +701,10 @@ class _Long:
         return usual[0] if usual else None
 
     def _remark_on_source_doses(self, taken: dict[str, str]) -> None:
+        if "dose" in taken:
+            return
         source = next((name for name in self.header if SOURCE_PLATE.match(name)), None)
-        if source is not None and "dose" not in taken:
+        if source is not None:
             self.remarks.append(
                 Remark(
                     "warning",
@@ -473,6 +714,22 @@ class _Long:
                     'dose_unit = "uM", or "mM"',
                 )
             )
+        elif like := [name for name in self.header if DOSE_WORD.search(name) and name not in self._all_usual()]:
+            self.remarks.append(
+                Remark(
+                    "warning",
+                    "doses",
+                    f"no dose is read: {listed(map(repr, like), 3)} may be doses, and their unit or their meaning is "
+                    "not known",
+                    f'where they are molar: platemap_columns = {{ dose = "{like[0]}" }}; convert units of mass to '
+                    "micromolar",
+                    tuple(like),
+                )
+            )
+
+    def _all_usual(self) -> set[str]:
+        """Return the columns that are known by their usual names."""
+        return {name for names in self.usual.values() for name in names}
 
 
 # ------------------------------------------------------------------------------------------------------------- values
@@ -541,12 +798,15 @@ def _parsed(part: _Part, dose_unit: Unit | None, remarks: list[Remark]) -> Seque
     match part.meaning:
         case "dose":
             units = [cell.unit for cell in part.cells]
-            column = DoseColumn(texts, [cell.where for cell in part.cells], part.name, units if any(units) else None)
+            places = [cell.where for cell in part.cells]
+            column = DoseColumn(texts, places, part.name, units if any(units) else None, part.delimiter == ";")
+            doses = parse_doses(column, dose_unit)
+            remarks += unit_doubts(column, dose_unit)
             if (unit := dose_unit or unit_of_header(part.name)) not in (None, "uM"):
                 remarks.append(
                     Remark("note", "doses", f"doses of {part.name!r} without a unit of their own are taken as {unit}")
                 )
-            return parse_doses(column, dose_unit)
+            return doses
         case "control_type":
             return parse_control_types(texts, part.name, remarks)
         case _:

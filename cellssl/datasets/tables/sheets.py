@@ -50,6 +50,8 @@ class Sheet:
     """Row and column of the cells that hold a date, and the date."""
     merged: tuple[str, ...] = ()
     """Cells that are merged, such as B2:B4; only the first of them has a value."""
+    delimiter: str = ""
+    """What separates the cells of a CSV file; "" for a sheet."""
 
     @property
     def title(self) -> str:
@@ -96,7 +98,7 @@ def _from_text(content: bytes, path: Path) -> Sheet:
     lines = io.StringIO(text, newline="")
     skipped = int(SEPARATOR_LINE.fullmatch(lines.readline(20)) is not None)
     lines.seek(0 if not skipped else lines.tell())
-    reader = csv.reader(lines, delimiter=_delimiter(text))
+    reader = csv.reader(lines, delimiter=(delimiter := _delimiter(text)))
     rows, numbers = [], []
     try:
         for row in reader:
@@ -108,7 +110,7 @@ def _from_text(content: bytes, path: Path) -> Sheet:
         ) from error
     if sum(map(len, rows)) > MOST_CELLS:
         raise DataError(f"{path} has more than {MOST_CELLS:,} cells", hint="a plate map has one row per well")
-    return Sheet(str(path), "", *_without_blank_ends(rows, numbers))
+    return Sheet(str(path), "", *_without_blank_ends(rows, numbers), delimiter=delimiter)
 
 
 def _delimiter(text: str) -> str:

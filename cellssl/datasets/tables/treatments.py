@@ -20,8 +20,17 @@ from cellssl.datasets.tables.columns import (
     texts_of,
     treatment_name,
 )
+from cellssl.datasets.tables.controls import usual_controls
 from cellssl.datasets.tables.csv_table import Table
-from cellssl.datasets.tables.doses import JoinedDoses, Unit, molar_unit, near_doses, unit_of_header
+from cellssl.datasets.tables.doses import (
+    DoseColumn,
+    JoinedDoses,
+    Unit,
+    molar_unit,
+    near_doses,
+    unit_doubts,
+    unit_of_header,
+)
 from cellssl.datasets.tables.platemap import (
     MapWell,
     Platemap,
@@ -91,6 +100,9 @@ def read_treatments(table: Table, settings: TreatmentSettings) -> tuple[list[Fie
     planes = list(zip(*(texts_of(table, name) for name in (columns.z, columns.t)), strict=True))
     if columns.well is not None and columns.site is not None:
         sites = _sites_of_unified_wells(table.column(columns.well), (plates, wells, sites, batch, planes), remarks)
+    if columns.well is not None or columns.row is not None:
+        remarks += _several_treatments(plates, wells, batch, found)
+    remarks += _contradictory_types(found)
     plates = _plates_by_batch(plates, [*zip(plates, wells, sites, planes, strict=True)], batch, columns, remarks)
     pixels = _pixel_sizes(table, columns.pixel_um, settings.pixel_um)
     fields = [
@@ -175,7 +187,10 @@ def _table_doses(table: Table, settings: TreatmentSettings, remarks: list[Remark
     if name is None:
         return [None] * len(table.rows)
     unit_column = _unit_column(table)
-    doses = doses_of(table, name, settings.dose_unit, table.column(unit_column) if unit_column else None)
+    units = table.column(unit_column) if unit_column else None
+    doses = doses_of(table, name, settings.dose_unit, units)
+    places = [f"line {line}" for line in table.lines]
+    remarks += unit_doubts(DoseColumn(table.column(name), places, name, units), settings.dose_unit)
     if unit_column:
         remarks.append(Remark("note", "doses", f"the unit of the doses is that in the column {unit_column!r}"))
     if settings.dose_unit is None and (unit := unit_of_header(name)) not in (None, "uM"):
@@ -216,6 +231,8 @@ def _join_platemap(
     platemap = read_platemap(settings.platemap, settings.platemap_columns, names, settings.dose_unit, keep)
     platemap = _with_plates_of(platemap, names, settings, remarks)
     remarks += platemap.remarks
+    if "compound" not in platemap.taken and settings.columns.compound is None:
+        remarks.append(_no_compound(platemap, settings.platemap))
     of_rows = [platemap.well(plate, well) for plate, well in zip(plates, wells, strict=True)]
     _remark_on_unmatched(platemap, settings.platemap, places, of_rows, remarks)
     _check_agreement(table, settings, found, of_rows)
@@ -227,6 +244,18 @@ def _join_platemap(
             found.control_type[row] = found.control_type[row] or well.control_type
             found.solvent[row] = found.solvent[row] or well.solvent
         extra[row].update({name: well.extra.get(name) if well is not None else None for name in keep})
+
+
+def _no_compound(platemap: Platemap, path: Path) -> Remark:
+    unread = [name for name in platemap.remarks[0].items if name]
+    columns = f"; its columns {listed(map(repr, unread), 5)} are not read" if unread else ""
+    return Remark(
+        "warning",
+        "plate map",
+        f"the plate map {path.name} gives no compound, so that no well has one{columns}",
+        f'name its column or grid: platemap_columns = {{ compound = "{unread[0] if unread else "…"}" }}',
+        tuple(unread),
+    )
 
 
 def _with_plates_of(
@@ -267,6 +296,10 @@ def _remark_on_unmatched(
             hint="check that it is the map of these plates, and that both write wells as A01",
         )
     without = [f"{plate} {well}" for plate, well in wells if (plate, well) not in matched]
+    if absent := sorted({plate for plate, _ in wells} - {plate for plate, _ in matched}):
+        text = f"{counted(len(absent), 'plate')} without a plate map in {path.name}: {listed(absent)}"
+        hint = "add a sheet or rows with their names; until then their compounds are unknown"
+        remarks.append(Remark("warning", "plate map", text, hint, tuple(absent)))
     if without:
         remarks.append(
             Remark(
@@ -343,6 +376,48 @@ def _name_by_solvent(found: _Treatments, remarks: list[Remark]) -> None:
         remarks.append(Remark("note", "controls", text))
 
 
+def _several_treatments(
+    plates: Sequence[str], wells: Sequence[str], batch: Sequence[str | None], found: _Treatments
+) -> list[Remark]:
+    """Return a warning on wells that have several compounds, or several doses of one."""
+    of_wells: dict[tuple[str, str, str | None], dict[str, None]] = {}
+    for row, (plate, well, one) in enumerate(zip(plates, wells, batch, strict=True)):
+        dose = found.dose[row]
+        text = f"{found.compound[row] or 'no compound'}{'' if dose is None else f' {dose:g} uM'}"
+        of_wells.setdefault((plate, well_key(well), one), {}).setdefault(text)
+    wrong = tuple(f"{key[0]} {key[1]} ({' and '.join(texts)})" for key, texts in of_wells.items() if len(texts) > 1)
+    if not wrong:
+        return []
+    text = f"{counted(len(wrong), 'well')} with several compounds or doses: {listed(wrong, 5)}"
+    hint = "one well has one treatment: correct the wells, the compounds or the plates"
+    return [Remark("warning", "compounds", text, hint, wrong)]
+
+
+def _contradictory_types(found: _Treatments) -> list[Remark]:
+    """Return warnings on compounds that are negative controls in some wells and not in others, or look treated."""
+    kinds: dict[str, set[str]] = {}
+    dosed: set[str] = set()
+    for compound, dose, kind in zip(found.compound, found.dose, found.control_type, strict=True):
+        if compound is not None and kind not in (None, "empty"):
+            kinds.setdefault(compound, set()).add(str(kind))
+            if kind == "negative" and dose:
+                dosed.add(compound)
+    remarks = []
+    several = tuple(f"{name} ({' and '.join(sorted(of))})" for name, of in kinds.items() if len(of) > 1)
+    if several:
+        text = f"compounds of several types of wells, each well counted by its own ({len(several):,}): "
+        hint = "correct the types, where a compound is of one type"
+        remarks.append(Remark("warning", "controls", text + listed(several, 5), hint, several))
+    negative = [name for name, of in kinds.items() if "negative" in of]
+    usual = set(usual_controls(negative))
+    strange = tuple(name for name in negative if name not in usual and (usual or name in dosed))
+    if strange:
+        text = f"negative controls by their type, whose compound has no usual name of one ({len(strange):,}): "
+        hint = "where they are treated or positive controls, correct their type: all of them count as controls"
+        remarks.append(Remark("warning", "controls", text + listed(strange, 5), hint, strange))
+    return remarks
+
+
 def _join_doses(
     found: _Treatments, plates: Sequence[str], tolerance: float, remarks: list[Remark]
 ) -> list[dict[str, Value]]:
@@ -412,6 +487,15 @@ def _plates_by_batch(
     )
     again = set(twice)
     measured = [re.sub(r"[^\w.+-]+", "-", one or "no-batch") for one in batch]
+    written: dict[str, set[str]] = {}
+    for plate, one, name in zip(plates, batch, measured, strict=True):
+        if plate in again:
+            written.setdefault(name, set()).add(one or "")
+    if alike := next((sorted(names) for names in written.values() if len(names) > 1), None):
+        raise DataError(
+            f"the batches {' and '.join(map(repr, alike))} of one plate would get one name",
+            hint="write them alike where they are one batch, or give them names that differ in letters or digits",
+        )
     return [f"{plate}_{one}" if plate in again else plate for plate, one in zip(plates, measured, strict=True)]
 
 

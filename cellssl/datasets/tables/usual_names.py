@@ -29,7 +29,7 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
         *("compoundconcentration", "compoundconc", "compounddose", "drugconcentration", "drugconc", "drugdose"),
         *("treatmentconcentration", "treatmentconc", "treatmentdose", "pertdose", "assayconcentration", "assayconc"),
         *("wellconcentration", "doses", "concentrations", "concvalue", "concentrationvalue", "dosevalue", "dosage"),
-        "cconc",
+        *("cconc", "concentrationwell", "concwell", "dosewell", "concentrationassay", "concassay", "doseassay"),
     ),
     "dose_unit": (
         *("doseunit", "doseunits", "concunit", "concunits", "concentrationunit", "concentrationunits", "pertdoseunit"),
@@ -47,6 +47,16 @@ UNIT_WORDS = frozenset(
     {"pm", "nm", "um", "μm", "mm", "m", "nanomolar", "micromolar", "millimolar", "molar", "in", "final", "log"}
 )
 """Words in the name of a column of doses that are not its name."""
+FILLER = frozenset(
+    {"type", "types", "name", "names", "of", "action", "the", "and", "all", "plates", "map", "layout", "id"}
+)
+"""Words in the title of a grid that name no plate."""
+FINAL = frozenset({"final", "assay", "well"})
+"""Words in the name of a column of doses that are those in the well, and not those of a stock."""
+MOLES = re.compile(
+    r"[pnumμ]?mol(?:ar|es?)?(?:[\W_]*(?:/|per|l-1|l\^-1)[\W_]*l?(?:it(?:er|re))?s?)?(?![a-z])", re.IGNORECASE
+)
+"""A molar unit that is written out: `mmol/L`, `µmol per litre`, `nMol`."""
 TITLE_ORDER = ("dose", "control_type", "moa", "solvent", "compound")
 """Meanings that a grid can have; a title such as `compound concentration` means the first of them that it names."""
 
@@ -59,10 +69,30 @@ def usual_columns(header: Sequence[str]) -> dict[str, list[str]]:
             forms.setdefault(form, []).append(column)
     found: dict[str, list[str]] = {}
     for meaning, names in COLUMN_NAMES.items():
-        columns = dict.fromkeys(column for name in names for column in forms.get(name, ()))
+        columns = list(dict.fromkeys(column for name in names for column in forms.get(name, ())))
+        if meaning == "dose":
+            columns.sort(key=_distance_from_the_well)
         if columns:
-            found[meaning] = list(columns)
+            found[meaning] = columns
     return found
+
+
+def _distance_from_the_well(column: str) -> int:
+    """Return 0 for a dose that is said to be the one in the well, 2 for a logarithm, and 1 for others."""
+    words = set(_words(column))
+    return 2 if words & {"log", "log10", "ln"} else 0 if words & FINAL else 1
+
+
+def is_meaning_only(title: str) -> bool:
+    """Return whether a title consists of words for a meaning, as `Doses (nM)` does, and so names no plate."""
+    known = {name for names in COLUMN_NAMES.values() for name in names} | UNIT_WORDS | FILLER | {"action", "control"}
+    return meaning_of_title(title) is not None and all(word in known for word in _words(title))
+
+
+def is_filler(word: str) -> bool:
+    """Return whether a word is one that titles have anyway, such as `plate`, `layout` or `dose`."""
+    known = {name for names in COLUMN_NAMES.values() for name in names} | UNIT_WORDS | FILLER
+    return word.casefold() in known | {"image", "images", "table", "fields", "data", "test", "list"}
 
 
 def meaning_of_title(title: str) -> str | None:
@@ -77,7 +107,9 @@ def _forms(column: str) -> list[str]:
     words = _words(column)
     while words and words[0] in ("metadata", "image"):
         words = words[1:]
-    return ["".join(words), "".join(word for word in words if word not in UNIT_WORDS)]
+    plain = _words(MOLES.sub(" ", unicodedata.normalize("NFKC", column)))
+    forms = ["".join(words), *("".join(word for word in one if word not in UNIT_WORDS) for one in (words, plain))]
+    return [form.removeprefix("metadata") for form in dict.fromkeys(forms)]
 
 
 def _words(text: str) -> list[str]:

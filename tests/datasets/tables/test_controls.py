@@ -28,9 +28,30 @@ def test_other_spellings_of_a_control_look_like_it(name: str) -> None:
     assert near_control(name, ["DMSO"]) == "DMSO"
 
 
-@pytest.mark.parametrize("name", ["DMSO", "taxol", "DMS", "sulfoxide"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DSMO", "DMOS", "DMS0", "DMSO.", "D.M.S.O.", "DMSO1", "DMSO10", "DMSO+TNF", "vehicle (DMSO)"),
+        *("Dimethyl sulfoxide", "DMS\u041e", "dimethyl sulphoxide", "DMSSO", "DMSO/PBS"),
+    ],
+)
+def test_misprints_and_other_names_of_a_short_control_look_like_it(name: str) -> None:
+    assert near_control(name, ["DMSO"]) == "DMSO"
+
+
+def test_short_forms_of_untreated_and_of_solvents_look_like_it() -> None:
+    pairs = [("UNT", "untreated"), ("untreated", "UNT"), ("EtOH", "ethanol"), ("non-treated", "untreated")]
+    assert all(near_control(name, [control]) == control for name, control in pairs)
+
+
+@pytest.mark.parametrize("name", ["DMSO", "taxol", "DMS", "sulfoxide", "DMF", "dimethyl fumarate", "DMOG", "MDMA"])
 def test_the_control_itself_and_other_compounds_do_not(name: str) -> None:
     assert near_control(name, ["DMSO"]) is None
+
+
+def test_a_series_of_which_one_is_a_control_does_not_look_like_it() -> None:
+    assert near_control("compound2", ["compound1"]) is None
+    assert near_control("drug b", ["drug a"]) is None
 
 
 def test_misprints_of_compounds_are_found_and_series_are_not() -> None:

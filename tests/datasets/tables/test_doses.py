@@ -2,7 +2,7 @@
 
 import pytest
 
-from cellssl.datasets.tables.doses import DoseColumn, near_doses, parse_doses
+from cellssl.datasets.tables.doses import DoseColumn, near_doses, parse_doses, unit_doubts
 from cellssl.errors import CellsslError, DataError, UsageError
 
 
@@ -86,3 +86,51 @@ def test_a_chain_of_near_doses_is_not_one_dose() -> None:
     chain = [0.1 * 1.015**step for step in range(40)]
     for low_to_high in joined(*chain).values():
         assert low_to_high[-1] - low_to_high[0] <= 0.02 * low_to_high[-1] * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["CONC_NM", "Conc (NM)", "Dose [nM]", "doseNM", "Conc (nmol/L)", "Conc (nMol)", "CONC (NMOL/L)"]
+)
+def test_units_in_capitals_that_mean_one_thing_are_read(name: str) -> None:
+    assert read("300", "300 NM", name=name) == [0.3, 0.3]
+
+
+REFUSED_HEADERS = ["Conc (MM)", "Conc (ppm)", "dose_mg", "Conc (foo)", "Stock conc (mM)", "Conc uM (nM)", "Dose (nmol)"]
+
+
+@pytest.mark.parametrize("name", REFUSED_HEADERS)
+def test_a_column_in_an_unclear_unit_is_refused_until_the_recipe_says_it(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read("1", name=name)
+    assert "dose_unit" in caught.value.hint
+    assert read("1", name=name, unit="uM") == [1]
+
+
+@pytest.mark.parametrize("name", ["Conc (log M)", "log Conc", "log10[M]", "Conc (ug/ml)"])
+def test_logarithms_and_masses_are_refused_whatever_the_unit(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read("1", name=name, unit="uM")
+    assert "convert" in caught.value.hint
+
+
+def test_a_point_may_separate_thousands_where_semicolons_separate_cells() -> None:
+    column = DoseColumn(["10.000", "3.000", "0"], ["1", "2", "3"], "dose", semicolons=True)
+    with pytest.raises(DataError, match="a point may be"):
+        parse_doses(column)
+    assert parse_doses(DoseColumn(["10.000", "0.300"], ["1", "2"], "dose", semicolons=True)) == [10, 0.3]
+    assert read("10.000", "3.000") == [10, 3]
+
+
+def test_units_that_disagree_are_said() -> None:
+    column = DoseColumn(["300 nM", "0 nM", "1"], ["line 2", "line 3", "line 4"], "Conc (uM)")
+    assert ["(1): '300 nM' (line 2)" in str(one) for one in unit_doubts(column)] == [True]
+    assert "says uM, and the setting dose_unit says nM" in str(unit_doubts(column, "nM")[0])
+    assert unit_doubts(DoseColumn(["300 nM"], ["line 2"], "Conc")) == []
+
+
+def test_all_bad_cells_are_listed_and_words_for_unknown_are_none() -> None:
+    with pytest.raises(DataError) as caught:
+        read("high", "1", "low", "x")
+    assert "'high' is not a dose" in caught.value.message
+    assert "2 more: 'low' (line 4), 'x' (line 5)" in caught.value.message
+    assert read("None", "NULL", "1") == [None, None, 1]

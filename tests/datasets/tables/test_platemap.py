@@ -149,3 +149,97 @@ def test_a_file_that_is_no_table_is_a_data_error(content: bytes, tmp_path: Path)
     with pytest.raises(DataError) as caught:
         read_platemap(tmp_path / "map.xlsx")
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("sheets", "plates", "given", "left"),
+    [
+        (("P1", "P3"), ["P1", "P2"], {"P1"}, "'P3'"),
+        (("A", "B", "C", "D"), ["A", "B"], {"A", "B"}, "'C', 'D'"),
+        (("Plate 1", "Plate 2"), ["1"], {"1"}, "'Plate 2'"),
+        (("P1", "Sheet2"), ["P1", "P2"], {"P1"}, "'Sheet2'"),
+        (("p1_compound", "P3_compound"), ["P1", "P2"], {"P1"}, "'P3_compound'"),
+    ],
+)
+def test_sheets_of_other_plates_are_left_out_and_listed(
+    sheets: tuple[str, ...], plates: list[str], given: set[str], left: str, tmp_path: Path
+) -> None:
+    path = excel(tmp_path / "map.xlsx", **dict.fromkeys(sheets, grid(compound)))
+    found = read_platemap(path, plates=plates)
+    assert {plate for plate, _ in found.wells} == given
+    assert f"left out ({left.count(',') + 1}): {left}" in said(found)
+
+
+def test_a_lone_sheet_that_looks_like_another_plate_is_said(tmp_path: Path) -> None:
+    assert "'P3' in the plate map looks like the name of a plate" in said(
+        read_platemap(excel(tmp_path / "map.xlsx", P3=grid(compound)), plates=["P1", "P2"])
+    )
+    assert not said(read_platemap(excel(tmp_path / "b.xlsx", Sheet1=grid(compound)), plates=["P1", "P2"]))
+
+
+def test_doses_for_all_plates_fill_the_compounds_of_each(tmp_path: Path) -> None:
+    sheets = {"P1": grid(compound), "P2": grid(lambda row, column: "x"), "Doses (nM)": grid(lambda row, column: 300)}
+    sheets["Controls"] = [["Well", "Control type"], ["A3", "trt"]]
+    found = read_platemap(excel(tmp_path / "map.xlsx", **sheets), plates=["P1", "P2"])
+    assert found.wells[None, "A03"].control_type == "treatment"
+    assert [(well.compound, well.dose_micromolar) for well in [found.well("P2", "A03")] if well] == [("x", 0.3)]
+
+
+CONTRADICTORY = {
+    "Plate,Well,Compound\nP1,A1,x\n,A2,y\n,A3,z\n": "without a plate in the column 'Plate' (2)",
+    "Well,Compound,Dose\nA01,x,1,5\n": "line 2 has 4 cells where the header has 3",
+    "Well,Compound,Dose\nA01,x\n": "line 2 has 2 cells where the header has 3",
+    ",1,2,3\nA,2,4-DNP,x,y\nB,x,y,z\n": "line 2 has 5 cells where the header has 4",
+    "Well,Row,Col,Compound\nA01,B,1,x\n": "A01 and B01",
+}
+
+
+@pytest.mark.parametrize("text", CONTRADICTORY)
+def test_rows_that_contradict_the_header_or_themselves_are_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_platemap(csv(tmp_path / "map.csv", text), plates=["P1", "P2"])
+    assert CONTRADICTORY[text] in caught.value.message and caught.value.hint
+
+
+def test_a_grid_that_is_neither_compound_nor_dose_is_left_out_and_said(tmp_path: Path) -> None:
+    rows = [["Compound"], *grid(compound), [], ["Cell line"], *grid(lambda row, column: "U2OS")]
+    for sheets in ({"Layout": rows}, {"Compound": grid(compound), "Cell line": grid(lambda row, column: "U2OS")}):
+        found = read_platemap(excel(tmp_path / "map.xlsx", **sheets))
+        assert "left out (1): 'Cell line'" in said(found)
+        assert found.wells[None, "C04"].compound == "drug 2"
+
+
+def test_the_dose_in_the_well_comes_before_that_of_a_stock(tmp_path: Path) -> None:
+    text = "Well,Compound,Concentration (mM),Final conc (uM),log Conc\nA1,x,10,3,0.5\n"
+    assert values(read_platemap(csv(tmp_path / "map.csv", text))) == {(None, "A01"): ("x", 3.0)}
+
+
+@pytest.mark.parametrize("name", ["Conc (ug/ml)", "Dose 1", "Stock concentration"])
+def test_a_column_of_doses_that_is_not_read_is_said(name: str, tmp_path: Path) -> None:
+    found = read_platemap(csv(tmp_path / "map.csv", f"Well,Compound,{name}\nA1,x,10\n"))
+    assert f"no dose is read: {name!r}" in said(found)
+    molar = read_platemap(csv(tmp_path / "map.csv", "Well,Compound,Conc (µmol/l)\nA1,x,10\n"))
+    assert molar.wells[None, "A01"].dose_micromolar == 10
+
+
+def test_grids_of_plates_that_the_images_do_not_have_are_refused_with_both_names(tmp_path: Path) -> None:
+    path = csv(tmp_path / "map.csv", "Plate 1,,\n,1,2\nA,x,y\nB,x,y\nPlate 2,,\n,1,2\nA,x,y\nB,x,y\n")
+    with pytest.raises(DataError, match="'Plate 1', 'Plate 2', and the images are of Q-7, Q-8"):
+        read_platemap(path, plates=["Q-7", "Q-8"])
+    found = read_platemap(path, plates=["plate1", "plate2"])
+    assert {plate for plate, _ in found.wells} == {"plate1", "plate2"}
+
+
+def test_a_title_or_a_file_that_names_a_plate_counts_or_is_said(tmp_path: Path) -> None:
+    text = "well,compound\nA1,x\n"
+    titled = read_platemap(csv(tmp_path / "map.csv", f"Plate P1,\n{text}"), plates=["P1", "P2"])
+    assert set(titled.wells) == {("P1", "A01")}
+    other = read_platemap(csv(tmp_path / "map.csv", f"Plate P3,\n{text}"), plates=["P1", "P2"])
+    assert "'Plate P3' in the plate map looks like the name of a plate" in said(other)
+    assert "is called like the plate P1" in said(read_platemap(csv(tmp_path / "P1.csv", text), plates=["P1", "P2"]))
+
+
+def test_a_plate_called_plate_is_named_by_no_usual_title(tmp_path: Path) -> None:
+    sheets = {"Drugs": grid(compound), "Plate doses": grid(lambda row, column: 3)}
+    found = read_platemap(excel(tmp_path / "map.xlsx", **sheets), plates=["plate"])
+    assert values(found)[None, "C04"] == ("drug 2", 3.0)
