@@ -61,12 +61,15 @@ class ContrastiveSettings(IfmSettings):
         )
 
 
-def fitted_queue(settings: ObjectiveSettings, queue: int, cells: int, batch: int) -> int:
-    """Return the length of a queue: as the recipe names it, or one that does not hold every training cell.
+def fitted_queue(queue: int, cells: int, batch: int) -> int:
+    """Return the length of a queue that does not hold every training cell: as given, or the largest that fits.
+
+    A queue that the recipe names and that does not fit never comes here: `check_queue` has refused it. A card names
+    every queue with its default, so what a recipe names is not asked for.
 
     The largest is a multiple of the batch; a batch of more than half of the cells leaves half of them.
     """
-    if queue < cells or "queue" in settings.model_fields_set:
+    if queue < cells:
         return queue
     return (cells - 1) // batch * batch or max(1, cells // 2)
 

@@ -47,7 +47,7 @@ class Settings(ContrastiveSettings):
 
     def fitted_queue(self, cells: int, batch: int) -> int:
         """Return the length of the queue for so many training cells."""
-        return self.queue if self.mask_same_cell else fitted_queue(self, self.queue, cells, batch)
+        return self.queue if self.mask_same_cell else fitted_queue(self.queue, cells, batch)
 
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own projector and queues."""

@@ -46,7 +46,7 @@ class Settings(ObjectiveSettings):
 
     def fitted_queue(self, cells: int, batch: int) -> int:
         """Return the length of the queue for so many training cells."""
-        return fitted_queue(self, self.queue, cells, batch)
+        return fitted_queue(self.queue, cells, batch)
 
     def build(self, context: BuildContext) -> Objective:
         """Build the objective with its own projector and queue."""

@@ -231,7 +231,7 @@ def test_a_query_with_all_keys_masked_has_no_loss_and_no_gradient() -> None:
 
 
 def test_the_queue_starts_with_random_unit_keys_of_no_cell() -> None:
-    objective = moco(symmetric=True, queue=1000, dim=16)
+    objective = moco(symmetric=True, queue=1000, dim=16, mask_same_cell=True)
     torch.testing.assert_close(objective.queue.norm(dim=1), torch.ones(2, 1000))
     assert (objective.queue.mean(dim=2).abs() < 5 / math.sqrt(16 * 1000)).all()  # five standard errors
     assert (objective.queue_cells == EMPTY_SLOT).all() and objective.pointer == 0
