@@ -16,6 +16,7 @@ PACKAGE = REPOSITORY / "cellssl"
 LAYERS = (
     {
         "bounded",
+        "counting",
         "durations",
         "errors",
         "events",

@@ -21,6 +21,7 @@ from pydantic import field_validator, model_validator
 
 from cellssl.config.paths import NAME, InputPath
 from cellssl.config.settings import NOT_IN_FINGERPRINT, ORDERED
+from cellssl.counting import counted
 from cellssl.datasets.base import Field, Forecast, Remark, Value
 from cellssl.datasets.tables.columns import ExtraColumns, FieldSelection, ImageColumns, with_site
 from cellssl.datasets.tables.controls import is_control, near_control, usual_controls
@@ -39,7 +40,7 @@ from cellssl.datasets.tables.planes import (
 from cellssl.datasets.tables.platemap import PlatemapColumns, holds_grids
 from cellssl.datasets.tables.treatments import TreatmentSettings, read_treatments
 from cellssl.datasets.tables.usual_names import usual_columns
-from cellssl.datasets.tables.wells import counted, listed
+from cellssl.datasets.tables.wells import listed
 from cellssl.datasets.transfer.settings import OnlineDataset
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Progress

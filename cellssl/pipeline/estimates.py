@@ -326,9 +326,6 @@ class _Estimator:
         memory_mb = BASE_MB + 6 * EMBEDDED_BYTES * size.embedded_cells / 1e6
         return START_S + size.embedded_cells * EVALUATE_S, memory_mb, 2e6, "rough"
 
-    def _hits(self, planned: Planned, size: Workload) -> tuple[float, float, float, str]:
-        return self._evaluate(planned, size)
-
     def _report(self, planned: Planned, size: Workload) -> tuple[float, float, float, str]:
         return START_S + REPORT_S * self.runs, 1.5 * BASE_MB, 10e6, "rough"
 

@@ -16,15 +16,17 @@ from pydantic import BeforeValidator, ValidationError, model_validator
 from pydantic import Field as Setting
 
 from cellssl.config.settings import SettingsModel, first_fault
+from cellssl.counting import counted
 from cellssl.datasets.base import Field, Remark
 from cellssl.datasets.tables.columns import ImageColumns
 from cellssl.datasets.tables.csv_table import Table
 from cellssl.datasets.tables.places import Places, is_address
-from cellssl.datasets.tables.wells import counted, listed
+from cellssl.datasets.tables.wells import listed
 from cellssl.errors import DataError, UsageError
 from cellssl.images.header import read_header
 from cellssl.images.reference import ImageReference
 
+WHOLE = re.compile(r"(\d+)(?:\.0+)?")
 PLANE = re.compile(r"[A-Za-z_]*(-?\d+(?:\.\d+)?)")
 """How a z plane or time point is numbered: 3, z3, 3.0, or a height such as -1.5."""
 NO_FILE = "no file is named"
@@ -162,19 +164,22 @@ def _time_in_file(settings: PlaneSettings) -> int | None:
     return 0 if settings.t == "first" else int(settings.t)
 
 
+def _cell_numbers(table: Table, column: str, pattern: re.Pattern[str], what: str, hint: str) -> list[str]:
+    """Return the text of the number in every cell of a column; DataError lists all cells that have none."""
+    cells = table.column(column)
+    found = [pattern.fullmatch(text) for text in cells]
+    wrong = [f"{cells[row]!r} (line {table.lines[row]})" for row, number in enumerate(found) if number is None]
+    if wrong:
+        raise DataError(f"{table.name}, column {column!r}: these are no numbers of {what}: {listed(wrong)}", hint=hint)
+    return [number.group(1) for number in found if number is not None]
+
+
 def _whole_numbers(table: Table, column: str | None) -> list[int | None]:
     """Return the numbers of a column of series or pages, from 0; DataError lists all cells that are none."""
     if column is None:
         return [None] * len(table.rows)
-    cells = table.column(column)
-    found = [re.fullmatch(r"(\d+)(?:\.0+)?", text) for text in cells]
-    wrong = [f"{cells[row]!r} (line {table.lines[row]})" for row, number in enumerate(found) if number is None]
-    if wrong:
-        raise DataError(
-            f"{table.name}, column {column!r}: these are no numbers of an image or page: {listed(wrong)}",
-            hint="write a whole number; the first one is 0",
-        )
-    return [int(number.group(1)) for number in found if number is not None]
+    hint = "write a whole number; the first one is 0"
+    return [int(number) for number in _cell_numbers(table, column, WHOLE, "an image or page", hint)]
 
 
 # ------------------------------------------------------------ tables with a row per plane
@@ -211,15 +216,8 @@ def _plane_numbers(table: Table, column: str | None) -> list[float]:
     """Return the numbers of planes or time points, 0 where no column holds them; DataError lists all other cells."""
     if column is None:
         return [0.0] * len(table.rows)
-    cells = table.column(column)
-    found = [PLANE.fullmatch(text) for text in cells]
-    wrong = [f"{cells[row]!r} (line {table.lines[row]})" for row, number in enumerate(found) if number is None]
-    if wrong:
-        raise DataError(
-            f"{table.name}, column {column!r}: these are no numbers of a plane or time point: {listed(wrong)}",
-            hint="write a number such as 1, z1 or -1.5, in one unit: 72 for 72h, and 1, 2, 3 ... for dates",
-        )
-    return [float(number.group(1)) for number in found if number is not None]
+    hint = "write a number such as 1, z1 or -1.5, in one unit: 72 for 72h, and 1, 2, 3 ... for dates"
+    return [float(number) for number in _cell_numbers(table, column, PLANE, "a plane or time point", hint)]
 
 
 def _chosen_times(

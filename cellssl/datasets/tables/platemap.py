@@ -9,12 +9,13 @@ from pathlib import Path
 
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import SettingsModel
+from cellssl.counting import counted
 from cellssl.datasets.base import ControlType, Remark
 from cellssl.datasets.tables.controls import CONTROL_TYPES, control_type_of
 from cellssl.datasets.tables.doses import SOURCE_PLATE, DoseColumn, Unit, parse_doses, unit_doubts, unit_of_header
 from cellssl.datasets.tables.sheets import Sheet, column_letters, read_sheets
 from cellssl.datasets.tables.usual_names import is_filler, is_meaning_only, meaning_of_title, usual_columns
-from cellssl.datasets.tables.wells import canonical_well, counted, listed, plate_key, row_letters, row_number, well_of
+from cellssl.datasets.tables.wells import canonical_well, listed, plate_key, row_letters, row_number, well_of
 from cellssl.errors import DataError, UsageError
 
 HEADER_ROWS = 30

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cellssl.counting import counted
 from cellssl.datasets.base import ControlType, Field, Remark, Value
 from cellssl.datasets.tables.columns import (
     ImageColumns,
@@ -41,7 +42,7 @@ from cellssl.datasets.tables.platemap import (
     well_key,
 )
 from cellssl.datasets.tables.usual_names import usual_columns
-from cellssl.datasets.tables.wells import counted, listed, plate_key, unified_plates, unified_wells, well_of
+from cellssl.datasets.tables.wells import listed, plate_key, unified_plates, unified_wells, well_of
 from cellssl.errors import DataError, UsageError
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)?")

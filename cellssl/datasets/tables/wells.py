@@ -88,11 +88,6 @@ def _well(row: int | None, column: int) -> str | None:
     return f"{row_letters(row)}{column:02d}"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return `1 well` or `1,536 wells`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def listed(names: Iterable[str], most: int = 10) -> str:
     """Return the first names as text, and how many more there are."""
     names = list(names)

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cellssl.counting import counted
 from cellssl.datasets.base import Field
 from cellssl.datasets.plates.layout import MARKS_A_NUCLEUS, channel_key
 from cellssl.datasets.tables.planes import NO_FILE
@@ -434,7 +435,7 @@ def _differ(one: float, other: float) -> bool:
 
 
 def _count(images: Sequence[Image]) -> str:
-    return "1 file" if len(images) == 1 else f"{len(images):,} files"
+    return counted(len(images), "file")
 
 
 def _objectives(images: Sequence[Image]) -> Iterator[Finding]:

@@ -86,11 +86,6 @@ class ScoresByArm:
         return ScoresByArm([row for row in self.rows if row["arm"] in wanted])
 
 
-def count_of(number: int, noun: str) -> str:
-    """Return a number with its noun, such as "1 plate" or "2 plates"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def list_seeds(seeds: list[int]) -> str:
     """Return the seeds as a sentence names them."""
     return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"

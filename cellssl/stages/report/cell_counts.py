@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cellssl.artifacts.contents import metrics_of, section_of
+from cellssl.counting import counted
 from cellssl.reporting.html import Block, Folded, Table, Value
-from cellssl.stages.report.arm_scores import count_of
 from cellssl.stages.report.runs import Run, drawn_of_kept, part_of
 from cellssl.stages.report.tables_common import ROWS_SHOWN, rows_note
 from cellssl.stages.segment.selection import ALL_REASONS
@@ -65,8 +65,8 @@ def _draw_counts(run: Run) -> list[list[Value]]:
     wells = run.clusters.wells
     if wells is None:
         return []
-    empty = f"; {count_of(wells.empty, 'well')} without any cell" if wells.empty else ""
-    text = f"{count_of(wells.wells, 'well')} described by {drawn_of_kept(run)}{empty}"
+    empty = f"; {counted(wells.empty, 'well')} without any cell" if wells.empty else ""
+    text = f"{counted(wells.wells, 'well')} described by {drawn_of_kept(run)}{empty}"
     return [["wells", text, "yes" if wells.drawn <= wells.kept else f"no: {wells.drawn - wells.kept:,} too many"]]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.artifacts.tables import SCALE, read_fields, read_table
+from cellssl.counting import counted
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import MeanSd, number
 from cellssl.stages.fetch.contradictions import contradictions
 from cellssl.stages.fetch.findings import DOSES, NAMES, SAME_IMAGE
 from cellssl.stages.fetch.sample import first_look
-from cellssl.stages.report.arm_scores import ScoresByArm, count_of
+from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import Check, not_made, too_little
 from cellssl.stages.report.label_free_checks import label_free_checks
 from cellssl.stages.report.runs import Run
@@ -181,7 +182,7 @@ def _leak(run: Run, over_seeds: dict[str, MeanSd]) -> Check:
         "well": leaks.wells_in_train_and_test,
         "plate": leaks.plates_in_train_and_test,
     }
-    numbers = ", ".join(count_of(count, name) for name, count in counts.items())
+    numbers = ", ".join(counted(count, name) for name, count in counts.items())
     shared = f"{numbers} with cells in both train and test (training used no label)"
     if not over_seeds["ami"].n:
         return not_made(question, f"no score uses a label; {shared}")

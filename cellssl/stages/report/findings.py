@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.artifacts.tables import read_fields
+from cellssl.counting import counted
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import number
 from cellssl.stages.fetch.sample import first_look
-from cellssl.stages.report.arm_scores import ScoresByArm, count_of
+from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import summary
 from cellssl.stages.report.checks import checks
 from cellssl.stages.report.label_free_checks import collapses
@@ -65,17 +66,17 @@ def _data(run: Run) -> str:
         return f"{kept:,} images of the data set “{dataset}”; no compound is known."
     kind = "Simulated cells" if dataset == "simulated" else f"Cells of the data set “{dataset}”"
     wells = fields[["plate", "well"]].drop_duplicates()
-    where = f"{count_of(fields['plate'].nunique(), 'plate')}, {count_of(len(wells), 'well')}"
+    where = f"{counted(fields['plate'].nunique(), 'plate')}, {counted(len(wells), 'well')}"
     if not has_treatments(run):
-        n_fields = count_of(len(fields), "field")
-        return f"{kind}: {where}, {n_fields} of view, {count_of(kept, 'cell')}; no compound is known."
+        n_fields = counted(len(fields), "field")
+        return f"{kind}: {where}, {n_fields} of view, {counted(kept, 'cell')}; no compound is known."
     compounds = sorted(treated["compound"].dropna().astype(str).unique())
     doses = treated["dose_micromolar"].dropna().nunique()
     listed = f"{len(compounds)} compounds" if len(compounds) > 4 else ", ".join(compounds) or "no known compound"
     at = f" at {doses} doses" if doses > 1 else ""
     controls = fields[fields["control"].astype(bool)][["plate", "well"]].drop_duplicates()
     return (
-        f"{kind}: {where} ({len(controls)} of them untreated controls), {count_of(len(fields), 'field')} of view; "
+        f"{kind}: {where} ({len(controls)} of them untreated controls), {counted(len(fields), 'field')} of view; "
         f"{listed}{at}."
     )
 
@@ -99,7 +100,7 @@ def _question(runs: list[Run], scores: ScoresByArm) -> str:
     part = part_of(run)
     where = f"the {run.clusters.cells:,} cells of the part “{part}”" if part != "all" else "all cells"
     return (
-        f"{count_of(arms, 'arm')}, {count_of(seeds, 'seed')} each. Every arm turns a cell into a vector "
+        f"{counted(arms, 'arm')}, {counted(seeds, 'seed')} each. Every arm turns a cell into a vector "
         f"without using any label. Then {where} are grouped into {numbers}, and the "
         f"clusters are compared with what is known about the cells.{label} AMI (adjusted mutual information) is 0 for "
         "chance and 1 for full agreement; ± is the standard deviation over seeds."

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from cellssl.artifacts.contents import not_as_written
 from cellssl.artifacts.tables import read_fields
+from cellssl.counting import counted
 from cellssl.reporting.seed_statistics import CHANCE_AMI, MeanSd, mean_sd, number
-from cellssl.stages.report.arm_scores import ScoresByArm, count_of, list_seeds
+from cellssl.stages.report.arm_scores import ScoresByArm, list_seeds
 from cellssl.stages.report.check import FOLLOWED, Check, not_made, too_little
 from cellssl.stages.report.runs import Run, scored_assignments
 from cellssl.stages.shared.card_shapes import pretrain_metrics, pretrain_section
@@ -151,9 +152,9 @@ def amount_of_data(run: Run) -> Check:
     n_wells = len(fields[["plate", "well"]].drop_duplicates())
     n_cells, k = run.clusters.cells, max(run.clusters.k, 1)
     few = {
-        count_of(n_wells, "well"): n_wells < FEW_WELLS,
-        f"{count_of(len(fields), 'field')} of view": _is_segmented(run) and len(fields) < FEW_FIELDS,
-        f"{count_of(n_cells, 'clustered cell')}": n_cells < FEW_CELLS,
+        counted(n_wells, "well"): n_wells < FEW_WELLS,
+        f"{counted(len(fields), 'field')} of view": _is_segmented(run) and len(fields) < FEW_FIELDS,
+        f"{counted(n_cells, 'clustered cell')}": n_cells < FEW_CELLS,
         f"{n_cells / k:.0f} cells per cluster": n_cells / k < FEW_CELLS_PER_CLUSTER,
     }
     words = ", ".join(name for name, is_few in few.items() if is_few)
@@ -173,9 +174,9 @@ def steps(run: Run) -> Check:
     if run.trained is None:
         return not_made(question, "nothing was trained on these cells")
     taken = pretrain_metrics(run.trained).steps
-    numbers = f"{count_of(taken, 'step')}; the paper took about 7,600"
+    numbers = f"{counted(taken, 'step')}; the paper took about 7,600"
     if taken < FEW_STEPS:
-        words = f"only {count_of(taken, 'training step')}"
+        words = f"only {counted(taken, 'training step')}"
         return too_little(question, f"{numbers}; fewer than {FEW_STEPS} say little", words, answer="no")
     return Check(question, "yes", numbers, "passed")
 
@@ -198,7 +199,7 @@ def loss_below_chance(run: Run) -> Check:
         return too_little(question, why, "a queue that was never full")
     losses = {name: (last[f"{name}/loss"].mean(), last[f"{name}/chance"].mean()) for name in branches}
     numbers = "; ".join(f"{name}: {loss:.2f}, chance {chance:.2f}" for name, (loss, chance) in losses.items())
-    numbers = f"mean over the last {count_of(len(last), 'step')}: {numbers}"
+    numbers = f"mean over the last {counted(len(last), 'step')}: {numbers}"
     if all(loss < chance for loss, chance in losses.values()):
         return Check(question, "yes", numbers, "passed")
     return Check(question, "no", numbers, "against", "the loss is not below chance")
@@ -228,7 +229,7 @@ def seeds_agree(runs: list[Run]) -> Check:
     if not found.n:
         return not_made(question, "the seeds have no cells in common")
     lowest = min(value for value in agreements if not math.isnan(value))
-    numbers = f"AMI of two clusterings {found}, lowest {number(lowest)}, over {count_of(found.n, 'pair')} of seeds"
+    numbers = f"AMI of two clusterings {found}, lowest {number(lowest)}, over {counted(found.n, 'pair')} of seeds"
     if found.mean >= SEEDS_AGREE_AMI:
         return Check(question, "yes", numbers, "passed")
     return Check(question, "no", numbers, "against", "the clusters depend on the seed")
