@@ -18,10 +18,13 @@ from cellssl.images.content import state_of
 from cellssl.images.reading import read_image, read_labels, write_packed_labels
 from cellssl.images.reference import ImageReference
 from cellssl.imaging import illumination
+from cellssl.imaging.compartments import measure_compartments
 from cellssl.imaging.labels import match_labels, measure, relabel, touches_edge
+from cellssl.imaging.neighbours import measure_neighbours
 from cellssl.imaging.quality import measure_quality
 
 if TYPE_CHECKING:
+    from cellssl.imaging.cell_segmenter import CellSegmenter
     from cellssl.imaging.segmenter import Segmenter
     from cellssl.stages.segment.settings import Detection
 
@@ -46,6 +49,7 @@ class FieldTask:
     """Everything that a worker needs for one field; `images` are in the order of the channels."""
 
     field_id: str
+    channels: tuple[str, ...]
     images: tuple[FetchedImage, ...]
     nucleus: int
     """Position of the channel that shows the nuclei."""
@@ -54,6 +58,10 @@ class FieldTask:
     """The .npz file with the measurements."""
     labels: Path
     """Where the label image of all nuclei is written."""
+    stain: int | None = None
+    """Position of the channel that shows the cells; None where cells are not found."""
+    cells: Path | None = None
+    """Where the label image of the cells of all nuclei is written."""
     given_labels: Path | None = None
     """A label image of another tool, which replaces segmentation."""
     truth: Path | None = None
@@ -78,21 +86,25 @@ OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values"
 of every grey value (channel, value)."""
 
 
-def segment_field(task: FieldTask, settings: Detection, segmenter: Segmenter) -> None:
-    """Segment and measure the nuclei of one field; a fault of its images is written to `.failed.json`.
+def segment_field(
+    task: FieldTask, settings: Detection, segmenter: Segmenter, cell_segmenter: CellSegmenter | None = None
+) -> None:
+    """Segment and measure the nuclei of one field, and their cells; a fault of its images goes to `.failed.json`.
 
     The images are read again before a fault counts: one that is gone then was a fault of the reading.
     """
     try:
-        pixels, labels = _labelled(task, segmenter)
+        pixels, labels, cells = _labelled(task, segmenter, cell_segmenter)
     except DataError:
         try:
-            pixels, labels = _labelled(task, segmenter)
+            pixels, labels, cells = _labelled(task, segmenter, cell_segmenter)
         except DataError as error:
             _write_failure(task, f"{error.message}; {error.hint}" if error.hint else error.message)
             return
     write_packed_labels(task.labels, labels)
-    nuclei, of_field = measure_field(task, pixels, labels)
+    if cells is not None and task.cells is not None:
+        write_packed_labels(task.cells, cells)
+    nuclei, of_field = measure_field(task, pixels, labels, cells)
     arrays = {
         **{f"{OF_NUCLEI}{name}": values for name, values in nuclei.items()},
         **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in of_field.items()},
@@ -102,16 +114,19 @@ def segment_field(task: FieldTask, settings: Detection, segmenter: Segmenter) ->
 
 
 def measure_field(
-    task: FieldTask, pixels: np.ndarray, labels: np.ndarray
+    task: FieldTask, pixels: np.ndarray, labels: np.ndarray, cells: np.ndarray | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Measure the nuclei 1..n and the field.
+    """Measure the nuclei 1..n, their cells where they were found, and the field.
 
     Every name of the first becomes a column of nuclei.parquet, and from there of cells.parquet and dropped.parquet;
     every name of the second becomes a column of fields.parquet.
     """
     nuclei = measure(labels)
     quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres)
-    columns = {**vars(nuclei), **vars(quality), "at_edge": touches_edge(labels)}
+    columns = {**vars(nuclei), **vars(quality), **vars(measure_neighbours(labels, nuclei.centres))}
+    columns["at_edge"] = touches_edge(labels)
+    if cells is not None:
+        columns |= measure_compartments(pixels, task.channels, labels, cells)
     if task.truth is not None:
         columns["true_label"] = match_labels(labels, read_labels(task.truth))
     of_field = {column: float(getattr(field_quality, name)) for column, name in FIELD_QUALITY.items()}
@@ -126,14 +141,21 @@ def write_crashed(task: FieldTask, how: str) -> None:
 
 
 def _write_failure(task: FieldTask, reason: str) -> None:
-    task.labels.unlink(missing_ok=True)
+    for labels in (task.labels, task.cells):
+        if labels is not None:
+            labels.unlink(missing_ok=True)
     write_text(failed_path(task.result), json.dumps({"field_id": task.field_id, "reason": reason}))
 
 
-def _labelled(task: FieldTask, segmenter: Segmenter) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixels and the labels of the nuclei of one field."""
+def _labelled(
+    task: FieldTask, segmenter: Segmenter, cell_segmenter: CellSegmenter | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the pixels of one field, and the labels of its nuclei and of their cells, where these are asked for."""
     pixels = read_field(task.field_id, task.images, task.flatfields)
-    return pixels, label_nuclei(task, segmenter, pixels)
+    labels = label_nuclei(task, segmenter, pixels)
+    if cell_segmenter is None or task.stain is None:
+        return pixels, labels, None
+    return pixels, labels, cell_segmenter.grow(pixels[task.stain], labels, pixels[task.nucleus], task.pixel_um)
 
 
 def label_nuclei(task: FieldTask, segmenter: Segmenter, pixels: np.ndarray) -> np.ndarray:
