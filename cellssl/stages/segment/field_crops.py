@@ -24,6 +24,8 @@ class CropTask:
     images: tuple[FetchedImage, ...]
     flatfields: tuple[Path, ...]
     centres: np.ndarray
+    window_px: float
+    """Side of a window in pixels of the field."""
     stack: Path
     shape: tuple[int, int, int, int]
     first_row: int
@@ -52,5 +54,6 @@ def crop_field(task: CropTask) -> None:
         write_labels(task.relabelling.target, select_labels(labels, task.relabelling.within))
     if len(task.centres):
         field = read_field(task.field_id, task.images, task.flatfields)
-        write_rows(task.stack, task.first_row, cropping.crop(field, task.centres, task.shape[-1], task.border))
+        crops = cropping.resampled(field, task.centres, task.window_px, task.shape[-1], task.border)
+        write_rows(task.stack, task.first_row, crops)
     write_text(task.done, "")
