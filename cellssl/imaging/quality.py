@@ -21,6 +21,12 @@ CEILINGS = (255, 1023, 4095, 16_383, 65_535)
 """The highest grey values of cameras with 8, 10, 12, 14 and 16 bits."""
 
 
+THIRTIETH = 1 / 30
+"""Share of a diameter over which the steepness of rims is measured: about a pixel at 20x."""
+DIFFERENCE_BLUR = 1 / 3
+"""Variance, in squared pixels, of the blur of a difference of pixels that are two apart."""
+
+
 @dataclass(frozen=True)
 class NucleusQuality:
     """Quality measures, one value per nucleus in the order of the labels."""
@@ -28,7 +34,8 @@ class NucleusQuality:
     solidity: Float64[np.ndarray, "n"]
     """Area over the area of the convex hull: 1 for a disc, lower for a lobed, notched or merged nucleus."""
     focus: Float64[np.ndarray, "n"]
-    """Steepness of the rim: share of its brightness that a nucleus gains per pixel; 0.2 in focus, less in blur."""
+    """Steepness of the rim: share of its brightness that a nucleus gains over a thirtieth of the median diameter of the
+    nuclei of its field, which is a pixel at 20x; 0.2 in focus, less in blur, at any magnification."""
     brightness: Float64[np.ndarray, "n"]
     """Mean of the nucleus channel above the background of the field, in grey values."""
     saturated: Float64[np.ndarray, "n"]
@@ -128,18 +135,30 @@ def is_saturated(channel: Real[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
 def rim_steepness(
     inside: NucleusPixels, image: Float32[np.ndarray, "y x"], brightness: Float64[np.ndarray, "n"]
 ) -> Float64[np.ndarray, "n"]:
-    """Return gradient over brightness, weighted by the squared gradient, so that the rim decides and not the area."""
+    """Return gradient over brightness, weighted by the squared gradient, so that the rim decides and not the area.
+
+    The gradient is that over a THIRTIETH of the median diameter, after a blur that grows with it, so that the same
+    nuclei have the same steepness at any magnification whose pixels show their rims.
+    """
     from scipy import ndimage
 
-    smooth = ndimage.gaussian_filter(image, 1.0)
+    step_px = THIRTIETH * median_diameter_px(inside)
+    blur_px = np.sqrt(max(step_px**2 * (1 + DIFFERENCE_BLUR) - DIFFERENCE_BLUR, 0.0))
+    smooth = ndimage.gaussian_filter(image, blur_px) if blur_px else image
     steep = np.zeros_like(smooth)  # (twice the slope) squared
     steep[1:-1] += np.square(smooth[2:] - smooth[:-2])
     steep[:, 1:-1] += np.square(smooth[:, 2:] - smooth[:, :-2])
     square = steep.ravel()[inside.where] / 4
     squares, cubes = inside.mean_of(square), inside.mean_of(square * np.sqrt(square))
     with np.errstate(invalid="ignore", divide="ignore"):
-        steepness = cubes / squares / brightness
+        steepness = step_px * cubes / squares / brightness
     return np.asarray(np.where((squares > 0) & (brightness > 0), steepness, 0.0))
+
+
+def median_diameter_px(inside: NucleusPixels) -> float:
+    """Return the diameter of a disc with the median area; 1 / THIRTIETH without nuclei."""
+    area = np.bincount(inside.nucleus, minlength=inside.n)
+    return float(2 * np.sqrt(np.median(area[area > 0]) / np.pi)) if area.any() else 1 / THIRTIETH
 
 
 def edge_distances(centres: Float64[np.ndarray, "n 2"], shape: tuple[int, ...]) -> Float64[np.ndarray, "n"]:
