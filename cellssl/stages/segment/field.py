@@ -19,7 +19,7 @@ from cellssl.images.reading import read_image, read_labels, write_packed_labels
 from cellssl.images.reference import ImageReference
 from cellssl.imaging import illumination
 from cellssl.imaging.labels import match_labels, measure, relabel, touches_edge
-from cellssl.imaging.quality import measure_quality
+from cellssl.imaging.quality import count_grey_values, measure_quality
 
 if TYPE_CHECKING:
     from cellssl.imaging.segmenter import Segmenter
@@ -73,9 +73,9 @@ FIELD_QUALITY = {
 """Column of fields.parquet -> attribute of FieldQuality that it holds."""
 FIELD_SIDES = ("field_height_px", "field_width_px")
 """Columns of fields.parquet with the number of rows and columns of pixels."""
-OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values"
-"""How the arrays of a field's result are called: a column of the table of nuclei, a value of the field, and the counts
-of every grey value (channel, value)."""
+OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values/"
+"""How the names of arrays in a field's result begin: a column of the table of nuclei, a value of the field, and how
+often each grey value occurs in a channel, by its number."""
 
 
 def segment_field(task: FieldTask, settings: Detection, segmenter: Segmenter) -> None:
@@ -92,25 +92,26 @@ def segment_field(task: FieldTask, settings: Detection, segmenter: Segmenter) ->
             _write_failure(task, f"{error.message}; {error.hint}" if error.hint else error.message)
             return
     write_packed_labels(task.labels, labels)
-    nuclei, of_field = measure_field(task, pixels, labels)
+    grey_values = count_grey_values(pixels)
+    nuclei, of_field = measure_field(task, pixels, labels, grey_values)
     arrays = {
         **{f"{OF_NUCLEI}{name}": values for name, values in nuclei.items()},
         **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in of_field.items()},
-        GREY_VALUES: count_grey_values(pixels),
+        **{f"{GREY_VALUES}{number}": counts for number, counts in enumerate(grey_values)},
     }
     save_arrays(task.result, arrays)
 
 
 def measure_field(
-    task: FieldTask, pixels: np.ndarray, labels: np.ndarray
+    task: FieldTask, pixels: np.ndarray, labels: np.ndarray, grey_values: Sequence[np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Measure the nuclei 1..n and the field.
+    """Measure the nuclei 1..n and the field, whose grey values were counted per channel.
 
     Every name of the first becomes a column of nuclei.parquet, and from there of cells.parquet and dropped.parquet;
     every name of the second becomes a column of fields.parquet.
     """
     nuclei = measure(labels)
-    quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres)
+    quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres, grey_values)
     columns = {**vars(nuclei), **vars(quality), "at_edge": touches_edge(labels)}
     if task.truth is not None:
         columns["true_label"] = match_labels(labels, read_labels(task.truth))
@@ -217,12 +218,3 @@ def changed_error(reference: ImageReference) -> IntegrityError:
         hint="fetch its plate again with --force; where the image is yours, put the former file back, or leave "
         "--force out and the new file counts",
     )
-
-
-def count_grey_values(pixels: np.ndarray) -> np.ndarray:
-    """Count how often each grey value from 0 to the highest that occurs is there, per channel (c, value)."""
-    counts = [np.bincount(channel.ravel()) for channel in pixels]
-    table = np.zeros((len(counts), max(map(len, counts))), np.uint32)
-    for row, of_channel in zip(table, counts, strict=True):
-        row[: len(of_channel)] = of_channel
-    return table
