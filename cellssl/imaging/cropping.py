@@ -42,19 +42,12 @@ def windows(
     zeros. With `drop` every window must lie inside (call `windows_inside` first), else ValueError.
     """
     field = _uint16(field)
-    starts = window_starts(centres, crop_px)
-    inside = windows_inside(centres, crop_px, field.shape[1:])
-    if border == "drop" and not inside.all():
+    if border == "drop" and not (inside := windows_inside(centres, crop_px, field.shape[1:])).all():
         raise ValueError(f"{(~inside).sum()} windows leave the field; drop their cells before cropping")
-    for (top, left), is_inside in zip(starts, inside, strict=True):
-        if is_inside:
-            yield field[:, top : top + crop_px, left : left + crop_px]
-        elif border == "pad":
-            yield _padded(field, int(top), int(left), crop_px)
-        else:
-            rows = _mirrored(np.arange(top, top + crop_px), field.shape[1])
-            columns = _mirrored(np.arange(left, left + crop_px), field.shape[2])
-            yield field[:, rows[:, None], columns]
+    starts = window_starts(centres, crop_px)
+    larger, first = _with_margin(field, starts, crop_px, border)
+    for top, left in starts - first:
+        yield larger[:, top : top + crop_px, left : left + crop_px]
 
 
 def resampled(
@@ -103,11 +96,13 @@ def _with_margin(
     sides = np.asarray(field.shape[1:])
     first = starts.min(axis=0, initial=0)
     last = np.maximum(starts.max(axis=0, initial=0) + side_px, sides)
-    if border == "pad":
-        around = [(0, 0), *zip(-first, last - sides, strict=True)]
-        return np.pad(field, around), first
-    rows, columns = (
-        _mirrored(np.arange(begin, end), side) for begin, end, side in zip(first, last, sides, strict=True)
+    around = np.stack([-first, last - sides], axis=1)
+    if not around.any():
+        return field, first
+    if border == "pad" or (around < sides[:, None]).all():
+        return np.pad(field, [(0, 0), *around], mode="constant" if border == "pad" else "reflect"), first
+    rows, columns = (  # a field that is smaller than a window is mirrored more than once
+        _mirrored(np.arange(begin, end), side) for begin, end, side in zip(first, last, field.shape[1:], strict=True)
     )
     return field[:, rows[:, None], columns], first
 
@@ -158,16 +153,6 @@ def _mirrored(index: Int64[np.ndarray, "i"], size: int) -> Int64[np.ndarray, "i"
     period = max(2 * (size - 1), 1)
     index = index % period
     return np.minimum(index, period - index) if size > 1 else np.zeros_like(index)
-
-
-def _padded(
-    field: UInt16[np.ndarray, "c y x"], top: int, left: int, crop_px: int
-) -> UInt16[np.ndarray, "c crop_px crop_px"]:
-    window = np.zeros((len(field), crop_px, crop_px), np.uint16)
-    inside = field[:, max(top, 0) : max(top + crop_px, 0), max(left, 0) : max(left + crop_px, 0)]
-    row, column = max(-top, 0), max(-left, 0)
-    window[:, row : row + inside.shape[1], column : column + inside.shape[2]] = inside
-    return window
 
 
 def _uint16(field: Real[np.ndarray, "c y x"]) -> UInt16[np.ndarray, "c y x"]:

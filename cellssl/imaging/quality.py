@@ -7,15 +7,16 @@ measure goes into the tables.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.imaging.labels import label_areas
+from cellssl.imaging.labels import Runs
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float32, Float64, Int, Int64, Real
+    from collections.abc import Sequence
+
+    from jaxtyping import Float32, Float64, Int, Int64, Real, UInt
 
 CEILINGS = (255, 1023, 4095, 16_383, 65_535)
 """The highest grey values of cameras with 8, 10, 12, 14 and 16 bits."""
@@ -76,8 +77,8 @@ class NucleusPixels:
     @classmethod
     def of(cls, labels: Int[np.ndarray, "y x"]) -> NucleusPixels:
         """Collect the pixels whose label is not 0."""
-        where = np.flatnonzero(labels)
-        return cls(where, labels.ravel()[where].astype(np.int64) - 1, int(labels.max(initial=0)))
+        runs = Runs.of(labels)
+        return cls(runs.where(labels.shape[1]), np.repeat(runs.nucleus, runs.pixels), runs.n)
 
     def mean(self, values: Real[np.ndarray, "y x"]) -> Float64[np.ndarray, "n"]:
         """Return the mean over every nucleus; 0 for a number that does not occur."""
@@ -90,46 +91,66 @@ class NucleusPixels:
 
 
 def measure_quality(
-    pixels: Real[np.ndarray, "c y x"], nucleus: int, labels: Int[np.ndarray, "y x"], centres: Float64[np.ndarray, "n 2"]
+    pixels: UInt[np.ndarray, "c y x"],
+    nucleus: int,
+    labels: Int[np.ndarray, "y x"],
+    centres: Float64[np.ndarray, "n 2"],
+    grey_values: Sequence[Int64[np.ndarray, "value"]] | None = None,
 ) -> tuple[NucleusQuality, FieldQuality]:
-    """Measure the nuclei 1..n of a field, and the field; channel number `nucleus` shows the nuclei."""
+    """Measure the nuclei 1..n of a field, and the field; channel number `nucleus` shows the nuclei.
+
+    `grey_values`, what `count_grey_values` returns of `pixels`, is counted here where it is not known.
+    """
+    counts = count_grey_values(pixels) if grey_values is None else grey_values
     image, inside = pixels[nucleus].astype(np.float32), NucleusPixels.of(labels)
-    outside = labels == 0
-    background = median_of(pixels[nucleus][outside]) if outside.any() else float(image.min())
-    at_ceiling = [is_saturated(channel) for channel in pixels]
+    of_nuclei = np.bincount(pixels[nucleus].ravel()[inside.where], minlength=len(counts[nucleus]))
+    outside = counts[nucleus] - of_nuclei
+    background = median_of_counts(outside) if outside.any() else float(image.min())
     brightness = inside.mean(image) - background
     nuclei = NucleusQuality(
         solidity(labels),
         rim_steepness(inside, image, brightness),
         brightness,
-        np.max([inside.mean(hit) if hit.any() else np.zeros(inside.n) for hit in at_ceiling], axis=0),
+        np.max([_share_saturated(inside, channel, one) for channel, one in zip(pixels, counts, strict=True)], axis=0),
         edge_distances(centres, labels.shape),
         nearest_distances(centres),
     )
     median_brightness = float(np.median(brightness)) if len(brightness) else np.inf
+    brighter = outside[int(min(background + median_brightness, len(outside))) + 1 :]
     field = FieldQuality(
         float(np.median(nuclei.focus)) if len(brightness) else np.nan,
-        max(float(hit.mean()) for hit in at_ceiling),
-        float(1 - outside.mean()),
-        float((outside & (image > background + median_brightness)).mean()),
+        max(float(one[-1]) if ceiling_of(one) else 0.0 for one in counts) / labels.size,
+        len(inside.where) / labels.size,
+        float(brighter.sum()) / labels.size,
         background,
     )
     return nuclei, field
 
 
-def median_of(values: Real[np.ndarray, "i"]) -> float:
-    """Return the median; of uint8 and uint16 by counting, which is several times as fast as sorting."""
-    if values.dtype not in (np.uint8, np.uint16):
-        return float(np.median(values))
-    reached = np.cumsum(np.bincount(values))
-    middle = np.searchsorted(reached, [(len(values) + 1) // 2, len(values) // 2 + 1])
+def count_grey_values(pixels: UInt[np.ndarray, "c y x"]) -> list[Int64[np.ndarray, "value"]]:
+    """Count how often each grey value from 0 to the highest that occurs is there, channel by channel."""
+    return [np.bincount(channel.ravel()) for channel in pixels]
+
+
+def median_of_counts(counts: Int64[np.ndarray, "value"]) -> float:
+    """Return the median of whole numbers from 0 that occur so often: several times as fast as sorting them."""
+    reached = np.cumsum(counts)
+    middle = np.searchsorted(reached, [(reached[-1] + 1) // 2, reached[-1] // 2 + 1])
     return float(middle.mean())
 
 
-def is_saturated(channel: Real[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
-    """Return the pixels at the highest grey value of a camera; none where the brightest pixel is not at one."""
-    brightest = int(channel.max())
-    return np.asarray(channel == brightest) if brightest in CEILINGS else np.zeros(channel.shape, bool)
+def ceiling_of(counts: Int64[np.ndarray, "value"]) -> int | None:
+    """Return the highest value of the camera, where the brightest pixel has one of CEILINGS; else None."""
+    brightest = len(counts) - 1
+    return brightest if brightest in CEILINGS else None
+
+
+def _share_saturated(
+    inside: NucleusPixels, channel: UInt[np.ndarray, "y x"], counts: Int64[np.ndarray, "value"]
+) -> Float64[np.ndarray, "n"]:
+    """Return the share of the pixels of every nucleus that have the highest value of the camera."""
+    ceiling = ceiling_of(counts)
+    return np.zeros(inside.n) if ceiling is None else inside.mean(channel == ceiling)
 
 
 def rim_steepness(
@@ -187,30 +208,38 @@ def count_neighbours(centres: Float64[np.ndarray, "n 2"], radius_px: float) -> I
 
 
 def solidity(labels: Int[np.ndarray, "y x"]) -> Float64[np.ndarray, "n"]:
-    """Return area over the area of the convex hull of the pixels, each pixel a square."""
-    area = label_areas(labels)
-    which, corners = outline_corners(labels)
-    starts = np.searchsorted(which, np.arange(1, len(area) + 2))
-    hulls = [hull_area(corners[a:b]) if b > a else np.inf for a, b in pairwise(starts)]
-    return np.asarray(area / np.array(hulls, np.float64))
+    """Return area over the area of the convex hull of the pixels, each pixel a square; 0 for a missing number."""
+    runs = Runs.of(labels)
+    area, hull = runs.total(runs.pixels), hull_areas(runs)
+    return np.asarray(np.divide(area, hull, out=np.zeros(runs.n), where=hull > 0))
 
 
-def outline_corners(labels: Int[np.ndarray, "y x"]) -> tuple[Int64[np.ndarray, "p"], Int64[np.ndarray, "p 2"]]:
-    """Return label, row and column of the corners of each nucleus' first and last pixel in every row, by label."""
-    where = np.flatnonzero(labels)
-    which = labels.ravel()[where].astype(np.int64)
-    order = np.argsort(which, kind="stable")  # stable: within a label from the top left, row by row
-    which, (row, column) = which[order], np.divmod(where[order], labels.shape[1])
-    new = np.ones(len(which) + 1, bool)
-    new[1:-1] = (which[1:] != which[:-1]) | (row[1:] != row[:-1])
-    first, last = new[:-1], new[1:]
-    top, left, right = row[first], column[first], column[last] + 1
-    corners = [np.stack([top + down, side], axis=1) for down in (0, 1) for side in (left, right)]
-    return which[first].repeat(4), np.stack(corners, axis=1).reshape(-1, 2)
+def hull_areas(runs: Runs) -> Float64[np.ndarray, "n"]:
+    """Return the area of the convex hull of every nucleus, each pixel a square."""
+    nucleus, height = runs.nucleus.repeat(2), np.stack([runs.row, runs.row + 1], axis=1).ravel()
+    order = np.lexsort((height, nucleus))
+    sides = (-runs.first, runs.first + runs.pixels)
+    left, right = (_outer_area(nucleus[order], height[order], side.repeat(2)[order], runs.n) for side in sides)
+    return left + right
 
 
-def hull_area(points: Int64[np.ndarray, "p 2"]) -> float:
-    """Return the area of the convex hull of points that do not lie on one line."""
-    from scipy.spatial import ConvexHull
+def _outer_area(
+    nucleus: Int64[np.ndarray, "p"], height: Int64[np.ndarray, "p"], reach: Int64[np.ndarray, "p"], n: int
+) -> Float64[np.ndarray, "n"]:
+    """Return the area between the line reach = 0 and the convex chain around the points of every nucleus.
 
-    return float(ConvexHull(points).volume)  # in two dimensions, scipy's volume is the area
+    The points are ordered by nucleus and height. A point that does not stand out over the line between its neighbours
+    is not on the chain; all such points are taken away at once, until none is left.
+    """
+    first = np.flatnonzero((np.diff(nucleus, prepend=-1) != 0) | (np.diff(height, prepend=-1) != 0))
+    nucleus, height, reach = nucleus[first], height[first], np.maximum.reduceat(reach, first) if len(first) else reach
+    while True:
+        between = (nucleus[1:-1] == nucleus[:-2]) & (nucleus[1:-1] == nucleus[2:])
+        up, out = height[1:-1] - height[:-2], reach[1:-1] - reach[:-2]
+        under = between & (out * (height[2:] - height[:-2]) <= (reach[2:] - reach[:-2]) * up)
+        if not under.any():
+            break
+        stays = np.concatenate([[True], ~under, [True]])
+        nucleus, height, reach = nucleus[stays], height[stays], reach[stays]
+    steps = np.where(nucleus[1:] == nucleus[:-1], np.diff(height) * (reach[1:] + reach[:-1]) / 2, 0.0)
+    return np.bincount(nucleus[1:], weights=steps, minlength=n)

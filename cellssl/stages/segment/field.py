@@ -21,7 +21,7 @@ from cellssl.imaging import illumination
 from cellssl.imaging.compartments import measure_compartments
 from cellssl.imaging.labels import match_labels, measure, relabel, touches_edge
 from cellssl.imaging.neighbours import measure_neighbours
-from cellssl.imaging.quality import measure_quality
+from cellssl.imaging.quality import count_grey_values, measure_quality
 
 if TYPE_CHECKING:
     from cellssl.imaging.cell_segmenter import CellSegmenter
@@ -81,9 +81,9 @@ FIELD_QUALITY = {
 """Column of fields.parquet -> attribute of FieldQuality that it holds."""
 FIELD_SIDES = ("field_height_px", "field_width_px")
 """Columns of fields.parquet with the number of rows and columns of pixels."""
-OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values"
-"""How the arrays of a field's result are called: a column of the table of nuclei, a value of the field, and the counts
-of every grey value (channel, value)."""
+OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values/"
+"""How the names of arrays in a field's result begin: a column of the table of nuclei, a value of the field, and how
+often each grey value occurs in a channel, by its number."""
 
 
 def segment_field(
@@ -104,25 +104,30 @@ def segment_field(
     write_packed_labels(task.labels, labels)
     if cells is not None and task.cells is not None:
         write_packed_labels(task.cells, cells)
-    nuclei, of_field = measure_field(task, pixels, labels, cells)
+    grey_values = count_grey_values(pixels)
+    nuclei, of_field = measure_field(task, pixels, labels, grey_values, cells)
     arrays = {
         **{f"{OF_NUCLEI}{name}": values for name, values in nuclei.items()},
         **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in of_field.items()},
-        GREY_VALUES: count_grey_values(pixels),
+        **{f"{GREY_VALUES}{number}": counts for number, counts in enumerate(grey_values)},
     }
     save_arrays(task.result, arrays)
 
 
 def measure_field(
-    task: FieldTask, pixels: np.ndarray, labels: np.ndarray, cells: np.ndarray | None = None
+    task: FieldTask,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    grey_values: Sequence[np.ndarray],
+    cells: np.ndarray | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Measure the nuclei 1..n, their cells where they were found, and the field.
+    """Measure the nuclei 1..n, their cells where they were found, and the field, whose grey values were counted.
 
     Every name of the first becomes a column of nuclei.parquet, and from there of cells.parquet and dropped.parquet;
     every name of the second becomes a column of fields.parquet.
     """
     nuclei = measure(labels)
-    quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres)
+    quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres, grey_values)
     columns = {**vars(nuclei), **vars(quality), **vars(measure_neighbours(labels, nuclei.centres))}
     columns["at_edge"] = touches_edge(labels)
     if cells is not None:
@@ -239,12 +244,3 @@ def changed_error(reference: ImageReference) -> IntegrityError:
         hint="fetch its plate again with --force; where the image is yours, put the former file back, or leave "
         "--force out and the new file counts",
     )
-
-
-def count_grey_values(pixels: np.ndarray) -> np.ndarray:
-    """Count how often each grey value from 0 to the highest that occurs is there, per channel (c, value)."""
-    counts = [np.bincount(channel.ravel()) for channel in pixels]
-    table = np.zeros((len(counts), max(map(len, counts))), np.uint32)
-    for row, of_channel in zip(table, counts, strict=True):
-        row[: len(of_channel)] = of_channel
-    return table

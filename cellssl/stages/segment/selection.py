@@ -72,7 +72,7 @@ def check_pixel_sizes(settings: Settings, fields: pd.DataFrame) -> None:
     wrong = windows_px[(windows_px < 1) | (windows_px > LARGEST_WINDOW_PX)]
     if len(wrong):
         raise UsageError(
-            f"segment.crop_um = {settings.crop_um:g} is a window of {wrong[0]:,.4g} pixels in plate "
+            f"segment.crop_um = {settings.crop_um:g} is a window of {wrong[0]:,.1f} pixels in plate "
             f"{fields['plate'].iloc[0]}, whose pixels are of {settings.crop_um / wrong[0]:.4g} um",
             hint="correct fetch.dataset.pixel_um or segment.crop_um",
         )
