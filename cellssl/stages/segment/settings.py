@@ -164,7 +164,8 @@ class Settings(Detection):
     high_percentile: float = Field(99.9, gt=50, le=100)
     """Percentile of the reference pixels that becomes 255 in 8 bits."""
     keep_labels: bool = False
-    """Whether the label images of the nuclei within the limits are written, as labels/FIELD_cp_masks.tif."""
+    """Whether the label images of the nuclei within the limits are written, as labels/FIELD_cp_masks.tif, and those of
+    their cells as labels/FIELD_cells.ome.tif."""
     cellprofiler_table: bool = False
     """Whether nuclei.csv.gz is written too: the cells with CellProfiler's column names."""
     max_failures: float = Field(0.01, ge=0, le=1)
