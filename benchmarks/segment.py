@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +41,6 @@ from cellssl.config import plugins
 from cellssl.datasets.simulation.scene import Scene, render
 from cellssl.device import allowed_cores
 from cellssl.engine.process_pool import parallel_map
-from cellssl.images.content import state_of
 from cellssl.images.reference import ImageReference
 from cellssl.imaging.segmenter import Segmenter
 from cellssl.imaging.segmenters.watershed import typical_diameter_px
@@ -182,10 +180,8 @@ def whole_field(task: FieldTask, settings: Settings, segment: Segment) -> int:
     shape = (len(centres), len(CHANNELS), settings.crop_px, settings.crop_px)
     stack, done = task.result.with_suffix(".npy"), task.result.with_suffix(".cropped")
     reserve_crops(stack, shape)
-    images = [replace(image, state=state_of(image.reference)) for image in task.images]  # as after their first reading
-    crop_field(
-        CropTask(task.field_id, images, (), centres, float(settings.crop_px), stack, shape, 0, settings.border, done)
-    )
+    window_px = float(settings.crop_px)
+    crop_field(CropTask(task.field_id, task.images, (), centres, window_px, stack, shape, 0, settings.border, done))
     return int(2 * np.prod(shape))
 
 

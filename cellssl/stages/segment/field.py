@@ -49,7 +49,6 @@ class FieldTask:
     """Everything that a worker needs for one field; `images` are in the order of the channels."""
 
     field_id: str
-    channels: tuple[str, ...]
     images: tuple[FetchedImage, ...]
     nucleus: int
     """Position of the channel that shows the nuclei."""
@@ -58,6 +57,8 @@ class FieldTask:
     """The .npz file with the measurements."""
     labels: Path
     """Where the label image of all nuclei is written."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels, for the names of measurements."""
     stain: int | None = None
     """Position of the channel that shows the cells; None where cells are not found."""
     cells: Path | None = None

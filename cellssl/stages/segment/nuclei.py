@@ -62,8 +62,6 @@ def detect_plate(job: Job, first_done: WhenFirstAreDone) -> Generator[Event, Non
     write_quarantine(failures, job.draft.file("quarantine.csv"))
     counts = {"fields": len(tasks), "quarantined": len(failures), "detected": len(nuclei)}
     write_counts(job, counts)
-    if failures:
-        yield Note(f"{len(failures)} of {len(tasks)} fields are quarantined; the reasons are in quarantine.csv")
     return counts
 
 

@@ -60,6 +60,8 @@ def select_plate(job: Job, detected: Artifact) -> Generator[Event, None, Metrics
     counts |= {"constant_channels": len(constant)} if constant else {}
     write_counts(job, counts)
     write_quarantine(failures, job.draft.file(QUARANTINE))
+    if failures:
+        yield Note(f"{len(failures)} of {len(fields)} fields are quarantined; the reasons are in quarantine.csv")
     yield Note(f"plate {plate}: {in_words(counts)}")
     yield from map(Note, warnings_of(job.settings, plate, nuclei, fields))
     yield from map(Note, constant)

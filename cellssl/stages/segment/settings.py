@@ -36,7 +36,8 @@ class AreaLimit:
 
 
 DEFAULT_AREAS = {"min_area": AreaLimit(100.0, 25.0), "max_area": AreaLimit(20_000.0, 5_000.0)}
-"""The limits where none is given; 100 pixels of 0.5 um are 25 um2, a disc of 5.6 um."""
+"""The limits where none is given; 100 pixels of 0.5 um are 25 um2, a disc of 5.6 um. No card holds them, so ALGORITHM
+must rise where they change."""
 
 
 class Quality(SettingsModel):

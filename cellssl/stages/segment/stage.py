@@ -27,7 +27,7 @@ from cellssl.datasets.tables.controls import is_control
 from cellssl.disk import raise_fault
 from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
-from cellssl.engine.plate_parts import concat_parts, gather_quarantine, parts_of, write_parts
+from cellssl.engine.plate_parts import NUCLEI_OF_PLATE, concat_parts, gather_quarantine, parts_of, write_parts
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.files import write_buffer
@@ -180,7 +180,7 @@ def plate_card(settings: Settings, context: RunContext, fetched: Artifact) -> Ca
     """
     inputs, plate = {"fetch": fetched.fingerprint}, section_of(fetched, PlateSection).plate
     if not _gives_crops(fetched):
-        inputs["nuclei/segment"] = nuclei_card(settings, context, fetched).fingerprint
+        inputs[NUCLEI_OF_PLATE] = nuclei_card(settings, context, fetched).fingerprint
     return card_for("segment", settings.algorithm(), settings, inputs, {}, identity={"plate": plate})
 
 
