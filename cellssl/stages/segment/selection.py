@@ -68,12 +68,18 @@ def check_pixel_sizes(settings: Settings, fields: pd.DataFrame) -> None:
             f"of a pixel is not known for {len(unknown):,} of {len(fields):,} fields; first: {unknown.iloc[0]}",
             hint=f"set fetch.dataset.pixel_um, or use segment.{' and segment.'.join(needing.values())}",
         )
-    windows_px = np.unique(window_sides_px(settings, fields["pixel_um"].to_numpy(float)))
+    if settings.crop_um is not None:
+        _check_windows(settings.crop_um, fields)
+
+
+def _check_windows(crop_um: float, fields: pd.DataFrame) -> None:
+    """Raise UsageError where a window has so few or so many pixels that the size of a pixel cannot be right."""
+    windows_px = crop_um / fields["pixel_um"].to_numpy(float)
     wrong = windows_px[(windows_px < 1) | (windows_px > LARGEST_WINDOW_PX)]
     if len(wrong):
         raise UsageError(
-            f"segment.crop_um = {settings.crop_um:g} is a window of {wrong[0]:,.1f} pixels in plate "
-            f"{fields['plate'].iloc[0]}, whose pixels are of {settings.crop_um / wrong[0]:.4g} um",
+            f"segment.crop_um = {crop_um:g} is a window of {wrong[0]:,.1f} pixels in plate {fields['plate'].iloc[0]}, "
+            f"whose pixels are of {crop_um / wrong[0]:.4g} um",
             hint="correct fetch.dataset.pixel_um or segment.crop_um",
         )
 
