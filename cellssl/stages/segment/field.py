@@ -111,7 +111,7 @@ def measure_field(
     every name of the second becomes a column of fields.parquet.
     """
     nuclei = measure(labels)
-    quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres, grey_values)
+    quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres, task.pixel_um, grey_values)
     columns = {**vars(nuclei), **vars(quality), "at_edge": touches_edge(labels)}
     if task.truth is not None:
         columns["true_label"] = match_labels(labels, read_labels(task.truth))
