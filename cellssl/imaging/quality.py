@@ -226,7 +226,7 @@ def hull_areas(runs: Runs) -> Float64[np.ndarray, "n"]:
     order = np.lexsort((height, nucleus))
     sides = (-runs.first, runs.first + runs.pixels)
     left, right = (_outer_area(nucleus[order], height[order], side.repeat(2)[order], runs.n) for side in sides)
-    return left + right
+    return np.asarray(left + right)
 
 
 def _outer_area(
@@ -248,4 +248,4 @@ def _outer_area(
         stays = np.concatenate([[True], ~under, [True]])
         nucleus, height, reach = nucleus[stays], height[stays], reach[stays]
     steps = np.where(nucleus[1:] == nucleus[:-1], np.diff(height) * (reach[1:] + reach[:-1]) / 2, 0.0)
-    return np.bincount(nucleus[1:], weights=steps, minlength=n)
+    return np.asarray(np.bincount(nucleus[1:], weights=steps, minlength=n))
