@@ -22,8 +22,9 @@ CEILINGS = (255, 1023, 4095, 16_383, 65_535)
 """The highest grey values of cameras with 8, 10, 12, 14 and 16 bits."""
 
 
-THIRTIETH = 1 / 30
-"""Share of a diameter over which the steepness of rims is measured: about a pixel at 20x."""
+STEP_UM, STEP_OF_DIAMETER, LONGEST_STEP = 0.5, 1 / 35, 1 / 10
+"""Over which length the steepness of rims is measured: micrometres, about a pixel at 20x; where the size of a pixel is
+not known, a share of the median diameter, about the same at 20x. It is never longer than the last share."""
 DIFFERENCE_BLUR = 1 / 3
 """Variance, in squared pixels, of the blur of a difference of pixels that are two apart."""
 
@@ -35,8 +36,8 @@ class NucleusQuality:
     solidity: Float64[np.ndarray, "n"]
     """Area over the area of the convex hull: 1 for a disc, lower for a lobed, notched or merged nucleus."""
     focus: Float64[np.ndarray, "n"]
-    """Steepness of the rim: share of its brightness that a nucleus gains over a thirtieth of the median diameter of the
-    nuclei of its field, which is a pixel at 20x; 0.2 in focus, less in blur, at any magnification."""
+    """Steepness of the rim: share of its brightness that a nucleus gains over `step_px`, a pixel at 20x; 0.2 in focus,
+    less in blur, at any magnification."""
     brightness: Float64[np.ndarray, "n"]
     """Mean of the nucleus channel above the background of the field, in grey values."""
     saturated: Float64[np.ndarray, "n"]
@@ -95,11 +96,13 @@ def measure_quality(
     nucleus: int,
     labels: Int[np.ndarray, "y x"],
     centres: Float64[np.ndarray, "n 2"],
+    pixel_um: float | None = None,
     grey_values: Sequence[Int64[np.ndarray, "value"]] | None = None,
 ) -> tuple[NucleusQuality, FieldQuality]:
     """Measure the nuclei 1..n of a field, and the field; channel number `nucleus` shows the nuclei.
 
-    `grey_values`, what `count_grey_values` returns of `pixels`, is counted here where it is not known.
+    `pixel_um` is the side of a pixel in micrometres, None where it is not known. `grey_values`, what
+    `count_grey_values` returns of `pixels`, is counted here where it is not known.
     """
     counts = count_grey_values(pixels) if grey_values is None else grey_values
     image, inside = pixels[nucleus].astype(np.float32), NucleusPixels.of(labels)
@@ -109,7 +112,7 @@ def measure_quality(
     brightness = inside.mean(image) - background
     nuclei = NucleusQuality(
         solidity(labels),
-        rim_steepness(inside, image, brightness),
+        rim_steepness(inside, image, brightness, step_px(inside, pixel_um)),
         brightness,
         np.max([_share_saturated(inside, channel, one) for channel, one in zip(pixels, counts, strict=True)], axis=0),
         edge_distances(centres, labels.shape),
@@ -154,17 +157,16 @@ def _share_saturated(
 
 
 def rim_steepness(
-    inside: NucleusPixels, image: Float32[np.ndarray, "y x"], brightness: Float64[np.ndarray, "n"]
+    inside: NucleusPixels, image: Float32[np.ndarray, "y x"], brightness: Float64[np.ndarray, "n"], step: float
 ) -> Float64[np.ndarray, "n"]:
     """Return gradient over brightness, weighted by the squared gradient, so that the rim decides and not the area.
 
-    The gradient is that over a THIRTIETH of the median diameter, after a blur that grows with it, so that the same
-    nuclei have the same steepness at any magnification whose pixels show their rims.
+    The gradient is that over `step` pixels, after a blur that grows with it, so that the same nuclei have the same
+    steepness at any magnification whose pixels show their rims.
     """
     from scipy import ndimage
 
-    step_px = THIRTIETH * median_diameter_px(inside)
-    blur_px = np.sqrt(max(step_px**2 * (1 + DIFFERENCE_BLUR) - DIFFERENCE_BLUR, 0.0))
+    blur_px = np.sqrt(max(step**2 * (1 + DIFFERENCE_BLUR) - DIFFERENCE_BLUR, 0.0))
     smooth = ndimage.gaussian_filter(image, blur_px) if blur_px else image
     steep = np.zeros_like(smooth)  # (twice the slope) squared
     steep[1:-1] += np.square(smooth[2:] - smooth[:-2])
@@ -172,14 +174,18 @@ def rim_steepness(
     square = steep.ravel()[inside.where] / 4
     squares, cubes = inside.mean_of(square), inside.mean_of(square * np.sqrt(square))
     with np.errstate(invalid="ignore", divide="ignore"):
-        steepness = step_px * cubes / squares / brightness
+        steepness = step * cubes / squares / brightness
     return np.asarray(np.where((squares > 0) & (brightness > 0), steepness, 0.0))
 
 
-def median_diameter_px(inside: NucleusPixels) -> float:
-    """Return the diameter of a disc with the median area; 1 / THIRTIETH without nuclei."""
+def step_px(inside: NucleusPixels, pixel_um: float | None) -> float:
+    """Return the length in pixels over which the steepness of rims is measured; 1 without nuclei."""
     area = np.bincount(inside.nucleus, minlength=inside.n)
-    return float(2 * np.sqrt(np.median(area[area > 0]) / np.pi)) if area.any() else 1 / THIRTIETH
+    if not area.any():
+        return 1.0
+    diameter_px = float(2 * np.sqrt(np.median(area[area > 0]) / np.pi))
+    step = STEP_OF_DIAMETER * diameter_px if pixel_um is None else STEP_UM / pixel_um
+    return min(step, LONGEST_STEP * diameter_px)
 
 
 def edge_distances(centres: Float64[np.ndarray, "n 2"], shape: tuple[int, ...]) -> Float64[np.ndarray, "n"]:
@@ -220,7 +226,7 @@ def hull_areas(runs: Runs) -> Float64[np.ndarray, "n"]:
     order = np.lexsort((height, nucleus))
     sides = (-runs.first, runs.first + runs.pixels)
     left, right = (_outer_area(nucleus[order], height[order], side.repeat(2)[order], runs.n) for side in sides)
-    return left + right
+    return np.asarray(left + right)
 
 
 def _outer_area(
@@ -242,4 +248,4 @@ def _outer_area(
         stays = np.concatenate([[True], ~under, [True]])
         nucleus, height, reach = nucleus[stays], height[stays], reach[stays]
     steps = np.where(nucleus[1:] == nucleus[:-1], np.diff(height) * (reach[1:] + reach[:-1]) / 2, 0.0)
-    return np.bincount(nucleus[1:], weights=steps, minlength=n)
+    return np.asarray(np.bincount(nucleus[1:], weights=steps, minlength=n))

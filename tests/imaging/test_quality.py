@@ -10,17 +10,16 @@ from cellssl.imaging.labels import Runs, measure
 from cellssl.imaging.quality import (
     CEILINGS,
     DIFFERENCE_BLUR,
-    THIRTIETH,
     NucleusPixels,
     ceiling_of,
     edge_distances,
     hull_areas,
     measure_quality,
-    median_diameter_px,
     median_of_counts,
     nearest_distances,
     rim_steepness,
     solidity,
+    step_px,
 )
 from cellssl.randomness import generator
 
@@ -74,23 +73,30 @@ def test_a_straight_rim_has_the_steepness_of_its_blur() -> None:
     sigma = 3.0
     image = ndimage.gaussian_filter(np.repeat(np.arange(200) > 99, 200).reshape(200, 200).astype(np.float32), sigma)
     inside = NucleusPixels.of(np.ones(image.shape, int))
-    step = median_diameter_px(inside) * THIRTIETH
+    step = step_px(inside, 0.2)
     blur = np.sqrt(sigma**2 + step**2 * (1 + DIFFERENCE_BLUR))  # of the image, and of the derivative
-    found = rim_steepness(inside, image, np.array([1.0]))[0]
+    found = rim_steepness(inside, image, np.array([1.0]), step)[0]
     # a Gaussian's height, and the mean of its cube over that of its square
     assert found == pytest.approx(step / np.sqrt(2 * np.pi) / blur * np.sqrt(2 / 3), rel=0.02)
 
 
+@pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("pixel_um, rel", [(1.0, 0.1), (0.25, 0.05), (0.125, 0.05)])
-def test_the_same_nuclei_have_the_same_focus_at_any_magnification(pixel_um: float, rel: float) -> None:
+def test_the_same_nuclei_have_the_same_focus_at_any_magnification(pixel_um: float, rel: float, is_known: bool) -> None:
     def focus(pixel_um: float) -> float:
         middles = (np.arange(round(60 / pixel_um)) + 0.5) * pixel_um  # a field of 60 um with four nuclei of 15 um
         inside = np.hypot(*np.meshgrid(*[(middles % 30) - 15] * 2)) < 7.5
         blurred = ndimage.gaussian_filter(500.0 + 2000 * inside, 0.8 / pixel_um)
         labels = label(inside)
-        return measure_quality(blurred[None].astype(np.uint16), 0, labels, measure(labels).centres)[1].focus
+        pixels, centres = blurred[None].astype(np.uint16), measure(labels).centres
+        return measure_quality(pixels, 0, labels, centres, pixel_um if is_known else None)[1].focus
 
-    assert focus(pixel_um) == pytest.approx(focus(0.5), rel=rel) and 0.15 < focus(0.5) < 0.21
+    assert focus(pixel_um) == pytest.approx(focus(0.5), rel=rel) and 0.12 < focus(0.5) < 0.21
+
+
+def test_a_size_of_a_pixel_that_is_far_too_small_does_not_blur_nuclei_away() -> None:
+    inside = NucleusPixels.of(np.pad(np.ones((20, 20), int), 5))
+    assert step_px(inside, 0.0001) == pytest.approx(0.1 * 2 * np.sqrt(400 / np.pi))
 
 
 @pytest.mark.parametrize("ceiling", CEILINGS)

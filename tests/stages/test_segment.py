@@ -536,19 +536,19 @@ def test_every_plate_says_what_it_dropped_and_the_counts_per_plate_add_up(lab: L
     tonight = lab.fields.assign(plate="Tonight", field_id=lab.fields["field_id"] + "x")
     lab.write(pd.concat([lab.fields, tonight]))
     assert lab.say("fetch").code == 0
-    said = lab.say("segment", *QUICK_TO_START, "--set", "segment.min_area_px=700")
+    said = lab.say("segment", *QUICK_TO_START, "--set", "segment.min_area_px=1200")
     segment = Store(lab.root).resolve(said.line, ("segment",))
     counts = read_counts_of_plates(segment)
     assert counts is not None and counts["plate"].tolist() == ["Sim1_00001", "Tonight"]
     of_plate = counts.iloc[1]
     assert f"plate Tonight: {of_plate['detected']} found, {of_plate['kept']} kept: " in said.err
     assert f"{of_plate['too_small']} too small" in said.err
-    assert "warning: plate Tonight: " in said.err and "segment.min_area_px = 700" in said.err
+    assert "warning: plate Tonight: " in said.err and "segment.min_area_px = 1200" in said.err
     assert (counts["detected"] == counts["kept"] + counts[list(ALL_REASONS)].sum(axis=1)).all()
     assert {name: counts[name].sum() for name in ("detected", "kept")} == {
         name: segment.card.metrics[name] for name in ("detected", "kept")
     }
-    assert " found, " not in lab.say("segment", *QUICK_TO_START, "--set", "segment.min_area_px=700").err
+    assert " found, " not in lab.say("segment", *QUICK_TO_START, "--set", "segment.min_area_px=1200").err
 
 
 def test_quality_limits_drop_nuclei_under_their_own_reasons(lab: Lab) -> None:

@@ -128,7 +128,7 @@ def measure_field(
     every name of the second becomes a column of fields.parquet.
     """
     nuclei = measure(labels)
-    quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres, grey_values)
+    quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres, task.pixel_um, grey_values)
     columns = {**vars(nuclei), **vars(quality), **vars(measure_neighbours(labels, nuclei.centres))}
     columns["at_edge"] = touches_edge(labels)
     if cells is not None:

@@ -51,8 +51,8 @@ class Quality(SettingsModel):
     """Nuclei with a larger share of pixels at the camera's highest grey value are dropped as saturated."""
     min_focus: float = Field(0.0, ge=0)
     """Nuclei with a less steep rim are dropped as blurred. Steepness is the share of its brightness that a nucleus
-    gains over a thirtieth of the diameter of the field's median nucleus, at any magnification; in focus it is about
-    0.2."""
+    gains over half a micrometre (where the size of a pixel is not known, over a 35th of the diameter of the field's
+    median nucleus); in focus it is about 0.2."""
     field_min_nuclei: int = Field(1, ge=0)
     """Fields with fewer detected nuclei are flagged as empty."""
     field_min_focus: float = Field(0.08, ge=0)
