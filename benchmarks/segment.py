@@ -38,7 +38,7 @@ from cellssl.artifacts.crops import reserve_crops
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.config import plugins
 from cellssl.datasets.simulation.scene import Scene, render
-from cellssl.device import cores
+from cellssl.device import allowed_cores
 from cellssl.engine.process_pool import parallel_map
 from cellssl.images.reference import ImageReference
 from cellssl.imaging.segmenter import Segmenter
@@ -249,7 +249,7 @@ def _segment_image(task: FieldTask, segment: Segment) -> None:
 
 def show_all_cores(tasks: list[FieldTask]) -> None:
     """Print seconds per field on all cores for the segmenters that ship."""
-    print(f"\nseconds per field, {cores()} processes, segmenting and measuring, without their start")
+    print(f"\nseconds per field, {allowed_cores()} processes, segmenting and measuring, without their start")
     for name in ("watershed", "nuclei_net"):
         settings = Settings(method=name)
         repeated = [task for task in tasks for _ in range(4)]

@@ -62,9 +62,9 @@ def window_starts(centres: Real[np.ndarray, "n 2"], crop_px: int) -> Int64[np.nd
 
 
 def windows_inside(
-    centres: Real[np.ndarray, "n 2"], crop_px: int, field_shape: tuple[int, ...]
+    centres: Real[np.ndarray, "n 2"], crop_px: int, field_shape: tuple[int, ...] | Real[np.ndarray, "n 2"]
 ) -> Bool[np.ndarray, "n"]:
-    """Return for every centre whether its whole window lies in a field of (rows, columns)."""
+    """Return for every centre whether its whole window lies in a field of (rows, columns), or in a field of its own."""
     starts = window_starts(centres, crop_px)
     return np.asarray(((starts >= 0) & (starts + crop_px <= np.asarray(field_shape))).all(axis=1))
 

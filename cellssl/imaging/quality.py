@@ -157,6 +157,16 @@ def nearest_distances(centres: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray
     return np.asarray(cKDTree(centres).query(centres, k=2)[0][:, 1])
 
 
+def count_neighbours(centres: Float64[np.ndarray, "n 2"], radius_px: float) -> Int64[np.ndarray, "n"]:
+    """Count for each centre the other ones within `radius_px`."""
+    from scipy.spatial import cKDTree
+
+    if len(centres) == 0:
+        return np.zeros(0, np.int64)
+    within: np.ndarray = cKDTree(centres).query_ball_point(centres, radius_px, return_length=True)
+    return within.astype(np.int64) - 1
+
+
 def solidity(labels: Int[np.ndarray, "y x"]) -> Float64[np.ndarray, "n"]:
     """Return area over the area of the convex hull of the pixels, each pixel a square."""
     area = label_areas(labels)

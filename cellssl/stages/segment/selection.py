@@ -1,19 +1,19 @@
-"""selection: the results of a plate's fields in, tables of its nuclei with the reasons of the rejected ones out."""
+"""selection: the nuclei of a plate and the settings in, the reason of every rejected one, and the kept ones, out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.imaging.selection import REASONS
-from cellssl.stages.segment.field import FIELD_COLUMNS, MEASURED, FieldTask
+from cellssl.imaging.quality import count_neighbours
+from cellssl.imaging.selection import REASONS, rejection_reasons
+from cellssl.stages.segment.field import FIELD_SIDES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellssl.stages.segment.settings import Quality
+    from cellssl.stages.segment.settings import Quality, Settings
 
 ALL_REASONS = (*REASONS, "flagged_field", "over_cap")
 """Why a detected nucleus does not become a cell; in every table of counts, detected = kept + the sum over these."""
@@ -33,54 +33,51 @@ NUCLEI_CSV = {
 """Column of the cell table -> its name in CellProfiler."""
 
 
-def iter_results(done: Iterable[FieldTask]) -> Iterator[tuple[FieldTask, Any]]:
-    """Yield one result at a time: a plate may have more fields than a process may have open files."""
-    for task in done:
-        with np.load(task.result, allow_pickle=False) as arrays:
-            yield task, arrays
-
-
-def nuclei_table(done: Iterable[FieldTask]) -> pd.DataFrame:
-    """Return one row per detected nucleus; those within the limits have a cell_id and no `reason`.
+def select_nuclei(nuclei: pd.DataFrame, fields: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Return all nuclei with the reason of every rejected one; those within the limits have a cell_id.
 
     The number in a cell_id is the label of the nucleus in the label image that `keep_labels` writes.
     """
+    rejected = reject_by_limits(nuclei, fields, settings)
+    return reject_groups(_with_reasons(nuclei, rejected, settings), fields, settings.quality, settings.cells_per_well)
+
+
+def reject_by_limits(nuclei: pd.DataFrame, fields: pd.DataFrame, settings: Settings) -> np.ndarray:
+    """Return for every nucleus 0 where it is within the limits, else the position of its reason in REASONS, from 1."""
+    of_field = fields.set_index("field_id")
+    columns = {str(name): nuclei[name].to_numpy() for name in nuclei}
+    columns |= {name: nuclei["field_id"].map(of_field[name]).to_numpy(float) for name in FIELD_SIDES}
+    return rejection_reasons(columns, settings.limits())
+
+
+def _with_reasons(nuclei: pd.DataFrame, rejected: np.ndarray, settings: Settings) -> pd.DataFrame:
     import pandas as pd
 
-    tables = [_nuclei_of_field(task, arrays) for task, arrays in iter_results(done)]
-    return pd.concat(tables, ignore_index=True)
-
-
-def _nuclei_of_field(task: FieldTask, arrays: Any) -> pd.DataFrame:
-    import pandas as pd
-
-    rejected = arrays["rejected"]
-    names = [f"{task.field_id}_{number:04d}" for number in np.cumsum(rejected == 0)]
-    table = pd.DataFrame({name: arrays[name] for name in MEASURED})
-    table.insert(0, "cell_id", pd.Series(names, dtype="string").where(rejected == 0))
-    table.insert(1, "field_id", pd.Series([task.field_id] * len(rejected), dtype="string"))
+    within = pd.Series(rejected == 0, nuclei.index)
+    numbers = within.groupby(nuclei["field_id"]).cumsum()
+    names = [f"{field_id}_{number:04d}" for field_id, number in zip(nuclei["field_id"], numbers, strict=True)]
+    table = nuclei.drop(columns="at_edge")
+    table.insert(0, "cell_id", pd.Series(names, table.index, dtype="string").where(within))
+    table.insert(list(table).index("eccentricity") + 1, "neighbours", _neighbours(nuclei, settings.crop_px / 2))
     reasons = [REASONS[number - 1] if number else None for number in rejected]
-    table["reason"] = pd.Series(reasons, dtype="string")
-    if "true_label" in arrays:
-        true = [task.phenotypes.get(int(label)) for label in arrays["true_label"]]
-        table["true_phenotype"] = pd.Series(true, dtype="string")
+    table.insert(len(table.columns), "reason", pd.Series(reasons, table.index, dtype="string"))
     return table
 
 
-def field_table(fields: pd.DataFrame, done: Iterable[FieldTask], nuclei: pd.DataFrame, limits: Quality) -> pd.DataFrame:
-    """Add quality measures and flags to the fields; a field without a result is flagged as quarantined."""
-    measured = {task.field_id: arrays["field_quality"] for task, arrays in iter_results(done)}
-    table = fields.copy()
-    for place, column in enumerate(FIELD_COLUMNS):
-        table[column] = [measured[one][place] if one in measured else np.nan for one in table["field_id"]]
-    detected = nuclei["field_id"].value_counts()
-    table["field_nuclei"] = [int(detected.get(one, 0)) for one in table["field_id"]]
-    table["field_flags"] = field_flags(table, limits).where(table["field_id"].isin(list(measured)), "quarantined")
-    return table
+def _neighbours(nuclei: pd.DataFrame, radius_px: float) -> np.ndarray:
+    """Count for each nucleus the others of its field, kept or rejected, whose centre is within `radius_px`."""
+    counts = np.zeros(len(nuclei), np.int64)
+    centres = nuclei[["row_px", "column_px"]].to_numpy()
+    for rows in nuclei.groupby("field_id", sort=False).indices.values():
+        counts[rows] = count_neighbours(centres[rows], radius_px)
+    return counts
 
 
 def field_flags(fields: pd.DataFrame, limits: Quality) -> pd.Series:
-    """Return the flags of each field, joined by commas; empty where no limit is exceeded."""
+    """Return the flags of each field, joined by commas; empty where no limit is exceeded.
+
+    A field without a size was not segmented: it is flagged as quarantined.
+    """
     import pandas as pd
 
     exceeded = {
@@ -91,7 +88,8 @@ def field_flags(fields: pd.DataFrame, limits: Quality) -> pd.Series:
     }
     rows = zip(*exceeded.values(), strict=True)
     joined = [",".join(name for name, hit in zip(exceeded, row, strict=True) if hit) for row in rows]
-    return pd.Series(joined, fields.index, dtype="string")
+    flags = pd.Series(joined, fields.index, dtype="string")
+    return flags.where(fields["field_height_px"].notna(), "quarantined")
 
 
 def reject_groups(

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from cellssl.imaging.selection import Limits
 
 # A number that leaves the pixels of a crop as they were goes into SAME_PIXELS of imaging/scaling.py.
-# 2: nuclei_net is the default, a constant image is an error; 3: sums in another order, every nucleus is connected
-ALGORITHM = 3
+# 2: nuclei_net is the default, a constant image is an error; 3: sums in another order, every nucleus is connected;
+# 4: the nuclei of a plate are an artifact of their own
+ALGORITHM = 4
+DETECTION_ALGORITHM = 4
+"""The ALGORITHM under which nuclei were last found or measured otherwise; a change of limits or crops leaves it."""
 
 Flag = Literal["empty", "blurred", "saturated", "artefact"]
 
@@ -50,8 +53,11 @@ class Quality(SettingsModel):
     """Fields with one of these flags give no cells; their nuclei are dropped as flagged_field. None by default."""
 
 
-class Settings(StageSettings):
-    """Segment every nucleus, and crop one window around it."""
+class Detection(StageSettings):
+    """The settings that decide which nuclei are found and what is measured of them.
+
+    They alone count in the nuclei of a plate, so that all nuclei are detected once for any limits and any crops.
+    """
 
     method: Annotated[SegmenterSettings, PluginField("cellssl.imaging.segmenters")] = Field(
         default_factory=lambda: plugins.load("cellssl.imaging.segmenters", "nuclei_net").Settings()
@@ -66,6 +72,33 @@ class Settings(StageSettings):
     """Standard deviation of the blur of the flat field. 500 is the value of pybbbc, which corrects only what changes
     over more than a field. Dark corners need about a tenth of the field's side, and so many fields that no single cell
     is visible in their mean."""
+    max_failures: float = Field(0.01, ge=0, le=1, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Largest share of the fields of a plate that may fail; quarantine.csv lists them with the reason. Of 20 or more
+    fields, one may fail, unless the share is 0."""
+    workers: int | None = Field(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Number of processes; the number of cores by default."""
+
+    @classmethod
+    def algorithm(cls) -> int:
+        """Return the ALGORITHM under which the nuclei were last found or measured otherwise."""
+        return DETECTION_ALGORITHM
+
+    def external_files(self) -> dict[str, Path]:
+        """Return the files of the user that the segmenter reads: weights, or label images of another tool."""
+        return {f"method.{role}": path for role, path in self.method.external_files().items()}
+
+    def check(self) -> None:
+        """Raise UsageError where this machine lacks what the segmenter needs."""
+        self.method.check()
+
+    def downloads(self) -> list[Download]:
+        """Return the published files of the segmenter."""
+        return [file_download(file.what, file.url, file.place) for file in self.method.downloads()]
+
+
+class Settings(Detection):
+    """Segment every nucleus, and crop one window around it."""
+
     crop_px: int = Field(196, ge=8)
     """Side of the window; 196 is about five nuclei across at 0.5 um per pixel."""
     border: Border = "reflect"
@@ -92,8 +125,11 @@ class Settings(StageSettings):
     max_failures: float = Field(0.01, ge=0, le=1)
     """Largest share of the fields of a plate that may fail; quarantine.csv lists them with the reason. Of 20 or more
     fields, one may fail, unless the share is 0."""
-    workers: int | None = Field(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Number of processes; the number of cores by default."""
+
+    @classmethod
+    def algorithm(cls) -> int:
+        """Return the ALGORITHM of the stage."""
+        return ALGORITHM
 
     @model_validator(mode="after")
     def _check_areas(self) -> Settings:
@@ -115,21 +151,13 @@ class Settings(StageSettings):
             quality.min_focus,
         )
 
+    def detection(self) -> Detection:
+        """Return the settings that decide which nuclei are found."""
+        return Detection(**{name: getattr(self, name) for name in Detection.model_fields})
+
     def inputs(self) -> tuple[str, ...]:
         """Return the stage whose fields are read."""
         return ("fetch",)
-
-    def external_files(self) -> dict[str, Path]:
-        """Return the files of the user that the segmenter reads: weights, or label images of another tool."""
-        return {f"method.{role}": path for role, path in self.method.external_files().items()}
-
-    def check(self) -> None:
-        """Raise UsageError where this machine lacks what the segmenter needs."""
-        self.method.check()
-
-    def downloads(self) -> list[Download]:
-        """Return the published files of the segmenter."""
-        return [file_download(file.what, file.url, file.place) for file in self.method.downloads()]
 
 
 EXPLAINED = {"quality": Quality}
