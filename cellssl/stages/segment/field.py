@@ -19,6 +19,7 @@ from cellssl.images.reading import read_image, read_labels, write_packed_labels
 from cellssl.images.reference import ImageReference
 from cellssl.imaging import illumination
 from cellssl.imaging.labels import match_labels, measure, relabel, touches_edge
+from cellssl.imaging.lobes import LobeLimits, merge_lobes
 from cellssl.imaging.quality import measure_quality
 
 if TYPE_CHECKING:
@@ -42,6 +43,17 @@ class FetchedImage:
 
 
 @dataclass(frozen=True)
+class LobeMerging:
+    """How lobes of one cell are merged in one field."""
+
+    channel: int
+    """Position of the channel that shows the bodies of the cells."""
+    limits: LobeLimits
+    diameter_px: float | None
+    """Diameter of a whole nucleus; None where it is measured in the field."""
+
+
+@dataclass(frozen=True)
 class FieldTask:
     """Everything that a worker needs for one field; `images` are in the order of the channels."""
 
@@ -61,6 +73,8 @@ class FieldTask:
     phenotypes: dict[int, str] = field(default_factory=dict)
     flatfields: tuple[Path, ...] = ()
     """The flat field of every channel; empty where illumination is not corrected."""
+    lobes: LobeMerging | None = None
+    """How lobes of one cell are merged; None where they are not."""
 
 
 FIELD_QUALITY = {
@@ -73,6 +87,8 @@ FIELD_QUALITY = {
 """Column of fields.parquet -> attribute of FieldQuality that it holds."""
 FIELD_SIDES = ("field_height_px", "field_width_px")
 """Columns of fields.parquet with the number of rows and columns of pixels."""
+MERGED_LOBES = "field_merged_lobes"
+"""Column of fields.parquet with the number of nuclei that became part of another one, where lobes are merged."""
 OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values"
 """How the arrays of a field's result are called: a column of the table of nuclei, a value of the field, and the counts
 of every grey value (channel, value)."""
@@ -91,11 +107,16 @@ def segment_field(task: FieldTask, settings: Detection, segmenter: Segmenter) ->
         except DataError as error:
             _write_failure(task, f"{error.message}; {error.hint}" if error.hint else error.message)
             return
+    of_lobes = {}
+    if task.lobes is not None:
+        found = int(labels.max(initial=0))
+        labels = merge_lobes(labels, pixels[task.lobes.channel], task.lobes.limits, task.lobes.diameter_px)
+        of_lobes = {MERGED_LOBES: found - int(labels.max(initial=0))}
     write_packed_labels(task.labels, labels)
     nuclei, of_field = measure_field(task, pixels, labels)
     arrays = {
         **{f"{OF_NUCLEI}{name}": values for name, values in nuclei.items()},
-        **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in of_field.items()},
+        **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in {**of_field, **of_lobes}.items()},
         GREY_VALUES: count_grey_values(pixels),
     }
     save_arrays(task.result, arrays)
