@@ -29,6 +29,7 @@ FOLDER = Path(__file__).resolve().parent / "golden"
 PLUGIN_FOLDERS = {
     "datasets": "cellssl.datasets",
     "segmenters": "cellssl.imaging.segmenters",
+    "cell_segmenters": "cellssl.imaging.cell_segmenters",
     "transforms": "cellssl.learning.transforms",
     "encoders": "cellssl.learning.encoders",
     "objectives": "cellssl.learning.objectives",

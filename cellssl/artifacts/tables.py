@@ -66,7 +66,7 @@ SHAPE: Mapping[str, Column] = {
     name: Column("number")
     for name in (
         "area_px", "eccentricity", "neighbours", "solidity", "focus", "brightness", "saturated", "edge_px",
-        "nearest_px",
+        "nearest_px", "second_nearest_px", "third_nearest_px", "touching", "free_border",
     )
 }  # fmt: skip
 CELLS: Mapping[str, Column] = {
@@ -87,7 +87,7 @@ NUCLEI: Mapping[str, Column] = {
     "at_edge": Column("flag", needed=True, gaps=False),
     "true_phenotype": TEXT,
     **{
-        name: Column("number", needed=True, gaps=name == "nearest_px")
+        name: Column("number", needed=True, gaps=name.endswith(("nearest_px", "free_border")))
         for name in ("row_px", "column_px", *SHAPE)
         if name != "neighbours"
     },

@@ -13,6 +13,7 @@ from cellssl.cli import options as o
 PLUGIN_FOLDERS = {
     "datasets": "cellssl.datasets",
     "segmenters": "cellssl.imaging.segmenters",
+    "cell_segmenters": "cellssl.imaging.cell_segmenters",
     "transforms": "cellssl.learning.transforms",
     "encoders": "cellssl.learning.encoders",
     "objectives": "cellssl.learning.objectives",
@@ -21,7 +22,10 @@ PLUGIN_FOLDERS = {
 ALIASES = {"views": "transforms"}
 """Other words for a plugin folder."""
 What = Annotated[
-    str, typer.Argument(help="A stage, sweep, or transforms, objectives, encoders, segmenters, datasets, clusterers.")
+    str,
+    typer.Argument(
+        help="A stage, sweep, or transforms, objectives, encoders, segmenters, cell_segmenters, datasets, ..."
+    ),
 ]
 Name = Annotated[str | None, typer.Argument(help="One plugin of the folder, such as affine.")]
 

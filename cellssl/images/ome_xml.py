@@ -1,4 +1,4 @@
-"""ome_xml: the OME-XML of a TIFF in; its images, with the page of this file that holds each plane, out."""
+"""ome_xml: the OME-XML of a TIFF in; its images, with the page of this file that holds each plane, out; and back."""
 
 from __future__ import annotations
 
@@ -152,3 +152,20 @@ def _objective(image: ElementTree.Element, objectives: dict[str | None, ElementT
         return None
     magnification = lens.get("NominalMagnification")
     return f"{float(magnification):g}x" if magnification else lens.get("Model")
+
+
+def label_image_xml(shape: tuple[int, ...], dtype: str, pixel_um: float | None, shows: str) -> str:
+    """Return the OME-XML of a file with one plane of labels, such as uint16; `shows` names what is labelled."""
+    space = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+    instance = "http://www.w3.org/2001/XMLSchema-instance"
+    root = ElementTree.Element(
+        "OME", {"xmlns": space, "xmlns:xsi": instance, "xsi:schemaLocation": f"{space} {space}/ome.xsd"}
+    )
+    image = ElementTree.SubElement(root, "Image", {"ID": "Image:0", "Name": shows})
+    sizes = {"SizeX": str(shape[1]), "SizeY": str(shape[0]), "SizeC": "1", "SizeZ": "1", "SizeT": "1"}
+    sides = {} if pixel_um is None else {f"PhysicalSize{axis}": repr(float(pixel_um)) for axis in "XY"}  # micrometres
+    facts = {"ID": "Pixels:0", "DimensionOrder": "XYCZT", "Type": dtype, **sizes, **sides}
+    pixels = ElementTree.SubElement(image, "Pixels", facts)
+    ElementTree.SubElement(pixels, "Channel", {"ID": "Channel:0:0", "Name": shows, "SamplesPerPixel": "1"})
+    ElementTree.SubElement(pixels, "TiffData", {"IFD": "0", "PlaneCount": "1"})
+    return '<?xml version="1.0" encoding="UTF-8"?>' + ElementTree.tostring(root, encoding="unicode")

@@ -14,6 +14,7 @@ from cellssl.errors import DataError
 from cellssl.files import write_buffer
 from cellssl.images.choosing import Choice, choose
 from cellssl.images.formats import TIFF
+from cellssl.images.ome_xml import label_image_xml
 from cellssl.images.opening import as_data_errors, image_fault
 from cellssl.images.pillow_source import open_pillow
 from cellssl.images.projection import project
@@ -120,12 +121,20 @@ def _no_range(pixels: np.ndarray, name: str) -> DataError:
     )
 
 
-def write_labels(path: Path, labels: np.ndarray) -> None:
-    """Write a label image as a compressed TIFF; 0 is the background."""
+def write_labels(path: Path, labels: np.ndarray, pixel_um: float | None = None, shows: str = "nuclei") -> None:
+    """Write a label image as a compressed OME-TIFF; 0 is the background.
+
+    `pixel_um` is the side of a pixel, where it is known; `shows` becomes the name of the channel.
+    """
     import tifffile
 
     numbers = labels.astype(np.uint16 if labels.max() < 2**16 else np.uint32)
-    write_buffer(path, lambda buffer: tifffile.imwrite(buffer, numbers, compression="zlib"))
+    # described here: tifffile would add a random identifier, and the same labels must give the same bytes
+    described = label_image_xml(numbers.shape, str(numbers.dtype), pixel_um, shows)
+    write_buffer(
+        path,
+        lambda buffer: tifffile.imwrite(buffer, numbers, compression="zlib", description=described, metadata=None),
+    )
 
 
 def write_packed_labels(path: Path, labels: np.ndarray) -> None:

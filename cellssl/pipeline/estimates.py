@@ -323,7 +323,7 @@ class _Estimator:
         return seconds, max(BASE_MB, min(cost.memory_mb, 4 * BASE_MB)), disk_bytes, "measured"
 
     def _measure(self, planned: Planned, size: Workload) -> tuple[float, float, float, str]:
-        with_cells = getattr(upstream_stages(planned)["segment"].settings, "cells", None) is not None
+        with_cells = upstream_stages(planned)["segment"].settings.cells is not None
         cores = min(planned.settings.workers or allowed_cores(), allowed_cores())
         one_s = CELLPROFILER_S * size.channels / 3 * (WITH_CELLS if with_cells else 1)
         measured_bytes = EMBEDDED_BYTES * size.channels / 3 * (3 if with_cells else 1) * size.embedded_cells

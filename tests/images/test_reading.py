@@ -458,6 +458,24 @@ def test_written_labels_are_read_back(tmp_path: Path, highest: int) -> None:
     assert (read_labels(tmp_path / "labels.tif") == labels).all()
 
 
+@pytest.mark.parametrize("highest", [5, 65_536])
+@pytest.mark.parametrize("pixel_um", [0.4963, None])
+def test_written_labels_are_an_ome_tiff_with_the_size_of_a_pixel(
+    tmp_path: Path, highest: int, pixel_um: float | None
+) -> None:
+    path = tmp_path / "labels.tif"
+    labels = np.where(LABELS == 5, highest, LABELS)
+    write_labels(path, labels, pixel_um, "cells")
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.is_ome and tiff.series[0].axes == "YX" and (tiff.asarray() == labels).all()
+        pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+    assert pixels.get("PhysicalSizeX") == pixels.get("PhysicalSizeY") == pixel_um  # micrometres, as the schema says
+    assert (pixels["SizeY"], pixels["SizeX"], pixels["Channel"]["Name"]) == (*labels.shape, "cells")
+    before = path.read_bytes()
+    write_labels(path, labels, pixel_um, "cells")
+    assert path.read_bytes() == before
+
+
 WRONG = {
     "halves": LABELS / 2,
     "below 0": LABELS - 1,

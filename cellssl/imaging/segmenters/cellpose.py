@@ -71,10 +71,7 @@ class Settings(SegmenterSettings):
         if self.weights is not None:
             return ()
         self.check()
-        major = installed()[0]
-        file = FILES[major][self.model]
-        what = f"the weights of {self.plugin_name()}'s {self.model!r}"
-        return (PublishedFile(what, f"{FOLDER}/{file}", f"{SOURCES[major]}{file}"),)
+        return (published_file(self.model),)
 
     def prepare(self, downloaded: Sequence[Path], device: str) -> CellposeSegmenter:
         """Return the network's file and the device; UsageError where the GPU that the user chose is missing."""
@@ -106,7 +103,7 @@ class CellposeSegmenter(Segmenter):
         }
         if installed()[0] == 3:
             options["channels"] = [0, 0]  # one grey channel
-        labels = _network(self.file, self.device).eval(image.astype(np.float32), **options)[0]
+        labels = load_network(self.file, self.device).eval(image.astype(np.float32), **options)[0]
         return np.asarray(labels, np.int32)
 
     def runs_on(self) -> str:
@@ -115,12 +112,8 @@ class CellposeSegmenter(Segmenter):
 
     def ran(self) -> dict[str, Any]:
         """Return the version of cellpose, the name of the network, the sha256 of its file, and the device."""
-        import hashlib
-
-        with self.file.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         name = self.settings.model if self.settings.weights is None else self.file.name
-        return {"cellpose": installed()[1], "model": name, "weights_sha256": sha256, "device": self.device}
+        return what_ran(name, self.file, self.device)
 
     def _diameter_px(self, image: Real[np.ndarray, "y x"], pixel_um: float | None) -> float | None:
         if self.settings.diameter_um is not None:
@@ -156,8 +149,25 @@ def installed() -> tuple[int, str]:
     return major, found
 
 
+def published_file(model: str) -> PublishedFile:
+    """Return the file with the weights of a network of the installed cellpose."""
+    major = installed()[0]
+    file = FILES[major][model]
+    return PublishedFile(f"the weights of cellpose's {model!r}", f"{FOLDER}/{file}", f"{SOURCES[major]}{file}")
+
+
+def what_ran(name: str, file: Path, device: str) -> dict[str, Any]:
+    """Return the version of cellpose, the name of the network, the sha256 of its file, and the device."""
+    import hashlib
+
+    with file.open("rb") as opened:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    return {"cellpose": installed()[1], "model": name, "weights_sha256": sha256, "device": device}
+
+
 @cache
-def _network(file: Path, device: str) -> Any:
+def load_network(file: Path, device: str) -> Any:
+    """Return the network of a file on a device; UsageError where the file is none of the installed cellpose."""
     import importlib
     import pickle
 

@@ -28,7 +28,7 @@ from cellssl.images.reading import read_labels
 from cellssl.imaging import cellprofiler
 from cellssl.stages.segment.field import FetchedImage, read_field
 from cellssl.stages.segment.inputs import channels_of
-from cellssl.stages.segment.tasks import fetched_images, flatfield_names, labels_name
+from cellssl.stages.segment.tasks import cells_name, fetched_images, flatfield_names, labels_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,11 +39,6 @@ VECTORS_FILE = "vectors.f32"
 """The measurements of all cells in the folder of intermediate files, (cell, measurement), where they are gathered."""
 BLOCK_BYTES = 2**25
 """Size of the vectors that are handed on at a time."""
-
-
-def cells_name(field_id: str) -> str:
-    """Return the name of the label image of a field's cells in the artifact of a plate's nuclei."""
-    return f"cells/{field_id}.tif"
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,14 @@ from cellssl.images.content import state_of
 from cellssl.images.reading import read_image, read_labels, write_packed_labels
 from cellssl.images.reference import ImageReference
 from cellssl.imaging import illumination
+from cellssl.imaging.compartments import measure_compartments
 from cellssl.imaging.labels import match_labels, measure, relabel, touches_edge
 from cellssl.imaging.lobes import LobeLimits, merge_lobes
+from cellssl.imaging.neighbours import measure_neighbours
 from cellssl.imaging.quality import measure_quality
 
 if TYPE_CHECKING:
+    from cellssl.imaging.cell_segmenter import CellSegmenter
     from cellssl.imaging.segmenter import Segmenter
     from cellssl.stages.segment.settings import Detection
 
@@ -58,6 +61,7 @@ class FieldTask:
     """Everything that a worker needs for one field; `images` are in the order of the channels."""
 
     field_id: str
+    channels: tuple[str, ...]
     images: tuple[FetchedImage, ...]
     nucleus: int
     """Position of the channel that shows the nuclei."""
@@ -66,6 +70,10 @@ class FieldTask:
     """The .npz file with the measurements."""
     labels: Path
     """Where the label image of all nuclei is written."""
+    stain: int | None = None
+    """Position of the channel that shows the cells; None where cells are not found."""
+    cells: Path | None = None
+    """Where the label image of the cells of all nuclei is written."""
     given_labels: Path | None = None
     """A label image of another tool, which replaces segmentation."""
     truth: Path | None = None
@@ -94,45 +102,49 @@ OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values"
 of every grey value (channel, value)."""
 
 
-def segment_field(task: FieldTask, settings: Detection, segmenter: Segmenter) -> None:
-    """Segment and measure the nuclei of one field; a fault of its images is written to `.failed.json`.
+def segment_field(
+    task: FieldTask, settings: Detection, segmenter: Segmenter, cell_segmenter: CellSegmenter | None = None
+) -> None:
+    """Segment and measure the nuclei of one field, and their cells; a fault of its images goes to `.failed.json`.
 
     The images are read again before a fault counts: one that is gone then was a fault of the reading.
     """
     try:
-        pixels, labels = _labelled(task, segmenter)
+        field = _labelled(task, segmenter, cell_segmenter)
     except DataError:
         try:
-            pixels, labels = _labelled(task, segmenter)
+            field = _labelled(task, segmenter, cell_segmenter)
         except DataError as error:
             _write_failure(task, f"{error.message}; {error.hint}" if error.hint else error.message)
             return
-    of_lobes = {}
-    if task.lobes is not None:
-        found = int(labels.max(initial=0))
-        labels = merge_lobes(labels, pixels[task.lobes.channel], task.lobes.limits, task.lobes.diameter_px)
-        of_lobes = {MERGED_LOBES: found - int(labels.max(initial=0))}
-    write_packed_labels(task.labels, labels)
-    nuclei, of_field = measure_field(task, pixels, labels)
+    write_packed_labels(task.labels, field.labels)
+    if field.cells is not None and task.cells is not None:
+        write_packed_labels(task.cells, field.cells)
+    nuclei, of_field = measure_field(task, field.pixels, field.labels, field.cells)
+    if field.merged_lobes is not None:
+        of_field[MERGED_LOBES] = field.merged_lobes
     arrays = {
         **{f"{OF_NUCLEI}{name}": values for name, values in nuclei.items()},
-        **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in {**of_field, **of_lobes}.items()},
-        GREY_VALUES: count_grey_values(pixels),
+        **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in of_field.items()},
+        GREY_VALUES: count_grey_values(field.pixels),
     }
     save_arrays(task.result, arrays)
 
 
 def measure_field(
-    task: FieldTask, pixels: np.ndarray, labels: np.ndarray
+    task: FieldTask, pixels: np.ndarray, labels: np.ndarray, cells: np.ndarray | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Measure the nuclei 1..n and the field.
+    """Measure the nuclei 1..n, their cells where they were found, and the field.
 
     Every name of the first becomes a column of nuclei.parquet, and from there of cells.parquet and dropped.parquet;
     every name of the second becomes a column of fields.parquet.
     """
     nuclei = measure(labels)
     quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres)
-    columns = {**vars(nuclei), **vars(quality), "at_edge": touches_edge(labels)}
+    columns = {**vars(nuclei), **vars(quality), **vars(measure_neighbours(labels, nuclei.centres))}
+    columns["at_edge"] = touches_edge(labels)
+    if cells is not None:
+        columns |= measure_compartments(pixels, task.channels, labels, cells)
     if task.truth is not None:
         columns["true_label"] = match_labels(labels, read_labels(task.truth))
     of_field = {column: float(getattr(field_quality, name)) for column, name in FIELD_QUALITY.items()}
@@ -147,14 +159,37 @@ def write_crashed(task: FieldTask, how: str) -> None:
 
 
 def _write_failure(task: FieldTask, reason: str) -> None:
-    task.labels.unlink(missing_ok=True)
+    for labels in (task.labels, task.cells):
+        if labels is not None:
+            labels.unlink(missing_ok=True)
     write_text(failed_path(task.result), json.dumps({"field_id": task.field_id, "reason": reason}))
 
 
-def _labelled(task: FieldTask, segmenter: Segmenter) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixels and the labels of the nuclei of one field."""
+@dataclass(frozen=True)
+class LabelledField:
+    """The pixels of a field and what was found in them."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    """The label image of the nuclei."""
+    cells: np.ndarray | None = None
+    """The label image of their cells; None where cells are not found."""
+    merged_lobes: int | None = None
+    """Number of nuclei that became part of another one; None where lobes are not merged."""
+
+
+def _labelled(task: FieldTask, segmenter: Segmenter, cell_segmenter: CellSegmenter | None) -> LabelledField:
+    """Read one field, and find its nuclei and, where they are asked for, their cells."""
     pixels = read_field(task.field_id, task.images, task.flatfields)
-    return pixels, label_nuclei(task, segmenter, pixels)
+    labels, merged = label_nuclei(task, segmenter, pixels), None
+    if task.lobes is not None:
+        found = labels.max(initial=0)
+        labels = merge_lobes(labels, pixels[task.lobes.channel], task.lobes.limits, task.lobes.diameter_px)
+        merged = int(found - labels.max(initial=0))
+    cells = None
+    if cell_segmenter is not None and task.stain is not None:
+        cells = cell_segmenter.grow(pixels[task.stain], labels, pixels[task.nucleus], task.pixel_um)
+    return LabelledField(pixels, labels, cells, merged)
 
 
 def label_nuclei(task: FieldTask, segmenter: Segmenter, pixels: np.ndarray) -> np.ndarray:

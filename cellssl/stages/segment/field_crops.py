@@ -11,6 +11,7 @@ from cellssl.artifacts.crops import write_rows
 from cellssl.files import write_text
 from cellssl.images.reading import read_labels, write_labels
 from cellssl.imaging import cropping
+from cellssl.imaging.crop_masks import mask_crops, own_masks
 from cellssl.imaging.cropping import Border
 from cellssl.imaging.labels import select_labels
 from cellssl.stages.segment.field import FetchedImage, read_field
@@ -29,28 +30,43 @@ class CropTask:
     first_row: int
     border: Border
     done: Path
-    relabelling: Relabelling | None = None
+    relabellings: tuple[Relabelling, ...] = ()
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True)
 class Relabelling:
-    """The label image of all nuclei of a field, and that of the nuclei within the limits, which is made of it."""
+    """The label image of all nuclei or cells of a field, and that of those within the limits, which is made of it."""
 
     labels: Path
     within: np.ndarray
     """For every nucleus, whether it is within the limits."""
     target: Path
+    pixel_um: float | None
+    shows: str
+    """What is labelled: "nuclei" or "cells"."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A label image, and the number in it of the nucleus in each window: the other pixels of the window become 0."""
+
+    labels: Path
+    numbers: np.ndarray
 
 
 def crop_field(task: CropTask) -> None:
-    """Read the field and write its windows into their rows of the stack, and its label image where it is asked for.
+    """Read the field and write its windows into their rows of the stack, and its label images where they are asked for.
 
     Raises IntegrityError where an image has changed since it was fetched.
     """
-    if task.relabelling is not None:
-        labels = read_labels(task.relabelling.labels)
-        write_labels(task.relabelling.target, select_labels(labels, task.relabelling.within))
+    for one in task.relabellings:
+        write_labels(one.target, select_labels(read_labels(one.labels), one.within), one.pixel_um, one.shows)
     if len(task.centres):
         field = read_field(task.field_id, task.images, task.flatfields)
-        write_rows(task.stack, task.first_row, cropping.crop(field, task.centres, task.shape[-1], task.border))
+        crops = cropping.crop(field, task.centres, task.shape[-1], task.border)
+        if task.mask is not None:
+            masks = own_masks(read_labels(task.mask.labels), task.mask.numbers, task.centres, task.shape[-1])
+            crops = mask_crops(crops, masks)
+        write_rows(task.stack, task.first_row, crops)
     write_text(task.done, "")

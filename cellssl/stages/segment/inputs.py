@@ -34,6 +34,21 @@ def position_of(channel: str, channels: list[str]) -> int:
     return channels.index(channel)
 
 
+def stain_of(settings: Detection, channels: list[str]) -> int | None:
+    """Return the position of the channel that shows the cells; None where cells are not found.
+
+    Raises UsageError where no channel has that name.
+    """
+    if settings.cells is None:
+        return None
+    if settings.cells.channel not in channels:
+        raise UsageError(
+            f"segment.cells.channel is {settings.cells.channel!r}, which is no channel",
+            hint=f"there are: {', '.join(channels)}",
+        )
+    return channels.index(settings.cells.channel)
+
+
 def image_of(text: str, fetched: Artifact) -> ImageReference:
     """Return the image that a cell of the field table of a fetch artifact names, with the whole paths of its files."""
     return parse_reference(text).within(fetched.path)

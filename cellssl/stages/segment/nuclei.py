@@ -6,7 +6,7 @@ They are an artifact of their own, the nuclei part of a plate, so that other lim
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,8 @@ from cellssl.stages.segment.tasks import field_tasks
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellssl.imaging.segmenter import Segmenter, SegmenterSettings
+    from cellssl.imaging.cell_segmenter import CellSegmenter, CellSegmenterSettings
+    from cellssl.imaging.segmenter import PublishedFile, Segmenter, SegmenterSettings
 
 GREY_VALUES_FILE = "grey_values.npy"
 """How often each grey value occurs: (reference, channel, value), where reference is 0 for the control fields and 1 for
@@ -136,9 +137,10 @@ def _segment_fields(tasks: list[FieldTask], job: Job, first_done: Callable[[list
 
     left = [task for task in tasks if not task.result.is_file() and not failed_path(task.result).is_file()]
     before = len(tasks) - len(left)
-    segmenter = _prepared_segmenter(job)
-    workers = 1 if segmenter.runs_on().startswith("cuda") else job.settings.workers
-    work = partial(segment_field, settings=job.settings, segmenter=segmenter)
+    segmenter, cell_segmenter = _prepared_segmenter(job), _prepared_cell_segmenter(job)
+    devices = [one.runs_on() for one in (segmenter, cell_segmenter) if one is not None]
+    workers = 1 if any(device.startswith("cuda") for device in devices) else job.settings.workers
+    work = partial(segment_field, settings=job.settings, segmenter=segmenter, cell_segmenter=cell_segmenter)
     for done, task in enumerate(parallel_map(work, left, workers, write_crashed), 1):
         if done == min(FIRST_FIELDS, len(left)):
             first_done([one for one in tasks if one.result.is_file()])
@@ -148,23 +150,36 @@ def _segment_fields(tasks: list[FieldTask], job: Job, first_done: Callable[[list
 def _prepared_segmenter(job: Job) -> Segmenter:
     """Return the segmenter for this machine, and record what it reports in the card."""
     method: SegmenterSettings = job.settings.method
-    segmenter = method.prepare(_downloaded(method, job.context.store), job.context.device)
+    downloaded = _downloaded(method.downloads(), "segment.method.weights", job.context.store)
+    segmenter = method.prepare(downloaded, job.context.device)
     if report := segmenter.ran():
         job.ran["segmenter"] = report
     return segmenter
 
 
-def _downloaded(method: SegmenterSettings, store: Store) -> list[Path]:
-    """Return the published files that the segmenter needs; UsageError for a missing one, which is not downloaded here.
+def _prepared_cell_segmenter(job: Job) -> CellSegmenter | None:
+    """Return what finds the cells, and record what it reports in the card; None where the recipe asks for none."""
+    if job.settings.cells is None:
+        return None
+    method: CellSegmenterSettings = job.settings.cells.method
+    downloaded = _downloaded(method.downloads(), "segment.cells.method.weights", job.context.store)
+    cell_segmenter = method.prepare(downloaded, job.context.device)
+    if report := cell_segmenter.ran():
+        job.ran["cell_segmenter"] = report
+    return cell_segmenter
+
+
+def _downloaded(files: Sequence[PublishedFile], setting: str, store: Store) -> list[Path]:
+    """Return the published files that a segmenter needs; UsageError for a missing one, which is not downloaded here.
 
     A run may start unattended, so a download must not fail in the middle of it.
     """
-    found = {file: find_cached(file.place, store) for file in method.downloads()}
+    found = {file: find_cached(file.place, store) for file in files}
     for file, path in found.items():
         if path is None:
             raise UsageError(
                 f"{file.what} are missing: {store.root / FOLDER / file.place}",
-                hint="download them with `cellssl doctor RECIPE --download`, or name a file in segment.method.weights",
+                hint=f"download them with `cellssl doctor RECIPE --download`, or name a file in {setting}",
             )
     return [path for path in found.values() if path is not None]
 

@@ -18,12 +18,12 @@ from cellssl.engine.plate_parts import QUARANTINE, allowed_failures, read_quaran
 from cellssl.errors import FailedError
 from cellssl.events import Event, Note, Progress
 from cellssl.stages.segment.counts import write_counts
-from cellssl.stages.segment.field_crops import CropTask, Relabelling, crop_field
+from cellssl.stages.segment.field_crops import CropTask, Mask, Relabelling, crop_field
 from cellssl.stages.segment.inputs import channels_of
 from cellssl.stages.segment.nuclei import read_grey_values, read_nuclei, too_many_failures
 from cellssl.stages.segment.scale import constant_channels, reference_counts, scale_table
 from cellssl.stages.segment.selection import count_nuclei, field_flags, kept_cells, reject_by_limits, select_nuclei
-from cellssl.stages.segment.tasks import fetched_images, flatfield_names, labels_name
+from cellssl.stages.segment.tasks import cells_name, fetched_images, flatfield_names, labels_name
 from cellssl.stages.shared.card_shapes import DetectionMetrics
 
 if TYPE_CHECKING:
@@ -127,33 +127,50 @@ def _crop_tasks(
 ) -> Iterator[CropTask]:
     """Yield the windows of every field that has nuclei, in the order of the table of cells."""
     scratch, images = job.draft.scratch(), fetched_images(fields, job.inputs["fetch"], job.context)
-    centres = {str(name): rows[["row_px", "column_px"]].to_numpy() for name, rows in cells.groupby("field_id")}
+    cells_of = {str(name): rows for name, rows in cells.groupby("field_id")}
     within = {str(name): rows["cell_id"].notna().to_numpy() for name, rows in nuclei.groupby("field_id")}
     flatfields = _flatfields(detected, fields)
     first_row = 0
-    for number, field_id in enumerate(fields["field_id"]):
+    for number, (field_id, pixel_um) in enumerate(zip(fields["field_id"], fields["pixel_um"], strict=True)):
         if labels_name(field_id) not in detected.card.files:
             continue  # it is quarantined
-        of_field = centres.get(field_id, np.empty((0, 2)))
-        relabelling = None
-        if job.settings.keep_labels:
-            target = job.draft.file(f"labels/{field_id}_cp_masks.tif")
-            kept = within.get(field_id, np.zeros(0, bool))
-            relabelling = Relabelling(detected.file(labels_name(field_id)), kept, target)
+        of_field = cells_of.get(field_id, cells.iloc[:0])
+        kept = within.get(field_id, np.zeros(0, bool))
         marker = scratch / f"field-{number:06d}.cropped"
         yield CropTask(
             field_id,
             images[field_id],
             flatfields.get(field_id, ()),
-            of_field,
+            of_field[["row_px", "column_px"]].to_numpy(),
             stack,
             shape,
             first_row,
             job.settings.border,
             marker,
-            relabelling,
+            tuple(_relabellings(job, detected, field_id, kept, pixel_um)) if job.settings.keep_labels else (),
+            _mask(job, detected, field_id, of_field),
         )
         first_row += len(of_field)
+
+
+def _relabellings(
+    job: Job, detected: Artifact, field_id: str, within: np.ndarray, pixel_um: float
+) -> Iterator[Relabelling]:
+    """Yield the label images of the nuclei within the limits that are written, and of their cells where there are."""
+    known_um = pixel_um if pixel_um > 0 else None
+    target = job.draft.file(f"labels/{field_id}_cp_masks.tif")
+    yield Relabelling(detected.file(labels_name(field_id)), within, target, known_um, "nuclei")
+    if job.settings.cells is not None:
+        target = job.draft.file(f"labels/{field_id}_cells.ome.tif")
+        yield Relabelling(detected.file(cells_name(field_id)), within, target, known_um, "cells")
+
+
+def _mask(job: Job, detected: Artifact, field_id: str, cells: pd.DataFrame) -> Mask | None:
+    """Return which pixels of the crops of a field are left; None where all of them are."""
+    if job.settings.crop_mask == "none":
+        return None
+    name = cells_name(field_id) if job.settings.crop_mask == "cell" else labels_name(field_id)
+    return Mask(detected.file(name), cells["nucleus_label"].to_numpy())
 
 
 def _flatfields(detected: Artifact, fields: pd.DataFrame) -> dict[str, tuple[Path, ...]]:

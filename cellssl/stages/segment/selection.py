@@ -29,6 +29,9 @@ NUCLEI_CSV = {
     "solidity": "Nuclei_AreaShape_Solidity",
     "neighbours": "Nuclei_Neighbors_NumberOfNeighbors",
     "nearest_px": "Nuclei_Neighbors_FirstClosestDistance",
+    "second_nearest_px": "Nuclei_Neighbors_SecondClosestDistance",
+    "touching": "Nuclei_Neighbors_NumberOfNeighbors_Adjacent",
+    "percent_touching": "Nuclei_Neighbors_PercentTouching_Adjacent",
 }
 """Column of the cell table -> its name in CellProfiler."""
 
@@ -135,4 +138,5 @@ def count_nuclei(nuclei: pd.DataFrame, fields: int, quarantined: int) -> dict[st
 
 def as_cellprofiler(cells: pd.DataFrame) -> pd.DataFrame:
     """Return positions and shapes under CellProfiler's column names."""
+    cells = cells.assign(percent_touching=100 * (1 - cells["free_border"]))
     return cells[list(NUCLEI_CSV)].rename(columns=NUCLEI_CSV)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -12,6 +12,7 @@ from cellssl.config import plugins
 from cellssl.config.settings import NOT_IN_FINGERPRINT, PluginField, SettingsModel
 from cellssl.engine.stage import StageSettings
 from cellssl.engine.weights_cache import Download, file_download
+from cellssl.imaging.cell_segmenter import CellSegmenterSettings
 from cellssl.imaging.cropping import Border
 from cellssl.imaging.segmenter import SegmenterSettings
 
@@ -81,6 +82,17 @@ class Lobes(SettingsModel):
         return LobeLimits(self.max_gap, self.max_area, self.min_bridge)
 
 
+class Cells(SettingsModel):
+    """Find the whole cell around every nucleus, and measure nucleus, cytoplasm and cell in every channel."""
+
+    method: Annotated[CellSegmenterSettings, PluginField("cellssl.imaging.cell_segmenters")] = Field(
+        default_factory=lambda: plugins.load("cellssl.imaging.cell_segmenters", "propagate").Settings()
+    )
+    """How cells are found: a name, or a table with a name and its settings (`cellssl explain cell_segmenters`)."""
+    channel: str
+    """Channel that shows the bodies of the cells, such as actin."""
+
+
 class Detection(StageSettings):
     """The settings that decide which nuclei are found and what is measured of them.
 
@@ -102,6 +114,8 @@ class Detection(StageSettings):
     is visible in their mean."""
     lobes: Lobes | None = None
     """How nuclei that are lobes of one cell are merged, such as `{ channel = "tubulin" }`; by default they are not."""
+    cells: Cells | None = None
+    """The whole cells around the nuclei: `{ method = "propagate", channel = "actin" }`; none by default."""
     max_failures: float = Field(0.01, ge=0, le=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Largest share of the fields of a plate that may fail; quarantine.csv lists them with the reason. Of 20 or more
     fields, one may fail, unless the share is 0."""
@@ -114,16 +128,24 @@ class Detection(StageSettings):
         return DETECTION_ALGORITHM
 
     def external_files(self) -> dict[str, Path]:
-        """Return the files of the user that the segmenter reads: weights, or label images of another tool."""
-        return {f"method.{role}": path for role, path in self.method.external_files().items()}
+        """Return the files of the user that segmenters read: weights, or label images of another tool."""
+        return {f"{part}.{role}": path for part, one in self._methods() for role, path in one.external_files().items()}
 
     def check(self) -> None:
-        """Raise UsageError where this machine lacks what the segmenter needs."""
-        self.method.check()
+        """Raise UsageError where this machine lacks what a segmenter needs."""
+        for _, method in self._methods():
+            method.check()
 
     def downloads(self) -> list[Download]:
-        """Return the published files of the segmenter."""
-        return [file_download(file.what, file.url, file.place) for file in self.method.downloads()]
+        """Return the published files of the segmenters."""
+        files = [file for _, method in self._methods() for file in method.downloads()]
+        return [file_download(file.what, file.url, file.place) for file in dict.fromkeys(files)]
+
+    def _methods(self) -> Iterator[tuple[str, SegmenterSettings | CellSegmenterSettings]]:
+        """Yield where each segmenter stands in the section, and its settings."""
+        yield "method", self.method
+        if self.cells is not None:
+            yield "cells.method", self.cells.method
 
 
 class Settings(Detection):
@@ -133,6 +155,9 @@ class Settings(Detection):
     """Side of the window; 196 is about five nuclei across at 0.5 um per pixel."""
     border: Border = "reflect"
     """Pixels beyond the field: `reflect` mirrors the field, `pad` fills with zeros, `drop` drops the nucleus."""
+    crop_mask: Literal["none", "cell", "nucleus"] = "none"
+    """Which pixels of a crop are left: all of them, those of its own cell, or those of its own nucleus; the others
+    become 0. `cell` needs `cells`."""
     cells_per_well: int | None = Field(None, ge=1)
     """Largest number of cells per well, drawn at random from the nuclei within the limits; all of them by default."""
     min_area_px: float = Field(100.0, ge=0)
@@ -167,6 +192,14 @@ class Settings(Detection):
             raise ValueError("min_area_px is above max_area_px, so that no nucleus could be kept")
         return self
 
+    @model_validator(mode="after")
+    def _check_mask(self) -> Settings:
+        if self.crop_mask == "cell" and self.cells is None:
+            raise ValueError(
+                'crop_mask = "cell" needs cells, such as cells = { method = "propagate", channel = "actin" }'
+            )
+        return self
+
     def limits(self) -> Limits:
         """Return the limits of the nuclei that are kept."""
         from cellssl.imaging.selection import Limits
@@ -190,5 +223,5 @@ class Settings(Detection):
         return ("fetch",)
 
 
-EXPLAINED = {"quality": Quality, "lobes": Lobes}
+EXPLAINED = {"lobes": Lobes, "cells": Cells, "quality": Quality}
 """Tables within the section that `explain` lists too."""

@@ -14,7 +14,7 @@ from cellssl.engine.build import RunContext
 from cellssl.errors import UsageError
 from cellssl.images.content import hashes_of, is_composed, state_of
 from cellssl.stages.segment.field import FetchedImage, FieldTask, LobeMerging, changed_error
-from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of, position_of
+from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of, position_of, stain_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ def field_tasks(
 ) -> list[FieldTask]:
     """Return the task of every field, in the order of the table; results and label images go into the draft."""
     channels, scratch = channels_of(fields), draft.scratch()
-    nucleus = nucleus_of(settings, channels)
+    nucleus, stain = nucleus_of(settings, channels), stain_of(settings, channels)
     phenotypes, images_of = _phenotypes(fetched), fetched_images(fields, fetched, context)
 
     def task(number: int, row: Mapping[Any, Any]) -> FieldTask:
@@ -35,11 +35,14 @@ def field_tasks(
         flatfields = flatfield_names(row["site"], channels) if settings.illumination == "mean" else []
         return FieldTask(
             field_id=row["field_id"],
+            channels=tuple(channels),
             images=images,
             nucleus=nucleus,
             pixel_um=None if np.isnan(row["pixel_um"]) else row["pixel_um"],
             result=scratch / f"field-{number:06d}.npz",
             labels=draft.file(labels_name(row["field_id"])),
+            stain=stain,
+            cells=None if stain is None else draft.file(cells_name(row["field_id"])),
             given_labels=label_image_of(settings, images[nucleus].reference),
             truth=fetched.file(truth) if isinstance(truth, str) else None,
             phenotypes=phenotypes.get(row["field_id"], {}),
@@ -67,6 +70,11 @@ def _lobe_merging(settings: Detection, channels: list[str], field: Mapping[Any, 
 def labels_name(field_id: str) -> str:
     """Return the name of a field's label image in the artifact of a plate's nuclei."""
     return f"nuclei/{field_id}.tif"
+
+
+def cells_name(field_id: str) -> str:
+    """Return the name of the label image of a field's cells in the artifact of a plate's nuclei."""
+    return f"cells/{field_id}.tif"
 
 
 def flatfield_names(site: Any, channels: list[str]) -> list[str]:

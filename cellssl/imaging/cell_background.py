@@ -1,0 +1,60 @@
+"""cell_background: a channel in which cells shine in, the grey level of the gaps between the cells, everywhere, out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Real
+
+WINDOW = 8.0
+"""Side of the neighbourhood in diameters of a nucleus: no cell is so large that the gap beside it lies outside."""
+GRID = 6
+"""Points per diameter of a nucleus at which the background is computed; it changes slowly."""
+
+
+def cell_background(channel: Real[np.ndarray, "y x"], nucleus_px: float) -> Float32[np.ndarray, "y x"]:
+    """Return the darkest level of the neighbourhood, following slopes (a grey opening on a coarse grid).
+
+    `nucleus_px` is the typical diameter of a nucleus, in whose units the neighbourhood is measured. In a layer of cells
+    without gaps it is the level of the darkest places within cells.
+    """
+    from scipy import ndimage
+
+    side = max(int(nucleus_px / GRID), 1)
+    coarse = ndimage.gaussian_filter(block_mean(channel, side), 1.0)
+    window = tuple(min(2 * int(WINDOW * nucleus_px / side / 2) + 1, 2 * length - 1) for length in coarse.shape)
+    # the minimum alone would follow a slope at a distance of half a window
+    opened = ndimage.maximum_filter(ndimage.minimum_filter(coarse, window), window)
+    smooth = ndimage.gaussian_filter(opened, [length / 4 for length in window])
+    return _enlarged(smooth, side, channel.shape)
+
+
+def block_mean(image: Real[np.ndarray, "y x"], side: int) -> Float32[np.ndarray, "small_y small_x"]:
+    """Return the mean over squares of `side` pixels; the last row and column are repeated to complete squares."""
+    image = image.astype(np.float32)
+    if side == 1:
+        return image
+    rows, columns = (-length % side for length in image.shape)
+    whole = np.pad(image, ((0, rows), (0, columns)), mode="edge")
+    strips = np.add.reduce([whole[row::side] for row in range(side)])  # much faster than a mean over two axes
+    return np.asarray(np.add.reduce([strips[:, column::side] for column in range(side)]) / side**2, np.float32)
+
+
+def _enlarged(
+    coarse: Float32[np.ndarray, "small_y small_x"], side: int, shape: tuple[int, ...]
+) -> Float32[np.ndarray, "y x"]:
+    """Interpolate linearly between the middles of squares of `side` pixels; beyond the outermost ones it is level."""
+    tall = _interpolated(coarse, side, shape[0])
+    return np.ascontiguousarray(_interpolated(np.ascontiguousarray(tall.T), side, shape[1]).T)
+
+
+def _interpolated(rows: Float32[np.ndarray, "count other"], side: int, length: int) -> Float32[np.ndarray, "n other"]:
+    """Return `length` rows, interpolated between rows that are `side` apart."""
+    place = np.clip((np.arange(length) + 0.5) / side - 0.5, 0, len(rows) - 1)
+    first = np.minimum(place.astype(np.int64), max(len(rows) - 2, 0))
+    share = (place - first).astype(np.float32)[:, None]
+    step = np.diff(rows, axis=0, append=rows[-1:])
+    return np.asarray(rows[first] + share * step[first], np.float32)
