@@ -49,7 +49,7 @@ KEPT_NETWORKS = 8
 """Encoder, momentum encoder, and two checkpoints with the moments of the optimiser, in sizes of the encoder."""
 FEATURES_S, INTENSITIES_S = 0.004, 0.0005
 """One cell, one core."""
-CELLPROFILER_S, WITH_CELLS = 0.05, 4.5
+CELLPROFILER_S, WITH_CELLS = 0.04, 4.0
 """One nucleus in three channels, one core; how many times as long where cells and cytoplasm are measured, too."""
 CLUSTER_S, EVALUATE_S = 0.004, 0.008
 """One cell of the split."""

@@ -6,6 +6,7 @@ from skimage.measure import regionprops_table
 from skimage.segmentation import expand_labels
 
 from cellssl.imaging.cellprofiler import columns, measure_field, overlap
+from cellssl.imaging.radial_distribution import find_rings
 from cellssl.randomness import generator
 
 pytest.importorskip("cp_measure", reason="the extra cellprofiler is not installed")
@@ -80,6 +81,22 @@ def test_correlation_and_radial_fractions_agree_with_their_definitions(
     np.testing.assert_allclose(measured["Nuclei_Correlation_Correlation_dna_tubulin"], expected, rtol=1e-4)
     rings = [measured[f"Nuclei_RadialDistribution_FracAtD_dna_{ring}of4"] for ring in range(1, 5)]
     np.testing.assert_allclose(np.sum(rings, axis=0), 1, rtol=1e-5)
+
+
+def test_the_rings_of_all_channels_are_those_that_cp_measure_finds_for_each(
+    nuclei: np.ndarray, pixels: np.ndarray
+) -> None:
+    from cp_measure.core.measureobjectintensitydistribution import get_radial_distribution
+
+    apart = nuclei.copy()
+    apart[80:84, 5:12] = 3  # a further piece of an object
+    for labels in (nuclei, apart):
+        rings = find_rings(labels, 4)
+        for channel in (*pixels, np.zeros(SHAPE)):
+            theirs, ours = get_radial_distribution(labels, channel), rings.of_channel(channel)
+            assert set(theirs) == set(ours)
+            for name, values in theirs.items():
+                np.testing.assert_array_equal(ours[name], values, err_msg=name)
 
 
 def test_overlap_agrees_with_cp_measure(nuclei: np.ndarray, pixels: np.ndarray) -> None:
