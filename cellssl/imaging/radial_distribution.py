@@ -59,7 +59,7 @@ class Rings:
         total = np.bincount(place, light[here], self.n * WEDGES).reshape(self.n, WEDGES)
         count = np.bincount(place, minlength=self.n * WEDGES).reshape(self.n, WEDGES)
         with np.errstate(invalid="ignore", divide="ignore"):
-            means = np.ma.MaskedArray(total / count, count == 0)
+            means: np.ma.MaskedArray = np.ma.MaskedArray(total / count, count == 0)
             variation = means.std(axis=1) / means.mean(axis=1)
         return np.where(count.any(axis=1), np.asarray(variation), 0.0)
 

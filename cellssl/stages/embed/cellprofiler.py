@@ -195,6 +195,7 @@ def _tasks_of_plate(job: Job, plate: PlateOfCells, cells: pd.DataFrame, before: 
     labels = cells["nucleus_label"].to_numpy(np.int64)
     for number, field in enumerate(plate.fields[["field_id", "site"]].to_dict("records"), before):
         field_id = str(field["field_id"])
+        of_field = np.asarray(rows[field_id])
         flatfields = [name for name in flatfield_names(field["site"], channels) if name in files]
         names = {"Nuclei": labels_name(field_id), **({"Cells": cells_name(field_id)} if plate.has_cells else {})}
         yield MeasureTask(
@@ -202,7 +203,7 @@ def _tasks_of_plate(job: Job, plate: PlateOfCells, cells: pd.DataFrame, before: 
             images[field_id],
             tuple(map(plate.detected.file, flatfields)),
             {kind: plate.detected.file(name) for kind, name in names.items()},
-            labels[rows[field_id]],
-            rows[field_id],
+            labels[of_field],
+            of_field,
             job.draft.scratch() / f"field-{number:06d}.npy",
         )
