@@ -59,6 +59,7 @@ FIELDS: Mapping[str, Column] = {
     "field_nuclei": NUMBER,
     "field_height_px": NUMBER,
     "field_width_px": NUMBER,
+    "crop_pixel_um": NUMBER,
     "part": Column("text", gaps=False),
 }
 """Columns of a field table; every channel has path_CHANNEL and sha256_CHANNEL besides, and a user may keep others."""
@@ -357,7 +358,8 @@ def read_cells(segment: Artifact) -> pd.DataFrame:
     """Return the cell table of a segment artifact, with plate, well and treatment of each cell from the field table."""
     path = segment.file("cells.parquet")
     cells, fields = read_table(path, CELLS), read_fields(segment)
-    columns = ["field_id", "plate", "well", "site", *TREATMENT_COLUMNS, "control"]
+    of_crops = ["crop_pixel_um"] if "crop_pixel_um" in fields else []
+    columns = ["field_id", "plate", "well", "site", *TREATMENT_COLUMNS, *of_crops, "control"]
     with explained(path):
         if twice := sorted({*cells.columns} & {*columns[1:]}):
             raise ValueError(f"its column {twice[0]} belongs to the table of fields")

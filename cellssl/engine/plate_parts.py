@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 QUARANTINE = "quarantine.csv"
+NUCLEI_OF_PLATE = "nuclei/segment"
+"""Name of the input of a plate's cells that is the artifact of all its nuclei."""
 QUARANTINE_COLUMNS = ("field_id", "reason")
 
 

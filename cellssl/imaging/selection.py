@@ -18,13 +18,17 @@ REASONS = ("edge", "too_small", "too_large", "window_outside", "ragged", "satura
 """Why a nucleus is rejected, in the order in which the reasons are checked; the first one that applies is taken."""
 
 
+PerNucleus = float | np.ndarray
+"""One value for all nuclei, or one for each."""
+
+
 @dataclass(frozen=True)
 class Limits:
-    """Which nuclei are kept; a value equal to its limit is kept."""
+    """Which nuclei are kept; a value equal to its limit is kept. Limits in pixels may differ between nuclei."""
 
-    min_area_px: float = 0.0
-    max_area_px: float = np.inf
-    window_px: int | None = None
+    min_area_px: PerNucleus = 0.0
+    max_area_px: PerNucleus = np.inf
+    window_px: PerNucleus | None = None
     """Side of the window that must lie inside the field; None where a window may leave the field."""
     min_solidity: float = 0.0
     max_saturated: float = 1.0

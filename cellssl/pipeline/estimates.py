@@ -44,7 +44,11 @@ SIMULATE_S = 1.3
 HASH_BYTES_PER_S = 300e6
 SEGMENT_S = {"watershed": 0.5, "nuclei_net": 3.0, "cellpose": 10.0}
 """One megapixel of one channel on one core."""
-SEGMENT_MB_PER_MEGAPIXEL, WORKER_MB = 300.0, 600.0
+CELLS_S = {"propagate": 0.4, "watershed": 0.25, "cellpose": 10.0}
+"""Finding the cells of one megapixel, on one core."""
+COMPARTMENTS_S = 0.1
+"""Measuring the compartments in one megapixel of one channel, on one core."""
+SEGMENT_MB_PER_MEGAPIXEL, CELLS_MB_PER_MEGAPIXEL, WORKER_MB = 300.0, 150.0, 600.0
 KEPT_NETWORKS = 8
 """Encoder, momentum encoder, and two checkpoints with the moments of the optimiser, in sizes of the encoder."""
 FEATURES_S, INTENSITIES_S = 0.004, 0.0005
@@ -270,8 +274,13 @@ class _Estimator:
             return START_S + size.cells / 2000, BASE_MB, disk_bytes, "rough"
         workers = min(planned.settings.workers or allowed_cores(), size.fields)
         per_field_s, basis = self._segment_field_s(planned, size)
+        mb_per_megapixel = SEGMENT_MB_PER_MEGAPIXEL
+        if planned.settings.cells is not None:
+            cells_s = CELLS_S.get(planned.settings.cells.method.plugin_name(), 1.0)
+            per_field_s += (cells_s + COMPARTMENTS_S * size.channels) * size.megapixels
+            mb_per_megapixel += CELLS_MB_PER_MEGAPIXEL
         rate_s = size.fields * per_field_s / min(workers, allowed_cores())
-        worker_mb = WORKER_MB + SEGMENT_MB_PER_MEGAPIXEL * size.megapixels
+        worker_mb = WORKER_MB + mb_per_megapixel * size.megapixels
         return START_S + 4 + rate_s, BASE_MB + workers * worker_mb, disk_bytes, basis
 
     def _segment_field_s(self, planned: Planned, size: Workload) -> tuple[float, str]:

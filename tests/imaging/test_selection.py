@@ -41,8 +41,8 @@ def test_a_nucleus_one_pixel_from_the_border_is_kept(turn: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "b", "c", "d"])
-@pytest.mark.parametrize("window_px", [None, 20, 60])
-def test_every_detected_nucleus_is_kept_or_counted_under_one_reason(name: str, window_px: int | None) -> None:
+@pytest.mark.parametrize("window_px", [None, 20.0, 60.0])
+def test_every_detected_nucleus_is_kept_or_counted_under_one_reason(name: str, window_px: float | None) -> None:
     labels = blobs(name)
     limits = Limits(min_area_px=40.0, max_area_px=400.0, window_px=window_px)
     rejected = rejection_reasons(columns_of(labels), limits)
@@ -58,7 +58,7 @@ def test_the_first_reason_that_applies_is_taken() -> None:
     labels[5, 5] = 2  # too small, and without a whole window
     labels[2:5, 10:13] = 3  # without a whole window
     labels[10:13, 10:13] = 4
-    limits = Limits(min_area_px=9.0, max_area_px=9.0, window_px=8)
+    limits = Limits(min_area_px=9.0, max_area_px=9.0, window_px=8.0)
     assert reasons_of(labels, limits) == ["edge", "too_small", "window_outside", "kept"]
 
 
@@ -76,4 +76,4 @@ def test_ragged_saturated_and_blurred_nuclei_are_rejected_where_limits_are_set()
 
 def test_a_field_without_nuclei_has_no_reasons() -> None:
     nothing = np.zeros((9, 9), np.int32)
-    assert reasons_of(nothing, Limits(min_area_px=5.0, window_px=4)) == []
+    assert reasons_of(nothing, Limits(min_area_px=5.0, window_px=4.0)) == []

@@ -22,7 +22,11 @@ from cellssl.engine.plate_parts import allowed_failures
 from cellssl.images.reading import write_labels
 from cellssl.imaging.scaling import scaled
 from cellssl.randomness import generator
+from cellssl.stages.segment.counts import read_counts_of_plates
 from cellssl.stages.segment.nuclei import read_nuclei
+from cellssl.stages.segment.selection import ALL_REASONS
+from cellssl.stages.shared.preparation import of_cells
+from cellssl.stages.shared.scaled_crops import common_pixel_um
 
 PATHS = {channel: f"path_{channel}" for channel in ("dna", "tubulin", "actin")}
 QUICK_TO_START = ("--set", "segment.method=watershed")
@@ -501,6 +505,52 @@ def test_nuclei_detected_when_more_fields_could_fail_are_refused_later(lab: Lab)
     assert len(lab.parts("nuclei")) == 1
 
 
+def test_a_window_in_micrometres_is_resampled_and_its_pixels_have_one_size(lab: Lab) -> None:
+    known = (*QUICK_TO_START, "--set", "fetch.dataset.pixel_um=0.5")
+    plain = crops_of(lab.segment(*known, "--set", "segment.crop_px=96"))
+    segment = lab.segment(*known, "--set", "segment.crop_um=48")
+    means = plain.reshape(len(plain), 3, 48, 2, 48, 2).mean(axis=(3, 5))
+    assert (crops_of(segment) == np.floor(means + 0.5)).all()
+    cells = read_cells(segment)
+    assert set(cells["crop_pixel_um"]) == {1.0} and common_pixel_um(cells) == 1.0
+    prepared = of_cells(segment, cells, list(PATHS), 48)
+    assert prepared["pixel_um"] == [1.0] and prepared["crop_um"] == [48.0]
+    assert len(lab.parts("nuclei")) == 1
+
+
+def crops_of(segment: Artifact) -> np.ndarray:
+    """Return the crops of the only plate."""
+    (part,) = json.loads(segment.file("parts.json").read_text()).values()
+    return open_crops(Store(segment.path.parents[1]).get("segment", part).file("crops.npy"))
+
+
+@pytest.mark.parametrize("setting", ["crop_um=48", "min_area_um2=25"])
+def test_micrometres_without_the_size_of_a_pixel_are_an_error_before_any_work(lab: Lab, setting: str) -> None:
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment", "--set", f"segment.{setting}")
+    assert said.code == 2 and "is not known for 6 of 6 fields" in said.err and "set fetch.dataset.pixel_um" in said.err
+    assert not lab.parts("nuclei")
+
+
+def test_every_plate_says_what_it_dropped_and_the_counts_per_plate_add_up(lab: Lab) -> None:
+    tonight = lab.fields.assign(plate="Tonight", field_id=lab.fields["field_id"] + "x")
+    lab.write(pd.concat([lab.fields, tonight]))
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment", *QUICK_TO_START, "--set", "segment.min_area_px=700")
+    segment = Store(lab.root).resolve(said.line, ("segment",))
+    counts = read_counts_of_plates(segment)
+    assert counts is not None and counts["plate"].tolist() == ["Sim1_00001", "Tonight"]
+    of_plate = counts.iloc[1]
+    assert f"plate Tonight: {of_plate['detected']} found, {of_plate['kept']} kept: " in said.err
+    assert f"{of_plate['too_small']} too small" in said.err
+    assert "warning: plate Tonight: " in said.err and "segment.min_area_px = 700" in said.err
+    assert (counts["detected"] == counts["kept"] + counts[list(ALL_REASONS)].sum(axis=1)).all()
+    assert {name: counts[name].sum() for name in ("detected", "kept")} == {
+        name: segment.card.metrics[name] for name in ("detected", "kept")
+    }
+    assert " found, " not in lab.say("segment", *QUICK_TO_START, "--set", "segment.min_area_px=700").err
+
+
 def test_quality_limits_drop_nuclei_under_their_own_reasons(lab: Lab) -> None:
     every = lab.segment()
     strict = lab.segment("--set", "segment.quality.min_solidity=0.93", "--set", "segment.quality.min_focus=0.1")
@@ -616,7 +666,7 @@ def test_a_plate_whose_nuclei_were_all_dropped_is_an_error_with_the_reasons(lab:
     assert lab.say("fetch").code == 0
     said = lab.say("segment", "--set", "segment.min_area_px=19000")
     assert said.code == 3 and "nuclei were found, and none was kept" in said.err and "too_small" in said.err
-    assert lab.say("segment", "--set", "segment.min_area_px=30000").code == 2
+    assert lab.say("segment", "--set", "segment.min_area_px=300", "--set", "segment.max_area_px=200").code == 2
 
 
 def test_the_allowed_failures_never_exceed_the_share() -> None:

@@ -13,6 +13,7 @@ from cellssl.artifacts.crops import open_crops
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_cells, read_fields, read_table
 from cellssl.imaging.compartments import compartment_columns
+from cellssl.stages.shared.preparation import differences
 
 RECIPE = """
 name = "whole"
@@ -143,6 +144,15 @@ def test_written_cells_can_be_read_as_label_images(plate: Plate, cut: Artifact, 
     said = say("segment", plate.recipe.with_name("given.toml"), "--store", plate.root)
     counts = Store(plate.root).resolve(said.line, ("segment",)).card.metrics
     assert counts["detected"] == len(read_cells(cut))
+
+
+def test_a_model_of_whole_windows_refuses_masked_crops_and_takes_those_of_before() -> None:
+    of_before = {"crop_px": 64, "border": "reflect"}  # no setting could mask a crop then
+    whole, masked = ({**of_before, "crop_mask": mask} for mask in ("none", "cell"))
+    for expected in (of_before, whole):
+        assert differences(expected, whole) == {}
+        assert list(differences(expected, masked).values()) == ['set segment.crop_mask = "none"']
+    assert len(differences(masked, whole)) == 1
 
 
 def as_toml(table: dict[str, str]) -> str:

@@ -52,7 +52,8 @@ def propagated(
         return seeds.copy()
     labels = seeds.ravel()[used]
     costs, number = _steps(image, used, weight)
-    _, _, source = dijkstra(costs, indices=number[np.flatnonzero(rim)], min_only=True, return_predecessors=True)
+    starts = number[np.flatnonzero(rim)]
+    _, _, source = dijkstra(costs, directed=False, indices=starts, min_only=True, return_predecessors=True)
     cells = seeds.ravel().copy()
     cells[used] = np.where(source >= 0, labels[np.maximum(source, 0)], 0)  # below 0: not reached
     return np.asarray(np.where(seeds > 0, seeds, cells.reshape(seeds.shape)), np.int32)
@@ -78,10 +79,8 @@ def _steps(
         ends.append(there[both])
         costs.append(np.sqrt(change[both] ** 2 + (down + abs(across)) * weight**2))
     start, end, cost = map(np.concatenate, (starts, ends, costs))
-    # a step that costs nothing would be no step in a sparse matrix
-    cost = np.maximum(np.concatenate([cost, cost]), np.finfo(np.float32).tiny)
-    pairs = (np.concatenate([start, end]), np.concatenate([end, start]))
-    return coo_array((cost, pairs), shape=(len(used), len(used))).tocsr(), number
+    cost = np.maximum(cost, np.finfo(np.float32).tiny)  # one that costs nothing would be no step in a sparse matrix
+    return coo_array((cost, (start, end)), shape=(len(used), len(used))).tocsr(), number
 
 
 def _changes(image: Float32[np.ndarray, "y x"]) -> list[Float[np.ndarray, "rows columns"]]:

@@ -22,7 +22,7 @@ from cellssl.imaging.compartments import measure_compartments
 from cellssl.imaging.labels import match_labels, measure, relabel, touches_edge
 from cellssl.imaging.lobes import LobeLimits, merge_lobes
 from cellssl.imaging.neighbours import measure_neighbours
-from cellssl.imaging.quality import measure_quality
+from cellssl.imaging.quality import count_grey_values, measure_quality
 
 if TYPE_CHECKING:
     from cellssl.imaging.cell_segmenter import CellSegmenter
@@ -61,7 +61,6 @@ class FieldTask:
     """Everything that a worker needs for one field; `images` are in the order of the channels."""
 
     field_id: str
-    channels: tuple[str, ...]
     images: tuple[FetchedImage, ...]
     nucleus: int
     """Position of the channel that shows the nuclei."""
@@ -70,6 +69,8 @@ class FieldTask:
     """The .npz file with the measurements."""
     labels: Path
     """Where the label image of all nuclei is written."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels, for the names of measurements."""
     stain: int | None = None
     """Position of the channel that shows the cells; None where cells are not found."""
     cells: Path | None = None
@@ -97,9 +98,9 @@ FIELD_SIDES = ("field_height_px", "field_width_px")
 """Columns of fields.parquet with the number of rows and columns of pixels."""
 MERGED_LOBES = "field_merged_lobes"
 """Column of fields.parquet with the number of nuclei that became part of another one, where lobes are merged."""
-OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values"
-"""How the arrays of a field's result are called: a column of the table of nuclei, a value of the field, and the counts
-of every grey value (channel, value)."""
+OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values/"
+"""How the names of arrays in a field's result begin: a column of the table of nuclei, a value of the field, and how
+often each grey value occurs in a channel, by its number."""
 
 
 def segment_field(
@@ -120,27 +121,32 @@ def segment_field(
     write_packed_labels(task.labels, field.labels)
     if field.cells is not None and task.cells is not None:
         write_packed_labels(task.cells, field.cells)
-    nuclei, of_field = measure_field(task, field.pixels, field.labels, field.cells)
+    grey_values = count_grey_values(field.pixels)
+    nuclei, of_field = measure_field(task, field.pixels, field.labels, grey_values, field.cells)
     if field.merged_lobes is not None:
         of_field[MERGED_LOBES] = field.merged_lobes
     arrays = {
         **{f"{OF_NUCLEI}{name}": values for name, values in nuclei.items()},
         **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in of_field.items()},
-        GREY_VALUES: count_grey_values(field.pixels),
+        **{f"{GREY_VALUES}{number}": counts for number, counts in enumerate(grey_values)},
     }
     save_arrays(task.result, arrays)
 
 
 def measure_field(
-    task: FieldTask, pixels: np.ndarray, labels: np.ndarray, cells: np.ndarray | None = None
+    task: FieldTask,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    grey_values: Sequence[np.ndarray],
+    cells: np.ndarray | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Measure the nuclei 1..n, their cells where they were found, and the field.
+    """Measure the nuclei 1..n, their cells where they were found, and the field, whose grey values were counted.
 
     Every name of the first becomes a column of nuclei.parquet, and from there of cells.parquet and dropped.parquet;
     every name of the second becomes a column of fields.parquet.
     """
     nuclei = measure(labels)
-    quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres)
+    quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres, grey_values)
     columns = {**vars(nuclei), **vars(quality), **vars(measure_neighbours(labels, nuclei.centres))}
     columns["at_edge"] = touches_edge(labels)
     if cells is not None:
@@ -273,12 +279,3 @@ def changed_error(reference: ImageReference) -> IntegrityError:
         hint="fetch its plate again with --force; where the image is yours, put the former file back, or leave "
         "--force out and the new file counts",
     )
-
-
-def count_grey_values(pixels: np.ndarray) -> np.ndarray:
-    """Count how often each grey value from 0 to the highest that occurs is there, per channel (c, value)."""
-    counts = [np.bincount(channel.ravel()) for channel in pixels]
-    table = np.zeros((len(counts), max(map(len, counts))), np.uint32)
-    for row, of_channel in zip(table, counts, strict=True):
-        row[: len(of_channel)] = of_channel
-    return table

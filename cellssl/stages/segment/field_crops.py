@@ -25,6 +25,8 @@ class CropTask:
     images: tuple[FetchedImage, ...]
     flatfields: tuple[Path, ...]
     centres: np.ndarray
+    window_px: float
+    """Side of a window in pixels of the field."""
     stack: Path
     shape: tuple[int, int, int, int]
     first_row: int
@@ -64,9 +66,10 @@ def crop_field(task: CropTask) -> None:
         write_labels(one.target, select_labels(read_labels(one.labels), one.within), one.pixel_um, one.shows)
     if len(task.centres):
         field = read_field(task.field_id, task.images, task.flatfields)
-        crops = cropping.crop(field, task.centres, task.shape[-1], task.border)
+        crops = cropping.resampled(field, task.centres, task.window_px, task.shape[-1], task.border)
         if task.mask is not None:
-            masks = own_masks(read_labels(task.mask.labels), task.mask.numbers, task.centres, task.shape[-1])
+            labels, side_px = read_labels(task.mask.labels), task.shape[-1]
+            masks = own_masks(labels, task.mask.numbers, task.centres, task.window_px, side_px)
             crops = mask_crops(crops, masks)
         write_rows(task.stack, task.first_row, crops)
     write_text(task.done, "")

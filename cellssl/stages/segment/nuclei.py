@@ -67,8 +67,6 @@ def detect_plate(job: Job, first_done: WhenFirstAreDone) -> Generator[Event, Non
         plate, found = fields["plate"].iloc[0], len(nuclei) + counts["merged_lobes"]
         yield Note(f"plate {plate}: {found:,} nuclei were found; merging lobes of one cell left {len(nuclei):,}")
     write_counts(job, counts)
-    if failures:
-        yield Note(f"{len(failures)} of {len(tasks)} fields are quarantined; the reasons are in quarantine.csv")
     return counts
 
 
@@ -261,11 +259,12 @@ def _grey_values(done: Iterable[FieldTask], controls: set[str]) -> np.ndarray:
 
     total: np.ndarray | None = None
     for task, arrays in iter_results(done):
-        counts = arrays[GREY_VALUES]
         if total is None:
-            total = np.zeros((2, len(counts), GREY_LEVELS), np.int64)
-        total[1, :, : counts.shape[1]] += counts
-        if task.field_id in controls:
-            total[0, :, : counts.shape[1]] += counts
+            total = np.zeros((2, len(task.images), GREY_LEVELS), np.int64)
+        for channel in range(len(task.images)):
+            counts = arrays[f"{GREY_VALUES}{channel}"]
+            total[1, channel, : len(counts)] += counts
+            if task.field_id in controls:
+                total[0, channel, : len(counts)] += counts
     assert total is not None  # a plate without a single good field is an error before
     return total

@@ -17,12 +17,19 @@ from cellssl.engine.build import Job, Metrics
 from cellssl.engine.plate_parts import QUARANTINE, allowed_failures, read_quarantine, write_quarantine
 from cellssl.errors import FailedError
 from cellssl.events import Event, Note, Progress
-from cellssl.stages.segment.counts import write_counts
+from cellssl.stages.segment.counts import in_words, warnings_of, write_counts
 from cellssl.stages.segment.field_crops import CropTask, Mask, Relabelling, crop_field
 from cellssl.stages.segment.inputs import channels_of
 from cellssl.stages.segment.nuclei import read_grey_values, read_nuclei, too_many_failures
 from cellssl.stages.segment.scale import constant_channels, reference_counts, scale_table
-from cellssl.stages.segment.selection import count_nuclei, field_flags, kept_cells, reject_by_limits, select_nuclei
+from cellssl.stages.segment.selection import (
+    count_nuclei,
+    field_flags,
+    kept_cells,
+    reject_by_limits,
+    select_nuclei,
+    window_sides_px,
+)
 from cellssl.stages.segment.tasks import cells_name, fetched_images, flatfield_names, labels_name
 from cellssl.stages.shared.card_shapes import DetectionMetrics
 
@@ -36,6 +43,8 @@ def select_plate(job: Job, detected: Artifact) -> Generator[Event, None, Metrics
     fields = read_fields(detected)
     channels, plate = channels_of(fields), fields["plate"].iloc[0]
     fields["field_flags"] = field_flags(fields, job.settings.quality)
+    if job.settings.crop_um is not None:
+        fields["crop_pixel_um"] = job.settings.crop_um / job.settings.crop_px
     nuclei = select_nuclei(read_nuclei(detected), fields, job.settings)
     cells = kept_cells(nuclei)
     yield from _crop(job, detected, fields, nuclei, cells)
@@ -53,6 +62,10 @@ def select_plate(job: Job, detected: Artifact) -> Generator[Event, None, Metrics
     counts |= {} if merged is None else {"merged_lobes": merged}
     write_counts(job, counts)
     write_quarantine(failures, job.draft.file(QUARANTINE))
+    if failures:
+        yield Note(f"{len(failures)} of {len(fields)} fields are quarantined; the reasons are in quarantine.csv")
+    yield Note(f"plate {plate}: {in_words(counts)}")
+    yield from map(Note, warnings_of(job.settings, plate, nuclei, fields))
     yield from map(Note, constant)
     yield from _note_flags(fields)
     return counts
@@ -130,8 +143,10 @@ def _crop_tasks(
     cells_of = {str(name): rows for name, rows in cells.groupby("field_id")}
     within = {str(name): rows["cell_id"].notna().to_numpy() for name, rows in nuclei.groupby("field_id")}
     flatfields = _flatfields(detected, fields)
+    windows_px = window_sides_px(job.settings, fields["pixel_um"].to_numpy(float))
     first_row = 0
-    for number, (field_id, pixel_um) in enumerate(zip(fields["field_id"], fields["pixel_um"], strict=True)):
+    of_fields = zip(fields["field_id"], fields["pixel_um"], windows_px, strict=True)
+    for number, (field_id, pixel_um, window_px) in enumerate(of_fields):
         if labels_name(field_id) not in detected.card.files:
             continue  # it is quarantined
         of_field = cells_of.get(field_id, cells.iloc[:0])
@@ -142,6 +157,7 @@ def _crop_tasks(
             images[field_id],
             flatfields.get(field_id, ()),
             of_field[["row_px", "column_px"]].to_numpy(),
+            float(window_px),
             stack,
             shape,
             first_row,

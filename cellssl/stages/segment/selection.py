@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellssl.errors import UsageError
 from cellssl.imaging.quality import count_neighbours
-from cellssl.imaging.selection import REASONS, rejection_reasons
+from cellssl.imaging.selection import REASONS, Limits, rejection_reasons
 from cellssl.stages.segment.field import FIELD_SIDES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellssl.stages.segment.settings import Quality, Settings
+    from cellssl.stages.segment.settings import AreaLimit, Quality, Settings
 
 ALL_REASONS = (*REASONS, "flagged_field", "over_cap")
 """Why a detected nucleus does not become a cell; in every table of counts, detected = kept + the sum over these."""
+LARGEST_WINDOW_PX = 16_384
+"""A window of more pixels of a field comes from a wrong size of a pixel."""
 NUCLEI_CSV = {
     "plate": "Metadata_Plate",
     "well": "Metadata_Well",
@@ -42,7 +45,8 @@ def select_nuclei(nuclei: pd.DataFrame, fields: pd.DataFrame, settings: Settings
     The number in a cell_id is the label of the nucleus in the label image that `keep_labels` writes.
     """
     rejected = reject_by_limits(nuclei, fields, settings)
-    return reject_groups(_with_reasons(nuclei, rejected, settings), fields, settings.quality, settings.cells_per_well)
+    neighbours = _neighbours(nuclei, fields, settings)
+    return reject_groups(_with_reasons(nuclei, rejected, neighbours), fields, settings.quality, settings.cells_per_well)
 
 
 def reject_by_limits(nuclei: pd.DataFrame, fields: pd.DataFrame, settings: Settings) -> np.ndarray:
@@ -50,10 +54,63 @@ def reject_by_limits(nuclei: pd.DataFrame, fields: pd.DataFrame, settings: Setti
     of_field = fields.set_index("field_id")
     columns = {str(name): nuclei[name].to_numpy() for name in nuclei}
     columns |= {name: nuclei["field_id"].map(of_field[name]).to_numpy(float) for name in FIELD_SIDES}
-    return rejection_reasons(columns, settings.limits())
+    pixel_um = nuclei["field_id"].map(of_field["pixel_um"]).to_numpy(float)
+    return rejection_reasons(columns, _limits(settings, pixel_um))
 
 
-def _with_reasons(nuclei: pd.DataFrame, rejected: np.ndarray, settings: Settings) -> pd.DataFrame:
+def check_pixel_sizes(settings: Settings, fields: pd.DataFrame) -> None:
+    """Raise UsageError where a setting in micrometres meets fields whose pixel size is unknown or cannot be right."""
+    needing = settings.needing_pixel_um()
+    unknown = fields["field_id"][fields["pixel_um"].isna()]
+    if needing and len(unknown):
+        raise UsageError(
+            f"segment.{' and segment.'.join(needing)} cannot be applied to plate {fields['plate'].iloc[0]}: the size "
+            f"of a pixel is not known for {len(unknown):,} of {len(fields):,} fields; first: {unknown.iloc[0]}",
+            hint=f"set fetch.dataset.pixel_um, or use segment.{' and segment.'.join(needing.values())}",
+        )
+    if settings.crop_um is not None:
+        _check_windows(settings.crop_um, fields)
+
+
+def _check_windows(crop_um: float, fields: pd.DataFrame) -> None:
+    """Raise UsageError where a window has so few or so many pixels that the size of a pixel cannot be right."""
+    windows_px = crop_um / fields["pixel_um"].to_numpy(float)
+    wrong = windows_px[(windows_px < 1) | (windows_px > LARGEST_WINDOW_PX)]
+    if len(wrong):
+        raise UsageError(
+            f"segment.crop_um = {crop_um:g} is a window of {wrong[0]:,.1f} pixels in plate {fields['plate'].iloc[0]}, "
+            f"whose pixels are of {crop_um / wrong[0]:.4g} um",
+            hint="correct fetch.dataset.pixel_um or segment.crop_um",
+        )
+
+
+def window_sides_px(settings: Settings, pixel_um: np.ndarray) -> np.ndarray:
+    """Return the side of a window in pixels of the field, for every one of these sizes of a pixel."""
+    if settings.crop_um is None:
+        return np.full(len(pixel_um), float(settings.crop_px))
+    return np.asarray(settings.crop_um / pixel_um)
+
+
+def _limits(settings: Settings, pixel_um: np.ndarray) -> Limits:
+    """Return the limits of nuclei in fields with these pixel sizes."""
+    quality = settings.quality
+    return Limits(
+        _area_px(settings.area_limit("min_area"), pixel_um),
+        _area_px(settings.area_limit("max_area"), pixel_um),
+        window_sides_px(settings, pixel_um) if settings.border == "drop" else None,
+        quality.min_solidity,
+        quality.max_saturated,
+        quality.min_focus,
+    )
+
+
+def _area_px(limit: AreaLimit, pixel_um: np.ndarray) -> np.ndarray:
+    """Return a limit in pixels, for every one of these sizes of a pixel; nan where the size is not known."""
+    in_px = np.full(len(pixel_um), np.nan if limit.px is None else limit.px)
+    return in_px if limit.um2 is None else np.where(np.isnan(pixel_um), in_px, limit.um2 / pixel_um**2)
+
+
+def _with_reasons(nuclei: pd.DataFrame, rejected: np.ndarray, neighbours: np.ndarray) -> pd.DataFrame:
     import pandas as pd
 
     within = pd.Series(rejected == 0, nuclei.index)
@@ -61,18 +118,20 @@ def _with_reasons(nuclei: pd.DataFrame, rejected: np.ndarray, settings: Settings
     names = [f"{field_id}_{number:04d}" for field_id, number in zip(nuclei["field_id"], numbers, strict=True)]
     table = nuclei.drop(columns="at_edge")
     table.insert(0, "cell_id", pd.Series(names, table.index, dtype="string").where(within))
-    table.insert(list(table).index("eccentricity") + 1, "neighbours", _neighbours(nuclei, settings.crop_px / 2))
+    table.insert(list(table).index("eccentricity") + 1, "neighbours", neighbours)
     reasons = [REASONS[number - 1] if number else None for number in rejected]
     table.insert(len(table.columns), "reason", pd.Series(reasons, table.index, dtype="string"))
     return table
 
 
-def _neighbours(nuclei: pd.DataFrame, radius_px: float) -> np.ndarray:
-    """Count for each nucleus the others of its field, kept or rejected, whose centre is within `radius_px`."""
+def _neighbours(nuclei: pd.DataFrame, fields: pd.DataFrame, settings: Settings) -> np.ndarray:
+    """Count for each nucleus the others of its field, kept or rejected, whose centre is within half a window."""
     counts = np.zeros(len(nuclei), np.int64)
     centres = nuclei[["row_px", "column_px"]].to_numpy()
-    for rows in nuclei.groupby("field_id", sort=False).indices.values():
-        counts[rows] = count_neighbours(centres[rows], radius_px)
+    windows_px = window_sides_px(settings, fields["pixel_um"].to_numpy(float))
+    radius_px = dict(zip(fields["field_id"], windows_px / 2, strict=True))
+    for field_id, rows in nuclei.groupby("field_id", sort=False).indices.items():
+        counts[rows] = count_neighbours(centres[rows], radius_px[field_id])
     return counts
 
 
@@ -133,6 +192,7 @@ def count_nuclei(nuclei: pd.DataFrame, fields: int, quarantined: int) -> dict[st
     counts = nuclei["reason"].value_counts()
     rejected = {reason: int(counts.get(reason, 0)) for reason in ALL_REASONS}
     kept = int(nuclei["reason"].isna().sum())
+    assert len(nuclei) == kept + sum(rejected.values()), "a nucleus has a reason that is not known"
     return {"fields": fields, "quarantined": quarantined, "detected": len(nuclei), **rejected, "kept": kept}
 
 

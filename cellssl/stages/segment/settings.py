@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -18,7 +19,6 @@ from cellssl.imaging.segmenter import SegmenterSettings
 
 if TYPE_CHECKING:
     from cellssl.imaging.lobes import LobeLimits
-    from cellssl.imaging.selection import Limits
 
 # A number that leaves the pixels of a crop as they were goes into SAME_PIXELS of imaging/scaling.py.
 # 2: nuclei_net is the default, a constant image is an error; 3: sums in another order, every nucleus is connected;
@@ -28,6 +28,19 @@ DETECTION_ALGORITHM = 4
 """The ALGORITHM under which nuclei were last found or measured otherwise; a change of limits or crops leaves it."""
 
 Flag = Literal["empty", "blurred", "saturated", "artefact"]
+
+
+@dataclass(frozen=True)
+class AreaLimit:
+    """A limit of the area of nuclei; where both units are there, square micrometres count wherever they can."""
+
+    px: float | None = None
+    um2: float | None = None
+
+
+DEFAULT_AREAS = {"min_area": AreaLimit(100.0, 25.0), "max_area": AreaLimit(20_000.0, 5_000.0)}
+"""The limits where none is given; 100 pixels of 0.5 um are 25 um2, a disc of 5.6 um. No card holds them, so ALGORITHM
+must rise where they change."""
 
 
 class Quality(SettingsModel):
@@ -41,7 +54,8 @@ class Quality(SettingsModel):
     """Nuclei with a larger share of pixels at the camera's highest grey value are dropped as saturated."""
     min_focus: float = Field(0.0, ge=0)
     """Nuclei with a less steep rim are dropped as blurred. Steepness is the share of its brightness that a nucleus
-    gains per pixel; in focus it is about 0.2."""
+    gains over a thirtieth of the diameter of the field's median nucleus, at any magnification; in focus it is about
+    0.2."""
     field_min_nuclei: int = Field(1, ge=0)
     """Fields with fewer detected nuclei are flagged as empty."""
     field_min_focus: float = Field(0.08, ge=0)
@@ -152,7 +166,11 @@ class Settings(Detection):
     """Segment every nucleus, and crop one window around it."""
 
     crop_px: int = Field(196, ge=8)
-    """Side of the window; 196 is about five nuclei across at 0.5 um per pixel."""
+    """Side of a crop in pixels; 196 is about five nuclei across at 0.5 um per pixel."""
+    crop_um: float | None = Field(None, gt=0)
+    """Side of the window in micrometres, which is resampled to `crop_px` pixels: means of areas where that shrinks it,
+    bilinear where it enlarges it. So plates of other magnifications show as much as each other. By default, the window
+    is `crop_px` pixels of the field."""
     border: Border = "reflect"
     """Pixels beyond the field: `reflect` mirrors the field, `pad` fills with zeros, `drop` drops the nucleus."""
     crop_mask: Literal["none", "cell", "nucleus"] = "none"
@@ -160,10 +178,15 @@ class Settings(Detection):
     become 0. `cell` needs `cells`."""
     cells_per_well: int | None = Field(None, ge=1)
     """Largest number of cells per well, drawn at random from the nuclei within the limits; all of them by default."""
-    min_area_px: float = Field(100.0, ge=0)
-    """Smaller nuclei are dropped as too_small."""
-    max_area_px: float = Field(20_000.0, gt=0)
-    """Larger nuclei are dropped as too_large."""
+    min_area_um2: float | None = Field(None, ge=0)
+    """Smaller nuclei are dropped as too_small; 25 um2 by default, a disc of 5.6 um, where the size of a pixel is
+    known."""
+    max_area_um2: float | None = Field(None, gt=0)
+    """Larger nuclei are dropped as too_large; 5,000 um2 by default where the size of a pixel is known."""
+    min_area_px: float | None = Field(None, ge=0)
+    """The same as `min_area_um2` in pixels; 100 by default where the size of a pixel is not known."""
+    max_area_px: float | None = Field(None, gt=0)
+    """The same as `max_area_um2` in pixels; 20,000 by default where the size of a pixel is not known."""
     quality: Quality = Quality()
     """Limits of the quality of nuclei and fields."""
     reference: Literal["controls", "all", "range"] = "controls"
@@ -174,7 +197,8 @@ class Settings(Detection):
     high_percentile: float = Field(99.9, gt=50, le=100)
     """Percentile of the reference pixels that becomes 255 in 8 bits."""
     keep_labels: bool = False
-    """Whether the label images of the nuclei within the limits are written, as labels/FIELD_cp_masks.tif."""
+    """Whether the label images of the nuclei within the limits are written, as labels/FIELD_cp_masks.tif, and those of
+    their cells as labels/FIELD_cells.ome.tif."""
     cellprofiler_table: bool = False
     """Whether nuclei.csv.gz is written too: the cells with CellProfiler's column names."""
     max_failures: float = Field(0.01, ge=0, le=1)
@@ -188,8 +212,13 @@ class Settings(Detection):
 
     @model_validator(mode="after")
     def _check_areas(self) -> Settings:
-        if self.min_area_px > self.max_area_px:
-            raise ValueError("min_area_px is above max_area_px, so that no nucleus could be kept")
+        for limit in ("min_area", "max_area"):
+            if getattr(self, f"{limit}_px") is not None and getattr(self, f"{limit}_um2") is not None:
+                raise ValueError(f"{limit}_px and {limit}_um2 are both given: leave one of them out")
+        for unit in ("px", "um2"):
+            smallest, largest = getattr(self, f"min_area_{unit}"), getattr(self, f"max_area_{unit}")
+            if smallest is not None and largest is not None and smallest > largest:
+                raise ValueError(f"min_area_{unit} is above max_area_{unit}, so that no nucleus could be kept")
         return self
 
     @model_validator(mode="after")
@@ -200,19 +229,15 @@ class Settings(Detection):
             )
         return self
 
-    def limits(self) -> Limits:
-        """Return the limits of the nuclei that are kept."""
-        from cellssl.imaging.selection import Limits
+    def area_limit(self, name: Literal["min_area", "max_area"]) -> AreaLimit:
+        """Return a limit of the area of nuclei: in the unit in which it is given, or the default in both."""
+        given = AreaLimit(getattr(self, f"{name}_px"), getattr(self, f"{name}_um2"))
+        return DEFAULT_AREAS[name] if given == AreaLimit() else given
 
-        quality = self.quality
-        return Limits(
-            self.min_area_px,
-            self.max_area_px,
-            self.crop_px if self.border == "drop" else None,
-            quality.min_solidity,
-            quality.max_saturated,
-            quality.min_focus,
-        )
+    def needing_pixel_um(self) -> dict[str, str]:
+        """Return the settings that need the size of a pixel, each with what to give where it is not known."""
+        in_pixels = {"min_area_um2": "min_area_px", "max_area_um2": "max_area_px", "crop_um": "crop_px alone"}
+        return {name: other for name, other in in_pixels.items() if getattr(self, name) is not None}
 
     def detection(self) -> Detection:
         """Return the settings that decide which nuclei are found."""

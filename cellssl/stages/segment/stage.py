@@ -27,17 +27,17 @@ from cellssl.datasets.tables.controls import is_control
 from cellssl.disk import raise_fault
 from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
-from cellssl.engine.plate_parts import concat_parts, gather_quarantine, parts_of, write_parts
+from cellssl.engine.plate_parts import NUCLEI_OF_PLATE, concat_parts, gather_quarantine, parts_of, write_parts
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.files import write_buffer
-from cellssl.stages.segment.counts import write_counts
+from cellssl.stages.segment.counts import write_counts, write_counts_of_plates
 from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of
 from cellssl.stages.segment.nuclei import detect_plate
 from cellssl.stages.segment.plate import check_space_for_first, select_plate
 from cellssl.stages.segment.precut import copy_crops
 from cellssl.stages.segment.scale import check_reference, no_range_error
-from cellssl.stages.segment.selection import ALL_REASONS, as_cellprofiler
+from cellssl.stages.segment.selection import ALL_REASONS, as_cellprofiler, check_pixel_sizes
 from cellssl.stages.shared.card_shapes import FetchedPlateSection, FetchMetrics, PlannedImages, PlateSection
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     gather_quarantine(parts, job.draft.file("quarantine.csv"))
     _write_unread_fields(job, fetched)
     write_counts(job, counts)
+    write_counts_of_plates(job, parts)
     yield from _contact_sheet(job, cells, parts)
     return counts
 
@@ -179,7 +180,7 @@ def plate_card(settings: Settings, context: RunContext, fetched: Artifact) -> Ca
     """
     inputs, plate = {"fetch": fetched.fingerprint}, section_of(fetched, PlateSection).plate
     if not _gives_crops(fetched):
-        inputs["nuclei/segment"] = nuclei_card(settings, context, fetched).fingerprint
+        inputs[NUCLEI_OF_PLATE] = nuclei_card(settings, context, fetched).fingerprint
     return card_for("segment", settings.algorithm(), settings, inputs, {}, identity={"plate": plate})
 
 
@@ -233,7 +234,9 @@ def _make_cells(nuclei: Card, job: Job) -> Generator[Event, None, Metrics]:
         return (yield from copy_crops(job, fetched))
     if job.settings.reference == "range":
         raise no_range_error(fetched)
-    check_reference(job.settings, read_fields(fetched))
+    fields = read_fields(fetched)
+    check_reference(job.settings, fields)
+    check_pixel_sizes(job.settings, fields)
     work = partial(detect_plate, first_done=partial(check_space_for_first, job))
     detected = yield from build_part(job.context, nuclei, job.settings.detection(), {"fetch": fetched}, work)
     return (yield from select_plate(job, detected))

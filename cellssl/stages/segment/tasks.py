@@ -84,10 +84,7 @@ def flatfield_names(site: Any, channels: list[str]) -> list[str]:
 
 
 def fetched_images(fields: pd.DataFrame, fetched: Artifact, context: RunContext) -> dict[str, tuple[FetchedImage, ...]]:
-    """Return the images of every field, in the order of the channels.
-
-    An image that is known to have the bytes that were fetched is not hashed again by the worker that reads it.
-    """
+    """Return the images of every field, in the order of the channels."""
     channels = channels_of(fields)
     states = _compared_states(fields, fetched, context)
 
