@@ -1,9 +1,12 @@
-"""embeddings: metadata of all cells and their vectors, block by block, in; one parquet file out, and back."""
+"""embeddings: metadata of all cells and their vectors, block by block, in; one parquet file out, and back.
+
+The columns of a vector are named emb_0000 ..., or as CellProfiler names its measurements.
+"""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -21,13 +24,22 @@ if TYPE_CHECKING:
 GROUP_BYTES = 2**26
 """Size of the vectors in one row group, which is what writer and readers hold in memory at a time."""
 PREFIX = "emb_"
+MEASURED_PREFIXES = ("Nuclei_", "Cells_", "Cytoplasm_")
+"""How the names of CellProfiler's measurements begin."""
+LOCATIONS = tuple(f"{prefix}Location_" for prefix in MEASURED_PREFIXES)
+"""Where a cell lies in its field is metadata, also under a name of CellProfiler."""
+
+
+def is_feature(column: str) -> bool:
+    """Return whether a column of the table is part of the vectors; all others are metadata."""
+    return column.startswith((PREFIX, *MEASURED_PREFIXES)) and not column.startswith(LOCATIONS)
 
 
 class Writer:
     """A parquet file that is being written; its row groups do not depend on the sizes of the blocks."""
 
-    def __init__(self, file: BinaryIO, metadata: pd.DataFrame) -> None:
-        self._file, self._metadata = file, metadata
+    def __init__(self, file: BinaryIO, metadata: pd.DataFrame, names: Sequence[str] | None = None) -> None:
+        self._file, self._metadata, self._names = file, metadata, names
         self._pending: list[np.ndarray] = []
         self._written = 0
         self._writer: Any = None
@@ -56,7 +68,7 @@ class Writer:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        names = [f"{PREFIX}{number:04d}" for number in range(vectors.shape[1])]
+        names = self._names or [f"{PREFIX}{number:04d}" for number in range(vectors.shape[1])]
         described = pa.Schema.from_pandas(self._metadata, preserve_index=False)
         rows = self._metadata.iloc[self._written : self._written + len(vectors)]
         columns = pa.Table.from_pandas(rows, schema=described, preserve_index=False).columns
@@ -72,10 +84,13 @@ class Writer:
 
 
 @contextmanager
-def writer(path: Path, metadata: pd.DataFrame) -> Iterator[Writer]:
-    """Open a file for the columns of `metadata`, then emb_0000 ...; it is renamed when all rows have vectors."""
+def writer(path: Path, metadata: pd.DataFrame, names: Sequence[str] | None = None) -> Iterator[Writer]:
+    """Open a file for the columns of `metadata`, then `names`, or else emb_0000 ...
+
+    It is renamed when all rows have vectors.
+    """
     with atomic_path(path) as written, written.open("wb") as opened:
-        file = Writer(opened, metadata)
+        file = Writer(opened, metadata, names)
         yield file
         file.close()
 
@@ -89,7 +104,7 @@ def read(path: Path) -> tuple[pd.DataFrame, Float32[np.ndarray, "n dim"]]:
 
     with explained(path), open_parquet(path) as file:
         schema = file.schema_arrow
-        names = [name for name in schema.names if name.startswith(PREFIX)]
+        names = list(filter(is_feature, schema.names))
         others = [name for name in schema.names if name not in set(names)]
         if wrong := [name for name in names if schema.field(name).type != pa.float32()]:
             raise ValueError(f"its column {wrong[0]} holds {schema.field(wrong[0]).type}, and float is needed")
@@ -105,6 +120,12 @@ def read(path: Path) -> tuple[pd.DataFrame, Float32[np.ndarray, "n dim"]]:
         if start != len(vectors) or len(metadata) != len(vectors):
             raise ValueError("its columns differ in their length")
     return metadata, vectors
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the names of the columns of the vectors; IntegrityError where the file is no such table."""
+    with explained(path), open_parquet(path) as file:
+        return list(filter(is_feature, file.schema_arrow.names))
 
 
 def write_csv(table: Path, path: Path) -> None:
@@ -150,6 +171,6 @@ def write_anndata(table: Path, path: Path) -> None:
     obs = metadata.assign(**{column: pd.Categorical(metadata[column].astype(object)) for column in text}).set_axis(
         names
     )
-    var = pd.DataFrame(index=[f"{PREFIX}{number:04d}" for number in range(vectors.shape[1])])
+    var = pd.DataFrame(index=read_names(table))
     with atomic_path(path) as written:
         anndata.AnnData(vectors, obs, var).write_h5ad(written)

@@ -53,6 +53,8 @@ KEPT_NETWORKS = 8
 """Encoder, momentum encoder, and two checkpoints with the moments of the optimiser, in sizes of the encoder."""
 FEATURES_S, INTENSITIES_S = 0.004, 0.0005
 """One cell, one core."""
+CELLPROFILER_S, WITH_CELLS = 0.04, 4.0
+"""One nucleus in three channels, one core; how many times as long where cells and cytoplasm are measured, too."""
 CLUSTER_S, EVALUATE_S = 0.004, 0.008
 """One cell of the split."""
 REPORT_S = 5.0
@@ -319,6 +321,8 @@ class _Estimator:
     def _embed(self, planned: Planned, size: Workload) -> tuple[float, float, float, str]:
         disk_bytes = float(EMBEDDED_BYTES * size.embedded_cells)
         model = planned.settings.model
+        if model == "cellprofiler":
+            return self._measure(planned, size)
         if model in ("features", "intensities"):
             rate_s = FEATURES_S if model == "features" else INTENSITIES_S
             return START_S + size.embedded_cells * rate_s * size.channels / 3, BASE_MB, disk_bytes / 8, "rough"
@@ -326,6 +330,14 @@ class _Estimator:
         draws = planned.settings.draws if planned.settings.view else 1
         seconds = START_S + size.embedded_cells * draws * cost.embed_s
         return seconds, max(BASE_MB, min(cost.memory_mb, 4 * BASE_MB)), disk_bytes, "measured"
+
+    def _measure(self, planned: Planned, size: Workload) -> tuple[float, float, float, str]:
+        with_cells = upstream_stages(planned)["segment"].settings.cells is not None
+        cores = min(planned.settings.workers or allowed_cores(), allowed_cores())
+        one_s = CELLPROFILER_S * size.channels / 3 * (WITH_CELLS if with_cells else 1)
+        measured_bytes = EMBEDDED_BYTES * size.channels / 3 * (3 if with_cells else 1) * size.embedded_cells
+        # on the disk as they come, and again in the table
+        return START_S + size.embedded_cells * one_s / cores, BASE_MB * (1 + cores), 2 * measured_bytes, "rough"
 
     def _cluster(self, planned: Planned, size: Workload) -> tuple[float, float, float, str]:
         memory_mb = BASE_MB + 6 * EMBEDDED_BYTES * size.embedded_cells / 1e6

@@ -55,6 +55,17 @@ def test_pandas_reads_the_same_table(tmp_path: Path) -> None:
     assert np.array_equal(table["emb_0003"].to_numpy(), vectors()[:, 3])
 
 
+def test_named_measurements_are_read_back_and_positions_stay_metadata(tmp_path: Path) -> None:
+    names = [f"Nuclei_Texture_{number}_dna" for number in range(DIM)]
+    placed = metadata().assign(Nuclei_Location_Center_X=1.5)
+    with embeddings.writer(tmp_path / "e.parquet", placed, names) as file:
+        file.append(vectors())
+    table, numbers = embeddings.read(tmp_path / "e.parquet")
+    assert list(table.columns) == list(placed.columns)
+    assert np.array_equal(numbers, vectors())
+    assert embeddings.read_names(tmp_path / "e.parquet") == names
+
+
 def test_a_table_with_a_cell_without_a_vector_is_not_written(tmp_path: Path) -> None:
     with (
         pytest.raises(ValueError, match="20 vectors were written for 50 rows"),

@@ -20,7 +20,7 @@ ALGORITHM = 3
 """2: `features` holds texture, and the area and shape of the nucleus; 3: the even draw per well is embedded, too."""
 
 
-MEASUREMENTS = ("intensities", "features")
+MEASUREMENTS = ("intensities", "features", "cellprofiler")
 """Models without a network: measurements of pixels."""
 
 
@@ -49,8 +49,9 @@ class Settings(StageSettings):
     """The model. `pretrain`: this recipe's trained network. `random`: the same network, untrained. `imagenet`: the same
     network with its published weights, or those of encoder.weights, untrained. A .pth, .pt or .safetensors file: the
     same network with these weights, untrained. `intensities`: the mean of each channel. `features`: mean, standard
-    deviation, percentiles and texture of each channel, and the area and shape of the nucleus. Anything else is an
-    earlier pretrain artifact: folder, card file or fingerprint."""
+    deviation, percentiles and texture of each channel, and the area and shape of the nucleus. `cellprofiler`:
+    CellProfiler's measurements of the nucleus, and of cell and cytoplasm where cells were segmented; needs
+    cellssl[cellprofiler]. Anything else is an earlier pretrain artifact: folder, card file or fingerprint."""
     cells: Literal["split", "segment"] = "split"
     """The cells of the split, or every cell that was found."""
     cells_per_well: int = Field(300, ge=1)
@@ -79,6 +80,8 @@ class Settings(StageSettings):
     or of a pixel, or how intensities are scaled. By default each of them is an error."""
     batch: int = Field(64, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Number of cells per batch."""
+    workers: int | None = Field(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Number of processes in which `cellprofiler` measures; the number of cores by default."""
 
     def silent(self) -> frozenset[str]:
         """Return the settings without effect; a trained model counts by its fingerprint, not by how it was named."""
@@ -121,8 +124,12 @@ class Settings(StageSettings):
         return {"model": (self.model, ("pretrain",))}
 
     def check(self) -> None:
-        """Raise UsageError where the library of a chosen format is missing."""
+        """Raise UsageError where the library of the model or of a chosen format is missing."""
         if "h5ad" in self.formats and find_spec("anndata") is None:
             raise UsageError(
                 'embed.formats = ["h5ad"] needs the library anndata', hint='pip install "cellssl[anndata]"'
+            )
+        if self.model == "cellprofiler" and find_spec("cp_measure") is None:
+            raise UsageError(
+                'embed.model = "cellprofiler" needs the library cp_measure', hint='pip install "cellssl[cellprofiler]"'
             )

@@ -1,4 +1,7 @@
-"""stage: cells and a model in, one vector per cell out; baselines are models too and get the same scaled crops."""
+"""stage: cells and a model in, one vector per cell out; baselines are models too and get the same scaled crops.
+
+Only `cellprofiler` measures in the images of the fields.
+"""
 
 from __future__ import annotations
 
@@ -36,25 +39,38 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     segment = upstream_segment(source, job.context.store)
     cells = cells_to_embed(source, segment, job.settings.cells_per_well)
     outside = int(cells["split"].isna().sum()) if "split" in cells else 0
-    crops = scaled_crops(segment, job.context.store, cells)
-    yield from _check_model(job, segment, cells, crops)
-    yield Started(0, len(crops), "cells")
+    names, blocks = yield from _blocks(job, segment, cells)
+    yield Started(0, len(cells), "cells")
     table, done = job.draft.file("embeddings.parquet"), 0
-    with embeddings.writer(table, metadata(cells)) as file:
-        for vectors in _iter_vectors(job, crops, cells):
+    with embeddings.writer(table, metadata(cells), names) as file:
+        for vectors in blocks:
             file.append(vectors)
             done += len(vectors)
-            yield Progress(done, len(crops), "cells")
+            yield Progress(done, len(cells), "cells")
     if "csv.gz" in job.settings.formats:
         embeddings.write_csv(table, job.draft.file("embeddings.csv.gz"))
     if "h5ad" in job.settings.formats:
         embeddings.write_anndata(table, job.draft.file("embeddings.h5ad"))
     return {
-        "cells": len(crops) - outside,
+        "cells": len(cells) - outside,
         "drawn": int(cells["drawn"].sum()),
         "drawn_outside_split": outside,
         "dim": file.dim,
     }
+
+
+def _blocks(
+    job: Job, segment: Artifact, cells: pd.DataFrame
+) -> Generator[Event, None, tuple[list[str] | None, Iterator[np.ndarray]]]:
+    """Return the names of the columns, where they have names, and the vectors of all cells, block by block."""
+    if job.settings.model == "cellprofiler":
+        from cellssl.stages.embed.cellprofiler import measure_cells
+
+        measured = yield from measure_cells(job, segment, cells)
+        return measured.names, measured.blocks()
+    crops = scaled_crops(segment, job.context.store, cells)
+    yield from _check_model(job, segment, cells, crops)
+    return None, _iter_vectors(job, crops, cells)
 
 
 def _check_model(job: Job, segment: Artifact, cells: pd.DataFrame, crops: ScaledCrops) -> Iterator[Event]:

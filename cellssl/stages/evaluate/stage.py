@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellssl.artifacts import embeddings
 from cellssl.artifacts.tables import write_table
 from cellssl.config.plugins import did_you_mean
 from cellssl.engine.build import Job, Metrics
@@ -96,8 +97,9 @@ def _check_label(settings: Settings, cells: pd.DataFrame) -> None:
 
 def _embedded(job: Job) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     """Return metadata, vectors and names of features of the embeddings."""
-    cells, vectors = read_embeddings(job.inputs["embed"])
-    return cells, vectors, [f"emb_{number:04d}" for number in range(vectors.shape[1])]
+    embed = job.inputs["embed"]
+    cells, vectors = read_embeddings(embed)
+    return cells, vectors, embeddings.read_names(embed.file("embeddings.parquet"))
 
 
 def _classifications(

@@ -73,6 +73,8 @@ def _describe(run: Run) -> str:
             return "the mean of every channel; nothing is learned"
         case "features":
             return "classical features (brightness, texture, area and shape of the nucleus); nothing is learned"
+        case "cellprofiler":
+            return "CellProfiler's measurements of the nucleus, or of nucleus, cell and cytoplasm; nothing is learned"
     if run.trained is None:
         weights = {"random": "random weights, not trained", "imagenet": "weights learned on photographs (ImageNet)"}
         return f"{_network(run)}, {weights.get(model, 'weights from elsewhere, not trained on these cells')}"

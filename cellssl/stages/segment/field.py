@@ -20,6 +20,7 @@ from cellssl.images.reference import ImageReference
 from cellssl.imaging import illumination
 from cellssl.imaging.compartments import measure_compartments
 from cellssl.imaging.labels import match_labels, measure, relabel, touches_edge
+from cellssl.imaging.lobes import LobeLimits, merge_lobes
 from cellssl.imaging.neighbours import measure_neighbours
 from cellssl.imaging.quality import count_grey_values, measure_quality
 
@@ -42,6 +43,17 @@ class FetchedImage:
 
     A file that holds many images is not read whole for each of them.
     """
+
+
+@dataclass(frozen=True)
+class LobeMerging:
+    """How lobes of one cell are merged in one field."""
+
+    channel: int
+    """Position of the channel that shows the bodies of the cells."""
+    limits: LobeLimits
+    diameter_px: float | None
+    """Diameter of a whole nucleus; None where it is measured in the field."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,8 @@ class FieldTask:
     phenotypes: dict[int, str] = field(default_factory=dict)
     flatfields: tuple[Path, ...] = ()
     """The flat field of every channel; empty where illumination is not corrected."""
+    lobes: LobeMerging | None = None
+    """How lobes of one cell are merged; None where they are not."""
 
 
 FIELD_QUALITY = {
@@ -82,6 +96,8 @@ FIELD_QUALITY = {
 """Column of fields.parquet -> attribute of FieldQuality that it holds."""
 FIELD_SIDES = ("field_height_px", "field_width_px")
 """Columns of fields.parquet with the number of rows and columns of pixels."""
+MERGED_LOBES = "field_merged_lobes"
+"""Column of fields.parquet with the number of nuclei that became part of another one, where lobes are merged."""
 OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values/"
 """How the names of arrays in a field's result begin: a column of the table of nuclei, a value of the field, and how
 often each grey value occurs in a channel, by its number."""
@@ -95,18 +111,20 @@ def segment_field(
     The images are read again before a fault counts: one that is gone then was a fault of the reading.
     """
     try:
-        pixels, labels, cells = _labelled(task, segmenter, cell_segmenter)
+        field = _labelled(task, segmenter, cell_segmenter)
     except DataError:
         try:
-            pixels, labels, cells = _labelled(task, segmenter, cell_segmenter)
+            field = _labelled(task, segmenter, cell_segmenter)
         except DataError as error:
             _write_failure(task, f"{error.message}; {error.hint}" if error.hint else error.message)
             return
-    write_packed_labels(task.labels, labels)
-    if cells is not None and task.cells is not None:
-        write_packed_labels(task.cells, cells)
-    grey_values = count_grey_values(pixels)
-    nuclei, of_field = measure_field(task, pixels, labels, grey_values, cells)
+    write_packed_labels(task.labels, field.labels)
+    if field.cells is not None and task.cells is not None:
+        write_packed_labels(task.cells, field.cells)
+    grey_values = count_grey_values(field.pixels)
+    nuclei, of_field = measure_field(task, field.pixels, field.labels, grey_values, field.cells)
+    if field.merged_lobes is not None:
+        of_field[MERGED_LOBES] = field.merged_lobes
     arrays = {
         **{f"{OF_NUCLEI}{name}": values for name, values in nuclei.items()},
         **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in of_field.items()},
@@ -153,15 +171,31 @@ def _write_failure(task: FieldTask, reason: str) -> None:
     write_text(failed_path(task.result), json.dumps({"field_id": task.field_id, "reason": reason}))
 
 
-def _labelled(
-    task: FieldTask, segmenter: Segmenter, cell_segmenter: CellSegmenter | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return the pixels of one field, and the labels of its nuclei and of their cells, where these are asked for."""
+@dataclass(frozen=True)
+class LabelledField:
+    """The pixels of a field and what was found in them."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    """The label image of the nuclei."""
+    cells: np.ndarray | None = None
+    """The label image of their cells; None where cells are not found."""
+    merged_lobes: int | None = None
+    """Number of nuclei that became part of another one; None where lobes are not merged."""
+
+
+def _labelled(task: FieldTask, segmenter: Segmenter, cell_segmenter: CellSegmenter | None) -> LabelledField:
+    """Read one field, and find its nuclei and, where they are asked for, their cells."""
     pixels = read_field(task.field_id, task.images, task.flatfields)
-    labels = label_nuclei(task, segmenter, pixels)
-    if cell_segmenter is None or task.stain is None:
-        return pixels, labels, None
-    return pixels, labels, cell_segmenter.grow(pixels[task.stain], labels, pixels[task.nucleus], task.pixel_um)
+    labels, merged = label_nuclei(task, segmenter, pixels), None
+    if task.lobes is not None:
+        found = labels.max(initial=0)
+        labels = merge_lobes(labels, pixels[task.lobes.channel], task.lobes.limits, task.lobes.diameter_px)
+        merged = int(found - labels.max(initial=0))
+    cells = None
+    if cell_segmenter is not None and task.stain is not None:
+        cells = cell_segmenter.grow(pixels[task.stain], labels, pixels[task.nucleus], task.pixel_um)
+    return LabelledField(pixels, labels, cells, merged)
 
 
 def label_nuclei(task: FieldTask, segmenter: Segmenter, pixels: np.ndarray) -> np.ndarray:

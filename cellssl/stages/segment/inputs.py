@@ -23,12 +23,15 @@ def channels_of(fields: pd.DataFrame) -> list[str]:
 
 def nucleus_of(settings: Detection, channels: list[str]) -> int:
     """Return the position of the channel that shows the nuclei; UsageError where no channel has that name."""
-    if settings.nucleus_channel is None:
-        return 0
-    if settings.nucleus_channel not in channels:
-        hint = plugins.did_you_mean(settings.nucleus_channel, tuple(channels))
-        raise UsageError(f"there is no channel {settings.nucleus_channel!r}", hint=hint)
-    return channels.index(settings.nucleus_channel)
+    return 0 if settings.nucleus_channel is None else position_of(settings.nucleus_channel, channels)
+
+
+def position_of(channel: str, channels: list[str]) -> int:
+    """Return the position of a channel by its name; UsageError where no channel has it."""
+    if channel not in channels:
+        hint = plugins.did_you_mean(channel, tuple(channels))
+        raise UsageError(f"there is no channel {channel!r}", hint=hint)
+    return channels.index(channel)
 
 
 def stain_of(settings: Detection, channels: list[str]) -> int | None:

@@ -25,7 +25,7 @@ from cellssl.events import Event, Note, Progress
 from cellssl.files import save_array
 from cellssl.images.formats import experimental_formats, experimental_note
 from cellssl.stages.segment.counts import write_counts
-from cellssl.stages.segment.field import FIELD_SIDES, GREY_VALUES, OF_FIELD, OF_NUCLEI, FieldTask
+from cellssl.stages.segment.field import FIELD_SIDES, GREY_VALUES, MERGED_LOBES, OF_FIELD, OF_NUCLEI, FieldTask
 from cellssl.stages.segment.tasks import field_tasks
 
 if TYPE_CHECKING:
@@ -57,10 +57,15 @@ def detect_plate(job: Job, first_done: WhenFirstAreDone) -> Generator[Event, Non
     done = [task for task in tasks if task.result.is_file()]
     nuclei = nuclei_table(done)
     write_table(nuclei, job.draft.file("nuclei.parquet"))
-    write_table(_with_measures(fields, done, nuclei), job.draft.file("fields.parquet"))
+    measured = _with_measures(fields, done, nuclei)
+    write_table(measured, job.draft.file("fields.parquet"))
     save_array(job.draft.file(GREY_VALUES_FILE), _grey_values(done, set(fields["field_id"][fields["control"]])))
     write_quarantine(failures, job.draft.file("quarantine.csv"))
     counts = {"fields": len(tasks), "quarantined": len(failures), "detected": len(nuclei)}
+    if job.settings.lobes is not None:
+        counts["merged_lobes"] = int(measured[MERGED_LOBES].sum())
+        plate, found = fields["plate"].iloc[0], len(nuclei) + counts["merged_lobes"]
+        yield Note(f"plate {plate}: {found:,} nuclei were found; merging lobes of one cell left {len(nuclei):,}")
     write_counts(job, counts)
     return counts
 

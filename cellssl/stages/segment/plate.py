@@ -58,6 +58,8 @@ def select_plate(job: Job, detected: Artifact) -> Generator[Event, None, Metrics
     constant = constant_channels(scale)
     counts = count_nuclei(nuclei, len(fields), len(failures))
     counts |= {"constant_channels": len(constant)} if constant else {}
+    merged = metrics_of(detected, DetectionMetrics).merged_lobes
+    counts |= {} if merged is None else {"merged_lobes": merged}
     write_counts(job, counts)
     write_quarantine(failures, job.draft.file(QUARANTINE))
     if failures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,9 @@ from cellssl.engine.weights_cache import Download, file_download
 from cellssl.imaging.cell_segmenter import CellSegmenterSettings
 from cellssl.imaging.cropping import Border
 from cellssl.imaging.segmenter import SegmenterSettings
+
+if TYPE_CHECKING:
+    from cellssl.imaging.lobes import LobeLimits
 
 # A number that leaves the pixels of a crop as they were goes into SAME_PIXELS of imaging/scaling.py.
 # 2: nuclei_net is the default, a constant image is an error; 3: sums in another order, every nucleus is connected;
@@ -66,6 +69,33 @@ class Quality(SettingsModel):
     """Fields with one of these flags give no cells; their nuclei are dropped as flagged_field. None by default."""
 
 
+class Lobes(SettingsModel):
+    """Merge nuclei that are lobes of one cell, found one by one.
+
+    They are close together, no larger than one nucleus, and a channel that shows the body of the cell has no dark
+    border between them.
+    """
+
+    channel: str
+    """Channel that shows the bodies of the cells, such as tubulin."""
+    max_gap: float = Field(0.3, ge=0, le=2)
+    """Widest gap between two lobes, in diameters of a whole nucleus."""
+    max_area: float = Field(1.5, gt=0)
+    """Largest area of all merged lobes, in areas of a whole nucleus."""
+    min_bridge: float = Field(0.8, ge=0)
+    """Lowest brightness of the channel between two lobes, as a share of its brightness over the two; both above the
+    background. 0 merges whatever is close and small enough."""
+    diameter_um: float | None = Field(None, gt=0)
+    """Diameter of a whole nucleus in micrometres; where it is left out, it is measured in every field. Give it where
+    most cells have lobes."""
+
+    def limits(self) -> LobeLimits:
+        """Return what two nuclei must fulfil to be merged."""
+        from cellssl.imaging.lobes import LobeLimits
+
+        return LobeLimits(self.max_gap, self.max_area, self.min_bridge)
+
+
 class Cells(SettingsModel):
     """Find the whole cell around every nucleus, and measure nucleus, cytoplasm and cell in every channel."""
 
@@ -96,6 +126,8 @@ class Detection(StageSettings):
     """Standard deviation of the blur of the flat field. 500 is the value of pybbbc, which corrects only what changes
     over more than a field. Dark corners need about a tenth of the field's side, and so many fields that no single cell
     is visible in their mean."""
+    lobes: Lobes | None = None
+    """How nuclei that are lobes of one cell are merged, such as `{ channel = "tubulin" }`; by default they are not."""
     cells: Cells | None = None
     """The whole cells around the nuclei: `{ method = "propagate", channel = "actin" }`; none by default."""
     max_failures: float = Field(0.01, ge=0, le=1, json_schema_extra=NOT_IN_FINGERPRINT)
@@ -216,5 +248,5 @@ class Settings(Detection):
         return ("fetch",)
 
 
-EXPLAINED = {"cells": Cells, "quality": Quality}
+EXPLAINED = {"lobes": Lobes, "cells": Cells, "quality": Quality}
 """Tables within the section that `explain` lists too."""

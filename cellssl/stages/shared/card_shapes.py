@@ -97,6 +97,8 @@ class DetectionMetrics(CardShape):
     fields: int
     quarantined: int
     detected: int
+    merged_lobes: int | None = None
+    """Number of nuclei that became part of another one; None where lobes are not merged."""
 
 
 class SegmentMetrics(DetectionMetrics):
