@@ -41,8 +41,8 @@ COLOURS = {
     "flagged_field": "#805540",
     "over_cap": "#406A80",
 }
-"""What became of a nucleus -> the colour of its outline. The frequent ones are Okabe and Ito's; all of them can be told
-apart with every common colour blindness."""
+"""What became of a nucleus -> the colour of its outline. The frequent ones are Okabe and Ito's; people with any common
+colour blindness can distinguish all of them."""
 KINDS = (KEPT, *ALL_REASONS)
 MOST_PANELS = 8
 """Pictures of fields on one sheet; a field with small nuclei takes two of them."""
