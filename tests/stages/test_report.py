@@ -16,10 +16,11 @@ from sklearn import metrics
 
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.artifacts.store import Artifact, Store
+from cellssl.reporting.html import Table
 from cellssl.stages.evaluate.metrics import ClassifierAccuracy, SchemeMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import Check, not_made, summary, too_little
-from cellssl.stages.report.checks import checks
+from cellssl.stages.report.checks import cautions, checks
 from cellssl.stages.report.findings import lead
 from cellssl.stages.report.label_free_checks import loss_below_chance, nuisance, seeds_agree, steps
 from cellssl.stages.report.next_steps import next_steps
@@ -264,6 +265,55 @@ def test_a_count_with_a_wrong_sum_is_reported(runs: list[Run]) -> None:
     answers = [row[2] for row in shown.rows if row[0] == "segment" and "detected" in str(row[1])]  # type: ignore[union-attr]
     assert len(answers) == 1
     assert str(answers[0]).startswith("no: ")
+
+
+def segment_of_plates(run: Run, folder: Path, counts: list[dict[str, int]]) -> Run:
+    """Return a run of so many plates with these counts; those that are not named are 0."""
+    table = pd.read_csv(run.segment.file("counts.csv")).iloc[[0] * len(counts)] * 0
+    table["plate"] = [f"P{number}" for number in range(1, len(counts) + 1)]
+    for column in {name for one in counts for name in one}:
+        table[column] = [one.get(column, 0) for one in counts]
+    shutil.copytree(run.segment.path, folder)
+    table.to_csv(folder / "counts.csv", index=False)
+    file = folder / "counts.csv"
+    written = replace(run.segment.card.files["counts.csv"], bytes=file.stat().st_size, sha256=sha256_of(file))
+    card = replace(run.segment.card, files={**run.segment.card.files, "counts.csv": written})
+    return replace(run, segment=Artifact(folder, card))
+
+
+def test_every_plate_has_a_line_that_says_what_was_dropped(runs: list[Run], tmp_path: Path) -> None:
+    from cellssl.stages.report.cell_counts import count_tables
+
+    counts = [{"detected": 389, "kept": 1, "too_small": 354, "edge": 34}, {"detected": 7, "kept": 7}, {"detected": 0}]
+    tables = [
+        one for one in count_tables(segment_of_plates(runs[0], tmp_path / "segment", counts)) if isinstance(one, Table)
+    ]
+    (shown,) = [table for table in tables if table.header[0] == "plate"]
+    assert shown.rows == [
+        ["P1", 389, 1, "0 %", "354 too small, 34 at the edge"],
+        ["P2", 7, 7, "100 %", ""],
+        ["P3", 0, 0, "0 %", ""],
+    ]
+
+
+def test_a_reason_that_drops_more_than_half_of_a_plate_is_a_doubt_that_names_the_limit(
+    runs: list[Run], tmp_path: Path
+) -> None:
+    most, half = {"detected": 100, "kept": 49, "too_small": 51}, {"detected": 100, "kept": 50, "blurred": 50}
+    capped = {"detected": 100, "kept": 10, "over_cap": 90}
+    run = segment_of_plates(runs[0], tmp_path / "segment", [most, half, capped])
+    (sentence,) = [one for one in cautions(run) if one.startswith("plate ")]
+    assert sentence.startswith("plate P1: 51 of 100 nuclei were dropped, too small: lower segment.min_area_um2")
+    found = next(one for one in checks([run], ScoresByArm([row_of(run)])) if one.question.startswith("Does every cell"))
+    assert found.finding == "against"
+    assert sentence in found.numbers
+
+
+def test_many_plates_that_lost_most_nuclei_are_counted(runs: list[Run], tmp_path: Path) -> None:
+    lost = {"detected": 100, "kept": 40, "ragged": 60}
+    sentences = cautions(segment_of_plates(runs[0], tmp_path / "segment", [lost] * 9))
+    assert sum(one.startswith("plate ") for one in sentences) == 3
+    assert "so it is on 6 further plates" in sentences
 
 
 def table_rows(html: str, first_head: str) -> list[list[str]]:

@@ -1,6 +1,5 @@
 """cells: crops of cells -> montages of clusters, and sheets of augmented views."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from cellssl.reporting.figures.common import hide_axes
+from cellssl.reporting.figures.common import hide_axes, round_below
 from cellssl.reporting.text_fitting import set_title
 from cellssl.reporting.theme import WIDTH_INCH, styled
 
@@ -95,7 +94,7 @@ def _sheet(axis: Axes, tiles: UInt8[np.ndarray, "n y x 3"], columns: int) -> Non
 
 def _scale_bar(axis: Axes, height: int, width: int, pixel_um: float) -> None:
     """Draw a white bar of a round length in the lower right of the first tile, with its length above it."""
-    length_um = _round_below(0.45 * width * pixel_um)
+    length_um = round_below(0.45 * width * pixel_um)
     right, low = 0.93 * width, 0.91 * height
     outline = [withStroke(linewidth=4.5, foreground="black")]
     left = right - length_um / pixel_um
@@ -110,9 +109,3 @@ def _scale_bar(axis: Axes, height: int, width: int, pixel_um: float) -> None:
         va="bottom",
         path_effects=[withStroke(linewidth=1.8, foreground="black")],
     )
-
-
-def _round_below(most: float) -> float:
-    """Return the largest of 1, 2 and 5 times a power of ten that is not above `most`."""
-    power = float(f"1e{math.floor(math.log10(most))}")
-    return max(each * power for each in (1, 2, 5) if each * power <= most or each == 1)

@@ -1,5 +1,6 @@
 """common: figures and labels -> shared legends, hidden panels and label texts that all figures use."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from matplotlib.axes import Axes
@@ -42,3 +43,9 @@ def label_text(value: object) -> str:
     if missing:
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def round_below(most: float) -> float:
+    """Return the largest of 1, 2 and 5 times a power of ten that is not above `most`."""
+    power = float(f"1e{math.floor(math.log10(most))}")
+    return max(each * power for each in (1, 2, 5) if each * power <= most or each == 1)

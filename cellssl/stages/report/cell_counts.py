@@ -5,8 +5,11 @@ from __future__ import annotations
 from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.counting import counted
 from cellssl.reporting.html import Block, Folded, Table, Value
+from cellssl.reporting.natural_sort import natural_key
+from cellssl.stages.report.plate_counts import counts_of_plates, share_kept
 from cellssl.stages.report.runs import Run, drawn_of_kept, part_of
 from cellssl.stages.report.tables_common import ROWS_SHOWN, rows_note
+from cellssl.stages.segment.counts import in_words
 from cellssl.stages.segment.selection import ALL_REASONS
 from cellssl.stages.shared.card_shapes import EmbedMetrics, FetchMetrics, SplitSection, segment_metrics, split_metrics
 
@@ -57,7 +60,27 @@ def count_tables(run: Run) -> list[Block]:
         blocks.append(Table(["part", "label", "cells"], parts, "Cells of the split."))
     names: list[list[Value]] = [[name.replace("_", " "), count] for name, count in reasons.items()]
     blocks.append(Folded("Dropped nuclei by reason", [Table(["reason", "nuclei"], names)]))
-    return [*blocks, *_well_counts(run)]
+    return [*blocks, *_plate_counts(run), *_well_counts(run)]
+
+
+def _plate_counts(run: Run) -> list[Block]:
+    """Return what became of the nuclei of every plate; the plates that lost most are shown where there are too many."""
+    plates = sorted(counts_of_plates(run), key=lambda row: natural_key(row["plate"]))
+    note = "counts.csv has the numbers of every plate, dropped.parquet the reason of every dropped nucleus."
+    if len(plates) > ROWS_SHOWN:
+        note = f"Of {len(plates):,} plates, the {ROWS_SHOWN} that kept the smallest share of their nuclei. {note}"
+        plates = sorted(plates, key=share_kept)[:ROWS_SHOWN]
+    rows: list[list[Value]] = [
+        [
+            row["plate"],
+            row["detected"],
+            row["kept"],
+            f"{100 * share_kept(row):.0f} %",
+            in_words(row).partition(": ")[2],
+        ]
+        for row in plates
+    ]
+    return [Table(["plate", "nuclei found", "kept", "share kept", "dropped"], rows, note)] if rows else []
 
 
 def _draw_counts(run: Run) -> list[list[Value]]:

@@ -13,6 +13,7 @@ from cellssl.stages.fetch.sample import first_look
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import Check, not_made, too_little
 from cellssl.stages.report.label_free_checks import label_free_checks
+from cellssl.stages.report.plate_counts import mostly_dropped
 from cellssl.stages.report.runs import Run
 from cellssl.stages.segment.precut import crop_cautions
 from cellssl.stages.segment.scale import constant_channels
@@ -51,6 +52,7 @@ def cautions(run: Run) -> list[str]:
     found += _check_warnings(run)
     found += _unread_fields(run)
     found += constant_channels(read_table(run.segment.file("scale.parquet"), SCALE))
+    found += mostly_dropped(run)
     found += crop_cautions(metrics_of(run.segment, dict[str, int]))
     if run.split is not None and (without := split_metrics(run.split).without_class):
         found.append(f"{without:,} cells have no class and are left out")

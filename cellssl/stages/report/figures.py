@@ -20,6 +20,7 @@ from cellssl.stages.evaluate.metrics import SCHEMES
 from cellssl.stages.pretrain.card_settings import pretrain_settings
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.runs import Run, active_branches, drawn_of_kept, first_seeds
+from cellssl.stages.segment.contact_sheet import SHEET, shows_fields
 from cellssl.stages.shared.card_shapes import ClusterSection
 from cellssl.stages.shared.cell_tables import chosen_cells
 from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops
@@ -199,13 +200,21 @@ def training(job: Job, runs: list[Run]) -> list[Section]:
 
 
 def sheet(job: Job, run: Run) -> list[Block]:
-    """Return the contact sheet, which shows what the cells look like."""
-    name = "contact-sheet.png"
-    if name not in run.segment.card.files:
+    """Return the contact sheet: whole fields with what became of their nuclei, and what the cells look like."""
+    if SHEET not in run.segment.card.files:
         return []
-    picture = theme.photo(run.segment.file(name).read_bytes())
-    caption = f"Cells from all plates, as the models get them. Channels: {_colours(run)}.{_side(job, run)}"
-    return [Picture([picture], caption, "a sheet of cells")]
+    png = run.segment.file(SHEET).read_bytes()
+    cells = f"Channels: {_colours(run)}.{_side(job, run)}"
+    if not shows_fields(run.segment):
+        return [
+            Picture([theme.photo(png)], f"Cells from all plates, as the models get them. {cells}", "a sheet of cells")
+        ]
+    caption = (
+        "Fields with an outline around every nucleus that was found. Its colour says whether it became a cell, or why "
+        "it was dropped; the numbers beside the colours are those of all fields. Where nuclei are small, the part "
+        f"within the white frame is shown larger beside the field. Below: kept cells, chosen at random. {cells}"
+    )
+    return [_picture(png, caption, "whole fields with outlines of nuclei, and a sheet of cells", theme.photo)]
 
 
 def _side(job: Job, run: Run) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cellssl.artifacts.card import PARTS, Card
-from cellssl.artifacts.contents import metrics_of, section_of
-from cellssl.artifacts.store import Artifact
+from cellssl.artifacts.contents import input_of, metrics_of, section_of
+from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import (
     CELLS,
     FIELDS,
@@ -29,8 +27,8 @@ from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
 from cellssl.engine.plate_parts import NUCLEI_OF_PLATE, concat_parts, gather_quarantine, parts_of, write_parts
 from cellssl.errors import DataError, UsageError
-from cellssl.events import Event, Note, Progress
-from cellssl.files import write_buffer
+from cellssl.events import Event, Note
+from cellssl.stages.segment.contact_sheet import PlateSource, write_crop_sheet, write_field_sheet
 from cellssl.stages.segment.counts import write_counts, write_counts_of_plates
 from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of
 from cellssl.stages.segment.nuclei import detect_plate
@@ -74,7 +72,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     _write_unread_fields(job, fetched)
     write_counts(job, counts)
     write_counts_of_plates(job, parts)
-    yield from _contact_sheet(job, cells, parts)
+    yield from _contact_sheet(job, job.context.store, fetched, parts, tables, counts)
     return counts
 
 
@@ -242,17 +240,21 @@ def _make_cells(nuclei: Card, job: Job) -> Generator[Event, None, Metrics]:
     return (yield from select_plate(job, detected))
 
 
-def _contact_sheet(job: Job, cells: pd.DataFrame, parts: dict[str, Artifact]) -> Iterator[Event]:
-    """Write an image of 64 random cells, scaled as every model sees them."""
-    from PIL import Image
-
-    from cellssl.imaging.colour import contact_sheet, named_colours, to_rgb
-    from cellssl.randomness import generator
-    from cellssl.stages.shared.scaled_crops import ScaledCrops
-
-    yield Progress(0, 1, "contact sheet")
-    crops = ScaledCrops({part.fingerprint: part for part in parts.values()}, cells)
-    rows = np.sort(generator("contact sheet").permutation(len(cells))[:64])
-    sheet = contact_sheet(to_rgb(crops.read(rows), named_colours(crops.channels)), columns=8)
-    image = Image.fromarray(sheet)
-    write_buffer(job.draft.file("contact-sheet.png"), lambda buffer: image.save(buffer, format="PNG"))
+def _contact_sheet(
+    job: Job,
+    store: Store,
+    fetched: Mapping[str, Artifact],
+    parts: Mapping[str, Artifact],
+    tables: Mapping[str, pd.DataFrame],
+    counts: Mapping[str, int],
+) -> Iterator[Event]:
+    """Write a picture of whole fields and of cells; of cells alone where a data set gives crops."""
+    cells = tables["cells.parquet"]
+    if any("nuclei/segment" not in part.card.inputs for part in parts.values()):
+        yield from write_crop_sheet(job, {part.fingerprint: part for part in parts.values()}, cells)
+        return
+    sources = {
+        part.fingerprint: PlateSource(fetched[plate], store.get("segment", input_of(part, "nuclei/segment")), part)
+        for plate, part in parts.items()
+    }
+    yield from write_field_sheet(job, sources, tables, counts)
