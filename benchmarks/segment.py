@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import tifffile
 from scipy import ndimage
 from skimage.feature import peak_local_max
@@ -38,15 +39,19 @@ from cellssl.artifacts.crops import reserve_crops
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.config import plugins
 from cellssl.datasets.simulation.scene import Scene, render
-from cellssl.device import cores
+from cellssl.device import allowed_cores
 from cellssl.engine.process_pool import parallel_map
 from cellssl.images.reference import ImageReference
 from cellssl.imaging.segmenter import Segmenter
 from cellssl.imaging.segmenters.watershed import typical_diameter_px
-from cellssl.stages.segment.field import CropTask, FetchedImage, FieldTask, crop_field, segment_field
+from cellssl.stages.segment.field import FetchedImage, FieldTask, segment_field
+from cellssl.stages.segment.field_crops import CropTask, crop_field
+from cellssl.stages.segment.nuclei import nuclei_table
+from cellssl.stages.segment.selection import reject_by_limits
 from cellssl.stages.segment.settings import Settings
 
 CHANNELS = ("dna", "tubulin", "actin")
+FIELDS = pd.DataFrame({"pixel_um": [0.4963], "field_height_px": [1024], "field_width_px": [1280]})
 
 
 def main() -> None:
@@ -158,7 +163,7 @@ def write_field(folder: Path, number: int) -> FieldTask:
     for path, channel in zip(paths, CHANNELS, strict=True):
         tifffile.imwrite(path, images[channel])
     fetched = tuple(FetchedImage(ImageReference((str(path),)), sha256_of(path)) for path in paths)
-    return FieldTask(f"field {number}", fetched, 0, 0.4963, True, folder / f"{number}.npz")
+    return FieldTask(f"field {number}", fetched, 0, 0.4963, folder / f"{number}.npz", folder / f"{number}-labels.tif")
 
 
 def files_of(task: FieldTask) -> list[str]:
@@ -168,14 +173,15 @@ def files_of(task: FieldTask) -> list[str]:
 
 def whole_field(task: FieldTask, settings: Settings, segment: Segment) -> int:
     """Process one field from its images to its crops; return the number of bytes of the crops."""
-    segment_field(task, settings, FunctionSegmenter(segment))
-    with np.load(task.result) as arrays:
-        kept = arrays["rejected"] == 0
-        centres = np.stack([arrays["row_px"], arrays["column_px"]], axis=1)[kept]
+    segment_field(task, settings.detection(), FunctionSegmenter(segment))
+    nuclei = nuclei_table([task])
+    within = reject_by_limits(nuclei, FIELDS.assign(field_id=task.field_id), settings) == 0
+    centres = nuclei[["row_px", "column_px"]].to_numpy()[within]
     shape = (len(centres), len(CHANNELS), settings.crop_px, settings.crop_px)
-    stack = task.result.with_suffix(".npy")
+    stack, done = task.result.with_suffix(".npy"), task.result.with_suffix(".cropped")
     reserve_crops(stack, shape)
-    crop_field(CropTask(task, centres, stack, shape, 0, settings.border, task.result.with_suffix(".cropped")))
+    window_px = float(settings.crop_px)
+    crop_field(CropTask(task.field_id, task.images, (), centres, window_px, stack, shape, 0, settings.border, done))
     return int(2 * np.prod(shape))
 
 
@@ -249,12 +255,14 @@ def _segment_image(task: FieldTask, segment: Segment) -> None:
 
 def show_all_cores(tasks: list[FieldTask]) -> None:
     """Print seconds per field on all cores for the segmenters that ship."""
-    print(f"\nseconds per field, {cores()} processes, segmenting and measuring, without their start")
+    print(f"\nseconds per field, {allowed_cores()} processes, segmenting and measuring, without their start")
     for name in ("watershed", "nuclei_net"):
         settings = Settings(method=name)
         repeated = [task for task in tasks for _ in range(4)]
         finished = []
-        for _ in parallel_map(partial(segment_field, settings=settings, segmenter=settings.method), repeated, None):
+        for _ in parallel_map(
+            partial(segment_field, settings=settings.detection(), segmenter=settings.method), repeated, None
+        ):
             finished.append(time.perf_counter())
         # the first results come when the processes have started, so the clock runs from there
         print(f"  {name:30}{(finished[-1] - finished[1]) / (len(finished) - 2):8.3f}")

@@ -57,6 +57,9 @@ FIELDS: Mapping[str, Column] = {
     "truth_labels": TEXT,
     "field_flags": Column("text", gaps=False),
     "field_nuclei": NUMBER,
+    "field_height_px": NUMBER,
+    "field_width_px": NUMBER,
+    "crop_pixel_um": NUMBER,
     "part": Column("text", gaps=False),
 }
 """Columns of a field table; every channel has path_CHANNEL and sha256_CHANNEL besides, and a user may keep others."""
@@ -74,10 +77,23 @@ CELLS: Mapping[str, Column] = {
     "part": Column("text", gaps=False),
     "row_px": Column("number", gaps=False),
     "column_px": Column("number", gaps=False),
+    "nucleus_label": Column("whole", gaps=False),
     "true_phenotype": TEXT,
     **SHAPE,
 }
 """Columns of a cell table; a user may keep others."""
+NUCLEI: Mapping[str, Column] = {
+    "field_id": KEY,
+    "nucleus_label": Column("whole", needed=True, gaps=False),
+    "at_edge": Column("flag", needed=True, gaps=False),
+    "true_phenotype": TEXT,
+    **{
+        name: Column("number", needed=True, gaps=name == "nearest_px")
+        for name in ("row_px", "column_px", *SHAPE)
+        if name != "neighbours"
+    },
+}
+"""Columns of the table of all nuclei of a plate, whatever the limits; every further one is a measurement, too."""
 SCALE: Mapping[str, Column] = {
     "plate": KEY,
     "channel": KEY,
@@ -342,7 +358,8 @@ def read_cells(segment: Artifact) -> pd.DataFrame:
     """Return the cell table of a segment artifact, with plate, well and treatment of each cell from the field table."""
     path = segment.file("cells.parquet")
     cells, fields = read_table(path, CELLS), read_fields(segment)
-    columns = ["field_id", "plate", "well", "site", *TREATMENT_COLUMNS, "control"]
+    of_crops = ["crop_pixel_um"] if "crop_pixel_um" in fields else []
+    columns = ["field_id", "plate", "well", "site", *TREATMENT_COLUMNS, *of_crops, "control"]
     with explained(path):
         if twice := sorted({*cells.columns} & {*columns[1:]}):
             raise ValueError(f"its column {twice[0]} belongs to the table of fields")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 QUARANTINE = "quarantine.csv"
+NUCLEI_OF_PLATE = "nuclei/segment"
+"""Name of the input of a plate's cells that is the artifact of all its nuclei."""
 QUARANTINE_COLUMNS = ("field_id", "reason")
 
 
@@ -41,18 +43,19 @@ def allowed_failures(share: float, fields: int) -> int:
 
 def gather_quarantine(parts: Mapping[str, Artifact], path: Path) -> None:
     """Write the quarantined fields of all plates to one list, where there are any."""
-    import csv
-
-    rows: list[dict[str, str]] = []
-    for part in parts.values():
-        if QUARANTINE in part.card.files:
-            lines = read_text(part, QUARANTINE).splitlines(keepends=True)
-            rows += (
-                {name: readable(str(row.get(name) or "")) for name in QUARANTINE_COLUMNS}
-                for row in csv.DictReader(lines)
-            )
+    rows = [row for part in parts.values() for row in read_quarantine(part)]
     if rows:
         write_quarantine(rows, path)
+
+
+def read_quarantine(part: Artifact) -> list[dict[str, str]]:
+    """Return the quarantined fields of one plate, each with its reason; [] where there is no list."""
+    import csv
+
+    if QUARANTINE not in part.card.files:
+        return []
+    rows = csv.DictReader(read_text(part, QUARANTINE).splitlines(keepends=True))
+    return [{name: readable(str(row.get(name) or "")) for name in QUARANTINE_COLUMNS} for row in rows]
 
 
 def write_quarantine(failures: Sequence[dict[str, str]], path: Path) -> None:

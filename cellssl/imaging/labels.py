@@ -12,7 +12,47 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float64, Int, Int32, Int64
+    from jaxtyping import Bool, Float64, Int, Int32, Int64, Real
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The pixels of nuclei as runs: the stretches of one nucleus in one row, from the top left, row by row.
+
+    They are a hundred times fewer than the pixels of a field, and what is summed over pixels has a closed form in them.
+    """
+
+    nucleus: Int64[np.ndarray, "run"]
+    """The nucleus, from 0."""
+    row: Int64[np.ndarray, "run"]
+    first: Int64[np.ndarray, "run"]
+    """Its first column."""
+    pixels: Int64[np.ndarray, "run"]
+    """Its number of pixels."""
+    n: int
+    """Number of nuclei."""
+
+    @classmethod
+    def of(cls, labels: Int[np.ndarray, "y x"]) -> Runs:
+        """Collect the runs of pixels whose label is not 0."""
+        flat, columns = labels.ravel(), labels.shape[1]
+        begins = np.ones(flat.size, bool)
+        np.not_equal(flat[1:], flat[:-1], out=begins[1:])
+        begins[::columns] = True
+        starts = np.flatnonzero(begins)
+        label = flat[starts].astype(np.int64)
+        pixels = np.diff(starts, append=flat.size)[label > 0]
+        row, first = np.divmod(starts[label > 0], columns)
+        return cls(label[label > 0] - 1, row, first, pixels, int(label.max(initial=0)))
+
+    def where(self, columns: int) -> Int64[np.ndarray, "pixel"]:
+        """Return the flat index of every pixel in a field with so many columns."""
+        before = np.cumsum(self.pixels) - self.pixels
+        return np.repeat(self.row * columns + self.first - before, self.pixels) + np.arange(self.pixels.sum())
+
+    def total(self, values: Real[np.ndarray, "run"]) -> Float64[np.ndarray, "n"]:
+        """Return the sum over the runs of every nucleus."""
+        return np.bincount(self.nucleus, weights=values, minlength=self.n)
 
 
 @dataclass(frozen=True)
@@ -97,19 +137,19 @@ def measure(labels: Int[np.ndarray, "y x"]) -> Nuclei:
     Eccentricity is that of the ellipse with the same second moments, as in scikit-image's regionprops.
     A number that does not occur has area 0 and a centre of nan.
     """
-    rows, columns = np.nonzero(labels)
-    which = labels[rows, columns].astype(np.int64) - 1
-    n = _highest(labels)
-    area = np.bincount(which, minlength=n).astype(np.int64)
+    runs = Runs.of(labels)
+    area = runs.total(runs.pixels)
+    middle = runs.first + (runs.pixels - 1) / 2
 
-    def mean(values: Float64[np.ndarray, "pixel"]) -> Float64[np.ndarray, "n"]:
+    def mean(values: Float64[np.ndarray, "run"]) -> Float64[np.ndarray, "n"]:
         with np.errstate(invalid="ignore"):
-            return np.asarray(np.bincount(which, weights=values, minlength=n) / area)
+            return np.asarray(runs.total(runs.pixels * values) / area)
 
-    row, column = mean(rows.astype(np.float64)), mean(columns.astype(np.float64))
-    down, right = rows - row[which], columns - column[which]
-    eccentricity = _eccentricity(mean(down**2), mean(right**2), mean(down * right))
-    return Nuclei(row, column, area, eccentricity)
+    row, column = mean(runs.row.astype(np.float64)), mean(middle)
+    down, right = runs.row - row[runs.nucleus], middle - column[runs.nucleus]
+    within = (runs.pixels**2 - 1) / 12  # the variance of the columns of a run
+    eccentricity = _eccentricity(mean(down**2), mean(right**2 + within), mean(down * right))
+    return Nuclei(row, column, area.astype(np.int64), eccentricity)
 
 
 def match_labels(labels: Int[np.ndarray, "y x"], truth: Int[np.ndarray, "y x"]) -> Int64[np.ndarray, "n"]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jaxtyping import Int64, Real, UInt8, UInt16
 
 GREY_LEVELS = 65_536
-SAME_PIXELS = frozenset({2, 3})
+SAME_PIXELS = frozenset({2, 3, 4})
 """Values of the ALGORITHM of `segment` that left the pixels of a crop, and their scale, as they were before. A model
 that was trained before any other value does not fit cells made since."""
 

@@ -58,7 +58,8 @@ class EarlierModels:
 
         def of_fetched() -> Preparation:
             fields = read_fields(fetched)
-            return preparation.of_fields(fields, channels_of(fields))
+            here = preparation.of_fields(fields, channels_of(fields))
+            return preparation.resampled(here, self._settings("segment").all_values())
 
         self._check_named(of_fetched)
 
@@ -95,4 +96,4 @@ class EarlierModels:
         if "fetch" in self._given:  # its images are not those that the recipe would fetch
             return preparation.of_section(segment.all_values(), segment.algorithm(), finished_crops=True)
         section = preparation.of_section(segment.all_values(), segment.algorithm(), finished_crops=dataset.gives_crops)
-        return {**section, **preparation.of_dataset(dataset)}
+        return preparation.resampled({**section, **preparation.of_dataset(dataset)}, segment.all_values())

@@ -29,7 +29,6 @@ TABLE = "fields.csv"
 INCOMPLETE = "incomplete.csv"
 CELL_WITH_NEIGHBOURS_UM = 80.0
 """Side of a crop, so that it shows a cell with its neighbours: about five nuclei."""
-SMALLEST_NUCLEUS_UM2, LARGEST_NUCLEUS_UM2 = 25.0, 2000.0
 AREA_OF_A_CELL_UM2 = 2500.0
 """What a cell takes up in cultures of usual density; only the length of a first look follows from it."""
 USUAL_PIXEL_UM = 0.5
@@ -466,10 +465,6 @@ def _segment(plan: _Plan) -> list[str]:
         f"# The side of a crop{side}: a cell with its neighbours, about five nuclei.",
         f"crop_px = {plan.crop_px}",
     ]
-    if pixel_um and (area := SMALLEST_NUCLEUS_UM2 / pixel_um**2) < 100:
-        lines.append(f"min_area_px = {area:.0f}                # {SMALLEST_NUCLEUS_UM2:.0f} um2")
-    if pixel_um and (area := LARGEST_NUCLEUS_UM2 / pixel_um**2) > 20_000:
-        lines.append(f"max_area_px = {area:.0f}             # {LARGEST_NUCLEUS_UM2:.0f} um2")
     if not plan.has_controls:
         lines += [
             "# Without control wells on every plate, the brightness scale of a plate comes from all its wells.",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.engine.plate_parts import names_of_parts
+from cellssl.engine.plate_parts import NUCLEI_OF_PLATE, names_of_parts
 from cellssl.engine.resources import Usage, sum_usage
 
 
@@ -22,9 +22,14 @@ def spent(store: Store, rows: list[dict[str, Any]]) -> Usage:
 
 
 def _made_before(whole: Artifact, store: Store) -> Iterator[Artifact]:
-    """Yield the parts whose usage is not included in that of the gathered artifact."""
+    """Yield the parts, and their own parts, whose usage is not included in that of the gathered artifact."""
     around = store.with_store_of(whole)
-    for fingerprint in names_of_parts(whole):
-        part = around.find(whole.card.kind, fingerprint)
-        if part is not None and fingerprint not in whole.card.run.get("made_within", ()):
+    for part in (around.find(whole.card.kind, fingerprint) for fingerprint in names_of_parts(whole)):
+        if part is None:
+            continue
+        if part.fingerprint not in whole.card.run.get("made_within", ()):
             yield part
+        nuclei = part.card.inputs.get(NUCLEI_OF_PLATE)
+        found = around.find(whole.card.kind, nuclei) if nuclei else None
+        if found is not None and not any(nuclei in one.card.run.get("made_within", ()) for one in (whole, part)):
+            yield found

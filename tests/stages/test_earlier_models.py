@@ -9,7 +9,7 @@ import pytest
 from chain import Chain, say
 
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.stages.shared.preparation import EXPECTS, check_same, differences, of_model, of_section, unknown
+from cellssl.stages.shared.preparation import EXPECTS, check_same, differences, of_model, of_section, resampled, unknown
 
 EXPECTED = {"reference": "controls", "low_percentile": 0.1, "crop_px": 48, "pixel_um": [0.5], "algorithm": 3}
 REFUSED = {
@@ -52,7 +52,11 @@ def test_an_older_model_is_known_by_its_inputs_and_one_without_them_by_its_own_c
     older = replace(model, card=replace(model.card, metrics={**model.card.metrics, EXPECTS: None}))
     del older.card.metrics[EXPECTS]
     expected = of_model(model, chain.store)
-    assert {**of_model(older, chain.store), "pixel_um": expected["pixel_um"]} == expected
+    assert {
+        **of_model(older, chain.store),
+        "pixel_um": expected["pixel_um"],
+        "crop_um": expected["crop_um"],
+    } == expected
     alone = Artifact(tmp_path / "pretrain" / "copied", older.card)
     assert of_model(alone, Store(tmp_path)) == {"channels": ["dna", "tubulin", "actin"], "crop_px": 48}
     assert unknown(of_model(alone, Store(tmp_path)), expected) == ["their intensity scale", "the size of a pixel"]
@@ -66,12 +70,23 @@ def test_an_older_model_is_known_by_its_inputs_and_one_without_them_by_its_own_c
         ({"pixel_um": [0.4963]}, []),
         ({"pixel_um": [0.5, 0.25]}, ["pixels of 0.5 um, but these are of 0.5 and 0.25 um"]),
         ({"algorithm": 1}, []),
-        ({"algorithm": 4}, ["pixels as segment's ALGORITHM 3 makes them, but these are made by 4"]),
+        ({"algorithm": 4}, []),
+        ({"algorithm": 99}, ["pixels as segment's ALGORITHM 3 makes them, but these are made by 99"]),
         ({"border": "drop"}, []),
     ],
 )
 def test_only_what_is_known_and_changes_pixels_is_a_difference(here: dict[str, Any], words: list[str]) -> None:
     assert list(differences({**EXPECTED, "border": "pad"}, here)) == words
+
+
+def test_cells_of_another_magnification_are_refused_with_the_window_that_fits() -> None:
+    plain = {"crop_px": 48, "border": "reflect", "pixel_um": [0.25]}
+    ((words, cure),) = differences(EXPECTED, plain).items()
+    assert words == "pixels of 0.5 um, but these are of 0.25 um"
+    assert "set segment.crop_um = 24 and segment.crop_px = 48" in cure
+    assert not differences(EXPECTED, resampled(plain, {"crop_um": 24.0, "crop_px": 48}))
+    (cure,) = differences(EXPECTED, {"crop_px": 48, "pixel_um": [0.25]}).values()
+    assert "crop_um" not in cure  # these are finished crops, which are not cut
 
 
 def test_percentiles_do_not_count_where_the_range_is_given() -> None:

@@ -22,6 +22,11 @@ from cellssl.engine.plate_parts import allowed_failures
 from cellssl.images.reading import write_labels
 from cellssl.imaging.scaling import scaled
 from cellssl.randomness import generator
+from cellssl.stages.segment.counts import read_counts_of_plates
+from cellssl.stages.segment.nuclei import read_nuclei
+from cellssl.stages.segment.selection import ALL_REASONS
+from cellssl.stages.shared.preparation import of_cells
+from cellssl.stages.shared.scaled_crops import common_pixel_um
 
 PATHS = {channel: f"path_{channel}" for channel in ("dna", "tubulin", "actin")}
 QUICK_TO_START = ("--set", "segment.method=watershed")
@@ -72,13 +77,13 @@ class Lab:
         assert self.say("fetch", *words).code == 0
         return Store(self.root).resolve(self.say("segment", *words).line, ("segment",))
 
-    def parts(self) -> dict[str, int]:
-        """Return all parts of segment in the store: fingerprint -> modification time of the card."""
-        cards = self.root.glob("segment/*/artifact.json")
+    def parts(self, of: str | None = None) -> dict[str, int]:
+        """Return the cells of all plates in the store, or `of` them the nuclei: fingerprint -> time of the card."""
+        sections = {card: json.loads(card.read_text())["section"] for card in self.root.glob("segment/*/artifact.json")}
         return {
             card.parent.name: card.stat().st_mtime_ns
-            for card in cards
-            if "plate" in json.loads(card.read_text())["section"]
+            for card, section in sections.items()
+            if "plate" in section and section.get("of") == of
         }
 
 
@@ -114,8 +119,15 @@ def test_counts_balance_and_agree_with_the_tables(chain: Chain) -> None:
     assert json.loads(segment.file("counts.json").read_text()) == counts
 
 
+def nuclei_of(segment: Artifact) -> Artifact:
+    """Return the nuclei that the cells of the first plate were chosen from."""
+    store = Store(segment.path.parents[1])
+    part = store.get("segment", read_cells(segment)["part"].iloc[0])
+    return store.get("segment", part.card.inputs["nuclei/segment"])
+
+
 def test_the_card_records_the_precision_of_the_segmenter(chain: Chain) -> None:
-    part = chain.store.get("segment", read_cells(chain.made("segment"))["part"].iloc[0])
+    part = nuclei_of(chain.made("segment"))
     assert part.card.run["segmenter"]["precision"] in ("bfloat16", "float32")
     assert part.card.section["method"] == {"name": "nuclei_net", "threshold": 0.6, "precision": "auto"}
 
@@ -445,9 +457,98 @@ def test_a_killed_cropping_resumes_with_the_same_result(lab: Lab, tmp_path: Path
         time.sleep(0.001)
     process.kill()
     process.communicate()
-    found = {path: path.stat().st_mtime_ns for path in lab.root.rglob("scratch/*.npz")}
-    assert len(found) == 6
+    detected = lab.parts("nuclei")
+    assert len(detected) == 1
     assert files_of(lab.segment()) == files_of(whole)
+    assert lab.parts("nuclei") == detected
+
+
+CUT_ANEW = ("crop_px=32", "min_area_px=150", "high_percentile=99", "cells_per_well=3", "keep_labels=true")
+
+
+def test_other_crops_limits_and_percentiles_detect_no_nucleus_anew(lab: Lab) -> None:
+    before = lab.segment()
+    detected = lab.parts("nuclei")
+    for setting in CUT_ANEW:
+        assert lab.segment("--set", f"segment.{setting}").fingerprint != before.fingerprint
+    assert lab.parts("nuclei") == detected and len(lab.parts()) == 1 + len(CUT_ANEW)
+    lab.segment("--set", "segment.method=watershed")
+    assert len(lab.parts("nuclei")) == 2
+
+
+def test_forcing_segment_detects_the_nuclei_again(lab: Lab) -> None:
+    whole = lab.segment(*QUICK_TO_START)
+    ((name, before),) = lab.parts("nuclei").items()
+    assert files_of(lab.segment(*QUICK_TO_START, "--force")) == files_of(whole)
+    assert lab.parts("nuclei")[name] > before
+
+
+def test_the_nuclei_are_all_those_that_were_detected_and_stay_as_long_as_their_cells_do(lab: Lab) -> None:
+    segment = lab.segment(*QUICK_TO_START)
+    nuclei = nuclei_of(segment)
+    table = read_nuclei(nuclei)
+    assert len(table) == segment.card.metrics["detected"] == nuclei.card.metrics["detected"]
+    for field_id, of_field in table.groupby("field_id"):
+        areas = np.bincount(tifffile.imread(nuclei.file(f"nuclei/{field_id}.tif")).ravel())[1:]
+        assert areas.tolist() == of_field.sort_values("nucleus_label")["area_px"].tolist()
+    assert say("gc", "--store", lab.root, "--yes").code == 0
+    assert nuclei.fingerprint in lab.parts("nuclei")
+    verified = say("verify", segment.path, "--store", lab.root)
+    assert verified.code == 0 and str(nuclei.path) not in verified.err
+
+
+def test_nuclei_detected_when_more_fields_could_fail_are_refused_later(lab: Lab) -> None:
+    sabotage(lab.image(4), "damaged within its compressed pixels")
+    lab.segment(*QUICK_TO_START, "--set", "segment.max_failures=0.2")
+    said = lab.say("segment", *QUICK_TO_START)
+    assert said.code == 3 and "1 of 6 fields" in said.err and "segment.max_failures" in said.err
+    assert len(lab.parts("nuclei")) == 1
+
+
+def test_a_window_in_micrometres_is_resampled_and_its_pixels_have_one_size(lab: Lab) -> None:
+    known = (*QUICK_TO_START, "--set", "fetch.dataset.pixel_um=0.5")
+    plain = crops_of(lab.segment(*known, "--set", "segment.crop_px=96"))
+    segment = lab.segment(*known, "--set", "segment.crop_um=48")
+    means = plain.reshape(len(plain), 3, 48, 2, 48, 2).mean(axis=(3, 5))
+    assert (crops_of(segment) == np.floor(means + 0.5)).all()
+    cells = read_cells(segment)
+    assert set(cells["crop_pixel_um"]) == {1.0} and common_pixel_um(cells) == 1.0
+    prepared = of_cells(segment, cells, list(PATHS), 48)
+    assert prepared["pixel_um"] == [1.0] and prepared["crop_um"] == [48.0]
+    assert len(lab.parts("nuclei")) == 1
+
+
+def crops_of(segment: Artifact) -> np.ndarray:
+    """Return the crops of the only plate."""
+    (part,) = json.loads(segment.file("parts.json").read_text()).values()
+    return open_crops(Store(segment.path.parents[1]).get("segment", part).file("crops.npy"))
+
+
+@pytest.mark.parametrize("setting", ["crop_um=48", "min_area_um2=25"])
+def test_micrometres_without_the_size_of_a_pixel_are_an_error_before_any_work(lab: Lab, setting: str) -> None:
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment", "--set", f"segment.{setting}")
+    assert said.code == 2 and "is not known for 6 of 6 fields" in said.err and "set fetch.dataset.pixel_um" in said.err
+    assert not lab.parts("nuclei")
+
+
+def test_every_plate_says_what_it_dropped_and_the_counts_per_plate_add_up(lab: Lab) -> None:
+    tonight = lab.fields.assign(plate="Tonight", field_id=lab.fields["field_id"] + "x")
+    lab.write(pd.concat([lab.fields, tonight]))
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment", *QUICK_TO_START, "--set", "segment.min_area_px=850")
+    segment = Store(lab.root).resolve(said.line, ("segment",))
+    counts = read_counts_of_plates(segment)
+    assert counts is not None and counts["plate"].tolist() == ["Sim1_00001", "Tonight"]
+    of_plate = counts.iloc[1]
+    assert f"plate Tonight: {of_plate['detected']} found, {of_plate['kept']} kept: " in said.err
+    assert f"{of_plate['too_small']} too small" in said.err
+    assert "warning: plate Tonight: " in said.err and "segment.min_area_px = 850" in said.err
+    assert (counts["detected"] == counts["kept"] + counts[list(ALL_REASONS)].sum(axis=1)).all()
+    assert {name: counts[name].sum() for name in ("detected", "kept")} == {
+        name: segment.card.metrics[name] for name in ("detected", "kept")
+    }
+    assert " found, " not in lab.say("segment", *QUICK_TO_START, "--set", "segment.min_area_px=850").err
 
 
 def test_quality_limits_drop_nuclei_under_their_own_reasons(lab: Lab) -> None:
@@ -565,7 +666,7 @@ def test_a_plate_whose_nuclei_were_all_dropped_is_an_error_with_the_reasons(lab:
     assert lab.say("fetch").code == 0
     said = lab.say("segment", "--set", "segment.min_area_px=19000")
     assert said.code == 3 and "nuclei were found, and none was kept" in said.err and "too_small" in said.err
-    assert lab.say("segment", "--set", "segment.min_area_px=30000").code == 2
+    assert lab.say("segment", "--set", "segment.min_area_px=300", "--set", "segment.max_area_px=200").code == 2
 
 
 def test_the_allowed_failures_never_exceed_the_share() -> None:
@@ -613,12 +714,12 @@ def test_a_missing_network_of_cellpose_is_an_error_with_its_cure(lab: Lab) -> No
 def test_a_plate_may_have_more_fields_than_a_process_may_have_open_files(tmp_path: Path) -> None:
     import resource
 
-    from cellssl.stages.segment.field import MEASURED, FieldTask
-    from cellssl.stages.segment.selection import nuclei_table
+    from cellssl.stages.segment.field import OF_NUCLEI, FieldTask
+    from cellssl.stages.segment.nuclei import nuclei_table
 
-    tasks = [FieldTask(f"f{i}", (), 0, None, False, tmp_path / f"{i}.npz") for i in range(60)]
+    tasks = [FieldTask(f"f{i}", (), 0, None, tmp_path / f"{i}.npz", tmp_path / f"{i}.tif") for i in range(60)]
     for task in tasks:
-        np.savez(task.result, rejected=np.zeros(2, np.int8), **{name: np.ones(2) for name in MEASURED})
+        np.savez(task.result, **{f"{OF_NUCLEI}{name}": np.ones(2) for name in ("row_px", "column_px", "area_px")})
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(
         resource.RLIMIT_NOFILE, (max(int(handle.name) for handle in Path("/proc/self/fd").iterdir()) + 20, hard)

@@ -1,30 +1,29 @@
-"""field: the images of one field in, its measured nuclei and intensity histogram as one file out, later its crops."""
+"""field: the images of one field in; its label image, and a file with its measured nuclei and grey values, out."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.artifacts.crops import write_rows
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.disk import raise_fault
 from cellssl.errors import DataError, FailedError, IntegrityError
 from cellssl.files import save_arrays, write_text
 from cellssl.images.content import state_of
-from cellssl.images.reading import read_image, read_labels, write_labels
+from cellssl.images.reading import read_image, read_labels, write_packed_labels
 from cellssl.images.reference import ImageReference
-from cellssl.imaging import cropping, illumination, selection
-from cellssl.imaging.cropping import Border
-from cellssl.imaging.labels import match_labels, measure, relabel, select_labels
-from cellssl.imaging.quality import measure_quality
+from cellssl.imaging import illumination
+from cellssl.imaging.labels import match_labels, measure, relabel, touches_edge
+from cellssl.imaging.quality import count_grey_values, measure_quality
 
 if TYPE_CHECKING:
     from cellssl.imaging.segmenter import Segmenter
-    from cellssl.stages.segment.settings import Settings
+    from cellssl.stages.segment.settings import Detection
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,10 @@ class FieldTask:
     nucleus: int
     """Position of the channel that shows the nuclei."""
     pixel_um: float | None
-    in_reference: bool
-    """Whether the intensity scale of the plate is measured in this field, so that its grey values are counted."""
     result: Path
     """The .npz file with the measurements."""
-    labels: Path | None = None
-    """Where the label image of the nuclei within the limits is written."""
+    labels: Path
+    """Where the label image of all nuclei is written."""
     given_labels: Path | None = None
     """A label image of another tool, which replaces segmentation."""
     truth: Path | None = None
@@ -66,34 +63,7 @@ class FieldTask:
     """The flat field of every channel; empty where illumination is not corrected."""
 
 
-@dataclass(frozen=True)
-class CropTask:
-    """The windows of one field, and the rows of the stack to which they are written."""
-
-    field: FieldTask
-    centres: np.ndarray
-    stack: Path
-    shape: tuple[int, int, int, int]
-    first_row: int
-    border: Border
-    done: Path
-
-
-MEASURED = (
-    "row_px",
-    "column_px",
-    "area_px",
-    "eccentricity",
-    "neighbours",
-    "solidity",
-    "focus",
-    "brightness",
-    "saturated",
-    "edge_px",
-    "nearest_px",
-)
-"""Columns of the tables of nuclei, kept or rejected, that a field's result holds."""
-FIELD_COLUMNS = {
+FIELD_QUALITY = {
     "field_focus": "focus",
     "field_saturated": "saturated",
     "field_covered": "covered",
@@ -101,9 +71,14 @@ FIELD_COLUMNS = {
     "field_background": "background",
 }
 """Column of fields.parquet -> attribute of FieldQuality that it holds."""
+FIELD_SIDES = ("field_height_px", "field_width_px")
+"""Columns of fields.parquet with the number of rows and columns of pixels."""
+OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values/"
+"""How the names of arrays in a field's result begin: a column of the table of nuclei, a value of the field, and how
+often each grey value occurs in a channel, by its number."""
 
 
-def segment_field(task: FieldTask, settings: Settings, segmenter: Segmenter) -> None:
+def segment_field(task: FieldTask, settings: Detection, segmenter: Segmenter) -> None:
     """Segment and measure the nuclei of one field; a fault of its images is written to `.failed.json`.
 
     The images are read again before a fault counts: one that is gone then was a fault of the reading.
@@ -116,23 +91,32 @@ def segment_field(task: FieldTask, settings: Settings, segmenter: Segmenter) -> 
         except DataError as error:
             _write_failure(task, f"{error.message}; {error.hint}" if error.hint else error.message)
             return
-    nuclei = measure(labels)
-    quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres)
-    rejected = selection.rejection_reasons(labels, nuclei, settings.limits(), quality)
-    if task.labels is not None:
-        write_labels(task.labels, select_labels(labels, rejected == 0))
+    write_packed_labels(task.labels, labels)
+    grey_values = count_grey_values(pixels)
+    nuclei, of_field = measure_field(task, pixels, labels, grey_values)
     arrays = {
-        **vars(nuclei),
-        "neighbours": count_neighbours(nuclei.centres, settings.crop_px / 2),
-        **vars(quality),
-        "rejected": rejected,
-        "field_quality": np.array([asdict(field_quality)[name] for name in FIELD_COLUMNS.values()]),
+        **{f"{OF_NUCLEI}{name}": values for name, values in nuclei.items()},
+        **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in of_field.items()},
+        **{f"{GREY_VALUES}{number}": counts for number, counts in enumerate(grey_values)},
     }
-    if task.truth is not None:
-        arrays["true_label"] = match_labels(labels, read_labels(task.truth))
-    if task.in_reference:
-        arrays["intensity_histogram"] = intensity_histogram(pixels)
     save_arrays(task.result, arrays)
+
+
+def measure_field(
+    task: FieldTask, pixels: np.ndarray, labels: np.ndarray, grey_values: Sequence[np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Measure the nuclei 1..n and the field, whose grey values were counted per channel.
+
+    Every name of the first becomes a column of nuclei.parquet, and from there of cells.parquet and dropped.parquet;
+    every name of the second becomes a column of fields.parquet.
+    """
+    nuclei = measure(labels)
+    quality, field_quality = measure_quality(pixels, task.nucleus, labels, nuclei.centres, task.pixel_um, grey_values)
+    columns = {**vars(nuclei), **vars(quality), "at_edge": touches_edge(labels)}
+    if task.truth is not None:
+        columns["true_label"] = match_labels(labels, read_labels(task.truth))
+    of_field = {column: float(getattr(field_quality, name)) for column, name in FIELD_QUALITY.items()}
+    return columns, {**of_field, **dict(zip(FIELD_SIDES, labels.shape, strict=True))}
 
 
 def write_crashed(task: FieldTask, how: str) -> None:
@@ -143,12 +127,13 @@ def write_crashed(task: FieldTask, how: str) -> None:
 
 
 def _write_failure(task: FieldTask, reason: str) -> None:
+    task.labels.unlink(missing_ok=True)
     write_text(failed_path(task.result), json.dumps({"field_id": task.field_id, "reason": reason}))
 
 
 def _labelled(task: FieldTask, segmenter: Segmenter) -> tuple[np.ndarray, np.ndarray]:
     """Return the pixels and the labels of the nuclei of one field."""
-    pixels = read_field(task)
+    pixels = read_field(task.field_id, task.images, task.flatfields)
     return pixels, label_nuclei(task, segmenter, pixels)
 
 
@@ -168,38 +153,27 @@ def label_nuclei(task: FieldTask, segmenter: Segmenter, pixels: np.ndarray) -> n
     return relabel(labels)
 
 
-def crop_field(task: CropTask) -> None:
-    """Read the field again and write its windows into their rows of the stack.
-
-    Raises IntegrityError where an image has changed since it was fetched.
-    """
-    if len(task.centres):
-        windows = cropping.crop(read_field(task.field), task.centres, task.shape[-1], task.border)
-        write_rows(task.stack, task.first_row, windows)
-    write_text(task.done, "")
-
-
 def failed_path(result: Path) -> Path:
     """Return the file in which a worker writes why a field failed."""
     return result.with_suffix(".failed.json")
 
 
-def read_field(task: FieldTask) -> np.ndarray:
+def read_field(field_id: str, images: Sequence[FetchedImage], flatfields: Sequence[Path]) -> np.ndarray:
     """Return all channels of a field, (c, y, x) uint16, with corrected illumination where the recipe asks for it.
 
     Raises DataError, for quarantine, where an image cannot be decoded or is constant, or the channels differ in size;
     IntegrityError where an image is no longer the file that was fetched; FailedError where its bytes cannot be read.
     """
-    channels = [read_fetched(image) for image in task.images]
+    channels = [read_fetched(image) for image in images]
     shapes = {channel.shape for channel in channels}
     if len(shapes) > 1:
         sizes = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(shapes))
-        raise DataError(f"the channels of field {task.field_id} differ in size: {sizes}")
-    for image, channel in zip(task.images, channels, strict=True):
+        raise DataError(f"the channels of field {field_id} differ in size: {sizes}")
+    for image, channel in zip(images, channels, strict=True):
         if channel.min() == channel.max():
             raise DataError(f"{image.reference.named()} is blank: every pixel is {channel.flat[0]}")
-    if task.flatfields:
-        channels = [_corrected(task.field_id, *pair) for pair in zip(channels, task.flatfields, strict=True)]
+    if flatfields:
+        channels = [_corrected(field_id, *pair) for pair in zip(channels, flatfields, strict=True)]
     return np.stack(channels)
 
 
@@ -244,22 +218,3 @@ def changed_error(reference: ImageReference) -> IntegrityError:
         hint="fetch its plate again with --force; where the image is yours, put the former file back, or leave "
         "--force out and the new file counts",
     )
-
-
-def count_neighbours(centres: np.ndarray, radius_px: float) -> np.ndarray:
-    """Count for each nucleus the other nuclei, kept or rejected, whose centre is within `radius_px`."""
-    if len(centres) == 0:
-        return np.zeros(0, np.int64)
-    from scipy.spatial import cKDTree
-
-    within: np.ndarray = cKDTree(centres).query_ball_point(centres, radius_px, return_length=True)
-    return within.astype(np.int64) - 1
-
-
-def intensity_histogram(pixels: np.ndarray) -> np.ndarray:
-    """Count how often each grey value occurs, per channel, (c, 65536)."""
-    from cellssl.imaging.scaling import Histogram
-
-    histogram = Histogram.empty(len(pixels))
-    histogram.add(pixels)
-    return histogram.counts.astype(np.uint32)

@@ -13,7 +13,7 @@ from cellssl.images.reference import ImageReference, parse_reference
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellssl.stages.segment.settings import Settings
+    from cellssl.stages.segment.settings import Detection
 
 
 def channels_of(fields: pd.DataFrame) -> list[str]:
@@ -21,7 +21,7 @@ def channels_of(fields: pd.DataFrame) -> list[str]:
     return [name.removeprefix("path_") for name in fields.columns if name.startswith("path_")]
 
 
-def nucleus_of(settings: Settings, channels: list[str]) -> int:
+def nucleus_of(settings: Detection, channels: list[str]) -> int:
     """Return the position of the channel that shows the nuclei; UsageError where no channel has that name."""
     if settings.nucleus_channel is None:
         return 0
@@ -36,7 +36,7 @@ def image_of(text: str, fetched: Artifact) -> ImageReference:
     return parse_reference(text).within(fetched.path)
 
 
-def label_image_of(settings: Settings, image: ImageReference) -> Path | None:
+def label_image_of(settings: Detection, image: ImageReference) -> Path | None:
     """Return the label image that belongs to a nucleus image; None where the nuclei are segmented.
 
     It is named after the file of the image, the first where every z plane has a file.

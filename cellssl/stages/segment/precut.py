@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellssl.artifacts.contents import not_as_written, read_json_of
 from cellssl.artifacts.crops import open_crops, write_crops
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import ID, KEY, check_columns, explained, read_csv, read_fields, write_table
+from cellssl.artifacts.tables import ID, KEY, SHAPE, check_columns, explained, read_csv, read_fields, write_table
 from cellssl.engine.build import Job, Metrics
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note, Progress
+from cellssl.imaging.scaling import Histogram
 from cellssl.stages.segment.counts import write_counts
 from cellssl.stages.segment.scale import check_reference, constant_channels, scale_table, whole_range
 
@@ -89,13 +90,11 @@ def _cells_of_crops(fetched: Artifact) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from cellssl.stages.segment.field import MEASURED
-
     path = fetched.file("cells.csv")
     with explained(path):
         cells = read_csv(path)
         check_columns(cells, {"cell_id": ID, "field_id": KEY})
-    for name in (*MEASURED, STACK_ROW):
+    for name in ("row_px", "column_px", *SHAPE, STACK_ROW):
         if name not in cells:
             continue
         numbers = pd.to_numeric(cells[name].astype(object), errors="coerce")
@@ -114,8 +113,6 @@ def _scale_of_crops(
     settings: Settings, fetched: Artifact, fields: pd.DataFrame, cells: pd.DataFrame
 ) -> Generator[Event, None, pd.DataFrame]:
     """Return the scale of the crops: from percentiles of the control cells or of all cells, or from the whole range."""
-    from cellssl.stages.segment.field import intensity_histogram
-
     channels = read_json_of(fetched, "channels.json", list[str])
     crops = open_crops(fetched.file("crops.npy"))
     if len(channels) != crops.shape[1]:
@@ -125,13 +122,13 @@ def _scale_of_crops(
         return whole_range(fetched, channels, plate)
     control = cells["field_id"].isin(fields["field_id"][fields["control"]]).to_numpy()
     reference = np.flatnonzero(control) if settings.reference == "controls" else np.arange(len(cells))
-    total: Any = np.int64(0)
+    histogram = Histogram.empty(len(channels))
     for start in range(0, len(reference), BLOCK):
         rows = reference[start : start + BLOCK]
         pixels = crops[rows].swapaxes(0, 1).reshape(crops.shape[1], -1, crops.shape[3])
-        total = total + intensity_histogram(pixels).astype(np.int64)
+        histogram.add(pixels)
         yield Progress(start + len(rows), len(reference), "reference cells")
-    return scale_table(settings, total, channels, plate)
+    return scale_table(settings, histogram.counts, channels, plate)
 
 
 def _check_precut(settings: Settings, side_px: int) -> None:

@@ -9,13 +9,11 @@ import numpy as np
 from cellssl.artifacts.contents import not_as_written, read_json_of, section_of
 from cellssl.artifacts.store import Artifact
 from cellssl.errors import DataError, UsageError
-from cellssl.stages.segment.selection import iter_results
 from cellssl.stages.shared.card_shapes import PlateSection
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellssl.stages.segment.field import FieldTask
     from cellssl.stages.segment.settings import Settings
 
 
@@ -28,17 +26,19 @@ def check_reference(settings: Settings, fields: pd.DataFrame) -> None:
         )
 
 
-def reference_histogram(done: list[FieldTask], fetched: Artifact, failures: list[dict[str, str]]) -> Any:
-    """Add up the intensity histograms of the fields that set the scale; DataError where all of them failed."""
-    if not any(task.in_reference for task in done):
-        plate = section_of(fetched, PlateSection).plate
+def reference_counts(settings: Settings, grey_values: np.ndarray, plate: str, failure: str) -> np.ndarray:
+    """Return how often each grey value occurs in the fields that set the scale, (channel, value).
+
+    `grey_values` holds the counts of the control fields and of all fields. Raises DataError where all control fields
+    failed; `failure` is the first reason.
+    """
+    counts = grey_values[1 if settings.reference == "all" else 0]
+    if not counts.any():
         raise DataError(
-            f"every control field of plate {plate} is broken; first: {failures[0]['reason']}",
+            f"every control field of plate {plate} is broken; first: {failure}",
             hint='repair them, or set segment.reference = "all"',
         )
-    name = "intensity_histogram"
-    histograms = (arrays[name] for _, arrays in iter_results(done) if name in arrays)
-    return sum((histogram.astype(np.int64) for histogram in histograms), np.int64(0))
+    return np.asarray(counts)
 
 
 def scale_table(settings: Settings, counts: Any, channels: list[str], plate: str) -> pd.DataFrame:

@@ -1,22 +1,25 @@
-"""selection: the results of a plate's fields in, tables of its nuclei with the reasons of the rejected ones out."""
+"""selection: the nuclei of a plate and the settings in, the reason of every rejected one, and the kept ones, out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.imaging.selection import REASONS
-from cellssl.stages.segment.field import FIELD_COLUMNS, MEASURED, FieldTask
+from cellssl.errors import UsageError
+from cellssl.imaging.quality import count_neighbours
+from cellssl.imaging.selection import REASONS, Limits, rejection_reasons
+from cellssl.stages.segment.field import FIELD_SIDES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellssl.stages.segment.settings import Quality
+    from cellssl.stages.segment.settings import AreaLimit, Quality, Settings
 
 ALL_REASONS = (*REASONS, "flagged_field", "over_cap")
 """Why a detected nucleus does not become a cell; in every table of counts, detected = kept + the sum over these."""
+LARGEST_WINDOW_PX = 16_384
+"""A window of more pixels of a field comes from a wrong size of a pixel."""
 NUCLEI_CSV = {
     "plate": "Metadata_Plate",
     "well": "Metadata_Well",
@@ -33,54 +36,107 @@ NUCLEI_CSV = {
 """Column of the cell table -> its name in CellProfiler."""
 
 
-def iter_results(done: Iterable[FieldTask]) -> Iterator[tuple[FieldTask, Any]]:
-    """Yield one result at a time: a plate may have more fields than a process may have open files."""
-    for task in done:
-        with np.load(task.result, allow_pickle=False) as arrays:
-            yield task, arrays
-
-
-def nuclei_table(done: Iterable[FieldTask]) -> pd.DataFrame:
-    """Return one row per detected nucleus; those within the limits have a cell_id and no `reason`.
+def select_nuclei(nuclei: pd.DataFrame, fields: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Return all nuclei with the reason of every rejected one; those within the limits have a cell_id.
 
     The number in a cell_id is the label of the nucleus in the label image that `keep_labels` writes.
     """
+    rejected = reject_by_limits(nuclei, fields, settings)
+    neighbours = _neighbours(nuclei, fields, settings)
+    return reject_groups(_with_reasons(nuclei, rejected, neighbours), fields, settings.quality, settings.cells_per_well)
+
+
+def reject_by_limits(nuclei: pd.DataFrame, fields: pd.DataFrame, settings: Settings) -> np.ndarray:
+    """Return for every nucleus 0 where it is within the limits, else the position of its reason in REASONS, from 1."""
+    of_field = fields.set_index("field_id")
+    columns = {str(name): nuclei[name].to_numpy() for name in nuclei}
+    columns |= {name: nuclei["field_id"].map(of_field[name]).to_numpy(float) for name in FIELD_SIDES}
+    pixel_um = nuclei["field_id"].map(of_field["pixel_um"]).to_numpy(float)
+    return rejection_reasons(columns, _limits(settings, pixel_um))
+
+
+def check_pixel_sizes(settings: Settings, fields: pd.DataFrame) -> None:
+    """Raise UsageError where a setting in micrometres meets fields whose pixel size is unknown or cannot be right."""
+    needing = settings.needing_pixel_um()
+    unknown = fields["field_id"][fields["pixel_um"].isna()]
+    if needing and len(unknown):
+        raise UsageError(
+            f"segment.{' and segment.'.join(needing)} cannot be applied to plate {fields['plate'].iloc[0]}: the size "
+            f"of a pixel is not known for {len(unknown):,} of {len(fields):,} fields; first: {unknown.iloc[0]}",
+            hint=f"set fetch.dataset.pixel_um, or use segment.{' and segment.'.join(needing.values())}",
+        )
+    if settings.crop_um is not None:
+        _check_windows(settings.crop_um, fields)
+
+
+def _check_windows(crop_um: float, fields: pd.DataFrame) -> None:
+    """Raise UsageError where a window has so few or so many pixels that the size of a pixel cannot be right."""
+    windows_px = crop_um / fields["pixel_um"].to_numpy(float)
+    wrong = windows_px[(windows_px < 1) | (windows_px > LARGEST_WINDOW_PX)]
+    if len(wrong):
+        raise UsageError(
+            f"segment.crop_um = {crop_um:g} is a window of {wrong[0]:,.1f} pixels in plate {fields['plate'].iloc[0]}, "
+            f"whose pixels are of {crop_um / wrong[0]:.4g} um",
+            hint="correct fetch.dataset.pixel_um or segment.crop_um",
+        )
+
+
+def window_sides_px(settings: Settings, pixel_um: np.ndarray) -> np.ndarray:
+    """Return the side of a window in pixels of the field, for every one of these sizes of a pixel."""
+    if settings.crop_um is None:
+        return np.full(len(pixel_um), float(settings.crop_px))
+    return np.asarray(settings.crop_um / pixel_um)
+
+
+def _limits(settings: Settings, pixel_um: np.ndarray) -> Limits:
+    """Return the limits of nuclei in fields with these pixel sizes."""
+    quality = settings.quality
+    return Limits(
+        _area_px(settings.area_limit("min_area"), pixel_um),
+        _area_px(settings.area_limit("max_area"), pixel_um),
+        window_sides_px(settings, pixel_um) if settings.border == "drop" else None,
+        quality.min_solidity,
+        quality.max_saturated,
+        quality.min_focus,
+    )
+
+
+def _area_px(limit: AreaLimit, pixel_um: np.ndarray) -> np.ndarray:
+    """Return a limit in pixels, for every one of these sizes of a pixel; nan where the size is not known."""
+    in_px = np.full(len(pixel_um), np.nan if limit.px is None else limit.px)
+    return in_px if limit.um2 is None else np.where(np.isnan(pixel_um), in_px, limit.um2 / pixel_um**2)
+
+
+def _with_reasons(nuclei: pd.DataFrame, rejected: np.ndarray, neighbours: np.ndarray) -> pd.DataFrame:
     import pandas as pd
 
-    tables = [_nuclei_of_field(task, arrays) for task, arrays in iter_results(done)]
-    return pd.concat(tables, ignore_index=True)
-
-
-def _nuclei_of_field(task: FieldTask, arrays: Any) -> pd.DataFrame:
-    import pandas as pd
-
-    rejected = arrays["rejected"]
-    names = [f"{task.field_id}_{number:04d}" for number in np.cumsum(rejected == 0)]
-    table = pd.DataFrame({name: arrays[name] for name in MEASURED})
-    table.insert(0, "cell_id", pd.Series(names, dtype="string").where(rejected == 0))
-    table.insert(1, "field_id", pd.Series([task.field_id] * len(rejected), dtype="string"))
+    within = pd.Series(rejected == 0, nuclei.index)
+    numbers = within.groupby(nuclei["field_id"]).cumsum()
+    names = [f"{field_id}_{number:04d}" for field_id, number in zip(nuclei["field_id"], numbers, strict=True)]
+    table = nuclei.drop(columns="at_edge")
+    table.insert(0, "cell_id", pd.Series(names, table.index, dtype="string").where(within))
+    table.insert(list(table).index("eccentricity") + 1, "neighbours", neighbours)
     reasons = [REASONS[number - 1] if number else None for number in rejected]
-    table["reason"] = pd.Series(reasons, dtype="string")
-    if "true_label" in arrays:
-        true = [task.phenotypes.get(int(label)) for label in arrays["true_label"]]
-        table["true_phenotype"] = pd.Series(true, dtype="string")
+    table.insert(len(table.columns), "reason", pd.Series(reasons, table.index, dtype="string"))
     return table
 
 
-def field_table(fields: pd.DataFrame, done: Iterable[FieldTask], nuclei: pd.DataFrame, limits: Quality) -> pd.DataFrame:
-    """Add quality measures and flags to the fields; a field without a result is flagged as quarantined."""
-    measured = {task.field_id: arrays["field_quality"] for task, arrays in iter_results(done)}
-    table = fields.copy()
-    for place, column in enumerate(FIELD_COLUMNS):
-        table[column] = [measured[one][place] if one in measured else np.nan for one in table["field_id"]]
-    detected = nuclei["field_id"].value_counts()
-    table["field_nuclei"] = [int(detected.get(one, 0)) for one in table["field_id"]]
-    table["field_flags"] = field_flags(table, limits).where(table["field_id"].isin(list(measured)), "quarantined")
-    return table
+def _neighbours(nuclei: pd.DataFrame, fields: pd.DataFrame, settings: Settings) -> np.ndarray:
+    """Count for each nucleus the others of its field, kept or rejected, whose centre is within half a window."""
+    counts = np.zeros(len(nuclei), np.int64)
+    centres = nuclei[["row_px", "column_px"]].to_numpy()
+    windows_px = window_sides_px(settings, fields["pixel_um"].to_numpy(float))
+    radius_px = dict(zip(fields["field_id"], windows_px / 2, strict=True))
+    for field_id, rows in nuclei.groupby("field_id", sort=False).indices.items():
+        counts[rows] = count_neighbours(centres[rows], radius_px[field_id])
+    return counts
 
 
 def field_flags(fields: pd.DataFrame, limits: Quality) -> pd.Series:
-    """Return the flags of each field, joined by commas; empty where no limit is exceeded."""
+    """Return the flags of each field, joined by commas; empty where no limit is exceeded.
+
+    A field without a size was not segmented: it is flagged as quarantined.
+    """
     import pandas as pd
 
     exceeded = {
@@ -91,7 +147,8 @@ def field_flags(fields: pd.DataFrame, limits: Quality) -> pd.Series:
     }
     rows = zip(*exceeded.values(), strict=True)
     joined = [",".join(name for name, hit in zip(exceeded, row, strict=True) if hit) for row in rows]
-    return pd.Series(joined, fields.index, dtype="string")
+    flags = pd.Series(joined, fields.index, dtype="string")
+    return flags.where(fields["field_height_px"].notna(), "quarantined")
 
 
 def reject_groups(
@@ -132,6 +189,7 @@ def count_nuclei(nuclei: pd.DataFrame, fields: int, quarantined: int) -> dict[st
     counts = nuclei["reason"].value_counts()
     rejected = {reason: int(counts.get(reason, 0)) for reason in ALL_REASONS}
     kept = int(nuclei["reason"].isna().sum())
+    assert len(nuclei) == kept + sum(rejected.values()), "a nucleus has a reason that is not known"
     return {"fields": fields, "quarantined": quarantined, "detected": len(nuclei), **rejected, "kept": kept}
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,14 +16,27 @@ from cellssl.engine.weights_cache import Download, file_download
 from cellssl.imaging.cropping import Border
 from cellssl.imaging.segmenter import SegmenterSettings
 
-if TYPE_CHECKING:
-    from cellssl.imaging.selection import Limits
-
 # A number that leaves the pixels of a crop as they were goes into SAME_PIXELS of imaging/scaling.py.
-# 2: nuclei_net is the default, a constant image is an error; 3: sums in another order, every nucleus is connected
-ALGORITHM = 3
+# 2: nuclei_net is the default, a constant image is an error; 3: sums in another order, every nucleus is connected;
+# 4: the nuclei of a plate are an artifact of their own
+ALGORITHM = 4
+DETECTION_ALGORITHM = 4
+"""The ALGORITHM under which nuclei were last found or measured otherwise; a change of limits or crops leaves it."""
 
 Flag = Literal["empty", "blurred", "saturated", "artefact"]
+
+
+@dataclass(frozen=True)
+class AreaLimit:
+    """A limit of the area of nuclei; where both units are there, square micrometres count wherever they can."""
+
+    px: float | None = None
+    um2: float | None = None
+
+
+DEFAULT_AREAS = {"min_area": AreaLimit(100.0, 25.0), "max_area": AreaLimit(20_000.0, 5_000.0)}
+"""The limits where none is given; 100 pixels of 0.5 um are 25 um2, a disc of 5.6 um. No card holds them, so ALGORITHM
+must rise where they change."""
 
 
 class Quality(SettingsModel):
@@ -36,7 +50,8 @@ class Quality(SettingsModel):
     """Nuclei with a larger share of pixels at the camera's highest grey value are dropped as saturated."""
     min_focus: float = Field(0.0, ge=0)
     """Nuclei with a less steep rim are dropped as blurred. Steepness is the share of its brightness that a nucleus
-    gains per pixel; in focus it is about 0.2."""
+    gains over half a micrometre (where the size of a pixel is not known, over a 35th of the diameter of the field's
+    median nucleus); in focus it is about 0.2."""
     field_min_nuclei: int = Field(1, ge=0)
     """Fields with fewer detected nuclei are flagged as empty."""
     field_min_focus: float = Field(0.08, ge=0)
@@ -50,8 +65,11 @@ class Quality(SettingsModel):
     """Fields with one of these flags give no cells; their nuclei are dropped as flagged_field. None by default."""
 
 
-class Settings(StageSettings):
-    """Segment every nucleus, and crop one window around it."""
+class Detection(StageSettings):
+    """The settings that decide which nuclei are found and what is measured of them.
+
+    They alone count in the nuclei of a plate, so that all nuclei are detected once for any limits and any crops.
+    """
 
     method: Annotated[SegmenterSettings, PluginField("cellssl.imaging.segmenters")] = Field(
         default_factory=lambda: plugins.load("cellssl.imaging.segmenters", "nuclei_net").Settings()
@@ -66,16 +84,52 @@ class Settings(StageSettings):
     """Standard deviation of the blur of the flat field. 500 is the value of pybbbc, which corrects only what changes
     over more than a field. Dark corners need about a tenth of the field's side, and so many fields that no single cell
     is visible in their mean."""
+    max_failures: float = Field(0.01, ge=0, le=1, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Largest share of the fields of a plate that may fail; quarantine.csv lists them with the reason. Of 20 or more
+    fields, one may fail, unless the share is 0."""
+    workers: int | None = Field(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Number of processes; the number of cores by default."""
+
+    @classmethod
+    def algorithm(cls) -> int:
+        """Return the ALGORITHM under which the nuclei were last found or measured otherwise."""
+        return DETECTION_ALGORITHM
+
+    def external_files(self) -> dict[str, Path]:
+        """Return the files of the user that the segmenter reads: weights, or label images of another tool."""
+        return {f"method.{role}": path for role, path in self.method.external_files().items()}
+
+    def check(self) -> None:
+        """Raise UsageError where this machine lacks what the segmenter needs."""
+        self.method.check()
+
+    def downloads(self) -> list[Download]:
+        """Return the published files of the segmenter."""
+        return [file_download(file.what, file.url, file.place) for file in self.method.downloads()]
+
+
+class Settings(Detection):
+    """Segment every nucleus, and crop one window around it."""
+
     crop_px: int = Field(196, ge=8)
-    """Side of the window; 196 is about five nuclei across at 0.5 um per pixel."""
+    """Side of a crop in pixels; 196 is about five nuclei across at 0.5 um per pixel."""
+    crop_um: float | None = Field(None, gt=0)
+    """Side of the window in micrometres, which is resampled to `crop_px` pixels: means of areas where that shrinks it,
+    bilinear where it enlarges it. So plates of other magnifications show as much as each other. By default, the window
+    is `crop_px` pixels of the field."""
     border: Border = "reflect"
     """Pixels beyond the field: `reflect` mirrors the field, `pad` fills with zeros, `drop` drops the nucleus."""
     cells_per_well: int | None = Field(None, ge=1)
     """Largest number of cells per well, drawn at random from the nuclei within the limits; all of them by default."""
-    min_area_px: float = Field(100.0, ge=0)
-    """Smaller nuclei are dropped as too_small."""
-    max_area_px: float = Field(20_000.0, gt=0)
-    """Larger nuclei are dropped as too_large."""
+    min_area_um2: float | None = Field(None, ge=0)
+    """Smaller nuclei are dropped as too_small; 25 um2 by default, a disc of 5.6 um, where the size of a pixel is
+    known."""
+    max_area_um2: float | None = Field(None, gt=0)
+    """Larger nuclei are dropped as too_large; 5,000 um2 by default where the size of a pixel is known."""
+    min_area_px: float | None = Field(None, ge=0)
+    """The same as `min_area_um2` in pixels; 100 by default where the size of a pixel is not known."""
+    max_area_px: float | None = Field(None, gt=0)
+    """The same as `max_area_um2` in pixels; 20,000 by default where the size of a pixel is not known."""
     quality: Quality = Quality()
     """Limits of the quality of nuclei and fields."""
     reference: Literal["controls", "all", "range"] = "controls"
@@ -92,44 +146,40 @@ class Settings(StageSettings):
     max_failures: float = Field(0.01, ge=0, le=1)
     """Largest share of the fields of a plate that may fail; quarantine.csv lists them with the reason. Of 20 or more
     fields, one may fail, unless the share is 0."""
-    workers: int | None = Field(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Number of processes; the number of cores by default."""
+
+    @classmethod
+    def algorithm(cls) -> int:
+        """Return the ALGORITHM of the stage."""
+        return ALGORITHM
 
     @model_validator(mode="after")
     def _check_areas(self) -> Settings:
-        if self.min_area_px > self.max_area_px:
-            raise ValueError("min_area_px is above max_area_px, so that no nucleus could be kept")
+        for limit in ("min_area", "max_area"):
+            if getattr(self, f"{limit}_px") is not None and getattr(self, f"{limit}_um2") is not None:
+                raise ValueError(f"{limit}_px and {limit}_um2 are both given: leave one of them out")
+        for unit in ("px", "um2"):
+            smallest, largest = getattr(self, f"min_area_{unit}"), getattr(self, f"max_area_{unit}")
+            if smallest is not None and largest is not None and smallest > largest:
+                raise ValueError(f"min_area_{unit} is above max_area_{unit}, so that no nucleus could be kept")
         return self
 
-    def limits(self) -> Limits:
-        """Return the limits of the nuclei that are kept."""
-        from cellssl.imaging.selection import Limits
+    def area_limit(self, name: Literal["min_area", "max_area"]) -> AreaLimit:
+        """Return a limit of the area of nuclei: in the unit in which it is given, or the default in both."""
+        given = AreaLimit(getattr(self, f"{name}_px"), getattr(self, f"{name}_um2"))
+        return DEFAULT_AREAS[name] if given == AreaLimit() else given
 
-        quality = self.quality
-        return Limits(
-            self.min_area_px,
-            self.max_area_px,
-            self.crop_px if self.border == "drop" else None,
-            quality.min_solidity,
-            quality.max_saturated,
-            quality.min_focus,
-        )
+    def needing_pixel_um(self) -> dict[str, str]:
+        """Return the settings that need the size of a pixel, each with what to give where it is not known."""
+        in_pixels = {"min_area_um2": "min_area_px", "max_area_um2": "max_area_px", "crop_um": "crop_px alone"}
+        return {name: other for name, other in in_pixels.items() if getattr(self, name) is not None}
+
+    def detection(self) -> Detection:
+        """Return the settings that decide which nuclei are found."""
+        return Detection(**{name: getattr(self, name) for name in Detection.model_fields})
 
     def inputs(self) -> tuple[str, ...]:
         """Return the stage whose fields are read."""
         return ("fetch",)
-
-    def external_files(self) -> dict[str, Path]:
-        """Return the files of the user that the segmenter reads: weights, or label images of another tool."""
-        return {f"method.{role}": path for role, path in self.method.external_files().items()}
-
-    def check(self) -> None:
-        """Raise UsageError where this machine lacks what the segmenter needs."""
-        self.method.check()
-
-    def downloads(self) -> list[Download]:
-        """Return the published files of the segmenter."""
-        return [file_download(file.what, file.url, file.place) for file in self.method.downloads()]
 
 
 EXPLAINED = {"quality": Quality}

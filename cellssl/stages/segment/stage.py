@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,16 +27,18 @@ from cellssl.datasets.tables.controls import is_control
 from cellssl.disk import raise_fault
 from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
-from cellssl.engine.plate_parts import concat_parts, gather_quarantine, parts_of, write_parts
+from cellssl.engine.plate_parts import NUCLEI_OF_PLATE, concat_parts, gather_quarantine, parts_of, write_parts
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.files import write_buffer
-from cellssl.stages.segment.counts import write_counts
+from cellssl.stages.segment.counts import write_counts, write_counts_of_plates
 from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of
-from cellssl.stages.segment.plate import segment_plate
+from cellssl.stages.segment.nuclei import detect_plate
+from cellssl.stages.segment.plate import check_space_for_first, select_plate
 from cellssl.stages.segment.precut import copy_crops
-from cellssl.stages.segment.selection import ALL_REASONS, as_cellprofiler
-from cellssl.stages.shared.card_shapes import FetchedPlateSection, FetchMetrics, PlateSection
+from cellssl.stages.segment.scale import check_reference, no_range_error
+from cellssl.stages.segment.selection import ALL_REASONS, as_cellprofiler, check_pixel_sizes
+from cellssl.stages.shared.card_shapes import FetchedPlateSection, FetchMetrics, PlannedImages, PlateSection
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +73,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     gather_quarantine(parts, job.draft.file("quarantine.csv"))
     _write_unread_fields(job, fetched)
     write_counts(job, counts)
+    write_counts_of_plates(job, parts)
     yield from _contact_sheet(job, cells, parts)
     return counts
 
@@ -165,18 +169,37 @@ def make_plate(settings: Settings, context: RunContext, fetched: Artifact) -> Bu
     """Find or make the part that holds the cells of one plate."""
     _check_label_images(settings, [fetched])
     card = plate_card(settings, context, fetched)
-    return (yield from build_part(context, card, settings, {"fetch": fetched}, _make_plate))
+    work = partial(_make_cells, nuclei_card(settings, context, fetched))
+    return (yield from build_part(context, card, settings, {"fetch": fetched}, work))
 
 
 def plate_card(settings: Settings, context: RunContext, fetched: Artifact) -> Card:
-    """Return the card of one plate's part: the settings, the plate's fields, and the files that the segmenter reads."""
-    identity = {"plate": section_of(fetched, PlateSection).plate}
+    """Return the card of the cells of one plate: the settings, the plate's fields, and its nuclei where they are cut.
+
+    Crops that a data set gives are passed on, so that there are no nuclei.
+    """
+    inputs, plate = {"fetch": fetched.fingerprint}, section_of(fetched, PlateSection).plate
+    if not _gives_crops(fetched):
+        inputs[NUCLEI_OF_PLATE] = nuclei_card(settings, context, fetched).fingerprint
+    return card_for("segment", settings.algorithm(), settings, inputs, {}, identity={"plate": plate})
+
+
+def nuclei_card(settings: Settings, context: RunContext, fetched: Artifact) -> Card:
+    """Return the card of all nuclei of one plate: what decides them, the plate's fields, and the segmenter's files."""
+    detection, plate = settings.detection(), section_of(fetched, PlateSection).plate
     files = _label_images(settings, fetched) if settings.method.reads_label_images else settings.external_files()
     hashes = context.store.hashes.sha256_of_all(files.values())
     external = {role: hashes[path] for role, path in files.items()}
-    return card_for(
-        "segment", settings.algorithm(), settings, {"fetch": fetched.fingerprint}, external, identity=identity
-    )
+    inputs, identity = {"fetch": fetched.fingerprint}, {"plate": plate, "of": "nuclei"}
+    return card_for("segment", detection.algorithm(), detection, inputs, external, identity=identity)
+
+
+def _gives_crops(fetched: Artifact) -> bool:
+    """Return whether the data set of a plate, fetched or planned, gives crops and no images of fields."""
+    if fetched.card.files:
+        return "crops.npy" in fetched.card.files
+    planned = section_of(fetched, PlannedImages)
+    return not planned.images and not any(field.images for field in planned.fields)
 
 
 def _label_images(settings: Settings, fetched: Artifact) -> dict[str, Path]:
@@ -201,11 +224,22 @@ def _is_there(place: Path) -> bool:
         return False
 
 
-def _make_plate(job: Job) -> Generator[Event, None, Metrics]:
+def _make_cells(nuclei: Card, job: Job) -> Generator[Event, None, Metrics]:
+    """Find or make the nuclei of a plate, then select and crop its cells.
+
+    The nuclei are made while the lock of the cells is held: until these name them, nothing else keeps them from gc.
+    """
     fetched = job.inputs["fetch"]
-    if "crops.npy" in fetched.card.files:
+    if _gives_crops(fetched):
         return (yield from copy_crops(job, fetched))
-    return (yield from segment_plate(job))
+    if job.settings.reference == "range":
+        raise no_range_error(fetched)
+    fields = read_fields(fetched)
+    check_reference(job.settings, fields)
+    check_pixel_sizes(job.settings, fields)
+    work = partial(detect_plate, first_done=partial(check_space_for_first, job))
+    detected = yield from build_part(job.context, nuclei, job.settings.detection(), {"fetch": fetched}, work)
+    return (yield from select_plate(job, detected))
 
 
 def _contact_sheet(job: Job, cells: pd.DataFrame, parts: dict[str, Artifact]) -> Iterator[Event]:

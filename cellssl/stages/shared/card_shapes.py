@@ -65,6 +65,19 @@ class PlannedField(CardShape):
     control_type: ControlType | None = None
 
 
+class ImagesOfField(CardShape):
+    """The images of a field of a plate that lie in its artifact: channel and file."""
+
+    images: list[list[str]] = Field(default_factory=list)
+
+
+class PlannedImages(CardShape):
+    """What is read of the settings of a plate to see whether it has images of fields: those in it, and the user's."""
+
+    fields: list[ImagesOfField]
+    images: Any = None
+
+
 class FetchedPlateSection(PlateSection):
     """What is read of the settings of the images of one plate."""
 
@@ -78,12 +91,17 @@ class SegmentSection(CardShape):
     reference: str
 
 
-class SegmentMetrics(CardShape):
-    """What is read of the metrics of segment."""
+class DetectionMetrics(CardShape):
+    """What is read of the metrics of the nuclei of one plate."""
 
     fields: int
     quarantined: int
     detected: int
+
+
+class SegmentMetrics(DetectionMetrics):
+    """What is read of the metrics of segment."""
+
     kept: int
 
 

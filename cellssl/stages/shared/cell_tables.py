@@ -39,7 +39,7 @@ PYCYTOMINER_NAMES = {"plate": "Plate", "well": "Well", "site": "Site"}
 """Name in the cell table -> name in pycytominer and DeepProfiler."""
 
 
-NOT_METADATA = ("part", "crop_row", "row_px", "column_px")
+NOT_METADATA = ("part", "crop_row", "row_px", "column_px", "nucleus_label")
 
 
 def metadata(cells: pd.DataFrame) -> pd.DataFrame:

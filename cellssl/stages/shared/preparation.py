@@ -49,9 +49,20 @@ def of_dataset(dataset: Any) -> Preparation:
 
 
 def of_fields(fields: pd.DataFrame, channels: Collection[str]) -> Preparation:
-    """Return what a table with a column `pixel_um` says, of images with these channels, none where they are crops."""
-    sizes = sorted({round(float(size), 6) for size in fields["pixel_um"] if size > 0})
+    """Return what a table with a column `pixel_um` says, of images with these channels, none where they are crops.
+
+    Where crops were resampled, the size of their pixels counts.
+    """
+    pixels_um = fields["crop_pixel_um" if "crop_pixel_um" in fields else "pixel_um"]
+    sizes = sorted({round(float(size), 6) for size in pixels_um if size > 0})
     return {**({"channels": list(channels)} if channels else {}), **({"pixel_um": sizes} if sizes else {})}
+
+
+def resampled(here: Preparation, section: Mapping[str, Any]) -> Preparation:
+    """Return a preparation of images with the size of a pixel that their crops will have, where they are resampled."""
+    if section.get("crop_um") is None:
+        return here
+    return {**here, "pixel_um": [round(section["crop_um"] / section["crop_px"], 6)]}
 
 
 def of_cells(segment: Artifact, cells: pd.DataFrame, channels: Collection[str], crop_px: int) -> Preparation:
@@ -59,7 +70,13 @@ def of_cells(segment: Artifact, cells: pd.DataFrame, channels: Collection[str], 
     section_of(segment, SegmentSection)
     finished_crops = "crop_px" not in _with_crop_px(segment.card.section, crop_px)
     section = of_section(segment.card.section, segment.card.algorithm, finished_crops=finished_crops)
-    return {**section, **of_fields(cells, channels), "crop_px": crop_px}
+    return _with_crop_um({**section, **of_fields(cells, channels), "crop_px": crop_px})
+
+
+def _with_crop_um(known: Preparation) -> Preparation:
+    """Add how many micrometres a crop shows, where the size of a pixel is known; nothing is compared by it."""
+    sides_um = [round(size * known["crop_px"], 3) for size in known.get("pixel_um", ())]
+    return {**known, "crop_um": sides_um} if sides_um else known
 
 
 def of_model(model: Artifact, store: Store) -> Preparation:
@@ -84,10 +101,10 @@ def of_model(model: Artifact, store: Store) -> Preparation:
 def differences(expected: Preparation, here: Preparation, accepted: Collection[str] = ()) -> dict[str, str]:
     """Return every difference in words with its cure; nothing where one of the two is not known, or is accepted."""
     found = {}
-    for name in [name for name in expected if name in here]:
+    for name in [name for name in expected if name in here and name != "crop_um"]:
         group = name if name in ("channels", "crop_px", "pixel_um") else "scale"
         if group not in accepted and not _same(name, expected[name], here[name]):
-            words, cure = _in_words(name, expected[name], here[name])
+            words, cure = _pixels_in_words(expected, here) if name == "pixel_um" else _in_words(name, expected, here)
             found[words] = cure
     return found
 
@@ -131,8 +148,23 @@ def _pixels_since(algorithm: int) -> int:
     return next((number for number in range(algorithm, 0, -1) if number not in SAME_PIXELS), algorithm)
 
 
-def _in_words(name: str, expected: Any, here: Any) -> tuple[str, str]:
+def _pixels_in_words(expected: Preparation, here: Preparation) -> tuple[str, str]:
+    """Return the difference of pixel sizes, and its cure: crops of images are resampled, finished crops cannot be."""
+    sizes = [" and ".join(f"{size:g}" for size in one["pixel_um"]) for one in (expected, here)]
+    cure = "correct fetch.dataset.pixel_um, or use images of the same magnification"
+    is_finished = "crop_px" in here and "border" not in here
+    if len(expected["pixel_um"]) == 1 and "crop_px" in expected and not is_finished:
+        crop_um = expected["pixel_um"][0] * expected["crop_px"]
+        cure = (
+            f"set segment.crop_um = {crop_um:.6g} and segment.crop_px = {expected['crop_px']}, so that crops show as "
+            "much as those of the model; or correct fetch.dataset.pixel_um"
+        )
+    return f"pixels of {sizes[0]} um, but these are of {sizes[1]} um", cure
+
+
+def _in_words(name: str, model: Preparation, cells: Preparation) -> tuple[str, str]:
     """Return one difference, and its cure."""
+    expected, here = model[name], cells[name]
     match name:
         case "channels":
             return (
@@ -141,12 +173,6 @@ def _in_words(name: str, expected: Any, here: Any) -> tuple[str, str]:
             )
         case "crop_px":
             return f"crops of {expected} px, but these are {here} px", f"set segment.crop_px = {expected}"
-        case "pixel_um":
-            sizes = [" and ".join(f"{size:g}" for size in one) for one in (expected, here)]
-            return (
-                f"pixels of {sizes[0]} um, but these are of {sizes[1]} um",
-                "correct fetch.dataset.pixel_um, or use images of the same magnification",
-            )
         case "algorithm":
             return (
                 f"pixels as segment's ALGORITHM {expected} makes them, but these are made by {here}",

@@ -79,8 +79,8 @@ def _hash_at_once(parts: list[Artifact], hashes: HashCache) -> None:
 
 
 def common_pixel_um(cells: pd.DataFrame) -> float | None:
-    """Return the side of a pixel, for a scale bar; None where it is unknown or differs between cells."""
-    sizes = cells["pixel_um"].unique()
+    """Return the side of a pixel of the crops, for a scale bar; None where it is unknown or differs between cells."""
+    sizes = cells["crop_pixel_um" if "crop_pixel_um" in cells else "pixel_um"].unique()
     return float(sizes[0]) if len(sizes) == 1 and sizes[0] > 0 else None
 
 
