@@ -73,6 +73,8 @@ FIELD_QUALITY = {
 """Column of fields.parquet -> attribute of FieldQuality that it holds."""
 FIELD_SIDES = ("field_height_px", "field_width_px")
 """Columns of fields.parquet with the number of rows and columns of pixels."""
+BACKGROUND = "background"
+"""Name of the array in a field's result with the background in parts of the field."""
 OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values/"
 """How the names of arrays in a field's result begin: a column of the table of nuclei, a value of the field, and how
 often each grey value occurs in a channel, by its number."""
@@ -98,6 +100,7 @@ def segment_field(task: FieldTask, settings: Detection, segmenter: Segmenter) ->
         **{f"{OF_NUCLEI}{name}": values for name, values in nuclei.items()},
         **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in of_field.items()},
         **{f"{GREY_VALUES}{number}": counts for number, counts in enumerate(grey_values)},
+        BACKGROUND: illumination.background_grid(pixels[task.nucleus], labels),
     }
     save_arrays(task.result, arrays)
 
