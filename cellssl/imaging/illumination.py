@@ -1,4 +1,4 @@
-"""illumination: many fields of the same optics in -> their flat field, and fields corrected by it, out.
+"""illumination: many fields of the same optics in -> their flat field, corrected fields, and whether that pays, out.
 
 The method of pybbbc for BBBC021: the flat field is the mean image of a plate's wells at one site, blurred so widely
 that no cell remains visible, with its darkest few pixels raised to a floor; fields are divided by it.
@@ -7,6 +7,7 @@ that no cell remains visible, with its darkest few pixels raised to a floor; fie
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +15,14 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jaxtyping import Float32, Float64, UInt16
+    from jaxtyping import Float32, Float64, Int, Real, UInt16
 
 FLOOR_PERCENT = 0.02
+GRID = 4  # tiles along a side, in which the background of a field is compared with that of others
+MIN_FIELDS = 8  # of one site: in the mean of fewer, single cells are visible
+MIN_SHARE_OF_BACKGROUND, MIN_SHARE_OF_NUCLEI = 0.3, 0.25  # by which the background must vary to be worth a correction
+VISIBLE_SHARE = 0.05  # of the light of nuclei, below which no variation of the background counts
+MIN_AGREEMENT = 0.7  # share of the variation of the backgrounds of single fields that they have in common
 SHRINK = 8  # a blur this wide gives the same on a smaller image, 64 times as fast
 
 
@@ -54,3 +60,50 @@ def correct_illumination(
 ) -> UInt16[np.ndarray, "y x"]:
     """Divide the field by its flat field, round, and clip at the highest value of 16 bits."""
     return np.asarray(np.clip(np.rint(field / flatfield), 0, 65_535), np.uint16)
+
+
+@dataclass(frozen=True)
+class SharedBackground:
+    """A background that fields have in common."""
+
+    fields: int
+    """Number of fields that were compared."""
+    variation: float
+    """Grey values between its darkest and its brightest part."""
+
+
+def background_grid(image: Real[np.ndarray, "y x"], labels: Int[np.ndarray, "y x"]) -> Float32[np.ndarray, "GRID GRID"]:
+    """Return the median outside nuclei in every tile of a field; nan for a tile that nuclei fill."""
+    grid = np.full((GRID, GRID), np.nan, np.float32)
+    for place in np.ndindex(GRID, GRID):
+        # every fourth row and column is enough for a median
+        tile = tuple(
+            slice(at * side // GRID, (at + 1) * side // GRID, 4) for at, side in zip(place, image.shape, strict=True)
+        )
+        outside = image[tile][labels[tile] == 0]
+        if len(outside):
+            grid[place] = np.median(outside)
+    return grid
+
+
+def shared_background(grids: Float32[np.ndarray, "field GRID GRID"], nuclei: float) -> SharedBackground | None:
+    """Return the background that fields of one site share, None where it is even, or each field has its own.
+
+    `nuclei` is how far nuclei typically exceed the background, in grey values; nan where there are none. A meniscus
+    that lies elsewhere in every field leaves little in the median over fields, so fields do not agree with it.
+    """
+    grids = grids[np.isfinite(grids).all(axis=(1, 2))].astype(np.float64)
+    if len(grids) < MIN_FIELDS:
+        return None
+    level = np.median(grids, axis=(1, 2), keepdims=True)
+    own = grids - level
+    shared = np.median(own, axis=0)
+    variation = float(np.ptp(shared))
+    # a field's own share is what is left when the shared background is subtracted
+    agreement = 1 - float(np.median(np.square(own - shared).mean(axis=(1, 2))) / max(np.square(shared).mean(), 1e-12))
+    least = min(
+        MIN_SHARE_OF_BACKGROUND * float(np.median(level)), MIN_SHARE_OF_NUCLEI * np.nan_to_num(nuclei, nan=np.inf)
+    )
+    if agreement < MIN_AGREEMENT or variation < least:
+        return None
+    return SharedBackground(len(grids), variation)

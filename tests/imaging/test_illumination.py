@@ -2,9 +2,17 @@
 
 import numpy as np
 import pytest
+from microscopes import blank, in_meniscus, tilted, vignetted
 from scipy import ndimage
 
-from cellssl.imaging.illumination import FLOOR_PERCENT, correct_illumination, estimate_flatfield, mean_image
+from cellssl.imaging.illumination import (
+    FLOOR_PERCENT,
+    background_grid,
+    correct_illumination,
+    estimate_flatfield,
+    mean_image,
+    shared_background,
+)
 from cellssl.randomness import generator
 
 
@@ -54,3 +62,51 @@ def test_a_lamp_that_lights_one_side_is_corrected_and_grey_values_keep_their_siz
 def test_corrected_values_never_leave_the_range_of_16_bits() -> None:
     bright = np.full((4, 4), 60_000, np.uint16)
     assert correct_illumination(bright, np.full((4, 4), 0.5, np.float32)).tolist() == [[65_535] * 4] * 4
+
+
+def grids_of(fields: list[np.ndarray]) -> np.ndarray:
+    return np.array([background_grid(field, np.zeros(field.shape, np.int32)) for field in fields])
+
+
+def blank_fields(count: int = 12) -> list[np.ndarray]:
+    return [blank((96, 120), seed=seed) for seed in range(count)]
+
+
+def test_a_tilt_that_fields_share_is_found_with_its_size() -> None:
+    shared = shared_background(grids_of([tilted(field, 2000, 30) for field in blank_fields()]), nuclei=1350.0)
+    assert shared is not None and shared.fields == 12
+    assert shared.variation == pytest.approx(0.75 * 2000, rel=0.1)  # between the middles of the outermost tiles
+
+
+def test_a_vignette_is_found_but_not_a_faint_one() -> None:
+    fields = blank_fields()
+    strong, faint = (grids_of([vignetted(field, falloff) for field in fields]) for falloff in (0.8, 0.1))
+    assert shared_background(strong, nuclei=500.0) is not None
+    assert shared_background(faint, nuclei=500.0) is None
+
+
+def test_a_meniscus_that_lies_elsewhere_in_every_field_is_not_shared() -> None:
+    fields = [np.rot90(in_meniscus(np.rot90(field, turn), 3000), -turn) for turn, field in enumerate(blank_fields())]
+    assert shared_background(grids_of(fields), nuclei=1350.0) is None
+    tilts = [tilted(field, 2500, 30 * number) for number, field in enumerate(blank_fields())]
+    assert shared_background(grids_of(tilts), nuclei=1350.0) is None
+
+
+def test_seven_fields_are_too_few_to_know() -> None:
+    fields = [tilted(field, 2000) for field in blank_fields()]
+    assert shared_background(grids_of(fields[:7]), nuclei=1350.0) is None
+    assert shared_background(grids_of(fields[:8]), nuclei=1350.0) is not None
+
+
+def test_nuclei_and_tiles_that_they_fill_do_not_count() -> None:
+    image, labels = np.full((80, 80), 500, np.uint16), np.zeros((80, 80), np.int32)
+    image[:30, :30], labels[:30, :30] = 9000, 1
+    grid = background_grid(image, labels)
+    assert np.isnan(grid[0, 0]) and (grid.ravel()[1:] == 500).all()
+
+
+def test_division_by_the_flat_field_evens_an_added_slope_but_changes_nuclei() -> None:
+    slope = tilted(np.full((200, 400), 500.0), 1000)
+    corrected = (slope + 1000) / estimate_flatfield(slope, 5.0) - slope / estimate_flatfield(slope, 5.0)
+    assert (slope / estimate_flatfield(slope, 5.0)).std() < 0.01 * slope.mean()
+    assert corrected[:, :20].mean() > 1.8 * corrected[:, -20:].mean()  # nuclei of the same light

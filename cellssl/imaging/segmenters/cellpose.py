@@ -25,6 +25,7 @@ from cellssl.imaging.segmenter import PublishedFile, Segmenter, SegmenterSetting
 if TYPE_CHECKING:
     from jaxtyping import Int32, Real
 
+ALGORITHM = 2  # 2: the size of nuclei, where it is left out, is measured above slopes and glows
 FILES = {
     3: {"nuclei": "nucleitorch_0", "cyto": "cytotorch_0", "cyto2": "cyto2torch_0", "cyto3": "cyto3"},
     4: {"cpsam": "cpsam", "cpsam_v2": "cpsam_v2"},

@@ -17,15 +17,19 @@ import numpy as np
 from pydantic import Field
 
 from cellssl.errors import UsageError
-from cellssl.imaging.labels import largest_components
+from cellssl.imaging.background import SOFT, fit_surface
+from cellssl.imaging.blocks import block_mean, enlarge
 from cellssl.imaging.segmenter import SegmenterSettings
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Float32, Int, Int32, Real
+    from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, Real
 
-ALGORITHM = 2  # 2: the size of nuclei in large fields is measured at half their size
-SMALLEST_PX, LARGEST_PX = 6.0, 120.0  # diameters that the scales below can distinguish
-LARGE_FIELD_PX = 1_000_000
+ALGORITHM = 3  # 3: slopes and glows are subtracted, nuclei may have 300 px, the search runs on smaller images
+SMALLEST_PX, LARGEST_PX = 6.0, 300.0  # diameters that the scales below can distinguish
+LARGE_FIELD_PX = 400_000  # the size of nuclei in a larger field is measured in fewer pixels ...
+ENOUGH_PX = 7.0  # ... where they are still so wide there
+WIDE_SHARE = 0.15  # of the longer side: wider blobs may be waves of the background ...
+WAVE_INTERVALS, WAVES_SHARE = (6, 9), 0.05  # ... and are, where a soft surface leaves less than this share of them
 COARSE_PX = 10  # the search runs on a smaller image, where a nucleus is still 10 to 20 pixels wide
 
 DIAMETER_PER_SIGMA = 2.6  # at the scale whose differences of Gaussians are strongest; measured on nuclei
@@ -38,8 +42,12 @@ SURROUNDINGS = 2.2  # side of the window whose mean a nucleus is compared with
 SEED_DISTANCE = 0.3
 BLOB = 0.28  # standard deviation of the Laplacian of Gaussian that responds to one nucleus, not to its texture
 
+FIRST_SIGMA_PX, SCALES = 2.0, 13  # two scales per octave, up to the largest diameter
+EVEN_SHARE = 0.3  # of the light of the brightest nuclei, by which the background must vary for a surface to be fitted
 SURROUNDINGS_SHARE = 0.9  # a nucleus is at least this share of the mean around it: dim halos and tissue are not
 NOISE_FACTOR = 9.0  # standard deviations of the smoothed noise by which the faintest nucleus exceeds the background
+MOST_LIGHT = 10.0  # times the usual background, up to which a brighter one has larger noise
+LARGEST_SHARE = 16.0  # area, in typical discs, from which an object is a glow or a fibre
 CLASSES_APART = 5.0  # in standard deviations of the lower class: blurred noise stays below 4, nuclei above 8
 LOWER_CLASSES_APART = 40.0  # to split the lower class again: dim nuclei below bright ones reach it, halos do not
 EMPTY_FACTOR = 8.0  # standard deviations above the median, where a field has hardly any nuclei
@@ -63,18 +71,18 @@ class Settings(SegmenterSettings):
         `pixel_um` is the side of a pixel in micrometres, needed only where `diameter_um` is given.
         A field without contrast has no nuclei.
         """
-        image = image.astype(np.float32)
         if min(image.shape) < 2 * SMALLEST_PX or image.min() == image.max():
             return np.zeros(image.shape, np.int32)
+        image = image.astype(np.float32)
         diameter_px = self._diameter_px(image, pixel_um)
-        shrink = 1 << max(int(np.log2(diameter_px / COARSE_PX)), 0)
-        coarse = light_above_background(_block_mean(image, shrink), diameter_px / shrink)
+        shrink = max(int(diameter_px / COARSE_PX), 1)
+        coarse = light_above_background(block_mean(image, shrink), diameter_px / shrink)
         basins = separate_nuclei(coarse)
-        level = self.outline * _brightness(basins, coarse.light)
-        fine = light_at_full_size(image, coarse, shrink) if shrink > 1 else coarse.light
-        basins = _enlarge(basins, shrink, image.shape)
-        labels = largest_components(np.where(_fill_holes(fine > level[basins], diameter_px), basins, 0))
-        return _drop_debris(labels, self.min_area_share * np.pi * diameter_px**2 / 4)
+        level = coarse.background + (self.outline * _brightness(basins, coarse.light))[basins]
+        smooth = smooth_at_full_size(image, diameter_px) if shrink > 1 else coarse.light + coarse.background
+        nuclei = _fill_gaps(smooth > enlarge(level, shrink, image.shape), basins, shrink, diameter_px)
+        disc_px = np.pi * diameter_px**2 / 4
+        return _whole_nuclei(nuclei, basins, shrink, (self.min_area_share * disc_px, LARGEST_SHARE * disc_px))
 
     def _diameter_px(self, image: Float32[np.ndarray, "y x"], pixel_um: float | None) -> float:
         if self.diameter_um is None:
@@ -98,54 +106,97 @@ class Coarse:
 
 
 def typical_diameter_px(image: Float32[np.ndarray, "y x"]) -> float:
-    """Return the diameter of the blobs with most contrast, interpolated between neighbouring scales by a parabola.
+    """Return the diameter of the blobs with most contrast, above the slope or glow of the background.
 
-    Blobs are the maxima of differences of Gaussians, two scales per octave. The contrast of a scale is the sum of their
-    squares times the scale to the power 3/2, so that the many grains within a nucleus and its rim do not outweigh it.
     Large fields are measured at half their size first, which is enough where their nuclei are large too.
+    """
+    if image.size >= LARGE_FIELD_PX:
+        diameter = 2 * typical_diameter_px(block_mean(image, 2))
+        if diameter >= 2 * ENOUGH_PX:
+            return min(diameter, LARGEST_PX)
+    return _diameter_of(_parabola_peak(np.log(_contrasts_above_waves(image))))
+
+
+def _contrasts_above_waves(image: Float32[np.ndarray, "y x"]) -> Float64[np.ndarray, "scale"]:
+    """Return the contrasts of blobs, without waves of the background.
+
+    A stiff surface leaves large nuclei alone, but a part of a glow, too. A soft one removes nearly all of a glow, but
+    most of a nucleus only. So where blobs are wide, and a soft surface removes them, they were waves.
+    """
+    contrasts = blob_contrasts(image - fit_surface(image).at(image.shape))
+    for intervals in WAVE_INTERVALS:
+        if _diameter_of(_parabola_peak(np.log(contrasts))) <= WIDE_SHARE * max(image.shape):
+            break
+        soft = fit_surface(image, stiffness=SOFT, intervals=intervals).at(image.shape)
+        left, highest = blob_contrasts(image - soft), contrasts.argmax()
+        if left[highest] > WAVES_SHARE * contrasts[highest]:
+            break
+        contrasts = left
+    return contrasts
+
+
+def _diameter_of(scale: float) -> float:
+    """Return the diameter of nuclei whose contrast is highest at a scale, which is counted in half octaves."""
+    return float(np.clip(DIAMETER_PER_SIGMA * FIRST_SIGMA_PX * 2 ** (scale / 2), SMALLEST_PX, LARGEST_PX))
+
+
+def blob_contrasts(image: Float32[np.ndarray, "y x"]) -> Float64[np.ndarray, "scale"]:
+    """Return the contrast of the blobs of every scale, two scales per octave.
+
+    Blobs are the maxima of differences of Gaussians. The contrast of a scale is the sum of their squares times the
+    scale to the power 3/2, so that the many grains within a nucleus and its rim do not outweigh it.
     """
     from scipy import ndimage
 
-    if image.size >= LARGE_FIELD_PX:
-        diameter = 2 * typical_diameter_px(_block_mean(image, 2))
-        if diameter >= 4 * SMALLEST_PX:
-            return min(diameter, LARGEST_PX)
-    strengths: list[float] = []
-    sigma, blurred = 2.0, ndimage.gaussian_filter(image, 2.0, truncate=3.0)
-    while min(blurred.shape) >= 8 and len(strengths) < 10:
-        for step in (2.0, 2.0 * np.sqrt(2)):
+    contrasts: list[float] = []
+    sigma, blurred = FIRST_SIGMA_PX, ndimage.gaussian_filter(image, FIRST_SIGMA_PX, truncate=3.0)
+    while min(blurred.shape) >= 8 and len(contrasts) < SCALES:
+        for step in (FIRST_SIGMA_PX, FIRST_SIGMA_PX * np.sqrt(2)):
             wider = ndimage.gaussian_filter(blurred, step, truncate=3.0)
-            blobs = blurred - wider
-            peaks = blobs[(blobs == ndimage.maximum_filter(blobs, 3)) & (blobs > 0)]
-            strengths.append(float((peaks.astype(np.float64) ** 2).sum()) * sigma**1.5)
+            peaks = _peaks(blurred - wider)
+            contrasts.append(float((peaks.astype(np.float64) ** 2).sum()) * sigma**1.5)
             sigma, blurred = sigma * np.sqrt(2), wider
-        blurred = _block_mean(blurred, 2)
-    octaves = _parabola_peak(np.log(np.array(strengths) + 1e-12)) / 2
-    return float(np.clip(DIAMETER_PER_SIGMA * 2.0 * 2**octaves, SMALLEST_PX, LARGEST_PX))
+        blurred = block_mean(blurred, 2)
+    return np.array(contrasts) + 1e-12
+
+
+def _peaks(blobs: Float32[np.ndarray, "y x"]) -> Float32[np.ndarray, "i"]:
+    """Return the positive values that none of their eight neighbours exceeds."""
+    padded = np.pad(blobs, 1, mode="edge")
+    across = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
+    highest = np.maximum(np.maximum(across[:-2], across[1:-1]), across[2:])
+    return np.asarray(blobs[(blobs == highest) & (blobs > 0)])
 
 
 def light_above_background(image: Float32[np.ndarray, "y x"], diameter: float) -> Coarse:
-    """Smooth a little, subtract the darkest level of the neighbourhood, and measure the remaining noise."""
+    """Smooth a little, subtract a smooth surface and the darkest level of the neighbourhood, and measure the noise."""
     from scipy import ndimage
 
-    smooth = ndimage.gaussian_filter(image, SMOOTHING * diameter)
+    surface = uneven_background(image, diameter)
+    smooth = ndimage.gaussian_filter(image - surface, SMOOTHING * diameter)
     shrink = 1 << max(int(np.log2(diameter / 4)), 0)
     window = BACKGROUND * diameter / shrink
-    darkest = ndimage.gaussian_filter(_block_mean(smooth, shrink), 1)
+    darkest = ndimage.gaussian_filter(block_mean(smooth, shrink), 1)
     darkest = ndimage.minimum_filter(darkest, 2 * int(window / 2) + 1)
-    background = _enlarge(ndimage.gaussian_filter(darkest, window / 2), shrink, image.shape)
+    background = enlarge(ndimage.gaussian_filter(darkest, window / 2), shrink, image.shape)
     light = np.maximum(smooth - background, 0)
     # noise after smoothing; an image with few grey levels seems to have none, hence the lower bound
     noise = max(_noise(image) / (2 * np.sqrt(np.pi) * SMOOTHING * diameter), 5e-4 * float(light.max()), 1e-6)
-    return Coarse(light, background, diameter, noise)
+    return Coarse(light, background + surface, diameter, noise)
 
 
-def light_at_full_size(image: Float32[np.ndarray, "y x"], coarse: Coarse, shrink: int) -> Float32[np.ndarray, "y x"]:
-    """Return the light above the same background at full resolution, in which outlines are drawn."""
+def uneven_background(image: Float32[np.ndarray, "y x"], diameter: float) -> Float32[np.ndarray, "y x"]:
+    """Return the surface of the background; a level one where it is so even that the darkest level copes with it."""
+    surface = fit_surface(image, diameter, SOFT).at(image.shape)
+    brightest = float(np.percentile((image - surface)[::2, ::2], 99))
+    return surface if np.ptp(surface) > EVEN_SHARE * brightest else np.full_like(surface, np.median(surface))
+
+
+def smooth_at_full_size(image: Float32[np.ndarray, "y x"], diameter_px: float) -> Float32[np.ndarray, "y x"]:
+    """Return the field at full resolution, smoothed a little, in which outlines are drawn."""
     from scipy import ndimage
 
-    smooth = ndimage.gaussian_filter(image, 0.7 * SMOOTHING * coarse.diameter * shrink)
-    return np.asarray(smooth - _enlarge(coarse.background, shrink, image.shape))
+    return np.asarray(ndimage.gaussian_filter(image, 0.7 * SMOOTHING * diameter_px, truncate=3.0))
 
 
 def separate_nuclei(coarse: Coarse) -> Int32[np.ndarray, "y x"]:
@@ -169,7 +220,14 @@ def _foreground(coarse: Coarse, body: Float32[np.ndarray, "y x"]) -> Bool[np.nda
     from scipy import ndimage
 
     around = ndimage.uniform_filter(body, 2 * int(SURROUNDINGS * coarse.diameter / 2) + 1)
-    return np.asarray(coarse.light > np.maximum(_threshold(coarse), SURROUNDINGS_SHARE * around))
+    faintest = np.maximum(_threshold(coarse), NOISE_FACTOR * coarse.noise * _shot_noise(coarse.background))
+    return np.asarray(coarse.light > np.maximum(faintest, SURROUNDINGS_SHARE * around))
+
+
+def _shot_noise(background: Float32[np.ndarray, "y x"]) -> Float32[np.ndarray, "y x"]:
+    """Return by which factor noise is larger than usual: it grows with the root of the light, also of a glow."""
+    usual = max(float(np.median(background[::4, ::4])), 1e-6)
+    return np.asarray(np.sqrt(np.clip(background / usual, 1, MOST_LIGHT)))
 
 
 def _threshold(coarse: Coarse) -> float:
@@ -185,7 +243,7 @@ def _threshold(coarse: Coarse) -> float:
         left, level = below, level_between
     if level == np.inf:
         level = float(np.median(left)) + EMPTY_FACTOR * _robust_sd(left)
-    return max(level, NOISE_FACTOR * coarse.noise)
+    return level
 
 
 def _class_distance(above: Float32[np.ndarray, "i"], below: Float32[np.ndarray, "j"], noise: float) -> float:
@@ -228,22 +286,66 @@ def _brightness(basins: Int32[np.ndarray, "y x"], light: Float32[np.ndarray, "y 
 
 def _fill_holes(mask: Bool[np.ndarray, "y x"], diameter: float) -> Bool[np.ndarray, "y x"]:
     """Fill holes that are smaller than a nucleus (nucleoli); larger ones are the middle of a ring of cells."""
+    return _fill_small(mask, ~mask, np.pi * diameter**2 / 8)
+
+
+def _fill_gaps(
+    nuclei: Bool[np.ndarray, "y x"], basins: Int32[np.ndarray, "small_y small_x"], shrink: int, diameter_px: float
+) -> Bool[np.ndarray, "y x"]:
+    """Fill the holes of nuclei, which are sought within their basins, a small part of the field."""
+    inside = enlarge(basins > 0, shrink, nuclei.shape)
+    return _fill_small(nuclei, inside & ~nuclei, np.pi * diameter_px**2 / 8)
+
+
+def _fill_small(
+    mask: Bool[np.ndarray, "y x"], gaps: Bool[np.ndarray, "y x"], max_area_px: float
+) -> Bool[np.ndarray, "y x"]:
+    """Fill the gaps that are smaller than an area, and that only the mask surrounds; none touches the edge."""
     from scipy import ndimage
 
-    gaps, n = ndimage.label(~mask)
-    area = np.bincount(gaps.ravel(), minlength=n + 1)
-    hole = area < np.pi * diameter**2 / 8
-    for side in (gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]):
-        hole[side] = False
-    hole[0] = True  # the mask itself
-    return np.asarray(hole[gaps])
+    pieces, n = ndimage.label(gaps)
+    where = np.flatnonzero(gaps)
+    which = pieces.ravel()[where]
+    hole = np.bincount(which, minlength=n + 1) < max_area_px
+    neither = np.pad(~(mask | gaps), 1, constant_values=True)
+    for beside in (neither[:-2, 1:-1], neither[2:, 1:-1], neither[1:-1, :-2], neither[1:-1, 2:]):
+        hole[pieces[beside & gaps]] = False
+    filled = mask.copy()
+    filled.ravel()[where[hole[which]]] = True
+    return filled
 
 
-def _drop_debris(labels: Int[np.ndarray, "y x"], min_area_px: float) -> Int32[np.ndarray, "y x"]:
-    """Drop labels that are too small, and number the others from 1."""
-    kept = np.bincount(labels.ravel()) >= max(min_area_px, 1)
-    kept[0] = False
-    return np.asarray(np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels])
+def _whole_nuclei(
+    mask: Bool[np.ndarray, "y x"],
+    basins: Int32[np.ndarray, "small_y small_x"],
+    shrink: int,
+    area_limits_px: tuple[float, float],
+) -> Int32[np.ndarray, "y x"]:
+    """Label the pixels of the mask by their basins: of each the largest piece, numbered from 1, within the limits."""
+    from skimage.measure import label
+
+    where = np.flatnonzero(mask)
+    row, column = (
+        np.minimum(at // shrink, side - 1)
+        for at, side in zip(np.divmod(where, mask.shape[1]), basins.shape, strict=True)
+    )
+    labels = np.zeros(mask.shape, np.int32)
+    labels.ravel()[where] = basins[row, column]
+    pieces = label(labels, connectivity=1).ravel()[where]
+    area = np.bincount(pieces, minlength=1)
+    owner = np.zeros(len(area), np.int64)
+    owner[pieces] = labels.ravel()[where]
+    order = np.lexsort((-np.arange(len(area)), area, owner))
+    largest = order[np.append(owner[order][1:] != owner[order][:-1], True)]
+    kept = largest[(owner[largest] > 0) & _is_within(area[largest], area_limits_px)]
+    number = np.zeros(len(area), np.int32)
+    number[kept] = np.arange(1, len(kept) + 1)
+    labels.ravel()[where] = number[pieces]
+    return labels
+
+
+def _is_within(area_px: Int64[np.ndarray, "n"], limits_px: tuple[float, float]) -> Bool[np.ndarray, "n"]:
+    return np.asarray((area_px >= max(limits_px[0], 1)) & (area_px <= limits_px[1]))
 
 
 def _noise(image: Float32[np.ndarray, "y x"]) -> float:
@@ -269,22 +371,3 @@ def _parabola_peak(values: Float[np.ndarray, "i"]) -> float:
         return float(i)
     left, middle, right = values[i - 1 : i + 2]
     return float(i + 0.5 * (left - right) / (left - 2 * middle + right))
-
-
-def _block_mean(image: Float32[np.ndarray, "y x"], side: int) -> Float32[np.ndarray, "small_y small_x"]:
-    """Return the mean over squares of `side` pixels; an incomplete square at the bottom or on the right is cut off."""
-    if side == 1:
-        return image
-    rows, columns = image.shape[0] // side, image.shape[1] // side
-    whole = image[: rows * side, : columns * side]
-    strips = np.add.reduce([whole[row::side] for row in range(side)])  # much faster than a mean over two axes
-    return np.asarray(np.add.reduce([strips[:, column::side] for column in range(side)]) / side**2, np.float32)
-
-
-def _enlarge(small: Real[np.ndarray, "small_y small_x"], side: int, shape: tuple[int, ...]) -> Real[np.ndarray, "y x"]:
-    """Repeat every pixel as a square of `side`; the last ones fill the shape that `_block_mean` started from."""
-    if side == 1:
-        return small
-    rows = np.minimum(np.arange(shape[0]) // side, small.shape[0] - 1)
-    columns = np.minimum(np.arange(shape[1]) // side, small.shape[1] - 1)
-    return np.asarray(small[rows[:, None], columns])

@@ -98,6 +98,8 @@ FIELD_SIDES = ("field_height_px", "field_width_px")
 """Columns of fields.parquet with the number of rows and columns of pixels."""
 MERGED_LOBES = "field_merged_lobes"
 """Column of fields.parquet with the number of nuclei that became part of another one, where lobes are merged."""
+BACKGROUND = "background"
+"""Name of the array in a field's result with the background in parts of the field."""
 OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values/"
 """How the names of arrays in a field's result begin: a column of the table of nuclei, a value of the field, and how
 often each grey value occurs in a channel, by its number."""
@@ -129,6 +131,7 @@ def segment_field(
         **{f"{OF_NUCLEI}{name}": values for name, values in nuclei.items()},
         **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in of_field.items()},
         **{f"{GREY_VALUES}{number}": counts for number, counts in enumerate(grey_values)},
+        BACKGROUND: illumination.background_grid(pixels[task.nucleus], labels),
     }
     save_arrays(task.result, arrays)
 

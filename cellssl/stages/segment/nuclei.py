@@ -17,6 +17,7 @@ import numpy as np
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import NUCLEI, explained, read_fields, read_table, write_table
 from cellssl.bounded import map_array
+from cellssl.counting import counted
 from cellssl.engine.build import Job, Metrics
 from cellssl.engine.plate_parts import allowed_failures, write_quarantine
 from cellssl.engine.weights_cache import FOLDER, find_cached
@@ -25,7 +26,15 @@ from cellssl.events import Event, Note, Progress
 from cellssl.files import save_array
 from cellssl.images.formats import experimental_formats, experimental_note
 from cellssl.stages.segment.counts import write_counts
-from cellssl.stages.segment.field import FIELD_SIDES, GREY_VALUES, MERGED_LOBES, OF_FIELD, OF_NUCLEI, FieldTask
+from cellssl.stages.segment.field import (
+    BACKGROUND,
+    FIELD_SIDES,
+    GREY_VALUES,
+    MERGED_LOBES,
+    OF_FIELD,
+    OF_NUCLEI,
+    FieldTask,
+)
 from cellssl.stages.segment.tasks import field_tasks
 
 if TYPE_CHECKING:
@@ -67,7 +76,36 @@ def detect_plate(job: Job, first_done: WhenFirstAreDone) -> Generator[Event, Non
         plate, found = fields["plate"].iloc[0], len(nuclei) + counts["merged_lobes"]
         yield Note(f"plate {plate}: {found:,} nuclei were found; merging lobes of one cell left {len(nuclei):,}")
     write_counts(job, counts)
+    if job.settings.illumination == "off":
+        yield from _propose_illumination(fields, done, nuclei)
     return counts
+
+
+def _propose_illumination(fields: pd.DataFrame, done: list[FieldTask], nuclei: pd.DataFrame) -> Iterator[Event]:
+    """Say that a correction of the illumination pays, and what to write, where the fields of a site share a tilt."""
+    from cellssl.imaging.illumination import GRID, shared_background
+
+    site_of = dict(zip(fields["field_id"], fields["site"], strict=True))
+    grids: dict[Any, list[np.ndarray]] = {}
+    for task, arrays in iter_results(done):
+        grids.setdefault(site_of[task.field_id], []).append(arrays[BACKGROUND])
+    brightness = float(nuclei["brightness"].median())
+    found = [shared_background(np.array(of_site).reshape(-1, GRID, GRID), brightness) for of_site in grids.values()]
+    shared = [one for one in found if one is not None]
+    if shared:
+        compared = sum(one.fields for one in shared)
+        yield Note(
+            f"plate {fields['plate'].iloc[0]}: the background of {counted(compared, 'field')} varies alike, by "
+            f"{max(one.variation for one in shared):,.0f} grey values across a field (a nucleus exceeds it by "
+            f'{brightness:,.0f}): if the lamp is uneven, correct it with segment.illumination = "mean" and '
+            f"segment.illumination_blur_px = {_tenth_of_a_side_px(done)}"
+        )
+
+
+def _tenth_of_a_side_px(done: list[FieldTask]) -> int:
+    """Return the width of the blur that leaves a vignette in the flat field, for the size of most fields."""
+    sides = [min(int(arrays[f"{OF_FIELD}{side}"]) for side in FIELD_SIDES) for _, arrays in iter_results(done)]
+    return max(round(float(np.median(sides)) / 10), 1)
 
 
 def read_nuclei(part: Artifact) -> pd.DataFrame:

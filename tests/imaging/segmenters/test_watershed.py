@@ -3,9 +3,11 @@
 import hashlib
 from pathlib import Path
 
+import microscopes
 import numpy as np
 import pytest
 import tifffile
+from microscopes import CONDITIONS, OBJECTIVES, Objective, blank, grow, photograph, tilted
 from scipy import ndimage
 from skimage.io import imread
 
@@ -85,7 +87,8 @@ def test_a_turned_field_has_the_same_nuclei_turned(turns: int) -> None:
 
 
 def test_a_mirrored_field_has_the_same_nuclei_mirrored() -> None:
-    image, _ = made_up(20.0, (1000.0, 3000.0), side=512)  # large enough that the search runs on a smaller image
+    # large enough that the search runs on a smaller image, whose squares fit into the field
+    image, _ = made_up(20.0, (1000.0, 3000.0), side=510)
     straight, mirrored = Settings().segment(image), Settings().segment(image[:, ::-1].copy())
     assert mirrored.max() == straight.max() > 20
     assert f1(mirrored[:, ::-1], straight, overlap=0.97) == 1.0
@@ -137,6 +140,73 @@ def test_a_diameter_in_micrometres_needs_the_size_of_a_pixel() -> None:
     assert f1(Settings(diameter_um=12.0).segment(image, pixel_um=0.5), truth) == 1.0
     with pytest.raises(UsageError, match="size of a pixel is not known"):
         Settings(diameter_um=12.0).segment(image)
+
+
+def count(image: np.ndarray) -> int:
+    return int(Settings().segment(image).max())
+
+
+def median_area(labels: np.ndarray) -> float:
+    return float(np.median(np.bincount(labels.ravel())[1:]))
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_the_background_does_not_change_the_count(name: str) -> None:
+    image = photograph(grow(70, height_um=256, width_um=320), OBJECTIVES["20x"]).image
+    assert count(CONDITIONS[name](image)) == pytest.approx(count(image), rel=0.02)
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_nothing_is_found_in_a_blank_well_on_any_background(name: str) -> None:
+    assert count(CONDITIONS[name](blank((384, 480)))) == 0
+
+
+def test_three_nuclei_on_a_slope_are_found() -> None:
+    photo = photograph(grow(3, height_um=256, width_um=320, on_edge=False), OBJECTIVES["20x"])
+    assert photo.labels.max() == 3
+    assert [count(tilted(photo.image, 3000, degrees)) for degrees in (0, 45, 250)] == [3, 3, 3]
+
+
+def test_the_same_cells_have_the_same_count_and_area_at_every_magnification() -> None:
+    culture = grow(40, height_um=200, width_um=250, on_edge=False)
+    photos = [photograph(culture, objective) for objective in OBJECTIVES.values()]
+    found = [Settings().segment(tilted(photo.image, 2000, 30)) for photo in photos]
+    areas_um2 = [median_area(labels) * photo.pixel_um**2 for labels, photo in zip(found, photos, strict=True)]
+    assert [labels.max() for labels in found] == pytest.approx([40] * 5, rel=0.05)
+    assert areas_um2 == pytest.approx([areas_um2[2]] * 5, rel=0.06)
+
+
+@pytest.mark.parametrize("contrast_of_chromatin", [0.0, 0.4])
+def test_nuclei_of_250_pixels_are_found_whatever_their_texture(contrast_of_chromatin: float) -> None:
+    culture = grow(8, height_um=45, width_um=60, on_edge=False)
+    photo = photograph(culture, Objective(0.06, 1.4), contrast_of_chromatin=contrast_of_chromatin)
+    assert f1(Settings().segment(tilted(photo.image, 3000)), photo.labels, overlap=0.7) == 1.0
+
+
+def test_dense_nuclei_are_counted() -> None:
+    photo = photograph(grow(550, height_um=450, width_um=560, diameter_um=14), OBJECTIVES["10x"])
+    assert photo.labels.max() > 500
+    assert count(tilted(photo.image, 3000, 60)) == pytest.approx(photo.labels.max(), rel=0.02)
+
+
+def test_a_real_field_has_the_same_nuclei_on_a_slope_and_in_a_glow(shared_data: Path) -> None:
+    field = microscopes.real_dapi(shared_data)
+    if field is None:
+        pytest.skip("the real field is not there")
+    counts = [count(image) for image in (field, tilted(field, 3000, 215), microscopes.glowing(field, 3000))]
+    assert counts == pytest.approx([counts[0]] * 3, rel=0.02)
+
+
+def test_a_real_field_has_the_same_nuclei_enlarged_and_shrunk(shared_data: Path) -> None:
+    field = microscopes.real_dapi(shared_data)
+    if field is None:
+        pytest.skip("the real field is not there")
+    part = field[:400, :500]
+    found = {factor: Settings().segment(microscopes.resized(part, factor)) for factor in (0.5, 1, 3)}
+    assert [labels.max() for labels in found.values()] == pytest.approx([found[1].max()] * 3, rel=0.05)
+    assert [median_area(found[factor]) / factor**2 for factor in found] == pytest.approx(
+        [median_area(found[1])] * 3, rel=0.1
+    )
 
 
 def test_a_real_field_has_about_195_nuclei_of_37_pixels(shared_data: Path) -> None:

@@ -1,0 +1,51 @@
+"""segment proposes to correct the illumination where the fields of a plate share a tilt."""
+
+from pathlib import Path
+
+import pytest
+import tifffile
+from chain import say
+from microscopes import tilted
+from tiny import tiny_field
+
+RECIPE = """
+name = "own"
+[fetch.dataset]
+name = "image_table"
+table = "fields.csv"
+channels = { dna = "dna" }
+columns = { plate = "plate", well = "well", site = "site" }
+[segment]
+method = "watershed"
+crop_px = 24
+workers = 1
+reference = "all"
+"""
+
+
+def note_on(folder: Path, degrees: list[int], *more: str) -> str:
+    """Segment a plate of one field per well, with a tilt in a direction each; return what is said of the background."""
+    rows = ["plate,well,site,dna"]
+    for number, angle in enumerate(degrees, start=1):
+        tifffile.imwrite(folder / f"{number}.tif", tilted(tiny_field(f"{number}", "dna"), 1500, angle))
+        rows.append(f"P1,A{number:02d},1,{number}.tif")
+    (folder / "fields.csv").write_text("\n".join(rows), encoding="utf-8")
+    (folder / "own.toml").write_text(RECIPE, encoding="utf-8")
+    said = say("run", folder / "own.toml", "--to", "segment", "--store", folder / "store", *more)
+    assert said.code == 0, said.err
+    return "\n".join(line for line in said.err.splitlines() if "varies alike" in line)
+
+
+def test_a_shared_tilt_is_named_with_what_to_write(tmp_path: Path) -> None:
+    note = note_on(tmp_path, [30] * 9)
+    assert "9 fields" in note
+    assert 'segment.illumination = "mean"' in note and "segment.illumination_blur_px = 12" in note
+
+
+@pytest.mark.parametrize("degrees", [[30] * 6, [0, 90, 180, 270] * 3], ids=["few fields", "a tilt each"])
+def test_a_tilt_that_is_not_shared_by_many_fields_is_not_named(tmp_path: Path, degrees: list[int]) -> None:
+    assert note_on(tmp_path, degrees) == ""
+
+
+def test_where_it_is_corrected_nothing_is_proposed(tmp_path: Path) -> None:
+    assert note_on(tmp_path, [30] * 9, "--set", "segment.illumination=mean") == ""
