@@ -47,7 +47,8 @@ def fit_surface(
     low = _lowest_of_pairs(means) if min(means.shape) > SMALL_FIELD_PX else means
     longest = max(max(image.shape) / intervals, KNOTS * object_px)
     down, across = (max(round(side / longest), 1) for side in image.shape)
-    return Surface(_lower_envelope(_Spline(*low.shape, down, across, stiffness), low))
+    rows, columns = low.shape
+    return Surface(_lower_envelope(_Spline(rows, columns, down, across, stiffness), low))
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ def segment_field(
         **{f"{OF_NUCLEI}{name}": values for name, values in nuclei.items()},
         **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in of_field.items()},
         **{f"{GREY_VALUES}{number}": counts for number, counts in enumerate(grey_values)},
-        BACKGROUND: illumination.background_grid(pixels[task.nucleus], labels),
+        BACKGROUND: illumination.background_grid(field.pixels[task.nucleus], field.labels),
     }
     save_arrays(task.result, arrays)
 
