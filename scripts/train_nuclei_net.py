@@ -2,7 +2,7 @@
 
     python scripts/train_nuclei_net.py ../shared/data/segmentation/dsb2018_stage1_fluo
 
-The training data are the fluorescence fields of the 2018 Data Science Bowl (CC0; Caicedo et al. 2019,
+It continues from the weights that ship (or from other ones: --start), and replaces them. The training data are the fluorescence fields of the 2018 Data Science Bowl (CC0; Caicedo et al. 2019,
 doi:10.1038/s41592-019-0612-7; a fifth of them is held out) and simulated plates. The same command with the same seed
 and the same number of threads on the same kind of processor gives the same weights.
 """
@@ -33,17 +33,17 @@ from cellssl.imaging.detection_scores import ErrorCounts, count_errors, overlaps
 from cellssl.imaging.labels import label_areas, measure, relabel
 from cellssl.imaging.segmenters import nuclei_net
 from cellssl.imaging.segmenters._nuclei_net_input import normalised_input, with_compressed
-from cellssl.imaging.segmenters._nuclei_net_unet import OFFSET_UNIT_PX, UNet, fuse_batch_norm
-from cellssl.learning.weight_init import init_weights
+from cellssl.imaging.segmenters._nuclei_net_unet import OFFSET_UNIT_PX, UNet
 from cellssl.randomness import generator
 
-CROP_PX = 256
+CROP_PX = 192
 HELD_OUT = 0.2
-SIMULATED_SHARE, EMPTY_SHARE = 0.25, 0.04
-SMALLEST_PX, LARGEST_PX = 8.0, 62.0  # diameters in the training crops
-OWN_SIZE_SHARE = 0.5  # share of crops that are shown at about their own size
+SIMULATED_SHARE, EMPTY_SHARE = 0.2, 0.04
+SMALLEST_PX, LARGEST_PX = 11.0, 56.0  # diameters in the training crops
+CROWDED_SHARE = 0.25  # share of crops in which a second crop is laid over the first
+USUAL_SIZE_SHARE = 0.7  # share of crops in which nuclei have about the size at which the segmenter shows them
 OVERLAPS = (0.5, 0.7, 0.9)
-WARMUP_STEPS, DECAY_STEPS, AVERAGED_STEPS = 200, 1000, 400
+WARMUP_STEPS, AVERAGED_STEPS = 100, 300
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def main() -> None:
     fields, held_out = read_bowl(options.fields)
     unseen = simulate_fields(options.seed + 1, 8)
     card = json.loads(card_file.read_text(encoding="utf-8")) if options.score_only else train(options, fields, held_out)
-    network = nuclei_net.load_network(options.out / nuclei_net.WEIGHTS.name)
+    network = nuclei_net.read_network(options.out / nuclei_net.WEIGHTS.name)
     card["scores"] = score_groups(partial(segment, network), held_out, unseen)
     card_file.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(card["scores"], indent=1))
@@ -102,13 +102,14 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fields", type=Path, help="folder with index.csv, images/ and labels/")
     parser.add_argument("--out", type=Path, default=Path(nuclei_net.__file__).parent)
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--start", type=Path, default=nuclei_net.WEIGHTS, help="weights from which the training goes on")
+    parser.add_argument("--steps", type=int, default=3500)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--simulated", type=int, default=24, help="number of simulated fields in the training data")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--score-every", type=int, default=250)
+    parser.add_argument("--score-every", type=int, default=500)
     parser.add_argument("--score-only", action="store_true", help="update the scores in the card of existing weights")
     return parser.parse_args()
 
@@ -190,17 +191,26 @@ class Crops(Dataset[tuple[np.ndarray, np.ndarray]]):
             group = "simulated" if kind < EMPTY_SHARE + SIMULATED_SHARE else rng.choice(self.real, p=self.shares)
             field = self.groups[group][rng.integers(len(self.groups[group]))]
             light, labels, diameter = warp(rng, field)
+            if rng.random() < CROWDED_SHARE:
+                light, labels = crowd(light, labels, *warp(rng, field, diameter)[:2])
         light = imaging_conditions(rng, light, labels, diameter)
         return with_compressed(jitter_exposure(rng, light)), targets(labels)
 
 
-def warp(rng: np.random.Generator, field: Field) -> tuple[np.ndarray, np.ndarray, float]:
-    """Crop at a random size and angle, slightly squeezed; beyond the edge of the field it is dark."""
-    diameter = np.exp(rng.uniform(np.log(SMALLEST_PX), np.log(LARGEST_PX)))
-    if rng.random() < OWN_SIZE_SHARE:
-        diameter = field.diameter_px * np.exp(rng.normal(0, 0.2))
+def random_diameter_px(rng: np.random.Generator) -> float:
+    """Return the size at which a crop shows its nuclei, mostly about that at which the segmenter shows them."""
+    if rng.random() < USUAL_SIZE_SHARE:
+        return float(nuclei_net.WORKING_PX * np.exp(rng.normal(0, 0.25)))
+    return float(np.exp(rng.uniform(np.log(SMALLEST_PX), np.log(LARGEST_PX))))
+
+
+def warp(
+    rng: np.random.Generator, field: Field, diameter: float | None = None
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Crop at a random size (or a given one) and angle, slightly squeezed; beyond the edge of the field it is dark."""
+    diameter = diameter or random_diameter_px(rng)
     min_zoom = 0.8 * CROP_PX / min(field.light.shape)  # a smaller field would leave much of the crop black
-    zoom = float(np.clip(diameter / field.diameter_px, max(0.4, min_zoom), 2.5))
+    zoom = float(np.clip(diameter / field.diameter_px, max(0.35, min_zoom), 3.5))
     squeeze = np.exp(rng.normal(0, 0.08))
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -212,6 +222,18 @@ def warp(rng: np.random.Generator, field: Field) -> tuple[np.ndarray, np.ndarray
     light = ndimage.affine_transform(field.light, matrix, offset, size, order=1)
     labels = ndimage.affine_transform(field.labels, matrix, offset, size, order=0)
     return light, relabel(_without_slivers(labels)), field.diameter_px * zoom
+
+
+def crowd(
+    light: np.ndarray, labels: np.ndarray, other_light: np.ndarray, other_labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay the nuclei of a second crop beside and against those of the first, never over them."""
+    overlapped = np.unique(other_labels[(labels > 0) & (other_labels > 0)])
+    deep = [one for one in overlapped if ((other_labels == one) & (labels > 0)).sum() > 0.15 * (other_labels == one).sum()]
+    free = (other_labels > 0) & (labels == 0) & ~np.isin(other_labels, deep)
+    soft = ndimage.gaussian_filter(free.astype(np.float32), 0.7)
+    mixed = light * (1 - soft) + np.maximum(light, other_light) * soft
+    return mixed.astype(np.float32), relabel(_without_slivers(np.where(free, other_labels + labels.max(), labels)))
 
 
 def _random_position(rng: np.random.Generator, field: Field) -> np.ndarray:
@@ -251,15 +273,37 @@ def imaging_conditions(rng: np.random.Generator, light: np.ndarray, labels: np.n
         light = np.clip(light, 0, None) ** np.exp(rng.uniform(-0.5, 0.5))
     if rng.random() < 0.5:
         light = light * (1 - rng.uniform(0, 0.8) * smooth_surface(rng, 3))
+    if rng.random() < 0.3:
+        light = textured(rng, light, labels, diameter)
     if rng.random() < 0.4:
         light = light + rng.uniform(0, 0.4) * smooth_surface(rng, int(rng.integers(2, 9)))
+    if rng.random() < 0.2:
+        light = light + np.exp(rng.uniform(np.log(0.3), np.log(4.0))) * smooth_surface(rng, 2)
     if rng.random() < 0.3:
         light = light + debris(rng)
     if rng.random() < 0.6:
         light = ndimage.gaussian_filter(light, rng.uniform(0, 0.1) * diameter)
+    if rng.random() < 0.15:
+        light = binned(light)
     if rng.random() < 0.8:
         light = light + grain(rng, light)
+    if rng.random() < 0.15:
+        levels = np.exp(rng.uniform(np.log(12), np.log(128)))  # of an 8-bit camera that is used in part
+        light = np.round(light * levels) / levels
     return np.asarray(light, np.float32)
+
+
+def textured(rng: np.random.Generator, light: np.ndarray, labels: np.ndarray, diameter: float) -> np.ndarray:
+    """Give nuclei chromatin: grains or dark nucleoli, as of other cells and of higher magnifications."""
+    grains = ndimage.gaussian_filter(rng.standard_normal(light.shape), np.exp(rng.uniform(-2.8, -1.2)) * diameter)
+    grains = np.exp(rng.uniform(0.1, 0.5) * np.clip(grains / grains.std(), -2.5, 2.5))
+    return np.where(labels > 0, light * grains, light)
+
+
+def binned(light: np.ndarray) -> np.ndarray:
+    """Average squares of 2 x 2 pixels, and enlarge them again as the segmenter enlarges small nuclei."""
+    small = light.reshape(light.shape[0] // 2, 2, light.shape[1] // 2, 2).mean(axis=(1, 3))
+    return ndimage.zoom(small, 2, order=1, grid_mode=True, mode="nearest")
 
 
 def debris(rng: np.random.Generator) -> np.ndarray:
@@ -305,19 +349,15 @@ def targets(labels: np.ndarray) -> np.ndarray:
 
 
 def fit(options: argparse.Namespace, fields: list[Field], held_out: list[Field]) -> UNet:
-    """Return the average of the network over its last steps; no step depends on the total number of steps."""
-    network = UNet()
-    init_weights(network, options.seed, "nuclei_net")
-    network = network.to(memory_format=torch.channels_last)
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.0), use_buffers=True)
+    """Return the average of the network over its last steps."""
+    network = nuclei_net.read_network(options.start)
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.0))
     optimizer = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=1e-4)
     began = time.monotonic()
     for step, (images, target) in enumerate(batches(options, fields), start=1):
         for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * learning_rate_factor(step)
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = network(images.contiguous(memory_format=torch.channels_last))
-        parts = losses(predicted.float(), target)
+            group["lr"] = options.learning_rate * learning_rate_factor(step, options.steps)
+        parts = losses(network(images.contiguous(memory_format=torch.channels_last)), target)
         optimizer.zero_grad()
         sum(parts.values(), torch.zeros(())).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -333,27 +373,27 @@ def fit(options: argparse.Namespace, fields: list[Field], held_out: list[Field])
     return averaged.module
 
 
-def learning_rate_factor(step: int) -> float:
-    """Return the factor of the learning rate: linear warmup, then decay with one over the root of the steps."""
-    return min(step / WARMUP_STEPS, 1.0) / (1 + step / DECAY_STEPS) ** 0.5
+def learning_rate_factor(step: int, steps: int) -> float:
+    """Return the factor of the learning rate: linear warmup, then half a cosine down to 0."""
+    return float(min(step / WARMUP_STEPS, 1.0) * (1 + np.cos(np.pi * step / (steps + 1))) / 2)
 
 
 def checkpoint(options: argparse.Namespace, step: int, network: UNet, fields: list[Field]) -> None:
     """Print F1 on held-out fields and write the weights, which are those of a training of so many steps."""
     (options.out / f"nuclei_net.{step}.safetensors").write_bytes(as_bytes(network))
-    f1 = [overlaps(segment(fuse_batch_norm(network), field.light), field.labels).f1() for field in fields]
-    print(f"step {step}: mean F1 {np.mean(f1):.4f} on every third held-out field", flush=True)
+    scores = score_fields(partial(segment, network), fields)
+    print(f"step {step}: mean F1 {scores['mean_f1']} on every third held-out field", flush=True)
 
 
 def as_bytes(network: UNet) -> bytes:
     """Return the weights that ship, with fused batch norm, as bytes."""
-    return save({name: value.contiguous() for name, value in fuse_batch_norm(network).state_dict().items()})
+    return save({name: value.contiguous() for name, value in network.state_dict().items()})
 
 
 def segment(network: UNet, image: np.ndarray) -> np.ndarray:
     """Return the labels that the segmenter gives with its defaults and these weights."""
     method = nuclei_net.Settings()
-    return nuclei_net.segment_with(network, image, method.threshold, torch.bfloat16)
+    return nuclei_net.segment_with(network, image, method.threshold, torch.float32)
 
 
 def batches(options: argparse.Namespace, fields: list[Field]) -> Iterator[tuple[Tensor, Tensor]]:

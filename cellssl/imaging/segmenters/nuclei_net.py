@@ -1,14 +1,17 @@
 """nuclei_net: an image of stained nuclei in -> one label per nucleus out, by a small network in the package.
 
 The network (`_nuclei_net_unet`) predicts for every pixel whether it belongs to a nucleus and where the centre of that
-nucleus lies; pixels that predict the same centre are one nucleus (`_nuclei_net_decoding`). It was trained on nuclei of
-8 to 62 pixels across, so it needs no size. Its training data and its scores are in `nuclei_net.json`, beside its
+nucleus lies; pixels that predict the same centre are one nucleus (`_nuclei_net_decoding`). It sees every field without
+its smooth background, and at a size at which nuclei are some 26 pixels across: a coarse look measures them first, and
+what the network finds corrects it. Its training data and its scores are in `nuclei_net.json`, beside its
 weights; `scripts/train_nuclei_net.py` made both.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,21 +20,43 @@ import numpy as np
 from pydantic import Field
 
 from cellssl.device import has_bfloat16
+from cellssl.imaging.background import background_surface
 from cellssl.imaging.labels import fill_holes, label_areas, largest_components, select_labels
 from cellssl.imaging.segmenter import SegmenterSettings
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Float32, Int32, Real
+    from jaxtyping import Bool, Float, Float32, Float64, Int32, Real
 
     from cellssl.imaging.segmenters._nuclei_net_unet import UNet
 
+ALGORITHM = 2  # 2: every field is shown at the size for which the network was trained, and noise is judged locally
 WEIGHTS, CARD = Path(__file__).with_suffix(".safetensors"), Path(__file__).with_suffix(".json")
-ENLARGE_BELOW_PX = 18.0  # where nuclei are smaller than this, the image is segmented again at twice its size
+WORKING_PX = 26.0
+"""Diameter to which the network sees large nuclei shrunk, which saves time."""
+ENLARGED_PX = 20.0
+"""Diameter to which it sees small nuclei enlarged; more would cost more and find no more."""
+KEPT_PX = (18.0, 30.0)
+"""Nuclei of such a diameter are shown as they are."""
+PERHAPS_SMALL_PX = 11.0
+"""From here on, the coarse measure is too uncertain to enlarge a field, which takes four times as long."""
+SHRINKING, ENLARGING = tuple(step / 16 for step in range(1, 15)), (2.0, 3.0, 4.0)
+"""Factors of the size at which a field is shown; squares of 16 pixels are whole pixels under each of them."""
+FITTING_PX = (18.0, 36.0)
+"""Where the nuclei that the network found would have another diameter at the size shown, they are shown again."""
+NUCLEUS_UM = (3.0, 45.0)
+"""Diameters of nuclei from which a search starts where the size of a pixel is known."""
 MIN_CONTRAST = 2.0  # in SDs of the background: noise stays below 1.2, the dimmest of 541 real fields is at 3.9
+MOST_LOOKS = 3  # the size at which a field is shown is corrected at most twice
+UNEVEN = 0.5  # a background that varies by more than this share of the nuclei's brightness is taken off once more
+TILE_DIAMETERS = 6.0  # side of the tiles in which the background is judged, in diameters of nuclei
+SMALLEST_TILE_PX = 64
+OUTLIERS = 4.0  # in standard deviations: what differs more from a tile's background is none of it
+MIN_TILE_SHARE = 0.1  # of a tile that must be background
+WHOLE_PX = 16  # so many pixels of a field are whole pixels at every zoom
 TILE_PX, OVERLAP_PX = 1536, 128
 """Larger fields are processed in tiles, so that memory stays bounded; a pixel is predicted by the tile in which it lies
-deepest."""
+deepest. Both are sides at the size that the network sees."""
 
 
 class Settings(SegmenterSettings):
@@ -51,7 +76,7 @@ class Settings(SegmenterSettings):
 
         The number of threads does not change the result: every pixel is summed in one thread, in the same order.
         """
-        return segment_with(load_network(), image, self.threshold, self._dtype())
+        return segment_with(load_network(), image, self.threshold, self._dtype(), pixel_um)
 
     def ran(self) -> dict[str, Any]:
         """Return the number format that this machine used."""
@@ -65,32 +90,153 @@ class Settings(SegmenterSettings):
 
 
 def segment_with(
-    network: UNet, image: Real[np.ndarray, "y x"], threshold: float, dtype: torch.dtype
+    network: UNet,
+    image: Real[np.ndarray, "y x"],
+    threshold: float,
+    dtype: torch.dtype,
+    pixel_um: float | None = None,
 ) -> Int32[np.ndarray, "y x"]:
-    """Return the labels of a field; where its nuclei are small, those of the field at twice its size."""
+    """Return the labels of a field; the network sees it at a size at which its nuclei are about WORKING_PX wide."""
     from cellssl.imaging.segmenters._nuclei_net_input import normalised_input
 
     if image.size == 0 or image.min() == image.max():
         return np.zeros(image.shape, np.int32)
-    inputs = normalised_input(image)
-    labels = _segment_at_zoom(network, inputs, threshold, dtype, zoom=1)
-    if 0 < typical_diameter_px(labels) < ENLARGE_BELOW_PX:
-        labels = _segment_at_zoom(network, inputs, threshold, dtype, zoom=2)
-    return drop_faint(inputs[0], fill_holes(largest_components(labels)))
+    light = np.asarray(image - background_surface(image), np.float32)
+    zoom = first_zoom(first_diameter_px(light, pixel_um))
+    for look in range(1, MOST_LOOKS + 1):
+        labels = _segment_at_zoom(network, normalised_input(light), threshold, dtype, zoom)
+        background = local_background(light, labels)
+        fitting, even = fitting_zoom(labels, zoom), is_even(background, light, labels)
+        if look == MOST_LOOKS or (fitting == zoom and even):
+            break
+        light, zoom = light if even else light - background.level, fitting
+    return drop_faint(light, fill_holes(largest_components(labels)), background)
 
 
-def drop_faint(light: Float32[np.ndarray, "y x"], labels: Int32[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
-    """Drop nuclei that exceed the background by no more than blurred noise does, and number the others from 1.
+def fitting_zoom(labels: Int32[np.ndarray, "y x"], zoom: float) -> float:
+    """Return the factor at which nuclei of the size of the found ones are shown; `zoom` where that fits them too."""
+    found = typical_diameter_px(labels)
+    return zoom if not found or FITTING_PX[0] <= found * zoom <= FITTING_PX[1] else zoom_for(found)
+
+
+def is_even(background: Background, light: Float32[np.ndarray, "y x"], labels: Int32[np.ndarray, "y x"]) -> bool:
+    """Return whether the background varies by less than the nuclei, or, where there are none, than its noise."""
+    low, high = np.percentile(background.level[::8, ::8], (1, 99))
+    inside = labels > 0
+    contrast = float(np.median((light - background.level)[inside])) if inside.any() else 0.0
+    return bool(high - low <= max(UNEVEN * contrast, 5 * float(np.median(background.noise))))
+
+
+def first_zoom(diameter_px: float) -> float:
+    """Return the factor of the first look, which measures nuclei that are perhaps too small to be shown as they are."""
+    return 1.0 if PERHAPS_SMALL_PX <= diameter_px <= KEPT_PX[1] else zoom_for(diameter_px)
+
+
+def zoom_for(diameter_px: float) -> float:
+    """Return the factor of the size at which nuclei of this diameter are shown."""
+    if KEPT_PX[0] <= diameter_px <= KEPT_PX[1]:
+        return 1.0
+    factors, shown_px = (SHRINKING, WORKING_PX) if diameter_px > KEPT_PX[1] else (ENLARGING, ENLARGED_PX)
+    return min(factors, key=lambda zoom: abs(np.log(zoom * diameter_px / shown_px)))
+
+
+def first_diameter_px(light: Float32[np.ndarray, "y x"], pixel_um: float | None) -> float:
+    """Return the diameter of the blobs with most contrast; where the size of a pixel is known, that of a nucleus."""
+    from cellssl.imaging.segmenters.watershed import typical_diameter_px as blob_diameter_px
+
+    diameter = blob_diameter_px(light)
+    return diameter if pixel_um is None else float(np.clip(diameter * pixel_um, *NUCLEUS_UM) / pixel_um)
+
+
+@dataclass(frozen=True)
+class Background:
+    """The level and the standard deviation of the background at every pixel."""
+
+    level: Float32[np.ndarray, "y x"]
+    noise: Float32[np.ndarray, "y x"]
+
+
+def local_background(light: Float32[np.ndarray, "y x"], labels: Int32[np.ndarray, "y x"]) -> Background:
+    """Measure what lies between nuclei in square tiles a few nuclei wide, and interpolate between them.
+
+    A tile of which nuclei cover nearly everything takes the values of the nearest other tile.
+    """
+    from scipy import ndimage
+
+    tile_px = max(TILE_DIAMETERS * typical_diameter_px(labels), SMALLEST_TILE_PX)
+    stride = max(int(tile_px) // 48, 1)  # some 2,000 pixels are enough for a median
+    counts = [max(round(side / tile_px), 1) for side in light.shape]
+    levels, spreads = np.full(counts, np.nan), np.full(counts, np.nan)
+    rows, columns = (
+        np.linspace(0, side, count + 1).astype(int) for side, count in zip(light.shape, counts, strict=True)
+    )
+    for i, j in np.ndindex(*counts):
+        place = np.s_[rows[i] : rows[i + 1] : stride, columns[j] : columns[j + 1] : stride]
+        values, outside = light[place], labels[place] == 0
+        if outside.sum() >= max(MIN_TILE_SHARE * outside.size, 16):
+            levels[i, j], spreads[i, j] = _level_and_spread(values, outside)
+    known = np.isfinite(levels)
+    if not known.any():
+        outside = labels == 0
+        levels[:], spreads[:] = _median_and_spread(light[outside]) if outside.any() else (float(light.min()), 0.0)
+    elif not known.all():
+        nearest = tuple(ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True))
+        levels, spreads = levels[nearest], spreads[nearest]
+    return Background(enlarge_grid(levels, light.shape), enlarge_grid(spreads, light.shape))
+
+
+def _level_and_spread(
+    tile: Float32[np.ndarray, "y x"], background: Bool[np.ndarray, "y x"]
+) -> tuple[float, float]:
+    """Return the level in the middle of a tile and the spread around the plane through its background."""
+    rows, columns = np.nonzero(background)
+    values = tile[background].astype(np.float64)
+    points = np.stack([np.ones(len(values)), rows - tile.shape[0] / 2, columns - tile.shape[1] / 2], axis=1)
+    middle, spread = _median_and_spread(values)
+    near = np.abs(values - middle) <= OUTLIERS * spread  # bright specks must not tilt the plane
+    for _ in range(2):
+        if near.sum() < 16:
+            break
+        plane = np.linalg.lstsq(points[near], values[near])[0]
+        rest = values - points @ plane
+        offset, spread = _median_and_spread(rest)
+        middle, near = float(plane[0]) + offset, np.abs(rest - offset) <= OUTLIERS * spread
+    return middle, spread
+
+
+def _median_and_spread(values: Float[np.ndarray, "i"]) -> tuple[float, float]:
+    """Return the median, and the standard deviation from the median absolute deviation."""
+    middle = float(np.median(values))
+    return middle, 1.4826 * float(np.median(np.abs(values - middle)))
+
+
+def enlarge_grid(values: Float64[np.ndarray, "i j"], shape: tuple[int, ...]) -> Float32[np.ndarray, "y x"]:
+    """Interpolate between the middles of tiles; beyond the outermost ones, their values go on."""
+    down, across = (_shares_of_tiles(side, count) for side, count in zip(shape, values.shape, strict=True))
+    return np.asarray(down @ values.astype(np.float32) @ across.T, np.float32)
+
+
+def _shares_of_tiles(side: int, count: int) -> Float32[np.ndarray, "pixel tile"]:
+    places = np.clip((np.arange(side) + 0.5) * count / side - 0.5, 0, count - 1)
+    return np.maximum(1 - np.abs(places[:, None] - np.arange(count)), 0).astype(np.float32)
+
+
+def drop_faint(
+    light: Float32[np.ndarray, "y x"], labels: Int32[np.ndarray, "y x"], background: Background
+) -> Int32[np.ndarray, "y x"]:
+    """Drop nuclei that exceed the background around them by no more than blurred noise does; number the others from 1.
 
     Where all nuclei of the field together do not exceed it, all are dropped.
     """
-    inside, outside = light[labels > 0], light[labels == 0]
-    if not len(inside) or not len(outside):
+    where = np.flatnonzero(labels)
+    if not len(where) or len(where) == labels.size:
         return labels
-    background = float(np.median(outside))
-    min_contrast = MIN_CONTRAST * 1.4826 * float(np.median(np.abs(outside - background)))
-    bright = np.bincount(labels.ravel(), light.ravel() - background)[1:] > min_contrast * label_areas(labels)
-    return select_labels(labels, bright & (float(np.median(inside)) - background > min_contrast))
+    which = labels.ravel()[where] - 1
+    excess = light.ravel()[where] - background.level.ravel()[where]
+    noise = background.noise.ravel()[where]
+    clear = np.bincount(which, excess) > MIN_CONTRAST * np.bincount(which, noise)
+    whole = float(np.median(excess)) > MIN_CONTRAST * float(np.median(noise))
+    return select_labels(labels, clear & whole)
 
 
 def typical_diameter_px(labels: Int32[np.ndarray, "y x"]) -> float:
@@ -100,24 +246,62 @@ def typical_diameter_px(labels: Int32[np.ndarray, "y x"]) -> float:
 
 
 def _segment_at_zoom(
-    network: UNet, inputs: Float32[np.ndarray, "2 y x"], threshold: float, dtype: torch.dtype, zoom: int
+    network: UNet, inputs: Float32[np.ndarray, "2 y x"], threshold: float, dtype: torch.dtype, zoom: float
 ) -> Int32[np.ndarray, "y x"]:
+    """Return the labels that the network gives where the field is shown at `zoom` times its size."""
     from cellssl.imaging.segmenters._nuclei_net_decoding import decode_labels
     from cellssl.imaging.segmenters._nuclei_net_unet import OFFSET_UNIT_PX
 
     predicted = predict(network, inputs, dtype, zoom)
-    is_nucleus = predicted[0] > np.log(threshold / (1 - threshold))
-    return decode_labels(is_nucleus, predicted[1:] * np.float32(OFFSET_UNIT_PX / zoom))
+    level = np.float32(np.log(threshold / (1 - threshold)))
+    unit = np.float32(OFFSET_UNIT_PX / max(zoom, 1.0))
+    labels = decode_labels(predicted[0] > level, predicted[1:] * unit)
+    return labels if zoom >= 1 else _at_full_size(labels, predicted[0], float(level), zoom, inputs.shape[1:])
+
+
+def _at_full_size(
+    labels: Int32[np.ndarray, "small_y small_x"],
+    logit: Float32[np.ndarray, "small_y small_x"],
+    level: float,
+    zoom: float,
+    shape: tuple[int, ...],
+) -> Int32[np.ndarray, "y x"]:
+    """Enlarge labels: outlines follow the interpolated logit, so that they are finer than the pixels of the labels."""
+    import torch
+    import torch.nn.functional as F
+    from skimage.segmentation import expand_labels
+
+    filled = expand_labels(labels, 2)
+    enlarged = F.interpolate(
+        torch.from_numpy(logit)[None, None], scale_factor=1 / zoom, mode="bilinear", recompute_scale_factor=False
+    )
+    inside = enlarged[0, 0, : shape[0], : shape[1]].numpy() > level
+    rows, columns = (
+        np.minimum(((np.arange(full) + 0.5) * zoom).astype(int), small - 1)
+        for small, full in zip(labels.shape, shape, strict=True)
+    )
+    return np.where(inside, filled[rows[:, None], columns], 0).astype(np.int32)
 
 
 def predict(
-    network: UNet, inputs: Float32[np.ndarray, "2 y x"], dtype: torch.dtype, zoom: int = 1
-) -> Float32[np.ndarray, "3 y x"]:
-    """Return the network's output for every pixel of a field of any size, which is enlarged by `zoom` first."""
-    predicted = np.empty((3, *inputs.shape[1:]), np.float32)
-    for tile, inner, target in tiles(inputs.shape[1:], TILE_PX // zoom, OVERLAP_PX // zoom):
-        predicted[:, *target] = _predict_tile(network, inputs[:, *tile], dtype, zoom)[:, *inner]
+    network: UNet, inputs: Float32[np.ndarray, "2 y x"], dtype: torch.dtype, zoom: float = 1.0
+) -> Float32[np.ndarray, "3 shown_y shown_x"]:
+    """Return the network's output for a field of any size that is shown at `zoom` times its size.
+
+    Where it is enlarged, a pixel of the field gets the mean over its parts, and the output has the size of the field.
+    Where it is shrunk, the output has the size that is shown.
+    """
+    shape, scale = inputs.shape[1:], min(zoom, 1.0)
+    predicted = np.empty((3, *(math.ceil(side * scale) for side in shape)), np.float32)
+    tile_px, overlap_px = (max(int(side / zoom) // WHOLE_PX, 1) * WHOLE_PX for side in (TILE_PX, OVERLAP_PX))
+    for tile, inner, target in tiles(shape, tile_px, overlap_px):
+        of_tile = _predict_tile(network, inputs[:, *tile], dtype, zoom)
+        predicted[:, *(_scaled(one, scale) for one in target)] = of_tile[:, *(_scaled(one, scale) for one in inner)]
     return predicted
+
+
+def _scaled(place: slice, scale: float) -> slice:
+    return slice(int(place.start * scale), math.ceil(place.stop * scale))
 
 
 Window = tuple[slice, slice]
@@ -144,28 +328,48 @@ def _spans(length: int, tile_px: int, overlap_px: int) -> Iterator[tuple[slice, 
 
 
 def _predict_tile(
-    network: UNet, inputs: Float32[np.ndarray, "2 y x"], dtype: torch.dtype, zoom: int = 1
-) -> Float32[np.ndarray, "3 y x"]:
-    """Apply the network once; where the image was enlarged, a pixel gets the mean over its parts."""
+    network: UNet, inputs: Float32[np.ndarray, "2 y x"], dtype: torch.dtype, zoom: float = 1.0
+) -> Float32[np.ndarray, "3 shown_y shown_x"]:
+    """Apply the network once; see `predict`."""
+    import torch
+    import torch.nn.functional as F
+
+    rows, columns = inputs.shape[1:]
+    padding = ((0, 0), (0, -rows % WHOLE_PX), (0, -columns % WHOLE_PX))
+    images = torch.from_numpy(np.pad(inputs, padding, mode="edge"))[None]
+    full = images.shape[2:]
+    if zoom != 1:
+        images = F.interpolate(images, size=[round(side * zoom) for side in full], mode="bilinear", antialias=zoom < 1)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        out = _whole_multiples(network, images)
+    if zoom > 1:
+        out = F.interpolate(out, size=full, mode="bilinear", antialias=True)
+    scale = min(zoom, 1.0)
+    predicted: np.ndarray = out[0, :, : math.ceil(rows * scale), : math.ceil(columns * scale)].numpy()
+    return predicted
+
+
+def _whole_multiples(network: UNet, images: torch.Tensor) -> torch.Tensor:
+    """Apply the network to images of any size."""
     import torch
     import torch.nn.functional as F
 
     from cellssl.imaging.segmenters._nuclei_net_unet import SIZE_MULTIPLE_PX
 
-    rows, columns = inputs.shape[1:]
-    step = SIZE_MULTIPLE_PX // zoom
-    images = torch.from_numpy(np.pad(inputs, ((0, 0), (0, -rows % step), (0, -columns % step)), mode="edge"))[None]
-    if zoom > 1:
-        images = F.interpolate(images, scale_factor=float(zoom), mode="bilinear")
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        out = network(images.contiguous(memory_format=torch.channels_last)).float()
-    predicted: np.ndarray = (F.avg_pool2d(out, zoom) if zoom > 1 else out)[0, :, :rows, :columns].numpy()
-    return predicted
+    rows, columns = images.shape[2:]
+    images = F.pad(images, (0, -columns % SIZE_MULTIPLE_PX, 0, -rows % SIZE_MULTIPLE_PX), mode="replicate")
+    out: torch.Tensor = network(images.contiguous(memory_format=torch.channels_last))
+    return out.float()[:, :, :rows, :columns]
 
 
 @cache
-def load_network(weights: Path = WEIGHTS) -> UNet:
-    """Return the network with the weights that ship with the package, or with others of the same shapes."""
+def load_network() -> UNet:
+    """Return the network with the weights that ship with the package; every process reads them once."""
+    return read_network(WEIGHTS)
+
+
+def read_network(weights: Path) -> UNet:
+    """Return a network with the weights of a file."""
     import torch
     from safetensors.torch import load_file
 

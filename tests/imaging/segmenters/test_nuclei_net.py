@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from microscopes import CONDITIONS, OBJECTIVES, grow, photograph
 from scipy import ndimage
 from skimage.io import imread
 
 from cellssl.datasets.simulation.scene import Scene, render
 from cellssl.imaging.detection_scores import overlaps
+from cellssl.imaging.labels import label_areas
 from cellssl.imaging.segmenters import nuclei_net
 from cellssl.imaging.segmenters._nuclei_net_input import normalised_input
 from cellssl.imaging.segmenters._nuclei_net_unet import UNet, fuse_batch_norm
-from cellssl.imaging.segmenters.nuclei_net import CARD, WEIGHTS, Settings, drop_faint, load_network, predict, tiles
+from cellssl.imaging.segmenters.nuclei_net import CARD, WEIGHTS, Settings, drop_faint, load_network, local_background, predict, tiles
 from cellssl.learning.weight_init import init_weights
 from cellssl.randomness import generator
 
@@ -47,10 +49,34 @@ def field() -> tuple[np.ndarray, np.ndarray]:
     return rendered.images["dna"], rendered.labels.astype(np.int32)
 
 
-@pytest.mark.parametrize("diameter", [8, 12, 20, 32, 45, 60])
-def test_nuclei_of_8_to_60_pixels_are_found_without_their_size(diameter: int) -> None:
-    image, truth = ellipses(diameter)
+@pytest.mark.parametrize("diameter", [6, 8, 12, 20, 32, 60, 130, 250])
+def test_nuclei_of_6_to_250_pixels_are_found_without_their_size(diameter: int) -> None:
+    image, truth = ellipses(diameter, side=max(384, 4 * diameter))
     assert overlaps(Settings().segment(image), truth).f1() > 0.95
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_slope_or_a_glow_of_the_background_changes_hardly_any_count(
+    field: tuple[np.ndarray, np.ndarray], condition: str
+) -> None:
+    flat, uneven = Settings().segment(field[0]).max(), Settings().segment(CONDITIONS[condition](field[0])).max()
+    assert abs(int(uneven) - int(flat)) <= max(0.02 * flat, 1)
+
+
+def test_the_same_cells_have_the_same_number_and_area_at_4x_to_60x() -> None:
+    culture, counts, areas_um2 = grow(12, 90, 110), [], []
+    for objective in OBJECTIVES.values():
+        photo = photograph(culture, objective)
+        labels = Settings().segment(photo.image, photo.pixel_um)
+        counts.append(labels.max())
+        areas_um2.append(np.median(label_areas(labels)) * photo.pixel_um**2)
+    assert min(counts) == max(counts) and max(areas_um2) < 1.1 * min(areas_um2)
+
+
+def test_the_same_cells_are_found_where_the_size_of_a_pixel_is_not_known_or_wrong() -> None:
+    photo = photograph(grow(12, 90, 110), OBJECTIVES["40x"])
+    found = [Settings().segment(photo.image, pixel_um) for pixel_um in (None, photo.pixel_um, 1.0, 0.05)]
+    assert all(overlaps(labels, photo.labels).f1() > 0.95 for labels in found)
 
 
 def test_the_nuclei_of_a_simulated_field_are_found(field: tuple[np.ndarray, np.ndarray]) -> None:
@@ -70,7 +96,7 @@ def test_a_label_as_dark_as_the_background_is_dropped() -> None:
     for number, brightness in enumerate((0.5, 0.0, 0.3), start=1):
         labels[20:40, 30 * number - 25 : 30 * number - 5] = number
         light[labels == number] += brightness
-    assert (drop_faint(light, labels) == np.array([0, 1, 0, 2])[labels]).all()
+    assert (drop_faint(light, labels, local_background(light, labels)) == np.array([0, 1, 0, 2])[labels]).all()
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
