@@ -102,7 +102,9 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fields", type=Path, help="folder with index.csv, images/ and labels/")
     parser.add_argument("--out", type=Path, default=Path(nuclei_net.__file__).parent)
-    parser.add_argument("--start", type=Path, default=nuclei_net.WEIGHTS, help="weights from which the training goes on")
+    parser.add_argument(
+        "--start", type=Path, default=nuclei_net.WEIGHTS, help="weights from which the training goes on"
+    )
     parser.add_argument("--steps", type=int, default=3500)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
@@ -204,9 +206,7 @@ def random_diameter_px(rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(np.log(SMALLEST_PX), np.log(LARGEST_PX))))
 
 
-def warp(
-    rng: np.random.Generator, field: Field, diameter: float | None = None
-) -> tuple[np.ndarray, np.ndarray, float]:
+def warp(rng: np.random.Generator, field: Field, diameter: float | None = None) -> tuple[np.ndarray, np.ndarray, float]:
     """Crop at a random size (or a given one) and angle, slightly squeezed; beyond the edge of the field it is dark."""
     diameter = diameter or random_diameter_px(rng)
     min_zoom = 0.8 * CROP_PX / min(field.light.shape)  # a smaller field would leave much of the crop black
@@ -229,7 +229,9 @@ def crowd(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lay the nuclei of a second crop beside and against those of the first, never over them."""
     overlapped = np.unique(other_labels[(labels > 0) & (other_labels > 0)])
-    deep = [one for one in overlapped if ((other_labels == one) & (labels > 0)).sum() > 0.15 * (other_labels == one).sum()]
+    deep = [
+        one for one in overlapped if ((other_labels == one) & (labels > 0)).sum() > 0.15 * (other_labels == one).sum()
+    ]
     free = (other_labels > 0) & (labels == 0) & ~np.isin(other_labels, deep)
     soft = ndimage.gaussian_filter(free.astype(np.float32), 0.7)
     mixed = light * (1 - soft) + np.maximum(light, other_light) * soft

@@ -22,9 +22,8 @@ from cellssl.engine.plate_parts import allowed_failures
 from cellssl.images.reading import write_labels
 from cellssl.imaging.scaling import scaled
 from cellssl.randomness import generator
-from cellssl.stages.segment.counts import read_counts_of_plates
+from cellssl.stages.segment.counts import ALL_REASONS, read_counts_of_plates
 from cellssl.stages.segment.nuclei import read_nuclei
-from cellssl.stages.segment.selection import ALL_REASONS
 from cellssl.stages.shared.preparation import of_cells
 from cellssl.stages.shared.scaled_crops import common_pixel_um
 

@@ -9,8 +9,7 @@ from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.report.plate_counts import counts_of_plates, share_kept
 from cellssl.stages.report.runs import Run, drawn_of_kept, part_of
 from cellssl.stages.report.tables_common import ROWS_SHOWN, rows_note
-from cellssl.stages.segment.counts import in_words
-from cellssl.stages.segment.selection import ALL_REASONS
+from cellssl.stages.segment.counts import ALL_REASONS, in_words
 from cellssl.stages.shared.card_shapes import EmbedMetrics, FetchMetrics, SplitSection, segment_metrics, split_metrics
 
 WELL_HEADS = {

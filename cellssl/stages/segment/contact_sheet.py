@@ -15,10 +15,9 @@ from cellssl.engine.build import Job
 from cellssl.errors import DataError, FailedError, IntegrityError
 from cellssl.events import Event, Note, Progress
 from cellssl.files import write_buffer
-from cellssl.stages.segment.counts import IN_WORDS, in_words
+from cellssl.stages.segment.counts import ALL_REASONS, IN_WORDS, in_words
 from cellssl.stages.segment.field_choice import chosen_fields
 from cellssl.stages.segment.inputs import channels_of, nucleus_of
-from cellssl.stages.segment.selection import ALL_REASONS
 
 if TYPE_CHECKING:
     import pandas as pd

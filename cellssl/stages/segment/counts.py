@@ -11,7 +11,7 @@ import numpy as np
 from cellssl.artifacts.contents import metrics_of
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import KEY, Column, check_columns, explained, read_csv, write_csv
-from cellssl.stages.segment.selection import ALL_REASONS
+from cellssl.imaging.selection import REASONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cellssl.engine.build import Job
     from cellssl.stages.segment.settings import AreaLimit, Settings
 
+ALL_REASONS = (*REASONS, "flagged_field", "over_cap")
+"""Why a detected nucleus does not become a cell; in every table of counts, detected = kept + the sum over these."""
 COUNTS_OF_PLATES = "counts.csv"
 PLATE_COLUMNS = ("fields", "quarantined", "detected", "kept", *ALL_REASONS)
 IN_WORDS = {

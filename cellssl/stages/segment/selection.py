@@ -9,6 +9,7 @@ import numpy as np
 from cellssl.errors import UsageError
 from cellssl.imaging.quality import count_neighbours
 from cellssl.imaging.selection import REASONS, Limits, rejection_reasons
+from cellssl.stages.segment.counts import ALL_REASONS
 from cellssl.stages.segment.field import FIELD_SIDES
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from cellssl.stages.segment.settings import AreaLimit, Quality, Settings
 
-ALL_REASONS = (*REASONS, "flagged_field", "over_cap")
-"""Why a detected nucleus does not become a cell; in every table of counts, detected = kept + the sum over these."""
 LARGEST_WINDOW_PX = 16_384
 """A window of more pixels of a field comes from a wrong size of a pixel."""
 NUCLEI_CSV = {

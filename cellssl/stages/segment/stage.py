@@ -29,13 +29,13 @@ from cellssl.engine.plate_parts import NUCLEI_OF_PLATE, concat_parts, gather_qua
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note
 from cellssl.stages.segment.contact_sheet import PlateSource, write_crop_sheet, write_field_sheet
-from cellssl.stages.segment.counts import write_counts, write_counts_of_plates
+from cellssl.stages.segment.counts import ALL_REASONS, write_counts, write_counts_of_plates
 from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of
 from cellssl.stages.segment.nuclei import detect_plate
 from cellssl.stages.segment.plate import check_space_for_first, select_plate
 from cellssl.stages.segment.precut import copy_crops
 from cellssl.stages.segment.scale import check_reference, no_range_error
-from cellssl.stages.segment.selection import ALL_REASONS, as_cellprofiler, check_pixel_sizes
+from cellssl.stages.segment.selection import as_cellprofiler, check_pixel_sizes
 from cellssl.stages.shared.card_shapes import FetchedPlateSection, FetchMetrics, PlannedImages, PlateSection
 
 if TYPE_CHECKING:

@@ -16,9 +16,19 @@ from cellssl.datasets.simulation.scene import Scene, render
 from cellssl.imaging.detection_scores import overlaps
 from cellssl.imaging.labels import label_areas
 from cellssl.imaging.segmenters import nuclei_net
+from cellssl.imaging.segmenters._nuclei_net_background import local_background
 from cellssl.imaging.segmenters._nuclei_net_input import normalised_input
 from cellssl.imaging.segmenters._nuclei_net_unet import UNet, fuse_batch_norm
-from cellssl.imaging.segmenters.nuclei_net import CARD, WEIGHTS, Settings, drop_faint, load_network, local_background, predict, tiles
+from cellssl.imaging.segmenters.nuclei_net import (
+    CARD,
+    WEIGHTS,
+    Settings,
+    drop_faint,
+    load_network,
+    local_background,
+    predict,
+    tiles,
+)
 from cellssl.learning.weight_init import init_weights
 from cellssl.randomness import generator
 
