@@ -2,9 +2,10 @@
 
     python scripts/train_nuclei_net.py ../shared/data/segmentation/dsb2018_stage1_fluo
 
-It continues from the weights that ship (or from other ones: --start), and replaces them. The training data are the fluorescence fields of the 2018 Data Science Bowl (CC0; Caicedo et al. 2019,
-doi:10.1038/s41592-019-0612-7; a fifth of them is held out) and simulated plates. The same command with the same seed
-and the same number of threads on the same kind of processor gives the same weights.
+It continues from the weights that ship (or from other ones: --start), and replaces them; the card keeps what is known
+of the training before. The training data are the fluorescence fields of the 2018 Data Science Bowl (CC0; Caicedo et al.
+2019, doi:10.1038/s41592-019-0612-7; a fifth of them is held out) and simulated plates. The same command with the same
+start, seed and number of threads on the same kind of processor gives the same weights.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from cellssl.datasets.simulation.scene import Scene, render
 from cellssl.imaging.detection_scores import ErrorCounts, count_errors, overlaps
 from cellssl.imaging.labels import label_areas, measure, relabel
 from cellssl.imaging.segmenters import nuclei_net
-from cellssl.imaging.segmenters._nuclei_net_input import normalised_input, with_compressed
+from cellssl.imaging.segmenters._nuclei_net_input import normalised_light, with_compressed
 from cellssl.imaging.segmenters._nuclei_net_unet import OFFSET_UNIT_PX, UNet
 from cellssl.randomness import generator
 
@@ -43,6 +44,12 @@ SMALLEST_PX, LARGEST_PX = 11.0, 56.0  # diameters in the training crops
 CROWDED_SHARE = 0.25  # share of crops in which a second crop is laid over the first
 USUAL_SIZE_SHARE = 0.7  # share of crops in which nuclei have about the size at which the segmenter shows them
 OVERLAPS = (0.5, 0.7, 0.9)
+LOOKED_AT = (
+    "the training fields, at half, once and three times their size: the coarse measure of diameters",
+    "the held-out fields: the sizes at which the network is shown nuclei, and which of two trainings is taken",
+    "a DAPI field of BBBC021, simulated plates and made-up fields at 4x to 60x on slopes and in glows: their counts",
+)
+"""What the constants of the segmenter were chosen on; a score on these is no score on unseen data."""
 WARMUP_STEPS, AVERAGED_STEPS = 100, 300
 
 
@@ -77,6 +84,7 @@ def train(options: argparse.Namespace, fields: list[Field], held_out: list[Field
     began = time.monotonic()
     in_training = simulate_fields(options.seed, options.simulated)
     print(f"{len(fields)} fields and {len(in_training)} simulated ones; {len(held_out)} held out", flush=True)
+    start = options.start.read_bytes()
     network = fit(options, fields + in_training, held_out)
     weights = as_bytes(network)
     for earlier in options.out.glob("nuclei_net.[0-9]*.safetensors"):
@@ -84,6 +92,8 @@ def train(options: argparse.Namespace, fields: list[Field], held_out: list[Field
     (options.out / nuclei_net.WEIGHTS.name).write_bytes(weights)
     return {
         "command": f"python scripts/train_nuclei_net.py FIELDS --steps {options.steps} --seed {options.seed}",
+        "start": describe_start(start),
+        "looked_at": LOOKED_AT,
         "data": describe_data(options, fields, held_out, in_training),
         "seed": options.seed,
         "steps": options.steps,
@@ -95,6 +105,14 @@ def train(options: argparse.Namespace, fields: list[Field], held_out: list[Field
         "weights": sum(value.numel() for value in network.parameters()),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
+
+
+def describe_start(weights: bytes) -> dict[str, object]:
+    """Return the hash of the weights from which a training began, and their own training where the card knows it."""
+    sha256 = hashlib.sha256(weights).hexdigest()
+    card = json.loads(nuclei_net.CARD.read_text(encoding="utf-8"))
+    known = {name: card[name] for name in ("command", "start", "data", "steps", "crops", "crop_px") if name in card}
+    return {"sha256": sha256, **(known if card["sha256"] == sha256 else {})}
 
 
 def parse_options() -> argparse.Namespace:
@@ -329,7 +347,7 @@ def grain(rng: np.random.Generator, light: np.ndarray) -> np.ndarray:
 
 def jitter_exposure(rng: np.random.Generator, light: np.ndarray) -> np.ndarray:
     """Normalise the crop and vary gain and offset: the percentiles of a crop are not those of its field."""
-    normalised = normalised_input(light)[0]
+    normalised = normalised_light(light)
     gain = np.exp(rng.normal(0, 0.25))
     return np.asarray(normalised * gain + rng.normal(0, 0.03), np.float32)
 

@@ -106,6 +106,12 @@ def fill_holes(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
     from scipy import ndimage
 
     gaps, n = ndimage.label(labels == 0)
+    open_gaps = np.zeros(n + 1, bool)
+    for side in (gaps[:1], gaps[-1:], gaps[:, :1], gaps[:, -1:]):
+        open_gaps[side.ravel()] = True
+    if open_gaps[1:].all():
+        return labels
+    gaps[open_gaps[gaps]] = 0
     lowest, highest = np.full(n + 1, np.iinfo(np.int64).max), np.zeros(n + 1, np.int64)
     for here, there in ((np.s_[1:, :], np.s_[:-1, :]), (np.s_[:, 1:], np.s_[:, :-1])):
         for gap, label in ((gaps[here], labels[there]), (gaps[there], labels[here])):
@@ -113,8 +119,6 @@ def fill_holes(labels: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
             np.minimum.at(lowest, gap[beside], label[beside])
             np.maximum.at(highest, gap[beside], label[beside])
     owner = np.where(lowest == highest, highest, 0)
-    for side in (gaps[:1], gaps[-1:], gaps[:, :1], gaps[:, -1:]):
-        owner[side] = 0
     owner[0] = 0
     return np.asarray(np.where(labels > 0, labels, owner[gaps]), labels.dtype)
 

@@ -1,4 +1,4 @@
-"""_nuclei_net_input: a raw image in -> the normalised input of the network out, whatever the gain and offset."""
+"""_nuclei_net_input: an image in -> its normalised light, whatever the gain and offset, and the network's input out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from jaxtyping import Float32, Real
 
 DARK_PERCENT, BRIGHT_PERCENT = 1.0, 99.8
+MANY_PX = 500_000
 COMPRESSION = 20.0  # an intensity of 5 % of the range becomes 26 %, so that dim nuclei beside bright ones are visible
 
 
-def normalised_input(image: Real[np.ndarray, "y x"]) -> Float32[np.ndarray, "2 y x"]:
-    """Return the image scaled between its percentiles, and the same with its bright parts compressed."""
-    dark, bright = np.percentile(image, (DARK_PERCENT, BRIGHT_PERCENT))
-    return with_compressed(np.asarray((image - np.float32(dark)) / np.float32(max(bright - dark, 1e-6)), np.float32))
+def normalised_light(image: Real[np.ndarray, "y x"]) -> Float32[np.ndarray, "y x"]:
+    """Return the image scaled between two percentiles: about 0 in the background, about 1 where it is brightest."""
+    stride = 2 if image.size > MANY_PX else 1  # every fourth pixel of a large image gives the same percentiles
+    dark, bright = np.percentile(image[::stride, ::stride], (DARK_PERCENT, BRIGHT_PERCENT))
+    return np.asarray((image - np.float32(dark)) / np.float32(max(bright - dark, 1e-6)), np.float32)
 
 
 def with_compressed(light: Float32[np.ndarray, "y x"]) -> Float32[np.ndarray, "2 y x"]:

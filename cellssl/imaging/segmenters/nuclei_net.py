@@ -93,14 +93,14 @@ def segment_with(
     pixel_um: float | None = None,
 ) -> Int32[np.ndarray, "y x"]:
     """Return the labels of a field; the network sees it at a size at which its nuclei are about WORKING_PX wide."""
-    from cellssl.imaging.segmenters._nuclei_net_input import normalised_input
+    from cellssl.imaging.segmenters._nuclei_net_input import normalised_light
 
     if image.size == 0 or image.min() == image.max():
         return np.zeros(image.shape, np.int32)
     light = np.asarray(image - background_surface(image), np.float32)
     zoom = first_zoom(first_diameter_px(light, pixel_um))
     for look in range(1, MOST_LOOKS + 1):
-        labels = _segment_at_zoom(network, normalised_input(light), threshold, dtype, zoom)
+        labels = _segment_at_zoom(network, normalised_light(light), threshold, dtype, zoom)
         background = local_background(light, labels)
         fitting, even = fitting_zoom(labels, zoom), is_even(background, light, labels)
         if look == MOST_LOOKS or (fitting == zoom and even):
@@ -163,17 +163,17 @@ def drop_faint(
 
 
 def _segment_at_zoom(
-    network: UNet, inputs: Float32[np.ndarray, "2 y x"], threshold: float, dtype: torch.dtype, zoom: float
+    network: UNet, light: Float32[np.ndarray, "y x"], threshold: float, dtype: torch.dtype, zoom: float
 ) -> Int32[np.ndarray, "y x"]:
     """Return the labels that the network gives where the field is shown at `zoom` times its size."""
     from cellssl.imaging.segmenters._nuclei_net_decoding import decode_labels
     from cellssl.imaging.segmenters._nuclei_net_unet import OFFSET_UNIT_PX
 
-    predicted = predict(network, inputs, dtype, zoom)
+    predicted = predict(network, light, dtype, zoom)
     level = np.float32(np.log(threshold / (1 - threshold)))
     unit = np.float32(OFFSET_UNIT_PX / max(zoom, 1.0))
     labels = decode_labels(predicted[0] > level, predicted[1:] * unit)
-    return labels if zoom >= 1 else _at_full_size(labels, predicted[0], float(level), zoom, inputs.shape[1:])
+    return labels if zoom >= 1 else _at_full_size(labels, predicted[0], float(level), zoom, light.shape)
 
 
 def _at_full_size(
@@ -186,9 +186,10 @@ def _at_full_size(
     """Enlarge labels: outlines follow the interpolated logit, so that they are finer than the pixels of the labels."""
     import torch
     import torch.nn.functional as F
-    from skimage.segmentation import expand_labels
+    from scipy import ndimage
 
-    filled = expand_labels(labels, 2)
+    # the interpolated outline may lie up to two small pixels beyond the labels
+    filled = np.where(labels > 0, labels, ndimage.maximum_filter(labels, 5))
     enlarged = F.interpolate(
         torch.from_numpy(logit)[None, None], scale_factor=1 / zoom, mode="bilinear", recompute_scale_factor=False
     )
@@ -201,18 +202,18 @@ def _at_full_size(
 
 
 def predict(
-    network: UNet, inputs: Float32[np.ndarray, "2 y x"], dtype: torch.dtype, zoom: float = 1.0
+    network: UNet, light: Float32[np.ndarray, "y x"], dtype: torch.dtype, zoom: float = 1.0
 ) -> Float32[np.ndarray, "3 shown_y shown_x"]:
-    """Return the network's output for a field of any size that is shown at `zoom` times its size.
+    """Return the network's output for the normalised light of a field of any size, shown at `zoom` times its size.
 
     Where it is enlarged, a pixel of the field gets the mean over its parts, and the output has the size of the field.
     Where it is shrunk, the output has the size that is shown.
     """
-    shape, scale = inputs.shape[1:], min(zoom, 1.0)
+    shape, scale = light.shape, min(zoom, 1.0)
     predicted = np.empty((3, *(math.ceil(side * scale) for side in shape)), np.float32)
     tile_px, overlap_px = (max(int(side / zoom) // WHOLE_PX, 1) * WHOLE_PX for side in (TILE_PX, OVERLAP_PX))
     for tile, inner, target in tiles(shape, tile_px, overlap_px):
-        of_tile = _predict_tile(network, inputs[:, *tile], dtype, zoom)
+        of_tile = _predict_tile(network, light[tile], dtype, zoom)
         predicted[:, *(_scaled(one, scale) for one in target)] = of_tile[:, *(_scaled(one, scale) for one in inner)]
     return predicted
 
@@ -245,18 +246,21 @@ def _spans(length: int, tile_px: int, overlap_px: int) -> Iterator[tuple[slice, 
 
 
 def _predict_tile(
-    network: UNet, inputs: Float32[np.ndarray, "2 y x"], dtype: torch.dtype, zoom: float = 1.0
+    network: UNet, light: Float32[np.ndarray, "y x"], dtype: torch.dtype, zoom: float = 1.0
 ) -> Float32[np.ndarray, "3 shown_y shown_x"]:
     """Apply the network once; see `predict`."""
     import torch
     import torch.nn.functional as F
 
-    rows, columns = inputs.shape[1:]
-    padding = ((0, 0), (0, -rows % WHOLE_PX), (0, -columns % WHOLE_PX))
-    images = torch.from_numpy(np.pad(inputs, padding, mode="edge"))[None]
+    from cellssl.imaging.segmenters._nuclei_net_input import with_compressed
+
+    rows, columns = light.shape
+    padding = ((0, -rows % WHOLE_PX), (0, -columns % WHOLE_PX))
+    images = torch.from_numpy(np.pad(light, padding, mode="edge"))[None, None]
     full = images.shape[2:]
     if zoom != 1:
         images = F.interpolate(images, size=[round(side * zoom) for side in full], mode="bilinear", antialias=zoom < 1)
+    images = torch.from_numpy(with_compressed(images[0, 0].numpy()))[None]
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         out = _whole_multiples(network, images)
     if zoom > 1:

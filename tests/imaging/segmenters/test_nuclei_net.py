@@ -17,7 +17,7 @@ from cellssl.imaging.detection_scores import overlaps
 from cellssl.imaging.labels import label_areas
 from cellssl.imaging.segmenters import nuclei_net
 from cellssl.imaging.segmenters._nuclei_net_background import local_background
-from cellssl.imaging.segmenters._nuclei_net_input import normalised_input
+from cellssl.imaging.segmenters._nuclei_net_input import normalised_light
 from cellssl.imaging.segmenters._nuclei_net_unet import UNet, fuse_batch_norm
 from cellssl.imaging.segmenters.nuclei_net import (
     CARD,
@@ -25,7 +25,6 @@ from cellssl.imaging.segmenters.nuclei_net import (
     Settings,
     drop_faint,
     load_network,
-    local_background,
     predict,
     tiles,
 )
@@ -125,7 +124,7 @@ def test_the_number_of_threads_does_not_change_a_bit(field: tuple[np.ndarray, np
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            predicted.append(predict(load_network(), normalised_input(field[0]), torch.bfloat16))
+            predicted.append(predict(load_network(), normalised_light(field[0]), torch.bfloat16))
     finally:
         torch.set_num_threads(before)
     assert (predicted[0] == predicted[1]).all() and (predicted[0] == predicted[2]).all()
@@ -166,8 +165,8 @@ def test_tiles_cover_every_pixel_once_with_enough_context_around_it(length: int)
 
 def test_a_field_in_tiles_is_predicted_as_in_one_piece() -> None:
     image = np.tile(ellipses(20, side=256)[0], (1, 7))[:96]
-    whole = nuclei_net._predict_tile(load_network(), normalised_input(image), torch.float32)
-    assert np.allclose(predict(load_network(), normalised_input(image), torch.float32), whole, atol=1e-3)
+    whole = nuclei_net._predict_tile(load_network(), normalised_light(image), torch.float32)
+    assert np.allclose(predict(load_network(), normalised_light(image), torch.float32), whole, atol=1e-3)
     assert image.shape[1] > nuclei_net.TILE_PX
 
 
