@@ -19,9 +19,9 @@ MADE_FOR_OTHERS = ("fetch", "segment", "split", "pretrain", "embed")
 
 
 SAME_NUMBERS = {"segment": {4}, "embed": {3}, "cluster": {3}, "evaluate": {4}, "report": {5}, "crop_stack": {2}}
-"""ALGORITHMs that left every number of the pages as it was. segment 4 measures more and leaves pixels and limits as they
-were (detectors have ALGORITHMs of their own). embed 3 adds cells that enter no score, cluster 3 describes
-wells by them, report 5 has further checks, and crop_stack 2 keeps columns as text. evaluate 4 changes features that are
+"""ALGORITHMs that left every number of the pages as it was. segment 4 measures more and leaves pixels and limits as
+they were (detectors have ALGORITHMs of their own). embed 3 adds cells that enter no score, cluster 3 describes wells by
+them, report 5 has further checks, and crop_stack 2 keeps columns as text. evaluate 4 changes features that are
 constant among controls, and `sphering`: only the block `nsc` has these, and it was made again."""
 
 
@@ -46,7 +46,9 @@ def of_recipe(reference: str | Path, overrides: Sequence[str] = (), to: Sequence
     for arm in (recipe.main_arm, *recipe.arms):
         for stage in CHAIN:
             if stage in to and (stage in MADE_FOR_OTHERS or recipe.has(stage, arm)):
-                found |= {stage: algorithm_of(stage), **of_settings(effective_settings(recipe, stage, arm))}
+                detects = stage != "segment" or not effective_settings(recipe, "fetch", arm).dataset.gives_crops
+                plugins_in_use = of_settings(effective_settings(recipe, stage, arm)) if detects else {}
+                found |= {stage: algorithm_of(stage), **plugins_in_use}
     return found
 
 

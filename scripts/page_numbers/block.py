@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from page_numbers.algorithms import Algorithms, as_text
@@ -27,10 +27,13 @@ class Block:
     """Runs what is missing and returns the Markdown."""
     data: tuple[str, ...] = ()
     """Files and folders of ../shared/data that it needs."""
+    earlier: Mapping[str, int] = field(default_factory=dict)
+    """Stage or plugin -> the ALGORITHM with which the block was made, where it was not made again since; its page must
+    say so in words. Take it out when the block is made."""
 
     def head(self) -> str:
-        """Return today's ALGORITHMs as the head of the block names them."""
-        return as_text(self.algorithms())
+        """Return the ALGORITHMs as the head of the block names them: today's, but for the declared earlier ones."""
+        return as_text({**self.algorithms(), **self.earlier})
 
     def missing_data(self) -> str:
         """Return why the block cannot be made here, or an empty text."""
