@@ -93,7 +93,7 @@ def shared_background(grids: Float32[np.ndarray, "field GRID GRID"], nuclei: flo
     that lies elsewhere in every field leaves little in the median over fields, so fields do not agree with it.
     """
     grids = grids[np.isfinite(grids).all(axis=(1, 2))].astype(np.float64)
-    if len(grids) < MIN_FIELDS:
+    if len(grids) < MIN_FIELDS or not nuclei > 0:
         return None
     level = np.median(grids, axis=(1, 2), keepdims=True)
     own = grids - level
@@ -101,8 +101,9 @@ def shared_background(grids: Float32[np.ndarray, "field GRID GRID"], nuclei: flo
     variation = float(np.ptp(shared))
     # a field's own share is what is left when the shared background is subtracted
     agreement = 1 - float(np.median(np.square(own - shared).mean(axis=(1, 2))) / max(np.square(shared).mean(), 1e-12))
-    least = min(
-        MIN_SHARE_OF_BACKGROUND * float(np.median(level)), MIN_SHARE_OF_NUCLEI * np.nan_to_num(nuclei, nan=np.inf)
+    # where the background is nearly black, a large share of it is nothing, and dividing by it would ruin the nuclei
+    least = max(
+        min(MIN_SHARE_OF_BACKGROUND * float(np.median(level)), MIN_SHARE_OF_NUCLEI * nuclei), VISIBLE_SHARE * nuclei
     )
     if agreement < MIN_AGREEMENT or variation < least:
         return None

@@ -92,6 +92,16 @@ def test_a_meniscus_that_lies_elsewhere_in_every_field_is_not_shared() -> None:
     assert shared_background(grids_of(tilts), nuclei=1350.0) is None
 
 
+@pytest.mark.parametrize(("level", "rise"), [(0.0, 0.0), (8.0, 4.0), (0.0, 20.0)])
+def test_a_background_that_is_nearly_black_is_not_corrected(level: float, rise: float) -> None:
+    grids = level + np.broadcast_to(np.linspace(0, rise, 4), (12, 4, 4))
+    assert shared_background(grids.astype(np.float32), nuclei=3000.0) is None
+
+
+def test_a_plate_without_nuclei_gives_no_measure_of_what_is_large() -> None:
+    assert shared_background(grids_of([tilted(field, 2000) for field in blank_fields()]), nuclei=np.nan) is None
+
+
 def test_seven_fields_are_too_few_to_know() -> None:
     fields = [tilted(field, 2000) for field in blank_fields()]
     assert shared_background(grids_of(fields[:7]), nuclei=1350.0) is None
