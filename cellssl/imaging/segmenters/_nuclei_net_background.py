@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TILE_DIAMETERS = 6.0  # side of the tiles in which the background is judged, in diameters of nuclei
 SMALLEST_TILE_PX = 64
 OUTLIERS = 4.0  # in standard deviations: what differs more from a tile's background is none of it
+MOST_SPREAD = 5.0  # times that of the median tile; light that is 25 times as strong has such noise
 MIN_TILE_SHARE = 0.1  # of a tile that must be background
 
 
@@ -29,7 +30,8 @@ class Background:
 def local_background(light: Float32[np.ndarray, "y x"], labels: Int32[np.ndarray, "y x"]) -> Background:
     """Measure what lies between nuclei in square tiles a few nuclei wide, and interpolate between them.
 
-    A tile of which nuclei cover nearly everything takes the values of the nearest other tile.
+    A tile of which nuclei cover nearly everything, or that is far more uneven than most, takes the values of the
+    nearest other tile.
     """
     from scipy import ndimage
 
@@ -46,6 +48,8 @@ def local_background(light: Float32[np.ndarray, "y x"], labels: Int32[np.ndarray
         if outside.sum() >= max(MIN_TILE_SHARE * outside.size, 16):
             levels[i, j], spreads[i, j] = _level_and_spread(values, outside)
     known = np.isfinite(levels)
+    if known.any():  # beside a very bright object the tile shows its halo, and hides the nuclei around it
+        known &= spreads <= MOST_SPREAD * np.median(spreads[known])
     if not known.any():
         outside = labels == 0
         levels[:], spreads[:] = _median_and_spread(light[outside]) if outside.any() else (float(light.min()), 0.0)

@@ -38,14 +38,14 @@ ENLARGED_PX = 20.0
 """Diameter to which it sees small nuclei enlarged; more would cost more and find no more."""
 KEPT_PX = (18.0, 30.0)
 """Nuclei of such a diameter are shown as they are."""
-PERHAPS_SMALL_PX = 11.0
-"""From here on, the coarse measure is too uncertain to enlarge a field, which takes four times as long."""
 SHRINKING, ENLARGING = tuple(step / 16 for step in range(1, 15)), (2.0, 3.0, 4.0)
 """Factors of the size at which a field is shown; squares of 16 pixels are whole pixels under each of them."""
 FITTING_PX = (18.0, 36.0)
 """Where the nuclei that the network found would have another diameter at the size shown, they are shown again."""
 NUCLEUS_UM = (3.0, 45.0)
 """Diameters of nuclei from which a search starts where the size of a pixel is known."""
+VISIBLE = 5.0  # standard deviations; 1 of 1,000 pixels of noise is brighter than 3.1
+SMALLEST_SIDE_PX, SMALLEST_AREA_PX = 8, 10  # of a field and of a nucleus; a disc of 6 px has 28
 MIN_CONTRAST = 2.0  # in SDs of the background: noise stays below 1.2, the dimmest of 541 real fields is at 3.9
 MOST_LOOKS = 3  # the size at which a field is shown is corrected at most twice
 UNEVEN = 0.5  # a background that varies by more than this share of the nuclei's brightness is taken off once more
@@ -95,14 +95,20 @@ def segment_with(
     """Return the labels of a field; the network sees it at a size at which its nuclei are about WORKING_PX wide."""
     from cellssl.imaging.segmenters._nuclei_net_input import normalised_light
 
-    if image.size == 0 or image.min() == image.max():
+    if min(image.shape) < SMALLEST_SIDE_PX or image.min() == image.max():
         return np.zeros(image.shape, np.int32)
     light = np.asarray(image - background_surface(image), np.float32)
-    zoom = first_zoom(first_diameter_px(light, pixel_um))
+    expected = first_diameter_px(light, pixel_um)
+    # the first look measures nuclei that are perhaps too small to be shown as they are: enlarging takes far longer
+    zoom = min(zoom_for(expected), 1.0)
     for look in range(1, MOST_LOOKS + 1):
         labels = _segment_at_zoom(network, normalised_light(light), threshold, dtype, zoom)
         background = local_background(light, labels)
-        fitting, even = fitting_zoom(labels, zoom), is_even(background, light, labels)
+        even = is_even(background, light, labels)
+        if labels.any():
+            fitting = fitting_zoom(labels, zoom)
+        else:
+            fitting = zoom_for(expected) if zoom == 1 and rises_above_noise(light) else zoom
         if look == MOST_LOOKS or (fitting == zoom and even):
             break
         light, zoom = light if even else light - background.level, fitting
@@ -123,9 +129,10 @@ def is_even(background: Background, light: Float32[np.ndarray, "y x"], labels: I
     return bool(high - low <= max(UNEVEN * contrast, 5 * float(np.median(background.noise))))
 
 
-def first_zoom(diameter_px: float) -> float:
-    """Return the factor of the first look, which measures nuclei that are perhaps too small to be shown as they are."""
-    return 1.0 if PERHAPS_SMALL_PX <= diameter_px <= KEPT_PX[1] else zoom_for(diameter_px)
+def rises_above_noise(light: Float32[np.ndarray, "y x"]) -> bool:
+    """Return whether anything in a field is brighter than noise would be: an empty well is not searched enlarged."""
+    dark, middle, bright = np.percentile(light, (16, 50, 99.9))
+    return bool(bright - middle > VISIBLE * (middle - dark))
 
 
 def zoom_for(diameter_px: float) -> float:
@@ -137,9 +144,16 @@ def zoom_for(diameter_px: float) -> float:
 
 
 def first_diameter_px(light: Float32[np.ndarray, "y x"], pixel_um: float | None) -> float:
-    """Return the diameter of the blobs with most contrast; where the size of a pixel is known, that of a nucleus."""
+    """Return the diameter of the blobs with most contrast; where the size of a pixel is known, that of a nucleus.
+
+    Where a single blob has most of it, bright parts are compressed first: it may be dust.
+    """
+    from cellssl.imaging.segmenters.watershed import one_blob_decides
     from cellssl.imaging.segmenters.watershed import typical_diameter_px as blob_diameter_px
 
+    if min(light.shape) >= 4 * SMALLEST_SIDE_PX and one_blob_decides(light):
+        dark, bright = np.percentile(light, (1, 90))
+        light = np.arcsinh((light - np.float32(dark)) / np.float32(max(bright - dark, 1e-6)))
     diameter = blob_diameter_px(light)
     return diameter if pixel_um is None else float(np.clip(diameter * pixel_um, *NUCLEUS_UM) / pixel_um)
 
@@ -158,6 +172,7 @@ def drop_faint(
     excess = light.ravel()[where] - background.level.ravel()[where]
     noise = background.noise.ravel()[where]
     clear = np.bincount(which, excess) > MIN_CONTRAST * np.bincount(which, noise)
+    clear &= np.bincount(which) >= SMALLEST_AREA_PX
     whole = float(np.median(excess)) > MIN_CONTRAST * float(np.median(noise))
     return select_labels(labels, clear & whole)
 

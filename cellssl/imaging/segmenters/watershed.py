@@ -28,6 +28,7 @@ ALGORITHM = 3  # 3: slopes and glows are subtracted, nuclei may have 300 px, the
 SMALLEST_PX, LARGEST_PX = 6.0, 300.0  # diameters that the scales below can distinguish
 LARGE_FIELD_PX = 400_000  # the size of nuclei in a larger field is measured in fewer pixels ...
 ENOUGH_PX = 7.0  # ... where they are still so wide there
+DOMINANT_SHARE = 0.5  # of the contrast of a scale, in a single blob
 WIDE_SHARE = 0.15  # of the longer side: wider blobs may be waves of the background ...
 WAVE_INTERVALS, WAVES_SHARE = (6, 9), 0.05  # ... and are, where a soft surface leaves less than this share of them
 COARSE_PX = 10  # the search runs on a smaller image, where a nucleus is still 10 to 20 pixels wide
@@ -146,18 +147,33 @@ def blob_contrasts(image: Float32[np.ndarray, "y x"]) -> Float64[np.ndarray, "sc
     Blobs are the maxima of differences of Gaussians. The contrast of a scale is the sum of their squares times the
     scale to the power 3/2, so that the many grains within a nucleus and its rim do not outweigh it.
     """
+    return _sums_of_blobs(image)[0]
+
+
+def one_blob_decides(image: Float32[np.ndarray, "y x"]) -> bool:
+    """Return whether a single blob, such as dust far brighter than all nuclei, has most contrast of its scale."""
+    contrasts, shares = _sums_of_blobs(block_mean(image, 2) if image.size >= LARGE_FIELD_PX else image)
+    return bool(shares[contrasts.argmax()] > DOMINANT_SHARE)
+
+
+def _sums_of_blobs(
+    image: Float32[np.ndarray, "y x"],
+) -> tuple[Float64[np.ndarray, "scale"], Float64[np.ndarray, "scale"]]:
+    """Return the contrast of every scale, and the share that its strongest blob has in it."""
     from scipy import ndimage
 
     contrasts: list[float] = []
+    shares: list[float] = []
     sigma, blurred = FIRST_SIGMA_PX, ndimage.gaussian_filter(image, FIRST_SIGMA_PX, truncate=3.0)
     while min(blurred.shape) >= 8 and len(contrasts) < SCALES:
         for step in (FIRST_SIGMA_PX, FIRST_SIGMA_PX * np.sqrt(2)):
             wider = ndimage.gaussian_filter(blurred, step, truncate=3.0)
-            peaks = _peaks(blurred - wider)
-            contrasts.append(float((peaks.astype(np.float64) ** 2).sum()) * sigma**1.5)
+            squares = _peaks(blurred - wider).astype(np.float64) ** 2
+            contrasts.append(float(squares.sum()) * sigma**1.5)
+            shares.append(float(squares.max(initial=0) / max(squares.sum(), 1e-12)))
             sigma, blurred = sigma * np.sqrt(2), wider
         blurred = block_mean(blurred, 2)
-    return np.array(contrasts) + 1e-12
+    return np.array(contrasts) + 1e-12, np.array(shares)
 
 
 def _peaks(blobs: Float32[np.ndarray, "y x"]) -> Float32[np.ndarray, "i"]:

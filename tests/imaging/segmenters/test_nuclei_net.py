@@ -130,6 +130,24 @@ def test_the_number_of_threads_does_not_change_a_bit(field: tuple[np.ndarray, np
     assert (predicted[0] == predicted[1]).all() and (predicted[0] == predicted[2]).all()
 
 
+@pytest.mark.parametrize("radius_px", [25, 45])
+def test_a_speck_far_brighter_than_nuclei_hides_only_what_it_covers(
+    field: tuple[np.ndarray, np.ndarray], radius_px: int
+) -> None:
+    rows, columns = np.mgrid[: field[0].shape[0], : field[0].shape[1]]
+    away = np.hypot(rows - 240, columns - 320)
+    dusty = np.clip(field[0] + 40_000.0 * (away < radius_px), 0, 65_535).astype(np.uint16)
+    truth = np.where(away < 3 * radius_px, 0, field[1])
+    found = np.where(away < 3 * radius_px, 0, Settings().segment(dusty))
+    assert overlaps(found, truth).f1() > 0.9
+
+
+@pytest.mark.parametrize("shape", [(1, 50), (50, 1), (2, 2), (5, 5), (7, 300)])
+def test_a_field_narrower_than_a_nucleus_has_none(shape: tuple[int, int]) -> None:
+    image = generator("tests", "narrow").integers(0, 4096, shape).astype(np.uint16)
+    assert Settings().segment(image).max() == 0
+
+
 @pytest.mark.parametrize("blur_px", [0.0, 1.5, 5.0])
 def test_a_field_of_noise_has_no_nuclei(blur_px: float) -> None:
     noise = ndimage.gaussian_filter(generator("tests", "empty").standard_normal((512, 640)), blur_px)
