@@ -100,8 +100,8 @@ class SegmenterSettings(Plugin, Segmenter):
         """
         return self
 
-    def label_image(self, image: Path) -> Path | None:
-        """Return where the label image of a field lies, given the path of its nucleus channel.
+    def label_image(self, image: Path, field_id: str) -> Path | None:
+        """Return where the label image of a field lies, given the path of its nucleus channel and its name.
 
         None, the default, where `reads_label_images` is false. The file need not exist: its field is then listed in
         quarantine.csv. It holds one plane of whole numbers with the shape of the field; 0 is background, every other

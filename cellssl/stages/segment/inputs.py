@@ -54,9 +54,9 @@ def image_of(text: str, fetched: Artifact) -> ImageReference:
     return parse_reference(text).within(fetched.path)
 
 
-def label_image_of(settings: Detection, image: ImageReference) -> Path | None:
-    """Return the label image that belongs to a nucleus image; None where the nuclei are segmented.
+def label_image_of(settings: Detection, image: ImageReference, field_id: str) -> Path | None:
+    """Return the label image that belongs to a field with this nucleus image; None where the nuclei are segmented.
 
-    It is named after the file of the image, the first where every z plane has a file.
+    It is named after the field, or after the file of the image, the first where every z plane has a file.
     """
-    return settings.method.label_image(Path(image.files[0]))
+    return settings.method.label_image(Path(image.files[0]), field_id)

@@ -113,13 +113,14 @@ def _check_label_images(settings: Settings, fetched: list[Artifact]) -> None:
         channels = channels_of(fields)
         images = fields[f"path_{channels[nucleus_of(settings, channels)]}"]
         for field_id, image in zip(fields["field_id"], images, strict=True):
-            place = label_image_of(settings, image_of(image, part))
+            place = label_image_of(settings, image_of(image, part), field_id)
             assert place is not None
             if place in fields_by_image:
                 raise UsageError(
                     f"the fields {fields_by_image[place]} and {field_id} would both take their nuclei from {place}",
                     hint="use a segment.method.pattern that gives them different names, such as "
-                    '"{folder}_{stem}_cp_masks.tif"; {folder} is the name of the folder of an image',
+                    '"{folder}_{stem}_cp_masks.tif" or "{field}_cp_masks.tif"; {folder} is the folder of an '
+                    "image, and {field} the field_id",
                 )
             fields_by_image[place] = str(field_id)
 
@@ -205,7 +206,10 @@ def _label_images(settings: Settings, fetched: Artifact) -> dict[str, Path]:
     fields = read_fields(fetched)
     channels = channels_of(fields)
     images = fields[f"path_{channels[nucleus_of(settings, channels)]}"]
-    places = [label_image_of(settings, image_of(text, fetched)) for text in images]
+    places = [
+        label_image_of(settings, image_of(text, fetched), field_id)
+        for field_id, text in zip(fields["field_id"], images, strict=True)
+    ]
     return {
         f"label_image/{field_id}": place
         for field_id, place in zip(fields["field_id"], places, strict=True)

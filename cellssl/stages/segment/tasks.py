@@ -43,7 +43,7 @@ def field_tasks(
             labels=draft.file(labels_name(row["field_id"])),
             stain=stain,
             cells=None if stain is None else draft.file(cells_name(row["field_id"])),
-            given_labels=label_image_of(settings, images[nucleus].reference),
+            given_labels=label_image_of(settings, images[nucleus].reference, row["field_id"]),
             truth=fetched.file(truth) if isinstance(truth, str) else None,
             phenotypes=phenotypes.get(row["field_id"], {}),
             flatfields=tuple(map(draft.file, flatfields)),
