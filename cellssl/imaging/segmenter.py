@@ -81,6 +81,13 @@ class SegmenterSettings(Plugin, Segmenter):
         Called before any work is done: a package is missing, or the installed version does not have this network.
         """
 
+    def needing_pixel_um(self) -> Mapping[str, str]:
+        """Return the given settings in micrometres, each with what to do where the size of a pixel is not known.
+
+        Asked before any work is done, so that a missing size does not end a run half-way.
+        """
+        return {}
+
     def external_files(self) -> Mapping[str, Path]:
         """Return role -> file of the user that decides the result; its bytes are part of the fingerprint."""
         return {}

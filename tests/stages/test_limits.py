@@ -84,6 +84,35 @@ def test_a_setting_in_micrometres_needs_the_size_of_every_pixel(given: dict[str,
     assert "fetch.dataset.pixel_um" in caught.value.hint and "_px" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("given", "setting", "cure"),
+    [
+        ({"method": {"name": "watershed", "diameter_um": 12.0}}, "segment.method.diameter_um", "leave out diameter_um"),
+        ({"method": {"name": "cellpose", "diameter_um": 12.0}}, "segment.method.diameter_um", "leave out diameter_um"),
+        ({"lobes": {"channel": "b", "diameter_um": 12.0}}, "segment.lobes.diameter_um", "leave out lobes.diameter_um"),
+        *(
+            (
+                {"cells": {"channel": "b", "method": {"name": name, setting: 30.0}}},
+                f"segment.cells.method.{setting}",
+                f"give {other} in place of {setting}",
+            )
+            for name, setting, other in (
+                ("propagate", "max_distance_um", "max_distance_diameters"),
+                ("watershed", "max_distance_um", "max_distance_diameters"),
+                ("cellpose", "diameter_um", "diameter_in_nuclei"),
+            )
+        ),
+    ],
+)
+def test_a_length_of_a_method_in_micrometres_needs_the_size_of_every_pixel(
+    given: dict[str, Any], setting: str, cure: str
+) -> None:
+    check_pixel_sizes(Settings(**given), fields(0.5, 0.25))
+    with pytest.raises(UsageError, match=f"{setting} cannot be applied to plate .*; first: f1") as caught:
+        check_pixel_sizes(Settings(**given), fields(0.5, np.nan))
+    assert "fetch.dataset.pixel_um" in caught.value.hint and cure in caught.value.hint
+
+
 def test_a_pixel_size_that_cannot_be_right_is_an_error_and_not_a_full_memory() -> None:
     with pytest.raises(UsageError, match="a window of 80,000"):
         check_pixel_sizes(Settings(crop_um=80.0), fields(0.001))

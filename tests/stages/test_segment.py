@@ -657,6 +657,16 @@ def test_a_pattern_that_names_no_label_image_is_an_error(lab: Lab, pattern: str)
     assert said.code == 2 and "pattern" in said.err and "{stem}" in said.err
 
 
+def test_a_length_in_micrometres_without_a_pixel_size_is_an_error_before_any_nucleus_is_detected(lab: Lab) -> None:
+    lab.write(lab.fields.drop(columns="pixel_um"))
+    assert lab.say("fetch").code == 0
+    cells = '{ channel = "actin", method = { name = "propagate", max_distance_um = 30 } }'
+    said = lab.say("segment", *QUICK_TO_START, "--set", f"segment.cells={cells}")
+    assert said.code == 2 and "segment.cells.method.max_distance_um" in said.err, said.err
+    assert "fetch.dataset.pixel_um" in said.err and not list(lab.root.glob("segment/*/nuclei.parquet"))
+    assert not list(lab.root.rglob("field-*.npz"))
+
+
 def test_crops_that_do_not_fit_on_the_disk_are_an_error_before_any_is_written(lab: Lab) -> None:
     assert lab.say("fetch").code == 0
     said = lab.say("segment", "--set", "segment.crop_px=60000")

@@ -65,7 +65,7 @@ def check_pixel_sizes(settings: Settings, fields: pd.DataFrame) -> None:
         raise UsageError(
             f"segment.{' and segment.'.join(needing)} cannot be applied to plate {fields['plate'].iloc[0]}: the size "
             f"of a pixel is not known for {len(unknown):,} of {len(fields):,} fields; first: {unknown.iloc[0]}",
-            hint=f"set fetch.dataset.pixel_um, or use segment.{' and segment.'.join(needing.values())}",
+            hint=f"set fetch.dataset.pixel_um, or {', and '.join(needing.values())}",
         )
     if settings.crop_um is not None:
         _check_windows(settings.crop_um, fields)

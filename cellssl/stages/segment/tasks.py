@@ -11,7 +11,6 @@ import numpy as np
 from cellssl.artifacts.store import Artifact, Draft
 from cellssl.artifacts.tables import KEY, TEXT, Column, check_columns, explained
 from cellssl.engine.build import RunContext
-from cellssl.errors import UsageError
 from cellssl.images.content import hashes_of, is_composed, state_of
 from cellssl.stages.segment.field import FetchedImage, FieldTask, LobeMerging, changed_error
 from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of, position_of, stain_of
@@ -54,15 +53,10 @@ def field_tasks(
 
 
 def _lobe_merging(settings: Detection, channels: list[str], field: Mapping[Any, Any]) -> LobeMerging | None:
-    """Return how lobes are merged in a field; UsageError where its channel or the size of its pixels is not known."""
+    """Return how lobes are merged in a field; UsageError where no channel has that name."""
     lobes = settings.lobes
     if lobes is None:
         return None
-    if lobes.diameter_um is not None and np.isnan(field["pixel_um"]):
-        raise UsageError(
-            f"segment.lobes.diameter_um needs the size of a pixel, and that of field {field['field_id']} is not known",
-            hint="set fetch.dataset.pixel_um, or leave diameter_um out: it is measured in every field then",
-        )
     diameter_px = lobes.diameter_um / field["pixel_um"] if lobes.diameter_um is not None else None
     return LobeMerging(position_of(lobes.channel, channels), lobes.limits(), diameter_px)
 
