@@ -13,7 +13,7 @@ from cellssl.artifacts.tables import KEY, TEXT, Column, check_columns, explained
 from cellssl.engine.build import RunContext
 from cellssl.images.content import hashes_of, is_composed, state_of
 from cellssl.stages.segment.field import FetchedImage, FieldTask, LobeMerging, changed_error
-from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of, position_of, stain_of
+from cellssl.stages.segment.inputs import body_of, channels_of, image_of, label_image_of, nucleus_of, stain_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,11 +54,11 @@ def field_tasks(
 
 def _lobe_merging(settings: Detection, channels: list[str], field: Mapping[Any, Any]) -> LobeMerging | None:
     """Return how lobes are merged in a field; UsageError where no channel has that name."""
-    lobes = settings.lobes
-    if lobes is None:
+    lobes, body = settings.lobes, body_of(settings, channels)
+    if lobes is None or body is None:
         return None
     diameter_px = lobes.diameter_um / field["pixel_um"] if lobes.diameter_um is not None else None
-    return LobeMerging(position_of(lobes.channel, channels), lobes.limits(), diameter_px)
+    return LobeMerging(body, lobes.limits(), diameter_px)
 
 
 def labels_name(field_id: str) -> str:
