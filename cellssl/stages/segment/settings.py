@@ -48,8 +48,8 @@ class Quality(SettingsModel):
 
     RENAMED: ClassVar[Mapping[str, str]] = {"field_max_stray": "field_max_outside_nuclei"}
     min_solidity: float = Field(0.0, ge=0, le=1)
-    """Nuclei with a smaller solidity (area / area of the convex hull) are dropped as ragged; 0.9 separates lobed from
-    round nuclei."""
+    """Nuclei with a smaller solidity (area / area of the convex hull, every pixel a square) are dropped as ragged; 0.9
+    separates lobed from round nuclei."""
     max_saturated: float = Field(1.0, ge=0, le=1)
     """Nuclei with a larger share of pixels at the camera's highest grey value are dropped as saturated."""
     min_focus: float = Field(0.0, ge=0)
