@@ -64,6 +64,10 @@ class CellSegmenterSettings(Plugin, CellSegmenter):
     def check(self) -> None:
         """Raise UsageError, with the cure as its hint, where this machine lacks what the method needs."""
 
+    def needing_pixel_um(self) -> Mapping[str, str]:
+        """Return the given settings in micrometres, each with what to do where the size of a pixel is not known."""
+        return {}
+
     def external_files(self) -> Mapping[str, Path]:
         """Return role -> file of the user that decides the result; its bytes are part of the fingerprint."""
         return {}

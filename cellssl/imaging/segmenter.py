@@ -81,6 +81,13 @@ class SegmenterSettings(Plugin, Segmenter):
         Called before any work is done: a package is missing, or the installed version does not have this network.
         """
 
+    def needing_pixel_um(self) -> Mapping[str, str]:
+        """Return the given settings in micrometres, each with what to do where the size of a pixel is not known.
+
+        Asked before any work is done, so that a missing size does not end a run half-way.
+        """
+        return {}
+
     def external_files(self) -> Mapping[str, Path]:
         """Return role -> file of the user that decides the result; its bytes are part of the fingerprint."""
         return {}
@@ -100,8 +107,8 @@ class SegmenterSettings(Plugin, Segmenter):
         """
         return self
 
-    def label_image(self, image: Path) -> Path | None:
-        """Return where the label image of a field lies, given the path of its nucleus channel.
+    def label_image(self, image: Path, field_id: str) -> Path | None:
+        """Return where the label image of a field lies, given the path of its nucleus channel and its name.
 
         None, the default, where `reads_label_images` is false. The file need not exist: its field is then listed in
         quarantine.csv. It holds one plane of whole numbers with the shape of the field; 0 is background, every other

@@ -20,13 +20,14 @@ from cellssl.stages.fetch import findings as kinds
 from cellssl.stages.fetch.check import check_plates
 from cellssl.stages.fetch.findings import Check, Finding, Tolerances, in_order, kinds_of
 from cellssl.stages.fetch.stage import fields_of, planned_plates
+from cellssl.stages.segment.inputs import check_channels
 
 
 def check_recipe(session: Session, context: RunContext, arms: Sequence[str]) -> Generator[Event, None, Check]:
     """Return everything that does not fit together in these arms; of images, only the headers are read.
 
     Raises UsageError where the recipe fetches nothing; what a table or a setting makes impossible is raised as `fetch`
-    raises it.
+    raises it, and a channel that [segment] names and no image has, as `segment` does.
     """
     recipe = session.recipe
     arms = [arm for arm in arms if recipe.has("fetch", arm)]
@@ -93,11 +94,19 @@ def _check_arm(session: Session, arm: str, context: RunContext) -> Generator[Eve
         plates = {plate: (yield from run_in_thread(partial(fields_of, settings, plate, context)))}
     else:
         plates = yield from run_in_thread(partial(planned_plates, settings, context))
+    _check_channels(recipe.settings("segment", arm), plates)
     remarks = yield from run_in_thread(partial(settings.dataset.remarks, settings.controls))
     check = yield from check_plates(plates, settings.controls, tolerances, context, remarks)
     if plate is not None or not recipe.has("split", arm):
         return check
     return _with(check, _against_split(recipe.settings("split", arm), plates))
+
+
+def _check_channels(segment: Any, plates: Mapping[str, Sequence[Field]]) -> None:
+    """Raise UsageError where [segment] names a channel that the fields lack; crops of a data set have no images."""
+    channels = next((list(field.images) for fields in plates.values() for field in fields if field.images), None)
+    if channels is not None:
+        check_channels(segment, channels)
 
 
 def _against_split(split: Any, plates: Mapping[str, Sequence[Field]]) -> Iterator[Finding]:

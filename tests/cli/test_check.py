@@ -84,6 +84,21 @@ def test_fetch_makes_the_good_plates_and_names_the_bad_one_that_can_be_left_out(
     assert json.loads((Path(without.line) / "parts.json").read_text()) == {"P2": made[0].fingerprint}
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("nucleus_channel", '"DNA"'),
+        ("cells.channel", '{ method = "propagate", channel = "DNA" }'),
+        ("lobes.channel", '{ channel = "DNA" }'),
+    ],
+)
+def test_a_channel_that_no_image_has_is_named_before_any_work(lab: Path, setting: str, value: str) -> None:
+    wrong = cellssl("check", lab, "--set", f"segment.{setting.removesuffix('.channel')}={value}")
+    assert wrong.code == 2 and f"segment.{setting} is 'DNA', which is no channel" in wrong.err, wrong.err
+    assert "there are: dna, actin" in wrong.err
+    assert cellssl("check", lab, "--set", f"segment.{setting.removesuffix('.channel')}={value.lower()}").code == 0
+
+
 def test_an_excluded_plate_that_does_not_exist_is_a_mistake(lab: Path) -> None:
     said = cellssl("fetch", lab, "--set", 'fetch.exclude_plates=["P3"]')
     assert said.code == 2 and "fetch.exclude_plates names 'P3'" in said.err

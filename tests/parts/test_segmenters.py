@@ -45,7 +45,7 @@ def test_a_segmenter_segments_or_reads_label_images(name: str, tmp_path: Path) -
     settings = plugins.load(FOLDER, name).Settings
     assert issubclass(settings, SegmenterSettings)
     method = settings(folder=tmp_path) if name == "label_images" else settings()
-    assert (method.label_image(tmp_path / "a.tif") is not None) == method.reads_label_images
+    assert (method.label_image(tmp_path / "a.tif", "P1_A01_s1") is not None) == method.reads_label_images
     own_segment = settings.segment is not Segmenter.segment or settings.prepare is not SegmenterSettings.prepare
     assert own_segment != method.reads_label_images
 
@@ -65,7 +65,7 @@ def test_a_segmenter_needs_settings_and_segment_only(tmp_path: Path) -> None:
     method = Threshold(level=1400)
     assert method.prepare((), "cpu").segment(field_of_nuclei()).max() == 12
     assert method.non_default() == {"level": 1400} and method.ran() == {}
-    assert method.label_image(tmp_path / "a.tif") is None
+    assert method.label_image(tmp_path / "a.tif", "P1_A01_s1") is None
 
 
 @pytest.mark.parametrize("name", WITHOUT_WEIGHTS)

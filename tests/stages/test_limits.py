@@ -11,6 +11,7 @@ from cellssl.errors import UsageError
 from cellssl.imaging.selection import REASONS
 from cellssl.stages.segment.counts import in_words, warnings_of
 from cellssl.stages.segment.selection import (
+    NUCLEI_CSV,
     check_pixel_sizes,
     count_nuclei,
     reject_by_limits,
@@ -82,6 +83,46 @@ def test_a_setting_in_micrometres_needs_the_size_of_every_pixel(given: dict[str,
     with pytest.raises(UsageError, match="not known for 1 of 2 fields; first: f1") as caught:
         check_pixel_sizes(Settings(**given), fields(0.5, np.nan))
     assert "fetch.dataset.pixel_um" in caught.value.hint and "_px" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("given", "setting", "cure"),
+    [
+        ({"method": {"name": "watershed", "diameter_um": 12.0}}, "segment.method.diameter_um", "leave out diameter_um"),
+        ({"method": {"name": "cellpose", "diameter_um": 12.0}}, "segment.method.diameter_um", "leave out diameter_um"),
+        ({"lobes": {"channel": "b", "diameter_um": 12.0}}, "segment.lobes.diameter_um", "leave out lobes.diameter_um"),
+        *(
+            (
+                {"cells": {"channel": "b", "method": {"name": name, setting: 30.0}}},
+                f"segment.cells.method.{setting}",
+                f"give {other} in place of {setting}",
+            )
+            for name, setting, other in (
+                ("propagate", "max_distance_um", "max_distance_diameters"),
+                ("watershed", "max_distance_um", "max_distance_diameters"),
+                ("cellpose", "diameter_um", "diameter_in_nuclei"),
+            )
+        ),
+    ],
+)
+def test_a_length_of_a_method_in_micrometres_needs_the_size_of_every_pixel(
+    given: dict[str, Any], setting: str, cure: str
+) -> None:
+    check_pixel_sizes(Settings(**given), fields(0.5, 0.25))
+    with pytest.raises(UsageError, match=f"{setting} cannot be applied to plate .*; first: f1") as caught:
+        check_pixel_sizes(Settings(**given), fields(0.5, np.nan))
+    assert "fetch.dataset.pixel_um" in caught.value.hint and cure in caught.value.hint
+
+
+def test_the_table_with_cellprofilers_names_has_no_solidity_of_another_hull() -> None:
+    from skimage.measure import regionprops
+
+    from cellssl.imaging.quality import solidity
+
+    rows, columns = np.mgrid[:20, :20]
+    disc = (np.hypot(rows - 10, columns - 10) < 6).astype(np.int32)
+    assert regionprops(disc)[0].solidity - solidity(disc)[0] > 0.01, "they are the same: the table may have it"
+    assert "Nuclei_AreaShape_Solidity" not in NUCLEI_CSV.values()
 
 
 def test_a_pixel_size_that_cannot_be_right_is_an_error_and_not_a_full_memory() -> None:

@@ -86,4 +86,4 @@ def test_an_unknown_channel_is_an_error_that_names_the_channels(recipe: Path) ->
     said = segment(recipe, 'segment.lobes={channel="tubuline"}')
     assert said.code == 2
     assert "tubulin" in said.err
-    assert "there is no channel 'tubuline'" in said.err
+    assert "segment.lobes.channel is 'tubuline', which is no channel" in said.err

@@ -614,6 +614,16 @@ def test_given_label_images_give_the_cells_that_they_show(lab: Lab) -> None:
     assert fewer.card.metrics["quarantined"] == 1
 
 
+def test_kept_labels_are_read_back_as_they_are_named(lab: Lab) -> None:
+    own = lab.segment("--set", "segment.keep_labels=true", *QUICK_TO_START)
+    labels = Store(lab.root).get("segment", read_cells(own)["part"].iloc[0]).path / "labels"
+    method = f'{{ name = "label_images", folder = "{labels}", pattern = "{{field}}_cp_masks.tif" }}'
+    given = lab.segment("--set", f"segment.method={method}")
+    assert given.card.metrics["kept"] == given.card.metrics["detected"] == own.card.metrics["kept"] > 0
+    columns = ["cell_id", "row_px", "column_px", "area_px", "solidity"]
+    pd.testing.assert_frame_equal(read_cells(given)[columns], read_cells(own)[columns])
+
+
 def test_two_fields_cannot_share_a_label_image(lab: Lab) -> None:
     fields = lab.fields.copy()
     masks = lab.folder / "masks"
@@ -638,13 +648,23 @@ BLOCK = np.pad(np.ones((20, 20), np.int32), ((100, 136), (100, 200)))
 
 
 @pytest.mark.parametrize(
-    "pattern", ["{stem}}_cp.tif", "{stem", "{}", "{stem}{stem}", "{other}", "{folder}.tif", "x.tif"]
+    "pattern", ["{stem}}_cp.tif", "{stem", "{}", "{stem}{stem}", "{field}{field}", "{other}", "{folder}.tif", "x.tif"]
 )
 def test_a_pattern_that_names_no_label_image_is_an_error(lab: Lab, pattern: str) -> None:
     said = lab.say(
         "segment", "--set", f'segment.method={{ name = "label_images", folder = ".", pattern = "{pattern}" }}'
     )
     assert said.code == 2 and "pattern" in said.err and "{stem}" in said.err
+
+
+def test_a_length_in_micrometres_without_a_pixel_size_is_an_error_before_any_nucleus_is_detected(lab: Lab) -> None:
+    lab.write(lab.fields.drop(columns="pixel_um"))
+    assert lab.say("fetch").code == 0
+    cells = '{ channel = "actin", method = { name = "propagate", max_distance_um = 30 } }'
+    said = lab.say("segment", *QUICK_TO_START, "--set", f"segment.cells={cells}")
+    assert said.code == 2 and "segment.cells.method.max_distance_um" in said.err, said.err
+    assert "fetch.dataset.pixel_um" in said.err and not list(lab.root.glob("segment/*/nuclei.parquet"))
+    assert not list(lab.root.rglob("field-*.npz"))
 
 
 def test_crops_that_do_not_fit_on_the_disk_are_an_error_before_any_is_written(lab: Lab) -> None:

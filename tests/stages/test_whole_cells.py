@@ -1,6 +1,7 @@
 """Whole cells in segment: their label images, measurements, and crops in which only the own cell is left."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from cellssl.artifacts.crops import open_crops
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_cells, read_fields, read_table
 from cellssl.imaging.compartments import compartment_columns
-from cellssl.stages.shared.preparation import differences
+from cellssl.stages.segment.settings import Settings
+from cellssl.stages.shared.preparation import differences, of_section
 
 RECIPE = """
 name = "whole"
@@ -153,6 +155,21 @@ def test_a_model_of_whole_windows_refuses_masked_crops_and_takes_those_of_before
         assert differences(expected, whole) == {}
         assert list(differences(expected, masked).values()) == ['set segment.crop_mask = "none"']
     assert len(differences(masked, whole)) == 1
+
+
+def test_a_model_of_masked_crops_refuses_cells_that_were_found_otherwise() -> None:
+    def prepared(mask: str, **cells: object) -> dict[str, object]:
+        given = {"crop_mask": mask, "cells": {"method": "propagate", "channel": "actin"} | cells}
+        return of_section(Settings(**given).all_values(), 4, finished_crops=False)
+
+    model, other = prepared("cell"), prepared("cell", channel="tubulin")
+    assert differences(model, prepared("cell")) == {} and differences(model, other, ["scale"]) == {}
+    assert differences(prepared("nucleus"), prepared("nucleus", channel="tubulin")) == {}
+    far = prepared("cell", method={"name": "propagate", "max_distance_um": 30.0})
+    for here in (other, far):
+        (cure,) = differences(here, model).values()
+        written = tomllib.loads(cure.removeprefix("set segment."))["cells"]
+        assert prepared("cell", **written) == here
 
 
 def as_toml(table: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ What `propagate` and `watershed` share: they find the same foreground, and diffe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,12 @@ class StainSettings(CellSegmenterSettings):
     def silent(self) -> frozenset[str]:
         """Return the distance that is not used."""
         return frozenset() if self.max_distance_um is None else frozenset({"max_distance_diameters"})
+
+    def needing_pixel_um(self) -> Mapping[str, str]:
+        """Return the distance where it is given in micrometres, and the cure where the size of a pixel is not known."""
+        if self.max_distance_um is None:
+            return {}
+        return {"max_distance_um": "give max_distance_diameters in place of max_distance_um"}
 
     def grow(
         self,

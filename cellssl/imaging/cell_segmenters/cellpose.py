@@ -59,6 +59,12 @@ class Settings(CellSegmenterSettings):
                 hint=f"{did_you_mean(self.model, tuple(names))}; a file of your own goes into method.weights",
             )
 
+    def needing_pixel_um(self) -> Mapping[str, str]:
+        """Return the diameter where it is given, and the cure where the size of a pixel is not known."""
+        if self.diameter_um is None:
+            return {}
+        return {"diameter_um": "give diameter_in_nuclei in place of diameter_um"}
+
     def external_files(self) -> Mapping[str, Path]:
         """Return the file of the user's own network, where one is given."""
         return {} if self.weights is None else {"weights": self.weights}

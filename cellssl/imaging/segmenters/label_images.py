@@ -1,4 +1,4 @@
-"""label_images: the path of a field's image in -> the path of its label image, made by another tool, out.
+"""label_images: a field's image and name in -> the path of its label image, made by another tool, out.
 
 The label images come from cellpose, StarDist, CellProfiler or any other tool. A label image is one plane of whole
 numbers with the size of its field: 0 is background, every other number one nucleus.
@@ -18,6 +18,9 @@ from cellssl.config.paths import InputPath
 from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.imaging.segmenter import SegmenterSettings
 
+PLACEHOLDERS = frozenset({"stem", "folder", "field"})
+"""What a pattern may hold in braces."""
+
 
 class Settings(SegmenterSettings):
     """Take the nuclei from label images that exist already, such as those of cellpose, StarDist or CellProfiler."""
@@ -27,24 +30,28 @@ class Settings(SegmenterSettings):
     folder: InputPath = Field(json_schema_extra=NOT_IN_FINGERPRINT)
     """Folder with the label images. The bytes of the images are part of the fingerprint; the folder's path is not."""
     pattern: str = "{stem}_cp_masks.tif"
-    """Name of a field's label image: {stem} is the name of the field's nucleus image without its ending, and {folder}
-    the name of the folder that holds that image, for images that have the same name in every folder."""
+    """Name of a field's label image: {stem} is the name of the field's nucleus image without its ending, {folder} the
+    name of the folder that holds that image, for images that have the same name in every folder, and {field} the
+    `field_id`, after which `keep_labels` names its label images."""
 
     @field_validator("pattern")
     @classmethod
     def _check_pattern(cls, pattern: str) -> str:
         try:
             names = [name for _, name, form, turn in Formatter().parse(pattern) if name is not None or form or turn]
-            pattern.format(stem="", folder="")
+            pattern.format(stem="", folder="", field="")
         except (ValueError, KeyError, IndexError, AttributeError) as error:
-            raise ValueError("may hold {stem} and {folder}, and no other braces") from error
-        if "stem" not in names or set(names) - {"stem", "folder"} or len(names) > len(set(names)):
-            raise ValueError("must hold {stem} once, for the name of the field's nucleus image, and may hold {folder}")
+            raise ValueError("may hold {stem}, {field} and {folder}, and no other braces") from error
+        if not {"stem", "field"} & set(names) or set(names) - PLACEHOLDERS or len(names) > len(set(names)):
+            raise ValueError(
+                "must hold {stem}, for the name of the field's nucleus image, or {field}, for the field_id, each at "
+                "most once, and may hold {folder}"
+            )
         return pattern
 
-    def label_image(self, image: Path) -> Path:
-        """Return the path of the label image that belongs to a nucleus image."""
-        return self.folder / self.pattern.format(stem=image.stem, folder=image.parent.name)
+    def label_image(self, image: Path, field_id: str) -> Path:
+        """Return the path of the label image that belongs to a field with this nucleus image."""
+        return self.folder / self.pattern.format(stem=image.stem, folder=image.parent.name, field=field_id)
 
     def external_files(self) -> Mapping[str, Path]:
         """Return all files of the folder whose names fit the pattern, by their path in it."""

@@ -66,6 +66,12 @@ class Settings(SegmenterSettings):
     min_area_share: float = Field(0.13, ge=0, lt=1)
     """Smallest area of a nucleus, as a share of the disc with the typical diameter; smaller pieces are debris."""
 
+    def needing_pixel_um(self) -> Mapping[str, str]:
+        """Return the diameter where it is given, and the cure where the size of a pixel is not known."""
+        if self.diameter_um is None:
+            return {}
+        return {"diameter_um": "leave out diameter_um, and it is measured in every field"}
+
     def segment(self, image: Real[np.ndarray, "y x"], pixel_um: float | None = None) -> Int32[np.ndarray, "y x"]:
         """Return labels 1..n, 0 for background; nuclei that touch the edge are included.
 

@@ -77,7 +77,7 @@ class Settings(StageSettings):
     """Other formats in which the same table is written too; h5ad is AnnData's and needs cellssl[anndata]."""
     accept: tuple[Literal["crop_px", "pixel_um", "scale"], ...] = Field((), json_schema_extra=NOT_IN_FINGERPRINT)
     """Differences between these cells and those of an earlier model that are known and accepted: the size of the crops
-    or of a pixel, or how intensities are scaled. By default each of them is an error."""
+    or of a pixel, or how intensities are scaled and crops are masked. By default each of them is an error."""
     batch: int = Field(64, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Number of cells per batch."""
     workers: int | None = Field(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)

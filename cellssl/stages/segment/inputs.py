@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellssl.artifacts.store import Artifact
-from cellssl.config import plugins
 from cellssl.errors import UsageError
 from cellssl.images.reference import ImageReference, parse_reference
 
@@ -21,17 +20,18 @@ def channels_of(fields: pd.DataFrame) -> list[str]:
     return [name.removeprefix("path_") for name in fields.columns if name.startswith("path_")]
 
 
+def check_channels(settings: Detection, channels: list[str]) -> None:
+    """Raise UsageError, with the setting, where the section names a channel that images with these ones lack."""
+    nucleus_of(settings, channels)
+    stain_of(settings, channels)
+    body_of(settings, channels)
+
+
 def nucleus_of(settings: Detection, channels: list[str]) -> int:
     """Return the position of the channel that shows the nuclei; UsageError where no channel has that name."""
-    return 0 if settings.nucleus_channel is None else position_of(settings.nucleus_channel, channels)
-
-
-def position_of(channel: str, channels: list[str]) -> int:
-    """Return the position of a channel by its name; UsageError where no channel has it."""
-    if channel not in channels:
-        hint = plugins.did_you_mean(channel, tuple(channels))
-        raise UsageError(f"there is no channel {channel!r}", hint=hint)
-    return channels.index(channel)
+    if settings.nucleus_channel is None:
+        return 0
+    return _position_of(settings.nucleus_channel, "nucleus_channel", channels)
 
 
 def stain_of(settings: Detection, channels: list[str]) -> int | None:
@@ -39,14 +39,23 @@ def stain_of(settings: Detection, channels: list[str]) -> int | None:
 
     Raises UsageError where no channel has that name.
     """
-    if settings.cells is None:
-        return None
-    if settings.cells.channel not in channels:
+    return None if settings.cells is None else _position_of(settings.cells.channel, "cells.channel", channels)
+
+
+def body_of(settings: Detection, channels: list[str]) -> int | None:
+    """Return the position of the channel by which lobes are merged; None where they are not.
+
+    Raises UsageError where no channel has that name.
+    """
+    return None if settings.lobes is None else _position_of(settings.lobes.channel, "lobes.channel", channels)
+
+
+def _position_of(channel: str, setting: str, channels: list[str]) -> int:
+    if channel not in channels:
         raise UsageError(
-            f"segment.cells.channel is {settings.cells.channel!r}, which is no channel",
-            hint=f"there are: {', '.join(channels)}",
+            f"segment.{setting} is {channel!r}, which is no channel", hint=f"there are: {', '.join(channels)}"
         )
-    return channels.index(settings.cells.channel)
+    return channels.index(channel)
 
 
 def image_of(text: str, fetched: Artifact) -> ImageReference:
@@ -54,9 +63,9 @@ def image_of(text: str, fetched: Artifact) -> ImageReference:
     return parse_reference(text).within(fetched.path)
 
 
-def label_image_of(settings: Detection, image: ImageReference) -> Path | None:
-    """Return the label image that belongs to a nucleus image; None where the nuclei are segmented.
+def label_image_of(settings: Detection, image: ImageReference, field_id: str) -> Path | None:
+    """Return the label image that belongs to a field with this nucleus image; None where the nuclei are segmented.
 
-    It is named after the file of the image, the first where every z plane has a file.
+    It is named after the field, or after the file of the image, the first where every z plane has a file.
     """
-    return settings.method.label_image(Path(image.files[0]))
+    return settings.method.label_image(Path(image.files[0]), field_id)

@@ -28,14 +28,13 @@ NUCLEI_CSV = {
     "row_px": "Nuclei_Location_Center_Y",
     "area_px": "Nuclei_AreaShape_Area",
     "eccentricity": "Nuclei_AreaShape_Eccentricity",
-    "solidity": "Nuclei_AreaShape_Solidity",
     "neighbours": "Nuclei_Neighbors_NumberOfNeighbors",
     "nearest_px": "Nuclei_Neighbors_FirstClosestDistance",
     "second_nearest_px": "Nuclei_Neighbors_SecondClosestDistance",
     "touching": "Nuclei_Neighbors_NumberOfNeighbors_Adjacent",
     "percent_touching": "Nuclei_Neighbors_PercentTouching_Adjacent",
 }
-"""Column of the cell table -> its name in CellProfiler."""
+"""Column of the cell table -> its name in CellProfiler. Not `solidity`: CellProfiler takes another convex hull."""
 
 
 def select_nuclei(nuclei: pd.DataFrame, fields: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -65,7 +64,7 @@ def check_pixel_sizes(settings: Settings, fields: pd.DataFrame) -> None:
         raise UsageError(
             f"segment.{' and segment.'.join(needing)} cannot be applied to plate {fields['plate'].iloc[0]}: the size "
             f"of a pixel is not known for {len(unknown):,} of {len(fields):,} fields; first: {unknown.iloc[0]}",
-            hint=f"set fetch.dataset.pixel_um, or use segment.{' and segment.'.join(needing.values())}",
+            hint=f"set fetch.dataset.pixel_um, or {', and '.join(needing.values())}",
         )
     if settings.crop_um is not None:
         _check_windows(settings.crop_um, fields)

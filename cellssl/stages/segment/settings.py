@@ -48,8 +48,8 @@ class Quality(SettingsModel):
 
     RENAMED: ClassVar[Mapping[str, str]] = {"field_max_stray": "field_max_outside_nuclei"}
     min_solidity: float = Field(0.0, ge=0, le=1)
-    """Nuclei with a smaller solidity (area / area of the convex hull) are dropped as ragged; 0.9 separates lobed from
-    round nuclei."""
+    """Nuclei with a smaller solidity (area / area of the convex hull, every pixel a square) are dropped as ragged; 0.9
+    separates lobed from round nuclei."""
     max_saturated: float = Field(1.0, ge=0, le=1)
     """Nuclei with a larger share of pixels at the camera's highest grey value are dropped as saturated."""
     min_focus: float = Field(0.0, ge=0)
@@ -237,7 +237,12 @@ class Settings(Detection):
     def needing_pixel_um(self) -> dict[str, str]:
         """Return the settings that need the size of a pixel, each with what to give where it is not known."""
         in_pixels = {"min_area_um2": "min_area_px", "max_area_um2": "max_area_px", "crop_um": "crop_px alone"}
-        return {name: other for name, other in in_pixels.items() if getattr(self, name) is not None}
+        found = {name: f"use segment.{other}" for name, other in in_pixels.items() if getattr(self, name) is not None}
+        if self.lobes is not None and self.lobes.diameter_um is not None:
+            found["lobes.diameter_um"] = "leave out lobes.diameter_um, and it is measured in every field"
+        for place, method in self._methods():
+            found |= {f"{place}.{name}": cure for name, cure in method.needing_pixel_um().items()}
+        return found
 
     def detection(self) -> Detection:
         """Return the settings that decide which nuclei are found."""

@@ -52,7 +52,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     fetch = job.inputs["fetch"]
     store = job.context.store.with_store_of(fetch)
     fetched = {plate: store.get("fetch", part) for plate, part in parts_of(fetch)}
-    _check_label_images(job.settings, list(fetched.values()))
+    _check_fetched(job.settings, list(fetched.values()))
     parts = yield from _all_plates(job, fetched)
     tables = {name: _gathered_table(name, parts) for name in _tables_of(parts)}
     cells = tables["cells.parquet"]
@@ -101,6 +101,15 @@ def _no_cells_error(counts: dict[str, int]) -> DataError:
     )
 
 
+def _check_fetched(settings: Settings, fetched: list[Artifact]) -> None:
+    """Raise UsageError where the settings do not fit the fields of some plate, before any plate is segmented."""
+    _check_label_images(settings, fetched)
+    if settings.needing_pixel_um():
+        for part in fetched:
+            if not _gives_crops(part):
+                check_pixel_sizes(settings, read_fields(part))
+
+
 def _check_label_images(settings: Settings, fetched: list[Artifact]) -> None:
     """Raise UsageError where two fields would take their nuclei from the same label image."""
     if not settings.method.reads_label_images:
@@ -113,13 +122,14 @@ def _check_label_images(settings: Settings, fetched: list[Artifact]) -> None:
         channels = channels_of(fields)
         images = fields[f"path_{channels[nucleus_of(settings, channels)]}"]
         for field_id, image in zip(fields["field_id"], images, strict=True):
-            place = label_image_of(settings, image_of(image, part))
+            place = label_image_of(settings, image_of(image, part), field_id)
             assert place is not None
             if place in fields_by_image:
                 raise UsageError(
                     f"the fields {fields_by_image[place]} and {field_id} would both take their nuclei from {place}",
                     hint="use a segment.method.pattern that gives them different names, such as "
-                    '"{folder}_{stem}_cp_masks.tif"; {folder} is the name of the folder of an image',
+                    '"{folder}_{stem}_cp_masks.tif" or "{field}_cp_masks.tif"; {folder} is the folder of an '
+                    "image, and {field} the field_id",
                 )
             fields_by_image[place] = str(field_id)
 
@@ -165,7 +175,7 @@ def _write_nuclei_csv(job: Job, cells: pd.DataFrame, fields: pd.DataFrame) -> No
 
 def make_plate(settings: Settings, context: RunContext, fetched: Artifact) -> Build:
     """Find or make the part that holds the cells of one plate."""
-    _check_label_images(settings, [fetched])
+    _check_fetched(settings, [fetched])
     card = plate_card(settings, context, fetched)
     work = partial(_make_cells, nuclei_card(settings, context, fetched))
     return (yield from build_part(context, card, settings, {"fetch": fetched}, work))
@@ -205,7 +215,10 @@ def _label_images(settings: Settings, fetched: Artifact) -> dict[str, Path]:
     fields = read_fields(fetched)
     channels = channels_of(fields)
     images = fields[f"path_{channels[nucleus_of(settings, channels)]}"]
-    places = [label_image_of(settings, image_of(text, fetched)) for text in images]
+    places = [
+        label_image_of(settings, image_of(text, fetched), field_id)
+        for field_id, text in zip(fields["field_id"], images, strict=True)
+    ]
     return {
         f"label_image/{field_id}": place
         for field_id, place in zip(fields["field_id"], places, strict=True)
@@ -234,7 +247,6 @@ def _make_cells(nuclei: Card, job: Job) -> Generator[Event, None, Metrics]:
         raise no_range_error(fetched)
     fields = read_fields(fetched)
     check_reference(job.settings, fields)
-    check_pixel_sizes(job.settings, fields)
     work = partial(detect_plate, first_done=partial(check_space_for_first, job))
     detected = yield from build_part(job.context, nuclei, job.settings.detection(), {"fetch": fetched}, work)
     return (yield from select_plate(job, detected))

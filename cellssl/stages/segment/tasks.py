@@ -11,10 +11,9 @@ import numpy as np
 from cellssl.artifacts.store import Artifact, Draft
 from cellssl.artifacts.tables import KEY, TEXT, Column, check_columns, explained
 from cellssl.engine.build import RunContext
-from cellssl.errors import UsageError
 from cellssl.images.content import hashes_of, is_composed, state_of
 from cellssl.stages.segment.field import FetchedImage, FieldTask, LobeMerging, changed_error
-from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of, position_of, stain_of
+from cellssl.stages.segment.inputs import body_of, channels_of, image_of, label_image_of, nucleus_of, stain_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +42,7 @@ def field_tasks(
             labels=draft.file(labels_name(row["field_id"])),
             stain=stain,
             cells=None if stain is None else draft.file(cells_name(row["field_id"])),
-            given_labels=label_image_of(settings, images[nucleus].reference),
+            given_labels=label_image_of(settings, images[nucleus].reference, row["field_id"]),
             truth=fetched.file(truth) if isinstance(truth, str) else None,
             phenotypes=phenotypes.get(row["field_id"], {}),
             flatfields=tuple(map(draft.file, flatfields)),
@@ -54,17 +53,12 @@ def field_tasks(
 
 
 def _lobe_merging(settings: Detection, channels: list[str], field: Mapping[Any, Any]) -> LobeMerging | None:
-    """Return how lobes are merged in a field; UsageError where its channel or the size of its pixels is not known."""
-    lobes = settings.lobes
-    if lobes is None:
+    """Return how lobes are merged in a field; UsageError where no channel has that name."""
+    lobes, body = settings.lobes, body_of(settings, channels)
+    if lobes is None or body is None:
         return None
-    if lobes.diameter_um is not None and np.isnan(field["pixel_um"]):
-        raise UsageError(
-            f"segment.lobes.diameter_um needs the size of a pixel, and that of field {field['field_id']} is not known",
-            hint="set fetch.dataset.pixel_um, or leave diameter_um out: it is measured in every field then",
-        )
     diameter_px = lobes.diameter_um / field["pixel_um"] if lobes.diameter_um is not None else None
-    return LobeMerging(position_of(lobes.channel, channels), lobes.limits(), diameter_px)
+    return LobeMerging(body, lobes.limits(), diameter_px)
 
 
 def labels_name(field_id: str) -> str:

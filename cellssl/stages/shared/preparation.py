@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.contents import input_of, section_of
@@ -38,7 +39,20 @@ def of_section(section: Mapping[str, Any], algorithm: int, *, finished_crops: bo
         found |= {
             name: section[name] for name in ("crop_px", "border", "crop_mask", "illumination", *blur) if name in section
         }
+        if section.get("crop_mask") == "cell" and section.get("cells"):
+            found["cells"] = _how_cells_are_found(section["cells"])
     return {**found, "algorithm": algorithm}
+
+
+def _how_cells_are_found(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that draw the outlines by which crops are masked, without those that are left out.
+
+    A file counts by its name: the same file may lie in another folder on another machine.
+    """
+    known = {name: value for name, value in cells["method"].items() if value is not None}
+    if "weights" in known:
+        known["weights"] = PurePath(known["weights"]).name
+    return {"method": known, "channel": cells["channel"]}
 
 
 def of_dataset(dataset: Any) -> Preparation:
@@ -182,5 +196,12 @@ def _in_words(name: str, model: Preparation, cells: Preparation) -> tuple[str, s
                 f"pixels as segment's ALGORITHM {expected} makes them, but these are made by {here}",
                 "train the model again, or use the version of cellssl that its card names under run",
             )
-    value = json.dumps(expected)
-    return f"cells with segment.{name} = {value}, but these have {json.dumps(here)}", f"set segment.{name} = {value}"
+    value = _as_toml(expected)
+    return f"cells with segment.{name} = {value}, but these have {_as_toml(here)}", f"set segment.{name} = {value}"
+
+
+def _as_toml(value: Any) -> str:
+    """Return a value as it is written in a recipe."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{name} = {_as_toml(one)}" for name, one in value.items()) + " }"
+    return json.dumps(value)
