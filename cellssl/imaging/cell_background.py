@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellssl.imaging.background import fit_surface
+
 if TYPE_CHECKING:
     from jaxtyping import Float32, Real
 
@@ -13,6 +15,8 @@ WINDOW = 8.0
 """Side of the neighbourhood in diameters of a nucleus: no cell is so large that the gap beside it lies outside."""
 GRID = 6
 """Points per diameter of a nucleus at which the background is computed; it changes slowly."""
+INTERVALS, STIFFNESS = 2, 1e-3
+"""How the surface below cells may bend: less than one below nuclei, as a colony without gaps is wider."""
 
 
 def cell_background(channel: Real[np.ndarray, "y x"], nucleus_px: float) -> Float32[np.ndarray, "y x"]:
@@ -24,12 +28,19 @@ def cell_background(channel: Real[np.ndarray, "y x"], nucleus_px: float) -> Floa
     from scipy import ndimage
 
     side = max(int(nucleus_px / GRID), 1)
-    coarse = ndimage.gaussian_filter(block_mean(channel, side), 1.0)
+    # at a high magnification the neighbourhood is as large as the field, and an opening would not see slopes
+    surface = slope_below(channel)
+    coarse = ndimage.gaussian_filter(block_mean(channel - surface, side), 1.0)
     window = tuple(min(2 * int(WINDOW * nucleus_px / side / 2) + 1, 2 * length - 1) for length in coarse.shape)
     # the minimum alone would follow a slope at a distance of half a window
     opened = ndimage.maximum_filter(ndimage.minimum_filter(coarse, window), window)
     smooth = ndimage.gaussian_filter(opened, [length / 4 for length in window])
-    return _enlarged(smooth, side, channel.shape)
+    return np.asarray(surface + _enlarged(smooth, side, channel.shape))
+
+
+def slope_below(channel: Real[np.ndarray, "y x"]) -> Float32[np.ndarray, "y x"]:
+    """Return a stiff surface below cells: it follows slopes, but glows only in part, as colonies look like them."""
+    return fit_surface(channel, stiffness=STIFFNESS, intervals=INTERVALS).at(channel.shape)
 
 
 def block_mean(image: Real[np.ndarray, "y x"], side: int) -> Float32[np.ndarray, "small_y small_x"]:

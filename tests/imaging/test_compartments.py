@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from microscopes import OBJECTIVES, grow, photograph, tilted
+from scipy.ndimage import gaussian_filter
+from scipy.ndimage import sum as ndimage_sum
 from skimage.measure import regionprops
 from skimage.segmentation import expand_labels
 
 from cellssl.imaging.cell_background import cell_background
+from cellssl.imaging.cell_segmenters import propagate
 from cellssl.imaging.compartments import compartment_columns, measure_compartments
 from cellssl.randomness import generator
 
@@ -74,3 +78,24 @@ def test_the_background_follows_a_slope_below_cells() -> None:
     found = cell_background((slope + cells).astype(np.uint16), 30.0)
     inner = (slice(60, -60), slice(60, -60))
     assert np.abs(found - slope)[inner].max() < 150
+
+
+@pytest.mark.parametrize("objective", ["10x", "20x", "60x"])
+def test_a_slope_changes_neither_whole_cells_nor_their_light(objective: str) -> None:
+    photo = photograph(grow(16, 150, 190, seed=2, on_edge=False), OBJECTIVES[objective])
+    cells = np.asarray(expand_labels(photo.labels, 9 / photo.pixel_um), np.int32)
+    light = gaussian_filter(1200.0 * (cells > 0), 0.75 / photo.pixel_um)
+    stain = tilted(light + generator("tests", "slope").normal(300, 20, light.shape), rise=3000)
+    found = propagate.Settings().grow(stain, photo.labels, photo.image)
+    measured = measure_compartments(stain[None], ["actin"], photo.labels, cells)
+    n = np.arange(1, len(np.unique(cells)))
+    areas = np.bincount(found.ravel())[1:] / np.bincount(cells.ravel())[1:]
+    assert areas.max() < 1.25
+    assert np.abs(measured["cell_actin_integrated"] / ndimage_sum(light, cells, n) - 1).max() < 0.05
+
+
+def test_the_background_does_not_rise_into_a_colony_as_wide_as_half_the_field() -> None:
+    rows, columns = np.mgrid[:340, :426]
+    colony = np.hypot(rows - 170, columns - 213) < 115
+    stain = 300 + 1200 * colony + generator("tests", "colony").normal(0, 20, colony.shape)
+    assert np.median(cell_background(stain.astype(np.uint16), 30.0)[colony]) < 300 + 0.05 * 1200
