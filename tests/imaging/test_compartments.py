@@ -99,3 +99,22 @@ def test_the_background_does_not_rise_into_a_colony_as_wide_as_half_the_field() 
     colony = np.hypot(rows - 170, columns - 213) < 115
     stain = 300 + 1200 * colony + generator("tests", "colony").normal(0, 20, colony.shape)
     assert np.median(cell_background(stain.astype(np.uint16), 30.0)[colony]) < 300 + 0.05 * 1200
+
+
+@pytest.mark.parametrize("diameter", [6, 10, 20, 40])
+def test_the_light_of_an_empty_channel_is_about_zero_for_nuclei_of_any_size(diameter: int) -> None:
+    side = 20 * diameter
+    rows, columns = np.mgrid[:side, :side] % (side // 2) - side // 4
+    number = 1 + 2 * (np.arange(side)[:, None] >= side // 2) + (np.arange(side) >= side // 2)
+    nuclei, cells = (np.where(np.hypot(rows, columns) < reach, number, 0) for reach in (diameter / 2, diameter))
+    empty = np.rint(generator("tests", "empty", diameter).normal(300, 20, (1, side, side))).astype(np.uint16)
+    measured = measure_compartments(empty, ["empty"], nuclei, cells)
+    assert abs(measured["cell_empty_integrated"].sum() / measured["cell_area_px"].sum()) < 0.15 * 20
+
+
+@pytest.mark.parametrize("diameter", [10, 20, 40])
+def test_the_noise_does_not_lift_the_background_between_dense_cells(diameter: int) -> None:
+    rows, columns = np.mgrid[: 20 * diameter, : 20 * diameter] % int(2.5 * diameter) - 1.25 * diameter
+    image = 300 + 600 * (np.hypot(rows, columns) < diameter)
+    noise = generator("tests", "dense", diameter).normal(0, 20, image.shape)
+    assert abs(cell_background((image + noise).astype(np.uint16), float(diameter)).mean() - 300) < 0.15 * 20
