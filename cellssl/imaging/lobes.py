@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellssl.imaging.cell_background import slope_below
 from cellssl.imaging.labels import label_areas
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ FRONT = 0.15
 DARK_PERCENT = 10
 """Percentile of the brightness along a front that stands for its darkest place."""
 BACKGROUND_PERCENT = 2
-"""Percentile of the channel over the field that stands for no cell."""
+"""Percentile of the channel over the field, after slopes, that stands for no cell."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def merge_lobes(
     whole_px = np.pi * diameter_px**2 / 4 if diameter_px else typical_area_px(areas)
     diameter_px = float(np.sqrt(4 * whole_px / np.pi))
     smooth = ndimage.gaussian_filter(channel.astype(np.float32), max(1.0, 0.03 * diameter_px))
+    smooth -= slope_below(smooth)  # or the slope itself would look like a bridge
     smooth -= np.percentile(smooth, BACKGROUND_PERCENT)
     fronts = find_fronts(labels, smooth, limits.max_gap * diameter_px, FRONT * diameter_px)
     total = np.bincount(labels.ravel(), weights=smooth.ravel(), minlength=len(areas) + 1)[1:]

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from microscopes import OBJECTIVES, grow, photograph, tilted
+from scipy.ndimage import gaussian_filter
+from scipy.ndimage import sum as ndimage_sum
 from skimage.measure import regionprops
 from skimage.segmentation import expand_labels
 
 from cellssl.imaging.cell_background import cell_background
+from cellssl.imaging.cell_segmenters import propagate
 from cellssl.imaging.compartments import compartment_columns, measure_compartments
 from cellssl.randomness import generator
 
@@ -74,3 +78,43 @@ def test_the_background_follows_a_slope_below_cells() -> None:
     found = cell_background((slope + cells).astype(np.uint16), 30.0)
     inner = (slice(60, -60), slice(60, -60))
     assert np.abs(found - slope)[inner].max() < 150
+
+
+@pytest.mark.parametrize("objective", ["10x", "20x", "60x"])
+def test_a_slope_changes_neither_whole_cells_nor_their_light(objective: str) -> None:
+    photo = photograph(grow(16, 150, 190, seed=2, on_edge=False), OBJECTIVES[objective])
+    cells = np.asarray(expand_labels(photo.labels, 9 / photo.pixel_um), np.int32)
+    light = gaussian_filter(1200.0 * (cells > 0), 0.75 / photo.pixel_um)
+    stain = tilted(light + generator("tests", "slope").normal(300, 20, light.shape), rise=3000)
+    found = propagate.Settings().grow(stain, photo.labels, photo.image)
+    measured = measure_compartments(stain[None], ["actin"], photo.labels, cells)
+    n = np.arange(1, len(np.unique(cells)))
+    areas = np.bincount(found.ravel())[1:] / np.bincount(cells.ravel())[1:]
+    assert areas.max() < 1.25
+    assert np.abs(measured["cell_actin_integrated"] / ndimage_sum(light, cells, n) - 1).max() < 0.05
+
+
+def test_the_background_does_not_rise_into_a_colony_as_wide_as_half_the_field() -> None:
+    rows, columns = np.mgrid[:340, :426]
+    colony = np.hypot(rows - 170, columns - 213) < 115
+    stain = 300 + 1200 * colony + generator("tests", "colony").normal(0, 20, colony.shape)
+    assert np.median(cell_background(stain.astype(np.uint16), 30.0)[colony]) < 300 + 0.05 * 1200
+
+
+@pytest.mark.parametrize("diameter", [6, 10, 20, 40])
+def test_the_light_of_an_empty_channel_is_about_zero_for_nuclei_of_any_size(diameter: int) -> None:
+    side = 20 * diameter
+    rows, columns = np.mgrid[:side, :side] % (side // 2) - side // 4
+    number = 1 + 2 * (np.arange(side)[:, None] >= side // 2) + (np.arange(side) >= side // 2)
+    nuclei, cells = (np.where(np.hypot(rows, columns) < reach, number, 0) for reach in (diameter / 2, diameter))
+    empty = np.rint(generator("tests", "empty", diameter).normal(300, 20, (1, side, side))).astype(np.uint16)
+    measured = measure_compartments(empty, ["empty"], nuclei, cells)
+    assert abs(measured["cell_empty_integrated"].sum() / measured["cell_area_px"].sum()) < 0.15 * 20
+
+
+@pytest.mark.parametrize("diameter", [10, 20, 40])
+def test_the_noise_does_not_lift_the_background_between_dense_cells(diameter: int) -> None:
+    rows, columns = np.mgrid[: 20 * diameter, : 20 * diameter] % int(2.5 * diameter) - 1.25 * diameter
+    image = 300 + 600 * (np.hypot(rows, columns) < diameter)
+    noise = generator("tests", "dense", diameter).normal(0, 20, image.shape)
+    assert abs(cell_background((image + noise).astype(np.uint16), float(diameter)).mean() - 300) < 0.15 * 20

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from microscopes import tilted
 
 from cellssl.imaging.lobes import LobeLimits, find_fronts, merge_lobes, typical_area_px
 
@@ -82,3 +83,14 @@ def test_many_small_lobes_hardly_lower_the_size_of_a_whole_nucleus() -> None:
 @pytest.mark.parametrize("labels", [np.zeros((9, 9), np.int32), np.pad(np.ones((3, 3), np.int32), 3)])
 def test_a_field_with_no_pair_stays_as_it_is(labels: np.ndarray) -> None:
     assert np.array_equal(merge_lobes(labels, np.ones((9, 9), np.uint8), LIMITS), labels)
+
+
+@pytest.mark.parametrize("degrees", [0, 215])
+def test_a_slope_neither_merges_two_cells_nor_parts_one(degrees: float) -> None:
+    one_cell, bodies = field()
+    labels, channel = np.tile(one_cell, (3, 3)), np.tile(bodies, (3, 3))
+    labels += np.repeat(np.repeat(6 * np.arange(9).reshape(3, 3), 160, axis=0), 200, axis=1) * (labels > 0)
+    channel[160:, :][20:60, 46:51] = channel[160:, :][20:60, 246:251] = 400  # a border, darker than the bodies
+    flat = merge_lobes(labels, channel, LIMITS)
+    assert 45 < flat.max() < 54
+    assert np.array_equal(merge_lobes(labels, tilted(channel, 6000, degrees), LIMITS), flat)
