@@ -296,6 +296,22 @@ def test_every_plate_has_a_line_that_says_what_was_dropped(runs: list[Run], tmp_
     ]
 
 
+def test_merged_lobes_are_counted_on_the_page_where_lobes_are_merged(runs: list[Run], tmp_path: Path) -> None:
+    from cellssl.stages.report.cell_counts import count_tables
+
+    run = segment_of_plates(runs[0], tmp_path / "segment", [{"detected": 7, "kept": 7, "merged_lobes": 3}])
+    card = replace(run.segment.card, metrics={**run.segment.card.metrics, "merged_lobes": 3})
+    merging = replace(run, segment=Artifact(run.segment.path, card))
+    stages, plates = (
+        next(one for one in count_tables(merging) if isinstance(one, Table) and one.header[0] == head)
+        for head in ("stage", "plate")
+    )
+    found = card.metrics["detected"] + 3
+    assert f"{found:,} nuclei found; 3 of them became part of another one, as lobes" in [row[1] for row in stages.rows]
+    assert dict(zip(plates.header, plates.rows[0], strict=True))["lobes merged"] == 3
+    assert "lobes" not in str(count_tables(run))
+
+
 def test_a_reason_that_drops_more_than_half_of_a_plate_is_a_doubt_that_names_the_limit(
     runs: list[Run], tmp_path: Path
 ) -> None:

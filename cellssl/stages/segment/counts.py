@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 ALL_REASONS = (*REASONS, "flagged_field", "over_cap")
 """Why a detected nucleus does not become a cell; in every table of counts, detected = kept + the sum over these."""
 COUNTS_OF_PLATES = "counts.csv"
-PLATE_COLUMNS = ("fields", "quarantined", "detected", "kept", *ALL_REASONS)
+MERGED_LOBES = "merged_lobes"
+"""Nuclei that became part of another one, as lobes of one cell; they are not among the detected ones."""
+PLATE_COLUMNS = ("fields", "quarantined", "detected", "kept", *ALL_REASONS, MERGED_LOBES)
 IN_WORDS = {
     "edge": "at the edge",
     "too_small": "too small",
@@ -51,7 +53,10 @@ def write_counts(job: Job, counts: Mapping[str, int]) -> None:
 
 
 def write_counts_of_plates(job: Job, parts: Mapping[str, Artifact]) -> None:
-    """Write one row per plate with its numbers of fields and nuclei: detected = kept + the number for every reason."""
+    """Write one row per plate with its numbers of fields and nuclei: detected = kept + the number for every reason.
+
+    The number of merged lobes is 0 where they are not merged.
+    """
     import pandas as pd
 
     counts = {plate: metrics_of(part, dict[str, int]) for plate, part in parts.items()}
