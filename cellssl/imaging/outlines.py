@@ -69,7 +69,8 @@ def field_pictures(
     window = telling_window(measure(labels).centres, kinds, field.shape, _scaled_shape(box, 1 / enlarged))
     part = grey[window]
     picture = outlined(part, labels[window], colours, _scaled_shape(part.shape, enlarged))
-    framed = tuple(slice(round(side.start * zoom), round(side.stop * zoom)) for side in window)
+    starts = [round(side.start * zoom) for side in window]
+    framed = [slice(start, max(start + 1, round(side.stop * zoom))) for start, side in zip(starts, window, strict=True)]
     return [FieldPicture(whole, zoom, (framed[0], framed[1])), FieldPicture(picture, enlarged)]
 
 
@@ -77,9 +78,9 @@ def _zoom_of_part(labels: Int[np.ndarray, "y x"], zoom: float) -> float | None:
     """Return how many times as large a part of a field is drawn; None where the whole field shows its nuclei well."""
     areas = np.bincount(labels.ravel())[1:]
     areas = areas[areas > 0]
-    if not len(areas):
-        return None
-    diameter = 2 * float(np.sqrt(np.median(areas) / np.pi))
+    diameter = float(min(labels.shape))  # a field of a few rows would be a line
+    if len(areas):
+        diameter = min(diameter, 2 * float(np.sqrt(np.median(areas) / np.pi)))
     if diameter * zoom >= TOO_SMALL_PX:
         return None
     enlarged = float(np.clip(round(READABLE_PX / diameter), 1, MOST_ENLARGED))

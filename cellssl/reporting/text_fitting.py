@@ -1,12 +1,12 @@
-"""text_fitting: texts and the space for them in inches -> shortened texts, and tick labels that do not overlap."""
+"""text_fitting: texts and the space for them in inches -> shortened texts that the font has, and spaced tick labels."""
 
 import math
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from matplotlib.axes import Axes
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
 
 from cellssl.reporting.theme import FONT, TICK_POINTS, TITLE_POINTS
@@ -18,13 +18,33 @@ TICK_INCH = 0.12
 UPRIGHT_INCH = 1.1
 """Space for a label that stands upright below its tick, or lies to the left of it."""
 POINTS_OF_INCH = 72
+MISSING = "?"
+"""What is drawn for a letter that the font does not have, such as Chinese ones."""
+
+
+def drawable(text: str) -> str:
+    """Return the text with `?` for every letter that the font lacks, and plain spaces for line breaks and the like."""
+    if text.isascii() and text.isprintable():
+        return text
+    known = _letters_of_font()
+    return "".join(letter if letter in known else " " if letter.isspace() else MISSING for letter in text)
+
+
+@cache
+def _letters_of_font() -> frozenset[str]:
+    """Return the letters that both the plain and the bold font have."""
+    plain, bold = (
+        set(get_font(findfont(FontProperties(family=FONT, weight=weight))).get_charmap())
+        for weight in ("normal", "bold")
+    )
+    return frozenset(map(chr, plain & bold))
 
 
 @lru_cache(maxsize=4096)
 def width_inch(text: str, points: float = TICK_POINTS, *, bold: bool = False) -> float:
-    """Return the width of a drawn text."""
+    """Return the width of a text as it is drawn."""
     font = FontProperties(family=FONT, size=points, weight="bold" if bold else "normal")
-    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    width, _, _ = text_to_path.get_text_width_height_descent(drawable(text), font, ismath=False)
     return float(width) / POINTS_OF_INCH
 
 
@@ -34,7 +54,11 @@ def widest_inch(texts: Iterable[str], points: float = TICK_POINTS) -> float:
 
 
 def shorten(text: str, available_inch: float, points: float = TICK_POINTS, *, bold: bool = False) -> str:
-    """Return the text, or its beginning and its end where it is too wide; names of one kind often differ at the end."""
+    """Return the text, or its beginning and its end where it is too wide; names of one kind often differ at the end.
+
+    Letters that the font lacks become `?`.
+    """
+    text = drawable(text)
     width = width_inch(text, points, bold=bold)
     kept = len(text) if width <= available_inch else min(len(text) - 1, math.ceil(len(text) * available_inch / width))
     short = text
@@ -70,7 +94,7 @@ def set_title(axis: Axes, text: str, available_inch: float) -> None:
 def set_x_tick_labels(axis: Axes, places: Sequence[float], labels: Sequence[str], spacing_inch: float) -> None:
     """Label the horizontal axis: side by side where the labels fit, else upright, and every nth of too many."""
     if widest_inch(labels) <= 0.92 * spacing_inch:
-        axis.set_xticks(places, labels)
+        axis.set_xticks(places, list(map(drawable, labels)))
         return
     nth = _every_nth(spacing_inch)
     axis.set_xticks(places[::nth], shorten_all(labels, UPRIGHT_INCH)[::nth], rotation=90)

@@ -38,6 +38,17 @@ def test_the_outline_of_a_nucleus_has_the_colour_of_its_kind_and_lies_inside_it(
     assert coloured.sum() < (labels > 0).sum()  # the nuclei stay visible
 
 
+@pytest.mark.parametrize("rows", [2, 5])
+@pytest.mark.parametrize("with_nucleus", [True, False])
+def test_a_field_of_a_few_rows_is_shown_enlarged_too(rows: int, with_nucleus: bool) -> None:
+    field, labels = np.full((rows, 3000), 300, np.uint16), np.zeros((rows, 3000), np.int32)
+    labels[:, 40:45] = with_nucleus
+    whole, part = field_pictures(field, labels, kinds_of(labels), PALETTE, BOX)
+    assert len(whole.pixels) == 1
+    assert len(part.pixels) == 6 * rows
+    assert whole.part is not None and all(side.stop > side.start for side in whole.part)
+
+
 def lightness(field: np.ndarray, labels: np.ndarray) -> float:
     """Return how much lighter the nuclei are than the background around them, in grey levels of the picture."""
     grey = grey_picture(field, labels).astype(float)

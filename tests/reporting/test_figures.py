@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from cellssl.randomness import generator
-from cellssl.reporting.figures import cells, confusion, dose_response, scatter, score_bars, training
+from cellssl.reporting.figures import cells, confusion, dose_response, scatter, score_bars, sweep, training
 from cellssl.reporting.theme import COLOURS, WIDTH_INCH, drawing, group_style, photo, png
 
 TILES = generator("tiles").integers(0, 256, (5, 20, 20, 3), dtype=np.uint8)
@@ -196,6 +196,27 @@ def test_all_text_lies_within_the_figure(draw: Callable[[], Figure]) -> None:
     assert whole.y0 >= -0.02
     assert whole.x1 <= figure.get_figwidth() + 0.02
     assert whole.y1 <= figure.get_figheight() + 0.02
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda name: cells.montage({name: TILES}, pixel_um=0.5),
+        lambda name: score_bars.bars([score_bars.Bar(name, [0.5])], "AMI"),
+        lambda name: scatter.scatter(np.eye(2), {name: [name, 2], "cluster": [name, "b"]}),
+        lambda name: dose_response.dose_curves(DOSES, SHARES, ["DMSO", "DMSO", *[name] * 4], DOSES == 0),
+        lambda name: confusion.confusions({name: ([name, "b"], np.eye(2, dtype=int))}),
+        lambda name: training.curves(np.arange(9.0), {name: {name: np.arange(9.0)}}),
+        lambda name: sweep.curves(
+            name, [name, "b"], [sweep.Panel(name, {name: sweep.Line(np.ones(2), np.ones(2))}, {name: 1})]
+        ),
+        lambda name: sweep.heat_maps((name, name), ([name], [name, "b"]), {name: np.eye(2)[:1]}),
+        lambda name: sweep.shares([name], [name], {name: np.ones((1, 1))}),
+    ],
+)
+def test_names_with_letters_that_the_font_lacks_give_no_warning(draw: Callable[[str], Figure]) -> None:
+    png(draw("名前 \U0001f9ea"))
 
 
 def test_drawing_does_not_change_the_settings_of_matplotlib() -> None:

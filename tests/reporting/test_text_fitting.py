@@ -5,7 +5,14 @@ from itertools import pairwise
 import pytest
 from matplotlib.figure import Figure
 
-from cellssl.reporting.text_fitting import set_x_tick_labels, set_y_tick_labels, shorten, shorten_all, width_inch
+from cellssl.reporting.text_fitting import (
+    drawable,
+    set_x_tick_labels,
+    set_y_tick_labels,
+    shorten,
+    shorten_all,
+    width_inch,
+)
 from cellssl.reporting.theme import TICK_POINTS, styled
 
 LONG = "Screening_campaign_2026_replicate_07_of_the_second_batch"
@@ -35,6 +42,20 @@ def test_the_width_equals_that_of_the_drawn_text() -> None:
     figure.draw_without_rendering()
     drawn = figure.texts[0].get_window_extent().width / figure.dpi
     assert width_inch(LONG) == pytest.approx(drawn, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("A01 名前 µΩ 3 µM", "A01 ?? µΩ 3 µM"),
+        ("größere Å → ≤ ½", "größere Å → ≤ ½"),
+        ("two\nlines\tand\u3000spaces", "two lines and spaces"),
+        ("\U0001f9ea drug", "? drug"),
+        ("\x07", "?"),
+    ],
+)
+def test_letters_that_the_font_lacks_are_drawn_as_question_marks(text: str, drawn: str) -> None:
+    assert drawable(text) == shorten(text, 9.0) == drawn
 
 
 def test_texts_that_would_look_the_same_begin_where_they_differ() -> None:

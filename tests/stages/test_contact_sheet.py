@@ -55,6 +55,17 @@ def test_fields_of_controls_and_treated_wells_of_several_plates_are_chosen() -> 
     assert {"P1", "P20"} <= {plate for (plate,) in places(fields, chosen, "plate")}
 
 
+@pytest.mark.parametrize("lone", [True, False])
+@pytest.mark.parametrize("plate", ["P1", "P5", "P11"])
+def test_a_kind_of_field_that_is_on_one_of_many_plates_is_shown(plate: str, lone: bool) -> None:
+    fields = made_fields(plates=11)
+    fields = fields[(fields["control"] != lone) | (fields["plate"] == plate)]
+    chosen = chosen_fields(fields, 8)
+    assert {one.why for one in chosen[:2]} == {"typical control field", "typical treated field"}
+    assert sum(control for (control,) in places(fields, chosen, "control")) == 4
+    assert len(chosen_fields(fields, 1000)) == len(fields)
+
+
 def test_of_one_plate_other_wells_come_before_other_fields_of_a_well() -> None:
     fields = made_fields(plates=1, wells=6)
     assert len(set(places(fields, chosen_fields(fields, 6), "well"))) == 6

@@ -64,6 +64,10 @@ def test_merged_lobes_are_counted_and_every_nucleus_is_one_row(recipe: Path) -> 
     merged = gathered.card.metrics["merged_lobes"]
     assert "merged_lobes" not in plain.card.metrics
     assert merged > 0
+    assert [pd.read_csv(one.file("counts.csv"))["merged_lobes"].tolist() for one in (plain, gathered)] == [
+        [0],
+        [merged],
+    ]
     assert gathered.card.metrics["detected"] + merged == plain.card.metrics["detected"]
     assert f"{plain.card.metrics['detected']} nuclei were found; merging lobes" in said.err
     fields, nuclei = read_fields(detected), read_nuclei(detected)

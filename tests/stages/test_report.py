@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sklearn import metrics
 
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.artifacts.store import Artifact, Store
+from cellssl.artifacts.tables import read_fields
 from cellssl.reporting.html import Table
 from cellssl.stages.evaluate.metrics import ClassifierAccuracy, SchemeMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
@@ -24,6 +26,7 @@ from cellssl.stages.report.checks import cautions, checks
 from cellssl.stages.report.findings import lead
 from cellssl.stages.report.label_free_checks import loss_below_chance, nuisance, seeds_agree, steps
 from cellssl.stages.report.next_steps import next_steps
+from cellssl.stages.report.plate_counts import mostly_dropped
 from cellssl.stages.report.runs import Run, collect, row_of
 from cellssl.stages.report.scores import Row
 from tests.chain import Chain, say
@@ -267,18 +270,25 @@ def test_a_count_with_a_wrong_sum_is_reported(runs: list[Run]) -> None:
     assert str(answers[0]).startswith("no: ")
 
 
-def segment_of_plates(run: Run, folder: Path, counts: list[dict[str, int]]) -> Run:
-    """Return a run of so many plates with these counts; those that are not named are 0."""
+def segment_of_plates(run: Run, folder: Path, counts: list[dict[str, int]], **limits: float) -> Run:
+    """Return a run of so many plates with these counts; those that are not named are 0; `limits` stand in its card."""
     table = pd.read_csv(run.segment.file("counts.csv")).iloc[[0] * len(counts)] * 0
     table["plate"] = [f"P{number}" for number in range(1, len(counts) + 1)]
     for column in {name for one in counts for name in one}:
         table[column] = [one.get(column, 0) for one in counts]
     shutil.copytree(run.segment.path, folder)
-    table.to_csv(folder / "counts.csv", index=False)
-    file = folder / "counts.csv"
-    written = replace(run.segment.card.files["counts.csv"], bytes=file.stat().st_size, sha256=sha256_of(file))
-    card = replace(run.segment.card, files={**run.segment.card.files, "counts.csv": written})
-    return replace(run, segment=Artifact(folder, card))
+    areas = dict.fromkeys(("min_area_px", "max_area_px", "min_area_um2", "max_area_um2"))
+    card = replace(run.segment.card, section={**run.segment.card.section, **areas, **limits})
+    copied = replace(run, segment=Artifact(folder, card))
+    return with_file(copied, "counts.csv", lambda path: table.to_csv(path, index=False))
+
+
+def with_file(run: Run, name: str, write: Callable[[Path], object]) -> Run:
+    """Return the run with another file in its segment artifact."""
+    folder, card = run.segment.path, run.segment.card
+    write(folder / name)
+    written = replace(card.files[name], bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name))
+    return replace(run, segment=Artifact(folder, replace(card, files={**card.files, name: written})))
 
 
 def test_every_plate_has_a_line_that_says_what_was_dropped(runs: list[Run], tmp_path: Path) -> None:
@@ -296,6 +306,22 @@ def test_every_plate_has_a_line_that_says_what_was_dropped(runs: list[Run], tmp_
     ]
 
 
+def test_merged_lobes_are_counted_on_the_page_where_lobes_are_merged(runs: list[Run], tmp_path: Path) -> None:
+    from cellssl.stages.report.cell_counts import count_tables
+
+    run = segment_of_plates(runs[0], tmp_path / "segment", [{"detected": 7, "kept": 7, "merged_lobes": 3}])
+    card = replace(run.segment.card, metrics={**run.segment.card.metrics, "merged_lobes": 3})
+    merging = replace(run, segment=Artifact(run.segment.path, card))
+    stages, plates = (
+        next(one for one in count_tables(merging) if isinstance(one, Table) and one.header[0] == head)
+        for head in ("stage", "plate")
+    )
+    found = card.metrics["detected"] + 3
+    assert f"{found:,} nuclei found; 3 of them became part of another one, as lobes" in [row[1] for row in stages.rows]
+    assert dict(zip(plates.header, plates.rows[0], strict=True))["lobes merged"] == 3
+    assert "lobes" not in str(count_tables(run))
+
+
 def test_a_reason_that_drops_more_than_half_of_a_plate_is_a_doubt_that_names_the_limit(
     runs: list[Run], tmp_path: Path
 ) -> None:
@@ -303,10 +329,29 @@ def test_a_reason_that_drops_more_than_half_of_a_plate_is_a_doubt_that_names_the
     capped = {"detected": 100, "kept": 10, "over_cap": 90}
     run = segment_of_plates(runs[0], tmp_path / "segment", [most, half, capped])
     (sentence,) = [one for one in cautions(run) if one.startswith("plate ")]
-    assert sentence.startswith("plate P1: 51 of 100 nuclei were dropped, too small: lower segment.min_area_um2")
+    assert sentence.startswith("plate P1: 51 of 100 nuclei were dropped, too small: the limit is segment.min_area_")
     found = next(one for one in checks([run], ScoresByArm([row_of(run)])) if one.question.startswith("Does every cell"))
     assert found.finding == "against"
     assert sentence in found.numbers
+
+
+@pytest.mark.parametrize(
+    ("pixel_um", "limits", "cure"),
+    [
+        (0.5, {}, "segment.min_area_um2 = 25; lower it, or correct fetch.dataset.pixel_um"),
+        (np.nan, {}, "segment.min_area_px = 100; lower it, or set fetch.dataset.pixel_um, and the limit is in um2"),
+        (0.5, {"min_area_px": 1200.0}, "segment.min_area_px = 1200; lower it"),
+        (0.5, {"min_area_um2": 60.0}, "segment.min_area_um2 = 60; lower it, or correct fetch.dataset.pixel_um"),
+    ],
+)
+def test_the_page_names_the_limit_that_was_applied(
+    runs: list[Run], tmp_path: Path, pixel_um: float, limits: dict[str, float], cure: str
+) -> None:
+    lost = [{"detected": 100, "kept": 49, "too_small": 51}]
+    run = segment_of_plates(runs[0], tmp_path / "segment", lost, **limits)
+    fields = read_fields(run.segment).assign(plate="P1", pixel_um=pixel_um)
+    (sentence,) = mostly_dropped(with_file(run, "fields.parquet", fields.to_parquet))
+    assert sentence == f"plate P1: 51 of 100 nuclei were dropped, too small: the limit is {cure}"
 
 
 def test_many_plates_that_lost_most_nuclei_are_counted(runs: list[Run], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from matplotlib.transforms import offset_copy
 from cellssl.randomness import generator
 from cellssl.reporting.figures.common import hide_axes, label_text
 from cellssl.reporting.natural_sort import natural_key
-from cellssl.reporting.text_fitting import LINE_INCH, set_title, shorten_all, widest_inch
+from cellssl.reporting.text_fitting import LINE_INCH, drawable, set_title, shorten_all, widest_inch
 from cellssl.reporting.theme import COLOUR_MAP, COLOURS, WIDTH_INCH, group_style, styled
 
 POINTS_DRAWN = 20_000
@@ -101,7 +101,7 @@ def _name(axis: Axes, points: Float[np.ndarray, "n 2"], labels: np.ndarray) -> N
         free = (place for place in nearest if all(np.abs((place - other) / extent).max() > 0.07 for other in taken))
         taken.append(next(free, nearest[0]))
         axis.annotate(
-            name,
+            drawable(name),
             (float(taken[-1][0]), float(taken[-1][1])),
             xytext=(0, 4),
             textcoords="offset points",

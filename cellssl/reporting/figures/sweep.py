@@ -11,6 +11,7 @@ from matplotlib.transforms import offset_copy
 
 from cellssl.reporting.text_fitting import (
     LINE_INCH,
+    drawable,
     set_title,
     set_x_tick_labels,
     set_y_tick_labels,
@@ -95,7 +96,7 @@ def heat_maps(
     for axis, (head, score) in zip(axes, scores.items(), strict=False):
         _squares(axis, score, values, available_inch)
         set_title(axis, head, available_inch)
-        axis.set(ylabel=settings[0], xlabel=shorten(settings[1], available_inch, TITLE_POINTS))
+        axis.set(ylabel=drawable(settings[0]), xlabel=shorten(settings[1], available_inch, TITLE_POINTS))
     for axis in axes[len(scores) :]:
         axis.set_visible(False)
     return figure

@@ -9,7 +9,7 @@ from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.report.plate_counts import counts_of_plates, share_kept
 from cellssl.stages.report.runs import Run, drawn_of_kept, part_of
 from cellssl.stages.report.tables_common import ROWS_SHOWN, rows_note
-from cellssl.stages.segment.counts import ALL_REASONS, in_words
+from cellssl.stages.segment.counts import ALL_REASONS, MERGED_LOBES, in_words
 from cellssl.stages.shared.card_shapes import EmbedMetrics, FetchMetrics, SplitSection, segment_metrics, split_metrics
 
 WELL_HEADS = {
@@ -39,6 +39,9 @@ def count_tables(run: Run) -> list[Block]:
             ["fetch", f"{fetched.fields:,} fields; {fetched.quarantined:,} more were unreadable and skipped", "–"]
         )
     rows.append(["segment", f"{found.fields:,} fields; {found.quarantined:,} of them skipped", "–"])
+    if found.merged_lobes is not None:
+        every = f"{found.detected + found.merged_lobes:,} nuclei found"
+        rows.append(["segment", f"{every}; {found.merged_lobes:,} of them became part of another one, as lobes", "–"])
     dropped = " + ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in reasons.items() if count)
     sums = found.kept + sum(reasons.values())
     equation = f"{found.detected:,} nuclei detected = {found.kept:,} kept{f' + {dropped}' if dropped else ''}"
@@ -69,9 +72,11 @@ def _plate_counts(run: Run) -> list[Block]:
     if len(plates) > ROWS_SHOWN:
         note = f"Of {len(plates):,} plates, the {ROWS_SHOWN} that kept the smallest share of their nuclei. {note}"
         plates = sorted(plates, key=share_kept)[:ROWS_SHOWN]
+    lobes = [MERGED_LOBES] if segment_metrics(run.segment).merged_lobes is not None else []
     rows: list[list[Value]] = [
         [
             row["plate"],
+            *(row[name] for name in lobes),
             row["detected"],
             row["kept"],
             f"{100 * share_kept(row):.0f} %",
@@ -79,7 +84,8 @@ def _plate_counts(run: Run) -> list[Block]:
         ]
         for row in plates
     ]
-    return [Table(["plate", "nuclei found", "kept", "share kept", "dropped"], rows, note)] if rows else []
+    heads = ["plate", *("lobes merged" for _ in lobes), "nuclei found", "kept", "share kept", "dropped"]
+    return [Table(heads, rows, note)] if rows else []
 
 
 def _draw_counts(run: Run) -> list[list[Value]]:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cellssl.artifacts.contents import section_of
+from cellssl.artifacts.tables import read_fields
 from cellssl.counting import counted
 from cellssl.stages.report.runs import Run
-from cellssl.stages.segment.counts import IN_WORDS, read_counts_of_plates
+from cellssl.stages.segment.counts import ALL_REASONS, EXPECTED, IN_WORDS, limit_and_cure, read_counts_of_plates
+from cellssl.stages.segment.settings import Settings
+from cellssl.stages.shared.card_shapes import LimitsSection
 
-CURES = {
-    "edge": "look at the contact sheet, whether they are nuclei",
-    "too_small": "lower segment.min_area_um2 (or min_area_px), or correct fetch.dataset.pixel_um",
-    "too_large": "raise segment.max_area_um2 (or max_area_px), or correct fetch.dataset.pixel_um",
-    "window_outside": 'use smaller windows, or segment.border = "reflect"',
-    "ragged": "lower segment.quality.min_solidity",
-    "saturated": "raise segment.quality.max_saturated",
-    "blurred": "lower segment.quality.min_focus",
-    "flagged_field": "see segment.quality.drop_fields, and field_flags in fields.parquet",
-}
-"""Reason -> what to do where most nuclei of a plate are dropped for it; `cells_per_well` does what was asked for."""
 PLATES_NAMED = 3
 """Plates that lost most of their nuclei and are named in the checks."""
 
@@ -39,11 +32,23 @@ def share_kept(counts: Mapping[str, int]) -> float:
 
 def mostly_dropped(run: Run) -> list[str]:
     """Return for every plate that lost more than half of its nuclei for one reason the numbers, and what decides it."""
-    found = [
-        f"plate {row['plate']}: {row[reason]:,} of {row['detected']:,} nuclei were dropped, {IN_WORDS[reason]}: {cure}"
-        for row in counts_of_plates(run)
-        for reason, cure in CURES.items()
-        if 2 * row[reason] > row["detected"]
-    ]
-    more = len(found) - PLATES_NAMED
-    return [*found[:PLATES_NAMED], *([f"so it is on {counted(more, 'further plate')}"] if more > 0 else [])]
+    counts = counts_of_plates(run)
+    lost = [(row, name) for row in counts for name in ALL_REASONS if name not in EXPECTED and _is_most(row, name)]
+    more = len(lost) - PLATES_NAMED
+    further = [f"so it is on {counted(more, 'further plate')}"] if more > 0 else []
+    return [*_lost_in_words(run, lost[:PLATES_NAMED]), *further] if lost else []
+
+
+def _is_most(row: Mapping[str, Any], reason: str) -> bool:
+    return bool(2 * row[reason] > row["detected"])
+
+
+def _lost_in_words(run: Run, lost: Sequence[tuple[Mapping[str, Any], str]]) -> Iterator[str]:
+    """Yield a sentence with the limit that dropped most nuclei of a plate, the one that its log names."""
+    section = section_of(run.segment, LimitsSection)
+    settings = Settings(**section.model_dump())
+    sizes_um = read_fields(run.segment).groupby("plate")["pixel_um"].median()
+    for row, reason in lost:
+        of = f"{row[reason]:,} of {row['detected']:,} nuclei were dropped, {IN_WORDS[reason]}"
+        cure = limit_and_cure(reason, settings, float(sizes_um.get(row["plate"], float("nan"))))
+        yield f"plate {row['plate']}: {of}: {cure}"

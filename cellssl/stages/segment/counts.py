@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 ALL_REASONS = (*REASONS, "flagged_field", "over_cap")
 """Why a detected nucleus does not become a cell; in every table of counts, detected = kept + the sum over these."""
 COUNTS_OF_PLATES = "counts.csv"
-PLATE_COLUMNS = ("fields", "quarantined", "detected", "kept", *ALL_REASONS)
+MERGED_LOBES = "merged_lobes"
+"""Nuclei that became part of another one, as lobes of one cell; they are not among the detected ones."""
+PLATE_COLUMNS = ("fields", "quarantined", "detected", "kept", *ALL_REASONS, MERGED_LOBES)
 IN_WORDS = {
     "edge": "at the edge",
     "too_small": "too small",
@@ -51,7 +53,10 @@ def write_counts(job: Job, counts: Mapping[str, int]) -> None:
 
 
 def write_counts_of_plates(job: Job, parts: Mapping[str, Artifact]) -> None:
-    """Write one row per plate with its numbers of fields and nuclei: detected = kept + the number for every reason."""
+    """Write one row per plate with its numbers of fields and nuclei: detected = kept + the number for every reason.
+
+    The number of merged lobes is 0 where they are not merged.
+    """
     import pandas as pd
 
     counts = {plate: metrics_of(part, dict[str, int]) for plate, part in parts.items()}
@@ -85,15 +90,22 @@ def warnings_of(settings: Settings, plate: str, nuclei: pd.DataFrame, fields: pd
     for reason, count in nuclei["reason"].value_counts().items():
         if count > len(nuclei) / 2 and reason not in EXPECTED:
             of = f"{count:,} of {len(nuclei):,} nuclei were dropped as {reason}"
-            yield f"warning: plate {plate}: {of}; {_limit_and_cure(str(reason), settings, nuclei, fields)}"
+            cure = limit_and_cure(
+                str(reason), settings, float(fields["pixel_um"].median()), float(np.median(nuclei["area_px"]))
+            )
+            yield f"warning: plate {plate}: {of}; {cure}"
 
 
-def _limit_and_cure(reason: str, settings: Settings, nuclei: pd.DataFrame, fields: pd.DataFrame) -> str:
+def limit_and_cure(reason: str, settings: Settings, pixel_um: float, median_px: float | None = None) -> str:
+    """Return the limit that drops nuclei for a reason, and how to loosen it.
+
+    `pixel_um` is the size of a pixel on a plate, NaN where it is not known; `median_px` the area of its median nucleus.
+    """
     match reason:
         case "too_small":
-            return _area_and_cure("min_area", "lower", settings.area_limit("min_area"), nuclei, fields)
+            return _area_and_cure("min_area", "lower", settings.area_limit("min_area"), pixel_um, median_px)
         case "too_large":
-            return _area_and_cure("max_area", "raise", settings.area_limit("max_area"), nuclei, fields)
+            return _area_and_cure("max_area", "raise", settings.area_limit("max_area"), pixel_um, median_px)
         case "ragged" | "saturated" | "blurred":
             name, how = OF_QUALITY[reason]
             return f"the limit is segment.quality.{name} = {getattr(settings.quality, name):g}; {how} it"
@@ -106,18 +118,22 @@ def _limit_and_cure(reason: str, settings: Settings, nuclei: pd.DataFrame, field
     return "nuclei that the edge of a field cuts are never kept; look at the contact sheet whether they are nuclei"
 
 
-def _area_and_cure(name: str, how: str, limit: AreaLimit, nuclei: pd.DataFrame, fields: pd.DataFrame) -> str:
+def _area_and_cure(name: str, how: str, limit: AreaLimit, pixel_um: float, median_px: float | None) -> str:
     """Return the limit in the unit in which it was applied, the area of the median nucleus in it, and the cure."""
-    area_px = float(np.median(nuclei["area_px"]))
-    pixel_um = float(fields["pixel_um"].median())
     if limit.um2 is None or np.isnan(pixel_um):
         or_um2 = ", or set fetch.dataset.pixel_um, and the limit is in um2" if np.isnan(pixel_um) else ""
-        return (
-            f"the limit is segment.{name}_px = {limit.px:g}, and the median is {area_px:,.0f} pixels; {how} it{or_um2}"
-        )
-    area_um2 = area_px * pixel_um**2
+        median = "" if median_px is None else f", and the median is {median_px:,.0f} pixels"
+        return f"the limit is segment.{name}_px = {limit.px:g}{median}; {how} it{or_um2}"
+    median = "" if median_px is None else _median_um2(median_px * pixel_um**2, pixel_um)
+    unless = " where that is not so" if median else ""
     return (
-        f"the limit is segment.{name}_um2 = {limit.um2:g}, and with pixels of {pixel_um:g} um the median nucleus has "
-        f"{area_um2:,.4g} um2, as a disc of {2 * np.sqrt(area_um2 / np.pi):.3g} um; {how} it, or correct "
-        "fetch.dataset.pixel_um where that is not so"
+        f"the limit is segment.{name}_um2 = {limit.um2:g}{median}; {how} it, or correct fetch.dataset.pixel_um{unless}"
+    )
+
+
+def _median_um2(area_um2: float, pixel_um: float) -> str:
+    diameter_um = 2 * np.sqrt(area_um2 / np.pi)
+    return (
+        f", and with pixels of {pixel_um:g} um the median nucleus has {area_um2:,.4g} um2, as a disc of "
+        f"{diameter_um:.3g} um"
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING
 
 from cellssl.reporting.natural_sort import natural_key
@@ -51,7 +52,8 @@ def _fewest_found(fields: pd.DataFrame) -> Choice | None:
 def _typical_fields(fields: pd.DataFrame) -> Iterator[Choice]:
     """Yield fields whose number of nuclei is near the median of their plate: controls and treated ones in turn.
 
-    Plates are taken in turn too, from both ends of their list, and of every plate one field per well at first.
+    Each comes from a plate that was shown least so far, of those that have a field of this kind left; plates are taken
+    from both ends of their list, and of every plate one field per well at first.
     """
     from cellssl.randomness import cell_keys
 
@@ -61,20 +63,23 @@ def _typical_fields(fields: pd.DataFrame) -> Iterator[Choice]:
     table = fields.assign(kind=kind, far=far, key=cell_keys(fields["field_id"])).sort_values(["far", "key"])
     table["round"] = table.groupby(["plate", "kind", "well"], dropna=False).cumcount()
     queues = {
-        name: list(rows.sort_values(["round", "far", "key"])["field_id"])
-        for name, rows in table.groupby(["plate", "kind"])
+        (str(plate), str(name)): deque(rows.sort_values(["round", "far", "key"])["field_id"])
+        for (plate, name), rows in table.groupby(["plate", "kind"])
     }
     kinds = [name for name in ("control", "treated") if any(name == other for _, other in queues)]
     words = {name: f"typical {name} field" if len(kinds) > 1 else "typical field" for name in kinds}
-    plates = _from_both_ends(sorted(map(str, fields["plate"].unique()), key=natural_key))
-    turn = 0
-    while any(queues.values()):
-        plate = plates[turn % len(plates)]
-        # of many plates each gives a control or a treated field; the next time round the other one
-        name = kinds[(turn + turn // len(plates) * (len(plates) % 2 == 0)) % len(kinds)]
-        if queue := queues.get((plate, name)):
-            yield Choice(queue.pop(0), words[name])
-        turn += 1
+    plates = _from_both_ends(sorted({plate for plate, _ in queues}, key=natural_key))
+    shown: Counter[str] = Counter()
+    shown_of_kind: Counter[tuple[str, str]] = Counter()
+    for name in cycle(kinds):
+        with_kind = [plate for plate in plates if queues.get((plate, name))]
+        if with_kind:
+            plate = min(with_kind, key=lambda one: (shown[one], shown_of_kind[one, name]))
+            shown[plate] += 1
+            shown_of_kind[plate, name] += 1
+            yield Choice(queues[plate, name].popleft(), words[name])
+        elif not any(queues.values()):
+            return
 
 
 def _from_both_ends(names: list[str]) -> list[str]:

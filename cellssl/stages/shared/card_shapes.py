@@ -91,6 +91,18 @@ class SegmentSection(CardShape):
     reference: str
 
 
+class LimitsSection(CardShape):
+    """What is read of the settings of segment to say which limit dropped nuclei; the names are those of the recipe."""
+
+    crop_px: int
+    crop_um: float | None = None
+    min_area_um2: float | None = None
+    max_area_um2: float | None = None
+    min_area_px: float | None = None
+    max_area_px: float | None = None
+    quality: dict[str, Any] = Field(default_factory=dict)
+
+
 class DetectionMetrics(CardShape):
     """What is read of the metrics of the nuclei of one plate."""
 
