@@ -23,12 +23,12 @@ reference = "all"
 """
 
 
-def note_on(folder: Path, degrees: list[int], *more: str) -> str:
-    """Segment a plate of one field per well, with a tilt in a direction each; return what is said of the background."""
+def note_on(folder: Path, degrees: list[int], *more: str, sites: int = 1) -> str:
+    """Segment a plate with a tilt in a direction for each field; return what is said of the background."""
     rows = ["plate,well,site,dna"]
     for number, angle in enumerate(degrees, start=1):
         tifffile.imwrite(folder / f"{number}.tif", tilted(tiny_field(f"{number}", "dna"), 1500, angle))
-        rows.append(f"P1,A{number:02d},1,{number}.tif")
+        rows.append(f"P1,A{(number - 1) // sites + 1:02d},{(number - 1) % sites + 1},{number}.tif")
     (folder / "fields.csv").write_text("\n".join(rows), encoding="utf-8")
     (folder / "own.toml").write_text(RECIPE, encoding="utf-8")
     said = say("run", folder / "own.toml", "--to", "segment", "--store", folder / "store", *more)
@@ -40,6 +40,12 @@ def test_a_shared_tilt_is_named_with_what_to_write(tmp_path: Path) -> None:
     note = note_on(tmp_path, [30] * 9)
     assert "9 fields" in note
     assert 'segment.illumination = "mean"' in note and "segment.illumination_blur_px = 12" in note
+
+
+def test_few_wells_with_many_sites_are_compared_over_the_plate(tmp_path: Path) -> None:
+    note = note_on(tmp_path, [30] * 10, sites=5)
+    assert "10 fields" in note and 'segment.illumination = "mean"' in note
+    assert "flat fields are made per site, and these sites have 2 fields at most" in note
 
 
 @pytest.mark.parametrize("degrees", [[30] * 6, [0, 90, 180, 270] * 3], ids=["few fields", "a tilt each"])
