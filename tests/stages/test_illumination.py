@@ -1,12 +1,15 @@
 """segment proposes to correct the illumination where the fields of a plate share a tilt."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tifffile
 from chain import say
 from microscopes import tilted
 from tiny import tiny_field
+
+from cellssl.stages.segment.settings import Settings
 
 RECIPE = """
 name = "own"
@@ -55,3 +58,11 @@ def test_a_tilt_that_is_not_shared_by_many_fields_is_not_named(tmp_path: Path, d
 
 def test_where_it_is_corrected_nothing_is_proposed(tmp_path: Path) -> None:
     assert note_on(tmp_path, [30] * 9, "--set", "segment.illumination=mean") == ""
+
+
+def test_the_blur_of_a_flat_field_that_is_not_made_does_not_count() -> None:
+    def counted(**given: Any) -> dict[str, Any]:
+        return Settings(**given).detection().fingerprint_values()
+
+    assert counted(illumination_blur_px=50.0) == counted()
+    assert counted(illumination_blur_px=50.0, illumination="mean") != counted(illumination="mean")
