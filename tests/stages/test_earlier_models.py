@@ -89,6 +89,15 @@ def test_cells_of_another_magnification_are_refused_with_the_window_that_fits() 
     assert "crop_um" not in cure  # these are finished crops, which are not cut
 
 
+def test_another_size_of_resampled_crops_is_cured_together_with_their_window() -> None:
+    plain = {"crop_px": 32, "border": "reflect", "pixel_um": [0.25]}
+    resampled_to_32 = resampled(plain, {"crop_um": 16.0, "crop_px": 32})
+    (cure,) = differences(EXPECTED, resampled_to_32).values()
+    assert cure.startswith("set segment.crop_um = 24 and segment.crop_px = 48")
+    (cure,) = differences(EXPECTED, {**plain, "pixel_um": [0.5]}).values()
+    assert cure == "set segment.crop_px = 48"
+
+
 def test_percentiles_do_not_count_where_the_range_is_given() -> None:
     section = {"reference": "range", "low_percentile": 1.0, "crop_px": 196}
     assert of_section(section, 3, finished_crops=True) == {"reference": "range", "algorithm": 3}

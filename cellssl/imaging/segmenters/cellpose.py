@@ -127,7 +127,7 @@ class CellposeSegmenter(Segmenter):
             if pixel_um is None:
                 raise UsageError(
                     "cellpose has a diameter in micrometres, but the size of a pixel is not known",
-                    hint="give pixel_um in [fetch], or leave out diameter_um so that it is measured in every field",
+                    hint="set fetch.dataset.pixel_um, or leave out diameter_um so that it is measured in every field",
                 )
             return self.settings.diameter_um / pixel_um
         if installed()[0] >= 4:

@@ -97,7 +97,7 @@ class Settings(SegmenterSettings):
         if pixel_um is None:
             raise UsageError(
                 "watershed has a diameter in micrometres, but the size of a pixel is not known",
-                hint="give pixel_um in [fetch], or leave out diameter_um so that it is measured in every field",
+                hint="set fetch.dataset.pixel_um, or leave out diameter_um so that it is measured in every field",
             )
         return float(np.clip(self.diameter_um / pixel_um, SMALLEST_PX, LARGEST_PX))
 

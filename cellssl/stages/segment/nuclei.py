@@ -82,24 +82,47 @@ def detect_plate(job: Job, first_done: WhenFirstAreDone) -> Generator[Event, Non
 
 
 def _propose_illumination(fields: pd.DataFrame, done: list[FieldTask], nuclei: pd.DataFrame) -> Iterator[Event]:
-    """Say that a correction of the illumination pays, and what to write, where the fields of a site share a tilt."""
-    from cellssl.imaging.illumination import GRID, shared_background
+    """Say that a correction of the illumination pays, and what to write, where fields share a tilt or a vignette.
 
-    site_of = dict(zip(fields["field_id"], fields["site"], strict=True))
-    grids: dict[Any, list[np.ndarray]] = {}
-    for task, arrays in iter_results(done):
-        grids.setdefault(site_of[task.field_id], []).append(arrays[BACKGROUND])
+    Fields of a site are compared; where sites have too few fields, those of the whole plate.
+    """
+    from cellssl.imaging.illumination import MIN_FIELDS, shared_background
+
+    sites = _backgrounds_by_site(fields, done)
     brightness = float(nuclei["brightness"].median())
-    found = [shared_background(np.array(of_site).reshape(-1, GRID, GRID), brightness) for of_site in grids.values()]
-    shared = [one for one in found if one is not None]
+    many = [of_site for of_site in sites if len(of_site) >= MIN_FIELDS]
+    few = [of_site for of_site in sites if len(of_site) < MIN_FIELDS]
+    of_few = shared_background(np.concatenate(few), brightness) if few else None
+    shared = [one for one in (*(shared_background(of_site, brightness) for of_site in many), of_few) if one is not None]
     if shared:
         compared = sum(one.fields for one in shared)
         yield Note(
             f"plate {fields['plate'].iloc[0]}: the background of {counted(compared, 'field')} varies alike, by "
             f"{max(one.variation for one in shared):,.0f} grey values across a field (a nucleus exceeds it by "
             f'{brightness:,.0f}): if the lamp is uneven, correct it with segment.illumination = "mean" and '
-            f"segment.illumination_blur_px = {_tenth_of_a_side_px(done)}"
+            f"segment.illumination_blur_px = {_tenth_of_a_side_px(done)}{_of_few_fields(few) if of_few else ''}"
         )
+
+
+def _backgrounds_by_site(fields: pd.DataFrame, done: list[FieldTask]) -> list[np.ndarray]:
+    """Return the backgrounds of all fields of every site, (field, tile, tile); without fields that nuclei fill."""
+    from cellssl.imaging.illumination import GRID
+
+    site_of = dict(zip(fields["field_id"], fields["site"], strict=True))
+    grids: dict[Any, list[np.ndarray]] = {}
+    for task, arrays in iter_results(done):
+        if np.isfinite(arrays[BACKGROUND]).all():
+            grids.setdefault(site_of[task.field_id], []).append(arrays[BACKGROUND])
+    return [np.array(of_site).reshape(-1, GRID, GRID) for of_site in grids.values()]
+
+
+def _of_few_fields(sites: list[np.ndarray]) -> str:
+    """Return what to mind where a flat field, which every site has of its own, is the mean of few fields."""
+    most = counted(max(map(len, sites)), "field")
+    return (
+        f"; flat fields are made per site, and these sites have {most} at most, in whose mean single cells are "
+        "visible: look whether the contact sheet is better with the correction"
+    )
 
 
 def _tenth_of_a_side_px(done: list[FieldTask]) -> int:

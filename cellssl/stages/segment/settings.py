@@ -136,6 +136,10 @@ class Detection(StageSettings):
     workers: int | None = Field(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Number of processes; the number of cores by default."""
 
+    def silent(self) -> frozenset[str]:
+        """Return the blur of a flat field that is not made."""
+        return frozenset({"illumination_blur_px"}) if self.illumination == "off" else frozenset()
+
     @classmethod
     def algorithm(cls) -> int:
         """Return the ALGORITHM under which the nuclei were last found or measured otherwise."""

@@ -28,6 +28,10 @@ PIXEL_TOLERANCE = 0.05
 PERCENTILES = ("low_percentile", "high_percentile")
 EXPECTS = "expects"
 """Key of the metrics of a pretrain card with the preparation of its cells; older cards lack it."""
+RESAMPLED = "resampled"
+"""Key that is there where segment.crop_um is set, so that another crop_px alone would change the size of a pixel."""
+FOR_CURES = ("crop_um", RESAMPLED)
+"""What is known of crops and not compared: the size and the number of their pixels say the same."""
 
 
 def of_section(section: Mapping[str, Any], algorithm: int, *, finished_crops: bool) -> Preparation:
@@ -78,7 +82,7 @@ def resampled(here: Preparation, section: Mapping[str, Any]) -> Preparation:
     """Return a preparation of images with the size of a pixel that their crops will have, where they are resampled."""
     if section.get("crop_um") is None:
         return here
-    return {**here, "pixel_um": [round(section["crop_um"] / section["crop_px"], 6)]}
+    return {**here, "pixel_um": [round(section["crop_um"] / section["crop_px"], 6)], RESAMPLED: True}
 
 
 def of_cells(segment: Artifact, cells: pd.DataFrame, channels: Collection[str], crop_px: int) -> Preparation:
@@ -86,7 +90,8 @@ def of_cells(segment: Artifact, cells: pd.DataFrame, channels: Collection[str], 
     section_of(segment, SegmentSection)
     finished_crops = "crop_px" not in _with_crop_px(segment.card.section, crop_px)
     section = of_section(segment.card.section, segment.card.algorithm, finished_crops=finished_crops)
-    return _with_crop_um({**section, **of_fields(cells, channels), "crop_px": crop_px})
+    of_window = {RESAMPLED: True} if segment.card.section.get("crop_um") is not None else {}
+    return _with_crop_um({**section, **of_fields(cells, channels), **of_window, "crop_px": crop_px})
 
 
 def _with_crop_um(known: Preparation) -> Preparation:
@@ -119,7 +124,7 @@ def differences(expected: Preparation, here: Preparation, accepted: Collection[s
     found = {}
     if "border" in expected:  # crops of fields, cut by a version that could not mask them
         expected = {"crop_mask": "none", **expected}
-    for name in [name for name in expected if name in here and name != "crop_um"]:
+    for name in [name for name in expected if name in here and name not in FOR_CURES]:
         group = name if name in ("channels", "crop_px", "pixel_um") else "scale"
         if group not in accepted and not _same(name, expected[name], here[name]):
             words, cure = _pixels_in_words(expected, here) if name == "pixel_um" else _in_words(name, expected, here)
@@ -172,12 +177,19 @@ def _pixels_in_words(expected: Preparation, here: Preparation) -> tuple[str, str
     cure = "correct fetch.dataset.pixel_um, or use images of the same magnification"
     is_finished = "crop_px" in here and "border" not in here
     if len(expected["pixel_um"]) == 1 and "crop_px" in expected and not is_finished:
-        crop_um = expected["pixel_um"][0] * expected["crop_px"]
-        cure = (
-            f"set segment.crop_um = {crop_um:.6g} and segment.crop_px = {expected['crop_px']}, so that crops show as "
-            "much as those of the model; or correct fetch.dataset.pixel_um"
-        )
+        cure = f"{_same_window(expected)}; or correct fetch.dataset.pixel_um"
     return f"pixels of {sizes[0]} um, but these are of {sizes[1]} um", cure
+
+
+def _same_window(expected: Preparation) -> str:
+    """Return what to write so that crops that are resampled show as much as those of the model, in as many pixels."""
+    crop_px, sizes_um = expected["crop_px"], expected.get("pixel_um", ())
+    if len(sizes_um) != 1:
+        return f"set segment.crop_px = {crop_px}, and segment.crop_um to as much as crops of the model show"
+    return (
+        f"set segment.crop_um = {sizes_um[0] * crop_px:.6g} and segment.crop_px = {crop_px}, so that crops show as "
+        "much as those of the model"
+    )
 
 
 def _in_words(name: str, model: Preparation, cells: Preparation) -> tuple[str, str]:
@@ -190,7 +202,8 @@ def _in_words(name: str, model: Preparation, cells: Preparation) -> tuple[str, s
                 "use the same channels, with the same names and in the same order, in [fetch]",
             )
         case "crop_px":
-            return f"crops of {expected} px, but these are {here} px", f"set segment.crop_px = {expected}"
+            cure = _same_window(model) if cells.get(RESAMPLED) else f"set segment.crop_px = {expected}"
+            return f"crops of {expected} px, but these are {here} px", cure
         case "algorithm":
             return (
                 f"pixels as segment's ALGORITHM {expected} makes them, but these are made by {here}",
