@@ -35,7 +35,7 @@ from cellssl.stages.segment.nuclei import detect_plate
 from cellssl.stages.segment.plate import check_space_for_first, select_plate
 from cellssl.stages.segment.precut import copy_crops
 from cellssl.stages.segment.scale import check_reference, no_range_error
-from cellssl.stages.segment.selection import as_cellprofiler, check_pixel_sizes
+from cellssl.stages.segment.selection import as_cellprofiler, check_areas, check_pixel_sizes
 from cellssl.stages.shared.card_shapes import FetchedPlateSection, FetchMetrics, PlannedImages, PlateSection
 
 if TYPE_CHECKING:
@@ -235,6 +235,7 @@ def _make_cells(nuclei: Card, job: Job) -> Generator[Event, None, Metrics]:
     fields = read_fields(fetched)
     check_reference(job.settings, fields)
     check_pixel_sizes(job.settings, fields)
+    check_areas(job.settings, fields)
     work = partial(detect_plate, first_done=partial(check_space_for_first, job))
     detected = yield from build_part(job.context, nuclei, job.settings.detection(), {"fetch": fetched}, work)
     return (yield from select_plate(job, detected))
