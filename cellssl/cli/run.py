@@ -27,9 +27,12 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None) -> None:
     from cellssl.cli.check import check_before_work
     from cellssl.cli.report import show_table
     from cellssl.cli.runner import Runner
+    from cellssl.pipeline.check import check_planned
 
     runner = Runner.of(recipe, common)
-    if not common.dry_run:
+    if common.dry_run:
+        runner.run(check_planned(runner.session, runner.context(), runner.session.arms()))
+    else:
         check_before_work(runner, runner.session.arms())
     planned = runner.session.plan(to)
     if common.dry_run:

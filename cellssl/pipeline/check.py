@@ -42,6 +42,14 @@ def check_recipe(session: Session, context: RunContext, arms: Sequence[str]) -> 
     return _joined(checks)
 
 
+def check_planned(session: Session, context: RunContext, arms: Sequence[str]) -> Generator[Event, None, None]:
+    """Raise UsageError where settings do not fit the rows of the user's own tables; no image is opened."""
+    recipe = session.recipe
+    if has_own_images(recipe, arms):
+        for arm in _different(recipe, [arm for arm in arms if recipe.has("fetch", arm)]):
+            _check_micrometres(recipe.settings("segment", arm), (yield from _plates_of(session, arm, context)))
+
+
 def is_fetched(session: Session, arms: Sequence[str]) -> bool:
     """Return whether all that `fetch` would make is finished; reads no image, so False where one has changed."""
     arms = [arm for arm in arms if session.recipe.has("fetch", arm)]
@@ -90,16 +98,39 @@ def _check_arm(session: Session, arm: str, context: RunContext) -> Generator[Eve
     recipe, plate = session.recipe, session.selection.plate
     settings = recipe.settings("fetch", arm)
     tolerances = Tolerances(settings.max_failures, recipe.settings("segment", arm).max_failures)
-    if plate is not None:
-        plates = {plate: (yield from run_in_thread(partial(fields_of, settings, plate, context)))}
-    else:
-        plates = yield from run_in_thread(partial(planned_plates, settings, context))
+    plates = yield from _plates_of(session, arm, context)
     _check_channels(recipe.settings("segment", arm), plates)
+    _check_micrometres(recipe.settings("segment", arm), plates)
     remarks = yield from run_in_thread(partial(settings.dataset.remarks, settings.controls))
     check = yield from check_plates(plates, settings.controls, tolerances, context, remarks)
     if plate is not None or not recipe.has("split", arm):
         return check
     return _with(check, _against_split(recipe.settings("split", arm), plates))
+
+
+def _plates_of(session: Session, arm: str, context: RunContext) -> Generator[Event, None, dict[str, list[Field]]]:
+    """Return the planned fields of every plate, or of the only plate that is selected."""
+    settings, plate = session.recipe.settings("fetch", arm), session.selection.plate
+    if plate is None:
+        return (yield from run_in_thread(partial(planned_plates, settings, context)))
+    return {plate: (yield from run_in_thread(partial(fields_of, settings, plate, context)))}
+
+
+def _check_micrometres(settings: Any, plates: Mapping[str, Sequence[Field]]) -> None:
+    """Raise UsageError, as `segment` would, where its limits or windows do not fit the pixel sizes of a plate.
+
+    What headers say of a pixel does not count there either. Finished crops of a data set have no limits.
+    """
+    import pandas as pd
+
+    from cellssl.stages.segment.selection import check_areas, check_pixel_sizes
+
+    for fields in plates.values():
+        rows = [(field.field_id, field.plate, field.pixel_um) for field in fields if field.images]
+        if rows:
+            table = pd.DataFrame(rows, columns=["field_id", "plate", "pixel_um"]).astype({"pixel_um": float})
+            check_pixel_sizes(settings, table)
+            check_areas(settings, table)
 
 
 def _check_channels(segment: Any, plates: Mapping[str, Sequence[Field]]) -> None:

@@ -148,3 +148,13 @@ def test_a_data_set_without_images_of_the_user_has_nothing_to_open(tmp_path: Pat
 def test_what_the_split_names_and_no_well_has_is_a_warning(lab: Path) -> None:
     listed = rows(cellssl("check", lab, "--set", 'split.treated={ compounds = ["drug-b"] }'))
     assert [row["kind"] for row in listed] == ["recipe and table differ"] and "'drug-b'" in listed[0]["what"]
+
+
+def test_micrometres_without_the_size_of_a_pixel_are_refused_before_any_plate_is_fetched(lab: Path) -> None:
+    (lab / "mine.toml").write_text(RECIPE.replace("pixel_um = 0.5", ""))
+    for command in (("check", lab), ("run", lab, "--dry-run", "--to", "segment"), ("fetch", lab)):
+        said = cellssl(*command, "--set", "segment.crop_um=40")
+        assert said.code == 2 and "not known for 4 of 4 fields" in said.err and "set fetch.dataset.pixel_um" in said.err
+    assert not list((lab / "store").glob("fetch/*"))
+    assert cellssl("check", lab, "--set", "segment.min_area_px=30").code == 0
+    assert cellssl("check", lab, "--set", "segment.min_area_px=30000").code == 2

@@ -12,6 +12,7 @@ from cellssl.imaging.selection import REASONS
 from cellssl.stages.segment.counts import in_words, warnings_of
 from cellssl.stages.segment.selection import (
     NUCLEI_CSV,
+    check_areas,
     check_pixel_sizes,
     count_nuclei,
     reject_by_limits,
@@ -74,6 +75,36 @@ def test_a_limit_that_is_given_replaces_the_default_of_both_units() -> None:
 def test_a_limit_in_both_units_is_an_error(limit: str) -> None:
     with pytest.raises(ValidationError, match="are both given"):
         Settings(**{f"{limit}_px": 500.0, f"{limit}_um2": 500.0})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"min_area_um2": 6000.0}, r"max_area_um2 = 5000 \(the default\), .* set segment.max_area_um2 too"),
+        ({"max_area_um2": 20.0}, r"min_area_um2 = 25 \(the default\) is above .* set segment.min_area_um2 too"),
+        ({"min_area_px": 300.0, "max_area_px": 200.0}, "min_area_px = 300 is above max_area_px = 200, .* correct one"),
+    ],
+)
+def test_limits_that_contradict_each_other_or_a_default_are_an_error(given: dict[str, float], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Settings(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "fitting_um", "pixel_um", "words", "missing"),
+    [
+        ({"min_area_px": 30_000.0}, 0.1, np.nan, "min_area_px = 30000 is above max_area_px = 20000", "max_area_px"),
+        ({"min_area_px": 30_000.0}, 0.1, 0.5, "min_area_px = 30000 is above max_area_um2 = 5000", "max_area_um2"),
+        ({"max_area_px": 90.0}, 1.0, 0.5, "min_area_um2 = 25 .* is above max_area_px = 90", "min_area_um2"),
+    ],
+)
+def test_a_limit_in_pixels_is_compared_with_the_default_of_the_plate(
+    given: dict[str, float], fitting_um: float, pixel_um: float, words: str, missing: str
+) -> None:
+    check_areas(Settings(**given), fields(fitting_um))  # 30,000 pixels of 0.1 um are 300 um2
+    with pytest.raises(UsageError, match=words) as caught:
+        check_areas(Settings(**given), fields(fitting_um, pixel_um))
+    assert caught.value.hint == f"set segment.{missing} too"
 
 
 @pytest.mark.parametrize("given", [{"min_area_um2": 40.0}, {"max_area_um2": 900.0}, {"crop_um": 80.0}])

@@ -70,6 +70,20 @@ def check_pixel_sizes(settings: Settings, fields: pd.DataFrame) -> None:
         _check_windows(settings.crop_um, fields)
 
 
+def check_areas(settings: Settings, fields: pd.DataFrame) -> None:
+    """Raise UsageError where the limits of the area, of which one may be a default, leave no nucleus of some field."""
+    pixel_um = fields["pixel_um"].to_numpy(float)
+    smallest, largest = settings.area_limit("min_area"), settings.area_limit("max_area")
+    (wrong,) = np.nonzero(_area_px(smallest, pixel_um) > _area_px(largest, pixel_um))
+    if not len(wrong):
+        return
+    size_um = pixel_um[wrong[0]]
+    units = ["px" if limit.um2 is None or np.isnan(size_um) else "um2" for limit in (smallest, largest)]
+    words, cure = settings.area_contradiction(units[0], units[1])
+    pixels = "the size of whose pixels is not known" if np.isnan(size_um) else f"whose pixels are of {size_um:g} um"
+    raise UsageError(f"segment.{words} in plate {fields['plate'].iloc[0]}, {pixels}", hint=cure)
+
+
 def _check_windows(crop_um: float, fields: pd.DataFrame) -> None:
     """Raise UsageError where a window has so few or so many pixels that the size of a pixel cannot be right."""
     windows_px = crop_um / fields["pixel_um"].to_numpy(float)

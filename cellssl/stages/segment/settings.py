@@ -219,11 +219,30 @@ class Settings(Detection):
         for limit in ("min_area", "max_area"):
             if getattr(self, f"{limit}_px") is not None and getattr(self, f"{limit}_um2") is not None:
                 raise ValueError(f"{limit}_px and {limit}_um2 are both given: leave one of them out")
-        for unit in ("px", "um2"):
-            smallest, largest = getattr(self, f"min_area_{unit}"), getattr(self, f"max_area_{unit}")
+        # a limit in pixels meets a default in um2 where the size of a pixel is known: plates are compared one by one
+        pairs = {"px": (self.min_area_px, self.max_area_px), "um2": self._limits_um2()}
+        for unit, (smallest, largest) in pairs.items():
             if smallest is not None and largest is not None and smallest > largest:
-                raise ValueError(f"min_area_{unit} is above max_area_{unit}, so that no nucleus could be kept")
+                raise ValueError("; ".join(self.area_contradiction(unit, unit)))
         return self
+
+    def _limits_um2(self) -> tuple[float | None, float | None]:
+        return self.area_limit("min_area").um2, self.area_limit("max_area").um2
+
+    def area_contradiction(self, unit_of_min: str, unit_of_max: str) -> tuple[str, str]:
+        """Return in words that the smallest area is above the largest one, each in the unit that counts, and the cure.
+
+        Where one of the two is a default, it is to be given too.
+        """
+        smallest, largest = f"min_area_{unit_of_min}", f"max_area_{unit_of_max}"
+        missing = [name for name in (smallest, largest) if getattr(self, name) is None]
+        values = getattr(self.area_limit("min_area"), unit_of_min), getattr(self.area_limit("max_area"), unit_of_max)
+        words = [
+            f"{name} = {value:g}{' (the default)' if name in missing else ''}"
+            for name, value in zip((smallest, largest), values, strict=True)
+        ]
+        cure = f"set segment.{missing[0]} too" if missing else "correct one of them"
+        return f"{words[0]} is above {words[1]}, so that no nucleus could be kept", cure
 
     @model_validator(mode="after")
     def _check_mask(self) -> Settings:

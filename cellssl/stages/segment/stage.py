@@ -35,7 +35,7 @@ from cellssl.stages.segment.nuclei import detect_plate
 from cellssl.stages.segment.plate import check_space_for_first, select_plate
 from cellssl.stages.segment.precut import copy_crops
 from cellssl.stages.segment.scale import check_reference, no_range_error
-from cellssl.stages.segment.selection import as_cellprofiler, check_pixel_sizes
+from cellssl.stages.segment.selection import as_cellprofiler, check_areas, check_pixel_sizes
 from cellssl.stages.shared.card_shapes import FetchedPlateSection, FetchMetrics, PlannedImages, PlateSection
 
 if TYPE_CHECKING:
@@ -104,10 +104,11 @@ def _no_cells_error(counts: dict[str, int]) -> DataError:
 def _check_fetched(settings: Settings, fetched: list[Artifact]) -> None:
     """Raise UsageError where the settings do not fit the fields of some plate, before any plate is segmented."""
     _check_label_images(settings, fetched)
-    if settings.needing_pixel_um():
-        for part in fetched:
-            if not _gives_crops(part):
-                check_pixel_sizes(settings, read_fields(part))
+    for part in fetched:
+        if not _gives_crops(part):
+            fields = read_fields(part)
+            check_pixel_sizes(settings, fields)
+            check_areas(settings, fields)
 
 
 def _check_label_images(settings: Settings, fetched: list[Artifact]) -> None:
