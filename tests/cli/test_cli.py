@@ -47,7 +47,7 @@ def refused(said: Said, code: int, sentence: str, cure: str) -> None:
 
 
 WRONG: dict[str, tuple[str, int, str, str]] = {
-    "an unknown key": ("split R --set segment.crop=9", 2, "unknown key 'crop'", "did you mean 'crop_px'?"),
+    "an unknown key": ("split R --set segment.croppx=9", 2, "unknown key 'croppx'", "did you mean 'crop_px'?"),
     "a wrong type": (
         "split R --set segment.crop_px=big",
         2,
