@@ -393,7 +393,7 @@ def test_the_page_says_what_was_compared_and_how_reliable_it_is(page: str, runs:
         "Baselines, which learn nothing: intensities",
         "only one seed was run",
         "8 wells",
-        "Too little to judge: 68 clustered cells, only 90 training steps, one seed only, clusters of one plate only",
+        "Too little to judge: 68 clustered cells, only 88 training steps, one seed only, clusters of one plate only",
         "Add a second plate",
         "How reliable is it?",
         "What to check next",
