@@ -104,7 +104,7 @@ def png(figure: Figure) -> bytes:
 def page_share(image: bytes) -> float:
     """Return the share of the page's width that a figure takes."""
     with Image.open(io.BytesIO(image)) as picture:
-        return min(1.0, picture.width / (WIDTH_INCH * DPI))
+        return float(min(1.0, picture.width / (WIDTH_INCH * DPI)))
 
 
 def strips(image: bytes) -> list[bytes]:
