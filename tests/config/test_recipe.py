@@ -106,7 +106,7 @@ def test_a_branch_of_weight_0_equals_its_absence(tmp_path: Path) -> None:
 
 WRONG = {
     "an unknown section": ("[segmnt]\n", "unknown section or key 'segmnt'", "did you mean 'segment'?"),
-    "an unknown key": ("[segment]\ncrop = 9\n", "unknown key 'crop'", "did you mean 'crop_px'?"),
+    "an unknown key": ("[segment]\ncroppx = 9\n", "unknown key 'croppx'", "did you mean 'crop_px'?"),
     "a wrong type": ("[segment]\ncrop_px = 9.5\n", "crop_px: must be a valid integer, got 9.5", "explain segment"),
     "text for a number": ('[segment]\ncrop_px = "96"\n', "crop_px: must be a valid integer", "explain segment"),
     "a number for text": ("[cluster]\nassign_to = 3\n", "assign_to: must be a valid string", "explain cluster"),
