@@ -27,7 +27,7 @@ def test_a_forked_command_is_a_process_that_a_signal_ends(tmp_path: Path) -> Non
 
 
 def test_the_program_for_shells_passes_on_streams_folder_and_exit_code(tmp_path: Path) -> None:
-    (tmp_path / "here.toml").write_text("[segment]\ncrop = 3\n")
+    (tmp_path / "here.toml").write_text("[segment]\ncroppx = 3\n")
     command = f"{program()} status here.toml 2>&1 >/dev/null | tail -n 2; {program()} --version; {program()} nonsense"
     said = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "did you mean 'crop_px'?" in said.stdout and said.stdout.splitlines()[-1][0].isdigit()

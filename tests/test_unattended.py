@@ -74,7 +74,7 @@ def test_the_first_night_by_hand_goes_as_the_page_says(chain: Chain, night: Path
 
 
 def test_a_failure_is_in_the_mail_with_its_reason_and_code(chain: Chain, night: Path) -> None:
-    (night / "tonight.toml").write_text('name = "x"\n[segment]\ncrop = 3\n')
+    (night / "tonight.toml").write_text('name = "x"\n[segment]\ncroppx = 3\n')
     said = shell(cron_command(night), night, chain.root)
     assert said.returncode == 2
     assert "FAILED with exit code 2" in said.stdout

@@ -581,7 +581,7 @@ def test_no_well_has_more_cells_than_the_cap_and_the_draw_does_not_depend_on_ord
 
 def test_a_blurred_and_an_empty_field_are_flagged_and_dropped_on_request(lab: Lab) -> None:
     for channel in PATHS:
-        blurred = ndimage.gaussian_filter(tifffile.imread(lab.image(4, channel)), 8.0)
+        blurred = ndimage.gaussian_filter(tifffile.imread(lab.image(4, channel)), 12.0)
         tifffile.imwrite(lab.image(4, channel), blurred)
         noise = generator("tests", channel).normal(500, 20, (256, 320)).astype(np.uint16)
         tifffile.imwrite(lab.image(5, channel), noise)
