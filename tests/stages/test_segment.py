@@ -581,17 +581,18 @@ def test_no_well_has_more_cells_than_the_cap_and_the_draw_does_not_depend_on_ord
 
 def test_a_blurred_and_an_empty_field_are_flagged_and_dropped_on_request(lab: Lab) -> None:
     for channel in PATHS:
-        blurred = ndimage.gaussian_filter(tifffile.imread(lab.image(4, channel)), 12.0)
+        blurred = ndimage.gaussian_filter(tifffile.imread(lab.image(4, channel)), 8.0)
         tifffile.imwrite(lab.image(4, channel), blurred)
         noise = generator("tests", channel).normal(500, 20, (256, 320)).astype(np.uint16)
         tifffile.imwrite(lab.image(5, channel), noise)
-    flagged = lab.segment()
+    sharper = ("--set", "segment.quality.field_min_focus=0.1")  # sharp fields have 0.14, the blurred one has 0.08
+    flagged = lab.segment(*sharper)
     fields = read_fields(flagged)
     flags = dict(zip(fields["field_id"], fields["field_flags"], strict=True))
     blurred, empty = lab.fields["field_id"].iloc[4], lab.fields["field_id"].iloc[5]
     assert {field for field, flag in flags.items() if flag} == {blurred, empty}
     assert "blurred" in flags[blurred].split(",") and flags[empty] == "empty"
-    dropped = lab.segment("--set", 'segment.quality.drop_fields=["blurred"]')
+    dropped = lab.segment(*sharper, "--set", 'segment.quality.drop_fields=["blurred"]')
     assert dropped.card.metrics["flagged_field"] == (read_cells(flagged)["field_id"] == blurred).sum() > 0
     assert blurred not in set(read_cells(dropped)["field_id"])
     assert_balanced(dropped)
