@@ -1,4 +1,4 @@
-"""blocks: an image in -> the means over its squares out, and from such a smaller image one of full size."""
+"""blocks: an image in -> the means over its squares out; and from such a smaller image one of full size out."""
 
 from __future__ import annotations
 
@@ -24,6 +24,32 @@ def block_mean(image: Real[np.ndarray, "y x"], side: int) -> Float32[np.ndarray,
     for column in range(1, side):
         total += strips[:, column::side]
     return np.asarray(total * np.float32(1 / side**2))
+
+
+def block_mean_of_all(image: Real[np.ndarray, "y x"], side: int) -> Float32[np.ndarray, "small_y small_x"]:
+    """Return the same with all pixels: the last row and column are repeated to complete squares."""
+    rows, columns = (-length % side for length in image.shape)
+    return block_mean(np.pad(image, ((0, rows), (0, columns)), mode="edge"), side)
+
+
+def interpolate(
+    small: Real[np.ndarray, "small_y small_x"], shape: tuple[int, ...], sides: tuple[float, ...]
+) -> Float32[np.ndarray, "y x"]:
+    """Interpolate linearly between the middles of tiles with these heights and widths in pixels.
+
+    Beyond the outermost middles it is level.
+    """
+    tall = _interpolated(np.asarray(small, np.float32), sides[0], shape[0])
+    return np.ascontiguousarray(_interpolated(np.ascontiguousarray(tall.T), sides[1], shape[1]).T)
+
+
+def _interpolated(rows: Float32[np.ndarray, "count other"], side: float, length: int) -> Float32[np.ndarray, "n other"]:
+    """Return `length` rows, interpolated between rows that are `side` apart."""
+    place = np.clip((np.arange(length) + 0.5) / side - 0.5, 0, len(rows) - 1)
+    first = np.minimum(place.astype(np.int64), max(len(rows) - 2, 0))
+    share = (place - first).astype(np.float32)[:, None]
+    step = np.diff(rows, axis=0, append=rows[-1:])
+    return np.asarray(rows[first] + share * step[first], np.float32)
 
 
 def enlarge(small: Real[np.ndarray, "small_y small_x"], side: int, shape: tuple[int, ...]) -> Real[np.ndarray, "y x"]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.imaging.background import fit_surface
+from cellssl.imaging.blocks import block_mean_of_all, interpolate
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Real
@@ -35,14 +36,14 @@ def cell_background(channel: Real[np.ndarray, "y x"], nucleus_px: float) -> Floa
     # at a high magnification the neighbourhood is as large as the field, and an opening would not see slopes
     surface = slope_below(channel)
     sigma = max(1.0, min(SMOOTHING_PX, nucleus_px / 5) / side)
-    squares = block_mean(channel - surface, side)
+    squares = block_mean_of_all(channel - surface, side)
     coarse = ndimage.gaussian_filter(squares, sigma)
     window = tuple(min(2 * int(WINDOW * nucleus_px / side / 2) + 1, 2 * length - 1) for length in coarse.shape)
     # the minimum alone would follow a slope at a distance of half a window
     opened = ndimage.maximum_filter(ndimage.minimum_filter(coarse, window), window)
     smooth = ndimage.gaussian_filter(opened, [length / 4 for length in window])
     smooth += _depth_of_noise(squares, coarse - smooth, sigma, min(window[0] * window[1], coarse.size))
-    return np.asarray(surface + _enlarged(smooth, side, channel.shape))
+    return np.asarray(surface + interpolate(smooth, channel.shape, (float(side), float(side))))
 
 
 def _depth_of_noise(
@@ -74,31 +75,3 @@ def _depth_of_noise(
 def slope_below(channel: Real[np.ndarray, "y x"]) -> Float32[np.ndarray, "y x"]:
     """Return a stiff surface below cells: it follows slopes, but glows only in part, as colonies look like them."""
     return fit_surface(channel, stiffness=STIFFNESS, intervals=INTERVALS).at(channel.shape)
-
-
-def block_mean(image: Real[np.ndarray, "y x"], side: int) -> Float32[np.ndarray, "small_y small_x"]:
-    """Return the mean over squares of `side` pixels; the last row and column are repeated to complete squares."""
-    image = image.astype(np.float32)
-    if side == 1:
-        return image
-    rows, columns = (-length % side for length in image.shape)
-    whole = np.pad(image, ((0, rows), (0, columns)), mode="edge")
-    strips = np.add.reduce([whole[row::side] for row in range(side)])  # much faster than a mean over two axes
-    return np.asarray(np.add.reduce([strips[:, column::side] for column in range(side)]) / side**2, np.float32)
-
-
-def _enlarged(
-    coarse: Float32[np.ndarray, "small_y small_x"], side: int, shape: tuple[int, ...]
-) -> Float32[np.ndarray, "y x"]:
-    """Interpolate linearly between the middles of squares of `side` pixels; beyond the outermost ones it is level."""
-    tall = _interpolated(coarse, side, shape[0])
-    return np.ascontiguousarray(_interpolated(np.ascontiguousarray(tall.T), side, shape[1]).T)
-
-
-def _interpolated(rows: Float32[np.ndarray, "count other"], side: int, length: int) -> Float32[np.ndarray, "n other"]:
-    """Return `length` rows, interpolated between rows that are `side` apart."""
-    place = np.clip((np.arange(length) + 0.5) / side - 0.5, 0, len(rows) - 1)
-    first = np.minimum(place.astype(np.int64), max(len(rows) - 2, 0))
-    share = (place - first).astype(np.float32)[:, None]
-    step = np.diff(rows, axis=0, append=rows[-1:])
-    return np.asarray(rows[first] + share * step[first], np.float32)

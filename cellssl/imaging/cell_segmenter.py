@@ -95,9 +95,3 @@ def whole_cells(proposed: Int[np.ndarray, "y x"], nuclei: Int[np.ndarray, "y x"]
     has_nucleus = np.zeros(n + 1, bool)
     has_nucleus[pieces[nuclei > 0]] = True
     return np.asarray(fill_holes(np.where(has_nucleus[pieces], cells, 0)), np.int32)
-
-
-def typical_nucleus_px(nuclei: Int[np.ndarray, "y x"]) -> float:
-    """Return the diameter of the disc with the median area of the nuclei of a field, of which there is at least one."""
-    areas = np.bincount(nuclei.ravel())[1:]
-    return float(np.sqrt(4 / np.pi * np.median(areas[areas > 0])))

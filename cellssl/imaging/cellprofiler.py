@@ -192,10 +192,7 @@ def _of_pair(
         get_correlation_rwc,
     )
 
-    # rounding would give a constant some correlation
-    pearson = {
-        name: np.where(vary, values, np.nan) for name, values in get_correlation_pearson(first, second, labels).items()
-    }
+    pearson = get_correlation_pearson(first, second, labels)
     folds = {
         **get_correlation_manders_fold(first, second, labels, THRESHOLD_PERCENT),
         **get_correlation_rwc(first, second, labels, THRESHOLD_PERCENT),

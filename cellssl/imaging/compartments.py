@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.imaging.cell_background import cell_background
-from cellssl.imaging.cell_segmenter import typical_nucleus_px
-from cellssl.imaging.labels import measure, touches_edge
+from cellssl.imaging.labels import measure, touches_edge, typical_diameter_px
 from cellssl.imaging.quality import solidity
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def measure_compartments(
         "cell_touches_edge": touches_edge(cells),
         "cytoplasm_area_px": inside.counts[1],
     }
-    diameter = typical_nucleus_px(nuclei) if n else 0.0
+    diameter = typical_diameter_px(nuclei)
     for channel, image in zip(channels, pixels, strict=True):
         background = cell_background(image, diameter) if n else np.zeros(image.shape, np.float32)
         for name, values in brightness(inside, image, background).items():

@@ -135,6 +135,27 @@ def label_areas(labels: Int[np.ndarray, "y x"]) -> Int64[np.ndarray, "n"]:
     return np.bincount(labels.ravel(), minlength=1)[1:].astype(np.int64)
 
 
+def typical_diameter_px(labels: Int[np.ndarray, "y x"]) -> float:
+    """Return the diameter of the disc with the median area of the nuclei that occur; 0 without nuclei."""
+    area = label_areas(labels)
+    area = area[area > 0]
+    return float(2 * np.sqrt(np.median(area) / np.pi)) if len(area) else 0.0
+
+
+def border(labels: Int[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
+    """Return the pixels of nuclei with another label, or background, above, below, left or right of them.
+
+    The edge of the image is no border, because what lies beyond it is not known.
+    """
+    differs = np.zeros(labels.shape, bool)
+    down, across = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+    differs[1:] |= down
+    differs[:-1] |= down
+    differs[:, 1:] |= across
+    differs[:, :-1] |= across
+    return differs & (labels > 0)
+
+
 def measure(labels: Int[np.ndarray, "y x"]) -> Nuclei:
     """Measure centre of mass, area and eccentricity (0 a disc, towards 1 a rod) of the nuclei 1..n from their moments.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellssl.imaging.labels import border
+
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int, Int64
 
@@ -20,6 +22,8 @@ OTHERS = 3
 class Neighbours:
     """What the other nuclei of the field tell, one value per nucleus in the order of the labels."""
 
+    nearest_px: Float64[np.ndarray, "n"]
+    """Distance from its centre to the centre of the nearest other nucleus; nan where there is no other."""
     second_nearest_px: Float64[np.ndarray, "n"]
     """Distance from its centre to the centre of the second nearest other nucleus; nan where there are fewer."""
     third_nearest_px: Float64[np.ndarray, "n"]
@@ -32,9 +36,9 @@ class Neighbours:
 
 def measure_neighbours(labels: Int[np.ndarray, "y x"], centres: Float64[np.ndarray, "n 2"]) -> Neighbours:
     """Measure the neighbours of the nuclei 1..n of a field, all of them, whether they are kept or not."""
-    distances = distances_to_others(centres, OTHERS)
+    nearest, second, third = distances_to_others(centres, OTHERS).T
     touching, free_border = measure_touching(labels, len(centres))
-    return Neighbours(distances[:, 1], distances[:, 2], touching, free_border)
+    return Neighbours(nearest, second, third, touching, free_border)
 
 
 def distances_to_others(centres: Float64[np.ndarray, "n 2"], count: int) -> Float64[np.ndarray, "n count"]:
@@ -51,14 +55,14 @@ def distances_to_others(centres: Float64[np.ndarray, "n 2"], count: int) -> Floa
 def measure_touching(labels: Int[np.ndarray, "y x"], n: int) -> tuple[Int64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
     """Return for labels 1..n how many others each touches, and the share of its border that touches none.
 
-    A border pixel is one with another label, or background, above, below, left or right of it. The edge of the field is
-    no border, because what lies beyond it is not known.
+    `labels.border` says which pixels are its border.
     """
-    border, owner = border_pixels(labels)
+    places = np.flatnonzero(border(labels))
+    owner = labels.ravel()[places]
     framed = np.pad(labels, TOUCH_PX)
-    row, column = np.divmod(border, labels.shape[1])
+    row, column = np.divmod(places, labels.shape[1])
     place = (row + TOUCH_PX) * framed.shape[1] + column + TOUCH_PX
-    free, pairs = np.ones(len(border), bool), [np.empty(0, np.int64)]
+    free, pairs = np.ones(len(places), bool), [np.empty(0, np.int64)]
     for down in range(-TOUCH_PX, TOUCH_PX + 1):
         for across in range(-TOUCH_PX, TOUCH_PX + 1):
             other = framed.ravel()[place + (down * framed.shape[1] + across)]
@@ -70,17 +74,3 @@ def measure_touching(labels: Int[np.ndarray, "y x"], n: int) -> tuple[Int64[np.n
     with np.errstate(invalid="ignore"):
         share = np.bincount(owner, weights=free, minlength=n + 1)[1:] / length
     return touching.astype(np.int64), np.asarray(share)
-
-
-def border_pixels(labels: Int[np.ndarray, "y x"]) -> tuple[Int64[np.ndarray, "p"], Int[np.ndarray, "p"]]:
-    """Return the flat index and the label of every pixel of a nucleus with another label beside it."""
-    differs = np.zeros(labels.shape, bool)
-    down, across = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
-    differs[1:] |= down
-    differs[:-1] |= down
-    differs[:, 1:] |= across
-    differs[:, :-1] |= across
-    where = np.flatnonzero(differs)
-    owner = labels.ravel()[where]
-    inside = owner > 0
-    return where[inside], owner[inside]

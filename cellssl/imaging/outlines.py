@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.imaging.labels import measure
+from cellssl.imaging.labels import border, measure, typical_diameter_px
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,11 +76,8 @@ def field_pictures(
 
 def _zoom_of_part(labels: Int[np.ndarray, "y x"], zoom: float) -> float | None:
     """Return how many times as large a part of a field is drawn; None where the whole field shows its nuclei well."""
-    areas = np.bincount(labels.ravel())[1:]
-    areas = areas[areas > 0]
-    diameter = float(min(labels.shape))  # a field of a few rows would be a line
-    if len(areas):
-        diameter = min(diameter, 2 * float(np.sqrt(np.median(areas) / np.pi)))
+    narrowest = float(min(labels.shape))  # a field of a few rows would be a line
+    diameter = min(narrowest, typical_diameter_px(labels) or narrowest)
     if diameter * zoom >= TOO_SMALL_PX:
         return None
     enlarged = float(np.clip(round(READABLE_PX / diameter), 1, MOST_ENLARGED))
@@ -170,24 +167,13 @@ def _posterised(grey: Real[np.ndarray, "y x"]) -> UInt8[np.ndarray, "y x"]:
 
 def _outlines(labels: Int[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
     """Return the outermost pixels of every label, two deep for labels that are wider than THICK_FROM_PX."""
-    line = _rim(labels)
+    line = border(labels)
     areas = np.bincount(labels.ravel())
     is_large = areas > np.pi / 4 * THICK_FROM_PX**2
     is_large[0] = False
     if is_large.any():
-        line |= _rim(np.where(line | ~is_large[labels], 0, labels))
+        line |= border(np.where(line | ~is_large[labels], 0, labels))
     return line
-
-
-def _rim(labels: Int[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
-    """Return the pixels of every label that have a neighbour of another label to the side, above or below."""
-    rim = np.zeros(labels.shape, bool)
-    down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
-    rim[1:] |= down
-    rim[:-1] |= down
-    rim[:, 1:] |= right
-    rim[:, :-1] |= right
-    return rim & (labels > 0)
 
 
 def telling_window(

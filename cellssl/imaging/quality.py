@@ -44,8 +44,6 @@ class NucleusQuality:
     """Share of its pixels at the camera's highest grey value, in the channel with the largest share."""
     edge_px: Float64[np.ndarray, "n"]
     """Distance from its centre to the nearest edge of the field."""
-    nearest_px: Float64[np.ndarray, "n"]
-    """Distance from its centre to the centre of the nearest other nucleus; nan where there is no other."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,6 @@ def measure_quality(
         brightness,
         np.max([_share_saturated(inside, channel, one) for channel, one in zip(pixels, counts, strict=True)], axis=0),
         edge_distances(centres, labels.shape),
-        nearest_distances(centres),
     )
     median_brightness = float(np.median(brightness)) if len(brightness) else np.inf
     brighter = outside[int(min(background + median_brightness, len(outside))) + 1 :]
@@ -192,15 +189,6 @@ def edge_distances(centres: Float64[np.ndarray, "n 2"], shape: tuple[int, ...]) 
     """Return the distance of every centre to the nearest outermost row or column of pixels."""
     last = np.asarray(shape) - 1
     return np.asarray(np.minimum(centres, last - centres).min(axis=1, initial=np.inf))
-
-
-def nearest_distances(centres: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n"]:
-    """Return the distance of every centre to the nearest other one; nan for a single one."""
-    from scipy.spatial import cKDTree
-
-    if len(centres) < 2:
-        return np.full(len(centres), np.nan)
-    return np.asarray(cKDTree(centres).query(centres, k=2)[0][:, 1])
 
 
 def count_neighbours(centres: Float64[np.ndarray, "n 2"], radius_px: float) -> Int64[np.ndarray, "n"]:

@@ -7,6 +7,7 @@ from scipy.spatial import ConvexHull
 from skimage.measure import label, regionprops_table
 
 from cellssl.imaging.labels import Runs, measure
+from cellssl.imaging.neighbours import distances_to_others
 from cellssl.imaging.quality import (
     CEILINGS,
     DIFFERENCE_BLUR,
@@ -16,7 +17,6 @@ from cellssl.imaging.quality import (
     hull_areas,
     measure_quality,
     median_of_counts,
-    nearest_distances,
     rim_steepness,
     solidity,
     step_px,
@@ -121,10 +121,10 @@ def test_distances_agree_with_loops() -> None:
     centres = generator("tests", "distances").uniform(0, 50, (30, 2))
     apart = np.hypot(*(centres[:, None] - centres[None]).transpose(2, 0, 1))
     np.fill_diagonal(apart, np.inf)
-    assert np.allclose(nearest_distances(centres), apart.min(axis=1))
+    assert np.allclose(distances_to_others(centres, 1)[:, 0], apart.min(axis=1))
     by_loops = [min(row, 60 - row, column, 80 - column) for row, column in centres]
     assert np.allclose(edge_distances(centres, (61, 81)), by_loops)
-    assert np.isnan(nearest_distances(centres[:1])).all()
+    assert np.isnan(distances_to_others(centres[:1], 1)).all()
 
 
 def test_a_bright_fibre_counts_as_bright_outside_nuclei_and_nuclei_do_not() -> None:

@@ -13,8 +13,11 @@ import numpy as np
 from pydantic import Field
 
 from cellssl.errors import UsageError
-from cellssl.imaging.cell_background import block_mean, cell_background
-from cellssl.imaging.cell_segmenter import CellSegmenterSettings, typical_nucleus_px, whole_cells
+from cellssl.imaging.blocks import block_mean_of_all
+from cellssl.imaging.cell_background import cell_background
+from cellssl.imaging.cell_segmenter import CellSegmenterSettings, whole_cells
+from cellssl.imaging.labels import typical_diameter_px
+from cellssl.imaging.noise import pixel_noise
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Real
@@ -90,7 +93,7 @@ class StainSettings(CellSegmenterSettings):
 
     def _reach_px(self, nuclei: Int32[np.ndarray, "y x"], pixel_um: float | None) -> float:
         if self.max_distance_um is None:
-            return self.max_distance_diameters * typical_nucleus_px(nuclei)
+            return self.max_distance_diameters * typical_diameter_px(nuclei)
         if pixel_um is None:
             raise UsageError(
                 "cells have a max_distance_um, but the size of a pixel is not known",
@@ -111,16 +114,16 @@ def stain_around(
     """
     from scipy import ndimage
 
-    diameter = typical_nucleus_px(nuclei)
+    diameter = typical_diameter_px(nuclei)
     shrink = 1 << max(int(np.log2(diameter / COARSE_PX)), 0)
     image = channel.astype(np.float32)
     sigma = SMOOTHING * diameter
     light = ndimage.gaussian_filter(image, sigma) - cell_background(image, diameter)
-    small_light, small_nuclei = block_mean(light, shrink), _block_max(nuclei, shrink)
+    small_light, small_nuclei = block_mean_of_all(light, shrink), _block_max(nuclei, shrink)
     distance, nearest = ndimage.distance_transform_edt(small_nuclei == 0, return_indices=True)
     beside = _light_beside(small_light, small_nuclei, distance, nearest, max(RING * diameter / shrink, 1.5))
     typical = float(np.nanmedian(beside)) if np.isfinite(beside).any() else 0.0
-    noise = _noise(image) / np.hypot(1, 2 * np.sqrt(np.pi) * sigma)
+    noise = pixel_noise(image) / np.hypot(1, 2 * np.sqrt(np.pi) * sigma)
     if typical <= VISIBLE * noise or typical <= 0:
         return None
     lowest = max(outline * typical, VISIBLE * noise)
@@ -154,9 +157,3 @@ def _block_max(nuclei: Int32[np.ndarray, "y x"], side: int) -> Int32[np.ndarray,
     whole = np.pad(nuclei, ((0, rows), (0, columns)))
     strips = np.maximum.reduce([whole[row::side] for row in range(side)])
     return np.asarray(np.maximum.reduce([strips[:, column::side] for column in range(side)]), np.int32)
-
-
-def _noise(image: Float32[np.ndarray, "y x"]) -> float:
-    """Return the standard deviation of the pixel noise, from the Laplacian's median (Immerkaer 1996)."""
-    rough = 4 * image[1:-1, 1:-1] - image[:-2, 1:-1] - image[2:, 1:-1] - image[1:-1, :-2] - image[1:-1, 2:]
-    return float(np.median(np.abs(rough)) / (0.6745 * np.sqrt(20))) if rough.size else 0.0

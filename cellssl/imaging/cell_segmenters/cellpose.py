@@ -18,7 +18,8 @@ from cellssl.config.paths import InputPath
 from cellssl.config.plugins import did_you_mean
 from cellssl.device import device_for
 from cellssl.errors import UsageError
-from cellssl.imaging.cell_segmenter import CellSegmenter, CellSegmenterSettings, typical_nucleus_px, whole_cells
+from cellssl.imaging.cell_segmenter import CellSegmenter, CellSegmenterSettings, whole_cells
+from cellssl.imaging.labels import match_labels, typical_diameter_px
 from cellssl.imaging.segmenter import PublishedFile
 from cellssl.imaging.segmenters.cellpose import FILES, installed, load_network, published_file, what_ran
 
@@ -138,7 +139,7 @@ class CellposeCells(CellSegmenter):
             return self.settings.diameter_um / pixel_um
         if installed()[0] >= 4:
             return None
-        return self.settings.diameter_in_nuclei * typical_nucleus_px(nuclei)
+        return self.settings.diameter_in_nuclei * typical_diameter_px(nuclei)
 
 
 def cells_of_nuclei(found: Int[np.ndarray, "y x"], nuclei: Int32[np.ndarray, "y x"]) -> Int32[np.ndarray, "y x"]:
@@ -148,8 +149,6 @@ def cells_of_nuclei(found: Int[np.ndarray, "y x"], nuclei: Int32[np.ndarray, "y 
     is divided, and each of its pixels goes to the nearest of them. A nucleus outside all cells is its own cell.
     """
     from scipy import ndimage
-
-    from cellssl.imaging.labels import match_labels
 
     cell_of = np.append(0, match_labels(nuclei, found))
     counts = np.bincount(cell_of[1:], minlength=int(found.max(initial=0)) + 1)

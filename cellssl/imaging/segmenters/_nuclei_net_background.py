@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.imaging.labels import label_areas
+from cellssl.imaging.blocks import interpolate
+from cellssl.imaging.labels import typical_diameter_px
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Float32, Float64, Int32
+    from jaxtyping import Bool, Float, Float32, Int32
 
 TILE_DIAMETERS = 6.0  # side of the tiles in which the background is judged, in diameters of nuclei
 SMALLEST_TILE_PX = 64
@@ -56,7 +57,8 @@ def local_background(light: Float32[np.ndarray, "y x"], labels: Int32[np.ndarray
     elif not known.all():
         nearest = tuple(ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True))
         levels, spreads = levels[nearest], spreads[nearest]
-    return Background(enlarge_grid(levels, light.shape), enlarge_grid(spreads, light.shape))
+    sides = tuple(side / count for side, count in zip(light.shape, counts, strict=True))
+    return Background(interpolate(levels, light.shape, sides), interpolate(spreads, light.shape, sides))
 
 
 def _level_and_spread(tile: Float32[np.ndarray, "y x"], background: Bool[np.ndarray, "y x"]) -> tuple[float, float]:
@@ -80,20 +82,3 @@ def _median_and_spread(values: Float[np.ndarray, "i"]) -> tuple[float, float]:
     """Return the median, and the standard deviation from the median absolute deviation."""
     middle = float(np.median(values))
     return middle, 1.4826 * float(np.median(np.abs(values - middle)))
-
-
-def enlarge_grid(values: Float64[np.ndarray, "i j"], shape: tuple[int, ...]) -> Float32[np.ndarray, "y x"]:
-    """Interpolate between the middles of tiles; beyond the outermost ones, their values go on."""
-    down, across = (_shares_of_tiles(side, count) for side, count in zip(shape, values.shape, strict=True))
-    return np.asarray(down @ values.astype(np.float32) @ across.T, np.float32)
-
-
-def _shares_of_tiles(side: int, count: int) -> Float32[np.ndarray, "pixel tile"]:
-    places = np.clip((np.arange(side) + 0.5) * count / side - 0.5, 0, count - 1)
-    return np.asarray(np.maximum(1 - np.abs(places[:, None] - np.arange(count)), 0), np.float32)
-
-
-def typical_diameter_px(labels: Int32[np.ndarray, "y x"]) -> float:
-    """Return the diameter of a disc with the median area; 0 without nuclei."""
-    area = label_areas(labels)
-    return float(2 * np.sqrt(np.median(area) / np.pi)) if len(area) else 0.0

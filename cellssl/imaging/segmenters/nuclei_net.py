@@ -20,9 +20,9 @@ from pydantic import Field
 
 from cellssl.device import has_bfloat16
 from cellssl.imaging.background import background_surface
-from cellssl.imaging.labels import fill_holes, largest_components, select_labels
+from cellssl.imaging.labels import fill_holes, largest_components, select_labels, typical_diameter_px
 from cellssl.imaging.segmenter import SegmenterSettings
-from cellssl.imaging.segmenters._nuclei_net_background import Background, local_background, typical_diameter_px
+from cellssl.imaging.segmenters._nuclei_net_background import Background, local_background
 
 if TYPE_CHECKING:
     import torch

@@ -19,6 +19,7 @@ from pydantic import Field
 from cellssl.errors import UsageError
 from cellssl.imaging.background import SOFT, fit_surface
 from cellssl.imaging.blocks import block_mean, enlarge
+from cellssl.imaging.noise import pixel_noise
 from cellssl.imaging.segmenter import SegmenterSettings
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def light_above_background(image: Float32[np.ndarray, "y x"], diameter: float) -
     background = enlarge(ndimage.gaussian_filter(darkest, window / 2), shrink, image.shape)
     light = np.maximum(smooth - background, 0)
     # noise after smoothing; an image with few grey levels seems to have none, hence the lower bound
-    noise = max(_noise(image) / (2 * np.sqrt(np.pi) * SMOOTHING * diameter), 5e-4 * float(light.max()), 1e-6)
+    noise = max(pixel_noise(image) / (2 * np.sqrt(np.pi) * SMOOTHING * diameter), 5e-4 * float(light.max()), 1e-6)
     return Coarse(light, background + surface, diameter, noise)
 
 
@@ -368,12 +369,6 @@ def _whole_nuclei(
 
 def _is_within(area_px: Int64[np.ndarray, "n"], limits_px: tuple[float, float]) -> Bool[np.ndarray, "n"]:
     return np.asarray((area_px >= max(limits_px[0], 1)) & (area_px <= limits_px[1]))
-
-
-def _noise(image: Float32[np.ndarray, "y x"]) -> float:
-    """Return the standard deviation of the pixel noise, from the Laplacian's median (Immerkaer 1996)."""
-    rough = 4 * image[1:-1, 1:-1] - image[:-2, 1:-1] - image[2:, 1:-1] - image[1:-1, :-2] - image[1:-1, 2:]
-    return float(np.median(np.abs(rough)) / (0.6745 * np.sqrt(20)))
 
 
 def _otsu(values: Float[np.ndarray, "y x"]) -> float:
