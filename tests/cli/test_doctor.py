@@ -12,7 +12,7 @@ from made_up_screen import write_screen
 from misbehaving_server import ServerBehaviour, serving
 
 from cellssl.artifacts.store import Store
-from cellssl.imaging.segmenters import cellpose
+from cellssl.imaging import cellpose_network as cellpose
 
 CYTO = ("--set", 'segment.method={ name = "cellpose", model = "cyto" }')
 """The network that the file in the shared data is one of."""

@@ -9,56 +9,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from cellssl.config.paths import InputPath
-from cellssl.config.plugins import did_you_mean
 from cellssl.device import device_for
 from cellssl.errors import UsageError
 from cellssl.imaging.cell_segmenter import CellSegmenter, CellSegmenterSettings, whole_cells
+from cellssl.imaging.cellpose_network import CellposeNetwork, CellposeSettings, installed
 from cellssl.imaging.labels import match_labels, typical_diameter_px
-from cellssl.imaging.segmenter import PublishedFile
-from cellssl.imaging.segmenters.cellpose import FILES, installed, load_network, published_file, what_ran
 
 if TYPE_CHECKING:
     from jaxtyping import Int, Int32, Real
 
 
-class Settings(CellSegmenterSettings):
+class Settings(CellposeSettings, CellSegmenterSettings):
     """Find cells with a network of cellpose; `cellssl doctor RECIPE --download` downloads its weights."""
 
+    place: ClassVar[str] = "segment.cells.method"
     model: str = "cyto3"
     """Name of the network: cyto, cyto2 or cyto3 with cellpose 3; cpsam or cpsam_v2 with cellpose 4."""
-    weights: InputPath | None = None
-    """File with the weights of your own network; it is used instead of `model`."""
     diameter_um: float | None = Field(None, gt=0)
     """Typical diameter of a cell in micrometres; where it is left out, it follows from `diameter_in_nuclei` (cellpose 4
     needs none)."""
     diameter_in_nuclei: float = Field(2.0, gt=0)
     """Typical diameter of a cell in diameters of the field's median nucleus, where `diameter_um` is left out."""
-    flow_threshold: float = Field(0.4, ge=0)
-    """Largest allowed difference between the predicted flows and those of the found shape; lower values drop more
-    shapes."""
     cellprob_threshold: float = Field(0.0, ge=-6, le=6)
     """Smallest logit at which a pixel counts as cell; lower values widen cells and find fainter ones."""
-    batch: int = Field(8, ge=1)
-    """Tiles that the network processes together; more of them use a GPU better."""
 
     def silent(self) -> frozenset[str]:
         """Return the diameter that is not used."""
         return frozenset() if self.diameter_um is None else frozenset({"diameter_in_nuclei"})
-
-    def check(self) -> None:
-        """Raise UsageError where cellpose is not installed, or the installed version has no such network."""
-        names = FILES[installed()[0]]
-        if self.weights is None and self.model not in names:
-            raise UsageError(
-                f"cellpose {installed()[1]} has no network {self.model!r}",
-                hint=f"{did_you_mean(self.model, tuple(names))}; a file of your own goes into method.weights",
-            )
 
     def needing_pixel_um(self) -> Mapping[str, str]:
         """Return the diameter where it is given, and the cure where the size of a pixel is not known."""
@@ -66,31 +48,17 @@ class Settings(CellSegmenterSettings):
             return {}
         return {"diameter_um": "give diameter_in_nuclei in place of diameter_um"}
 
-    def external_files(self) -> Mapping[str, Path]:
-        """Return the file of the user's own network, where one is given."""
-        return {} if self.weights is None else {"weights": self.weights}
-
-    def downloads(self) -> Sequence[PublishedFile]:
-        """Return the file of the network that `model` names; nothing where the user gives a network."""
-        if self.weights is not None:
-            return ()
-        self.check()
-        return (published_file(self.model),)
-
     def prepare(self, downloaded: Sequence[Path], device: str) -> CellposeCells:
         """Return the network's file and the device; UsageError where the GPU that the user chose is missing."""
         self.check()
-        file = downloaded[0] if self.weights is None else self.weights
-        return CellposeCells(self, file, str(device_for(device)))
+        return CellposeCells(self, self.network_file(downloaded), str(device_for(device)))
 
 
 @dataclass(frozen=True)
-class CellposeCells(CellSegmenter):
-    """A network of cellpose on one device; it is loaded in the process that first uses it."""
+class CellposeCells(CellposeNetwork, CellSegmenter):
+    """A network of cellpose that finds whole cells."""
 
     settings: Settings
-    file: Path
-    device: str
 
     def grow(
         self,
@@ -107,27 +75,10 @@ class CellposeCells(CellSegmenter):
             return np.zeros(nuclei.shape, np.int32)
         if stain.min() == stain.max():
             return nuclei.copy()
-        options: dict[str, Any] = {
-            "flow_threshold": self.settings.flow_threshold,
-            "cellprob_threshold": self.settings.cellprob_threshold,
-            "batch_size": self.settings.batch,
-            "diameter": self._diameter_px(nuclei, pixel_um),
-        }
-        if installed()[0] == 3:
-            options["channels"] = [1, 2]  # the cells are in the first channel, the nuclei in the second
-        both = np.stack([stain, nucleus_image], axis=-1).astype(np.float32)
-        found = load_network(self.file, self.device).eval(both, channel_axis=-1, **options)[0]
-        return cells_of_nuclei(np.asarray(found, np.int32), nuclei)
-
-    def runs_on(self) -> str:
-        """Return the device."""
-        return self.device
-
-    def ran(self) -> dict[str, Any]:
-        """Return the version of cellpose, the name of the network, the sha256 of its file, and the device."""
-        return what_ran(
-            self.settings.model if self.settings.weights is None else self.file.name, self.file, self.device
-        )
+        both = np.stack([stain, nucleus_image], axis=-1)
+        # the cells are in the first channel, the nuclei in the second
+        found = self.find(both, [1, 2], self._diameter_px(nuclei, pixel_um), channel_axis=-1)
+        return cells_of_nuclei(found, nuclei)
 
     def _diameter_px(self, nuclei: Int32[np.ndarray, "y x"], pixel_um: float | None) -> float | None:
         if self.settings.diameter_um is not None:
