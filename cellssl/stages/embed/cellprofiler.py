@@ -19,7 +19,7 @@ from cellssl.artifacts.crops import in_blocks
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_fields
 from cellssl.engine.build import Job
-from cellssl.engine.plate_parts import parts_of
+from cellssl.engine.plate_parts import NUCLEI_OF_PLATE, parts_of
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.files import save_array
@@ -28,13 +28,11 @@ from cellssl.images.reading import read_labels
 from cellssl.imaging import cellprofiler
 from cellssl.stages.segment.field import FetchedImage, read_field
 from cellssl.stages.segment.inputs import channels_of
-from cellssl.stages.segment.tasks import cells_name, fetched_images, flatfield_names, labels_name
+from cellssl.stages.segment.tasks import cells_name, fetched_images, flatfield_files, labels_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NUCLEI_INPUT = "nuclei/segment"
-"""The input of the cells of a plate that holds the label images of all its nuclei."""
 VECTORS_FILE = "vectors.f32"
 """The measurements of all cells in the folder of intermediate files, (cell, measurement), where they are gathered."""
 BLOCK_BYTES = 2**25
@@ -167,9 +165,9 @@ def _plates(store: Store, segment: Artifact, cells: pd.DataFrame) -> Iterator[Pl
             continue
         part = store.get("segment", fingerprint)
         fetched = store.get("fetch", input_of(part, "fetch"))
-        if NUCLEI_INPUT not in part.card.inputs:
+        if NUCLEI_OF_PLATE not in part.card.inputs:
             raise _no_masks_error(plate, fetched)
-        detected = store.get("segment", input_of(part, NUCLEI_INPUT))
+        detected = store.get("segment", input_of(part, NUCLEI_OF_PLATE))
         fields = read_fields(detected)
         yield PlateOfCells(plate, fetched, detected, fields[fields["field_id"].isin(fields_with_cells)])
 
@@ -190,18 +188,16 @@ def _no_masks_error(plate: str, fetched: Artifact) -> UsageError:
 def _tasks_of_plate(job: Job, plate: PlateOfCells, cells: pd.DataFrame, before: int) -> Iterator[MeasureTask]:
     """Yield the task of every field; `before` is the number of fields of earlier plates."""
     images = fetched_images(plate.fields, plate.fetched, job.context)
-    channels, files = channels_of(plate.fields), plate.detected.card.files
+    flatfields = flatfield_files(plate.detected, plate.fields)
     rows = cells.groupby("field_id", sort=False).indices
     labels = cells["nucleus_label"].to_numpy(np.int64)
-    for number, field in enumerate(plate.fields[["field_id", "site"]].to_dict("records"), before):
-        field_id = str(field["field_id"])
+    for number, field_id in enumerate(plate.fields["field_id"].astype(str), before):
         of_field = np.asarray(rows[field_id])
-        flatfields = [name for name in flatfield_names(field["site"], channels) if name in files]
         names = {"Nuclei": labels_name(field_id), **({"Cells": cells_name(field_id)} if plate.has_cells else {})}
         yield MeasureTask(
             field_id,
             images[field_id],
-            tuple(map(plate.detected.file, flatfields)),
+            flatfields[field_id],
             {kind: plate.detected.file(name) for kind, name in names.items()},
             labels[of_field],
             of_field,

@@ -9,7 +9,7 @@ from cellssl.artifacts.contents import section_of
 from cellssl.artifacts.tables import read_fields
 from cellssl.counting import counted
 from cellssl.stages.report.runs import Run
-from cellssl.stages.segment.counts import ALL_REASONS, EXPECTED, IN_WORDS, limit_and_cure, read_counts_of_plates
+from cellssl.stages.segment.counts import IN_WORDS, limit_and_cure, read_counts_of_plates, reason_of_most
 from cellssl.stages.segment.settings import Settings
 from cellssl.stages.shared.card_shapes import LimitsSection
 
@@ -33,14 +33,10 @@ def share_kept(counts: Mapping[str, int]) -> float:
 def mostly_dropped(run: Run) -> list[str]:
     """Return for every plate that lost more than half of its nuclei for one reason the numbers, and what decides it."""
     counts = counts_of_plates(run)
-    lost = [(row, name) for row in counts for name in ALL_REASONS if name not in EXPECTED and _is_most(row, name)]
+    lost = [(row, reason) for row in counts if (reason := reason_of_most(row)) is not None]
     more = len(lost) - PLATES_NAMED
     further = [f"so it is on {counted(more, 'further plate')}"] if more > 0 else []
     return [*_lost_in_words(run, lost[:PLATES_NAMED]), *further] if lost else []
-
-
-def _is_most(row: Mapping[str, Any], reason: str) -> bool:
-    return bool(2 * row[reason] > row["detected"])
 
 
 def _lost_in_words(run: Run, lost: Sequence[tuple[Mapping[str, Any], str]]) -> Iterator[str]:

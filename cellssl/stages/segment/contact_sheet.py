@@ -147,15 +147,14 @@ def _pixels_and_labels(job: Job, source: PlateSource, field: pd.Series) -> tuple
     """Return the nucleus channel of a field, as it was segmented, and the label image of all nuclei."""
     from cellssl.images.reading import read_labels
     from cellssl.stages.segment.field import read_field
-    from cellssl.stages.segment.tasks import fetched_images, flatfield_names, labels_name
+    from cellssl.stages.segment.tasks import fetched_images, flatfield_files, labels_name
 
     table = field.to_frame().T
     channels = channels_of(table)
     nucleus = nucleus_of(job.settings, channels)
     images = fetched_images(table, source.fetched, job.context)[field["field_id"]]
-    flatfield = flatfield_names(field["site"], channels)[nucleus]
-    flatfields = [source.detected.file(flatfield)] if flatfield in source.detected.card.files else []
-    pixels = read_field(field["field_id"], images[nucleus : nucleus + 1], flatfields)[0]
+    flatfields = flatfield_files(source.detected, table)[field["field_id"]]
+    pixels = read_field(field["field_id"], images[nucleus : nucleus + 1], flatfields[nucleus : nucleus + 1])[0]
     labels = read_labels(source.detected.file(labels_name(field["field_id"])))
     if labels.shape != pixels.shape:
         raise not_as_written(source.detected, labels_name(field["field_id"]), "its size is not that of the field")

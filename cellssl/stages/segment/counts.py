@@ -85,15 +85,22 @@ def in_words(counts: Mapping[str, int]) -> str:
     return f"{counts['detected']:,} found, {counts['kept']:,} kept" + (f": {reasons}" if reasons else "")
 
 
+def reason_of_most(counts: Mapping[str, int]) -> str | None:
+    """Return the reason for which more than half of the detected nuclei were dropped; None where there is none.
+
+    Reasons that are EXPECTED do not count.
+    """
+    unexpected = (name for name in ALL_REASONS if name not in EXPECTED)
+    return next((name for name in unexpected if 2 * counts.get(name, 0) > counts["detected"]), None)
+
+
 def warnings_of(settings: Settings, plate: str, nuclei: pd.DataFrame, fields: pd.DataFrame) -> Iterator[str]:
     """Yield a sentence, with the limit and the cure, where more than half of the nuclei is dropped for one reason."""
-    for reason, count in nuclei["reason"].value_counts().items():
-        if count > len(nuclei) / 2 and reason not in EXPECTED:
-            of = f"{count:,} of {len(nuclei):,} nuclei were dropped as {reason}"
-            cure = limit_and_cure(
-                str(reason), settings, float(fields["pixel_um"].median()), float(np.median(nuclei["area_px"]))
-            )
-            yield f"warning: plate {plate}: {of}; {cure}"
+    counts = {**nuclei["reason"].value_counts(), "detected": len(nuclei)}
+    if reason := reason_of_most(counts):
+        of = f"{counts[reason]:,} of {len(nuclei):,} nuclei were dropped as {reason}"
+        cure = limit_and_cure(reason, settings, float(fields["pixel_um"].median()), float(np.median(nuclei["area_px"])))
+        yield f"warning: plate {plate}: {of}; {cure}"
 
 
 def limit_and_cure(reason: str, settings: Settings, pixel_um: float, median_px: float | None = None) -> str:

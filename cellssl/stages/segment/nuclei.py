@@ -40,12 +40,14 @@ from cellssl.stages.segment.tasks import field_tasks
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellssl.imaging.cell_segmenter import CellSegmenter, CellSegmenterSettings
-    from cellssl.imaging.segmenter import PublishedFile, Segmenter, SegmenterSettings
+    from cellssl.imaging.cell_segmenter import CellSegmenterSettings
+    from cellssl.imaging.segmenter import PublishedFile, SegmenterSettings
 
 GREY_VALUES_FILE = "grey_values.npy"
 """How often each grey value occurs: (reference, channel, value), where reference is 0 for the control fields and 1 for
 all fields."""
+SEGMENTERS = ("segmenter", "cell_segmenter")
+"""Keys of a card's `run` with what each of them reports."""
 FIRST_FIELDS = 8
 """After so many fields the number of cells is extrapolated."""
 WhenFirstAreDone = Callable[["pd.DataFrame", "pd.DataFrame"], None]
@@ -77,7 +79,7 @@ def detect_plate(job: Job, first_done: WhenFirstAreDone) -> Generator[Event, Non
         yield Note(f"plate {plate}: {found:,} nuclei were found; merging lobes of one cell left {len(nuclei):,}")
     write_counts(job, counts)
     if job.settings.illumination == "off":
-        yield from _propose_illumination(fields, done, nuclei)
+        yield from _propose_illumination(measured, done, nuclei)
     return counts
 
 
@@ -100,7 +102,7 @@ def _propose_illumination(fields: pd.DataFrame, done: list[FieldTask], nuclei: p
             f"plate {fields['plate'].iloc[0]}: the background of {counted(compared, 'field')} varies alike, by "
             f"{max(one.variation for one in shared):,.0f} grey values across a field (a nucleus exceeds it by "
             f'{brightness:,.0f}): if the lamp is uneven, correct it with segment.illumination = "mean" and '
-            f"segment.illumination_blur_px = {_tenth_of_a_side_px(done)}{_of_few_fields(few) if of_few else ''}"
+            f"segment.illumination_blur_px = {_tenth_of_a_side_px(fields)}{_of_few_fields(few) if of_few else ''}"
         )
 
 
@@ -125,10 +127,9 @@ def _of_few_fields(sites: list[np.ndarray]) -> str:
     )
 
 
-def _tenth_of_a_side_px(done: list[FieldTask]) -> int:
+def _tenth_of_a_side_px(fields: pd.DataFrame) -> int:
     """Return the width of the blur that leaves a vignette in the flat field, for the size of most fields."""
-    sides = [min(int(arrays[f"{OF_FIELD}{side}"]) for side in FIELD_SIDES) for _, arrays in iter_results(done)]
-    return max(round(float(np.median(sides)) / 10), 1)
+    return max(round(float(fields[list(FIELD_SIDES)].min(axis=1).median()) / 10), 1)
 
 
 def read_nuclei(part: Artifact) -> pd.DataFrame:
@@ -196,7 +197,9 @@ def _segment_fields(tasks: list[FieldTask], job: Job, first_done: Callable[[list
 
     left = [task for task in tasks if not task.result.is_file() and not failed_path(task.result).is_file()]
     before = len(tasks) - len(left)
-    segmenter, cell_segmenter = _prepared_segmenter(job), _prepared_cell_segmenter(job)
+    cells = job.settings.cells
+    segmenter = _prepared(job, job.settings.method, "segment.method", SEGMENTERS[0])
+    cell_segmenter = None if cells is None else _prepared(job, cells.method, "segment.cells.method", SEGMENTERS[1])
     devices = [one.runs_on() for one in (segmenter, cell_segmenter) if one is not None]
     workers = 1 if any(device.startswith("cuda") for device in devices) else job.settings.workers
     work = partial(segment_field, settings=job.settings, segmenter=segmenter, cell_segmenter=cell_segmenter)
@@ -206,26 +209,13 @@ def _segment_fields(tasks: list[FieldTask], job: Job, first_done: Callable[[list
         yield Progress(before + done, len(tasks), "fields", task.field_id)
 
 
-def _prepared_segmenter(job: Job) -> Segmenter:
-    """Return the segmenter for this machine, and record what it reports in the card."""
-    method: SegmenterSettings = job.settings.method
-    downloaded = _downloaded(method.downloads(), "segment.method.weights", job.context.store)
+def _prepared(job: Job, method: SegmenterSettings | CellSegmenterSettings, place: str, report_as: str) -> Any:
+    """Return what segments on this machine, and record what it reports in the card; `place` is that of its settings."""
+    downloaded = _downloaded(method.downloads(), f"{place}.weights", job.context.store)
     segmenter = method.prepare(downloaded, job.context.device)
     if report := segmenter.ran():
-        job.ran["segmenter"] = report
+        job.ran[report_as] = report
     return segmenter
-
-
-def _prepared_cell_segmenter(job: Job) -> CellSegmenter | None:
-    """Return what finds the cells, and record what it reports in the card; None where the recipe asks for none."""
-    if job.settings.cells is None:
-        return None
-    method: CellSegmenterSettings = job.settings.cells.method
-    downloaded = _downloaded(method.downloads(), "segment.cells.method.weights", job.context.store)
-    cell_segmenter = method.prepare(downloaded, job.context.device)
-    if report := cell_segmenter.ran():
-        job.ran["cell_segmenter"] = report
-    return cell_segmenter
 
 
 def _downloaded(files: Sequence[PublishedFile], setting: str, store: Store) -> list[Path]:

@@ -30,7 +30,7 @@ from cellssl.stages.segment.selection import (
     select_nuclei,
     window_sides_px,
 )
-from cellssl.stages.segment.tasks import cells_name, fetched_images, flatfield_names, labels_name
+from cellssl.stages.segment.tasks import cells_name, fetched_images, flatfield_files, labels_name
 from cellssl.stages.shared.card_shapes import DetectionMetrics
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _crop_tasks(
     scratch, images = job.draft.scratch(), fetched_images(fields, job.inputs["fetch"], job.context)
     cells_of = {str(name): rows for name, rows in cells.groupby("field_id")}
     within = {str(name): rows["cell_id"].notna().to_numpy() for name, rows in nuclei.groupby("field_id")}
-    flatfields = _flatfields(detected, fields)
+    flatfields = flatfield_files(detected, fields)
     windows_px = window_sides_px(job.settings, fields["pixel_um"].to_numpy(float))
     first_row = 0
     of_fields = zip(fields["field_id"], fields["pixel_um"], windows_px, strict=True)
@@ -155,7 +155,7 @@ def _crop_tasks(
         yield CropTask(
             field_id,
             images[field_id],
-            flatfields.get(field_id, ()),
+            flatfields[field_id],
             of_field[["row_px", "column_px"]].to_numpy(),
             float(window_px),
             stack,
@@ -187,18 +187,6 @@ def _mask(job: Job, detected: Artifact, field_id: str, cells: pd.DataFrame) -> M
         return None
     name = cells_name(field_id) if job.settings.crop_mask == "cell" else labels_name(field_id)
     return Mask(detected.file(name), cells["nucleus_label"].to_numpy())
-
-
-def _flatfields(detected: Artifact, fields: pd.DataFrame) -> dict[str, tuple[Path, ...]]:
-    """Return the flat fields of every field, one per channel; {} where illumination is not corrected."""
-    channels = channels_of(fields)
-    names = {site: flatfield_names(site, channels) for site in fields["site"].unique()}
-    files = {
-        site: tuple(detected.file(name) for name in of_site)
-        for site, of_site in names.items()
-        if all(name in detected.card.files for name in of_site)
-    }
-    return {field_id: files.get(site, ()) for field_id, site in zip(fields["field_id"], fields["site"], strict=True)}
 
 
 def _note_flags(fields: pd.DataFrame) -> Iterator[Event]:

@@ -31,7 +31,7 @@ from cellssl.events import Event, Note
 from cellssl.stages.segment.contact_sheet import PlateSource, write_crop_sheet, write_field_sheet
 from cellssl.stages.segment.counts import ALL_REASONS, write_counts, write_counts_of_plates
 from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of
-from cellssl.stages.segment.nuclei import detect_plate
+from cellssl.stages.segment.nuclei import SEGMENTERS, detect_plate
 from cellssl.stages.segment.plate import check_space_for_first, select_plate
 from cellssl.stages.segment.precut import copy_crops
 from cellssl.stages.segment.scale import check_reference, no_range_error
@@ -117,7 +117,7 @@ def _check_label_images(settings: Settings, fetched: list[Artifact]) -> None:
         return
     fields_by_image: dict[Path, str] = {}
     for part in fetched:
-        if "crops.npy" in part.card.files:
+        if _gives_crops(part):
             continue
         fields = read_fields(part)
         channels = channels_of(fields)
@@ -250,6 +250,8 @@ def _make_cells(nuclei: Card, job: Job) -> Generator[Event, None, Metrics]:
     check_reference(job.settings, fields)
     work = partial(detect_plate, first_done=partial(check_space_for_first, job))
     detected = yield from build_part(job.context, nuclei, job.settings.detection(), {"fetch": fetched}, work)
+    # whoever reads the card of the cells sees there which network found them
+    job.ran.update({name: detected.card.run[name] for name in SEGMENTERS if name in detected.card.run})
     return (yield from select_plate(job, detected))
 
 
@@ -263,11 +265,11 @@ def _contact_sheet(
 ) -> Iterator[Event]:
     """Write a picture of whole fields and of cells; of cells alone where a data set gives crops."""
     cells = tables["cells.parquet"]
-    if any("nuclei/segment" not in part.card.inputs for part in parts.values()):
+    if any(NUCLEI_OF_PLATE not in part.card.inputs for part in parts.values()):
         yield from write_crop_sheet(job, {part.fingerprint: part for part in parts.values()}, cells)
         return
     sources = {
-        part.fingerprint: PlateSource(fetched[plate], store.get("segment", input_of(part, "nuclei/segment")), part)
+        part.fingerprint: PlateSource(fetched[plate], store.get("segment", input_of(part, NUCLEI_OF_PLATE)), part)
         for plate, part in parts.items()
     }
     yield from write_field_sheet(job, sources, tables, counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -75,6 +76,18 @@ def flatfield_names(site: Any, channels: list[str]) -> list[str]:
     """Return the names of the flat fields of one site in the artifact of a plate's nuclei, one per channel."""
     # site and channel come from tables of users, and must not lead out of the folder
     return [f"illumination/{quote(f'{site}-{channel}', safe=' ')}.npy" for channel in channels]
+
+
+def flatfield_files(detected: Artifact, fields: pd.DataFrame) -> dict[str, tuple[Path, ...]]:
+    """Return the flat fields of every field, one per channel; () where illumination was not corrected."""
+    channels = channels_of(fields)
+    names = {site: flatfield_names(site, channels) for site in fields["site"].unique()}
+    files = {
+        site: tuple(detected.file(name) for name in of_site)
+        for site, of_site in names.items()
+        if all(name in detected.card.files for name in of_site)
+    }
+    return {str(field): files.get(site, ()) for field, site in zip(fields["field_id"], fields["site"], strict=True)}
 
 
 def fetched_images(fields: pd.DataFrame, fetched: Artifact, context: RunContext) -> dict[str, tuple[FetchedImage, ...]]:
