@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -74,8 +75,29 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(getattr(torch.cpu, check)() for check in checks if hasattr(torch.cpu, check))
 
 
-@cache
+_granted: int | None = None
+"""The cores that the work of this process was granted, where several processes share the machine."""
+
+
+@contextlib.contextmanager
+def granted_cores(count: int | None) -> Iterator[None]:
+    """Let this process use `count` cores inside this context; None changes nothing."""
+    global _granted  # noqa: PLW0603 - one process does one piece of work, on many threads
+    before = _granted
+    _granted = count or before
+    try:
+        yield
+    finally:
+        _granted = before
+
+
 def allowed_cores() -> int:
+    """Return how many cores this work may use: those that it was granted, else those of the process."""
+    return _granted or cores_of_process()
+
+
+@cache
+def cores_of_process() -> int:
     """Return how many cores this process may use by its affinity, the quota of its container, and its SLURM task."""
     import joblib
 
@@ -84,12 +106,12 @@ def allowed_cores() -> int:
 
 
 def allowed_threads() -> int:
-    """Return how many threads a library may start: OMP_NUM_THREADS where the user has set it, else `allowed_cores`.
+    """Return how many threads a library may start: granted cores, else OMP_NUM_THREADS where the user has set it.
 
-    Raises UsageError where OMP_NUM_THREADS is not a number of threads.
+    Where neither is given it is `allowed_cores`. Raises UsageError where OMP_NUM_THREADS is not a number of threads.
     """
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2" is for nested loops
-    if not wanted:
+    if not wanted or _granted:
         return allowed_cores()
     if not (wanted.isdecimal() and int(wanted)):
         raise UsageError(f"OMP_NUM_THREADS = {wanted!r} is not a number of threads", hint="set it to 1 or more")

@@ -73,6 +73,16 @@ PlateOption = Annotated[str | None, typer.Option("--plate", help="Make the part 
 ArmOption = Annotated[str | None, typer.Option("--arm", help="One arm of the recipe.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="One seed of the recipe.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1; a missing GPU is an error.")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", help="Cores for the work, and threads of a training [default: as its network needs].", min=1
+    ),
+]
+JobsOption = Annotated[
+    str,
+    typer.Option("--jobs", help="How many stages to make at once: a number, or auto: what cores and memory allow."),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Make it again; the old result is set aside.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="List what would be made, and make nothing.")]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Exit 75 when another process makes the same result.")]
@@ -80,6 +90,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Only the result and errors.")]
 LogFileOption = Annotated[Path | None, typer.Option("--log-file", help="Add every event to this file.")]
 LogFormatOption = Annotated[str, typer.Option("--log-format", help="text or json.")]
+
+
+def jobs_of(text: str) -> int | None:
+    """Return the number of --jobs, None for auto; UsageError for anything else."""
+    if text == "auto":
+        return None
+    if not (text.isdecimal() and int(text)):
+        raise UsageError(f"--jobs {text!r} is not a number of jobs", hint="use auto, or a number from 1 on")
+    return int(text)
 
 
 def mirrored(recipe: str, common: Common, mirror: str | None) -> list[str] | None:
@@ -111,6 +130,7 @@ class Common:
     arm: ArmOption = None
     seed: SeedOption = None
     device: DeviceOption = "auto"
+    threads: ThreadsOption = None
     force: ForceOption = False
     dry_run: DryRunOption = False
     no_wait: NoWaitOption = False

@@ -26,10 +26,12 @@ Metrics = dict[str, Any]
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where and how results are made; none of it changes a result."""
+    """Where and how results are made; of a result it changes the last bits at most."""
 
     store: Store
     device: str = "auto"
+    threads: int | None = None
+    """Threads of networks that a user asked for; None where the network decides."""
     wait: bool = True
     force: bool = False
     waiting: Callable[[LockHolder], None] = lambda _: None

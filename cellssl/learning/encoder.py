@@ -59,6 +59,13 @@ class EncoderSettings(Plugin):
     def min_side_px(self) -> int:
         """Return the side of the smallest crop that the network can take."""
 
+    def multiply_adds(self, channels: int, side_px: int) -> int | None:
+        """Return the multiply-adds for one crop where they are known without building the network, else None.
+
+        It is asked by what must not load torch, to see whether one thread serves a network; None counts as a large one.
+        """
+        return None
+
     def check_installed(self) -> None:
         """Raise UsageError where a library that the network needs is not installed; does not import it."""
 

@@ -24,6 +24,14 @@ class Settings(EncoderSettings):
         """Return the side that the convolutions reduce to one pixel: each width halves the crop once."""
         return int(2 ** len(self.widths))
 
+    def multiply_adds(self, channels: int, side_px: int) -> int:
+        """Return the sum over the convolutions: 9 weights for each pair of channels, and pixel of the smaller map."""
+        total = 0
+        for before, after in zip((channels, *self.widths), self.widths, strict=False):
+            side_px = (side_px + 1) // 2
+            total += 9 * before * after * side_px**2
+        return total
+
     def feature_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
         """Return the convolutional part."""
         return network.features  # type: ignore[return-value]

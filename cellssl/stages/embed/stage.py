@@ -93,8 +93,9 @@ def _iter_vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator
     if job.settings.model in MEASUREMENTS:
         yield from _iter_measurements(job.settings.model, crops, cells)
         return
-    from cellssl.device import device_for
+    from cellssl.device import allowed_threads, device_for
     from cellssl.learning.embed import EmbeddingViews, embed
+    from cellssl.learning.threads import multiply_adds, threads_for, torch_threads
     from cellssl.learning.training.memory import enough_memory, keep_freed_memory
     from cellssl.learning.training.readers import MemmapReader, prefetch
     from cellssl.learning.view import View
@@ -110,8 +111,13 @@ def _iter_vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator
     if settings.view:
         views = EmbeddingViews(side_px, View(settings.view), settings.draws, keys_of(list(cells["cell_id"])))
     batches = prefetch(MemmapReader(crops.read, device), in_blocks(np.arange(len(crops)), settings.batch))
-    with enough_memory("lower embed.batch"):
-        yield from embed(load_network(model, settings), batches, views, device)
+    network = load_network(model, settings)
+    threads = job.context.threads or threads_for(
+        multiply_adds(network, len(crops.channels), side_px), allowed_threads()
+    )
+    job.ran.update(threads=threads)
+    with torch_threads(threads), enough_memory("lower embed.batch"):
+        yield from embed(network, batches, views, device)
 
 
 MEASUREMENT_BATCH = 256

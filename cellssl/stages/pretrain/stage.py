@@ -42,11 +42,15 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     with _prepared_training(job, Rank.from_environment()) as (state, plan, validation, crops):
         resumed = Checkpoints.of(job.draft).last.is_file()
         queues = _fitted_queues(job.settings, len(crops))
-        arithmetic, change = _arithmetic(state, plan, len(crops.channels)).kept(job.draft.scratch(), resumed=resumed)
+        asked = job.context.threads
+        arithmetic, change = _arithmetic(state, plan, len(crops.channels), asked).kept(
+            job.draft.scratch(), resumed=resumed, keep_threads=asked is None
+        )
         job.ran.update(
             device=str(plan.device),
             precision=arithmetic.precision,
             **arithmetic.details(),
+            threads_asked_for=asked,
             processes=plan.group.rank.count,
             started_from=initial_weights.describe_source(job) or "weights drawn from the seed",
             batch_norm=_describe_batch_norm(state.encoder, plan.group.rank.count),
@@ -124,13 +128,13 @@ def assist(job: Job) -> None:
         run_training_as_assistant(state, plan, job.draft, validation)
 
 
-def _arithmetic(state: TrainState, plan: Plan, channels: int) -> Arithmetic:
-    """Return the arithmetic that a new training on this machine would have."""
+def _arithmetic(state: TrainState, plan: Plan, channels: int, asked: int | None) -> Arithmetic:
+    """Return the arithmetic that a new training on this machine would have; `asked` are the threads of --threads."""
     from cellssl.device import allowed_threads
     from cellssl.learning.threads import multiply_adds, threads_for
 
-    size = multiply_adds(state.encoder, channels, plan.side_px)
-    return Arithmetic.here(threads_for(size, allowed_threads()), plan.device, plan.dtype)
+    threads = asked or threads_for(multiply_adds(state.encoder, channels, plan.side_px), allowed_threads())
+    return Arithmetic.here(threads, plan.device, plan.dtype)
 
 
 def _load_first_weights(job: Job, state: TrainState) -> Iterator[Event]:

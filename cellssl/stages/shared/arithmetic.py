@@ -44,15 +44,16 @@ class Arithmetic:
 
         return cls(threads, device.type, str(dtype).removeprefix("torch."), torch.backends.cpu.get_cpu_capability())
 
-    def kept(self, scratch: Path, *, resumed: bool) -> tuple[Arithmetic, str]:
+    def kept(self, scratch: Path, *, resumed: bool, keep_threads: bool = True) -> tuple[Arithmetic, str]:
         """Return this arithmetic with the threads of the first process, and what else differs from it in words, or "".
 
-        The first process writes its own into `scratch`; `resumed` is whether there is a checkpoint, too. Raises
+        The first process writes its own into `scratch`; `resumed` is whether there is a checkpoint, too. With
+        `keep_threads` false the threads are those of this arithmetic, because a user asked for them. Raises
         IntegrityError where that file cannot be read.
         """
         file = scratch / FILE
         first = _read(file) if file.is_file() else None
-        now = replace(self, threads=first.threads) if first else self
+        now = replace(self, threads=first.threads) if first and keep_threads else self
         if first is None or not resumed:
             write_text(file, json.dumps(asdict(now), indent=1, sort_keys=True) + "\n")
             return now, "it is not known how many threads this training began with" if resumed else ""

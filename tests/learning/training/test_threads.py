@@ -9,7 +9,7 @@ import torch
 from chain import ENVIRONMENT, Chain, run, start
 
 from cellssl.config.settings import PluginField
-from cellssl.device import allowed_cores, allowed_threads
+from cellssl.device import allowed_cores, allowed_threads, cores_of_process, granted_cores
 from cellssl.errors import IntegrityError, UsageError
 from cellssl.learning.threads import SMALL_NETWORK, multiply_adds, threads_for, torch_threads
 from cellssl.stages.shared.arithmetic import FILE, Arithmetic
@@ -31,7 +31,10 @@ def test_a_small_network_gets_one_thread_and_a_larger_one_all_that_are_allowed()
     [("small", 48, 8.46), ("resnet18", 224, 1813.56), ("vgg11", 224, 7485.46)],  # without torchvision's classifiers
 )
 def test_multiply_adds_are_those_of_the_published_networks(encoder: str, side_px: int, millions: float) -> None:
-    assert multiply_adds(ENCODERS.choose(encoder).build(3), 3, side_px) / 1e6 == pytest.approx(millions, rel=0.002)
+    chosen = ENCODERS.choose(encoder)
+    counted = multiply_adds(chosen.build(3), 3, side_px)
+    assert counted / 1e6 == pytest.approx(millions, rel=0.002)
+    assert chosen.multiply_adds(3, side_px) in (counted, None)
 
 
 def test_allowed_threads_are_those_of_the_user_else_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +45,16 @@ def test_allowed_threads_are_those_of_the_user_else_the_cores(monkeypatch: pytes
     with pytest.raises(UsageError, match="'many' is not a number of threads"):
         allowed_threads()
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
-    assert allowed_cores.__wrapped__() == 1
+    assert cores_of_process.__wrapped__() == 1
+
+
+def test_granted_cores_count_more_than_the_variable_and_those_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with granted_cores(1):
+        assert (allowed_cores(), allowed_threads()) == (1, 1)
+        with granted_cores(None), torch_threads(5):
+            assert (allowed_cores(), allowed_threads(), torch.get_num_threads()) == (5, 5, 5)
+    assert allowed_threads() == 3
 
 
 def test_threads_are_set_within_the_context_alone() -> None:
