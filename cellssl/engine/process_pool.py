@@ -153,12 +153,17 @@ def _done(work: Callable[[Task], Result], task: Task) -> tuple[Exception | None,
     try:
         return None, work(task)
     except Exception as error:
-        error.add_note("".join(traceback.format_exception(error)))
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:
-            return RuntimeError("".join(traceback.format_exception(error))), None
-        return error, None
+        return picklable(error), None
+
+
+def picklable(error: Exception) -> Exception:
+    """Return the exception, with its traceback as a note, for another process; one that cannot be pickled as text."""
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error
 
 
 def _report_death(task: Task, exit_code: int | None, crashed: Callable[[Task, str], Result] | None) -> Result:
@@ -166,7 +171,7 @@ def _report_death(task: Task, exit_code: int | None, crashed: Callable[[Task, st
 
     Raises FailedError where the process did not crash: the task is as good as any other, and with more memory it works.
     """
-    how = _how_ended(exit_code)
+    how = how_ended(exit_code)
     if exit_code is None or -exit_code not in CRASHES:
         cause, cure = DISK_FAILED if exit_code == -signal.SIGBUS else MEMORY_FULL
         raise FailedError(
@@ -182,7 +187,7 @@ def _report_death(task: Task, exit_code: int | None, crashed: Callable[[Task, st
     return crashed(task, how)
 
 
-def _how_ended(exit_code: int | None) -> str:
+def how_ended(exit_code: int | None) -> str:
     """Return "signal 11, SIGSEGV" or "exit code 1" for the exit code that multiprocessing gives."""
     if exit_code is None or exit_code >= 0:
         return f"exit code {exit_code}"
