@@ -15,6 +15,8 @@ from typing import Any
 Usage = dict[str, float]
 LARGEST = ("peak_memory_mb", "peak_worker_mb", "peak_gpu_memory_mb")
 """Measures that are combined by their maximum, not by their sum."""
+CGROUP = Path("/sys/fs/cgroup")
+"""Where a container finds its limits."""
 
 
 def _cpu_s() -> float:
@@ -109,3 +111,22 @@ def _cuda() -> Any:
     torch = sys.modules.get("torch")
     cuda = getattr(torch, "cuda", None)
     return cuda if cuda is not None and cuda.is_initialized() else None
+
+
+def available_memory_mb() -> float | None:
+    """Return the memory that this process could take: that of the machine, or what its container has left.
+
+    Cached pages of files count as free: the system gives them up when memory is asked for.
+    """
+    free: list[float] = []
+    with suppress(OSError, ValueError, StopIteration):
+        free.append(_number_after("MemAvailable", Path("/proc/meminfo")) * 1024 / 1e6)
+    with suppress(OSError, ValueError, StopIteration):
+        limit, used = (int((CGROUP / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        free.append((limit - used + _number_after("inactive_file", CGROUP / "memory.stat")) / 1e6)
+    return min(free) if free else None
+
+
+def _number_after(name: str, file: Path) -> int:
+    lines = file.read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))

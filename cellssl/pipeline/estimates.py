@@ -19,10 +19,33 @@ from typing import TYPE_CHECKING, Any
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.device import allowed_cores
 from cellssl.durations import about
+from cellssl.engine.resources import available_memory_mb
 from cellssl.errors import CellsslError, UsageError
 from cellssl.images.reference import ImageReference
 from cellssl.pipeline.measured_speed import step_cost
 from cellssl.pipeline.planned import Planned
+from cellssl.pipeline.rates import (
+    BASE_MB,
+    CELLPROFILER_S,
+    CELLS_MB_PER_MEGAPIXEL,
+    CELLS_S,
+    CLUSTER_S,
+    COMPARTMENTS_S,
+    EMBEDDED_BYTES,
+    EVALUATE_S,
+    FEATURES_S,
+    HASH_BYTES_PER_S,
+    INTENSITIES_S,
+    KEPT_NETWORKS,
+    LIBRARIES_MB,
+    REPORT_S,
+    SEGMENT_MB_PER_MEGAPIXEL,
+    SEGMENT_S,
+    SIMULATE_S,
+    START_S,
+    WITH_CELLS,
+    WORKER_MB,
+)
 from cellssl.pipeline.workload import Workload, trained_on, upstream_stages, workload
 
 if TYPE_CHECKING:
@@ -33,33 +56,6 @@ if TYPE_CHECKING:
     from cellssl.stages.pretrain.step_cost import StepCost
 
 LONG_S = 12 * 3600
-START_S = 4.0
-"""Loading libraries, and writing what a stage writes at its end."""
-BASE_MB = 1000.0
-"""Memory of a process that has loaded torch and pandas."""
-LIBRARIES_MB = 300.0
-"""What a measurement has not loaded and a whole run has: figures, tables, clusterings."""
-SIMULATE_S = 1.3
-"""One megapixel of a simulated field on one core."""
-HASH_BYTES_PER_S = 300e6
-SEGMENT_S = {"watershed": 0.5, "nuclei_net": 3.0, "cellpose": 10.0}
-"""One megapixel of one channel on one core."""
-CELLS_S = {"propagate": 0.4, "watershed": 0.25, "cellpose": 10.0}
-"""Finding the cells of one megapixel, on one core."""
-COMPARTMENTS_S = 0.1
-"""Measuring the compartments in one megapixel of one channel, on one core."""
-SEGMENT_MB_PER_MEGAPIXEL, CELLS_MB_PER_MEGAPIXEL, WORKER_MB = 300.0, 150.0, 600.0
-KEPT_NETWORKS = 8
-"""Encoder, momentum encoder, and two checkpoints with the moments of the optimiser, in sizes of the encoder."""
-FEATURES_S, INTENSITIES_S = 0.004, 0.0005
-"""One cell, one core."""
-CELLPROFILER_S, WITH_CELLS = 0.04, 4.0
-"""One nucleus in three channels, one core; how many times as long where cells and cytoplasm are measured, too."""
-CLUSTER_S, EVALUATE_S = 0.004, 0.008
-"""One cell of the split."""
-REPORT_S = 5.0
-"""One arm and seed."""
-EMBEDDED_BYTES = 4 * 512
 
 
 @dataclass(frozen=True)
@@ -205,18 +201,6 @@ def _less_memory(stage: str) -> str:
         case "segment":
             return "set segment.workers to fewer processes"
     return "free some memory"
-
-
-def available_memory_mb() -> float | None:
-    """Return the memory that this process could take: that of the machine, or what its container has left."""
-    free: list[float] = []
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free.append(next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("MemAvailable")))
-    with suppress(OSError, ValueError):
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-        free.append((limit - int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))) / 1e6)
-    return min(free) if free else None
 
 
 class _Estimator:

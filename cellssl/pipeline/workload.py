@@ -63,7 +63,7 @@ def workload(planned: Planned, store: Store, fields: Sequence[Field]) -> Workloa
     trained = _count(counts, "train") or math.ceil(in_split * _train_share(stages))
     wells = len({(field.plate, field.well) for field in fields})
     per_well = stages["embed"].settings.cells_per_well if "embed" in stages else 300
-    channels = len(fields[0].images) if fields and fields[0].images else _channels(stages)
+    channels = len(fields[0].images) if fields and fields[0].images else channels_of(stages)
     embedded = min(cells, in_split + per_well * wells)
     return Workload(len(fields), megapixels, channels, wells, cells, max(trained, 1), embedded, image, tuple(guesses))
 
@@ -143,7 +143,8 @@ def _count(counts: Mapping[str, int], part: str) -> int:
     return sum(number for name, number in counts.items() if name.split("/")[0].split(" ")[0] == part)
 
 
-def _channels(stages: Mapping[str, Planned]) -> int:
+def channels_of(stages: Mapping[str, Planned]) -> int:
+    """Return the number of channels that the data set names, else that of most data sets."""
     channels = getattr(stages["fetch"].settings.dataset, "channels", None) if "fetch" in stages else None
     return len(channels) if channels else 3
 
