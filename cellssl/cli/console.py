@@ -30,6 +30,41 @@ EVENT_EVERY_S = 1.0
 WITHOUT_LOG = "the work goes on without it"
 
 
+@dataclass(eq=False)
+class Work:
+    """One piece of work that is shown, and how far it is."""
+
+    stage: str
+    arm: str = ""
+    seed: int | None = None
+    title: str = ""
+    """What its lines begin with."""
+    started_s: float = field(default_factory=time.monotonic)
+    first: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """When its first progress came, and how far it was, by unit."""
+    line_s: float = 0.0
+    last_line: str = ""
+    """The last line of progress, printed or not, and when it came."""
+    advanced_s: float = 0.0
+    logged_s: float = -math.inf
+    """When progress was last written to the log: the first one is written at once."""
+    bars: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Progress bars, by unit, and by the name of a file that is being transferred."""
+
+    def __post_init__(self) -> None:
+        self.line_s = self.started_s - LINE_EVERY_S + 5  # the first line after 5 s
+
+    def names(self) -> dict[str, str | int]:
+        """Return what a line of a log for machines says of it."""
+        more = {"arm": self.arm, "seed": self.seed}
+        return {"stage": self.stage, **{name: value for name, value in more.items() if value not in ("", None)}}
+
+
+def stage_title(stage: str, arm: str, seed: int | None) -> str:
+    """Return what people call the making of one stage."""
+    return f"{stage} {arm}" + ("" if seed is None else f" seed {seed}")
+
+
 @dataclass
 class Console:
     """Prints messages, progress, the result line and errors; `quiet` prints only the result and errors."""
@@ -40,75 +75,83 @@ class Console:
     as_json: bool = False
     log: IO[str] | None = None
     log_as_json: bool = False
-    _stage: str = ""
-    _is_working: bool = False
-    _started_s: float = 0.0
-    _first: dict[str, tuple[float, int]] = field(default_factory=dict)
-    _line_s: float = 0.0
-    _last_line: str = ""
-    """The last line of progress, printed or not, and when it came."""
-    _advanced_s: float = 0.0
-    _logged_s: float = -math.inf
+    _works: list[Work] = field(default_factory=list)
+    """What is being worked on."""
+    _last: Work = field(default_factory=lambda: Work(""))
+    """The work that began last: what is said between two works belongs to it in the log."""
+    _ended: threading.Event = field(default_factory=threading.Event, repr=False)
     _bars: Bars | None = field(default=None, repr=False)
-    _bar: dict[str, Any] = field(default_factory=dict, repr=False)
-    """Progress bars, by unit, and by the name of a file that is being transferred."""
 
     def __post_init__(self) -> None:
         Console.in_use = self
 
     @contextmanager
-    def working_on(self, stage: str) -> Iterator[None]:
-        """Show everything inside this context as part of `stage`."""
-        self._stage, self._started_s, self._first, self._bar = stage, time.monotonic(), {}, {}
-        self._line_s = self._started_s - LINE_EVERY_S + 5  # the first line after 5 s
-        self._logged_s = -math.inf  # the first event is written at once
-        self._is_working, self._last_line = True, ""
-        ended = threading.Event()
-        threading.Thread(target=self._repeat_until, args=(ended,), name="still working", daemon=True).start()
+    def working_on(self, stage: str, arm: str = "", seed: int | None = None, *, beside: bool = False) -> Iterator[Work]:
+        """Show events as part of `stage`; with `beside` lines name the arm, because other work is shown as well."""
+        work = Work(stage, arm, seed, stage_title(stage, arm, seed) if beside else stage)
+        if not self._works:
+            self._ended = threading.Event()
+            arguments = (self._ended,)
+            threading.Thread(target=self._repeat_until, args=arguments, name="still working", daemon=True).start()
+            self._show_bars()
+        self._works.append(work)
+        self._last = work
         try:
-            with self._terminal_bars():
-                yield
+            yield work
         finally:
-            ended.set()
-            self._is_working = False
+            self._works.remove(work)
+            self._remove_bars(work)
+
+    def _remove_bars(self, work: Work) -> None:
+        """Take the bars of some work down, where other work is still shown, or all of them."""
+        if not self._works:
+            self._ended.set()
+            if self._bars is not None:
+                self._bars.stop()
+                self._bars = None
+        elif self._bars is not None:
+            for bar in work.bars.values():
+                self._bars.remove_task(bar)
 
     def _repeat_until(self, ended: threading.Event) -> None:
         """Print a line every 30 s also while a single step takes minutes; bars of a terminal move by themselves."""
         while not ended.wait(LOOK_EVERY_S):
             now = time.monotonic()
-            if not self._last_line or now - max(self._line_s, self._advanced_s) < LINE_EVERY_S:
-                continue
-            self._line_s = now
-            if self._bars is None and not self.quiet:
-                _print(f"{self._last_line} (for {in_words(now - self._advanced_s)})", sys.stderr)
+            for work in list(self._works):
+                if not work.last_line or now - max(work.line_s, work.advanced_s) < LINE_EVERY_S:
+                    continue
+                work.line_s = now
+                if self._bars is None and not self.quiet:
+                    _print(f"{work.last_line} (for {in_words(now - work.advanced_s)})", sys.stderr)
 
     def show_reading(self, events: Iterable[Event]) -> None:
         """Show how far files have been read: as part of the work that is shown, or as work of its own."""
-        with nullcontext() if self._is_working else self.working_on("reading"):
+        with nullcontext() if self._works else self.working_on("reading"):
             for event in events:
                 self.show(event)
 
-    def show(self, event: Event) -> None:
-        """Show one event of long work."""
+    def show(self, event: Event, work: Work | None = None) -> None:
+        """Show one event of some work, by default of that which began last."""
+        work = work or self._last
         match event:
             case Started():
-                self._line_s = -math.inf  # shown at once: the next event may be minutes away
-                self._logged_s = -math.inf
-                self._advance(event.done, event.total, event.unit, event.note)
+                work.line_s = -math.inf  # shown at once: the next event may be minutes away
+                work.logged_s = -math.inf
+                self._advance(work, event.done, event.total, event.unit, event.note)
             case Progress():
-                self._advance(event.done, event.total, event.unit, event.note)
+                self._advance(work, event.done, event.total, event.unit, event.note)
             case StepDone():
-                self._advance(event.step, event.total, "steps", f"loss {event.metrics['loss']:.4f}")
+                self._advance(work, event.step, event.total, "steps", f"loss {event.metrics['loss']:.4f}")
             case Transfer():
-                self._transfer(event)
+                self._transfer(work, event)
             case Note():
-                self.say(f"{self._stage}: {event.text}")
+                self.say(f"{work.title}: {event.text}", work)
             case Saved():
-                self._log_line("saved", {"step": event.step})
+                self._log_line("saved", {"step": event.step}, work)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, work: Work | None = None) -> None:
         """Print one line for people on stderr and in the log."""
-        self._log_line("note", {"text": text})
+        self._log_line("note", {"text": text}, work)
         if self.quiet:
             return
         if self._bars is not None:
@@ -142,48 +185,47 @@ class Console:
         if error.hint:
             _print(f"  cure: {error.hint}", sys.stderr)
 
-    def _advance(self, done: int, total: int, unit: str, note: str) -> None:
+    def _advance(self, work: Work, done: int, total: int, unit: str, note: str) -> None:
         now = time.monotonic()
-        if unit not in self._first or done < self._first[unit][1]:
-            self._first[unit] = (now, done)
-        pace = _pace(done, total, now, self._first[unit])
-        self._log_progress({"done": done, "total": total, "unit": unit, "note": note, **pace}, now)
+        if unit not in work.first or done < work.first[unit][1]:
+            work.first[unit] = (now, done)
+        pace = _pace(done, total, now, work.first[unit])
+        self._log_progress(work, {"done": done, "total": total, "unit": unit, "note": note, **pace}, now)
         if self.quiet:
             return
         if self._bars is not None:
-            if unit not in self._bar:
-                self._bar[unit] = self._bars.add_task(self._stage, total=total, unit=unit, note="")
-            self._bars.update(self._bar[unit], completed=done, total=total, note=note)
+            if unit not in work.bars:
+                work.bars[unit] = self._bars.add_task(work.title, total=total, unit=unit, note="")
+            self._bars.update(work.bars[unit], completed=done, total=total, note=note)
             return
-        self._last_line = f"{self._stage}: {_progress_line(done, total, unit, pace)} {note}".rstrip()
-        self._advanced_s = now
-        if now - self._line_s >= LINE_EVERY_S or (done == total and now - self._started_s > LINE_EVERY_S):
-            self._line_s = now
-            _print(self._last_line, sys.stderr)
+        work.last_line = f"{work.title}: {_progress_line(done, total, unit, pace)} {note}".rstrip()
+        work.advanced_s = now
+        if now - work.line_s >= LINE_EVERY_S or (done == total and now - work.started_s > LINE_EVERY_S):
+            work.line_s = now
+            _print(work.last_line, sys.stderr)
 
-    def _log_progress(self, details: dict[str, Any], now: float) -> None:
+    def _log_progress(self, work: Work, details: dict[str, Any], now: float) -> None:
         every = EVENT_EVERY_S if self.log_as_json else LINE_EVERY_S
-        if details["done"] == details["total"] or now - self._logged_s >= every:
-            self._logged_s = now
-            self._log_line("progress", details)
+        if details["done"] == details["total"] or now - work.logged_s >= every:
+            work.logged_s = now
+            self._log_line("progress", details, work)
 
-    def _transfer(self, event: Transfer) -> None:
+    def _transfer(self, work: Work, event: Transfer) -> None:
         """Show a transfer as a bar of its own in a terminal; the bar disappears when the file is complete."""
         if self._bars is None:
             return
         if event.done >= event.total:
-            if event.file in self._bar:
-                self._bars.remove_task(self._bar.pop(event.file))
+            if event.file in work.bars:
+                self._bars.remove_task(work.bars.pop(event.file))
             return
-        if event.file not in self._bar:
+        if event.file not in work.bars:
             name = event.file.rsplit("/", 1)[-1]
-            self._bar[event.file] = self._bars.add_task(f"  {name[:24]}", total=event.total, unit="bytes", note="")
-        self._bars.update(self._bar[event.file], completed=event.done)
+            work.bars[event.file] = self._bars.add_task(f"  {name[:24]}", total=event.total, unit="bytes", note="")
+        self._bars.update(work.bars[event.file], completed=event.done)
 
-    @contextmanager
-    def _terminal_bars(self) -> Iterator[None]:
+    def _show_bars(self) -> None:
+        """Begin to show bars, where there is a terminal to show them in."""
         if self.quiet or sys.stderr is None or not sys.stderr.isatty():
-            yield
             return
         from rich.console import Console as Terminal
         from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -205,19 +247,19 @@ class Console:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Bars(*columns, console=Terminal(stderr=True)) as self._bars:
-            yield
-        self._bars = None
+        self._bars = Bars(*columns, console=Terminal(stderr=True))
+        self._bars.start()
 
-    def _log_line(self, event: str, details: dict[str, Any]) -> None:
+    def _log_line(self, event: str, details: dict[str, Any], work: Work | None = None) -> None:
         """Write to the log; stop logging where it cannot be written, and go on."""
         if self.log is None:
             return
+        work = work or self._last
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if self.log_as_json:
-            line = json.dumps({"time": stamp, "stage": self._stage, "event": event, **details}, default=str)
+            line = json.dumps({"time": stamp, **work.names(), "event": event, **details}, default=str)
         else:
-            line = f"{stamp} {_in_plain_words(self._stage, event, details)}"
+            line = f"{stamp} {_in_plain_words(work.title, event, details)}"
         try:
             self.log.write(line + "\n")
             self.log.flush()

@@ -18,12 +18,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from cellssl.errors import FailedError, InterruptedByUserError
-from cellssl.events import Event
 
 if TYPE_CHECKING:
     from cellssl.cli.console import Console
 
 Result = TypeVar("Result")
+Shown = TypeVar("Shown")
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 1.0
 """Seconds that the main thread has to end when it is to stop at once."""
@@ -112,7 +112,7 @@ class StopSignals:
     def __init__(self) -> None:
         self._number: int | None = None
 
-    def run(self, work: Generator[Event, None, Result], show: Callable[[Event], None]) -> Result:
+    def run(self, work: Generator[Shown, None, Result], show: Callable[[Shown], None]) -> Result:
         """Show every event of the work and return its result.
 
         After a signal the work is closed, which saves what it must. Raises InterruptedByUserError.
