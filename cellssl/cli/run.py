@@ -13,17 +13,24 @@ ToOption = Annotated[str | None, typer.Option("--to", help="The last stage to ma
 
 
 @o.flags(*o.all_but("inputs", "plate"))
-def command(recipe: o.RecipeArgument, common: o.Common, to: ToOption = None, mirror: o.MirrorOption = None) -> None:
+def command(
+    recipe: o.RecipeArgument,
+    common: o.Common,
+    to: ToOption = None,
+    mirror: o.MirrorOption = None,
+    jobs: o.JobsOption = "auto",
+) -> None:
     """Make what is missing of a recipe: all stages, arms and seeds, then the report.
 
     Example: cellssl run demo --to cluster --arm centre
     """
     common = replace(common, overrides=o.mirrored(recipe, common, mirror))
-    run_recipe(recipe, common, to)
+    run_recipe(recipe, common, to, jobs=o.jobs_of(jobs))
 
 
-def run_recipe(recipe: str, common: o.Common, to: str | None = None) -> None:
-    """Make every planned stage of a recipe, and print the last artifact, mostly the report."""
+def run_recipe(recipe: str, common: o.Common, to: str | None = None, *, jobs: int | None = None) -> None:
+    """Make every planned stage of a recipe, `jobs` at once, and print the last artifact, mostly the report."""
+    from cellssl.cli.at_once import make_all
     from cellssl.cli.check import check_before_work
     from cellssl.cli.report import show_table
     from cellssl.cli.runner import Runner
@@ -38,7 +45,7 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None) -> None:
     if common.dry_run:
         runner.show_estimated_plan(planned)
         return
-    made = runner.make_all(planned)
+    made = make_all(runner, planned, jobs)
     if made.card.kind == "report":
         show_table(runner.console, made)
     runner.write_output(made)

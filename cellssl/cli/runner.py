@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cellssl.artifacts.export import copy_card, copy_files
 from cellssl.artifacts.hash_cache import FOLDER, HashCache
 from cellssl.artifacts.locks import LockHolder
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.cli.console import Console, open_log
+from cellssl.cli.console import Console, open_log, stage_title
 from cellssl.cli.options import Common
 from cellssl.cli.signals import StopSignals
 from cellssl.config import recipe as recipes
 from cellssl.config.overrides import pointers_of
+from cellssl.device import granted_cores
 from cellssl.engine.build import RunContext
 from cellssl.engine.cards import lost_files
 from cellssl.errors import UsageError
@@ -23,7 +24,9 @@ from cellssl.events import Event
 from cellssl.pipeline.execute import assist, find_finished, make, not_compared
 from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.plates import PlatePlan, plan_plate
+from cellssl.pipeline.pointers import Pointer
 from cellssl.pipeline.session import Selection, Session
+from cellssl.pipeline.stage_work import says_waiting
 from cellssl.pipeline.sweep_arms import expand_sweep
 from cellssl.rank import Rank, announce, wait_for_main
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from cellssl.pipeline.estimates import Estimates
 
 Result = TypeVar("Result")
+Shown = TypeVar("Shown")
 
 
 def console_for(common: Common) -> Console:
@@ -105,35 +109,57 @@ class Runner:
         console = console_for(common)
         return cls(open_session(reference, common, console), common, console)
 
-    def make_all(self, planned: Sequence[Planned]) -> Artifact:
-        """Find or make every stage, in order; return the last artifact."""
-        if not planned:
-            raise UsageError("the recipe leaves nothing to make", hint="see cellssl status")
-        return [self.find_or_make(one) for one in planned][-1]
-
     def find_or_make(self, planned: Planned) -> Artifact:
         """Find or make one stage, and leave a pointer to its artifact."""
-        title = f"{planned.stage} {planned.arm}" + ("" if planned.seed is None else f" seed {planned.seed}")
-        again = self.common.force and planned.fingerprint not in self._shown
-        found = None if again else find_finished(planned, self.session.store, set(self._shown), self._changes)
+        found = self.found(planned)
         if found is None:
-            former = None if again else self.session.store.find(planned.stage, planned.fingerprint)
-            if former is not None and (lost := lost_files(former, self.session.store)):
-                self.console.say(f"{title}: {lost[0]} is gone, so it is made again")
-            self.console.say(f"{title}: begins")
+            again = self.is_made_again(planned)
+            self.say_begins(planned)
             self._check_device()
-            with self.console.working_on(planned.stage):
-                pointing = self._pointing_to(planned.fingerprint, planned.arm, planned.seed_of_pointer, planned.stage)
-                found = self.run(make(planned, replace(self.context(force=again), finished=pointing)))
-            self._changes.pop(planned.fingerprint, None)
-            self.console.say(f"{title}: done in {found.card.run['seconds']:,.0f} s, {found.path}")
-        elif planned.fingerprint not in self._shown:
-            self.console.say(f"{title}: up to date, {found.path}")
-            self._say_not_compared(title, found)
+            with self.console.working_on(planned.stage, planned.arm, planned.seed_of_pointer):
+                pointed = partial(self.pointer_of(planned).leave_to_made, self.session.store)
+                found = self.run(make(planned, replace(self.context(force=again), finished=pointed)))
+            self.say_done(planned, found)
+        self.note_made(planned, found)
+        return found
+
+    @staticmethod
+    def title_of(planned: Planned) -> str:
+        """Return what people call the making of a stage."""
+        return stage_title(planned.stage, planned.arm, planned.seed_of_pointer)
+
+    def found(self, planned: Planned) -> Artifact | None:
+        """Return the finished artifact of a stage, and say so once; None where it is to be made."""
+        if self.is_made_again(planned):
+            return None
+        found = find_finished(planned, self.session.store, set(self._shown), self._changes)
+        if found is not None and planned.fingerprint not in self._shown:
+            self.console.say(f"{self.title_of(planned)}: up to date, {found.path}")
+            self._say_not_compared(self.title_of(planned), found)
+        return found
+
+    def is_made_again(self, planned: Planned) -> bool:
+        """Return whether a stage is made whatever there is, because of --force, and was not yet."""
+        return self.common.force and planned.fingerprint not in self._shown
+
+    def say_begins(self, planned: Planned) -> None:
+        """Say that the making of a stage begins, and why where an earlier result is incomplete."""
+        title, store = self.title_of(planned), self.session.store
+        former = None if self.is_made_again(planned) else store.find(planned.stage, planned.fingerprint)
+        if former is not None and (lost := lost_files(former, store)):
+            self.console.say(f"{title}: {lost[0]} is gone, so it is made again")
+        self.console.say(f"{title}: begins")
+
+    def say_done(self, planned: Planned, made: Artifact) -> None:
+        """Say that a stage has been made."""
+        self._changes.pop(planned.fingerprint, None)
+        self.console.say(f"{self.title_of(planned)}: done in {made.card.run['seconds']:,.0f} s, {made.path}")
+
+    def note_made(self, planned: Planned, made: Artifact) -> None:
+        """Remember that a stage is there, and leave a pointer to it."""
         announce(Rank.from_environment(), planned.fingerprint, begins=False)  # ends the waiting of other processes
         self._shown.add(planned.fingerprint)
-        self._point_to(found, planned.arm, planned.seed_of_pointer, planned.stage)
-        return found
+        self.pointer_of(planned).leave(self.session.store, made)
 
     def _say_not_compared(self, title: str, found: Artifact) -> None:
         files = not_compared(found, self.session.store)
@@ -144,11 +170,12 @@ class Runner:
 
     def make_plate(self, plan: PlatePlan) -> Artifact:
         """Find or make one plate's part of fetch or segment, and leave a pointer to it."""
+        pointer = self._pointer(plan.card.fingerprint, self.session.arm, None, plan.pointer)
         with self.console.working_on(plan.stage):
-            pointing = self._pointing_to(plan.card.fingerprint, self.session.arm, None, plan.pointer)
-            artifact = self.run(plan.make(replace(self.context(force=self.common.force), finished=pointing)))
+            pointed = partial(pointer.leave_to_made, self.session.store)
+            artifact = self.run(plan.make(replace(self.context(force=self.common.force), finished=pointed)))
         self.console.say(f"{plan.stage}: plate {plan.plate} is {artifact.path}")
-        self._point_to(artifact, self.session.arm, None, plan.pointer)
+        pointer.leave(self.session.store, artifact)
         return artifact
 
     def assist(self, stage: str) -> None:
@@ -163,12 +190,24 @@ class Runner:
     def context(self, *, force: bool = False) -> RunContext:
         """Return where and how results are made."""
         common = self.common
-        waiting = self._on_waiting()
-        return RunContext(self.session.store, common.device, not common.no_wait, force, waiting, refused=self.refused)
+        return RunContext(
+            self.session.store,
+            device=common.device,
+            threads=common.threads,
+            wait=not common.no_wait,
+            force=force,
+            waiting=self._on_waiting(),
+            refused=self.refused,
+        )
+
+    def show_all(self, work: Generator[Shown, None, Result], show: Callable[[Shown], None]) -> Result:
+        """Show all that some work yields and return its result; a signal stops it gently."""
+        return self._signals.run(work, show)
 
     def run(self, work: Generator[Event, None, Result]) -> Result:
         """Show every event of some work and return its result; a signal stops it gently."""
-        return self._signals.run(work, self.console.show)
+        with granted_cores(self.common.threads):
+            return self.show_all(work, self.console.show)
 
     def write_output(self, artifact: Artifact, *, print_path: bool = True) -> None:
         """Write the copies that --output asks for, and the result line, unless stdout is taken."""
@@ -251,20 +290,14 @@ class Runner:
         row = {"stage": stage, "arm": session.arm, "seed": None, "fingerprint": part.card.fingerprint}
         return [{**row, "state": session.state(part.card, part.counted)}]
 
-    def _pointing_to(self, fingerprint: str, arm: str, seed: int | None, stage: str) -> Callable[[Artifact], None]:
-        """Return what leaves the pointer to an artifact before its lock is released, so that gc never comes first."""
+    def pointer_of(self, planned: Planned) -> Pointer:
+        """Return the pointer to the artifact of a stage."""
+        return self._pointer(planned.fingerprint, planned.arm, planned.seed_of_pointer, planned.stage)
 
-        def point(made: Artifact) -> None:
-            if made.fingerprint == fingerprint:  # and not one of its parts
-                self._point_to(made, arm, seed, stage)
-
-        return point
-
-    def _point_to(self, artifact: Artifact, arm: str, seed: int | None, stage: str) -> None:
-        """Leave a pointer, which keeps the artifact from `cellssl gc`; FailedError where gc was faster."""
+    def _pointer(self, fingerprint: str, arm: str, seed: int | None, stage: str) -> Pointer:
+        """Return the pointer to an artifact, which keeps it from `cellssl gc` from before its lock is released."""
         name, overrides = self._pointers
-        self.session.store.write_pointer(name, arm, seed, stage, artifact, overrides)
-        artifact.check_still_there()
+        return Pointer(name, tuple(overrides), arm, seed, stage, fingerprint)
 
     @cached_property
     def _pointers(self) -> tuple[str, list[str]]:
@@ -286,7 +319,7 @@ class Runner:
         def waiting(holder: LockHolder) -> None:
             if holder.token not in named:
                 named.add(holder.token)
-                self.console.say(f"waiting for process {holder.pid} on {holder.host}, which makes the same")
+                self.console.say(says_waiting(holder))
             self._signals.raise_if_stopped()
 
         return waiting

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cellssl.artifacts.card import Card
 from cellssl.artifacts.store import Artifact
+
+
+def _no_check(_: Mapping[str, Artifact]) -> None:
+    """Find nothing wrong with the inputs of a stage."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Planned:
     """Inputs that a user named, by the name of the input; the others are looked up in the store."""
     upstream: Mapping[str, Planned] = field(default_factory=dict, repr=False, compare=False)
     """The plans of the other inputs, by the name of the input."""
-    check_inputs: Callable[[Mapping[str, Artifact]], None] = field(default=lambda _: None, repr=False, compare=False)
+    check_inputs: Callable[[Mapping[str, Artifact]], None] = field(default=_no_check, repr=False, compare=False)
     """Raises UsageError where the finished inputs turn out not to be what later stages need, before the work begins."""
 
     @property
@@ -44,3 +48,12 @@ class Planned:
     def fingerprint(self) -> str:
         """The name of the result's folder."""
         return self.card.fingerprint
+
+    def for_another_process(self) -> Planned:
+        """Return the plan without what belongs to this process: its checks, and what it knows of the files' bytes."""
+        return replace(
+            self,
+            given={name: Artifact(one.path, one.card) for name, one in self.given.items()},
+            upstream={name: one.for_another_process() for name, one in self.upstream.items()},
+            check_inputs=_no_check,
+        )

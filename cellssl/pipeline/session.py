@@ -20,6 +20,7 @@ from cellssl.engine.cards import changed_defaults, lost_files
 from cellssl.errors import UsageError
 from cellssl.pipeline.execute import made_before_change
 from cellssl.pipeline.grid import GridCell, grid, has_clusters
+from cellssl.pipeline.needs import one_thread_serves
 from cellssl.pipeline.plan import Planner
 from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.report_inputs import named_results, plan_report
@@ -173,6 +174,7 @@ class Session:
             "asked_seed": planned.asked_seed,
             "fingerprint": planned.fingerprint,
             "inputs": planned.inputs,
+            "one_thread": one_thread_serves(planned),
             "state": self._state_on_inputs(planned, states, changes),
         }
 
