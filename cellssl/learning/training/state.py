@@ -99,7 +99,7 @@ class TrainState:
     def is_finite(self) -> bool:
         """Return whether every weight and every running statistic is finite."""
         tensors = [tensor for module in self.modules() for tensor in module.state_dict().values()]
-        return all(bool(tensor.isfinite().all()) for tensor in tensors)
+        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())  # the device is read once
 
     def modules(self) -> tuple[nn.Module, ...]:
         """Return both encoders, and the objectives."""
