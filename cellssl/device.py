@@ -70,7 +70,8 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 
     A GPU reads pinned memory by itself; other memory is copied while this process waits.
     """
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+    pinned = values.pin_memory() if device.type == "cuda" else values
+    return pinned.to(device, non_blocking=True)
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -88,7 +88,7 @@ def read_metrics(steps: Sequence[Measured], device: torch.device) -> list[dict[s
     values = [value for step in steps for value in step.values()]
     ranks = iter([value.value() for value in values if isinstance(value, PendingRank)])
     on_device = [value.detach().to(device) for value in values if isinstance(value, Tensor)]
-    numbers: Iterator[float] = iter(torch.stack(on_device).tolist() if on_device else ())
+    numbers: Iterator[float] = iter(torch.stack(on_device).cpu().tolist() if on_device else ())
 
     def as_number(value: Tensor | PendingRank | float) -> float:
         match value:

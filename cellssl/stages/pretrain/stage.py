@@ -56,6 +56,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
                 yield Note(f"{change}: its last bits are not those of an uninterrupted one")
             yield from map(Note, _fitted_in_words(queues, job.settings, len(crops)))
             yield from _load_first_weights(job, state)
+            yield from map(Note, _slow_convolutions(state, plan))
             yield from run_training(
                 state,
                 plan,
@@ -82,6 +83,14 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         **({"fitted_queues": queues} if queues else {}),
         preparation.EXPECTS: _expected_cells(job, crops),
     }
+
+
+def _slow_convolutions(state: TrainState, plan: Plan) -> Iterator[str]:
+    """Say which convolutions a GPU has to reorder the pixels for; none of the networks that come with cellssl."""
+    from cellssl.learning.training.memory_format import not_channels_last
+
+    if plan.device.type == "cuda" and (names := not_channels_last(state, plan)):
+        yield f"{len(names)} convolutions do not get their input with channels last and are slower; first: {names[0]}"
 
 
 def _fitted_queues(settings: Settings, cells: int) -> dict[str, int]:
