@@ -180,10 +180,12 @@ def compute_gradients(
     total = torch.zeros((), device=plan.device)
     metrics: Measured = {"loss": total}
     for branch in plan.branches:
+        state.begin_branch()
         encoded = encode_views(state, plan, branch, crops, cells, state.step)
         loss, diagnostics = branch.objective(encoded)
         weighted = branch.weight * loss
         weighted.backward()  # gradients add up, so only one branch's activations are in memory at a time
+        state.keep_gradient()
         total += weighted.detach()
         of_branch = {"loss": loss.detach(), **diagnostics, **feature_statistics(encoded.online[0], state.step)}
         metrics |= {f"{branch.name}/{name}": value for name, value in of_branch.items()}

@@ -55,6 +55,10 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     step: int = 0
     best: BestValidation = field(default_factory=BestValidation)
+    is_compiled: bool = False
+    """Whether the encoders run compiled code."""
+    uses_cuda_graphs: bool = False
+    """Whether that code is replayed, so that it writes to the same memory each time."""
 
     def save(self, path: Path) -> None:
         """Write a checkpoint to `path`; the caller renames it afterwards, so that half a checkpoint is never found."""
@@ -88,6 +92,17 @@ class TrainState:
         """Set all modules to evaluation mode: the cells change neither batch norm nor queues."""
         for module in self.modules():
             module.eval()
+
+    def begin_branch(self) -> None:
+        """Say that what the encoders have given out so far is no longer needed."""
+        if self.uses_cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+
+    def keep_gradient(self) -> None:
+        """Keep the encoder's gradient where the next branch adds to it: a replayed pass would overwrite it."""
+        for weight in self.encoder.parameters() if self.uses_cuda_graphs else ():
+            if weight.grad is not None:
+                weight.grad = weight.grad.clone()
 
     def clip_gradient(self, max_norm: float | None) -> Float[Tensor, ""]:
         """Return the norm of the whole gradient, and scale a longer gradient down to `max_norm` where that is given."""
