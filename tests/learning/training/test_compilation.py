@@ -1,13 +1,18 @@
 """A compiled network computes what it computes uncompiled, up to rounding, and nothing is compiled that was not asked."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from chain import Chain, run
+from learning.training.test_threads import pretrain
 
 from cellssl.errors import UsageError
 from cellssl.learning.training.compilation import Decision, compile_encoders, decide, obstacle
@@ -29,7 +34,9 @@ def _compiler() -> None:
 
 
 def test_only_a_gpu_compiles_by_itself_and_false_never_does() -> None:
-    assert decide("auto", NETWORK, CPU, SINGLE_PROCESS) == decide(False, NETWORK, CPU, SINGLE_PROCESS) == Decision(False)
+    assert (
+        decide("auto", NETWORK, CPU, SINGLE_PROCESS) == decide(False, NETWORK, CPU, SINGLE_PROCESS) == Decision(False)
+    )
     assert decide(False, NETWORK, torch.device("cuda"), SINGLE_PROCESS) == Decision(False)
 
 
@@ -43,11 +50,12 @@ def test_what_cannot_be_compiled_is_an_error_where_it_was_asked_for_and_a_word_w
 
 
 def test_a_machine_without_a_compiler_is_an_error_with_the_cure(tmp_path: Path) -> None:
-    code = (
-        "import torch; from cellssl.learning.training.compilation import decide, SINGLE_PROCESS\n"
-        "decide(True, torch.nn.Linear(1, 1), torch.device('cpu'), SINGLE_PROCESS)"
-    )
-    code = code.replace(", SINGLE_PROCESS\n", "\nfrom cellssl.learning.training.distributed import SINGLE_PROCESS\n")
+    code = """
+import torch
+from cellssl.learning.training.compilation import decide
+from cellssl.learning.training.distributed import SINGLE_PROCESS
+decide(True, torch.nn.Linear(1, 1), torch.device("cpu"), SINGLE_PROCESS)
+"""
     environment = {"PATH": str(tmp_path), "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -69,7 +77,7 @@ def test_the_setting_counts_as_written_and_its_default_does_not() -> None:
 
 
 @pytest.mark.usefixtures("_compiler")
-@pytest.mark.parametrize("cuda_graphs", [False, True])
+@pytest.mark.parametrize("cuda_graphs", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_a_compiled_training_equals_an_eager_one_up_to_rounding(training: Any, cuda_graphs: bool) -> None:
     """With two branches and validation in between; on a CPU there are no CUDA graphs, but their rules are followed."""
     branches = {"context": {"weight": 0.4}, "centre": {"mask_same_cell": True, "queue": 9}}
@@ -102,3 +110,20 @@ def test_a_training_compiles_once_for_each_kind_of_pass(training: Any) -> None:
     assert counters["stats"]["unique_graphs"] == after_two == 2  # with and without gradient
 
 
+@pytest.mark.soak
+@pytest.mark.usefixtures("_compiler")
+def test_a_compiled_training_that_is_stopped_and_resumed_has_the_bytes_of_an_uninterrupted_one_and_is_embedded(
+    chain: Chain, tmp_path: Path
+) -> None:
+    compiled = ("--set", "pretrain.compile=true")
+    alone, stopped = (chain.copy_cells(tmp_path / name) for name in ("alone", "stopped"))
+    expected = pretrain(chain, alone, 1, *compiled)
+    pretrain(chain, stopped, 1, *compiled, stop_after=2)
+    resumed = pretrain(chain, stopped, 1, *compiled)
+    eager = json.loads((chain.made("pretrain").path / "artifact.json").read_text())
+    assert resumed["files"] == expected["files"] and resumed["fingerprint"] != eager["fingerprint"]
+    assert [card["run"]["compiled"] for card in (expected, resumed, eager)] == [True, True, False]
+    folder = Path(run("embed", chain.recipe, "--store", stopped, "--device", "cpu", *compiled).line)
+    embedded = [pd.read_parquet(path / "embeddings.parquet") for path in (folder, chain.made("embed").path)]
+    columns = [name for name in embedded[0] if name.startswith("emb_")]
+    np.testing.assert_allclose(embedded[0][columns], embedded[1][columns], rtol=0.02, atol=0.02)
