@@ -1,4 +1,4 @@
-"""A compiled network computes what it computes uncompiled, up to rounding, and nothing is compiled that was not asked."""
+"""A compiled network computes what it computes uncompiled, up to rounding; nothing is compiled unasked."""
 
 import json
 import subprocess
