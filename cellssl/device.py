@@ -70,7 +70,7 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 
     A GPU reads pinned memory by itself; other memory is copied while this process waits.
     """
-    pinned = values.pin_memory() if device.type == "cuda" else values
+    pinned = values.pin_memory() if device.type == "cuda" and values.device.type == "cpu" else values
     return pinned.to(device, non_blocking=True)
 
 

@@ -53,7 +53,7 @@ def space_scores(
 
 
 def _of_other_keys(values: Tensor, space: int, dim: int) -> Tensor:
-    """Return the values of all keys except the positive of a space; of none in space 0, whose only key is key 0."""
+    """Return the values of all keys except the positive of a space; nothing in space 0, whose only key is key 0."""
     after = values.shape[dim] - space - 1 if space else 0
     return torch.cat([values.narrow(dim, 0, space), values.narrow(dim, space + 1, after)], dim=dim)
 

@@ -7,18 +7,17 @@ import pytest
 import torch
 from learning.conftest import MadeUpCrops
 from parts.test_objectives import CELLS, NAMES, small_settings
+from parts.test_transforms import NAMES as TRANSFORMS
+from parts.test_transforms import crops_of, example, keys_of
 from simulated_device import DEVICE, simulated
 
-from cellssl.config import plugins
 from cellssl.learning.training.cell_metadata import CellMetadata
 from cellssl.learning.training.loop import Plan, read_steps, train, train_unread
 from cellssl.learning.training.state import TrainState
-from cellssl.learning.view import View
-from cellssl.randomness import Keys
-from cellssl.stages.pretrain.networks import keys_of, prepare
+from cellssl.stages.pretrain.networks import keys_of as keys_of_cells
+from cellssl.stages.pretrain.networks import prepare
 
 STEPS = 8
-TRANSFORMS = plugins.names("cellssl.learning.transforms")
 
 
 def prepared(name: str, device: torch.device, **changes: Any) -> tuple[TrainState, Plan]:
@@ -27,7 +26,7 @@ def prepared(name: str, device: torch.device, **changes: Any) -> tuple[TrainStat
     columns: dict[str, list[object]] = {"compound": ["taxol", "DMSO"] * 7, "dose_micromolar": [0.1, 1.0] * 7}
     settings = small_settings(name, **changes)
     requested = {column: columns.get(column, ["a", "b"] * 7)[:CELLS] for column in settings.metadata_columns()}
-    metadata = CellMetadata.from_columns(keys_of(cells), requested)
+    metadata = CellMetadata.from_columns(keys_of_cells(cells), requested)
     crops: Any = MadeUpCrops(CELLS)
     state, plan = prepare(settings, crops, cells, 0, device, metadata=metadata)
     return state, replace(plan, steps=STEPS, read_every=STEPS)
@@ -58,18 +57,14 @@ def test_the_end_of_the_first_epochs_is_known_without_waiting(name: str, changes
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_rendering_a_view_does_not_wait_for_a_gpu(name: str) -> None:
-    settings = plugins.load("cellssl.learning.transforms", name).Settings
-    strong = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "gamma": 0.2, "kernel_size": 3}
-    required = {"size": 12, "side": 0.75, "degrees": 20.0, "padding": 2, "sigma": 1.0, "radius": 1.0, "alpha": 5.0}
-    known = {key: value for key, value in (strong | required).items() if key in settings.model_fields}
-    crops, keys = torch.from_numpy(MadeUpCrops(6).pixels), Keys(torch.arange(6))
+    view, keys = example(name), keys_of(6)
     with simulated() as waits:
-        on_device = crops.to(DEVICE)
-        view = View((settings(**known),))
-        view.render(on_device, keys, 16)  # the first time, tables are copied that are kept
+        on_device = crops_of(6).to(DEVICE)
+        view.render(on_device, keys, 40)  # the first time, tables are copied that are kept
         waits.clear()
-        view.render(on_device, keys, 16)
-    assert waits == []
+        rendered = view.render(on_device, keys, 40)
+        assert waits == []
+        torch.testing.assert_close(rendered.cpu(), view.render(crops_of(6), keys, 40))
 
 
 def test_the_simulated_device_notices_what_waits() -> None:
