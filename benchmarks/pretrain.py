@@ -6,8 +6,7 @@ VGG13 at 196 px. On a CPU: batches of 32, two views of the paper's "context" set
 The network alone does the network's part of a step, on tensors that are ready: query encoder forward and backward, key
 encoder forward. The comparison is lightly's MoCo v2 as in its documentation: float32, torchvision's transforms image
 by image in a DataLoader with one worker per core. Tool and lightly are separate processes, and alternate.
-On a GPU: the paper's batch of 128 and its two branches, symmetric; time for its 400 epochs, share of the time spent
-waiting for data, share of the peak reached (--peak, in 1e12 operations per second), memory.
+On a GPU: only the memory; benchmarks/gpu.py measures the speed.
 """
 
 from __future__ import annotations
@@ -29,9 +28,7 @@ import numpy as np
 from views import CONTEXT, torchvision_context
 
 SIDE_PX, CHANNELS, CELLS = 196, 3, 640
-PAPER_CELLS, PAPER_EPOCHS = 2450, 400
 CENTRE = (*CONTEXT[:4], {"name": "center_crop", "side": 0.5})
-H100_BFLOAT16_TERAFLOPS = 989.0
 
 
 def main() -> None:
@@ -45,7 +42,7 @@ def main() -> None:
 
         write_stack(Path(folder), CELLS)
         if torch.cuda.is_available():
-            show_gpu(measurement("gpu", folder, given), given.peak)
+            print("the speed of a GPU: python benchmarks/gpu.py")
         else:
             show_speed(folder, given)
         show_memory(Path(folder), given)
@@ -57,7 +54,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="number of measurements of each; the best counts")
     parser.add_argument("--steps", type=int, default=6, help="timed steps of a measurement, after two untimed ones")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--peak", type=float, default=H100_BFLOAT16_TERAFLOPS)
     parser.add_argument("--measure", choices=tuple(MEASURES), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -73,18 +69,6 @@ def show_speed(folder: str, given: argparse.Namespace) -> None:
     print(f"VGG13, {SIDE_PX} px, batch {given.batch}, asymmetric, {_threads()} threads, cells per second:")
     print(f"  cellssl {ours:.2f}; the network alone {alone:.2f}; lightly's example {peer:.2f}")
     print(f"  cellssl / network alone {shares} (one number per round); cellssl / lightly {ours / peer:.2f}")
-
-
-def show_gpu(measured: dict[str, float], peak: float) -> None:
-    """Print what the paper's training would take on this GPU."""
-    reached = measured["operations_per_s"] / 1e12
-    print(f"VGG13, {SIDE_PX} px, batch {measured['batch']:.0f}, two branches, symmetric, on {measured['device']}:")
-    print(
-        f"  {measured['cells_per_s']:.0f} cells per second, so {measured['paper_minutes']:.1f} minutes"
-        " for the paper's training"
-    )
-    print(f"  {reached:.0f}e12 operations per second, {reached / peak:.0%} of {peak:.0f}e12")
-    print(f"  waiting for data {measured['waiting_share']:.2%} of the time; peak memory {measured['peak_gb']:.1f} GB")
 
 
 def show_memory(folder: Path, given: argparse.Namespace) -> None:
@@ -187,32 +171,6 @@ class TwoViews:
         return [self.transform(crop) for _ in range(2)]
 
 
-def measure_gpu(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Time the paper's batch and branches."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from cellssl.learning.training.loop import train
-
-    batch = 128
-    branches = {"context": branch(CONTEXT) | {"weight": 0.4}, "centre": branch(CENTRE)}
-    state, plan = prepared(folder, branches, batch, CELLS)
-    steps = train(state, plan)
-    with FlopCounterMode(display=False) as counter:
-        next(steps)
-    waiting: list[float] = []
-    seconds = seconds_a_step(lambda: waiting.append(next(steps).timings["waiting_share"]), max(given.steps, 50))
-    return {
-        "batch": batch,
-        "device": torch.cuda.get_device_name(),
-        "cells_per_s": batch / seconds,
-        "paper_minutes": PAPER_EPOCHS * PAPER_CELLS / batch * seconds / 60,
-        "operations_per_s": counter.get_total_flops() / seconds,
-        "waiting_share": float(np.mean(waiting[2:])),
-        "peak_gb": torch.cuda.max_memory_allocated() / 1e9,
-    }
-
-
 def measure_memory(folder: Path, given: argparse.Namespace) -> dict[str, float]:
     """Measure the anonymous memory of a short training of a small network: mostly that of the crops."""
     from cellssl.learning.training.loop import train
@@ -230,7 +188,6 @@ def measure_memory(folder: Path, given: argparse.Namespace) -> dict[str, float]:
 MEASURES: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
     "ours": measure_ours,
     "lightly": measure_lightly,
-    "gpu": measure_gpu,
     "memory": measure_memory,
 }
 

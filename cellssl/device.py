@@ -17,6 +17,7 @@ from cellssl.rank import Rank
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -63,6 +64,15 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=dtype)
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy values from the CPU to a device; neither waits for what the device still has to do.
+
+    A GPU reads pinned memory by itself; other memory is copied while this process waits.
+    """
+    pinned = values.pin_memory() if device.type == "cuda" and values.device.type == "cpu" else values
+    return pinned.to(device, non_blocking=True)
 
 
 def has_bfloat16(device: torch.device) -> bool:

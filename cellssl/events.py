@@ -58,7 +58,7 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Nothing is new: the work waits for another process, and may be stopped here."""
+    """Nothing is new: the work goes on, or waits for another process, and may be stopped here."""
 
 
 Event = Started | Progress | Transfer | Waiting | StepDone | Saved | Note

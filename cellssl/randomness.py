@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from cellssl.device import to_device
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -127,7 +129,7 @@ def normal_quantiles(device: torch.device | None = None) -> Float32[Tensor, "655
     import torch
 
     if device is not None and device.type != "cpu":
-        return normal_quantiles().to(device)
+        return to_device(normal_quantiles(), device)
     middles = (torch.arange(32768, dtype=torch.float64) + 0.5) / 65536
     below = torch.special.ndtri(middles).float()
     return torch.cat([below, -below.flip(0)])

@@ -52,13 +52,13 @@ def transformer_blocks(dim: int, depth: int, heads: int) -> nn.Sequential:
     return nn.Sequential(*[Block(dim, heads) for _ in range(depth)])
 
 
-def position_encoding(grid: int, dim: int) -> Float[Tensor, "n dim"]:
+def position_encoding(grid: int, dim: int, device: torch.device) -> Float[Tensor, "n dim"]:
     """Return sines and cosines of row and column, `dim` / 4 each, for the n = grid x grid patches of a crop.
 
-    As in the masked autoencoder (arXiv:2111.06377).
+    As in the masked autoencoder (arXiv:2111.06377). They are computed on the device: a copy would wait for it.
     """
-    frequencies = MAX_WAVELENGTH ** -(torch.arange(dim // 4) / (dim // 4))
-    angles = torch.arange(grid)[:, None] * frequencies  # (grid, dim / 4)
+    frequencies = MAX_WAVELENGTH ** -(torch.arange(dim // 4, device=device) / (dim // 4))
+    angles = torch.arange(grid, device=device)[:, None] * frequencies  # (grid, dim / 4)
     encoded = torch.cat([angles.sin(), angles.cos()], dim=1)
     rows, columns = encoded[:, None].expand(-1, grid, -1), encoded[None].expand(grid, -1, -1)
     return torch.cat([rows, columns], dim=-1).flatten(0, 1)
@@ -84,7 +84,7 @@ class VisionTransformer(nn.Module):
         """Return the tokens of all patches, or of the visible patches only."""
         patches = self.patches(crops)
         tokens = patches.flatten(2).transpose(1, 2)
-        tokens = tokens + position_encoding(patches.shape[-1], self.out_dim).to(tokens.device, tokens.dtype)
+        tokens = tokens + position_encoding(patches.shape[-1], self.out_dim, tokens.device).to(tokens.dtype)
         if visible is not None:
             tokens = tokens.gather(1, visible[:, :, None].expand(-1, -1, self.out_dim))
         out: Tensor = self.norm(self.blocks(tokens))

@@ -38,6 +38,10 @@ class Decoder(nn.Module):
     def forward(self, features: Float[Tensor, "b dim"]) -> Float[Tensor, "b c y x"]:
         """Return reconstructed pixels; the targets lie in [0, 1]."""
         coarse = self.coarse(features).view(-1, self.width, self.coarse_px, self.coarse_px)
+        last = self.finer[-1]
+        assert isinstance(last, nn.Conv2d)
+        if not last.weight.is_contiguous():  # on a GPU, weights have their channels last
+            coarse = coarse.contiguous(memory_format=torch.channels_last)
         reconstructed: Tensor = self.finer(coarse)
         return reconstructed[:, :, : self.side_px, : self.side_px]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cellssl.config.plugins import did_you_mean
+from cellssl.device import to_device
 from cellssl.errors import UsageError
 from cellssl.learning.methods.base import MethodInput, ema_update
 from cellssl.learning.methods.contrastive_loss import contrastive_loss, diagnostics
@@ -45,11 +46,16 @@ def space_scores(
     former = query @ queue
     if same_cell is not None:
         former = former.masked_fill(same_cell, -torch.inf)
-    others = [j for j in range(len(keys)) if j != space] if space else []
-    differing = torch.einsum("bd,jbd->bj", query, keys[others])
+    differing = torch.einsum("bd,jbd->bj", query, _of_other_keys(keys, space, dim=0))
     if same_draw is not None:
-        differing = differing.masked_fill(same_draw[:, others], -torch.inf)
+        differing = differing.masked_fill(_of_other_keys(same_draw, space, dim=1), -torch.inf)
     return torch.cat([positive, differing, former], dim=1) / temperature
+
+
+def _of_other_keys(values: Tensor, space: int, dim: int) -> Tensor:
+    """Return the values of all keys except the positive of a space; nothing in space 0, whose only key is key 0."""
+    after = values.shape[dim] - space - 1 if space else 0
+    return torch.cat([values.narrow(dim, 0, space), values.narrow(dim, space + 1, after)], dim=dim)
 
 
 class LooC(QueuedObjective):
@@ -132,9 +138,8 @@ class LooC(QueuedObjective):
         if inputs.same_draw is None or space == 0:
             return None
         name = self.sensitive_to[space - 1]
-        return torch.stack([inputs.same_draw(view, name) for view in self.momentum_views], dim=1).to(
-            inputs.cells.device
-        )
+        same = torch.stack([inputs.same_draw(view, name) for view in self.momentum_views], dim=1)
+        return to_device(same, inputs.cells.device)
 
     def after_step(self) -> None:
         """Update the momentum projectors, then put the keys of this step into the queues."""

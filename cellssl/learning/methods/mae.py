@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from cellssl.device import to_device
 from cellssl.errors import UsageError
 from cellssl.learning.encoders import vit
 from cellssl.learning.methods.base import MethodInput, Objective
@@ -78,7 +79,7 @@ class Mae(Objective):
     ) -> Float[Tensor, "v share dim"]:
         """Return the tokens of the visible patches, concatenated per cell."""
         assert isinstance(encoder, VisionTransformer)
-        tokens = encoder.tokens(crops[0], self.visible_patches(keys).to(crops.device))
+        tokens = encoder.tokens(crops[0], to_device(self.visible_patches(keys), crops.device))
         return tokens.flatten(1)[None]
 
     def visible_patches(self, keys: Keys) -> Int64[Tensor, "b visible"]:
@@ -93,7 +94,7 @@ class Mae(Objective):
         target = patchify(crops, self.patch_px)
         if self.normalise:
             target = normalise_patches(target)
-        visible = self.visible_patches(inputs.keys).to(target.device)
+        visible = to_device(self.visible_patches(inputs.keys), target.device)
         error = (self._reconstruct(inputs.online[0], visible) - target).square().mean(dim=-1)
         hidden = torch.ones_like(error).scatter_(1, visible, 0.0)
         loss = (error * hidden).sum() / hidden.sum()
@@ -109,6 +110,6 @@ class Mae(Objective):
         dim = embedded.shape[-1]
         full = self.hidden_token.expand(len(embedded), self.grid**2, dim)
         full = full.scatter(1, visible[:, :, None].expand(-1, -1, dim), embedded)
-        full = full + position_encoding(self.grid, dim).to(full.device)
+        full = full + position_encoding(self.grid, dim, full.device)
         reconstructed: Tensor = self.decoder["out"](self.decoder["blocks"](full))
         return reconstructed

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cellssl.device import to_device
 from cellssl.learning.methods.base import MethodInput, Objective, ema_update
 from cellssl.learning.methods.contrastive_loss import projection_spread
 from cellssl.learning.methods.heads import l2_normalize, mlp
@@ -63,8 +64,8 @@ def cross_view_cross_entropy(
     """
     log_shares = (logits / temperature).log_softmax(dim=-1)
     pairs = -torch.einsum("tbk,vbk->tv", targets, log_shares) / logits.shape[1]
-    different_view = torch.ones_like(pairs, dtype=torch.bool).fill_diagonal_(False)
-    return pairs[different_view].mean()
+    different_view = [part for i, row in enumerate(pairs) for part in (row[:i], row[i + 1 :])]
+    return torch.cat(different_view).mean()
 
 
 @torch.no_grad()
@@ -78,7 +79,7 @@ def spherical_k_means(
     for _ in range(n_iterations):
         nearest = (points @ centroids.T).argmax(dim=1)
         sums = torch.zeros_like(centroids).index_add_(0, nearest, points)
-        has_points = torch.bincount(nearest, minlength=len(centroids)) > 0
+        has_points = torch.zeros_like(centroids[:, 0]).index_fill_(0, nearest, 1.0) > 0  # bincount waits for a GPU
         centroids = torch.where(has_points[:, None], F.normalize(sums, dim=1), centroids)
     return centroids, (points @ centroids.T).argmax(dim=1)
 
@@ -98,6 +99,8 @@ class MultiCrop(Objective):
         self.online_views = tuple(range(self.n_views))
         self.epoch_steps = context.epoch_steps
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self._steps_done: int | None = 0
+        self.register_load_state_dict_post_hook(_forget_steps)
 
     def make_views(self, query: ViewSettings, key: ViewSettings) -> tuple[View, ...]:
         """Return the query, the key, and local crops, which are cut out of key views."""
@@ -107,11 +110,24 @@ class MultiCrop(Objective):
 
     def is_frozen(self, epochs: float) -> bool:
         """Return whether the training is still within its first epochs."""
-        return bool(self.steps < epochs * self.epoch_steps)
+        return self.steps_done() < epochs * self.epoch_steps
+
+    def steps_done(self) -> int:
+        """Return `steps`, which is read once after a state was loaded; then it is counted on the CPU, too."""
+        if self._steps_done is None:
+            self._steps_done = int(self.steps)
+        return self._steps_done
 
     def after_step(self) -> None:
         """Count the step."""
+        self._steps_done = self.steps_done() + 1
         self.steps += 1
+
+
+def _forget_steps(objective: Objective, _: object) -> None:
+    """Forget the number of steps: a state was loaded."""
+    assert isinstance(objective, MultiCrop)
+    objective._steps_done = None
 
 
 class SwAv(MultiCrop, QueuedObjective):
@@ -253,10 +269,21 @@ class DeepCluster(MultiCrop):
         if self._staged is not None:
             views, rows = self._staged
             self._staged = None
-            last = list({row: place for place, row in enumerate(rows.tolist()) if row != UNASSIGNED}.values())
-            self.bank[:, rows[last]] = views[:, last]
-        if int(self.steps) % self.epoch_steps == 0:
+            self._store(views, rows)
+        if self.steps_done() % self.epoch_steps == 0:
             self._cluster()
+
+    def _store(self, views: Float[Tensor, "2 b dim"], rows: Int64[Tensor, "b"]) -> None:
+        """Write projections into the bank; of a cell that is in the batch several times, the last one.
+
+        All places are written, so that shapes do not depend on values: those of a cell with the same projection, and
+        those of cells that are not in the bank with what is there.
+        """
+        places = torch.arange(len(rows), device=rows.device)
+        written = rows.clamp(min=0)
+        same_row = (written[:, None] == written[None, :]) & (rows != UNASSIGNED)[None, :]
+        last = torch.where(same_row, places[None, :], -1).amax(dim=1)
+        self.bank[:, written] = torch.where((last < 0)[:, None], self.bank[:, written], views[:, last.clamp(min=0)])
 
     def _clusters(self, head: int, rows: Int64[Tensor, "b"], logits: Float[Tensor, "b k"]) -> Int64[Tensor, "b"]:
         """Return the clusters found after the last epoch; the nearest centroid for cells that have none."""
@@ -268,8 +295,8 @@ class DeepCluster(MultiCrop):
         heads, prototypes, _ = self.centroids.shape
         for head in range(heads):
             points = self.bank[head % 2]
-            rng = generator("deepcluster", self.seed, self.branch, head, int(self.steps))
-            start = torch.from_numpy(rng.permutation(len(points))[:prototypes]).to(points.device)
+            rng = generator("deepcluster", self.seed, self.branch, head, self.steps_done())
+            start = to_device(torch.from_numpy(rng.permutation(len(points))[:prototypes]), points.device)
             found = spherical_k_means(points, points[start], self.n_iterations)
             self.centroids[head], self.assigned[head] = found
 

@@ -33,12 +33,16 @@ class QueuedObjective(Objective):
         self.register_buffer("queue", torch.stack(initial))
         self.register_buffer("queue_cells", torch.full((size,), EMPTY_SLOT))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
+        self._random_keys: int | None = size
+        self.register_load_state_dict_post_hook(_forget_count)
         self._staged: tuple[Tensor, Tensor] | None = None
 
     @property
     def filled(self) -> bool:
         """Whether all random keys have been overwritten; this takes queue / batch steps."""
-        return bool((self.queue_cells != EMPTY_SLOT).all())
+        if self._random_keys is None:  # once after a state was loaded; then counted, so that no step waits for a GPU
+            self._random_keys = int((self.queue_cells == EMPTY_SLOT).sum())
+        return self._random_keys == 0
 
     @property
     def queue_is_full(self) -> bool:
@@ -59,8 +63,16 @@ class QueuedObjective(Objective):
         keys, cells = self._staged
         self._staged = None
         size = len(self.queue_cells)
+        if self._random_keys is not None:
+            self._random_keys = max(0, self._random_keys - len(cells))
         slots = (self.pointer + torch.arange(len(cells), device=cells.device)) % size  # wraps around the end
         self.pointer.copy_((self.pointer + len(cells)) % size)
         slots, keys, cells = slots[-size:], keys[:, -size:], cells[-size:]
         self.queue[:, :, slots] = keys.transpose(1, 2).to(self.queue.dtype)
         self.queue_cells[slots] = cells
+
+
+def _forget_count(objective: Objective, _: object) -> None:
+    """Forget how many random keys there are: a state was loaded."""
+    assert isinstance(objective, QueuedObjective)
+    objective._random_keys = None

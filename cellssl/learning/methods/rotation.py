@@ -93,5 +93,5 @@ class Rotation(Objective):
         logits = self.classifier(rotated).flatten(0, 1)
         target = torch.arange(TURNS, device=logits.device).repeat_interleave(inputs.online.shape[1])
         accuracy = (logits.argmax(dim=1) == target).float().mean()
-        chance = torch.tensor(float(TURNS)).log()
+        chance = torch.full((), float(TURNS), device=logits.device).log()
         return F.cross_entropy(logits, target), {"accuracy": accuracy, "chance": chance}

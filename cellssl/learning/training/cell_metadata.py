@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cellssl.device import to_device
 from cellssl.randomness import hash64
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class CellMetadata:
         if not self.columns:
             return {}
         rows = torch.searchsorted(self.keys, cells)
-        return {name: values[rows].to(device) for name, values in self.columns.items()}
+        return {name: to_device(values[rows], device) for name, values in self.columns.items()}
 
 
 NO_METADATA = CellMetadata()

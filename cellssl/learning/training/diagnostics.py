@@ -1,10 +1,13 @@
-"""diagnostics: features and metrics of a step in, numbers, warnings and errors about collapse and divergence out."""
+"""diagnostics: features and metrics of a step in, numbers, warnings and errors about collapse and divergence out.
+
+Metrics lie on the device until they are read; reading waits until the device has done all that it was given before.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,10 +28,32 @@ COLLAPSED_STEPS = 20
 """Number of collapsed steps in a row after which a warning is given."""
 
 
-def feature_statistics(features: Float[Tensor, "b dim"], step: int) -> dict[str, Tensor]:
+class PendingRank:
+    """The effective rank of features that a device computes now: a singular value decomposition would wait for them.
+
+    They are copied to the CPU when they are ready, and the rank is computed there when it is asked for.
+    """
+
+    def __init__(self, features: Float[Tensor, "b dim"]) -> None:
+        self._features = features.to("cpu", non_blocking=True)
+        self._copied = torch.cuda.current_stream(features.device).record_event() if features.is_cuda else None
+
+    def value(self) -> float:
+        """Return the effective rank."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        rank: float = effective_rank(self._features).item()
+        return rank
+
+
+Measured = dict[str, Tensor | PendingRank | float]
+"""The metrics of one step by name, before they are read."""
+
+
+def feature_statistics(features: Float[Tensor, "b dim"], step: int) -> Measured:
     """Return diagnostics of a batch of representations; the effective rank only every `RANK_EVERY` steps."""
     detached = features.detach()
-    rank = {"effective_rank": effective_rank(detached)} if step % RANK_EVERY == 0 else {}
+    rank = {"effective_rank": PendingRank(detached)} if step % RANK_EVERY == 0 else {}
     return {"feature_sd": feature_sd(detached), **rank}
 
 
@@ -55,10 +80,26 @@ def effective_rank(features: Float[Tensor, "b dim"]) -> Float[Tensor, ""]:
     return rank
 
 
-def to_floats(metrics: dict[str, Tensor], device: torch.device) -> dict[str, float]:
-    """Convert all metrics to floats with a single synchronisation of the device."""
-    values = torch.stack([value.detach().to(device) for value in metrics.values()]).tolist()
-    return dict(zip(metrics, values, strict=True))
+def read_metrics(steps: Sequence[Measured], device: torch.device) -> list[dict[str, float]]:
+    """Return the metrics of some steps as numbers; the device is waited for once.
+
+    The ranks come first: they are of features that were copied earlier, and the device still works meanwhile.
+    """
+    values = [value for step in steps for value in step.values()]
+    ranks = iter([value.value() for value in values if isinstance(value, PendingRank)])
+    on_device = [value.detach().to(device) for value in values if isinstance(value, Tensor)]
+    numbers: Iterator[float] = iter(torch.stack(on_device).cpu().tolist() if on_device else ())
+
+    def as_number(value: Tensor | PendingRank | float) -> float:
+        match value:
+            case PendingRank():
+                return next(ranks)
+            case Tensor():
+                return next(numbers)
+            case _:
+                return value
+
+    return [{name: as_number(value) for name, value in step.items()} for step in steps]
 
 
 def check_finite(metrics: Mapping[str, float], step: int) -> None:

@@ -1,14 +1,18 @@
-"""loop: a training state, branches and crops in, an updated state out; yields an event after every step.
+"""loop: a training state, branches and crops in, an updated state out; yields an event for every step.
 
 One step, for a batch of cells: every branch draws its views, the encoder and the momentum encoder represent them, the
 branch's objective computes a loss, and the gradient of the weighted sum of the losses updates the encoder. Then the
 momentum encoder and the queues are updated.
+
+A GPU works behind this process, which only hands it the work of a step. Whoever reads a number waits until the device
+has computed it, and meanwhile the device gets no new work. So on a GPU the metrics of several steps are read at once.
+What is trained, and every number, is the same as if each step had been read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,11 +20,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cellssl.device import autocast
+from cellssl.device import autocast, to_device
+from cellssl.errors import FailedError
 from cellssl.events import StepDone
 from cellssl.learning.methods.base import MethodInput, Objective, ema_update
 from cellssl.learning.training.cell_metadata import NO_METADATA, CellMetadata
-from cellssl.learning.training.diagnostics import check_finite, feature_statistics, to_floats
+from cellssl.learning.training.diagnostics import Measured, check_finite, feature_statistics, read_metrics
 from cellssl.learning.training.distributed import SINGLE_PROCESS, Group
 from cellssl.learning.training.readers import prefetch
 from cellssl.learning.view import View, render_all, same_draws
@@ -32,6 +37,10 @@ if TYPE_CHECKING:
     from cellssl.learning.training.batches import Batches
     from cellssl.learning.training.readers import CropReader
     from cellssl.learning.training.state import TrainState
+
+
+READ_EVERY = 20
+"""Steps between two reads of the metrics on a GPU; the effective rank is computed as often."""
 
 
 @dataclass(frozen=True)
@@ -62,31 +71,95 @@ class Plan:
     clip_norm: float | None = None
     group: Group = SINGLE_PROCESS
     metadata: CellMetadata = NO_METADATA
+    read_every: int = 1
+    """Steps between two reads of the metrics. Where it is 1, a step is checked before it changes a weight."""
+
+    def must_read(self, step: int) -> bool:
+        """Return whether the metrics are read after this step; always after the last one."""
+        return step % self.read_every == 0 or step >= self.steps
+
+
+def read_interval(device: torch.device) -> int:
+    """Return the number of steps whose metrics are read at once; on a CPU nothing waits, so each is read."""
+    return 1 if device.type == "cpu" else READ_EVERY
+
+
+@dataclass(frozen=True)
+class UnreadStep:
+    """A step that the device has done or still does, with its metrics there."""
+
+    step: int
+    metrics: Measured
+    cells: int
+    began_s: float
+    """When the step began, by `time.perf_counter`."""
+    waited_s: float
+    """How long it waited for its crops."""
 
 
 def train(state: TrainState, plan: Plan) -> Iterator[StepDone]:
-    """Train from `state.step` to `plan.steps`; yield an event after every step."""
-    started_s = time.perf_counter()
+    """Train from `state.step` to `plan.steps`; yield an event for every step, when its metrics are read.
+
+    Raises FailedError as `read_steps` returns it.
+    """
+    unread: list[UnreadStep] = []
+    for one in train_unread(state, plan):
+        unread.append(one)
+        if plan.must_read(one.step):
+            done, fault = read_steps(unread, plan)
+            unread.clear()
+            yield from done
+            if fault is not None:
+                raise fault
+
+
+def read_steps(unread: Sequence[UnreadStep], plan: Plan) -> tuple[list[StepDone], FailedError | None]:
+    """Wait for the device, and return the events of these steps up to the first whose loss or gradient is not finite.
+
+    The error is that of this step: it must not be raised before the events of the earlier steps are used. From this
+    step on the weights may be damaged, so no checkpoint may be written of them. Timings are means over all the steps,
+    because the device does not say when it did which.
+    """
+    if not unread:
+        return [], None
+    metrics = read_metrics([one.metrics for one in unread], plan.device)
+    seconds = time.perf_counter() - unread[0].began_s
+    timings = {
+        "cells_per_s": sum(one.cells for one in unread) / seconds,
+        "waiting_share": sum(one.waited_s for one in unread) / seconds,
+    }
+    done: list[StepDone] = []
+    for one, numbers in zip(unread, metrics, strict=True):
+        try:
+            check_finite(numbers, one.step)
+        except FailedError as fault:
+            return done, fault
+        done.append(StepDone(one.step, plan.steps, numbers, dict(timings)))
+    return done, None
+
+
+def train_unread(state: TrainState, plan: Plan) -> Iterator[UnreadStep]:
+    """Train from `state.step` to `plan.steps`; yield after every step, without waiting for the device."""
+    began_s = time.perf_counter()
     for rows, crops in prefetch(plan.read, map(plan.batches.rows, range(state.step, plan.steps)), plan.group.share):
-        waited_s = time.perf_counter() - started_s
+        waited_s = time.perf_counter() - began_s
         metrics = train_step(state, plan, crops, plan.cell_keys[torch.from_numpy(rows)])
-        seconds = time.perf_counter() - started_s
-        yield StepDone(
-            state.step, plan.steps, metrics, {"cells_per_s": len(rows) / seconds, "waiting_share": waited_s / seconds}
-        )
-        started_s = time.perf_counter()
+        yield UnreadStep(state.step, metrics, len(rows), began_s, waited_s)
+        began_s = time.perf_counter()
 
 
-def train_step(
-    state: TrainState, plan: Plan, crops: UInt8[Tensor, "own c y x"], cells: Int64[Tensor, "b"]
-) -> dict[str, float]:
-    """Update the state with one batch, and return the metrics of the step.
+def train_step(state: TrainState, plan: Plan, crops: UInt8[Tensor, "own c y x"], cells: Int64[Tensor, "b"]) -> Measured:
+    """Update the state with one batch, and return the metrics of the step: numbers where `plan.read_every` is 1.
 
     `cells` are the keys of the whole batch, `crops` the crops of this process' share of it (all of them where there is
-    one process). Raises FailedError, before any weight is changed, where the loss or the gradient is infinite or nan.
+    one process). Raises FailedError where the loss or the gradient is infinite or nan: where `plan.read_every` is 1
+    here, before any weight is changed; else only when the metrics are read (`read_steps`).
     """
     metrics = compute_gradients(state, plan, crops, cells)
-    check_finite(metrics, state.step + 1)
+    if plan.read_every == 1:
+        numbers = read_metrics([metrics], plan.device)[0]
+        check_finite(numbers, state.step + 1)
+        metrics = {**numbers}
     metrics["learning_rate"] = plan.learning_rate(state.step)
     for group in state.optimizer.param_groups:
         group["lr"] = metrics["learning_rate"]
@@ -100,22 +173,25 @@ def train_step(
 
 def compute_gradients(
     state: TrainState, plan: Plan, crops: UInt8[Tensor, "own c y x"], cells: Int64[Tensor, "b"]
-) -> dict[str, float]:
+) -> Measured:
     """Compute the gradient of the weighted sum of all branches' losses, and return the metrics."""
     state.train()
     state.optimizer.zero_grad(set_to_none=True)
-    metrics = {"loss": torch.zeros((), device=plan.device)}
+    total = torch.zeros((), device=plan.device)
+    metrics: Measured = {"loss": total}
     for branch in plan.branches:
+        state.begin_branch()
         encoded = encode_views(state, plan, branch, crops, cells, state.step)
         loss, diagnostics = branch.objective(encoded)
         weighted = branch.weight * loss
         weighted.backward()  # gradients add up, so only one branch's activations are in memory at a time
-        metrics["loss"] += weighted.detach()
-        diagnostics = {"loss": loss, **diagnostics, **feature_statistics(encoded.online[0], state.step)}
-        metrics |= {f"{branch.name}/{name}": value for name, value in diagnostics.items()}
+        state.keep_gradient()
+        total += weighted.detach()
+        of_branch = {"loss": loss.detach(), **diagnostics, **feature_statistics(encoded.online[0], state.step)}
+        metrics |= {f"{branch.name}/{name}": value for name, value in of_branch.items()}
     plan.group.all_reduce_gradients(state.encoder, state.objectives)
     metrics["gradient_norm"] = state.clip_gradient(plan.clip_norm)
-    return to_floats(metrics, plan.device)
+    return metrics
 
 
 def encode_views(
@@ -150,7 +226,7 @@ def encode_views(
     )
     metadata = plan.metadata.lookup(cells, plan.device)
     same = partial(same_draws, branch.views, keys=keys, channels=crops.shape[1], side=crops.shape[-1])
-    return MethodInput(online, momentum, cells.to(plan.device), metadata, pixels, keys, same)
+    return MethodInput(online, momentum, to_device(cells, plan.device), metadata, pixels, keys, same)
 
 
 def _select_views(pieces: list[Tensor], wanted: tuple[int, ...]) -> Iterator[Float[Tensor, "v own c y x"]]:

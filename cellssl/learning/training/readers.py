@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from cellssl.device import to_device
+
 if TYPE_CHECKING:
     from jaxtyping import Int64, UInt8
     from torch import Tensor
@@ -42,7 +44,7 @@ class InMemoryReader:
 
     def __call__(self, rows: Rows) -> UInt8[Tensor, "b c y x"]:
         """Return the crops of these rows, selected on the device."""
-        return self._crops[torch.from_numpy(rows).to(self._crops.device)]
+        return self._crops[to_device(torch.from_numpy(rows), self._crops.device)]
 
 
 class MemmapReader:
@@ -55,8 +57,7 @@ class MemmapReader:
 
     def __call__(self, rows: Rows) -> UInt8[Tensor, "b c y x"]:
         """Read the crops of these rows and copy them to the device."""
-        crops = torch.from_numpy(self._read(rows))
-        return crops if self._device.type == "cpu" else crops.pin_memory().to(self._device, non_blocking=True)
+        return to_device(torch.from_numpy(self._read(rows)), self._device)
 
 
 def prefetch(

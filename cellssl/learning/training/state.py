@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,10 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     step: int = 0
     best: BestValidation = field(default_factory=BestValidation)
+    is_compiled: bool = False
+    """Whether the encoders run compiled code."""
+    uses_cuda_graphs: bool = False
+    """Whether that code is replayed, so that it writes to the same memory each time."""
 
     def save(self, path: Path) -> None:
         """Write a checkpoint to `path`; the caller renames it afterwards, so that half a checkpoint is never found."""
@@ -68,6 +72,7 @@ class TrainState:
         try:
             with path.open("rb") as file:  # given a path, torch hides why it cannot be read
                 saved = torch.load(file, map_location="cpu", weights_only=True)
+            _keep_implementation(self.optimizer, saved["optimizer"])
             for name, part in self._parts().items():
                 part.load_state_dict(saved[name])
             self.step, self.best = int(saved["step"]), BestValidation.from_dict(saved["lowest"])
@@ -88,6 +93,17 @@ class TrainState:
         for module in self.modules():
             module.eval()
 
+    def begin_branch(self) -> None:
+        """Say that what the encoders have given out so far is no longer needed."""
+        if self.uses_cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+
+    def keep_gradient(self) -> None:
+        """Keep the encoder's gradient where the next branch adds to it: a replayed pass would overwrite it."""
+        for weight in self.encoder.parameters() if self.uses_cuda_graphs else ():
+            if weight.grad is not None:
+                weight.grad = weight.grad.clone()
+
     def clip_gradient(self, max_norm: float | None) -> Float[Tensor, ""]:
         """Return the norm of the whole gradient, and scale a longer gradient down to `max_norm` where that is given."""
         trained = [weight for group in self.optimizer.param_groups for weight in group["params"]]
@@ -99,7 +115,7 @@ class TrainState:
     def is_finite(self) -> bool:
         """Return whether every weight and every running statistic is finite."""
         tensors = [tensor for module in self.modules() for tensor in module.state_dict().values()]
-        return all(bool(tensor.isfinite().all()) for tensor in tensors)
+        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())  # the device is read once
 
     def modules(self) -> tuple[nn.Module, ...]:
         """Return both encoders, and the objectives."""
@@ -114,20 +130,31 @@ class TrainState:
         }
 
 
+def _keep_implementation(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Let a saved optimiser be computed as this one is: fused or not follows from the device, not from a checkpoint."""
+    for own, loaded in zip(optimizer.param_groups, saved["param_groups"], strict=False):
+        if "fused" in own:
+            loaded["fused"] = own["fused"]
+
+
 def optimizer_for(name: str, modules: list[nn.Module], weight_decay: float) -> torch.optim.Optimizer:
-    """Return the optimiser of all trained weights; biases and batch norm, which are vectors, get no weight decay."""
+    """Return the optimiser of all trained weights; biases and batch norm, which are vectors, get no weight decay.
+
+    On a GPU one kernel updates all weights. On a CPU such a kernel would round differently.
+    """
     trained = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": weight_decay},
         {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
     ]
+    fused = True if any(weight.is_cuda for weight in trained) else None
     match name:
         case "adam":
-            return torch.optim.Adam(groups)
+            return torch.optim.Adam(groups, fused=fused)
         case "adamw":
-            return torch.optim.AdamW(groups)
+            return torch.optim.AdamW(groups, fused=fused)
         case "sgd":
-            return torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+            return torch.optim.SGD(groups, lr=0.1, momentum=0.9, fused=fused)
         case "lars":
             return Lars([{**groups[0], "adapted": True}, {**groups[1], "adapted": False}])
     raise ValueError(f"no optimiser {name!r}")

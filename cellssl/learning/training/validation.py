@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from cellssl.learning.training.batch_norm import batch_statistics
+from cellssl.learning.training.compilation import not_compiled
 from cellssl.learning.training.loop import encode_views
 from cellssl.learning.training.readers import prefetch
 
@@ -30,7 +31,7 @@ def validation_loss(state: TrainState, plan: Plan, read: CropReader, cell_keys: 
     state.eval()
     total = torch.zeros((), device=plan.device)
     batches = validation_batches(len(cell_keys), plan.batches.size)
-    with batch_statistics(state.modules()):
+    with batch_statistics(state.modules()), not_compiled(state):
         for rows, crops in prefetch(read, batches, plan.group.share):
             cells = cell_keys[torch.from_numpy(rows)]
             for branch in plan.branches:

@@ -45,7 +45,7 @@ def prepare(
     from cellssl.device import dtype_for
     from cellssl.learning.training.batches import Batches
     from cellssl.learning.training.cell_metadata import NO_METADATA
-    from cellssl.learning.training.loop import Plan
+    from cellssl.learning.training.loop import Plan, read_interval
     from cellssl.learning.training.schedule import learning_rate
 
     batches = Batches(len(crops), min(settings.batch, len(crops)) if settings.epochs == 0 else settings.batch, seed)
@@ -76,6 +76,7 @@ def prepare(
         clip_norm=settings.clip_norm,
         group=group,
         metadata=metadata or NO_METADATA,
+        read_every=read_interval(device),
     )
     return state, plan
 
@@ -143,6 +144,8 @@ def build_networks(
     momentum_encoder = copy.deepcopy(encoder).requires_grad_(False)
     assert isinstance(network.out_dim, int)
     objectives = build_objectives(settings, shape, network.out_dim, seed).to(device)
+    if device.type == "cuda":  # on a CPU, convolutions of decoders would round differently
+        objectives = objectives.to(memory_format=torch.channels_last)
     branches = []
     for name, branch in settings.active().items() if len(objectives) else ():
         objective = objectives[objective_module_name(name)]

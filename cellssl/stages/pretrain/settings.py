@@ -119,6 +119,10 @@ class Settings(StageSettings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of convolutions; auto takes bfloat16 where the device has it. The fingerprint counts the setting as
     written; the precision that was used is in the card."""
+    compile: Literal["auto"] | bool = "auto"
+    """Whether torch.compile makes kernels for the encoder: the first step then takes about a minute longer, the others
+    less time. auto does so on a GPU where it is possible; true is an error where it is not. The fingerprint counts the
+    setting as written; the card says whether the encoder was compiled."""
     early_stopping: EarlyStopping | None = None
     """A table with `every_epochs` and `patience`; by default all epochs are run."""
     checkpoint_s: float = Field(60, ge=0, json_schema_extra=NOT_IN_FINGERPRINT)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from cellssl.learning.training.cell_metadata import CellMetadata
+    from cellssl.learning.training.compilation import Decision
     from cellssl.learning.training.loop import Plan
     from cellssl.learning.training.state import TrainState
     from cellssl.rank import Rank
@@ -42,8 +43,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     with _prepared_training(job, Rank.from_environment()) as (state, plan, validation, crops):
         resumed = Checkpoints.of(job.draft).last.is_file()
         queues = _fitted_queues(job.settings, len(crops))
-        asked = job.context.threads
-        arithmetic, change = _arithmetic(state, plan, len(crops.channels), asked).kept(
+        asked, compiling = job.context.threads, _compiling(job.settings, state, plan)
+        arithmetic, change = _arithmetic(state, plan, len(crops.channels), asked, compiled=compiling.compiled).kept(
             job.draft.scratch(), resumed=resumed, keep_threads=asked is None
         )
         job.ran.update(
@@ -59,7 +60,11 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
             if change:
                 yield Note(f"{change}: its last bits are not those of an uninterrupted one")
             yield from map(Note, _fitted_in_words(queues, job.settings, len(crops)))
+            if compiling.note:
+                yield Note(compiling.note)
             yield from _load_first_weights(job, state)
+            yield from map(Note, _slow_convolutions(state, plan))
+            _compile(state, plan, compiled=arithmetic.compiled)
             yield from run_training(
                 state,
                 plan,
@@ -86,6 +91,15 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         **({"fitted_queues": queues} if queues else {}),
         preparation.EXPECTS: _expected_cells(job, crops),
     }
+
+
+def _slow_convolutions(state: TrainState, plan: Plan) -> list[str]:
+    """Say which convolutions a GPU has to reorder the pixels for; none of the networks that come with cellssl."""
+    from cellssl.learning.training.memory_format import not_channels_last
+
+    names = not_channels_last(state, plan) if plan.device.type == "cuda" and plan.steps else []
+    said = f"{len(names)} convolutions do not get their input with channels last and are slower; first: {names[:1]}"
+    return [said] if names else []
 
 
 def _fitted_queues(settings: Settings, cells: int) -> dict[str, int]:
@@ -125,16 +139,33 @@ def assist(job: Job) -> None:
         torch_threads(plan.group.broadcast(1)),
     ):
         list(_load_first_weights(job, state))
+        _slow_convolutions(state, plan)
+        _compile(state, plan)
         run_training_as_assistant(state, plan, job.draft, validation)
 
 
-def _arithmetic(state: TrainState, plan: Plan, channels: int, asked: int | None) -> Arithmetic:
+def _compiling(settings: Settings, state: TrainState, plan: Plan) -> Decision:
+    """Return whether the encoders are compiled; nothing is where nothing is trained."""
+    from cellssl.learning.training.compilation import Decision, decide
+
+    return decide(settings.compile, state.encoder, plan.device, plan.group) if plan.steps else Decision(False)
+
+
+def _compile(state: TrainState, plan: Plan, *, compiled: bool = False) -> None:
+    """Compile the encoders where the main process does so; `compiled` is its answer."""
+    from cellssl.learning.training.compilation import compile_encoders
+
+    if plan.group.broadcast(int(compiled)):
+        compile_encoders(state)
+
+
+def _arithmetic(state: TrainState, plan: Plan, channels: int, asked: int | None, *, compiled: bool) -> Arithmetic:
     """Return the arithmetic that a new training on this machine would have; `asked` are the threads of --threads."""
     from cellssl.device import allowed_threads
     from cellssl.learning.threads import multiply_adds, threads_for
 
     threads = asked or threads_for(multiply_adds(state.encoder, channels, plan.side_px), allowed_threads())
-    return Arithmetic.here(threads, plan.device, plan.dtype)
+    return Arithmetic.here(threads, plan.device, plan.dtype, compiled=compiled)
 
 
 def _load_first_weights(job: Job, state: TrainState) -> Iterator[Event]:

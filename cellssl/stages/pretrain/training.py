@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, TextIO
 
 from cellssl.disk import fault_number, faults_explained
 from cellssl.errors import FailedError
-from cellssl.events import Event, Note, Saved, Started, StepDone
+from cellssl.events import Event, Note, Saved, Started, StepDone, Waiting
 from cellssl.files import write_text
 from cellssl.stages.pretrain.checkpoints import Checkpoints
 from cellssl.stages.pretrain.end_forecast import EndForecast
 
 if TYPE_CHECKING:
     from cellssl.artifacts.store import Draft
-    from cellssl.learning.training.loop import Plan
+    from cellssl.learning.training.loop import Plan, UnreadStep
     from cellssl.learning.training.state import BestValidation, TrainState
 
 TENSORBOARD = "tensorboard"
@@ -37,13 +37,17 @@ class Validation:
     every_steps: int
     patience: int
 
+    def is_due(self, state: TrainState, plan: Plan) -> bool:
+        """Return whether the loss is measured after this step."""
+        return state.step % self.every_steps == 0 or state.step >= plan.steps
+
     def evaluate(self, state: TrainState, plan: Plan) -> tuple[dict[str, float], bool]:
         """Return the loss, where one is due after this step, and whether it is the lowest so far.
 
         While queues still hold random keys the loss is too low, because those are easy to tell apart; then it does not
         count.
         """
-        if state.step % self.every_steps and state.step < plan.steps:
+        if not self.is_due(state, plan):
             return {}, False
         from cellssl.learning.training.diagnostics import check_finite
 
@@ -74,6 +78,35 @@ class Logs:
             self.board(done)
 
 
+@dataclass(frozen=True)
+class ReadSteps:
+    """Steps whose metrics were read together."""
+
+    done: list[StepDone]
+    """Their events, up to a fault."""
+    is_best: bool = False
+    """Whether the last of them has the lowest validation loss so far."""
+    fault: FailedError | None = None
+    """What ends the training, after the events; then no checkpoint of the state may be written."""
+
+    @classmethod
+    def of(
+        cls, unread: list[UnreadStep], state: TrainState, plan: Plan, validation: Validation | None = None
+    ) -> ReadSteps:
+        """Read the metrics of some steps, and measure the validation loss where it is due after the last of them."""
+        from cellssl.learning.training.loop import read_steps
+
+        done, fault = read_steps(unread, plan)
+        if fault is not None or validation is None or not done:
+            return cls(done, fault=fault)
+        try:
+            measured, is_best = validation.evaluate(state, plan)
+        except FailedError as error:
+            return cls(done[:-1], fault=error)
+        done[-1].metrics.update(measured)
+        return cls(done, is_best)
+
+
 def run_training(
     state: TrainState,
     plan: Plan,
@@ -86,13 +119,15 @@ def run_training(
 ) -> Generator[Event, None, None]:
     """Train, write lines of metrics and checkpoints, and yield events.
 
-    With `validation` the state at the end is that of the lowest loss; `write_last` is called before a later one is left
-    for it. A caller that closes the generator finds a checkpoint of the last step.
+    Metrics are read every `plan.read_every` steps, before a checkpoint and before a validation; lines, events and
+    checkpoints are those of a training that reads every step, besides `Waiting`, which shows nothing. With
+    `validation` the state at the end is that of the lowest loss; `write_last` is called before a later one is left for
+    it. A caller that closes the generator finds a checkpoint of the last step.
     """
-    from cellssl.learning.training.diagnostics import CollapseMonitor, check_state
+    from cellssl.learning.training.diagnostics import check_state
 
     draft.scratch()
-    checkpoints, monitor = Checkpoints.of(draft), CollapseMonitor(branch.name for branch in plan.branches)
+    checkpoints = Checkpoints.of(draft)
     if checkpoints.restore(state):
         yield Note(f"continuing after step {state.step:,} of {plan.steps:,}")
     with (
@@ -100,28 +135,9 @@ def run_training(
         faults_explained(draft.path),
         _logs(draft, state.step, tensorboard=tensorboard) as logs,
     ):
-        files = (logs.metrics, logs.timings)
         if _has_next_step(state, plan, validation):
             yield Started(state.step, plan.steps, "steps", "first step ...")
-        saved_s, forecast = time.monotonic(), EndForecast(at_latest=validation is not None)
-        for done in _iter_steps(state, plan, validation):
-            try:
-                measured, is_best = validation.evaluate(state, plan) if validation else ({}, False)
-                done.metrics.update(measured)
-                logs.write(done)
-                if is_best:
-                    checkpoints.save_best(state, *files)
-                for branch in monitor.newly_collapsed(done.metrics):
-                    yield Note(_collapse_warning(branch, done.step))
-                if time.monotonic() - saved_s >= checkpoint_s and checkpoints.save(state, *files):
-                    saved_s = time.monotonic()
-                    yield Saved(state.step)
-                yield done
-                if (words := forecast.after(done.step, plan.steps)) is not None:
-                    yield Note(words)
-            except GeneratorExit:
-                checkpoints.save(state, *files)
-                raise
+        yield from _record_steps(state, plan, checkpoints, logs, checkpoint_s, validation)
         check_state(state)
     if validation is not None and not state.best.step:
         yield Note("no validation loss was counted: training ended before every queue was full of real keys")
@@ -132,12 +148,77 @@ def run_training(
         checkpoints.restore_best(state)
 
 
+def _record_steps(
+    state: TrainState,
+    plan: Plan,
+    checkpoints: Checkpoints,
+    logs: Logs,
+    checkpoint_s: float,
+    validation: Validation | None,
+) -> Generator[Event, None, None]:
+    """Train to the end; write lines of metrics and checkpoints, and yield the events of every step."""
+    from cellssl.learning.training.diagnostics import CollapseMonitor
+
+    monitor = CollapseMonitor(branch.name for branch in plan.branches)
+    saved_s, forecast = time.monotonic(), EndForecast(at_latest=validation is not None)
+    unread: list[UnreadStep] = []
+    read = ReadSteps([])
+    for step in _iter_steps(state, plan, validation):
+        unread.append(step)
+        save_due = time.monotonic() - saved_s >= checkpoint_s
+        try:
+            if not (save_due or _must_read(state, plan, validation)):
+                yield Waiting()
+                continue
+            read = _read_and_log(unread, state, plan, validation, logs)
+            if read.is_best:
+                checkpoints.save_best(state, logs.metrics, logs.timings)
+            for done in read.done:
+                for branch in monitor.newly_collapsed(done.metrics):
+                    yield Note(_collapse_warning(branch, done.step))
+                if done.step == state.step and save_due and checkpoints.save(state, logs.metrics, logs.timings):
+                    saved_s = time.monotonic()
+                    yield Saved(state.step)
+                yield done
+                if done.step == state.step and (words := forecast.after(done.step, plan.steps)) is not None:
+                    yield Note(words)
+        except GeneratorExit:
+            if unread:
+                read = _read_and_log(unread, state, plan, validation, logs)
+            if read.fault is None:
+                checkpoints.save(state, logs.metrics, logs.timings)
+            raise
+        if read.fault is not None:
+            raise read.fault
+
+
 def run_training_as_assistant(state: TrainState, plan: Plan, draft: Draft, validation: Validation | None) -> None:
     """Do the same steps in a process that is not the main one, which decides when to stop; write nothing."""
     Checkpoints.of(draft).restore(state)
-    for _ in _iter_steps(state, plan, validation):
-        if validation:
-            validation.evaluate(state, plan)
+    unread: list[UnreadStep] = []
+    for step in _iter_steps(state, plan, validation):
+        unread.append(step)
+        if _must_read(state, plan, validation):
+            read = ReadSteps.of(unread, state, plan, validation)
+            unread.clear()
+            if read.fault is not None:
+                raise read.fault
+
+
+def _must_read(state: TrainState, plan: Plan, validation: Validation | None) -> bool:
+    """Return whether the metrics are read after this step in every process."""
+    return plan.must_read(state.step) or (validation is not None and validation.is_due(state, plan))
+
+
+def _read_and_log(
+    unread: list[UnreadStep], state: TrainState, plan: Plan, validation: Validation | None, logs: Logs
+) -> ReadSteps:
+    """Read the metrics of these steps, forget the steps, and write their lines."""
+    read = ReadSteps.of(unread, state, plan, validation)
+    unread.clear()
+    for done in read.done:
+        logs.write(done)
+    return read
 
 
 @contextmanager
@@ -151,11 +232,11 @@ def broadcast_stop(state: TrainState, plan: Plan, validation: Validation | None)
         raise
 
 
-def _iter_steps(state: TrainState, plan: Plan, validation: Validation | None) -> Iterator[StepDone]:
+def _iter_steps(state: TrainState, plan: Plan, validation: Validation | None) -> Iterator[UnreadStep]:
     """Yield steps until the last one, until early stopping, or until the main process stops."""
-    from cellssl.learning.training.loop import train
+    from cellssl.learning.training.loop import train_unread
 
-    steps = train(state, plan)
+    steps = train_unread(state, plan)
     while _has_next_step(state, plan, validation) and plan.group.broadcast_continue(main_continues=True):
         yield next(steps)
 

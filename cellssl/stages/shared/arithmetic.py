@@ -36,13 +36,16 @@ class Arithmetic:
     """The precision of convolutions, such as "float32"."""
     instruction_set: str
     """The instructions of the processor that torch's own loops use, such as "AVX2"."""
+    compiled: bool = False
+    """Whether the encoder is compiled. Earlier versions, whose files lack it, did not."""
 
     @classmethod
-    def here(cls, threads: int, device: torch.device, dtype: torch.dtype) -> Arithmetic:
+    def here(cls, threads: int, device: torch.device, dtype: torch.dtype, *, compiled: bool = False) -> Arithmetic:
         """Return the arithmetic of this machine."""
         import torch
 
-        return cls(threads, device.type, str(dtype).removeprefix("torch."), torch.backends.cpu.get_cpu_capability())
+        kind, instructions = str(dtype).removeprefix("torch."), torch.backends.cpu.get_cpu_capability()
+        return cls(threads, device.type, kind, instructions, compiled)
 
     def kept(self, scratch: Path, *, resumed: bool, keep_threads: bool = True) -> tuple[Arithmetic, str]:
         """Return this arithmetic with the threads of the first process, and what else differs from it in words, or "".
@@ -54,6 +57,8 @@ class Arithmetic:
         file = scratch / FILE
         first = _read(file) if file.is_file() else None
         now = replace(self, threads=first.threads) if first and keep_threads else self
+        if first is not None:  # not to compile is always possible, to compile is not
+            now = replace(now, compiled=now.compiled and first.compiled)
         if first is None or not resumed:
             write_text(file, json.dumps(asdict(now), indent=1, sort_keys=True) + "\n")
             return now, "it is not known how many threads this training began with" if resumed else ""
@@ -67,6 +72,7 @@ class Arithmetic:
             "threads": self.threads,
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
             "instruction_set": self.instruction_set,
+            "compiled": self.compiled,
         }
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,20 @@ def tensors(saved: Any) -> dict[str, bytes]:
         return {"": saved.contiguous().numpy().tobytes()}
     inner = saved.items() if isinstance(saved, dict) else enumerate(saved) if isinstance(saved, list) else ()
     return {f"/{key}{path}": content for key, value in inner for path, content in tensors(value).items()}
+
+
+def test_a_checkpoint_of_a_fused_optimiser_is_continued_as_this_device_computes(training: Any, tmp_path: Path) -> None:
+    """As when a training that began on a GPU goes on on a CPU; and the other way round."""
+    (plain, plan), (fused, same) = training(), training()
+    for group in fused.optimizer.param_groups:
+        group["fused"] = True
+    for state, given in ((plain, plan), (fused, same)):
+        list(train(state, replace(given, steps=2)))
+    for saved, loading, own in ((fused, plain, None), (plain, fused, True)):
+        saved.save(tmp_path / "last.ckpt")
+        loading.load(tmp_path / "last.ckpt")
+        assert {group["fused"] for group in loading.optimizer.param_groups} == {own}
+    assert [event.step for event in train(plain, replace(plan, steps=4))] == [3, 4]
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"PK\x03\x04 half of a zip"])

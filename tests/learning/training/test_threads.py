@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,20 @@ def test_the_first_process_decides_and_a_change_of_the_rest_is_said(tmp_path: Pa
         "this training began with instruction_set AVX2, not AVX512",
     )
     assert Arithmetic(8, "cpu", "float32", "AVX2").kept(tmp_path, resumed=True) == (HERE, "")
+    assert replace(HERE, compiled=True).kept(tmp_path, resumed=True) == (HERE, "")
     (tmp_path / FILE).write_text("{")
     with pytest.raises(IntegrityError, match=FILE):
         HERE.kept(tmp_path, resumed=True)
+
+
+def test_a_training_that_can_no_longer_be_compiled_goes_on_without_and_says_so(tmp_path: Path) -> None:
+    compiled = replace(HERE, compiled=True)
+    assert compiled.kept(tmp_path, resumed=False) == compiled.kept(tmp_path, resumed=True) == (compiled, "")
+    assert HERE.kept(tmp_path, resumed=True) == (HERE, "this training began with compiled True, not False")
+    (tmp_path / FILE).write_text(
+        json.dumps({"threads": 2, "device": "cpu", "precision": "float32", "instruction_set": "AVX2"})
+    )
+    assert compiled.kept(tmp_path, resumed=True) == (HERE, "")  # begun by an earlier version
 
 
 def test_a_partial_of_an_earlier_version_says_that_its_threads_are_unknown(tmp_path: Path) -> None:
