@@ -66,8 +66,8 @@ def show_run(what: str, cells: Path | None, words: Sequence[str], rounds: int) -
                 store = copied(cells, Path(folder) / "store") if cells is not None else Path(folder) / "store"
                 command = ["run", "demo", *words, "--store", str(store), "--jobs", jobs]
                 seconds[jobs] = min(seconds[jobs], timed([command]))
-    ratio = seconds["1"] / seconds["auto"]
-    print(f"{what}: --jobs auto is {ratio:.2f} times as fast as --jobs 1 ({seconds['auto']:.1f} s, {seconds['1']:.1f} s)")
+    one, auto = seconds["1"], seconds["auto"]
+    print(f"{what}: --jobs auto is {one / auto:.2f} times as fast as --jobs 1 ({auto:.1f} s, {one:.1f} s)")
 
 
 def copied(cells: Path, store: Path) -> Path:
