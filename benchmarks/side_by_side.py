@@ -59,15 +59,18 @@ def show_trainings(what: str, cells: Path, words: Sequence[str], rounds: int) ->
 
 def show_run(what: str, cells: Path | None, words: Sequence[str], rounds: int) -> None:
     """Print how many times as long a whole recipe takes one stage after another as with `--jobs auto`."""
-    seconds = {"1": float("inf"), "auto": float("inf")}
+    one = auto = float("inf")
     for _ in range(rounds):
-        for jobs in seconds:
-            with tempfile.TemporaryDirectory() as folder:
-                store = copied(cells, Path(folder) / "store") if cells is not None else Path(folder) / "store"
-                command = ["run", "demo", *words, "--store", str(store), "--jobs", jobs]
-                seconds[jobs] = min(seconds[jobs], timed([command]))
-    ratio = seconds["1"] / seconds["auto"]
-    print(f"{what}: --jobs auto is {ratio:.2f} times as fast as --jobs 1 ({seconds['auto']:.1f} s, {seconds['1']:.1f} s)")
+        one = min(one, timed_run(cells, (*words, "--jobs", "1")))
+        auto = min(auto, timed_run(cells, (*words, "--jobs", "auto")))
+    print(f"{what}: --jobs auto is {one / auto:.2f} times as fast as --jobs 1 ({auto:.1f} s, {one:.1f} s)")
+
+
+def timed_run(cells: Path | None, words: Sequence[str]) -> float:
+    """Return the seconds of a run of the demo in a new store, which begins with the cells where they are given."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = copied(cells, Path(folder) / "store") if cells is not None else Path(folder) / "store"
+        return timed([["run", "demo", *words, "--store", str(store)]])
 
 
 def copied(cells: Path, store: Path) -> Path:
