@@ -170,7 +170,7 @@ def views_alone(sizes: Sizes, device: torch.device, *, compiled: bool = False) -
     step = iter(range(10**9))
 
     def block() -> tuple[int, float]:
-        with compiled_colours(device) if compiled else nullcontext():
+        with compiled_colours() if compiled else nullcontext():
             for _ in range(sizes.block):
                 rows = plan.batches.rows(next(step))
                 crops, keys = plan.read(rows), Keys(plan.cell_keys[torch.from_numpy(rows)])
@@ -185,22 +185,18 @@ _COMPILED: dict[str, Any] = {}
 
 
 @contextmanager
-def compiled_colours(device: torch.device) -> Iterator[None]:
-    """Let colour jitter run compiled operations, for any number of cells at once; on a CPU as a GPU would call them."""
+def compiled_colours() -> Iterator[None]:
+    """Let colour jitter run compiled operations, for any number of cells at once."""
     from cellssl.learning.transforms import color_jitter
 
-    before = color_jitter.OPERATIONS, color_jitter.cell_by_cell
-    for name, change, _ in before[0]:
+    before = color_jitter.OPERATIONS
+    for name, change, _ in before:
         _COMPILED.setdefault(name, torch.compile(change, dynamic=True))
-    color_jitter.OPERATIONS = tuple((name, _COMPILED[name], nothing) for name, _, nothing in before[0])
-    if device.type == "cpu":
-        color_jitter.cell_by_cell = lambda crops, drawn, source=None: color_jitter.position_by_position(
-            crops if source is None else source.float().div_(255.0), drawn
-        )
+    color_jitter.OPERATIONS = tuple((name, _COMPILED[name], nothing) for name, _, nothing in before)
     try:
         yield
     finally:
-        color_jitter.OPERATIONS, color_jitter.cell_by_cell = before
+        color_jitter.OPERATIONS = before
 
 
 def torchvision_centre(side: int) -> Any:
