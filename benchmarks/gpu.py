@@ -19,6 +19,7 @@ import argparse
 import copy
 import json
 import math
+import os
 import sys
 import time
 import traceback
@@ -48,8 +49,10 @@ VIEWS = {"context": CONTEXT, "centre": CENTRE}
 PEAKS = {"H100": 989.0, "H200": 989.0}
 """1e12 operations per second in bfloat16 without sparsity, as the maker gives them for the SXM form."""
 RESAMPLES = 2000
-STARTING_SHARE = 0.55
+STARTING_SHARE = 0.45
 """Share of the time after which no further row is prepared, so that those that are get measured."""
+FEWEST_BLOCKS = 2
+"""Blocks of every row that was prepared, however late it is."""
 ALONE_RESERVE_S = 70.0
 """Seconds that are left for the row with a DataLoader: its workers start, fill their queue, and are measured."""
 
@@ -66,7 +69,7 @@ class Sizes:
     block: int = 20
     """Steps between two reads of the clock."""
     blocks: int = 10
-    workers: int = 16
+    workers: int = os.cpu_count() or 1
     alone_s: float = 40.0
     """Seconds for the row with a DataLoader."""
 
@@ -167,7 +170,7 @@ def views_alone(sizes: Sizes, device: torch.device, *, compiled: bool = False) -
     step = iter(range(10**9))
 
     def block() -> tuple[int, float]:
-        with compiled_colours(device) if compiled else nullcontext():
+        with compiled_colours() if compiled else nullcontext():
             for _ in range(sizes.block):
                 rows = plan.batches.rows(next(step))
                 crops, keys = plan.read(rows), Keys(plan.cell_keys[torch.from_numpy(rows)])
@@ -182,22 +185,18 @@ _COMPILED: dict[str, Any] = {}
 
 
 @contextmanager
-def compiled_colours(device: torch.device) -> Iterator[None]:
-    """Let colour jitter run compiled operations, for any number of cells at once; on a CPU as a GPU would call them."""
+def compiled_colours() -> Iterator[None]:
+    """Let colour jitter run compiled operations, for any number of cells at once."""
     from cellssl.learning.transforms import color_jitter
 
-    before = color_jitter.OPERATIONS, color_jitter.cell_by_cell
-    for name, change, _ in before[0]:
+    before = color_jitter.OPERATIONS
+    for name, change, _ in before:
         _COMPILED.setdefault(name, torch.compile(change, dynamic=True))
-    color_jitter.OPERATIONS = tuple((name, _COMPILED[name], nothing) for name, _, nothing in before[0])
-    if device.type == "cpu":
-        color_jitter.cell_by_cell = lambda crops, drawn, source=None: color_jitter.position_by_position(
-            crops if source is None else source.float().div_(255.0), drawn
-        )
+    color_jitter.OPERATIONS = tuple((name, _COMPILED[name], nothing) for name, _, nothing in before)
     try:
         yield
     finally:
-        color_jitter.OPERATIONS, color_jitter.cell_by_cell = before
+        color_jitter.OPERATIONS = before
 
 
 def torchvision_centre(side: int) -> Any:
@@ -377,15 +376,15 @@ def measure(sizes: Sizes, device: torch.device, names: list[str], deadline_s: fl
     for name in (name for name in TAKING_TURNS if name in names):
         if time.monotonic() < start_until_s:
             blocks[name] = started(rows[name], TAKING_TURNS[name], sizes, device)
-    for _ in range(sizes.blocks):
+    for number in range(sizes.blocks):
         for name, block in blocks.items():
-            if block is not None and time.monotonic() < turns_until_s:
+            if block is not None and (number < FEWEST_BLOCKS or time.monotonic() < turns_until_s):
                 one_more(rows[name], block, device)
     blocks.clear()
     for name in names:
         if name in ALONE and (block := started(rows[name], ALONE[name], sizes, device)) is not None:
             until_s = min(deadline_s, time.monotonic() + sizes.alone_s)
-            while len(rows[name].seconds) < 2 or time.monotonic() < until_s:
+            while len(rows[name].seconds) < FEWEST_BLOCKS or time.monotonic() < until_s:
                 one_more(rows[name], block, device)
     return list(rows.values())
 
@@ -537,7 +536,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a tiny network and few steps, to try the code")
     parser.add_argument("--rows", default=",".join(TITLES), help="which rows, of %(default)s")
     parser.add_argument("--peak", type=float, help="1e12 operations per second; known for an H100 and an H200")
-    parser.add_argument("--budget-s", type=float, default=330.0, help="no block begins later")
+    parser.add_argument("--budget-s", type=float, default=330.0, help="aim of the whole run, which may last 30 s more")
     parser.add_argument("--out", type=Path, help="the JSON file")
     given = parser.parse_args()
     names = given.rows.split(",")

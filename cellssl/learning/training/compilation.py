@@ -77,8 +77,12 @@ def compile_encoders(state: TrainState, *, cuda_graphs: bool = False) -> None:
 
     from cellssl.learning.transformer import VisionTransformer
 
-    torch._dynamo.config.recompile_limit = MOST_SHAPES
-    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    config = torch._dynamo.config
+    for name, earlier, value in (  # the second name is that of torch 2.6
+        ("recompile_limit", "cache_size_limit", MOST_SHAPES),
+        ("fail_on_recompile_limit_hit", "fail_on_cache_limit_hit", True),
+    ):
+        setattr(config, name if hasattr(config, name) else earlier, value)
     for encoder in (state.encoder, state.momentum_encoder):
         # a masked autoencoder does not call the transformer itself, but its blocks
         parts = [encoder, encoder.blocks] if isinstance(encoder, VisionTransformer) else [encoder]

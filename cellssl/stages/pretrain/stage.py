@@ -98,8 +98,8 @@ def _slow_convolutions(state: TrainState, plan: Plan) -> list[str]:
     from cellssl.learning.training.memory_format import not_channels_last
 
     names = not_channels_last(state, plan) if plan.device.type == "cuda" and plan.steps else []
-    said = f"{len(names)} convolutions do not get their input with channels last and are slower; first: {names[:1]}"
-    return [said] if names else []
+    words = f"{len(names)} convolutions do not get their input with channels last, which makes them slower; first: "
+    return [words + name for name in names[:1]]
 
 
 def _fitted_queues(settings: Settings, cells: int) -> dict[str, int]:
@@ -145,7 +145,7 @@ def assist(job: Job) -> None:
 
 
 def _compiling(settings: Settings, state: TrainState, plan: Plan) -> Decision:
-    """Return whether the encoders are compiled; nothing is where nothing is trained."""
+    """Return whether the encoders are compiled; they are not where nothing is trained."""
     from cellssl.learning.training.compilation import Decision, decide
 
     return decide(settings.compile, state.encoder, plan.device, plan.group) if plan.steps else Decision(False)

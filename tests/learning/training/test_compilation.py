@@ -14,6 +14,7 @@ import torch
 from chain import Chain, run
 from learning.training.test_threads import pretrain
 
+from cellssl.config.settings import PluginField
 from cellssl.errors import UsageError
 from cellssl.learning.training.compilation import Decision, compile_encoders, decide, obstacle
 from cellssl.learning.training.distributed import SINGLE_PROCESS, Group
@@ -94,6 +95,26 @@ def test_a_compiled_training_equals_an_eager_one_up_to_rounding(training: Any, c
         for one, given in ((compiled, plan), (eager, same))
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "side"),
+    [
+        ({"name": "small"}, 16),
+        ({"name": "vgg11_bn", "standardise": True}, 32),
+        ({"name": "resnet18"}, 32),
+        ({"name": "vit", "dim": 8, "depth": 1}, 16),
+        ({"name": "timm", "model": "tf_efficientnet_lite0"}, 32),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else str(value),
+)
+def test_nothing_in_an_encoder_interrupts_the_compiled_code(encoder: Any, side: int) -> None:
+    if encoder["name"] == "timm":
+        pytest.importorskip("timm")
+    network = PluginField("cellssl.learning.encoders").choose(encoder).build(3)
+    crops = torch.rand(4, 3, side, side).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.compile(network, backend="eager", fullgraph=True, dynamic=False)(crops).float().sum().backward()
 
 
 @pytest.mark.usefixtures("_compiler")

@@ -1,13 +1,15 @@
 """Convolutions get weights and pixels with channels last, as a GPU needs them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from learning.conftest import MadeUpCrops, settings_of
-from parts.test_objectives import prepare_small, small_settings
+from learning.training.test_loop import all_tensors
+from parts.test_objectives import NAMES, prepare_small, small_settings
 
-from cellssl.learning.training.loop import Plan, encode_views
+from cellssl.learning.training.loop import Plan, encode_views, train
 from cellssl.learning.training.memory_format import not_channels_last
 from cellssl.learning.training.state import TrainState
 from cellssl.stages.pretrain.networks import prepare
@@ -45,6 +47,23 @@ def test_a_decoder_gets_its_input_as_its_weights_are() -> None:
     assert all(name.startswith("objectives.") for name in not_channels_last(state, plan))  # on a CPU they are not
     state.objectives.to(memory_format=CHANNELS_LAST)
     assert not_channels_last(state, plan) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_check_passes_every_objective_and_changes_no_state(name: str) -> None:
+    state, plan = prepare_small(name)
+    before = all_tensors(state)
+    found = not_channels_last(state, plan)
+    assert all(name.startswith("objectives.branch_b-denoising") for name in found)
+    assert [key for key, value in all_tensors(state).items() if not torch.equal(value, before[key])] == []
+    following = [event.metrics for event in train(state, replace(plan, steps=2))]
+    assert following == [event.metrics for event in train(*short(name))]
+
+
+def short(name: str) -> tuple[TrainState, Plan]:
+    """Return a training of two steps that was not checked."""
+    state, plan = prepare_small(name)
+    return state, replace(plan, steps=2)
 
 
 def test_both_kinds_of_fault_are_found_and_nothing_of_the_state_changes() -> None:
