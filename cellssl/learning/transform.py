@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import PlainValidator
 
@@ -15,15 +15,13 @@ from cellssl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jaxtyping import Bool, Float, Float32, UInt8
+    from jaxtyping import Bool, Float, Float32, Int64, UInt8
     from torch import Tensor
 
     from cellssl.randomness import Keys
 
 Interpolation = Literal["bilinear", "nearest"]
 Drawn = dict[str, "Tensor"]
-Amount = Union[float, "Tensor"]
-"""One number for all crops, or one per crop, shaped (n, 1, 1, 1)."""
 
 GRAY = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in gray (ITU-R BT.601, rounded as in torchvision)."""
@@ -79,9 +77,12 @@ class Standalone(Plugin):
         """Return the changed crops; `crops` stay as they are."""
         return self.change(crops.clone(), drawn)
 
-    def apply_to_bytes(self, crops: UInt8[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """Return the changed crops, made from bytes; a transform may convert them cell by cell."""
-        return self.change(as_float(crops), drawn)
+    def alike(self, drawn: Drawn) -> Int64[Tensor, "n"] | None:
+        """Return a number per cell; a CPU changes neighbours with equal numbers in one go, so they are put together.
+
+        None where the order of the cells makes no difference to the speed.
+        """
+        return None
 
     def same_effect(self, one: Drawn, other: Drawn) -> Bool[Tensor, "n"]:
         """Return the cells on which both draws have the same effect: equal numbers, or `hit` is false in both."""
