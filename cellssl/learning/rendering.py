@@ -94,20 +94,17 @@ class Rendering:
         self, crops: UInt8[Tensor, "n c y x"] | Float[Tensor, "n c y x"], out: Float32[Tensor, "results c side side"]
     ) -> None:
         """Write the results into `out`; result i is of crop i % n."""
-        import torch
-
         if not len(crops):  # the last batch may be so small that this process has no share in it
             return
         on_cpu = crops.device.type == "cpu"
         pixels = crops.shape[1] * max(out.shape[-1], crops.shape[-1]) ** 2
         size = max(1, (CHUNK_BYTES if on_cpu else GPU_CHUNK_BYTES) // (4 * pixels))
         chunks = self._chunks(crops, out, size)
-        with torch.no_grad():
-            if on_cpu:
-                _work_on_all_cores(chunks)
-            else:
-                for chunk in chunks:
-                    chunk.render()
+        if on_cpu:
+            _work_on_all_cores(chunks)
+            return
+        for chunk in chunks:
+            chunk.render()
 
     def _chunks(self, crops: Tensor, out: Tensor, size: int) -> list[Chunk]:
         """Cut the work into chunks of so many results.
@@ -149,12 +146,13 @@ class Chunk:
         """Compute the results and write them."""
         import torch
 
-        crops = self.crops if self.rows is None else self.crops.index_select(0, self.rows)
-        results = _apply_steps(self.steps, crops)
-        if isinstance(self.out, list):
-            torch._foreach_copy_(self.out, results.unbind(0))
-        else:
-            self.out.copy_(results)
+        with torch.inference_mode():  # set per thread; a call of torch takes less time than with no_grad
+            crops = self.crops if self.rows is None else self.crops.index_select(0, self.rows)
+            results = _apply_steps(self.steps, crops)
+            if isinstance(self.out, list):
+                torch._foreach_copy_(self.out, results.unbind(0))
+            else:
+                self.out.copy_(results)
 
 
 def _apply_steps(steps: list[Ready], crops: Tensor) -> Tensor:

@@ -183,6 +183,6 @@ def require_rgb(name: str, channels: int, counterpart: str) -> None:
 
 def to_gray(crops: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n 1 y x"]:
     """Return the weighted sum of red, green and blue."""
-    red, green, blue = crops.split(1, dim=1)
+    red, green, blue = crops.chunk(3, dim=1)
     gray: Tensor = (red * GRAY[0]).add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2])
     return gray

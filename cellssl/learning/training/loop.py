@@ -22,6 +22,7 @@ from cellssl.learning.methods.base import MethodInput, Objective, ema_update
 from cellssl.learning.training.cell_metadata import NO_METADATA, CellMetadata
 from cellssl.learning.training.diagnostics import check_finite, feature_statistics, to_floats
 from cellssl.learning.training.distributed import SINGLE_PROCESS, Group
+from cellssl.learning.training.drawing import branch_keys, with_drawn_views
 from cellssl.learning.training.readers import prefetch
 from cellssl.learning.view import View, render_all, same_draws
 from cellssl.randomness import Keys
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int64, UInt8
 
     from cellssl.learning.training.batches import Batches
+    from cellssl.learning.training.drawing import BranchViews
     from cellssl.learning.training.readers import CropReader
     from cellssl.learning.training.state import TrainState
+    from cellssl.learning.view import DrawnViews
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,10 @@ class Plan:
 def train(state: TrainState, plan: Plan) -> Iterator[StepDone]:
     """Train from `state.step` to `plan.steps`; yield an event after every step."""
     started_s = time.perf_counter()
-    for rows, crops in prefetch(plan.read, map(plan.batches.rows, range(state.step, plan.steps)), plan.group.share):
+    batches = prefetch(plan.read, map(plan.batches.rows, range(state.step, plan.steps)), plan.group.share)
+    for rows, crops, views in with_drawn_views(plan, batches, state.step):
         waited_s = time.perf_counter() - started_s
-        metrics = train_step(state, plan, crops, plan.cell_keys[torch.from_numpy(rows)])
+        metrics = train_step(state, plan, crops, plan.cell_keys[torch.from_numpy(rows)], views)
         seconds = time.perf_counter() - started_s
         yield StepDone(
             state.step, plan.steps, metrics, {"cells_per_s": len(rows) / seconds, "waiting_share": waited_s / seconds}
@@ -78,14 +82,19 @@ def train(state: TrainState, plan: Plan) -> Iterator[StepDone]:
 
 
 def train_step(
-    state: TrainState, plan: Plan, crops: UInt8[Tensor, "own c y x"], cells: Int64[Tensor, "b"]
+    state: TrainState,
+    plan: Plan,
+    crops: UInt8[Tensor, "own c y x"],
+    cells: Int64[Tensor, "b"],
+    views: BranchViews | None = None,
 ) -> dict[str, float]:
     """Update the state with one batch, and return the metrics of the step.
 
     `cells` are the keys of the whole batch, `crops` the crops of this process' share of it (all of them where there is
-    one process). Raises FailedError, before any weight is changed, where the loss or the gradient is infinite or nan.
+    one process), `views` their drawn views, which are drawn here by default. Raises FailedError, before any weight is
+    changed, where the loss or the gradient is infinite or nan.
     """
-    metrics = compute_gradients(state, plan, crops, cells)
+    metrics = compute_gradients(state, plan, crops, cells, views)
     check_finite(metrics, state.step + 1)
     metrics["learning_rate"] = plan.learning_rate(state.step)
     for group in state.optimizer.param_groups:
@@ -99,14 +108,19 @@ def train_step(
 
 
 def compute_gradients(
-    state: TrainState, plan: Plan, crops: UInt8[Tensor, "own c y x"], cells: Int64[Tensor, "b"]
+    state: TrainState,
+    plan: Plan,
+    crops: UInt8[Tensor, "own c y x"],
+    cells: Int64[Tensor, "b"],
+    views: BranchViews | None = None,
 ) -> dict[str, float]:
     """Compute the gradient of the weighted sum of all branches' losses, and return the metrics."""
     state.train()
     state.optimizer.zero_grad(set_to_none=True)
     metrics = {"loss": torch.zeros((), device=plan.device)}
-    for branch in plan.branches:
-        encoded = encode_views(state, plan, branch, crops, cells, state.step)
+    for number, branch in enumerate(plan.branches):
+        drawn = None if views is None else views[number]
+        encoded = encode_views(state, plan, branch, crops, cells, state.step, drawn)
         loss, diagnostics = branch.objective(encoded)
         weighted = branch.weight * loss
         weighted.backward()  # gradients add up, so only one branch's activations are in memory at a time
@@ -125,17 +139,18 @@ def encode_views(
     crops: UInt8[Tensor, "own c y x"],
     cells: Int64[Tensor, "b"],
     when: int | str,
+    drawn: DrawnViews | None = None,
 ) -> MethodInput:
     """Draw the views of one branch, and encode them with both encoders.
 
     All views of one size pass through an encoder as one batch, and batch norm computes its statistics over that batch.
     The result covers the whole batch in every process: each sends the features of its share to the others. `when` is
-    the step, or "validation"; the views depend on it.
+    the step, or "validation"; the views depend on it. They are drawn here where they are not given as `drawn`.
     """
     objective = branch.objective
-    keys = Keys(cells).fold(plan.seed, when, branch.name)
+    keys = branch_keys(plan, branch.name, cells, when)
     own = Keys(plan.group.share(keys.values))
-    pieces = render_all(branch.views, crops, own, plan.side_px)
+    pieces = render_all(branch.views, crops, own, plan.side_px) if drawn is None else drawn.render(crops)
 
     def encode_with(encoder: torch.nn.Module, wanted: tuple[int, ...]) -> Float[Tensor, "v b dim"]:
         with autocast(plan.device, plan.dtype):

@@ -89,8 +89,8 @@ def run_by_run(crops: Float[Tensor, "n c y x"], drawn: Drawn, alike: Int64[Tenso
     numbers, lengths = alike.unique_consecutive(return_counts=True)
     runs: list[int] = lengths.tolist()
     exact = {**drawn, "hue": drawn["hue"].double()}  # its small turn is rounded once, at the end
-    split = [exact[name].view(-1, 1, 1, 1).split(runs) for name, _, _ in OPERATIONS]
-    for number, some, *amounts in zip(numbers.tolist(), crops.split(runs), *split, strict=True):
+    split = [exact[name].view(-1, 1, 1, 1).split_with_sizes(runs) for name, _, _ in OPERATIONS]
+    for number, some, *amounts in zip(numbers.tolist(), crops.split_with_sizes(runs), *split, strict=True):
         for operation in operations_of(number):
             OPERATIONS[operation][1](some, amounts[operation])
     return crops
@@ -175,14 +175,14 @@ def adjust_hue_up_to_a_sixth(
     """
     import torch
 
-    red, green, blue = crops.split(1, dim=1)
+    red, green, blue = crops.chunk(3, dim=1)
     smaller, larger = torch.minimum(red, green), torch.maximum(red, green)
     low, high = torch.minimum(smaller, blue), torch.maximum(larger, blue)
     middle = torch.maximum(torch.minimum(larger, blue, out=larger), smaller, out=larger)
     change = torch.sub(low, high, out=smaller).mul_((6.0 * turn).to(crops.dtype))
     # The comparison is stored as 1.0 or 0.0: on a CPU ten times as fast as a mask and `where`.
     rises = torch.empty_like(crops)
-    for channel, one, other in zip(rises.split(1, dim=1), (green, blue, red), (blue, red, green), strict=True):
+    for channel, one, other in zip(rises.chunk(3, dim=1), (green, blue, red), (blue, red, green), strict=True):
         torch.lt(one, other, out=channel)
     wave = torch.addcmul(torch.sub(change, middle, out=middle), rises, change, value=-2.0, out=rises)
     return torch.clamp(wave.add_(crops, alpha=2.0), low, high, out=crops)
