@@ -138,9 +138,12 @@ def stack_matrices(rows: list[list[Tensor | float]]) -> Float[Tensor, "n 3 3"]:
     import torch
 
     count = next(len(entry) for row in rows for entry in row if isinstance(entry, torch.Tensor))
-    rows = [*rows, [0.0, 0.0, 1.0]]
-    entries = [torch.as_tensor(entry, dtype=torch.float64).expand(count) for row in rows for entry in row]
-    return torch.stack(entries, dim=1).view(count, 3, 3)
+    matrices = torch.eye(3, dtype=torch.float64).repeat(count, 1, 1)
+    for y, row in enumerate(rows):
+        for x, entry in enumerate(row):
+            if isinstance(entry, torch.Tensor) or entry != (x == y):  # the others are as in the identity
+                matrices[:, y, x] = entry
+    return matrices
 
 
 def as_float(crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]) -> Float32[Tensor, "n c y x"]:

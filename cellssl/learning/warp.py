@@ -180,7 +180,7 @@ def grid_terms(
 
 
 def _complex(pairs: Float64[Tensor, "n 2 side"]) -> Complex[Tensor, "n side"]:
-    return torch.view_as_complex(pairs.float().transpose(1, 2).contiguous())
+    return torch.view_as_complex(pairs.float().transpose(1, 2).clone(memory_format=torch.contiguous_format))
 
 
 def _differ(first: Interpolation | float | None, second: Interpolation | float | None) -> bool:
