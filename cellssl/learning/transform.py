@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import PlainValidator
 
@@ -15,15 +15,13 @@ from cellssl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jaxtyping import Bool, Float, Float32, UInt8
+    from jaxtyping import Bool, Float, Float32, Int64, UInt8
     from torch import Tensor
 
     from cellssl.randomness import Keys
 
 Interpolation = Literal["bilinear", "nearest"]
 Drawn = dict[str, "Tensor"]
-Amount = Union[float, "Tensor"]
-"""One number for all crops, or one per crop, shaped (n, 1, 1, 1)."""
 
 GRAY = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in gray (ITU-R BT.601, rounded as in torchvision)."""
@@ -79,9 +77,12 @@ class Standalone(Plugin):
         """Return the changed crops; `crops` stay as they are."""
         return self.change(crops.clone(), drawn)
 
-    def apply_to_bytes(self, crops: UInt8[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
-        """Return the changed crops, made from bytes; a transform may convert them cell by cell."""
-        return self.change(as_float(crops), drawn)
+    def alike(self, drawn: Drawn) -> Int64[Tensor, "n"] | None:
+        """Return a number per cell; a CPU changes neighbours with equal numbers in one go, so they are put together.
+
+        None where the order of the cells makes no difference to the speed.
+        """
+        return None
 
     def same_effect(self, one: Drawn, other: Drawn) -> Bool[Tensor, "n"]:
         """Return the cells on which both draws have the same effect: equal numbers, or `hit` is false in both."""
@@ -137,9 +138,12 @@ def stack_matrices(rows: list[list[Tensor | float]]) -> Float[Tensor, "n 3 3"]:
     import torch
 
     count = next(len(entry) for row in rows for entry in row if isinstance(entry, torch.Tensor))
-    rows = [*rows, [0.0, 0.0, 1.0]]
-    entries = [torch.as_tensor(entry, dtype=torch.float64).expand(count) for row in rows for entry in row]
-    return torch.stack(entries, dim=1).view(count, 3, 3)
+    matrices = torch.eye(3, dtype=torch.float64).repeat(count, 1, 1)
+    for y, row in enumerate(rows):
+        for x, entry in enumerate(row):
+            if isinstance(entry, torch.Tensor) or entry != (x == y):  # the others are as in the identity
+                matrices[:, y, x] = entry
+    return matrices
 
 
 def as_float(crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]) -> Float32[Tensor, "n c y x"]:
@@ -182,6 +186,6 @@ def require_rgb(name: str, channels: int, counterpart: str) -> None:
 
 def to_gray(crops: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n 1 y x"]:
     """Return the weighted sum of red, green and blue."""
-    red, green, blue = crops.split(1, dim=1)
+    red, green, blue = crops.chunk(3, dim=1)
     gray: Tensor = (red * GRAY[0]).add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2])
     return gray

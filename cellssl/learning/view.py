@@ -6,32 +6,25 @@ Parameters depend on the key alone, so a cell looks the same in any batch, on an
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from itertools import groupby
-from threading import Barrier
 from typing import TYPE_CHECKING, Annotated
 
 from cellssl.config.settings import Plugin, PluginField
-from cellssl.device import allowed_threads
-from cellssl.learning.transform import Drawn, Geometric, Standalone, as_float
+from cellssl.learning.rendering import Rendering, ViewStep
+from cellssl.learning.transform import Geometric, Standalone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import torch
     from jaxtyping import Bool, Float, Float32, UInt8
     from torch import Tensor
 
-    from cellssl.learning.warp import Resampling, Warp
+    from cellssl.learning.rendering import Step
     from cellssl.randomness import Keys
 
 ViewSettings = tuple[Annotated[Plugin, PluginField("cellssl.learning.transforms")], ...]
-
-CHUNK_BYTES = 4_000_000
-"""Bytes of float pixels that a thread works on at a time: eight crops of 196 px and three channels. A single crop would
-fit into a second-level cache, but then the threads would lose more time by waiting for each other."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +55,9 @@ class View:
 
         if out is None:
             out = torch.empty(len(crops), crops.shape[1], side, side, device=crops.device)
-        if not len(crops):  # the last batch may be so small that this process has no share in it
-            return out
         steps = self.steps(keys, crops.shape[1], crops.shape[-1], side, first)
-        with torch.no_grad():
-            ready = [step.ready(crops.device) for step in steps]
-            if crops.device.type == "cpu":
-                _render_in_chunks(ready, crops, out)
-            else:
-                out.copy_(_apply_steps(ready, crops))
+        (rendering,) = Rendering.of(steps, [len(crops)], crops.device)
+        rendering.render(crops, out)
         return out
 
     def steps(self, keys: Keys, channels: int, side_in: int, side_out: int, first: Keys | None = None) -> list[Step]:
@@ -108,26 +95,89 @@ class View:
                 side = transform.out_side(side)
 
 
+@dataclass(frozen=True)
+class DrawnViews:
+    """All views of a batch of cells, with their parameters drawn: only pixels are missing.
+
+    Parameters depend on keys and sizes alone, so they can be drawn before the crops are read, for several batches at
+    once, and in another thread.
+    """
+
+    pieces: tuple[DrawnPiece, ...]
+
+    def render(self, crops: UInt8[Tensor, "n c y x"]) -> list[Float32[Tensor, "v n c side side"]]:
+        """Return every view of every crop; consecutive views of one size are in one tensor.
+
+        The memory format is channels last, as convolutions need it, so nothing is copied later.
+        """
+        return [piece.render(crops) for piece in self.pieces]
+
+
+@dataclass(frozen=True)
+class DrawnPiece:
+    """Consecutive views of one size, with their parameters drawn."""
+
+    side_px: int
+    renderings: tuple[tuple[int, Rendering], ...]
+    """Consecutive views with the same transforms: their number, and what makes them out of the crops, view by view."""
+
+    def render(self, crops: UInt8[Tensor, "n c y x"]) -> Float32[Tensor, "v n c side side"]:
+        """Return every view of every crop, channels last."""
+        import torch
+
+        cells, channels = crops.shape[:2]
+        views = sum(count for count, _ in self.renderings)
+        shape = (views * cells, channels, self.side_px, self.side_px)
+        piece: Tensor = torch.empty(shape, device=crops.device, memory_format=torch.channels_last)
+        begin = 0
+        for count, rendering in self.renderings:
+            rendering.render(crops, piece[begin * cells : (begin + count) * cells])
+            begin += count
+        return piece.view(views, cells, *shape[1:])
+
+
+def draw_views(
+    views: tuple[View, ...], batches: Sequence[Keys], crop_shape: tuple[int, ...], side: int, device: torch.device
+) -> list[DrawnViews]:
+    """Draw the parameters of all views of several batches, which takes little longer than for one batch.
+
+    `crop_shape` is the shape of a crop (channels, y, x), `side` the side of a view in px, `device` that of the crops.
+    Each batch has one key per cell; its draws do not depend on the other batches.
+    """
+    pieces: list[list[DrawnPiece]] = [[] for _ in batches]
+    for share, numbers in groupby(range(len(views)), lambda number: views[number].side):
+        side_px = round(side * share)
+        renderings: list[list[tuple[int, Rendering]]] = [[] for _ in batches]
+        for view, alike in groupby(numbers, lambda number: views[number]):
+            own = list(alike)
+            keys, first = _view_keys(batches, own), _view_keys(batches, [0] * len(own))
+            steps = view.steps(keys, crop_shape[0], crop_shape[-1], side_px, first)
+            sizes = [len(own) * len(batch) for batch in batches]
+            for found, rendering in zip(renderings, Rendering.of(steps, sizes, device), strict=True):
+                found.append((len(own), rendering))
+        for found_pieces, found in zip(pieces, renderings, strict=True):
+            found_pieces.append(DrawnPiece(side_px, tuple(found)))
+    return [DrawnViews(tuple(found)) for found in pieces]
+
+
+def _view_keys(batches: Sequence[Keys], numbers: list[int]) -> Keys:
+    """Return the keys of some views of every batch: batch by batch, within it view by view."""
+    import torch
+
+    from cellssl.randomness import Keys
+
+    sizes = [len(batch) for batch in batches]
+    cells = Keys(torch.cat([batch.values for batch in batches]))
+    by_view = [cells.fold(f"view{number}").values.split(sizes) for number in numbers]
+    return Keys(torch.cat([keys for of_batch in zip(*by_view, strict=True) for keys in of_batch]))
+
+
 def render_all(
     views: tuple[View, ...], crops: UInt8[Tensor, "n c y x"], keys: Keys, side: int
 ) -> list[Float32[Tensor, "v n c side side"]]:
-    """Return every view of every crop; consecutive views of one size are in one tensor.
-
-    The memory format is channels last, as convolutions need it, so nothing is copied later.
-    """
-    import torch
-
-    view_keys = [keys.fold(f"view{i}") for i in range(len(views))]
-    pieces = []
-    for share, numbers in groupby(range(len(views)), lambda i: views[i].side):
-        own, px = list(numbers), round(side * share)
-        shape = (len(own) * len(crops), crops.shape[1], px, px)
-        piece: Tensor = torch.empty(shape, device=crops.device, memory_format=torch.channels_last)
-        piece = piece.view(len(own), len(crops), *shape[1:])
-        for position, i in enumerate(own):
-            views[i].render(crops, view_keys[i], px, out=piece[position], first=view_keys[0])
-        pieces.append(piece)
-    return pieces
+    """Draw and render every view of every crop; see `DrawnViews.render`."""
+    (drawn,) = draw_views(views, [keys], tuple(crops.shape[1:]), side, crops.device)
+    return drawn.render(crops)
 
 
 def same_draws(
@@ -153,84 +203,3 @@ def _same_effect(one: Step, other: Step) -> Bool[Tensor, "n"]:
         return one.transform.same_effect(one.drawn, other.drawn)
     same: Tensor = (one.matrix == other.matrix).all(dim=(1, 2))  # type: ignore[union-attr]
     return same
-
-
-@dataclass(frozen=True)
-class ViewStep:
-    """A standalone transform with its drawn parameters."""
-
-    transform: Standalone
-    drawn: Drawn
-
-    def ready(self, device: torch.device) -> ViewStep:
-        """Return itself: parameters move to the device when they are used, because Python reads some of them before."""
-        return self
-
-    def of_cells(self, cells: slice) -> ViewStep:
-        """Return the same step for some of the cells."""
-        return replace(self, drawn={name: values[cells] for name, values in self.drawn.items()})
-
-    def apply(self, crops: UInt8[Tensor, "n c y x"] | Float[Tensor, "n c y x"]) -> Float32[Tensor, "n c y x"]:
-        """Return the changed crops; the given crops stay as they are."""
-        apply = self.transform.apply if crops.is_floating_point() else self.transform.apply_to_bytes
-        return apply(crops, self.drawn)
-
-    def change(self, crops: Float32[Tensor, "n c y x"]) -> Float32[Tensor, "n c y x"]:
-        """Return the changed crops; the given crops may be overwritten."""
-        return self.transform.change(crops, self.drawn)
-
-
-if TYPE_CHECKING:
-    Step = Warp | ViewStep
-    Ready = Resampling | ViewStep
-
-
-def _apply_steps(steps: list[Ready], crops: Tensor) -> Tensor:
-    """Apply all steps; only the first must not overwrite its input."""
-    out = steps[0].apply(crops) if steps else as_float(crops)
-    for step in steps[1:]:
-        out = step.change(out) if isinstance(step, ViewStep) else step.apply(out)
-    return out
-
-
-def _render_in_chunks(steps: list[Ready], crops: Tensor, out: Tensor) -> None:
-    """Render a few cells at a time, so that a chunk stays in the cache, and use all cores."""
-
-    size = max(1, CHUNK_BYTES // (4 * crops.shape[1] * max(out.shape[-1], crops.shape[-1]) ** 2))
-    slices = [slice(start, start + size) for start in range(0, len(crops), size)]
-    # sliced here and not in the threads: every call of torch in a thread makes the others wait for Python's lock
-    chunks = iter([([step.of_cells(cells) for step in steps], crops[cells], out[cells]) for cells in slices])
-
-    def work() -> None:
-        for own_steps, own_crops, own_out in chunks:  # the next free thread takes the next chunk
-            own_out.copy_(_apply_steps(own_steps, own_crops))
-
-    threads = allowed_threads()  # not those of the network: no pixel depends on it
-    for future in [_thread_pool(threads).submit(work) for _ in range(threads)]:
-        future.result()
-
-
-@cache
-def _thread_pool(count: int) -> ThreadPoolExecutor:
-    """Return a pool of threads on which torch uses one core each.
-
-    Chunks run in parallel and need no barrier after every small operation, and the pixels do not depend on the number
-    of cores.
-    """
-    import torch
-
-    before, started = torch.get_num_threads(), Barrier(count + 1)
-    pool = ThreadPoolExecutor(count, "view")
-    for _ in range(count):
-        pool.submit(_stay_on_one_core, started)
-    started.wait()
-    torch.set_num_threads(before)  # the number that other threads start with
-    return pool
-
-
-def _stay_on_one_core(started: Barrier) -> None:
-    import torch
-
-    torch.set_num_threads(1)  # for this thread, and the number that new threads start with
-    torch.get_num_threads()  # fixes this thread's number: later changes of that start value have no effect here
-    started.wait()

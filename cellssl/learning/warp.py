@@ -64,7 +64,7 @@ class Warp:
             squares = torch.ones_like(squares)
         columns, rows = grid_terms(self.matrix, self.side_in, self.side_out, squares)
         columns, rows = (term.to(device, non_blocking=True) for term in (columns[:, None, :], rows[:, :, None]))
-        return Resampling(columns, rows, tuple(squares.tolist()), self.sampling)
+        return Resampling(columns, rows, squares, self.sampling)
 
     def apply(
         self, crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]
@@ -79,11 +79,11 @@ class Resampling:
 
     columns: Complex[Tensor, "n 1 u"]
     rows: Complex[Tensor, "n v 1"]
-    squares: tuple[int, ...]
-    """Their sides in px, one per cell."""
+    squares: Int64[Tensor, "n"]
+    """Their sides in px, one per cell, on the CPU."""
     sampling: Sampling
 
-    def of_cells(self, cells: slice) -> Resampling:
+    def of_cells(self, cells: slice | Int64[Tensor, "cells"]) -> Resampling:
         """Return the same resampling for some of the cells."""
         return replace(self, columns=self.columns[cells], rows=self.rows[cells], squares=self.squares[cells])
 
@@ -91,12 +91,13 @@ class Resampling:
         """Return the resampled crops, in [0, 1]."""
         pixels = as_float(crops)
         grid = torch.view_as_real(self.columns + self.rows)
-        different = sorted(set(self.squares))
+        squares = self.squares.tolist()
+        different = sorted(set(squares))
         if len(different) == 1:
             return self._sample(pixels, grid, different[0])
         out = pixels.new_empty(*pixels.shape[:2], *grid.shape[1:3])
         for square in different:
-            same = [cell for cell, side in enumerate(self.squares) if side == square]
+            same = [cell for cell, side in enumerate(squares) if side == square]
             cells = torch.tensor(same).to(pixels.device, non_blocking=True)
             out[cells] = self._sample(pixels[cells], grid[cells], square)
         return out
@@ -179,7 +180,7 @@ def grid_terms(
 
 
 def _complex(pairs: Float64[Tensor, "n 2 side"]) -> Complex[Tensor, "n side"]:
-    return torch.view_as_complex(pairs.float().transpose(1, 2).contiguous())
+    return torch.view_as_complex(pairs.float().transpose(1, 2).clone(memory_format=torch.contiguous_format))
 
 
 def _differ(first: Interpolation | float | None, second: Interpolation | float | None) -> bool:

@@ -457,14 +457,35 @@ def test_every_shift_of_the_hue_agrees(turn: float) -> None:
     crops = noise()
     crops[:12] = crops[:12].mul(3).round().div(3)  # grays and equal channels
     theirs = oracle.adjust_hue(crops, turn)
-    assert_same(color_jitter.adjust_hue(crops.clone(), turn), theirs, atol=2e-6)
-    assert_same(color_jitter.adjust_hue(crops.clone(), torch.full((CELLS, 1, 1, 1), turn)), theirs, atol=2e-6)
+    for dtype in (torch.float32, torch.float64):
+        turns = torch.full((CELLS, 1, 1, 1), turn, dtype=dtype)
+        assert_same(color_jitter.adjust_hue(crops.clone(), turns), theirs, atol=2e-6)
 
 
-def test_position_by_position_as_on_a_gpu_equals_cell_by_cell() -> None:
-    crops = noise(cells=60)
-    drawn = part("color_jitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, p=0.8).draw(keys_of(60), 3)
-    alone, together = (
-        way(crops.clone(), drawn) for way in (color_jitter.cell_by_cell, color_jitter.position_by_position)
-    )
-    assert_same(alone, together, atol=2e-6)
+JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.5, "p": 0.8}
+
+
+def test_position_by_position_as_on_a_gpu_equals_run_by_run() -> None:
+    crops, jitter = noise(cells=60), part("color_jitter", **JITTER)
+    drawn = jitter.draw(keys_of(60), 3)
+    by_run = color_jitter.run_by_run(crops.clone(), drawn, jitter.alike(drawn))
+    assert_same(by_run, color_jitter.position_by_position(crops.clone(), drawn), atol=2e-6)
+
+
+def test_cells_that_get_the_same_operations_in_the_same_order_are_alike() -> None:
+    drawn = part("color_jitter", **JITTER).draw(keys_of(500), 3)
+    numbers = part("color_jitter", **JITTER).alike(drawn).tolist()
+    unchanged = [number for number, hue in zip(numbers, drawn["hue"].tolist(), strict=True) if hue == 0]
+    assert len(set(numbers)) == math.factorial(4) + 1 and set(unchanged) == {0}
+    for number, order in zip(numbers, drawn["order"].tolist(), strict=True):
+        assert color_jitter.operations_of(number) == (tuple(order) if number else ())
+    two = part("color_jitter", brightness=0.4, hue=0.1)
+    assert {color_jitter.operations_of(n) for n in two.alike(two.draw(keys_of(99), 3)).tolist()} == {(0, 3), (3, 0)}
+
+
+@pytest.mark.parametrize("side", [17, 68])
+def test_colour_changes_of_several_crops_at_once_have_the_bits_of_one_crop_at_a_time(side: int) -> None:
+    crops, jitter = noise(side, cells=90), part("color_jitter", **JITTER)
+    view = View((jitter, part("rotate", degrees=180.0)))
+    one_by_one = [view.render(crops[[cell]], Keys(keys_of(90).values[[cell]]), side) for cell in range(90)]
+    assert torch.equal(view.render(crops, keys_of(90), side), torch.cat(one_by_one))

@@ -27,6 +27,7 @@ from cellssl.learning.methods.base import MethodInput, Objective, ema_update
 from cellssl.learning.training.cell_metadata import NO_METADATA, CellMetadata
 from cellssl.learning.training.diagnostics import Measured, check_finite, feature_statistics, read_metrics
 from cellssl.learning.training.distributed import SINGLE_PROCESS, Group
+from cellssl.learning.training.drawing import branch_keys, with_drawn_views
 from cellssl.learning.training.readers import prefetch
 from cellssl.learning.view import View, render_all, same_draws
 from cellssl.randomness import Keys
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int64, UInt8
 
     from cellssl.learning.training.batches import Batches
+    from cellssl.learning.training.drawing import BranchViews
     from cellssl.learning.training.readers import CropReader
     from cellssl.learning.training.state import TrainState
+    from cellssl.learning.view import DrawnViews
 
 
 READ_EVERY = 20
@@ -141,21 +144,29 @@ def read_steps(unread: Sequence[UnreadStep], plan: Plan) -> tuple[list[StepDone]
 def train_unread(state: TrainState, plan: Plan) -> Iterator[UnreadStep]:
     """Train from `state.step` to `plan.steps`; yield after every step, without waiting for the device."""
     began_s = time.perf_counter()
-    for rows, crops in prefetch(plan.read, map(plan.batches.rows, range(state.step, plan.steps)), plan.group.share):
+    batches = prefetch(plan.read, map(plan.batches.rows, range(state.step, plan.steps)), plan.group.share)
+    for rows, crops, views in with_drawn_views(plan, batches, state.step):
         waited_s = time.perf_counter() - began_s
-        metrics = train_step(state, plan, crops, plan.cell_keys[torch.from_numpy(rows)])
+        metrics = train_step(state, plan, crops, plan.cell_keys[torch.from_numpy(rows)], views)
         yield UnreadStep(state.step, metrics, len(rows), began_s, waited_s)
         began_s = time.perf_counter()
 
 
-def train_step(state: TrainState, plan: Plan, crops: UInt8[Tensor, "own c y x"], cells: Int64[Tensor, "b"]) -> Measured:
+def train_step(
+    state: TrainState,
+    plan: Plan,
+    crops: UInt8[Tensor, "own c y x"],
+    cells: Int64[Tensor, "b"],
+    views: BranchViews | None = None,
+) -> Measured:
     """Update the state with one batch, and return the metrics of the step: numbers where `plan.read_every` is 1.
 
     `cells` are the keys of the whole batch, `crops` the crops of this process' share of it (all of them where there is
-    one process). Raises FailedError where the loss or the gradient is infinite or nan: where `plan.read_every` is 1
-    here, before any weight is changed; else only when the metrics are read (`read_steps`).
+    one process), `views` their drawn views, which are drawn here by default. Raises FailedError where the loss or the
+    gradient is infinite or nan: where `plan.read_every` is 1 here, before any weight is changed; else only when the
+    metrics are read (`read_steps`).
     """
-    metrics = compute_gradients(state, plan, crops, cells)
+    metrics = compute_gradients(state, plan, crops, cells, views)
     if plan.read_every == 1:
         numbers = read_metrics([metrics], plan.device)[0]
         check_finite(numbers, state.step + 1)
@@ -172,16 +183,21 @@ def train_step(state: TrainState, plan: Plan, crops: UInt8[Tensor, "own c y x"],
 
 
 def compute_gradients(
-    state: TrainState, plan: Plan, crops: UInt8[Tensor, "own c y x"], cells: Int64[Tensor, "b"]
+    state: TrainState,
+    plan: Plan,
+    crops: UInt8[Tensor, "own c y x"],
+    cells: Int64[Tensor, "b"],
+    views: BranchViews | None = None,
 ) -> Measured:
     """Compute the gradient of the weighted sum of all branches' losses, and return the metrics."""
     state.train()
     state.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=plan.device)
     metrics: Measured = {"loss": total}
-    for branch in plan.branches:
+    for number, branch in enumerate(plan.branches):
         state.begin_branch()
-        encoded = encode_views(state, plan, branch, crops, cells, state.step)
+        drawn = None if views is None else views[number]
+        encoded = encode_views(state, plan, branch, crops, cells, state.step, drawn)
         loss, diagnostics = branch.objective(encoded)
         weighted = branch.weight * loss
         weighted.backward()  # gradients add up, so only one branch's activations are in memory at a time
@@ -201,17 +217,18 @@ def encode_views(
     crops: UInt8[Tensor, "own c y x"],
     cells: Int64[Tensor, "b"],
     when: int | str,
+    drawn: DrawnViews | None = None,
 ) -> MethodInput:
     """Draw the views of one branch, and encode them with both encoders.
 
     All views of one size pass through an encoder as one batch, and batch norm computes its statistics over that batch.
     The result covers the whole batch in every process: each sends the features of its share to the others. `when` is
-    the step, or "validation"; the views depend on it.
+    the step, or "validation"; the views depend on it. They are drawn here where they are not given as `drawn`.
     """
     objective = branch.objective
-    keys = Keys(cells).fold(plan.seed, when, branch.name)
+    keys = branch_keys(plan, branch.name, cells, when)
     own = Keys(plan.group.share(keys.values))
-    pieces = render_all(branch.views, crops, own, plan.side_px)
+    pieces = render_all(branch.views, crops, own, plan.side_px) if drawn is None else drawn.render(crops)
 
     def encode_with(encoder: torch.nn.Module, wanted: tuple[int, ...]) -> Float[Tensor, "v b dim"]:
         with autocast(plan.device, plan.dtype):

