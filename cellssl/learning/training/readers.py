@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Rows = Int64[np.ndarray, "b"]
+
+Item = TypeVar("Item")
 
 
 class CropReader(Protocol):
@@ -57,6 +59,15 @@ class MemmapReader:
         """Read the crops of these rows and copy them to the device."""
         crops = torch.from_numpy(self._read(rows))
         return crops if self._device.type == "cpu" else crops.pin_memory().to(self._device, non_blocking=True)
+
+
+def ahead(items: Iterator[Item], name: str) -> Iterator[Item]:
+    """Yield the items of an iterator; a thread of that name makes the next one while the current one is used."""
+    with ThreadPoolExecutor(1, name) as thread:
+        following = thread.submit(next, items, None)
+        while (current := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield current
 
 
 def prefetch(

@@ -93,8 +93,9 @@ def _iter_vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator
     if job.settings.model in MEASUREMENTS:
         yield from _iter_measurements(job.settings.model, crops, cells)
         return
-    from cellssl.device import device_for
+    from cellssl.device import allowed_threads, device_for
     from cellssl.learning.embed import EmbeddingViews, embed
+    from cellssl.learning.threads import multiply_adds, threads_for, torch_threads
     from cellssl.learning.training.memory import enough_memory, keep_freed_memory
     from cellssl.learning.training.readers import MemmapReader, prefetch
     from cellssl.learning.view import View
@@ -109,9 +110,13 @@ def _iter_vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator
     views = EmbeddingViews(side_px)
     if settings.view:
         views = EmbeddingViews(side_px, View(settings.view), settings.draws, keys_of(list(cells["cell_id"])))
-    batches = prefetch(MemmapReader(crops.read, device), in_blocks(np.arange(len(crops)), settings.batch))
+    batches = prefetch(MemmapReader(crops.read_once, device), in_blocks(np.arange(len(crops)), settings.batch))
     with enough_memory("lower embed.batch"):
-        yield from embed(load_network(model, settings), batches, views, device)
+        network = load_network(model, settings)
+        # no number depends on the threads; for a small network several would wait for each other longer than they work
+        threads = threads_for(multiply_adds(network, crops.shape[1], side_px), allowed_threads())
+        with torch_threads(threads):
+            yield from embed(network, batches, views, device)
 
 
 MEASUREMENT_BATCH = 256
@@ -126,4 +131,4 @@ def _iter_measurements(model: str, crops: ScaledCrops, cells: pd.DataFrame) -> I
     columns = [name for name in SHAPE_FEATURES if with_shape and name in cells and cells[name].notna().all()]
     shapes = cells[columns].to_numpy(np.float32)
     for rows in in_blocks(np.arange(len(crops)), MEASUREMENT_BATCH):
-        yield np.concatenate([measure(crops.read(rows)), shapes[rows]], axis=1)
+        yield np.concatenate([measure(crops.read_once(rows)), shapes[rows]], axis=1)
