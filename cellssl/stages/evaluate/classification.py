@@ -84,7 +84,7 @@ def predict(
     and so on. The normaliser is fitted on the training cells of each fold.
     """
     from cellssl.profiling import normalise
-    from cellssl.profiling.classifiers import knn, linear_probe
+    from cellssl.profiling.classifiers import knn_of_each, linear_probe_of_each
     from cellssl.profiling.copies import copies_of
     from cellssl.profiling.folds import iter_folds, shuffle_labels
 
@@ -92,8 +92,8 @@ def predict(
     table = cells.iloc[scheme.rows][[column for column in CELL_COLUMNS if column in cells]].rename(columns=CELL_COLUMNS)
     table = table.assign(scheme=name, fold=scheme.fold)
     classifiers: dict[str, Classifier] = {
-        "knn": partial(knn, k=settings.neighbours),
-        "linear": partial(linear_probe, C=settings.C),
+        "knn": partial(knn_of_each, k=settings.neighbours),
+        "linear": partial(linear_probe_of_each, C=settings.C),
     }
     n_shuffles = n_label_shuffles(scheme, settings)
     truths = {
@@ -111,9 +111,10 @@ def predict(
         sizes = {label: min(size, int((labels[fold.train] == label).sum())) for label, size in sizes.items()}
         fitted = normalise.fit(settings.normalise, x[fold.train])
         train, test = fitted.apply(x[fold.train]), fitted.apply(x[fold.test])
+        of_training = [truth[fold.train] for truth in truths.values()]
         for classifier, fit_and_predict in classifiers.items():
-            for suffix, truth in truths.items():
-                predictions[f"{classifier}{suffix}"][fold.test] = fit_and_predict(train, truth[fold.train], test)
+            for suffix, predicted in zip(truths, fit_and_predict(train, of_training, test), strict=True):
+                predictions[f"{classifier}{suffix}"][fold.test] = predicted
     labels_of = {f"label{suffix}": truth for suffix, truth in truths.items()}
     table = table.assign(copy_of_training_cell=is_copy, **labels_of, **predictions)
     small = {label: size for label, size in sizes.items() if size < settings.neighbours}
