@@ -85,7 +85,7 @@ def predict(
     """
     from cellssl.profiling import normalise
     from cellssl.profiling.classifiers import knn_of_each, linear_probe_of_each
-    from cellssl.profiling.copies import copies_of
+    from cellssl.profiling.copies import row_numbers
     from cellssl.profiling.folds import iter_folds, shuffle_labels
 
     x, labels = vectors[scheme.rows], _as_text(cells[settings.label].iloc[scheme.rows])
@@ -103,11 +103,11 @@ def predict(
     predictions = {
         f"{classifier}{suffix}": np.full(len(x), None, dtype=object) for classifier in classifiers for suffix in truths
     }
-    is_copy = np.zeros(len(x), bool)
+    is_copy, same = np.zeros(len(x), bool), row_numbers(x)
     sizes = dict.fromkeys(sorted(set(labels)), len(x))
     for done, fold in enumerate(iter_folds(scheme.fold)):
         yield progress(f"{name.replace('_', ' ')}, fold {done + 1} of {scheme.fold.max() + 1}")
-        is_copy[fold.test] = copies_of(x[fold.train], x[fold.test])
+        is_copy[fold.test] = np.isin(same[fold.test], same[fold.train])
         sizes = {label: min(size, int((labels[fold.train] == label).sum())) for label, size in sizes.items()}
         fitted = normalise.fit(settings.normalise, x[fold.train])
         train, test = fitted.apply(x[fold.train]), fitted.apply(x[fold.test])
