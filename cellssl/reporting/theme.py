@@ -98,10 +98,11 @@ def png(figure: Figure) -> bytes:
     """Return the figure as a PNG without a date or a program name in it."""
     buffer = io.BytesIO()
     with style.context(_RC_PARAMS, after_reset=True):
-        canvas = FigureCanvasAgg(figure)
+        before, canvas = figure.dpi, FigureCanvasAgg(figure)
         figure.set_dpi(DPI)
         canvas.print_png(buffer, metadata={"Software": None})  # savefig draws twice where a layout is computed
-    del canvas.renderer  # its pixels: figures refer to themselves, so Python keeps them for a while
+        figure.set_dpi(before)
+    FigureCanvasAgg(figure)  # takes the place of the one with the pixels: Python keeps figures, as circles, for a while
     return buffer.getvalue()
 
 
