@@ -31,10 +31,16 @@ def main() -> None:
     if given.memory_of:
         print(json.dumps(peak_mb(given)))
         return
+    from cellssl.device import allowed_threads
+    from cellssl.learning.threads import multiply_adds, threads_for, torch_threads
+
     with tempfile.TemporaryDirectory() as folder:
         pixels = stack(Path(folder), given.cells, given.side)
         network = built(given.encoder)
-        rounds = [(seconds_of_ours(network, pixels, given), seconds_alone(network, given)) for _ in range(given.rounds)]
+        with torch_threads(threads_for(multiply_adds(network, CHANNELS, given.side), allowed_threads())):
+            rounds = [
+                (seconds_of_ours(network, pixels, given), seconds_alone(network, given)) for _ in range(given.rounds)
+            ]
     shares = [alone.clock / ours.clock for ours, alone in rounds]
     processor = [alone.processor / ours.processor for ours, alone in rounds]
     print(f"{given.encoder} at {given.side} px, batches of {given.batch}, {given.cells} cells, {device()}:")
@@ -91,15 +97,23 @@ def built(encoder: str) -> Any:
 
 def vectors_of(network: Any, pixels: np.ndarray, given: argparse.Namespace) -> Iterator[np.ndarray]:
     """Embed as the stage does: read, scale to 8 bits, render, encode."""
-    from cellssl.artifacts.crops import in_blocks
-    from cellssl.imaging.scaling import scaled
+    from cellssl.artifacts.crops import in_blocks, release_pages
+    from cellssl.imaging.scaling import looked_up, lookup_tables
     from cellssl.learning.embed import EmbeddingViews, embed
     from cellssl.learning.training.readers import MemmapReader, prefetch
 
-    low, high = np.zeros(CHANNELS), np.full(CHANNELS, 4096.0)
-    read = MemmapReader(lambda rows: scaled(pixels[rows], low, high), device())
+    tables = lookup_tables(np.zeros(CHANNELS), np.full(CHANNELS, 4096.0))
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        crops = looked_up(pixels[rows], tables)
+        release_pages(pixels)
+        return crops
+
     yield from embed(
-        network, prefetch(read, in_blocks(np.arange(len(pixels)), given.batch)), EmbeddingViews(given.side), device()
+        network,
+        prefetch(MemmapReader(read, device()), in_blocks(np.arange(len(pixels)), given.batch)),
+        EmbeddingViews(given.side),
+        device(),
     )
 
 
@@ -157,14 +171,10 @@ def memory_of(cells: int, given: argparse.Namespace) -> float:
 
 
 def peak_mb(given: argparse.Namespace) -> float:
-    """Return the peak memory of embedding so many cells, without the pages of the mapped crops, which the system may
-    free.
-    """
+    """Return the peak memory of embedding so many cells, mapped pages included."""
     with tempfile.TemporaryDirectory() as folder:
         seconds_of_ours(built(given.encoder), stack(Path(folder), given.memory_of, given.side), given)
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    mapped = [int(line.split()[1]) for line in status.splitlines() if line.startswith("RssFile")]
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - sum(mapped)) / 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 if __name__ == "__main__":

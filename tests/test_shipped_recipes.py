@@ -76,6 +76,16 @@ def test_an_arm_of_the_papers_recipes_runs_its_branches_only(arm: str) -> None:
     assert {name: branch.weight for name, branch in branches.items()} == ACTIVE[arm]
 
 
+def test_the_quick_demo_shows_the_same_as_the_demo_with_less_work() -> None:
+    demo, quick = recipes.load("demo"), recipes.load("demo-quick")
+    assert set(quick.arm_names()) < set(demo.arm_names()) and len(quick.seeds) < len(demo.seeds)
+    assert sum(quick.settings("embed", arm).model == "pretrain" for arm in quick.arm_names()) == 2
+    assert quick.settings("pretrain").branches == demo.settings("pretrain").branches
+    for stage, setting in (("pretrain", "epochs"), ("split", "cells_per_class")):
+        assert getattr(quick.settings(stage), setting) < getattr(demo.settings(stage), setting)
+    assert "quick" in quick.settings("report").title
+
+
 def test_reading_every_recipe_loads_no_heavy_library() -> None:
     code = (
         "import sys; from cellssl.config import recipe as recipes\n"

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,7 +25,7 @@ FORMAT = 1
 """Version of the file layout of artifacts; a higher one is refused."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file of an artifact: its size and the hash of its bytes."""
 
@@ -59,13 +59,17 @@ class Card:
 
     def text(self, **more: str) -> str:
         """Return the card as JSON, with its own hash, so that a flipped byte in the card is found, too."""
-        content = {**asdict(self), **more, "sha256": self.sha256()}
+        content = {**self._content(), **more, "sha256": self.sha256()}
         return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     def sha256(self) -> str:
         """Return the sha256 of all fields of the card."""
-        content = json.loads(json.dumps(asdict(self), allow_nan=False))
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return _sha256_of_parsed(json.loads(json.dumps(self._content(), allow_nan=False)))
+
+    def _content(self) -> dict[str, Any]:
+        """Return all fields for JSON; nothing is copied, because a card may list tens of thousands of files."""
+        files = {name: {"bytes": entry.bytes, "sha256": entry.sha256} for name, entry in self.files.items()}
+        return {**vars(self), "files": files}
 
 
 def read_card(path: Path) -> Card:
@@ -87,6 +91,11 @@ def read_card(path: Path) -> Card:
     return card
 
 
+def _sha256_of_parsed(content: Mapping[str, Any]) -> str:
+    """Return the sha256 of the fields of a card as they come out of JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _checked(file: Path, raw: Any) -> Card:
     """Return the card that a JSON value holds; ValueError, KeyError, TypeError or AttributeError where none."""
     if int(raw["format"]) > FORMAT:
@@ -97,7 +106,7 @@ def _checked(file: Path, raw: Any) -> Card:
     files = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
     known = {name: raw[name] for name in Card.__dataclass_fields__ if name in raw}
     card = Card(**{**known, "files": files, "extras": tuple(raw["extras"])})
-    if raw["sha256"] != card.sha256():
+    if raw["sha256"] != _sha256_of_parsed(known):
         raise ValueError("its bytes have changed since it was written")
     _check_identity(card.kind, card.fingerprint, "its own kind and fingerprint")
     for name, print_ in card.inputs.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import math
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -99,6 +100,12 @@ def open_crops(path: Path) -> UInt16[np.ndarray, "n c y x"]:
             f"{path} is not a stack of crops: {error}", hint="make its artifact again with --force"
         ) from error
     return crops
+
+
+def release_pages(crops: UInt16[np.ndarray, "n c y x"]) -> None:
+    """Unmap the pages of a mapped stack that were read; they stay in the system's cache of files, for a later read."""
+    if isinstance(crops.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        crops.base.madvise(mmap.MADV_DONTNEED)
 
 
 def in_blocks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:

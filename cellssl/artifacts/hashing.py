@@ -48,6 +48,11 @@ def identity_of(path: Path) -> Identity:
     return _identity(path.stat())
 
 
+def identity_of_link(path: Path) -> Identity:
+    """Return the identity of a file or folder; of a link, its own and not that of what it points to."""
+    return _identity(path.lstat())
+
+
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file, read in pieces; OSError where it cannot be read, or is a device or pipe."""
     return hash_file(path).sha256

@@ -19,6 +19,7 @@ from cellssl.artifacts.hash_cache import FOLDER as HASHES
 from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.hashing import Hashed, identity_of, sha256_of
 from cellssl.artifacts.locks import Lock, LockHolder, hold_lock, this_process
+from cellssl.artifacts.looks import card_in, lost_in
 from cellssl.artifacts.remake import command_again
 from cellssl.bounded import read_json
 from cellssl.disk import faults_explained, raise_fault
@@ -108,9 +109,7 @@ class Artifact:
 
     def lost_files(self) -> list[str]:
         """Return the files of the card that are not there, such as those that a purge of old files has removed."""
-        start = len(str(self.path)) + 1
-        there = {f"{folder}/{name}"[start:] for folder, _, names in os.walk(self.path) for name in names}
-        return [name for name in self.card.files if name not in there and not (self.path / name).exists()]
+        return lost_in(self.path, self.card.files)
 
     def faults(self) -> list[str]:
         """Return one sentence per file that differs from the card; none where every byte is as it was written."""
@@ -229,7 +228,7 @@ class Store:
         for root in (self.root, *self.upstreams):
             folder = root / kind / fingerprint
             if (folder / cards.NAME).is_file():
-                card = cards.read_card(folder)
+                card = card_in(folder)
                 if (card.kind, card.fingerprint) != (kind, fingerprint):
                     raise IntegrityError(
                         f"{folder} holds the card of the {card.kind} artifact {card.fingerprint}",

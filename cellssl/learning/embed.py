@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cellssl.learning.training.readers import ahead
 from cellssl.learning.view import View
 from cellssl.randomness import Keys
 
@@ -51,12 +52,23 @@ def embed(
     views: EmbeddingViews,
     device: torch.device,
 ) -> Iterator[Float32[np.ndarray, "n dim"]]:
-    """Yield the vectors of each batch of crops: the mean over the draws, in float32 and evaluation mode."""
+    """Yield the vectors of each batch of crops: the mean over the draws, in float32 and evaluation mode.
+
+    On a CPU the next views are rendered by another thread while the network works; a GPU is given them ahead anyway.
+    """
     network = network.to(device).to(memory_format=torch.channels_last).eval()
+    rendered = _views_of(batches, views)
+    total: Tensor | None = None
+    for draw, view in ahead(rendered, "views") if device.type == "cpu" else rendered:
+        vectors = network(view).float()
+        total = vectors if draw == 0 or total is None else total + vectors
+        if draw == views.draws - 1:
+            yield (total / views.draws if views.draws > 1 else total).cpu().numpy()
+
+
+def _views_of(
+    batches: Iterable[tuple[Int64[np.ndarray, "n"], UInt8[Tensor, "n c y x"]]], views: EmbeddingViews
+) -> Iterator[tuple[int, Float32[Tensor, "n c y x"]]]:
+    """Yield the views of each batch, numbered by draw."""
     for rows, crops in batches:
-        total: Tensor | None = None
-        for view in views.render(crops, rows):
-            vectors = network(view).float()
-            total = vectors if total is None else total + vectors
-        assert total is not None, "a view has at least one draw"
-        yield (total / views.draws if views.draws > 1 else total).cpu().numpy()
+        yield from enumerate(views.render(crops, rows))

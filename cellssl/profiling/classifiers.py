@@ -1,23 +1,24 @@
 """classifiers: embeddings of labelled training cells and of test cells -> a predicted label for each test cell."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from cellssl.errors import UsageError
 from cellssl.profiling.labels import Labels, codes
 from cellssl.profiling.normalise import check_embeddings
+from cellssl.profiling.one_thread import one_thread
 
 PROBE_MAX_ITER = 2000
 
-Classifier = Callable[[np.ndarray, Labels, np.ndarray], list[str]]
-"""Embeddings and labels of training cells, embeddings of test cells -> a predicted label for each test cell."""
+Classifier = Callable[[np.ndarray, Sequence[Labels], np.ndarray], list[list[str]]]
+"""Embeddings of training cells, several labellings of them, embeddings of test cells -> for each labelling a predicted
+label for each test cell."""
 
 
 def knn(train_x: Float[np.ndarray, "n d"], train_y: Labels, x: Float[np.ndarray, "m d"], *, k: int = 20) -> list[str]:
@@ -26,15 +27,25 @@ def knn(train_x: Float[np.ndarray, "n d"], train_y: Labels, x: Float[np.ndarray,
     A tie goes to the class whose neighbours rank nearer. Raises UsageError where fewer than `k` training cells have a
     label.
     """
-    known_x, classes, truth = _labelled(train_x, train_y)
+    return knn_of_each(train_x, [train_y], x, k=k)[0]
+
+
+def knn_of_each(
+    train_x: Float[np.ndarray, "n d"], labellings: Sequence[Labels], x: Float[np.ndarray, "m d"], *, k: int = 20
+) -> list[list[str]]:
+    """Predict as `knn` for several labellings of the same cells; their neighbours are found once."""
     check_embeddings(x)
-    if k > len(known_x):
-        raise UsageError(
-            f"evaluate.neighbours is {k}, but only {len(known_x)} training cells have a label",
-            hint="lower evaluate.neighbours, or add labelled training cells",
-        )
-    _, rows = NearestNeighbors(n_neighbors=k).fit(known_x).kneighbors(x)
-    return [classes[winner] for winner in _vote(truth[rows], len(classes))]
+    predicted = []
+    for known_x, those in _labelled(train_x, labellings):
+        if k > len(known_x):
+            raise UsageError(
+                f"evaluate.neighbours is {k}, but only {len(known_x)} training cells have a label",
+                hint="lower evaluate.neighbours, or add labelled training cells",
+            )
+        _, rows = NearestNeighbors(n_neighbors=k).fit(known_x).kneighbors(x)
+        for classes, truth in those:
+            predicted.append([classes[winner] for winner in _vote(truth[rows], len(classes))])
+    return predicted
 
 
 def linear_probe(
@@ -48,28 +59,50 @@ def linear_probe(
 
     Raises UsageError where all labelled training cells belong to one class.
     """
-    known_x, classes, truth = _labelled(train_x, train_y)
+    return linear_probe_of_each(train_x, [train_y], x, C=C)[0]
+
+
+def linear_probe_of_each(
+    train_x: Float[np.ndarray, "n d"],
+    labellings: Sequence[Labels],
+    x: Float[np.ndarray, "m d"],
+    *,
+    C: float = 1.0,  # noqa: N803 - scikit-learn's name
+) -> list[list[str]]:
+    """Predict as `linear_probe` for several labellings of the same cells, which are standardised once."""
     check_embeddings(x)
-    if len(classes) < 2:
-        raise UsageError(
-            f"all labelled training cells are {classes[0]!r}",
-            hint="a linear probe needs training cells of at least two classes",
-        )
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=PROBE_MAX_ITER))
+    predicted = []
     # one thread: for thousands of small solves, starting and joining threads takes longer than the work itself
-    with threadpool_limits(limits=1):
-        return [classes[predicted] for predicted in probe.fit(known_x, truth).predict(x)]
+    with one_thread():
+        for known_x, those in _labelled(train_x, labellings):
+            scaler = StandardScaler()
+            standard, standard_test = scaler.fit_transform(known_x), scaler.transform(x)
+            for classes, truth in those:
+                if len(classes) < 2:
+                    raise UsageError(
+                        f"all labelled training cells are {classes[0]!r}",
+                        hint="a linear probe needs training cells of at least two classes",
+                    )
+                probe = LogisticRegression(C=C, max_iter=PROBE_MAX_ITER).fit(standard, truth)
+                predicted.append([classes[number] for number in probe.predict(standard_test)])
+    return predicted
+
+
+Labelling = tuple[list[str], Int[np.ndarray, "m"]]
+"""The names of the classes, and the class number of each cell that has a label."""
 
 
 def _labelled(
-    x: Float[np.ndarray, "n d"], y: Labels
-) -> tuple[Float[np.ndarray, "m d"], list[str], Int[np.ndarray, "m"]]:
-    """Return the cells that have a label, the names of the classes, and the class number of each of these cells."""
-    classes, numbers = codes(y)
-    if not classes:
-        raise UsageError("no training cell has a label", hint="name the label column in evaluate.label")
+    x: Float[np.ndarray, "n d"], labellings: Sequence[Labels]
+) -> Iterator[tuple[Float[np.ndarray, "m d"], list[Labelling]]]:
+    """Yield the cells that have a label, with their labels; successive labellings of the same cells come together."""
     check_embeddings(x)
-    return x[numbers >= 0], classes, numbers[numbers >= 0]
+    for _, together in groupby(map(codes, labellings), lambda found: (found[1] >= 0).tobytes()):
+        those = list(together)
+        if not those[0][0]:
+            raise UsageError("no training cell has a label", hint="name the label column in evaluate.label")
+        rows = those[0][1] >= 0
+        yield x[rows], [(classes, numbers[rows]) for classes, numbers in those]
 
 
 def _vote(votes: Int[np.ndarray, "m k"], classes: int) -> Int[np.ndarray, "m"]:

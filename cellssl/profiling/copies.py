@@ -4,18 +4,18 @@ import hashlib
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 
 
 def distinct(x: Float[np.ndarray, "n d"]) -> int:
     """Return the number of different rows."""
-    return len(set(_digests(x)))
+    return int(row_numbers(x).max(initial=-1)) + 1
 
 
-def copies_of(train: Float[np.ndarray, "n d"], test: Float[np.ndarray, "m d"]) -> Bool[np.ndarray, "m"]:
-    """Return which rows of `test` are also rows of `train`: their nearest neighbour is the cell itself."""
-    known = set(_digests(train))
-    return np.array([row in known for row in _digests(test)], dtype=bool)
+def row_numbers(x: Float[np.ndarray, "n d"]) -> Int[np.ndarray, "n"]:
+    """Return a number per row; equal rows have the same one, different rows have different ones."""
+    numbers: dict[bytes, int] = {}
+    return np.array([numbers.setdefault(row, len(numbers)) for row in _digests(x)], dtype=np.int64)
 
 
 def _digests(x: np.ndarray) -> Iterator[bytes]:

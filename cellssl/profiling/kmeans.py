@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
 from cellssl.errors import DataError
 from cellssl.profiling.clusterer import NOISE, Clustering
 from cellssl.profiling.normalise import check_embeddings
+from cellssl.profiling.one_thread import one_thread
 from cellssl.randomness import seed32
 
 MINIBATCH_ABOVE = 100_000
@@ -104,7 +104,7 @@ def clusters_by_size(assignment: Int[np.ndarray, "n"], k: int) -> Int[np.ndarray
 
 def _centroids(x: Float[np.ndarray, "n d"], k: int, n_init: int, seed: int) -> Float[np.ndarray, "k d"]:
     # one thread: scikit-learn adds the sums of threads in the order in which they finish, so the last bits would vary
-    with threadpool_limits(limits=1), warnings.catch_warnings():
+    with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters; see `fit`
         chosen = seed32("kmeans", seed)
         if len(x) > MINIBATCH_ABOVE:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
-from threadpoolctl import threadpool_limits
 
 from cellssl.config import plugins
 from cellssl.errors import DataError, UsageError
+from cellssl.profiling.one_thread import one_thread
 
 VARIANCE_KEPT = 0.99
 """Share of the variance that `pca_whiten` keeps; the rest is noise, which whitening would scale up to variance 1."""
@@ -43,7 +43,7 @@ class Normaliser:
         if self.name == "none":
             return x
         normal = np.empty((len(x), len(self.axes) or self.dim), x.dtype)
-        with threadpool_limits(limits=1):
+        with one_thread():
             for start in range(0, len(x), CHUNK_ROWS):
                 normal[start : start + CHUNK_ROWS] = self._applied(x[start : start + CHUNK_ROWS])
         return normal
@@ -110,7 +110,7 @@ def fit(name: str, x: Float[np.ndarray, "n d"]) -> Normaliser:
     if name not in _FITTERS:
         raise UsageError(f"unknown normalisation {name!r}", hint=plugins.did_you_mean(name, NAMES))
     check_embeddings(x)
-    with threadpool_limits(limits=1):  # fixed order of sums, so that the result is the same on every machine
+    with one_thread():  # fixed order of sums, so that the result is the same on every machine
         return _FITTERS[name](x)
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
-from threadpoolctl import threadpool_limits
 
 from cellssl.profiling.normalise import check_embeddings
+from cellssl.profiling.one_thread import one_thread
 from cellssl.randomness import seed32
 
 
@@ -26,7 +26,7 @@ def pca_projection(x: Float[np.ndarray, "n d"]) -> PcaProjection:
     points, explained = np.zeros((len(x), 2)), np.zeros(2)
     if np.ptp(x, axis=0).any():
         fitted = PCA(wanted, random_state=seed32("principal plane"))
-        with threadpool_limits(limits=1):  # fixed order of sums, so that equal vectors have equal positions
+        with one_thread():  # fixed order of sums, so that equal vectors have equal positions
             points[:, :wanted] = fitted.fit_transform(x)
         explained[:wanted] = fitted.explained_variance_ratio_
     return PcaProjection(points, (float(explained[0]), float(explained[1])))
@@ -43,7 +43,7 @@ def tsne_projection(x: Float[np.ndarray, "n d"], seed: int = 0) -> Float[np.ndar
     wanted = min(50, *x.shape)
     perplexity = min(30.0, (len(x) - 1) / 3)
     fitted = TSNE(perplexity=perplexity, init="pca" if wanted > 1 else "random", random_state=seed32("t-SNE", seed))
-    with threadpool_limits(limits=1):  # otherwise sums depend on the order in which threads finish
+    with one_thread():  # otherwise sums depend on the order in which threads finish
         components = PCA(wanted, random_state=seed32("t-SNE axes", seed)).fit_transform(x)
         return np.asarray(fitted.fit_transform(components), np.float64)
 

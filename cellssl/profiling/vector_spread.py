@@ -2,8 +2,8 @@
 
 import numpy as np
 from jaxtyping import Float
-from threadpoolctl import threadpool_limits
 
+from cellssl.profiling.one_thread import one_thread
 from cellssl.profiling.spread import VectorSpread
 from cellssl.randomness import generator
 
@@ -26,7 +26,7 @@ def vector_spread(x: Float[np.ndarray, "n d"], seed: int = 0) -> VectorSpread:
     varies = sd > rounding
     if not varies.any():
         return VectorSpread(len(x), distinct, 0.0, x.shape[1])
-    with threadpool_limits(limits=1):  # the same bits on every machine with the same libraries
+    with one_thread():  # the same bits on every machine with the same libraries
         singular = np.linalg.svd(centred[:, varies] / sd[varies], compute_uv=False)
     share = singular[singular > 0] / singular.sum()
     rank = float(np.exp(-(share * np.log(share)).sum()))

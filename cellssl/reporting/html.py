@@ -8,7 +8,7 @@ import base64
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
@@ -101,13 +101,13 @@ class Page:
     sections: Sequence[Section]
 
 
-def render(page: Page) -> str:
-    """Return the page as HTML, the same text each time; all text that is handed in is escaped."""
+def render(page: Page) -> Iterator[str]:
+    """Yield the page as HTML, piece by piece, the same text each time; all text that is handed in is escaped."""
     script = _template_file("page.js")
     return (
         _environment()
         .get_template("page.html.j2")
-        .render(
+        .generate(
             page=page,
             style=Markup(_template_file("page.css")),
             script=Markup(script),
@@ -148,10 +148,10 @@ def _printable(value: object) -> object:
     return value
 
 
-def _data_uri(image: bytes) -> str:
-    """Return a PNG or JPEG as a data URI, so that the page needs no second file."""
+def _data_uri(image: bytes) -> Markup:
+    """Return a PNG or JPEG as a data URI, so that the page needs no second file; nothing in it needs escaping."""
     kind = "jpeg" if image.startswith(_JPEG) else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
+    return Markup(f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}")
 
 
 @dataclass(frozen=True)

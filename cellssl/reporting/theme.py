@@ -11,6 +11,7 @@ import numpy as np
 from cycler import cycler
 from jaxtyping import Bool
 from matplotlib import style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -97,7 +98,11 @@ def png(figure: Figure) -> bytes:
     """Return the figure as a PNG without a date or a program name in it."""
     buffer = io.BytesIO()
     with style.context(_RC_PARAMS, after_reset=True):
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        before, canvas = figure.dpi, FigureCanvasAgg(figure)
+        figure.set_dpi(DPI)
+        canvas.print_png(buffer, metadata={"Software": None})  # savefig draws twice where a layout is computed
+        figure.set_dpi(before)
+    FigureCanvasAgg(figure)  # takes the place of the one with the pixels: Python keeps figures, as circles, for a while
     return buffer.getvalue()
 
 
@@ -107,10 +112,26 @@ def page_share(image: bytes) -> float:
         return float(min(1.0, picture.width / (WIDTH_INCH * DPI)))
 
 
-def strips(image: bytes) -> list[bytes]:
-    """Cut a figure into strips that fit on a printed page, within wide white bands; a low figure stays whole."""
+Smaller = Callable[[Image.Image], bytes]
+"""An RGB picture in, a file for the page out: `photo` or `drawing`."""
+
+
+def for_page(image: bytes, smaller: Smaller) -> list[bytes]:
+    """Return a figure as the page shows it: as small files, one per strip that fits on a printed page."""
+    return [smaller(strip) for strip in strips(decoded(image))]
+
+
+def decoded(image: bytes) -> Image.Image:
+    """Return the RGB picture of a PNG."""
     with Image.open(io.BytesIO(image)) as picture:
-        whole = picture.convert("RGB")
+        whole: Image.Image = picture.convert("RGB")
+    return whole
+
+
+def strips(whole: Image.Image) -> list[Image.Image]:
+    """Cut a figure into strips that fit on a printed page, within wide white bands; a low figure stays whole."""
+    if whole.height <= HIGHEST_INCH * DPI:
+        return [whole]
     white = (np.asarray(whole) == 255).all(axis=(1, 2))
     ends = [0]
     while whole.height - ends[-1] > HIGHEST_INCH * DPI:
@@ -118,7 +139,7 @@ def strips(image: bytes) -> list[bytes]:
         if cut is None:
             break
         ends.append(cut)
-    return [image] if len(ends) == 1 else [_piece(whole, *rows) for rows in pairwise([*ends, whole.height])]
+    return [whole.crop((0, top, whole.width, bottom)) for top, bottom in pairwise([*ends, whole.height])]
 
 
 def _cut(white: Bool[np.ndarray, "rows"], top: int, highest_inch: float) -> int | None:
@@ -132,25 +153,17 @@ def _cut(white: Bool[np.ndarray, "rows"], top: int, highest_inch: float) -> int 
     return int(wide[-1][len(wide[-1]) // 2])
 
 
-def _piece(picture: Image.Image, top: int, bottom: int) -> bytes:
-    buffer = io.BytesIO()
-    picture.crop((0, top, picture.width, bottom)).save(buffer, format="png")
-    return buffer.getvalue()
-
-
-def photo(image: bytes) -> bytes:
+def photo(picture: Image.Image) -> bytes:
     """Return a picture of cells as a JPEG, a tenth of the size of the PNG; colours keep their full resolution."""
     buffer = io.BytesIO()
-    with Image.open(io.BytesIO(image)) as picture:
-        picture.convert("RGB").save(buffer, format="jpeg", quality=85, subsampling=0, optimize=True)
+    picture.save(buffer, format="jpeg", quality=85, subsampling=0, optimize=True)
     return buffer.getvalue()
 
 
-def drawing(image: bytes) -> bytes:
+def drawing(picture: Image.Image) -> bytes:
     """Return a figure of lines, points and text as a PNG of 256 colours, a third of the size."""
     buffer = io.BytesIO()
-    with Image.open(io.BytesIO(image)) as picture:
-        few = picture.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        few.putpalette([255 if level > WHITISH else level for level in few.getpalette() or ()])
-        few.save(buffer, format="png", optimize=True)
+    few = picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few.putpalette([255 if level > WHITISH else level for level in few.getpalette() or ()])
+    few.save(buffer, format="png", optimize=True)
     return buffer.getvalue()

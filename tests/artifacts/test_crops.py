@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellssl.artifacts.crops import open_crops, reserve_crops, write_crops, write_rows
+from cellssl.artifacts.crops import in_blocks, open_crops, release_pages, reserve_crops, write_crops, write_rows
 from cellssl.randomness import generator
 
 SHAPE = (10, 2, 5, 5)
@@ -49,3 +49,19 @@ def test_rows_beyond_the_stack_are_refused(tmp_path: Path, first: int) -> None:
 def test_a_stack_may_hold_no_crops(tmp_path: Path) -> None:
     assert reserve_crops(tmp_path / "crops.npy", (0, 2, 5, 5))
     assert open_crops(tmp_path / "crops.npy").shape == (0, 2, 5, 5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say what is mapped")
+def test_a_stack_that_is_read_once_through_takes_the_memory_of_a_block(tmp_path: Path) -> None:
+    reserve_crops(tmp_path / "crops.npy", (1000, 2, 128, 128))  # 66 MB
+    stack, before = open_crops(tmp_path / "crops.npy"), mapped_mb()
+    for rows in in_blocks(np.arange(len(stack)), 50):
+        assert not stack[rows].any()
+        release_pages(stack)
+    assert mapped_mb() - before < 16
+
+
+def mapped_mb() -> float:
+    """Return the memory of this process that is pages of files."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) / 1e3

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -148,13 +149,13 @@ def test_another_weight_file_of_the_default_detector_gives_another_name(package:
 
 
 def test_a_setting_that_only_the_plan_has_counts_as_equal(chain: Chain) -> None:
-    card = chain.made("cluster").card
+    card = deepcopy(chain.made("cluster").card)
     del card.section["n_init"]
     assert changed_defaults(card, ClusterSettings(montage_cells=4)) == []
 
 
 def test_a_former_name_of_a_setting_is_understood_in_a_card_and_refused_in_a_recipe(chain: Chain) -> None:
-    card = chain.made("cluster").card
+    card = deepcopy(chain.made("cluster").card)
     card.section["starts"] = card.section.pop("n_init") + 1
     assert changed_defaults(card, ClusterSettings(montage_cells=4)) == [ChangedDefault("n_init", 21, 20)]
     assert ClusterSettings.model_validate({"starts": 4}, context={FROM_CARD: True}).n_init == 4
@@ -164,13 +165,13 @@ def test_a_former_name_of_a_setting_is_understood_in_a_card_and_refused_in_a_rec
 
 def test_a_setting_without_effect_does_not_make_a_result_outdated(chain: Chain) -> None:
     """K does not count where an earlier clustering is assigned."""
-    card = chain.made("cluster").card
+    card = deepcopy(chain.made("cluster").card)
     card.section.update(k=7, assign_to="0123456789ab")
     assert changed_defaults(card, ClusterSettings(montage_cells=4, assign_to="0123456789ab")) == []
 
 
 def test_a_default_that_has_become_a_table_or_a_list_is_shown_as_both(chain: Chain) -> None:
-    card = chain.made("cluster").card
+    card = deepcopy(chain.made("cluster").card)
     card.section["against"] = []
     assert changed_defaults(card, ClusterSettings(against=("moa",)))[0] == ChangedDefault("against", [], ["moa"])
 
@@ -254,7 +255,7 @@ def test_what_is_made_of_own_files_is_found_again(tmp_path: Path) -> None:
 
 
 def test_a_value_that_is_no_longer_valid_is_named(chain: Chain) -> None:
-    card = chain.made("cluster").card
+    card = deepcopy(chain.made("cluster").card)
     card.section["map"] = "cube"
     [change] = changed_defaults(card, ClusterSettings())
     assert change.name == "map" and str(change).startswith("map = 'cube', which is no longer valid: must be 'pca'")

@@ -8,7 +8,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from cellssl.errors import UsageError
 from cellssl.profiling.accuracy import Accuracy, accuracy
-from cellssl.profiling.classifiers import Classifier, knn, linear_probe
+from cellssl.profiling.classifiers import knn, linear_probe
 from cellssl.randomness import generator
 
 
@@ -20,7 +20,7 @@ def plate(name: str, sizes: tuple[int, ...] = (90, 40, 20)) -> tuple[np.ndarray,
     return centres[truth] + generator(name).normal(size=(len(truth), 5)), names[truth]
 
 
-def accuracy_of(classifier: Classifier, train_x, train_y, test_x, test_y, **settings) -> Accuracy:
+def accuracy_of(classifier, train_x, train_y, test_x, test_y, **settings) -> Accuracy:
     """Return how often a classifier predicts the test cells correctly."""
     return accuracy(test_y, classifier(train_x, train_y, test_x, **settings))
 

@@ -58,8 +58,12 @@ class ParsedPage(HTMLParser):
         return "".join(text for inside, text in self.texts if inside == tag)
 
 
+def text_of(page: Page) -> str:
+    return "".join(render(page))
+
+
 def parsed(*blocks: Block) -> ParsedPage:
-    return ParsedPage(render(Page("Title", ["Lead."], [Section("Scores", blocks)])))
+    return ParsedPage(text_of(Page("Title", ["Lead."], [Section("Scores", blocks)])))
 
 
 def everything(text: str) -> Page:
@@ -78,8 +82,8 @@ def everything(text: str) -> Page:
 
 
 def test_hostile_text_is_shown_and_never_run() -> None:
-    page = ParsedPage(render(everything(HOSTILE)))
-    plain = ParsedPage(render(everything("harmless")))
+    page = ParsedPage(text_of(everything(HOSTILE)))
+    plain = ParsedPage(text_of(everything("harmless")))
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
     assert [sorted(attributes) for _, attributes in page.tags] == [sorted(attributes) for _, attributes in plain.tags]
     for place in ("title", "h1", "h2", "h3", "a", "p", "li", "caption", "th", "td", "figcaption", "summary", "pre"):
@@ -101,8 +105,8 @@ def test_hostile_text_is_shown_and_never_run() -> None:
 def test_a_hostile_title_arm_or_caption_injects_nothing(hostile: str) -> None:
     table = Table(["arm", hostile], [[hostile, 0.5]], caption=hostile)
     sections = [Section(hostile, [table, Picture([PNG], hostile, hostile, 0.5)])]
-    page = ParsedPage(render(Page(hostile, [hostile], sections)))
-    plain = ParsedPage(render(everything("harmless")))
+    page = ParsedPage(text_of(Page(hostile, [hostile], sections)))
+    plain = ParsedPage(text_of(everything("harmless")))
     assert {tag for tag, _ in page.tags} <= {tag for tag, _ in plain.tags}
     assert not {name for _, attributes in page.tags for name in attributes if name.startswith("on")}
     assert len([tag for tag, _ in page.tags if tag == "script"]) == 1
@@ -112,11 +116,11 @@ def test_a_hostile_title_arm_or_caption_injects_nothing(hostile: str) -> None:
 
 
 def test_a_column_name_may_break_after_an_underscore() -> None:
-    assert "arm_<wbr>name_<wbr>&lt;b&gt;" in render(Page("t", [], [Section("s", [Table(["arm_name_<b>"], [])])]))
+    assert "arm_<wbr>name_<wbr>&lt;b&gt;" in text_of(Page("t", [], [Section("s", [Table(["arm_name_<b>"], [])])]))
 
 
 def test_nothing_is_loaded_from_anywhere() -> None:
-    page = ParsedPage(render(everything("harmless")))
+    page = ParsedPage(text_of(everything("harmless")))
     references = [
         (tag, value)
         for tag, attributes in page.tags
@@ -131,7 +135,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 
 
 def test_the_policy_forbids_loading_anything_and_allows_only_the_page_s_own_script() -> None:
-    page = ParsedPage(render(everything("harmless")))
+    page = ParsedPage(text_of(everything("harmless")))
     policy = next(each["content"] for _, each in page.tags if each.get("http-equiv") == "Content-Security-Policy")
     digest = base64.b64encode(hashlib.sha256("".join(page.within("script")).encode()).digest()).decode()
     assert policy is not None
@@ -140,7 +144,7 @@ def test_the_policy_forbids_loading_anything_and_allows_only_the_page_s_own_scri
 
 
 def test_the_contents_link_to_the_sections() -> None:
-    page = ParsedPage(render(Page("Title", [], [Section("One", []), Section("Two", [])])))
+    page = ParsedPage(text_of(Page("Title", [], [Section("One", []), Section("Two", [])])))
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     places = [f"#{attributes['id']}" for tag, attributes in page.tags if tag == "section"]
     assert links == places
@@ -215,8 +219,8 @@ def test_a_table_without_rows_is_still_a_table() -> None:
 
 def test_a_row_that_is_too_short_is_a_programming_error() -> None:
     with pytest.raises((IndexError, ValueError)):
-        render(Page("t", [], [Section("s", [Table(["a", "b"], [["only a"]])])]))
+        text_of(Page("t", [], [Section("s", [Table(["a", "b"], [["only a"]])])]))
 
 
 def test_the_same_page_gives_the_same_text() -> None:
-    assert render(everything("x")) == render(everything("x"))
+    assert text_of(everything("x")) == text_of(everything("x"))

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cellssl.errors import FailedError
+from cellssl.learning.training.collapse import COLLAPSED_SPREAD, COLLAPSED_STEPS
 
 if TYPE_CHECKING:
     from cellssl.learning.training.state import TrainState
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 RANK_EVERY = 20
 """Steps between two computations of the effective rank, which costs a singular value decomposition."""
 DIVERGENCE_HINT = "lower pretrain.learning_rate, or set pretrain.clip_norm = 1.0"
-COLLAPSED_SPREAD = 0.05
-"""Spread of a branch's projections below which it counts as collapsed: 1 is even on the sphere, 0 is one point."""
-COLLAPSED_STEPS = 20
-"""Number of collapsed steps in a row after which a warning is given."""
 
 
 class PendingRank:

@@ -6,13 +6,12 @@ several steps are drawn in one go, which takes little longer than for one step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from cellssl.learning.training.readers import one_ahead
+from cellssl.learning.training.readers import ahead
 from cellssl.learning.view import DrawnViews, draw_views
 from cellssl.randomness import Keys
 
@@ -63,9 +62,9 @@ def drawn_steps(plan: Plan, first: int, crop_shape: tuple[int, ...], *, in_backg
         return draw_batches(plan, [(step, plan.cell_keys[rows[step]]) for step in steps], crop_shape)
 
     blocks = (range(begin, min(begin + STEPS_AT_ONCE, plan.steps)) for begin in range(first, plan.steps, STEPS_AT_ONCE))
-    calls: Iterator[Callable[[], list[BranchViews]]] = (partial(draw, block) for block in blocks)
-    for drawn in one_ahead(calls, "draw") if in_background else (call() for call in calls):
-        yield from drawn
+    drawn = map(draw, blocks)
+    for views in ahead(drawn, "draw") if in_background else drawn:
+        yield from views
 
 
 def with_drawn_views(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     Rows = Int64[np.ndarray, "b"]
 
-Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 class CropReader(Protocol):
@@ -64,6 +63,15 @@ class MemmapReader:
         return to_device(torch.from_numpy(self._read(rows)), self._device)
 
 
+def ahead(items: Iterator[Item], name: str) -> Iterator[Item]:
+    """Yield the items of an iterator; a thread of that name makes the next one while the current one is used."""
+    with ThreadPoolExecutor(1, name) as thread:
+        following = thread.submit(next, items, None)
+        while (current := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield current
+
+
 def prefetch(
     read: CropReader, batches: Iterable[Rows], share: Callable[[Rows], Rows] = lambda rows: rows
 ) -> Iterator[tuple[Rows, UInt8[Tensor, "own c y x"]]]:
@@ -71,21 +79,4 @@ def prefetch(
     if not read.in_background:
         yield from ((rows, read(share(rows))) for rows in batches)
         return
-    yield from one_ahead((partial(_read_share, read, rows, share) for rows in batches), "prefetch")
-
-
-def _read_share(read: CropReader, rows: Rows, share: Callable[[Rows], Rows]) -> tuple[Rows, Tensor]:
-    return rows, read(share(rows))
-
-
-def one_ahead(calls: Iterable[Callable[[], Result]], thread_name: str) -> Iterator[Result]:
-    """Yield the results of some calls, in order; each runs in a thread while the caller uses the result before."""
-    with ThreadPoolExecutor(1, thread_name) as thread:
-        current = None
-        for call in calls:
-            following = thread.submit(call)
-            if current is not None:
-                yield current.result()
-            current = following
-        if current is not None:
-            yield current.result()
+    yield from ahead(((rows, read(share(rows))) for rows in batches), "prefetch")

@@ -29,10 +29,10 @@ class Settings(ClustererSettings):
     def fit(self, x: Float[np.ndarray, "n d"], k: int, n_init: int, seed: int) -> Clustering:
         """Return the most likely of `n_init` mixtures, each initialised by K-Means."""
         from sklearn.mixture import GaussianMixture
-        from threadpoolctl import threadpool_limits
 
         from cellssl.profiling import kmeans
         from cellssl.profiling.normalise import check_embeddings
+        from cellssl.profiling.one_thread import one_thread
         from cellssl.randomness import generator, seed32
 
         check_embeddings(x)
@@ -45,7 +45,7 @@ class Settings(ClustererSettings):
             k, covariance_type=self.covariance_type, n_init=n_init, random_state=seed32("gmm", seed), reg_covar=1e-6
         )
         drawn = x if len(x) <= FITTED_CELLS else x[np.sort(generator("gmm", seed).permutation(len(x))[:FITTED_CELLS])]
-        with threadpool_limits(limits=1):
+        with one_thread():
             mixture.fit(drawn.astype(np.float64))
             order = kmeans.clusters_by_size(_predict(mixture, x), k)
             self._reorder(mixture, order)
@@ -71,15 +71,15 @@ class Settings(ClustererSettings):
     def assign(self, x: Float[np.ndarray, "n d"], arrays: Mapping[str, np.ndarray]) -> Int[np.ndarray, "n"]:
         """Return the most likely component of every cell."""
         from sklearn.mixture import GaussianMixture
-        from threadpoolctl import threadpool_limits
 
         from cellssl.profiling.normalise import check_embeddings
+        from cellssl.profiling.one_thread import one_thread
 
         check_embeddings(x)
         mixture = GaussianMixture(len(arrays["gmm_weights"]), covariance_type=self.covariance_type)
         mixture.weights_, mixture.means_ = arrays["gmm_weights"], arrays["gmm_means"]
         mixture.precisions_cholesky_ = arrays["gmm_precisions_cholesky"]
-        with threadpool_limits(limits=1):
+        with one_thread():
             return _predict(mixture, x)
 
     def _reorder(self, mixture: Any, order: np.ndarray) -> None:

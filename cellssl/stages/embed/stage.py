@@ -110,14 +110,15 @@ def _iter_vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator
     views = EmbeddingViews(side_px)
     if settings.view:
         views = EmbeddingViews(side_px, View(settings.view), settings.draws, keys_of(list(cells["cell_id"])))
-    batches = prefetch(MemmapReader(crops.read, device), in_blocks(np.arange(len(crops)), settings.batch))
-    network = load_network(model, settings)
-    threads = job.context.threads or threads_for(
-        multiply_adds(network, len(crops.channels), side_px), allowed_threads()
-    )
-    job.ran.update(threads=threads)
-    with torch_threads(threads), enough_memory("lower embed.batch"):
-        yield from embed(network, batches, views, device)
+    batches = prefetch(MemmapReader(crops.read_once, device), in_blocks(np.arange(len(crops)), settings.batch))
+    with enough_memory("lower embed.batch"):
+        network = load_network(model, settings)
+        # no number depends on the threads; for a small network several would wait for each other longer than they work
+        size = multiply_adds(network, crops.shape[1], side_px)
+        threads = job.context.threads or threads_for(size, allowed_threads())
+        job.ran.update(threads=threads)
+        with torch_threads(threads):
+            yield from embed(network, batches, views, device)
 
 
 MEASUREMENT_BATCH = 256
@@ -132,4 +133,4 @@ def _iter_measurements(model: str, crops: ScaledCrops, cells: pd.DataFrame) -> I
     columns = [name for name in SHAPE_FEATURES if with_shape and name in cells and cells[name].notna().all()]
     shapes = cells[columns].to_numpy(np.float32)
     for rows in in_blocks(np.arange(len(crops)), MEASUREMENT_BATCH):
-        yield np.concatenate([measure(crops.read(rows)), shapes[rows]], axis=1)
+        yield np.concatenate([measure(crops.read_once(rows)), shapes[rows]], axis=1)

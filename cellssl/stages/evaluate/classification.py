@@ -84,16 +84,16 @@ def predict(
     and so on. The normaliser is fitted on the training cells of each fold.
     """
     from cellssl.profiling import normalise
-    from cellssl.profiling.classifiers import knn, linear_probe
-    from cellssl.profiling.copies import copies_of
+    from cellssl.profiling.classifiers import knn_of_each, linear_probe_of_each
+    from cellssl.profiling.copies import row_numbers
     from cellssl.profiling.folds import iter_folds, shuffle_labels
 
     x, labels = vectors[scheme.rows], _as_text(cells[settings.label].iloc[scheme.rows])
     table = cells.iloc[scheme.rows][[column for column in CELL_COLUMNS if column in cells]].rename(columns=CELL_COLUMNS)
     table = table.assign(scheme=name, fold=scheme.fold)
     classifiers: dict[str, Classifier] = {
-        "knn": partial(knn, k=settings.neighbours),
-        "linear": partial(linear_probe, C=settings.C),
+        "knn": partial(knn_of_each, k=settings.neighbours),
+        "linear": partial(linear_probe_of_each, C=settings.C),
     }
     n_shuffles = n_label_shuffles(scheme, settings)
     truths = {
@@ -103,17 +103,18 @@ def predict(
     predictions = {
         f"{classifier}{suffix}": np.full(len(x), None, dtype=object) for classifier in classifiers for suffix in truths
     }
-    is_copy = np.zeros(len(x), bool)
+    is_copy, same = np.zeros(len(x), bool), row_numbers(x)
     sizes = dict.fromkeys(sorted(set(labels)), len(x))
     for done, fold in enumerate(iter_folds(scheme.fold)):
         yield progress(f"{name.replace('_', ' ')}, fold {done + 1} of {scheme.fold.max() + 1}")
-        is_copy[fold.test] = copies_of(x[fold.train], x[fold.test])
+        is_copy[fold.test] = np.isin(same[fold.test], same[fold.train])
         sizes = {label: min(size, int((labels[fold.train] == label).sum())) for label, size in sizes.items()}
         fitted = normalise.fit(settings.normalise, x[fold.train])
         train, test = fitted.apply(x[fold.train]), fitted.apply(x[fold.test])
+        of_training = [truth[fold.train] for truth in truths.values()]
         for classifier, fit_and_predict in classifiers.items():
-            for suffix, truth in truths.items():
-                predictions[f"{classifier}{suffix}"][fold.test] = fit_and_predict(train, truth[fold.train], test)
+            for suffix, predicted in zip(truths, fit_and_predict(train, of_training, test), strict=True):
+                predictions[f"{classifier}{suffix}"][fold.test] = predicted
     labels_of = {f"label{suffix}": truth for suffix, truth in truths.items()}
     table = table.assign(copy_of_training_cell=is_copy, **labels_of, **predictions)
     small = {label: size for label, size in sizes.items() if size < settings.neighbours}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cellssl.artifacts.contents import not_as_written, read_json_lines, section_of
+from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_cells, read_scale
 from cellssl.engine.build import Job
 from cellssl.reporting import theme
@@ -176,19 +177,16 @@ def _view_montage(job: Job, run: Run, names: list[str]) -> Block:
 
 def training(job: Job, runs: list[Run]) -> list[Section]:
     """Return the section with losses and diagnostics of the first seed of every trained arm."""
-    from cellssl.stages.pretrain.curves import training_curves
-
     blocks: list[Block] = []
+    drawn: dict[str, bytes] = {}
     for run in first_seeds(runs):
         if run.trained is None:
             continue
-        lines = read_json_lines(run.trained, "metrics.jsonl", dict[str, float | None])
-        try:
-            figure = training_curves(lines)
-        except KeyError as error:
-            raise not_as_written(run.trained, "metrics.jsonl", f"no line has {error}") from error
+        model = run.trained.fingerprint
+        if model not in drawn:  # arms may share a model
+            drawn[model] = theme.png(_curves(run.trained))
         caption = f"Training of “{run.arm}”, seed {run.seed}: every branch separately."
-        blocks.append(write_figure(job, f"curves-{run.arm}.png", figure, caption, theme.drawing))
+        blocks.append(write_png(job, f"curves-{run.arm}.png", drawn[model], caption, theme.drawing))
     if not blocks:
         return []
     text = (
@@ -199,6 +197,17 @@ def training(job: Job, runs: list[Run]) -> list[Section]:
     return [Section("Training", [Paragraph(text), *blocks])]
 
 
+def _curves(model: Artifact) -> Any:
+    """Return the figure of the losses and diagnostics of a training."""
+    from cellssl.stages.pretrain.curves import training_curves
+
+    lines = read_json_lines(model, "metrics.jsonl", dict[str, float | None])
+    try:
+        return training_curves(lines)
+    except KeyError as error:
+        raise not_as_written(model, "metrics.jsonl", f"no line has {error}") from error
+
+
 def sheet(job: Job, run: Run) -> list[Block]:
     """Return the contact sheet: whole fields with what became of their nuclei, and what the cells look like."""
     if SHEET not in run.segment.card.files:
@@ -207,7 +216,11 @@ def sheet(job: Job, run: Run) -> list[Block]:
     cells = f"Channels: {_colours(run)}.{_side(job, run)}"
     if not shows_fields(run.segment):
         return [
-            Picture([theme.photo(png)], f"Cells from all plates, as the models get them. {cells}", "a sheet of cells")
+            Picture(
+                [theme.photo(theme.decoded(png))],
+                f"Cells from all plates, as the models get them. {cells}",
+                "a sheet of cells",
+            )
         ]
     caption = (
         "Fields with an outline around every nucleus that was found. Its colour says whether it became a cell, or why "
@@ -227,15 +240,19 @@ def _side(job: Job, run: Run) -> str:
     return f" Each square is {pixel_um * side_px:.3g} µm wide."
 
 
-def write_figure(job: Job, name: str, figure: Any, caption: str, small: Callable[[bytes], bytes]) -> Block:
+def write_figure(job: Job, name: str, figure: Any, caption: str, small: theme.Smaller) -> Block:
     """Write the figure as a file of the artifact, and return a smaller copy for the page."""
-    png = theme.png(figure)
+    return write_png(job, name, theme.png(figure), caption, small)
+
+
+def write_png(job: Job, name: str, png: bytes, caption: str, small: theme.Smaller) -> Block:
+    """Write a picture as a file of the artifact, and return a smaller copy for the page."""
     job.draft.file(name).write_bytes(png)
     return _picture(png, caption, caption, small)
 
 
-def _picture(png: bytes, caption: str, alt: str, small: Callable[[bytes], bytes]) -> Picture:
-    return Picture([small(strip) for strip in theme.strips(png)], caption, alt, theme.page_share(png))
+def _picture(png: bytes, caption: str, alt: str, small: theme.Smaller) -> Picture:
+    return Picture(theme.for_page(png, small), caption, alt, theme.page_share(png))
 
 
 def _colours(run: Run) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cellssl.artifacts.contents import not_as_written
 from cellssl.artifacts.tables import read_fields
 from cellssl.counting import counted
+from cellssl.learning.training.collapse import COLLAPSED_SPREAD
 from cellssl.reporting.seed_statistics import CHANCE_AMI, MeanSd, mean_sd, number
 from cellssl.stages.report.arm_scores import ScoresByArm, list_seeds
 from cellssl.stages.report.check import FOLLOWED, Check, not_made, too_little
@@ -78,8 +79,6 @@ def label_free_checks(runs: list[Run], scores: ScoresByArm) -> list[Check]:
 
 def collapses(runs: list[Run], scores: ScoresByArm) -> list[str]:
     """Return a sentence on each arm with nearly the same vector for all cells, or with such projections at the end."""
-    from cellssl.learning.training.diagnostics import COLLAPSED_SPREAD
-
     sentences = []
     for arm in dict.fromkeys(run.arm for run in runs):
         empty = [row["seed"] for row in scores.rows_of(arm) if row["k"] > 1 and row["clusters_filled"] == 1]

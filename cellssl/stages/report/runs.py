@@ -13,6 +13,7 @@ from cellssl.artifacts.contents import built_of_metrics, input_of, read_json_lin
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import OF_CELLS, read_assignments, read_fields, read_table
 from cellssl.errors import UsageError
+from cellssl.learning.training.collapse import COLLAPSED_STEPS
 from cellssl.stages.cluster.metrics import ClusterMetrics
 from cellssl.stages.embed.settings import BASELINES
 from cellssl.stages.evaluate.metrics import EvaluationMetrics
@@ -76,8 +77,6 @@ class Run:
         Empty where nothing was trained, and for objectives without projections.
         """
         import pandas as pd
-
-        from cellssl.learning.training.diagnostics import COLLAPSED_STEPS
 
         if self.trained is None:
             return {}

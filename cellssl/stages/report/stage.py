@@ -54,7 +54,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     if first_looks(runs):
         title += ": a first look"
     first = lead(shown, shown_scores, headline(sweep) if sweep else [])
-    job.draft.file("report.html").write_text(render(Page(title, first, sections)), encoding="utf-8")
+    with job.draft.file("report.html").open("w", encoding="utf-8") as file:
+        file.writelines(render(Page(title, first, sections)))  # the whole page would be tens of megabytes of text
     return {"runs": len(runs), "arms": len(scores.arms), "table": [header, *table], "scores": scores.rows}
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellssl.artifacts.contents import input_of, not_as_written
-from cellssl.artifacts.crops import in_blocks, open_crops
+from cellssl.artifacts.crops import in_blocks, open_crops, release_pages
 from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_scale
 from cellssl.engine.plate_parts import parts_of
 from cellssl.errors import DataError, IntegrityError
-from cellssl.imaging.scaling import scaled
+from cellssl.imaging.scaling import looked_up, lookup_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,11 +38,11 @@ class ScaledCrops:
         self._names = sorted(cells["part"].unique())
         self._crops = [open_crops(parts[name].file("crops.npy")) for name in self._names]
         scales = [read_scale(parts[name]) for name in self._names]
-        self._limits = [(scale["low"].to_numpy(), scale["high"].to_numpy()) for scale in scales]
         self._part = np.searchsorted(self._names, cells["part"].to_numpy().astype(str))
         self._row = cells["crop_row"].to_numpy()
         for number, name in enumerate(self._names):
             _check_fits(parts[name], self._crops[number], scales[number], self._row[self._part == number])
+        self._tables = [lookup_tables(scale["low"].to_numpy(), scale["high"].to_numpy()) for scale in scales]
         self.channels = _same_channels([list(scale["channel"]) for scale in scales])
         self.shape = (len(cells), *_same_shape(self._crops))
 
@@ -52,16 +52,23 @@ class ScaledCrops:
     def read(self, rows: np.ndarray) -> UInt8[np.ndarray, "n c y x"]:
         """Return the crops of these rows of the cell table, in that order."""
         out = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for number, (crops, (low, high)) in enumerate(zip(self._crops, self._limits, strict=True)):
-            of_part = np.flatnonzero(self._part[rows] == number)
-            if len(of_part):
-                out[of_part] = scaled(crops[self._row[rows[of_part]]], low, high)
+        part = self._part[rows]
+        for number in np.unique(part):
+            of_part = np.flatnonzero(part == number)
+            out[of_part] = looked_up(self._crops[number][self._row[rows[of_part]]], self._tables[number])
+        return out
+
+    def read_once(self, rows: np.ndarray) -> UInt8[np.ndarray, "n c y x"]:
+        """Return the crops as `read` does, and keep none of the pages they were read from: a plate may be gigabytes."""
+        out = self.read(rows)
+        for number in np.unique(self._part[rows]):
+            release_pages(self._crops[number])
         return out
 
     def blocks(self, size: int = 256) -> Iterator[UInt8[np.ndarray, "n c y x"]]:
         """Yield all crops in the order of the table, `size` at a time."""
         for rows in in_blocks(np.arange(len(self)), size):
-            yield self.read(rows)
+            yield self.read_once(rows)
 
 
 def scaled_crops(segment: Artifact, store: Store, cells: pd.DataFrame) -> ScaledCrops:

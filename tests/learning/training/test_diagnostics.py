@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cellssl.errors import FailedError
+from cellssl.learning.training.collapse import COLLAPSED_STEPS
 from cellssl.learning.training.diagnostics import (
-    COLLAPSED_STEPS,
     CollapseMonitor,
     check_finite,
     effective_rank,
