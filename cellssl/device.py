@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cellssl.errors import UsageError
@@ -48,6 +49,11 @@ def device_for(name: str, rank: Rank = Rank()) -> torch.device:  # noqa: B008 - 
     return device
 
 
+def has_gpu_driver() -> bool:
+    """Return whether this machine has a driver of a GPU (of NVIDIA or AMD); torch is not loaded for that."""
+    return Path("/dev/kfd").exists() or any(Path("/dev").glob("nvidia[0-9]*"))
+
+
 def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
     """Return the dtype of a precision; `auto` is bfloat16 where the device has instructions for it, else float32."""
     import torch
@@ -71,6 +77,8 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 
     A GPU reads pinned memory by itself; other memory is copied while this process waits.
     """
+    if values.device == device:
+        return values
     pinned = values.pin_memory() if device.type == "cuda" and values.device.type == "cpu" else values
     return pinned.to(device, non_blocking=True)
 

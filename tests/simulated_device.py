@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_map
+
+from cellssl.learning.training import drawing
 
 DEVICE = torch.device("meta")
 aten = torch.ops.aten
@@ -103,7 +106,15 @@ def _wrap(value: Any) -> Any:
 
 @contextmanager
 def simulated() -> Iterator[list[str]]:
-    """Simulate the device `DEVICE`; yield the list of operations that would have waited for a GPU."""
+    """Simulate the device `DEVICE`; yield the list of operations that would have waited for a GPU.
+
+    torch tells this thread alone what it does, so that what a thread does ahead is done here; and it tells the parts of
+    an operation outside of its inference mode only.
+    """
     simulation = _Simulation()
-    with simulation:
+    with (
+        mock.patch.object(drawing, "ahead", lambda items, _: items),
+        mock.patch.object(torch, "inference_mode", torch.no_grad),
+        simulation,
+    ):
         yield simulation.waits

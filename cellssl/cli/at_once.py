@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 
 from cellssl.artifacts.store import Artifact
@@ -11,11 +11,12 @@ from cellssl.cli.runner import Runner
 from cellssl.device import cores_of_process
 from cellssl.engine.event_process import EventProcess
 from cellssl.engine.resources import available_memory_mb
-from cellssl.errors import CellsslError, UsageError
-from cellssl.events import Event
+from cellssl.errors import UsageError
+from cellssl.events import Event, Waiting
 from cellssl.pipeline.needs import ALONE, Needs, needs_of
 from cellssl.pipeline.planned import Planned
-from cellssl.pipeline.side_by_side import Running, Schedule, SideBySide, are_worth_processes, result_of
+from cellssl.pipeline.rates import BASE_MB
+from cellssl.pipeline.side_by_side import Running, Schedule, SideBySide, are_worth_processes, fault_of
 from cellssl.pipeline.stage_work import StageWork
 
 
@@ -54,39 +55,47 @@ class StagesAtOnce:
         self._made: dict[int, Artifact] = {}
 
     def make(self) -> dict[int, Artifact]:
-        """Find or make stages until none is left that can be made beside others; return them by number."""
+        """Find or make stages until none is left that can be made beside others; return them by number.
+
+        Where a stage fails, those that run beside it are made to their ends, nothing new begins, and its error is
+        raised.
+        """
         self._made = {}
         self._missing = {number: one for number, one in self._schedule.ready() if number in self._missing}
         self._find_those_there()
         if self._those_to_share():
-            self._runner.show_all(self._events(), lambda one: self._runner.console.show(one[1], self._work(one[0])))
+            self._runner.show_all(self._events(), lambda one: self._show(*one))
         return self._made
 
-    def _work(self, one: Running) -> Work | None:
-        return self._shown[one.number][0] if one.number in self._shown else None
+    def _show(self, one: Running, event: Event) -> None:
+        self._runner.console.show(event, self._shown[one.number][0])
 
     def _events(self) -> Generator[tuple[Running, Event], None, None]:
         cores = cores_of_process()
         jobs = self._jobs or cores
-        at_once = SideBySide(jobs, max(jobs, cores), available_memory_mb() or float("inf"))
+        free_mb = (available_memory_mb() or float("inf")) - BASE_MB  # the fork server has the libraries, too
+        at_once, faults = SideBySide(jobs, max(jobs, cores), free_mb), list[Exception]()
         try:
-            self._begin(at_once)
+            yield from self._begin(at_once)
             while at_once.running:
                 yield from at_once.events()
                 ended = at_once.take_ended()
-                for one in ended:
-                    self._finish(one)
-                if ended:
+                faults += [fault for one in ended if (fault := self._finish(one)) is not None]
+                if ended and not faults:
                     self._find_those_there()
-                    self._begin(at_once)
+                    yield from self._begin(at_once)
         except BaseException:
-            at_once.stop()
+            at_once.stop(self._show)
+            for one in at_once.take_ended():
+                self._end(one)
             raise
         finally:
             at_once.kill()
             for _, shown in self._shown.values():
                 shown.close()
             self._shown.clear()
+        if faults:
+            raise faults[0]
 
     def _find_those_there(self) -> None:
         """Take the stages that are in the store out of the schedule, in its order."""
@@ -118,36 +127,49 @@ class StagesAtOnce:
             common = self._runner.common
             try:
                 needs = needs_of(planned, self._runner.session.store, common.device, common.threads)
-            except CellsslError:  # the stage itself says what is wrong
+            except Exception:  # the stage itself says what is wrong
                 needs = ALONE
             self._needs[planned.fingerprint] = needs
         return self._needs[planned.fingerprint]
 
-    def _begin(self, at_once: SideBySide) -> None:
+    def _begin(self, at_once: SideBySide) -> Iterator[tuple[Running, Event]]:
+        """Begin the stages that there is room for; a signal is looked for after each."""
         for number, planned, needs in self._those_to_share():
             if not at_once.has_room(needs):
                 continue
-            runner, threads = self._runner, needs.threads or 1
+            runner = self._runner
+            runner.check_device()
             self._schedule.begin(number)
             del self._missing[number]
-            runner.say_begins(planned)
-            context = runner.context(force=runner.is_made_again(planned))
-            work = StageWork.of(planned, runner.pointer_of(planned), context, threads)
             shown = ExitStack()
             working_on = runner.console.working_on(planned.stage, planned.arm, planned.seed_of_pointer, beside=True)
             self._shown[number] = shown.enter_context(working_on), shown
-            process = EventProcess(work, runner.title_of(planned))
-            at_once.running.append(Running(number, planned, needs, process))
+            runner.say_begins(planned, self._shown[number][0])
+            context = runner.context(force=runner.is_made_again(planned))
+            work = StageWork.of(planned, runner.pointer_of(planned), context, needs.threads or 1)
+            one = Running(number, planned, needs, EventProcess(work, runner.title_of(planned)))
+            at_once.running.append(one)
+            yield one, Waiting()
 
-    def _finish(self, one: Running) -> None:
-        self._shown.pop(one.number)[1].close()
-        try:
-            fingerprint = result_of(one)
-        except Exception:
-            self._runner.console.say(f"{one.process.name}: failed; what is made beside it is saved and stopped")
-            raise
-        made = self._runner.session.store.get(one.planned.stage, fingerprint)
-        self._runner.say_done(one.planned, made)
+    def _finish(self, one: Running) -> Exception | None:
+        """Note a stage that has ended; return what it raised."""
+        work, fault = self._shown[one.number][0], self._end(one)
+        if fault is not None:
+            return fault
+        assert one.process.outcome is not None, "it has ended"
+        made = self._runner.session.store.get(one.planned.stage, str(one.process.outcome.result))
+        self._runner.say_done(one.planned, made, work)
         self._runner.note_made(one.planned, made)
         self._made[one.number] = made
         self._schedule.finish(one.number)
+        return None
+
+    def _end(self, one: Running) -> Exception | None:
+        """Show a stage no longer; say and return what it raised."""
+        work, shown = self._shown.pop(one.number)
+        shown.close()
+        fault = fault_of(one)
+        if fault is not None:
+            rest = "; what is made beside it is made to its end, and nothing new begins" if self._shown else ""
+            self._runner.console.say(f"{one.process.name}: failed{rest}", work)
+        return fault

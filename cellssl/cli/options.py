@@ -96,7 +96,7 @@ def jobs_of(text: str) -> int | None:
     """Return the number of --jobs, None for auto; UsageError for anything else."""
     if text == "auto":
         return None
-    if not (text.isdecimal() and int(text)):
+    if not (text.isdecimal() and int(text[:9]) > 0 and len(text) < 9):
         raise UsageError(f"--jobs {text!r} is not a number of jobs", hint="use auto, or a number from 1 on")
     return int(text)
 

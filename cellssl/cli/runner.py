@@ -11,7 +11,7 @@ from cellssl.artifacts.export import copy_card, copy_files
 from cellssl.artifacts.hash_cache import FOLDER, HashCache
 from cellssl.artifacts.locks import LockHolder
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.cli.console import Console, open_log, stage_title
+from cellssl.cli.console import Console, Work, open_log, stage_title
 from cellssl.cli.options import Common
 from cellssl.cli.signals import StopSignals
 from cellssl.config import recipe as recipes
@@ -114,12 +114,12 @@ class Runner:
         found = self.found(planned)
         if found is None:
             again = self.is_made_again(planned)
-            self.say_begins(planned)
-            self._check_device()
-            with self.console.working_on(planned.stage, planned.arm, planned.seed_of_pointer):
+            self.check_device()
+            with self.console.working_on(planned.stage, planned.arm, planned.seed_of_pointer) as work:
+                self.say_begins(planned, work)
                 pointed = partial(self.pointer_of(planned).leave_to_made, self.session.store)
                 found = self.run(make(planned, replace(self.context(force=again), finished=pointed)))
-            self.say_done(planned, found)
+            self.say_done(planned, found, work)
         self.note_made(planned, found)
         return found
 
@@ -142,18 +142,18 @@ class Runner:
         """Return whether a stage is made whatever there is, because of --force, and was not yet."""
         return self.common.force and planned.fingerprint not in self._shown
 
-    def say_begins(self, planned: Planned) -> None:
+    def say_begins(self, planned: Planned, work: Work) -> None:
         """Say that the making of a stage begins, and why where an earlier result is incomplete."""
         title, store = self.title_of(planned), self.session.store
         former = None if self.is_made_again(planned) else store.find(planned.stage, planned.fingerprint)
         if former is not None and (lost := lost_files(former, store)):
-            self.console.say(f"{title}: {lost[0]} is gone, so it is made again")
-        self.console.say(f"{title}: begins")
+            self.console.say(f"{title}: {lost[0]} is gone, so it is made again", work)
+        self.console.say(f"{title}: begins", work)
 
-    def say_done(self, planned: Planned, made: Artifact) -> None:
+    def say_done(self, planned: Planned, made: Artifact, work: Work) -> None:
         """Say that a stage has been made."""
         self._changes.pop(planned.fingerprint, None)
-        self.console.say(f"{self.title_of(planned)}: done in {made.card.run['seconds']:,.0f} s, {made.path}")
+        self.console.say(f"{self.title_of(planned)}: done in {made.card.run['seconds']:,.0f} s, {made.path}", work)
 
     def note_made(self, planned: Planned, made: Artifact) -> None:
         """Remember that a stage is there, and leave a pointer to it."""
@@ -256,7 +256,7 @@ class Runner:
         rows = self.session.states(one for one in planned if one.stage != "report")
         would_make, _ = foreseen(rows, force=self.common.force, only_last=False)
         if not would_make:
-            self._check_device()
+            self.check_device()
             self.show_plan(rows)
             return
         found = self.estimated(planned, would_make)
@@ -306,7 +306,7 @@ class Runner:
             return recipe.name, []
         return pointers_of(recipe, self.common.overrides or [])
 
-    def _check_device(self) -> None:
+    def check_device(self) -> None:
         """Raise UsageError for a GPU that is not there before the first plate, not after the last."""
         if self.common.device not in ("auto", "cpu"):
             from cellssl.device import device_for

@@ -1,8 +1,8 @@
 """event_process: work that yields events in; the same work in a process of its own out, which can be asked to stop.
 
-A first process of ours imports the large libraries once and does nothing else. Each piece of work is forked from it, so
-it starts in milliseconds, shares the memory of the libraries with the others, and ends with its process. That first
-process runs no threads: a process that does cannot be forked safely.
+A fork server imports the large libraries once and does nothing else. Each piece of work is forked from it, so it starts
+in milliseconds, shares the memory of the libraries with the others, and ends with its process. No library may run
+threads in the fork server: a process that does so cannot be forked safely.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import multiprocessing.forkserver
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TypeVar, cast
@@ -28,8 +28,13 @@ LIBRARIES = (
     "sklearn.cluster", "sklearn.linear_model", "sklearn.neighbors", "sklearn.decomposition",
 )  # fmt: skip
 """What the stages import."""
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Set to 1 while the libraries are imported, so that none of them starts threads."""
+ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "PYTHONSAFEPATH": "1",
+}
+"""Variables of the fork server: no library starts threads, and none is taken from the folder that a user is in."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOP = "stop"
 
 
@@ -91,29 +96,33 @@ class EventProcess:
         self.name = name
         self.outcome: Outcome | None = None
         """How the work has ended; None while it runs."""
+        _start_fork_server()
         context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, dict(os.environ)), name=name, daemon=True)
-        with _libraries_imported_once():
-            self._process.start()
-        theirs.close()
+        try:
+            self._process.start()  # waits until the libraries are imported
+        except (EOFError, OSError) as error:
+            raise FailedError(
+                f"no process could be started for {name}: the one that imports the libraries has ended",
+                hint="run the same command again with --jobs 1",
+            ) from error
+        finally:
+            theirs.close()
         with suppress(OSError):  # it has died meanwhile: its end is seen by `receive`
             self.pipe.send(work)
 
     def receive(self) -> Event | None:
-        """Wait for the next event and return it, or None where the work has ended; `outcome` says how.
-
-        Raises FailedError where the process has died.
-        """
+        """Wait for the next event and return it, or None where the work has ended; `outcome` says how."""
         try:
             message = self.pipe.recv()
         except (EOFError, OSError):
             self._process.join(JOIN_S)
-            raise FailedError(
-                f"the process of {self.name} died ({how_ended(self._process.exitcode)}), most likely because memory "
-                "was full",
+            fault = FailedError(
+                f"its process died ({how_ended(self._process.exitcode)}), most likely because memory was full",
                 hint="run the same command again with --jobs 1, or free some memory; what is done is kept",
-            ) from None
+            )
+            message = Outcome(fault=fault)
         if not isinstance(message, Outcome):
             return cast(Event, message)
         self.outcome = message
@@ -133,35 +142,32 @@ class EventProcess:
         self._process.join(JOIN_S)
 
 
-def start_importing() -> None:
-    """Start the process that imports the libraries, so that the first work finds them imported."""
-    with _libraries_imported_once():
-        multiprocessing.forkserver.ensure_running()
+def _start_fork_server() -> None:
+    """Start the fork server, which imports the libraries in the meantime; nothing happens where it runs already.
 
-
-@contextmanager
-def _libraries_imported_once() -> Iterator[None]:
-    """Have the libraries imported, each with one thread, and not from the folder that the user happens to be in.
-
-    Where that process runs already, nothing of this has an effect.
+    It takes no signals, and neither do the processes before they do their work: what they are to do at a signal, this
+    process says.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(LIBRARIES))
-    before = {name: os.environ.get(name) for name in (*ONE_THREAD, "PYTHONSAFEPATH")}
-    os.environ.update(dict.fromkeys(before, "1"))
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    os.environ.update(ENVIRONMENT)
     try:
-        yield
+        multiprocessing.forkserver.ensure_running()
     finally:
         for name, value in before.items():
             if value is None:
-                os.environ.pop(name, None)
+                del os.environ[name]
             else:
                 os.environ[name] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _serve(pipe: Connection, environment: dict[str, str]) -> None:
     """Do the work and send its events; this runs in the process. Signals are for the process outside alone."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     os.environ.clear()
     os.environ.update(environment)
     with suppress(EOFError, OSError):

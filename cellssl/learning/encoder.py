@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from cellssl.learning.threads import NetworkSize
+
 
 @dataclass(frozen=True)
 class TensorNames:
@@ -59,8 +61,8 @@ class EncoderSettings(Plugin):
     def min_side_px(self) -> int:
         """Return the side of the smallest crop that the network can take."""
 
-    def multiply_adds(self, channels: int, side_px: int) -> int | None:
-        """Return the multiply-adds for one crop where they are known without building the network, else None.
+    def network_size(self, channels: int, side_px: int) -> NetworkSize | None:
+        """Return what the network does to one crop where that is known without building it, else None.
 
         It is asked by what must not load torch, to see whether one thread serves a network; None counts as a large one.
         """

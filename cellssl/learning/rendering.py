@@ -8,7 +8,7 @@ from functools import cache
 from threading import Barrier
 from typing import TYPE_CHECKING
 
-from cellssl.device import allowed_threads
+from cellssl.device import allowed_threads, to_device
 from cellssl.learning.transform import Drawn, Standalone, as_float
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Rendering:
         import torch
 
         numbers = torch.arange(len(out)) if self.order is None else self.order
-        rows = None if len(out) == len(crops) and self.order is None else (numbers % len(crops)).to(crops.device)
+        rows = None if len(out) == len(crops) and self.order is None else to_device(numbers % len(crops), crops.device)
         places, results = numbers.tolist(), out.unbind(0)
         chunks = []
         for begin in range(0, len(out), size):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import PlainValidator
 
 from cellssl.config.settings import Plugin
+from cellssl.device import to_device
 from cellssl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -153,8 +154,7 @@ def as_float(crops: Float[Tensor, "n c y x"] | UInt8[Tensor, "n c y x"]) -> Floa
 
 def broadcast_to_crops(values: Tensor, crops: Float[Tensor, "n c y x"]) -> Tensor:
     """Return one value per cell (or per cell and channel), with shape and device to be multiplied with crops."""
-    dtype = crops.dtype if values.is_floating_point() else None
-    values = values.to(device=crops.device, dtype=dtype, non_blocking=True)  # does not wait for the device
+    values = to_device(values.to(crops.dtype) if values.is_floating_point() else values, crops.device)
     return values.reshape(*values.shape, *[1] * (crops.ndim - values.ndim))
 
 
@@ -174,7 +174,7 @@ def change_cells(
             change(crops[cell : cell + 1], shaped[cell : cell + 1])
     elif which.any():
         cells = which.nonzero()[:, 0]
-        rows = cells.to(crops.device, non_blocking=True)
+        rows = to_device(cells, crops.device)
         crops[rows] = change(crops[rows], broadcast_to_crops(values[cells], crops))
 
 

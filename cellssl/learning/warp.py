@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
+from cellssl.device import to_device
 from cellssl.learning.transform import Geometric, Interpolation, Sampling, as_float
 from cellssl.randomness import Keys
 
@@ -63,7 +64,7 @@ class Warp:
         if self.sampling.interpolation == "nearest":
             squares = torch.ones_like(squares)
         columns, rows = grid_terms(self.matrix, self.side_in, self.side_out, squares)
-        columns, rows = (term.to(device, non_blocking=True) for term in (columns[:, None, :], rows[:, :, None]))
+        columns, rows = (to_device(term, device) for term in (columns[:, None, :], rows[:, :, None]))
         return Resampling(columns, rows, squares, self.sampling)
 
     def apply(
@@ -98,7 +99,7 @@ class Resampling:
         out = pixels.new_empty(*pixels.shape[:2], *grid.shape[1:3])
         for square in different:
             same = [cell for cell, side in enumerate(squares) if side == square]
-            cells = torch.tensor(same).to(pixels.device, non_blocking=True)
+            cells = to_device(torch.tensor(same), pixels.device)
             out[cells] = self._sample(pixels[cells], grid[cells], square)
         return out
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cellssl.device import allowed_threads
+from cellssl.device import allowed_threads, device_for, has_gpu_driver
 from cellssl.engine.plate_parts import parts_of
 from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.rates import BASE_MB, CLUSTER_S, EMBEDDED_BYTES, EVALUATE_S, FEATURES_S, INTENSITIES_S
@@ -59,8 +59,8 @@ def one_thread_serves(planned: Planned) -> bool:
                 return False
             settings = stages["pretrain"].settings
             side_px = settings.input_px or stages["segment"].settings.crop_px
-            size = settings.encoder.multiply_adds(channels_of(stages), side_px)
-            return size is not None and threads_for(size, 2) == 1
+            size = settings.encoder.network_size(channels_of(stages), side_px)
+            return size is not None and threads_for(size.multiply_adds, 2) == 1
         case _:
             return False
 
@@ -91,13 +91,12 @@ def needs_of(planned: Planned, store: Store, device_name: str, asked_threads: in
 def _needs_of_network(
     planned: Planned, size: Workload, network: NetworkSize, device_name: str, asked_threads: int | None
 ) -> Needs:
-    from cellssl.device import device_for
     from cellssl.learning.threads import threads_for
 
     settings = planned.settings
     allowed = allowed_threads()
     threads = asked_threads or threads_for(network.multiply_adds, allowed)
-    if device_for(device_name).type != "cpu" or (threads > 1 and threads >= allowed):
+    if _takes_gpu(device_name) or (threads > 1 and threads >= allowed):
         return ALONE
     maps_mb = 4e-6 * network.outputs
     if planned.stage == "embed":
@@ -108,6 +107,13 @@ def _needs_of_network(
     passes = len(branches) * VIEWS * PASSES * settings.epochs * size.trained_cells
     memory_mb = BASE_MB + VIEWS * min(settings.batch, size.trained_cells) * maps_mb
     return Needs(threads, memory_mb, passes * network.multiply_adds / MULTIPLY_ADDS_PER_S)
+
+
+def _takes_gpu(device_name: str) -> bool:
+    """Return whether networks run on a GPU; torch is loaded only where there is a driver."""
+    if device_name == "auto" and not has_gpu_driver():
+        return False
+    return device_for(device_name).type != "cpu"
 
 
 def _network(planned: Planned, store: Store, size: Workload) -> NetworkSize | None:
@@ -129,6 +135,9 @@ def _network(planned: Planned, store: Store, size: Workload) -> NetworkSize | No
         channels, _, side_px = trained_on(model)
         encoder = pretrain_settings(model, "encoder").encoder
     encoder.check_side(side_px)
+    known: NetworkSize | None = encoder.network_size(channels, side_px)
+    if known is not None:
+        return known
     network = uninitialised_encoder(encoder, channels).to("meta")  # sizes without numbers: nothing is computed
     return network_size(network, channels, side_px)
 

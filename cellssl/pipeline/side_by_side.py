@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import bisect
 import multiprocessing.connection
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cellssl.engine.event_process import EventProcess
-from cellssl.errors import CellsslError, FailedError
+from cellssl.errors import CellsslError
 from cellssl.events import Event, Waiting
 from cellssl.pipeline.needs import Needs
 from cellssl.pipeline.planned import Planned
@@ -100,10 +99,7 @@ class SideBySide:
         return len(self.running) < self.jobs and threads <= self.cores and memory_mb <= MEMORY_SHARE * self.memory_mb
 
     def events(self) -> Iterator[tuple[Running, Event]]:
-        """Wait for a moment, and yield what has happened; stages that have ended are in `ended` afterwards.
-
-        Raises what a stage raised, and FailedError where its process has died.
-        """
+        """Wait for a moment, and yield what has happened; stages that have ended are in `take_ended` afterwards."""
         pipes = {one.process.pipe: one for one in self.running}
         happened = multiprocessing.connection.wait(list(pipes), LOOK_EVERY_S)
         for pipe in happened:
@@ -119,14 +115,14 @@ class SideBySide:
         self.running = [one for one in self.running if one.process.outcome is None]
         return ended
 
-    def stop(self) -> None:
-        """Ask all stages to save what they must and to end; wait until they have ended."""
+    def stop(self, show: Callable[[Running, Event], None]) -> None:
+        """Ask all stages to save what they must and to end; wait until they have ended, and show what happens."""
         for one in self.running:
             one.process.ask_to_stop()
         for one in self.running:
-            with suppress(CellsslError):  # it has died, or failed: the reason to stop came first
-                while one.process.outcome is None:
-                    one.process.receive()
+            while one.process.outcome is None:
+                if (event := one.process.receive()) is not None:
+                    show(one, event)
 
     def kill(self) -> None:
         """End the processes of all stages at once."""
@@ -141,12 +137,9 @@ def are_worth_processes(needs: Sequence[Needs]) -> bool:
     return len(seconds) > 1 and sum(seconds) - max(seconds) >= WORTH_S
 
 
-def result_of(ended: Running) -> str:
-    """Return the fingerprint of the artifact of a stage that has ended; raise what the stage raised."""
-    outcome = ended.process.outcome
-    assert outcome is not None, "it has ended"
-    if outcome.fault is not None:
-        raise outcome.fault
-    if outcome.is_stopped:
-        raise FailedError(f"{ended.process.name} was stopped", hint="run the same command again to go on from there")
-    return str(outcome.result)
+def fault_of(ended: Running) -> Exception | None:
+    """Return what a stage that has ended raised, with the name of the stage in its message; None where it was made."""
+    fault = ended.process.outcome.fault if ended.process.outcome is not None else None
+    if isinstance(fault, CellsslError):
+        fault.message = f"{ended.process.name}: {fault.message}"
+    return fault

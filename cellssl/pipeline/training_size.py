@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
+
+from cellssl.device import allowed_cores, has_gpu_driver
 
 LONG_S = 900.0
 """Where all fields take longer, a sample of them comes first."""
@@ -66,8 +67,6 @@ def training_size(
 
     `megapixels` is the size of one image of a field. `cores` and `gpu` are those of this machine by default.
     """
-    from cellssl.device import allowed_cores
-
     has_gpu = _has_gpu() if gpu is None else gpu
     cores = cores or allowed_cores()
     input_px = crop_px if has_gpu else min(CPU_INPUT_PX, crop_px)
@@ -102,7 +101,7 @@ def _batch(cells: float) -> int:
 
 def _has_gpu() -> bool:
     """Return whether there is a GPU that torch can use; torch is loaded only where there is a driver."""
-    if not any(Path("/dev").glob("nvidia[0-9]*")) or find_spec("torch") is None:
+    if not has_gpu_driver() or find_spec("torch") is None:
         return False
     import torch
 

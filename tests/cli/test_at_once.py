@@ -99,16 +99,18 @@ def test_a_second_signal_and_a_kill_leave_no_process_and_nothing_that_keeps_the_
     assert len(files_of(store, "pretrain")) == 4
 
 
-def test_a_stage_that_fails_ends_the_command_with_its_code_and_what_is_beside_it_is_saved(
+def test_a_stage_that_fails_ends_the_command_with_its_code_after_what_is_beside_it(
     chain: Chain, tmp_path: Path
 ) -> None:
     recipe, store = recipe_of(chain, tmp_path), chain.copy_cells(tmp_path / "store")
     recipe.write_text(recipe.read_text().replace("learning_rate = 0.002", "learning_rate = 1e30"))
     said = run(*pretrainings(recipe, store, "3", *LONG))
     assert said.code == 1 and "Traceback" not in said.err, said.err
-    assert re.search(r"^pretrain other seed \d: failed; what is made beside it is saved and stopped", said.err, re.M)
+    assert re.search(r"^pretrain other seed \d: failed", said.err, re.M)
     assert "error: " in said.err.splitlines()[-2] and "cure: " in said.err.splitlines()[-1]
     assert not list(store.glob("pretrain/*.lock"))
+    main = {seed for seed in ("0", "1") if f"pretrain main seed {seed}: begins" in said.err}
+    assert main and main == {seed for seed in main if f"pretrain main seed {seed}: done" in said.err}
 
 
 def test_a_process_that_dies_is_an_error_that_names_the_stage(chain: Chain, tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_a_process_that_dies_is_an_error_that_names_the_stage(chain: Chain, tmp_
     os.kill(json.loads(locks[0].read_text())["pid"], signal.SIGKILL)
     _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1
-    assert re.search(r"^error: the process of pretrain \w+ seed \d died \(signal 9, SIGKILL\)", err, re.MULTILINE), err
+    assert re.search(r"^error: pretrain \w+ seed \d: its process died \(signal 9, SIGKILL\)", err, re.MULTILINE), err
 
 
 @pytest.mark.parametrize("no_wait", [False, True])

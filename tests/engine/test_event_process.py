@@ -1,6 +1,7 @@
 """event_process: events come out as they happen, and the work ends by itself, when asked, or with its process."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,8 +105,9 @@ def test_the_death_of_the_process_is_an_error_with_its_signal(tmp_path: Path) ->
     process = EventProcess(partial(steps, tmp_path), "pretrain main")
     process.receive()
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-    with pytest.raises(FailedError, match=r"the process of pretrain main died \(signal 9, SIGKILL\)"):
-        end_of(process)
+    end_of(process)
+    assert process.outcome is not None and isinstance(process.outcome.fault, FailedError)
+    assert process.outcome.fault.message.startswith("its process died (signal 9, SIGKILL)")
     process.kill()
 
 
@@ -127,3 +129,13 @@ def test_a_folder_with_a_file_named_like_a_library_does_no_harm_and_no_process_o
             return
         time.sleep(0.01)
     pytest.fail("the process goes on without its parent")
+
+
+def test_the_fork_server_runs_no_threads_and_takes_no_signals(tmp_path: Path) -> None:
+    process = EventProcess(partial(steps, tmp_path), "steps")
+    process.receive()
+    server = int(Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat").read_text().rpartition(")")[2].split()[1])
+    assert len(list(Path(f"/proc/{server}/task").iterdir())) == 1
+    blocked = int(re.search(r"SigBlk:\s*(\w+)", Path(f"/proc/{server}/status").read_text())[1], 16)  # type: ignore[index]
+    assert all(blocked >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM))
+    process.kill()

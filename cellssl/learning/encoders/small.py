@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from cellssl.learning.threads import NetworkSize
+
 
 class Settings(EncoderSettings):
     """A small convolutional network: one strided 3 x 3 convolution with batch norm per width, then a global average."""
@@ -24,13 +26,16 @@ class Settings(EncoderSettings):
         """Return the side that the convolutions reduce to one pixel: each width halves the crop once."""
         return int(2 ** len(self.widths))
 
-    def multiply_adds(self, channels: int, side_px: int) -> int:
-        """Return the sum over the convolutions: 9 weights for each pair of channels, and pixel of the smaller map."""
-        total = 0
+    def network_size(self, channels: int, side_px: int) -> NetworkSize:
+        """Return the sums over the convolutions: 9 weights for each pair of channels, and pixel of the smaller map."""
+        from cellssl.learning.threads import NetworkSize
+
+        multiply_adds = outputs = 0
         for before, after in zip((channels, *self.widths), self.widths, strict=False):
             side_px = (side_px + 1) // 2
-            total += 9 * before * after * side_px**2
-        return total
+            multiply_adds += 9 * before * after * side_px**2
+            outputs += 3 * after * side_px**2  # of the convolution, the batch norm and the ReLU
+        return NetworkSize(multiply_adds, outputs)
 
     def feature_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
         """Return the convolutional part."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from cellssl.device import to_device
 from cellssl.errors import UsageError
 from cellssl.learning.transform import Drawn, Interpolation, Sampling, Standalone, change_cells, number_or_pair
 from cellssl.randomness import Keys
@@ -70,7 +71,7 @@ class Settings(Standalone):
                 f"elastic: sigma {self.sigma} needs more than {reach} px, the crops have {field.shape[-1]} px",
                 hint=f"choose a sigma below {(2 * field.shape[-1] - 1) / 8:g}",
             )
-        along_x, along_y = gaussian(torch.tensor(pair(self.sigma)), 2 * reach + 1).to(field.device, non_blocking=True)
+        along_x, along_y = to_device(gaussian(torch.tensor(pair(self.sigma)), 2 * reach + 1), field.device)
         field = F.conv2d(F.pad(field, (reach,) * 4, mode="reflect"), along_x[None, None, None, :] * strength)
         return F.conv2d(field, along_y[None, None, :, None])
 

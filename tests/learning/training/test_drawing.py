@@ -1,7 +1,6 @@
 """Views that are drawn ahead, several steps at once or in a thread, have the bits of those drawn in their step."""
 
 import threading
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +10,7 @@ from pydantic import TypeAdapter
 
 from cellssl.learning.training.drawing import STEPS_AT_ONCE, branch_keys, draw_batches, drawn_steps, with_drawn_views
 from cellssl.learning.training.loop import Plan, train, train_step
-from cellssl.learning.training.readers import one_ahead
+from cellssl.learning.training.readers import ahead
 from cellssl.learning.view import View, ViewSettings, draw_views, render_all
 from cellssl.randomness import Keys, cell_keys, generator
 
@@ -87,10 +86,11 @@ def test_views_that_are_drawn_together_are_those_of_each_view_by_itself() -> Non
 def test_each_call_runs_while_the_result_before_is_used() -> None:
     begun = [threading.Event() for _ in range(4)]
 
-    def call(number: int) -> Callable[[], int]:
-        return lambda: begun[number].set() or number  # type: ignore[func-returns-value]
+    def call(number: int) -> int:
+        begun[number].set()
+        return number
 
-    results = one_ahead(map(call, range(4)), "test")
+    results = ahead(map(call, range(4)), "test")
     for number, following in pairwise(range(4)):
         assert next(results) == number
         assert begun[following].wait(timeout=10)

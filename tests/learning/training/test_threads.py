@@ -12,7 +12,7 @@ from chain import ENVIRONMENT, Chain, run, start
 from cellssl.config.settings import PluginField
 from cellssl.device import allowed_cores, allowed_threads, cores_of_process, granted_cores
 from cellssl.errors import IntegrityError, UsageError
-from cellssl.learning.threads import SMALL_NETWORK, multiply_adds, threads_for, torch_threads
+from cellssl.learning.threads import SMALL_NETWORK, network_size, threads_for, torch_threads
 from cellssl.stages.shared.arithmetic import FILE, Arithmetic
 
 ENCODERS = PluginField("cellssl.learning.encoders")
@@ -33,9 +33,9 @@ def test_a_small_network_gets_one_thread_and_a_larger_one_all_that_are_allowed()
 )
 def test_multiply_adds_are_those_of_the_published_networks(encoder: str, side_px: int, millions: float) -> None:
     chosen = ENCODERS.choose(encoder)
-    counted = multiply_adds(chosen.build(3), 3, side_px)
-    assert counted / 1e6 == pytest.approx(millions, rel=0.002)
-    assert chosen.multiply_adds(3, side_px) in (counted, None)
+    counted = network_size(chosen.build(3), 3, side_px)
+    assert counted.multiply_adds / 1e6 == pytest.approx(millions, rel=0.002)
+    assert chosen.network_size(3, side_px) in (counted, None)
 
 
 def test_allowed_threads_are_those_of_the_user_else_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
