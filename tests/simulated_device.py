@@ -8,16 +8,15 @@ devices fail.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
-from unittest import mock
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_map
-
-from cellssl.learning.training import drawing
 
 DEVICE = torch.device("meta")
 aten = torch.ops.aten
@@ -58,9 +57,9 @@ class OnDevice(Tensor):
 
 
 class _Simulation(TorchDispatchMode):
-    def __init__(self) -> None:
+    def __init__(self, waits: list[str]) -> None:
         super().__init__()
-        self.waits: list[str] = []
+        self.waits = waits
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -106,15 +105,20 @@ def _wrap(value: Any) -> Any:
 
 @contextmanager
 def simulated() -> Iterator[list[str]]:
-    """Simulate the device `DEVICE`; yield the list of operations that would have waited for a GPU.
+    """Simulate the device `DEVICE`, in threads too; yield the list of operations that would have waited for a GPU."""
+    waits: list[str] = []
+    submit = ThreadPoolExecutor.submit
 
-    torch tells this thread alone what it does, so that what a thread does ahead is done here; and it tells the parts of
-    an operation outside of its inference mode only.
-    """
-    simulation = _Simulation()
+    def submit_simulated(pool: ThreadPoolExecutor, work: Any, *args: Any, **kwargs: Any) -> Any:
+        def simulating() -> Any:
+            with _Simulation(waits):
+                return work(*args, **kwargs)
+
+        return submit(pool, simulating)
+
     with (
-        mock.patch.object(drawing, "ahead", lambda items, _: items),
-        mock.patch.object(torch, "inference_mode", torch.no_grad),
-        simulation,
+        patch.object(torch, "inference_mode", torch.no_grad),  # in that mode, torch gives results another class
+        patch.object(ThreadPoolExecutor, "submit", submit_simulated),
+        _Simulation(waits),
     ):
-        yield simulation.waits
+        yield waits

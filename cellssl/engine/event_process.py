@@ -30,7 +30,7 @@ LIBRARIES = (
 """What the stages import."""
 ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "PYTHONSAFEPATH": "1",
 }
 """Variables of the fork server: no library starts threads, and none is taken from the folder that a user is in."""
