@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import TypeVar, cast
 
@@ -149,6 +150,7 @@ def _start_fork_server() -> None:
     process says.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(LIBRARIES))
+    resource_tracker.ensure_running()  # the fork server wants it; where it starts it itself, it lets signals in again
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     os.environ.update(ENVIRONMENT)
