@@ -116,7 +116,8 @@ def parts_of_a_step() -> dict[str, Callable[[], object]]:
     ready = torch.rand(views * size, CHANNELS, plan.side_px, plan.side_px).contiguous(memory_format=torch.channels_last)
     cells = plan.cell_keys[:size]
     features, keys = torch.rand(views, size, state.encoder.out_dim), torch.rand(views, size, state.encoder.out_dim)
-    drawn = drawn_steps(plan, 0, (CHANNELS, CROP_PX, CROP_PX), in_background=False)
+    shape = (CHANNELS, CROP_PX, CROP_PX)
+    drawn = drawn_steps(plan.drawer, plan.cells_of, range(plan.steps), shape, in_background=False)
     rows = plan.batches.rows(0)
     crops = plan.read(rows)
 
