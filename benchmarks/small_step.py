@@ -1,11 +1,12 @@
 """small_step: print what a step of the demo's training costs, against the networks alone, and where the time goes.
 
-python benchmarks/small_step.py [--rounds 40] [--threads 1]
+python benchmarks/small_step.py [--rounds 40]
 
 The settings are those of recipes/demo.toml: the encoder `small`, 48 px from crops of 68 px, batches of 128, two
 branches with MoCo. The networks alone do their part of a step, on tensors that are ready: forward and backward of
 encoder and projector, forward of their momentum copies, for every branch. All parts alternate with whole steps in one
-process, each by itself; the median counts, and the ratio is the median over rounds.
+process, each by itself, on one thread; the medians of their processor times are printed, which other work on the
+machine changes less than the time on the clock.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 CELLS, CROP_PX, CHANNELS = 1500, 68, 3
@@ -26,43 +28,39 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=1, help="threads of views and networks")
     given = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = str(given.threads)  # read by torch when it is loaded, and by the renderer
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is loaded, and by whoever renders
     from cellssl.learning.training.memory import keep_freed_memory
 
     keep_freed_memory()
-    show(measured(parts_of_a_step(), given.rounds), given.threads)
+    show(measured(parts_of_a_step(), given.rounds))
 
 
 def measured(parts: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the milliseconds of every part in every round, after three rounds of warm-up."""
+    """Return the milliseconds of processor time of every part in every round, after three rounds of warm-up."""
     taken: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(rounds + 3):
         for name, work in parts.items():
-            start_s = time.perf_counter()
+            start_s = time.process_time()
             work()
-            taken[name].append(1000 * (time.perf_counter() - start_s))
+            taken[name].append(1000 * (time.process_time() - start_s))
     return {name: times[3:] for name, times in taken.items()}
 
 
-def show(taken: dict[str, list[float]], threads: int) -> None:
+def show(taken: dict[str, list[float]]) -> None:
     """Print the ratio and the share of every part; what no part explains is the rest."""
-    import numpy as np
-
     from cellssl.learning.training.drawing import STEPS_AT_ONCE
 
-    step, networks = (np.array(taken[name]) for name in ("step", "networks"))
-    encoders = np.array(taken["encoders alone"])
-    print(f"a step of the demo on {threads} thread{'s' if threads > 1 else ''}: {np.median(step):.1f} ms")
-    print(f"  {np.median(step / networks):.2f} times the encoders and projectors on ready tensors")
-    print(f"  {np.median(step / encoders):.2f} times the encoders alone")
-    medians = {name: float(np.median(times)) for name, times in taken.items() if name not in ("step", "encoders alone")}
-    medians["loss"] -= medians.pop("projectors of the loss")  # they are counted among the networks
-    medians["drawing of views"] /= STEPS_AT_ONCE
-    medians["rest"] = float(np.median(step)) - sum(medians.values())
-    for name, ms in medians.items():
-        print(f"  {name:24} {ms:7.2f} ms  {ms / np.median(step):6.1%}")
+    parts = {name: median(times) for name, times in taken.items()}
+    parts["drawing of views"] /= STEPS_AT_ONCE
+    parts["loss"] -= parts.pop("projectors of the loss")  # they are counted among the networks
+    step, encoders = parts.pop("step"), parts.pop("encoders alone")
+    parts["rest"] = step - sum(parts.values())
+    print(f"a step of the demo on one thread: {step:.1f} ms")
+    print(f"  {step / parts['networks']:.2f} times encoders and projectors on ready tensors")
+    print(f"  {step / encoders:.2f} times the encoders alone")
+    for name, ms in parts.items():
+        print(f"  {name:20} {ms:7.2f} ms  {ms / step:6.1%}")
 
 
 class NoiseCrops:
@@ -116,7 +114,8 @@ def parts_of_a_step() -> dict[str, Callable[[], object]]:
     ready = torch.rand(views * size, CHANNELS, plan.side_px, plan.side_px).contiguous(memory_format=torch.channels_last)
     cells = plan.cell_keys[:size]
     features, keys = torch.rand(views, size, state.encoder.out_dim), torch.rand(views, size, state.encoder.out_dim)
-    drawn = drawn_steps(plan, 0, (CHANNELS, CROP_PX, CROP_PX), in_background=False)
+    shape = (CHANNELS, CROP_PX, CROP_PX)
+    drawn = drawn_steps(plan.drawer, plan.cells_of, range(plan.steps), shape, in_background=False)
     rows = plan.batches.rows(0)
     crops = plan.read(rows)
 

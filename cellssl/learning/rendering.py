@@ -114,9 +114,12 @@ class Rendering:
         """
         import torch
 
-        numbers = torch.arange(len(out)) if self.order is None else self.order
-        rows = None if len(out) == len(crops) and self.order is None else to_device(numbers % len(crops), crops.device)
-        places, results = numbers.tolist(), out.unbind(0)
+        rows = None
+        if self.order is not None or len(out) > len(crops):
+            numbers = torch.arange(len(out)) if self.order is None else self.order
+            rows = to_device(numbers % len(crops), crops.device)
+        results = out.unbind(0)
+        places = None if self.order is None else [results[place] for place in self.order.tolist()]
         chunks = []
         for begin in range(0, len(out), size):
             cells = slice(begin, begin + size)
@@ -125,7 +128,7 @@ class Rendering:
                     [step.of_cells(cells) for step in self.steps],
                     crops[cells] if rows is None else crops,
                     None if rows is None else rows[cells],
-                    out[cells] if self.order is None else [results[place] for place in places[cells]],
+                    out[cells] if places is None else places[cells],
                 )
             )
         return chunks

@@ -468,7 +468,7 @@ JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.5, "p"
 def test_position_by_position_as_on_a_gpu_equals_run_by_run() -> None:
     crops, jitter = noise(cells=60), part("color_jitter", **JITTER)
     drawn = jitter.draw(keys_of(60), 3)
-    by_run = color_jitter.run_by_run(crops.clone(), drawn, jitter.alike(drawn))
+    by_run = color_jitter.run_by_run(crops.clone(), drawn)
     assert_same(by_run, color_jitter.position_by_position(crops.clone(), drawn), atol=2e-6)
 
 

@@ -6,20 +6,20 @@ several steps are drawn in one go, which takes little longer than for one step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from cellssl.learning.training.readers import ahead
-from cellssl.learning.view import DrawnViews, draw_views
+from cellssl.learning.view import DrawnViews, View, draw_views
 from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
+    import torch
     from jaxtyping import Int64, UInt8
     from torch import Tensor
 
-    from cellssl.learning.training.loop import Plan
+    from cellssl.learning.training.distributed import Group
     from cellssl.learning.training.readers import Rows
 
     BranchViews = tuple[DrawnViews, ...]
@@ -30,49 +30,69 @@ STEPS_AT_ONCE = 8
 0.9 ms for 8 steps, and 0.7 ms for 16."""
 
 
-def branch_keys(plan: Plan, branch: str, cells: Int64[Tensor, "b"], when: int | str) -> Keys:
+def branch_keys(seed: int, branch: str, cells: Int64[Tensor, "b"], when: int | str) -> Keys:
     """Return the random keys of a batch for one branch; `when` is the step, or "validation"."""
-    return Keys(cells).fold(plan.seed, when, branch)
+    return Keys(cells).fold(seed, when, branch)
 
 
-def draw_batches(
-    plan: Plan, batches: Sequence[tuple[int | str, Int64[Tensor, "b"]]], crop_shape: tuple[int, ...]
-) -> list[BranchViews]:
-    """Draw the views of all branches for some batches, each given as `when` and the keys of its cells.
+@dataclass(frozen=True)
+class ViewDrawer:
+    """All that the views of a training depend on, besides cells and steps."""
 
-    They are the views of this process' share of each batch.
-    """
-    by_branch = []
-    for branch in plan.branches:
-        keys = [branch_keys(plan, branch.name, cells, when) for when, cells in batches]
-        own = [Keys(plan.group.share(each.values)) for each in keys]
-        by_branch.append(draw_views(branch.views, own, crop_shape, plan.side_px, plan.device))
-    return list(zip(*by_branch, strict=True))
+    views: Mapping[str, tuple[View, ...]]
+    """By branch."""
+    seed: int
+    side_px: int
+    device: torch.device
+    group: Group
+
+    def draw(
+        self, batches: Sequence[tuple[int | str, Int64[Tensor, "b"]]], crop_shape: tuple[int, ...]
+    ) -> list[BranchViews]:
+        """Draw the views of all branches for some batches, each given as `when` and the keys of its cells.
+
+        They are the views of this process' share of each batch. `crop_shape` is (channels, y, x).
+        """
+        by_branch = []
+        for branch, views in self.views.items():
+            keys = [branch_keys(self.seed, branch, cells, when) for when, cells in batches]
+            own = [Keys(self.group.share(each.values)) for each in keys]
+            by_branch.append(draw_views(views, own, crop_shape, self.side_px, self.device))
+        return list(zip(*by_branch, strict=True))
 
 
-def drawn_steps(plan: Plan, first: int, crop_shape: tuple[int, ...], *, in_background: bool) -> Iterator[BranchViews]:
-    """Yield the views of every step from `first` on.
+def drawn_steps(
+    drawer: ViewDrawer,
+    cells_of: Callable[[int], Int64[Tensor, "b"]],
+    steps: range,
+    crop_shape: tuple[int, ...],
+    *,
+    in_background: bool,
+) -> Iterator[BranchViews]:
+    """Yield the views of every step; `cells_of` returns the keys of the cells of a step.
 
     With `in_background` a thread draws those of the next steps in the meantime. That serves a GPU, which waits for
     whoever draws; on a CPU the thread would take turns with the network.
     """
 
-    def draw(steps: range) -> list[BranchViews]:
-        rows = {step: torch.from_numpy(plan.batches.rows(step)) for step in steps}
-        return draw_batches(plan, [(step, plan.cell_keys[rows[step]]) for step in steps], crop_shape)
+    def draw(some: range) -> list[BranchViews]:
+        return drawer.draw([(step, cells_of(step)) for step in some], crop_shape)
 
-    blocks = (range(begin, min(begin + STEPS_AT_ONCE, plan.steps)) for begin in range(first, plan.steps, STEPS_AT_ONCE))
-    drawn = map(draw, blocks)
+    drawn = map(draw, (steps[begin : begin + STEPS_AT_ONCE] for begin in range(0, len(steps), STEPS_AT_ONCE)))
     for views in ahead(drawn, "draw") if in_background else drawn:
         yield from views
 
 
 def with_drawn_views(
-    plan: Plan, batches: Iterator[tuple[Rows, UInt8[Tensor, "own c y x"]]], first: int
+    drawer: ViewDrawer,
+    cells_of: Callable[[int], Int64[Tensor, "b"]],
+    steps: range,
+    batches: Iterator[tuple[Rows, UInt8[Tensor, "own c y x"]]],
 ) -> Iterator[tuple[Rows, UInt8[Tensor, "own c y x"], BranchViews]]:
-    """Yield the rows and crops of every step from `first` on, together with their drawn views."""
+    """Yield the rows and crops of every step together with their drawn views."""
     views: Iterator[BranchViews] | None = None
     for rows, crops in batches:
         if views is None:  # the size of the crops is known now
-            views = drawn_steps(plan, first, tuple(crops.shape[1:]), in_background=plan.device.type != "cpu")
+            in_background = drawer.device.type != "cpu"
+            views = drawn_steps(drawer, cells_of, steps, tuple(crops.shape[1:]), in_background=in_background)
         yield rows, crops, next(views)

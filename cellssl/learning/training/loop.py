@@ -27,7 +27,7 @@ from cellssl.learning.methods.base import MethodInput, Objective, ema_update
 from cellssl.learning.training.cell_metadata import NO_METADATA, CellMetadata
 from cellssl.learning.training.diagnostics import Measured, check_finite, feature_statistics, read_metrics
 from cellssl.learning.training.distributed import SINGLE_PROCESS, Group
-from cellssl.learning.training.drawing import branch_keys, with_drawn_views
+from cellssl.learning.training.drawing import ViewDrawer, branch_keys, with_drawn_views
 from cellssl.learning.training.readers import prefetch
 from cellssl.learning.view import View, render_all, same_draws
 from cellssl.randomness import Keys
@@ -80,6 +80,16 @@ class Plan:
     def must_read(self, step: int) -> bool:
         """Return whether the metrics are read after this step; always after the last one."""
         return step % self.read_every == 0 or step >= self.steps
+
+    @property
+    def drawer(self) -> ViewDrawer:
+        """What draws the views of all branches."""
+        views = {branch.name: branch.views for branch in self.branches}
+        return ViewDrawer(views, self.seed, self.side_px, self.device, self.group)
+
+    def cells_of(self, step: int) -> Int64[Tensor, "b"]:
+        """Return the keys of the cells of one step."""
+        return self.cell_keys[torch.from_numpy(self.batches.rows(step))]
 
 
 def read_interval(device: torch.device) -> int:
@@ -144,8 +154,9 @@ def read_steps(unread: Sequence[UnreadStep], plan: Plan) -> tuple[list[StepDone]
 def train_unread(state: TrainState, plan: Plan) -> Iterator[UnreadStep]:
     """Train from `state.step` to `plan.steps`; yield after every step, without waiting for the device."""
     began_s = time.perf_counter()
-    batches = prefetch(plan.read, map(plan.batches.rows, range(state.step, plan.steps)), plan.group.share)
-    for rows, crops, views in with_drawn_views(plan, batches, state.step):
+    steps = range(state.step, plan.steps)
+    batches = prefetch(plan.read, map(plan.batches.rows, steps), plan.group.share)
+    for rows, crops, views in with_drawn_views(plan.drawer, plan.cells_of, steps, batches):
         waited_s = time.perf_counter() - began_s
         metrics = train_step(state, plan, crops, plan.cell_keys[torch.from_numpy(rows)], views)
         yield UnreadStep(state.step, metrics, len(rows), began_s, waited_s)
@@ -226,7 +237,7 @@ def encode_views(
     the step, or "validation"; the views depend on it. They are drawn here where they are not given as `drawn`.
     """
     objective = branch.objective
-    keys = branch_keys(plan, branch.name, cells, when)
+    keys = branch_keys(plan.seed, branch.name, cells, when)
     own = Keys(plan.group.share(keys.values))
     pieces = render_all(branch.views, crops, own, plan.side_px) if drawn is None else drawn.render(crops)
 

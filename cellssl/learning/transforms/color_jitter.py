@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -24,7 +25,7 @@ from cellssl.learning.transform import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jaxtyping import Float, Int64
+    from jaxtyping import Bool, Float, Int64
     from torch import Tensor
 
     from cellssl.randomness import Keys
@@ -60,45 +61,50 @@ class Settings(Photometric):
         ranges = {name: factor_range(getattr(self, name)) for name in ("brightness", "contrast", "saturation")}
         drawn = keys.uniforms(**ranges, hue=symmetric_range(self.hue))
         chosen = {name: drawn[name].where(hit, nothing) for name, _, nothing in OPERATIONS}
-        changed = torch.stack([chosen[name] != nothing for name, _, nothing in OPERATIONS]).any(dim=0)
-        return {**chosen, "order": keys.permutation("order", 4).where(changed[:, None], torch.arange(4))}
+        changes = torch.stack([chosen[name] != nothing for name, _, nothing in OPERATIONS], dim=1)
+        order = keys.permutation("order", 4).where(changes.any(dim=1, keepdim=True), torch.arange(4))
+        return {**chosen, "order": order, "operations": number_of(order, changes)}
 
     def alike(self, drawn: Drawn) -> Int64[Tensor, "n"]:
-        """Return the operations that change each cell, in their order, as the digits of a number."""
-        import torch
-
-        changes = torch.stack([drawn[name] != nothing for name, _, nothing in OPERATIONS], dim=1)
-        digits = (drawn["order"] + 1) * changes.gather(1, drawn["order"])
-        number = torch.zeros(len(digits), dtype=torch.long)
-        for digit in digits.unbind(1):
-            number = torch.where(digit > 0, number * 5 + digit, number)
-        return number
+        """Return the number of the operations that change each cell."""
+        return drawn["operations"]
 
     def change(self, crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
         """Apply the four operations, in the order of every cell."""
         if crops.device.type == "cpu":
-            return run_by_run(crops, drawn, self.alike(drawn))
+            return run_by_run(crops, drawn)
         return position_by_position(crops, drawn)
 
 
-def run_by_run(crops: Float[Tensor, "n c y x"], drawn: Drawn, alike: Int64[Tensor, "n"]) -> Float[Tensor, "n c y x"]:
+def run_by_run(crops: Float[Tensor, "n c y x"], drawn: Drawn) -> Float[Tensor, "n c y x"]:
     """Apply all operations to neighbours with the same order of them, then to the next, in place.
 
     So a CPU keeps them in its cache, and torch is called once for all of them.
     """
-    numbers, lengths = alike.unique_consecutive(return_counts=True)
-    runs: list[int] = lengths.tolist()
+    found = [(number, len(list(run))) for number, run in groupby(drawn["operations"].tolist())]
+    lengths = [length for _, length in found]
     exact = {**drawn, "hue": drawn["hue"].double()}  # its small turn is rounded once, at the end
-    split = [exact[name].view(-1, 1, 1, 1).split_with_sizes(runs) for name, _, _ in OPERATIONS]
-    for number, some, *amounts in zip(numbers.tolist(), crops.split_with_sizes(runs), *split, strict=True):
+    split = [exact[name].view(-1, 1, 1, 1).split_with_sizes(lengths) for name, _, _ in OPERATIONS]
+    for (number, _), some, *amounts in zip(found, crops.split_with_sizes(lengths), *split, strict=True):
         for operation in operations_of(number):
             OPERATIONS[operation][1](some, amounts[operation])
     return crops
 
 
+def number_of(order: Int64[Tensor, "n 4"], changes: Bool[Tensor, "n 4"]) -> Int64[Tensor, "n"]:
+    """Return a number per cell whose digits to base 5 are its operations that change something, plus 1, in order."""
+    import torch
+
+    digits = (order + 1) * changes.gather(1, order)
+    number = torch.zeros(len(digits), dtype=torch.long)
+    for digit in digits.unbind(1):
+        number = torch.where(digit > 0, number * 5 + digit, number)
+    return number
+
+
 @cache
 def operations_of(number: int) -> tuple[int, ...]:
-    """Return the operations that a number of `alike` stands for, in their order."""
+    """Return the operations of a number of `number_of`, in their order."""
     before, digit = divmod(number, 5)
     return (*operations_of(before), digit - 1) if number else ()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from cellssl.learning.training.drawing import STEPS_AT_ONCE, branch_keys, draw_batches, drawn_steps, with_drawn_views
+from cellssl.learning.training.drawing import STEPS_AT_ONCE, branch_keys, drawn_steps, with_drawn_views
 from cellssl.learning.training.loop import Plan, train, train_step
 from cellssl.learning.training.readers import ahead
 from cellssl.learning.view import View, ViewSettings, draw_views, render_all
@@ -29,12 +29,13 @@ def test_views_drawn_ahead_are_those_drawn_in_the_step(training: Any, in_backgro
     _, plan = training(BRANCHES, epochs=6)
     first = 2
     assert plan.steps > first + 2 * STEPS_AT_ONCE and (plan.steps - first) % STEPS_AT_ONCE
-    steps = list(drawn_steps(plan, first, (3, 16, 16), in_background=in_background))
-    assert len(steps) == plan.steps - first
+    wanted = range(first, plan.steps)
+    steps = list(drawn_steps(plan.drawer, plan.cells_of, wanted, (3, 16, 16), in_background=in_background))
+    assert len(steps) == len(wanted)
     for step, views in enumerate(steps, start=first):
         crops, cells = crops_and_cells(plan, step)
         for branch, drawn in zip(plan.branches, views, strict=True):
-            now = render_all(branch.views, crops, branch_keys(plan, branch.name, cells, step), plan.side_px)
+            now = render_all(branch.views, crops, branch_keys(plan.seed, branch.name, cells, step), plan.side_px)
             assert all(torch.equal(*pair) for pair in zip(drawn.render(crops), now, strict=True))
 
 
@@ -49,9 +50,9 @@ def test_a_training_that_draws_ahead_has_the_weights_of_one_that_draws_in_each_s
 def test_every_batch_comes_with_its_own_views(training: Any) -> None:
     _, plan = training(BRANCHES)
     batches = [(plan.batches.rows(step), crops_and_cells(plan, step)[0]) for step in range(plan.steps)]
-    seen = list(with_drawn_views(plan, iter(batches), 0))
+    seen = list(with_drawn_views(plan.drawer, plan.cells_of, range(plan.steps), iter(batches)))
     assert [crops.data_ptr() for _, crops, _ in seen] == [crops.data_ptr() for _, crops in batches]
-    (last,) = draw_batches(plan, [(plan.steps - 1, crops_and_cells(plan, plan.steps - 1)[1])], (3, 16, 16))
+    (last,) = plan.drawer.draw([(plan.steps - 1, plan.cells_of(plan.steps - 1))], (3, 16, 16))
     crops = seen[-1][1]
     assert torch.equal(seen[-1][2][1].render(crops)[0], last[1].render(crops)[0])
 
@@ -84,14 +85,14 @@ def test_views_that_are_drawn_together_are_those_of_each_view_by_itself() -> Non
 
 
 def test_each_call_runs_while_the_result_before_is_used() -> None:
-    begun = [threading.Event() for _ in range(4)]
+    started = [threading.Event() for _ in range(4)]
 
     def call(number: int) -> int:
-        begun[number].set()
+        started[number].set()
         return number
 
     results = ahead(map(call, range(4)), "test")
     for number, following in pairwise(range(4)):
         assert next(results) == number
-        assert begun[following].wait(timeout=10)
+        assert started[following].wait(timeout=10)
     assert list(results) == [3]
