@@ -109,7 +109,7 @@ def make_up_vectors(recipe: Path, folder: Path, dim: int) -> None:
     made = next(found for one in planned if (found := session.store.find("embed", one)))
     metadata, _ = embeddings.read(made.file("embeddings.parquet"))
     del planned[made.fingerprint]
-    treated = (metadata["Metadata_label"] == "treated").to_numpy(float)
+    treated = metadata["Metadata_label"].fillna("").eq("treated").to_numpy(bool).astype(float)
     for one in planned.values():
         rng = generator("benchmark", one.fingerprint)
         vectors = rng.normal(size=(len(metadata), dim)) + treated[:, None] * rng.normal(size=dim) / 10
