@@ -15,7 +15,7 @@ from cellssl.pipeline.planned import Planned
 
 LOOK_EVERY_S = 0.2
 """Longest time without an event; a signal is looked for after each."""
-WORTH_S = 10.0
+WORTH_S = 6.0
 """Time that must be saved: further processes load libraries for some seconds before they begin."""
 MEMORY_SHARE = 0.9
 """Share of the free memory that is given to stages."""
