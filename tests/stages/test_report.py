@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -832,3 +833,11 @@ def test_chance_is_that_of_the_evaluated_label(chain: Chain, tmp_path: Path) -> 
     words = ["run", chain.recipe, "--store", tmp_path, "--store", chain.root, "--arm", "main"]
     folder = Path(say(*words, "--set", "evaluate.label=dose_micromolar").line)
     assert "chance with 5 classes is 0.20" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_reads_scores_and_draws_figures_of_a_report_loads_no_torch() -> None:
+    names = ("stage", "runs", "figures", "label_free_checks", "findings", "sweep_section", "score_tables")
+    code = "import sys\n" + "".join(f"import cellssl.stages.report.{name}\n" for name in names)
+    code += "import cellssl.stages.pretrain.curves\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"  # half a gigabyte; only views need it
