@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -97,10 +98,17 @@ class Resampling:
         if len(different) == 1:
             return self._sample(pixels, grid, different[0])
         out = pixels.new_empty(*pixels.shape[:2], *grid.shape[1:3])
+        if pixels.device.type == "cpu":  # neighbours of one kind at a time: nothing is copied
+            begin = 0
+            for square, run in groupby(squares):
+                cells = slice(begin, begin + len(list(run)))
+                out[cells] = self._sample(pixels[cells], grid[cells], square)
+                begin = cells.stop
+            return out
         for square in different:
             same = [cell for cell, side in enumerate(squares) if side == square]
-            cells = to_device(torch.tensor(same), pixels.device)
-            out[cells] = self._sample(pixels[cells], grid[cells], square)
+            rows = to_device(torch.tensor(same), pixels.device)
+            out[rows] = self._sample(pixels[rows], grid[rows], square)
         return out
 
     def _sample(
