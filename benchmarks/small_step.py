@@ -103,7 +103,7 @@ def parts_of_a_step() -> dict[str, Callable[[], object]]:
 
     from cellssl.device import autocast
     from cellssl.learning.methods.base import MethodInput, ema_update
-    from cellssl.learning.training.diagnostics import feature_statistics, to_floats
+    from cellssl.learning.training.diagnostics import feature_statistics, read_metrics
     from cellssl.learning.training.drawing import STEPS_AT_ONCE, drawn_steps
     from cellssl.learning.training.loop import train
 
@@ -153,7 +153,7 @@ def parts_of_a_step() -> dict[str, Callable[[], object]]:
         found = {"gradient_norm": other.clip_gradient(plan.clip_norm)}
         for branch in beside.branches:
             found |= {branch.name + name: value for name, value in feature_statistics(features[0], 1).items()}
-        to_floats(found, plan.device)
+        read_metrics([found], plan.device)
 
     def draw() -> None:
         for _ in range(STEPS_AT_ONCE):

