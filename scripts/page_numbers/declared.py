@@ -44,10 +44,10 @@ _SIMULATED, _DIGIT_SWEEP = partial(_sweep, sweeps.SIMULATED), partial(_sweep, sw
 _DIGITS = partial(of_recipe, "digits")
 _REAL = partial(of_recipe, real_cells.RECIPE)
 _DECLARED = (
-    Block("demo-time", ("README.md", DEMO_PAGE), "20 minutes", _DEMO_ALL, demo.time_needed, (), OLD_NET),
-    Block("demo-clusters", ("README.md",), "20 minutes", _demo(), demo.clusters, (), OLD_NET),
-    Block("demo-table", (DEMO_PAGE,), "20 minutes", _DEMO_ALL, demo.scores, (), OLD_NET),
-    Block("demo-doses", (DEMO_PAGE,), "20 minutes", _demo(), demo.doses, (), OLD_NET),
+    Block("demo-time", ("README.md", DEMO_PAGE), "20 minutes", _DEMO_ALL, demo.time_needed),
+    Block("demo-clusters", ("README.md",), "20 minutes", _demo(), demo.clusters),
+    Block("demo-table", (DEMO_PAGE,), "20 minutes", _DEMO_ALL, demo.scores),
+    Block("demo-doses", (DEMO_PAGE,), "20 minutes", _demo(), demo.doses),
     Block("demo-other-plates", (DEMO_PAGE,), "2 hours", _demo(demo.WATERSHED), demo.other_plates, (), OLD_WATERSHED),
     Block("real-crops", (DEMO_PAGE,), "1 hour", _REAL, real_cells.two_plates, CROP_FILES),
     Block("sweep-cost", (VIEWS_PAGE,), "1 hour", lambda: _SIMULATED() | _DIGIT_SWEEP(), sweeps.cost, earlier=OLD_NET),

@@ -30,7 +30,9 @@ def time_needed(work: Workplace) -> str:
     """Return the sentence on how long the demo takes."""
     work.cellssl("run", "demo")
     minutes = max(1, round(work.processor_minutes("demo")))
-    return markdown.paragraph(f"The demo takes about {minutes} minutes on one core, after the installation.")
+    return markdown.paragraph(
+        f"The demo takes about {minutes} minutes on one core, after the installation; on several it makes arms at once."
+    )
 
 
 def scores(work: Workplace) -> str:
