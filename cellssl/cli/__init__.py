@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 SPIN_COUNT = "10000"
 """How often a waiting thread looks for work before it sleeps, which takes well below a millisecond. On two idle cores a
-step of VGG11, ResNet18 or a wide `small` takes as long as with the default of 300,000; two trainings at once take 2.2
-times as long as one, and with the default 5.8 times."""
+float32 step of VGG11, ResNet18 or a wide `small` takes as long as with the default of 300,000; of two processes at once
+each step takes 2.2 times as long, and with the default 5.8 times. In bfloat16 oneDNN's threads wait in its own way."""
 
 
 def main() -> None:
