@@ -114,17 +114,35 @@ def _cuda() -> Any:
 
 
 def available_memory_mb() -> float | None:
-    """Return the memory that this process could take: that of the machine, or what its container has left.
+    """Return the memory that this process could take: that of the machine, or what its container or job has left.
 
     Cached pages of files count as free: the system gives them up when memory is asked for.
     """
     free: list[float] = []
     with suppress(OSError, ValueError, StopIteration):
         free.append(_number_after("MemAvailable", Path("/proc/meminfo")) * 1024 / 1e6)
-    with suppress(OSError, ValueError, StopIteration):
-        limit, used = (int((CGROUP / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
-        free.append((limit - used + _number_after("inactive_file", CGROUP / "memory.stat")) / 1e6)
-    return min(free) if free else None
+    with suppress(OSError):
+        free += free_in_groups_mb(Path("/proc/self/cgroup").read_text(encoding="utf-8"), CGROUP)
+    return min(free, default=None)
+
+
+def free_in_groups_mb(groups: str, root: Path) -> list[float]:
+    """Return the memory that is left in every control group (version 2) around a process, where that is limited.
+
+    `groups` is what the system says of the process: a line "0::/system.slice/job_17" for a folder below `root`.
+    """
+    own = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), "")
+    folders = [root]
+    for part in own.split("/"):
+        folders += [folders[-1] / part] if part not in ("", "..") else []
+    free: list[float] = []
+    for folder in folders:
+        with suppress(OSError, ValueError, StopIteration):  # "max" is no limit
+            limit, used = (
+                int((folder / file).read_text(encoding="ascii")) for file in ("memory.max", "memory.current")
+            )
+            free.append((limit - used + _number_after("inactive_file", folder / "memory.stat")) / 1e6)
+    return free
 
 
 def _number_after(name: str, file: Path) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from chain import Chain
 
-from cellssl.engine.resources import UsageMeter, sum_usage
+from cellssl.engine.resources import UsageMeter, free_in_groups_mb, sum_usage
 
 PEAKS = """
 from cellssl.engine.resources import UsageMeter
@@ -83,3 +83,12 @@ def test_a_plate_made_before_the_whole_is_counted_and_one_made_within_is_not(cha
     spent = json.loads(mine.say("status", "--json", *values).out)["spent"]
     assert spent["seconds"] == pytest.approx(sum(run["seconds"] for run in runs))
     assert chain.made("fetch").card.run["made_within"]
+
+
+def test_the_least_memory_of_a_group_and_those_around_it_counts_and_cached_files_are_free(tmp_path: Path) -> None:
+    for folder, limit in (("", "max"), ("slurm", "5000000000"), ("slurm/job_17", "2000000000"), ("other", "1000000")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for name, text in (("max", limit), ("current", "1500000000"), ("stat", "anon 9\ninactive_file 700000000\n")):
+            (tmp_path / folder / f"memory.{name}").write_text(text)
+    assert free_in_groups_mb("1:cpu:/x\n0::/slurm/job_17\n", tmp_path) == [4200.0, 1200.0]
+    assert free_in_groups_mb("0::/../..\n", tmp_path) == [] == free_in_groups_mb("", tmp_path / "none")
