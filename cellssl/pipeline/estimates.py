@@ -134,8 +134,8 @@ class Estimates:
         if not self.stages:
             return "what they take is not known"
         words = (
-            f"in all {about(self.seconds)}, at most {self.memory_mb / 1000:.1f} GB of memory, and "
-            f"{self.disk_bytes / 1e9:.2f} GB of disk"
+            f"in all {about(self.seconds)} one stage after another, at most {self.memory_mb / 1000:.1f} GB of memory, "
+            f"and {self.disk_bytes / 1e9:.2f} GB of disk"
         )
         return words + (f"; guessed: {', '.join(self.guesses)}" if self.guesses else "")
 
