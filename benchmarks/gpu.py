@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from objectives import Cells
 from views import CONTEXT, JITTER, torchvision_context
 
 from cellssl.device import device_for
@@ -100,26 +101,11 @@ Block = Callable[[], tuple[int, float]]
 """Does a block of steps; returns how many, and the share of the time in which they waited for data."""
 
 
-class NoiseCrops:
-    """Crops of noise in memory, with the attributes that a training uses."""
-
-    def __init__(self, sizes: Sizes) -> None:
-        shape = (min(sizes.cells, 256), 3, sizes.side_px, sizes.side_px)
-        noise = generator("benchmark", "gpu").integers(0, 256, shape, dtype="uint8")
-        self.pixels = np.resize(noise, (sizes.cells, *shape[1:]))
-        self.shape, self.channels = self.pixels.shape, ["dna", "tubulin", "actin"]
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """Return the crops of these rows."""
-        return self.pixels[rows]
-
-    def blocks(self, size: int = 256) -> Iterator[np.ndarray]:
-        """Yield all crops."""
-        for start in range(0, len(self), size):
-            yield self.pixels[start : start + size]
+def noise(sizes: Sizes) -> Cells:
+    """Return crops of noise in memory."""
+    shape = (min(sizes.cells, 256), 3, sizes.side_px, sizes.side_px)
+    pixels = generator("benchmark", "gpu").integers(0, 256, shape, dtype="uint8")
+    return Cells(np.resize(pixels, (sizes.cells, *shape[1:])))
 
 
 def prepared(sizes: Sizes, device: torch.device) -> tuple[TrainState, Plan]:
@@ -131,7 +117,7 @@ def prepared(sizes: Sizes, device: torch.device) -> tuple[TrainState, Plan]:
     branches = {name: {"view": list(view), "objective": objective} for name, view in VIEWS.items()}
     branches["context"]["weight"] = 0.4
     section = {"encoder": sizes.encoder, "batch": sizes.batch, "epochs": 10_000, "branches": branches}
-    crops: Any = NoiseCrops(sizes)
+    crops: Any = noise(sizes)
     ids = [str(row) for row in range(len(crops))]
     state, plan = prepare(Settings.model_validate(section), crops, ids, 0, device)
     return state, replace(plan, read_every=sizes.block)
@@ -220,7 +206,7 @@ class FourViews:
     """A map-style data set, like those of lightly's transforms: an image in, two views of each branch out."""
 
     def __init__(self, sizes: Sizes) -> None:
-        self.crops = torch.from_numpy(NoiseCrops(sizes).pixels)
+        self.crops = torch.from_numpy(noise(sizes).pixels)
         self.transforms = [torchvision_context(sizes.side_px), torchvision_centre(sizes.side_px)]
 
     def __len__(self) -> int:

@@ -63,34 +63,19 @@ def show(taken: dict[str, list[float]]) -> None:
         print(f"  {name:20} {ms:7.2f} ms  {ms / step:6.1%}")
 
 
-class NoiseCrops:
-    """Crops of noise in memory, with the attributes of scaled crops that a training uses."""
-
-    def __init__(self) -> None:
-        import numpy as np
-
-        shape = (CELLS, CHANNELS, CROP_PX, CROP_PX)
-        self.pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        self.shape, self.channels = shape, ["dna", "tubulin", "actin"]
-
-    def __len__(self) -> int:
-        return CELLS
-
-    def blocks(self, size: int = 256) -> Any:
-        """Yield the crops in blocks."""
-        for begin in range(0, CELLS, size):
-            yield self.pixels[begin : begin + size]
-
-
 def prepared() -> Any:
     """Return state and plan of the demo's training, as the stage builds them."""
+    import numpy as np
+    from objectives import Cells
+
     from cellssl.device import device_for
     from cellssl.stages.pretrain.networks import prepare
     from cellssl.stages.pretrain.settings import Settings
 
     section = tomllib.loads(RECIPE.read_text(encoding="utf-8"))["pretrain"]
     settings = Settings.model_validate(section | {"epochs": 100_000})
-    crops: Any = NoiseCrops()
+    shape = (CELLS, CHANNELS, CROP_PX, CROP_PX)
+    crops: Any = Cells(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     return prepare(settings, crops, [str(cell) for cell in range(CELLS)], 0, device_for("cpu"))
 
 

@@ -64,6 +64,7 @@ class StagesAtOnce:
         self._missing = {number: one for number, one in self._schedule.ready() if number in self._missing}
         self._find_those_there()
         if self._those_to_share():
+            self._runner.check_device()
             self._runner.show_all(self._events(), lambda one: self._show(*one))
         return self._made
 
@@ -138,7 +139,6 @@ class StagesAtOnce:
             if not at_once.has_room(needs):
                 continue
             runner = self._runner
-            runner.check_device()
             self._schedule.begin(number)
             del self._missing[number]
             shown = ExitStack()

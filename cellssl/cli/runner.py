@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cellssl.artifacts.export import copy_card, copy_files
 from cellssl.artifacts.hash_cache import FOLDER, HashCache
-from cellssl.artifacts.locks import LockHolder
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.cli.console import Console, Work, open_log, stage_title
 from cellssl.cli.options import Common
@@ -26,7 +25,7 @@ from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.plates import PlatePlan, plan_plate
 from cellssl.pipeline.pointers import Pointer
 from cellssl.pipeline.session import Selection, Session
-from cellssl.pipeline.stage_work import says_waiting
+from cellssl.pipeline.stage_work import while_waiting
 from cellssl.pipeline.sweep_arms import expand_sweep
 from cellssl.rank import Rank, announce, wait_for_main
 
@@ -196,7 +195,7 @@ class Runner:
             threads=common.threads,
             wait=not common.no_wait,
             force=force,
-            waiting=self._on_waiting(),
+            waiting=while_waiting(self.console.say, self._signals.raise_if_stopped),
             refused=self.refused,
         )
 
@@ -312,14 +311,3 @@ class Runner:
             from cellssl.device import device_for
 
             device_for(self.common.device)
-
-    def _on_waiting(self) -> Callable[[LockHolder], None]:
-        named: set[str] = set()
-
-        def waiting(holder: LockHolder) -> None:
-            if holder.token not in named:
-                named.add(holder.token)
-                self.console.say(says_waiting(holder))
-            self._signals.raise_if_stopped()
-
-        return waiting

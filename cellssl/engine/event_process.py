@@ -59,12 +59,8 @@ class Outside:
         self._pipe, self._sending, self._stop = pipe, threading.Lock(), threading.Event()
         threading.Thread(target=self._listen, name="outside", daemon=True).start()
 
-    def show(self, event: Event) -> None:
-        """Send an event out; it can be done between two events of the work, too."""
-        self.send(event)
-
     def send(self, message: Event | Outcome) -> None:
-        """Send a message out."""
+        """Send an event out, or how the work has ended; it can be done between two events of the work, too."""
         with self._sending:
             self._pipe.send(message)
 
@@ -183,7 +179,7 @@ def _done(work: Work[Result], outside: Outside) -> Outcome:
     try:
         running = work(outside)
         while True:
-            outside.show(next(running))
+            outside.send(next(running))
             if outside.wants_stop:
                 running.close()
                 return Outcome(is_stopped=True)

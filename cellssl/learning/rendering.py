@@ -188,7 +188,7 @@ def _work_on_all_cores(chunks: list[Chunk]) -> None:
         for chunk in waiting:  # the next free thread takes the next chunk
             chunk.render()
 
-    threads = allowed_threads()  # not those of the network: no pixel depends on it
+    threads = allowed_threads()  # within a training those of its network; no pixel depends on it
     if threads == 1 and torch.get_num_threads() == 1:  # then a thread of its own would only cost time
         work()
         return

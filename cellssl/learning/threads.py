@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cellssl.device import granted_cores
+from cellssl.device import allowed_threads, granted_cores
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,6 +67,11 @@ def network_size(network: nn.Module, channels: int, side_px: int) -> NetworkSize
 def multiply_adds(network: nn.Module, channels: int, side_px: int) -> int:
     """Return the multiply-adds of all convolutions and linear layers for one image."""
     return network_size(network, channels, side_px).multiply_adds
+
+
+def threads_of(network: nn.Module, channels: int, side_px: int, asked: int | None = None) -> int:
+    """Return the threads of a network on this machine; `asked` are those of --threads, which come first."""
+    return asked or threads_for(multiply_adds(network, channels, side_px), allowed_threads())
 
 
 @contextmanager

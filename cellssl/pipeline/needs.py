@@ -14,13 +14,13 @@ from cellssl.engine.plate_parts import parts_of
 from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.rates import BASE_MB, CLUSTER_S, EMBEDDED_BYTES, EVALUATE_S, FEATURES_S, INTENSITIES_S
 from cellssl.pipeline.workload import Workload, channels_of, trained_on, upstream_stages, workload
+from cellssl.stages.embed.settings import MEASUREMENTS
 
 if TYPE_CHECKING:
     from cellssl.artifacts.store import Store
     from cellssl.learning.threads import NetworkSize
 
 ON_ALL_CORES = ("fetch", "segment", "report")
-"""Stages that share out their own work over all cores, or come when all else is done."""
 MULTIPLY_ADDS_PER_S = 25e9
 """Of a training on one thread, with its views."""
 PASSES = 4
@@ -46,23 +46,26 @@ def one_thread_serves(planned: Planned) -> bool:
 
     For workflow engines, which ask before anything is made; `needs_of` knows it better.
     """
-    match planned.stage:
-        case "split" | "cluster" | "evaluate":
-            return True
-        case "embed" if planned.settings.model in ("features", "intensities"):
-            return True
-        case "pretrain" | "embed":
-            from cellssl.learning.threads import threads_for
+    if not _runs_network(planned):
+        return not _is_made_alone(planned)
+    from cellssl.learning.threads import threads_for
 
-            stages = upstream_stages(planned)
-            if "pretrain" not in stages or "segment" not in stages:
-                return False
-            settings = stages["pretrain"].settings
-            side_px = settings.input_px or stages["segment"].settings.crop_px
-            size = settings.encoder.network_size(channels_of(stages), side_px)
-            return size is not None and threads_for(size.multiply_adds, 2) == 1
-        case _:
-            return False
+    stages = upstream_stages(planned)
+    if "pretrain" not in stages or "segment" not in stages:
+        return False
+    settings = stages["pretrain"].settings
+    side_px = settings.input_px or stages["segment"].settings.crop_px
+    size = settings.encoder.network_size(channels_of(stages), side_px)
+    return size is not None and threads_for(size.multiply_adds, 2) == 1
+
+
+def _is_made_alone(planned: Planned) -> bool:
+    """Return whether a stage shares out its own work over all cores, or comes when all else is done."""
+    return planned.stage in ON_ALL_CORES or (planned.stage == "embed" and planned.settings.model == "cellprofiler")
+
+
+def _runs_network(planned: Planned) -> bool:
+    return planned.stage == "pretrain" or (planned.stage == "embed" and planned.settings.model not in MEASUREMENTS)
 
 
 def needs_of(planned: Planned, store: Store, device_name: str, asked_threads: int | None) -> Needs:
@@ -70,13 +73,13 @@ def needs_of(planned: Planned, store: Store, device_name: str, asked_threads: in
 
     Raises UsageError for a GPU that is not there.
     """
-    if planned.stage in ON_ALL_CORES or (planned.stage == "embed" and planned.settings.model == "cellprofiler"):
+    if _is_made_alone(planned):
         return ALONE
     size = workload(planned, store, ())
+    if _runs_network(planned):
+        return _needs_of_network(planned, size, _network(planned, store, size), device_name, asked_threads)
     vectors_mb = 6 * EMBEDDED_BYTES * size.embedded_cells / 1e6
     match planned.stage:
-        case "pretrain" | "embed" if (network := _network(planned, store, size)) is not None:
-            return _needs_of_network(planned, size, network, device_name, asked_threads)
         case "embed":
             rate_s = FEATURES_S if planned.settings.model == "features" else INTENSITIES_S
             return Needs(1, BASE_MB, size.embedded_cells * rate_s * size.channels / 3)
@@ -116,14 +119,12 @@ def _takes_gpu(device_name: str) -> bool:
     return device_for(device_name).type != "cpu"
 
 
-def _network(planned: Planned, store: Store, size: Workload) -> NetworkSize | None:
-    """Return the size of the network that a stage runs, with its input; None where it runs none."""
+def _network(planned: Planned, store: Store, size: Workload) -> NetworkSize:
+    """Return the size of the network that a stage runs, with its input."""
     from cellssl.learning.threads import network_size
     from cellssl.stages.pretrain.networks import uninitialised_encoder
 
     stages = upstream_stages(planned)
-    if planned.stage == "embed" and planned.settings.model in ("features", "intensities"):
-        return None
     if "pretrain" in stages:
         settings: Any = stages["pretrain"].settings
         channels, crop_px = _shape_of_crops(stages, store) or (size.channels, int(settings.input_px or 0))

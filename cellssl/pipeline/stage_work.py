@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,7 +67,7 @@ class StageWork:
             threads=self.threads,
             wait=self.wait,
             force=self.force,
-            waiting=_Waiting(outside),
+            waiting=while_waiting(lambda text: outside.send(Note(text)), outside.raise_if_stopped),
             finished=partial(self.pointer.leave_to_made, store),
             refused=self.refused,
         )
@@ -76,25 +76,20 @@ class StageWork:
         return made.fingerprint
 
 
-class _Waiting:
-    """Says once of a process that it makes the same, and stops the waiting where it is asked to."""
+def while_waiting(say: Callable[[str], None], raise_if_stopped: Callable[[], None]) -> Callable[[LockHolder], None]:
+    """Return what is called while another process makes the same: it says so once, and lets a stop through."""
+    named: set[str] = set()
 
-    def __init__(self, outside: Outside) -> None:
-        self._outside, self._named = outside, set[str]()
+    def waiting(holder: LockHolder) -> None:
+        if holder.token not in named:
+            named.add(holder.token)
+            say(f"waiting for process {holder.pid} on {holder.host}, which makes the same")
+        raise_if_stopped()
 
-    def __call__(self, holder: LockHolder) -> None:
-        if holder.token not in self._named:
-            self._named.add(holder.token)
-            self._outside.show(Note(says_waiting(holder)))
-        self._outside.raise_if_stopped()
-
-
-def says_waiting(holder: LockHolder) -> str:
-    """Return the line that says which process the work waits for."""
-    return f"waiting for process {holder.pid} on {holder.host}, which makes the same"
+    return waiting
 
 
 def _show_reading(outside: Outside, events: Iterable[Event]) -> None:
     for event in events:
-        outside.show(event)
+        outside.send(event)
         outside.raise_if_stopped()

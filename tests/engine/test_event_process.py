@@ -44,7 +44,7 @@ def steps(folder: Path, outside: Outside) -> Generator[Event, None, int]:
 
 
 def say_and_return(outside: Outside) -> Generator[Event, None, str]:
-    outside.show(Note("waiting"))
+    outside.send(Note("waiting"))
     yield Progress(1, 1, "steps")
     return os.environ["OMP_NUM_THREADS"]
 

@@ -93,9 +93,9 @@ def _iter_vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator
     if job.settings.model in MEASUREMENTS:
         yield from _iter_measurements(job.settings.model, crops, cells)
         return
-    from cellssl.device import allowed_threads, device_for
+    from cellssl.device import device_for
     from cellssl.learning.embed import EmbeddingViews, embed
-    from cellssl.learning.threads import multiply_adds, threads_for, torch_threads
+    from cellssl.learning.threads import threads_of, torch_threads
     from cellssl.learning.training.memory import enough_memory, keep_freed_memory
     from cellssl.learning.training.readers import MemmapReader, prefetch
     from cellssl.learning.view import View
@@ -114,8 +114,7 @@ def _iter_vectors(job: Job, crops: ScaledCrops, cells: pd.DataFrame) -> Iterator
     with enough_memory("lower embed.batch"):
         network = load_network(model, settings)
         # no number depends on the threads; for a small network several would wait for each other longer than they work
-        size = multiply_adds(network, crops.shape[1], side_px)
-        threads = job.context.threads or threads_for(size, allowed_threads())
+        threads = threads_of(network, crops.shape[1], side_px, job.context.threads)
         job.ran.update(threads=threads)
         with torch_threads(threads):
             yield from embed(network, batches, views, device)

@@ -16,6 +16,7 @@ from cellssl.engine.weights_cache import Download
 from cellssl.errors import UsageError
 from cellssl.learning.encoder import EncoderSettings
 from cellssl.learning.objective import ObjectiveSettings
+from cellssl.learning.training.compilation import Compile
 from cellssl.learning.view import ViewSettings
 from cellssl.stages.pretrain import initial_weights
 from cellssl.stages.pretrain.initial_weights import ArtifactOrPath
@@ -119,9 +120,9 @@ class Settings(StageSettings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of convolutions; auto takes bfloat16 where the device has it. The fingerprint counts the setting as
     written; the precision that was used is in the card."""
-    compile: Literal["auto"] | bool = "auto"
-    """Whether torch.compile makes kernels for the encoder: the first step then takes about a minute longer, the others
-    less time. auto does so on a GPU where it is possible; true is an error where it is not. The fingerprint counts the
+    compile: Compile = "auto"
+    """Whether torch.compile makes kernels for the encoder: the first step then takes longer, the others less
+    time. auto does so on a GPU where it is possible; true is an error where it is not. The fingerprint counts the
     setting as written; the card says whether the encoder was compiled."""
     early_stopping: EarlyStopping | None = None
     """A table with `every_epochs` and `patience`; by default all epochs are run."""

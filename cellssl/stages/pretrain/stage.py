@@ -161,10 +161,9 @@ def _compile(state: TrainState, plan: Plan, *, compiled: bool = False) -> None:
 
 def _arithmetic(state: TrainState, plan: Plan, channels: int, asked: int | None, *, compiled: bool) -> Arithmetic:
     """Return the arithmetic that a new training on this machine would have; `asked` are the threads of --threads."""
-    from cellssl.device import allowed_threads
-    from cellssl.learning.threads import multiply_adds, threads_for
+    from cellssl.learning.threads import threads_of
 
-    threads = asked or threads_for(multiply_adds(state.encoder, channels, plan.side_px), allowed_threads())
+    threads = threads_of(state.encoder, channels, plan.side_px, asked)
     return Arithmetic.here(threads, plan.device, plan.dtype, compiled=compiled)
 
 
