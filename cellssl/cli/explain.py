@@ -18,6 +18,7 @@ PLUGIN_FOLDERS = {
     "encoders": "cellssl.learning.encoders",
     "objectives": "cellssl.learning.objectives",
     "clusterers": "cellssl.profiling.clusterers",
+    "normalisers": "cellssl.profiling.normalisers",
 }
 ALIASES = {"views": "transforms"}
 """Other words for a plugin folder."""
@@ -97,4 +98,6 @@ def _default(field: Any) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, Plugin):
         return json_.dumps(value.plugin_name())
+    if isinstance(value, tuple) and any(isinstance(one, Plugin) for one in value):
+        return json_.dumps([one.plugin_name() if not one.non_default() else json_ready(one) for one in value])
     return "(not given)" if value is None else json_.dumps(json_ready(value))

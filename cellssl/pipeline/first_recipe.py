@@ -537,10 +537,15 @@ def _pretrain(plan: _Plan) -> list[str]:
 
 
 def _rest(plan: _Plan) -> list[str]:
+    lines = ["[cluster]", "k = 4", 'part = "all"                  # every cell of the split, not only the test part']
+    if not plan.has_controls:
+        lines += [
+            "# Without control wells on every plate, the vectors of all plates are scaled together. With them, remove",
+            "# this line: then the controls of a plate set its location.",
+            'normalise = ["zscore", "l2"]',
+        ]
     return [
-        "[cluster]",
-        "k = 4",
-        'part = "all"                  # every cell of the split, not only the test part',
+        *lines,
         "",
         "# Baselines: the same steps without any learning.",
         "[arm.random.embed]",
@@ -551,9 +556,6 @@ def _rest(plan: _Plan) -> list[str]:
         "",
         "[arm.features.embed]",
         'model = "features"',
-        "",
-        "[arm.features.cluster]        # areas and grey values have different units",
-        'normalise = "zscore"',
     ]
 
 

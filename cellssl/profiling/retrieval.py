@@ -34,6 +34,10 @@ class AveragePrecision:
     pairs: Int[np.ndarray, "n"]
     """Number of positives and negatives together."""
 
+    def of_rows(self, rows: Int[np.ndarray, "m"]) -> "AveragePrecision":
+        """Return those of some profiles."""
+        return AveragePrecision(self.average_precision[rows], self.positives[rows], self.pairs[rows])
+
 
 Match = Callable[[int], Bool[np.ndarray, "n"]]
 """The row of a query -> which profiles match: its positives, or its negatives."""
@@ -60,6 +64,21 @@ def replicate_average_precision(
         return is_control & (plate == plate[row]) if same_plate else is_control.copy()
 
     return _ranked(x, np.flatnonzero(treatment >= 0), lambda row: treatment == treatment[row], controls)
+
+
+def mean_of_halves(one: AveragePrecision, other: AveragePrecision) -> AveragePrecision:
+    """Return the mean of two rankings of the same profiles, each against another half of the controls.
+
+    A profile that has negatives in one ranking only has the score of that one. `pairs` are those of the ranking with
+    fewer: the fewer negatives, the higher are scores by chance, so a p-value is rather too large than too small.
+    """
+    scores = np.stack([one.average_precision, other.average_precision])
+    known = ~np.isnan(scores)
+    total = np.where(known, scores, 0).sum(axis=0)
+    mean = np.divide(total, known.sum(axis=0), out=np.full(total.shape, np.nan), where=known.any(axis=0))
+    each_pairs = np.stack([one.pairs, other.pairs])
+    pairs = np.where(known.any(axis=0), np.where(known, each_pairs, np.iinfo(np.int64).max), each_pairs).min(axis=0)
+    return AveragePrecision(mean, one.positives, pairs)
 
 
 def mechanism_average_precision(x: Float[np.ndarray, "n d"], mechanisms: Labels, compounds: Labels) -> AveragePrecision:

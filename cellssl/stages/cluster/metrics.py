@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cellssl.profiling.spread import VectorSpread
+from cellssl.stages.shared.fitted_link import FittedLink, links_in, links_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,8 +162,8 @@ class ClusterMetrics:
     """Number of clusters."""
     method: Mapping[str, Any]
     """The clusterer: its name and all its settings."""
-    normalise: str
-    """What was done to the embeddings before."""
+    normalise: tuple[str, ...]
+    """The links of the chain that normalised the embeddings before."""
     scores: ClusterScores
     filled: int | None = None
     """Number of clusters that hold cells, where some are empty."""
@@ -172,6 +173,8 @@ class ClusterMetrics:
     """None on cards of earlier versions."""
     spread: VectorSpread | None = None
     """How far the vectors of the clustered cells differ; None on cards of earlier versions."""
+    fitted_by: tuple[FittedLink, ...] = ()
+    """Who fitted the links of the chain; empty on cards of earlier versions."""
 
     def cautions(self) -> list[str]:
         """Return a sentence where clusters are empty."""
@@ -187,7 +190,8 @@ class ClusterMetrics:
             "cells": self.cells,
             "k": self.k,
             "method": dict(self.method),
-            "normalise": self.normalise,
+            "normalise": list(self.normalise),
+            **links_json(self.fitted_by),
             **(empty if self.filled is not None else {}),
             **({"wells": self.wells.to_json()} if self.wells else {}),
             **({"spread": self.spread.to_json()} if self.spread else {}),
@@ -201,7 +205,8 @@ class ClusterMetrics:
             cells=content["cells"],
             k=content["k"],
             method=content["method"],
-            normalise=content["normalise"],
+            normalise=links_of(content),
+            fitted_by=links_in(content),
             scores=ClusterScores.from_json(content),
             filled=content.get("clusters_with_cells"),
             distinct=content.get("distinct_embeddings"),
@@ -213,6 +218,14 @@ class ClusterMetrics:
 def method_of(content: Mapping[str, Any]) -> Any:
     """Return the clusterer that a card names; the oldest cards name none: they used K-Means."""
     return content.get("method", "kmeans")
+
+
+def links_of(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the links of the chain on a card; on cards of earlier versions it is one name, or "none"."""
+    names = content["normalise"]
+    if isinstance(names, str):
+        return () if names == "none" else (names,)
+    return tuple(names)
 
 
 def _or_null(value: float) -> float | None:

@@ -14,16 +14,19 @@ from cellssl.config.settings import Plugin, PluginField
 from cellssl.engine.stage import StageSettings
 from cellssl.errors import UsageError
 from cellssl.profiling.clusterer import ClustererSettings
+from cellssl.profiling.normaliser import ChainSettings, chain
 
-ALGORITHM = 3
-"""2: every column has shuffled labels and an interval; there is a map; pca_whiten takes less memory; 3: wells.csv has
+ALGORITHM = 4
+"""4: embeddings are normalised by a chain, whose links may be fitted on the controls of every plate.
+2: every column has shuffled labels and an interval; there is a map; pca_whiten takes less memory; 3: wells.csv has
 every well, with the counts of segment and shares of an even draw; nucleus_size and field_position are scored."""
 CLUSTERERS = "cellssl.profiling.clusterers"
 
 
 class Settings(StageSettings):
     """Find groups of similar cells, and compare them with what is known about the cells. With `assign_to` nothing is
-    fitted: `method`, `k`, `n_init` and `normalise` are then those of the earlier clustering."""
+    fitted: `method`, `k`, `n_init` and `normalise` are then those of the earlier clustering; links that take the
+    location of a plate from its controls take it from the controls of these plates."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"starts": "n_init"}
     method: Annotated[Plugin, PluginField(CLUSTERERS)] = Field(
@@ -39,9 +42,10 @@ class Settings(StageSettings):
     """The part of the split that the clusters are fitted and scored on; by default test where there is a split, else
     all. Whatever the part, wells.csv, doses and montages are made from the even draw per well
     (embed.cells_per_well)."""
-    normalise: Literal["none", "zscore", "l2", "pca_whiten"] = "none"
-    """How the embeddings are normalised before clustering: `zscore` scales every feature to mean 0 and standard
-    deviation 1, `l2` every vector to unit length, `pca_whiten` makes principal components of equal variance."""
+    normalise: ChainSettings = Field(default_factory=lambda: chain("center_plate", "scale_pooled", "l2"))
+    """How the embeddings are normalised before clustering: a chain of links, each a name or a table with a name and
+    settings, in the order in which they are applied; see `cellssl explain normalisers`. One link alone needs no list,
+    and "none" leaves the embeddings as they are."""
     assign_to: str | None = None
     """An earlier cluster artifact whose normaliser and clusters are applied to these cells; nothing is fitted."""
     against: tuple[str, ...] | None = None

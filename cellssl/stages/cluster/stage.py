@@ -20,21 +20,24 @@ from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.files import save_arrays
 from cellssl.profiling.clusterer import NOISE, ClustererSettings, Clustering
+from cellssl.profiling.normaliser import chain_names
 from cellssl.stages.cluster import map
 from cellssl.stages.cluster.earlier import check_same_model
 from cellssl.stages.cluster.metrics import ClusterMetrics, WellCounts, method_of
 from cellssl.stages.cluster.montage import write_montage
+from cellssl.stages.cluster.normalised import Normalised, normalised, normalised_as_before
 from cellssl.stages.cluster.scores import check_columns, score_clusters
 from cellssl.stages.cluster.settings import Settings
 from cellssl.stages.cluster.wells import write_wells
 from cellssl.stages.shared.card_shapes import embed_section
 from cellssl.stages.shared.cell_tables import read_all_embeddings
+from cellssl.stages.shared.plate_layout import split_by_cell
 from cellssl.stages.shared.scaled_crops import upstream_segment
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellssl.profiling.normalise import Normaliser
+    from cellssl.profiling.chain import FittedChain
 
 CHOOSING_CELLS = 20_000
 """Number of cells on which the number of clusters is chosen; where there are more, a random sample of this size."""
@@ -53,18 +56,21 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         yield Note(
             f"all {scored.sum():,} embeddings are the same: the encoder has collapsed, and the clusters mean nothing"
         )
-    method, normaliser, clustering, silhouette_of_k = _clustering(job, vectors[scored])
+    spread = vector_spread(vectors[scored])
+    found = _normalised(job, cells, vectors)
+    normal = found.x
+    del vectors
+    if found.by_cell:
+        yield Note(split_by_cell(found.by_cell))
+    method, clustering, silhouette_of_k = _clustering(job, normal[scored])
     if not method.assigns() and not scored.all():
         yield Note(
             f"{method.plugin_name()} cannot assign new cells to its clusters: wells.csv and the montage use the drawn "
             f"cells among the {scored.sum():,} that were clustered; n_drawn says how many these are in each well"
         )
-        cells, vectors, scored = cells[scored].reset_index(drop=True), vectors[scored], scored[scored]
-    spread = vector_spread(vectors[scored])
-    normal = normaliser.apply(vectors)
-    del vectors
+        cells, normal, scored = cells[scored].reset_index(drop=True), normal[scored], scored[scored]
     clustering = _with_drawn_cells(method, clustering, normal, scored)
-    _write_assignment(job, cells, normal, normaliser, clustering)
+    _write_assignment(job, cells, normal, found.chain, clustering)
     yield Progress(1, 4, "parts", "scores")
     of_part = cells[scored].reset_index(drop=True), normal[scored], clustering.assignment[scored]
     scores = score_clusters(*of_part, job.seed or 0, job.settings.against, silhouette_of_k)
@@ -79,17 +85,18 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     )
     wells = write_wells(job, source, segment, *of_draw)
     yield Progress(2, 4, "parts", "map")
-    map.write(job, *of_part, whitened=normaliser.name == "pca_whiten")
+    map.write(job, *of_part, whitened=found.is_whitened)
     yield Progress(3, 4, "parts", "montage")
     write_montage(job, segment, *of_draw)
-    fitted = clustering.assignment[scored]
-    filled = len(np.unique(fitted[fitted != NOISE]))
+    numbers = clustering.assignment[scored]
+    filled = len(np.unique(numbers[numbers != NOISE]))
     is_any_empty = filled < len(clustering.centroids)
     metrics = ClusterMetrics(
         cells=int(scored.sum()),
         k=len(clustering.centroids),
         method=json_ready(method, full=True),
-        normalise=normaliser.name,
+        normalise=tuple(chain_names(found.chain.links)),
+        fitted_by=found.fitted_by,
         scores=scores,
         wells=WellCounts.of(wells),
         spread=spread,
@@ -154,20 +161,21 @@ def _cells_below(job: Job) -> tuple[Artifact, Artifact]:
     return source, upstream_segment(source, store)
 
 
-def _clustering(
-    job: Job, vectors: np.ndarray
-) -> tuple[ClustererSettings, Normaliser, Clustering, dict[str, float] | None]:
-    """Return the method, the normaliser, the clusters, and the silhouette by number of clusters if one was chosen."""
-    from cellssl.profiling import normalise
+def _normalised(job: Job, cells: pd.DataFrame, vectors: np.ndarray) -> Normalised:
+    if "assign_to" not in job.inputs:
+        return normalised(job, cells, vectors)
+    earlier = job.inputs["assign_to"]
+    check_same_model(earlier, job.inputs["embed"].card, job.context.store)
+    return normalised_as_before(earlier, cells, vectors)
 
+
+def _clustering(job: Job, normal: np.ndarray) -> tuple[ClustererSettings, Clustering, dict[str, float] | None]:
+    """Return the method, the clusters, and the silhouette by number of clusters if one was chosen."""
     if "assign_to" in job.inputs:
-        return (*_assigned(job, vectors), None)
+        return (*_assigned(job, normal), None)
     settings, method, seed = job.settings, job.settings.clusterer(), job.seed or 0
-    normaliser = normalise.fit(settings.normalise, vectors)
-    normal = normaliser.apply(vectors)
     k, silhouette_of_k = _number_of_clusters(settings, normal, seed)
-    clustering = method.fit(normal, k, settings.n_init, seed)
-    return method, normaliser, clustering, silhouette_of_k
+    return method, method.fit(normal, k, settings.n_init, seed), silhouette_of_k
 
 
 def _number_of_clusters(settings: Settings, normal: np.ndarray, seed: int) -> tuple[int, dict[str, float] | None]:
@@ -188,25 +196,22 @@ def _number_of_clusters(settings: Settings, normal: np.ndarray, seed: int) -> tu
     return best, {str(k): value for k, value in silhouettes.items()}
 
 
-def _assigned(job: Job, vectors: np.ndarray) -> tuple[ClustererSettings, Normaliser, Clustering]:
-    """Return the method, the normaliser and the clusters of the earlier clustering, applied to these vectors."""
-    from cellssl.profiling import kmeans, normalise
+def _assigned(job: Job, normal: np.ndarray) -> tuple[ClustererSettings, Clustering]:
+    """Return the method and the clusters of the earlier clustering, applied to these vectors."""
+    from cellssl.profiling import kmeans
 
     earlier = job.inputs["assign_to"]
-    check_same_model(earlier, job.inputs["embed"].card, job.context.store)
     # not the method in its section, which has no effect where the earlier clustering was an assignment, too
     method = _method_of(earlier)
     path = earlier.file("centroids.npz")
     try:
         arrays = read_arrays(path)
-        normaliser = normalise.Normaliser.from_arrays(arrays)
         method.check_arrays(arrays)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise not_as_written(earlier, path.name, str(error)) from error
-    normal = normaliser.apply(vectors)
     assignment = method.assign(normal, arrays)
     model = {name: array for name, array in arrays.items() if name.startswith(method.plugin_name())}
-    return method, normaliser, kmeans.clustering_of(normal, assignment, arrays["centroids"], model)
+    return method, kmeans.clustering_of(normal, assignment, arrays["centroids"], model)
 
 
 def _method_of(earlier: Artifact) -> ClustererSettings:
@@ -220,7 +225,7 @@ def _method_of(earlier: Artifact) -> ClustererSettings:
 
 
 def _write_assignment(
-    job: Job, cells: pd.DataFrame, normal: np.ndarray, normaliser: Normaliser, clustering: Clustering
+    job: Job, cells: pd.DataFrame, normal: np.ndarray, chain: FittedChain, clustering: Clustering
 ) -> None:
     """Write assignments.parquet, one row per cell, and centroids.npz, which `assign_to` reads."""
     from cellssl.profiling.kmeans import distances_to_centroids
@@ -230,5 +235,5 @@ def _write_assignment(
     table.insert(1, "cluster", clustering.assignment.astype(np.int32))
     table.insert(2, "distance", distances_to_centroids(normal, clustering))
     write_table(table, job.draft.file("assignments.parquet"))
-    arrays: dict[str, Any] = {"centroids": clustering.centroids, **clustering.model, **normaliser.arrays()}
+    arrays: dict[str, Any] = {"centroids": clustering.centroids, **clustering.model, **chain.arrays()}
     save_arrays(job.draft.file("centroids.npz"), arrays)

@@ -11,8 +11,11 @@ import numpy as np
 
 from cellssl.errors import UsageError
 from cellssl.events import Event, Progress
-from cellssl.stages.evaluate.external_table import column_hint
+from cellssl.stages.evaluate.evaluated_cells import FITS_ONLY
+from cellssl.stages.evaluate.external_table import column_hint, controls_key
+from cellssl.stages.evaluate.fold_vectors import FoldNormaliser
 from cellssl.stages.evaluate.metrics import CLASSIFIERS, ClassifierAccuracy, PlateAccuracy, SchemeMetrics
+from cellssl.stages.shared.fitted_link import FittedLink
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,21 +77,34 @@ def cross_validation(group: str, cells: pd.DataFrame, settings: Settings) -> CVS
     return CVScheme(rows, leave_one_group_out(names[rows], settings.max_folds), group)
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of all classifiers under one scheme."""
+
+    table: pd.DataFrame
+    """One row per test cell: its id, plate, well, scheme, fold and label, whether it is a copy of a training cell, and
+    the label by each classifier."""
+    small: dict[str, int]
+    """Classes with fewer training cells than kNN has neighbours -> number of training cells in the smallest fold."""
+    fitted_by: tuple[FittedLink, ...]
+    """Who fitted the normalisation of the first fold."""
+    by_cell: tuple[str, ...]
+    """Plates with one control well, whose cells were divided one by one."""
+
+
 def predict(
     name: str, scheme: CVScheme, cells: pd.DataFrame, vectors: np.ndarray, settings: Settings, progress: ProgressNote
-) -> Generator[Event, None, tuple[pd.DataFrame, dict[str, int]]]:
-    """Return one row per test cell: its id, plate, well, scheme, fold and label, whether it is a copy of a training
-    cell, and the label by each classifier; and the classes with fewer training cells than kNN has neighbours.
-
-    The same is done with labels that are shuffled over all training and test cells: label_shuffled_0, knn_shuffled_0
-    and so on. The normaliser is fitted on the training cells of each fold.
+) -> Generator[Event, None, Predictions]:
+    """Return the predictions for every test cell, also with labels that are shuffled over all training and test cells:
+    label_shuffled_0, knn_shuffled_0 and so on.
     """
-    from cellssl.profiling import normalise
     from cellssl.profiling.classifiers import knn_of_each, linear_probe_of_each
     from cellssl.profiling.copies import row_numbers
     from cellssl.profiling.folds import iter_folds, shuffle_labels
 
-    x, labels = vectors[scheme.rows], _as_text(cells[settings.label].iloc[scheme.rows])
+    _check_plates(settings, cells)
+    normaliser = FoldNormaliser(settings.normalise, cells, vectors, scheme.rows, controls_key(settings.table))
+    labels = _as_text(cells[settings.label].iloc[scheme.rows])
     table = cells.iloc[scheme.rows][[column for column in CELL_COLUMNS if column in cells]].rename(columns=CELL_COLUMNS)
     table = table.assign(scheme=name, fold=scheme.fold)
     classifiers: dict[str, Classifier] = {
@@ -101,24 +117,43 @@ def predict(
         **{f"_shuffled_{number}": shuffle_labels(labels, name, number) for number in range(n_shuffles)},
     }
     predictions = {
-        f"{classifier}{suffix}": np.full(len(x), None, dtype=object) for classifier in classifiers for suffix in truths
+        f"{classifier}{suffix}": np.full(len(labels), None, dtype=object)
+        for classifier in classifiers
+        for suffix in truths
     }
-    is_copy, same = np.zeros(len(x), bool), row_numbers(x)
-    sizes = dict.fromkeys(sorted(set(labels)), len(x))
+    is_copy, same = np.zeros(len(labels), bool), row_numbers(vectors[scheme.rows])
+    sizes = dict.fromkeys(sorted(set(labels)), len(labels))
+    fitted_by: tuple[FittedLink, ...] = ()
+    by_cell: set[str] = set()
     for done, fold in enumerate(iter_folds(scheme.fold)):
         yield progress(f"{name.replace('_', ' ')}, fold {done + 1} of {scheme.fold.max() + 1}")
         is_copy[fold.test] = np.isin(same[fold.test], same[fold.train])
         sizes = {label: min(size, int((labels[fold.train] == label).sum())) for label, size in sizes.items()}
-        fitted = normalise.fit(settings.normalise, x[fold.train])
-        train, test = fitted.apply(x[fold.train]), fitted.apply(x[fold.test])
+        normal = normaliser.of_fold(fold)
+        fitted_by = fitted_by or normal.fitted_by
+        by_cell.update(normal.by_cell)
         of_training = [truth[fold.train] for truth in truths.values()]
         for classifier, fit_and_predict in classifiers.items():
-            for suffix, predicted in zip(truths, fit_and_predict(train, of_training, test), strict=True):
+            for suffix, predicted in zip(truths, fit_and_predict(normal.train, of_training, normal.test), strict=True):
                 predictions[f"{classifier}{suffix}"][fold.test] = predicted
     labels_of = {f"label{suffix}": truth for suffix, truth in truths.items()}
     table = table.assign(copy_of_training_cell=is_copy, **labels_of, **predictions)
     small = {label: size for label, size in sizes.items() if size < settings.neighbours}
-    return table[scheme.fold >= 0].reset_index(drop=True), small
+    tested = table[scheme.fold >= 0].reset_index(drop=True)
+    return Predictions(tested, small, fitted_by, tuple(sorted(by_cell)))
+
+
+def _check_plates(settings: Settings, cells: pd.DataFrame) -> None:
+    """Raise UsageError where a chain is fitted on the controls of every plate, and a cell has no plate."""
+    from cellssl.profiling.chain import is_per_plate
+
+    name, where = missing_column(cells, ("plate",))
+    if name and is_per_plate(settings.normalise):
+        raise UsageError(
+            f"evaluate.normalise takes the location of every plate from its controls, but not every cell has a plate: "
+            f"{where}",
+            hint=column_hint(settings.table, name),
+        )
 
 
 def n_label_shuffles(scheme: CVScheme, settings: Settings) -> int:
@@ -126,12 +161,12 @@ def n_label_shuffles(scheme: CVScheme, settings: Settings) -> int:
     return 1 if scheme.group else settings.label_shuffles
 
 
-def accuracies(table: pd.DataFrame, group: str | None, settings: Settings, small: dict[str, int]) -> SchemeMetrics:
-    """Return the accuracies of each classifier from the table of predictions; per plate too, where these are left out.
+def accuracies(predictions: Predictions, group: str | None, settings: Settings) -> SchemeMetrics:
+    """Return the accuracies of each classifier from its predictions; per plate too, where these are left out.
 
-    `group` is what cross-validation leaves out, None for one split; `small` are the classes with fewer training cells
-    than kNN has neighbours.
+    `group` is what cross-validation leaves out, None for one split.
     """
+    table = predictions.table
     is_copy = table["copy_of_training_cell"].to_numpy(bool)
     wells = _groups(table.rename(columns={written: name for name, written in CELL_COLUMNS.items()}), "well")
     return SchemeMetrics(
@@ -144,7 +179,8 @@ def accuracies(table: pd.DataFrame, group: str | None, settings: Settings, small
         copies=int(is_copy.sum()),
         without_copies=_without_copies(table[~is_copy]) if is_copy.any() else {},
         neighbours=settings.neighbours,
-        small_classes=small,
+        small_classes=predictions.small,
+        fitted_by=predictions.fitted_by,
     )
 
 
@@ -217,13 +253,13 @@ def missing_column(cells: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, st
 
 
 def _labelled(cells: pd.DataFrame, label: str) -> np.ndarray:
-    """Return which cells have a label; raise UsageError where none has."""
+    """Return which cells to score have a label; raise UsageError where none has."""
     if label not in cells or not cells[label].notna().any():
         raise UsageError(
             f"no cell has a label in the column {label!r}",
             hint="set split.treated, or set evaluate.label to a column that the cells have",
         )
-    return np.asarray(cells[label].notna())
+    return np.asarray(cells[label].notna() & ~cells[FITS_ONLY])
 
 
 def _groups(cells: pd.DataFrame, group: str) -> np.ndarray | None:

@@ -64,7 +64,6 @@ def read_external_table(external: ExternalTable) -> tuple[pd.DataFrame, np.ndarr
     doses = [name for name in names if meanings.get(name, name).removeprefix("Metadata_") == "dose_micromolar"]
     numbers = [*features, *doses]
     table = _read(external.path, [name for name in names if name not in set(numbers)], numbers)
-    table = _without_drawn_cells(table)
     if table.empty:
         raise DataError(f"{external.path} has no row", hint="give a table with one row per cell or one row per well")
     table = table.assign(**{name: _as_numbers(table[name], external.path) for name in doses})
@@ -153,13 +152,6 @@ def _text_of(path: Path) -> BinaryIO:
     if path.suffix == ".gz":
         return io.BytesIO(unpack_gzip(read_bytes(path, TABLE_BYTES)))
     return open_regular(path)
-
-
-def _without_drawn_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table without the cells that `embed` added only to describe wells; they are not in the split."""
-    if not {"Metadata_split", "Metadata_drawn"} <= set(table.columns) or table["Metadata_split"].isna().all():
-        return table
-    return table[table["Metadata_split"].notna()].reset_index(drop=True)
 
 
 @contextmanager

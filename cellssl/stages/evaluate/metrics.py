@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cellssl.stages.shared.fitted_link import FittedLink, links_in, links_json
+
 CLASSIFIERS = ("knn", "linear")
 """The classifiers of every scheme: k nearest neighbours, and the linear probe."""
 SCHEMES = ("split", "leave_one_plate_out", "leave_one_well_out")
@@ -124,6 +126,8 @@ class SchemeMetrics:
     """Number of neighbours of kNN; None in evaluations of earlier versions, which did not look for copies either."""
     small_classes: Mapping[str, int] = field(default_factory=dict)
     """Classes with fewer training cells than that, in the fold with the fewest -> number of training cells."""
+    fitted_by: tuple[FittedLink, ...] = ()
+    """Who fitted the normalisation of the first fold; empty in evaluations of earlier versions."""
 
     def cautions(self, name: str) -> list[str]:
         """Return sentences on copies and on classes that are too small; `name` is that of the scheme."""
@@ -162,7 +166,7 @@ class SchemeMetrics:
             content[f"classes_in_one_{self.left_out}_only"] = list(self.classes_in_one_group_only)
         if self.plates is not None:
             content["plates"] = {name: plate.to_json() for name, plate in self.plates.items()}
-        return content
+        return content | links_json(self.fitted_by)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> SchemeMetrics:
@@ -180,6 +184,7 @@ class SchemeMetrics:
             without_copies=content.get("balanced_accuracy_without_copies", {}),
             neighbours=content.get("neighbours"),
             small_classes=content.get("classes_below_neighbours", {}),
+            fitted_by=links_in(content),
         )
 
 
@@ -202,17 +207,21 @@ class ProfileCounts:
     copied_vectors: int = 0
     """Cells (or rows of an external table) whose vector is exactly that of an earlier one."""
     without_scale: int = 0
-    """Those that vary nowhere (after sphering: among no controls), and count for nothing."""
+    """Those that vary nowhere, and count for nothing."""
+    fitted_by: tuple[FittedLink, ...] = ()
+    """Who fitted the normalisation; empty in evaluations of earlier versions."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts ready for JSON."""
-        unknown = OF_FEATURES if self.features is None else ()
-        return {name: value for name, value in asdict(self).items() if value is not None and name not in unknown}
+        left_out = {"fitted_by", *(OF_FEATURES if self.features is None else ())}
+        counts = {name: value for name, value in asdict(self).items() if value is not None and name not in left_out}
+        return counts | links_json(self.fitted_by)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ProfileCounts:
         """Return the counts that `to_json` wrote."""
-        return cls(**{name: value for name, value in content.items() if name in cls.__dataclass_fields__})
+        counts = {name: value for name, value in content.items() if name in cls.__dataclass_fields__}
+        return cls(**{**counts, "fitted_by": links_in(content)})
 
     def cautions(self) -> list[str]:
         """Return sentences on copies, on features that controls give no scale, and on those that nothing gives one."""
@@ -243,14 +252,14 @@ class NscMetrics:
     """How often the nearest treatment has the same mechanism of action, by NSC or NSCB."""
 
     normalise: str
-    """The normalisation by controls that the recipe chooses."""
+    """The chain that the recipe chooses: its links with commas between them, or `none`."""
     treatments: int
     """Number of treatments whose mechanism is predicted."""
     right: int
     """Number of them whose nearest treatment has the same mechanism."""
     accuracy: float
     accuracy_after: Mapping[str, float]
-    """Normalisation -> accuracy, for every normalisation that these plates allow."""
+    """Chain -> accuracy, for the chosen one and others that these plates allow."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts and accuracies ready for JSON."""
@@ -279,10 +288,14 @@ class RetrievalMetrics:
     found: int
     """Number of groups whose corrected p-value is below `retrieval.alpha`."""
     share_found: float
+    fitted_by: tuple[FittedLink, ...] = ()
+    """Who fitted the normalisation, with the first half of the controls where halves are ranked; empty in evaluations
+    of earlier versions."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the scores ready for JSON."""
-        return asdict(self)
+        scores = {name: value for name, value in asdict(self).items() if name != "fitted_by"}
+        return scores | links_json(self.fitted_by)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RetrievalMetrics:
@@ -292,6 +305,7 @@ class RetrievalMetrics:
             mean_average_precision=content["mean_average_precision"],
             found=content["found"],
             share_found=content["share_found"],
+            fitted_by=links_in(content),
         )
 
 
@@ -324,6 +338,12 @@ class EvaluationMetrics:
             retrieval={name: part for name, part in parts.items() if isinstance(part, RetrievalMetrics)},
             not_computed=not_computed,
         )
+
+    def fitted_by(self) -> dict[str, tuple[FittedLink, ...]]:
+        """Return who fitted the normalisation for every part that has one."""
+        profiles = {} if self.profiles is None else {"profiles": self.profiles.fitted_by}
+        parts = {**{name: part.fitted_by for name, part in self.schemes.items()}, **profiles}
+        return parts | {name: part.fitted_by for name, part in self.retrieval.items()}
 
     def cautions(self) -> list[str]:
         """Return sentences on what makes these scores too high, or leaves features out of them."""

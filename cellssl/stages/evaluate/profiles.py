@@ -3,31 +3,64 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from cellssl.artifacts.store import Draft
 from cellssl.artifacts.tables import write_csv, write_table
-from cellssl.errors import UsageError
+from cellssl.errors import DataError, UsageError
+from cellssl.profiling.normaliser import NormaliserSettings, chain, chain_names
 from cellssl.stages.evaluate.classification import missing_column
+from cellssl.stages.evaluate.evaluated_cells import FITS_ONLY
 from cellssl.stages.evaluate.external_table import column_hint, controls_key
 from cellssl.stages.evaluate.metrics import NscMetrics, ProfileCounts, RetrievalMetrics
-from cellssl.stages.evaluate.settings import ControlNormalisation
 from cellssl.stages.shared.cell_tables import metadata
+from cellssl.stages.shared.fitted_link import FittedLink
+from cellssl.stages.shared.plate_layout import PlateLayout
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cellssl.profiling.frames import Frames
     from cellssl.profiling.nsc import NearestTreatment
-    from cellssl.profiling.profiles import ConstantFeatures
     from cellssl.profiling.retrieval import AveragePrecision
     from cellssl.stages.evaluate.settings import Settings
 
 Rule = Literal["nsc", "nscb"]
 Task = Literal["replicates", "mechanism"]
+Links = tuple[NormaliserSettings, ...]
+Profiles = tuple["pd.DataFrame", np.ndarray]
+"""Metadata and profiles of wells or treatments, row for row."""
 EXAMPLES = 10
 """Features without variation among controls that are named; there may be thousands."""
+COMPARED = ((), ("robust_z",), ("percentile",), ("robust_z", "sphering"), ("center_plate", "scale_pooled"))
+"""Chains whose NSC and NSCB stand beside those of the chosen one."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Profiles, the group of each, and its average precision."""
+
+    profiles: pd.DataFrame
+    groups: pd.DataFrame
+    found: AveragePrecision
+    fitted_by: tuple[FittedLink, ...]
+
+    def of_treated(self) -> Ranking:
+        """Return the ranking of the profiles that are no controls."""
+        rows = np.flatnonzero(~self.profiles["control"].to_numpy(bool))
+        profiles, groups = (table.iloc[rows].reset_index(drop=True) for table in (self.profiles, self.groups))
+        return replace(self, profiles=profiles, groups=groups, found=self.found.of_rows(rows))
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Vectors after a chain, and who fitted it."""
+
+    x: np.ndarray
+    fitted_by: tuple[FittedLink, ...]
 
 
 class ProfileEvaluation:
@@ -37,28 +70,41 @@ class ProfileEvaluation:
     """
 
     def __init__(
-        self, settings: Settings, cells: pd.DataFrame, vectors: np.ndarray, names: list[str], draft: Draft
+        self,
+        settings: Settings,
+        cells: pd.DataFrame,
+        vectors: np.ndarray,
+        names: list[str],
+        draft: Draft,
+        by_cell: set[str],
     ) -> None:
-        self._settings, self._cells, self._vectors, self._draft = settings, cells, vectors, draft
-        self._feature_names = names
-        self._normalise: ControlNormalisation = settings.profiles.normalise
-        self._wells: dict[str, tuple[pd.DataFrame, np.ndarray]] = {}
-        self._constant: dict[str, ConstantFeatures] = {}
+        """Take the evaluated cells; plates with one control well, whose cells are divided, are added to `by_cell`."""
+        self._settings, self._vectors, self._draft = settings, vectors, draft
+        self._cells = cells if "control" in cells else cells.assign(control=False)
+        self._feature_names, self._key = names, controls_key(settings.table)
+        self._layout, self._is_scored = PlateLayout.of(self._cells), ~self._cells[FITS_ONLY].to_numpy(bool)
+        self._chosen: Links = settings.profiles.normalise
+        self._wells: dict[str, Profiles] = {}
+        self._fitted_by: dict[str, tuple[FittedLink, ...]] = {}
         self._csv_tables: dict[str, list[pd.DataFrame]] = {}
+        self._by_cell = by_cell
 
     def write(self) -> ProfileCounts:
         """Write profiles.parquet, one row per well, and treatments.parquet, where there are treatments."""
+        from cellssl.profiling.chain import needs_controls
         from cellssl.profiling.copies import distinct
-        from cellssl.profiling.profiles import TREATMENT
+        from cellssl.profiling.profiles import TREATMENT, ConstantFeatures, constant_features
 
         wells, x = self._of_wells()
         self._write_profiles("profiles.parquet", wells, x)
         n_treatments = None
         with suppress(UsageError):
-            treatments, of_treatments = self._of_treatments(self._normalise, TREATMENT)
+            treatments, of_treatments = self._of_treatments(self._chosen, TREATMENT)
             self._write_profiles("treatments.parquet", treatments, of_treatments)
             n_treatments = len(treatments)
-        constant = self._constant[self._normalise]
+        constant = ConstantFeatures({}, ())
+        if needs_controls(self._chosen):
+            constant = constant_features(self._vectors, self._layout.plates, self._layout.is_control)
         scaled = [feature for feature in constant.plates if feature not in set(constant.without_scale)]
         return ProfileCounts(
             wells=len(wells),
@@ -68,28 +114,29 @@ class ProfileEvaluation:
             features=self._vectors.shape[1],
             constant_in_controls=len(constant.plates),
             constant_examples={self._feature_names[each]: constant.plates[each] for each in scaled[:EXAMPLES]},
-            copied_vectors=len(self._vectors) - distinct(self._vectors),
+            copied_vectors=int(self._is_scored.sum()) - distinct(self._vectors[self._is_scored]),
             without_scale=len(constant.without_scale),
+            fitted_by=self._fitted_by[chain_text(self._chosen)],
         )
 
     def mechanisms(self, rule: Rule) -> NscMetrics:
-        """Compute NSC or NSCB after every normalisation that these plates allow; write nsc.csv and neighbours.csv."""
+        """Compute NSC or NSCB after every chain that these plates allow; write nsc.csv and neighbours.csv."""
         from cellssl.profiling.nsc import accuracy_by_moa, not_same_compound, not_same_compound_or_batch
         from cellssl.profiling.profiles import TREATMENT, TREATMENT_IN_BATCH
 
         find_nearest = {"nsc": not_same_compound, "nscb": not_same_compound_or_batch}[rule]
         keys = {"nsc": TREATMENT, "nscb": TREATMENT_IN_BATCH}[rule]
-        chosen = self._normalise
         accuracies = {}
-        for how in (chosen, *(each for each in get_args(ControlNormalisation) if each != chosen)):
-            if how != chosen and not self._allows(how):
+        for name, links in self._compared().items():
+            if links is not self._chosen and not self._allows(links):
                 continue
-            treatments, x = self._with_mechanisms(how, keys)
+            treatments, x = self._with_mechanisms(links, keys)
             nearest = find_nearest(treatments, x)
             table = accuracy_by_moa(treatments["moa"], nearest)
-            self._add("nsc.csv", table, rule=rule, normalise=how)
-            self._add("neighbours.csv", _neighbours(treatments, nearest), rule=rule, normalise=how)
-            accuracies[how] = table.iloc[-1]
+            self._add("nsc.csv", table, rule=rule, normalise=name)
+            self._add("neighbours.csv", _neighbours(treatments, nearest), rule=rule, normalise=name)
+            accuracies[name] = table.iloc[-1]
+        chosen = chain_text(self._chosen)
         total = accuracies[chosen]
         return NscMetrics(
             normalise=chosen,
@@ -99,83 +146,150 @@ class ProfileEvaluation:
             accuracy_after={how: float(row["accuracy"]) for how, row in accuracies.items()},
         )
 
+    def _compared(self) -> dict[str, Links]:
+        """Return the chosen chain and those that stand beside it, by name; the chosen one comes first."""
+        chains = {chain_text(self._chosen): self._chosen}
+        for links in (chain(*names) for names in COMPARED):
+            chains.setdefault(chain_text(links), links)
+        return chains
+
     def retrieval(self, task: Task) -> RetrievalMetrics:
         """Compute the mean average precision of replicates or mechanisms; write map.csv and average_precision.csv."""
         from cellssl.profiling import retrieval
 
         settings = self._settings.retrieval
-        profiles, groups, ranked = self._replicates() if task == "replicates" else self._mechanism()
-        if np.isnan(ranked.average_precision).all():
+        ranking = self._replicates() if task == "replicates" else self._mechanism()
+        if np.isnan(ranking.found.average_precision).all():
             what = "a replicate and a control" if task == "replicates" else "another compound of its mechanism"
             raise UsageError(f"no profile has {what}", hint="add such wells, or leave this score out")
-        means = retrieval.mean_average_precision(groups, ranked, null_size=settings.null_size, alpha=settings.alpha)
+        means = retrieval.mean_average_precision(
+            ranking.groups, ranking.found, null_size=settings.null_size, alpha=settings.alpha
+        )
         self._add("map.csv", means, task=task)
-        self._add("average_precision.csv", _precisions(profiles, ranked), task=task)
+        self._add("average_precision.csv", _precisions(ranking), task=task)
         return RetrievalMetrics(
             groups=len(means),
             mean_average_precision=float(means["mean_average_precision"].mean()),
             found=int(means["found"].sum()),
             share_found=float(means["found"].mean()),
+            fitted_by=ranking.fitted_by,
         )
 
-    def _replicates(self) -> tuple[pd.DataFrame, pd.DataFrame, AveragePrecision]:
-        """Return well profiles, their treatments, and the average precision of each well's replicates."""
+    def _replicates(self) -> Ranking:
+        """Return the average precision of each well's replicates among controls.
+
+        Where the chain is fitted on controls, half of them fits it and the other half is ranked, then the other way
+        round: no profile is compared with a control that has normalised it.
+        """
+        from cellssl.profiling.chain import needs_controls
+
+        self._check_places()
+        if not self._layout.is_control.any():
+            raise UsageError("no well is a control", hint=f"name the controls in {controls_key(self._settings.table)}")
+        if "compound" not in self._cells or self._cells["compound"].isna().all():
+            raise UsageError("no compound is known", hint=column_hint(self._settings.table, "compound"))
+        if not needs_controls(self._chosen):
+            return self._ranked(*self._of_wells(), self._fitted_by[chain_text(self._chosen)])
+        return self._ranked_by_halves()
+
+    def _ranked_by_halves(self) -> Ranking:
+        from cellssl.profiling.frames import halves
+        from cellssl.profiling.profiles import well_profiles
+        from cellssl.profiling.retrieval import mean_of_halves
+
+        layout, of_halves = self._layout, []
+        for frames, may_be_scored in halves(layout.plates, layout.wells, layout.is_control, key=self._key):
+            fitted = self._fitted(self._chosen, frames, layout.is_control & ~may_be_scored)
+            self._by_cell.update(frames.by_cell)
+            scored = may_be_scored & self._is_scored
+            wells = self._cells[scored].reset_index(drop=True)
+            profiles = well_profiles(wells, fitted.x[scored], self._settings.profiles.aggregate)
+            of_halves.append(self._ranked(*profiles, fitted.fitted_by).of_treated())
+        one, other = of_halves
+        return replace(one, found=mean_of_halves(one.found, other.found))
+
+    def _ranked(self, wells: pd.DataFrame, x: np.ndarray, fitted_by: tuple[FittedLink, ...]) -> Ranking:
+        """Return the average precision of each treated well's replicates among the controls."""
         from cellssl.profiling.profiles import TREATMENT
         from cellssl.profiling.retrieval import replicate_average_precision
 
-        wells, x = self._of_wells()
-        control = wells["control"].to_numpy(bool)
-        if not control.any():
-            raise UsageError("no well is a control", hint=f"name the controls in {controls_key(self._settings.table)}")
-        if "compound" not in wells or wells["compound"].isna().all():
-            raise UsageError("no compound is known", hint=column_hint(self._settings.table, "compound"))
         keys = [name for name in TREATMENT if name in wells]
         treatments = [
             None if missing else " ".join(map(str, row))
             for row, missing in zip(wells[keys].itertuples(index=False), wells["compound"].isna(), strict=True)
         ]
         same_plate = self._settings.retrieval.controls == "plate"
-        ranked = replicate_average_precision(x, treatments, control, wells["plate"], same_plate=same_plate)
-        return wells, wells[keys], ranked
+        control = wells["control"].to_numpy(bool)
+        found = replicate_average_precision(x, treatments, control, wells["plate"], same_plate=same_plate)
+        return Ranking(wells, wells[keys], found, fitted_by)
 
-    def _mechanism(self) -> tuple[pd.DataFrame, pd.DataFrame, AveragePrecision]:
-        """Return treatment profiles, their mechanisms, and the average precision of each treatment's mechanism."""
+    def _mechanism(self) -> Ranking:
+        """Return the average precision of each treatment's mechanism among the other treatments."""
         from cellssl.profiling.profiles import TREATMENT
         from cellssl.profiling.retrieval import mechanism_average_precision
 
-        treatments, x = self._with_mechanisms(self._normalise, TREATMENT)
-        ranked = mechanism_average_precision(x, treatments["moa"], treatments["compound"])
-        return treatments, treatments[["moa"]], ranked
+        treatments, x = self._with_mechanisms(self._chosen, TREATMENT)
+        found = mechanism_average_precision(x, treatments["moa"], treatments["compound"])
+        return Ranking(treatments, treatments[["moa"]], found, self._fitted_by[chain_text(self._chosen)])
 
-    def _of_wells(self, how: ControlNormalisation | None = None) -> tuple[pd.DataFrame, np.ndarray]:
-        """Return metadata and profiles of wells after a normalisation, by default the chosen one."""
-        from cellssl.profiling.profiles import normalise_by_controls, well_profiles
+    def _check_places(self) -> None:
+        """Raise UsageError where a cell has no plate or no well."""
+        name, where = missing_column(self._cells, ("plate", "well"))
+        if name:
+            raise UsageError(f"not every cell has a {name}: {where}", hint=column_hint(self._settings.table, name))
 
-        how = how or self._normalise
-        if how not in self._wells:
-            name, where = missing_column(self._cells, ("plate", "well"))
-            if name:
-                raise UsageError(f"not every cell has a {name}: {where}", hint=column_hint(self._settings.table, name))
-            cells = self._cells if "control" in self._cells else self._cells.assign(control=False)
-            key = controls_key(self._settings.table)
-            is_control = cells["control"].to_numpy(bool)
-            normal, constant = normalise_by_controls(how, self._vectors, cells["plate"], is_control, key)
-            self._constant[how] = constant
-            self._wells[how] = well_profiles(cells, normal, self._settings.profiles.aggregate)
-        return self._wells[how]
+    def _of_wells(self, links: Links | None = None) -> Profiles:
+        """Return metadata and profiles of wells after a chain, by default the chosen one.
 
-    def _of_treatments(self, how: ControlNormalisation, keys: tuple[str, ...]) -> tuple[pd.DataFrame, np.ndarray]:
+        All controls of a plate fit it, so these profiles are for numbers that score no control.
+        """
+        from cellssl.profiling.chain import is_per_plate
+        from cellssl.profiling.frames import whole_plates
+        from cellssl.profiling.profiles import well_profiles
+
+        links = self._chosen if links is None else links
+        name = chain_text(links)
+        if name not in self._wells:
+            self._check_places()
+            layout = self._layout
+            frames = whole_plates(layout.plates, layout.is_control, self._key) if is_per_plate(links) else None
+            fitted = self._fitted(links, frames, layout.is_control)
+            scored = self._cells[self._is_scored].reset_index(drop=True)
+            x = fitted.x[self._is_scored]
+            self._wells[name] = well_profiles(scored, x, self._settings.profiles.aggregate)
+            self._fitted_by[name] = fitted.fitted_by
+        return self._wells[name]
+
+    def _fitted(self, links: Links, frames: Frames | None, fitting: np.ndarray) -> _Fitted:
+        """Return the vectors after a chain that only these controls fit.
+
+        Links that are fitted on cells are fitted on the same controls, so that no profile that is scored fits anything;
+        on all cells where there is no control.
+        """
+        from cellssl.profiling.chain import fit_chain, fitted_by
+
+        layout = self._layout
+        is_fitted_on_cells = any(link.fitted_on == "cells" for link in links)
+        reference = fitting if is_fitted_on_cells and fitting.any() else fitting | ~layout.is_control
+        by = (reference, layout.plates, layout.is_control, frames, fitting)
+        try:
+            _, x = fit_chain(links, self._vectors, *by, key=self._key)
+        except DataError as error:  # a collapse leaves out this part, and no other
+            raise UsageError(error.message, hint=error.hint) from error
+        return _Fitted(x, FittedLink.each(fitted_by(links, *by)))
+
+    def _of_treatments(self, links: Links, keys: tuple[str, ...]) -> tuple[pd.DataFrame, np.ndarray]:
         """Return metadata and profiles of treatments; wells with the same `keys` are one treatment."""
         from cellssl.profiling.profiles import treatment_profiles
 
-        wells, x = self._of_wells(how)
+        wells, x = self._of_wells(links)
         if "compound" not in wells or not (wells["compound"].notna() & ~wells["control"]).any():
             raise UsageError("no well has a treatment", hint=column_hint(self._settings.table, "compound"))
         return treatment_profiles(wells, x, self._settings.profiles.aggregate, keys)
 
-    def _with_mechanisms(self, how: ControlNormalisation, keys: tuple[str, ...]) -> tuple[pd.DataFrame, np.ndarray]:
+    def _with_mechanisms(self, links: Links, keys: tuple[str, ...]) -> tuple[pd.DataFrame, np.ndarray]:
         """Return treatment profiles; raise UsageError where no mechanism of action is known."""
-        treatments, x = self._of_treatments(how, keys)
+        treatments, x = self._of_treatments(links, keys)
         if "moa" not in treatments or treatments["moa"].isna().all():
             raise UsageError("no treatment has a mechanism", hint=column_hint(self._settings.table, "moa"))
         return treatments, x
@@ -190,10 +304,10 @@ class ProfileEvaluation:
         numbers = pd.DataFrame(x, columns=names)  # float64, so that other tools find the same neighbours
         write_table(pd.concat([metadata(rows), numbers], axis=1), self._draft.file(name))
 
-    def _allows(self, how: ControlNormalisation) -> bool:
-        """Return whether these cells allow a normalisation."""
+    def _allows(self, links: Links) -> bool:
+        """Return whether these cells allow a chain."""
         with suppress(UsageError):
-            self._of_wells(how)
+            self._of_wells(links)
             return True
         return False
 
@@ -206,6 +320,11 @@ class ProfileEvaluation:
         write_csv(rows, self._draft.file(name))
 
 
+def chain_text(links: Links) -> str:
+    """Return the name of a chain in tables: its links, or `none`."""
+    return ", ".join(chain_names(links)) or "none"
+
+
 def _neighbours(treatments: pd.DataFrame, nearest: NearestTreatment) -> pd.DataFrame:
     """Return one row per treatment whose mechanism is predicted, with its nearest treatment and their cosine."""
     names = [name for name in ("compound", "dose_micromolar", "batch", "moa") if name in treatments]
@@ -214,8 +333,9 @@ def _neighbours(treatments: pd.DataFrame, nearest: NearestTreatment) -> pd.DataF
     return queries.join(neighbours).assign(cosine=nearest.cosine)
 
 
-def _precisions(profiles: pd.DataFrame, ranked: AveragePrecision) -> pd.DataFrame:
+def _precisions(ranking: Ranking) -> pd.DataFrame:
     """Return one row per profile that has an average precision."""
+    profiles, ranked = ranking.profiles, ranking.found
     names = [name for name in ("plate", "well", "compound", "dose_micromolar", "moa") if name in profiles]
     table = profiles[names].assign(
         positives=ranked.positives, pairs=ranked.pairs, average_precision=ranked.average_precision

@@ -10,26 +10,24 @@ from pydantic import Field
 
 from cellssl.config.settings import SettingsModel
 from cellssl.engine.stage import StageSettings
+from cellssl.profiling.normaliser import ChainSettings, chain
 from cellssl.stages.evaluate.external_table import ExternalTable
 
-ALGORITHM = 4
-"""4: a feature that does not vary among controls is scaled by other plates or all cells, and is no longer 0; copies of
+ALGORITHM = 5
+"""5: vectors are normalised by a chain, whose links may be fitted on the controls of every plate; controls that are
+ranked among replicates fit nothing.
+4: a feature that does not vary among controls is scaled by other plates or all cells, and is no longer 0; copies of
 training cells among the test cells, and classes smaller than the neighbours of kNN, are counted.
 3: external tables are read as text, and a collapse is reported.
 2: intervals, cross-validation, profiles, mechanisms and retrieval beside one split; missing labels are no error."""
 
 
-ControlNormalisation = Literal["none", "robust_z", "percentile", "sphering"]
-"""How cells are normalised by the control wells."""
-
-
 class Profiles(SettingsModel):
     """Profiles of wells and treatments, and the mechanism of the nearest treatment."""
 
-    normalise: ControlNormalisation = "percentile"
-    """How the cells of a plate are normalised by the control cells of that plate, before cells are combined to wells:
-    `robust_z` uses median and MAD of the controls, `percentile` their 1st to 99th percentile, `sphering` whitens after
-    that by the controls of all plates. nsc.csv has the result of every normalisation."""
+    normalise: ChainSettings = Field(default_factory=lambda: chain("center_plate", "scale_pooled"))
+    """How cells are normalised before they are combined to wells: a chain of links, as in [cluster], whose pooled parts
+    are fitted on controls. nsc.csv has the results after some other chains, too."""
     aggregate: Literal["median", "mean"] = "median"
     """How cells are combined to a well, and wells to a treatment."""
 
@@ -56,8 +54,9 @@ class Settings(StageSettings):
     """Number of neighbours of kNN."""
     C: float = Field(1.0, gt=0)
     """Inverse of the linear probe's regularisation; scikit-learn's C."""
-    normalise: Literal["none", "zscore", "l2", "pca_whiten"] = "zscore"
-    """How the embeddings are normalised before classification; fitted on the training cells."""
+    normalise: ChainSettings = Field(default_factory=lambda: chain("center_plate", "scale_pooled", "l2"))
+    """How the embeddings are normalised before classification: a chain, as in [cluster]. Its pooled parts are fitted on
+    training cells; the location of a plate is that of its controls, of which no cell is used to normalise itself."""
     part: Literal["val", "test"] = "test"
     """The part of the split that is predicted; tune settings on val."""
     leave_out: tuple[Literal["plate", "well"], ...] = ("plate", "well")

@@ -23,11 +23,13 @@ from cellssl.stages.evaluate.classification import (
     one_split,
     predict,
 )
+from cellssl.stages.evaluate.evaluated_cells import evaluated_cells
 from cellssl.stages.evaluate.external_table import read_external_table
 from cellssl.stages.evaluate.metrics import EvaluationMetrics, PartMetrics
 from cellssl.stages.evaluate.profiles import ProfileEvaluation
 from cellssl.stages.evaluate.settings import Settings
-from cellssl.stages.shared.cell_tables import read_embeddings
+from cellssl.stages.shared.cell_tables import read_all_embeddings
+from cellssl.stages.shared.plate_layout import split_by_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,9 +45,14 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     """
     settings: Settings = job.settings
     cells, vectors, names = read_external_table(settings.table) if settings.table else _embedded(job)
+    cells, vectors = evaluated_cells(cells, vectors)
     _check_label(settings, cells)
     predictions: list[pd.DataFrame] = []
-    parts = {**_classifications(settings, cells, vectors, predictions), **_profile_parts(job, cells, vectors, names)}
+    by_cell: set[str] = set()
+    parts = {
+        **_classifications(settings, cells, vectors, predictions, by_cell),
+        **_profile_parts(job, cells, vectors, names, by_cell),
+    }
     found: dict[str, PartMetrics] = {}
     missing: dict[str, UsageError] = {}
     if _collapsed(vectors):
@@ -62,6 +69,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     if not found:
         reason = missing["profiles"]  # they need least: profiles need neither labels nor mechanisms
         raise UsageError(f"nothing can be evaluated: {reason.message}", hint=reason.hint)
+    if by_cell:
+        yield Note(split_by_cell(sorted(by_cell)))
     if predictions:
         _write_predictions(job, predictions)
     not_computed = {name: f"{error.message}; {error.hint}" for name, error in missing.items()}
@@ -98,22 +107,25 @@ def _check_label(settings: Settings, cells: pd.DataFrame) -> None:
 def _embedded(job: Job) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     """Return metadata, vectors and names of features of the embeddings."""
     embed = job.inputs["embed"]
-    cells, vectors = read_embeddings(embed)
+    cells, vectors = read_all_embeddings(embed)
     return cells, vectors, embeddings.read_names(embed.file("embeddings.parquet"))
 
 
 def _classifications(
-    settings: Settings, cells: pd.DataFrame, vectors: np.ndarray, predictions: list[pd.DataFrame]
+    settings: Settings, cells: pd.DataFrame, vectors: np.ndarray, predictions: list[pd.DataFrame], by_cell: set[str]
 ) -> dict[str, Part]:
-    """Return the classification parts by the name of the scheme; each appends its table to `predictions`."""
+    """Return the classification parts by the name of the scheme; each appends its table to `predictions`, and to
+    `by_cell` the plates with one control well, whose cells it divides one by one.
+    """
 
     def classify(
         name: str, make_scheme: Callable[[], CVScheme], progress: ProgressNote
     ) -> Generator[Event, None, PartMetrics]:
         scheme = make_scheme()
-        table, small = yield from predict(name, scheme, cells, vectors, settings, progress)
-        predictions.append(table)
-        return accuracies(table, scheme.group, settings, small)
+        predicted = yield from predict(name, scheme, cells, vectors, settings, progress)
+        predictions.append(predicted.table)
+        by_cell.update(predicted.by_cell)
+        return accuracies(predicted, scheme.group, settings)
 
     schemes: dict[str, Callable[[], CVScheme]] = {"split": partial(one_split, cells, settings)}
     for group in settings.leave_out:
@@ -121,9 +133,11 @@ def _classifications(
     return {name: partial(classify, name, make_scheme) for name, make_scheme in schemes.items()}
 
 
-def _profile_parts(job: Job, cells: pd.DataFrame, vectors: np.ndarray, names: list[str]) -> dict[str, Part]:
-    """Return the parts that compare profiles of wells and treatments."""
-    profiles = ProfileEvaluation(job.settings, cells, vectors, names, job.draft)
+def _profile_parts(
+    job: Job, cells: pd.DataFrame, vectors: np.ndarray, names: list[str], by_cell: set[str]
+) -> dict[str, Part]:
+    """Return the parts that compare profiles of wells and treatments; `by_cell` as in `_classifications`."""
+    profiles = ProfileEvaluation(job.settings, cells, vectors, names, job.draft, by_cell)
     parts: dict[str, Callable[[], PartMetrics]] = {
         "profiles": profiles.write,
         "nsc": partial(profiles.mechanisms, "nsc"),

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cellssl.artifacts.contents import section_of
 from cellssl.reporting.html import Block, Folded, Section, Table
 from cellssl.stages.report.runs import Run, active_branches, first_seeds
-from cellssl.stages.report.tables_common import by_arm
+from cellssl.stages.report.tables_common import PART_NAMES, by_arm
 from cellssl.stages.shared.card_shapes import ClusterSection, embed_section, pretrain_metrics, pretrain_section
+from cellssl.stages.shared.fitted_link import FittedLink
 
-VECTORS = {
-    "none": "vectors not normalised",
+LINKS = {
+    "center_plate": "the controls of every plate at 0",
+    "scale_pooled": "features scaled by the spread of controls over all plates",
+    "robust_z": "features scaled by median and MAD of the controls of the plate",
+    "percentile": "features scaled by the 1st and 99th percentile of the controls of the plate",
     "zscore": "every feature with mean 0 and standard deviation 1",
-    "l2": "vectors of unit length",
-    "pca_whiten": "vectors whitened by PCA",
+    "pca": "principal components",
+    "pca_whiten": "principal components of equal variance",
+    "sphering": "whitened by the controls of all plates",
+    "tvn": "typical variation normalisation",
+    "l2": "unit length",
 }
-"""What `cluster.normalise` means."""
+"""What the links of `cluster.normalise` do to the vectors; `pca_whiten` is on cards of earlier versions."""
 
 
 def arm_section(runs: list[Run]) -> list[Section]:
@@ -29,15 +36,47 @@ def arm_section(runs: list[Run]) -> list[Section]:
         for run in first_seeds(runs)
     ]
     blocks: list[Block] = [Table(["arm", "kind", "vector of a cell", "clusters", "seeds"], rows)]
-    return [Section("Arms", [*blocks, *_differences(first_seeds(runs))])]
+    shown = first_seeds(runs)
+    return [Section("Arms", [*blocks, *_fitted(shown), *_differences(shown)])]
 
 
 def _clusters(run: Run) -> str:
     """Return how the vectors of a run were clustered."""
     found = run.clusters
     empty = f" ({found.filled} with cells)" if found.filled is not None else ""
-    how = f"{found.method['name']}, k = {found.k}{empty}, {VECTORS.get(found.normalise, found.normalise)}"
+    how = f"{found.method['name']}, k = {found.k}{empty}, {chain_words(found.normalise)}"
     return f"{how}, assigned to an earlier clustering" if section_of(run.cluster, ClusterSection).assign_to else how
+
+
+def chain_words(links: Sequence[str]) -> str:
+    """Return in words what a chain of normalisers does to the vectors."""
+    if not links:
+        return "vectors not normalised"
+    return "vectors normalised: " + ", then ".join(LINKS.get(link, link) for link in links)
+
+
+def _fitted(runs: list[Run]) -> list[Block]:
+    """Return a table of who fitted the normalisation of each arm; cards of earlier versions do not say it."""
+    rows = [
+        [run.arm, part, link.link, link.on, link.rows, link.plates, link.folds, link.split_by or "–"]
+        for run in runs
+        for part, links in _parts(run).items()
+        for link in links
+    ]
+    header = ["arm", "for", "link", "fitted on", "cells", "plates", "folds", "folds of"]
+    caption = (
+        "With folds, a control is normalised by the controls of the other folds, and never by itself; other cells are "
+        "spread over the folds alike. In cross-validation, the numbers are those of the first fold."
+    )
+    return [Folded("Which cells fitted the normalisation (first seed)", [Table(header, rows, caption)])] if rows else []
+
+
+def _parts(run: Run) -> dict[str, tuple[FittedLink, ...]]:
+    """Return what was computed from normalised vectors, and who fitted the chain for it."""
+    of_evaluation = run.evaluation.fitted_by() if run.evaluation else {}
+    return {"clusters": run.clusters.fitted_by} | {
+        PART_NAMES.get(name, name): of_evaluation[name] for name in of_evaluation
+    }
 
 
 def _differences(runs: list[Run]) -> list[Block]:

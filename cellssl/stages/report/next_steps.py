@@ -14,8 +14,9 @@ from cellssl.stages.report.runs import Run, has_treatments
 from cellssl.stages.shared.card_shapes import pretrain_metrics, segment_metrics, split_metrics
 
 NUISANCE_ADVICE = {
-    "plate": "Clusters follow the plate: look at the map coloured by plate; normalise every plate by its own controls "
-    "(segment.reference), or cluster each plate separately.",
+    "plate": "Clusters follow the plate: look at the map coloured by plate; let the controls of every plate set its "
+    "location (cluster.normalise = [“center_plate”, “scale_pooled”, “l2”]) and its brightness (segment.reference), or "
+    "cluster each plate separately.",
     "well": "Clusters follow wells even among controls: look for edge effects, focus and staining in the images.",
     "density": "Clusters follow cell density: compare isolated cells with crowded cells; a branch whose views keep "
     "only the centre of the crop sees less of the neighbours.",

@@ -1,0 +1,91 @@
+"""normalised: cells and vectors in; the vectors after a chain, and who fitted it, out.
+
+The chain is that of the recipe, or that of an earlier clustering.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellssl.artifacts.contents import not_as_written
+from cellssl.artifacts.store import Artifact
+from cellssl.bounded import read_arrays
+from cellssl.engine.build import Job
+from cellssl.errors import UsageError
+from cellssl.stages.shared.fitted_link import FittedLink, links_in
+from cellssl.stages.shared.plate_layout import PlateLayout
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cellssl.profiling.chain import FittedChain
+
+OF_EACH_PLATE = "controls of each plate"
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """Vectors after a chain of normalisers."""
+
+    x: np.ndarray
+    chain: FittedChain
+    fitted_by: tuple[FittedLink, ...]
+    by_cell: tuple[str, ...]
+    """Plates with one control well, whose controls are divided cell by cell."""
+
+    @property
+    def is_whitened(self) -> bool:
+        """Whether the features are principal components of equal variance, the largest first."""
+        last = self.chain.links[-1] if self.chain.links else None
+        return bool(last and last.plugin_name() == "pca" and getattr(last, "whiten", False))
+
+
+def normalised(job: Job, cells: pd.DataFrame, vectors: np.ndarray) -> Normalised:
+    """Return the vectors of all cells in use after the chain of the recipe.
+
+    Pooled parts are fitted on the cells that are scored, or on all controls; the parts of a plate on its own controls,
+    in folds, so that no control is normalised by itself.
+    """
+    from cellssl.profiling.chain import fit_chain, fitted_by, is_per_plate
+    from cellssl.profiling.frames import cross_fitted
+
+    links, layout = job.settings.normalise, PlateLayout.of(cells)
+    frames = cross_fitted(layout.plates, layout.wells, layout.is_control) if is_per_plate(links) else None
+    by = (cells["scored"].to_numpy(bool), layout.plates, layout.is_control, frames, layout.is_control)
+    chain, x = fit_chain(links, vectors, *by)
+    return Normalised(x, chain, FittedLink.each(fitted_by(links, *by)), frames.by_cell if frames else ())
+
+
+def normalised_as_before(earlier: Artifact, cells: pd.DataFrame, vectors: np.ndarray) -> Normalised:
+    """Return the vectors after the chain of an earlier clustering.
+
+    Pooled parts are applied as saved; the parts of a plate are fitted on its own controls. Raises UsageError where a plate
+    has none.
+    """
+    from cellssl.profiling.chain import FittedChain, fitted_by, is_per_plate
+    from cellssl.profiling.frames import cross_fitted
+
+    path = earlier.file("centroids.npz")
+    try:
+        chain = FittedChain.from_arrays(read_arrays(path))
+        pooled = [link for link in links_in(earlier.card.metrics) if link.on != OF_EACH_PLATE]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise not_as_written(earlier, path.name, str(error)) from error
+    if not is_per_plate(chain.links):
+        return Normalised(chain.apply(vectors), chain, tuple(pooled), ())
+    layout = PlateLayout.of(cells)
+    try:
+        frames = cross_fitted(layout.plates, layout.wells, layout.is_control)
+    except UsageError as error:
+        raise UsageError(
+            f"{error.message}; that chain is the one of the earlier clustering",
+            hint="name these controls in fetch.controls, or cluster the earlier plates again with a chain that needs "
+            'none, as cluster.normalise = ["zscore", "l2"]',
+        ) from error
+    everywhere = np.ones(len(cells), bool)
+    here = FittedLink.each(fitted_by(chain.links, everywhere, layout.plates, layout.is_control, frames))
+    of_plates = [link for link in here if link.on == OF_EACH_PLATE]
+    return Normalised(chain.apply(vectors, frames), chain, (*pooled, *of_plates), frames.by_cell)

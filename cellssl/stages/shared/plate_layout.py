@@ -1,0 +1,51 @@
+"""plate_layout: a table of cells in; the plate and well of each, and which are controls, as arrays, out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellssl.counting import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class PlateLayout:
+    """Where every cell is: its plate, its well, and whether it is a control."""
+
+    plates: np.ndarray
+    wells: np.ndarray
+    """None for a cell whose well is not known."""
+    is_control: np.ndarray
+
+    @classmethod
+    def of(cls, cells: pd.DataFrame) -> PlateLayout:
+        """Return the layout of a table of cells; cells without a plate are of one plate without a name."""
+        plates, wells = (_names(cells, name) for name in ("plate", "well"))
+        is_control = cells["control"].to_numpy(bool) if "control" in cells else np.zeros(len(cells), bool)
+        return cls(np.where(plates == None, "", plates), wells, is_control)  # noqa: E711 - element by element
+
+    def of_rows(self, rows: np.ndarray) -> PlateLayout:
+        """Return the layout of some of the rows."""
+        return PlateLayout(self.plates[rows], self.wells[rows], self.is_control[rows])
+
+
+def split_by_cell(plates: Sequence[str]) -> str:
+    """Return the sentence on plates whose controls are divided cell by cell, because they have one control well."""
+    named = ", ".join(plates[:3]) + (", …" if len(plates) > 3 else "")
+    return (
+        f"{counted(len(plates), 'plate')} with one control well ({named}): single cells of it fit the normalisation of "
+        "the others, so what these cells share as a well is taken off too; two control wells or more would show it"
+    )
+
+
+def _names(cells: pd.DataFrame, column: str) -> np.ndarray:
+    if column not in cells:
+        return np.full(len(cells), None, dtype=object)
+    names = cells[column].astype(object)
+    return names.where(names.notna(), None).to_numpy(object)
