@@ -62,8 +62,8 @@ def normalised(job: Job, cells: pd.DataFrame, vectors: np.ndarray) -> Normalised
 def normalised_as_before(earlier: Artifact, cells: pd.DataFrame, vectors: np.ndarray) -> Normalised:
     """Return the vectors after the chain of an earlier clustering.
 
-    Pooled parts are applied as saved; the parts of a plate are fitted on its own controls. Raises UsageError where a plate
-    has none.
+    Pooled parts are applied as saved; the parts of a plate are fitted on its own controls. Raises UsageError where a
+    plate has none.
     """
     from cellssl.profiling.chain import FittedChain, fitted_by, is_per_plate
     from cellssl.profiling.frames import cross_fitted

@@ -73,10 +73,8 @@ def _fitted(runs: list[Run]) -> list[Block]:
 
 def _parts(run: Run) -> dict[str, tuple[FittedLink, ...]]:
     """Return what was computed from normalised vectors, and who fitted the chain for it."""
-    of_evaluation = run.evaluation.fitted_by() if run.evaluation else {}
-    return {"clusters": run.clusters.fitted_by} | {
-        PART_NAMES.get(name, name): of_evaluation[name] for name in of_evaluation
-    }
+    evaluated = run.evaluation.fitted_by() if run.evaluation else {}
+    return {"clusters": run.clusters.fitted_by, **{PART_NAMES[name]: links for name, links in evaluated.items()}}
 
 
 def _differences(runs: list[Run]) -> list[Block]:
