@@ -71,6 +71,15 @@ def check_array(pooled: Arrays, name: str, shape: tuple[int, ...], *, positive: 
     return array
 
 
+def check_axes(pooled: Arrays, name: str, dim: int) -> int:
+    """Return the number of stored axes, each of `dim` features; raise KeyError or ValueError where they are forged."""
+    count = len(pooled[name]) if pooled[name].ndim == 2 else 0
+    if not 1 <= count <= dim:
+        raise ValueError(f"{name} are {count} axes of {dim} features")
+    check_array(pooled, name, (count, dim))
+    return count
+
+
 def _links(given: Any, info: ValidationInfo) -> Any:
     """Return the links of a chain as a tuple: "none" has no link, a name or a table is a chain of one."""
     links = (given,) if isinstance(given, str | dict | Plugin) else given
