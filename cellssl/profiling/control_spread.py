@@ -56,7 +56,7 @@ def usual_scale(rows: ReferenceRows, centre_and_scale: CentreAndScale) -> Float[
     a usual one. scikit-learn's scale of 1 would depend on its unit, and pycytominer's epsilon would let it outweigh all
     others. Infinite where a feature varies nowhere.
     """
-    numbers = np.unique(rows.plate[rows.is_control])
+    numbers = np.unique(rows.plate[rows.is_control]).tolist()
     of_plates = np.stack([_scale_of_plate(rows, number, centre_and_scale) for number in numbers])
     scale = np.asarray(np.ma.median(np.ma.masked_equal(of_plates, 0), axis=0).filled(0), np.float64)
     constant = np.flatnonzero(scale == 0)

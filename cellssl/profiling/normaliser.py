@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from cellssl.config.settings import FROM_CARD, Plugin, PluginField
@@ -80,7 +80,7 @@ def check_axes(pooled: Arrays, name: str, dim: int) -> int:
     return count
 
 
-def _links(given: Any, info: ValidationInfo) -> Any:
+def _links(given: Any, info: Any) -> Any:  # ValidationInfo of pydantic, which cannot be checked while tests run
     """Return the links of a chain as a tuple: "none" has no link, a name or a table is a chain of one."""
     links = (given,) if isinstance(given, str | dict | Plugin) else given
     if links == ("none",):
