@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from cellssl.config.settings import FROM_CARD, Plugin, PluginField
@@ -71,7 +71,16 @@ def check_array(pooled: Arrays, name: str, shape: tuple[int, ...], *, positive: 
     return array
 
 
-def _links(given: Any, info: ValidationInfo) -> Any:
+def check_axes(pooled: Arrays, name: str, dim: int) -> int:
+    """Return the number of stored axes, each of `dim` features; raise KeyError or ValueError where they are forged."""
+    count = len(pooled[name]) if pooled[name].ndim == 2 else 0
+    if not 1 <= count <= dim:
+        raise ValueError(f"{name} are {count} axes of {dim} features")
+    check_array(pooled, name, (count, dim))
+    return count
+
+
+def _links(given: Any, info: Any) -> Any:  # ValidationInfo of pydantic, which cannot be checked while tests run
     """Return the links of a chain as a tuple: "none" has no link, a name or a table is a chain of one."""
     links = (given,) if isinstance(given, str | dict | Plugin) else given
     if links == ("none",):

@@ -12,4 +12,4 @@ class Settings(NormaliserSettings):
     def apply(self, x: Float[np.ndarray, "n d"], arrays: Arrays) -> Float[np.ndarray, "n d"]:
         """Return the rows with length 1."""
         length = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
-        return np.asarray(x / np.where(length == 0, 1, length)).astype(x.dtype)
+        return np.asarray(x / np.where(length == 0, 1, length), x.dtype)

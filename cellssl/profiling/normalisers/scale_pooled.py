@@ -26,7 +26,7 @@ class Settings(NormaliserSettings):
 
     def apply(self, x: Float[np.ndarray, "n d"], arrays: Arrays) -> Float[np.ndarray, "n d"]:
         """Return the rows divided by the spread."""
-        return np.asarray(x / arrays["scale"]).astype(x.dtype)
+        return np.asarray(x / arrays["scale"], x.dtype)
 
     def check_arrays(self, pooled: Arrays, dim: int) -> int:
         """Check one scale per feature."""

@@ -23,7 +23,7 @@ class Settings(NormaliserSettings):
 
     def apply(self, x: Float[np.ndarray, "n d"], arrays: Arrays) -> Float[np.ndarray, "n d"]:
         """Return the rows centred and scaled."""
-        return np.asarray((x - arrays["centre"]) / arrays["scale"]).astype(x.dtype)
+        return np.asarray((x - arrays["centre"]) / arrays["scale"], x.dtype)
 
     def check_arrays(self, pooled: Arrays, dim: int) -> int:
         """Check one centre and one scale per feature."""
