@@ -15,8 +15,8 @@ class Settings(NormaliserSettings):
     have anyway counts little. Meant to follow a link that centres every plate.
 
     Directions in which the controls do not vary, as where they are fewer than the features, are divided by their
-    smallest standard deviation that is not 0. (pycytominer does so for fewer controls than features only. Where features
-    depend on each other, it divides by epsilon, which makes large numbers of rounding errors.)
+    smallest standard deviation that is not 0. (pycytominer does so for fewer controls than features only. Where
+    features depend on each other, it divides by epsilon, which makes large numbers of rounding errors.)
     """
 
     fitted_on: ClassVar[Literal["nothing", "cells", "controls"]] = "controls"
