@@ -72,7 +72,8 @@ def cross_fitted(
 
     Where a plate has one control well, or its wells are not known, its controls are split by cell. All other rows are
     spread over the folds of their plate, in every well alike and in proportion to the controls of each fold, so that
-    both kinds of rows are treated alike. Rows `held_out` fit nothing, unless all controls of their plate are held out.
+    both kinds of rows are treated alike. Rows `held_out` fit nothing, unless all controls of their plate are held out,
+    and do not change the frames of the others; a control among them joins the fold of its well.
     Raises UsageError where a plate has fewer than two controls that may fit.
     """
     held_out = np.zeros(len(is_control), bool) if held_out is None else held_out
@@ -83,7 +84,7 @@ def cross_fitted(
         may_fit = may_fit if may_fit.any() else plate.is_control
         _check_controls(plate.name, may_fit, key)
         fold_of, is_by_cell = _control_folds(plate, may_fit, folds)
-        of_plate = _frames(plate, may_fit, _with_others(plate, may_fit, fold_of))
+        of_plate = _frames(plate, may_fit, _with_others(plate, may_fit, fold_of, held_out[plate.rows], is_by_cell))
         most = max(most, len(of_plate))
         by_cell += [plate.name] * is_by_cell
         frames += of_plate
@@ -169,16 +170,28 @@ def _balanced(group: Int[np.ndarray, "n"], folds: int, plate: str) -> Int[np.nda
     return np.asarray(fold_of_group[group])
 
 
-def _with_others(plate: _Plate, may_fit: Bool[np.ndarray, "n"], fold_of: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+def _with_others(
+    plate: _Plate,
+    may_fit: Bool[np.ndarray, "n"],
+    fold_of: Int[np.ndarray, "n"],
+    held_out: Bool[np.ndarray, "n"],
+    is_by_cell: bool,
+) -> Int[np.ndarray, "n"]:
     """Return the folds with those of the rows that fit nothing.
 
     Their proportions are those of the controls: a fold of many controls is fitted by few, so it is transformed worse
     than others, and a kind of rows that lay in it more often could be recognised by that.
     """
-    rest = np.flatnonzero(~may_fit)
-    by_kind_and_well = rest[np.lexsort((plate.well[rest], plate.is_control[rest]))]
     out = fold_of.copy()
-    out[by_kind_and_well] = _in_proportion(np.bincount(fold_of[may_fit]), len(rest))
+    if not is_by_cell:  # no cell of a well fits what another cell of it is transformed by
+        fold_of_well = dict(zip(plate.well[may_fit].tolist(), fold_of[may_fit].tolist(), strict=True))
+        for row in np.flatnonzero(plate.is_control & ~may_fit).tolist():
+            out[row] = fold_of_well.get(int(plate.well[row]), -1)
+    sizes = np.bincount(fold_of[may_fit])
+    for is_late in (False, True):
+        rest = np.flatnonzero((out < 0) & (held_out == is_late))
+        by_kind_and_well = rest[np.lexsort((plate.well[rest], plate.is_control[rest]))]
+        out[by_kind_and_well] = _in_proportion(sizes, len(rest))
     return out
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cellssl.profiling.chain import FittedChain
+    from cellssl.profiling.frames import Frames
 
 OF_EACH_PLATE = "controls of each plate"
 
@@ -46,15 +47,15 @@ class Normalised:
 def normalised(job: Job, cells: pd.DataFrame, vectors: np.ndarray) -> Normalised:
     """Return the vectors of all cells in use after the chain of the recipe.
 
-    Pooled parts are fitted on the cells that are scored, or on all controls; the parts of a plate on its own controls,
-    in folds, so that no control is normalised by itself.
+    Pooled parts are fitted on the cells that are scored, or on the controls of the even draw; the parts of a plate on
+    its own drawn controls, in folds, so that no control is normalised by itself.
     """
     from cellssl.profiling.chain import fit_chain, fitted_by, is_per_plate
-    from cellssl.profiling.frames import cross_fitted
 
     links, layout = job.settings.normalise, PlateLayout.of(cells)
-    frames = cross_fitted(layout.plates, layout.wells, layout.is_control) if is_per_plate(links) else None
-    by = (cells["scored"].to_numpy(bool), layout.plates, layout.is_control, frames, layout.is_control)
+    frames = _frames(cells, layout) if is_per_plate(links) else None
+    fitting = layout.is_control & cells["drawn"].to_numpy(bool)
+    by = (cells["scored"].to_numpy(bool), layout.plates, layout.is_control, frames, fitting)
     chain, x = fit_chain(links, vectors, *by)
     return Normalised(x, chain, FittedLink.each(fitted_by(links, *by)), frames.by_cell if frames else ())
 
@@ -66,7 +67,6 @@ def normalised_as_before(earlier: Artifact, cells: pd.DataFrame, vectors: np.nda
     plate has none.
     """
     from cellssl.profiling.chain import FittedChain, fitted_by, is_per_plate
-    from cellssl.profiling.frames import cross_fitted
 
     path = earlier.file("centroids.npz")
     try:
@@ -78,7 +78,7 @@ def normalised_as_before(earlier: Artifact, cells: pd.DataFrame, vectors: np.nda
         return Normalised(chain.apply(vectors), chain, tuple(pooled), ())
     layout = PlateLayout.of(cells)
     try:
-        frames = cross_fitted(layout.plates, layout.wells, layout.is_control)
+        frames = _frames(cells, layout)
     except UsageError as error:
         raise UsageError(
             f"{error.message}; that chain is the one of the earlier clustering",
@@ -89,3 +89,17 @@ def normalised_as_before(earlier: Artifact, cells: pd.DataFrame, vectors: np.nda
     here = FittedLink.each(fitted_by(chain.links, everywhere, layout.plates, layout.is_control, frames))
     of_plates = [link for link in here if link.on == OF_EACH_PLATE]
     return Normalised(chain.apply(vectors, frames), chain, (*pooled, *of_plates), frames.by_cell)
+
+
+def _frames(cells: pd.DataFrame, layout: PlateLayout) -> Frames:
+    """Return frames that the controls of the even draw fit.
+
+    So a drawn cell is normalised alike whichever cells the split has, and in whatever order: the draw describes wells.
+    """
+    from cellssl.profiling.frames import Frame, Frames, cross_fitted
+
+    order = np.argsort(cells["cell_id"].to_numpy(str), kind="stable")
+    ordered, late = layout.of_rows(order), ~cells["drawn"].to_numpy(bool)[order]
+    found = cross_fitted(ordered.plates, ordered.wells, ordered.is_control, held_out=late)
+    frames = tuple(Frame(one.plate, order[one.rows], order[one.fitting]) for one in found.frames)
+    return Frames(frames, found.folds, found.by_cell)

@@ -35,7 +35,8 @@ Profiles = tuple["pd.DataFrame", np.ndarray]
 """Metadata and profiles of wells or treatments, row for row."""
 EXAMPLES = 10
 """Features without variation among controls that are named; there may be thousands."""
-COMPARED = ((), ("robust_z",), ("percentile",), ("robust_z", "sphering"), ("center_plate", "scale_pooled"))
+SPHERED = ("center_plate", "scale_pooled", "sphering")
+COMPARED = ((), ("robust_z",), ("percentile",), ("center_plate", "scale_pooled"), SPHERED)
 """Chains whose NSC and NSCB stand beside those of the chosen one."""
 
 
