@@ -65,7 +65,7 @@ def covariance(x: Float[np.ndarray, "n d"], centre: Float[np.ndarray, "d"]) -> F
 
 
 def singular_values(
-    x: Float[np.ndarray, "n d"], transformed: Callable[[np.ndarray], np.ndarray], rows: Rows = None
+    x: Float[np.ndarray, "n _"], transformed: Callable[[np.ndarray], np.ndarray], rows: Rows = None
 ) -> tuple[Float[np.ndarray, "r"], Float[np.ndarray, "d d"], int]:
     """Return the singular values of the transformed rows, all right singular vectors, and the rank.
 
