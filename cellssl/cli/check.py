@@ -37,10 +37,11 @@ def command(recipe: o.RecipeArgument, common: o.Common, output: ListOption = Non
     """
     from cellssl.cli.runner import Runner
     from cellssl.errors import FailedError
-    from cellssl.pipeline.check import summary_of
+    from cellssl.pipeline.check import check_plate_controls, summary_of
 
     runner = Runner.of(recipe, common)
-    check = look(runner, runner.session.arms())
+    arms = runner.session.arms()
+    check = look(runner, arms)
     place = _list_of(runner) if output is None else output
     try:
         write_list(check, place)
@@ -53,6 +54,7 @@ def command(recipe: o.RecipeArgument, common: o.Common, output: ListOption = Non
         runner.console.result("", {**summary_of(check), "list": listed and str(listed), "findings": findings})
     if check.errors:
         raise _error(check, listed)
+    runner.run(check_plate_controls(runner.session, runner.context(), arms))
     if error is not None:
         raise FailedError(
             f"the list {place} cannot be written: {error.strerror}", hint="give another place with --output"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from cellssl.artifacts.hash_cache import UnknownHashError
+from cellssl.artifacts.store import Artifact
 from cellssl.config.recipe import Recipe
 from cellssl.datasets.base import Field
 from cellssl.datasets.transfer.threads import run_in_thread
 from cellssl.engine.build import RunContext
 from cellssl.errors import UsageError
 from cellssl.events import Event
+from cellssl.pipeline.plate_controls import check_fetched_controls, check_planned_controls, needing_controls
 from cellssl.pipeline.plates import plan_plate
 from cellssl.pipeline.session import Session
 from cellssl.stages.fetch import findings as kinds
@@ -48,6 +51,32 @@ def check_planned(session: Session, context: RunContext, arms: Sequence[str]) ->
     if has_own_images(recipe, arms):
         for arm in _different(recipe, [arm for arm in arms if recipe.has("fetch", arm)]):
             _check_micrometres(recipe.settings("segment", arm), (yield from _plates_of(session, arm, context)))
+
+
+def check_plate_controls(
+    session: Session, context: RunContext, arms: Sequence[str], to: str = "report"
+) -> Generator[Event, None, None]:
+    """Raise UsageError where a plate has no control, and a stage up to `to` needs one.
+
+    The plates are those that are fetched, or those of the user's own tables. What must be downloaded before plates are
+    known is checked after `fetch`.
+    """
+    recipe, store = session.recipe, session.store
+    for arm in (one for one in arms if recipe.has("fetch", one) and "fetch" not in session.given):
+        stages = {stage for one, _, stage in session.grid(to) if one == arm}
+        if not needing_controls(recipe, arm, stages, store):
+            continue
+        if (fetched := _fetched(session, arm)) is not None:
+            check_fetched_controls(fetched, recipe, arm, stages, store)
+        elif recipe.settings("fetch", arm).external_files():
+            check_planned_controls(recipe, arm, stages, (yield from _plates_of(session, arm, context)), store)
+
+
+def _fetched(session: Session, arm: str) -> Artifact | None:
+    """Return what `fetch` has made, where that is known without reading an image."""
+    with suppress(UnknownHashError), session.store.hashes.only_known():
+        return session.store.find("fetch", session.planner(arm, session.seeds()[0]).plan("fetch").fingerprint)
+    return None
 
 
 def is_fetched(session: Session, arms: Sequence[str]) -> bool:
