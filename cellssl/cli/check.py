@@ -37,11 +37,10 @@ def command(recipe: o.RecipeArgument, common: o.Common, output: ListOption = Non
     """
     from cellssl.cli.runner import Runner
     from cellssl.errors import FailedError
-    from cellssl.pipeline.check import check_plate_controls, summary_of
+    from cellssl.pipeline.check import check_plate_controls, summary_of, wanted_of
 
     runner = Runner.of(recipe, common)
-    arms = runner.session.arms()
-    check = look(runner, arms)
+    check = look(runner, runner.session.arms())
     place = _list_of(runner) if output is None else output
     try:
         write_list(check, place)
@@ -54,7 +53,7 @@ def command(recipe: o.RecipeArgument, common: o.Common, output: ListOption = Non
         runner.console.result("", {**summary_of(check), "list": listed and str(listed), "findings": findings})
     if check.errors:
         raise _error(check, listed)
-    runner.run(check_plate_controls(runner.session, runner.context(), arms))
+    runner.run(check_plate_controls(runner.session, runner.context(), wanted_of(runner.session)))
     if error is not None:
         raise FailedError(
             f"the list {place} cannot be written: {error.strerror}", hint="give another place with --output"

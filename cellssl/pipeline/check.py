@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -16,7 +16,8 @@ from cellssl.datasets.transfer.threads import run_in_thread
 from cellssl.engine.build import RunContext
 from cellssl.errors import UsageError
 from cellssl.events import Event
-from cellssl.pipeline.plate_controls import check_fetched_controls, check_planned_controls, needing_controls
+from cellssl.pipeline.planned import Planned
+from cellssl.pipeline.plate_controls import STAGES, check_fetched_controls, check_planned_controls, needing_controls
 from cellssl.pipeline.plates import plan_plate
 from cellssl.pipeline.session import Session
 from cellssl.stages.fetch import findings as kinds
@@ -54,22 +55,33 @@ def check_planned(session: Session, context: RunContext, arms: Sequence[str]) ->
 
 
 def check_plate_controls(
-    session: Session, context: RunContext, arms: Sequence[str], to: str = "report"
+    session: Session, context: RunContext, wanted: Mapping[str, Collection[str]]
 ) -> Generator[Event, None, None]:
-    """Raise UsageError where a plate has no control, and a stage up to `to` needs one.
+    """Raise UsageError where a plate has no control, and a stage needs one; `wanted` has the stages of every arm.
 
     The plates are those that are fetched, or those of the user's own tables. What must be downloaded before plates are
     known is checked after `fetch`.
     """
     recipe, store = session.recipe, session.store
-    for arm in (one for one in arms if recipe.has("fetch", one) and "fetch" not in session.given):
-        stages = {stage for one, _, stage in session.grid(to) if one == arm}
-        if not needing_controls(recipe, arm, stages, store):
+    for arm, stages in wanted.items():
+        if not recipe.has("fetch", arm) or session.given or not needing_controls(recipe, arm, stages, store):
             continue
         if (fetched := _fetched(session, arm)) is not None:
             check_fetched_controls(fetched, recipe, arm, stages, store)
         elif recipe.settings("fetch", arm).external_files():
             check_planned_controls(recipe, arm, stages, (yield from _plates_of(session, arm, context)), store)
+
+
+def wanted_of(session: Session, planned: Iterable[Planned] | None = None) -> dict[str, set[str]]:
+    """Return the stages of every arm that are still to be made of a plan; without a plan, all that a report shows."""
+    found: dict[str, set[str]] = {}
+    if planned is None:
+        for arm, _, stage in session.grid("report"):
+            found.setdefault(arm, set()).add(stage)
+    for one in planned or ():
+        if one.stage in STAGES and session.store.find(one.stage, one.fingerprint) is None:
+            found.setdefault(one.arm, set()).add(one.stage)
+    return found
 
 
 def _fetched(session: Session, arm: str) -> Artifact | None:
