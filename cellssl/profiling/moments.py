@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Float, Int
 
-CHUNK_ROWS = 16_384
+CHUNK_ROWS = 4_096
 """Number of rows processed at a time, so that copies stay small compared with a million embeddings."""
-FEATURE_NUMBERS = 4_000_000
+FEATURE_NUMBERS = 500_000
 """Numbers of some features that are looked at at a time: a median makes copies."""
 NORMAL_MAD = 1.4826
 """For normally distributed numbers, the median absolute deviation times this factor is the standard deviation."""

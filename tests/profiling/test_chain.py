@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,22 @@ for links in {CHAINS!r}:
         for threads in ("1", "2")
     ]
     assert of_threads[0] == of_threads[1] and len(of_threads[0].split()) == len(CHAINS)
+
+
+@pytest.mark.parametrize(
+    ("links", "share"), [(DEFAULT, 0.1), (DEFAULT, 1.0), (("robust_z", "pca"), 0.1), (("tvn",), 0.1)], ids=str
+)
+def test_a_chain_needs_one_copy_of_the_vectors_and_some_chunks(links: tuple[Any, ...], share: float) -> None:
+    rows = 120_000
+    x = generator("memory").random((rows, 128), np.float32)
+    plates, control = np.repeat(["P1", "P2"], rows // 2), np.arange(rows) % 10 < 10 * share
+    frames, ones = cross_fitted(plates, None, control), np.ones(rows, bool)
+    fitted(links, screen()[0])  # modules that are loaded when they are first needed do not count
+    tracemalloc.start()
+    fit_chain(chain(*links), x, ones, plates, control, frames)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.nbytes + 40e6 < 2 * x.nbytes, f"{peak / x.nbytes:.2f} copies"
 
 
 @pytest.mark.parametrize("links", CHAINS, ids=str)
