@@ -100,13 +100,6 @@ def rounding(magnitude: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.asarray(10 * float(np.finfo(dtype).eps) * np.abs(magnitude))
 
 
-def centred(x: Float[np.ndarray, "n d"], centre: Float[np.ndarray, "d"]) -> Float[np.ndarray, "n d"]:
-    """Return the differences from `centre` in float64, exactly 0 where they are only rounding errors."""
-    found = np.subtract(x, centre, dtype=np.float64)
-    found[np.abs(found) <= rounding(centre, x.dtype)] = 0.0
-    return found
-
-
 def zero_to_infinity(scale: np.ndarray) -> np.ndarray:
     """Replace 0 by infinity: then every value becomes 0, also a new one that differs from the fitted ones."""
     return np.where(scale > 0, scale, np.inf)
