@@ -235,6 +235,13 @@ def test_features_that_vary_by_rounding_errors_only_are_not_blown_up(links: tupl
     np.testing.assert_allclose(*lengths, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("links", [("center_plate", "scale_pooled"), ("robust_z",), ("zscore",)], ids=str)
+def test_small_differences_on_a_large_offset_are_kept(links: tuple[Any, ...]) -> None:
+    small = generator("small").normal(0, 4e-4, (160, 3))
+    one, two = fitted(links, small)[1], fitted(links, (100 + small).astype(np.float32))[1]
+    np.testing.assert_allclose(one, two, atol=0.1)  # a float32 near 100 has steps of 0.02 of these standard deviations
+
+
 @pytest.mark.parametrize("link", ["scale_pooled", "robust_z", "percentile"])
 def test_a_feature_that_only_treated_cells_vary_in_keeps_its_information(link: str) -> None:
     x, plates, _, control = screen()
