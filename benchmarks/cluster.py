@@ -123,11 +123,12 @@ def inertia_ratio(arguments: argparse.Namespace) -> float:
     from sklearn.cluster import KMeans
 
     from cellssl.artifacts import embeddings
-    from cellssl.profiling import kmeans, normalise
+    from cellssl.profiling import kmeans
+    from cellssl.profiling.chain import FittedChain
 
     _, vectors = embeddings.read(arguments.folder / "embeddings.parquet")
     with np.load(arguments.folder / "centroids.npz") as arrays:
-        x = normalise.Normaliser.from_arrays(arrays).apply(vectors[::10].copy())
+        x = FittedChain.from_arrays(arrays).apply(vectors[::10].copy())
         centroids = arrays["centroids"]
     ours = kmeans.clustering_of(x, kmeans.assign(x, centroids), centroids).inertia
     return float(ours / KMeans(len(centroids), n_init=3, random_state=0).fit(x).inertia_)

@@ -275,12 +275,14 @@ def represent(encoder: Any, pixels: np.ndarray) -> np.ndarray:
 
 def accuracy(encoder: Any, cells: dict[str, np.ndarray], train: np.ndarray) -> float:
     """Return the fraction of test cells whose phenotype their nearest neighbours predict correctly."""
-    from cellssl.profiling import normalise
+    from cellssl.profiling.chain import fit_chain
     from cellssl.profiling.classifiers import knn
+    from cellssl.profiling.normaliser import chain
 
     vectors, names = represent(encoder, cells["pixels"]), cells["phenotype"]
-    normal = normalise.fit("zscore", vectors[train]).apply(vectors)
-    predicted = knn(normal[train], list(names[train]), normal[~train], list(names[~train]), k=NEIGHBOURS)
+    plates = ["one"] * len(vectors)
+    _, vectors = fit_chain(chain("zscore"), vectors, train, plates, np.zeros(len(vectors), bool), None)
+    predicted = knn(vectors[train], list(names[train]), vectors[~train], list(names[~train]), k=NEIGHBOURS)
     return float(np.mean(np.array(predicted, dtype=object) == names[~train]))
 
 

@@ -37,7 +37,7 @@ def command(recipe: o.RecipeArgument, common: o.Common, output: ListOption = Non
     """
     from cellssl.cli.runner import Runner
     from cellssl.errors import FailedError
-    from cellssl.pipeline.check import summary_of
+    from cellssl.pipeline.check import check_plate_controls, summary_of, wanted_of
 
     runner = Runner.of(recipe, common)
     check = look(runner, runner.session.arms())
@@ -53,6 +53,7 @@ def command(recipe: o.RecipeArgument, common: o.Common, output: ListOption = Non
         runner.console.result("", {**summary_of(check), "list": listed and str(listed), "findings": findings})
     if check.errors:
         raise _error(check, listed)
+    runner.run(check_plate_controls(runner.session, runner.context(), wanted_of(runner.session)))
     if error is not None:
         raise FailedError(
             f"the list {place} cannot be written: {error.strerror}", hint="give another place with --output"

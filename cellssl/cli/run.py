@@ -34,14 +34,16 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None, *, jobs: in
     from cellssl.cli.check import check_before_work
     from cellssl.cli.report import show_table
     from cellssl.cli.runner import Runner
-    from cellssl.pipeline.check import check_planned
+    from cellssl.pipeline.check import check_planned, check_plate_controls, wanted_of
 
     runner = Runner.of(recipe, common)
+    arms = runner.session.arms()
     if common.dry_run:
-        runner.run(check_planned(runner.session, runner.context(), runner.session.arms()))
+        runner.run(check_planned(runner.session, runner.context(), arms))
     else:
-        check_before_work(runner, runner.session.arms())
+        check_before_work(runner, arms)
     planned = runner.session.plan(to)
+    runner.run(check_plate_controls(runner.session, runner.context(), wanted_of(runner.session, planned)))
     if common.dry_run:
         runner.show_estimated_plan(planned)
         return

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from cellssl.artifacts.hash_cache import UnknownHashError
+from cellssl.artifacts.store import Artifact
 from cellssl.config.recipe import Recipe
 from cellssl.datasets.base import Field
 from cellssl.datasets.transfer.threads import run_in_thread
 from cellssl.engine.build import RunContext
 from cellssl.errors import UsageError
 from cellssl.events import Event
+from cellssl.pipeline.planned import Planned
+from cellssl.pipeline.plate_controls import STAGES, check_fetched_controls, check_planned_controls, needing_controls
 from cellssl.pipeline.plates import plan_plate
 from cellssl.pipeline.session import Session
 from cellssl.stages.fetch import findings as kinds
@@ -48,6 +52,43 @@ def check_planned(session: Session, context: RunContext, arms: Sequence[str]) ->
     if has_own_images(recipe, arms):
         for arm in _different(recipe, [arm for arm in arms if recipe.has("fetch", arm)]):
             _check_micrometres(recipe.settings("segment", arm), (yield from _plates_of(session, arm, context)))
+
+
+def check_plate_controls(
+    session: Session, context: RunContext, wanted: Mapping[str, Collection[str]]
+) -> Generator[Event, None, None]:
+    """Raise UsageError where a plate has no control, and a stage needs one; `wanted` has the stages of every arm.
+
+    The plates are those that are fetched, or those of the user's own tables. What must be downloaded before plates are
+    known is checked after `fetch`.
+    """
+    recipe, store = session.recipe, session.store
+    for arm, stages in wanted.items():
+        if not recipe.has("fetch", arm) or session.given or not needing_controls(recipe, arm, stages, store):
+            continue
+        if (fetched := _fetched(session, arm)) is not None:
+            check_fetched_controls(fetched, recipe, arm, stages, store)
+        elif recipe.settings("fetch", arm).external_files():
+            check_planned_controls(recipe, arm, stages, (yield from _plates_of(session, arm, context)), store)
+
+
+def wanted_of(session: Session, planned: Iterable[Planned] | None = None) -> dict[str, set[str]]:
+    """Return the stages of every arm that are still to be made of a plan; without a plan, all that a report shows."""
+    found: dict[str, set[str]] = {}
+    if planned is None:
+        for arm, _, stage in session.grid("report"):
+            found.setdefault(arm, set()).add(stage)
+    for one in planned or ():
+        if one.stage in STAGES and session.store.find(one.stage, one.fingerprint) is None:
+            found.setdefault(one.arm, set()).add(one.stage)
+    return found
+
+
+def _fetched(session: Session, arm: str) -> Artifact | None:
+    """Return what `fetch` has made, where that is known without reading an image."""
+    with suppress(UnknownHashError), session.store.hashes.only_known():
+        return session.store.find("fetch", session.planner(arm, session.seeds()[0]).plan("fetch").fingerprint)
+    return None
 
 
 def is_fetched(session: Session, arms: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from cellssl.engine.cards import card_for
 from cellssl.errors import UsageError
 from cellssl.pipeline.earlier_models import EarlierModels
 from cellssl.pipeline.planned import Planned
+from cellssl.pipeline.plate_controls import check_fetched_controls
 
 
 def effective_settings(recipe: Recipe, stage: str, arm: str) -> Any:
@@ -84,6 +85,7 @@ class Planner:
 
     def _check_fetched(self, inputs: Mapping[str, Artifact]) -> None:
         self.earlier_models.check_fetched(inputs["fetch"])
+        check_fetched_controls(inputs["fetch"], self.recipe, self.arm, self.stages, self.store)
 
     def _card(self, stage: str, settings: Any, inputs: dict[str, str], seed: int | None) -> Card:
         key = pickle.dumps((stage, settings, inputs, seed))  # only a key: by value, class and order; never unpickled

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Int
 from cellssl.errors import DataError, UsageError
 from cellssl.profiling import chain_arrays
 from cellssl.profiling.chain_arrays import Links
+from cellssl.profiling.finite import check_embeddings
 from cellssl.profiling.frames import Frame, Frames
 from cellssl.profiling.labels import Labels, codes
 from cellssl.profiling.moments import CHUNK_ROWS
-from cellssl.profiling.normalise import check_embeddings
 from cellssl.profiling.normaliser import Arrays, NormaliserSettings, ReferenceRows
 from cellssl.profiling.one_thread import one_thread
 

@@ -10,8 +10,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from cellssl.errors import UsageError
+from cellssl.profiling.finite import check_embeddings
 from cellssl.profiling.labels import Labels, codes
-from cellssl.profiling.normalise import check_embeddings
 from cellssl.profiling.one_thread import one_thread
 
 PROBE_MAX_ITER = 2000

@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from cellssl.errors import DataError
 from cellssl.profiling.clusterer import NOISE, Clustering
-from cellssl.profiling.normalise import check_embeddings
+from cellssl.profiling.finite import check_embeddings
 from cellssl.profiling.one_thread import one_thread
 from cellssl.randomness import seed32
 

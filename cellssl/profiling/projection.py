@@ -7,7 +7,7 @@ from jaxtyping import Float
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from cellssl.profiling.normalise import check_embeddings
+from cellssl.profiling.finite import check_embeddings
 from cellssl.profiling.one_thread import one_thread
 from cellssl.randomness import seed32
 

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from cellssl.errors import DataError
 from cellssl.profiling.clusterer import NOISE
+from cellssl.profiling.moments import NORMAL_MAD
 
 WELL_COLUMNS = ("compound", "dose_micromolar")
 """Columns that describe the content of a well; copied where the fields have them."""
@@ -16,8 +17,6 @@ COUNTS = ("n_fields", "n_fields_quarantined", "n_detected", "n")
 QUARANTINED = "quarantined"
 """The flag of a field that could not be segmented."""
 FEATURES_AT_ONCE = 32
-NORMAL_MAD = 1.4826
-"""For normally distributed numbers, the median absolute deviation times this factor is the standard deviation."""
 
 
 def count_wells(fields: pd.DataFrame, cells: pd.DataFrame, dropped: pd.DataFrame | None) -> pd.DataFrame:

@@ -1,13 +1,12 @@
-"""Well and treatment profiles equal pycytominer's, and offsets and gains of plates are normalised away."""
+"""Well and treatment profiles equal pycytominer's, and features without variation among controls are counted."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from pycytominer import consensus, normalize
-from sklearn.decomposition import PCA
+from pycytominer import consensus
 
-from cellssl.errors import DataError, UsageError
-from cellssl.profiling.profiles import TREATMENT_IN_BATCH, normalise_by_controls, treatment_profiles, well_profiles
+from cellssl.errors import DataError
+from cellssl.profiling.profiles import TREATMENT_IN_BATCH, constant_features, treatment_profiles, well_profiles
 from cellssl.randomness import generator
 
 
@@ -29,85 +28,15 @@ def screen(cells: int = 6) -> tuple[pd.DataFrame, np.ndarray]:
     return table, 5 * gain + gain * generator("screen").normal(size=(len(table), 4))
 
 
-@pytest.mark.parametrize("how", ["robust_z", "percentile", "sphering"])
-def test_the_offset_and_gain_of_a_plate_do_not_matter(how: str) -> None:
-    cells, x = screen()
-    moved = np.where((cells["plate"] == "P2").to_numpy()[:, None], 7 + 2 * x, x)
-    control = cells["control"].to_numpy()
-    one, two = (normalise_by_controls(how, each, cells["plate"], control)[0] for each in (x, moved))
-    np.testing.assert_allclose(one, two, atol=1e-9)
-
-
-def test_robust_z_on_controls_equals_pycytominers() -> None:
-    cells, x = screen()
-    found, _ = normalise_by_controls("robust_z", x, cells["plate"], cells["control"].to_numpy())
-    for plate in ("P1", "P2"):
-        here = (cells["plate"] == plate).to_numpy()
-        table = pd.DataFrame(x[here], columns=[f"Cells_{name}" for name in "abcd"])
-        table["Metadata_compound"] = cells.loc[here, "compound"].to_numpy()
-        expected = normalize(
-            table.fillna({"Metadata_compound": "none"}),
-            features=[f"Cells_{name}" for name in "abcd"],
-            meta_features=["Metadata_compound"],
-            samples="Metadata_compound == 'DMSO'",
-            method="mad_robustize",
-            mad_robustize_epsilon=0,
-        )
-        np.testing.assert_allclose(found[here], expected.filter(like="Cells_"), atol=1e-9)
-
-
-def test_sphering_leaves_the_controls_of_all_plates_uncorrelated() -> None:
-    cells, x = screen(40)
-    control = cells["control"].to_numpy()
-    found, _ = normalise_by_controls("sphering", x, cells["plate"], control)
-    np.testing.assert_allclose(np.cov(found[control].T), np.eye(found.shape[1]), atol=1e-9)
-    scaled, _ = normalise_by_controls("percentile", x, cells["plate"], control)
-    np.testing.assert_allclose(
-        found, PCA(0.9, svd_solver="full", whiten=True).fit(scaled[control]).transform(scaled), atol=1e-9
-    )
-
-
-def test_a_plate_without_controls_is_named() -> None:
-    cells, x = screen()
-    control = cells["control"].to_numpy() & (cells["plate"] == "P1").to_numpy()
-    with pytest.raises(UsageError, match="plate P2 has 0 controls"):
-        normalise_by_controls("percentile", x, cells["plate"], control)
-    assert normalise_by_controls("none", x, cells["plate"], control)[0] is x
-
-
-@pytest.mark.parametrize("how", ["robust_z", "percentile"])
-def test_a_feature_that_only_treated_wells_vary_in_keeps_its_information_and_is_counted(how: str) -> None:
-    cells, x = screen()
-    control = cells["control"].to_numpy()
-    x[control, 1] = 0.1
-    found, constant = normalise_by_controls(how, x, cells["plate"], control)
-    assert constant.plates == {1: 2} and constant.without_scale == ()
-    assert not found[control, 1].any() and np.isfinite(found).all()
-    usual = found[~control][:, [0, 2, 3]].std(axis=0)
-    assert usual.min() / 3 < found[~control, 1].std() < 3 * usual.max(), "it weighs as much as the others"
-
-
-def test_a_feature_without_variation_on_one_plate_is_scaled_as_on_the_other() -> None:
+def test_features_that_do_not_vary_among_the_controls_of_a_plate_are_counted() -> None:
     cells, x = screen()
     control, second = cells["control"].to_numpy(), (cells["plate"] == "P2").to_numpy()
-    expected, _ = normalise_by_controls("robust_z", x[~second], cells["plate"][~second], control[~second])
-    x[second & control, 1] = 5
-    x[second, 1] = 5 + x[second, 1] - x[second & control, 1].mean()
-    found, constant = normalise_by_controls("robust_z", x, cells["plate"], control)
-    assert constant.plates == {1: 1}
-    np.testing.assert_allclose(found[~second], expected)
-    mad = (x[~second, 1] - np.median(x[~second & control, 1])) / expected[:, 1]
-    np.testing.assert_allclose(found[second, 1], (x[second, 1] - 5) / mad[0])
-
-
-@pytest.mark.parametrize("how", ["robust_z", "percentile", "sphering"])
-def test_a_feature_that_varies_nowhere_is_zero_and_counts_as_without_scale(how: str) -> None:
-    cells, x = screen()
     x = x.astype(np.float32)
-    x[:, 1] = 0.1  # not exact in binary
-    found, constant = normalise_by_controls(how, x, cells["plate"], cells["control"].to_numpy())
-    assert constant.without_scale == (1,) and np.isfinite(found).all()
-    assert how == "sphering" or not found[:, 1].any()
+    x[control, 1] = 0.1
+    x[control & second, 2] = 5.0
+    x[:, 3] = 0.1  # not exact in binary
+    found = constant_features(x, cells["plate"], control)
+    assert found.plates == {1: 2, 2: 1, 3: 2} and found.without_scale == (3,)
 
 
 @pytest.mark.parametrize("operation", ["median", "mean"])

@@ -11,6 +11,7 @@ import pytest
 from chain import Chain, Said, say
 from conftest import REPOSITORY
 from copairs.map import average_precision
+from pycytominer import consensus
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
 from sklearn.metrics.pairwise import cosine_similarity
@@ -22,10 +23,13 @@ from sklearn.preprocessing import StandardScaler
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_table
 from cellssl.errors import DataError
+from cellssl.profiling.chain import fit_chain
+from cellssl.profiling.frames import halves
+from cellssl.profiling.normaliser import chain as links
 from cellssl.randomness import generator
 from cellssl.stages.evaluate.external_table import ExternalTable, read_external_table
 from cellssl.stages.evaluate.metrics import CLASSIFIERS, EvaluationMetrics
-from cellssl.stages.shared.cell_tables import read_embeddings
+from cellssl.stages.shared.cell_tables import read_all_embeddings, read_embeddings
 
 
 def numbers_of(folder: Path) -> dict[str, Any]:
@@ -61,9 +65,16 @@ def test_every_accuracy_equals_scikit_learns_for_the_predictions(made: Artifact,
     assert found["shuffled_balanced_accuracy"]["mean"] == pytest.approx(np.mean(chance))
 
 
-def test_the_predictions_are_those_of_scikit_learn_from_the_embeddings(chain: Chain, made: Artifact) -> None:
+def again(chain: Chain, folder: Path, *knobs: str) -> Path:
+    """Return the evaluation of the chain's embeddings with these settings."""
+    store = ["--store", folder / "store", "--store", chain.root]
+    return Path(say("evaluate", chain.recipe, *store, *(word for knob in knobs for word in ("--set", knob))).line)
+
+
+def test_the_predictions_are_those_of_scikit_learn_from_the_embeddings(chain: Chain, tmp_path: Path) -> None:
     cells, vectors = read_embeddings(chain.made("embed"))
-    table = read_table(made.file("predictions.parquet")).query("scheme == 'split'")
+    made = again(chain, tmp_path, "evaluate.normalise=zscore")
+    table = read_table(made / "predictions.parquet").query("scheme == 'split'")
     train, test = ((cells["split"] == part).to_numpy() for part in ("train", "test"))
     assert table["Metadata_cell_id"].tolist() == cells["cell_id"][test].tolist()
     scaler = StandardScaler().fit(vectors[train])
@@ -83,17 +94,18 @@ def test_no_well_is_in_the_training_set_of_its_own_classifier(made: Artifact) ->
 
 
 def test_of_too_many_cells_a_sample_is_predicted(chain: Chain, tmp_path: Path) -> None:
-    store = ["--store", tmp_path / "store", "--store", chain.root]
-    made = Path(say("evaluate", chain.recipe, *store, "--set", "evaluate.max_cells=30").line)
+    made = again(chain, tmp_path, "evaluate.max_cells=30")
     predictions = pd.read_parquet(made / "predictions.parquet")
     assert predictions["scheme"].value_counts().to_dict() == {"split": 30, "leave_one_well_out": 30}
 
 
 def test_well_profiles_are_medians_of_cells_scaled_by_the_plate_s_controls(chain: Chain, made: Artifact) -> None:
+    everything, all_vectors = read_all_embeddings(chain.made("embed"))
+    controls = all_vectors[everything["control"]].astype(float)  # also those that only describe their well
     cells, vectors = read_embeddings(chain.made("embed"))
     profiles = read_table(made.file("profiles.parquet"))
-    low, high = np.percentile(vectors[cells["control"]].astype(float), [1, 99], axis=0)
-    scaled = pd.DataFrame((vectors - low) / (high - low)).groupby(cells["well"].to_numpy()).median()
+    mad = 1.4826 * np.median(np.abs(controls - np.median(controls, axis=0)), axis=0)
+    scaled = pd.DataFrame((vectors - controls.mean(axis=0)) / mad).groupby(cells["well"].to_numpy()).median()
     assert profiles["Metadata_Well"].tolist() == scaled.index.tolist()
     np.testing.assert_allclose(profiles.filter(like="emb_"), scaled, rtol=1e-4, atol=1e-4)
     assert profiles["Metadata_cells"].sum() == len(cells)
@@ -119,6 +131,8 @@ def test_cells_without_labels_or_split_still_have_profiles(chain: Chain, tmp_pat
     assert not (made / "predictions.parquet").exists()
 
 
+CHOSEN = "center_plate, scale_pooled"
+"""The chain of profiles by default, as tables name it."""
 COMPOUNDS = {"DMSO": "", "a": "one", "b": "one", "c": "two", "d": "two"}
 
 
@@ -148,7 +162,7 @@ def test_a_table_of_profiles_needs_no_recipe_of_its_own(tmp_path: Path) -> None:
     for rule in ("nsc", "map_mechanism", "map_replicates", "profiles"):
         assert rule in found
     assert found["nsc"]["treatments"] == 4 and found["nsc"]["accuracy"] == 1.0
-    assert set(found["nsc"]["accuracy_after"]) == {"none", "robust_z", "percentile", "sphering"}
+    assert set(found["nsc"]["accuracy_after"]) == {CHOSEN, "none", "robust_z", "percentile", f"{CHOSEN}, sphering"}
     assert found["map_mechanism"]["mean_average_precision"] == 1.0
     assert found["map_replicates"]["groups"] == 4
     assert found["nscb"]["treatments"] == 12 and found["nscb"]["accuracy"] == 1.0
@@ -173,9 +187,9 @@ def test_nsc_equals_a_search_by_scikit_learn_in_treatments_parquet(tmp_path: Pat
     alike = cosine_similarity(treatments.filter(like="Cells_"))
     compound, moa = (treatments[f"Metadata_{name}"].to_numpy(str) for name in ("compound", "moa"))
     alike[compound[:, None] == compound[None, :]] = -2
-    nsc = pd.read_csv(made / "nsc.csv").query("rule == 'nsc' and normalise == 'percentile'").set_index("moa")
+    nsc = pd.read_csv(made / "nsc.csv").query(f"rule == 'nsc' and normalise == '{CHOSEN}'").set_index("moa")
     assert nsc.loc["all", "right"] == (moa[alike.argmax(axis=1)] == moa).sum()
-    nearest = pd.read_csv(made / "neighbours.csv").query("rule == 'nsc' and normalise == 'percentile'")
+    nearest = pd.read_csv(made / "neighbours.csv").query(f"rule == 'nsc' and normalise == '{CHOSEN}'")
     assert nearest["nearest_compound"].tolist() == compound[alike.argmax(axis=1)].tolist()
 
 
@@ -384,6 +398,7 @@ treated = { compounds = ["cyclohexamide"] }
 [embed]
 model = "features"
 [evaluate]
+normalise = "zscore"
 neighbours = 21
 """
 
@@ -435,8 +450,8 @@ def test_leave_one_plate_out_on_real_plates_equals_scikit_learn_on_the_embedding
 
 
 @pytest.fixture(scope="module")
-def bbbc021(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the evaluation of CellProfiler's mean well profiles of BBBC021, with metadata from the official tables."""
+def ljosa(shared_data: Path) -> pd.DataFrame:
+    """Return CellProfiler's mean well profiles of BBBC021 with metadata of the official tables."""
     profiles = shared_data / "profiles" / "ljosa_jbiomolscreen_2013_per_well_mean.csv.gz"
     images, mechanisms = (shared_data / "meta" / f"BBBC021_v1_{name}.csv" for name in ("image", "moa"))
     for file in (profiles, images, mechanisms):
@@ -447,11 +462,20 @@ def bbbc021(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     wells = wells[[*names.values()]].drop_duplicates()
     table = pd.read_csv(profiles).rename(columns=lambda name: name.removeprefix("Image_Metadata_"))
     table = table.merge(wells, on=["Plate", "Well"]).merge(pd.read_csv(mechanisms), on=["compound", "concentration"])
-    table = table.join(table["Plate"].str.partition("_")[0].rename("batch"))
+    return table.join(table["Plate"].str.partition("_")[0].rename("batch"))
+
+
+def of_bbbc021(table: pd.DataFrame, folder: Path, *words: object) -> Path:
     columns = {"plate": "Plate", "well": "Well", "dose_micromolar": "concentration"}
     columns |= {name: name for name in ("batch", "compound", "moa")}
-    words = [word for name in columns for word in ("--set", f"evaluate.table.columns.{name}={columns[name]}")]
-    return Path(evaluated(tmp_path_factory.mktemp("bbbc021"), table, *words).line)
+    named = [word for name in columns for word in ("--set", f"evaluate.table.columns.{name}={columns[name]}")]
+    return Path(evaluated(folder, table, *named, *words).line)
+
+
+@pytest.fixture(scope="module")
+def bbbc021(ljosa: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the evaluation of these profiles with the default chain."""
+    return of_bbbc021(ljosa, tmp_path_factory.mktemp("bbbc021"))
 
 
 def test_published_profiles_of_bbbc021_give_their_known_numbers(bbbc021: Path) -> None:
@@ -461,26 +485,74 @@ def test_published_profiles_of_bbbc021_give_their_known_numbers(bbbc021: Path) -
         ("nscb", "none"): (30, 92),
         ("nsc", "percentile"): (81, 103),
         ("nscb", "percentile"): (66, 92),
-        ("nsc", "sphering"): (78, 103),
+        ("nsc", CHOSEN): (90, 103),
+        ("nscb", CHOSEN): (64, 92),
+        ("nsc", f"{CHOSEN}, sphering"): (92, 103),
+        ("nscb", f"{CHOSEN}, sphering"): (67, 92),
     }
     assert {key: (nsc.loc[key, "right"], nsc.loc[key, "treatments"]) for key in known} == known
-    # 65 of 92 is known for sphering; one more is right here, because mechanisms of one batch are no neighbours either
-    assert nsc.loc[("nscb", "sphering"), "right"] == pytest.approx(65, abs=1)
 
 
-def test_average_precision_of_bbbc021_s_profiles_equals_copairs(bbbc021: Path) -> None:
+def test_nsc_of_the_default_chain_is_that_of_profiles_made_with_pycytominer(ljosa: pd.DataFrame, bbbc021: Path) -> None:
+    features = [name for name in ljosa if name.startswith(("Cells_", "Cytoplasm_", "Nuclei_"))]
+    controls = ljosa[ljosa["compound"] == "DMSO"].groupby("Plate")[features]
+    x = ljosa[features] - controls.mean().loc[ljosa["Plate"]].to_numpy()
+    from_own_median = ljosa.loc[ljosa["compound"] == "DMSO", features] - controls.transform("median")
+    mad = 1.4826 * from_own_median.abs().median()
+    x = (x / mad.where(mad > 0, from_own_median.std(ddof=0))).fillna(0)  # a feature that varies nowhere is 0 / 0
+    treated = x.add_prefix("Cells_").join(ljosa[["compound", "concentration", "moa"]].add_prefix("Metadata_"))
+    treated = treated[treated["Metadata_compound"] != "DMSO"]
+    keys = ["Metadata_compound", "Metadata_concentration", "Metadata_moa"]
+    profiles = consensus(treated, keys, "median", [f"Cells_{name}" for name in features])
+    alike = cosine_similarity(profiles.filter(like="Cells_"))
+    compound, moa = (profiles[f"Metadata_{name}"].to_numpy(str) for name in ("compound", "moa"))
+    alike[compound[:, None] == compound[None, :]] = -2
+    right = int((moa[alike.argmax(axis=1)] == moa).sum())
+    assert right == numbers_of(bbbc021)["nsc"]["right"] >= 89
+
+
+def test_average_precision_of_bbbc021_s_profiles_equals_copairs(ljosa: pd.DataFrame, tmp_path: Path) -> None:
+    bbbc021 = of_bbbc021(ljosa, tmp_path, "--set", "evaluate.profiles.normalise=none")
     found = pd.read_csv(bbbc021 / "average_precision.csv").set_index("task")["average_precision"]
     wells = pd.read_parquet(bbbc021 / "profiles.parquet").drop(columns="Metadata_moa")
-    wells["Metadata_own"] = np.where(
-        wells["Metadata_control"], np.arange(len(wells)), -1
-    )  # controls are not replicates
-    alike = ["Metadata_compound", "Metadata_dose_micromolar", "Metadata_own"]
-    replicates = precisions(wells, (alike, [], ["Metadata_Plate"], ["Metadata_control"]))
-    np.testing.assert_allclose(found["replicates"], replicates[~wells["Metadata_control"]], atol=1e-6)
+    np.testing.assert_allclose(found["replicates"], replicates_by_copairs(wells), atol=1e-6)
     treatments = pd.read_parquet(bbbc021 / "treatments.parquet")
     apart = ["Metadata_moa", "Metadata_compound"]
     mechanisms = precisions(treatments, (["Metadata_moa"], ["Metadata_compound"], [], apart))
     np.testing.assert_allclose(found["mechanism"], mechanisms, atol=1e-6)
+
+
+def test_replicates_are_ranked_among_the_half_of_the_controls_that_did_not_fit(
+    ljosa: pd.DataFrame, bbbc021: Path
+) -> None:
+    """The mean over both halves is that of copairs on profiles that the other half has normalised."""
+    features = [name for name in ljosa if name.startswith(("Cells_", "Cytoplasm_", "Nuclei_"))]
+    control = (ljosa["compound"] == "DMSO").to_numpy()
+    x, names = ljosa[features].to_numpy(), {"Plate": "Plate", "compound": "compound"}
+    meta = ljosa[[*names, "concentration"]].rename(columns={"concentration": "dose_micromolar"}).add_prefix("Metadata_")
+    meta["Metadata_control"] = control
+    of_halves = []
+    for frames, scored in halves(ljosa["Plate"], ljosa["Well"], control):
+        fitting = control & ~scored
+        _, normal = fit_chain(
+            links("center_plate", "scale_pooled"), x, ~control, ljosa["Plate"], control, frames, fitting
+        )
+        wells = meta.join(pd.DataFrame(normal, columns=features))
+        of_halves.append(replicates_by_copairs(wells[scored]).to_numpy())
+    order = np.lexsort((ljosa["Well"][~control], ljosa["Plate"][~control]))
+    found = pd.read_csv(bbbc021 / "average_precision.csv").query("task == 'replicates'")
+    np.testing.assert_allclose(found["average_precision"], np.mean(of_halves, axis=0)[order], atol=1e-6)
+    assert (found["pairs"] - found["positives"]).unique().tolist() == [3], "each half has three of six controls"
+
+
+def replicates_by_copairs(wells: pd.DataFrame) -> pd.Series:
+    """Return the average precision of every treated well among the controls of its plate."""
+    wells = wells.reset_index(drop=True)
+    own = np.where(wells["Metadata_control"], np.arange(len(wells)), -1)  # controls are not replicates
+    wells = wells.assign(Metadata_own=own)
+    alike = ["Metadata_compound", "Metadata_dose_micromolar", "Metadata_own"]
+    found = precisions(wells, (alike, [], ["Metadata_Plate"], ["Metadata_control"]))
+    return found[~wells["Metadata_control"]]
 
 
 def precisions(profiles: pd.DataFrame, pairs: tuple[list[str], list[str], list[str], list[str]]) -> pd.Series:

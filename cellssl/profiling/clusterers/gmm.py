@@ -24,14 +24,14 @@ class Settings(ClustererSettings):
     covariance_type: Literal["full", "tied", "diag", "spherical"] = Field("diag")
     """Shape of the components: `full`, each has any covariance; `tied`, all share one covariance; `diag`, each is
     stretched along the axes only; `spherical`, each is round. `full` needs few dimensions (cluster.normalise =
-    "pca_whiten") and many more cells than dimensions."""
+    "pca") and many more cells than dimensions."""
 
     def fit(self, x: Float[np.ndarray, "n d"], k: int, n_init: int, seed: int) -> Clustering:
         """Return the most likely of `n_init` mixtures, each initialised by K-Means."""
         from sklearn.mixture import GaussianMixture
 
         from cellssl.profiling import kmeans
-        from cellssl.profiling.normalise import check_embeddings
+        from cellssl.profiling.finite import check_embeddings
         from cellssl.profiling.one_thread import one_thread
         from cellssl.randomness import generator, seed32
 
@@ -72,7 +72,7 @@ class Settings(ClustererSettings):
         """Return the most likely component of every cell."""
         from sklearn.mixture import GaussianMixture
 
-        from cellssl.profiling.normalise import check_embeddings
+        from cellssl.profiling.finite import check_embeddings
         from cellssl.profiling.one_thread import one_thread
 
         check_embeddings(x)

@@ -17,7 +17,7 @@ MOST_CELLS = 20_000
 class Settings(ClustererSettings):
     """HDBSCAN (Campello et al. 2015, doi:10.1145/2733381); it finds the number of clusters itself. Cells outside all
     clusters are noise and have the cluster number -1. In hundreds of dimensions there are no dense regions:
-    cluster.normalise = "pca_whiten" helps."""
+    cluster.normalise = "pca" helps."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"min_cluster_cells": "min_cluster_size", "neighbours": "min_samples"}
     takes_k: ClassVar[bool] = False
@@ -33,7 +33,7 @@ class Settings(ClustererSettings):
         from sklearn.cluster import HDBSCAN
 
         from cellssl.profiling import kmeans
-        from cellssl.profiling.normalise import check_embeddings
+        from cellssl.profiling.finite import check_embeddings
 
         check_embeddings(x)
         if len(x) > MOST_CELLS:
@@ -47,6 +47,6 @@ class Settings(ClustererSettings):
         if (found == NOISE).all():
             raise DataError(
                 f"hdbscan found no cluster of at least {size} cells among {len(x):,} cells",
-                hint='lower cluster.method.min_cluster_size, or set cluster.normalise = "pca_whiten"',
+                hint='lower cluster.method.min_cluster_size, or set cluster.normalise = "pca"',
             )
         return kmeans.renumber_by_size(x, found)

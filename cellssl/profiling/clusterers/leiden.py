@@ -39,7 +39,7 @@ class Settings(ClustererSettings):
         import igraph
 
         from cellssl.profiling import kmeans
-        from cellssl.profiling.normalise import check_embeddings
+        from cellssl.profiling.finite import check_embeddings
         from cellssl.randomness import seed32
 
         check_embeddings(x)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cellssl.artifacts.contents import section_of
-from cellssl.reporting.html import Block, Folded, Section, Table
+from cellssl.reporting.html import Block, Folded, Section, Table, Value
 from cellssl.stages.report.runs import Run, active_branches, first_seeds
 from cellssl.stages.report.tables_common import PART_NAMES, by_arm
 from cellssl.stages.shared.card_shapes import ClusterSection, embed_section, pretrain_metrics, pretrain_section
@@ -57,7 +57,7 @@ def chain_words(links: Sequence[str]) -> str:
 
 def _fitted(runs: list[Run]) -> list[Block]:
     """Return a table of who fitted the normalisation of each arm; cards of earlier versions do not say it."""
-    rows = [
+    rows: list[list[Value]] = [
         [run.arm, part, link.link, link.on, link.rows, link.plates, link.folds, link.split_by or "–"]
         for run in runs
         for part, links in _parts(run).items()
