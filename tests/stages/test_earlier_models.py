@@ -16,7 +16,7 @@ from cellssl.stages.shared.preparation import EXPECTS, check_same, differences, 
 EXPECTED = {"reference": "controls", "low_percentile": 0.1, "crop_px": 48, "pixel_um": [0.5], "algorithm": 3}
 REFUSED = {
     "the reference": ('segment.reference="all"', 'segment.reference = "controls", but these have "all"'),
-    "the headroom": ("segment.scale.headroom=2", 'headroom = 3.0 }, but these have { of = "cells", headroom = 2.0 }'),
+    "the headroom": ("segment.scale.headroom=2", 'segment.scale = { headroom = 3.0, of = "cells" }, but'),
     "the illumination": ('segment.illumination="mean"', 'segment.illumination = "off", but these have "mean"'),
     "the border": ('segment.border="pad"', 'segment.border = "reflect", but these have "pad"'),
     "the crops": ("segment.crop_px=40", "on crops of 48 px, but these are 40 px"),
