@@ -83,7 +83,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
 def _note_scale(settings: Settings, scale: pd.DataFrame) -> Iterator[Event]:
     """Say what is doubtful about the scales that are used; the part of a plate does not know whether it has its own."""
     if settings.reference != "range" and settings.scale.of == "cells":
-        yield from map(Note, scale_cautions(scale, settings.reference, settings.scale.pool, settings.scale.headroom))
+        found = scale_cautions(scale, settings.reference, settings.scale.pool, settings.scale.headroom)
+        yield from (Note(f"warning: {sentence}") for sentence in found)
 
 
 def _all_plates(job: Job, fetched: dict[str, Artifact]) -> Generator[Event, None, dict[str, Artifact]]:
