@@ -128,7 +128,7 @@ def test_debris_mitoses_and_dust_do_not_move_white() -> None:
     dust = ndimage.binary_dilation(rng.random(labels.shape) < 6 / labels.size, iterations=8)
     hot = rng.random(labels.shape) < 0.001
     dirty[:, dust | hot] = 65_535
-    assert white(dirty.astype(np.uint16), labels) == pytest.approx(clean, rel=0.05)
+    assert white(dirty.astype(np.uint16), labels) == pytest.approx(clean, rel=0.06)
 
 
 def test_cells_darker_than_their_surround_are_not_cut_off() -> None:
