@@ -211,7 +211,9 @@ def prepared(folder: Path, branches: dict[str, Any], batch: int, cells: int, **m
     from cellssl.stages.shared.scaled_crops import ScaledCrops
 
     table = pd.DataFrame({"part": "plate", "crop_row": range(cells)})
-    crops = ScaledCrops({"plate": SimpleNamespace(file=lambda name: folder / name)}, table)  # type: ignore[dict-item]
+    scale = pd.DataFrame({"part": "plate", "channel": ["dna", "tubulin", "actin"], "low": 0.0, "high": 4095.0})
+    part: Any = SimpleNamespace(file=lambda name: folder / name)
+    crops = ScaledCrops({"plate": part}, scale, table)
     section = {"encoder": "vgg13", "batch": batch, "epochs": 1000, "branches": branches}
     settings = Settings.model_validate(section | more)
     return prepare(settings, crops, [str(row) for row in range(cells)], 0, device_for("auto"))
@@ -221,8 +223,6 @@ def write_stack(folder: Path, cells: int) -> None:
     """Write crops to disk: noise in the first few hundred, then a hole in the file, which takes no space on the
     disk.
     """
-    import pandas as pd
-
     shape = (cells, CHANNELS, SIDE_PX, SIDE_PX)
     noise = np.random.default_rng(0).integers(0, 4096, (min(cells, CELLS), *shape[1:]), dtype="<u2")
     with (folder / "crops.npy").open("wb") as file:
@@ -230,8 +230,6 @@ def write_stack(folder: Path, cells: int) -> None:
         begin = file.tell()
         file.write(noise.tobytes())
         file.truncate(begin + 2 * int(np.prod(shape)))
-    scale = {"channel": ["dna", "tubulin", "actin"], "low": 0.0, "high": 4095.0}
-    pd.DataFrame(scale).to_parquet(folder / "scale.parquet")
 
 
 def seconds_of(step: Callable[[], object]) -> float:

@@ -53,10 +53,19 @@ def nuclei_of(chain: Chain) -> Path:
     return chain.store.get("segment", part.card.inputs["nuclei/segment"]).path
 
 
+def folder_of(chain: Chain, stage: str, name: str) -> Path:
+    """Return the folder with a table: that of a stage, or of a plate whose table is not gathered."""
+    if name in ("nuclei.parquet", "brightness.parquet"):
+        return nuclei_of(chain)
+    if name == "cell_brightness.parquet":
+        return chain.store.get("segment", read_cells(chain.made("segment"))["part"].iloc[0]).path
+    return chain.made(stage).path
+
+
 @pytest.mark.parametrize("file", TABLES)
 def test_a_table_has_exactly_the_documented_columns(file: str, chain: Chain) -> None:
     stage, _, name = file.split("/")
-    table = (nuclei_of(chain) if name == "nuclei.parquet" else chain.made(stage).path) / name
+    table = folder_of(chain, stage, name) / name
     there = list((pd.read_csv if name.endswith("csv") else pd.read_parquet)(table).columns)
     assert [column for column in there if not any(matches(column, shown) for shown in shown_columns(file))] == []
     assert [shown for shown in shown_columns(file) if not any(matches(column, shown) for column in there)] == []

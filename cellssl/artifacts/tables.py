@@ -99,7 +99,13 @@ SCALE: Mapping[str, Column] = {
     "channel": KEY,
     "low": Column("number", needed=True, gaps=False),
     "high": Column("number", needed=True, gaps=False),
+    "low_sd": NUMBER,
+    "high_sd": NUMBER,
+    "cells": Column("whole", gaps=False),
+    "treated_above_white": NUMBER,
+    "part": Column("text", gaps=False),
 }
+"""Columns of the table of intensity scales; those of earlier versions have only the first four, and part."""
 SPLIT: Mapping[str, Column] = {"cell_id": ID, "field_id": KEY, "split": KEY, "label": Column("text", needed=True)}
 ASSIGNMENTS: Mapping[str, Column] = {
     "cell_id": ID,

@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellssl.randomness import generator
+
 if TYPE_CHECKING:
-    from jaxtyping import Int64, Real, UInt8, UInt16
+    from jaxtyping import Float64, Int64, Real, UInt8, UInt16
+
+    from cellssl.imaging.cell_brightness import CellBrightness
+    from cellssl.randomness import Name
 
 GREY_LEVELS = 65_536
-SAME_PIXELS = frozenset({2, 3, 4})
-"""Values of the ALGORITHM of `segment` that left the pixels of a crop, and their scale, as they were before. A model
-that was trained before any other value does not fit cells made since."""
+SAME_PIXELS = frozenset({2, 3, 4, 5})
+"""Values of the ALGORITHM of `segment` that left the pixels of a crop as they were before. A model that was trained
+before any other value does not fit cells made since. The settings of the scale are compared one by one."""
+DRAWS = 200
+"""Number of bootstrap draws; the standard deviation that they give is itself known to 5 %."""
+MOST_DRAWN = 5_000
+"""Number of cells of one draw at most; of more cells the standard deviation follows from the root of their number."""
 
 
 @dataclass
@@ -60,6 +69,57 @@ class Histogram:
         below = np.cumsum(self.counts, axis=1)
         wanted = np.maximum(np.ceil(self.pixels() * (percent / 100)), 1)
         return np.asarray(np.argmax(below >= wanted[:, None], axis=1), np.uint16)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The grey values that become 0 and 255, one per channel."""
+
+    low: Float64[np.ndarray, "c"]
+    high: Float64[np.ndarray, "c"]
+
+
+def limits_of_cells(cells: CellBrightness, headroom: float) -> Limits:
+    """Return black and white from the middle half of some cells, so that no cell, clump or speck decides alone.
+
+    Black is what lies between cells, and white `headroom` times as far above it as a cell is bright. Where cells are
+    darker than their surround, as in transmitted light, black lies `headroom` times as far below it as a cell is dark,
+    and white at least as far above it.
+    """
+    bright, dark, between = (middle_of(levels.astype(np.float64)) for levels in (cells.high, cells.low, cells.between))
+    surround = np.where(np.isnan(between), dark, between)  # cells that fill their fields leave nothing between them
+    darker = np.maximum(surround - dark, 0.0)
+    low = np.maximum(surround - headroom * darker, 0.0)
+    return Limits(low, surround + headroom * np.maximum(bright - surround, darker))
+
+
+def sd_of_limits(cells: CellBrightness, headroom: float, *names: Name) -> Limits:
+    """Return the standard deviations of black and white over bootstrap draws of the cells; nan for a single cell.
+
+    `names` determine the draws.
+    """
+    n = len(cells.high)
+    if n < 2:
+        unknown = np.full(cells.high.shape[1], np.nan)
+        return Limits(unknown, unknown)
+    drawn, numbers = min(n, MOST_DRAWN), generator("scale", *names)
+    limits = [limits_of_cells(cells.rows(numbers.integers(0, n, drawn)), headroom) for _ in range(DRAWS)]
+    shrunk = np.sqrt(drawn / n)
+    low, high = (np.std([getattr(one, name) for one in limits], axis=0, ddof=1) for name in ("low", "high"))
+    return Limits(low * shrunk, high * shrunk)
+
+
+def middle_of(levels: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "c"]:
+    """Return the mean of the middle half of the rows without nan; nan where there is none.
+
+    A quarter of the cells may be anything, as for a median nearly half; but it varies less from draw to draw.
+    """
+    known = levels[np.isfinite(levels).all(axis=1)]
+    if not len(known):
+        return np.full(levels.shape[1], np.nan)
+    left_out = len(known) // 4
+    ordered = np.partition(known, (left_out, len(known) - left_out - 1), axis=0)
+    return np.asarray(ordered[left_out : len(known) - left_out].mean(axis=0))
 
 
 def scaled(

@@ -67,7 +67,9 @@ def plan_plate(session: Session, stage: str, plate: str) -> PlatePlan:
     given = session.given.get("fetch")
     fetched = _part_of(given, plate, context) if given else _fetched(session, plate, context)
     planner.earlier_models.check_fetched(fetched)
-    return PlatePlan(stage, plate, segment.plate_card(settings, context, fetched), settings, settings, fetched)
+    return PlatePlan(
+        stage, plate, segment.plate_card(settings, context, fetched), settings, settings.of_plate(), fetched
+    )
 
 
 def plate_rows(session: Session, gathering: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -102,7 +104,8 @@ def _parts(
             yield plate, fetched, fetched, fetch.plate_settings(fetching)
         else:
             there = Artifact(context.store.root / "fetch" / fetched.fingerprint, fetched)  # is there, or will be
-            yield plate, fetched, segment.plate_card(segmenting, context, there) if foreseen else None, segmenting
+            card = segment.plate_card(segmenting, context, there) if foreseen else None
+            yield plate, fetched, card, segmenting.of_plate()
 
 
 def _part_of(fetched: Artifact, plate: str, context: RunContext) -> Artifact:

@@ -80,7 +80,7 @@ def test_what_stands_on_an_outdated_result_is_outdated_too(package: Path, chain:
 
 def test_what_was_made_before_its_input_was_made_again_is_outdated(package: Path, chain: Chain, tmp_path: Path) -> None:
     """The names stay when --force makes one stage with today's defaults; what stands on it is an old result."""
-    edit(package / "stages" / "segment" / "settings.py", "Field(99.9, gt=50", "Field(99.8, gt=50")
+    edit(package / "stages" / "segment" / "settings.py", "Field(3.0, ge=1", "Field(3.5, ge=1")
     for stage in ("fetch", "segment", "split"):
         shutil.copytree(chain.root / stage, tmp_path / stage)
     words = (chain.recipe, "--store", tmp_path)
@@ -99,12 +99,12 @@ def test_what_was_made_before_its_input_was_made_again_is_outdated(package: Path
 
 
 def test_the_part_of_a_plate_is_outdated_where_a_default_has_changed(package: Path, chain: Chain) -> None:
-    edit(package / "stages" / "segment" / "settings.py", "Field(99.9, gt=50", "Field(99.8, gt=50")
+    edit(package / "stages" / "segment" / "settings.py", "Field(3.0, ge=1", "Field(3.5, ge=1")
     edit(package / "stages" / "fetch" / "settings.py", "Setting(0.01, ge=0", "Setting(0.02, ge=0")
     words = (chain.recipe, "--store", chain.root)
     rows = json.loads(with_package(package, "status", *words, "--plates", "--json").out)["plates"]
     states = {row["stage"]: row["state"] for row in rows}
-    assert states == {"fetch": "outdated (max_failures)", "segment": "outdated (high_percentile)"}
+    assert states == {"fetch": "outdated (max_failures)", "segment": "outdated (scale.headroom)"}
     said = with_package(package, "segment", *words, "--plate", "Sim1_00001", "--dry-run")
     assert said.code == 5 and "fetch.max_failures = 0.01, and the default is now 0.02" in said.err
     said = with_package(package, "fetch", *words, "--plate", "Sim1_00001", "--dry-run", "--json")

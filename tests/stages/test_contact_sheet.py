@@ -129,7 +129,8 @@ def draw_again(segment: Artifact, store: Store, folder: Path) -> list[Event]:
         )
         for plate, part in parts.items()
     }
-    tables = {name: read_table(segment.file(name)) for name in ("fields.parquet", "cells.parquet", "dropped.parquet")}
+    names = ("fields.parquet", "cells.parquet", "dropped.parquet", "scale.parquet")
+    tables = {name: read_table(segment.file(name)) for name in names}
     draft, context = SimpleNamespace(file=folder.joinpath), SimpleNamespace(store=store)
     job: Any = SimpleNamespace(settings=Settings(), draft=draft, context=context)
     return list(write_field_sheet(job, sources, tables, segment.card.metrics))

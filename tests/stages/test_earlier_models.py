@@ -1,5 +1,6 @@
 """What a model, a clustering or first weights expect of cells is compared before any work."""
 
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ import pytest
 from chain import Chain, say
 
 from cellssl.artifacts.store import Artifact, Store
+from cellssl.stages.segment.settings import Settings
 from cellssl.stages.shared.preparation import EXPECTS, check_same, differences, of_model, of_section, resampled, unknown
 
 EXPECTED = {"reference": "controls", "low_percentile": 0.1, "crop_px": 48, "pixel_um": [0.5], "algorithm": 3}
 REFUSED = {
     "the reference": ('segment.reference="all"', 'segment.reference = "controls", but these have "all"'),
-    "a percentile": ("segment.high_percentile=99", "segment.high_percentile = 99.9, but these have 99.0"),
+    "the headroom": ("segment.scale.headroom=2", 'segment.scale = { headroom = 3.0, of = "cells" }, but'),
     "the illumination": ('segment.illumination="mean"', 'segment.illumination = "off", but these have "mean"'),
     "the border": ('segment.border="pad"', 'segment.border = "reflect", but these have "pad"'),
     "the crops": ("segment.crop_px=40", "on crops of 48 px, but these are 40 px"),
@@ -96,6 +98,23 @@ def test_another_size_of_resampled_crops_is_cured_together_with_their_window() -
     assert cure.startswith("set segment.crop_um = 24 and segment.crop_px = 48")
     (cure,) = differences(EXPECTED, {**plain, "pixel_um": [0.5]}).values()
     assert cure == "set segment.crop_px = 48"
+
+
+def test_a_model_whose_scale_was_set_by_pixels_names_the_line_that_its_cells_need() -> None:
+    older = {"reference": "controls", "low_percentile": 0.1, "high_percentile": 99.9}  # as in a card of ALGORITHM 4
+    expected = of_section(older, 4, finished_crops=True)
+    here = of_section(Settings().all_values(), Settings.algorithm(), finished_crops=True)
+    (cure,) = differences(expected, here).values()
+    assert cure == 'set segment.scale = { of = "pixels", low_percentile = 0.1, high_percentile = 99.9 }'
+    scale = tomllib.loads(cure.removeprefix("set segment."))["scale"]
+    today = Settings.model_validate({"scale": scale})
+    assert not differences(expected, of_section(today.all_values(), today.algorithm(), finished_crops=True))
+
+
+def test_plates_that_share_a_scale_fit_a_model_whose_plates_had_their_own() -> None:
+    alone, shared = (Settings.model_validate({"scale": {"pool": pool}}) for pool in ("none", "batch"))
+    prepared = [of_section(one.all_values(), one.algorithm(), finished_crops=True) for one in (alone, shared)]
+    assert not differences(*prepared)
 
 
 def test_percentiles_do_not_count_where_the_range_is_given() -> None:

@@ -20,8 +20,9 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_cells, read_fields, read_table
 from cellssl.engine.plate_parts import allowed_failures
 from cellssl.images.reading import write_labels
-from cellssl.imaging.scaling import scaled
+from cellssl.imaging.scaling import limits_of_cells, scaled
 from cellssl.randomness import generator
+from cellssl.stages.segment.brightness import levels_of, read_cell_brightness
 from cellssl.stages.segment.counts import ALL_REASONS, read_counts_of_plates
 from cellssl.stages.segment.nuclei import read_nuclei
 from cellssl.stages.shared.preparation import of_cells
@@ -157,21 +158,31 @@ def test_every_kept_nucleus_is_one_label_of_the_written_label_image(chain: Chain
         assert sorted(areas[areas > 0]) == sorted(of_field["area_px"])
 
 
-def test_the_intensity_scale_is_measured_in_the_control_wells(chain: Chain) -> None:
-    segment, fetch = chain.made("segment"), chain.made("fetch")
-    fields = read_fields(fetch)
-    controls = fields[fields["control"]]
-    scale = read_table(segment.file("scale.parquet")).set_index("channel")
-    for channel, column in PATHS.items():
-        folder = chain.store.get("fetch", controls["part"].iloc[0]).path
-        pixels = np.concatenate([tifffile.imread(folder / place).ravel() for place in controls[column]])
-        low, high = np.percentile(pixels, [0.1, 99.9])
-        assert scale.loc[channel, "low"] == pytest.approx(low, abs=1)
-        assert scale.loc[channel, "high"] == pytest.approx(high, abs=1)
+def test_the_intensity_scale_is_that_of_the_cells_of_control_wells(chain: Chain) -> None:
+    segment = chain.made("segment")
+    scale, cells = read_table(segment.file("scale.parquet")), read_cells(segment)
+    part = chain.store.get("segment", cells["part"].iloc[0])
+    table = read_cell_brightness(part, list(PATHS))
+    assert table["control"].tolist() == cells.set_index("cell_id")["control"][table["cell_id"]].tolist()
+    limits = limits_of_cells(levels_of(table[table["control"]], list(PATHS)), headroom=3.0)
+    assert scale["low"].tolist() == limits.low.tolist() and scale["high"].tolist() == limits.high.tolist()
+    assert set(scale["cells"]) == {table["control"].sum()}
     crops = open_crops(chain.store.get("segment", scale["part"].iloc[0]).file("crops.npy"))
     in_8_bits = scaled(crops[:50], scale["low"].to_numpy(), scale["high"].to_numpy())
     assert in_8_bits.dtype == np.uint8
-    assert in_8_bits.max() > 200
+    assert in_8_bits.max() > 100
+    assert "high_dna" not in cells, "how a cell is scaled is no measurement of it"
+
+
+def test_percentiles_of_the_pixels_of_control_wells_set_the_scale_on_request(lab: Lab) -> None:
+    segment = lab.segment("--set", 'segment.scale={of="pixels", high_percentile=99.5}', *QUICK_TO_START)
+    controls = lab.fields[lab.fields["compound"] == "DMSO"]
+    scale = read_table(segment.file("scale.parquet")).set_index("channel")
+    for channel, column in PATHS.items():
+        pixels = np.concatenate([tifffile.imread(place).ravel() for place in controls[column]])
+        known = np.percentile(pixels, [0.1, 99.5], method="inverted_cdf")
+        assert scale.loc[channel, ["low", "high"]].tolist() == known.tolist()
+    assert scale["high_sd"].isna().all()
 
 
 def test_the_number_of_workers_does_not_change_the_result(lab: Lab, tmp_path: Path) -> None:
@@ -467,10 +478,10 @@ def test_a_killed_cropping_resumes_with_the_same_result(lab: Lab, tmp_path: Path
     assert lab.parts("nuclei") == detected
 
 
-CUT_ANEW = ("crop_px=32", "min_area_px=150", "high_percentile=99", "cells_per_well=3", "keep_labels=true")
+CUT_ANEW = ("crop_px=32", "min_area_px=150", "scale.headroom=2", "cells_per_well=3", "keep_labels=true")
 
 
-def test_other_crops_limits_and_percentiles_detect_no_nucleus_anew(lab: Lab) -> None:
+def test_other_crops_limits_and_scales_detect_no_nucleus_anew(lab: Lab) -> None:
     before = lab.segment()
     detected = lab.parts("nuclei")
     for setting in CUT_ANEW:

@@ -16,8 +16,14 @@ from cellssl.stages.report.label_free_checks import label_free_checks
 from cellssl.stages.report.plate_counts import mostly_dropped
 from cellssl.stages.report.runs import Run
 from cellssl.stages.segment.precut import crop_cautions
-from cellssl.stages.segment.scale import constant_channels
-from cellssl.stages.shared.card_shapes import FetchMetrics, FetchSection, segment_metrics, split_metrics
+from cellssl.stages.segment.scale import constant_channels, scale_cautions
+from cellssl.stages.shared.card_shapes import (
+    FetchMetrics,
+    FetchSection,
+    SegmentSection,
+    segment_metrics,
+    split_metrics,
+)
 
 CHANCE = seed_statistics.CHANCE_AMI
 GAP = 0.1
@@ -34,6 +40,7 @@ def checks(runs: list[Run], scores: ScoresByArm) -> list[Check]:
     run = next(one for one in runs if one.arm == arm)
     found = [
         *label_free_checks(runs, scores),
+        _scale(run),
         _chance(scores, arm, over_seeds),
         _against_baselines(scores, arm),
         _number_of_cells(scores, arm),
@@ -58,6 +65,18 @@ def cautions(run: Run) -> list[str]:
         found.append(f"{without:,} cells have no class and are left out")
     found += run.clusters.cautions()
     return found + (run.evaluation.cautions() if run.evaluation is not None else [])
+
+
+def _scale(run: Run) -> Check | None:
+    """Doubt the intensity scale where few cells set it, or it cuts off what treated cells show; None otherwise."""
+    section = section_of(run.segment, SegmentSection)
+    if section.reference == "range" or section.scale is None or section.scale.of != "cells":
+        return None
+    scale, settings = read_table(run.segment.file("scale.parquet"), SCALE), section.scale
+    found = scale_cautions(scale, section.reference, settings.pool, settings.headroom)
+    if not found:
+        return None
+    return Check("Is the intensity scale sure?", "no", "; ".join(found), "against", "the intensity scale is not sure")
 
 
 def _check_warnings(run: Run) -> list[str]:

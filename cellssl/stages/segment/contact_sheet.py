@@ -88,18 +88,20 @@ def write_field_sheet(
         shown.append(drawn)
     where = f"{counted(len(fields), 'field')} of {counted(len(sources), 'plate')}"
     title = f"{counts['detected']:,} nuclei found in {where}; the colour of an outline says what became of a nucleus:"
-    png = field_sheet(title, _legend(counts), shown, _crops(sources, tables["cells.parquet"]))
+    png = field_sheet(title, _legend(counts), shown, _crops(sources, tables["scale.parquet"], tables["cells.parquet"]))
     write_buffer(job.draft.file(SHEET), lambda buffer: buffer.write(png))
 
 
-def write_crop_sheet(job: Job, parts: Mapping[str, Artifact], cells: pd.DataFrame) -> Iterator[Event]:
+def write_crop_sheet(
+    job: Job, parts: Mapping[str, Artifact], scale: pd.DataFrame, cells: pd.DataFrame
+) -> Iterator[Event]:
     """Write random crops that a data set gives, as every model gets them; there are no fields to show."""
     from PIL import Image
 
     from cellssl.imaging.colour import contact_sheet
 
     yield Progress(0, 1, "contact sheet")
-    tiles, _ = _random_crops(parts, cells, 64)
+    tiles, _ = _random_crops(parts, scale, cells, 64)
     image = Image.fromarray(contact_sheet(tiles, columns=8))
     write_buffer(job.draft.file(SHEET), lambda buffer: image.save(buffer, format="PNG"))
 
@@ -193,24 +195,27 @@ def _legend(counts: Mapping[str, int]) -> list[Any]:
     ]
 
 
-def _crops(sources: Mapping[str, PlateSource], cells: pd.DataFrame) -> Crops:
+def _crops(sources: Mapping[str, PlateSource], scale: pd.DataFrame, cells: pd.DataFrame) -> Crops:
     """Return random kept cells, as every model gets them."""
     from cellssl.imaging.colour import colour_words
     from cellssl.reporting.figures.field_sheet import Crops
 
-    tiles, channels = _random_crops({part: source.cells for part, source in sources.items()}, cells, CROPS_SHOWN)
+    parts = {part: source.cells for part, source in sources.items()}
+    tiles, channels = _random_crops(parts, scale, cells, CROPS_SHOWN)
     number = f"{len(tiles)} of the " if len(tiles) < len(cells) else ""
     return Crops(
         f"{number}{counted(len(cells), 'kept cell')}, as models get them: {colour_words(channels)}", list(tiles)
     )
 
 
-def _random_crops(parts: Mapping[str, Artifact], cells: pd.DataFrame, most: int) -> tuple[np.ndarray, list[str]]:
+def _random_crops(
+    parts: Mapping[str, Artifact], scale: pd.DataFrame, cells: pd.DataFrame, most: int
+) -> tuple[np.ndarray, list[str]]:
     """Return some crops as RGB tiles, in the order of the table, and their channels."""
     from cellssl.imaging.colour import named_colours, to_rgb
     from cellssl.randomness import generator
     from cellssl.stages.shared.scaled_crops import ScaledCrops
 
-    crops = ScaledCrops(parts, cells)
+    crops = ScaledCrops(parts, scale, cells)
     rows = np.sort(generator("contact sheet").permutation(len(cells))[:most])
     return to_rgb(crops.read(rows), named_colours(crops.channels)), crops.channels

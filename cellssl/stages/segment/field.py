@@ -18,6 +18,7 @@ from cellssl.images.content import state_of
 from cellssl.images.reading import read_image, read_labels, write_packed_labels
 from cellssl.images.reference import ImageReference
 from cellssl.imaging import illumination
+from cellssl.imaging.cell_brightness import brightness_in_field
 from cellssl.imaging.compartments import measure_compartments
 from cellssl.imaging.labels import match_labels, measure, relabel, touches_edge
 from cellssl.imaging.lobes import LobeLimits, merge_lobes
@@ -100,9 +101,9 @@ MERGED_LOBES = "field_merged_lobes"
 """Column of fields.parquet with the number of nuclei that became part of another one, where lobes are merged."""
 BACKGROUND = "background"
 """Name of the array in a field's result with the background in parts of the field."""
-OF_NUCLEI, OF_FIELD, GREY_VALUES = "nuclei/", "field/", "grey_values/"
-"""How the names of arrays in a field's result begin: a column of the table of nuclei, a value of the field, and how
-often each grey value occurs in a channel, by its number."""
+OF_NUCLEI, OF_FIELD, GREY_VALUES, BRIGHTNESS = "nuclei/", "field/", "grey_values/", "brightness/"
+"""How the names of arrays in a field's result begin: a column of the table of nuclei, a value of the field, how often
+each grey value occurs in a channel, by its number, and how bright the nuclei are in every channel (n, c)."""
 
 
 def segment_field(
@@ -125,12 +126,14 @@ def segment_field(
         write_packed_labels(task.cells, field.cells)
     grey_values = count_grey_values(field.pixels)
     nuclei, of_field = measure_field(task, field.pixels, field.labels, grey_values, field.cells)
+    brightness = brightness_in_field(field.pixels, field.labels)
     if field.merged_lobes is not None:
         of_field[MERGED_LOBES] = field.merged_lobes
     arrays = {
         **{f"{OF_NUCLEI}{name}": values for name, values in nuclei.items()},
         **{f"{OF_FIELD}{name}": np.asarray(value) for name, value in of_field.items()},
         **{f"{GREY_VALUES}{number}": counts for number, counts in enumerate(grey_values)},
+        **{f"{BRIGHTNESS}{name}": levels for name, levels in vars(brightness).items()},
         BACKGROUND: illumination.background_grid(field.pixels[task.nucleus], field.labels),
     }
     save_arrays(task.result, arrays)

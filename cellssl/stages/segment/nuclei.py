@@ -25,9 +25,12 @@ from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note, Progress
 from cellssl.files import save_array
 from cellssl.images.formats import experimental_formats, experimental_note
+from cellssl.imaging.cell_brightness import CellBrightness
+from cellssl.stages.segment.brightness import LEVELS, OF_NUCLEI_FILE, with_levels
 from cellssl.stages.segment.counts import write_counts
 from cellssl.stages.segment.field import (
     BACKGROUND,
+    BRIGHTNESS,
     FIELD_SIDES,
     GREY_VALUES,
     MERGED_LOBES,
@@ -35,6 +38,7 @@ from cellssl.stages.segment.field import (
     OF_NUCLEI,
     FieldTask,
 )
+from cellssl.stages.segment.inputs import channels_of
 from cellssl.stages.segment.tasks import field_tasks
 
 if TYPE_CHECKING:
@@ -68,6 +72,7 @@ def detect_plate(job: Job, first_done: WhenFirstAreDone) -> Generator[Event, Non
     done = [task for task in tasks if task.result.is_file()]
     nuclei = nuclei_table(done)
     write_table(nuclei, job.draft.file("nuclei.parquet"))
+    write_table(_brightness_table(nuclei, done, channels_of(fields)), job.draft.file(OF_NUCLEI_FILE))
     measured = _with_measures(fields, done, nuclei)
     write_table(measured, job.draft.file("fields.parquet"))
     save_array(job.draft.file(GREY_VALUES_FILE), _grey_values(done, set(fields["field_id"][fields["control"]])))
@@ -287,6 +292,13 @@ def _nuclei_of_field(task: FieldTask, arrays: Any) -> pd.DataFrame:
         true = [task.phenotypes.get(int(label)) for label in table.pop("true_label")]
         table["true_phenotype"] = pd.Series(true, dtype="string")
     return table
+
+
+def _brightness_table(nuclei: pd.DataFrame, done: Iterable[FieldTask], channels: list[str]) -> pd.DataFrame:
+    """Return how bright every detected nucleus is in every channel, in the order of the table of nuclei."""
+    found = [[arrays[f"{BRIGHTNESS}{level}"] for level in LEVELS] for _, arrays in iter_results(done)]
+    levels = CellBrightness(*(np.concatenate(of_fields) for of_fields in zip(*found, strict=True)))
+    return with_levels(nuclei[["field_id", "nucleus_label"]], levels, channels)
 
 
 def _with_measures(fields: pd.DataFrame, done: Iterable[FieldTask], nuclei: pd.DataFrame) -> pd.DataFrame:

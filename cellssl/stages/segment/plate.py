@@ -17,11 +17,19 @@ from cellssl.engine.build import Job, Metrics
 from cellssl.engine.plate_parts import QUARANTINE, allowed_failures, read_quarantine, write_quarantine
 from cellssl.errors import FailedError
 from cellssl.events import Event, Note, Progress
+from cellssl.stages.segment.brightness import OF_CELLS_FILE, brightness_of_cells, read_nuclei_brightness
 from cellssl.stages.segment.counts import in_words, warnings_of, write_counts
 from cellssl.stages.segment.field_crops import CropTask, Mask, Relabelling, crop_field
 from cellssl.stages.segment.inputs import channels_of
 from cellssl.stages.segment.nuclei import read_grey_values, read_nuclei, too_many_failures
-from cellssl.stages.segment.scale import constant_channels, reference_counts, scale_table
+from cellssl.stages.segment.scale import (
+    broken_controls_error,
+    constant_channels,
+    no_scale,
+    reference_counts,
+    scale_of_cells,
+    scale_of_pixels,
+)
 from cellssl.stages.segment.selection import (
     count_nuclei,
     field_flags,
@@ -41,19 +49,17 @@ def select_plate(job: Job, detected: Artifact) -> Generator[Event, None, Metrics
     """Drop the nuclei outside the limits, and crop the others."""
     failures = _checked_failures(job, detected)
     fields = read_fields(detected)
-    channels, plate = channels_of(fields), fields["plate"].iloc[0]
+    plate = fields["plate"].iloc[0]
     fields["field_flags"] = field_flags(fields, job.settings.quality)
     if job.settings.crop_um is not None:
         fields["crop_pixel_um"] = job.settings.crop_um / job.settings.crop_px
     nuclei = select_nuclei(read_nuclei(detected), fields, job.settings)
     cells = kept_cells(nuclei)
+    scale = _scale(job, detected, fields, nuclei, failures[0]["reason"] if failures else "")
     yield from _crop(job, detected, fields, nuclei, cells)
     write_table(cells, job.draft.file("cells.parquet"))
     write_table(nuclei[nuclei["reason"].notna()].drop(columns="cell_id"), job.draft.file("dropped.parquet"))
     write_table(fields, job.draft.file("fields.parquet"))
-    first = failures[0]["reason"] if failures else ""
-    grey_values = reference_counts(job.settings, read_grey_values(detected, len(channels)), plate, first)
-    scale = scale_table(job.settings, grey_values, channels, plate)
     write_table(scale, job.draft.file("scale.parquet"))
     constant = constant_channels(scale)
     counts = count_nuclei(nuclei, len(fields), len(failures))
@@ -69,6 +75,23 @@ def select_plate(job: Job, detected: Artifact) -> Generator[Event, None, Metrics
     yield from map(Note, constant)
     yield from _note_flags(fields)
     return counts
+
+
+def _scale(job: Job, detected: Artifact, fields: pd.DataFrame, nuclei: pd.DataFrame, failure: str) -> pd.DataFrame:
+    """Return the scale of a plate, and write the brightness of its cells; `failure` is why the first field failed."""
+    channels, plate = channels_of(fields), fields["plate"].iloc[0]
+    cells = brightness_of_cells(nuclei, read_nuclei_brightness(detected, channels), fields)
+    write_table(cells, job.draft.file(OF_CELLS_FILE))
+    if job.settings.scale.of == "pixels":
+        counts = reference_counts(job.settings, read_grey_values(detected, len(channels)), plate, failure)
+        reference = len(cells) if job.settings.reference == "all" else int(cells["control"].sum())
+        return scale_of_pixels(job.settings, counts, channels, plate, reference)
+    if cells.empty:
+        return no_scale(channels, plate)
+    controls = fields[fields["control"]]
+    if job.settings.reference == "controls" and (controls["field_flags"] == "quarantined").all():
+        raise broken_controls_error(plate, failure)
+    return scale_of_cells(job.settings, {plate: cells}, channels, plate)
 
 
 def _checked_failures(job: Job, detected: Artifact) -> list[dict[str, str]]:

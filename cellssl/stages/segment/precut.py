@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.artifacts.contents import not_as_written, read_json_of
-from cellssl.artifacts.crops import open_crops, write_crops
+from cellssl.artifacts.crops import open_crops, release_pages, write_crops
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import ID, KEY, SHAPE, check_columns, explained, read_csv, read_fields, write_table
 from cellssl.engine.build import Job, Metrics
 from cellssl.errors import DataError, UsageError
 from cellssl.events import Event, Note, Progress
+from cellssl.imaging.cell_brightness import CellBrightness, brightness_in_crops
 from cellssl.imaging.scaling import Histogram
+from cellssl.stages.segment.brightness import LEVELS, OF_CELLS_FILE, with_control, with_levels
 from cellssl.stages.segment.counts import write_counts
-from cellssl.stages.segment.scale import check_reference, constant_channels, scale_table, whole_range
+from cellssl.stages.segment.scale import (
+    check_reference,
+    constant_channels,
+    scale_of_cells,
+    scale_of_pixels,
+    whole_range,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +45,10 @@ def copy_crops(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics]:
     if len(cells) != len(crops):
         raise not_as_written(fetched, "cells.csv", f"it has {len(cells):,} rows for {len(crops):,} crops")
     _check_precut(job.settings, crops.shape[-1])
-    scale = yield from _scale_of_crops(job.settings, fetched, fields, cells)
+    channels, plate = read_json_of(fetched, "channels.json", list[str]), fields["plate"].iloc[0]
+    _check_channels(fetched, channels, crops)
+    known = with_control(cells[["cell_id", "field_id"]], fields)
+    scale = yield from _scale_of_crops(job, fetched, channels, plate, known)
     survey = _Survey()
     blocks = (crops[start : start + BLOCK] for start in range(0, len(crops), BLOCK))
     write_crops(job.draft.file("crops.npy"), map(survey.add, blocks), crops.shape)
@@ -45,7 +56,7 @@ def copy_crops(job: Job, fetched: Artifact) -> Generator[Event, None, Metrics]:
     write_table(cells, job.draft.file("cells.parquet"))
     write_table(fields, job.draft.file("fields.parquet"))
     write_table(scale, job.draft.file("scale.parquet"))
-    constant, plate = constant_channels(scale), fields["plate"].iloc[0]
+    constant = constant_channels(scale)
     counts = {"fields": len(fields), "quarantined": 0, "detected": len(cells), "kept": len(cells)}
     counts |= survey.counts() | ({"constant_channels": len(constant)} if constant else {})
     write_counts(job, counts)
@@ -109,26 +120,45 @@ def _cells_of_crops(fetched: Artifact) -> pd.DataFrame:
     return cells
 
 
-def _scale_of_crops(
-    settings: Settings, fetched: Artifact, fields: pd.DataFrame, cells: pd.DataFrame
-) -> Generator[Event, None, pd.DataFrame]:
-    """Return the scale of the crops: from percentiles of the control cells or of all cells, or from the whole range."""
-    channels = read_json_of(fetched, "channels.json", list[str])
-    crops = open_crops(fetched.file("crops.npy"))
+def _check_channels(fetched: Artifact, channels: list[str], crops: np.ndarray) -> None:
+    """Raise IntegrityError where the names of the channels do not fit the crops."""
     if len(channels) != crops.shape[1]:
         raise not_as_written(fetched, "channels.json", f"it has {len(channels)} channels, the crops {crops.shape[1]}")
-    plate = fields["plate"].iloc[0]
+
+
+def _scale_of_crops(
+    job: Job, fetched: Artifact, channels: list[str], plate: str, cells: pd.DataFrame
+) -> Generator[Event, None, pd.DataFrame]:
+    """Return the scale of the crops: from their cells, from percentiles of their pixels, or from the whole range.
+
+    `cells` are all crops, and say which are controls; where cells set the scale, their brightness is written.
+    """
+    settings, crops = job.settings, open_crops(fetched.file("crops.npy"))
     if settings.reference == "range":
         return whole_range(fetched, channels, plate)
-    control = cells["field_id"].isin(fields["field_id"][fields["control"]]).to_numpy()
-    reference = np.flatnonzero(control) if settings.reference == "controls" else np.arange(len(cells))
+    if settings.scale.of == "cells":
+        levels = yield from _brightness_of_crops(crops)
+        table = with_levels(cells, levels, channels)
+        write_table(table, job.draft.file(OF_CELLS_FILE))
+        return scale_of_cells(settings, {plate: table}, channels, plate)
+    reference = np.flatnonzero(cells["control"]) if settings.reference == "controls" else np.arange(len(cells))
     histogram = Histogram.empty(len(channels))
     for start in range(0, len(reference), BLOCK):
         rows = reference[start : start + BLOCK]
         pixels = crops[rows].swapaxes(0, 1).reshape(crops.shape[1], -1, crops.shape[3])
         histogram.add(pixels)
         yield Progress(start + len(rows), len(reference), "reference cells")
-    return scale_table(settings, histogram.counts, channels, plate)
+    return scale_of_pixels(settings, histogram.counts, channels, plate, len(reference))
+
+
+def _brightness_of_crops(crops: np.ndarray) -> Generator[Event, None, CellBrightness]:
+    """Measure how bright the cells of all crops are."""
+    blocks = []
+    for start in range(0, len(crops), BLOCK):
+        blocks.append(brightness_in_crops(crops[start : start + BLOCK]))
+        release_pages(crops)
+        yield Progress(min(start + BLOCK, len(crops)), len(crops), "brightness of cells")
+    return CellBrightness(*(np.concatenate([getattr(one, level) for one in blocks]) for level in LEVELS))
 
 
 def _check_precut(settings: Settings, side_px: int) -> None:
@@ -136,10 +166,10 @@ def _check_precut(settings: Settings, side_px: int) -> None:
     given = settings.non_default()
     if given.get("crop_px") == side_px:
         given.pop("crop_px")
-    usable = ("reference", "low_percentile", "high_percentile", "max_failures")
+    usable = ("reference", "scale", "max_failures")
     unusable = [name for name in given if name not in usable]
     if unusable:
         raise UsageError(
             f"segment.{unusable[0]} cannot be applied: the data set holds finished crops of {side_px} px",
-            hint="leave it out; finished crops use only the intensity scale of [segment] (reference, percentiles)",
+            hint="leave it out; finished crops use only the intensity scale of [segment] (reference and scale)",
         )

@@ -1,7 +1,8 @@
-"""scale: intensity histograms of the reference wells in, the grey values of black and white per channel out."""
+"""scale: the brightness of the reference cells, or counts of grey values, in; black and white of every channel out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,12 +10,21 @@ import numpy as np
 from cellssl.artifacts.contents import not_as_written, read_json_of, section_of
 from cellssl.artifacts.store import Artifact
 from cellssl.errors import DataError, UsageError
+from cellssl.imaging.scaling import Histogram, Limits, limits_of_cells, sd_of_limits
+from cellssl.stages.segment.brightness import levels_of, with_pixels
 from cellssl.stages.shared.card_shapes import PlateSection
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from cellssl.stages.segment.settings import Settings
+
+FEW_CELLS = 200
+"""With fewer reference cells, white varies by some percent from draw to draw of the cells, more than models ignore."""
+MANY_ABOVE_WHITE = 0.05
+"""Share of the treated cells that may be brighter than white before it is said."""
+PLATES_NAMED = 3
+"""Number of plates of which the same is said one by one."""
 
 
 def check_reference(settings: Settings, fields: pd.DataFrame) -> None:
@@ -26,6 +36,80 @@ def check_reference(settings: Settings, fields: pd.DataFrame) -> None:
         )
 
 
+def scale_of_cells(
+    settings: Settings, cells: Mapping[str, pd.DataFrame], channels: Sequence[str], of: str
+) -> pd.DataFrame:
+    """Return one row per plate and channel: the scale that these plates share, from the brightness of their cells.
+
+    `of` names the plate, or the batch, and determines the draws of the bootstrap. Raises DataError where no cell can
+    set the scale.
+    """
+    import pandas as pd
+
+    together = pd.concat(cells.values(), ignore_index=True)
+    reference = together if settings.reference == "all" else together[together["control"]]
+    if reference.empty:
+        raise _no_reference_error(of)
+    levels, headroom = levels_of(with_pixels(reference), channels), settings.scale.headroom
+    n = len(levels.high)
+    nothing = Limits(np.zeros(len(channels)), np.zeros(len(channels)))  # all of them are empty crops
+    limits = limits_of_cells(levels, headroom) if n else nothing
+    sd = sd_of_limits(levels, headroom, of)
+    above = {plate: _above_white(of_plate, channels, limits) for plate, of_plate in cells.items()}
+    return pd.concat([_table(plate, channels, limits, n, sd, above[plate]) for plate in cells], ignore_index=True)
+
+
+def _no_reference_error(plate: str) -> DataError:
+    return DataError(
+        f"plate {plate} has no cell in its control wells that could set its intensity scale: none of their nuclei is "
+        "within the limits",
+        hint='loosen the limits that dropped them, name more wells in fetch.controls, or set segment.reference = "all"',
+    )
+
+
+def _above_white(cells: pd.DataFrame, channels: Sequence[str], limits: Limits) -> np.ndarray:
+    """Return per channel the share of the treated cells that are brighter than white; nan without such cells."""
+    treated = with_pixels(cells[~cells["control"]])
+    if treated.empty:
+        return np.full(len(channels), np.nan)
+    return np.asarray((levels_of(treated, channels).high > limits.high).mean(axis=0))
+
+
+def _table(
+    plate: str,
+    channels: Sequence[str],
+    limits: Limits,
+    cells: int,
+    sd: Limits | None = None,
+    treated_above_white: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Return the rows of scale.parquet of one plate; what is not known is nan."""
+    import pandas as pd
+
+    unknown = np.full(len(channels), np.nan)
+    columns = {
+        "low": limits.low,
+        "high": limits.high,
+        "low_sd": unknown if sd is None else sd.low,
+        "high_sd": unknown if sd is None else sd.high,
+        "treated_above_white": unknown if treated_above_white is None else treated_above_white,
+    }
+    numbers = {name: np.asarray(values, np.float64) for name, values in columns.items()}
+    table = pd.DataFrame({"plate": plate, "channel": list(channels), **numbers})
+    table.insert(6, "cells", np.int64(cells))
+    return table
+
+
+def scale_of_pixels(settings: Settings, counts: Any, channels: Sequence[str], plate: str, cells: int) -> pd.DataFrame:
+    """Return one row per channel: the percentiles of pixels, from the counts (c, 65,536) of each grey value.
+
+    `cells` is the number of reference cells, which decides nothing here.
+    """
+    histogram, scale = Histogram(counts), settings.scale
+    low, high = (histogram.percentile(percent) for percent in (scale.low_percentile, scale.high_percentile))
+    return _table(plate, channels, Limits(low.astype(np.float64), high.astype(np.float64)), cells)
+
+
 def reference_counts(settings: Settings, grey_values: np.ndarray, plate: str, failure: str) -> np.ndarray:
     """Return how often each grey value occurs in the fields that set the scale, (channel, value).
 
@@ -34,22 +118,22 @@ def reference_counts(settings: Settings, grey_values: np.ndarray, plate: str, fa
     """
     counts = grey_values[1 if settings.reference == "all" else 0]
     if not counts.any():
-        raise DataError(
-            f"every control field of plate {plate} is broken; first: {failure}",
-            hint='repair them, or set segment.reference = "all"',
-        )
+        raise broken_controls_error(plate, failure)
     return np.asarray(counts)
 
 
-def scale_table(settings: Settings, counts: Any, channels: list[str], plate: str) -> pd.DataFrame:
-    """Return one row per channel: the grey values that become 0 and 255, from the counts (c, 65,536) of each value."""
-    import pandas as pd
+def broken_controls_error(plate: str, failure: str) -> DataError:
+    """Return the error for a plate whose control fields all failed; `failure` is the first reason."""
+    return DataError(
+        f"every control field of plate {plate} is broken; first: {failure}",
+        hint='repair them, or set segment.reference = "all"',
+    )
 
-    from cellssl.imaging.scaling import Histogram
 
-    histogram = Histogram(counts)
-    limits = [histogram.percentile(percent) for percent in (settings.low_percentile, settings.high_percentile)]
-    return pd.DataFrame({"plate": plate, "channel": channels, "low": limits[0], "high": limits[1]})
+def no_scale(channels: Sequence[str], plate: str) -> pd.DataFrame:
+    """Return the scale of a plate of which no cell was kept: there is nothing to scale, so it has no row."""
+    nothing = Limits(np.zeros(len(channels)), np.zeros(len(channels)))
+    return _table(plate, channels, nothing, 0).iloc[:0]
 
 
 def constant_channels(scale: pd.DataFrame) -> list[str]:
@@ -61,17 +145,61 @@ def constant_channels(scale: pd.DataFrame) -> list[str]:
     ]
 
 
+def scale_cautions(scale: pd.DataFrame, reference: str, pool: str, headroom: float) -> list[str]:
+    """Return a sentence per plate whose scale few cells set, or that cuts off what treated cells show, with the cure.
+
+    The scale is that of cells; one of pixels has no doubts that are known.
+    """
+    kind = "control cells" if reference == "controls" else "cells"
+    few = [_few_cells(rows, kind, pool) for _, rows in scale[scale["cells"] < FEW_CELLS].groupby("plate", sort=False)]
+    cut = scale[(scale["treated_above_white"] > MANY_ABOVE_WHITE) & (scale["high"] > scale["low"])]
+    cut_off = [_cut_off(rows, reference, headroom) for _, rows in cut.groupby("plate", sort=False)]
+    more = f"fewer than {FEW_CELLS} {kind} set the intensity scale"
+    return [*_first(few, f"{more} of MORE"), *_first(cut_off, "treated cells are brighter than white on MORE")]
+
+
+def _first(sentences: list[str], rest: str) -> Iterator[str]:
+    """Yield the sentences of the first plates, and one for all others."""
+    yield from sentences[:PLATES_NAMED]
+    if (left := len(sentences) - PLATES_NAMED) > 0:
+        yield rest.replace("MORE", f"{left:,} more plate{'s' if left > 1 else ''}; scale.parquet has the numbers")
+
+
+def _few_cells(rows: pd.DataFrame, kind: str, pool: str) -> str:
+    """Return how well white is known on a plate with few reference cells, and the cure."""
+    plate, cells = rows["plate"].iloc[0], int(rows["cells"].iloc[0])
+    span, sd = (rows["high"] - rows["low"]).to_numpy(float), rows["high_sd"].to_numpy(float)
+    percent = 100 * np.divide(sd, span, out=np.full(len(sd), np.nan), where=span > 0)
+    known = "how well white is known cannot be estimated"
+    if np.isfinite(percent).any():
+        worst = int(np.nanargmax(percent))
+        channel = rows["channel"].iloc[worst]
+        known = f"white is known to {percent[worst]:.1f} % (one standard deviation, {channel})"
+    wells = "more control wells" if kind == "control cells" else "more fields"
+    cure = f"segment {wells}" + (', or set segment.scale.pool = "batch"' if pool == "none" else "")
+    return f"plate {plate}: {cells:,} {kind} set the intensity scale, fewer than {FEW_CELLS}: {known}; {cure}"
+
+
+def _cut_off(rows: pd.DataFrame, reference: str, headroom: float) -> str:
+    """Return in which channels of a plate many treated cells are brighter than white, and the cure."""
+    of_channels = zip(rows["channel"], rows["treated_above_white"].to_numpy(float), strict=True)
+    shares = ", ".join(f"{100 * share:.0f} % in {channel}" for channel, share in of_channels)
+    other = ', or set segment.reference = "all"' if reference == "controls" else ""
+    return (
+        f"plate {rows['plate'].iloc[0]}: many treated cells are brighter than white ({shares}), so that the brightest "
+        f"of their pixels are all 255; raise segment.scale.headroom, which is {headroom:g}{other}"
+    )
+
+
 def whole_range(fetched: Artifact, channels: list[str], plate: str) -> pd.DataFrame:
     """Return one row per channel: the lowest and the highest value that pixels can have.
 
     Raises UsageError where the data set does not give this range.
     """
-    import pandas as pd
-
     if "range.json" not in fetched.card.files:
         raise no_range_error(fetched)
-    limits = np.array([_range_of(fetched)] * len(channels), np.uint16)
-    return pd.DataFrame({"plate": plate, "channel": channels, "low": limits[:, 0], "high": limits[:, 1]})
+    low, high = np.array([_range_of(fetched)] * len(channels), np.float64).T
+    return _table(plate, channels, Limits(low, high), 0)
 
 
 def _range_of(fetched: Artifact) -> list[int]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from cellssl.config import plugins
-from cellssl.config.settings import NOT_IN_FINGERPRINT, PluginField, SettingsModel
+from cellssl.config.settings import FROM_CARD, NOT_IN_FINGERPRINT, PluginField, SettingsModel
 from cellssl.engine.stage import StageSettings
 from cellssl.engine.weights_cache import Download, file_download
 from cellssl.imaging.cell_segmenter import CellSegmenterSettings
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 # A number that leaves the pixels of a crop as they were goes into SAME_PIXELS of imaging/scaling.py.
 # 2: nuclei_net is the default, a constant image is an error; 3: sums in another order, every nucleus is connected;
-# 4: the nuclei of a plate are an artifact of their own
-ALGORITHM = 4
-DETECTION_ALGORITHM = 4
+# 4: the nuclei of a plate are an artifact of their own; 5: the intensity scale is that of control cells, not pixels
+ALGORITHM = 5
+DETECTION_ALGORITHM = 5
 """The ALGORITHM under which nuclei were last found or measured otherwise; a change of limits or crops leaves it."""
 
 Flag = Literal["empty", "blurred", "saturated", "artefact"]
@@ -105,6 +105,50 @@ class Cells(SettingsModel):
     """How cells are found: a name, or a table with a name and its settings (`cellssl explain cell_segmenters`)."""
     channel: str
     """Channel that shows the bodies of the cells, such as actin."""
+
+
+OF_CELLS, OF_PIXELS = frozenset({"headroom", "pool"}), frozenset({"low_percentile", "high_percentile"})
+"""Settings of a scale that cells set, and of one that pixels set."""
+
+
+class Scale(SettingsModel):
+    """Choose the grey values of every plate and channel that become black and white in 8 bits."""
+
+    of: Literal["cells", "pixels"] = "cells"
+    """`cells`: white is taken from how bright the reference cells are, and black from what lies between cells, so that
+    neither the number of cells nor a few bright ones change it. `pixels`: percentiles of all pixels of the reference
+    wells, as in the paper and in earlier versions."""
+    headroom: float = Field(3.0, ge=1, le=100)
+    """How many times as far above black as a typical reference cell is bright white lies; a treatment may make cells
+    so much brighter before their pixels are cut off. Only with `of = "cells"`."""
+    pool: Literal["none", "batch"] = "none"
+    """`batch`: all plates of a batch have one scale, from the reference cells of all of them, where single plates have
+    too few. Only with `of = "cells"`."""
+    low_percentile: float = Field(0.1, ge=0, lt=50)
+    """Percentile of the reference pixels that becomes 0 in 8 bits. Only with `of = "pixels"`."""
+    high_percentile: float = Field(99.9, gt=50, le=100)
+    """Percentile of the reference pixels that becomes 255 in 8 bits. Only with `of = "pixels"`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_silent(cls, given: Any, info: ValidationInfo) -> Any:
+        """Leave out of a card what had no effect, so that a later default of it does not count."""
+        if not (isinstance(given, dict) and info.context and info.context.get(FROM_CARD)):
+            return given
+        silent = OF_PIXELS if given.get("of", "cells") == "cells" else OF_CELLS
+        return {name: value for name, value in given.items() if name not in silent}
+
+    @model_validator(mode="after")
+    def _check_effect(self) -> Scale:
+        wrong = [name for name in sorted(self.silent()) if getattr(self, name) != type(self).model_fields[name].default]
+        if wrong:
+            other = "pixels" if self.of == "cells" else "cells"
+            raise ValueError(f'{wrong[0]} has no effect with of = "{self.of}": leave it out, or set of = "{other}"')
+        return self
+
+    def silent(self) -> frozenset[str]:
+        """Return the settings of the other kind of scale."""
+        return OF_PIXELS if self.of == "cells" else OF_CELLS
 
 
 class Detection(StageSettings):
@@ -194,12 +238,10 @@ class Settings(Detection):
     quality: Quality = Quality()
     """Limits of the quality of nuclei and fields."""
     reference: Literal["controls", "all", "range"] = "controls"
-    """Wells of a plate that set its intensity scale. `range` uses no percentiles, but the lowest and the highest value
-    that pixels can have, for photographs of a data set that gives these values."""
-    low_percentile: float = Field(0.1, ge=0, lt=50)
-    """Percentile of the reference pixels that becomes 0 in 8 bits."""
-    high_percentile: float = Field(99.9, gt=50, le=100)
-    """Percentile of the reference pixels that becomes 255 in 8 bits."""
+    """Wells of a plate that set its intensity scale. `range` uses neither cells nor percentiles, but the lowest and the
+    highest value that pixels can have, for photographs of a data set that gives these values."""
+    scale: Scale = Scale()
+    """How the reference wells set the intensity scale."""
     keep_labels: bool = False
     """Whether the label images of the nuclei within the limits are written, as labels/FIELD_cp_masks.tif, and those of
     their cells as labels/FIELD_cells.ome.tif."""
@@ -213,6 +255,28 @@ class Settings(Detection):
     def algorithm(cls) -> int:
         """Return the ALGORITHM of the stage."""
         return ALGORITHM
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_moved(cls, given: Any, info: ValidationInfo) -> Any:
+        is_card = bool(info.context and info.context.get(FROM_CARD))
+        moved = [name for name in ("low_percentile", "high_percentile") if isinstance(given, dict) and name in given]
+        if moved and not is_card:
+            values = ", ".join(f"{name} = {given[name]}" for name in moved)
+            raise ValueError(
+                f'{moved[0]} has moved into [segment.scale]: write scale = {{ of = "pixels", {values} }}, or leave it '
+                "out, and cells set the scale"
+            )
+        return given
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Settings:
+        if self.reference == "range" and (given := self.scale.non_default()):
+            raise ValueError(
+                f'scale.{next(iter(given))} has no effect with reference = "range": leave it out, or set reference = '
+                '"controls" or "all"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_areas(self) -> Settings:
@@ -271,10 +335,14 @@ class Settings(Detection):
         """Return the settings that decide which nuclei are found."""
         return Detection(**{name: getattr(self, name) for name in Detection.model_fields})
 
+    def of_plate(self) -> Settings:
+        """Return the settings of the part of one plate, which does not depend on what other plates share its scale."""
+        return self.model_copy(update={"scale": self.scale.model_copy(update={"pool": "none"})})
+
     def inputs(self) -> tuple[str, ...]:
         """Return the stage whose fields are read."""
         return ("fetch",)
 
 
-EXPLAINED = {"lobes": Lobes, "cells": Cells, "quality": Quality}
+EXPLAINED = {"lobes": Lobes, "cells": Cells, "quality": Quality, "scale": Scale}
 """Tables within the section that `explain` lists too."""

@@ -33,8 +33,9 @@ from cellssl.stages.segment.counts import ALL_REASONS, write_counts, write_count
 from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of
 from cellssl.stages.segment.nuclei import SEGMENTERS, detect_plate
 from cellssl.stages.segment.plate import check_space_for_first, select_plate
+from cellssl.stages.segment.pooling import pooled_scale
 from cellssl.stages.segment.precut import copy_crops
-from cellssl.stages.segment.scale import check_reference, no_range_error
+from cellssl.stages.segment.scale import check_reference, no_range_error, scale_cautions
 from cellssl.stages.segment.selection import as_cellprofiler, check_areas, check_pixel_sizes
 from cellssl.stages.shared.card_shapes import FetchedPlateSection, FetchMetrics, PlannedImages, PlateSection
 
@@ -63,8 +64,11 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     if not cells["cell_id"].is_unique:
         duplicate = cells["cell_id"][cells["cell_id"].duplicated()].iloc[0]
         raise DataError(f"the cell_id {duplicate!r} occurs more than once", hint="field ids must differ between plates")
+    if job.settings.scale.pool == "batch":
+        tables["scale.parquet"] = yield from pooled_scale(job.settings, tables, parts)
     for name, table in tables.items():
         write_table(table, job.draft.file(name))
+    yield from _note_scale(job.settings, tables["scale.parquet"])
     if job.settings.cellprofiler_table:
         _write_nuclei_csv(job, cells, tables["fields.parquet"])
     write_parts(parts, job.draft.file(PARTS))
@@ -74,6 +78,13 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     write_counts_of_plates(job, parts)
     yield from _contact_sheet(job, job.context.store, fetched, parts, tables, counts)
     return counts
+
+
+def _note_scale(settings: Settings, scale: pd.DataFrame) -> Iterator[Event]:
+    """Say what is doubtful about the scales that are used; the part of a plate does not know whether it has its own."""
+    if settings.reference != "range" and settings.scale.of == "cells":
+        found = scale_cautions(scale, settings.reference, settings.scale.pool, settings.scale.headroom)
+        yield from (Note(f"warning: {sentence}") for sentence in found)
 
 
 def _all_plates(job: Job, fetched: dict[str, Artifact]) -> Generator[Event, None, dict[str, Artifact]]:
@@ -179,7 +190,7 @@ def make_plate(settings: Settings, context: RunContext, fetched: Artifact) -> Bu
     _check_fetched(settings, [fetched])
     card = plate_card(settings, context, fetched)
     work = partial(_make_cells, nuclei_card(settings, context, fetched))
-    return (yield from build_part(context, card, settings, {"fetch": fetched}, work))
+    return (yield from build_part(context, card, settings.of_plate(), {"fetch": fetched}, work))
 
 
 def plate_card(settings: Settings, context: RunContext, fetched: Artifact) -> Card:
@@ -190,7 +201,7 @@ def plate_card(settings: Settings, context: RunContext, fetched: Artifact) -> Ca
     inputs, plate = {"fetch": fetched.fingerprint}, section_of(fetched, PlateSection).plate
     if not _gives_crops(fetched):
         inputs[NUCLEI_OF_PLATE] = nuclei_card(settings, context, fetched).fingerprint
-    return card_for("segment", settings.algorithm(), settings, inputs, {}, identity={"plate": plate})
+    return card_for("segment", settings.algorithm(), settings.of_plate(), inputs, {}, identity={"plate": plate})
 
 
 def nuclei_card(settings: Settings, context: RunContext, fetched: Artifact) -> Card:
@@ -266,7 +277,8 @@ def _contact_sheet(
     """Write a picture of whole fields and of cells; of cells alone where a data set gives crops."""
     cells = tables["cells.parquet"]
     if any(NUCLEI_OF_PLATE not in part.card.inputs for part in parts.values()):
-        yield from write_crop_sheet(job, {part.fingerprint: part for part in parts.values()}, cells)
+        scaled = {part.fingerprint: part for part in parts.values()}
+        yield from write_crop_sheet(job, scaled, tables["scale.parquet"], cells)
         return
     sources = {
         part.fingerprint: PlateSource(fetched[plate], store.get("segment", input_of(part, NUCLEI_OF_PLATE)), part)

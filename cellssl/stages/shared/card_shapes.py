@@ -85,10 +85,20 @@ class FetchedPlateSection(PlateSection):
     fields: list[PlannedField]
 
 
+class ScaleSection(CardShape):
+    """What is read of the settings of the intensity scale."""
+
+    of: str
+    pool: str
+    headroom: float
+
+
 class SegmentSection(CardShape):
     """What is read of the settings of segment."""
 
     reference: str
+    scale: ScaleSection | None = None
+    """None in earlier versions, whose scale was that of pixels."""
 
 
 class LimitsSection(CardShape):

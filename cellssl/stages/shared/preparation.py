@@ -26,6 +26,7 @@ Preparation = dict[str, Any]
 PIXEL_TOLERANCE = 0.05
 """Pixel sizes that differ by less are the same: headers say 0.4963 where people write 0.5."""
 PERCENTILES = ("low_percentile", "high_percentile")
+"""Settings of a scale that is set by pixels; in earlier versions they stood in the section itself."""
 EXPECTS = "expects"
 """Key of the metrics of a pretrain card with the preparation of its cells; older cards lack it."""
 RESAMPLED = "resampled"
@@ -36,8 +37,9 @@ FOR_CURES = ("crop_um", RESAMPLED)
 
 def of_section(section: Mapping[str, Any], algorithm: int, *, finished_crops: bool) -> Preparation:
     """Return the preparation that a section [segment] leads to; of finished crops it sets only the intensity scale."""
-    silent = PERCENTILES if section["reference"] == "range" else ()
-    found = {name: section[name] for name in ("reference", *PERCENTILES) if name in section and name not in silent}
+    found = {"reference": section["reference"]}
+    if section["reference"] != "range" and (scale := _scale(section)):
+        found["scale"] = scale
     if not finished_crops:
         blur = ("illumination_blur_px",) if section.get("illumination") != "off" else ()
         found |= {
@@ -46,6 +48,18 @@ def of_section(section: Mapping[str, Any], algorithm: int, *, finished_crops: bo
         if section.get("crop_mask") == "cell" and section.get("cells"):
             found["cells"] = _how_cells_are_found(section["cells"])
     return {**found, "algorithm": algorithm}
+
+
+def _scale(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an intensity scale that decide what white is.
+
+    Whether plates share a scale is left out: it is the same kind of scale, measured on more cells.
+    """
+    if "scale" not in section:
+        percentiles = {name: section[name] for name in PERCENTILES if name in section}
+        return {"of": "pixels", **percentiles} if percentiles else {}
+    names = PERCENTILES if section["scale"]["of"] == "pixels" else ("headroom",)
+    return {"of": section["scale"]["of"], **{name: section["scale"][name] for name in names}}
 
 
 def _how_cells_are_found(cells: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +119,7 @@ def of_model(model: Artifact, store: Store) -> Preparation:
     metrics = pretrain_metrics(model)
     own: Preparation = {"channels": metrics.channels, "crop_px": metrics.crop_px}
     if metrics.expects is not None:
-        return {**metrics.expects.model_dump(exclude_none=True), **own}
+        return {**_as_today(metrics.expects.model_dump(exclude_none=True)), **own}
     with suppress(IntegrityError, LookupError, TypeError):
         around = store.with_store_of(model)
         split = around.find("split", input_of(model, "split"))
@@ -117,6 +131,14 @@ def of_model(model: Artifact, store: Store) -> Preparation:
             pixel_um = fetch.card.section["dataset"].get("pixel_um") if fetch else None
             return {**scale, **({"pixel_um": [pixel_um]} if isinstance(pixel_um, float) else {}), **own}
     return own
+
+
+def _as_today(expected: Preparation) -> Preparation:
+    """Return the preparation in the card of an earlier version under the names of today's settings."""
+    if "scale" in expected or not any(name in expected for name in PERCENTILES):
+        return expected
+    rest = {name: value for name, value in expected.items() if name not in PERCENTILES}
+    return {**rest, "scale": _scale(expected)}
 
 
 def differences(expected: Preparation, here: Preparation, accepted: Collection[str] = ()) -> dict[str, str]:
@@ -161,6 +183,8 @@ def _same(name: str, expected: Any, here: Any) -> bool:
             return _pixels_since(expected) == _pixels_since(here)
         case "border" if here == "drop":
             return True  # no window leaves its field
+        case "scale":
+            return all(here[one] == value for one, value in expected.items() if one in here)
     return bool(expected == here)
 
 

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 class ScaledCrops:
     """The crops of the rows of a cell table, read on demand and scaled by the intensity limits of their plate."""
 
-    def __init__(self, parts: Mapping[str, Artifact], cells: pd.DataFrame) -> None:
+    def __init__(self, parts: Mapping[str, Artifact], scale: pd.DataFrame, cells: pd.DataFrame) -> None:
         """Open the crops.
 
-        `parts` are the plates' segment artifacts by fingerprint; `cells` has the columns part and crop_row.
+        `parts` are the plates' segment artifacts by fingerprint; `scale` is the gathered table of their scales, because
+        plates may share one; `cells` has the columns part and crop_row.
         """
         if "part" not in cells or not cells["part"].isin(list(parts)).all():
             raise IntegrityError(
@@ -37,7 +38,7 @@ class ScaledCrops:
             )
         self._names = sorted(cells["part"].unique())
         self._crops = [open_crops(parts[name].file("crops.npy")) for name in self._names]
-        scales = [read_scale(parts[name]) for name in self._names]
+        scales = [_of_part(scale, name) for name in self._names]
         self._part = np.searchsorted(self._names, cells["part"].to_numpy().astype(str))
         self._row = cells["crop_row"].to_numpy()
         for number, name in enumerate(self._names):
@@ -76,7 +77,7 @@ def scaled_crops(segment: Artifact, store: Store, cells: pd.DataFrame) -> Scaled
     around = store.with_store_of(segment)
     parts = {part: around.get("segment", part) for _, part in parts_of(segment)}
     _hash_at_once([parts[name] for name in cells["part"].unique()], around.hashes)
-    return ScaledCrops(parts, cells)
+    return ScaledCrops(parts, read_scale(segment), cells)
 
 
 def _hash_at_once(parts: list[Artifact], hashes: HashCache) -> None:
@@ -98,10 +99,22 @@ def upstream_segment(cells: Artifact, store: Store) -> Artifact:
     return store.with_store_of(cells).get("segment", input_of(cells, "segment"))
 
 
+def _of_part(scale: pd.DataFrame, part: str) -> pd.DataFrame:
+    """Return the scale of one plate's part; IntegrityError where the table does not have it."""
+    if "part" not in scale or not (is_of_part := scale["part"] == part).any():
+        raise IntegrityError(
+            f"the table of intensity scales (scale.parquet) has none for the plate part {part}",
+            hint="make the segment artifact again with --force",
+        )
+    return scale[is_of_part]
+
+
 def _check_fits(part: Artifact, crops: np.ndarray, scale: pd.DataFrame, rows: np.ndarray) -> None:
     """Raise IntegrityError where the tables of a plate's part do not fit its stack of crops."""
     if len(scale) != crops.shape[1]:
-        raise not_as_written(part, "scale.parquet", f"it has {len(scale)} channels, and the crops {crops.shape[1]}")
+        raise not_as_written(
+            part, "crops.npy", f"its crops have {crops.shape[1]} channels, and the intensity scale {len(scale)}"
+        )
     if len(rows) and not 0 <= rows.min() <= rows.max() < len(crops):
         raise not_as_written(
             part, "cells.parquet", f"it names crops that are not among the {len(crops):,} of crops.npy"

@@ -76,17 +76,15 @@ from types import SimpleNamespace as Fake
 from cellssl.learning.training.memory import keep_freed_memory
 keep_freed_memory()
 import torch
-from cellssl.artifacts.tables import write_table
 from cellssl.learning.training.loop import train
 from cellssl.stages.shared.scaled_crops import ScaledCrops
 from cellssl.stages.pretrain.networks import prepare
 from cellssl.stages.pretrain.settings import Settings
 
 folder, cells, side_px = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-scale = pd.DataFrame({"plate": "p", "channel": ["a", "b", "c"], "low": 0.0, "high": 4095.0})
-write_table(scale, folder / "scale.parquet")
+scale = pd.DataFrame({"part": "plate", "channel": ["a", "b", "c"], "low": 0.0, "high": 4095.0})
 table = pd.DataFrame({"part": "plate", "crop_row": range(cells)})
-crops = ScaledCrops({"plate": Fake(file=lambda name: folder / name)}, table)
+crops = ScaledCrops({"plate": Fake(file=lambda name: folder / name)}, scale, table)
 view = [{"name": "center_crop", "side": 0.5}]
 objective = {"name": "moco", "queue": 64, "dim": 8, "hidden_dim": 8}
 settings = Settings.model_validate({
