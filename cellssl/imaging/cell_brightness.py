@@ -23,8 +23,10 @@ LOW_PERCENTILE = 5.0
 """Percentile of a cell's own pixels that is its darkness; it counts where cells are darker than their surround."""
 BETWEEN_PERCENTILE = 1.0
 """Percentile of the pixels between cells that becomes black, so that the noise of the background is not cut off."""
-RING_DIAMETERS = 0.25
+RING_DIAMETERS = 0.5
 """Width of the ring around a nucleus, in diameters of the field's median nucleus."""
+MIDDLE_SHARE = 0.75
+"""Diameter of the middle of a crop, as a share of its side: crops of single cells show little else."""
 PIXELS_ACROSS = 10
 """About so many pixels across a median nucleus are looked at, whatever the magnification; more only take time."""
 CROP_PIXELS_ACROSS = 64
@@ -67,7 +69,7 @@ def brightness_in_field(pixels: UInt[np.ndarray, "c y x"], labels: Int[np.ndarra
 
 
 def brightness_in_crops(crops: UInt[np.ndarray, "n c y x"]) -> CellBrightness:
-    """Measure finished crops: the cell is the disc in the middle whose diameter is half of the side.
+    """Measure finished crops: the cell is the disc in the middle whose diameter is three quarters of the side.
 
     Pixels that are 0 in every channel are no image: a window that leaves its field is often filled so, and what a mask
     has taken away.
@@ -88,9 +90,9 @@ def is_blank(pixels: np.ndarray, axis: int) -> Bool[np.ndarray, "..."]:
 
 
 def middle_disc(height: int, width: int) -> Bool[np.ndarray, "y x"]:
-    """Return the disc in the middle of a crop whose diameter is half of its shorter side; at least one pixel."""
+    """Return the disc in the middle of a crop, three quarters of its shorter side across; at least one pixel."""
     rows, columns = (np.arange(side) - (side - 1) / 2 for side in (height, width))
-    return np.asarray(np.hypot(rows[:, None], columns) <= max(min(height, width) / 4, 0.75))
+    return np.asarray(np.hypot(rows[:, None], columns) <= max(MIDDLE_SHARE * min(height, width) / 2, 0.75))
 
 
 def with_rings(labels: Int[np.ndarray, "y x"], width_px: float) -> Int32[np.ndarray, "y x"]:

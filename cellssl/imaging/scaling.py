@@ -22,6 +22,8 @@ GREY_LEVELS = 65_536
 SAME_PIXELS = frozenset({2, 3, 4, 5})
 """Values of the ALGORITHM of `segment` that left the pixels of a crop as they were before. A model that was trained
 before any other value does not fit cells made since. The settings of the scale are compared one by one."""
+DARKEST_SHARE = 0.05
+"""Share of the cells whose surrounds are so dark that they show black: what lies between cells."""
 DRAWS = 200
 """Number of bootstrap draws; the standard deviation that they give is itself known to 5 %."""
 MOST_DRAWN = 5_000
@@ -80,13 +82,14 @@ class Limits:
 
 
 def limits_of_cells(cells: CellBrightness, headroom: float) -> Limits:
-    """Return black and white from the middle half of some cells, so that no cell, clump or speck decides alone.
+    """Return black and white of some cells: of the middle half of them, so that no cell, clump or speck decides alone.
 
-    Black is what lies between cells, and white `headroom` times as far above it as a cell is bright. Where cells are
+    Black is what lies between cells, where that is darkest, and white `headroom` times as far above it as a cell is bright. Where cells are
     darker than their surround, as in transmitted light, black lies `headroom` times as far below it as a cell is dark,
     and white at least as far above it.
     """
-    bright, dark, between = (middle_of(levels.astype(np.float64)) for levels in (cells.high, cells.low, cells.between))
+    bright, dark = (middle_of(levels.astype(np.float64)) for levels in (cells.high, cells.low))
+    between = darkest_of(cells.between.astype(np.float64))
     surround = np.where(np.isnan(between), dark, between)  # cells that fill their fields leave nothing between them
     darker = np.maximum(surround - dark, 0.0)
     low = np.maximum(surround - headroom * darker, 0.0)
@@ -120,6 +123,17 @@ def middle_of(levels: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "c"]:
     left_out = len(known) // 4
     ordered = np.partition(known, (left_out, len(known) - left_out - 1), axis=0)
     return np.asarray(ordered[left_out : len(known) - left_out].mean(axis=0))
+
+
+def darkest_of(levels: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "c"]:
+    """Return the value that DARKEST_SHARE of the rows without nan do not exceed; nan where there is none.
+
+    Around most cells of a dense well lie others: only the darkest surrounds show what lies between them.
+    """
+    known = levels[np.isfinite(levels).all(axis=1)]
+    if not len(known):
+        return np.full(levels.shape[1], np.nan)
+    return np.asarray(np.quantile(known, DARKEST_SHARE, axis=0, method="inverted_cdf"))
 
 
 def scaled(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from page_numbers import demo, digits, nuclei, objectives, real_cells, sweeps
+from page_numbers import demo, digits, few_controls, normalisations, nuclei, objectives, real_cells, sweeps
 from page_numbers.algorithms import Algorithms, of_plugins, of_recipe, of_stages
 from page_numbers.block import Block
 
@@ -67,6 +67,8 @@ _DECLARED = (
         "left-out-plates", (EVALUATION_PAGE,), "30 minutes", _REAL, real_cells.leave_one_plate_out, THIRD_PLATE_FILES
     ),
     Block("third-plate", (EVALUATION_PAGE,), "30 minutes", _REAL, real_cells.third_plate, THIRD_PLATE_FILES),
+    Block("few-controls", (EVALUATION_PAGE,), "10 minutes", _REAL, few_controls.table, CROP_FILES),
+    Block("normalisations", (EVALUATION_PAGE,), "30 minutes", _REAL, normalisations.table, THIRD_PLATE_FILES),
     Block(
         "nsc", (EVALUATION_PAGE,), "1 minute", partial(of_stages, "evaluate"), real_cells.profiles,
         ("profiles/ljosa_jbiomolscreen_2013_per_well_mean.csv.gz", "meta"),

@@ -44,8 +44,8 @@ def table(work: Workplace) -> str:
     rows = [row for plate in _test_plates(work) for row in plate]
     body = [[f"`{arm}`", *(_cell(rows, arm, place) for place, _ in enumerate(chains()))] for arm in ARMS]
     note = (
-        "AMI of K-Means with the treatment / balanced accuracy of kNN / of the linear probe, on a plate that no network "
-        "was trained on: the mean over three plates, and over three seeds where a network is random or trained."
+        "AMI of K-Means with the treatment / balanced accuracy of kNN / of the linear probe, on a plate that no "
+        "network was trained on: the mean over three plates, and over three seeds where a network is random or trained."
     )
     return "\n\n".join([markdown.table(["arm", *chains()], body), markdown.paragraph(note)])
 
@@ -77,8 +77,8 @@ def _write_recipe(folder: Path, test_plate: str) -> Path:
         for number, links in enumerate(chains().values())
         if f"{arm}-{number}" != "sum-0"
     ]
-    main = "[cluster]\nnormalise = []\n"
-    recipe = "\n\n".join([head.replace('[cluster]\nnormalise = "l2"\n', main).replace("[evaluate]\n", EVALUATED), *arms])
+    head = head.replace('[cluster]\nnormalise = "l2"\n', "[cluster]\nnormalise = []\n")
+    recipe = "\n\n".join([head.replace("[evaluate]\n", EVALUATED), *arms])
     recipe = recipe.replace('name = "real-crops"', f'name = "normalisations-{test_plate}"')
     _check(tomllib.loads(recipe))
     path = folder / f"{test_plate}.toml"

@@ -13,7 +13,7 @@ from cellssl.imaging.labels import measure, typical_diameter_px
 from cellssl.imaging.scaling import Limits, limits_of_cells, scaled, sd_of_limits
 from cellssl.randomness import generator
 
-HEADROOM = 3.0
+HEADROOM = 2.0
 CHANNELS = ("dna", "tubulin", "actin")
 
 

@@ -54,7 +54,7 @@ class Settings(StageSettings):
     """Number of neighbours of kNN."""
     C: float = Field(1.0, gt=0)
     """Inverse of the linear probe's regularisation; scikit-learn's C."""
-    normalise: ChainSettings = Field(default_factory=lambda: chain("center_plate", "scale_pooled", "l2"))
+    normalise: ChainSettings = Field(default_factory=lambda: chain("zscore", "l2", "center_plate"))
     """How the embeddings are normalised before classification: a chain, as in [cluster]. Its pooled parts are fitted on
     training cells; the location of a plate is that of its controls, of which no cell is used to normalise itself."""
     part: Literal["val", "test"] = "test"
