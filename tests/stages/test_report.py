@@ -839,3 +839,9 @@ def test_what_reads_scores_and_draws_figures_of_a_report_loads_no_torch() -> Non
     code += "import cellssl.stages.pretrain.curves\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"  # half a gigabyte; only views need it
+
+
+def test_an_intensity_scale_that_few_control_cells_set_is_a_doubt(runs: list[Run]) -> None:
+    found = {one.question: one for one in checks(runs[:1], ScoresByArm([row_of(runs[0])]))}
+    scale = found["Is the intensity scale sure?"]
+    assert scale.finding == "against" and "control cells set the intensity scale, fewer than 200" in scale.numbers

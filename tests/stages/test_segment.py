@@ -776,3 +776,37 @@ def test_an_image_that_a_failing_disk_does_not_give_is_never_quarantined(lab: La
         assert said.code == 1
         assert "cannot be read" in said.err and "Input/output error" in said.err and "--force" not in said.err
     assert not list(lab.root.glob("segment/*/quarantine.csv"))
+
+
+def without_nuclei(lab: Lab, fields: pd.DataFrame) -> None:
+    """Replace the images of these fields by noise in which no nucleus is found."""
+    for number, (_, field) in enumerate(fields.iterrows()):
+        for column in PATHS.values():
+            noise = generator("tests", "no nuclei", number, column).normal(400, 10, (256, 320))
+            tifffile.imwrite(field[column], noise.astype(np.uint16))
+
+
+def test_a_plate_without_cells_in_its_control_wells_is_an_error_with_the_cure(lab: Lab) -> None:
+    without_nuclei(lab, lab.fields[lab.fields["compound"] == "DMSO"])
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment", *QUICK_TO_START)
+    assert said.code == 3 and "has no cell in its control wells" in said.err and 'segment.reference = "all"' in said.err
+    assert lab.say("segment", *QUICK_TO_START, "--set", 'segment.reference="all"').code == 0
+
+
+def test_a_plate_without_any_cell_has_no_scale_and_stops_no_other_plate(lab: Lab) -> None:
+    empty = lab.fields.assign(plate="P2", field_id=["P2" + one for one in lab.fields["field_id"]])
+    for column in PATHS.values():
+        empty[column] = [shutil.copy(place, f"{place}.2.tif") for place in empty[column]]
+    without_nuclei(lab, empty)
+    lab.write(pd.concat([lab.fields, empty]))
+    scale = read_table(lab.segment(*QUICK_TO_START).file("scale.parquet"))
+    assert scale["plate"].unique().tolist() == [lab.fields["plate"].iloc[0]]
+
+
+def test_the_scale_does_not_depend_on_how_many_cells_of_a_well_are_kept(lab: Lab) -> None:
+    scales = []
+    for words in ((), ("--set", "segment.cells_per_well=2")):
+        scale = read_table(lab.segment(*QUICK_TO_START, *words).file("scale.parquet"))
+        scales.append(scale[["low", "high", "cells"]].to_numpy().tolist())
+    assert scales[0] == scales[1]
