@@ -8,12 +8,18 @@ from microscopes import OBJECTIVES, grow, photograph, real_dapi, simulated_field
 from scipy import ndimage
 
 from cellssl.config import plugins
-from cellssl.imaging.cell_brightness import CellBrightness, brightness_in_crops, brightness_in_field, with_rings
+from cellssl.imaging.cell_brightness import (
+    RING_DIAMETERS,
+    CellBrightness,
+    brightness_in_crops,
+    brightness_in_field,
+    with_rings,
+)
 from cellssl.imaging.labels import measure, typical_diameter_px
 from cellssl.imaging.scaling import Limits, limits_of_cells, scaled, sd_of_limits
 from cellssl.randomness import generator
 
-HEADROOM = 2.0
+HEADROOM = 3.0
 CHANNELS = ("dna", "tubulin", "actin")
 
 
@@ -42,7 +48,7 @@ def slope_kept(image: np.ndarray, own: np.ndarray, limits: Limits) -> float:
 
 def test_percentiles_are_those_of_every_nucleus_and_its_ring() -> None:
     photo = photograph(grow(40, 300, 300, diameter_um=14), OBJECTIVES["10x"])
-    owner = with_rings(photo.labels, 0.25 * typical_diameter_px(photo.labels))
+    owner = with_rings(photo.labels, RING_DIAMETERS * typical_diameter_px(photo.labels))
     found = brightness_in_field(photo.image[None], photo.labels)
     for number in range(1, photo.labels.max() + 1):
         own = photo.image[owner == number]

@@ -123,7 +123,7 @@ def test_few_control_cells_are_said_with_the_uncertainty_of_white_and_the_cure(l
 def test_a_marker_that_only_treated_cells_have_is_said(lab: Lab) -> None:
     lab.write(marker=6.0)
     segment, said = lab.segment()
-    assert "many treated cells are brighter than white (100 % in marker)" in said and "headroom, which is 2" in said
+    assert "many treated cells are brighter than white (100 % in marker)" in said and "headroom, which is 3" in said
     scale = read_scale(segment).set_index("channel")
     assert scale.loc["dna", "treated_above_white"].max() == 0
     said = lab.segment("scale.headroom=30")[1]

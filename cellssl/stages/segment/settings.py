@@ -118,7 +118,7 @@ class Scale(SettingsModel):
     """`cells`: white is taken from how bright the reference cells are, and black from what lies between cells, so that
     neither the number of cells nor a few bright ones change it. `pixels`: percentiles of all pixels of the reference
     wells, as in the paper and in earlier versions."""
-    headroom: float = Field(2.0, ge=1, le=100)
+    headroom: float = Field(3.0, ge=1, le=100)
     """How many times as far above black as a typical reference cell is bright white lies; a treatment may make cells
     so much brighter before their pixels are cut off. Only with `of = "cells"`."""
     pool: Literal["none", "batch"] = "none"
