@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cellssl.profiling.chain import FittedChain
+    from cellssl.profiling.chain_arrays import Links
     from cellssl.profiling.frames import Frames
 
 OF_EACH_PLATE = "controls of each plate"
@@ -44,17 +45,59 @@ class Normalised:
         return bool(last and last.plugin_name() == "pca" and getattr(last, "whiten", False))
 
 
-def normalised(job: Job, cells: pd.DataFrame, vectors: np.ndarray) -> Normalised:
+@dataclass(frozen=True)
+class FittingControls:
+    """The controls that fit the pooled parts of a chain, and the cells that are not scored for that reason."""
+
+    fitting: np.ndarray
+    not_scored: np.ndarray
+
+
+def fitting_controls(links: Links, cells: pd.DataFrame) -> FittingControls:
+    """Return the drawn controls that may fit pooled parts: no cell that is scored, and none of its well, is among them.
+
+    Where the wells without a scored cell have fewer than half of the drawn controls, one half of the control wells of
+    every plate fits (of the cells, where a plate has one control well), and is not scored.
+    """
+    layout = PlateLayout.of(cells)
+    drawn = layout.is_control & cells["drawn"].to_numpy(bool)
+    nothing = np.zeros(len(cells), bool)
+    if not any(link.fitted_on == "controls" for link in links):
+        return FittingControls(nothing, nothing)
+    well = cells.groupby(["plate", "well"], dropna=False, sort=False).ngroup().to_numpy()
+    scored = cells["scored"].to_numpy(bool)
+    elsewhere = drawn & ~np.isin(well, well[scored])
+    if 2 * elsewhere.sum() >= drawn.sum():
+        return FittingControls(elsewhere, nothing)
+    half = _first_half(layout)
+    return FittingControls(half & drawn, half)
+
+
+def _first_half(layout: PlateLayout) -> np.ndarray:
+    """Return one half of the controls of every plate that has two or more."""
+    from cellssl.profiling.frames import halves
+
+    plates, numbers = np.unique(layout.plates.astype(str), return_inverse=True)
+    enough = np.bincount(numbers[layout.is_control], minlength=len(plates)) >= 2
+    rows = np.flatnonzero(enough[numbers])
+    chosen = np.zeros(len(numbers), bool)
+    if len(rows):
+        some = layout.of_rows(rows)
+        (_, may_be_scored), _ = halves(some.plates, some.wells, some.is_control)
+        chosen[rows] = ~may_be_scored
+    return chosen
+
+
+def normalised(job: Job, cells: pd.DataFrame, vectors: np.ndarray, fitting: np.ndarray) -> Normalised:
     """Return the vectors of all cells in use after the chain of the recipe.
 
-    Pooled parts are fitted on the cells that are scored, or on the controls of the even draw; the parts of a plate on
-    its own drawn controls, in folds, so that no control is normalised by itself.
+    Pooled parts are fitted on the cells that are scored, or on the controls `fitting`; the parts of a plate on its own
+    drawn controls, in folds, so that no control is normalised by itself.
     """
     from cellssl.profiling.chain import fit_chain, fitted_by, is_per_plate
 
     links, layout = job.settings.normalise, PlateLayout.of(cells)
     frames = _frames(cells, layout) if is_per_plate(links) else None
-    fitting = layout.is_control & cells["drawn"].to_numpy(bool)
     by = (cells["scored"].to_numpy(bool), layout.plates, layout.is_control, frames, fitting)
     chain, x = fit_chain(links, vectors, *by)
     return Normalised(x, chain, FittedLink.each(fitted_by(links, *by)), frames.by_cell if frames else ())
