@@ -83,22 +83,17 @@ def test_one_control_well_on_a_plate_gives_nothing_away(tmp_path: Path, links: s
 @pytest.mark.parametrize("links", CHAINS)
 def test_treatments_of_one_distribution_with_controls_are_not_found(tmp_path: Path, links: str) -> None:
     """The share of small p-values is at most their size, whatever a chain fits on controls."""
-    rows = []
+    names = ["DMSO"] * 8 + [f"drug {one:02}" for one in range(12) for _ in range(3)]
+    knobs = f"evaluate.profiles.normalise={links}", "evaluate.retrieval.null_size=1000"
+    values = []
     for number in range(8):  # screens, so that more than one draw of controls is tried
-        screen = noise(f"screen {number}", controls=0, plates=1, wells=8 + 3 * 12, cells=1, dim=40)
-        names = ["DMSO"] * 8 + [f"drug {one:02}" for one in range(12) for _ in range(3)]
-        rows.append(screen.assign(Metadata_compound=names, Metadata_Plate=f"P{number}"))
-    small = []
-    for number, screen in enumerate(rows):
         folder = tmp_path / str(number)
         folder.mkdir()
-        screen = screen.drop(columns=["Metadata_label", "Metadata_split"])
-        made = Path(
-            evaluated(folder, screen, f"evaluate.profiles.normalise={links}", "evaluate.retrieval.null_size=1000").line
-        )
-        small += pd.read_csv(made / "map.csv")["p_value"].tolist()
-    assert len(small) == 8 * 12
-    assert np.mean(np.array(small) < 0.05) < 0.09 and np.mean(np.array(small) < 0.2) < 0.3
+        screen = noise(f"screen {number}", controls=0, plates=1, wells=len(names), cells=1, dim=40)
+        table = screen.assign(Metadata_compound=names).drop(columns=["Metadata_label", "Metadata_split"])
+        values += pd.read_csv(Path(evaluated(folder, table, *knobs).line) / "map.csv")["p_value"].tolist()
+    p_values = np.array(values)
+    assert len(p_values) == 8 * 12 and np.mean(p_values < 0.05) < 0.09 and np.mean(p_values < 0.2) < 0.3
 
 
 def of_noise(chain: Chain, store: Store, shift: float = 0.0) -> Artifact:
@@ -140,7 +135,7 @@ def test_a_shift_of_tonights_plate_is_taken_off_by_its_own_controls(chain: Chain
     assert card.normalise == ("zscore",) and card.fitted_by[0].on == "cells"
 
 
-def test_the_card_and_the_page_say_who_fitted(chain: Chain) -> None:
+def test_the_card_and_the_page_say_who_fitted(chain: Chain, tmp_path: Path) -> None:
     cards = {kind: chain.made(kind).card.metrics for kind in ("cluster", "evaluate")}
     clusters = ClusterMetrics.from_json(cards["cluster"])
     cells = read_table(chain.made("embed").file("embeddings.parquet"))
@@ -152,7 +147,8 @@ def test_the_card_and_the_page_say_who_fitted(chain: Chain) -> None:
     ]
     parts = EvaluationMetrics.from_json(cards["evaluate"]).fitted_by()
     assert {"split", "leave_one_well_out", "profiles"} <= set(parts)
-    page = (chain.made("report").path / "report.html").read_text(encoding="utf-8")
+    made = Path(say("report", chain.recipe, "--store", tmp_path, "--store", chain.root).line)
+    page = (made / "report.html").read_text(encoding="utf-8")
     assert "the controls of every plate at 0, then features scaled" in page
     assert "Which cells fitted the normalisation" in page
 
@@ -178,11 +174,8 @@ cells = "segment"
 @pytest.fixture
 def without_controls(tmp_path: Path) -> Path:
     """Return a recipe for crops of two plates, of which one has controls."""
-    rows = [
-        (plate, f"W{row}", "DMSO" if row < 2 and plate == "P0" else "drug")
-        for plate in ("P0", "P1")
-        for row in range(4)
-    ]
+    compounds = {"P0": ["DMSO", "DMSO", "drug", "drug"], "P1": ["drug"] * 4}
+    rows = [(plate, f"W{row}", name) for plate, names in compounds.items() for row, name in enumerate(names)]
     table = pd.DataFrame(rows * 6, columns=["plate", "well", "compound"])
     pixels = generator("pixels").normal(900, 50, (len(table), 2, 12, 12))
     np.save(tmp_path / "stack.npy", pixels.astype(np.uint16))
