@@ -21,6 +21,7 @@ CONTRACTS = {
     "datasets": "test_datasets",
     "imaging/segmenters": "test_segmenters",
     "profiling/clusterers": "test_clusterers",
+    "profiling/normalisers": "test_normalisers",
 }
 
 

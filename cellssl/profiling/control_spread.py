@@ -23,7 +23,7 @@ def median_and_mad(
 ) -> tuple[Float[np.ndarray, "d"], Float[np.ndarray, "d"]]:
     """Return the median and 1.4826 times the median absolute deviation; the standard deviation where that is 0."""
     centre = np.median(x, axis=1)
-    return centre, _spread(_without_rounding(x - centre[:, None], centre, dtype))
+    return centre, _spread(x - centre[:, None], rounding(centre, dtype))
 
 
 def low_and_width(
@@ -31,7 +31,7 @@ def low_and_width(
 ) -> tuple[Float[np.ndarray, "d"], Float[np.ndarray, "d"]]:
     """Return the 1st percentile and the distance of the 99th from it."""
     low, high = np.percentile(x, [1, 99], axis=1)
-    return low, _without_rounding(high - low, low, dtype)
+    return low, np.where(x.std(axis=1) > rounding(low, dtype), high - low, 0.0)
 
 
 def pooled_scale(rows: ReferenceRows) -> Float[np.ndarray, "d"]:
@@ -41,10 +41,10 @@ def pooled_scale(rows: ReferenceRows) -> Float[np.ndarray, "d"]:
     where a feature varies nowhere.
     """
     controls = np.flatnonzero(rows.is_control)
-    scale = np.concatenate([_spread(each) for each in _deviations(rows, controls, None, median_and_mad)])
+    scale = np.concatenate([_spread(*each) for each in _deviations(rows, controls, None, median_and_mad)])
     constant = np.flatnonzero(scale == 0)
-    for each in _deviations(rows, None, constant, median_and_mad):
-        scale[constant] = each.std(axis=1)
+    over_all = [_std(*each) for each in _deviations(rows, None, constant, median_and_mad)]
+    scale[constant] = np.concatenate([np.zeros(0), *over_all])
     return zero_to_infinity(scale)
 
 
@@ -87,35 +87,38 @@ def _scale_over_all(
 ) -> Float[np.ndarray, "c"]:
     """Return the scale of some features over all rows; their standard deviation where most of them are equal."""
     found = [np.zeros(0)]
-    for deviation in _deviations(rows, None, columns, centre_and_scale):
-        scale = centre_and_scale(deviation, rows.x.dtype)[1]
-        found.append(np.where(scale > 0, scale, deviation.std(axis=1)))
+    for deviation, least in _deviations(rows, None, columns, centre_and_scale):
+        scale, std = centre_and_scale(deviation, rows.x.dtype)[1], _std(deviation, least)
+        found.append(np.where((scale > 0) & (std > 0), scale, std))
     return np.concatenate(found)
 
 
 def _deviations(
     rows: ReferenceRows, taken: Int[np.ndarray, "m"] | None, columns: Int[np.ndarray, "c"] | None, of: CentreAndScale
-) -> Iterator[np.ndarray]:
-    """Yield the differences from the centre of the controls of the same plate; of all its rows where it has none."""
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the differences from the centre of the controls of the same plate; of all its rows where it has none.
+
+    With them comes the largest difference of every feature that may be a rounding error.
+    """
     plate = rows.plate if taken is None else rows.plate[taken]
     is_control = rows.is_control if taken is None else rows.is_control[taken]
     members = [np.flatnonzero(plate == number) for number in np.unique(plate)]
     for x in features(rows.x, taken, columns):
+        least = np.zeros(len(x))
         for here in members:
             chosen = here[is_control[here]]
             centre = of(x[:, chosen if len(chosen) else here], rows.x.dtype)[0]
-            x[:, here] = _without_rounding(x[:, here] - centre[:, None], centre, rows.x.dtype)
-        yield x
+            x[:, here] -= centre[:, None]
+            least = np.maximum(least, rounding(centre, rows.x.dtype))
+        yield x, least
 
 
-def _spread(deviation: Float[np.ndarray, "d m"]) -> Float[np.ndarray, "d"]:
-    mad = NORMAL_MAD * np.median(np.abs(deviation), axis=1)
-    return np.where(mad > 0, mad, deviation.std(axis=1))
+def _spread(deviation: Float[np.ndarray, "d m"], least: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"]:
+    mad, std = NORMAL_MAD * np.median(np.abs(deviation), axis=1), _std(deviation, least)
+    return np.where((mad > 0) & (std > 0), mad, std)
 
 
-def _without_rounding(
-    difference: Float[np.ndarray, "d ..."], of: Float[np.ndarray, "d"], dtype: np.dtype
-) -> Float[np.ndarray, "d ..."]:
-    """Return differences from numbers of the size `of`, exactly 0 where they are only rounding errors."""
-    least = rounding(of, dtype).reshape(-1, *[1] * (difference.ndim - 1))
-    return np.where(np.abs(difference) <= least, 0.0, difference)
+def _std(deviation: Float[np.ndarray, "d m"], least: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"]:
+    """Return the standard deviation; 0 where it is only a rounding error."""
+    std = deviation.std(axis=1)
+    return np.where(std > least, std, 0.0)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Float, Int
 
-CHUNK_ROWS = 16_384
+CHUNK_ROWS = 4_096
 """Number of rows processed at a time, so that copies stay small compared with a million embeddings."""
-FEATURE_NUMBERS = 4_000_000
+FEATURE_NUMBERS = 500_000
 """Numbers of some features that are looked at at a time: a median makes copies."""
 NORMAL_MAD = 1.4826
 """For normally distributed numbers, the median absolute deviation times this factor is the standard deviation."""
@@ -98,13 +98,6 @@ def axes_kept(variances: Float[np.ndarray, "k"], share: float) -> int:
 def rounding(magnitude: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return the largest difference of numbers of this magnitude that may be a rounding error."""
     return np.asarray(10 * float(np.finfo(dtype).eps) * np.abs(magnitude))
-
-
-def centred(x: Float[np.ndarray, "n d"], centre: Float[np.ndarray, "d"]) -> Float[np.ndarray, "n d"]:
-    """Return the differences from `centre` in float64, exactly 0 where they are only rounding errors."""
-    found = np.subtract(x, centre, dtype=np.float64)
-    found[np.abs(found) <= rounding(centre, x.dtype)] = 0.0
-    return found
 
 
 def zero_to_infinity(scale: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ A link may have two parts. Its *pooled* part is fitted once on cells of all plat
 later plate. Its *per-plate* part is fitted on the controls of every plate, also on those of a later one.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -49,9 +50,10 @@ class NormaliserSettings(Plugin):
         """Return the part of one plate; one control is enough, but gives no scale."""
         return {}
 
+    @abstractmethod
     def apply(self, x: Float[np.ndarray, "n d"], arrays: Arrays) -> Float[np.ndarray, "n _"]:
-        """Return the rows transformed, in their own dtype. `arrays` are the pooled part, then that of the plate."""
-        raise NotImplementedError(f"{self.plugin_name()} does not say how it is applied")
+        """Return the rows transformed, each by itself, in their own dtype. `arrays` are the pooled part and that of the
+        plate."""
 
     def check_arrays(self, pooled: Arrays, dim: int) -> int:
         """Return the number of features that come out; raise KeyError or ValueError where a pooled part is forged."""

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,22 @@ for links in {CHAINS!r}:
     assert of_threads[0] == of_threads[1] and len(of_threads[0].split()) == len(CHAINS)
 
 
+@pytest.mark.parametrize(
+    ("links", "share"), [(DEFAULT, 0.1), (DEFAULT, 1.0), (("robust_z", "pca"), 0.1), (("tvn",), 0.1)], ids=str
+)
+def test_a_chain_needs_one_copy_of_the_vectors_and_some_chunks(links: tuple[Any, ...], share: float) -> None:
+    rows = 120_000
+    x = generator("memory").random((rows, 128), np.float32)
+    plates, control = np.repeat(["P1", "P2"], rows // 2), np.arange(rows) % 10 < 10 * share
+    frames, ones = cross_fitted(plates, None, control), np.ones(rows, bool)
+    fitted(links, screen()[0])  # modules that are loaded when they are first needed do not count
+    tracemalloc.start()
+    fit_chain(chain(*links), x, ones, plates, control, frames)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.nbytes + 40e6 < 2 * x.nbytes, f"{peak / x.nbytes:.2f} copies"
+
+
 @pytest.mark.parametrize("links", CHAINS, ids=str)
 def test_two_controls_per_plate_and_many_features_give_finite_numbers(links: tuple[Any, ...]) -> None:
     rng = generator("two controls")
@@ -216,6 +233,13 @@ def test_features_that_vary_by_rounding_errors_only_are_not_blown_up(links: tupl
     one, two = (fitted(links, each)[1] for each in (x, with_them))
     lengths = np.linalg.norm(one, axis=1), np.linalg.norm(two, axis=1)
     np.testing.assert_allclose(*lengths, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("links", [("center_plate", "scale_pooled"), ("robust_z",), ("zscore",)], ids=str)
+def test_small_differences_on_a_large_offset_are_kept(links: tuple[Any, ...]) -> None:
+    small = generator("small").normal(0, 4e-4, (160, 3))
+    one, two = fitted(links, small)[1], fitted(links, (100 + small).astype(np.float32))[1]
+    np.testing.assert_allclose(one, two, atol=0.1)  # a float32 near 100 has steps of 0.02 of these standard deviations
 
 
 @pytest.mark.parametrize("link", ["scale_pooled", "robust_z", "percentile"])

@@ -41,14 +41,14 @@ def distances(x: np.ndarray) -> np.ndarray:
     return np.linalg.norm(x[:, None] - x[None], axis=2)
 
 
-def efaar() -> Any:
+@pytest.fixture
+def efaar(monkeypatch: pytest.MonkeyPatch) -> Any:
     """EFAAR's code without scvi, which it imports for another function, and which is gigabytes large."""
-    if "scvi.model" not in sys.modules:
-        empty = ModuleType("scvi.model")
-        empty.SCVI = None  # type: ignore[attr-defined]
-        sys.modules["scvi.model"] = empty
+    empty = ModuleType("scvi.model")
+    empty.SCVI = None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "scvi.model", empty)
     reason = "efaar_benchmarking is not installed: pip install --no-deps efaar_benchmarking"
-    return pytest.importorskip("efaar_benchmarking.efaar", reason=reason, exc_type=ImportError)
+    return pytest.importorskip("efaar_benchmarking.efaar", reason=reason)
 
 
 def test_zscore_equals_scikit_learn() -> None:
@@ -180,20 +180,20 @@ def screen(count: int = 300, dim: int = 5) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 @pytest.mark.parametrize("count", [300, 60])
-def test_tvn_equals_efaars(count: int) -> None:
+def test_tvn_equals_efaars(count: int, efaar: Any) -> None:
     x, plates, controls = screen(count)
     table = pd.DataFrame({"plate": plates, "gene": np.where(controls, "control", "other")})
-    expected = efaar().tvn_on_controls(x, table, "gene", "control", "plate")
+    expected = efaar.tvn_on_controls(x, table, "gene", "control", "plate")
     found = normalised("tvn", x, controls, plates)
     np.testing.assert_allclose(distances(found), distances(expected), atol=1e-8)
     assert found.shape == expected.shape
 
 
-def test_tvn_equals_efaars_where_a_plate_has_fewer_controls_than_features() -> None:
+def test_tvn_equals_efaars_where_a_plate_has_fewer_controls_than_features(efaar: Any) -> None:
     x, plates, controls = screen(60, 8)
     controls[plates == "P2"] = np.arange(20) < 4
     table = pd.DataFrame({"plate": plates, "gene": np.where(controls, "control", "other")})
-    expected = efaar().tvn_on_controls(x, table, "gene", "control", "plate")
+    expected = efaar.tvn_on_controls(x, table, "gene", "control", "plate")
     np.testing.assert_allclose(
         distances(normalised("tvn", x, controls, plates)), distances(expected), rtol=1e-7, atol=1e-8
     )

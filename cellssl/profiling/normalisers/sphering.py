@@ -14,9 +14,10 @@ class Settings(NormaliserSettings):
     """Whiten by the controls of all plates together, as pycytominer's Spherize, so that the variation that controls
     have anyway counts little. Meant to follow a link that centres every plate.
 
-    Directions in which the controls do not vary, as where they are fewer than the features, are divided by their
-    smallest standard deviation that is not 0. (pycytominer does so for fewer controls than features only. Where
-    features depend on each other, it divides by epsilon, which makes large numbers of rounding errors.)
+    A feature that does not vary among controls becomes 0. Directions in which the controls do not vary, as where they
+    are fewer than the features, are divided by their smallest standard deviation that is not 0. (pycytominer does so
+    for fewer controls than features only. Where features depend on each other, it divides by epsilon, which makes large
+    numbers of rounding errors.)
     """
 
     fitted_on: ClassVar[Literal["nothing", "cells", "controls"]] = "controls"
@@ -24,7 +25,7 @@ class Settings(NormaliserSettings):
     method: Literal["ZCA", "PCA", "ZCA-cor", "PCA-cor"] = "ZCA"
     """`PCA` gives principal components; `ZCA` turns them back, so that features stay as near to themselves as can be
     (Kessy et al. 2018, doi:10.1080/00031305.2016.1277159). With `-cor`, features are first scaled to standard deviation
-    1 among controls; one that does not vary among them becomes 0."""
+    1 among controls."""
     epsilon: float = Field(1e-6, ge=0)
     """Added to the singular values of the controls before anything is divided by them."""
     variance: float | None = Field(None, gt=0, le=1)
@@ -43,7 +44,7 @@ class Settings(NormaliserSettings):
                 f"all {len(controls)} controls have the same vector, so sphering is not possible",
                 hint="the encoder has collapsed: check the training curves, or leave sphering out of normalise",
             )
-        scale = zero_to_infinity(scale) if self.method.endswith("-cor") else np.ones_like(scale)
+        scale = zero_to_infinity(scale if self.method.endswith("-cor") else (scale > 0).astype(np.float64))
         standard = {"centre": centre, "scale": scale}
         values, axes, rank = singular_values(rows.x, lambda part: _standardised(part, standard), controls)
         return {**standard, "axes": self._axes(values[:rank], axes, len(controls))}
@@ -73,6 +74,4 @@ class Settings(NormaliserSettings):
 
 
 def _standardised(x: Float[np.ndarray, "n d"], arrays: Arrays) -> Float[np.ndarray, "n d"]:
-    from cellssl.profiling.moments import centred
-
-    return np.asarray(centred(x, arrays["centre"]) / arrays["scale"])
+    return np.asarray((x - arrays["centre"]) / arrays["scale"])

@@ -26,7 +26,7 @@ class Settings(NormaliserSettings):
 
     def fit(self, rows: ReferenceRows) -> Arrays:
         """Return mean and standard deviation of the controls, and their axes divided by the spread along them."""
-        from cellssl.profiling.moments import centred, mean, singular_values, std, zero_to_infinity
+        from cellssl.profiling.moments import mean, singular_values, std, zero_to_infinity
 
         controls = np.flatnonzero(rows.is_control)
         centre = mean(rows.x, controls)
@@ -36,7 +36,7 @@ class Settings(NormaliserSettings):
                 f"all {len(controls)} controls have the same vector, so tvn is not possible",
                 hint="the encoder has collapsed: check the training curves, or leave tvn out of normalise",
             )
-        values, axes, rank = singular_values(rows.x, lambda part: centred(part, centre) / scale, controls)
+        values, axes, rank = singular_values(rows.x, lambda part: (part - centre) / scale, controls)
         spread = values[:rank, None] / np.sqrt(len(controls))
         return {"centre": centre, "scale": scale, "axes": axes[:rank] / spread}
 
@@ -68,6 +68,4 @@ class Settings(NormaliserSettings):
 
 
 def _components(x: Float[np.ndarray, "n d"], arrays: Arrays) -> Float[np.ndarray, "n _"]:
-    from cellssl.profiling.moments import centred
-
-    return np.asarray(centred(x, arrays["centre"]) / arrays["scale"] @ arrays["axes"].T)
+    return np.asarray(((x - arrays["centre"]) / arrays["scale"]) @ arrays["axes"].T)
