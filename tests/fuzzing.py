@@ -30,6 +30,8 @@ TRY_S = 300
 """Longest time of one command, which takes seconds."""
 TRY_BYTES = 6 * 2**30
 """How much the address space may grow in one command."""
+CHAINS = ("zscore", '["zscore"]', '["tvn", "l2"]', '[{"name": "robust_z"}]', '[{"name": "pca", "variance": 2}]')
+"""Links of a chain, and what looks like them."""
 NEAR = 2**31
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2, NEAR, -NEAR, 2**63 - 1, -(2**63), 2**64, 10**30, 0.5, -1.5, 1e308, 5e-324, "", "x",
@@ -255,7 +257,7 @@ def changed_npz(path: Path, random_: random.Random) -> None:
         lambda: np.full(array.shape, -np.inf),
         lambda: array[..., None],
         lambda: np.array("../../outside"),
-        lambda: np.array(random_.choice(("zscore", "pca_whiten", "l2", "sphering", "robust_z"))),
+        lambda: np.array(random_.choice(CHAINS)),
         lambda: np.array(random_.choice((-1, 0, 2**62))),
         lambda: array.astype("c16") if array.dtype.kind in "fi" else array.astype("S9"),
         lambda: np.zeros((300_000, 100)),

@@ -88,7 +88,7 @@ def _links(given: Any, info: Any) -> Any:  # ValidationInfo of pydantic, which c
     if links == ("none",):
         return ()
     if not isinstance(links, list | tuple):
-        return links
+        raise _fault("must be a list of links, each a name or a table with a name", "cellssl explain normalisers")
     of_card = bool(info.context and info.context.get(FROM_CARD))
     return tuple(_with_name_of_today(link, of_card) for link in links)
 

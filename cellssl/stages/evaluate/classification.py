@@ -90,6 +90,8 @@ class Predictions:
     """Who fitted the normalisation of the first fold."""
     by_cell: tuple[str, ...]
     """Plates with one control well, whose cells were divided one by one."""
+    untrained: tuple[str, ...]
+    """Plates whose controls are all tested in one fold: where a cell of them is tested, none of them trains."""
 
 
 def predict(
@@ -103,7 +105,8 @@ def predict(
     from cellssl.profiling.folds import iter_folds, shuffle_labels
 
     _check_plates(settings, cells)
-    normaliser = FoldNormaliser(settings.normalise, cells, vectors, scheme.rows, controls_key(settings.table))
+    key = controls_key(settings.table)
+    normaliser = FoldNormaliser(settings.normalise, cells, vectors, scheme.rows, scheme.fold, key)
     labels = _as_text(cells[settings.label].iloc[scheme.rows])
     table = cells.iloc[scheme.rows][[column for column in CELL_COLUMNS if column in cells]].rename(columns=CELL_COLUMNS)
     table = table.assign(scheme=name, fold=scheme.fold)
@@ -127,12 +130,12 @@ def predict(
     by_cell: set[str] = set()
     for done, fold in enumerate(iter_folds(scheme.fold)):
         yield progress(f"{name.replace('_', ' ')}, fold {done + 1} of {scheme.fold.max() + 1}")
-        is_copy[fold.test] = np.isin(same[fold.test], same[fold.train])
-        sizes = {label: min(size, int((labels[fold.train] == label).sum())) for label, size in sizes.items()}
         normal = normaliser.of_fold(fold)
+        is_copy[fold.test] = np.isin(same[fold.test], same[normal.trains])
+        sizes = {label: min(size, int((labels[normal.trains] == label).sum())) for label, size in sizes.items()}
         fitted_by = fitted_by or normal.fitted_by
         by_cell.update(normal.by_cell)
-        of_training = [truth[fold.train] for truth in truths.values()]
+        of_training = [truth[normal.trains] for truth in truths.values()]
         for classifier, fit_and_predict in classifiers.items():
             for suffix, predicted in zip(truths, fit_and_predict(normal.train, of_training, normal.test), strict=True):
                 predictions[f"{classifier}{suffix}"][fold.test] = predicted
@@ -140,7 +143,7 @@ def predict(
     table = table.assign(copy_of_training_cell=is_copy, **labels_of, **predictions)
     small = {label: size for label, size in sizes.items() if size < settings.neighbours}
     tested = table[scheme.fold >= 0].reset_index(drop=True)
-    return Predictions(tested, small, fitted_by, tuple(sorted(by_cell)))
+    return Predictions(tested, small, fitted_by, tuple(sorted(by_cell)), normaliser.untrained)
 
 
 def _check_plates(settings: Settings, cells: pd.DataFrame) -> None:
@@ -181,6 +184,7 @@ def accuracies(predictions: Predictions, group: str | None, settings: Settings) 
         neighbours=settings.neighbours,
         small_classes=predictions.small,
         fitted_by=predictions.fitted_by,
+        untrained_plates=predictions.untrained,
     )
 
 

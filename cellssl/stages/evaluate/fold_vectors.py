@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellssl.errors import UsageError
 from cellssl.profiling.normaliser import NormaliserSettings
 from cellssl.stages.shared.fitted_link import FittedLink
 from cellssl.stages.shared.plate_layout import PlateLayout
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 class FoldVectors:
     """The normalised vectors of one fold, and who fitted the chain."""
 
+    trains: np.ndarray
+    """Which rows of the scheme train: those of the fold, without those of tested plates that are `untrained`."""
     train: np.ndarray
     test: np.ndarray
     fitted_by: tuple[FittedLink, ...]
@@ -41,9 +44,12 @@ class FoldNormaliser:
         cells: pd.DataFrame,
         vectors: np.ndarray,
         rows: np.ndarray,
+        fold: np.ndarray,
         key: str,
     ) -> None:
-        """Take all cells, and the rows that the scheme uses; `key` is the setting that names the controls."""
+        """Take all cells, the rows that the scheme uses, and the fold that tests each; `key` is the setting that names
+        the controls.
+        """
         from cellssl.profiling.chain import needs_controls
 
         self._links, self._key = links, key
@@ -53,21 +59,46 @@ class FoldNormaliser:
             used, place = np.unique(np.concatenate([rows, np.flatnonzero(layout.is_control)]), return_inverse=True)
             self._place = place[: len(rows)]
         self._x, self._layout = vectors[used], layout.of_rows(used)
+        self.untrained = self._tested_at_once(fold) if needs_controls(links) else ()
+
+    def _tested_at_once(self, fold: np.ndarray) -> tuple[str, ...]:
+        """Return the plates whose controls are all tested by one fold that tests not all cells of the plate.
+
+        Where a cell of such a plate is tested, no other cell of it trains or fits a pooled part: its controls could do
+        so only where the other class is tested, and that difference gives the class away.
+        """
+        tested_by = np.full(len(self._x), -1)
+        tested_by[self._place] = fold
+        found = []
+        for plate in np.unique(self._layout.plates[self._place]).tolist():
+            here = self._layout.plates == plate
+            by_controls = set(tested_by[here & self._layout.is_control].tolist())
+            if len(by_controls) == 1 and by_controls != {-1} and set(fold[here[self._place]].tolist()) != by_controls:
+                found.append(plate)
+        return tuple(found)
 
     def of_fold(self, fold: Fold) -> FoldVectors:
         """Return the vectors of one fold."""
         from cellssl.profiling.chain import fit_chain, fitted_by, is_per_plate
         from cellssl.profiling.frames import cross_fitted
 
-        is_train, is_test = (self._marked(rows) for rows in (fold.train, fold.test))
         plates, is_control = self._layout.plates, self._layout.is_control
-        frames = None
+        plate = plates[self._place]
+        shut = sorted(set(plate[fold.test].tolist()) & set(self.untrained))
+        trains: np.ndarray = fold.train & ~np.isin(plate, shut)
+        if shut and not trains.any():
+            raise UsageError(
+                f"all controls of plate {shut[0]} are test cells of one fold, so no other cell of it may train",
+                hint="add a second control well, or set evaluate.normalise to a chain that needs no controls",
+            )
+        held_out, frames = self._marked(fold.test) | np.isin(plates, shut), None
         if is_per_plate(self._links):
-            frames = cross_fitted(plates, self._layout.wells, is_control, held_out=is_test, key=self._key)
-        fitting = (is_train, plates, is_control, frames, is_control & ~is_test)
+            frames = cross_fitted(plates, self._layout.wells, is_control, held_out=held_out, key=self._key)
+        fitting = (self._marked(trains), plates, is_control, frames, is_control & ~held_out)
         _, x = fit_chain(self._links, self._x, *fitting, key=self._key)
         return FoldVectors(
-            x[self._place[fold.train]],
+            trains,
+            x[self._place[trains]],
             x[self._place[fold.test]],
             FittedLink.each(fitted_by(self._links, *fitting)),
             frames.by_cell if frames else (),

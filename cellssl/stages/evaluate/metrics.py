@@ -128,6 +128,8 @@ class SchemeMetrics:
     """Classes with fewer training cells than that, in the fold with the fewest -> number of training cells."""
     fitted_by: tuple[FittedLink, ...] = ()
     """Who fitted the normalisation of the first fold; empty in evaluations of earlier versions."""
+    untrained_plates: tuple[str, ...] = ()
+    """Plates whose controls are all tested in one fold: where a cell of them is tested, none of them trains."""
 
     def cautions(self, name: str) -> list[str]:
         """Return sentences on copies and on classes that are too small; `name` is that of the scheme."""
@@ -150,6 +152,12 @@ class SchemeMetrics:
                 f"neighbours of kNN ({sizes}), which can hardly predict them; lower evaluate.neighbours, or read the "
                 "linear probe"
             )
+        if self.untrained_plates:
+            plates = _first(self.untrained_plates[:3], len(self.untrained_plates))
+            found.append(
+                f"{name}: all controls of a plate are tested at once ({plates}), and they normalise it, so none of its "
+                "cells trains where one is tested; a second control well on the plate would let them"
+            )
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -166,6 +174,8 @@ class SchemeMetrics:
             content[f"classes_in_one_{self.left_out}_only"] = list(self.classes_in_one_group_only)
         if self.plates is not None:
             content["plates"] = {name: plate.to_json() for name, plate in self.plates.items()}
+        if self.untrained_plates:
+            content["plates_not_trained_on_where_tested"] = list(self.untrained_plates)
         return content | links_json(self.fitted_by)
 
     @classmethod
@@ -185,6 +195,7 @@ class SchemeMetrics:
             neighbours=content.get("neighbours"),
             small_classes=content.get("classes_below_neighbours", {}),
             fitted_by=links_in(content),
+            untrained_plates=tuple(content.get("plates_not_trained_on_where_tested", ())),
         )
 
 

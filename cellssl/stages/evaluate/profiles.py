@@ -179,17 +179,15 @@ class ProfileEvaluation:
     def _replicates(self) -> Ranking:
         """Return the average precision of each well's replicates among controls.
 
-        Where the chain is fitted on controls, half of them fits it and the other half is ranked, then the other way
-        round: no profile is compared with a control that has normalised it.
+        Where the chain is fitted on anything, half of the controls fits it and the other half is ranked, then the other
+        way round: a control that has fitted lies too near to the centre, and is easily told from replicates.
         """
-        from cellssl.profiling.chain import needs_controls
-
         self._check_places()
         if not self._layout.is_control.any():
             raise UsageError("no well is a control", hint=f"name the controls in {controls_key(self._settings.table)}")
         if "compound" not in self._cells or self._cells["compound"].isna().all():
             raise UsageError("no compound is known", hint=column_hint(self._settings.table, "compound"))
-        if not needs_controls(self._chosen):
+        if not any(link.of_plate or link.fitted_on != "nothing" for link in self._chosen):
             return self._ranked(*self._of_wells(), self._fitted_by[chain_text(self._chosen)])
         return self._ranked_by_halves()
 
