@@ -84,9 +84,9 @@ class Limits:
 def limits_of_cells(cells: CellBrightness, headroom: float) -> Limits:
     """Return black and white of some cells: of the middle half of them, so that no cell, clump or speck decides alone.
 
-    Black is what lies between cells, where that is darkest, and white `headroom` times as far above it as a cell is bright. Where cells are
-    darker than their surround, as in transmitted light, black lies `headroom` times as far below it as a cell is dark,
-    and white at least as far above it.
+    Black is what lies between cells, where that is darkest, and white `headroom` times as far above it as a cell is
+    bright. Where cells are darker than their surround, as in transmitted light, black lies `headroom` times as far
+    below it as a cell is dark, and white at least as far above it.
     """
     bright, dark = (middle_of(levels.astype(np.float64)) for levels in (cells.high, cells.low))
     between = darkest_of(cells.between.astype(np.float64))

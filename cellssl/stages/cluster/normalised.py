@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cellssl.profiling.chain import FittedChain
-    from cellssl.profiling.chain_arrays import Links
     from cellssl.profiling.frames import Frames
 
 OF_EACH_PLATE = "controls of each plate"
@@ -51,26 +50,33 @@ class FittingControls:
 
     fitting: np.ndarray
     not_scored: np.ndarray
+    links: tuple[str, ...] = ()
+    """Names of the links whose pooled parts are fitted on controls."""
+
+    @classmethod
+    def none(cls, count: int) -> FittingControls:
+        """Return that none of so many cells fits."""
+        return cls(np.zeros(count, bool), np.zeros(count, bool))
 
 
-def fitting_controls(links: Links, cells: pd.DataFrame) -> FittingControls:
+def fitting_controls(job: Job, cells: pd.DataFrame) -> FittingControls:
     """Return the drawn controls that may fit pooled parts: no cell that is scored, and none of its well, is among them.
 
     Where the wells without a scored cell have fewer than half of the drawn controls, one half of the control wells of
     every plate fits (of the cells, where a plate has one control well), and is not scored.
     """
+    links = tuple(link.plugin_name() for link in job.settings.normalise if link.fitted_on == "controls")
+    if not links:
+        return FittingControls.none(len(cells))
     layout = PlateLayout.of(cells)
     drawn = layout.is_control & cells["drawn"].to_numpy(bool)
-    nothing = np.zeros(len(cells), bool)
-    if not any(link.fitted_on == "controls" for link in links):
-        return FittingControls(nothing, nothing)
     well = cells.groupby(["plate", "well"], dropna=False, sort=False).ngroup().to_numpy()
     scored = cells["scored"].to_numpy(bool)
     elsewhere = drawn & ~np.isin(well, well[scored])
     if 2 * elsewhere.sum() >= drawn.sum():
-        return FittingControls(elsewhere, nothing)
+        return FittingControls(elsewhere, np.zeros(len(cells), bool), links)
     half = _first_half(layout)
-    return FittingControls(half & drawn, half)
+    return FittingControls(half & drawn, half, links)
 
 
 def _first_half(layout: PlateLayout) -> np.ndarray:

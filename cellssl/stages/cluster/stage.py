@@ -25,7 +25,13 @@ from cellssl.stages.cluster import map
 from cellssl.stages.cluster.earlier import check_same_model
 from cellssl.stages.cluster.metrics import ClusterMetrics, WellCounts, method_of
 from cellssl.stages.cluster.montage import write_montage
-from cellssl.stages.cluster.normalised import Normalised, normalised, normalised_as_before
+from cellssl.stages.cluster.normalised import (
+    FittingControls,
+    Normalised,
+    fitting_controls,
+    normalised,
+    normalised_as_before,
+)
 from cellssl.stages.cluster.scores import check_columns, score_clusters
 from cellssl.stages.cluster.settings import Settings
 from cellssl.stages.cluster.wells import write_wells
@@ -57,7 +63,15 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
             f"all {scored.sum():,} embeddings are the same: the encoder has collapsed, and the clusters mean nothing"
         )
     spread = vector_spread(vectors[scored])
-    found = _normalised(job, cells, vectors)
+    fitting = FittingControls.none(len(cells)) if "assign_to" in job.inputs else fitting_controls(job, cells)
+    if n_fitting := int((fitting.not_scored & scored).sum()):
+        yield Note(
+            f"{n_fitting:,} of {scored.sum():,} cells are controls that fit {' and '.join(fitting.links)} of "
+            "cluster.normalise; they are neither clustered nor scored"
+        )
+        scored = scored & ~fitting.not_scored
+        cells = cells.assign(scored=scored)
+    found = _normalised(job, cells, vectors, fitting.fitting)
     normal = found.x
     del vectors
     if found.by_cell:
@@ -161,9 +175,9 @@ def _cells_below(job: Job) -> tuple[Artifact, Artifact]:
     return source, upstream_segment(source, store)
 
 
-def _normalised(job: Job, cells: pd.DataFrame, vectors: np.ndarray) -> Normalised:
+def _normalised(job: Job, cells: pd.DataFrame, vectors: np.ndarray, fitting: np.ndarray) -> Normalised:
     if "assign_to" not in job.inputs:
-        return normalised(job, cells, vectors)
+        return normalised(job, cells, vectors, fitting)
     earlier = job.inputs["assign_to"]
     check_same_model(earlier, job.inputs["embed"].card, job.context.store)
     return normalised_as_before(earlier, cells, vectors)
