@@ -40,7 +40,6 @@ normalise = "l2"
 model = "random"
 """
 """The recipe of tests/soak/test_imagenet.py."""
-NORMALISED = ("none", "robust_z", "percentile", "sphering")
 
 
 def two_plates(work: Workplace) -> str:
@@ -162,7 +161,7 @@ def _ami_of_photographs(work: Workplace, plate: str, arm: str, side: int | None)
 
 
 def profiles(work: Workplace) -> str:
-    """Return NSC and NSCB of CellProfiler's well profiles, for every normalisation."""
+    """Return NSC and NSCB of CellProfiler's well profiles, after every chain of normalisation in nsc.csv."""
     columns = write_profiles(work.folder / "profiles.csv")
     chosen = sets(
         f"evaluate.table.path={work.folder / 'profiles.csv'}",
@@ -172,7 +171,8 @@ def profiles(work: Workplace) -> str:
     with (made / "nsc.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["moa"] == "all"]
     right = {(row["rule"], row["normalise"]): f"{row['right']} of {row['treatments']}" for row in rows}
-    table = [[f"`{how}`", right["nsc", how], right["nscb", how]] for how in NORMALISED]
+    chains = dict.fromkeys(row["normalise"] for row in rows)
+    table = [[f"`{chain}`", right["nsc", chain], right["nscb", chain]] for chain in chains]
     return markdown.table(["`normalise`", "NSC", "NSCB"], table)
 
 

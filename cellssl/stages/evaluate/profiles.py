@@ -180,7 +180,7 @@ class ProfileEvaluation:
         """Return the average precision of each well's replicates among controls.
 
         Where the chain is fitted on anything, half of the controls fits it and the other half is ranked, then the other
-        way round: a control that has fitted lies too near to the centre, and is easily told from replicates.
+        way round: a control that has fitted lies too near to the centre, and differs from replicates by that alone.
         """
         self._check_places()
         if not self._layout.is_control.any():
