@@ -105,7 +105,7 @@ def test_rows_of_every_treated_well_are_spread_over_the_folds_as_the_controls_ar
         for well in {*layout.wells[layout.plates == plate].tolist()}:
             here = (layout.plates == plate) & (layout.wells == well) & ~layout.is_control
             counts = np.array([here[frame.rows].sum() for frame in of_plate])
-            assert np.abs(counts - here.sum() * shares).max() < 2
+            assert np.abs(counts - here.sum() * shares).max() < 3
 
 
 def test_folds_of_equal_wells_are_equal_and_so_are_the_treated_rows_in_them() -> None:
