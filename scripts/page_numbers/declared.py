@@ -14,7 +14,10 @@ OBJECTIVES_PAGE, SEGMENTATION_PAGE = "docs/objectives.md", "docs/segmentation.md
 TO_CLUSTERS = ("fetch", "segment", "split", "pretrain", "embed", "cluster")
 CROP_FILES = ("crops/bbbc021_crops_2plates.npz", "crops/bbbc021_crops_2plates.csv")
 THIRD_PLATE_FILES = (*CROP_FILES, "crops/bbbc021_crops_small.npz", "crops/bbbc021_crops_small.csv")
-OLD_NET, OLD_WATERSHED = {"nuclei_net": 1}, {"watershed": 2}  # not made again since: hours
+PIXEL_SCALE = {"segment": 3, "cluster": 2, "evaluate": 3}  # not made again since: hours
+OLD_NET, OLD_WATERSHED = {**PIXEL_SCALE, "nuclei_net": 1}, {**PIXEL_SCALE, "watershed": 2}
+SAME_RANGE = PIXEL_SCALE  # photographs have no such scale, and their recipes name the chains of before
+UNSCALED = {"segment": 3}  # the numbers are those of fields, not of scaled crops
 BOWL = "segmentation/dsb2018_stage1_fluo"
 
 
@@ -55,13 +58,13 @@ _DECLARED = (
     Block("sweep-simulated-jitter", (VIEWS_PAGE,), "30 minutes", _SIMULATED, sweeps.simulated_jitter, earlier=OLD_NET),
     Block("sweep-simulated-crop", (VIEWS_PAGE,), "30 minutes", _SIMULATED, sweeps.simulated_crop, earlier=OLD_NET),
     Block("sweep-simulated-pairs", (VIEWS_PAGE,), "30 minutes", _SIMULATED, sweeps.simulated_pairs, earlier=OLD_NET),
-    Block("sweep-digits", (VIEWS_PAGE,), "30 minutes", _DIGIT_SWEEP, sweeps.digits),
-    Block("digits", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.table),
-    Block("digits-falls", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.falls),
-    Block("digits-picture", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.picture),
+    Block("sweep-digits", (VIEWS_PAGE,), "30 minutes", _DIGIT_SWEEP, sweeps.digits, earlier=SAME_RANGE),
+    Block("digits", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.table, earlier=SAME_RANGE),
+    Block("digits-falls", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.falls, earlier=SAME_RANGE),
+    Block("digits-picture", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.picture, earlier=SAME_RANGE),
     Block(
         "imagenet-weights", ("docs/encoders.md",), "10 minutes", _photographs, real_cells.photographs,
-        (*CROP_FILES, "weights/efficientnet-lite0-57934424.pth"),
+        (*CROP_FILES, "weights/efficientnet-lite0-57934424.pth"), PIXEL_SCALE,
     ),
     Block(
         "left-out-plates", (EVALUATION_PAGE,), "30 minutes", _REAL, real_cells.leave_one_plate_out, THIRD_PLATE_FILES
@@ -73,13 +76,13 @@ _DECLARED = (
         "nsc", (EVALUATION_PAGE,), "1 minute", partial(of_stages, "evaluate"), real_cells.profiles,
         ("profiles/ljosa_jbiomolscreen_2013_per_well_mean.csv.gz", "meta"),
     ),
-    Block("objectives", (OBJECTIVES_PAGE,), "3 hours", objectives.algorithms, objectives.table),
+    Block("objectives", (OBJECTIVES_PAGE,), "3 hours", objectives.algorithms, objectives.table, earlier={"evaluate": 3}),
     Block("factors", (OBJECTIVES_PAGE,), "1 hour", objectives.factor_algorithms, objectives.factors),
-    Block("detectors-f1", (SEGMENTATION_PAGE,), "5 minutes", partial(_detectors, *nuclei.METHODS), nuclei.f1, (BOWL,)),
+    Block("detectors-f1", (SEGMENTATION_PAGE,), "5 minutes", partial(_detectors, *nuclei.METHODS), nuclei.f1, (BOWL,), UNSCALED),
     Block(
         "detectors-speed", (SEGMENTATION_PAGE,), "5 minutes", partial(_detectors, *nuclei.METHODS, "cellpose"),
-        nuclei.speed, ("weights/cellpose3_cyto_from_scellseg.pth",),
+        nuclei.speed, ("weights/cellpose3_cyto_from_scellseg.pth",), UNSCALED,
     ),
-    Block("illumination", (SEGMENTATION_PAGE,), "seconds", partial(of_stages, "segment"), nuclei.illumination),
+    Block("illumination", (SEGMENTATION_PAGE,), "seconds", partial(of_stages, "segment"), nuclei.illumination, earlier=UNSCALED),
 )  # fmt: skip
 BLOCKS = {block.name: block for block in _DECLARED}
