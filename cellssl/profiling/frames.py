@@ -13,6 +13,9 @@ from cellssl.errors import UsageError
 from cellssl.profiling.labels import Labels, codes
 from cellssl.randomness import generator
 
+FEW, SMALL_SHARE = 10, 0.25
+"""Fewer controls, and a smaller share of those of the plate, are too few to fit it where there are others."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -72,8 +75,8 @@ def cross_fitted(
 
     Where a plate has one control well, or its wells are not known, its controls are split by cell. All other rows are
     spread over the folds of their plate, in every well alike and in proportion to the controls of each fold, so that
-    both kinds of rows are treated alike. Rows `held_out` fit nothing, unless all controls of their plate are held out,
-    and do not change the frames of the others; a control among them joins the fold of its well.
+    both kinds of rows are treated alike. Rows `held_out` fit nothing, unless that leaves too few controls of their
+    plate, and do not change the frames of the others; a control among them joins the fold of its well.
     Raises UsageError where a plate has fewer than two controls that may fit.
     """
     held_out = np.zeros(len(is_control), bool) if held_out is None else held_out
@@ -81,7 +84,8 @@ def cross_fitted(
     most, by_cell = 1, []
     for plate in _plates(plates, wells, is_control):
         may_fit = plate.is_control & ~held_out[plate.rows]
-        may_fit = may_fit if may_fit.any() else plate.is_control
+        if is_too_few(int(may_fit.sum()), int(plate.is_control.sum())):
+            may_fit = plate.is_control
         _check_controls(plate.name, may_fit, key)
         fold_of, is_by_cell = _control_folds(plate, may_fit, folds)
         of_plate = _frames(plate, may_fit, _with_others(plate, may_fit, fold_of, held_out[plate.rows], is_by_cell))
@@ -89,6 +93,14 @@ def cross_fitted(
         by_cell += [plate.name] * is_by_cell
         frames += of_plate
     return Frames(tuple(frames), most, tuple(by_cell))
+
+
+def is_too_few(left: int, controls: int) -> bool:
+    """Return whether so few controls of a plate are left that all of them fit in folds, also those that are held out.
+
+    The location of a plate would else be that of a cell or two.
+    """
+    return left < 2 or (left < FEW and left < SMALL_SHARE * controls)
 
 
 def halves(

@@ -17,6 +17,7 @@ THIRD_PLATE_FILES = (*CROP_FILES, "crops/bbbc021_crops_small.npz", "crops/bbbc02
 PIXEL_SCALE = {"segment": 3, "cluster": 2, "evaluate": 3}  # not made again since: hours
 OLD_NET, OLD_WATERSHED = {**PIXEL_SCALE, "nuclei_net": 1}, {**PIXEL_SCALE, "watershed": 2}
 SAME_RANGE = PIXEL_SCALE  # photographs have no such scale, and their recipes name the chains of before
+ZSCORED = {"evaluate": 3}  # the chain of before; not made again since: hours
 UNSCALED = {"segment": 3}  # the numbers are those of fields, not of scaled crops
 BOWL = "segmentation/dsb2018_stage1_fluo"
 
@@ -76,13 +77,19 @@ _DECLARED = (
         "nsc", (EVALUATION_PAGE,), "1 minute", partial(of_stages, "evaluate"), real_cells.profiles,
         ("profiles/ljosa_jbiomolscreen_2013_per_well_mean.csv.gz", "meta"),
     ),
-    Block("objectives", (OBJECTIVES_PAGE,), "3 hours", objectives.algorithms, objectives.table, earlier={"evaluate": 3}),
+    Block("objectives", (OBJECTIVES_PAGE,), "3 hours", objectives.algorithms, objectives.table, (), ZSCORED),
     Block("factors", (OBJECTIVES_PAGE,), "1 hour", objectives.factor_algorithms, objectives.factors),
-    Block("detectors-f1", (SEGMENTATION_PAGE,), "5 minutes", partial(_detectors, *nuclei.METHODS), nuclei.f1, (BOWL,), UNSCALED),
+    Block(
+        "detectors-f1", (SEGMENTATION_PAGE,), "5 minutes", partial(_detectors, *nuclei.METHODS), nuclei.f1,
+        (BOWL,), UNSCALED,
+    ),
     Block(
         "detectors-speed", (SEGMENTATION_PAGE,), "5 minutes", partial(_detectors, *nuclei.METHODS, "cellpose"),
         nuclei.speed, ("weights/cellpose3_cyto_from_scellseg.pth",), UNSCALED,
     ),
-    Block("illumination", (SEGMENTATION_PAGE,), "seconds", partial(of_stages, "segment"), nuclei.illumination, earlier=UNSCALED),
+    Block(
+        "illumination", (SEGMENTATION_PAGE,), "seconds", partial(of_stages, "segment"), nuclei.illumination,
+        (), UNSCALED,
+    ),
 )  # fmt: skip
 BLOCKS = {block.name: block for block in _DECLARED}

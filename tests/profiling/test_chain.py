@@ -363,7 +363,7 @@ def test_a_recipe_names_a_chain_a_link_or_none(written: Any, names: list[str]) -
         (["l2", {"name": "pca_whiten"}], "'pca_whiten' was renamed to 'pca'"),
         (["l2", "none"], '"none" cannot be a link among others'),
         ("zscor", "there is no 'zscor' in normalisers"),
-        (3, "valid tuple"),
+        (3, "must be a list of links"),
         ([3], "must be a name, or a table with a name"),
     ],
 )

@@ -80,18 +80,16 @@ def test_no_well_is_on_both_sides_unless_the_plate_was_split_by_cell(layout: Lay
 
 @given(layouts())
 @settings(deadline=None)
-def test_held_out_rows_fit_nothing_unless_all_controls_of_a_plate_are_held_out(layout: Layout) -> None:
-    may_fit = layout.is_control & ~layout.held_out
-    counts = [int(may_fit[layout.plates == plate].sum()) for plate in np.unique(layout.plates)]
-    if 1 in counts:
-        with pytest.raises(UsageError, match="has 1 control"):
-            cross_fitted(layout.plates, layout.wells, layout.is_control, held_out=layout.held_out)
-        return
+def test_held_out_rows_fit_nothing_unless_that_leaves_too_few_controls_of_a_plate(layout: Layout) -> None:
     frames = cross_fitted(layout.plates, layout.wells, layout.is_control, held_out=layout.held_out)
     check_no_control_fits_its_own_frame(layout, frames)
     for frame in frames.frames:
-        if may_fit[layout.plates == frame.plate].any():
+        controls = layout.is_control & (layout.plates == frame.plate)
+        left = int((controls & ~layout.held_out).sum())
+        if left >= 2 and (left >= 10 or left >= controls.sum() / 4):
             assert not layout.held_out[frame.fitting].any()
+        else:  # the location of a plate is not that of one cell
+            assert len(frame.fitting) >= 1 and np.isin(np.flatnonzero(controls), frame.fitting).sum() >= min(left, 1)
 
 
 @given(layouts())

@@ -17,16 +17,18 @@ from cellssl.randomness import generator
 
 DIM = 256
 """Many more features than the 20 controls of a plate."""
-DEFAULT = ("center_plate", "scale_pooled", "l2")
+POOLED = ("center_plate", "scale_pooled", "l2")
 PROFILES = ("percentile", {"name": "sphering", "method": "PCA", "variance": 0.9})
 CHAINS: list[tuple[Any, ...]] = [
-    DEFAULT,
+    POOLED,
     ("center_plate", "pca"),
     ("robust_z",),
     PROFILES,
     ("center_plate", "sphering"),
     ("tvn",),
     ("zscore", "l2"),
+    ("zscore", "l2", "center_plate"),
+    ("l2", "center_plate"),
 ]
 CLASSIFIERS: dict[str, Callable[[], Any]] = {
     "kNN": lambda: KNeighborsClassifier(5),
@@ -88,7 +90,7 @@ def test_accuracy_is_chance_where_controls_and_treated_cells_do_not_differ(links
 @pytest.mark.parametrize(
     ("links", "split", "classifier"),
     [
-        (DEFAULT, "wells", "kNN"),
+        (POOLED, "wells", "kNN"),
         (("center_plate", "pca"), "plates", "linear"),
         (("center_plate", "sphering"), "wells", "linear"),
         (("tvn",), "wells", "linear"),

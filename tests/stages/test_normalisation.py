@@ -18,6 +18,7 @@ from cellssl.stages.evaluate.metrics import EvaluationMetrics
 
 CHAINS = [
     '["zscore", "l2", "center_plate"]',
+    '["l2", "center_plate"]',
     '["center_plate", "scale_pooled", "l2"]',
     '["center_plate", "scale_pooled", "sphering"]',
     '["robust_z", "l2"]',
@@ -69,14 +70,40 @@ def test_labels_without_meaning_are_predicted_by_chance_after_every_chain(
             assert found[scheme][classifier]["balanced_accuracy"] < 0.57
 
 
-@pytest.mark.parametrize("links", CHAINS[:4])
+def test_unlabelled_cells_of_a_tested_well_fit_nothing(tmp_path: Path) -> None:
+    """What the cells of a well share would else be whitened away from those of its cells that are tested."""
+    table = noise("well mates", controls=4)
+    shared = np.repeat(generator("wells").normal(size=(3 * 8, 256)), 20, axis=0)
+    names = [name for name in table if name.startswith("emb_")]
+    table[names] += shared
+    half = (table["Metadata_compound"] == "DMSO") & (np.arange(len(table)) % 2 == 0)
+    table["Metadata_label"] = table["Metadata_label"].mask(half)
+    knobs = ['evaluate.normalise=["center_plate", "sphering"]', "evaluate.neighbours=10", "evaluate.C=0.01"]
+    found = json.loads((Path(evaluated(tmp_path, table, *knobs).line) / "evaluation.json").read_text())
+    assert found["leave_one_well_out"]["linear"]["balanced_accuracy"] < 0.55
+
+
+def test_clusters_of_cells_with_another_scale_are_refused_with_the_line_to_write(chain: Chain, tmp_path: Path) -> None:
+    """A baseline takes cells of any scale, so that only the clustering can notice."""
+    words = ["cluster", "--store", tmp_path / "store", "--store", chain.root, "--set", "embed.model=intensities"]
+    before = ["--set", 'segment.scale={of="pixels"}']
+    earlier = say("run", chain.recipe, "--to", *words, *before).line
+    refused = say("run", chain.recipe, "--to", *words, "--set", f"cluster.assign_to={earlier}")
+    assert refused.code == 2 and 'set segment.scale = { of = "pixels"' in refused.err
+    assert say("run", chain.recipe, "--to", *words, *before, "--set", f"cluster.assign_to={earlier}").line
+
+
+@pytest.mark.parametrize("links", CHAINS[:5])
 def test_one_control_well_on_a_plate_gives_nothing_away(tmp_path: Path, links: str) -> None:
     table = noise("one well", controls=1, wells=4, cells=40)
     knobs = [f"evaluate.normalise={links}", "evaluate.label=label", "evaluate.neighbours=10", "evaluate.C=0.01"]
     said = evaluated(tmp_path, table, *knobs, "evaluate.profiles.normalise=none")
     found = json.loads((Path(said.line) / "evaluation.json").read_text())
     assert found["leave_one_well_out"]["plates_not_trained_on_where_tested"] == ["P0", "P1", "P2"]
-    assert "3 plates with one control well (P0, P1, P2)" in said.err and "tested at once (P0, P1, P2)" in said.err
+    assert (
+        "3 plates of which one control well fits, or its wells are not known (P0, P1, P2)" in said.err
+        and "tested at once (P0, P1, P2)" in said.err
+    )
     for scheme in ("leave_one_plate_out", "leave_one_well_out"):
         for classifier in ("knn", "linear"):
             assert abs(found[scheme][classifier]["balanced_accuracy"] - 0.5) < 0.08, (scheme, classifier)
@@ -145,9 +172,8 @@ def test_the_card_and_the_page_say_who_fitted(chain: Chain, tmp_path: Path) -> N
     clusters = ClusterMetrics.from_json(cards["cluster"])
     cells = read_table(chain.made("embed").file("embeddings.parquet"))
     controls = int((cells["Metadata_control"] & cells["Metadata_drawn"]).sum())
-    assert clusters.normalise == ("zscore", "l2", "center_plate")
+    assert clusters.normalise == ("l2", "center_plate")
     assert [(one.link, one.on, one.rows, one.folds, one.split_by) for one in clusters.fitted_by] == [
-        ("zscore", "cells", clusters.cells, 1, None),
         ("center_plate", "controls of each plate", controls, 4, "well"),
     ]
     parts = EvaluationMetrics.from_json(cards["evaluate"]).fitted_by()

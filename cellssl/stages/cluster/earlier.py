@@ -1,4 +1,4 @@
-"""earlier: an earlier clustering and a card of embeddings in; UsageError out where they come from different models."""
+"""earlier: an earlier clustering and embeddings in; UsageError out where they come from other models or scales."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from cellssl.artifacts.contents import input_of
 from cellssl.errors import UsageError
+from cellssl.stages.shared.card_shapes import embed_section
+from cellssl.stages.shared.preparation import Preparation, differences, of_section
 
 if TYPE_CHECKING:
     from cellssl.artifacts.card import Card
@@ -17,13 +19,39 @@ def check_same_model(earlier: Artifact, embed: Card, store: Store) -> None:
 
     `embed` is the card of the embeddings that are to be assigned, planned or finished.
     """
-    below = store.with_store_of(earlier).get("embed", input_of(earlier, "embed"))
-    here, there = _model_of(embed), _model_of(below.card)
+    here, there = _model_of(embed), _model_of(_embeddings_of(earlier, store).card)
     if here != there:
         raise UsageError(
             f"the earlier clustering used embeddings of the model {there}, these embeddings come from {here}",
             hint=f"embed the cells with [embed] model = {there.partition(' ')[0]!r}, and the same network",
         )
+
+
+def check_same_scale(earlier: Artifact, embed: Artifact, store: Store) -> None:
+    """Raise UsageError, with the settings to write, where the cells of the two were scaled otherwise.
+
+    A trained model was compared with its cells when they were embedded; a baseline takes the cells of any scale.
+    """
+    expected, here = (_scale_of(one, store.with_store_of(one)) for one in (_embeddings_of(earlier, store), embed))
+    if found := differences(expected, here):
+        raise UsageError(
+            f"the earlier clustering {earlier.path} used {'; '.join(found)}",
+            hint="; ".join(dict.fromkeys(found.values())),
+        )
+
+
+def _embeddings_of(earlier: Artifact, store: Store) -> Artifact:
+    return store.with_store_of(earlier).get("embed", input_of(earlier, "embed"))
+
+
+def _scale_of(embed: Artifact, store: Store) -> Preparation:
+    """Return how the intensities of embedded cells were scaled; nothing where their artifacts are not there."""
+    kind = embed_section(embed).cells
+    cells = store.find(kind, input_of(embed, kind))
+    segment = store.find("segment", input_of(cells, "segment")) if cells and kind == "split" else cells
+    if segment is None:
+        return {}
+    return of_section(segment.card.section, segment.card.algorithm, finished_crops=True)
 
 
 def _model_of(embed: Card) -> str:

@@ -16,7 +16,7 @@ from cellssl.bounded import read_arrays
 from cellssl.engine.build import Job
 from cellssl.errors import UsageError
 from cellssl.stages.shared.fitted_link import FittedLink, links_in
-from cellssl.stages.shared.plate_layout import PlateLayout
+from cellssl.stages.shared.plate_layout import PlateLayout, frames_in_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,12 +143,8 @@ def normalised_as_before(earlier: Artifact, cells: pd.DataFrame, vectors: np.nda
 def _frames(cells: pd.DataFrame, layout: PlateLayout) -> Frames:
     """Return frames that the controls of the even draw fit.
 
-    So a drawn cell is normalised alike whichever cells the split has, and in whatever order: the draw describes wells.
+    So the location of a plate is the same whichever cells the split has, and in whatever order: the draw describes
+    wells.
     """
-    from cellssl.profiling.frames import Frame, Frames, cross_fitted
-
     order = np.argsort(cells["cell_id"].to_numpy(str), kind="stable")
-    ordered, late = layout.of_rows(order), ~cells["drawn"].to_numpy(bool)[order]
-    found = cross_fitted(ordered.plates, ordered.wells, ordered.is_control, held_out=late)
-    frames = tuple(Frame(one.plate, order[one.rows], order[one.fitting]) for one in found.frames)
-    return Frames(frames, found.folds, found.by_cell)
+    return frames_in_order(order, layout, ~cells["drawn"].to_numpy(bool))

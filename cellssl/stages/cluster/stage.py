@@ -22,7 +22,7 @@ from cellssl.files import save_arrays
 from cellssl.profiling.clusterer import NOISE, ClustererSettings, Clustering
 from cellssl.profiling.normaliser import chain_names
 from cellssl.stages.cluster import map
-from cellssl.stages.cluster.earlier import check_same_model
+from cellssl.stages.cluster.earlier import check_same_model, check_same_scale
 from cellssl.stages.cluster.metrics import ClusterMetrics, WellCounts, method_of
 from cellssl.stages.cluster.montage import write_montage
 from cellssl.stages.cluster.normalised import (
@@ -180,6 +180,7 @@ def _normalised(job: Job, cells: pd.DataFrame, vectors: np.ndarray, fitting: np.
         return normalised(job, cells, vectors, fitting)
     earlier = job.inputs["assign_to"]
     check_same_model(earlier, job.inputs["embed"].card, job.context.store)
+    check_same_scale(earlier, job.inputs["embed"], job.context.store)
     return normalised_as_before(earlier, cells, vectors)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from cellssl.errors import UsageError
 from cellssl.profiling.normaliser import NormaliserSettings
 from cellssl.stages.shared.fitted_link import FittedLink
-from cellssl.stages.shared.plate_layout import PlateLayout
+from cellssl.stages.shared.plate_layout import PlateLayout, frames_in_order, order_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,28 +59,34 @@ class FoldNormaliser:
             used, place = np.unique(np.concatenate([rows, np.flatnonzero(layout.is_control)]), return_inverse=True)
             self._place = place[: len(rows)]
         self._x, self._layout = vectors[used], layout.of_rows(used)
+        self._order = order_of(cells.iloc[used], self._x)
+        places = zip(self._layout.plates, self._layout.wells, strict=True)
+        self._well = np.unique([f"{plate}\t{well}" for plate, well in places], return_inverse=True)[1]
         self.untrained = self._tested_at_once(fold) if needs_controls(links) else ()
 
     def _tested_at_once(self, fold: np.ndarray) -> tuple[str, ...]:
-        """Return the plates whose controls are all tested by one fold that tests not all cells of the plate.
+        """Return the plates of which one fold tests nearly all controls, but not all cells.
 
         Where a cell of such a plate is tested, no other cell of it trains or fits a pooled part: its controls could do
         so only where the other class is tested, and that difference gives the class away.
         """
-        tested_by = np.full(len(self._x), -1)
-        tested_by[self._place] = fold
-        found = []
-        for plate in np.unique(self._layout.plates[self._place]).tolist():
-            here = self._layout.plates == plate
-            by_controls = set(tested_by[here & self._layout.is_control].tolist())
-            if len(by_controls) == 1 and by_controls != {-1} and set(fold[here[self._place]].tolist()) != by_controls:
-                found.append(plate)
-        return tuple(found)
+        from cellssl.profiling.frames import is_too_few
+
+        plates, is_control = self._layout.plates, self._layout.is_control
+        found = set()
+        for number in np.unique(fold[fold >= 0]).tolist():
+            held_out = self._held_out(fold == number, fold != number)
+            tested = self._marked(fold == number)
+            for plate in np.unique(plates[tested & is_control]).tolist():
+                controls = is_control & (plates == plate)
+                is_whole = bool((fold[plates[self._place] == plate] == number).all())
+                if not is_whole and is_too_few(int((controls & ~held_out).sum()), int(controls.sum())):
+                    found.add(plate)
+        return tuple(sorted(found))
 
     def of_fold(self, fold: Fold) -> FoldVectors:
         """Return the vectors of one fold."""
         from cellssl.profiling.chain import fit_chain, fitted_by, is_per_plate
-        from cellssl.profiling.frames import cross_fitted
 
         plates, is_control = self._layout.plates, self._layout.is_control
         plate = plates[self._place]
@@ -91,9 +97,9 @@ class FoldNormaliser:
                 f"all controls of plate {shut[0]} are test cells of one fold, so no other cell of it may train",
                 hint="add a second control well, or set evaluate.normalise to a chain that needs no controls",
             )
-        held_out, frames = self._marked(fold.test) | np.isin(plates, shut), None
+        held_out, frames = self._held_out(fold.test, trains) | np.isin(plates, shut), None
         if is_per_plate(self._links):
-            frames = cross_fitted(plates, self._layout.wells, is_control, held_out=held_out, key=self._key)
+            frames = frames_in_order(self._order, self._layout, held_out, self._key)
         fitting = (self._marked(trains), plates, is_control, frames, is_control & ~held_out)
         _, x = fit_chain(self._links, self._x, *fitting, key=self._key)
         return FoldVectors(
@@ -103,6 +109,15 @@ class FoldNormaliser:
             FittedLink.each(fitted_by(self._links, *fitting)),
             frames.by_cell if frames else (),
         )
+
+    def _held_out(self, test: np.ndarray, trains: np.ndarray) -> np.ndarray:
+        """Return the rows that must not fit: those of the test, and others of their wells that do not train.
+
+        Where the well of a cell is not known, its whole plate counts as its well.
+        """
+        tested = self._marked(test)
+        near: np.ndarray = np.isin(self._well, self._well[tested]) & ~self._marked(trains)
+        return tested | near
 
     def _marked(self, rows: np.ndarray) -> np.ndarray:
         marked = np.zeros(len(self._x), bool)

@@ -13,6 +13,8 @@ from cellssl.counting import counted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cellssl.profiling.frames import Frames
+
 
 @dataclass(frozen=True)
 class PlateLayout:
@@ -35,12 +37,34 @@ class PlateLayout:
         return PlateLayout(self.plates[rows], self.wells[rows], self.is_control[rows])
 
 
+def order_of(cells: pd.DataFrame, vectors: np.ndarray) -> np.ndarray:
+    """Return the rows in the order of their cell_id, or of their vectors where that is not known of all.
+
+    Who fits whom depends on this order, and so not on that of the table.
+    """
+    if "cell_id" in cells and cells["cell_id"].notna().all():
+        return np.asarray(np.argsort(cells["cell_id"].to_numpy(str), kind="stable"))
+    return np.asarray(np.lexsort(vectors[:, :8].T[::-1]))
+
+
+def frames_in_order(
+    order: np.ndarray, layout: PlateLayout, held_out: np.ndarray, key: str = "fetch.controls"
+) -> Frames:
+    """Return `cross_fitted` frames of rows that are taken in this order; `key` is the setting that names controls."""
+    from cellssl.profiling.frames import Frame, Frames, cross_fitted
+
+    ordered = layout.of_rows(order)
+    found = cross_fitted(ordered.plates, ordered.wells, ordered.is_control, held_out=held_out[order], key=key)
+    frames = tuple(Frame(one.plate, order[one.rows], order[one.fitting]) for one in found.frames)
+    return Frames(frames, found.folds, found.by_cell)
+
+
 def split_by_cell(plates: Sequence[str]) -> str:
     """Return the sentence on plates whose controls are divided cell by cell, because they have one control well."""
     named = ", ".join(plates[:3]) + (", …" if len(plates) > 3 else "")
     return (
-        f"{counted(len(plates), 'plate')} with one control well ({named}): single cells of it fit the normalisation of "
-        "the others, so what these cells share as a well is taken off too; two control wells or more would show it"
+        f"{counted(len(plates), 'plate')} of which one control well fits, or its wells are not known ({named}): single "
+        "cells fit the normalisation of the others, so what they share as a well is taken off too"
     )
 
 
