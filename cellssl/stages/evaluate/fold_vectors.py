@@ -116,8 +116,7 @@ class FoldNormaliser:
         Where the well of a cell is not known, its whole plate counts as its well.
         """
         tested = self._marked(test)
-        near: np.ndarray = np.isin(self._well, self._well[tested]) & ~self._marked(trains)
-        return tested | near
+        return np.asarray(tested | (np.isin(self._well, self._well[tested]) & ~self._marked(trains)))
 
     def _marked(self, rows: np.ndarray) -> np.ndarray:
         marked = np.zeros(len(self._x), bool)
