@@ -23,7 +23,7 @@ import real_crops
 
 from cellssl.artifacts.store import Store
 from cellssl.imaging.cell_brightness import brightness_in_crops
-from cellssl.imaging.scaling import Histogram, Limits, limits_of_cells, scaled
+from cellssl.imaging.scaling import Histogram, Limits, limits_of_cells, scaled, with_darkest_surrounds
 from cellssl.profiling.accuracy import accuracy
 from cellssl.profiling.chain import fit_chain, is_per_plate
 from cellssl.profiling.classifiers import knn, linear_probe
@@ -134,7 +134,8 @@ def limits(of: ScaleOf, crops: np.ndarray) -> Limits:
     """Return black and white that these crops set, as the stage `segment` does by default, or as it did before."""
     scale = Scale(of=of)
     if of == "cells":
-        return limits_of_cells(brightness_in_crops(crops), scale.headroom)
+        one_field = np.zeros(len(crops), np.int64)
+        return limits_of_cells(with_darkest_surrounds(brightness_in_crops(crops), one_field), scale.headroom)
     histogram = Histogram.empty(crops.shape[1])
     histogram.add(crops.swapaxes(0, 1).reshape(crops.shape[1], -1, crops.shape[3]))
     low, high = (histogram.percentile(percent) for percent in (scale.low_percentile, scale.high_percentile))

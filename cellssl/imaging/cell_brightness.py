@@ -29,6 +29,9 @@ MIDDLE_SHARE = 0.75
 """Diameter of the middle of a crop, as a share of its side: crops of single cells show little else."""
 PIXELS_ACROSS = 10
 """About so many pixels across a median nucleus are looked at, whatever the magnification; more only take time."""
+ALL_BUT_ZERO = 0.8
+"""Share of zeros among what lies between cells from which on it is 0, as after a mask. Fewer zeros are no image: a crop
+that is filled where it leaves its field lacks at most three quarters, and a shifted channel less."""
 CROP_PIXELS_ACROSS = 64
 """At least so many pixels across a crop are looked at, where it has them."""
 
@@ -53,17 +56,17 @@ def brightness_in_field(pixels: UInt[np.ndarray, "c y x"], labels: Int[np.ndarra
     """Measure the nuclei 1..n of a field, each with its ring; what lies between them has one value per channel.
 
     A ring has no pixel that is nearer to another nucleus. Pixels that are 0 in every channel are no image, such as the
-    frame of a field that was shifted.
+    frame of a field that was shifted; nor are those between cells that are 0 in one channel, unless nearly all are.
     """
     diameter_px, n = typical_diameter_px(labels), int(labels.max(initial=0))
     step = max(1, int(diameter_px // PIXELS_ACROSS))
     thinned = pixels[:, step // 2 :: step, step // 2 :: step]
     owner = with_rings(labels[step // 2 :: step, step // 2 :: step], RING_DIAMETERS * diameter_px / step)
-    owner[is_blank(thinned, axis=0)] = -1
-    own, outside = owner > 0, owner == 0
+    outside = owner == 0
+    own = ~outside & ~is_blank(thinned, axis=0)
     groups = owner[own] - 1
     levels = [percentiles_by_group(channel[own], groups, n, (LOW_PERCENTILE, HIGH_PERCENTILE)) for channel in thinned]
-    between = [_percentile(channel[outside], BETWEEN_PERCENTILE) for channel in thinned]
+    between = [_percentile_between(channel[outside], BETWEEN_PERCENTILE) for channel in thinned]
     low, high = np.stack(levels, axis=2)
     return CellBrightness(high, low, np.tile(np.array(between, np.float32), (n, 1)))
 
@@ -71,16 +74,21 @@ def brightness_in_field(pixels: UInt[np.ndarray, "c y x"], labels: Int[np.ndarra
 def brightness_in_crops(crops: UInt[np.ndarray, "n c y x"]) -> CellBrightness:
     """Measure finished crops: the cell is the disc in the middle whose diameter is three quarters of the side.
 
-    Pixels that are 0 in every channel are no image: a window that leaves its field is often filled so, and what a mask
-    has taken away.
+    Pixels that are 0 in every channel are no part of a cell: a window that leaves its field is often filled so, and
+    what a mask has taken away. Outside, those that are 0 in one channel are no image, unless nearly all are.
     """
     step = max(1, crops.shape[-1] // CROP_PIXELS_ACROSS)
     thinned = crops[:, :, step // 2 :: step, step // 2 :: step]
     pixels = np.moveaxis(thinned.reshape(*thinned.shape[:2], -1), 1, 2).astype(np.float32)  # (n, pixel, c)
-    pixels[is_blank(pixels, axis=2)] = np.nan
     middle = middle_disc(thinned.shape[2], thinned.shape[3]).ravel()
-    low, high = _percentiles_of_rows(pixels[:, middle], (LOW_PERCENTILE, HIGH_PERCENTILE))
-    (between,) = _percentiles_of_rows(pixels[:, ~middle], (BETWEEN_PERCENTILE,))
+    own, outside = pixels[:, middle], pixels[:, ~middle]
+    own[is_blank(own, axis=2)] = np.nan
+    low, high = _percentiles_of_rows(own, (LOW_PERCENTILE, HIGH_PERCENTILE))
+    zeros = (outside == 0).sum(axis=1)
+    outside[outside == 0] = np.nan
+    (between,) = _percentiles_of_rows(outside, (BETWEEN_PERCENTILE,))
+    if outside.shape[1]:
+        between[zeros >= ALL_BUT_ZERO * outside.shape[1]] = 0
     return CellBrightness(high, low, between)
 
 
@@ -140,6 +148,12 @@ def percentiles_by_group(
     return found
 
 
+def _percentile_between(values: UInt[np.ndarray, "pixel"], percent: float) -> float:
+    """Return a percentile of the grey values between cells without zeros; 0 where nearly all are, nan without any."""
+    known = values[values > 0]
+    return 0.0 if len(values) and len(known) <= (1 - ALL_BUT_ZERO) * len(values) else _percentile(known, percent)
+
+
 def _percentile(values: UInt[np.ndarray, "pixel"], percent: float) -> float:
     """Return a percentile of some grey values, counted and not sorted; nan without any."""
     if not len(values):
@@ -153,10 +167,10 @@ def _percentiles_of_rows(
 ) -> list[Float32[np.ndarray, "n c"]]:
     """Return percentiles over the pixels that are not nan, each a value that occurs; nan where there is none."""
     ordered = np.sort(pixels, axis=1)  # nan last
-    counts = np.isfinite(pixels[:, :, 0]).sum(axis=1)
+    counts = np.isfinite(pixels).sum(axis=1)
     if not pixels.shape[1]:
         return [np.full((len(pixels), pixels.shape[2]), np.nan, np.float32) for _ in percents]
-    return [ordered[np.arange(len(pixels)), _rank(counts, percent)] for percent in percents]
+    return [np.take_along_axis(ordered, _rank(counts, percent)[:, None], axis=1)[:, 0] for percent in percents]
 
 
 def _rank(counts: Int64[np.ndarray, "..."], percent: float) -> Int64[np.ndarray, "..."]:

@@ -5,7 +5,7 @@ Every model, baseline and montage takes its cells from `scaled`, so that a cell 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,7 @@ SAME_PIXELS = frozenset({2, 3, 4, 5})
 """Values of the ALGORITHM of `segment` that left the pixels of a crop as they were before. A model that was trained
 before any other value does not fit cells made since. The settings of the scale are compared one by one."""
 DARKEST_SHARE = 0.05
-"""Share of the cells whose surrounds are so dark that they show black: what lies between cells."""
+"""Share of the cells of a field whose surrounds are so dark that they show black: what lies between cells."""
 DRAWS = 200
 """Number of bootstrap draws; the standard deviation that they give is itself known to 5 %."""
 MOST_DRAWN = 5_000
@@ -84,12 +84,11 @@ class Limits:
 def limits_of_cells(cells: CellBrightness, headroom: float) -> Limits:
     """Return black and white of some cells: of the middle half of them, so that no cell, clump or speck decides alone.
 
-    Black is what lies between cells, where that is darkest, and white `headroom` times as far above it as a cell is
-    bright. Where cells are darker than their surround, as in transmitted light, black lies `headroom` times as far
-    below it as a cell is dark, and white at least as far above it.
+    Black is what lies between cells (of crops, `with_darkest_surrounds` first), and white `headroom` times as far above
+    it as a cell is bright. Where cells are darker than their surround, as in transmitted light, black lies `headroom`
+    times as far below it as a cell is dark, and white at least as far above it.
     """
-    bright, dark = (middle_of(levels.astype(np.float64)) for levels in (cells.high, cells.low))
-    between = darkest_of(cells.between.astype(np.float64))
+    bright, dark, between = (middle_of(levels.astype(np.float64)) for levels in (cells.high, cells.low, cells.between))
     surround = np.where(np.isnan(between), dark, between)  # cells that fill their fields leave nothing between them
     darker = np.maximum(surround - dark, 0.0)
     low = np.maximum(surround - headroom * darker, 0.0)
@@ -125,12 +124,22 @@ def middle_of(levels: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "c"]:
     return np.asarray(ordered[left_out : len(known) - left_out].mean(axis=0))
 
 
-def darkest_of(levels: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "c"]:
-    """Return the value that DARKEST_SHARE of the rows without nan do not exceed; nan where there is none.
+def with_darkest_surrounds(cells: CellBrightness, groups: Int64[np.ndarray, "n"]) -> CellBrightness:
+    """Return the cells of several fields, each with the darkest of what lies between the cells of its field.
 
-    Around most cells of a dense well lie others: only the darkest surrounds show what lies between them.
+    `groups` tells the fields apart. Around most cells of a dense field lie others: only its darkest surrounds show what
+    lies between them. It is one value per field, so that a field that is darker than the others does not decide alone.
     """
-    known = levels[np.isfinite(levels).all(axis=1)]
+    between = np.full_like(cells.between, np.nan)
+    by_group = np.argsort(groups, kind="stable")
+    for rows in np.split(by_group, np.flatnonzero(np.diff(groups[by_group])) + 1):
+        between[rows] = darkest_of(cells.between[rows])
+    return replace(cells, between=between)
+
+
+def darkest_of(levels: Real[np.ndarray, "n c"]) -> Float64[np.ndarray, "c"]:
+    """Return the value that DARKEST_SHARE of the rows without nan do not exceed; nan where there is none."""
+    known = levels[np.isfinite(levels).all(axis=1)].astype(np.float64)
     if not len(known):
         return np.full(levels.shape[1], np.nan)
     return np.asarray(np.quantile(known, DARKEST_SHARE, axis=0, method="inverted_cdf"))

@@ -16,7 +16,7 @@ from cellssl.imaging.cell_brightness import (
     with_rings,
 )
 from cellssl.imaging.labels import measure, typical_diameter_px
-from cellssl.imaging.scaling import Limits, limits_of_cells, scaled, sd_of_limits
+from cellssl.imaging.scaling import Limits, limits_of_cells, scaled, sd_of_limits, with_darkest_surrounds
 from cellssl.randomness import generator
 
 HEADROOM = 3.0
@@ -154,17 +154,58 @@ def test_dark_cells_that_fill_the_middle_of_their_crops_are_not_cut_off() -> Non
     assert limits.low[0] < crops.min() and crops.max() < limits.high[0]
 
 
-def test_padding_and_masks_of_zeros_are_no_background() -> None:
+def test_one_odd_field_of_ten_moves_neither_black_nor_white() -> None:
+    pixels, labels = simulated(1, 60)
+    limits = []
+    for odd in (pixels, (0.7 * pixels).astype(np.uint16)):
+        levels = [brightness_in_field(odd if number == 0 else pixels, labels) for number in range(10)]
+        fields = np.repeat(np.arange(10), labels.max())
+        limits.append(limits_of_cells(with_darkest_surrounds(joined(levels), fields), HEADROOM))
+    assert limits[1].low == pytest.approx(limits[0].low, rel=1e-3)
+    assert limits[1].high == pytest.approx(limits[0].high, rel=0.05)
+
+
+def test_crops_of_a_dense_field_show_black_where_their_surrounds_are_darkest() -> None:
+    rng = generator("tests", "dense crops")
+    crops = rng.normal(2_000, 100, (40, 1, 32, 32))
+    crops[[3, 17, 31], :, :, :4] = rng.normal(500, 10, (3, 1, 32, 4))
+    crops[:20] -= 50  # two fields
+    levels = with_darkest_surrounds(brightness_in_crops(crops.astype(np.uint16)), np.repeat([0, 1], 20))
+    assert limits_of_cells(levels, HEADROOM).low == pytest.approx([455], abs=20)
+    assert len(np.unique(levels.between)) == 2
+
+
+def test_a_channel_that_was_shifted_keeps_its_black() -> None:
+    pixels, labels = simulated(1)
+    shifted = pixels.copy()
+    shifted[1, :, :40] = 0
+    found, known = (limits_of_cells(brightness_in_field(one, labels), HEADROOM) for one in (shifted, pixels))
+    assert found.low == pytest.approx(known.low, rel=0.02) and found.high == pytest.approx(known.high, rel=0.02)
+
+
+def crops_with_padding_or_masks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return crops, the same with the edge of their field in every window, and with all but the cell masked."""
     rng = generator("tests", "padding")
     crops = rng.normal(500, 20, (60, 2, 64, 64)).astype(np.uint16)
     crops[:, :, 24:40, 24:40] += 2_000
-    plain = limits_of_cells(brightness_in_crops(crops), HEADROOM)
-    padded = crops.copy()
+    padded, inside = crops.copy(), np.hypot(*np.mgrid[-31.5:32, -31.5:32]) < 15
     padded[:, :, :, 50:] = 0
-    found = limits_of_cells(brightness_in_crops(padded), HEADROOM)
-    assert found.low == pytest.approx(plain.low, rel=0.02) and found.high == pytest.approx(plain.high, rel=0.02)
-    masked = np.where(np.hypot(*np.mgrid[-31.5:32, -31.5:32]) < 15, crops, 0).astype(np.uint16)
-    assert limits_of_cells(brightness_in_crops(masked), HEADROOM).high == pytest.approx(plain.high, rel=0.1)
+    return crops, padded, np.where(inside, crops, 0).astype(np.uint16)
+
+
+def test_padding_with_zeros_is_no_background() -> None:
+    plain, padded, _ = (limits_of_cells(brightness_in_crops(one), HEADROOM) for one in crops_with_padding_or_masks())
+    assert padded.low == pytest.approx(plain.low, rel=0.02) and padded.high == pytest.approx(plain.high, rel=0.02)
+
+
+def test_masked_cells_have_a_black_of_0_and_stay_visible_half_as_bright() -> None:
+    *_, masked = crops_with_padding_or_masks()
+    limits = limits_of_cells(brightness_in_crops(masked), HEADROOM)
+    assert limits.low.tolist() == [0, 0]
+    assert (scaled(masked // 2, limits.low, limits.high)[masked > 0] > 0).all()
+    pixels, labels = simulated(1)
+    field = np.where(labels > 0, pixels, 0)
+    assert limits_of_cells(brightness_in_field(field, labels), HEADROOM).low.tolist() == [0, 0, 0]
 
 
 def test_a_constant_channel_and_empty_crops_have_one_grey_value_for_black_and_white() -> None:

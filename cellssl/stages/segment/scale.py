@@ -10,7 +10,7 @@ import numpy as np
 from cellssl.artifacts.contents import not_as_written, read_json_of, section_of
 from cellssl.artifacts.store import Artifact
 from cellssl.errors import DataError, UsageError
-from cellssl.imaging.scaling import Histogram, Limits, limits_of_cells, sd_of_limits
+from cellssl.imaging.scaling import Histogram, Limits, limits_of_cells, sd_of_limits, with_darkest_surrounds
 from cellssl.stages.segment.brightness import levels_of, with_pixels
 from cellssl.stages.shared.card_shapes import PlateSection
 
@@ -50,7 +50,8 @@ def scale_of_cells(
     reference = together if settings.reference == "all" else together[together["control"]]
     if reference.empty:
         raise _no_reference_error(of)
-    levels, headroom = levels_of(with_pixels(reference), channels), settings.scale.headroom
+    reference, headroom = with_pixels(reference), settings.scale.headroom
+    levels = with_darkest_surrounds(levels_of(reference, channels), pd.factorize(reference["field_id"])[0])
     n = len(levels.high)
     nothing = Limits(np.zeros(len(channels)), np.zeros(len(channels)))  # all of them are empty crops
     limits = limits_of_cells(levels, headroom) if n else nothing
