@@ -10,6 +10,7 @@ from typing import Any
 
 from cellssl.profiling.normaliser import chain_names
 from cellssl.stages.cluster.settings import Settings as ClusterSettings
+from cellssl.stages.evaluate.settings import Settings as EvaluateSettings
 from page_numbers import markdown, real_cells
 from page_numbers.workplace import Row, Workplace, benchmark, seeds_of
 
@@ -26,17 +27,21 @@ SCORES = ("ami", "knn", "linear")
 
 
 def chains() -> dict[str, list[str]]:
-    """Return title -> links; the default is what the stage `cluster` has as such."""
-    default = chain_names(ClusterSettings().normalise)
-    pooled = ["center_plate", "scale_pooled"]
+    """Return title -> links; two of them are the defaults of `cluster` and of `evaluate`."""
+    pooled, *defaults = ["center_plate", "scale_pooled"], ClusterSettings().normalise, EvaluateSettings().normalise
+    of_clusters, of_evaluation = map(chain_names, defaults)
     return {
         "none": [],
         "`l2`": ["l2"],
-        "`center_plate`, `scale_pooled`": pooled,
+        _title(pooled): pooled,
         "these and `l2`": [*pooled, "l2"],
-        f"{', '.join(f'`{name}`' for name in default)} (the default)": default,
-        "the default and `l2`": [*default, "l2"],
+        f"{_title(of_clusters)} (clusters)": of_clusters,
+        f"{_title(of_evaluation)} (evaluation)": of_evaluation,
     }
+
+
+def _title(links: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in links)
 
 
 def table(work: Workplace) -> str:
@@ -45,7 +50,8 @@ def table(work: Workplace) -> str:
     body = [[f"`{arm}`", *(_cell(rows, arm, place) for place, _ in enumerate(chains()))] for arm in ARMS]
     note = (
         "AMI of K-Means with the treatment / balanced accuracy of kNN / of the linear probe, on a plate that no "
-        "network was trained on: the mean over three plates, and over three seeds where a network is random or trained."
+        "network was trained on: the mean over three plates, and over three seeds where a network is random or trained. "
+        "Two chains are the defaults: that of clusters, and that of evaluation."
     )
     return "\n\n".join([markdown.table(["arm", *chains()], body), markdown.paragraph(note)])
 
