@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 FEW_CELLS = 200
 """With fewer reference cells, white varies by some percent from draw to draw of the cells, more than models ignore."""
 MANY_ABOVE_WHITE = 0.5
-"""Share of the treated cells whose brightest pixels may be cut off before it is said: then a typical one is."""
+"""Share of the cells of a treated field that may be brighter than white before it is said: then a typical one is."""
+FEWEST_OF_FIELD = 5
+"""Number of cells from which on a treated field counts: of fewer, half are above white by chance."""
 PLATES_NAMED = 3
 """Number of plates of which the same is said one by one."""
 
@@ -69,11 +71,16 @@ def _no_reference_error(plate: str) -> DataError:
 
 
 def _above_white(cells: pd.DataFrame, channels: Sequence[str], limits: Limits) -> np.ndarray:
-    """Return per channel the share of the treated cells that are brighter than white; nan without such cells."""
+    """Return per channel the largest share of cells of a treated field that are brighter than white.
+
+    One drug of many may light up a marker. Without a treated field of enough cells it is nan.
+    """
     treated = with_pixels(cells[~cells["control"]])
-    if treated.empty:
-        return np.full(len(channels), np.nan)
-    return np.asarray((levels_of(treated, channels).high > limits.high).mean(axis=0))
+    above = (levels_of(treated, channels).high > limits.high).astype(np.float64)
+    of_field = treated[["field_id"]].assign(**{str(number): one for number, one in enumerate(above.T)})
+    fields = of_field.groupby("field_id")
+    shares = fields.mean()[fields.size() >= FEWEST_OF_FIELD]
+    return np.asarray(shares.max().to_numpy(np.float64))  # nan without any
 
 
 def _table(
@@ -156,7 +163,10 @@ def scale_cautions(scale: pd.DataFrame, reference: str, pool: str, headroom: flo
     cut = scale[(scale["treated_above_white"] > MANY_ABOVE_WHITE) & (scale["high"] > scale["low"])]
     cut_off = [_cut_off(rows, reference, headroom) for _, rows in cut.groupby("plate", sort=False)]
     more = f"fewer than {FEW_CELLS} {kind} set the intensity scale"
-    return [*_first(few, f"{more} of MORE"), *_first(cut_off, "treated cells are brighter than white on MORE")]
+    return [
+        *_first(few, f"{more} of MORE"),
+        *_first(cut_off, "treated cells are brighter than white in fields of MORE"),
+    ]
 
 
 def _first(sentences: list[str], rest: str) -> Iterator[str]:
@@ -182,13 +192,13 @@ def _few_cells(rows: pd.DataFrame, kind: str, pool: str) -> str:
 
 
 def _cut_off(rows: pd.DataFrame, reference: str, headroom: float) -> str:
-    """Return in which channels of a plate many treated cells are brighter than white, and the cure."""
+    """Return in which channels of a plate many cells of a treated field are brighter than white, and the cure."""
     of_channels = zip(rows["channel"], rows["treated_above_white"].to_numpy(float), strict=True)
     shares = ", ".join(f"{100 * share:.0f} % in {channel}" for channel, share in of_channels)
     other = ', or set segment.reference = "all"' if reference == "controls" else ""
     return (
-        f"plate {rows['plate'].iloc[0]}: many treated cells are brighter than white ({shares}), so that the brightest "
-        f"of their pixels are all 255; raise segment.scale.headroom, which is {headroom:g}{other}"
+        f"plate {rows['plate'].iloc[0]}: many cells of a treated field are brighter than white (up to {shares}), so "
+        f"that the brightest of their pixels are all 255; raise segment.scale.headroom, which is {headroom:g}{other}"
     )
 
 
