@@ -192,13 +192,20 @@ def test_a_whole_range_goes_with_no_other_scale(lab: Lab) -> None:
     assert said.code == 2 and 'scale.headroom has no effect with reference = "range"' in said.err
 
 
-def test_a_plate_whose_controls_are_all_empty_crops_has_constant_channels(lab: Lab) -> None:
+def test_a_plate_whose_controls_are_all_empty_crops_is_refused(lab: Lab) -> None:
     stack = np.load(lab.folder / "stack.npy")
     stack[(lab.table["plate"] == "P1") & (lab.table["drug"] == "DMSO")] = 0
     np.save(lab.folder / "stack.npy", stack)
-    segment, said = lab.segment()
-    assert said.count("plate P1: the channel") == 2 and "how well white is known cannot be estimated" in said
-    assert white_of(segment)["P1"] == 0 < white_of(segment)["P2"]
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment")
+    assert said.code == 3 and "all crops of its control cells (30) are empty" in said.err
+    assert white_of(lab.segment('reference="all"')[0])["P1"] > 0
+
+
+def test_a_single_control_cell_sets_a_scale_of_which_nothing_more_is_known(lab: Lab) -> None:
+    lab.write(controls=1)
+    said = lab.segment()[1]
+    assert "1 control cell sets the intensity scale" in said and "how well white is known cannot be estimated" in said
 
 
 def test_percentiles_of_pixels_have_no_uncertainty_and_nothing_to_say(lab: Lab) -> None:

@@ -50,16 +50,15 @@ def scale_of_cells(
 
     together = pd.concat(cells.values(), ignore_index=True)
     reference = together if settings.reference == "all" else together[together["control"]]
-    if reference.empty:
-        raise _no_reference_error(of)
-    reference, headroom = with_pixels(reference), settings.scale.headroom
-    levels = with_darkest_surrounds(levels_of(reference, channels), pd.factorize(reference["field_id"])[0])
-    n = len(levels.high)
-    nothing = Limits(np.zeros(len(channels)), np.zeros(len(channels)))  # all of them are empty crops
-    limits = limits_of_cells(levels, headroom) if n else nothing
-    sd = sd_of_limits(levels, headroom, of)
+    known, headroom = with_pixels(reference), settings.scale.headroom
+    if known.empty:
+        raise _empty_crops_error(of, len(reference), settings.reference) if len(reference) else _no_reference_error(of)
+    levels = with_darkest_surrounds(levels_of(known, channels), pd.factorize(known["field_id"])[0])
+    limits, sd = limits_of_cells(levels, headroom), sd_of_limits(levels, headroom, of)
     above = {plate: _above_white(of_plate, channels, limits) for plate, of_plate in cells.items()}
-    return pd.concat([_table(plate, channels, limits, n, sd, above[plate]) for plate in cells], ignore_index=True)
+    return pd.concat(
+        [_table(plate, channels, limits, len(known), sd, above[plate]) for plate in cells], ignore_index=True
+    )
 
 
 def _no_reference_error(plate: str) -> DataError:
@@ -67,6 +66,16 @@ def _no_reference_error(plate: str) -> DataError:
         f"plate {plate} has no cell in its control wells that could set its intensity scale: none of their nuclei is "
         "within the limits",
         hint='loosen the limits that dropped them, name more wells in fetch.controls, or set segment.reference = "all"',
+    )
+
+
+def _empty_crops_error(plate: str, cells: int, reference: str) -> DataError:
+    whose, cure = "its control cells", 'name more wells in fetch.controls, or set segment.reference = "all"'
+    if reference == "all":
+        whose, cure = "its cells", "leave the plate out"
+    return DataError(
+        f"plate {plate} has no cell that could set its intensity scale: all crops of {whose} ({cells:,}) are empty",
+        hint=f"check the pixels of the data set; {cure}",
     )
 
 
@@ -188,7 +197,8 @@ def _few_cells(rows: pd.DataFrame, kind: str, pool: str) -> str:
         known = f"white is known to {percent[worst]:.1f} % (one standard deviation, {channel})"
     wells = "more control wells" if kind == "control cells" else "more fields"
     cure = f"segment {wells}" + (', or set segment.scale.pool = "batch"' if pool == "none" else "")
-    return f"plate {plate}: {cells:,} {kind} set the intensity scale, fewer than {FEW_CELLS}: {known}; {cure}"
+    who = f"1 {kind.removesuffix('s')} sets" if cells == 1 else f"{cells:,} {kind} set"
+    return f"plate {plate}: {who} the intensity scale, fewer than {FEW_CELLS}: {known}; {cure}"
 
 
 def _cut_off(rows: pd.DataFrame, reference: str, headroom: float) -> str:
