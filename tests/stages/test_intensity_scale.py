@@ -177,6 +177,7 @@ REFUSED = {
     "scale.headrom=2": "unknown key 'headrom'",
     "scale.headroom=0.5": "must be greater than or equal to 1",
     'scale={of="pixels", pool="batch"}': 'pool has no effect with of = "pixels"',
+    'scale="pixels"': 'write scale = { of = "pixels" }',
     'scale.of="nuclei"': "must be 'cells' or 'pixels'",
 }
 
