@@ -27,6 +27,8 @@ RING_DIAMETERS = 0.5
 """Width of the ring around a nucleus, in diameters of the field's median nucleus."""
 MIDDLE_SHARE = 0.75
 """Diameter of the middle of a crop, as a share of its side: crops of single cells show little else."""
+MIDDLE_PERCENTILE = 50.0
+"""Percentile of the pixels between cells from which darkness is measured where cells are darker than their surround."""
 PIXELS_ACROSS = 10
 """About so many pixels across a median nucleus are looked at, whatever the magnification; more only take time."""
 ALL_BUT_ZERO = 0.8
@@ -46,10 +48,12 @@ class CellBrightness:
     """A low percentile of the cell's own pixels."""
     between: Float32[np.ndarray, "n c"]
     """A low percentile of what lies between cells: of the whole field, or of the margin of the crop."""
+    middle: Float32[np.ndarray, "n c"]
+    """The median of the same pixels."""
 
     def rows(self, rows: np.ndarray) -> CellBrightness:
         """Return some of the cells."""
-        return CellBrightness(self.high[rows], self.low[rows], self.between[rows])
+        return CellBrightness(self.high[rows], self.low[rows], self.between[rows], self.middle[rows])
 
 
 def brightness_in_field(pixels: UInt[np.ndarray, "c y x"], labels: Int[np.ndarray, "y x"]) -> CellBrightness:
@@ -66,9 +70,12 @@ def brightness_in_field(pixels: UInt[np.ndarray, "c y x"], labels: Int[np.ndarra
     own = ~outside & ~is_blank(thinned, axis=0)
     groups = owner[own] - 1
     levels = [percentiles_by_group(channel[own], groups, n, (LOW_PERCENTILE, HIGH_PERCENTILE)) for channel in thinned]
-    between = [_percentile_between(channel[outside], BETWEEN_PERCENTILE) for channel in thinned]
     low, high = np.stack(levels, axis=2)
-    return CellBrightness(high, low, np.tile(np.array(between, np.float32), (n, 1)))
+    between, middle = (
+        np.tile(np.array([_percentile_between(one[outside], percent) for one in thinned], np.float32), (n, 1))
+        for percent in (BETWEEN_PERCENTILE, MIDDLE_PERCENTILE)
+    )
+    return CellBrightness(high, low, between, middle)
 
 
 def brightness_in_crops(crops: UInt[np.ndarray, "n c y x"]) -> CellBrightness:
@@ -80,16 +87,17 @@ def brightness_in_crops(crops: UInt[np.ndarray, "n c y x"]) -> CellBrightness:
     step = max(1, crops.shape[-1] // CROP_PIXELS_ACROSS)
     thinned = crops[:, :, step // 2 :: step, step // 2 :: step]
     pixels = np.moveaxis(thinned.reshape(*thinned.shape[:2], -1), 1, 2).astype(np.float32)  # (n, pixel, c)
-    middle = middle_disc(thinned.shape[2], thinned.shape[3]).ravel()
-    own, outside = pixels[:, middle], pixels[:, ~middle]
+    disc = middle_disc(thinned.shape[2], thinned.shape[3]).ravel()
+    own, outside = pixels[:, disc], pixels[:, ~disc]
     own[is_blank(own, axis=2)] = np.nan
     low, high = _percentiles_of_rows(own, (LOW_PERCENTILE, HIGH_PERCENTILE))
     zeros = (outside == 0).sum(axis=1)
     outside[outside == 0] = np.nan
-    (between,) = _percentiles_of_rows(outside, (BETWEEN_PERCENTILE,))
+    between, middle = _percentiles_of_rows(outside, (BETWEEN_PERCENTILE, MIDDLE_PERCENTILE))
     if outside.shape[1]:
         between[zeros >= ALL_BUT_ZERO * outside.shape[1]] = 0
-    return CellBrightness(high, low, between)
+        middle[zeros >= ALL_BUT_ZERO * outside.shape[1]] = 0
+    return CellBrightness(high, low, between, middle)
 
 
 def is_blank(pixels: np.ndarray, axis: int) -> Bool[np.ndarray, "..."]:

@@ -24,6 +24,12 @@ SAME_PIXELS = frozenset({2, 3, 4, 5})
 before any other value does not fit cells made since. The settings of the scale are compared one by one."""
 DARKEST_SHARE = 0.05
 """Share of the cells of a field whose surrounds are so dark that they show black: what lies between cells."""
+DARK_CELLS = 0.25
+"""How dark cells are below the median of what lies between them, over how bright they are above it, from which on they
+are taken for dark ones; a nucleus in fluorescence, with its ring, is hardly darker."""
+BRIGHT_SURROUND = 0.5
+"""Least share of the median between cells that is bright even where it is darkest, for cells to be taken for dark ones.
+In transmitted light it is; in fluorescence, what is bright between cells is other cells, and the background is not."""
 DRAWS = 200
 """Number of bootstrap draws; the standard deviation that they give is itself known to 5 %."""
 MOST_DRAWN = 5_000
@@ -85,14 +91,20 @@ def limits_of_cells(cells: CellBrightness, headroom: float) -> Limits:
     """Return black and white of some cells: of the middle half of them, so that no cell, clump or speck decides alone.
 
     Black is what lies between cells (of crops, `with_darkest_surrounds` first), and white `headroom` times as far above
-    it as a cell is bright. Where cells are darker than their surround, as in transmitted light, black lies `headroom`
-    times as far below it as a cell is dark, and white at least as far above it.
+    it as a cell is bright. Where cells are darker than their surround, as in transmitted light, both are wider apart.
     """
-    bright, dark, between = (middle_of(levels.astype(np.float64)) for levels in (cells.high, cells.low, cells.between))
+    bright, dark, between, middle = (
+        middle_of(levels.astype(np.float64)) for levels in (cells.high, cells.low, cells.between, cells.middle)
+    )
     surround = np.where(np.isnan(between), dark, between)  # cells that fill their fields leave nothing between them
     darker = np.maximum(surround - dark, 0.0)
-    low = np.maximum(surround - headroom * darker, 0.0)
-    return Limits(low, surround + headroom * np.maximum(bright - surround, darker))
+    low, high = surround - headroom * darker, surround + headroom * np.maximum(bright - surround, darker)
+    darkness = middle - dark
+    is_bright_field = (darkness > DARK_CELLS * (bright - middle)) & (surround > BRIGHT_SURROUND * middle)
+    darkest = np.minimum(middle - headroom * darkness, surround - darkness)  # a lamp may be weaker in the corners
+    low = np.where(is_bright_field, np.minimum(low, darkest), low)
+    high = np.where(is_bright_field, np.maximum(high, middle + headroom * darkness), high)
+    return Limits(np.maximum(low, 0.0), high)
 
 
 def sd_of_limits(cells: CellBrightness, headroom: float, *names: Name) -> Limits:

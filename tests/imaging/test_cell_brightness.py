@@ -30,7 +30,9 @@ def simulated(number: int = 0, cells: float = 195.0) -> tuple[np.ndarray, np.nda
 
 
 def joined(parts: list[CellBrightness]) -> CellBrightness:
-    return CellBrightness(*(np.concatenate([vars(one)[name] for one in parts]) for name in ("high", "low", "between")))
+    return CellBrightness(
+        *(np.concatenate([vars(one)[name] for one in parts]) for name in ("high", "low", "between", "middle"))
+    )
 
 
 def white(pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -88,7 +90,7 @@ def test_the_dose_of_a_drug_that_doubles_brightness_stays_visible(cells: int) ->
     pixels, labels = simulated(1, cells)
     levels = brightness_in_field(pixels, labels)
     for channel in range(len(CHANNELS)):
-        only = CellBrightness(*(vars(levels)[name][:, [channel]] for name in ("high", "low", "between")))
+        only = CellBrightness(*(vars(levels)[name][:, [channel]] for name in ("high", "low", "between", "middle")))
         limits = limits_of_cells(only, HEADROOM)
         assert slope_kept(pixels[channel].astype(float), labels > 0, limits) == pytest.approx(1, abs=0.1)
 
@@ -144,6 +146,25 @@ def test_cells_darker_than_their_surround_are_not_cut_off() -> None:
     image = image.astype(np.uint16)
     limits = limits_of_cells(brightness_in_field(image[None], labels), HEADROOM)
     assert limits.low[0] < image.min() and image.max() < limits.high[0]
+
+
+@pytest.mark.parametrize("rim", [0.95, 0.8])
+def test_a_lamp_that_is_weaker_in_the_corners_does_not_cut_off_dark_rims(rim: float) -> None:
+    _, labels = simulated(1)
+    rng = generator("tests", "vignette")
+    row, column = (np.linspace(-1, 1, side) for side in labels.shape)
+    lamp = 30_000 * (1 - 0.3 * (row[:, None] ** 2 + column**2) / 2)
+    at_rim = (labels > 0) & ~ndimage.binary_erosion(labels > 0, iterations=3)
+    image = (rng.normal(lamp, 300) * np.where(at_rim, rim, np.where(labels > 0, 1.05, 1.0))).astype(np.uint16)
+    limits = limits_of_cells(brightness_in_field(image[None], labels), HEADROOM)
+    nuclear = scaled(image[None, None], limits.low, limits.high)[0, 0][labels > 0]
+    assert max((nuclear == 0).mean(), (nuclear == 255).mean()) <= 0.01
+
+
+def test_cells_that_are_brighter_than_the_background_but_darker_than_their_neighbours_are_fluorescent() -> None:
+    tubulin = [np.full((50, 1), level, np.float32) for level in (7_500, 3_300, 1_000, 4_900)]  # a dense real plate
+    limits = limits_of_cells(CellBrightness(*tubulin), HEADROOM)
+    assert limits.low.tolist() == [1_000] and limits.high.tolist() == [1_000 + 3 * 6_500]
 
 
 def test_dark_cells_that_fill_the_middle_of_their_crops_are_not_cut_off() -> None:
@@ -228,7 +249,7 @@ def test_the_bootstrap_gives_the_spread_over_plates_with_so_many_controls() -> N
 
     def plate(cells: int) -> CellBrightness:
         high = 2_000 * np.exp(0.4 * rng.standard_normal((cells, 1)))
-        return CellBrightness(*(one.astype(np.float32) for one in (500 + high, 500 + high / 5, 500 + 0 * high)))
+        return CellBrightness(*(one.astype(np.float32) for one in (500 + high, 500 + high / 5, *[500 + 0 * high] * 2)))
 
     spread = np.std([limits_of_cells(plate(65), HEADROOM).high for _ in range(300)])
     estimates = [sd_of_limits(plate(65), HEADROOM, number).high for number in range(10)]

@@ -123,11 +123,32 @@ def test_few_control_cells_are_said_with_the_uncertainty_of_white_and_the_cure(l
 def test_a_marker_that_only_treated_cells_have_is_said(lab: Lab) -> None:
     lab.write(marker=6.0)
     segment, said = lab.segment()
-    assert "many treated cells are brighter than white (100 % in marker)" in said and "headroom, which is 3" in said
+    assert (
+        "many cells of a treated field are brighter than white (up to 100 % in marker)" in said
+        and "headroom, which is 3" in said
+    )
     scale = read_scale(segment).set_index("channel")
     assert scale.loc["dna", "treated_above_white"].max() == 0
     said = lab.segment("scale.headroom=30")[1]
     assert "brighter than white" not in said
+
+
+def test_a_marker_that_one_drug_of_ten_lights_up_is_said_but_not_a_few_cells(lab: Lab) -> None:
+    lab.write(controls=60)
+    stack, treated = np.load(lab.folder / "stack.npy"), np.flatnonzero(lab.table["drug"] != "DMSO")
+    lab.table["well"] = lab.table["well"].where(
+        lab.table["drug"] == "DMSO", [f"B{1 + n % 10:02d}" for n in lab.table.index]
+    )
+    bright = lab.table["well"] == "B03"
+    stack[bright, 1] *= 6
+    np.save(lab.folder / "stack.npy", stack)
+    lab.save()
+    segment, said = lab.segment()
+    assert bright.sum() < 0.11 * len(treated) and said.count("(up to 100 % in marker)") == 3
+    assert set(read_scale(segment).set_index("channel").loc["marker", "treated_above_white"]) == {1}
+    lab.table.loc[bright, "well"] = [f"C{1 + n // 2:02d}" for n in range(bright.sum())]  # two cells in each
+    lab.save()
+    assert "brighter than white" not in lab.segment()[1]
 
 
 def test_all_wells_may_set_the_scale(lab: Lab) -> None:
@@ -156,6 +177,7 @@ REFUSED = {
     "scale.headrom=2": "unknown key 'headrom'",
     "scale.headroom=0.5": "must be greater than or equal to 1",
     'scale={of="pixels", pool="batch"}': 'pool has no effect with of = "pixels"',
+    'scale="pixels"': 'write scale = { of = "pixels" }',
     'scale.of="nuclei"': "must be 'cells' or 'pixels'",
 }
 
@@ -171,13 +193,20 @@ def test_a_whole_range_goes_with_no_other_scale(lab: Lab) -> None:
     assert said.code == 2 and 'scale.headroom has no effect with reference = "range"' in said.err
 
 
-def test_a_plate_whose_controls_are_all_empty_crops_has_constant_channels(lab: Lab) -> None:
+def test_a_plate_whose_controls_are_all_empty_crops_is_refused(lab: Lab) -> None:
     stack = np.load(lab.folder / "stack.npy")
     stack[(lab.table["plate"] == "P1") & (lab.table["drug"] == "DMSO")] = 0
     np.save(lab.folder / "stack.npy", stack)
-    segment, said = lab.segment()
-    assert said.count("plate P1: the channel") == 2 and "how well white is known cannot be estimated" in said
-    assert white_of(segment)["P1"] == 0 < white_of(segment)["P2"]
+    assert lab.say("fetch").code == 0
+    said = lab.say("segment")
+    assert said.code == 3 and "all crops of its control cells (30) are empty" in said.err
+    assert white_of(lab.segment('reference="all"')[0])["P1"] > 0
+
+
+def test_a_single_control_cell_sets_a_scale_of_which_nothing_more_is_known(lab: Lab) -> None:
+    lab.write(controls=1)
+    said = lab.segment()[1]
+    assert "1 control cell sets the intensity scale" in said and "how well white is known cannot be estimated" in said
 
 
 def test_percentiles_of_pixels_have_no_uncertainty_and_nothing_to_say(lab: Lab) -> None:

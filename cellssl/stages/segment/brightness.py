@@ -19,7 +19,7 @@ OF_NUCLEI_FILE = "brightness.parquet"
 OF_CELLS_FILE = "cell_brightness.parquet"
 """The brightness of the nuclei within the limits of a plate, in the artifact of its cells: those of control wells set
 its scale. It is no part of cells.parquet, so that no measurement of a cell changes with the way it is scaled."""
-LEVELS = ("high", "low", "between")
+LEVELS = ("high", "low", "between", "middle")
 """Attributes of CellBrightness; the table has a column of each for every channel, such as high_dna."""
 
 

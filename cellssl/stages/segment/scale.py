@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 FEW_CELLS = 200
 """With fewer reference cells, white varies by some percent from draw to draw of the cells, more than models ignore."""
 MANY_ABOVE_WHITE = 0.5
-"""Share of the treated cells whose brightest pixels may be cut off before it is said: then a typical one is."""
+"""Share of the cells of a treated field that may be brighter than white before it is said: then a typical one is."""
+FEWEST_OF_FIELD = 5
+"""Number of cells from which on a treated field counts: of fewer, half are above white by chance."""
 PLATES_NAMED = 3
 """Number of plates of which the same is said one by one."""
 
@@ -48,16 +50,15 @@ def scale_of_cells(
 
     together = pd.concat(cells.values(), ignore_index=True)
     reference = together if settings.reference == "all" else together[together["control"]]
-    if reference.empty:
-        raise _no_reference_error(of)
-    reference, headroom = with_pixels(reference), settings.scale.headroom
-    levels = with_darkest_surrounds(levels_of(reference, channels), pd.factorize(reference["field_id"])[0])
-    n = len(levels.high)
-    nothing = Limits(np.zeros(len(channels)), np.zeros(len(channels)))  # all of them are empty crops
-    limits = limits_of_cells(levels, headroom) if n else nothing
-    sd = sd_of_limits(levels, headroom, of)
+    known, headroom = with_pixels(reference), settings.scale.headroom
+    if known.empty:
+        raise _empty_crops_error(of, len(reference), settings.reference) if len(reference) else _no_reference_error(of)
+    levels = with_darkest_surrounds(levels_of(known, channels), pd.factorize(known["field_id"])[0])
+    limits, sd = limits_of_cells(levels, headroom), sd_of_limits(levels, headroom, of)
     above = {plate: _above_white(of_plate, channels, limits) for plate, of_plate in cells.items()}
-    return pd.concat([_table(plate, channels, limits, n, sd, above[plate]) for plate in cells], ignore_index=True)
+    return pd.concat(
+        [_table(plate, channels, limits, len(known), sd, above[plate]) for plate in cells], ignore_index=True
+    )
 
 
 def _no_reference_error(plate: str) -> DataError:
@@ -68,12 +69,27 @@ def _no_reference_error(plate: str) -> DataError:
     )
 
 
+def _empty_crops_error(plate: str, cells: int, reference: str) -> DataError:
+    whose, cure = "its control cells", 'name more wells in fetch.controls, or set segment.reference = "all"'
+    if reference == "all":
+        whose, cure = "its cells", "leave the plate out"
+    return DataError(
+        f"plate {plate} has no cell that could set its intensity scale: all crops of {whose} ({cells:,}) are empty",
+        hint=f"check the pixels of the data set; {cure}",
+    )
+
+
 def _above_white(cells: pd.DataFrame, channels: Sequence[str], limits: Limits) -> np.ndarray:
-    """Return per channel the share of the treated cells that are brighter than white; nan without such cells."""
+    """Return per channel the largest share of cells of a treated field that are brighter than white.
+
+    One drug of many may light up a marker. Without a treated field of enough cells it is nan.
+    """
     treated = with_pixels(cells[~cells["control"]])
-    if treated.empty:
-        return np.full(len(channels), np.nan)
-    return np.asarray((levels_of(treated, channels).high > limits.high).mean(axis=0))
+    above = (levels_of(treated, channels).high > limits.high).astype(np.float64)
+    of_field = treated[["field_id"]].assign(**{str(number): one for number, one in enumerate(above.T)})
+    fields = of_field.groupby("field_id")
+    shares = fields.mean()[fields.size() >= FEWEST_OF_FIELD]
+    return np.asarray(shares.max().to_numpy(np.float64))  # nan without any
 
 
 def _table(
@@ -156,7 +172,10 @@ def scale_cautions(scale: pd.DataFrame, reference: str, pool: str, headroom: flo
     cut = scale[(scale["treated_above_white"] > MANY_ABOVE_WHITE) & (scale["high"] > scale["low"])]
     cut_off = [_cut_off(rows, reference, headroom) for _, rows in cut.groupby("plate", sort=False)]
     more = f"fewer than {FEW_CELLS} {kind} set the intensity scale"
-    return [*_first(few, f"{more} of MORE"), *_first(cut_off, "treated cells are brighter than white on MORE")]
+    return [
+        *_first(few, f"{more} of MORE"),
+        *_first(cut_off, "treated cells are brighter than white in fields of MORE"),
+    ]
 
 
 def _first(sentences: list[str], rest: str) -> Iterator[str]:
@@ -178,17 +197,18 @@ def _few_cells(rows: pd.DataFrame, kind: str, pool: str) -> str:
         known = f"white is known to {percent[worst]:.1f} % (one standard deviation, {channel})"
     wells = "more control wells" if kind == "control cells" else "more fields"
     cure = f"segment {wells}" + (', or set segment.scale.pool = "batch"' if pool == "none" else "")
-    return f"plate {plate}: {cells:,} {kind} set the intensity scale, fewer than {FEW_CELLS}: {known}; {cure}"
+    who = f"1 {kind.removesuffix('s')} sets" if cells == 1 else f"{cells:,} {kind} set"
+    return f"plate {plate}: {who} the intensity scale, fewer than {FEW_CELLS}: {known}; {cure}"
 
 
 def _cut_off(rows: pd.DataFrame, reference: str, headroom: float) -> str:
-    """Return in which channels of a plate many treated cells are brighter than white, and the cure."""
+    """Return in which channels of a plate many cells of a treated field are brighter than white, and the cure."""
     of_channels = zip(rows["channel"], rows["treated_above_white"].to_numpy(float), strict=True)
     shares = ", ".join(f"{100 * share:.0f} % in {channel}" for channel, share in of_channels)
     other = ', or set segment.reference = "all"' if reference == "controls" else ""
     return (
-        f"plate {rows['plate'].iloc[0]}: many treated cells are brighter than white ({shares}), so that the brightest "
-        f"of their pixels are all 255; raise segment.scale.headroom, which is {headroom:g}{other}"
+        f"plate {rows['plate'].iloc[0]}: many cells of a treated field are brighter than white (up to {shares}), so "
+        f"that the brightest of their pixels are all 255; raise segment.scale.headroom, which is {headroom:g}{other}"
     )
 
 

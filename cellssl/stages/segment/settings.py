@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cellssl.config import plugins
 from cellssl.config.settings import FROM_CARD, NOT_IN_FINGERPRINT, PluginField, SettingsModel
@@ -267,6 +267,13 @@ class Settings(Detection):
                 f'{moved[0]} has moved into [segment.scale]: write scale = {{ of = "pixels", {values} }}, or leave it '
                 "out, and cells set the scale"
             )
+        return given
+
+    @field_validator("scale", mode="before")
+    @classmethod
+    def _check_table(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            raise ValueError(f'is a table, not a name: write scale = {{ of = "{given}" }}')
         return given
 
     @model_validator(mode="after")
