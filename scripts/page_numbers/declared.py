@@ -68,9 +68,13 @@ _DECLARED = (
         (*CROP_FILES, "weights/efficientnet-lite0-57934424.pth"), PIXEL_SCALE,
     ),
     Block(
-        "left-out-plates", (EVALUATION_PAGE,), "30 minutes", _REAL, real_cells.leave_one_plate_out, THIRD_PLATE_FILES
+        "left-out-plates", (EVALUATION_PAGE,), "30 minutes", _REAL, real_cells.leave_one_plate_out,
+        THIRD_PLATE_FILES, PIXEL_SCALE,
     ),
-    Block("third-plate", (EVALUATION_PAGE,), "30 minutes", _REAL, real_cells.third_plate, THIRD_PLATE_FILES),
+    Block(
+        "third-plate", (EVALUATION_PAGE,), "30 minutes", _REAL, real_cells.third_plate,
+        THIRD_PLATE_FILES, PIXEL_SCALE,
+    ),
     Block("few-controls", (EVALUATION_PAGE,), "10 minutes", _REAL, few_controls.table, CROP_FILES),
     Block("normalisations", (EVALUATION_PAGE,), "30 minutes", _REAL, normalisations.table, THIRD_PLATE_FILES),
     Block(
