@@ -103,7 +103,9 @@ def trained(out: Path, of: ScaleOf, test_plate: str, seed: int) -> tuple[Any, in
     recipe.write_text(real_crops.RECIPE.read_text(encoding="utf-8"), encoding="utf-8")
     chosen = [f"segment.scale.of={of}", f'split.test_plates=["{test_plate}"]', f"name=few-controls-{of}-{test_plate}"]
     flags = [word for assignment in chosen for word in ("--set", assignment)]
-    model = real_crops.cellssl(out, "run", str(recipe), "--to", "pretrain", "--arm", "context", *flags)
+    model = real_crops.cellssl(
+        out, "run", str(recipe), "--to", "pretrain", "--arm", "context", "--seed", str(seed), *flags
+    )
     card = json.loads((model / "artifact.json").read_text(encoding="utf-8"))
     artifact = Store(out / "store").get("pretrain", card["fingerprint"])
     return load_network(artifact, EmbedSettings()), pretrain_metrics(artifact).input_px
