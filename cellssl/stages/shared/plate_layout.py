@@ -40,7 +40,7 @@ class PlateLayout:
 def order_of(cells: pd.DataFrame, vectors: np.ndarray) -> np.ndarray:
     """Return the rows in the order of their cell_id, or of their vectors where that is not known of all.
 
-    Who fits whom depends on this order, and so not on that of the table.
+    Which controls fit which rows depends on this order, and so not on that of the table.
     """
     if "cell_id" in cells and cells["cell_id"].notna().all():
         return np.asarray(np.argsort(cells["cell_id"].to_numpy(str), kind="stable"))
