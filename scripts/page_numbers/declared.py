@@ -53,7 +53,7 @@ _DECLARED = (
     Block("demo-table", (DEMO_PAGE,), "20 minutes", _DEMO_ALL, demo.scores),
     Block("demo-doses", (DEMO_PAGE,), "20 minutes", _demo(), demo.doses),
     Block("demo-other-plates", (DEMO_PAGE,), "2 hours", _demo(demo.WATERSHED), demo.other_plates, (), OLD_WATERSHED),
-    Block("real-crops", (DEMO_PAGE,), "1 hour", _REAL, real_cells.two_plates, CROP_FILES),
+    Block("real-crops", (DEMO_PAGE,), "1 hour", _REAL, real_cells.two_plates, CROP_FILES, PIXEL_SCALE),
     Block("sweep-cost", (VIEWS_PAGE,), "1 hour", lambda: _SIMULATED() | _DIGIT_SWEEP(), sweeps.cost, earlier=OLD_NET),
     Block("sweep-simulated", (VIEWS_PAGE,), "30 minutes", _SIMULATED, sweeps.simulated_table, earlier=OLD_NET),
     Block("sweep-simulated-jitter", (VIEWS_PAGE,), "30 minutes", _SIMULATED, sweeps.simulated_jitter, earlier=OLD_NET),
