@@ -10,7 +10,6 @@ from typing import Any
 
 from cellssl.profiling.normaliser import chain_names
 from cellssl.stages.cluster.settings import Settings as ClusterSettings
-from cellssl.stages.evaluate.settings import Settings as EvaluateSettings
 from page_numbers import markdown, real_cells
 from page_numbers.workplace import Row, Workplace, benchmark, seeds_of, sets
 
@@ -27,16 +26,15 @@ SCORES = ("ami", "knn", "linear")
 
 
 def chains() -> dict[str, list[str]]:
-    """Return title -> links; two of them are the defaults of `cluster` and of `evaluate`."""
-    pooled, *defaults = ["center_plate", "scale_pooled"], ClusterSettings().normalise, EvaluateSettings().normalise
-    of_clusters, of_evaluation = map(chain_names, defaults)
+    """Return title -> links; the last is the default of `cluster` and `evaluate`."""
+    pooled, default = ["center_plate", "scale_pooled"], chain_names(ClusterSettings().normalise)
     return {
         "none": [],
         "`l2`": ["l2"],
         _title(pooled): pooled,
         "these and `l2`": [*pooled, "l2"],
-        f"{_title(of_clusters)} (clusters)": of_clusters,
-        f"{_title(of_evaluation)} (evaluation)": of_evaluation,
+        _title(["l2", "center_plate"]): ["l2", "center_plate"],
+        f"{_title(default)} (the default)": default,
     }
 
 
@@ -51,7 +49,7 @@ def table(work: Workplace) -> str:
     note = (
         "AMI of K-Means with the treatment / balanced accuracy of kNN / of the linear probe, on a plate that no "
         "network was trained on: the mean over three plates, where a network is random or trained over three seeds "
-        "(the third plate: one). Two chains are the defaults: that of clusters, and that of evaluation."
+        "(the third plate: one)."
     )
     return "\n\n".join([markdown.table(["arm", *chains()], body), markdown.paragraph(note)])
 

@@ -172,8 +172,9 @@ def test_the_card_and_the_page_say_who_fitted(chain: Chain, tmp_path: Path) -> N
     clusters = ClusterMetrics.from_json(cards["cluster"])
     cells = read_table(chain.made("embed").file("embeddings.parquet"))
     controls = int((cells["Metadata_control"] & cells["Metadata_drawn"]).sum())
-    assert clusters.normalise == ("l2", "center_plate")
+    assert clusters.normalise == ("zscore", "l2", "center_plate")
     assert [(one.link, one.on, one.rows, one.folds, one.split_by) for one in clusters.fitted_by] == [
+        ("zscore", "cells", clusters.cells, 1, None),
         ("center_plate", "controls of each plate", controls, 4, "well"),
     ]
     parts = EvaluationMetrics.from_json(cards["evaluate"]).fitted_by()

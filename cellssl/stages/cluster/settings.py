@@ -42,7 +42,7 @@ class Settings(StageSettings):
     """The part of the split that the clusters are fitted and scored on; by default test where there is a split, else
     all. Whatever the part, wells.csv, doses and montages are made from the even draw per well
     (embed.cells_per_well)."""
-    normalise: ChainSettings = Field(default_factory=lambda: chain("l2", "center_plate"))
+    normalise: ChainSettings = Field(default_factory=lambda: chain("zscore", "l2", "center_plate"))
     """How the embeddings are normalised before clustering: a chain of links, each a name or a table with a name and
     settings, in the order in which they are applied; see `cellssl explain normalisers`. One link alone needs no list,
     and "none" leaves the embeddings as they are."""
