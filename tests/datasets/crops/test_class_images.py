@@ -30,8 +30,10 @@ balance = false
 [embed]
 model = "intensities"
 [cluster]
+normalise = "zscore"
 k = {k}
 [evaluate]
+normalise = "zscore"
 leave_out = []
 bootstrap_draws = 100
 """
