@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from cellssl.errors import DataError
 from cellssl.profiling.labels import Labels, codes
+from cellssl.profiling.moments import mean, std
 
 WELL_COLUMNS = ("batch", "compound", "dose_micromolar", "moa", "control")
 """Columns that describe a well; copied where the cells have them."""
@@ -44,9 +45,7 @@ def constant_features(
 
 def _varies(x: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, "d"]:
     """Return which features differ by more than rounding."""
-    rounding = 10 * np.finfo(x.dtype).eps * np.abs(x.mean(axis=0, dtype=np.float64))
-    varies: np.ndarray = x.std(axis=0, dtype=np.float64) > rounding
-    return varies
+    return np.asarray(std(x, mean(x)) > 0)
 
 
 def well_profiles(
