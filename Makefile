@@ -14,10 +14,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
-# efaar_benchmarking is a second opinion; its dependencies are gigabytes that the function compared here does not need
+# efaar_benchmarking is a second opinion; its dependencies are gigabytes that the function compared here does not need,
+# and it brings a package `tests`, which beside ours would hide it from every process that a test starts
 $(TEST_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "efaar_benchmarking==1.0"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/efaar "efaar_benchmarking==1.0"
 	@touch $@
 
 demo: install

@@ -1,6 +1,7 @@
 """Every link of a normalisation equals its reference: scikit-learn, pycytominer, or EFAAR's benchmarks."""
 
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -43,11 +44,15 @@ def distances(x: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def efaar(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """EFAAR's code without scvi, which it imports for another function, and which is gigabytes large."""
+    """EFAAR's code without scvi, which it imports for another function, and which is gigabytes large.
+
+    It has a folder of its own, for it brings a package `tests`, which would hide ours.
+    """
     empty = ModuleType("scvi.model")
     empty.SCVI = None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "scvi.model", empty)
-    reason = "efaar_benchmarking is not installed: pip install --no-deps efaar_benchmarking"
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(sys.prefix) / "efaar")])
+    reason = "efaar_benchmarking is not installed: make .venv/.installed-test"
     return pytest.importorskip("efaar_benchmarking.efaar", reason=reason)
 
 
