@@ -1,7 +1,7 @@
 """surroundings: where the nuclei of a field lie in, for some of them how close-packed the others are, as features, out.
 
-Distances and numbers are logarithms (base 2), because they vary by factors; a factor between plates, such as another size of a
-pixel, is then a shift that centring removes.
+Distances and numbers are logarithms (base 2), because they vary by factors; a factor between plates, such as another
+size of a pixel, is then a shift that centring removes.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ STRIPS = 64
 
 def log_distances(distances_um: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
     """Return the logarithm of distances in um; nan, where a field has fewer nuclei, is FAR_UM, as is all beyond."""
-    return np.log2(np.clip(np.nan_to_num(distances_um, nan=FAR_UM), NEAR_UM, FAR_UM))
+    return np.asarray(np.log2(np.clip(np.nan_to_num(distances_um, nan=FAR_UM), NEAR_UM, FAR_UM)))
 
 
 def log_counts(counts: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
     """Return the logarithm of 1 + a number; nan is 0."""
-    return np.log2(1 + np.nan_to_num(counts, nan=0.0))
+    return np.asarray(np.log2(1 + np.nan_to_num(counts, nan=0.0)))
 
 
 def densities(
@@ -50,7 +50,7 @@ def densities(
     tree = cKDTree(centres)
     counts = [tree.query_ball_point(places, radius, return_length=True) - 1 for radius in radii]
     shares = [_share_inside(places, sides, radius) for radius in radii]
-    return np.stack(counts, axis=1) / np.stack(shares, axis=1)
+    return np.asarray(np.stack(counts, axis=1) / np.stack(shares, axis=1))
 
 
 def _share_inside(

@@ -1,7 +1,7 @@
 """blocks: an arm whose vectors join several models in; what makes every block, and the sections that make it, out.
 
-A block that no arm of the recipe makes as it is gets sections of its own: they are called ARM@BLOCK, as an arm is, so that
-`--arm`, `status`, pointers and workflow engines can name it. No report shows them.
+A block that no arm of the recipe makes as it is gets sections of its own, called ARM@BLOCK: `--arm`, `status`, pointers
+and workflow engines name it so. No report shows it as an arm.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ SEPARATOR = "@"
 """Between the name of an arm and that of a block; no arm of a recipe has it in its name."""
 KINDS = ("pretrain", "embed")
 """The kinds of earlier artifacts that a block may name."""
+OF_TABLE = ("formats", "cells", "cells_per_well")
+"""Settings of embed that choose the rows and forms of the table, and not the vectors."""
 OF_NETWORKS = ("network", "step", "layer", "branch", "view", "draws")
 
 
@@ -148,9 +150,7 @@ def _check_other(recipe: Recipe, arm: str, other: str) -> None:
             f"{where}: a block cannot be the arm itself", hint='write "pretrain" for the network that this arm trains'
         )
     if other not in _arms(recipe):
-        raise UsageError(
-            f"{where}: there is no arm {other!r} to be a block", hint=did_you_mean(other, _arms(recipe))
-        )
+        raise UsageError(f"{where}: there is no arm {other!r} to be a block", hint=did_you_mean(other, _arms(recipe)))
     if recipe.settings("embed", other).blocks:
         raise UsageError(
             f"{where}: the arm {other!r} joins blocks itself",
@@ -161,18 +161,17 @@ def _check_other(recipe: Recipe, arm: str, other: str) -> None:
 def _mean_the_same(recipe: Recipe, source: BlockSource, other: str) -> bool:
     """Return whether the arm of the same name as a model gives the same vectors as that model does here."""
     extended = replace(recipe, blocks={**recipe.blocks, source.arm: _sections(recipe, source)})
-    return list(_identity(extended, source.arm, "embed")) == list(_identity(extended, other, "embed"))
+    return list(_what_counts(extended, source.arm)) == list(_what_counts(extended, other))
 
 
-def _identity(recipe: Recipe, arm: str, stage: str) -> Iterator[Any]:
-    """Yield what counts of a stage and of all stages that it depends on."""
-    settings = effective_settings(recipe, stage, arm)
-    counted = settings.fingerprint_values()
-    counted.pop("formats", None)
-    yield stage, counted, [str(path) for path in settings.external_files().values()]
-    yield [str(reference) for reference, _ in settings.artifact_references().values()]
-    for upstream in settings.inputs():
-        yield from _identity(recipe, arm, upstream)
+def _what_counts(recipe: Recipe, arm: str) -> Iterator[Any]:
+    """Yield what counts of the vectors of an arm, cell by cell; which cells have vectors does not."""
+    embed = recipe.settings("embed", arm)
+    own = {name: value for name, value in embed.fingerprint_values().items() if name not in OF_TABLE}
+    yield own, embed.artifact_references()
+    stages = ("fetch", "segment", *(("split", "pretrain") if "pretrain" in embed.inputs() else ()))
+    for settings in (effective_settings(recipe, stage, arm) for stage in stages):
+        yield settings.fingerprint_values(), sorted(settings.external_files().values())
 
 
 def _sections(recipe: Recipe, source: BlockSource) -> dict[str, Any]:

@@ -31,8 +31,9 @@ from cellssl.stages.segment.inputs import check_channels
 def check_recipe(session: Session, context: RunContext, arms: Sequence[str]) -> Generator[Event, None, Check]:
     """Return everything that does not fit together in these arms; of images, only the headers are read.
 
-    Raises UsageError where the recipe fetches nothing, or has a block that cannot be made; what a table or a setting makes impossible is raised as `fetch`
-    raises it, and a channel that [segment] names and no image has, as `segment` does.
+    Raises UsageError where the recipe fetches nothing or has a block that cannot be made; what a table or a setting
+    makes impossible is raised as `fetch` raises it, and a channel that [segment] names and no image has, as `segment`
+    does.
     """
     recipe = session.recipe
     arms = [arm for arm in arms if recipe.has("fetch", arm)]

@@ -79,11 +79,11 @@ def needs_of(planned: Planned, store: Store, device_name: str, asked_threads: in
         return _needs_of_network(planned, size, _network(planned, store, size), device_name, asked_threads)
     vectors_mb = 6 * EMBEDDED_BYTES * size.embedded_cells / 1e6
     match planned.stage:
-        case "embed" if planned.settings.blocks:
-            return Needs(1, BASE_MB + vectors_mb, size.embedded_cells * JOIN_S)
         case "embed":
             rate_s = FEATURES_S if planned.settings.model == "features" else INTENSITIES_S
-            return Needs(1, BASE_MB, size.embedded_cells * rate_s * size.channels / 3)
+            blocks = len(planned.settings.blocks)
+            rate_s = blocks * JOIN_S or rate_s
+            return Needs(1, BASE_MB + blocks * vectors_mb, size.embedded_cells * rate_s * size.channels / 3)
         case "cluster":
             return Needs(1, BASE_MB + vectors_mb, size.embedded_cells * CLUSTER_S)
         case "evaluate":

@@ -56,7 +56,11 @@ class Planner:
         """
         if stage not in self.stages:
             beside = self._beside
-            planned = beside.plan(stage) if beside is not None and self._is_same(stage, beside) else self._plan(stage)
+            if beside is not None and self._is_same(stage, beside):
+                planned = beside.plan(stage)
+                self._note_upstream(planned)
+            else:
+                planned = self._plan(stage)
             self.stages[stage] = planned
             self.earlier_models.check_planned(planned)
         return self.stages[stage]
@@ -64,6 +68,13 @@ class Planner:
     def settings(self, stage: str) -> Any:
         """Return the settings of a stage in this arm."""
         return effective_settings(self.recipe, stage, self.arm)
+
+    def _note_upstream(self, planned: Planned) -> None:
+        """Note what a stage stands on that another planner has planned."""
+        for one in planned.upstream.values():
+            if one.stage not in self.stages:
+                self._note_upstream(one)
+                self.stages[one.stage] = one
 
     def _is_same(self, stage: str, other: Planner) -> bool:
         """Return whether another planner plans the same, as far as the settings of the stage and its inputs say."""

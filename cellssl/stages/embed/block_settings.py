@@ -1,4 +1,4 @@
-"""block_settings: one item of embed.blocks in, its validated settings out: a model, an arm or an artifact, with options.
+"""block_settings: one item of embed.blocks in; a model, an arm or an artifact with its options, validated, out.
 
 Which of the three a plain word means depends on the arms of the recipe: `pipeline/blocks.py` decides it.
 """

@@ -90,7 +90,7 @@ def _in_order(block: JoinedBlock, metadata: pd.DataFrame) -> tuple[np.ndarray, n
 
 
 def _check_same_nuclei(where: str, here: pd.DataFrame, there: pd.DataFrame) -> None:
-    """Raise UsageError where cells of the same name are other nuclei: those of another segmentation are numbered anew."""
+    """Raise UsageError where cells of one name are not the same nuclei: another segmentation numbers its own."""
     moved = np.zeros(len(here), bool)
     for name in WELL:
         moved |= here[name].astype(str).to_numpy() != there[name].astype(str).to_numpy()
@@ -98,8 +98,8 @@ def _check_same_nuclei(where: str, here: pd.DataFrame, there: pd.DataFrame) -> N
         moved |= np.abs(here[name].to_numpy(float) - there[name].to_numpy(float)) > SAME_PX
     if moved.any():
         raise UsageError(
-            f"{where} is of other cells: {moved.sum():,} of {len(here):,} nuclei of the same name lie elsewhere; first: "
-            f"{here[KEY].to_numpy()[moved.argmax()]!r}",
+            f"{where} is of other cells: {moved.sum():,} of {len(here):,} nuclei of the same name lie elsewhere; "
+            f"first: {here[KEY].to_numpy()[moved.argmax()]!r}",
             hint="a block must have the same cells: name the pretrain artifact of its model, which embeds these cells, "
             "or segment them as there",
         )

@@ -1,7 +1,7 @@
 """neighbours: the tables of a segment artifact in, for each cell how near and how close-packed other nuclei are, out.
 
-The vector of a cell follows from its own field: all nuclei that were found there count, kept or dropped. Distances are those
-between centres, in um, where the size of a pixel is known.
+The vector of a cell follows from its own field: all nuclei that were found there count, kept or dropped. Distances are
+those between centres, in um, where the size of a pixel is known.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ POSITIONS = {
 }
 
 
-def surroundings(
-    segment: Artifact, cells: pd.DataFrame
-) -> Generator[Event, None, tuple[list[str], np.ndarray]]:
+def surroundings(segment: Artifact, cells: pd.DataFrame) -> Generator[Event, None, tuple[list[str], np.ndarray]]:
     """Return the names and values (n, feature) of what `segment` measures of the surroundings of cells.
 
     Distances to the three nearest other nuclei (log2 of um, at most 200 um, which also stands for a neighbour that is
@@ -80,8 +78,8 @@ def _pixel_um(segment: Artifact, cells: pd.DataFrame) -> tuple[np.ndarray, list[
         return known, []
     if not unknown.all():
         raise UsageError(
-            f"{segment.path}: the size of a pixel is known for some plates and not for {cells['plate'][unknown].iloc[0]}, "
-            "so that distances cannot be compared",
+            f"{segment.path}: the size of a pixel is known for some plates and not for "
+            f"{cells['plate'][unknown].iloc[0]}, so that distances cannot be compared",
             hint="give pixel_um for all fields, or for none",
         )
     words = f"the size of a pixel is not known: distances are taken as if it were {PIXEL_UM:g} um"

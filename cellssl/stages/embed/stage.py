@@ -15,10 +15,10 @@ from cellssl.artifacts.crops import in_blocks
 from cellssl.artifacts.store import Artifact
 from cellssl.engine.build import Job, Metrics
 from cellssl.events import Event, Note, Progress, Started
+from cellssl.stages.embed.block_settings import MEASUREMENTS
 from cellssl.stages.embed.joined import JoinedBlock, column_names, join, joined_blocks
 from cellssl.stages.embed.models import load_network
 from cellssl.stages.embed.neighbours import surroundings
-from cellssl.stages.embed.block_settings import MEASUREMENTS
 from cellssl.stages.shared import preparation
 from cellssl.stages.shared.card_shapes import pretrain_metrics
 from cellssl.stages.shared.cell_tables import metadata

@@ -1,4 +1,4 @@
-"""embedded_model: the card of embeddings, planned or finished, in; which model has made them, as text to compare, out."""
+"""embedded_model: the card of embeddings, planned or finished, in; their model, as text to compare, out."""
 
 from __future__ import annotations
 
