@@ -106,6 +106,7 @@ def fit_chain(
     fitting_controls: Bool[np.ndarray, "n"] | None = None,
     key: str = "fetch.controls",
     blocks: Blocks = (),
+    energy_rows: Bool[np.ndarray, "n"] | None = None,
 ) -> tuple[FittedChain, Float[np.ndarray, "n _"]]:
     """Fit a chain link by link; return it and the normalised vectors of all rows.
 
@@ -115,7 +116,7 @@ def fit_chain(
     the setting that names the controls.
 
     With `blocks`, all this happens in the columns of every block by itself. Then the mean squared length of the
-    reference rows is 1, of which every block has its weight over the sum of weights.
+    `energy_rows`, by default the reference rows, is 1, of which every block has its weight over the sum of weights.
     """
     controls = _fitting_controls(reference, is_control, fitting_controls)
     if not blocks:
@@ -130,7 +131,7 @@ def fit_chain(
             raise DataError(f"block {block.name}: {error.message}", hint=error.hint) from error
         parts.append(part)
         normal_of.append(normal)
-    factors = _factors(blocks, normal_of, reference)
+    factors = _factors(blocks, normal_of, reference if energy_rows is None else energy_rows)
     return FittedChain(tuple(parts), blocks, factors), _joined(normal_of, factors)
 
 
@@ -142,6 +143,7 @@ def fitted_by(
     frames: Frames | None,
     fitting_controls: Bool[np.ndarray, "n"] | None = None,
     blocks: Blocks = (),
+    energy_rows: Bool[np.ndarray, "n"] | None = None,
 ) -> list[dict[str, Any]]:
     """Return which rows fitted every part of every link, ready for JSON.
 
@@ -162,7 +164,8 @@ def fitted_by(
             split = None if frames.folds == 1 else "cell" if frames.by_cell else "well"
             found.append(_entry(name, "controls of each plate", plate[rows], frames.folds, split))
     if blocks:
-        found.append(_entry(ENERGY, "cells", plate[reference], 1, None))
+        rows = np.flatnonzero(reference if energy_rows is None else energy_rows)
+        found.append(_entry(ENERGY, "controls" if is_control[rows].all() else "cells", plate[rows], 1, None))
     return found
 
 
@@ -177,9 +180,9 @@ def _fitting_controls(
     return np.asarray(is_control & (reference if fitting_controls is None else fitting_controls))
 
 
-def _factors(blocks: Blocks, normal_of: list[np.ndarray], reference: Bool[np.ndarray, "n"]) -> tuple[float, ...]:
-    """Return what gives every block its share of the mean squared length of the reference rows."""
-    rows = np.flatnonzero(reference)
+def _factors(blocks: Blocks, normal_of: list[np.ndarray], energy_rows: Bool[np.ndarray, "n"]) -> tuple[float, ...]:
+    """Return what gives every block its share of the mean squared length of these rows."""
+    rows = np.flatnonzero(energy_rows)
     if not len(rows):
         raise DataError("there are no cells to fit the normalisation on", hint="check which cells are kept and split")
     total = sum(block.weight for block in blocks)
