@@ -40,8 +40,8 @@ class PretrainedSettings(EncoderSettings):
     """Whether to standardise pixels: subtract the mean of the library's photographs, and divide by their standard
     deviation. If not given, yes with `weights` and no without."""
     channels: Literal["together", "each"] = "together"
-    """How channels enter the network. `together`: all at once; three channels as red, green and blue, for another number
-    the first convolution is adapted. `each`: every channel by itself as a grey photograph, through the unchanged
+    """How channels enter the network. `together`: all at once; three channels are red, green and blue, and for another
+    number the first convolution is adapted. `each`: every channel by itself as a grey photograph, through the unchanged
     network; the vectors of all channels are put one after the other, so the representation has as many times more
     features, and takes as many times longer."""
     frozen_blocks: int = Field(0, ge=0)
@@ -135,7 +135,7 @@ class PretrainedSettings(EncoderSettings):
 def add_grey_channels(network: nn.Module, channels: int) -> None:
     """Make a network for photographs see every channel as a grey one; the names in its state dict do not change."""
     network.grey_channels = channels  # type: ignore[assignment]
-    network.out_dim = channels * network.out_dim  # type: ignore[operator]
+    network.out_dim = channels * int(network.out_dim)  # type: ignore[arg-type]
     network.register_forward_pre_hook(_as_grey)
     network.register_forward_hook(_side_by_side)
 
@@ -150,7 +150,8 @@ def _as_grey(network: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
 
 def _side_by_side(network: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
     """Return the vectors of the channels of each crop, one after the other."""
-    return output.unflatten(0, (-1, network.grey_channels)).flatten(1)  # type: ignore[arg-type]
+    beside: Tensor = output.unflatten(0, (-1, int(network.grey_channels))).flatten(1)  # type: ignore[arg-type]
+    return beside
 
 
 def fill_patches(network: nn.Module, patch_px: int) -> None:
@@ -162,10 +163,10 @@ def fill_patches(network: nn.Module, patch_px: int) -> None:
 def _resize_to_patches(network: nn.Module, args: tuple[Tensor]) -> tuple[Tensor] | None:
     import torch.nn.functional as F
 
-    patch_px, side_px = network.patch_side_px, args[0].shape[-1]
-    if side_px % patch_px == 0:  # type: ignore[operator]
+    patch_px, side_px = int(network.patch_side_px), args[0].shape[-1]  # type: ignore[arg-type]
+    if side_px % patch_px == 0:
         return None
-    filled = -(-side_px // patch_px) * patch_px  # type: ignore[operator]
+    filled = -(-side_px // patch_px) * patch_px
     return (F.interpolate(args[0], size=(filled, filled), mode="bilinear", antialias=True),)
 
 

@@ -56,7 +56,7 @@ class DinoSettings(TimmSettings):
 
         def tokens(crops: Tensor) -> Tensor:
             side = crops.shape[-1] // self.patch_px
-            flat = network.forward_features(crops)[:, network.num_prefix_tokens :]  # type: ignore[operator,misc]
+            flat = network.forward_features(crops)[:, network.num_prefix_tokens :]  # type: ignore[operator]
             square: Tensor = flat.transpose(1, 2).unflatten(2, (side, side))
             return square
 

@@ -1,4 +1,4 @@
-"""_efficientnet_names: tensors of an EfficientNet under the names of other libraries in; the same under timm's names out.
+"""_efficientnet_names: tensors of an EfficientNet under names of other libraries in; the same under timm's names out.
 
 Published files of EfficientNet (and of its Lite variants) often have the names of the first port to PyTorch, such as
 `_blocks.3._depthwise_conv.weight`; the tensors are those of timm, which numbers blocks by stage.
@@ -47,10 +47,11 @@ def _places(tensors: Mapping[str, Any]) -> dict[int, tuple[int, int]]:
     Within a stage all blocks have outputs of one size, and one size of kernel.
     """
     places: dict[int, tuple[int, int]] = {}
-    stage, place, before = -1, 0, None
+    stage, place = -1, 0
+    before: tuple[int, int] | None = None
     for block in sorted({int(found[1]) for name in tensors if (found := BLOCK.fullmatch(str(name)))}):
         kernel, projection = (
-            getattr(tensors.get(f"_blocks.{block}.{layer}.weight"), "shape", ())
+            list(getattr(tensors.get(f"_blocks.{block}.{layer}.weight"), "shape", ()))
             for layer in ("_depthwise_conv", "_project_conv")
         )
         if len(kernel) != 4 or len(projection) != 4:

@@ -54,7 +54,9 @@ class TimmSettings(PretrainedSettings):
     def check_installed(self) -> None:
         """Raise UsageError where timm is not installed; does not import it."""
         if find_spec("timm") is None:
-            raise UsageError(f"the encoder {self.plugin_name()} needs the library timm", hint='pip install "cellssl[timm]"')
+            raise UsageError(
+                f"the encoder {self.plugin_name()} needs the library timm", hint='pip install "cellssl[timm]"'
+            )
 
     def min_side_px(self) -> int:
         """Return 1: every network of timm has its own minimum, which `check_side` finds by trying."""
@@ -119,7 +121,8 @@ class TimmSettings(PretrainedSettings):
                 raise  # a full disk is not a network fault
             raise NetworkError(
                 f"the weights of {self.timm_name()} cannot be downloaded: {_one_line(error)}",
-                hint=f"try again, or download {_address(self.timm_name())} yourself and set encoder.weights to the file",
+                hint=f"try again, or download {_address(self.timm_name())} yourself, and set encoder.weights to the "
+                "file",
             ) from error
         except RuntimeError as error:
             raise UsageError(
@@ -169,7 +172,8 @@ class TimmSettings(PretrainedSettings):
             return timm.create_model(self.timm_name(), **self.timm_options(), **arguments)
         except (TypeError, ValueError, AssertionError) as error:
             raise UsageError(
-                f"timm cannot build {self.timm_name()} with these options: {_one_line(error)}", hint="correct encoder.options"
+                f"timm cannot build {self.timm_name()} with these options: {_one_line(error)}",
+                hint="correct encoder.options",
             ) from error
 
 

@@ -22,7 +22,7 @@ def freeze(network: nn.Module, names: Collection[str]) -> None:
     for path, module in network.named_modules():
         own = [f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)]
         if own and frozen.issuperset(own):
-            module.is_frozen = True  # type: ignore[assignment]
+            module.is_frozen = True
 
 
 def frozen_modules(network: nn.Module) -> Iterator[nn.Module]:

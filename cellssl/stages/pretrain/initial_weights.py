@@ -189,7 +189,9 @@ def _read_earlier(job: Job, encoder: EncoderSettings) -> tuple[Mapping[str, Any]
         return read_tensors(path), WeightsRecord.of_file(path, encoder)
     _check_same_input(artifact, encoder)
     path, before = artifact.file("encoder.safetensors"), pretrain_metrics(artifact).weights
-    licence = Licence(before.licence, f"{before.source}, where that model began") if before else _without_record(artifact)
+    licence = (
+        Licence(before.licence, f"{before.source}, where that model began") if before else _without_record(artifact)
+    )
     return read_tensors(path), WeightsRecord(str(artifact.path), sha256_of(path), licence)
 
 
