@@ -54,7 +54,7 @@ class EncoderSettings(Plugin):
     def feature_map(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
         """Return the part of a built network that computes the last feature map (n, features, y, x).
 
-        The average of this map over the crop is the representation.
+        The average of this map over the crop is the representation, save where that is a token of its own.
         """
 
     @abstractmethod
@@ -77,6 +77,10 @@ class EncoderSettings(Plugin):
             raise UsageError(
                 f"{self.display_name()} cannot take crops of {side_px} px", hint=f"use {self.min_side_px()} px or more"
             )
+
+    def frozen_parameters(self, network: nn.Module) -> tuple[str, ...]:
+        """Return the names of the parameters of a built network that a training must not change."""
+        return ()
 
     def tensor_names(self, network: nn.Module) -> TensorNames:
         """Return what must be known to load weights from elsewhere into a built network."""

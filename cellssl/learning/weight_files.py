@@ -225,7 +225,7 @@ def _other_channels(given: Mapping[str, Any], expected: Mapping[str, Tensor]) ->
 
 
 def _is_within(name: str, modules: tuple[str, ...]) -> bool:
-    return any(name.startswith(f"{module}.") for module in modules)
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
 def _reads_rgb(weight: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from page_numbers import demo, digits, few_controls, normalisations, nuclei, objectives, real_cells, sweeps
+from page_numbers import demo, digits, few_controls, lite0, normalisations, nuclei, objectives, real_cells, sweeps
 from page_numbers.algorithms import Algorithms, of_plugins, of_recipe, of_stages
 from page_numbers.block import Block
 
@@ -81,6 +81,8 @@ _DECLARED = (
         "nsc", (EVALUATION_PAGE,), "1 minute", partial(of_stages, "evaluate"), real_cells.profiles,
         ("profiles/ljosa_jbiomolscreen_2013_per_well_mean.csv.gz", "meta"),
     ),
+    Block("lite0-frozen", ("docs/encoders.md",), "15 minutes", lite0.algorithms, lite0.frozen, lite0.DATA),
+    Block("lite0-further", ("docs/encoders.md",), "40 minutes", lite0.algorithms, lite0.further, lite0.DATA),
     Block("objectives", (OBJECTIVES_PAGE,), "3 hours", objectives.algorithms, objectives.table, (), ZSCORED),
     Block("factors", (OBJECTIVES_PAGE,), "1 hour", objectives.factor_algorithms, objectives.factors),
     Block(

@@ -1,6 +1,7 @@
 """Encoders are torchvision's and timm's networks without the classifier: same names of tensors, same features."""
 
 import copy
+import itertools
 import re
 import sys
 import tomllib
@@ -19,13 +20,27 @@ from torchvision.transforms.v2.functional import normalize
 from cellssl.config import plugins
 from cellssl.config.recipe import from_table
 from cellssl.errors import UsageError
-from cellssl.learning.encoders import resnet18, vgg11, vgg13, vgg13_bn
+from cellssl.learning.embedding_layers import flattened_encoder
+from cellssl.learning.encoders import (
+    convnext_tiny,
+    dinov2_small,
+    dinov3_small,
+    efficientnet_b0,
+    efficientnet_lite0,
+    resnet18,
+    vgg11,
+    vgg11_bn,
+)
 from cellssl.learning.encoders.timm import Settings as Timm
+from cellssl.learning.training.loop import train
+from cellssl.learning.weight_files import load_weights
 from cellssl.learning.weight_init import init_encoder
 from cellssl.randomness import generator, hash64
 
 FOLDER = "cellssl.learning.encoders"
-TORCHVISION_NAMES = [name for name in plugins.names(FOLDER) if name.startswith(("vgg", "resnet"))]
+TORCHVISION_NAMES = [
+    name for name in plugins.names(FOLDER) if name.startswith(("vgg", "resnet", "convnext", "efficientnet_b"))
+]
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -47,10 +62,11 @@ def test_weights_load_by_name_into_torchvision_s_network(name: str) -> None:
     assert unexpected == [] and {key.partition(".")[0] for key in missing} <= {"classifier", "fc"}
 
 
-@pytest.mark.parametrize("settings", [vgg13.Settings(), vgg13_bn.Settings()], ids=["vgg13", "vgg13_bn"])
-def test_a_vgg_gives_the_mean_of_torchvision_s_features(settings: Any) -> None:
-    ours = build(settings)
-    theirs = torchvision.models.get_model(settings.architecture, weights=None, init_weights=False).eval()
+@pytest.mark.parametrize("name", ["vgg13", "vgg13_bn", "convnext_tiny", "efficientnet_b0"])
+def test_a_network_gives_the_mean_of_torchvision_s_features(name: str) -> None:
+    ours = build(plugins.load(FOLDER, name).Settings())
+    slow = {"init_weights": False} if name.startswith("vgg") else {}
+    theirs = torchvision.models.get_model(name, weights=None, **slow).eval()
     theirs.load_state_dict(ours.state_dict(), strict=False)
     crops = noise(2, 3, 68, 68)
     with torch.no_grad():
@@ -227,6 +243,149 @@ def test_a_vit_takes_crops_of_any_side_that_its_patches_fill() -> None:
         Timm(model="vit_tiny_patch16_224").check_side(48)
 
 
+# Networks of timm with names of their own.
+
+
+@pytest.mark.parametrize("settings", [dinov2_small.Settings(), dinov3_small.Settings()], ids=["dinov2", "dinov3"])
+def test_a_dino_network_gives_timm_s_class_token(settings: Any) -> None:
+    ours, side = build(settings), 4 * settings.patch_px
+    theirs = timm.create_model(settings.timm_name(), num_classes=0, dynamic_img_size=True, global_pool="token").eval()
+    theirs.load_state_dict(ours.state_dict())
+    crops = noise(2, 3, side, side)
+    with torch.no_grad():
+        assert torch.equal(ours(crops), theirs(crops))
+
+
+def test_a_dino_network_resizes_crops_to_the_next_multiple_of_its_patch() -> None:
+    encoder, crops = build(dinov2_small.Settings()), noise(1, 3, 68, 68)
+    with torch.no_grad():
+        filled = nn.functional.interpolate(crops, size=(70, 70), mode="bilinear", antialias=True)
+        torch.testing.assert_close(encoder(crops), encoder(filled))
+
+
+def test_the_mean_of_a_dino_network_is_that_of_the_patches_without_the_class_token() -> None:
+    by_class, by_mean = dinov3_small.Settings(), dinov3_small.Settings(pool="mean")
+    one, other = build(by_class), build(by_mean)
+    assert one.state_dict().keys() == other.state_dict().keys()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            by_class.feature_map(one)(noise(1, 3, 32, 32)).mean((2, 3)), other(noise(1, 3, 32, 32))
+        )
+
+
+def test_a_crop_smaller_than_two_patches_is_refused() -> None:
+    with pytest.raises(UsageError, match="cannot take crops of 27 px") as caught:
+        dinov2_small.Settings().check_side(27)
+    assert caught.value.hint == "use 28 px or more"
+
+
+def test_a_file_of_efficientnet_with_the_names_of_the_first_port_fits_tensor_by_tensor(shared_data: Path) -> None:
+    file = shared_data / "weights" / "efficientnet-lite0-57934424.pth"
+    if not file.is_file():
+        pytest.skip(f"no weights at {file}")
+    theirs = torch.load(file, weights_only=True)
+    renamed = efficientnet_lite0.Settings().renamed(theirs)
+    assert list(renamed) == list(timm.create_model("tf_efficientnet_lite0").state_dict())
+    assert all(one is other for one, other in zip(renamed.values(), theirs.values(), strict=True))
+    assert efficientnet_lite0.Settings().renamed(renamed) is renamed
+
+
+@pytest.mark.parametrize(
+    ("settings", "licence"),
+    [
+        (dinov2_small.Settings(), "Apache-2.0"),
+        (dinov3_small.Settings(), "DINOv3 License"),
+        (efficientnet_lite0.Settings(), "Apache-2.0"),
+        (efficientnet_b0.Settings(), "BSD-3-Clause (torchvision"),
+        (Timm(model="convnextv2_nano.fcmae"), "CC BY-NC 4.0 (not for commercial use)"),
+    ],
+    ids=str,
+)
+def test_the_licence_of_published_weights_is_known(settings: Any, licence: str) -> None:
+    assert settings.published_licence().name.startswith(licence)
+    assert settings.published_licence().source
+
+
+# How channels enter.
+
+
+@pytest.mark.parametrize("settings", [resnet18.Settings, efficientnet_lite0.Settings], ids=["resnet18", "lite0"])
+@pytest.mark.parametrize("standardise", [False, True])
+def test_each_channel_by_itself_is_a_grey_photograph(settings: Any, standardise: bool) -> None:
+    photographs = build(settings(standardise=standardise), 3)
+    each = build(settings(standardise=standardise, channels="each"), 2)
+    each.load_state_dict(photographs.state_dict())
+    crops = noise(3, 2, 64, 64)
+    with torch.no_grad():
+        expected = [photographs(crops[:, [channel] * 3]) for channel in (0, 1)]
+        torch.testing.assert_close(each(crops), torch.cat(expected, dim=1))
+    assert each.out_dim == 2 * photographs.out_dim
+
+
+def test_the_map_of_each_channel_averages_to_the_vector_of_each_channel() -> None:
+    settings = resnet18.Settings(channels="each")
+    encoder, crops = build(settings, 2), noise(3, 2, 64, 64)
+    with torch.no_grad():
+        pooled = encoder(crops)
+        flat = flattened_encoder(settings, encoder)(crops).reshape(*pooled.shape, -1)
+    torch.testing.assert_close(flat.mean(dim=2), pooled)
+
+
+def test_together_three_channels_are_red_green_and_blue() -> None:
+    theirs = torchvision.models.resnet18(weights=None).eval()
+    ours = build(resnet18.Settings(weights="f.pth"), 3)
+    load_weights(ours, theirs.state_dict(), resnet18.Settings().tensor_names(ours), source="f", encoder_name="resnet18")
+    assert torch.equal(ours.conv1.weight, theirs.conv1.weight)
+    assert ours.pixel_mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+
+
+def test_a_network_that_sees_each_channel_is_trained(training: Any) -> None:
+    state, plan = training(encoder={"name": "resnet18", "channels": "each"}, input_px=32, epochs=1)
+    before = state.encoder.conv1.weight.clone()
+    losses = [step.metrics["loss"] for step in train(state, plan)]
+    assert torch.tensor(losses).isfinite().all() and not torch.equal(before, state.encoder.conv1.weight)
+
+
+# Frozen parts.
+
+
+PARTS = [convnext_tiny, efficientnet_b0, efficientnet_lite0, dinov2_small, dinov3_small, resnet18, vgg11, vgg11_bn]
+
+
+@pytest.mark.parametrize("module", PARTS, ids=lambda module: module.__name__.rpartition(".")[2])
+def test_the_parts_of_a_network_hold_every_parameter_once_in_the_order_of_the_crop(module: Any) -> None:
+    settings = module.Settings()
+    with torch.device("meta"):
+        network = settings.build(3)
+    names, count = [name for name, _ in network.named_parameters()], len(settings.parts(network))
+    frozen = [settings.model_copy(update={"frozen_blocks": k}).frozen_parameters(network) for k in range(count)]
+    assert frozen[0] == () and all(set(few) < set(more) for few, more in itertools.pairwise(frozen))
+    last = [
+        name for name in names if any(name == one or name.startswith(f"{one}.") for one in settings.parts(network)[-1])
+    ]
+    assert sorted([*frozen[-1], *last]) == sorted(names)
+
+
+def test_frozen_parts_keep_weights_and_statistics_in_both_encoders_and_the_others_learn(training: Any) -> None:
+    state, plan = training(encoder={"name": "resnet18", "frozen_blocks": 2}, input_px=32, epochs=1)
+    networks = {"query": state.encoder, "key": state.momentum_encoder}
+    before = {name: copy.deepcopy(network.state_dict()) for name, network in networks.items()}
+    list(train(state, plan))
+    for name, network in networks.items():
+        changed = {
+            key.partition(".")[0]
+            for key, now in network.state_dict().items()
+            if not torch.equal(now, before[name][key])
+        }
+        assert changed == {"layer2", "layer3", "layer4"}, name
+
+
+def test_a_network_of_which_nothing_would_learn_is_refused(training: Any) -> None:
+    with pytest.raises(UsageError, match="has 5 parts, and one must be trained") as caught:
+        training(encoder={"name": "resnet18", "frozen_blocks": 5}, input_px=32)
+    assert caught.value.hint.startswith("set it to 4 or less")
+
+
 def test_without_timm_the_cure_is_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UsageError, match="needs the library timm") as caught:
@@ -239,5 +398,5 @@ def test_docs_encoders_names_all_encoders_and_shows_valid_settings() -> None:
     blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     for block in blocks:
         from_table({"name": "page", **tomllib.loads(block)}, Path(), "page").check()
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     assert [name for name in plugins.names(FOLDER) if f"`{name.removesuffix('_bn')}`" not in page] == []

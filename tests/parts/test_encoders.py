@@ -15,6 +15,8 @@ FOLDER = "cellssl.learning.encoders"
 NAMES = plugins.names(FOLDER)
 REQUIRED = {"timm": {"model": "test_efficientnet"}}
 """Settings without a default."""
+FOR_THE_MAP = {name: {"pool": "mean"} for name in ("dinov2_small", "dinov3_small")}
+"""Settings under which the representation is the average of the feature map, and not a token of its own."""
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -54,7 +56,7 @@ def test_every_weight_follows_from_the_seed_and_torch_s_generator_does_not_chang
 @pytest.mark.parametrize("name", NAMES)
 def test_its_feature_map_averages_to_its_representation_with_standardised_pixels_too(name: str) -> None:
     changes = {"standardise": True} if "standardise" in plugins.load(FOLDER, name).Settings.model_fields else {}
-    settings = settings_of(name, **changes)
+    settings = settings_of(name, **changes, **FOR_THE_MAP.get(name, {}))
     encoder, crops = init_encoder(settings, 3, 0, "encoder").eval(), noise(2, 3, 64, 64)
     with torch.no_grad():
         pooled = encoder(crops)

@@ -55,6 +55,9 @@ def network(name: str, weights: Any) -> str:
     return f'{{ name = "{name}", weights = "{weights}" }}'
 
 
+DRY = ("--dry-run", "--json")
+
+
 def planned(words: list[str], **settings: str) -> str:
     """Return the fingerprint that a training would have."""
     rows = json.loads(say("pretrain", *words, *pretrain_flags(**settings), "--dry-run", "--json").out)["would_make"]
@@ -192,6 +195,71 @@ def test_the_cure_for_a_model_that_lies_in_no_store_is_where_to_copy_it(chain: C
 
 
 # Starting from an earlier encoder.
+
+
+def weights_in_card(folder: str | Path) -> Any:
+    """Return what the card of a model says of its first weights."""
+    return json.loads((Path(folder) / "artifact.json").read_text())["metrics"].get("weights")
+
+
+def test_the_card_names_hash_and_licence_of_a_file_and_a_model_made_from_it_keeps_the_licence(
+    words: list[str], resnet: Path
+) -> None:
+    plain = network("resnet18", resnet)
+    named = plain.replace(" }", ', licence = "CC BY 4.0" }')
+    assert planned(words, encoder=plain) == planned(words, encoder=named)
+    first = say("pretrain", *words, *pretrain_flags(encoder=named, epochs="0")).line
+    digest = sha256(resnet.read_bytes()).hexdigest()
+    mine = {"licence": "CC BY 4.0", "licence_source": "encoder.licence of the recipe"}
+    assert weights_in_card(first) == {"source": str(resnet), "sha256": digest, **mine}
+    standardised = '{ name = "resnet18", standardise = true }'
+    further = say("pretrain", *words, *pretrain_flags(encoder=standardised, init_from=first, epochs="0")).line
+    found = weights_in_card(further)
+    assert found["source"] == first and found["licence"] == "CC BY 4.0" and str(resnet) in found["licence_source"]
+
+
+def test_a_file_without_a_named_licence_has_an_unknown_one_and_drawn_weights_have_no_entry(
+    chain: Chain, words: list[str], resnet: Path
+) -> None:
+    made = say("pretrain", *words, *pretrain_flags(encoder=network("resnet18", resnet), epochs="0")).line
+    assert weights_in_card(made)["licence"] == "not known"
+    earlier = chain.made("pretrain").path
+    assert weights_in_card(earlier) is None
+    further = say("pretrain", *words, *pretrain_flags(init_from=str(earlier), epochs="0")).line
+    assert weights_in_card(further)["licence"] == "your own"
+
+
+def test_a_stopped_training_still_knows_its_first_weights(chain: Chain, tmp_path: Path) -> None:
+    stopped = made_in(tmp_path / "stopped", chain)
+    for _ in range(5):
+        next(stopped)
+    stopped.close()
+    assert weights_in_card(result_of(made_in(tmp_path / "stopped", chain)).path)["licence"] == "your own"
+
+
+def test_starting_from_an_encoder_that_sees_channels_in_another_way_is_an_error(words: list[str]) -> None:
+    earlier = say(
+        "pretrain", *words, *pretrain_flags(encoder='{ name = "resnet18", channels = "each" }', epochs="0")
+    ).line
+    said = say("pretrain", *words, *pretrain_flags(encoder="resnet18", init_from=earlier))
+    refused(said, 2, "gets its channels each, and this one together", 'pretrain.encoder.channels = "each"')
+
+
+def test_frozen_parts_count_for_a_training_and_not_for_a_baseline(words: list[str], resnet: Path) -> None:
+    plain = network("resnet18", resnet)
+    frozen = plain.replace(" }", ", frozen_blocks = 2 }")
+    assert planned(words, encoder=plain) != planned(words, encoder=frozen)
+    assert planned(words, encoder=plain, epochs="0") != planned(words, encoder=plain)
+    baselines = [
+        [
+            row["fingerprint"]
+            for row in json.loads(
+                say("embed", *words, *pretrain_flags(encoder=one), "--set", "embed.model=imagenet", *DRY).out
+            )["would_make"]
+        ]
+        for one in (plain, frozen)
+    ]
+    assert baselines[0] == baselines[1]
 
 
 def result_of(work: Any) -> Any:
@@ -335,6 +403,12 @@ def test_imagenet_loads_torchvision_s_own_file_and_the_encoder_does_not_need_it_
     ours = tensors(made, "encoder")
     assert equal(ours, {name: tensor for name, tensor in theirs.items() if not name.startswith("fc.")})
     assert (tmp_path / "store" / "weights" / published.name).is_file()
+    assert weights_in_card(made) == {
+        "source": f"{address}/{published.name}",
+        "sha256": sha256(resnet.read_bytes()).hexdigest(),
+        "licence": "BSD-3-Clause (torchvision's code); the weights may have terms that follow from those of ImageNet",
+        "licence_source": "torchvision's README",
+    }
     shutil.rmtree(tmp_path / "store" / "weights")
     embedded = say("embed", *words, "--set", f"embed.model={made}")
     assert embedded.code == 0, embedded.err
@@ -384,7 +458,9 @@ def test_timm_downloads_its_weights_into_the_store_and_nothing_into_the_home_dir
     asked = ["pretrain", *words, *pretrain_flags(encoder=encoder, epochs="0")]
     first = run(*asked, **at_home(tmp_path / "home", HF_ENDPOINT=address) | {"fresh": True}).line
     assert equal(tensors(first, "encoder"), {n: tensor for n, tensor in weights.items() if not n.startswith("head.")})
-    assert list((tmp_path / "store" / "weights").rglob("model.safetensors"))
+    (file,) = {path.resolve() for path in (tmp_path / "store" / "weights" / "timm").rglob("model.safetensors")}
+    found = weights_in_card(first)
+    assert found["sha256"] == sha256(file.read_bytes()).hexdigest() and found["licence"] == "Apache-2.0"
     assert list((tmp_path / "home").rglob("*")) == []
     again = run(*asked, "--force", **at_home(tmp_path / "home", HF_HUB_OFFLINE="1"))
     assert again.line == first

@@ -41,6 +41,10 @@ class ResnetSettings(TorchvisionSettings):
 
         return nn.Sequential(*list(network.children())[:-2])
 
+    def parts(self, network: nn.Module) -> list[tuple[str, ...]]:
+        """Return the stem and the four stages."""
+        return [("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)]
+
     def trunk(self, channels: int) -> nn.Module:
         """Build the network with a first convolution for `channels`."""
         import torchvision

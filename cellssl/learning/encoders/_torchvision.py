@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from cellssl.learning.encoder import TensorNames
-from cellssl.learning.pretrained import PretrainedSettings
+from cellssl.learning.pretrained import Licence, PretrainedSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,6 +27,13 @@ class TorchvisionSettings(PretrainedSettings):
 
         address: str = get_model_weights(self.architecture)["IMAGENET1K_V1"].url
         return address
+
+    def published_licence(self) -> Licence:
+        """Return what torchvision says of its weights: it names no licence besides that of its code."""
+        return Licence(
+            "BSD-3-Clause (torchvision's code); the weights may have terms that follow from those of ImageNet",
+            "torchvision's README",
+        )
 
     def tensor_names(self, network: nn.Module) -> TensorNames:
         """Return the names, which are the same for all networks of a family."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from cellssl.learning.encoder import TensorNames
+from cellssl.learning.encoders._features import averaged
 from cellssl.learning.encoders._torchvision import TorchvisionSettings
 
 if TYPE_CHECKING:
@@ -31,19 +32,19 @@ class VggSettings(TorchvisionSettings):
         from torch import nn
         from torchvision.models.vgg import cfgs, make_layers
 
-        class Vgg(nn.Module):
-            out_dim = 512
-
-            def __init__(self, features: nn.Sequential) -> None:
-                super().__init__()
-                self.features = features
-
-            def forward(self, crops: Tensor) -> Tensor:
-                pooled: Tensor = self.features(crops).mean(dim=(-2, -1))
-                return pooled
-
         depth, _, batch_norm = self.architecture.partition("_")
         features: nn.Sequential = make_layers(cfgs[LETTERS[depth]], batch_norm=bool(batch_norm))
         if channels != 3:
             features[0] = nn.Conv2d(channels, 64, kernel_size=3, padding=1)
-        return Vgg(features)
+        return averaged(features, 512)
+
+    def parts(self, network: nn.Module) -> list[tuple[str, ...]]:
+        """Return the layers between two poolings, as parts."""
+        from torch import nn
+
+        parts: list[tuple[str, ...]] = [()]
+        for name, layer in network.features.named_children():  # type: ignore[union-attr]
+            parts[-1] += (f"features.{name}",)
+            if isinstance(layer, nn.MaxPool2d):
+                parts.append(())
+        return parts[:-1]

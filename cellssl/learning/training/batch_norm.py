@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cellssl.errors import UsageError
 from cellssl.learning.training.distributed import Group, all_reduce_sum
+from cellssl.learning.training.freezing import is_frozen
 
 
 def convert_sync_batch_norm(network: nn.Module, group: Group, device: torch.device) -> nn.Module:
@@ -42,7 +43,7 @@ def batch_statistics(modules: Iterable[nn.Module]) -> Iterator[None]:
     contrastive loss then tells the two apart instead of the cells, and is far too low in the first epochs.
     """
     found = (norm for module in modules for norm in module.modules())
-    norms = [norm for norm in found if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in found if isinstance(norm, nn.modules.batchnorm._BatchNorm) and not is_frozen(norm)]
     before = [(norm.training, norm.track_running_stats) for norm in norms]
     for norm in norms:
         norm.training, norm.track_running_stats = True, False

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cellssl.disk import raise_fault
 from cellssl.errors import IntegrityError
+from cellssl.learning.training.freezing import frozen_modules
 from cellssl.learning.training.lars import Lars
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class TrainState:
         """Set all modules to training mode: batch norm uses the statistics of the batch, and queues are filled."""
         for module in self.modules():
             module.train()
+            for frozen in frozen_modules(module):
+                frozen.eval()
 
     def eval(self) -> None:
         """Set all modules to evaluation mode: the cells change neither batch norm nor queues."""

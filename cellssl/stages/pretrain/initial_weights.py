@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,14 +12,16 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationInfo
 
 from cellssl.artifacts.card import FINGERPRINT, NAME
 from cellssl.artifacts.contents import not_as_written
+from cellssl.artifacts.hashing import sha256_of
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.paths import InputPath
 from cellssl.config.settings import FROM_CARD, Plugin, PluginField
 from cellssl.engine.weights_cache import FOLDER, Download, fetch_cached, file_download
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note
+from cellssl.files import write_text
 from cellssl.learning.encoder import EncoderSettings, TensorNames
-from cellssl.learning.pretrained import PretrainedSettings
+from cellssl.learning.pretrained import NOT_KNOWN, Licence, PretrainedSettings
 
 if TYPE_CHECKING:
     from cellssl.engine.build import Job, RunContext
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 """Endings of weights files; any other name means an artifact."""
+RECORD = "weights.json"
+"""File beside the checkpoints of a training that holds the record of its first weights."""
+FROM_SEED = "weights drawn from the seed"
+"""What a card says of a training that started from nothing."""
+OWN = Licence("your own", "that model was trained from weights drawn from the seed")
 _ENCODERS = PluginField("cellssl.learning.encoders")
 
 
@@ -54,7 +62,7 @@ def with_published_weights(encoder: EncoderSettings) -> EncoderSettings:
             f'embed.model = "imagenet" needs published weights, and {encoder.plugin_name()} has none',
             hint='choose another network for that arm, such as pretrain.encoder = "resnet50"',
         )
-    return encoder.model_copy(update={"weights": encoder.weights or "imagenet"})
+    return encoder.model_copy(update={"weights": encoder.weights or "imagenet", "frozen_blocks": 0})
 
 
 def with_weights_file(encoder: EncoderSettings, file: Path) -> EncoderSettings:
@@ -69,12 +77,14 @@ def with_weights_file(encoder: EncoderSettings, file: Path) -> EncoderSettings:
             f"embed.model: {encoder.plugin_name()} is not a network of a library, so {file} cannot hold its weights",
             hint='set pretrain.encoder to the network that the weights belong to, such as "resnet50"',
         )
-    return encoder.model_copy(update={"weights": file})
+    return encoder.model_copy(update={"weights": file, "frozen_blocks": 0})
 
 
 def without_weights(encoder: EncoderSettings) -> EncoderSettings:
     """Return the same encoder with weights drawn from the seed."""
-    return encoder.model_copy(update={"weights": None}) if isinstance(encoder, PretrainedSettings) else encoder
+    if not isinstance(encoder, PretrainedSettings):
+        return encoder
+    return encoder.model_copy(update={"weights": None, "frozen_blocks": 0, "licence": None})
 
 
 def external_files(encoder: EncoderSettings, init_from: str | Path | None) -> dict[str, Path]:
@@ -124,30 +134,70 @@ def load_initial_weights(job: Job, state: TrainState) -> Generator[Event, None, 
     if source is None:
         return
     if job.settings.init_from is not None:
-        tensors = _read_earlier(job, encoder)
+        tensors, record = _read_earlier(job, encoder)
         names = replace(
             names, first=()
         )  # an encoder of an artifact was trained on these same channels, or it does not fit
     else:
-        tensors = yield from _read_published(job, encoder)
+        tensors, record = yield from _read_published(job, encoder)
     from cellssl.learning.weight_files import load_weights, unwrap
 
+    tensors = encoder.renamed(tensors) if isinstance(encoder, PretrainedSettings) else tensors
     found = unwrap(tensors, state.encoder.state_dict(), source)
     channels = "a file does not say on which channels it was trained" if is_weights_file(job.settings.init_from) else ""
     if words := "; ".join(filter(None, (found.words(), channels))):
         yield Note(f"{source}: {words}")
     load_weights(state.encoder, found.tensors, names, source=source, encoder_name=encoder.display_name())
     state.momentum_encoder.load_state_dict(state.encoder.state_dict())
+    write_text(job.draft.scratch() / RECORD, json.dumps(record.as_dict()))
 
 
-def _read_earlier(job: Job, encoder: EncoderSettings) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class WeightsRecord:
+    """What a card says of weights that were not drawn from the seed."""
+
+    source: str
+    sha256: str | None
+    """Of the file; None where a library does not say which file it took."""
+    licence: Licence
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry of the card."""
+        named = {"licence": self.licence.name, "licence_source": self.licence.source}
+        return {"source": self.source, "sha256": self.sha256, **named}
+
+    @classmethod
+    def of_file(cls, path: Path, encoder: EncoderSettings) -> WeightsRecord:
+        """Return the record of a file of the user, whose licence only the user can know."""
+        named = encoder.licence if isinstance(encoder, PretrainedSettings) else None
+        return cls(str(path), sha256_of(path), Licence(named, "encoder.licence of the recipe") if named else NOT_KNOWN)
+
+
+def recorded_weights(job: Job) -> dict[str, Any] | None:
+    """Return the record of the first weights of a training, which outlives its being stopped; None where drawn."""
+    file = job.draft.scratch() / RECORD
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _read_earlier(job: Job, encoder: EncoderSettings) -> tuple[Mapping[str, Any], WeightsRecord]:
     from cellssl.learning.weight_files import read_tensors
+    from cellssl.stages.shared.card_shapes import pretrain_metrics
 
     artifact = job.inputs.get("init_from")
     if artifact is None:
-        return read_tensors(job.settings.init_from)
-    _check_same_standardisation(artifact, encoder)
-    return read_tensors(artifact.file("encoder.safetensors"))
+        path = job.settings.init_from
+        return read_tensors(path), WeightsRecord.of_file(path, encoder)
+    _check_same_input(artifact, encoder)
+    path, before = artifact.file("encoder.safetensors"), pretrain_metrics(artifact).weights
+    licence = (
+        Licence(before.licence, f"{before.source}, where that model began") if before else _without_record(artifact)
+    )
+    return read_tensors(path), WeightsRecord(str(artifact.path), sha256_of(path), licence)
+
+
+def _without_record(earlier: Artifact) -> Licence:
+    """Return the licence of a model whose card has no record: it began with weights from the seed, or is older."""
+    return OWN if earlier.card.run.get("started_from") == FROM_SEED else NOT_KNOWN
 
 
 def check_same_channels(earlier: Artifact, channels: list[str] | None) -> None:
@@ -164,8 +214,8 @@ def check_same_channels(earlier: Artifact, channels: list[str] | None) -> None:
         )
 
 
-def _check_same_standardisation(earlier: Artifact, encoder: EncoderSettings) -> None:
-    """Raise UsageError where pixels are scaled differently: the encoder would silently be another one."""
+def _check_same_input(earlier: Artifact, encoder: EncoderSettings) -> None:
+    """Raise UsageError where pixels enter in another way: the encoder would silently be another one."""
     try:
         trained = _ENCODERS.choose(earlier.card.section.get("encoder"), {FROM_CARD: True})
     except ValueError as error:
@@ -176,22 +226,34 @@ def _check_same_standardisation(earlier: Artifact, encoder: EncoderSettings) -> 
             f"the encoder of {earlier.path} was trained on {'standardised' if before else 'unstandardised'} pixels",
             hint=f"set pretrain.encoder.standardise = {str(before).lower()}",
         )
+    theirs, ours = (one.channels if isinstance(one, PretrainedSettings) else "together" for one in (trained, encoder))
+    if theirs != ours:
+        raise UsageError(
+            f"the encoder of {earlier.path} gets its channels {theirs}, and this one {ours}",
+            hint=f'set pretrain.encoder.channels = "{theirs}"',
+        )
 
 
 def _standardises(encoder: Plugin) -> bool:
     return isinstance(encoder, PretrainedSettings) and encoder.standardises()
 
 
-def _read_published(job: Job, encoder: PretrainedSettings) -> Generator[Event, None, Mapping[str, Any]]:
+def _read_published(
+    job: Job, encoder: PretrainedSettings
+) -> Generator[Event, None, tuple[Mapping[str, Any], WeightsRecord]]:
     from cellssl.learning.weight_files import read_tensors
 
     if isinstance(encoder.weights, Path):
-        return read_tensors(encoder.weights)
-    url = encoder.url()
+        return read_tensors(encoder.weights), WeightsRecord.of_file(encoder.weights, encoder)
+    url, source, licence = encoder.url(), describe_source(job) or "", encoder.published_licence()
     if url is not None:
-        return read_tensors((yield from fetch_cached(url, job.context)))
+        path = yield from fetch_cached(url, job.context)
+        return read_tensors(path), WeightsRecord(source, sha256_of(path), licence)
     yield Note(f"getting the published weights of {encoder.display_name()}")
-    return encoder.download_weights(_weights_folder(encoder, job.context.store))
+    folder = _weights_folder(encoder, job.context.store)
+    tensors = encoder.download_weights(folder)
+    file = encoder.cached_file(folder)
+    return tensors, WeightsRecord(source, None if file is None else sha256_of(file), licence)
 
 
 def downloads(encoder: EncoderSettings, init_from: str | Path | None) -> list[Download]:
@@ -203,7 +265,7 @@ def downloads(encoder: EncoderSettings, init_from: str | Path | None) -> list[Do
         return [file_download(what, url)]
 
     def is_there(store: Store) -> bool:
-        return encoder.is_cached(_weights_folder(encoder, store))
+        return encoder.cached_file(_weights_folder(encoder, store)) is not None
 
     def download(context: RunContext) -> Generator[Event, None, None]:
         yield Note(f"getting {what}")
@@ -214,6 +276,6 @@ def downloads(encoder: EncoderSettings, init_from: str | Path | None) -> list[Do
 
 def _weights_folder(encoder: PretrainedSettings, store: Store) -> Path:
     """Return the folder for a library that downloads its weights itself."""
-    folder = store.root / FOLDER / encoder.plugin_name()
+    folder = store.root / FOLDER / encoder.cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -135,12 +135,14 @@ def build_networks(
 
     from cellssl.learning.methods.base import Objective
     from cellssl.learning.training.batch_norm import convert_sync_batch_norm
+    from cellssl.learning.training.freezing import freeze
     from cellssl.learning.training.loop import Branch
     from cellssl.learning.training.state import TrainState, optimizer_for
     from cellssl.learning.weight_init import init_encoder
 
     network = init_encoder(settings.encoder, shape.channels, seed, "encoder")
     encoder = convert_sync_batch_norm(network, group, device).to(device).to(memory_format=torch.channels_last)
+    freeze(encoder, settings.encoder.frozen_parameters(encoder) if settings.epochs > 0 else ())
     momentum_encoder = copy.deepcopy(encoder).requires_grad_(False)
     assert isinstance(network.out_dim, int)
     objectives = build_objectives(settings, shape, network.out_dim, seed).to(device)

@@ -53,7 +53,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
             **arithmetic.details(),
             threads_asked_for=asked,
             processes=plan.group.rank.count,
-            started_from=initial_weights.describe_source(job) or "weights drawn from the seed",
+            started_from=initial_weights.describe_source(job) or initial_weights.FROM_SEED,
             batch_norm=_describe_batch_norm(state.encoder, plan.group.rank.count),
         )
         with torch_threads(plan.group.broadcast(arithmetic.threads)), broadcast_stop(state, plan, validation):
@@ -89,6 +89,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "lowest_validation": best,
         "last": last,
         **({"fitted_queues": queues} if queues else {}),
+        **({"weights": weights} if (weights := initial_weights.recorded_weights(job)) else {}),
         preparation.EXPECTS: _expected_cells(job, crops),
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 from cellssl.artifacts.store import Artifact
 from cellssl.reporting.html import Block, Details, Section, Table, Value
 from cellssl.stages.report.runs import Run, first_seeds
+from cellssl.stages.shared.card_shapes import pretrain_metrics
 
 
 def provenance(runs: list[Run]) -> list[Section]:
@@ -22,11 +23,28 @@ def provenance(runs: list[Run]) -> list[Section]:
         "Each artifact was made from those to its left. Its name is a fingerprint of its settings and inputs. cellssl "
         "verify checks its bytes; its artifact.json says when, where and with which versions it was made."
     )
-    blocks: list[Block] = [Table(["arm", "seed", *kinds], table, caption)]
+    blocks: list[Block] = [Table(["arm", "seed", *kinds], table, caption), *_first_weights(runs)]
     for run in first_seeds(runs):
         text = "\n\n".join(_section_text(artifact) for artifact in run.chain().values())
         blocks.append(Details(f"All settings of “{run.arm}”", text))
     return [Section("Provenance", blocks)]
+
+
+def _first_weights(runs: list[Run]) -> list[Block]:
+    """Return the table of weights that came from elsewhere; nothing where all were drawn from the seed."""
+    rows: list[list[Value]] = []
+    for run in first_seeds(runs):
+        found = pretrain_metrics(run.model).weights if run.model is not None else None
+        if found is not None:
+            licence = f"{found.licence} ({found.licence_source})" if found.licence_source else found.licence
+            rows.append([run.arm, found.source, found.sha256 or "–", licence])
+    if not rows:
+        return []
+    caption = (
+        "Weights of these networks that were not drawn from the seed: where they came from, the sha256 of their file, "
+        "and their licence. It also binds whoever gets a model or vectors made with them, where it says so."
+    )
+    return [Table(["arm", "first weights", "sha256", "licence"], rows, caption)]
 
 
 def _section_text(artifact: Artifact) -> str:

@@ -196,6 +196,15 @@ class LowestValidation(CardShape):
     step: int
 
 
+class FirstWeights(CardShape):
+    """Where the first weights of a training came from, and under which licence."""
+
+    source: str
+    sha256: str | None = None
+    licence: str
+    licence_source: str = ""
+
+
 class PretrainMetrics(CardShape):
     """What is read of the metrics of pretrain."""
 
@@ -206,6 +215,8 @@ class PretrainMetrics(CardShape):
     steps: int = 0
     lowest_validation: LowestValidation | None = None
     expects: Expected | None = None
+    weights: FirstWeights | None = None
+    """None where they were drawn from the seed, and in earlier versions."""
 
 
 class EmbedSection(CardShape):
