@@ -17,7 +17,7 @@ from cellssl.engine.build import Job, Metrics
 from cellssl.events import Event, Note, Progress, Started
 from cellssl.stages.embed.models import load_network
 from cellssl.stages.embed.settings import MEASUREMENTS
-from cellssl.stages.shared import preparation
+from cellssl.stages.shared import learned_labels, preparation
 from cellssl.stages.shared.card_shapes import pretrain_metrics
 from cellssl.stages.shared.cell_tables import metadata
 from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
@@ -56,6 +56,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "drawn": int(cells["drawn"].sum()),
         "drawn_outside_split": outside,
         "dim": file.dim,
+        **learned_labels.on_card(learned_labels.of_inputs(job.inputs)),
     }
 
 
