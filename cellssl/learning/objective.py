@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from cellssl.config.settings import Plugin
 
@@ -18,6 +18,11 @@ class ObjectiveSettings(Plugin):
     An objective with a setting `momentum` uses the momentum encoder, which all branches share; `momentum` says how
     slowly that encoder follows the trained one.
     """
+
+    NO_POSITIVES: ClassVar[str] = ""
+    """Why no view can be of another cell, in words that follow "because"; empty where one can be."""
+    HAS_NEGATIVES: ClassVar[bool] = False
+    """Whether it pushes a cell away from other cells."""
 
     def metadata_columns(self) -> tuple[str, ...]:
         """Return the columns of the cell table that the loss needs; they arrive in `MethodInput.metadata`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from cellssl.config.settings import Plugin, PluginField
 from cellssl.learning.rendering import Rendering, ViewStep
@@ -36,6 +36,8 @@ class View:
     """Side of the view, as a share of the side of the other views."""
     as_first: frozenset[str] = frozenset()
     """Names of transforms whose parameters are those of the first view of the same cell."""
+    of_partner: bool = False
+    """Whether it is a view of the cell's partner, where the cell has one."""
 
     def render(
         self,
@@ -105,12 +107,24 @@ class DrawnViews:
 
     pieces: tuple[DrawnPiece, ...]
 
-    def render(self, crops: UInt8[Tensor, "n c y x"]) -> list[Float32[Tensor, "v n c side side"]]:
+    def render(
+        self, crops: UInt8[Tensor, "n c y x"], of_partners: UInt8[Tensor, "n c y x"] | None = None
+    ) -> list[Float32[Tensor, "v n c side side"]]:
         """Return every view of every crop; consecutive views of one size are in one tensor.
 
-        The memory format is channels last, as convolutions need it, so nothing is copied later.
+        Views of a partner are made of the crops `of_partners`, where they are given. The memory format is channels
+        last, as convolutions need it, so nothing is copied later.
         """
-        return [piece.render(crops) for piece in self.pieces]
+        return [piece.render(crops, crops if of_partners is None else of_partners) for piece in self.pieces]
+
+
+class DrawnRun(NamedTuple):
+    """Consecutive views with the same transforms, with their parameters drawn."""
+
+    views: int
+    rendering: Rendering
+    """What makes them out of the crops, view by view."""
+    of_partner: bool
 
 
 @dataclass(frozen=True)
@@ -118,21 +132,23 @@ class DrawnPiece:
     """Consecutive views of one size, with their parameters drawn."""
 
     side_px: int
-    renderings: tuple[tuple[int, Rendering], ...]
-    """Consecutive views with the same transforms: their number, and what makes them out of the crops, view by view."""
+    runs: tuple[DrawnRun, ...]
 
-    def render(self, crops: UInt8[Tensor, "n c y x"]) -> Float32[Tensor, "v n c side side"]:
+    def render(
+        self, crops: UInt8[Tensor, "n c y x"], of_partners: UInt8[Tensor, "n c y x"]
+    ) -> Float32[Tensor, "v n c side side"]:
         """Return every view of every crop, channels last."""
         import torch
 
         cells, channels = crops.shape[:2]
-        views = sum(count for count, _ in self.renderings)
+        views = sum(run.views for run in self.runs)
         shape = (views * cells, channels, self.side_px, self.side_px)
         piece: Tensor = torch.empty(shape, device=crops.device, memory_format=torch.channels_last)
         begin = 0
-        for count, rendering in self.renderings:
-            rendering.render(crops, piece[begin * cells : (begin + count) * cells])
-            begin += count
+        for run in self.runs:
+            rendered = piece[begin * cells : (begin + run.views) * cells]
+            run.rendering.render(of_partners if run.of_partner else crops, rendered)
+            begin += run.views
         return piece.view(views, cells, *shape[1:])
 
 
@@ -147,15 +163,15 @@ def draw_views(
     pieces: list[list[DrawnPiece]] = [[] for _ in batches]
     for share, numbers in groupby(range(len(views)), lambda number: views[number].side):
         side_px = round(side * share)
-        renderings: list[list[tuple[int, Rendering]]] = [[] for _ in batches]
+        runs: list[list[DrawnRun]] = [[] for _ in batches]
         for view, alike in groupby(numbers, lambda number: views[number]):
             own = list(alike)
             keys, first = _view_keys(batches, own), _view_keys(batches, [0] * len(own))
             steps = view.steps(keys, crop_shape[0], crop_shape[-1], side_px, first)
             sizes = [len(own) * len(batch) for batch in batches]
-            for found, rendering in zip(renderings, Rendering.of(steps, sizes, device), strict=True):
-                found.append((len(own), rendering))
-        for found_pieces, found in zip(pieces, renderings, strict=True):
+            for found, rendering in zip(runs, Rendering.of(steps, sizes, device), strict=True):
+                found.append(DrawnRun(len(own), rendering, view.of_partner))
+        for found_pieces, found in zip(pieces, runs, strict=True):
             found_pieces.append(DrawnPiece(side_px, tuple(found)))
     return [DrawnViews(tuple(found)) for found in pieces]
 

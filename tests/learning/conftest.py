@@ -40,17 +40,16 @@ class MadeUpCrops:
 
 
 def settings_of(branches: dict[str, Any] | None = None, **settings: Any) -> Settings:
-    """Return the settings of [pretrain]; a branch is given by its weight and the settings of its objective."""
+    """Return the settings of [pretrain]; a branch is given by its weight, its positives and the settings of `moco`, or
+    by another objective.
+    """
     view = ["horizontal_flip", {"name": "center_crop", "side": 0.75}, {"name": "channel_jitter", "brightness": 0.3}]
     moco = {"name": "moco", "queue": 7, "dim": 5, "hidden_dim": 6, "temperature": 0.2, "momentum": 0.9}
-    given = {
-        name: {
-            "weight": branch.get("weight", 1.0),
-            "view": view,
-            "objective": moco | {key: value for key, value in branch.items() if key != "weight"},
-        }
-        for name, branch in (branches or {"centre": {}}).items()
-    }
+    given = {}
+    for name, branch in (branches or {"centre": {}}).items():
+        own = dict(branch)
+        of_branch = {"weight": own.pop("weight", 1.0), "positives": own.pop("positives", None), "view": view}
+        given[name] = {**of_branch, "objective": own.pop("objective", moco | own)}
     section = {
         "encoder": {"name": "small", "widths": [4, 6]},
         "branches": given,

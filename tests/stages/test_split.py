@@ -77,6 +77,16 @@ def test_groups_stay_in_one_part(by: str, group: list[str]) -> None:
     assert leakage(cells)[f"{by}s_in_train_and_test"] == 0
 
 
+def test_no_compound_is_in_train_and_in_test_and_controls_are_divided_by_wells() -> None:
+    cells = plates().assign(moa=lambda table: table["compound"].map({"A": "one", "B": "one", "DMSO": "none"}))
+    divided = split(cells, treated=None, classes="moa", balance=False, group_by="compound", shares=(0.5, 0.0, 0.5))
+    by_compound = divided.groupby("compound")["split"].agg(set)
+    assert by_compound["A"] | by_compound["B"] == {"train", "test"} and len(by_compound["A"]) == len(by_compound["B"])
+    controls = divided[divided["control"]]
+    assert set(controls["split"]) == {"train", "test"}
+    assert (controls.groupby(["plate", "well"])["split"].nunique() == 1).all()
+
+
 def test_leakage_agrees_with_a_count_by_sets() -> None:
     cells = split(plates())
     for name, group in (("fields", ["field_id"]), ("wells", ["plate", "well"]), ("plates", ["plate"])):

@@ -40,12 +40,20 @@ class MethodInput:
     """Random keys of this step and branch, one per cell."""
     same_draw: Callable[[int, str], Bool[Tensor, "b"]] | None = None
     """`same_draw(view, transform)`: the cells to which a transform does the same in a view as in view 0; on the CPU."""
+    same: Int64[Tensor, "b"] | None = None
+    """With positives from metadata: equal numbers for cells of one treatment, which are no negatives of each other."""
+
+    @property
+    def identities(self) -> Int64[Tensor, "b"]:
+        """Equal numbers for cells that are no negatives of each other: `same`, or else the keys of the cells."""
+        return self.cells if self.same is None else self.same
 
 
 class Objective(nn.Module, ABC):
     """Base class of all objectives: heads, queues and a loss.
 
-    Everything that an objective must remember between steps is a parameter or a buffer.
+    Everything that an objective must remember between steps is a parameter or a buffer. With positives from metadata,
+    views besides the first are of another cell of the same treatment; the batch still has the cells of the first view.
     """
 
     n_views = 2

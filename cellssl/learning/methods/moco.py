@@ -74,9 +74,10 @@ class Moco(QueuedObjective):
         with torch.no_grad():
             keys = F.normalize(self.momentum_projector(inputs.momentum), dim=-1)
         keys = keys.flip(0)  # (q, b, dim): key i, of the other view, is the positive of query i
-        scores = self._scores(queries, keys, inputs.cells)
+        masks = self.mask_same_cell or inputs.same is not None
+        scores = self._scores(queries, keys, inputs.identities if masks else None)
         loss = torch.stack([contrastive_loss(one, self.options) for one in scores]).mean()
-        self.stage_for_queue(keys, inputs.cells)
+        self.stage_for_queue(keys, inputs.identities)
         return loss, diagnostics(scores, queries)
 
     def project(self, features: Float[Tensor, "b dim"]) -> Float[Tensor, "b out"]:
@@ -89,13 +90,14 @@ class Moco(QueuedObjective):
         self.enqueue()
 
     def _scores(
-        self, queries: Float[Tensor, "q b dim"], keys: Float[Tensor, "q b dim"], cells: Int64[Tensor, "b"]
+        self, queries: Float[Tensor, "q b dim"], keys: Float[Tensor, "q b dim"], masked: Int64[Tensor, "b"] | None
     ) -> list[Float[Tensor, "b k+1"]]:
         """Return scores per direction; queue i holds former positives of queries i.
 
-        Queue 0 thus holds keys of second views, queue 1 keys of first views.
+        Queue 0 thus holds keys of second views, queue 1 keys of first views. Former keys of the cells `masked`, or of
+        their treatments, are left out.
         """
-        same_cell = cells[:, None] == self.queue_cells[None, :] if self.mask_same_cell else None
+        same_cell = None if masked is None else masked[:, None] == self.queue_cells[None, :]
         return [
             logits(query, key, queue, same_cell, self.options.temperature)
             for query, key, queue in zip(queries, keys, self.queue, strict=True)

@@ -47,7 +47,7 @@ class NnClr(QueuedObjective):
         predicted = l2_normalize(per_view(self.predictor, projections))
         views = l2_normalize(projections).detach()
         neighbours = [nearest_neighbours(view, self.queue[0]) for view in views]
-        scores = [self._scores(neighbours[i], predicted[1 - i], inputs.cells) for i in (0, 1)]
+        scores = [self._scores(neighbours[i], predicted[1 - i], inputs.identities) for i in (0, 1)]
         loss = torch.stack([contrastive_loss(one, self.options) for one in scores]).mean()
         self.stage_for_queue(views[:1], inputs.cells)
         return loss, diagnostics(scores, views)

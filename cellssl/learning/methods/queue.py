@@ -20,7 +20,8 @@ EMPTY_SLOT = -1
 class QueuedObjective(Objective):
     """Base of objectives with queues.
 
-    State: `queue` (q, dim, k) with columns of length 1, the cells that its columns belong to, and a write position.
+    State: `queue` (q, dim, k) with columns of length 1, the cells that its columns belong to (with positives from
+    metadata their treatments), and a write position.
     """
 
     queue: Tensor

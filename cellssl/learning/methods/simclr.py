@@ -58,7 +58,7 @@ class SimClr(AllPairs):
         """Return the loss over 2 b anchors, one per view; a cell that is twice in a batch is not its own negative."""
         views = self.project(inputs.online)  # (2, b, dim)
         positive = (views[0] * views[1]).sum(dim=1, keepdim=True).repeat(2, 1) / self.temperature
-        cells = inputs.cells.repeat(2)
+        cells = inputs.identities.repeat(2)
         negative = self.similarities(views).masked_fill(cells[:, None] == cells[None, :], -torch.inf)
         scores = torch.cat([positive, negative], dim=1)
         return contrastive_loss(scores, self.options), diagnostics([scores], views)

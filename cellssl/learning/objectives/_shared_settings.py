@@ -29,6 +29,7 @@ class IfmSettings(ObjectiveSettings):
 class ContrastiveSettings(IfmSettings):
     """Options of all losses of the InfoNCE family; all are off by default."""
 
+    HAS_NEGATIVES: ClassVar[bool] = True
     margin: float = Field(0.0, ge=0)
     """Margin that is subtracted from the score of the positive in the denominator, in units of similarity / temperature
     (ε-InfoNCE, arXiv:2211.05568)."""

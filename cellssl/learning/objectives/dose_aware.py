@@ -22,6 +22,7 @@ class Settings(ObjectiveSettings):
     """Attract cells under similar doses of one compound (y-aware InfoNCE, arXiv:2106.08808). A control, or a cell of
     unknown dose, is attracted by its own other view only."""
 
+    NO_POSITIVES: ClassVar[str] = "it weighs all pairs of cells by their doses already"
     RENAMED: ClassVar[Mapping[str, str]] = {"unrelated": "unrelated_weight"}
     form: Literal["y_aware", "threshold", "exponential"] = "y_aware"
     """`y_aware` weights InfoNCE by the similarity of doses; `threshold` compares each pair with pairs of less similar

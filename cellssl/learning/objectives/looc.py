@@ -25,6 +25,9 @@ class Settings(ContrastiveSettings):
     """Learn one space that is invariant to the whole view, and further spaces, each sensitive to one transform (LooC,
     arXiv:2008.05659). embed.layer = "projector" concatenates the spaces (LooC++)."""
 
+    NO_POSITIVES: ClassVar[str] = (
+        "a key shares the draw of one transform with the query, and another cell differs in more than that"
+    )
     RENAMED: ClassVar[Mapping[str, str]] = {"keep": "sensitive_to"}
     sensitive_to: tuple[str, ...] = Field(("color_jitter",), min_length=1)
     """Transforms of the view, by name; for each there is a space that stays sensitive to it."""

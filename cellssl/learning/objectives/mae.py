@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class Settings(ObjectiveSettings):
     """Reconstruct the patches of a cell that are hidden from the encoder (masked autoencoder, arXiv:2111.06377)."""
 
+    NO_POSITIVES: ClassVar[str] = "it reconstructs hidden patches of the same cell"
     RENAMED: ClassVar[Mapping[str, str]] = {"hidden_share": "mask_ratio"}
     mask_ratio: float = Field(0.75, gt=0, lt=1)
     """Fraction of the patches that are hidden; they are drawn anew for each cell and step."""

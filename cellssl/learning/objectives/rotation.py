@@ -7,7 +7,7 @@ why `relative` exists.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class Settings(ObjectiveSettings):
     """Predict by how many quarter turns a cell has been rotated (rotation prediction, arXiv:1803.07728)."""
 
+    NO_POSITIVES: ClassVar[str] = "it predicts how the same cell was turned"
     relative: bool = False
     """Predict the rotation relative to a view of the same cell that is not rotated. If false, as in the paper, the
     rotation is absolute, which says little about cells, because they have no upright orientation. The view may then

@@ -7,7 +7,7 @@ is mislabelled.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class Settings(IfmSettings):
     """Attract cells with the same label (SupCon, arXiv:2004.11362); a cell without a label is a class of its own."""
 
+    NO_POSITIVES: ClassVar[str] = "it takes all cells of its `label` as positives already"
     label: str = "label"
     """Column of the cell table: `label` (treated or control, from [split]), `compound`, `moa`, `well` …"""
     form: Literal["sup_con", "epsilon_sup_info_nce"] = "sup_con"

@@ -16,11 +16,11 @@ from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Int64, UInt8
+    from jaxtyping import Int64
     from torch import Tensor
 
     from cellssl.learning.training.distributed import Group
-    from cellssl.learning.training.readers import Rows
+    from cellssl.learning.training.readers import Batch
 
     BranchViews = tuple[DrawnViews, ...]
     """The views of one step, in the order of the branches."""
@@ -87,12 +87,12 @@ def with_drawn_views(
     drawer: ViewDrawer,
     cells_of: Callable[[int], Int64[Tensor, "b"]],
     steps: range,
-    batches: Iterator[tuple[Rows, UInt8[Tensor, "own c y x"]]],
-) -> Iterator[tuple[Rows, UInt8[Tensor, "own c y x"], BranchViews]]:
-    """Yield the rows and crops of every step together with their drawn views."""
+    batches: Iterator[Batch],
+) -> Iterator[tuple[Batch, BranchViews]]:
+    """Yield the batch of every step together with its drawn views."""
     views: Iterator[BranchViews] | None = None
-    for rows, crops in batches:
+    for batch in batches:
         if views is None:  # the size of the crops is known now
             in_background = drawer.device.type != "cpu"
-            views = drawn_steps(drawer, cells_of, steps, tuple(crops.shape[1:]), in_background=in_background)
-        yield rows, crops, next(views)
+            views = drawn_steps(drawer, cells_of, steps, tuple(batch.crops.shape[1:]), in_background=in_background)
+        yield batch, next(views)

@@ -12,8 +12,8 @@ What is trained, and every number, is the same as if each step had been read.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,8 @@ from cellssl.learning.training.cell_metadata import NO_METADATA, CellMetadata
 from cellssl.learning.training.diagnostics import Measured, check_finite, feature_statistics, read_metrics
 from cellssl.learning.training.distributed import SINGLE_PROCESS, Group
 from cellssl.learning.training.drawing import ViewDrawer, branch_keys, with_drawn_views
-from cellssl.learning.training.readers import prefetch
-from cellssl.learning.view import View, render_all, same_draws
+from cellssl.learning.training.positives import BatchReader, Positives
+from cellssl.learning.view import View, draw_views, same_draws
 from cellssl.randomness import Keys
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from cellssl.learning.training.batches import Batches
     from cellssl.learning.training.drawing import BranchViews
-    from cellssl.learning.training.readers import CropReader
+    from cellssl.learning.training.readers import CropReader, Paired
     from cellssl.learning.training.state import TrainState
     from cellssl.learning.view import DrawnViews
 
@@ -74,6 +74,8 @@ class Plan:
     clip_norm: float | None = None
     group: Group = SINGLE_PROCESS
     metadata: CellMetadata = NO_METADATA
+    positives: Mapping[str, Positives] = field(default_factory=dict)
+    """Branch -> how it takes positives from the metadata of the training cells; most branches do not."""
     read_every: int = 1
     """Steps between two reads of the metrics. Where it is 1, a step is checked before it changes a weight."""
 
@@ -86,6 +88,12 @@ class Plan:
         """What draws the views of all branches."""
         views = {branch.name: branch.views for branch in self.branches}
         return ViewDrawer(views, self.seed, self.side_px, self.device, self.group)
+
+    def reader(
+        self, read: CropReader, cell_keys: Int64[Tensor, "n"], positives: Mapping[str, Positives]
+    ) -> BatchReader:
+        """Return what reads the batches of some cells: those of the training, or others."""
+        return BatchReader(read, cell_keys, self.seed, self.group, positives)
 
     def cells_of(self, step: int) -> Int64[Tensor, "b"]:
         """Return the keys of the cells of one step."""
@@ -155,11 +163,13 @@ def train_unread(state: TrainState, plan: Plan) -> Iterator[UnreadStep]:
     """Train from `state.step` to `plan.steps`; yield after every step, without waiting for the device."""
     began_s = time.perf_counter()
     steps = range(state.step, plan.steps)
-    batches = prefetch(plan.read, map(plan.batches.rows, steps), plan.group.share)
-    for rows, crops, views in with_drawn_views(plan.drawer, plan.cells_of, steps, batches):
+    reader = plan.reader(plan.read, plan.cell_keys, plan.positives)
+    batches = reader.batches((step, plan.batches.rows(step)) for step in steps)
+    for batch, views in with_drawn_views(plan.drawer, plan.cells_of, steps, batches):
         waited_s = time.perf_counter() - began_s
-        metrics = train_step(state, plan, crops, plan.cell_keys[torch.from_numpy(rows)], views)
-        yield UnreadStep(state.step, metrics, len(rows), began_s, waited_s)
+        cells = plan.cell_keys[torch.from_numpy(batch.rows)]
+        metrics = train_step(state, plan, batch.crops, cells, views, batch.paired)
+        yield UnreadStep(state.step, metrics, len(cells), began_s, waited_s)
         began_s = time.perf_counter()
 
 
@@ -169,15 +179,17 @@ def train_step(
     crops: UInt8[Tensor, "own c y x"],
     cells: Int64[Tensor, "b"],
     views: BranchViews | None = None,
+    paired: Mapping[str, Paired] | None = None,
 ) -> Measured:
     """Update the state with one batch, and return the metrics of the step: numbers where `plan.read_every` is 1.
 
     `cells` are the keys of the whole batch, `crops` the crops of this process' share of it (all of them where there is
-    one process), `views` their drawn views, which are drawn here by default. Raises FailedError where the loss or the
-    gradient is infinite or nan: where `plan.read_every` is 1 here, before any weight is changed; else only when the
+    one process), `views` their drawn views, which are drawn here by default, and `paired` their partners, for branches
+    with positives; without it their other views are made of the cells themselves. Raises FailedError where the loss or
+    the gradient is infinite or nan: where `plan.read_every` is 1 here, before any weight is changed; else only when the
     metrics are read (`read_steps`).
     """
-    metrics = compute_gradients(state, plan, crops, cells, views)
+    metrics = compute_gradients(state, plan, crops, cells, views, paired)
     if plan.read_every == 1:
         numbers = read_metrics([metrics], plan.device)[0]
         check_finite(numbers, state.step + 1)
@@ -199,6 +211,7 @@ def compute_gradients(
     crops: UInt8[Tensor, "own c y x"],
     cells: Int64[Tensor, "b"],
     views: BranchViews | None = None,
+    paired: Mapping[str, Paired] | None = None,
 ) -> Measured:
     """Compute the gradient of the weighted sum of all branches' losses, and return the metrics."""
     state.train()
@@ -208,7 +221,8 @@ def compute_gradients(
     for number, branch in enumerate(plan.branches):
         state.begin_branch()
         drawn = None if views is None else views[number]
-        encoded = encode_views(state, plan, branch, crops, cells, state.step, drawn)
+        paired_with = None if paired is None else paired.get(branch.name)
+        encoded = encode_views(state, plan, branch, crops, cells, state.step, drawn, paired_with)
         loss, diagnostics = branch.objective(encoded)
         weighted = branch.weight * loss
         weighted.backward()  # gradients add up, so only one branch's activations are in memory at a time
@@ -229,17 +243,21 @@ def encode_views(
     cells: Int64[Tensor, "b"],
     when: int | str,
     drawn: DrawnViews | None = None,
+    paired: Paired | None = None,
 ) -> MethodInput:
     """Draw the views of one branch, and encode them with both encoders.
 
     All views of one size pass through an encoder as one batch, and batch norm computes its statistics over that batch.
     The result covers the whole batch in every process: each sends the features of its share to the others. `when` is
-    the step, or "validation"; the views depend on it. They are drawn here where they are not given as `drawn`.
+    the step, or "validation"; the views depend on it. They are drawn here where they are not given as `drawn`. `paired`
+    holds the crops of the partners, which the views of partners are made of.
     """
     objective = branch.objective
     keys = branch_keys(plan.seed, branch.name, cells, when)
     own = Keys(plan.group.share(keys.values))
-    pieces = render_all(branch.views, crops, own, plan.side_px) if drawn is None else drawn.render(crops)
+    if drawn is None:
+        (drawn,) = draw_views(branch.views, [own], tuple(crops.shape[1:]), plan.side_px, crops.device)
+    pieces = drawn.render(crops, None if paired is None else paired.crops)
 
     def encode_with(encoder: torch.nn.Module, wanted: tuple[int, ...]) -> Float[Tensor, "v b dim"]:
         with autocast(plan.device, plan.dtype):
@@ -254,7 +272,8 @@ def encode_views(
     )
     metadata = plan.metadata.lookup(cells, plan.device)
     same = partial(same_draws, branch.views, keys=keys, channels=crops.shape[1], side=crops.shape[-1])
-    return MethodInput(online, momentum, to_device(cells, plan.device), metadata, pixels, keys, same)
+    no_negatives = None if paired is None else paired.same
+    return MethodInput(online, momentum, to_device(cells, plan.device), metadata, pixels, keys, same, no_negatives)
 
 
 def _select_views(pieces: list[Tensor], wanted: tuple[int, ...]) -> Iterator[Float[Tensor, "v own c y x"]]:

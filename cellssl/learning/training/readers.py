@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,26 @@ if TYPE_CHECKING:
     Rows = Int64[np.ndarray, "b"]
 
 Item = TypeVar("Item")
+
+
+class Paired(NamedTuple):
+    """What a branch with positives gets for a batch besides its cells."""
+
+    crops: UInt8[Tensor, "own c y x"]
+    """The crops of the partners of this process' share of the batch; a cell's own crop where it has none."""
+    same: Int64[Tensor, "b"] | None
+    """Equal numbers for cells of the whole batch that are no negatives of each other; None where only the cell itself
+    is none."""
+
+
+class Batch(NamedTuple):
+    """The cells of one step."""
+
+    rows: Rows
+    crops: UInt8[Tensor, "own c y x"]
+    """Of this process' share of the rows."""
+    paired: Mapping[str, Paired] = {}
+    """By branch; only branches with positives."""
 
 
 class CropReader(Protocol):

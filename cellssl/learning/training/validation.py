@@ -10,20 +10,30 @@ import torch
 from cellssl.learning.training.batch_norm import batch_statistics
 from cellssl.learning.training.compilation import not_compiled
 from cellssl.learning.training.loop import encode_views
-from cellssl.learning.training.readers import prefetch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jaxtyping import Int64
     from torch import Tensor
 
     from cellssl.learning.training.loop import Plan
+    from cellssl.learning.training.positives import Positives
     from cellssl.learning.training.readers import CropReader
     from cellssl.learning.training.state import TrainState
 
 
 @torch.no_grad()
-def validation_loss(state: TrainState, plan: Plan, read: CropReader, cell_keys: Int64[Tensor, "n"]) -> float:
+def validation_loss(
+    state: TrainState,
+    plan: Plan,
+    read: CropReader,
+    cell_keys: Int64[Tensor, "n"],
+    positives: Mapping[str, Positives] | None = None,
+) -> float:
     """Return the weighted sum of losses on cells outside the training set; their views are the same every time.
+
+    `positives` are those of these cells, by branch.
 
     Batches have the size of the training's, and batch norm uses their statistics, so that the loss can be compared with
     the training loss at every step: both depend on the number of cells in a batch and on how they are normalised.
@@ -32,10 +42,11 @@ def validation_loss(state: TrainState, plan: Plan, read: CropReader, cell_keys: 
     total = torch.zeros((), device=plan.device)
     batches = validation_batches(len(cell_keys), plan.batches.size)
     with batch_statistics(state.modules()), not_compiled(state):
-        for rows, crops in prefetch(read, batches, plan.group.share):
-            cells = cell_keys[torch.from_numpy(rows)]
+        for batch in plan.reader(read, cell_keys, positives or {}).batches(("validation", rows) for rows in batches):
+            cells, when = cell_keys[torch.from_numpy(batch.rows)], "validation"
             for branch in plan.branches:
-                encoded = encode_views(state, plan, branch, crops, cells, "validation")
+                paired = batch.paired.get(branch.name)
+                encoded = encode_views(state, plan, branch, batch.crops, cells, when, paired=paired)
                 total += branch.weight * branch.objective(encoded)[0] / len(batches)
     return total.item()
 

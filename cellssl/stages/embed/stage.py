@@ -19,7 +19,7 @@ from cellssl.stages.embed.block_settings import MEASUREMENTS
 from cellssl.stages.embed.joined import JoinedBlock, column_names, join, joined_blocks
 from cellssl.stages.embed.models import load_network
 from cellssl.stages.embed.neighbours import surroundings
-from cellssl.stages.shared import preparation
+from cellssl.stages.shared import learned_labels, preparation
 from cellssl.stages.shared.card_shapes import pretrain_metrics
 from cellssl.stages.shared.cell_tables import metadata
 from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
@@ -60,6 +60,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "drawn_outside_split": outside,
         "dim": file.dim,
         **({"blocks": [block.metrics() for block in joined]} if joined else {}),
+        **learned_labels.on_card(learned_labels.of_inputs(job.inputs)),
     }
 
 

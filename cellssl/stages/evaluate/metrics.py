@@ -9,6 +9,7 @@ from typing import Any
 from cellssl.stages.evaluate.block_gains import BlockGains
 from cellssl.stages.shared.block_words import empty_blocks_words
 from cellssl.stages.shared.fitted_link import FittedLink, links_in, links_json
+from cellssl.stages.shared.learned_labels import Leak
 
 CLASSIFIERS = ("knn", "linear")
 """The classifiers of every scheme: k nearest neighbours, and the linear probe."""
@@ -354,9 +355,13 @@ class EvaluationMetrics:
     """Some of RETRIEVAL_TASKS."""
     not_computed: Mapping[str, str] = field(default_factory=dict)
     """Part -> the reason why these cells do not allow it, with the cure."""
+    label_leaks: tuple[Leak, ...] = ()
+    """What is to be said of scores for labels that the model learned from; empty for a model without labels."""
 
     @classmethod
-    def of_parts(cls, parts: Mapping[str, PartMetrics], not_computed: Mapping[str, str]) -> EvaluationMetrics:
+    def of_parts(
+        cls, parts: Mapping[str, PartMetrics], not_computed: Mapping[str, str], label_leaks: tuple[Leak, ...] = ()
+    ) -> EvaluationMetrics:
         """Return the metrics of the parts that were computed, by name."""
         profiles = parts.get("profiles")
         return cls(
@@ -365,6 +370,7 @@ class EvaluationMetrics:
             nsc={name: part for name, part in parts.items() if isinstance(part, NscMetrics)},
             retrieval={name: part for name, part in parts.items() if isinstance(part, RetrievalMetrics)},
             not_computed=not_computed,
+            label_leaks=label_leaks,
         )
 
     def fitted_by(self) -> dict[str, tuple[FittedLink, ...]]:
@@ -384,7 +390,9 @@ class EvaluationMetrics:
         if self.profiles is not None:
             parts["profiles"] = self.profiles
         parts |= {**self.nsc, **self.retrieval}
-        return {**{name: part.to_json() for name, part in parts.items()}, "not_computed": dict(self.not_computed)}
+        content = {**{name: part.to_json() for name, part in parts.items()}, "not_computed": dict(self.not_computed)}
+        leaks = [asdict(leak) for leak in self.label_leaks]
+        return {**content, "label_leaks": leaks} if leaks else content
 
     def card_json(self) -> dict[str, Any]:
         """Return the metrics of the card: evaluation.json, and the accuracies of the split repeated at its top."""
@@ -400,6 +408,7 @@ class EvaluationMetrics:
             nsc={name: NscMetrics.from_json(content[name]) for name in NSC_RULES if name in content},
             retrieval={name: RetrievalMetrics.from_json(content[name]) for name in RETRIEVAL_TASKS if name in content},
             not_computed=content.get("not_computed", {}),
+            label_leaks=tuple(Leak(**each) for each in content.get("label_leaks", ())),
         )
 
 

@@ -28,9 +28,11 @@ from cellssl.stages.evaluate.classification import (
 )
 from cellssl.stages.evaluate.evaluated_cells import evaluated_cells
 from cellssl.stages.evaluate.external_table import ExternalTable, read_external_table, table_blocks
+from cellssl.stages.evaluate.label_leaks import label_leaks
 from cellssl.stages.evaluate.metrics import EvaluationMetrics, PartMetrics
 from cellssl.stages.evaluate.profiles import ProfileEvaluation
 from cellssl.stages.evaluate.settings import Settings
+from cellssl.stages.shared import learned_labels
 from cellssl.stages.shared.card_shapes import embed_blocks
 from cellssl.stages.shared.cell_tables import read_all_embeddings
 from cellssl.stages.shared.plate_layout import split_by_cell
@@ -79,7 +81,10 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     if predictions:
         _write_predictions(job, predictions)
     not_computed = {name: f"{error.message}; {error.hint}" for name, error in missing.items()}
-    metrics = EvaluationMetrics.of_parts(found, not_computed)
+    learned = [] if settings.table else learned_labels.of_artifact(job.inputs["embed"])
+    leaks = label_leaks(learned, cells, found, settings.label)
+    yield from map(Note, [leak.sentence for leak in leaks])
+    metrics = EvaluationMetrics.of_parts(found, not_computed, leaks)
     if "embeddings" not in missing:
         yield from map(Note, metrics.cautions())
     text = json.dumps(metrics.to_json(), indent=1, sort_keys=True, ensure_ascii=False)

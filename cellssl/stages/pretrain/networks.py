@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cellssl.errors import UsageError
 from cellssl.learning.training.distributed import SINGLE_PROCESS, Group, check_batch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
     from jaxtyping import Int64
     from torch import Tensor
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from cellssl.learning.encoder import EncoderSettings
     from cellssl.learning.training.cell_metadata import CellMetadata
     from cellssl.learning.training.loop import Branch, Plan
+    from cellssl.learning.training.positives import Positives
     from cellssl.learning.training.readers import InMemoryReader, MemmapReader
     from cellssl.learning.training.state import TrainState
     from cellssl.stages.pretrain.settings import Settings
@@ -36,10 +39,12 @@ def prepare(
     device: torch.device,
     group: Group = SINGLE_PROCESS,
     metadata: CellMetadata | None = None,
+    positives: Mapping[str, Positives] | None = None,
 ) -> tuple[TrainState, Plan]:
     """Build networks, branches, optimiser and batches, all at step 0.
 
-    `metadata` holds the columns of the cell table that objectives use. Raises UsageError for what cannot be trained: a
+    `metadata` holds the columns of the cell table that objectives use, `positives` the partners of the training cells,
+    by branch. Raises UsageError for what cannot be trained: a
     queue or a batch larger than the data, crops too small, an objective that does not fit its views or the encoder.
     """
     from cellssl.device import dtype_for
@@ -76,6 +81,7 @@ def prepare(
         clip_norm=settings.clip_norm,
         group=group,
         metadata=metadata or NO_METADATA,
+        positives=positives or {},
         read_every=read_interval(device),
     )
     return state, plan
@@ -153,7 +159,10 @@ def build_networks(
         objective = objectives[objective_module_name(name)]
         assert isinstance(objective, Objective)
         query, key = branch.view_transforms(2)
-        branches.append(Branch(name, branch.weight, objective.make_views(query, key), objective))
+        views = objective.make_views(query, key)
+        if branch.positives is not None:
+            views = (views[0], *[replace(view, of_partner=True) for view in views[1:]])
+        branches.append(Branch(name, branch.weight, views, objective))
     optimizer = optimizer_for(settings.optimizer, [encoder, objectives], settings.weight_decay)
     return TrainState(encoder, momentum_encoder, objectives, optimizer), tuple(branches)
 

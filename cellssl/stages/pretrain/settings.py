@@ -38,6 +38,40 @@ class ViewPair(SettingsModel):
     """Transforms of all other views."""
 
 
+class Positives(SettingsModel):
+    """Settings of positives from metadata: the views of a cell besides the first are made of another training cell.
+
+    Wells, sites and fields are those of one plate: wells of one name on two plates are two wells.
+    """
+
+    same: tuple[str, ...] = Field(("compound", "dose"), min_length=1)
+    """Columns of the cell table in which the other cell has the same values: `compound`, `dose`, `moa`, `batch` …
+    All control wells of one compound have the same dose and moa. A cell without a value has no other cell."""
+    other: tuple[str, ...] = Field(("well",), min_length=1)
+    """Columns in each of which it has another value: `well`, `plate`, `batch` …"""
+    share: float = Field(0.5, gt=0, le=1)
+    """Share of the cells of a step that get another cell, of those that have one; the rest keep their own views."""
+    mask_same: bool = True
+    """Leave cells with the same values out of the negatives of each other, also former ones in a queue. For
+    objectives with negatives: `moco`, `simclr`, `nnclr`."""
+
+    @model_validator(mode="after")
+    def _same_or_other(self) -> Positives:
+        both = {column_of(name) for name in self.same} & {column_of(name) for name in self.other}
+        if both:
+            raise ValueError(f"a cell cannot have both the same and another {', '.join(sorted(both))}")
+        return self
+
+
+def column_of(name: str) -> str:
+    """Return the column of the cell table for the name of a column in a recipe."""
+    return SHORT_NAMES.get(name, name)
+
+
+SHORT_NAMES = {"dose": "dose_micromolar", "field": "field_id"}
+"""Names of columns that a recipe may use besides their own."""
+
+
 class BranchSettings(SettingsModel):
     """Settings of one branch: one loss on one set of views."""
 
@@ -51,12 +85,27 @@ class BranchSettings(SettingsModel):
         default_factory=lambda: plugins.load("cellssl.learning.objectives", "moco").Settings()
     )
     """The loss: a name, or a table with a name and its settings."""
+    positives: Positives | None = None
+    """A table with `same`, `other` and `share`, so that also another cell of the same treatment in another well is a
+    positive; by default only views of the same cell are. The model then learns from these columns."""
+
+    @model_validator(mode="after")
+    def _positives_fit(self) -> BranchSettings:
+        if self.positives is not None and (reason := self.objective.NO_POSITIVES):
+            name = self.objective.plugin_name()
+            raise ValueError(f"{name} cannot take positives from metadata, because {reason}; leave out positives")
+        return self
 
     @model_validator(mode="after")
     def _view_or_views(self) -> BranchSettings:
         if (self.view is None) == (self.views is None):
             raise ValueError("a branch needs either view or views.query and views.key")
         return self
+
+    def learned_columns(self) -> tuple[str, ...]:
+        """Return the columns of the cell table that serve as labels, of the objective or of positives."""
+        same = self.positives.same if self.positives is not None else ()
+        return tuple(dict.fromkeys([*self.objective.metadata_columns(), *map(column_of, same)]))
 
     def view_transforms(self, views: int) -> list[ViewSettings]:
         """Return the transforms of each of so many views."""
@@ -226,5 +275,9 @@ class Settings(StageSettings):
         return initial_weights.downloads(self.encoder, self.init_from)
 
 
-EXPLAINED = {"branches.NAME": BranchSettings, "early_stopping": EarlyStopping}
+EXPLAINED = {
+    "branches.NAME": BranchSettings,
+    "branches.NAME.positives": Positives,
+    "early_stopping": EarlyStopping,
+}
 """Tables within the section that `explain` prints too."""

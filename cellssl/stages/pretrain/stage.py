@@ -15,8 +15,14 @@ from cellssl.errors import UsageError
 from cellssl.events import Event, Note
 from cellssl.files import atomic_path
 from cellssl.stages.pretrain import initial_weights
+from cellssl.stages.pretrain.positives import (
+    learned_labels_of,
+    load_positives,
+    positives_in_numbers,
+    positives_in_words,
+)
 from cellssl.stages.pretrain.settings import OUT_OF_MEMORY_HINT
-from cellssl.stages.shared import preparation
+from cellssl.stages.shared import learned_labels, preparation
 from cellssl.stages.shared.arithmetic import Arithmetic
 from cellssl.stages.shared.cell_tables import check_cells_known
 from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
@@ -60,6 +66,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
             if change:
                 yield Note(f"{change}: its last bits are not those of an uninterrupted one")
             yield from map(Note, _fitted_in_words(queues, job.settings, len(crops)))
+            yield from map(Note, positives_in_words(plan.positives, job.settings))
             if compiling.note:
                 yield Note(compiling.note)
             yield from _load_first_weights(job, state)
@@ -90,6 +97,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "last": last,
         **({"fitted_queues": queues} if queues else {}),
         **({"weights": weights} if (weights := initial_weights.recorded_weights(job)) else {}),
+        **({"positives": positives_in_numbers(plan.positives)} if plan.positives else {}),
+        **learned_labels.on_card(learned_labels_of(job)),
         preparation.EXPECTS: _expected_cells(job, crops),
     }
 
@@ -193,7 +202,10 @@ def _prepared_training(job: Job, rank: Rank) -> Iterator[tuple[TrainState, Plan,
     device = device_for(job.context.device, rank)
     announce(rank, job.card.fingerprint, begins=True)
     with process_group(rank, device) as group, enough_memory(OUT_OF_MEMORY_HINT):
-        state, plan = prepare(job.settings, crops, cell_ids, job.seed or 0, device, group, load_metadata(job))
+        positives = load_positives(job, "train")
+        state, plan = prepare(
+            job.settings, crops, cell_ids, job.seed or 0, device, group, load_metadata(job), positives
+        )
         yield state, plan, _validation(job, plan), crops
 
 
@@ -251,7 +263,8 @@ def _validation(job: Job, plan: Plan) -> Validation | None:
     if len(crops) < 2:
         raise UsageError("the split has one val cell, and batch norm and losses need two", hint="raise split.shares")
     read = crop_reader(crops, plan.device, in_memory=False)  # used rarely: not worth the memory
-    loss = partial(validation_loss, read=read, cell_keys=keys_of(cell_ids))
+    positives = load_positives(job, "val")
+    loss = partial(validation_loss, read=read, cell_keys=keys_of(cell_ids), positives=positives)
     return Validation(loss, max(1, plan.batches.steps(stopping.every_epochs)), stopping.patience)
 
 

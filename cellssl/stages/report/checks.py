@@ -13,6 +13,7 @@ from cellssl.stages.fetch.sample import first_look
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import Check, not_made, too_little
 from cellssl.stages.report.label_free_checks import label_free_checks
+from cellssl.stages.report.learned_labels_check import labels_learned, learned_by
 from cellssl.stages.report.plate_counts import mostly_dropped
 from cellssl.stages.report.runs import Run
 from cellssl.stages.segment.precut import crop_cautions
@@ -46,6 +47,7 @@ def checks(runs: list[Run], scores: ScoresByArm) -> list[Check]:
         _number_of_cells(scores, arm),
         _seeds(over_seeds),
         _leak(run, over_seeds),
+        labels_learned(run),
         _left_out_groups(run, over_seeds, scores),
         _simulated(run),
     ]
@@ -190,12 +192,17 @@ def _seeds(over_seeds: dict[str, MeanSd]) -> Check:
     return Check(question, "not quite", numbers, "against", "the seeds differ")
 
 
+def _labels_used(run: Run, none: str) -> str:
+    """Return `none` where the training used no label; another check says which it used."""
+    return "" if learned_by(run) else none
+
+
 def _leak(run: Run, over_seeds: dict[str, MeanSd]) -> Check:
     question = "Did the network see the test data in training?"
     if run.trained is None:
         return Check(question, "no", "nothing was trained on these cells", "passed")
     if run.split is None:
-        why = "all cells are clustered; training used their pixels, but no label"
+        why = f"all cells are clustered; training used their pixels{_labels_used(run, ', but no label')}"
         return not_made(question, why, answer="no split")
     leaks = split_metrics(run.split).leaks
     counts = {
@@ -204,7 +211,7 @@ def _leak(run: Run, over_seeds: dict[str, MeanSd]) -> Check:
         "plate": leaks.plates_in_train_and_test,
     }
     numbers = ", ".join(counted(count, name) for name, count in counts.items())
-    shared = f"{numbers} with cells in both train and test (training used no label)"
+    shared = f"{numbers} with cells in both train and test{_labels_used(run, ' (training used no label)')}"
     if not over_seeds["ami"].n:
         return not_made(question, f"no score uses a label; {shared}")
     if leaks.wells_in_train_and_test:

@@ -14,6 +14,7 @@ from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import summary
 from cellssl.stages.report.checks import checks
 from cellssl.stages.report.label_free_checks import collapses
+from cellssl.stages.report.learned_labels_check import arms_with_labels, learned_by
 from cellssl.stages.report.runs import Run, has_treatments, part_of
 from cellssl.stages.shared.card_shapes import (
     FetchMetrics,
@@ -26,6 +27,7 @@ from cellssl.stages.shared.card_shapes import (
 def lead(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> list[str]:
     """Return what was compared and what was found, in a few paragraphs; what a sweep shows comes first."""
     paragraphs = [*_no_result(runs), _data(runs[0]), _question(runs, scores), *collapses(runs, scores), *of_sweep]
+    paragraphs += arms_with_labels(runs)
     if scores.has_labels:
         paragraphs += [_separation(runs[0], scores, arm) for arm in scores.trained or [scores.leading]]
         paragraphs += [_baselines(scores), *_upper_bound(scores)]
@@ -97,12 +99,13 @@ def _question(runs: list[Run], scores: ScoresByArm) -> str:
     if asked := sorted({k for k, filled in ks if filled < k}):
         numbers += f" ({' or '.join(map(str, asked))} were asked for; the others are empty)"
     arms, seeds = len({one.arm for one in runs}), len({one.seed for one in runs})
+    without = "" if any(map(learned_by, runs)) else " without using any label"
     part = part_of(run)
     where = f"the {run.clusters.cells:,} cells of the part “{part}”" if part != "all" else "all cells"
     return (
-        f"{counted(arms, 'arm')}, {counted(seeds, 'seed')} each. Every arm turns a cell into a vector "
-        f"without using any label. Then {where} are grouped into {numbers}, and the "
-        f"clusters are compared with what is known about the cells.{label} AMI (adjusted mutual information) is 0 for "
+        f"{counted(arms, 'arm')}, {counted(seeds, 'seed')} each. Every arm turns a cell into a vector{without}. "
+        f"Then {where} are grouped into {numbers}, and the clusters are compared with what is known about the "
+        f"cells.{label} AMI (adjusted mutual information) is 0 for "
         "chance and 1 for full agreement; ± is the standard deviation over seeds."
     )
 

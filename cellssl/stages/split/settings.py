@@ -38,9 +38,11 @@ class Settings(StageSettings):
     split_column: str | None = None
     """A column of the cell table that holds `train` or `test` (or `val`) for every cell, such as the official split of
     a data set. Where it holds no `val`, the validation share in `shares` is taken out of train."""
-    group_by: Literal["cell", "well", "plate"] = "cell"
+    group_by: Literal["cell", "well", "plate", "compound"] = "cell"
     """Unit that is never divided between sets. With `cell`, cells of one well are in train and in test, so the
-    well effect leaks into every score."""
+    well effect leaks into every score. With `compound`, no compound of the test set is in training, at any dose or on
+    any plate; controls, and cells without a compound, are divided by wells. With `classes = "moa"`, every mechanism
+    has compounds in train and in test, where it has several."""
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     """Shares of train, val and test; they add up to 1, and a share may be 0 except that of train."""
     test_plates: tuple[str, ...] = ()

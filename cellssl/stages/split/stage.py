@@ -109,11 +109,23 @@ def assign_parts(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
     part[cells["plate"].isin(settings.test_plates).to_numpy()] = "test"
     assigned = part != ""
     shares = _without_test(settings.shares) if settings.test_plates or settings.split_column else settings.shares
-    classes = cells["label"].fillna("").to_numpy(str) if settings.group_by != "plate" else np.full(len(cells), "")
+    classes = _classes_to_divide(cells, group, settings.group_by)
     for name in np.unique(classes[~assigned]):
         rows = np.flatnonzero(~assigned & (classes == name))
         part[rows] = _divide_groups(group[rows], shares, settings.seed)
     return part
+
+
+def _classes_to_divide(cells: pd.DataFrame, group: np.ndarray, group_by: str) -> np.ndarray:
+    """Return the class of every cell; each is divided by itself. Plates are divided whole, and so are compounds."""
+    match group_by:
+        case "plate":
+            return np.full(len(cells), "")
+        case "compound":
+            of_compound = cells["label"].groupby(group).transform("first").fillna("")
+            return (of_compound + cells["control"].map({True: "/control", False: ""})).to_numpy(str)
+        case _:
+            return cells["label"].fillna("").to_numpy(str)
 
 
 def _column_parts(cells: pd.DataFrame, column: str) -> np.ndarray:
@@ -175,6 +187,10 @@ def _groups(cells: pd.DataFrame, by: str) -> np.ndarray:
             return cells["cell_id"].to_numpy(str)
         case "well":
             return (cells["plate"] + "/" + cells["well"]).to_numpy(str)
+        case "compound":
+            wells = cells["plate"] + "/" + cells["well"]
+            by_well = cells["control"].to_numpy(bool) | cells["compound"].isna().to_numpy(bool)
+            return cells["compound"].where(~by_well, wells).to_numpy(str)
         case _:
             return cells["plate"].to_numpy(str)
 

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from cellssl.learning.training.drawing import STEPS_AT_ONCE, branch_keys, drawn_steps, with_drawn_views
 from cellssl.learning.training.loop import Plan, train, train_step
-from cellssl.learning.training.readers import ahead
+from cellssl.learning.training.readers import Batch, ahead
 from cellssl.learning.view import View, ViewSettings, draw_views, render_all
 from cellssl.randomness import Keys, cell_keys, generator
 
@@ -49,12 +49,12 @@ def test_a_training_that_draws_ahead_has_the_weights_of_one_that_draws_in_each_s
 
 def test_every_batch_comes_with_its_own_views(training: Any) -> None:
     _, plan = training(BRANCHES)
-    batches = [(plan.batches.rows(step), crops_and_cells(plan, step)[0]) for step in range(plan.steps)]
+    batches = [Batch(plan.batches.rows(step), crops_and_cells(plan, step)[0]) for step in range(plan.steps)]
     seen = list(with_drawn_views(plan.drawer, plan.cells_of, range(plan.steps), iter(batches)))
-    assert [crops.data_ptr() for _, crops, _ in seen] == [crops.data_ptr() for _, crops in batches]
+    assert [batch.crops.data_ptr() for batch, _ in seen] == [batch.crops.data_ptr() for batch in batches]
     (last,) = plan.drawer.draw([(plan.steps - 1, plan.cells_of(plan.steps - 1))], (3, 16, 16))
-    crops = seen[-1][1]
-    assert torch.equal(seen[-1][2][1].render(crops)[0], last[1].render(crops)[0])
+    batch, views = seen[-1]
+    assert torch.equal(views[1].render(batch.crops)[0], last[1].render(batch.crops)[0])
 
 
 def mixed_views() -> tuple[View, ...]:
