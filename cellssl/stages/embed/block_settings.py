@@ -60,7 +60,7 @@ class BlockSettings(SettingsModel):
     input_px: int | None = Field(None, ge=8)
     """Side of the input of that network in px, in place of pretrain.input_px."""
     network: Literal["query", "momentum"] | None = None
-    """As in [embed], whose value is the default."""
+    """As in [embed], whose value is the default; of an arm, that of the arm."""
     step: Literal["lowest", "last"] | None = None
     """As in [embed], whose value is the default."""
     layer: Literal["pooled", "flattened", "projector"] | None = None
