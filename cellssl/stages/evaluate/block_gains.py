@@ -52,7 +52,8 @@ class BlockGains:
         for of_blocks in gains.values():
             for gain in of_blocks.values():
                 gain["interval"] = None if gain["interval"] is None else list(gain["interval"])
-        return {"resampled": self.resampled, self.resampled: self.groups, **gains}
+        names = list(next(iter(self.gains.values()), ()))  # keys of a file are sorted
+        return {"names": names, "resampled": self.resampled, self.resampled: self.groups, **gains}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> BlockGains:
@@ -62,7 +63,7 @@ class BlockGains:
         return cls(
             resampled,
             content[resampled],
-            {name: {block: _gain(one) for block, one in of_blocks.items()} for name, of_blocks in gains.items()},
+            {name: {block: _gain(of[block]) for block in content["names"]} for name, of in gains.items()},
         )
 
 
