@@ -135,7 +135,7 @@ class PretrainedSettings(EncoderSettings):
 def add_grey_channels(network: nn.Module, channels: int) -> None:
     """Make a network for photographs see every channel as a grey one; the names in its state dict do not change."""
     network.grey_channels = channels  # type: ignore[assignment]
-    network.out_dim = channels * int(network.out_dim)  # type: ignore[arg-type]
+    network.out_dim = channels * int(network.out_dim)  # type: ignore[assignment,arg-type]
     network.register_forward_pre_hook(_as_grey)
     network.register_forward_hook(_side_by_side)
 

@@ -1,6 +1,7 @@
 """Embedding with published weights: an encoder of 0 epochs, with one result for all seeds."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,8 @@ def test_the_pipeline_runs_on_published_weights_and_the_report_calls_them_a_base
     assert said.code == 0, said.err
     rows = json.loads((Path(said.line) / "scores.json").read_text())
     assert [(row["arm"], row["baseline"]) for row in rows] == [("main", True)]
+    page = (Path(said.line) / "report.html").read_text(encoding="utf-8")
+    assert sha256(lite0.read_bytes()).hexdigest() in page and "not known (nothing names it)" in page
 
 
 def test_random_draws_weights_even_where_the_encoder_has_given_ones(words: list[str], lite0: Path) -> None:
@@ -116,6 +119,8 @@ def test_an_arm_for_imagenet_may_have_its_own_network(tmp_path: Path) -> None:
         "weights": "imagenet",
         "standardise": None,
         "stem": "large",
+        "channels": "together",
+        "frozen_blocks": 0,
     }
     assert card.section["epochs"] == 0 and card.section["input_px"] == 64 and "seed" not in card.section
     assert planned.inputs["pretrain"] == card.fingerprint

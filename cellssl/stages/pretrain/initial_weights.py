@@ -126,13 +126,16 @@ def describe_source(job: Job) -> str | None:
     return encoder.url() or f"the published weights of {encoder.display_name()}"
 
 
-def load_initial_weights(job: Job, state: TrainState) -> Generator[Event, None, None]:
-    """Load the weights that the settings name into both encoders; heads, queues and optimiser stay as they are."""
+def load_initial_weights(job: Job, state: TrainState) -> Generator[Event, None, WeightsRecord | None]:
+    """Load the weights that the settings name into both encoders; heads, queues and optimiser stay as they are.
+
+    Returns what the card says of them; None where they are drawn from the seed.
+    """
     encoder: Any = job.settings.encoder
     names: TensorNames = encoder.tensor_names(state.encoder)
     source = describe_source(job)
     if source is None:
-        return
+        return None
     if job.settings.init_from is not None:
         tensors, record = _read_earlier(job, encoder)
         names = replace(
@@ -149,7 +152,7 @@ def load_initial_weights(job: Job, state: TrainState) -> Generator[Event, None, 
         yield Note(f"{source}: {words}")
     load_weights(state.encoder, found.tensors, names, source=source, encoder_name=encoder.display_name())
     state.momentum_encoder.load_state_dict(state.encoder.state_dict())
-    write_text(job.draft.scratch() / RECORD, json.dumps(record.as_dict()))
+    return record
 
 
 @dataclass(frozen=True)
@@ -173,9 +176,14 @@ class WeightsRecord:
         return cls(str(path), sha256_of(path), Licence(named, "encoder.licence of the recipe") if named else NOT_KNOWN)
 
 
-def recorded_weights(job: Job) -> dict[str, Any] | None:
-    """Return the record of the first weights of a training, which outlives its being stopped; None where drawn."""
-    file = job.draft.scratch() / RECORD
+def write_record(scratch: Path, record: WeightsRecord) -> None:
+    """Write a record beside the checkpoints, so that a resumed training has it, too."""
+    write_text(scratch / RECORD, json.dumps(record.as_dict()))
+
+
+def read_record(scratch: Path) -> dict[str, Any] | None:
+    """Return the entry of the card; None where weights were drawn from the seed."""
+    file = scratch / RECORD
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cellssl.learning.training.loop import Plan
     from cellssl.learning.training.state import TrainState
     from cellssl.rank import Rank
+    from cellssl.stages.pretrain.initial_weights import WeightsRecord
     from cellssl.stages.pretrain.settings import Settings
     from cellssl.stages.pretrain.training import Validation
 
@@ -69,7 +70,9 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
             yield from map(Note, positives_in_words(plan.positives, job.settings))
             if compiling.note:
                 yield Note(compiling.note)
-            yield from _load_first_weights(job, state)
+            record = yield from _load_first_weights(job, state)
+            if record is not None:
+                initial_weights.write_record(job.draft.scratch(), record)
             yield from map(Note, _slow_convolutions(state, plan))
             _compile(state, plan, compiled=arithmetic.compiled)
             yield from run_training(
@@ -96,7 +99,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "lowest_validation": best,
         "last": last,
         **({"fitted_queues": queues} if queues else {}),
-        **({"weights": weights} if (weights := initial_weights.recorded_weights(job)) else {}),
+        **({"weights": weights} if (weights := initial_weights.read_record(job.draft.scratch())) else {}),
         **({"positives": positives_in_numbers(plan.positives)} if plan.positives else {}),
         **learned_labels.on_card(learned_labels_of(job)),
         preparation.EXPECTS: _expected_cells(job, crops),
@@ -177,12 +180,13 @@ def _arithmetic(state: TrainState, plan: Plan, channels: int, asked: int | None,
     return Arithmetic.here(threads, plan.device, plan.dtype, compiled=compiled)
 
 
-def _load_first_weights(job: Job, state: TrainState) -> Iterator[Event]:
+def _load_first_weights(job: Job, state: TrainState) -> Generator[Event, None, WeightsRecord | None]:
     """Load given weights, unless there is a checkpoint, which contains them already."""
     from cellssl.stages.pretrain.checkpoints import Checkpoints
 
-    if not Checkpoints.of(job.draft).last.is_file():
-        yield from initial_weights.load_initial_weights(job, state)
+    if Checkpoints.of(job.draft).last.is_file():
+        return None
+    return (yield from initial_weights.load_initial_weights(job, state))
 
 
 @contextmanager
