@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from page_numbers import demo, digits, few_controls, normalisations, nuclei, objectives, real_cells, sweeps
+from page_numbers import demo, digits, few_controls, normalisations, nuclei, objectives, positives, real_cells, sweeps
 from page_numbers.algorithms import Algorithms, of_plugins, of_recipe, of_stages
 from page_numbers.block import Block
 
@@ -82,6 +82,10 @@ _DECLARED = (
         ("profiles/ljosa_jbiomolscreen_2013_per_well_mean.csv.gz", "meta"),
     ),
     Block("objectives", (OBJECTIVES_PAGE,), "3 hours", objectives.algorithms, objectives.table, (), ZSCORED),
+    Block(
+        "positives", (OBJECTIVES_PAGE,), "1 hour", positives.algorithms, positives.table,
+        ("crops/bbbc021_crops_small.npz", "crops/bbbc021_crops_small.csv"),
+    ),
     Block("factors", (OBJECTIVES_PAGE,), "1 hour", objectives.factor_algorithms, objectives.factors),
     Block(
         "detectors-f1", (SEGMENTATION_PAGE,), "5 minutes", partial(_detectors, *nuclei.METHODS), nuclei.f1,
