@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from page_numbers import demo, digits, few_controls, lite0, normalisations, nuclei, objectives, real_cells, sweeps
+from page_numbers import demo, digits, few_controls, lite0, normalisations, nuclei, objectives, positives, real_cells, sweeps
 from page_numbers.algorithms import Algorithms, of_plugins, of_recipe, of_stages
 from page_numbers.block import Block
 
@@ -84,6 +84,10 @@ _DECLARED = (
     Block("lite0-frozen", ("docs/encoders.md",), "15 minutes", lite0.algorithms, lite0.frozen, lite0.DATA),
     Block("lite0-further", ("docs/encoders.md",), "40 minutes", lite0.algorithms, lite0.further, lite0.DATA),
     Block("objectives", (OBJECTIVES_PAGE,), "3 hours", objectives.algorithms, objectives.table, (), ZSCORED),
+    Block(
+        "positives", (OBJECTIVES_PAGE,), "1 hour", positives.algorithms, positives.table,
+        ("crops/bbbc021_crops_small.npz", "crops/bbbc021_crops_small.csv"),
+    ),
     Block("factors", (OBJECTIVES_PAGE,), "1 hour", objectives.factor_algorithms, objectives.factors),
     Block(
         "detectors-f1", (SEGMENTATION_PAGE,), "5 minutes", partial(_detectors, *nuclei.METHODS), nuclei.f1,

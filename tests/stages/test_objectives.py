@@ -1,13 +1,14 @@
 """Objectives through the command line: they find the columns that they need, and their projectors can embed."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from chain import Chain, say
+from chain import Chain, say, start
 from safetensors.torch import load_file
 from stages.test_embed import pixels
 
@@ -121,3 +122,53 @@ def test_a_queue_that_the_recipe_does_not_name_is_made_to_fit_and_one_that_it_na
     assert refused.code == 2 and "a queue of 1,024 keys is not smaller" in refused.err
     projected = say("embed", tmp_path / "default.toml", *words, "--set", "embed.layer=projector")
     assert projected.code == 0, projected.err
+
+
+def with_positives(**given: object) -> list[str]:
+    table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in given.items())
+    return ["--set", f"pretrain.branches.context.positives={{ {table} }}"]
+
+
+def test_positives_are_counted_and_the_page_names_the_scores_of_their_labels(words: list[str]) -> None:
+    positives = with_positives(same=["compound"], other=["well"], share=1.0)
+    said = say("run", *words, *positives, "--arm", "main", "--seed", "0")
+    assert "have another one of the same compound in another well; the others keep their own views" in said.err
+    assert "the model learned from compound (positives of the branch context), so its score for label" in said.err
+    assert "1 of 1 scored compound was in its training" in said.err
+    page = (Path(said.line) / "report.html").read_text(encoding="utf-8")
+    assert "the model learned from labels that it is scored for" in page and "without using any label" not in page
+    (model,) = Path(words[words.index("--store") + 1]).glob("pretrain/*/artifact.json")
+    metrics = read_card(model.parent).metrics
+    assert metrics["positives"]["context"]["share_with_partner"] == 1.0
+    assert metrics["learned_labels"][0]["columns"] == ["compound"]
+
+
+def test_a_killed_training_with_positives_gives_the_same_bytes(words: list[str], chain: Chain, tmp_path: Path) -> None:
+    positives = [*with_positives(same=["compound"], share=0.5), "--set", "pretrain.checkpoint_s=0"]
+    whole = Path(say("pretrain", *words, *positives).line)
+    again = [str(chain.recipe), "--store", str(tmp_path / "other"), "--store", str(chain.root), "--device", "cpu"]
+    command = ["pretrain", *again, *positives, "--set", "pretrain.epochs=2"]
+    process = start(*command)
+    while not list((tmp_path / "other").glob("pretrain/*.partial/**/last.ckpt")) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    resumed = Path(say(*command).line)
+    assert read_card(resumed).files == read_card(whole).files
+
+
+@pytest.mark.parametrize(
+    ("given", "objective", "message", "cure"),
+    [
+        ({"same": ["compoud"]}, "moco", "positives.same names the column 'compoud'", "did you mean 'compound'?"),
+        ({"other": ["plate"]}, "moco", "another one of the same compound and dose in another plate", "two wells among"),
+        ({"same": ["plate"], "other": ["well"]}, "moco", "all training cells have the same plate", "mask_same = false"),
+        ({}, "mae", "mae cannot take positives from metadata, because it reconstructs hidden patches", ""),
+        ({"same": ["well"], "other": ["well"]}, "moco", "both the same and another well", ""),
+    ],
+)  # fmt: skip
+def test_positives_that_cannot_be_are_an_error_with_its_cure(
+    words: list[str], given: dict[str, object], objective: str, message: str, cure: str
+) -> None:
+    said = say("pretrain", *words, *with_objective(objective), *with_positives(**given))
+    assert said.code == 2 and message in said.err and cure in said.err

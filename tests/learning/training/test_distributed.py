@@ -145,16 +145,19 @@ TRAINING = """
     from dataclasses import replace
     from learning.conftest import MadeUpCrops, settings_of
     from cellssl.learning.training.loop import train
+    from cellssl.learning.training.positives import Partners, Positives
     from cellssl.learning.training.validation import validation_loss
     from cellssl.stages.pretrain.networks import keys_of, prepare, crop_reader
-    branches = {"context": {"weight": 0.4}, "centre": {"mask_same_cell": True, "queue": 9}}
+    branches = {"context": {"weight": 0.4, "positives": {}}, "centre": {"mask_same_cell": True, "queue": 9}}
     settings = settings_of(branches, batch=5, epochs=4, weight_decay=0.01, clip_norm=5.0)
     crops = MadeUpCrops(13)
-    state, plan = prepare(settings, crops, [f"cell {i}" for i in range(13)], 0, torch.device("cpu"), group)
+    ids, numbers = [f"cell {i}" for i in range(13)], torch.arange(13).numpy()
+    positives = {"context": Positives(Partners.of(numbers // 5, numbers[:, None]), 0.5)}
+    state, plan = prepare(settings, crops, ids, 0, torch.device("cpu"), group, positives=positives)
     plan = replace(plan, read_every=4 if group.rank.count > 1 else 1)
     losses = [event.metrics for event in train(state, plan)]
     others = keys_of([f"other {i}" for i in range(13)])
-    validation = validation_loss(state, plan, crop_reader(crops, plan.device), others)
+    validation = validation_loss(state, plan, crop_reader(crops, plan.device), others, positives)
     ends = [float(weight.double().sum()) for weight in state.encoder.state_dict().values()]
     queue = plan.branches[0].objective.queue.double().sum().item()
     result = [losses, validation, ends, queue]
@@ -182,7 +185,7 @@ def test_gathered_features_are_the_whole_batch_and_gradients_flow_back_to_the_ow
 
 
 def test_two_processes_train_as_one_process_does(together: dict[str, list[Any]]) -> None:
-    """An encoder with batch norm, two branches, batches of 5, so shares of 2 and 3 cells."""
+    """An encoder with batch norm, two branches, one with positives, batches of 5, so shares of 2 and 3 cells."""
     namespace: dict[str, Any] = {"torch": torch, "group": SINGLE_PROCESS}
     exec(textwrap.dedent(TRAINING), namespace)
     alone = namespace["result"]
