@@ -82,11 +82,11 @@ _TO_3 = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _TO_30 = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 # Measured in BBBC021 (Caie et al. 2010, doi:10.1158/1535-7163.MCT-09-1148): CellProfiler's means per well of Ljosa et
-# al. 2013 (doi:10.1177/1087057113503553; supplement of the paper, file ljosa_jbiomolscreen_2013_per_well_mean, as
-# CellProfiler's GitHub organisation keeps it). Every well is divided by the mean of the DMSO wells of its plate, then
-# wells are averaged, over all doses that the paper annotates with a mechanism. nearest and
-# second_nearest are Nuclei_Neighbors_FirstClosestDistance_10 and ..._SecondClosestDistance_10, touching Nuclei_Neighbors_PercentTouching_10, area Nuclei_AreaShape_Area,
-# and count Nuclei_Number_Object_Number, whose mean is half the number of nuclei in a field.
+# al. 2013 (doi:10.1177/1087057113503553), the file ljosa_jbiomolscreen_2013_per_well_mean.csv.gz, which public copies
+# of the paper's data hold. Every well is divided by the mean of the DMSO wells of its plate, then wells are averaged
+# over all doses that are annotated with a mechanism. nearest and second_nearest are
+# Nuclei_Neighbors_FirstClosestDistance_10 and SecondClosestDistance_10, touching Nuclei_Neighbors_PercentTouching_10,
+# area is Nuclei_AreaShape_Area, and count is Nuclei_Number_Object_Number, whose mean is half the nuclei of a field.
 MEASURED: Mapping[str, Measured] = {
     "sim-nocodazole": Measured(nearest=1.19, second_nearest=1.39, touching=1.78, area=1.22, count=0.31),  # 6 wells
     "sim-vincristine": Measured(nearest=1.11, second_nearest=1.33, touching=1.71, area=1.26, count=0.32),  # 21 wells

@@ -78,10 +78,10 @@ def _keep_apart(
     """Return the first `wanted` points that are not nearer than `apart` to one accepted before."""
     taken = np.empty((wanted, 2))
     count = 0
-    for number, (point, distance) in enumerate(zip(points, apart, strict=True)):
+    for number, (drawn, distance) in enumerate(zip(points, apart, strict=True)):
         if count == wanted:
             break
-        point = beside.place(number, point, taken[:count]) if beside else point
+        point = beside.place(number, drawn, taken[:count]) if beside else drawn
         gaps = taken[:count] - point
         if count == 0 or (gaps * gaps).sum(axis=1).min() >= distance * distance:
             taken[count] = point
