@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 CROP_PX, INPUT_PX, CELLS_PER_CLASS, NEIGHBOURS, BATCH = 48, 32, 150, 20, 64
+DRUGS = ("sim-nocodazole", "sim-taxol", "sim-cytochalasin")
 PHENOTYPES = (
     "normal", "mitotic_arrest", "multinucleate", "micronucleate",
     "bundled_tubulin", "depolymerised_tubulin", "actin_clumps", "shrunken",
@@ -137,14 +138,12 @@ def load_or_simulate(path: Path) -> dict[str, np.ndarray]:
 
 def simulate_plate() -> dict[str, np.ndarray]:
     """Return all cells of one plate: three compounds at their four highest doses, and controls."""
-    from cellssl.datasets.simulation.phenotypes import COMPOUNDS
+    from cellssl.datasets.simulation.compounds import COMPOUNDS
     from cellssl.datasets.simulation.scene import Scene, render
     from cellssl.imaging.cropping import crop
 
     parameters = {"cells_per_field": 195.0, "density_spread": 0.35, "brightness_spread": 0.3, "effect_max": 0.85}
-    wells = [(name, dose) for name, one in COMPOUNDS.items() for dose in one.doses_micromolar[-4:]] + [
-        ("DMSO", 0.0)
-    ] * 2
+    wells = [(name, dose) for name in DRUGS for dose in COMPOUNDS[name].doses_micromolar[-4:]] + [("DMSO", 0.0)] * 2
     columns: dict[str, list[Any]] = {"pixels": [], "phenotype": [], "compound": [], "dose_micromolar": []}
     for number, (compound, dose) in enumerate(wells * 3):
         treated = None if compound == "DMSO" else compound

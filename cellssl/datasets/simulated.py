@@ -21,6 +21,7 @@ from pydantic import field_validator, model_validator
 
 from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.datasets.base import Dataset, Field, Value
+from cellssl.datasets.simulation.plate_layout import Treatment, at_random, is_outer
 from cellssl.errors import FailedError
 from cellssl.events import Progress
 from cellssl.files import write_buffer, write_text
@@ -48,11 +49,29 @@ IMAGE_COLUMNS = (
     '"Image_Metadata_Well_DAPI",Replicate,"Image_Metadata_Compound",Image_Metadata_Concentration'
 )
 
-CompoundName = Literal["sim-nocodazole", "sim-taxol", "sim-cytochalasin"]
+CompoundName = Literal[
+    "sim-nocodazole",
+    "sim-vincristine",
+    "sim-taxol",
+    "sim-epothilone",
+    "sim-cytochalasin",
+    "sim-latrunculin",
+    "sim-etoposide",
+    "sim-mitomycin",
+    "sim-cytostatic",
+]
 
 
 class Settings(Dataset):
-    """Simulated plates: fields like those of BBBC021, with the nucleus and the phenotype of every cell known."""
+    """Simulated plates: fields like those of BBBC021, with the nucleus and the phenotype of every cell known.
+
+    Two compounds of each of four mechanisms disturb cells: microtubules lost (sim-nocodazole, sim-vincristine) or
+    bundled (sim-taxol, sim-epothilone), actin disrupted (sim-cytochalasin, sim-latrunculin), DNA damaged
+    (sim-etoposide, sim-mitomycin). sim-cytostatic leaves fewer cells and changes nothing in them; `inactive` adds
+    compounds that do nothing. With `density_answer = 1`, wells answer as the real wells of these drugs in BBBC021 do:
+    distances between nuclei, how many touch, nuclear area and cell count, relative to DMSO, are those of CellProfiler's
+    profiles of Ljosa et al. 2013 (cellssl/datasets/simulation/compounds.py has the numbers and their source).
+    """
 
     seed: int = Setting(0, ge=0)
     """Seed of the cells and plates; independent of the seeds of training."""
@@ -60,12 +79,20 @@ class Settings(Dataset):
     """Number of plates, three per week; a plate does not depend on how many there are."""
     compounds: tuple[CompoundName, ...] = Setting(("sim-nocodazole", "sim-taxol", "sim-cytochalasin"), min_length=1)
     """Which simulated compounds the plates carry."""
+    inactive: int = Setting(0, ge=0, le=99)
+    """Number of compounds without any effect, sim-inactive-01 and so on, in as many doses and wells as the others."""
     doses: int | tuple[float, ...] = 8
     """The doses in micromolar, or the number of each compound's own eight doses, from the highest down."""
     wells_per_treatment: int = Setting(1, ge=1, le=6)
-    """Wells per plate for each dose of each compound; a plate has six rows for them."""
-    control_wells: int = Setting(6, ge=1, le=6)
-    """Wells per plate with DMSO only: the first ones of B02 C02 D02 E11 F11 G11."""
+    """Wells per plate for each dose of each compound; in the layout `bbbc021` a plate has six rows for them."""
+    control_wells: int = Setting(6, ge=1, le=96)
+    """Wells per plate with DMSO only; in the layout `bbbc021` the first ones of B02 C02 D02 E11 F11 G11."""
+    layout: Literal["bbbc021", "fixed", "shuffled"] = "bbbc021"
+    """Where treatments lie. `bbbc021`: one compound per row, doses falling from column 03 on, the same on all plates.
+    `fixed`: every treatment and control in a random well of the whole plate, the same on all plates. `shuffled`: drawn
+    for every plate anew."""
+    plate_wells: Literal[96, 384] = 96
+    """Wells of a plate, of the layouts `fixed` and `shuffled`; wells without a treatment stay empty."""
     sites_per_well: int = Setting(4, ge=1, le=9)
     """Fields per well."""
     height_px: int = Setting(1024, ge=128, le=4096)
@@ -80,6 +107,12 @@ class Settings(Dataset):
     """Standard deviation of the log of a channel's brightness between plates."""
     effect_max: float = Setting(0.85, ge=0, lt=1)
     """Share of cells that react at the highest doses; the others look untreated."""
+    density_answer: float = Setting(0.0, ge=0, le=1)
+    """How strongly the density of a well, its touching nuclei and their area answer the compound and its dose, beyond
+    what happens inside the cells: 1 as in real wells, 0 not at all."""
+    edge_effect: float = Setting(0.0, ge=0, le=1)
+    """How strongly wells in the first and last rows and columns differ: at 1 they have 35 % fewer cells, 25 % less
+    light in every channel, and nuclei of an 8 % smaller radius."""
     workers: int | None = Setting(None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Number of processes that draw fields; if not given, one per processor."""
 
@@ -101,27 +134,49 @@ class Settings(Dataset):
         return doses
 
     @model_validator(mode="after")
-    def _check_rows(self) -> Settings:
+    def _check_layout(self) -> Settings:
+        if self.layout == "bbbc021":
+            self._check_rows()
+            return self
+        wells = len(self._treatments())
+        if wells > self.plate_wells:
+            raise ValueError(
+                f"treatments and controls need {wells} wells, and a plate has {self.plate_wells}; lower "
+                "wells_per_treatment, doses, inactive or control_wells, or set plate_wells = 384"
+            )
+        return self
+
+    def _check_rows(self) -> None:
+        """Raise ValueError where the rows of BBBC021 cannot hold the settings."""
+        if self.inactive or self.edge_effect or self.control_wells > len(CONTROL_WELLS) or self.plate_wells != 96:
+            raise ValueError(
+                f"inactive, edge_effect, plate_wells and more than {len(CONTROL_WELLS)} control_wells need a layout "
+                'over the whole plate; set layout = "fixed" or "shuffled"'
+            )
         rows = len(self.compounds) * self.wells_per_treatment
         if rows > len(ROWS):
             raise ValueError(
                 f"{len(self.compounds)} compounds in {self.wells_per_treatment} wells each need {rows} rows, "
-                f"and a plate has {len(ROWS)}; lower wells_per_treatment"
+                f'and a plate has {len(ROWS)}; lower wells_per_treatment, or set layout = "fixed" or "shuffled"'
             )
-        return self
 
     def plan(self, cache: Path) -> list[Field]:
         """Return all fields of all plates, sorted by plate, well and site."""
-        wells = sorted(self._wells().items())
         return [
             self._field(number, well, site, compound, dose)
             for number in range(1, self.plates + 1)
-            for well, (compound, dose) in wells
+            for well, (compound, dose) in sorted(self._wells(number).items())
             for site in range(1, self.sites_per_well + 1)
         ]
 
     def identity(self, fields: Sequence[Field], sha256: Callable[[Path], str]) -> dict[str, Value]:
-        """Return the settings that the pixels depend on; the treatments of the wells are in the rows of the fields."""
+        """Return the settings that the pixels depend on; the treatments of the wells are in the rows of the fields.
+
+        Settings that came later count where they act, so that plates of before keep their names.
+        """
+        later: dict[str, Value] = {"density_answer": self.density_answer}
+        if self.edge_effect:
+            later |= {"edge_effect": self.edge_effect, "plate_wells": self.plate_wells}
         return {
             "algorithm": ALGORITHM,
             "seed": self.seed,
@@ -131,6 +186,7 @@ class Settings(Dataset):
             "density_spread": self.density_spread,
             "brightness_spread": self.brightness_spread,
             "effect_max": self.effect_max,
+            **{name: value for name, value in later.items() if value},
         }
 
     def make(self, fields: Sequence[Field], folder: Path) -> Generator[Progress, None, dict[str, str]]:
@@ -153,23 +209,39 @@ class Settings(Dataset):
             "BBBC021_v1_compound.csv": _compound_table(fields),
         }
 
-    def _wells(self) -> dict[str, tuple[str, float]]:
-        """Return well -> compound and dose in micromolar."""
-        from cellssl.datasets.simulation.phenotypes import COMPOUNDS
+    def _wells(self, number: int) -> dict[str, Treatment]:
+        """Return well -> compound and dose of one plate."""
+        if self.layout == "bbbc021":
+            return self._wells_in_rows()
+        plate = "all plates" if self.layout == "fixed" else plate_name(number)
+        return at_random(self._treatments(), self.plate_wells, generator(self.seed, plate, "layout"))
 
-        wells = dict.fromkeys(CONTROL_WELLS[: self.control_wells], (CONTROL, 0.0))
+    def _wells_in_rows(self) -> dict[str, Treatment]:
+        """Return well -> compound and dose: controls in columns 02 and 11, one compound per row, doses falling."""
+        wells: dict[str, Treatment] = dict.fromkeys(CONTROL_WELLS[: self.control_wells], (CONTROL, 0.0))
         for position, name in enumerate(self.compounds):
-            own = COMPOUNDS[name].doses_micromolar
-            doses = self.doses if isinstance(self.doses, tuple) else own[-self.doses :]
             for replicate in range(self.wells_per_treatment):
                 row = ROWS[replicate * len(self.compounds) + position]
-                for step, dose in enumerate(sorted(doses, reverse=True)):
+                for step, dose in enumerate(self._doses(name)):
                     wells[f"{row}{HIGHEST_DOSE_COLUMN + step:02d}"] = (name, dose)
         return wells
 
+    def _treatments(self) -> list[Treatment]:
+        """Return compound and dose of every well of a plate, controls first."""
+        names = [*self.compounds, *(f"sim-inactive-{number:02d}" for number in range(1, self.inactive + 1))]
+        treated = [(name, dose) for name in names for dose in self._doses(name)]
+        return [(CONTROL, 0.0)] * self.control_wells + treated * self.wells_per_treatment
+
+    def _doses(self, name: str) -> list[float]:
+        """Return the doses of a compound in micromolar, falling."""
+        from cellssl.datasets.simulation.compounds import compound_of
+
+        doses = self.doses if isinstance(self.doses, tuple) else compound_of(name).doses_micromolar[-self.doses :]
+        return sorted(doses, reverse=True)
+
     def _field(self, number: int, well: str, site: int, compound: str, dose: float) -> Field:
         week = 1 + (number - 1) // PLATES_PER_WEEK
-        plate = f"Sim{week}_{number:05d}"
+        plate = plate_name(number)
         field_id = f"{plate}_{well}_s{site}"
         day = FIRST_WEEK + timedelta(weeks=week - 1)
         prefix = f"{plate}/Week{week}_{day:%d%m%y}_{well}_s{site}_"
@@ -236,7 +308,14 @@ class Settings(Dataset):
             density_spread=self.density_spread,
             brightness_spread=self.brightness_spread,
             effect_max=self.effect_max,
+            density_answer=self.density_answer,
+            edge_effect=self.edge_effect if self.edge_effect and is_outer(field.well, self.plate_wells) else 0.0,
         )
+
+
+def plate_name(number: int) -> str:
+    """Return the name of a plate, which begins with its week."""
+    return f"Sim{1 + (number - 1) // PLATES_PER_WEEK}_{number:05d}"
 
 
 def draw_field(field: Field, scene: Scene, folder: Path) -> str:
@@ -297,10 +376,10 @@ def _gather_truth(fields: Sequence[Field], folder: Path) -> None:
     _write_text(folder / "truth.csv", ",".join(TRUTH_COLUMNS) + "\n" + "".join(rows))
 
 
-def _moa(compound: str) -> str:
-    from cellssl.datasets.simulation.phenotypes import COMPOUNDS
+def _moa(compound: str) -> str | None:
+    from cellssl.datasets.simulation.compounds import compound_of
 
-    return CONTROL if compound == CONTROL else COMPOUNDS[compound].moa
+    return CONTROL if compound == CONTROL else compound_of(compound).moa
 
 
 def _image_table(fields: Sequence[Field]) -> str:
@@ -316,7 +395,8 @@ def _image_table(fields: Sequence[Field]) -> str:
 
 
 def _moa_table(fields: Sequence[Field]) -> str:
-    rows = sorted({(str(field.compound), field.dose_micromolar or 0.0, str(field.moa)) for field in fields})
+    known = [field for field in fields if field.moa is not None]
+    rows = sorted({(str(field.compound), field.dose_micromolar or 0.0, str(field.moa)) for field in known})
     lines = (f'"{compound}",{dose:.6f},"{moa}"' for compound, dose, moa in rows)
     return "\n".join(('"compound",concentration,"moa"', *lines, ""))
 

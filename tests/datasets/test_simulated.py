@@ -16,16 +16,21 @@ import numpy as np
 import pytest
 import tifffile
 from pydantic import ValidationError
+from skimage.morphology import disk
 
 import cellssl
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.config.settings import first_fault
 from cellssl.datasets.base import Field
 from cellssl.datasets.simulated import Settings
+from cellssl.datasets.simulation import nuclei
+from cellssl.datasets.simulation.compounds import COMPOUNDS, MEASURED
 from cellssl.datasets.simulation.layout import scatter
 from cellssl.datasets.simulation.phenotypes import PHENOTYPES
-from cellssl.datasets.simulation.scene import Rendered, Scene, expected_cells, populate, render
+from cellssl.datasets.simulation.scene import Rendered, Scene, expected_cells, label, populate, render
 from cellssl.files import remove_unfinished
+from cellssl.imaging.labels import border
+from cellssl.imaging.neighbours import distances_to_others
 from cellssl.randomness import generator
 
 NO_CACHE = Path("/not/there")
@@ -311,6 +316,10 @@ def wait_until_gone(group: int) -> None:
         ({"doses": [0.1, 0.1]}, "different doses"),
         ({"doses": [0.1, -1.0]}, "above 0"),
         ({"effect_max": 1.0}, "less than 1"),
+        ({"edge_effect": 0.5}, 'set layout = "fixed" or "shuffled"'),
+        ({"inactive": 3}, "inactive"),
+        ({"control_wells": 7}, "more than 6"),
+        ({"layout": "fixed", "inactive": 99, "doses": 8}, "plate has 96"),
     ],
 )
 def test_impossible_plates_are_refused_with_a_reason(values: dict[str, object], words: str) -> None:
@@ -324,3 +333,136 @@ def test_the_identity_of_a_plate_does_not_depend_on_workers_and_plates() -> None
     assert settings(workers=2, plates=5).identity(fields, sha256_of) == settings().identity(fields, sha256_of)
     assert settings(effect_max=0.5).identity(fields, sha256_of) != settings().identity(fields, sha256_of)
     assert "workers" not in settings(workers=2).non_default()
+
+
+SCREEN = {"layout": "shuffled", "doses": 4, "control_wells": 8, "sites_per_well": 1, "plates": 3}
+WELLS = 10
+
+
+def measured(scene: Scene, wells: int = WELLS) -> dict[str, float]:
+    """Return the means over some wells of what CellProfiler measures of their label images, and the cells per well."""
+    each = [_of_nuclei(replace(scene, well=f"W{number}", field_id=f"W{number}_s1")) for number in range(wells)]
+    means = [(*np.nanmean(nuclei_of_well, axis=0), len(nuclei_of_well)) for nuclei_of_well in each]
+    names = ("nearest", "second_nearest", "touching", "area", "count")
+    return dict(zip(names, np.mean(means, axis=0).tolist(), strict=True))
+
+
+def _of_nuclei(scene: Scene) -> np.ndarray:
+    cells = populate(scene)
+    owner = nuclei.paint(cells, generator("nuclei", scene.field_id), scene.height_px, scene.width_px).owner
+    labels, truth = label(cells, owner)
+    nearest = distances_to_others(np.stack([truth.row_px, truth.column_px], axis=1), 2)
+    return np.column_stack([nearest, _touching(labels.astype(int)), truth.area_px])
+
+
+def _touching(labels: np.ndarray) -> np.ndarray:
+    """Return the share of each nucleus' border with another nucleus within 10 px, as CellProfiler's PercentTouching."""
+    rows, columns = np.nonzero(border(labels))
+    own, framed = labels[rows, columns], np.pad(labels, 10)
+    others = (framed[rows + 10 + down, columns + 10 + across] for down, across in np.argwhere(disk(10)) - 10)
+    touches = np.any([(other > 0) & (other != own) for other in others], axis=0)
+    return np.bincount(own, touches)[1:] / np.bincount(own)[1:]
+
+
+ANSWERING = replace(UNTREATED, density_spread=0.35, density_answer=1.0)
+
+
+@pytest.fixture(scope="module")
+def dmso() -> dict[str, float]:
+    return measured(ANSWERING)
+
+
+@pytest.mark.parametrize("name", sorted(MEASURED))
+def test_wells_answer_a_drug_by_the_factors_of_real_wells(name: str, dmso: dict[str, float]) -> None:
+    dose = COMPOUNDS[name].doses_micromolar[-1]
+    found, real = measured(replace(ANSWERING, compound=name, dose_micromolar=dose)), MEASURED[name]
+    assert found["second_nearest"] / dmso["second_nearest"] == pytest.approx(real.second_nearest, rel=0.12)
+    assert found["touching"] / dmso["touching"] == pytest.approx(real.touching, rel=0.25)
+    assert found["area"] / dmso["area"] == pytest.approx(real.area, rel=0.08)
+    assert found["count"] / dmso["count"] == pytest.approx(real.count, rel=0.12)
+
+
+def test_the_answer_of_a_well_grows_with_the_dose() -> None:
+    doses = COMPOUNDS["sim-vincristine"].doses_micromolar
+    scenes = [replace(ANSWERING, compound="sim-vincristine", dose_micromolar=dose) for dose in doses]
+    assert [scene.answer.count for scene in scenes] == sorted((scene.answer.count for scene in scenes), reverse=True)
+    assert scenes[0].answer.count > 0.9 and scenes[-1].answer.clumped > 0.4
+
+
+def test_without_a_density_answer_a_treatment_leaves_every_nucleus_where_it_was() -> None:
+    for name in COMPOUNDS.keys() - {"sim-cytostatic"}:
+        treated = populate(replace(UNTREATED, compound=name, dose_micromolar=30.0))
+        np.testing.assert_array_equal(treated.row, populate(UNTREATED).row)
+
+
+def test_an_inactive_compound_gives_the_pixels_of_dmso() -> None:
+    small = replace(ANSWERING, height_px=192, width_px=256)
+    inactive = render(replace(small, compound="sim-inactive-07", dose_micromolar=30.0))
+    for channel, pixels in render(small).images.items():
+        np.testing.assert_array_equal(inactive.images[channel], pixels)
+
+
+def test_a_cytostatic_compound_leaves_fewer_cells_that_look_untreated(dmso: dict[str, float]) -> None:
+    scene = replace(ANSWERING, density_answer=0.0, compound="sim-cytostatic", dose_micromolar=30.0)
+    found = measured(scene)
+    assert found["count"] / dmso["count"] == pytest.approx(0.4, rel=0.12)
+    assert found["area"] == pytest.approx(dmso["area"], rel=0.04)
+    reaction = populate(scene).reaction
+    assert not np.any(reaction.tubulin_lost + reaction.tubulin_bundled + reaction.enlarged + reaction.swollen)
+
+
+def test_cells_with_damaged_dna_have_larger_nuclei_and_bodies() -> None:
+    treated = populate(replace(UNTREATED, compound="sim-etoposide", dose_micromolar=30.0))
+    control = populate(UNTREATED)
+    assert treated.nucleus_radius.mean() > 1.07 * control.nucleus_radius.mean()
+    assert treated.body_radius.mean() > 1.1 * control.body_radius.mean()
+
+
+def test_a_fixed_layout_repeats_on_every_plate_and_a_shuffled_one_does_not() -> None:
+    def wells(layout: str) -> list[dict[str, tuple[object, ...]]]:
+        plan = settings(**{**SCREEN, "layout": layout}).plan(NO_CACHE)
+        plates = sorted({field.plate for field in plan})
+        return [{f.well: (f.compound, f.dose_micromolar) for f in plan if f.plate == plate} for plate in plates]
+
+    fixed, shuffled = wells("fixed"), wells("shuffled")
+    assert fixed[0] == fixed[1] == fixed[2]
+    assert shuffled[0] != shuffled[1] != shuffled[2]
+    assert all(Counter(plate.values()) == Counter(fixed[0].values()) for plate in (*fixed, *shuffled))
+
+
+def test_a_screen_holds_every_treatment_as_often_as_asked() -> None:
+    values = {**SCREEN, "compounds": ["sim-taxol", "sim-cytostatic"], "inactive": 2, "wells_per_treatment": 3}
+    plan = settings(**values, plate_wells=384).plan(NO_CACHE)
+    treatments = Counter((field.compound, field.dose_micromolar) for field in plan if field.plate == "Sim1_00002")
+    assert treatments.pop(("DMSO", 0.0)) == 8
+    assert len(treatments) == 4 * 4 and set(treatments.values()) == {3}
+    assert {field.moa for field in plan} == {"DMSO", "Microtubule stabilizers", None}
+    assert "inactive" not in settings(**values, plate_wells=384).tables(plan, NO_CACHE)["BBBC021_v1_moa.csv"]
+
+
+def test_wells_at_the_border_differ_only_with_an_edge_effect() -> None:
+    screen = settings(**SCREEN, edge_effect=1.0)
+    plan = screen.plan(NO_CACHE)
+    at_edge = [screen._scene(field).edge_effect for field in plan]
+    assert at_edge == [float(field.well[0] in "AH" or field.well[1:] in ("01", "12")) for field in plan]
+    assert 0 < sum(at_edge) < len(plan)
+    assert not any(settings(**SCREEN)._scene(field).edge_effect for field in plan)
+
+
+def test_wells_at_the_border_have_fewer_cells_less_light_and_smaller_nuclei(dmso: dict[str, float]) -> None:
+    edge = replace(ANSWERING, edge_effect=1.0)
+    found = measured(edge)
+    assert found["count"] / dmso["count"] == pytest.approx(0.65, abs=0.06)
+    assert found["area"] / dmso["area"] == pytest.approx(0.92**2, rel=0.04)
+    bright, dim = (render(replace(scene, height_px=256, width_px=256)) for scene in (ANSWERING, edge))
+    assert all(dim.images[channel].mean() < 0.9 * bright.images[channel].mean() for channel in dim.images)
+
+
+def test_plates_of_before_keep_their_identity_and_new_settings_count_where_they_act() -> None:
+    plan = settings().plan(NO_CACHE)
+    assert sorted(settings().identity(plan, sha256_of)) == [
+        "algorithm", "brightness_spread", "cells_per_field", "density_spread", "effect_max", "height_px", "seed",
+        "width_px",
+    ]  # fmt: skip
+    changed = [settings(**SCREEN, **more) for more in ({}, {"density_answer": 0.5}, {"edge_effect": 0.5})]
+    assert len({str(screen.identity(plan, sha256_of)) for screen in changed}) == 3

@@ -56,8 +56,12 @@ def grow(
     rng: np.random.Generator,
     positions: Float[np.ndarray, "cell 2"],
     reaction: Reaction,
+    nuclear_scale: float = 1.0,
 ) -> Cells:
-    """Draw size, shape and brightness of cells whose position and reaction are known."""
+    """Draw size, shape and brightness of cells whose position and reaction are known.
+
+    All nuclei have `nuclear_scale` times their usual radius.
+    """
     n, phenotype = len(positions), reaction.phenotype
     multi = np.where(mask_of("multinucleate")[phenotype], reaction.severity, 0.0)
     shrunken, clumped = reaction.contracted, reaction.actin_clumped
@@ -65,8 +69,10 @@ def grow(
     size = _lognormal(rng, n, 0.075)
     angle = rng.uniform(0, np.pi, n)
     elongation = 1.0 + rng.gamma(1.6, 0.28, n) * (1 - 0.5 * shrunken)
-    nucleus_radius = 17.2 * content**0.28 * size * (1 - 0.25 * shrunken)
+    nucleus_radius = 17.2 * content**0.28 * size * (1 - 0.25 * shrunken) * np.sqrt(1 + reaction.swollen)
+    nucleus_radius *= nuclear_scale * np.sqrt(1 + 0.3 * reaction.enlarged)
     body = 45.0 * content**0.25 * size * _lognormal(rng, n, 0.24) * (1 + 0.2 * multi) * (1 - 0.55 * shrunken)
+    body *= 1 + 0.3 * reaction.enlarged
     spikiness = _lognormal(rng, n, 0.4) * (1 + 1.5 * shrunken + 1.3 * clumped)
     outline = _outlines(rng, body, elongation, angle, spikiness)
     outline = np.where(_rounded(phenotype)[:, None], _round_outlines(rng, phenotype), outline)
@@ -82,7 +88,7 @@ def grow(
         nucleus_ratio=1.0 + rng.gamma(3.0, 0.085, n),
         outline=outline.astype(np.float32),
         fray=_fray(rng, spikiness),
-        dna=content**0.3 * size**-1.2 * _lognormal(rng, n, 0.17),
+        dna=content**0.3 * size**-1.2 * _lognormal(rng, n, 0.17) * (1 - 0.08 * reaction.enlarged),
         # Fixation washes out tubulin outside of filaments, and phalloidin binds only actin in filaments.
         tubulin=thick * _lognormal(rng, n, 0.27) * (1 - 0.5 * reaction.tubulin_lost),
         actin=thick**0.75 * _lognormal(rng, n, 0.27) * (1 - 0.4 * reaction.actin_clumped),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -12,12 +12,14 @@ from scipy import ndimage
 from cellssl.datasets.simulation import actin, nuclei, optics, tubulin
 from cellssl.datasets.simulation.bodies import tessellate
 from cellssl.datasets.simulation.cells import Cells, grow
+from cellssl.datasets.simulation.compounds import Compound, Surroundings, compound_of
 from cellssl.datasets.simulation.layout import scatter
-from cellssl.datasets.simulation.phenotypes import COMPOUNDS, PHENOTYPES, react
+from cellssl.datasets.simulation.phenotypes import PHENOTYPES, react
 from cellssl.randomness import generator
 
 _PATCHINESS = 0.8
 _FULL_PX2 = 1280 * 1024
+_EDGE_LOSS, _EDGE_DIM, _EDGE_SHRINK = 0.35, 0.25, 0.08  # shares of cells, light and nuclear radius lost at the border
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,33 @@ class Scene:
     density_spread: float
     brightness_spread: float
     effect_max: float
+    density_answer: float = 0.0
+    """How strongly density, clumps and nuclear area answer the compound, as a share of what real wells show."""
+    edge_effect: float = 0.0
+    """How strongly the border of the plate acts on the well of this field; 0 inside the plate."""
+
+    @property
+    def treatment(self) -> Compound | None:
+        """Return the compound of the well; None for DMSO."""
+        return None if self.compound is None else compound_of(self.compound)
+
+    @property
+    def effect(self) -> float:
+        """Return the effect of the compound at this dose, from 0 to 1."""
+        return self.treatment.effect(self.dose_micromolar) if self.treatment else 0.0
+
+    @property
+    def answer(self) -> Surroundings:
+        """Return how the well answers the compound at this dose; the count includes the border of the plate."""
+        full = self.treatment.surroundings if self.treatment else Surroundings()
+        survivors = self.treatment.survivors if self.treatment else 1.0
+        share = self.effect * self.density_answer
+        return Surroundings(
+            count=full.count**share * survivors**self.effect * (1 - _EDGE_LOSS * self.edge_effect),
+            clumped=full.clumped * share,
+            spacing=full.spacing**share,
+            swelling=full.swelling * share,
+        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +105,7 @@ def render(scene: Scene) -> Rendered:
         channel: optics.expose(
             light[channel],
             stain,
-            optics.draw_exposure(generator(scene.seed, scene.plate, "look", channel), scene.brightness_spread),
+            _exposure(scene, channel),
             focus_px,
             draws("camera", channel),
         )
@@ -86,22 +115,31 @@ def render(scene: Scene) -> Rendered:
     return Rendered(images, labels, truth)
 
 
+def _exposure(scene: Scene, channel: str) -> optics.StainExposure:
+    """Return the exposure of the plate; at the border of the plate the stain is dimmer, and the background is not."""
+    drawn = optics.draw_exposure(generator(scene.seed, scene.plate, "look", channel), scene.brightness_spread)
+    return replace(drawn, gain=drawn.gain * (1 - _EDGE_DIM * scene.edge_effect))
+
+
 def expected_cells(scene: Scene) -> float:
-    """Return the mean number of nuclei: varies between wells, half as much within a well, and not with treatments."""
+    """Return the mean number of nuclei: varies between wells, half as much within a well, and as the well answers."""
     between_wells = generator(scene.seed, scene.plate, scene.well, "density").standard_normal()
     between_fields = generator(scene.seed, scene.plate, scene.field_id, "density").standard_normal()
     spread = scene.density_spread
     log = spread * between_wells + 0.5 * spread * between_fields - 0.625 * spread**2
-    return float(scene.cells_per_field * scene.height_px * scene.width_px / _FULL_PX2 * np.exp(log))
+    untreated = float(scene.cells_per_field * scene.height_px * scene.width_px / _FULL_PX2 * np.exp(log))
+    return untreated * scene.answer.count
 
 
 def populate(scene: Scene) -> Cells:
     """Draw the cells of a field and of a margin around it."""
     draws = partial(generator, scene.seed, scene.plate, scene.field_id)
-    positions = scatter(draws("layout"), scene.height_px, scene.width_px, expected_cells(scene), _PATCHINESS)
-    compound = COMPOUNDS.get(scene.compound or "")
+    answer, compound = scene.answer, scene.treatment
+    size = scene.height_px, scene.width_px
+    positions = scatter(draws("layout"), *size, expected_cells(scene), _PATCHINESS, answer.clumped, answer.spacing)
     chance = compound.chance(scene.dose_micromolar, scene.effect_max) if compound else 0.0
-    return grow(draws("cells"), positions, react(draws("phenotypes"), len(positions), chance, compound))
+    reaction = react(draws("phenotypes"), len(positions), chance, compound, answer.swelling)
+    return grow(draws("cells"), positions, reaction, 1 - _EDGE_SHRINK * scene.edge_effect)
 
 
 def label(cells: Cells, owner: Int32[np.ndarray, "row column"]) -> tuple[UInt16[np.ndarray, "row column"], Truth]:
