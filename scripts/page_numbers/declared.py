@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 
-from page_numbers import demo, digits, few_controls, lite0, normalisations, nuclei, objectives, positives, real_cells, sweeps
+from page_numbers import (
+    demo,
+    digits,
+    few_controls,
+    lite0,
+    normalisations,
+    nuclei,
+    objectives,
+    positives,
+    real_cells,
+    sweeps,
+)
 from page_numbers.algorithms import Algorithms, of_plugins, of_recipe, of_stages
 from page_numbers.block import Block
 
