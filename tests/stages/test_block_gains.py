@@ -14,8 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cellssl.randomness import generator
-from cellssl.stages.evaluate.block_gains import BlockGain, BlockGains
 from cellssl.stages.evaluate.metrics import EvaluationMetrics
+from cellssl.stages.shared.block_gains import BlockGain, BlockGains
 from tests.chain import Said, say
 
 BLOCKS = 'evaluate.table.blocks={ known = "Cells_*", half = ["Nuclei_a", "Nuclei_b"], noise = "Nuclei_n*" }'
