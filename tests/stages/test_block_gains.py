@@ -11,11 +11,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from cellssl.randomness import generator
-from cellssl.stages.evaluate.block_gains import BlockGain, BlockGains
 from cellssl.stages.evaluate.metrics import EvaluationMetrics
+from cellssl.stages.shared.block_gains import BlockGain, BlockGains
 from tests.chain import Said, say
 
 BLOCKS = 'evaluate.table.blocks={ known = "Cells_*", half = ["Nuclei_a", "Nuclei_b"], noise = "Nuclei_n*" }'
@@ -61,13 +61,24 @@ def test_accuracies_without_a_block_are_those_of_the_predictions_and_of_scikit_l
     predictions = pd.read_parquet(made / "predictions.parquet").query("scheme == 'leave_one_plate_out'")
     table, found = wells(), gains(made)["linear"]
     x, y = table.drop(columns=table.filter(like="Metadata_")), table["Metadata_compound"]
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    for block, pattern in (("known", "^Cells"), ("half", "^Nuclei_[ab]"), ("noise", "^Nuclei_n")):
-        own = x.columns.str.contains(pattern)
-        for how, key, columns in (("without", "without", x.loc[:, ~own]), ("only", "alone", x.loc[:, own])):
+    patterns = {"known": "^Cells", "half": "^Nuclei_[ab]", "noise": "^Nuclei_n"}
+    inside = {block: x.columns.str.contains(pattern) for block, pattern in patterns.items()}
+
+    def probe(kept: list[str]) -> Any:
+        """Standardised features, of which the blocks have equal shares."""
+        dims = [int(inside[block].sum()) for block in kept]
+        share = np.concatenate([[(sum(dims) / len(dims) / dim) ** 0.5] * dim for dim in dims])
+        return make_pipeline(
+            StandardScaler(), FunctionTransformer(lambda z: z * share), LogisticRegression(max_iter=2000)
+        )
+
+    for block in inside:
+        others = [other for other in inside if other != block]
+        for how, key, kept in (("without", "without", others), ("only", "alone", [block])):
+            columns = x[[name for one in kept for name in x.columns[inside[one]]]]
             score = balanced_accuracy_score(predictions["label"], predictions[f"linear_{how}:{block}"])
             assert found[block][key] == pytest.approx(score)
-            ours = cross_val_predict(probe, columns, y, groups=table["Metadata_Plate"], cv=LeaveOneGroupOut())
+            ours = cross_val_predict(probe(kept), columns, y, groups=table["Metadata_Plate"], cv=LeaveOneGroupOut())
             assert score == pytest.approx(balanced_accuracy_score(y, ours), abs=0.01)
         whole = balanced_accuracy_score(predictions["label"], predictions["linear"])
         assert found[block]["difference"] == pytest.approx(whole - found[block]["without"])
@@ -111,7 +122,7 @@ def test_dropping_can_be_switched_off_and_is_not_done_without_blocks(tmp_path: P
         assert not pd.read_parquet(found / "predictions.parquet").filter(like="without").columns.any()
 
 
-def test_blocks_change_profiles_and_who_fitted_their_shares_is_told(made: Path) -> None:
+def test_profiles_have_blocks_and_list_the_rows_that_fitted_their_shares(made: Path) -> None:
     content = json.loads((made / "evaluation.json").read_text())
     last = content["profiles"]["fitted_by"][-1]
     assert (last["link"], last["on"], last["rows"]) == ("energy of blocks", "controls", 72)
@@ -144,7 +155,7 @@ def test_a_block_without_variation_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("interval", "finding"),
-    [((0.01, 0.2), "adds"), ((-0.2, -0.01), "takes away"), ((-0.1, 0.1), "cannot be told"), (None, "cannot be told")],
+    [((0.01, 0.2), "adds"), ((-0.2, -0.01), "takes away"), ((-0.1, 0.1), "unclear"), (None, "unclear")],
 )
 def test_a_finding_needs_an_interval_on_one_side_of_0(interval: tuple[float, float] | None, finding: str) -> None:
     gain = BlockGain(0.5, 0.4, np.mean(interval) if interval else 0.1, interval)

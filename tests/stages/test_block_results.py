@@ -85,11 +85,9 @@ def test_the_page_calls_a_difference_whose_interval_includes_0_unknown(run: Run)
     (section,) = block_section([run])
     for row in csv_rows([run]):
         low, high, finding = row[8], row[9], row[-1]
-        assert (finding == "cannot be told") == (low is None or low <= 0 <= high)
+        assert (finding == "unclear") == (low is None or low <= 0 <= high)
     text = " ".join(one.text for one in section.blocks if isinstance(one, Paragraph))
-    assert ("cannot be told" in text) == any(
-        row[3] == "linear" and row[-1] == "cannot be told" for row in csv_rows([run])
-    )
+    assert ("unclear" in text) == any(row[3] in ("linear", "ami") and row[-1] == "unclear" for row in csv_rows([run]))
 
 
 def test_the_report_writes_the_table_as_csv_and_pages_without_blocks_have_none(
@@ -99,10 +97,12 @@ def test_the_report_writes_the_table_as_csv_and_pages_without_blocks_have_none(
     words = ("--store", root, "--store", chain.root)
     folder = Path(say("report", run.cluster.path, run.evaluate.path, *words).line)
     table = pd.read_csv(folder / "blocks.csv")
-    assert table[["scheme", "classifier", "block"]].drop_duplicates().shape == (8, 3)
+    assert table[["scheme", "score", "block"]].drop_duplicates().shape == (10, 3)
     assert "What each block adds" in (folder / "report.html").read_text()
     scores = pd.read_csv(folder / "scores.csv").loc[0]
-    first = table.query("scheme == 'split' and classifier == 'linear' and block == 'bright'").iloc[0]
+    first = table.query("scheme == 'split' and score == 'linear' and block == 'bright'").iloc[0]
     assert scores["linear_added_by_bright"] == pytest.approx(first["difference"])
+    of_clusters = table.query("score == 'ami' and block == 'bright'").iloc[0]
+    assert of_clusters["all_blocks"] == pytest.approx(scores["ami"]) and of_clusters["resampled"] == "wells"
     plain = collect({f"m/0/{stage}": chain.made(stage) for stage in ("cluster", "evaluate")}, chain.store)
     assert block_section(plain) == [] and csv_rows(plain) == []

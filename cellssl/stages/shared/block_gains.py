@@ -1,4 +1,4 @@
-"""block_gains: what each block of joined vectors adds, as frozen objects; JSON of evaluation.json out, and back in."""
+"""block_gains: what each block of joined vectors adds, as frozen objects; JSON for a card out, and the same back in."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, Literal
 
 Bounds = tuple[float, float]
 """Lower and upper end of a 95 % interval."""
-Finding = Literal["adds", "takes away", "cannot be told"]
+Finding = Literal["adds", "takes away", "unclear"]
 
 
 @dataclass(frozen=True)
 class BlockGain:
-    """What one block adds to the others, by one classifier."""
+    """What one block adds to the others, by one score: balanced accuracy, or AMI of clusters and label."""
 
     without: float
-    """Balanced accuracy of all other blocks together."""
+    """The score of all other blocks together."""
     alone: float
-    """Balanced accuracy of this block alone."""
+    """The score of this block alone."""
     difference: float
-    """Balanced accuracy of all blocks less that without this one."""
+    """The score of all blocks less that without this one."""
     interval: Bounds | None
     """95 % interval of the difference, paired; None where it is not known."""
 
@@ -28,20 +28,20 @@ class BlockGain:
     def finding(self) -> Finding:
         """Whether the interval of the difference is above 0, below 0, or includes it."""
         if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
-            return "cannot be told"
+            return "unclear"
         return "adds" if self.difference > 0 else "takes away"
 
 
 @dataclass(frozen=True)
 class BlockGains:
-    """What every block adds under one scheme."""
+    """What every block adds under one scheme of training and testing, or to clusters."""
 
     resampled: str
     """What the bootstrap draws: plates, wells or cells."""
     groups: int
     """How many of them there are."""
     gains: Mapping[str, Mapping[str, BlockGain]]
-    """Classifier -> block -> what it adds."""
+    """Classifier, or `ami` -> block -> what it adds."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers ready for JSON."""
