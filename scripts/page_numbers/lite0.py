@@ -91,8 +91,11 @@ class Predicted:
     plate: np.ndarray
 
     @classmethod
-    def of(cls, *tables: Path) -> Predicted:
-        """Predict from the vectors of one or several embed artifacts side by side, by the linear probe."""
+    def of(cls, work: Workplace, *tables: Path) -> Predicted:
+        """Predict from the vectors of one or several embed artifacts side by side, by the linear probe.
+
+        The probe standardises every feature, so no model weighs more than another because its numbers are larger.
+        """
         import numpy as np
         import pandas as pd
 
@@ -102,11 +105,16 @@ class Predicted:
         read = [table[table["Metadata_mechanism"].fillna("") != ""].sort_values("Metadata_stack_row") for table in read]
         x = np.hstack([table.filter(regex="^emb_").to_numpy(np.float32) for table in read])
         truth, plate = (read[0][f"Metadata_{name}"].to_numpy(str) for name in ("mechanism", "Plate"))
-        predicted = np.empty_like(truth)
-        for name in np.unique(plate):
-            tested = plate == name
-            predicted[tested] = linear_probe(x[~tested], truth[~tested], x[tested])
-        return cls(truth, predicted, plate)
+
+        def predict() -> list[str]:
+            predicted = np.empty_like(truth)
+            for name in np.unique(plate):
+                tested = plate == name
+                predicted[tested] = linear_probe(x[~tested], truth[~tested], x[tested])
+            return [str(label) for label in predicted]
+
+        made = work.kept("-".join(["predicted", *(table.name for table in tables)]), predict)
+        return cls(truth, np.array(made), plate)
 
     @cached_property
     def recalls(self) -> np.ndarray:
@@ -144,14 +152,14 @@ def frozen(work: Workplace) -> str:
     `features`.
     """
     features = embedded(work, *OF_MECHANISMS, "embed.model=features")
-    alone = Predicted.of(features)
+    alone = Predicted.of(work, features)
     body = [["`features`", "", f"{alone.balanced():.2f}", "", ""]]
     for channels in ("together", "each"):
         for side in SIDES_PX:
             network = (f"pretrain.input_px={side}", f'pretrain.encoder.channels="{channels}"')
             made = embedded(work, *OF_MECHANISMS, "embed.model=imagenet", *network)
-            both = Predicted.of(made, features)
-            scores = [f"{Predicted.of(made).balanced():.2f}", f"{both.balanced():.2f}", difference([both], alone)]
+            both = Predicted.of(work, made, features)
+            scores = [f"{Predicted.of(work, made).balanced():.2f}", f"{both.balanced():.2f}", difference([both], alone)]
             body.append([f'`channels = "{channels}"`', f"{side} px", *scores])
     return markdown.table(["vectors", "`input_px`", "alone", "beside `features`", "beside - `features`"], body)
 
@@ -160,11 +168,11 @@ def further(work: Workplace) -> str:
     """Return the table of trainings that start from ImageNet weights, against the frozen network of the same side."""
     features = embedded(work, "embed.model=features")
     start = embedded(work, "embed.model=imagenet", "pretrain.input_px=68")
-    before, beside = Predicted.of(start), Predicted.of(start, features)
+    before, beside = Predicted.of(work, start), Predicted.of(work, start, features)
     body = [["not trained further", "", f"{before.balanced():.2f}", "", f"{beside.balanced():.2f}", ""]]
     for title, settings in FURTHER.items():
         made = [embedded(work, *settings, seed=seed) for seed in SEEDS.get(title, [0])]
-        alone, both = [Predicted.of(one) for one in made], [Predicted.of(one, features) for one in made]
+        alone, both = [Predicted.of(work, one) for one in made], [Predicted.of(work, one, features) for one in made]
         columns = [[one.balanced() for one in found] for found in (alone, both)]
         minutes = markdown.mean_sd([_minutes(work, one) for one in made], 0)
         body.append(
