@@ -17,9 +17,10 @@ from cellssl.engine.build import Job, Metrics
 from cellssl.events import Event, Note, Progress, Started
 from cellssl.stages.embed.models import load_network
 from cellssl.stages.embed.settings import MEASUREMENTS
-from cellssl.stages.shared import learned_labels, preparation
+from cellssl.stages.shared import preparation
 from cellssl.stages.shared.card_shapes import pretrain_metrics
 from cellssl.stages.shared.cell_tables import metadata
+from cellssl.stages.shared.learned_labels import of_inputs, on_card
 from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
 from cellssl.stages.shared.well_draw import cells_to_embed
 
@@ -52,11 +53,11 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     if "h5ad" in job.settings.formats:
         embeddings.write_anndata(table, job.draft.file("embeddings.h5ad"))
     return {
+        **on_card(of_inputs(job.inputs)),
         "cells": len(cells) - outside,
         "drawn": int(cells["drawn"].sum()),
         "drawn_outside_split": outside,
         "dim": file.dim,
-        **learned_labels.on_card(learned_labels.of_inputs(job.inputs)),
     }
 
 
