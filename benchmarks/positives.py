@@ -27,9 +27,9 @@ import numpy as np
 import pandas as pd
 
 RECIPE = Path(__file__).with_name("positives.toml")
-ARMS = ("none", "share25", "share50", "share100", "unmasked", "random", "features")
+ARMS = ("none", "share25", "share50", "share100", "random", "features")
 SCORES = ("mechanism", "replicates")
-HALVES = {"real": (0, 1), "simulated": (0, 1)}
+HALVES = {"real": (0, 1), "simulated": (0,)}
 """Seeds of the splits."""
 SCREEN = """{ name = "simulated", seed = 21, plates = 3, doses = 2, control_wells = 6, sites_per_well = 1,
 compounds = ["sim-nocodazole", "sim-vincristine", "sim-taxol", "sim-epothilone", "sim-cytochalasin", "sim-latrunculin",
@@ -37,7 +37,6 @@ compounds = ["sim-nocodazole", "sim-vincristine", "sim-taxol", "sim-epothilone",
 SIMULATED = {
     "fetch.dataset": SCREEN.replace("\n", " "),
     "segment": '{ crop_px = 68, reference = "controls" }',
-    "pretrain.epochs": "12",
 }
 """What is laid over the recipe for simulated screens."""
 MOST_CELLS = 30

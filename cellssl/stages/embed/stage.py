@@ -19,9 +19,10 @@ from cellssl.stages.embed.block_settings import MEASUREMENTS
 from cellssl.stages.embed.joined import JoinedBlock, column_names, join, joined_blocks
 from cellssl.stages.embed.models import load_network
 from cellssl.stages.embed.neighbours import surroundings
-from cellssl.stages.shared import learned_labels, preparation
+from cellssl.stages.shared import preparation
 from cellssl.stages.shared.card_shapes import pretrain_metrics
 from cellssl.stages.shared.cell_tables import metadata
+from cellssl.stages.shared.learned_labels import of_inputs, on_card
 from cellssl.stages.shared.scaled_crops import ScaledCrops, scaled_crops, upstream_segment
 from cellssl.stages.shared.well_draw import cells_to_embed
 
@@ -55,12 +56,12 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     if "h5ad" in job.settings.formats:
         embeddings.write_anndata(table, job.draft.file("embeddings.h5ad"))
     return {
+        **on_card(of_inputs(job.inputs)),
         "cells": len(cells) - outside,
         "drawn": int(cells["drawn"].sum()),
         "drawn_outside_split": outside,
         "dim": file.dim,
         **({"blocks": [block.metrics() for block in joined]} if joined else {}),
-        **learned_labels.on_card(learned_labels.of_inputs(job.inputs)),
     }
 
 

@@ -91,6 +91,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         _draw_curves(job)
     best = {"loss": state.best.loss, "step": state.best.step} if state.best.step else None
     return {
+        **({"positives": positives_in_numbers(plan.positives)} if plan.positives else {}),
+        **learned_labels.on_card(learned_labels_of(job)),
         "cells": len(crops),
         "channels": crops.channels,
         "crop_px": crops.shape[-1],
@@ -100,8 +102,6 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "last": last,
         **({"fitted_queues": queues} if queues else {}),
         **({"weights": weights} if (weights := initial_weights.read_record(job.draft.scratch())) else {}),
-        **({"positives": positives_in_numbers(plan.positives)} if plan.positives else {}),
-        **learned_labels.on_card(learned_labels_of(job)),
         preparation.EXPECTS: _expected_cells(job, crops),
     }
 

@@ -1,0 +1,64 @@
+"""A score says so where the model learned from a label that it follows from, and which treatments it had not seen."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from cellssl.stages.evaluate.label_leaks import label_leaks
+from cellssl.stages.shared.learned_labels import LearnedLabels, leaks, of_branch
+
+
+def cells(**columns: list[Any]) -> pd.DataFrame:
+    """Return two cells of a control and of three compounds, of two mechanisms, on two plates."""
+    table = {
+        "compound": ["DMSO", "A", "B", "C"] * 2,
+        "moa": [None, "one", "one", "two"] * 2,
+        "dose_micromolar": [0.0, 1.0, 1.0, 1.0] * 2,
+        "plate": ["P1"] * 4 + ["P2"] * 4,
+        "label": ["control", "treated", None, None] * 2,
+    }
+    return pd.DataFrame(table | columns).assign(control=lambda made: made["compound"] == "DMSO")
+
+
+LEARNED = of_branch("positives of the branch context", ["compound", "dose_micromolar"], cells().iloc[:2])
+
+
+@pytest.mark.parametrize(
+    ("columns", "is_concerned"),
+    [(("label",), True), (("moa",), True), (("compound", "dose_micromolar"), True), (("plate",), False)],
+)
+def test_a_score_is_concerned_where_its_label_follows_from_what_was_learned(
+    columns: tuple[str, ...], is_concerned: bool
+) -> None:
+    assert bool(leaks([LEARNED], cells(), columns, "it")) is is_concerned
+
+
+def test_a_label_that_determines_what_was_learned_is_concerned_too() -> None:
+    by_mechanism = of_branch("supcon of the branch context", ["moa"], cells())
+    assert leaks([by_mechanism], cells(), ("compound",), "compounds")
+
+
+def test_the_scored_compounds_that_the_training_had_are_counted() -> None:
+    assert LEARNED.seen == ["A"]
+    (leak,) = leaks([LEARNED], cells(), ("moa",), "mechanisms")
+    assert leak.were_seen and leak.sentence.endswith("; 1 of 3 scored compounds was in its training")
+
+
+def test_of_compounds_that_were_left_out_it_is_said_that_none_was_in_the_training() -> None:
+    left_out = cells()[lambda table: ~table["compound"].isin(["A"])]
+    (leak,) = leaks([LEARNED], left_out, ("moa",), "mechanisms")
+    assert not leak.were_seen and leak.sentence.endswith("; none of 2 scored compounds was in its training")
+
+
+def test_each_part_of_an_evaluation_is_judged_by_its_own_cells() -> None:
+    scored = cells(split=["train", "train", "test", "test"] * 2).assign(fits_only=False)
+    parts = ["split", "leave_one_plate_out", "nsc", "map_replicates"]
+    split, left_out, mechanisms, replicates = label_leaks([LEARNED], scored, parts, "compound")
+    assert [each.were_seen for each in (split, left_out, mechanisms, replicates)] == [False, True, True, True]
+    assert "compound (split)" in split.sentence and "mechanisms (nsc)" in mechanisms.sentence
+
+
+def test_a_model_without_labels_has_nothing_to_say() -> None:
+    learned: list[LearnedLabels] = []
+    assert label_leaks(learned, cells().assign(fits_only=False), ["nsc"], "label") == ()
