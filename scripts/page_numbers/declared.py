@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
-from page_numbers import demo, digits, few_controls, normalisations, nuclei, objectives, real_cells, sweeps
+from page_numbers import (
+    demo,
+    digits,
+    few_controls,
+    normalisations,
+    nuclei,
+    objectives,
+    paper_question,
+    real_cells,
+    sweeps,
+)
 from page_numbers.algorithms import Algorithms, of_plugins, of_recipe, of_stages
 from page_numbers.block import Block
 
@@ -63,6 +73,7 @@ _DECLARED = (
     Block("digits", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.table, earlier=SAME_RANGE),
     Block("digits-falls", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.falls, earlier=SAME_RANGE),
     Block("digits-picture", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.picture, earlier=SAME_RANGE),
+    Block("paper-question", (VIEWS_PAGE,), "1 hour", paper_question.algorithms, paper_question.tables),
     Block(
         "imagenet-weights", ("docs/encoders.md",), "10 minutes", _photographs, real_cells.photographs,
         (*CROP_FILES, "weights/efficientnet-lite0-57934424.pth"), PIXEL_SCALE,
