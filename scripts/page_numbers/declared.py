@@ -12,6 +12,7 @@ from page_numbers import (
     normalisations,
     nuclei,
     objectives,
+    paper_question,
     positives,
     real_cells,
     sweeps,
@@ -74,6 +75,7 @@ _DECLARED = (
     Block("digits", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.table, earlier=SAME_RANGE),
     Block("digits-falls", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.falls, earlier=SAME_RANGE),
     Block("digits-picture", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.picture, earlier=SAME_RANGE),
+    Block("paper-question", (VIEWS_PAGE,), "1 hour", paper_question.algorithms, paper_question.tables),
     Block(
         "imagenet-weights", ("docs/encoders.md",), "10 minutes", _photographs, real_cells.photographs,
         (*CROP_FILES, "weights/efficientnet-lite0-57934424.pth"), PIXEL_SCALE,
