@@ -87,6 +87,37 @@ def intervals(
     )
 
 
+def difference_interval(
+    truth: Labels,
+    predicted: Labels,
+    other: Labels,
+    groups: Labels,
+    *,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval | None:
+    """Return the percentile interval of the balanced accuracy of `predicted` less that of the `other` predictions.
+
+    The two are paired: every draw of whole groups counts the same cells for both. Where every group has one class, as
+    wells have, a group is replaced by one of its class, and None is returned where a class has one group only. Groups
+    of several classes, such as plates, are drawn among all groups, and a class that a draw lacks does not count in it;
+    None where there is one group.
+    """
+    truth = list(truth)
+    group = _group_numbers(groups, truth)
+    (cells_of, correct_of), (_, other_of) = (_true_counts(truth, each, group) for each in (predicted, other))
+    has_one_class = bool(((cells_of > 0).sum(axis=1) == 1).all())
+    if len(cells_of) < 2 or (has_one_class and _in_one_group(cells_of).any()):
+        return None
+    stratum = cells_of.argmax(axis=1) if has_one_class else np.zeros(len(cells_of), np.int64)
+    counts = _drawn_sums(np.hstack([cells_of, correct_of, other_of]), stratum, draws, seed)
+    cells, correct, other_correct = np.split(counts, 3, axis=1)
+    difference = ((correct - other_correct) / np.maximum(cells, 1)).sum(axis=1) / (cells > 0).sum(axis=1)
+    low, high = np.quantile(difference, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
 def _labelled(truth: Labels, predicted: Labels) -> tuple[list[str], Int[np.ndarray, "m"], Int[np.ndarray, "m"]]:
     """Return the classes, and the numbers of true and predicted class of every cell that has a true label."""
     truth, predicted = list(truth), list(predicted)
@@ -118,6 +149,16 @@ def _counts(
     return cells, hits
 
 
+def _true_counts(
+    truth: Labels, predicted: Labels, group: Int[np.ndarray, "m"]
+) -> tuple[Int[np.ndarray, "g c"], Int[np.ndarray, "g c"]]:
+    """Return the same as `_counts`, of the classes that the cells have: those that are only predicted are left out."""
+    classes, true, prediction = _labelled(truth, predicted)
+    cells, hits = _counts(true, prediction == true, group, len(classes))
+    occurs = cells.any(axis=0)
+    return cells[:, occurs], hits[:, occurs]
+
+
 def _in_one_group(cells_of: Int[np.ndarray, "g c"]) -> Bool[np.ndarray, "c"]:
     only: np.ndarray = (cells_of > 0).sum(axis=0) == 1
     return only
@@ -127,14 +168,18 @@ def _draws(
     cells_of: Int[np.ndarray, "g c"], correct_of: Int[np.ndarray, "g c"], draws: int, seed: int
 ) -> tuple[Int[np.ndarray, "draws c"], Int[np.ndarray, "draws c"]]:
     """Return all and correctly predicted cells of every draw; groups with equal counts share one multinomial draw."""
-    rng = generator("bootstrap of groups", seed)
-    classes = cells_of.shape[1]
-    cells, correct = np.zeros((2, draws, classes), dtype=np.int64)
     of_classes = np.unique(cells_of > 0, axis=0, return_inverse=True)[1].ravel()
-    for stratum in range(of_classes.max() + 1):
-        here = of_classes == stratum
-        kinds, times = np.unique(np.hstack([cells_of[here], correct_of[here]]), axis=0, return_counts=True)
-        drawn = rng.multinomial(times.sum(), times / times.sum(), size=draws) @ kinds
-        cells += drawn[:, :classes]
-        correct += drawn[:, classes:]
+    cells, correct = np.split(_drawn_sums(np.hstack([cells_of, correct_of]), of_classes, draws, seed), 2, axis=1)
     return cells, correct
+
+
+def _drawn_sums(
+    counts: Int[np.ndarray, "g k"], stratum: Int[np.ndarray, "g"], draws: int, seed: int
+) -> Int[np.ndarray, "draws k"]:
+    """Return the sums of the counts of every draw, which has as many groups of each stratum as there are."""
+    rng = generator("bootstrap of groups", seed)
+    sums = np.zeros((draws, counts.shape[1]), dtype=np.int64)
+    for one in np.unique(stratum):
+        kinds, times = np.unique(counts[stratum == one], axis=0, return_counts=True)
+        sums += rng.multinomial(times.sum(), times / times.sum(), size=draws) @ kinds
+    return sums

@@ -1,57 +1,79 @@
-"""chain: vectors, a chain of normalisers and frames -> a fitted chain and normalised vectors, also of later plates."""
+"""chain: vectors, a chain of normalisers and frames -> a fitted chain and normalised vectors, also of later plates.
 
+A joined vector has blocks. The chain is then fitted and applied to the columns of every block by itself, and the blocks
+get their shares of the squared length.
+"""
+
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cellssl.errors import DataError, UsageError
+from cellssl.errors import DataError
 from cellssl.profiling import chain_arrays
+from cellssl.profiling.block_columns import check_blocks, columns_of
+from cellssl.profiling.blocks import Blocks
 from cellssl.profiling.chain_arrays import Links
-from cellssl.profiling.finite import check_embeddings
-from cellssl.profiling.frames import Frame, Frames
+from cellssl.profiling.fitted_links import FittedLinks, fit_links
+from cellssl.profiling.frames import Frames
 from cellssl.profiling.labels import Labels, codes
-from cellssl.profiling.moments import CHUNK_ROWS
-from cellssl.profiling.normaliser import Arrays, NormaliserSettings, ReferenceRows
-from cellssl.profiling.one_thread import one_thread
+from cellssl.profiling.moments import chunks
 
-
-@dataclass(frozen=True)
-class FittedFrame:
-    """A frame, and the arrays of every link that is fitted so far."""
-
-    frame: Frame
-    arrays: list[Arrays]
+ENERGY = "energy of blocks"
+"""What `fitted_by` calls the factors that give every block its share of the squared length."""
 
 
 @dataclass(frozen=True)
 class FittedChain:
-    """The links of a chain, and what the pooled part of each was fitted to."""
+    """The links of a chain, fitted on all columns, or on those of every block by itself."""
 
-    links: Links
-    pooled: tuple[Arrays, ...]
-    dim: int
-    """Number of features that go in."""
+    parts: tuple[FittedLinks, ...]
+    """One for every block; a single one where there are no blocks."""
+    blocks: Blocks = ()
+    factors: tuple[float, ...] = ()
+    """What the columns of every block are multiplied by after the links; 0 where all its reference rows are 0."""
+
+    @property
+    def links(self) -> Links:
+        """The links, which are the same for every block."""
+        return self.parts[0].links
+
+    @property
+    def dim(self) -> int:
+        """Number of features that go in."""
+        return sum(part.dim for part in self.parts)
+
+    @cached_property
+    def blocks_out(self) -> Blocks:
+        """The blocks of normalised vectors: links such as pca change their number of columns."""
+        return tuple(replace(block, dim=part.dim_out) for block, part in zip(self.blocks, self.parts, strict=False))
+
+    @property
+    def empty_blocks(self) -> tuple[str, ...]:
+        """Names of the blocks whose reference rows are all 0 after the links: they count for nothing."""
+        return tuple(block.name for block, factor in zip(self.blocks, self.factors, strict=True) if factor == 0)
 
     def apply(self, x: Float[np.ndarray, "n d"], frames: Frames | None = None) -> Float[np.ndarray, "n _"]:
-        """Return normalised vectors: pooled parts as saved, per-plate parts fitted on the controls of these frames."""
+        """Return normalised vectors: pooled parts and the factors of blocks as saved, per-plate parts fitted on the
+        controls of these frames."""
         if x.shape[1] != self.dim:
             raise DataError(
                 f"the normalisation was fitted on {self.dim} features, but the embeddings have {x.shape[1]}",
                 hint="embed these cells with the model of the earlier clustering",
             )
-        check_embeddings(x)
-        parts = _parts(self.links, frames, len(x))
-        with one_thread():  # fixed order of sums, so that the result is the same on every machine
-            for place, pooled in enumerate(self.pooled):
-                _fit_plates(self.links, place, pooled, x, parts)
-            return _transformed(self.links, x, np.arange(len(x)), parts)
+        if not self.blocks:
+            return self.parts[0].apply(x, frames)
+        columns = zip(self.parts, columns_of(self.blocks), strict=True)
+        return _joined([part.apply(x[:, own], frames) for part, own in columns], self.factors)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the chain as named arrays, to be stored in an .npz file beside the centroids."""
-        return chain_arrays.named_arrays(self.links, self.pooled, self.dim)
+        pooled = [part.pooled for part in self.parts]
+        return chain_arrays.named_arrays(self.links, pooled, self.dim, self.blocks, self.factors)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "FittedChain":
@@ -59,7 +81,9 @@ class FittedChain:
 
         Raises KeyError or ValueError where they are not those of a chain.
         """
-        return cls(*chain_arrays.read(arrays))
+        links, pooled, dims, blocks, factors = chain_arrays.read(arrays)
+        parts = (FittedLinks(links, of_part, dim) for of_part, dim in zip(pooled, dims, strict=True))
+        return cls(tuple(parts), blocks, factors)
 
 
 def is_per_plate(links: Links) -> bool:
@@ -81,6 +105,8 @@ def fit_chain(
     frames: Frames | None,
     fitting_controls: Bool[np.ndarray, "n"] | None = None,
     key: str = "fetch.controls",
+    blocks: Blocks = (),
+    energy_rows: Bool[np.ndarray, "n"] | None = None,
 ) -> tuple[FittedChain, Float[np.ndarray, "n _"]]:
     """Fit a chain link by link; return it and the normalised vectors of all rows.
 
@@ -88,24 +114,25 @@ def fit_chain(
     row; where it is fitted on controls, on `fitting_controls`, by default the controls among the reference rows. The
     per-plate part is fitted frame by frame, on the fitting rows as the links before leave them in that frame. `key` is
     the setting that names the controls.
+
+    With `blocks`, all this happens in the columns of every block by itself. Then the mean squared length of the
+    `energy_rows`, by default the reference rows, is 1, of which every block has its weight over the sum of weights.
     """
-    check_embeddings(x)
     controls = _fitting_controls(reference, is_control, fitting_controls)
-    plate = codes(plates)[1]
-    parts = _parts(links, frames, len(x))
-    fitted: list[Arrays] = []
-    with one_thread():
-        for place, link in enumerate(links):
-            pooled: Arrays = {}
-            if link.fitted_on != "nothing":
-                _check_controls(link, controls, key)
-                rows = np.flatnonzero(reference | controls if link.fitted_on == "controls" else reference)
-                before = _transformed(links[:place], x, rows, parts)
-                pooled = link.fit(ReferenceRows(before, plate[rows], controls[rows]))
-                del before  # as large as all vectors
-            fitted.append(pooled)
-            _fit_plates(links, place, pooled, x, parts)
-        return FittedChain(links, tuple(fitted), x.shape[1]), _transformed(links, x, np.arange(len(x)), parts)
+    if not blocks:
+        part, normal = fit_links(links, x, reference, plates, controls, frames, key)
+        return FittedChain((part,)), normal
+    check_blocks(blocks, x.shape[1])
+    parts, normal_of = [], []
+    for block, own in zip(blocks, columns_of(blocks), strict=True):
+        try:
+            part, normal = fit_links(links, x[:, own], reference, plates, controls, frames, key)
+        except DataError as error:
+            raise DataError(f"block {block.name}: {error.message}", hint=error.hint) from error
+        parts.append(part)
+        normal_of.append(normal)
+    factors = _factors(blocks, normal_of, reference if energy_rows is None else energy_rows)
+    return FittedChain(tuple(parts), blocks, factors), _joined(normal_of, factors)
 
 
 def fitted_by(
@@ -115,31 +142,36 @@ def fitted_by(
     is_control: Bool[np.ndarray, "n"],
     frames: Frames | None,
     fitting_controls: Bool[np.ndarray, "n"] | None = None,
+    blocks: Blocks = (),
+    energy_rows: Bool[np.ndarray, "n"] | None = None,
 ) -> list[dict[str, Any]]:
     """Return which rows fitted every part of every link, ready for JSON.
 
     Each entry has the name of the link, what it was fitted on ("cells", "controls", or "controls of each plate"), the
-    numbers of these rows and their plates, the number of folds, and whether wells or cells were split into them.
+    numbers of these rows and their plates, the number of folds, and whether wells or cells were split into them. With
+    blocks, the last entry is that of their shares.
     """
     controls = _fitting_controls(reference, is_control, fitting_controls)
     plate = codes(plates)[1]
     found = []
     for link in links:
+        name = link.plugin_name()
         if link.fitted_on != "nothing":
             rows = np.flatnonzero(controls if link.fitted_on == "controls" else reference)
-            found.append(_entry(link, link.fitted_on, plate[rows], 1, None))
+            found.append(_entry(name, link.fitted_on, plate[rows], 1, None))
         if link.of_plate and frames is not None:
             rows = np.unique(np.concatenate([frame.fitting for frame in frames.frames]))
             split = None if frames.folds == 1 else "cell" if frames.by_cell else "well"
-            found.append(_entry(link, "controls of each plate", plate[rows], frames.folds, split))
+            found.append(_entry(name, "controls of each plate", plate[rows], frames.folds, split))
+    if blocks:
+        rows = np.flatnonzero(reference if energy_rows is None else energy_rows)
+        found.append(_entry(ENERGY, "controls" if is_control[rows].all() else "cells", plate[rows], 1, None))
     return found
 
 
-def _entry(
-    link: NormaliserSettings, on: str, plate: Int[np.ndarray, "m"], folds: int, split: str | None
-) -> dict[str, Any]:
+def _entry(link: str, on: str, plate: Int[np.ndarray, "m"], folds: int, split: str | None) -> dict[str, Any]:
     counted = {"rows": len(plate), "plates": len(np.unique(plate)), "folds": folds, "split_by": split}
-    return {"link": link.plugin_name(), "on": on, **counted}
+    return {"link": link, "on": on, **counted}
 
 
 def _fitting_controls(
@@ -148,74 +180,27 @@ def _fitting_controls(
     return np.asarray(is_control & (reference if fitting_controls is None else fitting_controls))
 
 
-def _parts(links: Links, frames: Frames | None, count: int) -> list[FittedFrame]:
-    """Return the frames, or one of all rows where no link is fitted plate by plate."""
-    if not is_per_plate(links):
-        return [FittedFrame(Frame("", np.arange(count), np.empty(0, np.int64)), [])]
-    assert frames is not None, "a link that is fitted on the controls of every plate needs frames"
-    covered = np.bincount(np.concatenate([frame.rows for frame in frames.frames]), minlength=count)
-    assert len(covered) == count and (covered == 1).all(), "every row is in one frame"
-    return [FittedFrame(frame, []) for frame in frames.frames]
-
-
-def _check_controls(link: NormaliserSettings, controls: Bool[np.ndarray, "n"], key: str) -> None:
-    if link.fitted_on == "controls" and (count := int(controls.sum())) < 2:
-        raise UsageError(
-            f"normalise has the link {link.plugin_name()}, which is fitted on controls, but there "
-            + ("is one control" if count else "are no controls"),
-            hint=f'name the controls in {key}, or set a chain without such a link, as normalise = ["zscore", "l2"]',
-        )
-
-
-def _fit_plates(
-    links: Links, place: int, pooled: Arrays, x: Float[np.ndarray, "n d"], parts: list[FittedFrame]
-) -> None:
-    """Add the arrays of one link to every frame.
-
-    The fitting rows are transformed again from the raw vectors for every link, so that only arrays are kept.
-    """
-    link = links[place]
-    for part in parts:
-        of_plate: Arrays = {}
-        if link.of_plate:
-            controls = _transformed(links[:place], x, part.frame.fitting, [part], fitting=True)
-            of_plate = link.fit_plate(controls, pooled)
-        part.arrays.append({**pooled, **of_plate})
-
-
-def _transformed(
-    links: Links,
-    x: Float[np.ndarray, "n d"],
-    wanted: Int[np.ndarray, "m"],
-    parts: list[FittedFrame],
-    *,
-    fitting: bool = False,
-) -> Float[np.ndarray, "m _"]:
-    """Return the wanted rows after these links, each in its own frame; where they are `fitting` rows, in that one."""
-    if not links:
-        return x if len(wanted) == len(x) else x[wanted]
-    place = np.full(len(x), -1)
-    place[wanted] = np.arange(len(wanted))
-    out: np.ndarray | None = None
-    for part in parts:
-        rows = wanted if fitting else part.frame.rows[place[part.frame.rows] >= 0]
-        for start in range(0, len(rows), CHUNK_ROWS):
-            some = rows[start : start + CHUNK_ROWS]
-            normal = _through(links, x[some], part.arrays)
-            if out is None:
-                out = np.empty((len(wanted), normal.shape[1]), x.dtype)
-            out[place[some]] = normal
-    if out is None:
+def _factors(blocks: Blocks, normal_of: list[np.ndarray], energy_rows: Bool[np.ndarray, "n"]) -> tuple[float, ...]:
+    """Return what gives every block its share of the mean squared length of these rows."""
+    rows = np.flatnonzero(energy_rows)
+    if not len(rows):
         raise DataError("there are no cells to fit the normalisation on", hint="check which cells are kept and split")
+    total = sum(block.weight for block in blocks)
+    found = []
+    for block, normal in zip(blocks, normal_of, strict=True):
+        energy = sum(float(np.square(some.astype(np.float64)).sum()) for some in chunks(normal, rows)) / len(rows)
+        is_empty = energy <= np.finfo(normal.dtype).tiny  # a larger factor would not be a number
+        found.append(0.0 if is_empty else math.sqrt(block.weight / total / energy))
+    return tuple(found)
+
+
+def _joined(normal_of: list[np.ndarray], factors: tuple[float, ...]) -> Float[np.ndarray, "n _"]:
+    """Return the blocks side by side, each multiplied by its factor; they are let go one after another."""
+    widths = [part.shape[1] for part in normal_of]
+    out = np.empty((len(normal_of[0]), sum(widths)), normal_of[0].dtype)
+    normal_of.reverse()
+    end = 0
+    for width, factor in zip(widths, factors, strict=True):
+        out[:, end : end + width] = normal_of.pop() * out.dtype.type(factor)
+        end += width
     return out
-
-
-def _through(links: Links, x: Float[np.ndarray, "n d"], arrays: list[Arrays]) -> Float[np.ndarray, "n _"]:
-    for link, of_link in zip(links, arrays, strict=False):
-        x = link.apply(x, of_link)
-        if not np.isfinite(x).all():
-            raise DataError(
-                f"after the link {link.plugin_name()} of normalise, some vectors have numbers that are not finite",
-                hint="numbers of a feature are too far from those that the link was fitted on; leave the link out",
-            )
-    return x

@@ -84,7 +84,7 @@ def test_a_later_plate_has_its_own_centre_and_the_saved_scale() -> None:
     found = one.apply(later, frames)
     for plate in ("P1", "P2"):
         here = plates == plate
-        expected = (later[here] - later[here & control].mean(axis=0)) / one.pooled[1]["scale"]
+        expected = (later[here] - later[here & control].mean(axis=0)) / one.parts[0].pooled[1]["scale"]
         np.testing.assert_allclose(found[here], expected, atol=1e-12)
 
 
@@ -121,8 +121,8 @@ def test_the_pooled_part_of_a_link_is_fitted_on_what_the_links_before_it_leave()
     frames = whole_plates(plates, control)
     centred = fitted(("center_plate",), moved, frames)[1]
     one = fitted(("center_plate", "zscore"), moved, frames)[0]
-    np.testing.assert_allclose(one.pooled[1]["centre"], centred.mean(axis=0), atol=1e-9)
-    np.testing.assert_allclose(one.pooled[1]["scale"], centred.std(axis=0), atol=1e-9)
+    np.testing.assert_allclose(one.parts[0].pooled[1]["centre"], centred.mean(axis=0), atol=1e-9)
+    np.testing.assert_allclose(one.parts[0].pooled[1]["scale"], centred.std(axis=0), atol=1e-9)
 
 
 def test_the_second_per_plate_link_is_fitted_within_the_frame_of_the_first() -> None:
@@ -138,8 +138,8 @@ def test_rows_outside_the_reference_fit_no_pooled_part() -> None:
     changed = np.where(reference[:, None], x, x**2)
     for links in (("zscore",), ("pca",), ("scale_pooled",), ("sphering",), ("robust_z",), ("percentile",)):
         one, two = (fit_chain(chain(*links), each, reference, plates, control, frames)[0] for each in (x, changed))
-        for name, array in one.pooled[0].items():
-            assert np.array_equal(array, two.pooled[0][name]), f"{links}: {name}"
+        for name, array in one.parts[0].pooled[0].items():
+            assert np.array_equal(array, two.parts[0].pooled[0][name]), f"{links}: {name}"
 
 
 def test_links_on_controls_may_be_fitted_on_other_rows_than_links_on_cells() -> None:
@@ -151,11 +151,11 @@ def test_links_on_controls_may_be_fitted_on_other_rows_than_links_on_cells() -> 
         fit_chain(chain("scale_pooled"), x, reference, plates, control, None, key="fetch.dataset.controls")
     assert "fetch.dataset.controls" in caught.value.hint
     one, _ = fit_chain(chain("zscore", "scale_pooled"), x, reference, plates, control, None, control)
-    np.testing.assert_allclose(one.pooled[0]["centre"], x[reference].mean(axis=0))
+    np.testing.assert_allclose(one.parts[0].pooled[0]["centre"], x[reference].mean(axis=0))
     normal = (x - x[reference].mean(axis=0)) / x[reference].std(axis=0)
     medians = np.stack([np.median(normal[control & (plates == plate)], axis=0) for plate in plates])
     spread = 1.4826 * np.median(np.abs(normal - medians)[control], axis=0)
-    np.testing.assert_allclose(one.pooled[1]["scale"], spread)
+    np.testing.assert_allclose(one.parts[0].pooled[1]["scale"], spread)
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cellssl.profiling.spread import VectorSpread
+from cellssl.stages.shared.block_words import empty_blocks_words
 from cellssl.stages.shared.fitted_link import FittedLink, links_in, links_json
 
 if TYPE_CHECKING:
@@ -175,13 +176,16 @@ class ClusterMetrics:
     """How far the vectors of the clustered cells differ; None on cards of earlier versions."""
     fitted_by: tuple[FittedLink, ...] = ()
     """Who fitted the links of the chain; empty on cards of earlier versions."""
+    empty_blocks: tuple[str, ...] = ()
+    """Blocks of the vectors that are all 0 after the chain, and so count for nothing."""
 
     def cautions(self) -> list[str]:
-        """Return a sentence where clusters are empty."""
+        """Return sentences on empty clusters, and on blocks that count for nothing."""
+        found = empty_blocks_words(self.empty_blocks)
         if self.filled is None:
-            return []
+            return found
         cells = f"; {self.cells:,} cells have {self.distinct:,} different embeddings" if self.distinct else ""
-        return [f"only {self.filled:,} of {self.k:,} clusters hold cells{cells}"]
+        return [f"only {self.filled:,} of {self.k:,} clusters hold cells{cells}", *found]
 
     def to_json(self) -> dict[str, Any]:
         """Return the metrics ready for the card."""
@@ -192,6 +196,7 @@ class ClusterMetrics:
             "method": dict(self.method),
             "normalise": list(self.normalise),
             **links_json(self.fitted_by),
+            **({"empty_blocks": list(self.empty_blocks)} if self.empty_blocks else {}),
             **(empty if self.filled is not None else {}),
             **({"wells": self.wells.to_json()} if self.wells else {}),
             **({"spread": self.spread.to_json()} if self.spread else {}),
@@ -207,6 +212,7 @@ class ClusterMetrics:
             method=content["method"],
             normalise=links_of(content),
             fitted_by=links_in(content),
+            empty_blocks=tuple(content.get("empty_blocks", ())),
             scores=ClusterScores.from_json(content),
             filled=content.get("clusters_with_cells"),
             distinct=content.get("distinct_embeddings"),

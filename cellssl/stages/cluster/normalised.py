@@ -15,12 +15,14 @@ from cellssl.artifacts.store import Artifact
 from cellssl.bounded import read_arrays
 from cellssl.engine.build import Job
 from cellssl.errors import UsageError
+from cellssl.stages.shared.card_shapes import embed_blocks
 from cellssl.stages.shared.fitted_link import FittedLink, links_in
 from cellssl.stages.shared.plate_layout import PlateLayout, frames_in_order
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cellssl.profiling.blocks import Blocks
     from cellssl.profiling.chain import FittedChain
     from cellssl.profiling.frames import Frames
 
@@ -40,7 +42,7 @@ class Normalised:
     @property
     def is_whitened(self) -> bool:
         """Whether the features are principal components of equal variance, the largest first."""
-        last = self.chain.links[-1] if self.chain.links else None
+        last = self.chain.links[-1] if self.chain.links and not self.chain.blocks else None
         return bool(last and last.plugin_name() == "pca" and getattr(last, "whiten", False))
 
 
@@ -98,22 +100,24 @@ def normalised(job: Job, cells: pd.DataFrame, vectors: np.ndarray, fitting: np.n
     """Return the vectors of all cells in use after the chain of the recipe.
 
     Pooled parts are fitted on the cells that are scored, or on the controls `fitting`; the parts of a plate on its own
-    drawn controls, in folds, so that no control is normalised by itself.
+    drawn controls, in folds, so that no control is normalised by itself. The blocks of joined vectors are normalised
+    each by itself, and get their shares.
     """
     from cellssl.profiling.chain import fit_chain, fitted_by, is_per_plate
 
     links, layout = job.settings.normalise, PlateLayout.of(cells)
     frames = _frames(cells, layout) if is_per_plate(links) else None
     by = (cells["scored"].to_numpy(bool), layout.plates, layout.is_control, frames, fitting)
-    chain, x = fit_chain(links, vectors, *by)
-    return Normalised(x, chain, FittedLink.each(fitted_by(links, *by)), frames.by_cell if frames else ())
+    blocks = embed_blocks(job.inputs["embed"])
+    chain, x = fit_chain(links, vectors, *by, blocks=blocks)
+    return Normalised(x, chain, FittedLink.each(fitted_by(links, *by, blocks=blocks)), frames.by_cell if frames else ())
 
 
-def normalised_as_before(earlier: Artifact, cells: pd.DataFrame, vectors: np.ndarray) -> Normalised:
+def normalised_as_before(earlier: Artifact, embed: Artifact, cells: pd.DataFrame, vectors: np.ndarray) -> Normalised:
     """Return the vectors after the chain of an earlier clustering.
 
-    Pooled parts are applied as saved; the parts of a plate are fitted on its own controls. Raises UsageError where a
-    plate has none.
+    Pooled parts and the factors of blocks are applied as saved; the parts of a plate are fitted on its own controls.
+    Raises UsageError where a plate has none, and where the vectors have other blocks.
     """
     from cellssl.profiling.chain import FittedChain, fitted_by, is_per_plate
 
@@ -123,6 +127,7 @@ def normalised_as_before(earlier: Artifact, cells: pd.DataFrame, vectors: np.nda
         pooled = [link for link in links_in(earlier.card.metrics) if link.on != OF_EACH_PLATE]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise not_as_written(earlier, path.name, str(error)) from error
+    _check_blocks(chain.blocks, embed_blocks(embed))
     if not is_per_plate(chain.links):
         return Normalised(chain.apply(vectors), chain, tuple(pooled), ())
     layout = PlateLayout.of(cells)
@@ -138,6 +143,22 @@ def normalised_as_before(earlier: Artifact, cells: pd.DataFrame, vectors: np.nda
     here = FittedLink.each(fitted_by(chain.links, everywhere, layout.plates, layout.is_control, frames))
     of_plates = [link for link in here if link.on == OF_EACH_PLATE]
     return Normalised(chain.apply(vectors, frames), chain, (*pooled, *of_plates), frames.by_cell)
+
+
+def _check_blocks(expected: Blocks, here: Blocks) -> None:
+    """Raise UsageError where the blocks of these vectors differ from those of the earlier clustering."""
+    if here != expected:
+        raise UsageError(
+            f"the earlier clustering was fitted on vectors with {_words(expected)}, these have {_words(here)}",
+            hint="embed these cells with the blocks of the earlier clustering, in the same order and with the same "
+            "weights (embed.blocks)",
+        )
+
+
+def _words(blocks: Blocks) -> str:
+    """Return the blocks in words."""
+    each = ", ".join(f"{one.name} ({one.dim} columns, weight {one.weight:g})" for one in blocks)
+    return f"the blocks {each}" if blocks else "no blocks"
 
 
 def _frames(cells: pd.DataFrame, layout: PlateLayout) -> Frames:

@@ -111,6 +111,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         method=json_ready(method, full=True),
         normalise=tuple(chain_names(found.chain.links)),
         fitted_by=found.fitted_by,
+        empty_blocks=found.chain.empty_blocks,
         scores=scores,
         wells=WellCounts.of(wells),
         spread=spread,
@@ -181,7 +182,7 @@ def _normalised(job: Job, cells: pd.DataFrame, vectors: np.ndarray, fitting: np.
     earlier = job.inputs["assign_to"]
     check_same_model(earlier, job.inputs["embed"].card, job.context.store)
     check_same_scale(earlier, job.inputs["embed"], job.context.store)
-    return normalised_as_before(earlier, cells, vectors)
+    return normalised_as_before(earlier, job.inputs["embed"], cells, vectors)
 
 
 def _clustering(job: Job, normal: np.ndarray) -> tuple[ClustererSettings, Clustering, dict[str, float] | None]:

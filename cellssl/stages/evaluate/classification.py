@@ -11,9 +11,12 @@ import numpy as np
 
 from cellssl.errors import UsageError
 from cellssl.events import Event, Progress
+from cellssl.profiling.block_columns import columns_of
+from cellssl.profiling.blocks import Blocks
+from cellssl.stages.evaluate.block_gains import BlockGain, BlockGains
 from cellssl.stages.evaluate.evaluated_cells import FITS_ONLY
 from cellssl.stages.evaluate.external_table import column_hint, controls_key
-from cellssl.stages.evaluate.fold_vectors import FoldNormaliser
+from cellssl.stages.evaluate.fold_vectors import FoldNormaliser, FoldVectors
 from cellssl.stages.evaluate.metrics import CLASSIFIERS, ClassifierAccuracy, PlateAccuracy, SchemeMetrics
 from cellssl.stages.shared.fitted_link import FittedLink
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 ProgressNote = Callable[[str], Progress]
 """Takes a note on the progress, and returns the event that shows it."""
+ENOUGH_PLATES = 5
+"""With fewer plates, what a block adds is resampled over wells: an interval over few plates would say little."""
 CELL_COLUMNS = {"cell_id": "Metadata_cell_id", "plate": "Metadata_Plate", "well": "Metadata_Well"}
 """Columns that identify a cell, where the cells have them, and their names in predictions.parquet."""
 
@@ -92,13 +97,32 @@ class Predictions:
     """Plates with one control well, whose cells were divided one by one."""
     untrained: tuple[str, ...]
     """Plates whose controls are all tested in one fold: where a cell of them is tested, none of them trains."""
+    empty_blocks: tuple[str, ...]
+    """Blocks that are 0 for all training cells of a fold."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The vectors that are evaluated, row by row with their cells."""
+
+    x: np.ndarray
+    blocks: Blocks = ()
+    """The blocks of joined vectors; each is normalised by itself."""
 
 
 def predict(
-    name: str, scheme: CVScheme, cells: pd.DataFrame, vectors: np.ndarray, settings: Settings, progress: ProgressNote
+    name: str,
+    scheme: CVScheme,
+    cells: pd.DataFrame,
+    vectors: Vectors,
+    settings: Settings,
+    progress: ProgressNote,
+    *,
+    drop_blocks: bool = False,
 ) -> Generator[Event, None, Predictions]:
     """Return the predictions for every test cell, also with labels that are shuffled over all training and test cells:
-    label_shuffled_0, knn_shuffled_0 and so on.
+    label_shuffled_0, knn_shuffled_0 and so on; with `drop_blocks` also those of the other blocks, knn_without:BLOCK,
+    and of each block alone, knn_only:BLOCK.
     """
     from cellssl.profiling.classifiers import knn_of_each, linear_probe_of_each
     from cellssl.profiling.copies import row_numbers
@@ -106,7 +130,7 @@ def predict(
 
     _check_plates(settings, cells)
     key = controls_key(settings.table)
-    normaliser = FoldNormaliser(settings.normalise, cells, vectors, scheme.rows, scheme.fold, key)
+    normaliser = FoldNormaliser(settings.normalise, cells, vectors.x, scheme.rows, scheme.fold, key, vectors.blocks)
     labels = _as_text(cells[settings.label].iloc[scheme.rows])
     table = cells.iloc[scheme.rows][[column for column in CELL_COLUMNS if column in cells]].rename(columns=CELL_COLUMNS)
     table = table.assign(scheme=name, fold=scheme.fold)
@@ -122,12 +146,13 @@ def predict(
     predictions = {
         f"{classifier}{suffix}": np.full(len(labels), None, dtype=object)
         for classifier in classifiers
-        for suffix in truths
+        for suffix in (*truths, *(_parts_of_vectors(vectors.blocks) if drop_blocks else ()))
     }
-    is_copy, same = np.zeros(len(labels), bool), row_numbers(vectors[scheme.rows])
+    is_copy, same = np.zeros(len(labels), bool), row_numbers(vectors.x[scheme.rows])
     sizes = dict.fromkeys(sorted(set(labels)), len(labels))
     fitted_by: tuple[FittedLink, ...] = ()
     by_cell: set[str] = set()
+    empty_blocks: set[str] = set()
     for done, fold in enumerate(iter_folds(scheme.fold)):
         yield progress(f"{name.replace('_', ' ')}, fold {done + 1} of {scheme.fold.max() + 1}")
         normal = normaliser.of_fold(fold)
@@ -135,15 +160,50 @@ def predict(
         sizes = {label: min(size, int((labels[normal.trains] == label).sum())) for label, size in sizes.items()}
         fitted_by = fitted_by or normal.fitted_by
         by_cell.update(normal.by_cell)
+        empty_blocks.update(normal.empty_blocks)
         of_training = [truth[normal.trains] for truth in truths.values()]
         for classifier, fit_and_predict in classifiers.items():
             for suffix, predicted in zip(truths, fit_and_predict(normal.train, of_training, normal.test), strict=True):
                 predictions[f"{classifier}{suffix}"][fold.test] = predicted
+        if drop_blocks:
+            yield progress(f"{name.replace('_', ' ')}, fold {done + 1}, without each block")
+            for column, predicted in _of_parts(normal, labels, classifiers).items():
+                predictions[column][fold.test] = predicted
     labels_of = {f"label{suffix}": truth for suffix, truth in truths.items()}
     table = table.assign(copy_of_training_cell=is_copy, **labels_of, **predictions)
     small = {label: size for label, size in sizes.items() if size < settings.neighbours}
     tested = table[scheme.fold >= 0].reset_index(drop=True)
-    return Predictions(tested, small, fitted_by, tuple(sorted(by_cell)), normaliser.untrained)
+    empty = tuple(block.name for block in vectors.blocks if block.name in empty_blocks)
+    return Predictions(tested, small, fitted_by, tuple(sorted(by_cell)), normaliser.untrained, empty)
+
+
+def _parts_of_vectors(blocks: Blocks) -> dict[str, np.ndarray]:
+    """Return the columns of the vectors without each block, and of each block alone, by the suffix of predictions."""
+    dim = sum(block.dim for block in blocks)
+    parts = {}
+    for block, own in zip(blocks, columns_of(blocks), strict=True):
+        columns = np.arange(dim)
+        parts[f"_without:{block.name}"] = np.delete(columns, own)
+        parts[f"_only:{block.name}"] = columns[own]
+    return parts
+
+
+def _of_parts(normal: FoldVectors, labels: np.ndarray, classifiers: dict[str, Classifier]) -> dict[str, list[str]]:
+    """Return the predictions of a fold from parts of its vectors.
+
+    The weights of the blocks that are left keep their proportions. Of two blocks, one alone is what is left without
+    the other, which is computed once.
+    """
+    found: dict[str, list[str]] = {}
+    known: dict[tuple[str, bytes], list[str]] = {}
+    for suffix, columns in _parts_of_vectors(normal.blocks).items():
+        for classifier, fit_and_predict in classifiers.items():
+            key = (classifier, columns.tobytes())
+            if key not in known:
+                train, test = normal.train[:, columns], normal.test[:, columns]
+                (known[key],) = fit_and_predict(train, [labels[normal.trains]], test)
+            found[f"{classifier}{suffix}"] = known[key]
+    return found
 
 
 def _check_plates(settings: Settings, cells: pd.DataFrame) -> None:
@@ -164,14 +224,15 @@ def n_label_shuffles(scheme: CVScheme, settings: Settings) -> int:
     return 1 if scheme.group else settings.label_shuffles
 
 
-def accuracies(predictions: Predictions, group: str | None, settings: Settings) -> SchemeMetrics:
+def accuracies(predictions: Predictions, group: str | None, settings: Settings, dropped: Blocks = ()) -> SchemeMetrics:
     """Return the accuracies of each classifier from its predictions; per plate too, where these are left out.
 
-    `group` is what cross-validation leaves out, None for one split.
+    `group` is what cross-validation leaves out, None for one split. `dropped` are the blocks that were left out.
     """
     table = predictions.table
     is_copy = table["copy_of_training_cell"].to_numpy(bool)
-    wells = _groups(table.rename(columns={written: name for name, written in CELL_COLUMNS.items()}), "well")
+    places = table.rename(columns={written: name for name, written in CELL_COLUMNS.items()})
+    wells = _groups(places, "well")
     return SchemeMetrics(
         cells=len(table),
         folds=int(table["fold"].max()) + 1,
@@ -185,7 +246,34 @@ def accuracies(predictions: Predictions, group: str | None, settings: Settings) 
         small_classes=predictions.small,
         fitted_by=predictions.fitted_by,
         untrained_plates=predictions.untrained,
+        empty_blocks=predictions.empty_blocks,
+        block_gains=_block_gains(table, dropped, _groups(places, "plate"), wells, settings) if dropped else None,
     )
+
+
+def _block_gains(
+    table: pd.DataFrame, blocks: Blocks, plates: np.ndarray | None, wells: np.ndarray | None, settings: Settings
+) -> BlockGains:
+    """Return what each block adds; intervals resample plates where there are enough, else wells, else cells."""
+    from cellssl.profiling.accuracy import accuracy, difference_interval
+
+    resampled, groups = "cells", np.arange(len(table)).astype(object)
+    if wells is not None:
+        resampled, groups = "wells", wells
+    if plates is not None and len(set(plates.tolist())) >= ENOUGH_PLATES:
+        resampled, groups = "plates", plates
+    truth = table["label"].tolist()
+
+    def gain(classifier: str, block: str) -> BlockGain:
+        whole, without, alone = (
+            table[f"{classifier}{how}"].tolist() for how in ("", f"_without:{block}", f"_only:{block}")
+        )
+        of_whole, of_others, of_block = (accuracy(truth, each).balanced for each in (whole, without, alone))
+        bounds = difference_interval(truth, whole, without, groups.tolist(), draws=settings.bootstrap_draws)
+        return BlockGain(of_others, of_block, of_whole - of_others, _bounds(bounds))
+
+    gains = {name: {block.name: gain(name, block.name) for block in blocks} for name in CLASSIFIERS}
+    return BlockGains(resampled, len(set(groups.tolist())), gains)
 
 
 def _without_copies(others: pd.DataFrame) -> dict[str, float | None]:

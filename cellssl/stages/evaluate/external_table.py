@@ -8,6 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -18,10 +19,11 @@ from cellssl.artifacts.tables import label_text, open_parquet, read_arrow
 from cellssl.bounded import open_regular, read_bytes, unpack_gzip
 from cellssl.config.paths import InputPath
 from cellssl.config.plugins import did_you_mean
-from cellssl.config.settings import NOT_IN_FINGERPRINT, SettingsModel
+from cellssl.config.settings import NOT_IN_FINGERPRINT, ORDERED, SettingsModel
 from cellssl.datasets.tables.columns import RowColumns
 from cellssl.datasets.tables.csv_table import TABLE_BYTES, header_of, layout_of, not_utf8, number_hint
 from cellssl.errors import DataError, UsageError
+from cellssl.profiling.blocks import Block, Blocks
 from cellssl.spreadsheets import readable
 from cellssl.stages.fetch.settings import PlateSettings
 from cellssl.stages.shared.cell_tables import PYCYTOMINER_NAMES
@@ -48,6 +50,10 @@ class ExternalTable(SettingsModel):
     features: tuple[str, ...] | None = None
     """Prefixes of the feature columns; by default `emb_` where there are such columns, else `Cells_`, `Cytoplasm_` and
     `Nuclei_`."""
+    blocks: dict[str, str | tuple[str, ...]] = Field(default_factory=dict, json_schema_extra=ORDERED)
+    """Blocks of feature columns, which are normalised each by itself and get equal shares, as in embed.blocks: the name
+    of a block = a pattern of its columns, or several, such as { nucleus = "Nuclei_*", cell = ["Cells_*", "Cyto*"] }.
+    Every feature column must be in one block."""
     controls: tuple[str, ...] = PlateSettings.model_fields["controls"].default
     """Compounds of the control wells; used where the table has no column Metadata_control."""
 
@@ -80,6 +86,47 @@ def read_external_table(external: ExternalTable) -> tuple[pd.DataFrame, np.ndarr
     elif "compound" in metadata:
         metadata["control"] = metadata["compound"].isin(external.controls)
     return metadata, _feature_matrix(table[features], external.path), features
+
+
+def table_blocks(external: ExternalTable, features: list[str]) -> Blocks:
+    """Return the blocks of the features of `read_external_table`."""
+    if not external.blocks:
+        return ()
+    return tuple(Block(name, len(names)) for name, names in _names_of_blocks(features, external).items())
+
+
+def _names_of_blocks(features: list[str], external: ExternalTable) -> dict[str, list[str]]:
+    """Return block -> its columns; raise UsageError for a column in no block or in two, and for a block without one.
+
+    Without blocks, all are one block without a name.
+    """
+    if not external.blocks:
+        return {"": features}
+    found: dict[str, list[str]] = {name: [] for name in external.blocks}
+    for feature in features:
+        inside = [name for name, given in external.blocks.items() if _matches(feature, given)]
+        if len(inside) != 1:
+            raise UsageError(
+                f"the column {feature} of {external.path} is in "
+                + (f"the blocks {' and '.join(inside)}" if inside else "no block"),
+                hint="make the patterns of evaluate.table.blocks narrower, such as Nuclei_[!N]*"
+                if inside
+                else "add a pattern for it to evaluate.table.blocks, or leave it out by the prefixes in "
+                "evaluate.table.features",
+            )
+        found[inside[0]].append(feature)
+    for name, names in found.items():
+        if not names:
+            raise UsageError(
+                f"no feature column of {external.path} is in the block {name!r}",
+                hint=f"see the pattern {external.blocks[name]!r} in evaluate.table.blocks; the first column is "
+                f"{features[0]}",
+            )
+    return found
+
+
+def _matches(feature: str, given: str | tuple[str, ...]) -> bool:
+    return any(fnmatchcase(feature, pattern) for pattern in ((given,) if isinstance(given, str) else given))
 
 
 def column_hint(external: ExternalTable | None, name: str) -> str:
@@ -165,11 +212,11 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _feature_columns(names: list[str], external: ExternalTable) -> list[str]:
-    """Return every column with one of the prefixes; raise UsageError where there is none."""
+    """Return every column with one of the prefixes, block by block; raise UsageError where there is none."""
     for prefixes in [external.features] if external.features else [OWN_PREFIXES, CELLPROFILER_PREFIXES]:
         found = [name for name in names if name.startswith(prefixes)]
         if found:
-            return found
+            return [name for names_of in _names_of_blocks(found, external).values() for name in names_of]
     raise UsageError(
         f"no column of {external.path} begins with "
         f"{' or '.join(external.features or (*OWN_PREFIXES, *CELLPROFILER_PREFIXES))}",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.errors import UsageError
+from cellssl.profiling.blocks import Blocks
 from cellssl.profiling.normaliser import NormaliserSettings
 from cellssl.stages.shared.fitted_link import FittedLink
 from cellssl.stages.shared.plate_layout import PlateLayout, frames_in_order, order_of
@@ -29,6 +30,10 @@ class FoldVectors:
     fitted_by: tuple[FittedLink, ...]
     by_cell: tuple[str, ...]
     """Plates with one control well, whose controls are divided cell by cell."""
+    blocks: Blocks = ()
+    """The blocks of the normalised vectors, which may have other numbers of columns than before."""
+    empty_blocks: tuple[str, ...] = ()
+    """Blocks that are 0 for all training cells, and count for nothing."""
 
 
 class FoldNormaliser:
@@ -46,13 +51,14 @@ class FoldNormaliser:
         rows: np.ndarray,
         fold: np.ndarray,
         key: str,
+        blocks: Blocks = (),
     ) -> None:
         """Take all cells, the rows that the scheme uses, and the fold that tests each; `key` is the setting that names
-        the controls.
+        the controls. Each of the `blocks` is normalised by itself.
         """
         from cellssl.profiling.chain import needs_controls
 
-        self._links, self._key = links, key
+        self._links, self._key, self._blocks = links, key, blocks
         layout, used = PlateLayout.of(cells), rows
         self._place = np.arange(len(rows))
         if needs_controls(links):
@@ -101,13 +107,15 @@ class FoldNormaliser:
         if is_per_plate(self._links):
             frames = frames_in_order(self._order, self._layout, held_out, self._key)
         fitting = (self._marked(trains), plates, is_control, frames, is_control & ~held_out)
-        _, x = fit_chain(self._links, self._x, *fitting, key=self._key)
+        chain, x = fit_chain(self._links, self._x, *fitting, key=self._key, blocks=self._blocks)
         return FoldVectors(
             trains,
             x[self._place[trains]],
             x[self._place[fold.test]],
-            FittedLink.each(fitted_by(self._links, *fitting)),
+            FittedLink.each(fitted_by(self._links, *fitting, blocks=self._blocks)),
             frames.by_cell if frames else (),
+            chain.blocks_out,
+            chain.empty_blocks,
         )
 
     def _held_out(self, test: np.ndarray, trains: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cellssl.stages.evaluate.block_gains import BlockGains
+from cellssl.stages.shared.block_words import empty_blocks_words
 from cellssl.stages.shared.fitted_link import FittedLink, links_in, links_json
 
 CLASSIFIERS = ("knn", "linear")
@@ -130,6 +132,10 @@ class SchemeMetrics:
     """Who fitted the normalisation of the first fold; empty in evaluations of earlier versions."""
     untrained_plates: tuple[str, ...] = ()
     """Plates whose controls are all tested in one fold: where a cell of them is tested, none of them trains."""
+    empty_blocks: tuple[str, ...] = ()
+    """Blocks of joined vectors that are 0 for all training cells of a fold, and count for nothing."""
+    block_gains: BlockGains | None = None
+    """What each block of joined vectors adds; None where there are no blocks, and in schemes that do not drop them."""
 
     def cautions(self, name: str) -> list[str]:
         """Return sentences on copies and on classes that are too small; `name` is that of the scheme."""
@@ -158,7 +164,7 @@ class SchemeMetrics:
                 f"{name}: all controls of a plate are tested at once ({plates}), and they normalise it, so none of its "
                 "cells trains where one is tested; a second control well on the plate would let them"
             )
-        return found
+        return found + [f"{name}: {words}" for words in empty_blocks_words(self.empty_blocks)]
 
     def to_json(self) -> dict[str, Any]:
         """Return the accuracies ready for JSON."""
@@ -176,6 +182,10 @@ class SchemeMetrics:
             content["plates"] = {name: plate.to_json() for name, plate in self.plates.items()}
         if self.untrained_plates:
             content["plates_not_trained_on_where_tested"] = list(self.untrained_plates)
+        if self.empty_blocks:
+            content["empty_blocks"] = list(self.empty_blocks)
+        if self.block_gains is not None:
+            content["blocks"] = self.block_gains.to_json()
         return content | links_json(self.fitted_by)
 
     @classmethod
@@ -196,6 +206,8 @@ class SchemeMetrics:
             small_classes=content.get("classes_below_neighbours", {}),
             fitted_by=links_in(content),
             untrained_plates=tuple(content.get("plates_not_trained_on_where_tested", ())),
+            empty_blocks=tuple(content.get("empty_blocks", ())),
+            block_gains=BlockGains.from_json(content["blocks"]) if "blocks" in content else None,
         )
 
 
@@ -221,10 +233,13 @@ class ProfileCounts:
     """Those that vary nowhere, and count for nothing."""
     fitted_by: tuple[FittedLink, ...] = ()
     """Who fitted the normalisation; empty in evaluations of earlier versions."""
+    empty_blocks: tuple[str, ...] = ()
+    """Blocks of joined vectors that are 0 for all cells that fit the normalisation, and count for nothing."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts ready for JSON."""
         left_out = {"fitted_by", *(OF_FEATURES if self.features is None else ())}
+        left_out |= {"empty_blocks"} if not self.empty_blocks else set()
         counts = {name: value for name, value in asdict(self).items() if value is not None and name not in left_out}
         return counts | links_json(self.fitted_by)
 
@@ -232,11 +247,13 @@ class ProfileCounts:
     def from_json(cls, content: Mapping[str, Any]) -> ProfileCounts:
         """Return the counts that `to_json` wrote."""
         counts = {name: value for name, value in content.items() if name in cls.__dataclass_fields__}
-        return cls(**{**counts, "fitted_by": links_in(content)})
+        known = {"fitted_by": links_in(content), "empty_blocks": tuple(content.get("empty_blocks", ()))}
+        return cls(**{**counts, **known})
 
     def cautions(self) -> list[str]:
-        """Return sentences on copies, on features that controls give no scale, and on those that nothing gives one."""
-        found = []
+        """Return sentences on copies, on features that controls give no scale, on those that nothing gives one, and on
+        blocks that count for nothing."""
+        found = [f"profiles: {words}" for words in empty_blocks_words(self.empty_blocks)]
         if self.copied_vectors:
             found.append(f"{self.copied_vectors:,} vectors are exactly equal to that of another cell or row")
         if scaled := self.constant_in_controls - self.without_scale:

@@ -11,8 +11,9 @@ import numpy as np
 from cellssl.artifacts.store import Draft
 from cellssl.artifacts.tables import write_csv, write_table
 from cellssl.errors import DataError, UsageError
+from cellssl.profiling.blocks import Blocks
 from cellssl.profiling.normaliser import NormaliserSettings, chain, chain_names
-from cellssl.stages.evaluate.classification import missing_column
+from cellssl.stages.evaluate.classification import Vectors, missing_column
 from cellssl.stages.evaluate.evaluated_cells import FITS_ONLY
 from cellssl.stages.evaluate.external_table import column_hint, controls_key
 from cellssl.stages.evaluate.metrics import NscMetrics, ProfileCounts, RetrievalMetrics
@@ -62,6 +63,9 @@ class _Fitted:
 
     x: np.ndarray
     fitted_by: tuple[FittedLink, ...]
+    blocks: Blocks
+    """The blocks after the chain."""
+    empty_blocks: tuple[str, ...]
 
 
 class ProfileEvaluation:
@@ -74,19 +78,19 @@ class ProfileEvaluation:
         self,
         settings: Settings,
         cells: pd.DataFrame,
-        vectors: np.ndarray,
+        vectors: Vectors,
         names: list[str],
         draft: Draft,
         by_cell: set[str],
     ) -> None:
         """Take the evaluated cells; plates with one control well, whose cells are divided, are added to `by_cell`."""
-        self._settings, self._vectors, self._draft = settings, vectors, draft
+        self._settings, self._vectors, self._draft = settings, vectors.x, draft
         self._cells = cells if "control" in cells else cells.assign(control=False)
         self._feature_names, self._key = names, controls_key(settings.table)
         self._layout, self._is_scored = PlateLayout.of(self._cells), ~self._cells[FITS_ONLY].to_numpy(bool)
-        self._chosen: Links = settings.profiles.normalise
+        self._blocks, self._chosen = vectors.blocks, settings.profiles.normalise
         self._wells: dict[str, Profiles] = {}
-        self._fitted_by: dict[str, tuple[FittedLink, ...]] = {}
+        self._fits: dict[str, _Fitted] = {}
         self._csv_tables: dict[str, list[pd.DataFrame]] = {}
         self._by_cell = by_cell
 
@@ -117,7 +121,8 @@ class ProfileEvaluation:
             constant_examples={self._feature_names[each]: constant.plates[each] for each in scaled[:EXAMPLES]},
             copied_vectors=int(self._is_scored.sum()) - distinct(self._vectors[self._is_scored]),
             without_scale=len(constant.without_scale),
-            fitted_by=self._fitted_by[chain_text(self._chosen)],
+            fitted_by=self._chosen_fit.fitted_by,
+            empty_blocks=self._chosen_fit.empty_blocks,
         )
 
     def mechanisms(self, rule: Rule) -> NscMetrics:
@@ -187,8 +192,8 @@ class ProfileEvaluation:
             raise UsageError("no well is a control", hint=f"name the controls in {controls_key(self._settings.table)}")
         if "compound" not in self._cells or self._cells["compound"].isna().all():
             raise UsageError("no compound is known", hint=column_hint(self._settings.table, "compound"))
-        if not any(link.of_plate or link.fitted_on != "nothing" for link in self._chosen):
-            return self._ranked(*self._of_wells(), self._fitted_by[chain_text(self._chosen)])
+        if not self._blocks and not any(link.of_plate or link.fitted_on != "nothing" for link in self._chosen):
+            return self._ranked(*self._of_wells(), self._chosen_fit.fitted_by)
         return self._ranked_by_halves()
 
     def _ranked_by_halves(self) -> Ranking:
@@ -229,7 +234,12 @@ class ProfileEvaluation:
 
         treatments, x = self._with_mechanisms(self._chosen, TREATMENT)
         found = mechanism_average_precision(x, treatments["moa"], treatments["compound"])
-        return Ranking(treatments, treatments[["moa"]], found, self._fitted_by[chain_text(self._chosen)])
+        return Ranking(treatments, treatments[["moa"]], found, self._chosen_fit.fitted_by)
+
+    @property
+    def _chosen_fit(self) -> _Fitted:
+        """The chosen chain, once profiles are made with it."""
+        return self._fits[chain_text(self._chosen)]
 
     def _check_places(self) -> None:
         """Raise UsageError where a cell has no plate or no well."""
@@ -256,14 +266,14 @@ class ProfileEvaluation:
             scored = self._cells[self._is_scored].reset_index(drop=True)
             x = fitted.x[self._is_scored]
             self._wells[name] = well_profiles(scored, x, self._settings.profiles.aggregate)
-            self._fitted_by[name] = fitted.fitted_by
+            self._fits[name] = replace(fitted, x=x[:0])  # the vectors of cells are not needed again
         return self._wells[name]
 
     def _fitted(self, links: Links, frames: Frames | None, fitting: np.ndarray) -> _Fitted:
         """Return the vectors after a chain that only these controls fit.
 
-        Links that are fitted on cells are fitted on the same controls, so that no profile that is scored fits anything;
-        on all cells where there is no control.
+        Links that are fitted on cells, and the shares of blocks, are fitted on the same controls, so that no profile
+        that is scored fits anything; on all cells where there is no control.
         """
         from cellssl.profiling.chain import fit_chain, fitted_by
 
@@ -271,11 +281,15 @@ class ProfileEvaluation:
         is_fitted_on_cells = any(link.fitted_on == "cells" for link in links)
         reference = fitting if is_fitted_on_cells and fitting.any() else fitting | ~layout.is_control
         by = (reference, layout.plates, layout.is_control, frames, fitting)
+        energy_rows = fitting if fitting.any() else reference
         try:
-            _, x = fit_chain(links, self._vectors, *by, key=self._key)
+            fitted, x = fit_chain(
+                links, self._vectors, *by, key=self._key, blocks=self._blocks, energy_rows=energy_rows
+            )
         except DataError as error:  # a collapse leaves out this part, and no other
             raise UsageError(error.message, hint=error.hint) from error
-        return _Fitted(x, FittedLink.each(fitted_by(links, *by)))
+        who = FittedLink.each(fitted_by(links, *by, blocks=self._blocks, energy_rows=energy_rows))
+        return _Fitted(x, who, fitted.blocks_out, fitted.empty_blocks)
 
     def _of_treatments(self, links: Links, keys: tuple[str, ...]) -> tuple[pd.DataFrame, np.ndarray]:
         """Return metadata and profiles of treatments; wells with the same `keys` are one treatment."""
@@ -294,12 +308,14 @@ class ProfileEvaluation:
         return treatments, x
 
     def _write_profiles(self, name: str, rows: pd.DataFrame, x: np.ndarray) -> None:
-        """Write Metadata_* columns, then the features; where sphering changes their number, as emb_0000 and so on."""
+        """Write Metadata_* columns, then the features; where sphering changes their number, as emb_0000 and so on, of
+        every block."""
         import pandas as pd
 
         names = self._feature_names
         if len(names) != x.shape[1]:
-            names = [f"emb_{number:04d}" for number in range(x.shape[1])]
+            widths = {f"{block.name}:": block.dim for block in self._chosen_fit.blocks} or {"": x.shape[1]}
+            names = [f"{start}emb_{number:04d}" for start, width in widths.items() for number in range(width)]
         numbers = pd.DataFrame(x, columns=names)  # float64, so that other tools find the same neighbours
         write_table(pd.concat([metadata(rows), numbers], axis=1), self._draft.file(name))
 

@@ -71,6 +71,10 @@ class Settings(StageSettings):
     cross-validation does it once."""
     bootstrap_draws: int = Field(1000, ge=100)
     """Number of bootstrap samples for intervals."""
+    drop_blocks: bool = True
+    """Whether joined vectors (embed.blocks) are also evaluated without each block, and each block alone, which shows
+    what it adds: with each plate left out, or with the other schemes where there are fewer than two plates. It trains
+    two more classifiers of each kind per block and fold."""
     profiles: Profiles = Profiles()
     """How cells become profiles of wells and treatments."""
     retrieval: Retrieval = Retrieval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,19 +16,22 @@ from cellssl.config.plugins import did_you_mean
 from cellssl.engine.build import Job, Metrics
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress
+from cellssl.profiling.blocks import Blocks
 from cellssl.stages.evaluate.classification import (
     CVScheme,
     ProgressNote,
+    Vectors,
     accuracies,
     cross_validation,
     one_split,
     predict,
 )
 from cellssl.stages.evaluate.evaluated_cells import evaluated_cells
-from cellssl.stages.evaluate.external_table import read_external_table
+from cellssl.stages.evaluate.external_table import ExternalTable, read_external_table, table_blocks
 from cellssl.stages.evaluate.metrics import EvaluationMetrics, PartMetrics
 from cellssl.stages.evaluate.profiles import ProfileEvaluation
 from cellssl.stages.evaluate.settings import Settings
+from cellssl.stages.shared.card_shapes import embed_blocks
 from cellssl.stages.shared.cell_tables import read_all_embeddings
 from cellssl.stages.shared.plate_layout import split_by_cell
 
@@ -44,8 +48,9 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     Raises UsageError where no part can be computed.
     """
     settings: Settings = job.settings
-    cells, vectors, names = read_external_table(settings.table) if settings.table else _embedded(job)
-    cells, vectors = evaluated_cells(cells, vectors)
+    cells, all_vectors, names, blocks = _external(settings.table) if settings.table else _embedded(job)
+    cells, kept = evaluated_cells(cells, all_vectors)
+    vectors = Vectors(kept, blocks)
     _check_label(settings, cells)
     predictions: list[pd.DataFrame] = []
     by_cell: set[str] = set()
@@ -55,7 +60,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     }
     found: dict[str, PartMetrics] = {}
     missing: dict[str, UsageError] = {}
-    if _collapsed(vectors):
+    if _collapsed(vectors.x):
         missing["embeddings"] = UsageError("all embeddings are the same", hint="the encoder has collapsed")
         yield Note("all embeddings are the same: the encoder has collapsed, and the numbers below mean nothing")
     for number, (name, part) in enumerate(parts.items()):
@@ -104,15 +109,21 @@ def _check_label(settings: Settings, cells: pd.DataFrame) -> None:
         raise UsageError(f"there is no column {settings.label!r}", hint=did_you_mean(settings.label, columns))
 
 
-def _embedded(job: Job) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Return metadata, vectors and names of features of the embeddings."""
+def _embedded(job: Job) -> tuple[pd.DataFrame, np.ndarray, list[str], Blocks]:
+    """Return metadata, vectors, names of features and blocks of the embeddings."""
     embed = job.inputs["embed"]
     cells, vectors = read_all_embeddings(embed)
-    return cells, vectors, embeddings.read_names(embed.file("embeddings.parquet"))
+    return cells, vectors, embeddings.read_names(embed.file("embeddings.parquet")), embed_blocks(embed)
+
+
+def _external(table: ExternalTable) -> tuple[pd.DataFrame, np.ndarray, list[str], Blocks]:
+    """Return the same of an external table."""
+    cells, vectors, names = read_external_table(table)
+    return cells, vectors, names, table_blocks(table, names)
 
 
 def _classifications(
-    settings: Settings, cells: pd.DataFrame, vectors: np.ndarray, predictions: list[pd.DataFrame], by_cell: set[str]
+    settings: Settings, cells: pd.DataFrame, vectors: Vectors, predictions: list[pd.DataFrame], by_cell: set[str]
 ) -> dict[str, Part]:
     """Return the classification parts by the name of the scheme; each appends its table to `predictions`, and to
     `by_cell` the plates with one control well, whose cells it divides one by one.
@@ -122,19 +133,32 @@ def _classifications(
         name: str, make_scheme: Callable[[], CVScheme], progress: ProgressNote
     ) -> Generator[Event, None, PartMetrics]:
         scheme = make_scheme()
-        predicted = yield from predict(name, scheme, cells, vectors, settings, progress)
+        dropped = vectors.blocks if name in dropping else ()
+        predicted = yield from predict(name, scheme, cells, vectors, settings, progress, drop_blocks=bool(dropped))
         predictions.append(predicted.table)
         by_cell.update(predicted.by_cell)
-        return accuracies(predicted, scheme.group, settings)
+        return accuracies(predicted, scheme.group, settings, dropped)
 
+    dropping = _schemes_that_drop_blocks(settings, cells, vectors.blocks)
     schemes: dict[str, Callable[[], CVScheme]] = {"split": partial(one_split, cells, settings)}
     for group in settings.leave_out:
         schemes[f"leave_one_{group}_out"] = partial(cross_validation, group, cells, settings)
     return {name: partial(classify, name, make_scheme) for name, make_scheme in schemes.items()}
 
 
+def _schemes_that_drop_blocks(settings: Settings, cells: pd.DataFrame, blocks: Blocks) -> tuple[str, ...]:
+    """Return the schemes that say what each block adds: that with new plates, else those that there are."""
+    if len(blocks) < 2 or not settings.drop_blocks:
+        return ()
+    if "plate" in settings.leave_out:
+        with suppress(UsageError):
+            cross_validation("plate", cells, settings)
+            return ("leave_one_plate_out",)
+    return ("split", "leave_one_well_out")
+
+
 def _profile_parts(
-    job: Job, cells: pd.DataFrame, vectors: np.ndarray, names: list[str], by_cell: set[str]
+    job: Job, cells: pd.DataFrame, vectors: Vectors, names: list[str], by_cell: set[str]
 ) -> dict[str, Part]:
     """Return the parts that compare profiles of wells and treatments; `by_cell` as in `_classifications`."""
     profiles = ProfileEvaluation(job.settings, cells, vectors, names, job.draft, by_cell)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.artifacts.store import Artifact
 from cellssl.datasets.base import ControlType
+from cellssl.profiling.blocks import Block, Blocks
 
 LARGEST_INPUT_PX = 4096
 """Side of the largest input of a network: a forged card that claims more would take all memory."""
@@ -216,10 +217,21 @@ class EmbedSection(CardShape):
     cells_per_well: int = 0
 
 
+class EmbeddedBlock(CardShape):
+    """A block of columns of embeddings that join several models."""
+
+    name: str
+    dim: int = Field(ge=1)
+    weight: float = Field(gt=0)
+    learned: bool = True
+    """Whether its model was trained on cells."""
+
+
 class EmbedMetrics(CardShape):
     """What is read of the metrics of embed."""
 
     cells: int
+    blocks: list[EmbeddedBlock] = Field(default_factory=list)
 
 
 class Seeded(CardShape):
@@ -267,6 +279,11 @@ def split_metrics(split: Artifact) -> SplitMetrics:
 def segment_metrics(segment: Artifact) -> SegmentMetrics:
     """Return the counts of nuclei and fields."""
     return metrics_of(segment, SegmentMetrics)
+
+
+def embed_blocks(embed: Artifact) -> Blocks:
+    """Return the blocks of embeddings, in the order of their columns; none where one model has made them."""
+    return tuple(Block(one.name, one.dim, one.weight) for one in metrics_of(embed, EmbedMetrics).blocks)
 
 
 def embed_section(embed: Artifact) -> EmbedSection:
