@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from cellssl.artifacts.tables import label_text, open_parquet, read_arrow
 from cellssl.bounded import open_regular, read_bytes, unpack_gzip
@@ -37,6 +37,14 @@ OWN_PREFIXES, CELLPROFILER_PREFIXES = ("emb_",), ("Cells_", "Cytoplasm_", "Nucle
 """Prefixes of the names of features: in embeddings of this tool, and in tables of CellProfiler and pycytominer."""
 
 
+def _one_or_several(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+"""Patterns of the names of columns, such as Cells_*; one alone needs no list."""
+
+
 class ExternalTable(SettingsModel):
     """An external table of vectors: a CSV or parquet file with one row per cell or one row per well."""
 
@@ -50,7 +58,7 @@ class ExternalTable(SettingsModel):
     features: tuple[str, ...] | None = None
     """Prefixes of the feature columns; by default `emb_` where there are such columns, else `Cells_`, `Cytoplasm_` and
     `Nuclei_`."""
-    blocks: dict[str, str | tuple[str, ...]] = Field(default_factory=dict, json_schema_extra=ORDERED)
+    blocks: dict[str, Patterns] = Field(default_factory=dict, json_schema_extra=ORDERED)
     """Blocks of feature columns, which are normalised each by itself and get equal shares, as in embed.blocks: the name
     of a block = a pattern of its columns, or several, such as { nucleus = "Nuclei_*", cell = ["Cells_*", "Cyto*"] }.
     Every feature column must be in one block."""
@@ -119,14 +127,14 @@ def _names_of_blocks(features: list[str], external: ExternalTable) -> dict[str, 
         if not names:
             raise UsageError(
                 f"no feature column of {external.path} is in the block {name!r}",
-                hint=f"see the pattern {external.blocks[name]!r} in evaluate.table.blocks; the first column is "
+                hint=f"see its pattern {' '.join(external.blocks[name])} in evaluate.table.blocks; the first column is "
                 f"{features[0]}",
             )
     return found
 
 
-def _matches(feature: str, given: str | tuple[str, ...]) -> bool:
-    return any(fnmatchcase(feature, pattern) for pattern in ((given,) if isinstance(given, str) else given))
+def _matches(feature: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(feature, pattern) for pattern in patterns)
 
 
 def column_hint(external: ExternalTable | None, name: str) -> str:

@@ -17,6 +17,7 @@ from cellssl.learning.training.collapse import COLLAPSED_STEPS
 from cellssl.stages.cluster.metrics import ClusterMetrics
 from cellssl.stages.embed.settings import BASELINES
 from cellssl.stages.evaluate.metrics import EvaluationMetrics
+from cellssl.stages.report.block_scores import block_scores
 from cellssl.stages.report.scores import Row, RunResults, score_row
 from cellssl.stages.shared.card_shapes import Branch, ClusterSection, Seeded, embed_section, pretrain_section
 from cellssl.stages.shared.scaled_crops import upstream_segment
@@ -215,7 +216,8 @@ def has_treatments(run: Run) -> bool:
 
 def row_of(run: Run) -> Row:
     """Return all scores of a run; None where a score is not defined."""
-    return {"arm": run.arm, "seed": run.seed, "baseline": run.is_baseline, **score_row(results_of(run))}
+    scores = score_row(results_of(run)) | block_scores(run.evaluation)
+    return {"arm": run.arm, "seed": run.seed, "baseline": run.is_baseline, **scores}
 
 
 def results_of(run: Run) -> RunResults:

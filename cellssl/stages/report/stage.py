@@ -49,6 +49,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     _write_json(job, "table.json", {"header": header, "rows": table})
     _write_json(job, "scores.json", scores.rows)
     _write_csv(job, scores.rows)
+    _write_blocks(job, scored)
     recipe = job.card.section["recipe"]
     title = job.settings.title or ("Clusters of cells, compared" if recipe == BY_HAND else recipe)
     if first_looks(runs):
@@ -76,12 +77,13 @@ def _evaluation(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]
     """Return how well labels, mechanisms and replicates are predicted."""
     from cellssl.reporting.html import Section
     from cellssl.stages.report import figures
+    from cellssl.stages.report.block_tables import block_section
     from cellssl.stages.report.classification_tables import classification_tables
     from cellssl.stages.report.profile_tables import profile_section
 
     tables = classification_tables(runs)
     sections = [Section("Predictions of labels", [*tables, *figures.confusions(job, runs)])] if tables else []
-    return [*sections, *profile_section(runs)]
+    return [*sections, *block_section(runs), *profile_section(runs)]
 
 
 def _pictures(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
@@ -116,6 +118,15 @@ def _provenance(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]
 
 def _write_json(job: Job, name: str, content: Any) -> None:
     job.draft.file(name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_blocks(job: Job, runs: list[Run]) -> None:
+    """Write blocks.csv, one row per run, scheme, classifier and block, where vectors have blocks."""
+    from cellssl.stages.report.block_tables import CSV_HEADER, csv_rows
+
+    if rows := csv_rows(runs):
+        with job.draft.file("blocks.csv").open("w", newline="", encoding="utf-8") as file:
+            write_rows(file, CSV_HEADER, rows)
 
 
 def _write_csv(job: Job, rows: Sequence[Row]) -> None:
