@@ -10,6 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from cellssl.errors import UsageError
+from cellssl.profiling.blocks import Blocks
 from cellssl.profiling.finite import check_embeddings
 from cellssl.profiling.labels import Labels, codes
 from cellssl.profiling.one_thread import one_thread
@@ -54,12 +55,14 @@ def linear_probe(
     x: Float[np.ndarray, "m d"],
     *,
     C: float = 1.0,  # noqa: N803 - scikit-learn's name
+    blocks: Blocks = (),
 ) -> list[str]:
     """Predict by logistic regression on features standardised by the training cells; `C` is scikit-learn's C.
 
-    Raises UsageError where all labelled training cells belong to one class.
+    Every one of the `blocks` of joined vectors then has its share of the variance, and not a share by its number of
+    columns. Raises UsageError where all labelled training cells belong to one class.
     """
-    return linear_probe_of_each(train_x, [train_y], x, C=C)[0]
+    return linear_probe_of_each(train_x, [train_y], x, C=C, blocks=blocks)[0]
 
 
 def linear_probe_of_each(
@@ -68,6 +71,7 @@ def linear_probe_of_each(
     x: Float[np.ndarray, "m d"],
     *,
     C: float = 1.0,  # noqa: N803 - scikit-learn's name
+    blocks: Blocks = (),
 ) -> list[list[str]]:
     """Predict as `linear_probe` for several labellings of the same cells, which are standardised once."""
     check_embeddings(x)
@@ -77,6 +81,8 @@ def linear_probe_of_each(
         for known_x, those in _labelled(train_x, labellings):
             scaler = StandardScaler()
             standard, standard_test = scaler.fit_transform(known_x), scaler.transform(x)
+            if blocks:
+                standard, standard_test = (each * _scale_of_blocks(blocks) for each in (standard, standard_test))
             for classes, truth in those:
                 if len(classes) < 2:
                     raise UsageError(
@@ -86,6 +92,16 @@ def linear_probe_of_each(
                 probe = LogisticRegression(C=C, max_iter=PROBE_MAX_ITER).fit(standard, truth)
                 predicted.append([classes[number] for number in probe.predict(standard_test)])
     return predicted
+
+
+def _scale_of_blocks(blocks: Blocks) -> Float[np.ndarray, "d"]:
+    """Return what standardised columns are multiplied by, so that each block has its share of their variance.
+
+    The variance of all columns together stays their number, so that the regularisation means the same.
+    """
+    dims = np.array([block.dim for block in blocks])
+    weights = np.array([block.weight for block in blocks])
+    return np.repeat(np.sqrt(weights / weights.sum() * dims.sum() / dims), dims)
 
 
 Labelling = tuple[list[str], Int[np.ndarray, "m"]]

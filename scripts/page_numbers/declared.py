@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from functools import partial
 
-from page_numbers import demo, digits, few_controls, normalisations, nuclei, objectives, real_cells, sweeps
+from page_numbers import (
+    demo,
+    digits,
+    few_controls,
+    normalisations,
+    nuclei,
+    objectives,
+    profile_blocks,
+    real_cells,
+    sweeps,
+)
 from page_numbers.algorithms import Algorithms, of_plugins, of_recipe, of_stages
 from page_numbers.block import Block
 
 SEGMENTERS, DATASETS, CLUSTERERS = "cellssl.imaging.segmenters", "cellssl.datasets", "cellssl.profiling.clusterers"
 DEMO_PAGE, VIEWS_PAGE, EVALUATION_PAGE = "docs/results-of-the-demo.md", "docs/choosing-views.md", "docs/evaluation.md"
+REAL_PAGE = "docs/results-on-real-cells.md"
 OBJECTIVES_PAGE, SEGMENTATION_PAGE = "docs/objectives.md", "docs/segmentation.md"
 TO_CLUSTERS = ("fetch", "segment", "split", "pretrain", "embed", "cluster")
 CROP_FILES = ("crops/bbbc021_crops_2plates.npz", "crops/bbbc021_crops_2plates.csv")
 THIRD_PLATE_FILES = (*CROP_FILES, "crops/bbbc021_crops_small.npz", "crops/bbbc021_crops_small.csv")
+PROFILE_FILES = ("profiles/ljosa_jbiomolscreen_2013_per_well_mean.csv.gz", "meta")
 PIXEL_SCALE = {"segment": 3, "cluster": 2, "evaluate": 3}  # not made again since: hours
 OLD_NET, OLD_WATERSHED = {**PIXEL_SCALE, "nuclei_net": 1}, {**PIXEL_SCALE, "watershed": 2}
 SAME_RANGE = PIXEL_SCALE  # photographs have no such scale, and their recipes name the chains of before
@@ -79,7 +91,15 @@ _DECLARED = (
     Block("normalisations", (EVALUATION_PAGE,), "30 minutes", _REAL, normalisations.table, THIRD_PLATE_FILES),
     Block(
         "nsc", (EVALUATION_PAGE,), "1 minute", partial(of_stages, "evaluate"), real_cells.profiles,
-        ("profiles/ljosa_jbiomolscreen_2013_per_well_mean.csv.gz", "meta"),
+        PROFILE_FILES,
+    ),
+    Block(
+        "profile-blocks", (REAL_PAGE,), "2 minutes", partial(of_stages, "evaluate"), profile_blocks.table,
+        PROFILE_FILES,
+    ),
+    Block(
+        "profile-blocks-halves", (REAL_PAGE,), "2 minutes", partial(of_stages, "evaluate"), profile_blocks.halves,
+        PROFILE_FILES,
     ),
     Block("objectives", (OBJECTIVES_PAGE,), "3 hours", objectives.algorithms, objectives.table, (), ZSCORED),
     Block("factors", (OBJECTIVES_PAGE,), "1 hour", objectives.factor_algorithms, objectives.factors),

@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from cellssl.errors import UsageError
+from cellssl.profiling.blocks import Block
 from cellssl.profiling.accuracy import Accuracy, accuracy
 from cellssl.profiling.classifiers import knn, linear_probe
 from cellssl.randomness import generator
@@ -106,3 +107,21 @@ def test_too_few_labelled_cells_or_classes_are_an_error() -> None:
         knn(x, [None] * 6, x, k=1)
     with pytest.raises(UsageError, match="all labelled training cells are 'DMSO'"):
         linear_probe(x, ["DMSO"] * 6, x)
+
+
+def test_a_block_counts_by_its_weight_and_not_by_its_number_of_columns() -> None:
+    (train_x, train_y), (test_x, _) = plate("train"), plate("test")
+
+    def predicted(copies: int) -> list[str]:
+        (known, new) = (np.hstack([x[:, :2], np.tile(x[:, 2:], copies)]) for x in (train_x, test_x))
+        blocks = (Block("narrow", 2), Block("wide", 3 * copies))
+        return linear_probe(known, train_y, new, C=5 / known.shape[1], blocks=blocks)  # as strict for all widths
+
+    same = np.array(predicted(copies=1)) == np.array(predicted(copies=7))
+    assert same.mean() > 0.98  # the solver stops a little earlier or later
+
+
+def test_a_vector_that_is_one_block_is_predicted_as_one_without_blocks() -> None:
+    (train_x, train_y), (test_x, _) = plate("train"), plate("test")
+    in_a_block = linear_probe(train_x, train_y, test_x, blocks=(Block("all", 5, weight=3.0),))
+    assert in_a_block == linear_probe(train_x, train_y, test_x)
