@@ -8,6 +8,7 @@ from page_numbers import (
     demo,
     digits,
     few_controls,
+    mechanisms,
     normalisations,
     nuclei,
     objectives,
@@ -25,6 +26,7 @@ OBJECTIVES_PAGE, SEGMENTATION_PAGE = "docs/objectives.md", "docs/segmentation.md
 TO_CLUSTERS = ("fetch", "segment", "split", "pretrain", "embed", "cluster")
 CROP_FILES = ("crops/bbbc021_crops_2plates.npz", "crops/bbbc021_crops_2plates.csv")
 THIRD_PLATE_FILES = (*CROP_FILES, "crops/bbbc021_crops_small.npz", "crops/bbbc021_crops_small.csv")
+LITE0 = "weights/efficientnet-lite0-57934424.pth"
 PROFILE_FILES = ("profiles/ljosa_jbiomolscreen_2013_per_well_mean.csv.gz", "meta")
 PIXEL_SCALE = {"segment": 3, "cluster": 2, "evaluate": 3}  # not made again since: hours
 OLD_NET, OLD_WATERSHED = {**PIXEL_SCALE, "nuclei_net": 1}, {**PIXEL_SCALE, "watershed": 2}
@@ -77,7 +79,7 @@ _DECLARED = (
     Block("digits-picture", (VIEWS_PAGE,), "30 minutes", _DIGITS, digits.picture, earlier=SAME_RANGE),
     Block(
         "imagenet-weights", ("docs/encoders.md",), "10 minutes", _photographs, real_cells.photographs,
-        (*CROP_FILES, "weights/efficientnet-lite0-57934424.pth"), PIXEL_SCALE,
+        (*CROP_FILES, LITE0), PIXEL_SCALE,
     ),
     Block(
         "left-out-plates", (EVALUATION_PAGE,), "30 minutes", _REAL, real_cells.leave_one_plate_out,
@@ -92,6 +94,10 @@ _DECLARED = (
     Block(
         "nsc", (EVALUATION_PAGE,), "1 minute", partial(of_stages, "evaluate"), real_cells.profiles,
         PROFILE_FILES,
+    ),
+    Block(
+        "mechanisms", (REAL_PAGE,), "30 minutes", mechanisms.algorithms, mechanisms.table,
+        ("crops/bbbc021_crops_small.npz", "crops/bbbc021_crops_small.csv", LITE0),
     ),
     Block(
         "profile-blocks", (REAL_PAGE,), "2 minutes", partial(of_stages, "evaluate"), profile_blocks.table,
