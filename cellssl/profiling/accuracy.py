@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 
 from cellssl.errors import UsageError
 from cellssl.profiling.cluster_scores import Interval
+from cellssl.profiling.group_bootstrap import class_strata, counts_of_groups, drawn_sums
 from cellssl.profiling.labels import Labels, codes
-from cellssl.randomness import generator
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,10 @@ def difference_interval(
     truth = list(truth)
     group = _group_numbers(groups, truth)
     (cells_of, correct_of), (_, other_of) = (_true_counts(truth, each, group) for each in (predicted, other))
-    has_one_class = bool(((cells_of > 0).sum(axis=1) == 1).all())
-    if len(cells_of) < 2 or (has_one_class and _in_one_group(cells_of).any()):
+    stratum = class_strata(cells_of)
+    if stratum is None:
         return None
-    stratum = cells_of.argmax(axis=1) if has_one_class else np.zeros(len(cells_of), np.int64)
-    counts = _drawn_sums(np.hstack([cells_of, correct_of, other_of]), stratum, draws, seed)
+    counts = drawn_sums(np.hstack([cells_of, correct_of, other_of]), stratum, draws, seed)
     cells, correct, other_correct = np.split(counts, 3, axis=1)
     difference = ((correct - other_correct) / np.maximum(cells, 1)).sum(axis=1) / (cells > 0).sum(axis=1)
     low, high = np.quantile(difference, [(1 - level) / 2, (1 + level) / 2])
@@ -142,11 +141,9 @@ def _counts(
     true: Int[np.ndarray, "m"], correct: Bool[np.ndarray, "m"], group: Int[np.ndarray, "m"], classes: int
 ) -> tuple[Int[np.ndarray, "g c"], Int[np.ndarray, "g c"]]:
     """Return the number of cells of each group and class, and how many of them are predicted correctly."""
-    count = int(group.max()) + 1
-    place = group * classes + true
-    cells = np.bincount(place, minlength=count * classes).reshape(count, classes)
-    hits = np.bincount(place[correct], minlength=count * classes).reshape(count, classes)
-    return cells, hits
+    cells = counts_of_groups(group, true, classes)
+    of_both = counts_of_groups(group, true + classes * correct, 2 * classes)
+    return cells, of_both[:, classes:]
 
 
 def _true_counts(
@@ -169,17 +166,5 @@ def _draws(
 ) -> tuple[Int[np.ndarray, "draws c"], Int[np.ndarray, "draws c"]]:
     """Return all and correctly predicted cells of every draw; groups with equal counts share one multinomial draw."""
     of_classes = np.unique(cells_of > 0, axis=0, return_inverse=True)[1].ravel()
-    cells, correct = np.split(_drawn_sums(np.hstack([cells_of, correct_of]), of_classes, draws, seed), 2, axis=1)
+    cells, correct = np.split(drawn_sums(np.hstack([cells_of, correct_of]), of_classes, draws, seed), 2, axis=1)
     return cells, correct
-
-
-def _drawn_sums(
-    counts: Int[np.ndarray, "g k"], stratum: Int[np.ndarray, "g"], draws: int, seed: int
-) -> Int[np.ndarray, "draws k"]:
-    """Return the sums of the counts of every draw, which has as many groups of each stratum as there are."""
-    rng = generator("bootstrap of groups", seed)
-    sums = np.zeros((draws, counts.shape[1]), dtype=np.int64)
-    for one in np.unique(stratum):
-        kinds, times = np.unique(counts[stratum == one], axis=0, return_counts=True)
-        sums += rng.multinomial(times.sum(), times / times.sum(), size=draws) @ kinds
-    return sums

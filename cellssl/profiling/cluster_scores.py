@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from sklearn import metrics
 from sklearn.metrics.cluster import expected_mutual_information
 
+from cellssl.profiling.group_bootstrap import class_strata, counts_of_groups, drawn_sums
 from cellssl.profiling.labels import Labels, codes
 from cellssl.randomness import generator
 
@@ -130,6 +131,42 @@ def _interval(
     drawn = generator("bootstrap", seed).multinomial(len(truth), table.ravel() / table.sum(), size=draws)
     found = np.array([_ami(each, expected) for each in drawn.reshape(draws, *table.shape)])
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2]) - (found.mean() - _ami(table, expected))
+    return Interval(float(low), float(high))
+
+
+def ami_difference_interval(
+    labels: Labels,
+    assignment: Int[np.ndarray, "n"],
+    other: Int[np.ndarray, "n"],
+    groups: Labels,
+    seed: int = 0,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+) -> Interval:
+    """Return the interval of the AMI of `assignment` less that of `other`: a paired bootstrap over groups of cells.
+
+    Both clusterings stay fixed, and every draw has the same cells for both. Where every group has one class, as wells
+    have, a group is replaced by one of its class. The percentiles are shifted back by the bias, as in `ami_interval`.
+    NaN with fewer than two classes, or where groups of one class are a single one.
+    """
+    truth, clusters = _labelled(labels, assignment)
+    others = _labelled(labels, other)[1]
+    group = np.unique(codes(groups)[1][codes(labels)[1] >= 0], return_inverse=True)[1].ravel()
+    stratum = class_strata(counts_of_groups(group, truth, int(truth.max(initial=0)) + 1))
+    if not _two_classes(truth) or stratum is None:
+        return Interval(float("nan"), float("nan"))
+    tables = [_contingency(truth, one) for one in (clusters, others)]
+    kinds = [truth * table.shape[1] + one for table, one in zip(tables, (clusters, others), strict=True)]
+    counts = [counts_of_groups(group, kind, table.size) for kind, table in zip(kinds, tables, strict=True)]
+    drawn = np.split(drawn_sums(np.hstack(counts), stratum, draws, seed), [tables[0].size], axis=1)
+    expected = [_expected(table) for table in tables]
+    of_tables = [
+        np.array([_ami(one.reshape(table.shape), mean) for one in sums])
+        for table, mean, sums in zip(tables, expected, drawn, strict=True)
+    ]
+    difference = of_tables[0] - of_tables[1]
+    known = _ami(tables[0], expected[0]) - _ami(tables[1], expected[1])
+    low, high = np.quantile(difference, [(1 - level) / 2, (1 + level) / 2]) - (difference.mean() - known)
     return Interval(float(low), float(high))
 
 

@@ -169,3 +169,23 @@ def test_the_interval_shrinks_with_the_square_root_of_the_number_of_cells() -> N
     few = cluster_scores.ami_interval(labels, assignment)
     many = cluster_scores.ami_interval(np.tile(labels, 16), np.tile(assignment, 16))
     assert (few.high - few.low) / (many.high - many.low) == pytest.approx(4, rel=0.15)
+
+
+def test_the_interval_of_a_difference_of_amis_is_that_of_a_loop_over_drawn_wells() -> None:
+    rng = generator("two clusterings")
+    well = np.repeat(np.arange(24), 20)
+    label = np.where(well % 2 == 0, "DMSO", "taxol")
+    wrong = rng.random((2, 480)) < (np.array([[0.05], [0.25]]) + 0.1 * (well % 3 == 0))
+    one, other = ((label == "taxol") ^ each for each in wrong)
+    found = cluster_scores.ami_difference_interval(label, one.astype(int), other.astype(int), well, draws=2000)
+    rows = [np.flatnonzero(well == each) for each in range(24)]
+    naive = []
+    for _ in range(400):
+        drawn = np.concatenate([rows[each] for kind in (0, 1) for each in rng.choice(np.arange(kind, 24, 2), 12)])
+        amis = (metrics.adjusted_mutual_info_score(label[drawn], each[drawn]) for each in (one, other))
+        naive.append(float(np.subtract(*amis)))
+    assert found == pytest.approx(np.quantile(naive, [0.025, 0.975]), abs=0.03)
+    assert found.low > 0
+    assert np.isnan(cluster_scores.ami_difference_interval(label, one.astype(int), other.astype(int), label)).all(), (
+        "one well a class"
+    )

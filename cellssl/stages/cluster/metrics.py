@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cellssl.profiling.spread import VectorSpread
+from cellssl.stages.shared.block_gains import BlockGains
 from cellssl.stages.shared.block_words import empty_blocks_words
 from cellssl.stages.shared.fitted_link import FittedLink, links_in, links_json
 
@@ -178,6 +179,8 @@ class ClusterMetrics:
     """Who fitted the links of the chain; empty on cards of earlier versions."""
     empty_blocks: tuple[str, ...] = ()
     """Blocks of the vectors that are all 0 after the chain, and so count for nothing."""
+    block_gains: BlockGains | None = None
+    """What each block adds to the AMI of clusters and label; None where there are no blocks or labels."""
 
     def cautions(self) -> list[str]:
         """Return sentences on empty clusters, and on blocks that count for nothing."""
@@ -197,6 +200,7 @@ class ClusterMetrics:
             "normalise": list(self.normalise),
             **links_json(self.fitted_by),
             **({"empty_blocks": list(self.empty_blocks)} if self.empty_blocks else {}),
+            **({"blocks": self.block_gains.to_json()} if self.block_gains else {}),
             **(empty if self.filled is not None else {}),
             **({"wells": self.wells.to_json()} if self.wells else {}),
             **({"spread": self.spread.to_json()} if self.spread else {}),
@@ -213,6 +217,7 @@ class ClusterMetrics:
             normalise=links_of(content),
             fitted_by=links_in(content),
             empty_blocks=tuple(content.get("empty_blocks", ())),
+            block_gains=BlockGains.from_json(content["blocks"]) if "blocks" in content else None,
             scores=ClusterScores.from_json(content),
             filled=content.get("clusters_with_cells"),
             distinct=content.get("distinct_embeddings"),

@@ -52,6 +52,9 @@ class Settings(StageSettings):
     """Columns of the cell table that the clusters are compared with; by default label, treatment, compound,
     dose_micromolar, moa, true_phenotype, plate, well, control_well (the well, of control cells only), density,
     nucleus_size and field_position, as far as they have more than one value."""
+    drop_blocks: bool = True
+    """Whether joined vectors (embed.blocks) of cells with labels are also clustered without each block, and each block
+    alone, which shows what it adds to the AMI with the label."""
     montage_cells: int = Field(32, ge=1)
     """Number of cells nearest to each centroid that the montage shows."""
     map: Literal["pca", "tsne", "umap"] = "pca"
@@ -70,7 +73,7 @@ class Settings(StageSettings):
         """Return the settings without effect; an earlier clustering counts by its fingerprint, not by its name."""
         ignored = ["assign_to"]
         if self.assign_to:
-            ignored += ["method", "k", "n_init", "normalise"]
+            ignored += ["method", "k", "n_init", "normalise", "drop_blocks"]
         elif not self.clusterer().takes_k:
             ignored += ["k", "n_init"]
         return frozenset(ignored)

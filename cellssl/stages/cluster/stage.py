@@ -22,6 +22,7 @@ from cellssl.files import save_arrays
 from cellssl.profiling.clusterer import NOISE, ClustererSettings, Clustering
 from cellssl.profiling.normaliser import chain_names
 from cellssl.stages.cluster import map
+from cellssl.stages.cluster.block_clusters import block_agreements
 from cellssl.stages.cluster.earlier import check_same_model, check_same_scale
 from cellssl.stages.cluster.metrics import ClusterMetrics, WellCounts, method_of
 from cellssl.stages.cluster.montage import write_montage
@@ -102,6 +103,15 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     map.write(job, *of_part, whitened=found.is_whitened)
     yield Progress(3, 4, "parts", "montage")
     write_montage(job, segment, *of_draw)
+    gains = None
+    if found.chain.blocks and job.settings.drop_blocks and "assign_to" not in job.inputs:
+        yield Progress(3, 4, "parts", "clusters without each block")
+        k, seed = len(clustering.centroids), job.seed or 0
+        gains = block_agreements(
+            *of_part,
+            found.chain.blocks_out,
+            lambda x: method.fit(x, k, job.settings.n_init, seed).assignment,
+        )
     numbers = clustering.assignment[scored]
     filled = len(np.unique(numbers[numbers != NOISE]))
     is_any_empty = filled < len(clustering.centroids)
@@ -112,6 +122,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         normalise=tuple(chain_names(found.chain.links)),
         fitted_by=found.fitted_by,
         empty_blocks=found.chain.empty_blocks,
+        block_gains=gains,
         scores=scores,
         wells=WellCounts.of(wells),
         spread=spread,

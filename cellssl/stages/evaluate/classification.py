@@ -13,11 +13,11 @@ from cellssl.errors import UsageError
 from cellssl.events import Event, Progress
 from cellssl.profiling.block_columns import columns_of
 from cellssl.profiling.blocks import Blocks
-from cellssl.stages.evaluate.block_gains import BlockGain, BlockGains
 from cellssl.stages.evaluate.evaluated_cells import FITS_ONLY
 from cellssl.stages.evaluate.external_table import column_hint, controls_key
 from cellssl.stages.evaluate.fold_vectors import FoldNormaliser, FoldVectors
 from cellssl.stages.evaluate.metrics import CLASSIFIERS, ClassifierAccuracy, PlateAccuracy, SchemeMetrics
+from cellssl.stages.shared.block_gains import BlockGain, BlockGains
 from cellssl.stages.shared.fitted_link import FittedLink
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cellssl.stages.evaluate.block_gains import BlockGains
+from cellssl.stages.shared.block_gains import BlockGains
 from cellssl.stages.shared.block_words import empty_blocks_words
 from cellssl.stages.shared.fitted_link import FittedLink, links_in, links_json
 

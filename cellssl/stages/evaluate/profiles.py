@@ -308,14 +308,14 @@ class ProfileEvaluation:
         return treatments, x
 
     def _write_profiles(self, name: str, rows: pd.DataFrame, x: np.ndarray) -> None:
-        """Write Metadata_* columns, then the features; where sphering changes their number, as emb_0000 and so on, of
-        every block."""
+        """Write Metadata_* columns, then the features; where sphering changes their number, as emb_0000 and so on, or
+        BLOCK:0000 and so on."""
         import pandas as pd
 
         names = self._feature_names
         if len(names) != x.shape[1]:
-            widths = {f"{block.name}:": block.dim for block in self._chosen_fit.blocks} or {"": x.shape[1]}
-            names = [f"{start}emb_{number:04d}" for start, width in widths.items() for number in range(width)]
+            widths = {f"{block.name}:": block.dim for block in self._chosen_fit.blocks} or {"emb_": x.shape[1]}
+            names = [f"{start}{number:04d}" for start, width in widths.items() for number in range(width)]
         numbers = pd.DataFrame(x, columns=names)  # float64, so that other tools find the same neighbours
         write_table(pd.concat([metadata(rows), numbers], axis=1), self._draft.file(name))
 

@@ -1,40 +1,58 @@
-"""block_scores: an evaluation in; what each block of joined vectors adds in it, one by one and as scores, out."""
+"""block_scores: clusters and an evaluation in; what each block of joined vectors adds to every score, out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from cellssl.stages.evaluate.block_gains import BlockGain
+from cellssl.stages.cluster.metrics import ClusterMetrics
 from cellssl.stages.evaluate.metrics import CLASSIFIERS, SCHEMES, EvaluationMetrics
+from cellssl.stages.shared.block_gains import BlockGain
 
-Gain = tuple[str, str, float, BlockGain]
-"""Classifier, block, balanced accuracy of all blocks, and what this one adds."""
+CLUSTERS, AMI = "clusters", "ami"
+"""Scheme and score of clusters, where those of classifiers have a scheme of training and testing, and a classifier."""
 
 
-def each_gain(evaluation: EvaluationMetrics | None) -> Iterator[tuple[str, Gain, str, int]]:
-    """Yield the scheme, every gain under it, what was resampled, and how many of these there are."""
-    for scheme in SCHEMES:
-        found = evaluation.schemes.get(scheme) if evaluation else None
-        if found is None or found.block_gains is None:
+@dataclass(frozen=True)
+class DroppedBlocks:
+    """What each block adds to one score of one run."""
+
+    scheme: str
+    score: str
+    whole: float
+    """The score of all blocks together."""
+    gains: Mapping[str, BlockGain]
+    resampled: str
+    groups: int
+
+
+def dropped_blocks(clusters: ClusterMetrics, evaluation: EvaluationMetrics | None) -> list[DroppedBlocks]:
+    """Return what each block adds to every score of a run: classifiers first, then clusters."""
+    found = []
+    for name in SCHEMES:
+        scheme = evaluation.schemes.get(name) if evaluation else None
+        if scheme is None or scheme.block_gains is None:
             continue
+        who = scheme.block_gains
         for classifier in CLASSIFIERS:
-            whole = found.classifiers[classifier].balanced_accuracy
-            for block, gain in found.block_gains.gains[classifier].items():
-                yield scheme, (classifier, block, whole, gain), found.block_gains.resampled, found.block_gains.groups
+            whole = scheme.classifiers[classifier].balanced_accuracy
+            found.append(DroppedBlocks(name, classifier, whole, who.gains[classifier], who.resampled, who.groups))
+    label, of_clusters = clusters.scores.label, clusters.block_gains
+    if label is not None and of_clusters is not None:
+        gains = of_clusters.gains[AMI]
+        found.append(DroppedBlocks(CLUSTERS, AMI, label.ami, gains, of_clusters.resampled, of_clusters.groups))
+    return found
 
 
-def block_scores(evaluation: EvaluationMetrics | None) -> dict[str, float]:
+def block_scores(clusters: ClusterMetrics, evaluation: EvaluationMetrics | None) -> dict[str, float]:
     """Return the scores of one run without each block and of each alone, by their columns in scores.csv.
 
-    They are those of the first scheme that drops blocks, such as `linear_without_features`.
+    Those of classifiers are of the first scheme that drops blocks, such as `linear_without_features`.
     """
     found: dict[str, float] = {}
-    first = next(iter(each_gain(evaluation)), None)
-    for scheme, (classifier, block, _, gain), *_ in each_gain(evaluation):
-        if first is not None and scheme == first[0]:
-            found |= {
-                f"{classifier}_without_{block}": gain.without,
-                f"{classifier}_only_{block}": gain.alone,
-                f"{classifier}_added_by_{block}": gain.difference,
-            }
+    for each in dropped_blocks(clusters, evaluation):
+        for block, gain in each.gains.items():
+            found.setdefault(f"{each.score}_without_{block}", gain.without)
+            found.setdefault(f"{each.score}_only_{block}", gain.alone)
+            found.setdefault(f"{each.score}_added_by_{block}", gain.difference)
     return found

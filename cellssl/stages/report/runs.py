@@ -216,7 +216,7 @@ def has_treatments(run: Run) -> bool:
 
 def row_of(run: Run) -> Row:
     """Return all scores of a run; None where a score is not defined."""
-    scores = score_row(results_of(run)) | block_scores(run.evaluation)
+    scores = score_row(results_of(run)) | block_scores(run.clusters, run.evaluation)
     return {"arm": run.arm, "seed": run.seed, "baseline": run.is_baseline, **scores}
 
 

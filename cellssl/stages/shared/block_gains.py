@@ -1,4 +1,4 @@
-"""block_gains: what each block of joined vectors adds, as frozen objects; JSON of evaluation.json out, and back in."""
+"""block_gains: what each block of joined vectors adds, as frozen objects; JSON for a card out, and the same back in."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Finding = Literal["adds", "takes away", "cannot be told"]
 
 @dataclass(frozen=True)
 class BlockGain:
-    """What one block adds to the others, by one classifier."""
+    """What one block adds to the others, by one score: balanced accuracy, or AMI of clusters and label."""
 
     without: float
-    """Balanced accuracy of all other blocks together."""
+    """The score of all other blocks together."""
     alone: float
-    """Balanced accuracy of this block alone."""
+    """The score of this block alone."""
     difference: float
-    """Balanced accuracy of all blocks less that without this one."""
+    """The score of all blocks less that without this one."""
     interval: Bounds | None
     """95 % interval of the difference, paired; None where it is not known."""
 
@@ -34,14 +34,14 @@ class BlockGain:
 
 @dataclass(frozen=True)
 class BlockGains:
-    """What every block adds under one scheme."""
+    """What every block adds under one scheme of training and testing, or to clusters."""
 
     resampled: str
     """What the bootstrap draws: plates, wells or cells."""
     groups: int
     """How many of them there are."""
     gains: Mapping[str, Mapping[str, BlockGain]]
-    """Classifier -> block -> what it adds."""
+    """Classifier, or `ami` -> block -> what it adds."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers ready for JSON."""
@@ -52,7 +52,8 @@ class BlockGains:
         for of_blocks in gains.values():
             for gain in of_blocks.values():
                 gain["interval"] = None if gain["interval"] is None else list(gain["interval"])
-        return {"resampled": self.resampled, self.resampled: self.groups, **gains}
+        names = list(next(iter(self.gains.values()), ()))  # keys of a file are sorted
+        return {"names": names, "resampled": self.resampled, self.resampled: self.groups, **gains}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> BlockGains:
@@ -62,7 +63,7 @@ class BlockGains:
         return cls(
             resampled,
             content[resampled],
-            {name: {block: _gain(one) for block, one in of_blocks.items()} for name, of_blocks in gains.items()},
+            {name: {block: _gain(of[block]) for block in content["names"]} for name, of in gains.items()},
         )
 
 
