@@ -22,7 +22,8 @@ from cellssl.config.recipe import CHAIN
 from cellssl.config.settings import Plugin, SettingsModel, json_ready
 from cellssl.engine.stage import algorithm_of
 from cellssl.errors import CellsslError
-from cellssl.pipeline.plan import Planner, effective_settings
+from cellssl.pipeline.effective import effective_settings
+from cellssl.pipeline.plan import Planner
 from cellssl.pipeline.sweep_arms import expand_sweep
 
 FOLDER = Path(__file__).resolve().parent / "golden"

@@ -1,6 +1,7 @@
 """embeddings: metadata of all cells and their vectors, block by block, in; one parquet file out, and back.
 
-The columns of a vector are named emb_0000 ..., or as CellProfiler names its measurements.
+The columns of a vector are named emb_0000 ..., or as CellProfiler names its measurements; those of several models side
+by side BLOCK:FEATURE.
 """
 
 from __future__ import annotations
@@ -30,9 +31,19 @@ LOCATIONS = tuple(f"{prefix}Location_" for prefix in MEASURED_PREFIXES)
 """Where a cell lies in its field is metadata, also under a name of CellProfiler."""
 
 
+METADATA_PREFIX = "Metadata_"
+
+
 def is_feature(column: str) -> bool:
     """Return whether a column of the table is part of the vectors; all others are metadata."""
-    return column.startswith((PREFIX, *MEASURED_PREFIXES)) and not column.startswith(LOCATIONS)
+    if column.startswith((METADATA_PREFIX, *LOCATIONS)):
+        return False
+    return column.startswith((PREFIX, *MEASURED_PREFIXES)) or ":" in column
+
+
+def name_in_block(block: str, feature: str) -> str:
+    """Return the name of a feature in the table of several models side by side."""
+    return f"{block}:{feature.removeprefix(PREFIX)}"
 
 
 class Writer:

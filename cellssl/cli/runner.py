@@ -20,6 +20,7 @@ from cellssl.engine.build import RunContext
 from cellssl.engine.cards import lost_files
 from cellssl.errors import UsageError
 from cellssl.events import Event
+from cellssl.pipeline.blocks import with_named_block
 from cellssl.pipeline.execute import assist, find_finished, make, not_compared
 from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.plates import PlatePlan, plan_plate
@@ -48,6 +49,7 @@ def console_for(common: Common) -> Console:
 def open_session(reference: str, common: Common, console: Console) -> Session:
     """Read the recipe, expand its sweep, and open the store."""
     recipe = expand_sweep(recipes.load(reference, common.overrides or [], common.arm), common.arm)
+    recipe = with_named_block(recipe, common.arm)
     return Session(recipe, _store(common, console), _selection(common))
 
 
@@ -75,11 +77,11 @@ def foreseen(
     """Return the stages that a command would make, and the stage at which it would stop, None where it would not.
 
     It stops at a result that is outdated, unless --force makes it again (exit code 5); a command that makes the last
-    stage alone also stops where another one is not there (exit code 2).
+    stage alone also stops where another one is not there (exit code 2). The blocks of `embed` are of that stage, too.
     """
     would_make = []
-    for number, row in enumerate(rows, start=1):
-        is_made = not only_last or number == len(rows)
+    for row in rows:
+        is_made = not only_last or row["stage"] == rows[-1]["stage"]
         if is_made and (force or row["state"].startswith(("missing", "partial", "incomplete"))):
             would_make.append(row)
         elif row["state"] != "done":

@@ -35,6 +35,8 @@ def run_stage(stage: str, recipe: str, common: o.Common) -> None:
         check_before_work(runner, [runner.session.arm])
     runner.session = runner.session.with_inputs(stage)
     if common.plate is None:
-        runner.write_output(runner.find_or_make(runner.session.plan_stage(stage)[-1]))
+        wanted = [one for one in runner.session.plan_stage(stage) if one.stage == stage]  # blocks, and what joins them
+        made = [runner.find_or_make(one) for one in wanted]
+        runner.write_output(made[-1])
     else:
         runner.write_output(runner.make_plate(plan_plate(runner.session, stage, common.plate)))

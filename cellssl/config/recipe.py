@@ -44,6 +44,8 @@ class Recipe:
     sweep: Sweep | None = None
     points: Mapping[str, Point] = field(default_factory=dict)
     """The arms that a sweep has added: each is one point and takes the place of the arm that it varies."""
+    blocks: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """The sections of every block that is embedded for an arm, by ARM@BLOCK; `--arm` takes these names too."""
     _settings: dict[tuple[str, str], SettingsModel] = field(default_factory=dict, repr=False, compare=False)
 
     def arm_names(self) -> tuple[str, ...]:
@@ -62,6 +64,8 @@ class Recipe:
         """Return the sections with the settings of an arm laid over them; UsageError for an unknown arm."""
         if arm == self.main_arm:
             return self.sections
+        if arm in self.blocks:
+            return self.blocks[arm]
         if arm not in self.arms:
             raise UsageError(f"{self.source} has no arm {arm!r}", hint=did_you_mean(arm, (self.main_arm, *self.arms)))
         return overlay(self.sections, self.arms[arm])

@@ -16,6 +16,7 @@ from cellssl.datasets.transfer.threads import run_in_thread
 from cellssl.engine.build import RunContext
 from cellssl.errors import UsageError
 from cellssl.events import Event
+from cellssl.pipeline.blocks import check_blocks, check_measurable
 from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.plate_controls import STAGES, check_fetched_controls, check_planned_controls, needing_controls
 from cellssl.pipeline.plates import plan_plate
@@ -30,8 +31,9 @@ from cellssl.stages.segment.inputs import check_channels
 def check_recipe(session: Session, context: RunContext, arms: Sequence[str]) -> Generator[Event, None, Check]:
     """Return everything that does not fit together in these arms; of images, only the headers are read.
 
-    Raises UsageError where the recipe fetches nothing; what a table or a setting makes impossible is raised as `fetch`
-    raises it, and a channel that [segment] names and no image has, as `segment` does.
+    Raises UsageError where the recipe fetches nothing or has a block that cannot be made; what a table or a setting
+    makes impossible is raised as `fetch` raises it, and a channel that [segment] names and no image has, as `segment`
+    does.
     """
     recipe = session.recipe
     arms = [arm for arm in arms if recipe.has("fetch", arm)]
@@ -40,6 +42,9 @@ def check_recipe(session: Session, context: RunContext, arms: Sequence[str]) -> 
             f"{recipe.source} has no section [fetch], so there is nothing to check",
             hint="give a recipe with a data set; cellssl explain fetch lists its settings",
         )
+    for arm in arms:
+        check_measurable(recipe, arm)
+        check_blocks(recipe, arm, session.store)
     checks = []
     for arm in _different(recipe, arms):
         checks.append((yield from _check_arm(session, arm, context)))

@@ -16,6 +16,7 @@ from cellssl.config.recipe import CHAIN, Recipe
 from cellssl.durations import about
 from cellssl.engine.weights_cache import Download
 from cellssl.errors import CellsslError
+from cellssl.pipeline.blocks import sources, with_block_arms
 from cellssl.pipeline.plan import Planner
 from cellssl.pipeline.session import Session
 from cellssl.stages.fetch.findings import Check, kinds_of
@@ -156,12 +157,30 @@ def _faults_of_plan(session: Session) -> list[Finding]:
 def _stages(checked: Recipe, results: Store) -> Iterator[tuple[Planner, str]]:
     """Yield the planner of every arm with each stage that it needs, upstream first."""
     for arm in checked.arm_names():
+        yield from _stages_of_blocks(checked, arm, results)
         planner = Planner(checked, arm, checked.seeds[0], results)
         used: dict[str, None] = {}
         for stage in CHAIN[:-1]:
             if checked.has(stage, arm):
                 _use(planner, stage, used)
         yield from ((planner, stage) for stage in used)
+
+
+def _stages_of_blocks(checked: Recipe, arm: str, results: Store) -> list[tuple[Planner, str]]:
+    """Return the planner of every block that is embedded for an arm, with its stages; what is wrong, planning says."""
+    found: list[tuple[Planner, str]] = []
+    with suppress(CellsslError):
+        extended = with_block_arms(checked, arm)
+        for name in (one.arm for one in sources(checked, arm) if one.arm in extended.blocks and not one.reference):
+            planner = Planner(extended, name, checked.seeds[0], results)
+            found += [(planner, stage) for stage in ("pretrain", "embed") if stage in _used(planner, "embed")]
+    return found
+
+
+def _used(planner: Planner, stage: str) -> dict[str, None]:
+    used: dict[str, None] = {}
+    _use(planner, stage, used)
+    return used
 
 
 def _use(planner: Planner, stage: str, used: dict[str, None]) -> None:

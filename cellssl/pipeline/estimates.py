@@ -36,6 +36,7 @@ from cellssl.pipeline.rates import (
     FEATURES_S,
     HASH_BYTES_PER_S,
     INTENSITIES_S,
+    JOIN_S,
     KEPT_NETWORKS,
     LIBRARIES_MB,
     REPORT_S,
@@ -305,9 +306,13 @@ class _Estimator:
     def _embed(self, planned: Planned, size: Workload) -> tuple[float, float, float, str]:
         disk_bytes = float(EMBEDDED_BYTES * size.embedded_cells)
         model = planned.settings.model
+        if planned.settings.blocks:
+            count = len(planned.settings.blocks)
+            joined_mb = BASE_MB + 2 * count * EMBEDDED_BYTES * size.embedded_cells / 1e6
+            return START_S + count * size.embedded_cells * JOIN_S, joined_mb, count * disk_bytes, "rough"
         if model == "cellprofiler":
             return self._measure(planned, size)
-        if model in ("features", "intensities"):
+        if planned.settings.measures():
             rate_s = FEATURES_S if model == "features" else INTENSITIES_S
             return START_S + size.embedded_cells * rate_s * size.channels / 3, BASE_MB, disk_bytes / 8, "rough"
         cost = self._cost_of_model(planned, size)

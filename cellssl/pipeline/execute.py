@@ -95,9 +95,8 @@ def _upstream(planned: Planned, name: str, store: Store) -> Artifact:
     else:
         found = store.find(kind, fingerprint)
     if found is None:
-        arm, _, rest = name.partition("/")
-        seed = rest.partition("/")[0] if rest else planned.asked_seed
-        flags = f" --arm {arm if rest else planned.arm}" + (f" --seed {seed}" if seed is not None else "")
+        source = planned.upstream.get(name, planned)
+        flags = f" --arm {source.arm}" + (f" --seed {source.asked_seed}" if source.asked_seed is not None else "")
         raise UsageError(
             f"{planned.stage} needs the {kind} artifact {fingerprint}, which is not in {store.root}",
             hint=f"cellssl run {planned.recipe} --to {kind}{flags}",

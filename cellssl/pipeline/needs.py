@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from cellssl.device import allowed_threads, device_for, has_gpu_driver
 from cellssl.engine.plate_parts import parts_of
 from cellssl.pipeline.planned import Planned
-from cellssl.pipeline.rates import BASE_MB, CLUSTER_S, EMBEDDED_BYTES, EVALUATE_S, FEATURES_S, INTENSITIES_S
+from cellssl.pipeline.rates import BASE_MB, CLUSTER_S, EMBEDDED_BYTES, EVALUATE_S, FEATURES_S, INTENSITIES_S, JOIN_S
 from cellssl.pipeline.workload import Workload, channels_of, trained_on, upstream_stages, workload
-from cellssl.stages.embed.settings import MEASUREMENTS
 
 if TYPE_CHECKING:
     from cellssl.artifacts.store import Store
@@ -65,7 +64,7 @@ def _is_made_alone(planned: Planned) -> bool:
 
 
 def _runs_network(planned: Planned) -> bool:
-    return planned.stage == "pretrain" or (planned.stage == "embed" and planned.settings.model not in MEASUREMENTS)
+    return planned.stage == "pretrain" or (planned.stage == "embed" and not planned.settings.measures())
 
 
 def needs_of(planned: Planned, store: Store, device_name: str, asked_threads: int | None) -> Needs:
@@ -82,7 +81,9 @@ def needs_of(planned: Planned, store: Store, device_name: str, asked_threads: in
     match planned.stage:
         case "embed":
             rate_s = FEATURES_S if planned.settings.model == "features" else INTENSITIES_S
-            return Needs(1, BASE_MB, size.embedded_cells * rate_s * size.channels / 3)
+            blocks = len(planned.settings.blocks)
+            rate_s = blocks * JOIN_S or rate_s
+            return Needs(1, BASE_MB + blocks * vectors_mb, size.embedded_cells * rate_s * size.channels / 3)
         case "cluster":
             return Needs(1, BASE_MB + vectors_mb, size.embedded_cells * CLUSTER_S)
         case "evaluate":

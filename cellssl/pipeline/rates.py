@@ -22,6 +22,8 @@ FEATURES_S, INTENSITIES_S = 0.004, 0.0005
 """One cell, one core."""
 CELLPROFILER_S, WITH_CELLS = 0.04, 4.0
 """One nucleus in three channels, one core; how many times as long where cells and cytoplasm are measured, too."""
+JOIN_S = 0.0002
+"""One cell with a few blocks."""
 CLUSTER_S, EVALUATE_S = 0.004, 0.008
 """One cell of the split."""
 REPORT_S = 5.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,8 @@ from cellssl.config.plugins import did_you_mean
 from cellssl.config.recipe import CHAIN, Recipe
 from cellssl.config.sweep import Point, Sweep, Value, with_value
 from cellssl.errors import UsageError
-from cellssl.pipeline.plan import effective_settings
+from cellssl.pipeline.blocks import sources, with_block_arms
+from cellssl.pipeline.effective import effective_settings
 
 SCORED_PARTS = ("cluster", "evaluate")
 """Stages that score one part of the cells: val or test."""
@@ -106,15 +107,28 @@ def _differ(recipe: Recipe) -> bool:
 
 def _score_identity(recipe: Recipe, arm: str) -> str:
     """Return everything that counts in the scores of an arm, as one text."""
+    return json.dumps(
+        _counted(recipe, arm, [stage for stage in SCORED_PARTS if stage == "cluster" or recipe.has(stage, arm)]),
+        sort_keys=True,
+    )
+
+
+def _counted(recipe: Recipe, arm: str, stages: Sequence[str]) -> dict[str, Any]:
+    """Return what counts of these stages and of those that they depend on; of blocks, by their names."""
     found: dict[str, Any] = {}
-    ahead = [stage for stage in SCORED_PARTS if stage == "cluster" or recipe.has(stage, arm)]
+    ahead = list(stages)
     while ahead:
         stage = ahead.pop()
         if stage not in found:
             settings = effective_settings(recipe, stage, arm)
             found[stage] = settings.fingerprint_values()
             ahead += settings.inputs()
-    return json.dumps(found, sort_keys=True)
+    if "embed" in found and found["embed"].get("blocks"):
+        with_blocks = with_block_arms(recipe, arm)
+        found["blocks"] = {
+            one.name: one.reference or _counted(with_blocks, one.arm, ["embed"]) for one in sources(recipe, arm)
+        }
+    return found
 
 
 def _check_sections(sweep: Sweep, source: str) -> None:

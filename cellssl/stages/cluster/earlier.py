@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cellssl.artifacts.contents import input_of
 from cellssl.errors import UsageError
 from cellssl.stages.shared.card_shapes import embed_section
+from cellssl.stages.shared.embedded_model import MODELS_OF_BLOCKS, model_words
 from cellssl.stages.shared.preparation import Preparation, differences, of_section
 
 if TYPE_CHECKING:
@@ -19,11 +20,14 @@ def check_same_model(earlier: Artifact, embed: Card, store: Store) -> None:
 
     `embed` is the card of the embeddings that are to be assigned, planned or finished.
     """
-    here, there = _model_of(embed), _model_of(_embeddings_of(earlier, store).card)
+    then = _embeddings_of(earlier, store).card
+    here, there = model_words(embed), model_words(then)
     if here != there:
         raise UsageError(
             f"the earlier clustering used embeddings of the model {there}, these embeddings come from {here}",
-            hint=f"embed the cells with [embed] model = {there.partition(' ')[0]!r}, and the same network",
+            hint="embed the cells with the same blocks, in the same order"
+            if MODELS_OF_BLOCKS in then.section
+            else f"embed the cells with [embed] model = {there.partition(' ')[0]!r}, and the same network",
         )
 
 
@@ -52,16 +56,3 @@ def _scale_of(embed: Artifact, store: Store) -> Preparation:
     if segment is None:
         return {}
     return of_section(segment.card.section, segment.card.algorithm, finished_crops=True)
-
-
-def _model_of(embed: Card) -> str:
-    """Return the fingerprint of the model, with network, layer, branch and view; of a baseline its name."""
-    inputs, section = embed.inputs, embed.section
-    trained = inputs.get("model", inputs.get("pretrain"))
-    options = [str(section.get("network", "query"))]
-    options += [
-        str(section[name])
-        for name in ("layer", "branch", "view", "step")
-        if section.get(name) not in (None, "pooled", [], "lowest")
-    ]
-    return f"{trained} ({', '.join(options)})" if trained else str(section.get("model"))

@@ -5,53 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
-from cellssl.config.paths import InputPath
 from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.engine.stage import StageSettings
 from cellssl.errors import UsageError
 from cellssl.learning.view import ViewSettings
+from cellssl.stages.embed.block_settings import MEASUREMENTS, UNTRAINED, BlockField, BlockSettings, Model
 from cellssl.stages.pretrain.initial_weights import SUFFIXES
 
 ALGORITHM = 3
 """2: `features` holds texture, and the area and shape of the nucleus; 3: the even draw per well is embedded, too."""
 
 
-MEASUREMENTS = ("intensities", "features", "cellprofiler")
-"""Models without a network: measurements of pixels."""
-
-
-UNTRAINED = ("random", "imagenet")
-"""Models that are this recipe's network without its training."""
-
-
-BASELINES = (*UNTRAINED, *MEASUREMENTS)
-
-
-def _file_or_word(given: Any, info: ValidationInfo) -> Any:
-    """Return a weights file as an absolute path, and anything else as it is."""
-    if not isinstance(given, str) or not given.endswith(SUFFIXES):
-        return given
-    return str(TypeAdapter(InputPath).validate_python(given, context=info.context))
-
-
 class Settings(StageSettings):
     """Compute one vector per cell.
 
-    `network`, `step`, `layer`, `branch` and `view` have no effect on models without a network.
+    `network`, `step`, `layer`, `branch` and `view` have no effect on models without a network. With `blocks`, they are
+    the defaults of the blocks.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {"also": "formats"}
-    model: Annotated[str, BeforeValidator(_file_or_word)] = "pretrain"
+    model: Model = "pretrain"
     """The model. `pretrain`: this recipe's trained network. `random`: the same network, untrained. `imagenet`: the same
     network with its published weights, or those of encoder.weights, untrained. A .pth, .pt or .safetensors file: the
     same network with these weights, untrained. `intensities`: the mean of each channel. `features`: mean, standard
     deviation, percentiles and texture of each channel, and the area and shape of the nucleus. `cellprofiler`:
     CellProfiler's measurements of the nucleus, and of cell and cytoplasm where cells were segmented; needs
-    cellssl[cellprofiler]. Anything else is an earlier pretrain artifact: folder, card file or fingerprint."""
+    cellssl[cellprofiler]. `neighbours`: how near and how close-packed the other nuclei of the field are. Anything else
+    is an earlier pretrain artifact: folder, card file or fingerprint."""
+    blocks: tuple[BlockField, ...] = ()
+    """Several models side by side, in place of one: words as of `model`, names of other arms, earlier artifacts, or
+    tables with a name, a weight and options. Every block is an embed artifact of its own; the columns of the joined
+    vectors are called BLOCK:FEATURE. Clusters and scores standardise every block and give it its share of a vector."""
     cells: Literal["split", "segment"] = "split"
     """The cells of the split, or every cell that was found."""
     cells_per_well: int = Field(300, ge=1)
@@ -85,12 +73,27 @@ class Settings(StageSettings):
 
     def silent(self) -> frozenset[str]:
         """Return the settings without effect; a trained model counts by its fingerprint, not by how it was named."""
+        if self.blocks:
+            return frozenset({"model", "network", "step", "layer", "branch", "view", "draws"})  # of the blocks
         silent = ["model"] if self.model not in MEASUREMENTS else ["network", "step", "layer", "branch", "view"]
         if self.model in UNTRAINED or self.model.endswith(SUFFIXES):
             silent += ["network", "step"]  # without training all encoders are equal
         if not self.view or self.model in MEASUREMENTS:
             silent.append("draws")
         return frozenset(silent)
+
+    def counted_value(self, name: str) -> Any:
+        """Return the value of a field as the fingerprint takes it: blocks by name and weight.
+
+        What makes a block counts by the fingerprint of its own artifact.
+        """
+        if name != "blocks":
+            return super().counted_value(name)
+        return tuple({"name": block.called(), "weight": block.weight} for block in self.blocks)
+
+    def measures(self) -> bool:
+        """Return whether vectors are made without a network: measured, or joined from finished ones."""
+        return bool(self.blocks) or self.model in MEASUREMENTS
 
     def pretrain_variant(self) -> str | Path | None:
         """Return "pretrain", "random", "imagenet" or a weights file for this recipe's network; None for other
@@ -113,13 +116,33 @@ class Settings(StageSettings):
             raise ValueError('branch chooses a projector, so it needs layer = "projector"')
         return self
 
+    @model_validator(mode="after")
+    def _check_blocks(self) -> Settings:
+        if self.blocks and self.model != "pretrain":
+            raise ValueError(
+                f"model = {self.model!r} and blocks both say what makes a vector; write the model into blocks, or set "
+                "embed.blocks = [] in this arm"
+            )
+        names = [block.called() for block in self.blocks]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(
+                f"two blocks are called {twice[0]!r}; give one of them another name, such as "
+                f'{{ name = "{twice[0]}-2", {self._as_table(names.index(twice[0]))} }}'
+            )
+        return self
+
+    def _as_table(self, number: int) -> str:
+        block = self.blocks[number]
+        return f'arm = "{block.arm}"' if block.arm else f'model = "{block.source()}"'
+
     def inputs(self) -> tuple[str, ...]:
         """Return the stage of the cells, and pretrain where this recipe's own network is used."""
-        return (self.cells, *(("pretrain",) if self.pretrain_variant() else ()))
+        uses = any(map(BlockSettings.is_own_network, self.blocks)) if self.blocks else self.pretrain_variant()
+        return (self.cells, *(("pretrain",) if uses else ()))
 
     def artifact_references(self) -> dict[str, tuple[str | Path, tuple[str, ...]]]:
         """Return the earlier model, where one is named."""
-        if self.pretrain_variant() or self.model in MEASUREMENTS:
+        if self.blocks or self.pretrain_variant() or self.model in MEASUREMENTS:
             return {}
         return {"model": (self.model, ("pretrain",))}
 
@@ -133,3 +156,7 @@ class Settings(StageSettings):
             raise UsageError(
                 'embed.model = "cellprofiler" needs the library cp_measure', hint='pip install "cellssl[cellprofiler]"'
             )
+
+
+EXPLAINED = {"blocks": BlockSettings}
+"""Tables within the section that `explain` prints too."""

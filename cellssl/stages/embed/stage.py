@@ -1,6 +1,6 @@
 """stage: cells and a model in, one vector per cell out; baselines are models too and get the same scaled crops.
 
-Only `cellprofiler` measures in the images of the fields.
+Only `cellprofiler` measures in the images of the fields. Vectors with blocks are joined from finished embeddings.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from cellssl.artifacts.crops import in_blocks
 from cellssl.artifacts.store import Artifact
 from cellssl.engine.build import Job, Metrics
 from cellssl.events import Event, Note, Progress, Started
+from cellssl.stages.embed.block_settings import MEASUREMENTS
+from cellssl.stages.embed.joined import JoinedBlock, column_names, join, joined_blocks
 from cellssl.stages.embed.models import load_network
-from cellssl.stages.embed.settings import MEASUREMENTS
+from cellssl.stages.embed.neighbours import surroundings
 from cellssl.stages.shared import preparation
 from cellssl.stages.shared.card_shapes import pretrain_metrics
 from cellssl.stages.shared.cell_tables import metadata
@@ -39,11 +41,12 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     segment = upstream_segment(source, job.context.store)
     cells = cells_to_embed(source, segment, job.settings.cells_per_well)
     outside = int(cells["split"].isna().sum()) if "split" in cells else 0
-    names, blocks = yield from _blocks(job, segment, cells)
+    joined = list(joined_blocks(job)) if job.settings.blocks else []
+    names, pieces = yield from _vectors(job, segment, cells, joined)
     yield Started(0, len(cells), "cells")
     table, done = job.draft.file("embeddings.parquet"), 0
     with embeddings.writer(table, metadata(cells), names) as file:
-        for vectors in blocks:
+        for vectors in pieces:
             file.append(vectors)
             done += len(vectors)
             yield Progress(done, len(cells), "cells")
@@ -56,13 +59,19 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "drawn": int(cells["drawn"].sum()),
         "drawn_outside_split": outside,
         "dim": file.dim,
+        **({"blocks": [block.metrics() for block in joined]} if joined else {}),
     }
 
 
-def _blocks(
-    job: Job, segment: Artifact, cells: pd.DataFrame
+def _vectors(
+    job: Job, segment: Artifact, cells: pd.DataFrame, joined: list[JoinedBlock]
 ) -> Generator[Event, None, tuple[list[str] | None, Iterator[np.ndarray]]]:
-    """Return the names of the columns, where they have names, and the vectors of all cells, block by block."""
+    """Return the names of the columns, where they have names, and the vectors of all cells, some rows at a time."""
+    if joined:
+        return column_names(joined), join(joined, metadata(cells))
+    if job.settings.model == "neighbours":
+        names, values = yield from surroundings(segment, cells)
+        return [f"{embeddings.PREFIX}{name}" for name in names], iter([values])
     if job.settings.model == "cellprofiler":
         from cellssl.stages.embed.cellprofiler import measure_cells
 

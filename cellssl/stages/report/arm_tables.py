@@ -10,7 +10,13 @@ from cellssl.artifacts.contents import section_of
 from cellssl.reporting.html import Block, Folded, Section, Table, Value
 from cellssl.stages.report.runs import Run, active_branches, first_seeds
 from cellssl.stages.report.tables_common import PART_NAMES, by_arm
-from cellssl.stages.shared.card_shapes import ClusterSection, embed_section, pretrain_metrics, pretrain_section
+from cellssl.stages.shared.card_shapes import (
+    ClusterSection,
+    embed_blocks,
+    embed_section,
+    pretrain_metrics,
+    pretrain_section,
+)
 from cellssl.stages.shared.fitted_link import FittedLink
 
 LINKS = {
@@ -102,16 +108,23 @@ def _flat(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
         yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+MEASURED = {
+    "intensities": "the mean of every channel",
+    "features": "classical features (brightness, texture, area and shape of the nucleus)",
+    "cellprofiler": "CellProfiler's measurements of the nucleus, or of nucleus, cell and cytoplasm",
+    "neighbours": "how near and how close-packed the other nuclei of the field are",
+}
+"""What the models without a network take of a cell."""
+
+
 def _describe(run: Run) -> str:
     """Return in words how an arm turns a cell into a vector."""
+    if blocks := embed_blocks(run.embed):
+        named = ", ".join(f"{one.name} ({one.dim:,} columns, weight {one.weight:g})" for one in blocks)
+        return f"several models side by side: {named}"
     model = embed_section(run.embed).model
-    match model:
-        case "intensities":
-            return "the mean of every channel; nothing is learned"
-        case "features":
-            return "classical features (brightness, texture, area and shape of the nucleus); nothing is learned"
-        case "cellprofiler":
-            return "CellProfiler's measurements of the nucleus, or of nucleus, cell and cytoplasm; nothing is learned"
+    if model in MEASURED:
+        return f"{MEASURED[model]}; nothing is learned"
     if run.trained is None:
         weights = {"random": "random weights, not trained", "imagenet": "weights learned on photographs (ImageNet)"}
         return f"{_network(run)}, {weights.get(model, 'weights from elsewhere, not trained on these cells')}"

@@ -9,17 +9,24 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from cellssl.artifacts.card import kind_of_input
-from cellssl.artifacts.contents import built_of_metrics, input_of, read_json_lines, section_of
+from cellssl.artifacts.contents import built_of_metrics, input_of, metrics_of, read_json_lines, section_of
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import OF_CELLS, read_assignments, read_fields, read_table
 from cellssl.errors import UsageError
 from cellssl.learning.training.collapse import COLLAPSED_STEPS
 from cellssl.stages.cluster.metrics import ClusterMetrics
-from cellssl.stages.embed.settings import BASELINES
+from cellssl.stages.embed.block_settings import BASELINES
 from cellssl.stages.evaluate.metrics import EvaluationMetrics
 from cellssl.stages.report.block_scores import block_scores
 from cellssl.stages.report.scores import Row, RunResults, score_row
-from cellssl.stages.shared.card_shapes import Branch, ClusterSection, Seeded, embed_section, pretrain_section
+from cellssl.stages.shared.card_shapes import (
+    Branch,
+    ClusterSection,
+    EmbedMetrics,
+    Seeded,
+    embed_section,
+    pretrain_section,
+)
 from cellssl.stages.shared.scaled_crops import upstream_segment
 
 if TYPE_CHECKING:
@@ -47,6 +54,8 @@ class Run:
     def is_baseline(self) -> bool:
         """Whether the arm learns nothing: a baseline, or a network with 0 epochs of training."""
         untrained = self.model is not None and pretrain_section(self.model).epochs == 0
+        if blocks := metrics_of(self.embed, EmbedMetrics).blocks:
+            return not any(block.learned for block in blocks)
         return untrained or embed_section(self.embed).model in BASELINES
 
     @property
@@ -159,7 +168,9 @@ def _free_name(content: str, seed: int, same: list[str], named: Mapping[str, Art
 
 
 def _arm_words(run: Run) -> str:
-    """Return what an arm is called by: its branches, or the model of a baseline."""
+    """Return what an arm is called by: its blocks, its branches, or the model of a baseline."""
+    if blocks := metrics_of(run.embed, EmbedMetrics).blocks:
+        return "+".join(block.name for block in blocks)[:LONGEST_ARM]
     if run.trained is None:
         name = embed_section(run.embed).model
         return (name if name in BASELINES else "untrained").replace("/", "-")

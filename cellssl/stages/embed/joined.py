@@ -1,0 +1,114 @@
+"""joined: finished embeddings of the blocks in, the vectors of all of them side by side, cell by cell, out.
+
+Nothing is scaled here: clusters and scores standardise every block, and give it its share of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellssl.artifacts import embeddings
+from cellssl.artifacts.crops import in_blocks
+from cellssl.artifacts.store import Artifact
+from cellssl.engine.build import Job
+from cellssl.errors import UsageError
+from cellssl.profiling.blocks import Block
+from cellssl.stages.embed.block_settings import BASELINES
+from cellssl.stages.shared.card_shapes import embed_section, pretrain_section
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS = 16_384
+"""Cells that are written at a time."""
+KEY = "Metadata_cell_id"
+WELL = ("Metadata_Plate", "Metadata_Well")
+PLACE = ("Nuclei_Location_Center_X", "Nuclei_Location_Center_Y")
+"""Where a nucleus lies in its field: another place is another nucleus, whatever its name."""
+SAME_PX = 1.0
+
+
+@dataclass(frozen=True)
+class JoinedBlock:
+    """One block: its name, columns and weight, and the embeddings that it comes from."""
+
+    block: Block
+    names: list[str]
+    source: Artifact
+    is_learned: bool
+    """Whether its model was trained on cells."""
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what the card says of the block."""
+        return {**vars(self.block), "artifact": self.source.fingerprint, "learned": self.is_learned}
+
+
+def joined_blocks(job: Job) -> Iterator[JoinedBlock]:
+    """Yield the blocks of a job in the order of the recipe."""
+    for settings in job.settings.blocks:
+        name = settings.called()
+        source = job.inputs[f"{name}/embed"]
+        names = embeddings.read_names(source.file("embeddings.parquet"))
+        yield JoinedBlock(Block(name, len(names), settings.weight), names, source, _is_learned(job, source))
+
+
+def column_names(blocks: Sequence[JoinedBlock]) -> list[str]:
+    """Return the names of all columns: BLOCK:FEATURE."""
+    return [embeddings.name_in_block(one.block.name, name) for one in blocks for name in one.names]
+
+
+def join(blocks: Sequence[JoinedBlock], metadata: pd.DataFrame) -> Iterator[np.ndarray]:
+    """Yield the vectors of all cells of a table, some rows at a time.
+
+    Raises UsageError where a block has no vector of a cell, or that of another nucleus.
+    """
+    parts = [_in_order(one, metadata) for one in blocks]
+    for rows in in_blocks(np.arange(len(metadata)), ROWS):
+        yield np.concatenate([vectors[rows_there[rows]] for vectors, rows_there in parts], axis=1)
+
+
+def _in_order(block: JoinedBlock, metadata: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return the vectors of a block, and the row of every cell in them."""
+    import pandas as pd
+
+    there, vectors = embeddings.read(block.source.file("embeddings.parquet"))
+    rows = pd.Index(there[KEY]).get_indexer(metadata[KEY].to_numpy())
+    where = f"the block {block.block.name!r} ({block.source.path})"
+    if (missing := rows < 0).any():
+        raise UsageError(
+            f"{where} has no vectors of {missing.sum():,} of {len(metadata):,} cells; first: "
+            f"{metadata[KEY].to_numpy()[missing.argmax()]!r}",
+            hint="a block must have the same cells: name the pretrain artifact of its model, which embeds these cells, "
+            "or set embed.cells and embed.cells_per_well as they were there",
+        )
+    _check_same_nuclei(where, metadata, there.iloc[rows])
+    return vectors, rows
+
+
+def _check_same_nuclei(where: str, here: pd.DataFrame, there: pd.DataFrame) -> None:
+    """Raise UsageError where cells of one name are not the same nuclei: another segmentation numbers its own."""
+    moved = np.zeros(len(here), bool)
+    for name in WELL:
+        moved |= here[name].astype(str).to_numpy() != there[name].astype(str).to_numpy()
+    for name in (name for name in PLACE if name in here and name in there):
+        moved |= np.abs(here[name].to_numpy(float) - there[name].to_numpy(float)) > SAME_PX
+    if moved.any():
+        raise UsageError(
+            f"{where} is of other cells: {moved.sum():,} of {len(here):,} nuclei of the same name lie elsewhere; "
+            f"first: {here[KEY].to_numpy()[moved.argmax()]!r}",
+            hint="a block must have the same cells: name the pretrain artifact of its model, which embeds these cells, "
+            "or segment them as there",
+        )
+
+
+def _is_learned(job: Job, source: Artifact) -> bool:
+    """Return whether a network was trained for a block; where its card is not there, the model of the block decides."""
+    trained = source.card.inputs.get("model") or source.card.inputs.get("pretrain")
+    model = job.context.store.with_store_of(source).find("pretrain", trained) if trained else None
+    if model is None:
+        return trained is not None and embed_section(source).model not in BASELINES
+    return pretrain_section(model).epochs > 0
