@@ -4,8 +4,8 @@
 
 Networks are trained on all 2,221 cells without labels, with the settings of jurkat.toml. Then the labelled cells are
 divided into halves 20 times. One half chooses the chain of normalisers and the weight of the block `features`, and
-trains the linear probe; the other half is scored: balanced accuracy and macro F1 of the probe, and the agreement of five
-clusters of K-Means with the phases (AMI). Metaphase, anaphase and telophase are one class, with 73 cells.
+trains the linear probe; the other half is scored: balanced accuracy and macro F1 of the probe, and the agreement of
+five clusters of K-Means with the phases (AMI). Metaphase, anaphase and telophase are one class, with 73 cells.
 Limitation: this is one experiment, so nothing can be learned from it about plates. A chain without controls is used.
 """
 
@@ -104,13 +104,13 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(data: Path, out: Path, seeds: Sequence[int]) -> list[Row]:
-    """Return one row per set of blocks, seed and half."""
+def measured(data: Path, out: Path, seeds: Sequence[int], store: Path | None = None) -> list[Row]:
+    """Return one row per set of blocks, seed and half; trainings are in `store`, by default in a folder of `out`."""
     out.mkdir(parents=True, exist_ok=True)
     write_stack(data, out)
     rows = []
     for seed in seeds:
-        arms = {arm: _embedded(out, arm, seed) for arm in (*TRAINED, *FIXED)}
+        arms = {arm: _embedded(out, arm, seed, store or out / "store") for arm in (*TRAINED, *FIXED)}
         for blocks in ROWS:
             if seed == seeds[0] or set(blocks) & set(TRAINED):
                 rows += _kept(out, blocks, seed, arms)
@@ -135,17 +135,19 @@ def write_stack(data: Path, out: Path) -> None:
     shutil.copy(RECIPE, out / "recipe.toml")
 
 
-def _embedded(out: Path, arm: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _embedded(out: Path, arm: str, seed: int, store: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the class and the vector of every cell, in the order of the cells' names."""
     flags = ("--to", "embed", "--arm", arm, "--seed", str(seed))
-    made = real_crops.cellssl(out, "run", str(out / "recipe.toml"), *flags)
+    made = real_crops.cellssl(store.parent, "run", str(out / "recipe.toml"), *flags)
     described, x = embeddings.read(made / "embeddings.parquet")
     order = np.argsort(described["Metadata_cell_id"].to_numpy(str), kind="stable")
     phases = described["Metadata_phase"].to_numpy(str)[order]
     return np.where(np.isin(phases, list(LATE)), "Metaphase to telophase", phases), x[order].astype(np.float64)
 
 
-def _kept(out: Path, blocks: tuple[str, ...], seed: int, arms: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Row]:
+def _kept(
+    out: Path, blocks: tuple[str, ...], seed: int, arms: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> list[Row]:
     """Return the scores of all halves, from a file where they are known."""
     file = out / f"scores-{'-'.join(blocks)}-{seed}.json"
     if not file.is_file():
@@ -190,9 +192,7 @@ def half_of(label: np.ndarray, rows: np.ndarray, number: int) -> tuple[np.ndarra
     return first, rows & ~first
 
 
-def best(
-    vectors: Vectors, chains: Sequence[tuple[str, ...]], score: Callable[[Choice], float]
-) -> tuple[Choice, float]:
+def best(vectors: Vectors, chains: Sequence[tuple[str, ...]], score: Callable[[Choice], float]) -> tuple[Choice, float]:
     """Return the chain with the highest score, with the weight of `features` that is best with it; and the score."""
     scored = {choice: score(choice) for choice in map(Choice, chains)}
     links = max(scored, key=lambda choice: scored[choice]).links
@@ -234,7 +234,7 @@ def chosen_rows(rows: Sequence[Row], chosen_by: str, name: str) -> tuple[list[fl
     titles = list(dict.fromkeys(row["blocks"] for row in rows))
     known = {title: means(rows, title, chosen_by) for title in titles}
     scores = {title: means(rows, title, name) for title in titles}
-    winners = [max(titles, key=lambda title: known[title][number]) for number in range(HALVES)]  # noqa: B023
+    winners = [max(titles, key=lambda title: known[title][number]) for number in range(HALVES)]
     return [scores[winner][number] for number, winner in enumerate(winners)], winners
 
 

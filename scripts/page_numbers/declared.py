@@ -7,7 +7,9 @@ from functools import partial
 from page_numbers import (
     demo,
     digits,
+    directions,
     few_controls,
+    jurkat,
     mechanisms,
     normalisations,
     nuclei,
@@ -98,6 +100,11 @@ _DECLARED = (
     Block(
         "mechanisms", (REAL_PAGE,), "30 minutes", mechanisms.algorithms, mechanisms.table,
         ("crops/bbbc021_crops_small.npz", "crops/bbbc021_crops_small.csv", LITE0),
+    ),
+    Block("directions", (REAL_PAGE,), "30 minutes", _REAL, directions.table, THIRD_PLATE_FILES),
+    Block(
+        "jurkat", (REAL_PAGE,), "25 minutes", jurkat.algorithms, jurkat.table,
+        ("crops/jurkat_cellcycle.npz", "crops/jurkat_cellcycle.csv", LITE0),
     ),
     Block(
         "profile-blocks", (REAL_PAGE,), "2 minutes", partial(of_stages, "evaluate"), profile_blocks.table,

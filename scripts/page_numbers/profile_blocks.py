@@ -1,4 +1,4 @@
-"""profile_blocks: CellProfiler's well profiles in; NSC and NSCB of nucleus, neighbours and both, chain by chain, out."""
+"""profile_blocks: CellProfiler's well profiles -> NSC and NSCB of nucleus, neighbours and both, chain by chain."""
 
 from __future__ import annotations
 
@@ -148,9 +148,7 @@ def _by_mean(found: Found, chains: Sequence[str], half: np.ndarray) -> tuple[str
 
 
 def _by_each(found: Found, chains: Sequence[str], half: np.ndarray) -> tuple[str, str]:
-    nucleus, both = (
-        max(chains, key=lambda chain: _score(found, name, chain, half)) for name in ("nucleus", "both")
-    )
+    nucleus, both = (max(chains, key=lambda chain: _score(found, name, chain, half)) for name in ("nucleus", "both"))
     return nucleus, both
 
 

@@ -7,8 +7,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from cellssl.errors import UsageError
-from cellssl.profiling.blocks import Block
 from cellssl.profiling.accuracy import Accuracy, accuracy
+from cellssl.profiling.blocks import Block
 from cellssl.profiling.classifiers import knn, linear_probe
 from cellssl.randomness import generator
 
