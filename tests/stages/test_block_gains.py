@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from cellssl.randomness import generator
 from cellssl.stages.evaluate.metrics import EvaluationMetrics
@@ -61,13 +61,24 @@ def test_accuracies_without_a_block_are_those_of_the_predictions_and_of_scikit_l
     predictions = pd.read_parquet(made / "predictions.parquet").query("scheme == 'leave_one_plate_out'")
     table, found = wells(), gains(made)["linear"]
     x, y = table.drop(columns=table.filter(like="Metadata_")), table["Metadata_compound"]
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    for block, pattern in (("known", "^Cells"), ("half", "^Nuclei_[ab]"), ("noise", "^Nuclei_n")):
-        own = x.columns.str.contains(pattern)
-        for how, key, columns in (("without", "without", x.loc[:, ~own]), ("only", "alone", x.loc[:, own])):
+    patterns = {"known": "^Cells", "half": "^Nuclei_[ab]", "noise": "^Nuclei_n"}
+    inside = {block: x.columns.str.contains(pattern) for block, pattern in patterns.items()}
+
+    def probe(kept: list[str]) -> Any:
+        """Standardised features, of which the blocks have equal shares."""
+        dims = [int(inside[block].sum()) for block in kept]
+        share = np.concatenate([[(sum(dims) / len(dims) / dim) ** 0.5] * dim for dim in dims])
+        return make_pipeline(
+            StandardScaler(), FunctionTransformer(lambda z: z * share), LogisticRegression(max_iter=2000)
+        )
+
+    for block in inside:
+        others = [other for other in inside if other != block]
+        for how, key, kept in (("without", "without", others), ("only", "alone", [block])):
+            columns = x[[name for one in kept for name in x.columns[inside[one]]]]
             score = balanced_accuracy_score(predictions["label"], predictions[f"linear_{how}:{block}"])
             assert found[block][key] == pytest.approx(score)
-            ours = cross_val_predict(probe, columns, y, groups=table["Metadata_Plate"], cv=LeaveOneGroupOut())
+            ours = cross_val_predict(probe(kept), columns, y, groups=table["Metadata_Plate"], cv=LeaveOneGroupOut())
             assert score == pytest.approx(balanced_accuracy_score(y, ours), abs=0.01)
         whole = balanced_accuracy_score(predictions["label"], predictions["linear"])
         assert found[block]["difference"] == pytest.approx(whole - found[block]["without"])

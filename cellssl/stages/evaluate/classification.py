@@ -124,7 +124,6 @@ def predict(
     label_shuffled_0, knn_shuffled_0 and so on; with `drop_blocks` also those of the other blocks, knn_without:BLOCK,
     and of each block alone, knn_only:BLOCK.
     """
-    from cellssl.profiling.classifiers import knn_of_each, linear_probe_of_each
     from cellssl.profiling.copies import row_numbers
     from cellssl.profiling.folds import iter_folds, shuffle_labels
 
@@ -134,10 +133,6 @@ def predict(
     labels = _as_text(cells[settings.label].iloc[scheme.rows])
     table = cells.iloc[scheme.rows][[column for column in CELL_COLUMNS if column in cells]].rename(columns=CELL_COLUMNS)
     table = table.assign(scheme=name, fold=scheme.fold)
-    classifiers: dict[str, Classifier] = {
-        "knn": partial(knn_of_each, k=settings.neighbours),
-        "linear": partial(linear_probe_of_each, C=settings.C),
-    }
     n_shuffles = n_label_shuffles(scheme, settings)
     truths = {
         "": labels,
@@ -145,7 +140,7 @@ def predict(
     }
     predictions = {
         f"{classifier}{suffix}": np.full(len(labels), None, dtype=object)
-        for classifier in classifiers
+        for classifier in CLASSIFIERS
         for suffix in (*truths, *(_parts_of_vectors(vectors.blocks) if drop_blocks else ()))
     }
     is_copy, same = np.zeros(len(labels), bool), row_numbers(vectors.x[scheme.rows])
@@ -162,12 +157,12 @@ def predict(
         by_cell.update(normal.by_cell)
         empty_blocks.update(normal.empty_blocks)
         of_training = [truth[normal.trains] for truth in truths.values()]
-        for classifier, fit_and_predict in classifiers.items():
+        for classifier, fit_and_predict in _classifiers(settings, normal.blocks).items():
             for suffix, predicted in zip(truths, fit_and_predict(normal.train, of_training, normal.test), strict=True):
                 predictions[f"{classifier}{suffix}"][fold.test] = predicted
         if drop_blocks:
             yield progress(f"{name.replace('_', ' ')}, fold {done + 1}, without each block")
-            for column, predicted in _of_parts(normal, labels, classifiers).items():
+            for column, predicted in _of_parts(normal, labels, settings).items():
                 predictions[column][fold.test] = predicted
     labels_of = {f"label{suffix}": truth for suffix, truth in truths.items()}
     table = table.assign(copy_of_training_cell=is_copy, **labels_of, **predictions)
@@ -177,18 +172,29 @@ def predict(
     return Predictions(tested, small, fitted_by, tuple(sorted(by_cell)), normaliser.untrained, empty)
 
 
-def _parts_of_vectors(blocks: Blocks) -> dict[str, np.ndarray]:
-    """Return the columns of the vectors without each block, and of each block alone, by the suffix of predictions."""
-    dim = sum(block.dim for block in blocks)
+def _classifiers(settings: Settings, blocks: Blocks) -> dict[str, Classifier]:
+    """Return each of CLASSIFIERS for vectors with these blocks."""
+    from cellssl.profiling.classifiers import knn_of_each, linear_probe_of_each
+
+    return {
+        "knn": partial(knn_of_each, k=settings.neighbours),
+        "linear": partial(linear_probe_of_each, C=settings.C, blocks=blocks),
+    }
+
+
+def _parts_of_vectors(blocks: Blocks) -> dict[str, tuple[np.ndarray, Blocks]]:
+    """Return the columns and the blocks of the vectors without each block, and of each block alone, by the suffix of
+    their predictions.
+    """
+    columns = np.arange(sum(block.dim for block in blocks))
     parts = {}
     for block, own in zip(blocks, columns_of(blocks), strict=True):
-        columns = np.arange(dim)
-        parts[f"_without:{block.name}"] = np.delete(columns, own)
-        parts[f"_only:{block.name}"] = columns[own]
+        parts[f"_without:{block.name}"] = (np.delete(columns, own), tuple(one for one in blocks if one is not block))
+        parts[f"_only:{block.name}"] = (columns[own], (block,))
     return parts
 
 
-def _of_parts(normal: FoldVectors, labels: np.ndarray, classifiers: dict[str, Classifier]) -> dict[str, list[str]]:
+def _of_parts(normal: FoldVectors, labels: np.ndarray, settings: Settings) -> dict[str, list[str]]:
     """Return the predictions of a fold from parts of its vectors.
 
     The weights of the blocks that are left keep their proportions. Of two blocks, one alone is what is left without
@@ -196,8 +202,8 @@ def _of_parts(normal: FoldVectors, labels: np.ndarray, classifiers: dict[str, Cl
     """
     found: dict[str, list[str]] = {}
     known: dict[tuple[str, bytes], list[str]] = {}
-    for suffix, columns in _parts_of_vectors(normal.blocks).items():
-        for classifier, fit_and_predict in classifiers.items():
+    for suffix, (columns, blocks) in _parts_of_vectors(normal.blocks).items():
+        for classifier, fit_and_predict in _classifiers(settings, blocks).items():
             key = (classifier, columns.tobytes())
             if key not in known:
                 train, test = normal.train[:, columns], normal.test[:, columns]

@@ -18,10 +18,10 @@ CSV_HEADER = (*HEADER, "difference_low", "difference_high", "alone", "resampled"
 """Columns of blocks.csv."""
 CAPTION = (
     "A block is left out, and classifiers and clusters are fitted to the others again; the difference is what it adds "
-    "to them, so two blocks that know the same add nothing to each other, however much each knows alone. Mean ± standard "
-    "deviation over seeds; the interval (first seed) is a paired bootstrap, in which both predictions are of the same "
-    "cells. Where it includes 0, it cannot be told whether the block adds anything. Intervals are not widened for the "
-    "number of blocks."
+    "to them, so two blocks that know the same add nothing to each other, however much each knows alone. Mean ± "
+    "standard deviation over seeds; the interval (first seed) is a paired bootstrap, in which both scores are of the "
+    "same cells. Where it includes 0, it cannot be told whether the block adds anything. Intervals are not widened for "
+    "the number of blocks."
 )
 NAMES = {CLUSTERS: "clusters", AMI: "AMI with the label", **PART_NAMES}
 SPOKEN = {"linear": "linear probe, {scheme}: balanced accuracy", AMI: "clusters: AMI with the label"}
