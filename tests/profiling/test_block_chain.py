@@ -101,7 +101,7 @@ def test_a_block_without_variation_counts_for_nothing_and_is_named() -> None:
     assert not normal[:, 6:9].any() and np.isfinite(normal).all() and normal.dtype == np.float32
 
 
-def test_who_fitted_the_shares_is_told() -> None:
+def test_the_rows_that_fitted_the_shares_are_listed() -> None:
     _, plates, _, control = screen()
     reference = np.arange(160) < 100
     found = fitted_by(chain("l2"), reference, plates, control, None, blocks=BLOCKS)

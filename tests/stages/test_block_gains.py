@@ -122,7 +122,7 @@ def test_dropping_can_be_switched_off_and_is_not_done_without_blocks(tmp_path: P
         assert not pd.read_parquet(found / "predictions.parquet").filter(like="without").columns.any()
 
 
-def test_blocks_change_profiles_and_who_fitted_their_shares_is_told(made: Path) -> None:
+def test_profiles_have_blocks_and_list_the_rows_that_fitted_their_shares(made: Path) -> None:
     content = json.loads((made / "evaluation.json").read_text())
     last = content["profiles"]["fitted_by"][-1]
     assert (last["link"], last["on"], last["rows"]) == ("energy of blocks", "controls", 72)
@@ -155,7 +155,7 @@ def test_a_block_without_variation_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("interval", "finding"),
-    [((0.01, 0.2), "adds"), ((-0.2, -0.01), "takes away"), ((-0.1, 0.1), "cannot be told"), (None, "cannot be told")],
+    [((0.01, 0.2), "adds"), ((-0.2, -0.01), "takes away"), ((-0.1, 0.1), "unclear"), (None, "unclear")],
 )
 def test_a_finding_needs_an_interval_on_one_side_of_0(interval: tuple[float, float] | None, finding: str) -> None:
     gain = BlockGain(0.5, 0.4, np.mean(interval) if interval else 0.1, interval)

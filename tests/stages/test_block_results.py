@@ -85,11 +85,9 @@ def test_the_page_calls_a_difference_whose_interval_includes_0_unknown(run: Run)
     (section,) = block_section([run])
     for row in csv_rows([run]):
         low, high, finding = row[8], row[9], row[-1]
-        assert (finding == "cannot be told") == (low is None or low <= 0 <= high)
+        assert (finding == "unclear") == (low is None or low <= 0 <= high)
     text = " ".join(one.text for one in section.blocks if isinstance(one, Paragraph))
-    assert ("cannot be told" in text) == any(
-        row[3] in ("linear", "ami") and row[-1] == "cannot be told" for row in csv_rows([run])
-    )
+    assert ("unclear" in text) == any(row[3] in ("linear", "ami") and row[-1] == "unclear" for row in csv_rows([run]))
 
 
 def test_the_report_writes_the_table_as_csv_and_pages_without_blocks_have_none(

@@ -20,7 +20,7 @@ CAPTION = (
     "A block is left out, and classifiers and clusters are fitted to the others again; the difference is what it adds "
     "to them, so two blocks that know the same add nothing to each other, however much each knows alone. Mean ± "
     "standard deviation over seeds; the interval (first seed) is a paired bootstrap, in which both scores are of the "
-    "same cells. Where it includes 0, it cannot be told whether the block adds anything. Intervals are not widened for "
+    "same cells. Where it includes 0, it is unclear whether the block adds anything. Intervals are not widened for "
     "the number of blocks."
 )
 NAMES = {CLUSTERS: "clusters", AMI: "AMI with the label", **PART_NAMES}
@@ -100,7 +100,7 @@ def _sentence(arm: str, dropped: DroppedBlocks) -> str:
 def _of_block(name: str, gain: BlockGain) -> str:
     without = f"Without {name} it is {gain.without:.3f}"
     if gain.interval is None:
-        return f"{without}; a class has too few groups for an interval, so what {name} adds cannot be told."
+        return f"{without}; a class has too few groups for an interval, so what {name} adds is unclear."
     numbers = f"{gain.difference:+.3f}, 95 % interval {_between(gain)}"
     match gain.finding:
         case "adds":
@@ -108,4 +108,4 @@ def _of_block(name: str, gain: BlockGain) -> str:
         case "takes away":
             return f"{without}: {name} makes the others worse ({numbers})."
         case _:
-            return f"{without}: it cannot be told whether {name} adds anything ({numbers} includes 0)."
+            return f"{without}: whether {name} adds anything is unclear ({numbers}, which includes 0)."

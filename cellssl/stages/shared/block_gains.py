@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Bounds = tuple[float, float]
 """Lower and upper end of a 95 % interval."""
-Finding = Literal["adds", "takes away", "cannot be told"]
+Finding = Literal["adds", "takes away", "unclear"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class BlockGain:
     def finding(self) -> Finding:
         """Whether the interval of the difference is above 0, below 0, or includes it."""
         if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
-            return "cannot be told"
+            return "unclear"
         return "adds" if self.difference > 0 else "takes away"
 
 
