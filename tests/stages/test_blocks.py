@@ -225,8 +225,7 @@ def test_what_a_joined_result_stands_on_is_kept_and_verified(blocks: Blocks) -> 
     for pointer in (blocks.root / "by-recipe").rglob("both@*/*/embed.json"):
         pointer.unlink()
     stores = ["--store", blocks.root, "--store", blocks.chain.root]
-    said = say("gc", *stores, "--json")
-    assert json.loads(said.out)["folders"] == [] if "folders" in json.loads(said.out) else said.code == 0
+    assert say("gc", *stores[:2]).line.startswith("0 are not needed")
     block = next(path for path in joined.parent.glob("*") if path != joined and path.suffix == "")
     (block / "embeddings.parquet").write_bytes(b"damaged")
     assert say("verify", joined, *stores).code == 5
