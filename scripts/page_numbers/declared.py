@@ -7,13 +7,17 @@ from functools import partial
 from page_numbers import (
     demo,
     digits,
+    directions,
     few_controls,
+    jurkat,
     lite0,
+    mechanisms,
     normalisations,
     nuclei,
     objectives,
     paper_question,
     positives,
+    profile_blocks,
     real_cells,
     sweeps,
 )
@@ -22,10 +26,13 @@ from page_numbers.block import Block
 
 SEGMENTERS, DATASETS, CLUSTERERS = "cellssl.imaging.segmenters", "cellssl.datasets", "cellssl.profiling.clusterers"
 DEMO_PAGE, VIEWS_PAGE, EVALUATION_PAGE = "docs/results-of-the-demo.md", "docs/choosing-views.md", "docs/evaluation.md"
+REAL_PAGE = "docs/results-on-real-cells.md"
 OBJECTIVES_PAGE, SEGMENTATION_PAGE = "docs/objectives.md", "docs/segmentation.md"
 TO_CLUSTERS = ("fetch", "segment", "split", "pretrain", "embed", "cluster")
 CROP_FILES = ("crops/bbbc021_crops_2plates.npz", "crops/bbbc021_crops_2plates.csv")
 THIRD_PLATE_FILES = (*CROP_FILES, "crops/bbbc021_crops_small.npz", "crops/bbbc021_crops_small.csv")
+LITE0 = "weights/efficientnet-lite0-57934424.pth"
+PROFILE_FILES = ("profiles/ljosa_jbiomolscreen_2013_per_well_mean.csv.gz", "meta")
 PIXEL_SCALE = {"segment": 3, "cluster": 2, "evaluate": 3}  # not made again since: hours
 OLD_NET, OLD_WATERSHED = {**PIXEL_SCALE, "nuclei_net": 1}, {**PIXEL_SCALE, "watershed": 2}
 SAME_RANGE = PIXEL_SCALE  # photographs have no such scale, and their recipes name the chains of before
@@ -78,7 +85,7 @@ _DECLARED = (
     Block("paper-question", (VIEWS_PAGE,), "1 hour", paper_question.algorithms, paper_question.tables),
     Block(
         "imagenet-weights", ("docs/encoders.md",), "10 minutes", _photographs, real_cells.photographs,
-        (*CROP_FILES, "weights/efficientnet-lite0-57934424.pth"), PIXEL_SCALE,
+        (*CROP_FILES, LITE0), PIXEL_SCALE,
     ),
     Block(
         "left-out-plates", (EVALUATION_PAGE,), "30 minutes", _REAL, real_cells.leave_one_plate_out,
@@ -92,7 +99,24 @@ _DECLARED = (
     Block("normalisations", (EVALUATION_PAGE,), "30 minutes", _REAL, normalisations.table, THIRD_PLATE_FILES),
     Block(
         "nsc", (EVALUATION_PAGE,), "1 minute", partial(of_stages, "evaluate"), real_cells.profiles,
-        ("profiles/ljosa_jbiomolscreen_2013_per_well_mean.csv.gz", "meta"),
+        PROFILE_FILES,
+    ),
+    Block(
+        "mechanisms", (REAL_PAGE,), "30 minutes", mechanisms.algorithms, mechanisms.table,
+        ("crops/bbbc021_crops_small.npz", "crops/bbbc021_crops_small.csv", LITE0),
+    ),
+    Block("directions", (REAL_PAGE,), "30 minutes", _REAL, directions.table, THIRD_PLATE_FILES),
+    Block(
+        "jurkat", (REAL_PAGE,), "25 minutes", jurkat.algorithms, jurkat.table,
+        ("crops/jurkat_cellcycle.npz", "crops/jurkat_cellcycle.csv", LITE0),
+    ),
+    Block(
+        "profile-blocks", (REAL_PAGE,), "2 minutes", partial(of_stages, "evaluate"), profile_blocks.table,
+        PROFILE_FILES,
+    ),
+    Block(
+        "profile-blocks-halves", (REAL_PAGE,), "2 minutes", partial(of_stages, "evaluate"), profile_blocks.halves,
+        PROFILE_FILES,
     ),
     Block("lite0-frozen", ("docs/encoders.md",), "15 minutes", lite0.algorithms, lite0.frozen, lite0.DATA),
     Block("lite0-further", ("docs/encoders.md",), "40 minutes", lite0.algorithms, lite0.further, lite0.DATA),

@@ -143,15 +143,20 @@ def photographs(work: Workplace) -> str:
 
 def write_photographs(folder: Path) -> list[str]:
     """Write stack, weights with the names of timm, and recipe; return the plates."""
+    plates: list[str] = benchmark("real_crops").write_stack(CROPS, folder)
+    write_lite0(folder)
+    (folder / "recipe.toml").write_text(PHOTOGRAPHS, encoding="utf-8")
+    return plates
+
+
+def write_lite0(folder: Path) -> None:
+    """Write the weights of EfficientNet-Lite0 with timm's names, as lite0.pth; the file has them in timm's order."""
     import timm
     import torch
 
-    plates: list[str] = benchmark("real_crops").write_stack(CROPS, folder)
     tensors = torch.load(WEIGHTS, weights_only=True)
     names = timm.create_model("tf_efficientnet_lite0").state_dict()
     torch.save(dict(zip(names, tensors.values(), strict=True)), folder / "lite0.pth")
-    (folder / "recipe.toml").write_text(PHOTOGRAPHS, encoding="utf-8")
-    return plates
 
 
 def _ami_of_photographs(work: Workplace, plate: str, arm: str, side: int | None) -> str:
