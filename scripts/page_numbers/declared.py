@@ -82,7 +82,7 @@ _DECLARED = (
         ("profiles/ljosa_jbiomolscreen_2013_per_well_mean.csv.gz", "meta"),
     ),
     Block("lite0-frozen", ("docs/encoders.md",), "15 minutes", lite0.algorithms, lite0.frozen, lite0.DATA),
-    Block("lite0-further", ("docs/encoders.md",), "40 minutes", lite0.algorithms, lite0.further, lite0.DATA),
+    Block("lite0-further", ("docs/encoders.md",), "25 minutes", lite0.algorithms, lite0.further, lite0.DATA),
     Block("objectives", (OBJECTIVES_PAGE,), "3 hours", objectives.algorithms, objectives.table, (), ZSCORED),
     Block("factors", (OBJECTIVES_PAGE,), "1 hour", objectives.factor_algorithms, objectives.factors),
     Block(
