@@ -119,7 +119,7 @@ _DECLARED = (
         PROFILE_FILES,
     ),
     Block("lite0-frozen", ("docs/encoders.md",), "15 minutes", lite0.algorithms, lite0.frozen, lite0.DATA),
-    Block("lite0-further", ("docs/encoders.md",), "40 minutes", lite0.algorithms, lite0.further, lite0.DATA),
+    Block("lite0-further", ("docs/encoders.md",), "25 minutes", lite0.algorithms, lite0.further, lite0.DATA),
     Block("objectives", (OBJECTIVES_PAGE,), "3 hours", objectives.algorithms, objectives.table, (), ZSCORED),
     Block(
         "positives", (OBJECTIVES_PAGE,), "1 hour", positives.algorithms, positives.table,
