@@ -44,7 +44,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("sum", "features"),
     ("steady", "features"),
     ("lite0", "features"),
-    ("context", "lite0", "features"),
 )
 PROBE_CHAINS: tuple[tuple[str, ...], ...] = (("zscore",), ("zscore", "l2"))
 CLUSTER_CHAINS: tuple[tuple[str, ...], ...] = (("zscore", "l2"), ("zscore",), ("l2",), ())
