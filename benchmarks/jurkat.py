@@ -44,7 +44,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("sum", "features"),
     ("steady", "features"),
     ("lite0", "features"),
-    ("context", "lite0", "features"),
 )
 PROBE_CHAINS: tuple[tuple[str, ...], ...] = (("zscore",), ("zscore", "l2"))
 CLUSTER_CHAINS: tuple[tuple[str, ...], ...] = (("zscore", "l2"), ("zscore",), ("l2",), ())
@@ -77,8 +76,8 @@ class Vectors:
         """Return the vectors after a chain that is fitted on the reference rows, and their blocks."""
         blocks = tuple(Block(name, dim, choice.weight if name == "features" else 1.0) for name, dim in self.blocks)
         blocks = blocks if len(blocks) > 1 else ()
-        one_plate, nobody = ["plate"] * len(self.x), np.zeros(len(self.x), bool)
-        fitted, x = fit_chain(chain(*choice.links), self.x, reference, one_plate, nobody, None, blocks=blocks)
+        one_plate, controls = ["plate"] * len(self.x), np.zeros(len(self.x), bool)
+        fitted, x = fit_chain(chain(*choice.links), self.x, reference, one_plate, controls, None, blocks=blocks)
         return x, fitted.blocks_out
 
     def weights(self) -> tuple[float, ...]:

@@ -113,11 +113,11 @@ def _kept(work: Workplace, cells: Cells, row: tuple[str, ...]) -> list[str]:
 def left_out(cells: Cells, blocks: Sequence[str]) -> list[str]:
     """Return the mechanism of every cell, predicted from the cells of all other plates."""
     predicted = np.empty(len(cells.moa), object)
-    nobody = np.zeros(len(cells.moa), bool)
+    controls = np.zeros(len(cells.moa), bool)
     for plate in cells.plates:
         trains = cells.plate != plate
         x, shapes = cells.joined(blocks, plate), cells.shapes(blocks)
-        fitted, x = fit_chain(chain("zscore"), x, trains, cells.plate, nobody, None, blocks=shapes)
+        fitted, x = fit_chain(chain("zscore"), x, trains, cells.plate, controls, None, blocks=shapes)
         labels = cells.moa[trains].tolist()
         predicted[~trains] = linear_probe(x[trains], labels, x[~trains], blocks=fitted.blocks_out)
     return [str(one) for one in predicted]
