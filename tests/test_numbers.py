@@ -9,7 +9,7 @@ from conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 import write_numbers
-from page_numbers import demo, digits, markdown, marks, objectives
+from page_numbers import demo, digits, markdown, marks, objectives, paper_question
 from page_numbers.block import Block
 from page_numbers.declared import BLOCKS
 
@@ -122,3 +122,14 @@ def test_objectives_are_listed_best_first_and_those_below_the_untrained_encoder_
     lines = objectives.as_table(runs).split("\n")[4:]
     assert [line.split(" | ")[0] for line in lines] == ["| simclr", "| moco", "| mae"]
     assert lines[2] == "| mae | 0.200 0.900 0.900 | 2 of 3 | 41 | 1.9 | 10 |"
+
+
+def test_gains_are_paired_by_screen_after_the_mean_over_seeds_of_training() -> None:
+    rows = [
+        {"arm": arm, "screen": screen, "seed": seed, **dict.fromkeys(paper_question.SCORES, value + screen + seed)}
+        for arm, value in {**dict.fromkeys(paper_question.ARM_TITLES, 0.0), "context": 0.2}.items()
+        for screen in paper_question.PLATE_SEEDS
+        for seed in (0, 1)
+    ]
+    first = paper_question.gains(rows).split("\n")[2]
+    assert first.startswith("| `context` - `centre` | +0.20 (0.20 to 0.20), 5 of 5 |")

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import tifffile
 from pydantic import ValidationError
+from scipy import ndimage
 from skimage.morphology import disk
 
 import cellssl
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.config.settings import first_fault
 from cellssl.datasets.base import Field
-from cellssl.datasets.simulated import Settings
+from cellssl.datasets.simulated import PIXEL_UM, Settings
 from cellssl.datasets.simulation import nuclei
 from cellssl.datasets.simulation.compounds import COMPOUNDS, MEASURED
 from cellssl.datasets.simulation.layout import scatter
@@ -31,6 +32,7 @@ from cellssl.datasets.simulation.scene import Rendered, Scene, expected_cells, l
 from cellssl.files import remove_unfinished
 from cellssl.imaging.labels import border
 from cellssl.imaging.neighbours import distances_to_others
+from cellssl.imaging.segmenters import nuclei_net
 from cellssl.randomness import generator
 
 NO_CACHE = Path("/not/there")
@@ -380,6 +382,20 @@ def test_wells_answer_a_drug_by_the_factors_of_real_wells(name: str, dmso: dict[
     assert found["touching"] / dmso["touching"] == pytest.approx(real.touching, rel=0.25)
     assert found["area"] / dmso["area"] == pytest.approx(real.area, rel=0.08)
     assert found["count"] / dmso["count"] == pytest.approx(real.count, rel=0.12)
+
+
+def test_what_segment_measures_of_damaged_cells_shows_the_answer_of_the_well() -> None:
+    def found(scene: Scene) -> np.ndarray:
+        fields = [render(replace(scene, field_id=f"F{n}", height_px=512, width_px=640)) for n in range(4)]
+        labels = [nuclei_net.Settings().segment(field.images["dna"], PIXEL_UM).astype(np.int32) for field in fields]
+        centres = [np.array(ndimage.center_of_mass(one > 0, one, np.unique(one[one > 0]))) for one in labels]
+        nearest = np.concatenate([distances_to_others(one, 2) for one in centres])
+        return np.array([*np.nanmean(nearest, axis=0), np.mean([(one > 0).sum() / one.max() for one in labels])])
+
+    control = replace(ANSWERING, density_spread=0.0)
+    ratio = found(replace(control, compound="sim-etoposide", dose_micromolar=100.0)) / found(control)
+    real = MEASURED["sim-etoposide"]
+    assert ratio == pytest.approx([real.nearest, real.second_nearest, real.area], rel=0.15)
 
 
 def test_the_answer_of_a_well_grows_with_the_dose() -> None:
