@@ -235,7 +235,7 @@ def test_what_a_joined_result_stands_on_is_kept_and_verified(blocks: Blocks) -> 
 def whole(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> tuple[Blocks, Path]:
     """A recipe with blocks that was run to its report, and that report."""
     blocks = Blocks(chain, tmp_path_factory.mktemp("whole"))
-    said = blocks.say("run", '["features", "neighbours"]')
+    said = blocks.say("run", '["neighbours", "features"]')
     assert said.code == 0, said.err
     return blocks, Path(said.line)
 
@@ -244,9 +244,11 @@ def test_a_clustering_with_blocks_takes_new_cells_with_the_same_blocks_only(whol
     blocks, _ = whole
     (clusters,) = (blocks.root / "cluster").glob("*[0-9a-f]")
     assigned = ["--set", f"cluster.assign_to={clusters}"]
-    assert blocks.say("status", '["features", "neighbours"]', *assigned).code == 0
+    assert blocks.say("status", '["neighbours", "features"]', *assigned).code == 0  # the order of the names is any
     refused = blocks.say("status", '["features", "intensities"]', *assigned)
     assert refused.code == 2 and "embed the cells with the same blocks" in refused.err
+    turned = blocks.say("run", '["features", "neighbours"]', "--to", "cluster", *assigned)
+    assert turned.code == 2 and "in the same order" in turned.err
 
 
 def test_the_page_says_that_blocks_that_learn_nothing_are_a_baseline(whole: tuple[Blocks, Path]) -> None:

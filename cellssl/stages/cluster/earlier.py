@@ -25,7 +25,7 @@ def check_same_model(earlier: Artifact, embed: Card, store: Store) -> None:
     if here != there:
         raise UsageError(
             f"the earlier clustering used embeddings of the model {there}, these embeddings come from {here}",
-            hint="embed the cells with the same blocks, in the same order"
+            hint="embed the cells with the same blocks, of the same models and with the same networks"
             if MODELS_OF_BLOCKS in then.section
             else f"embed the cells with [embed] model = {there.partition(' ')[0]!r}, and the same network",
         )
