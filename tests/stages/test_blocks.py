@@ -1,6 +1,7 @@
 """Several models side by side: every block is an artifact of its own, and its columns bear its name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cellssl.config.recipe import load
 from cellssl.errors import UsageError
 from cellssl.pipeline.plan import Planner
 from cellssl.profiling.blocks import Block
+from cellssl.stages.cluster.earlier import check_same_scale
 from cellssl.stages.embed.joined import JoinedBlock, join
 from cellssl.stages.embed.settings import Settings
 from cellssl.stages.shared.card_shapes import embed_blocks
@@ -249,6 +251,19 @@ def test_a_clustering_with_blocks_takes_new_cells_with_the_same_blocks_only(whol
     assert refused.code == 2 and "embed the cells with the same blocks" in refused.err
     turned = blocks.say("run", '["features", "neighbours"]', "--to", "cluster", *assigned)
     assert turned.code == 2 and "in the same order" in turned.err
+
+
+def test_the_scale_of_every_block_is_that_of_the_earlier_clustering(blocks: Blocks) -> None:
+    words, wide = '["features", "wide"]', '[arm.wide.embed]\nmodel = "intensities"\n'
+    of_all = f'{wide}[arm.wide.segment]\nreference = "all"'
+    assert blocks.say("run", words, "--to", "embed", more=of_all).code == 0
+    embed, other = blocks.embedded(words, more=wide), blocks.embedded(words, more=of_all)
+    store = Store(blocks.root, (blocks.chain.root,))
+    earlier = Artifact(embed.path, replace(embed.card, kind="cluster", inputs={"embed": embed.fingerprint}))
+    check_same_scale(earlier, embed, store)
+    with pytest.raises(UsageError, match=r"in the block 'wide' cells with segment\.reference = \"controls\"") as said:
+        check_same_scale(earlier, other, store)
+    assert said.value.hint == 'set segment.reference = "controls", for the cells of that block'
 
 
 def test_the_page_says_that_blocks_that_learn_nothing_are_a_baseline(whole: tuple[Blocks, Path]) -> None:
