@@ -139,6 +139,13 @@ WRONG = {
     '[{ arm = "both" }]': ("a block cannot be the arm itself", '"pretrain"'),
     '["features", "features"]': ("two blocks are called 'features'", "features-2"),
     '["features", { model = "features", layer = "pooled" }]': ("layer has no effect on 'features'", ""),
+    '["features", { arm = "intensities", step = "last" }]': (
+        "the block 'intensities': 'intensities' has no network",
+        "out",
+    ),
+    '[{ arm = "intensities", layer = "projector" }]': ("layer has no effect on the block 'intensities'", "leave layer"),
+    '[{ model = "random", network = "momentum" }]': ("the network of 'random' is not trained", "leave network out"),
+    '[{ model = "pretrain", draws = 4 }]': ("no transforms of views are drawn", "leave draws out"),
     '[{ model = "features", weigth = 2.0 }]': ("unknown key 'weigth'", "'weight'"),
     '[{ name = "a:b", model = "features" }]': ("a block cannot be called 'a:b'", ""),
     '[{ model = "pretrain", input_px = 64 }]': ("input_px goes with model =", "make an arm"),
@@ -179,6 +186,8 @@ def test_arms_with_blocks_are_no_blocks(blocks: Blocks) -> None:
 def test_an_earlier_artifact_is_a_block_as_it_is(blocks: Blocks, chain: Chain) -> None:
     joined = blocks.embedded(f'["intensities", {{ name = "earlier", model = "{chain.made("embed").path}" }}]')
     np.testing.assert_array_equal(vectors_of(joined)[:, 3:], vectors_of(chain.made("embed")))
+    said = blocks.say("status", f'[{{ name = "earlier", model = "{chain.made("embed").path}", layer = "projector" }}]')
+    assert said.code == 2 and "layer has no effect on the block 'earlier', whose vectors are there" in said.err
 
 
 def test_a_block_has_a_vector_of_every_cell_whatever_the_order_and_of_no_other_nucleus(chain: Chain) -> None:
