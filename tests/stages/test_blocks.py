@@ -17,6 +17,7 @@ from cellssl.config.recipe import load
 from cellssl.errors import UsageError
 from cellssl.pipeline.plan import Planner
 from cellssl.profiling.blocks import Block
+from cellssl.randomness import generator
 from cellssl.stages.cluster.earlier import check_same_scale
 from cellssl.stages.embed.joined import JoinedBlock, join
 from cellssl.stages.embed.settings import Settings
@@ -318,6 +319,23 @@ blocks = ["features", "neighbours"]
         assert said.code == 2 and "needs the column nearest_px of every cell" in said.err, said.err
     with pytest.raises(UsageError, match="nearest_px"):
         Planner(load(str(tmp_path / "stack.toml")), "main", 0, Store(tmp_path / "store")).plan("embed")
+
+
+def test_crops_without_a_place_are_a_block_only_where_they_are_the_same_crops(tmp_path: Path) -> None:
+    pixels = generator("crops").integers(0, 4000, (2, 24, 48, 48, 1)).astype(np.uint16)
+    for name, stack in zip("ab", pixels, strict=True):
+        np.save(tmp_path / f"{name}.npy", stack)
+    wells = "".join(f"P,A{1 + number // 6:02},{number % 2}\n" for number in range(24))
+    (tmp_path / "a.csv").write_text(f"plate,well,label\n{wells}")
+    data = '[fetch.dataset]\nname = "crop_stack"\nstack = "a.npy"\ntable = "a.csv"\nchannels = ["dna"]\n'
+    arms = '[segment]\nreference = "all"\n[embed]\ncells = "segment"\nblocks = ["features", "other"]\n'
+    arms += '[arm.other.embed]\nmodel = "intensities"\nblocks = []\n'
+    for stack, code in {"a.npy": 0, "b.npy": 2}.items():
+        recipe = tmp_path / "stack.toml"
+        recipe.write_text(f'{data}{arms}[arm.other.fetch.dataset]\nstack = "{stack}"\n')
+        said = say("run", recipe, "--to", "embed", "--arm", "main", "--store", tmp_path / "store", "--device", "cpu")
+        assert said.code == code, said.err
+    assert "the block 'other'" in said.err and "24 of 24 cells have no place in a field" in said.err
 
 
 def test_neighbours_are_what_segment_measures_and_the_nuclei_within_radii(blocks: Blocks, chain: Chain) -> None:

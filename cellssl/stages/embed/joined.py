@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellssl.artifacts import embeddings
+from cellssl.artifacts.contents import input_of
 from cellssl.artifacts.crops import in_blocks
-from cellssl.artifacts.store import Artifact
+from cellssl.artifacts.store import Artifact, Store
 from cellssl.engine.build import Job
 from cellssl.errors import UsageError
 from cellssl.profiling.blocks import Block
@@ -41,6 +42,8 @@ class JoinedBlock:
     source: Artifact
     is_learned: bool
     """Whether its model was trained on cells."""
+    same_images: bool = True
+    """Whether its cells are of the same fetched images as those that are embedded."""
 
     def metrics(self) -> dict[str, Any]:
         """Return what the card says of the block."""
@@ -49,11 +52,16 @@ class JoinedBlock:
 
 def joined_blocks(job: Job) -> Iterator[JoinedBlock]:
     """Yield the blocks of a job in the order of the recipe."""
+    images = _images_of(job.inputs[job.settings.cells], job.context.store)
     for settings in job.settings.blocks:
         name = settings.called()
         source = job.inputs[f"{name}/embed"]
         names = embeddings.read_names(source.file("embeddings.parquet"))
-        yield JoinedBlock(Block(name, len(names), settings.weight), names, source, _is_learned(job, source))
+        around = job.context.store.with_store_of(source)
+        kind = embed_section(source).cells
+        same_images = images is not None and images == _images_of(around.find(kind, input_of(source, kind)), around)
+        block = Block(name, len(names), settings.weight)
+        yield JoinedBlock(block, names, source, _is_learned(job, source), same_images)
 
 
 def column_names(blocks: Sequence[JoinedBlock]) -> list[str]:
@@ -85,17 +93,25 @@ def _in_order(block: JoinedBlock, metadata: pd.DataFrame) -> tuple[np.ndarray, n
             hint="a block must have the same cells: name the pretrain artifact of its model, which embeds these cells, "
             "or set embed.cells and embed.cells_per_well as they were there",
         )
-    _check_same_nuclei(where, metadata, there.iloc[rows])
+    _check_same_nuclei(where, metadata, there.iloc[rows], block.same_images)
     return vectors, rows
 
 
-def _check_same_nuclei(where: str, here: pd.DataFrame, there: pd.DataFrame) -> None:
-    """Raise UsageError where cells of one name are not the same nuclei: another segmentation numbers its own."""
-    moved = np.zeros(len(here), bool)
+def _check_same_nuclei(where: str, here: pd.DataFrame, there: pd.DataFrame, same_images: bool) -> None:
+    """Raise UsageError where cells of one name are not the same nuclei: another segmentation numbers its own.
+
+    Finished crops may have no place in a field. They are the same where they come from the same fetched images.
+    """
+    moved, has_place = np.zeros(len(here), bool), np.ones(len(here), bool)
     for name in WELL:
         moved |= here[name].astype(str).to_numpy() != there[name].astype(str).to_numpy()
-    for name in (name for name in PLACE if name in here and name in there):
-        moved |= np.abs(here[name].to_numpy(float) - there[name].to_numpy(float)) > SAME_PX
+    for name in PLACE:
+        if name in here and name in there:
+            away = np.abs(here[name].to_numpy(float) - there[name].to_numpy(float))
+            moved |= away > SAME_PX
+            has_place &= np.isfinite(away)
+        else:
+            has_place[:] = False
     if moved.any():
         raise UsageError(
             f"{where} is of other cells: {moved.sum():,} of {len(here):,} nuclei of the same name lie elsewhere; "
@@ -103,6 +119,21 @@ def _check_same_nuclei(where: str, here: pd.DataFrame, there: pd.DataFrame) -> N
             hint="a block must have the same cells: name the pretrain artifact of its model, which embeds these cells, "
             "or segment them as there",
         )
+    if not same_images and not has_place.all():
+        first = here[KEY].to_numpy()[has_place.argmin()]
+        raise UsageError(
+            f"{where} may be of other cells: it is not of the same fetched images, and {(~has_place).sum():,} of "
+            f"{len(here):,} cells have no place in a field to compare; first: {first!r}",
+            hint="a block must have the same cells: give its arm the same [fetch], or name the pretrain artifact of "
+            "its model, which embeds these cells",
+        )
+
+
+def _images_of(cells: Artifact | None, store: Store) -> str | None:
+    """Return the fingerprint of the fetched images of a split or segment artifact; None where it is not known."""
+    if cells is not None and cells.card.kind == "split":
+        cells = store.with_store_of(cells).find("segment", input_of(cells, "segment"))
+    return cells.card.inputs.get("fetch") if cells is not None else None
 
 
 def _is_learned(job: Job, source: Artifact) -> bool:
