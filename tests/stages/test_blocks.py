@@ -202,6 +202,19 @@ def test_a_block_has_a_vector_of_every_cell_whatever_the_order_and_of_no_other_n
         list(join([block], table.assign(Nuclei_Location_Center_X=table["Nuclei_Location_Center_X"] + 2)))
 
 
+def test_a_block_that_has_learned_from_test_cells_is_refused(blocks: Blocks, chain: Chain) -> None:
+    text = f'["intensities", {{ name = "earlier", model = "{chain.made("pretrain").path}" }}]'
+    said = blocks.say("run", text, "--to", "embed", "--set", "split.seed=5")
+    assert said.code == 2 and "the block 'earlier'" in said.err and "has learned from test cells" in said.err
+    source = chain.made("embed")
+    table, _ = embeddings.read(source.file("embeddings.parquet"))
+    turned = table.assign(Metadata_split=table["Metadata_split"].replace({"train": "test", "test": "train"}))
+    block = JoinedBlock(Block("earlier", 16), [], source, is_learned=True)
+    with pytest.raises(UsageError, match=r"was trained on (\d+) of \1 test cells of this split"):
+        next(join([block], turned))
+    assert len(next(join([replace(block, is_learned=False)], turned))) == len(table)
+
+
 def test_an_earlier_model_is_a_block_and_its_cells_are_compared(blocks: Blocks, chain: Chain) -> None:
     text = f'["intensities", {{ name = "earlier", model = "{chain.made("pretrain").path}" }}]'
     np.testing.assert_array_equal(vectors_of(blocks.embedded(text))[:, 3:], vectors_of(chain.made("embed")))

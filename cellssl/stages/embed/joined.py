@@ -15,6 +15,7 @@ from cellssl.artifacts import embeddings
 from cellssl.artifacts.contents import input_of
 from cellssl.artifacts.crops import in_blocks
 from cellssl.artifacts.store import Artifact, Store
+from cellssl.artifacts.tables import read_split
 from cellssl.engine.build import Job
 from cellssl.errors import UsageError
 from cellssl.profiling.blocks import Block
@@ -28,6 +29,7 @@ ROWS = 16_384
 """Cells that are written at a time."""
 KEY = "Metadata_cell_id"
 WELL = ("Metadata_Plate", "Metadata_Well")
+SPLIT = "Metadata_split"
 PLACE = ("Nuclei_Location_Center_X", "Nuclei_Location_Center_Y")
 """Where a nucleus lies in its field: another place is another nucleus, whatever its name."""
 SAME_PX = 1.0
@@ -42,6 +44,8 @@ class JoinedBlock:
     source: Artifact
     is_learned: bool
     """Whether its model was trained on cells."""
+    trained_on: Artifact | None = None
+    """The split whose training cells its network has seen, where it is of the same segmented cells."""
     same_images: bool = True
     """Whether its cells are of the same fetched images as those that are embedded."""
 
@@ -61,7 +65,8 @@ def joined_blocks(job: Job) -> Iterator[JoinedBlock]:
         kind = embed_section(source).cells
         same_images = images is not None and images == _images_of(around.find(kind, input_of(source, kind)), around)
         block = Block(name, len(names), settings.weight)
-        yield JoinedBlock(block, names, source, _is_learned(job, source), same_images)
+        trained_on = _trained_on(source, around)
+        yield JoinedBlock(block, names, source, _is_learned(job, source), trained_on, same_images)
 
 
 def column_names(blocks: Sequence[JoinedBlock]) -> list[str]:
@@ -94,6 +99,8 @@ def _in_order(block: JoinedBlock, metadata: pd.DataFrame) -> tuple[np.ndarray, n
             "or set embed.cells and embed.cells_per_well as they were there",
         )
     _check_same_nuclei(where, metadata, there.iloc[rows], block.same_images)
+    if block.is_learned:
+        _check_not_trained_on(where, metadata, _training_cells(block, there))
     return vectors, rows
 
 
@@ -127,6 +134,41 @@ def _check_same_nuclei(where: str, here: pd.DataFrame, there: pd.DataFrame, same
             hint="a block must have the same cells: give its arm the same [fetch], or name the pretrain artifact of "
             "its model, which embeds these cells",
         )
+
+
+def _training_cells(block: JoinedBlock, there: pd.DataFrame) -> pd.Series[str]:
+    """Return the names of the cells that the network of a block was trained on, as far as they may be cells of ours."""
+    if block.trained_on is not None:
+        split = read_split(block.trained_on)
+        return split["cell_id"][split["split"] == "train"]
+    return there[KEY][(there[SPLIT] == "train").fillna(False)] if SPLIT in there else there[KEY].head(0)
+
+
+def _check_not_trained_on(where: str, here: pd.DataFrame, training: pd.Series[str]) -> None:
+    """Raise UsageError where cells that are to be scored as test cells have trained the network of a block."""
+    if SPLIT not in here:
+        return
+    tested = (here[SPLIT] == "test").fillna(False).to_numpy(bool)
+    seen = tested & here[KEY].isin(training).to_numpy()
+    if seen.any():
+        raise UsageError(
+            f"{where} has learned from test cells: its network was trained on {seen.sum():,} of {tested.sum():,} test "
+            f"cells of this split; first: {here[KEY].to_numpy()[seen.argmax()]!r}",
+            hint="give the arm that trains the block the same [split] as this one, and train it with that",
+        )
+
+
+def _trained_on(source: Artifact, store: Store) -> Artifact | None:
+    """Return the split that the network of a block was trained on; None where it is of other cells, or not known."""
+    trained = source.card.inputs.get("model") or source.card.inputs.get("pretrain")
+    model = store.find("pretrain", trained) if trained else None
+    split = store.find("split", model.card.inputs["split"]) if model and "split" in model.card.inputs else None
+    kind = embed_section(source).cells
+    cells = store.find(kind, input_of(source, kind))
+    if split is None or cells is None:
+        return None
+    segment = cells.fingerprint if kind == "segment" else cells.card.inputs.get("segment")
+    return split if split.card.inputs.get("segment") == segment else None
 
 
 def _images_of(cells: Artifact | None, store: Store) -> str | None:
