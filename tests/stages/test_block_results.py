@@ -15,6 +15,7 @@ from cellssl.reporting.html import Paragraph, Table
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.block_tables import block_section, csv_rows
 from cellssl.stages.report.checks import checks
+from cellssl.stages.report.provenance import provenance
 from cellssl.stages.report.runs import Run, collect, row_of
 from cellssl.stages.report.training_leaks import training_leaks, unknown_trainings
 from tests.chain import Chain, say
@@ -140,3 +141,15 @@ def test_wells_that_trained_a_block_of_another_split_are_counted(chain: Chain, r
     changed = replace(run, blocks=(replace(learned, trained_on=(split, run.segment)), measured))
     assert training_leaks(changed).wells_in_train_and_test == 1
     assert unknown_trainings(replace(run, blocks=(replace(learned, trained_on=None), measured))) == ["context"]
+
+
+def test_provenance_lists_the_artifacts_of_blocks_and_the_licence_of_their_weights(run: Run) -> None:
+    learned, measured = run.blocks
+    weights = {"source": "lite0.pth", "sha256": "0" * 64, "licence": "CC BY-NC 4.0", "licence_source": ""}
+    model = learned.trained
+    model = replace(model, card=replace(model.card, metrics={**model.card.metrics, "weights": weights}))
+    (section,) = provenance([replace(run, blocks=(replace(learned, model=model), measured))])
+    artifacts, of_weights = (one for one in section.blocks if isinstance(one, Table))
+    assert [row[0] for row in artifacts.rows] == ["x", "x, context", "x, bright"]
+    assert {model.fingerprint, learned.embed.fingerprint} <= set(artifacts.rows[1])
+    assert of_weights.rows == [["x, context", "lite0.pth", "0" * 64, "CC BY-NC 4.0"]]
