@@ -52,9 +52,12 @@ class BlockSource:
 def sources(recipe: Recipe, arm: str) -> list[BlockSource]:
     """Return what makes every block of an arm; none where its vectors have no blocks.
 
-    Raises UsageError where a block names nothing that there is, or two things.
+    Raises UsageError where a block names nothing that there is, or two things, or has an option without effect.
     """
-    return [_source(recipe, arm, block) for block in recipe.settings("embed", arm).blocks]
+    found = [_source(recipe, arm, block) for block in recipe.settings("embed", arm).blocks]
+    for source in found:
+        _check_options(recipe, arm, source)
+    return found
 
 
 def with_block_arms(recipe: Recipe, arm: str) -> Recipe:
@@ -72,7 +75,8 @@ def with_named_block(recipe: Recipe, arm: str | None) -> Recipe:
 def resolve(source: BlockSource, store: Store) -> Artifact | None:
     """Return the earlier artifact that a block names, None where it names none.
 
-    Raises UsageError where there is no such artifact, or where it is of embed and made of blocks itself.
+    Raises UsageError where there is no such artifact, or where it is of embed and made of blocks itself, or would have
+    to be embedded in another way.
     """
     if source.reference is None:
         return None
@@ -80,6 +84,12 @@ def resolve(source: BlockSource, store: Store) -> Artifact | None:
     if found.card.kind == "embed" and embed_blocks(found):
         raise UsageError(
             f"embed.blocks: {found.path} joins blocks itself", hint="name the artifacts of its blocks, one by one"
+        )
+    if found.card.kind == "embed" and (options := source.block.options()):
+        raise UsageError(
+            f"embed.blocks: {next(iter(options))} has no effect on the block {source.name!r}, whose vectors are there: "
+            f"{found.path}",
+            hint="leave it out, or name the pretrain artifact of its model, which embeds the cells as the block says",
         )
     return found
 
@@ -136,6 +146,24 @@ def _source(recipe: Recipe, arm: str, block: BlockSettings) -> BlockSource:
             hint=did_you_mean(word, known),
         )
     return BlockSource(block, own, arm, reference=word)
+
+
+def _check_options(recipe: Recipe, arm: str, source: BlockSource) -> None:
+    """Raise UsageError for an option of a block that has no effect on its model, of which the arm alone may know."""
+    if not (options := source.block.options()):
+        return
+    extended = replace(recipe, blocks={**recipe.blocks, source.arm: _sections(recipe, source)})
+    settings = extended.settings("embed", source.arm)
+    if without := [name for name in options if name in settings.silent()]:
+        why = "no transforms of views are drawn"
+        if settings.model in MEASUREMENTS:
+            why = f"{settings.model!r} has no network"
+        elif without[0] != "draws":
+            why = f"the network of {settings.model!r} is not trained"
+        raise UsageError(
+            f"{recipe.source}, [embed] of arm {arm!r}: {without[0]} has no effect on the block {source.name!r}: {why}",
+            hint=f"leave {without[0]} out",
+        )
 
 
 def _arms(recipe: Recipe) -> tuple[str, ...]:

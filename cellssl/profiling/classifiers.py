@@ -82,7 +82,8 @@ def linear_probe_of_each(
             scaler = StandardScaler()
             standard, standard_test = scaler.fit_transform(known_x), scaler.transform(x)
             if blocks:
-                standard, standard_test = (each * _scale_of_blocks(blocks) for each in (standard, standard_test))
+                scale = _scale_of_blocks(blocks, standard)
+                standard, standard_test = standard * scale, standard_test * scale
             for classes, truth in those:
                 if len(classes) < 2:
                     raise UsageError(
@@ -94,14 +95,19 @@ def linear_probe_of_each(
     return predicted
 
 
-def _scale_of_blocks(blocks: Blocks) -> Float[np.ndarray, "d"]:
+def _scale_of_blocks(blocks: Blocks, standard: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
     """Return what standardised columns are multiplied by, so that each block has its share of their variance.
 
-    The variance of all columns together stays their number, so that the regularisation means the same.
+    Columns that are constant in the training cells have no variance, and a block of them alone no share. The variance
+    of all columns together stays their number without these, so that the regularisation means the same.
     """
     dims = np.array([block.dim for block in blocks])
-    weights = np.array([block.weight for block in blocks])
-    return np.repeat(np.sqrt(weights / weights.sum() * dims.sum() / dims), dims)
+    varies = standard.var(axis=0) > 0.5  # standardised, it is 1 or nearly 0
+    varying = np.array([part.sum() for part in np.split(varies, np.cumsum(dims)[:-1])])
+    weights = np.array([block.weight for block in blocks]) * (varying > 0)
+    if not varying.any():
+        return np.ones(dims.sum())
+    return np.repeat(np.sqrt(weights / weights.sum() * varying.sum() / np.maximum(varying, 1)), dims)
 
 
 Labelling = tuple[list[str], Int[np.ndarray, "m"]]

@@ -121,6 +121,15 @@ def test_a_block_counts_by_its_weight_and_not_by_its_number_of_columns() -> None
     assert same.mean() > 0.98  # the solver stops a little earlier or later
 
 
+def test_constant_columns_take_nothing_from_the_share_of_a_block() -> None:
+    (train_x, train_y), (test_x, _) = plate("train"), plate("test")
+    dead = [np.hstack([x[:, :2], np.full((len(x), 90), 0.1), x[:, 2:]]) for x in (train_x, test_x)]
+    alive = linear_probe(train_x, train_y, test_x, blocks=(Block("wide", 2), Block("other", 3)))
+    assert linear_probe(dead[0], train_y, dead[1], blocks=(Block("wide", 92), Block("other", 3))) == alive
+    alone = (Block("wide", 2), Block("dead", 90), Block("other", 3))
+    assert linear_probe(dead[0], train_y, dead[1], blocks=alone) == alive
+
+
 def test_a_vector_that_is_one_block_is_predicted_as_one_without_blocks() -> None:
     (train_x, train_y), (test_x, _) = plate("train"), plate("test")
     in_a_block = linear_probe(train_x, train_y, test_x, blocks=(Block("all", 5, weight=3.0),))

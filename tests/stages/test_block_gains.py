@@ -148,6 +148,7 @@ def test_a_column_in_no_block_or_in_two_is_refused_with_the_cure(tmp_path: Path,
 def test_a_block_without_variation_is_said(tmp_path: Path) -> None:
     said = evaluated(tmp_path, wells().assign(Cells_a=1.0, Cells_b=2.0), BLOCKS, "evaluate.normalise=zscore")
     assert "the block known is 0 for all cells" in said.err
+    assert "embed.blocks" not in said.err, "the columns of this table are blocks of evaluate.table"
     assert json.loads((Path(said.line) / "evaluation.json").read_text())["leave_one_plate_out"]["empty_blocks"] == [
         "known"
     ]

@@ -8,11 +8,16 @@ import pandas as pd
 import pytest
 
 from cellssl.artifacts.store import Artifact, Store
+from cellssl.artifacts.tables import read_cells
 from cellssl.profiling.blocks import Block, Blocks
 from cellssl.profiling.chain import FittedChain
 from cellssl.reporting.html import Paragraph, Table
+from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.block_tables import block_section, csv_rows
+from cellssl.stages.report.checks import checks
+from cellssl.stages.report.provenance import provenance
 from cellssl.stages.report.runs import Run, collect, row_of
+from cellssl.stages.report.training_leaks import training_leaks, unknown_trainings
 from tests.chain import Chain, say
 
 ZSCORE = ("--set", "cluster.normalise=zscore", "--set", "evaluate.normalise=zscore")
@@ -27,9 +32,12 @@ def joined(chain: Chain, root: Path, name: str, blocks: Blocks = BLOCKS) -> Arti
     table = table[table.filter(regex="^Metadata_").columns]
     table = table.join(pd.DataFrame(vectors, columns=[f"emb_{number}" for number in range(vectors.shape[1])]))
     metrics = {**embed.card.metrics, "blocks": [vars(block) for block in blocks]}
+    made = {"context/embed": embed.fingerprint, "bright/embed": other.fingerprint}
+    metrics["blocks"] = [{**one, "learned": one["name"] != "bright"} for one in metrics["blocks"]]
+    inputs = {"split": embed.card.inputs["split"], **made}
     with Store(root).drafting("embed", name * 12) as draft:
         table.to_parquet(draft.file("embeddings.parquet"))
-        return draft.commit(replace(embed.card, fingerprint=name * 12, files={}, metrics=metrics))
+        return draft.commit(replace(embed.card, fingerprint=name * 12, files={}, metrics=metrics, inputs=inputs))
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +107,7 @@ def test_the_report_writes_the_table_as_csv_and_pages_without_blocks_have_none(
     table = pd.read_csv(folder / "blocks.csv")
     assert table[["scheme", "score", "block"]].drop_duplicates().shape == (10, 3)
     assert "What each block adds" in (folder / "report.html").read_text()
+    assert (folder / "curves-context+bright-context.png").exists(), "losses of the block that was trained"
     scores = pd.read_csv(folder / "scores.csv").loc[0]
     first = table.query("scheme == 'split' and score == 'linear' and block == 'bright'").iloc[0]
     assert scores["linear_added_by_bright"] == pytest.approx(first["difference"])
@@ -106,3 +115,41 @@ def test_the_report_writes_the_table_as_csv_and_pages_without_blocks_have_none(
     assert of_clusters["all_blocks"] == pytest.approx(scores["ami"]) and of_clusters["resampled"] == "wells"
     plain = collect({f"m/0/{stage}": chain.made(stage) for stage in ("cluster", "evaluate")}, chain.store)
     assert block_section(plain) == [] and csv_rows(plain) == []
+
+
+def test_a_block_that_was_trained_is_checked_as_a_training(run: Run) -> None:
+    assert run.model is None and [part.block for part in run.trained] == ["context"]
+    found = {one.question: one for one in checks([run], ScoresByArm([row_of(run)]))}
+    leak = found["Did the network see the test data in training?"]
+    assert (leak.answer, leak.doubt) == ("not the cells, but their wells", "train and test share wells")
+    assert "context: 88 steps" in found["Was the network trained for long enough?"].numbers
+    assert "context: context: " in found["Did the loss fall below chance?"].numbers
+    assert list(run.projection_spreads) == ["context: context"]
+
+
+def test_wells_that_trained_a_block_of_another_split_are_counted(chain: Chain, run: Run, tmp_path: Path) -> None:
+    learned, measured = run.blocks
+    assert learned.trained_on is not None
+    other = chain.store.get("split", learned.trained_on[0].fingerprint)
+    table = pd.read_parquet(other.file("split.parquet"))
+    cells = read_cells(run.segment)
+    one_well = cells[cells["well"] == cells["well"].iloc[0]]["cell_id"]
+    table["split"] = np.where(table["cell_id"].isin(one_well), "train", "val")
+    with Store(tmp_path).drafting("split", "5" * 12) as draft:
+        table.to_parquet(draft.file("split.parquet"))
+        split = draft.commit(replace(other.card, fingerprint="5" * 12, files={}))
+    changed = replace(run, blocks=(replace(learned, trained_on=(split, run.segment)), measured))
+    assert training_leaks(changed).wells_in_train_and_test == 1
+    assert unknown_trainings(replace(run, blocks=(replace(learned, trained_on=None), measured))) == ["context"]
+
+
+def test_provenance_lists_the_artifacts_of_blocks_and_the_licence_of_their_weights(run: Run) -> None:
+    learned, measured = run.blocks
+    weights = {"source": "lite0.pth", "sha256": "0" * 64, "licence": "CC BY-NC 4.0", "licence_source": ""}
+    model = learned.trained
+    model = replace(model, card=replace(model.card, metrics={**model.card.metrics, "weights": weights}))
+    (section,) = provenance([replace(run, blocks=(replace(learned, model=model), measured))])
+    artifacts, of_weights = (one for one in section.blocks if isinstance(one, Table))
+    assert [row[0] for row in artifacts.rows] == ["x", "x, context", "x, bright"]
+    assert {model.fingerprint, learned.embed.fingerprint} <= set(artifacts.rows[1])
+    assert of_weights.rows == [["x, context", "lite0.pth", "0" * 64, "CC BY-NC 4.0"]]

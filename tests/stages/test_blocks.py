@@ -1,6 +1,7 @@
 """Several models side by side: every block is an artifact of its own, and its columns bear its name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from cellssl.config.recipe import load
 from cellssl.errors import UsageError
 from cellssl.pipeline.plan import Planner
 from cellssl.profiling.blocks import Block
+from cellssl.randomness import generator
+from cellssl.stages.cluster.earlier import check_same_scale
 from cellssl.stages.embed.joined import JoinedBlock, join
 from cellssl.stages.embed.settings import Settings
 from cellssl.stages.shared.card_shapes import embed_blocks
@@ -137,6 +140,13 @@ WRONG = {
     '[{ arm = "both" }]': ("a block cannot be the arm itself", '"pretrain"'),
     '["features", "features"]': ("two blocks are called 'features'", "features-2"),
     '["features", { model = "features", layer = "pooled" }]': ("layer has no effect on 'features'", ""),
+    '["features", { arm = "intensities", step = "last" }]': (
+        "the block 'intensities': 'intensities' has no network",
+        "out",
+    ),
+    '[{ arm = "intensities", layer = "projector" }]': ("layer has no effect on the block 'intensities'", "leave layer"),
+    '[{ model = "random", network = "momentum" }]': ("the network of 'random' is not trained", "leave network out"),
+    '[{ model = "pretrain", draws = 4 }]': ("no transforms of views are drawn", "leave draws out"),
     '[{ model = "features", weigth = 2.0 }]': ("unknown key 'weigth'", "'weight'"),
     '[{ name = "a:b", model = "features" }]': ("a block cannot be called 'a:b'", ""),
     '[{ model = "pretrain", input_px = 64 }]': ("input_px goes with model =", "make an arm"),
@@ -177,6 +187,8 @@ def test_arms_with_blocks_are_no_blocks(blocks: Blocks) -> None:
 def test_an_earlier_artifact_is_a_block_as_it_is(blocks: Blocks, chain: Chain) -> None:
     joined = blocks.embedded(f'["intensities", {{ name = "earlier", model = "{chain.made("embed").path}" }}]')
     np.testing.assert_array_equal(vectors_of(joined)[:, 3:], vectors_of(chain.made("embed")))
+    said = blocks.say("status", f'[{{ name = "earlier", model = "{chain.made("embed").path}", layer = "projector" }}]')
+    assert said.code == 2 and "layer has no effect on the block 'earlier', whose vectors are there" in said.err
 
 
 def test_a_block_has_a_vector_of_every_cell_whatever_the_order_and_of_no_other_nucleus(chain: Chain) -> None:
@@ -188,6 +200,19 @@ def test_a_block_has_a_vector_of_every_cell_whatever_the_order_and_of_no_other_n
         list(join([block], table.assign(Metadata_cell_id=["other", *table["Metadata_cell_id"][1:]])))
     with pytest.raises(UsageError, match="nuclei of the same name lie elsewhere"):
         list(join([block], table.assign(Nuclei_Location_Center_X=table["Nuclei_Location_Center_X"] + 2)))
+
+
+def test_a_block_that_has_learned_from_test_cells_is_refused(blocks: Blocks, chain: Chain) -> None:
+    text = f'["intensities", {{ name = "earlier", model = "{chain.made("pretrain").path}" }}]'
+    said = blocks.say("run", text, "--to", "embed", "--set", "split.seed=5")
+    assert said.code == 2 and "the block 'earlier'" in said.err and "has learned from test cells" in said.err
+    source = chain.made("embed")
+    table, _ = embeddings.read(source.file("embeddings.parquet"))
+    turned = table.assign(Metadata_split=table["Metadata_split"].replace({"train": "test", "test": "train"}))
+    block = JoinedBlock(Block("earlier", 16), [], source, is_learned=True)
+    with pytest.raises(UsageError, match=r"was trained on (\d+) of \1 test cells of this split"):
+        next(join([block], turned))
+    assert len(next(join([replace(block, is_learned=False)], turned))) == len(table)
 
 
 def test_an_earlier_model_is_a_block_and_its_cells_are_compared(blocks: Blocks, chain: Chain) -> None:
@@ -235,7 +260,7 @@ def test_what_a_joined_result_stands_on_is_kept_and_verified(blocks: Blocks) -> 
 def whole(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> tuple[Blocks, Path]:
     """A recipe with blocks that was run to its report, and that report."""
     blocks = Blocks(chain, tmp_path_factory.mktemp("whole"))
-    said = blocks.say("run", '["features", "neighbours"]')
+    said = blocks.say("run", '["neighbours", "features"]')
     assert said.code == 0, said.err
     return blocks, Path(said.line)
 
@@ -244,9 +269,24 @@ def test_a_clustering_with_blocks_takes_new_cells_with_the_same_blocks_only(whol
     blocks, _ = whole
     (clusters,) = (blocks.root / "cluster").glob("*[0-9a-f]")
     assigned = ["--set", f"cluster.assign_to={clusters}"]
-    assert blocks.say("status", '["features", "neighbours"]', *assigned).code == 0
+    assert blocks.say("status", '["neighbours", "features"]', *assigned).code == 0  # the order of the names is any
     refused = blocks.say("status", '["features", "intensities"]', *assigned)
     assert refused.code == 2 and "embed the cells with the same blocks" in refused.err
+    turned = blocks.say("run", '["features", "neighbours"]', "--to", "cluster", *assigned)
+    assert turned.code == 2 and "in the same order" in turned.err
+
+
+def test_the_scale_of_every_block_is_that_of_the_earlier_clustering(blocks: Blocks) -> None:
+    words, wide = '["features", "wide"]', '[arm.wide.embed]\nmodel = "intensities"\n'
+    of_all = f'{wide}[arm.wide.segment]\nreference = "all"'
+    assert blocks.say("run", words, "--to", "embed", more=of_all).code == 0
+    embed, other = blocks.embedded(words, more=wide), blocks.embedded(words, more=of_all)
+    store = Store(blocks.root, (blocks.chain.root,))
+    earlier = Artifact(embed.path, replace(embed.card, kind="cluster", inputs={"embed": embed.fingerprint}))
+    check_same_scale(earlier, embed, store)
+    with pytest.raises(UsageError, match=r"in the block 'wide' cells with segment\.reference = \"controls\"") as said:
+        check_same_scale(earlier, other, store)
+    assert said.value.hint == 'set segment.reference = "controls", for the cells of that block'
 
 
 def test_the_page_says_that_blocks_that_learn_nothing_are_a_baseline(whole: tuple[Blocks, Path]) -> None:
@@ -292,6 +332,23 @@ blocks = ["features", "neighbours"]
         assert said.code == 2 and "needs the column nearest_px of every cell" in said.err, said.err
     with pytest.raises(UsageError, match="nearest_px"):
         Planner(load(str(tmp_path / "stack.toml")), "main", 0, Store(tmp_path / "store")).plan("embed")
+
+
+def test_crops_without_a_place_are_a_block_only_where_they_are_the_same_crops(tmp_path: Path) -> None:
+    pixels = generator("crops").integers(0, 4000, (2, 24, 48, 48, 1)).astype(np.uint16)
+    for name, stack in zip("ab", pixels, strict=True):
+        np.save(tmp_path / f"{name}.npy", stack)
+    wells = "".join(f"P,A{1 + number // 6:02},{number % 2}\n" for number in range(24))
+    (tmp_path / "a.csv").write_text(f"plate,well,label\n{wells}")
+    data = '[fetch.dataset]\nname = "crop_stack"\nstack = "a.npy"\ntable = "a.csv"\nchannels = ["dna"]\n'
+    arms = '[segment]\nreference = "all"\n[embed]\ncells = "segment"\nblocks = ["features", "other"]\n'
+    arms += '[arm.other.embed]\nmodel = "intensities"\nblocks = []\n'
+    for stack, code in {"a.npy": 0, "b.npy": 2}.items():
+        recipe = tmp_path / "stack.toml"
+        recipe.write_text(f'{data}{arms}[arm.other.fetch.dataset]\nstack = "{stack}"\n')
+        said = say("run", recipe, "--to", "embed", "--arm", "main", "--store", tmp_path / "store", "--device", "cpu")
+        assert said.code == code, said.err
+    assert "the block 'other'" in said.err and "24 of 24 cells have no place in a field" in said.err
 
 
 def test_neighbours_are_what_segment_measures_and_the_nuclei_within_radii(blocks: Blocks, chain: Chain) -> None:

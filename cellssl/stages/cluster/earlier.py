@@ -25,27 +25,40 @@ def check_same_model(earlier: Artifact, embed: Card, store: Store) -> None:
     if here != there:
         raise UsageError(
             f"the earlier clustering used embeddings of the model {there}, these embeddings come from {here}",
-            hint="embed the cells with the same blocks, in the same order"
+            hint="embed the cells with the same blocks, of the same models and with the same networks"
             if MODELS_OF_BLOCKS in then.section
             else f"embed the cells with [embed] model = {there.partition(' ')[0]!r}, and the same network",
         )
 
 
 def check_same_scale(earlier: Artifact, embed: Artifact, store: Store) -> None:
-    """Raise UsageError, with the settings to write, where the cells of the two were scaled otherwise.
+    """Raise UsageError, with the settings to write, where the cells of the two were scaled otherwise, or of a block.
 
     A trained model was compared with its cells when they were embedded; a baseline takes the cells of any scale.
     """
-    expected, here = (_scale_of(one, store.with_store_of(one)) for one in (_embeddings_of(earlier, store), embed))
-    if found := differences(expected, here):
-        raise UsageError(
-            f"the earlier clustering {earlier.path} used {'; '.join(found)}",
-            hint="; ".join(dict.fromkeys(found.values())),
-        )
+    expected, here = _scales_of(_embeddings_of(earlier, store), store), _scales_of(embed, store)
+    for block in [block for block in expected if block in here]:
+        if found := differences(expected[block], here[block]):
+            which = f" in the block {block!r}" if block else ""
+            raise UsageError(
+                f"the earlier clustering {earlier.path} used{which} {'; '.join(found)}",
+                hint="; ".join(dict.fromkeys(found.values())) + (", for the cells of that block" if block else ""),
+            )
 
 
 def _embeddings_of(earlier: Artifact, store: Store) -> Artifact:
     return store.with_store_of(earlier).get("embed", input_of(earlier, "embed"))
+
+
+def _scales_of(embed: Artifact, store: Store) -> dict[str, Preparation]:
+    """Return how the intensities of embedded cells were scaled, and those of every block, by its name."""
+    around = store.with_store_of(embed)
+    found = {"": _scale_of(embed, around)}
+    for name, fingerprint in embed.card.inputs.items():
+        block, _, stage = name.rpartition("/")
+        if stage == "embed" and block and (made := around.find("embed", fingerprint)):
+            found[block] = _scale_of(made, around.with_store_of(made))
+    return found
 
 
 def _scale_of(embed: Artifact, store: Store) -> Preparation:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellssl.artifacts import embeddings
+from cellssl.artifacts.contents import input_of
 from cellssl.artifacts.crops import in_blocks
-from cellssl.artifacts.store import Artifact
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.artifacts.tables import read_split
 from cellssl.engine.build import Job
 from cellssl.errors import UsageError
 from cellssl.profiling.blocks import Block
@@ -27,6 +29,7 @@ ROWS = 16_384
 """Cells that are written at a time."""
 KEY = "Metadata_cell_id"
 WELL = ("Metadata_Plate", "Metadata_Well")
+SPLIT = "Metadata_split"
 PLACE = ("Nuclei_Location_Center_X", "Nuclei_Location_Center_Y")
 """Where a nucleus lies in its field: another place is another nucleus, whatever its name."""
 SAME_PX = 1.0
@@ -41,6 +44,10 @@ class JoinedBlock:
     source: Artifact
     is_learned: bool
     """Whether its model was trained on cells."""
+    trained_on: Artifact | None = None
+    """The split whose training cells its network has seen, where it is of the same segmented cells."""
+    same_images: bool = True
+    """Whether its cells are of the same fetched images as those that are embedded."""
 
     def metrics(self) -> dict[str, Any]:
         """Return what the card says of the block."""
@@ -49,11 +56,17 @@ class JoinedBlock:
 
 def joined_blocks(job: Job) -> Iterator[JoinedBlock]:
     """Yield the blocks of a job in the order of the recipe."""
+    images = _images_of(job.inputs[job.settings.cells], job.context.store)
     for settings in job.settings.blocks:
         name = settings.called()
         source = job.inputs[f"{name}/embed"]
         names = embeddings.read_names(source.file("embeddings.parquet"))
-        yield JoinedBlock(Block(name, len(names), settings.weight), names, source, _is_learned(job, source))
+        around = job.context.store.with_store_of(source)
+        kind = embed_section(source).cells
+        same_images = images is not None and images == _images_of(around.find(kind, input_of(source, kind)), around)
+        block = Block(name, len(names), settings.weight)
+        trained_on = _trained_on(source, around)
+        yield JoinedBlock(block, names, source, _is_learned(job, source), trained_on, same_images)
 
 
 def column_names(blocks: Sequence[JoinedBlock]) -> list[str]:
@@ -85,17 +98,27 @@ def _in_order(block: JoinedBlock, metadata: pd.DataFrame) -> tuple[np.ndarray, n
             hint="a block must have the same cells: name the pretrain artifact of its model, which embeds these cells, "
             "or set embed.cells and embed.cells_per_well as they were there",
         )
-    _check_same_nuclei(where, metadata, there.iloc[rows])
+    _check_same_nuclei(where, metadata, there.iloc[rows], block.same_images)
+    if block.is_learned:
+        _check_not_trained_on(where, metadata, _training_cells(block, there))
     return vectors, rows
 
 
-def _check_same_nuclei(where: str, here: pd.DataFrame, there: pd.DataFrame) -> None:
-    """Raise UsageError where cells of one name are not the same nuclei: another segmentation numbers its own."""
-    moved = np.zeros(len(here), bool)
+def _check_same_nuclei(where: str, here: pd.DataFrame, there: pd.DataFrame, same_images: bool) -> None:
+    """Raise UsageError where cells of one name are not the same nuclei: another segmentation numbers its own.
+
+    Finished crops may have no place in a field. They are the same where they come from the same fetched images.
+    """
+    moved, has_place = np.zeros(len(here), bool), np.ones(len(here), bool)
     for name in WELL:
         moved |= here[name].astype(str).to_numpy() != there[name].astype(str).to_numpy()
-    for name in (name for name in PLACE if name in here and name in there):
-        moved |= np.abs(here[name].to_numpy(float) - there[name].to_numpy(float)) > SAME_PX
+    for name in PLACE:
+        if name in here and name in there:
+            away = np.abs(here[name].to_numpy(float) - there[name].to_numpy(float))
+            moved |= away > SAME_PX
+            has_place &= np.isfinite(away)
+        else:
+            has_place[:] = False
     if moved.any():
         raise UsageError(
             f"{where} is of other cells: {moved.sum():,} of {len(here):,} nuclei of the same name lie elsewhere; "
@@ -103,6 +126,56 @@ def _check_same_nuclei(where: str, here: pd.DataFrame, there: pd.DataFrame) -> N
             hint="a block must have the same cells: name the pretrain artifact of its model, which embeds these cells, "
             "or segment them as there",
         )
+    if not same_images and not has_place.all():
+        first = here[KEY].to_numpy()[has_place.argmin()]
+        raise UsageError(
+            f"{where} may be of other cells: it is not of the same fetched images, and {(~has_place).sum():,} of "
+            f"{len(here):,} cells have no place in a field to compare; first: {first!r}",
+            hint="a block must have the same cells: give its arm the same [fetch], or name the pretrain artifact of "
+            "its model, which embeds these cells",
+        )
+
+
+def _training_cells(block: JoinedBlock, there: pd.DataFrame) -> pd.Series[str]:
+    """Return the names of the cells that the network of a block was trained on, as far as they may be cells of ours."""
+    if block.trained_on is not None:
+        split = read_split(block.trained_on)
+        return split["cell_id"][split["split"] == "train"]
+    return there[KEY][(there[SPLIT] == "train").fillna(False)] if SPLIT in there else there[KEY].head(0)
+
+
+def _check_not_trained_on(where: str, here: pd.DataFrame, training: pd.Series[str]) -> None:
+    """Raise UsageError where cells that are to be scored as test cells have trained the network of a block."""
+    if SPLIT not in here:
+        return
+    tested = (here[SPLIT] == "test").fillna(False).to_numpy(bool)
+    seen = tested & here[KEY].isin(training).to_numpy()
+    if seen.any():
+        raise UsageError(
+            f"{where} has learned from test cells: its network was trained on {seen.sum():,} of {tested.sum():,} test "
+            f"cells of this split; first: {here[KEY].to_numpy()[seen.argmax()]!r}",
+            hint="give the arm that trains the block the same [split] as this one, and train it with that",
+        )
+
+
+def _trained_on(source: Artifact, store: Store) -> Artifact | None:
+    """Return the split that the network of a block was trained on; None where it is of other cells, or not known."""
+    trained = source.card.inputs.get("model") or source.card.inputs.get("pretrain")
+    model = store.find("pretrain", trained) if trained else None
+    split = store.find("split", model.card.inputs["split"]) if model and "split" in model.card.inputs else None
+    kind = embed_section(source).cells
+    cells = store.find(kind, input_of(source, kind))
+    if split is None or cells is None:
+        return None
+    segment = cells.fingerprint if kind == "segment" else cells.card.inputs.get("segment")
+    return split if split.card.inputs.get("segment") == segment else None
+
+
+def _images_of(cells: Artifact | None, store: Store) -> str | None:
+    """Return the fingerprint of the fetched images of a split or segment artifact; None where it is not known."""
+    if cells is not None and cells.card.kind == "split":
+        cells = store.with_store_of(cells).find("segment", input_of(cells, "segment"))
+    return cells.card.inputs.get("fetch") if cells is not None else None
 
 
 def _is_learned(job: Job, source: Artifact) -> bool:

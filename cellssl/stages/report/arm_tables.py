@@ -125,11 +125,12 @@ def _describe(run: Run) -> str:
     model = embed_section(run.embed).model
     if model in MEASURED:
         return f"{MEASURED[model]}; nothing is learned"
-    if run.trained is None:
+    if not run.trained:
         weights = {"random": "random weights, not trained", "imagenet": "weights learned on photographs (ImageNet)"}
         return f"{_network(run)}, {weights.get(model, 'weights from elsewhere, not trained on these cells')}"
-    steps = pretrain_metrics(run.trained).steps
-    branches = active_branches(run.trained)
+    trained = run.trained[0].trained
+    steps = pretrain_metrics(trained).steps
+    branches = active_branches(trained)
     named = " + ".join(f"{branch.weight:g} × {name}" for name, branch in branches.items())
     return f"{_network(run)}, trained without labels for {steps:,} steps; loss = {named}"
 

@@ -16,6 +16,7 @@ from cellssl.stages.report.label_free_checks import label_free_checks
 from cellssl.stages.report.learned_labels_check import labels_learned, learned_by
 from cellssl.stages.report.plate_counts import mostly_dropped
 from cellssl.stages.report.runs import Run
+from cellssl.stages.report.training_leaks import training_leaks, unknown_trainings
 from cellssl.stages.segment.precut import crop_cautions
 from cellssl.stages.segment.scale import constant_channels, scale_cautions
 from cellssl.stages.shared.card_shapes import (
@@ -199,12 +200,12 @@ def _labels_used(run: Run, none: str) -> str:
 
 def _leak(run: Run, over_seeds: dict[str, MeanSd]) -> Check:
     question = "Did the network see the test data in training?"
-    if run.trained is None:
+    if not any(part.is_learned for part in run.parts):
         return Check(question, "no", "nothing was trained on these cells", "passed")
     if run.split is None:
         why = f"all cells are clustered; training used their pixels{_labels_used(run, ', but no label')}"
         return not_made(question, why, answer="no split")
-    leaks = split_metrics(run.split).leaks
+    leaks = training_leaks(run)
     counts = {
         "field": leaks.fields_in_train_and_test,
         "well": leaks.wells_in_train_and_test,
@@ -216,13 +217,17 @@ def _leak(run: Run, over_seeds: dict[str, MeanSd]) -> Check:
         return not_made(question, f"no score uses a label; {shared}")
     if leaks.wells_in_train_and_test:
         return Check(question, "not the cells, but their wells", shared, "against", "train and test share wells")
+    if unknown := unknown_trainings(run):
+        why = f"{' and '.join(unknown)}: the model is of other images, or the cells that trained it are not there"
+        return not_made(question, f"{why}; of the rest: {shared}")
     answer = "not the wells, but their plates" if leaks.plates_in_train_and_test else "no"
     return Check(question, answer, shared, "passed")
 
 
 def _left_out_groups(run: Run, over_seeds: dict[str, MeanSd], scores: ScoresByArm) -> Check:
     """Check whether the accuracy within the split also holds on plates, or else wells, that are left out."""
-    pixels_seen = run.trained is not None and run.split is not None and run.split is run.cells
+    has_learned = any(part.is_learned for part in run.parts)
+    pixels_seen = has_learned and run.split is not None and run.split is run.cells
     note = "; the classifier was not trained there, but the network may have seen its pixels" if pixels_seen else ""
     for name in ("plate", "well"):
         left_out, in_split = over_seeds.get(f"linear_leave_one_{name}_out"), over_seeds.get("linear")

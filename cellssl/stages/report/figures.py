@@ -20,7 +20,7 @@ from cellssl.stages.cluster.map import MAP_CELLS
 from cellssl.stages.evaluate.metrics import SCHEMES
 from cellssl.stages.pretrain.card_settings import pretrain_settings
 from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.runs import Run, active_branches, drawn_of_kept, first_seeds
+from cellssl.stages.report.runs import Part, Run, active_branches, drawn_of_kept, first_seeds
 from cellssl.stages.segment.contact_sheet import SHEET, shows_fields
 from cellssl.stages.shared.card_shapes import ClusterSection
 from cellssl.stages.shared.cell_tables import chosen_cells
@@ -132,12 +132,13 @@ def views(job: Job, runs: list[Run]) -> list[Section]:
     blocks: list[Block] = []
     seen: set[str] = set()
     for run in first_seeds(runs):
-        branches = active_branches(run.trained) if run.trained else {}
-        settings = {name: json.dumps(branch.view or branch.views) for name, branch in branches.items()}
-        new = [name for name, view in settings.items() if view not in seen]
-        if new:
-            seen |= set(settings.values())
-            blocks.append(_view_montage(job, run, new))
+        for part in run.trained:
+            branches = active_branches(part.trained)
+            settings = {name: json.dumps(branch.view or branch.views) for name, branch in branches.items()}
+            new = [name for name, view in settings.items() if view not in seen]
+            if new:
+                seen |= set(settings.values())
+                blocks.append(_view_montage(job, run.arm, part, new))
     if not blocks:
         return []
     text = (
@@ -147,7 +148,7 @@ def views(job: Job, runs: list[Run]) -> list[Section]:
     return [Section("Views", [Paragraph(text), *blocks])]
 
 
-def _view_montage(job: Job, run: Run, names: list[str]) -> Block:
+def _view_montage(job: Job, arm: str, part: Part, names: list[str]) -> Block:
     """Return the figure of a few cells with random views of some branches."""
     import torch
 
@@ -155,11 +156,10 @@ def _view_montage(job: Job, run: Run, names: list[str]) -> Block:
     from cellssl.learning.view import View
     from cellssl.randomness import Keys, cell_keys
 
-    assert run.trained is not None
-    settings = pretrain_settings(run.trained, "branches")
-    chosen = chosen_cells(run.cells, run.segment)
+    settings = pretrain_settings(part.trained, "branches")
+    chosen = chosen_cells(part.cells, part.segment)
     chosen = chosen.iloc[:: max(1, len(chosen) // job.settings.view_cells)].head(job.settings.view_cells)
-    crops = scaled_crops(run.segment, job.context.store, chosen)
+    crops = scaled_crops(part.segment, job.context.store, chosen)
     pixels = crops.read(np.arange(len(crops)))
     keys, colours = Keys(torch.from_numpy(cell_keys(chosen["cell_id"]))), named_colours(crops.channels)
     draws = {}
@@ -172,7 +172,8 @@ def _view_montage(job: Job, run: Run, names: list[str]) -> Block:
         ]
         draws[f"{name} (weight {branch.weight:g})"] = np.stack(rendered, axis=1)
     figure = cells.views(to_rgb(pixels, colours), draws, common_pixel_um(chosen))
-    return write_figure(job, f"views-{run.arm}.png", figure, f"Views of “{run.arm}”: {', '.join(names)}.", theme.photo)
+    caption = f"Views of {part.words(arm)}: {', '.join(names)}."
+    return write_figure(job, part.file_name("views", arm), figure, caption, theme.photo)
 
 
 def training(job: Job, runs: list[Run]) -> list[Section]:
@@ -180,13 +181,13 @@ def training(job: Job, runs: list[Run]) -> list[Section]:
     blocks: list[Block] = []
     drawn: dict[str, bytes] = {}
     for run in first_seeds(runs):
-        if run.trained is None:
-            continue
-        model = run.trained.fingerprint
-        if model not in drawn:  # arms may share a model
-            drawn[model] = theme.png(_curves(run.trained))
-        caption = f"Training of “{run.arm}”, seed {run.seed}: every branch separately."
-        blocks.append(write_png(job, f"curves-{run.arm}.png", drawn[model], caption, theme.drawing))
+        for part in run.trained:
+            model = part.trained.fingerprint
+            if model not in drawn:  # arms may share a model
+                drawn[model] = theme.png(_curves(part.trained))
+            caption = f"Training of {part.words(run.arm)}, seed {run.seed}: every branch separately."
+            name = part.file_name("curves", run.arm)
+            blocks.append(write_png(job, name, drawn[model], caption, theme.drawing))
     if not blocks:
         return []
     text = (

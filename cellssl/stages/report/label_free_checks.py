@@ -11,13 +11,14 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from cellssl.artifacts.contents import not_as_written
+from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_fields
 from cellssl.counting import counted
 from cellssl.learning.training.collapse import COLLAPSED_SPREAD
 from cellssl.reporting.seed_statistics import CHANCE_AMI, MeanSd, mean_sd, number
 from cellssl.stages.report.arm_scores import ScoresByArm, list_seeds
 from cellssl.stages.report.check import FOLLOWED, Check, not_made, too_little
-from cellssl.stages.report.runs import Run, scored_assignments
+from cellssl.stages.report.runs import Part, Run, scored_assignments
 from cellssl.stages.shared.card_shapes import pretrain_metrics, pretrain_section
 
 if TYPE_CHECKING:
@@ -170,10 +171,12 @@ def _is_segmented(run: Run) -> bool:
 def steps(run: Run) -> Check:
     """Check whether the training had enough steps to say anything about it."""
     question = "Was the network trained for long enough?"
-    if run.trained is None:
+    if not run.trained:
         return not_made(question, "nothing was trained on these cells")
-    taken = pretrain_metrics(run.trained).steps
-    numbers = f"{counted(taken, 'step')}; the paper took about 7,600"
+    each = {part.block: pretrain_metrics(part.trained).steps for part in run.trained}
+    taken = min(each.values())
+    of_blocks = ", ".join(f"{block}: {counted(number, 'step')}" for block, number in each.items())
+    numbers = f"{of_blocks if run.blocks else counted(taken, 'step')}; the paper took about 7,600"
     if taken < FEW_STEPS:
         words = f"only {counted(taken, 'training step')}"
         return too_little(question, f"{numbers}; fewer than {FEW_STEPS} say little", words, answer="no")
@@ -183,36 +186,45 @@ def steps(run: Run) -> Check:
 def loss_below_chance(run: Run) -> Check:
     """Check whether the loss of every branch fell below that of a network that ignores its input."""
     question = "Did the loss fall below chance?"
-    if run.trained is None:
+    if not run.trained:
         return not_made(question, "nothing was trained on these cells")
-    import pandas as pd
-
-    last = pd.read_json(run.trained.file("metrics.jsonl"), lines=True).tail(LAST_STEPS)
-    branches = [str(name).removesuffix("/chance") for name in last.columns if str(name).endswith("/chance")]
-    if lost := [name for name in branches if f"{name}/loss" not in last]:
-        raise not_as_written(run.trained, "metrics.jsonl", f"no line has {lost[0]}/loss")
-    if not branches:
+    losses: dict[str, tuple[float, float]] = {}
+    averaged = 0
+    for part in run.trained:
+        found, count = _last_losses(part.trained)
+        losses |= {part.named(branch): values for branch, values in found.items()}
+        averaged = max(averaged, count)
+    if not losses:
         return not_made(question, "no objective of this training has a known level of chance")
-    if unfilled := list(_unfilled_queues(run)):
+    if unfilled := [name for part in run.trained for name in _unfilled_queues(part)]:
         why = f"the queue of {', '.join(unfilled)} still holds random keys, which are easy to distinguish"
         return too_little(question, why, "a queue that was never full")
-    losses = {name: (last[f"{name}/loss"].mean(), last[f"{name}/chance"].mean()) for name in branches}
     numbers = "; ".join(f"{name}: {loss:.2f}, chance {chance:.2f}" for name, (loss, chance) in losses.items())
-    numbers = f"mean over the last {counted(len(last), 'step')}: {numbers}"
+    numbers = f"mean over the last {counted(averaged, 'step')}: {numbers}"
     if all(loss < chance for loss, chance in losses.values()):
         return Check(question, "yes", numbers, "passed")
     return Check(question, "no", numbers, "against", "the loss is not below chance")
 
 
-def _unfilled_queues(run: Run) -> Iterator[str]:
+def _last_losses(model: Artifact) -> tuple[dict[str, tuple[float, float]], int]:
+    """Return branch -> mean loss and level of chance over the last steps, where chance is known, and their number."""
+    import pandas as pd
+
+    last = pd.read_json(model.file("metrics.jsonl"), lines=True).tail(LAST_STEPS)
+    branches = [str(name).removesuffix("/chance") for name in last.columns if str(name).endswith("/chance")]
+    if lost := [name for name in branches if f"{name}/loss" not in last]:
+        raise not_as_written(model, "metrics.jsonl", f"no line has {lost[0]}/loss")
+    return {name: (last[f"{name}/loss"].mean(), last[f"{name}/chance"].mean()) for name in branches}, len(last)
+
+
+def _unfilled_queues(part: Part) -> Iterator[str]:
     """Yield the branches whose queue of former keys is longer than all cells that the training has shown."""
-    assert run.trained is not None
-    section = pretrain_section(run.trained)
-    shown = pretrain_metrics(run.trained).steps * section.batch
+    section = pretrain_section(part.trained)
+    shown = pretrain_metrics(part.trained).steps * section.batch
     for name, branch in section.branches.items():
         queue = branch.objective.get("queue")
         if branch.weight > 0 and isinstance(queue, int) and shown < queue:
-            yield f"“{name}”"
+            yield f"“{part.named(name)}”"
 
 
 def seeds_agree(runs: list[Run]) -> Check:

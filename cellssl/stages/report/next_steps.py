@@ -51,7 +51,7 @@ def next_steps(runs: list[Run], scores: ScoresByArm) -> list[str]:
 
 
 def _from_training(run: Run) -> list[str]:
-    if run.trained is None or pretrain_metrics(run.trained).steps >= FEW_STEPS:
+    if all(pretrain_metrics(part.trained).steps >= FEW_STEPS for part in run.trained):
         return []
     return [f"Train longer (pretrain.epochs): after fewer than {FEW_STEPS} steps a network has learned little."]
 

@@ -14,30 +14,42 @@ from cellssl.stages.shared.card_shapes import pretrain_metrics
 
 def provenance(runs: list[Run]) -> list[Section]:
     """Return the section on which artifacts the numbers come from, with all settings."""
-    kinds = list(dict.fromkeys(kind for run in runs for kind in run.chain()))
-    table: list[list[Value]] = []
-    for run in runs:
-        chain = run.chain()
-        table.append([run.arm, run.seed, *(chain[kind].fingerprint if kind in chain else "–" for kind in kinds)])
+    chains = [(name, run.seed, chain) for run in runs for name, chain in _chains(run).items()]
+    kinds = list(dict.fromkeys(kind for _, _, chain in chains for kind in chain))
+    table: list[list[Value]] = [
+        [name, seed, *(chain[kind].fingerprint if kind in chain else "–" for kind in kinds)]
+        for name, seed, chain in chains
+    ]
     caption = (
         "Each artifact was made from those to its left. Its name is a fingerprint of its settings and inputs. cellssl "
         "verify checks its bytes; its artifact.json says when, where and with which versions it was made."
     )
     blocks: list[Block] = [Table(["arm", "seed", *kinds], table, caption), *_first_weights(runs)]
     for run in first_seeds(runs):
-        text = "\n\n".join(_section_text(artifact) for artifact in run.chain().values())
-        blocks.append(Details(f"All settings of “{run.arm}”", text))
+        for name, chain in _chains(run).items():
+            text = "\n\n".join(_section_text(artifact) for artifact in chain.values())
+            blocks.append(Details(f"All settings of “{name}”", text))
     return [Section("Provenance", blocks)]
+
+
+def _chains(run: Run) -> dict[str, dict[str, Artifact]]:
+    """Return the artifacts that a run depends on, then those that each of its blocks does: ARM, BLOCK."""
+    return {run.arm: run.chain()} | {f"{run.arm}, {part.block}": part.chain() for part in run.blocks}
 
 
 def _first_weights(runs: list[Run]) -> list[Block]:
     """Return the table of weights that came from elsewhere; nothing where all were drawn from the seed."""
     rows: list[list[Value]] = []
-    for run in first_seeds(runs):
-        found = pretrain_metrics(run.model).weights if run.model is not None else None
-        if found is not None:
+    models = {
+        name: chain["pretrain"]
+        for run in first_seeds(runs)
+        for name, chain in _chains(run).items()
+        if "pretrain" in chain
+    }
+    for name, model in models.items():
+        if (found := pretrain_metrics(model).weights) is not None:
             licence = f"{found.licence} ({found.licence_source})" if found.licence_source else found.licence
-            rows.append([run.arm, found.source, found.sha256 or "–", licence])
+            rows.append([name, found.source, found.sha256 or "–", licence])
     if not rows:
         return []
     caption = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -37,6 +37,51 @@ LONGEST_ARM = 60
 
 
 @dataclass(frozen=True)
+class Part:
+    """What makes the vectors of a run, or one block of them."""
+
+    block: str
+    """The name of the block; empty where vectors have no blocks."""
+    embed: Artifact
+    model: Artifact | None
+    split: Artifact | None
+    segment: Artifact
+    fetch: Artifact | None
+    is_learned: bool
+    """Whether its model was trained on cells."""
+    trained_on: tuple[Artifact, Artifact] | None = None
+    """The split that its model was trained on, and its cells; None where these are not known, or of other images."""
+
+    @property
+    def cells(self) -> Artifact:
+        """The artifact whose cells were embedded: the split, or else all segmented cells."""
+        return self.split if embed_section(self.embed).cells == "split" and self.split else self.segment
+
+    @property
+    def trained(self) -> Artifact:
+        """The model of a part that has learned."""
+        assert self.model is not None
+        return self.model
+
+    def words(self, arm: str) -> str:
+        """Return what sentences call it: the arm, and its block."""
+        return f"“{arm}”, block “{self.block}”" if self.block else f"“{arm}”"
+
+    def file_name(self, kind: str, arm: str) -> str:
+        """Return the name of a figure of it."""
+        return f"{kind}-{arm}-{self.block}.png" if self.block else f"{kind}-{arm}.png"
+
+    def named(self, branch: str) -> str:
+        """Return the name of a branch of its training, with the block."""
+        return f"{self.block}: {branch}" if self.block else branch
+
+    def chain(self) -> dict[str, Artifact]:
+        """Return kind -> artifact for every artifact that it depends on, in the order of stages."""
+        made = [self.fetch, self.segment, self.split, self.model, self.embed]
+        return {one.card.kind: one for one in made if one is not None}
+
+
+@dataclass(frozen=True)
 class Run:
     """One arm with one seed: its cluster artifact, all artifacts it depends on, and its evaluation, if there is one."""
 
@@ -49,6 +94,8 @@ class Run:
     segment: Artifact
     fetch: Artifact | None
     evaluate: Artifact | None
+    blocks: tuple[Part, ...] = ()
+    """What makes each block of the vectors, in the order of their columns; empty where they have none."""
 
     @property
     def is_baseline(self) -> bool:
@@ -64,9 +111,17 @@ class Run:
         return self.split if embed_section(self.embed).cells == "split" and self.split else self.segment
 
     @property
-    def trained(self) -> Artifact | None:
-        """The model, where it was trained."""
-        return None if self.is_baseline else self.model
+    def parts(self) -> tuple[Part, ...]:
+        """What makes each block of the vectors; of vectors without blocks the one part that they are."""
+        is_learned = not self.is_baseline and self.model is not None
+        trained_on = (self.split, self.segment) if self.split is not None else None
+        whole = Part("", self.embed, self.model, self.split, self.segment, self.fetch, is_learned, trained_on)
+        return self.blocks or (whole,)
+
+    @property
+    def trained(self) -> tuple[Part, ...]:
+        """The parts whose model was trained, and is there; empty where nothing was trained."""
+        return tuple(part for part in self.parts if part.is_learned and part.model is not None)
 
     @cached_property
     def clusters(self) -> ClusterMetrics:
@@ -88,12 +143,13 @@ class Run:
         """
         import pandas as pd
 
-        if self.trained is None:
-            return {}
-        lines = read_json_lines(self.trained, "metrics.jsonl", dict[str, float | None])
-        last = pd.DataFrame(lines).tail(COLLAPSED_STEPS).astype(float)
-        spreads = last.filter(regex="/projection_spread$").mean().dropna()
-        return {str(name).rpartition("/")[0]: float(value) for name, value in spreads.items()}
+        found: dict[str, float] = {}
+        for part in self.trained:
+            lines = read_json_lines(part.trained, "metrics.jsonl", dict[str, float | None])
+            last = pd.DataFrame(lines).tail(COLLAPSED_STEPS).astype(float)
+            spreads = last.filter(regex="/projection_spread$").mean().dropna()
+            found |= {part.named(str(name).rpartition("/")[0]): float(value) for name, value in spreads.items()}
+        return found
 
     def chain(self) -> dict[str, Artifact]:
         """Return kind -> artifact for every artifact that the run depends on, in the order of stages."""
@@ -114,6 +170,30 @@ def collect(inputs: Mapping[str, Artifact], store: Store) -> list[Run]:
 def _run(arm: str, seed: int, cluster: Artifact, evaluate: Artifact | None, store: Store) -> Run:
     around = store.with_store_of(cluster)
     embed = around.get("embed", input_of(cluster, "embed"))
+    whole = _part("", embed, around, is_learned=True)
+    blocks = tuple(_blocks_of(whole, around))
+    return Run(arm, seed, cluster, embed, whole.model, whole.split, whole.segment, whole.fetch, evaluate, blocks)
+
+
+def _blocks_of(whole: Part, store: Store) -> Iterator[Part]:
+    """Yield what makes each block of joined vectors, where its artifact is there.
+
+    What an earlier artifact stands on may be in another store; then its model is not known.
+    """
+    for block in metrics_of(whole.embed, EmbedMetrics).blocks:
+        fingerprint = whole.embed.card.inputs.get(f"{block.name}/embed")
+        made = store.find("embed", fingerprint) if fingerprint else None
+        if made is None:
+            continue
+        try:
+            yield _part(block.name, made, store, block.learned)
+        except UsageError:
+            known = (whole.split, whole.segment, whole.fetch)
+            yield Part(block.name, made, None, *known, block.learned)
+
+
+def _part(block: str, embed: Artifact, store: Store, is_learned: bool) -> Part:
+    around = store.with_store_of(embed)
     trained = embed.card.inputs.get("model") or embed.card.inputs.get("pretrain")
     model = around.get("pretrain", trained) if trained else None
     kind = embed_section(embed).cells
@@ -121,7 +201,19 @@ def _run(arm: str, seed: int, cluster: Artifact, evaluate: Artifact | None, stor
     segment = upstream_segment(cells, around)
     source = segment.card.inputs.get("fetch")
     fetch = around.find("fetch", source) if source else None
-    return Run(arm, seed, cluster, embed, model, cells if kind == "split" else None, segment, fetch, evaluate)
+    trained_on = _trained_on(model, fetch, around) if model is not None else None
+    split = cells if kind == "split" else None
+    return Part(block, embed, model, split, segment, fetch, is_learned, trained_on)
+
+
+def _trained_on(model: Artifact, fetch: Artifact | None, store: Store) -> tuple[Artifact, Artifact] | None:
+    """Return the split and the cells of a training; None where they are not known, or are not of these images."""
+    of_model = model.card.inputs.get("split")
+    split = store.find("split", of_model) if of_model else None
+    segment = store.find("segment", input_of(split, "segment")) if split is not None else None
+    if split is None or segment is None or fetch is None or segment.card.inputs.get("fetch") != fetch.fingerprint:
+        return None
+    return split, segment
 
 
 def by_hand(artifacts: Iterable[Artifact], store: Store) -> dict[str, Artifact]:
@@ -171,10 +263,10 @@ def _arm_words(run: Run) -> str:
     """Return what an arm is called by: its blocks, its branches, or the model of a baseline."""
     if blocks := metrics_of(run.embed, EmbedMetrics).blocks:
         return "+".join(block.name for block in blocks)[:LONGEST_ARM]
-    if run.trained is None:
+    if not run.trained:
         name = embed_section(run.embed).model
         return (name if name in BASELINES else "untrained").replace("/", "-")
-    return "+".join(active_branches(run.trained)).replace("/", "-")[:LONGEST_ARM] or "trained"
+    return "+".join(active_branches(run.trained[0].trained)).replace("/", "-")[:LONGEST_ARM] or "trained"
 
 
 def _without_seeds(run: Run) -> str:

@@ -11,11 +11,12 @@ MODELS_OF_BLOCKS = "models_of_blocks"
 def model_words(embed: Card) -> str:
     """Return the fingerprint of the model, with network, layer, branch and view; of a baseline its name.
 
-    Of vectors with blocks it is that of every block.
+    Of vectors with blocks it is that of every block, by name: a card on disk has lost their order, and the metrics of
+    the embeddings have it.
     """
     inputs, section = embed.inputs, embed.section
     if blocks := section.get(MODELS_OF_BLOCKS):
-        return ", ".join(f"{name}: {model}" for name, model in blocks.items())
+        return ", ".join(f"{name}: {model}" for name, model in sorted(blocks.items()))
     trained = inputs.get("model", inputs.get("pretrain"))
     options = [str(section.get("network", "query"))]
     options += [
