@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from cellssl.stages.evaluate.label_leaks import label_leaks
+from cellssl.stages.evaluate.settings import Settings
 from cellssl.stages.shared.learned_labels import LearnedLabels, leaks, of_branch
 
 
@@ -54,11 +55,18 @@ def test_of_compounds_that_were_left_out_it_is_said_that_none_was_in_the_trainin
 def test_each_part_of_an_evaluation_is_judged_by_its_own_cells() -> None:
     scored = cells(split=["train", "train", "test", "test"] * 2).assign(fits_only=False)
     parts = ["split", "leave_one_plate_out", "nsc", "map_replicates"]
-    split, left_out, mechanisms, replicates = label_leaks([LEARNED], scored, parts, "compound")
+    split, left_out, mechanisms, replicates = label_leaks([LEARNED], scored, parts, Settings(label="compound"))
     assert [each.were_seen for each in (split, left_out, mechanisms, replicates)] == [False, True, True, True]
     assert "compound (split)" in split.sentence and "mechanisms (nsc)" in mechanisms.sentence
 
 
+def test_the_split_is_judged_by_the_part_that_is_predicted() -> None:
+    scored = cells(split=["val", "val", "test", "test"] * 2).assign(fits_only=False)
+    (of_val,) = label_leaks([LEARNED], scored, ["split"], Settings(label="compound", part="val"))
+    (of_test,) = label_leaks([LEARNED], scored, ["split"], Settings(label="compound"))
+    assert of_val.were_seen and not of_test.were_seen
+
+
 def test_a_model_without_labels_has_nothing_to_say() -> None:
     learned: list[LearnedLabels] = []
-    assert label_leaks(learned, cells().assign(fits_only=False), ["nsc"], "label") == ()
+    assert label_leaks(learned, cells().assign(fits_only=False), ["nsc"], Settings()) == ()
