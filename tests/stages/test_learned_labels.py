@@ -7,6 +7,7 @@ import pytest
 
 from cellssl.stages.evaluate.label_leaks import label_leaks
 from cellssl.stages.evaluate.settings import Settings
+from cellssl.stages.pretrain.settings import BranchSettings
 from cellssl.stages.shared.learned_labels import LearnedLabels, leaks, of_branch
 
 
@@ -38,6 +39,14 @@ def test_a_score_is_concerned_where_its_label_follows_from_what_was_learned(
 def test_a_label_that_determines_what_was_learned_is_concerned_too() -> None:
     by_mechanism = of_branch("supcon of the branch context", ["moa"], cells())
     assert leaks([by_mechanism], cells(), ("compound",), "compounds")
+
+
+def test_a_well_that_was_a_positive_is_one_of_its_plate_and_determines_its_compound() -> None:
+    branch = BranchSettings.model_validate({"view": [], "positives": {"same": ["well"], "other": ["field"]}})
+    wells = cells(well=["A", "B", "C", "D", "D", "C", "B", "A"])  # of other compounds on the other plate
+    learned = of_branch("positives of the branch context", branch.learned_columns(), wells)
+    assert learned.columns == ["plate", "well"]
+    assert leaks([learned], wells, ("compound",), "compounds")
 
 
 def test_the_scored_compounds_that_the_training_had_are_counted() -> None:

@@ -12,7 +12,7 @@ from cellssl.config.plugins import did_you_mean
 from cellssl.engine.build import Job
 from cellssl.errors import UsageError
 from cellssl.randomness import cell_keys, hash64
-from cellssl.stages.pretrain.settings import SHORT_NAMES, BranchSettings, column_of
+from cellssl.stages.pretrain.settings import SHORT_NAMES, BranchSettings, column_of, on_all_plates
 from cellssl.stages.shared import learned_labels
 from cellssl.stages.shared.cell_tables import chosen_cells
 from cellssl.stages.shared.scaled_crops import upstream_segment
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from cellssl.stages.pretrain.settings import Settings
     from cellssl.stages.shared.learned_labels import LearnedLabels
 
-WITHIN: Mapping[str, tuple[str, ...]] = {"well": ("plate", "well"), "site": ("plate", "well", "site")}
-"""Column -> the columns that name its values on all plates: B02 on two plates is two wells."""
 OF_TREATMENT = ("dose_micromolar", "moa")
 """Columns that control wells do not have, or have 0: all wells of one control compound are one treatment."""
 MISSING = -1
@@ -118,8 +116,7 @@ def treatments_of(cells: pd.DataFrame, columns: list[str]) -> np.ndarray:
 
     All control cells count as having the same dose and mechanism.
     """
-    values = cells[list(dict.fromkeys(part for column in columns for part in WITHIN.get(column, (column,))))]
-    values = values.astype(object)
+    values = cells[list(on_all_plates(columns))].astype(object)
     for column in OF_TREATMENT:
         if column in values:
             values[column] = values[column].where(~cells["control"].to_numpy(bool), "control")
@@ -133,7 +130,7 @@ def treatments_of(cells: pd.DataFrame, columns: list[str]) -> np.ndarray:
 
 def _codes(cells: pd.DataFrame, column: str) -> np.ndarray:
     """Return the number of the value of every cell, MISSING where it has none."""
-    values = cells[list(WITHIN.get(column, (column,)))]
+    values = cells[list(on_all_plates([column]))]
     codes: np.ndarray = values.groupby(list(values), sort=True, dropna=True).ngroup().fillna(MISSING).to_numpy(np.int64)
     return codes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -68,6 +69,13 @@ def column_of(name: str) -> str:
     return SHORT_NAMES.get(name, name)
 
 
+def on_all_plates(columns: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns that together name their values on all plates."""
+    return tuple(dict.fromkeys(one for column in columns for one in WITHIN.get(column, (column,))))
+
+
+WITHIN: Mapping[str, tuple[str, ...]] = {"well": ("plate", "well"), "site": ("plate", "well", "site")}
+"""Column -> the columns that name its values on all plates: B02 on two plates is two wells."""
 SHORT_NAMES = {"dose": "dose_micromolar", "field": "field_id"}
 """Names of columns that a recipe may use besides their own."""
 
@@ -103,9 +111,12 @@ class BranchSettings(SettingsModel):
         return self
 
     def learned_columns(self) -> tuple[str, ...]:
-        """Return the columns of the cell table that serve as labels, of the objective or of positives."""
-        same = self.positives.same if self.positives is not None else ()
-        return tuple(dict.fromkeys([*self.objective.metadata_columns(), *map(column_of, same)]))
+        """Return the columns of the cell table that serve as labels, of the objective or of positives.
+
+        A well as positive is one of its plate, so the plate is learned, too.
+        """
+        same = [column_of(name) for name in self.positives.same] if self.positives is not None else []
+        return tuple(dict.fromkeys([*self.objective.metadata_columns(), *on_all_plates(same)]))
 
     def view_transforms(self, views: int) -> list[ViewSettings]:
         """Return the transforms of each of so many views."""
