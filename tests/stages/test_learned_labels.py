@@ -58,7 +58,9 @@ def test_the_scored_compounds_that_the_training_had_are_counted() -> None:
 def test_of_compounds_that_were_left_out_it_is_said_that_none_was_in_the_training() -> None:
     left_out = cells()[lambda table: ~table["compound"].isin(["A"])]
     (leak,) = leaks([LEARNED], left_out, ("moa",), "mechanisms")
-    assert not leak.were_seen and leak.sentence.endswith("; none of 2 scored compounds was in its training")
+    assert not leak.were_seen and leak.sentence.endswith("; none of 2 scored compounds was in its training; controls were")
+    (treated,) = leaks([LEARNED], left_out[~left_out["control"]], ("moa",), "mechanisms")
+    assert treated.sentence.endswith("; none of 2 scored compounds was in its training")
 
 
 def test_each_part_of_an_evaluation_is_judged_by_its_own_cells() -> None:

@@ -47,9 +47,10 @@ class Positives(SettingsModel):
 
     same: tuple[str, ...] = Field(("compound", "dose"), min_length=1)
     """Columns of the cell table in which the other cell has the same values: `compound`, `dose`, `moa`, `batch` …
-    All control wells of one compound have the same dose and moa. A cell without a value has no other cell."""
+    All control wells count as of one dose and one moa, so `same = ["moa"]` puts different control compounds together;
+    `same = ["compound", "moa"]` keeps them apart. A cell without a value has no other cell."""
     other: tuple[str, ...] = Field(("well",), min_length=1)
-    """Columns in each of which it has another value: `well`, `plate`, `batch` …"""
+    """Columns, in each of which the other cell has another value: `well`, `plate`, `batch` …"""
     share: float = Field(0.5, gt=0, le=1)
     """Share of the cells of a step that get another cell, of those that have one; the rest keep their own views."""
     mask_same: bool = True
