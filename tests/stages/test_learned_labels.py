@@ -5,8 +5,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from cellssl.errors import UsageError
 from cellssl.stages.evaluate.label_leaks import label_leaks
 from cellssl.stages.evaluate.settings import Settings
+from cellssl.stages.pretrain.positives import positives_of
 from cellssl.stages.pretrain.settings import BranchSettings
 from cellssl.stages.shared.learned_labels import LearnedLabels, leaks, of_branch
 
@@ -47,6 +49,23 @@ def test_a_well_that_was_a_positive_is_one_of_its_plate_and_determines_its_compo
     learned = of_branch("positives of the branch context", branch.learned_columns(), wells)
     assert learned.columns == ["plate", "well"]
     assert leaks([learned], wells, ("compound",), "compounds")
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_cells_that_are_all_controls_are_partners_of_each_other(is_training: bool) -> None:
+    branch = BranchSettings.model_validate({"view": [], "positives": {"same": ["compound", "moa"], "other": ["plate"]}})
+    controls = cells(cell_id=list("abcdefgh")).query("control").assign(compound="DMSO")
+    doubled = pd.concat([controls, controls.assign(compound="water", cell_id=["y", "z"])], ignore_index=True)
+    partners = positives_of("context", branch, doubled, is_training=is_training).partners
+    assert partners.has_partner.all() and len(set(partners.treatments.tolist())) == 2
+
+
+def test_validation_cells_without_a_value_have_no_partner_and_are_no_error() -> None:
+    branch = BranchSettings.model_validate({"view": [], "positives": {"same": ["moa"], "other": ["plate"]}})
+    table = cells(cell_id=list("abcdefgh"), moa=[None] * 8)
+    assert positives_of("context", branch, table, is_training=False).partners.has_partner.sum() == 2
+    with pytest.raises(UsageError, match="no treated cell has a value"):
+        positives_of("context", branch, table)
 
 
 def test_the_scored_compounds_that_the_training_had_are_counted() -> None:

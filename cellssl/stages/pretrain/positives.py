@@ -67,12 +67,12 @@ def with_positives(settings: Settings) -> dict[str, BranchSettings]:
 
 
 def positives_of(name: str, branch: BranchSettings, cells: pd.DataFrame, *, is_training: bool = True) -> Positives:
-    """Return the partners of some cells for one branch."""
+    """Return the partners of some cells for one branch; the columns of training cells are checked."""
     from cellssl.learning.training.positives import Partners, Positives
 
     wanted = branch.positives
     assert wanted is not None
-    for setting in ("same", "other"):
+    for setting in ("same", "other") if is_training else ():
         for column in getattr(wanted, setting):
             _check_column(column, cells, f"branch {name}: positives.{setting}")
     treatments = treatments_of(cells, [column_of(column) for column in wanted.same])
@@ -87,7 +87,8 @@ def _check_column(column: str, cells: pd.DataFrame, where: str) -> None:
     known = tuple(dict.fromkeys([*SHORT_NAMES, *(str(each) for each in cells if each not in NOT_TO_NAME)]))
     if column_of(column) not in cells:
         raise UsageError(f"{where} names the column {column!r}, which the cells lack", did_you_mean(column, known))
-    if cells.loc[~cells["control"].to_numpy(bool), column_of(column)].isna().all():
+    treated = ~cells["control"].to_numpy(bool)
+    if treated.any() and cells.loc[treated, column_of(column)].isna().all():
         raise UsageError(
             f"{where} names the column {column!r}, in which no treated cell has a value",
             hint="leave it out, or put its values into the field table of [fetch]",
