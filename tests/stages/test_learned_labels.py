@@ -68,6 +68,13 @@ def test_validation_cells_without_a_value_have_no_partner_and_are_no_error() -> 
         positives_of("context", branch, table)
 
 
+def test_an_objective_without_negatives_refuses_to_keep_them_and_one_with_them_does_not() -> None:
+    branch = {"view": [], "positives": {"mask_same": False}}
+    with pytest.raises(ValueError, match="byol has no negatives, so positives.mask_same = false changes nothing"):
+        BranchSettings.model_validate({**branch, "objective": "byol"})
+    assert BranchSettings.model_validate({**branch, "objective": "simclr"}).positives
+
+
 def test_the_scored_compounds_that_the_training_had_are_counted() -> None:
     assert LEARNED.seen == ["A"]
     (leak,) = leaks([LEARNED], cells(), ("moa",), "mechanisms")

@@ -55,7 +55,7 @@ class Positives(SettingsModel):
     """Share of the cells of a step that get another cell, of those that have one; the rest keep their own views."""
     mask_same: bool = True
     """Leave cells with the same values out of the negatives of each other, also former ones in a queue. For
-    objectives with negatives: `moco`, `simclr`, `nnclr`."""
+    objectives with negatives: `moco`, `simclr`, `nnclr`; the others refuse `false`."""
 
     @model_validator(mode="after")
     def _same_or_other(self) -> Positives:
@@ -103,6 +103,9 @@ class BranchSettings(SettingsModel):
         if self.positives is not None and (reason := self.objective.NO_POSITIVES):
             name = self.objective.plugin_name()
             raise ValueError(f"{name} cannot take positives from metadata, because {reason}; leave out positives")
+        if self.positives is not None and not self.positives.mask_same and not self.objective.HAS_NEGATIVES:
+            name = self.objective.plugin_name()
+            raise ValueError(f"{name} has no negatives, so positives.mask_same = false changes nothing; leave it out")
         return self
 
     @model_validator(mode="after")
