@@ -69,7 +69,7 @@ FURTHER = {
     "learning rate 0.00001": ("pretrain.learning_rate=0.00001",),
     "learning rate 0.0001, four of eight parts frozen": (
         "pretrain.learning_rate=0.0001",
-        "pretrain.encoder.frozen_blocks=4",
+        "pretrain.encoder.frozen_parts=4",
     ),
     "learning rate 0.0001, twice as long": ("pretrain.learning_rate=0.0001", f"pretrain.epochs={2 * EPOCHS}"),
 }

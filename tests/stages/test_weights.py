@@ -23,7 +23,7 @@ from cellssl.artifacts.store import Store
 from cellssl.config import recipe as recipes
 from cellssl.engine import weights_cache
 from cellssl.engine.build import RunContext
-from cellssl.errors import IntegrityError, NetworkError
+from cellssl.errors import IntegrityError, NetworkError, UsageError
 from cellssl.pipeline.execute import make
 from cellssl.pipeline.plan import Planner
 from cellssl.randomness import torch_seeded
@@ -247,9 +247,9 @@ def test_starting_from_an_encoder_that_sees_channels_in_another_way_is_an_error(
 
 def test_frozen_parts_count_for_a_training_and_not_for_a_baseline(words: list[str], resnet: Path) -> None:
     plain = network("resnet18", resnet)
-    frozen = plain.replace(" }", ", frozen_blocks = 2 }")
+    frozen = plain.replace(" }", ", frozen_parts = 2 }")
     assert planned(words, encoder=plain) != planned(words, encoder=frozen)
-    assert planned(words, encoder=plain, epochs="0") != planned(words, encoder=plain)
+    assert planned(words, encoder=plain, epochs="0") == planned(words, encoder=frozen, epochs="0")
     baselines = [
         [
             row["fingerprint"]
@@ -260,6 +260,35 @@ def test_frozen_parts_count_for_a_training_and_not_for_a_baseline(words: list[st
         for one in (plain, frozen)
     ]
     assert baselines[0] == baselines[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "cure"),
+    [
+        ({"weights": "imagenet", "frozen_parts": 99}, "has 5 parts, and one must be trained", "set it to 4 or less"),
+        (
+            {"frozen_parts": 2},
+            "would keep weights that are drawn from the seed",
+            'pretrain.encoder.weights = "imagenet"',
+        ),
+    ],
+)
+def test_frozen_parts_that_cannot_be_are_refused_before_any_work(
+    given: dict[str, Any], message: str, cure: str
+) -> None:
+    encoder, branch = {"name": "resnet18", **given}, {"view": ["invert"]}
+    table = {"fetch": {"dataset": "simulated"}, "pretrain": {"encoder": encoder, "branches": {"context": branch}}}
+    with pytest.raises(UsageError, match=message) as caught:
+        recipes.from_table({"name": "frozen", **table}, Path(), "frozen.toml").settings("pretrain").check()
+    assert cure in caught.value.hint
+    untrained = {**table["pretrain"], "epochs": 0}
+    recipes.from_table({"name": "not", "pretrain": untrained}, Path(), "not.toml").settings("pretrain").check()
+
+
+def test_check_refuses_more_frozen_parts_than_there_are(chain: Chain, tmp_path: Path) -> None:
+    encoder = network("resnet18", "imagenet").replace(" }", ", frozen_parts = 99 }")
+    said = say("check", chain.recipe, "--store", tmp_path / "store", *pretrain_flags(encoder=encoder))
+    assert said.code == 2 and "encoder.frozen_parts = 99, but resnet18 has 5 parts" in said.err
 
 
 def result_of(work: Any) -> Any:

@@ -62,7 +62,7 @@ def with_published_weights(encoder: EncoderSettings) -> EncoderSettings:
             f'embed.model = "imagenet" needs published weights, and {encoder.plugin_name()} has none',
             hint='choose another network for that arm, such as pretrain.encoder = "resnet50"',
         )
-    return encoder.model_copy(update={"weights": encoder.weights or "imagenet", "frozen_blocks": 0})
+    return encoder.model_copy(update={"weights": encoder.weights or "imagenet", "frozen_parts": 0})
 
 
 def with_weights_file(encoder: EncoderSettings, file: Path) -> EncoderSettings:
@@ -77,14 +77,32 @@ def with_weights_file(encoder: EncoderSettings, file: Path) -> EncoderSettings:
             f"embed.model: {encoder.plugin_name()} is not a network of a library, so {file} cannot hold its weights",
             hint='set pretrain.encoder to the network that the weights belong to, such as "resnet50"',
         )
-    return encoder.model_copy(update={"weights": file, "frozen_blocks": 0})
+    return encoder.model_copy(update={"weights": file, "frozen_parts": 0})
 
 
 def without_weights(encoder: EncoderSettings) -> EncoderSettings:
     """Return the same encoder with weights drawn from the seed."""
     if not isinstance(encoder, PretrainedSettings):
         return encoder
-    return encoder.model_copy(update={"weights": None, "frozen_blocks": 0, "licence": None})
+    return encoder.model_copy(update={"weights": None, "frozen_parts": 0, "licence": None})
+
+
+def without_frozen_parts(encoder: EncoderSettings) -> EncoderSettings:
+    """Return the same encoder without frozen parts."""
+    return encoder.model_copy(update={"frozen_parts": 0}) if isinstance(encoder, PretrainedSettings) else encoder
+
+
+def check_frozen_parts(encoder: EncoderSettings, init_from: str | Path | None) -> None:
+    """Raise UsageError where the frozen parts would be random, or all that there are."""
+    if not isinstance(encoder, PretrainedSettings) or not encoder.frozen_parts:
+        return
+    if encoder.weights is None and init_from is None:
+        raise UsageError(
+            f"encoder.frozen_parts = {encoder.frozen_parts} would keep weights that are drawn from the seed",
+            hint='start from others, such as pretrain.encoder.weights = "imagenet" or pretrain.init_from, or leave '
+            "frozen_parts out",
+        )
+    encoder.check_frozen_parts()
 
 
 def external_files(encoder: EncoderSettings, init_from: str | Path | None) -> dict[str, Path]:

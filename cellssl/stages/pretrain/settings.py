@@ -240,7 +240,11 @@ class Settings(StageSettings):
         return frozenset({"init_from"})
 
     def counted_value(self, name: str) -> Any:
-        """Return the value of a field as the fingerprint takes it; a branch of weight 0 is left out."""
+        """Return the value of a field as the fingerprint takes it; a branch of weight 0 is left out, and parts that are
+        frozen where nothing is trained.
+        """
+        if name == "encoder" and self.epochs == 0:
+            return initial_weights.without_frozen_parts(self.encoder)
         return self.active() if name == "branches" else super().counted_value(name)
 
     def untrained(self) -> Settings:
@@ -275,6 +279,7 @@ class Settings(StageSettings):
     def check(self) -> None:
         """Raise UsageError where no loss is set, or a library is missing, before any work is done."""
         self.encoder.check_installed()
+        self.check_weights()
         if self.epochs > 0 and not self.active():
             raise UsageError(
                 "pretrain has no branch with a weight above 0",
@@ -284,6 +289,11 @@ class Settings(StageSettings):
             raise UsageError(
                 "pretrain.tensorboard needs the package tensorboard", hint="pip install 'cellssl[tensorboard]'"
             )
+
+    def check_weights(self) -> None:
+        """Raise UsageError where what is said of the first weights does not fit the network, or there are none."""
+        if self.epochs > 0:
+            initial_weights.check_frozen_parts(self.encoder, self.init_from)
 
     def downloads(self) -> list[Download]:
         """Return the published weights to start from."""
