@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from cellssl.config.paths import InputPath
-from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.errors import UsageError
 from cellssl.learning.encoder import EncoderSettings
 
@@ -48,8 +47,8 @@ class PretrainedSettings(EncoderSettings):
     """Number of early parts that a training leaves as they are, with the statistics of their batch norm: the first is
     the stem, then come stages (of a VGG the layers between two poolings, of a transformer blocks). Needs `weights` or
     `pretrain.init_from`."""
-    licence: str | None = Field(None, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Licence of the weights in a file, for the card; that of published weights is known."""
+    licence: str | None = None
+    """Licence of the weights in a file, for the card; that of published weights is known. It needs a file of weights."""
 
     def silent(self) -> frozenset[str]:
         """Return the fields without effect; a file of weights counts by its bytes, as an external file."""

@@ -292,6 +292,7 @@ class Settings(StageSettings):
 
     def check_weights(self) -> None:
         """Raise UsageError where what is said of the first weights does not fit the network, or there are none."""
+        initial_weights.check_licence(self.encoder, self.init_from)
         if self.epochs > 0:
             initial_weights.check_frozen_parts(self.encoder, self.init_from)
 
