@@ -48,7 +48,7 @@ class PretrainedSettings(EncoderSettings):
     the stem, then come stages (of a VGG the layers between two poolings, of a transformer blocks). Needs `weights` or
     `pretrain.init_from`."""
     licence: str | None = None
-    """Licence of the weights in a file, for the card; that of published weights is known. It needs a file of weights."""
+    """Licence of the weights in a file, which must be named; that of published weights is known."""
 
     def silent(self) -> frozenset[str]:
         """Return the fields without effect; a file of weights counts by its bytes, as an external file."""

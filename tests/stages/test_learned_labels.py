@@ -70,7 +70,7 @@ def test_validation_cells_without_a_value_have_no_partner_and_are_no_error() -> 
 
 def test_an_objective_without_negatives_refuses_to_keep_them_and_one_with_them_does_not() -> None:
     branch = {"view": [], "positives": {"mask_same": False}}
-    with pytest.raises(ValueError, match="byol has no negatives, so positives.mask_same = false changes nothing"):
+    with pytest.raises(ValueError, match=r"byol has no negatives, so .* changes nothing"):
         BranchSettings.model_validate({**branch, "objective": "byol"})
     assert BranchSettings.model_validate({**branch, "objective": "simclr"}).positives
 
@@ -84,9 +84,10 @@ def test_the_scored_compounds_that_the_training_had_are_counted() -> None:
 def test_of_compounds_that_were_left_out_it_is_said_that_none_was_in_the_training() -> None:
     left_out = cells()[lambda table: ~table["compound"].isin(["A"])]
     (leak,) = leaks([LEARNED], left_out, ("moa",), "mechanisms")
-    assert not leak.were_seen and leak.sentence.endswith("; none of 2 scored compounds was in its training; controls were")
+    said = "; none of 2 scored compounds was in its training"
+    assert not leak.were_seen and leak.sentence.endswith(f"{said}; controls were")
     (treated,) = leaks([LEARNED], left_out[~left_out["control"]], ("moa",), "mechanisms")
-    assert treated.sentence.endswith("; none of 2 scored compounds was in its training")
+    assert treated.sentence.endswith(said)
 
 
 def test_each_part_of_an_evaluation_is_judged_by_its_own_cells() -> None:
