@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from cellssl.config.paths import InputPath
-from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.errors import UsageError
 from cellssl.learning.encoder import EncoderSettings
 
@@ -44,11 +43,12 @@ class PretrainedSettings(EncoderSettings):
     number the first convolution is adapted. `each`: every channel by itself as a grey photograph, through the unchanged
     network; the vectors of all channels are put one after the other, so the representation has as many times more
     features, and takes as many times longer."""
-    frozen_blocks: int = Field(0, ge=0)
+    frozen_parts: int = Field(0, ge=0)
     """Number of early parts that a training leaves as they are, with the statistics of their batch norm: the first is
-    the stem, then come stages (of a VGG the layers between two poolings, of a transformer blocks)."""
-    licence: str | None = Field(None, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Licence of the weights in a file, for the card; that of published weights is known."""
+    the stem, then come stages (of a VGG the layers between two poolings, of a transformer blocks). Needs `weights` or
+    `pretrain.init_from`."""
+    licence: str | None = None
+    """Licence of the weights in a file, which must be named; that of published weights is known."""
 
     def silent(self) -> frozenset[str]:
         """Return the fields without effect; a file of weights counts by its bytes, as an external file."""
@@ -76,21 +76,28 @@ class PretrainedSettings(EncoderSettings):
             add_standardisation(network, _for_channels(mean, read), _for_channels(sd, read))
         return network
 
+    def check_frozen_parts(self) -> None:
+        """Raise UsageError where the frozen parts leave nothing to train; the network is built without any number."""
+        import torch
+
+        with torch.device("meta"):
+            self.frozen_parameters(self.build(3))
+
     def frozen_parameters(self, network: nn.Module) -> tuple[str, ...]:
-        """Return the parameters of the first `frozen_blocks` parts.
+        """Return the parameters of the first `frozen_parts` parts.
 
         Raises UsageError where that leaves nothing to train.
         """
-        if not self.frozen_blocks:
+        if not self.frozen_parts:
             return ()
         parts = self.parts(network)
-        if self.frozen_blocks >= len(parts):
+        if self.frozen_parts >= len(parts):
             raise UsageError(
-                f"encoder.frozen_blocks = {self.frozen_blocks}, but {self.display_name()} has {len(parts)} parts, and "
+                f"encoder.frozen_parts = {self.frozen_parts}, but {self.display_name()} has {len(parts)} parts, and "
                 "one must be trained",
                 hint=f"set it to {len(parts) - 1} or less, or set pretrain.epochs = 0 to train nothing",
             )
-        frozen = [prefix for part in parts[: self.frozen_blocks] for prefix in part]
+        frozen = [prefix for part in parts[: self.frozen_parts] for prefix in part]
         names = [name for name, _ in network.named_parameters()]
         return tuple(name for name in names if any(name == one or name.startswith(f"{one}.") for one in frozen))
 

@@ -17,6 +17,7 @@ from cellssl.engine.build import RunContext
 from cellssl.errors import UsageError
 from cellssl.events import Event
 from cellssl.pipeline.blocks import check_blocks, check_measurable
+from cellssl.pipeline.effective import effective_settings
 from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.plate_controls import STAGES, check_fetched_controls, check_planned_controls, needing_controls
 from cellssl.pipeline.plates import plan_plate
@@ -45,6 +46,8 @@ def check_recipe(session: Session, context: RunContext, arms: Sequence[str]) -> 
     for arm in arms:
         check_measurable(recipe, arm)
         check_blocks(recipe, arm, session.store)
+        if recipe.has("pretrain", arm):
+            effective_settings(recipe, "pretrain", arm).check_weights()
     checks = []
     for arm in _different(recipe, arms):
         checks.append((yield from _check_arm(session, arm, context)))

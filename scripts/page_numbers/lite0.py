@@ -62,7 +62,7 @@ cells = "segment"
 """
 OF_MECHANISMS = ('split.classes="mechanism"', 'embed.cells="split"', "embed.cells_per_well=1")
 """Settings that embed few other cells than those with a mechanism."""
-LOWER, EARLY_FROZEN = "pretrain.learning_rate=0.0001", "pretrain.encoder.frozen_blocks=4"
+LOWER, EARLY_FROZEN = "pretrain.learning_rate=0.0001", "pretrain.encoder.frozen_parts=4"
 DEFAULT = "learning rate 0.001, the default"
 FURTHER: dict[str, tuple[str, ...]] = {
     DEFAULT: (),

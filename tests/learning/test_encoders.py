@@ -358,7 +358,7 @@ def test_the_parts_of_a_network_hold_every_parameter_once_in_the_order_of_the_cr
     with torch.device("meta"):
         network = settings.build(3)
     names, count = [name for name, _ in network.named_parameters()], len(settings.parts(network))
-    frozen = [settings.model_copy(update={"frozen_blocks": k}).frozen_parameters(network) for k in range(count)]
+    frozen = [settings.model_copy(update={"frozen_parts": k}).frozen_parameters(network) for k in range(count)]
     assert frozen[0] == () and all(set(few) < set(more) for few, more in itertools.pairwise(frozen))
     last = [
         name for name in names if any(name == one or name.startswith(f"{one}.") for one in settings.parts(network)[-1])
@@ -367,7 +367,7 @@ def test_the_parts_of_a_network_hold_every_parameter_once_in_the_order_of_the_cr
 
 
 def test_frozen_parts_keep_weights_and_statistics_in_both_encoders_and_the_others_learn(training: Any) -> None:
-    state, plan = training(encoder={"name": "resnet18", "frozen_blocks": 2}, input_px=32, epochs=1)
+    state, plan = training(encoder={"name": "resnet18", "frozen_parts": 2}, input_px=32, epochs=1)
     networks = {"query": state.encoder, "key": state.momentum_encoder}
     before = {name: copy.deepcopy(network.state_dict()) for name, network in networks.items()}
     list(train(state, plan))
@@ -382,7 +382,7 @@ def test_frozen_parts_keep_weights_and_statistics_in_both_encoders_and_the_other
 
 def test_a_network_of_which_nothing_would_learn_is_refused(training: Any) -> None:
     with pytest.raises(UsageError, match="has 5 parts, and one must be trained") as caught:
-        training(encoder={"name": "resnet18", "frozen_blocks": 5}, input_px=32)
+        training(encoder={"name": "resnet18", "frozen_parts": 5}, input_px=32)
     assert caught.value.hint.startswith("set it to 4 or less")
 
 

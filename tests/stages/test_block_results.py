@@ -82,6 +82,7 @@ def test_the_page_says_what_each_block_adds_in_a_table_and_in_words(run: Run) ->
     assert gains is not None and gains.resampled == "wells"
     bright = gains.gains["linear"]["bright"]
     assert f"Without bright it is {bright.without:.3f}" in sentences[0].text
+    assert "Wells of test cells may have cells in training" in sentences[0].text
     assert bright.alone == gains.gains["linear"]["context"].without, "of two blocks, one is what the other leaves"
     row = row_of(run)
     assert row["linear_without_bright"] == bright.without and row["linear_only_bright"] == bright.alone

@@ -120,7 +120,8 @@ def test_an_arm_for_imagenet_may_have_its_own_network(tmp_path: Path) -> None:
         "standardise": None,
         "stem": "large",
         "channels": "together",
-        "frozen_blocks": 0,
+        "frozen_parts": 0,
+        "licence": None,
     }
     assert card.section["epochs"] == 0 and card.section["input_px"] == 64 and "seed" not in card.section
     assert planned.inputs["pretrain"] == card.fingerprint

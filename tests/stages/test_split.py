@@ -85,6 +85,14 @@ def test_no_compound_is_in_train_and_in_test_and_controls_are_divided_by_wells()
     controls = divided[divided["control"]]
     assert set(controls["split"]) == {"train", "test"}
     assert (controls.groupby(["plate", "well"])["split"].nunique() == 1).all()
+    assert leakage(divided)["compounds_in_train_and_test"] == 0
+    assert leakage(split(cells, treated=None, classes="moa"))["compounds_in_train_and_test"] == 2
+
+
+@pytest.mark.parametrize("chosen", [{"test_plates": ("P1",)}, {"split_column": "official_part"}])
+def test_a_test_part_that_is_chosen_otherwise_cannot_be_divided_by_compound(chosen: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(chosen))} chooses the test part"):
+        Settings(group_by="compound", **chosen)
 
 
 def test_leakage_agrees_with_a_count_by_sets() -> None:

@@ -23,10 +23,12 @@ from cellssl.artifacts.store import Store
 from cellssl.config import recipe as recipes
 from cellssl.engine import weights_cache
 from cellssl.engine.build import RunContext
-from cellssl.errors import IntegrityError, NetworkError
+from cellssl.errors import IntegrityError, NetworkError, UsageError
 from cellssl.pipeline.execute import make
 from cellssl.pipeline.plan import Planner
 from cellssl.randomness import torch_seeded
+from cellssl.stages.pretrain import initial_weights
+from cellssl.stages.pretrain.settings import Settings
 
 
 @pytest.fixture
@@ -207,15 +209,17 @@ def test_the_card_names_hash_and_licence_of_a_file_and_a_model_made_from_it_keep
 ) -> None:
     plain = network("resnet18", resnet)
     named = plain.replace(" }", ', licence = "CC BY 4.0" }')
-    assert planned(words, encoder=plain) == planned(words, encoder=named)
+    assert planned(words, encoder=plain) != planned(words, encoder=named), "a licence that is named later is written"
     first = say("pretrain", *words, *pretrain_flags(encoder=named, epochs="0")).line
     digest = sha256(resnet.read_bytes()).hexdigest()
     mine = {"licence": "CC BY 4.0", "licence_source": "encoder.licence of the recipe"}
-    assert weights_in_card(first) == {"source": str(resnet), "sha256": digest, **mine}
+    assert weights_in_card(first) == {"source": resnet.name, "sha256": digest, **mine}
+    assert json.loads((Path(first) / "artifact.json").read_text())["run"]["started_from"] == str(resnet)
     standardised = '{ name = "resnet18", standardise = true }'
     further = say("pretrain", *words, *pretrain_flags(encoder=standardised, init_from=first, epochs="0")).line
     found = weights_in_card(further)
-    assert found["source"] == first and found["licence"] == "CC BY 4.0" and str(resnet) in found["licence_source"]
+    assert found["source"] == f"pretrain/{Path(first).name}" and found["licence"] == "CC BY 4.0"
+    assert found["licence_source"] == "resnet18.pth, where that model began"
 
 
 def test_a_file_without_a_named_licence_has_an_unknown_one_and_drawn_weights_have_no_entry(
@@ -247,9 +251,9 @@ def test_starting_from_an_encoder_that_sees_channels_in_another_way_is_an_error(
 
 def test_frozen_parts_count_for_a_training_and_not_for_a_baseline(words: list[str], resnet: Path) -> None:
     plain = network("resnet18", resnet)
-    frozen = plain.replace(" }", ", frozen_blocks = 2 }")
+    frozen = plain.replace(" }", ", frozen_parts = 2 }")
     assert planned(words, encoder=plain) != planned(words, encoder=frozen)
-    assert planned(words, encoder=plain, epochs="0") != planned(words, encoder=plain)
+    assert planned(words, encoder=plain, epochs="0") == planned(words, encoder=frozen, epochs="0")
     baselines = [
         [
             row["fingerprint"]
@@ -260,6 +264,46 @@ def test_frozen_parts_count_for_a_training_and_not_for_a_baseline(words: list[st
         for one in (plain, frozen)
     ]
     assert baselines[0] == baselines[1]
+
+
+@pytest.mark.parametrize("given", [{}, {"weights": "imagenet"}])
+def test_a_licence_without_a_file_of_weights_is_refused(given: dict[str, str]) -> None:
+    settings = Settings.model_validate({"encoder": {"name": "resnet18", "licence": "CC BY 4.0", **given}, "epochs": 0})
+    with pytest.raises(UsageError, match="is that of a file of weights, and none is named"):
+        settings.check()
+    initial_weights.check_licence(settings.encoder, Path("mine.pth"))
+    of_file = initial_weights.with_weights_file(settings.encoder, Path("mine.pth"))
+    assert of_file.licence == (None if given else "CC BY 4.0")  # type: ignore[attr-defined]
+    assert initial_weights.with_published_weights(settings.encoder).licence is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "cure"),
+    [
+        ({"weights": "imagenet", "frozen_parts": 99}, "has 5 parts, and one must be trained", "set it to 4 or less"),
+        (
+            {"frozen_parts": 2},
+            "would keep weights that are drawn from the seed",
+            'pretrain.encoder.weights = "imagenet"',
+        ),
+    ],
+)
+def test_frozen_parts_that_cannot_be_are_refused_before_any_work(
+    given: dict[str, Any], message: str, cure: str
+) -> None:
+    encoder, branch = {"name": "resnet18", **given}, {"view": ["invert"]}
+    table = {"fetch": {"dataset": "simulated"}, "pretrain": {"encoder": encoder, "branches": {"context": branch}}}
+    with pytest.raises(UsageError, match=message) as caught:
+        recipes.from_table({"name": "frozen", **table}, Path(), "frozen.toml").settings("pretrain").check()
+    assert cure in caught.value.hint
+    untrained = {**table["pretrain"], "epochs": 0}
+    recipes.from_table({"name": "not", "pretrain": untrained}, Path(), "not.toml").settings("pretrain").check()
+
+
+def test_check_refuses_more_frozen_parts_than_there_are(chain: Chain, tmp_path: Path) -> None:
+    encoder = network("resnet18", "imagenet").replace(" }", ", frozen_parts = 99 }")
+    said = say("check", chain.recipe, "--store", tmp_path / "store", *pretrain_flags(encoder=encoder))
+    assert said.code == 2 and "encoder.frozen_parts = 99, but resnet18 has 5 parts" in said.err
 
 
 def result_of(work: Any) -> Any:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def freeze(network: nn.Module, names: Collection[str]) -> None:
-    """Let a network train without the named parameters; modules of which all are named stay in evaluation mode.
+    """Let a network train without the named parameters; modules of whose own all are named stay in evaluation mode.
 
     A copy of the network, such as the momentum encoder, has the same frozen modules.
     """

@@ -89,7 +89,7 @@ class TrainState:
         for module in self.modules():
             module.train()
             for frozen in frozen_modules(module):
-                frozen.eval()
+                frozen.training = False  # by itself: modules within it may learn
 
     def eval(self) -> None:
         """Set all modules to evaluation mode: the cells change neither batch norm nor queues."""

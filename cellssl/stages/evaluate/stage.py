@@ -82,7 +82,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         _write_predictions(job, predictions)
     not_computed = {name: f"{error.message}; {error.hint}" for name, error in missing.items()}
     learned = [] if settings.table else learned_labels.of_artifact(job.inputs["embed"])
-    leaks = label_leaks(learned, cells, found, settings.label)
+    leaks = label_leaks(learned, cells, found, settings)
     yield from map(Note, [leak.sentence for leak in leaks])
     metrics = EvaluationMetrics.of_parts(found, not_computed, leaks)
     if "embeddings" not in missing:

@@ -62,7 +62,9 @@ def with_published_weights(encoder: EncoderSettings) -> EncoderSettings:
             f'embed.model = "imagenet" needs published weights, and {encoder.plugin_name()} has none',
             hint='choose another network for that arm, such as pretrain.encoder = "resnet50"',
         )
-    return encoder.model_copy(update={"weights": encoder.weights or "imagenet", "frozen_blocks": 0})
+    licence = encoder.licence if isinstance(encoder.weights, Path) else None  # it was that of init_from
+    weights = encoder.weights or "imagenet"
+    return encoder.model_copy(update={"weights": weights, "frozen_parts": 0, "licence": licence})
 
 
 def with_weights_file(encoder: EncoderSettings, file: Path) -> EncoderSettings:
@@ -77,14 +79,45 @@ def with_weights_file(encoder: EncoderSettings, file: Path) -> EncoderSettings:
             f"embed.model: {encoder.plugin_name()} is not a network of a library, so {file} cannot hold its weights",
             hint='set pretrain.encoder to the network that the weights belong to, such as "resnet50"',
         )
-    return encoder.model_copy(update={"weights": file, "frozen_blocks": 0})
+    licence = encoder.licence if encoder.weights in (None, file) else None  # it is that of the other weights
+    return encoder.model_copy(update={"weights": file, "frozen_parts": 0, "licence": licence})
 
 
 def without_weights(encoder: EncoderSettings) -> EncoderSettings:
     """Return the same encoder with weights drawn from the seed."""
     if not isinstance(encoder, PretrainedSettings):
         return encoder
-    return encoder.model_copy(update={"weights": None, "frozen_blocks": 0, "licence": None})
+    return encoder.model_copy(update={"weights": None, "frozen_parts": 0, "licence": None})
+
+
+def without_frozen_parts(encoder: EncoderSettings) -> EncoderSettings:
+    """Return the same encoder without frozen parts."""
+    return encoder.model_copy(update={"frozen_parts": 0}) if isinstance(encoder, PretrainedSettings) else encoder
+
+
+def check_frozen_parts(encoder: EncoderSettings, init_from: str | Path | None) -> None:
+    """Raise UsageError where the frozen parts would be random, or all that there are."""
+    if not isinstance(encoder, PretrainedSettings) or not encoder.frozen_parts:
+        return
+    if encoder.weights is None and init_from is None:
+        raise UsageError(
+            f"encoder.frozen_parts = {encoder.frozen_parts} would keep weights that are drawn from the seed",
+            hint='start from others, such as pretrain.encoder.weights = "imagenet" or pretrain.init_from, or leave '
+            "frozen_parts out",
+        )
+    encoder.check_frozen_parts()
+
+
+def check_licence(encoder: EncoderSettings, init_from: str | Path | None) -> None:
+    """Raise UsageError where a licence is named and no file of weights."""
+    if not isinstance(encoder, PretrainedSettings) or encoder.licence is None:
+        return
+    if not isinstance(encoder.weights, Path) and not is_weights_file(init_from):
+        raise UsageError(
+            f"encoder.licence = {encoder.licence!r} is that of a file of weights, and none is named",
+            hint="name the file in pretrain.encoder.weights or pretrain.init_from, or leave licence out: that of "
+            "published weights and of an earlier model is known",
+        )
 
 
 def external_files(encoder: EncoderSettings, init_from: str | Path | None) -> dict[str, Path]:
@@ -160,6 +193,7 @@ class WeightsRecord:
     """What a card says of weights that were not drawn from the seed."""
 
     source: str
+    """An address, the name of a file, or an artifact; where it lay on this machine is in `run` of the card."""
     sha256: str | None
     """Of the file; None where a library does not say which file it took."""
     licence: Licence
@@ -173,7 +207,7 @@ class WeightsRecord:
     def of_file(cls, path: Path, encoder: EncoderSettings) -> WeightsRecord:
         """Return the record of a file of the user, whose licence only the user can know."""
         named = encoder.licence if isinstance(encoder, PretrainedSettings) else None
-        return cls(str(path), sha256_of(path), Licence(named, "encoder.licence of the recipe") if named else NOT_KNOWN)
+        return cls(path.name, sha256_of(path), Licence(named, "encoder.licence of the recipe") if named else NOT_KNOWN)
 
 
 def write_record(scratch: Path, record: WeightsRecord) -> None:
@@ -200,7 +234,12 @@ def _read_earlier(job: Job, encoder: EncoderSettings) -> tuple[Mapping[str, Any]
     licence = (
         Licence(before.licence, f"{before.source}, where that model began") if before else _without_record(artifact)
     )
-    return read_tensors(path), WeightsRecord(str(artifact.path), sha256_of(path), licence)
+    return read_tensors(path), WeightsRecord(_called(artifact), sha256_of(path), licence)
+
+
+def _called(artifact: Artifact) -> str:
+    """Return the name of an artifact on every machine."""
+    return f"{artifact.card.kind}/{artifact.fingerprint}"
 
 
 def _without_record(earlier: Artifact) -> Licence:

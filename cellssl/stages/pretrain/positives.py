@@ -12,7 +12,7 @@ from cellssl.config.plugins import did_you_mean
 from cellssl.engine.build import Job
 from cellssl.errors import UsageError
 from cellssl.randomness import cell_keys, hash64
-from cellssl.stages.pretrain.settings import SHORT_NAMES, BranchSettings, column_of
+from cellssl.stages.pretrain.settings import SHORT_NAMES, BranchSettings, column_of, on_all_plates
 from cellssl.stages.shared import learned_labels
 from cellssl.stages.shared.cell_tables import chosen_cells
 from cellssl.stages.shared.scaled_crops import upstream_segment
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from cellssl.stages.pretrain.settings import Settings
     from cellssl.stages.shared.learned_labels import LearnedLabels
 
-WITHIN: Mapping[str, tuple[str, ...]] = {"well": ("plate", "well"), "site": ("plate", "well", "site")}
-"""Column -> the columns that name its values on all plates: B02 on two plates is two wells."""
 OF_TREATMENT = ("dose_micromolar", "moa")
 """Columns that control wells do not have, or have 0: all wells of one control compound are one treatment."""
 MISSING = -1
@@ -69,12 +67,12 @@ def with_positives(settings: Settings) -> dict[str, BranchSettings]:
 
 
 def positives_of(name: str, branch: BranchSettings, cells: pd.DataFrame, *, is_training: bool = True) -> Positives:
-    """Return the partners of some cells for one branch."""
+    """Return the partners of some cells for one branch; the columns of training cells are checked."""
     from cellssl.learning.training.positives import Partners, Positives
 
     wanted = branch.positives
     assert wanted is not None
-    for setting in ("same", "other"):
+    for setting in ("same", "other") if is_training else ():
         for column in getattr(wanted, setting):
             _check_column(column, cells, f"branch {name}: positives.{setting}")
     treatments = treatments_of(cells, [column_of(column) for column in wanted.same])
@@ -89,7 +87,8 @@ def _check_column(column: str, cells: pd.DataFrame, where: str) -> None:
     known = tuple(dict.fromkeys([*SHORT_NAMES, *(str(each) for each in cells if each not in NOT_TO_NAME)]))
     if column_of(column) not in cells:
         raise UsageError(f"{where} names the column {column!r}, which the cells lack", did_you_mean(column, known))
-    if cells.loc[~cells["control"].to_numpy(bool), column_of(column)].isna().all():
+    treated = ~cells["control"].to_numpy(bool)
+    if treated.any() and cells.loc[treated, column_of(column)].isna().all():
         raise UsageError(
             f"{where} names the column {column!r}, in which no treated cell has a value",
             hint="leave it out, or put its values into the field table of [fetch]",
@@ -118,8 +117,7 @@ def treatments_of(cells: pd.DataFrame, columns: list[str]) -> np.ndarray:
 
     All control cells count as having the same dose and mechanism.
     """
-    values = cells[list(dict.fromkeys(part for column in columns for part in WITHIN.get(column, (column,))))]
-    values = values.astype(object)
+    values = cells[list(on_all_plates(columns))].astype(object)
     for column in OF_TREATMENT:
         if column in values:
             values[column] = values[column].where(~cells["control"].to_numpy(bool), "control")
@@ -133,7 +131,7 @@ def treatments_of(cells: pd.DataFrame, columns: list[str]) -> np.ndarray:
 
 def _codes(cells: pd.DataFrame, column: str) -> np.ndarray:
     """Return the number of the value of every cell, MISSING where it has none."""
-    values = cells[list(WITHIN.get(column, (column,)))]
+    values = cells[list(on_all_plates([column]))]
     codes: np.ndarray = values.groupby(list(values), sort=True, dropna=True).ngroup().fillna(MISSING).to_numpy(np.int64)
     return codes
 

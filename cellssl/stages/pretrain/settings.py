@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -46,14 +47,15 @@ class Positives(SettingsModel):
 
     same: tuple[str, ...] = Field(("compound", "dose"), min_length=1)
     """Columns of the cell table in which the other cell has the same values: `compound`, `dose`, `moa`, `batch` …
-    All control wells of one compound have the same dose and moa. A cell without a value has no other cell."""
+    All control wells count as of one dose and one moa, so `same = ["moa"]` puts different control compounds together;
+    `same = ["compound", "moa"]` keeps them apart. A cell without a value has no other cell."""
     other: tuple[str, ...] = Field(("well",), min_length=1)
-    """Columns in each of which it has another value: `well`, `plate`, `batch` …"""
+    """Columns, in each of which the other cell has another value: `well`, `plate`, `batch` …"""
     share: float = Field(0.5, gt=0, le=1)
     """Share of the cells of a step that get another cell, of those that have one; the rest keep their own views."""
     mask_same: bool = True
     """Leave cells with the same values out of the negatives of each other, also former ones in a queue. For
-    objectives with negatives: `moco`, `simclr`, `nnclr`."""
+    objectives with negatives: `moco`, `simclr`, `nnclr`; the others refuse `false`."""
 
     @model_validator(mode="after")
     def _same_or_other(self) -> Positives:
@@ -68,6 +70,13 @@ def column_of(name: str) -> str:
     return SHORT_NAMES.get(name, name)
 
 
+def on_all_plates(columns: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns that together name their values on all plates."""
+    return tuple(dict.fromkeys(one for column in columns for one in WITHIN.get(column, (column,))))
+
+
+WITHIN: Mapping[str, tuple[str, ...]] = {"well": ("plate", "well"), "site": ("plate", "well", "site")}
+"""Column -> the columns that name its values on all plates: B02 on two plates is two wells."""
 SHORT_NAMES = {"dose": "dose_micromolar", "field": "field_id"}
 """Names of columns that a recipe may use besides their own."""
 
@@ -94,6 +103,9 @@ class BranchSettings(SettingsModel):
         if self.positives is not None and (reason := self.objective.NO_POSITIVES):
             name = self.objective.plugin_name()
             raise ValueError(f"{name} cannot take positives from metadata, because {reason}; leave out positives")
+        if self.positives is not None and not self.positives.mask_same and not self.objective.HAS_NEGATIVES:
+            name = self.objective.plugin_name()
+            raise ValueError(f"{name} has no negatives, so positives.mask_same = false changes nothing; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -103,9 +115,12 @@ class BranchSettings(SettingsModel):
         return self
 
     def learned_columns(self) -> tuple[str, ...]:
-        """Return the columns of the cell table that serve as labels, of the objective or of positives."""
-        same = self.positives.same if self.positives is not None else ()
-        return tuple(dict.fromkeys([*self.objective.metadata_columns(), *map(column_of, same)]))
+        """Return the columns of the cell table that serve as labels, of the objective or of positives.
+
+        A well as positive is one of its plate, so the plate is learned, too.
+        """
+        same = [column_of(name) for name in self.positives.same] if self.positives is not None else []
+        return tuple(dict.fromkeys([*self.objective.metadata_columns(), *on_all_plates(same)]))
 
     def view_transforms(self, views: int) -> list[ViewSettings]:
         """Return the transforms of each of so many views."""
@@ -225,7 +240,11 @@ class Settings(StageSettings):
         return frozenset({"init_from"})
 
     def counted_value(self, name: str) -> Any:
-        """Return the value of a field as the fingerprint takes it; a branch of weight 0 is left out."""
+        """Return the value of a field as the fingerprint takes it; a branch of weight 0 is left out, and parts that are
+        frozen where nothing is trained.
+        """
+        if name == "encoder" and self.epochs == 0:
+            return initial_weights.without_frozen_parts(self.encoder)
         return self.active() if name == "branches" else super().counted_value(name)
 
     def untrained(self) -> Settings:
@@ -260,6 +279,7 @@ class Settings(StageSettings):
     def check(self) -> None:
         """Raise UsageError where no loss is set, or a library is missing, before any work is done."""
         self.encoder.check_installed()
+        self.check_weights()
         if self.epochs > 0 and not self.active():
             raise UsageError(
                 "pretrain has no branch with a weight above 0",
@@ -269,6 +289,12 @@ class Settings(StageSettings):
             raise UsageError(
                 "pretrain.tensorboard needs the package tensorboard", hint="pip install 'cellssl[tensorboard]'"
             )
+
+    def check_weights(self) -> None:
+        """Raise UsageError where what is said of the first weights does not fit the network, or there are none."""
+        initial_weights.check_licence(self.encoder, self.init_from)
+        if self.epochs > 0:
+            initial_weights.check_frozen_parts(self.encoder, self.init_from)
 
     def downloads(self) -> list[Download]:
         """Return the published weights to start from."""

@@ -24,6 +24,8 @@ CAPTION = (
     "the number of blocks."
 )
 NAMES = {CLUSTERS: "clusters", AMI: "AMI with the label", **PART_NAMES}
+SHARED_WELLS = "Wells of test cells may have cells in training, so a block may seem to add what it knows of the well."
+"""What is said of the split, where no group is left out as a whole."""
 SPOKEN = {"linear": "linear probe, {scheme}: balanced accuracy", AMI: "clusters: AMI with the label"}
 """Scores that sentences are about, and how they begin."""
 
@@ -94,6 +96,7 @@ def _sentence(arm: str, dropped: DroppedBlocks) -> str:
     what = SPOKEN[dropped.score].format(scheme=NAMES[dropped.scheme])
     over = counted(dropped.groups, dropped.resampled.removesuffix("s"))
     start = f"“{arm}”, {what} {dropped.whole:.3f} with all {len(dropped.gains)} blocks (intervals over {over})."
+    start += f" {SHARED_WELLS}" if dropped.scheme == "split" else ""
     return " ".join([start, *(_of_block(name, gain) for name, gain in dropped.gains.items())])
 
 

@@ -43,7 +43,7 @@ def _seen(run: Run) -> str:
     found = _leaks(run)
     if not found:
         return "nothing that is scored here follows from them"
-    return "; ".join(dict.fromkeys(leak.sentence.rpartition("; ")[2] for leak in found))
+    return "; ".join(dict.fromkeys(leak.sentence.partition("; ")[2] for leak in found))
 
 
 def _leaks(run: Run) -> list[Leak]:

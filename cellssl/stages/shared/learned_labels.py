@@ -39,6 +39,8 @@ class LearnedLabels(CardShape):
     """The column of which it is known which values the training cells had: the compound, where it is one of them."""
     seen: list[str] | None = None
     """These values, without those of controls; None where there are too many."""
+    with_controls: bool = False
+    """Whether controls were among the training cells."""
 
     def words(self) -> str:
         """Return what was learned from, in words."""
@@ -65,7 +67,11 @@ def of_branch(by: str, columns: Sequence[str], training: pd.DataFrame) -> Learne
     seen_column = next((column for column in TREATMENT if column in columns), columns[0])
     seen = _treated_values(training, seen_column)
     return LearnedLabels(
-        by=by, columns=list(columns), seen_column=seen_column, seen=seen if len(seen) <= MOST_VALUES else None
+        by=by,
+        columns=list(columns),
+        seen_column=seen_column,
+        seen=seen if len(seen) <= MOST_VALUES else None,
+        with_controls=bool(training["control"].any()),
     )
 
 
@@ -104,7 +110,9 @@ def _leak(learned: LearnedLabels, scored: pd.DataFrame, score: str) -> Leak:
     seen = len(set(values) & set(learned.seen))
     number = f"{seen:,}" if seen else "none"
     what = counted(len(values), f"scored {_word(learned.seen_column)}")
-    return Leak(f"{start}; {number} of {what} {'were' if seen > 1 else 'was'} in its training", seen > 0)
+    controls = "; controls were" if learned.with_controls and not seen and scored["control"].any() else ""
+    sentence = f"{start}; {number} of {what} {'were' if seen > 1 else 'was'} in its training"
+    return Leak(sentence + controls, seen > 0)
 
 
 def _is_concerned(learned: LearnedLabels, scored: pd.DataFrame, columns: Sequence[str]) -> bool:

@@ -41,8 +41,9 @@ class Settings(StageSettings):
     group_by: Literal["cell", "well", "plate", "compound"] = "cell"
     """Unit that is never divided between sets. With `cell`, cells of one well are in train and in test, so the
     well effect leaks into every score. With `compound`, no compound of the test set is in training, at any dose or on
-    any plate; controls, and cells without a compound, are divided by wells. With `classes = "moa"`, every mechanism
-    has compounds in train and in test, where it has several."""
+    any plate; controls, and cells without a compound, are divided by wells. With `classes = "moa"`, the compounds of
+    each mechanism are divided by `shares`, rounded, so one with few compounds may have none in test. With
+    `test_plates` or `split_column` this is an error, because these put a compound into train and into test."""
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     """Shares of train, val and test; they add up to 1, and a share may be 0 except that of train."""
     test_plates: tuple[str, ...] = ()
@@ -62,6 +63,12 @@ class Settings(StageSettings):
             raise ValueError("treated and classes are two ways to label cells; give one of them")
         if self.split_column is not None and self.test_plates:
             raise ValueError("split_column and test_plates are two ways to choose the test part; give one of them")
+        if self.group_by == "compound" and (self.test_plates or self.split_column is not None):
+            given = "test_plates" if self.test_plates else "split_column"
+            raise ValueError(
+                f'{given} chooses the test part, so group_by = "compound" cannot keep its compounds out of training; '
+                f"leave out {given}, or group by something else"
+            )
         return self
 
     def inputs(self) -> tuple[str, ...]:

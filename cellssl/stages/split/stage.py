@@ -162,15 +162,19 @@ def select_balanced(cells: pd.DataFrame, settings: Settings) -> np.ndarray:
 
 
 def leakage(cells: pd.DataFrame) -> dict[str, int]:
-    """Count the fields, wells and plates that have cells in train and in test."""
+    """Count the fields, wells, plates and compounds that have cells in train and in test; controls are no compounds."""
     keys = {"fields": ["field_id"], "wells": ["plate", "well"], "plates": ["plate"]}
-    parts = {part: cells[cells["split"] == part] for part in ("train", "test")}
+    treated = cells[~cells["control"].to_numpy(bool) & cells["compound"].notna().to_numpy(bool)]
     return {
-        f"{name}_in_train_and_test": len(
-            parts["train"][columns].drop_duplicates().merge(parts["test"][columns].drop_duplicates(), on=columns)
-        )
-        for name, columns in keys.items()
+        **{f"{name}_in_train_and_test": _shared(cells, columns) for name, columns in keys.items()},
+        "compounds_in_train_and_test": _shared(treated, ["compound"]),
     }
+
+
+def _shared(cells: pd.DataFrame, columns: list[str]) -> int:
+    """Count the values of columns that occur in train and in test."""
+    train, test = (cells.loc[cells["split"] == part, columns].drop_duplicates() for part in ("train", "test"))
+    return len(train.merge(test, on=columns))
 
 
 def _of_plates(cells: pd.DataFrame, settings: Settings) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from cellssl.artifacts.store import Draft, Store
 from cellssl.cli import invoke
 from cellssl.errors import BusyError, FailedError, IntegrityError
 from cellssl.events import Note, Saved
+from cellssl.learning.training.freezing import freeze
 from cellssl.learning.training.loop import train
 from cellssl.learning.training.state import optimizer_for
 from cellssl.stages.pretrain.checkpoints import Checkpoints
@@ -37,6 +38,14 @@ def test_a_checkpoint_restores_every_tensor_and_the_step(training: Any, tmp_path
     one, same = (torch.load(tmp_path / name, weights_only=True) for name in ("last.ckpt", "again.ckpt"))
     assert tensors(one) == tensors(same) and one["step"] == same["step"] == plan.steps
     assert {"encoder", "momentum_encoder", "objectives", "optimizer"} < one.keys()
+
+
+def test_modules_within_a_frozen_one_are_trained_where_only_its_own_weights_are_frozen(training: Any) -> None:
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3))
+    network.register_parameter("class_token", torch.nn.Parameter(torch.zeros(3)))
+    freeze(network, ["class_token", "0.weight", "0.bias"])
+    replace(training()[0], encoder=network).train()
+    assert [module.training for module in (network, *network)] == [False, False, True]
 
 
 def tensors(saved: Any) -> dict[str, bytes]:
