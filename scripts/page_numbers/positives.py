@@ -17,7 +17,6 @@ TITLES = {
     "share25": "`share = 0.25`",
     "share50": "`share = 0.5`",
     "share100": "`share = 1.0`",
-    "unmasked": "`share = 0.5`, `mask_same = false`",
     "random": "untrained",
     "features": "`features`",
 }
