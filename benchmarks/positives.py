@@ -30,7 +30,7 @@ RECIPE = Path(__file__).with_name("positives.toml")
 ARMS = ("none", "share25", "share50", "share100", "random", "features")
 SCORES = ("mechanism", "replicates")
 HALVES = {"real": (0, 1), "simulated": (0,)}
-"""Seeds of the splits."""
+"""Seeds of the splits; the two of simulated screens leave out each compound once."""
 SCREEN = """{ name = "simulated", seed = 21, plates = 3, doses = 2, control_wells = 6, sites_per_well = 1,
 compounds = ["sim-nocodazole", "sim-vincristine", "sim-taxol", "sim-epothilone", "sim-cytochalasin", "sim-latrunculin",
 "sim-etoposide", "sim-mitomycin"], layout = "shuffled", density_answer = 1.0, height_px = 512, width_px = 512 }"""
@@ -87,16 +87,12 @@ def one_half(out: Path, store: Path, data: str, half: int) -> Rows:
     subprocess.run([*command, "--to", "embed", "--jobs", "1"], stdout=subprocess.PIPE, check=True)
     rows = []
     for arm in ARMS:
-        for pointer in sorted((store / "by-recipe" / name / _folder_of(arm)).glob("*/embed.json")):
+        for pointer in sorted((store / "by-recipe" / name / arm).glob("*/embed.json")):
             made = json.loads(pointer.read_text(encoding="utf-8"))["fingerprint"]
             table = pd.read_parquet(store / "embed" / made / "embeddings.parquet")
             where = {"half": half, "arm": arm, "seed": pointer.parent.name}
             rows += [{**where, **row} for row in scores(table)]
     return rows
-
-
-def _folder_of(arm: str) -> str:
-    return "main" if arm == "none" else arm
 
 
 def scores(table: pd.DataFrame) -> Rows:

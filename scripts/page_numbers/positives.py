@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from cellssl.counting import counted
 from page_numbers import markdown
 from page_numbers.algorithms import Algorithms, of_plugins, of_recipe
 from page_numbers.real_cells import CROPS
@@ -48,7 +49,8 @@ def _table(made: Any, data: str, rows: list[dict[str, Any]]) -> str:
     ]
     compounds = len({row["compound"] for row in rows})
     halves = len({row["half"] for row in rows})
-    note = f"{compounds} compounds, each left out in {halves} random halves or fewer; three training seeds."
+    words = counted(halves, "random half").replace("halfs", "halves")
+    note = f"{compounds} compounds, left out in {words} of all compounds; three training seeds."
     return "\n\n".join([markdown.table(header, body), markdown.paragraph(note)])
 
 
