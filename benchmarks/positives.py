@@ -29,7 +29,7 @@ import pandas as pd
 RECIPE = Path(__file__).with_name("positives.toml")
 ARMS = ("none", "share25", "share50", "share100", "random", "features")
 SCORES = ("mechanism", "replicates")
-HALVES = {"real": (0, 1), "simulated": (0,)}
+HALVES = {"real": (0, 1), "simulated": (0, 2)}
 """Seeds of the splits; the two of simulated screens leave out each compound once."""
 SCREEN = """{ name = "simulated", seed = 21, plates = 3, doses = 2, control_wells = 6, sites_per_well = 1,
 compounds = ["sim-nocodazole", "sim-vincristine", "sim-taxol", "sim-epothilone", "sim-cytochalasin", "sim-latrunculin",
