@@ -338,7 +338,7 @@ def test_the_identity_of_a_plate_does_not_depend_on_workers_and_plates() -> None
 
 
 SCREEN = {"layout": "shuffled", "doses": 4, "control_wells": 8, "sites_per_well": 1, "plates": 3}
-WELLS = 10
+WELLS = 8
 
 
 def measured(scene: Scene, wells: int = WELLS) -> dict[str, float]:
@@ -386,7 +386,7 @@ def test_wells_answer_a_drug_by_the_factors_of_real_wells(name: str, dmso: dict[
 
 def test_what_segment_measures_of_damaged_cells_shows_the_answer_of_the_well() -> None:
     def found(scene: Scene) -> np.ndarray:
-        fields = [render(replace(scene, field_id=f"F{n}", height_px=512, width_px=640)) for n in range(4)]
+        fields = [render(replace(scene, field_id=f"F{n}", height_px=512, width_px=640)) for n in range(2)]
         labels = [nuclei_net.Settings().segment(field.images["dna"], PIXEL_UM).astype(np.int32) for field in fields]
         centres = [np.array(ndimage.center_of_mass(one > 0, one, np.unique(one[one > 0]))) for one in labels]
         nearest = np.concatenate([distances_to_others(one, 2) for one in centres])
