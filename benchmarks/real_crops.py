@@ -66,10 +66,7 @@ def write_stack(crops: Path, out: Path) -> list[str]:
     with np.load(crops / "bbbc021_crops_2plates.npz") as arrays:
         pixels = arrays["images_div16"][[int(row["row"]) for row in rows]] << 4
     np.save(out / "stack.npy", pixels)
-    with (out / "stack.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(out / "stack.csv", rows)
     return sorted({row["plate"] for row in rows})
 
 
@@ -77,6 +74,14 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """Read a CSV file as a list of rows."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    """Write rows with the same columns as a CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def one_direction(out: Path, test_plate: str, seeds: list[int]) -> list[dict[str, object]]:

@@ -4,7 +4,6 @@ further, out.
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from page_numbers import markdown
 from page_numbers.algorithms import Algorithms, of_plugins, of_stages
 from page_numbers.real_cells import CROPS, WEIGHTS
-from page_numbers.workplace import Workplace, sets
+from page_numbers.workplace import Workplace, benchmark, sets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,17 +200,14 @@ def write_stack(folder: Path) -> None:
     """
     import numpy as np
 
-    with (CROPS / "bbbc021_crops_small.csv").open(newline="", encoding="utf-8") as file:
-        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    made = benchmark("real_crops")
+    rows: list[dict[str, Any]] = made.read_rows(CROPS / "bbbc021_crops_small.csv")
     taken: dict[str, int] = {}
     for row in sorted(rows, key=lambda row: int(row["crop_index"])):
         compound = row["compound"]
         chosen = row["moa"] not in ("", "DMSO") and taken.get(compound, 0) < MOST_OF_A_COMPOUND
         taken[compound] = taken.get(compound, 0) + chosen
         row["mechanism"] = row["moa"] if chosen else ""
-    with (folder / "stack.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=[*rows[0]])
-        writer.writeheader()
-        writer.writerows(rows)
+    made.write_rows(folder / "stack.csv", rows)
     with np.load(CROPS / "bbbc021_crops_small.npz") as arrays:
         np.save(folder / "stack.npy", arrays["images_div16"] << 4)

@@ -6,7 +6,6 @@ there are 450. Every plate is predicted by a linear probe that is trained on the
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,14 +141,12 @@ def write_stack(folder: Path) -> None:
     """Write the crops with their table, the published weights and the recipe."""
     if (folder / "recipe.toml").is_file():
         return
-    rows = benchmark("real_crops").read_rows(real_cells.CROPS / "bbbc021_crops_small.csv")
+    made = benchmark("real_crops")
+    rows = made.read_rows(real_cells.CROPS / "bbbc021_crops_small.csv")
     with np.load(real_cells.CROPS / "bbbc021_crops_small.npz") as arrays:
         np.save(folder / "stack.npy", arrays["images_div16"][[int(row["row"]) for row in rows]] << 4)
     rows = [{**row, "batch": _week(row["plate"]), "cell": f"cell-{int(row['row']):04d}"} for row in rows]
-    with (folder / "stack.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    made.write_rows(folder / "stack.csv", rows)
     real_cells.write_lite0(folder)
     (folder / "recipe.toml").write_text(RECIPE.read_text(encoding="utf-8"), encoding="utf-8")
 
