@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from cellssl.learning.encoder import TensorNames
@@ -31,9 +32,9 @@ class FeaturesSettings(TorchvisionSettings):
             whole.features[0][0] = self.first_convolution(channels)
         return averaged(whole.features, whole.classifier[-1].in_features)
 
+    @abstractmethod
     def first_convolution(self, channels: int) -> nn.Module:
         """Build the first convolution for another number of channels, with weights drawn as the library draws them."""
-        raise NotImplementedError
 
 
 def averaged(features: nn.Module, dim: int) -> nn.Module:
