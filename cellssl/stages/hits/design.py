@@ -89,7 +89,9 @@ def _too_few(rows: int, least: int) -> str:
     return "no control well" if rows == 0 else "one control only, too few for the chain in hits.normalise"
 
 
-def design_warnings(smallest: Sequence[float], alpha: float, names: tuple[str, str] = ("hits.alpha", "q-value")) -> list[str]:
+def design_warnings(
+    smallest: Sequence[float], alpha: float, names: tuple[str, str] = ("hits.alpha", "q-value")
+) -> list[str]:
     """Return what the smallest possible p-value of every treatment means for its q-value; nothing where it is small.
 
     `smallest` has 1 for a treatment that cannot be tested.

@@ -29,7 +29,9 @@ def sentence(rules: Mapping[str, RetrievalRule], not_computed: Mapping[str, str]
     """Return what is left of the retrieval of replicates when they must differ in batch, or plate, and position."""
     strict = next((name for name in STRICTEST if name in rules), None)
     if ANY not in rules:
-        return f"Whether replicates find each other is not known: {not_computed.get(ANY, 'no treatment has two wells')}."
+        return (
+            f"Whether replicates find each other is not known: {not_computed.get(ANY, 'no treatment has two wells')}."
+        )
     if strict is None:
         reason = next((not_computed[name] for name in reversed(STRICTEST) if name in not_computed), "no pair is left")
         return f"Whether hits are more than plate and position is not known: {reason}."
