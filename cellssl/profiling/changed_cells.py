@@ -6,8 +6,9 @@ cells look like, a region that holds a share t of the treated cells and c of the
 doi:10.1111/rssb.12148). Regions are half-spaces of a linear discriminant, fitted on other wells than those that count.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -42,10 +43,8 @@ class _Controls:
     well: Int[np.ndarray, "m"]
     half: Int[np.ndarray, "m"]
     """0 or 1: that of its well, or of the cell where the plate has one control well."""
-
-    def mean(self, half: int) -> Float64[np.ndarray, "d"]:
-        """Return the mean cell of one half."""
-        return np.asarray(self.x[self.half == half].mean(axis=0, dtype=np.float64))
+    means: tuple[Float64[np.ndarray, "d"], Float64[np.ndarray, "d"]]
+    """Mean cell of each half."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,7 @@ def changed_share(
     names, treatment = codes(treatments)
     treatment = np.where(is_control, -1, treatment)
     rows = []
+    times_of_controls = cache(partial(_times_of_controls, draws, seed))
     with one_thread():
         usual = None
         for number, name in enumerate(names):
@@ -129,7 +129,7 @@ def changed_share(
             else:
                 folds = list(_folds(data, members, _folds_of_wells(data.well[members], seed)))
                 share = _cut(_mean_share(folds) - _standard_error(folds))
-                low, high = _interval(folds, draws, seed, name)
+                low, high = _interval(folds, draws, seed, name, times_of_controls)
                 rows.append((name, share, min(low, share), high))
     return pd.DataFrame(rows, columns=["treatment", "share", "low", "high"])
 
@@ -158,12 +158,17 @@ def _prepared(
         rows = rows[np.argsort(well[rows], kind="stable")]
         half = _half_of(well[rows], rng)
         if len(np.unique(half)) == 2:
-            controls[number] = _Controls(np.asarray(cells[rows]), well[rows], half)
+            controls[number] = _with_means(np.asarray(cells[rows]), well[rows], half)
     if not controls:
         return None
     with one_thread():
         first, second = (_discriminant(controls, half) for half in (0, 1))
     return _Cells(cells, plate, well, controls, (first, second))
+
+
+def _with_means(x: Float32[np.ndarray, "m d"], well: Int[np.ndarray, "m"], half: Int[np.ndarray, "m"]) -> _Controls:
+    first, second = (np.asarray(x[half == number].mean(axis=0, dtype=np.float64)) for number in (0, 1))
+    return _Controls(x, well, half, (first, second))
 
 
 def _half_of(well: Int[np.ndarray, "m"], rng: np.random.Generator) -> Int[np.ndarray, "m"]:
@@ -178,7 +183,7 @@ def _discriminant(controls: dict[int, _Controls], half: int) -> _Discriminant:
     """Return what one half of the controls fits, from their differences from the mean cell of their plate."""
     from sklearn.covariance import ledoit_wolf
 
-    inside = np.concatenate([each.x[each.half == half] - each.mean(half) for each in controls.values()])
+    inside = np.concatenate([each.x[each.half == half] - each.means[half] for each in controls.values()])
     scale = inside.std(axis=0, dtype=np.float64)
     scale = np.where(scale > 1e-6 * np.max(scale, initial=0), scale, np.inf)
     covariance, _ = ledoit_wolf(inside / scale, assume_centered=True)
@@ -219,7 +224,7 @@ def _folds(data: _Cells, rows: Int[np.ndarray, "m"], fold: Int[np.ndarray, "m"])
     controls = {number: _without(data.controls[number], np.unique(well)) for number in np.unique(plate).tolist()}
     numbers = np.unique(fold).tolist()
     for half, discriminant in enumerate(data.discriminants):
-        centres = {number: each.mean(half) for number, each in controls.items()}
+        centres = {number: each.means[half] for number, each in controls.items()}
         chosen = [fold != number for number in numbers] + [(fold != number) & (part == 0) for number in numbers]
         differences = np.stack([_difference(x, plate, well, each, centres) for each in chosen])
         directions = discriminant.directions(differences)
@@ -252,7 +257,7 @@ def _without(controls: _Controls, wells: Int[np.ndarray, "w"]) -> _Controls:
     kept = ~np.isin(controls.well, wells)
     if kept.all() or len(np.unique(controls.half[kept])) < 2:
         return controls
-    return _Controls(controls.x[kept], controls.well[kept], controls.half[kept])
+    return _with_means(controls.x[kept], controls.well[kept], controls.half[kept])
 
 
 def _difference(
@@ -338,7 +343,14 @@ def _bound(treated: float, controls: np.ndarray) -> np.ndarray:
     return np.asarray((treated - controls) / np.maximum(1 - controls, 1e-3))
 
 
-def _interval(folds: list[_Fold], draws: int, seed: int, name: str) -> tuple[float, float]:
+def _times_of_controls(draws: int, seed: int, plate: int, half: int, wells: int) -> Int[np.ndarray, "draws wells"]:
+    """Return how often each control well of one half of a plate is drawn, for all treatments alike."""
+    return resampled(wells, draws, "controls of changed cells", plate, half, seed)
+
+
+def _interval(
+    folds: list[_Fold], draws: int, seed: int, name: str, times_of_controls: Callable[[int, int, int], np.ndarray]
+) -> tuple[float, float]:
     """Return the bootstrap interval over treated wells and over control wells of each plate.
 
     Every control well is in one half, so the halves are resampled apart from each other.
@@ -350,7 +362,7 @@ def _interval(folds: list[_Fold], draws: int, seed: int, name: str) -> tuple[flo
         usual = {}
         for number, (beyond, size) in fold.controls.items():
             half = int(place >= wells)
-            times = resampled(len(size), draws, "controls of changed cells", number, half, seed)
+            times = times_of_controls(number, half, len(size))
             usual[number] = (times @ beyond) / np.maximum(times @ size, 1)
         for number, share in fold.treated:
             total += times_of_well[:, place % wells] * _bound(share, usual[number])
