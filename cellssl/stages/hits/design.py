@@ -1,0 +1,143 @@
+"""design: a screen in; its treatments, the plates that can be compared, and what the design does not allow, out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellssl.counting import counted
+from cellssl.errors import DataError, UsageError
+from cellssl.stages.hits.screen import SECTION, Screen
+from cellssl.stages.shared.external_table import controls_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cellssl.stages.hits.settings import Settings
+
+NAMED = ("compound", "dose_micromolar")
+"""What names a treatment."""
+DESCRIBED = ("moa", "control_type")
+"""What else is known of a treatment."""
+
+
+@dataclass(frozen=True)
+class Treatments:
+    """The treatments of a screen, ordered by compound and dose."""
+
+    table: pd.DataFrame
+    """One row per treatment: compound, and dose_micromolar, moa and control_type where they are known."""
+    of_well: np.ndarray
+    """The row of the treatment of every well of the screen; -1 for controls, and wells without a treatment."""
+
+    @cached_property
+    def names(self) -> list[str]:
+        """One name per treatment, such as `taxol 0.3`, by which results refer to it."""
+        doses = self.table["dose_micromolar"] if "dose_micromolar" in self.table else [np.nan] * len(self.table)
+        return [treatment_name(*each) for each in zip(self.table["compound"], doses, strict=True)]
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Name -> row of the table."""
+        return {name: row for row, name in enumerate(self.names)}
+
+    def labels(self, wells: np.ndarray) -> list[str | None]:
+        """Return the name of the treatment of some wells; None where there is none."""
+        return [self.names[number] if number >= 0 else None for number in self.of_well[wells].tolist()]
+
+    def in_order(self, names: Sequence[str], values: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return values of named treatments in the order of the table; NaN for those that are not named."""
+        found = np.full(len(self.table), np.nan)
+        found[[self.rows[name] for name in names]] = values
+        return found
+
+
+def treatment_name(compound: str, dose_micromolar: float) -> str:
+    """Return the name of a treatment: its compound, and its dose where it is known."""
+    return str(compound) if np.isnan(dose_micromolar) else f"{compound} {float(dose_micromolar):.15g}"
+
+
+def treatments_of(wells: pd.DataFrame) -> Treatments:
+    """Return the treatments of these wells; DataError where one of them has two mechanisms."""
+    known = [name for name in NAMED if name in wells]
+    treated = np.flatnonzero(wells["compound"].notna() & ~wells["control"].to_numpy(bool))
+    groups = wells.iloc[treated].groupby(known, sort=True, dropna=False)
+    of_well = np.full(len(wells), -1)
+    of_well[treated] = groups.ngroup().to_numpy()
+    described = [name for name in DESCRIBED if name in wells]
+    table = groups[described].first().reset_index() if described else groups.size().reset_index()[known]
+    if "moa" in wells and (twice := (groups["moa"].nunique() > 1)).any():
+        name = twice.index[twice][0]
+        raise DataError(
+            f"the treatment {name} has more than one mechanism", hint="correct the column with the mechanism of action"
+        )
+    return Treatments(table, of_well)
+
+
+def comparable(screen: Screen, settings: Settings) -> tuple[Screen, dict[str, str]]:
+    """Return the screen without the cells of plates that have too few controls to be compared with, and plate -> why.
+
+    Raises UsageError where no plate is left.
+    """
+    if settings.reference == "all":
+        return screen, {}
+    from cellssl.profiling.chain import is_per_plate
+
+    control = screen.cells["control"].to_numpy(bool)
+    rows = screen.cells["plate"][control].value_counts()
+    least = 2 if is_per_plate(settings.normalise) else 1
+    plates = list(dict.fromkeys(screen.wells["plate"].tolist()))
+    reasons = {plate: _too_few(int(rows.get(plate, 0)), least) for plate in plates}
+    left_out = {plate: reason for plate, reason in reasons.items() if reason}
+    if len(left_out) == len(plates):
+        needed = "two controls" if least == 2 and len(rows) else "a control well"
+        raise UsageError(
+            f"there is nothing to compare treated wells with: no plate has {needed}",
+            hint=f"name the controls in {controls_key(settings.table, SECTION)}; or compare every well with all others "
+            'of its plate: hits.reference = "all"',
+        )
+    if not left_out:
+        return screen, {}
+    kept = ~screen.cells["plate"].isin(list(left_out)).to_numpy(bool)
+    cells, vectors = screen.cells[kept].reset_index(drop=True), screen.vectors[kept]
+    return replace(screen, cells=cells, vectors=vectors), left_out
+
+
+def _too_few(rows: int, least: int) -> str:
+    if rows >= least:
+        return ""
+    return "no control well" if rows == 0 else "one control only, too few for the chain in hits.normalise"
+
+
+def design_warnings(smallest: Sequence[float], alpha: float) -> list[str]:
+    """Return what the smallest possible p-value of every treatment means for its q-value; nothing where it is small.
+
+    `smallest` has 1 for a treatment that cannot be tested.
+    """
+    possible = np.array([p for p in smallest if p < 1])
+    if not len(smallest):
+        return []
+    if not len(possible):
+        return [
+            "no treatment has two wells beside two control wells, so there are effects and ranks, but no q-values; "
+            "replicates would give them"
+        ]
+    best = float(possible.min())
+    cure = "more wells per treatment, or more control wells per plate, would allow smaller ones"
+    if best > alpha:
+        return [
+            f"no treatment can have a q-value below {alpha:g}: with so few wells, the smallest possible p-value is "
+            f"{best:.2g}; {cure}"
+        ]
+    together = math.ceil(len(possible) * best / alpha)
+    if together > 1:
+        return [
+            f"the smallest possible p-value is {best:.2g}, so a q-value below {alpha:g} needs at least "
+            f"{counted(together, 'treatment')} of {len(possible):,} that are as extreme at once; {cure}"
+        ]
+    return []
