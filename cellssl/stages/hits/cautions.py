@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cellssl.counting import counted
 from cellssl.profiling.profiles import TREATMENT
 from cellssl.stages.hits.study import Study
 from cellssl.stages.shared.block_words import empty_blocks_words
-from cellssl.stages.shared.learned_labels import LearnedLabels, leaks
+from cellssl.stages.shared.learned_labels import Leak, LearnedLabels, leaks
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MOSTLY = 0.75
-"""Where this share of controls and of treated wells lie apart, at the edge and inside, position and treatment do, too."""
+"""Controls and treated wells lie apart where the shares of them at the edge differ by more than this."""
 
 
 def cautions(study: Study, learned: list[LearnedLabels]) -> list[str]:
@@ -30,7 +28,7 @@ def cautions(study: Study, learned: list[LearnedLabels]) -> list[str]:
     ]
 
 
-def _leaks(wells: pd.DataFrame, learned: list[LearnedLabels]) -> list:
+def _leaks(wells: pd.DataFrame, learned: list[LearnedLabels]) -> list[Leak]:
     return leaks(learned, wells, TREATMENT, "replicates of treatments") if learned else []
 
 
@@ -45,7 +43,7 @@ def _left_out(study: Study) -> Iterator[str]:
 
 
 def _positions(study: Study) -> Iterator[str]:
-    """Yield that controls and treated wells lie in different zones, or every treatment in the same well of all plates."""
+    """Yield that controls and treated wells lie apart, or every treatment in the same well of all plates."""
     wells, edge = study.wells, study.positions.edge
     treated, control = study.treatments.of_well >= 0, wells["control"].to_numpy(bool)
     known = study.positions.known

@@ -8,7 +8,7 @@ from cellssl.counting import counted
 from cellssl.stages.hits.metrics import RetrievalRule
 
 ANY = "any"
-STRICTEST = ("other_batch_and_well", "other_plate_and_well")
+STRICTEST = ("other_batch_and_position", "other_plate_and_position")
 """The rules of which the first that can be computed answers whether a hit is more than batch and position."""
 IN_WORDS = {
     "any": "any replicate",
@@ -17,10 +17,10 @@ IN_WORDS = {
     "other_source": "another source",
     "other_row": "another row",
     "other_column": "another column",
-    "other_well": "another well position",
-    "other_edge": "the edge and the inside of a plate",
-    "other_plate_and_well": "another plate and another well position",
-    "other_batch_and_well": "another batch and another well position",
+    "other_position": "another well position",
+    "other_edge_class": "the edge and the inside of a plate",
+    "other_plate_and_position": "another plate and another well position",
+    "other_batch_and_position": "another batch and another well position",
 }
 """What a replicate must differ in."""
 

@@ -45,8 +45,14 @@ def treatment_table(study: Study, numbers: Numbers, nearest: pd.DataFrame, doses
     table["cell_count_q_value"] = np.nan if numbers.count_q_value is None else numbers.count_q_value
     table = table.join(nearest).merge(_of_compounds(doses), on="compound", how="left")
     table["remark"] = ["; ".join(_remarks(study, numbers, row)) for row in range(len(table))]
-    order = np.lexsort((-table["effect"].fillna(-1), table["q_value"].fillna(2), table["active"].fillna(False) != True))  # noqa: E712
-    return table.iloc[order].reset_index(drop=True)
+    return _best_first(table)
+
+
+def _best_first(table: pd.DataFrame) -> pd.DataFrame:
+    is_active = table["active"].fillna(False).to_numpy(bool)
+    order = np.lexsort((-table["effect"].fillna(-1), table["q_value"].fillna(2), ~is_active))
+    found: pd.DataFrame = table.iloc[order].reset_index(drop=True)
+    return found
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
