@@ -23,7 +23,7 @@ WRONG = {
     "no feature": (GOOD.replace("Cells_a", "a"), {}, "table.features"),
     "text in a feature": (GOOD.replace(",1\n", ",one\n"), {}, "table.features"),
     "a gap in the controls": (GOOD.replace("Well", "control").replace("A01", ""), {}, "table.controls"),
-    "two columns for the plate": (GOOD.replace("Metadata_Well", "plate"), {"columns": {"well": "plate"}}, ""),
+    "two columns for the plate": (GOOD.replace("Metadata_Well", "plate"), {}, "table.columns"),
     "a feature in no block": (GOOD, {"blocks": {"n": "Nuclei_*"}}, "table.blocks"),
 }
 
@@ -49,9 +49,8 @@ def test_settings_of_the_data_set_are_named_where_there_is_no_table() -> None:
 def profiles(wells: int = 6) -> pd.DataFrame:
     """Return profiles of two plates, on which the compound `strong` does much and `weak` nothing."""
     compounds = ["DMSO"] * 12 + ["strong"] * 3 + ["weak"] * 3
-    rows = [
-        (f"P{plate}", f"{'ABC'[n // wells]}{n % wells + 1:02}", c) for plate in "12" for n, c in enumerate(compounds)
-    ]
+    names = [f"{'ABC'[number // wells]}{number % wells + 1:02}" for number in range(len(compounds))]
+    rows = [(plate, *each) for plate in ("P1", "P2") for each in zip(names, compounds, strict=True)]
     table = pd.DataFrame(rows, columns=["Metadata_Plate", "Metadata_Well", "Metadata_compound"])
     shift = 8.0 * (table["Metadata_compound"] == "strong").to_numpy()[:, None] * np.eye(5)[0]
     numbers = shift + generator("profiles").normal(size=(len(table), 5))
@@ -61,9 +60,8 @@ def profiles(wells: int = 6) -> pd.DataFrame:
 def searched(folder: Path, table: pd.DataFrame, *words: str) -> Said:
     """Return the output of `cellssl hits` for an external table."""
     table.to_csv(folder / "profiles.csv", index=False)
-    return say(
-        "hits", "profiles", "--store", folder / "store", "--set", f"hits.table.path={folder}/profiles.csv", *words
-    )
+    option = ["--set", f"hits.table.path={folder}/profiles.csv"]
+    return say("hits", "profiles", "--store", folder / "store", *option, *words)
 
 
 def test_a_table_of_profiles_is_searched_for_hits_without_a_recipe_of_its_own(tmp_path: Path) -> None:
