@@ -1,7 +1,7 @@
-"""dose_response: shares of clusters per well, with doses -> curves over the dose."""
+"""dose_response: shares of clusters, or effects, per well, with doses -> curves over the dose."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -68,6 +68,41 @@ def dose_curves(
     for axis in axes[::columns]:
         axis.set_ylabel("share of cells")
     shared_legend(figure, handles, width)
+    return figure
+
+
+@styled
+def effect_curves(
+    dose_micromolar: Float[np.ndarray, "wells"],
+    effect: Float[np.ndarray, "wells"],
+    compound: Iterable[object],
+    is_control: Bool[np.ndarray, "wells"],
+    ec50_micromolar: Mapping[str, tuple[float, float, float]],
+) -> Figure:
+    """Draw effect against dose: one panel per compound of `ec50_micromolar` (EC50 and its interval), in its order.
+
+    One point per well, a line through the means per dose; a vertical line at the EC50, its interval shaded; at the left
+    mean and standard deviation of the control wells.
+    """
+    names = np.array([label_text(value) for value in compound], dtype=object)
+    known = np.isfinite(effect)
+    columns = min(3, len(ec50_micromolar))
+    rows = -(-len(ec50_micromolar) // columns)
+    width = WIDTH_INCH * max(0.5, columns / 3)
+    figure = Figure(figsize=(width, 2.4 * rows))
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axis, (name, (ec50, low, high)) in zip(axes, ec50_micromolar.items(), strict=False):
+        in_panel = known & ~is_control & (dose_micromolar > 0) & (names == name)
+        left = _dose_axis(axis, dose_micromolar[in_panel])
+        axis.axvspan(low, high, color=COLOURS[5], alpha=0.25, linewidth=0)
+        axis.axvline(ec50, color=COLOURS[0], linewidth=1.0, linestyle="--")
+        _dose_curve(axis, dose_micromolar[in_panel], effect[in_panel], group_style(3), name)
+        _control_mark(axis, left, effect[known & is_control], group_style(7))
+        set_title(axis, f"{name}: {ec50:.2g} µM", (width - 0.5) / columns - 0.15)
+    hide_axes(axes[len(ec50_micromolar) :])
+    for axis in axes[::columns]:
+        axis.set_ylabel("effect")
+        axis.set_ylim(bottom=0)
     return figure
 
 

@@ -1,0 +1,92 @@
+"""hit_tables: hits artifacts of runs in; tables of treatments and of wells, checked, and the rows of hits.csv, out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from cellssl.artifacts.tables import Column, explained, read_csv, read_table
+from cellssl.stages.report.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NUMBER, TEXT = Column("number"), Column("text")
+TREATMENTS = {
+    "compound": Column("text", needed=True),
+    "dose_micromolar": NUMBER,
+    "moa": TEXT,
+    "control_type": TEXT,
+    "wells": Column("number", needed=True),
+    "active": Column("any", needed=True),
+    "q_value": Column("number", needed=True),
+    "mean_average_precision": NUMBER,
+    "effect": Column("number", needed=True),
+    **dict.fromkeys(("effect_low", "effect_high", "changed_share", "changed_share_low", "changed_share_high"), NUMBER),
+    **dict.fromkeys(("cell_count_ratio", "cell_count_ratio_low", "cell_count_ratio_high"), NUMBER),
+    "cell_count_q_value": NUMBER,
+    "nearest_treatment": TEXT,
+    "nearest_similarity": NUMBER,
+    "nearest_moa": TEXT,
+    **dict.fromkeys(("ec50_micromolar", "ec50_low", "ec50_high"), NUMBER),
+    "remark": TEXT,
+}
+"""Columns of hits.parquet that the page shows."""
+SPELLED_FLAGS = {True: True, False: False, "True": True, "False": False, "true": True, "false": False}
+OF_WELLS = ("dose_micromolar", "cells", "cell_count_ratio", "effect", "average_precision")
+"""Columns of wells.csv that hold numbers."""
+
+
+def treatments_of(run: Run) -> pd.DataFrame:
+    """Return hits.parquet of a run that has one; `active` is True, False, or None where a treatment was not tested."""
+    assert run.hits_artifact is not None
+    path = run.hits_artifact.file("hits.parquet")
+    table = read_table(path, TREATMENTS)
+    with explained(path):
+        missing = {name: None for name in TREATMENTS if name not in table}
+        table = table.assign(**missing)
+        return table.assign(active=_flags(table["active"]))
+
+
+def wells_of(run: Run) -> pd.DataFrame:
+    """Return wells.csv of a run that has hits, with `control` as a flag."""
+    assert run.hits_artifact is not None
+    path = run.hits_artifact.file("wells.csv")
+    with explained(path):
+        wells = read_csv(path, OF_WELLS)
+        return wells.assign(control=wells["control"].map(SPELLED_FLAGS).astype(bool))
+
+
+def _flags(column: pd.Series[Any]) -> pd.Series[Any]:
+    import pandas as pd
+
+    values = [None if pd.isna(value) else SPELLED_FLAGS[value] for value in column]
+    return pd.Series(values, index=column.index, dtype=object)
+
+
+def names_of(table: pd.DataFrame) -> list[str]:
+    """Return what each treatment is called: its compound, and its dose where it has one."""
+    import pandas as pd
+
+    rows = zip(table["compound"], table["dose_micromolar"], strict=True)
+    return [_name(compound, dose) if pd.notna(compound) else "unknown" for compound, dose in rows]
+
+
+def _name(compound: object, dose: float | None) -> str:
+    import pandas as pd
+
+    return str(compound) if pd.isna(dose) else f"{compound} {dose:.4g} µM"
+
+
+def all_treatments(runs: Iterable[Run]) -> pd.DataFrame | None:
+    """Return the treatments of all runs in one table, `arm` and `seed` first; None where no run has hits."""
+    import pandas as pd
+
+    tables = []
+    for run in runs:
+        if run.hits_artifact is not None:
+            table = read_table(run.hits_artifact.file("hits.parquet"), TREATMENTS)
+            table.insert(0, "arm", run.arm)
+            table.insert(1, "seed", run.seed)
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else None

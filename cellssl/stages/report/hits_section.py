@@ -1,0 +1,195 @@
+"""hits_section: runs with hits in; the section on which treatments changed the cells, with figures and tables, out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cellssl.counting import counted
+from cellssl.engine.build import Job
+from cellssl.reporting import theme
+from cellssl.reporting.figures import dose_response
+from cellssl.reporting.figures import hits as hit_figures
+from cellssl.reporting.html import Block, Bullets, Folded, Paragraph, Section, Table, Value
+from cellssl.stages.hits.metrics import HitsMetrics
+from cellssl.stages.report.arm_scores import ScoresByArm
+from cellssl.stages.report.figures import write_figure
+from cellssl.stages.report.hit_arms import arms_by_hits
+from cellssl.stages.report.hit_tables import names_of, treatments_of, wells_of
+from cellssl.stages.report.runs import Run
+from cellssl.stages.report.tables_common import ROWS_SHOWN, interval_text, rows_note
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TITLE = "Which treatments changed the cells"
+FIRST_ROWS = 20
+"""Number of treatments that are shown without unfolding."""
+DOSE_PANELS = 6
+HEADER = (
+    *("treatment", "wells", "active", "q", "effect", "95 % of effect", "cells changed", "95 % of cells changed"),
+    *("cell count ratio", "95 % of ratio", "most like", "its mechanism", "remark"),
+)
+CAPTION = (
+    "Active treatments first, then by q and by effect. q: p-value (mean average precision against control wells), "
+    "corrected for the number of treatments (Benjamini and Hochberg). Effect: distance from the control wells; 1 is as "
+    "far as a typical control well. Cells changed: at least this share of the cells looks unlike control cells. Cell "
+    "count ratio: cells per well, relative to the control wells of the plate."
+)
+
+
+def leading_run(runs: Sequence[Run], scores: ScoresByArm) -> Run | None:
+    """Return the first run with hits of the leading arm, or else of a trained arm, or else of any arm."""
+    with_hits = [run for run in runs if run.hits is not None]
+    order = [scores.leading, *scores.trained, *scores.baselines]
+    return min(with_hits, key=lambda run: order.index(run.arm), default=None)
+
+
+def hits_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return the section on hits; nothing where no run has any."""
+    run = leading_run(runs, scores)
+    if run is None or run.hits is None:
+        return []
+    table = treatments_of(run)
+    blocks: list[Block] = [Paragraph(text) for text in (activity_sentence(run, run.hits), run.hits.is_it_real) if text]
+    blocks += [_treatment_table(table.head(FIRST_ROWS), f"{CAPTION} “{run.arm}”, seed {run.seed}.")]
+    blocks += [*_rest(table), *_points(job, run, table), *_doses(job, run, table)]
+    return [Section(TITLE, [*blocks, *arms_by_hits(runs, scores, run), *_not_computed(run.hits)])]
+
+
+def activity_sentence(run: Run, found: HitsMetrics) -> str:
+    """Return how many treatments are active, and how many of them the number of cells alone finds."""
+    where = f"With “{run.arm}” (seed {run.seed})"
+    if not found.tested:
+        return (
+            f"{where}, no treatment could be tested, so there are effects and ranks, and no q-values: a test needs two "
+            "wells of a treatment, and two control wells on their plate."
+        )
+    rest = found.treatments - found.tested
+    untested = f" {counted(rest, 'further treatment')} could not be tested." if rest else ""
+    verb = "is" if found.active == 1 else "are"
+    alone = found.active_by_cell_count
+    by_count = "" if alone is None else f" The same test on the number of cells alone finds {alone:,}."
+    return (
+        f"{where}, {found.active:,} of {counted(found.tested, 'tested treatment')} {verb} active: their wells are more "
+        f"like each other than like control wells, at q < {found.alpha:g}.{by_count}{untested}"
+    )
+
+
+def _treatment_table(table: pd.DataFrame, caption: str) -> Table:
+    """Return the table of some treatments; columns that have no value in it are left out."""
+    rows = [_row(name, row) for name, row in zip(names_of(table), table.to_dict("records"), strict=True)]
+    kept = [place for place in range(len(HEADER)) if any(row[place] not in (None, "–", "") for row in rows)]
+    return Table([HEADER[place] for place in kept], [[row[place] for place in kept] for row in rows], caption)
+
+
+def _row(name: str, row: dict[Any, Any]) -> list[Value]:
+    return [
+        name,
+        int(row["wells"]),
+        row["active"],
+        _number(row["q_value"]),
+        *_with_interval(row, "effect"),
+        *_with_interval(row, "changed_share"),
+        *_with_interval(row, "cell_count_ratio"),
+        _nearest(row),
+        _text(row["nearest_moa"]),
+        _text(row["remark"]),
+    ]
+
+
+def _with_interval(row: dict[Any, Any], name: str) -> list[Value]:
+    value, low, high = (_number(row[column]) for column in (name, f"{name}_low", f"{name}_high"))
+    shown = None if value is None else round(value, 2)
+    return [shown, interval_text(None if low is None or high is None else (low, high))]
+
+
+def _nearest(row: dict[Any, Any]) -> str:
+    similarity = _number(row["nearest_similarity"])
+    name = _text(row["nearest_treatment"])
+    return f"{name} ({similarity:.2f})" if name and similarity is not None else name
+
+
+def _number(value: Any) -> float | None:
+    """Return a number of a table as Python's own; None where it is missing."""
+    import pandas as pd
+
+    return None if pd.isna(value) or math.isinf(value) else float(value)
+
+
+def _text(value: Any) -> str:
+    import pandas as pd
+
+    return "" if pd.isna(value) else str(value)
+
+
+def _rest(table: pd.DataFrame) -> list[Block]:
+    """Return the further treatments, folded."""
+    rest = table.iloc[FIRST_ROWS:]
+    if rest.empty:
+        return []
+    note = rows_note(rest, "hits.csv") or "hits.csv has all columns, of all arms and seeds."
+    title = f"{counted(len(rest), 'further treatment')}"
+    return [Folded(title, [_treatment_table(rest.head(ROWS_SHOWN), note)])]
+
+
+def _points(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
+    """Return the figure of effect against cell count."""
+    effect, ratio = (table[name].to_numpy(float, na_value=math.nan) for name in ("effect", "cell_count_ratio"))
+    shown = sum(math.isfinite(one) and math.isfinite(other) for one, other in zip(effect, ratio, strict=True))
+    if not shown:
+        return []
+    figure = hit_figures.effect_against_count(effect, ratio, _states(table["active"]), names_of(table))
+    lost = len(table) - shown
+    left_out = f" {counted(lost, 'treatment')} without cells or without a count of cells left out." if lost else ""
+    caption = (
+        f"“{run.arm}”, seed {run.seed}: effect against the number of cells, one point per treatment; dotted lines: "
+        "control wells. A treatment near the vertical line has about as many cells as control wells: its effect is "
+        f"something else.{left_out}"
+    )
+    return [write_figure(job, "hits.png", figure, caption, theme.drawing)]
+
+
+def _states(active: Iterable[bool | None]) -> list[hit_figures.State]:
+    words: dict[bool | None, hit_figures.State] = {True: "active", False: "not active", None: "not tested"}
+    return [words[each] for each in active]
+
+
+def _doses(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
+    """Return the figure of effect against dose, of those compounds with an EC50 whose effect is largest."""
+    import numpy as np
+
+    fitted = table[table["ec50_micromolar"].notna() & table["compound"].notna()]
+    wells = wells_of(run)
+    has_dose = wells[~wells["control"] & (wells["dose_micromolar"] > 0) & wells["effect"].notna()]
+    largest = fitted[fitted["compound"].isin(has_dose["compound"])].sort_values(
+        "effect", ascending=False, kind="stable"
+    )
+    chosen = largest.drop_duplicates("compound").head(DOSE_PANELS)
+    if chosen.empty:
+        return []
+    bounds = chosen[["ec50_micromolar", "ec50_low", "ec50_high"]].to_numpy(float, na_value=math.nan)
+    ec50 = {str(name): (row[0], row[1], row[2]) for name, row in zip(chosen["compound"], bounds.tolist(), strict=True)}
+    dose, effect = (wells[name].to_numpy(float, na_value=math.nan) for name in ("dose_micromolar", "effect"))
+    control = wells["control"].to_numpy(np.bool_)
+    figure = dose_response.effect_curves(dose, effect, [_text(name) for name in wells["compound"]], control, ec50)
+    n_fitted = fitted["compound"].nunique()
+    which = (
+        f"the {len(ec50)} of {n_fitted:,} compounds with an EC50 whose effect is largest"
+        if n_fitted > len(ec50)
+        else ""
+    )
+    caption = (
+        f"“{run.arm}”, seed {run.seed}: effect against dose{f', {which}' if which else ''}; one point per well, a line "
+        "through the means. Dashed: EC50, with its 95 % interval; at the left the control wells with their standard "
+        "deviation."
+    )
+    return [write_figure(job, "hits-doses.png", figure, caption, theme.drawing)]
+
+
+def _not_computed(found: HitsMetrics) -> list[Block]:
+    if not found.not_computed:
+        return []
+    items = [f"{name.replace('_', ' ')}: {reason}" for name, reason in found.not_computed.items()]
+    return [Folded("Not computed, and why", [Bullets(items)])]
