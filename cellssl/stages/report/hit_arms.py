@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 
 from cellssl.reporting.html import Block, Heading, Paragraph, Table, Value
+from cellssl.reporting.seed_statistics import MeanSd, mean_sd
 from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.arm_tables import chain_words
@@ -18,7 +20,9 @@ CELL_COUNT = "cell count"
 BASELINE_ORDER = ("intensities", "features", "cellprofiler", "neighbours", "random", "imagenet")
 """Models of baselines in the order of their rows; other networks that learned nothing here come after them."""
 FIRST_HEAD = "arm or baseline"
+COUNTS = ("hits_active", "hits_tested")
 NOT_COMPARED = ("table", "seed")
+"""Settings in which a search may differ and still be compared."""
 
 
 def arms_by_hits(runs: list[Run], scores: ScoresByArm, leading: Run) -> list[Block]:
@@ -33,7 +37,7 @@ def arms_by_hits(runs: list[Run], scores: ScoresByArm, leading: Run) -> list[Blo
     rows: list[list[Value]] = [_cell_count_row(leading.hits, rules, list(names))]
     for run in sorted(with_hits, key=_place):
         over_seeds = scores.over_seeds(run.arm)
-        rows.append([run.arm, *(str(over_seeds[name]) for name in names), len(scores.rows_of(run.arm))])
+        rows.append([run.arm, *(_shown(name, over_seeds[name]) for name in names), len(scores.rows_of(run.arm))])
     table = Table([FIRST_HEAD, *names.values(), "seeds"], rows, _caption(leading.hits, rules, "hits_map" in names))
     without = [run.arm for run in first_seeds(runs) if run.hits is None]
     missing = [Paragraph(f"No hits were searched for with: {', '.join(without)}.")] if without else []
@@ -63,8 +67,15 @@ def _cell_count_row(found: HitsMetrics, rules: Sequence[str], names: Sequence[st
     known |= {
         recall_score(rule): found.retrieval[rule].cell_count_recall_at_1 for rule in rules if rule in found.retrieval
     }
-    shown = {name: "–" if value is None else f"{value:.2f}" for name, value in known.items()}
-    return [CELL_COUNT, *(shown.get(name, "–") for name in names), 1]
+    shown = {name: _shown(name, mean_sd([value])) for name, value in known.items() if value is not None}
+    return [CELL_COUNT, *(shown.get(name, "–") for name in names), None]
+
+
+def _shown(name: str, score: MeanSd) -> str:
+    """Return a score over seeds as text; counts have no decimals that they do not need."""
+    if name not in COUNTS or not score.n:
+        return str(score)
+    return f"{score.mean:,.0f}" if math.isnan(score.sd) else f"{score.mean:,.1f} ± {score.sd:.1f}"
 
 
 def _caption(found: HitsMetrics, rules: Sequence[str], has_map: bool) -> str:

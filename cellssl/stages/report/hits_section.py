@@ -12,6 +12,7 @@ from cellssl.reporting import theme
 from cellssl.reporting.figures import dose_response
 from cellssl.reporting.figures import hits as hit_figures
 from cellssl.reporting.html import Block, Bullets, Folded, Paragraph, Section, Table, Value
+from cellssl.reporting.seed_statistics import number
 from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.figures import write_figure
@@ -28,14 +29,24 @@ FIRST_ROWS = 20
 """Number of treatments that are shown without unfolding."""
 DOSE_PANELS = 6
 HEADER = (
-    *("treatment", "wells", "active", "q", "effect", "95 % of effect", "cells changed", "95 % of cells changed"),
-    *("cell count ratio", "95 % of ratio", "most like", "its mechanism", "remark"),
+    *(
+        "treatment",
+        "wells",
+        "active",
+        "q",
+        "effect",
+        "95 % of effect",
+        "cells changed",
+        "cell count ratio",
+        "most like",
+    ),
+    *("its mechanism", "remark"),
 )
 CAPTION = (
     "Active treatments first, then by q and by effect. q: p-value (mean average precision against control wells), "
     "corrected for the number of treatments (Benjamini and Hochberg). Effect: distance from the control wells; 1 is as "
     "far as a typical control well. Cells changed: at least this share of the cells looks unlike control cells. Cell "
-    "count ratio: cells per well, relative to the control wells of the plate."
+    "count ratio: cells per well, relative to the control wells of the plate. hits.csv has more, such as all intervals."
 )
 
 
@@ -90,19 +101,29 @@ def _row(name: str, row: dict[Any, Any]) -> list[Value]:
         int(row["wells"]),
         row["active"],
         _number(row["q_value"]),
-        *_with_interval(row, "effect"),
-        *_with_interval(row, "changed_share"),
-        *_with_interval(row, "cell_count_ratio"),
+        _two_decimals(row["effect"]),
+        _interval(row["effect_low"], row["effect_high"]),
+        _percent(row["changed_share"]),
+        _two_decimals(row["cell_count_ratio"]),
         _nearest(row),
         _text(row["nearest_moa"]),
         _text(row["remark"]),
     ]
 
 
-def _with_interval(row: dict[Any, Any], name: str) -> list[Value]:
-    value, low, high = (_number(row[column]) for column in (name, f"{name}_low", f"{name}_high"))
-    shown = None if value is None else round(value, 2)
-    return [shown, interval_text(None if low is None or high is None else (low, high))]
+def _interval(low: Any, high: Any) -> str:
+    bounds = (_number(low), _number(high))
+    return interval_text(None if bounds[0] is None or bounds[1] is None else (bounds[0], bounds[1]))
+
+
+def _two_decimals(value: Any) -> str:
+    found = _number(value)
+    return "–" if found is None else number(found)
+
+
+def _percent(value: Any) -> str:
+    share = _number(value)
+    return "–" if share is None else f"{100 * share:.0f} %"
 
 
 def _nearest(row: dict[Any, Any]) -> str:
@@ -129,7 +150,7 @@ def _rest(table: pd.DataFrame) -> list[Block]:
     rest = table.iloc[FIRST_ROWS:]
     if rest.empty:
         return []
-    note = rows_note(rest, "hits.csv") or "hits.csv has all columns, of all arms and seeds."
+    note = rows_note(rest, "hits.csv") or "hits.csv has the treatments of all arms and seeds."
     title = f"{counted(len(rest), 'further treatment')}"
     return [Folded(title, [_treatment_table(rest.head(ROWS_SHOWN), note)])]
 
@@ -142,11 +163,11 @@ def _points(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
         return []
     figure = hit_figures.effect_against_count(effect, ratio, _states(table["active"]), names_of(table))
     lost = len(table) - shown
-    left_out = f" {counted(lost, 'treatment')} without cells or without a count of cells left out." if lost else ""
+    left_out = f" Not shown: {counted(lost, 'treatment')} without cells." if lost else ""
     caption = (
         f"“{run.arm}”, seed {run.seed}: effect against the number of cells, one point per treatment; dotted lines: "
-        "control wells. A treatment near the vertical line has about as many cells as control wells: its effect is "
-        f"something else.{left_out}"
+        "control wells. A treatment near the vertical line has about as many cells as control wells: its effect is not "
+        f"one on the number of cells.{left_out}"
     )
     return [write_figure(job, "hits.png", figure, caption, theme.drawing)]
 

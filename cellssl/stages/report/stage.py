@@ -1,4 +1,4 @@
-"""stage: cluster, evaluate and hits artifacts of all arms and seeds in; one self-contained HTML page with tables out."""
+"""stage: cluster, evaluate and hits artifacts of all arms and seeds in; a self-contained HTML page with tables out."""
 
 from __future__ import annotations
 
