@@ -15,6 +15,7 @@ from cellssl.cli import (
     explain,
     fetch,
     gc,
+    hits,
     init,
     pretrain,
     report,
@@ -35,7 +36,7 @@ app = typer.Typer(
     "130 / 143 interrupted.",
 )
 COMMANDS = (
-    init, fetch, segment, split, pretrain, embed, cluster, evaluate, report,
+    init, fetch, segment, split, pretrain, embed, cluster, evaluate, hits, report,
     run, demo, check, status, explain, doctor, diff, verify, gc,
 )  # fmt: skip
 for module in COMMANDS:

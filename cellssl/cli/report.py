@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Whats = Annotated[
     list[str],
-    typer.Argument(help="A recipe, or cluster artifacts and their evaluations.", metavar="RECIPE | ARTIFACT..."),
+    typer.Argument(help="A recipe, or cluster artifacts, their evaluations and hits.", metavar="RECIPE | ARTIFACT..."),
 ]
 CsvOption = Annotated[
     bool, typer.Option("--csv", help="Print the scores on stdout, one row per run, in place of the path.")

@@ -12,7 +12,7 @@ from cellssl.config.recipe import CHAIN, Recipe, load
 from cellssl.config.settings import SettingsModel, is_counted
 from cellssl.errors import CellsslError
 
-ONLY_IF_WRITTEN = ("fetch", "evaluate")
+ONLY_IF_WRITTEN = ("fetch", "evaluate", "hits")
 """Sections without which a recipe does not make the stage; the other stages have defaults."""
 SOURCE = "source"
 """The setting that says where images come from; it may be a folder, and is never part of a result."""

@@ -19,7 +19,7 @@ from cellssl.config.settings import SettingsFault, SettingsModel, first_fault
 from cellssl.config.sweep import Point, Sweep, parse
 from cellssl.errors import UsageError
 
-CHAIN = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "report")
+CHAIN = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "hits", "report")
 
 TOP = ("name", "seeds", "main_arm", "arm", "sweep")
 BY_HAND = "by-hand"

@@ -35,6 +35,7 @@ from cellssl.pipeline.rates import (
     EVALUATE_S,
     FEATURES_S,
     HASH_BYTES_PER_S,
+    HITS_S,
     INTENSITIES_S,
     JOIN_S,
     KEPT_NETWORKS,
@@ -335,6 +336,10 @@ class _Estimator:
     def _evaluate(self, planned: Planned, size: Workload) -> tuple[float, float, float, str]:
         memory_mb = BASE_MB + 6 * EMBEDDED_BYTES * size.embedded_cells / 1e6
         return START_S + size.embedded_cells * EVALUATE_S, memory_mb, 2e6, "rough"
+
+    def _hits(self, planned: Planned, size: Workload) -> tuple[float, float, float, str]:
+        memory_mb = BASE_MB + 6 * EMBEDDED_BYTES * size.embedded_cells / 1e6
+        return START_S + size.embedded_cells * HITS_S, memory_mb, 2e6, "rough"
 
     def _report(self, planned: Planned, size: Workload) -> tuple[float, float, float, str]:
         return START_S + REPORT_S * self.runs, 1.5 * BASE_MB, 10e6, "rough"

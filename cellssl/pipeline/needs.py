@@ -12,13 +12,24 @@ from typing import TYPE_CHECKING, Any
 from cellssl.device import allowed_threads, device_for, has_gpu_driver
 from cellssl.engine.plate_parts import parts_of
 from cellssl.pipeline.planned import Planned
-from cellssl.pipeline.rates import BASE_MB, CLUSTER_S, EMBEDDED_BYTES, EVALUATE_S, FEATURES_S, INTENSITIES_S, JOIN_S
+from cellssl.pipeline.rates import (
+    BASE_MB,
+    CLUSTER_S,
+    EMBEDDED_BYTES,
+    EVALUATE_S,
+    FEATURES_S,
+    HITS_S,
+    INTENSITIES_S,
+    JOIN_S,
+)
 from cellssl.pipeline.workload import Workload, channels_of, trained_on, upstream_stages, workload
 
 if TYPE_CHECKING:
     from cellssl.artifacts.store import Store
     from cellssl.learning.threads import NetworkSize
 
+OF_VECTORS_S = {"cluster": CLUSTER_S, "evaluate": EVALUATE_S, "hits": HITS_S}
+"""What the stages that compare vectors take per cell."""
 ON_ALL_CORES = ("fetch", "segment", "report")
 MULTIPLY_ADDS_PER_S = 25e9
 """Of a training on one thread, with its views."""
@@ -84,10 +95,8 @@ def needs_of(planned: Planned, store: Store, device_name: str, asked_threads: in
             blocks = len(planned.settings.blocks)
             rate_s = blocks * JOIN_S or rate_s
             return Needs(1, BASE_MB + blocks * vectors_mb, size.embedded_cells * rate_s * size.channels / 3)
-        case "cluster":
-            return Needs(1, BASE_MB + vectors_mb, size.embedded_cells * CLUSTER_S)
-        case "evaluate":
-            return Needs(1, BASE_MB + vectors_mb, size.embedded_cells * EVALUATE_S)
+        case "cluster" | "evaluate" | "hits":
+            return Needs(1, BASE_MB + vectors_mb, size.embedded_cells * OF_VECTORS_S[planned.stage])
         case _:
             return Needs(1, BASE_MB + size.cells / 1000, size.cells * 2e-5)
 

@@ -26,6 +26,8 @@ JOIN_S = 0.0002
 """One cell with a few blocks."""
 CLUSTER_S, EVALUATE_S = 0.004, 0.008
 """One cell of the split."""
+HITS_S = 0.001
+"""One cell that is embedded, with its share of the draws for p-values."""
 REPORT_S = 5.0
 """One arm and seed."""
 EMBEDDED_BYTES = 4 * 512

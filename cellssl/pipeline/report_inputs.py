@@ -9,6 +9,7 @@ from typing import Any
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.recipe import Recipe
 from cellssl.engine.cards import card_for
+from cellssl.pipeline.grid import ADDED
 from cellssl.pipeline.planned import Planned
 from cellssl.stages.report.runs import by_hand
 
@@ -26,8 +27,8 @@ def plan_report(
 
 
 def named_results(store: Store, references: Sequence[str]) -> tuple[Store, dict[str, Artifact]]:
-    """Return cluster artifacts and evaluations of the same vectors, by arm, and a store that reads all their inputs."""
-    found = [store.resolve(reference, ("cluster", "evaluate")) for reference in references]
+    """Return cluster artifacts, and evaluations and hits of their vectors, by arm; and a store that reads all inputs."""
+    found = [store.resolve(reference, ("cluster", *ADDED)) for reference in references]
     for artifact in found:
         store = store.with_store_of(artifact)
     return store, by_hand(found, store)

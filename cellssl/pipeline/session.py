@@ -67,7 +67,7 @@ class Session:
         return replace(self, store=store, given=given)
 
     def with_results(self, references: Sequence[str]) -> Session:
-        """Return the session whose report is of these cluster and evaluate artifacts."""
+        """Return the session whose report is of these cluster, evaluate and hits artifacts."""
         store, given = named_results(self.store, references)
         return replace(self, store=store, given=given)
 
@@ -108,7 +108,7 @@ class Session:
         if not self.has_clusters():
             raise UsageError(
                 f"{self.recipe.source} makes no clusters, and a report shows clusters",
-                hint=f"cellssl evaluate {self.command_line()} makes everything that the recipe asks for",
+                hint=f"cellssl run {self.command_line()} makes all that the recipe asks for",
             )
 
     def plan(self, to: str | None = None) -> list[Planned]:

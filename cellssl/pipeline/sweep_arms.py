@@ -16,6 +16,8 @@ from cellssl.pipeline.effective import effective_settings
 
 SCORED_PARTS = ("cluster", "evaluate")
 """Stages that score one part of the cells: val or test."""
+SCORED = (*SCORED_PARTS, "hits")
+"""Stages whose results are the scores of an arm."""
 
 
 def expand_sweep(recipe: Recipe, only: str | None = None) -> Recipe:
@@ -108,7 +110,7 @@ def _differ(recipe: Recipe) -> bool:
 def _score_identity(recipe: Recipe, arm: str) -> str:
     """Return everything that counts in the scores of an arm, as one text."""
     return json.dumps(
-        _counted(recipe, arm, [stage for stage in SCORED_PARTS if stage == "cluster" or recipe.has(stage, arm)]),
+        _counted(recipe, arm, [stage for stage in SCORED if stage == "cluster" or recipe.has(stage, arm)]),
         sort_keys=True,
     )
 

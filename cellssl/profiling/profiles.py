@@ -16,7 +16,9 @@ WELL_COLUMNS = ("batch", "compound", "dose_micromolar", "moa", "control")
 """Columns that describe a well; copied where the cells have them."""
 TREATMENT = ("compound", "dose_micromolar")
 TREATMENT_IN_BATCH = (*TREATMENT, "batch")
-Aggregate = Literal["median", "mean"]
+Aggregate = Literal["median", "mean", "quantiles"]
+QUANTILES = (0.1, 0.5, 0.9)
+"""What `quantiles` puts side by side: all features at the first one, then all at the next."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,17 @@ def _varies(x: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, "d"]:
 
 
 def well_profiles(
-    cells: pd.DataFrame, x: Float[np.ndarray, "n d"], aggregate: Aggregate
-) -> tuple[pd.DataFrame, Float[np.ndarray, "wells d"]]:
-    """Return one row per well, ordered by plate and well: plate, well, the `WELL_COLUMNS`, and the number of cells.
+    cells: pd.DataFrame,
+    x: Float[np.ndarray, "n d"],
+    aggregate: Aggregate,
+    columns: tuple[str, ...] = WELL_COLUMNS,
+) -> tuple[pd.DataFrame, Float[np.ndarray, "wells _"]]:
+    """Return one row per well, ordered by plate and well: plate, well, those of `columns` that the cells have, and the
+    number of cells.
 
     Raises DataError where cells of one well differ in one of these columns.
     """
-    known = [name for name in WELL_COLUMNS if name in cells]
+    known = [name for name in columns if name in cells]
     keyed = cells[["plate", "well", *known]].reset_index(drop=True)
     numbers = keyed.groupby(["plate", "well"], sort=True, dropna=False).ngroup().to_numpy()
     members = _members(numbers)
@@ -93,10 +99,14 @@ def _members(numbers: np.ndarray) -> list[np.ndarray]:
 
 
 def _aggregated(x: Float[np.ndarray, "n d"], members: list[np.ndarray], aggregate: Aggregate) -> np.ndarray:
-    """Return the median or mean of each group, in float64, which is exact enough for the sum over a well."""
-    middle: Callable[..., np.ndarray] = np.median if aggregate == "median" else np.mean
-    found = [middle(x[rows].astype(np.float64), axis=0) for rows in members]
-    return np.stack(found) if found else np.empty((0, x.shape[1]))
+    """Return the median, mean or quantiles of each group, in float64, which is exact enough for the sum over a well."""
+    combined: Mapping[str, Callable[..., np.ndarray]] = {"median": np.median, "mean": np.mean, "quantiles": _quantiles}
+    found = [combined[aggregate](x[rows].astype(np.float64), axis=0) for rows in members]
+    return np.stack(found) if found else np.empty((0, x.shape[1] * (len(QUANTILES) if aggregate == "quantiles" else 1)))
+
+
+def _quantiles(x: Float[np.ndarray, "n d"], axis: int) -> Float[np.ndarray, "_"]:
+    return np.quantile(x, QUANTILES, axis=axis).ravel()
 
 
 def _check_alike(table: pd.DataFrame, members: list[np.ndarray], name: str) -> None:

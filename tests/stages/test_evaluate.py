@@ -27,9 +27,9 @@ from cellssl.profiling.chain import fit_chain
 from cellssl.profiling.frames import halves
 from cellssl.profiling.normaliser import chain as links
 from cellssl.randomness import generator
-from cellssl.stages.evaluate.external_table import ExternalTable, read_external_table
 from cellssl.stages.evaluate.metrics import CLASSIFIERS, EvaluationMetrics
 from cellssl.stages.shared.cell_tables import read_all_embeddings, read_embeddings
+from cellssl.stages.shared.external_table import ExternalTable, read_external_table
 
 
 def numbers_of(folder: Path) -> dict[str, Any]:
@@ -315,7 +315,7 @@ CSV = (
     ],
 )
 def test_a_csv_is_read_whatever_spreadsheet_wrote_it(tmp_path: Path, content: bytes | str) -> None:
-    cells, vectors, names = read_external_table(external(tmp_path, "p.csv", content))
+    cells, vectors, names = read_external_table(external(tmp_path, "p.csv", content), "evaluate")
     assert cells["plate"].tolist() == ["01", "1"] and names == ["Cells_a"]
     assert cells["compound"].fillna("–").tolist() == ["NA", "–"]
     assert cells["dose_micromolar"].fillna(-1).tolist() == [0.5, -1] and vectors.ravel().tolist() == [1.5, 2]
@@ -336,7 +336,7 @@ def test_a_csv_that_would_be_misread_is_refused_with_the_cure(
     tmp_path: Path, content: bytes | str, message: str, cure: str
 ) -> None:
     with pytest.raises(DataError) as caught:
-        read_external_table(external(tmp_path, "p.csv", content))
+        read_external_table(external(tmp_path, "p.csv", content), "evaluate")
     assert message in caught.value.message and cure in caught.value.hint
 
 
@@ -344,7 +344,7 @@ def test_typed_and_indexed_columns_of_a_parquet_are_the_text_of_their_labels(tmp
     table = screen().iloc[:3].assign(Metadata_batch=[1.0, None, 2.0], Metadata_moa=pd.Categorical([7, None, 7]))
     table["Metadata_compound"] = [True, False, True]
     table.set_index(["Metadata_Plate", "Metadata_Well"]).to_parquet(tmp_path / "p.parquet")
-    cells, _, _ = read_external_table(ExternalTable(path=str(tmp_path / "p.parquet")))
+    cells, _, _ = read_external_table(ExternalTable(path=str(tmp_path / "p.parquet")), "evaluate")
     assert cells["plate"].tolist() == ["P0"] * 3 and cells["compound"].tolist() == ["True", "False", "True"]
     assert cells["batch"].fillna("–").tolist() == ["1", "–", "2"]
     assert cells["moa"].fillna("–").tolist() == ["7", "–", "7"]

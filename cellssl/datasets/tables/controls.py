@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cellssl.datasets.base import ControlType
 
+DEFAULT_CONTROLS = ("DMSO",)
+"""Compounds of the control wells, where a recipe names no others."""
 CONTROL_TYPES: Mapping[ControlType, tuple[str, ...]] = {
     "negative": (
         *("negcon", "neg", "negative", "negative control", "neg control", "nc", "control", "ctrl"),

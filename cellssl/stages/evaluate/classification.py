@@ -14,10 +14,10 @@ from cellssl.events import Event, Progress
 from cellssl.profiling.block_columns import columns_of
 from cellssl.profiling.blocks import Blocks
 from cellssl.stages.evaluate.evaluated_cells import FITS_ONLY
-from cellssl.stages.evaluate.external_table import column_hint, controls_key
 from cellssl.stages.evaluate.fold_vectors import FoldNormaliser, FoldVectors
 from cellssl.stages.evaluate.metrics import CLASSIFIERS, ClassifierAccuracy, PlateAccuracy, SchemeMetrics
 from cellssl.stages.shared.block_gains import BlockGain, BlockGains
+from cellssl.stages.shared.external_table import column_hint, controls_key
 from cellssl.stages.shared.fitted_link import FittedLink
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def cross_validation(group: str, cells: pd.DataFrame, settings: Settings) -> CVS
     names = _groups(cells, group)
     if names is None:
         name, where = missing_column(cells, ("plate", "well") if group == "well" else ("plate",))
-        raise UsageError(f"not every cell has a {name}: {where}", hint=column_hint(settings.table, name))
+        raise UsageError(f"not every cell has a {name}: {where}", hint=column_hint(settings.table, name, "evaluate"))
     rows = sample_rows(np.flatnonzero(known), settings.max_cells, group)
     return CVScheme(rows, leave_one_group_out(names[rows], settings.max_folds), group)
 
@@ -128,7 +128,7 @@ def predict(
     from cellssl.profiling.folds import iter_folds, shuffle_labels
 
     _check_plates(settings, cells)
-    key = controls_key(settings.table)
+    key = controls_key(settings.table, "evaluate")
     normaliser = FoldNormaliser(settings.normalise, cells, vectors.x, scheme.rows, scheme.fold, key, vectors.blocks)
     labels = _as_text(cells[settings.label].iloc[scheme.rows])
     table = cells.iloc[scheme.rows][[column for column in CELL_COLUMNS if column in cells]].rename(columns=CELL_COLUMNS)
@@ -221,7 +221,7 @@ def _check_plates(settings: Settings, cells: pd.DataFrame) -> None:
         raise UsageError(
             f"evaluate.normalise takes the location of every plate from its controls, but not every cell has a plate: "
             f"{where}",
-            hint=column_hint(settings.table, name),
+            hint=column_hint(settings.table, name, "evaluate"),
         )
 
 

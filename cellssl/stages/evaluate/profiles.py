@@ -15,9 +15,9 @@ from cellssl.profiling.blocks import Blocks
 from cellssl.profiling.normaliser import NormaliserSettings, chain, chain_names
 from cellssl.stages.evaluate.classification import Vectors, missing_column
 from cellssl.stages.evaluate.evaluated_cells import FITS_ONLY
-from cellssl.stages.evaluate.external_table import column_hint, controls_key
 from cellssl.stages.evaluate.metrics import NscMetrics, ProfileCounts, RetrievalMetrics
 from cellssl.stages.shared.cell_tables import metadata
+from cellssl.stages.shared.external_table import column_hint, controls_key
 from cellssl.stages.shared.fitted_link import FittedLink
 from cellssl.stages.shared.plate_layout import PlateLayout
 
@@ -86,7 +86,7 @@ class ProfileEvaluation:
         """Take the evaluated cells; plates with one control well, whose cells are divided, are added to `by_cell`."""
         self._settings, self._vectors, self._draft = settings, vectors.x, draft
         self._cells = cells if "control" in cells else cells.assign(control=False)
-        self._feature_names, self._key = names, controls_key(settings.table)
+        self._feature_names, self._key = names, controls_key(settings.table, "evaluate")
         self._layout, self._is_scored = PlateLayout.of(self._cells), ~self._cells[FITS_ONLY].to_numpy(bool)
         self._blocks, self._chosen = vectors.blocks, settings.profiles.normalise
         self._wells: dict[str, Profiles] = {}
@@ -189,9 +189,11 @@ class ProfileEvaluation:
         """
         self._check_places()
         if not self._layout.is_control.any():
-            raise UsageError("no well is a control", hint=f"name the controls in {controls_key(self._settings.table)}")
+            raise UsageError(
+                "no well is a control", hint=f"name the controls in {controls_key(self._settings.table, 'evaluate')}"
+            )
         if "compound" not in self._cells or self._cells["compound"].isna().all():
-            raise UsageError("no compound is known", hint=column_hint(self._settings.table, "compound"))
+            raise UsageError("no compound is known", hint=column_hint(self._settings.table, "compound", "evaluate"))
         if not self._blocks and not any(link.of_plate or link.fitted_on != "nothing" for link in self._chosen):
             return self._ranked(*self._of_wells(), self._chosen_fit.fitted_by)
         return self._ranked_by_halves()
@@ -245,7 +247,9 @@ class ProfileEvaluation:
         """Raise UsageError where a cell has no plate or no well."""
         name, where = missing_column(self._cells, ("plate", "well"))
         if name:
-            raise UsageError(f"not every cell has a {name}: {where}", hint=column_hint(self._settings.table, name))
+            raise UsageError(
+                f"not every cell has a {name}: {where}", hint=column_hint(self._settings.table, name, "evaluate")
+            )
 
     def _of_wells(self, links: Links | None = None) -> Profiles:
         """Return metadata and profiles of wells after a chain, by default the chosen one.
@@ -297,14 +301,14 @@ class ProfileEvaluation:
 
         wells, x = self._of_wells(links)
         if "compound" not in wells or not (wells["compound"].notna() & ~wells["control"]).any():
-            raise UsageError("no well has a treatment", hint=column_hint(self._settings.table, "compound"))
+            raise UsageError("no well has a treatment", hint=column_hint(self._settings.table, "compound", "evaluate"))
         return treatment_profiles(wells, x, self._settings.profiles.aggregate, keys)
 
     def _with_mechanisms(self, links: Links, keys: tuple[str, ...]) -> tuple[pd.DataFrame, np.ndarray]:
         """Return treatment profiles; raise UsageError where no mechanism of action is known."""
         treatments, x = self._of_treatments(links, keys)
         if "moa" not in treatments or treatments["moa"].isna().all():
-            raise UsageError("no treatment has a mechanism", hint=column_hint(self._settings.table, "moa"))
+            raise UsageError("no treatment has a mechanism", hint=column_hint(self._settings.table, "moa", "evaluate"))
         return treatments, x
 
     def _write_profiles(self, name: str, rows: pd.DataFrame, x: np.ndarray) -> None:

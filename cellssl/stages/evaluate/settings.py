@@ -11,7 +11,7 @@ from pydantic import Field
 from cellssl.config.settings import SettingsModel
 from cellssl.engine.stage import StageSettings
 from cellssl.profiling.normaliser import ChainSettings, chain
-from cellssl.stages.evaluate.external_table import ExternalTable
+from cellssl.stages.shared.external_table import ExternalTable
 
 ALGORITHM = 5
 """5: vectors are normalised by a chain, whose links may be fitted on the controls of every plate; controls that are

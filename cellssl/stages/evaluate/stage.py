@@ -27,7 +27,6 @@ from cellssl.stages.evaluate.classification import (
     predict,
 )
 from cellssl.stages.evaluate.evaluated_cells import evaluated_cells
-from cellssl.stages.evaluate.external_table import ExternalTable, read_external_table, table_blocks
 from cellssl.stages.evaluate.label_leaks import label_leaks
 from cellssl.stages.evaluate.metrics import EvaluationMetrics, PartMetrics
 from cellssl.stages.evaluate.profiles import ProfileEvaluation
@@ -35,6 +34,7 @@ from cellssl.stages.evaluate.settings import Settings
 from cellssl.stages.shared import learned_labels
 from cellssl.stages.shared.card_shapes import embed_blocks
 from cellssl.stages.shared.cell_tables import read_all_embeddings
+from cellssl.stages.shared.external_table import ExternalTable, read_external_table, table_blocks
 from cellssl.stages.shared.plate_layout import split_by_cell
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ def _embedded(job: Job) -> tuple[pd.DataFrame, np.ndarray, list[str], Blocks]:
 
 def _external(table: ExternalTable) -> tuple[pd.DataFrame, np.ndarray, list[str], Blocks]:
     """Return the same of an external table."""
-    cells, vectors, names = read_external_table(table)
-    return cells, vectors, names, table_blocks(table, names)
+    cells, vectors, names = read_external_table(table, "evaluate")
+    return cells, vectors, names, table_blocks(table, names, "evaluate")
 
 
 def _classifications(

@@ -9,6 +9,7 @@ from pydantic import Field as Setting
 
 from cellssl.config.settings import PluginField, SettingsModel
 from cellssl.datasets.base import Dataset
+from cellssl.datasets.tables.controls import DEFAULT_CONTROLS
 from cellssl.engine.stage import StageSettings
 
 ALGORITHM = 1
@@ -17,7 +18,7 @@ ALGORITHM = 1
 class PlateSettings(SettingsModel):
     """Settings that determine the result of one plate."""
 
-    controls: tuple[str, ...] = ("DMSO",)
+    controls: tuple[str, ...] = DEFAULT_CONTROLS
     """Compounds of the control wells, which scale intensities and are the untreated class."""
     max_failures: float = Setting(0.01, ge=0, le=1)
     """Largest share of fields that may be missing or broken; quarantine.csv lists them with the reason. Of 20 or more

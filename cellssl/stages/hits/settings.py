@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cellssl.engine.stage import StageSettings
 from cellssl.profiling.normaliser import ChainSettings, chain
-from cellssl.stages.evaluate.external_table import ExternalTable
+from cellssl.stages.shared.external_table import ExternalTable
 
 ALGORITHM = 1
 

@@ -21,11 +21,11 @@ from cellssl.config.paths import InputPath
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import NOT_IN_FINGERPRINT, ORDERED, SettingsModel
 from cellssl.datasets.tables.columns import RowColumns
+from cellssl.datasets.tables.controls import DEFAULT_CONTROLS
 from cellssl.datasets.tables.csv_table import TABLE_BYTES, header_of, layout_of, not_utf8, number_hint
 from cellssl.errors import DataError, UsageError
 from cellssl.profiling.blocks import Block, Blocks
 from cellssl.spreadsheets import readable
-from cellssl.stages.fetch.settings import PlateSettings
 from cellssl.stages.shared.cell_tables import PYCYTOMINER_NAMES
 
 if TYPE_CHECKING:
@@ -62,48 +62,49 @@ class ExternalTable(SettingsModel):
     """Blocks of feature columns, which are normalised each by itself and get equal shares, as in embed.blocks: the name
     of a block = a pattern of its columns, or several, such as { nucleus = "Nuclei_*", cell = ["Cells_*", "Cyto*"] }.
     Every feature column must be in one block."""
-    controls: tuple[str, ...] = PlateSettings.model_fields["controls"].default
+    controls: tuple[str, ...] = DEFAULT_CONTROLS
     """Compounds of the control wells; used where the table has no column Metadata_control."""
 
 
-def read_external_table(external: ExternalTable) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+def read_external_table(external: ExternalTable, section: str) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     """Return the metadata, under the names of the cell table, the vectors (n, dim) float64, and the names of features.
 
-    Rows in messages are counted from 1, the first below the header.
+    `section` is the section of the recipe that names the table; messages name settings of it. Rows in messages are
+    counted from 1, the first below the header.
     Raises UsageError for a column that does not exist, DataError for a file that is not a table or has no row, for gaps
     in features or Metadata_control, and for a feature or dose that is not a number.
     """
     names = _column_names(external.path)
-    features, meanings = _feature_columns(names, external), _column_meanings(names, external)
+    features, meanings = _feature_columns(names, external, section), _column_meanings(names, external)
     doses = [name for name in names if meanings.get(name, name).removeprefix("Metadata_") == "dose_micromolar"]
     numbers = [*features, *doses]
     table = _read(external.path, [name for name in names if name not in set(numbers)], numbers)
     if table.empty:
         raise DataError(f"{external.path} has no row", hint="give a table with one row per cell or one row per well")
-    table = table.assign(**{name: _as_numbers(table[name], external.path) for name in doses})
+    table = table.assign(**{name: _as_numbers(table[name], external.path, section) for name in doses})
     metadata = table.drop(columns=features)
     metadata = metadata.assign(**{name: label_text(metadata[name]) for name in metadata.columns if name not in doses})
     metadata = metadata.rename(columns=meanings)
     metadata.columns = metadata.columns.str.removeprefix("Metadata_")
     if duplicated := metadata.columns[metadata.columns.duplicated()].tolist():
         raise UsageError(
-            f"{external.path} has two columns for {duplicated[0]}", hint="name one of them in evaluate.table.columns"
+            f"{external.path} has two columns for {duplicated[0]}", hint=f"name one of them in {section}.table.columns"
         )
     if "control" in metadata:
-        metadata["control"] = _as_booleans(metadata["control"], external.path)
+        metadata["control"] = _as_booleans(metadata["control"], external.path, section)
     elif "compound" in metadata:
         metadata["control"] = metadata["compound"].isin(external.controls)
-    return metadata, _feature_matrix(table[features], external.path), features
+    return metadata, _feature_matrix(table[features], external.path, section), features
 
 
-def table_blocks(external: ExternalTable, features: list[str]) -> Blocks:
+def table_blocks(external: ExternalTable, features: list[str], section: str) -> Blocks:
     """Return the blocks of the features of `read_external_table`."""
     if not external.blocks:
         return ()
-    return tuple(Block(name, len(names)) for name, names in _names_of_blocks(features, external).items())
+    return tuple(Block(name, len(names)) for name, names in _names_of_blocks(features, external, section).items())
 
 
-def _names_of_blocks(features: list[str], external: ExternalTable) -> dict[str, list[str]]:
+def _names_of_blocks(features: list[str], external: ExternalTable, section: str) -> dict[str, list[str]]:
     """Return block -> its columns; raise UsageError for a column in no block or in two, and for a block without one.
 
     Without blocks, all are one block without a name.
@@ -117,18 +118,18 @@ def _names_of_blocks(features: list[str], external: ExternalTable) -> dict[str, 
             raise UsageError(
                 f"the column {feature} of {external.path} is in "
                 + (f"the blocks {' and '.join(inside)}" if inside else "no block"),
-                hint="make the patterns of evaluate.table.blocks narrower, such as Nuclei_[!N]*"
+                hint=f"make the patterns of {section}.table.blocks narrower, such as Nuclei_[!N]*"
                 if inside
-                else "add a pattern for it to evaluate.table.blocks, or leave it out by the prefixes in "
-                "evaluate.table.features",
+                else f"add a pattern for it to {section}.table.blocks, or leave it out by the prefixes in "
+                f"{section}.table.features",
             )
         found[inside[0]].append(feature)
     for name, names in found.items():
         if not names:
             raise UsageError(
                 f"no feature column of {external.path} is in the block {name!r}",
-                hint=f"see its pattern {' '.join(external.blocks[name])} in evaluate.table.blocks; the first column is "
-                f"{features[0]}",
+                hint=f"see its pattern {' '.join(external.blocks[name])} in {section}.table.blocks; the first column "
+                f"is {features[0]}",
             )
     return found
 
@@ -137,14 +138,14 @@ def _matches(feature: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(feature, pattern) for pattern in patterns)
 
 
-def column_hint(external: ExternalTable | None, name: str) -> str:
+def column_hint(external: ExternalTable | None, name: str, section: str) -> str:
     """Return what to set where the column of that meaning is not found."""
-    return f"name its column: {'evaluate.table' if external else 'fetch.dataset'}.columns.{name}"
+    return f"name its column: {f'{section}.table' if external else 'fetch.dataset'}.columns.{name}"
 
 
-def controls_key(external: ExternalTable | None) -> str:
+def controls_key(external: ExternalTable | None, section: str) -> str:
     """Return the name of the setting that lists the compounds of control wells."""
-    return "evaluate.table.controls" if external else "fetch.controls"
+    return f"{section}.table.controls" if external else "fetch.controls"
 
 
 def _column_names(path: Path) -> list[str]:
@@ -219,16 +220,16 @@ def _readable(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read: {reason}", hint="give a CSV or a parquet file") from error
 
 
-def _feature_columns(names: list[str], external: ExternalTable) -> list[str]:
+def _feature_columns(names: list[str], external: ExternalTable, section: str) -> list[str]:
     """Return every column with one of the prefixes, block by block; raise UsageError where there is none."""
     for prefixes in [external.features] if external.features else [OWN_PREFIXES, CELLPROFILER_PREFIXES]:
         found = [name for name in names if name.startswith(prefixes)]
         if found:
-            return [name for names_of in _names_of_blocks(found, external).values() for name in names_of]
+            return [name for names_of in _names_of_blocks(found, external, section).values() for name in names_of]
     raise UsageError(
         f"no column of {external.path} begins with "
         f"{' or '.join(external.features or (*OWN_PREFIXES, *CELLPROFILER_PREFIXES))}",
-        hint='set the prefixes of the feature columns: --set evaluate.table.features=["x_"]',
+        hint=f'set the prefixes of the feature columns: --set {section}.table.features=["x_"]',
     )
 
 
@@ -242,9 +243,9 @@ def _column_meanings(names: list[str], external: ExternalTable) -> dict[str, str
     return {**usual, **{name: meaning for meaning, name in named.items()}}
 
 
-def _as_booleans(column: pd.Series[Any], path: Path) -> pd.Series[bool]:
+def _as_booleans(column: pd.Series[Any], path: Path, section: str) -> pd.Series[bool]:
     """Return the column Metadata_control; raise DataError for a gap or another word than true, false, 0 and 1."""
-    hint = "write true or false, or remove the column and set evaluate.table.controls"
+    hint = f"write true or false, or remove the column and set {section}.table.controls"
     if column.isna().any():  # a gap does not say that the well is no control
         row = int(column.isna().to_numpy().argmax()) + 1
         raise DataError(f"the column Metadata_control of {path} is empty in row {row}", hint=hint)
@@ -256,7 +257,7 @@ def _as_booleans(column: pd.Series[Any], path: Path) -> pd.Series[bool]:
     return text.isin(["true", "1", "1.0"])
 
 
-def _as_numbers(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
+def _as_numbers(column: pd.Series[Any], path: Path, section: str) -> pd.Series[Any]:
     """Return the column as numbers or missing values; raise DataError for text that is not a number."""
     import pandas as pd
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
@@ -271,16 +272,16 @@ def _as_numbers(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
         row = int(invalid.argmax())
         raise DataError(
             f"the column {column.name} of {path} holds text in row {row + 1}: {text.iloc[row]!r} is not a number",
-            hint=f"{number_hint(text.iloc[row])}; see evaluate.table.features and evaluate.table.columns",
+            hint=f"{number_hint(text.iloc[row])}; see {section}.table.features and {section}.table.columns",
         )
     exact: pd.Series[Any] = text.astype(object).map(float, na_action="ignore").astype(np.float64)
     return exact
 
 
-def _feature_matrix(features: pd.DataFrame, path: Path) -> np.ndarray:
+def _feature_matrix(features: pd.DataFrame, path: Path, section: str) -> np.ndarray:
     """Return the features (n, dim) float64; raise DataError for gaps, infinite numbers and text."""
     text_columns = features.columns.difference(features.select_dtypes("number").columns, sort=False)
-    features = features.assign(**{name: _as_numbers(features[name], path) for name in text_columns})
+    features = features.assign(**{name: _as_numbers(features[name], path, section) for name in text_columns})
     numbers = features.to_numpy(np.float64)
     broken = ~np.isfinite(numbers).all(axis=0)
     if broken.any():
