@@ -37,7 +37,7 @@ FOUND = HitsMetrics(
     dim=8,
     mean_average_precision=0.55,
     active_by_cell_count=5,
-    retrieval={"any": ANYWHERE, "other_plate": ELSEWHERE, "other_batch_and_position": ELSEWHERE},
+    retrieval={"any": ANYWHERE, "other_plate": ELSEWHERE, "other_batch_and_well": ELSEWHERE},
     not_computed={"other_source": "no column source"},
     is_it_real="Where batch and position must differ, 60 % of the wells still find a replicate.",
     cautions=("plate P3 has no control wells, and its 12 wells are left out",),
@@ -171,7 +171,7 @@ def test_arms_that_were_searched_otherwise_are_not_to_be_compared(runs: list[Run
 def test_scores_of_hits_stand_in_scores_csv(folder: Path) -> None:
     with (folder / "scores.csv").open(encoding="utf-8") as file:
         row = next(csv.DictReader(file))
-    names = ("hits_active", "hits_map", "hits_recall_at_1", "hits_recall_other_batch_and_position")
+    names = ("hits_active", "hits_map", "hits_recall_at_1", "hits_recall_other_batch_and_well")
     assert [row[name] for name in names] == ["12", "0.55", "0.8", "0.6"]
 
 
@@ -203,9 +203,9 @@ def test_hits_that_cell_number_finds_too_are_a_doubt(
 def test_replicates_that_are_alike_only_beside_each_other_are_a_doubt(
     strict: RetrievalRule, finding: str, doubt: str
 ) -> None:
-    found = apart(replace(FOUND, retrieval={"any": ANYWHERE, "other_position": strict}))
+    found = apart(replace(FOUND, retrieval={"any": ANYWHERE, "other_well": strict}))
     assert (found.finding, found.doubt) == (finding, doubt)
-    assert "another position" in found.numbers
+    assert "another well position" in found.numbers
 
 
 def test_one_plate_is_too_little_to_tell_replicates_from_positions() -> None:

@@ -50,12 +50,13 @@ def effect_against_count(
     cell_count_ratio: Float[np.ndarray, "treatments"],
     states: Sequence[State],
     names: Sequence[str],
+    other: str = "control well",
 ) -> Figure:
     """Draw effect against cell count ratio on logarithmic axes, one point per treatment.
 
     Active treatments are named, from the largest effect on, as far as names fit without covering each other or the
     points of other active ones; where none could be tested, those with the largest effects are named. Treatments
-    without an effect or a ratio are left out.
+    without an effect or a ratio are left out. `other` is what treated wells were compared with.
     """
     known = np.flatnonzero(np.isfinite(effect) & np.isfinite(cell_count_ratio))
     x, y = (np.maximum(values[known], LOWEST) for values in (cell_count_ratio, effect))
@@ -73,7 +74,7 @@ def effect_against_count(
         )
         if here.any():
             axis.scatter([], [], s=26, c=mark.colour, marker=mark.marker, label=f"{each} ({here.sum():,})")
-    axis.set(xlabel="cells per well, relative to control wells of the plate", ylabel="effect (1: a typical control)")
+    axis.set(xlabel=f"cells per well, relative to {other}s of the plate", ylabel=f"effect (1: a typical {other})")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.55 / height), ncols=3, borderaxespad=0.0)
     named = np.flatnonzero(state == "active")
     if not (state != "not tested").any():
@@ -83,7 +84,7 @@ def effect_against_count(
 
 
 def _logarithmic(axis: Axes, x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> None:
-    """Set both axes, with a line at 1, which is a control well."""
+    """Set both axes, with a line at 1, where wells are like those compared with."""
     for name, values in (("x", x), ("y", y)):
         low, high = _limits(values)
         axis.set(**{f"{name}scale": "log", f"{name}lim": (low, high)})

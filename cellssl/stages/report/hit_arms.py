@@ -8,10 +8,12 @@ from collections.abc import Sequence
 
 from cellssl.reporting.html import Block, Heading, Paragraph, Table, Value
 from cellssl.reporting.seed_statistics import MeanSd, mean_sd
+from cellssl.stages.hits.is_it_real import ANY
 from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.arm_tables import chain_words
-from cellssl.stages.report.hit_rules import ANY, RULES, recall_score, strictest
+from cellssl.stages.report.hit_rules import RULES, recall_score, strictest
+from cellssl.stages.report.hit_tables import compared_with
 from cellssl.stages.report.runs import Run, first_seeds
 from cellssl.stages.shared.card_shapes import embed_section
 
@@ -21,6 +23,7 @@ BASELINE_ORDER = ("intensities", "features", "cellprofiler", "neighbours", "rand
 """Models of baselines in the order of their rows; other networks that learned nothing here come after them."""
 FIRST_HEAD = "arm or baseline"
 COUNTS = ("hits_active", "hits_tested")
+AGGREGATES = {"quantiles": "10, 50 and 90 % quantiles"}
 NOT_COMPARED = ("table", "seed")
 """Settings in which a search may differ and still be compared."""
 
@@ -45,11 +48,11 @@ def arms_by_hits(runs: list[Run], scores: ScoresByArm, leading: Run) -> list[Blo
 
 
 def _shown_rules(with_hits: Sequence[Run]) -> list[str]:
-    """Return the rules that have a column: any well, another plate, and the strictest rule of any arm."""
+    """Return the rules that have a column: any well, another plate, another position, and the strictest of any arm."""
     found: dict[str, None] = {}
     for run in with_hits:
         retrieval = run.hits.retrieval if run.hits else {}
-        wanted = (ANY, "other_plate", "other_position", strictest(retrieval))
+        wanted = (ANY, "other_plate", "other_well", strictest(retrieval))
         found |= {rule: None for rule in wanted if rule is not None and rule in retrieval}
     return [rule for rule in RULES if rule in found]
 
@@ -107,7 +110,9 @@ def _alike(with_hits: Sequence[Run]) -> list[Block]:
     found = with_hits[0].hits
     assert found is not None
     who = "All arms alike: " if len(with_hits) > 1 else ""
-    return [Paragraph(f"{who}{chain_words(found.normalise)}; a well is the {found.aggregate} of its cells.")]
+    centre = "control wells" if compared_with(with_hits[0]) == "control well" else "mean of all wells"
+    wells = f"wells are the {AGGREGATES.get(found.aggregate, found.aggregate)} of their cells"
+    return [Paragraph(f"{who}{chain_words(found.normalise)}; {wells}, centred on the {centre} of their plate.")]
 
 
 def _settings(run: Run) -> dict[str, str]:

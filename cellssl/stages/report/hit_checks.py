@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 
 from cellssl.counting import counted
+from cellssl.stages.hits.is_it_real import ANY
 from cellssl.stages.hits.metrics import HitsMetrics, RetrievalRule
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import Check, not_made, too_little
-from cellssl.stages.report.hit_rules import ANY, RULES, strictest
+from cellssl.stages.report.hit_rules import RULES, strictest
 from cellssl.stages.report.hit_tables import treatments_of
 from cellssl.stages.report.runs import Run
 
@@ -66,7 +67,7 @@ def apart(found: HitsMetrics) -> Check:
     alone = f"; by cell number alone {by_count:.2f}" if by_count is not None else ""
     numbers = (
         f"the nearest well is a replicate for {strict.recall_at_1:.2f} of {counted(strict.queries, 'well')} where it "
-        f"has to be of {RULES[rule]} (chance {strict.chance:.2f}, shuffled wells {strict.shuffled_recall_at_1:.2f}"
+        f"has to be from {RULES[rule]} (chance {strict.chance:.2f}, shuffled wells {strict.shuffled_recall_at_1:.2f}"
         f"{alone}){beside}"
     )
     if strict.queries < FEW_QUERIES:

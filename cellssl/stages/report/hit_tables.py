@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from cellssl.artifacts.contents import section_of
 from cellssl.artifacts.tables import Column, explained, read_csv, read_table
 from cellssl.stages.report.runs import Run
+from cellssl.stages.shared.card_shapes import HitsSection
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +37,12 @@ TREATMENTS = {
 SPELLED_FLAGS = {True: True, False: False, "True": True, "False": False, "true": True, "false": False}
 OF_WELLS = ("dose_micromolar", "cells", "cell_count_ratio", "effect", "average_precision")
 """Columns of wells.csv that hold numbers."""
+
+
+def compared_with(run: Run) -> str:
+    """Return what the treated wells of a run with hits were compared with: control wells, or other wells."""
+    assert run.hits_artifact is not None
+    return "other well" if section_of(run.hits_artifact, HitsSection).reference == "all" else "control well"
 
 
 def treatments_of(run: Run) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.figures import write_figure
 from cellssl.stages.report.hit_arms import arms_by_hits
-from cellssl.stages.report.hit_tables import names_of, treatments_of, wells_of
+from cellssl.stages.report.hit_tables import compared_with, names_of, treatments_of, wells_of
 from cellssl.stages.report.runs import Run
 from cellssl.stages.report.tables_common import ROWS_SHOWN, interval_text, rows_note
 
@@ -43,10 +43,10 @@ HEADER = (
     *("its mechanism", "remark"),
 )
 CAPTION = (
-    "Active treatments first, then by q and by effect. q: p-value (mean average precision against control wells), "
-    "corrected for the number of treatments (Benjamini and Hochberg). Effect: distance from the control wells; 1 is as "
-    "far as a typical control well. Cells changed: at least this share of the cells looks unlike control cells. Cell "
-    "count ratio: cells per well, relative to the control wells of the plate. hits.csv has more, such as all intervals."
+    "Active treatments first, then by q and by effect. q: p-value (mean average precision against {other}s), corrected "
+    "for the number of treatments (Benjamini and Hochberg). Effect: distance from {other}s; 1 is as far as a typical "
+    "{other}. Cells changed: at least this share of the cells looks unlike those of {other}s. Cell count ratio: cells "
+    "per well, relative to {other}s of the plate. hits.csv has more, such as all intervals."
 )
 
 
@@ -64,7 +64,8 @@ def hits_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section
         return []
     table = treatments_of(run)
     blocks: list[Block] = [Paragraph(text) for text in (activity_sentence(run, run.hits), run.hits.is_it_real) if text]
-    blocks += [_treatment_table(table.head(FIRST_ROWS), f"{CAPTION} “{run.arm}”, seed {run.seed}.")]
+    caption = f"“{run.arm}”, seed {run.seed}. {CAPTION.format(other=compared_with(run))}"
+    blocks += [_treatment_table(table.head(FIRST_ROWS), caption)]
     blocks += [*_rest(table), *_points(job, run, table), *_doses(job, run, table)]
     return [Section(TITLE, [*blocks, *arms_by_hits(runs, scores, run), *_not_computed(run.hits)])]
 
@@ -84,7 +85,7 @@ def activity_sentence(run: Run, found: HitsMetrics) -> str:
     by_count = "" if alone is None else f" The same test on the number of cells alone finds {alone:,}."
     return (
         f"{where}, {found.active:,} of {counted(found.tested, 'tested treatment')} {verb} active: their wells are more "
-        f"like each other than like control wells, at q < {found.alpha:g}.{by_count}{untested}"
+        f"like each other than like {compared_with(run)}s, at q < {found.alpha:g}.{by_count}{untested}"
     )
 
 
@@ -161,13 +162,15 @@ def _points(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
     shown = sum(math.isfinite(one) and math.isfinite(other) for one, other in zip(effect, ratio, strict=True))
     if not shown:
         return []
-    figure = hit_figures.effect_against_count(effect, ratio, _states(table["active"]), names_of(table))
+    figure = hit_figures.effect_against_count(
+        effect, ratio, _states(table["active"]), names_of(table), compared_with(run)
+    )
     lost = len(table) - shown
     left_out = f" Not shown: {counted(lost, 'treatment')} without cells." if lost else ""
     caption = (
-        f"“{run.arm}”, seed {run.seed}: effect against the number of cells, one point per treatment; dotted lines: "
-        "control wells. A treatment near the vertical line has about as many cells as control wells: its effect is not "
-        f"one on the number of cells.{left_out}"
+        f"“{run.arm}”, seed {run.seed}: effect against the number of cells, one point per treatment; at the dotted "
+        f"lines, treated wells are like {compared_with(run)}s. An effect near the vertical line is not one on the "
+        f"number of cells.{left_out}"
     )
     return [write_figure(job, "hits.png", figure, caption, theme.drawing)]
 
