@@ -94,7 +94,8 @@ def effect_curves(
     for axis, (name, (ec50, low, high)) in zip(axes, ec50_micromolar.items(), strict=False):
         in_panel = known & ~is_control & (dose_micromolar > 0) & (names == name)
         left = _dose_axis(axis, dose_micromolar[in_panel])
-        axis.axvspan(low, high, color=COLOURS[5], alpha=0.25, linewidth=0)
+        if math.isfinite(low) and math.isfinite(high):
+            axis.axvspan(low, high, color=COLOURS[5], alpha=0.25, linewidth=0)
         axis.axvline(ec50, color=COLOURS[0], linewidth=1.0, linestyle="--")
         _dose_curve(axis, dose_micromolar[in_panel], effect[in_panel], group_style(3), name)
         _control_mark(axis, left, effect[known & is_control], group_style(7))

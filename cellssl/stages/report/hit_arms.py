@@ -12,9 +12,10 @@ from cellssl.stages.hits.is_it_real import ANY
 from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.arm_tables import chain_words
-from cellssl.stages.report.hit_rules import RULES, recall_score, strictest
+from cellssl.stages.report.hit_rules import RULES, strictest
 from cellssl.stages.report.hit_tables import compared_with
 from cellssl.stages.report.runs import Run, first_seeds
+from cellssl.stages.report.scores import recall_score
 from cellssl.stages.shared.card_shapes import embed_section
 
 CELL_COUNT = "cell count"
@@ -110,15 +111,14 @@ def _alike(with_hits: Sequence[Run]) -> list[Block]:
     found = with_hits[0].hits
     assert found is not None
     who = "All arms alike: " if len(with_hits) > 1 else ""
-    centre = "control wells" if compared_with(with_hits[0]) == "control well" else "mean of all wells"
+    centre = "control wells" if compared_with(with_hits[0].found_hits) == "control well" else "mean of all wells"
     wells = f"wells are the {AGGREGATES.get(found.aggregate, found.aggregate)} of their cells"
     return [Paragraph(f"{who}{chain_words(found.normalise)}; {wells}, centred on the {centre} of their plate.")]
 
 
 def _settings(run: Run) -> dict[str, str]:
     """Return the settings of a search for hits, as text."""
-    assert run.hits_artifact is not None
-    section = {name: value for name, value in run.hits_artifact.card.section.items() if name not in NOT_COMPARED}
+    section = {name: value for name, value in run.found_hits.card.section.items() if name not in NOT_COMPARED}
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in section.items()

@@ -41,7 +41,7 @@ def by_cell_number(run: Run, found: HitsMetrics) -> Check:
         return not_made(BY_CELL_NUMBER, f"none of {counted(found.tested, 'tested treatment')} is active")
     if found.active_by_cell_count is None:
         return not_made(BY_CELL_NUMBER, "the number of cells of each well is not known")
-    table = treatments_of(run)
+    table = treatments_of(run.found_hits)
     q_values = table["cell_count_q_value"].to_numpy(float, na_value=math.nan)
     both = sum(is_active is True and q < found.alpha for is_active, q in zip(table["active"], q_values, strict=True))
     numbers = (

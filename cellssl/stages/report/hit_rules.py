@@ -1,4 +1,4 @@
-"""hit_rules: a rule on which replicates may find each other in; its score, and which rule is the strictest, out."""
+"""hit_rules: a rule on which replicates may find each other in; its words, and which rule is the strictest, out."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ RULES = {**IN_WORDS, ANY: "any other well"}
 """Rule of the retrieval of replicates -> where a replicate may lie."""
 STRICT = (*STRICTEST, "other_well", "other_batch", "other_plate")
 """Rules under which place or day cannot explain that replicates are alike, those that leave least first."""
-
-
-def recall_score(rule: str) -> str:
-    """Return the name of the score of a rule in scores.csv."""
-    return "hits_recall_at_1" if rule == ANY else f"hits_recall_{rule}"
 
 
 def strictest(retrieval: Mapping[str, RetrievalRule]) -> str | None:

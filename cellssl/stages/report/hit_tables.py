@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.contents import section_of
+from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import Column, explained, read_csv, read_table
-from cellssl.stages.report.runs import Run
 from cellssl.stages.shared.card_shapes import HitsSection
 
 if TYPE_CHECKING:
@@ -35,20 +35,18 @@ TREATMENTS = {
 }
 """Columns of hits.parquet that the page shows."""
 SPELLED_FLAGS = {True: True, False: False, "True": True, "False": False, "true": True, "false": False}
-OF_WELLS = ("dose_micromolar", "cells", "cell_count_ratio", "effect", "average_precision")
-"""Columns of wells.csv that hold numbers."""
+OF_WELLS = ("dose_micromolar", "effect", "compound", "control")
+"""Columns of wells.csv that dose curves need, those that hold numbers first."""
 
 
-def compared_with(run: Run) -> str:
-    """Return what the treated wells of a run with hits were compared with: control wells, or other wells."""
-    assert run.hits_artifact is not None
-    return "other well" if section_of(run.hits_artifact, HitsSection).reference == "all" else "control well"
+def compared_with(hits: Artifact) -> str:
+    """Return what treated wells were compared with, as sentences call one of them."""
+    return "other well" if section_of(hits, HitsSection).reference == "all" else "control well"
 
 
-def treatments_of(run: Run) -> pd.DataFrame:
-    """Return hits.parquet of a run that has one; `active` is True, False, or None where a treatment was not tested."""
-    assert run.hits_artifact is not None
-    path = run.hits_artifact.file("hits.parquet")
+def treatments_of(hits: Artifact) -> pd.DataFrame:
+    """Return hits.parquet, whose `active` is True, False, or None where a treatment was not tested."""
+    path = hits.file("hits.parquet")
     table = read_table(path, TREATMENTS)
     with explained(path):
         missing = {name: None for name in TREATMENTS if name not in table}
@@ -56,13 +54,12 @@ def treatments_of(run: Run) -> pd.DataFrame:
         return table.assign(active=_flags(table["active"]))
 
 
-def wells_of(run: Run) -> pd.DataFrame:
-    """Return wells.csv of a run that has hits, with `control` as a flag."""
-    assert run.hits_artifact is not None
-    path = run.hits_artifact.file("wells.csv")
+def wells_of(hits: Artifact) -> pd.DataFrame:
+    """Return those columns of wells.csv that dose curves need; `control` is a flag."""
+    path = hits.file("wells.csv")
     with explained(path):
-        wells = read_csv(path, OF_WELLS)
-        return wells.assign(control=wells["control"].map(SPELLED_FLAGS).astype(bool))
+        wells = read_csv(path, OF_WELLS[:2])[list(OF_WELLS)]
+        return wells.assign(control=[SPELLED_FLAGS[text] for text in wells["control"]])
 
 
 def _flags(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -86,15 +83,14 @@ def _name(compound: object, dose: float | None) -> str:
     return str(compound) if pd.isna(dose) else f"{compound} {dose:.4g} µM"
 
 
-def all_treatments(runs: Iterable[Run]) -> pd.DataFrame | None:
-    """Return the treatments of all runs in one table, `arm` and `seed` first; None where no run has hits."""
+def all_treatments(found: Iterable[tuple[str, int, Artifact]]) -> pd.DataFrame | None:
+    """Return the treatments of all arms and seeds in one table, `arm` and `seed` first; None where there are none."""
     import pandas as pd
 
     tables = []
-    for run in runs:
-        if run.hits_artifact is not None:
-            table = read_table(run.hits_artifact.file("hits.parquet"), TREATMENTS)
-            table.insert(0, "arm", run.arm)
-            table.insert(1, "seed", run.seed)
-            tables.append(table)
+    for arm, seed, hits in found:
+        table = read_table(hits.file("hits.parquet"), TREATMENTS)
+        table.insert(0, "arm", arm)
+        table.insert(1, "seed", seed)
+        tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else None

@@ -147,6 +147,12 @@ class Run:
             return None
         return built_of_metrics(self.hits_artifact, HitsMetrics.from_json, HitsMetrics)
 
+    @property
+    def found_hits(self) -> Artifact:
+        """The hits of a run that has some."""
+        assert self.hits_artifact is not None
+        return self.hits_artifact
+
     @cached_property
     def projection_spreads(self) -> dict[str, float]:
         """Branch -> spread of its projections over the last steps of training: 1 is even, 0 is all the same.

@@ -17,8 +17,8 @@ from cellssl.stages.evaluate.metrics import (
     EvaluationMetrics,
     SchemeMetrics,
 )
+from cellssl.stages.hits.is_it_real import ANY, IN_WORDS
 from cellssl.stages.hits.metrics import HitsMetrics
-from cellssl.stages.report.hit_rules import RULES, recall_score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,6 +235,11 @@ def _of_hits(name: str, results: RunResults) -> Value:
     return value
 
 
+def recall_score(rule: str) -> str:
+    """Return the name of the score of a rule of the retrieval of replicates."""
+    return "hits_recall_at_1" if rule == ANY else f"hits_recall_{rule}"
+
+
 def _replicate_recall(rule: str, results: RunResults) -> Value:
     found = results.hits.retrieval.get(rule) if results.hits is not None else None
     return None if found is None else found.recall_at_1
@@ -380,7 +385,7 @@ HIT_SCORES = (
             higher_is_better=True,
             optional=True,
         )
-        for rule, words in RULES.items()
+        for rule, words in IN_WORDS.items()
     ),
 )
 """Scores of the search for treatments that changed the cells."""

@@ -64,9 +64,15 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
 
 def _hits(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     """Return which treatments changed the cells, where they were searched for."""
-    from cellssl.stages.report.hits_section import hits_section
+    from cellssl.reporting.html import Section
+    from cellssl.stages.report.hit_arms import arms_by_hits
+    from cellssl.stages.report.hit_blocks import hit_blocks, leading_run, not_computed
 
-    return hits_section(job, runs, scores)
+    run = leading_run(runs, scores)
+    if run is None or run.hits is None:
+        return []
+    blocks = [*hit_blocks(job, runs, run), *arms_by_hits(runs, scores, run), *not_computed(run.hits)]
+    return [Section("Which treatments changed the cells", blocks)]
 
 
 def _results(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
@@ -143,7 +149,8 @@ def _write_hits(job: Job, runs: list[Run]) -> None:
     from cellssl.artifacts.tables import write_csv
     from cellssl.stages.report.hit_tables import all_treatments
 
-    if (table := all_treatments(runs)) is not None:
+    found = [(run.arm, run.seed, run.hits_artifact) for run in runs if run.hits_artifact is not None]
+    if (table := all_treatments(found)) is not None:
         write_csv(table, job.draft.file("hits.csv"))
 
 

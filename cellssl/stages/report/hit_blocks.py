@@ -1,4 +1,4 @@
-"""hits_section: runs with hits in; the section on which treatments changed the cells, with figures and tables, out."""
+"""hit_blocks: a run with hits in; sentences, tables and figures on which treatments changed the cells out."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from cellssl.engine.build import Job
 from cellssl.reporting import theme
 from cellssl.reporting.figures import dose_response
 from cellssl.reporting.figures import hits as hit_figures
-from cellssl.reporting.html import Block, Bullets, Folded, Paragraph, Section, Table, Value
+from cellssl.reporting.html import Block, Bullets, Folded, Paragraph, Table, Value
 from cellssl.reporting.seed_statistics import number
 from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.figures import write_figure
-from cellssl.stages.report.hit_arms import arms_by_hits
 from cellssl.stages.report.hit_tables import compared_with, names_of, treatments_of, wells_of
-from cellssl.stages.report.runs import Run
+from cellssl.stages.report.runs import Run, first_seeds
 from cellssl.stages.report.tables_common import ROWS_SHOWN, interval_text, rows_note
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TITLE = "Which treatments changed the cells"
 FIRST_ROWS = 20
 """Number of treatments that are shown without unfolding."""
 DOSE_PANELS = 6
@@ -57,17 +55,15 @@ def leading_run(runs: Sequence[Run], scores: ScoresByArm) -> Run | None:
     return min(with_hits, key=lambda run: order.index(run.arm), default=None)
 
 
-def hits_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
-    """Return the section on hits; nothing where no run has any."""
-    run = leading_run(runs, scores)
-    if run is None or run.hits is None:
-        return []
-    table = treatments_of(run)
-    blocks: list[Block] = [Paragraph(text) for text in (activity_sentence(run, run.hits), run.hits.is_it_real) if text]
-    caption = f"“{run.arm}”, seed {run.seed}. {CAPTION.format(other=compared_with(run))}"
-    blocks += [_treatment_table(table.head(FIRST_ROWS), caption)]
-    blocks += [*_rest(table), *_points(job, run, table), *_doses(job, run, table)]
-    return [Section(TITLE, [*blocks, *arms_by_hits(runs, scores, run), *_not_computed(run.hits)])]
+def hit_blocks(job: Job, runs: Sequence[Run], run: Run) -> list[Block]:
+    """Return what the hits of one of the runs show: sentences, the table of treatments, and figures."""
+    assert run.hits is not None
+    table = treatments_of(run.found_hits)
+    caption = f"“{run.arm}”, seed {run.seed}. {CAPTION.format(other=compared_with(run.found_hits))}"
+    found = f"{activity_sentence(run, run.hits)}{_beside_baselines(runs, run)}"
+    sentences = [Paragraph(text) for text in (found, run.hits.is_it_real) if text]
+    first = _treatment_table(table.head(FIRST_ROWS), caption)
+    return [*sentences, first, *_rest(table), *_points(job, run, table), *_doses(job, run, table)]
 
 
 def activity_sentence(run: Run, found: HitsMetrics) -> str:
@@ -85,8 +81,17 @@ def activity_sentence(run: Run, found: HitsMetrics) -> str:
     by_count = "" if alone is None else f" The same test on the number of cells alone finds {alone:,}."
     return (
         f"{where}, {found.active:,} of {counted(found.tested, 'tested treatment')} {verb} active: their wells are more "
-        f"like each other than like {compared_with(run)}s, at q < {found.alpha:g}.{by_count}{untested}"
+        f"like each other than like {compared_with(run.found_hits)}s, at q < {found.alpha:g}.{by_count}{untested}"
     )
+
+
+def _beside_baselines(runs: Sequence[Run], run: Run) -> str:
+    """Return how many treatments the baselines find; nothing where the run is one, or there are none."""
+    baselines = [one for one in first_seeds(list(runs)) if one.is_baseline and one.hits is not None and one.hits.tested]
+    if run.is_baseline or not baselines:
+        return ""
+    each = ", ".join(f"{one.arm} {one.hits.active:,}" for one in baselines if one.hits is not None)
+    return f" Baselines, which learn nothing, find: {each}."
 
 
 def _treatment_table(table: pd.DataFrame, caption: str) -> Table:
@@ -162,15 +167,14 @@ def _points(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
     shown = sum(math.isfinite(one) and math.isfinite(other) for one, other in zip(effect, ratio, strict=True))
     if not shown:
         return []
-    figure = hit_figures.effect_against_count(
-        effect, ratio, _states(table["active"]), names_of(table), compared_with(run)
-    )
+    other = compared_with(run.found_hits)
+    figure = hit_figures.effect_against_count(effect, ratio, _states(table["active"]), names_of(table), other)
     lost = len(table) - shown
     left_out = f" Not shown: {counted(lost, 'treatment')} without cells." if lost else ""
     caption = (
         f"“{run.arm}”, seed {run.seed}: effect against the number of cells, one point per treatment; at the dotted "
-        f"lines, treated wells are like {compared_with(run)}s. An effect near the vertical line is not one on the "
-        f"number of cells.{left_out}"
+        f"lines, treated wells are like {other}s. An effect near the vertical line is not one on the number of cells."
+        f"{left_out}"
     )
     return [write_figure(job, "hits.png", figure, caption, theme.drawing)]
 
@@ -185,7 +189,9 @@ def _doses(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
     import numpy as np
 
     fitted = table[table["ec50_micromolar"].notna() & table["compound"].notna()]
-    wells = wells_of(run)
+    if fitted.empty:
+        return []
+    wells = wells_of(run.found_hits)
     has_dose = wells[~wells["control"] & (wells["dose_micromolar"] > 0) & wells["effect"].notna()]
     largest = fitted[fitted["compound"].isin(has_dose["compound"])].sort_values(
         "effect", ascending=False, kind="stable"
@@ -212,7 +218,8 @@ def _doses(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
     return [write_figure(job, "hits-doses.png", figure, caption, theme.drawing)]
 
 
-def _not_computed(found: HitsMetrics) -> list[Block]:
+def not_computed(found: HitsMetrics) -> list[Block]:
+    """Return what the wells do not allow, with the reasons, folded."""
     if not found.not_computed:
         return []
     items = [f"{name.replace('_', ' ')}: {reason}" for name, reason in found.not_computed.items()]
