@@ -1,18 +1,19 @@
-"""design: a screen in; the plates whose wells can be compared, its treatments, and what its design does not allow, out."""
+"""design: a screen in; its treatments, the plates that can be compared, and what the design does not allow, out."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellssl.counting import counted
 from cellssl.errors import DataError, UsageError
-from cellssl.stages.evaluate.external_table import controls_key
-from cellssl.stages.hits.screen import Screen
+from cellssl.stages.hits.screen import SECTION, Screen
+from cellssl.stages.shared.external_table import controls_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +35,31 @@ class Treatments:
     of_well: np.ndarray
     """The row of the treatment of every well of the screen; -1 for controls, and wells without a treatment."""
 
+    @cached_property
+    def names(self) -> list[str]:
+        """One name per treatment, such as `taxol 0.3`, by which results refer to it."""
+        doses = self.table["dose_micromolar"] if "dose_micromolar" in self.table else [np.nan] * len(self.table)
+        return [treatment_name(*each) for each in zip(self.table["compound"], doses, strict=True)]
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Name -> row of the table."""
+        return {name: row for row, name in enumerate(self.names)}
+
     def labels(self, wells: np.ndarray) -> list[str | None]:
-        """Return the treatments of some wells as labels that sort as the table does; None where there is none."""
-        return [f"{number:07d}" if number >= 0 else None for number in self.of_well[wells].tolist()]
+        """Return the name of the treatment of some wells; None where there is none."""
+        return [self.names[number] if number >= 0 else None for number in self.of_well[wells].tolist()]
+
+    def in_order(self, names: Sequence[str], values: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return values of named treatments in the order of the table; NaN for those that are not named."""
+        found = np.full(len(self.table), np.nan)
+        found[[self.rows[name] for name in names]] = values
+        return found
+
+
+def treatment_name(compound: str, dose_micromolar: float) -> str:
+    """Return the name of a treatment: its compound, and its dose where it is known."""
+    return str(compound) if np.isnan(dose_micromolar) else f"{compound} {float(dose_micromolar):.15g}"
 
 
 def treatments_of(wells: pd.DataFrame) -> Treatments:
@@ -72,9 +95,11 @@ def comparable(screen: Screen, settings: Settings) -> tuple[Screen, dict[str, st
     reasons = {plate: _too_few(int(rows.get(plate, 0)), least) for plate in plates}
     left_out = {plate: reason for plate, reason in reasons.items() if reason}
     if len(left_out) == len(plates):
+        needed = "two controls" if least == 2 and len(rows) else "a control well"
         raise UsageError(
-            f"there is nothing to compare treated wells with: no plate has {'a control well' if least == 1 or not len(rows) else 'two controls'}",
-            hint=f'name the controls in {controls_key(settings.table)}; or compare every well with all others of its plate: hits.reference = "all"',
+            f"there is nothing to compare treated wells with: no plate has {needed}",
+            hint=f"name the controls in {controls_key(settings.table, SECTION)}; or compare every well with all others "
+            'of its plate: hits.reference = "all"',
         )
     if not left_out:
         return screen, {}
@@ -89,7 +114,7 @@ def _too_few(rows: int, least: int) -> str:
     return "no control well" if rows == 0 else "one control only, too few for the chain in hits.normalise"
 
 
-def design_warnings(smallest: Sequence[float], alpha: float, names: tuple[str, str] = ("hits.alpha", "q-value")) -> list[str]:
+def design_warnings(smallest: Sequence[float], alpha: float) -> list[str]:
     """Return what the smallest possible p-value of every treatment means for its q-value; nothing where it is small.
 
     `smallest` has 1 for a treatment that cannot be tested.
@@ -106,13 +131,13 @@ def design_warnings(smallest: Sequence[float], alpha: float, names: tuple[str, s
     cure = "more wells per treatment, or more control wells per plate, would allow smaller ones"
     if best > alpha:
         return [
-            f"no treatment can have a {names[1]} below {alpha:g}: with so few wells, the smallest possible p-value is "
+            f"no treatment can have a q-value below {alpha:g}: with so few wells, the smallest possible p-value is "
             f"{best:.2g}; {cure}"
         ]
     together = math.ceil(len(possible) * best / alpha)
     if together > 1:
         return [
-            f"the smallest possible p-value is {best:.2g}, so a {names[1]} below {alpha:g} needs at least "
+            f"the smallest possible p-value is {best:.2g}, so a q-value below {alpha:g} needs at least "
             f"{counted(together, 'treatment')} of {len(possible):,} that are as extreme at once; {cure}"
         ]
     return []

@@ -1,4 +1,4 @@
-"""is_it_real: profiles of wells in; how often replicates find each other when plate, batch or position must differ, out."""
+"""is_it_real: how often replicates find each other under every rule in; one sentence on position and batch out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cellssl.counting import counted
 from cellssl.stages.hits.metrics import RetrievalRule
 
 ANY = "any"
-STRICTEST = ("other_batch_and_well", "other_plate_and_well")
+STRICTEST = ("other_batch_and_position", "other_plate_and_position")
 """The rules of which the first that can be computed answers whether a hit is more than batch and position."""
 IN_WORDS = {
     "any": "any replicate",
@@ -17,10 +17,10 @@ IN_WORDS = {
     "other_source": "another source",
     "other_row": "another row",
     "other_column": "another column",
-    "other_well": "another well position",
-    "other_edge": "the edge and the inside of a plate",
-    "other_plate_and_well": "another plate and another well position",
-    "other_batch_and_well": "another batch and another well position",
+    "other_position": "another well position",
+    "other_edge_class": "the edge and the inside of a plate",
+    "other_plate_and_position": "another plate and another well position",
+    "other_batch_and_position": "another batch and another well position",
 }
 """What a replicate must differ in."""
 
@@ -29,7 +29,8 @@ def sentence(rules: Mapping[str, RetrievalRule], not_computed: Mapping[str, str]
     """Return what is left of the retrieval of replicates when they must differ in batch, or plate, and position."""
     strict = next((name for name in STRICTEST if name in rules), None)
     if ANY not in rules:
-        return f"Whether replicates find each other is not known: {not_computed.get(ANY, 'no treatment has two wells')}."
+        reason = not_computed.get(ANY, "no treatment has two wells")
+        return f"Whether replicates find each other is not known: {reason}."
     if strict is None:
         reason = next((not_computed[name] for name in reversed(STRICTEST) if name in not_computed), "no pair is left")
         return f"Whether hits are more than plate and position is not known: {reason}."
@@ -37,7 +38,7 @@ def sentence(rules: Mapping[str, RetrievalRule], not_computed: Mapping[str, str]
     by_count = left.cell_count_recall_at_1
     beside = f", and {by_count:.0%} by the number of cells alone" if by_count is not None else ""
     return (
-        f"When replicates must lie in {IN_WORDS[strict]}, {left.recall_at_1:.0%} of {counted(left.queries, 'well')} have "
-        f"a replicate as their nearest well: {left.chance:.0%} would by chance{beside}, and {whole.recall_at_1:.0%} do "
-        "where any replicate counts."
+        f"When replicates must lie in {IN_WORDS[strict]}, {left.recall_at_1:.0%} of {counted(left.queries, 'well')} "
+        f"have a replicate as their nearest well: {left.chance:.0%} would by chance{beside}, and "
+        f"{whole.recall_at_1:.0%} do where any replicate counts."
     )

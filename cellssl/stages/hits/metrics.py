@@ -1,4 +1,4 @@
-"""metrics: what one search for hits has found, as frozen objects; JSON of hits.json and of the card out, and back in."""
+"""metrics: what one search for hits has found, as frozen objects; JSON of hits.json and the card out, and back in."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cellssl.counting import counted
 from cellssl.stages.shared.fitted_link import FittedLink, links_in, links_json
 
 
@@ -41,6 +42,8 @@ class HitsMetrics:
     active: int
     """Treatments whose q-value is below `alpha`."""
     alpha: float
+    min_effect: float
+    """Smallest effect of an active treatment, in units of a typical control well."""
     normalise: tuple[str, ...]
     """Names of the links of the chain."""
     aggregate: str
@@ -62,6 +65,16 @@ class HitsMetrics:
     """Who fitted the normalisation."""
     cautions: tuple[str, ...] = ()
     """What makes these numbers doubtful, in sentences."""
+
+    def in_words(self) -> str:
+        """Return how many treatments are active, in a sentence."""
+        if not self.tested:
+            return f"no treatment of {self.treatments:,} could be tested: effects and ranks only"
+        beside = self.active_by_cell_count
+        by_count = "" if beside is None else f"; by the number of cells alone, {beside:,} would be"
+        return (
+            f"{self.active:,} of {counted(self.tested, 'tested treatment')} are active (q < {self.alpha:g}){by_count}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the metrics ready for JSON."""

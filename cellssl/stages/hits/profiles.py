@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.errors import DataError, UsageError
-from cellssl.stages.evaluate.external_table import controls_key
-from cellssl.stages.hits.screen import OF_WELL, Screen
+from cellssl.stages.hits.screen import OF_WELL, SECTION, Screen
+from cellssl.stages.shared.external_table import controls_key
 from cellssl.stages.shared.fitted_link import FittedLink
 from cellssl.stages.shared.plate_layout import PlateLayout
 
@@ -47,7 +47,7 @@ def make_profiles(screen: Screen, settings: Settings) -> Profiles:
     from cellssl.profiling.frames import whole_plates
     from cellssl.profiling.profiles import well_profiles
 
-    layout, links, key = PlateLayout.of(screen.cells), settings.normalise, controls_key(settings.table)
+    layout, links, key = PlateLayout.of(screen.cells), settings.normalise, controls_key(settings.table, SECTION)
     everything = np.ones(len(screen.cells), bool)
     fitting = layout.is_control if settings.reference == "controls" else everything
     frames = whole_plates(layout.plates, fitting, key) if is_per_plate(links) else None

@@ -14,15 +14,17 @@ from cellssl.artifacts.tables import UNREAD_FIELDS, read_fields, read_table
 from cellssl.engine.build import Job
 from cellssl.errors import UsageError
 from cellssl.profiling.blocks import Blocks
-from cellssl.stages.evaluate.external_table import ExternalTable, column_hint, read_external_table, table_blocks
 from cellssl.stages.shared.card_shapes import embed_blocks, embed_section
 from cellssl.stages.shared.cell_tables import read_all_embeddings
+from cellssl.stages.shared.external_table import ExternalTable, column_hint, read_external_table, table_blocks
 from cellssl.stages.shared.scaled_crops import upstream_segment
 from cellssl.stages.shared.well_draw import rows_of_plates
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SECTION = "hits"
+"""The section of a recipe whose settings messages name."""
 OF_WELL = ("batch", "source", "compound", "dose_micromolar", "moa", "control_type", "control")
 """Columns that describe a well, where they are known."""
 CELL_COUNTS = ("cells", "Object_Count", "Count_Cells")
@@ -42,8 +44,8 @@ class Screen:
     """Names of the features."""
     blocks: Blocks
     wells: pd.DataFrame
-    """One row per well, also of wells without a vector, ordered by plate and well: plate, well, the columns OF_WELL, and
-    `cells`, the number of cells per field, or of the well where its fields are not known; NaN where it is not known."""
+    """One row per well, also of wells without a vector, ordered by plate and well: plate, well, the columns OF_WELL,
+    and `cells`, the number of cells per field, or of the well in an external table; NaN where it is not known."""
     rows_are_cells: bool
     """Whether wells have several rows, so that the share of changed cells can be seen."""
 
@@ -57,9 +59,9 @@ def read_screen(job: Job) -> Screen:
     screen = _external(table) if table else _embedded(job)
     for name in ("plate", "well"):
         if name not in screen.cells or screen.cells[name].isna().any():
-            raise UsageError(f"not every row has a {name}", hint=column_hint(table, name))
+            raise UsageError(f"not every row has a {name}", hint=column_hint(table, name, SECTION))
     if "compound" not in screen.wells or not _is_treated(screen.wells).any():
-        raise UsageError("no well has a treatment", hint=column_hint(table, "compound"))
+        raise UsageError("no well has a treatment", hint=column_hint(table, "compound", SECTION))
     return screen
 
 
@@ -86,13 +88,13 @@ def _embedded(job: Job) -> Screen:
 
 
 def _external(table: ExternalTable) -> Screen:
-    cells, vectors, names = read_external_table(table)
+    cells, vectors, names = read_external_table(table, SECTION)
     cells = cells if "control" in cells else cells.assign(control=False)
-    blocks = table_blocks(table, names)
+    blocks = table_blocks(table, names, SECTION)
     cells, vectors = _without_empty_wells(cells, vectors)
     for name in ("plate", "well"):
         if name not in cells:
-            raise UsageError(f"{table.path} has no column for the {name}", hint=column_hint(table, name))
+            raise UsageError(f"{table.path} has no column for the {name}", hint=column_hint(table, name, SECTION))
     known = [name for name in OF_WELL if name in cells]
     wells = cells[["plate", "well", *known]].drop_duplicates(["plate", "well"])
     counts = next((_as_numbers(cells[name]) for name in CELL_COUNTS if name in cells), None)

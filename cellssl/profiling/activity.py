@@ -1,0 +1,199 @@
+"""activity: profiles of wells -> how well the replicates of a treatment stand out from the controls, with p-values.
+
+Mean average precision is that of Kalinin et al. 2025, doi:10.1038/s41467-025-60306-2. Its p-value is that of a
+permutation test: the labels "treated" and "control" change among the wells of a treatment and the controls, and plates
+are centred again on the wells that are controls then. Random ranks, the null of that paper and of copairs 0.5, take the
+wells of a treatment as independent, which they are not: all are compared with the same controls, and share the error of
+the mean of these.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+from scipy.stats import false_discovery_control
+
+from cellssl.profiling.activity_comparison import Comparison, with_all, with_controls
+from cellssl.profiling.activity_design import ActivityDesign, Reference, smallest_p_value
+from cellssl.profiling.finite import check_embeddings
+from cellssl.profiling.labels import Labels, codes
+from cellssl.profiling.nearness import Similarity
+from cellssl.profiling.one_thread import one_thread
+from cellssl.profiling.retrieval import ROUNDING, AveragePrecision, mean_average_precision
+from cellssl.randomness import generator
+
+Null = Literal["permutation", "random_ranks"]
+ENOUGH = 100
+"""Draws that reach the observed value; then the p-value is known well enough, and no more are made."""
+FIRST_DRAWS = 250
+"""Draws made at first; later ones are as many as there were before."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """How well the replicates of every treatment find each other among the reference wells."""
+
+    treatments: tuple[str, ...]
+    """Treatments of wells that are not controls, sorted as text."""
+    wells: Int[np.ndarray, "t"]
+    """Number of tested wells; 0 where fewer than two can be tested, and then the other numbers are NaN, or 0 draws."""
+    mean_average_precision: Float[np.ndarray, "t"]
+    p_value: Float[np.ndarray, "t"]
+    """Also NaN where no block has both treated and reference wells, so that no label can change."""
+    smallest_p_value: Float[np.ndarray, "t"]
+    """The smallest p-value that a permutation can give; 1 where there is no test."""
+    draws: Int[np.ndarray, "t"]
+    """Number of relabelings, or of random rankings, that the p-value counts."""
+    ranked: AveragePrecision
+    """Of every well."""
+
+
+def centred(
+    x: Float[np.ndarray, "n d"], plates: Labels, is_control: Bool[np.ndarray, "n"], reference: Reference = "controls"
+) -> Float[np.ndarray, "n d"]:
+    """Subtract from every well the mean of the reference wells of its plate; NaN on a plate without one."""
+    is_reference = is_control if reference == "controls" else np.ones(len(x), bool)
+    _, plate = codes(plates)
+    found = x.astype(np.float64)
+    for number in np.unique(plate):
+        here = plate == number
+        centre = x[here & is_reference].astype(np.float64)
+        found[here] -= centre.mean(axis=0) if len(centre) else np.nan
+    return found
+
+
+def activity(
+    x: Float[np.ndarray, "n d"],
+    treatments: Labels,
+    is_control: Bool[np.ndarray, "n"],
+    plates: Labels,
+    *,
+    blocks: Labels | None = None,
+    similarity: Similarity = "cosine",
+    controls: Literal["plate", "all"] = "plate",
+    null: Null = "permutation",
+    null_size: int = 10_000,
+    seed: int = 0,
+    reference: Reference = "controls",
+) -> Activity:
+    """Return mean average precision and p-value of every treatment.
+
+    `x` are profiles of wells; they are centred on the reference wells of their plate here, so that an offset of a plate
+    changes nothing, nor whether they were centred before. Each tested well ranks the other tested wells of its
+    treatment against the reference wells of its plate, or of all plates: with reference "all", those of other
+    treatments. A plate with fewer than two reference wells has no tested wells. Equally near wells are ranked negatives
+    first; profiles that differ by rounding only are equally near.
+
+    A permutation changes labels only between wells of one plate that have equal `blocks`; a well in a block without
+    reference wells stays treated in all of them. All relabelings are counted where they are `null_size` at most; else
+    they are drawn until 100 of them reach the observed value (Besag and Clifford 1991, doi:10.1093/biomet/78.2.301), or
+    `null_size` times. The draws of a treatment depend on the seed and its name only.
+    """
+    check_embeddings(x)
+    design = ActivityDesign.of(treatments, is_control, plates, blocks, reference)
+    with one_thread():
+        ranked, tests = _tested(x, design, similarity, controls == "all", reference, null, null_size, seed)
+    if null == "random_ranks":
+        tests = _random_ranks(design, ranked, null_size, seed)
+    return Activity(
+        treatments=design.names,
+        wells=np.array([len(wells) for wells in design.tested], np.int64),
+        mean_average_precision=np.array([_mean(ranked.average_precision[wells]) for wells in design.tested], float),
+        p_value=np.array([test.p_value for test in tests], float),
+        smallest_p_value=np.array([smallest_p_value(design, n, null_size) for n in range(len(design.names))], float),
+        draws=np.array([test.draws for test in tests], np.int64),
+        ranked=ranked,
+    )
+
+
+def q_values(p_values: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t"]:
+    """Correct p-values by Benjamini and Hochberg; NaN stays NaN and does not count."""
+    known = ~np.isnan(p_values)
+    found = np.full(p_values.shape, np.nan)
+    if known.any():
+        found[known] = false_discovery_control(p_values[known])
+    return found
+
+
+@dataclass(frozen=True)
+class _Test:
+    p_value: float = np.nan
+    draws: int = 0
+
+
+def _tested(
+    x: Float[np.ndarray, "n d"],
+    design: ActivityDesign,
+    similarity: Similarity,
+    all_plates: bool,
+    reference: Reference,
+    null: Null,
+    null_size: int,
+    seed: int,
+) -> tuple[AveragePrecision, list[_Test]]:
+    """Return the average precision of every well, and the permutation test of every treatment where that is asked."""
+    if reference == "all":
+        compare = with_all(_around_mean(x, design.plate), design, similarity, all_plates=all_plates)
+    else:
+        compare = with_controls(x, design, similarity, all_plates=all_plates)
+    scores, tests = np.full(len(x), np.nan), []
+    positives, pairs = np.zeros((2, len(x)), np.int64)
+    for number, (name, wells) in enumerate(zip(design.names, design.tested, strict=True)):
+        if not len(wells):
+            tests.append(_Test())
+            continue
+        comparison = compare(number)
+        scores[wells] = comparison.ranking.average_precision(comparison.treated[None])[0]
+        positives[wells], pairs[wells] = len(wells) - 1, len(wells) - 1 + comparison.negatives
+        rng = generator("relabelings", seed, name)
+        mean = _mean(scores[wells])
+        tests.append(_permutation_test(comparison, mean, null_size, rng) if null == "permutation" else _Test())
+    return AveragePrecision(scores, positives, pairs), tests
+
+
+def _permutation_test(comparison: Comparison, observed: float, null_size: int, rng: np.random.Generator) -> _Test:
+    """Return the p-value of an observed mean average precision."""
+    number = comparison.relabelings.number
+    if number == 1:
+        return _Test()
+    if number <= null_size:
+        return _Test(sum(len(_reached(comparison, draws, observed)) for draws in _all(comparison)) / number, number)
+    reached = done = 0
+    while done < null_size:
+        size = min(comparison.at_once, max(FIRST_DRAWS, done), null_size - done)
+        at = _reached(comparison, comparison.relabelings.draw(rng, size), observed)
+        if reached + len(at) >= ENOUGH:
+            draws = done + int(at[ENOUGH - reached - 1]) + 1
+            return _Test(ENOUGH / draws, draws)
+        reached, done = reached + len(at), done + size
+    return _Test((reached + 1) / (null_size + 1), null_size)
+
+
+def _all(comparison: Comparison) -> Iterator[Int[np.ndarray, "b k"]]:
+    return comparison.relabelings.all(comparison.at_once)
+
+
+def _reached(comparison: Comparison, draws: Int[np.ndarray, "b k"], observed: float) -> Int[np.ndarray, "h"]:
+    """Return the draws whose mean average precision is at least the observed one."""
+    return np.flatnonzero(comparison.ranking.average_precision(draws).mean(axis=1) >= observed - ROUNDING)
+
+
+def _random_ranks(design: ActivityDesign, ranked: AveragePrecision, null_size: int, seed: int) -> list[_Test]:
+    """Return the p-values against random rankings, in which all wells are independent."""
+    treatment = np.full(len(design.plate), -1)
+    for number, wells in enumerate(design.tested):
+        treatment[wells] = number
+    found = mean_average_precision(pd.DataFrame({"treatment": treatment}), ranked, null_size=null_size, seed=seed)
+    p_values = dict(zip(found["treatment"].tolist(), found["p_value"].tolist(), strict=True))
+    return [_Test(p_values[n], null_size) if n in p_values else _Test() for n in range(len(design.names))]
+
+
+def _around_mean(x: Float[np.ndarray, "n d"], plate: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n d"]:
+    return centred(x, plate, np.ones(len(x), bool), "all")
+
+
+def _mean(values: Float[np.ndarray, "k"]) -> float:
+    return float(values.mean()) if len(values) else np.nan

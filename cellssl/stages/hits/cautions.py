@@ -1,0 +1,73 @@
+"""cautions: a study in; sentences on what makes its hits doubtful out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cellssl.counting import counted
+from cellssl.profiling.profiles import TREATMENT
+from cellssl.stages.hits.study import Study
+from cellssl.stages.shared.block_words import empty_blocks_words
+from cellssl.stages.shared.learned_labels import Leak, LearnedLabels, leaks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOSTLY = 0.75
+"""Controls and treated wells lie apart where the shares of them at the edge differ by more than this."""
+
+
+def cautions(study: Study, learned: list[LearnedLabels]) -> list[str]:
+    """Return what a reader must know before believing a hit."""
+    return [
+        *_left_out(study),
+        *_positions(study),
+        *empty_blocks_words(study.profiles.empty_blocks),
+        *(leak.sentence for leak in _leaks(study.profiles.wells, learned)),
+    ]
+
+
+def _leaks(wells: pd.DataFrame, learned: list[LearnedLabels]) -> list[Leak]:
+    return leaks(learned, wells, TREATMENT, "replicates of treatments") if learned else []
+
+
+def _left_out(study: Study) -> Iterator[str]:
+    treated = study.treatments.of_well >= 0
+    plates = study.wells["plate"]
+    for reason in dict.fromkeys(study.left_out.values()):
+        names = [plate for plate, why in study.left_out.items() if why == reason]
+        lost = int((plates.isin(names).to_numpy(bool) & treated).sum())
+        shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        yield f"{counted(len(names), 'plate')} with {counted(lost, 'treated well')} left out, for {reason}: {shown}"
+
+
+def _positions(study: Study) -> Iterator[str]:
+    """Yield that controls and treated wells lie apart, or every treatment in the same well of all plates."""
+    wells, edge = study.wells, study.positions.edge
+    treated, control = study.treatments.of_well >= 0, wells["control"].to_numpy(bool)
+    known = study.positions.known
+    if (known & control).any() and (known & treated).any() and study.settings.reference == "controls":
+        of_controls, of_treated = edge[known & control].mean(), edge[known & treated].mean()
+        if abs(of_controls - of_treated) > MOSTLY:
+            zones = ("at the edge", "inside") if of_controls > of_treated else ("inside", "at the edge")
+            yield (
+                f"{of_controls if zones[0] == 'at the edge' else 1 - of_controls:.0%} of control wells lie {zones[0]} "
+                f"of the plate and {of_treated if zones[1] == 'at the edge' else 1 - of_treated:.0%} of treated wells "
+                f"{zones[1]}: what differs between the two looks like an effect of every treatment"
+            )
+    if _is_fixed(study):
+        yield (
+            "every treatment lies in the same well on all plates, so what its wells share may be their position; where "
+            'controls lie at the edge, too, hits.permute_within = ["plate", "edge"] compares like with like'
+        )
+
+
+def _is_fixed(study: Study) -> bool:
+    """Return whether no treatment is in two wells of different names, and some treatment is on two plates."""
+    of_well = study.treatments.of_well
+    treated = of_well >= 0
+    if not treated.any():
+        return False
+    places = study.wells[treated].groupby(of_well[treated])
+    return bool((places["well"].nunique() == 1).all() and (places["plate"].nunique() > 1).any())

@@ -1,0 +1,135 @@
+"""numbers_of_treatments: a study in; activity, effects, changed cells and counts of its treatments and wells out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellssl.stages.hits.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cellssl.profiling.activity import Activity
+    from cellssl.profiling.effects import WellEffects
+    from cellssl.profiling.nearness import Similarity
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What is computed of every treatment and well of a study."""
+
+    activity: Activity
+    q_value: np.ndarray
+    """One per treatment of the table; NaN where it is not tested."""
+    effects: WellEffects
+    treatment_effects: pd.DataFrame
+    """Columns effect, low, high, rank and wells; one row per treatment of the table."""
+    changed: pd.DataFrame | None
+    """Columns share, low and high; None where the table has one row per well."""
+    count_q_value: np.ndarray | None
+    """The q-value of the same test on the number of cells alone; None where that is not known of any well."""
+    count_ratio: np.ndarray
+    """One per well of the screen; NaN where it is not known."""
+    count_ratios: pd.DataFrame
+    """Columns ratio, low and high; one row per treatment of the table."""
+
+
+def compute(study: Study) -> Numbers:
+    """Compute the numbers of a study."""
+    from cellssl.profiling.activity import q_values
+    from cellssl.profiling.effects import treatment_effects, well_effects
+
+    settings, profiles = study.settings, study.profiles
+    found = _activity(study, profiles.x, study.rows, settings.similarity)
+    plates, control = profiles.wells["plate"], profiles.is_control
+    effects = well_effects(profiles.x, plates, control, study.labels, reference=settings.reference)
+    of_treatments = _in_order(study, treatment_effects(effects, draws=settings.bootstrap_draws))
+    p_value = study.treatments.in_order(found.treatments, found.p_value)
+    is_too_small = ~(of_treatments["effect"].to_numpy() >= settings.min_effect)
+    count_ratio, count_ratios = _count_ratios(study)
+    return Numbers(
+        activity=found,
+        q_value=q_values(np.where(is_too_small & ~np.isnan(p_value), 1.0, p_value)),
+        effects=effects,
+        treatment_effects=of_treatments,
+        changed=_changed(study),
+        count_q_value=_count_q_value(study),
+        count_ratio=count_ratio,
+        count_ratios=count_ratios,
+    )
+
+
+def _activity(study: Study, x: np.ndarray, rows: np.ndarray, similarity: Similarity) -> Activity:
+    """Return how well replicates find each other among the controls, by these numbers of these wells of the screen."""
+    from cellssl.profiling.activity import activity
+
+    settings, wells = study.settings, study.wells.iloc[rows]
+    return activity(
+        x,
+        study.treatments.labels(rows),
+        wells["control"].to_numpy(bool),
+        wells["plate"],
+        blocks=[study.blocks[row] for row in rows.tolist()],
+        similarity=similarity,
+        controls=settings.controls,
+        null=settings.null,
+        null_size=settings.null_size,
+        reference=settings.reference,
+    )
+
+
+def _count_q_value(study: Study) -> np.ndarray | None:
+    """Return the q-values of the test on the logarithm of the number of cells, by distance."""
+    from cellssl.profiling.activity import q_values
+
+    rows = study.counted
+    if not len(rows):
+        return None
+    found = _activity(study, _log_counts(study)[rows][:, None], rows, "euclidean")
+    return study.treatments.in_order(found.treatments, q_values(found.p_value))
+
+
+def _log_counts(study: Study) -> np.ndarray:
+    return np.asarray(np.log(study.wells["cells"].to_numpy(float) + 0.5))
+
+
+def _count_ratios(study: Study) -> tuple[np.ndarray, pd.DataFrame]:
+    from cellssl.profiling.cell_counts import treatment_count_ratios, well_count_ratios
+
+    rows, settings = study.counted, study.settings
+    wells = study.wells.iloc[rows]
+    by = wells["cells"].to_numpy(float), wells["plate"], wells["control"].to_numpy(bool)
+    of_wells = np.full(len(study.wells), np.nan)
+    of_wells[rows] = well_count_ratios(*by, reference=settings.reference)
+    of_treatments = treatment_count_ratios(
+        *by, study.treatments.labels(rows), reference=settings.reference, draws=settings.bootstrap_draws
+    )
+    return of_wells, _in_order(study, of_treatments)
+
+
+def _changed(study: Study) -> pd.DataFrame | None:
+    """Return the share of changed cells, of the vectors before the chain: the direction that is fitted is the same."""
+    from cellssl.profiling.changed_cells import changed_share
+
+    screen, settings = study.screen, study.settings
+    if not screen.rows_are_cells:
+        return None
+    row = study.rows_of(screen.cells)
+    found = changed_share(
+        screen.vectors.astype(np.float32, copy=False),
+        screen.cells["plate"],
+        row,
+        study.treatments.labels(row),
+        screen.cells["control"].to_numpy(bool),
+        reference=settings.reference,
+        draws=settings.bootstrap_draws,
+    )
+    return _in_order(study, found)
+
+
+def _in_order(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table with the column `treatment` as the treatments of the study are ordered."""
+    return table.set_index("treatment").reindex(study.treatments.names).reset_index(drop=True)
