@@ -20,6 +20,7 @@ from cellssl.reporting.theme import COLOURS, WIDTH_INCH, decoded, drawing, group
 TILES = generator("tiles").integers(0, 256, (5, 20, 20, 3), dtype=np.uint8)
 DOSES = np.array([0.0, 0.0, 1.0, 1.0, 10.0, 10.0])
 SHARES = np.array([[0.1, 0.9], [0.3, 0.7], [0.4, 0.6], [0.6, 0.4], [0.9, 0.1], [0.7, 0.3]])
+CURVE = dose_response.FittedCurve(ec50=3.0, low=0.5, high=4000.0, slope=2.0, bottom=0.2, top=1.0)
 COMPOUNDS = ["DMSO", "DMSO", "taxol", "taxol", "taxol", "taxol"]
 
 
@@ -65,7 +66,7 @@ def draw_hits() -> Figure:
 
 
 def draw_effects() -> Figure:
-    return dose_response.effect_curves(DOSES, SHARES[:, 0], COMPOUNDS, DOSES == 0, {"taxol": (3.0, 0.5, 4000.0)})
+    return dose_response.effect_curves(DOSES, SHARES[:, 0], COMPOUNDS, DOSES == 0, {"taxol": CURVE})
 
 
 DRAWN = [draw_confusions, draw_curves, draw_montage, draw_bars, draw_scatter, draw_views, draw_doses]
@@ -138,8 +139,8 @@ def draw_many_hits() -> Figure:
 
 def draw_many_effects() -> Figure:
     doses, compounds = np.tile(10.0 ** np.linspace(-3, 2.5, 12), 6), np.repeat(NAMES[:6], 12)
-    ec50 = dict.fromkeys(NAMES[:6], (123.456, 0.0001, 9999.0))
-    return dose_response.effect_curves(doses, 12 * doses / (1 + doses), compounds, np.zeros(72, dtype=bool), ec50)
+    curves = dict.fromkeys(NAMES[:6], dose_response.FittedCurve(123.456, 0.0001, 9999.0, 1.0, 0.0, 12.0))
+    return dose_response.effect_curves(doses, 12 * doses / (1 + doses), compounds, np.zeros(72, dtype=bool), curves)
 
 
 def draw_some_confusions() -> Figure:
@@ -495,5 +496,7 @@ def test_where_nothing_was_tested_the_largest_effects_are_named() -> None:
 def test_the_ec50_and_its_interval_stand_at_their_doses() -> None:
     axis = draw_effects().axes[0]
     (line,) = [line for line in axis.get_lines() if line.get_linestyle() == "--"]
-    assert line.get_xdata() == [3.0, 3.0] and axis.get_title(loc="left") == "taxol: 3 µM"
+    assert list(line.get_xdata()) == [3.0, 3.0] and axis.get_title(loc="left") == "taxol: 3 µM"
+    along, effect = next(line.get_data() for line in axis.get_lines() if len(line.get_xdata()) == 100)
+    np.testing.assert_allclose(effect, 0.2 + 0.8 / (1 + (3 / along) ** 2))
     assert axis.patches[0].get_x() == 0.5 and axis.get_xlim()[1] < 100

@@ -32,16 +32,21 @@ FOUND = HitsMetrics(
     tested=28,
     active=12,
     alpha=0.05,
+    min_effect=1.0,
     normalise=("center_plate", "scale_pooled"),
     aggregate="median",
     dim=8,
     mean_average_precision=0.55,
     active_by_cell_count=5,
-    retrieval={"any": ANYWHERE, "other_plate": ELSEWHERE, "other_batch_and_well": ELSEWHERE},
+    retrieval={"any": ANYWHERE, "other_plate": ELSEWHERE, "other_batch_and_position": ELSEWHERE},
     not_computed={"other_source": "no column source"},
     is_it_real="Where batch and position must differ, 60 % of the wells still find a replicate.",
     cautions=("plate P3 has no control wells, and its 12 wells are left out",),
 )
+CURVES = """compound,ec50_micromolar,ec50_low,ec50_high,slope,bottom,top
+compound-0,0.5,0.2,2,1,1,9
+compound-1,,,,,,
+"""
 EVIL = "<script>alert(1)</script> =1+1"
 
 
@@ -90,6 +95,7 @@ def hits_of(run: Run, store: Store, found: HitsMetrics, table: pd.DataFrame, **s
     with store.drafting("hits", fingerprint) as draft:
         write_table(table, draft.file("hits.parquet"))
         write_csv(wells_of_treatments(table), draft.file("wells.csv"))
+        draft.file("dose_response.csv").write_text(CURVES)
         card = replace(run.embed.card, kind="hits", fingerprint=fingerprint, files={}, metrics=found.to_json())
         settings = {"normalise": ["center_plate", "scale_pooled"], "aggregate": "median", **section}
         return draft.commit(replace(card, section=settings, inputs={"embed": run.embed.fingerprint}))
@@ -172,7 +178,7 @@ def test_arms_that_were_searched_otherwise_are_not_to_be_compared(runs: list[Run
 def test_scores_of_hits_stand_in_scores_csv(folder: Path) -> None:
     with (folder / "scores.csv").open(encoding="utf-8") as file:
         row = next(csv.DictReader(file))
-    names = ("hits_active", "hits_map", "hits_recall_at_1", "hits_recall_other_batch_and_well")
+    names = ("hits_active", "hits_map", "hits_recall_at_1", "hits_recall_other_batch_and_position")
     assert [row[name] for name in names] == ["12", "0.55", "0.8", "0.6"]
 
 
@@ -204,7 +210,7 @@ def test_hits_that_cell_number_finds_too_are_a_doubt(
 def test_replicates_that_are_alike_only_beside_each_other_are_a_doubt(
     strict: RetrievalRule, finding: str, doubt: str
 ) -> None:
-    found = apart(replace(FOUND, retrieval={"any": ANYWHERE, "other_well": strict}))
+    found = apart(replace(FOUND, retrieval={"any": ANYWHERE, "other_position": strict}))
     assert (found.finding, found.doubt) == (finding, doubt)
     assert "another well position" in found.numbers
 

@@ -53,7 +53,7 @@ def _shown_rules(with_hits: Sequence[Run]) -> list[str]:
     found: dict[str, None] = {}
     for run in with_hits:
         retrieval = run.hits.retrieval if run.hits else {}
-        wanted = (ANY, "other_plate", "other_well", strictest(retrieval))
+        wanted = (ANY, "other_plate", "other_position", strictest(retrieval))
         found |= {rule: None for rule in wanted if rule is not None and rule in retrieval}
     return [rule for rule in RULES if rule in found]
 

@@ -16,7 +16,7 @@ from cellssl.reporting.seed_statistics import number
 from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.figures import write_figure
-from cellssl.stages.report.hit_tables import compared_with, names_of, treatments_of, wells_of
+from cellssl.stages.report.hit_tables import compared_with, curves_of, names_of, treatments_of, wells_of
 from cellssl.stages.report.runs import Run, first_seeds
 from cellssl.stages.report.tables_common import ROWS_SHOWN, interval_text, rows_note
 
@@ -188,32 +188,20 @@ def _doses(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
     """Return the figure of effect against dose, of those compounds with an EC50 whose effect is largest."""
     import numpy as np
 
-    fitted = table[table["ec50_micromolar"].notna() & table["compound"].notna()]
-    if fitted.empty:
+    fitted = curves_of(run.found_hits)
+    by_effect = table.sort_values("effect", ascending=False, kind="stable")["compound"].dropna().unique()
+    curves = {str(name): fitted[name] for name in [name for name in by_effect if name in fitted][:DOSE_PANELS]}
+    if not curves:
         return []
     wells = wells_of(run.found_hits)
-    has_dose = wells[~wells["control"] & (wells["dose_micromolar"] > 0) & wells["effect"].notna()]
-    largest = fitted[fitted["compound"].isin(has_dose["compound"])].sort_values(
-        "effect", ascending=False, kind="stable"
-    )
-    chosen = largest.drop_duplicates("compound").head(DOSE_PANELS)
-    if chosen.empty:
-        return []
-    bounds = chosen[["ec50_micromolar", "ec50_low", "ec50_high"]].to_numpy(float, na_value=math.nan)
-    ec50 = {str(name): (row[0], row[1], row[2]) for name, row in zip(chosen["compound"], bounds.tolist(), strict=True)}
     dose, effect = (wells[name].to_numpy(float, na_value=math.nan) for name in ("dose_micromolar", "effect"))
-    control = wells["control"].to_numpy(np.bool_)
-    figure = dose_response.effect_curves(dose, effect, [_text(name) for name in wells["compound"]], control, ec50)
-    n_fitted = fitted["compound"].nunique()
-    which = (
-        f"the {len(ec50)} of {n_fitted:,} compounds with an EC50 whose effect is largest"
-        if n_fitted > len(ec50)
-        else ""
-    )
+    names, control = [_text(name) for name in wells["compound"]], wells["control"].to_numpy(np.bool_)
+    figure = dose_response.effect_curves(dose, effect, names, control, curves)
+    of_all = f", for the {len(curves)} of {len(fitted):,} compounds with an EC50 whose effect is largest"
     caption = (
-        f"“{run.arm}”, seed {run.seed}: effect against dose{f', {which}' if which else ''}; one point per well, a line "
-        "through the means. Dashed: EC50, with its 95 % interval; at the left the control wells with their standard "
-        "deviation."
+        f"“{run.arm}”, seed {run.seed}: effect against dose{of_all if len(fitted) > len(curves) else ''}; one point "
+        "per well, and the fitted curve. Dashed: EC50, with its 95 % interval; at the left the control wells with "
+        "their standard deviation."
     )
     return [write_figure(job, "hits-doses.png", figure, caption, theme.drawing)]
 

@@ -9,7 +9,7 @@ from cellssl.stages.hits.metrics import RetrievalRule
 
 RULES = {**IN_WORDS, ANY: "any other well"}
 """Rule of the retrieval of replicates -> where a replicate may lie."""
-STRICT = (*STRICTEST, "other_well", "other_batch", "other_plate")
+STRICT = (*STRICTEST, "other_position", "other_batch", "other_plate")
 """Rules under which place or day cannot explain that replicates are alike, those that leave least first."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cellssl.artifacts.contents import section_of
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import Column, explained, read_csv, read_table
+from cellssl.reporting.figures.dose_response import FittedCurve
 from cellssl.stages.shared.card_shapes import HitsSection
 
 if TYPE_CHECKING:
@@ -30,13 +31,14 @@ TREATMENTS = {
     "nearest_treatment": TEXT,
     "nearest_similarity": NUMBER,
     "nearest_moa": TEXT,
-    **dict.fromkeys(("ec50_micromolar", "ec50_low", "ec50_high"), NUMBER),
     "remark": TEXT,
 }
 """Columns of hits.parquet that the page shows."""
 SPELLED_FLAGS = {True: True, False: False, "True": True, "False": False, "true": True, "false": False}
 OF_WELLS = ("dose_micromolar", "effect", "compound", "control")
 """Columns of wells.csv that dose curves need, those that hold numbers first."""
+OF_CURVES = ("ec50_micromolar", "ec50_low", "ec50_high", "slope", "bottom", "top")
+"""Columns of dose_response.csv that hold the curve of a compound, in the order of the fields of FittedCurve."""
 
 
 def compared_with(hits: Artifact) -> str:
@@ -60,6 +62,15 @@ def wells_of(hits: Artifact) -> pd.DataFrame:
     with explained(path):
         wells = read_csv(path, OF_WELLS[:2])[list(OF_WELLS)]
         return wells.assign(control=[SPELLED_FLAGS[text] for text in wells["control"]])
+
+
+def curves_of(hits: Artifact) -> dict[str, FittedCurve]:
+    """Return compound -> the curve through its effects, of the compounds in dose_response.csv that a curve fits."""
+    path = hits.file("dose_response.csv")
+    with explained(path):
+        table = read_csv(path, OF_CURVES)[["compound", *OF_CURVES]].dropna()
+        rows = table[list(OF_CURVES)].to_numpy(float).tolist()
+        return {str(name): FittedCurve(*row) for name, row in zip(table["compound"], rows, strict=True)}
 
 
 def _flags(column: pd.Series[Any]) -> pd.Series[Any]:
