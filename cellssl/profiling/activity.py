@@ -160,6 +160,7 @@ def _permutation_test(comparison: Comparison, observed: float, null_size: int, r
     if number == 1:
         return _Test()
     if number <= null_size:
+        comparison = comparison.for_many()
         return _Test(sum(len(_reached(comparison, draws, observed)) for draws in _all(comparison)) / number, number)
     reached = done = 0
     while done < null_size:
@@ -168,7 +169,7 @@ def _permutation_test(comparison: Comparison, observed: float, null_size: int, r
         if reached + len(at) >= ENOUGH:
             draws = done + int(at[ENOUGH - reached - 1]) + 1
             return _Test(ENOUGH / draws, draws)
-        reached, done = reached + len(at), done + size
+        reached, done, comparison = reached + len(at), done + size, comparison.for_many()
     return _Test((reached + 1) / (null_size + 1), null_size)
 
 

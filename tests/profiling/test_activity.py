@@ -83,7 +83,8 @@ def test_every_relabeling_gives_the_mean_of_a_loop_that_centres_again(name: str,
     one = compare(1)
     draws = np.concatenate([one.treated[None], one.relabelings.draw(generator("draws"), 12)])
     expected = [naive(table, rows[treated].tolist(), rows.tolist(), **options) for treated in draws]
-    np.testing.assert_allclose(one.ranking.average_precision(draws).mean(axis=1), expected, atol=1e-12)
+    for comparison in (one, one.for_many()):
+        np.testing.assert_allclose(comparison.ranking.average_precision(draws).mean(axis=1), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", DESIGNS)
@@ -124,12 +125,12 @@ def test_a_small_design_is_enumerated(name: str) -> None:
 def test_p_values_of_treatments_without_effect_are_uniform(name: str) -> None:
     plates, each = DESIGNS[name]
     p_values = []
-    for plate in range(20):
-        table = screen(plates, each, controls=8, treatments=12)
+    for plate in range(12):
+        table = screen(plates, each, controls=8, treatments=10)
         x = generator("nothing", name, plate).normal(size=(len(table), 6))
         p_values.append(of(table.assign(x=list(x)), null_size=300).p_value)
     found = np.concatenate(p_values)
-    assert found.mean() == pytest.approx(0.5, abs=0.07)
+    assert found.mean() == pytest.approx(0.5, abs=0.08)
     assert (found <= 0.05).mean() == pytest.approx(0.05, abs=0.04)
 
 
