@@ -54,7 +54,7 @@ def test_a_clean_curve_equals_that_of_scipy() -> None:
     response, _, dose, is_control, _ = args
     found = dose_response(*args, draws=500).iloc[0]
     with_zero = np.where(is_control, 1e-12, dose)
-    expected, _ = curve_fit(logistic, with_zero, response, p0=[1, 5, 1, 1])
+    expected, _ = curve_fit(logistic, with_zero, response, p0=[1, 5, 1, 1], bounds=([-9, -9, 0.01, 0.4], [9, 9, 99, 6]))
     np.testing.assert_allclose(
         found[["bottom", "top", "ec50_micromolar", "slope"]].to_numpy(float), expected, rtol=1e-3
     )

@@ -43,20 +43,20 @@ def test_a_treated_well_without_an_effect_is_as_far_as_a_control_well(plates: in
 def test_a_treatment_of_four_wells_without_an_effect_lies_below_1(reference: str) -> None:
     table = treatment_effects(of_wells(screen(1), reference=reference), draws=100)
     assert (table["effect"] < 1).all()
-    assert table["effect"].median() == pytest.approx(0.5, abs=0.12)  # 1 / sqrt(4), and the error of the centre
+    assert table["effect"].median() == pytest.approx(0.55, abs=0.12)  # 1 / sqrt(4), and the error of the centre
     assert sorted(table["rank"]) == list(range(1, 31))
     assert table["effect"][table["rank"].argmin()] == table["effect"].max()
 
 
 def test_distances_are_those_of_the_true_covariance_where_there_are_many_controls() -> None:
     rng = generator("true covariance")
-    mixing = rng.normal(size=(5, 5))
+    mixing = np.eye(5) + 0.5 * rng.normal(size=(5, 5))
     is_control = np.arange(4040) < 4000
     x = rng.normal(size=(4040, 5)) @ mixing + np.where(is_control, 0, 3)[:, None]
     effect = well_effects(x, ["P"] * 4040, is_control, [None] * 4040).effect
     inverse = np.linalg.inv(mixing.T @ mixing)
     true = np.array([mahalanobis(row, np.zeros(5), inverse) for row in x])
-    np.testing.assert_allclose(effect[~is_control], (true / np.median(true[is_control]))[~is_control], rtol=0.15)
+    np.testing.assert_allclose(effect[~is_control], (true / np.median(true[is_control]))[~is_control], rtol=0.1)
 
 
 def test_offsets_of_plates_and_scales_of_features_change_nothing() -> None:
