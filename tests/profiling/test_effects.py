@@ -56,7 +56,7 @@ def test_distances_are_those_of_the_true_covariance_where_there_are_many_control
     effect = well_effects(x, ["P"] * 4040, is_control, [None] * 4040).effect
     inverse = np.linalg.inv(mixing.T @ mixing)
     true = np.array([mahalanobis(row, np.zeros(5), inverse) for row in x])
-    np.testing.assert_allclose(effect[~is_control], (true / np.median(true[is_control]))[~is_control], rtol=0.1)
+    np.testing.assert_allclose(effect[~is_control], (true / np.median(true[is_control]))[~is_control], rtol=0.15)
 
 
 def test_offsets_of_plates_and_scales_of_features_change_nothing() -> None:
