@@ -72,6 +72,7 @@ def test_what_stands_on_an_outdated_result_is_outdated_too(package: Path, chain:
         "embed": "outdated (pretrain)",
         "cluster": "outdated (embed)",
         "evaluate": "outdated (embed)",
+        "hits": "outdated (embed)",
     }
     for command in ("embed", "report"):
         said = with_package(package, command, *words)
