@@ -56,7 +56,10 @@ class _Cells:
             fold = generator("halves of a well", self.seed).permutation(len(rows)) % 2
         else:
             fold = (generator("folds of wells", self.seed).permutation(len(wells)) % FOLDS)[number]
-        return TreatedCells(np.asarray(self.x[rows]), self.plate[rows], self.well[rows], fold)
+        x, plate = np.array(self.x[rows]), self.plate[rows]
+        for one in np.unique(plate).tolist():
+            x[plate == one] -= self.controls[one].centre
+        return TreatedCells(x, plate, self.well[rows], fold)
 
 
 def changed_share(

@@ -20,6 +20,7 @@ class TreatedCells:
     """The cells of one treatment."""
 
     x: Float32[np.ndarray, "m d"]
+    """Minus the centre of the control cells of the plate."""
     plate: Int[np.ndarray, "m"]
     well: Int[np.ndarray, "m"]
     fold: Int[np.ndarray, "m"]
