@@ -63,7 +63,10 @@ def _wells(rows: Iterable[tuple[str, str, str | None, float | None, Any]]) -> li
 
 
 def design_sentences(wells: Sequence[PlannedWell], settings: Settings) -> list[str]:
-    """Return what this design does not allow hits to find; nothing where every treatment alone can be active."""
+    """Return what this design does not allow hits to find; nothing where every treatment alone can be active.
+
+    Raises UsageError where labels change within rows, columns or edges, and a well has no position.
+    """
     from cellssl.stages.hits.design import design_warnings
 
     return design_warnings(list(_smallest_p_values(wells, settings).values()), settings.alpha)
@@ -74,14 +77,18 @@ def _smallest_p_values(wells: Sequence[PlannedWell], settings: Settings) -> dict
 
     Random ranks know no smallest p-value but that of their number.
     """
-    import numpy as np
+    import pandas as pd
 
     from cellssl.profiling.activity_design import smallest_p_values
+    from cellssl.profiling.well_positions import well_positions
+    from cellssl.stages.hits.positions import blocks_of
 
+    table = pd.DataFrame([(one.plate, one.well) for one in wells], columns=["plate", "well"])
     found = smallest_p_values(
         [None if one.treatment is None else str(one.treatment) for one in wells],
-        np.array([one.control for one in wells], bool),
-        [one.plate for one in wells],
+        pd.Series([one.control for one in wells], dtype=bool).to_numpy(),
+        table["plate"],
+        blocks=blocks_of(table, well_positions(table["well"]), settings),
         null_size=settings.null_size,
         reference=settings.reference,
     )

@@ -61,6 +61,14 @@ def test_a_design_that_needs_several_hits_at_once_says_how_many() -> None:
     assert "at least 7 treatments of 20" in sentence
 
 
+def test_labels_that_change_within_rows_only_need_control_wells_there() -> None:
+    plate = [PlannedWell("P", f"A0{column}", ("a", 1.0), control=False) for column in (1, 2)]
+    plate += [PlannedWell("P", f"{row}0{column}", None, control=True) for row in "AB" for column in (3, 4, 5, 6)]
+    assert design_sentences(plate, Settings()) == []  # 10 choose 2 = 45 ways
+    (sentence,) = design_sentences(plate, Settings(permute_within=("plate", "row")))  # 6 choose 2 = 15 ways
+    assert "0.067" in sentence
+
+
 def test_replicates_on_several_plates_are_enough() -> None:
     assert design_sentences(wells({"a": 1, "b": 1}, controls=8, plates=4), Settings()) == []
 
