@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FIRST_ROWS = 20
 """Number of treatments that are shown without unfolding."""
 DOSE_PANELS = 6
+UNKNOWN_COUNT = "How many cells each well has is not known, so it is not known what their number alone would find."
 HEADER = (
     *(
         "treatment",
@@ -78,10 +79,10 @@ def activity_sentence(run: Run, found: HitsMetrics) -> str:
     untested = f" {counted(rest, 'further treatment')} could not be tested." if rest else ""
     verb = "is" if found.active == 1 else "are"
     alone = found.active_by_cell_count
-    by_count = "" if alone is None else f" The same test on the number of cells alone finds {alone:,}."
+    by_count = f"The same test on the number of cells alone finds {alone:,}." if alone is not None else UNKNOWN_COUNT
     return (
         f"{where}, {found.active:,} of {counted(found.tested, 'tested treatment')} {verb} active: their wells are more "
-        f"like each other than like {compared_with(run.found_hits)}s, at q < {found.alpha:g}.{by_count}{untested}"
+        f"like each other than like {compared_with(run.found_hits)}s, at q < {found.alpha:g}. {by_count}{untested}"
     )
 
 
