@@ -143,8 +143,9 @@ def test_the_page_begins_with_how_many_treatments_are_active_and_what_could_expl
 def test_the_table_shows_twenty_treatments_and_folds_the_others(page: str) -> None:
     first, rest = (table_rows(part, "treatment") for part in page.split("further treatments</summary>"))
     assert (len(first), len(rest)) == (20, 10)
-    assert first[0][:7] == ["compound-0 10 µM", "4", "yes", "0.001", "9.00", "8.50 to 9.50", "40 %"]
-    assert first[0][-2:] == ["compound-12 1 µM (0.91)", "tubulin"]
+    assert first[0][:7] == ["compound-0 10\N{NO-BREAK SPACE}µM", "4", "yes", "0.001", "9.00", "8.50 to 9.50", "40 %"]
+    assert first[0][-2:] == ["compound-12 1\N{NO-BREAK SPACE}µM (0.91)", "tubulin"]
+    assert first[12][-2:] == ["", ""], "what a treatment that is not active is most like is chance"
     assert rest[-1][2:4] == ["–", "–"], "not tested"
 
 

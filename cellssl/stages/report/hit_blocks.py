@@ -39,13 +39,15 @@ HEADER = (
         "cell count ratio",
         "most like",
     ),
-    *("its mechanism", "remark"),
+    *("nearest mechanism", "remark"),
 )
 CAPTION = (
     "Active treatments first, then by q and by effect. q: p-value (mean average precision against {other}s), corrected "
     "for the number of treatments (Benjamini and Hochberg). Effect: distance from {other}s; 1 is as far as a typical "
     "{other}. Cells changed: at least this share of the cells looks unlike those of {other}s. Cell count ratio: cells "
-    "per well, relative to {other}s of the plate. hits.csv has more, such as all intervals."
+    "per well, relative to {other}s of the plate. Most like: the nearest treatment of another compound (similarity) "
+    "and the mechanism of the nearest one that has one; not shown where a treatment is not active, since it is "
+    "like many. hits.csv has more, such as all intervals."
 )
 
 
@@ -103,6 +105,7 @@ def _treatment_table(table: pd.DataFrame, caption: str) -> Table:
 
 
 def _row(name: str, row: dict[Any, Any]) -> list[Value]:
+    is_shown = row["active"] is not False
     return [
         name,
         int(row["wells"]),
@@ -112,8 +115,8 @@ def _row(name: str, row: dict[Any, Any]) -> list[Value]:
         _interval(row["effect_low"], row["effect_high"]),
         _percent(row["changed_share"]),
         _two_decimals(row["cell_count_ratio"]),
-        _nearest(row),
-        _text(row["nearest_moa"]),
+        _nearest(row) if is_shown else "",
+        _text(row["nearest_moa"]) if is_shown else "",
         _text(row["remark"]),
     ]
 

@@ -105,7 +105,7 @@ def _shown_names(table: pd.DataFrame) -> dict[str, str]:
 def _name(compound: object, dose: float | None) -> str:
     import pandas as pd
 
-    return str(compound) if pd.isna(dose) else f"{compound} {dose:.4g} µM"
+    return str(compound) if pd.isna(dose) else f"{compound} {dose:.4g}\N{NO-BREAK SPACE}µM"
 
 
 def all_treatments(found: Iterable[tuple[str, int, Artifact]]) -> pd.DataFrame | None:
