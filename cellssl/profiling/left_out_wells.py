@@ -34,7 +34,7 @@ class LeftOut:
     """The half of the controls that fitted."""
     treated: list[tuple[int, float]]
     """Number of the plate and share, for each well of the fold."""
-    controls: dict[int, tuple[Int[np.ndarray, "w"], Int[np.ndarray, "w"]]]
+    controls: dict[int, tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"]]]
     """Number of the plate -> cells beyond the threshold, and cells, of each control well of the other half."""
 
 

@@ -129,7 +129,7 @@ def _found(
         # the last bit says that a well is a replicate, so that replicates come last among equals
         order = np.argsort(2 * steps + is_replicate, kind="stable")[:-1]
         for name, rule in rules.items():
-            left = order[rule.allowed(np.full(len(order), row), order)]
+            left = order[rule.allowed_for(row)[order]]
             if len(left):
                 _note(found[name], row, left, steps[left], is_replicate[left])
     return found

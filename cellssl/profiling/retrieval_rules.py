@@ -39,6 +39,12 @@ class Rule:
         found: np.ndarray = ((first != second) & (first >= 0) & (second >= 0)).all(axis=0)
         return found
 
+    def allowed_for(self, row: int) -> Bool[np.ndarray, "n"]:
+        """Return which wells may be compared with one well."""
+        of_row = self.places[:, row, None]
+        found: np.ndarray = ((self.places != of_row) & (self.places >= 0)).all(axis=0) & (of_row >= 0).all()
+        return found
+
 
 Places = Mapping[str, Int[np.ndarray, "n"]]
 """Kind of place -> its number for every well, -1 where it is not known."""

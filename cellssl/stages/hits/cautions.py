@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cellssl.counting import counted
 from cellssl.profiling.profiles import TREATMENT
 from cellssl.stages.hits.study import Study
@@ -14,18 +16,24 @@ from cellssl.stages.shared.learned_labels import Leak, LearnedLabels, leaks
 if TYPE_CHECKING:
     import pandas as pd
 
-MOSTLY = 0.75
+MOSTLY = 0.6
 """Controls and treated wells lie apart where the shares of them at the edge differ by more than this."""
 
 
 def cautions(study: Study, learned: list[LearnedLabels]) -> list[str]:
     """Return what a reader must know before believing a hit."""
     return [
+        *_collapse(study),
         *_left_out(study),
         *_positions(study),
         *empty_blocks_words(study.profiles.empty_blocks),
         *(leak.sentence for leak in _leaks(study.profiles.wells, learned)),
     ]
+
+
+def _collapse(study: Study) -> Iterator[str]:
+    if not np.ptp(study.screen.vectors, axis=0).any():
+        yield "all vectors are the same: the encoder has collapsed, and the numbers mean nothing"
 
 
 def _leaks(wells: pd.DataFrame, learned: list[LearnedLabels]) -> list[Leak]:

@@ -12,7 +12,7 @@ from cellssl.engine.build import Job, Metrics
 from cellssl.events import Event, Note, Progress
 from cellssl.profiling.normaliser import chain_names
 from cellssl.stages.hits.cautions import cautions
-from cellssl.stages.hits.design import design_warnings
+from cellssl.stages.hits.design import SIDES, design_warnings
 from cellssl.stages.hits.is_it_real import sentence
 from cellssl.stages.hits.metrics import HitsMetrics, RetrievalRule
 from cellssl.stages.hits.numbers_of_treatments import Numbers, compute
@@ -80,12 +80,11 @@ def _metrics(
         tested=int(tested.sum()),
         active=int((numbers.q_value < settings.alpha).sum()),
         alpha=settings.alpha,
-        min_effect=settings.min_effect,
         normalise=tuple(chain_names(settings.normalise)),
         aggregate=settings.aggregate,
         dim=study.profiles.x.shape[1],
         mean_average_precision=float(found.mean_average_precision[tested].mean()) if tested.any() else None,
-        smallest_p_value=float(found.smallest_p_value.min()) if tested.any() else None,
+        smallest_p_value=min(1.0, SIDES * float(found.smallest_p_value.min())) if tested.any() else None,
         active_by_cell_count=None if of_counts is None else int((of_counts < settings.alpha).sum()),
         retrieval=rules,
         not_computed=not_computed,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.counting import counted
+from cellssl.stages.hits.design import SIDES
 from cellssl.stages.hits.numbers_of_treatments import Numbers
 from cellssl.stages.hits.study import Study
 
@@ -28,11 +29,10 @@ def treatment_table(study: Study, numbers: Numbers, nearest: pd.DataFrame, doses
     treatments, effects, found = study.treatments, numbers.treatment_effects, numbers.activity
     known = [name for name in ("compound", "dose_micromolar", "moa", "control_type") if name in treatments.table]
     table = treatments.table[known].assign(**_counts(study))
-    p_value = treatments.in_order(found.treatments, found.p_value)
-    tested = ~np.isnan(p_value)
+    tested = ~np.isnan(numbers.p_value)
     table["active"] = pd.array(numbers.q_value < study.settings.alpha, "boolean")
     table.loc[~tested, "active"] = pd.NA
-    table["q_value"], table["p_value"] = numbers.q_value, p_value
+    table["q_value"], table["p_value"] = numbers.q_value, numbers.p_value
     table["mean_average_precision"] = treatments.in_order(found.treatments, found.mean_average_precision)
     table["effect"], table["effect_low"], table["effect_high"] = (effects[one] for one in ("effect", "low", "high"))
     table["effect_rank"] = effects["rank"]
@@ -104,11 +104,9 @@ def _remarks(study: Study, numbers: Numbers, row: int) -> Iterator[str]:
         with_profile = int(np.isin(here, study.rows).sum())
         yield _why_not_tested(with_profile)
         return
-    smallest = dict(zip(numbers.activity.treatments, numbers.activity.smallest_p_value, strict=True))[name]
+    smallest = SIDES * dict(zip(numbers.activity.treatments, numbers.activity.smallest_p_value, strict=True))[name]
     if smallest > study.settings.alpha:
         yield f"too few wells: the smallest possible p-value is {smallest:.2g}"
-    if not numbers.treatment_effects["effect"].iloc[row] >= study.settings.min_effect:
-        yield "as near to the controls as a control well"
     is_active = numbers.q_value[row] < study.settings.alpha
     if is_active and numbers.count_q_value is not None and numbers.count_q_value[row] < study.settings.alpha:
         yield "the number of cells alone shows it, too"
