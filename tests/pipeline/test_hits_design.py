@@ -57,7 +57,7 @@ def test_a_design_whose_smallest_p_value_is_above_alpha_is_named_with_it() -> No
 
 def test_a_design_that_needs_several_hits_at_once_says_how_many() -> None:
     many = {f"drug-{number}": 2 for number in range(20)}
-    (sentence,) = design_sentences(wells(many, controls=10), Settings())  # 12 choose 2 = 66 ways; 20 * 2 / 66 / 0.05 > 12
+    (sentence,) = design_sentences(wells(many, controls=10), Settings())  # 66 ways; 20 * 2 / 66 / 0.05 > 12
     assert "at least 13 treatments of 20" in sentence
 
 
