@@ -75,7 +75,7 @@ def design_sentences(wells: Sequence[PlannedWell], settings: Settings) -> list[s
 def _smallest_p_values(wells: Sequence[PlannedWell], settings: Settings) -> dict[str, float]:
     """Return the smallest p-value that each treatment can have; 1 where it cannot be tested.
 
-    Random ranks know no smallest p-value but that of their number.
+    Random ranks have no smallest p-value but that of their number: how well they can rank is not known beforehand.
     """
     import pandas as pd
 
