@@ -32,7 +32,6 @@ FOUND = HitsMetrics(
     tested=28,
     active=12,
     alpha=0.05,
-    min_effect=1.0,
     normalise=("center_plate", "scale_pooled"),
     aggregate="median",
     dim=8,
@@ -74,7 +73,7 @@ def treatments() -> pd.DataFrame:
             **{"changed_share": 0.4, "changed_share_low": 0.3, "changed_share_high": 0.5},
             **{"cell_count_ratio": ratio, "cell_count_ratio_low": ratio - 0.1, "cell_count_ratio_high": ratio + 0.1},
             "cell_count_q_value": np.where(number < 4, 0.01, 0.9),
-            **{"nearest_treatment": "compound-9 at 1 µM", "nearest_similarity": 0.91, "nearest_moa": "tubulin"},
+            **{"nearest_treatment": "compound-12 1", "nearest_similarity": 0.91, "nearest_moa": "tubulin"},
             **{"ec50_micromolar": ec50, "ec50_low": ec50 / 2, "ec50_high": ec50 * 3, "dose_trend_p_value": 0.01},
             "remark": None,
         }
@@ -144,8 +143,9 @@ def test_the_page_begins_with_how_many_treatments_are_active_and_what_could_expl
 def test_the_table_shows_twenty_treatments_and_folds_the_others(page: str) -> None:
     first, rest = (table_rows(part, "treatment") for part in page.split("further treatments</summary>"))
     assert (len(first), len(rest)) == (20, 10)
-    assert first[0][:7] == ["compound-0 10 µM", "4", "yes", "0.001", "9.00", "8.50 to 9.50", "40 %"]
-    assert first[0][-2:] == ["compound-9 at 1 µM (0.91)", "tubulin"]
+    assert first[0][:7] == ["compound-0 10\N{NO-BREAK SPACE}µM", "4", "yes", "0.001", "9.00", "8.50 to 9.50", "40 %"]
+    assert first[0][-2:] == ["compound-12 1\N{NO-BREAK SPACE}µM (0.91)", "tubulin"]
+    assert first[12][-2:] == ["", ""], "what a treatment that is not active is most like is chance"
     assert rest[-1][2:4] == ["–", "–"], "not tested"
 
 

@@ -38,7 +38,7 @@ def arms_by_hits(runs: list[Run], scores: ScoresByArm, leading: Run) -> list[Blo
     names |= {recall_score(rule): f"recall at 1: {RULES[rule]}" for rule in rules}
     names |= {"nsc": "NSC"}
     names = {name: head for name, head in names.items() if any(row.get(name) is not None for row in scores.rows)}
-    rows: list[list[Value]] = [_cell_count_row(leading.hits, rules, list(names))]
+    rows = _cell_count_rows(leading.hits, rules, list(names))
     for run in sorted(with_hits, key=_place):
         over_seeds = scores.over_seeds(run.arm)
         rows.append([run.arm, *(_shown(name, over_seeds[name]) for name in names), len(scores.rows_of(run.arm))])
@@ -65,14 +65,16 @@ def _place(run: Run) -> tuple[bool, int]:
     return not run.is_baseline, known if run.is_baseline else 0
 
 
-def _cell_count_row(found: HitsMetrics, rules: Sequence[str], names: Sequence[str]) -> list[Value]:
-    """Return the row of the number of cells, which is the same for every arm."""
+def _cell_count_rows(found: HitsMetrics, rules: Sequence[str], names: Sequence[str]) -> list[list[Value]]:
+    """Return the row of the number of cells, which is the same for every arm; none where this number is not known."""
+    if found.active_by_cell_count is None:
+        return []
     known: dict[str, float | None] = {"hits_active": found.active_by_cell_count, "hits_tested": found.tested}
     known |= {
         recall_score(rule): found.retrieval[rule].cell_count_recall_at_1 for rule in rules if rule in found.retrieval
     }
     shown = {name: _shown(name, mean_sd([value])) for name, value in known.items() if value is not None}
-    return [CELL_COUNT, *(shown.get(name, "–") for name in names), None]
+    return [[CELL_COUNT, *(shown.get(name, "–") for name in names), None]]
 
 
 def _shown(name: str, score: MeanSd) -> str:
@@ -91,7 +93,9 @@ def _caption(found: HitsMetrics, rules: Sequence[str], has_map: bool) -> str:
     )
     precision = "mAP: mean average precision of replicates against control wells, over the tested treatments."
     parts = ["Mean ± standard deviation over seeds.", *([precision] if has_map else []), *([recall] if rules else [])]
-    parts.append(f"“{CELL_COUNT}” knows the number of cells of a well and nothing else.")
+    is_known = found.active_by_cell_count is not None
+    alone = "knows the number of cells of a well and nothing else" if is_known else "has no row: it is not known"
+    parts.append(f"“{CELL_COUNT}” {alone}.")
     return " ".join(parts)
 
 

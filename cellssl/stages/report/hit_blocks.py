@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FIRST_ROWS = 20
 """Number of treatments that are shown without unfolding."""
 DOSE_PANELS = 6
+UNKNOWN_COUNT = "How many cells each well has is not known, so it is not known what their number alone would find."
 HEADER = (
     *(
         "treatment",
@@ -38,13 +39,15 @@ HEADER = (
         "cell count ratio",
         "most like",
     ),
-    *("its mechanism", "remark"),
+    *("nearest mechanism", "remark"),
 )
 CAPTION = (
     "Active treatments first, then by q and by effect. q: p-value (mean average precision against {other}s), corrected "
     "for the number of treatments (Benjamini and Hochberg). Effect: distance from {other}s; 1 is as far as a typical "
     "{other}. Cells changed: at least this share of the cells looks unlike those of {other}s. Cell count ratio: cells "
-    "per well, relative to {other}s of the plate. hits.csv has more, such as all intervals."
+    "per well, relative to {other}s of the plate. Most like: the nearest treatment of another compound (similarity) "
+    "and the mechanism of the nearest one that has one; not shown where a treatment is not active, since it is "
+    "like many. hits.csv has more, such as all intervals."
 )
 
 
@@ -78,10 +81,10 @@ def activity_sentence(run: Run, found: HitsMetrics) -> str:
     untested = f" {counted(rest, 'further treatment')} could not be tested." if rest else ""
     verb = "is" if found.active == 1 else "are"
     alone = found.active_by_cell_count
-    by_count = "" if alone is None else f" The same test on the number of cells alone finds {alone:,}."
+    by_count = f"The same test on the number of cells alone finds {alone:,}." if alone is not None else UNKNOWN_COUNT
     return (
         f"{where}, {found.active:,} of {counted(found.tested, 'tested treatment')} {verb} active: their wells are more "
-        f"like each other than like {compared_with(run.found_hits)}s, at q < {found.alpha:g}.{by_count}{untested}"
+        f"like each other than like {compared_with(run.found_hits)}s, at q < {found.alpha:g}. {by_count}{untested}"
     )
 
 
@@ -102,6 +105,7 @@ def _treatment_table(table: pd.DataFrame, caption: str) -> Table:
 
 
 def _row(name: str, row: dict[Any, Any]) -> list[Value]:
+    is_shown = row["active"] is not False
     return [
         name,
         int(row["wells"]),
@@ -111,8 +115,8 @@ def _row(name: str, row: dict[Any, Any]) -> list[Value]:
         _interval(row["effect_low"], row["effect_high"]),
         _percent(row["changed_share"]),
         _two_decimals(row["cell_count_ratio"]),
-        _nearest(row),
-        _text(row["nearest_moa"]),
+        _nearest(row) if is_shown else "",
+        _text(row["nearest_moa"]) if is_shown else "",
         _text(row["remark"]),
     ]
 

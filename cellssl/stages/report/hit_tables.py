@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from cellssl.artifacts.contents import section_of
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import Column, explained, read_csv, read_table
 from cellssl.reporting.figures.dose_response import FittedCurve
+from cellssl.stages.hits.design import treatment_name
 from cellssl.stages.shared.card_shapes import HitsSection
 
 if TYPE_CHECKING:
@@ -47,13 +49,18 @@ def compared_with(hits: Artifact) -> str:
 
 
 def treatments_of(hits: Artifact) -> pd.DataFrame:
-    """Return hits.parquet, whose `active` is True, False, or None where a treatment was not tested."""
+    """Return hits.parquet, whose `active` is True, False, or None where a treatment was not tested.
+
+    `nearest_treatment` has the names of the page.
+    """
     path = hits.file("hits.parquet")
     table = read_table(path, TREATMENTS)
     with explained(path):
         missing = {name: None for name in TREATMENTS if name not in table}
         table = table.assign(**missing)
-        return table.assign(active=_flags(table["active"]))
+        shown = _shown_names(table)
+        nearest = [shown.get(name, name) for name in table["nearest_treatment"]]
+        return table.assign(active=_flags(table["active"]), nearest_treatment=nearest)
 
 
 def wells_of(hits: Artifact) -> pd.DataFrame:
@@ -88,10 +95,17 @@ def names_of(table: pd.DataFrame) -> list[str]:
     return [_name(compound, dose) if pd.notna(compound) else "unknown" for compound, dose in rows]
 
 
+def _shown_names(table: pd.DataFrame) -> dict[str, str]:
+    """Return name of a treatment in tables -> what the page calls it, which has a unit."""
+    doses = table["dose_micromolar"].to_numpy(float, na_value=math.nan)
+    written = [treatment_name(*each) for each in zip(table["compound"], doses, strict=True)]
+    return dict(zip(written, names_of(table), strict=True))
+
+
 def _name(compound: object, dose: float | None) -> str:
     import pandas as pd
 
-    return str(compound) if pd.isna(dose) else f"{compound} {dose:.4g} µM"
+    return str(compound) if pd.isna(dose) else f"{compound} {dose:.4g}\N{NO-BREAK SPACE}µM"
 
 
 def all_treatments(found: Iterable[tuple[str, int, Artifact]]) -> pd.DataFrame | None:
