@@ -19,7 +19,7 @@ def profiles() -> np.ndarray:
 def test_many_control_wells_have_their_own_spread() -> None:
     x, is_control = profiles(), np.arange(1000) % 500 < 400
     x[~is_control] *= 50
-    own = [median_abs_deviation(x[is_control & (PLATE == plate)], scale="normal") for plate in (0, 1)]
+    own = [median_abs_deviation(x[is_control & (plate == PLATE)], scale="normal") for plate in (0, 1)]
     np.testing.assert_allclose(feature_scale(x, PLATE, is_control), np.mean(own, axis=0), rtol=0.1)
 
 
