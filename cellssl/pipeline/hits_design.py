@@ -75,7 +75,7 @@ def design_sentences(wells: Sequence[PlannedWell], settings: Settings) -> list[s
 def _smallest_p_values(wells: Sequence[PlannedWell], settings: Settings) -> dict[str, float]:
     """Return the smallest p-value that each treatment can have; 1 where it cannot be tested.
 
-    Random ranks know no smallest p-value but that of their number.
+    Random ranks have no smallest p-value but that of their number: how well they can rank is not known beforehand.
     """
     import pandas as pd
 
@@ -94,4 +94,4 @@ def _smallest_p_values(wells: Sequence[PlannedWell], settings: Settings) -> dict
     )
     if settings.null == "random_ranks":
         return {name: p if p == 1 else 1 / (settings.null_size + 1) for name, p in found.items()}
-    return found
+    return {name: min(1.0, settings.sides() * p) for name, p in found.items()}

@@ -56,7 +56,10 @@ class _Cells:
             fold = generator("halves of a well", self.seed).permutation(len(rows)) % 2
         else:
             fold = (generator("folds of wells", self.seed).permutation(len(wells)) % FOLDS)[number]
-        return TreatedCells(np.asarray(self.x[rows]), self.plate[rows], self.well[rows], fold)
+        x, plate = np.array(self.x[rows]), self.plate[rows]
+        for one in np.unique(plate).tolist():
+            x[plate == one] -= self.controls[one].centre
+        return TreatedCells(x, plate, self.well[rows], fold)
 
 
 def changed_share(
@@ -99,7 +102,7 @@ def changed_share(
                 continue
             folds = data.left_out(members)
             if len(np.unique(data.well[members])) == 1:
-                rows.append((name, _cut((_mean_share(folds) - usual()) / (1 - usual())), np.nan, np.nan))
+                rows.append((name, _cut(_mean_share(folds) - usual()), np.nan, np.nan))
                 continue
             share = _cut(_mean_share(folds) - _standard_error(folds))
             low, high = _interval(folds, resampled(_wells(folds), draws, "changed cells", name, seed), times)
@@ -149,13 +152,13 @@ def _mean_share(folds: list[LeftOut]) -> float:
 
 def _standard_error(folds: list[LeftOut]) -> float:
     """Return the standard error of the mean share, if wells of the treatment differ as control wells do."""
-    variances = [well_variance(*map(np.concatenate, zip(*fold.controls.values(), strict=True))) for fold in folds]
+    variance = well_variance([counts for fold in folds for counts in fold.controls.values()])
     plates = [number for fold in folds for number, _ in fold.treated]
     controls = {(number, fold.half): len(size) for fold in folds for number, (_, size) in fold.controls.items()}
     wells = 1 / _wells(folds)
     for plate in set(plates):
         wells += (plates.count(plate) / len(plates)) ** 2 / sum(controls[plate, half] for half in (0, 1))
-    return float(np.sqrt(np.mean(variances) * wells))
+    return float(np.sqrt(variance * wells))
 
 
 def _times_of_controls(draws: int, seed: int, plate: int, half: int, wells: int) -> Int[np.ndarray, "draws wells"]:
@@ -192,7 +195,7 @@ def _share_of_single_controls(data: _Cells) -> float:
     order = generator("single control wells", data.seed).permutation(len(wells))[:SINGLE_CONTROLS]
     members = [_sampled(data, data.well == well) for _, well in (wells[index] for index in order)]
     shares = [_mean_share(data.left_out(rows)) for rows in members if len(rows) > 1]
-    return float(np.clip(np.mean(shares) + np.std(shares), 0, 0.9)) if shares else 0.0
+    return max(0.0, float(np.mean(shares) + np.std(shares))) if shares else 0.0
 
 
 def _cut(share: float) -> float:

@@ -11,8 +11,8 @@ from cellssl.randomness import generator
 
 PLATE_CELLS = 2_000
 """Control cells of a plate that are looked at, at most."""
-ALL_CELLS = 20_000
-"""Control cells of all plates that are looked at, at most."""
+ALL_CELLS, ALL_NUMBERS = 20_000, 15_000_000
+"""Control cells of all plates that are looked at, and numbers of them, at most."""
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,21 @@ class ControlCells:
     """A sample of control cells of one plate, in the order of their wells."""
 
     x: Float32[np.ndarray, "m d"]
+    """Minus `centre`, so that float32 is exact enough."""
+    centre: Float32[np.ndarray, "d"]
+    """Mean of the sample."""
     well: Int[np.ndarray, "m"]
     half: Int[np.ndarray, "m"]
     """0 or 1: that of its well, or of the cell where the plate has one control well."""
     means: tuple[Float64[np.ndarray, "d"], Float64[np.ndarray, "d"]]
-    """Mean cell of each half."""
+    """Mean of each half, minus `centre`."""
 
     def without(self, wells: Int[np.ndarray, "w"]) -> "ControlCells":
         """Return the cells that are in none of these wells; all of them where a half would be empty."""
         kept = ~np.isin(self.well, wells)
         if kept.all() or len(np.unique(self.half[kept])) < 2:
             return self
-        return _with_means(self.x[kept], self.well[kept], self.half[kept])
+        return _with_means(self.x[kept], self.centre, self.well[kept], self.half[kept])
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,14 @@ def control_cells(
     for number in numbers:
         rng = generator("control cells", seed, number)
         rows = np.flatnonzero(is_control & (plate == number))
-        at_most = min(PLATE_CELLS, ALL_CELLS // len(numbers))
+        at_most = min(PLATE_CELLS, min(ALL_CELLS, ALL_NUMBERS // x.shape[1]) // len(numbers))
         rows = np.sort(rng.choice(rows, at_most, replace=False)) if len(rows) > at_most else rows
         rows = rows[np.argsort(well[rows], kind="stable")]
         half = _halves(well[rows], rng)
         if len(np.unique(half)) == 2:
-            found[number] = _with_means(np.asarray(x[rows]), well[rows], half)
+            sample = np.asarray(x[rows])
+            centre = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+            found[number] = _with_means(sample - centre, centre, well[rows], half)
     return found
 
 
@@ -89,9 +94,14 @@ def discriminant(controls: dict[int, ControlCells], half: int) -> Discriminant:
     return Discriminant(scale, cho_factor(covariance, lower=True)[0])
 
 
-def _with_means(x: Float32[np.ndarray, "m d"], well: Int[np.ndarray, "m"], half: Int[np.ndarray, "m"]) -> ControlCells:
+def _with_means(
+    x: Float32[np.ndarray, "m d"],
+    centre: Float32[np.ndarray, "d"],
+    well: Int[np.ndarray, "m"],
+    half: Int[np.ndarray, "m"],
+) -> ControlCells:
     first, second = (np.asarray(x[half == number].mean(axis=0, dtype=np.float64)) for number in (0, 1))
-    return ControlCells(x, well, half, (first, second))
+    return ControlCells(x, centre, well, half, (first, second))
 
 
 def _halves(well: Int[np.ndarray, "m"], rng: np.random.Generator) -> Int[np.ndarray, "m"]:

@@ -20,6 +20,7 @@ class TreatedCells:
     """The cells of one treatment."""
 
     x: Float32[np.ndarray, "m d"]
+    """Minus the centre of the control cells of the plate."""
     plate: Int[np.ndarray, "m"]
     well: Int[np.ndarray, "m"]
     fold: Int[np.ndarray, "m"]
@@ -113,9 +114,9 @@ def _level(
     estimates = []
     for threshold in np.quantile(scores, LEVELS):
         is_beyond = scores > threshold
-        control_wells = np.bincount(of_well, is_beyond), size
+        control_wells = np.bincount(of_well, is_beyond).astype(np.int64), size
         treated_share = float((treated > threshold).mean()) if len(treated) else 0.0
-        error = np.sqrt(well_variance(*control_wells) * (1 / wells + 1 / len(size)))
+        error = np.sqrt(well_variance([control_wells]) * (1 / wells + 1 / len(size)))
         estimates.append(float(bound(treated_share, np.asarray(is_beyond.mean()))) - CAUTION * error)
     return LEVELS[int(np.argmax(estimates))]
 
@@ -128,14 +129,20 @@ def bound(treated: float, controls: Float64[np.ndarray, "*draws"]) -> Float64[np
     return np.asarray((treated - controls) / np.maximum(1 - controls, 1e-3))
 
 
-def well_variance(beyond: np.ndarray, size: np.ndarray) -> float:
-    """Return how much the bound of a well varies by chance, from the counts of control wells.
+def well_variance(counts: list[tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"]]]) -> float:
+    """Return how much the bound of a well varies by chance, from counts of control wells that are compared.
 
-    Less than three wells do not know; then it is that of independent cells.
+    Each pair is the number of cells beyond a threshold, and of all cells, of the wells of one plate and half. Where no
+    two wells can be compared, it is the variance of independent cells.
     """
-    usual = beyond.sum() / size.sum()
-    variance = (beyond / size).var(ddof=1) if len(size) > 2 else usual * (1 - usual) / size.mean()
-    return float(variance / max(1 - usual, 1e-3) ** 2)
+    squares, free, of_cells = 0.0, 0, []
+    for beyond, size in counts:
+        usual = beyond.sum() / size.sum()
+        weight = 1 / max(1 - usual, 1e-3) ** 2
+        squares += weight * float(np.square(beyond / size - usual).sum())
+        free += len(size) - 1
+        of_cells.append(weight * usual * (1 - usual) / size.mean())
+    return squares / free if free else float(np.mean(of_cells))
 
 
 def _counted(

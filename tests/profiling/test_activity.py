@@ -49,7 +49,7 @@ def naive(table: pd.DataFrame, treated: list[int], pool: list[int], **options: s
     x, plate = np.stack(table["x"]).copy(), table["plate"].to_numpy()
     controls = [row for row in pool if row not in treated]
     centre_of = pool if options.get("reference") == "all" else controls
-    for name in set(plate):
+    for name in set(plate[pool]):
         x[plate == name] -= x[[row for row in centre_of if plate[row] == name]].mean(axis=0)
     scores = []
     for query in treated:
@@ -73,6 +73,8 @@ def _distance(one: np.ndarray, other: np.ndarray, similarity: str) -> float:
 @pytest.mark.parametrize("name", DESIGNS)
 def test_every_relabeling_gives_the_mean_of_a_loop_that_centres_again(name: str, options: dict[str, str]) -> None:
     table = screen(*DESIGNS[name])
+    if last := set(table["plate"]) - {"A"}:  # then the last plate has no well of the treatment
+        table = table[(table["plate"] != max(last)) | (table["treatment"] != "t1")].reset_index(drop=True)
     control = table["control"].to_numpy(bool)
     design = ActivityDesign.of(table["treatment"], control, table["plate"], None, options.get("reference", "controls"))
     x, everywhere = np.stack(table["x"]), options.get("controls") == "all"

@@ -120,3 +120,8 @@ def test_the_direction_is_that_of_a_linear_discriminant() -> None:
     direction = discriminant(controls, 0).directions(difference[None].astype(np.float64))[:, 0]
     expected = LinearDiscriminantAnalysis().fit(x, treated).transform(x)[:, 0]
     assert np.corrcoef(x @ direction, expected)[0, 1] > 0.98
+
+
+def test_a_large_offset_does_not_cost_digits() -> None:
+    x, *rest = cells(0.3)
+    np.testing.assert_allclose(shares(x + np.float32(2000), *rest)["share"], shares(x, *rest)["share"], atol=0.02)

@@ -49,6 +49,14 @@ class Settings(StageSettings):
     table: ExternalTable | None = None
     """An external table of vectors in place of this recipe's embeddings: a CSV or parquet file of cells or wells."""
 
+    def sides(self) -> int:
+        """Return 2 for permutations: replicates can be more alike than relabelled wells, or less.
+
+        One side alone would call a treatment on 5 % of the plates on which nothing happens. Random ranks have one side,
+        as in copairs.
+        """
+        return 2 if self.null == "permutation" else 1
+
     def inputs(self) -> tuple[str, ...]:
         """Return embed, or nothing where an external table is given."""
         return () if self.table else ("embed",)
