@@ -51,6 +51,9 @@ objective = { name = "moco", queue = 16, dim = 8, hidden_dim = 16 }
 montage_cells = 4
 [evaluate]
 neighbours = 5
+[hits]
+null_size = 200
+bootstrap_draws = 100
 [arm.intensities.embed]
 model = "intensities"
 """

@@ -339,7 +339,7 @@ class Store:
             "segment": [["split", self.recipe], ["embed", self.recipe, "--arm", "intensities"]],
             "split": [["embed", self.recipe, "--arm", "intensities"]],
             "pretrain": [["embed", self.recipe], ["embed", self.recipe, "--set", "embed.layer=projector"]],
-            "embed": [["evaluate", self.recipe], ["cluster", self.recipe]],
+            "embed": [["evaluate", self.recipe], ["cluster", self.recipe], ["hits", self.recipe]],
             "cluster": [["cluster", self.recipe, "--set", f"cluster.assign_to={folder}"]],
         }
         own = [[*words, *stores] for words in of_kind.get(kind, [])]

@@ -105,7 +105,7 @@ SMALLER = {
     "height_px = 256": "height_px = 192",
     "width_px = 320": "width_px = 256",
 }
-STAGES = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "report")
+STAGES = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "hits", "report")
 READERS = ("status", "verify", "gc")
 DRAWS = 100
 

@@ -18,9 +18,9 @@ from conftest import REPOSITORY
 from forked import program
 
 FOLDER = REPOSITORY / "recipes" / "snakemake"
-STAGES = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate")
+STAGES = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "hits")
 ONCE = Counter({"fetch_plate": 1, "segment_plate": 1, "fetch": 1, "segment": 1, "split": 1, "pretrain": 1, "report": 1})
-ALL = ONCE + Counter({"embed": 2, "cluster": 2, "evaluate": 2, "all": 1})
+ALL = ONCE + Counter({"embed": 2, "cluster": 2, "evaluate": 2, "hits": 2, "all": 1})
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ def test_touching_every_file_runs_nothing(engine: Engine) -> None:
     ("knob", "counts"),
     [
         ("evaluate.neighbours=4", {"evaluate": 2, "report": 1, "all": 1}),
+        ("hits.alpha=0.1", {"hits": 2, "report": 1, "all": 1}),
         ("report.title=x", {"report": 1, "all": 1}),
         ("split.seed=1", dict(ALL - Counter(["fetch_plate", "segment_plate", "fetch", "segment"]))),
         ("segment.workers=2", {}),

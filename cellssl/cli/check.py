@@ -37,7 +37,7 @@ def command(recipe: o.RecipeArgument, common: o.Common, output: ListOption = Non
     """
     from cellssl.cli.runner import Runner
     from cellssl.errors import FailedError
-    from cellssl.pipeline.check import check_plate_controls, summary_of, wanted_of
+    from cellssl.pipeline.check import check_plate_controls, hits_remarks, summary_of, wanted_of
 
     runner = Runner.of(recipe, common)
     check = look(runner, runner.session.arms())
@@ -48,12 +48,17 @@ def command(recipe: o.RecipeArgument, common: o.Common, output: ListOption = Non
     except OSError as caught:  # what was found is shown first
         listed, error = None, caught
     show(runner, check, listed)
+    wanted = wanted_of(runner.session)
+    design = runner.run(hits_remarks(runner.session, runner.context(), wanted))
+    for sentence in design:
+        runner.console.say(f"hits: {sentence}")
     if common.json:
+        counts = {**summary_of(check), "hits": design}
         findings = [asdict(one) for one in check.findings]
-        runner.console.result("", {**summary_of(check), "list": listed and str(listed), "findings": findings})
+        runner.console.result("", {**counts, "list": listed and str(listed), "findings": findings})
     if check.errors:
         raise _error(check, listed)
-    runner.run(check_plate_controls(runner.session, runner.context(), wanted_of(runner.session)))
+    runner.run(check_plate_controls(runner.session, runner.context(), wanted))
     if error is not None:
         raise FailedError(
             f"the list {place} cannot be written: {error.strerror}", hint="give another place with --output"

@@ -34,7 +34,7 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None, *, jobs: in
     from cellssl.cli.check import check_before_work
     from cellssl.cli.report import show_table
     from cellssl.cli.runner import Runner
-    from cellssl.pipeline.check import check_planned, check_plate_controls, wanted_of
+    from cellssl.pipeline.check import check_planned, check_plate_controls, hits_remarks, wanted_of
 
     runner = Runner.of(recipe, common)
     arms = runner.session.arms()
@@ -43,7 +43,10 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None, *, jobs: in
     else:
         check_before_work(runner, arms)
     planned = runner.session.plan(to)
-    runner.run(check_plate_controls(runner.session, runner.context(), wanted_of(runner.session, planned)))
+    wanted = wanted_of(runner.session, planned)
+    runner.run(check_plate_controls(runner.session, runner.context(), wanted))
+    for sentence in runner.run(hits_remarks(runner.session, runner.context(), wanted)):
+        runner.console.say(f"hits: {sentence}")
     if common.dry_run:
         runner.show_estimated_plan(planned)
         return

@@ -19,6 +19,7 @@ def stage_command(stage: str, doc: str, example: str) -> o.Command:
 def run_stage(stage: str, recipe: str, common: o.Common) -> None:
     """Make the stage and print its path; of several processes the main one does, and the others assist."""
     from cellssl.cli.runner import Runner
+    from cellssl.pipeline.check import hits_remarks
     from cellssl.pipeline.plates import plan_plate
     from cellssl.rank import Rank
 
@@ -27,7 +28,10 @@ def run_stage(stage: str, recipe: str, common: o.Common) -> None:
         runner.assist(stage)
         return
     if common.dry_run:
-        runner.show_plan(runner.stage_rows(stage), only_last=True)
+        session = runner.session.with_inputs(stage)
+        remarks = runner.run(hits_remarks(session, runner.context(), {session.arm: {stage}}))
+        rows = runner.stage_rows(stage)
+        runner.show_plan(rows, only_last=True, warnings=[f"hits: {sentence}" for sentence in remarks])
         return
     if stage == "fetch":
         from cellssl.cli.check import check_before_work

@@ -18,8 +18,10 @@ from cellssl.errors import UsageError
 from cellssl.events import Event
 from cellssl.pipeline.blocks import check_blocks, check_measurable
 from cellssl.pipeline.effective import effective_settings
+from cellssl.pipeline.estimates import is_remote
+from cellssl.pipeline.hits_design import PlannedWell, design_sentences, fetched_wells, planned_wells
 from cellssl.pipeline.planned import Planned
-from cellssl.pipeline.plate_controls import STAGES, check_fetched_controls, check_planned_controls, needing_controls
+from cellssl.pipeline.plate_controls import STAGES, check_fetched_controls, check_planned_controls, need_wells
 from cellssl.pipeline.plates import plan_plate
 from cellssl.pipeline.session import Session
 from cellssl.stages.fetch import findings as kinds
@@ -65,19 +67,50 @@ def check_planned(session: Session, context: RunContext, arms: Sequence[str]) ->
 def check_plate_controls(
     session: Session, context: RunContext, wanted: Mapping[str, Collection[str]]
 ) -> Generator[Event, None, None]:
-    """Raise UsageError where a plate has no control, and a stage needs one; `wanted` has the stages of every arm.
+    """Raise UsageError where plates lack controls or treatments that a stage needs; `wanted`: the stages of every arm.
 
     The plates are those that are fetched, or those of the user's own tables. What must be downloaded before plates are
     known is checked after `fetch`.
     """
     recipe, store = session.recipe, session.store
     for arm, stages in wanted.items():
-        if not recipe.has("fetch", arm) or session.given or not needing_controls(recipe, arm, stages, store):
+        if not recipe.has("fetch", arm) or session.given or not need_wells(recipe, arm, stages, store):
             continue
         if (fetched := _fetched(session, arm)) is not None:
             check_fetched_controls(fetched, recipe, arm, stages, store)
         elif recipe.settings("fetch", arm).external_files():
             check_planned_controls(recipe, arm, stages, (yield from _plates_of(session, arm, context)), store)
+
+
+def hits_remarks(
+    session: Session, context: RunContext, wanted: Mapping[str, Collection[str]]
+) -> Generator[Event, None, list[str]]:
+    """Return what the wells of the plan do not allow hits to find; `wanted` has the stages of every arm.
+
+    Nothing is said of a sample of fields, and where the wells are not known before a download, or come in an external
+    table: then the stage says it.
+    """
+    recipe = session.recipe
+    arms = [arm for arm, stages in wanted.items() if "hits" in stages and recipe.has("fetch", arm)]
+    arms = [arm for arm in arms if _plans_wells(recipe, arm) and not session.given]
+    said: dict[str, None] = {}
+    for arm in _different(recipe, arms, ("fetch", "split", "hits")):
+        wells = yield from _wells_of(session, arm, context)
+        said.update(dict.fromkeys(design_sentences(wells, recipe.settings("hits", arm))))
+    return list(said)
+
+
+def _plans_wells(recipe: Recipe, arm: str) -> bool:
+    return recipe.settings("hits", arm).table is None and recipe.settings("fetch", arm).sample is None
+
+
+def _wells_of(session: Session, arm: str, context: RunContext) -> Generator[Event, None, list[PlannedWell]]:
+    """Return the wells that are fetched or planned; none where the plan is not known without a download."""
+    if (fetched := _fetched(session, arm)) is not None:
+        return fetched_wells(session.recipe, arm, fetched)
+    if is_remote(session.recipe.settings("fetch", arm).dataset):
+        return []
+    return planned_wells(session.recipe, arm, (yield from _plates_of(session, arm, context)))
 
 
 def wanted_of(session: Session, planned: Iterable[Planned] | None = None) -> dict[str, set[str]]:
@@ -134,9 +167,8 @@ def summary_of(check: Check) -> dict[str, Any]:
     }
 
 
-def _different(recipe: Recipe, arms: Sequence[str]) -> list[str]:
-    """Return the first of all arms that fetch, judge and label the same."""
-    stages = ("fetch", "segment", "split")
+def _different(recipe: Recipe, arms: Sequence[str], stages: Sequence[str] = ("fetch", "segment", "split")) -> list[str]:
+    """Return the first of all arms that fetch, judge and label the same, or have the same settings of other stages."""
     first: dict[str, str] = {}
     for arm in arms:
         first.setdefault(repr([recipe.settings(stage, arm) for stage in stages if recipe.has(stage, arm)]), arm)

@@ -547,6 +547,8 @@ def _rest(plan: _Plan) -> list[str]:
     return [
         *lines,
         "",
+        *_hits(plan),
+        "",
         "# Baselines: the same steps without any learning.",
         "[arm.random.embed]",
         'model = "random"',
@@ -557,6 +559,21 @@ def _rest(plan: _Plan) -> list[str]:
         "[arm.features.embed]",
         'model = "features"',
     ]
+
+
+def _hits(plan: _Plan) -> list[str]:
+    lines = ["[hits]"]
+    if not plan.has_controls:
+        lines += [
+            "# Without control wells on every plate, a well is compared with all others of its plate.",
+            'reference = "all"',
+        ]
+    if not plan.compounds or plan.size.sample_fields:
+        when = (
+            "With all fields and the compounds of wells" if plan.size.sample_fields else "With the compounds of wells"
+        )
+        return [f"# {when}, this finds which treatments changed the cells:", *(f"# {line}" for line in lines)]
+    return ["# Which treatments (a compound at a dose) changed the cells: hits.csv.", *lines]
 
 
 def recipe_name(folder: Path) -> str:

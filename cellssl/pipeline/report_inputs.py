@@ -27,7 +27,7 @@ def plan_report(
 
 
 def named_results(store: Store, references: Sequence[str]) -> tuple[Store, dict[str, Artifact]]:
-    """Return cluster artifacts, and evaluations and hits of their vectors, by arm; and a store that reads all inputs."""
+    """Return cluster artifacts, and evaluations and hits of their vectors, by arm, and a store that has all inputs."""
     found = [store.resolve(reference, ("cluster", *ADDED)) for reference in references]
     for artifact in found:
         store = store.with_store_of(artifact)

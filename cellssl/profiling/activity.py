@@ -7,6 +7,7 @@ wells of a treatment as independent, which they are not: all are compared with t
 the mean of these.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -44,7 +45,7 @@ class Activity:
     p_value: Float[np.ndarray, "t"]
     """Also NaN where no block has both treated and reference wells, so that no label can change."""
     smallest_p_value: Float[np.ndarray, "t"]
-    """The smallest p-value that a permutation can give; 1 where there is no test."""
+    """The smallest p-value that this null can give; 1 where there is no test."""
     draws: Int[np.ndarray, "t"]
     """Number of relabelings, or of random rankings, that the p-value counts."""
     ranked: AveragePrecision
@@ -103,7 +104,7 @@ def activity(
         wells=np.array([len(wells) for wells in design.tested], np.int64),
         mean_average_precision=np.array([_mean(ranked.average_precision[wells]) for wells in design.tested], float),
         p_value=np.array([test.p_value for test in tests], float),
-        smallest_p_value=np.array([smallest_p_value(design, n, null_size) for n in range(len(design.names))], float),
+        smallest_p_value=np.array([_smallest(design, n, ranked, null, null_size) for n in range(len(tests))], float),
         draws=np.array([test.draws for test in tests], np.int64),
         ranked=ranked,
     )
@@ -160,6 +161,7 @@ def _permutation_test(comparison: Comparison, observed: float, null_size: int, r
     if number == 1:
         return _Test()
     if number <= null_size:
+        comparison = comparison.for_many()
         return _Test(sum(len(_reached(comparison, draws, observed)) for draws in _all(comparison)) / number, number)
     reached = done = 0
     while done < null_size:
@@ -168,7 +170,7 @@ def _permutation_test(comparison: Comparison, observed: float, null_size: int, r
         if reached + len(at) >= ENOUGH:
             draws = done + int(at[ENOUGH - reached - 1]) + 1
             return _Test(ENOUGH / draws, draws)
-        reached, done = reached + len(at), done + size
+        reached, done, comparison = reached + len(at), done + size, comparison.for_many()
     return _Test((reached + 1) / (null_size + 1), null_size)
 
 
@@ -189,6 +191,14 @@ def _random_ranks(design: ActivityDesign, ranked: AveragePrecision, null_size: i
     found = mean_average_precision(pd.DataFrame({"treatment": treatment}), ranked, null_size=null_size, seed=seed)
     p_values = dict(zip(found["treatment"].tolist(), found["p_value"].tolist(), strict=True))
     return [_Test(p_values[n], null_size) if n in p_values else _Test() for n in range(len(design.names))]
+
+
+def _smallest(design: ActivityDesign, number: int, ranked: AveragePrecision, null: Null, null_size: int) -> float:
+    """Return the smallest p-value of a treatment; for random ranks, the chance that all its wells rank perfectly."""
+    if null == "permutation":
+        return smallest_p_value(design, number, null_size)
+    pairs, positives = (each[design.tested[number]].tolist() for each in (ranked.pairs, ranked.positives))
+    return max(1 / (null_size + 1) if pairs else 1.0, 1 / math.prod(map(math.comb, pairs, positives)))
 
 
 def _around_mean(x: Float[np.ndarray, "n d"], plate: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n d"]:

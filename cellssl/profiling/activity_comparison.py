@@ -1,7 +1,7 @@
 """activity_comparison: profiles and the design of a test -> for each treatment, its ranking and its relabelings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,7 +12,7 @@ from cellssl.profiling.nearness import Similarity
 from cellssl.profiling.refitted_ranking import RefittedRanking
 from cellssl.profiling.relabelings import Relabelings
 
-AT_ONCE = 2_000_000
+AT_ONCE = 500_000
 """How many distances are held at a time."""
 Ranking = RefittedRanking | CountedRanking
 
@@ -30,6 +30,12 @@ class Comparison:
     at_once: int
     """How many relabelings are ranked at a time."""
 
+    def for_many(self) -> "Comparison":
+        """Return an equal comparison that counts beforehand where it can, which pays for many relabelings."""
+        if not isinstance(self.ranking, RefittedRanking):
+            return self
+        return replace(self, ranking=_counted(self.ranking))
+
 
 def with_controls(
     x: Float[np.ndarray, "n d"], design: ActivityDesign, similarity: Similarity, *, all_plates: bool
@@ -45,7 +51,7 @@ def with_controls(
         negatives = np.full(len(treated), wells.sum()) if all_plates else wells[plate[treated]]
         relabelings = design.relabelings(number, rows)
         held = len(treated) * (int(negatives.max()) + 4 * len(treated))
-        return Comparison(_faster(ranking), relabelings, treated, negatives, max(1, AT_ONCE // held))
+        return Comparison(ranking, relabelings, treated, negatives, max(1, AT_ONCE // held))
 
     return compare
 
@@ -72,8 +78,8 @@ def with_all(
     return compare
 
 
-def _faster(ranking: RefittedRanking) -> Ranking:
-    """Return an equal ranking that counts beforehand, where no plate has two treated wells."""
+def _counted(ranking: RefittedRanking) -> Ranking:
+    """Return an equal ranking that counts beforehand; the same one where a plate has two treated wells."""
     k = len(ranking.plate_of_treated)
     if ranking.all_plates or len(np.unique(ranking.plate_of_treated)) < k:
         return ranking

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from cellssl.profiling.labels import Labels, codes
 from cellssl.profiling.well_intervals import interval, resampled
@@ -14,7 +14,7 @@ HALF_A_CELL = 0.5
 
 
 def well_count_ratios(
-    cells: Int[np.ndarray, "n"],
+    cells: Shaped[np.ndarray, "n"],
     plates: Labels,
     is_control: Bool[np.ndarray, "n"],
     *,
@@ -36,7 +36,7 @@ def well_count_ratios(
 
 
 def treatment_count_ratios(
-    cells: Int[np.ndarray, "n"],
+    cells: Shaped[np.ndarray, "n"],
     plates: Labels,
     is_control: Bool[np.ndarray, "n"],
     treatments: Labels,
@@ -62,7 +62,7 @@ def treatment_count_ratios(
     return pd.DataFrame(rows, columns=["treatment", "ratio", "low", "high"])
 
 
-def _logarithms(cells: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+def _logarithms(cells: Shaped[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     return np.asarray(np.log(cells + HALF_A_CELL))
 
 

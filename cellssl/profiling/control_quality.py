@@ -94,9 +94,10 @@ def _scores(
         start, end = x[other_negative].mean(axis=0), x[other_positive].mean(axis=0)
         scores = _projected(x[np.concatenate([positive, negative])], start, end)
         return scores[: len(positive)], scores[len(positive) :]
-    first = [_projected(x[[row]], x[negative].mean(axis=0), _without(x, positive, row))[0] for row in positive]
-    second = [_projected(x[[row]], _without(x, negative, row), x[positive].mean(axis=0))[0] for row in negative]
-    return np.array(first), np.array(second)
+    start, end = x[negative].mean(axis=0), x[positive].mean(axis=0)
+    ends = [_projected(x[[row]], start, _without(x, positive, row)) for row in positive.tolist()]
+    starts = [_projected(x[[row]], _without(x, negative, row), end) for row in negative.tolist()]
+    return np.concatenate(ends), np.concatenate(starts)
 
 
 def _without(x: Float[np.ndarray, "n d"], rows: Int[np.ndarray, "m"], row: int) -> Float[np.ndarray, "d"]:

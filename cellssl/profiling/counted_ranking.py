@@ -28,9 +28,12 @@ class CountedRanking:
         """Return the average precision of every treated well, for `b` choices of treated wells."""
         k = treated.shape[1]
         others = np.array([[slot for slot in range(k) if slot != query] for query in range(k)])
-        counts = self.counts[treated[:, :, None], treated[:, others]].astype(np.int64)
-        marked = np.sort(2 * counts + np.take_along_axis(self.treated_counted, others, axis=1), axis=2)
-        negatives = (marked >> 1) - _positives_counted(marked)
+        counts = self.counts[treated[:, :, None], treated[:, others]].astype(np.int32)
+        if self.treated_counted.any():
+            marked = np.sort(2 * counts + np.take_along_axis(self.treated_counted, others, axis=1), axis=2)
+            negatives = (marked >> 1) - _positives_counted(marked)
+        else:
+            negatives = np.sort(counts, axis=2)
         rank = np.arange(1, k)
         found: np.ndarray = (rank / (rank + negatives)).mean(axis=2)
         return found
@@ -38,10 +41,10 @@ class CountedRanking:
 
 def _positives_counted(marked: Int[np.ndarray, "b k j"]) -> Int[np.ndarray, "b k j"]:
     """Return how many counted positives are as near as each, from sorted counts whose last bit says "is counted"."""
-    upto = np.cumsum(marked & 1, axis=2)
+    upto = np.cumsum(marked & 1, axis=2, dtype=np.int32)
     last_of_equals = np.ones(marked.shape, bool)
     last_of_equals[:, :, :-1] = (marked[:, :, 1:] >> 1) != (marked[:, :, :-1] >> 1)
-    upto = np.where(last_of_equals, upto, np.iinfo(np.int64).max)
+    upto = np.where(last_of_equals, upto, np.iinfo(np.int32).max)
     found: np.ndarray = np.minimum.accumulate(upto[:, :, ::-1], axis=2)[:, :, ::-1]
     return found
 

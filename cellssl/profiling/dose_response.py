@@ -161,10 +161,8 @@ def _shapes(wells: _Wells) -> _Shapes:
     return _Shapes(log_ec50, slope, _rise(wells.logs, log_ec50[:, None], slope[:, None]))
 
 
-def _rise(
-    logs: Float[np.ndarray, "n"], log_ec50: Float[np.ndarray, "*s"] | float, slope: Float[np.ndarray, "*s"] | float
-) -> Float[np.ndarray, "*s n"]:
-    """Return the curve from 0 to 1 at logarithms of doses."""
+def _rise(logs: Float[np.ndarray, "n"], log_ec50: np.ndarray | float, slope: np.ndarray | float) -> np.ndarray:
+    """Return the curve from 0 to 1 at logarithms of doses; one per row where EC50 and slope have one per row."""
     with np.errstate(over="ignore"):
         return np.asarray(1 / (1 + 10 ** (slope * (log_ec50 - logs))))
 

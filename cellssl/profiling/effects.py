@@ -20,8 +20,9 @@ from cellssl.profiling.well_scale import feature_scale, plate_medians
 from cellssl.randomness import generator
 
 Reference = Literal["controls", "all"]
-WINSORISED = 3.0
-"""Deviations of control wells beyond this many times the spread of a feature count as this much."""
+MOST_OF_FEATURE, MOST_OF_WELL = 5.0, 3.0
+"""A deviation of a control well counts as at most this many times the spread of the feature, and as at most this many
+times the length of a typical deviation."""
 CENTRE_WELLS = 3
 """With fewer wells than this that fit a covariance, features are taken as independent."""
 
@@ -39,7 +40,7 @@ class WellEffects:
     then the unit is the median of all wells."""
     treatments: tuple[str, ...]
     """Names of the treatments, sorted."""
-    products: tuple[Float[np.ndarray, "k k"], ...]
+    products: tuple[Float[np.ndarray, "_ _"], ...]
     """For each treatment, the inner products of its wells in units of the control wells: the square of the distance of
     a mean of its wells is the mean of these."""
 
@@ -184,10 +185,20 @@ def _measured(wells: _Wells, half: int) -> Float[np.ndarray, "n d"]:
     free = int(fits.sum()) - len(np.unique(wells.plate[fits]))
     if free < CENTRE_WELLS:
         return np.asarray(z)
-    factor = _cholesky(np.clip(z[fits], -WINSORISED, WINSORISED))
+    factor = _cholesky(_winsorised(z[fits]))
     known = ~np.isnan(z).any(axis=1)
     z[known] = solve_triangular(factor, z[known].T, lower=True, check_finite=False).T
     return np.asarray(z)
+
+
+def _winsorised(deviations: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
+    """Return deviations without the influence of a few broken wells.
+
+    A whole well is drawn in, as clipping every feature by itself would change how they depend on each other.
+    """
+    clipped = np.clip(deviations, -MOST_OF_FEATURE, MOST_OF_FEATURE)
+    length = np.linalg.norm(clipped, axis=1, keepdims=True)
+    return np.asarray(clipped * np.minimum(1, MOST_OF_WELL * np.median(length) / np.where(length > 0, length, 1)))
 
 
 def _cholesky(deviations: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "d d"]:

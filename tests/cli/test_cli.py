@@ -117,6 +117,14 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "an input of the wrong kind": ("cluster R --input SPLIT", 2, "cluster takes embed, but", "there are: embed"),
     "an input where none is taken": ("fetch R --input SPLIT", 2, "fetch takes no artifact, but", "leave --input out"),
     "two inputs of a kind": ("evaluate R --input EMBED --input EMBED", 2, "names two embed artifacts", "one of each"),
+    "an input that hits does not take": ("hits R --input SPLIT", 2, "hits takes embed, but", "there are: embed"),
+    "a setting of hits that is not there": (
+        "hits R --set hits.nul_size=200",
+        2,
+        "nul_size",
+        "did you mean 'null_size'?",
+    ),
+    "too few draws for hits": ("hits R --set hits.null_size=10", 2, "[hits]: null_size", "cellssl explain hits"),
     "an input that is a part": ("split R --input PART", 2, "is the part of one plate", "all plates"),
     "an input that is not there": (
         "split R --input ffffffffffff",
@@ -276,7 +284,7 @@ def test_help_costs_little() -> None:
     assert cpu_ratio("--help") < 3
 
 
-@pytest.mark.parametrize("stage", ["fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate"])
+@pytest.mark.parametrize("stage", ["fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "hits"])
 def test_stdout_is_the_path_of_the_artifact(chain: Chain, stage: str) -> None:
     said = chain.say(stage)
     assert Path(said.line) == chain.made(stage).path
@@ -326,9 +334,9 @@ def test_status_says_which_versions_differ_from_todays(chain: Chain, tmp_path: P
 
 def test_a_dry_run_makes_nothing(fresh: Chain, chain: Chain) -> None:
     said = fresh.say("run", "--dry-run")
-    assert "10 of 10 stages would be made" in said.line
+    assert "12 of 12 stages would be made" in said.line
     assert not fresh.root.exists()
-    assert "0 of 10 stages would be made" in chain.say("run", "--dry-run").line
+    assert "0 of 12 stages would be made" in chain.say("run", "--dry-run").line
     assert "1 of 3 stages would be made" in chain.say("split", "--dry-run", "--set", "split.seed=5").line
 
 
@@ -433,7 +441,7 @@ def test_gc_all_the_time_beside_a_run_costs_work_at_most(chain: Chain, tmp_path:
         if code := process.returncode:
             assert "was moved away meanwhile, perhaps by cellssl gc" in err
     assert code == 0
-    for stage in ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate"):
+    for stage in ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "hits"):
         assert mine.made(stage).card.files == chain.made(stage).card.files, stage
     assert say("verify", *(path.parent for path in mine.root.glob("*/*/artifact.json"))).code == 0
 
@@ -476,7 +484,7 @@ def test_explain_lists_every_knob_with_its_default_and_meaning() -> None:
     said = say("explain", "segment").out
     assert "crop_px = 196" in said
     assert "five nuclei across" in said
-    for stage in ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "report"):
+    for stage in ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "hits", "report"):
         for knobs in json.loads(say("explain", stage, "--json").out).values():
             assert all(knob["meaning"] for knob in knobs), stage
     for room in ("datasets", "segmenters", "views", "encoders", "objectives"):

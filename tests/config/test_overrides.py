@@ -39,7 +39,7 @@ def test_without_another_result_the_name_stays(recipe: Path, overrides: list[str
 
 
 @pytest.mark.parametrize(
-    "override", ["cluster.k=4", "arm.coarse.cluster.k=4", "seeds=[1]", "evaluate={}", "report.title=x"]
+    "override", ["cluster.k=4", "arm.coarse.cluster.k=4", "seeds=[1]", "evaluate={}", "hits={}", "report.title=x"]
 )
 def test_another_result_has_another_name(recipe: Path, override: str) -> None:
     assert name_of(recipe, [override]).startswith("mine+")

@@ -8,6 +8,7 @@ import pytest
 from cellssl.config.recipe import Recipe, from_table
 from cellssl.config.sweep import with_value
 from cellssl.errors import UsageError
+from cellssl.pipeline.grid import grid
 from cellssl.pipeline.sweep_arms import expand_sweep
 
 VIEW = ["horizontal_flip", {"name": "rotate", "degrees": 180}, {"name": "affine", "scale": [0.9, 1.1]}]
@@ -51,6 +52,22 @@ def test_an_arm_that_the_knob_cannot_touch_stays_one() -> None:
     both = swept(size={"knob": "pretrain.encoder", "values": ["small", "vgg11"]}).arm_names()
     assert "random+size=vgg11" in both and "intensities" in both
     assert "intensities+k=3" in swept(k={"knob": "cluster.k", "values": [2, 3]}).arm_names()
+
+
+def test_a_setting_of_hits_is_swept_in_every_arm() -> None:
+    sweep = {"chain": {"knob": "hits.aggregate", "values": ["median", "mean"]}}
+    recipe = expand_sweep(from_table({**BASE, "hits": {}, "sweep": sweep}, Path(), "made-up.toml"))
+    assert "intensities+chain=mean" in recipe.arm_names()
+    assert grid(recipe, ["main+chain=mean"], [0], "report") == [
+        ("main+chain=mean", 0, stage) for stage in ("cluster", "evaluate", "hits")
+    ]
+
+
+def test_a_point_to_be_chosen_is_searched_for_hits_once() -> None:
+    sweep = {"choose": "ami", "k": {"knob": "cluster.k", "values": [2, 3]}}
+    recipe = expand_sweep(from_table({**BASE, "hits": {}, "sweep": sweep}, Path(), "made-up.toml"))
+    points = ["main+k=2", "main+k=2+val"]
+    assert [arm for arm, _, stage in grid(recipe, points, [0], "report") if stage == "hits"] == ["main+k=2"]
 
 
 def test_a_branch_of_one_arm_is_swept_in_that_arm() -> None:

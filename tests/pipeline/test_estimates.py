@@ -21,7 +21,7 @@ def test_a_dry_run_estimates_every_stage_and_keeps_what_it_measured(chain: Chain
     found = dry_run(chain, tmp_path / "store")
     estimates = {(one["stage"], one["arm"]): one for one in found["estimates"]}  # type: ignore[attr-defined]
     assert [stage for stage, arm in estimates if arm == "main"] == [
-        "fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate",
+        "fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "hits",
     ]  # fmt: skip
     assert ("report", "all") in estimates and estimates["pretrain", "main"]["basis"] == "measured"
     assert all(one["seconds"] > 0 and one["memory_mb"] > 0 for one in estimates.values())

@@ -72,6 +72,7 @@ def test_what_stands_on_an_outdated_result_is_outdated_too(package: Path, chain:
         "embed": "outdated (pretrain)",
         "cluster": "outdated (embed)",
         "evaluate": "outdated (embed)",
+        "hits": "outdated (embed)",
     }
     for command in ("embed", "report"):
         said = with_package(package, command, *words)
@@ -112,7 +113,7 @@ def test_the_part_of_a_plate_is_outdated_where_a_default_has_changed(package: Pa
     assert listed["would_make"] == [] and listed["stops_at"]["state"] == "outdated (max_failures)"
     assert [plate["state"] for plate in listed["plates"]] == ["outdated (max_failures)"]
     said = with_package(package, "run", *words, "--dry-run")
-    assert "0 of 10 stages would be made; then the command would stop: fetch" in said.out
+    assert "0 of 12 stages would be made; then the command would stop: fetch" in said.out
 
 
 def test_the_points_of_a_sweep_are_outdated_where_a_default_has_changed(package: Path, chain: Chain) -> None:

@@ -14,12 +14,13 @@ from matplotlib.text import Text
 from PIL import Image
 
 from cellssl.randomness import generator
-from cellssl.reporting.figures import cells, confusion, dose_response, scatter, score_bars, sweep, training
+from cellssl.reporting.figures import cells, confusion, dose_response, hits, scatter, score_bars, sweep, training
 from cellssl.reporting.theme import COLOURS, WIDTH_INCH, decoded, drawing, group_style, photo, png
 
 TILES = generator("tiles").integers(0, 256, (5, 20, 20, 3), dtype=np.uint8)
 DOSES = np.array([0.0, 0.0, 1.0, 1.0, 10.0, 10.0])
 SHARES = np.array([[0.1, 0.9], [0.3, 0.7], [0.4, 0.6], [0.6, 0.4], [0.9, 0.1], [0.7, 0.3]])
+CURVE = dose_response.FittedCurve(ec50=3.0, low=0.5, high=4000.0, slope=2.0, bottom=0.2, top=1.0)
 COMPOUNDS = ["DMSO", "DMSO", "taxol", "taxol", "taxol", "taxol"]
 
 
@@ -58,7 +59,18 @@ def draw_confusions() -> Figure:
     )
 
 
+def draw_hits() -> Figure:
+    states: list[hits.State] = ["active", "active", "not active", "not tested"]
+    effect, ratio = np.array([6.0, 3.0, 1.0, 0.5]), np.array([0.4, 0.9, 1.0, 1.1])
+    return hits.effect_against_count(effect, ratio, states, ["taxol 3 µM", "$a_{", "b", "c"])
+
+
+def draw_effects() -> Figure:
+    return dose_response.effect_curves(DOSES, SHARES[:, 0], COMPOUNDS, DOSES == 0, {"taxol": CURVE})
+
+
 DRAWN = [draw_confusions, draw_curves, draw_montage, draw_bars, draw_scatter, draw_views, draw_doses]
+DRAWN += [draw_hits, draw_effects]
 NAMES = [f"N-(4-hydroxyphenyl)-2-methylpropanamide salt number {number:02d} (racemic)" for number in range(12)]
 BRANCHES = ["context", "centre", "a_branch_of_the_texture_of_the_whole_cell_without_its_neighbours"]
 DIAGNOSTICS = [
@@ -116,6 +128,21 @@ def draw_many_confusions(classes: int = 100) -> Figure:
     return confusion.confusions({"größere-Kerne-und-noch-mehr": (names, counts), "random": (names, counts)})
 
 
+def draw_many_hits() -> Figure:
+    """Draw 600 treatments, half of them active, with a few far from all others."""
+    draw = generator("hits")
+    effect, ratio = np.exp(draw.normal(0.5, 0.7, 600)), np.exp(draw.normal(-0.2, 0.4, 600))
+    effect[:3], ratio[:3] = (0.0, 400.0, np.nan), (0.0, 8.0, 1.0)
+    states: list[hits.State] = ["active", "not active"] * 300
+    return hits.effect_against_count(effect, ratio, states, NAMES * 50)
+
+
+def draw_many_effects() -> Figure:
+    doses, compounds = np.tile(10.0 ** np.linspace(-3, 2.5, 12), 6), np.repeat(NAMES[:6], 12)
+    curves = dict.fromkeys(NAMES[:6], dose_response.FittedCurve(123.456, 0.0001, 9999.0, 1.0, 0.0, 12.0))
+    return dose_response.effect_curves(doses, 12 * doses / (1 + doses), compounds, np.zeros(72, dtype=bool), curves)
+
+
 def draw_some_confusions() -> Figure:
     return draw_many_confusions(classes=10)
 
@@ -128,7 +155,7 @@ def draw_few_confusions() -> Figure:
 
 MANY = [
     *[draw_many_curves, draw_many_cells, draw_many_bars, draw_many_points, draw_many_views, draw_many_doses],
-    *[draw_many_confusions, draw_some_confusions, draw_few_confusions],
+    *[draw_many_confusions, draw_some_confusions, draw_few_confusions, draw_many_hits, draw_many_effects],
 ]
 """Long names, many arms, compounds, doses, clusters and classes."""
 
@@ -206,6 +233,7 @@ def test_all_text_lies_within_the_figure(draw: Callable[[], Figure]) -> None:
         lambda name: score_bars.bars([score_bars.Bar(name, [0.5])], "AMI"),
         lambda name: scatter.scatter(np.eye(2), {name: [name, 2], "cluster": [name, "b"]}),
         lambda name: dose_response.dose_curves(DOSES, SHARES, ["DMSO", "DMSO", *[name] * 4], DOSES == 0),
+        lambda name: hits.effect_against_count(np.ones(1), np.ones(1), ["active"], [name]),
         lambda name: confusion.confusions({name: ([name, "b"], np.eye(2, dtype=int))}),
         lambda name: training.curves(np.arange(9.0), {name: {name: np.arange(9.0)}}),
         lambda name: sweep.curves(
@@ -434,3 +462,41 @@ def test_smaller_copies_for_the_page_look_the_same() -> None:
     assert len(drawing(decoded(whole))) < 0.6 * len(whole)
     corner = np.array(Image.open(io.BytesIO(drawing(decoded(whole)))).convert("RGB"))[0, 0]
     assert corner.tolist() == [255, 255, 255], "white stays white"
+
+
+def test_active_treatments_are_named_and_differ_from_others_in_shape_and_colour() -> None:
+    axis = draw_hits().axes[0]
+    assert [text.get_text() for text in axis.texts] == ["taxol 3 µM", "$a_{"]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == [
+        "active (2)",
+        "not active (1)",
+        "not tested (1)",
+    ]
+    drawn = {
+        to_hex(each.get_facecolor()[0]): each.get_paths()[0] for each in axis.collections if len(each.get_offsets())
+    }
+    assert len(drawn) == len({path.vertices.tobytes() for path in drawn.values()}) == 3
+
+
+def test_every_treatment_with_an_effect_and_a_count_has_its_point() -> None:
+    axis = draw_many_hits().axes[0]
+    points = np.concatenate([each.get_offsets() for each in axis.collections])
+    assert len(points) == 599, "one has no effect"
+    (low_x, high_x), (low_y, high_y) = axis.get_xlim(), axis.get_ylim()
+    assert ((points > (low_x, low_y)) & (points < (high_x, high_y))).all()
+    assert len(axis.texts) >= 3
+
+
+def test_where_nothing_was_tested_the_largest_effects_are_named() -> None:
+    effect = np.array([1.0, 9.0, 2.0])
+    axis = hits.effect_against_count(effect, np.array([0.5, 0.7, 1.0]), ["not tested"] * 3, ["a", "b", "c"]).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["b", "c", "a"]
+
+
+def test_the_ec50_and_its_interval_stand_at_their_doses() -> None:
+    axis = draw_effects().axes[0]
+    (line,) = [line for line in axis.get_lines() if line.get_linestyle() == "--"]
+    assert list(line.get_xdata()) == [3.0, 3.0] and axis.get_title(loc="left") == "taxol: 3 µM"
+    along, effect = next(line.get_data() for line in axis.get_lines() if len(line.get_xdata()) == 100)
+    np.testing.assert_allclose(effect, 0.2 + 0.8 / (1 + (3 / along) ** 2))
+    assert axis.patches[0].get_x() == 0.5 and axis.get_xlim()[1] < 100

@@ -48,7 +48,7 @@ def tries(kind: str) -> Iterator[random.Random]:
     print(f"\n{kind}, seed {SEED}: {number} tries in {SECONDS:.0f} s")
 
 
-@pytest.mark.parametrize("kind", ["fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate"])
+@pytest.mark.parametrize("kind", ["fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "hits"])
 def test_forged_artifacts_end_in_a_sentence(chain: Chain, tmp_path: Path, kind: str) -> None:
     store = Store.of(chain.root, chain.recipe, tmp_path)
     for number, chance in enumerate(tries(kind)):

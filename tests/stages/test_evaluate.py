@@ -177,7 +177,7 @@ def test_a_recipe_that_only_evaluates_an_external_table_has_one_stage_and_no_rep
     assert say("run", *words).line == str(made)
     for command in (["report", *words], ["run", *words, "--to", "report", "--force"]):
         refused = say(*command)
-        assert refused.code == 2 and "makes no clusters" in refused.err and "cellssl evaluate" in refused.err
+        assert refused.code == 2 and "makes no clusters" in refused.err and "cellssl run profiles" in refused.err
         assert "begins" not in refused.err
 
 

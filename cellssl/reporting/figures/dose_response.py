@@ -1,7 +1,8 @@
-"""dose_response: shares of clusters per well, with doses -> curves over the dose."""
+"""dose_response: shares of clusters, or effects, per well, with doses -> curves over the dose."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -18,6 +19,24 @@ from cellssl.reporting.theme import COLOURS, GROUP_STYLES, WIDTH_INCH, GroupStyl
 CURVES_SHOWN = 5
 """Where there are more clusters than colours, this many are drawn per compound: those whose share changes most with
 the dose. wells.csv has all clusters."""
+
+
+@dataclass(frozen=True)
+class FittedCurve:
+    """A logistic curve with four parameters through the effects of the wells of one compound; doses in micromolar."""
+
+    ec50: float
+    low: float
+    """Lower end of the 95 % interval of the EC50."""
+    high: float
+    slope: float
+    bottom: float
+    top: float
+
+    def at(self, dose_micromolar: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Return the effect at some doses above 0."""
+        with np.errstate(over="ignore"):
+            return self.bottom + (self.top - self.bottom) / (1 + (self.ec50 / dose_micromolar) ** self.slope)
 
 
 @styled
@@ -69,6 +88,50 @@ def dose_curves(
         axis.set_ylabel("share of cells")
     shared_legend(figure, handles, width)
     return figure
+
+
+@styled
+def effect_curves(
+    dose_micromolar: Float[np.ndarray, "wells"],
+    effect: Float[np.ndarray, "wells"],
+    compound: Iterable[object],
+    is_control: Bool[np.ndarray, "wells"],
+    curves: Mapping[str, FittedCurve],
+) -> Figure:
+    """Draw effect against dose: one panel per compound of `curves`, in their order, one point per well.
+
+    The vertical line is the EC50, with its interval shaded; the left end shows mean and standard deviation of the
+    control wells.
+    """
+    names = np.array([label_text(value) for value in compound], dtype=object)
+    known = np.isfinite(effect)
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    width = WIDTH_INCH * max(0.5, columns / 3)
+    figure = Figure(figsize=(width, 2.4 * rows))
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axis, (name, curve) in zip(axes, curves.items(), strict=False):
+        in_panel = known & ~is_control & (dose_micromolar > 0) & (names == name)
+        _fitted_panel(axis, dose_micromolar[in_panel], effect[in_panel], effect[known & is_control], curve)
+        set_title(axis, f"{name}: {curve.ec50:.2g} µM", (width - 0.5) / columns - 0.15)
+    hide_axes(axes[len(curves) :])
+    for axis in axes[::columns]:
+        axis.set_ylabel("effect")
+        axis.set_ylim(bottom=0)
+    return figure
+
+
+def _fitted_panel(
+    axis: Axes, doses: np.ndarray, effects: np.ndarray, of_controls: np.ndarray, curve: FittedCurve
+) -> None:
+    left = _dose_axis(axis, doses)
+    if math.isfinite(curve.low) and math.isfinite(curve.high):
+        axis.axvspan(curve.low, curve.high, color=COLOURS[5], alpha=0.25, linewidth=0)
+    axis.axvline(curve.ec50, color=COLOURS[0], linewidth=1.0, linestyle="--")
+    axis.plot(doses, effects, "o", color=COLOURS[3], markersize=3, alpha=0.5, markeredgewidth=0)
+    along = np.geomspace(doses.min(), doses.max(), 100)
+    axis.plot(along, curve.at(along), color=COLOURS[3])
+    _control_mark(axis, left, of_controls, group_style(7))
 
 
 def _most_changed(dose: np.ndarray, shares: np.ndarray, in_panel: np.ndarray, is_control: np.ndarray) -> list[int]:

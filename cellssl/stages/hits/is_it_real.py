@@ -8,7 +8,7 @@ from cellssl.counting import counted
 from cellssl.stages.hits.metrics import RetrievalRule
 
 ANY = "any"
-STRICTEST = ("other_batch_and_well", "other_plate_and_well")
+STRICTEST = ("other_batch_and_position", "other_plate_and_position")
 """The rules of which the first that can be computed answers whether a hit is more than batch and position."""
 IN_WORDS = {
     "any": "any replicate",
@@ -17,10 +17,10 @@ IN_WORDS = {
     "other_source": "another source",
     "other_row": "another row",
     "other_column": "another column",
-    "other_well": "another well position",
-    "other_edge": "the edge and the inside of a plate",
-    "other_plate_and_well": "another plate and another well position",
-    "other_batch_and_well": "another batch and another well position",
+    "other_position": "another well position",
+    "other_edge_class": "the edge and the inside of a plate",
+    "other_plate_and_position": "another plate and another well position",
+    "other_batch_and_position": "another batch and another well position",
 }
 """What a replicate must differ in."""
 
@@ -36,9 +36,9 @@ def sentence(rules: Mapping[str, RetrievalRule], not_computed: Mapping[str, str]
         return f"Whether hits are more than plate and position is not known: {reason}."
     left, whole = rules[strict], rules[ANY]
     by_count = left.cell_count_recall_at_1
-    beside = f", and {by_count:.0%} by the number of cells alone" if by_count is not None else ""
+    beside = "" if by_count is None else f", and the number of cells alone would give {by_count:.0%}"
     return (
         f"When replicates must lie in {IN_WORDS[strict]}, {left.recall_at_1:.0%} of {counted(left.queries, 'well')} "
-        f"have a replicate as their nearest well: {left.chance:.0%} would by chance{beside}, and "
-        f"{whole.recall_at_1:.0%} do where any replicate counts."
+        f"have a replicate as their nearest well; where any replicate counts, it is {whole.recall_at_1:.0%}. Chance "
+        f"would give {left.chance:.0%}{beside}."
     )

@@ -42,8 +42,6 @@ class HitsMetrics:
     active: int
     """Treatments whose q-value is below `alpha`."""
     alpha: float
-    min_effect: float
-    """Smallest effect of an active treatment, in units of a typical control well."""
     normalise: tuple[str, ...]
     """Names of the links of the chain."""
     aggregate: str

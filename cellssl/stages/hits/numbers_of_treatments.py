@@ -22,8 +22,11 @@ class Numbers:
     """What is computed of every treatment and well of a study."""
 
     activity: Activity
+    p_value: np.ndarray
+    """One per treatment of the table, as are the other arrays; NaN where it is not tested."""
+    smallest_p_value: np.ndarray
+    """What the design allows; 1 where it is not tested."""
     q_value: np.ndarray
-    """One per treatment of the table; NaN where it is not tested."""
     effects: WellEffects
     treatment_effects: pd.DataFrame
     """Columns effect, low, high, rank and wells; one row per treatment of the table."""
@@ -44,15 +47,16 @@ def compute(study: Study) -> Numbers:
 
     settings, profiles = study.settings, study.profiles
     found = _activity(study, profiles.x, study.rows, settings.similarity)
+    p_value = _p_values(study, found)
     plates, control = profiles.wells["plate"], profiles.is_control
     effects = well_effects(profiles.x, plates, control, study.labels, reference=settings.reference)
     of_treatments = _in_order(study, treatment_effects(effects, draws=settings.bootstrap_draws))
-    p_value = study.treatments.in_order(found.treatments, found.p_value)
-    is_too_small = ~(of_treatments["effect"].to_numpy() >= settings.min_effect)
     count_ratio, count_ratios = _count_ratios(study)
     return Numbers(
         activity=found,
-        q_value=q_values(np.where(is_too_small & ~np.isnan(p_value), 1.0, p_value)),
+        p_value=p_value,
+        smallest_p_value=_smallest(study, found),
+        q_value=q_values(p_value),
         effects=effects,
         treatment_effects=of_treatments,
         changed=_changed(study),
@@ -81,6 +85,17 @@ def _activity(study: Study, x: np.ndarray, rows: np.ndarray, similarity: Similar
     )
 
 
+def _p_values(study: Study, found: Activity) -> np.ndarray:
+    """Return the p-values in the order of the table."""
+    return study.treatments.in_order(found.treatments, np.minimum(study.settings.sides() * found.p_value, 1))
+
+
+def _smallest(study: Study, found: Activity) -> np.ndarray:
+    smallest = np.minimum(study.settings.sides() * found.smallest_p_value, 1)
+    in_order = study.treatments.in_order(found.treatments, smallest)
+    return np.where(np.isnan(in_order), 1.0, in_order)
+
+
 def _count_q_value(study: Study) -> np.ndarray | None:
     """Return the q-values of the test on the logarithm of the number of cells, by distance."""
     from cellssl.profiling.activity import q_values
@@ -89,7 +104,7 @@ def _count_q_value(study: Study) -> np.ndarray | None:
     if not len(rows):
         return None
     found = _activity(study, _log_counts(study)[rows][:, None], rows, "euclidean")
-    return study.treatments.in_order(found.treatments, q_values(found.p_value))
+    return q_values(_p_values(study, found))
 
 
 def _log_counts(study: Study) -> np.ndarray:

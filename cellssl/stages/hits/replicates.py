@@ -28,8 +28,8 @@ def find_replicates(study: Study, count_ratio: np.ndarray) -> tuple[dict[str, Re
         profiles.is_control,
         wells["plate"],
         wells["well"],
-        batches=wells["batch"] if "batch" in wells else None,
-        sources=wells["source"] if "source" in wells else None,
+        batches=wells.get("batch"),
+        sources=wells.get("source"),
         cell_counts=np.log(np.maximum(counts, 1e-6)) if is_counted else None,
         similarity=study.settings.similarity,
     )

@@ -41,16 +41,21 @@ class Settings(StageSettings):
     """Labels change only between wells that are equal in all of these. With "edge", wells at the border of a plate are
     compared with control wells at the border: for plates with edge effects and treatments in fixed wells."""
     null_size: int = Field(10_000, ge=100)
-    """Number of draws for a p-value, which cannot be below 1 / (null_size + 1)."""
+    """Number of draws for a p-value. It is two-sided for permutations, and cannot be below 2 / (null_size + 1)."""
     alpha: float = Field(0.05, gt=0, lt=1)
     """A treatment is active where its q-value (Benjamini and Hochberg) is below this."""
-    min_effect: float = Field(1.0, ge=0)
-    """Smallest effect of an active treatment; 1 is the distance of a typical control well from the other controls. A
-    treatment below it counts as not significant, with a p-value of 1, in the q-values."""
     bootstrap_draws: int = Field(1000, ge=100)
     """Number of bootstrap samples of wells for intervals."""
     table: ExternalTable | None = None
     """An external table of vectors in place of this recipe's embeddings: a CSV or parquet file of cells or wells."""
+
+    def sides(self) -> int:
+        """Return 2 for permutations: replicates can be more alike than relabelled wells, or less.
+
+        One side alone would call a treatment on 5 % of the plates on which nothing happens. Random ranks have one side,
+        as in copairs.
+        """
+        return 2 if self.null == "permutation" else 1
 
     def inputs(self) -> tuple[str, ...]:
         """Return embed, or nothing where an external table is given."""

@@ -45,13 +45,11 @@ def neighbour_tables(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     treatments = study.treatments
     table, mechanisms = nearest_treatments(treatments.table, _treatment_profiles(study))
-    names = np.array(treatments.names, dtype=object)
-    first = table[table["rank"] == 1].set_index("row").reindex(range(len(names)))
-    is_known = first["neighbour"].notna().to_numpy()
+    first = table[table["rank"] == 1].set_index("row").reindex(range(len(treatments.names)))
     nearest = first[[]].assign(
-        nearest_treatment=np.where(is_known, names[first["neighbour"].fillna(0).astype(int)], None),
+        nearest_treatment=first["neighbour"].map(dict(enumerate(treatments.names))),
         nearest_similarity=first["similarity"],
-        nearest_moa=mechanisms,
+        nearest_moa=np.array(mechanisms, dtype=object),
     )
     known = [name for name in NEIGHBOUR_COLUMNS if name in treatments.table]
     own = treatments.table[[name for name in known if name != "moa"]].iloc[table["row"]].reset_index(drop=True)

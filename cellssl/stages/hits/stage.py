@@ -14,7 +14,7 @@ from cellssl.profiling.normaliser import chain_names
 from cellssl.stages.hits.cautions import cautions
 from cellssl.stages.hits.design import design_warnings
 from cellssl.stages.hits.is_it_real import sentence
-from cellssl.stages.hits.metrics import HitsMetrics
+from cellssl.stages.hits.metrics import HitsMetrics, RetrievalRule
 from cellssl.stages.hits.numbers_of_treatments import Numbers, compute
 from cellssl.stages.hits.replicates import find_replicates, retrieval_table
 from cellssl.stages.hits.screen import read_screen
@@ -41,7 +41,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     write_profiles(study, job.draft)
     yield Progress(1, PARTS, "parts", "treatments")
     numbers = compute(study)
-    yield from map(Note, design_warnings(numbers.activity.smallest_p_value.tolist(), settings.alpha))
+    yield from map(Note, design_warnings(numbers.smallest_p_value.tolist(), settings.alpha))
     yield Progress(2, PARTS, "parts", "doses and neighbours")
     doses, (neighbours, nearest) = dose_table(study, numbers), neighbour_tables(study)
     table = treatment_table(study, numbers, nearest, doses)
@@ -57,14 +57,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         ("retrieval.csv", retrieval_table(rules, not_computed)),
     ):
         write_csv(rounded(frame), job.draft.file(name))
-    metrics = HitsMetrics(
-        **_counts(study, numbers, settings),
-        retrieval=rules,
-        not_computed=not_computed,
-        is_it_real=sentence(rules, not_computed),
-        fitted_by=study.profiles.fitted_by,
-        cautions=tuple(doubts),
-    )
+    metrics = _metrics(study, numbers, rules, not_computed, doubts)
     yield Note(metrics.in_words())
     yield Note(metrics.is_it_real)
     content = metrics.to_json()
@@ -73,24 +66,29 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     return content
 
 
-def _counts(study: Study, numbers: Numbers, settings: Settings) -> dict[str, object]:
+def _metrics(
+    study: Study, numbers: Numbers, rules: dict[str, RetrievalRule], not_computed: dict[str, str], doubts: list[str]
+) -> HitsMetrics:
     """Return the counts of wells and treatments, and how they were compared."""
-    found, wells = numbers.activity, study.profiles.wells
-    tested = ~np.isnan(found.p_value)
-    of_counts = numbers.count_q_value
-    return {
-        "wells": len(wells),
-        "control_wells": int(study.profiles.is_control.sum()),
-        "plates": wells["plate"].nunique(),
-        "treatments": len(study.treatments.table),
-        "tested": int(tested.sum()),
-        "active": int((numbers.q_value < settings.alpha).sum()),
-        "alpha": settings.alpha,
-        "min_effect": settings.min_effect,
-        "normalise": tuple(chain_names(settings.normalise)),
-        "aggregate": settings.aggregate,
-        "dim": study.profiles.x.shape[1],
-        "mean_average_precision": float(found.mean_average_precision[tested].mean()) if tested.any() else None,
-        "smallest_p_value": float(found.smallest_p_value.min()) if tested.any() else None,
-        "active_by_cell_count": None if of_counts is None else int((of_counts < settings.alpha).sum()),
-    }
+    settings, found, wells = study.settings, numbers.activity, study.profiles.wells
+    tested, of_counts = ~np.isnan(found.p_value), numbers.count_q_value
+    return HitsMetrics(
+        wells=len(wells),
+        control_wells=int(study.profiles.is_control.sum()),
+        plates=wells["plate"].nunique(),
+        treatments=len(study.treatments.table),
+        tested=int(tested.sum()),
+        active=int((numbers.q_value < settings.alpha).sum()),
+        alpha=settings.alpha,
+        normalise=tuple(chain_names(settings.normalise)),
+        aggregate=settings.aggregate,
+        dim=study.profiles.x.shape[1],
+        mean_average_precision=float(found.mean_average_precision[tested].mean()) if tested.any() else None,
+        smallest_p_value=float(numbers.smallest_p_value.min()) if tested.any() else None,
+        active_by_cell_count=None if of_counts is None else int((of_counts < settings.alpha).sum()),
+        retrieval=rules,
+        not_computed=not_computed,
+        is_it_real=sentence(rules, not_computed),
+        fitted_by=study.profiles.fitted_by,
+        cautions=tuple(doubts),
+    )

@@ -28,11 +28,10 @@ def treatment_table(study: Study, numbers: Numbers, nearest: pd.DataFrame, doses
     treatments, effects, found = study.treatments, numbers.treatment_effects, numbers.activity
     known = [name for name in ("compound", "dose_micromolar", "moa", "control_type") if name in treatments.table]
     table = treatments.table[known].assign(**_counts(study))
-    p_value = treatments.in_order(found.treatments, found.p_value)
-    tested = ~np.isnan(p_value)
+    tested = ~np.isnan(numbers.p_value)
     table["active"] = pd.array(numbers.q_value < study.settings.alpha, "boolean")
     table.loc[~tested, "active"] = pd.NA
-    table["q_value"], table["p_value"] = numbers.q_value, p_value
+    table["q_value"], table["p_value"] = numbers.q_value, numbers.p_value
     table["mean_average_precision"] = treatments.in_order(found.treatments, found.mean_average_precision)
     table["effect"], table["effect_low"], table["effect_high"] = (effects[one] for one in ("effect", "low", "high"))
     table["effect_rank"] = effects["rank"]
@@ -45,8 +44,14 @@ def treatment_table(study: Study, numbers: Numbers, nearest: pd.DataFrame, doses
     table["cell_count_q_value"] = np.nan if numbers.count_q_value is None else numbers.count_q_value
     table = table.join(nearest).merge(_of_compounds(doses), on="compound", how="left")
     table["remark"] = ["; ".join(_remarks(study, numbers, row)) for row in range(len(table))]
-    order = np.lexsort((-table["effect"].fillna(-1), table["q_value"].fillna(2), table["active"].fillna(False) != True))  # noqa: E712
-    return table.iloc[order].reset_index(drop=True)
+    return _best_first(table)
+
+
+def _best_first(table: pd.DataFrame) -> pd.DataFrame:
+    is_active = table["active"].fillna(False).to_numpy(bool)
+    order = np.lexsort((-table["effect"].fillna(-1), table["q_value"].fillna(2), ~is_active))
+    found: pd.DataFrame = table.iloc[order].reset_index(drop=True)
+    return found
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
@@ -98,11 +103,9 @@ def _remarks(study: Study, numbers: Numbers, row: int) -> Iterator[str]:
         with_profile = int(np.isin(here, study.rows).sum())
         yield _why_not_tested(with_profile)
         return
-    smallest = dict(zip(numbers.activity.treatments, numbers.activity.smallest_p_value, strict=True))[name]
+    smallest = numbers.smallest_p_value[row]
     if smallest > study.settings.alpha:
         yield f"too few wells: the smallest possible p-value is {smallest:.2g}"
-    if not numbers.treatment_effects["effect"].iloc[row] >= study.settings.min_effect:
-        yield "as near to the controls as a control well"
     is_active = numbers.q_value[row] < study.settings.alpha
     if is_active and numbers.count_q_value is not None and numbers.count_q_value[row] < study.settings.alpha:
         yield "the number of cells alone shows it, too"

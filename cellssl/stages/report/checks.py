@@ -12,6 +12,7 @@ from cellssl.stages.fetch.findings import DOSES, NAMES, SAME_IMAGE
 from cellssl.stages.fetch.sample import first_look
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import Check, not_made, too_little
+from cellssl.stages.report.hit_checks import hit_checks
 from cellssl.stages.report.label_free_checks import label_free_checks
 from cellssl.stages.report.learned_labels_check import labels_learned, learned_by
 from cellssl.stages.report.plate_counts import mostly_dropped
@@ -50,6 +51,7 @@ def checks(runs: list[Run], scores: ScoresByArm) -> list[Check]:
         _leak(run, over_seeds),
         labels_learned(run),
         _left_out_groups(run, over_seeds, scores),
+        *hit_checks(runs, scores),
         _simulated(run),
     ]
     return [one for one in [*found, _cautions(run)] if one]
@@ -67,7 +69,8 @@ def cautions(run: Run) -> list[str]:
     if run.split is not None and (without := split_metrics(run.split).without_class):
         found.append(f"{without:,} cells have no class and are left out")
     found += run.clusters.cautions()
-    return found + (run.evaluation.cautions() if run.evaluation is not None else [])
+    found += run.evaluation.cautions() if run.evaluation is not None else []
+    return found + (list(run.hits.cautions) if run.hits is not None else [])
 
 
 def _scale(run: Run) -> Check | None:

@@ -1,4 +1,4 @@
-"""runs: cluster and evaluate artifacts in; one run per arm and seed, with all artifacts it depends on, out."""
+"""runs: cluster, evaluate and hits artifacts in; one run per arm and seed, with all artifacts it depends on, out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cellssl.learning.training.collapse import COLLAPSED_STEPS
 from cellssl.stages.cluster.metrics import ClusterMetrics
 from cellssl.stages.embed.block_settings import BASELINES
 from cellssl.stages.evaluate.metrics import EvaluationMetrics
+from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.block_scores import block_scores
 from cellssl.stages.report.scores import Row, RunResults, score_row
 from cellssl.stages.shared.card_shapes import (
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 LONGEST_ARM = 60
 """Largest number of letters of an arm that is named after its branches; figures show the name."""
+BESIDE_CLUSTERS = {"evaluate": "an evaluation", "hits": "a search for hits"}
+"""Kinds of results of vectors that are shown beside the clusters of the same vectors, and what errors call them."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Run:
-    """One arm with one seed: its cluster artifact, all artifacts it depends on, and its evaluation, if there is one."""
+    """One arm with one seed: its cluster artifact, all artifacts it depends on, and its evaluation and hits, if any."""
 
     arm: str
     seed: int
@@ -96,6 +99,8 @@ class Run:
     evaluate: Artifact | None
     blocks: tuple[Part, ...] = ()
     """What makes each block of the vectors, in the order of their columns; empty where they have none."""
+    hits_artifact: Artifact | None = None
+    """The treatments that changed the cells, with their tables, where they were searched for."""
 
     @property
     def is_baseline(self) -> bool:
@@ -136,6 +141,19 @@ class Run:
         return built_of_metrics(self.evaluate, EvaluationMetrics.from_json, EvaluationMetrics)
 
     @cached_property
+    def hits(self) -> HitsMetrics | None:
+        """The metrics of the search for hits, where there is one."""
+        if self.hits_artifact is None:
+            return None
+        return built_of_metrics(self.hits_artifact, HitsMetrics.from_json, HitsMetrics)
+
+    @property
+    def found_hits(self) -> Artifact:
+        """The hits of a run that has some."""
+        assert self.hits_artifact is not None
+        return self.hits_artifact
+
+    @cached_property
     def projection_spreads(self) -> dict[str, float]:
         """Branch -> spread of its projections over the last steps of training: 1 is even, 0 is all the same.
 
@@ -154,6 +172,7 @@ class Run:
     def chain(self) -> dict[str, Artifact]:
         """Return kind -> artifact for every artifact that the run depends on, in the order of stages."""
         made = [self.fetch, self.segment, self.split, self.model, self.embed, self.cluster, self.evaluate]
+        made.append(self.hits_artifact)
         return {one.card.kind: one for one in made if one is not None}
 
 
@@ -163,16 +182,18 @@ def collect(inputs: Mapping[str, Artifact], store: Store) -> list[Run]:
     for name, artifact in inputs.items():
         if kind_of_input(name) == "cluster":
             arm, seed, _ = name.split("/")
-            runs.append(_run(arm, int(seed), artifact, inputs.get(f"{arm}/{seed}/evaluate"), store))
+            beside = {kind: inputs.get(f"{arm}/{seed}/{kind}") for kind in BESIDE_CLUSTERS}
+            runs.append(_run(arm, int(seed), artifact, beside, store))
     return runs
 
 
-def _run(arm: str, seed: int, cluster: Artifact, evaluate: Artifact | None, store: Store) -> Run:
+def _run(arm: str, seed: int, cluster: Artifact, beside: Mapping[str, Artifact | None], store: Store) -> Run:
     around = store.with_store_of(cluster)
     embed = around.get("embed", input_of(cluster, "embed"))
     whole = _part("", embed, around, is_learned=True)
     blocks = tuple(_blocks_of(whole, around))
-    return Run(arm, seed, cluster, embed, whole.model, whole.split, whole.segment, whole.fetch, evaluate, blocks)
+    made = (embed, whole.model, whole.split, whole.segment, whole.fetch)
+    return Run(arm, seed, cluster, *made, beside.get("evaluate"), blocks, beside.get("hits"))
 
 
 def _blocks_of(whole: Part, store: Store) -> Iterator[Part]:
@@ -219,26 +240,27 @@ def _trained_on(model: Artifact, fetch: Artifact | None, store: Store) -> tuple[
 def by_hand(artifacts: Iterable[Artifact], store: Store) -> dict[str, Artifact]:
     """Name the artifacts of a command line ARM/SEED/STAGE; those that differ in the seed only are one arm.
 
-    Raises UsageError for an evaluation whose vectors have no cluster artifact among them.
+    Raises UsageError for an evaluation or hits whose vectors have no cluster artifact among them.
     """
     given = list({artifact.fingerprint: artifact for artifact in artifacts}.values())
     named: dict[str, Artifact] = {}
     arms: dict[str, list[str]] = {}
     places: dict[str, list[str]] = {}
     for cluster in (one for one in given if one.card.kind == "cluster"):
-        run = _run("", 0, cluster, None, store)
+        run = _run("", 0, cluster, {}, store)
         same = arms.setdefault(_arm_words(run), [])
         place = _free_name(_without_seeds(run), _seed_of(run), same, named, _arm_words(run))
         named[f"{place}/cluster"] = cluster
         places.setdefault(run.embed.fingerprint, []).append(place)
-    for evaluation in (one for one in given if one.card.kind == "evaluate"):
-        found = places.get(evaluation.card.inputs.get("embed", ""), [])
+    for result in (one for one in given if one.card.kind in BESIDE_CLUSTERS):
+        found = places.get(result.card.inputs.get("embed", ""), [])
         if not found:
+            what = BESIDE_CLUSTERS[result.card.kind]
             raise UsageError(
-                f"{evaluation.path} is an evaluation, but no cluster artifact of the same vectors is given",
+                f"{result.path} is {what}, but no cluster artifact of the same vectors is given",
                 hint="also give a cluster artifact that was made from the same embed artifact",
             )
-        named |= {f"{place}/evaluate": evaluation for place in found}
+        named |= {f"{place}/{result.card.kind}": result for place in found}
     return dict(sorted(named.items(), key=_arm_and_seed(named)))
 
 
@@ -325,7 +347,7 @@ def row_of(run: Run) -> Row:
 
 def results_of(run: Run) -> RunResults:
     """Return what the scores of a run are computed from."""
-    return RunResults(run.clusters, run.evaluation, partial(_clustered_cells, run))
+    return RunResults(run.clusters, run.evaluation, partial(_clustered_cells, run), run.hits)
 
 
 def _clustered_cells(run: Run) -> pd.DataFrame:

@@ -17,6 +17,8 @@ from cellssl.stages.evaluate.metrics import (
     EvaluationMetrics,
     SchemeMetrics,
 )
+from cellssl.stages.hits.is_it_real import ANY, IN_WORDS
+from cellssl.stages.hits.metrics import HitsMetrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +36,7 @@ class RunResults:
     evaluation: EvaluationMetrics | None
     read_cells: Callable[[], pd.DataFrame]
     """Reads the table of clustered cells, which sweeps with many runs do not need."""
+    hits: HitsMetrics | None = None
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -224,6 +227,24 @@ def _mean_average_precision(task: str, results: RunResults) -> Value:
     return None if found is None else found.mean_average_precision
 
 
+def _of_hits(name: str, results: RunResults) -> Value:
+    """Return a number of the search for hits; None where there is none, or no treatment could be tested."""
+    if results.hits is None or not results.hits.tested:
+        return None
+    value: Value = getattr(results.hits, name)
+    return value
+
+
+def recall_score(rule: str) -> str:
+    """Return the name of the score of a rule of the retrieval of replicates."""
+    return "hits_recall_at_1" if rule == ANY else f"hits_recall_{rule}"
+
+
+def _replicate_recall(rule: str, results: RunResults) -> Value:
+    found = results.hits.retrieval.get(rule) if results.hits is not None else None
+    return None if found is None else found.recall_at_1
+
+
 NUISANCE_CAPTION = (
     "AMI plate, AMI density: agreement with plate and cell density, which the clusters should not follow."
 )
@@ -345,6 +366,29 @@ PROFILE_SCORES = tuple(
     )
 )
 """Scores of well and treatment profiles."""
-SCORES: tuple[Score, ...] = (*CLUSTER_SCORES, *SPLIT_SCORES, *CROSS_VALIDATION_SCORES, *PROFILE_SCORES)
+HIT_SCORES = (
+    Score("hits_tested", "treatments tested", partial(_of_hits, "tested"), optional=True),
+    Score("hits_active", "active treatments", partial(_of_hits, "active"), higher_is_better=True, optional=True),
+    Score(
+        "hits_map",
+        "mAP against controls",
+        partial(_of_hits, "mean_average_precision"),
+        higher_is_better=True,
+        optional=True,
+    ),
+    Score("hits_by_cell_count", "active by cell count", partial(_of_hits, "active_by_cell_count"), optional=True),
+    *(
+        Score(
+            recall_score(rule),
+            f"recall at 1, {words}",
+            partial(_replicate_recall, rule),
+            higher_is_better=True,
+            optional=True,
+        )
+        for rule, words in IN_WORDS.items()
+    ),
+)
+"""Scores of the search for treatments that changed the cells."""
+SCORES: tuple[Score, ...] = (*CLUSTER_SCORES, *SPLIT_SCORES, *CROSS_VALIDATION_SCORES, *PROFILE_SCORES, *HIT_SCORES)
 """Every score, in the order of the columns of scores.csv. A new score is one more entry here; where sweeps may choose
 by it, its name also belongs to `Score` in cellssl/config/sweep.py."""

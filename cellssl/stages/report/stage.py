@@ -1,4 +1,4 @@
-"""stage: cluster and evaluate artifacts of all arms and seeds in, one self-contained HTML page with its tables out."""
+"""stage: cluster, evaluate and hits artifacts of all arms and seeds in; a self-contained HTML page with tables out."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     shown_scores = scores.only(one.arm for one in shown)
     sections: list[Section] = sweep_sections(job, sweep) if sweep else []
     parts: tuple[Callable[[Job, list[Run], ScoresByArm], list[Section]], ...] = (
+        _hits,
         _results,
         _evaluation,
         _pictures,
@@ -50,6 +51,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     _write_json(job, "scores.json", scores.rows)
     _write_csv(job, scores.rows)
     _write_blocks(job, scored)
+    _write_hits(job, scored)
     recipe = job.card.section["recipe"]
     title = job.settings.title or ("Clusters of cells, compared" if recipe == BY_HAND else recipe)
     if first_looks(runs):
@@ -58,6 +60,19 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     with job.draft.file("report.html").open("w", encoding="utf-8") as file:
         file.writelines(render(Page(title, first, sections)))  # the whole page would be tens of megabytes of text
     return {"runs": len(runs), "arms": len(scores.arms), "table": [header, *table], "scores": scores.rows}
+
+
+def _hits(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return which treatments changed the cells, where they were searched for."""
+    from cellssl.reporting.html import Section
+    from cellssl.stages.report.hit_arms import arms_by_hits
+    from cellssl.stages.report.hit_blocks import hit_blocks, leading_run, not_computed
+
+    run = leading_run(runs, scores)
+    if run is None or run.hits is None:
+        return []
+    blocks = [*hit_blocks(job, runs, run), *arms_by_hits(runs, scores, run), *not_computed(run.hits)]
+    return [Section("Which treatments changed the cells", blocks)]
 
 
 def _results(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
@@ -127,6 +142,16 @@ def _write_blocks(job: Job, runs: list[Run]) -> None:
     if rows := csv_rows(runs):
         with job.draft.file("blocks.csv").open("w", newline="", encoding="utf-8") as file:
             write_rows(file, CSV_HEADER, rows)
+
+
+def _write_hits(job: Job, runs: list[Run]) -> None:
+    """Write hits.csv, one row per run and treatment, where treatments were tested for hits."""
+    from cellssl.artifacts.tables import write_csv
+    from cellssl.stages.report.hit_tables import all_treatments
+
+    found = [(run.arm, run.seed, run.hits_artifact) for run in runs if run.hits_artifact is not None]
+    if (table := all_treatments(found)) is not None:
+        write_csv(table, job.draft.file("hits.csv"))
 
 
 def _write_csv(job: Job, rows: Sequence[Row]) -> None:

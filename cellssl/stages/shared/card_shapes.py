@@ -259,6 +259,12 @@ class ClusterSection(CardShape):
     map: Literal["pca", "tsne", "umap"] = "pca"
 
 
+class HitsSection(CardShape):
+    """What is read of the settings of hits."""
+
+    reference: Literal["controls", "all"] = "controls"
+
+
 class ShownTable(CardShape):
     """The table of a report that the command prints."""
 

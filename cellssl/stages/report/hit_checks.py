@@ -1,0 +1,85 @@
+"""hit_checks: runs with hits in; what else could explain the hits, as checks, out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cellssl.counting import counted
+from cellssl.stages.hits.is_it_real import ANY
+from cellssl.stages.hits.metrics import HitsMetrics, RetrievalRule
+from cellssl.stages.report.arm_scores import ScoresByArm
+from cellssl.stages.report.check import Check, not_made, too_little
+from cellssl.stages.report.hit_rules import RULES, strictest
+from cellssl.stages.report.hit_tables import treatments_of
+from cellssl.stages.report.runs import Run
+
+BY_CELL_NUMBER = "Would cell number alone find the active treatments?"
+APART = "Do replicates find each other on other plates and positions?"
+FEW_QUERIES = 10
+"""With fewer wells, a share of them is uncertain by more than 30 percentage points."""
+EFFECT_OR_COUNT = "a drug that kills cells lowers their number, so it can be the effect or all that there is to it"
+
+
+def hit_checks(runs: Sequence[Run], scores: ScoresByArm) -> list[Check]:
+    """Return the checks of the hits of the leading arm; nothing where no run has hits."""
+    if not any(run.hits for run in runs):
+        return []
+    run = next(run for run in runs if run.arm == scores.leading)
+    if run.hits is None:
+        return [
+            not_made(question, f"no hits were searched for with “{run.arm}”") for question in (BY_CELL_NUMBER, APART)
+        ]
+    return [by_cell_number(run, run.hits), apart(run.hits)]
+
+
+def by_cell_number(run: Run, found: HitsMetrics) -> Check:
+    """Check whether most of the active treatments are found by the number of cells, too."""
+    if not found.tested:
+        return too_little(BY_CELL_NUMBER, "no treatment could be tested", "too few replicates for a test of treatments")
+    if not found.active:
+        return not_made(BY_CELL_NUMBER, f"none of {counted(found.tested, 'tested treatment')} is active")
+    if found.active_by_cell_count is None:
+        return not_made(BY_CELL_NUMBER, "the number of cells of each well is not known")
+    table = treatments_of(run.found_hits)
+    q_values = table["cell_count_q_value"].to_numpy(float, na_value=math.nan)
+    both = sum(is_active is True and q < found.alpha for is_active, q in zip(table["active"], q_values, strict=True))
+    numbers = (
+        f"{found.active:,} of {counted(found.tested, 'tested treatment')} are active; the number of cells alone finds "
+        f"{found.active_by_cell_count:,}, of which {both:,} are among them"
+    )
+    if both > found.active / 2:
+        answer = "all of them" if both == found.active else "most of them"
+        return Check(BY_CELL_NUMBER, answer, f"{numbers}; {EFFECT_OR_COUNT}", "against", "cell number finds most hits")
+    return Check(BY_CELL_NUMBER, "some of them" if both else "no", numbers, "passed")
+
+
+def apart(found: HitsMetrics) -> Check:
+    """Check whether wells find their replicates where neither plate nor position can be the reason."""
+    rule = strictest(found.retrieval)
+    if rule is None:
+        reasons = dict.fromkeys(why for name, why in found.not_computed.items() if name in RULES)
+        why = "; ".join(reasons) or "no two replicates lie on different plates or at different positions"
+        return too_little(APART, why, "replicates on one plate or at one position")
+    strict, anywhere = found.retrieval[rule], found.retrieval.get(ANY)
+    beside = f"; {RULES[ANY]}: {anywhere.recall_at_1:.2f}" if anywhere else ""
+    by_count = strict.cell_count_recall_at_1
+    alone = f"; by cell number alone {by_count:.2f}" if by_count is not None else ""
+    numbers = (
+        f"the nearest well is a replicate for {strict.recall_at_1:.2f} of {counted(strict.queries, 'well')} where it "
+        f"has to be from {RULES[rule]} (chance {strict.chance:.2f}, shuffled wells {strict.shuffled_recall_at_1:.2f}"
+        f"{alone}){beside}"
+    )
+    if strict.queries < FEW_QUERIES:
+        return too_little(APART, numbers, "few replicates apart from each other")
+    if not _is_above_chance(strict):
+        return Check(APART, "no", numbers, "against", "replicates are alike on the same plate or position only")
+    if anywhere is not None and strict.recall_at_1 < anywhere.recall_at_1 / 2:
+        return Check(APART, "less than half as often", numbers, "against", "plate or position makes replicates alike")
+    return Check(APART, "yes", numbers, "passed")
+
+
+def _is_above_chance(rule: RetrievalRule) -> bool:
+    """Return whether the recall is above chance by more than two standard errors of a share of so many wells."""
+    error = math.sqrt(rule.recall_at_1 * (1 - rule.recall_at_1) / rule.queries)
+    return rule.recall_at_1 - 2 * error > max(rule.chance, rule.shuffled_recall_at_1)
