@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from cellssl.stages.hits.settings import Settings
 
-SIDES = 2
-"""Sides of the permutation test: replicates can be more alike than relabelled wells, or less."""
 NAMED = ("compound", "dose_micromolar")
 """What names a treatment."""
 DESCRIBED = ("moa", "control_type")
@@ -119,9 +117,9 @@ def _too_few(rows: int, least: int) -> str:
 def design_warnings(smallest: Sequence[float], alpha: float) -> list[str]:
     """Return what the smallest possible p-value of every treatment means for its q-value; nothing where it is small.
 
-    `smallest` are those of one side of the test, 1 for a treatment that cannot be tested.
+    `smallest` has 1 for a treatment that cannot be tested.
     """
-    possible = SIDES * np.array([p for p in smallest if p < 1])
+    possible = np.array([p for p in smallest if p < 1])
     if not len(smallest):
         return []
     if not len(possible):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.stages.hits.design import SIDES
 from cellssl.stages.hits.study import Study
 
 if TYPE_CHECKING:
@@ -24,7 +23,9 @@ class Numbers:
 
     activity: Activity
     p_value: np.ndarray
-    """Two-sided, one per treatment of the table; NaN where it is not tested."""
+    """One per treatment of the table, as are the other arrays; NaN where it is not tested."""
+    smallest_p_value: np.ndarray
+    """What the design allows; 1 where it is not tested."""
     q_value: np.ndarray
     effects: WellEffects
     treatment_effects: pd.DataFrame
@@ -54,6 +55,7 @@ def compute(study: Study) -> Numbers:
     return Numbers(
         activity=found,
         p_value=p_value,
+        smallest_p_value=_smallest(study, found),
         q_value=q_values(p_value),
         effects=effects,
         treatment_effects=of_treatments,
@@ -84,13 +86,14 @@ def _activity(study: Study, x: np.ndarray, rows: np.ndarray, similarity: Similar
 
 
 def _p_values(study: Study, found: Activity) -> np.ndarray:
-    """Return the p-values in the order of the table.
+    """Return the p-values in the order of the table."""
+    return study.treatments.in_order(found.treatments, np.minimum(study.settings.sides() * found.p_value, 1))
 
-    Those of permutations are two-sided: replicates can also be less alike than relabelled wells. Where nothing
-    happens, one side alone would call a treatment on 5 % of plates; that of random ranks stays as copairs has it.
-    """
-    sides = SIDES if study.settings.null == "permutation" else 1
-    return study.treatments.in_order(found.treatments, np.minimum(sides * found.p_value, 1))
+
+def _smallest(study: Study, found: Activity) -> np.ndarray:
+    smallest = np.minimum(study.settings.sides() * found.smallest_p_value, 1)
+    in_order = study.treatments.in_order(found.treatments, smallest)
+    return np.where(np.isnan(in_order), 1.0, in_order)
 
 
 def _count_q_value(study: Study) -> np.ndarray | None:

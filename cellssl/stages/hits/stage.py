@@ -12,7 +12,7 @@ from cellssl.engine.build import Job, Metrics
 from cellssl.events import Event, Note, Progress
 from cellssl.profiling.normaliser import chain_names
 from cellssl.stages.hits.cautions import cautions
-from cellssl.stages.hits.design import SIDES, design_warnings
+from cellssl.stages.hits.design import design_warnings
 from cellssl.stages.hits.is_it_real import sentence
 from cellssl.stages.hits.metrics import HitsMetrics, RetrievalRule
 from cellssl.stages.hits.numbers_of_treatments import Numbers, compute
@@ -41,7 +41,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     write_profiles(study, job.draft)
     yield Progress(1, PARTS, "parts", "treatments")
     numbers = compute(study)
-    yield from map(Note, design_warnings(numbers.activity.smallest_p_value.tolist(), settings.alpha))
+    yield from map(Note, design_warnings(numbers.smallest_p_value.tolist(), settings.alpha))
     yield Progress(2, PARTS, "parts", "doses and neighbours")
     doses, (neighbours, nearest) = dose_table(study, numbers), neighbour_tables(study)
     table = treatment_table(study, numbers, nearest, doses)
@@ -84,7 +84,7 @@ def _metrics(
         aggregate=settings.aggregate,
         dim=study.profiles.x.shape[1],
         mean_average_precision=float(found.mean_average_precision[tested].mean()) if tested.any() else None,
-        smallest_p_value=min(1.0, SIDES * float(found.smallest_p_value.min())) if tested.any() else None,
+        smallest_p_value=float(numbers.smallest_p_value.min()) if tested.any() else None,
         active_by_cell_count=None if of_counts is None else int((of_counts < settings.alpha).sum()),
         retrieval=rules,
         not_computed=not_computed,

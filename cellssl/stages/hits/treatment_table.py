@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.counting import counted
-from cellssl.stages.hits.design import SIDES
 from cellssl.stages.hits.numbers_of_treatments import Numbers
 from cellssl.stages.hits.study import Study
 
@@ -104,7 +103,7 @@ def _remarks(study: Study, numbers: Numbers, row: int) -> Iterator[str]:
         with_profile = int(np.isin(here, study.rows).sum())
         yield _why_not_tested(with_profile)
         return
-    smallest = SIDES * dict(zip(numbers.activity.treatments, numbers.activity.smallest_p_value, strict=True))[name]
+    smallest = numbers.smallest_p_value[row]
     if smallest > study.settings.alpha:
         yield f"too few wells: the smallest possible p-value is {smallest:.2g}"
     is_active = numbers.q_value[row] < study.settings.alpha
