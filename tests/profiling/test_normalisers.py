@@ -84,8 +84,8 @@ def test_pca_may_keep_all_variance_of_fewer_cells_than_features() -> None:
 
 
 def test_clip_limits_what_is_too_large_and_changes_nothing_else() -> None:
-    x = np.array([[-4.0, 2.9], [3.1, -1.0]], np.float32)
-    assert normalised("clip", x).tolist() == [[-3.0, np.float32(2.9)], [3.0, -1.0]]
+    x = np.array([[-40.0, 2.9], [12.0, -1.0]], np.float32)
+    assert normalised("clip", x).tolist() == [[-10.0, np.float32(2.9)], [10.0, -1.0]]
     assert np.abs(normalised({"name": "clip", "limit": 0.5}, x)).max() == 0.5
 
 
