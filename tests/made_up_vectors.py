@@ -1,7 +1,7 @@
 """made_up_vectors: a design of a screen in, a table of its cells with vectors and a known answer out.
 
-Wells of one plate share an offset, wells at a place share position effects, and cells of a well share a well effect with
-heavy tails and few strong directions. Features have different units, and some never vary.
+Wells of one plate share an offset, wells at a place share position effects, and cells of a well share a well effect
+with heavy tails and few strong directions. Features have different units, and some never vary.
 """
 
 from __future__ import annotations

@@ -83,6 +83,12 @@ def test_pca_may_keep_all_variance_of_fewer_cells_than_features() -> None:
     np.testing.assert_allclose(found, PCA(4, svd_solver="full", whiten=True).fit_transform(x), atol=1e-6)
 
 
+def test_clip_limits_what_is_too_large_and_changes_nothing_else() -> None:
+    x = np.array([[-40.0, 2.9], [12.0, -1.0]], np.float32)
+    assert normalised("clip", x).tolist() == [[-10.0, np.float32(2.9)], [10.0, -1.0]]
+    assert np.abs(normalised({"name": "clip", "limit": 0.5}, x)).max() == 0.5
+
+
 def test_center_plate_equals_pandas() -> None:
     x, plates = cells(), np.repeat(["P1", "P2"], 40)
     controls = np.arange(80) % 4 == 0

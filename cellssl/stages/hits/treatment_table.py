@@ -27,7 +27,7 @@ def treatment_table(study: Study, numbers: Numbers, nearest: pd.DataFrame, doses
 
     treatments, effects, found = study.treatments, numbers.treatment_effects, numbers.activity
     known = [name for name in ("compound", "dose_micromolar", "moa", "control_type") if name in treatments.table]
-    table = treatments.table[known].assign(**_counts(study))
+    table = treatments.table[known].assign(**_counts(study)).astype({"cells": "Int64"})
     tested = ~np.isnan(numbers.p_value)
     table["active"] = pd.array(numbers.q_value < study.settings.alpha, "boolean")
     table.loc[~tested, "active"] = pd.NA
@@ -65,7 +65,7 @@ def _rounded(number: float) -> float:
 
 
 def _counts(study: Study) -> dict[str, np.ndarray]:
-    """Return the number of wells, of plates, and of vectors of every treatment."""
+    """Return the number of wells, plates and cells of every treatment; no cells where rows are wells."""
     treatments = study.treatments
     of_well, count = treatments.of_well, len(treatments.table)
     treated = of_well >= 0
@@ -78,7 +78,7 @@ def _counts(study: Study) -> dict[str, np.ndarray]:
     return {
         "wells": np.bincount(of_well[treated], minlength=count),
         "plates": plates.reindex(range(count)).to_numpy(int),
-        "cells": vectors.astype(int),
+        "cells": vectors if study.screen.rows_are_cells else np.full(count, np.nan),
     }
 
 
