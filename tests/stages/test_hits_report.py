@@ -187,15 +187,23 @@ def test_the_figures_are_files_of_the_artifact_and_pictures_of_the_page(page: st
     assert len(re.findall(r"<figure>.{,200}?<img", page.partition("Results</h2>")[0], re.DOTALL)) == 2
 
 
-@pytest.mark.parametrize(("by_count", "finding"), [(4, "passed"), (12, "against"), (None, "not made")])
+@pytest.mark.parametrize(
+    ("by_count", "ratio_high", "finding"), [(4, 1.2, "passed"), (12, 1.2, "against"), (0, 0.9, "against")]
+)
 def test_hits_that_cell_number_finds_too_are_a_doubt(
-    runs: list[Run], stores: Store, by_count: int | None, finding: str
+    runs: list[Run], stores: Store, by_count: int, ratio_high: float, finding: str
 ) -> None:
-    table = treatments().assign(cell_count_q_value=np.where(np.arange(30) < (by_count or 0), 0.01, 0.9))
+    q_value = np.where(np.arange(30) < by_count, 0.01, 0.9)
+    table = treatments().assign(cell_count_q_value=q_value, cell_count_ratio_high=ratio_high)
     made = hits_of(runs[0], stores, replace(FOUND, active_by_cell_count=by_count), table)
     found = found_checks([replace(runs[0], hits_artifact=made)])[BY_CELL_NUMBER]
     assert found.finding == finding
-    assert by_count is None or f"the number of cells alone finds {by_count}, of which {by_count} are" in found.numbers
+    assert f"the number of cells alone finds {by_count}, of which {by_count} are among them" in found.numbers
+
+
+def test_where_cells_are_not_counted_the_check_is_not_made(runs: list[Run], stores: Store) -> None:
+    made = hits_of(runs[0], stores, replace(FOUND, active_by_cell_count=None), treatments())
+    assert found_checks([replace(runs[0], hits_artifact=made)])[BY_CELL_NUMBER].finding == "not made"
 
 
 @pytest.mark.parametrize(
