@@ -145,11 +145,12 @@ def _problem(wells: _Wells, curve: _Curve | None) -> str:
     treated = wells.logs[~wells.is_control & (wells.dose > 0)]
     if len(treated) < PARAMETERS:
         return f"no curve: {len(treated)} treated wells, and four are needed"
-    if not treated.min() <= curve.log_ec50 <= treated.max():
-        return "no curve: its EC50 lies outside the tested doses"
-    if not np.isfinite([curve.low, curve.high]).all():
-        return "no curve: its EC50 has no finite interval"
-    return ""
+    if curve.log_ec50 < treated.min():
+        return "no curve: its EC50 lies below the tested doses"
+    if curve.log_ec50 > treated.max():
+        return "no curve: its EC50 lies above the tested doses"
+    open_ends = [name for name, end in (("lower", curve.low), ("upper", curve.high)) if not np.isfinite(end)]
+    return f"no curve: its EC50 has no {' and no '.join(open_ends)} limit" if open_ends else ""
 
 
 def _shapes(wells: _Wells) -> _Shapes:

@@ -23,8 +23,8 @@ Reference = Literal["controls", "all"]
 MOST_OF_FEATURE, MOST_OF_WELL = 5.0, 3.0
 """A deviation of a control well counts as at most this many times the spread of the feature, and as at most this many
 times the length of a typical deviation."""
-CENTRE_WELLS = 3
-"""With fewer wells than this that fit a covariance, features are taken as independent."""
+COVARIANCE_WELLS = 3
+"""Where a half of the control wells, less one per plate, is fewer than this, features count as independent."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _measured(wells: _Wells, half: int) -> Float[np.ndarray, "n d"]:
     z = (wells.x - centres[wells.plate]) / scale
     z[wells.plate < 0] = np.nan
     free = int(fits.sum()) - len(np.unique(wells.plate[fits]))
-    if free < CENTRE_WELLS:
+    if free < COVARIANCE_WELLS:
         return np.asarray(z)
     factor = _cholesky(_winsorised(z[fits]))
     known = ~np.isnan(z).any(axis=1)

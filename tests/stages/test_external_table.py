@@ -75,6 +75,15 @@ def test_a_table_of_profiles_is_searched_for_hits_without_a_recipe_of_its_own(tm
     assert [(row["stage"], row["state"]) for row in rows] == [("evaluate", "missing"), ("hits", "done")]
 
 
+def test_control_types_of_other_programs_name_positive_and_negative_controls(tmp_path: Path) -> None:
+    words = {"DMSO": "negcon", "strong": "poscon", "weak": "trt"}
+    typed = profiles().assign(Metadata_control_type=lambda table: table["Metadata_compound"].map(words))
+    renamed = typed.replace({"Metadata_compound": {"DMSO": "vehicle 7"}})  # a control by its type only
+    found = pd.read_csv(Path(searched(tmp_path, renamed).line) / "plates.csv")
+    assert found["negative_controls"].tolist() == [12, 12] and found["positive_controls"].tolist() == [3, 3]
+    assert (found["robust_z_prime"] > 0).all()
+
+
 def test_a_table_without_controls_is_compared_with_all_wells_where_that_is_asked_for(tmp_path: Path) -> None:
     alone = profiles().query("Metadata_compound != 'DMSO'")
     refused = searched(tmp_path, alone)

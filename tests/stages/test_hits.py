@@ -77,7 +77,7 @@ def test_mean_average_precision_is_that_of_copairs_on_the_written_profiles(found
         profiles.filter(like="emb_").to_numpy(),
         pos_sameby=["Metadata_compound", "own"],
         pos_diffby=[],
-        neg_sameby=["Metadata_Plate"],
+        neg_sameby=[],
         neg_diffby=["Metadata_control"],
         progress_bar=False,
     )
@@ -208,7 +208,7 @@ def test_labels_change_only_within_the_edge_where_that_is_asked_for(tmp_path: Pa
     assert said.code == 2 and "does not say where it lies" in said.err
 
 
-@pytest.mark.parametrize("knob", ["aggregate=quantiles", "aggregate=mean", "similarity=euclidean", "controls=all"])
+@pytest.mark.parametrize("knob", ["aggregate=quantiles", "aggregate=mean", "similarity=euclidean", "controls=plate"])
 def test_every_way_to_combine_and_compare_finds_the_active_treatments(knob: str, tmp_path: Path) -> None:
     hits = hits_of(search(tmp_path, screen(), f"hits.{knob}"))
     active = set(hits["compound"][hits["active"]])

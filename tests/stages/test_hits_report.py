@@ -237,6 +237,17 @@ def test_without_replicates_the_page_says_that_there_are_effects_and_no_q_values
     assert found_checks([run])[BY_CELL_NUMBER].finding == found_checks([run])[APART].finding == "too little"
 
 
+def test_the_hits_of_the_tiny_screen_are_on_its_page(chain: Chain) -> None:
+    folder = Path(chain.say("report").line)
+    rows = table_rows((folder / "report.html").read_text(encoding="utf-8"), "treatment")
+    written = pd.read_csv(chain.made("hits").file("hits.csv"))
+    assert [row[0].partition("\N{NO-BREAK SPACE}")[0] for row in rows] == [
+        f"{row.compound} {row.dose_micromolar:g}" for row in written.itertuples()
+    ]
+    assert len(pd.read_csv(folder / "hits.csv")) == 2 * len(written)
+    assert (folder / "hits.png").is_file()
+
+
 def test_what_the_search_for_hits_noticed_stands_among_the_checks(runs: list[Run]) -> None:
     found = next(one for one in found_checks(runs).values() if one.question.startswith("Does every cell"))
     assert FOUND.cautions[0] in found.numbers and found.finding == "against"

@@ -12,7 +12,7 @@ class Settings(NormaliserSettings):
     `scale_pooled`: the units of a network are 0 for most cells, so their spread is tiny, and a cell in which they are
     not has huge values."""
 
-    limit: float = Field(3.0, gt=0)
+    limit: float = Field(10.0, gt=0)
     """Largest value, and smallest with its sign: after `scale_pooled` in standard deviations of normal controls."""
 
     def apply(self, x: Float[np.ndarray, "n d"], arrays: Arrays) -> Float[np.ndarray, "n d"]:

@@ -16,7 +16,13 @@ from cellssl.errors import UsageError
 from cellssl.profiling.blocks import Blocks
 from cellssl.stages.shared.card_shapes import embed_blocks, embed_section
 from cellssl.stages.shared.cell_tables import read_all_embeddings
-from cellssl.stages.shared.external_table import ExternalTable, column_hint, read_external_table, table_blocks
+from cellssl.stages.shared.external_table import (
+    ExternalTable,
+    column_hint,
+    read_external_table,
+    table_blocks,
+    with_control_types,
+)
 from cellssl.stages.shared.plate_layout import order_of
 from cellssl.stages.shared.scaled_crops import upstream_segment
 from cellssl.stages.shared.well_draw import rows_of_plates
@@ -92,7 +98,7 @@ def _external(table: ExternalTable) -> Screen:
     cells, vectors, names = read_external_table(table, SECTION)
     order = order_of(cells, vectors)  # samples of cells follow it, so that the order of the rows changes nothing
     cells, vectors = cells.iloc[order].reset_index(drop=True), vectors[order]
-    cells = cells if "control" in cells else cells.assign(control=False)
+    cells = with_control_types(cells if "control" in cells else cells.assign(control=False))
     blocks = table_blocks(table, names, SECTION)
     cells, vectors = _without_empty_wells(cells, vectors)
     for name in ("plate", "well"):

@@ -20,7 +20,7 @@ class Settings(StageSettings):
     A treatment is a compound at a dose, and its wells are replicates.
     """
 
-    normalise: ChainSettings = Field(default_factory=lambda: chain("center_plate", "scale_pooled"))
+    normalise: ChainSettings = Field(default_factory=lambda: chain("center_plate", "scale_pooled", "clip"))
     """How cells are normalised before they are combined to wells: a chain of links, as in [cluster]; its links are
     fitted on controls, never on treated cells. Profiles of wells are then centred on the control wells of their
     plate."""
@@ -31,8 +31,9 @@ class Settings(StageSettings):
     and is right where most treatments do nothing."""
     similarity: Literal["cosine", "euclidean"] = "cosine"
     """How near two profiles are: by the angle between them, or by their distance."""
-    controls: Literal["plate", "all"] = "plate"
-    """The control wells among which the replicates of a well have to be found: those of its plate, or of all plates."""
+    controls: Literal["plate", "all"] = "all"
+    """The control wells among which the replicates of a well have to be found: those of all plates, or of its plate
+    alone, which are fewer, so that scores are coarser."""
     null: Literal["permutation", "random_ranks"] = "permutation"
     """What mean average precision is compared with. `permutation`: treated and control wells change their labels, and
     plates are centred again each time. `random_ranks`: rankings drawn at random, as in copairs 0.5, which takes the

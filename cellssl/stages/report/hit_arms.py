@@ -30,7 +30,7 @@ NOT_COMPARED = ("table", "seed")
 
 
 def arms_by_hits(runs: list[Run], scores: ScoresByArm, leading: Run) -> list[Block]:
-    """Return the table of all arms by hits, and a warning where they were not searched for alike."""
+    """Return the table of all arms by hits, where any was tested, and whether they were searched for alike."""
     with_hits = [run for run in first_seeds(runs) if run.hits is not None]
     assert leading.hits is not None
     rules = _shown_rules(with_hits)
@@ -38,6 +38,8 @@ def arms_by_hits(runs: list[Run], scores: ScoresByArm, leading: Run) -> list[Blo
     names |= {recall_score(rule): f"recall at 1: {RULES[rule]}" for rule in rules}
     names |= {"nsc": "NSC"}
     names = {name: head for name, head in names.items() if any(row.get(name) is not None for row in scores.rows)}
+    if not names:
+        return _alike(with_hits)
     rows = _cell_count_rows(leading.hits, rules, list(names))
     for run in sorted(with_hits, key=_place):
         over_seeds = scores.over_seeds(run.arm)

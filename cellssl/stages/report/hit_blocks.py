@@ -41,14 +41,19 @@ HEADER = (
     ),
     *("nearest mechanism", "remark"),
 )
-CAPTION = (
-    "Active treatments first, then by q and by effect. q: p-value (mean average precision against {other}s), corrected "
-    "for the number of treatments (Benjamini and Hochberg). Effect: distance from {other}s; 1 is as far as a typical "
-    "{other}. Cells changed: at least this share of the cells looks unlike those of {other}s. Cell count ratio: cells "
-    "per well, relative to {other}s of the plate. Most like: the nearest treatment of another compound (similarity) "
-    "and the mechanism of the nearest one that has one; not shown where a treatment is not active, since it is "
-    "like many. hits.csv has more, such as all intervals."
-)
+EXPLAINED = {
+    "active": "Active treatments first, then by q and by effect.",
+    "q": "q: p-value (mean average precision against {other}s), corrected for the number of treatments (Benjamini and "
+    "Hochberg).",
+    "effect": "Effect: distance from {other}s; 1 is as far as a typical {other}.",
+    "cells changed": "Cells changed: at least this share of the cells looks unlike those of {other}s.",
+    "cell count ratio": "Cell count ratio: cells per well, relative to {other}s of the plate.",
+    "most like": "Most like: the nearest treatment of another compound (similarity); a treatment that is not active is "
+    "like many, so it is not shown there.",
+    "nearest mechanism": "Nearest mechanism: that of the nearest treatment of another compound that has one.",
+}
+"""Column of the table of treatments -> what its caption says about it."""
+IN_CSV = "hits.csv has more, such as all intervals."
 
 
 def leading_run(runs: Sequence[Run], scores: ScoresByArm) -> Run | None:
@@ -62,11 +67,13 @@ def hit_blocks(job: Job, runs: Sequence[Run], run: Run) -> list[Block]:
     """Return what the hits of one of the runs show: sentences, the table of treatments, and figures."""
     assert run.hits is not None
     table = treatments_of(run.found_hits)
-    caption = f"“{run.arm}”, seed {run.seed}. {CAPTION.format(other=compared_with(run.found_hits))}"
+    heads, rows = _treatment_rows(table)
+    explained = [text.format(other=compared_with(run.found_hits)) for head, text in EXPLAINED.items() if head in heads]
+    caption = " ".join([f"“{run.arm}”, seed {run.seed}.", *explained, IN_CSV])
     found = f"{activity_sentence(run, run.hits)}{_beside_baselines(runs, run)}"
     sentences = [Paragraph(text) for text in (found, run.hits.is_it_real) if text]
-    first = _treatment_table(table.head(FIRST_ROWS), caption)
-    return [*sentences, first, *_rest(table), *_points(job, run, table), *_doses(job, run, table)]
+    first = Table(heads, rows[:FIRST_ROWS], caption)
+    return [*sentences, first, *_rest(heads, rows[FIRST_ROWS:]), *_points(job, run, table), *_doses(job, run, table)]
 
 
 def activity_sentence(run: Run, found: HitsMetrics) -> str:
@@ -97,11 +104,11 @@ def _beside_baselines(runs: Sequence[Run], run: Run) -> str:
     return f" Baselines, which learn nothing, find: {each}."
 
 
-def _treatment_table(table: pd.DataFrame, caption: str) -> Table:
-    """Return the table of some treatments; columns that have no value in it are left out."""
+def _treatment_rows(table: pd.DataFrame) -> tuple[list[str], list[list[Value]]]:
+    """Return heads and rows of the table of treatments; columns that have no value are left out."""
     rows = [_row(name, row) for name, row in zip(names_of(table), table.to_dict("records"), strict=True)]
     kept = [place for place in range(len(HEADER)) if any(row[place] not in (None, "–", "") for row in rows)]
-    return Table([HEADER[place] for place in kept], [[row[place] for place in kept] for row in rows], caption)
+    return [HEADER[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def _row(name: str, row: dict[Any, Any]) -> list[Value]:
@@ -155,14 +162,12 @@ def _text(value: Any) -> str:
     return "" if pd.isna(value) else str(value)
 
 
-def _rest(table: pd.DataFrame) -> list[Block]:
+def _rest(heads: Sequence[str], rows: Sequence[Sequence[Value]]) -> list[Block]:
     """Return the further treatments, folded."""
-    rest = table.iloc[FIRST_ROWS:]
-    if rest.empty:
+    if not rows:
         return []
-    note = rows_note(rest, "hits.csv") or "hits.csv has the treatments of all arms and seeds."
-    title = f"{counted(len(rest), 'further treatment')}"
-    return [Folded(title, [_treatment_table(rest.head(ROWS_SHOWN), note)])]
+    note = rows_note(rows, "hits.csv") or "hits.csv has the treatments of all arms and seeds."
+    return [Folded(counted(len(rows), "further treatment"), [Table(heads, rows[:ROWS_SHOWN], note)])]
 
 
 def _points(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:

@@ -21,7 +21,7 @@ from cellssl.config.paths import InputPath
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import NOT_IN_FINGERPRINT, ORDERED, SettingsModel
 from cellssl.datasets.tables.columns import RowColumns
-from cellssl.datasets.tables.controls import DEFAULT_CONTROLS
+from cellssl.datasets.tables.controls import DEFAULT_CONTROLS, control_type_of
 from cellssl.datasets.tables.csv_table import TABLE_BYTES, header_of, layout_of, not_utf8, number_hint
 from cellssl.errors import DataError, UsageError
 from cellssl.profiling.blocks import Block, Blocks
@@ -95,6 +95,17 @@ def read_external_table(external: ExternalTable, section: str) -> tuple[pd.DataF
     elif "compound" in metadata:
         metadata["control"] = metadata["compound"].isin(external.controls)
     return metadata, _feature_matrix(table[features], external.path, section), features
+
+
+def with_control_types(metadata: pd.DataFrame) -> pd.DataFrame:
+    """Return the metadata with the column `control_type` in the words of field tables: `negcon` becomes negative.
+
+    A negative control is a control, whatever its compound is called. Words that are not known say nothing.
+    """
+    if "control_type" not in metadata:
+        return metadata
+    types = metadata["control_type"].map(control_type_of, na_action="ignore")
+    return metadata.assign(control_type=types, control=metadata.get("control", False) | (types == "negative"))
 
 
 def table_blocks(external: ExternalTable, features: list[str], section: str) -> Blocks:
