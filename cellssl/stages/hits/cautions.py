@@ -16,6 +16,8 @@ from cellssl.stages.shared.learned_labels import Leak, LearnedLabels, leaks
 if TYPE_CHECKING:
     import pandas as pd
 
+FIXED = 0.5
+"""A layout is fixed where more than this share of treatments is in the same wells on all plates."""
 MOSTLY = 0.6
 """Controls and treated wells lie apart where the shares of them at the edge differ by more than this."""
 
@@ -51,7 +53,7 @@ def _left_out(study: Study) -> Iterator[str]:
 
 
 def _positions(study: Study) -> Iterator[str]:
-    """Yield that controls and treated wells lie apart, or every treatment in the same well of all plates."""
+    """Yield that controls and treated wells lie apart, or treatments in the same wells of all plates."""
     wells, edge = study.wells, study.positions.edge
     treated, control = study.treatments.of_well >= 0, wells["control"].to_numpy(bool)
     known = study.positions.known
@@ -66,16 +68,17 @@ def _positions(study: Study) -> Iterator[str]:
             )
     if _is_fixed(study):
         yield (
-            "every treatment lies in the same well on all plates, so what its wells share may be their position; where "
+            "most treatments lie in the same wells on all plates, so what these share may be their position; where "
             'controls lie at the edge, too, hits.permute_within = ["plate", "edge"] compares like with like'
         )
 
 
 def _is_fixed(study: Study) -> bool:
-    """Return whether no treatment is in two wells of different names, and some treatment is on two plates."""
+    """Return whether most treatments on several plates lie in the same wells on all of them."""
     of_well = study.treatments.of_well
     treated = of_well >= 0
-    if not treated.any():
-        return False
-    places = study.wells[treated].groupby(of_well[treated])
-    return bool((places["well"].nunique() == 1).all() and (places["plate"].nunique() > 1).any())
+    wells = study.wells[treated].assign(treatment=of_well[treated])
+    on_plate = wells.groupby(["treatment", "plate"])["well"].agg(lambda names: " ".join(sorted(names)))
+    by_treatment = on_plate.groupby("treatment")
+    several = by_treatment.size() > 1
+    return bool(several.any() and (by_treatment.nunique()[several] == 1).mean() > FIXED)

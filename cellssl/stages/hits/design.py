@@ -76,7 +76,29 @@ def treatments_of(wells: pd.DataFrame) -> Treatments:
         raise DataError(
             f"the treatment {name} has more than one mechanism", hint="correct the column with the mechanism of action"
         )
-    return Treatments(table, of_well)
+    found = Treatments(table, of_well)
+    if len(found.rows) < len(table):
+        name = next(name for name in found.names if found.names.count(name) > 1)
+        raise DataError(
+            f"two treatments are called {name!r}: one by its compound, one by compound and dose",
+            hint="rename the compound, or give its dose",
+        )
+    return found
+
+
+def with_enough_cells(screen: Screen, min_cells: int) -> Screen:
+    """Return the screen without the cells of wells that have fewer; raise UsageError where no well is left."""
+    if not screen.rows_are_cells or min_cells == 1:
+        return screen
+    cells = screen.cells
+    kept = (cells.groupby(["plate", "well"], sort=False)["well"].transform("size") >= min_cells).to_numpy(bool)
+    if not kept.any():
+        raise UsageError(f"no well has {min_cells} cells", hint="lower hits.min_cells, or find more cells")
+    return screen if kept.all() else _of_cells(screen, kept)
+
+
+def _of_cells(screen: Screen, kept: np.ndarray) -> Screen:
+    return replace(screen, cells=screen.cells[kept].reset_index(drop=True), vectors=screen.vectors[kept])
 
 
 def comparable(screen: Screen, settings: Settings) -> tuple[Screen, dict[str, str]]:
@@ -103,9 +125,7 @@ def comparable(screen: Screen, settings: Settings) -> tuple[Screen, dict[str, st
         )
     if not left_out:
         return screen, {}
-    kept = ~screen.cells["plate"].isin(list(left_out)).to_numpy(bool)
-    cells, vectors = screen.cells[kept].reset_index(drop=True), screen.vectors[kept]
-    return replace(screen, cells=cells, vectors=vectors), left_out
+    return _of_cells(screen, ~screen.cells["plate"].isin(list(left_out)).to_numpy(bool)), left_out
 
 
 def _too_few(rows: int, least: int) -> str:

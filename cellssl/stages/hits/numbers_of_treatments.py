@@ -108,7 +108,7 @@ def _count_q_value(study: Study) -> np.ndarray | None:
 
 
 def _log_counts(study: Study) -> np.ndarray:
-    return np.asarray(np.log(study.wells["cells"].to_numpy(float) + 0.5))
+    return np.asarray(np.log(study.wells["cell_count"].to_numpy(float) + 0.5))
 
 
 def _count_ratios(study: Study) -> tuple[np.ndarray, pd.DataFrame]:
@@ -116,7 +116,7 @@ def _count_ratios(study: Study) -> tuple[np.ndarray, pd.DataFrame]:
 
     rows, settings = study.counted, study.settings
     wells = study.wells.iloc[rows]
-    by = wells["cells"].to_numpy(float), wells["plate"], wells["control"].to_numpy(bool)
+    by = wells["cell_count"].to_numpy(float), wells["plate"], wells["control"].to_numpy(bool)
     of_wells = np.full(len(study.wells), np.nan)
     of_wells[rows] = well_count_ratios(*by, reference=settings.reference)
     of_treatments = treatment_count_ratios(

@@ -26,6 +26,9 @@ class Settings(StageSettings):
     plate."""
     aggregate: Literal["median", "mean", "quantiles"] = "median"
     """How cells are combined to the profile of a well; `quantiles` puts the 10, 50 and 90 % quantiles side by side."""
+    min_cells: int = Field(10, ge=1)
+    """Smallest number of cells of a well; the profile of fewer is biased where features are skewed, so that such wells
+    look alike. A table with one row per well is taken as it is."""
     reference: Literal["controls", "all"] = "controls"
     """What treated wells are compared with: control wells, or all other wells of their plate. `all` needs no controls,
     and is right where most treatments do nothing."""
