@@ -12,7 +12,7 @@ from cellssl.engine.build import Job, Metrics
 from cellssl.events import Event, Note, Progress
 from cellssl.profiling.normaliser import chain_names
 from cellssl.stages.hits.cautions import cautions
-from cellssl.stages.hits.design import design_warnings
+from cellssl.stages.hits.design_warnings import warnings_of
 from cellssl.stages.hits.is_it_real import sentence
 from cellssl.stages.hits.metrics import HitsMetrics, RetrievalRule
 from cellssl.stages.hits.numbers_of_treatments import Numbers, compute
@@ -37,11 +37,10 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     study = Study.of(read_screen(job), settings)
     learned = [] if settings.table else learned_labels.of_artifact(job.inputs["embed"])
     doubts = cautions(study, learned)
-    yield from map(Note, doubts)
+    yield from map(Note, [*warnings_of(study), *doubts])
     write_profiles(study, job.draft)
     yield Progress(1, PARTS, "parts", "treatments")
     numbers = compute(study)
-    yield from map(Note, design_warnings(numbers.smallest_p_value.tolist(), settings.alpha))
     yield Progress(2, PARTS, "parts", "doses and neighbours")
     doses, (neighbours, nearest) = dose_table(study, numbers), neighbour_tables(study)
     table = treatment_table(study, numbers, nearest, doses)
