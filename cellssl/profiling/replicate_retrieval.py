@@ -71,7 +71,8 @@ def replicate_retrieval(
 
     `x` are centred profiles of wells. Control wells and wells without a treatment do not take part. A query is not
     compared with wells of its own compound in another treatment, that is at another dose: to find them is no mistake.
-    `cell_counts` are compared by their difference; those of different plates are comparable as ratios to the control wells of the plate.
+    `cell_counts` are compared by their difference; those of different plates are comparable as ratios to the control
+    wells of the plate.
     A well without a position takes no part in rules about positions.
     """
     _, treatment = codes(treatments)
