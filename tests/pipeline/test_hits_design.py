@@ -131,19 +131,25 @@ def test_a_script_reads_what_a_design_does_not_allow(tmp_path: Path) -> None:
     assert json.loads(tried(enough, "check", "--json").out)["hits"] == []
 
 
-@pytest.mark.parametrize("command", [("check",), ("run",), ("run", "--dry-run")])
+@pytest.mark.parametrize("command", [("check",), ("run",), ("run", "--dry-run"), ("hits", "--dry-run")])
 def test_hits_without_any_control_stop_before_any_work(tmp_path: Path, command: tuple[str, ...]) -> None:
     recipe = stack(tmp_path, {"P0": ["a", "b"], "P1": ["a", "b"]})
     said = tried(recipe, *command)
-    assert said.code == 2 and "no plate has a control well" in said.err
+    assert said.code == 2 and "no plate has a control well" in said.err and "q-value" not in said.err
     assert "fetch.controls" in said.err and 'hits.reference = "all"' in said.err
     assert not list(tmp_path.glob("store/*/*/artifact.json"))
     compared_with_all = tried(stack(tmp_path, {"P0": ["a", "b"], "P1": ["a", "b"]}, 'reference = "all"'), "check")
     assert compared_with_all.code == 0
 
 
-def test_a_plate_without_controls_beside_others_does_not_stop_hits(tmp_path: Path) -> None:
-    assert tried(stack(tmp_path, {"P0": ["DMSO", "DMSO", "a"], "P1": ["a", "b"]}), "check").code == 0
+def test_a_plate_without_controls_beside_others_is_named_and_does_not_stop_hits(tmp_path: Path) -> None:
+    said = tried(stack(tmp_path, {"P0": ["DMSO", "DMSO", "a"], "P1": ["a", "b"]}), "check")
+    assert said.code == 0 and "1 plate with 2 treated wells will be left out, for no control well: P1" in said.err
+
+
+def test_controls_that_no_simulated_well_has_stop_before_any_work(tmp_path: Path) -> None:
+    said = say("run", "demo", "--dry-run", "--set", 'fetch.controls=["NOPE"]', "--store", tmp_path)
+    assert said.code == 2 and "no plate has a control well" in said.err
 
 
 def test_hits_without_any_treatment_stop_before_any_work(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def _activity(study: Study, x: np.ndarray, rows: np.ndarray, similarity: Similar
         null=settings.null,
         null_size=settings.null_size,
         reference=settings.reference,
+        scaled=not study.screen.rows_are_cells and x.shape[1] > 1,
     )
 
 
