@@ -94,4 +94,4 @@ def _smallest_p_values(wells: Sequence[PlannedWell], settings: Settings) -> dict
     )
     if settings.null == "random_ranks":
         return {name: p if p == 1 else 1 / (settings.null_size + 1) for name, p in found.items()}
-    return {name: min(1.0, settings.sides() * p) for name, p in found.items()}
+    return {name: min(1.0, settings.p_value_factor() * p) for name, p in found.items()}

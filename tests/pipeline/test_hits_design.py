@@ -50,7 +50,7 @@ def test_one_well_per_treatment_has_effects_and_no_q_value() -> None:
 
 
 def test_a_design_whose_smallest_p_value_is_above_alpha_is_named_with_it() -> None:
-    (sentence,) = design_sentences(wells({"a": 2}, controls=2), Settings())  # 4 choose 2 = 6 ways, two-sided
+    (sentence,) = design_sentences(wells({"a": 2}, controls=2), Settings())  # 4 choose 2 = 6 ways, doubled
     assert "0.33" in sentence and "more wells per treatment, or more control wells" in sentence
     assert not design_sentences(wells({"a": 2}, controls=2), Settings(alpha=0.4))
 

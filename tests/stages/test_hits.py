@@ -139,7 +139,7 @@ def test_one_control_well_per_plate_gives_no_q_values(tmp_path: Path) -> None:
     table = screen(Design(plates=4, control_wells=1, treatments=10, wells_per_treatment=1, active=4, **STRONG))
     hits = hits_of(search(tmp_path, table))
     assert hits["p_value"].isna().all() and hits["effect"].notna().all()
-    assert hits["remark"].str.contains("too few control wells").all()
+    assert hits["remark"].str.contains("too few control wells on its plates").all()
 
 
 def test_plates_without_controls_are_left_out_and_named(tmp_path: Path) -> None:

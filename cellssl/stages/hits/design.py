@@ -72,9 +72,12 @@ def treatments_of(wells: pd.DataFrame) -> Treatments:
     described = [name for name in DESCRIBED if name in wells]
     table = groups[described].first().reset_index() if described else groups.size().reset_index()[known]
     if "moa" in wells and (twice := (groups["moa"].nunique() > 1)).any():
-        name = twice.index[twice][0]
+        first = table.iloc[int(twice.to_numpy().argmax())]
+        named = treatment_name(first["compound"], first.get("dose_micromolar", np.nan))
+        mechanisms = groups["moa"].unique()[twice].iloc[0]
         raise DataError(
-            f"the treatment {name} has more than one mechanism", hint="correct the column with the mechanism of action"
+            f"the treatment {named} has more than one mechanism: {', '.join(map(str, mechanisms[:3]))}",
+            hint="correct the column with the mechanism of action",
         )
     found = Treatments(table, of_well)
     if len(found.rows) < len(table):
@@ -144,8 +147,8 @@ def design_warnings(smallest: Sequence[float], alpha: float) -> list[str]:
         return []
     if not len(possible):
         return [
-            "no treatment has two wells beside two control wells, so there are effects and ranks, but no q-values; "
-            "replicates would give them"
+            "no treatment has two wells on plates with two control wells, so there are effects and ranks, but no "
+            "q-values; a second well per treatment, and a second control well per plate, would give them"
         ]
     best = float(possible.min())
     cure = "more wells per treatment, or more control wells per plate, would allow smaller ones"
