@@ -16,6 +16,8 @@ from cellssl.stages.shared.learned_labels import Leak, LearnedLabels, leaks
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cellssl.profiling.effects import WellEffects
+
 FIXED = 0.5
 """A layout is fixed where more than this share of treatments is in the same wells on all plates."""
 MOSTLY = 0.6
@@ -30,6 +32,16 @@ def cautions(study: Study, learned: list[LearnedLabels]) -> list[str]:
         *_positions(study),
         *empty_blocks_words(study.profiles.empty_blocks),
         *(leak.sentence for leak in _leaks(study.profiles.wells, learned)),
+    ]
+
+
+def cautions_of_effects(effects: WellEffects) -> list[str]:
+    """Return that the effects are in another unit than usual, where that is so."""
+    if effects.unit_wells or np.isnan(effects.effect).all():
+        return []
+    return [
+        "no plate has two control wells, so how far control wells lie from each other is not known: an effect of 1 is "
+        "as far as the median of all wells, not as far as a typical control well"
     ]
 
 
