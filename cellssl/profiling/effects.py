@@ -38,7 +38,7 @@ class WellEffects:
     """Median Mahalanobis distance of control wells, by which distances are divided."""
     unit_wells: int
     """Number of wells that the unit is from: control wells that others could measure. 0 where there is no such well;
-    then the unit is the median of all wells."""
+    then the unit is the median of all wells, and effects rank wells only: 1 is not a control well."""
     treatments: tuple[str, ...]
     """Names of the treatments, sorted."""
     products: tuple[Float[np.ndarray, "_ _"], ...]

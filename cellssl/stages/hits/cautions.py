@@ -17,6 +17,8 @@ from cellssl.stages.shared.learned_labels import Leak, LearnedLabels, leaks
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cellssl.profiling.effects import WellEffects
+
 FEWEST, MORE = 6, 1.5
 """Treatments and control wells from which their spreads are compared, and the ratio of these from which it is said."""
 MANY = 0.1
@@ -52,6 +54,16 @@ def many_active(study: Study, active: int, tested: int) -> list[str]:
     return [
         f"{active:,} of {tested:,} treatments are active among all wells of their plates: where so many are, wells on "
         "which nothing happened resemble each other, too; name control wells to tell them apart"
+    ]
+
+
+def cautions_of_effects(effects: WellEffects) -> list[str]:
+    """Return that the effects are in another unit than usual, where that is so."""
+    if effects.unit_wells or np.isnan(effects.effect).all():
+        return []
+    return [
+        "no plate has two control wells, so how far control wells lie from each other is not known: an effect of 1 is "
+        "as far as the median of all wells, not as far as a typical control well"
     ]
 
 
