@@ -51,7 +51,7 @@ def test_one_well_per_treatment_has_effects_and_no_q_value() -> None:
 
 
 def test_a_design_whose_smallest_p_value_is_above_alpha_is_named_with_it() -> None:
-    (sentence,) = design_sentences(wells({"a": 2}, controls=2), Settings())  # 4 choose 2 = 6 ways, two-sided
+    (sentence,) = design_sentences(wells({"a": 2}, controls=2), Settings())  # 4 choose 2 = 6 ways, doubled
     assert "0.33" in sentence and "more wells per treatment, or more control wells" in sentence
     assert not design_sentences(wells({"a": 2}, controls=2), Settings(alpha=0.4))
 
@@ -63,9 +63,16 @@ def test_a_design_that_needs_several_hits_at_once_says_how_many() -> None:
 
 
 def test_a_q_value_has_to_be_below_alpha_and_not_equal_to_it() -> None:
-    assert at_once(np.full(20, 0.0025), alpha=0.05) == 2  # 20 * 0.0025 = 0.05
-    assert at_once(np.array([0.001, 0.2, 0.2]), alpha=0.05) == 1
-    assert at_once(np.array([0.03, 0.2, 0.2]), alpha=0.05) is None
+    assert at_once(0.0025, treatments=20, alpha=0.05) == 2  # 20 * 0.0025 = 0.05
+    assert at_once(0.0024, treatments=20, alpha=0.05) == 1
+
+
+def test_a_control_with_many_wells_does_not_hide_that_others_cannot_be_active() -> None:
+    library = {f"drug-{number}": 2 for number in range(60)}  # 66 ways, two-sided: 0.03; 60 * 0.03 / 0.05 > 36
+    (sentence,) = design_sentences(wells({**library, "positive": 12}, controls=10), Settings())
+    assert "for 60 of 61 treatments" in sentence and "at least 37 treatments of 61" in sentence
+    few = wells({**{f"drug-{number}": 1 for number in range(5)}, "b": 2, "positive": 12}, controls=2)
+    assert any(text.startswith("1 of 2 treatments cannot have") for text in design_sentences(few, Settings()))
 
 
 def test_the_cure_is_what_limits_the_p_value() -> None:

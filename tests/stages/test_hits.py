@@ -135,10 +135,13 @@ def test_no_controls_is_an_error_with_the_cure_and_the_cure_works(tmp_path: Path
     assert hits["active"].sum() >= 2
 
 
-def test_one_control_well_per_plate_gives_no_q_values(tmp_path: Path) -> None:
+def test_one_control_well_per_plate_gives_no_q_values_and_effects_in_a_unit_that_is_named(tmp_path: Path) -> None:
     table = screen(Design(plates=4, control_wells=1, treatments=10, wells_per_treatment=1, active=4, **STRONG))
-    hits = hits_of(search(tmp_path, table))
-    assert hits["p_value"].isna().all() and hits["effect"].notna().all()
+    said = search(tmp_path, table)
+    hits = hits_of(said)
+    assert hits["p_value"].isna().all() and hits["effect"].notna().all() and hits["changed_share"].isna().all()
+    cautions = HitsMetrics.from_json(json.loads((Path(said.line) / "hits.json").read_text())).cautions
+    assert "not as far as a typical control well" in said.err and any("median of all wells" in one for one in cautions)
     assert hits["remark"].str.contains("too few control wells").all()
 
 

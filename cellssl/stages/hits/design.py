@@ -70,9 +70,12 @@ def treatments_of(wells: pd.DataFrame) -> Treatments:
     described = [name for name in DESCRIBED if name in wells]
     table = groups[described].first().reset_index() if described else groups.size().reset_index()[known]
     if "moa" in wells and (twice := (groups["moa"].nunique() > 1)).any():
-        name = twice.index[twice][0]
+        first = table.iloc[int(twice.to_numpy().argmax())]
+        named = treatment_name(first["compound"], first.get("dose_micromolar", np.nan))
+        mechanisms = groups["moa"].unique()[twice].iloc[0]
         raise DataError(
-            f"the treatment {name} has more than one mechanism", hint="correct the column with the mechanism of action"
+            f"the treatment {named} has more than one mechanism: {', '.join(map(str, mechanisms[:3]))}",
+            hint="correct the column with the mechanism of action",
         )
     found = Treatments(table, of_well)
     if len(found.rows) < len(table):
