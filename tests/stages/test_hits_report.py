@@ -133,7 +133,7 @@ def found_checks(runs: list[Run]) -> dict[str, Check]:
 def test_the_page_begins_with_how_many_treatments_are_active_and_what_could_explain_them(page: str) -> None:
     section = page.partition("Which treatments changed the cells</h2>")[2].partition("<h2")[0]
     assert "12 of 28 tested treatments are active" in section and "q &lt; 0.05" in section
-    assert "The same test on the number of cells alone finds 5." in section
+    assert "A test of the number of cells alone finds 5." in section
     assert "2 further treatments could not be tested." in section
     assert "Baselines, which learn nothing, find: intensities 7." in section
     assert FOUND.is_it_real in section
@@ -233,7 +233,7 @@ def test_one_plate_is_too_little_to_tell_replicates_from_positions() -> None:
 def test_without_replicates_the_page_says_that_there_are_effects_and_no_q_values(
     runs: list[Run], stores: Store
 ) -> None:
-    from cellssl.stages.report.hit_blocks import activity_sentence
+    from cellssl.stages.report.hit_sentences import activity_sentence
 
     alone = replace(FOUND, tested=0, active=0, mean_average_precision=None, active_by_cell_count=None, retrieval={})
     run = replace(
@@ -269,7 +269,7 @@ def test_hits_given_by_hand_belong_to_the_clusters_of_the_same_vectors(runs: lis
 
 
 def test_a_page_of_runs_without_hits_does_not_speak_of_them(runs: list[Run]) -> None:
-    from cellssl.stages.report.hit_blocks import leading_run
+    from cellssl.stages.report.hit_sentences import leading_run
     from cellssl.stages.report.hit_tables import all_treatments
 
     without = [replace(run, hits_artifact=None) for run in runs]
