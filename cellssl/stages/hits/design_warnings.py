@@ -106,8 +106,9 @@ def _some_too_large(smallest: np.ndarray, settings: Settings) -> list[str]:
     if not out_of_reach:
         return []
     return [
-        f"{out_of_reach:,} of {len(smallest):,} treatments cannot have a q-value below {settings.alpha:g}: their smallest "
-        f"possible p-value is up to {smallest[-1]:.2g}; {_cure(float(smallest[-1]), settings)} would allow smaller ones"
+        f"{out_of_reach:,} of {len(smallest):,} treatments cannot have a q-value below {settings.alpha:g}: their "
+        f"smallest possible p-value is up to {smallest[-1]:.2g}; {_cure(float(smallest[-1]), settings)} would allow "
+        "smaller ones"
     ]
 
 
