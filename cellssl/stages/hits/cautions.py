@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
     from cellssl.profiling.effects import WellEffects
 
+MANY = 0.1
+"""With more active treatments than this share, all wells of a plate are no reference."""
 FIXED = 0.5
 """A layout is fixed where more than this share of treatments is in the same wells on all plates."""
+SHARED = 0.25
+"""Controls lie apart where fewer than this share of them lie in columns, or rows, with treated wells."""
+APART = "hardly a treated well, so that what differs between them and others looks like an effect of every treatment"
+ZONE = "the plate: what differs between edge and inside looks like an effect of every treatment"
 MOSTLY = 0.6
 """Controls and treated wells lie apart where the shares of them at the edge differ by more than this."""
 
@@ -29,6 +35,7 @@ def cautions(study: Study, learned: list[LearnedLabels]) -> list[str]:
     return [
         *_collapse(study),
         *_left_out(study),
+        *_rows_combined(study),
         *_positions(study),
         *empty_blocks_words(study.profiles.empty_blocks),
         *(leak.sentence for leak in _leaks(study.profiles.wells, learned)),
@@ -42,6 +49,16 @@ def cautions_of_effects(effects: WellEffects) -> list[str]:
     return [
         "no plate has two control wells, so how far control wells lie from each other is not known: an effect of 1 is "
         "as far as the median of all wells, not as far as a typical control well"
+    ]
+
+
+def many_active(study: Study, active: int, tested: int) -> list[str]:
+    """Return that without controls, treatments that do nothing can stand out where many of the others do something."""
+    if study.settings.reference == "controls" or active <= MANY * tested:
+        return []
+    return [
+        f"{active:,} of {tested:,} treatments are active among all wells of their plates: where so many are, wells on "
+        "which nothing happened resemble each other, too; name control wells to tell them apart"
     ]
 
 
@@ -64,25 +81,41 @@ def _left_out(study: Study) -> Iterator[str]:
         yield f"{counted(len(names), 'plate')} with {counted(lost, 'treated well')} left out, for {reason}: {shown}"
 
 
+def _rows_combined(study: Study) -> Iterator[str]:
+    """Yield that a well has several rows that are too few to be its cells."""
+    rows = study.profiles.wells["rows"]
+    if not study.screen.rows_are_cells and (most := int(rows.max())) > 1:
+        yield (
+            f"up to {most:,} rows of one plate and well are combined: they are taken for fields of the well. If they "
+            "are of several plates with one name, give the plates different names"
+        )
+
+
 def _positions(study: Study) -> Iterator[str]:
     """Yield that controls and treated wells lie apart, or treatments in the same wells of all plates."""
-    wells, edge = study.wells, study.positions.edge
-    treated, control = study.treatments.of_well >= 0, wells["control"].to_numpy(bool)
-    known = study.positions.known
-    if (known & control).any() and (known & treated).any() and study.settings.reference == "controls":
-        of_controls, of_treated = edge[known & control].mean(), edge[known & treated].mean()
-        if abs(of_controls - of_treated) > MOSTLY:
-            zones = ("at the edge", "inside") if of_controls > of_treated else ("inside", "at the edge")
-            yield (
-                f"{of_controls if zones[0] == 'at the edge' else 1 - of_controls:.0%} of control wells lie {zones[0]} "
-                f"of the plate and {of_treated if zones[1] == 'at the edge' else 1 - of_treated:.0%} of treated wells "
-                f"{zones[1]}: what differs between the two looks like an effect of every treatment"
-            )
+    if study.settings.reference == "controls":
+        yield from list(_zones(study))[:1]
     if _is_fixed(study):
         yield (
             "most treatments lie in the same wells on all plates, so what these share may be their position; where "
             'controls lie at the edge, too, hits.permute_within = ["plate", "edge"] compares like with like'
         )
+
+
+def _zones(study: Study) -> Iterator[str]:
+    """Yield in which columns, rows or zones of the plate controls lie where treated wells do not."""
+    known = study.positions.known
+    treated = known & (study.treatments.of_well >= 0)
+    control = known & study.wells["control"].to_numpy(bool)
+    if not treated.any() or not control.any():
+        return
+    for name, numbers in (("column", study.positions.column), ("row", study.positions.row)):
+        if np.isin(numbers[control], numbers[treated]).mean() < SHARED:
+            yield f"{counted(len(np.unique(numbers[control])), name)} with controls have {APART}"
+    at_edge = study.positions.edge
+    of_controls, of_treated = at_edge[control].mean(), at_edge[treated].mean()
+    if abs(of_controls - of_treated) > MOSTLY:
+        yield f"{of_controls:.0%} of control wells and {of_treated:.0%} of treated wells lie at the edge of {ZONE}"
 
 
 def _is_fixed(study: Study) -> bool:

@@ -81,6 +81,7 @@ def _activity(study: Study) -> Activity:
         null=settings.null,
         null_size=settings.null_size,
         reference=settings.reference,
+        scaled=not study.screen.rows_are_cells,
     )
 
 

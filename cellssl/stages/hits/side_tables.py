@@ -95,7 +95,7 @@ def well_table(study: Study, numbers: Numbers) -> pd.DataFrame:
     return study.wells[["plate", "well"]].assign(
         row=positions.row,
         column=positions.column,
-        edge=positions.edge,
+        edge=pd.Series(positions.edge, dtype="boolean").where(positions.known),
         **{name: study.wells[name] for name in known},
         profiled_cells=pd.array(profiled, "Int64"),
         cell_count=study.wells["cell_count"],
