@@ -9,6 +9,9 @@ from page_numbers import (
     digits,
     directions,
     few_controls,
+    hits_null,
+    hits_real,
+    hits_recall,
     jurkat,
     lite0,
     mechanisms,
@@ -26,6 +29,7 @@ from page_numbers.block import Block
 
 SEGMENTERS, DATASETS, CLUSTERERS = "cellssl.imaging.segmenters", "cellssl.datasets", "cellssl.profiling.clusterers"
 DEMO_PAGE, VIEWS_PAGE, EVALUATION_PAGE = "docs/results-of-the-demo.md", "docs/choosing-views.md", "docs/evaluation.md"
+HITS_PAGE = "docs/hits.md"
 REAL_PAGE = "docs/results-on-real-cells.md"
 OBJECTIVES_PAGE, SEGMENTATION_PAGE = "docs/objectives.md", "docs/segmentation.md"
 TO_CLUSTERS = ("fetch", "segment", "split", "pretrain", "embed", "cluster")
@@ -138,6 +142,12 @@ _DECLARED = (
     Block(
         "illumination", (SEGMENTATION_PAGE,), "seconds", partial(of_stages, "segment"), nuclei.illumination,
         (), UNSCALED,
+    ),
+    Block("hits-null", (HITS_PAGE,), "20 minutes", partial(of_stages, "hits"), hits_null.table),
+    Block("hits-recall", (HITS_PAGE,), "10 minutes", hits_recall.algorithms, hits_recall.table),
+    Block(
+        "hits-real", (HITS_PAGE,), "2 minutes", partial(of_stages, "evaluate", "hits"), hits_real.table,
+        PROFILE_FILES,
     ),
 )  # fmt: skip
 BLOCKS = {block.name: block for block in _DECLARED}

@@ -158,10 +158,7 @@ def test_plates_without_controls_are_left_out_and_named(tmp_path: Path) -> None:
 def test_a_design_that_cannot_reach_significance_says_so(tmp_path: Path) -> None:
     design = Design(plates=1, control_wells=3, treatments=6, wells_per_treatment=2, active=2, **STRONG)
     said = search(tmp_path, screen(design))
-    assert (
-        "no treatment can have a q-value below 0.05: with so few wells, the smallest possible p-value is 0.2"
-        in said.err
-    )
+    assert "no treatment can have a q-value below 0.05: the smallest possible p-value is 0.2" in said.err
     assert not hits_of(said)["active"].any()
 
 

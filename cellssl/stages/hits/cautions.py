@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.counting import counted
+from cellssl.datasets.tables.controls import near_control
 from cellssl.profiling.profiles import TREATMENT
 from cellssl.stages.hits.study import Study
 from cellssl.stages.shared.block_words import empty_blocks_words
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from cellssl.profiling.effects import WellEffects
 
+FEWEST, MORE = 6, 1.5
+"""Treatments and control wells from which their spreads are compared, and the ratio of these from which it is said."""
 MANY = 0.1
 """With more active treatments than this share, all wells of a plate are no reference."""
 FIXED = 0.5
@@ -36,19 +39,11 @@ def cautions(study: Study, learned: list[LearnedLabels]) -> list[str]:
         *_collapse(study),
         *_left_out(study),
         *_rows_combined(study),
+        *_names(study),
+        *_spreads(study),
         *_positions(study),
         *empty_blocks_words(study.profiles.empty_blocks),
         *(leak.sentence for leak in _leaks(study.profiles.wells, learned)),
-    ]
-
-
-def cautions_of_effects(effects: WellEffects) -> list[str]:
-    """Return that the effects are in another unit than usual, where that is so."""
-    if effects.unit_wells or np.isnan(effects.effect).all():
-        return []
-    return [
-        "no plate has two control wells, so how far control wells lie from each other is not known: an effect of 1 is "
-        "as far as the median of all wells, not as far as a typical control well"
     ]
 
 
@@ -59,6 +54,16 @@ def many_active(study: Study, active: int, tested: int) -> list[str]:
     return [
         f"{active:,} of {tested:,} treatments are active among all wells of their plates: where so many are, wells on "
         "which nothing happened resemble each other, too; name control wells to tell them apart"
+    ]
+
+
+def cautions_of_effects(effects: WellEffects) -> list[str]:
+    """Return that the effects are in another unit than usual, where that is so."""
+    if effects.unit_wells or np.isnan(effects.effect).all():
+        return []
+    return [
+        "no plate has two control wells, so how far control wells lie from each other is not known: an effect of 1 is "
+        "as far as the median of all wells, not as far as a typical control well"
     ]
 
 
@@ -79,6 +84,44 @@ def _left_out(study: Study) -> Iterator[str]:
         lost = int((plates.isin(names).to_numpy(bool) & treated).sum())
         shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         yield f"{counted(len(names), 'plate')} with {counted(lost, 'treated well')} left out, for {reason}: {shown}"
+
+
+def _names(study: Study) -> Iterator[str]:
+    """Yield compounds that look like a control, and compounds whose dose is known in some wells only."""
+    treated = study.wells[study.treatments.of_well >= 0]
+    if study.settings.table is not None:
+        controls = study.settings.table.controls
+        near = {name: near_control(str(name), controls) for name in treated["compound"].unique()}
+        for name, control in near.items():
+            if control is not None:
+                yield f"{name} is tested as a treatment, though it looks like {control}: see hits.table.controls"
+    if "dose_micromolar" in treated:
+        known = treated["dose_micromolar"].notna().groupby(treated["compound"])
+        mixed = known.any() & ~known.all()
+        for name in mixed.index[mixed][:3]:
+            yield f"{name} has wells with a dose and wells without one: they are two treatments"
+
+
+def _spreads(study: Study) -> Iterator[str]:
+    """Yield that replicates vary more than control wells, along the direction in which both vary most.
+
+    Then labels are not exchangeable: along one direction, replicates that are far from the centre agree by chance.
+    """
+    x, of_treatment = study.profiles.x, study.treatments.of_well[study.rows]
+    control, numbers = study.profiles.is_control, np.unique(of_treatment[of_treatment >= 0])
+    replicates = [rows for number in numbers if len(rows := np.flatnonzero(of_treatment == number)) > 1]
+    if len(replicates) < FEWEST or control.sum() < FEWEST:
+        return
+    own = [(x[rows] - x[rows].mean(axis=0)) * np.sqrt(len(rows) / (len(rows) - 1)) for rows in replicates]
+    everywhere = np.concatenate([x[control], *own])
+    direction = np.linalg.svd(everywhere, full_matrices=False)[2][0]
+    of_controls = float((x[control] @ direction).std())
+    ratio = float(np.median([(part @ direction).std() for part in own])) / (of_controls or np.inf)
+    if ratio > MORE:
+        yield (
+            f"replicates vary {ratio:.1f} times as much as control wells in the direction in which wells vary most, so "
+            "that some agree by chance and p-values may be too small: look at density and position in wells.csv"
+        )
 
 
 def _rows_combined(study: Study) -> Iterator[str]:

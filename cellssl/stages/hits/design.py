@@ -1,8 +1,7 @@
-"""design: a screen in; its treatments, the plates that can be compared, and what the design does not allow, out."""
+"""design: a screen in; its treatments, and the plates that can be compared, out."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.counting import counted
 from cellssl.errors import DataError, UsageError
 from cellssl.stages.hits.screen import SECTION, Screen
 from cellssl.stages.shared.external_table import controls_key
@@ -72,9 +70,12 @@ def treatments_of(wells: pd.DataFrame) -> Treatments:
     described = [name for name in DESCRIBED if name in wells]
     table = groups[described].first().reset_index() if described else groups.size().reset_index()[known]
     if "moa" in wells and (twice := (groups["moa"].nunique() > 1)).any():
-        name = twice.index[twice][0]
+        first = table.iloc[int(twice.to_numpy().argmax())]
+        named = treatment_name(first["compound"], first.get("dose_micromolar", np.nan))
+        mechanisms = groups["moa"].unique()[twice].iloc[0]
         raise DataError(
-            f"the treatment {name} has more than one mechanism", hint="correct the column with the mechanism of action"
+            f"the treatment {named} has more than one mechanism: {', '.join(map(str, mechanisms[:3]))}",
+            hint="correct the column with the mechanism of action",
         )
     found = Treatments(table, of_well)
     if len(found.rows) < len(table):
@@ -132,32 +133,3 @@ def _too_few(rows: int, least: int) -> str:
     if rows >= least:
         return ""
     return "no control well" if rows == 0 else "one control only, too few for the chain in hits.normalise"
-
-
-def design_warnings(smallest: Sequence[float], alpha: float) -> list[str]:
-    """Return what the smallest possible p-value of every treatment means for its q-value; nothing where it is small.
-
-    `smallest` has 1 for a treatment that cannot be tested.
-    """
-    possible = np.array([p for p in smallest if p < 1])
-    if not len(smallest):
-        return []
-    if not len(possible):
-        return [
-            "no treatment has two wells beside two control wells, so there are effects and ranks, but no q-values; "
-            "replicates would give them"
-        ]
-    best = float(possible.min())
-    cure = "more wells per treatment, or more control wells per plate, would allow smaller ones"
-    if best > alpha:
-        return [
-            f"no treatment can have a q-value below {alpha:g}: with so few wells, the smallest possible p-value is "
-            f"{best:.2g}; {cure}"
-        ]
-    together = math.ceil(len(possible) * best / alpha)
-    if together > 1:
-        return [
-            f"the smallest possible p-value is {best:.2g}, so a q-value below {alpha:g} needs at least "
-            f"{counted(together, 'treatment')} of {len(possible):,} that are as extreme at once; {cure}"
-        ]
-    return []

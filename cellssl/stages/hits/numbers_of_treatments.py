@@ -87,11 +87,11 @@ def _activity(study: Study) -> Activity:
 
 def _p_values(study: Study, found: Activity) -> np.ndarray:
     """Return the p-values in the order of the table."""
-    return study.treatments.in_order(found.treatments, np.minimum(study.settings.sides() * found.p_value, 1))
+    return study.treatments.in_order(found.treatments, np.minimum(study.settings.p_value_factor() * found.p_value, 1))
 
 
 def _smallest(study: Study, found: Activity) -> np.ndarray:
-    smallest = np.minimum(study.settings.sides() * found.smallest_p_value, 1)
+    smallest = np.minimum(study.settings.p_value_factor() * found.smallest_p_value, 1)
     in_order = study.treatments.in_order(found.treatments, smallest)
     return np.where(np.isnan(in_order), 1.0, in_order)
 

@@ -19,6 +19,7 @@ from cellssl.stages.shared.cell_tables import read_all_embeddings
 from cellssl.stages.shared.external_table import (
     ExternalTable,
     column_hint,
+    controls_key,
     read_external_table,
     table_blocks,
     with_control_types,
@@ -71,8 +72,13 @@ def read_screen(job: Job) -> Screen:
     for name in ("plate", "well"):
         if name not in screen.cells or screen.cells[name].isna().any():
             raise UsageError(f"not every row has a {name}", hint=column_hint(table, name, SECTION))
-    if "compound" not in screen.wells or not _is_treated(screen.wells).any():
+    if "compound" not in screen.wells or screen.wells["compound"].isna().all():
         raise UsageError("no well has a treatment", hint=column_hint(table, "compound", SECTION))
+    if not _is_treated(screen.wells).any():
+        raise UsageError(
+            "no well has a treatment: all that have a compound are controls",
+            hint=f"see which compounds {controls_key(table, SECTION)} names",
+        )
     return screen
 
 

@@ -100,7 +100,7 @@ def well_table(study: Study, numbers: Numbers) -> pd.DataFrame:
         profiled_cells=pd.array(profiled, "Int64"),
         cell_count=study.wells["cell_count"],
         cell_count_ratio=numbers.count_ratio,
-        effect=effect,
+        distance_from_controls=effect,
         average_precision=precision,
     )
 

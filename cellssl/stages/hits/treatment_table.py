@@ -102,6 +102,8 @@ def _remarks(study: Study, numbers: Numbers, row: int) -> Iterator[str]:
     smallest = numbers.smallest_p_value[row]
     if smallest > study.settings.alpha:
         yield f"too few wells: the smallest possible p-value is {smallest:.2g}"
+    elif numbers.p_value[row] <= smallest and not numbers.q_value[row] < study.settings.alpha:
+        yield f"as sure as this design allows: a smaller p-value than {smallest:.2g} is not possible"
     if numbers.q_value[row] < study.settings.alpha:
         yield from _doubts(study, numbers, row, here)
 
@@ -139,4 +141,4 @@ def _why_not_tested(with_profile: int) -> str:
         return "no well to compare"
     if with_profile == 1:
         return "one well: effect and rank only, no q-value"
-    return "too few control wells beside its wells: effect and rank only, no q-value"
+    return "too few control wells on its plates: effect and rank only, no q-value"
