@@ -19,7 +19,7 @@ def stage_command(stage: str, doc: str, example: str) -> o.Command:
 def run_stage(stage: str, recipe: str, common: o.Common) -> None:
     """Make the stage and print its path; of several processes the main one does, and the others assist."""
     from cellssl.cli.runner import Runner
-    from cellssl.pipeline.check import hits_remarks
+    from cellssl.pipeline.check import check_plate_controls, hits_remarks
     from cellssl.pipeline.plates import plan_plate
     from cellssl.rank import Rank
 
@@ -29,7 +29,9 @@ def run_stage(stage: str, recipe: str, common: o.Common) -> None:
         return
     if common.dry_run:
         session = runner.session.with_inputs(stage)
-        remarks = runner.run(hits_remarks(session, runner.context(), {session.arm: {stage}}))
+        searching = {session.arm: {stage}} if stage == "hits" else {}
+        runner.run(check_plate_controls(session, runner.context(), searching))
+        remarks = runner.run(hits_remarks(session, runner.context(), searching))
         rows = runner.stage_rows(stage)
         runner.show_plan(rows, only_last=True, warnings=[remark.in_words() for remark in remarks])
         return

@@ -69,8 +69,8 @@ def check_plate_controls(
 ) -> Generator[Event, None, None]:
     """Raise UsageError where plates lack controls or treatments that a stage needs; `wanted`: the stages of every arm.
 
-    The plates are those that are fetched, or those of the user's own tables. What must be downloaded before plates are
-    known is checked after `fetch`.
+    The plates are those that are fetched or planned. What must be downloaded before plates are known is checked after
+    `fetch`.
     """
     recipe, store = session.recipe, session.store
     for arm, stages in wanted.items():
@@ -78,7 +78,7 @@ def check_plate_controls(
             continue
         if (fetched := _fetched(session, arm)) is not None:
             check_fetched_controls(fetched, recipe, arm, stages, store)
-        elif recipe.settings("fetch", arm).external_files():
+        elif not is_remote(recipe.settings("fetch", arm).dataset):
             check_planned_controls(recipe, arm, stages, (yield from _plates_of(session, arm, context)), store)
 
 

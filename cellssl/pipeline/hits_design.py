@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellssl.artifacts.store import Artifact
 from cellssl.config.recipe import Recipe
+from cellssl.counting import counted
 from cellssl.datasets.base import Field
 from cellssl.datasets.tables.controls import is_control
 from cellssl.pipeline.plate_controls import in_use
@@ -65,8 +66,32 @@ def _wells(rows: Iterable[tuple[str, str, str | None, float | None, Any]]) -> li
 def design_sentences(wells: Sequence[PlannedWell], settings: Settings) -> list[str]:
     """Return what this design does not allow hits to find; nothing where every treatment alone can be active.
 
-    Raises UsageError where labels change within rows, columns or edges, and a well has no position.
+    Where no plate has a control, that is an error of its own. Raises UsageError where labels change within rows,
+    columns or edges, and a well has no position.
     """
+    with_controls = {one.plate for one in wells if one.control}
+    if settings.reference == "all":
+        return _warnings(wells, settings)
+    if not with_controls:
+        return []
+    compared = [one for one in wells if one.plate in with_controls]
+    left_out = [one for one in wells if one.plate not in with_controls and one.treatment is not None]
+    return [*_left_out(left_out), *_warnings(compared, settings)]
+
+
+def _left_out(wells: Sequence[PlannedWell]) -> list[str]:
+    """Return which treated wells lie on plates without controls."""
+    if not wells:
+        return []
+    plates = list(dict.fromkeys(one.plate for one in wells))
+    shown = ", ".join(plates[:3]) + (", …" if len(plates) > 3 else "")
+    return [
+        f"{counted(len(plates), 'plate')} with {counted(len(wells), 'treated well')} will be left out, for no control "
+        f"well: {shown}"
+    ]
+
+
+def _warnings(wells: Sequence[PlannedWell], settings: Settings) -> list[str]:
     import pandas as pd
 
     from cellssl.profiling.well_positions import well_positions

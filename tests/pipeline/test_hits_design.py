@@ -63,9 +63,16 @@ def test_a_design_that_needs_several_hits_at_once_says_how_many() -> None:
 
 
 def test_a_q_value_has_to_be_below_alpha_and_not_equal_to_it() -> None:
-    assert at_once(np.full(20, 0.0025), alpha=0.05) == 2  # 20 * 0.0025 = 0.05
-    assert at_once(np.array([0.001, 0.2, 0.2]), alpha=0.05) == 1
-    assert at_once(np.array([0.03, 0.2, 0.2]), alpha=0.05) is None
+    assert at_once(0.0025, treatments=20, alpha=0.05) == 2  # 20 * 0.0025 = 0.05
+    assert at_once(0.0024, treatments=20, alpha=0.05) == 1
+
+
+def test_a_control_with_many_wells_does_not_hide_that_others_cannot_be_active() -> None:
+    library = {f"drug-{number}": 2 for number in range(60)}  # 66 ways, two-sided: 0.03; 60 * 0.03 / 0.05 > 36
+    (sentence,) = design_sentences(wells({**library, "positive": 12}, controls=10), Settings())
+    assert "for 60 of 61 treatments" in sentence and "at least 37 treatments of 61" in sentence
+    few = wells({**{f"drug-{number}": 1 for number in range(5)}, "b": 2, "positive": 12}, controls=2)
+    assert any(text.startswith("1 of 2 treatments cannot have") for text in design_sentences(few, Settings()))
 
 
 def test_the_cure_is_what_limits_the_p_value() -> None:
@@ -131,19 +138,25 @@ def test_a_script_reads_what_a_design_does_not_allow(tmp_path: Path) -> None:
     assert json.loads(tried(enough, "check", "--json").out)["hits"] == []
 
 
-@pytest.mark.parametrize("command", [("check",), ("run",), ("run", "--dry-run")])
+@pytest.mark.parametrize("command", [("check",), ("run",), ("run", "--dry-run"), ("hits", "--dry-run")])
 def test_hits_without_any_control_stop_before_any_work(tmp_path: Path, command: tuple[str, ...]) -> None:
     recipe = stack(tmp_path, {"P0": ["a", "b"], "P1": ["a", "b"]})
     said = tried(recipe, *command)
-    assert said.code == 2 and "no plate has a control well" in said.err
+    assert said.code == 2 and "no plate has a control well" in said.err and "q-value" not in said.err
     assert "fetch.controls" in said.err and 'hits.reference = "all"' in said.err
     assert not list(tmp_path.glob("store/*/*/artifact.json"))
     compared_with_all = tried(stack(tmp_path, {"P0": ["a", "b"], "P1": ["a", "b"]}, 'reference = "all"'), "check")
     assert compared_with_all.code == 0
 
 
-def test_a_plate_without_controls_beside_others_does_not_stop_hits(tmp_path: Path) -> None:
-    assert tried(stack(tmp_path, {"P0": ["DMSO", "DMSO", "a"], "P1": ["a", "b"]}), "check").code == 0
+def test_a_plate_without_controls_beside_others_is_named_and_does_not_stop_hits(tmp_path: Path) -> None:
+    said = tried(stack(tmp_path, {"P0": ["DMSO", "DMSO", "a"], "P1": ["a", "b"]}), "check")
+    assert said.code == 0 and "1 plate with 2 treated wells will be left out, for no control well: P1" in said.err
+
+
+def test_controls_that_no_simulated_well_has_stop_before_any_work(tmp_path: Path) -> None:
+    said = say("run", "demo", "--dry-run", "--set", 'fetch.controls=["NOPE"]', "--store", tmp_path)
+    assert said.code == 2 and "no plate has a control well" in said.err
 
 
 def test_hits_without_any_treatment_stop_before_any_work(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,44 +82,36 @@ def _others(settings: Settings) -> str:
     return "control" if settings.reference == "controls" else "other"
 
 
-def _too_large(smallest: np.ndarray, settings: Settings) -> list[str]:
-    """Return what the smallest possible p-values, in order, mean for q-values (Benjamini and Hochberg)."""
-    together = at_once(smallest, settings.alpha)
-    if together == 1:
-        return _some_too_large(smallest, settings)
-    best = f"the smallest possible p-value is {smallest[0]:.2g}"
-    cure = f"{_cure(float(smallest[0]), settings)} would allow smaller ones"
-    if together is None:
-        among = f", for {len(smallest):,} treatments" if smallest[0] < settings.alpha else ""
-        return [f"no treatment can have a q-value below {settings.alpha:g}: {best}{among}; {cure}"]
-    return [
-        f"{best}, so a q-value below {settings.alpha:g} needs at least {counted(together, 'treatment')} of "
-        f"{len(smallest):,} that are as extreme at once; {cure}"
-    ]
+def _too_large(smallest: np.ndarray, settings: Settings) -> Iterator[str]:
+    """Yield what the smallest possible p-values, in order, mean for q-values (Benjamini and Hochberg)."""
+    from cellssl.profiling.activity import q_values
+
+    number, alpha = len(smallest), settings.alpha
+    never = q_values(smallest) >= alpha
+    together = ~never & (number * smallest >= alpha)
+    if together.any():
+        best = float(smallest[together][0])
+        who = "" if together.all() else f"for {together.sum():,} of {counted(number, 'treatment')}, "
+        yield (
+            f"{who}the smallest possible p-value is {best:.2g}, so a q-value below {alpha:g} needs at least "
+            f"{counted(at_once(best, number, alpha), 'treatment')} of {number:,} that are as extreme at once; "
+            f"{_cure(best, settings)} would allow smaller ones"
+        )
+    if never.any():
+        best = float(smallest[never][0])
+        who = "no treatment" if never.all() else f"{never.sum():,} of {counted(number, 'treatment')}"
+        can = "can" if never.all() else "cannot"
+        among = f", for {counted(number, 'treatment')}" if best < alpha else ""
+        yield (
+            f"{who} {can} have a q-value below {alpha:g}: the smallest possible p-value is {best:.2g}{among}; "
+            f"{_cure(best, settings)} would allow smaller ones"
+        )
 
 
-def _some_too_large(smallest: np.ndarray, settings: Settings) -> list[str]:
-    """Return how many treatments have no q-value below alpha even where all have their smallest p-values."""
-    from scipy.stats import false_discovery_control
-
-    out_of_reach = int((false_discovery_control(smallest) >= settings.alpha).sum())
-    if not out_of_reach:
-        return []
-    return [
-        f"{out_of_reach:,} of {len(smallest):,} treatments cannot have a q-value below {settings.alpha:g}: their "
-        f"smallest possible p-value is up to {smallest[-1]:.2g}; {_cure(float(smallest[-1]), settings)} would allow "
-        "smaller ones"
-    ]
-
-
-def at_once(smallest: np.ndarray, alpha: float) -> int | None:
-    """Return how many treatments must have their smallest p-values for any q-value below alpha; None where all do not.
-
-    `smallest` is sorted. The q-value of the k smallest of n p-values is n * p / k.
-    """
-    q_values = smallest * (len(smallest) / np.arange(1, len(smallest) + 1))
-    below = np.flatnonzero(q_values < alpha)
-    return int(below[0]) + 1 if len(below) else None
+def at_once(p_value: float, treatments: int, alpha: float) -> int:
+    """Return how many of all treatments must have this p-value for a q-value below alpha: q is n * p / k for k of n."""
+    below = p_value * (treatments / np.arange(1, treatments + 1)) < alpha  # in the order of false_discovery_control
+    return int(below.argmax()) + 1
 
 
 def _cure(best: float, settings: Settings) -> str:
