@@ -82,5 +82,4 @@ def test_compounds_that_do_nothing_to_pixels_are_seldom_called(seed: int, tmp_pa
         words = ("--arm", arm, "--store", tmp_path / "store", "--set", f"fetch.dataset.seed={seed}")
         table = pd.read_csv(Path(say("hits", tmp_path / "r.toml", *words).line) / "hits.csv")
         inactive = table[table["compound"].str.startswith("sim-inactive")]
-        print(seed, arm, inactive["active"].sum(), "of", len(inactive), "inactive treatments are called")
         assert len(inactive) == 12 and inactive["active"].sum() <= 1
