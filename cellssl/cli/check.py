@@ -50,10 +50,10 @@ def command(recipe: o.RecipeArgument, common: o.Common, output: ListOption = Non
     show(runner, check, listed)
     wanted = wanted_of(runner.session)
     design = runner.run(hits_remarks(runner.session, runner.context(), wanted))
-    for sentence in design:
-        runner.console.say(f"hits: {sentence}")
+    for remark in design:
+        runner.console.say(remark.in_words())
     if common.json:
-        counts = {**summary_of(check), "hits": design}
+        counts = {**summary_of(check), "hits": [remark.in_words() for remark in design]}
         findings = [asdict(one) for one in check.findings]
         runner.console.result("", {**counts, "list": listed and str(listed), "findings": findings})
     if check.errors:

@@ -27,6 +27,8 @@ LOOK_EVERY_S = 5.0
 """Seconds between two looks whether such a line is due although nothing has happened."""
 EVENT_EVERY_S = 1.0
 """Seconds between two progress events in a JSON log; a training has more steps than a log needs."""
+LONG_NOTE = 80
+"""Characters of a sentence that is not repeated in full for every arm and seed."""
 WITHOUT_LOG = "the work goes on without it"
 
 
@@ -79,6 +81,10 @@ class Console:
     """What is being worked on."""
     _last: Work = field(default_factory=lambda: Work(""))
     """The work that began last: what is said between two works belongs to it in the log."""
+    _beforehand: set[str] = field(default_factory=set)
+    """Sentences that were said before any work: on stderr, a stage does not say them again."""
+    _noted: set[str] = field(default_factory=set)
+    """Sentences that a stage has said: on stderr, the stages of other arms and seeds say the beginning alone."""
     _ended: threading.Event = field(default_factory=threading.Event, repr=False)
     _bars: Bars | None = field(default=None, repr=False)
 
@@ -145,13 +151,30 @@ class Console:
             case Transfer():
                 self._transfer(work, event)
             case Note():
-                self.say(f"{work.title}: {event.text}", work)
+                self._note(event.text, work)
             case Saved():
                 self._log_line("saved", {"step": event.step}, work)
+
+    def say_beforehand(self, sentence: str, text: str) -> None:
+        """Print a line before any work; the stages that find this sentence again do not repeat it."""
+        self._beforehand.add(sentence)
+        self.say(text)
+
+    def _note(self, sentence: str, work: Work) -> None:
+        self._log_line("note", {"text": f"{work.title}: {sentence}"}, work)
+        if sentence in self._beforehand:
+            return
+        is_repeated = sentence in self._noted and len(sentence) > LONG_NOTE
+        self._noted.add(sentence)
+        shown = f"{sentence[:LONG_NOTE].rsplit(' ', 1)[0]} … (as above)" if is_repeated else sentence
+        self._print_line(f"{work.title}: {shown}")
 
     def say(self, text: str, work: Work | None = None) -> None:
         """Print one line for people on stderr and in the log."""
         self._log_line("note", {"text": text}, work)
+        self._print_line(text)
+
+    def _print_line(self, text: str) -> None:
         if self.quiet:
             return
         if self._bars is not None:

@@ -45,8 +45,8 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None, *, jobs: in
     planned = runner.session.plan(to)
     wanted = wanted_of(runner.session, planned)
     runner.run(check_plate_controls(runner.session, runner.context(), wanted))
-    for sentence in runner.run(hits_remarks(runner.session, runner.context(), wanted)):
-        runner.console.say(f"hits: {sentence}")
+    for remark in runner.run(hits_remarks(runner.session, runner.context(), wanted)):
+        runner.console.say_beforehand(remark.sentence, remark.in_words())
     if common.dry_run:
         runner.show_estimated_plan(planned)
         return

@@ -31,7 +31,7 @@ def run_stage(stage: str, recipe: str, common: o.Common) -> None:
         session = runner.session.with_inputs(stage)
         remarks = runner.run(hits_remarks(session, runner.context(), {session.arm: {stage}}))
         rows = runner.stage_rows(stage)
-        runner.show_plan(rows, only_last=True, warnings=[f"hits: {sentence}" for sentence in remarks])
+        runner.show_plan(rows, only_last=True, warnings=[remark.in_words() for remark in remarks])
         return
     if stage == "fetch":
         from cellssl.cli.check import check_before_work

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -82,22 +82,36 @@ def check_plate_controls(
             check_planned_controls(recipe, arm, stages, (yield from _plates_of(session, arm, context)), store)
 
 
+@dataclass(frozen=True)
+class HitsRemark:
+    """What the wells of a plan do not allow hits to find."""
+
+    sentence: str
+    arms: tuple[str, ...]
+    """The arms that it holds for; none where it holds for all that search for hits."""
+
+    def in_words(self) -> str:
+        """Return the sentence, with the arms where it does not hold for all."""
+        return f"hits of {', '.join(self.arms)}: {self.sentence}" if self.arms else f"hits: {self.sentence}"
+
+
 def hits_remarks(
     session: Session, context: RunContext, wanted: Mapping[str, Collection[str]]
-) -> Generator[Event, None, list[str]]:
+) -> Generator[Event, None, list[HitsRemark]]:
     """Return what the wells of the plan do not allow hits to find; `wanted` has the stages of every arm.
 
     Nothing is said of a sample of fields, and where the wells are not known before a download, or come in an external
     table: then the stage says it.
     """
     recipe = session.recipe
-    arms = [arm for arm, stages in wanted.items() if "hits" in stages and recipe.has("fetch", arm)]
-    arms = [arm for arm in arms if _plans_wells(recipe, arm) and not session.given]
-    said: dict[str, None] = {}
-    for arm in _different(recipe, arms, ("fetch", "split", "hits")):
-        wells = yield from _wells_of(session, arm, context)
-        said.update(dict.fromkeys(design_sentences(wells, recipe.settings("hits", arm))))
-    return list(said)
+    searching = [arm for arm, stages in wanted.items() if "hits" in stages]
+    arms = [arm for arm in searching if recipe.has("fetch", arm) and _plans_wells(recipe, arm) and not session.given]
+    said: dict[str, list[str]] = {}
+    for alike in _alike(recipe, arms, ("fetch", "split", "hits")):
+        wells = yield from _wells_of(session, alike[0], context)
+        for sentence in design_sentences(wells, recipe.settings("hits", alike[0])):
+            said.setdefault(sentence, []).extend(alike)
+    return [HitsRemark(sentence, () if len(of) == len(searching) else tuple(of)) for sentence, of in said.items()]
 
 
 def _plans_wells(recipe: Recipe, arm: str) -> bool:
@@ -167,12 +181,18 @@ def summary_of(check: Check) -> dict[str, Any]:
     }
 
 
-def _different(recipe: Recipe, arms: Sequence[str], stages: Sequence[str] = ("fetch", "segment", "split")) -> list[str]:
-    """Return the first of all arms that fetch, judge and label the same, or have the same settings of other stages."""
-    first: dict[str, str] = {}
+def _different(recipe: Recipe, arms: Sequence[str]) -> list[str]:
+    """Return the first of all arms that fetch, judge and label the same."""
+    return [alike[0] for alike in _alike(recipe, arms, ("fetch", "segment", "split"))]
+
+
+def _alike(recipe: Recipe, arms: Sequence[str], stages: Sequence[str]) -> list[list[str]]:
+    """Return the arms in groups that have the same settings of these stages."""
+    found: dict[str, list[str]] = {}
     for arm in arms:
-        first.setdefault(repr([recipe.settings(stage, arm) for stage in stages if recipe.has(stage, arm)]), arm)
-    return list(first.values())
+        key = repr([recipe.settings(stage, arm) for stage in stages if recipe.has(stage, arm)])
+        found.setdefault(key, []).append(arm)
+    return list(found.values())
 
 
 def _check_arm(session: Session, arm: str, context: RunContext) -> Generator[Event, None, Check]:

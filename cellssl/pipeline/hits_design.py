@@ -67,31 +67,17 @@ def design_sentences(wells: Sequence[PlannedWell], settings: Settings) -> list[s
 
     Raises UsageError where labels change within rows, columns or edges, and a well has no position.
     """
-    from cellssl.stages.hits.design import design_warnings
-
-    return design_warnings(list(_smallest_p_values(wells, settings).values()), settings.alpha)
-
-
-def _smallest_p_values(wells: Sequence[PlannedWell], settings: Settings) -> dict[str, float]:
-    """Return the smallest p-value that each treatment can have; 1 where it cannot be tested.
-
-    Random ranks have no smallest p-value but that of their number: how well they can rank is not known beforehand.
-    """
     import pandas as pd
 
-    from cellssl.profiling.activity_design import smallest_p_values
     from cellssl.profiling.well_positions import well_positions
+    from cellssl.stages.hits.design_warnings import design_warnings
     from cellssl.stages.hits.positions import blocks_of
 
     table = pd.DataFrame([(one.plate, one.well) for one in wells], columns=["plate", "well"])
-    found = smallest_p_values(
+    return design_warnings(
         [None if one.treatment is None else str(one.treatment) for one in wells],
         pd.Series([one.control for one in wells], dtype=bool).to_numpy(),
         table["plate"],
-        blocks=blocks_of(table, well_positions(table["well"]), settings),
-        null_size=settings.null_size,
-        reference=settings.reference,
+        blocks_of(table, well_positions(table["well"]), settings),
+        settings,
     )
-    if settings.null == "random_ranks":
-        return {name: p if p == 1 else 1 / (settings.null_size + 1) for name, p in found.items()}
-    return {name: min(1.0, settings.sides() * p) for name, p in found.items()}

@@ -79,6 +79,7 @@ def activity(
     null_size: int = 10_000,
     seed: int = 0,
     reference: Reference = "controls",
+    scaled: bool = False,
 ) -> Activity:
     """Return mean average precision and p-value of every treatment.
 
@@ -88,6 +89,10 @@ def activity(
     treatments. A plate with fewer than two reference wells has no tested wells. Equally near wells are ranked negatives
     first; profiles that differ by rounding only are equally near.
 
+    If `scaled`, the test of a treatment divides features by their spread among its wells and the controls together: a
+    scale that few control wells have set makes these alike, and treated wells not. The mean average precision is that
+    of `x` all the same. With reference "all" it is not needed.
+
     A permutation changes labels only between wells of one plate that have equal `blocks`; a well in a block without
     reference wells stays treated in all of them. All relabelings are counted where they are `null_size` at most; else
     they are drawn until 100 of them reach the observed value (Besag and Clifford 1991, doi:10.1093/biomet/78.2.301), or
@@ -96,7 +101,7 @@ def activity(
     check_embeddings(x)
     design = ActivityDesign.of(treatments, is_control, plates, blocks, reference)
     with one_thread():
-        ranked, tests = _tested(x, design, similarity, controls == "all", reference, null, null_size, seed)
+        ranked, tests = _tested(x, design, similarity, controls == "all", reference, null, null_size, seed, scaled)
     if null == "random_ranks":
         tests = _random_ranks(design, ranked, null_size, seed)
     return Activity(
@@ -134,12 +139,14 @@ def _tested(
     null: Null,
     null_size: int,
     seed: int,
+    scaled: bool,
 ) -> tuple[AveragePrecision, list[_Test]]:
     """Return the average precision of every well, and the permutation test of every treatment where that is asked."""
     if reference == "all":
-        compare = with_all(_around_mean(x, design.plate), design, similarity, all_plates=all_plates)
+        compare = in_test = with_all(_around_mean(x, design.plate), design, similarity, all_plates=all_plates)
     else:
         compare = with_controls(x, design, similarity, all_plates=all_plates)
+        in_test = with_controls(x, design, similarity, all_plates=all_plates, scaled=True) if scaled else compare
     scores, tests = np.full(len(x), np.nan), []
     positives, pairs = np.zeros((2, len(x)), np.int64)
     for number, (name, wells) in enumerate(zip(design.names, design.tested, strict=True)):
@@ -149,14 +156,17 @@ def _tested(
         comparison = compare(number)
         scores[wells] = comparison.ranking.average_precision(comparison.treated[None])[0]
         positives[wells], pairs[wells] = len(wells) - 1, len(wells) - 1 + comparison.negatives
-        rng = generator("relabelings", seed, name)
-        mean = _mean(scores[wells])
-        tests.append(_permutation_test(comparison, mean, null_size, rng) if null == "permutation" else _Test())
+        if null == "permutation":
+            tested = comparison if in_test is compare else in_test(number)
+            tests.append(_permutation_test(tested, null_size, generator("relabelings", seed, name)))
+        else:
+            tests.append(_Test())
     return AveragePrecision(scores, positives, pairs), tests
 
 
-def _permutation_test(comparison: Comparison, observed: float, null_size: int, rng: np.random.Generator) -> _Test:
-    """Return the p-value of an observed mean average precision."""
+def _permutation_test(comparison: Comparison, null_size: int, rng: np.random.Generator) -> _Test:
+    """Return the p-value of the mean average precision of the treated wells."""
+    observed = _mean(comparison.ranking.average_precision(comparison.treated[None])[0])
     number = comparison.relabelings.number
     if number == 1:
         return _Test()

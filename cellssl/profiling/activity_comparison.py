@@ -38,7 +38,12 @@ class Comparison:
 
 
 def with_controls(
-    x: Float[np.ndarray, "n d"], design: ActivityDesign, similarity: Similarity, *, all_plates: bool
+    x: Float[np.ndarray, "n d"],
+    design: ActivityDesign,
+    similarity: Similarity,
+    *,
+    all_plates: bool,
+    scaled: bool = False,
 ) -> Callable[[int], Comparison]:
     """Return what compares a treatment with control wells, on which every relabeling centres its plates again."""
 
@@ -46,7 +51,7 @@ def with_controls(
         rows = design.compared(number, all_plates=all_plates)
         plate = np.unique(design.plate[rows], return_inverse=True)[1].reshape(-1)
         treated = np.flatnonzero(np.isin(rows, design.tested[number]))
-        ranking = RefittedRanking.of(x[rows], plate, treated, similarity, all_plates)
+        ranking = RefittedRanking.of(x[rows], plate, treated, similarity, all_plates, scaled)
         wells = np.bincount(plate) - np.bincount(plate[treated], minlength=plate.max() + 1)
         negatives = np.full(len(treated), wells.sum()) if all_plates else wells[plate[treated]]
         relabelings = design.relabelings(number, rows)

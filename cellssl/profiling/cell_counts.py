@@ -1,4 +1,8 @@
-"""cell_counts: the number of cells of every well -> its ratio to control wells, of wells and of treatments."""
+"""cell_counts: the number of cells of every well -> its ratio to control wells, of wells and of treatments, and a test.
+
+The test asks whether the wells of a treatment have another number of cells than control wells on average, and not
+whether they resemble each other: a loss of cells that differs between replicates is a loss.
+"""
 
 from typing import Literal
 
@@ -6,11 +10,17 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
+from cellssl.profiling.activity import ENOUGH, FIRST_DRAWS
+from cellssl.profiling.activity_design import ActivityDesign
 from cellssl.profiling.labels import Labels, codes
+from cellssl.profiling.relabelings import Relabelings
+from cellssl.profiling.retrieval import ROUNDING
 from cellssl.profiling.well_intervals import interval, resampled
+from cellssl.randomness import generator
 
 HALF_A_CELL = 0.5
 """Added to every count, so that a well without cells has a logarithm."""
+DRAWS_AT_ONCE = 4_000
 
 
 def well_count_ratios(
@@ -60,6 +70,83 @@ def treatment_count_ratios(
         ratio = float(np.exp(ratios[here].mean())) if len(here) else np.nan
         rows.append((name, ratio, *_interval(ratios[here], [errors[plate[row]] for row in here], draws, seed, name)))
     return pd.DataFrame(rows, columns=["treatment", "ratio", "low", "high"])
+
+
+def count_p_values(
+    cells: Shaped[np.ndarray, "n"],
+    plates: Labels,
+    is_control: Bool[np.ndarray, "n"],
+    treatments: Labels,
+    *,
+    blocks: Labels | None = None,
+    reference: Literal["controls", "all"] = "controls",
+    null_size: int = 10_000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Return for every treatment the two-sided p-value of the mean log ratio of its cells to controls of the plate.
+
+    It is that of a permutation test. Labels "treated" and "control" change between wells of one plate that have equal
+    `blocks`, and ratios are to the wells that are controls then; p is the share of relabelings whose mean differs from
+    the mean over all relabelings by at least as much as the observed one. All relabelings are counted where they are
+    `null_size` at most; else they are drawn until 100 of them reach the observed value (Besag and Clifford 1991,
+    doi:10.1093/biomet/78.2.301), or `null_size` times. With the reference `all`, all other wells of a plate are its
+    controls. Tested are the wells that `activity` tests; a treatment without a test has NaN.
+    """
+    design = ActivityDesign.of(treatments, is_control, plates, blocks, reference)
+    logs, found = _logarithms(cells), dict.fromkeys(design.names, np.nan)
+    for number, name in enumerate(design.names):
+        if not len(design.tested[number]):
+            continue
+        rows = design.compared(number, all_plates=False)
+        is_treated = np.isin(rows, design.tested[number])
+        parts = _parts_of_mean(logs[rows], is_treated, design.plate[rows], design.block[rows])
+        rng = generator("relabelings of counts", seed, name)
+        found[name] = _p_value(parts, is_treated, design.relabelings(number, rows), null_size, rng)
+    return found
+
+
+def _parts_of_mean(
+    logs: Float[np.ndarray, "w"],
+    is_treated: Bool[np.ndarray, "w"],
+    plate: Int[np.ndarray, "w"],
+    block: Int[np.ndarray, "w"],
+) -> Float[np.ndarray, "w"]:
+    """Return numbers whose sum over treated wells is their mean log ratio, minus its mean over all relabelings.
+
+    This holds for every relabeling: on a plate with m controls among n wells, the mean of wells that are treated now is
+    n / m times as far from that of the controls as from that of all.
+    """
+    around = logs - (np.bincount(block, logs) / np.maximum(np.bincount(block), 1))[block]
+    controls = np.bincount(plate, ~is_treated)[plate]
+    return np.asarray(around * np.bincount(plate)[plate] / controls / is_treated.sum())
+
+
+def _p_value(
+    parts: Float[np.ndarray, "w"],
+    is_treated: Bool[np.ndarray, "w"],
+    relabelings: Relabelings,
+    null_size: int,
+    rng: np.random.Generator,
+) -> float:
+    """Return the share of relabelings with a sum of parts that is at least as far from 0 as the observed one."""
+    if relabelings.number == 1:
+        return np.nan
+    observed = abs(parts[is_treated].sum())
+    if relabelings.number <= null_size:
+        every = relabelings.all(DRAWS_AT_ONCE)
+        return sum(len(_reached(parts, draws, observed)) for draws in every) / relabelings.number
+    reached = done = 0
+    while done < null_size:
+        size = min(DRAWS_AT_ONCE, max(FIRST_DRAWS, done), null_size - done)
+        at = _reached(parts, relabelings.draw(rng, size), observed)
+        if reached + len(at) >= ENOUGH:
+            return ENOUGH / (done + int(at[ENOUGH - reached - 1]) + 1)
+        reached, done = reached + len(at), done + size
+    return (reached + 1) / (null_size + 1)
+
+
+def _reached(parts: Float[np.ndarray, "w"], draws: Int[np.ndarray, "b k"], observed: float) -> Int[np.ndarray, "h"]:
+    return np.flatnonzero(np.abs(parts[draws].sum(axis=1)) >= observed - ROUNDING)
 
 
 def _logarithms(cells: Shaped[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

@@ -26,8 +26,6 @@ TREATED_CELLS = 1_000
 """Cells of a treated well that are looked at, at most."""
 FOLDS = 8
 """A treatment with more wells is left out in this many groups of wells."""
-SINGLE_CONTROLS = 32
-"""Control wells that are measured as a treatment with one well is, at most."""
 
 TimesOfControls = Callable[[int, int, int], Int[np.ndarray, "draws wells"]]
 """Plate, half and number of control wells -> how often each is in each bootstrap sample."""
@@ -46,16 +44,30 @@ class _Cells:
     """What each half of the controls fits."""
     seed: int
 
-    def left_out(self, rows: Int[np.ndarray, "m"]) -> list[LeftOut]:
-        """Return the counts of some cells, by folds of wells, or by two halves of the cells where there is one well."""
-        return list(left_out(self._with_folds(rows), self.controls, self.discriminants))
+    def left_out(self, chosen: Bool[np.ndarray, "n"]) -> list[LeftOut]:
+        """Return the counts of the chosen cells, by folds of wells; nothing where fewer than two wells are compared."""
+        rows = np.flatnonzero(chosen & (self.well >= 0))
+        wells = np.unique(self.well[rows])
+        left = {number: self.controls[number].without(wells) for number in self._plates(rows)}
+        controls = {number: each for number, each in left.items() if each is not None}
+        rows = rows[np.isin(self.plate[rows], list(controls))]
+        if len(np.unique(self.well[rows])) < 2:
+            return []
+        return list(left_out(self._with_folds(self._sampled(rows)), controls, self.discriminants))
+
+    def _plates(self, rows: Int[np.ndarray, "m"]) -> list[int]:
+        return [number for number in np.unique(self.plate[rows]).tolist() if number in self.controls]
+
+    def _sampled(self, rows: Int[np.ndarray, "m"]) -> Int[np.ndarray, "k"]:
+        """Return rows without those beyond `TREATED_CELLS` of a well."""
+        rng = generator("treated cells", self.seed)
+        kept = [rows[self.well[rows] == number] for number in np.unique(self.well[rows])]
+        kept = [rng.choice(each, TREATED_CELLS, replace=False) if len(each) > TREATED_CELLS else each for each in kept]
+        return np.sort(np.concatenate(kept))
 
     def _with_folds(self, rows: Int[np.ndarray, "m"]) -> TreatedCells:
         wells, number = np.unique(self.well[rows], return_inverse=True)
-        if len(wells) == 1:
-            fold = generator("halves of a well", self.seed).permutation(len(rows)) % 2
-        else:
-            fold = (generator("folds of wells", self.seed).permutation(len(wells)) % FOLDS)[number]
+        fold = (generator("folds of wells", self.seed).permutation(len(wells)) % FOLDS)[number]
         x, plate = np.array(self.x[rows]), self.plate[rows]
         for one in np.unique(plate).tolist():
             x[plate == one] -= self.controls[one].centre
@@ -82,27 +94,22 @@ def changed_share(
     minus one standard error, which follows from how much control wells differ, and is cut to [0, 1]. So a treatment
     without an effect has about 0, also where wells differ. Cells are compared within plates.
 
-    The 95 % interval is a bootstrap of the estimate over treated and over control wells. A treatment with one well is
-    split by cells and has no interval: as cells of a well resemble each other, its share counts only above that of
-    control wells that are measured the same way (their mean and one standard deviation). With the reference `all`,
-    cells of all other wells of the plate are the controls. Treatments on plates without controls have NaN. Samples of
-    cells are looked at, so memory does not grow with `n`.
+    The 95 % interval is a bootstrap of the estimate over treated and over control wells. With the reference `all`,
+    cells of all other wells of the plate are the controls. A plate with fewer than three control wells is not compared:
+    its controls do not show how much wells differ without a treatment, so that such differences would count as changed
+    cells. A treatment with fewer than two wells on the other plates has NaN. Samples of cells are looked at, so memory
+    does not grow with `n`.
     """
     data = _prepared(cells, codes(plates)[1], codes(wells)[1], is_control, reference, seed)
     names, treatment = codes(treatments)
     treatment = np.where(is_control, -1, treatment)
     times = cache(partial(_times_of_controls, draws, seed))
-    usual = cache(partial(_share_of_single_controls, data)) if data else None
     rows = []
     with one_thread():
         for number, name in enumerate(names):
-            members = _sampled(data, treatment == number) if data else np.zeros(0, np.int64)
-            if data is None or usual is None or len(members) < 2:
+            folds = data.left_out(treatment == number) if data else []
+            if not folds:
                 rows.append((name, np.nan, np.nan, np.nan))
-                continue
-            folds = data.left_out(members)
-            if len(np.unique(data.well[members])) == 1:
-                rows.append((name, _cut(_mean_share(folds) - usual()), np.nan, np.nan))
                 continue
             share = _cut(_mean_share(folds) - _standard_error(folds))
             low, high = _interval(folds, resampled(_wells(folds), draws, "changed cells", name, seed), times)
@@ -124,16 +131,6 @@ def _prepared(
     if not controls:
         return None
     return _Cells(cells, plate, well, controls, (discriminant(controls, 0), discriminant(controls, 1)), seed)
-
-
-def _sampled(data: _Cells, chosen: Bool[np.ndarray, "n"]) -> Int[np.ndarray, "m"]:
-    """Return the chosen rows on plates with controls, without those beyond `TREATED_CELLS` of a well."""
-    rows = np.flatnonzero(chosen & (data.well >= 0))
-    rows = rows[np.isin(data.plate[rows], list(data.controls))]
-    rng = generator("treated cells", data.seed)
-    kept = [rows[data.well[rows] == number] for number in np.unique(data.well[rows])]
-    kept = [rng.choice(each, TREATED_CELLS, replace=False) if len(each) > TREATED_CELLS else each for each in kept]
-    return np.sort(np.concatenate(kept)) if kept else rows
 
 
 def _wells(folds: list[LeftOut]) -> int:
@@ -182,20 +179,6 @@ def _interval(
             place += 1
     low, high = interval(total / (2 * wells), wells)
     return _cut(low), _cut(high)
-
-
-def _share_of_single_controls(data: _Cells) -> float:
-    """Return the share of control wells that are each measured as a treatment with one well: mean plus one SD."""
-    wells = [
-        (number, well)
-        for number, each in data.controls.items()
-        if len(np.unique(each.well)) > 2  # without this well, one is left for each half
-        for well in np.unique(each.well).tolist()
-    ]
-    order = generator("single control wells", data.seed).permutation(len(wells))[:SINGLE_CONTROLS]
-    members = [_sampled(data, data.well == well) for _, well in (wells[index] for index in order)]
-    shares = [_mean_share(data.left_out(rows)) for rows in members if len(rows) > 1]
-    return max(0.0, float(np.mean(shares) + np.std(shares))) if shares else 0.0
 
 
 def _cut(share: float) -> float:

@@ -11,6 +11,9 @@ from cellssl.randomness import generator
 
 PLATE_CELLS = 2_000
 """Control cells of a plate that are looked at, at most."""
+FEWEST_WELLS = 3
+"""Control wells that a plate needs: with fewer, no half has two wells, which would show how much wells differ without a
+treatment."""
 ALL_CELLS, ALL_NUMBERS = 20_000, 15_000_000
 """Control cells of all plates that are looked at, and numbers of them, at most."""
 
@@ -25,15 +28,17 @@ class ControlCells:
     """Mean of the sample."""
     well: Int[np.ndarray, "m"]
     half: Int[np.ndarray, "m"]
-    """0 or 1: that of its well, or of the cell where the plate has one control well."""
+    """0 or 1: that of its well."""
     means: tuple[Float64[np.ndarray, "d"], Float64[np.ndarray, "d"]]
     """Mean of each half, minus `centre`."""
 
-    def without(self, wells: Int[np.ndarray, "w"]) -> "ControlCells":
-        """Return the cells that are in none of these wells; all of them where a half would be empty."""
+    def without(self, wells: Int[np.ndarray, "w"]) -> "ControlCells | None":
+        """Return the cells that are in none of these wells; None where too few wells, or of one half, are left."""
         kept = ~np.isin(self.well, wells)
-        if kept.all() or len(np.unique(self.half[kept])) < 2:
+        if kept.all():
             return self
+        if len(np.unique(self.well[kept])) < FEWEST_WELLS or len(np.unique(self.half[kept])) < 2:
+            return None
         return _with_means(self.x[kept], self.centre, self.well[kept], self.half[kept])
 
 
@@ -59,7 +64,7 @@ def control_cells(
 ) -> dict[int, ControlCells]:
     """Return the number of each plate with controls -> a sample of its control cells.
 
-    A plate with one control cell is left out.
+    A plate with fewer than `FEWEST_WELLS` control wells is left out.
     """
     numbers = np.unique(plate[is_control]).tolist()
     found = {}
@@ -69,8 +74,8 @@ def control_cells(
         at_most = min(PLATE_CELLS, min(ALL_CELLS, ALL_NUMBERS // x.shape[1]) // len(numbers))
         rows = np.sort(rng.choice(rows, at_most, replace=False)) if len(rows) > at_most else rows
         rows = rows[np.argsort(well[rows], kind="stable")]
-        half = _halves(well[rows], rng)
-        if len(np.unique(half)) == 2:
+        if len(np.unique(well[rows])) >= FEWEST_WELLS:
+            half = _halves(well[rows], rng)
             sample = np.asarray(x[rows])
             centre = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
             found[number] = _with_means(sample - centre, centre, well[rows], half)
@@ -105,8 +110,6 @@ def _with_means(
 
 
 def _halves(well: Int[np.ndarray, "m"], rng: np.random.Generator) -> Int[np.ndarray, "m"]:
-    """Return the half of each control cell of a plate: that of its well, if there are two."""
+    """Return the half of each control cell of a plate, which is that of its well."""
     wells, number = np.unique(well, return_inverse=True)
-    if len(wells) == 1:
-        return np.asarray(rng.permutation(len(well)) % 2)
     return np.asarray((rng.permutation(len(wells)) % 2)[number])

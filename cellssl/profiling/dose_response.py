@@ -141,7 +141,7 @@ def _described(wells: _Wells, left_out: int, draws: int, seed: int, name: str) -
 def _problem(wells: _Wells, curve: _Curve | None) -> str:
     """Return why a compound has no EC50; nothing where it has one."""
     if curve is None:
-        return "no curve: it does not explain more than chance"
+        return "no curve: chance explains as much too often (fit_p_value from 0.01)"
     treated = wells.logs[~wells.is_control & (wells.dose > 0)]
     if len(treated) < PARAMETERS:
         return f"no curve: {len(treated)} treated wells, and four are needed"

@@ -1,7 +1,8 @@
 """effects: profiles of wells -> how far each well and each treatment lies from the control wells, with intervals.
 
-The unit is the distance of a typical control well, so 1 means: as far as a control well. A treatment is measured by the
-mean profile of its wells, so a treatment without an effect lies below 1 (at about 0.6 with four wells).
+The unit is the distance of a typical control well from the others, so 1 means: as far as a control well. The effect of
+a treatment is how far its wells lie in common: what single wells vary is taken off, so that a treatment without an
+effect lies near 0, however many wells it has.
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class WellEffects:
     """Median Mahalanobis distance of control wells, by which distances are divided."""
     unit_wells: int
     """Number of wells that the unit is from: control wells that others could measure. 0 where there is no such well;
-    then the unit is the median of all wells."""
+    then the unit is the median of all wells, and effects rank wells only: 1 is not a control well."""
     treatments: tuple[str, ...]
     """Names of the treatments, sorted."""
     products: tuple[Float[np.ndarray, "_ _"], ...]
@@ -101,19 +102,36 @@ def well_effects(
 def treatment_effects(measured: WellEffects, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Return one row per treatment, sorted by name: treatment, wells, effect, low, high and rank (1 is the largest).
 
-    The effect is the distance of the mean profile of the wells. The 95 % interval is a bootstrap over these wells (not
-    over the control wells), moved so that it is centred on the effect: a resampled mean is farther away than the mean
-    itself, because it repeats wells. With one well there is no interval, and without wells no effect.
+    The square of an effect is the mean inner product of two different wells of the treatment, which is that of the
+    shift that they have in common: unlike the length of their mean, it does not contain how wells differ. Where it is
+    negative, the effect is 0. For one well it is the square of its distance less that of a typical control well. The
+    95 % interval is a bootstrap over these wells (not over the control wells), moved so that it is centred on the
+    effect. With one well there is no interval, and without wells no effect.
     """
     rows = []
     for name, products in zip(measured.treatments, measured.products, strict=True):
         count = len(products)
-        square = float(products.mean()) if count else np.nan
+        square = _common_square(products) if count else np.nan
         rows.append(
-            (name, count, np.sqrt(max(square, 0)) if count else np.nan, *_interval(products, name, draws, seed))
+            (
+                name,
+                count,
+                np.sqrt(max(square, 0.0)) if count else np.nan,
+                square,
+                *_interval(products, name, draws, seed),
+            )
         )
-    table = pd.DataFrame(rows, columns=["treatment", "wells", "effect", "low", "high"])
-    return table.assign(rank=rankdata(-table["effect"], method="min", nan_policy="omit"))
+    table = pd.DataFrame(rows, columns=["treatment", "wells", "effect", "square", "low", "high"])
+    rank = rankdata(-table["square"], method="min", nan_policy="omit")
+    return table.drop(columns="square").assign(rank=rank)
+
+
+def _common_square(products: Float[np.ndarray, "k k"]) -> float:
+    """Return the square of the shift that wells have in common; negative where they have none."""
+    count = len(products)
+    if count == 1:
+        return float(products[0, 0]) - 1
+    return float((products.sum() - np.trace(products)) / (count * (count - 1)))
 
 
 def _interval(products: Float[np.ndarray, "k k"], name: str, draws: int, seed: int) -> tuple[float, float]:
@@ -122,7 +140,7 @@ def _interval(products: Float[np.ndarray, "k k"], name: str, draws: int, seed: i
         return np.nan, np.nan
     times = resampled(count, draws, "effects", name, seed) / count
     squares = np.einsum("ij,jk,ik->i", times, products, times, optimize=True)
-    low, high = interval(squares - squares.mean() + products.mean(), count)
+    low, high = interval(squares - squares.mean() + _common_square(products), count)
     return float(np.sqrt(max(low, 0))), float(np.sqrt(max(high, 0)))
 
 

@@ -50,12 +50,11 @@ class _Scores:
 def left_out(
     cells: TreatedCells, controls: dict[int, ControlCells], discriminants: tuple[Discriminant, Discriminant]
 ) -> Iterator[LeftOut]:
-    """Yield the counts for each half of the controls and each fold.
+    """Yield the counts for each half of the controls, which are those of the plates of the cells, and each fold.
 
     Each fold has two directions: from all cells of the other folds, along which it is scored; and from half of these
     cells, so that the scores of the rest choose the threshold.
     """
-    controls = {number: controls[number].without(np.unique(cells.well)) for number in np.unique(cells.plate).tolist()}
     fits_direction = np.arange(len(cells.x)) % 2 == 0
     folds = np.unique(cells.fold).tolist()
     for half, discriminant in enumerate(discriminants):

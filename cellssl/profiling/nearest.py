@@ -1,4 +1,4 @@
-"""nearest: profiles of treatments -> the most similar treatments of other compounds, and the nearest mechanism."""
+"""nearest: profiles of treatments -> the most similar treatments of other compounds."""
 
 import numpy as np
 import pandas as pd
@@ -10,22 +10,17 @@ AT_ONCE = 512
 """How many treatments are compared with all others at a time."""
 
 
-def nearest_treatments(
-    treatments: pd.DataFrame, x: Float[np.ndarray, "t d"], count: int = 5
-) -> tuple[pd.DataFrame, list[str | None]]:
-    """Return the nearest treatments of other compounds, by cosine, and the nearest known mechanism of each treatment.
+def nearest_treatments(treatments: pd.DataFrame, x: Float[np.ndarray, "t d"], count: int = 5) -> pd.DataFrame:
+    """Return the nearest treatments of other compounds, by cosine.
 
     The table has `count` rows per treatment, or as many as there are: row, rank (1 is the most similar), neighbour and
-    similarity, where row and neighbour are rows of `treatments`. Its column `compound` is needed; `moa` may be absent.
-    The mechanism is that of the most similar treatment of another compound whose mechanism is known, else None.
-    A treatment whose profile is 0, or not known (NaN), has no neighbours and is none.
+    similarity, where row and neighbour are rows of `treatments`, whose column `compound` is needed. A treatment whose
+    profile is 0, or not known (NaN), has no neighbours and is none.
     """
     compounds = treatments["compound"].astype(str).to_numpy(object)
-    mechanisms = treatments["moa"].to_numpy(object) if "moa" in treatments else np.full(len(x), None, object)
-    is_known = np.asarray(~pd.isna(mechanisms), bool)
     has_direction = np.isfinite(x).all(axis=1) & np.any(x, axis=1)
     unit = unit_length(np.where(has_direction[:, None], x, 0))
-    rows, found = [], []
+    rows = []
     for start in range(0, len(x), AT_ONCE):
         part = np.arange(start, min(len(x), start + AT_ONCE))
         allowed = has_direction & has_direction[part, None] & (compounds[part, None] != compounds)
@@ -33,7 +28,5 @@ def nearest_treatments(
         for row, near in zip(part.tolist(), similarity, strict=True):
             order = np.argsort(-near, kind="stable")[: int((near > -np.inf).sum())]
             rows += [(row, rank, other, near[other]) for rank, other in enumerate(order[:count].tolist(), 1)]
-            with_mechanism = order[is_known[order]]
-            found.append(str(mechanisms[with_mechanism[0]]) if len(with_mechanism) else None)
     table = pd.DataFrame(rows, columns=["row", "rank", "neighbour", "similarity"])
-    return table.astype({"row": int, "rank": int, "neighbour": int, "similarity": float}), found
+    return table.astype({"row": int, "rank": int, "neighbour": int, "similarity": float})

@@ -106,7 +106,7 @@ def _aggregated(x: Float[np.ndarray, "n d"], members: list[np.ndarray], aggregat
 
 
 def _quantiles(x: Float[np.ndarray, "n d"], axis: int) -> Float[np.ndarray, "_"]:
-    return np.asarray(np.quantile(x, QUANTILES, axis=axis).ravel())
+    return np.asarray(np.quantile(x, QUANTILES, axis=axis, method="median_unbiased").ravel())
 
 
 def _check_alike(table: pd.DataFrame, members: list[np.ndarray], name: str) -> None:

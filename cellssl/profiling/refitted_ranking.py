@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 
 from cellssl.profiling.nearness import Similarity, distance_steps, typical_squared_length
 
+ROUNDING = 1e-12
+"""A spread that is this small a share of the largest number is a rounding error."""
 FARTHER_THAN_ALL = np.iinfo(np.int64).max - 1
 """An even number of steps, as those of negatives are."""
 
@@ -41,12 +43,19 @@ class RefittedRanking:
         treated: Int[np.ndarray, "k"],
         similarity: Similarity,
         all_plates: bool,
+        scaled: bool = False,
     ) -> "RefittedRanking":
-        """Return the ranking of wells ordered by plate, of which the rows `treated` (also ordered) are treated."""
+        """Return the ranking of wells ordered by plate, of which the rows `treated` (also ordered) are treated.
+
+        If `scaled`, features are divided by their spread among all these wells.
+        """
         wells, of_plate = np.bincount(plate), np.bincount(plate[treated], minlength=plate.max() + 1)
         starts = np.concatenate([[0], np.cumsum(wells)[:-1]])
         y = x.astype(np.float64)
         y -= (np.add.reduceat(y, starts, axis=0) / wells[:, None])[plate]
+        if scaled:
+            spread = y.std(axis=0)
+            y /= np.where(spread > ROUNDING * np.abs(x).max(axis=0, initial=0), spread, np.inf)
         return cls(y @ y.T, plate, plate[treated], 1 / (wells - of_plate), similarity, all_plates)
 
     def average_precision(self, treated: Int[np.ndarray, "b k"]) -> Float[np.ndarray, "b k"]:

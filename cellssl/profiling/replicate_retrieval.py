@@ -60,6 +60,7 @@ def replicate_retrieval(
     plates: Labels,
     wells: Labels,
     *,
+    compounds: Labels | None = None,
     batches: Labels | None = None,
     sources: Labels | None = None,
     cell_counts: Float[np.ndarray, "n"] | None = None,
@@ -68,8 +69,10 @@ def replicate_retrieval(
 ) -> ReplicateRetrieval:
     """Return the retrieval of replicates among treated wells, under the rules of `retrieval_rules.RULES`.
 
-    `x` are centred profiles of wells. Control wells and wells without a treatment do not take part. `cell_counts` are
-    compared by their difference; those of different plates are comparable as ratios to the control wells of the plate.
+    `x` are centred profiles of wells. Control wells and wells without a treatment do not take part. A query is not
+    compared with wells of its own compound in another treatment, that is at another dose: to find them is no mistake.
+    `cell_counts` are compared by their difference; those of different plates are comparable as ratios to the control
+    wells of the plate.
     A well without a position takes no part in rules about positions.
     """
     _, treatment = codes(treatments)
@@ -77,6 +80,7 @@ def replicate_retrieval(
     places = {kind: number[rows] for kind, number in places_of(plates, wells, batches, sources).items()}
     rules, reasons = rules_of(places)
     x, treatment = x[rows], treatment[rows]
+    compound = treatment if compounds is None else codes(compounds)[1][rows]
     pairs_left = {name: _pairs(treatment, rule) for name, rule in rules.items()}
     reasons |= {name: _no_pairs(name, treatment) for name, pairs in pairs_left.items() if not len(pairs)}
     rules = {name: rule for name, rule in rules.items() if len(pairs_left[name])}
@@ -85,10 +89,11 @@ def replicate_retrieval(
     check_embeddings(x)
     shuffled = _shuffled(treatment, places["plate"], seed)
     with one_thread():
-        found = _found(x, treatment, rules, similarity)
+        found = _found(x, treatment, compound, rules, similarity)
         by_count = None
         if cell_counts is not None and np.isfinite(cell_counts[rows]).all():
-            by_count = _found(cell_counts[rows, None].astype(np.float64), treatment, rules, "euclidean")
+            counts = cell_counts[rows, None].astype(np.float64)
+            by_count = _found(counts, treatment, compound, rules, "euclidean")
     results = {
         name: _summary(
             found[name],
@@ -118,7 +123,11 @@ class _Found:
 
 
 def _found(
-    x: Float[np.ndarray, "n d"], treatment: Int[np.ndarray, "n"], rules: Mapping[str, Rule], similarity: Similarity
+    x: Float[np.ndarray, "n d"],
+    treatment: Int[np.ndarray, "n"],
+    compound: Int[np.ndarray, "n"],
+    rules: Mapping[str, Rule],
+    similarity: Similarity,
 ) -> dict[str, _Found]:
     """Let every well rank all others, once for all rules."""
     n = len(x)
@@ -128,8 +137,9 @@ def _found(
         is_replicate = treatment == treatment[row]
         # the last bit says that a well is a replicate, so that replicates come last among equals
         order = np.argsort(2 * steps + is_replicate, kind="stable")[:-1]
+        is_candidate = is_replicate | (compound != compound[row])
         for name, rule in rules.items():
-            left = order[rule.allowed_for(row)[order]]
+            left = order[(rule.allowed_for(row) & is_candidate)[order]]
             if len(left):
                 _note(found[name], row, left, steps[left], is_replicate[left])
     return found

@@ -12,6 +12,7 @@ FORMATS = {6: (2, 3), 12: (3, 4), 24: (4, 6), 48: (6, 8), 96: (8, 12), 384: (16,
 """Number of wells -> rows and columns of the plate."""
 LETTERS = re.compile(r"(?:WELL)?[\s_:.-]*([A-Z]{1,2})[\s_:.,-]*(\d{1,3})")
 NUMBERS = re.compile(r"R[\s_]*(\d{1,3})[\s_:.,-]*C[\s_]*(\d{1,3})")
+DIGITS = re.compile(r"(\d{3})(\d{3})")
 PAIR = re.compile(r"\(?\s*(\d{1,3})\s*[,;:_-]\s*(\d{1,3})\s*\)?")
 
 
@@ -53,9 +54,9 @@ def well_positions(wells: Labels) -> WellPositions:
 
 
 def well_position(name: str) -> tuple[int, int] | None:
-    """Return row and column, from 1, of `B02`, `b2`, `AA12`, `R02C03` or `2,3`; None where there is none."""
+    """Return row and column, from 1, of `B02`, `b2`, `AA12`, `R02C03`, `002003` or `2,3`; None where there is none."""
     text = name.strip().upper()
-    if found := NUMBERS.fullmatch(text) or PAIR.fullmatch(text):
+    if found := NUMBERS.fullmatch(text) or DIGITS.fullmatch(text) or PAIR.fullmatch(text):
         return _on_a_plate(int(found.group(1)), int(found.group(2)))
     if found := LETTERS.fullmatch(text):
         return _on_a_plate(_row_number(found.group(1)), int(found.group(2)))

@@ -10,6 +10,7 @@ from chain import Said, say
 
 from cellssl.config import recipe as recipes
 from cellssl.pipeline.hits_design import PlannedWell, design_sentences, planned_wells
+from cellssl.stages.hits.design_warnings import at_once
 from cellssl.stages.hits.settings import Settings
 
 STACK = """
@@ -50,7 +51,7 @@ def test_one_well_per_treatment_has_effects_and_no_q_value() -> None:
 
 
 def test_a_design_whose_smallest_p_value_is_above_alpha_is_named_with_it() -> None:
-    (sentence,) = design_sentences(wells({"a": 2}, controls=2), Settings())  # 4 choose 2 = 6 ways, two-sided
+    (sentence,) = design_sentences(wells({"a": 2}, controls=2), Settings())  # 4 choose 2 = 6 ways, doubled
     assert "0.33" in sentence and "more wells per treatment, or more control wells" in sentence
     assert not design_sentences(wells({"a": 2}, controls=2), Settings(alpha=0.4))
 
@@ -59,6 +60,26 @@ def test_a_design_that_needs_several_hits_at_once_says_how_many() -> None:
     many = {f"drug-{number}": 2 for number in range(20)}
     (sentence,) = design_sentences(wells(many, controls=10), Settings())  # 66 ways; 20 * 2 / 66 / 0.05 > 12
     assert "at least 13 treatments of 20" in sentence
+
+
+def test_a_q_value_has_to_be_below_alpha_and_not_equal_to_it() -> None:
+    assert at_once(np.full(20, 0.0025), alpha=0.05) == 2  # 20 * 0.0025 = 0.05
+    assert at_once(np.array([0.001, 0.2, 0.2]), alpha=0.05) == 1
+    assert at_once(np.array([0.03, 0.2, 0.2]), alpha=0.05) is None
+
+
+def test_the_cure_is_what_limits_the_p_value() -> None:
+    one_control = wells({"a": 1, "b": 1}, controls=1, plates=4)
+    (sentence,) = design_sentences(one_control, Settings())
+    assert "more control wells per plate would give them" in sentence and "replicates" not in sentence
+    many = wells({f"drug-{number}": 4 for number in range(100)}, controls=16)
+    (sentence,) = design_sentences(many, Settings(null_size=100))
+    assert "a larger hits.null_size would allow smaller ones" in sentence and "more wells" not in sentence
+
+
+def test_treatments_that_cannot_be_tested_beside_others_are_counted() -> None:
+    (sentence,) = design_sentences(wells({"a": 4, "b": 1}, controls=8), Settings())
+    assert sentence.startswith("1 of 2 treatments cannot be tested")
 
 
 def test_labels_that_change_within_rows_only_need_control_wells_there() -> None:
@@ -93,6 +114,14 @@ def test_what_a_design_does_not_allow_is_said_before_any_work(tmp_path: Path, co
     said = tried(recipe, *command)
     assert said.code == 0 and said.err.count("hits: no treatment") == 1
     assert not list(tmp_path.glob("store/*/*/artifact.json"))
+
+
+def test_a_sentence_that_holds_for_some_arms_names_them(tmp_path: Path) -> None:
+    arms = "[arm.mild.hits]\nalpha = 0.5\n[arm.strict.hits]\nalpha = 0.01\n[arm.as_main.cluster]\nk = 3\n"
+    recipe = stack(tmp_path, {"P0": ["DMSO"] * 3 + ["a", "a"]}, arms)  # 10 ways, two-sided
+    said = tried(recipe, "check")
+    assert said.err.count("hits of main, as_main: no treatment can have a q-value below 0.05") == 1, said.err
+    assert said.err.count("hits of strict: no treatment") == 1 and "of mild" not in said.err
 
 
 def test_a_script_reads_what_a_design_does_not_allow(tmp_path: Path) -> None:

@@ -40,10 +40,10 @@ def test_a_treated_well_without_an_effect_is_as_far_as_a_control_well(plates: in
 
 
 @pytest.mark.parametrize("reference", ["controls", "all"])
-def test_a_treatment_of_four_wells_without_an_effect_lies_below_1(reference: str) -> None:
+def test_a_treatment_without_an_effect_lies_near_0(reference: str) -> None:
     table = treatment_effects(of_wells(screen(1), reference=reference), draws=100)
     assert (table["effect"] < 1).all()
-    assert table["effect"].median() == pytest.approx(0.55, abs=0.12)  # 1 / sqrt(4), and the error of the centre
+    assert table["effect"].median() < 0.25
     assert sorted(table["rank"]) == list(range(1, 31))
     assert table["effect"][table["rank"].argmin()] == table["effect"].max()
 
@@ -149,4 +149,5 @@ def test_one_well_has_an_effect_without_an_interval() -> None:
     here = screen(7, wells=1)
     table = treatment_effects(of_wells(here))
     assert table[["low", "high"]].isna().all(axis=None)
-    np.testing.assert_allclose(table["effect"], of_wells(here).effect[~here[2]])
+    distances = of_wells(here).effect[~here[2]]
+    np.testing.assert_allclose(table["effect"], np.sqrt(np.maximum(distances**2 - 1, 0)))

@@ -7,14 +7,12 @@ from scipy.spatial.distance import cosine
 from cellssl.profiling.nearest import nearest_treatments
 from cellssl.randomness import generator
 
-TREATMENTS = pd.DataFrame(
-    {"compound": [f"drug {row // 2}" for row in range(20)], "moa": [f"moa {row // 2 % 4}" for row in range(20)]}
-)
+TREATMENTS = pd.DataFrame({"compound": [f"drug {row // 2}" for row in range(20)]})
 
 
 def test_neighbours_are_the_most_similar_treatments_of_other_compounds() -> None:
     x = generator("neighbours").normal(size=(20, 6))
-    found, mechanisms = nearest_treatments(TREATMENTS, x)
+    found = nearest_treatments(TREATMENTS, x)
     for row in range(20):
         others = [other for other in range(20) if other // 2 != row // 2]
         expected = sorted(others, key=lambda other: cosine(x[row], x[other]))[:5]
@@ -22,24 +20,13 @@ def test_neighbours_are_the_most_similar_treatments_of_other_compounds() -> None
         assert here["neighbour"].tolist() == expected
         assert here["rank"].tolist() == [1, 2, 3, 4, 5]
         np.testing.assert_allclose(here["similarity"], [1 - cosine(x[row], x[other]) for other in expected])
-        assert mechanisms[row] == TREATMENTS["moa"][expected[0]]
 
 
-def test_the_nearest_mechanism_is_that_of_the_nearest_treatment_whose_mechanism_is_known() -> None:
-    table = pd.DataFrame({"compound": ["a", "b", "c"], "moa": ["m", None, "n"]})
-    x = np.array([[1.0, 0.0], [0.9, 0.1], [0.5, 0.5]])
-    found, mechanisms = nearest_treatments(table, x)
-    assert found["neighbour"].tolist() == [1, 2, 0, 2, 1, 0]
-    assert mechanisms == ["n", "m", "m"]
-
-
-def test_without_mechanisms_or_other_compounds_there_are_none() -> None:
-    x = np.ones((3, 2))
-    assert nearest_treatments(pd.DataFrame({"compound": ["a", "b", "c"]}), x)[1] == [None] * 3
-    assert nearest_treatments(pd.DataFrame({"compound": ["a", "a", "a"]}), x)[0].empty
+def test_without_other_compounds_there_are_none() -> None:
+    assert nearest_treatments(pd.DataFrame({"compound": ["a", "a", "a"]}), np.ones((3, 2))).empty
 
 
 def test_a_profile_of_zeros_is_nothing_to_be_near_to() -> None:
     x = np.array([[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0], [np.nan, 1.0]])
-    found, _ = nearest_treatments(pd.DataFrame({"compound": ["a", "b", "c", "d"]}), x)
+    found = nearest_treatments(pd.DataFrame({"compound": ["a", "b", "c", "d"]}), x)
     assert found[["row", "neighbour"]].to_numpy().tolist() == [[0, 2], [2, 0]]

@@ -135,10 +135,13 @@ def test_no_controls_is_an_error_with_the_cure_and_the_cure_works(tmp_path: Path
     assert hits["active"].sum() >= 2
 
 
-def test_one_control_well_per_plate_gives_no_q_values(tmp_path: Path) -> None:
+def test_one_control_well_per_plate_gives_no_q_values_and_effects_in_a_unit_that_is_named(tmp_path: Path) -> None:
     table = screen(Design(plates=4, control_wells=1, treatments=10, wells_per_treatment=1, active=4, **STRONG))
-    hits = hits_of(search(tmp_path, table))
-    assert hits["p_value"].isna().all() and hits["effect"].notna().all()
+    said = search(tmp_path, table)
+    hits = hits_of(said)
+    assert hits["p_value"].isna().all() and hits["effect"].notna().all() and hits["changed_share"].isna().all()
+    cautions = HitsMetrics.from_json(json.loads((Path(said.line) / "hits.json").read_text())).cautions
+    assert "not as far as a typical control well" in said.err and any("median of all wells" in one for one in cautions)
     assert hits["remark"].str.contains("too few control wells").all()
 
 
@@ -155,10 +158,7 @@ def test_plates_without_controls_are_left_out_and_named(tmp_path: Path) -> None:
 def test_a_design_that_cannot_reach_significance_says_so(tmp_path: Path) -> None:
     design = Design(plates=1, control_wells=3, treatments=6, wells_per_treatment=2, active=2, **STRONG)
     said = search(tmp_path, screen(design))
-    assert (
-        "no treatment can have a q-value below 0.05: with so few wells, the smallest possible p-value is 0.2"
-        in said.err
-    )
+    assert "no treatment can have a q-value below 0.05: the smallest possible p-value is 0.2" in said.err
     assert not hits_of(said)["active"].any()
 
 
@@ -190,13 +190,13 @@ def test_positive_controls_give_a_robust_z_prime_per_plate(tmp_path: Path) -> No
 def test_controls_at_the_edge_and_treatments_inside_are_named(tmp_path: Path) -> None:
     design = Design(control_wells=16, treatments=5, wells_per_treatment=4, layout="controls_in_columns", dim=24, dead=2)
     said = search(tmp_path, screen(design))
-    assert "100% of control wells lie at the edge of the plate" in said.err
+    assert "2 columns with controls have hardly a treated well" in said.err
 
 
 def test_treatments_in_the_same_well_on_all_plates_are_named(tmp_path: Path) -> None:
     design = Design(plates=3, treatments=5, wells_per_treatment=1, layout="fixed", dim=24, dead=2)
     said = search(tmp_path, screen(design))
-    assert "every treatment lies in the same well on all plates" in said.err
+    assert "most treatments lie in the same wells on all plates" in said.err
     assert "not known" in said.err
 
 
@@ -227,7 +227,7 @@ def test_wells_of_an_embedding_are_counted_by_field(chain: Chain) -> None:
     fields = read_table(chain.made("segment").file("fields.parquet"))
     kept = read_table(chain.made("segment").file("cells.parquet")).groupby("field_id").size()
     of_field = fields.assign(kept=fields["field_id"].map(kept).fillna(0)).groupby(["plate", "well"])["kept"].mean()
-    found = wells.set_index(["plate", "well"])["cells"]
+    found = wells.set_index(["plate", "well"])["cell_count"]
     np.testing.assert_allclose(found, of_field.loc[found.index], rtol=1e-3)
 
 
@@ -237,7 +237,7 @@ def test_hits_of_an_embedding_use_the_even_draw_of_its_wells(chain: Chain) -> No
     table = read_table(made.file("hits.parquet"))
     profiles = read_table(made.file("profiles.parquet"))
     assert profiles["Metadata_rows"].sum() == drawn.sum()
-    assert table["cells"].sum() == profiles.loc[~profiles["Metadata_control"], "Metadata_rows"].sum()
+    assert table["profiled_cells"].sum() == profiles.loc[~profiles["Metadata_control"], "Metadata_rows"].sum()
 
 
 def test_a_collapsed_encoder_is_named(tmp_path: Path) -> None:
@@ -256,3 +256,43 @@ def test_two_mechanisms_of_one_treatment_are_an_error(tmp_path: Path) -> None:
 def test_without_treatments_there_is_nothing_to_search(tmp_path: Path) -> None:
     said = search(tmp_path, screen()[lambda cells: cells["Metadata_control"]])
     assert said.code == 2 and "no well has a treatment" in said.err
+
+
+def test_wells_with_few_cells_are_left_out_and_named(tmp_path: Path) -> None:
+    table = screen()
+    is_toxic = (table["Metadata_compound"] == "drug-001") & (table["Metadata_Plate"] == "P01")
+    few = table[is_toxic].head(5)
+    hits = hits_of(search(tmp_path, pd.concat([table[~is_toxic], few]))).set_index("compound")
+    assert hits["wells"]["drug-001"] == 3 and hits["wells"]["drug-002"] == 4
+    assert hits["remark"]["drug-001"] == "1 well left out: fewer than 10 cells"
+
+
+def test_positive_controls_that_are_flagged_as_controls_are_treatments(tmp_path: Path) -> None:
+    table = screen()
+    is_positive = table["Metadata_compound"] == "drug-001"
+    types = np.where(table["Metadata_control"], "negcon", np.where(is_positive, "poscon", None))
+    flagged = table.assign(Metadata_control_type=types, Metadata_control=table["Metadata_control"] | is_positive)
+    hits = hits_of(search(tmp_path, flagged))
+    assert hits["compound"].tolist().count("drug-001") == 1 and hits["control_type"].notna().sum() == 1
+
+
+def test_counts_of_fields_are_summed_over_a_well(tmp_path: Path) -> None:
+    table = profiles_of(screen())
+    fields = pd.concat([table.assign(Metadata_Object_Count=300), table.assign(Metadata_Object_Count=100)])
+    folder = Path(search(tmp_path, fields).line)
+    assert set(pd.read_csv(folder / "wells.csv")["cell_count"]) == {400}
+    assert hits_of(search(tmp_path, fields))["changed_share"].isna().all()
+
+
+def test_doses_that_differ_by_rounding_are_one_dose_and_stay_as_given(tmp_path: Path) -> None:
+    table = profiles_of(screen())
+    table["Metadata_dose_micromolar"] = np.where(table["Metadata_Plate"] == "P01", 0.1 + 0.2, 0.3)
+    said = search(tmp_path, table)
+    assert len(hits_of(said)) == 10
+    assert set(pd.read_csv(Path(said.line) / "hits.csv")["dose_micromolar"]) == {0.3}
+
+
+def test_a_treatment_that_is_not_active_has_no_nearest_treatment_in_the_table(found: Path) -> None:
+    table = read_table(found / "hits.parquet")
+    assert table["nearest_treatment"].notna().tolist() == table["active"].tolist()
+    assert pd.read_csv(found / "neighbours.csv")["compound"].nunique() == 10

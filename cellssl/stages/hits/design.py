@@ -1,8 +1,7 @@
-"""design: a screen in; its treatments, the plates that can be compared, and what the design does not allow, out."""
+"""design: a screen in; its treatments, and the plates that can be compared, out."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.counting import counted
 from cellssl.errors import DataError, UsageError
 from cellssl.stages.hits.screen import SECTION, Screen
 from cellssl.stages.shared.external_table import controls_key
@@ -72,11 +70,36 @@ def treatments_of(wells: pd.DataFrame) -> Treatments:
     described = [name for name in DESCRIBED if name in wells]
     table = groups[described].first().reset_index() if described else groups.size().reset_index()[known]
     if "moa" in wells and (twice := (groups["moa"].nunique() > 1)).any():
-        name = twice.index[twice][0]
+        first = table.iloc[int(twice.to_numpy().argmax())]
+        named = treatment_name(first["compound"], first.get("dose_micromolar", np.nan))
+        mechanisms = groups["moa"].unique()[twice].iloc[0]
         raise DataError(
-            f"the treatment {name} has more than one mechanism", hint="correct the column with the mechanism of action"
+            f"the treatment {named} has more than one mechanism: {', '.join(map(str, mechanisms[:3]))}",
+            hint="correct the column with the mechanism of action",
         )
-    return Treatments(table, of_well)
+    found = Treatments(table, of_well)
+    if len(found.rows) < len(table):
+        name = next(name for name in found.names if found.names.count(name) > 1)
+        raise DataError(
+            f"two treatments are called {name!r}: one by its compound, one by compound and dose",
+            hint="rename the compound, or give its dose",
+        )
+    return found
+
+
+def with_enough_cells(screen: Screen, min_cells: int) -> Screen:
+    """Return the screen without the cells of wells that have fewer; raise UsageError where no well is left."""
+    if not screen.rows_are_cells or min_cells == 1:
+        return screen
+    cells = screen.cells
+    kept = (cells.groupby(["plate", "well"], sort=False)["well"].transform("size") >= min_cells).to_numpy(bool)
+    if not kept.any():
+        raise UsageError(f"no well has {min_cells} cells", hint="lower hits.min_cells, or find more cells")
+    return screen if kept.all() else _of_cells(screen, kept)
+
+
+def _of_cells(screen: Screen, kept: np.ndarray) -> Screen:
+    return replace(screen, cells=screen.cells[kept].reset_index(drop=True), vectors=screen.vectors[kept])
 
 
 def comparable(screen: Screen, settings: Settings) -> tuple[Screen, dict[str, str]]:
@@ -103,41 +126,10 @@ def comparable(screen: Screen, settings: Settings) -> tuple[Screen, dict[str, st
         )
     if not left_out:
         return screen, {}
-    kept = ~screen.cells["plate"].isin(list(left_out)).to_numpy(bool)
-    cells, vectors = screen.cells[kept].reset_index(drop=True), screen.vectors[kept]
-    return replace(screen, cells=cells, vectors=vectors), left_out
+    return _of_cells(screen, ~screen.cells["plate"].isin(list(left_out)).to_numpy(bool)), left_out
 
 
 def _too_few(rows: int, least: int) -> str:
     if rows >= least:
         return ""
     return "no control well" if rows == 0 else "one control only, too few for the chain in hits.normalise"
-
-
-def design_warnings(smallest: Sequence[float], alpha: float) -> list[str]:
-    """Return what the smallest possible p-value of every treatment means for its q-value; nothing where it is small.
-
-    `smallest` has 1 for a treatment that cannot be tested.
-    """
-    possible = np.array([p for p in smallest if p < 1])
-    if not len(smallest):
-        return []
-    if not len(possible):
-        return [
-            "no treatment has two wells beside two control wells, so there are effects and ranks, but no q-values; "
-            "replicates would give them"
-        ]
-    best = float(possible.min())
-    cure = "more wells per treatment, or more control wells per plate, would allow smaller ones"
-    if best > alpha:
-        return [
-            f"no treatment can have a q-value below {alpha:g}: with so few wells, the smallest possible p-value is "
-            f"{best:.2g}; {cure}"
-        ]
-    together = math.ceil(len(possible) * best / alpha)
-    if together > 1:
-        return [
-            f"the smallest possible p-value is {best:.2g}, so a q-value below {alpha:g} needs at least "
-            f"{counted(together, 'treatment')} of {len(possible):,} that are as extreme at once; {cure}"
-        ]
-    return []

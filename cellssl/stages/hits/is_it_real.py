@@ -36,9 +36,9 @@ def sentence(rules: Mapping[str, RetrievalRule], not_computed: Mapping[str, str]
         return f"Whether hits are more than plate and position is not known: {reason}."
     left, whole = rules[strict], rules[ANY]
     by_count = left.cell_count_recall_at_1
-    beside = "" if by_count is None else f", and the number of cells alone would give {by_count:.0%}"
+    beside = "" if by_count is None else f"; by the number of cells alone: {by_count:.0%}"
     return (
         f"When replicates must lie in {IN_WORDS[strict]}, {left.recall_at_1:.0%} of {counted(left.queries, 'well')} "
-        f"have a replicate as their nearest well; where any replicate counts, it is {whole.recall_at_1:.0%}. Chance "
-        f"would give {left.chance:.0%}{beside}."
+        f"have a replicate as their nearest well (by chance: {left.chance:.0%}{beside}); where any replicate counts, "
+        f"{whole.recall_at_1:.0%} of {whole.queries:,} have (by chance: {whole.chance:.0%})."
     )

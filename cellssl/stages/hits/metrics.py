@@ -52,7 +52,7 @@ class HitsMetrics:
     smallest_p_value: float | None = None
     """The smallest p-value that the design allows any treatment."""
     active_by_cell_count: int | None = None
-    """Treatments that the same test finds by the number of cells alone; None where it is not known."""
+    """Treatments whose mean number of cells differs from that of controls (q < `alpha`); None where it is not known."""
     retrieval: Mapping[str, RetrievalRule] = field(default_factory=dict)
     """Rule -> how often replicates find each other."""
     not_computed: Mapping[str, str] = field(default_factory=dict)

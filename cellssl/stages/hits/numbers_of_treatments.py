@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from cellssl.profiling.activity import Activity
     from cellssl.profiling.effects import WellEffects
-    from cellssl.profiling.nearness import Similarity
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Numbers:
     changed: pd.DataFrame | None
     """Columns share, low and high; None where the table has one row per well."""
     count_q_value: np.ndarray | None
-    """The q-value of the same test on the number of cells alone; None where that is not known of any well."""
+    """The q-value of the test on the mean number of cells; None where that is not known of any well."""
     count_ratio: np.ndarray
     """One per well of the screen; NaN where it is not known."""
     count_ratios: pd.DataFrame
@@ -46,7 +45,7 @@ def compute(study: Study) -> Numbers:
     from cellssl.profiling.effects import treatment_effects, well_effects
 
     settings, profiles = study.settings, study.profiles
-    found = _activity(study, profiles.x, study.rows, settings.similarity)
+    found = _activity(study)
     p_value = _p_values(study, found)
     plates, control = profiles.wells["plate"], profiles.is_control
     effects = well_effects(profiles.x, plates, control, study.labels, reference=settings.reference)
@@ -66,49 +65,56 @@ def compute(study: Study) -> Numbers:
     )
 
 
-def _activity(study: Study, x: np.ndarray, rows: np.ndarray, similarity: Similarity) -> Activity:
-    """Return how well replicates find each other among the controls, by these numbers of these wells of the screen."""
+def _activity(study: Study) -> Activity:
+    """Return how well replicates find each other among the controls."""
     from cellssl.profiling.activity import activity
 
-    settings, wells = study.settings, study.wells.iloc[rows]
+    settings, profiles = study.settings, study.profiles
     return activity(
-        x,
-        study.treatments.labels(rows),
-        wells["control"].to_numpy(bool),
-        wells["plate"],
-        blocks=[study.blocks[row] for row in rows.tolist()],
-        similarity=similarity,
+        profiles.x,
+        study.labels,
+        profiles.is_control,
+        profiles.wells["plate"],
+        blocks=[study.blocks[row] for row in study.rows.tolist()],
+        similarity=settings.similarity,
         controls=settings.controls,
         null=settings.null,
         null_size=settings.null_size,
         reference=settings.reference,
+        scaled=not study.screen.rows_are_cells and x.shape[1] > 1,
     )
 
 
 def _p_values(study: Study, found: Activity) -> np.ndarray:
     """Return the p-values in the order of the table."""
-    return study.treatments.in_order(found.treatments, np.minimum(study.settings.sides() * found.p_value, 1))
+    return study.treatments.in_order(found.treatments, np.minimum(study.settings.p_value_factor() * found.p_value, 1))
 
 
 def _smallest(study: Study, found: Activity) -> np.ndarray:
-    smallest = np.minimum(study.settings.sides() * found.smallest_p_value, 1)
+    smallest = np.minimum(study.settings.p_value_factor() * found.smallest_p_value, 1)
     in_order = study.treatments.in_order(found.treatments, smallest)
     return np.where(np.isnan(in_order), 1.0, in_order)
 
 
 def _count_q_value(study: Study) -> np.ndarray | None:
-    """Return the q-values of the test on the logarithm of the number of cells, by distance."""
+    """Return the q-values of the test on the mean number of cells of every treatment."""
     from cellssl.profiling.activity import q_values
+    from cellssl.profiling.cell_counts import count_p_values
 
-    rows = study.counted
+    rows, settings = study.counted, study.settings
     if not len(rows):
         return None
-    found = _activity(study, _log_counts(study)[rows][:, None], rows, "euclidean")
-    return q_values(_p_values(study, found))
-
-
-def _log_counts(study: Study) -> np.ndarray:
-    return np.asarray(np.log(study.wells["cells"].to_numpy(float) + 0.5))
+    wells = study.wells.iloc[rows]
+    found = count_p_values(
+        wells["cell_count"].to_numpy(float),
+        wells["plate"],
+        wells["control"].to_numpy(bool),
+        study.treatments.labels(rows),
+        blocks=[study.blocks[row] for row in rows.tolist()],
+        reference=settings.reference,
+        null_size=settings.null_size,
+    )
+    return q_values(study.treatments.in_order(list(found), list(found.values())))
 
 
 def _count_ratios(study: Study) -> tuple[np.ndarray, pd.DataFrame]:
@@ -116,7 +122,7 @@ def _count_ratios(study: Study) -> tuple[np.ndarray, pd.DataFrame]:
 
     rows, settings = study.counted, study.settings
     wells = study.wells.iloc[rows]
-    by = wells["cells"].to_numpy(float), wells["plate"], wells["control"].to_numpy(bool)
+    by = wells["cell_count"].to_numpy(float), wells["plate"], wells["control"].to_numpy(bool)
     of_wells = np.full(len(study.wells), np.nan)
     of_wells[rows] = well_count_ratios(*by, reference=settings.reference)
     of_treatments = treatment_count_ratios(

@@ -28,12 +28,15 @@ def find_replicates(study: Study, count_ratio: np.ndarray) -> tuple[dict[str, Re
         profiles.is_control,
         wells["plate"],
         wells["well"],
+        compounds=wells["compound"],
         batches=wells.get("batch"),
         sources=wells.get("source"),
         cell_counts=np.log(np.maximum(counts, 1e-6)) if is_counted else None,
         similarity=study.settings.similarity,
     )
-    return {name: RetrievalRule(**asdict(rule)) for name, rule in found.rules.items()}, dict(found.not_computed)
+    beside = " (plates without controls are left out)" if study.left_out else ""
+    reasons = {name: f"{reason}{beside}" for name, reason in found.not_computed.items()}
+    return {name: RetrievalRule(**asdict(rule)) for name, rule in found.rules.items()}, reasons
 
 
 def retrieval_table(rules: Mapping[str, RetrievalRule], not_computed: Mapping[str, str]) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from cellssl.stages.shared.cell_tables import read_all_embeddings
 from cellssl.stages.shared.external_table import (
     ExternalTable,
     column_hint,
+    controls_key,
     read_external_table,
     table_blocks,
     with_control_types,
@@ -36,6 +37,10 @@ OF_WELL = ("batch", "source", "compound", "dose_micromolar", "moa", "control_typ
 """Columns that describe a well, where they are known."""
 CELL_COUNTS = ("cells", "Object_Count", "Count_Cells")
 """Names, without Metadata_, of a column of an external table with the number of cells of a well."""
+CELLS_NOT_WELLS = 10
+"""Rows per well from which the rows of an external table are cells; fewer are wells, or the fields of a well."""
+DOSE_DIGITS = 12
+"""Doses that are equal in so many digits are one dose: 0.1 + 0.2 and 0.3."""
 EMPTY = "empty"
 """The control_type of a well without cells."""
 
@@ -67,8 +72,13 @@ def read_screen(job: Job) -> Screen:
     for name in ("plate", "well"):
         if name not in screen.cells or screen.cells[name].isna().any():
             raise UsageError(f"not every row has a {name}", hint=column_hint(table, name, SECTION))
-    if "compound" not in screen.wells or not _is_treated(screen.wells).any():
+    if "compound" not in screen.wells or screen.wells["compound"].isna().all():
         raise UsageError("no well has a treatment", hint=column_hint(table, "compound", SECTION))
+    if not _is_treated(screen.wells).any():
+        raise UsageError(
+            "no well has a treatment: all that have a compound are controls",
+            hint=f"see which compounds {controls_key(table, SECTION)} names",
+        )
     return screen
 
 
@@ -89,13 +99,14 @@ def _embedded(job: Job) -> Screen:
     drawn = cells["drawn"].to_numpy(bool)
     if not drawn.all():
         cells, vectors = cells[drawn].reset_index(drop=True), vectors[drawn]
-    cells, vectors = _without_empty_wells(cells, vectors)
+    cells, vectors = _without_empty_wells(_with_plain_doses(cells), vectors)
     wells = _counted_wells(job, embed)
     return Screen(cells, vectors, names, embed_blocks(embed), wells, rows_are_cells=True)
 
 
 def _external(table: ExternalTable) -> Screen:
     cells, vectors, names = read_external_table(table, SECTION)
+    vectors = vectors.astype(np.float32)  # as embeddings; a table of many cells would take twice the memory
     order = order_of(cells, vectors)  # samples of cells follow it, so that the order of the rows changes nothing
     cells, vectors = cells.iloc[order].reset_index(drop=True), vectors[order]
     cells = with_control_types(cells if "control" in cells else cells.assign(control=False))
@@ -104,22 +115,45 @@ def _external(table: ExternalTable) -> Screen:
     for name in ("plate", "well"):
         if name not in cells:
             raise UsageError(f"{table.path} has no column for the {name}", hint=column_hint(table, name, SECTION))
+    cells = _with_plain_doses(cells)
     known = [name for name in OF_WELL if name in cells]
+    by_well = cells.groupby(["plate", "well"], sort=True, dropna=False)
     wells = cells[["plate", "well", *known]].drop_duplicates(["plate", "well"])
-    counts = next((_as_numbers(cells[name]) for name in CELL_COUNTS if name in cells), None)
-    wells = wells.assign(cells=np.nan if counts is None else counts.loc[wells.index].to_numpy(float))
     wells = wells.sort_values(["plate", "well"], kind="stable", ignore_index=True)
-    return Screen(cells, vectors, names, blocks, wells, rows_are_cells=len(wells) < len(cells))
+    wells = wells.assign(cell_count=_counts_of_table(cells))
+    return Screen(cells, vectors, names, blocks, wells, rows_are_cells=by_well.size().median() >= CELLS_NOT_WELLS)
 
 
-def _as_numbers(column: pd.Series) -> pd.Series:
+def _counts_of_table(cells: pd.DataFrame) -> np.ndarray:
+    """Return the number of cells of every well, ordered by plate and well; NaN where the table has none.
+
+    Where rows of a well differ, as those of its fields do, it is their sum; else it is the number that all rows have.
+    """
     import pandas as pd
 
-    return pd.to_numeric(column, errors="coerce")
+    name = next((name for name in CELL_COUNTS if name in cells), None)
+    numbers = pd.Series(np.nan, cells.index) if name is None else pd.to_numeric(cells[name], errors="coerce")
+    by_well = numbers.groupby([cells["plate"], cells["well"]], sort=True, dropna=False)
+    is_of_row = (by_well.nunique() > 1).any()
+    return np.asarray(by_well.sum(min_count=1) if is_of_row else by_well.first(), float)
+
+
+def _with_plain_doses(table: pd.DataFrame) -> pd.DataFrame:
+    if "dose_micromolar" not in table:
+        return table
+    doses = [float(f"{dose:.{DOSE_DIGITS}g}") for dose in table["dose_micromolar"].to_numpy(float)]
+    return table.assign(dose_micromolar=np.array(doses, float))
+
+
+def has_type(table: pd.DataFrame, control_type: str) -> np.ndarray:
+    """Return which rows have this control type; none where the table does not say it."""
+    if "control_type" not in table:
+        return np.zeros(len(table), bool)
+    return np.asarray([one == control_type for one in table["control_type"].astype(object).fillna("")], bool)
 
 
 def _without_empty_wells(cells: pd.DataFrame, vectors: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
-    if "control_type" not in cells or not (empty := (cells["control_type"] == EMPTY).to_numpy(bool)).any():
+    if "control_type" not in cells or not (empty := has_type(cells, EMPTY)).any():
         return cells, vectors
     return cells[~empty].reset_index(drop=True), vectors[~empty]
 
@@ -134,13 +168,12 @@ def _counted_wells(job: Job, embed: Artifact) -> pd.DataFrame:
     source = store.get(kind, input_of(embed, kind))
     segment = upstream_segment(source, store)
     fields = rows_of_plates(source, _all_fields(segment))
-    if "control_type" in fields:
-        fields = fields[fields["control_type"] != EMPTY]
+    fields = _with_plain_doses(fields[~has_type(fields, EMPTY)])
     counted = fields.assign(kept=_kept_of_fields(segment, fields))
     known = [name for name in OF_WELL if name in fields]
     by_well = counted.groupby(["plate", "well"], sort=True, dropna=False)
     wells = by_well[known].first().reset_index() if known else by_well.size().reset_index()[["plate", "well"]]
-    return wells.assign(cells=by_well["kept"].mean().to_numpy(float))
+    return wells.assign(cell_count=by_well["kept"].mean().to_numpy(float))
 
 
 def _all_fields(segment: Artifact) -> pd.DataFrame:

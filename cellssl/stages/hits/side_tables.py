@@ -9,6 +9,7 @@ import numpy as np
 from cellssl.artifacts.store import Draft
 from cellssl.artifacts.tables import write_table
 from cellssl.stages.hits.numbers_of_treatments import Numbers
+from cellssl.stages.hits.screen import has_type
 from cellssl.stages.hits.study import Study
 from cellssl.stages.shared.cell_tables import metadata
 
@@ -44,17 +45,25 @@ def neighbour_tables(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     from cellssl.profiling.nearest import nearest_treatments
 
     treatments = study.treatments
-    table, mechanisms = nearest_treatments(treatments.table, _treatment_profiles(study))
+    table = nearest_treatments(treatments.table, _treatment_profiles(study))
     first = table[table["rank"] == 1].set_index("row").reindex(range(len(treatments.names)))
     nearest = first[[]].assign(
         nearest_treatment=first["neighbour"].map(dict(enumerate(treatments.names))),
         nearest_similarity=first["similarity"],
-        nearest_moa=np.array(mechanisms, dtype=object),
+        nearest_moa=first["neighbour"].map(_mechanisms(study)),
     )
     known = [name for name in NEIGHBOUR_COLUMNS if name in treatments.table]
     own = treatments.table[[name for name in known if name != "moa"]].iloc[table["row"]].reset_index(drop=True)
     theirs = treatments.table[known].iloc[table["neighbour"]].reset_index(drop=True).add_prefix("neighbour_")
     return own.assign(rank=table["rank"]).join(theirs).assign(similarity=table["similarity"]), nearest
+
+
+def _mechanisms(study: Study) -> dict[int, str]:
+    """Return the mechanism of every treatment that has a known one, by its row."""
+    table = study.treatments.table
+    if "moa" not in table:
+        return {}
+    return {row: moa for row, moa in enumerate(table["moa"].astype(object)) if isinstance(moa, str)}
 
 
 def _treatment_profiles(study: Study) -> np.ndarray:
@@ -74,31 +83,41 @@ def well_table(study: Study, numbers: Numbers) -> pd.DataFrame:
         for name in ("batch", "source", "compound", "dose_micromolar", "moa", "control_type", "control")
         if name in study.wells
     ]
-    effect, precision = np.full((2, len(study.wells)), np.nan)
+    import pandas as pd
+
+    effect, precision, profiled = np.full((3, len(study.wells)), np.nan)
+    if study.screen.rows_are_cells:
+        profiled[:] = 0
+        profiled[study.rows] = study.profiles.wells["rows"]
     effect[study.rows] = numbers.effects.effect
     precision[study.rows] = numbers.activity.ranked.average_precision
     positions = study.positions
     return study.wells[["plate", "well"]].assign(
         row=positions.row,
         column=positions.column,
-        edge=positions.edge,
+        edge=pd.Series(positions.edge, dtype="boolean").where(positions.known),
         **{name: study.wells[name] for name in known},
-        cells=study.wells["cells"],
+        profiled_cells=pd.array(profiled, "Int64"),
+        cell_count=study.wells["cell_count"],
         cell_count_ratio=numbers.count_ratio,
-        effect=effect,
+        distance_from_controls=effect,
         average_precision=precision,
     )
 
 
 def plate_table(study: Study) -> pd.DataFrame:
     """Return one row per plate: its control wells, and how well positive and negative controls are separated."""
+    import pandas as pd
+
     from cellssl.profiling.control_quality import control_quality
 
     wells = study.profiles.wells
-    positive = np.zeros(len(wells), bool)
-    if "control_type" in wells:
-        positive = (wells["control_type"] == POSITIVE).to_numpy(bool)
-    return control_quality(study.profiles.x, wells["plate"], positive, study.profiles.is_control)
+    positive = has_type(wells, POSITIVE)
+    compared = control_quality(study.profiles.x, wells["plate"], positive, study.profiles.is_control)
+    left_out = pd.DataFrame([(plate, f"left out: {why}") for plate, why in study.left_out.items()])
+    table = pd.concat([compared, left_out.set_axis(["plate", "remark"], axis=1)]) if len(left_out) else compared
+    counts = {"negative_controls": "Int64", "positive_controls": "Int64"}
+    return table.astype(counts).sort_values("plate", kind="stable", ignore_index=True)
 
 
 def write_profiles(study: Study, draft: Draft) -> None:

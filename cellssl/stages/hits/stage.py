@@ -11,8 +11,8 @@ from cellssl.artifacts.tables import write_csv, write_table
 from cellssl.engine.build import Job, Metrics
 from cellssl.events import Event, Note, Progress
 from cellssl.profiling.normaliser import chain_names
-from cellssl.stages.hits.cautions import cautions
-from cellssl.stages.hits.design import design_warnings
+from cellssl.stages.hits.cautions import cautions, cautions_of_effects, many_active
+from cellssl.stages.hits.design_warnings import warnings_of
 from cellssl.stages.hits.is_it_real import sentence
 from cellssl.stages.hits.metrics import HitsMetrics, RetrievalRule
 from cellssl.stages.hits.numbers_of_treatments import Numbers, compute
@@ -36,12 +36,14 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     yield Progress(0, PARTS, "parts", "profiles of wells")
     study = Study.of(read_screen(job), settings)
     learned = [] if settings.table else learned_labels.of_artifact(job.inputs["embed"])
-    doubts = cautions(study, learned)
+    doubts = [*warnings_of(study), *cautions(study, learned)]
     yield from map(Note, doubts)
     write_profiles(study, job.draft)
     yield Progress(1, PARTS, "parts", "treatments")
     numbers = compute(study)
-    yield from map(Note, design_warnings(numbers.smallest_p_value.tolist(), settings.alpha))
+    active, tested = (numbers.q_value < settings.alpha).sum(), (~np.isnan(numbers.p_value)).sum()
+    late = cautions_of_effects(numbers.effects) + many_active(study, int(active), int(tested))
+    yield from map(Note, late)
     yield Progress(2, PARTS, "parts", "doses and neighbours")
     doses, (neighbours, nearest) = dose_table(study, numbers), neighbour_tables(study)
     table = treatment_table(study, numbers, nearest, doses)
@@ -57,7 +59,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         ("retrieval.csv", retrieval_table(rules, not_computed)),
     ):
         write_csv(rounded(frame), job.draft.file(name))
-    metrics = _metrics(study, numbers, rules, not_computed, doubts)
+    metrics = _metrics(study, numbers, rules, not_computed, [*doubts, *late])
     yield Note(metrics.in_words())
     yield Note(metrics.is_it_real)
     content = metrics.to_json()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellssl.stages.hits.design import Treatments, comparable, treatments_of
+from cellssl.stages.hits.design import Treatments, comparable, treatments_of, with_enough_cells
 from cellssl.stages.hits.positions import blocks_of
 from cellssl.stages.hits.profiles import Profiles, make_profiles
 from cellssl.stages.hits.screen import Screen
@@ -27,7 +27,7 @@ class Study:
 
     settings: Settings
     screen: Screen
-    """Without the cells of plates that are left out; all wells are in its table of wells."""
+    """Without the cells of plates and wells that are left out; all wells are in its table of wells."""
     left_out: Mapping[str, str]
     """Plate -> why its wells cannot be compared with controls; they have no profile."""
     treatments: Treatments
@@ -36,7 +36,7 @@ class Study:
     @classmethod
     def of(cls, whole: Screen, settings: Settings) -> Study:
         """Return the study of a screen; raise UsageError where no well can be compared with anything."""
-        screen, left_out = comparable(whole, settings)
+        screen, left_out = comparable(with_enough_cells(whole, settings.min_cells), settings)
         return cls(settings, screen, left_out, treatments_of(screen.wells), make_profiles(screen, settings))
 
     @property
@@ -70,7 +70,7 @@ class Study:
     def counted(self) -> np.ndarray:
         """The rows of wells whose number of cells is known, on plates that are compared."""
         is_left_out = self.wells["plate"].isin(list(self.left_out))
-        return np.flatnonzero(self.wells["cells"].notna() & ~is_left_out)
+        return np.flatnonzero(self.wells["cell_count"].notna() & ~is_left_out)
 
     def rows_of(self, table: pd.DataFrame) -> np.ndarray:
         """Return the row among the wells of the screen for every row of a table with the columns plate and well."""

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DIGITS = 4
-"""Digits of numbers in CSV tables for people; parquet files have all."""
+"""Digits of results in CSV tables for people; parquet files have all."""
+AS_GIVEN = ("dose_micromolar", "cell_count")
+"""Columns, by the end of their names, that are not results, and keep their digits."""
+FEW_CELLS, FEWER = 50, 1 / 3
+"""A treatment whose wells have fewer cells than the first, and than this share of its controls, gets a remark."""
 
 
 def treatment_table(study: Study, numbers: Numbers, nearest: pd.DataFrame, doses: pd.DataFrame) -> pd.DataFrame:
@@ -27,7 +31,7 @@ def treatment_table(study: Study, numbers: Numbers, nearest: pd.DataFrame, doses
 
     treatments, effects, found = study.treatments, numbers.treatment_effects, numbers.activity
     known = [name for name in ("compound", "dose_micromolar", "moa", "control_type") if name in treatments.table]
-    table = treatments.table[known].assign(**_counts(study)).astype({"cells": "Int64"})
+    table = treatments.table[known].assign(**_counts(study)).astype({"profiled_cells": "Int64"})
     tested = ~np.isnan(numbers.p_value)
     table["active"] = pd.array(numbers.q_value < study.settings.alpha, "boolean")
     table.loc[~tested, "active"] = pd.NA
@@ -42,6 +46,8 @@ def treatment_table(study: Study, numbers: Numbers, nearest: pd.DataFrame, doses
         for ending, column in (("", value), ("_low", "low"), ("_high", "high")):
             table[name + ending] = np.nan if source is None else source[column].to_numpy(float)
     table["cell_count_q_value"] = np.nan if numbers.count_q_value is None else numbers.count_q_value
+    is_inactive = ~table["active"].fillna(True).to_numpy(bool)
+    nearest = nearest.mask(pd.DataFrame(dict.fromkeys(nearest, is_inactive), index=nearest.index))
     table = table.join(nearest).merge(_of_compounds(doses), on="compound", how="left")
     table["remark"] = ["; ".join(_remarks(study, numbers, row)) for row in range(len(table))]
     return _best_first(table)
@@ -55,8 +61,9 @@ def _best_first(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with numbers of a few digits, for people."""
-    digits = {name: table[name].map(_rounded) for name in table.select_dtypes("float").columns}
+    """Return the table with results of a few digits, for people."""
+    results = [name for name in table.select_dtypes("float").columns if not name.endswith(AS_GIVEN)]
+    digits = {name: table[name].map(_rounded) for name in results}
     return table.assign(**digits)
 
 
@@ -65,20 +72,16 @@ def _rounded(number: float) -> float:
 
 
 def _counts(study: Study) -> dict[str, np.ndarray]:
-    """Return the number of wells, plates and cells of every treatment; no cells where rows are wells."""
-    treatments = study.treatments
-    of_well, count = treatments.of_well, len(treatments.table)
-    treated = of_well >= 0
-    plates = study.wells["plate"][treated].groupby(of_well[treated]).nunique()
-    of_profiles = of_well[study.rows]
-    is_treated = of_profiles >= 0
-    vectors = np.bincount(
-        of_profiles[is_treated], study.profiles.wells["rows"].to_numpy(float)[is_treated], minlength=count
-    )
+    """Return the wells, plates and cells of every treatment that are compared; no cells where rows are wells."""
+    of_profiles, count = study.treatments.of_well[study.rows], len(study.treatments.table)
+    wells = study.profiles.wells.assign(treatment=of_profiles)[of_profiles >= 0]
+    by_treatment = wells.groupby("treatment")
+    every = range(count)
+    cells = by_treatment["rows"].sum().reindex(every, fill_value=0).to_numpy(float)
     return {
-        "wells": np.bincount(of_well[treated], minlength=count),
-        "plates": plates.reindex(range(count)).to_numpy(int),
-        "cells": vectors if study.screen.rows_are_cells else np.full(count, np.nan),
+        "wells": by_treatment.size().reindex(every, fill_value=0).to_numpy(int),
+        "plates": by_treatment["plate"].nunique().reindex(every, fill_value=0).to_numpy(int),
+        "profiled_cells": cells if study.screen.rows_are_cells else np.full(count, np.nan),
     }
 
 
@@ -90,34 +93,52 @@ def _of_compounds(doses: pd.DataFrame) -> pd.DataFrame:
 def _remarks(study: Study, numbers: Numbers, row: int) -> Iterator[str]:
     """Yield what a reader of one row should know."""
     here = np.flatnonzero(study.treatments.of_well == row)
-    wells = study.wells.iloc[here]
-    missing = wells["plate"].map(study.left_out)
-    for reason, times in missing.value_counts().items():
-        yield f"{counted(int(times), 'well')} left out: {reason} on the plate"
-    without_cells = int((~np.isin(here, study.rows) & missing.isna().to_numpy(bool)).sum())
-    if without_cells:
-        yield f"{counted(without_cells, 'well')} without a cell"
+    with_profile = int(np.isin(here, study.rows).sum())
+    yield from _left_out(study, here)
     name = study.treatments.names[row]
-    tested = int(dict(zip(numbers.activity.treatments, numbers.activity.wells, strict=True)).get(name, 0))
-    if not tested:
-        with_profile = int(np.isin(here, study.rows).sum())
+    if not dict(zip(numbers.activity.treatments, numbers.activity.wells, strict=True)).get(name, 0):
         yield _why_not_tested(with_profile)
         return
     smallest = numbers.smallest_p_value[row]
     if smallest > study.settings.alpha:
         yield f"too few wells: the smallest possible p-value is {smallest:.2g}"
-    is_active = numbers.q_value[row] < study.settings.alpha
-    if is_active and numbers.count_q_value is not None and numbers.count_q_value[row] < study.settings.alpha:
+    elif numbers.p_value[row] <= smallest and not numbers.q_value[row] < study.settings.alpha:
+        yield f"as sure as this design allows: a smaller p-value than {smallest:.2g} is not possible"
+    if numbers.q_value[row] < study.settings.alpha:
+        yield from _doubts(study, numbers, row, here)
+
+
+def _left_out(study: Study, here: np.ndarray) -> Iterator[str]:
+    """Yield how many wells of a treatment are left out, and why."""
+    wells = study.wells.iloc[here]
+    missing = wells["plate"].map(study.left_out)
+    for reason, times in missing.value_counts().items():
+        yield f"{counted(int(times), 'well')} left out: {reason} on the plate"
+    if few := int((~np.isin(here, study.rows) & missing.isna().to_numpy(bool)).sum()):
+        yield f"{counted(few, 'well')} left out: fewer than {counted(study.settings.min_cells, 'cell')}"
+
+
+def _doubts(study: Study, numbers: Numbers, row: int, here: np.ndarray) -> Iterator[str]:
+    """Yield what could explain that a treatment is active, other than what it did to cells."""
+    if numbers.count_q_value is not None and numbers.count_q_value[row] < study.settings.alpha:
         yield "the number of cells alone shows it, too"
-    edge = study.positions.edge
-    controls = study.wells["control"].to_numpy(bool) & study.wells["plate"].isin(wells["plate"]).to_numpy(bool)
-    if is_active and edge[here].all() and not edge[controls].any():
+    plates = study.wells["plate"].iloc[here]
+    profiles = study.profiles.wells
+    if study.screen.rows_are_cells:
+        of_plates = profiles["plate"].isin(plates).to_numpy(bool) & study.profiles.is_control
+        cells = profiles["rows"][np.isin(study.rows, here)].median()
+        of_controls = profiles["rows"][of_plates].median()
+        if cells < FEW_CELLS and cells < FEWER * of_controls:
+            yield f"few cells: {cells:.0f} in a well, {of_controls:.0f} in a control well, which biases profiles"
+    edge, on_plates = study.positions.edge, study.wells["plate"].isin(plates).to_numpy(bool)
+    controls = study.wells["control"].to_numpy(bool) & on_plates
+    if edge[here].all() and controls.any() and not edge[controls].any():
         yield "all wells at the edge of the plate, no control there"
 
 
 def _why_not_tested(with_profile: int) -> str:
     if with_profile == 0:
-        return "no cell to compare"
+        return "no well to compare"
     if with_profile == 1:
         return "one well: effect and rank only, no q-value"
-    return "too few control wells beside its wells: effect and rank only, no q-value"
+    return "too few control wells on its plates: effect and rank only, no q-value"

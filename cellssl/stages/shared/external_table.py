@@ -100,12 +100,16 @@ def read_external_table(external: ExternalTable, section: str) -> tuple[pd.DataF
 def with_control_types(metadata: pd.DataFrame) -> pd.DataFrame:
     """Return the metadata with the column `control_type` in the words of field tables: `negcon` becomes negative.
 
-    A negative control is a control, whatever its compound is called. Words that are not known say nothing.
+    A well of a known type is a control where it is a negative one, whatever its compound is called and whatever the
+    column `control` says: that may mean positive controls, too. Words that are not known, and empty cells, say nothing.
     """
     if "control_type" not in metadata:
         return metadata
-    types = metadata["control_type"].map(control_type_of, na_action="ignore")
-    return metadata.assign(control_type=types, control=metadata.get("control", False) | (types == "negative"))
+    types = metadata["control_type"].map(control_type_of, na_action="ignore").astype(object)
+    is_typed = types.notna().to_numpy(bool)
+    control = metadata["control"].to_numpy(bool) if "control" in metadata else np.zeros(len(metadata), bool)
+    is_negative = np.array([one == "negative" for one in types.where(is_typed, "")], bool)
+    return metadata.assign(control_type=types, control=np.where(is_typed, is_negative, control))
 
 
 def table_blocks(external: ExternalTable, features: list[str], section: str) -> Blocks:
