@@ -79,8 +79,7 @@ model = "random"
 def test_compounds_that_do_nothing_to_pixels_are_seldom_called(seed: int, tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text(PIXELS)
     for arm in ("main", "intensities", "random"):
-        words = ("--arm", arm, "--store", tmp_path / "store", "--set", f"fetch.dataset.seed={seed}")
-        table = pd.read_csv(Path(say("hits", tmp_path / "r.toml", *words).line) / "hits.csv")
+        words = ("--to", "hits", "--arm", arm, "--store", tmp_path / "store", "--set", f"fetch.dataset.seed={seed}")
+        table = pd.read_csv(Path(say("run", tmp_path / "r.toml", *words).line) / "hits.csv")
         inactive = table[table["compound"].str.startswith("sim-inactive")]
-        print(seed, arm, inactive["active"].sum(), "of", len(inactive), "inactive treatments are called")
         assert len(inactive) == 12 and inactive["active"].sum() <= 1

@@ -29,6 +29,8 @@ from cellssl.randomness import generator
 Null = Literal["permutation", "random_ranks"]
 ENOUGH = 100
 """Draws that reach the observed value; then the p-value is known well enough, and no more are made."""
+AGREEMENT_ROUNDING = 1e-9
+"""Agreements that differ by less, as a share, are equal."""
 FIRST_DRAWS = 250
 """Draws made at first; later ones are as many as there were before."""
 
@@ -92,6 +94,10 @@ def activity(
     If `scaled`, the test of a treatment divides features by their spread among its wells and the controls together: a
     scale that few control wells have set makes these alike, and treated wells not. The mean average precision is that
     of `x` all the same. With reference "all" it is not needed.
+
+    Of relabelings with the mean average precision of the treatment, only those count whose treated wells agree as much:
+    whose mean inner product from the centre is as large. (copairs 0.6 counts all of them; with two or three replicates
+    the strongest treatment then has the p-value of any wells that are nearest to each other.)
 
     A permutation changes labels only between wells of one plate that have equal `blocks`; a well in a block without
     reference wells stays treated in all of them. All relabelings are counted where they are `null_size` at most; else
@@ -166,31 +172,54 @@ def _tested(
 
 def _permutation_test(comparison: Comparison, null_size: int, rng: np.random.Generator) -> _Test:
     """Return the p-value of the mean average precision of the treated wells."""
-    observed = _mean(comparison.ranking.average_precision(comparison.treated[None])[0])
     number = comparison.relabelings.number
     if number == 1:
         return _Test()
+    reaches = _Observed.of(comparison).reached_by
     if number <= null_size:
-        comparison = comparison.for_many()
-        return _Test(sum(len(_reached(comparison, draws, observed)) for draws in _all(comparison)) / number, number)
+        return _Test(sum(len(reaches(draws)) for draws in _all(comparison)) / number, number)
     reached = done = 0
     while done < null_size:
         size = min(comparison.at_once, max(FIRST_DRAWS, done), null_size - done)
-        at = _reached(comparison, comparison.relabelings.draw(rng, size), observed)
+        at = reaches(comparison.relabelings.draw(rng, size))
         if reached + len(at) >= ENOUGH:
             draws = done + int(at[ENOUGH - reached - 1]) + 1
             return _Test(ENOUGH / draws, draws)
-        reached, done, comparison = reached + len(at), done + size, comparison.for_many()
+        reached, done = reached + len(at), done + size
     return _Test((reached + 1) / (null_size + 1), null_size)
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """What the treated wells have reached: their mean average precision, and how much they agree."""
+
+    comparison: Comparison
+    precision: float
+    agreement: float
+
+    @classmethod
+    def of(cls, comparison: Comparison) -> "_Observed":
+        """Return what the treated wells have reached."""
+        treated = comparison.treated[None]
+        precision = _mean(comparison.ranking.average_precision(treated)[0])
+        return cls(comparison, precision, float(comparison.agreement(treated)[0]))
+
+    def reached_by(self, draws: Int[np.ndarray, "b k"]) -> Int[np.ndarray, "h"]:
+        """Return the draws that rank at least as well; of those that rank equally, the ones that agree as much.
+
+        Few replicates often rank perfectly by chance: of two wells, any two that are nearest to each other do.
+        """
+        precision = self.comparison.ranking.average_precision(draws).mean(axis=1)
+        is_equal = np.flatnonzero(np.abs(precision - self.precision) <= ROUNDING)
+        found = precision > self.precision + ROUNDING
+        if len(is_equal):
+            least = self.agreement - AGREEMENT_ROUNDING * max(1.0, abs(self.agreement))
+            found[is_equal] = self.comparison.agreement(draws[is_equal]) >= least
+        return np.flatnonzero(found)
 
 
 def _all(comparison: Comparison) -> Iterator[Int[np.ndarray, "b k"]]:
     return comparison.relabelings.all(comparison.at_once)
-
-
-def _reached(comparison: Comparison, draws: Int[np.ndarray, "b k"], observed: float) -> Int[np.ndarray, "h"]:
-    """Return the draws whose mean average precision is at least the observed one."""
-    return np.flatnonzero(comparison.ranking.average_precision(draws).mean(axis=1) >= observed - ROUNDING)
 
 
 def _random_ranks(design: ActivityDesign, ranked: AveragePrecision, null_size: int, seed: int) -> list[_Test]:

@@ -22,6 +22,8 @@ class Comparison:
     """What one treatment is compared with."""
 
     ranking: Ranking
+    agreement: Callable[[Int[np.ndarray, "b k"]], Float[np.ndarray, "b"]]
+    """How much treated wells point the same way from the centre, which decides between relabelings of equal rank."""
     relabelings: Relabelings
     treated: Int[np.ndarray, "k"]
     """The treated wells, as the ranking numbers them, ordered by block."""
@@ -56,7 +58,7 @@ def with_controls(
         negatives = np.full(len(treated), wells.sum()) if all_plates else wells[plate[treated]]
         relabelings = design.relabelings(number, rows)
         held = len(treated) * (int(negatives.max()) + 4 * len(treated))
-        return Comparison(ranking, relabelings, treated, negatives, max(1, AT_ONCE // held))
+        return Comparison(ranking, ranking.agreement, relabelings, treated, negatives, max(1, AT_ONCE // held))
 
     return compare
 
@@ -71,14 +73,20 @@ def with_all(
     group = np.zeros_like(design.plate) if all_plates else design.plate
     counts, wells = counts_of_fixed(x, group, similarity), np.bincount(group)
 
+    def agreement(chosen: Int[np.ndarray, "b k"]) -> Float[np.ndarray, "b"]:
+        """Return the same as `RefittedRanking.agreement`, from sums: all inner products take too much memory."""
+        k = chosen.shape[1]
+        sums = sum(x[chosen[:, slot]] for slot in range(k))
+        own = np.einsum("nd,nd->n", x, x)[chosen].sum(axis=1)
+        return np.asarray((np.einsum("bd,bd->b", sums, sums) - own) / (k * (k - 1)))
+
     def compare(number: int) -> Comparison:
         treated = design.tested[number]
         same = group[treated][:, None] == group[treated]
         negatives = wells[group[treated]] - same.sum(axis=1)
         relabelings = design.relabelings(number, np.arange(len(x)))
-        return Comparison(
-            CountedRanking(counts, same), relabelings, treated, negatives, max(1, AT_ONCE // (4 * len(treated) ** 2))
-        )
+        at_once = max(1, AT_ONCE // (4 * len(treated) ** 2))
+        return Comparison(CountedRanking(counts, same), agreement, relabelings, treated, negatives, at_once)
 
     return compare
 

@@ -64,10 +64,8 @@ class RefittedRanking:
         The positives are the other treated wells, the negatives are the control wells. Where a positive and a negative
         are equally near, the negative comes first.
         """
-        same = self.plate_of_treated[:, None] == self.plate_of_treated
-        to_centred = np.eye(len(same)) + same * self.share[self.plate_of_treated]
-        raw = self.inner[treated[:, :, None], treated[:, None, :]]
-        centred = to_centred @ raw @ to_centred.T
+        to_centred = self._to_centred
+        raw, centred = self._products(treated)
         squared = np.diagonal(centred, axis1=1, axis2=2)
         positives = self._steps(centred, squared[:, :, None], squared[:, None, :])
         scores = np.empty(treated.shape)
@@ -78,6 +76,23 @@ class RefittedRanking:
             ]
             scores[:, queries] = precision_of_ranks(np.concatenate(negatives, axis=2), positives[:, queries], queries)
         return scores
+
+    def agreement(self, treated: Int[np.ndarray, "b k"]) -> Float[np.ndarray, "b"]:
+        """Return the mean inner product of two different treated wells, from the centre of the controls."""
+        return mean_of_pairs(self._products(treated)[1])
+
+    @property
+    def _to_centred(self) -> Float[np.ndarray, "k k"]:
+        """What turns profiles of treated wells minus the mean of their plate into those minus that of its controls."""
+        same = self.plate_of_treated[:, None] == self.plate_of_treated
+        return np.asarray(np.eye(len(same)) + same * self.share[self.plate_of_treated])
+
+    def _products(
+        self, treated: Int[np.ndarray, "b k"]
+    ) -> tuple[Float[np.ndarray, "b k k"], Float[np.ndarray, "b k k"]]:
+        """Return the inner products of treated wells, before and after they are centred on the controls."""
+        raw = self.inner[treated[:, :, None], treated[:, None, :]]
+        return raw, self._to_centred @ raw @ self._to_centred.T
 
     def _queries(self) -> Iterator[Int[np.ndarray, "q"]]:
         """Yield the numbers of the treated wells that have the same negatives."""
@@ -120,6 +135,13 @@ class RefittedRanking:
     ) -> Int[np.ndarray, "*shape"]:
         typical = typical_squared_length(np.diagonal(self.inner))
         return distance_steps(inner, one, other, typical, self.similarity)
+
+
+def mean_of_pairs(products: Float[np.ndarray, "b k k"]) -> Float[np.ndarray, "b"]:
+    """Return the mean inner product of two different wells."""
+    k = products.shape[1]
+    own = np.trace(products, axis1=1, axis2=2)
+    return np.asarray((products.sum(axis=(1, 2)) - own) / (k * (k - 1)))
 
 
 def precision_of_ranks(

@@ -92,7 +92,7 @@ def tested(made: MadeUpScreen, settings: Mapping[str, Any]) -> tuple[np.ndarray,
         controls=chosen.controls,
         null_size=chosen.null_size,
     )
-    p_value = np.minimum(1, chosen.sides() * found.p_value)
+    p_value = np.minimum(1, chosen.p_value_factor() * found.p_value)
     return p_value, q_values(p_value)
 
 

@@ -61,6 +61,14 @@ def naive(table: pd.DataFrame, treated: list[int], pool: list[int], **options: s
     return float(np.mean(scores))
 
 
+def agreement(table: pd.DataFrame, treated: list[int], pool: list[int]) -> float:
+    """Return the mean inner product of two treated wells, centred on the others of the pool."""
+    x, plate = np.stack(table["x"]).copy(), table["plate"].to_numpy()
+    for name in set(plate[pool]):
+        x[plate == name] -= x[[row for row in pool if row not in treated and plate[row] == name]].mean(axis=0)
+    return float(np.mean([x[one] @ x[other] for one in treated for other in treated if one != other]))
+
+
 def _distance(one: np.ndarray, other: np.ndarray, similarity: str) -> float:
     if similarity == "euclidean":
         return float(np.linalg.norm(one - other))
@@ -119,11 +127,14 @@ def test_a_small_design_is_enumerated(name: str) -> None:
         relabeled = [
             [row for part in chosen for row in part] for chosen in product(*(combinations(o, each) for o in of_plate))
         ]
-        observed = naive(table, np.flatnonzero(table["treatment"] == treatment).tolist(), wells.tolist())
+        own = np.flatnonzero(table["treatment"] == treatment).tolist()
+        observed, agreed = naive(table, own, wells.tolist()), agreement(table, own, wells.tolist())
         means = np.array([naive(table, treated, wells.tolist()) for treated in relabeled])
+        agrees = np.array([agreement(table, treated, wells.tolist()) for treated in relabeled]) >= agreed - 1e-9
         assert found.draws[number] == len(relabeled)
         assert found.smallest_p_value[number] == 1 / len(relabeled)
-        assert found.p_value[number] == pytest.approx((means >= observed - 1e-9).mean())
+        better, equal = means > observed + 1e-9, np.abs(means - observed) <= 1e-9
+        assert found.p_value[number] == pytest.approx((better | (equal & agrees)).mean())
 
 
 @pytest.mark.parametrize("name", DESIGNS)
@@ -258,3 +269,25 @@ def test_q_values_leave_out_what_was_not_tested() -> None:
     p_values = np.array([0.01, np.nan, 0.04, 0.5])
     np.testing.assert_allclose(q_values(p_values)[[0, 2, 3]], false_discovery_control(p_values[[0, 2, 3]]))
     assert np.isnan(q_values(p_values)[1])
+
+
+@pytest.mark.parametrize("options", [{}, {"controls": "all"}, {"scaled": True}, {"reference": "all"}], ids=str)
+def test_two_replicates_far_from_all_controls_have_the_smallest_p_value(options: dict[str, str | bool]) -> None:
+    """Any two wells that are nearest to each other rank perfectly; the strongest treatment must not tie with them."""
+    table = screen(("A",), 2, controls=14, treatments=6)
+    x = generator("two replicates").normal(size=(len(table), 8))
+    x[(table["treatment"] == "t0").to_numpy()] += 30
+    found = of(table.assign(x=list(x)), **options)
+    assert found.p_value[0] == found.smallest_p_value[0] < 0.02
+    assert found.p_value[1:].min() > found.p_value[0]
+
+
+def test_a_scale_that_few_controls_set_makes_no_treatment_active() -> None:
+    """Features are divided by the spread of two control wells per plate, which treated wells did not set."""
+    p_values = []
+    for seed in range(12):
+        table = screen(("A", "B", "C", "D"), 1, controls=2, treatments=20)
+        x = generator("few controls", seed).standard_t(4, size=(len(table), 60))
+        is_control = table["control"].to_numpy()
+        p_values.append(of(table.assign(x=list(x / x[is_control].std(axis=0))), null_size=400, scaled=True).p_value)
+    assert (np.concatenate(p_values) <= 0.05).mean() < 0.08
