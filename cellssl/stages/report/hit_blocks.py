@@ -16,7 +16,7 @@ from cellssl.reporting.seed_statistics import number
 from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.figures import write_figure
 from cellssl.stages.report.hit_sentences import activity_sentence, beside_baselines, over_seeds
-from cellssl.stages.report.hit_tables import OF_WELLS, compared_with, curves_of, names_of, treatments_of, wells_of
+from cellssl.stages.report.hit_tables import compared_with, curves_of, names_of, treatments_of, wells_of
 from cellssl.stages.report.runs import Run
 from cellssl.stages.report.tables_common import ROWS_SHOWN, interval_text, rows_note
 
