@@ -116,7 +116,7 @@ def effect_curves(
         set_title(axis, f"{name}: {curve.ec50:.2g} µM", (width - 0.5) / columns - 0.15)
     hide_axes(axes[len(curves) :])
     for axis in axes[::columns]:
-        axis.set_ylabel("effect")
+        axis.set_ylabel("distance from controls")
         axis.set_ylim(bottom=0)
     return figure
 

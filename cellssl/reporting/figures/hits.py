@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
@@ -33,13 +34,13 @@ AREA_INCH = (0.65, 0.85, WIDTH_INCH - 0.8, HEIGHT_INCH - 1.0)
 """Left, bottom, width and height of the panel; fixed, so that names can be placed before anything is drawn."""
 LABELS_TRIED = 60
 """Number of active treatments, from the largest effect on, for whose names a place is looked for."""
-NAMED_UNTESTED = 10
+NAMED_INACTIVE = 10
 LABEL_INCH = 2.0
 LABEL_HEIGHT_INCH = 0.15
 MARK_INCH = 0.05
 """Half the width of a point."""
 LOWEST = 0.05
-"""Effects below this are drawn there, since a logarithmic axis has no 0."""
+"""Ratios below this are drawn there, since a logarithmic axis has no 0."""
 FINE_STEPS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 STEPS = (1.0, 2.0, 5.0)
 
@@ -52,20 +53,20 @@ def effect_against_count(
     names: Sequence[str],
     other: str = "control well",
 ) -> Figure:
-    """Draw effect against cell count ratio on logarithmic axes, one point per treatment.
+    """Draw effect against cell count ratio, one point per treatment; the axis of effects is linear from 0 to 1.
 
     Active treatments are named, from the largest effect on, as far as names fit without covering each other or the
-    points of other active ones; where none could be tested, those with the largest effects are named. Treatments
-    without an effect or a ratio are left out. `other` is what treated wells were compared with.
+    points of other active ones; where none is active, those with the largest effects are named. Treatments without an
+    effect or a ratio are left out. `other` is what treated wells were compared with.
     """
     known = np.flatnonzero(np.isfinite(effect) & np.isfinite(cell_count_ratio))
-    x, y = (np.maximum(values[known], LOWEST) for values in (cell_count_ratio, effect))
+    x, y = np.maximum(cell_count_ratio[known], LOWEST), effect[known]
     state = np.array(states, dtype=object)[known]
     figure = Figure(figsize=(WIDTH_INCH, HEIGHT_INCH))
     figure.set_layout_engine("none")
     left, bottom, width, height = AREA_INCH
     axis = figure.add_axes((left / WIDTH_INCH, bottom / HEIGHT_INCH, width / WIDTH_INCH, height / HEIGHT_INCH))
-    _logarithmic(axis, x, y)
+    _scale(axis, x, y)
     size = 26 if len(known) <= 500 else 12
     for each, mark in MARKS.items():
         here = state == each
@@ -77,23 +78,30 @@ def effect_against_count(
     axis.set(xlabel=f"cells per well, relative to {other}s of the plate", ylabel=f"effect (1: a typical {other})")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.55 / height), ncols=3, borderaxespad=0.0)
     named = np.flatnonzero(state == "active")
-    if not (state != "not tested").any():
-        named = np.argsort(-y, kind="stable")[:NAMED_UNTESTED]
+    if not len(named):
+        named = np.argsort(-y, kind="stable")[:NAMED_INACTIVE]
     _name(axis, x[named], y[named], [names[known[row]] for row in named])
     return figure
 
 
-def _logarithmic(axis: Axes, x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> None:
-    """Set both axes, with a line at 1, where wells are like those compared with."""
-    for name, values in (("x", x), ("y", y)):
-        low, high = _limits(values)
-        axis.set(**{f"{name}scale": "log", f"{name}lim": (low, high)})
-        ticks = _ticks(low, high)
-        side = axis.xaxis if name == "x" else axis.yaxis
-        side.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-        side.set_minor_locator(NullLocator())
+def _scale(axis: Axes, x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> None:
+    """Set both axes, with a line at 1, where wells are like those compared with, or as far as one of these."""
+    low, high = _limits(x)
+    axis.set(xscale="log", xlim=(low, high))
+    _set_ticks(axis.xaxis, _ticks(low, high))
+    axis.set_yscale("symlog", linthresh=1.0)
+    highest = _limits(np.maximum(y, LOWEST))[1]
+    axis.set_ylim(-0.05, highest)
+    _set_ticks(axis.yaxis, [0.0, 0.5, *_ticks(1.0, max(highest, 2.0))])
     axis.axvline(1.0, color="black", linewidth=0.8, linestyle=":", zorder=1)
     axis.axhline(1.0, color="black", linewidth=0.8, linestyle=":", zorder=1)
+
+
+def _set_ticks(side: Axis, ticks: Sequence[float]) -> None:
+    low, high = side.get_view_interval()
+    shown = [tick for tick in ticks if low <= tick <= high]
+    side.set_ticks(shown, labels=[f"{tick:g}" for tick in shown])
+    side.set_minor_locator(NullLocator())
 
 
 def _limits(values: Float[np.ndarray, "n"]) -> tuple[float, float]:
@@ -116,7 +124,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _name(axis: Axes, x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], names: Sequence[str]) -> None:
     """Write the names of points where they cover nothing; a name for which there is no place is left out."""
-    places = np.stack([_inches(axis.get_xlim(), x, AREA_INCH[2]), _inches(axis.get_ylim(), y, AREA_INCH[3])], axis=1)
+    places = np.stack([_inches(axis.xaxis, x, AREA_INCH[2]), _inches(axis.yaxis, y, AREA_INCH[3])], axis=1)
     tried = np.argsort(-y, kind="stable")[:LABELS_TRIED]
     texts = shorten_all([names[row] for row in tried], LABEL_INCH)
     points = np.concatenate([places - MARK_INCH, places + MARK_INCH], axis=1)
@@ -137,9 +145,11 @@ def _name(axis: Axes, x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], name
             )
 
 
-def _inches(limits: tuple[float, float], values: Float[np.ndarray, "n"], length_inch: float) -> np.ndarray:
-    low, high = np.log(limits)
-    inches: np.ndarray = (np.log(values) - low) / (high - low) * length_inch
+def _inches(side: Axis, values: Float[np.ndarray, "n"], length_inch: float) -> np.ndarray:
+    """Return how far values lie from the beginning of an axis."""
+    scaled = side.get_transform().transform
+    low, high = scaled(np.array(side.get_view_interval()))
+    inches: np.ndarray = (scaled(values) - low) / (high - low) * length_inch
     return inches
 
 

@@ -13,6 +13,7 @@ from cellssl.stages.fetch.sample import first_look
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import summary
 from cellssl.stages.report.checks import checks
+from cellssl.stages.report.hit_sentences import in_short
 from cellssl.stages.report.label_free_checks import collapses
 from cellssl.stages.report.learned_labels_check import arms_with_labels, learned_by
 from cellssl.stages.report.runs import Run, has_treatments, part_of
@@ -27,7 +28,7 @@ from cellssl.stages.shared.card_shapes import (
 def lead(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> list[str]:
     """Return what was compared and what was found, in a few paragraphs; what a sweep shows comes first."""
     paragraphs = [*_no_result(runs), _data(runs[0]), _question(runs, scores), *collapses(runs, scores), *of_sweep]
-    paragraphs += arms_with_labels(runs)
+    paragraphs += [*in_short(runs, scores), *arms_with_labels(runs)]
     if scores.has_labels:
         paragraphs += [_separation(runs[0], scores, arm) for arm in scores.trained or [scores.leading]]
         paragraphs += [_baselines(scores), *_upper_bound(scores)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from cellssl.reporting.html import Block, Heading, Paragraph, Table, Value
 from cellssl.reporting.seed_statistics import MeanSd, mean_sd
@@ -83,7 +83,7 @@ def _shown(name: str, score: MeanSd) -> str:
     """Return a score over seeds as text; counts have no decimals that they do not need."""
     if name not in COUNTS or not score.n:
         return str(score)
-    return f"{score.mean:,.0f}" if math.isnan(score.sd) else f"{score.mean:,.1f} ± {score.sd:.1f}"
+    return f"{score.mean:,.0f}" if math.isnan(score.sd) or score.sd == 0 else f"{score.mean:,.1f} ± {score.sd:.1f}"
 
 
 def _caption(found: HitsMetrics, rules: Sequence[str], has_map: bool) -> str:
@@ -103,29 +103,34 @@ def _caption(found: HitsMetrics, rules: Sequence[str], has_map: bool) -> str:
 
 def _alike(with_hits: Sequence[Run]) -> list[Block]:
     """Return how the vectors of all arms were normalised, or a warning that this differs between arms."""
-    sections = {run.arm: _settings(run) for run in with_hits}
-    names = sorted({name for section in sections.values() for name in section})
-    differ = [name for name in names if len({section.get(name) for section in sections.values()}) > 1]
-    if differ:
-        each = "; ".join(
-            f"{name}: " + ", ".join(f"{section.get(name, '–')} ({arm})" for arm, section in sections.items())
-            for name in differ
-        )
-        return [
-            Paragraph(f"Be careful: the arms were not searched alike, so their rows cannot be compared. hits.{each}.")
-        ]
+    if differ := _differences(with_hits):
+        return [Paragraph(f"Be careful: the arms were not searched alike, so their rows cannot be compared. {differ}")]
     found = with_hits[0].hits
     assert found is not None
-    who = "All arms alike: " if len(with_hits) > 1 else ""
     centre = "control wells" if compared_with(with_hits[0].found_hits) == "control well" else "mean of all wells"
     wells = f"wells are the {AGGREGATES.get(found.aggregate, found.aggregate)} of their cells"
-    return [Paragraph(f"{who}{chain_words(found.normalise)}; {wells}, centred on the {centre} of their plate.")]
+    words = f"{chain_words(found.normalise)}; {wells}, centred on the {centre} of their plate."
+    return [Paragraph(f"All arms alike: {words}" if len(with_hits) > 1 else words[0].upper() + words[1:])]
 
 
-def _settings(run: Run) -> dict[str, str]:
-    """Return the settings of a search for hits, as text."""
-    section = {name: value for name, value in run.found_hits.card.section.items() if name not in NOT_COMPARED}
-    return {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in section.items()
-    }
+def _differences(with_hits: Sequence[Run]) -> str:
+    """Return in which settings of a search for hits arms differ, with the arms of every value."""
+    sections = {run.arm: run.found_hits.card.section for run in with_hits}
+    names = sorted({name for section in sections.values() for name in section if name not in NOT_COMPARED})
+    sentences = []
+    for name in names:
+        arms: dict[str, list[str]] = {}
+        for arm, section in sections.items():
+            arms.setdefault(_words(section.get(name, "–")), []).append(arm)
+        if len(arms) > 1:
+            each = "; ".join(f"{words} ({', '.join(of)})" for words, of in arms.items())
+            sentences.append(f"hits.{name}: {each}.")
+    return " ".join(sentences)
+
+
+def _words(value: Any) -> str:
+    """Return a setting as text: a link of a chain is its name, with its settings in brackets."""
+    if isinstance(value, dict):
+        own = [f"{name} = {_words(each)}" for name, each in value.items() if name != "name"]
+        return str(value.get("name", "")) + (f" ({', '.join(own)})" if own else "")
+    return ", ".join(map(_words, value)) if isinstance(value, list | tuple) else str(value)

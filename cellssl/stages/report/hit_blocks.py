@@ -14,10 +14,10 @@ from cellssl.reporting.figures import hits as hit_figures
 from cellssl.reporting.html import Block, Bullets, Folded, Paragraph, Table, Value
 from cellssl.reporting.seed_statistics import number
 from cellssl.stages.hits.metrics import HitsMetrics
-from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.figures import write_figure
+from cellssl.stages.report.hit_sentences import activity_sentence, beside_baselines, over_seeds
 from cellssl.stages.report.hit_tables import compared_with, curves_of, names_of, treatments_of, wells_of
-from cellssl.stages.report.runs import Run, first_seeds
+from cellssl.stages.report.runs import Run
 from cellssl.stages.report.tables_common import ROWS_SHOWN, interval_text, rows_note
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 FIRST_ROWS = 20
 """Number of treatments that are shown without unfolding."""
 DOSE_PANELS = 6
-UNKNOWN_COUNT = "How many cells each well has is not known, so it is not known what their number alone would find."
 HEADER = (
     *(
         "treatment",
@@ -45,22 +44,16 @@ EXPLAINED = {
     "active": "Active treatments first, then by q and by effect.",
     "q": "q: p-value (mean average precision against {other}s), corrected for the number of treatments (Benjamini and "
     "Hochberg).",
-    "effect": "Effect: distance from {other}s; 1 is as far as a typical {other}.",
+    "effect": "Effect: how far the wells of a treatment lie in common from {other}s: 0 for none, 1 as far as a typical "
+    "{other} lies from the others.",
     "cells changed": "Cells changed: at least this share of the cells looks unlike those of {other}s.",
     "cell count ratio": "Cell count ratio: cells per well, relative to {other}s of the plate.",
     "most like": "Most like: the nearest treatment of another compound (similarity); a treatment that is not active is "
-    "like many, so it is not shown there.",
-    "nearest mechanism": "Nearest mechanism: that of the nearest treatment of another compound that has one.",
+    "like many, so it has none.",
+    "nearest mechanism": "Nearest mechanism: that of this treatment, where it is known.",
 }
 """Column of the table of treatments -> what its caption says about it."""
 IN_CSV = "hits.csv has more, such as all intervals."
-
-
-def leading_run(runs: Sequence[Run], scores: ScoresByArm) -> Run | None:
-    """Return the first run with hits of the leading arm, or else of a trained arm, or else of any arm."""
-    with_hits = [run for run in runs if run.hits is not None]
-    order = [scores.leading, *scores.trained, *scores.baselines]
-    return min(with_hits, key=lambda run: order.index(run.arm), default=None)
 
 
 def hit_blocks(job: Job, runs: Sequence[Run], run: Run) -> list[Block]:
@@ -70,38 +63,12 @@ def hit_blocks(job: Job, runs: Sequence[Run], run: Run) -> list[Block]:
     heads, rows = _treatment_rows(table)
     explained = [text.format(other=compared_with(run.found_hits)) for head, text in EXPLAINED.items() if head in heads]
     caption = " ".join([f"“{run.arm}”, seed {run.seed}.", *explained, IN_CSV])
-    found = f"{activity_sentence(run, run.hits)}{_beside_baselines(runs, run)}"
-    sentences = [Paragraph(text) for text in (found, run.hits.is_it_real) if text]
+    found = f"{activity_sentence(run, run.hits)}{over_seeds(runs, run)}{beside_baselines(runs, run)}"
+    blocks: list[Block] = [Paragraph(text) for text in (found, run.hits.is_it_real) if text]
+    if run.hits.cautions:
+        blocks += [Paragraph("What makes these hits doubtful:"), Bullets(run.hits.cautions)]
     first = Table(heads, rows[:FIRST_ROWS], caption)
-    return [*sentences, first, *_rest(heads, rows[FIRST_ROWS:]), *_points(job, run, table), *_doses(job, run, table)]
-
-
-def activity_sentence(run: Run, found: HitsMetrics) -> str:
-    """Return how many treatments are active, and how many of them the number of cells alone finds."""
-    where = f"With “{run.arm}” (seed {run.seed})"
-    if not found.tested:
-        return (
-            f"{where}, no treatment could be tested, so there are effects and ranks, and no q-values: a test needs two "
-            "wells of a treatment, and two control wells on their plate."
-        )
-    rest = found.treatments - found.tested
-    untested = f" {counted(rest, 'further treatment')} could not be tested." if rest else ""
-    verb = "is" if found.active == 1 else "are"
-    alone = found.active_by_cell_count
-    by_count = f"The same test on the number of cells alone finds {alone:,}." if alone is not None else UNKNOWN_COUNT
-    return (
-        f"{where}, {found.active:,} of {counted(found.tested, 'tested treatment')} {verb} active: their wells are more "
-        f"like each other than like {compared_with(run.found_hits)}s, at q < {found.alpha:g}. {by_count}{untested}"
-    )
-
-
-def _beside_baselines(runs: Sequence[Run], run: Run) -> str:
-    """Return how many treatments the baselines find; nothing where the run is one, or there are none."""
-    baselines = [one for one in first_seeds(list(runs)) if one.is_baseline and one.hits is not None and one.hits.tested]
-    if run.is_baseline or not baselines:
-        return ""
-    each = ", ".join(f"{one.arm} {one.hits.active:,}" for one in baselines if one.hits is not None)
-    return f" Baselines, which learn nothing, find: {each}."
+    return [*blocks, first, *_rest(heads, rows[FIRST_ROWS:]), *_points(job, run, table), *_doses(job, run, table)]
 
 
 def _treatment_rows(table: pd.DataFrame) -> tuple[list[str], list[list[Value]]]:
@@ -112,18 +79,17 @@ def _treatment_rows(table: pd.DataFrame) -> tuple[list[str], list[list[Value]]]:
 
 
 def _row(name: str, row: dict[Any, Any]) -> list[Value]:
-    is_shown = row["active"] is not False
     return [
         name,
         int(row["wells"]),
         row["active"],
-        _number(row["q_value"]),
+        _two_digits(row["q_value"]),
         _two_decimals(row["effect"]),
         _interval(row["effect_low"], row["effect_high"]),
         _percent(row["changed_share"]),
         _two_decimals(row["cell_count_ratio"]),
-        _nearest(row) if is_shown else "",
-        _text(row["nearest_moa"]) if is_shown else "",
+        _nearest(row),
+        _text(row["nearest_moa"]),
         _text(row["remark"]),
     ]
 
@@ -131,6 +97,11 @@ def _row(name: str, row: dict[Any, Any]) -> list[Value]:
 def _interval(low: Any, high: Any) -> str:
     bounds = (_number(low), _number(high))
     return interval_text(None if bounds[0] is None or bounds[1] is None else (bounds[0], bounds[1]))
+
+
+def _two_digits(value: Any) -> str:
+    found = _number(value)
+    return "–" if found is None else f"{found:.2g}"
 
 
 def _two_decimals(value: Any) -> str:
@@ -181,9 +152,9 @@ def _points(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
     lost = len(table) - shown
     left_out = f" Not shown: {counted(lost, 'treatment')} without cells." if lost else ""
     caption = (
-        f"“{run.arm}”, seed {run.seed}: effect against the number of cells, one point per treatment; at the dotted "
-        f"lines, treated wells are like {other}s. An effect near the vertical line is not one on the number of cells."
-        f"{left_out}"
+        f"“{run.arm}”, seed {run.seed}: effect against the number of cells, one point per treatment. At the vertical "
+        f"line wells have as many cells as {other}s; at the horizontal one they lie as far from {other}s as one of "
+        f"these from the others.{left_out}"
     )
     return [write_figure(job, "hits.png", figure, caption, theme.drawing)]
 
@@ -203,14 +174,16 @@ def _doses(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
     if not curves:
         return []
     wells = wells_of(run.found_hits)
-    dose, effect = (wells[name].to_numpy(float, na_value=math.nan) for name in ("dose_micromolar", "effect"))
+    dose, distance = (
+        wells[name].to_numpy(float, na_value=math.nan) for name in ("dose_micromolar", "distance_from_controls")
+    )
     names, control = [_text(name) for name in wells["compound"]], wells["control"].to_numpy(np.bool_)
-    figure = dose_response.effect_curves(dose, effect, names, control, curves)
+    figure = dose_response.effect_curves(dose, distance, names, control, curves)
     of_all = f", for the {len(curves)} of {len(fitted):,} compounds with an EC50 whose effect is largest"
+    other, which = compared_with(run.found_hits), of_all if len(fitted) > len(curves) else ""
     caption = (
-        f"“{run.arm}”, seed {run.seed}: effect against dose{of_all if len(fitted) > len(curves) else ''}; one point "
-        "per well, and the fitted curve. Dashed: EC50, with its 95 % interval; at the left the control wells with "
-        "their standard deviation."
+        f"“{run.arm}”, seed {run.seed}: distance from {other}s against dose{which}; one point per well, and the fitted "
+        "curve. Dashed: EC50, with its 95 % interval; at the left the control wells with their standard deviation."
     )
     return [write_figure(job, "hits-doses.png", figure, caption, theme.drawing)]
 

@@ -20,7 +20,6 @@ BY_CELL_NUMBER = "Would cell number alone find the active treatments?"
 APART = "Do replicates find each other on other plates and positions?"
 FEW_QUERIES = 10
 """With fewer wells, a share of them is uncertain by more than 30 percentage points."""
-OF_COUNTS = ("cell_count_q_value", "cell_count_ratio_low", "cell_count_ratio_high")
 EFFECT_OR_COUNT = "a drug that kills cells lowers their number, so it can be the effect or all that there is to it"
 
 
@@ -37,10 +36,7 @@ def hit_checks(runs: Sequence[Run], scores: ScoresByArm) -> list[Check]:
 
 
 def by_cell_number(run: Run, found: HitsMetrics) -> Check:
-    """Check whether most of the active treatments differ in their number of cells, by the same test or by its interval.
-
-    The test asks whether replicates are near each other, so it misses a loss of cells that differs between replicates.
-    """
+    """Check whether most of the active treatments differ in their number of cells, too."""
     if not found.tested:
         return too_little(BY_CELL_NUMBER, "no treatment could be tested", "too few replicates for a test of treatments")
     if not found.active:
@@ -49,20 +45,17 @@ def by_cell_number(run: Run, found: HitsMetrics) -> Check:
         return not_made(BY_CELL_NUMBER, "the number of cells of each well is not known")
     table = treatments_of(run.found_hits)
     active = np.array([is_active is True for is_active in table["active"]])
-    q_values, low, high = (table[name].to_numpy(float, na_value=math.nan) for name in OF_COUNTS)
-    both, other = int((active & (q_values < found.alpha)).sum()), int((active & ((high < 1) | (low > 1))).sum())
+    both = int((active & (table["cell_count_q_value"].to_numpy(float, na_value=math.nan) < found.alpha)).sum())
     numbers = (
         f"{found.active:,} of {counted(found.tested, 'tested treatment')} are active; the number of cells alone finds "
-        f"{found.active_by_cell_count:,}, of which {both:,} are among them; {other:,} of the active ones have another "
-        "number of cells than the wells that they are compared with (95 % interval of the ratio)"
+        f"{found.active_by_cell_count:,}, of which {both:,} are among them"
     )
-    most = max(both, other)
-    if most > found.active / 2:
-        answer = "all of them" if most == found.active else "most of them"
+    if both > found.active / 2:
+        answer = "all of them" if both == found.active else "most of them"
         return Check(
             BY_CELL_NUMBER, answer, f"{numbers}; {EFFECT_OR_COUNT}", "against", "most hits differ in cell number"
         )
-    return Check(BY_CELL_NUMBER, "some of them" if most else "no", numbers, "passed")
+    return Check(BY_CELL_NUMBER, "some of them" if both else "no", numbers, "passed")
 
 
 def apart(found: HitsMetrics) -> Check:

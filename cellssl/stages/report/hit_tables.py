@@ -37,7 +37,7 @@ TREATMENTS = {
 }
 """Columns of hits.parquet that the page shows."""
 SPELLED_FLAGS = {True: True, False: False, "True": True, "False": False, "true": True, "false": False}
-OF_WELLS = ("dose_micromolar", "effect", "compound", "control")
+OF_WELLS = ("dose_micromolar", "distance_from_controls", "compound", "control")
 """Columns of wells.csv that dose curves need, those that hold numbers first."""
 OF_CURVES = ("ec50_micromolar", "ec50_low", "ec50_high", "slope", "bottom", "top")
 """Columns of dose_response.csv that hold the curve of a compound, in the order of the fields of FittedCurve."""

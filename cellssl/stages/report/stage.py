@@ -66,7 +66,8 @@ def _hits(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     """Return which treatments changed the cells, where they were searched for."""
     from cellssl.reporting.html import Section
     from cellssl.stages.report.hit_arms import arms_by_hits
-    from cellssl.stages.report.hit_blocks import hit_blocks, leading_run, not_computed
+    from cellssl.stages.report.hit_blocks import hit_blocks, not_computed
+    from cellssl.stages.report.hit_sentences import leading_run
 
     run = leading_run(runs, scores)
     if run is None or run.hits is None:

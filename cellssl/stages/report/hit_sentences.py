@@ -1,0 +1,88 @@
+"""hit_sentences: runs with hits in; how many treatments are active, with which arms and seeds, in sentences, out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cellssl.counting import counted
+from cellssl.stages.hits.metrics import HitsMetrics
+from cellssl.stages.report.arm_scores import ScoresByArm
+from cellssl.stages.report.hit_tables import compared_with, names_of, treatments_of
+from cellssl.stages.report.runs import Run, first_seeds
+
+UNKNOWN_COUNT = "How many cells each well has is not known, so it is not known what their number alone would find."
+
+
+def leading_run(runs: Sequence[Run], scores: ScoresByArm) -> Run | None:
+    """Return the first run with hits of the leading arm, or else of a trained arm, or else of any arm."""
+    with_hits = [run for run in runs if run.hits is not None]
+    order = [scores.leading, *scores.trained, *scores.baselines]
+    return min(with_hits, key=lambda run: order.index(run.arm), default=None)
+
+
+def in_short(runs: Sequence[Run], scores: ScoresByArm) -> list[str]:
+    """Return one paragraph for the top of the page; nothing where no run has hits."""
+    run = leading_run(runs, scores)
+    if run is None or run.hits is None:
+        return []
+    if not run.hits.tested:
+        return [_untested(run)]
+    found = f"{_counts(run, run.hits)}.{beside_baselines(runs, run)} {_by_count(run.hits)} {run.hits.is_it_real}"
+    return [found.rstrip()]
+
+
+def activity_sentence(run: Run, found: HitsMetrics) -> str:
+    """Return when a treatment is active, how many are, and how many differ in their number of cells."""
+    if not found.tested:
+        return _untested(run)
+    rest = found.treatments - found.tested
+    untested = f" {counted(rest, 'further treatment')} could not be tested." if rest else ""
+    return (
+        f"A treatment is active where its wells are more like each other than like {compared_with(run.found_hits)}s, "
+        f"at q < {found.alpha:g}. {_counts(run, found)}. {_by_count(found)}{untested}"
+    )
+
+
+def _untested(run: Run) -> str:
+    return (
+        f"With “{run.arm}” (seed {run.seed}), no treatment could be tested, so there are effects and ranks, and no "
+        f"q-values: a test needs two wells of a treatment on plates with two {compared_with(run.found_hits)}s."
+    )
+
+
+def _counts(run: Run, found: HitsMetrics) -> str:
+    verb = "is" if found.active == 1 else "are"
+    return (
+        f"With “{run.arm}” (seed {run.seed}), {found.active:,} of {counted(found.tested, 'tested treatment')} {verb} "
+        "active"
+    )
+
+
+def _by_count(found: HitsMetrics) -> str:
+    alone = found.active_by_cell_count
+    return UNKNOWN_COUNT if alone is None else f"A test of the number of cells alone finds {alone:,}."
+
+
+def beside_baselines(runs: Sequence[Run], run: Run) -> str:
+    """Return how many treatments the baselines find; nothing where the run is one, or there are none."""
+    baselines = [one for one in first_seeds(list(runs)) if one.is_baseline and one.hits is not None and one.hits.tested]
+    if run.is_baseline or not baselines:
+        return ""
+    each = ", ".join(f"{one.arm} {one.hits.active:,}" for one in baselines if one.hits is not None)
+    return f" Baselines, which learn nothing, find: {each}."
+
+
+def over_seeds(runs: Sequence[Run], run: Run) -> str:
+    """Return how many treatments are active with each seed of an arm, and with all of them; nothing for one seed."""
+    seeds = [one for one in runs if one.arm == run.arm and one.hits is not None and one.hits.tested]
+    if len(seeds) < 2:
+        return ""
+    active = []
+    for one in seeds:
+        table = treatments_of(one.found_hits)
+        active.append({name for name, found in zip(names_of(table), table["active"], strict=True) if found is True})
+    counts = ", ".join(f"{len(each):,}" for each in active)
+    return (
+        f" The {len(seeds)} seeds of “{run.arm}” find {counts}; {len(set.intersection(*active)):,} are active with "
+        "all of them."
+    )
