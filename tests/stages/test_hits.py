@@ -296,3 +296,19 @@ def test_a_treatment_that_is_not_active_has_no_nearest_treatment_in_the_table(fo
     table = read_table(found / "hits.parquet")
     assert table["nearest_treatment"].notna().tolist() == table["active"].tolist()
     assert pd.read_csv(found / "neighbours.csv")["compound"].nunique() == 10
+
+
+def test_names_that_are_probably_not_read_as_meant_are_named(tmp_path: Path) -> None:
+    table = profiles_of(screen()).drop(columns="Metadata_control")
+    table = table.rename(columns={"Metadata_dose_micromolar": "Metadata_Concentration"})
+    table.loc[table["Metadata_compound"] == "drug-010", "Metadata_compound"] = "dmso"
+    said = search(tmp_path, table)
+    assert "the column Concentration looks like a dose" in said.err
+    assert "dmso is tested as a treatment, though it looks like DMSO" in said.err
+
+
+def test_two_spellings_of_a_well_are_one_well(tmp_path: Path) -> None:
+    table = profiles_of(screen())
+    other = table.assign(Metadata_Well=table["Metadata_Well"].str.replace(r"^([A-H])0", r"\1", regex=True))
+    said = search(tmp_path, pd.concat([table, other[other["Metadata_Well"] != table["Metadata_Well"]]]))
+    assert hits_of(said)["wells"].tolist() == [4] * 10 and "up to 2 rows of one plate and well are combined" in said.err

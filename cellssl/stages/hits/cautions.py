@@ -9,6 +9,7 @@ import numpy as np
 
 from cellssl.counting import counted
 from cellssl.datasets.tables.controls import near_control
+from cellssl.datasets.tables.usual_names import usual_columns
 from cellssl.profiling.profiles import TREATMENT
 from cellssl.stages.hits.study import Study
 from cellssl.stages.shared.block_words import empty_blocks_words
@@ -87,11 +88,18 @@ def _left_out(study: Study) -> Iterator[str]:
 
 
 def _names(study: Study) -> Iterator[str]:
-    """Yield compounds that look like a control, and compounds whose dose is known in some wells only."""
+    """Yield names that are probably not read as they are meant: of controls, doses, and wells without a dose."""
     treated = study.wells[study.treatments.of_well >= 0]
     if study.settings.table is not None:
         controls = study.settings.table.controls
         near = {name: near_control(str(name), controls) for name in treated["compound"].unique()}
+        if "dose_micromolar" not in treated and (
+            named := usual_columns(list(map(str, study.screen.cells.columns))).get("dose")
+        ):
+            yield (
+                f"the column {named[0]} looks like a dose, but is not read as one, so that all doses of a compound are "
+                f"replicates: name it, hits.table.columns.dose_micromolar = {named[0]!r}"
+            )
         for name, control in near.items():
             if control is not None:
                 yield f"{name} is tested as a treatment, though it looks like {control}: see hits.table.controls"

@@ -86,8 +86,9 @@ def _too_large(smallest: np.ndarray, settings: Settings) -> Iterator[str]:
     """Yield what the smallest possible p-values, in order, mean for q-values (Benjamini and Hochberg)."""
     from cellssl.profiling.activity import q_values
 
-    number, alpha = len(smallest), settings.alpha
-    never = q_values(smallest) >= alpha
+    alpha = settings.alpha
+    number = int((smallest <= alpha).sum())  # others have no q-value, and do not make those of these larger
+    never = ~(q_values(np.where(smallest <= alpha, smallest, np.nan)) < alpha)
     together = ~never & (number * smallest >= alpha)
     if together.any():
         best = float(smallest[together][0])
@@ -99,7 +100,7 @@ def _too_large(smallest: np.ndarray, settings: Settings) -> Iterator[str]:
         )
     if never.any():
         best = float(smallest[never][0])
-        who = "no treatment" if never.all() else f"{never.sum():,} of {counted(number, 'treatment')}"
+        who = "no treatment" if never.all() else f"{never.sum():,} of {counted(len(smallest), 'treatment')}"
         can = "can" if never.all() else "cannot"
         among = f", for {counted(number, 'treatment')}" if best < alpha else ""
         yield (

@@ -38,7 +38,7 @@ class HitsMetrics:
     plates: int
     treatments: int
     tested: int
-    """Treatments with a p-value."""
+    """Treatments with a q-value."""
     active: int
     """Treatments whose q-value is below `alpha`."""
     alpha: float
@@ -48,7 +48,7 @@ class HitsMetrics:
     dim: int
     """Number of features of a profile."""
     mean_average_precision: float | None = None
-    """The mean over tested treatments."""
+    """The mean over treatments with replicates."""
     smallest_p_value: float | None = None
     """The smallest p-value that the design allows any treatment."""
     active_by_cell_count: int | None = None
@@ -67,7 +67,7 @@ class HitsMetrics:
     def in_words(self) -> str:
         """Return how many treatments are active, in a sentence."""
         if not self.tested:
-            return f"no treatment of {self.treatments:,} could be tested: effects and ranks only"
+            return f"no treatment of {self.treatments:,} can have a q-value in this design: effects and ranks only"
         beside = self.active_by_cell_count
         by_count = "" if beside is None else f"; by the number of cells alone, {beside:,} would be"
         return (

@@ -26,6 +26,7 @@ class Numbers:
     smallest_p_value: np.ndarray
     """What the design allows; 1 where it is not tested."""
     q_value: np.ndarray
+    """NaN also where the smallest possible p-value is above alpha."""
     effects: WellEffects
     treatment_effects: pd.DataFrame
     """Columns effect, low, high, rank and wells; one row per treatment of the table."""
@@ -46,7 +47,7 @@ def compute(study: Study) -> Numbers:
 
     settings, profiles = study.settings, study.profiles
     found = _activity(study)
-    p_value = _p_values(study, found)
+    p_value, smallest = _p_values(study, found), _smallest(study, found)
     plates, control = profiles.wells["plate"], profiles.is_control
     effects = well_effects(profiles.x, plates, control, study.labels, reference=settings.reference)
     of_treatments = _in_order(study, treatment_effects(effects, draws=settings.bootstrap_draws))
@@ -54,8 +55,9 @@ def compute(study: Study) -> Numbers:
     return Numbers(
         activity=found,
         p_value=p_value,
-        smallest_p_value=_smallest(study, found),
-        q_value=q_values(p_value),
+        smallest_p_value=smallest,
+        # what the design does not allow to be active makes the q-values of others no larger
+        q_value=q_values(np.where(smallest <= settings.alpha, p_value, np.nan)),
         effects=effects,
         treatment_effects=of_treatments,
         changed=_changed(study),

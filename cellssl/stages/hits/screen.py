@@ -11,6 +11,7 @@ from cellssl.artifacts import embeddings
 from cellssl.artifacts.contents import input_of
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import UNREAD_FIELDS, read_fields, read_table
+from cellssl.datasets.tables.wells import unified_wells
 from cellssl.engine.build import Job
 from cellssl.errors import UsageError
 from cellssl.profiling.blocks import Blocks
@@ -69,9 +70,6 @@ def read_screen(job: Job) -> Screen:
     """
     table = job.settings.table
     screen = _external(table) if table else _embedded(job)
-    for name in ("plate", "well"):
-        if name not in screen.cells or screen.cells[name].isna().any():
-            raise UsageError(f"not every row has a {name}", hint=column_hint(table, name, SECTION))
     if "compound" not in screen.wells or screen.wells["compound"].isna().all():
         raise UsageError("no well has a treatment", hint=column_hint(table, "compound", SECTION))
     if not _is_treated(screen.wells).any():
@@ -115,7 +113,10 @@ def _external(table: ExternalTable) -> Screen:
     for name in ("plate", "well"):
         if name not in cells:
             raise UsageError(f"{table.path} has no column for the {name}", hint=column_hint(table, name, SECTION))
+        if cells[name].isna().any():
+            raise UsageError(f"not every row has a {name}", hint=column_hint(table, name, SECTION))
     cells = _with_plain_doses(cells)
+    cells = cells.assign(well=unified_wells(cells["well"].astype(str).tolist())[0])  # B2 and B02 are one well
     known = [name for name in OF_WELL if name in cells]
     by_well = cells.groupby(["plate", "well"], sort=True, dropna=False)
     wells = cells[["plate", "well", *known]].drop_duplicates(["plate", "well"])

@@ -93,8 +93,8 @@ def well_table(study: Study, numbers: Numbers) -> pd.DataFrame:
     precision[study.rows] = numbers.activity.ranked.average_precision
     positions = study.positions
     return study.wells[["plate", "well"]].assign(
-        row=positions.row,
-        column=positions.column,
+        row=pd.array(positions.row, "Int64"),
+        column=pd.array(positions.column, "Int64"),
         edge=pd.Series(positions.edge, dtype="boolean").where(positions.known),
         **{name: study.wells[name] for name in known},
         profiled_cells=pd.array(profiled, "Int64"),

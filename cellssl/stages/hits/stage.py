@@ -41,7 +41,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     write_profiles(study, job.draft)
     yield Progress(1, PARTS, "parts", "treatments")
     numbers = compute(study)
-    active, tested = (numbers.q_value < settings.alpha).sum(), (~np.isnan(numbers.p_value)).sum()
+    active, tested = (numbers.q_value < settings.alpha).sum(), (~np.isnan(numbers.q_value)).sum()
     late = cautions_of_effects(numbers.effects) + many_active(study, int(active), int(tested))
     yield from map(Note, late)
     yield Progress(2, PARTS, "parts", "doses and neighbours")
@@ -73,7 +73,7 @@ def _metrics(
 ) -> HitsMetrics:
     """Return the counts of wells and treatments, and how they were compared."""
     settings, found, wells = study.settings, numbers.activity, study.profiles.wells
-    tested, of_counts = ~np.isnan(found.p_value), numbers.count_q_value
+    tested, of_counts = ~np.isnan(numbers.q_value), numbers.count_q_value
     return HitsMetrics(
         wells=len(wells),
         control_wells=int(study.profiles.is_control.sum()),
@@ -85,8 +85,8 @@ def _metrics(
         normalise=tuple(chain_names(settings.normalise)),
         aggregate=settings.aggregate,
         dim=study.profiles.x.shape[1],
-        mean_average_precision=float(found.mean_average_precision[tested].mean()) if tested.any() else None,
-        smallest_p_value=float(numbers.smallest_p_value.min()) if tested.any() else None,
+        mean_average_precision=_mean(found.mean_average_precision),
+        smallest_p_value=float(numbers.smallest_p_value.min()) if (found.wells > 0).any() else None,
         active_by_cell_count=None if of_counts is None else int((of_counts < settings.alpha).sum()),
         retrieval=rules,
         not_computed=not_computed,
@@ -94,3 +94,8 @@ def _metrics(
         fitted_by=study.profiles.fitted_by,
         cautions=tuple(doubts),
     )
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None

@@ -18,6 +18,9 @@ DIGITS = 4
 """Digits of results in CSV tables for people; parquet files have all."""
 AS_GIVEN = ("dose_micromolar", "cell_count")
 """Columns, by the end of their names, that are not results, and keep their digits."""
+TEXTS = ("compound", "moa", "control_type", "nearest_treatment", "nearest_moa", "remark")
+NUMBERS = ("nearest_similarity", "ec50_micromolar", "ec50_low", "ec50_high", "dose_trend_p_value")
+"""Columns that may be empty in all rows, and keep their types."""
 FEW_CELLS, FEWER = 50, 1 / 3
 """A treatment whose wells have fewer cells than the first, and than this share of its controls, gets a remark."""
 
@@ -32,9 +35,8 @@ def treatment_table(study: Study, numbers: Numbers, nearest: pd.DataFrame, doses
     treatments, effects, found = study.treatments, numbers.treatment_effects, numbers.activity
     known = [name for name in ("compound", "dose_micromolar", "moa", "control_type") if name in treatments.table]
     table = treatments.table[known].assign(**_counts(study)).astype({"profiled_cells": "Int64"})
-    tested = ~np.isnan(numbers.p_value)
     table["active"] = pd.array(numbers.q_value < study.settings.alpha, "boolean")
-    table.loc[~tested, "active"] = pd.NA
+    table.loc[np.isnan(numbers.q_value), "active"] = pd.NA
     table["q_value"], table["p_value"] = numbers.q_value, numbers.p_value
     table["mean_average_precision"] = treatments.in_order(found.treatments, found.mean_average_precision)
     table["effect"], table["effect_low"], table["effect_high"] = (effects[one] for one in ("effect", "low", "high"))
@@ -50,7 +52,8 @@ def treatment_table(study: Study, numbers: Numbers, nearest: pd.DataFrame, doses
     nearest = nearest.mask(pd.DataFrame(dict.fromkeys(nearest, is_inactive), index=nearest.index))
     table = table.join(nearest).merge(_of_compounds(doses), on="compound", how="left")
     table["remark"] = ["; ".join(_remarks(study, numbers, row)) for row in range(len(table))]
-    return _best_first(table)
+    types = {**dict.fromkeys(set(TEXTS) & set(table), "string"), **dict.fromkeys(NUMBERS, "float64")}
+    return _best_first(table.astype({**types, "effect_rank": "Int64"}))
 
 
 def _best_first(table: pd.DataFrame) -> pd.DataFrame:
@@ -101,7 +104,7 @@ def _remarks(study: Study, numbers: Numbers, row: int) -> Iterator[str]:
         return
     smallest = numbers.smallest_p_value[row]
     if smallest > study.settings.alpha:
-        yield f"too few wells: the smallest possible p-value is {smallest:.2g}"
+        yield f"too few wells for a q-value: the smallest possible p-value is {smallest:.2g}"
     elif numbers.p_value[row] <= smallest and not numbers.q_value[row] < study.settings.alpha:
         yield f"as sure as this design allows: a smaller p-value than {smallest:.2g} is not possible"
     if numbers.q_value[row] < study.settings.alpha:
