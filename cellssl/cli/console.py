@@ -27,7 +27,7 @@ LOOK_EVERY_S = 5.0
 """Seconds between two looks whether such a line is due although nothing has happened."""
 EVENT_EVERY_S = 1.0
 """Seconds between two progress events in a JSON log; a training has more steps than a log needs."""
-LONG_NOTE = 80
+LONG_NOTE = 120
 """Characters of a sentence that is not repeated in full for every arm and seed."""
 WITHOUT_LOG = "the work goes on without it"
 

@@ -17,7 +17,7 @@ from cellssl.stages.hits.metrics import HitsMetrics, RetrievalRule
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import Check
 from cellssl.stages.report.checks import checks
-from cellssl.stages.report.hit_checks import APART, BY_CELL_NUMBER, apart
+from cellssl.stages.report.hit_checks import APART, BY_CELL_NUMBER, DOUBTFUL, apart
 from cellssl.stages.report.runs import Run, by_hand, collect, row_of
 from tests.chain import Chain, say
 from tests.stages.test_report import table_rows
@@ -266,8 +266,28 @@ def test_seeds_of_an_arm_are_compared_by_their_active_treatments(runs: list[Run]
 
 
 def test_what_the_search_for_hits_noticed_stands_among_the_checks(runs: list[Run]) -> None:
-    found = next(one for one in found_checks(runs).values() if one.question.startswith("Does every cell"))
-    assert FOUND.cautions[0] in found.numbers and found.finding == "against"
+    found = found_checks(runs)[DOUBTFUL]
+    assert found.numbers == FOUND.cautions[0] and found.finding == "against"
+
+
+@pytest.mark.parametrize(
+    ("found", "advice"),
+    [
+        (replace(FOUND, tested=0, active=0), ["Give treatments replicates"]),
+        (replace(FOUND, active=0), ["No treatment is active"]),
+        (FOUND, []),
+        (replace(FOUND, active_by_cell_count=12, retrieval={"any": ANYWHERE}), ["Put replicates on several plates"]),
+    ],
+)
+def test_advice_on_hits_is_what_is_missing(
+    runs: list[Run], stores: Store, found: HitsMetrics, advice: list[str]
+) -> None:
+    from cellssl.stages.report.next_steps import next_steps
+
+    run = replace(runs[0], hits_artifact=hits_of(runs[0], stores, found, treatments()))
+    without = next_steps([replace(run, hits_artifact=None)], ScoresByArm([row_of(run)]))
+    steps = [step for step in next_steps([run], ScoresByArm([row_of(run)])) if step not in without]
+    assert len(steps) == len(advice) and all(map(str.startswith, steps, advice))
 
 
 def test_hits_given_by_hand_belong_to_the_clusters_of_the_same_vectors(runs: list[Run], stores: Store) -> None:

@@ -724,7 +724,7 @@ def test_a_collapsed_training_is_reported_at_the_top_of_the_page(chain: Chain, t
     shrink = ["--set", "pretrain.weight_decay=30", "--set", "pretrain.learning_rate=0.1", "--arm", "main"]
     folder = chain_with(chain, tmp_path, *shrink)
     texts = [text for _, text in ParsedPage((Path(folder) / "report.html").read_text(encoding="utf-8")).texts]
-    words = " ".join(texts[:30])
+    words = " ".join(texts[:35])
     assert "The training of “main” ended close to a collapse (seed 0): the projections of its branch “context”" in words
     assert "speak against this result: the network has collapsed" in words
     assert any(

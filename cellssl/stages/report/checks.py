@@ -69,8 +69,7 @@ def cautions(run: Run) -> list[str]:
     if run.split is not None and (without := split_metrics(run.split).without_class):
         found.append(f"{without:,} cells have no class and are left out")
     found += run.clusters.cautions()
-    found += run.evaluation.cautions() if run.evaluation is not None else []
-    return found + (list(run.hits.cautions) if run.hits is not None else [])
+    return found + (run.evaluation.cautions() if run.evaluation is not None else [])
 
 
 def _scale(run: Run) -> Check | None:

@@ -18,6 +18,7 @@ from cellssl.stages.report.runs import Run
 
 BY_CELL_NUMBER = "Would cell number alone find the active treatments?"
 APART = "Do replicates find each other on other plates and positions?"
+DOUBTFUL = "Does anything make the hits doubtful?"
 FEW_QUERIES = 10
 """With fewer wells, a share of them is uncertain by more than 30 percentage points."""
 EFFECT_OR_COUNT = "a drug that kills cells lowers their number, so it can be the effect or all that there is to it"
@@ -30,9 +31,17 @@ def hit_checks(runs: Sequence[Run], scores: ScoresByArm) -> list[Check]:
     run = next(run for run in runs if run.arm == scores.leading)
     if run.hits is None:
         return [
-            not_made(question, f"no hits were searched for with “{run.arm}”") for question in (BY_CELL_NUMBER, APART)
+            not_made(question, f"no hits were searched for with “{run.arm}”")
+            for question in (BY_CELL_NUMBER, APART, DOUBTFUL)
         ]
-    return [by_cell_number(run, run.hits), apart(run.hits)]
+    return [by_cell_number(run, run.hits), apart(run.hits), doubtful(run.hits)]
+
+
+def doubtful(found: HitsMetrics) -> Check:
+    """Return what the search for hits noticed about the wells and the layout."""
+    if not found.cautions:
+        return Check(DOUBTFUL, "no", "nothing was noticed about wells and layout", "passed")
+    return Check(DOUBTFUL, "yes", "; ".join(found.cautions), "against", "wells or layout make hits doubtful")
 
 
 def by_cell_number(run: Run, found: HitsMetrics) -> Check:

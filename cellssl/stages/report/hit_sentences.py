@@ -64,12 +64,11 @@ def _by_count(found: HitsMetrics) -> str:
 
 
 def beside_baselines(runs: Sequence[Run], run: Run) -> str:
-    """Return how many treatments the baselines find; nothing where the run is one, or there are none."""
-    baselines = [one for one in first_seeds(list(runs)) if one.is_baseline and one.hits is not None and one.hits.tested]
-    if run.is_baseline or not baselines:
-        return ""
-    each = ", ".join(f"{one.arm} {one.hits.active:,}" for one in baselines if one.hits is not None)
-    return f" Baselines, which learn nothing, find: {each}."
+    """Return how many treatments the baselines find, other than this run; nothing where there are none."""
+    baselines = [one for one in first_seeds(list(runs)) if one.is_baseline and one.arm != run.arm]
+    found = [f"{one.arm} {one.hits.active:,}" for one in baselines if one.hits is not None and one.hits.tested]
+    who = "Other baselines" if run.is_baseline else "Baselines, which learn nothing,"
+    return f" {who} find: {', '.join(found)}." if found else ""
 
 
 def over_seeds(runs: Sequence[Run], run: Run) -> str:
@@ -81,6 +80,8 @@ def over_seeds(runs: Sequence[Run], run: Run) -> str:
     for one in seeds:
         table = treatments_of(one.found_hits)
         active.append({name for name, found in zip(names_of(table), table["active"], strict=True) if found is True})
+    if all(each == active[0] for each in active):
+        return f" All {len(seeds)} seeds of “{run.arm}” find the same treatments." if active[0] else ""
     counts = ", ".join(f"{len(each):,}" for each in active)
     return (
         f" The {len(seeds)} seeds of “{run.arm}” find {counts}; {len(set.intersection(*active)):,} are active with "

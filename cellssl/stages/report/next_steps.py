@@ -9,6 +9,7 @@ from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import MeanSd
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import FOLLOWED
+from cellssl.stages.report.hit_checks import apart, by_cell_number
 from cellssl.stages.report.label_free_checks import FEW_CELLS, FEW_STEPS, NUISANCES, collapses, nuisance
 from cellssl.stages.report.runs import Run, has_treatments
 from cellssl.stages.shared.card_shapes import pretrain_metrics, segment_metrics, split_metrics
@@ -32,6 +33,27 @@ COLLAPSE_ADVICE = (
     "views weaker (docs/training.md)."
 )
 MUCH_DROPPED = 0.5
+UNTESTED_ADVICE = (
+    "Give treatments replicates, two wells or more of each, on plates with at least two control wells: without them no "
+    "treatment can be tested."
+)
+NO_HIT_ADVICE = (
+    "No treatment is active: look at the cells of those with the largest effects (hits.csv); more wells per treatment, "
+    "or more control wells, would show smaller effects."
+)
+CELL_NUMBER_ADVICE = (
+    "Most active treatments differ in their number of cells, too: look at the share of changed cells and at the cells "
+    "themselves, and whether a lower dose, which spares cells, is active."
+)
+BESIDE_ADVICE = (
+    "Replicates are alike mostly on the same plate or at the same position: before a hit is believed, repeat it on "
+    "another plate at another position; hits.permute_within = [“plate”, “edge”] compares wells at the edge with "
+    "controls at the edge."
+)
+APART_ADVICE = (
+    "Put replicates on several plates, and at another position on each: only then can an effect be separated from that "
+    "of a position."
+)
 
 
 def next_steps(runs: list[Run], scores: ScoresByArm) -> list[str]:
@@ -42,6 +64,7 @@ def next_steps(runs: list[Run], scores: ScoresByArm) -> list[str]:
     return [
         *([COLLAPSE_ADVICE] if collapses(runs, scores) else []),
         *_from_training(run),
+        *_from_hits(run),
         *_from_labels(scores, over_seeds),
         *_from_nuisances(run, over_seeds, scores.number_of_plates(arm)),
         *_from_counts(run, scores, arm),
@@ -54,6 +77,18 @@ def _from_training(run: Run) -> list[str]:
     if all(pretrain_metrics(part.trained).steps >= FEW_STEPS for part in run.trained):
         return []
     return [f"Train longer (pretrain.epochs): after fewer than {FEW_STEPS} steps a network has learned little."]
+
+
+def _from_hits(run: Run) -> list[str]:
+    found = run.hits
+    if found is None:
+        return []
+    if not found.tested:
+        return [UNTESTED_ADVICE]
+    if not found.active:
+        return [NO_HIT_ADVICE]
+    elsewhere = {"against": [BESIDE_ADVICE], "too little": [APART_ADVICE]}.get(apart(found).finding, [])
+    return [*([CELL_NUMBER_ADVICE] if by_cell_number(run, found).finding == "against" else []), *elsewhere]
 
 
 def _from_labels(scores: ScoresByArm, over_seeds: dict[str, MeanSd]) -> list[str]:
