@@ -103,8 +103,7 @@ def _embedded(job: Job) -> Screen:
 
 
 def _external(table: ExternalTable) -> Screen:
-    cells, vectors, names = read_external_table(table, SECTION)
-    vectors = vectors.astype(np.float32)  # as embeddings; a table of many cells would take twice the memory
+    cells, vectors, names = read_external_table(table, SECTION, np.float32)  # as embeddings are
     order = order_of(cells, vectors)  # samples of cells follow it, so that the order of the rows changes nothing
     cells, vectors = cells.iloc[order].reset_index(drop=True), vectors[order]
     cells = with_control_types(cells if "control" in cells else cells.assign(control=False))

@@ -66,8 +66,10 @@ class ExternalTable(SettingsModel):
     """Compounds of the control wells; used where the table has no column Metadata_control."""
 
 
-def read_external_table(external: ExternalTable, section: str) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Return the metadata, under the names of the cell table, the vectors (n, dim) float64, and the names of features.
+def read_external_table(
+    external: ExternalTable, section: str, dtype: type = np.float64
+) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+    """Return the metadata, under the names of the cell table, the vectors (n, dim), and the names of features.
 
     `section` is the section of the recipe that names the table; messages name settings of it. Rows in messages are
     counted from 1, the first below the header.
@@ -94,7 +96,7 @@ def read_external_table(external: ExternalTable, section: str) -> tuple[pd.DataF
         metadata["control"] = _as_booleans(metadata["control"], external.path, section)
     elif "compound" in metadata:
         metadata["control"] = metadata["compound"].isin(external.controls)
-    return metadata, _feature_matrix(table[features], external.path, section), features
+    return metadata, _feature_matrix(table, features, external.path, section, dtype), features
 
 
 def with_control_types(metadata: pd.DataFrame) -> pd.DataFrame:
@@ -293,16 +295,25 @@ def _as_numbers(column: pd.Series[Any], path: Path, section: str) -> pd.Series[A
     return exact
 
 
-def _feature_matrix(features: pd.DataFrame, path: Path, section: str) -> np.ndarray:
-    """Return the features (n, dim) float64; raise DataError for gaps, infinite numbers and text."""
-    text_columns = features.columns.difference(features.select_dtypes("number").columns, sort=False)
-    features = features.assign(**{name: _as_numbers(features[name], path, section) for name in text_columns})
-    numbers = features.to_numpy(np.float64)
-    broken = ~np.isfinite(numbers).all(axis=0)
-    if broken.any():
+def _feature_matrix(table: pd.DataFrame, names: list[str], path: Path, section: str, dtype: type) -> np.ndarray:
+    """Return the features (n, dim); raise DataError for gaps, infinite numbers and text.
+
+    They are taken column by column: a table of many cells in a second type would take as much memory again.
+    """
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    numbers: np.ndarray = np.empty((len(table), len(names)), dtype)
+    broken = []
+    for place, name in enumerate(names):
+        column = table[name]
+        is_number = is_numeric_dtype(column) and not is_bool_dtype(column)
+        values = (column if is_number else _as_numbers(column, path, section)).to_numpy(np.float64, na_value=np.nan)
+        if not np.isfinite(values).all() or np.abs(values).max(initial=0) > np.finfo(dtype).max:
+            broken.append(name)
+        numbers[:, place] = np.nan if name in broken[-1:] else values
+    if broken:
         raise DataError(
-            f"{broken.sum()} of {len(broken)} features of {path} have gaps or infinite numbers; "
-            f"first: {features.columns[broken.argmax()]}",
+            f"{len(broken):,} of {len(names):,} features of {path} have gaps or infinite numbers; first: {broken[0]}",
             hint="remove these columns from the table, as pycytominer's feature_select does",
         )
-    return np.ascontiguousarray(numbers)
+    return numbers
