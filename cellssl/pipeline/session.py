@@ -214,7 +214,7 @@ class Session:
         kind = artifact.card.kind
         if kind not in wanted:
             raise UsageError(
-                f"{stage} takes {' and '.join(wanted) or 'no artifact'}, but {reference} is a {kind}",
+                f"{stage} takes {' and '.join(wanted) or 'no artifact'}, but {reference} comes from {kind}",
                 hint=did_you_mean(kind, wanted) if wanted else "leave --input out",
             )
         if kind in given:

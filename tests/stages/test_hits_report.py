@@ -13,6 +13,7 @@ import pytest
 
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import write_csv, write_table
+from cellssl.errors import UsageError
 from cellssl.stages.hits.metrics import HitsMetrics, RetrievalRule
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import Check
@@ -295,6 +296,13 @@ def test_hits_given_by_hand_belong_to_the_clusters_of_the_same_vectors(runs: lis
     assert set(by_hand(given, stores)) == {
         f"{arm}/0/{kind}" for arm in ("context", "intensities") for kind in ("cluster", "hits")
     }
+
+
+def test_hits_of_an_external_table_have_no_page(runs: list[Run], stores: Store) -> None:
+    made = runs[0].found_hits
+    external = replace(made, card=replace(made.card, inputs={}))
+    with pytest.raises(UsageError, match="a search for hits of an external table"):
+        by_hand([external], stores)
 
 
 def test_a_page_of_runs_without_hits_does_not_speak_of_them(runs: list[Run]) -> None:

@@ -113,7 +113,7 @@ def effect_curves(
     for axis, (name, curve) in zip(axes, curves.items(), strict=False):
         in_panel = known & ~is_control & (dose_micromolar > 0) & (names == name)
         _fitted_panel(axis, dose_micromolar[in_panel], effect[in_panel], effect[known & is_control], curve)
-        set_title(axis, f"{name}: {curve.ec50:.2g} µM", (width - 0.5) / columns - 0.15)
+        set_title(axis, f"{name}: EC50 {curve.ec50:.2g} µM", (width - 0.5) / columns - 0.15)
     hide_axes(axes[len(curves) :])
     for axis in axes[::columns]:
         axis.set_ylabel("distance from controls")

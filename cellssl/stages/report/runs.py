@@ -255,13 +255,23 @@ def by_hand(artifacts: Iterable[Artifact], store: Store) -> dict[str, Artifact]:
     for result in (one for one in given if one.card.kind in BESIDE_CLUSTERS):
         found = places.get(result.card.inputs.get("embed", ""), [])
         if not found:
-            what = BESIDE_CLUSTERS[result.card.kind]
-            raise UsageError(
-                f"{result.path} is {what}, but no cluster artifact of the same vectors is given",
-                hint="also give a cluster artifact that was made from the same embed artifact",
-            )
+            raise _without_clusters(result)
         named |= {f"{place}/{result.card.kind}": result for place in found}
     return dict(sorted(named.items(), key=_arm_and_seed(named)))
+
+
+def _without_clusters(result: Artifact) -> UsageError:
+    """Return the error of a result whose vectors have no cluster artifact, or none in the store."""
+    what = BESIDE_CLUSTERS[result.card.kind]
+    if "embed" not in result.card.inputs:
+        return UsageError(
+            f"{result.path} is {what} of an external table, and the page shows results of cells of images",
+            hint=f"read the tables in {result.path}",
+        )
+    return UsageError(
+        f"{result.path} is {what}, but no cluster artifact of the same vectors is given",
+        hint="also give a cluster artifact that was made from the same embed artifact",
+    )
 
 
 def _arm_and_seed(named: Mapping[str, Artifact]) -> Callable[[tuple[str, Artifact]], tuple[int, int]]:
