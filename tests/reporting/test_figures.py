@@ -487,16 +487,16 @@ def test_every_treatment_with_an_effect_and_a_count_has_its_point() -> None:
     assert len(axis.texts) >= 3
 
 
-def test_where_nothing_was_tested_the_largest_effects_are_named() -> None:
-    effect = np.array([1.0, 9.0, 2.0])
-    axis = hits.effect_against_count(effect, np.array([0.5, 0.7, 1.0]), ["not tested"] * 3, ["a", "b", "c"]).axes[0]
+def test_where_nothing_is_active_the_largest_effects_are_named() -> None:
+    effect, states = np.array([0.0, 9.0, 2.0]), ["not tested", "not active", "not active"]
+    axis = hits.effect_against_count(effect, np.array([0.5, 0.7, 1.0]), states, ["a", "b", "c"]).axes[0]
     assert [text.get_text() for text in axis.texts] == ["b", "c", "a"]
 
 
 def test_the_ec50_and_its_interval_stand_at_their_doses() -> None:
     axis = draw_effects().axes[0]
     (line,) = [line for line in axis.get_lines() if line.get_linestyle() == "--"]
-    assert list(line.get_xdata()) == [3.0, 3.0] and axis.get_title(loc="left") == "taxol: 3 µM"
+    assert list(line.get_xdata()) == [3.0, 3.0] and axis.get_title(loc="left") == "taxol: EC50 3 µM"
     along, effect = next(line.get_data() for line in axis.get_lines() if len(line.get_xdata()) == 100)
     np.testing.assert_allclose(effect, 0.2 + 0.8 / (1 + (3 / along) ** 2))
     assert axis.patches[0].get_x() == 0.5 and axis.get_xlim()[1] < 100
