@@ -274,7 +274,7 @@ def test_what_the_search_for_hits_noticed_stands_among_the_checks(runs: list[Run
 @pytest.mark.parametrize(
     ("found", "advice"),
     [
-        (replace(FOUND, tested=0, active=0), ["Give treatments replicates"]),
+        (replace(FOUND, tested=0, active=0), ["Give treatments more wells"]),
         (replace(FOUND, active=0), ["No treatment is active"]),
         (FOUND, []),
         (replace(FOUND, active_by_cell_count=12, retrieval={"any": ANYWHERE}), ["Put replicates on several plates"]),

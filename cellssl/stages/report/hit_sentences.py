@@ -44,9 +44,11 @@ def activity_sentence(run: Run, found: HitsMetrics) -> str:
 
 
 def _untested(run: Run) -> str:
+    assert run.hits is not None
     return (
         f"With “{run.arm}” (seed {run.seed}), no treatment could be tested, so there are effects and ranks, and no "
-        f"q-values: a test needs two wells of a treatment on plates with two {compared_with(run.found_hits)}s."
+        f"q-values: a test needs two wells of a treatment on plates with two {compared_with(run.found_hits)}s, and "
+        f"enough of both for a p-value of {run.hits.alpha:g}."
     )
 
 

@@ -34,8 +34,8 @@ COLLAPSE_ADVICE = (
 )
 MUCH_DROPPED = 0.5
 UNTESTED_ADVICE = (
-    "Give treatments replicates, two wells or more of each, on plates with at least two control wells: without them no "
-    "treatment can be tested."
+    "Give treatments more wells, two of each at least, on plates with more control wells: with so few no treatment can "
+    "be tested."
 )
 NO_HIT_ADVICE = (
     "No treatment is active: look at the cells of those with the largest effects (hits.csv); more wells per treatment, "
