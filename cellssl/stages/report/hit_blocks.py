@@ -48,8 +48,8 @@ EXPLAINED = {
     "{other} lies from the others.",
     "cells changed": "Cells changed: at least this share of the cells looks unlike those of {other}s.",
     "cell count ratio": "Cell count ratio: cells per well, relative to {other}s of the plate.",
-    "most like": "Most like: the nearest treatment of another compound (similarity); a treatment that is not active is "
-    "like many, so it has none.",
+    "most like": "Most like: the nearest treatment of another compound (similarity, where it is above 0); a treatment that "
+    "is not active is like many, so it has none.",
     "nearest mechanism": "Nearest mechanism: that of this treatment, where it is known.",
 }
 """Column of the table of treatments -> what its caption says about it."""
@@ -88,8 +88,7 @@ def _row(name: str, row: dict[Any, Any]) -> list[Value]:
         _interval(row["effect_low"], row["effect_high"]),
         _percent(row["changed_share"]),
         _two_decimals(row["cell_count_ratio"]),
-        _nearest(row),
-        _text(row["nearest_moa"]),
+        *_nearest(row),
         _text(row["remark"]),
     ]
 
@@ -114,10 +113,12 @@ def _percent(value: Any) -> str:
     return "–" if share is None else f"{100 * share:.0f} %"
 
 
-def _nearest(row: dict[Any, Any]) -> str:
+def _nearest(row: dict[Any, Any]) -> tuple[str, str]:
+    """Return the nearest treatment and its mechanism; nothing where even this one is not similar."""
     similarity = _number(row["nearest_similarity"])
-    name = _text(row["nearest_treatment"])
-    return f"{name} ({similarity:.2f})" if name and similarity is not None else name
+    if similarity is None or similarity <= 0:
+        return "", ""
+    return f"{_text(row['nearest_treatment'])} ({similarity:.2f})", _text(row["nearest_moa"])
 
 
 def _number(value: Any) -> float | None:
