@@ -288,6 +288,12 @@ def write_csv(frame: pd.DataFrame, path: Path, **options: Any) -> None:
     safe_frame.to_csv(path, index=False, lineterminator="\n", quoting=quoting, **options)
 
 
+def written_flags(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with flags as TRUE and FALSE, which R and spreadsheets read; missing ones stay missing."""
+    flags = frame.select_dtypes(["bool", "boolean"]).columns
+    return frame.assign(**{name: frame[name].map({True: "TRUE", False: "FALSE"}) for name in flags})
+
+
 def read_csv(path: Path, numbers: Iterable[str] = ()) -> pd.DataFrame:
     """Read a CSV table that `write_csv` wrote: the columns `numbers`, where there are any, as numbers, others as text.
 

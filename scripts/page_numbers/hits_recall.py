@@ -62,7 +62,7 @@ def _of(called: Sequence[bool]) -> str:
 def _called(work: Workplace, arm: str) -> dict[tuple[str, float], bool]:
     """Return treatment -> whether an arm calls it active; `cell_count` is a column of every table."""
     column = "cell_count_q_value" if arm == "cell_count" else "q_value"
-    made = work.cellssl("hits", RECIPE, "--arm", "features" if arm == "cell_count" else arm)
+    made = work.cellssl("run", RECIPE, "--to", "hits", "--arm", "features" if arm == "cell_count" else arm)
     return dict(_rows(made / "hits.csv", column))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellssl.artifacts.tables import written_flags
 from cellssl.counting import counted
 from cellssl.stages.hits.numbers_of_treatments import Numbers
 from cellssl.stages.hits.study import Study
@@ -64,10 +65,10 @@ def _best_first(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with results of a few digits, for people."""
+    """Return the table with results of a few digits, and flags as TRUE and FALSE, for people."""
     results = [name for name in table.select_dtypes("float").columns if not name.endswith(AS_GIVEN)]
     digits = {name: table[name].map(_rounded) for name in results}
-    return table.assign(**digits)
+    return written_flags(table.assign(**digits))
 
 
 def _rounded(number: float) -> float:

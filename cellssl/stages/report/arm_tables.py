@@ -29,6 +29,7 @@ LINKS = {
     "pca_whiten": "principal components of equal variance",
     "sphering": "whitened by the controls of all plates",
     "tvn": "typical variation normalisation",
+    "clip": "features limited to a range",
     "l2": "unit length",
 }
 """What the links of `cluster.normalise` do to the vectors; `pca_whiten` is on cards of earlier versions."""

@@ -36,7 +36,7 @@ TREATMENTS = {
     "remark": TEXT,
 }
 """Columns of hits.parquet that the page shows."""
-SPELLED_FLAGS = {True: True, False: False, "True": True, "False": False, "true": True, "false": False}
+SPELLED_FLAGS = {True: True, False: False, "True": True, "False": False, "TRUE": True, "FALSE": False}
 OF_WELLS = ("dose_micromolar", "distance_from_controls", "compound", "control")
 """Columns of wells.csv that dose curves need, those that hold numbers first."""
 OF_CURVES = ("ec50_micromolar", "ec50_low", "ec50_high", "slope", "bottom", "top")

@@ -147,12 +147,12 @@ def _write_blocks(job: Job, runs: list[Run]) -> None:
 
 def _write_hits(job: Job, runs: list[Run]) -> None:
     """Write hits.csv, one row per run and treatment, where treatments were tested for hits."""
-    from cellssl.artifacts.tables import write_csv
+    from cellssl.artifacts.tables import write_csv, written_flags
     from cellssl.stages.report.hit_tables import all_treatments
 
     found = [(run.arm, run.seed, run.hits_artifact) for run in runs if run.hits_artifact is not None]
     if (table := all_treatments(found)) is not None:
-        write_csv(table, job.draft.file("hits.csv"))
+        write_csv(written_flags(table), job.draft.file("hits.csv"))
 
 
 def _write_csv(job: Job, rows: Sequence[Row]) -> None:
