@@ -48,7 +48,7 @@ EXPLAINED = {
     "{other} lies from the others.",
     "cells changed": "Cells changed: at least this share of the cells looks unlike those of {other}s.",
     "cell count ratio": "Cell count ratio: cells per well, relative to {other}s of the plate.",
-    "most like": "Most like: the nearest treatment of another compound (similarity, where it is above 0); a treatment that "
+    "most like": "Most like: the nearest treatment of another compound (similarity, where above 0); a treatment that "
     "is not active is like many, so it has none.",
     "nearest mechanism": "Nearest mechanism: that of this treatment, where it is known.",
 }
