@@ -95,9 +95,10 @@ def activity(
     scale that few control wells have set makes these alike, and treated wells not. The mean average precision is that
     of `x` all the same. With reference "all" it is not needed.
 
-    Of relabelings with the mean average precision of the treatment, only those count whose treated wells agree as much:
-    whose mean inner product from the centre is as large. (copairs 0.6 counts all of them; with two or three replicates
-    the strongest treatment then has the p-value of any wells that are nearest to each other.)
+    Treated wells must agree: their mean inner product from the centre must be above 0, or the p-value is 1. Of
+    relabelings with the mean average precision of the treatment, only those count that agree as much, and of others,
+    those that agree at all. (copairs 0.6 counts all of them; with two or three replicates the strongest treatment then
+    has the p-value of any wells that are nearest to each other.)
 
     A permutation changes labels only between wells of one plate that have equal `blocks`; a well in a block without
     reference wells stays treated in all of them. All relabelings are counted where they are `null_size` at most; else
@@ -205,17 +206,20 @@ class _Observed:
         return cls(comparison, precision, float(comparison.agreement(treated)[0]))
 
     def reached_by(self, draws: Int[np.ndarray, "b k"]) -> Int[np.ndarray, "h"]:
-        """Return the draws that rank at least as well; of those that rank equally, the ones that agree as much.
+        """Return the draws that are at least as good.
 
+        Wells that do not agree, whose mean inner product is not above 0, are the worst, however they rank: they have
+        nothing in common. Others are ordered by rank; of those that rank equally, the ones that agree more are better.
         Few replicates often rank perfectly by chance: of two wells, any two that are nearest to each other do.
         """
+        if self.agreement <= 0:
+            return np.arange(len(draws))
         precision = self.comparison.ranking.average_precision(draws).mean(axis=1)
-        is_equal = np.flatnonzero(np.abs(precision - self.precision) <= ROUNDING)
-        found = precision > self.precision + ROUNDING
-        if len(is_equal):
-            least = self.agreement - AGREEMENT_ROUNDING * max(1.0, abs(self.agreement))
-            found[is_equal] = self.comparison.agreement(draws[is_equal]) >= least
-        return np.flatnonzero(found)
+        near = np.flatnonzero(precision >= self.precision - ROUNDING)
+        agreement = self.comparison.agreement(draws[near])
+        is_equal = precision[near] <= self.precision + ROUNDING
+        least = np.where(is_equal, self.agreement * (1 - AGREEMENT_ROUNDING), np.nextafter(0, 1))
+        return near[agreement >= least]
 
 
 def _all(comparison: Comparison) -> Iterator[Int[np.ndarray, "b k"]]:

@@ -277,7 +277,7 @@ def cpu_ratio(*words: object) -> float:
 
 
 def test_up_to_date_costs_little_more_than_its_libraries(chain: Chain) -> None:
-    assert cpu_ratio("run", chain.recipe, "--store", chain.root) < 7
+    assert cpu_ratio("run", chain.recipe, "--store", chain.root) < 8  # nine stages of two arms, and a report
 
 
 def test_help_costs_little() -> None:

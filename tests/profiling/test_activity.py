@@ -130,11 +130,12 @@ def test_a_small_design_is_enumerated(name: str) -> None:
         own = np.flatnonzero(table["treatment"] == treatment).tolist()
         observed, agreed = naive(table, own, wells.tolist()), agreement(table, own, wells.tolist())
         means = np.array([naive(table, treated, wells.tolist()) for treated in relabeled])
-        agrees = np.array([agreement(table, treated, wells.tolist()) for treated in relabeled]) >= agreed - 1e-9
+        agrees = np.array([agreement(table, treated, wells.tolist()) for treated in relabeled])
         assert found.draws[number] == len(relabeled)
         assert found.smallest_p_value[number] == 1 / len(relabeled)
-        better, equal = means > observed + 1e-9, np.abs(means - observed) <= 1e-9
-        assert found.p_value[number] == pytest.approx((better | (equal & agrees)).mean())
+        better, equal = (means > observed + 1e-9) & (agrees > 0), np.abs(means - observed) <= 1e-9
+        expected = (better | (equal & (agrees >= agreed - 1e-9))).mean() if agreed > 0 else 1
+        assert found.p_value[number] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", DESIGNS)
@@ -146,7 +147,7 @@ def test_p_values_of_treatments_without_effect_are_uniform(name: str) -> None:
         x = generator("nothing", name, plate).normal(size=(len(table), 6))
         p_values.append(of(table.assign(x=list(x)), null_size=300).p_value)
     found = np.concatenate(p_values)
-    assert found.mean() == pytest.approx(0.5, abs=0.08)
+    assert (found <= 0.3).mean() == pytest.approx(0.3, abs=0.1)  # above it are those whose wells do not agree
     assert (found <= 0.05).mean() == pytest.approx(0.05, abs=0.04)
 
 

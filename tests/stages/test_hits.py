@@ -11,6 +11,7 @@ from copairs.map import average_precision
 from made_up_vectors import Design, made_up_screen
 
 from cellssl.artifacts.tables import read_table
+from cellssl.randomness import generator
 from cellssl.stages.hits.metrics import HitsMetrics
 
 FAST = ("hits.null_size=1000", "hits.bootstrap_draws=100")
@@ -312,3 +313,14 @@ def test_two_spellings_of_a_well_are_one_well(tmp_path: Path) -> None:
     other = table.assign(Metadata_Well=table["Metadata_Well"].str.replace(r"^([A-H])0", r"\1", regex=True))
     said = search(tmp_path, pd.concat([table, other[other["Metadata_Well"] != table["Metadata_Well"]]]))
     assert hits_of(said)["wells"].tolist() == [4] * 10 and "up to 2 rows of one plate and well are combined" in said.err
+
+
+def test_replicates_that_vary_more_than_controls_are_named(tmp_path: Path) -> None:
+    table = profiles_of(
+        screen(Design(plates=4, control_wells=12, treatments=10, wells_per_treatment=1, dim=24, dead=2))
+    )
+    features = list(table.filter(like="emb_"))[:20]
+    spread = np.where(table["Metadata_control"], 0, 4 * generator("spread").normal(size=len(table)))
+    table[features] += spread[:, None] * table.loc[table["Metadata_control"], features].std().to_numpy()
+    assert "times as much as control wells" in search(tmp_path, table).err
+    assert "times as much as control wells" not in search(tmp_path, screen()).err

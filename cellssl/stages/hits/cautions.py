@@ -41,7 +41,6 @@ def cautions(study: Study, learned: list[LearnedLabels]) -> list[str]:
         *_left_out(study),
         *_rows_combined(study),
         *_names(study),
-        *_spreads(study),
         *_positions(study),
         *empty_blocks_words(study.profiles.empty_blocks),
         *(leak.sentence for leak in _leaks(study.profiles.wells, learned)),
@@ -110,26 +109,28 @@ def _names(study: Study) -> Iterator[str]:
             yield f"{name} has wells with a dose and wells without one: they are two treatments"
 
 
-def _spreads(study: Study) -> Iterator[str]:
-    """Yield that replicates vary more than control wells, along the direction in which both vary most.
+def cautions_of_spread(study: Study, active: np.ndarray) -> list[str]:
+    """Return that replicates vary more than control wells, along the direction in which both vary most.
 
     Then labels are not exchangeable: along one direction, replicates that are far from the centre agree by chance.
+    Treatments that are `active` are left out: what they do to one well, they may do less to another.
     """
     x, of_treatment = study.profiles.x, study.treatments.of_well[study.rows]
-    control, numbers = study.profiles.is_control, np.unique(of_treatment[of_treatment >= 0])
+    control, numbers = study.profiles.is_control, np.flatnonzero(~active)
     replicates = [rows for number in numbers if len(rows := np.flatnonzero(of_treatment == number)) > 1]
     if len(replicates) < FEWEST or control.sum() < FEWEST:
-        return
+        return []
     own = [(x[rows] - x[rows].mean(axis=0)) * np.sqrt(len(rows) / (len(rows) - 1)) for rows in replicates]
     everywhere = np.concatenate([x[control], *own])
     direction = np.linalg.svd(everywhere, full_matrices=False)[2][0]
     of_controls = float((x[control] @ direction).std())
     ratio = float(np.median([(part @ direction).std() for part in own])) / (of_controls or np.inf)
-    if ratio > MORE:
-        yield (
-            f"replicates vary {ratio:.1f} times as much as control wells in the direction in which wells vary most, so "
-            "that some agree by chance and p-values may be too small: look at density and position in wells.csv"
-        )
+    if ratio <= MORE:
+        return []
+    return [
+        f"replicates vary {ratio:.1f} times as much as control wells in the direction in which wells vary most, so "
+        "that some agree by chance and p-values may be too small: look at density and position in wells.csv"
+    ]
 
 
 def _rows_combined(study: Study) -> Iterator[str]:

@@ -11,7 +11,7 @@ from cellssl.artifacts.tables import write_csv, write_table
 from cellssl.engine.build import Job, Metrics
 from cellssl.events import Event, Note, Progress
 from cellssl.profiling.normaliser import chain_names
-from cellssl.stages.hits.cautions import cautions, cautions_of_effects, many_active
+from cellssl.stages.hits.cautions import cautions, cautions_of_effects, cautions_of_spread, many_active
 from cellssl.stages.hits.design_warnings import warnings_of
 from cellssl.stages.hits.is_it_real import sentence
 from cellssl.stages.hits.metrics import HitsMetrics, RetrievalRule
@@ -41,8 +41,9 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     write_profiles(study, job.draft)
     yield Progress(1, PARTS, "parts", "treatments")
     numbers = compute(study)
-    active, tested = (numbers.q_value < settings.alpha).sum(), (~np.isnan(numbers.q_value)).sum()
-    late = cautions_of_effects(numbers.effects) + many_active(study, int(active), int(tested))
+    active, tested = numbers.q_value < settings.alpha, int((~np.isnan(numbers.q_value)).sum())
+    late = cautions_of_effects(numbers.effects) + cautions_of_spread(study, active)
+    late += many_active(study, int(active.sum()), tested)
     yield from map(Note, late)
     yield Progress(2, PARTS, "parts", "doses and neighbours")
     doses, (neighbours, nearest) = dose_table(study, numbers), neighbour_tables(study)
