@@ -103,7 +103,7 @@ def _embedded(job: Job) -> Screen:
 
 
 def _external(table: ExternalTable) -> Screen:
-    cells, vectors, names = read_external_table(table, SECTION, np.float32)  # as embeddings are
+    cells, vectors, names = read_external_table(table, SECTION, _type_of)
     order = order_of(cells, vectors)  # samples of cells follow it, so that the order of the rows changes nothing
     cells, vectors = cells.iloc[order].reset_index(drop=True), vectors[order]
     cells = with_control_types(cells if "control" in cells else cells.assign(control=False))
@@ -117,11 +117,21 @@ def _external(table: ExternalTable) -> Screen:
     cells = _with_plain_doses(cells)
     cells = cells.assign(well=unified_wells(cells["well"].astype(str).tolist())[0])  # B2 and B02 are one well
     known = [name for name in OF_WELL if name in cells]
-    by_well = cells.groupby(["plate", "well"], sort=True, dropna=False)
     wells = cells[["plate", "well", *known]].drop_duplicates(["plate", "well"])
     wells = wells.sort_values(["plate", "well"], kind="stable", ignore_index=True)
     wells = wells.assign(cell_count=_counts_of_table(cells))
-    return Screen(cells, vectors, names, blocks, wells, rows_are_cells=by_well.size().median() >= CELLS_NOT_WELLS)
+    return Screen(cells, vectors, names, blocks, wells, _rows_are_cells(cells))
+
+
+def _rows_are_cells(rows: pd.DataFrame) -> bool:
+    """Return whether so many rows share a well that they are its cells."""
+    return bool(rows.groupby(["plate", "well"]).size().median() >= CELLS_NOT_WELLS)
+
+
+def _type_of(metadata: pd.DataFrame) -> type:
+    """Return float32 for cells, which are many, as embeddings have; float64 for profiles, as others compute them."""
+    are_known = {"plate", "well"} <= set(metadata)
+    return np.float32 if are_known and _rows_are_cells(metadata) else np.float64
 
 
 def _counts_of_table(cells: pd.DataFrame) -> np.ndarray:

@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -67,12 +67,12 @@ class ExternalTable(SettingsModel):
 
 
 def read_external_table(
-    external: ExternalTable, section: str, dtype: type = np.float64
+    external: ExternalTable, section: str, type_of: Callable[[pd.DataFrame], type] = lambda metadata: np.float64
 ) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     """Return the metadata, under the names of the cell table, the vectors (n, dim), and the names of features.
 
     `section` is the section of the recipe that names the table; messages name settings of it. Rows in messages are
-    counted from 1, the first below the header.
+    counted from 1, the first below the header. `type_of` says of the metadata which type the vectors have.
     Raises UsageError for a column that does not exist, DataError for a file that is not a table or has no row, for gaps
     in features or Metadata_control, and for a feature or dose that is not a number.
     """
@@ -96,7 +96,7 @@ def read_external_table(
         metadata["control"] = _as_booleans(metadata["control"], external.path, section)
     elif "compound" in metadata:
         metadata["control"] = metadata["compound"].isin(external.controls)
-    return metadata, _feature_matrix(table, features, external.path, section, dtype), features
+    return metadata, _feature_matrix(table, features, external.path, section, type_of(metadata)), features
 
 
 def with_control_types(metadata: pd.DataFrame) -> pd.DataFrame:
