@@ -13,7 +13,7 @@ from cellssl.artifacts.store import Store
 from cellssl.artifacts.tables import read_cells
 from cellssl.profiling.wells import count_wells
 from cellssl.randomness import generator
-from cellssl.stages.cluster.wells import planned_fields
+from cellssl.stages.shared.planned_fields import planned_fields
 from cellssl.stages.shared.well_draw import even_draw, rows_of_plates
 
 

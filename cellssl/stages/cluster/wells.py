@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import UNREAD_FIELDS, read_fields, read_table, write_csv
+from cellssl.artifacts.tables import read_table, write_csv
 from cellssl.engine.build import Job
 from cellssl.profiling.clusterer import Clustering
 from cellssl.stages.cluster import map
+from cellssl.stages.shared.planned_fields import planned_fields
 from cellssl.stages.shared.well_draw import rows_of_plates
 
 if TYPE_CHECKING:
@@ -30,16 +31,3 @@ def write_wells(
     write_csv(table, job.draft.file("wells.csv"))
     map.write_doses(job, table)
     return table
-
-
-def planned_fields(segment: Artifact) -> pd.DataFrame:
-    """Return the field table, with the fields that could not be read: a well may have no other."""
-    import pandas as pd
-
-    from cellssl.profiling.wells import QUARANTINED
-
-    fields = read_fields(segment)
-    if UNREAD_FIELDS not in segment.card.files:
-        return fields
-    unread = read_table(segment.file(UNREAD_FIELDS)).assign(field_flags=QUARANTINED)
-    return pd.concat([fields, unread], ignore_index=True)

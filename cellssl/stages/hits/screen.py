@@ -10,7 +10,7 @@ import numpy as np
 from cellssl.artifacts import embeddings
 from cellssl.artifacts.contents import input_of
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import UNREAD_FIELDS, read_fields, read_table
+from cellssl.artifacts.tables import read_table
 from cellssl.datasets.tables.wells import unified_wells
 from cellssl.engine.build import Job
 from cellssl.errors import UsageError
@@ -25,6 +25,7 @@ from cellssl.stages.shared.external_table import (
     table_blocks,
     with_control_types,
 )
+from cellssl.stages.shared.planned_fields import planned_fields
 from cellssl.stages.shared.plate_layout import order_of
 from cellssl.stages.shared.scaled_crops import upstream_segment
 from cellssl.stages.shared.well_draw import rows_of_plates
@@ -177,24 +178,13 @@ def _counted_wells(job: Job, embed: Artifact) -> pd.DataFrame:
     kind = embed_section(embed).cells
     source = store.get(kind, input_of(embed, kind))
     segment = upstream_segment(source, store)
-    fields = rows_of_plates(source, _all_fields(segment))
+    fields = rows_of_plates(source, planned_fields(segment))
     fields = _with_plain_doses(fields[~has_type(fields, EMPTY)])
     counted = fields.assign(kept=_kept_of_fields(segment, fields))
     known = [name for name in OF_WELL if name in fields]
     by_well = counted.groupby(["plate", "well"], sort=True, dropna=False)
     wells = by_well[known].first().reset_index() if known else by_well.size().reset_index()[["plate", "well"]]
     return wells.assign(cell_count=by_well["kept"].mean().to_numpy(float))
-
-
-def _all_fields(segment: Artifact) -> pd.DataFrame:
-    """Return the field table, with the fields that could not be read: a well may have no other."""
-    import pandas as pd
-
-    fields = read_fields(segment)
-    if UNREAD_FIELDS not in segment.card.files:
-        return fields.assign(unread=False)
-    unread = read_table(segment.file(UNREAD_FIELDS)).assign(unread=True)
-    return pd.concat([fields.assign(unread=False), unread], ignore_index=True)
 
 
 def _kept_of_fields(segment: Artifact, fields: pd.DataFrame) -> np.ndarray:
@@ -205,7 +195,6 @@ def _kept_of_fields(segment: Artifact, fields: pd.DataFrame) -> np.ndarray:
         return np.full(len(fields), np.nan)
     cells = read_table(segment.file("cells.parquet"))
     kept = fields["field_id"].map(cells["field_id"].value_counts()).fillna(0).to_numpy(float)
-    broken = fields["unread"].to_numpy(bool)
-    if "field_flags" in fields:
-        broken = broken | (fields["field_flags"] == QUARANTINED).to_numpy(bool)
-    return np.where(broken, np.nan, kept)
+    if "field_flags" not in fields:
+        return kept
+    return np.where((fields["field_flags"].fillna("") == QUARANTINED).to_numpy(bool), np.nan, kept)
