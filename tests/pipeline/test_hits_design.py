@@ -68,7 +68,7 @@ def test_a_q_value_has_to_be_below_alpha_and_not_equal_to_it() -> None:
 
 
 def test_a_control_with_many_wells_does_not_hide_that_others_cannot_be_active() -> None:
-    library = {f"drug-{number}": 2 for number in range(60)}  # 66 ways, two-sided: 0.03; 60 * 0.03 / 0.05 > 36
+    library = {f"drug-{number}": 2 for number in range(60)}  # 66 ways, doubled: 0.03; 60 * 0.03 / 0.05 > 36
     (sentence,) = design_sentences(wells({**library, "positive": 12}, controls=10), Settings())
     assert "for 60 of 61 treatments" in sentence and "at least 37 treatments of 61" in sentence
     few = wells({**{f"drug-{number}": 1 for number in range(5)}, "b": 2, "positive": 12}, controls=2)
@@ -125,7 +125,7 @@ def test_what_a_design_does_not_allow_is_said_before_any_work(tmp_path: Path, co
 
 def test_a_sentence_that_holds_for_some_arms_names_them(tmp_path: Path) -> None:
     arms = "[arm.mild.hits]\nalpha = 0.5\n[arm.strict.hits]\nalpha = 0.01\n[arm.as_main.cluster]\nk = 3\n"
-    recipe = stack(tmp_path, {"P0": ["DMSO"] * 3 + ["a", "a"]}, arms)  # 10 ways, two-sided
+    recipe = stack(tmp_path, {"P0": ["DMSO"] * 3 + ["a", "a"]}, arms)  # 10 ways, doubled
     said = tried(recipe, "check")
     assert said.err.count("hits of main, as_main: no treatment can have a q-value below 0.05") == 1, said.err
     assert said.err.count("hits of strict: no treatment") == 1 and "of mild" not in said.err
