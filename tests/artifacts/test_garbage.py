@@ -234,7 +234,7 @@ POINTER = "by-recipe/r/main/0/segment.json"
         ("segment/000000000002/artifact.json", flip),
         ("report/000000000009/artifact.json", flip),
         *((POINTER, lambda path, text=text: path.write_text(text)) for text in ("", "{", "[]", "3", "{}", "[" * 99999)),
-        (POINTER, lambda path: path.write_text(path.read_text().replace("segment", "hits"))),
+        (POINTER, lambda path: path.write_text(path.read_text().replace("segment", "unknown"))),
         (POINTER, lambda path: path.write_text(path.read_text().replace("3", "5", 1))),
         (POINTER, lambda path: (path.unlink(), os.mkfifo(path))),
         ("by-recipe", lambda path: path.rename(path.with_name("elsewhere"))),
