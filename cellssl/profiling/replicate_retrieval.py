@@ -29,7 +29,7 @@ class RuleRetrieval:
     """How often a well finds its replicates under one rule."""
 
     queries: int
-    """Wells that have a replicate under this rule."""
+    """Wells that have a replicate, and a well of another compound, under this rule."""
     pairs: int
     """Pairs of replicates that are left."""
     recall_at_1: float
@@ -90,6 +90,9 @@ def replicate_retrieval(
     shuffled = _shuffled(treatment, places["plate"], seed)
     with one_thread():
         found = _found(x, treatment, compound, rules, similarity)
+        alone = [name for name, each in found.items() if np.isnan(each.recall).all()]
+        reasons |= dict.fromkeys(alone, "no well of another compound is left to compare with")
+        rules = {name: rule for name, rule in rules.items() if name not in alone}
         by_count = None
         if cell_counts is not None and np.isfinite(cell_counts[rows]).all():
             counts = cell_counts[rows, None].astype(np.float64)
@@ -155,7 +158,7 @@ def _note(
     """Write down what one well finds among those that are left, the nearest first."""
     found.nearest[row] = left[0]
     places = np.flatnonzero(is_replicate) + 1
-    if len(places):
+    if 0 < len(places) < len(left):  # without other wells, every order is right
         nearest = np.searchsorted(steps, steps[0], side="right")
         found.recall[row] = is_replicate[:nearest].mean()
         found.chance[row] = len(places) / len(left)

@@ -150,3 +150,12 @@ def test_a_well_without_a_position_takes_no_part_in_rules_about_positions() -> N
     assert both[0].recall_at_1 == both[1].recall_at_1
     assert both[0].mean_average_precision == pytest.approx(both[1].mean_average_precision)
     assert found["any"].queries == 80
+
+
+def test_doses_of_one_compound_alone_are_nothing_to_find_replicates_among() -> None:
+    x = generator("one compound").normal(size=(8, 4))
+    doses, plates = np.repeat(["a 1", "a 3"], 4), np.tile(["P1", "P2"], 4)
+    wells = [f"A{number:02d}" for number in range(1, 9)]
+    found = replicate_retrieval(x, doses, np.zeros(8, bool), plates, wells, compounds=["a"] * 8)
+    assert not found.rules and found.not_computed["any"] == "no well of another compound is left to compare with"
+    assert replicate_retrieval(x, doses, np.zeros(8, bool), plates, wells).rules["any"].queries == 8
