@@ -8,7 +8,6 @@ the mean of these.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,16 +22,13 @@ from cellssl.profiling.finite import check_embeddings
 from cellssl.profiling.labels import Labels, codes
 from cellssl.profiling.nearness import Similarity
 from cellssl.profiling.one_thread import one_thread
+from cellssl.profiling.permutation_test import permutation_p_value
 from cellssl.profiling.retrieval import ROUNDING, AveragePrecision, mean_average_precision
 from cellssl.randomness import generator
 
 Null = Literal["permutation", "random_ranks"]
-ENOUGH = 100
-"""Draws that reach the observed value; then the p-value is known well enough, and no more are made."""
 AGREEMENT_ROUNDING = 1e-9
 """Agreements that differ by less, as a share, are equal."""
-FIRST_DRAWS = 250
-"""Draws made at first; later ones are as many as there were before."""
 
 
 @dataclass(frozen=True)
@@ -173,21 +169,10 @@ def _tested(
 
 def _permutation_test(comparison: Comparison, null_size: int, rng: np.random.Generator) -> _Test:
     """Return the p-value of the mean average precision of the treated wells."""
-    number = comparison.relabelings.number
-    if number == 1:
+    if comparison.relabelings.number == 1:
         return _Test()
-    reaches = _Observed.of(comparison).reached_by
-    if number <= null_size:
-        return _Test(sum(len(reaches(draws)) for draws in _all(comparison)) / number, number)
-    reached = done = 0
-    while done < null_size:
-        size = min(comparison.at_once, max(FIRST_DRAWS, done), null_size - done)
-        at = reaches(comparison.relabelings.draw(rng, size))
-        if reached + len(at) >= ENOUGH:
-            draws = done + int(at[ENOUGH - reached - 1]) + 1
-            return _Test(ENOUGH / draws, draws)
-        reached, done = reached + len(at), done + size
-    return _Test((reached + 1) / (null_size + 1), null_size)
+    reached_by = _Observed.of(comparison).reached_by
+    return _Test(*permutation_p_value(comparison.relabelings, reached_by, null_size, comparison.at_once, rng))
 
 
 @dataclass(frozen=True)
@@ -220,10 +205,6 @@ class _Observed:
         is_equal = precision[near] <= self.precision + ROUNDING
         least = np.where(is_equal, self.agreement * (1 - AGREEMENT_ROUNDING), np.nextafter(0, 1))
         return near[agreement >= least]
-
-
-def _all(comparison: Comparison) -> Iterator[Int[np.ndarray, "b k"]]:
-    return comparison.relabelings.all(comparison.at_once)
 
 
 def _random_ranks(design: ActivityDesign, ranked: AveragePrecision, null_size: int, seed: int) -> list[_Test]:

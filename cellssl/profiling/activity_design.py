@@ -71,25 +71,11 @@ class ActivityDesign:
         return Relabelings.of(np.isin(rows, self.tested[number]), self.block[rows])
 
 
-def smallest_p_values(
-    treatments: Labels,
-    is_control: Bool[np.ndarray, "n"],
-    plates: Labels,
-    *,
-    blocks: Labels | None = None,
-    null_size: int = 10_000,
-    reference: Reference = "controls",
-) -> dict[str, float]:
-    """Return for every treatment the smallest p-value that a permutation of labels can give; 1 where there is no test.
+def smallest_p_value(design: ActivityDesign, number: int, null_size: int) -> float:
+    """Return the smallest p-value that a permutation of labels can give a treatment; 1 where there is no test.
 
     It is 1 / number of different relabelings, or 1 / (null_size + 1) where these are more than `null_size`.
     """
-    design = ActivityDesign.of(treatments, is_control, plates, blocks, reference)
-    return {name: smallest_p_value(design, number, null_size) for number, name in enumerate(design.names)}
-
-
-def smallest_p_value(design: ActivityDesign, number: int, null_size: int) -> float:
-    """Return the smallest p-value of one treatment."""
     if not len(design.tested[number]):
         return 1.0
     ways = design.relabelings(number, design.compared(number, all_plates=False)).number

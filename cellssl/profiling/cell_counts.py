@@ -4,16 +4,16 @@ The test asks whether the wells of a treatment have another number of cells than
 whether they resemble each other: a loss of cells that differs between replicates is a loss.
 """
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
-from cellssl.profiling.activity import ENOUGH, FIRST_DRAWS
 from cellssl.profiling.activity_design import ActivityDesign
 from cellssl.profiling.labels import Labels, codes
-from cellssl.profiling.relabelings import Relabelings
+from cellssl.profiling.permutation_test import permutation_p_value
 from cellssl.profiling.retrieval import ROUNDING
 from cellssl.profiling.well_intervals import interval, resampled
 from cellssl.randomness import generator
@@ -101,7 +101,10 @@ def count_p_values(
         is_treated = np.isin(rows, design.tested[number])
         parts = _parts_of_mean(logs[rows], is_treated, design.plate[rows], design.block[rows])
         rng = generator("relabelings of counts", seed, name)
-        found[name] = _p_value(parts, is_treated, design.relabelings(number, rows), null_size, rng)
+        reached_by = partial(_reached, parts, abs(parts[is_treated].sum()))
+        found[name], _ = permutation_p_value(
+            design.relabelings(number, rows), reached_by, null_size, DRAWS_AT_ONCE, rng
+        )
     return found
 
 
@@ -121,31 +124,8 @@ def _parts_of_mean(
     return np.asarray(around * np.bincount(plate)[plate] / controls / is_treated.sum())
 
 
-def _p_value(
-    parts: Float[np.ndarray, "w"],
-    is_treated: Bool[np.ndarray, "w"],
-    relabelings: Relabelings,
-    null_size: int,
-    rng: np.random.Generator,
-) -> float:
-    """Return the share of relabelings with a sum of parts that is at least as far from 0 as the observed one."""
-    if relabelings.number == 1:
-        return np.nan
-    observed = abs(parts[is_treated].sum())
-    if relabelings.number <= null_size:
-        every = relabelings.all(DRAWS_AT_ONCE)
-        return sum(len(_reached(parts, draws, observed)) for draws in every) / relabelings.number
-    reached = done = 0
-    while done < null_size:
-        size = min(DRAWS_AT_ONCE, max(FIRST_DRAWS, done), null_size - done)
-        at = _reached(parts, relabelings.draw(rng, size), observed)
-        if reached + len(at) >= ENOUGH:
-            return ENOUGH / (done + int(at[ENOUGH - reached - 1]) + 1)
-        reached, done = reached + len(at), done + size
-    return (reached + 1) / (null_size + 1)
-
-
-def _reached(parts: Float[np.ndarray, "w"], draws: Int[np.ndarray, "b k"], observed: float) -> Int[np.ndarray, "h"]:
+def _reached(parts: Float[np.ndarray, "w"], observed: float, draws: Int[np.ndarray, "b k"]) -> Int[np.ndarray, "h"]:
+    """Return the draws with a sum of parts that is at least as far from 0 as the observed one."""
     return np.flatnonzero(np.abs(parts[draws].sum(axis=1)) >= observed - ROUNDING)
 
 

@@ -13,7 +13,7 @@ from scipy.stats import false_discovery_control
 
 from cellssl.profiling.activity import Activity, activity, centred, q_values
 from cellssl.profiling.activity_comparison import with_all, with_controls
-from cellssl.profiling.activity_design import ActivityDesign, smallest_p_values
+from cellssl.profiling.activity_design import ActivityDesign, smallest_p_value
 from cellssl.profiling.retrieval import mean_average_precision, random_average_precision, replicate_average_precision
 from cellssl.randomness import generator
 
@@ -213,7 +213,8 @@ def test_treatments_without_replicates_and_plates_with_one_control_are_not_teste
     assert np.isnan(found.ranked.average_precision[table["plate"] == "C"]).all()
     assert np.isnan(found.p_value).tolist() == [False, True, False]
     assert found.smallest_p_value.tolist() == [1 / 25, 1, 1 / 25]
-    assert smallest_p_values(table["treatment"], table["control"].to_numpy(), table["plate"], null_size=20) == {
+    design = ActivityDesign.of(table["treatment"], table["control"].to_numpy(), table["plate"])
+    assert {name: smallest_p_value(design, number, 20) for number, name in enumerate(design.names)} == {
         "t0": 1 / 21,
         "t1": 1.0,
         "t2": 1 / 21,

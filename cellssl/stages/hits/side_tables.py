@@ -9,7 +9,7 @@ import numpy as np
 from cellssl.artifacts.store import Draft
 from cellssl.artifacts.tables import write_table
 from cellssl.stages.hits.numbers_of_treatments import Numbers
-from cellssl.stages.hits.screen import has_type
+from cellssl.stages.hits.screen import OF_WELL, has_type
 from cellssl.stages.hits.study import Study
 from cellssl.stages.shared.cell_tables import metadata
 
@@ -78,13 +78,9 @@ def _treatment_profiles(study: Study) -> np.ndarray:
 
 def well_table(study: Study, numbers: Numbers) -> pd.DataFrame:
     """Return one row per well: its place, its treatment, its cells, and how far it lies from the controls."""
-    known = [
-        name
-        for name in ("batch", "source", "compound", "dose_micromolar", "moa", "control_type", "control")
-        if name in study.wells
-    ]
     import pandas as pd
 
+    known = [name for name in OF_WELL if name in study.wells]
     effect, precision, profiled = np.full((3, len(study.wells)), np.nan)
     if study.screen.rows_are_cells:
         profiled[:] = 0
