@@ -1,23 +1,74 @@
-"""html: titles, text, tables and pictures -> one HTML page that needs neither network nor JavaScript.
+"""html: titles, text, tables, pictures and data -> one HTML page without network, which can be read without scripts.
 
-The typed blocks below are the interface. How they look is decided by the Jinja2 templates, the style sheet (page.css)
-and the script (page.js) in the folder `templates`; all three are written into the page, so that it is one file.
+The typed blocks below are the interface. How they look is decided by the Jinja2 templates, the style sheets (STYLES)
+and the scripts (SCRIPTS) in the folder `templates`; all are written into the page, so that it is one file.
 """
 
 import base64
 import hashlib
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
-from typing import get_args
+from typing import Any, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+STYLES = ("page.css", "first_screen.css", "map.css", "plates.css", "tables.css")
+"""Style sheets, in the order in which the page has them."""
+SCRIPTS = ("page.js", "map.js", "plates.js")
+"""Scripts, in the order in which the page runs them, as one."""
 Value = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Strong:
+    """A value that stands out in its column, such as the best one."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """A word that leads to another place of the page."""
+
+    text: str
+    anchor: str
+    """The anchor of a section, or of a row, without its "#"."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a bar."""
+
+    name: str
+    share: float
+    """From 0 to 1."""
+    colour: str
+    """As "#8A8A8A"."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar whose parts are shares of a whole, with their names and numbers as its text."""
+
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Small PNGs or JPEGs side by side in a cell of a table."""
+
+    images: Sequence[bytes]
+    alt: str
+
+
+Rich = Strong | Link | Bar | Images
+"""Cells of tables that are more than a value."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +97,11 @@ class Table:
     """Numbers and text in columns. A click on the head of a column sorts by it where JavaScript is allowed."""
 
     header: Sequence[str]
-    rows: Sequence[Sequence[Value]]
+    rows: Sequence[Sequence[Value | Rich]]
     """None and NaN are shown as a dash, floats with at most three decimals."""
     caption: str = ""
+    anchors: Sequence[str] = ()
+    """The anchor of every row, where links lead to them."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +134,18 @@ class Folded:
     blocks: Sequence["Block"]
 
 
-Block = Paragraph | Heading | Bullets | Table | Picture | Details | Folded
+@dataclass(frozen=True)
+class Interactive:
+    """Something that a script of the page draws from data; without JavaScript the blocks of `fallback` are shown."""
+
+    kind: str
+    """Which script draws it: the one that looks for elements with this `data-kind`."""
+    data: Any
+    """What can be written as JSON; the pixels of pictures are strings, see `data_uri`."""
+    fallback: Sequence["Block"]
+
+
+Block = Paragraph | Heading | Bullets | Table | Picture | Details | Folded | Interactive
 
 
 @dataclass(frozen=True)
@@ -90,6 +154,10 @@ class Section:
 
     title: str
     blocks: Sequence[Block]
+    anchor: str = ""
+    """What links call it; by default a number."""
+    is_appendix: bool = False
+    """Whether it stands behind the main sections, under the heading “Appendix”."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +171,13 @@ class Page:
 
 def render(page: Page) -> Iterator[str]:
     """Yield the page as HTML, piece by piece, the same text each time; all text that is handed in is escaped."""
-    script = _template_file("page.js")
+    script = "".join(map(_template_file, SCRIPTS))
     return (
         _environment()
         .get_template("page.html.j2")
         .generate(
             page=page,
-            style=Markup(_template_file("page.css")),
+            style=Markup("".join(map(_template_file, STYLES))),
             script=Markup(script),
             script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         )
@@ -129,7 +197,8 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.tests.update({kind.__name__: partial(_is_a, kind) for kind in get_args(Block)})
-    environment.filters.update(data_uri=_data_uri, head_and_body=_head_and_body)
+    environment.tests.update({kind.__name__: partial(_is_a, kind) for kind in get_args(Rich)})
+    environment.filters.update(data_uri=data_uri, head_and_body=_head_and_body, json_data=_json_data)
     return environment
 
 
@@ -148,9 +217,16 @@ def _printable(value: object) -> object:
     return value
 
 
-def _data_uri(image: bytes) -> Markup:
-    """Return a PNG or JPEG as a data URI, so that the page needs no second file; nothing in it needs escaping."""
-    kind = "jpeg" if image.startswith(_JPEG) else "png"
+def _json_data(data: Any) -> Markup:
+    """Return data as JSON that no text in it can end: within a script element nothing is escaped as in HTML."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    printable = _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
+    return Markup(printable.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def data_uri(image: bytes) -> Markup:
+    """Return a PNG, JPEG or WebP as a data URI, so that the page needs no second file; nothing in it needs escaping."""
+    kind = "jpeg" if image.startswith(_JPEG) else "webp" if image[8:12] == b"WEBP" else "png"
     return Markup(f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}")
 
 
@@ -161,22 +237,39 @@ class _Cell:
     text: str
     is_number: bool
     """Whether all values of its column are numbers, which are set to the right."""
+    rich: Rich | None = None
+    """What it shows in place of text."""
+    head: str = ""
+    """The head of its column."""
 
 
 def _head_and_body(table: Table) -> tuple[list[_Cell], list[list[_Cell]]]:
     """Return the cells of a table; every column of numbers has as many decimals (three at most) as its values need."""
-    columns = [[row[place] for row in table.rows] for place in range(len(table.header))]
+    columns = [[_value(row[place]) for row in table.rows] for place in range(len(table.header))]
     numeric = [all(_is_number(value) for value in column) for column in columns]
     decimals = [_decimals(column) for column in columns]
     head = [_Cell(name, is_number) for name, is_number in zip(table.header, numeric, strict=True)]
     body = [
         [
-            _Cell(shown(value, digits), is_number)
-            for value, is_number, digits in zip(row, numeric, decimals, strict=True)
+            _Cell(shown(_value(value), digits), is_number, value if isinstance(value, Rich) else None, name)
+            for value, is_number, digits, name in zip(row, numeric, decimals, table.header, strict=True)
         ]
         for row in table.rows
     ]
     return head, body
+
+
+def _value(value: Value | Rich) -> Value:
+    """Return the value of a cell as it is sorted and read aloud."""
+    match value:
+        case Strong() | Link():
+            return value.text
+        case Bar():
+            return ", ".join(f"{part.name} {100 * part.share:.0f} %" for part in value.parts)
+        case Images():
+            return value.alt
+        case _:
+            return value
 
 
 def shown(value: Value, decimals: int = 3) -> str:

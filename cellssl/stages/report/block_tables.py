@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from cellssl.counting import counted
-from cellssl.reporting.html import Paragraph, Section, Table, Value
+from cellssl.reporting.html import Block, Paragraph, Section, Table, Value
 from cellssl.reporting.seed_statistics import mean_sd
 from cellssl.stages.report.block_scores import AMI, CLUSTERS, DroppedBlocks, dropped_blocks
 from cellssl.stages.report.runs import Run
@@ -43,7 +43,8 @@ def block_section(runs: list[Run]) -> list[Section]:
                 sentences.append(Paragraph(_sentence(arm, first)))
     header = ["arm", "scheme", "score", "block", "all blocks", "without it", "difference", "95 % interval"]
     header += ["resampled", "it alone", "the block"]
-    return [Section("What each block adds", [*sentences, Table(header, rows, CAPTION)])] if rows else []
+    blocks: list[Block] = [*sentences, Table(header, rows, CAPTION)]
+    return [Section("What each block adds", blocks, is_appendix=True)] if rows else []
 
 
 def csv_rows(runs: list[Run]) -> list[list[Any]]:

@@ -15,6 +15,6 @@ def check_sections(runs: list[Run], scores: ScoresByArm) -> list[Section]:
     answers = [[one.question, one.answer, FINDING_WORDS[one.finding], one.numbers] for one in checks(runs, scores)]
     table = Table(["question", "answer", "finding", "numbers"], answers, f"Checks of “{scores.leading}”.")
     return [
-        Section("How reliable is it?", [table]),
-        Section("What to check next", [Bullets(next_steps(runs, scores))]),
+        Section("How reliable is it?", [table], anchor="checks"),
+        Section("What to check next", [Bullets(next_steps(runs, scores))], anchor="next"),
     ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellssl.artifacts.contents import not_as_written, read_json_lines, section_of
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import read_cells, read_scale
+from cellssl.artifacts.tables import read_cells, read_scale, write_csv
 from cellssl.engine.build import Job
 from cellssl.reporting import theme
 from cellssl.reporting.figures import cells, confusion, dose_response, score_bars
@@ -25,6 +25,9 @@ from cellssl.stages.segment.contact_sheet import SHEET, shows_fields
 from cellssl.stages.shared.card_shapes import ClusterSection
 from cellssl.stages.shared.cell_tables import chosen_cells
 from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILES = {"montage.png": theme.photo, "map.png": theme.drawing, "doses.png": theme.drawing}
 """Figures of a cluster artifact, and how they are made smaller for the page."""
@@ -89,7 +92,7 @@ def clusters(runs: list[Run]) -> list[Section]:
         "Clusters are numbered by size, separately in every arm and seed. On a map, neighbouring cells are similar; "
         "the sizes of groups and the distances between them need not mean anything."
     )
-    return [Section("Clusters", [Paragraph(text), *shown])]
+    return [Section("Clusters", [Paragraph(text), *shown], anchor="clusters")]
 
 
 def _of_cluster(run: Run, name: str) -> Block:
@@ -145,7 +148,7 @@ def views(job: Job, runs: list[Run]) -> list[Section]:
         "Each row is one cell: unchanged, then as each branch shows it to the network. "
         "The model learns to ignore whatever differs within a row."
     )
-    return [Section("Views", [Paragraph(text), *blocks])]
+    return [Section("Views", [Paragraph(text), *blocks], anchor="views", is_appendix=True)]
 
 
 def _view_montage(job: Job, arm: str, part: Part, names: list[str]) -> Block:
@@ -195,7 +198,7 @@ def training(job: Job, runs: list[Run]) -> list[Section]:
         "spread of projections or the effective rank falls towards 0 or 1, the network gives all cells nearly the same "
         "vector."
     )
-    return [Section("Training", [Paragraph(text), *blocks])]
+    return [Section("Training", [Paragraph(text), *blocks], anchor="training", is_appendix=True)]
 
 
 def _curves(model: Artifact) -> Any:
@@ -241,8 +244,12 @@ def _side(job: Job, run: Run) -> str:
     return f" Each square is {pixel_um * side_px:.3g} µm wide."
 
 
-def write_figure(job: Job, name: str, figure: Any, caption: str, small: theme.Smaller) -> Block:
-    """Write the figure as a file of the artifact, and return a smaller copy for the page."""
+def write_figure(
+    job: Job, name: str, figure: Any, caption: str, small: theme.Smaller, drawn: pd.DataFrame | None = None
+) -> Block:
+    """Write the figure as a file of the artifact, with a table of what is drawn; return a smaller copy for the page."""
+    if drawn is not None:
+        write_csv(drawn, job.draft.file(name.replace(".png", ".csv")))
     return write_png(job, name, theme.png(figure), caption, small)
 
 

@@ -29,7 +29,7 @@ def profile_section(runs: list[Run]) -> list[Section]:
     evaluated = [run for run in runs if run.evaluate is not None]
     if not evaluated:
         text = "Nothing was evaluated: add [evaluate] to the recipe, for accuracies on left-out plates and wells."
-        return [Section("Mechanisms and replicates", [Paragraph(text)])]
+        return [Section("Mechanisms and replicates", [Paragraph(text)], is_appendix=True)]
     blocks: list[Block] = []
     table = [row for arm, arm_runs in by_arm(evaluated).items() for row in _profile_scores(arm, arm_runs)]
     if table:
@@ -41,7 +41,7 @@ def profile_section(runs: list[Run]) -> list[Section]:
     missing = _not_computed(evaluated)
     if missing:
         blocks += [Paragraph("Not computed, and why:"), Bullets(missing)]
-    return [Section("Mechanisms and replicates", blocks)]
+    return [Section("Mechanisms and replicates", blocks, is_appendix=True)]
 
 
 def _profile_scores(arm: str, arm_runs: list[Run]) -> list[list[Value]]:

@@ -29,7 +29,7 @@ def provenance(runs: list[Run]) -> list[Section]:
         for name, chain in _chains(run).items():
             text = "\n\n".join(_section_text(artifact) for artifact in chain.values())
             blocks.append(Details(f"All settings of “{name}”", text))
-    return [Section("Provenance", blocks)]
+    return [Section("Provenance", blocks, anchor="provenance", is_appendix=True)]
 
 
 def _chains(run: Run) -> dict[str, dict[str, Artifact]]:

@@ -6,8 +6,9 @@ from pydantic import Field
 
 from cellssl.engine.stage import StageSettings
 
-ALGORITHM = 6
-"""6: which treatments changed the cells, where hits were searched for.
+ALGORITHM = 7
+"""7: the answer, its picture and its cells first; a map of cells, plates, and figures as SVG and PDF.
+6: which treatments changed the cells, where hits were searched for.
 5: checks that need no label are always listed, with what there is too little of; counts of cells per well.
 4: a collapse is reported at the top, wells are compared within their plate; in a sweep, accuracies that differ by
 rounding only are equal, and points with the same numbers count once; figures in strips that fit a printed page, one row

@@ -35,17 +35,10 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     scores = ScoresByArm([row_of(one) for one in scored])
     shown_scores = scores.only(one.arm for one in shown)
     sections: list[Section] = sweep_sections(job, sweep) if sweep else []
-    parts: tuple[Callable[[Job, list[Run], ScoresByArm], list[Section]], ...] = (
-        _hits,
-        _results,
-        _evaluation,
-        _pictures,
-        _cells,
-        _provenance,
-    )
-    for done, part in enumerate(parts):
-        yield Progress(done, len(parts), "sections", part.__name__.strip("_"))
+    for done, part in enumerate(PARTS):
+        yield Progress(done, len(PARTS), "sections", part.__name__.strip("_"))
         sections += part(job, shown, shown_scores)
+    sections.sort(key=lambda section: section.is_appendix)
     header, table = result_table(scores, job.settings.paper_ami)
     _write_json(job, "table.json", {"header": header, "rows": table})
     _write_json(job, "scores.json", scores.rows)
@@ -62,7 +55,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     return {"runs": len(runs), "arms": len(scores.arms), "table": [header, *table], "scores": scores.rows}
 
 
-def _hits(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+def _treatments(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     """Return which treatments changed the cells, where they were searched for."""
     from cellssl.reporting.html import Section
     from cellssl.stages.report.hit_arms import arms_by_hits
@@ -73,20 +66,42 @@ def _hits(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     if run is None or run.hits is None:
         return []
     blocks = [*hit_blocks(job, runs, run), *arms_by_hits(runs, scores, run), *not_computed(run.hits)]
-    return [Section("Which treatments changed the cells", blocks)]
+    return [Section("Which treatments changed the cells", blocks, anchor="treatments")]
 
 
-def _results(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
-    """Return the scores, the checks, the next steps, and the arms."""
-    from cellssl.reporting.html import Section
-    from cellssl.stages.report import figures
-    from cellssl.stages.report.arm_tables import arm_section
+def _map(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return the map of cells."""
+    from cellssl.stages.report.cell_map import map_section
+
+    return map_section(job, runs, scores)
+
+
+def _clusters(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return what each cluster holds."""
+    from cellssl.stages.report.cluster_rows import cluster_section
+
+    return cluster_section(job, runs, scores)
+
+
+def _arms(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return the arms, one row each, with their scores."""
+    from cellssl.stages.report.arms import arms_section
+
+    return arms_section(job, runs, scores)
+
+
+def _plates(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return a heat map per plate."""
+    from cellssl.stages.report.plate_views import plate_section
+
+    return plate_section(job, runs, scores)
+
+
+def _checks(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return the checks, with their numbers, and the next steps."""
     from cellssl.stages.report.check_table import check_sections
-    from cellssl.stages.report.score_tables import agreement_tables, result_blocks
 
-    first, *others = result_blocks(scores, job.settings.paper_ami)
-    blocks = [first, *figures.ami_bars(job, scores), *others, *agreement_tables(runs)]
-    return [Section("Results", blocks), *check_sections(runs, scores), *arm_section(runs)]
+    return check_sections(runs, scores)
 
 
 def _evaluation(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
@@ -98,15 +113,23 @@ def _evaluation(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]
     from cellssl.stages.report.profile_tables import profile_section
 
     tables = classification_tables(runs)
-    sections = [Section("Predictions of labels", [*tables, *figures.confusions(job, runs)])] if tables else []
+    blocks = [*tables, *figures.confusions(job, runs)] if tables else []
+    sections = [Section("Predictions of labels", blocks, is_appendix=True)] if blocks else []
     return [*sections, *block_section(runs), *profile_section(runs)]
 
 
-def _pictures(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
-    """Return the figures of clusters, views and training."""
+def _training(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return the figures of views and training."""
     from cellssl.stages.report import figures
 
-    return [*figures.clusters(runs), *figures.views(job, runs), *figures.training(job, runs)]
+    return [*figures.views(job, runs), *figures.training(job, runs)]
+
+
+def _methods(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return a paragraph on methods, as a paper has it."""
+    from cellssl.stages.report.methods import methods_section
+
+    return methods_section(job, runs, scores)
 
 
 def _cells(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
@@ -120,7 +143,11 @@ def _cells(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
         sets.setdefault(one.cells.fingerprint, one)
     several = len(sets) > 1
     return [
-        Section(f"Cells of “{one.arm}”" if several else "Cells", [*count_tables(one), *figures.sheet(job, one)])
+        Section(
+            f"Cells of “{one.arm}”" if several else "Cells",
+            [*count_tables(one), *figures.sheet(job, one)],
+            is_appendix=True,
+        )
         for one in sets.values()
     ]
 
@@ -130,6 +157,22 @@ def _provenance(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]
     from cellssl.stages.report.provenance import provenance
 
     return provenance(runs)
+
+
+PARTS: tuple[Callable[[Job, list[Run], ScoresByArm], list[Section]], ...] = (
+    _treatments,
+    _map,
+    _clusters,
+    _arms,
+    _plates,
+    _checks,
+    _evaluation,
+    _training,
+    _cells,
+    _methods,
+    _provenance,
+)
+"""What makes the sections, in their order; those of the appendix come last."""
 
 
 def _write_json(job: Job, name: str, content: Any) -> None:

@@ -1,0 +1,1 @@
+// The map of cells: elements of the kind "map".

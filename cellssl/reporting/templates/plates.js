@@ -1,0 +1,1 @@
+// The heat maps of plates: elements of the kind "plates".
