@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cellssl.artifacts.contents import not_as_written, read_json_lines, section_of
 from cellssl.artifacts.store import Artifact
-from cellssl.artifacts.tables import read_cells, read_scale, write_csv
+from cellssl.artifacts.tables import read_cells, read_scale
 from cellssl.engine.build import Job
 from cellssl.reporting import theme
 from cellssl.reporting.figures import cells, confusion, dose_response, score_bars
@@ -20,14 +20,12 @@ from cellssl.stages.cluster.map import MAP_CELLS
 from cellssl.stages.evaluate.metrics import SCHEMES
 from cellssl.stages.pretrain.card_settings import pretrain_settings
 from cellssl.stages.report.arm_scores import ScoresByArm
+from cellssl.stages.report.figure_files import picture, write_figure, write_png
 from cellssl.stages.report.runs import Part, Run, active_branches, drawn_of_kept, first_seeds
 from cellssl.stages.segment.contact_sheet import SHEET, shows_fields
 from cellssl.stages.shared.card_shapes import ClusterSection
 from cellssl.stages.shared.cell_tables import chosen_cells
 from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FILES = {"montage.png": theme.photo, "map.png": theme.drawing, "doses.png": theme.drawing}
 """Figures of a cluster artifact, and how they are made smaller for the page."""
@@ -98,7 +96,7 @@ def clusters(runs: list[Run]) -> list[Section]:
 def _of_cluster(run: Run, name: str) -> Block:
     alt = f"{name.removesuffix('.png')} of the arm {run.arm}, seed {run.seed}"
     caption = f"“{run.arm}”: {_caption(run, name)}"
-    return _picture(run.cluster.file(name).read_bytes(), caption, alt, FILES[name])
+    return picture(run.cluster.file(name).read_bytes(), caption, alt, FILES[name])
 
 
 def _caption(run: Run, name: str) -> str:
@@ -231,7 +229,7 @@ def sheet(job: Job, run: Run) -> list[Block]:
         "it was dropped; the numbers beside the colours are those of all fields. Where nuclei are small, the part "
         f"within the white frame is shown larger beside the field. Below: kept cells, chosen at random. {cells}"
     )
-    return [_picture(png, caption, "whole fields with outlines of nuclei, and a sheet of cells", theme.photo)]
+    return [picture(png, caption, "whole fields with outlines of nuclei, and a sheet of cells", theme.photo)]
 
 
 def _side(job: Job, run: Run) -> str:
@@ -242,25 +240,6 @@ def _side(job: Job, run: Run) -> str:
         return ""
     side_px = scaled_crops(run.segment, job.context.store, cells.head(1)).shape[-1]
     return f" Each square is {pixel_um * side_px:.3g} µm wide."
-
-
-def write_figure(
-    job: Job, name: str, figure: Any, caption: str, small: theme.Smaller, drawn: pd.DataFrame | None = None
-) -> Block:
-    """Write the figure as a file of the artifact, with a table of what is drawn; return a smaller copy for the page."""
-    if drawn is not None:
-        write_csv(drawn, job.draft.file(name.replace(".png", ".csv")))
-    return write_png(job, name, theme.png(figure), caption, small)
-
-
-def write_png(job: Job, name: str, png: bytes, caption: str, small: theme.Smaller) -> Block:
-    """Write a picture as a file of the artifact, and return a smaller copy for the page."""
-    job.draft.file(name).write_bytes(png)
-    return _picture(png, caption, caption, small)
-
-
-def _picture(png: bytes, caption: str, alt: str, small: theme.Smaller) -> Picture:
-    return Picture(theme.for_page(png, small), caption, alt, theme.page_share(png))
 
 
 def _colours(run: Run) -> str:

@@ -14,7 +14,7 @@ from cellssl.reporting.figures import hits as hit_figures
 from cellssl.reporting.html import Block, Bullets, Folded, Paragraph, Table, Value
 from cellssl.reporting.seed_statistics import number
 from cellssl.stages.hits.metrics import HitsMetrics
-from cellssl.stages.report.figures import write_figure
+from cellssl.stages.report.figure_files import write_figure
 from cellssl.stages.report.hit_sentences import activity_sentence, beside_baselines, over_seeds
 from cellssl.stages.report.hit_tables import compared_with, curves_of, names_of, treatments_of, wells_of
 from cellssl.stages.report.runs import Run

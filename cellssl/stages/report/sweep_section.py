@@ -16,7 +16,7 @@ from cellssl.reporting.html import Block, Bullets, Folded, Section, Table, Value
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.reporting.seed_statistics import mean_sd
 from cellssl.spreadsheets import write_rows
-from cellssl.stages.report.figures import write_figure
+from cellssl.stages.report.figure_files import write_figure
 from cellssl.stages.report.sweep_results import OVERALL, Curve, SweepResults, point_sets
 from cellssl.stages.report.sweep_text import value_text, words
 
