@@ -1,4 +1,4 @@
-"""figure_files: a drawn figure and the table behind it in; files of the report, and a smaller copy for the page, out."""
+"""figure_files: a drawn figure and its numbers in; files of the report, and a smaller copy for the page, out."""
 
 from __future__ import annotations
 
