@@ -23,6 +23,8 @@ CONTROL = "#8A8A8A"
 TREATED = "#5B2A86"
 TRAINED = "#3F4A5A"
 BASELINE = GREY = CONTROL
+NO_GROUP = "#D0D0D0"
+"""The colour of cells that belong to no group, such as noise."""
 OTHER_COLOURS = ("#44AA99", "#882255", "#DDCC77", "#117733", "#88CCEE", "#CC6677", "#999933", "#AA4499")
 """The colours of all other groups (plates, wells, compounds, classes, phenotypes, arms): Paul Tol's muted scheme
 (personal.sron.nl/~pault), without its indigo, which is too near to TREATED."""

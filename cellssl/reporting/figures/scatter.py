@@ -19,6 +19,7 @@ from cellssl.reporting.text_fitting import LINE_INCH, drawable, set_title, short
 from cellssl.reporting.theme import (
     COLOUR_MAP,
     COLOURS,
+    NO_GROUP,
     WIDTH_INCH,
     GroupStyle,
     cluster_style,
@@ -29,7 +30,7 @@ from cellssl.reporting.theme import (
 
 POINTS_DRAWN = 20_000
 """Number of points drawn at most; if there are more, a random sample is drawn."""
-PALE = "#D0D0D0"
+PALE = NO_GROUP
 NO_CLUSTER = GroupStyle(PALE, "o", "-")
 """The style of cells that belong to no cluster (noise)."""
 CLASSES_SHOWN = 2 * len(COLOURS)
