@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 from cellssl.reporting.figures.common import hide_axes, label_text, shared_legend, shared_legend_inch
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.reporting.text_fitting import set_title
-from cellssl.reporting.theme import COLOURS, GROUP_STYLES, WIDTH_INCH, GroupStyle, group_style, styled
+from cellssl.reporting.theme import COLOURS, GROUP_STYLES, GroupStyle, figure_width_inch, group_style, styled
 
 CURVES_SHOWN = 5
 """Where there are more clusters than colours, this many are drawn per compound: those whose share changes most with
@@ -57,7 +57,7 @@ def dose_curves(
     compounds = sorted(set(names[treated]), key=natural_key)
     columns = min(3, max(1, len(compounds)))
     rows = -(-len(compounds) // columns) or 1
-    width = WIDTH_INCH * max(0.5, columns / 3)
+    width = figure_width_inch(columns, 3)
     clusters = {
         name: _most_changed(dose_micromolar, shares, treated & (names == name), is_control) for name in compounds
     }
@@ -107,7 +107,7 @@ def effect_curves(
     known = np.isfinite(effect)
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
-    width = WIDTH_INCH * max(0.5, columns / 3)
+    width = figure_width_inch(columns, 3)
     figure = Figure(figsize=(width, 2.4 * rows))
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axis, (name, curve) in zip(axes, curves.items(), strict=False):

@@ -15,7 +15,7 @@ from cellssl.randomness import generator
 from cellssl.reporting.figures.common import hide_axes, label_text
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.reporting.text_fitting import LINE_INCH, drawable, set_title, shorten_all, widest_inch
-from cellssl.reporting.theme import COLOUR_MAP, COLOURS, WIDTH_INCH, group_style, styled
+from cellssl.reporting.theme import COLOUR_MAP, COLOURS, WIDTH_INCH, figure_width_inch, group_style, styled
 
 POINTS_DRAWN = 20_000
 """Number of points drawn at most; if there are more, a random sample is drawn."""
@@ -44,7 +44,7 @@ def scatter(
     rows = -(-panels // columns)
     drawn = _drawn(len(points))
     labels = {head: np.array([label_text(value) for value in values], dtype=str) for head, values in colourings.items()}
-    width = WIDTH_INCH if columns > 1 else 0.6 * WIDTH_INCH
+    width = figure_width_inch(columns, 3)
     available_inch = width / columns - 0.3
     below_inch = max(_legend_inch(list(np.unique(each)), available_inch) for each in labels.values())
     figure = Figure(figsize=(width, rows * (WIDTH_INCH / max(2, columns) + 0.5 + below_inch)))
