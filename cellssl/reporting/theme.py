@@ -12,7 +12,6 @@ from cycler import cycler
 from jaxtyping import Bool
 from matplotlib import style
 from matplotlib.artist import Artist
-from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -158,6 +157,18 @@ def files(figure: Figure) -> Files:
     return Files(first, svg, pdf)
 
 
+@styled
+def framed(image: bytes) -> Figure:
+    """Return a finished picture as a figure that fills the page."""
+    pixels = np.asarray(decoded(image))
+    figure = Figure(figsize=(WIDTH_INCH, WIDTH_INCH * pixels.shape[0] / pixels.shape[1]))
+    figure.set_layout_engine("none")
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(pixels, interpolation="none", aspect="auto")
+    axis.set_axis_off()
+    return figure
+
+
 def _as_pixels(figure: Figure) -> list[Artist]:
     """Let clouds and lines of many points become pixels in SVG and PDF; return them."""
     clouds = [each for each in figure.findobj(PathCollection) if _points_of(each) > POINTS_AS_PATHS]
@@ -167,13 +178,11 @@ def _as_pixels(figure: Figure) -> list[Artist]:
     return [*clouds, *lines]
 
 
-def _points_of(artist: Any) -> int:
-    return len(artist.get_xdata(orig=False) if isinstance(artist, Line2D) else artist.get_offsets())
+def _points_of(artist: PathCollection | Line2D) -> int:
+    return np.shape(artist.get_xydata() if isinstance(artist, Line2D) else artist.get_offsets())[0]
 
 
-def _vector(
-    figure: Figure, kind: type[FigureCanvasSVG | FigureCanvasPdf], metadata: dict[str, None]
-) -> bytes:
+def _vector(figure: Figure, kind: type[FigureCanvasSVG | FigureCanvasPdf], metadata: dict[str, None]) -> bytes:
     """Return the figure as an SVG or PDF; white on the right fills up the width of a column or of a page."""
     buffer = io.BytesIO()
     before, canvas = figure.dpi, kind(figure)

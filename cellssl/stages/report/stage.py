@@ -145,7 +145,7 @@ def _cells(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     return [
         Section(
             f"Cells of “{one.arm}”" if several else "Cells",
-            [*count_tables(one), *figures.sheet(job, one)],
+            [*count_tables(one), *figures.sheet(job, one, f"cells-{one.arm}" if several else "cells")],
             is_appendix=True,
         )
         for one in sets.values()
