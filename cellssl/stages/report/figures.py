@@ -13,7 +13,7 @@ from cellssl.artifacts.tables import read_cells, read_scale
 from cellssl.engine.build import Job
 from cellssl.reporting import theme
 from cellssl.reporting.figures import cells, confusion, dose_response, score_bars
-from cellssl.reporting.html import Block, Folded, Heading, Paragraph, Section
+from cellssl.reporting.html import Block, Paragraph, Section
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.cluster.map import MAP_CELLS
 from cellssl.stages.evaluate.metrics import SCHEMES
@@ -98,22 +98,8 @@ def _in_order(classes: Sequence[str], counts: np.ndarray) -> tuple[list[str], np
     return [classes[place] for place in order], counts[np.ix_(order, order)]
 
 
-def clusters(runs: list[Run]) -> list[Section]:
-    """Return the section with the figures of the first clustering of every arm; those of baselines are folded."""
-    shown: list[Block] = []
-    for run in first_seeds(runs):
-        pictures = [_of_cluster(run, name) for name in FILES if name in run.cluster.card.files]
-        title = f"“{run.arm}”, seed {run.seed}"
-        shown.append(Folded(f"Baseline {title}", pictures) if run.is_baseline else Heading(title))
-        shown += [] if run.is_baseline else pictures
-    text = (
-        "Clusters are numbered by size, separately in every arm and seed. On a map, neighbouring cells are similar; "
-        "the sizes of groups and the distances between them need not mean anything."
-    )
-    return [Section("Clusters", [Paragraph(text), *shown], anchor="clusters")]
-
-
-def _of_cluster(run: Run, name: str) -> Block:
+def of_cluster(run: Run, name: str) -> Block:
+    """Return a figure of a cluster artifact, with its caption."""
     alt = f"{name.removesuffix('.png')} of the arm {run.arm}, seed {run.seed}"
     caption = f"“{run.arm}”: {_caption(run, name)}"
     return picture(run.cluster.file(name).read_bytes(), caption, alt, FILES[name])
@@ -249,8 +235,7 @@ def sheet(job: Job, run: Run, name: str = "cells") -> list[Block]:
     if SHEET not in run.segment.card.files:
         return []
     png = run.segment.file(SHEET).read_bytes()
-    drawn = _known_of(shown_cells(run.segment))
-    cells = f"Channels: {_colours(run)}.{_side(job, run)}"
+    drawn, cells = _known_of(shown_cells(run.segment)), channels_and_side(job, run)
     if not shows_fields(run.segment):
         caption = f"Cells from all plates, as the models get them. {cells}"
         return [write_picture(job, name, png, caption, "a sheet of cells", drawn)]
@@ -266,6 +251,11 @@ def sheet(job: Job, run: Run, name: str = "cells") -> list[Block]:
 def _known_of(cells: pd.DataFrame) -> pd.DataFrame:
     """Return what says which cells are shown."""
     return cells[[name for name in ("cell_id", "plate", "well", "compound", "dose_micromolar") if name in cells]]
+
+
+def channels_and_side(job: Job, run: Run) -> str:
+    """Return the colour of every channel, and how wide the picture of a cell is."""
+    return f"Channels: {_colours(run)}.{_side(job, run)}"
 
 
 def _side(job: Job, run: Run) -> str:
