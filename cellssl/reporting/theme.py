@@ -179,15 +179,22 @@ def files(figure: Figure) -> Files:
     edit it; in the SVG it is drawn as paths, since drawing programs ignore fonts within an SVG.
     """
     first = png(figure)
+    figure.set_layout_engine("none")
+    svg, pdf = vectors(figure)
+    return Files(first, svg, pdf)
+
+
+def vectors(figure: Figure) -> tuple[bytes, bytes]:
+    """Return a figure as SVG and PDF; a layout is computed for the first of all files only, since that is slow."""
     with style.context(_RC_PARAMS, after_reset=True):
-        figure.set_layout_engine("none")  # the places that the PNG has; a layout is slow to compute
         restore = _as_pixels(figure)
         svg = _vector(figure, FigureCanvasSVG, {"Date": None, "Creator": None})
+        figure.set_layout_engine("none")
         pdf = _vector(figure, FigureCanvasPdf, {"CreationDate": None, "Creator": None, "Producer": None})
         for artist in restore:
             artist.set_rasterized(False)
     FigureCanvasAgg(figure)
-    return Files(first, svg, pdf)
+    return svg, pdf
 
 
 @styled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cellssl.artifacts.tables import write_csv, written_flags
@@ -33,8 +32,13 @@ def write_figure(
 
 def write_picture(job: Job, name: str, png: bytes, caption: str, alt: str, drawn: pd.DataFrame) -> Picture:
     """Write a finished picture of cells like a figure: SVG and PDF hold its pixels."""
-    _write(job, name, replace(theme.files(theme.framed(png)), png=png), drawn)
+    write_stored(job, name, png, theme.framed(png), drawn)
     return picture(png, caption, alt, theme.photo)
+
+
+def write_stored(job: Job, name: str, png: bytes, figure: Figure, drawn: pd.DataFrame) -> None:
+    """Write a figure whose PNG is already there."""
+    _write(job, name, theme.Files(png, *theme.vectors(figure)), drawn)
 
 
 def _write(job: Job, name: str, files: theme.Files, drawn: pd.DataFrame) -> None:

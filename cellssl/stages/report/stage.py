@@ -22,6 +22,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     """Collect the scores, draw the figures, and write the page."""
     from cellssl.reporting.html import Page, render
     from cellssl.stages.report.arm_scores import ScoresByArm
+    from cellssl.stages.report.cluster_figures import write_cluster_figures
     from cellssl.stages.report.findings import first_looks, lead
     from cellssl.stages.report.runs import collect, row_of
     from cellssl.stages.report.score_tables import result_table
@@ -38,6 +39,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     for done, part in enumerate(PARTS):
         yield Progress(done, len(PARTS), "sections", part.__name__.strip("_"))
         sections += part(job, shown, shown_scores)
+    write_cluster_figures(job, shown)
     sections.sort(key=lambda section: section.is_appendix)
     header, table = result_table(scores, job.settings.paper_ami)
     _write_json(job, "table.json", {"header": header, "rows": table})
