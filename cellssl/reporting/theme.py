@@ -11,12 +11,12 @@ import numpy as np
 from cycler import cycler
 from jaxtyping import Bool
 from matplotlib import style
-from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 from PIL import Image
@@ -187,12 +187,10 @@ def files(figure: Figure) -> Files:
 def vectors(figure: Figure) -> tuple[bytes, bytes]:
     """Return a figure as SVG and PDF; a layout is computed for the first of all files only, since that is slow."""
     with style.context(_RC_PARAMS, after_reset=True):
-        restore = _as_pixels(figure)
+        _for_vectors(figure)
         svg = _vector(figure, FigureCanvasSVG, {"Date": None, "Creator": None})
         figure.set_layout_engine("none")
         pdf = _vector(figure, FigureCanvasPdf, {"CreationDate": None, "Creator": None, "Producer": None})
-        for artist in restore:
-            artist.set_rasterized(False)
     FigureCanvasAgg(figure)
     return svg, pdf
 
@@ -209,13 +207,16 @@ def framed(image: bytes) -> Figure:
     return figure
 
 
-def _as_pixels(figure: Figure) -> list[Artist]:
-    """Let clouds and lines of many points become pixels in SVG and PDF; return them."""
+def _for_vectors(figure: Figure) -> None:
+    """Let clouds and lines of many points become pixels in SVG and PDF; pictures keep the pixels that they have."""
     clouds = [each for each in figure.findobj(PathCollection) if _points_of(each) > POINTS_AS_PATHS]
     lines = [each for each in figure.findobj(Line2D) if _points_of(each) > LINE_POINTS_AS_PATHS]
     for artist in (*clouds, *lines):
         artist.set_rasterized(True)
-    return [*clouds, *lines]
+    for picture in figure.findobj(AxesImage):
+        pixels = picture.get_array()
+        if pixels is not None and pixels.ndim == 3:  # not a heat map, which some viewers would blur
+            picture.set_interpolation("none")
 
 
 def _points_of(artist: PathCollection | Line2D) -> int:
