@@ -16,13 +16,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from cellssl.reporting.text_fitting import shorten_all
-from cellssl.reporting.theme import COLOUR_MAP, LIGHT_SHADE, cluster_style, styled
+from cellssl.reporting.theme import COLOUR_MAP, HALF_INCH, LIGHT_SHADE, TICK_POINTS, cluster_style, styled
 
-ANSWER_INCH = 5.0
-"""Width of the picture that stands first, beside the cells."""
-NAME_INCH = 1.3
+NAME_INCH = 0.9
 """Width for the names of treatments."""
-LOWEST_INCH, HIGHEST_INCH = 1.5, 4.0
+LOWEST_INCH, HIGHEST_INCH = 1.2, 2.75
 """Least and greatest height, so that everything fits on the first screen."""
 OTHER_GREY = "#D9D9D9"
 """Clusters beyond those that have a colour of their own."""
@@ -60,7 +58,7 @@ def _number(axis: Axes, row: int, column: int, effect: float, is_active: bool, n
     """Write the effect into its square, and frame the square of an active treatment."""
     ink = "black" if norm(effect) > LIGHT_SHADE else "white"
     weight = "bold" if is_active else "normal"
-    axis.text(column, row, f"{effect:.1f}", ha="center", va="center", color=ink, fontsize=8, fontweight=weight)
+    axis.text(column, row, f"{effect:.1f}", ha="center", va="center", color=ink, fontsize=TICK_POINTS, fontweight=weight)
     if is_active:
         outer = Rectangle((column - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor="white", linewidth=3.0)
         inner = Rectangle((column - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor="black", linewidth=1.5)
@@ -82,7 +80,7 @@ def effects_in_order(
     for chosen, face, label in ((active, "black", "active"), (~active, "white", "not active")):
         if chosen.any():
             axis.hlines(place[chosen], low[chosen], high[chosen], color="black", linewidth=1.2, zorder=2)
-            axis.scatter(effect[chosen], place[chosen], s=28, facecolor=face, edgecolor="black", zorder=3, label=label)
+            axis.scatter(effect[chosen], place[chosen], s=16, facecolor=face, edgecolor="black", zorder=3, label=label)
     axis.axvline(1.0, color="black", linewidth=0.8, linestyle=":", zorder=1)
     axis.set_xlim(left=min(0.0, float(np.nanmin(np.concatenate([effect, low, [0.0]])))))
     axis.set_ylim(len(names) - 0.5, -0.5)
@@ -121,8 +119,8 @@ def shares_of_clusters(
 
 
 def _panel(rows: int, beside_inch: float) -> tuple[Figure, Any]:
-    height = float(np.clip(0.24 * rows + beside_inch, LOWEST_INCH, HIGHEST_INCH))
-    figure = Figure(figsize=(ANSWER_INCH, height))
+    height = float(np.clip(0.2 * rows + beside_inch, LOWEST_INCH, HIGHEST_INCH))
+    figure = Figure(figsize=(HALF_INCH, height))
     return figure, figure.subplots()
 
 
