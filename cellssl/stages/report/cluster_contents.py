@@ -12,6 +12,7 @@ from cellssl.stages.report.runs import Run, has_treatments
 from cellssl.stages.shared.cell_tables import check_cells_known
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 GROUPS_SHOWN = 3
@@ -94,19 +95,27 @@ def _cells(run: Run) -> tuple[pd.DataFrame, str]:
 
 
 def _with_treatment(cells: pd.DataFrame) -> pd.DataFrame:
-    return cells.assign(**{name: None for name in ("compound", "dose_micromolar") if name not in cells})
+    """Return the cells with a compound and a dose; that of a solvent is 0, and left out of its name."""
+    cells = cells.assign(**{name: None for name in ("compound", "dose_micromolar") if name not in cells})
+    return cells.assign(dose_micromolar=cells["dose_micromolar"].where(cells["dose_micromolar"] != 0))
 
 
 def _content(cells: pd.DataFrame, number: int, *, are_wells: bool) -> Content:
     inside = (cells["cluster"] == number).to_numpy(bool)
     groups = _held(cells["group"], inside) if "group" in cells else ()
-    wells = _held(cells["plate"].astype(str) + " " + cells["well"].astype(str), inside) if are_wells else ()
-    return Content(number, int(inside.sum()), int(cells["control"][inside].sum()), groups, wells)
+    wells = _held(_well_names(cells), inside) if are_wells else ()
+    return Content(number, int(inside.sum()), int(cells["control"].to_numpy(bool)[inside].sum()), groups, wells)
 
 
-def _held(values: pd.Series[str], inside: object) -> tuple[Held, ...]:
+def _well_names(cells: pd.DataFrame) -> pd.Series[str]:
+    """Return the well of every cell, with its plate where there are several."""
+    wells = cells["well"].astype(str)
+    return wells if cells["plate"].nunique() == 1 else cells["plate"].astype(str) + " " + wells
+
+
+def _held(values: pd.Series[str], inside: np.ndarray) -> tuple[Held, ...]:
     """Return the values of which the cluster holds most beyond what is expected, those with most such cells first."""
-    of, here = values.value_counts(), values[inside].value_counts()
+    of, here = values.value_counts(), values.loc[inside].value_counts()
     share = here.sum() / max(1, of.sum())
     found = [Held(str(name), int(n), int(of[name]), n / of[name] / share) for name, n in here.items()]
     most = sorted(found, key=lambda held: (share * held.of - held.cells, natural_key(held.name)))

@@ -92,7 +92,7 @@ def _table(found: Contents, pictures: dict[int, list[bytes]]) -> tuple[list[str]
 def _row(heads: Sequence[str], each: Content, found: Contents, pictures: dict[int, list[bytes]]) -> list[Value | Rich]:
     name = "noise" if each.number < 0 else str(each.number)
     row: list[Value | Rich] = [Images([swatch(each.number)], f"colour of {name}"), name]
-    row.append(f"{each.cells:,} ({100 * each.cells / max(1, found.cells):.0f} %)")
+    row.append(f"{each.cells:,} ({100 * each.cells / max(1, found.cells):.0f}\N{NO-BREAK SPACE}%)")
     if "control and treated" in heads:
         control = each.controls / max(1, each.cells)
         row.append(Bar([Part("control", control, theme.CONTROL), Part("treated", 1 - control, theme.TREATED)]))
