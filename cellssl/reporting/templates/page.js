@@ -1,4 +1,4 @@
-const cellssl = {};
+const cellssl = {};  // what the parts of the page offer each other
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
   heads.forEach((head, column) => {

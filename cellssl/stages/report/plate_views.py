@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,15 @@ VALUES_SHOWN = 300_000
 SHADES = 16
 
 
+@dataclass(frozen=True)
+class Arm:
+    """The wells of one arm, as `wells_of_run` returns them."""
+
+    name: str
+    wells: pd.DataFrame
+    has_hits: bool
+
+
 def plate_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     """Return the section with a heat map per plate; none where the wells have neither treatments nor positions."""
     order = sorted(first_seeds(runs), key=lambda run: run.arm != scores.leading)
@@ -53,13 +63,19 @@ def plate_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Sectio
     if not found:
         return []
     fallback = [*_figure(job, leading, wells, layout, found), *_edge_table(leading, wells, found)]
-    data, left_out = _data(order, tables, wells, layout)
+    arms = [Arm(f"{run.arm}, seed {run.seed}", tables[run.arm], run.hits_artifact is not None) for run in order]
+    data = plate_data(arms, wells, layout)
     blocks: list[Block] = [
         Paragraph(_INTRODUCTION),
         Interactive("plates", data, fallback),
-        *([Paragraph(left_out)] if left_out else []),
+        *_left_out(len(arms) - len(data["arms"])),
     ]
     return [Section("Plates", blocks, anchor="plates")]
+
+
+def _left_out(arms: int) -> list[Block]:
+    numbers = "wells.csv of their clusters and hits has the numbers."
+    return [Paragraph(f"{counted(arms, 'further arm')} not among the choices; {numbers}")] if arms else []
 
 
 _INTRODUCTION = (
@@ -118,24 +134,22 @@ def _edge_table(run: Run, wells: pd.DataFrame, found: Sequence[Score]) -> list[B
     return [Table(heads, rows[:ROWS_SHOWN], caption)]
 
 
-def _data(
-    runs: Sequence[Run], tables: dict[str, pd.DataFrame], wells: pd.DataFrame, layout: Layout
-) -> tuple[dict[str, Any], str]:
-    """Return what the script draws, and a sentence about arms that are left out; equal columns are there once."""
+def plate_data(arms: Sequence[Arm], wells: pd.DataFrame, layout: Layout) -> dict[str, Any]:
+    """Return what the script draws, the first arms where there are too many; equal columns of values are there once."""
     names = list(dict.fromkeys(wells["treatment"]))
     columns: dict[tuple[float | None, ...], int] = {}
-    arms: list[dict[str, Any]] = []
-    for run in runs:
-        if arms and len(columns) * len(wells) > VALUES_SHOWN:
+    shown: list[dict[str, Any]] = []
+    for arm in arms:
+        if shown and len(columns) * len(wells) > VALUES_SHOWN:
             break
-        table = wells[["plate", "well"]].merge(tables[run.arm], on=["plate", "well"], how="left", validate="one_to_one")
+        table = wells[["plate", "well"]].merge(arm.wells, on=["plate", "well"], how="left", validate="one_to_one")
         scores = []
-        for score in scores_of(table, has_hits=run.hits_artifact is not None):
+        for score in scores_of(table, has_hits=arm.has_hits):
             values = _numbers(table, score.key)
             place = columns.setdefault(tuple(_short(value) for value in values), len(columns))
             scores.append(_score(score, scale_of(values, score), place))
-        arms.append({"name": f"{run.arm}, seed {run.seed}", "scores": scores})
-    data = {
+        shown.append({"name": arm.name, "scores": scores})
+    return {
         "rows": layout.rows,
         "columns": layout.columns,
         "placedRows": layout.rows if layout.plate_wells is None else _format_rows(layout),
@@ -145,14 +159,9 @@ def _data(
         "treatments": names,
         "wells": _well_rows(wells, names),
         "shades": _shades(),
-        "arms": arms,
+        "arms": shown,
         "values": [list(values) for values in columns],
     }
-    more = len(runs) - len(arms)
-    left_out = (
-        f"{counted(more, 'further arm')} are left out here; wells.csv of their clusters and hits has the numbers."
-    )
-    return data, left_out if more else ""
 
 
 def _format_rows(layout: Layout) -> int:
