@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 STYLES = ("page.css", "first_screen.css", "map.css", "plates.css", "tables.css")
 """Style sheets, in the order in which the page has them."""
-SCRIPTS = ("page.js", "map.js", "plates.js")
+SCRIPTS = ("page.js", "map_data.js", "map_panels.js", "map.js", "plates.js")
 """Scripts, in the order in which the page runs them, as one."""
 Value = str | int | float | None
 

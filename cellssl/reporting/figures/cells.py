@@ -10,10 +10,12 @@ from matplotlib.patheffects import withStroke
 
 from cellssl.reporting.figures.common import hide_axes, round_below
 from cellssl.reporting.text_fitting import set_title
-from cellssl.reporting.theme import WIDTH_INCH, styled
+from cellssl.reporting.theme import HALF_INCH, WIDTH_INCH, styled
 
 GAP_PX = 3
 """White gap between two tiles, in pixels of a tile of 100 px."""
+TILE_INCH = 0.6
+"""The smallest side of a view."""
 GROUPS_IN_LARGE = 8
 """Cells of more groups are shown at half the size, so that the figure does not become too long."""
 
@@ -51,8 +53,9 @@ def views(
     lines = _lines(draws)
     widest = max(1 + sum(draws[name].shape[1] for name in line) for line in lines)
     most = max(1 + len(line) for line in lines)
-    tile_inch = min(1.0, (WIDTH_INCH - 0.3 * most) / widest)
-    figure = Figure(figsize=(tile_inch * widest + 0.3 * most, len(lines) * (tile_inch * len(originals) + 0.4)))
+    width = HALF_INCH if HALF_INCH - 0.3 * most >= TILE_INCH * widest else WIDTH_INCH
+    tile_inch = (width - 0.3 * most) / widest
+    figure = Figure(figsize=(width, len(lines) * (tile_inch * len(originals) + 0.4)))
     for part, line in zip(figure.subfigures(len(lines), 1, squeeze=False).ravel(), lines, strict=True):
         blocks = {"cell": originals[:, None], **{name: draws[name] for name in line}}
         widths = [block.shape[1] for block in blocks.values()]
@@ -69,11 +72,11 @@ def views(
 
 
 def _lines(draws: Mapping[str, UInt8[np.ndarray, "n draws y x 3"]]) -> list[list[str]]:
-    """Return which branches stand side by side: as many as leave 0.7 inches for each tile."""
+    """Return which branches stand side by side: as many as leave `TILE_INCH` for each tile."""
     lines: list[list[str]] = [[]]
     for name, block in draws.items():
         before = sum(draws[other].shape[1] for other in lines[-1])
-        if lines[-1] and 1 + before + block.shape[1] > WIDTH_INCH / 0.7:
+        if lines[-1] and 1 + before + block.shape[1] > WIDTH_INCH / TILE_INCH:
             lines.append([])
         lines[-1].append(name)
     return lines

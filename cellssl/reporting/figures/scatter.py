@@ -23,6 +23,7 @@ from cellssl.reporting.theme import (
     WIDTH_INCH,
     GroupStyle,
     cluster_style,
+    figure_width_inch,
     label_colour,
     other_style,
     styled,
@@ -58,7 +59,7 @@ def scatter(
     rows = -(-panels // columns)
     drawn = _drawn(len(points))
     labels = {head: np.array([label_text(value) for value in values], dtype=str) for head, values in colourings.items()}
-    width = WIDTH_INCH if columns > 1 else 0.6 * WIDTH_INCH
+    width = figure_width_inch(columns, 3)
     available_inch = width / columns - 0.3
     below_inch = max(_legend_inch(list(np.unique(each)), available_inch) for each in labels.values())
     figure = Figure(figsize=(width, rows * (WIDTH_INCH / max(2, columns) + 0.5 + below_inch)))
