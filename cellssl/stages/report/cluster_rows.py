@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellssl.artifacts.store import Store
 from cellssl.artifacts.tables import read_cells, read_csv
 from cellssl.counting import counted
 from cellssl.engine.build import Job
@@ -73,7 +74,7 @@ def _title(run: Run) -> str:
 def _of_run(job: Job, run: Run, place: int, *, are_pictured: bool) -> list[Block]:
     """Return the rows of the clusters of a run, and their shares against dose."""
     found = contents_of(run)
-    pictures = _pictures(job, run) if are_pictured else {}
+    pictures = nearest_cells(run, job.context.store) if are_pictured else {}
     rows = row_blocks(found, pictures, _caption(job, run, found, bool(pictures)), f"cluster-{place}")
     doses = [figures.of_cluster(run, "doses.png")] if "doses.png" in run.cluster.card.files else []
     return [*rows, *doses]
@@ -147,7 +148,7 @@ def _has_wells(found: Contents) -> bool:
     return any(each.wells for each in found.clusters)
 
 
-def _pictures(job: Job, run: Run) -> dict[int, list[bytes]]:
+def nearest_cells(run: Run, store: Store) -> dict[int, list[bytes]]:
     """Return the cells nearest to each centroid as small JPEGs, by number of the cluster."""
     from cellssl.imaging.colour import named_colours, to_rgb
 
@@ -157,7 +158,7 @@ def _pictures(job: Job, run: Run) -> dict[int, list[bytes]]:
     cells = nearest.merge(read_cells(run.segment), on="cell_id", how="inner", validate="one_to_one")
     if cells.empty:
         return {}
-    crops = scaled_crops(run.segment, job.context.store.with_store_of(run.embed), cells)
+    crops = scaled_crops(run.segment, store.with_store_of(run.embed), cells)
     tiles = to_rgb(crops.read(np.arange(len(crops))), named_colours(crops.channels))
     found: dict[int, list[bytes]] = {}
     for number, tile in zip(cells["cluster"].astype(int), tiles, strict=True):
