@@ -134,13 +134,15 @@ def _edge_table(run: Run, wells: pd.DataFrame, found: Sequence[Score]) -> list[B
     return [Table(heads, rows[:ROWS_SHOWN], caption)]
 
 
-def plate_data(arms: Sequence[Arm], wells: pd.DataFrame, layout: Layout) -> dict[str, Any]:
+def plate_data(
+    arms: Sequence[Arm], wells: pd.DataFrame, layout: Layout, most_values: int = VALUES_SHOWN
+) -> dict[str, Any]:
     """Return what the script draws, the first arms where there are too many; equal columns of values are there once."""
     names = list(dict.fromkeys(wells["treatment"]))
     columns: dict[tuple[float | None, ...], int] = {}
     shown: list[dict[str, Any]] = []
     for arm in arms:
-        if shown and len(columns) * len(wells) > VALUES_SHOWN:
+        if shown and len(columns) * len(wells) > most_values:
             break
         table = wells[["plate", "well"]].merge(arm.wells, on=["plate", "well"], how="left", validate="one_to_one")
         scores = []

@@ -180,6 +180,9 @@ def placed(wells: pd.DataFrame) -> tuple[pd.DataFrame, Layout]:
     wells.loc[below.index, "row"] = rows + 1 + below // columns
     wells.loc[below.index, "column"] = 1 + below % columns
     wells = wells.assign(edge=wells["edge"] & wells["is_placed"]).astype({"row": int, "column": int})
+    wells = wells.sort_values(["row", "column"], kind="stable")
+    plates = {name: place for place, name in enumerate(sorted(wells["plate"].unique(), key=natural_key))}
+    wells = wells.sort_values("plate", key=lambda names: names.map(plates), kind="stable", ignore_index=True)
     return wells, Layout(max(rows, int(wells["row"].max())), columns, found.plate_wells)
 
 
