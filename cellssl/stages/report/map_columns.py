@@ -145,9 +145,7 @@ def _column(key: str, values: pd.Series[Any], is_control: np.ndarray) -> Column:
     )
 
 
-def _amounts(
-    key: str, name: str, values: Iterable[Any], placed: Callable[[float], float | None]
-) -> Column:
+def _amounts(key: str, name: str, values: Iterable[Any], placed: Callable[[float], float | None]) -> Column:
     """Return numbers coloured by their place on a scale; those without a place have the colour of controls."""
     import matplotlib
     import pandas as pd

@@ -23,10 +23,11 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     """Collect the scores, draw the figures, and write the page."""
     from cellssl.reporting.html import Folded, Page, Paragraph, render
     from cellssl.stages.report.arm_scores import ScoresByArm
-    from cellssl.stages.report.checks import checks
-    from cellssl.stages.report.findings import answer, first_looks, what_was_done
-    from cellssl.stages.report.first_screen import pictures
-    from cellssl.stages.report.lights import in_words, lights
+from cellssl.stages.report.checks import checks
+from cellssl.stages.report.findings import answer, first_looks, what_was_done, lead
+from cellssl.stages.report.first_screen import pictures
+from cellssl.stages.report.lights import in_words, lights
+from cellssl.stages.report.cluster_figures import write_cluster_figures
     from cellssl.stages.report.runs import collect, row_of
     from cellssl.stages.report.score_tables import result_table
     from cellssl.stages.report.sweep_results import SweepResults
@@ -42,6 +43,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     for done, part in enumerate(PARTS):
         yield Progress(done, len(PARTS), "sections", part.__name__.strip("_"))
         sections += part(job, shown, shown_scores)
+    write_cluster_figures(job, shown)
     sections.sort(key=lambda section: section.is_appendix)
     header, table = result_table(scores, job.settings.paper_ami)
     _write_json(job, "table.json", {"header": header, "rows": table})
@@ -162,7 +164,7 @@ def _cells(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     return [
         Section(
             f"Cells of “{one.arm}”" if several else "Cells",
-            [*count_tables(one), *figures.sheet(job, one)],
+            [*count_tables(one), *figures.sheet(job, one, f"cells-{one.arm}" if several else "cells")],
             is_appendix=True,
         )
         for one in sets.values()

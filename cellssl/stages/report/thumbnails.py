@@ -102,9 +102,7 @@ def _made(crops: ScaledCrops, side_px: int, quality: int) -> Thumbnails:
 
 def _sheets(small: UInt8[np.ndarray, "n c y x"], quality: int) -> list[bytes]:
     """Return one JPEG for every three channels of some cells."""
-    return [
-        _jpeg(_tiled(small[:, first : first + PACKED]), quality) for first in range(0, small.shape[1], PACKED)
-    ]
+    return [_jpeg(_tiled(small[:, first : first + PACKED]), quality) for first in range(0, small.shape[1], PACKED)]
 
 
 def _tiled(small: UInt8[np.ndarray, "n c y x"]) -> UInt8[np.ndarray, "sheet_y sheet_x packed"]:
