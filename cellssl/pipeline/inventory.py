@@ -6,7 +6,6 @@ Cards and pointers alone are read, and no file of a result, so that a store of t
 from __future__ import annotations
 
 import calendar
-import json
 import os
 import re
 import time
@@ -150,13 +149,20 @@ def folder_size(folder: Path) -> tuple[int, float | None]:
     return size, last
 
 
+def pointers_to(artifact: Artifact) -> list[Pointer]:
+    """Return the pointers to an artifact in the store that it lies in."""
+    root = artifact.path.parent.parent
+    return _pointers(root, f"{artifact.card.kind}.json").get((artifact.card.kind, artifact.fingerprint), [])
+
+
 def _check_is_store(root: Path) -> None:
     if not root.is_dir():
         raise UsageError(
             f"there is no store at {root}",
             hint="cellssl run RECIPE makes one; if yours is elsewhere, name its folder with --store or $CELLSSL_STORE",
         )
-    if not has_marker(root) and any(root.iterdir()) and not any((root / kind).is_dir() for kind in CHAIN):
+    results = (card for kind in CHAIN for card in (root / kind).glob(f"*/{NAME}"))
+    if not has_marker(root) and any(root.iterdir()) and next(results, None) is None:
         inner = [path.name for path in sorted(root.iterdir()) if path.is_dir() and has_marker(path)]
         hint = f"perhaps you mean --store {root / inner[0]}" if inner else "name the folder of a store with --store"
         raise UsageError(f"{root} is not a store: it holds no results of cellssl", hint=hint)
@@ -183,11 +189,11 @@ def _entries(root: Path, kind: str) -> Iterator[Entry]:
 def _finished(folder: Path, kind: str, today: int) -> Entry:
     """Return the entry of a finished result; its card is read without a look at its hash."""
     try:
-        card = json.loads((folder / NAME).read_bytes())
+        card = read_json(folder / NAME, follow=False)
         files, section = card["files"], card["section"]
         size = sum(int(one["bytes"]) for one in files.values())
         inputs = tuple((kind_of_input(name), str(print_)) for name, print_ in card["inputs"].items())
-        gathers = tuple(map(str, json.loads((folder / PARTS).read_bytes()).values())) if PARTS in files else ()
+        gathers = tuple(map(str, read_json(folder / PARTS, follow=False).values())) if PARTS in files else ()
         algorithm, made = int(card["algorithm"]), made_of(card["run"])
         plate = str(section.get("plate") or _plate_of_fields(section))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -211,10 +217,10 @@ def _unfinished(folder: Path) -> str:
     return "unfinished"
 
 
-def _pointers(root: Path) -> dict[Name, list[Pointer]]:
+def _pointers(root: Path, name: str = "*.json") -> dict[Name, list[Pointer]]:
     """Return what each pointer leads to; one that cannot be read leads nowhere."""
     found: dict[Name, list[Pointer]] = {}
-    for file in sorted((root / BY_RECIPE).glob("*/*/*/*.json")):
+    for file in sorted((root / BY_RECIPE).glob(f"*/*/*/{name}")):
         with suppress(OSError, ValueError, KeyError, TypeError):
             pointer = read_json(file)
             recipe, arm, seed, _ = file.relative_to(root / BY_RECIPE).parts
