@@ -11,6 +11,7 @@ import typer
 
 from cellssl.cli import options as o
 from cellssl.cli.columns import WIDTH
+from cellssl.counting import counted
 
 if TYPE_CHECKING:
     from cellssl.artifacts.diff import Change
@@ -79,13 +80,15 @@ def _lines(found: Comparison, owners: list[str], pair: Sequence[Artifact], *, fi
     """Return all that differs: the answer first, causes next, files last."""
     names = owners or ["the first", "the second"]
     places = [f"{one.card.kind}/{one.fingerprint}" for one in pair]
-    differing = [one for one in found.scores if one.first != one.second]
+    is_report = found.kinds[0] == "report"
+    differing = [one for one in found.scores if one.first != one.second and (not is_report or ": " in one.what)]
     lines = [
         f"{names[0]} against {names[1]}: {_answer(found, differing)}",
         *(f"  {place}: {name}" for place, name in zip(places, found.names, strict=True)),
-        *_block("scores that differ", differing if len(differing) > IN_ANSWER else []),
+        *(_scores_by_arm(differing) if is_report else _block("other scores that differ", differing[IN_ANSWER:])),
         *_block("settings", found.settings),
-        *_input_lines(found.inputs),
+        *_only_in_one(found.inputs),
+        *_input_lines([one for one in found.inputs if one.first and one.second]),
         *_block("made with", found.versions),
         *_file_lines(found, files=files),
     ]
@@ -96,12 +99,41 @@ def _answer(found: Comparison, differing: Sequence[Change]) -> str:
     """Return the scores that differ first, or that none does."""
     if found.kinds[0] != found.kinds[1]:
         return "results of different stages"
+    if found.kinds[0] == "report" and differing:
+        return f"the scores of {counted(len({_arm_of(one) for one in differing}), 'arm')} differ"
     if differing:
         return ", ".join(f"{one.what} {one.first} against {one.second}" for one in differing[:IN_ANSWER])
     if found.scores:
         same = ", ".join(f"{one.what} {one.first}" for one in found.scores[:IN_ANSWER])
         return f"the same scores ({same})"
     return "other files" if found.files else "the same files"
+
+
+def _arm_of(change: Change) -> str:
+    """Return the arm whose score it is; its name may hold a colon, the name of a score does not."""
+    return change.what.rpartition(": ")[0]
+
+
+def _scores_by_arm(changes: Sequence[Change]) -> list[str]:
+    """Return one line per arm of two reports."""
+    arms = dict.fromkeys(_arm_of(one) for one in changes)
+    of_arm = {arm: [one for one in changes if _arm_of(one) == arm] for arm in arms}
+    return [
+        f"  {arm}: " + "; ".join(f"{one.what.rpartition(': ')[2]} {one.first} against {one.second}" for one in those)
+        for arm, those in of_arm.items()
+    ]
+
+
+def _only_in_one(inputs: Sequence[InputChange]) -> list[str]:
+    """Return the inputs that only one of the two has; those of a report by arm and seed."""
+    lines = []
+    for which, missing in (("first", "second"), ("second", "first")):
+        names = [one.name.rpartition("/")[0] or _thing(one) for one in inputs if getattr(one, missing) is None]
+        shown = list(dict.fromkeys(names))
+        if shown:
+            more = f" and {len(shown) - MOST_INPUTS} more" if len(shown) > MOST_INPUTS else ""
+            lines.append(f"only in the {which}: {', '.join(shown[:MOST_INPUTS])}{more}")
+    return lines
 
 
 def _wrapped(line: str) -> list[str]:
@@ -131,14 +163,15 @@ def _input_lines(inputs: Sequence[InputChange]) -> list[str]:
 
 
 def _input_name(one: InputChange) -> str:
+    named = _thing(one) if "/" not in one.name else f"{_thing(one)} of {one.name.rsplit('/', 1)[0]}"
+    return f"{named} ({one.first} against {one.second})"
+
+
+def _thing(one: InputChange) -> str:
     from cellssl.artifacts.card import kind_of_input
     from cellssl.pipeline.comparison import THINGS
 
-    thing = THINGS.get(kind_of_input(one.name), one.name)
-    named = thing if "/" not in one.name else f"{thing} of {one.name.rsplit('/', 1)[0]}"
-    if one.first is None or one.second is None:
-        return f"{named} (only of the {'second' if one.first is None else 'first'})"
-    return f"{named} ({one.first} against {one.second})"
+    return THINGS.get(kind_of_input(one.name), one.name)
 
 
 def _file_lines(found: Comparison, *, files: bool) -> list[str]:

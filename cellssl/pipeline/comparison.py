@@ -111,12 +111,20 @@ def compare(first: Artifact, second: Artifact, store: Store) -> Comparison:
         (cards[0].kind, cards[1].kind),
         (what_it_is(cards[0], around), what_it_is(cards[1], around)),
         _scores(*cards),
-        setting_changes(*cards) if cards[0].kind == cards[1].kind else [],
+        _settings(*cards),
         list(_inputs(*cards, around)),
         version_changes(*cards),
         file_changes(*cards),
         len(cards[0].files.keys() | cards[1].files.keys()),
     )
+
+
+def _settings(first: Card, second: Card) -> list[Change]:
+    """Return the settings that differ; results of different stages have none in common, and the order of the runs in a
+    report follows from them."""
+    if first.kind != second.kind:
+        return []
+    return [one for one in setting_changes(first, second) if one.what != "report.order"]
 
 
 def what_it_is(card: Card, store: Store) -> str:
