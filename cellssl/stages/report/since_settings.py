@@ -113,23 +113,23 @@ def _settings(run: Run) -> Settings:
 def _of_stage(kind: str, artifact: Artifact) -> Iterator[tuple[str, str]]:
     card = artifact.card
     yield f"{kind}: algorithm", str(card.algorithm)
-    yield from _flat(card.section, kind)
+    yield from flat_settings(card.section, kind)
     yield from ((f"{kind}: file “{role}”", f"sha256 {sha256[:12]} …") for role, sha256 in card.outside.items())
 
 
-def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
+def flat_settings(value: Any, path: str) -> Iterator[tuple[str, str]]:
     """Yield the dotted path and the text of every value; a list of plugins is a list of names, then their settings."""
     match value:
         case {"name": str(name), **more}:
             yield path, name
-            yield from _flat(more, path)
+            yield from flat_settings(more, path)
         case dict():
             for key, item in value.items():
-                yield from _flat(item, f"{path}.{key}")
+                yield from flat_settings(item, f"{path}.{key}")
         case [{"name": str()}, *_] if all(isinstance(item, dict) for item in value):
             yield path, ", ".join(str(item.get("name")) for item in value)
             for name, item in _numbered(value):
-                yield from _flat({key: each for key, each in item.items() if key != "name"}, f"{path}.{name}")
+                yield from flat_settings({key: each for key, each in item.items() if key != "name"}, f"{path}.{name}")
         case None:
             yield path, ABSENT
         case str():
