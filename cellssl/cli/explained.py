@@ -64,7 +64,9 @@ class Setting:
         if self.choices and self.choices != ("true", "false"):
             listed = f"one of {', '.join(self.choices)}" if len(self.choices) > 1 else self.choices[0]
             if LIST_OF_CHOICES in self.types:
-                return f"a list of any of {', '.join(self.choices)}" + (f"; {bounds}" if (bounds := ", ".join(self.bounds)) else "")
+                return f"a list of any of {', '.join(self.choices)}" + (
+                    f"; {bounds}" if (bounds := ", ".join(self.bounds)) else ""
+                )
             line = f"{listed}; or {line}" if line else listed
         return line
 

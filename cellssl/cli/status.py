@@ -232,7 +232,9 @@ def _ended(text: str, width: int) -> str:
 def _totals(found: Inventory) -> str:
     """Return the sums of a store in one line."""
     if not found.entries:
-        return f"{found.root} is a store with no results yet; cellssl run RECIPE --store {_quoted(found.root)} makes some"
+        return (
+            f"{found.root} is a store with no results yet; cellssl run RECIPE --store {_quoted(found.root)} makes some"
+        )
     finished = [one for one in found.entries if not one.remark.startswith(("unfinished", "set aside", "its card"))]
     rest = len(found.entries) - len(finished)
     size = size_text(sum(one.bytes for one in found.entries))

@@ -23,11 +23,11 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     """Collect the scores, draw the figures, and write the page."""
     from cellssl.reporting.html import Folded, Page, Paragraph, render
     from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.checks import checks
-from cellssl.stages.report.findings import answer, first_looks, what_was_done, lead
-from cellssl.stages.report.first_screen import pictures
-from cellssl.stages.report.lights import in_words, lights
-from cellssl.stages.report.cluster_figures import write_cluster_figures
+    from cellssl.stages.report.checks import checks
+    from cellssl.stages.report.cluster_figures import write_cluster_figures
+    from cellssl.stages.report.findings import answer, first_looks, what_was_done
+    from cellssl.stages.report.first_screen import pictures
+    from cellssl.stages.report.lights import in_words, lights
     from cellssl.stages.report.runs import collect, row_of
     from cellssl.stages.report.score_tables import result_table
     from cellssl.stages.report.sweep_results import SweepResults
