@@ -84,6 +84,13 @@ def _treatments(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]
     return [Section("Which treatments changed the cells", blocks, anchor="treatments")]
 
 
+def _since(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
+    """Return what changed since an earlier page, where one was named."""
+    from cellssl.stages.report.since import since_section
+
+    return since_section(job, runs, scores)
+
+
 def _map(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     """Return the map of cells."""
     from cellssl.stages.report.cell_map import map_section
@@ -180,6 +187,7 @@ def _provenance(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]
 
 PARTS: tuple[Callable[[Job, list[Run], ScoresByArm], list[Section]], ...] = (
     _treatments,
+    _since,
     _map,
     _clusters,
     _arms,
