@@ -40,7 +40,7 @@ def effects_by_dose(
     figure, axis = _panel(len(compounds), 0.55)
     norm = Normalize(0.0, max(float(np.nanmax(effect, initial=0.0)), 1.0))
     shades = figure.colorbar(ScalarMappable(norm, COLOUR_MAP), ax=axis, fraction=0.04, pad=0.02)
-    shades.set_label("effect")
+    shades.set_label("effect", fontsize=TICK_POINTS)
     shades.outline.set_visible(False)
     axis.imshow(effect, cmap=COLOUR_MAP, norm=norm, aspect="auto", interpolation="nearest")
     for row, column in np.argwhere(np.isfinite(effect)).tolist():
@@ -57,8 +57,8 @@ def effects_by_dose(
 def _number(axis: Axes, row: int, column: int, effect: float, is_active: bool, norm: Normalize) -> None:
     """Write the effect into its square, and frame the square of an active treatment."""
     ink = "black" if norm(effect) > LIGHT_SHADE else "white"
-    font = {"fontsize": TICK_POINTS, "fontweight": "bold" if is_active else "normal"}
-    axis.text(column, row, f"{effect:.1f}", ha="center", va="center", color=ink, **font)
+    text = axis.text(column, row, f"{effect:.1f}", ha="center", va="center", color=ink, fontsize=TICK_POINTS)
+    text.set_fontweight("bold" if is_active else "normal")
     if is_active:
         outer = Rectangle((column - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor="white", linewidth=2.0)
         inner = Rectangle((column - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor="black", linewidth=1.0)
@@ -129,6 +129,6 @@ def _rows(axis: Axes, names: Sequence[str]) -> None:
     axis.yaxis.set_major_locator(FixedLocator(list(range(len(names)))))
     axis.set_yticklabels(shorten_all(list(names), NAME_INCH))
     axis.yaxis.set_minor_locator(NullLocator())
-    axis.tick_params(axis="both", length=0)
+    axis.tick_params(axis="both", which="both", length=0)
     for side in axis.spines.values():
         side.set_visible(False)
