@@ -102,10 +102,21 @@ def coordinates(kind: str, x: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[
             return found.points, (first, second)
 
 
-def _is_duplicate(table: pd.DataFrame, name: str) -> bool:
-    """Return whether the label is a copy of another column, which is shown under its own name."""
-    others = [other for other in COLOUR_COLUMNS if other != name and other in table]
-    return name == "label" and any(table[name].equals(table[other].astype(table[name].dtype)) for other in others)
+def colour_columns(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Return column -> all columns that its panel stands for, of those that colour the map.
+
+    A column with one value has no panel, and neither has one that groups the cells as another does under other names:
+    control and treated, and DMSO and the only drug, would be the same picture.
+    """
+    import pandas as pd
+
+    shown: dict[str, list[str]] = {}
+    groups: dict[bytes, str] = {}
+    for name in COLOUR_COLUMNS:
+        if name in table and table[name].nunique() > 1:
+            first = groups.setdefault(pd.factorize(table[name])[0].tobytes(), name)
+            shown.setdefault(first, []).append(name)
+    return shown
 
 
 def map_figure(table: pd.DataFrame, axes: tuple[str, str]) -> Any:
@@ -116,9 +127,9 @@ def map_figure(table: pd.DataFrame, axes: tuple[str, str]) -> Any:
     from cellssl.reporting.figures import scatter
 
     colourings: dict[str, Any] = {"cluster": ["noise" if number == NOISE else number for number in table["cluster"]]}
-    for name in COLOUR_COLUMNS:
-        if name in table and table[name].nunique() > 1 and not _is_duplicate(table, name):
-            colourings[name.replace("_", " ")] = [None if pd.isna(value) else value for value in table[name]]
+    for name, same in colour_columns(table).items():
+        title = ", and ".join(each.replace("_", " ") for each in same)
+        colourings[title] = [None if pd.isna(value) else value for value in table[name]]
     doses = table.get("dose_micromolar")
     amounts = {"dose (µM)": doses.to_numpy(float)} if doses is not None and (doses > 0).any() else {}
     return scatter.scatter(table[["map_x", "map_y"]].to_numpy(), colourings, axes, amounts, clusters=("cluster",))

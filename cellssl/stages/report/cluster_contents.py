@@ -12,8 +12,10 @@ from cellssl.stages.report.runs import Run, has_treatments
 from cellssl.stages.shared.cell_tables import check_cells_known
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
+Groups = Literal["treatments", "classes", ""]
 GROUPS_SHOWN = 3
 """Number of treatments, and of wells, that the row of a cluster names."""
 
@@ -52,7 +54,7 @@ class Contents:
     controls: int
     which: str
     """Which cells these are, as captions say it."""
-    groups_are: Literal["treatments", "classes", ""]
+    groups_are: Groups
     clusters: tuple[Content, ...]
     """In the order of their numbers, noise last."""
 
@@ -60,16 +62,20 @@ class Contents:
 def contents_of(run: Run) -> Contents:
     """Return what the clusters of a run hold: of the cells drawn from every well, where there are treatments."""
     cells, which = _cells(run)
-    treated = has_treatments(run)
-    if treated:
-        cells = cells.assign(group=names_of(_with_treatment(cells)))
-    elif "label" in cells and cells["label"].notna().any():
-        cells = cells.assign(group=cells["label"])
-    groups_are: Literal["treatments", "classes", ""] = (
-        "treatments" if treated else "classes" if "group" in cells else ""
-    )
+    if has_treatments(run):
+        return described(cells.assign(group=names_of(_with_treatment(cells))), which, "treatments")
+    if "label" in cells and cells["label"].notna().any():
+        return described(cells.assign(group=cells["label"]), which, "classes")
+    return described(cells, which, "")
+
+
+def described(cells: pd.DataFrame, which: str, groups_are: Groups) -> Contents:
+    """Return what clusters hold, from one row per cell with cluster, plate, well, control, and group if there is one.
+
+    Wells are named where there are treatments: those of other images say nothing.
+    """
     numbers = sorted(cells["cluster"].unique().tolist(), key=lambda number: (number < 0, number))
-    found = tuple(_content(cells, number, are_wells=treated) for number in numbers)
+    found = tuple(_content(cells, number, are_wells=groups_are == "treatments") for number in numbers)
     return Contents(len(cells), int(cells["control"].sum()), which, groups_are, found)
 
 
@@ -94,20 +100,28 @@ def _cells(run: Run) -> tuple[pd.DataFrame, str]:
 
 
 def _with_treatment(cells: pd.DataFrame) -> pd.DataFrame:
-    return cells.assign(**{name: None for name in ("compound", "dose_micromolar") if name not in cells})
+    """Return the cells with a compound and a dose; that of a solvent is 0, and left out of its name."""
+    cells = cells.assign(**{name: None for name in ("compound", "dose_micromolar") if name not in cells})
+    return cells.assign(dose_micromolar=cells["dose_micromolar"].where(cells["dose_micromolar"] != 0))
 
 
 def _content(cells: pd.DataFrame, number: int, *, are_wells: bool) -> Content:
     inside = (cells["cluster"] == number).to_numpy(bool)
     groups = _held(cells["group"], inside) if "group" in cells else ()
-    wells = _held(cells["plate"].astype(str) + " " + cells["well"].astype(str), inside) if are_wells else ()
-    return Content(number, int(inside.sum()), int(cells["control"][inside].sum()), groups, wells)
+    wells = _held(_well_names(cells), inside) if are_wells else ()
+    return Content(number, int(inside.sum()), int(cells["control"].to_numpy(bool)[inside].sum()), groups, wells)
 
 
-def _held(values: pd.Series[str], inside: object) -> tuple[Held, ...]:
+def _well_names(cells: pd.DataFrame) -> pd.Series[str]:
+    """Return the well of every cell, with its plate where there are several."""
+    wells = cells["well"].astype(str)
+    return wells if cells["plate"].nunique() == 1 else cells["plate"].astype(str) + " " + wells
+
+
+def _held(values: pd.Series[str], inside: np.ndarray) -> tuple[Held, ...]:
     """Return the values of which the cluster holds most beyond what is expected, those with most such cells first."""
-    of, here = values.value_counts(), values[inside].value_counts()
-    share = here.sum() / max(1, of.sum())
-    found = [Held(str(name), int(n), int(of[name]), n / of[name] / share) for name, n in here.items()]
+    of, here = values.value_counts().to_dict(), values.loc[inside].value_counts().to_dict()
+    share = sum(here.values()) / max(1, sum(of.values()))
+    found = [Held(str(name), n, of[name], n / of[name] / share) for name, n in here.items()]
     most = sorted(found, key=lambda held: (share * held.of - held.cells, natural_key(held.name)))
     return tuple(held for held in most[:GROUPS_SHOWN] if held.enrichment > 1)

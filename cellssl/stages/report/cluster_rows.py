@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellssl.artifacts.store import Store
 from cellssl.artifacts.tables import read_cells, read_csv
 from cellssl.counting import counted
 from cellssl.engine.build import Job
+from cellssl.profiling.clusterer import NOISE
 from cellssl.reporting import theme
 from cellssl.reporting.html import Bar, Block, Folded, Images, Paragraph, Part, Rich, Section, Table, Value
 from cellssl.stages.report import figures
@@ -32,22 +34,30 @@ WITH_PICTURES = 10
 
 
 def cluster_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
-    """Return the section on the clusters of the leading arm, and one on those of the others, for the appendix."""
+    """Return the section on the clusters of the leading arm, and one for the appendix with more cells and all arms."""
     places = {run.arm: place for place, run in enumerate(first_seeds(runs))}
-    shown = sorted(first_seeds(runs), key=lambda run: (run.arm != scores.leading, run.is_baseline))
-    first, *others = shown
-    more = (
-        [Paragraph(f"The clusters of the other {counted(len(others), 'arm')} are in the appendix.")] if others else []
-    )
-    blocks = [*_of_run(job, first, places[first.arm], are_pictured=True), *more]
-    sections = [Section("Clusters", [Paragraph(_INTRODUCTION), *blocks], anchor="clusters")]
-    if others:
-        folded = [
-            Folded(_title(run), _of_run(job, run, places[run.arm], are_pictured=number < WITH_PICTURES))
-            for number, run in enumerate(others)
-        ]
-        sections.append(Section("Clusters of the other arms", folded, anchor="clusters-of-others", is_appendix=True))
-    return sections
+    first, *others = sorted(first_seeds(runs), key=lambda run: (run.arm != scores.leading, run.is_baseline))
+    blocks = [Paragraph(_INTRODUCTION), *_of_run(job, first, places[first.arm], are_pictured=True)]
+    more: list[Block] = [*_montage(first)]
+    for number, run in enumerate(others):
+        is_pictured = number < WITH_PICTURES
+        of_run = _of_run(job, run, places[run.arm], are_pictured=is_pictured)
+        more.append(Folded(_title(run), [*of_run, *(_montage(run) if is_pictured else [])]))
+    if more:
+        what = " and ".join(
+            ["more cells of each", *([f"those of {counted(len(others), 'other arm')}"] if others else [])]
+        )
+        blocks.append(Paragraph(f"The appendix has {what}."))
+    sections = [Section("Clusters", blocks, anchor="clusters")]
+    appendix = Section("More on clusters", more, anchor="clusters-appendix", is_appendix=True)
+    return [*sections, appendix] if more else sections
+
+
+def _montage(run: Run) -> list[Block]:
+    """Return all cells near the centroids, folded."""
+    if "montage.png" not in run.cluster.card.files:
+        return []
+    return [Folded(f"More cells of every cluster of “{run.arm}”", [figures.of_cluster(run, "montage.png")])]
 
 
 _INTRODUCTION = (
@@ -62,21 +72,27 @@ def _title(run: Run) -> str:
 
 
 def _of_run(job: Job, run: Run, place: int, *, are_pictured: bool) -> list[Block]:
-    """Return the rows of the clusters of a run, those beyond the first ones folded, and its figures."""
+    """Return the rows of the clusters of a run, and their shares against dose."""
     found = contents_of(run)
-    pictures = _pictures(job, run) if are_pictured else {}
+    pictures = nearest_cells(run, job.context.store) if are_pictured else {}
+    rows = row_blocks(found, pictures, _caption(job, run, found, bool(pictures)), f"cluster-{place}")
+    doses = [figures.of_cluster(run, "doses.png")] if "doses.png" in run.cluster.card.files else []
+    return [*rows, *doses]
+
+
+def row_blocks(found: Contents, pictures: dict[int, list[bytes]], caption: str, anchor: str) -> list[Block]:
+    """Return the table of clusters, one row each; those beyond the first ones are folded."""
     heads, rows = _table(found, pictures)
-    anchors = [f"cluster-{place}-{'noise' if each.number < 0 else each.number}" for each in found.clusters]
-    caption = _caption(job, run, found, bool(pictures))
-    blocks: list[Block] = [Table(heads, rows[:FIRST_ROWS], caption, anchors[:FIRST_ROWS])]
-    if len(rows) > FIRST_ROWS:
-        rest = Table(heads, rows[FIRST_ROWS:], "", anchors[FIRST_ROWS:])
-        blocks.append(Folded(counted(len(rows) - FIRST_ROWS, "further cluster"), [rest]))
-    files = run.cluster.card.files
-    blocks += [figures.of_cluster(run, "doses.png")] if "doses.png" in files else []
-    if "montage.png" in files and are_pictured:
-        blocks.append(Folded("More cells of every cluster", [figures.of_cluster(run, "montage.png")]))
-    return blocks
+    anchors = [f"{anchor}-{_name(each)}" for each in found.clusters]
+    first = Table(heads, rows[:FIRST_ROWS], caption, anchors[:FIRST_ROWS])
+    if len(rows) <= FIRST_ROWS:
+        return [first]
+    rest = Table(heads, rows[FIRST_ROWS:], "", anchors[FIRST_ROWS:])
+    return [first, Folded(counted(len(rows) - FIRST_ROWS, "further cluster"), [rest])]
+
+
+def _name(cluster: Content) -> str:
+    return "noise" if cluster.number == NOISE else str(cluster.number)
 
 
 def _table(found: Contents, pictures: dict[int, list[bytes]]) -> tuple[list[str], list[list[Value | Rich]]]:
@@ -90,9 +106,9 @@ def _table(found: Contents, pictures: dict[int, list[bytes]]) -> tuple[list[str]
 
 
 def _row(heads: Sequence[str], each: Content, found: Contents, pictures: dict[int, list[bytes]]) -> list[Value | Rich]:
-    name = "noise" if each.number < 0 else str(each.number)
+    name = _name(each)
     row: list[Value | Rich] = [Images([swatch(each.number)], f"colour of {name}"), name]
-    row.append(f"{each.cells:,} ({100 * each.cells / max(1, found.cells):.0f} %)")
+    row.append(f"{each.cells:,} ({100 * each.cells / max(1, found.cells):.0f}\N{NO-BREAK SPACE}%)")
     if "control and treated" in heads:
         control = each.controls / max(1, each.cells)
         row.append(Bar([Part("control", control, theme.CONTROL), Part("treated", 1 - control, theme.TREATED)]))
@@ -132,7 +148,7 @@ def _has_wells(found: Contents) -> bool:
     return any(each.wells for each in found.clusters)
 
 
-def _pictures(job: Job, run: Run) -> dict[int, list[bytes]]:
+def nearest_cells(run: Run, store: Store) -> dict[int, list[bytes]]:
     """Return the cells nearest to each centroid as small JPEGs, by number of the cluster."""
     from cellssl.imaging.colour import named_colours, to_rgb
 
@@ -142,7 +158,7 @@ def _pictures(job: Job, run: Run) -> dict[int, list[bytes]]:
     cells = nearest.merge(read_cells(run.segment), on="cell_id", how="inner", validate="one_to_one")
     if cells.empty:
         return {}
-    crops = scaled_crops(run.segment, job.context.store.with_store_of(run.embed), cells)
+    crops = scaled_crops(run.segment, store.with_store_of(run.embed), cells)
     tiles = to_rgb(crops.read(np.arange(len(crops))), named_colours(crops.channels))
     found: dict[int, list[bytes]] = {}
     for number, tile in zip(cells["cluster"].astype(int), tiles, strict=True):
@@ -162,7 +178,7 @@ def swatch(number: int) -> bytes:
     """Return the mark of a cluster as a small PNG, in its colour and with the marker that the figures have."""
     from PIL import Image, ImageDraw
 
-    style = theme.cluster_style(number) if number >= 0 else theme.GroupStyle(theme.NO_GROUP, "o", "-")
+    style = theme.cluster_style(number) if number != NOISE else theme.GroupStyle(theme.NO_GROUP, "o", "-")
     large = 4 * SWATCH_PX
     picture = Image.new("RGBA", (large, large), (255, 255, 255, 0))
     _mark(ImageDraw.Draw(picture), style, large - 1)
