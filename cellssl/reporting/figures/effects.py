@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from cellssl.reporting.text_fitting import shorten_all
-from cellssl.reporting.theme import COLOUR_MAP, LIGHT_SHADE, cluster_style, styled
+from cellssl.reporting.theme import COLOUR_MAP, LIGHT_SHADE, TICK_POINTS, cluster_style, styled
 
 ANSWER_INCH = 5.0
 """Width of the picture that stands first, beside the cells."""
@@ -60,7 +60,9 @@ def _number(axis: Axes, row: int, column: int, effect: float, is_active: bool, n
     """Write the effect into its square, and frame the square of an active treatment."""
     ink = "black" if norm(effect) > LIGHT_SHADE else "white"
     weight = "bold" if is_active else "normal"
-    axis.text(column, row, f"{effect:.1f}", ha="center", va="center", color=ink, fontsize=8, fontweight=weight)
+    axis.text(
+        column, row, f"{effect:.1f}", ha="center", va="center", color=ink, fontsize=TICK_POINTS, fontweight=weight
+    )
     if is_active:
         outer = Rectangle((column - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor="white", linewidth=3.0)
         inner = Rectangle((column - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor="black", linewidth=1.5)
