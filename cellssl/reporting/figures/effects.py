@@ -57,8 +57,10 @@ def effects_by_dose(
 def _number(axis: Axes, row: int, column: int, effect: float, is_active: bool, norm: Normalize) -> None:
     """Write the effect into its square, and frame the square of an active treatment."""
     ink = "black" if norm(effect) > LIGHT_SHADE else "white"
-    text = axis.text(column, row, f"{effect:.1f}", ha="center", va="center", color=ink, fontsize=TICK_POINTS)
-    text.set_fontweight("bold" if is_active else "normal")
+    weight = "bold" if is_active else "normal"
+    axis.text(
+        column, row, f"{effect:.1f}", ha="center", va="center", color=ink, fontsize=TICK_POINTS, fontweight=weight
+    )
     if is_active:
         outer = Rectangle((column - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor="white", linewidth=2.0)
         inner = Rectangle((column - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor="black", linewidth=1.0)

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from cellssl.reporting.seed_statistics import mean_sd
 from cellssl.reporting.text_fitting import shorten_all
-from cellssl.reporting.theme import COLOURS, GREY, WIDTH_INCH, styled
+from cellssl.reporting.theme import COLOURS, GREY, TICK_POINTS, WIDTH_INCH, styled
 
 LOWEST_END = 0.1
 """The axis of scores ends at least here; otherwise scores at chance level would fill the page."""
@@ -57,7 +57,7 @@ def _bar(axis: Axes, row: int, values: Float[np.ndarray, "seeds"], colour: str) 
         axis.errorbar(score.mean, row, xerr=reach, color="black", linewidth=1.2, capsize=3)
         axis.plot(values, row + offsets, "o", color="white", markeredgecolor="black", markersize=4, linestyle="none")
     end = np.nanmax([0.0, score.mean + reach, *values])
-    axis.annotate(str(score), (end, row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
+    axis.annotate(str(score), (end, row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=TICK_POINTS)
 
 
 def _bars_legend(axis: Axes, scores: Sequence[Bar]) -> None:
