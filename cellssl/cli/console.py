@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, TextIO, cast
 
 from cellssl.cli.bars import Bar
-from cellssl.cli.columns import aligned
+from cellssl.cli.columns import WIDTH, aligned
 from cellssl.cli.notes import Notes
 from cellssl.durations import in_words
 from cellssl.errors import CellsslError, FailedError, InterruptedByUserError
@@ -270,6 +270,15 @@ class Console:
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, to_stdout: bool = False) -> None:
         """Print aligned columns."""
         self.lines(aligned(header, rows), to_stdout=to_stdout)
+
+    def width(self, *, of_stdout: bool = False) -> int:
+        """Return the characters of a line: 80, or fewer where the terminal is narrower."""
+        stream = sys.stdout if of_stdout else sys.stderr
+        try:
+            narrow = os.get_terminal_size(stream.fileno()).columns if stream is not None and stream.isatty() else 0
+        except (OSError, ValueError, AttributeError):
+            narrow = 0
+        return min(WIDTH, narrow) or WIDTH
 
     def lines(self, lines: Sequence[str], *, to_stdout: bool = False) -> None:
         """Print lines for people, on stderr or as what a command was asked for."""

@@ -11,12 +11,12 @@ import numpy as np
 from cycler import cycler
 from jaxtyping import Bool
 from matplotlib import style
-from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 from PIL import Image
@@ -179,28 +179,48 @@ def files(figure: Figure) -> Files:
     edit it; in the SVG it is drawn as paths, since drawing programs ignore fonts within an SVG.
     """
     first = png(figure)
-    with style.context(_RC_PARAMS, after_reset=True):
-        figure.set_layout_engine("none")  # the places that the PNG has; a layout is slow to compute
-        restore = _as_pixels(figure)
-        svg = _vector(figure, FigureCanvasSVG, {"Date": None, "Creator": None})
-        pdf = _vector(figure, FigureCanvasPdf, {"CreationDate": None, "Creator": None, "Producer": None})
-        for artist in restore:
-            artist.set_rasterized(False)
-    FigureCanvasAgg(figure)
+    figure.set_layout_engine("none")
+    svg, pdf = vectors(figure)
     return Files(first, svg, pdf)
 
 
-def _as_pixels(figure: Figure) -> list[Artist]:
-    """Let clouds and lines of many points become pixels in SVG and PDF; return them."""
+def vectors(figure: Figure) -> tuple[bytes, bytes]:
+    """Return a figure as SVG and PDF; a layout is computed for the first of all files only, since that is slow."""
+    with style.context(_RC_PARAMS, after_reset=True):
+        _for_vectors(figure)
+        svg = _vector(figure, FigureCanvasSVG, {"Date": None, "Creator": None})
+        figure.set_layout_engine("none")
+        pdf = _vector(figure, FigureCanvasPdf, {"CreationDate": None, "Creator": None, "Producer": None})
+    FigureCanvasAgg(figure)
+    return svg, pdf
+
+
+@styled
+def framed(image: bytes) -> Figure:
+    """Return a finished picture as a figure that fills the page."""
+    pixels = np.asarray(decoded(image))
+    figure = Figure(figsize=(WIDTH_INCH, WIDTH_INCH * pixels.shape[0] / pixels.shape[1]))
+    figure.set_layout_engine("none")
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(pixels, interpolation="none", aspect="auto")
+    axis.set_axis_off()
+    return figure
+
+
+def _for_vectors(figure: Figure) -> None:
+    """Let clouds and lines of many points become pixels in SVG and PDF; pictures keep the pixels that they have."""
     clouds = [each for each in figure.findobj(PathCollection) if _points_of(each) > POINTS_AS_PATHS]
     lines = [each for each in figure.findobj(Line2D) if _points_of(each) > LINE_POINTS_AS_PATHS]
     for artist in (*clouds, *lines):
         artist.set_rasterized(True)
-    return [*clouds, *lines]
+    for picture in figure.findobj(AxesImage):
+        pixels = picture.get_array()
+        if pixels is not None and pixels.ndim == 3:  # not a heat map, which some viewers would blur
+            picture.set_interpolation("none")
 
 
-def _points_of(artist: Any) -> int:
-    return len(artist.get_xdata(orig=False) if isinstance(artist, Line2D) else artist.get_offsets())
+def _points_of(artist: PathCollection | Line2D) -> int:
+    return np.shape(artist.get_xydata() if isinstance(artist, Line2D) else artist.get_offsets())[0]
 
 
 def _vector(figure: Figure, kind: type[FigureCanvasSVG | FigureCanvasPdf], metadata: dict[str, None]) -> bytes:

@@ -22,18 +22,21 @@ GROUPS_IN_LARGE = 8
 
 @styled
 def montage(
-    groups: Mapping[str, UInt8[np.ndarray, "n y x 3"]], pixel_um: float | None, columns: int | None = None
+    groups: Mapping[str, UInt8[np.ndarray, "n y x 3"]],
+    pixel_um: float | None,
+    columns: int | None = None,
+    width_inch: float = WIDTH_INCH,
 ) -> Figure:
     """Draw cells in groups (usually clusters), each with a title, and a scale bar in the first cell of each group."""
     filled = {name: tiles for name, tiles in groups.items() if len(tiles)}
     columns = columns or (8 if len(filled) <= GROUPS_IN_LARGE else 16)
     heights = [-(-len(tiles) // columns) for tiles in filled.values()]
-    tile_inch = WIDTH_INCH / columns
-    figure = Figure(figsize=(WIDTH_INCH, sum(heights) * tile_inch + 0.3 * len(filled) + 0.1))
+    tile_inch = width_inch / columns
+    figure = Figure(figsize=(width_inch, sum(heights) * tile_inch + 0.3 * len(filled) + 0.1))
     axes = figure.subplots(len(filled), 1, squeeze=False, height_ratios=heights).ravel()
     for axis, (name, tiles) in zip(axes, filled.items(), strict=True):
         _sheet(axis, tiles, columns)
-        set_title(axis, name, WIDTH_INCH)
+        set_title(axis, name, width_inch)
         axis.set_anchor("NW")
         if pixel_um is not None:
             _scale_bar(axis, tiles.shape[1], tiles.shape[2], pixel_um)

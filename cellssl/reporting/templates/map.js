@@ -134,49 +134,63 @@ class CellMap {
     if (this.canvas.width !== Math.round(clientWidth * ratio) || this.canvas.height !== Math.round(clientHeight * ratio)) {
       [this.canvas.width, this.canvas.height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
     }
-    const radius = this.radius();
-    if (!this.stamps || this.stamps.radius !== radius || this.stamps.ratio !== ratio) this.stamps = this.makeStamps(radius, ratio);
+    this.drawPoints(this.radius(), ratio);
     this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    this.context.clearRect(0, 0, clientWidth, clientHeight);
-    this.drawPoints();
     this.pinned.forEach((cell, place) => this.isOnMap(cell) && this.ring(cell, 7, String(place + 1)));
     if (this.focused !== null && this.isShown(this.focused)) this.ring(this.focused, 9);
     if (this.lasso) this.drawLasso();
     this.panels.placeTip();
   }
-  // Draw all points: those without a value below the others, and those outside a selection pale.
-  drawPoints() {
-    const {context, stamps, colour} = this, half = stamps.size / 2, size = stamps.size;
-    const draw = (wanted, alpha) => {
-      context.globalAlpha = alpha;
+  // Draw all points: those without a value below the others, and those outside a selection pale. Pixels are copied
+  // from stamps, because 10,000 calls of the canvas would not fit into a frame.
+  drawPoints(radius, ratio) {
+    const {context, canvas: {width, height}, colour} = this;
+    if (this.image?.width !== width || this.image?.height !== height) {
+      this.image = context.createImageData(width, height);
+      this.pixels = new Uint32Array(this.image.data.buffer);
+      this.stamps = null;
+    }
+    if (this.stamps?.radius !== radius) this.stamps = this.makeStamps(radius, ratio);
+    const {stamps, pixels} = this;
+    pixels.fill(0);
+    const draw = (wanted, of) => {
       for (const cell of this.order) {
         if (!this.isShown(cell) || !wanted(cell)) continue;
-        const x = this.screenX(cell), y = this.screenY(cell);
-        if (x < -half || y < -half || x > this.width + half || y > this.height + half) continue;
-        context.drawImage(stamps.of.get(colour.codes[cell]), x - half, y - half, size, size);
+        const left = Math.round(this.screenX(cell) * ratio) - stamps.half, top = Math.round(this.screenY(cell) * ratio) - stamps.half;
+        if (left < 0 || top < 0 || left + stamps.size > width || top + stamps.size > height) continue;
+        const {places, colours} = of.get(colour.codes[cell]), start = top * width + left;
+        for (let pixel = 0; pixel < places.length; pixel++) pixels[start + places[pixel]] = colours[pixel];
       }
     };
-    const isKnown = cell => colour.codes[cell] !== cellssl.MISSING;
-    if (this.selected) draw(cell => !this.selected.has(cell), 0.12);
-    draw(cell => !isKnown(cell) && (!this.selected || this.selected.has(cell)), 1);
-    draw(cell => isKnown(cell) && (!this.selected || this.selected.has(cell)), 1);
-    context.globalAlpha = 1;
+    const isKnown = cell => colour.codes[cell] !== cellssl.MISSING, {selected} = this;
+    if (selected) draw(cell => !selected.has(cell), stamps.pale);
+    draw(cell => !isKnown(cell) && (!selected || selected.has(cell)), stamps.full);
+    draw(cell => isKnown(cell) && (!selected || selected.has(cell)), stamps.full);
+    context.putImageData(this.image, 0, 0);
   }
   radius() {
     const base = this.ids.length > 4000 ? 2.2 : this.ids.length > 800 ? 2.8 : 4;
     return base * Math.min(2, this.scale ** 0.25);
   }
-  // Return a small picture of a point for every value, so that 10,000 points are drawn within a frame.
+  // Return the pixels of a point for every value, in full and pale: their places from its top left corner, and colours.
   makeStamps(radius, ratio) {
-    const size = 2 * Math.ceil(radius + 1);
-    const of = new Map([...this.colour.values.keys(), cellssl.MISSING].map(code => {
-      const canvas = cellssl.element("canvas", {width: size * ratio, height: size * ratio});
-      const context = canvas.getContext("2d");
-      context.scale(ratio, ratio);
-      CellMap.point(context, size / 2, size / 2, radius, ...this.look(code));
-      return [code, canvas];
+    const half = Math.ceil((radius + 1) * ratio), size = 2 * half + 1;
+    const context = cellssl.element("canvas", {width: size, height: size}).getContext("2d", {willReadFrequently: true});
+    const codes = [...this.colour.values.keys(), cellssl.MISSING];
+    const stamps = strength => new Map(codes.map(code => {
+      context.clearRect(0, 0, size, size);
+      CellMap.point(context, half + 0.5, half + 0.5, radius * ratio, ...this.look(code));
+      const {data} = context.getImageData(0, 0, size, size);
+      const covered = [...Array(size * size).keys()].filter(pixel => data[4 * pixel + 3] > 64);
+      for (const pixel of covered) {  // on white, so that pixels need no blending later
+        const alpha = data[4 * pixel + 3] / 255 * strength;
+        for (let part = 0; part < 3; part++) data[4 * pixel + part] = 255 + (data[4 * pixel + part] - 255) * alpha;
+        data[4 * pixel + 3] = 255;
+      }
+      const colours = new Uint32Array(data.buffer), row = pixel => Math.floor(pixel / size) * this.canvas.width + pixel % size;
+      return [code, {places: Int32Array.from(covered, row), colours: Uint32Array.from(covered, pixel => colours[pixel])}];
     }));
-    return {of, size, radius, ratio};
+    return {full: stamps(1), pale: stamps(0.12), half, size, radius};
   }
   // Return colour and marker of a value.
   look(code) {

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from cellssl.artifacts.contents import section_of
 from cellssl.artifacts.tables import OF_CELLS, Column, read_cells, read_table
 from cellssl.engine.build import Job
 from cellssl.errors import DataError
-from cellssl.imaging.colour import colour_words, named_colours
+from cellssl.imaging.colour import colour_words
 from cellssl.reporting import theme
-from cellssl.reporting.figures.scatter import PALE
-from cellssl.reporting.html import Block, Folded, Heading, Interactive, Paragraph, Section, data_uri
+from cellssl.reporting.html import Block, Folded, Heading, Interactive, Paragraph, Section
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.figure_files import picture
 from cellssl.stages.report.figures import MAP_AXES
-from cellssl.stages.report.map_columns import MISSING, cluster_column, columns_of, effect_column, packed
+from cellssl.stages.report.map_columns import effect_column
+from cellssl.stages.report.map_data import Arm, map_data, picture_data
 from cellssl.stages.report.runs import Run, first_seeds
-from cellssl.stages.report.thumbnails import COLUMNS, Thumbnails, thumbnails
+from cellssl.stages.report.thumbnails import thumbnails
 from cellssl.stages.shared.card_shapes import ClusterSection
-from cellssl.stages.shared.scaled_crops import ScaledCrops, common_pixel_um, scaled_crops
+from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +37,6 @@ OF_MAP = {
     "map_y": Column("number", needed=True, gaps=False),
 }
 """Columns of the map of an arm that are read; what else is known comes from the cells."""
-COUNTED = ("treatment", "label", "cluster")
-"""What selected cells are counted by: the first of these that there is."""
 
 
 def map_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
@@ -73,23 +69,14 @@ def _leading(members: list[Run], scores: ScoresByArm) -> int:
 
 def _interactive(job: Job, members: list[Run], start: int, limit_bytes: int) -> Block:
     """Return the map of arms that have the same cells."""
-    ordered = [members[start], *members[:start], *members[start + 1 :]]
-    maps = {run.arm: read_table(run.cluster.file(FILE), OF_MAP) for run in ordered}
-    cells = _cells_of(members[start], list(maps.values()))
-    columns = columns_of(cells)
+    maps = [read_table(run.cluster.file(FILE), OF_MAP) for run in members]
+    cells = _cells_of(members[start], [maps[start], *maps])
     crops = scaled_crops(members[start].segment, job.context.store, cells)
-    known = {column.key for column in columns}
-    data = {
-        "ids": cells["cell_id"].tolist(),
-        "columns": [column.as_data() for column in columns],
-        "arms": [_arm_data(run, maps[run.arm], cells) for run in members],
-        "start": start,
-        "countBy": next(key for key in COUNTED if key in known or key == "cluster"),
-        "missingColour": PALE,
-        "thumbnails": _thumbnail_data(crops, thumbnails(crops, limit_bytes), common_pixel_um(cells)),
-        "caption": f"Channels: {colour_words(crops.channels)}.",
-    }
-    return Interactive("map", data, _fallback(members, start))
+    small = thumbnails(crops, limit_bytes)
+    pictures = None if small is None else picture_data(small, crops.channels, common_pixel_um(cells))
+    arms = [_arm(run, table, cells) for run, table in zip(members, maps, strict=True)]
+    caption = f"Channels: {colour_words(crops.channels)}."
+    return Interactive("map", map_data(cells, arms, start, pictures, caption), _fallback(members, start))
 
 
 def _cells_of(run: Run, maps: list[pd.DataFrame]) -> pd.DataFrame:
@@ -110,50 +97,17 @@ def _cells_of(run: Run, maps: list[pd.DataFrame]) -> pd.DataFrame:
     return cells
 
 
-def _arm_data(run: Run, table: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Any]:
-    """Return where an arm's map has the cells, and what is known about them with this arm only."""
-    of_arm = cells[["cell_id"]].merge(table, on="cell_id", how="left", validate="one_to_one")
-    columns = [cluster_column(of_arm["cluster"]), effect_column(run, cells)]
-    axes = MAP_AXES[section_of(run.cluster, ClusterSection).map]
-    return {
-        "name": run.arm,
-        "what": f"“{run.arm}”, seed {run.seed}: cells on {axes}",
-        "columns": [column.as_data() for column in columns if column is not None],
-        "x": packed(_on_scale(of_arm["map_x"].to_numpy(float))),
-        "y": packed(_on_scale(-of_arm["map_y"].to_numpy(float))),
-    }
+def _arm(run: Run, table: pd.DataFrame, cells: pd.DataFrame) -> Arm:
+    effects = effect_column(run.hits_artifact, cells) if run.hits_artifact is not None else None
+    return Arm(run.arm, f"“{run.arm}”, seed {run.seed}: cells on {_axes(run)}", table, effects)
 
 
-def _on_scale(positions: np.ndarray) -> np.ndarray:
-    """Return positions from 0 to 65,534, the greatest; cells without one have `MISSING`."""
-    known = np.isfinite(positions)
-    if not known.any():
-        return np.full(len(positions), MISSING)
-    low, high = positions[known].min(), positions[known].max()
-    placed = np.rint((positions - low) / (high - low or 1.0) * (MISSING - 1))
-    return np.where(known, placed, MISSING)
-
-
-def _thumbnail_data(crops: ScaledCrops, made: Thumbnails | None, pixel_um: float | None) -> dict[str, Any] | None:
-    """Return the small copies of the cells; None where the page has no room for them."""
-    if made is None:
-        return None
-    colours = named_colours(crops.channels)
-    return {
-        "side": made.side_px,
-        "columns": COLUMNS,
-        "perSheet": COLUMNS * COLUMNS,
-        "channels": [
-            {"name": name, "colour": [round(float(part), 3) for part in colour]}
-            for name, colour in zip(crops.channels, colours, strict=True)
-        ],
-        "pixelUm": None if pixel_um is None else pixel_um * made.window_px / made.side_px,
-        "sheets": [[str(data_uri(sheet)) for sheet in sheets] for sheets in made.sheets],
-    }
+def _axes(run: Run) -> str:
+    return MAP_AXES[section_of(run.cluster, ClusterSection).map]
 
 
 def _fallback(members: list[Run], start: int) -> list[Block]:
-    """Return the pictures of the maps for readers without JavaScript, and for print: the leading arm's, others folded."""
+    """Return the pictures of the maps for print and without JavaScript: the leading arm's, and the others folded."""
     shown, others = [members[start]], [run for run in members if run is not members[start]]
     pictures: list[Block] = [_picture(run) for run in shown if PICTURE in run.cluster.card.files]
     folded = [_picture(run) for run in others if PICTURE in run.cluster.card.files]
@@ -161,10 +115,9 @@ def _fallback(members: list[Run], start: int) -> list[Block]:
 
 
 def _picture(run: Run) -> Block:
-    axes = MAP_AXES[section_of(run.cluster, ClusterSection).map]
     caption = (
-        f"“{run.arm}”, seed {run.seed}: one point per cell on {axes}, at the same place in every panel, coloured by "
-        "cluster and by what is known about the cell."
+        f"“{run.arm}”, seed {run.seed}: one point per cell on {_axes(run)}, at the same place in every "
+        "panel, coloured by cluster and by what is known about the cell."
     )
     alt = f"map of the cells of the arm {run.arm}, seed {run.seed}"
     return picture(run.cluster.file(PICTURE).read_bytes(), caption, alt, theme.drawing)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellssl.artifacts.store import Artifact
 from cellssl.profiling.clusterer import NOISE
 from cellssl.reporting import theme
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.hits.design import treatment_name
 from cellssl.stages.report.hit_tables import treatments_of
-from cellssl.stages.report.runs import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +77,7 @@ def columns_of(cells: pd.DataFrame) -> list[Column]:
     unknown = () if has_treatments else OF_TREATMENTS
     named = cells.assign(
         control=np.where(is_control, "control", "treated"),
-        treatment=[_treatment(*pair) for pair in zip(cells["compound"], cells["dose_micromolar"], strict=True)],
+        treatment=_treatments(cells),
     )
     made = [_column(key, named[key], is_control) for key in NAMES if key in named and key not in unknown]
     known = {column.key: column for column in made if len(column.values)}
@@ -100,17 +100,22 @@ def cluster_column(numbers: pd.Series[Any]) -> Column:
     )
 
 
-def effect_column(run: Run, cells: pd.DataFrame) -> Column | None:
-    """Return the effect of the treatment of every cell with an arm, where hits were searched for with it."""
-    if run.hits_artifact is None:
-        return None
-    table = treatments_of(run.hits_artifact)
-    names = [_treatment(*pair) for pair in zip(table["compound"], table["dose_micromolar"], strict=True)]
-    effects = dict(zip(names, table["effect"].astype(float), strict=True))
-    pairs = zip(cells["compound"], cells["dose_micromolar"], cells["control"], strict=True)
-    of_cells = [None if control else effects.get(_treatment(name, dose)) for name, dose, control in pairs]
+def effect_column(hits: Artifact, cells: pd.DataFrame) -> Column | None:
+    """Return the effect of the treatment of every treated cell; None where no effect is known."""
+    table = treatments_of(hits)
+    effects = dict(zip(_treatments(table), table["effect"].astype(float), strict=True))
+    pairs = zip(_treatments(cells), cells["control"], strict=True)
+    of_cells = [None if control else effects.get(name) for name, control in pairs]
     column = _amounts("effect", "effect of the treatment", of_cells, lambda effect: effect)
     return column if column.values else None
+
+
+def _treatments(cells: pd.DataFrame) -> pd.Series[Any]:
+    """Return the treatment of every row of a table."""
+    import pandas as pd
+
+    names = [_treatment(*pair) for pair in zip(cells["compound"], cells["dose_micromolar"], strict=True)]
+    return pd.Series(names, index=cells.index, dtype=object)
 
 
 def _treatment(compound: Any, dose: Any) -> str | None:

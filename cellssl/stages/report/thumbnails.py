@@ -9,19 +9,19 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from cellssl.artifacts.crops import in_blocks
-from cellssl.stages.shared.scaled_crops import ScaledCrops
 
 COLUMNS = 32
 """Number of cells in a row of a sheet, and of rows: a phone decodes no sheet that is much larger."""
 PACKED = 3
 """Number of channels on a sheet."""
-SIZES = (96, 80, 64, 56, 48, 40, 32, 24, 16)
+SIZES = (96, 80, 72, 64, 56, 52, 48, 44, 40, 36, 32, 28, 24, 20, 16)
 """Sides of a small copy, in pixels, the best first."""
 QUALITIES = (85, 75, 60)
 """Qualities of JPEG that are tried with every side, the best first."""
@@ -29,6 +29,20 @@ MOST_REDUCED = 3
 """A crop that would be reduced more than this is cut to its middle: the cell would be too small to be seen."""
 SAMPLE = 256
 """Number of cells by which the bytes are estimated."""
+
+
+class Crops(Protocol):
+    """Crops of cells that are read on demand, as `ScaledCrops` are."""
+
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: np.ndarray) -> UInt8[np.ndarray, "n c y x"]:
+        """Return the crops of some cells."""
+
+    def read_once(self, rows: np.ndarray) -> UInt8[np.ndarray, "n c y x"]:
+        """Return the crops of some cells that are not read again."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +62,7 @@ class Thumbnails:
         return sum(_page_bytes(sheet) for sheets in self.sheets for sheet in sheets)
 
 
-def thumbnails(crops: ScaledCrops, limit_bytes: int) -> Thumbnails | None:
+def thumbnails(crops: Crops, limit_bytes: int) -> Thumbnails | None:
     """Return the largest and best small copies that take at most `limit_bytes` on a page; None where none do."""
     sample = crops.read(np.unique(np.linspace(0, len(crops) - 1, SAMPLE).astype(int)))
     for side_px, quality in _choices(crops.shape[-1]):
@@ -60,7 +74,7 @@ def thumbnails(crops: ScaledCrops, limit_bytes: int) -> Thumbnails | None:
 
 
 def shrunk(crops: UInt8[np.ndarray, "n c y x"], side_px: int) -> UInt8[np.ndarray, "n c side side"]:
-    """Return crops as small copies of their middle, every pixel the mean of those that it stands for."""
+    """Return small copies of the middle of crops."""
     window = window_px(crops.shape[-1], side_px)
     start = (crops.shape[-1] - window) // 2
     middle = crops[..., start : start + window, start : start + window]
@@ -69,7 +83,7 @@ def shrunk(crops: UInt8[np.ndarray, "n c y x"], side_px: int) -> UInt8[np.ndarra
     small = np.empty((*crops.shape[:2], side_px, side_px), np.uint8)
     for place in np.ndindex(*crops.shape[:2]):
         picture = Image.fromarray(np.ascontiguousarray(middle[place]))
-        small[place] = np.asarray(picture.resize((side_px, side_px), Image.Resampling.BOX))
+        small[place] = np.asarray(picture.resize((side_px, side_px), Image.Resampling.HAMMING))
     return small
 
 
@@ -91,7 +105,7 @@ def _estimated_bytes(sample: UInt8[np.ndarray, "n c y x"], cells: int, side_px: 
     return of_sample * cells / len(sample)
 
 
-def _made(crops: ScaledCrops, side_px: int, quality: int) -> Thumbnails:
+def _made(crops: Crops, side_px: int, quality: int) -> Thumbnails:
     """Return the small copies of all cells, made sheet by sheet, so that few crops are in memory."""
     by_sheet = []
     for rows in in_blocks(np.arange(len(crops)), COLUMNS * COLUMNS):
