@@ -17,8 +17,15 @@ from PIL import Image
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 """Okabe and Ito's colours, which can be distinguished with every common colour blindness; the palest is the last
-but one."""
-GREY = "#8A8A8A"
+but one. They are the colours of clusters and of nothing else, so that a colour on the page means one thing."""
+CONTROL = "#8A8A8A"
+"""The colour of controls and untreated cells, as TREATED is that of treated ones and TRAINED that of trained arms."""
+TREATED = "#5B2A86"
+TRAINED = "#3F4A5A"
+BASELINE = GREY = CONTROL
+OTHER_COLOURS = ("#44AA99", "#882255", "#DDCC77", "#117733", "#88CCEE", "#CC6677", "#999933", "#AA4499")
+"""The colours of all other groups (plates, wells, compounds, classes, phenotypes, arms): Paul Tol's muted scheme
+(personal.sron.nl/~pault), without its indigo, which is too near to TREATED."""
 Dash = Literal["-", "--", ":", "-."]
 DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
 MARKERS = ("o", "^", "s", "D")
@@ -50,7 +57,7 @@ _RC_PARAMS: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
-    "axes.prop_cycle": cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=OTHER_COLOURS),
     "xtick.labelsize": TICK_POINTS,
     "ytick.labelsize": TICK_POINTS,
     "legend.fontsize": TICK_POINTS,
@@ -71,13 +78,37 @@ class GroupStyle:
 
 
 GROUP_STYLES = len(COLOURS) * len(MARKERS)
-"""Number of groups that have different styles."""
+"""Number of clusters that have different styles."""
 
 
-def group_style(place: int) -> GroupStyle:
-    """Return the style of a group by its index, the same in every figure."""
-    cycle = place // len(COLOURS) % len(MARKERS)
-    return GroupStyle(COLOURS[place % len(COLOURS)], MARKERS[cycle], DASHES[cycle])
+def cluster_style(number: int) -> GroupStyle:
+    """Return the style of a cluster by its number, the same in every figure."""
+    return _style(COLOURS, number)
+
+
+def other_style(place: int) -> GroupStyle:
+    """Return the style of a group that is no cluster (a plate, a compound, a class, an arm) by its index."""
+    return _style(OTHER_COLOURS, place)
+
+
+def _style(colours: tuple[str, ...], place: int) -> GroupStyle:
+    cycle = place // len(colours) % len(MARKERS)
+    return GroupStyle(colours[place % len(colours)], MARKERS[cycle], DASHES[cycle])
+
+
+def label_colour(value: object) -> str | None:
+    """Return the colour of a label that says whether a cell was treated; None for other labels.
+
+    >>> label_colour("Untreated") == CONTROL, label_colour("treated") == TREATED, label_colour("DMSO") is None
+    (True, True, True)
+    """
+    return _LABEL_COLOURS.get(str(value).strip().lower())
+
+
+_LABEL_COLOURS = {
+    **dict.fromkeys(("control", "controls", "untreated", "not treated"), CONTROL),
+    **dict.fromkeys(("treated", "treatment"), TREATED),
+}
 
 
 P = ParamSpec("P")

@@ -106,4 +106,4 @@ def map_figure(table: pd.DataFrame, axes: tuple[str, str]) -> Any:
             colourings[name.replace("_", " ")] = [None if pd.isna(value) else value for value in table[name]]
     doses = table.get("dose_micromolar")
     amounts = {"dose (µM)": doses.to_numpy(float)} if doses is not None and (doses > 0).any() else {}
-    return scatter.scatter(table[["map_x", "map_y"]].to_numpy(), colourings, axes, amounts, named=("cluster",))
+    return scatter.scatter(table[["map_x", "map_y"]].to_numpy(), colourings, axes, amounts, clusters=("cluster",))
