@@ -20,7 +20,7 @@ from cellssl.spreadsheets import safe
 
 if TYPE_CHECKING:
     import pandas as pd
-    from jaxtyping import Float32
+    from jaxtyping import Float32, Int
 
 GROUP_BYTES = 2**26
 """Size of the vectors in one row group, which is what writer and readers hold in memory at a time."""
@@ -131,6 +131,28 @@ def read(path: Path) -> tuple[pd.DataFrame, Float32[np.ndarray, "n dim"]]:
         if start != len(vectors) or len(metadata) != len(vectors):
             raise ValueError("its columns differ in their length")
     return metadata, vectors
+
+
+def read_rows(path: Path, rows: Int[np.ndarray, "n"]) -> Float32[np.ndarray, "n dim"]:
+    """Return the vectors of some rows, in ascending order; memory holds these and one row group.
+
+    Raises IntegrityError where the file is no such table, or has no such rows.
+    """
+    with explained(path), open_parquet(path) as file:
+        names = list(filter(is_feature, file.schema_arrow.names))
+        vectors = np.empty((len(rows), len(names)), np.float32)
+        start = filled = 0
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            here = rows[(rows >= start) & (rows < start + count)] - start
+            if len(here):
+                table = file.read_row_group(group, columns=names)
+                for place, column in enumerate(table.columns):
+                    vectors[filled : filled + len(here), place] = column.to_numpy()[here]
+            start, filled = start + count, filled + len(here)
+        if filled != len(rows):
+            raise ValueError(f"it has {start:,} rows, and others are asked for")
+    return vectors
 
 
 def read_names(path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""paired_tests: differences of pairs, such as of two arms seed by seed -> mean, 95 % interval and corrected p-values."""
+"""paired_tests: differences of pairs, as of two arms seed by seed -> mean, 95 % interval and corrected p-values."""
 
 import math
 from collections.abc import Sequence

@@ -11,14 +11,14 @@ from cellssl.reporting.seed_statistics import MeanSd, mean_sd, number
 from cellssl.stages.cluster.metrics import AGREEMENT_SCORES
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.runs import Run
-from cellssl.stages.report.scores import Score, labels_per_run, scores_per_arm, summary_heads
-from cellssl.stages.report.tables_common import by_arm, interval_text, mean_sd_text
+from cellssl.stages.report.scores import Score, labels_per_run, summary_heads
+from cellssl.stages.report.tables_common import CELL_COUNT, by_arm, interval_text, mean_sd_text
 
 AGREEMENT_LABELS = {"ami": "AMI", "ami_max": "AMI max", "nmi": "NMI", "ari": "ARI", "homogeneity": "homogeneity"}
 """Each of AGREEMENT_SCORES, as a table head."""
 ACTIVE, TESTED = "hits_active", "hits_tested"
-TRAINED, BASELINE, CELL_COUNT = "trained", "baseline", "cell count"
-"""Kinds of rows; the last one is what the number of cells of a well finds alone."""
+TRAINED, BASELINE = "trained", "baseline"
+"""Kinds of rows."""
 
 
 def result_table(scores: ScoresByArm, paper: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
@@ -27,7 +27,7 @@ def result_table(scores: ScoresByArm, paper: Mapping[str, str]) -> tuple[list[st
 
     Scores that no run has are left out.
     """
-    shown = {name: head for name, head in summary_heads().items() if _is_known(scores, name)}
+    shown = {name: head for name, head in summary_heads().items() if scores.has(name)}
     header = ["arm", *shown.values(), *(["AMI in the paper"] if paper else []), "seeds"]
     table = [
         [
@@ -44,7 +44,7 @@ def result_table(scores: ScoresByArm, paper: Mapping[str, str]) -> tuple[list[st
 def score_blocks(scores: ScoresByArm, cell_count: Mapping[str, str]) -> list[Block]:
     """Return the table of scores, one row per arm, baselines after the trained arms; `cell_count` is score -> what the
     number of cells of a well finds alone."""
-    shown = shown_scores(scores)
+    shown = scores.shown()
     if not shown:
         return []
     best = {score.name: best_arms(scores, score) for score in shown}
@@ -58,12 +58,6 @@ def score_blocks(scores: ScoresByArm, cell_count: Mapping[str, str]) -> list[Blo
     return [Table(["arm", "kind", *(score.label for score in shown), "seeds"], rows, _caption(scores, shown, best))]
 
 
-def shown_scores(scores: ScoresByArm) -> list[Score]:
-    """Return the scores in the table of scores: those that some run has."""
-    known = [score for score in scores_per_arm() if _is_known(scores, score.name)]
-    return [score for score in known if not (score.instead_of and _is_known(scores, score.instead_of))]
-
-
 def best_arms(scores: ScoresByArm, score: Score) -> frozenset[str]:
     """Return the arms with the best mean of a score, and those that may be as good: the same number as shown, or an
     interval of the paired difference over seeds that includes 0. None where all may be as good."""
@@ -71,21 +65,15 @@ def best_arms(scores: ScoresByArm, score: Score) -> frozenset[str]:
     if len(means) < 2 or score.higher_is_better is None:
         return frozenset()
     best = min(means, key=means.__getitem__) if score.lower_is_better else max(means, key=means.__getitem__)
-    tied = [arm for arm in means if number(means[arm]) == number(means[best]) or _may_be_equal(scores, arm, best, score)]
+    same = {arm for arm in means if number(means[arm]) == number(means[best])}
+    tied = [arm for arm in means if arm in same or _may_be_equal(scores, arm, best, score)]
     return frozenset(tied if len(tied) < len(means) else ())
 
 
 def _may_be_equal(scores: ScoresByArm, arm: str, best: str, score: Score) -> bool:
     """Return whether the interval of the difference over the common seeds includes 0; False where there is none."""
-    tested = paired_test(seed_differences(scores, best, arm, score.name))
+    tested = paired_test(scores.differences(best, arm, score.name))
     return tested.is_tested and tested.may_be_zero
-
-
-def seed_differences(scores: ScoresByArm, arm: str, other: str, name: str) -> list[float]:
-    """Return the differences of a score between two arms, for every seed of both."""
-    values, others = scores.by_seed(arm, name), scores.by_seed(other, name)
-    differences = (values[seed] - others[seed] for seed in sorted(values.keys() & others.keys()))
-    return [one for one in differences if not math.isnan(one)]
 
 
 def score_text(scores: ScoresByArm, arm: str, name: str) -> str:
@@ -111,7 +99,11 @@ def _caption(scores: ScoresByArm, shown: Sequence[Score], best: Mapping[str, fro
     """Return what the table shows, how its scores are computed, over how many seeds and cells."""
     seeds = sorted({len(scores.rows_of(arm)) for arm in scores.arms})
     several = seeds[-1] > 1
-    spread = "Mean ± standard deviation over seeds." if several else "One seed per arm, so nothing is known of its spread."
+    spread = (
+        "Scores of every arm: mean ± standard deviation over seeds."
+        if several
+        else "Scores of every arm, of one seed: how far they spread from seed to seed is not known."
+    )
     bold = ""
     if any(best.values()):
         tie = " or whose paired difference from it over seeds may be 0 (95 % interval)" if several else ""
@@ -128,17 +120,13 @@ def _caption(scores: ScoresByArm, shown: Sequence[Score], best: Mapping[str, fro
 def run_table(scores: ScoresByArm) -> Block:
     """Return the folded table of single runs."""
     heads = {"arm": "arm", "seed": "seed"}
-    heads |= {name: label for name, label in labels_per_run().items() if _is_known(scores, name)}
+    heads |= {name: label for name, label in labels_per_run().items() if scores.has(name)}
     runs = Table(
         list(heads.values()),
         [[row.get(name) for name in heads] for row in scores.rows],
         "scores.csv has these and all other scores, with all digits.",
     )
     return Folded("Scores of every run", [runs])
-
-
-def _is_known(scores: ScoresByArm, name: str) -> bool:
-    return any(row.get(name) is not None for row in scores.rows)
 
 
 def paper_table(scores: ScoresByArm, paper: Mapping[str, str]) -> Table:

@@ -78,8 +78,8 @@ class Score:
     """What it means; printed above the table of scores where it is shown there."""
     per_arm: bool = False
     """Whether the table of scores, one row per arm, shows it."""
-    instead_of: str = ""
-    """The table of scores shows it only where no run has the score of this name."""
+    instead_of: tuple[str, ...] = ()
+    """The table of scores shows it only where no run has a score of these names."""
     summary_head: str = ""
     """The head of its column in table.json, which fits a terminal; empty where it is not among the few shown there."""
     per_run: bool = False
@@ -326,9 +326,9 @@ CLUSTER_SCORES = (
         "silhouette",
         _silhouette,
         higher_is_better=True,
-        caption="Silhouette: how far apart the clusters are, from -1 to 1; no cell has a label to compare them with.",
+        caption="Silhouette: how far apart the clusters are, from -1 to 1; it is here because nothing else was scored.",
         per_arm=True,
-        instead_of="ami",
+        instead_of=("ami", "hits_active"),
         per_run=True,
         sweep=SILHOUETTE_IN_SWEEPS,
     ),
@@ -378,15 +378,12 @@ PROFILE_SCORES = tuple(
         higher_is_better=True,
         caption=caption,
         per_arm=name != "map_mechanism",
-        instead_of="hits_map" if name == "map_replicates" else "",
+        instead_of=("hits_map",) if name == "map_replicates" else (),
         optional=True,
     )
     for name, label, compute, caption in (
         *((rule, rule.upper(), _nsc, MECHANISM_CAPTION) for rule in NSC_RULES),
-        *(
-            (task, task.replace("map_", "mAP "), _mean_average_precision, PRECISION_CAPTION)
-            for task in RETRIEVAL_TASKS
-        ),
+        *((task, task.replace("map_", "mAP "), _mean_average_precision, PRECISION_CAPTION) for task in RETRIEVAL_TASKS),
     )
 )
 """Scores of well and treatment profiles."""
