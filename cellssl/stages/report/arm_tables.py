@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from cellssl.artifacts.contents import section_of
 from cellssl.reporting.html import Block, Folded, Paragraph, Rich, Table, Value
 from cellssl.stages.report.arm_differences import differences_in_words
+from cellssl.stages.report.links_in_words import chain_words
 from cellssl.stages.report.runs import Run, active_branches, first_seeds
 from cellssl.stages.report.tables_common import PART_NAMES, by_arm
 from cellssl.stages.report.view_strips import DRAWS, ViewStrips
@@ -18,21 +19,6 @@ from cellssl.stages.shared.card_shapes import (
     pretrain_section,
 )
 from cellssl.stages.shared.fitted_link import FittedLink
-
-LINKS = {
-    "center_plate": "the controls of every plate at 0",
-    "scale_pooled": "features scaled by the spread of controls over all plates",
-    "robust_z": "features scaled by median and MAD of the controls of the plate",
-    "percentile": "features scaled by the 1st and 99th percentile of the controls of the plate",
-    "zscore": "every feature with mean 0 and standard deviation 1",
-    "pca": "principal components",
-    "pca_whiten": "principal components of equal variance",
-    "sphering": "whitened by the controls of all plates",
-    "tvn": "typical variation normalisation",
-    "clip": "features limited to a range",
-    "l2": "unit length",
-}
-"""What the links of `cluster.normalise` do to the vectors; `pca_whiten` is on cards of earlier versions."""
 
 DIFFERS = "differs in"
 """Head of the column that keeps arms apart which would else read the same."""
@@ -122,13 +108,6 @@ def _clusters(run: Run) -> str:
     empty = f" ({found.filled} with cells)" if found.filled is not None else ""
     how = f"{found.method['name']}, k = {found.k}{empty}, {chain_words(found.normalise)}"
     return f"{how}, assigned to an earlier clustering" if section_of(run.cluster, ClusterSection).assign_to else how
-
-
-def chain_words(links: Sequence[str]) -> str:
-    """Return in words what a chain of normalisers does to the vectors."""
-    if not links:
-        return "vectors not normalised"
-    return "vectors normalised: " + ", then ".join(LINKS.get(link, link) for link in links)
 
 
 def fitted_table(runs: list[Run]) -> list[Block]:

@@ -9,9 +9,9 @@ from cellssl.reporting.html import Block, Folded, Paragraph, Table, Value
 from cellssl.stages.hits.is_it_real import ANY
 from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.arm_tables import chain_words
 from cellssl.stages.report.hit_rules import RULES, strictest
 from cellssl.stages.report.hit_tables import compared_with
+from cellssl.stages.report.links_in_words import chain_words
 from cellssl.stages.report.runs import Run, first_seeds
 from cellssl.stages.report.scores import recall_score
 from cellssl.stages.report.tables_common import CELL_COUNT, mean_sd_text
