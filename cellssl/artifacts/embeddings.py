@@ -133,26 +133,18 @@ def read(path: Path) -> tuple[pd.DataFrame, Float32[np.ndarray, "n dim"]]:
     return metadata, vectors
 
 
-def read_rows(path: Path, rows: Int[np.ndarray, "n"]) -> Float32[np.ndarray, "n dim"]:
-    """Return the vectors of some rows, in ascending order; memory holds these and one row group.
-
-    Raises IntegrityError where the file is no such table, or has no such rows.
-    """
+def read_rows(path: Path, rows: Int[np.ndarray, "m"]) -> Float32[np.ndarray, "m dim"]:
+    """Return the vectors of some rows, which ascend; no more of the table is held in memory than a block of it."""
+    names = read_names(path)
+    parts, start = [np.empty((0, len(names)), np.float32)], 0
     with explained(path), open_parquet(path) as file:
-        names = list(filter(is_feature, file.schema_arrow.names))
-        vectors = np.empty((len(rows), len(names)), np.float32)
-        start = filled = 0
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            here = rows[(rows >= start) & (rows < start + count)] - start
+        for batch in file.iter_batches(batch_size=16_384, columns=names):
+            here = rows[(rows >= start) & (rows < start + len(batch))] - start
             if len(here):
-                table = file.read_row_group(group, columns=names)
-                for place, column in enumerate(table.columns):
-                    vectors[filled : filled + len(here), place] = column.to_numpy()[here]
-            start, filled = start + count, filled + len(here)
-        if filled != len(rows):
-            raise ValueError(f"it has {start:,} rows, and others are asked for")
-    return vectors
+                columns = [column.to_numpy(zero_copy_only=False)[here] for column in batch.columns]
+                parts.append(np.stack(columns, axis=1))
+            start += len(batch)
+    return np.concatenate(parts)
 
 
 def read_names(path: Path) -> list[str]:

@@ -135,4 +135,4 @@ def test_a_low_figure_and_one_without_white_are_not_cut() -> None:
 def test_a_figure_takes_the_share_of_the_page_that_keeps_its_text_size() -> None:
     one = confusion.confusions({"main": (["a", "b"], np.eye(2, dtype=int))})
     assert page_share(montage(groups=2)) == 1
-    assert page_share(png(one)) == pytest.approx(0.5)
+    assert page_share(png(one)) == pytest.approx(85 / 180, abs=0.001)

@@ -190,7 +190,7 @@ def test_scores_of_hits_stand_in_scores_csv(folder: Path) -> None:
 
 def test_the_figures_are_files_of_the_artifact_and_pictures_of_the_page(page: str, folder: Path) -> None:
     assert {"hits.png", "hits-doses.png"} <= {file.name for file in folder.glob("*.png")}
-    section = page.partition("Which treatments changed the cells</h2>")[2].partition("<h2")[0]
+    section = page.partition('<section id="treatments">')[2].partition("</section>")[0]
     assert len(re.findall(r"<figure>.{,200}?<img", section, re.DOTALL)) == 2
 
 

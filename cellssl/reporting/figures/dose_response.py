@@ -19,9 +19,9 @@ from cellssl.reporting.theme import (
     CONTROL,
     GROUP_STYLES,
     TREATED,
-    WIDTH_INCH,
     GroupStyle,
     cluster_style,
+    figure_width_inch,
     styled,
 )
 
@@ -66,7 +66,7 @@ def dose_curves(
     compounds = sorted(set(names[treated]), key=natural_key)
     columns = min(3, max(1, len(compounds)))
     rows = -(-len(compounds) // columns) or 1
-    width = WIDTH_INCH * max(0.5, columns / 3)
+    width = figure_width_inch(columns, 3)
     clusters = {
         name: _most_changed(dose_micromolar, shares, treated & (names == name), is_control) for name in compounds
     }
@@ -115,7 +115,7 @@ def effect_curves(
     known = np.isfinite(effect)
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
-    width = WIDTH_INCH * max(0.5, columns / 3)
+    width = figure_width_inch(columns, 3)
     figure = Figure(figsize=(width, 2.4 * rows))
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axis, (name, curve) in zip(axes, curves.items(), strict=False):

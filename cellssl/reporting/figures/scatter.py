@@ -19,9 +19,11 @@ from cellssl.reporting.text_fitting import LINE_INCH, drawable, set_title, short
 from cellssl.reporting.theme import (
     COLOUR_MAP,
     COLOURS,
+    NO_GROUP,
     WIDTH_INCH,
     GroupStyle,
     cluster_style,
+    figure_width_inch,
     label_colour,
     other_style,
     styled,
@@ -29,7 +31,7 @@ from cellssl.reporting.theme import (
 
 POINTS_DRAWN = 20_000
 """Number of points drawn at most; if there are more, a random sample is drawn."""
-PALE = "#D0D0D0"
+PALE = NO_GROUP
 NO_CLUSTER = GroupStyle(PALE, "o", "-")
 """The style of cells that belong to no cluster (noise)."""
 CLASSES_SHOWN = 2 * len(COLOURS)
@@ -57,7 +59,7 @@ def scatter(
     rows = -(-panels // columns)
     drawn = _drawn(len(points))
     labels = {head: np.array([label_text(value) for value in values], dtype=str) for head, values in colourings.items()}
-    width = WIDTH_INCH if columns > 1 else 0.6 * WIDTH_INCH
+    width = figure_width_inch(columns, 3)
     available_inch = width / columns - 0.3
     below_inch = max(_legend_inch(list(np.unique(each)), available_inch) for each in labels.values())
     figure = Figure(figsize=(width, rows * (WIDTH_INCH / max(2, columns) + 0.5 + below_inch)))
