@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cellssl.stages.report.arm_tables import LINKS
+from cellssl.stages.report.links_in_words import LINKS
 from cellssl.stages.report.method_words import CLUSTERERS, LINK_REFERENCES, called, joined, listed, value_text
 from cellssl.stages.report.references import cite
 from cellssl.stages.report.runs import Run, part_of
