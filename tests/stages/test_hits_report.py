@@ -189,7 +189,7 @@ def test_scores_of_hits_stand_in_scores_csv(folder: Path) -> None:
 
 
 def test_the_figures_are_files_of_the_artifact_and_pictures_of_the_page(page: str, folder: Path) -> None:
-    assert {"hits.png", "hits-doses.png"} <= {file.name for file in folder.glob("*.png")}
+    assert {"hits.png", "hits-doses.png"} <= {file.name for file in folder.glob("figures/*.png")}
     section = page.partition('<section id="treatments">')[2].partition("</section>")[0]
     assert len(re.findall(r"<figure>.{,200}?<img", section, re.DOTALL)) == 2
 
@@ -257,7 +257,7 @@ def test_the_hits_of_the_tiny_screen_are_on_its_page(chain: Chain) -> None:
         f"{row.compound} {row.dose_micromolar:g}" for row in written.itertuples()
     ]
     assert len(pd.read_csv(folder / "hits.csv")) == 2 * len(written)
-    assert (folder / "hits.png").is_file()
+    assert (folder / "figures" / "hits.png").is_file()
 
 
 def test_seeds_of_an_arm_are_compared_by_their_active_treatments(runs: list[Run], stores: Store) -> None:

@@ -170,7 +170,7 @@ def test_neighbours_are_the_nearest_cells_of_other_wells(runs: list[Run], report
     cells, normal = cells[used].reset_index(drop=True), normal[used]
     mine = normalised_sample(run, read_cells_of(run), cells["cell_id"].tolist())
     assert np.allclose(mine, normal, atol=1e-6)
-    drawn = pd.read_csv(report.file("neighbours.csv"))
+    drawn = pd.read_csv(report.file("figures/neighbours.csv"))
     drawn = drawn[drawn["arm"] == run.arm]
     distances, near = NearestNeighbors(n_neighbors=len(cells), metric="cosine").fit(normal).kneighbors(normal)
     for cell_id, shown in drawn.groupby("cell_id"):
@@ -182,7 +182,7 @@ def test_neighbours_are_the_nearest_cells_of_other_wells(runs: list[Run], report
 
 
 def test_every_arm_is_shown_the_same_cells_of_controls_and_treatments(report: Artifact) -> None:
-    drawn = pd.read_csv(report.file("neighbours.csv"))
+    drawn = pd.read_csv(report.file("figures/neighbours.csv"))
     of_arms = {arm: list(dict.fromkeys(table["cell_id"])) for arm, table in drawn.groupby("arm")}
     assert of_arms["main"] == of_arms["intensities"] and len(of_arms["main"]) == 8
     first = drawn[(drawn["arm"] == "main") & (drawn["rank"] == 1)]

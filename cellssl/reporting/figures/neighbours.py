@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cellssl.reporting.text_fitting import set_title, shorten
-from cellssl.reporting.theme import WIDTH_INCH, styled
+from cellssl.reporting.theme import TICK_POINTS, WIDTH_INCH, styled
 
 NAME_INCH = 1.25
 """Width of the names of the rows, at the left."""
@@ -35,7 +35,7 @@ def neighbours(
     wide = 1 + sum(counts) + GROUP_GAP * len(counts)
     tile_inch = min(LARGEST_TILE_INCH, (WIDTH_INCH - NAME_INCH) / wide)
     height_inch = len(cells) * (tile_inch + ROW_GAP_INCH) + TITLE_INCH
-    figure = Figure(figsize=(NAME_INCH + wide * tile_inch, height_inch))
+    figure = Figure(figsize=(WIDTH_INCH, height_inch))
     figure.set_layout_engine("none")
     left = 0.0
     groups = [("cell", cells[:, None], [[colour] for colour in colours])]
@@ -48,7 +48,7 @@ def neighbours(
     for row, name in enumerate(names):
         middle = 1 - (TITLE_INCH + (row + 0.5) * (height_inch - TITLE_INCH) / len(cells)) / height_inch
         lines = [shorten(line, NAME_INCH - 0.08) for line in name.split("\n")]
-        figure.text(0, middle, "\n".join(lines), va="center", fontsize=8)
+        figure.text(0, middle, "\n".join(lines), va="center", fontsize=TICK_POINTS)
     return figure
 
 

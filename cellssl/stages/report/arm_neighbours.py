@@ -61,7 +61,7 @@ def neighbour_blocks(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Blo
     figure = _figure(job, sample, rows, names, near)
     title = "Nearest neighbours of the same cells under every arm"
     drawn = _drawn(sample, rows, near)
-    picture = write_figure(job, "neighbours.png", figure, _caption(sample, len(rows), count), theme.photo, drawn)
+    picture = write_figure(job, "neighbours", figure, _caption(sample, len(rows), count), theme.photo, drawn)
     note = f"Not shown: {', '.join(sample.left_out)}." if sample.left_out else ""
     return [Heading(title), picture, *([Paragraph(note)] if note else [])]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from cellssl.artifacts.contents import section_of
 from cellssl.reporting.html import Block, Folded, Paragraph, Rich, Table, Value
 from cellssl.stages.report.arm_differences import differences_in_words
-from cellssl.stages.report.links_in_words import chain_words
 from cellssl.stages.report.runs import Run, active_branches, first_seeds
 from cellssl.stages.report.tables_common import PART_NAMES, by_arm
+from cellssl.stages.report.vector_words import MEASURED, chain_words
 from cellssl.stages.report.view_strips import DRAWS, ViewStrips
 from cellssl.stages.shared.card_shapes import (
     ClusterSection,
@@ -130,15 +130,6 @@ def _parts(run: Run) -> dict[str, tuple[FittedLink, ...]]:
     """Return what was computed from normalised vectors, and who fitted the chain for it."""
     evaluated = run.evaluation.fitted_by() if run.evaluation else {}
     return {"clusters": run.clusters.fitted_by, **{PART_NAMES[name]: links for name, links in evaluated.items()}}
-
-
-MEASURED = {
-    "intensities": "the mean of every channel",
-    "features": "classical features (brightness, texture, area and shape of the nucleus)",
-    "cellprofiler": "CellProfiler's measurements of the nucleus, or of nucleus, cell and cytoplasm",
-    "neighbours": "how near and how close-packed the other nuclei of the field are",
-}
-"""What the models without a network take of a cell."""
 
 
 def _describe(run: Run) -> str:

@@ -11,10 +11,10 @@ from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.hit_rules import RULES, strictest
 from cellssl.stages.report.hit_tables import compared_with
-from cellssl.stages.report.links_in_words import chain_words
 from cellssl.stages.report.runs import Run, first_seeds
 from cellssl.stages.report.scores import recall_score
 from cellssl.stages.report.tables_common import CELL_COUNT, mean_sd_text
+from cellssl.stages.report.vector_words import chain_words
 
 AGGREGATES = {"quantiles": "10, 50 and 90 % quantiles"}
 NOT_COMPARED = ("table", "seed")

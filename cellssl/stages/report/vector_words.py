@@ -1,4 +1,4 @@
-"""links_in_words: the names of the links of a chain of normalisers in; what they do to the vectors, in words, out."""
+"""vector_words: names of models and of links in; what they take of a cell, and do to its vector, in words, out."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ LINKS = {
     "l2": "unit length",
 }
 """What the links of `cluster.normalise` do to the vectors; `pca_whiten` is on cards of earlier versions."""
+
+MEASURED = {
+    "intensities": "the mean of every channel",
+    "features": "classical features (brightness, texture, area and shape of the nucleus)",
+    "cellprofiler": "CellProfiler's measurements of the nucleus, or of nucleus, cell and cytoplasm",
+    "neighbours": "how near and how close-packed the other nuclei of the field are",
+}
+"""What the models without a network take of a cell."""
 
 
 def chain_words(links: Sequence[str]) -> str:
