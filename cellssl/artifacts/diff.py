@@ -74,7 +74,7 @@ def file_changes(first: Card, second: Card) -> list[Change]:
 
 
 def value_in_words(value: Any) -> str:
-    """Return a value of a card as a person writes it: a plugin with its settings in brackets, the rest as in a recipe."""
+    """Return a value of a card as a person writes it: a plugin with its settings in brackets, others as in a recipe."""
     words = _words(value)
     return words if len(words) <= LONGEST_VALUE else f"{words[: LONGEST_VALUE - 2].rstrip()} …"
 
@@ -82,23 +82,24 @@ def value_in_words(value: Any) -> str:
 def _words(value: Any) -> str:
     match value:
         case None:
-            return "not given"
+            words = "not given"
         case bool():
-            return json.dumps(value)
+            words = json.dumps(value)
         case str():
-            return value or '""'
+            words = value or '""'
         case float() if value.is_integer() and abs(value) < 1e15:
-            return str(int(value))
+            words = str(int(value))
         case {"objective": objective, "view": list(view)} if view:  # a branch of a training
-            return f"{_words(objective).partition('(')[0]} on {', '.join(_names(view)) or _words(view)}"
+            words = f"{_words(objective).partition('(')[0]} on {', '.join(_names(view)) or _words(view)}"
         case {"name": str(name), **rest}:
-            return f"{name}({', '.join(f'{key} = {_words(item)}' for key, item in rest.items())})" if rest else name
+            words = f"{name}({', '.join(f'{key} = {_words(item)}' for key, item in rest.items())})" if rest else name
         case dict():
-            return ", ".join(f"{key} = {_words(item)}" for key, item in value.items()) or "none"
+            words = ", ".join(f"{key} = {_words(item)}" for key, item in value.items()) or "none"
         case list() | tuple():
-            return ", ".join(map(_words, value)) or "none"
+            words = ", ".join(map(_words, value)) or "none"
         case _:
-            return str(value)
+            words = str(value)
+    return words
 
 
 def _changes(first: Any, second: Any, path: str) -> Iterator[Change]:

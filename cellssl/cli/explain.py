@@ -150,7 +150,9 @@ def _within(whole: Explained, path: Sequence[str]) -> list[Explained]:
             known = tuple(dict.fromkeys(one.name for each in at for one in _choices_at(each)))
             title = ".".join([whole.title, *path[:place]])
             hint = plugins.did_you_mean(word, known)
-            raise UsageError(f"{title} has no setting {word!r}", hint=f"{hint}; cellssl explain {whole.title.strip('[]')}")
+            raise UsageError(
+                f"{title} has no setting {word!r}", hint=f"{hint}; cellssl explain {whole.title.strip('[]')}"
+            )
         at = below
     return [one for each in at for one in _with_contents(each)] if path else at
 
@@ -166,9 +168,7 @@ def _step(at: Explained, word: str) -> list[Explained]:
     inner = [found for one in held for found in _step(one, word)]
     title = f"{at.title}.NAME" if at.setting.is_named else at.title
     if inner:
-        return [
-            one if at.setting.folder else Explained(f"{title}.{word}", one.model, one.setting) for one in inner
-        ]
+        return [one if at.setting.folder else Explained(f"{title}.{word}", one.model, one.setting) for one in inner]
     return [Explained(f"{at.title}.{word}", one.model) for one in held] if at.setting.is_named else []
 
 
