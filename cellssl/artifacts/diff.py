@@ -12,6 +12,8 @@ from cellssl.artifacts.card import Card
 LONGEST_VALUE = 60
 """Characters of a value; a longer one is cut."""
 ABSENT = object()
+MADE_WITH = ("cellssl", "libraries", "device", "precision", "python", "platform")
+"""What of a run may explain that other bytes were made; its time and host do not."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ def differences(first: Card, second: Card) -> list[str]:
     found += [f"recipe: {line}" for line in _differing_values(first.section, second.section)]
     found += [f"input {line}" for line in _differing_values(first.inputs, second.inputs)]
     found += [f"external file {line}" for line in _differing_values(first.outside, second.outside)]
-    found += [f"made with {one.in_words()}" for one in version_changes(first, second)]
+    for name in MADE_WITH:
+        pair = {name: first.run.get(name)}, {name: second.run.get(name)}
+        found += [f"made with {line}" for line in _differing_values(*pair)]
     found += [f"file {one.in_words()}" for one in file_changes(first, second)]
     return found
 
@@ -57,10 +61,11 @@ def setting_changes(first: Card, second: Card) -> list[Change]:
 
 def version_changes(first: Card, second: Card) -> list[Change]:
     """Return what the two were made with that differs: libraries, device, precision, Python, platform."""
-    names = ("cellssl", "libraries", "device", "precision", "python", "platform")
-    runs = [{name: one.run.get(name) for name in names} for one in (first, second)]
-    lines = _pairs(runs[0], runs[1])
-    return [Change(name, str(one), str(other)) for name, one, other in lines]
+    runs = [{name: one.run.get(name) for name in MADE_WITH} for one in (first, second)]
+    return [
+        Change(name.removeprefix("libraries."), *("none" if one is None else str(one) for one in pair))
+        for name, *pair in _pairs(runs[0], runs[1])
+    ]
 
 
 def file_changes(first: Card, second: Card) -> list[Change]:
