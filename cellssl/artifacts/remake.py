@@ -17,6 +17,9 @@ def command_again(folder: Path, card: Card) -> str:
     root = folder.absolute().parents[1]
     plate = card.section.get("plate")
     words = [] if plate is None else ["--plate", str(plate)]
+    since = card.section.get("since")
+    named = since.get("named", []) if isinstance(since, dict) else []
+    words += [word for name in named for word in ("--since", str(name))]
     recipe, arm, seed = _asked_for_by(root, card)
     if arm and plate is None:
         words += ["--arm", arm] if arm != "all" else []

@@ -19,10 +19,18 @@ Whats = Annotated[
 CsvOption = Annotated[
     bool, typer.Option("--csv", help="Print the scores on stdout, one row per run, in place of the path.")
 ]
+SinceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--since",
+        help="Say what changed since then: a report, or results such as those above; may be repeated.",
+        metavar="ARTIFACT",
+    ),
+]
 
 
 @o.flags(*o.all_but("inputs", "plate", "device", "dry_run"))
-def command(what: Whats, common: o.Common, csv: CsvOption = False) -> None:
+def command(what: Whats, common: o.Common, csv: CsvOption = False, since: SinceOption = None) -> None:
     """Make one HTML page of the results of a recipe, or of some cluster artifacts.
 
     Example: cellssl report demo --seed 0 --csv > scores.csv
@@ -40,6 +48,8 @@ def command(what: Whats, common: o.Common, csv: CsvOption = False) -> None:
     else:
         console = console_for(common)
         runner = Runner(session_without_recipe(common, console).with_results(what), common, console)
+    if since:
+        runner.session = runner.session.with_earlier(since)
     artifact = runner.find_or_make(runner.session.plan_report())
     show_table(runner.console, artifact)
     if csv:

@@ -293,7 +293,9 @@ class Runner:
 
     def pointer_of(self, planned: Planned) -> Pointer:
         """Return the pointer to the artifact of a stage."""
-        return self._pointer(planned.fingerprint, planned.arm, planned.seed_of_pointer, planned.stage)
+        return self._pointer(
+            planned.fingerprint, planned.arm, planned.seed_of_pointer, planned.pointer or planned.stage
+        )
 
     def _pointer(self, fingerprint: str, arm: str, seed: int | None, stage: str) -> Pointer:
         """Return the pointer to an artifact, which keeps it from `cellssl gc` from before its lock is released."""

@@ -36,6 +36,8 @@ class Planned:
     """Inputs that a user named, by the name of the input; the others are looked up in the store."""
     upstream: Mapping[str, Planned] = field(default_factory=dict, repr=False, compare=False)
     """The plans of the other inputs, by the name of the input."""
+    pointer: str = ""
+    """Name of its pointer, where that is not the stage."""
     check_inputs: Callable[[Mapping[str, Artifact]], None] = field(default=_no_check, repr=False, compare=False)
     """Raises UsageError where the finished inputs turn out not to be what later stages need, before the work begins."""
 

@@ -23,7 +23,7 @@ from cellssl.pipeline.grid import GridCell, grid, has_clusters
 from cellssl.pipeline.needs import one_thread_serves
 from cellssl.pipeline.plan import Planner
 from cellssl.pipeline.planned import Planned
-from cellssl.pipeline.report_inputs import named_results, plan_report
+from cellssl.pipeline.report_inputs import Earlier, earlier_results, named_results, plan_report
 
 PLATE_STAGES = ("fetch", "segment")
 """The stages that are made plate by plate."""
@@ -49,6 +49,8 @@ class Session:
     selection: Selection = Selection()
     given: Mapping[str, Artifact] = field(default_factory=dict)
     """Artifacts named by hand, by the input that they take the place of."""
+    earlier: Earlier | None = None
+    """What a report compares its results with."""
     _cards: dict[bytes, Card] = field(default_factory=dict, repr=False)
     """Shared by all planners, so that the files of a stage are looked at once."""
 
@@ -70,6 +72,11 @@ class Session:
         """Return the session whose report is of these cluster, evaluate and hits artifacts."""
         store, given = named_results(self.store, references)
         return replace(self, store=store, given=given)
+
+    def with_earlier(self, references: Sequence[str]) -> Session:
+        """Return the session whose report says what changed since an earlier report, or since earlier results."""
+        store, earlier = earlier_results(self.store, references)
+        return replace(self, store=store, earlier=earlier)
 
     @property
     def arm(self) -> str:
@@ -143,7 +150,8 @@ class Session:
         Raises UsageError for a recipe that makes no clusters.
         """
         upstream = {} if self.given else self._reported()
-        return plan_report(self.recipe, self.given, upstream, self.command_line(), self.selection.arm or "all")
+        arm = self.selection.arm or "all"
+        return plan_report(self.recipe, self.given, upstream, self.command_line(), arm, self.earlier)
 
     def _reported(self) -> dict[str, Planned]:
         self.check_clusters()

@@ -37,6 +37,8 @@ LONGEST_ARM = 60
 """Largest number of letters of an arm that is named after its branches; figures show the name."""
 BESIDE_CLUSTERS = {"evaluate": "an evaluation", "hits": "a search for hits"}
 """Kinds of results of vectors that are shown beside the clusters of the same vectors, and what errors call them."""
+EARLIER = "since/"
+"""How the names of the inputs begin that a page compares its results with: since/ARM/SEED/STAGE."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Part:
 
     def file_name(self, kind: str, arm: str) -> str:
         """Return the name of a figure of it."""
-        return f"{kind}-{arm}-{self.block}.png" if self.block else f"{kind}-{arm}.png"
+        return f"{kind}-{arm}-{self.block}" if self.block else f"{kind}-{arm}"
 
     def named(self, branch: str) -> str:
         """Return the name of a branch of its training, with the block."""
@@ -180,11 +182,21 @@ def collect(inputs: Mapping[str, Artifact], store: Store) -> list[Run]:
     """Return one run per arm and seed, in the order of the inputs, which are named ARM/SEED/STAGE."""
     runs = []
     for name, artifact in inputs.items():
-        if kind_of_input(name) == "cluster":
+        if kind_of_input(name) == "cluster" and not is_earlier(name):
             arm, seed, _ = name.split("/")
             beside = {kind: inputs.get(f"{arm}/{seed}/{kind}") for kind in BESIDE_CLUSTERS}
             runs.append(_run(arm, int(seed), artifact, beside, store))
     return runs
+
+
+def collect_earlier(inputs: Mapping[str, Artifact], store: Store) -> list[Run]:
+    """Return the runs that a page compares its own with; none where it was not asked to."""
+    return collect({name.removeprefix(EARLIER): one for name, one in inputs.items() if is_earlier(name)}, store)
+
+
+def is_earlier(name: str) -> bool:
+    """Return whether an input of a report is what it compares its results with; an arm may be called "since", too."""
+    return name.startswith(EARLIER) and name.count("/") == 3
 
 
 def _run(arm: str, seed: int, cluster: Artifact, beside: Mapping[str, Artifact | None], store: Store) -> Run:
@@ -248,8 +260,8 @@ def by_hand(artifacts: Iterable[Artifact], store: Store) -> dict[str, Artifact]:
     places: dict[str, list[str]] = {}
     for cluster in (one for one in given if one.card.kind == "cluster"):
         run = _run("", 0, cluster, {}, store)
-        same = arms.setdefault(_arm_words(run), [])
-        place = _free_name(_without_seeds(run), _seed_of(run), same, named, _arm_words(run))
+        same = arms.setdefault(arm_words(run), [])
+        place = _free_name(_without_seeds(run), _seed_of(run), same, named, arm_words(run))
         named[f"{place}/cluster"] = cluster
         places.setdefault(run.embed.fingerprint, []).append(place)
     for result in (one for one in given if one.card.kind in BESIDE_CLUSTERS):
@@ -291,7 +303,7 @@ def _free_name(content: str, seed: int, same: list[str], named: Mapping[str, Art
     return f"{name}{f'-{len(same)}' if len(same) > 1 else ''}/{seed}"
 
 
-def _arm_words(run: Run) -> str:
+def arm_words(run: Run) -> str:
     """Return what an arm is called by: its blocks, its branches, or the model of a baseline."""
     if blocks := metrics_of(run.embed, EmbedMetrics).blocks:
         return "+".join(block.name for block in blocks)[:LONGEST_ARM]

@@ -1,0 +1,187 @@
+"""report --since: what changed against an earlier page, its numbers against both pages', and wrong uses."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.metrics import adjusted_mutual_info_score
+
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.stages.report.runs import Run, collect
+from cellssl.stages.report.since_arms import matched_arms
+from cellssl.stages.report.since_scores import score_changes
+from cellssl.stages.report.since_settings import setting_differences
+from cellssl.stages.report.since_treatments import compared_treatments, treatment_sentences
+from tests.chain import Chain, Said, say
+from tests.reporting.test_html import ParsedPage
+
+CHANGED = ("--set", "cluster.k=3", "--set", 'hits.normalise=["center_plate"]', "--arm", "main")
+
+
+@pytest.fixture(scope="module")
+def old(chain: Chain) -> Artifact:
+    """The page of the chain."""
+    return chain.store.get("report", Path(chain.say("report").line).name)
+
+
+@pytest.fixture(scope="module")
+def stores(chain: Chain, old: Artifact, tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """A store with the clusters and hits of other settings, which reads that of the chain."""
+    flags = ("--store", tmp_path_factory.mktemp("since"), "--store", chain.root)
+    assert say("run", chain.recipe, *flags, *CHANGED).code == 0
+    return flags
+
+
+@pytest.fixture(scope="module")
+def new(chain: Chain, old: Artifact, stores: tuple[object, ...]) -> Artifact:
+    """The page of other settings, compared with that of the chain."""
+    made = Path(say("report", chain.recipe, *stores, *CHANGED, "--since", old.fingerprint).line)
+    return Store(made.parents[1]).get("report", made.name)
+
+
+def section(report: Artifact) -> str:
+    """Return the text of the section on what changed."""
+    page = report.file("report.html").read_text(encoding="utf-8")
+    return page.partition('id="since"')[2].partition("</section>")[0]
+
+
+def words(report: Artifact) -> str:
+    return " ".join(text for _, text in ParsedPage(section(report)).texts)
+
+
+def scores(report: Artifact) -> dict[str, float]:
+    with report.file("scores.csv").open(encoding="utf-8") as file:
+        row = next(row for row in csv.DictReader(file) if row["arm"] == "main")
+    return {name: float(row[name]) for name in ("ami", "silhouette")}
+
+
+def test_the_words_and_the_table_have_the_scores_of_both_pages(old: Artifact, new: Artifact) -> None:
+    then, now, shown = scores(old), scores(new), words(new)
+    assert then["ami"] != now["ami"]
+    assert f"“main” went from {then['ami']:.2f} to {now['ami']:.2f} (one seed)" in shown
+    for name in ("ami", "silhouette"):
+        assert f"{then[name]:.3f} {now[name]:.3f} {now[name] - then[name]:+.3f}" in shown
+
+
+def test_the_page_lists_the_settings_that_differ_and_no_others(new: Artifact) -> None:
+    shown = words(new)
+    assert "cluster.k 2 → 3" in shown and "hits.normalise" in shown
+    assert "pretrain" not in shown and "The data is the same" in shown
+    assert "Arms of then that are not here: intensities." in shown
+
+
+def test_the_agreement_of_clusters_is_scikit_learns(chain: Chain, old: Artifact, new: Artifact) -> None:
+    store = Store(new.path.parents[1], (chain.root,))
+    tables = [
+        pd.read_parquet(store.get("cluster", one.card.inputs["main/0/cluster"]).file("assignments.parquet"))
+        for one in (old, new)
+    ]
+    both = tables[0][tables[0]["scored"]].merge(tables[1][tables[1]["scored"]], on="cell_id")
+    expected = adjusted_mutual_info_score(both["cluster_x"], both["cluster_y"])
+    assert f"main 0 {expected:.3f} {len(both)}" in words(new)
+
+
+def test_since_csv_has_the_effects_and_q_values_of_both(chain: Chain, old: Artifact, new: Artifact) -> None:
+    table = pd.read_csv(new.file("since.csv")).set_index("dose_micromolar")
+    store = Store(new.path.parents[1], (chain.root,))
+    for when, report in (("then", old), ("now", new)):
+        hits = pd.read_parquet(store.get("hits", report.card.inputs["main/0/hits"]).file("hits.parquet"))
+        expected = hits.set_index("dose_micromolar").loc[table.index]
+        for name in ("effect", "q_value"):
+            assert table[f"{name}_{when}"].to_numpy() == pytest.approx(expected[name].to_numpy(), nan_ok=True)
+
+
+def test_the_earlier_results_are_inputs_and_the_page_without_has_another_name(
+    chain: Chain, old: Artifact, new: Artifact, stores: tuple[object, ...]
+) -> None:
+    assert {f"since/{name}": one for name, one in old.card.inputs.items()}.items() <= new.card.inputs.items()
+    plain = Path(say("report", chain.recipe, *stores, *CHANGED).line)
+    assert plain.name != new.fingerprint and 'id="since"' not in (plain / "report.html").read_text(encoding="utf-8")
+
+
+def test_gc_keeps_the_page_with_and_without_and_all_that_they_were_compared_with(chain: Chain, tmp_path: Path) -> None:
+    root = shutil.copytree(chain.root, tmp_path / "store")
+    plain = Path(say("report", chain.recipe, "--store", root).line)
+    cluster = chain.made("cluster", "intensities").fingerprint
+    compared = Path(say("report", chain.recipe, "--store", root, "--arm", "main", "--since", plain.name).line)
+    shutil.rmtree(root / "by-recipe" / "tiny" / "intensities")
+    (root / "by-recipe" / "tiny" / "all" / "all" / "report.json").unlink(missing_ok=True)
+    assert say("gc", "--store", root, "--yes", "--older-than", "0").code == 0
+    assert compared.is_dir() and (root / "cluster" / cluster).is_dir()
+    (root / "by-recipe" / "tiny" / "main" / "all" / "report-since.json").unlink()
+    assert say("gc", "--store", root, "--yes", "--older-than", "0").code == 0
+    assert not compared.is_dir() and not (root / "cluster" / cluster).is_dir()
+
+
+def test_nothing_changed_is_said(chain: Chain, old: Artifact) -> None:
+    made = Path(chain.say("report", "--since", old.fingerprint).line)
+    text = (made / "report.html").read_text(encoding="utf-8")
+    assert f"Nothing changed since {old.fingerprint}: this page shows the very same results." in text
+
+
+def wrong(chain: Chain, *named: object) -> Said:
+    return chain.say("report", *(word for one in named for word in ("--since", one)))
+
+
+def test_what_is_no_result_of_cells_is_refused_with_the_kinds_that_are(chain: Chain, old: Artifact) -> None:
+    said = wrong(chain, chain.made("fetch").path)
+    assert said.code == 2 and "artifact of fetch" in said.err and "report, cluster, evaluate, hits" in said.err
+    assert wrong(chain, "0" * 12).code == 2
+    both = wrong(chain, old.fingerprint, chain.made("cluster").fingerprint)
+    assert both.code == 2 and "is a report" in both.err
+    alone = wrong(chain, chain.made("evaluate").fingerprint)
+    assert alone.code == 2 and "no cluster artifact of the same vectors is given" in alone.err
+
+
+def test_a_page_whose_results_are_gone_is_an_error_with_the_cure(chain: Chain, old: Artifact, tmp_path: Path) -> None:
+    shutil.copytree(old.path, tmp_path / "store" / "report" / old.fingerprint)
+    said = say("report", chain.recipe, "--store", tmp_path / "store", "--since", old.fingerprint)
+    assert said.code == 2 and "are not in" in said.err and "one more --store" in said.err
+
+
+def runs_of(chain: Chain, *arms: str) -> list[Run]:
+    kinds = ("cluster", "evaluate", "hits")
+    return collect({f"{arm}/0/{kind}": chain.made(kind, arm) for arm in arms for kind in kinds}, chain.store)
+
+
+def test_arms_named_by_hand_find_the_arm_of_the_same_branches(chain: Chain) -> None:
+    now = runs_of(chain, "main", "intensities")
+    then = [replace(one, arm=name) for one, name in zip(now, ("context", "intensities"), strict=True)]
+    matched = matched_arms(then, now)
+    assert {pair.then[0].arm: pair.arm for pair in matched.pairs} == {"context": "main", "intensities": "intensities"}
+    assert matched.is_the_same and setting_differences(matched.pairs) == []
+
+
+def test_differences_are_paired_by_seed_with_students_interval() -> None:
+    then = [{"arm": "a", "seed": seed, "ami": value} for seed, value in ((0, 0.1), (1, 0.3), (2, 0.9))]
+    now = [{"arm": "b", "seed": seed, "ami": value} for seed, value in ((1, 0.4), (2, 1.2), (3, 0.0))]
+    change = next(one for one in score_changes("b", then, now) if one.score.name == "ami")
+    assert change.differences == pytest.approx((0.1, 0.3)) and change.difference == pytest.approx(0.2)
+    assert change.interval == pytest.approx((0.2 - 12.706 * 0.1, 0.2 + 12.706 * 0.1), abs=1e-3)
+
+
+def test_a_treatment_that_changes_its_call_comes_first_and_is_named(chain: Chain, tmp_path: Path) -> None:
+    run = runs_of(chain, "main")[0]
+    table = pd.read_parquet(run.found_hits.file("hits.parquet"))
+    flipped = table.assign(active=[i == 0 for i in range(len(table))], effect=table["effect"] + 1).iloc[:-1]
+    store = Store(tmp_path)
+    with store.drafting("hits", "0" * 12) as draft:
+        flipped.to_parquet(draft.file("hits.parquet"))
+        other = draft.commit(replace(run.found_hits.card, fingerprint="0" * 12, files={}))
+    then = replace(run, hits_artifact=other)
+    compared = compared_treatments(then, run)
+    was = dict(zip(flipped["dose_micromolar"], flipped["active"], strict=True))
+    for row in compared[compared["call_then"] != "not there"].to_dict("records"):
+        assert (row["call_then"] == "active") == was[row["dose_micromolar"]]
+        assert row["effect_change"] == pytest.approx(-1)
+    assert compared["change"].iloc[-1] in ("", "came") and (compared["change"] == "came").sum() == 1
+    assert "1 treatment more" in "; ".join(treatment_sentences(compared))
+
+
+def test_the_metrics_of_the_page_stay_those_of_now(new: Artifact) -> None:
+    rows = json.loads(new.file("scores.json").read_text(encoding="utf-8"))
+    assert [row["arm"] for row in rows] == ["main"] and new.card.metrics["runs"] == 1
