@@ -14,6 +14,13 @@ def in_words(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+def briefly(seconds: float) -> str:
+    """Return a duration in one unit as long as that is enough."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else in_words(seconds)
+
+
 def about(seconds: float) -> str:
     """Return a duration that is an estimate, with no more digits than it deserves."""
     if seconds < 90:

@@ -1,6 +1,7 @@
 """events: the messages that long work yields while it runs; the console shows them."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,18 @@ class Note:
     """One sentence for the user to read, such as a warning or a count."""
 
     text: str
+    kind: Literal["remark", "warning", "result"] = "remark"
+    """How a console repeats it for another arm or seed: a remark is not repeated word for word, a warning neither where
+    only plate and numbers differ, a result always."""
+
+
+@dataclass(frozen=True)
+class PlateStarted:
+    """Work on one of several plates begins: counts that follow are those of this plate."""
+
+    plate: str
+    number: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -61,4 +74,4 @@ class Waiting:
     """Nothing is new: the work goes on, or waits for another process, and may be stopped here."""
 
 
-Event = Started | Progress | Transfer | Waiting | StepDone | Saved | Note
+Event = Started | Progress | PlateStarted | Transfer | Waiting | StepDone | Saved | Note

@@ -20,7 +20,7 @@ from cellssl.spreadsheets import safe
 
 if TYPE_CHECKING:
     import pandas as pd
-    from jaxtyping import Float32
+    from jaxtyping import Float32, Int
 
 GROUP_BYTES = 2**26
 """Size of the vectors in one row group, which is what writer and readers hold in memory at a time."""
@@ -131,6 +131,20 @@ def read(path: Path) -> tuple[pd.DataFrame, Float32[np.ndarray, "n dim"]]:
         if start != len(vectors) or len(metadata) != len(vectors):
             raise ValueError("its columns differ in their length")
     return metadata, vectors
+
+
+def read_rows(path: Path, rows: Int[np.ndarray, "m"]) -> Float32[np.ndarray, "m dim"]:
+    """Return the vectors of some rows, which ascend; no more of the table is held in memory than a block of it."""
+    names = read_names(path)
+    parts, start = [np.empty((0, len(names)), np.float32)], 0
+    with explained(path), open_parquet(path) as file:
+        for batch in file.iter_batches(batch_size=16_384, columns=names):
+            here = rows[(rows >= start) & (rows < start + len(batch))] - start
+            if len(here):
+                columns = [column.to_numpy(zero_copy_only=False)[here] for column in batch.columns]
+                parts.append(np.stack(columns, axis=1))
+            start += len(batch)
+    return np.concatenate(parts)
 
 
 def read_names(path: Path) -> list[str]:

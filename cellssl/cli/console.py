@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -14,12 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, TextIO, cast
 
+from cellssl.cli.bars import Bar
+from cellssl.cli.columns import WIDTH, aligned
+from cellssl.cli.notes import Notes
 from cellssl.durations import in_words
 from cellssl.errors import CellsslError, FailedError, InterruptedByUserError
-from cellssl.events import Event, Note, Progress, Saved, Started, StepDone, Transfer
+from cellssl.events import Event, Note, PlateStarted, Progress, Saved, Started, StepDone, Transfer
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
+    from cellssl.cli.bars import Bars
 
 LINE_EVERY_S = 30.0
 """Seconds between two plain lines of progress, where there is no terminal, and in a text log."""
@@ -27,9 +31,26 @@ LOOK_EVERY_S = 5.0
 """Seconds between two looks whether such a line is due although nothing has happened."""
 EVENT_EVERY_S = 1.0
 """Seconds between two progress events in a JSON log; a training has more steps than a log needs."""
-LONG_NOTE = 120
-"""Characters of a sentence that is not repeated in full for every arm and seed."""
+MOST_TRANSFERS = 4
+"""Files that are being transferred and have a bar of their own, below that of their work."""
 WITHOUT_LOG = "the work goes on without it"
+
+
+@dataclass
+class Count:
+    """How far some counted work is, and since when it has been counted."""
+
+    done: int
+    total: int
+    unit: str
+    note: str = ""
+    first: tuple[float, int] = (0.0, 0)
+    """When the count began, and how far it was."""
+    seen_s: float = 0.0
+
+    def pace(self) -> dict[str, float]:
+        """Return units per second and seconds left; empty until known."""
+        return _pace(self.done, self.total, self.seen_s, self.first)
 
 
 @dataclass(eq=False)
@@ -42,24 +63,82 @@ class Work:
     title: str = ""
     """What its lines begin with."""
     started_s: float = field(default_factory=time.monotonic)
-    first: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """When its first progress came, and how far it was, by unit."""
+    number: int = field(default_factory=itertools.count().__next__)
+    """Which work it is, of all of this process."""
+    counts: dict[str, Count] = field(default_factory=dict)
+    """How far it is, by unit."""
+    now: Count | None = None
+    """The count that came last."""
+    plate: PlateStarted | None = None
+    """The plate that it is at, of several."""
+    first_plate_s: float = 0.0
+    plate_s: float = 0.0
+    """When the first plate and this one began."""
     line_s: float = 0.0
     last_line: str = ""
     """The last line of progress, printed or not, and when it came."""
     advanced_s: float = 0.0
     logged_s: float = -math.inf
     """When progress was last written to the log: the first one is written at once."""
-    bars: dict[str, Any] = field(default_factory=dict, repr=False)
-    """Progress bars, by unit, and by the name of a file that is being transferred."""
+    transfers: dict[str, Count] = field(default_factory=dict)
+    """Files that are being transferred, by name."""
 
     def __post_init__(self) -> None:
         self.line_s = self.started_s - LINE_EVERY_S + 5  # the first line after 5 s
 
     def names(self) -> dict[str, str | int]:
         """Return what a line of a log for machines says of it."""
-        more = {"arm": self.arm, "seed": self.seed}
+        more = {"arm": self.arm, "seed": self.seed, "plate": self.plate and self.plate.plate}
         return {"stage": self.stage, **{name: value for name, value in more.items() if value not in ("", None)}}
+
+    def name(self) -> str:
+        """Return its name among all works of a recipe."""
+        return stage_title(self.stage, self.arm, self.seed)
+
+    def heading(self) -> str:
+        """Return its title, with the plate that it is at where there are several."""
+        at = self.plate
+        return self.title if at is None or at.total < 2 else f"{self.title} {at.plate} ({at.number} of {at.total})"
+
+    def begin_plate(self, plate: PlateStarted) -> None:
+        """Begin to count anew, for another plate."""
+        self.plate_s = time.monotonic()
+        self.first_plate_s = self.first_plate_s or self.plate_s
+        self.plate, self.now = plate, None
+        self.counts.clear()
+
+    def count(self, done: int, total: int, unit: str, note: str) -> Count:
+        """Take a new count; one that falls, or has another total, is that of something else, such as another plate."""
+        now, known = time.monotonic(), self.counts.get(unit)
+        if known is None or done < known.done or total != known.total:
+            known = self.counts[unit] = Count(done, total, unit, first=(now, done))
+        known.done, known.note, known.seen_s = done, note, now
+        self.now = known
+        return known
+
+    def left_s(self, now: float) -> float | None:
+        """Return how long it will take to its end, all plates included; None where that is not known."""
+        left = self.now.pace().get("left_s") if self.now is not None and self.now.total > 1 else None
+        if left is None or self.now is None:
+            return None
+        left = max(0.0, left - (now - self.now.seen_s))
+        if self.plate is None:
+            return left
+        passed, more = self.plate.number - 1, self.plate.total - self.plate.number
+        each = (self.plate_s - self.first_plate_s) / passed if passed else now - self.plate_s + left
+        return left + more * each
+
+    def bars(self, now: float) -> list[Bar]:
+        """Return its bar, and those of files that are being transferred."""
+        at = self.now or Count(0, 0, "")
+        bar = Bar(self.heading(), at.done, at.total, at.unit, at.note, now - self.started_s, self.left_s(now))
+        files = [
+            Bar(f"  {name}", one.done, one.total, one.unit, "", now - one.first[0], pace.get("left_s"), speed)
+            for name, one in list(self.transfers.items())[:MOST_TRANSFERS]
+            for pace in [one.pace()]
+            for speed in [pace.get("per_second")]
+        ]
+        return [bar, *files]
 
 
 def stage_title(stage: str, arm: str, seed: int | None) -> str:
@@ -83,8 +162,8 @@ class Console:
     """The work that began last: what is said between two works belongs to it in the log."""
     _beforehand: set[str] = field(default_factory=set)
     """Sentences that were said before any work: on stderr, a stage does not say them again."""
-    _noted: set[str] = field(default_factory=set)
-    """Sentences that a stage has said: on stderr, the stages of other arms and seeds say the beginning alone."""
+    _notes: Notes = field(default_factory=Notes)
+    """What stages have said: on stderr, those of other plates, arms and seeds do not repeat it."""
     _ended: threading.Event = field(default_factory=threading.Event, repr=False)
     _bars: Bars | None = field(default=None, repr=False)
 
@@ -106,18 +185,17 @@ class Console:
             yield work
         finally:
             self._works.remove(work)
-            self._remove_bars(work)
+            if not self._works:
+                self._end_bars()
+            for line in self._notes.at_end(work.number):
+                self._print_line(f"{work.title}: {line}")
 
-    def _remove_bars(self, work: Work) -> None:
-        """Take the bars of some work down, where other work is still shown, or all of them."""
-        if not self._works:
-            self._ended.set()
-            if self._bars is not None:
-                self._bars.stop()
-                self._bars = None
-        elif self._bars is not None:
-            for bar in work.bars.values():
-                self._bars.remove_task(bar)
+    def _end_bars(self) -> None:
+        """Take the bars away: nothing is being worked on."""
+        self._ended.set()
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
 
     def _repeat_until(self, ended: threading.Event) -> None:
         """Print a line every 30 s also while a single step takes minutes; bars of a terminal move by themselves."""
@@ -148,10 +226,12 @@ class Console:
                 self._advance(work, event.done, event.total, event.unit, event.note)
             case StepDone():
                 self._advance(work, event.step, event.total, "steps", f"loss {event.metrics['loss']:.4f}")
+            case PlateStarted():
+                work.begin_plate(event)
             case Transfer():
                 self._transfer(work, event)
             case Note():
-                self._note(event.text, work)
+                self._note(event, work)
             case Saved():
                 self._log_line("saved", {"step": event.step}, work)
 
@@ -160,14 +240,10 @@ class Console:
         self._beforehand.add(sentence)
         self.say(text)
 
-    def _note(self, sentence: str, work: Work) -> None:
-        self._log_line("note", {"text": f"{work.title}: {sentence}"}, work)
-        if sentence in self._beforehand:
-            return
-        is_repeated = sentence in self._noted and len(sentence) > LONG_NOTE
-        self._noted.add(sentence)
-        shown = f"{sentence[:LONG_NOTE].rsplit(' ', 1)[0]} … (as above)" if is_repeated else sentence
-        self._print_line(f"{work.title}: {shown}")
+    def _note(self, note: Note, work: Work) -> None:
+        self._log_line("note", {"text": f"{work.title}: {note.text}"}, work)
+        if note.text not in self._beforehand and self._notes.is_new(note, work.number, work.name()):
+            self._print_line(f"{work.title}: {note.text}")
 
     def say(self, text: str, work: Work | None = None) -> None:
         """Print one line for people on stderr and in the log."""
@@ -178,7 +254,7 @@ class Console:
         if self.quiet:
             return
         if self._bars is not None:
-            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bars.print(text)
         else:
             _print(text, sys.stderr)
 
@@ -193,9 +269,20 @@ class Console:
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, to_stdout: bool = False) -> None:
         """Print aligned columns."""
-        widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-        for row in (header, ["-" * width for width in widths], *rows):
-            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        self.lines(aligned(header, rows), to_stdout=to_stdout)
+
+    def width(self, *, of_stdout: bool = False) -> int:
+        """Return the characters of a line: 80, or fewer where the terminal is narrower."""
+        stream = sys.stdout if of_stdout else sys.stderr
+        try:
+            narrow = os.get_terminal_size(stream.fileno()).columns if stream is not None and stream.isatty() else 0
+        except (OSError, ValueError, AttributeError):
+            narrow = 0
+        return min(WIDTH, narrow) or WIDTH
+
+    def lines(self, lines: Sequence[str], *, to_stdout: bool = False) -> None:
+        """Print lines for people, on stderr or as what a command was asked for."""
+        for line in lines:
             if to_stdout:
                 _print(line, sys.stdout)
             else:
@@ -209,19 +296,12 @@ class Console:
             _print(f"  cure: {error.hint}", sys.stderr)
 
     def _advance(self, work: Work, done: int, total: int, unit: str, note: str) -> None:
-        now = time.monotonic()
-        if unit not in work.first or done < work.first[unit][1]:
-            work.first[unit] = (now, done)
-        pace = _pace(done, total, now, work.first[unit])
+        count = work.count(done, total, unit, note)
+        now, pace = count.seen_s, count.pace()
         self._log_progress(work, {"done": done, "total": total, "unit": unit, "note": note, **pace}, now)
-        if self.quiet:
+        if self.quiet or self._bars is not None:
             return
-        if self._bars is not None:
-            if unit not in work.bars:
-                work.bars[unit] = self._bars.add_task(work.title, total=total, unit=unit, note="")
-            self._bars.update(work.bars[unit], completed=done, total=total, note=note)
-            return
-        work.last_line = f"{work.title}: {_progress_line(done, total, unit, pace)} {note}".rstrip()
+        work.last_line = f"{work.heading()}: {_progress_line(done, total, unit, pace)} {note}".rstrip()
         work.advanced_s = now
         if now - work.line_s >= LINE_EVERY_S or (done == total and now - work.started_s > LINE_EVERY_S):
             work.line_s = now
@@ -234,44 +314,31 @@ class Console:
             self._log_line("progress", details, work)
 
     def _transfer(self, work: Work, event: Transfer) -> None:
-        """Show a transfer as a bar of its own in a terminal; the bar disappears when the file is complete."""
-        if self._bars is None:
-            return
+        """Note how far a file is; in a terminal it has a bar of its own until it is complete."""
+        name, now = event.file.rsplit("/", 1)[-1], time.monotonic()
         if event.done >= event.total:
-            if event.file in work.bars:
-                self._bars.remove_task(work.bars.pop(event.file))
+            work.transfers.pop(name, None)
             return
-        if event.file not in work.bars:
-            name = event.file.rsplit("/", 1)[-1]
-            work.bars[event.file] = self._bars.add_task(f"  {name[:24]}", total=event.total, unit="bytes", note="")
-        self._bars.update(work.bars[event.file], completed=event.done)
+        one = work.transfers.setdefault(name, Count(event.done, event.total, "bytes", first=(now, event.done)))
+        one.done, one.seen_s = event.done, now
 
     def _show_bars(self) -> None:
-        """Begin to show bars, where there is a terminal to show them in."""
+        """Begin to show bars, where there is a terminal in which they can be drawn."""
         if self.quiet or sys.stderr is None or not sys.stderr.isatty():
             return
         from rich.console import Console as Terminal
-        from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-        from rich.table import Column
-        from rich.text import Text
 
-        class Amount(ProgressColumn):
-            """Return done and total, and the rate for bytes."""
+        from cellssl.cli.bars import Bars
 
-            def render(self, task: Task) -> Text:
-                return Text(_amount(int(task.completed), int(task.total or 0), task.fields["unit"], task.speed))
-
-        columns = (
-            TextColumn("{task.description:<10}"),
-            BarColumn(),
-            Amount(table_column=Column(no_wrap=True)),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        self._bars = Bars(*columns, console=Terminal(stderr=True))
+        terminal = Terminal(stderr=True)
+        if terminal.is_dumb_terminal:
+            return
+        self._bars = Bars(terminal, self._all_bars)
         self._bars.start()
+
+    def _all_bars(self) -> list[Bar]:
+        now = time.monotonic()
+        return [bar for work in list(self._works) for bar in work.bars(now)]
 
     def _log_line(self, event: str, details: dict[str, Any], work: Work | None = None) -> None:
         """Write to the log; stop logging where it cannot be written, and go on."""
@@ -312,14 +379,6 @@ def open_log(path: Path | None) -> IO[str] | None:
         raise UsageError(
             f"the log {path} cannot be written: {error.strerror}", hint="choose another --log-file"
         ) from error
-
-
-def _amount(done: int, total: int, unit: str, speed: float | None) -> str:
-    """Return the text of a bar: bytes in megabytes, with their rate."""
-    if unit != "bytes":
-        return f"{done:,}/{total:,} {unit}"
-    rate = f", {speed / 1e6:,.1f} MB/s" if speed else ""
-    return f"{done / 1e6:,.1f}/{total / 1e6:,.1f} MB{rate}"
 
 
 def _in_plain_words(stage: str, event: str, details: dict[str, Any]) -> str:

@@ -58,10 +58,7 @@ def command(what: Whats, common: o.Common, csv: CsvOption = False, since: SinceO
 
 
 def show_table(console: Console, report: Artifact) -> None:
-    """Print the table of a report, and where its page is."""
-    from cellssl.artifacts.contents import read_json_of
-    from cellssl.stages.shared.card_shapes import ShownTable
+    """Print the answer of a report, its table, and where its page is."""
+    from cellssl.cli.summary import summary
 
-    table = read_json_of(report, "table.json", ShownTable)
-    console.table(table.header, table.rows)
-    console.say(f"page: {report.path / 'report.html'}")
+    console.lines(summary(report, console.width()))

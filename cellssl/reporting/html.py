@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 STYLES = ("page.css", "first_screen.css", "map.css", "plates.css", "tables.css")
 """Style sheets, in the order in which the page has them."""
-SCRIPTS = ("page.js", "map.js", "plates.js")
+SCRIPTS = ("page.js", "map_data.js", "map_panels.js", "map.js", "plates.js")
 """Scripts, in the order in which the page runs them, as one."""
 Value = str | int | float | None
 
@@ -145,7 +145,30 @@ class Interactive:
     fallback: Sequence["Block"]
 
 
-Block = Paragraph | Heading | Bullets | Table | Picture | Details | Folded | Interactive
+Light = Literal["good", "bad", "unsure", "unknown"]
+"""What a check says: it passed, it speaks against the result, there is too little to judge, it was not made."""
+
+
+@dataclass(frozen=True)
+class Lamp:
+    """A few words on one check, as a symbol, a word and a colour, and a link to its evidence."""
+
+    light: Light
+    text: str
+    anchor: str
+    """The row of the check, without "#"; empty where there is none."""
+    title: str
+    """The numbers behind it, which the mouse shows."""
+
+
+@dataclass(frozen=True)
+class Lights:
+    """A row of checks that can be seen at a glance."""
+
+    lamps: Sequence[Lamp]
+
+
+Block = Paragraph | Heading | Bullets | Table | Picture | Details | Folded | Interactive | Lights
 
 
 @dataclass(frozen=True)
@@ -162,11 +185,15 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole page: the main findings first (`lead`, one paragraph each), then the sections."""
+    """The whole page: the answer (`lead`, a paragraph each), its picture, cells and checks, then the sections."""
 
     title: str
     lead: Sequence[str]
     sections: Sequence[Section]
+    first: Sequence[Block] = ()
+    """What stands beside the answer on the first screen: pictures side by side, and lights."""
+    below: Sequence[Block] = ()
+    """What stands below the first screen, before the contents: how the answer was found."""
 
 
 def render(page: Page) -> Iterator[str]:

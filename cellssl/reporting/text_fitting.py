@@ -11,11 +11,11 @@ from matplotlib.textpath import text_to_path
 
 from cellssl.reporting.theme import FONT, TICK_POINTS, TITLE_POINTS
 
-LINE_INCH = 0.19
+LINE_INCH = 0.17
 """Height of a line of a legend."""
-TICK_INCH = 0.12
+TICK_INCH = 0.105
 """Tick labels that are closer together than this would overlap."""
-UPRIGHT_INCH = 1.1
+UPRIGHT_INCH = 1.0
 """Space for a label that stands upright below its tick, or lies to the left of it."""
 POINTS_OF_INCH = 72
 MISSING = "?"

@@ -1,4 +1,4 @@
-"""theme: figures -> PNG bytes in one common style, the same bytes each time, and smaller copies for a page."""
+"""theme: figures -> PNG, SVG and PDF files in one style, the same bytes each time, and smaller copies for a page."""
 
 import io
 from collections.abc import Callable
@@ -12,13 +12,28 @@ from cycler import cycler
 from jaxtyping import Bool
 from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 """Okabe and Ito's colours, which can be distinguished with every common colour blindness; the palest is the last
-but one."""
-GREY = "#8A8A8A"
+but one. They are the colours of clusters and of nothing else, so that a colour on the page means one thing."""
+CONTROL = "#8A8A8A"
+"""The colour of controls and untreated cells, as TREATED is that of treated ones and TRAINED that of trained arms."""
+TREATED = "#5B2A86"
+TRAINED = "#3F4A5A"
+BASELINE = GREY = CONTROL
+NO_GROUP = "#D0D0D0"
+"""The colour of cells that belong to no group, such as noise."""
+OTHER_COLOURS = ("#44AA99", "#882255", "#DDCC77", "#117733", "#88CCEE", "#CC6677", "#999933", "#AA4499")
+"""The colours of all other groups (plates, wells, compounds, classes, phenotypes, arms): Paul Tol's muted scheme
+(personal.sron.nl/~pault), without its indigo, which is too near to TREATED."""
 Dash = Literal["-", "--", ":", "-."]
 DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
 MARKERS = ("o", "^", "s", "D")
@@ -26,18 +41,28 @@ COLOUR_MAP = "viridis"
 """A colour map that can be read with every common colour blindness, and in grey print."""
 LIGHT_SHADE = 0.45
 """Shades above this (from 0 to 1) have black text, shades below it white text."""
-DPI = 144
-HIGHEST_INCH = 8.8
+MM_OF_INCH = 25.4
+WIDTH_INCH = 180 / MM_OF_INCH
+"""Width of a figure that fills the page of a journal, and of the report."""
+HALF_INCH = 85 / MM_OF_INCH
+"""Width of a figure that fills one column of a journal."""
+WIDTH_PX = 1152
+"""Width of the PNG of a figure that fills the page."""
+DPI = WIDTH_PX / WIDTH_INCH
+RASTER_DPI = 300
+"""Resolution of what SVG and PDF hold as pixels: pictures, and clouds of many points."""
+EPSILON_INCH = 0.001
+POINTS_AS_PATHS, LINE_POINTS_AS_PATHS = 2000, 20_000
+"""Clouds and lines of more points are pixels in SVG and PDF; as paths a drawing program could hardly open them."""
+HIGHEST_INCH = 7.8
 """Higher figures are cut into strips for the page; otherwise print would shrink them until they are unreadable."""
-STRIP_INCH = 5.0
+STRIP_INCH = 4.4
 """The greatest height of a strip where a white band allows a cut, so that strips fill printed pages."""
 WHITISH = 250
 """Levels above this are set back to white, which a palette of 256 colours makes slightly grey."""
-WIDTH_INCH = 8.0
-"""Width of a figure that fills the page; on A4 it is printed 180 mm wide, so that text of 9 points has about 8."""
 FONT = "DejaVu Sans"
 """This font comes with matplotlib, so a figure is the same on every machine."""
-TITLE_POINTS, TICK_POINTS = 9.0, 8.0
+TITLE_POINTS, TICK_POINTS = 8.0, 7.0
 
 _RC_PARAMS: dict[str, Any] = {
     "font.family": FONT,
@@ -50,7 +75,7 @@ _RC_PARAMS: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
-    "axes.prop_cycle": cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=OTHER_COLOURS),
     "xtick.labelsize": TICK_POINTS,
     "ytick.labelsize": TICK_POINTS,
     "legend.fontsize": TICK_POINTS,
@@ -58,6 +83,9 @@ _RC_PARAMS: dict[str, Any] = {
     "lines.linewidth": 1.5,
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "cellssl",
 }
 
 
@@ -71,13 +99,42 @@ class GroupStyle:
 
 
 GROUP_STYLES = len(COLOURS) * len(MARKERS)
-"""Number of groups that have different styles."""
+"""Number of clusters that have different styles."""
 
 
-def group_style(place: int) -> GroupStyle:
-    """Return the style of a group by its index, the same in every figure."""
-    cycle = place // len(COLOURS) % len(MARKERS)
-    return GroupStyle(COLOURS[place % len(COLOURS)], MARKERS[cycle], DASHES[cycle])
+def cluster_style(number: int) -> GroupStyle:
+    """Return the style of a cluster by its number, the same in every figure."""
+    return _style(COLOURS, number)
+
+
+def other_style(place: int) -> GroupStyle:
+    """Return the style of a group that is no cluster (a plate, a compound, a class, an arm) by its index."""
+    return _style(OTHER_COLOURS, place)
+
+
+def _style(colours: tuple[str, ...], place: int) -> GroupStyle:
+    cycle = place // len(colours) % len(MARKERS)
+    return GroupStyle(colours[place % len(colours)], MARKERS[cycle], DASHES[cycle])
+
+
+def label_colour(value: object) -> str | None:
+    """Return the colour of a label that says whether a cell was treated; None for other labels.
+
+    >>> label_colour("Untreated") == CONTROL, label_colour("treated") == TREATED, label_colour("DMSO") is None
+    (True, True, True)
+    """
+    return _LABEL_COLOURS.get(str(value).strip().lower())
+
+
+_LABEL_COLOURS = {
+    **dict.fromkeys(("control", "controls", "untreated", "not treated"), CONTROL),
+    **dict.fromkeys(("treated", "treatment"), TREATED),
+}
+
+
+def figure_width_inch(columns: int, most: int) -> float:
+    """Return the width of a figure of some panels side by side, of which the page has room for `most`: 85 or 180 mm."""
+    return HALF_INCH if 2 * columns <= most else WIDTH_INCH
 
 
 P = ParamSpec("P")
@@ -106,10 +163,87 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+@dataclass(frozen=True)
+class Files:
+    """One figure as the bytes of three files."""
+
+    png: bytes
+    svg: bytes
+    pdf: bytes
+
+
+def files(figure: Figure) -> Files:
+    """Return the figure as PNG, SVG and PDF of the same layout, without a date or the name of a program in them.
+
+    The width of SVG and PDF is exactly 85 or 180 mm. Text is text in a font that is embedded in the PDF, for those who
+    edit it; in the SVG it is drawn as paths, since drawing programs ignore fonts within an SVG.
+    """
+    first = png(figure)
+    figure.set_layout_engine("none")
+    svg, pdf = vectors(figure)
+    return Files(first, svg, pdf)
+
+
+def vectors(figure: Figure) -> tuple[bytes, bytes]:
+    """Return a figure as SVG and PDF; a layout is computed for the first of all files only, since that is slow."""
+    with style.context(_RC_PARAMS, after_reset=True):
+        _for_vectors(figure)
+        svg = _vector(figure, FigureCanvasSVG, {"Date": None, "Creator": None})
+        figure.set_layout_engine("none")
+        pdf = _vector(figure, FigureCanvasPdf, {"CreationDate": None, "Creator": None, "Producer": None})
+    FigureCanvasAgg(figure)
+    return svg, pdf
+
+
+@styled
+def framed(image: bytes) -> Figure:
+    """Return a finished picture as a figure that fills the page."""
+    pixels = np.asarray(decoded(image))
+    figure = Figure(figsize=(WIDTH_INCH, WIDTH_INCH * pixels.shape[0] / pixels.shape[1]))
+    figure.set_layout_engine("none")
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(pixels, interpolation="none", aspect="auto")
+    axis.set_axis_off()
+    return figure
+
+
+def _for_vectors(figure: Figure) -> None:
+    """Let clouds and lines of many points become pixels in SVG and PDF; pictures keep the pixels that they have."""
+    clouds = [each for each in figure.findobj(PathCollection) if _points_of(each) > POINTS_AS_PATHS]
+    lines = [each for each in figure.findobj(Line2D) if _points_of(each) > LINE_POINTS_AS_PATHS]
+    for artist in (*clouds, *lines):
+        artist.set_rasterized(True)
+    for picture in figure.findobj(AxesImage):
+        pixels = picture.get_array()
+        if pixels is not None and pixels.ndim == 3:  # not a heat map, which some viewers would blur
+            picture.set_interpolation("none")
+
+
+def _points_of(artist: PathCollection | Line2D) -> int:
+    return np.shape(artist.get_xydata() if isinstance(artist, Line2D) else artist.get_offsets())[0]
+
+
+def _vector(figure: Figure, kind: type[FigureCanvasSVG | FigureCanvasPdf], metadata: dict[str, None]) -> bytes:
+    """Return the figure as an SVG or PDF; white on the right fills up the width of a column or of a page."""
+    buffer = io.BytesIO()
+    before, canvas = figure.dpi, kind(figure)
+    figure.set_dpi(RASTER_DPI)
+    width, height = figure.get_size_inches()
+    full = HALF_INCH if width < HALF_INCH + EPSILON_INCH else WIDTH_INCH
+    if abs(full - width) > EPSILON_INCH:
+        bounds = Bbox.from_bounds(0, 0, full, height)
+        canvas.print_figure(buffer, format=canvas.get_default_filetype(), metadata=metadata, bbox_inches=bounds)
+    else:
+        write = canvas.print_svg if isinstance(canvas, FigureCanvasSVG) else canvas.print_pdf
+        write(buffer, metadata=metadata)  # print_figure would draw twice
+    figure.set_dpi(before)
+    return buffer.getvalue()
+
+
 def page_share(image: bytes) -> float:
     """Return the share of the page's width that a figure takes."""
     with Image.open(io.BytesIO(image)) as picture:
-        return float(min(1.0, picture.width / (WIDTH_INCH * DPI)))
+        return float(min(1.0, picture.width / WIDTH_PX))
 
 
 Smaller = Callable[[Image.Image], bytes]

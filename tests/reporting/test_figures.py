@@ -15,7 +15,7 @@ from PIL import Image
 
 from cellssl.randomness import generator
 from cellssl.reporting.figures import cells, confusion, dose_response, hits, scatter, score_bars, sweep, training
-from cellssl.reporting.theme import COLOURS, WIDTH_INCH, decoded, drawing, group_style, photo, png
+from cellssl.reporting.theme import OTHER_COLOURS, WIDTH_INCH, cluster_style, decoded, drawing, photo, png
 
 TILES = generator("tiles").integers(0, 256, (5, 20, 20, 3), dtype=np.uint8)
 DOSES = np.array([0.0, 0.0, 1.0, 1.0, 10.0, 10.0])
@@ -264,8 +264,8 @@ def test_a_branch_has_the_same_style_in_every_panel_and_in_the_legend() -> None:
     figure = draw_many_curves()
     lines = [line for axis in figure.axes for line in axis.get_lines() if line.get_label() == BRANCHES[1]]
     assert len(lines) == len(DIAGNOSTICS) + 1, "although it is the only one in the last panel"
-    assert {line.get_color() for line in lines} == {COLOURS[1]}
-    assert figure.legends[0].get_lines()[1].get_color() == COLOURS[1]
+    assert {line.get_color() for line in lines} == {OTHER_COLOURS[1]}
+    assert figure.legends[0].get_lines()[1].get_color() == OTHER_COLOURS[1]
 
 
 def test_step_ticks_are_whole_numbers() -> None:
@@ -327,11 +327,15 @@ def test_an_arm_without_a_score_has_a_dash() -> None:
 
 def test_every_point_has_the_colour_of_its_class() -> None:
     points = generator("points").normal(size=(90, 2))
-    axis = scatter.scatter(points, {"cluster": [10, 2, 1] * 30}).axes[0]
+    axis = scatter.scatter(points, {"class": [10, 2, 1] * 30}).axes[0]
     drawn = axis.collections[0]
     pairs = zip(drawn.get_offsets(), drawn.get_facecolors(), strict=True)
     colour_of = {tuple(place): to_hex(colour) for place, colour in pairs}
-    assert [colour_of[tuple(point)].upper() for point in points[:3]] == [COLOURS[2], COLOURS[1], COLOURS[0]]
+    assert [colour_of[tuple(point)].upper() for point in points[:3]] == [
+        OTHER_COLOURS[2],
+        OTHER_COLOURS[1],
+        OTHER_COLOURS[0],
+    ]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["1", "2", "10"]
 
 
@@ -345,21 +349,23 @@ def test_classes_beyond_the_available_styles_are_named_others() -> None:
 
 def test_every_cluster_has_its_number_even_without_a_colour_of_its_own() -> None:
     points = np.stack([np.arange(60.0) % 30, np.arange(60.0) // 30], axis=1)
-    axis = scatter.scatter(points, {"cluster": (np.arange(60) % 30).tolist()}, named=("cluster",)).axes[0]
+    axis = scatter.scatter(points, {"cluster": (np.arange(60) % 30).tolist()}, clusters=("cluster",)).axes[0]
     placed = {text.get_text(): text.xy[0] for text in axis.texts}
     assert placed == {str(number): number for number in range(30)}
 
 
 def test_a_cluster_has_the_same_style_on_the_map_and_against_dose() -> None:
     clusters = np.arange(160) % 16
-    on_map = scatter.scatter(np.zeros((160, 2)), {"cluster": clusters.tolist()}).axes[0].get_legend()
+    on_map = (
+        scatter.scatter(np.zeros((160, 2)), {"cluster": clusters.tolist()}, clusters=["cluster"]).axes[0].get_legend()
+    )
     handles = dict(zip([text.get_text() for text in on_map.get_texts()], on_map.legend_handles, strict=True))
     against_dose = {line.get_label(): line.get_color() for line in draw_many_doses(clusters=16).axes[0].get_lines()}
     shared = [number for number in range(16) if f"cluster {number}" in against_dose]
     assert len(shared) == dose_response.CURVES_SHOWN
     for number in shared:
-        assert against_dose[f"cluster {number}"] == group_style(number).colour
-        assert to_hex(handles[str(number)].get_facecolor()[0]).upper() == group_style(number).colour
+        assert against_dose[f"cluster {number}"] == cluster_style(number).colour
+        assert to_hex(handles[str(number)].get_facecolor()[0]).upper() == cluster_style(number).colour
 
 
 def test_doses_are_shaded_by_their_logarithm_and_points_without_dose_are_pale() -> None:

@@ -173,7 +173,7 @@ def test_a_high_picture_is_shown_in_strips_and_described_once() -> None:
         b"\x89PNG bottom",
     ]
     assert [each["alt"] for each in images] == ["cells", ""]
-    assert [each["style"] for each in images] == ["width:50.0%"] * 2
+    assert [each["style"] for each in images] == ["width:32.0rem"] * 2
     assert len([tag for tag, _ in page.tags if tag == "figure"]) == len(page.within("figcaption")) == 1
 
 

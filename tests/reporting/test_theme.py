@@ -1,6 +1,7 @@
 """The style: colours that everyone can distinguish, and figures in strips that fit on a printed page."""
 
 import io
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import matplotlib
@@ -14,12 +15,19 @@ from cellssl.reporting.figures import cells, confusion
 from cellssl.reporting.theme import (
     COLOUR_MAP,
     COLOURS,
+    CONTROL,
     DPI,
     GROUP_STYLES,
     HIGHEST_INCH,
+    OTHER_COLOURS,
     STRIP_INCH,
+    TRAINED,
+    TREATED,
+    GroupStyle,
+    cluster_style,
     decoded,
-    group_style,
+    label_colour,
+    other_style,
     page_share,
     png,
     strips,
@@ -45,9 +53,29 @@ def lab(colours: np.ndarray, vision: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("vision", "distance"), [("all cones", 25), *((vision, 15) for vision in list(VISION)[1:])])
-def test_all_colours_can_be_distinguished(vision: str, distance: float) -> None:
-    seen = lab(np.array([to_rgb(colour) for colour in (*COLOURS, "white")]), vision)
-    assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > distance
+def test_all_colours_of_clusters_can_be_distinguished(vision: str, distance: float) -> None:
+    assert nearest((*COLOURS, "white"), vision) > distance
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("colours", [(*OTHER_COLOURS, TREATED, "white"), (CONTROL, TREATED, TRAINED, "white")])
+def test_colours_of_other_groups_can_be_distinguished(vision: str, colours: tuple[str, ...]) -> None:
+    assert nearest(colours, vision) > 15
+
+
+def nearest(colours: Sequence[str], vision: str) -> float:
+    """Return the distance between those two colours that are most alike."""
+    seen = lab(np.array([to_rgb(colour) for colour in colours]), vision)
+    return float(min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)))
+
+
+def test_no_colour_of_a_cluster_means_something_else() -> None:
+    assert not set(COLOURS) & {*OTHER_COLOURS, CONTROL, TREATED, TRAINED}
+
+
+def test_controls_and_treated_cells_have_their_own_colours() -> None:
+    found = [label_colour(word) for word in ("control", "Untreated", "treated", "DMSO", None, 3)]
+    assert found == [CONTROL, CONTROL, TREATED, None, None, None]
 
 
 def test_red_and_green_could_not_be_distinguished() -> None:
@@ -61,8 +89,9 @@ def test_shades_become_lighter_for_all_colour_vision(vision: str) -> None:
     assert (np.diff(lightness) > 0).all()
 
 
-def test_no_two_groups_have_the_same_style() -> None:
-    styles = [group_style(place) for place in range(GROUP_STYLES)]
+@pytest.mark.parametrize("style", [cluster_style, other_style])
+def test_no_two_groups_have_the_same_style(style: Callable[[int], GroupStyle]) -> None:
+    styles = [style(place) for place in range(GROUP_STYLES)]
     assert len({(each.colour, each.marker) for each in styles}) == GROUP_STYLES
     assert len({(each.colour, each.dash) for each in styles}) == GROUP_STYLES
 
@@ -106,4 +135,4 @@ def test_a_low_figure_and_one_without_white_are_not_cut() -> None:
 def test_a_figure_takes_the_share_of_the_page_that_keeps_its_text_size() -> None:
     one = confusion.confusions({"main": (["a", "b"], np.eye(2, dtype=int))})
     assert page_share(montage(groups=2)) == 1
-    assert page_share(png(one)) == pytest.approx(0.5)
+    assert page_share(png(one)) == pytest.approx(85 / 180, abs=0.001)

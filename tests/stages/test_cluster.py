@@ -360,14 +360,15 @@ def test_a_umap_depends_only_on_its_seed() -> None:
     assert not np.allclose(first, other)
 
 
-def test_a_label_that_is_another_column_colours_the_map_once() -> None:
+def test_columns_that_group_the_cells_alike_colour_the_map_once() -> None:
     from cellssl.stages.cluster.map import map_figure
 
-    kinds = ["a", "b", None] * 4
-    points = np.arange(12.0)
-    table = pd.DataFrame({"label": kinds, "compound": kinds, "map_x": points, "map_y": points, "cluster": [0, 1] * 6})
+    points, kinds = np.arange(12.0), ["a", "b", None] * 4
+    renamed = [{"a": "DMSO", "b": "taxol"}.get(kind) for kind in kinds]
+    known = {"label": kinds, "compound": renamed, "plate": ["1"] * 12, "moa": ["a", "b", "b"] * 4}
+    table = pd.DataFrame({**known, "map_x": points, "map_y": points, "cluster": [0, 1] * 6})
     titles = [axis.get_title(loc="left") for axis in map_figure(table, ("1", "2")).axes if axis.get_visible()]
-    assert titles == ["cluster", "compound"]
+    assert titles == ["cluster", "label, and compound", "moa"]
 
 
 @pytest.mark.parametrize("arm", ["main", "intensities"])

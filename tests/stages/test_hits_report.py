@@ -188,7 +188,8 @@ def test_scores_of_hits_stand_in_scores_csv(folder: Path) -> None:
 
 def test_the_figures_are_files_of_the_artifact_and_pictures_of_the_page(page: str, folder: Path) -> None:
     assert {"hits.png", "hits-doses.png"} <= {file.name for file in folder.glob("*.png")}
-    assert len(re.findall(r"<figure>.{,200}?<img", page.partition("Results</h2>")[0], re.DOTALL)) == 2
+    section = page.partition('<section id="treatments">')[2].partition("</section>")[0]
+    assert len(re.findall(r"<figure>.{,200}?<img", section, re.DOTALL)) == 2
 
 
 @pytest.mark.parametrize(("by_count", "finding"), [(4, "passed"), (12, "against"), (0, "passed")])

@@ -10,28 +10,33 @@ from matplotlib.patheffects import withStroke
 
 from cellssl.reporting.figures.common import hide_axes, round_below
 from cellssl.reporting.text_fitting import set_title
-from cellssl.reporting.theme import WIDTH_INCH, styled
+from cellssl.reporting.theme import HALF_INCH, WIDTH_INCH, styled
 
 GAP_PX = 3
 """White gap between two tiles, in pixels of a tile of 100 px."""
+TILE_INCH = 0.6
+"""The smallest side of a view."""
 GROUPS_IN_LARGE = 8
 """Cells of more groups are shown at half the size, so that the figure does not become too long."""
 
 
 @styled
 def montage(
-    groups: Mapping[str, UInt8[np.ndarray, "n y x 3"]], pixel_um: float | None, columns: int | None = None
+    groups: Mapping[str, UInt8[np.ndarray, "n y x 3"]],
+    pixel_um: float | None,
+    columns: int | None = None,
+    width_inch: float = WIDTH_INCH,
 ) -> Figure:
     """Draw cells in groups (usually clusters), each with a title, and a scale bar in the first cell of each group."""
     filled = {name: tiles for name, tiles in groups.items() if len(tiles)}
     columns = columns or (8 if len(filled) <= GROUPS_IN_LARGE else 16)
     heights = [-(-len(tiles) // columns) for tiles in filled.values()]
-    tile_inch = WIDTH_INCH / columns
-    figure = Figure(figsize=(WIDTH_INCH, sum(heights) * tile_inch + 0.3 * len(filled) + 0.1))
+    tile_inch = width_inch / columns
+    figure = Figure(figsize=(width_inch, sum(heights) * tile_inch + 0.3 * len(filled) + 0.1))
     axes = figure.subplots(len(filled), 1, squeeze=False, height_ratios=heights).ravel()
     for axis, (name, tiles) in zip(axes, filled.items(), strict=True):
         _sheet(axis, tiles, columns)
-        set_title(axis, name, WIDTH_INCH)
+        set_title(axis, name, width_inch)
         axis.set_anchor("NW")
         if pixel_um is not None:
             _scale_bar(axis, tiles.shape[1], tiles.shape[2], pixel_um)
@@ -51,8 +56,9 @@ def views(
     lines = _lines(draws)
     widest = max(1 + sum(draws[name].shape[1] for name in line) for line in lines)
     most = max(1 + len(line) for line in lines)
-    tile_inch = min(1.0, (WIDTH_INCH - 0.3 * most) / widest)
-    figure = Figure(figsize=(tile_inch * widest + 0.3 * most, len(lines) * (tile_inch * len(originals) + 0.4)))
+    width = HALF_INCH if HALF_INCH - 0.3 * most >= TILE_INCH * widest else WIDTH_INCH
+    tile_inch = (width - 0.3 * most) / widest
+    figure = Figure(figsize=(width, len(lines) * (tile_inch * len(originals) + 0.4)))
     for part, line in zip(figure.subfigures(len(lines), 1, squeeze=False).ravel(), lines, strict=True):
         blocks = {"cell": originals[:, None], **{name: draws[name] for name in line}}
         widths = [block.shape[1] for block in blocks.values()]
@@ -69,11 +75,11 @@ def views(
 
 
 def _lines(draws: Mapping[str, UInt8[np.ndarray, "n draws y x 3"]]) -> list[list[str]]:
-    """Return which branches stand side by side: as many as leave 0.7 inches for each tile."""
+    """Return which branches stand side by side: as many as leave `TILE_INCH` for each tile."""
     lines: list[list[str]] = [[]]
     for name, block in draws.items():
         before = sum(draws[other].shape[1] for other in lines[-1])
-        if lines[-1] and 1 + before + block.shape[1] > WIDTH_INCH / 0.7:
+        if lines[-1] and 1 + before + block.shape[1] > WIDTH_INCH / TILE_INCH:
             lines.append([])
         lines[-1].append(name)
     return lines

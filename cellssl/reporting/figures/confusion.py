@@ -18,7 +18,7 @@ from cellssl.reporting.text_fitting import (
     x_tick_labels_height_inch,
     y_tick_labels_width_inch,
 )
-from cellssl.reporting.theme import COLOUR_MAP, LIGHT_SHADE, WIDTH_INCH, styled
+from cellssl.reporting.theme import COLOUR_MAP, LIGHT_SHADE, figure_width_inch, styled
 
 CLASSES_WRITTEN = 12
 """With more classes the numbers would not fit into their squares."""
@@ -36,7 +36,7 @@ def confusions(tables: Mapping[str, tuple[Sequence[str], Int[np.ndarray, "classe
     most_columns = 3 if most <= 4 else 2 if most <= 2 * CLASSES_WRITTEN else 1
     columns = min(len(tables), most_columns)
     rows = -(-len(tables) // columns)
-    width = WIDTH_INCH * max(0.5, columns / most_columns)
+    width = figure_width_inch(columns, most_columns)
     class_names = [name for classes, _ in tables.values() for name in classes]
     side_inch = width / columns - 0.66 - y_tick_labels_width_inch(class_names)
     shares = {head: counts / np.maximum(1, counts.sum(axis=1, keepdims=True)) for head, (_, counts) in tables.items()}

@@ -14,7 +14,16 @@ from matplotlib.ticker import NullLocator
 from cellssl.reporting.figures.common import hide_axes, label_text, shared_legend, shared_legend_inch
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.reporting.text_fitting import set_title
-from cellssl.reporting.theme import COLOURS, GROUP_STYLES, WIDTH_INCH, GroupStyle, group_style, styled
+from cellssl.reporting.theme import (
+    COLOURS,
+    CONTROL,
+    GROUP_STYLES,
+    TREATED,
+    GroupStyle,
+    cluster_style,
+    figure_width_inch,
+    styled,
+)
 
 CURVES_SHOWN = 5
 """Where there are more clusters than colours, this many are drawn per compound: those whose share changes most with
@@ -57,16 +66,15 @@ def dose_curves(
     compounds = sorted(set(names[treated]), key=natural_key)
     columns = min(3, max(1, len(compounds)))
     rows = -(-len(compounds) // columns) or 1
-    width = WIDTH_INCH * max(0.5, columns / 3)
+    width = figure_width_inch(columns, 3)
     clusters = {
         name: _most_changed(dose_micromolar, shares, treated & (names == name), is_control) for name in compounds
     }
     shown = sorted({cluster for each in clusters.values() for cluster in each})
+    styles = {cluster: cluster_style(cluster) for cluster in shown}
     handles = [
-        Line2D(
-            [], [], color=group_style(cluster).colour, linestyle=group_style(cluster).dash, label=f"cluster {cluster}"
-        )
-        for cluster in shown
+        Line2D([], [], color=each.colour, linestyle=each.dash, label=f"cluster {cluster}")
+        for cluster, each in styles.items()
     ]
     height_inch = 2.5 if len(compounds) <= 9 else 2.2
     figure = Figure(figsize=(width, height_inch * rows + shared_legend_inch(handles, width)))
@@ -76,10 +84,10 @@ def dose_curves(
         left = _dose_axis(axis, dose_micromolar[in_panel])
         for place, cluster in enumerate(clusters[name]):
             _dose_curve(
-                axis, dose_micromolar[in_panel], shares[in_panel, cluster], group_style(cluster), f"cluster {cluster}"
+                axis, dose_micromolar[in_panel], shares[in_panel, cluster], cluster_style(cluster), f"cluster {cluster}"
             )
             apart = (dose_micromolar[in_panel].min() / left) ** (0.6 * ((place + 0.5) / len(clusters[name]) - 0.5))
-            _control_mark(axis, left * apart, shares[is_control, cluster], group_style(cluster))
+            _control_mark(axis, left * apart, shares[is_control, cluster], cluster_style(cluster))
         set_title(axis, name, (width - 0.5) / columns - 0.15)
     hide_axes(axes[len(compounds) :])
     top = math.ceil(10 * max(0.1, float(shares[:, shown].max(initial=0)))) / 10
@@ -107,7 +115,7 @@ def effect_curves(
     known = np.isfinite(effect)
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
-    width = WIDTH_INCH * max(0.5, columns / 3)
+    width = figure_width_inch(columns, 3)
     figure = Figure(figsize=(width, 2.4 * rows))
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axis, (name, curve) in zip(axes, curves.items(), strict=False):
@@ -126,12 +134,12 @@ def _fitted_panel(
 ) -> None:
     left = _dose_axis(axis, doses)
     if math.isfinite(curve.low) and math.isfinite(curve.high):
-        axis.axvspan(curve.low, curve.high, color=COLOURS[5], alpha=0.25, linewidth=0)
-    axis.axvline(curve.ec50, color=COLOURS[0], linewidth=1.0, linestyle="--")
-    axis.plot(doses, effects, "o", color=COLOURS[3], markersize=3, alpha=0.5, markeredgewidth=0)
+        axis.axvspan(curve.low, curve.high, color=TREATED, alpha=0.15, linewidth=0)
+    axis.axvline(curve.ec50, color=TREATED, linewidth=1.0, linestyle="--")
+    axis.plot(doses, effects, "o", color=TREATED, markersize=3, alpha=0.5, markeredgewidth=0)
     along = np.geomspace(doses.min(), doses.max(), 100)
-    axis.plot(along, curve.at(along), color=COLOURS[3])
-    _control_mark(axis, left, of_controls, group_style(7))
+    axis.plot(along, curve.at(along), color=TREATED)
+    _control_mark(axis, left, of_controls, GroupStyle(CONTROL, "o", "-"))
 
 
 def _most_changed(dose: np.ndarray, shares: np.ndarray, in_panel: np.ndarray, is_control: np.ndarray) -> list[int]:

@@ -13,10 +13,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from cellssl.reporting.figures.common import round_below
 from cellssl.reporting.text_fitting import shorten
-from cellssl.reporting.theme import DPI, FONT, TICK_POINTS, TITLE_POINTS, WIDTH_INCH
+from cellssl.reporting.theme import DPI, FONT, TICK_POINTS, TITLE_POINTS, WIDTH_PX
 
-WIDTH_PX = round(WIDTH_INCH * DPI)
-"""Width of the sheet, that of the page."""
 GAP_PX, TILE_GAP_PX, LINE_PX = 8, 4, 24
 PANEL_PX = (460, (WIDTH_PX - GAP_PX) // 2)
 """Rows and columns within which a picture of a field is drawn; two stand side by side."""

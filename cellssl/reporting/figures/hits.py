@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from cellssl.reporting.text_fitting import shorten_all, width_inch
-from cellssl.reporting.theme import COLOURS, GREY, WIDTH_INCH, styled
+from cellssl.reporting.theme import GREY, OTHER_COLOURS, TREATED, WIDTH_INCH, styled
 
 State = Literal["active", "not active", "not tested"]
 
@@ -25,9 +25,9 @@ class _Mark(NamedTuple):
 
 
 MARKS: dict[State, _Mark] = {
-    "active": _Mark(COLOURS[3], "^", 4),
+    "active": _Mark(TREATED, "^", 4),
     "not active": _Mark(GREY, "o", 3),
-    "not tested": _Mark(COLOURS[0], "s", 3),
+    "not tested": _Mark(OTHER_COLOURS[0], "s", 3),
 }
 HEIGHT_INCH = 4.6
 AREA_INCH = (0.65, 0.85, WIDTH_INCH - 0.8, HEIGHT_INCH - 1.0)

@@ -1,6 +1,7 @@
 """scatter: one position per cell -> maps coloured by class, cluster, plate or dose."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -15,11 +16,24 @@ from cellssl.randomness import generator
 from cellssl.reporting.figures.common import hide_axes, label_text
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.reporting.text_fitting import LINE_INCH, drawable, set_title, shorten_all, widest_inch
-from cellssl.reporting.theme import COLOUR_MAP, COLOURS, WIDTH_INCH, group_style, styled
+from cellssl.reporting.theme import (
+    COLOUR_MAP,
+    COLOURS,
+    NO_GROUP,
+    WIDTH_INCH,
+    GroupStyle,
+    cluster_style,
+    figure_width_inch,
+    label_colour,
+    other_style,
+    styled,
+)
 
 POINTS_DRAWN = 20_000
 """Number of points drawn at most; if there are more, a random sample is drawn."""
-PALE = "#D0D0D0"
+PALE = NO_GROUP
+NO_CLUSTER = GroupStyle(PALE, "o", "-")
+"""The style of cells that belong to no cluster (noise)."""
 CLASSES_SHOWN = 2 * len(COLOURS)
 """With more classes, only the most frequent have a colour and the others are pale grey: more colours could not be
 distinguished."""
@@ -31,12 +45,13 @@ def scatter(
     colourings: Mapping[str, Iterable[object]],
     axis_names: tuple[str, str] = ("component 1", "component 2"),
     amounts: Mapping[str, Float[np.ndarray, "n"]] | None = None,
-    named: Collection[str] = (),
+    clusters: Collection[str] = (),
 ) -> Figure:
     """Draw the same points once for every colouring (label, cluster, plate); missing values are pale grey.
 
     `amounts` (doses) are coloured by their logarithm, from blue to yellow; doses that are 0 or missing are pale grey.
-    Colourings in `named` (of groups that lie apart) have each group's name written in its middle.
+    Colourings in `clusters` have the colours of clusters, which no other group has, and each cluster's number is
+    written in its middle. Controls and treated cells have the same two colours everywhere.
     """
     amounts = amounts or {}
     panels = len(colourings) + len(amounts)
@@ -44,14 +59,14 @@ def scatter(
     rows = -(-panels // columns)
     drawn = _drawn(len(points))
     labels = {head: np.array([label_text(value) for value in values], dtype=str) for head, values in colourings.items()}
-    width = WIDTH_INCH if columns > 1 else 0.6 * WIDTH_INCH
+    width = figure_width_inch(columns, 3)
     available_inch = width / columns - 0.3
     below_inch = max(_legend_inch(list(np.unique(each)), available_inch) for each in labels.values())
     figure = Figure(figsize=(width, rows * (WIDTH_INCH / max(2, columns) + 0.5 + below_inch)))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (head, each) in zip(axes, labels.items(), strict=False):
-        _coloured(axis, points[drawn], each[drawn], available_inch)
-        if head in named:
+        _coloured(axis, points[drawn], each[drawn], available_inch, are_clusters=head in clusters)
+        if head in clusters:
             _name(axis, points[drawn], each[drawn])
     for axis, values in zip(axes[len(colourings) :], amounts.values(), strict=False):
         _shaded(axis, points[drawn], np.asarray(values, dtype=float)[drawn])
@@ -67,11 +82,13 @@ def _drawn(count: int) -> np.ndarray:
     return generator("scatter").permutation(count)[:POINTS_DRAWN]
 
 
-def _coloured(axis: Axes, points: Float[np.ndarray, "n 2"], labels: np.ndarray, available_inch: float) -> None:
+def _coloured(
+    axis: Axes, points: Float[np.ndarray, "n 2"], labels: np.ndarray, available_inch: float, *, are_clusters: bool
+) -> None:
     names, counts = np.unique(labels, return_counts=True)
     by_number = sorted((name for name in names if name), key=lambda name: -counts[names == name][0])
     shown = sorted(by_number[:CLASSES_SHOWN], key=natural_key)
-    styles = {name: group_style(place) for place, name in enumerate(shown)}
+    styles = _styles(shown, are_clusters=are_clusters)
     columns, letters_inch = _legend_columns(list(names), available_inch)
     size = _point_size(len(points))
     for marker in dict.fromkeys(["o", *(each.marker for each in styles.values())]):
@@ -88,6 +105,14 @@ def _coloured(axis: Axes, points: Float[np.ndarray, "n 2"], labels: np.ndarray, 
         left_out = "others" if len(by_number) > len(shown) else "unknown"
         axis.scatter([], [], s=18, c=PALE, label=left_out)
     _legend_below(axis, columns)
+
+
+def _styles(names: Sequence[str], *, are_clusters: bool) -> dict[str, GroupStyle]:
+    """Return the style of every group: of a cluster by its number, of controls and treated cells by what they are."""
+    if are_clusters:
+        return {name: cluster_style(int(name)) if name.isdecimal() else NO_CLUSTER for name in names}
+    styles = {name: other_style(place) for place, name in enumerate(names)}
+    return {name: replace(each, colour=label_colour(name) or each.colour) for name, each in styles.items()}
 
 
 def _name(axis: Axes, points: Float[np.ndarray, "n 2"], labels: np.ndarray) -> None:

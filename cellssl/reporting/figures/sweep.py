@@ -23,16 +23,16 @@ from cellssl.reporting.text_fitting import (
 )
 from cellssl.reporting.theme import (
     COLOUR_MAP,
-    COLOURS,
     GREY,
     LIGHT_SHADE,
+    OTHER_COLOURS,
     TITLE_POINTS,
     WIDTH_INCH,
-    group_style,
+    other_style,
     styled,
 )
 
-LINES_SHOWN = 2 * len(COLOURS)
+LINES_SHOWN = 2 * len(OTHER_COLOURS)
 """A panel draws at most this many lines, the first ones; sweep.csv has all."""
 PANEL_INCH = 2.5
 NUMBER_INCH = 0.32
@@ -143,7 +143,7 @@ def _panel(
     names = [*list(panel.lines)[:LINES_SHOWN], *panel.levels]
     shown = dict(zip(names, shorten_all(names, legend.available_inch), strict=True))
     for place, (name, line) in enumerate(list(panel.lines.items())[:LINES_SHOWN]):
-        mark = group_style(place)
+        mark = other_style(place)
         axis.plot(x, line.mean, mark.dash, color=mark.colour, label=shown[name], marker=mark.marker, markersize=3.5)
         reach = np.nan_to_num(line.sd)
         axis.fill_between(x, line.mean - reach, line.mean + reach, color=mark.colour, alpha=0.15, linewidth=0)

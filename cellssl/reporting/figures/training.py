@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cellssl.reporting.figures.common import hide_axes, shared_legend, shared_legend_inch
 from cellssl.reporting.text_fitting import set_title
-from cellssl.reporting.theme import WIDTH_INCH, GroupStyle, group_style, styled
+from cellssl.reporting.theme import GroupStyle, figure_width_inch, other_style, styled
 
 
 @styled
@@ -27,9 +27,9 @@ def curves(
     """
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    width = WIDTH_INCH * columns / 2
+    width = figure_width_inch(columns, 2)
     names = list(dict.fromkeys(name for branches in panels.values() for name in branches))
-    styles = {name: group_style(place) for place, name in enumerate(names)}
+    styles = {name: other_style(place) for place, name in enumerate(names)}
     handles = [Line2D([], [], color=each.colour, linestyle=each.dash, label=name) for name, each in styles.items()]
     if chance:
         handles.append(Line2D([], [], color="black", linestyle="--", linewidth=1, label="chance"))

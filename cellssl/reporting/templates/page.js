@@ -1,3 +1,5 @@
+"use strict";
+const cellssl = {};  // what the parts of the page offer each other
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
   heads.forEach((head, column) => {

@@ -19,6 +19,8 @@ COLOUR_COLUMNS = ("label", "compound", "plate", "true_phenotype", "moa")
 """Columns that colour the map, besides cluster and dose, where they have more than one value."""
 TABLE_COLUMNS = ("cell_id", "plate", "well", "compound", "dose_micromolar", "moa", "label", "true_phenotype")
 WHITENED_AXES = ("component 1, whitened", "component 2, whitened")
+SHARE_OF = "share_of_cluster_"
+"""How the columns of wells.csv begin that have the share of a cluster."""
 AXES = {"tsne": ("t-SNE 1", "t-SNE 2"), "umap": ("UMAP 1", "UMAP 2")}
 
 
@@ -42,25 +44,38 @@ def write(job: Job, cells: pd.DataFrame, normal: np.ndarray, assignment: np.ndar
 
 def write_doses(job: Job, wells: pd.DataFrame) -> None:
     """Write doses.png, the share of every cluster against dose from wells.csv, for compounds with two doses or more."""
-    import pandas as pd
-
     from cellssl.reporting import theme
-    from cellssl.reporting.figures import dose_response
 
+    shown = wells_with_doses(wells)
+    if not shown.empty:
+        job.draft.file("doses.png").write_bytes(theme.png(doses_figure(shown)))
+
+
+def wells_with_doses(wells: pd.DataFrame) -> pd.DataFrame:
+    """Return the controls and the wells of compounds with two doses or more; nothing where there is no such compound.
+
+    `wells` has the columns of wells.csv.
+    """
     if "dose_micromolar" not in wells or "compound" not in wells:
-        return
+        return wells[:0]
     wells = wells[wells["n_drawn"] > 0]
-    dose = wells["dose_micromolar"].to_numpy(float)
     control = wells["control"].to_numpy(bool)
-    treated = wells[~control & (dose > 0)]
+    treated = wells[~control & (wells["dose_micromolar"].to_numpy(float) > 0)]
     doses_of = treated.groupby("compound")["dose_micromolar"].nunique()
     shown = control | wells["compound"].isin(doses_of.index[doses_of >= 2]).to_numpy(bool)
-    if shown.sum() == control.sum():
-        return
-    shares = wells[[name for name in wells.columns if name.startswith("share_of_cluster_")]].to_numpy(float)
-    compound = [None if pd.isna(name) else str(name) for name in wells["compound"][shown]]
-    figure = dose_response.dose_curves(dose[shown], shares[shown], compound, control[shown])
-    job.draft.file("doses.png").write_bytes(theme.png(figure))
+    return wells[:0] if shown.sum() == control.sum() else wells[shown]
+
+
+def doses_figure(shown: pd.DataFrame) -> Any:
+    """Return the figure of the share of every cluster against dose, of wells of `wells_with_doses`."""
+    import pandas as pd
+
+    from cellssl.reporting.figures import dose_response
+
+    shares = shown[[name for name in shown.columns if name.startswith(SHARE_OF)]].to_numpy(float)
+    compound = [None if pd.isna(name) else str(name) for name in shown["compound"]]
+    dose, control = shown["dose_micromolar"].to_numpy(float), shown["control"].to_numpy(bool)
+    return dose_response.dose_curves(dose, shares, compound, control)
 
 
 def sample_rows(cells: int, seed: int) -> np.ndarray:
@@ -87,10 +102,21 @@ def coordinates(kind: str, x: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[
             return found.points, (first, second)
 
 
-def _is_duplicate(table: pd.DataFrame, name: str) -> bool:
-    """Return whether the label is a copy of another column, which is shown under its own name."""
-    others = [other for other in COLOUR_COLUMNS if other != name and other in table]
-    return name == "label" and any(table[name].equals(table[other].astype(table[name].dtype)) for other in others)
+def colour_columns(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Return column -> all columns that its panel stands for, of those that colour the map.
+
+    A column with one value has no panel, and neither has one that groups the cells as another does under other names:
+    control and treated, and DMSO and the only drug, would be the same picture.
+    """
+    import pandas as pd
+
+    shown: dict[str, list[str]] = {}
+    groups: dict[bytes, str] = {}
+    for name in COLOUR_COLUMNS:
+        if name in table and table[name].nunique() > 1:
+            first = groups.setdefault(pd.factorize(table[name])[0].tobytes(), name)
+            shown.setdefault(first, []).append(name)
+    return shown
 
 
 def map_figure(table: pd.DataFrame, axes: tuple[str, str]) -> Any:
@@ -101,9 +127,9 @@ def map_figure(table: pd.DataFrame, axes: tuple[str, str]) -> Any:
     from cellssl.reporting.figures import scatter
 
     colourings: dict[str, Any] = {"cluster": ["noise" if number == NOISE else number for number in table["cluster"]]}
-    for name in COLOUR_COLUMNS:
-        if name in table and table[name].nunique() > 1 and not _is_duplicate(table, name):
-            colourings[name.replace("_", " ")] = [None if pd.isna(value) else value for value in table[name]]
+    for name, same in colour_columns(table).items():
+        title = ", and ".join(each.replace("_", " ") for each in same)
+        colourings[title] = [None if pd.isna(value) else value for value in table[name]]
     doses = table.get("dose_micromolar")
     amounts = {"dose (µM)": doses.to_numpy(float)} if doses is not None and (doses > 0).any() else {}
-    return scatter.scatter(table[["map_x", "map_y"]].to_numpy(), colourings, axes, amounts, named=("cluster",))
+    return scatter.scatter(table[["map_x", "map_y"]].to_numpy(), colourings, axes, amounts, clusters=("cluster",))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellssl.artifacts.store import Artifact
+from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_cells, write_csv
 from cellssl.engine.build import Job
 from cellssl.errors import DataError
 from cellssl.profiling.clusterer import Clustering
-from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops
+from cellssl.stages.shared.scaled_crops import ScaledCrops, common_pixel_um, scaled_crops
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,10 +22,8 @@ def write_montage(job: Job, segment: Artifact, drawn: pd.DataFrame, normal: np.n
     """Write montage.png and nearest.csv, the cells of the even draw that are nearest to each centroid."""
     import pandas as pd
 
-    from cellssl.imaging.colour import named_colours, to_rgb
     from cellssl.profiling.kmeans import nearest_to_centroids
     from cellssl.reporting import theme
-    from cellssl.reporting.figures.cells import montage
 
     rows = nearest_to_centroids(normal, clustering, job.settings.montage_cells)
     chosen = pd.DataFrame(
@@ -34,23 +33,33 @@ def write_montage(job: Job, segment: Artifact, drawn: pd.DataFrame, normal: np.n
     write_csv(chosen, job.draft.file("nearest.csv"))
     if chosen.empty:
         return
-    crops = _crops_of(job, segment, chosen)
-    tiles = to_rgb(crops.read(np.arange(len(crops))), named_colours(crops.channels))
     sizes = [int((clustering.assignment == cluster).sum()) for cluster in range(len(rows))]
-    groups = {
-        f"cluster {cluster}: {size:,} of {len(drawn):,} drawn cells": tiles[chosen["cluster"] == cluster]
-        for cluster, size in enumerate(sizes)
-    }
-    figure = montage(groups, common_pixel_um(drawn))
+    crops = crops_of(segment, job.inputs["embed"], job.context.store, chosen)
+    figure = montage_figure(crops, chosen["cluster"].to_numpy(int), sizes, len(drawn), common_pixel_um(drawn))
     job.draft.file("montage.png").write_bytes(theme.png(figure))
 
 
-def _crops_of(job: Job, segment: Artifact, chosen: pd.DataFrame) -> Any:
+def montage_figure(
+    crops: ScaledCrops, clusters: np.ndarray, sizes: Sequence[int], drawn: int, pixel_um: float | None
+) -> Any:
+    """Return the figure of some cells in their clusters; `sizes` are the drawn cells of every cluster."""
+    from cellssl.imaging.colour import named_colours, to_rgb
+    from cellssl.reporting.figures.cells import montage
+
+    tiles = to_rgb(crops.read(np.arange(len(crops))), named_colours(crops.channels))
+    groups = {
+        f"cluster {cluster}: {size:,} of {drawn:,} drawn cells": tiles[clusters == cluster]
+        for cluster, size in enumerate(sizes)
+    }
+    return montage(groups, pixel_um)
+
+
+def crops_of(segment: Artifact, embed: Artifact, store: Store, chosen: pd.DataFrame) -> ScaledCrops:
     """Return the scaled crops of the chosen cells; raise DataError where the segment artifact lacks one."""
     cells = chosen.merge(read_cells(segment), on="cell_id", how="left", validate="one_to_one")
     if cells["crop_row"].isna().any():
         raise DataError(
-            f"{segment.path} lacks cells that {job.inputs['embed'].path} has",
+            f"{segment.path} lacks cells that {embed.path} has",
             hint="make both again: cellssl run RECIPE --force",
         )
-    return scaled_crops(segment, job.context.store.with_store_of(job.inputs["embed"]), cells)
+    return scaled_crops(segment, store.with_store_of(embed), cells)

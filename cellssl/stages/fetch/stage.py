@@ -30,7 +30,7 @@ from cellssl.engine.plate_parts import (
     write_quarantine,
 )
 from cellssl.errors import DataError, UsageError
-from cellssl.events import Event, Note
+from cellssl.events import Event, Note, PlateStarted
 from cellssl.files import write_text
 from cellssl.images.reference import parse_reference
 from cellssl.stages.fetch.check import check_plates
@@ -92,6 +92,7 @@ def _all_plates(
     for number, (plate, fields) in enumerate(plates.items(), start=1):
         if plate in bad:
             continue
+        yield PlateStarted(plate, number, len(plates))
         yield Note(f"plate {plate}, {number} of {len(plates)}: {len(fields):,} fields")
         try:
             parts[plate] = yield from make_plate(settings, context, fields)

@@ -61,7 +61,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     ):
         write_csv(rounded(frame), job.draft.file(name))
     metrics = _metrics(study, numbers, rules, not_computed, [*doubts, *late])
-    yield Note(metrics.in_words())
+    yield Note(metrics.in_words(), "result")
     yield Note(metrics.is_it_real)
     content = metrics.to_json()
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)

@@ -49,6 +49,16 @@ def training_curves(metrics: Sequence[Line], timings: Sequence[Line] | None = No
     return training.curves(lines["step"].to_numpy(float), shown, {"loss": max(chance)} if chance else {})
 
 
+def drawn_metrics(metrics: Sequence[Line]) -> pd.DataFrame:
+    """Return what `training_curves` draws, one row per step, under the names of metrics.jsonl."""
+    import pandas as pd
+
+    lines = pd.DataFrame(metrics)
+    ends = tuple(f"/{metric}" for metric in (*METRICS, "chance"))
+    of_all = ("step", "validation_loss", "gradient_norm")
+    return lines[[name for name in lines if str(name) in of_all or str(name).endswith(ends)]]
+
+
 def _branch_curves(lines: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
     names = [str(name) for name in lines.columns if str(name).endswith(f"/{metric}")]
     return {name.removesuffix(f"/{metric}"): _forward_filled(lines[name]) for name in names}

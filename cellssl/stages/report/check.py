@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
+
+from cellssl.counting import counted
 
 Finding = Literal["passed", "against", "too little", "not made"]
 """`against`: a reason to doubt the result. `too little`: there is too little data to judge. `not made`: the check does
@@ -15,6 +17,22 @@ FINDING_WORDS: dict[Finding, str] = {
     "not made": "not made",
 }
 """What the table of checks calls each finding."""
+SYMBOLS: dict[Finding, str] = {"passed": "✓", "against": "✗", "too little": "?", "not made": "–"}
+"""The mark before the words of each finding, so that colour is never needed to tell them apart."""
+HEAVIEST = (
+    "collapse",
+    "simulated",
+    "active",
+    "chance",
+    "active_baselines",
+    "baselines",
+    "labels_learned",
+    "plate",
+    "apart",
+)
+"""Keys of the checks whose doubts are named first."""
+DOUBTS_NAMED = 3
+"""Largest number of doubts in the sentence at the top."""
 FOLLOWED = "yes, be careful"
 """The answer where clusters follow a nuisance about as much as the label."""
 
@@ -28,6 +46,18 @@ class Check(NamedTuple):
     finding: Finding
     doubt: str = ""
     """A few words for the summary: what speaks against the result, or what there is too little of."""
+    key: str = ""
+    """What calls it in code and in links, the same in every report."""
+
+    @property
+    def anchor(self) -> str:
+        """Where links of the page find its row."""
+        return f"check-{self.key}"
+
+
+def keyed(found: Mapping[str, Check | None]) -> list[Check]:
+    """Return the checks with their keys; those that are None do not apply."""
+    return [check._replace(key=key) for key, check in found.items() if check is not None]
 
 
 def too_little(question: str, why: str, words: str, *, answer: str = "not known") -> Check:
@@ -53,4 +83,19 @@ def summary(found: Sequence[Check]) -> str:
         parts = [f"None of {len(found)} checks could be made."]
     if scarce:
         parts.append(f"Too little to judge: {', '.join(scarce)}.")
-    return " ".join([*parts, "See “How reliable is it?” and “What to check next”."])
+    return " ".join(parts)
+
+
+def in_short(found: Sequence[Check]) -> str:
+    """Return how many of the checks passed, and what speaks against the result, for the top of the page."""
+    heavy_first = sorted(found, key=lambda one: HEAVIEST.index(one.key) if one.key in HEAVIEST else len(HEAVIEST))
+    against = list(dict.fromkeys(one.doubt for one in heavy_first if one.finding == "against"))
+    n_passed = sum(one.finding == "passed" for one in found)
+    n_against = sum(one.finding == "against" for one in found)
+    speaks = "none speaks against it"
+    if against:
+        named = ", ".join(against[:DOUBTS_NAMED]) + (", and more" if len(against) > DOUBTS_NAMED else "")
+        speaks = f"{n_against} speak{'s' if n_against == 1 else ''} against it ({named})"
+    left = len(found) - n_passed - n_against
+    unknown = f"; for {left} there is too little, or they do not apply" if left else ""
+    return f"How sure? {n_passed} of {counted(len(found), 'check')} passed, {speaks}{unknown}."

@@ -11,7 +11,7 @@ from cellssl.stages.fetch.contradictions import contradictions
 from cellssl.stages.fetch.findings import DOSES, NAMES, SAME_IMAGE
 from cellssl.stages.fetch.sample import first_look
 from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.check import Check, not_made, too_little
+from cellssl.stages.report.check import Check, keyed, not_made, too_little
 from cellssl.stages.report.hit_checks import hit_checks
 from cellssl.stages.report.label_free_checks import label_free_checks
 from cellssl.stages.report.learned_labels_check import labels_learned, learned_by
@@ -41,20 +41,18 @@ def checks(runs: list[Run], scores: ScoresByArm) -> list[Check]:
     arm = scores.leading
     over_seeds = scores.over_seeds(arm)
     run = next(one for one in runs if one.arm == arm)
-    found = [
-        *label_free_checks(runs, scores),
-        _scale(run),
-        _chance(scores, arm, over_seeds),
-        _against_baselines(scores, arm),
-        _number_of_cells(scores, arm),
-        _seeds(over_seeds),
-        _leak(run, over_seeds),
-        labels_learned(run),
-        _left_out_groups(run, over_seeds, scores),
-        *hit_checks(runs, scores),
-        _simulated(run),
-    ]
-    return [one for one in [*found, _cautions(run)] if one]
+    found = {
+        "scale": _scale(run),
+        "chance": _chance(scores, arm, over_seeds),
+        "baselines": _against_baselines(scores, arm),
+        "cells": _number_of_cells(scores, arm),
+        "seeds": _seeds(over_seeds),
+        "leak": _leak(run, over_seeds),
+        "labels_learned": labels_learned(run),
+        "left_out": _left_out_groups(run, over_seeds, scores),
+    }
+    others = {"simulated": _simulated(run), "cautions": _cautions(run)}
+    return [*label_free_checks(runs, scores), *keyed(found), *hit_checks(runs, scores), *keyed(others)]
 
 
 def cautions(run: Run) -> list[str]:

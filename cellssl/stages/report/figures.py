@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellssl.artifacts.contents import not_as_written, read_json_lines, section_of
-from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_cells, read_scale
 from cellssl.engine.build import Job
 from cellssl.reporting import theme
 from cellssl.reporting.figures import cells, confusion, dose_response, score_bars
-from cellssl.reporting.html import Block, Folded, Heading, Paragraph, Picture, Section
+from cellssl.reporting.html import Block, Paragraph, Section
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.cluster.map import MAP_CELLS
 from cellssl.stages.evaluate.metrics import SCHEMES
 from cellssl.stages.pretrain.card_settings import pretrain_settings
 from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.figure_files import picture, write_figure, write_png
+from cellssl.stages.report.figure_files import picture, write_figure, write_picture
 from cellssl.stages.report.runs import Part, Run, active_branches, drawn_of_kept, first_seeds
-from cellssl.stages.segment.contact_sheet import SHEET, shows_fields
+from cellssl.stages.segment.contact_sheet import SHEET, shown_cells, shows_fields
 from cellssl.stages.shared.card_shapes import ClusterSection
 from cellssl.stages.shared.cell_tables import chosen_cells
 from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILES = {"montage.png": theme.photo, "map.png": theme.drawing, "doses.png": theme.drawing}
 """Figures of a cluster artifact, and how they are made smaller for the page."""
@@ -39,9 +41,12 @@ MAP_AXES = {
 
 def ami_bars(job: Job, scores: ScoresByArm) -> list[Block]:
     """Return the figure of the AMI with the label, one bar per arm."""
+    import pandas as pd
+
     scored = [row for row in scores.rows if row["ami"] is not None]
     if not scored:
         return []
+    drawn = pd.DataFrame(scored)[["arm", "seed", "baseline", "ami", "shuffled"]]
     bars = [
         score_bars.Bar(arm, [row["ami"] for row in scored if row["arm"] == arm], arm in scores.baselines)
         for arm in dict.fromkeys(row["arm"] for row in scored)
@@ -49,27 +54,42 @@ def ami_bars(job: Job, scores: ScoresByArm) -> list[Block]:
     shuffled = float(np.mean([row["shuffled"] for row in scored]))
     figure = score_bars.bars(bars, "AMI of clusters and label", shuffled)
     caption = "One point per seed; bar: mean; whisker: standard deviation. Dashed line: shuffled labels."
-    return [write_figure(job, "ami.png", figure, caption, theme.drawing)]
+    return [write_figure(job, "ami", figure, caption, theme.drawing, drawn)]
 
 
 def confusions(job: Job, runs: list[Run]) -> list[Block]:
     """Return confusion matrices of the linear probe in the hardest scheme that there is; first seed of every arm."""
     tables = {}
-    schemes = set()
+    schemes = {}
     for run in first_seeds([each for each in runs if each.evaluate]):
         found = run.evaluation.schemes if run.evaluation else {}
         scheme = next((name for name in (*SCHEMES[1:], SCHEMES[0]) if name in found), None)
         if scheme is not None:
             linear = found[scheme].classifiers["linear"]
             tables[run.arm] = _in_order(linear.classes, np.array(linear.confusion))
-            schemes.add(scheme.replace("_", " "))
+            schemes[run.arm] = scheme.replace("_", " ")
     if not tables:
         return []
+    used = sorted(set(schemes.values()))
     caption = (
-        f"Confusion matrix: label and prediction of the linear probe ({' or '.join(sorted(schemes))}, first seed); "
+        f"Confusion matrix: label and prediction of the linear probe ({' or '.join(used)}, first seed); "
         "shares are of the cells with that label."
     )
-    return [write_figure(job, "confusions.png", confusion.confusions(tables), caption, theme.drawing)]
+    figure, drawn = confusion.confusions(tables), _squares_drawn(tables, schemes)
+    return [write_figure(job, "confusions", figure, caption, theme.drawing, drawn)]
+
+
+def _squares_drawn(tables: Mapping[str, tuple[list[str], np.ndarray]], schemes: Mapping[str, str]) -> pd.DataFrame:
+    """Return one row per square of confusion matrices."""
+    import pandas as pd
+
+    rows = [
+        (arm, schemes[arm], label, predicted, int(counts[row, column]), counts[row, column] / max(1, counts[row].sum()))
+        for arm, (classes, counts) in tables.items()
+        for row, label in enumerate(classes)
+        for column, predicted in enumerate(classes)
+    ]
+    return pd.DataFrame(rows, columns=["arm", "scheme", "label", "prediction", "cells", "share_of_label"])
 
 
 def _in_order(classes: Sequence[str], counts: np.ndarray) -> tuple[list[str], np.ndarray]:
@@ -78,22 +98,8 @@ def _in_order(classes: Sequence[str], counts: np.ndarray) -> tuple[list[str], np
     return [classes[place] for place in order], counts[np.ix_(order, order)]
 
 
-def clusters(runs: list[Run]) -> list[Section]:
-    """Return the section with the figures of the first clustering of every arm; those of baselines are folded."""
-    shown: list[Block] = []
-    for run in first_seeds(runs):
-        pictures = [_of_cluster(run, name) for name in FILES if name in run.cluster.card.files]
-        title = f"“{run.arm}”, seed {run.seed}"
-        shown.append(Folded(f"Baseline {title}", pictures) if run.is_baseline else Heading(title))
-        shown += [] if run.is_baseline else pictures
-    text = (
-        "Clusters are numbered by size, separately in every arm and seed. On a map, neighbouring cells are similar; "
-        "the sizes of groups and the distances between them need not mean anything."
-    )
-    return [Section("Clusters", [Paragraph(text), *shown], anchor="clusters")]
-
-
-def _of_cluster(run: Run, name: str) -> Block:
+def of_cluster(run: Run, name: str) -> Block:
+    """Return a figure of a cluster artifact, with its caption."""
     alt = f"{name.removesuffix('.png')} of the arm {run.arm}, seed {run.seed}"
     caption = f"“{run.arm}”: {_caption(run, name)}"
     return picture(run.cluster.file(name).read_bytes(), caption, alt, FILES[name])
@@ -174,21 +180,26 @@ def _view_montage(job: Job, arm: str, part: Part, names: list[str]) -> Block:
         draws[f"{name} (weight {branch.weight:g})"] = np.stack(rendered, axis=1)
     figure = cells.views(to_rgb(pixels, colours), draws, common_pixel_um(chosen))
     caption = f"Views of {part.words(arm)}: {', '.join(names)}."
-    return write_figure(job, part.file_name("views", arm), figure, caption, theme.photo)
+    drawn = _views_drawn(chosen, {name: settings.active()[name].weight for name in names}, job.settings.view_draws)
+    return write_figure(job, part.file_name("views", arm), figure, caption, theme.photo, drawn)
+
+
+def _views_drawn(chosen: pd.DataFrame, weights: Mapping[str, float], draws: int) -> pd.DataFrame:
+    """Return one row per picture of a figure of views, row by row; draw 0 is the unchanged cell."""
+    import pandas as pd
+
+    each = [("", None, 0), *((name, weight, draw + 1) for name, weight in weights.items() for draw in range(draws))]
+    shown = pd.DataFrame(each, columns=["branch", "weight", "draw"])
+    return _known_of(chosen).merge(shown, how="cross")
 
 
 def training(job: Job, runs: list[Run]) -> list[Section]:
     """Return the section with losses and diagnostics of the first seed of every trained arm."""
-    blocks: list[Block] = []
-    drawn: dict[str, bytes] = {}
+    by_model: dict[str, list[tuple[Run, Part]]] = {}
     for run in first_seeds(runs):
         for part in run.trained:
-            model = part.trained.fingerprint
-            if model not in drawn:  # arms may share a model
-                drawn[model] = theme.png(_curves(part.trained))
-            caption = f"Training of {part.words(run.arm)}, seed {run.seed}: every branch separately."
-            name = part.file_name("curves", run.arm)
-            blocks.append(write_png(job, name, drawn[model], caption, theme.drawing))
+            by_model.setdefault(part.trained.fingerprint, []).append((run, part))
+    blocks = [_curves(job, shared) for shared in by_model.values()]
     if not blocks:
         return []
     text = (
@@ -199,37 +210,52 @@ def training(job: Job, runs: list[Run]) -> list[Section]:
     return [Section("Training", [Paragraph(text), *blocks], anchor="training", is_appendix=True)]
 
 
-def _curves(model: Artifact) -> Any:
-    """Return the figure of the losses and diagnostics of a training."""
-    from cellssl.stages.pretrain.curves import training_curves
+def _curves(job: Job, shared: Sequence[tuple[Run, Part]]) -> Block:
+    """Return the figure of the losses and diagnostics of a training, which arms may share."""
+    from cellssl.stages.pretrain.curves import drawn_metrics, training_curves
 
+    run, part = shared[0]
+    model = part.trained
     lines = read_json_lines(model, "metrics.jsonl", dict[str, float | None])
     try:
-        return training_curves(lines)
+        figure = training_curves(lines)
     except KeyError as error:
         raise not_as_written(model, "metrics.jsonl", f"no line has {error}") from error
+    arms = " and ".join(part.words(run.arm) for run, part in shared)
+    caption = f"Training of {arms}, seed {run.seed}: every branch separately."
+    name = part.file_name("curves", run.arm)
+    return write_figure(job, name, figure, caption, theme.drawing, drawn_metrics(lines))
 
 
-def sheet(job: Job, run: Run) -> list[Block]:
-    """Return the contact sheet: whole fields with what became of their nuclei, and what the cells look like."""
+def sheet(job: Job, run: Run, name: str = "cells") -> list[Block]:
+    """Return the contact sheet: whole fields with what became of their nuclei, and what the cells look like.
+
+    `name` is that of its files.
+    """
     if SHEET not in run.segment.card.files:
         return []
     png = run.segment.file(SHEET).read_bytes()
-    cells = f"Channels: {_colours(run)}.{_side(job, run)}"
+    drawn, cells = _known_of(shown_cells(run.segment)), channels_and_side(job, run)
     if not shows_fields(run.segment):
-        return [
-            Picture(
-                [theme.photo(theme.decoded(png))],
-                f"Cells from all plates, as the models get them. {cells}",
-                "a sheet of cells",
-            )
-        ]
+        caption = f"Cells from all plates, as the models get them. {cells}"
+        return [write_picture(job, name, png, caption, "a sheet of cells", drawn)]
     caption = (
         "Fields with an outline around every nucleus that was found. Its colour says whether it became a cell, or why "
         "it was dropped; the numbers beside the colours are those of all fields. Where nuclei are small, the part "
         f"within the white frame is shown larger beside the field. Below: kept cells, chosen at random. {cells}"
     )
-    return [picture(png, caption, "whole fields with outlines of nuclei, and a sheet of cells", theme.photo)]
+    alt = "whole fields with outlines of nuclei, and a sheet of cells"
+    return [write_picture(job, name, png, caption, alt, drawn)]
+
+
+def _known_of(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return what says which cells are shown."""
+    return cells[[name for name in ("cell_id", "plate", "well", "compound", "dose_micromolar") if name in cells]]
+
+
+def channels_and_side(job: Job, run: Run) -> str:
+    """Return the colour of every channel, and how wide the picture of a cell is."""
+    return f"Channels: {_colours(run)}.{_side(job, run)}"
 
 
 def _side(job: Job, run: Run) -> str:

@@ -1,4 +1,4 @@
-"""findings: runs and their scores in; the sentences at the top of the page, on data, comparison and results, out."""
+"""findings: runs and their scores in; the answer at the top of the page, and what was done to find it, out."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import number
 from cellssl.stages.fetch.sample import first_look
 from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.check import summary
+from cellssl.stages.report.check import in_short
 from cellssl.stages.report.checks import checks
-from cellssl.stages.report.hit_sentences import in_short
+from cellssl.stages.report.hit_sentences import treatments_in_short
 from cellssl.stages.report.label_free_checks import collapses
 from cellssl.stages.report.learned_labels_check import arms_with_labels, learned_by
-from cellssl.stages.report.runs import Run, has_treatments, part_of
+from cellssl.stages.report.runs import Run, has_treatments, part_of, scored_assignments
 from cellssl.stages.shared.card_shapes import (
     FetchMetrics,
     FetchSection,
@@ -24,21 +24,56 @@ from cellssl.stages.shared.card_shapes import (
     segment_metrics,
 )
 
+SENTENCES_OF_SWEEP = 3
+"""Sentences of a sweep at the top of the page; its section has all."""
 
-def lead(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> list[str]:
-    """Return what was compared and what was found, in a few paragraphs; what a sweep shows comes first."""
-    paragraphs = [*_no_result(runs), _data(runs[0]), _question(runs, scores), *collapses(runs, scores), *of_sweep]
-    paragraphs += [*in_short(runs, scores), *arms_with_labels(runs)]
-    if scores.has_labels:
-        paragraphs += [_separation(runs[0], scores, arm) for arm in scores.trained or [scores.leading]]
-        paragraphs += [_baselines(scores), *_upper_bound(scores)]
-    else:
-        paragraphs.append(
+
+def answer(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> list[str]:
+    """Return the answer, and how sure it is, for the top of the page; warnings that come before any answer first."""
+    warnings = [*_no_result(runs), *collapses(runs, scores)]
+    found = list(of_sweep[:SENTENCES_OF_SWEEP]) or [_of_hits_or_clusters(runs, scores)]
+    return [*warnings, *found, in_short(checks(runs, scores))]
+
+
+def _of_hits_or_clusters(runs: list[Run], scores: ScoresByArm) -> str:
+    """Return the answer where treatments were searched for; else what the clusters of the leading arm agree with."""
+    if sentence := treatments_in_short(runs, scores):
+        return sentence
+    run = next(one for one in runs if one.arm == scores.leading)
+    if scores.has_labels and scores.over_seeds(run.arm)["ami"].n:
+        return _separation(run, scores, run.arm)
+    sizes = scored_assignments(run.cluster)["cluster"].value_counts().sort_index()
+    sizes = sizes[sizes.index >= 0]
+    what = f"{run.clusters.cells:,} {'cells' if has_treatments(run) else 'images'}"
+    if sizes.empty:
+        return f"With “{run.arm}” no group stands out among {what}."
+    spread = f"of {sizes.min():,} to {sizes.max():,}" if len(sizes) > 1 else f"of {sizes.iloc[0]:,}"
+    return (
+        f"With “{run.arm}”, {what} fall into {counted(len(sizes), 'cluster')} {spread}; none is labelled, so whether "
+        "the clusters mean something is for the eye to judge."
+    )
+
+
+def of_clusters(runs: list[Run], scores: ScoresByArm) -> list[str]:
+    """Return how well the clusters of the leading arm agree with the label, and how they compare with the baselines."""
+    if not scores.has_labels:
+        return [
             "No cell is labelled as treated or untreated, so the separation has no score. “Agreement of clusters with "
             "every column” compares the clusters with what else is known; look at the pictures to see whether they "
             "mean something."
-        )
-    return [*paragraphs, summary(checks(runs, scores))]
+        ]
+    return [_separation(runs[0], scores, scores.leading), _baselines(scores), *_upper_bound(scores), HOW_TO_READ]
+
+
+HOW_TO_READ = (
+    "AMI (adjusted mutual information) says how well the clusters agree with a label: 0 is chance, 1 full agreement; ± "
+    "is the standard deviation over seeds."
+)
+
+
+def what_was_done(runs: list[Run], scores: ScoresByArm) -> list[str]:
+    """Return which cells were compared, and how, in a few paragraphs."""
+    return [_data(runs[0]), _question(runs, scores), *arms_with_labels(runs)]
 
 
 def first_looks(runs: list[Run]) -> list[str]:
@@ -106,8 +141,7 @@ def _question(runs: list[Run], scores: ScoresByArm) -> str:
     return (
         f"{counted(arms, 'arm')}, {counted(seeds, 'seed')} each. Every arm turns a cell into a vector{without}. "
         f"Then {where} are grouped into {numbers}, and the clusters are compared with what is known about the "
-        f"cells.{label} AMI (adjusted mutual information) is 0 for "
-        "chance and 1 for full agreement; ± is the standard deviation over seeds."
+        f"cells.{label}"
     )
 
 

@@ -157,7 +157,8 @@ def _points(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
         f"line wells have as many cells as {other}s; at the horizontal one they lie as far from {other}s as one of "
         f"these from the others.{left_out}"
     )
-    return [write_figure(job, "hits.png", figure, caption, theme.drawing)]
+    drawn = table[["compound", "dose_micromolar", "effect", "cell_count_ratio"]].assign(state=_states(table["active"]))
+    return [write_figure(job, "hits", figure, caption, theme.drawing, drawn)]
 
 
 def _states(active: Iterable[bool | None]) -> list[hit_figures.State]:
@@ -186,7 +187,8 @@ def _doses(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
         f"“{run.arm}”, seed {run.seed}: distance from {other}s against dose{which}; one point per well, and the fitted "
         "curve. Dashed: EC50, with its 95 % interval; at the left the control wells with their standard deviation."
     )
-    return [write_figure(job, "hits-doses.png", figure, caption, theme.drawing)]
+    drawn = wells[wells["control"] | wells["compound"].isin(list(curves))]
+    return [write_figure(job, "hits-doses", figure, caption, theme.drawing, drawn)]
 
 
 def not_computed(found: HitsMetrics) -> list[Block]:

@@ -8,17 +8,27 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellssl.counting import counted
+from cellssl.reporting import seed_statistics
 from cellssl.stages.hits.is_it_real import ANY
 from cellssl.stages.hits.metrics import HitsMetrics, RetrievalRule
 from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.check import Check, not_made, too_little
+from cellssl.stages.report.check import Check, keyed, not_made, too_little
 from cellssl.stages.report.hit_rules import RULES, strictest
 from cellssl.stages.report.hit_tables import treatments_of
 from cellssl.stages.report.runs import Run
 
+ANY_ACTIVE = "Did more treatments change the cells than chance explains?"
+MORE_ACTIVE = "Does it find more treatments than the baselines, which learn nothing?"
 BY_CELL_NUMBER = "Would cell number alone find the active treatments?"
 APART = "Do replicates find each other on other plates and positions?"
 DOUBTFUL = "Does anything make the hits doubtful?"
+QUESTIONS = {
+    "active": ANY_ACTIVE,
+    "active_baselines": MORE_ACTIVE,
+    "by_cell_number": BY_CELL_NUMBER,
+    "apart": APART,
+    "doubtful": DOUBTFUL,
+}
 FEW_QUERIES = 10
 """With fewer wells, a share of them is uncertain by more than 30 percentage points."""
 EFFECT_OR_COUNT = "a drug that kills cells lowers their number, so it can be the effect or all that there is to it"
@@ -30,11 +40,58 @@ def hit_checks(runs: Sequence[Run], scores: ScoresByArm) -> list[Check]:
         return []
     run = next(run for run in runs if run.arm == scores.leading)
     if run.hits is None:
-        return [
-            not_made(question, f"no hits were searched for with “{run.arm}”")
-            for question in (BY_CELL_NUMBER, APART, DOUBTFUL)
-        ]
-    return [by_cell_number(run, run.hits), apart(run.hits), doubtful(run.hits)]
+        why = f"no hits were searched for with “{run.arm}”"
+        return keyed({key: not_made(question, why) for key, question in QUESTIONS.items()})
+    return keyed(
+        {
+            "active": any_active(run.hits),
+            "active_baselines": more_than_baselines(scores),
+            "by_cell_number": by_cell_number(run, run.hits),
+            "apart": apart(run.hits),
+            "doubtful": doubtful(run.hits),
+        }
+    )
+
+
+def any_active(found: HitsMetrics) -> Check:
+    """Check whether any treatment changed the cells more than chance explains."""
+    if not found.tested:
+        return too_little(ANY_ACTIVE, "no treatment could be tested", "too few replicates for a test of treatments")
+    numbers = (
+        f"{found.active:,} of {counted(found.tested, 'tested treatment')} at q < {found.alpha:g}: of these, at most "
+        f"{100 * found.alpha:g} % are expected to be chance"
+    )
+    if found.active:
+        return Check(ANY_ACTIVE, "yes", numbers, "passed")
+    return Check(ANY_ACTIVE, "no", numbers, "against", "no treatment is active")
+
+
+def more_than_baselines(scores: ScoresByArm) -> Check | None:
+    """Compare the active treatments of the leading arm with those of the best baseline; None where it is a baseline."""
+    arm, means = scores.leading, scores.means("hits_active")
+    baselines = [name for name in scores.baselines if name in means]
+    if arm in scores.baselines:
+        return None
+    if arm not in means:
+        return too_little(MORE_ACTIVE, "no treatment could be tested", "too few replicates for a test of treatments")
+    if not baselines:
+        return too_little(MORE_ACTIVE, "no baseline was run", "no baseline to compare with")
+    return _more_than(scores, arm, max(baselines, key=means.__getitem__))
+
+
+def _more_than(scores: ScoresByArm, arm: str, best: str) -> Check:
+    """Compare an arm with one baseline by the differences of the seeds that both have."""
+    means = scores.means("hits_active")
+    numbers = f"active treatments (mean over seeds): “{arm}” {means[arm]:.4g}, “{best}” {means[best]:.4g}"
+    of_arm, of_best = scores.by_seed(arm, "hits_active"), scores.by_seed(best, "hits_active")
+    differences = [of_arm[seed] - of_best[seed] for seed in of_arm.keys() & of_best.keys()]
+    if means[arm] <= means[best]:
+        return Check(MORE_ACTIVE, "no", numbers, "against", "a baseline finds as many treatments")
+    if len(differences) < 2:
+        return too_little(MORE_ACTIVE, numbers, "one seed only", answer="on one seed")
+    if seed_statistics.paired_interval(differences)[0] > 0:
+        return Check(MORE_ACTIVE, "yes", numbers, "passed")
+    return Check(MORE_ACTIVE, "not clearly", numbers, "against", "not clearly more treatments than a baseline")
 
 
 def doubtful(found: HitsMetrics) -> Check:

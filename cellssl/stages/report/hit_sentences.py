@@ -20,15 +20,24 @@ def leading_run(runs: Sequence[Run], scores: ScoresByArm) -> Run | None:
     return min(with_hits, key=lambda run: order.index(run.arm), default=None)
 
 
-def in_short(runs: Sequence[Run], scores: ScoresByArm) -> list[str]:
-    """Return one paragraph for the top of the page; nothing where no run has hits."""
+def treatments_in_short(runs: Sequence[Run], scores: ScoresByArm) -> str:
+    """Return how many treatments changed the cells, in one sentence for the top of the page; empty without hits."""
     run = leading_run(runs, scores)
     if run is None or run.hits is None:
-        return []
-    if not run.hits.tested:
-        return [_untested(run)]
-    found = f"{_counts(run, run.hits)}.{beside_baselines(runs, run)} {_by_count(run.hits)} {run.hits.is_it_real}"
-    return [found.rstrip()]
+        return ""
+    table, found = treatments_of(run.found_hits), run.hits
+    surest = next(iter(names_of(table)), "")
+    plates = counted(found.plates, "plate")
+    if not found.tested:
+        return (
+            f"Which treatments changed the cells cannot be tested with so few wells ({plates}); the largest effect is "
+            f"that of {surest}."
+        )
+    asked = f"q < {found.alpha:g}, {plates}, by “{run.arm}”"
+    if not found.active:
+        return f"None of {counted(found.tested, 'tested treatment')} clearly changed the cells ({asked})."
+    most = f"; most surely {surest}" if found.tested > 1 else f": {surest}"
+    return f"{found.active:,} of {counted(found.tested, 'tested treatment')} changed the cells ({asked}{most})."
 
 
 def activity_sentence(run: Run, found: HitsMetrics) -> str:

@@ -17,7 +17,7 @@ from cellssl.counting import counted
 from cellssl.learning.training.collapse import COLLAPSED_SPREAD
 from cellssl.reporting.seed_statistics import CHANCE_AMI, MeanSd, mean_sd, number
 from cellssl.stages.report.arm_scores import ScoresByArm, list_seeds
-from cellssl.stages.report.check import FOLLOWED, Check, not_made, too_little
+from cellssl.stages.report.check import FOLLOWED, Check, keyed, not_made, too_little
 from cellssl.stages.report.runs import Part, Run, scored_assignments
 from cellssl.stages.shared.card_shapes import pretrain_metrics, pretrain_section
 
@@ -68,14 +68,16 @@ def label_free_checks(runs: list[Run], scores: ScoresByArm) -> list[Check]:
     arm = scores.leading
     of_arm = [run for run in runs if run.arm == arm]
     over_seeds = scores.over_seeds(arm)
-    return [
-        collapse(runs, scores, arm),
-        amount_of_data(of_arm[0]),
-        steps(of_arm[0]),
-        loss_below_chance(of_arm[0]),
-        seeds_agree(of_arm),
-        *(nuisance(name, of_arm[0], over_seeds, scores.number_of_plates(arm)) for name in NUISANCES),
-    ]
+    plates = scores.number_of_plates(arm)
+    found = {
+        "collapse": collapse(runs, scores, arm),
+        "amount": amount_of_data(of_arm[0]),
+        "steps": steps(of_arm[0]),
+        "loss": loss_below_chance(of_arm[0]),
+        "seeds_agree": seeds_agree(of_arm),
+        **{name: nuisance(name, of_arm[0], over_seeds, plates) for name in NUISANCES},
+    }
+    return keyed(found)
 
 
 def collapses(runs: list[Run], scores: ScoresByArm) -> list[str]:

@@ -74,7 +74,7 @@ class Part:
 
     def file_name(self, kind: str, arm: str) -> str:
         """Return the name of a figure of it."""
-        return f"{kind}-{arm}-{self.block}.png" if self.block else f"{kind}-{arm}.png"
+        return f"{kind}-{arm}-{self.block}" if self.block else f"{kind}-{arm}"
 
     def named(self, branch: str) -> str:
         """Return the name of a branch of its training, with the block."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cellssl.config.recipe import BY_HAND
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
 
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Collect the scores, draw the figures, and write the page."""
-    from cellssl.reporting.html import Page, render
+    from cellssl.reporting.html import Folded, Page, Paragraph, render
     from cellssl.stages.report.arm_scores import ScoresByArm
-    from cellssl.stages.report.findings import first_looks, lead
+    from cellssl.stages.report.checks import checks
+    from cellssl.stages.report.cluster_figures import write_cluster_figures
+    from cellssl.stages.report.findings import answer, first_looks, what_was_done
+    from cellssl.stages.report.first_screen import pictures
+    from cellssl.stages.report.lights import in_words, lights
     from cellssl.stages.report.runs import collect, row_of
     from cellssl.stages.report.score_tables import result_table
     from cellssl.stages.report.sweep_results import SweepResults
@@ -38,6 +43,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     for done, part in enumerate(PARTS):
         yield Progress(done, len(PARTS), "sections", part.__name__.strip("_"))
         sections += part(job, shown, shown_scores)
+    write_cluster_figures(job, shown)
     sections.sort(key=lambda section: section.is_appendix)
     header, table = result_table(scores, job.settings.paper_ami)
     _write_json(job, "table.json", {"header": header, "rows": table})
@@ -49,10 +55,19 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     title = job.settings.title or ("Clusters of cells, compared" if recipe == BY_HAND else recipe)
     if first_looks(runs):
         title += ": a first look"
-    first = lead(shown, shown_scores, headline(sweep) if sweep else [])
+    lead, glance = answer(shown, shown_scores, headline(sweep) if sweep else []), lights(checks(shown, shown_scores))
+    below = Folded("What was done", [Paragraph(text) for text in what_was_done(shown, shown_scores)])
+    page = Page(title, lead, sections, [*pictures(job, shown, shown_scores), glance], [below])
     with job.draft.file("report.html").open("w", encoding="utf-8") as file:
-        file.writelines(render(Page(title, first, sections)))  # the whole page would be tens of megabytes of text
-    return {"runs": len(runs), "arms": len(scores.arms), "table": [header, *table], "scores": scores.rows}
+        file.writelines(render(page))  # the whole page would be tens of megabytes of text
+    return {
+        "runs": len(runs),
+        "arms": len(scores.arms),
+        "table": [header, *table],
+        "scores": scores.rows,
+        "answer": " ".join(lead),
+        "lights": in_words(glance),
+    }
 
 
 def _treatments(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
@@ -92,9 +107,13 @@ def _clusters(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
 
 def _arms(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     """Return the arms, one row each, with their scores."""
+    from cellssl.reporting.html import Paragraph
     from cellssl.stages.report.arms import arms_section
+    from cellssl.stages.report.findings import of_clusters
 
-    return arms_section(job, runs, scores)
+    words = [Paragraph(text) for text in of_clusters(runs, scores)]
+    sections = arms_section(job, runs, scores)
+    return [replace(one, blocks=[*words, *one.blocks]) if one.anchor == "arms" else one for one in sections]
 
 
 def _plates(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
@@ -152,7 +171,7 @@ def _cells(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     return [
         Section(
             f"Cells of “{one.arm}”" if several else "Cells",
-            [*count_tables(one), *figures.sheet(job, one)],
+            [*count_tables(one), *figures.sheet(job, one, f"cells-{one.arm}" if several else "cells")],
             is_appendix=True,
         )
         for one in sets.values()

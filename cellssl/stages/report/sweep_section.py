@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from cellssl.spreadsheets import write_rows
 from cellssl.stages.report.figure_files import write_figure
 from cellssl.stages.report.sweep_results import OVERALL, Curve, SweepResults, point_sets
 from cellssl.stages.report.sweep_text import value_text, words
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 SHARES = {"classes with an opposite": False, "after correction": True}
 """Title of a panel, and whether p-values are corrected for the number of pairs."""
@@ -97,11 +101,11 @@ def _curve_blocks(job: Job, results: SweepResults, curve: Curve) -> list[Block]:
         "sweep does not change."
     )
     figure = sweep.curves(curve.knob, curve.values, overall)
-    blocks: list[Block] = [write_figure(job, f"{name}.png", figure, caption, theme.drawing)]
+    blocks: list[Block] = [_figure(job, name, figure, caption, _lines_drawn(curve, overall))]
     if each:
         figure = sweep.curves(curve.knob, curve.values, each)
         caption = f"The same per class: share of its cells that is predicted correctly.{_not_shown(results, shown)}"
-        blocks.append(write_figure(job, f"{name}-classes.png", figure, caption, theme.drawing))
+        blocks.append(_figure(job, f"{name}-classes", figure, caption, _lines_drawn(curve, each)))
         blocks.append(_change_table(results, curve))
     return blocks
 
@@ -152,7 +156,8 @@ def _heat_map(job: Job, results: SweepResults, arm: str) -> Block:
         for score in results.scores()
     }
     figure = sweep.heat_maps((first, second), values, scores)
-    return write_figure(job, f"sweep-{arm}.png", figure, f"“{arm}”: means over seeds at every point.", theme.drawing)
+    drawn = _squares_drawn(("score", first, second, "mean"), scores, *values)
+    return _figure(job, f"sweep-{arm}", figure, f"“{arm}”: means over seeds at every point.", drawn)
 
 
 def _shares(job: Job, results: SweepResults) -> list[Block]:
@@ -178,7 +183,8 @@ def _shares(job: Job, results: SweepResults) -> list[Block]:
         f"Share of classes whose {results.followed[score].title} accuracy goes down where that of another class goes "
         "up. Among many pairs some do so by chance; the second panel is after correction for the number of pairs."
     )
-    return [write_figure(job, "sweep-opposites.png", sweep.shares(results.arms, knobs, shares), caption, theme.drawing)]
+    drawn = _squares_drawn(("p-values", "arm", "setting", "share"), shares, results.arms, knobs)
+    return [_figure(job, "sweep-opposites", sweep.shares(results.arms, knobs, shares), caption, drawn)]
 
 
 def _every_point(results: SweepResults) -> Block:
@@ -211,6 +217,37 @@ def _opposites(results: SweepResults) -> Iterator[list[Any]]:
                 numbers = [number for one in pair.by.values() for number in (one.r, one.p, one.p_corrected)]
                 opposite = [pair.is_opposite(), pair.is_opposite(corrected=True)]
                 yield [arm, knob, score, pair.first, pair.second, count, *map(_known, numbers), *opposite]
+
+
+def _figure(job: Job, name: str, figure: Figure, caption: str, drawn: pd.DataFrame) -> Block:
+    return write_figure(job, name, figure, caption, theme.drawing, drawn)
+
+
+def _lines_drawn(curve: Curve, panels: Sequence[sweep.Panel]) -> pd.DataFrame:
+    """Return one row per point of the lines of some panels, and one per level, which has no value of the setting."""
+    import pandas as pd
+
+    rows: list[tuple[Any, ...]] = []
+    for panel in panels:
+        for name, line in panel.lines.items():
+            rows += [(panel.title, name, *each) for each in zip(curve.values, line.mean, line.sd, strict=True)]
+        rows += [(panel.title, name, None, level, None) for name, level in panel.levels.items()]
+    return pd.DataFrame(rows, columns=["panel", "line", curve.knob, "mean", "sd"])
+
+
+def _squares_drawn(
+    columns: Sequence[str], panels: Mapping[str, np.ndarray], down: Sequence[Any], across: Sequence[Any]
+) -> pd.DataFrame:
+    """Return one row per square of some heat maps."""
+    import pandas as pd
+
+    rows = [
+        (title, one, other, values[row, column])
+        for title, values in panels.items()
+        for row, one in enumerate(down)
+        for column, other in enumerate(across)
+    ]
+    return pd.DataFrame(rows, columns=list(columns))
 
 
 def _line(results: SweepResults, curve: Curve, score: str, class_name: str = OVERALL) -> sweep.Line:

@@ -10,6 +10,7 @@ import numpy as np
 
 from cellssl.artifacts.contents import not_as_written
 from cellssl.artifacts.store import Artifact
+from cellssl.artifacts.tables import read_cells
 from cellssl.counting import counted
 from cellssl.engine.build import Job
 from cellssl.errors import DataError, FailedError, IntegrityError
@@ -45,7 +46,7 @@ colour blindness can distinguish all of them."""
 KINDS = (KEPT, *ALL_REASONS)
 MOST_PANELS = 8
 """Pictures of fields on one sheet; a field with small nuclei takes two of them."""
-CROPS_SHOWN = 60
+CROPS_SHOWN, CROPS_WITHOUT_FIELDS = 60, 64
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def write_crop_sheet(
     from cellssl.imaging.colour import contact_sheet
 
     yield Progress(0, 1, "contact sheet")
-    tiles, _ = _random_crops(parts, scale, cells, 64)
+    tiles, _ = _random_crops(parts, scale, cells, CROPS_WITHOUT_FIELDS)
     image = Image.fromarray(contact_sheet(tiles, columns=8))
     write_buffer(job.draft.file(SHEET), lambda buffer: image.save(buffer, format="PNG"))
 
@@ -208,14 +209,26 @@ def _crops(sources: Mapping[str, PlateSource], scale: pd.DataFrame, cells: pd.Da
     )
 
 
+def shown_cells(segment: Artifact) -> pd.DataFrame:
+    """Return the rows of the cell table that are shown on the sheet of a segment artifact, in their order there."""
+    cells = read_cells(segment)
+    return cells.iloc[_chosen_rows(len(cells), CROPS_SHOWN if shows_fields(segment) else CROPS_WITHOUT_FIELDS)]
+
+
+def _chosen_rows(cells: int, most: int) -> np.ndarray:
+    """Return the rows of some cells chosen at random."""
+    from cellssl.randomness import generator
+
+    return np.sort(generator("contact sheet").permutation(cells)[:most])
+
+
 def _random_crops(
     parts: Mapping[str, Artifact], scale: pd.DataFrame, cells: pd.DataFrame, most: int
 ) -> tuple[np.ndarray, list[str]]:
     """Return some crops as RGB tiles, in the order of the table, and their channels."""
     from cellssl.imaging.colour import named_colours, to_rgb
-    from cellssl.randomness import generator
     from cellssl.stages.shared.scaled_crops import ScaledCrops
 
     crops = ScaledCrops(parts, scale, cells)
-    rows = np.sort(generator("contact sheet").permutation(len(cells))[:most])
+    rows = _chosen_rows(len(cells), most)
     return to_rgb(crops.read(rows), named_colours(crops.channels)), crops.channels

@@ -71,8 +71,7 @@ def select_plate(job: Job, detected: Artifact) -> Generator[Event, None, Metrics
     if failures:
         yield Note(f"{len(failures)} of {len(fields)} fields are quarantined; the reasons are in quarantine.csv")
     yield Note(f"plate {plate}: {in_words(counts)}")
-    yield from map(Note, warnings_of(job.settings, plate, nuclei, fields))
-    yield from map(Note, constant)
+    yield from (Note(one, "warning") for one in (*warnings_of(job.settings, plate, nuclei, fields), *constant))
     yield from _note_flags(fields)
     return counts
 
@@ -216,4 +215,5 @@ def _note_flags(fields: pd.DataFrame) -> Iterator[Event]:
     flagged = fields[~fields["field_flags"].isin(["", "quarantined"])]
     if len(flagged):
         kinds = ", ".join(f"{count} {flags}" for flags, count in flagged["field_flags"].value_counts().items())
-        yield Note(f"{len(flagged)} of {len(fields)} fields are flagged: {kinds}; see field_flags in fields.parquet")
+        sentence = f"{len(flagged)} of {len(fields)} fields are flagged: {kinds}; see field_flags in fields.parquet"
+        yield Note(sentence, "warning")

@@ -27,7 +27,7 @@ from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
 from cellssl.engine.plate_parts import NUCLEI_OF_PLATE, concat_parts, gather_quarantine, parts_of, write_parts
 from cellssl.errors import DataError, UsageError
-from cellssl.events import Event, Note
+from cellssl.events import Event, Note, PlateStarted
 from cellssl.stages.segment.contact_sheet import PlateSource, write_crop_sheet, write_field_sheet
 from cellssl.stages.segment.counts import ALL_REASONS, write_counts, write_counts_of_plates
 from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of
@@ -84,13 +84,14 @@ def _note_scale(settings: Settings, scale: pd.DataFrame) -> Iterator[Event]:
     """Say what is doubtful about the scales that are used; the part of a plate does not know whether it has its own."""
     if settings.reference != "range" and settings.scale.of == "cells":
         found = scale_cautions(scale, settings.reference, settings.scale.pool, settings.scale.headroom)
-        yield from (Note(f"warning: {sentence}") for sentence in found)
+        yield from (Note(f"warning: {sentence}", "warning") for sentence in found)
 
 
 def _all_plates(job: Job, fetched: dict[str, Artifact]) -> Generator[Event, None, dict[str, Artifact]]:
     """Return the part of every plate; after a plate that fails the others are made, then its error is raised."""
     parts, errors = {}, []
-    for plate, fields in fetched.items():
+    for number, (plate, fields) in enumerate(fetched.items(), start=1):
+        yield PlateStarted(plate, number, len(fetched))
         try:
             parts[plate] = yield from make_plate(job.settings, job.context, fields)
         except DataError as error:

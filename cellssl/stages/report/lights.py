@@ -1,0 +1,74 @@
+"""lights: the checks of a report in; seven of them at a glance, each with a link to its row, out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cellssl.reporting.html import Lamp, Light, Lights
+from cellssl.stages.report.check import FINDING_WORDS, Check, Finding
+
+LIGHT_OF: dict[Finding, Light] = {"passed": "good", "against": "bad", "too little": "unsure", "not made": "unknown"}
+COLOUR_OF: dict[Light, str] = {"good": "green", "bad": "red", "unsure": "amber", "unknown": "grey"}
+"""The words that programs read in the card of a report."""
+FIRST_MADE: tuple[Finding, ...] = ("passed", "against")
+
+
+class _Rule(NamedTuple):
+    """Which checks a light stands for."""
+
+    text: str
+    keys: Sequence[str]
+    """Keys of checks; the first that could be made decides."""
+    all_count: bool = False
+    """Whether all of them must pass; then the worst decides."""
+
+
+RULES = (
+    _Rule("more than chance", ("active", "chance")),
+    _Rule("better than the baselines", ("active_baselines", "baselines")),
+    _Rule("not the plate", ("plate", "apart")),
+    _Rule("not the position", ("apart", "well", "field_position")),
+    _Rule("not the cell count", ("by_cell_number", "density")),
+    _Rule("trained long enough", ("steps", "loss"), all_count=True),
+    _Rule("holds on an unseen plate", ("left_out",)),
+)
+WORST_FIRST: tuple[Finding, ...] = ("against", "too little", "not made", "passed")
+ON_WELLS = "holds on an unseen well"
+
+
+def lights(found: Sequence[Check]) -> Lights:
+    """Return the lights of a report; what was not checked is grey and says why."""
+    by_key = {one.key: one for one in found}
+    return Lights([_lamp(rule, [by_key[key] for key in rule.keys if key in by_key]) for rule in RULES])
+
+
+def _lamp(rule: _Rule, found: Sequence[Check]) -> Lamp:
+    if not found:
+        return Lamp("unknown", rule.text, "", "Not checked: it does not apply to the arm that leads.")
+    one = _deciding(rule, found)
+    text = (
+        ON_WELLS
+        if one.key == "left_out" and one.question.endswith("a well that was left out of training?")
+        else rule.text
+    )
+    return Lamp(
+        LIGHT_OF[one.finding],
+        text,
+        one.anchor,
+        f"{one.question} {FINDING_WORDS[one.finding]}: {one.answer}. {one.numbers}",
+    )
+
+
+def _deciding(rule: _Rule, found: Sequence[Check]) -> Check:
+    """Return the check that decides a light: the worst, or the first that was made, or that has too little data."""
+    if rule.all_count:
+        return min(found, key=lambda one: WORST_FIRST.index(one.finding))
+    made = [one for one in found if one.finding in FIRST_MADE]
+    scarce = [one for one in found if one.finding == "too little"]
+    return (made or scarce or list(found))[0]
+
+
+def in_words(shown: Lights) -> list[list[str]]:
+    """Return each light as its text and its colour, for programs."""
+    return [[lamp.text, COLOUR_OF[lamp.light]] for lamp in shown.lamps]
