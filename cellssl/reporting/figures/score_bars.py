@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from cellssl.reporting.seed_statistics import mean_sd
 from cellssl.reporting.text_fitting import shorten_all
-from cellssl.reporting.theme import COLOURS, GREY, TICK_POINTS, WIDTH_INCH, styled, BASELINE, TRAINED
+from cellssl.reporting.theme import BASELINE, TICK_POINTS, TRAINED, WIDTH_INCH, styled
 
 LOWEST_END = 0.1
 """The axis of scores ends at least here; otherwise scores at chance level would fill the page."""
