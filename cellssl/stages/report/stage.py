@@ -14,7 +14,6 @@ from cellssl.spreadsheets import write_rows
 
 if TYPE_CHECKING:
     from cellssl.reporting.html import Section
-    from cellssl.reporting.page_size import within
     from cellssl.stages.report.arm_scores import ScoresByArm
     from cellssl.stages.report.runs import Run
     from cellssl.stages.report.scores import Row
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Collect the scores, draw the figures, and write the page."""
     from cellssl.reporting.html import Folded, Page, Paragraph, render
+    from cellssl.reporting.page_size import within
     from cellssl.stages.report.arm_scores import ScoresByArm
     from cellssl.stages.report.checks import checks
     from cellssl.stages.report.cluster_figures import write_cluster_figures
