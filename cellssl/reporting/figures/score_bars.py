@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from cellssl.reporting.seed_statistics import mean_sd
 from cellssl.reporting.text_fitting import shorten_all
-from cellssl.reporting.theme import COLOURS, GREY, TICK_POINTS, WIDTH_INCH, styled
+from cellssl.reporting.theme import BASELINE, TICK_POINTS, TRAINED, WIDTH_INCH, styled
 
 LOWEST_END = 0.1
 """The axis of scores ends at least here; otherwise scores at chance level would fill the page."""
@@ -33,7 +33,7 @@ def bars(scores: Sequence[Bar], metric: str, shuffled: float | None = None) -> F
     figure = Figure(figsize=(WIDTH_INCH, 0.36 * len(scores) + 1.0))
     axis = figure.subplots()
     for row, bar in enumerate(scores):
-        _bar(axis, row, np.asarray(bar.values, dtype=float), GREY if bar.is_baseline else COLOURS[0])
+        _bar(axis, row, np.asarray(bar.values, dtype=float), BASELINE if bar.is_baseline else TRAINED)
     if shuffled is not None:
         axis.axvline(shuffled, color="black", linestyle="--", linewidth=1.2, label="shuffled labels")
     low, high = axis.get_xlim()
@@ -62,7 +62,7 @@ def _bar(axis: Axes, row: int, values: Float[np.ndarray, "seeds"], colour: str) 
 
 def _bars_legend(axis: Axes, scores: Sequence[Bar]) -> None:
     handles, labels = axis.get_legend_handles_labels()
-    for is_baseline, name, colour in ((False, "trained", COLOURS[0]), (True, "baseline", GREY)):
+    for is_baseline, name, colour in ((False, "trained", TRAINED), (True, "baseline", BASELINE)):
         if any(bar.is_baseline == is_baseline for bar in scores):
             handles.append(Patch(color=colour, alpha=0.75))
             labels.append(name)
