@@ -59,10 +59,8 @@ def test_numbers_of_the_figures_of_clusters_are_those_of_the_artifact(chain: Cha
     assert table(folder, f"montage-{arm}")[["cluster", "cell_id"]].equals(nearest)
     doses, wells = table(folder, f"doses-{arm}"), pd.read_csv(cluster / "wells.csv")
     wells = wells[wells["n_drawn"] > 0].reset_index(drop=True)
-    for name in ("well", "dose_micromolar", "share_of_cluster_0", "share_of_cluster_1"):
-        assert doses[name].tolist() == pytest.approx(wells[name].tolist(), nan_ok=True) or doses[name].equals(
-            wells[name]
-        )
+    names = ["well", "dose_micromolar", "share_of_cluster_0", "share_of_cluster_1"]
+    pd.testing.assert_frame_equal(doses[names], wells[names])
 
 
 def test_numbers_of_curves_and_confusions_are_those_of_the_artifacts(chain: Chain, folder: Path) -> None:
