@@ -368,6 +368,13 @@ def test_a_cluster_has_the_same_style_on_the_map_and_against_dose() -> None:
         assert to_hex(handles[str(number)].get_facecolor()[0]).upper() == cluster_style(number).colour
 
 
+def test_compounds_are_ordered_by_how_much_a_cluster_changes_from_the_controls() -> None:
+    dose, share = np.array([0.0, 0, 1, 3, 1, 3]), np.array([0.5, 0.5, 0.5, 0.6, 0.9, 0.9])
+    names, control = ["DMSO", "DMSO", "weak", "weak", "steady", "steady"], np.array([True, True, *[False] * 4])
+    found = dose_response.most_changed_compounds(dose, np.stack([share, 1 - share], axis=1), names, control)
+    assert found == ["steady", "weak"]
+
+
 def test_doses_are_shaded_by_their_logarithm_and_points_without_dose_are_pale() -> None:
     points = generator("points").normal(size=(6, 2))
     axis = scatter.scatter(points, {"cluster": [0] * 6}, amounts={"dose": np.array([0, 1, 10, 100, np.nan, 10])}).axes[

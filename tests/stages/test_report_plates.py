@@ -105,8 +105,8 @@ def page(chain: Chain) -> Path:
 
 
 def test_the_report_has_the_figure_with_its_table(page: Path) -> None:
-    drawn = pd.read_csv(page.with_name("plates.csv"))
-    assert page.with_name("plates.png").exists()
+    drawn = pd.read_csv(page.parent / "figures" / "plates.csv")
+    assert (page.parent / "figures" / "plates.svg").exists()
     assert list(drawn.columns) == ["plate", "well", "row", "column", "control", "treatment", "effect", "n"]
     assert drawn["effect"].notna().any()
 
@@ -151,9 +151,9 @@ def test_hostile_names_are_text_and_many_plates_are_chosen_from(tmp_path: Path) 
     file = tmp_path / "page.html"
     file.write_text("".join(render(Page("x", [], [Section("Plates", [block], "plates")]))), encoding="utf-8")
     with opened(file, 390) as browser:
-        assert browser.locator("#plates svg").count() == PLATES_DRAWN
+        assert browser.locator(".plates-all svg").count() == PLATES_DRAWN
         browser.get_by_label("plates").select_option(index=2)
-        assert browser.locator("#plates svg").count() == 1
+        assert browser.locator(".plates-all svg").count() == 1
         browser.locator("rect.well").last.hover()
         assert HOSTILE in browser.locator(".plates-said").inner_text()
         assert browser.locator('rect[fill="url(#no-value)"]').count() == 1

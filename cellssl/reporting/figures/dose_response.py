@@ -142,15 +142,39 @@ def _fitted_panel(
     _control_mark(axis, left, of_controls, GroupStyle(CONTROL, "o", "-"))
 
 
+def most_changed_compounds(
+    dose_micromolar: Float[np.ndarray, "wells"],
+    shares: Float[np.ndarray, "wells clusters"],
+    compound: Iterable[object],
+    is_control: Bool[np.ndarray, "wells"],
+) -> list[str]:
+    """Return the compounds with doses by how much the mean share of any cluster changes over doses and controls."""
+    names = np.array([label_text(value) for value in compound], dtype=object)
+    treated = ~is_control & (dose_micromolar > 0)
+    change = {
+        name: float(_changes(dose_micromolar, shares, treated & (names == name), is_control).max(initial=0))
+        for name in set(names[treated])
+    }
+    return sorted(change, key=lambda name: (-change[name], natural_key(name)))
+
+
 def _most_changed(dose: np.ndarray, shares: np.ndarray, in_panel: np.ndarray, is_control: np.ndarray) -> list[int]:
     """Return the clusters whose mean share changes most over the doses and the controls; all where they are few."""
     if shares.shape[1] <= len(COLOURS):
         return list(range(shares.shape[1]))
-    levels = [in_panel & (dose == level) for level in np.unique(dose[in_panel])]
-    means = np.array([shares[rows].mean(axis=0) for rows in (*levels, is_control) if rows.any()])
-    change = np.ptp(means, axis=0)[:GROUP_STYLES]
+    change = _changes(dose, shares, in_panel, is_control)[:GROUP_STYLES]
     most = np.argsort(-change, kind="stable")[:CURVES_SHOWN]
     return sorted(most[change[most] > 0].tolist())
+
+
+def _changes(
+    dose: np.ndarray, shares: np.ndarray, in_panel: np.ndarray, is_control: np.ndarray
+) -> Float[np.ndarray, "clusters"]:
+    """Return the range of the mean share of every cluster over the doses and the controls."""
+    levels = [in_panel & (dose == level) for level in np.unique(dose[in_panel])]
+    means = np.array([shares[rows].mean(axis=0) for rows in (*levels, is_control) if rows.any()])
+    change: np.ndarray = np.ptp(means, axis=0)
+    return change
 
 
 def _dose_axis(axis: Axes, doses: np.ndarray) -> float:

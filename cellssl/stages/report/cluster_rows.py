@@ -18,6 +18,7 @@ from cellssl.reporting.html import Bar, Block, Folded, Images, Paragraph, Part, 
 from cellssl.stages.report import figures
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.cluster_contents import Content, Contents, Held, contents_of
+from cellssl.stages.report.cluster_doses import DOSES, few_doses
 from cellssl.stages.report.runs import Run, first_seeds
 from cellssl.stages.shared.scaled_crops import scaled_crops
 
@@ -37,11 +38,15 @@ def cluster_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Sect
     """Return the section on the clusters of the leading arm, and one for the appendix with more cells and all arms."""
     places = {run.arm: place for place, run in enumerate(first_seeds(runs))}
     first, *others = sorted(first_seeds(runs), key=lambda run: (run.arm != scores.leading, run.is_baseline))
-    blocks = [Paragraph(_INTRODUCTION), *_of_run(job, first, places[first.arm], are_pictured=True)]
-    more: list[Block] = [*_montage(first)]
+    doses, all_doses = few_doses(job, first)
+    rows = _rows(job, first, places[first.arm], are_pictured=True)
+    blocks = [Paragraph(_INTRODUCTION), *rows, *doses]
+    folded = [Folded(f"Shares against dose of all compounds, “{first.arm}”", all_doses)] if all_doses else []
+    more: list[Block] = [*_montage(first), *folded]
     for number, run in enumerate(others):
         is_pictured = number < WITH_PICTURES
-        of_run = _of_run(job, run, places[run.arm], are_pictured=is_pictured)
+        of_run = _rows(job, run, places[run.arm], are_pictured=is_pictured)
+        of_run += [figures.of_cluster(run, DOSES)] if DOSES in run.cluster.card.files else []
         more.append(Folded(_title(run), [*of_run, *(_montage(run) if is_pictured else [])]))
     if more:
         what = " and ".join(
@@ -71,13 +76,11 @@ def _title(run: Run) -> str:
     return f"Baseline {title}" if run.is_baseline else title
 
 
-def _of_run(job: Job, run: Run, place: int, *, are_pictured: bool) -> list[Block]:
-    """Return the rows of the clusters of a run, and their shares against dose."""
+def _rows(job: Job, run: Run, place: int, *, are_pictured: bool) -> list[Block]:
+    """Return the rows of the clusters of a run, with pictures of their cells."""
     found = contents_of(run)
     pictures = nearest_cells(run, job.context.store) if are_pictured else {}
-    rows = row_blocks(found, pictures, _caption(job, run, found, bool(pictures)), f"cluster-{place}")
-    doses = [figures.of_cluster(run, "doses.png")] if "doses.png" in run.cluster.card.files else []
-    return [*rows, *doses]
+    return row_blocks(found, pictures, _caption(job, run, found, bool(pictures)), f"cluster-{place}")
 
 
 def row_blocks(found: Contents, pictures: dict[int, list[bytes]], caption: str, anchor: str) -> list[Block]:

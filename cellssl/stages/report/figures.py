@@ -101,11 +101,11 @@ def _in_order(classes: Sequence[str], counts: np.ndarray) -> tuple[list[str], np
 def of_cluster(run: Run, name: str) -> Block:
     """Return a figure of a cluster artifact, with its caption."""
     alt = f"{name.removesuffix('.png')} of the arm {run.arm}, seed {run.seed}"
-    caption = f"“{run.arm}”: {_caption(run, name)}"
+    caption = f"“{run.arm}”: {caption_of(run, name)}"
     return picture(run.cluster.file(name).read_bytes(), caption, alt, FILES[name])
 
 
-def _caption(run: Run, name: str) -> str:
+def caption_of(run: Run, name: str) -> str:
     """Return what a figure of a cluster artifact shows."""
     found = run.clusters
     match name:

@@ -74,7 +74,7 @@ def wells_of_run(run: Run) -> pd.DataFrame:
         table = read_csv(path, [*COUNTED, *shares, "distance_from_controls"])
         table = table.assign(
             control=_flags(table["control"]) if "control" in table else False,
-            treatment=names_of(_with_content(table)) if "compound" in table else "",
+            treatment=names_of(_with_content(table)) if _has_compounds(table) else "",
         )
         wells = table[["plate", "well", "control", "treatment"]].assign(**_counts(table))
         wells = wells.assign(**{name: table[name] for name in shares if name in table})
@@ -85,6 +85,10 @@ def wells_of_run(run: Run) -> pd.DataFrame:
 
 def _flags(column: pd.Series[str]) -> list[bool]:
     return [SPELLED_FLAGS.get(str(text), False) for text in column]
+
+
+def _has_compounds(table: pd.DataFrame) -> bool:
+    return "compound" in table and bool(table["compound"].notna().any())
 
 
 def _with_content(table: pd.DataFrame) -> pd.DataFrame:
