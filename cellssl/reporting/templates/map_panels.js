@@ -125,7 +125,7 @@ class CellPanels {
     const named = column => `${column.name} ${column.text(cell) || "none"}`;
     const place = [text("well") && `well ${text("well")}`, text("plate") && `plate ${text("plate")}`].filter(Boolean).join(", ");
     const isSaid = ["cluster", "treatment", "compound", "well", "plate"].includes(map.colour.key);
-    return [text("treatment") || text("label"), place, named(map.column("cluster")), isSaid ? "" : named(map.colour)].filter(Boolean);
+    return [text("treatment") || (text("label") && `label ${text("label")}`), place, named(map.column("cluster")), isSaid ? "" : named(map.colour)].filter(Boolean);
   }
   words(cell) { return this.facts(cell).map(([name, text]) => `${name} ${text}`).join(", "); }
   factList(cell) {
@@ -171,8 +171,8 @@ class CellPanels {
     if (bar) line.style.width = `${100 * bar.share}%`;
     const figure = (canvas, text) => make("figure", {}, canvas, make("figcaption", {}, text));
     const composed = make("div", {className: "map-scale"}, this.picture(cell), line);
-    const alone = pictures.channels.length > 1 ? pictures.channels : [];
-    return make("div", {className: "map-channels"}, figure(composed, bar ? `bar: ${bar.text}` : "composed"),
+    const alone = pictures.channels.length > 1 ? pictures.channels : [], what = alone.length ? "composed" : pictures.channels[0].name;
+    return make("div", {className: "map-channels"}, figure(composed, bar ? `${what}, bar: ${bar.text}` : what),
       ...alone.map((channel, place) => figure(this.picture(cell, place), channel.name)));
   }
 

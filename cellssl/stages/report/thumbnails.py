@@ -134,7 +134,7 @@ def _jpeg(sheet: UInt8[np.ndarray, "y x packed"], quality: int) -> bytes:
     """Return a JPEG whose channels are compressed each by itself: a stain leaves no trace in the picture of another."""
     buffer = io.BytesIO()
     picture = Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)
-    picture.save(buffer, format="jpeg", quality=quality, subsampling=0, optimize=True, keep_rgb=True)
+    picture.save(buffer, format="jpeg", quality=quality, subsampling=0, keep_rgb=True)  # `optimize` fails on noise
     return buffer.getvalue()
 
 
