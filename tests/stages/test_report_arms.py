@@ -191,6 +191,21 @@ def test_every_arm_is_shown_the_same_cells_of_controls_and_treatments(report: Ar
     assert re.search(r"its 5 nearest cells of other wells, the nearest first\. Frame: grey, control; purple", page)
 
 
+def test_cells_without_treatments_are_chosen_from_every_label(runs: list[Run]) -> None:
+    from cellssl.stages.report.arm_neighbours import Sample, chosen
+
+    count = 60
+    unit = np.random.default_rng(0).normal(size=(count, 4))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    cells = pd.DataFrame({"cell_id": [f"c{row:02d}" for row in range(count)], "control": False})
+    cells = cells.assign(plate="p", well=None, label=[f"class {row % 10}" for row in range(count)])
+    rows, names = chosen(Sample(runs[:1], cells, {"main": unit}, []))
+    assert len(set(rows)) == 8 and len(set(names)) == 8
+    assert cells["label"].iloc[rows].tolist() == names
+    of_first = np.flatnonzero(cells["label"] == names[0])
+    assert rows[0] == of_first[np.argmax(unit[of_first] @ unit[of_first].mean(axis=0))]
+
+
 def test_the_table_for_a_terminal_fits_80_columns() -> None:
     from cellssl.stages.report.score_tables import result_table
 

@@ -17,8 +17,8 @@ TITLE_INCH, ROW_GAP_INCH = 0.3, 0.02
 LARGEST_TILE_INCH = 0.62
 GROUP_GAP = 0.35
 """Gap between two arms, in tiles."""
-FRAME_POINTS = 2.2
-INSET = 0.06
+FRAME_POINTS = 1.3
+INSET = 0.07
 """Space around a tile for its frame, in tiles."""
 
 

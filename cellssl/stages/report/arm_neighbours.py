@@ -52,7 +52,7 @@ def neighbour_blocks(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Blo
     sample = _sample(_in_order(runs, scores))
     if sample is None:
         return []
-    rows, names = _chosen(sample)
+    rows, names = chosen(sample)
     count = max(3, min(NEIGHBOURS, (TILES - 1) // len(sample.runs)))
     groups = _wells(sample.cells)
     near = {arm: nearest(vectors, rows, groups, count) for arm, vectors in sample.vectors.items()}
@@ -122,31 +122,25 @@ def _wells(cells: pd.DataFrame) -> np.ndarray:
     return np.where(known, number, alone)
 
 
-def _chosen(sample: Sample) -> tuple[list[int], list[str]]:
+def chosen(sample: Sample) -> tuple[list[int], list[str]]:
     """Return the rows of the cells that are shown, and what they are called.
 
     Of controls and of treatments half each: cells near the middle of their treatment in the leading arm, one of each
     treatment (the highest doses first) and then of other wells. Without treatments, cells of every label.
     """
     unit = sample.vectors[sample.runs[0].arm]
-    groups = _groups(sample.cells)
-    halves = [half for half in groups if half]
-    rows: list[int] = []
-    names: list[str] = []
-    for half in halves:
-        wanted = CELLS // len(halves)
-        spread = np.linspace(0, len(half) - 1, min(wanted, len(half))).round().astype(int)
-        chosen = {name: half[name] for name in (list(half)[place] for place in spread)}
-        ordered = {name: _near_middle(unit, members, sample.cells) for name, members in chosen.items()}
-        turn = 0
-        picked: list[tuple[int, str]] = []
-        while len(picked) < wanted and any(turn < len(each) for each in ordered.values()):
-            picked += [(each[turn], name) for name, each in ordered.items() if turn < len(each)]
-            turn += 1
-        picked = sorted(picked[:wanted], key=lambda one: list(chosen).index(one[1]))
-        rows += [row for row, _ in picked]
-        names += [name for _, name in picked]
-    return rows, names
+    halves = [half for half in _groups(sample.cells) if half]
+    found = [one for half in halves for one in _of_half(unit, half, sample.cells, CELLS // len(halves))]
+    return [row for row, _ in found], [name for _, name in found]
+
+
+def _of_half(unit: np.ndarray, groups: dict[str, list[int]], cells: pd.DataFrame, wanted: int) -> list[tuple[int, str]]:
+    """Return so many cells with their groups: one of each group in turn, of groups spread over all."""
+    places = np.linspace(0, len(groups) - 1, min(wanted, len(groups))).round().astype(int)
+    names = [list(groups)[place] for place in places]
+    ordered = [_near_middle(unit, groups[name], cells) for name in names]
+    in_turn = [(turn, place) for turn in range(wanted) for place, rows in enumerate(ordered) if turn < len(rows)]
+    return [(ordered[place][turn], names[place]) for place, turn in sorted((p, t) for t, p in in_turn[:wanted])]
 
 
 def _groups(cells: pd.DataFrame) -> list[dict[str, list[int]]]:

@@ -58,7 +58,7 @@ def paired_blocks(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Block]
     if not found:
         return blocks
     write_csv(_csv(scores.leading, found), job.draft.file(FILE))
-    header = [f"“{scores.leading}” minus", *(f"{one.label}, over {one.over}" for one in found)]
+    header = [f"“{scores.leading}” minus", *(one.label for one in found)]
     rows: list[list[Value | Rich]] = [[arm, *(_cell(one.tests[arm]) for one in found)] for arm in others]
     return [*blocks, Table(header, rows, _caption(scores, found))]
 

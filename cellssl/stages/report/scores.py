@@ -370,6 +370,7 @@ CROSS_VALIDATION_SCORES = tuple(
     for classifier in CLASSIFIERS
 )
 """Balanced accuracies of cross-validation."""
+RETRIEVAL_LABELS = dict(zip(RETRIEVAL_TASKS, ("mAP against controls", "mAP of mechanisms"), strict=True))
 PROFILE_SCORES = tuple(
     Score(
         name,
@@ -383,7 +384,7 @@ PROFILE_SCORES = tuple(
     )
     for name, label, compute, caption in (
         *((rule, rule.upper(), _nsc, MECHANISM_CAPTION) for rule in NSC_RULES),
-        *((task, task.replace("map_", "mAP "), _mean_average_precision, PRECISION_CAPTION) for task in RETRIEVAL_TASKS),
+        *((task, label, _mean_average_precision, PRECISION_CAPTION) for task, label in RETRIEVAL_LABELS.items()),
     )
 )
 """Scores of well and treatment profiles."""
