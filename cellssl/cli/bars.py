@@ -88,7 +88,7 @@ def lines(bars: Sequence[Bar], width: int, now_s: float, signs: str = "━─") 
     longest = max((len(bar.title) for bar in bars), default=0)
     levels = list(zip(*(bar.tails() for bar in bars), strict=True))
     for with_bar in (True, False):
-        for level, tails in enumerate(levels):
+        for level, tails in enumerate(levels[:-1] if with_bar else levels):  # how far it is says more than a bar
             tail = max(map(len, tails))
             room = width - (tail and tail + len(GAP)) - (NARROWEST_BAR + len(GAP) if with_bar else 0)
             if room >= (longest if level == 0 else min(longest, LEAST_TITLE)):  # a note shortens no title
