@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cellssl.artifacts.contents import metrics_of
@@ -10,7 +10,6 @@ from cellssl.artifacts.store import Artifact
 from cellssl.config import plugins
 from cellssl.config.settings import FROM_CARD
 from cellssl.stages.embed.block_settings import BASELINES
-from cellssl.stages.report.arm_tables import MEASURED
 from cellssl.stages.report.method_words import (
     NAMED,
     OBJECTIVES,
@@ -25,6 +24,7 @@ from cellssl.stages.report.method_words import (
 )
 from cellssl.stages.report.references import cite
 from cellssl.stages.report.runs import Part, Run, active_branches
+from cellssl.stages.report.vector_words import MEASURED
 from cellssl.stages.shared.card_shapes import EmbedMetrics, embed_section, pretrain_metrics, pretrain_section
 
 TRANSFORMS, OBJECTIVE_FOLDER = "cellssl.learning.transforms", "cellssl.learning.objectives"
@@ -37,18 +37,17 @@ LAYERS = {
 }
 
 
-def branch_words(runs: Iterable[Run]) -> list[str]:
+def branch_words(trained: Mapping[str, Part]) -> list[str]:
     """Return one sentence per different branch of the trainings: its objective, and the views that it compares."""
     found: dict[tuple[str, str], list[str]] = {}
-    for run in runs:
-        for part in run.trained:
-            for name in active_branches(part.trained):
-                words = _branch(part.trained, part.trained.card.section["branches"][name])
-                found.setdefault((name, words), []).append(run.arm)
+    for arm, part in trained.items():
+        for name in active_branches(part.trained):
+            words = _branch(part.trained, part.trained.card.section["branches"][name])
+            found.setdefault((name, words), []).append(arm)
     several = [name for name, _ in found]
     sentences = []
     for (name, words), arms in found.items():
-        of = f" of {joined(f'“{arm}”' for arm in dict.fromkeys(arms))}" if several.count(name) > 1 else ""
+        of = f" of {joined(dict.fromkeys(arms))}" if several.count(name) > 1 else ""
         sentences.append(f"Branch “{name}”{of}: {words}.")
     return sentences
 
@@ -95,24 +94,16 @@ def _transforms(transforms: Sequence[Any]) -> str:
     return joined(each) if each else "no transform"
 
 
-def loss_words(run: Run) -> str:
-    """Return which sum of branches a run minimised, per block; empty where nothing was trained."""
-    return "; ".join(f"{_of_block(part)}{_sum(part.trained)}" for part in run.trained)
+def loss_words(part: Part) -> str:
+    """Return which sum of branches a network minimised."""
+    branches = active_branches(part.trained)
+    if len(branches) == 1:
+        return f"the loss was that of branch “{next(iter(branches))}”"
+    return "the loss was " + " + ".join(f"{branch.weight:g} × “{name}”" for name, branch in branches.items())
 
 
-def _sum(model: Artifact) -> str:
-    branches = active_branches(model)
-    weighted = " + ".join(f"{branch.weight:g} × “{name}”" for name, branch in branches.items())
-    return f"the loss was {weighted}" if len(branches) > 1 else f"the loss was that of branch {weighted[4:]}"
-
-
-def network_words(run: Run) -> str:
-    """Return the encoder, its input and its first weights, per block; empty for arms without a network."""
-    parts = [part for part in run.parts if part.model is not None]
-    return "; ".join(f"{_of_block(part)}{_network(part)}" for part in parts)
-
-
-def _network(part: Part) -> str:
+def network_words(part: Part) -> str:
+    """Return the encoder, its input and its first weights."""
     assert part.model is not None
     encoder = dict(part.model.card.section["encoder"])
     name = str(encoder.pop("name"))
@@ -123,12 +114,9 @@ def _network(part: Part) -> str:
     return f"the encoder was {encoder_words(name, encoder)}, with {size}; its first weights were {start}"
 
 
-def optimisation_words(run: Run) -> str:
-    """Return how long and how a run was trained, per block; empty where nothing was trained."""
-    return "; ".join(f"{_of_block(part)}{_optimisation(part.trained)}" for part in run.trained)
-
-
-def _optimisation(model: Artifact) -> str:
+def optimisation_words(part: Part) -> str:
+    """Return how long and how a network was trained."""
+    model = part.trained
     section, found = model.card.section, pretrain_metrics(model)
     decay = f", with a weight decay of {value_text(section.get('weight_decay'))}"
     rate = value_text(section.get("learning_rate"))
@@ -137,8 +125,8 @@ def _optimisation(model: Artifact) -> str:
     text = (
         f"it was trained on {found.cells:,} cells for {section['epochs']:g} epochs ({found.steps:,} steps) in batches "
         f"of {section['batch']:,} cells by {optimiser}, with a learning rate of {rate} at its peak and {schedule} "
-        f"after a linear warm-up of {section.get('warmup_epochs', 0):g} epochs or a tenth of the training, whichever is "
-        f"shorter{decay}"
+        f"after a linear warm-up of {section.get('warmup_epochs', 0):g} epochs or a tenth of the training, whichever "
+        f"is shorter{decay}"
     )
     if section.get("clip_norm"):
         text += f", gradients clipped to a norm of {value_text(section['clip_norm'])}"
@@ -177,7 +165,3 @@ def _untrained(model: str) -> str:
     if model == "imagenet":
         return f"with weights learned on ImageNet{cite('imagenet')}, not trained on these cells"
     return "without training" if model in (*BASELINES, "pretrain") else "with other weights, not trained on these cells"
-
-
-def _of_block(part: Part) -> str:
-    return f"block “{part.block}”: " if part.block else ""

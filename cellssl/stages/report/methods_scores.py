@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cellssl.stages.report.arm_tables import LINKS
 from cellssl.stages.report.method_words import CLUSTERERS, LINK_REFERENCES, called, joined, listed, value_text
 from cellssl.stages.report.references import cite
 from cellssl.stages.report.runs import Run, part_of
+from cellssl.stages.report.vector_words import LINKS
 
 AGGREGATES = {"median": "medians", "mean": "means", "quantiles": "10, 50 and 90 % quantiles"}
+COLUMNS = {"dose_micromolar": "dose", "moa": "mechanism of action", "true_phenotype": "simulated phenotype"}
+"""Columns of the cell table -> what a paper calls them; the others have their own names."""
 MAPS = {"tsne": ("t-SNE", "tsne"), "umap": ("UMAP", "umap")}
 LEFT_OUT = {"plate": "leave-one-plate-out", "well": "leave-one-well-out"}
 LIBRARIES = {
@@ -60,8 +62,9 @@ def agreement_words(run: Run) -> str:
     """Return how clusters were compared with what is known of the cells."""
     if not run.clusters.scores.against:
         return ""
+    columns = joined(f"the {COLUMNS.get(name, name.replace('_', ' '))}" for name in run.clusters.scores.against)
     return (
-        f"Clusters were compared with labels by adjusted mutual information (AMI, arithmetic mean){cite('ami')}, "
+        f"Clusters were compared with {columns} by adjusted mutual information (AMI, arithmetic mean){cite('ami')}, "
         "beside the AMI of shuffled labels, with 95 % intervals by bootstrap over cells"
     )
 
@@ -79,8 +82,8 @@ def evaluation_words(run: Run) -> str:
         sentences.append(
             f"{what} were predicted from vectors, {chain_text(section.get('normalise'))}, by the "
             f"{section.get('neighbours')} nearest neighbours and by logistic regression (C = "
-            f"{value_text(section.get('C'))}){cite('sklearn')}, {joined(schemes)}; accuracies are balanced over classes, "
-            f"with 95 % intervals from {section.get('bootstrap_draws'):,} bootstrap samples"
+            f"{value_text(section.get('C'))}){cite('sklearn')}, {joined(schemes)}; accuracies are balanced over "
+            f"classes, with 95 % intervals from {section.get('bootstrap_draws'):,} bootstrap samples"
         )
     profiles = section.get("profiles") or {}
     made = f"{AGGREGATES.get(str(profiles.get('aggregate')), '')} of cells, {chain_text(profiles.get('normalise'))}"
