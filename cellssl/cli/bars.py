@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 WIDEST_BAR, NARROWEST_BAR = 32, 8
 """Characters of a bar."""
-LEAST_TITLE = 24
-"""Characters of a title that are kept before something else of the line is left out."""
+LEAST_TITLE, LEAST_TITLE_ALONE = 24, 16
+"""Characters of a title that are kept before something else of the line is left out, with a bar and without."""
 GAP = "  "
 PER_SECOND = 8
 """How often a terminal is drawn anew."""
@@ -87,11 +87,11 @@ def lines(bars: Sequence[Bar], width: int, now_s: float, signs: str = "━─") 
     """
     longest = max((len(bar.title) for bar in bars), default=0)
     levels = list(zip(*(bar.tails() for bar in bars), strict=True))
-    for with_bar in (True, False):
-        for level, tails in enumerate(levels):
+    for with_bar, least in ((True, LEAST_TITLE), (False, LEAST_TITLE_ALONE)):
+        for level, tails in enumerate(levels[:-1] if with_bar else levels):  # how far it is says more than a bar
             tail = max(map(len, tails))
             room = width - (tail and tail + len(GAP)) - (NARROWEST_BAR + len(GAP) if with_bar else 0)
-            if room >= (longest if level == 0 else min(longest, LEAST_TITLE)):  # a note shortens no title
+            if room >= (longest if level == 0 else min(longest, least)):  # a note shortens no title
                 titled = min(longest, room)
                 side = min(WIDEST_BAR, room - titled + NARROWEST_BAR) if with_bar else 0
                 return [_line(*pair, titled, side, now_s, signs) for pair in zip(bars, tails, strict=True)]

@@ -72,7 +72,7 @@ class Work:
     """The count that came last."""
     plate: PlateStarted | None = None
     """The plate that it is at, of several."""
-    first_plate_s: float = 0.0
+    first_plate_s: float | None = None
     plate_s: float = 0.0
     """When the first plate and this one began."""
     line_s: float = 0.0
@@ -104,7 +104,7 @@ class Work:
     def begin_plate(self, plate: PlateStarted | PlatesDone) -> None:
         """Begin to count anew, for another plate, or for all of them together."""
         self.plate_s = time.monotonic()
-        self.first_plate_s = self.first_plate_s or self.plate_s
+        self.first_plate_s = self.plate_s if self.first_plate_s is None else self.first_plate_s
         self.plate, self.now = plate if isinstance(plate, PlateStarted) else None, None
         self.counts.clear()
 
@@ -128,7 +128,8 @@ class Work:
         if self.plate is None:
             return left
         passed, more = self.plate.number - 1, self.plate.total - self.plate.number
-        each = (self.plate_s - self.first_plate_s) / passed if passed else now - self.plate_s + left
+        first_s = self.plate_s if self.first_plate_s is None else self.first_plate_s
+        each = (self.plate_s - first_s) / passed if passed else now - self.plate_s + left
         return left + more * each
 
     def bars(self, now: float) -> list[Bar]:

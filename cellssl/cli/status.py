@@ -203,7 +203,7 @@ def _kind_lines(found: Inventory, kind: str, *, every: bool) -> list[str]:
 
 def _is_part(entry: Entry) -> bool:
     """Return whether it is the part of one plate, which its whole stands for."""
-    return bool(entry.plate) and not entry.remark.startswith(("unfinished", "its card"))
+    return bool(entry.plate) and not entry.remark.startswith(("partial", "its card"))
 
 
 def _words(entry: Entry) -> str:
@@ -235,7 +235,7 @@ def _totals(found: Inventory) -> str:
     if not found.entries:
         makes = f"cellssl run RECIPE --store {shlex.quote(str(found.root))} makes some"
         return f"{found.root} is a store with no results yet; {makes}"
-    finished = [one for one in found.entries if not one.remark.startswith(("unfinished", "set aside", "its card"))]
+    finished = [one for one in found.entries if not one.remark.startswith(("partial", "set aside", "its card"))]
     rest = len(found.entries) - len(finished)
     size = size_text(sum(one.bytes for one in found.entries))
     unneeded = sum(not one.is_needed for one in finished)

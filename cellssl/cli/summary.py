@@ -16,6 +16,13 @@ MOST_ROWS = 40
 FIRST = ("arm", "AMI", "AMI label", "kNN", "kNN accuracy", "linear", "linear accuracy", "new plate", "active", "seeds")
 """Columns that stay as long as possible."""
 LAST_TO_GO = ("seeds", "kNN", "kNN accuracy", "linear", "linear accuracy", "active", "new plate", "AMI", "AMI label")
+LEGEND = (
+    ({"AMI", "AMI label"}, "AMI: clusters and label"),
+    ({"kNN", "linear", "kNN accuracy", "linear accuracy"}, "kNN, linear: accuracy on test cells"),
+    ({"new plate"}, "new plate: linear, on plates left out"),
+    ({"active"}, "active: of tested treatments"),
+)
+"""Columns, and what their names stand for."""
 SIGNS = {"green": "✓", "amber": "!", "red": "✗", "grey": "?"}
 
 
@@ -39,6 +46,8 @@ def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]], width: int
     shown = [[cell.replace(" ± ", "±") for cell in row] for row in rows[:MOST_ROWS]]
     others = [name for name in reversed(header) if name not in FIRST]
     lines, left_out = fitted(header, shown, width, shrink=["arm"], drop=[*others, *LAST_TO_GO], right=header[1:])
+    legend = "; ".join(words for columns, words in LEGEND if columns & (set(header) - set(left_out)))
+    lines += wrapped(legend, width)
     rest = []
     if len(rows) > MOST_ROWS:
         rest.append(counted(len(rows) - MOST_ROWS, "more arm"))

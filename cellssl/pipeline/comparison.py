@@ -194,11 +194,12 @@ def _inputs(first: Card, second: Card, store: Store) -> Iterator[InputChange]:
             yield InputChange(name, one, other, list(dict.fromkeys(why)))
 
 
-def _causes(name: str, first: str, second: str, store: Store, seen: set[tuple[str, str]]) -> Iterator[Change]:
+def _causes(name: str, first: str, second: str, store: Store, seen: set[tuple[str, str, str]]) -> Iterator[Change]:
     """Yield the settings in which two artifacts differ, the nearest first, then those of what they were made from."""
-    if first == second or (first, second) in seen:
+    pair = (kind_of_input(name), first, second)
+    if first == second or pair in seen:
         return
-    seen.add((first, second))
+    seen.add(pair)
     cards = _card(name, first, store), _card(name, second, store)
     if cards[0] is None or cards[1] is None:
         gone = first if cards[0] is None else second

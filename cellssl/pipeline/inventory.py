@@ -43,7 +43,7 @@ class Entry:
     plate: str = ""
     """The plate that it is the part of."""
     remark: str = ""
-    """What is not as it should be: unfinished, set aside, outdated, unreadable."""
+    """What is not as it should be: partial, set aside, outdated, unreadable."""
     pointers: tuple[Pointer, ...] = ()
     is_needed: bool = False
     """Whether a pointer leads to it, or to something made from it."""
@@ -182,7 +182,7 @@ def _entries(root: Path, kind: str) -> Iterator[Entry]:
             yield _finished(folder, kind, today)
         elif (match := ASIDE.fullmatch(folder.name)) is not None:
             size, last = folder_size(folder)
-            remark = _unfinished(folder) if match[1] == "partial" else "set aside by --force"
+            remark = _unfinished(folder) if match[1] == "partial" else "set aside"
             yield Entry(kind, folder.name, last, size, remark=remark)
 
 
@@ -213,8 +213,8 @@ def _unfinished(folder: Path) -> str:
     steps = folder / "metrics.jsonl"
     if steps.is_file():
         with steps.open("rb") as file:
-            return f"unfinished, after {sum(1 for _ in file):,} steps"
-    return "unfinished"
+            return f"partial ({sum(1 for _ in file):,} steps)"
+    return "partial"
 
 
 def _pointers(root: Path, name: str = "*.json") -> dict[Name, list[Pointer]]:

@@ -10,7 +10,7 @@ import pytest
 from cellssl.cli import console
 from cellssl.cli.console import Console, _pace
 from cellssl.durations import in_words
-from cellssl.events import Note, Progress, Started
+from cellssl.events import Note, PlateStarted, Progress, Started
 
 
 def log_of(*, as_json: bool, events: int, monkeypatch: pytest.MonkeyPatch, seconds_apart: float) -> list[str]:
@@ -75,3 +75,24 @@ def test_work_that_begins_is_shown_at_once_and_again_while_its_first_step_takes_
         time.sleep(0.5)
     repeated = capsys.readouterr().err.splitlines()
     assert repeated and all(re.fullmatch(r"pretrain: 0 of 400 steps .* \(for 0 min 0\d s\)", one) for one in repeated)
+
+
+def test_a_warning_of_two_plates_is_shown_once_and_logged_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    log = io.StringIO()
+    shown = Console(log=log)
+    with shown.working_on("segment"):
+        for plate in ("P1", "P2"):
+            shown.show(Note(f"warning: plate {plate}: {len(plate)}9 control cells set the intensity scale", "warning"))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "segment: warning: plate P1: 29 control cells set the intensity scale"
+    assert second == "segment: the same for plate P2: 29 control cells set the intensity scale"
+    assert [line.count("warning: plate P") for line in log.getvalue().splitlines()] == [1, 1]
+
+
+def test_every_line_of_progress_names_its_plate_where_there_are_several(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Console()
+    for total, words in ((1, "fetch: 3 of 8 fields"), (2, "fetch P1 (1 of 2): 3 of 8 fields")):
+        with shown.working_on("fetch"):
+            shown.show(PlateStarted("P1", 1, total))
+            shown.show(Started(3, 8, "fields"))
+        assert capsys.readouterr().err == f"{words}\n"

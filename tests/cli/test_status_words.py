@@ -55,7 +55,7 @@ def test_what_is_unfinished_outdated_gone_or_unneeded_is_named(chain: Chain, tmp
     pointer.write_text(json.dumps({"kind": "split", "fingerprint": "ffffffffffff", "path": "split/ffffffffffff"}))
     out = say("status", "--store", root).out
     assert re.search(r"split/0123456789ab +outdated: algorithm 0, now \d", out)
-    assert "unfinished, after 7 steps" in out and f"split/{card.fingerprint}  no recipe needs it" in out
+    assert "partial (7 steps)" in out and f"split/{card.fingerprint}  no recipe needs it" in out
     assert "gone, though recipes point there: split/ffffffffffff" in out
 
 
