@@ -3,8 +3,8 @@
     python benchmarks/cell_map.py [--cells 10000] [--page FILE]
 
 The cells are those of simulated plates, again and again until there are enough. Times are medians over 50 redraws in a
-headless Chromium; the unit is the time of as many calls of `fillRect` on the same canvas, measured in the same run. The goal for
-10,000 cells is 16 ms a redraw and 8 MB.
+headless Chromium; the unit is the time of as many calls of `fillRect` on the same canvas, measured in the same run.
+The goal for 10,000 cells is 16 ms a redraw and 8 MB.
 """
 
 from __future__ import annotations
@@ -122,9 +122,7 @@ def show(file: Path) -> None:
         page.wait_for_function("cellssl.maps.length === 1 && !cellssl.maps[0].moving")
         print(f"opened in {time.perf_counter() - start:.2f} s; the page has {file.stat().st_size / 1e6:.2f} MB")
         redraw, unit = (float(np.median([page.evaluate(code) for _ in range(50)])) for code in (REDRAW, UNIT))
-        print(
-            f"a redraw takes {redraw:.1f} ms, {redraw / unit:.1f} times as long as as many calls of fillRect ({unit:.1f} ms)"
-        )
+        print(f"a redraw takes {redraw:.1f} ms, fillRect {unit:.1f} ms: {redraw / unit:.1f} times as long")
         browser.close()
 
 

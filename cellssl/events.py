@@ -70,8 +70,13 @@ class Transfer:
 
 
 @dataclass(frozen=True)
+class PlatesDone:
+    """Every plate is finished: counts that follow are those of all of them together."""
+
+
+@dataclass(frozen=True)
 class Waiting:
     """Nothing is new: the work goes on, or waits for another process, and may be stopped here."""
 
 
-Event = Started | Progress | PlateStarted | Transfer | Waiting | StepDone | Saved | Note
+Event = Started | Progress | PlateStarted | PlatesDone | Transfer | Waiting | StepDone | Saved | Note

@@ -12,6 +12,8 @@ from cellssl.artifacts.card import Card
 LONGEST_VALUE = 60
 """Characters of a value; a longer one is cut."""
 ABSENT = object()
+MADE_WITH = ("cellssl", "libraries", "device", "precision", "python", "platform")
+"""What of a run may explain that other bytes were made; its time and host do not."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ def differences(first: Card, second: Card) -> list[str]:
     found += [f"recipe: {line}" for line in _differing_values(first.section, second.section)]
     found += [f"input {line}" for line in _differing_values(first.inputs, second.inputs)]
     found += [f"external file {line}" for line in _differing_values(first.outside, second.outside)]
-    found += [f"made with {one.in_words()}" for one in version_changes(first, second)]
+    for name in MADE_WITH:
+        pair = {name: first.run.get(name)}, {name: second.run.get(name)}
+        found += [f"made with {line}" for line in _differing_values(*pair)]
     found += [f"file {one.in_words()}" for one in file_changes(first, second)]
     return found
 
@@ -57,10 +61,11 @@ def setting_changes(first: Card, second: Card) -> list[Change]:
 
 def version_changes(first: Card, second: Card) -> list[Change]:
     """Return what the two were made with that differs: libraries, device, precision, Python, platform."""
-    names = ("cellssl", "libraries", "device", "precision", "python", "platform")
-    runs = [{name: one.run.get(name) for name in names} for one in (first, second)]
-    lines = _pairs(runs[0], runs[1])
-    return [Change(name, str(one), str(other)) for name, one, other in lines]
+    runs = [{name: one.run.get(name) for name in MADE_WITH} for one in (first, second)]
+    return [
+        Change(name.removeprefix("libraries."), *("none" if one is None else str(one) for one in pair))
+        for name, *pair in _pairs(runs[0], runs[1])
+    ]
 
 
 def file_changes(first: Card, second: Card) -> list[Change]:
@@ -74,7 +79,7 @@ def file_changes(first: Card, second: Card) -> list[Change]:
 
 
 def value_in_words(value: Any) -> str:
-    """Return a value of a card as a person writes it: a plugin with its settings in brackets, the rest as in a recipe."""
+    """Return a value of a card as a person writes it: a plugin with its settings in brackets, others as in a recipe."""
     words = _words(value)
     return words if len(words) <= LONGEST_VALUE else f"{words[: LONGEST_VALUE - 2].rstrip()} …"
 
@@ -82,23 +87,24 @@ def value_in_words(value: Any) -> str:
 def _words(value: Any) -> str:
     match value:
         case None:
-            return "not given"
+            words = "not given"
         case bool():
-            return json.dumps(value)
+            words = json.dumps(value)
         case str():
-            return value or '""'
+            words = value or '""'
         case float() if value.is_integer() and abs(value) < 1e15:
-            return str(int(value))
+            words = str(int(value))
         case {"objective": objective, "view": list(view)} if view:  # a branch of a training
-            return f"{_words(objective).partition('(')[0]} on {', '.join(_names(view)) or _words(view)}"
+            words = f"{_words(objective).partition('(')[0]} on {', '.join(_names(view)) or _words(view)}"
         case {"name": str(name), **rest}:
-            return f"{name}({', '.join(f'{key} = {_words(item)}' for key, item in rest.items())})" if rest else name
+            words = f"{name}({', '.join(f'{key} = {_words(item)}' for key, item in rest.items())})" if rest else name
         case dict():
-            return ", ".join(f"{key} = {_words(item)}" for key, item in value.items()) or "none"
+            words = ", ".join(f"{key} = {_words(item)}" for key, item in value.items()) or "none"
         case list() | tuple():
-            return ", ".join(map(_words, value)) or "none"
+            words = ", ".join(map(_words, value)) or "none"
         case _:
-            return str(value)
+            words = str(value)
+    return words
 
 
 def _changes(first: Any, second: Any, path: str) -> Iterator[Change]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from cellssl.artifacts.card import NAME
@@ -37,6 +38,32 @@ def copy_files(artifact: Artifact, folder: Path) -> None:
             with atomic_path(target) as written:
                 shutil.copyfile(source, written)
                 shutil.copystat(source, written)
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Make a folder that an option names; UsageError where it cannot be made, or nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = "it is a file" if folder.is_file() else error.strerror
+        raise UsageError(
+            f"{option}: nothing can be written to {folder}: {reason}", hint=f"give another folder to {option}"
+        ) from error
+
+
+def copy_part(artifact: Artifact, part: str, folder: Path) -> list[Path]:
+    """Copy the files of one folder of a result to another folder, in place of those of the same names there."""
+    names = [name for name in artifact.card.files if name.startswith(f"{part}/")]
+    copies = [folder / name.removeprefix(f"{part}/") for name in names]
+    if in_the_way := next((copy for copy in copies if copy.is_dir()), None):
+        raise UsageError(f"{in_the_way} is a folder, and a file of that name is to be written", hint="rename it")
+    with faults_explained(folder, "choose another folder"):
+        for name, copy in zip(names, copies, strict=True):
+            with atomic_path(copy) as written:
+                shutil.copyfile(artifact.file(name), written)
+    return copies
 
 
 def _is_unchanged(source: Path, target: Path) -> bool:

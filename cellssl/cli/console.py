@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from cellssl.cli.columns import WIDTH, aligned
 from cellssl.cli.notes import Notes
 from cellssl.durations import in_words
 from cellssl.errors import CellsslError, FailedError, InterruptedByUserError
-from cellssl.events import Event, Note, PlateStarted, Progress, Saved, Started, StepDone, Transfer
+from cellssl.events import Event, Note, PlatesDone, PlateStarted, Progress, Saved, Started, StepDone, Transfer
 
 if TYPE_CHECKING:
     from cellssl.cli.bars import Bars
@@ -88,7 +89,7 @@ class Work:
 
     def names(self) -> dict[str, str | int]:
         """Return what a line of a log for machines says of it."""
-        more = {"arm": self.arm, "seed": self.seed, "plate": self.plate and self.plate.plate}
+        more = {"arm": self.arm, "seed": self.seed, "plate": None if self.plate is None else self.plate.plate}
         return {"stage": self.stage, **{name: value for name, value in more.items() if value not in ("", None)}}
 
     def name(self) -> str:
@@ -100,11 +101,11 @@ class Work:
         at = self.plate
         return self.title if at is None or at.total < 2 else f"{self.title} {at.plate} ({at.number} of {at.total})"
 
-    def begin_plate(self, plate: PlateStarted) -> None:
-        """Begin to count anew, for another plate."""
+    def begin_plate(self, plate: PlateStarted | PlatesDone) -> None:
+        """Begin to count anew, for another plate, or for all of them together."""
         self.plate_s = time.monotonic()
         self.first_plate_s = self.first_plate_s or self.plate_s
-        self.plate, self.now = plate, None
+        self.plate, self.now = plate if isinstance(plate, PlateStarted) else None, None
         self.counts.clear()
 
     def count(self, done: int, total: int, unit: str, note: str) -> Count:
@@ -118,8 +119,10 @@ class Work:
 
     def left_s(self, now: float) -> float | None:
         """Return how long it will take to its end, all plates included; None where that is not known."""
-        left = self.now.pace().get("left_s") if self.now is not None and self.now.total > 1 else None
-        if left is None or self.now is None:
+        if self.now is None or self.now.total < 2 or self.now.done >= self.now.total:
+            return None
+        left = self.now.pace().get("left_s")
+        if left is None:
             return None
         left = max(0.0, left - (now - self.now.seen_s))
         if self.plate is None:
@@ -187,8 +190,8 @@ class Console:
             self._works.remove(work)
             if not self._works:
                 self._end_bars()
-            for line in self._notes.at_end(work.number):
-                self._print_line(f"{work.title}: {line}")
+            for line in self._notes.at_end(work.number, work.title):
+                self._print_line(line)
 
     def _end_bars(self) -> None:
         """Take the bars away: nothing is being worked on."""
@@ -226,7 +229,7 @@ class Console:
                 self._advance(work, event.done, event.total, event.unit, event.note)
             case StepDone():
                 self._advance(work, event.step, event.total, "steps", f"loss {event.metrics['loss']:.4f}")
-            case PlateStarted():
+            case PlateStarted() | PlatesDone():
                 work.begin_plate(event)
             case Transfer():
                 self._transfer(work, event)
@@ -250,9 +253,11 @@ class Console:
         self._log_line("note", {"text": text}, work)
         self._print_line(text)
 
-    def _print_line(self, text: str) -> None:
+    def _print_line(self, text: str, *, wrap: bool = True) -> None:
         if self.quiet:
             return
+        if wrap:
+            text = _in_lines(text, _columns(sys.stderr))
         if self._bars is not None:
             self._bars.print(text)
         else:
@@ -273,12 +278,7 @@ class Console:
 
     def width(self, *, of_stdout: bool = False) -> int:
         """Return the characters of a line: 80, or fewer where the terminal is narrower."""
-        stream = sys.stdout if of_stdout else sys.stderr
-        try:
-            narrow = os.get_terminal_size(stream.fileno()).columns if stream is not None and stream.isatty() else 0
-        except (OSError, ValueError, AttributeError):
-            narrow = 0
-        return min(WIDTH, narrow) or WIDTH
+        return min(WIDTH, _columns(sys.stdout if of_stdout else sys.stderr) or WIDTH)
 
     def lines(self, lines: Sequence[str], *, to_stdout: bool = False) -> None:
         """Print lines for people, on stderr or as what a command was asked for."""
@@ -286,7 +286,8 @@ class Console:
             if to_stdout:
                 _print(line, sys.stdout)
             else:
-                self.say(line)
+                self._log_line("note", {"text": line})
+                self._print_line(line, wrap=False)
 
     def error(self, error: CellsslError | InterruptedByUserError) -> None:
         """Print what is wrong, and the cure."""
@@ -462,6 +463,23 @@ class Enduring:
 
     def _give_up(self) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def _columns(stream: IO[str] | None) -> int:
+    """Return the width of a terminal; 0 for what is none."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns if stream is not None and stream.isatty() else 0
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
+def _in_lines(text: str, width: int) -> str:
+    """Return a sentence in lines that a terminal need not break within a word; paths stay whole."""
+    if len(text) <= width or not width:
+        return text
+    return textwrap.fill(
+        text, width - 1, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
 
 
 def _print(text: str, stream: IO[str] | None) -> None:

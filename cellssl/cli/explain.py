@@ -114,10 +114,13 @@ def _found(what: str, name: str | None) -> list[Explained]:
     places = [] if rest else list(_places_of(first))
     if places:
         return places
-    known = [*sections, *PLUGIN_FOLDERS, *ALIASES, *_plugin_names(), *_setting_names()]
-    near = plugins.did_you_mean(first, tuple(dict.fromkeys(known)))
-    alone = "" if near.startswith("did you") else "cellssl explain, without a word, lists what can be asked for"
-    raise UsageError(f"there is nothing called {first!r} to explain", hint=alone or near)
+    words = tuple(dict.fromkeys((*sections, *PLUGIN_FOLDERS, *ALIASES, *_plugin_names())))
+    hint = plugins.did_you_mean(first, words)
+    if not hint.startswith("did you"):
+        hint = plugins.did_you_mean(first, tuple(dict.fromkeys(_setting_names())))
+    if not hint.startswith("did you"):
+        hint = "cellssl explain, without a word, lists what there is"
+    raise UsageError(f"there is nothing called {first!r} to explain", hint=hint)
 
 
 def _in_section(section: str, rest: Sequence[str]) -> list[Explained]:

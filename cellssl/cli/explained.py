@@ -1,4 +1,4 @@
-"""explained: settings models in; of each setting its default, type, unit, bounds, choices and meaning, in words, out."""
+"""explained: settings models in; default, type, unit, bounds, choices and meaning of each setting, in words, out."""
 
 from __future__ import annotations
 
@@ -57,18 +57,14 @@ class Setting:
 
     def kind(self) -> str:
         """Return type, unit, bounds and choices in a line."""
-        numeric = [word for word in self.types if "number" in word]
-        unit = f" ({self.unit})" if self.unit and numeric else ""
-        words = " or ".join(self.types)
-        line = ", ".join(one for one in (f"{words}{unit}" if words else "", *self.bounds) if one)
-        if self.choices and self.choices != ("true", "false"):
+        unit = f" ({self.unit})" if self.unit and any("number" in word for word in self.types) else ""
+        if LIST_OF_CHOICES in self.types:
+            return "; ".join([f"a list of any of {', '.join(self.choices)}", *self.bounds])
+        words = f"{' or '.join(self.types)}{unit}" if self.types else ""
+        listed = ""
+        if self.choices:
             listed = f"one of {', '.join(self.choices)}" if len(self.choices) > 1 else self.choices[0]
-            if LIST_OF_CHOICES in self.types:
-                return f"a list of any of {', '.join(self.choices)}" + (
-                    f"; {bounds}" if (bounds := ", ".join(self.bounds)) else ""
-                )
-            line = f"{listed}; or {line}" if line else listed
-        return line
+        return "; or ".join(one for one in (listed, ", ".join(one for one in (words, *self.bounds) if one)) if one)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON holds it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from cellssl.cli.columns import WIDTH
 from cellssl.counting import counted
 from cellssl.events import Note
 
@@ -12,8 +13,8 @@ SHORT = 60
 """Characters of a remark that is shown each time: it costs no more than the hint that it was made before."""
 PLATE = re.compile(r"\bplate (\S+?)(?=[:,;]?(?:\s|$))")
 NUMBER = re.compile(r"\d[\d,.]*")
-SHOWN = 64
-"""Characters of a repeated sentence that are shown to say which one it is."""
+LEAST_SHOWN = 20
+"""Characters of a repeated sentence that are shown to say which one it is, however long the line gets."""
 
 
 @dataclass
@@ -36,16 +37,16 @@ class Notes:
         self._repeated.setdefault(work, []).append((sentence, note.text))
         return False
 
-    def at_end(self, work: int) -> list[str]:
-        """Return the lines that stand for what a work has repeated."""
+    def at_end(self, work: int, title: str) -> list[str]:
+        """Return the lines that stand for what a work has repeated; they begin with its title."""
         repeated = self._repeated.pop(work, [])
         own = [pair for pair in repeated if self._first[pair[0]][0] == work]
         others = [pair for pair in repeated if self._first[pair[0]][0] != work]
-        lines = [_again([text for one, text in own if one == sentence]) for sentence in dict(own)]
+        lines = [f"{title}: {_again([t for one, t in own if one == sentence], title)}" for sentence in dict(own)]
         if others:
             names = {self._first[sentence][1] for sentence, _ in others}
             where = f"as for {names.pop()}" if len(names) == 1 else "as above"
-            lines.append(f"{counted(len(dict(others)), 'remark')} {where}")
+            lines.append(f"{title}: {counted(len(dict(others)), 'remark')} {where}")
         return lines
 
 
@@ -54,16 +55,17 @@ def alike(sentence: str) -> str:
     return NUMBER.sub("#", PLATE.sub("plate", sentence))
 
 
-def _again(texts: list[str]) -> str:
+def _again(texts: list[str], title: str) -> str:
     """Return a line for sentences that differ from the first one in the plate and in numbers alone."""
     plates = {found[1] for text in texts if (found := PLATE.search(text))}
     which = counted(len(plates), "more plate") if plates else f"{len(texts)} more times"
     if len(plates) == 1:
         which = f"plate {plates.pop()}"
     said = PLATE.sub("", texts[0]).replace("warning:", "").lstrip(" :,;")
-    return f"the same for {which}: {shortened_end(said)}"
+    words = f"the same for {which}: "
+    return words + _beginning(said, max(LEAST_SHOWN, WIDTH - len(title) - len(words) - 4))
 
 
-def shortened_end(text: str) -> str:
+def _beginning(text: str, width: int) -> str:
     """Return the beginning of a sentence, up to a word's end."""
-    return text if len(text) <= SHOWN else f"{text[:SHOWN].rsplit(' ', 1)[0]} …"
+    return text if len(text) <= width else f"{text[:width].rsplit(' ', 1)[0]} …"

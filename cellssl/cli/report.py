@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellssl.cli import options as o
+from cellssl.counting import counted
 
 if TYPE_CHECKING:
     from cellssl.artifacts.store import Artifact
@@ -19,6 +21,14 @@ Whats = Annotated[
 CsvOption = Annotated[
     bool, typer.Option("--csv", help="Print the scores on stdout, one row per run, in place of the path.")
 ]
+FiguresOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--figures",
+        help="Also copy all figures to this folder, as SVG, PDF and PNG, each with its numbers as CSV.",
+        metavar="DIR",
+    ),
+]
 SinceOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -30,18 +40,27 @@ SinceOption = Annotated[
 
 
 @o.flags(*o.all_but("inputs", "plate", "device", "dry_run"))
-def command(what: Whats, common: o.Common, csv: CsvOption = False, since: SinceOption = None) -> None:
+def command(
+    what: Whats,
+    common: o.Common,
+    csv: CsvOption = False,
+    since: SinceOption = None,
+    figures: FiguresOption = None,
+) -> None:
     """Make one HTML page of the results of a recipe, or of some cluster artifacts.
 
     Example: cellssl report demo --seed 0 --csv > scores.csv
     """
     from cellssl.artifacts.contents import read_text
+    from cellssl.artifacts.export import check_writable
     from cellssl.cli.runner import Runner, console_for, session_without_recipe
     from cellssl.config.recipe import is_a_recipe
     from cellssl.errors import UsageError
 
     if csv and common.json:
         raise UsageError("--csv and --json cannot both print on stdout", hint="choose one")
+    if figures is not None:
+        check_writable(figures, "--figures")
     is_recipe = len(what) == 1 and is_a_recipe(what[0])
     if is_recipe:
         runner = Runner.of(what[0], common)
@@ -54,7 +73,20 @@ def command(what: Whats, common: o.Common, csv: CsvOption = False, since: SinceO
     show_table(runner.console, artifact)
     if csv:
         runner.console.content(read_text(artifact, "scores.csv"))
-    runner.write_output(artifact, print_path=not csv)
+    copied = copied_figures(runner.console, artifact, figures) if figures is not None else {}
+    runner.write_output(artifact, print_path=not csv, more=copied)
+
+
+def copied_figures(console: Console, report: Artifact, folder: Path) -> dict[str, list[str]]:
+    """Copy the figures of a report to a folder, say where they are, and return their paths."""
+    from cellssl.artifacts.export import copy_part
+    from cellssl.stages.report.figure_files import FOLDER
+
+    copies = copy_part(report, FOLDER, folder)
+    console.say(
+        f"figures: {counted(len({copy.stem for copy in copies}), 'figure')} in {folder}, as SVG, PDF, PNG and CSV"
+    )
+    return {"figures": [str(copy) for copy in copies]}
 
 
 def show_table(console: Console, report: Artifact) -> None:

@@ -210,8 +210,10 @@ class Runner:
         with granted_cores(self.common.threads):
             return self.show_all(work, self.console.show)
 
-    def write_output(self, artifact: Artifact, *, print_path: bool = True) -> None:
-        """Write the copies that --output asks for, and the result line, unless stdout is taken."""
+    def write_output(
+        self, artifact: Artifact, *, print_path: bool = True, more: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the copies that --output asks for, and the result line, unless stdout is taken; --json has `more`."""
         if self.common.output is not None:
             write = copy_card if self.common.output.suffix == ".json" else copy_files
             write(artifact, self.common.output)
@@ -222,6 +224,7 @@ class Runner:
             "fingerprint": artifact.fingerprint,
             "path": str(artifact.path),
             "metrics": artifact.card.metrics,
+            **(more or {}),
         }
         self.console.result(str(artifact.path), details)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -232,9 +233,8 @@ def _ended(text: str, width: int) -> str:
 def _totals(found: Inventory) -> str:
     """Return the sums of a store in one line."""
     if not found.entries:
-        return (
-            f"{found.root} is a store with no results yet; cellssl run RECIPE --store {_quoted(found.root)} makes some"
-        )
+        makes = f"cellssl run RECIPE --store {shlex.quote(str(found.root))} makes some"
+        return f"{found.root} is a store with no results yet; {makes}"
     finished = [one for one in found.entries if not one.remark.startswith(("unfinished", "set aside", "its card"))]
     rest = len(found.entries) - len(finished)
     size = size_text(sum(one.bytes for one in found.entries))
@@ -243,12 +243,6 @@ def _totals(found: Inventory) -> str:
     words += [f"{rest:,} unfinished, set aside or unreadable"] if rest else []
     words += [f"{unneeded:,} that no recipe needs (cellssl gc lists them)"] if unneeded else []
     return "; ".join(words)
-
-
-def _quoted(path: Path) -> str:
-    import shlex
-
-    return shlex.quote(str(path))
 
 
 def usage_line(usage: Usage) -> str:

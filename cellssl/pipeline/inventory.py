@@ -144,7 +144,7 @@ def folder_size(folder: Path) -> tuple[int, float | None]:
     for below, _, files in os.walk(folder):
         for name in files:
             with suppress(OSError):  # it has just been removed
-                stat = os.lstat(os.path.join(below, name))
+                stat = (Path(below) / name).lstat()
                 size, last = size + stat.st_size, max(last or 0.0, stat.st_mtime)
     return size, last
 

@@ -52,8 +52,9 @@ DPI = WIDTH_PX / WIDTH_INCH
 RASTER_DPI = 300
 """Resolution of what SVG and PDF hold as pixels: pictures, and clouds of many points."""
 EPSILON_INCH = 0.001
-POINTS_AS_PATHS, LINE_POINTS_AS_PATHS = 2000, 20_000
-"""Clouds and lines of more points are pixels in SVG and PDF; as paths a drawing program could hardly open them."""
+POINTS_AS_PATHS, LINE_POINTS_AS_PATHS = 4000, 20_000
+"""Where all clouds of a figure, or one line, have more points, they are pixels in SVG and PDF: drawing programs could
+hardly open so many paths."""
 HIGHEST_INCH = 7.8
 """Higher figures are cut into strips for the page; otherwise print would shrink them until they are unreadable."""
 STRIP_INCH = 4.4
@@ -209,7 +210,9 @@ def framed(image: bytes) -> Figure:
 
 def _for_vectors(figure: Figure) -> None:
     """Let clouds and lines of many points become pixels in SVG and PDF; pictures keep the pixels that they have."""
-    clouds = [each for each in figure.findobj(PathCollection) if _points_of(each) > POINTS_AS_PATHS]
+    clouds = figure.findobj(PathCollection)
+    if sum(map(_points_of, clouds)) <= POINTS_AS_PATHS:
+        clouds = []
     lines = [each for each in figure.findobj(Line2D) if _points_of(each) > LINE_POINTS_AS_PATHS]
     for artist in (*clouds, *lines):
         artist.set_rasterized(True)

@@ -58,4 +58,4 @@ def test_old_vectors_are_evaluated_by_this_version(old: Path, tmp_path: Path) ->
     vectors = of_kind(old, "embed")
     said = say("evaluate", recipe, "--store", tmp_path / "new", "--store", old, "--input", vectors.path)
     assert said.code == 0, said.err
-    assert "recipe: neighbours" in say("diff", said.line, of_kind(old, "evaluate").path).out
+    assert "evaluate.neighbours: 3 against" in say("diff", said.line, of_kind(old, "evaluate").path).out

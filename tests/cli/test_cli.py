@@ -168,9 +168,9 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "a store that is a file": ("fetch R --store /dev/null", 1, "cannot be written", "--store"),
     "nothing of that name to explain": ("explain viewz", 2, "nothing called 'viewz'", "did you mean 'views'?"),
     "a part of a stage": (
-        "explain pretrain encoder",
+        "explain pretrain encodr",
         2,
-        "a section has no plugin 'encoder'",
+        "pretrain has no setting 'encodr'",
         "cellssl explain pretrain",
     ),
     "a helper file": ("explain datasets field", 2, "there is no 'field' in datasets", ""),
@@ -356,13 +356,13 @@ def test_status_says_done_partial_and_missing(fresh: Chain, chain: Chain) -> Non
     partial.mkdir(parents=True)
     (partial / "metrics.jsonl").write_text('{"step": 1}\n' * 7)
     said = fresh.say("status")
-    assert re.search(r"pretrain +main +0 +partial \(7 steps\)", said.out)
-    assert re.search(r"fetch +main +missing", said.out)
+    assert re.search(r"pretrain/\w{12} +main +0 +\S+ \S+ +\d+ kB +partial \(7 steps\)", said.out)
+    assert re.search(r"fetch/\w{12} +main +missing", said.out)
 
 
 def test_diff_says_what_made_two_results_differ(chain: Chain) -> None:
     said = say("diff", chain.made("embed").path, chain.made("embed", "intensities").path, "--store", chain.root)
-    assert "recipe: model: pretrain against intensities" in said.out
+    assert "embed.model: pretrain against intensities" in said.out
     same = say("diff", chain.made("split").fingerprint, chain.made("split").path, "--store", chain.root)
     assert same.line == "no differences in what determines the results, or in their files"
 

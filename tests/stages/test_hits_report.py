@@ -21,7 +21,7 @@ from cellssl.stages.report.checks import checks
 from cellssl.stages.report.hit_checks import APART, BY_CELL_NUMBER, DOUBTFUL, apart
 from cellssl.stages.report.runs import Run, by_hand, collect, row_of
 from tests.chain import Chain, say
-from tests.stages.test_report import table_rows
+from tests.stages.test_report import table_rows, table_with
 
 ANYWHERE = RetrievalRule(96, 144, 0.8, 0.03, 0.6, 0.05, 0.1)
 ELSEWHERE = RetrievalRule(96, 120, 0.6, 0.03, 0.5, 0.04, 0.06)
@@ -141,7 +141,7 @@ def test_the_page_begins_with_how_many_treatments_are_active_and_what_could_expl
     assert "Baselines, which learn nothing, find: intensities 7." in section
     assert FOUND.is_it_real in section and FOUND.cautions[0] in section
     assert "12 of 28 tested treatments are active" in page.partition("<h2")[0], "the box at the top says it, too"
-    assert page.index("Which treatments changed the cells</h2>") < page.index("Results</h2>")
+    assert page.index("Which treatments changed the cells</h2>") < page.index("The arms compared</h2>")
 
 
 def test_the_table_shows_twenty_treatments_and_folds_the_others(page: str) -> None:
@@ -162,11 +162,13 @@ def test_names_of_compounds_are_text_on_the_page_and_in_spreadsheets(page: str, 
     assert float(rows[0]["effect"]) == 9.0 and rows[29]["q_value"] == ""
 
 
-def test_all_arms_are_compared_by_hits_with_the_number_of_cells_first(page: str) -> None:
-    rows = table_rows(page, "arm or baseline")
-    assert [row[0] for row in rows] == ["cell count", "intensities", "context"]
-    assert rows[0][1:] == ["5", "28", "–", "0.10", "0.06", "0.06", "–"]
-    assert rows[2][1:] == ["12", "28", "0.55", "0.80", "0.60", "0.60", "1"]
+def test_all_arms_are_compared_by_hits_beside_the_number_of_cells(page: str) -> None:
+    rows = table_with(page, "active treatments")
+    assert [row[0] for row in rows] == ["context", "intensities", "cell count"]
+    assert "12 of 28" in rows[0] and "0.55" in rows[0] and "5 of 28" in rows[2]
+    replicates = table_rows(page, "arm or baseline")
+    assert [row[0] for row in replicates] == ["cell count", "intensities", "context"]
+    assert [replicates[0][1:], replicates[2][1:]] == [["0.10", "0.06", "0.06"], ["0.80", "0.60", "0.60"]]
     assert "All arms alike: vectors normalised: the controls of every plate at 0" in page
 
 
@@ -187,7 +189,7 @@ def test_scores_of_hits_stand_in_scores_csv(folder: Path) -> None:
 
 
 def test_the_figures_are_files_of_the_artifact_and_pictures_of_the_page(page: str, folder: Path) -> None:
-    assert {"hits.png", "hits-doses.png"} <= {file.name for file in folder.glob("*.png")}
+    assert {"hits.png", "hits-doses.png"} <= {file.name for file in folder.glob("figures/*.png")}
     section = page.partition('<section id="treatments">')[2].partition("</section>")[0]
     assert len(re.findall(r"<figure>.{,200}?<img", section, re.DOTALL)) == 2
 
@@ -255,7 +257,7 @@ def test_the_hits_of_the_tiny_screen_are_on_its_page(chain: Chain) -> None:
         f"{row.compound} {row.dose_micromolar:g}" for row in written.itertuples()
     ]
     assert len(pd.read_csv(folder / "hits.csv")) == 2 * len(written)
-    assert (folder / "hits.png").is_file()
+    assert (folder / "figures" / "hits.png").is_file()
 
 
 def test_seeds_of_an_arm_are_compared_by_their_active_treatments(runs: list[Run], stores: Store) -> None:

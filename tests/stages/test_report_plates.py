@@ -77,7 +77,7 @@ def test_wells_whose_names_say_no_position_stand_in_their_order() -> None:
 def test_one_scale_holds_for_all_plates_and_far_effects_do_not_hide_the_others() -> None:
     wells = made_up(["A01", "A02"], plates=60, effect=[1.0, 2.0])
     wells.loc[0, "effect"] = 100.0
-    effect, cells = scores_of(wells, has_hits=True)
+    effect, cells = scores_of(wells, "control well")
     assert scale_of(wells["effect"].to_numpy(), effect).high == pytest.approx(2.0)
     assert scale_of(wells["effect"].to_numpy(), effect).is_cut
     assert (scale_of(wells["n"].to_numpy(), cells).low, scale_of(wells["n"].to_numpy(), cells).high) == (0, 10)
@@ -93,7 +93,7 @@ def test_the_means_at_the_edge_are_those_of_controls_alone() -> None:
 def test_equal_columns_are_on_the_page_once_and_arms_beyond_its_size_are_left_out() -> None:
     many = made_up(["A01", "A02", "B01"], plates=4)
     wells, layout = placed(many)
-    arms = [Arm(f"arm {number}", many.assign(effect=np.arange(12.0) + number), True) for number in range(40)]
+    arms = [Arm(f"arm {number}", many.assign(effect=np.arange(12.0) + number), "control well") for number in range(40)]
     data = plate_data(arms, wells, layout, most_values=10 * len(wells))
     assert len(data["arms"]) == 10
     assert len(data["values"]) == 11, "the number of cells is the same in all arms"
@@ -147,7 +147,7 @@ def test_hostile_names_are_text_and_many_plates_are_chosen_from(tmp_path: Path) 
     many = made_up(["A01", HOSTILE, "B02"], plates=2 * PLATES_DRAWN + 1, effect=[1.0, np.nan, 3.0])
     many["treatment"] = many["treatment"].str.replace("drug 2", HOSTILE)
     wells, layout = placed(many)
-    block = Interactive("plates", plate_data([Arm(HOSTILE, many, True)], wells, layout), [])
+    block = Interactive("plates", plate_data([Arm(HOSTILE, many, "control well")], wells, layout), [])
     file = tmp_path / "page.html"
     file.write_text("".join(render(Page("x", [], [Section("Plates", [block], "plates")]))), encoding="utf-8")
     with opened(file, 390) as browser:

@@ -113,7 +113,9 @@ def test_the_page_says_what_the_sweep_changes_and_shows_its_curves(votes: Chain)
     assert "Changing votes from 1 to 20 in “main”" in page
     assert "2 seeds do not show which classes gain or lose" in page
     assert "pairs of classes change in opposite directions over votes in “main”" in page
-    assert {"sweep-main-votes.png", "sweep-main-votes-classes.png"} <= {path.name for path in folder.iterdir()}
+    assert {"sweep-main-votes.png", "sweep-main-votes-classes.png"} <= {
+        path.name for path in (folder / "figures").iterdir()
+    }
 
 
 def test_values_that_were_added_later_are_sorted(votes: Chain) -> None:

@@ -18,7 +18,7 @@ from cellssl.reporting.text_fitting import (
     x_tick_labels_height_inch,
     y_tick_labels_width_inch,
 )
-from cellssl.reporting.theme import COLOUR_MAP, LIGHT_SHADE, figure_width_inch, styled
+from cellssl.reporting.theme import COLOUR_MAP, LIGHT_SHADE, TICK_POINTS, figure_width_inch, styled
 
 CLASSES_WRITTEN = 12
 """With more classes the numbers would not fit into their squares."""
@@ -77,4 +77,4 @@ def _confusion(
         percent = f"{100 * shares[row, column]:.0f}"
         text = f"{counts[row, column]:,}\n{percent}%" if with_counts else percent
         colour = "black" if scale(shares[row, column]) > LIGHT_SHADE else "white"
-        axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+        axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=TICK_POINTS)

@@ -16,13 +16,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from cellssl.reporting.text_fitting import shorten_all
-from cellssl.reporting.theme import COLOUR_MAP, LIGHT_SHADE, cluster_style, styled
+from cellssl.reporting.theme import COLOUR_MAP, HALF_INCH, LIGHT_SHADE, TICK_POINTS, cluster_style, styled
 
-ANSWER_INCH = 5.0
-"""Width of the picture that stands first, beside the cells."""
-NAME_INCH = 1.3
+NAME_INCH = 0.9
 """Width for the names of treatments."""
-LOWEST_INCH, HIGHEST_INCH = 1.5, 4.0
+LOWEST_INCH, HIGHEST_INCH = 1.2, 2.75
 """Least and greatest height, so that everything fits on the first screen."""
 OTHER_GREY = "#D9D9D9"
 """Clusters beyond those that have a colour of their own."""
@@ -42,7 +40,7 @@ def effects_by_dose(
     figure, axis = _panel(len(compounds), 0.55)
     norm = Normalize(0.0, max(float(np.nanmax(effect, initial=0.0)), 1.0))
     shades = figure.colorbar(ScalarMappable(norm, COLOUR_MAP), ax=axis, fraction=0.04, pad=0.02)
-    shades.set_label("effect")
+    shades.set_label("effect", fontsize=TICK_POINTS)
     shades.outline.set_visible(False)
     axis.imshow(effect, cmap=COLOUR_MAP, norm=norm, aspect="auto", interpolation="nearest")
     for row, column in np.argwhere(np.isfinite(effect)).tolist():
@@ -60,10 +58,12 @@ def _number(axis: Axes, row: int, column: int, effect: float, is_active: bool, n
     """Write the effect into its square, and frame the square of an active treatment."""
     ink = "black" if norm(effect) > LIGHT_SHADE else "white"
     weight = "bold" if is_active else "normal"
-    axis.text(column, row, f"{effect:.1f}", ha="center", va="center", color=ink, fontsize=8, fontweight=weight)
+    axis.text(
+        column, row, f"{effect:.1f}", ha="center", va="center", color=ink, fontsize=TICK_POINTS, fontweight=weight
+    )
     if is_active:
-        outer = Rectangle((column - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor="white", linewidth=3.0)
-        inner = Rectangle((column - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor="black", linewidth=1.5)
+        outer = Rectangle((column - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor="white", linewidth=2.0)
+        inner = Rectangle((column - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor="black", linewidth=1.0)
         axis.add_patch(outer)
         axis.add_patch(inner)
 
@@ -82,7 +82,7 @@ def effects_in_order(
     for chosen, face, label in ((active, "black", "active"), (~active, "white", "not active")):
         if chosen.any():
             axis.hlines(place[chosen], low[chosen], high[chosen], color="black", linewidth=1.2, zorder=2)
-            axis.scatter(effect[chosen], place[chosen], s=28, facecolor=face, edgecolor="black", zorder=3, label=label)
+            axis.scatter(effect[chosen], place[chosen], s=16, facecolor=face, edgecolor="black", zorder=3, label=label)
     axis.axvline(1.0, color="black", linewidth=0.8, linestyle=":", zorder=1)
     axis.set_xlim(left=min(0.0, float(np.nanmin(np.concatenate([effect, low, [0.0]])))))
     axis.set_ylim(len(names) - 0.5, -0.5)
@@ -121,8 +121,8 @@ def shares_of_clusters(
 
 
 def _panel(rows: int, beside_inch: float) -> tuple[Figure, Any]:
-    height = float(np.clip(0.24 * rows + beside_inch, LOWEST_INCH, HIGHEST_INCH))
-    figure = Figure(figsize=(ANSWER_INCH, height))
+    height = float(np.clip(0.2 * rows + beside_inch, LOWEST_INCH, HIGHEST_INCH))
+    figure = Figure(figsize=(HALF_INCH, height))
     return figure, figure.subplots()
 
 
@@ -131,6 +131,6 @@ def _rows(axis: Axes, names: Sequence[str]) -> None:
     axis.yaxis.set_major_locator(FixedLocator(list(range(len(names)))))
     axis.set_yticklabels(shorten_all(list(names), NAME_INCH))
     axis.yaxis.set_minor_locator(NullLocator())
-    axis.tick_params(axis="both", length=0)
+    axis.tick_params(axis="both", which="both", length=0)
     for side in axis.spines.values():
         side.set_visible(False)

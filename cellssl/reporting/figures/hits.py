@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from cellssl.reporting.text_fitting import shorten_all, width_inch
-from cellssl.reporting.theme import GREY, OTHER_COLOURS, TREATED, WIDTH_INCH, styled
+from cellssl.reporting.theme import GREY, OTHER_COLOURS, TICK_POINTS, TREATED, WIDTH_INCH, styled
 
 State = Literal["active", "not active", "not tested"]
 
@@ -139,7 +139,7 @@ def _name(axis: Axes, x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], name
                 (box[1] + box[3]) / 2 / AREA_INCH[3],
                 text,
                 transform=axis.transAxes,
-                fontsize=8,
+                fontsize=TICK_POINTS,
                 va="center",
                 zorder=5,
             )

@@ -20,6 +20,7 @@ from cellssl.reporting.theme import (
     COLOUR_MAP,
     COLOURS,
     NO_GROUP,
+    TICK_POINTS,
     WIDTH_INCH,
     GroupStyle,
     cluster_style,
@@ -132,7 +133,7 @@ def _name(axis: Axes, points: Float[np.ndarray, "n 2"], labels: np.ndarray) -> N
             textcoords="offset points",
             ha="center",
             va="bottom",
-            fontsize=8,
+            fontsize=TICK_POINTS,
             fontweight="bold",
             path_effects=halo,
         )

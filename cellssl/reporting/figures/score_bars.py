@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from cellssl.reporting.seed_statistics import mean_sd
 from cellssl.reporting.text_fitting import shorten_all
-from cellssl.reporting.theme import COLOURS, GREY, WIDTH_INCH, styled
+from cellssl.reporting.theme import BASELINE, TICK_POINTS, TRAINED, WIDTH_INCH, styled
 
 LOWEST_END = 0.1
 """The axis of scores ends at least here; otherwise scores at chance level would fill the page."""
@@ -33,7 +33,7 @@ def bars(scores: Sequence[Bar], metric: str, shuffled: float | None = None) -> F
     figure = Figure(figsize=(WIDTH_INCH, 0.36 * len(scores) + 1.0))
     axis = figure.subplots()
     for row, bar in enumerate(scores):
-        _bar(axis, row, np.asarray(bar.values, dtype=float), GREY if bar.is_baseline else COLOURS[0])
+        _bar(axis, row, np.asarray(bar.values, dtype=float), BASELINE if bar.is_baseline else TRAINED)
     if shuffled is not None:
         axis.axvline(shuffled, color="black", linestyle="--", linewidth=1.2, label="shuffled labels")
     low, high = axis.get_xlim()
@@ -57,12 +57,12 @@ def _bar(axis: Axes, row: int, values: Float[np.ndarray, "seeds"], colour: str) 
         axis.errorbar(score.mean, row, xerr=reach, color="black", linewidth=1.2, capsize=3)
         axis.plot(values, row + offsets, "o", color="white", markeredgecolor="black", markersize=4, linestyle="none")
     end = np.nanmax([0.0, score.mean + reach, *values])
-    axis.annotate(str(score), (end, row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
+    axis.annotate(str(score), (end, row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=TICK_POINTS)
 
 
 def _bars_legend(axis: Axes, scores: Sequence[Bar]) -> None:
     handles, labels = axis.get_legend_handles_labels()
-    for is_baseline, name, colour in ((False, "trained", COLOURS[0]), (True, "baseline", GREY)):
+    for is_baseline, name, colour in ((False, "trained", TRAINED), (True, "baseline", BASELINE)):
         if any(bar.is_baseline == is_baseline for bar in scores):
             handles.append(Patch(color=colour, alpha=0.75))
             labels.append(name)

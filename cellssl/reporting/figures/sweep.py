@@ -26,6 +26,7 @@ from cellssl.reporting.theme import (
     GREY,
     LIGHT_SHADE,
     OTHER_COLOURS,
+    TICK_POINTS,
     TITLE_POINTS,
     WIDTH_INCH,
     other_style,
@@ -181,7 +182,7 @@ def _squares(
     for (row, column), value in np.ndenumerate(score):
         text = "" if np.isnan(value) or spacing_inch < NUMBER_INCH else f"{value:.2f}"
         colour = "black" if (value - low) > LIGHT_SHADE * (high - low) else "white"
-        axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+        axis.text(column, row, text, ha="center", va="center", fontsize=TICK_POINTS, color=colour)
     set_y_tick_labels(axis, list(range(score.shape[0])), _ticks(values[0]), 0.3)
     set_x_tick_labels(axis, list(range(score.shape[1])), _ticks(values[1]), spacing_inch)
     axis.tick_params(length=0)

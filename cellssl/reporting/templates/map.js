@@ -130,6 +130,7 @@ class CellMap {
   draw() {
     this.waiting = null;
     const {clientWidth, clientHeight} = this.canvas, ratio = window.devicePixelRatio || 1;
+    if (!clientWidth || !clientHeight) return;  // it is not shown, as in print
     [this.width, this.height] = [clientWidth, clientHeight];
     if (this.canvas.width !== Math.round(clientWidth * ratio) || this.canvas.height !== Math.round(clientHeight * ratio)) {
       [this.canvas.width, this.canvas.height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];

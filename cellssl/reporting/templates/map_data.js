@@ -84,8 +84,8 @@ class CellPictures {
   // Return a scale bar as a share of a picture's width, with its text; null where the size of a pixel is unknown.
   scaleBar() {
     if (this.pixelUm === null) return null;
-    const width = this.side * this.pixelUm, power = 10 ** Math.floor(Math.log10(width / 2));
-    const length = [5, 2, 1].map(step => step * power).find(each => each <= width / 2);
+    const width = this.side * this.pixelUm, power = 10 ** Math.floor(Math.log10(width / 3));
+    const length = [5, 2, 1].map(step => step * power).find(each => each <= width / 3);
     return {share: length / width, text: `${Number(length.toPrecision(2))} µm`};
   }
 }

@@ -1,11 +1,12 @@
 // The heat maps of plates: elements of the kind "plates". One SVG per plate, one rectangle per well.
 cellssl.PlateViews = class {
   static SIDE = 12;  // of a well, in units of the drawing
-  static MARGIN = 14;
 
   constructor(element) {
     this.element = element;
     this.data = JSON.parse(element.querySelector("script").textContent);
+    this.letter = Math.min(2, Math.max(0.6, this.data.columns / 12));  // large plates are drawn smaller, with the same letters
+    this.margin = 14 * this.letter;
     this.wellsOf = this.data.plates.map((_, plate) =>
       this.data.wells.map((well, index) => ({well, index})).filter(one => one.well[0] === plate));
     this.arm = this.choice("arm", this.data.arms.map(arm => arm.name));
@@ -20,7 +21,8 @@ cellssl.PlateViews = class {
       if (count > 1) choices.append(select.parentElement);
     choices.append(this.scale);
     element.querySelector(".fallback").style.display = "none";
-    element.append(choices, this.said, this.all);
+    element.append(choices, this.said, this.hatching(), this.all);
+    this.all.style.setProperty("--plate", this.data.columns > 24 ? "38rem" : "19rem");
     this.listen();
     this.offerScores();
     this.draw();
@@ -102,33 +104,38 @@ cellssl.PlateViews = class {
   }
 
   drawing(name, wells) {
-    const {SIDE, MARGIN} = cellssl.PlateViews, {rows, columns, placedRows, hasPositions} = this.data;
-    const svg = this.shape("svg", {viewBox: `0 0 ${MARGIN + columns * SIDE + 1} ${MARGIN + rows * SIDE + 1}`, role: "group",
+    const {SIDE} = cellssl.PlateViews, {margin} = this, {rows, columns, placedRows, hasPositions} = this.data;
+    const width = margin + columns * SIDE + 1, height = margin + rows * SIDE + 1;
+    const svg = this.shape("svg", {viewBox: `0 0 ${width} ${height}`, role: "group",
       "aria-label": `plate ${name}, ${wells.length} wells; arrow keys move`});
-    svg.append(this.hatching());
+    svg.style.maxWidth = `${2.4 * width}px`;
     if (hasPositions) {
-      svg.append(this.shape("rect", {x: MARGIN, y: MARGIN, width: columns * SIDE, height: placedRows * SIDE, fill: "none"}));
+      svg.append(this.shape("rect", {x: margin, y: margin, width: columns * SIDE, height: placedRows * SIDE, fill: "none"}));
       for (let row = 1; row <= placedRows; row += this.every(placedRows))
-        svg.append(this.label(this.letters(row), MARGIN / 2, MARGIN + (row - 0.5) * SIDE + 2.5));
+        svg.append(this.label(this.letters(row), margin / 2, margin + (row - 0.5) * SIDE + 2.5 * this.letter));
       for (let column = 1; column <= columns; column += this.every(columns))
-        svg.append(this.label(column, MARGIN + (column - 0.5) * SIDE, MARGIN - 4));
+        svg.append(this.label(column, margin + (column - 0.5) * SIDE, margin - 4 * this.letter));
     }
     wells.forEach(({well, index}, place) => svg.append(this.rectangle(well, index, place === 0)));
     return svg;
   }
 
   rectangle(well, index, isFirst) {
-    const {SIDE, MARGIN} = cellssl.PlateViews, gap = 0.8;
-    return this.shape("rect", {x: MARGIN + (well[3] - 1) * SIDE + gap, y: MARGIN + (well[2] - 1) * SIDE + gap,
+    const {SIDE} = cellssl.PlateViews, {margin} = this, gap = 0.8;
+    return this.shape("rect", {x: margin + (well[3] - 1) * SIDE + gap, y: margin + (well[2] - 1) * SIDE + gap,
       width: SIDE - 2 * gap, height: SIDE - 2 * gap, fill: this.colour(this.values[index]), "data-well": index,
       class: well[5] ? "well control" : "well", role: "img", tabindex: isFirst ? 0 : -1, "aria-label": this.words(index)});
   }
 
+  // A pattern that all plates use.
   hatching() {
+    const svg = this.shape("svg", {width: 0, height: 0, "aria-hidden": true});
+    svg.style.position = "absolute";
     const pattern = this.shape("pattern", {id: "no-value", width: 3, height: 3, patternUnits: "userSpaceOnUse"});
-    pattern.append(this.shape("rect", {width: 3, height: 3, fill: "#fff", stroke: "none"}),
+    pattern.append(this.shape("rect", {width: 3, height: 3, fill: "#fff"}),
       this.shape("path", {d: "M0 3L3 0", stroke: "#999", "stroke-width": 0.6}));
-    return pattern;
+    svg.append(pattern);
+    return svg;
   }
 
   shape(tag, attributes) {
@@ -138,7 +145,7 @@ cellssl.PlateViews = class {
   }
 
   label(text, x, y) {
-    const shape = this.shape("text", {x, y});
+    const shape = this.shape("text", {x, y, "font-size": 7 * this.letter});
     shape.textContent = text;
     return shape;
   }
@@ -189,7 +196,9 @@ cellssl.PlateViews = class {
   showCells(well) {
     if (!this.canShowCells()) return;
     const plate = this.data.plates[well[0]];
-    cellssl.showCells(`${plate} ${well[1]}: ${this.data.treatments[well[4]]}`, cellssl.cellsOfWell(plate, well[1]));
+    const name = `${plate} ${well[1]}`, cells = cellssl.cellsOfWell(plate, well[1]);
+    if (cells.length) cellssl.showCells(`${name}: ${this.data.treatments[well[4]]}`, cells);
+    else this.said.textContent = `No cell of ${name} is on the map, which shows the clustered cells, or a sample of them.`;
   }
 
   // Arrows move to the nearest well in that direction, so that Tab passes a plate in one step.

@@ -106,7 +106,7 @@ def normalised(job: Job, cells: pd.DataFrame, vectors: np.ndarray, fitting: np.n
     from cellssl.profiling.chain import fit_chain, fitted_by, is_per_plate
 
     links, layout = job.settings.normalise, PlateLayout.of(cells)
-    frames = _frames(cells, layout) if is_per_plate(links) else None
+    frames = frames_of_draw(cells, layout) if is_per_plate(links) else None
     by = (cells["scored"].to_numpy(bool), layout.plates, layout.is_control, frames, fitting)
     blocks = embed_blocks(job.inputs["embed"])
     chain, x = fit_chain(links, vectors, *by, blocks=blocks)
@@ -132,7 +132,7 @@ def normalised_as_before(earlier: Artifact, embed: Artifact, cells: pd.DataFrame
         return Normalised(chain.apply(vectors), chain, tuple(pooled), ())
     layout = PlateLayout.of(cells)
     try:
-        frames = _frames(cells, layout)
+        frames = frames_of_draw(cells, layout)
     except UsageError as error:
         raise UsageError(
             f"{error.message}; that chain is the one of the earlier clustering",
@@ -161,7 +161,7 @@ def _words(blocks: Blocks) -> str:
     return f"the blocks {each}" if blocks else "no blocks"
 
 
-def _frames(cells: pd.DataFrame, layout: PlateLayout) -> Frames:
+def frames_of_draw(cells: pd.DataFrame, layout: PlateLayout) -> Frames:
     """Return frames that the controls of the even draw fit.
 
     So the location of a plate is the same whichever cells the split has, and in whatever order: the draw describes

@@ -30,7 +30,7 @@ from cellssl.engine.plate_parts import (
     write_quarantine,
 )
 from cellssl.errors import DataError, UsageError
-from cellssl.events import Event, Note, PlateStarted
+from cellssl.events import Event, Note, PlatesDone, PlateStarted
 from cellssl.files import write_text
 from cellssl.images.reference import parse_reference
 from cellssl.stages.fetch.check import check_plates
@@ -100,6 +100,7 @@ def _all_plates(
             bad[plate], hint = error.message, error.hint
             if len(plates) > 1:
                 yield Note(f"{error.message}; continuing with the other plates")
+    yield PlatesDone()
     if bad and len(plates) > 1:
         shares = "fetch.max_failures or segment.max_failures"
         hint = way_out(bad, len(plates), "repair them (cellssl check lists all faults)", shares)

@@ -13,7 +13,6 @@ from cellssl.artifacts.tables import OF_CELLS, Column, explained, open_parquet, 
 from cellssl.engine.build import Job
 from cellssl.profiling.clusterer import NOISE
 from cellssl.reporting import theme
-from cellssl.reporting.figures import effects
 from cellssl.reporting.html import Block
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.report.figure_files import write_figure
@@ -250,7 +249,7 @@ def draw(job: Job, run: Run, strip: Strip | None) -> list[Block]:
     tiles = to_rgb(crops.read(np.arange(len(crops))), named_colours(crops.channels))
     groups = {title: tiles[(cells["shown_as"] == title).to_numpy(bool)] for title in strip.groups}
     pixel_um = common_pixel_um(cells)
-    figure = montage(groups, pixel_um, columns=COLUMNS, width_inch=effects.ANSWER_INCH)
+    figure = montage(groups, pixel_um, columns=COLUMNS, width_inch=theme.HALF_INCH)
     caption = f"{strip.caption} Channels: {colour_words(crops.channels)}."
     kept = [name for name in ("shown_as", "cell_id", "plate", "well") if name in cells]
-    return [write_figure(job, "answer-cells.png", figure, caption, theme.photo, cells[kept])]
+    return [write_figure(job, "answer-cells", figure, caption, theme.photo, cells[kept])]

@@ -20,13 +20,13 @@ from cellssl.stages.report.runs import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_DOSES = 10
+MOST_DOSES = 8
 """Doses that have a column; where there are more, treatments are shown in the order of their effects."""
-MOST_COMPOUNDS = 14
-MOST_TREATMENTS = 15
-MOST_GROUPS = 13
+MOST_COMPOUNDS = 12
+MOST_TREATMENTS = 12
+MOST_GROUPS = 10
 COLOURED_CLUSTERS = 7
-FILE = "answer.png"
+FILE = "answer"
 
 
 def picture_of_hits(job: Job, run: Run) -> list[Block]:
@@ -94,7 +94,7 @@ def picture_of_clusters(job: Job, run: Run, cells: pd.DataFrame) -> list[Block]:
     shown, clusters, rest = _largest(share, [int(one) for one in counts.columns])
     figure = effects.shares_of_clusters(names, shown, clusters, rest)
     more = len(counts) - len(names)
-    left_out = f" {counted(more, 'further row')}: see answer.csv." if more else ""
+    left_out = f" {counted(more, 'further row')}: see figures/answer.csv." if more else ""
     caption = f"Share of the cells of every {what} in each cluster of “{run.arm}”, seed {run.seed}.{left_out}"
     drawn = counts.reset_index(names=what).rename(columns=lambda one: f"cluster_{one}" if isinstance(one, int) else one)
     return [write_figure(job, FILE, figure, caption, theme.drawing, drawn)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import ArmScores, MeanSd
-from cellssl.stages.report.scores import Row
+from cellssl.stages.report.scores import Row, Score, scores_per_arm
 
 NOT_SCORES = ("arm", "seed", "baseline")
 """Columns of a row that are not scores."""
@@ -67,6 +68,21 @@ class ScoresByArm:
     def by_seed(self, arm: str, score: str) -> dict[int, float]:
         """Return seed -> value of one score of an arm."""
         return seed_statistics.by_seed(self.rows, arm, score)
+
+    def has(self, score: str) -> bool:
+        """Return whether any run has a score."""
+        return any(row.get(score) is not None for row in self.rows)
+
+    def shown(self) -> list[Score]:
+        """Return the scores in the table of scores: those that some run has."""
+        known = [score for score in scores_per_arm() if self.has(score.name)]
+        return [score for score in known if not any(map(self.has, score.instead_of))]
+
+    def differences(self, arm: str, other: str, score: str) -> list[float]:
+        """Return the differences of a score between two arms, for every seed in which both have it."""
+        values, others = self.by_seed(arm, score), self.by_seed(other, score)
+        each = (values[seed] - others[seed] for seed in sorted(values.keys() & others.keys()))
+        return [one for one in each if not math.isnan(one)]
 
     def rows_of(self, arm: str) -> list[Row]:
         """Return the rows of an arm, one per seed."""

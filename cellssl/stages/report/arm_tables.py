@@ -1,15 +1,16 @@
-"""arm_tables: runs in; tables of what each arm is, and of the settings in which arms differ, out."""
+"""arm_tables: runs in; tables of what each arm is, and of which cells fitted its normalisation, out."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from cellssl.artifacts.contents import section_of
-from cellssl.reporting.html import Block, Folded, Section, Table, Value
+from cellssl.reporting.html import Block, Folded, Paragraph, Rich, Table, Value
+from cellssl.stages.report.arm_differences import differences_in_words
 from cellssl.stages.report.runs import Run, active_branches, first_seeds
 from cellssl.stages.report.tables_common import PART_NAMES, by_arm
+from cellssl.stages.report.vector_words import MEASURED, chain_words
+from cellssl.stages.report.view_strips import DRAWS, ViewStrips
 from cellssl.stages.shared.card_shapes import (
     ClusterSection,
     embed_blocks,
@@ -19,32 +20,86 @@ from cellssl.stages.shared.card_shapes import (
 )
 from cellssl.stages.shared.fitted_link import FittedLink
 
-LINKS = {
-    "center_plate": "the controls of every plate at 0",
-    "scale_pooled": "features scaled by the spread of controls over all plates",
-    "robust_z": "features scaled by median and MAD of the controls of the plate",
-    "percentile": "features scaled by the 1st and 99th percentile of the controls of the plate",
-    "zscore": "every feature with mean 0 and standard deviation 1",
-    "pca": "principal components",
-    "pca_whiten": "principal components of equal variance",
-    "sphering": "whitened by the controls of all plates",
-    "tvn": "typical variation normalisation",
-    "clip": "features limited to a range",
-    "l2": "unit length",
-}
-"""What the links of `cluster.normalise` do to the vectors; `pca_whiten` is on cards of earlier versions."""
+DIFFERS = "differs in"
+"""Head of the column that keeps arms apart which would else read the same."""
 
 
-def arm_section(runs: list[Run]) -> list[Section]:
-    """Return the section on what each arm is, and in which settings the arms differ."""
+def arm_blocks(runs: list[Run], strips: ViewStrips) -> list[Block]:
+    """Return what each trained arm is, what each baseline is, and how their vectors were clustered."""
     seeds = {arm: ", ".join(str(run.seed) for run in arm_runs) for arm, arm_runs in by_arm(runs).items()}
-    rows = [
-        [run.arm, "baseline" if run.is_baseline else "trained", _describe(run), _clusters(run), seeds[run.arm]]
-        for run in first_seeds(runs)
-    ]
-    blocks: list[Block] = [Table(["arm", "kind", "vector of a cell", "clusters", "seeds"], rows)]
     shown = first_seeds(runs)
-    return [Section("Arms", [*blocks, *_fitted(shown), *_differences(shown)])]
+    trained = [run for run in shown if not run.is_baseline]
+    baselines = [run for run in shown if run.is_baseline]
+    blocks: list[Block] = []
+    if trained:
+        blocks.append(_trained_table(trained, strips, seeds))
+    if baselines:
+        rows = [[run.arm, _describe(run), difference, seeds[run.arm]] for run, difference in _described(baselines)]
+        caption = "Baselines: their vectors are computed as here, and nothing is learned from these cells."
+        blocks.append(_without_empty(["baseline", "vector of a cell", DIFFERS, "seeds"], rows, caption))
+    return [*blocks, *_clusterings(shown)]
+
+
+def _trained_table(runs: list[Run], strips: ViewStrips, seeds: Mapping[str, str]) -> Table:
+    """Return one row per trained arm: its views, what it minimises, its network, and how long it was trained."""
+    strip_of = {run.arm: strips.of(run) for run in runs}
+    rows: list[list[Value | Rich]] = [
+        [run.arm, strip_of[run.arm], *_training(run), difference, seeds[run.arm]]
+        for run, difference in _described(runs)
+    ]
+    header = ["arm", "views", "loss", "encoder", "epochs", "steps", DIFFERS, "seeds"]
+    caption = (
+        f"Trained arms. Views: one cell, the same in every row, as it is and under {DRAWS} random views of each branch "
+        "(the same random numbers in every row; branches with the same transforms share a strip); the network learns "
+        "to give all of them the same vector. Loss: weight × objective of each branch."
+    )
+    if any(difference for _, difference in _described(runs)):
+        caption += (
+            f" “{DIFFERS}”: where arms would read the same, the settings in which they are not; an arrow goes from the "
+            "first of them to this one."
+        )
+    return _without_empty(header, rows, caption)
+
+
+def _described(runs: list[Run]) -> list[tuple[Run, str]]:
+    """Return every run with the settings in which it differs from runs that would read the same."""
+    reads = [_describe(run) if run.is_baseline else _training(run) for run in runs]
+    return list(zip(runs, differences_in_words(runs, reads), strict=True))
+
+
+def _training(run: Run) -> list[Value]:
+    """Return loss, encoder, epochs and steps of an arm; of blocks with learned models, each by its name."""
+    if not run.trained:
+        return [_describe(run), None, None, None]
+    losses, encoders, epochs, steps = [], [], [], []
+    for part in run.trained:
+        branches = active_branches(part.trained)
+        of_part = " + ".join(
+            f"{branch.weight:g} × {branch.objective.get('name', 'loss')} ({part.named(name)})"
+            for name, branch in branches.items()
+        )
+        losses.append(of_part)
+        encoders.append(pretrain_section(part.trained).encoder.name)
+        epochs.append(f"{pretrain_section(part.trained).epochs:g}")
+        steps.append(f"{pretrain_metrics(part.trained).steps:,}")
+    blocks = f"blocks {_block_words(run)}; " if run.blocks else ""
+    each = (", ".join(dict.fromkeys(values)) for values in (encoders, epochs, steps))
+    return [blocks + "; ".join(losses), *each]
+
+
+def _clusterings(runs: list[Run]) -> list[Block]:
+    """Return how the vectors were clustered: a sentence where all arms are alike, else a table."""
+    words = {run.arm: _clusters(run) for run in runs}
+    if len(set(words.values())) == 1:
+        return [Paragraph(f"Clusters{' of all arms' * (len(runs) > 1)}: {next(iter(words.values()))}.")]
+    table = Table(["arm", "clusters"], [[arm, text] for arm, text in words.items()])
+    return [Folded("How the vectors of each arm were clustered, which is not the same in all", [table])]
+
+
+def _without_empty(header: Sequence[str], rows: Sequence[Sequence[Value | Rich]], caption: str) -> Table:
+    """Return a table without the columns in which no row has anything."""
+    used = [place for place in range(len(header)) if any(row[place] not in ("", None) for row in rows)]
+    return Table([header[place] for place in used], [[row[place] for place in used] for row in rows], caption)
 
 
 def _clusters(run: Run) -> str:
@@ -55,14 +110,7 @@ def _clusters(run: Run) -> str:
     return f"{how}, assigned to an earlier clustering" if section_of(run.cluster, ClusterSection).assign_to else how
 
 
-def chain_words(links: Sequence[str]) -> str:
-    """Return in words what a chain of normalisers does to the vectors."""
-    if not links:
-        return "vectors not normalised"
-    return "vectors normalised: " + ", then ".join(LINKS.get(link, link) for link in links)
-
-
-def _fitted(runs: list[Run]) -> list[Block]:
+def fitted_table(runs: list[Run]) -> list[Block]:
     """Return a table of who fitted the normalisation of each arm; cards of earlier versions do not say it."""
     rows: list[list[Value]] = [
         [run.arm, part, link.link, link.on, link.rows, link.plates, link.folds, link.split_by or "–"]
@@ -84,56 +132,19 @@ def _parts(run: Run) -> dict[str, tuple[FittedLink, ...]]:
     return {"clusters": run.clusters.fitted_by, **{PART_NAMES[name]: links for name, links in evaluated.items()}}
 
 
-def _differences(runs: list[Run]) -> list[Block]:
-    """Return a table of the settings that are not the same in all arms that have them."""
-    each_settings = [_settings(run) for run in runs]
-    names = sorted({name for settings in each_settings for name in settings})
-    differ = [name for name in names if len({each[name] for each in each_settings if name in each}) > 1]
-    table = [[name, *(each.get(name, "–") for each in each_settings)] for name in differ]
-    if not table:
-        return []
-    return [Folded("Settings in which the arms differ", [Table(["setting", *(run.arm for run in runs)], table)])]
-
-
-def _settings(run: Run) -> dict[str, str]:
-    """Return path -> value of every setting of a run, as text."""
-    sections = {kind: one.card.section for kind, one in run.chain().items() if kind not in ("fetch", "evaluate")}
-    return dict(_flat(sections))
-
-
-def _flat(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-MEASURED = {
-    "intensities": "the mean of every channel",
-    "features": "classical features (brightness, texture, area and shape of the nucleus)",
-    "cellprofiler": "CellProfiler's measurements of the nucleus, or of nucleus, cell and cytoplasm",
-    "neighbours": "how near and how close-packed the other nuclei of the field are",
-}
-"""What the models without a network take of a cell."""
-
-
 def _describe(run: Run) -> str:
-    """Return in words how an arm turns a cell into a vector."""
-    if blocks := embed_blocks(run.embed):
-        named = ", ".join(f"{one.name} ({one.dim:,} columns, weight {one.weight:g})" for one in blocks)
-        return f"several models side by side: {named}"
+    """Return in words how an arm without training turns a cell into a vector."""
+    if run.blocks or embed_blocks(run.embed):
+        return f"several models side by side: {_block_words(run)}"
     model = embed_section(run.embed).model
     if model in MEASURED:
-        return f"{MEASURED[model]}; nothing is learned"
-    if not run.trained:
-        weights = {"random": "random weights, not trained", "imagenet": "weights learned on photographs (ImageNet)"}
-        return f"{_network(run)}, {weights.get(model, 'weights from elsewhere, not trained on these cells')}"
-    trained = run.trained[0].trained
-    steps = pretrain_metrics(trained).steps
-    branches = active_branches(trained)
-    named = " + ".join(f"{branch.weight:g} × {name}" for name, branch in branches.items())
-    return f"{_network(run)}, trained without labels for {steps:,} steps; loss = {named}"
+        return MEASURED[model]
+    weights = {"random": "random weights, not trained", "imagenet": "weights learned on photographs (ImageNet)"}
+    return f"{_network(run)}, {weights.get(model, 'weights from elsewhere, not trained on these cells')}"
+
+
+def _block_words(run: Run) -> str:
+    return ", ".join(f"{one.name} ({one.dim:,} columns, weight {one.weight:g})" for one in embed_blocks(run.embed))
 
 
 def _network(run: Run) -> str:

@@ -10,7 +10,6 @@ from cellssl.artifacts.store import Artifact
 from cellssl.config import plugins
 from cellssl.config.settings import FROM_CARD
 from cellssl.stages.embed.block_settings import BASELINES
-from cellssl.stages.report.arm_tables import MEASURED
 from cellssl.stages.report.method_words import (
     NAMED,
     OBJECTIVES,
@@ -25,6 +24,7 @@ from cellssl.stages.report.method_words import (
 )
 from cellssl.stages.report.references import cite
 from cellssl.stages.report.runs import Part, Run, active_branches
+from cellssl.stages.report.vector_words import MEASURED
 from cellssl.stages.shared.card_shapes import EmbedMetrics, embed_section, pretrain_metrics, pretrain_section
 
 TRANSFORMS, OBJECTIVE_FOLDER = "cellssl.learning.transforms", "cellssl.learning.objectives"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cellssl.stages.report.arm_tables import LINKS
 from cellssl.stages.report.method_words import CLUSTERERS, LINK_REFERENCES, called, joined, listed, value_text
 from cellssl.stages.report.references import cite
 from cellssl.stages.report.runs import Run, part_of
+from cellssl.stages.report.vector_words import LINKS
 
 AGGREGATES = {"median": "medians", "mean": "means", "quantiles": "10, 50 and 90 % quantiles"}
 COLUMNS = {"dose_micromolar": "dose", "moa": "mechanism of action", "true_phenotype": "simulated phenotype"}

@@ -15,6 +15,7 @@ from cellssl.reporting import theme
 from cellssl.reporting.html import Block, Interactive, Paragraph, Section, Table, Value
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.figure_files import write_figure
+from cellssl.stages.report.hit_tables import compared_with
 from cellssl.stages.report.plate_wells import (
     CELLS,
     EFFECT,
@@ -47,7 +48,8 @@ class Arm:
 
     name: str
     wells: pd.DataFrame
-    has_hits: bool
+    other: str | None
+    """What a search for hits compared wells with; None where there was none."""
 
 
 def plate_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
@@ -59,11 +61,11 @@ def plate_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Sectio
     wells, layout = placed(tables[leading.arm])
     if layout.plate_wells is None and not has_treatments(leading):
         return []
-    found = scores_of(wells, has_hits=leading.hits_artifact is not None)
+    found = scores_of(wells, _other(leading))
     if not found:
         return []
     fallback = [*_figure(job, leading, wells, layout, found), *_edge_table(leading, wells, found)]
-    arms = [Arm(f"{run.arm}, seed {run.seed}", tables[run.arm], run.hits_artifact is not None) for run in order]
+    arms = [Arm(f"{run.arm}, seed {run.seed}", tables[run.arm], _other(run)) for run in order]
     data = plate_data(arms, wells, layout)
     blocks: list[Block] = [
         Paragraph(_INTRODUCTION),
@@ -71,6 +73,10 @@ def plate_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Sectio
         *_left_out(len(arms) - len(data["arms"])),
     ]
     return [Section("Plates", blocks, anchor="plates")]
+
+
+def _other(run: Run) -> str | None:
+    return compared_with(run.hits_artifact) if run.hits_artifact is not None else None
 
 
 def _left_out(arms: int) -> list[Block]:
@@ -146,7 +152,7 @@ def plate_data(
             break
         table = wells[["plate", "well"]].merge(arm.wells, on=["plate", "well"], how="left", validate="one_to_one")
         scores = []
-        for score in scores_of(table, has_hits=arm.has_hits):
+        for score in scores_of(table, arm.other):
             values = _numbers(table, score.key)
             place = columns.setdefault(tuple(_short(value) for value in values), len(columns))
             scores.append(_score(score, scale_of(values, score), place))

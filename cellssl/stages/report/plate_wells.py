@@ -26,6 +26,8 @@ OF_FIELDS = {"field_focus": "focus", "field_background": "background"}
 """Columns of the field table whose mean over the fields of a well plates are coloured by."""
 HIGHEST_QUANTILE = 0.98
 """Where the greatest effects are far above the others, the scale of colours ends here, so that others differ, too."""
+FROM_LOWEST = ("n", "cell_count_ratio", "focus", "background")
+"""Scores whose scale begins at the lowest value: from 0 on, a difference of a fifth at the edge would not be seen."""
 Kind = Literal["number", "count", "share"]
 
 
@@ -126,14 +128,21 @@ def _with_fields(wells: pd.DataFrame, run: Run) -> pd.DataFrame:
     return wells.merge(means, on=["plate", "well"], how="left", validate="one_to_one")
 
 
-def scores_of(wells: pd.DataFrame, *, has_hits: bool, groups: str = "control wells") -> list[Score]:
-    """Return what the wells can be coloured by, the most useful scores first."""
-    unit = f"1 is as far as a typical one of the {groups} lies from the others" if has_hits else "of its mean vector"
+def scores_of(wells: pd.DataFrame, other: str | None) -> list[Score]:
+    """Return what the wells can be coloured by, the most useful scores first.
+
+    `other` is what a search for hits compared wells with ("control well"); None where there was none.
+    """
+    distance = (
+        f"distance from the {other}s; 1 is as far as a typical one of these lies from the others"
+        if other
+        else "distance of its mean profile from that of the control wells, in units of the spread of their cells"
+    )
     all_scores = [
-        Score(EFFECT, "effect (distance from controls)", "number", f"distance from the {groups}; {unit}"),
+        Score(EFFECT, "effect (distance from controls)", "number", distance),
         Score(CELLS, "cells per well", "count", "cells that segmentation kept"),
-        Score("average_precision", "average precision", "number", "1 where replicates are nearer than all controls"),
-        Score("cell_count_ratio", "cell count ratio", "number", f"cells per well, relative to {groups} of the plate"),
+        Score("average_precision", "average precision", "number", f"1 where replicates are nearer than all {other}s"),
+        Score("cell_count_ratio", "cell count ratio", "number", f"cells per well, relative to {other}s of the plate"),
         *(
             Score(name, name.replace("share_of_", "share of ").replace("_", " "), "share", "of the cells drawn")
             for name in wells.columns
@@ -150,7 +159,8 @@ def scores_of(wells: pd.DataFrame, *, has_hits: bool, groups: str = "control wel
 def scale_of(values: np.ndarray, score: Score) -> Scale:
     """Return the scale of the colours of a score over all plates."""
     known = values[np.isfinite(values)]
-    low = float(known.min()) if score.key in ("focus", "background") else min(0.0, float(known.min()))
+    lowest = float(known.min())
+    low = lowest if score.key in FROM_LOWEST else min(0.0, lowest)
     high = float(known.max())
     if score.key == EFFECT:
         quantile = float(np.quantile(known, HIGHEST_QUANTILE))

@@ -1,58 +1,135 @@
-"""score_tables: scores of runs in, the tables of results by arm and by run out."""
+"""score_tables: scores of runs in; the table of scores by arm with the best in bold, and tables of single runs, out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from cellssl.reporting.html import Block, Folded, Table, Value
-from cellssl.reporting.seed_statistics import score_table
+from cellssl.reporting.html import Block, Folded, Rich, Strong, Table, Value
+from cellssl.reporting.paired_tests import paired_test
+from cellssl.reporting.seed_statistics import MeanSd, mean_sd, number
 from cellssl.stages.cluster.metrics import AGREEMENT_SCORES
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.runs import Run
-from cellssl.stages.report.scores import captions, labels_per_arm, labels_per_run
-from cellssl.stages.report.tables_common import by_arm, interval_text, mean_sd_text
+from cellssl.stages.report.scores import Score, labels_per_run, summary_heads
+from cellssl.stages.report.tables_common import CELL_COUNT, by_arm, interval_text, mean_sd_text
 
 AGREEMENT_LABELS = {"ami": "AMI", "ami_max": "AMI max", "nmi": "NMI", "ari": "ARI", "homogeneity": "homogeneity"}
 """Each of AGREEMENT_SCORES, as a table head."""
+ACTIVE, TESTED = "hits_active", "hits_tested"
+TRAINED, BASELINE = "trained", "baseline"
+"""Kinds of rows."""
 
 
 def result_table(scores: ScoresByArm, paper: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
-    """Return header and one row per arm: mean and standard deviation over seeds, and the paper's number if it has one.
+    """Return header and one row per arm of the few scores that a terminal shows: mean and standard deviation over
+    seeds, and the paper's number if it has one.
 
     Scores that no run has are left out.
     """
-    shown = {name: label for name, label in labels_per_arm().items() if _is_known(scores, name)}
-    header, table = score_table(list(scores.arms.values()), shown)
-    if paper:
-        header = [*header, "AMI in the paper"]
-        table = [[*row, paper.get(row[0], "–")] for row in table]
+    shown = {name: head for name, head in summary_heads().items() if scores.has(name)}
+    header = ["arm", *shown.values(), *(["AMI in the paper"] if paper else []), "seeds"]
+    table = [
+        [
+            arm,
+            *(score_text(scores, arm, name).replace(" of ", "/") for name in shown),
+            *([paper.get(arm, "–")] if paper else []),
+            str(len(scores.rows_of(arm))),
+        ]
+        for arm in scores.arms
+    ]
     return header, table
 
 
-def result_blocks(scores: ScoresByArm, paper: Mapping[str, str]) -> list[Block]:
-    """Return the table of arms, the comparison with the paper, and the table of single runs."""
-    header, table = result_table(scores, {})
-    explained = [text for text, names in captions().items() if any(_is_known(scores, name) for name in names)]
-    caption = " ".join(["Mean ± standard deviation over seeds.", *explained])
-    blocks: list[Block] = [Table(header, table, caption)]
-    if paper:
-        blocks.append(_paper_table(scores, paper))
+def score_blocks(scores: ScoresByArm, cell_count: Mapping[str, str]) -> list[Block]:
+    """Return the table of scores, one row per arm, baselines after the trained arms; `cell_count` is score -> what the
+    number of cells of a well finds alone."""
+    shown = scores.shown()
+    if not shown:
+        return []
+    best = {score.name: best_arms(scores, score) for score in shown}
+    rows = [
+        [arm, kind, *(_cell(scores, arm, score.name, best) for score in shown), len(scores.rows_of(arm))]
+        for kind, arms in ((TRAINED, scores.trained), (BASELINE, scores.baselines))
+        for arm in arms
+    ]
+    if any(score.name in cell_count for score in shown):
+        rows.append([CELL_COUNT, BASELINE, *(cell_count.get(score.name, "–") for score in shown), None])
+    return [Table(["arm", "kind", *(score.label for score in shown), "seeds"], rows, _caption(scores, shown, best))]
+
+
+def best_arms(scores: ScoresByArm, score: Score) -> frozenset[str]:
+    """Return the arms with the best mean of a score, and those that may be as good: the same number as shown, or an
+    interval of the paired difference over seeds that includes 0. None where all may be as good."""
+    means = scores.means(score.name)
+    if len(means) < 2 or score.higher_is_better is None:
+        return frozenset()
+    best = min(means, key=means.__getitem__) if score.lower_is_better else max(means, key=means.__getitem__)
+    same = {arm for arm in means if number(means[arm]) == number(means[best])}
+    tied = [arm for arm in means if arm in same or _may_be_equal(scores, arm, best, score)]
+    return frozenset(tied if len(tied) < len(means) else ())
+
+
+def _may_be_equal(scores: ScoresByArm, arm: str, best: str, score: Score) -> bool:
+    """Return whether the interval of the difference over the common seeds includes 0; False where there is none."""
+    tested = paired_test(scores.differences(best, arm, score.name))
+    return tested.is_tested and tested.may_be_zero
+
+
+def score_text(scores: ScoresByArm, arm: str, name: str) -> str:
+    """Return a score of an arm over its seeds as text; active treatments with the number of those tested."""
+    score = scores.over_seeds(arm).get(name) or mean_sd([])
+    if name != ACTIVE or not score.n:
+        return str(score)
+    tested = scores.over_seeds(arm)[TESTED]
+    return f"{count_text(score)} of {count_text(tested)}"
+
+
+def count_text(score: MeanSd) -> str:
+    """Return a count over seeds as text, without decimals that it does not need."""
+    return f"{score.mean:,.0f}" if math.isnan(score.sd) or score.sd == 0 else f"{score.mean:,.1f} ± {score.sd:.1f}"
+
+
+def _cell(scores: ScoresByArm, arm: str, name: str, best: Mapping[str, frozenset[str]]) -> Value | Rich:
+    text = score_text(scores, arm, name)
+    return Strong(text) if arm in best[name] else text
+
+
+def _caption(scores: ScoresByArm, shown: Sequence[Score], best: Mapping[str, frozenset[str]]) -> str:
+    """Return what the table shows, how its scores are computed, over how many seeds and cells."""
+    seeds = sorted({len(scores.rows_of(arm)) for arm in scores.arms})
+    several = seeds[-1] > 1
+    spread = (
+        "Scores of every arm: mean ± standard deviation over seeds."
+        if several
+        else "Scores of every arm, of one seed: how far they spread from seed to seed is not known."
+    )
+    bold = ""
+    if any(best.values()):
+        tie = " or whose paired difference from it over seeds may be 0 (95 % interval)" if several else ""
+        bold = (
+            f"Bold: the best of all rows, baselines included, and those that show the same number{tie}; nothing is "
+            "bold where this holds for all."
+        )
+    cells = sorted({int(row["cells"]) for row in scores.rows if row.get("cells") is not None})
+    over = f"Clusters of {' or '.join(f'{count:,}' for count in cells[:3])} cells." if 0 < len(cells) <= 3 else ""
+    explained = dict.fromkeys(score.caption for score in shown if score.caption)
+    return " ".join(filter(None, [spread, bold, over, *explained]))
+
+
+def run_table(scores: ScoresByArm) -> Block:
+    """Return the folded table of single runs."""
     heads = {"arm": "arm", "seed": "seed"}
-    heads |= {name: label for name, label in labels_per_run().items() if _is_known(scores, name)}
+    heads |= {name: label for name, label in labels_per_run().items() if scores.has(name)}
     runs = Table(
         list(heads.values()),
         [[row.get(name) for name in heads] for row in scores.rows],
         "scores.csv has these and all other scores, with all digits.",
     )
-    return [*blocks, Folded("Scores of every run", [runs])]
+    return Folded("Scores of every run", [runs])
 
 
-def _is_known(scores: ScoresByArm, name: str) -> bool:
-    return any(row.get(name) is not None for row in scores.rows)
-
-
-def _paper_table(scores: ScoresByArm, paper: Mapping[str, str]) -> Table:
+def paper_table(scores: ScoresByArm, paper: Mapping[str, str]) -> Table:
     """Return the AMI here beside that of the paper; with the arms that only one of the two has."""
     here = {arm: scores.over_seeds(arm)["ami"] for arm in scores.arms}
     table: list[list[Value]] = [

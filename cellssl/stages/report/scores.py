@@ -75,9 +75,13 @@ class Score:
     higher_is_better: bool | None = None
     """None where neither is better, as for counts and for the level of chance."""
     caption: str = ""
-    """What it means; printed below the table of results where any run has it."""
+    """What it means; printed above the table of scores where it is shown there."""
     per_arm: bool = False
-    """Whether the table of results, one row per arm, shows it."""
+    """Whether the table of scores, one row per arm, shows it."""
+    instead_of: tuple[str, ...] = ()
+    """The table of scores shows it only where no run has a score of these names."""
+    summary_head: str = ""
+    """The head of its column in table.json, which fits a terminal; empty where it is not among the few shown there."""
     per_run: bool = False
     """Whether the table of single runs shows it."""
     optional: bool = False
@@ -97,23 +101,19 @@ def score_row(results: RunResults) -> Row:
     return {name: value for name, (score, value) in values.items() if value is not None or not score.optional}
 
 
-def labels_per_arm() -> dict[str, str]:
-    """Return name -> label of the scores in the table of results."""
-    return {score.name: score.label for score in SCORES if score.per_arm}
+def scores_per_arm() -> list[Score]:
+    """Return the scores in the table of scores, one row per arm."""
+    return [score for score in SCORES if score.per_arm]
+
+
+def summary_heads() -> dict[str, str]:
+    """Return name -> head of the scores in table.json."""
+    return {score.name: score.summary_head for score in SCORES if score.summary_head}
 
 
 def labels_per_run() -> dict[str, str]:
     """Return name -> label of the scores in the table of single runs."""
     return {score.name: score.label for score in SCORES if score.per_run}
-
-
-def captions() -> dict[str, list[str]]:
-    """Return caption -> names of the scores of the table of results that it explains."""
-    found: dict[str, list[str]] = {}
-    for score in SCORES:
-        if score.per_arm and score.caption:
-            found.setdefault(score.caption, []).append(score.name)
-    return found
 
 
 def followed_scores() -> dict[str, InSweeps]:
@@ -245,10 +245,17 @@ def _replicate_recall(rule: str, results: RunResults) -> Value:
     return None if found is None else found.recall_at_1
 
 
-NUISANCE_CAPTION = (
-    "AMI plate, AMI density: agreement with plate and cell density, which the clusters should not follow."
+ACCURACY_CAPTION = (
+    "kNN, linear: balanced accuracy of the label on the test cells, by the nearest neighbours and by a linear "
+    "classifier; the level of chance is 1 / number of classes."
 )
-ACCURACY_CAPTION = "Accuracies are balanced over classes, so the level of chance is 1 / number of classes."
+PRECISION_CAPTION = (
+    "mAP: mean average precision with which the wells of a treatment rank above control wells; 1 is the best."
+)
+MECHANISM_CAPTION = (
+    "NSC, NSCB: share of treatments whose nearest treatment of another compound (NSCB: and of another batch) has the "
+    "same mechanism."
+)
 LABEL_IN_SWEEPS = InSweeps("AMI of clusters and label", _with_label(lambda label: label.ami), position=2)
 SILHOUETTE_IN_SWEEPS = InSweeps("silhouette", _silhouette, position=3)
 
@@ -268,23 +275,22 @@ CLUSTER_SCORES = (
         "AMI label",
         LABEL_IN_SWEEPS.compute,
         higher_is_better=True,
-        caption="AMI label: agreement of clusters and label (treated or untreated, or the class).",
+        caption="AMI: agreement of clusters and label (treated or untreated, or the class); 0 is chance, 1 is full.",
         per_arm=True,
+        summary_head="AMI label",
         per_run=True,
         sweep=LABEL_IN_SWEEPS,
     ),
     Score("ami_low", "AMI, 95 % from", _with_label(lambda label: label.ami_low), per_run=True),
     Score("ami_high", "AMI, 95 % to", _with_label(lambda label: label.ami_high), per_run=True),
     Score("ami_max", "AMI max", _with_label(lambda label: label.ami_max), higher_is_better=True, per_run=True),
-    Score("shuffled", "AMI shuffled", _with_label(lambda label: label.shuffled_mean), per_arm=True, per_run=True),
+    Score("shuffled", "AMI shuffled", _with_label(lambda label: label.shuffled_mean), per_run=True),
     Score("shuffled_sd", "SD of AMI shuffled", _with_label(lambda label: label.shuffled_sd)),
     Score(
         "ami_plate",
         "AMI plate",
         _with_column("plate"),
         higher_is_better=False,
-        caption=NUISANCE_CAPTION,
-        per_arm=True,
         per_run=True,
     ),
     Score("ami_well", "AMI well", _with_column("well")),
@@ -293,15 +299,13 @@ CLUSTER_SCORES = (
         "AMI density",
         _with_column("density"),
         higher_is_better=False,
-        caption=NUISANCE_CAPTION,
-        per_arm=True,
         per_run=True,
     ),
     Score(
         "ami_nucleus_size", "AMI size of nucleus", _with_column("nucleus_size"), higher_is_better=False, optional=True
     ),
     Score("ami_field_position", "AMI position", _with_column("field_position"), higher_is_better=False, optional=True),
-    Score("ami_phenotype", "AMI phenotype", _with_column("true_phenotype"), higher_is_better=True, per_arm=True),
+    Score("ami_phenotype", "AMI phenotype", _with_column("true_phenotype"), higher_is_better=True),
     Score(
         "ami_plate_in_controls",
         "AMI plate, controls",
@@ -322,7 +326,9 @@ CLUSTER_SCORES = (
         "silhouette",
         _silhouette,
         higher_is_better=True,
+        caption="Silhouette: how far apart the clusters are, from -1 to 1; it is here because nothing else was scored.",
         per_arm=True,
+        instead_of=("ami", "hits_active"),
         per_run=True,
         sweep=SILHOUETTE_IN_SWEEPS,
     ),
@@ -336,22 +342,28 @@ SPLIT_SCORES = tuple(
         higher_is_better=True,
         caption=ACCURACY_CAPTION,
         per_arm=True,
+        summary_head=head,
         per_run=True,
         optional=True,
         sweep=sweep,
     )
-    for classifier, label, sweep in (
-        ("knn", "kNN accuracy", _in_sweeps("knn", "kNN", "kNN", 1)),
-        ("linear", "linear accuracy", _in_sweeps("linear", "the linear probe", "linear probe", 0)),
+    for classifier, label, head, sweep in (
+        ("knn", "kNN accuracy", "kNN", _in_sweeps("knn", "kNN", "kNN", 1)),
+        ("linear", "linear accuracy", "linear", _in_sweeps("linear", "the linear probe", "linear probe", 0)),
     )
 )
 """Balanced accuracies on the test part."""
+NEW_PLATE = ("linear", "leave_one_plate_out")
+"""The classifier and the scheme of the accuracy on plates that were left out, which the table of scores shows."""
 CROSS_VALIDATION_SCORES = tuple(
     Score(
         f"{classifier}_{scheme}",
-        f"{classifier} {scheme.replace('_', ' ')}",
+        f"{classifier} {scheme.replace('_', '-')}",
         partial(_balanced_accuracy, scheme, classifier),
         higher_is_better=True,
+        caption="Leave-one-plate-out: as linear, on the cells of each plate after training on the other plates.",
+        per_arm=(classifier, scheme) == NEW_PLATE,
+        summary_head="new plate" if (classifier, scheme) == NEW_PLATE else "",
         optional=True,
     )
     for scheme in SCHEMES[1:]
@@ -359,21 +371,41 @@ CROSS_VALIDATION_SCORES = tuple(
 )
 """Balanced accuracies of cross-validation."""
 PROFILE_SCORES = tuple(
-    Score(name, label, partial(compute, name), higher_is_better=True, optional=True)
-    for name, label, compute in (
-        *((rule, rule.upper(), _nsc) for rule in NSC_RULES),
-        *((task, task.replace("map_", "mAP "), _mean_average_precision) for task in RETRIEVAL_TASKS),
+    Score(
+        name,
+        label,
+        partial(compute, name),
+        higher_is_better=True,
+        caption=caption,
+        per_arm=name != "map_mechanism",
+        instead_of=("hits_map",) if name == "map_replicates" else (),
+        optional=True,
+    )
+    for name, label, compute, caption in (
+        *((rule, rule.upper(), _nsc, MECHANISM_CAPTION) for rule in NSC_RULES),
+        *((task, task.replace("map_", "mAP "), _mean_average_precision, PRECISION_CAPTION) for task in RETRIEVAL_TASKS),
     )
 )
 """Scores of well and treatment profiles."""
 HIT_SCORES = (
     Score("hits_tested", "treatments tested", partial(_of_hits, "tested"), optional=True),
-    Score("hits_active", "active treatments", partial(_of_hits, "active"), higher_is_better=True, optional=True),
+    Score(
+        "hits_active",
+        "active treatments",
+        partial(_of_hits, "active"),
+        higher_is_better=True,
+        caption="Active: treatments whose wells differ from controls, of those that were tested.",
+        per_arm=True,
+        summary_head="active",
+        optional=True,
+    ),
     Score(
         "hits_map",
         "mAP against controls",
         partial(_of_hits, "mean_average_precision"),
         higher_is_better=True,
+        caption=PRECISION_CAPTION,
+        per_arm=True,
         optional=True,
     ),
     Score("hits_by_cell_count", "active by cell count", partial(_of_hits, "active_by_cell_count"), optional=True),

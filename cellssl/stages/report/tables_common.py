@@ -20,6 +20,8 @@ PART_NAMES = {
     "profiles": "profiles of wells",
 }
 """Part of an evaluation -> how tables name it."""
+CELL_COUNT = "cell count"
+"""The row of what the number of cells of a well finds alone."""
 ROWS_SHOWN = 400
 """Largest number of rows of a table on the page; the artifact that it comes from has all rows."""
 

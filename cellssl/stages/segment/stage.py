@@ -27,7 +27,7 @@ from cellssl.engine.build import Build, Job, Metrics, RunContext, build_part
 from cellssl.engine.cards import card_for
 from cellssl.engine.plate_parts import NUCLEI_OF_PLATE, concat_parts, gather_quarantine, parts_of, write_parts
 from cellssl.errors import DataError, UsageError
-from cellssl.events import Event, Note, PlateStarted
+from cellssl.events import Event, Note, PlatesDone, PlateStarted
 from cellssl.stages.segment.contact_sheet import PlateSource, write_crop_sheet, write_field_sheet
 from cellssl.stages.segment.counts import ALL_REASONS, write_counts, write_counts_of_plates
 from cellssl.stages.segment.inputs import channels_of, image_of, label_image_of, nucleus_of
@@ -98,6 +98,7 @@ def _all_plates(job: Job, fetched: dict[str, Artifact]) -> Generator[Event, None
             errors.append(error)
             if len(fetched) > 1:
                 yield Note(f"{error.message}; continuing with the other plates")
+    yield PlatesDone()
     if errors:
         raise errors[0]
     return parts

@@ -1,0 +1,35 @@
+"""vector_words: names of models and of links in; what they take of a cell, and do to its vector, in words, out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+LINKS = {
+    "center_plate": "the controls of every plate at 0",
+    "scale_pooled": "features scaled by the spread of controls over all plates",
+    "robust_z": "features scaled by median and MAD of the controls of the plate",
+    "percentile": "features scaled by the 1st and 99th percentile of the controls of the plate",
+    "zscore": "every feature with mean 0 and standard deviation 1",
+    "pca": "principal components",
+    "pca_whiten": "principal components of equal variance",
+    "sphering": "whitened by the controls of all plates",
+    "tvn": "typical variation normalisation",
+    "clip": "features limited to a range",
+    "l2": "unit length",
+}
+"""What the links of `cluster.normalise` do to the vectors; `pca_whiten` is on cards of earlier versions."""
+
+MEASURED = {
+    "intensities": "the mean of every channel",
+    "features": "classical features (brightness, texture, area and shape of the nucleus)",
+    "cellprofiler": "CellProfiler's measurements of the nucleus, or of nucleus, cell and cytoplasm",
+    "neighbours": "how near and how close-packed the other nuclei of the field are",
+}
+"""What the models without a network take of a cell."""
+
+
+def chain_words(links: Sequence[str]) -> str:
+    """Return in words what a chain of normalisers does to the vectors."""
+    if not links:
+        return "vectors not normalised"
+    return "vectors normalised: " + ", then ".join(LINKS.get(link, link) for link in links)
