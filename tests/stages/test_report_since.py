@@ -172,7 +172,15 @@ def test_differences_are_paired_by_seed_with_students_interval() -> None:
     now = [{"arm": "b", "seed": seed, "ami": value} for seed, value in ((1, 0.4), (2, 1.2), (3, 0.0))]
     change = next(one for one in score_changes("b", then, now) if one.score.name == "ami")
     assert change.differences == pytest.approx((0.1, 0.3)) and change.difference == pytest.approx(0.2)
+    assert "95 % interval of the difference" in change.sentence() and "2 seeds" in change.sentence()
     assert change.interval == pytest.approx((0.2 - 12.706 * 0.1, 0.2 + 12.706 * 0.1), abs=1e-3)
+
+
+def test_a_difference_says_on_which_seeds_it_stands() -> None:
+    then = [{"arm": "a", "seed": 0, "ami": 0.3}]
+    for seeds, words in (((0,), "(one seed)"), ((0, 1), "(on the one seed that both have: +0.100)"), ((1,), "no seed")):
+        now = [{"arm": "a", "seed": seed, "ami": 0.4 + seed} for seed in seeds]
+        assert words in next(one.sentence() for one in score_changes("a", then, now) if one.score.name == "ami")
 
 
 def test_a_treatment_that_changes_its_call_comes_first_and_is_named(chain: Chain, tmp_path: Path) -> None:
