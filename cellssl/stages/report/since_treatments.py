@@ -114,8 +114,9 @@ def treatment_blocks(pair: ArmPair, table: pd.DataFrame) -> list[Block]:
         f"Treatments of “{pair.arm}” ({seeds}) whose call or effect changed: changed calls first, then by how much the "
         f"effect changed; {len(table) - len(differs):,} of {len(table):,} did not change. {cut}Effect: how far the "
         "wells of a treatment lie from the control wells: 0 for none, 1 as far as a typical control well lies from the "
-        "others. Intervals: whether the 95 % intervals of both effects (bootstrap over wells) overlap. q: the p-value of "
-        "the permutation test, corrected for the number of treatments. since.csv has every treatment of every arm and seed that both have."
+        "others. Intervals: whether the 95 % intervals of both effects (bootstrap over wells) overlap. q: the p-value "
+        "of the permutation test, corrected for the number of treatments. since.csv has every treatment of every arm "
+        "and seed that both have."
     )
     return [Table(head, rows, caption)]
 
