@@ -8,7 +8,9 @@ from statistics import fmean, stdev
 CHANCE_AMI = 0.02
 """An AMI below this is not meaningful, even where it is stable over seeds."""
 WEAK_AMI = 0.2
+"""Below it, clusters separate the classes weakly."""
 STRONG_AMI = 0.5
+"""Below it, clusters separate the classes in part."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def comparison(arm: str, values: Mapping[int, float], other: str, others: Mappin
     if high < 0:
         return f"“{arm}” is worse than “{other}”: {numbers}."
     return (
-        f"“{arm}” is not clearly different from “{other}”; the difference is within the spread over seeds: {numbers}."
+        f"“{arm}” is not clearly different from “{other}”: the interval holds 0, so other seeds may turn the "
+        f"difference around: {numbers}."
     )
 
 
@@ -154,12 +157,17 @@ def _degree_of_separation(ami: MeanSd, shuffled: MeanSd | None, shuffled_sd: flo
     if shuffled is not None and shuffled.n:
         level = max(level, shuffled.mean + 2 * max(shuffled_sd, 0.0 if math.isnan(shuffled.sd) else shuffled.sd))
     if ami.mean <= level:
-        return "do not separate (no better than shuffled labels)"
+        return f"do not separate (no better than shuffled labels: an AMI up to {level:.2f} counts as chance)"
     if ami.mean - 2 * sd <= level:
-        return "do not separate reliably (the spread over seeds reaches down to shuffled labels)"
+        return (
+            "do not separate reliably (the mean less two standard deviations over seeds is not above "
+            f"{level:.2f}, which counts as chance)"
+        )
     if ami.mean < WEAK_AMI:
-        return "separate weakly"
-    return "separate in part" if ami.mean < STRONG_AMI else "separate"
+        return f"separate weakly (AMI below {WEAK_AMI:g})"
+    if ami.mean < STRONG_AMI:
+        return f"separate in part (AMI from {WEAK_AMI:g} to {STRONG_AMI:g})"
+    return f"separate (AMI of {STRONG_AMI:g} or more)"
 
 
 def _over_seeds(ami: MeanSd) -> str:

@@ -56,20 +56,20 @@ def test_arms_keep_their_order_and_missing_scores_do_not_count() -> None:
 def test_a_clear_separation_is_stated_with_its_scores() -> None:
     sentence = separation(WHAT, MeanSd(0.51, 0.02, 3), MeanSd(0.0, 0.001, 100), {"plates": MeanSd(0.01, 0.0, 3)})
     assert sentence == (
-        "Treated and untreated cells separate: AMI 0.51 ± 0.02 over 3 seeds; shuffled labels 0.00 ± 0.00; "
-        "plates 0.01 ± 0.00."
+        "Treated and untreated cells separate (AMI of 0.5 or more): AMI 0.51 ± 0.02 over 3 seeds; shuffled labels "
+        "0.00 ± 0.00; plates 0.01 ± 0.00."
     )
 
 
 @pytest.mark.parametrize(
     ("ami", "shuffled", "degree"),
     [
-        (MeanSd(0.51, 0.02, 3), None, "separate:"),
-        (MeanSd(0.35, 0.02, 3), None, "separate in part:"),
-        (MeanSd(0.12, 0.02, 3), None, "separate weakly:"),
+        (MeanSd(0.51, 0.02, 3), None, "separate (AMI of 0.5 or more):"),
+        (MeanSd(0.35, 0.02, 3), None, "separate in part (AMI from 0.2 to 0.5):"),
+        (MeanSd(0.12, 0.02, 3), None, "separate weakly (AMI below 0.2):"),
         (MeanSd(0.30, 0.15, 3), None, "do not separate reliably"),
-        (MeanSd(0.01, 0.0, 3), None, "do not separate (no better than shuffled labels)"),
-        (MeanSd(0.08, 0.0, 3), MeanSd(0.01, 0.05, 100), "do not separate (no better than shuffled labels)"),
+        (MeanSd(0.01, 0.0, 3), None, "do not separate (no better than shuffled labels: an AMI up to 0.02 counts as"),
+        (MeanSd(0.08, 0.0, 3), MeanSd(0.01, 0.05, 100), "(no better than shuffled labels: an AMI up to 0.11 counts"),
         (MeanSd(NAN, NAN, 0), None, "no score"),
     ],
 )

@@ -5,13 +5,18 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.stages.report.runs import Run, collect
+from cellssl.reporting.html import Paragraph
+from cellssl.stages.report.arm_scores import ScoresByArm
+from cellssl.stages.report.runs import Run, collect, row_of
+from cellssl.stages.report.since import since_section
 from cellssl.stages.report.since_arms import matched_arms
 from cellssl.stages.report.since_scores import score_changes
 from cellssl.stages.report.since_settings import setting_differences
@@ -20,6 +25,8 @@ from tests.chain import Chain, Said, say
 from tests.reporting.test_html import ParsedPage
 
 CHANGED = ("--set", "cluster.k=3", "--set", 'hits.normalise=["center_plate"]', "--arm", "main")
+
+KINDS = ("cluster", "evaluate", "hits")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,8 @@ def old(chain: Chain) -> Artifact:
 def stores(chain: Chain, old: Artifact, tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
     """A store with the clusters and hits of other settings, which reads that of the chain."""
     flags = ("--store", tmp_path_factory.mktemp("since"), "--store", chain.root)
-    assert say("run", chain.recipe, *flags, *CHANGED).code == 0
+    for stage in ("cluster", "evaluate", "hits"):
+        assert say("run", chain.recipe, *flags, *CHANGED, "--to", stage).code == 0
     return flags
 
 
@@ -95,32 +103,36 @@ def test_since_csv_has_the_effects_and_q_values_of_both(chain: Chain, old: Artif
             assert table[f"{name}_{when}"].to_numpy() == pytest.approx(expected[name].to_numpy(), nan_ok=True)
 
 
-def test_the_earlier_results_are_inputs_and_the_page_without_has_another_name(
-    chain: Chain, old: Artifact, new: Artifact, stores: tuple[object, ...]
-) -> None:
+def test_the_earlier_results_are_inputs_and_a_page_without_has_no_such_section(old: Artifact, new: Artifact) -> None:
     assert {f"since/{name}": one for name, one in old.card.inputs.items()}.items() <= new.card.inputs.items()
-    plain = Path(say("report", chain.recipe, *stores, *CHANGED).line)
-    assert plain.name != new.fingerprint and 'id="since"' not in (plain / "report.html").read_text(encoding="utf-8")
+    assert 'id="since"' not in old.file("report.html").read_text(encoding="utf-8")
 
 
-def test_gc_keeps_the_page_with_and_without_and_all_that_they_were_compared_with(chain: Chain, tmp_path: Path) -> None:
+def test_gc_keeps_all_that_the_page_was_compared_with(chain: Chain, tmp_path: Path) -> None:
     root = shutil.copytree(chain.root, tmp_path / "store")
     plain = Path(say("report", chain.recipe, "--store", root).line)
-    cluster = chain.made("cluster", "intensities").fingerprint
+    cluster = root / "cluster" / chain.made("cluster", "intensities").fingerprint
+    shutil.rmtree(root / "by-recipe")
     compared = Path(say("report", chain.recipe, "--store", root, "--arm", "main", "--since", plain.name).line)
-    shutil.rmtree(root / "by-recipe" / "tiny" / "intensities")
-    (root / "by-recipe" / "tiny" / "all" / "all" / "report.json").unlink(missing_ok=True)
     assert say("gc", "--store", root, "--yes", "--older-than", "0").code == 0
-    assert compared.is_dir() and (root / "cluster" / cluster).is_dir()
+    assert compared.is_dir() and cluster.is_dir() and not plain.is_dir()
     (root / "by-recipe" / "tiny" / "main" / "all" / "report-since.json").unlink()
     assert say("gc", "--store", root, "--yes", "--older-than", "0").code == 0
-    assert not compared.is_dir() and not (root / "cluster" / cluster).is_dir()
+    assert not compared.is_dir() and not cluster.is_dir()
 
 
-def test_nothing_changed_is_said(chain: Chain, old: Artifact) -> None:
-    made = Path(chain.say("report", "--since", old.fingerprint).line)
-    text = (made / "report.html").read_text(encoding="utf-8")
-    assert f"Nothing changed since {old.fingerprint}: this page shows the very same results." in text
+def test_nothing_changed_is_said_and_an_arm_may_be_called_since(chain: Chain) -> None:
+    made = {f"since/0/{kind}": chain.made(kind) for kind in KINDS}
+    inputs = {**made, **{f"since/{name}": one for name, one in made.items()}}
+    job: Any = SimpleNamespace(
+        inputs=inputs,
+        context=SimpleNamespace(store=chain.store),
+        card=SimpleNamespace(section={"since": {"named": ["0" * 12]}}),
+    )
+    runs = collect(inputs, chain.store)
+    (found,) = since_section(job, runs, ScoresByArm([row_of(run) for run in runs]))
+    assert [run.arm for run in runs] == ["since"]
+    assert found.blocks == [Paragraph("Nothing changed since 000000000000: this page shows the very same results.")]
 
 
 def wrong(chain: Chain, *named: object) -> Said:
@@ -144,8 +156,7 @@ def test_a_page_whose_results_are_gone_is_an_error_with_the_cure(chain: Chain, o
 
 
 def runs_of(chain: Chain, *arms: str) -> list[Run]:
-    kinds = ("cluster", "evaluate", "hits")
-    return collect({f"{arm}/0/{kind}": chain.made(kind, arm) for arm in arms for kind in kinds}, chain.store)
+    return collect({f"{arm}/0/{kind}": chain.made(kind, arm) for arm in arms for kind in KINDS}, chain.store)
 
 
 def test_arms_named_by_hand_find_the_arm_of_the_same_branches(chain: Chain) -> None:
@@ -161,7 +172,15 @@ def test_differences_are_paired_by_seed_with_students_interval() -> None:
     now = [{"arm": "b", "seed": seed, "ami": value} for seed, value in ((1, 0.4), (2, 1.2), (3, 0.0))]
     change = next(one for one in score_changes("b", then, now) if one.score.name == "ami")
     assert change.differences == pytest.approx((0.1, 0.3)) and change.difference == pytest.approx(0.2)
+    assert "95 % interval of the difference" in change.sentence() and "2 seeds" in change.sentence()
     assert change.interval == pytest.approx((0.2 - 12.706 * 0.1, 0.2 + 12.706 * 0.1), abs=1e-3)
+
+
+def test_a_difference_says_on_which_seeds_it_stands() -> None:
+    then = [{"arm": "a", "seed": 0, "ami": 0.3}]
+    for seeds, words in (((0,), "(one seed)"), ((0, 1), "(on the one seed that both have: +0.100)"), ((1,), "no seed")):
+        now = [{"arm": "a", "seed": seed, "ami": 0.4 + seed} for seed in seeds]
+        assert words in next(one.sentence() for one in score_changes("a", then, now) if one.score.name == "ami")
 
 
 def test_a_treatment_that_changes_its_call_comes_first_and_is_named(chain: Chain, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.report.plate_counts import counts_of_plates, share_kept
 from cellssl.stages.report.runs import Run, drawn_of_kept, part_of
 from cellssl.stages.report.tables_common import ROWS_SHOWN, rows_note
-from cellssl.stages.segment.counts import ALL_REASONS, MERGED_LOBES, in_words
+from cellssl.stages.segment.counts import ALL_REASONS, IN_WORDS, MERGED_LOBES, in_words
 from cellssl.stages.shared.card_shapes import EmbedMetrics, FetchMetrics, SplitSection, segment_metrics, split_metrics
 
 WELL_HEADS = {
@@ -42,7 +42,7 @@ def count_tables(run: Run) -> list[Block]:
     if found.merged_lobes is not None:
         every = f"{found.detected + found.merged_lobes:,} nuclei found"
         rows.append(["segment", f"{every}; {found.merged_lobes:,} of them became part of another one, as lobes", "–"])
-    dropped = " + ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in reasons.items() if count)
+    dropped = " + ".join(f"{count:,} {IN_WORDS.get(name, name)}" for name, count in reasons.items() if count)
     sums = found.kept + sum(reasons.values())
     equation = f"{found.detected:,} nuclei detected = {found.kept:,} kept{f' + {dropped}' if dropped else ''}"
     rows.append(["segment", equation, _balance(found.detected, sums)])
@@ -53,22 +53,38 @@ def count_tables(run: Run) -> list[Block]:
     rows.append(
         ["cluster", f"{clustered:,} cells of the part “{part_of(run)}”", _balance(_cells_of_part(run), clustered)]
     )
-    caption = "Sum is right: whether both sides are equal. dropped.parquet has the reason for every dropped nucleus."
-    blocks: list[Block] = [Table(["stage", "count", "sum is right"], rows, caption)]
+    caption = (
+        "From images to clustered cells, stage by stage, as each stage has counted them. Adds up: whether both sides "
+        "are equal, counted again for this page. dropped.parquet has the reason for every dropped nucleus."
+    )
+    blocks: list[Block] = [Table(["stage", "count", "adds up"], rows, caption)]
     if run.split is not None:
         parts: list[list[Value]] = [
             [*name.partition("/")[::2], value] for name, value in split_metrics(run.split).counts.items()
         ]
-        blocks.append(Table(["part", "label", "cells"], parts, "Cells of the split."))
-    names: list[list[Value]] = [[name.replace("_", " "), count] for name, count in reasons.items()]
-    blocks.append(Folded("Dropped nuclei by reason", [Table(["reason", "nuclei"], names)]))
+        explained = (
+            f"Cells by what they are used for (n = {sum(split_metrics(run.split).counts.values()):,}): train to learn "
+            "from, val to choose settings and to stop by, test for the scores of this page."
+        )
+        blocks.append(Table(["part", "label", "cells"], parts, explained))
+    names: list[list[Value]] = [[IN_WORDS.get(name, name.replace("_", " ")), count] for name, count in reasons.items()]
+    lost = (
+        f"Nuclei that were found and did not become a cell (n = {sum(reasons.values()):,} of {found.detected:,}), by "
+        "the first reason that holds. The limits are those of [segment]; flagged fields are out of focus, saturated, "
+        "or have much beside the nuclei."
+    )
+    blocks.append(Folded("Dropped nuclei by reason", [Table(["reason", "nuclei"], names, lost)]))
     return [*blocks, *_plate_counts(run), *_well_counts(run)]
 
 
 def _plate_counts(run: Run) -> list[Block]:
     """Return what became of the nuclei of every plate; the plates that lost most are shown where there are too many."""
     plates = sorted(counts_of_plates(run), key=lambda row: natural_key(row["plate"]))
-    note = "counts.csv has the numbers of every plate, dropped.parquet the reason of every dropped nucleus."
+    total = sum(row["detected"] for row in plates)
+    note = (
+        f"Nuclei per plate (n = {total:,} found): how many became cells, and why the others did not. counts.csv has "
+        "the numbers of every plate, dropped.parquet the reason of every dropped nucleus."
+    )
     if len(plates) > ROWS_SHOWN:
         note = f"Of {len(plates):,} plates, the {ROWS_SHOWN} that kept the smallest share of their nuclei. {note}"
         plates = sorted(plates, key=share_kept)[:ROWS_SHOWN]
@@ -109,8 +125,9 @@ def _well_counts(run: Run) -> list[Block]:
     rows = table[list(shown)].head(ROWS_SHOWN).astype(object)
     cells = rows.where(rows.notna(), None).to_numpy().tolist()
     caption = (
-        "Counts are those of segmentation, of all cells: a low number of cells is not a matter of the split. Shares of "
-        f"clusters, distances, doses and montages are made from the drawn cells. {rows_note(table, 'wells.csv')}"
+        f"One row per well (n = {len(table):,}). Nuclei and cells are all that segmentation found and kept, whatever "
+        "the split. Drawn: the cells, at most equally many of every well, from which shares of clusters, distances "
+        f"from controls, dose curves and montages are made. {rows_note(table, 'wells.csv')}"
     )
     return [Folded("Cells per well", [Table(list(shown.values()), cells, caption.strip())])]
 

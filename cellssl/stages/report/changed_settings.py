@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from cellssl.artifacts.store import Artifact
 from cellssl.config.settings import FROM_CARD
 from cellssl.errors import UsageError
+from cellssl.stages.report.flat_settings import flat_settings
 from cellssl.stages.report.runs import Run, first_seeds
-from cellssl.stages.report.since_settings import flat_settings
 
 
 def changed_settings(runs: list[Run]) -> str:

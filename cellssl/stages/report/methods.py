@@ -36,7 +36,7 @@ One = TypeVar("One")
 
 def methods_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     """Return the paragraphs, the references, and the settings that are not the defaults; write them as text, too."""
-    paragraphs, references = numbered(_paragraphs(runs))
+    paragraphs, references = numbered(paragraphs_with_marks(runs))
     listed = [f"{number}. {text}" for number, text in enumerate(references, 1)]
     changed = changed_settings(runs)
     text = "\n\n".join([*paragraphs, "References", "\n".join(listed), "Settings that are not the defaults", changed])
@@ -54,7 +54,7 @@ def methods_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Sect
     return [Section("Methods", blocks, anchor="methods", is_appendix=True)]
 
 
-def _paragraphs(runs: Sequence[Run]) -> list[str]:
+def paragraphs_with_marks(runs: Sequence[Run]) -> list[str]:
     """Return the paragraphs, with marks in place of the numbers of references."""
     shown = first_seeds(list(runs))
     arms = {f"“{run.arm}”": run for run in shown}

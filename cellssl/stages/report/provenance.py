@@ -21,8 +21,10 @@ def provenance(runs: list[Run]) -> list[Section]:
         for name, seed, chain in chains
     ]
     caption = (
-        "Each artifact was made from those to its left. Its name is a fingerprint of its settings and inputs. cellssl "
-        "verify checks its bytes; its artifact.json says when, where and with which versions it was made."
+        "The results (artifacts) that the numbers of this page come from, one row per arm and seed, one column per "
+        "stage. Each was made from those to its left. Its name, twelve letters and digits, is a fingerprint of its "
+        "settings and inputs: the same name is the same result. cellssl verify checks its bytes; its artifact.json "
+        "says when, where and with which versions it was made."
     )
     blocks: list[Block] = [Table(["arm", "seed", *kinds], table, caption), *_first_weights(runs)]
     for run in first_seeds(runs):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import secrets
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
-MARK = re.compile("\x00([a-z0-9_,]+)\x00")
+TOKEN = secrets.token_hex(8)
+"""Part of every mark: no text of a table or a card can hold it, so that none can make a citation."""
+MARK = re.compile(f"<{TOKEN}:([a-z0-9_,]+)>")
 
 
 @cache
@@ -19,7 +22,7 @@ def all_references() -> Mapping[str, str]:
 
 def cite(*keys: str) -> str:
     """Return a mark that `numbered` replaces by the numbers of these references; nothing for none."""
-    return f" \x00{','.join(keys)}\x00" if keys else ""
+    return f" <{TOKEN}:{','.join(keys)}>" if keys else ""
 
 
 def numbered(paragraphs: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -10,11 +10,11 @@ from cellssl.reporting.html import Value
 from cellssl.reporting.seed_statistics import MeanSd, by_seed, mean_sd, paired_interval
 from cellssl.stages.report.scores import SCORES, Row, Score
 
-OF_PROFILES = ("nsc", "nscb", "map_replicates", "hits_active", "hits_map", "hits_recall_at_1")
+MORE = ("ami_plate", "nsc", "nscb", "map_replicates", "hits_active", "hits_map", "hits_recall_at_1")
 """Scores that are followed besides those of the table of results."""
 IN_WORDS = {"ami": "AMI of clusters and label", "silhouette": "silhouette of the clusters"}
 """Scores that sentences are about."""
-FOLLOWED = tuple(score for score in SCORES if score.per_arm or score.name in OF_PROFILES)
+FOLLOWED = tuple(score for score in SCORES if score.per_arm or score.name in MORE)
 HEADER = ("arm", "score", "then", "now", "difference", "95 % interval", "seeds in common")
 
 
@@ -61,9 +61,17 @@ class ScoreChange:
         then, now = (_text(one, False, decimals) for one in (self.then, self.now))
         found = f"{what} went from {then} to {now}"
         if self.interval is None:
-            return f"{found} ({'one seed' if self.differences else 'other seeds than then'})"
+            return f"{found} ({self._seeds()})"
         low, high = (_signed(end, False) for end in self.interval)
         return f"{found} (95 % interval of the difference {low} to {high}, {len(self.differences)} seeds)"
+
+    def _seeds(self) -> str:
+        """Return which seeds a difference without an interval stands on."""
+        if not self.differences:
+            return "no seed in common"
+        if self.then.n == self.now.n == 1:
+            return "one seed"
+        return f"on the one seed that both have: {_signed(self.difference, False)}"
 
 
 def score_changes(arm: str, then: Sequence[Row], now: Sequence[Row]) -> list[ScoreChange]:

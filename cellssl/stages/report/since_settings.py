@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cellssl.artifacts.store import Artifact
 from cellssl.reporting.html import Block, Paragraph, Table
+from cellssl.stages.report.flat_settings import NOT_SET, flat_settings
 from cellssl.stages.report.runs import Run
 from cellssl.stages.report.since_arms import ArmPair
 
-ABSENT = "–"
 SHOWN, NOT_SHOWN = "shown", "not shown"
 """A stage whose results a page shows of an arm, or does not show."""
 NAMED = 3
@@ -53,7 +51,7 @@ def _differences(then: Settings, now: Settings) -> Iterator[tuple[str, str, str]
             yield stage, SHOWN if stage in then else NOT_SHOWN, SHOWN if stage in now else NOT_SHOWN
             continue
         for name in dict.fromkeys([*then[stage], *now[stage]]):
-            before, after = (side[stage].get(name, ABSENT) for side in (then, now))
+            before, after = (side[stage].get(name, NOT_SET) for side in (then, now))
             if before != after:
                 yield name, before, after
 
@@ -75,7 +73,7 @@ def setting_blocks(differences: Sequence[Difference], arms: int) -> list[Block]:
         [one.name, one.then, one.now, "all" if len(one.arms) == arms else ", ".join(one.arms)] for one in differences
     ]
     caption = (
-        f"Settings that are not what they were, by their names in a recipe; {ABSENT}: not set, or not known to the "
+        f"Settings that are not what they were, by their names in a recipe; {NOT_SET}: not set, or not known to the "
         "version that made it. “Algorithm” is a number that goes up where the same settings give other results."
     )
     return [Table(["setting", "then", "now", "arms"], rows, caption)]
@@ -117,38 +115,6 @@ def _of_stage(kind: str, artifact: Artifact) -> Iterator[tuple[str, str]]:
     yield from ((f"{kind}: file “{role}”", f"sha256 {sha256[:12]} …") for role, sha256 in card.outside.items())
 
 
-def flat_settings(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the dotted path and the text of every value; a list of plugins is a list of names, then their settings."""
-    match value:
-        case {"name": str(name), **more}:
-            yield path, name
-            yield from flat_settings(more, path)
-        case dict():
-            for key, item in value.items():
-                yield from flat_settings(item, f"{path}.{key}")
-        case [{"name": str()}, *_] if all(isinstance(item, dict) for item in value):
-            yield path, ", ".join(str(item.get("name")) for item in value)
-            for name, item in _numbered(value):
-                yield from flat_settings({key: each for key, each in item.items() if key != "name"}, f"{path}.{name}")
-        case None:
-            yield path, ABSENT
-        case str():
-            yield path, value
-        case float() if value.is_integer():
-            yield path, f"{value:.0f}"
-        case _:
-            yield path, json.dumps(value, ensure_ascii=False)
-
-
-def _numbered(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield each item with its name; a name that comes again gets a number."""
-    seen: dict[str, int] = {}
-    for item in items:
-        name = str(item.get("name"))
-        seen[name] = seen.get(name, 0) + 1
-        yield (name if seen[name] == 1 else f"{name} {seen[name]}"), item
-
-
 def _versions(runs: Iterable[Run]) -> dict[str, dict[str, None]]:
     """Return name -> the versions that the artifacts of some runs name."""
     found: dict[str, dict[str, None]] = {}
@@ -170,4 +136,4 @@ def _made_with(kind: str, artifact: Artifact) -> Iterator[tuple[str, str]]:
 
 
 def _joined(versions: Mapping[str, None] | None) -> str:
-    return ", ".join(sorted(versions)) if versions else ABSENT
+    return ", ".join(sorted(versions)) if versions else NOT_SET

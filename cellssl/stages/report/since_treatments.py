@@ -112,10 +112,11 @@ def treatment_blocks(pair: ArmPair, table: pd.DataFrame) -> list[Block]:
     seeds = f"seed {now.seed}" if then.seed == now.seed else f"seed {then.seed} then, {now.seed} now"
     caption = (
         f"Treatments of “{pair.arm}” ({seeds}) whose call or effect changed: changed calls first, then by how much the "
-        f"effect changed; {len(table) - len(differs):,} of {len(table):,} did not change. {cut}Effect: distance of the "
-        "wells of a treatment from the control wells; 0 is none. Intervals: whether the 95 % intervals "
-        "of both effects (bootstrap over wells) overlap. q: the p-value of the permutation test, corrected for "
-        "the number of treatments. since.csv has every treatment of every arm and seed that both have."
+        f"effect changed; {len(table) - len(differs):,} of {len(table):,} did not change. {cut}Effect: how far the "
+        "wells of a treatment lie from the control wells: 0 for none, 1 as far as a typical control well lies from the "
+        "others. Intervals: whether the 95 % intervals of both effects (bootstrap over wells) overlap. q: the p-value "
+        "of the permutation test, corrected for the number of treatments. since.csv has every treatment of every arm "
+        "and seed that both have."
     )
     return [Table(head, rows, caption)]
 
