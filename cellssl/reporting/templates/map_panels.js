@@ -172,7 +172,7 @@ class CellPanels {
     const figure = (canvas, text) => make("figure", {}, canvas, make("figcaption", {}, text));
     const composed = make("div", {className: "map-scale"}, this.picture(cell), line);
     const alone = pictures.channels.length > 1 ? pictures.channels : [], what = alone.length ? "composed" : pictures.channels[0].name;
-    return make("div", {className: "map-channels"}, figure(composed, bar ? `${what}, bar: ${bar.text}` : what),
+    return make("div", {className: "map-channels"}, figure(composed, bar ? `bar: ${bar.text}` : what),
       ...alone.map((channel, place) => figure(this.picture(cell, place), channel.name)));
   }
 
@@ -207,11 +207,15 @@ class CellPanels {
     const all = new Map(column.counts(this.onMap())), share = (part, whole) => `${(100 * part / whole).toFixed(1)} %`;
     const rows = column.counts(cells).map(([code, count]) => [code, count, all.get(code)])
       .sort((a, b) => b[1] / b[2] - a[1] / a[2] || b[1] - a[1]);
-    const cell = (text, isNumber = true) => make("td", {className: isNumber ? "number" : ""}, text);
-    const head = [column.name, "selected", "on the map", "share"].map((text, place) => make("th", {className: place ? "number" : "", scope: "col"}, text));
-    const body = rows.map(([code, count, whole]) => make("tr", {},
-      cell(code === cellssl.MISSING ? "none" : column.textOf(column.values[code]), false),
-      cell(count.toLocaleString("en")), cell(whole.toLocaleString("en")), cell(share(count, whole))));
+    const names = [column.name, "selected", "on the map", "share"], kind = place => place ? "number" : "";
+    const head = names.map((text, place) => make("th", {className: kind(place), scope: "col"}, text));
+    const texts = ([code, count, whole]) => [code === cellssl.MISSING ? "none" : column.textOf(column.values[code]),
+      count.toLocaleString("en"), whole.toLocaleString("en"), share(count, whole)];
+    const body = rows.map(row => make("tr", {}, ...texts(row).map((text, place) => {
+      const cell = make("td", {className: kind(place)}, text);
+      cell.dataset.head = names[place];  // on a phone, the page shows a row as a card with these names
+      return cell;
+    })));
     return make("div", {className: "table"}, make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body)));
   }
   // Return a link that saves the cells as a table.
