@@ -505,7 +505,7 @@ def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> Non
 
 def test_the_page_is_small(report: Artifact, page: str) -> None:
     drawn = report.path.glob("figures/*.png")
-    assert len(page) < 2_000_000
+    assert len(page) < 4_000_000
     assert page.count("data:image/jpeg") >= 3, "pictures of cells"
     assert {file.name for file in drawn} >= {"neighbours.png", "confusions.png", "views-main.png", "curves-main.png"}
 
