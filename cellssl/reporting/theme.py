@@ -210,7 +210,8 @@ def framed(image: bytes) -> Figure:
 
 def _for_vectors(figure: Figure) -> None:
     """Let clouds and lines of many points become pixels in SVG and PDF; pictures keep the pixels that they have."""
-    clouds = figure.findobj(PathCollection)
+    drawn = [each for axis in figure.axes for each in axis.collections]  # those of legends would be misplaced
+    clouds = [each for each in drawn if isinstance(each, PathCollection)]
     if sum(map(_points_of, clouds)) <= POINTS_AS_PATHS:
         clouds = []
     lines = [each for each in figure.findobj(Line2D) if _points_of(each) > LINE_POINTS_AS_PATHS]

@@ -89,6 +89,15 @@ def test_many_points_are_pixels_within_small_files_and_few_are_paths() -> None:
     assert few.svg.count(b"<use") > 180, "every point is one that can be moved"
 
 
+def test_legends_stay_paths_where_points_are_pixels() -> None:
+    figure = cloud(10_000, 1)
+    theme.files(figure)
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert not any(mark.get_rasterized() for mark in legend.findobj())
+    assert any(each.get_rasterized() for each in figure.axes[0].collections)
+
+
 def test_cells_keep_their_pixels_in_a_pdf() -> None:
     pdf = files_of("cells").pdf
     sizes = set(re.findall(rb"/Height (\d+)", pdf))
