@@ -492,7 +492,7 @@ def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> Non
     rows = [row_of(runs[0]) | nothing]
     text = " ".join(answer(runs[:1], ScoresByArm(rows)))
     assert "none is labelled, so whether the clusters mean something is for the eye to judge" in text
-    assert "No cell is labelled" in " ".join(of_clusters(runs[:1], ScoresByArm(rows)))
+    assert "No cell is labelled, so there is no AMI" in " ".join(of_clusters(runs[:1], ScoresByArm(rows)))
     assert "treated and untreated cells" not in text
     from cellssl.stages.report.score_tables import score_blocks
 

@@ -53,7 +53,8 @@ def _grid(job: Job, run: Run, table: pd.DataFrame, doses: list[float]) -> Block:
     figure = effects.effects_by_dose(shown, doses, effect, active)
     rest = len(order) - len(shown)
     left_out = f" {counted(rest, 'further compound')} with smaller effects: see the table." if rest else ""
-    return write_figure(job, FILE, figure, f"{_caption(run)} Framed: active.{left_out}", theme.drawing, _drawn(table))
+    framed = " Framed: active." if active.any() else ""
+    return write_figure(job, FILE, figure, f"{_caption(run)}{framed}{left_out}", theme.drawing, _drawn(table))
 
 
 def _in_order(job: Job, run: Run, table: pd.DataFrame) -> Block:

@@ -30,7 +30,7 @@ SENTENCES_OF_SWEEP = 3
 
 def answer(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> list[str]:
     """Return the answer, and how sure it is, for the top of the page; warnings that come before any answer first."""
-    warnings = [*_no_result(runs), *collapses(runs, scores)]
+    warnings = [*_no_result(runs), *collapses([run for run in runs if run.arm == scores.leading], scores)]
     found = list(of_sweep[:SENTENCES_OF_SWEEP]) or [_of_hits_or_clusters(runs, scores)]
     return [*warnings, *found, in_short(checks(runs, scores))]
 
@@ -57,11 +57,7 @@ def _of_hits_or_clusters(runs: list[Run], scores: ScoresByArm) -> str:
 def of_clusters(runs: list[Run], scores: ScoresByArm) -> list[str]:
     """Return how well the clusters of the leading arm agree with the label, and how they compare with the baselines."""
     if not scores.has_labels:
-        return [
-            "No cell is labelled as treated or untreated, so the separation has no score. “Agreement of clusters with "
-            "every column” compares the clusters with what else is known; look at the pictures to see whether they "
-            "mean something."
-        ]
+        return ["No cell is labelled, so there is no AMI with a label; the other columns say what the clusters follow."]
     return [_separation(runs[0], scores, scores.leading), _baselines(scores), *_upper_bound(scores), HOW_TO_READ]
 
 
@@ -73,7 +69,8 @@ HOW_TO_READ = (
 
 def what_was_done(runs: list[Run], scores: ScoresByArm) -> list[str]:
     """Return which cells were compared, and how, in a few paragraphs."""
-    return [_data(runs[0]), _question(runs, scores), *arms_with_labels(runs)]
+    others = collapses([run for run in runs if run.arm != scores.leading], scores)
+    return [_data(runs[0]), _question(runs, scores), *arms_with_labels(runs), *others]
 
 
 def first_looks(runs: list[Run]) -> list[str]:

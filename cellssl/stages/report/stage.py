@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def run(job: Job) -> Generator[Event, None, Metrics]:
     """Collect the scores, draw the figures, and write the page."""
     from cellssl.reporting.html import Folded, Page, Paragraph, render
+    from cellssl.reporting.page_size import within
     from cellssl.stages.report.arm_scores import ScoresByArm
     from cellssl.stages.report.checks import checks
     from cellssl.stages.report.cluster_figures import write_cluster_figures
@@ -57,7 +58,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         title += ": a first look"
     lead, glance = answer(shown, shown_scores, headline(sweep) if sweep else []), lights(checks(shown, shown_scores))
     below = Folded("What was done", [Paragraph(text) for text in what_was_done(shown, shown_scores)])
-    page = Page(title, lead, sections, [*pictures(job, shown, shown_scores), glance], [below])
+    page = Page(title, lead, within(sections), [*pictures(job, shown, shown_scores), glance], [below])
     with job.draft.file("report.html").open("w", encoding="utf-8") as file:
         file.writelines(render(page))  # the whole page would be tens of megabytes of text
     return {
