@@ -92,6 +92,8 @@ def test_what_shows_the_same_number_or_may_be_equal_is_as_bold_as_the_best() -> 
     close = {"a": [0.30, 0.36, 0.33], "b": [0.31, 0.30, 0.35], "c": [0.10, 0.17, 0.12]}
     assert best_arms(of_seeds(close), AMI) == {"a", "b"}
     assert best_arms(of_seeds({"a": [0.2, 0.3], "b": [0.3, 0.2]}), AMI) == set(), "all may be equal"
+    spread = {"a": [0.40, 0.41, 0.42], "b": [0.36, 0.37, 0.38], "c": [0.10, 0.45, 0.35]}
+    assert best_arms(of_seeds(spread), AMI) == {"a"}, "c spreads far, and is below b, which is worse than a"
     assert best_arms(of_seeds({"a": [0.1], "random": [0.3]}), AMI) == {"random"}, "a baseline may be the best"
     assert best_arms(of_seeds({"a": [0.1]}), AMI) == set()
 

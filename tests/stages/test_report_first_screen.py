@@ -70,11 +70,13 @@ def test_a_light_has_the_colour_of_its_check_and_says_why(finding: Finding, colo
     assert ["not the plate", colour] in in_words(shown)
 
 
-def test_a_light_follows_the_first_check_that_could_be_made() -> None:
+def test_a_light_follows_the_first_check_that_applies_also_where_there_is_too_little_data() -> None:
     open_, passed = too_little("Is it?", "one plate", "one plate only"), Check("Is it?", "yes", "", "passed")
-    found = dict(in_words(lights(keyed({"active": open_, "chance": passed}))))
-    assert found["more than chance"] == "green", "without replicates the clusters still say something"
-    assert found["not the plate"] == "grey", "no such check was asked for"
+    found = dict(in_words(lights(keyed({"apart": open_, "well": passed}))))
+    assert found["not the position"] == "amber", "clusters that do not follow wells say nothing about treatments"
+    found = dict(in_words(lights(keyed({"apart": not_made("Is it?", "no hits"), "well": passed}))))
+    assert found["not the position"] == "green"
+    assert found["not the cell count"] == "grey", "no such check was asked for"
 
 
 def test_few_steps_of_training_are_not_outweighed_by_a_loss_below_chance() -> None:

@@ -71,18 +71,16 @@ def not_made(question: str, why: str, *, answer: str = "not known") -> Check:
 
 
 def summary(found: Sequence[Check]) -> str:
-    """Return how many checks could be made, what speaks against the result, and what there is too little of."""
-    made = [one for one in found if one.finding in ("passed", "against")]
-    against = list(dict.fromkeys(one.doubt for one in made if one.finding == "against"))
-    scarce = list(dict.fromkeys(one.doubt for one in found if one.finding == "too little"))
-    could = "All" if len(made) == len(found) else f"{len(made)} of"
-    n_against = sum(one.finding == "against" for one in made)
-    speak = f"{n_against} speak{'s' if n_against == 1 else ''} against this result: {', '.join(against)}"
-    parts = [f"{could} {len(found)} checks could be made; {speak if against else 'none speaks against this result'}."]
-    if not made:
-        parts = [f"None of {len(found)} checks could be made."]
-    if scarce:
-        parts.append(f"Too little to judge: {', '.join(scarce)}.")
+    """Return how many checks passed, what speaks against the result, and what there is too little of."""
+    by_finding = {finding: [one for one in found if one.finding == finding] for finding in FINDING_WORDS}
+    doubts = {finding: ", ".join(dict.fromkeys(one.doubt for one in each)) for finding, each in by_finding.items()}
+    parts = [f"{len(by_finding['passed'])} of {counted(len(found), 'check')} passed."]
+    if n_against := len(by_finding["against"]):
+        parts.append(f"{n_against} speak{'s' if n_against == 1 else ''} against this result: {doubts['against']}.")
+    if n_scarce := len(by_finding["too little"]):
+        parts.append(f"For {n_scarce} there is too little to judge: {doubts['too little']}.")
+    if n_left := len(by_finding["not made"]):
+        parts.append(f"{n_left} {'does' if n_left == 1 else 'do'} not apply, or could not be made.")
     return " ".join(parts)
 
 

@@ -11,7 +11,6 @@ from cellssl.stages.report.check import FINDING_WORDS, Check, Finding
 LIGHT_OF: dict[Finding, Light] = {"passed": "good", "against": "bad", "too little": "unsure", "not made": "unknown"}
 COLOUR_OF: dict[Light, str] = {"good": "green", "bad": "red", "unsure": "amber", "unknown": "grey"}
 """The words that programs read in the card of a report."""
-FIRST_MADE: tuple[Finding, ...] = ("passed", "against")
 
 
 class _Rule(NamedTuple):
@@ -19,7 +18,8 @@ class _Rule(NamedTuple):
 
     text: str
     keys: Sequence[str]
-    """Keys of checks; the first that could be made decides."""
+    """Keys of checks; the first that applies decides, also where there is too little data: what is known of clusters
+    does not make up for what is not known of treatments."""
     all_count: bool = False
     """Whether all of them must pass; then the worst decides."""
 
@@ -61,12 +61,10 @@ def _lamp(rule: _Rule, found: Sequence[Check]) -> Lamp:
 
 
 def _deciding(rule: _Rule, found: Sequence[Check]) -> Check:
-    """Return the check that decides a light: the worst, or the first that was made, or that has too little data."""
+    """Return the check that decides a light: the worst, or the first that applies."""
     if rule.all_count:
         return min(found, key=lambda one: WORST_FIRST.index(one.finding))
-    made = [one for one in found if one.finding in FIRST_MADE]
-    scarce = [one for one in found if one.finding == "too little"]
-    return (made or scarce or list(found))[0]
+    return next((one for one in found if one.finding != "not made"), found[0])
 
 
 def in_words(shown: Lights) -> list[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 from cellssl.reporting.html import Block, Folded, Rich, Strong, Table, Value
 from cellssl.reporting.paired_tests import paired_test
@@ -59,14 +60,21 @@ def score_blocks(scores: ScoresByArm, cell_count: Mapping[str, str]) -> list[Blo
 
 
 def best_arms(scores: ScoresByArm, score: Score) -> frozenset[str]:
-    """Return the arms with the best mean of a score, and those that may be as good: the same number as shown, or an
-    interval of the paired difference over seeds that includes 0. None where all may be as good."""
+    """Return the arms with the best mean of a score, and the next ones as long as they may be as good: the same number
+    as shown, or an interval of the paired difference over seeds that includes 0. None where all may be as good.
+
+    An arm below one that is worse than the best is not taken, however far its own seeds spread.
+    """
     means = scores.means(score.name)
     if len(means) < 2 or score.higher_is_better is None:
         return frozenset()
-    best = min(means, key=means.__getitem__) if score.lower_is_better else max(means, key=means.__getitem__)
-    same = {arm for arm in means if number(means[arm]) == number(means[best])}
-    tied = [arm for arm in means if arm in same or _may_be_equal(scores, arm, best, score)]
+    best_first = sorted(means, key=means.__getitem__, reverse=not score.lower_is_better)
+    best = best_first[0]
+    tied = list(
+        takewhile(
+            lambda arm: number(means[arm]) == number(means[best]) or _may_be_equal(scores, arm, best, score), best_first
+        )
+    )
     return frozenset(tied if len(tied) < len(means) else ())
 
 
@@ -108,8 +116,8 @@ def _caption(scores: ScoresByArm, shown: Sequence[Score], best: Mapping[str, fro
     if any(best.values()):
         tie = " or whose paired difference from it over seeds may be 0 (95 % interval)" if several else ""
         bold = (
-            f"Bold: the best of all rows, baselines included, and those that show the same number{tie}; nothing is "
-            "bold where this holds for all."
+            f"Bold: the best of all rows, baselines included, and the next ones as long as they show the same number{tie}; "
+            "nothing is bold where this holds for all."
         )
     cells = sorted({int(row["cells"]) for row in scores.rows if row.get("cells") is not None})
     over = f"Clusters of {' or '.join(f'{count:,}' for count in cells[:3])} cells." if 0 < len(cells) <= 3 else ""

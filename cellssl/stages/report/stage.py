@@ -53,7 +53,8 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     _write_blocks(job, scored)
     _write_hits(job, scored)
     recipe = job.card.section["recipe"]
-    title = job.settings.title or ("Clusters of cells, compared" if recipe == BY_HAND else recipe)
+    what = "which treatments changed the cells" if any(run.hits for run in shown) else "clusters of cells"
+    title = job.settings.title or ("Clusters of cells, compared" if recipe == BY_HAND else f"{recipe}: {what}")
     if first_looks(runs):
         title += ": a first look"
     lead, glance = answer(shown, shown_scores, headline(sweep) if sweep else []), lights(checks(shown, shown_scores))
