@@ -116,8 +116,8 @@ def _caption(scores: ScoresByArm, shown: Sequence[Score], best: Mapping[str, fro
     if any(best.values()):
         tie = " or whose paired difference from it over seeds may be 0 (95 % interval)" if several else ""
         bold = (
-            f"Bold: the best of all rows, baselines included, and the next ones as long as they show the same number{tie}; "
-            "nothing is bold where this holds for all."
+            "Bold: the best of all rows, baselines included, and the next ones as long as they show the same "
+            f"number{tie}; nothing is bold where this holds for all."
         )
     cells = sorted({int(row["cells"]) for row in scores.rows if row.get("cells") is not None})
     over = f"Clusters of {' or '.join(f'{count:,}' for count in cells[:3])} cells." if 0 < len(cells) <= 3 else ""
