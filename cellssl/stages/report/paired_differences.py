@@ -116,7 +116,7 @@ def _caption(scores: ScoresByArm, found: list[Comparison]) -> str:
     tested = max(sum(test.is_tested for test in one.tests.values()) for one in found)
     chosen = ""
     if len(scores.trained) > 1 and scores.means("ami"):
-        chosen = f" “{scores.leading}” leads because its AMI is the highest of the trained arms, which favours it here."
+        chosen = f" “{scores.leading}” was picked because its AMI is the highest of the trained arms, which favours it."
     over = ""
     if found[0].over == OVER_TREATMENTS:
         over = (
@@ -124,9 +124,9 @@ def _caption(scores: ScoresByArm, found: list[Comparison]) -> str:
             "says nothing about other seeds."
         )
     return (
-        f"“{scores.leading}” minus every other arm: mean of the differences of pairs (n = {n} {found[0].over}), and "
-        f"the 95 % interval of a paired t-test, widened for the {tested} comparisons of a column (Bonferroni). Bold: "
-        f"not 0 after Holm's correction (p < {ALPHA:g}); {FILE} has all p-values.{over}{chosen}"
+        f"Mean difference over pairs (n = {n} {found[0].over}) and its 95 % interval (paired t-test, widened for "
+        f"{tested} comparisons by Bonferroni). Bold: not 0 (p < {ALPHA:g} after Holm's correction); {FILE} has all "
+        f"p-values.{over}{chosen}"
     )
 
 
