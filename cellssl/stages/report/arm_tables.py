@@ -53,9 +53,7 @@ def _trained_table(runs: list[Run], strips: ViewStrips, seeds: Mapping[str, str]
         "give them the same vector. Cell and random numbers are the same in all rows. Loss: weight × objective (branch)."
     )
     if any(difference for _, difference in _described(runs)):
-        caption += (
-            f" “{DIFFERS}”: the settings in which arms that read the same are not; arrows go from the first of them to this one."
-        )
+        caption += f" “{DIFFERS}”: the settings in which arms that read the same are not; arrows go from the first of them to this one."
     return _without_empty(header, rows, caption)
 
 
@@ -80,7 +78,7 @@ def _training(run: Run) -> list[Value]:
         encoders.append(pretrain_section(part.trained).encoder.name)
         epochs.append(f"{pretrain_section(part.trained).epochs:g}")
         steps.append(f"{pretrain_metrics(part.trained).steps:,}")
-    blocks = f"blocks {_block_words(run)}; " if run.blocks else ""
+    blocks = f"joins {_block_words(run)}; " if run.blocks else ""
     each = (", ".join(dict.fromkeys(values)) for values in (encoders, epochs, steps))
     return [blocks + "; ".join(losses), *each]
 
@@ -90,8 +88,11 @@ def _clusterings(runs: list[Run]) -> list[Block]:
     words = {run.arm: _clusters(run) for run in runs}
     if len(set(words.values())) == 1:
         return [Paragraph(f"Clusters{' of all arms' * (len(runs) > 1)}: {next(iter(words.values()))}.")]
-    table = Table(["arm", "clusters"], [[arm, text] for arm, text in words.items()])
-    return [Folded("How the vectors of each arm were clustered, which is not the same in all", [table])]
+    arms_of: dict[str, list[str]] = {}
+    for arm, text in words.items():
+        arms_of.setdefault(text, []).append(arm)
+    table = Table(["arms", "clusters"], [[", ".join(arms), text] for text, arms in arms_of.items()])
+    return [Folded("How vectors were clustered, which is not the same in all arms", [table])]
 
 
 def _without_empty(header: Sequence[str], rows: Sequence[Sequence[Value | Rich]], caption: str) -> Table:
@@ -111,7 +112,16 @@ def _clusters(run: Run) -> str:
 def fitted_table(runs: list[Run]) -> list[Block]:
     """Return a table of who fitted the normalisation of each arm; cards of earlier versions do not say it."""
     rows: list[list[Value]] = [
-        [run.arm, part, LINKS.get(link.link, link.link), link.on, link.rows, link.plates, link.folds, link.split_by or "–"]
+        [
+            run.arm,
+            part,
+            LINKS.get(link.link, link.link),
+            link.on,
+            link.rows,
+            link.plates,
+            link.folds,
+            link.split_by or "–",
+        ]
         for run in runs
         for part, links in _parts(run).items()
         for link in links

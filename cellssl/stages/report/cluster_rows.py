@@ -54,7 +54,12 @@ def cluster_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Sect
         )
         blocks.append(Paragraph(f"The appendix has {what}."))
     sections = [Section("Clusters", blocks, anchor="clusters")]
-    appendix = Section("More cells of clusters, and other arms" if others else "More cells of clusters", more, anchor="clusters-appendix", is_appendix=True)
+    appendix = Section(
+        "More cells of clusters, and other arms" if others else "More cells of clusters",
+        more,
+        anchor="clusters-appendix",
+        is_appendix=True,
+    )
     return [*sections, appendix] if more else sections
 
 

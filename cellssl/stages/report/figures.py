@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FILES = {"montage.png": theme.photo, "map.png": theme.drawing, "doses.png": theme.drawing}
 """Figures of a cluster artifact, and how they are made smaller for the page."""
 MAP_AXES = {
-    "pca": "the two directions in which their vectors differ most (principal components)",
+    "pca": "the plane in which their vectors differ most (first two principal components)",
     "tsne": "a t-SNE of their vectors",
     "umap": "a UMAP of their vectors",
 }

@@ -59,7 +59,8 @@ def of_clusters(runs: list[Run], scores: ScoresByArm) -> list[str]:
     """Return how well the clusters of the leading arm agree with the label, and how they compare with the baselines."""
     if not scores.has_labels:
         return ["No cell is labelled, so how well clusters agree with a label is not known."]
-    return [_separation(runs[0], scores, scores.leading), _baselines(scores), *_upper_bound(scores), HOW_TO_READ]
+    found = f"{_separation(runs[0], scores, scores.leading)} {HOW_TO_READ}"
+    return [found, " ".join([_baselines(scores), *_upper_bound(scores)])]
 
 
 HOW_TO_READ = (
@@ -135,7 +136,9 @@ def _question(runs: list[Run], scores: ScoresByArm) -> str:
     arms, seeds = len({one.arm for one in runs}), len({one.seed for one in runs})
     without = "" if any(map(learned_by, runs)) else " without using any label"
     part = part_of(run)
-    where = f"the {run.clusters.cells:,} cells {PARTS.get(part, f'of the part “{part}”')}" if part != "all" else "all cells"
+    where = (
+        f"the {run.clusters.cells:,} cells {PARTS.get(part, f'of the part “{part}”')}" if part != "all" else "all cells"
+    )
     return (
         f"{counted(arms, 'arm')}, {counted(seeds, 'seed')} each. Every arm (one way to describe a cell) turns a cell into a list of numbers, its vector{without}. "
         f"Then {where} are grouped into {numbers}, and the clusters are compared with what is known about the "
@@ -169,6 +172,5 @@ def _upper_bound(scores: ScoresByArm) -> list[str]:
     if not bounds or bound == "1.00":
         return []
     return [
-        f"Upper bound of the AMI given the labels: {bound}, not 1, because many treated cells of this simulation look "
-        "untreated. Clusters that match the true phenotype of every cell would reach it."
+        f"Upper bound of the AMI given the labels: {bound}, because many treated cells of this simulation look untreated."
     ]

@@ -146,7 +146,12 @@ def scores_of(wells: pd.DataFrame, other: str | None) -> list[Score]:
         Score(EFFECT, "distance from controls", "number", distance),
         Score(CELLS, "cells per well", "count", "cells that segmentation kept"),
         Score("average_precision", "average precision", "number", f"1 where replicates are nearer than all {other}s"),
-        Score("cell_count_ratio", "relative cell count", "number", f"cells per well, divided by those of {other}s of the plate"),
+        Score(
+            "cell_count_ratio",
+            "relative cell count",
+            "number",
+            f"cells per well, divided by those of {other}s of the plate",
+        ),
         *(
             Score(name, name.replace("share_of_", "share of ").replace("_", " "), "share", "of the cells drawn")
             for name in wells.columns

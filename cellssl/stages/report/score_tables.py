@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
-from cellssl.reporting.html import Block, Folded, Rich, Strong, Table, Value
+from cellssl.reporting.html import Block, Bullets, Folded, Rich, Strong, Table, Value
 from cellssl.reporting.paired_tests import paired_test
 from cellssl.reporting.seed_statistics import MeanSd, mean_sd, number
 from cellssl.stages.cluster.metrics import AGREEMENT_SCORES
@@ -66,7 +66,9 @@ def score_blocks(scores: ScoresByArm, cell_count: Mapping[str, str]) -> list[Blo
     ]
     if any(score.name in cell_count for score in shown):
         rows.append([CELL_COUNT, BASELINE, *(cell_count.get(score.name, "–") for score in shown), None])
-    return [Table(["arm", "kind", *(score.label for score in shown), "seeds"], rows, _caption(scores, shown, best))]
+    table = Table(["arm", "kind", *(score.label for score in shown), "seeds"], rows, _caption(scores, best))
+    explained = list(dict.fromkeys(score.caption for score in shown if score.caption))
+    return [table, *([Folded("How to read this table", [Bullets(explained)])] if explained else [])]
 
 
 def best_arms(scores: ScoresByArm, score: Score) -> frozenset[str]:
@@ -113,8 +115,8 @@ def _cell(scores: ScoresByArm, arm: str, name: str, best: Mapping[str, frozenset
     return Strong(text) if arm in best[name] else text
 
 
-def _caption(scores: ScoresByArm, shown: Sequence[Score], best: Mapping[str, frozenset[str]]) -> str:
-    """Return what the table shows, how its scores are computed, over how many seeds and cells."""
+def _caption(scores: ScoresByArm, best: Mapping[str, frozenset[str]]) -> str:
+    """Return what the table shows, what is bold, and over how many seeds and cells."""
     seeds = sorted({len(scores.rows_of(arm)) for arm in scores.arms})
     several = seeds[-1] > 1
     spread = (
@@ -128,8 +130,7 @@ def _caption(scores: ScoresByArm, shown: Sequence[Score], best: Mapping[str, fro
         bold = f"Bold: the best row, and the next ones as long as they have the same number{tie}."
     cells = sorted({int(row["cells"]) for row in scores.rows if row.get("cells") is not None})
     over = f"Clusters of {' or '.join(f'{count:,}' for count in cells[:3])} cells." if 0 < len(cells) <= 3 else ""
-    explained = dict.fromkeys(score.caption for score in shown if score.caption)
-    return " ".join(filter(None, [spread, bold, over, *explained]))
+    return " ".join(filter(None, [spread, bold, over]))
 
 
 def run_table(scores: ScoresByArm) -> Block:

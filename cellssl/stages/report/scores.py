@@ -75,7 +75,7 @@ class Score:
     higher_is_better: bool | None = None
     """None where neither is better, as for counts and for the level of chance."""
     caption: str = ""
-    """What it means; printed above the table of scores where it is shown there."""
+    """What it means; folded below the table of scores where it is shown there."""
     per_arm: bool = False
     """Whether the table of scores, one row per arm, shows it."""
     instead_of: tuple[str, ...] = ()
@@ -249,9 +249,7 @@ ACCURACY_CAPTION = (
     "kNN, linear: balanced accuracy of the label on the test cells, by nearest neighbours and by a linear classifier; "
     "chance is 1 / number of classes."
 )
-PRECISION_CAPTION = (
-    "mAP (mean average precision): how high replicates rank above control wells; 1 is best."
-)
+PRECISION_CAPTION = "mAP (mean average precision): how high replicates rank above control wells; 1 is best."
 MECHANISM_CAPTION = (
     "NSC, NSCB: share of treatments whose nearest treatment of another compound (NSCB: and of another batch) has the "
     "same mechanism."
@@ -302,9 +300,15 @@ CLUSTER_SCORES = (
         per_run=True,
     ),
     Score(
-        "ami_nucleus_size", "AMI with size of nucleus", _with_column("nucleus_size"), higher_is_better=False, optional=True
+        "ami_nucleus_size",
+        "AMI with size of nucleus",
+        _with_column("nucleus_size"),
+        higher_is_better=False,
+        optional=True,
     ),
-    Score("ami_field_position", "AMI with position", _with_column("field_position"), higher_is_better=False, optional=True),
+    Score(
+        "ami_field_position", "AMI with position", _with_column("field_position"), higher_is_better=False, optional=True
+    ),
     Score("ami_phenotype", "AMI with simulated phenotype", _with_column("true_phenotype"), higher_is_better=True),
     Score(
         "ami_plate_in_controls",
