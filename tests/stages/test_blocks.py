@@ -293,7 +293,7 @@ def test_the_page_says_that_blocks_that_learn_nothing_are_a_baseline(whole: tupl
     _, report = whole
     (row,) = json.loads((report / "scores.json").read_text())
     assert (row["arm"], row["baseline"]) == ("both", True)
-    assert "neighbours (9 columns, weight 1)" in (report / "report.html").read_text()
+    assert "neighbours (9 numbers)" in (report / "report.html").read_text()
 
 
 def test_a_sweep_sees_what_only_a_block_depends_on(blocks: Blocks) -> None:

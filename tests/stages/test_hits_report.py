@@ -169,7 +169,7 @@ def test_all_arms_are_compared_by_hits_beside_the_number_of_cells(page: str) -> 
     replicates = table_rows(page, "arm or baseline")
     assert [row[0] for row in replicates] == ["cell count", "intensities", "context"]
     assert [replicates[0][1:], replicates[2][1:]] == [["0.10", "0.06", "0.06"], ["0.80", "0.60", "0.60"]]
-    assert "All arms alike: vectors normalised: the controls of every plate at 0" in page
+    assert "All arms were searched alike: vectors centred on the controls of every plate" in page
 
 
 def test_arms_that_were_searched_otherwise_are_not_to_be_compared(runs: list[Run], stores: Store) -> None:
@@ -178,7 +178,10 @@ def test_arms_that_were_searched_otherwise_are_not_to_be_compared(runs: list[Run
     other = hits_of(runs[1], stores, FOUND, treatments(), normalise=["robust_z"])
     both = [runs[0], replace(runs[1], hits_artifact=other)]
     text = str(arms_by_hits(both, ScoresByArm([row_of(run) for run in both]), both[0]))
-    assert "their rows cannot be compared. hits.normalise: center_plate, scale_pooled (main); robust_z (" in text
+    assert (
+        "their rows cannot be compared. Normalise (hits.normalise): center_plate, scale_pooled (main); robust_z ("
+        in text
+    )
 
 
 def test_scores_of_hits_stand_in_scores_csv(folder: Path) -> None:

@@ -181,7 +181,7 @@ def test_the_card_and_the_page_say_who_fitted(chain: Chain, tmp_path: Path) -> N
     assert {"split", "leave_one_well_out", "profiles"} <= set(parts)
     made = Path(say("report", chain.recipe, "--store", tmp_path, "--store", chain.root).line)
     page = (made / "report.html").read_text(encoding="utf-8")
-    assert "the controls of every plate at 0" in page
+    assert "centred on the controls of every plate" in page
     assert "Which cells fitted the normalisation" in page
 
 

@@ -385,7 +385,7 @@ def _plain(html: str) -> str:
 
 
 def test_the_first_table_shows_the_scores_to_two_digits(report: Artifact, page: str) -> None:
-    rows = {row[0]: row for row in table_with(page, "AMI label")}
+    rows = {row[0]: row for row in table_with(page, "AMI with label")}
     for arm in ARMS:
         assert float(rows[arm][2]) == pytest.approx(float(csv_row(report, arm)["ami"]), abs=0.005)
 
@@ -407,7 +407,7 @@ def test_the_page_says_what_was_compared_and_how_reliable_it_is(page: str, runs:
         "there is only one group, Sim1_00001; leave-one-out needs two or more",
         "dna blue, tubulin green, actin orange-red",
         "Each square is 23.8 µm wide",
-        "on their first two principal components",
+        "on the plane in which their vectors differ most (first two principal components)",
     ):
         assert fact in words, fact
     for artifact in runs[0].chain().values():
@@ -432,13 +432,15 @@ def test_mechanisms_are_shown_by_normalisation_with_mean_and_standard_deviation_
         card = replace(runs[0].evaluate.card, metrics={"nsc": found, "not_computed": {"nscb": "one batch only"}})
         return replace(runs[0], seed=number, evaluate=Artifact(runs[0].evaluate.path, card))
 
-    table, _, missing = profile_section([seed(0, 0.78), seed(1, 0.80)])[0].blocks
-    nsc = "NSC: the nearest treatment of another compound has the same mechanism"
+    table, missing = profile_section([seed(0, 0.78), seed(1, 0.80)])[0].blocks
+    nsc = "mechanism of the nearest treatment of another compound (NSC)"
     assert table.rows == [  # type: ignore[union-attr]
         ["main", nsc, "0.79 ± 0.01", 81, 103, "percentile"],
         ["main", nsc, "0.40 ± 0.00", None, 103, "none (not chosen)"],
     ]
-    assert missing.items == ["NSCB: as NSC, and of another batch: one batch only"]  # type: ignore[union-attr]
+    assert missing.items == [
+        "mechanism of the nearest treatment of another compound and batch (NSCB): not computed, because one batch only"
+    ]  # type: ignore[union-attr]
 
 
 def test_the_papers_numbers_are_shown_also_for_arms_that_were_not_run(runs: list[Run]) -> None:
@@ -461,8 +463,8 @@ def test_clusters_that_follow_the_label_with_every_seed_pass_the_checks(runs: li
     clear = {"ami": 0.6, "ami_low": 0.55, "ami_high": 0.65, "ami_plate": 0.0, "ami_plate_in_controls": 0.0}
     rows = [row_of(runs[0]) | clear | {"ami_density": 0.0, "seed": seed} for seed in range(5)]
     answers = answers_of(runs[:1], rows)
-    assert answers["Is the AMI above chance?"] == "yes"
-    assert answers["Do other seeds give the same AMI?"] == "yes"
+    assert answers["Do the clusters agree with the label more than by chance?"] == "yes"
+    assert answers["Do other seeds give the same agreement with the label?"] == "yes"
     assert answers["Do the clusters follow the plate?"] == answers["Do the clusters follow cell density?"] == "no"
     assert not any("more seeds" in step for step in next_steps(runs[:1], ScoresByArm(rows)))
 
@@ -492,13 +494,15 @@ def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> Non
     rows = [row_of(runs[0]) | nothing]
     text = " ".join(answer(runs[:1], ScoresByArm(rows)))
     assert "none is labelled, so whether the clusters mean something is for the eye to judge" in text
-    assert "No cell is labelled, so there is no AMI" in " ".join(of_clusters(runs[:1], ScoresByArm(rows)))
+    assert "No cell is labelled, so how well clusters agree with a label is not known" in " ".join(
+        of_clusters(runs[:1], ScoresByArm(rows))
+    )
     assert "treated and untreated cells" not in text
     from cellssl.stages.report.score_tables import score_blocks
 
-    assert "treated or untreated" not in score_blocks(ScoresByArm(rows), {})[0].caption  # type: ignore[union-attr]
+    assert "treated or not" not in str(score_blocks(ScoresByArm(rows), {}))
     found = {one.question: one for one in checks(runs[:1], ScoresByArm(rows))}
-    above_chance = found["Is the AMI above chance?"]
+    above_chance = found["Do the clusters agree with the label more than by chance?"]
     assert above_chance[1:4] == ("not known", "no cell is labelled", "too little")
     assert "no labels" in summary(checks(runs[:1], ScoresByArm(rows))).partition("Too little to judge: ")[2]
 
@@ -566,7 +570,7 @@ def test_an_evaluation_without_its_clusters_is_an_error(chain: Chain) -> None:
 
 SORTED = """
 <script>
-const heads = [...document.querySelectorAll("th")].filter(head => head.textContent.trim() === "AMI label");
+const heads = [...document.querySelectorAll("th")].filter(head => head.textContent.trim() === "AMI with label");
 heads[0].querySelector("[role=button]").dispatchEvent(new KeyboardEvent("keydown", {key: "Enter"}));
 const rows = [...heads[0].closest("table").tBodies[0].rows];
 document.title = "sorted " + rows.map(row => row.cells[0].textContent).join(",");
@@ -692,14 +696,19 @@ def test_few_cells_are_no_doubt_where_a_narrow_interval_lies_around_0(runs: list
     for reach in (0.015, 0.2):
         row = row_of(runs[0]) | {"ami": 0.001, "ami_low": -reach, "ami_high": reach}
         questions[reach] = answers_of(runs[:1], [row])
-    assert questions[0.015]["Are there enough cells for this AMI?"] == "yes, for these wells"
-    assert questions[0.2]["Are there enough cells for this AMI?"] == "barely: the interval is wide"
+    assert (
+        questions[0.015]["Are there enough cells to know how well clusters and label agree?"] == "yes, for these wells"
+    )
+    assert (
+        questions[0.2]["Are there enough cells to know how well clusters and label agree?"]
+        == "barely: the interval is wide"
+    )
 
 
 def test_the_lead_and_the_table_agree_on_whether_few_cells_are_more_than_chance(runs: list[Run]) -> None:
     row = row_of(runs[0]) | {"ami": 0.05, "shuffled": 0.0, "shuffled_sd": 0.03}
     answers = answers_of(runs[:1], [row])
-    assert answers["Is the AMI above chance?"] == "no"
+    assert answers["Do the clusters agree with the label more than by chance?"] == "no"
     assert "do not separate (no better than shuffled labels" in answer(runs[:1], ScoresByArm([row]))[0]
 
 
@@ -726,7 +735,7 @@ def test_a_baseline_whose_vectors_predict_the_label_as_well_is_named(
     runs: list[Run], base: float, *, is_named: bool
 ) -> None:
     rows = [row_of(runs[0]) | {"ami": 0.5, "linear": 0.8}, row_of(runs[1]) | {"ami": 0.1, "linear": base}]
-    words = "A linear probe predicts the label at least as well from “intensities”"
+    words = "A linear classifier of the vectors predicts the label at least as well from “intensities”"
     assert any(step.startswith(words) for step in next_steps(runs, ScoresByArm(rows))) == is_named
 
 
@@ -781,8 +790,7 @@ def test_plates_that_were_not_compared_are_not_called_one_plate(runs: list[Run])
 def test_the_upper_bound_is_stated_where_it_is_below_full_agreement(runs: list[Run]) -> None:
     row = row_of(runs[0])
     assert any(
-        words.startswith("Upper bound of the AMI given the labels: 0.")
-        for words in of_clusters(runs[:1], ScoresByArm([row]))
+        "Upper bound of the AMI given the labels: 0." in words for words in of_clusters(runs[:1], ScoresByArm([row]))
     )
     assert "Upper bound" not in " ".join(of_clusters(runs[:1], ScoresByArm([row | {"ceiling": 1.0}])))
 

@@ -70,7 +70,7 @@ def jitter(brightness: float) -> dict[str, Any]:
 
 def test_the_row_of_an_arm_has_the_numbers_of_scores_csv(report: Artifact) -> None:
     scores = pd.read_csv(report.file("scores.csv")).set_index("arm")
-    rows = {row[0]: row for row in table_with(report.file("report.html").read_text(), "AMI label")}
+    rows = {row[0]: row for row in table_with(report.file("report.html").read_text(), "AMI with label")}
     for arm in ARMS:
         shown = [name for name in ("ami", "knn", "linear", "map_replicates") if name in scores]
         assert {f"{scores.loc[arm, name]:.2f}" for name in shown} <= set(rows[arm]) and len(shown) >= 3
@@ -79,7 +79,7 @@ def test_the_row_of_an_arm_has_the_numbers_of_scores_csv(report: Artifact) -> No
 
 def test_mean_and_standard_deviation_are_those_over_seeds() -> None:
     values = {"sum": [0.30, 0.34, 0.41], "random": [0.10, 0.11, 0.15]}
-    (table,) = score_blocks(of_seeds(values), {})
+    table, _ = score_blocks(of_seeds(values), {})
     rows = {row[0]: row[2] for row in table.rows}  # type: ignore[union-attr]
     for arm, each in values.items():
         text = rows[arm].text if isinstance(rows[arm], Strong) else rows[arm]  # type: ignore[union-attr]
@@ -101,8 +101,8 @@ def test_what_shows_the_same_number_or_may_be_equal_is_as_bold_as_the_best() -> 
 def test_an_arm_without_a_score_is_not_bold_and_columns_of_no_run_are_left_out() -> None:
     scores = of_seeds({"a": [0.4], "b": [0.3]})
     scores.rows[1]["ami"] = None
-    (table,) = score_blocks(scores, {})
-    assert list(table.header) == ["arm", "kind", "AMI label", "seeds"]  # type: ignore[union-attr]
+    table, _ = score_blocks(scores, {})
+    assert list(table.header) == ["arm", "kind", "AMI with label", "seeds"]  # type: ignore[union-attr]
     assert [row[2] for row in table.rows] == ["0.40", "–"]  # type: ignore[union-attr]
 
 
@@ -222,6 +222,6 @@ def test_the_table_for_a_terminal_fits_80_columns() -> None:
 
 def test_a_row_of_a_run_is_computed_from_its_artifacts(runs: list[Run]) -> None:
     rows = [row_of(run) for run in runs]
-    (table,) = score_blocks(ScoresByArm(rows), {})
+    table, _ = score_blocks(ScoresByArm(rows), {})
     cell = next(row for row in table.rows if row[0] == "main")[2]  # type: ignore[union-attr]
     assert (cell.text if isinstance(cell, Strong) else cell) == f"{rows[0]['ami']:.2f}"

@@ -188,7 +188,7 @@ cellssl.PlateViews = class {
     const mean = values => this.written(values.reduce((sum, value) => sum + value, 0) / values.length);
     const outer = ofEdge(1), inner = ofEdge(0);
     if (!outer.length || !inner.length) return "";
-    return `Controls: mean ${mean(outer)} at the edge (n = ${outer.length}), ${mean(inner)} inside (n = ${inner.length}).`;
+    return `Mean of control wells: ${mean(outer)} at the edge (n = ${outer.length}), ${mean(inner)} inside (n = ${inner.length}).`;
   }
 
   canShowCells() { return Boolean(cellssl.showCells && cellssl.cellsOfWell); }

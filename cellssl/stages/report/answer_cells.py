@@ -119,12 +119,13 @@ def _strip_of_plate(
     x = standardised(_vectors(run, np.concatenate([of_treatment, of_others])), len(of_treatment))
     changed, usual, n_changed = typical(x[: len(of_treatment)], x[len(of_treatment) :])
     ids, those = cells["cell_id"].to_numpy(str), f"{other.removesuffix(' well')} cells"
-    how = f"of the {n_changed:,} (of {len(of_treatment):,}) cells that lie outside 95 % of the {those}, those nearest"
+    n = f"{len(of_treatment):,}"
+    how = f"the most typical of the {n_changed:,} cells (of {n}) that look unlike 95 % of the {those}"
     if not n_changed:
-        how = f"none of {len(of_treatment):,} cells lies outside 95 % of the {those}, so these are those nearest"
+        how = f"the most typical of {n} cells, none of which looks unlike 95 % of the {those}"
     caption = (
-        f"Plate {plate}, all at the same contrast. Above: {how} to their middle; below: the {those} (of "
-        f"{len(of_others):,}) nearest to theirs, by the vectors of “{run.arm}”."
+        f"Plate {plate}, all at the same contrast. Above: {how}. Below: the most typical of {len(of_others):,} {those}. "
+        f"Typical: nearest to the middle of their group, as measured by “{run.arm}”."
     )
     title = f"{name}: cells that changed" if n_changed else f"{name}: its typical cells"
     groups = {title: ids[of_treatment[changed]], f"{those} of the same plate": ids[of_others[usual]]}
@@ -215,9 +216,9 @@ def _treated_beside_controls(run: Run, cells: pd.DataFrame, treated: np.ndarray,
     }
     where = f" of cluster {poorest}" if usual.any() else ""
     caption = (
-        f"Plate {plate}, all at the same contrast. Above: cells of the cluster of “{run.arm}” that is richest in "
-        f"treated cells ({100 * share[richest]:.0f} % of it), of {changed.sum():,} those nearest to its middle; below: "
-        f"control cells{where}, of {beside.sum():,} those nearest to the middle."
+        f"Plate {plate}, all at the same contrast. Above: the most typical of {changed.sum():,} treated cells of the "
+        f"cluster of “{run.arm}” that is richest in them ({100 * share[richest]:.0f} % of it). Below: the most typical "
+        f"of {beside.sum():,} control cells{where}. Typical: nearest to the middle of the cluster."
     )
     return Strip(groups, caption)
 

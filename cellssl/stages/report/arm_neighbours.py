@@ -246,14 +246,12 @@ def _caption(sample: Sample, rows: int, count: int) -> str:
     known = sample.cells["well"].notna().all()
     frames = ""
     if control.any() and not control.all():
-        counts = f"{control.sum():,} of the cells are controls, {(~control).sum():,} treated"
-        frames = f" Frame: grey, control; purple, treated ({counts})."
+        frames = f" Frame: grey, control ({control.sum():,} cells); purple, treated ({(~control).sum():,})."
     elif "label" in sample.cells and sample.cells["label"].nunique() > 1:
         frames = " Frame: black, the label of the cell at the left; light grey, another label."
     where = "of other wells" if known else "of other wells, or of any place where the well is not known"
     return (
-        f"Each row is one cell, the same for all arms, and its {count} nearest cells {where}, the nearest first."
-        f"{frames} Nearest by cosine between vectors normalised as for the clusters of the arm (first seed), among "
-        f"{len(sample.cells):,} cells of the map that all these arms have. The {rows} cells lie near the middle of "
-        f"their treatment in “{sample.runs[0].arm}”."
+        f"Each row is one cell, the same for all arms, and its {count} nearest cells {where}, the nearest first (cosine "
+        f"of vectors as clustered, first seed; n = {len(sample.cells):,} cells of the map that all these arms have)."
+        f"{frames} The {rows} cells lie near the middle of their treatment in “{sample.runs[0].arm}”."
     )

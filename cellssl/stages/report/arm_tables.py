@@ -9,7 +9,7 @@ from cellssl.reporting.html import Block, Folded, Paragraph, Rich, Table, Value
 from cellssl.stages.report.arm_differences import differences_in_words
 from cellssl.stages.report.runs import Run, active_branches, first_seeds
 from cellssl.stages.report.tables_common import PART_NAMES, by_arm
-from cellssl.stages.report.vector_words import MEASURED, chain_words
+from cellssl.stages.report.vector_words import LINKS, MEASURED, chain_words
 from cellssl.stages.report.view_strips import DRAWS, ViewStrips
 from cellssl.stages.shared.card_shapes import (
     ClusterSection,
@@ -35,7 +35,7 @@ def arm_blocks(runs: list[Run], strips: ViewStrips) -> list[Block]:
         blocks.append(_trained_table(trained, strips, seeds))
     if baselines:
         rows = [[run.arm, _describe(run), difference, seeds[run.arm]] for run, difference in _described(baselines)]
-        caption = "Baselines: their vectors are computed as here, and nothing is learned from these cells."
+        caption = "Baselines: they learn nothing from these cells."
         blocks.append(_without_empty(["baseline", "vector of a cell", DIFFERS, "seeds"], rows, caption))
     return [*blocks, *_clusterings(shown)]
 
@@ -49,15 +49,11 @@ def _trained_table(runs: list[Run], strips: ViewStrips, seeds: Mapping[str, str]
     ]
     header = ["arm", "views", "loss", "encoder", "epochs", "steps", DIFFERS, "seeds"]
     caption = (
-        f"Trained arms. Views: one cell, the same in every row, as it is and under {DRAWS} random views of each branch "
-        "(the same random numbers in every row; branches with the same transforms share a strip); the network learns "
-        "to give all of them the same vector. Loss: weight × objective of each branch."
+        f"Trained arms. Views: one cell as it is, and under {DRAWS} random views of each branch; the network learns to "
+        "give them the same vector. Cell and random numbers are the same in all rows. Loss: weight × objective (branch)."
     )
     if any(difference for _, difference in _described(runs)):
-        caption += (
-            f" “{DIFFERS}”: where arms would read the same, the settings in which they are not; an arrow goes from the "
-            "first of them to this one."
-        )
+        caption += f" “{DIFFERS}”: the settings in which arms that read the same are not; arrows go from the first of them to this one."
     return _without_empty(header, rows, caption)
 
 
@@ -82,7 +78,7 @@ def _training(run: Run) -> list[Value]:
         encoders.append(pretrain_section(part.trained).encoder.name)
         epochs.append(f"{pretrain_section(part.trained).epochs:g}")
         steps.append(f"{pretrain_metrics(part.trained).steps:,}")
-    blocks = f"blocks {_block_words(run)}; " if run.blocks else ""
+    blocks = f"joins {_block_words(run)}; " if run.blocks else ""
     each = (", ".join(dict.fromkeys(values)) for values in (encoders, epochs, steps))
     return [blocks + "; ".join(losses), *each]
 
@@ -92,8 +88,11 @@ def _clusterings(runs: list[Run]) -> list[Block]:
     words = {run.arm: _clusters(run) for run in runs}
     if len(set(words.values())) == 1:
         return [Paragraph(f"Clusters{' of all arms' * (len(runs) > 1)}: {next(iter(words.values()))}.")]
-    table = Table(["arm", "clusters"], [[arm, text] for arm, text in words.items()])
-    return [Folded("How the vectors of each arm were clustered, which is not the same in all", [table])]
+    arms_of: dict[str, list[str]] = {}
+    for arm, text in words.items():
+        arms_of.setdefault(text, []).append(arm)
+    table = Table(["arms", "clusters"], [[", ".join(arms), text] for text, arms in arms_of.items()])
+    return [Folded("How vectors were clustered, which is not the same in all arms", [table])]
 
 
 def _without_empty(header: Sequence[str], rows: Sequence[Sequence[Value | Rich]], caption: str) -> Table:
@@ -113,12 +112,21 @@ def _clusters(run: Run) -> str:
 def fitted_table(runs: list[Run]) -> list[Block]:
     """Return a table of who fitted the normalisation of each arm; cards of earlier versions do not say it."""
     rows: list[list[Value]] = [
-        [run.arm, part, link.link, link.on, link.rows, link.plates, link.folds, link.split_by or "–"]
+        [
+            run.arm,
+            part,
+            LINKS.get(link.link, link.link),
+            link.on,
+            link.rows,
+            link.plates,
+            link.folds,
+            link.split_by or "–",
+        ]
         for run in runs
         for part, links in _parts(run).items()
         for link in links
     ]
-    header = ["arm", "for", "link", "fitted on", "cells", "plates", "folds", "folds of"]
+    header = ["arm", "used for", "step", "fitted on", "cells", "plates", "folds", "folds split by"]
     caption = (
         "With folds, a control is normalised by the controls of the other folds, and never by itself; other cells are "
         "spread over the folds alike. In cross-validation, the numbers are those of the first fold."
@@ -135,7 +143,7 @@ def _parts(run: Run) -> dict[str, tuple[FittedLink, ...]]:
 def _describe(run: Run) -> str:
     """Return in words how an arm without training turns a cell into a vector."""
     if run.blocks or embed_blocks(run.embed):
-        return f"several models side by side: {_block_words(run)}"
+        return f"joins what several models measure: {_block_words(run)}"
     model = embed_section(run.embed).model
     if model in MEASURED:
         return MEASURED[model]
@@ -144,7 +152,9 @@ def _describe(run: Run) -> str:
 
 
 def _block_words(run: Run) -> str:
-    return ", ".join(f"{one.name} ({one.dim:,} columns, weight {one.weight:g})" for one in embed_blocks(run.embed))
+    blocks = embed_blocks(run.embed)
+    weights = [f", weight {one.weight:g}" if len({each.weight for each in blocks}) > 1 else "" for one in blocks]
+    return ", ".join(f"{one.name} ({one.dim:,} numbers{weight})" for one, weight in zip(blocks, weights, strict=True))
 
 
 def _network(run: Run) -> str:

@@ -17,11 +17,9 @@ HEADER = ("arm", "seed", "scheme", "score", "block", "all_blocks", "without", "d
 CSV_HEADER = (*HEADER, "difference_low", "difference_high", "alone", "resampled", "groups", "finding")
 """Columns of blocks.csv."""
 CAPTION = (
-    "A block is left out, and classifiers and clusters are fitted to the others again; the difference is what it adds "
-    "to them, so two blocks that know the same add nothing to each other, however much each knows alone. Mean ± "
-    "standard deviation over seeds; the interval (first seed) is a paired bootstrap, in which both scores are of the "
-    "same cells. Where it includes 0, it is unclear whether the block adds anything. Intervals are not widened for "
-    "the number of blocks."
+    "Difference: what a block adds to the others, all blocks minus all but this one, fitted again; blocks that know the "
+    "same add nothing to each other. Mean ± standard deviation over seeds; interval (first seed): paired bootstrap over "
+    "cells, not widened for the number of blocks. Where it includes 0, it is unclear whether the block adds anything."
 )
 NAMES = {CLUSTERS: "clusters", AMI: "AMI with the label", **PART_NAMES}
 SHARED_WELLS = "Wells of test cells may have cells in training, so a block may seem to add what it knows of the well."

@@ -56,8 +56,8 @@ def map_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]
 
 
 HOW_TO_READ = (
-    "One point per cell; cells that the network gave similar vectors lie near each other. The sizes of groups and the "
-    "distances between them need not mean anything. Clusters are numbered by size, separately in every arm."
+    "One point per cell; cells with similar vectors lie near each other. The sizes of groups and the distances between "
+    "them need not mean anything. Clusters are numbered by size, separately in every arm."
 )
 
 

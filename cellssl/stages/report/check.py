@@ -95,5 +95,5 @@ def in_short(found: Sequence[Check]) -> str:
         named = ", ".join(against[:DOUBTS_NAMED]) + (", and more" if len(against) > DOUBTS_NAMED else "")
         speaks = f"{n_against} speak{'s' if n_against == 1 else ''} against it ({named})"
     left = len(found) - n_passed - n_against
-    unknown = f"; for {left} there is too little, or they do not apply" if left else ""
+    unknown = f", {left} cannot be judged" if left else ""
     return f"How sure? {n_passed} of {counted(len(found), 'check')} passed, {speaks}{unknown}."

@@ -11,7 +11,7 @@ from cellssl.stages.report.runs import Run
 
 CAPTION = (
     "Passed: nothing speaks against the result here. Speaks against it: a reason to doubt the result. Too little to "
-    "judge: more wells, cells or seeds would tell. Not made: it does not apply, or something else is missing."
+    "judge: more wells, cells or seeds would tell. Not made: it needs something that this run has not, such as labels."
 )
 
 

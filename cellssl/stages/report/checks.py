@@ -124,7 +124,7 @@ def _cautions(run: Run) -> Check | None:
 
 
 def _chance(scores: ScoresByArm, arm: str, over_seeds: dict[str, MeanSd]) -> Check:
-    question = "Is the AMI above chance?"
+    question = "Do the clusters agree with the label more than by chance?"
     if not over_seeds["ami"].n:
         return too_little(question, NO_LABEL, "no labels")
     shuffled, sd = over_seeds["shuffled"].mean, scores.shuffled_sd(arm)
@@ -165,7 +165,7 @@ def _compared(question: str, scores: ScoresByArm, arm: str, best: str) -> Check:
 
 
 def _number_of_cells(scores: ScoresByArm, arm: str) -> Check:
-    question = "Are there enough cells for this AMI?"
+    question = "Are there enough cells to know how well clusters and label agree?"
     first = scores.rows_of(arm)[0]
     if first["ami_low"] is None:
         return too_little(question, NO_LABEL, "no labels")
@@ -181,7 +181,7 @@ def _number_of_cells(scores: ScoresByArm, arm: str) -> Check:
 
 
 def _seeds(over_seeds: dict[str, MeanSd]) -> Check:
-    question, ami = "Do other seeds give the same AMI?", over_seeds["ami"]
+    question, ami = "Do other seeds give the same agreement with the label?", over_seeds["ami"]
     if not ami.n:
         return too_little(question, NO_LABEL, "no labels")
     if ami.n == 1:

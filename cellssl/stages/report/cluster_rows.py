@@ -54,7 +54,12 @@ def cluster_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Sect
         )
         blocks.append(Paragraph(f"The appendix has {what}."))
     sections = [Section("Clusters", blocks, anchor="clusters")]
-    appendix = Section("More on clusters", more, anchor="clusters-appendix", is_appendix=True)
+    appendix = Section(
+        "More cells of clusters, and other arms" if others else "More cells of clusters",
+        more,
+        anchor="clusters-appendix",
+        is_appendix=True,
+    )
     return [*sections, appendix] if more else sections
 
 
@@ -104,7 +109,7 @@ def _table(found: Contents, pictures: dict[int, list[bytes]]) -> tuple[list[str]
     heads += ["control and treated"] if found.controls else []
     heads += [f"{found.groups_are} it holds most of"] if found.groups_are else []
     heads += ["wells it holds most of"] if any(each.wells for each in found.clusters) else []
-    heads += ["nearest to its centre"] if pictures else []
+    heads += ["most typical cells"] if pictures else []
     return heads, [_row(heads, each, found, pictures) for each in found.clusters]
 
 
@@ -134,15 +139,15 @@ def _caption(job: Job, run: Run, found: Contents, are_pictured: bool) -> str:
     parts = [f"“{run.arm}”, seed {run.seed}: one row per cluster; n = {found.cells:,} {found.which}."]
     if found.controls:
         share = 100 * found.controls / found.cells
-        parts.append(f"Grey: control cells; purple: treated ones. Of all these cells, {share:.0f} % are controls.")
+        parts.append(f"Grey: control cells ({share:.0f} % of all); purple: treated.")
     if held := " and ".join(filter(None, [found.groups_are, "wells" if _has_wells(found) else ""])):
         parts.append(
-            f"{held.capitalize()}: at most three, of which the cluster holds most cells beyond those expected: "
-            "cells in the cluster, of all its cells, and in brackets how many times the expected number that is."
+            f"{held.capitalize()}: the three (at most) with most cells beyond those expected; cells in this cluster of all its "
+            "cells (× number expected if cells were spread evenly)."
         )
     if are_pictured:
         parts.append(
-            f"Pictures: the cells nearest to the centroid, the nearest first. {figures.channels_and_side(job, run)}"
+            f"Pictures: the cells nearest to the centre of the cluster, the nearest first. {figures.channels_and_side(job, run)}"
         )
     return " ".join(parts)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FILES = {"montage.png": theme.photo, "map.png": theme.drawing, "doses.png": theme.drawing}
 """Figures of a cluster artifact, and how they are made smaller for the page."""
 MAP_AXES = {
-    "pca": "their first two principal components",
+    "pca": "the plane in which their vectors differ most (first two principal components)",
     "tsne": "a t-SNE of their vectors",
     "umap": "a UMAP of their vectors",
 }
@@ -72,8 +72,8 @@ def confusions(job: Job, runs: list[Run]) -> list[Block]:
         return []
     used = sorted(set(schemes.values()))
     caption = (
-        f"Confusion matrix: label and prediction of the linear probe ({' or '.join(used)}, first seed); "
-        "shares are of the cells with that label."
+        f"Predictions of a linear classifier ({' or '.join(used)}, first seed). Rows: true label; columns: predicted; "
+        "each row adds up to 100 %."
     )
     figure, drawn = confusion.confusions(tables), _squares_drawn(tables, schemes)
     return [write_figure(job, "confusions", figure, caption, theme.drawing, drawn)]
@@ -110,7 +110,7 @@ def caption_of(run: Run, name: str) -> str:
     found = run.clusters
     match name:
         case "montage.png":
-            return f"The cells nearest to each centroid, the nearest first{_drawn(run)}. Channels: {_colours(run)}."
+            return f"The most typical cells of every cluster (nearest to its centre), the nearest first{_drawn(run)}. Channels: {_colours(run)}."
         case "map.png":
             is_sample = found.cells > MAP_CELLS
             shown = f"{MAP_CELLS:,} of {found.cells:,} cells, chosen at random," if is_sample else "Cells"
@@ -119,13 +119,13 @@ def caption_of(run: Run, name: str) -> str:
                 f"{shown} on {axes}: one point per cell, at the same place in "
                 "every panel, coloured by cluster and by what is known about the cell."
             )
-    which = "Share of every cluster against dose"
+    which = "How the share of cells in each cluster changes with dose"
     if found.k > len(theme.COLOURS):
         which = (
-            f"Share of clusters against dose: for each compound, the {dose_response.CURVES_SHOWN} of {found.k} "
+            f"How the share of cells in clusters changes with dose: for each compound, the {dose_response.CURVES_SHOWN} of {found.k} "
             "clusters that change most (wells.csv has all)"
         )
-    return f"{which}; one point per well; at the left the control wells with their standard deviation{_drawn(run)}."
+    return f"{which}; one point per well; at the left control wells, mean ± standard deviation{_drawn(run)}."
 
 
 def _drawn(run: Run) -> str:
@@ -203,9 +203,8 @@ def training(job: Job, runs: list[Run]) -> list[Section]:
     if not blocks:
         return []
     text = (
-        "The loss should fall below the dashed line, which is the loss of a network that ignores its input. If the "
-        "spread of projections or the effective rank falls towards 0 or 1, the network gives all cells nearly the same "
-        "vector."
+        "The loss should fall below the dashed line, that of a network that ignores its input. If the curve “spread of "
+        "projections” falls to 0, or “effective rank” to 1, the network gives all cells nearly the same vector."
     )
     return [Section("Training", [Paragraph(text), *blocks], anchor="training", is_appendix=True)]
 

@@ -24,6 +24,7 @@ from cellssl.stages.shared.card_shapes import (
     segment_metrics,
 )
 
+PARTS = {"test": "that were kept for testing", "train": "of training", "val": "that were kept for tuning"}
 SENTENCES_OF_SWEEP = 3
 """Sentences of a sweep at the top of the page; its section has all."""
 
@@ -57,13 +58,14 @@ def _of_hits_or_clusters(runs: list[Run], scores: ScoresByArm) -> str:
 def of_clusters(runs: list[Run], scores: ScoresByArm) -> list[str]:
     """Return how well the clusters of the leading arm agree with the label, and how they compare with the baselines."""
     if not scores.has_labels:
-        return ["No cell is labelled, so there is no AMI with a label; the other columns say what the clusters follow."]
-    return [_separation(runs[0], scores, scores.leading), _baselines(scores), *_upper_bound(scores), HOW_TO_READ]
+        return ["No cell is labelled, so how well clusters agree with a label is not known."]
+    found = f"{_separation(runs[0], scores, scores.leading)} {HOW_TO_READ}"
+    return [found, " ".join([_baselines(scores), *_upper_bound(scores)])]
 
 
 HOW_TO_READ = (
-    "AMI (adjusted mutual information) says how well the clusters agree with a label: 0 is chance, 1 full agreement; ± "
-    "is the standard deviation over seeds."
+    "AMI (adjusted mutual information) is the agreement of clusters with a label: 0 chance, 1 full; ± standard deviation "
+    "over seeds."
 )
 
 
@@ -134,9 +136,11 @@ def _question(runs: list[Run], scores: ScoresByArm) -> str:
     arms, seeds = len({one.arm for one in runs}), len({one.seed for one in runs})
     without = "" if any(map(learned_by, runs)) else " without using any label"
     part = part_of(run)
-    where = f"the {run.clusters.cells:,} cells of the part “{part}”" if part != "all" else "all cells"
+    where = (
+        f"the {run.clusters.cells:,} cells {PARTS.get(part, f'of the part “{part}”')}" if part != "all" else "all cells"
+    )
     return (
-        f"{counted(arms, 'arm')}, {counted(seeds, 'seed')} each. Every arm turns a cell into a vector{without}. "
+        f"{counted(arms, 'arm')}, {counted(seeds, 'seed')} each. Every arm (one way to describe a cell) turns a cell into a list of numbers, its vector{without}. "
         f"Then {where} are grouped into {numbers}, and the clusters are compared with what is known about the "
         f"cells.{label}"
     )
@@ -168,6 +172,5 @@ def _upper_bound(scores: ScoresByArm) -> list[str]:
     if not bounds or bound == "1.00":
         return []
     return [
-        f"Upper bound of the AMI given the labels: {bound}, not 1, because many treated cells of this simulation look "
-        "untreated. Clusters that match the true phenotype of every cell would reach it."
+        f"Upper bound of the AMI given the labels: {bound}, because many treated cells of this simulation look untreated."
     ]

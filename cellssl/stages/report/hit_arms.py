@@ -54,10 +54,10 @@ def replicates_table(runs: list[Run], scores: ScoresByArm, leading: Run | None) 
             rows.append([arm, *(str(one) if one is not None else "–" for one in each)])
     chances = ", ".join(f"{RULES[rule]} {found[rule].chance:.2f}" for rule in rules if rule in found)
     caption = (
-        "Recall at 1: share of treated wells whose nearest well of those allowed (on another plate, at another "
-        f"position) has the same treatment; mean ± standard deviation over seeds. By chance it is: {chances}."
+        "Share of treated wells whose nearest well, of those allowed, is a replicate (recall at 1); mean ± standard "
+        f"deviation over seeds. By chance: {chances}."
     )
-    table = Table(["arm or baseline", *(f"recall at 1: {RULES[rule]}" for rule in rules)], rows, caption)
+    table = Table(["arm or baseline", *(f"nearest is a replicate: {RULES[rule]}" for rule in rules)], rows, caption)
     return [Folded("How often replicates find each other, by where they may lie", [table])]
 
 
@@ -81,7 +81,7 @@ def _alike(with_hits: Sequence[Run]) -> list[Block]:
     centre = "control wells" if compared_with(with_hits[0].found_hits) == "control well" else "mean of all wells"
     wells = f"wells are the {AGGREGATES.get(found.aggregate, found.aggregate)} of their cells"
     words = f"{chain_words(found.normalise)}; {wells}, centred on the {centre} of their plate."
-    return [Paragraph(f"All arms alike: {words}" if len(with_hits) > 1 else words[0].upper() + words[1:])]
+    return [Paragraph(f"All arms were searched alike: {words}" if len(with_hits) > 1 else words[0].upper() + words[1:])]
 
 
 def _differences(with_hits: Sequence[Run]) -> str:
@@ -95,7 +95,7 @@ def _differences(with_hits: Sequence[Run]) -> str:
             arms.setdefault(_words(section.get(name, "–")), []).append(arm)
         if len(arms) > 1:
             each = "; ".join(f"{words} ({', '.join(of)})" for words, of in arms.items())
-            sentences.append(f"hits.{name}: {each}.")
+            sentences.append(f"{name.replace('_', ' ').capitalize()} (hits.{name}): {each}.")
     return " ".join(sentences)
 
 

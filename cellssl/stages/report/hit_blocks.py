@@ -35,25 +35,27 @@ HEADER = (
         "effect",
         "95 % of effect",
         "cells changed",
-        "cell count ratio",
+        "relative cell count",
         "most like",
     ),
     *("nearest mechanism", "remark"),
 )
 EXPLAINED = {
-    "active": "Active treatments first, then by q and by effect.",
-    "q": "q: p-value (mean average precision against {other}s), corrected for the number of treatments (Benjamini and "
-    "Hochberg).",
-    "effect": "Effect: how far the wells of a treatment lie in common from {other}s: 0 for none, 1 as far as a typical "
+    "active": "Active: its wells are more like each other than like {other}s. Active treatments come first, then by q and "
+    "by effect.",
+    "q": "q: false discovery rate; p-values (of the mean average precision against {other}s) corrected for the number of "
+    "treatments (Benjamini and Hochberg).",
+    "effect": "Effect: how far its wells lie, in the same direction, from {other}s. 0: no effect; 1: as far as a typical "
     "{other} lies from the others.",
-    "cells changed": "Cells changed: at least this share of the cells looks unlike those of {other}s.",
-    "cell count ratio": "Cell count ratio: cells per well, relative to {other}s of the plate.",
-    "most like": "Most like: the nearest treatment of another compound (similarity, where above 0); a treatment that "
-    "is not active is like many, so it has none.",
-    "nearest mechanism": "Nearest mechanism: that of this treatment, where it is known.",
+    "cells changed": "Cells changed: at least this share of its cells looks unlike those of {other}s.",
+    "relative cell count": "Relative cell count: cells per well, divided by those of {other}s of the plate.",
+    "most like": "Most like: the nearest treatment of another compound (in brackets the similarity, where above 0); for "
+    "active treatments only.",
+    "nearest mechanism": "Nearest mechanism: that of the treatment it is most like, where known.",
 }
-"""Column of the table of treatments -> what its caption says about it."""
-IN_CSV = "hits.csv has more, such as all intervals."
+"""Column of the table of treatments -> how to read it."""
+HOW_TO_READ = "How to read this table"
+IN_CSV = "hits.csv has all columns, such as all intervals."
 
 
 def hit_blocks(job: Job, runs: Sequence[Run], run: Run) -> list[Block]:
@@ -62,13 +64,17 @@ def hit_blocks(job: Job, runs: Sequence[Run], run: Run) -> list[Block]:
     table = treatments_of(run.found_hits)
     heads, rows = _treatment_rows(table)
     explained = [text.format(other=compared_with(run.found_hits)) for head, text in EXPLAINED.items() if head in heads]
-    caption = " ".join([f"“{run.arm}”, seed {run.seed}.", *explained, IN_CSV])
+    other = compared_with(run.found_hits)
+    caption = (
+        f"Treatments against {other}s by “{run.arm}”, seed {run.seed}; n = {len(rows):,}. Effect: 1 is as far as a typical "
+        f"{other} lies from the others; q: false discovery rate."
+    )
     found = f"{activity_sentence(run, run.hits)}{over_seeds(runs, run)}{beside_baselines(runs, run)}"
     blocks: list[Block] = [Paragraph(text) for text in (found, run.hits.is_it_real) if text]
     if run.hits.cautions:
         blocks += [Paragraph("What makes these hits doubtful:"), Bullets(run.hits.cautions)]
-    first = Table(heads, rows[:FIRST_ROWS], caption)
-    return [*blocks, first, *_rest(heads, rows[FIRST_ROWS:]), *_points(job, run, table), *_doses(job, run, table)]
+    blocks += [Table(heads, rows[:FIRST_ROWS], caption), Folded(HOW_TO_READ, [Bullets([*explained, IN_CSV])])]
+    return [*blocks, *_rest(heads, rows[FIRST_ROWS:]), *_points(job, run, table), *_doses(job, run, table)]
 
 
 def _treatment_rows(table: pd.DataFrame) -> tuple[list[str], list[list[Value]]]:
@@ -153,9 +159,9 @@ def _points(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
     lost = len(table) - shown
     left_out = f" Not shown: {counted(lost, 'treatment')} without cells." if lost else ""
     caption = (
-        f"“{run.arm}”, seed {run.seed}: effect against the number of cells, one point per treatment. At the vertical "
-        f"line wells have as many cells as {other}s; at the horizontal one they lie as far from {other}s as one of "
-        f"these from the others.{left_out}"
+        f"“{run.arm}”, seed {run.seed}: effect against the number of cells, one point per treatment (n = {shown:,}). "
+        f"Vertical line: as many cells as in {other}s. Horizontal line: effect of 1, as far as a typical {other} lies "
+        f"from the others.{left_out}"
     )
     drawn = table[["compound", "dose_micromolar", "effect", "cell_count_ratio"]].assign(state=_states(table["active"]))
     return [write_figure(job, "hits", figure, caption, theme.drawing, drawn)]
@@ -184,8 +190,8 @@ def _doses(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
     of_all = f", for the {len(curves)} of {len(fitted):,} compounds with an EC50 whose effect is largest"
     other, which = compared_with(run.found_hits), of_all if len(fitted) > len(curves) else ""
     caption = (
-        f"“{run.arm}”, seed {run.seed}: distance from {other}s against dose{which}; one point per well, and the fitted "
-        "curve. Dashed: EC50, with its 95 % interval; at the left the control wells with their standard deviation."
+        f"“{run.arm}”, seed {run.seed}: distance from {other}s against dose{which}; one point per well, with the fitted "
+        "curve. Dashed: EC50 with its 95 % interval. At the left: control wells, mean ± standard deviation."
     )
     drawn = wells[wells["control"] | wells["compound"].isin(list(curves))]
     return [write_figure(job, "hits-doses", figure, caption, theme.drawing, drawn)]
@@ -195,5 +201,8 @@ def not_computed(found: HitsMetrics) -> list[Block]:
     """Return what the wells do not allow, with the reasons, folded."""
     if not found.not_computed:
         return []
-    items = [f"{name.replace('_', ' ')}: {reason}" for name, reason in found.not_computed.items()]
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in found.not_computed.items():
+        by_reason.setdefault(reason, []).append(name.replace("_", " "))
+    items = [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
     return [Folded("Not computed, and why", [Bullets(items)])]

@@ -132,13 +132,13 @@ def apart(found: HitsMetrics) -> Check:
         why = "; ".join(reasons) or "no two replicates lie on different plates or at different positions"
         return too_little(APART, why, "replicates on one plate or at one position")
     strict, anywhere = found.retrieval[rule], found.retrieval.get(ANY)
-    beside = f"; {RULES[ANY]}: {anywhere.recall_at_1:.2f}" if anywhere else ""
+    beside = f"; where it may be {RULES[ANY]}: {_percent(anywhere.recall_at_1)}" if anywhere else ""
     by_count = strict.cell_count_recall_at_1
-    alone = f"; by cell number alone {by_count:.2f}" if by_count is not None else ""
+    alone = f", by cell number alone {_percent(by_count)}" if by_count is not None else ""
     numbers = (
-        f"the nearest well is a replicate for {strict.recall_at_1:.2f} of {counted(strict.queries, 'well')} where it "
-        f"has to be from {RULES[rule]} (chance {strict.chance:.2f}, shuffled wells {strict.shuffled_recall_at_1:.2f}"
-        f"{alone}){beside}"
+        f"the nearest well is a replicate for {_percent(strict.recall_at_1)} of {counted(strict.queries, 'well')} where it "
+        f"has to be from {RULES[rule]} (chance {_percent(strict.chance)}, shuffled wells "
+        f"{_percent(strict.shuffled_recall_at_1)}{alone}){beside}"
     )
     if strict.queries < FEW_QUERIES:
         return too_little(APART, numbers, "few replicates apart from each other")
@@ -147,6 +147,10 @@ def apart(found: HitsMetrics) -> Check:
     if anywhere is not None and strict.recall_at_1 < anywhere.recall_at_1 / 2:
         return Check(APART, "less than half as often", numbers, "against", "plate or position makes replicates alike")
     return Check(APART, "yes", numbers, "passed")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _is_above_chance(rule: RetrievalRule) -> bool:

@@ -33,7 +33,7 @@ def treatments_in_short(runs: Sequence[Run], scores: ScoresByArm) -> str:
             f"Which treatments changed the cells cannot be tested with so few wells ({plates}); the largest effect is "
             f"that of {surest}."
         )
-    asked = f"q < {found.alpha:g}, {plates}, by “{run.arm}”"
+    asked = f"false discovery rate below {100 * found.alpha:g} %: q < {found.alpha:g}; {plates}; by “{run.arm}”"
     if not found.active:
         return f"None of {counted(found.tested, 'tested treatment')} clearly changed the cells ({asked})."
     most = f"; most surely {surest}" if found.tested > 1 else f": {surest}"

@@ -133,14 +133,14 @@ def collapse(runs: list[Run], scores: ScoresByArm, arm: str) -> Check:
     if known:
         least = min(known, key=lambda spread: spread.effective_rank)
         numbers.append(
-            f"{least.distinct:,} of {least.cells:,} vectors are different; effective rank {least.effective_rank:.1f} "
-            f"of {least.dim} features"
+            f"{least.distinct:,} of {least.cells:,} vectors are different; they vary along about "
+            f"{least.effective_rank:.3g} of {least.dim} directions (effective rank)"
         )
     spreads = [value for run in of_arm for value in run.projection_spreads.values()]
     if spreads:
         numbers.append(
-            f"at the end of training the spread of projections is at least {min(spreads):.2f} (1 is even, 0 is all "
-            "the same)"
+            f"at the end of training, the outputs that the loss compares have a spread of {min(spreads):.2f} or more (1: "
+            "even; 0: all the same)"
         )
     if not numbers:
         return not_made(question, "the clustering is of an earlier version, which did not look at the vectors")
@@ -178,7 +178,7 @@ def steps(run: Run) -> Check:
     each = {part.block: pretrain_metrics(part.trained).steps for part in run.trained}
     taken = min(each.values())
     of_blocks = ", ".join(f"{block}: {counted(number, 'step')}" for block, number in each.items())
-    numbers = f"{of_blocks if run.blocks else counted(taken, 'step')}; the paper took about 7,600"
+    numbers = f"{of_blocks if run.blocks else counted(taken, 'step')}; Bendidi et al. 2023 took about 7,600"
     if taken < FEW_STEPS:
         words = f"only {counted(taken, 'training step')}"
         return too_little(question, f"{numbers}; fewer than {FEW_STEPS} say little", words, answer="no")
@@ -201,8 +201,8 @@ def loss_below_chance(run: Run) -> Check:
     if unfilled := [name for part in run.trained for name in _unfilled_queues(part)]:
         why = f"the queue of {', '.join(unfilled)} still holds random keys, which are easy to distinguish"
         return too_little(question, why, "a queue that was never full")
-    numbers = "; ".join(f"{name}: {loss:.2f}, chance {chance:.2f}" for name, (loss, chance) in losses.items())
-    numbers = f"mean over the last {counted(averaged, 'step')}: {numbers}"
+    each = (f"branch “{name}” {loss:.2f} (chance {chance:.2f})" for name, (loss, chance) in losses.items())
+    numbers = f"mean loss of the last {counted(averaged, 'step')}: {'; '.join(each)}; chance: a network that ignores its input"
     if all(loss < chance for loss, chance in losses.values()):
         return Check(question, "yes", numbers, "passed")
     return Check(question, "no", numbers, "against", "the loss is not below chance")

@@ -35,6 +35,8 @@ RULES = (
 )
 WORST_FIRST: tuple[Finding, ...] = ("against", "too little", "not made", "passed")
 ON_WELLS = "holds on an unseen well"
+OF_HITS = {"active": "more hits than chance", "active_baselines": "more hits than the baselines"}
+"""Key of a check -> the text of the light that it decides, where that is about treatments and not about clusters."""
 
 
 def lights(found: Sequence[Check]) -> Lights:
@@ -45,13 +47,10 @@ def lights(found: Sequence[Check]) -> Lights:
 
 def _lamp(rule: _Rule, found: Sequence[Check]) -> Lamp:
     if not found:
-        return Lamp("unknown", rule.text, "", "Not checked: it does not apply to the arm that leads.")
+        return Lamp("unknown", rule.text, "", "Not checked: it does not apply to the arm that is shown first.")
     one = _deciding(rule, found)
-    text = (
-        ON_WELLS
-        if one.key == "left_out" and one.question.endswith("a well that was left out of training?")
-        else rule.text
-    )
+    on_wells = one.key == "left_out" and one.question.endswith("a well that was left out of training?")
+    text = ON_WELLS if on_wells else OF_HITS.get(one.key, rule.text)
     return Lamp(
         LIGHT_OF[one.finding],
         text,

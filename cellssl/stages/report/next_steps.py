@@ -47,8 +47,8 @@ CELL_NUMBER_ADVICE = (
 )
 BESIDE_ADVICE = (
     "Replicates are alike mostly on the same plate or at the same position: before a hit is believed, repeat it on "
-    "another plate at another position; hits.permute_within = [“plate”, “edge”] compares wells at the edge with "
-    "controls at the edge."
+    "another plate at another position, and compare wells at the edge with controls at the edge only "
+    "(hits.permute_within = [“plate”, “edge”])."
 )
 APART_ADVICE = (
     "Put replicates on several plates, and at another position on each: only then can an effect be separated from that "
@@ -68,8 +68,8 @@ def next_steps(runs: list[Run], scores: ScoresByArm) -> list[str]:
         *_from_labels(scores, over_seeds),
         *_from_nuisances(run, over_seeds, scores.number_of_plates(arm)),
         *_from_counts(run, scores, arm),
-        f"Look at the cells nearest to each centroid of “{arm}” below: do the groups differ in shape and texture, or "
-        "in brightness, cell density and focus?",
+        f"Look at the most typical cells of each cluster of “{arm}”: do they differ in shape and texture, or in "
+        "brightness, cell density and focus?",
     ]
 
 
@@ -94,7 +94,7 @@ def _from_hits(run: Run) -> list[str]:
 def _from_labels(scores: ScoresByArm, over_seeds: dict[str, MeanSd]) -> list[str]:
     if not scores.has_labels:
         return [
-            "Name the treated class (split.treated), so that the clusters can be scored.",
+            "Say which cells count as treated (split.treated), so that the clusters can be scored.",
             "Run more seeds (seeds = [0, 1, 2] in the recipe), and compare their clusters.",
         ][: 2 if len(scores.rows_of(scores.leading)) == 1 else 1]
     steps = []
@@ -115,7 +115,7 @@ def _from_labels(scores: ScoresByArm, over_seeds: dict[str, MeanSd]) -> list[str
     probe = over_seeds.get("linear")
     if probe and probe.n and probe.mean > 0.75 and over_seeds["ami"].mean < seed_statistics.WEAK_AMI:
         steps.append(
-            f"A linear probe predicts the label (balanced accuracy {probe}), but the clusters hardly follow it: the "
+            f"A linear classifier of the vectors predicts the label (balanced accuracy {probe}), but the clusters hardly follow it: the "
             "vectors contain the label along another axis than K-Means finds. Try cluster.normalise and another "
             "cluster.k."
         )
@@ -133,7 +133,7 @@ def _from_baseline_probe(scores: ScoresByArm) -> list[str]:
     if probes[best].mean < probes[arm].mean:
         return []
     return [
-        f"A linear probe predicts the label at least as well from “{best}”, which learns nothing (balanced accuracy "
+        f"A linear classifier of the vectors predicts the label at least as well from “{best}”, which learns nothing (balanced accuracy "
         f"{probes[best]}), as from “{arm}” ({probes[arm]}): a higher AMI alone does not show that training helped."
     ]
 
@@ -146,9 +146,9 @@ def _from_nuisances(run: Run, over_seeds: dict[str, MeanSd], plates: int) -> lis
     if fields["plate"].nunique() == 1:
         steps.append("Add a second plate: one plate cannot show whether a result holds on another.")
     elif run.trained and run.split and split_metrics(run.split).leaks.plates_in_train_and_test:
-        steps.append("Set split.test_plates, to test on a plate that the network never saw.")
+        steps.append("Test on a plate that the network never saw (split.test_plates).")
     elif run.split and split_metrics(run.split).leaks.wells_in_train_and_test:
-        steps.append('Set split.group_by = "well", so that no well is in both train and test.')
+        steps.append("Keep every well either in training or in test (split.group_by = “well”).")
     return steps
 
 

@@ -51,8 +51,8 @@ def paired_blocks(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Block]
     if not any(one.over == OVER_SEEDS for one in found):
         blocks.append(
             Paragraph(
-                "Arms differ by chance from seed to seed, and one seed does not show by how much: the scores above "
-                "have no intervals. Run three seeds or more (seeds = [0, 1, 2]) to compare arms by their differences."
+                "One seed does not show how much arms differ by chance, so the scores above have no intervals. Run three "
+                "seeds or more (seeds = [0, 1, 2])."
             )
         )
     if not found:
@@ -116,17 +116,17 @@ def _caption(scores: ScoresByArm, found: list[Comparison]) -> str:
     tested = max(sum(test.is_tested for test in one.tests.values()) for one in found)
     chosen = ""
     if len(scores.trained) > 1 and scores.means("ami"):
-        chosen = f" “{scores.leading}” leads because its AMI is the highest of the trained arms, which favours it here."
+        chosen = f" “{scores.leading}” was picked because its AMI is the highest of the trained arms, which favours it."
     over = ""
     if found[0].over == OVER_TREATMENTS:
         over = (
-            " Pairs are treatments of the first seed; they share control wells, so the interval is too narrow, and it "
-            "says nothing about other seeds."
+            " Pairs are treatments (first seed), which share control wells: the interval is too narrow, and says nothing "
+            "about other seeds."
         )
     return (
-        f"“{scores.leading}” minus every other arm: mean of the differences of pairs (n = {n} {found[0].over}), and "
-        f"the 95 % interval of a paired t-test, widened for the {tested} comparisons of a column (Bonferroni). Bold: "
-        f"not 0 after Holm's correction (p < {ALPHA:g}); {FILE} has all p-values.{over}{chosen}"
+        f"Mean difference over pairs (n = {n} {found[0].over}) and its 95 % interval (paired t-test, widened for "
+        f"{tested} comparisons by Bonferroni). Bold: not 0 (p < {ALPHA:g} after Holm's correction); {FILE} has all "
+        f"p-values.{over}{chosen}"
     )
 
 

@@ -138,15 +138,20 @@ def scores_of(wells: pd.DataFrame, other: str | None) -> list[Score]:
     `other` is what a search for hits compared wells with ("control well"); None where there was none.
     """
     distance = (
-        f"distance from the {other}s; 1 is as far as a typical one of these lies from the others"
+        f"1 is as far as a typical {other} lies from the others"
         if other
-        else "distance of its mean profile from that of the control wells, in units of the spread of their cells"
+        else "of the mean profile of a well from that of the control wells, in units of the spread of their cells"
     )
     all_scores = [
-        Score(EFFECT, "effect (distance from controls)", "number", distance),
+        Score(EFFECT, "distance from controls", "number", distance),
         Score(CELLS, "cells per well", "count", "cells that segmentation kept"),
         Score("average_precision", "average precision", "number", f"1 where replicates are nearer than all {other}s"),
-        Score("cell_count_ratio", "cell count ratio", "number", f"cells per well, relative to {other}s of the plate"),
+        Score(
+            "cell_count_ratio",
+            "relative cell count",
+            "number",
+            f"cells per well, divided by those of {other}s of the plate",
+        ),
         *(
             Score(name, name.replace("share_of_", "share of ").replace("_", " "), "share", "of the cells drawn")
             for name in wells.columns

@@ -28,7 +28,7 @@ def profile_section(runs: list[Run]) -> list[Section]:
     """Return the section on mechanisms and replicates, with the reasons why scores are missing."""
     evaluated = [run for run in runs if run.evaluate is not None]
     if not evaluated:
-        text = "Nothing was evaluated: add [evaluate] to the recipe, for accuracies on left-out plates and wells."
+        text = "Not computed: accuracies on left-out plates and wells were not asked for ([evaluate] in the recipe)."
         return [Section("Mechanisms and replicates", [Paragraph(text)], is_appendix=True)]
     blocks: list[Block] = []
     table = [row for arm, arm_runs in by_arm(evaluated).items() for row in _profile_scores(arm, arm_runs)]
@@ -40,7 +40,7 @@ def profile_section(runs: list[Run]) -> list[Section]:
         blocks += _csv_of_arms(evaluated, name, title)
     missing = _not_computed(evaluated)
     if missing:
-        blocks += [Paragraph("Not computed, and why:"), Bullets(missing)]
+        blocks += [Bullets(missing)]
     return [Section("Mechanisms and replicates", blocks, is_appendix=True)]
 
 
@@ -89,7 +89,7 @@ def _not_computed(runs: list[Run]) -> list[str]:
     for run in runs:
         missing = run.evaluation.not_computed if run.evaluation else {}
         for name, reason in missing.items():
-            arms = reasons.setdefault(f"{PART_NAMES.get(name, name)}: {reason}", [])
+            arms = reasons.setdefault(f"{PART_NAMES.get(name, name)}: not computed, because {reason}", [])
             arms += [] if run.arm in arms else [run.arm]
     every = list(by_arm(runs))
     return [sentence if arms == every else f"{sentence} ({', '.join(arms)})" for sentence, arms in reasons.items()]

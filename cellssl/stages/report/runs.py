@@ -352,7 +352,7 @@ def drawn_of_kept(run: Run) -> str:
     if wells is None:
         return ""
     at_most = f", at most {embed_section(run.embed).cells_per_well:,} per well"
-    return f"{wells.drawn:,} cells drawn of {wells.kept:,} kept{at_most}"
+    return f"{wells.drawn:,} of {wells.kept:,} cells{at_most}"
 
 
 def has_treatments(run: Run) -> bool:

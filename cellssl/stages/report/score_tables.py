@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
-from cellssl.reporting.html import Block, Folded, Rich, Strong, Table, Value
+from cellssl.reporting.html import Block, Bullets, Folded, Rich, Strong, Table, Value
 from cellssl.reporting.paired_tests import paired_test
 from cellssl.reporting.seed_statistics import MeanSd, mean_sd, number
 from cellssl.stages.cluster.metrics import AGREEMENT_SCORES
@@ -17,6 +17,16 @@ from cellssl.stages.report.tables_common import CELL_COUNT, by_arm, interval_tex
 
 AGREEMENT_LABELS = {"ami": "AMI", "ami_max": "AMI max", "nmi": "NMI", "ari": "ARI", "homogeneity": "homogeneity"}
 """Each of AGREEMENT_SCORES, as a table head."""
+COLUMNS = {
+    "control_well": "well, controls only",
+    "density": "cell density",
+    "nucleus_size": "size of the nucleus",
+    "field_position": "position in the field",
+    "dose_micromolar": "dose",
+    "moa": "mechanism",
+    "true_phenotype": "simulated phenotype",
+}
+"""Column that clusters are compared with -> what the page calls it; others are called by their names."""
 ACTIVE, TESTED = "hits_active", "hits_tested"
 TRAINED, BASELINE = "trained", "baseline"
 """Kinds of rows."""
@@ -56,7 +66,9 @@ def score_blocks(scores: ScoresByArm, cell_count: Mapping[str, str]) -> list[Blo
     ]
     if any(score.name in cell_count for score in shown):
         rows.append([CELL_COUNT, BASELINE, *(cell_count.get(score.name, "–") for score in shown), None])
-    return [Table(["arm", "kind", *(score.label for score in shown), "seeds"], rows, _caption(scores, shown, best))]
+    table = Table(["arm", "kind", *(score.label for score in shown), "seeds"], rows, _caption(scores, best))
+    explained = list(dict.fromkeys(score.caption for score in shown if score.caption))
+    return [table, *([Folded("How to read this table", [Bullets(explained)])] if explained else [])]
 
 
 def best_arms(scores: ScoresByArm, score: Score) -> frozenset[str]:
@@ -103,26 +115,22 @@ def _cell(scores: ScoresByArm, arm: str, name: str, best: Mapping[str, frozenset
     return Strong(text) if arm in best[name] else text
 
 
-def _caption(scores: ScoresByArm, shown: Sequence[Score], best: Mapping[str, frozenset[str]]) -> str:
-    """Return what the table shows, how its scores are computed, over how many seeds and cells."""
+def _caption(scores: ScoresByArm, best: Mapping[str, frozenset[str]]) -> str:
+    """Return what the table shows, what is bold, and over how many seeds and cells."""
     seeds = sorted({len(scores.rows_of(arm)) for arm in scores.arms})
     several = seeds[-1] > 1
     spread = (
         "Scores of every arm: mean ± standard deviation over seeds."
         if several
-        else "Scores of every arm, of one seed: how far they spread from seed to seed is not known."
+        else "Scores of every arm, one seed: how far seeds differ is not known."
     )
     bold = ""
     if any(best.values()):
-        tie = " or whose paired difference from it over seeds may be 0 (95 % interval)" if several else ""
-        bold = (
-            "Bold: the best of all rows, baselines included, and the next ones as long as they show the same "
-            f"number{tie}; nothing is bold where this holds for all."
-        )
+        tie = " or a paired difference over seeds that may be 0 (95 % interval)" if several else ""
+        bold = f"Bold: the best row, and the next ones as long as they have the same number{tie}."
     cells = sorted({int(row["cells"]) for row in scores.rows if row.get("cells") is not None})
     over = f"Clusters of {' or '.join(f'{count:,}' for count in cells[:3])} cells." if 0 < len(cells) <= 3 else ""
-    explained = dict.fromkeys(score.caption for score in shown if score.caption)
-    return " ".join(filter(None, [spread, bold, over, *explained]))
+    return " ".join(filter(None, [spread, bold, over]))
 
 
 def run_table(scores: ScoresByArm) -> Block:
@@ -169,7 +177,7 @@ def agreement_tables(runs: list[Run]) -> list[Block]:
             table.append(
                 [
                     arm,
-                    column,
+                    COLUMNS.get(column, column.replace("_", " ")),
                     *(
                         mean_sd_text(column_agreement.agreement[score] for column_agreement in each)
                         for score in AGREEMENT_SCORES
@@ -180,12 +188,11 @@ def agreement_tables(runs: list[Run]) -> list[Block]:
                     first.cells,
                 ]
             )
-    header = ["arm", "column", *(AGREEMENT_LABELS[score] for score in AGREEMENT_SCORES)]
+    header = ["arm", "agreement with", *(AGREEMENT_LABELS[score] for score in AGREEMENT_SCORES)]
     header += ["95 % interval of AMI", "AMI shuffled", "classes", "cells"]
     caption = (
-        "AMI is normalised by the arithmetic mean, AMI max by the maximum. Mean ± standard deviation over seeds; the "
-        "interval (bootstrap over cells), the classes and the cells are those of the first seed. The clusters should "
-        "not follow the columns plate, well and density. A well also contains its treatment, so control_well has the "
-        "wells of control cells only."
+        "Mean ± standard deviation over seeds; interval (bootstrap over cells), classes and cells: first seed. Clusters "
+        "should not follow plate, well and cell density. A well also has its treatment, so “well, controls only” leaves out "
+        "treated cells. AMI is normalised by the mean of both entropies, AMI max by the larger one."
     )
-    return [Folded("Agreement of clusters with every column", [Table(header, table, caption)])]
+    return [Folded("Agreement of clusters with all that is known of the cells", [Table(header, table, caption)])]

@@ -75,7 +75,7 @@ class Score:
     higher_is_better: bool | None = None
     """None where neither is better, as for counts and for the level of chance."""
     caption: str = ""
-    """What it means; printed above the table of scores where it is shown there."""
+    """What it means; folded below the table of scores where it is shown there."""
     per_arm: bool = False
     """Whether the table of scores, one row per arm, shows it."""
     instead_of: tuple[str, ...] = ()
@@ -246,12 +246,10 @@ def _replicate_recall(rule: str, results: RunResults) -> Value:
 
 
 ACCURACY_CAPTION = (
-    "kNN, linear: balanced accuracy of the label on the test cells, by the nearest neighbours and by a linear "
-    "classifier; the level of chance is 1 / number of classes."
+    "kNN, linear: balanced accuracy of the label on the test cells, by nearest neighbours and by a linear classifier; "
+    "chance is 1 / number of classes."
 )
-PRECISION_CAPTION = (
-    "mAP: mean average precision with which the wells of a treatment rank above control wells; 1 is the best."
-)
+PRECISION_CAPTION = "mAP (mean average precision): how high replicates rank above control wells; 1 is best."
 MECHANISM_CAPTION = (
     "NSC, NSCB: share of treatments whose nearest treatment of another compound (NSCB: and of another batch) has the "
     "same mechanism."
@@ -272,10 +270,10 @@ CLUSTER_SCORES = (
     Score("classes", "classes", _with_label(lambda label: label.classes)),
     Score(
         "ami",
-        "AMI label",
+        "AMI with label",
         LABEL_IN_SWEEPS.compute,
         higher_is_better=True,
-        caption="AMI: agreement of clusters and label (treated or untreated, or the class); 0 is chance, 1 is full.",
+        caption="AMI with label: agreement of clusters and label (treated or not, or class); 0: chance, 1: full.",
         per_arm=True,
         summary_head="AMI label",
         per_run=True,
@@ -288,33 +286,39 @@ CLUSTER_SCORES = (
     Score("shuffled_sd", "SD of AMI shuffled", _with_label(lambda label: label.shuffled_sd)),
     Score(
         "ami_plate",
-        "AMI plate",
+        "AMI with plate",
         _with_column("plate"),
         higher_is_better=False,
         per_run=True,
     ),
-    Score("ami_well", "AMI well", _with_column("well")),
+    Score("ami_well", "AMI with well", _with_column("well")),
     Score(
         "ami_density",
-        "AMI density",
+        "AMI with cell density",
         _with_column("density"),
         higher_is_better=False,
         per_run=True,
     ),
     Score(
-        "ami_nucleus_size", "AMI size of nucleus", _with_column("nucleus_size"), higher_is_better=False, optional=True
+        "ami_nucleus_size",
+        "AMI with size of nucleus",
+        _with_column("nucleus_size"),
+        higher_is_better=False,
+        optional=True,
     ),
-    Score("ami_field_position", "AMI position", _with_column("field_position"), higher_is_better=False, optional=True),
-    Score("ami_phenotype", "AMI phenotype", _with_column("true_phenotype"), higher_is_better=True),
+    Score(
+        "ami_field_position", "AMI with position", _with_column("field_position"), higher_is_better=False, optional=True
+    ),
+    Score("ami_phenotype", "AMI with simulated phenotype", _with_column("true_phenotype"), higher_is_better=True),
     Score(
         "ami_plate_in_controls",
-        "AMI plate, controls",
+        "AMI with plate, controls only",
         lambda results: plate_ami_in_controls(results.cells),
         higher_is_better=False,
     ),
     Score(
         "ami_well_in_controls",
-        "AMI well, controls",
+        "AMI with well, controls only",
         lambda results: well_ami_in_controls(results.cells),
         higher_is_better=False,
         per_run=True,
@@ -413,7 +417,7 @@ HIT_SCORES = (
     *(
         Score(
             recall_score(rule),
-            f"recall at 1, {words}",
+            f"replicate is nearest, {words}",
             partial(_replicate_recall, rule),
             higher_is_better=True,
             optional=True,

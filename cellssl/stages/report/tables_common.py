@@ -13,10 +13,10 @@ PART_NAMES = {
     "split": "train/test split",
     "leave_one_plate_out": "leave-one-plate-out",
     "leave_one_well_out": "leave-one-well-out",
-    "nsc": "NSC: the nearest treatment of another compound has the same mechanism",
-    "nscb": "NSCB: as NSC, and of another batch",
-    "map_replicates": "mAP: replicates of a well rank above controls",
-    "map_mechanism": "mAP: treatments of the same mechanism rank above others",
+    "nsc": "mechanism of the nearest treatment of another compound (NSC)",
+    "nscb": "mechanism of the nearest treatment of another compound and batch (NSCB)",
+    "map_replicates": "replicates of a well rank above controls (mAP)",
+    "map_mechanism": "treatments of the same mechanism rank above others (mAP)",
     "profiles": "profiles of wells",
 }
 """Part of an evaluation -> how tables name it."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 LINKS = {
-    "center_plate": "the controls of every plate at 0",
-    "scale_pooled": "features scaled by the spread of controls over all plates",
-    "robust_z": "features scaled by median and MAD of the controls of the plate",
-    "percentile": "features scaled by the 1st and 99th percentile of the controls of the plate",
-    "zscore": "every feature with mean 0 and standard deviation 1",
-    "pca": "principal components",
-    "pca_whiten": "principal components of equal variance",
+    "center_plate": "centred on the controls of every plate",
+    "scale_pooled": "scaled by the spread of controls over all plates",
+    "robust_z": "centred and scaled by median and MAD of the controls of the plate",
+    "percentile": "scaled by the 1st and 99th percentile of the controls of the plate",
+    "zscore": "every feature scaled to mean 0 and standard deviation 1",
+    "pca": "reduced to principal components",
+    "pca_whiten": "reduced to principal components of equal variance",
     "sphering": "whitened by the controls of all plates",
-    "tvn": "typical variation normalisation",
-    "clip": "features limited to a range",
-    "l2": "unit length",
+    "tvn": "corrected by typical variation normalisation",
+    "clip": "limited to a range",
+    "l2": "scaled to unit length",
 }
 """What the links of `cluster.normalise` do to the vectors; `pca_whiten` is on cards of earlier versions."""
 
@@ -32,4 +32,4 @@ def chain_words(links: Sequence[str]) -> str:
     """Return in words what a chain of normalisers does to the vectors."""
     if not links:
         return "vectors not normalised"
-    return "vectors normalised: " + ", then ".join(LINKS.get(link, link) for link in links)
+    return "vectors " + ", then ".join(LINKS.get(link, link) for link in links)
