@@ -110,7 +110,9 @@ def caption_of(run: Run, name: str) -> str:
     found = run.clusters
     match name:
         case "montage.png":
-            return f"Typical cells of every cluster, the nearest to its centre first{_drawn(run)}. Channels: {_colours(run)}."
+            return (
+                f"Cells nearest to the centre of their cluster, nearest first{_drawn(run)}. Channels: {_colours(run)}."
+            )
         case "map.png":
             is_sample = found.cells > MAP_CELLS
             shown = f"{MAP_CELLS:,} of {found.cells:,} cells, chosen at random," if is_sample else "Cells"
