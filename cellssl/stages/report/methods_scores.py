@@ -83,7 +83,7 @@ def evaluation_words(run: Run) -> str:
             f"{what} were predicted from vectors, {chain_text(section.get('normalise'))}, by the "
             f"{section.get('neighbours')} nearest neighbours and by logistic regression (C = "
             f"{value_text(section.get('C'))}){cite('sklearn')}, {joined(schemes)}; accuracies are balanced over "
-            f"classes, with 95 % intervals from {section.get('bootstrap_draws'):,} bootstrap samples"
+            f"classes, with 95 % intervals from {_count(section, 'bootstrap_draws')} bootstrap samples"
         )
     profiles = section.get("profiles") or {}
     made = f"{AGGREGATES.get(str(profiles.get('aggregate')), '')} of cells, {chain_text(profiles.get('normalise'))}"
@@ -94,9 +94,9 @@ def evaluation_words(run: Run) -> str:
             f"profiles are {made}"
         )
     if found.retrieval:
-        draws = (section.get("retrieval") or {}).get("null_size")
+        draws = _count(section.get("retrieval") or {}, "null_size")
         sentences.append(
-            f"Mean average precision (mAP){cite('map')} of profiles ({made}) was compared with {draws:,} random "
+            f"Mean average precision (mAP){cite('map')} of profiles ({made}) was compared with {draws} random "
             "rankings"
         )
     return ". ".join(sentences)
@@ -109,9 +109,9 @@ def hits_words(run: Run) -> str:
     section = run.hits_artifact.card.section
     others = "control wells" if section.get("reference") != "all" else "all other wells of their plate"
     null = {
-        "permutation": f"{section.get('null_size'):,} permutations of the labels of wells within "
+        "permutation": f"{_count(section, 'null_size')} permutations of the labels of wells within "
         f"{joined(map(str, section.get('permute_within', [])))}, doubled",
-        "random_ranks": f"{section.get('null_size'):,} random rankings",
+        "random_ranks": f"{_count(section, 'null_size')} random rankings",
     }.get(str(section.get("null")), "")
     return (
         f"Profiles of wells are the {AGGREGATES.get(str(section.get('aggregate')), section.get('aggregate'))} of their "
@@ -119,8 +119,14 @@ def hits_words(run: Run) -> str:
         f"the wells of a treatment are more like each other than like {others} was measured by mean average precision "
         f"(mAP){cite('map')} with {section.get('similarity')} similarity. Its p-values come from {null}, corrected by "
         f"Benjamini and Hochberg{cite('bh')}; treatments with q < {value_text(section.get('alpha'))} are called active."
-        f" Intervals of effects come from {section.get('bootstrap_draws'):,} bootstrap samples of wells"
+        f" Intervals of effects come from {_count(section, 'bootstrap_draws')} bootstrap samples of wells"
     )
+
+
+def _count(section: Mapping[str, Any], name: str) -> str:
+    """Return a number of draws as text; cards of earlier versions do not have every setting."""
+    value = section.get(name)
+    return f"{value:,}" if isinstance(value, int) else "some"
 
 
 def software_words(runs: Sequence[Run]) -> str:
