@@ -151,7 +151,7 @@ def test_a_page_without_labels_says_how_little_was_checked(chain: Chain, tmp_pat
     page = Path(say("run", unlabelled, *words, "--device", "cpu").line) / "report.html"
     text = " ".join(text for _, text in ParsedPage(page.read_text(encoding="utf-8")).texts)
     assert re.search(r"How sure\? \d of \d+ checks passed, .*, \d+ cannot be judged", text)
-    scarce = text.partition("Too little to judge: ")[2].partition(".")[0]
+    scarce = text.partition("too little to judge: ")[2].partition(".")[0]
     assert all(word in scarce for word in ("training steps", "one seed only", "one plate only", "no labels"))
 
 
@@ -400,7 +400,7 @@ def test_the_page_says_what_was_compared_and_how_reliable_it_is(page: str, runs:
         "Baselines, which learn nothing: intensities",
         "only one seed was run",
         "8 wells",
-        "Too little to judge: 68 clustered cells, only 88 training steps, one seed only, clusters of one plate only",
+        "too little to judge: 68 clustered cells, only 88 training steps, one seed only, clusters of one plate only",
         "Add a second plate",
         "How reliable is it?",
         "What to check next",
@@ -504,7 +504,7 @@ def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> Non
     found = {one.question: one for one in checks(runs[:1], ScoresByArm(rows))}
     above_chance = found["Do the clusters agree with the label more than by chance?"]
     assert above_chance[1:4] == ("not known", "no cell is labelled", "too little")
-    assert "no labels" in summary(checks(runs[:1], ScoresByArm(rows))).partition("Too little to judge: ")[2]
+    assert "no labels" in summary(checks(runs[:1], ScoresByArm(rows))).partition("too little to judge: ")[2]
 
 
 def test_the_page_is_small(report: Artifact, page: str) -> None:
