@@ -419,6 +419,15 @@ def test_on_a_phone_the_map_is_as_wide_as_the_page_and_a_touch_pins(browser: Bro
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.parametrize(("page_px", "least_px"), [(700, 600), (900, 500)])
+def test_the_map_is_no_narrow_strip_beside_its_legend(
+    browser: Browser, tmp_path: Path, page_px: int, least_px: int
+) -> None:
+    with browser.opened(made_up_page(tmp_path), page_px) as tab:
+        wait_until(tab, READY)
+        assert tab.evaluate("cellssl.maps[0].width") > least_px
+
+
 def test_without_javascript_and_in_print_there_is_the_picture(browser: Browser, tmp_path: Path) -> None:
     page = made_up_page(tmp_path)
     with browser.opened(page, javascript=False) as tab:

@@ -1,5 +1,6 @@
 """The plates of the page: their numbers against the tables of wells, where wells are drawn, and use in a browser."""
 
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cellssl.artifacts.card import FileEntry
 from cellssl.errors import DataError
 from cellssl.profiling.well_positions import FORMATS
 from cellssl.reporting.html import Interactive, Page, Section, render
@@ -123,7 +125,10 @@ def test_a_flag_of_controls_that_is_no_flag_is_an_error(chain: Chain, tmp_path: 
     shutil.copytree(run.cluster.path, folder)
     table = pd.read_csv(folder / "wells.csv", dtype=str).assign(control="perhaps")
     table.to_csv(folder / "wells.csv", index=False)
-    damaged = replace(run.cluster, path=folder)
+    content = (folder / "wells.csv").read_bytes()
+    entry = FileEntry(len(content), hashlib.sha256(content).hexdigest())
+    card = replace(run.cluster.card, files={**run.cluster.card.files, "wells.csv": entry})
+    damaged = replace(run.cluster, path=folder, card=card)
     with pytest.raises(DataError, match=r"wells\.csv"):
         wells_of_run(replace(run, cluster=damaged))
 
