@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from cellssl.artifacts.card import FileEntry
-from cellssl.errors import DataError
+from cellssl.errors import IntegrityError
 from cellssl.profiling.well_positions import FORMATS
 from cellssl.reporting.html import Interactive, Page, Section, render
 from cellssl.stages.report.plate_views import PLATES_DRAWN, Arm, plate_data
@@ -129,7 +129,7 @@ def test_a_flag_of_controls_that_is_no_flag_is_an_error(chain: Chain, tmp_path: 
     entry = FileEntry(len(content), hashlib.sha256(content).hexdigest())
     card = replace(run.cluster.card, files={**run.cluster.card.files, "wells.csv": entry})
     damaged = replace(run.cluster, path=folder, card=card)
-    with pytest.raises(DataError, match=r"wells\.csv"):
+    with pytest.raises(IntegrityError, match=r"wells\.csv"):
         wells_of_run(replace(run, cluster=damaged))
 
 
