@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import takewhile
 
 from cellssl.reporting.html import Block, Bullets, Folded, Rich, Strong, Table, Value
