@@ -148,8 +148,8 @@ def _positions(study: Study) -> Iterator[str]:
         yield from list(_zones(study))[:1]
     if _is_fixed(study):
         yield (
-            f"{FIXED_LAYOUT}, so what these share may be their position; where "
-            'controls lie at the edge, too, hits.permute_within = ["plate", "edge"] compares like with like'
+            f"{FIXED_LAYOUT}, so what these share may be their position; where controls lie at the edge, too, compare "
+            'like with like (hits.permute_within = ["plate", "edge"])'
         )
 
 

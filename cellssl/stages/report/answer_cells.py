@@ -149,14 +149,11 @@ def _strip_of_plate(run: Run, cells: pd.DataFrame, of: Shown, treated: np.ndarra
     how = f"the most typical of its {counted(len(of_treatment), 'cell')}"
     if of.share:
         share = f"{100 * of.share:.0f} %"
-        how = (
-            f"the most typical of the {share} of its {len(of_treatment):,} cells that are least like {those} (so many "
-        )
-        how += "changed at least)"
+        how = f"the most typical of the {share} of its {len(of_treatment):,} cells that are least like {those}"
+        how += f" (at least {share} changed)"
     caption = (
         f"Plate {of.plate}, all at the same contrast. Above: {how}. Below: the most typical of {len(of_others):,} "
-        f"{those}. "
-        f"Typical: nearest to the middle of their group, as measured by “{run.arm}”."
+        f"{those}. Typical: nearest to the middle of their group, as measured by “{run.arm}”."
     )
     groups = {of.title: ids[of_treatment[chosen]], f"{those} of the same plate": ids[of_others[usual]]}
     return Strip({title: list(map(str, cells)) for title, cells in groups.items()}, caption)

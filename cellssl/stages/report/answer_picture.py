@@ -74,8 +74,7 @@ def _caption(run: Run) -> str:
     other = compared_with(run.found_hits)
     return (
         f"Effect of every treatment by “{run.arm}”, seed {run.seed}: how far its wells lie, in the same direction, "
-        "from "
-        f"{other}s. 0: no effect; {unit_of(run)}."
+        f"from {other}s. 0: no effect; {unit_of(run)}."
     )
 
 

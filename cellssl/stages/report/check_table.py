@@ -13,8 +13,7 @@ from cellssl.stages.report.runs import Run
 CAPTION = (
     "Passed: nothing speaks against the result here. Doubtful: a reason to doubt the result. Unclear: there is too "
     "little to judge; more wells, cells or seeds would tell. Not checked: it needs something that this run has not, "
-    "such "
-    "as labels."
+    "such as labels."
 )
 
 

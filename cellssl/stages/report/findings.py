@@ -67,8 +67,7 @@ def of_clusters(runs: list[Run], scores: ScoresByArm) -> list[str]:
 
 HOW_TO_READ = (
     "AMI (adjusted mutual information) is the agreement of clusters with a label: 0 chance, 1 full; ± standard "
-    "deviation "
-    "over seeds."
+    "deviation over seeds."
 )
 
 

@@ -41,12 +41,9 @@ HEADER = (
     *("nearest mechanism", "remark"),
 )
 EXPLAINED = {
-    "active": "Active: its wells are more like each other than like {other}s. Active treatments come first, then by q "
-    "and "
-    "by effect.",
+    "active": "Active: its wells are more like each other than like {other}s. Active ones first, then by q and effect.",
     "q": "q: false discovery rate; p-values (of the mean average precision against {other}s) corrected for the number "
-    "of "
-    "treatments (Benjamini and Hochberg).",
+    "of treatments (Benjamini and Hochberg).",
     "effect": "Effect: how far its wells lie, in the same direction, from {other}s. 0: no effect; {unit}.",
     "cells changed": "Cells changed: at least this share of its cells looks unlike those of {other}s.",
     "relative cell count": "Relative cell count: cells per well, divided by those of {other}s of the plate.",
@@ -202,8 +199,7 @@ def _doses(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
     other, which = compared_with(run.found_hits), of_all if len(fitted) > len(curves) else ""
     caption = (
         f"“{run.arm}”, seed {run.seed}: distance from {other}s against dose{which}; one point per well, with the "
-        "fitted "
-        "curve. Dashed: EC50 with its 95 % interval. At the left: control wells, mean ± standard deviation."
+        "fitted curve. Dashed: EC50 with its 95 % interval. At the left: control wells, mean ± standard deviation."
     )
     drawn = wells[wells["control"] | wells["compound"].isin(list(curves))]
     return [write_figure(job, "hits-doses", figure, caption, theme.drawing, drawn)]

@@ -54,6 +54,8 @@ def _tested(table: pd.DataFrame) -> str:
 def _surest(active: pd.DataFrame) -> str:
     """Return which active treatments have the smallest q-value; where these are many, which has the largest effect."""
     first = names_of(active[active["q_value"] == active["q_value"].min()])
+    if len(first) == len(active) <= SUREST_NAMED:
+        return f": {' and '.join(first)}"
     if 0 < len(first) <= SUREST_NAMED:
         return f"; most surely {' and '.join(first)}"
     return _largest(active)
