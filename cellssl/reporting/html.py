@@ -257,7 +257,9 @@ class _Cell:
     rich: Rich | None = None
     """What it shows in place of text."""
     head: str = ""
-    """The head of its column."""
+    """The head of its column; of a head itself empty."""
+    is_sorted: bool = True
+    """Whether a click on this head can sort by it: not by pictures."""
 
 
 def _head_and_body(table: Table) -> tuple[list[_Cell], list[list[_Cell]]]:
@@ -265,7 +267,11 @@ def _head_and_body(table: Table) -> tuple[list[_Cell], list[list[_Cell]]]:
     columns = [[_value(row[place]) for row in table.rows] for place in range(len(table.header))]
     numeric = [all(_is_number(value) for value in column) for column in columns]
     decimals = [_decimals(column) for column in columns]
-    head = [_Cell(name, is_number) for name, is_number in zip(table.header, numeric, strict=True)]
+    drawn = [any(isinstance(row[place], Images) for row in table.rows) for place in range(len(table.header))]
+    head = [
+        _Cell(name, is_number, is_sorted=not is_drawn)
+        for name, is_number, is_drawn in zip(table.header, numeric, drawn, strict=True)
+    ]
     body = [
         [
             _Cell(shown(_value(value), digits), is_number, value if isinstance(value, Rich) else None, name)

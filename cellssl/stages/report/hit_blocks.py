@@ -60,7 +60,7 @@ def hit_blocks(job: Job, runs: Sequence[Run], run: Run) -> list[Block]:
     """Return what the hits of one of the runs show: sentences, the table of treatments, and figures."""
     assert run.hits is not None
     table = treatments_of(run.found_hits)
-    heads, rows = _treatment_rows(table)
+    heads, rows = treatment_rows(table)
     other, unit = compared_with(run.found_hits), unit_of(run)
     explained = [text.format(other=other, unit=unit) for head, text in EXPLAINED.items() if head in heads]
     caption = (
@@ -75,7 +75,7 @@ def hit_blocks(job: Job, runs: Sequence[Run], run: Run) -> list[Block]:
     return [*blocks, *_rest(heads, rows[FIRST_ROWS:]), *_points(job, run, table), *_doses(job, run, table)]
 
 
-def _treatment_rows(table: pd.DataFrame) -> tuple[list[str], list[list[Value]]]:
+def treatment_rows(table: pd.DataFrame) -> tuple[list[str], list[list[Value]]]:
     """Return heads and rows of the table of treatments; columns that have no value are left out."""
     active = {name for name, is_active in zip(names_of(table), table["active"], strict=True) if is_active}
     rows = [_row(name, row, active) for name, row in zip(names_of(table), table.to_dict("records"), strict=True)]

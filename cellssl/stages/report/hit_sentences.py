@@ -42,7 +42,7 @@ def treatments_in_short(runs: Sequence[Run], scores: ScoresByArm) -> str:
         return f"None of {found.tested:,} tested treatments clearly changed the cells ({asked})."
     if found.tested == 1:
         return f"The one tested treatment, {_tested(table)}, changed the cells ({asked})."
-    most = _surest(table[[each is True for each in table["active"]]])
+    most = surest(table[[each is True for each in table["active"]]])
     return f"{found.active:,} of {found.tested:,} tested treatments changed the cells ({asked}{most})."
 
 
@@ -51,7 +51,7 @@ def _tested(table: pd.DataFrame) -> str:
     return names_of(table[table["q_value"].notna()])[0]
 
 
-def _surest(active: pd.DataFrame) -> str:
+def surest(active: pd.DataFrame) -> str:
     """Return which active treatments have the smallest q-value; where these are many, which has the largest effect."""
     first = names_of(active[active["q_value"] == active["q_value"].min()])
     if len(first) == len(active) <= SUREST_NAMED:
