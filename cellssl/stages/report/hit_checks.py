@@ -30,6 +30,7 @@ QUESTIONS = {
     "apart": APART,
     "doubtful": DOUBTFUL,
 }
+ALIKE_NOWHERE = "replicates are not alike anywhere"
 FEW_QUERIES = 10
 """With fewer wells, a share of them is uncertain by more than 30 percentage points."""
 ON_TREATMENTS = {"active": "more hits than chance", "active_baselines": "more hits than the baselines"}
@@ -165,7 +166,7 @@ def _where_alike(anywhere: RetrievalRule | None) -> str:
         return "replicates apart from each other are not alike"
     if anywhere.queries and _is_above_chance(anywhere):
         return "replicates are alike on the same plate or position only"
-    return "replicates are not alike anywhere"
+    return ALIKE_NOWHERE
 
 
 def _percent(share: float) -> str:
