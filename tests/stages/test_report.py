@@ -155,8 +155,8 @@ def test_a_page_without_labels_says_how_little_was_checked(chain: Chain, tmp_pat
     words = ["--store", tmp_path, "--store", chain.root, "--set", "pretrain.epochs=1", "--arm", "main"]
     page = Path(say("run", unlabelled, *words, "--device", "cpu").line) / "report.html"
     text = " ".join(text for _, text in ParsedPage(page.read_text(encoding="utf-8")).texts)
-    assert re.search(r"How sure\? \d of \d+ checks passed, .* cannot be judged", text)
-    scarce = text.partition("there is too little to judge: ")[2].partition(".")[0]
+    assert re.search(r"How sure\? \d of \d+ checks passed, .*, \d+ cannot be judged", text)
+    scarce = text.partition("too little to judge: ")[2].partition(".")[0]
     assert all(word in scarce for word in ("training steps", "one seed only", "one plate only", "no labels"))
 
 
@@ -509,7 +509,7 @@ def test_cells_without_labels_make_a_page_without_scores(runs: list[Run]) -> Non
     found = {one.question: one for one in checks(runs[:1], ScoresByArm(rows))}
     above_chance = found["Do the clusters agree with the label more than by chance?"]
     assert above_chance[1:4] == ("not known", "no cell is labelled", "too little")
-    assert "no labels" in summary(checks(runs[:1], ScoresByArm(rows))).partition("there is too little to judge: ")[2]
+    assert "no labels" in summary(checks(runs[:1], ScoresByArm(rows))).partition("too little to judge: ")[2]
 
 
 def test_the_page_is_small(report: Artifact, page: str) -> None:

@@ -117,7 +117,8 @@ def test_replicates_that_are_alike_nowhere_are_not_said_to_be_alike_on_one_plate
         return RetrievalRule(40, 60, recall, 0.1, 0.2, 0.1)
 
     nowhere, here = ({"any": rule(of_any), "other_plate": rule(0.0)} for of_any in (0.03, 0.8))
-    assert apart(found_hits(retrieval=nowhere)).doubt == "replicates are not alike anywhere"
+    alone = apart(found_hits(retrieval=nowhere))
+    assert (alone.doubt, alone.about) == ("replicates are not alike anywhere", ())
     assert apart(found_hits(retrieval=here)).doubt.endswith("on the same plate or position only")
     assert apart(found_hits(retrieval=here)).about == ("plate",)
 

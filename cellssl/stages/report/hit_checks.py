@@ -134,7 +134,10 @@ def by_cell_number(run: Run, found: HitsMetrics) -> Check:
 def apart(found: HitsMetrics) -> Check:
     """Check whether wells find their replicates where neither plate nor position can be the reason."""
     rule = strictest(found.retrieval)
-    return _apart(found, rule)._replace(about=None if rule is None else ABOUT[rule])
+    check = _apart(found, rule)
+    if check.doubt == ALIKE_NOWHERE:
+        return check._replace(about=())  # so neither plate nor position makes them alike
+    return check._replace(about=None if rule is None else ABOUT[rule])
 
 
 def _apart(found: HitsMetrics, rule: str | None) -> Check:
