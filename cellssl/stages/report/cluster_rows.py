@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.artifacts.store import Store
-from cellssl.artifacts.tables import read_cells, read_csv
+from cellssl.artifacts.tables import explained, read_cells, read_csv
 from cellssl.counting import counted
 from cellssl.engine.build import Job
 from cellssl.profiling.clusterer import NOISE
@@ -71,8 +71,8 @@ def _montage(run: Run) -> list[Block]:
 
 
 _INTRODUCTION = (
-    "A cluster is a group of cells whose vectors are alike. Clusters are numbered by size, separately in every arm and "
-    "seed; their colours are used for nothing else on this page."
+    "A cluster is a group of cells whose vectors are alike. Clusters are numbered by their number of scored cells, "
+    "separately in every arm and seed; their colours are used for nothing else on this page."
 )
 
 
@@ -163,8 +163,10 @@ def nearest_cells(run: Run, store: Store) -> dict[int, list[bytes]]:
 
     if "nearest.csv" not in run.cluster.card.files:
         return {}
-    nearest = read_csv(run.cluster.file("nearest.csv"), ["cluster"]).groupby("cluster").head(CELLS_SHOWN)
-    cells = nearest.merge(read_cells(run.segment), on="cell_id", how="inner", validate="one_to_one")
+    path = run.cluster.file("nearest.csv")
+    with explained(path):
+        nearest = read_csv(path, ["cluster"]).groupby("cluster").head(CELLS_SHOWN)
+        cells = nearest.merge(read_cells(run.segment), on="cell_id", how="inner", validate="one_to_one")
     if cells.empty:
         return {}
     crops = scaled_crops(run.segment, store.with_store_of(run.embed), cells)

@@ -96,8 +96,7 @@ def evaluation_words(run: Run) -> str:
     if found.retrieval:
         draws = _count(section.get("retrieval") or {}, "null_size")
         sentences.append(
-            f"Mean average precision (mAP){cite('map')} of profiles ({made}) was compared with {draws} random "
-            "rankings"
+            f"Mean average precision (mAP){cite('map')} of profiles ({made}) was compared with {draws} random rankings"
         )
     return ". ".join(sentences)
 

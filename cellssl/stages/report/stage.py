@@ -24,6 +24,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     from cellssl.reporting.html import Folded, Page, Paragraph, render
     from cellssl.reporting.page_size import within
     from cellssl.stages.report.arm_scores import ScoresByArm
+    from cellssl.stages.report.check_table import check_sections
     from cellssl.stages.report.checks import checks
     from cellssl.stages.report.cluster_figures import write_cluster_figures
     from cellssl.stages.report.findings import answer, first_looks, what_was_done
@@ -41,9 +42,11 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     scores = ScoresByArm([row_of(one) for one in scored])
     shown_scores = scores.only(one.arm for one in shown)
     sections: list[Section] = sweep_sections(job, sweep) if sweep else []
+    found = checks(shown, shown_scores)
     for done, part in enumerate(PARTS):
         yield Progress(done, len(PARTS), "sections", part.__name__.strip("_"))
         sections += part(job, shown, shown_scores)
+    sections += check_sections(shown, shown_scores, found)
     write_cluster_figures(job, shown)
     sections.sort(key=lambda section: section.is_appendix)
     header, table = result_table(scores, job.settings.paper_ami)
@@ -57,7 +60,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     title = job.settings.title or ("Clusters of cells, compared" if recipe == BY_HAND else f"{recipe}: {what}")
     if first_looks(runs):
         title += ": a first look"
-    lead, glance = answer(shown, shown_scores, headline(sweep) if sweep else []), lights(checks(shown, shown_scores))
+    lead, glance = answer(shown, shown_scores, found, headline(sweep) if sweep else []), lights(found)
     below = Folded("What was done", [Paragraph(text) for text in what_was_done(shown, shown_scores)])
     page = Page(title, lead, within(sections), [*pictures(job, shown, shown_scores), glance], [below])
     with job.draft.file("report.html").open("w", encoding="utf-8") as file:
@@ -125,13 +128,6 @@ def _plates(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     return plate_section(job, runs, scores)
 
 
-def _checks(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
-    """Return the checks, with their numbers, and the next steps."""
-    from cellssl.stages.report.check_table import check_sections
-
-    return check_sections(runs, scores)
-
-
 def _evaluation(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     """Return how well labels, mechanisms and replicates are predicted."""
     from cellssl.reporting.html import Section
@@ -194,14 +190,14 @@ PARTS: tuple[Callable[[Job, list[Run], ScoresByArm], list[Section]], ...] = (
     _clusters,
     _arms,
     _plates,
-    _checks,
     _evaluation,
     _training,
     _cells,
     _methods,
     _provenance,
 )
-"""What makes the sections, in their order; those of the appendix come last."""
+"""What makes the sections, in their order, but those on the checks, which end the main part; the appendix comes "
+"last."""
 
 
 def _write_json(job: Job, name: str, content: Any) -> None:
