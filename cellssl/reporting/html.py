@@ -33,15 +33,6 @@ class Strong:
 
 
 @dataclass(frozen=True)
-class Link:
-    """A word that leads to another place of the page."""
-
-    text: str
-    anchor: str
-    """The anchor of a section, or of a row, without its "#"."""
-
-
-@dataclass(frozen=True)
 class Part:
     """One part of a bar."""
 
@@ -67,7 +58,7 @@ class Images:
     alt: str
 
 
-Rich = Strong | Link | Bar | Images
+Rich = Strong | Bar | Images
 """Cells of tables that are more than a value."""
 
 
@@ -253,7 +244,7 @@ def _json_data(data: Any) -> Markup:
 
 def data_uri(image: bytes) -> Markup:
     """Return a PNG, JPEG or WebP as a data URI, so that the page needs no second file; nothing in it needs escaping."""
-    kind = "jpeg" if image.startswith(_JPEG) else "webp" if image[8:12] == b"WEBP" else "png"
+    kind = "jpeg" if image.startswith(_JPEG) else "png"
     return Markup(f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}")
 
 
@@ -289,7 +280,7 @@ def _head_and_body(table: Table) -> tuple[list[_Cell], list[list[_Cell]]]:
 def _value(value: Value | Rich) -> Value:
     """Return the value of a cell as it is sorted and read aloud."""
     match value:
-        case Strong() | Link():
+        case Strong():
             return value.text
         case Bar():
             return ", ".join(f"{part.name} {100 * part.share:.0f} %" for part in value.parts)

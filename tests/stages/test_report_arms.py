@@ -123,7 +123,18 @@ def test_paired_differences_are_those_of_a_paired_t_test(runs: list[Run], tmp_pa
         text = f"{np.subtract(values['a'], values[arm]).mean():+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
         (cell,) = (row[1] for row in table.rows if row[0] == arm)  # type: ignore[union-attr]
         assert (cell.text if isinstance(cell, Strong) else cell) == text
-        assert isinstance(cell, Strong) == (found.loc[arm, "corrected_p_value"] < 0.05)
+        assert isinstance(cell, Strong) == (interval.low > 0)
+    assert "of the 2 comparisons of its column" in table.caption  # type: ignore[union-attr]
+
+
+def test_bold_and_interval_of_a_difference_agree_on_which_side_of_0_it_lies() -> None:
+    from cellssl.reporting.paired_tests import PairedTest
+    from cellssl.stages.report.paired_differences import _cell
+
+    tests = [PairedTest(0.06, 9, low, 0.12, 0.02, 0.04) for low in (-0.0022, 0.0031, 0.0)]
+    assert _cell(tests[0]) == "+0.06 (-0.002 to +0.12)"
+    assert _cell(tests[1]) == Strong("+0.06 (+0.003 to +0.12)")
+    assert _cell(tests[2]) == "+0.06 (0.00 to +0.12)"
 
 
 def with_pretrain(run: Run, arm: str, **changed: Any) -> Run:
@@ -146,7 +157,9 @@ def test_arms_that_differ_in_their_branches_only_have_a_row_that_says_so(runs: l
 
 
 def test_blocks_are_called_by_what_they_are_of() -> None:
-    blocks = {"blocks": [{"of": "pretrain", "name": None, "weight": 1.0}, {"of": "features", "name": "f", "weight": 2.0}]}
+    blocks = {
+        "blocks": [{"of": "pretrain", "name": None, "weight": 1.0}, {"of": "features", "name": "f", "weight": 2.0}]
+    }
     found = dict(flat_settings(blocks, "embed"))
     assert found["embed.blocks"] == "pretrain, f" and found["embed.blocks.f.weight"] == "2"
     assert found["embed.blocks.f.of"] == "features"

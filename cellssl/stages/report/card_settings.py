@@ -1,4 +1,4 @@
-"""card_settings: the card of an artifact in; its settings with the defaults of what it lacks, or without defaults, out."""
+"""card_settings: the card of an artifact in; its settings, with the defaults of what it lacks or without any, out."""
 
 from __future__ import annotations
 

@@ -126,9 +126,9 @@ def optimisation_words(part: Part) -> str:
     schedule = "a cosine schedule" + cite("cosine") if section.get("schedule") == "cosine" else "a constant schedule"
     text = (
         f"it was trained on {found.cells:,} cells for {_epochs(section['epochs'])} ({counted(found.steps, 'step')}) in "
-        f"batches of {counted(section['batch'], 'cell')} by {optimiser}, with a learning rate of {rate} at its peak and "
-        f"{schedule} after a linear warm-up of {_epochs(section['warmup_epochs'])} or a tenth of the training, whichever "
-        f"is shorter{decay}"
+        f"batches of {counted(section['batch'], 'cell')} by {optimiser}, with a learning rate of {rate} at its peak "
+        f"and {schedule} after a linear warm-up of {_epochs(section['warmup_epochs'])} or a tenth of the training, "
+        f"whichever is shorter{decay}"
     )
     if section.get("clip_norm"):
         text += f", gradients clipped to a norm of {value_text(section['clip_norm'])}"

@@ -111,8 +111,8 @@ def hits_words(run: Run) -> str:
     others = "control wells" if section["reference"] != "all" else "all other wells of their plate"
     profiles = (
         f"Profiles of wells are the {AGGREGATES.get(str(section['aggregate']), section['aggregate'])} of their cells "
-        f"({chain_text(section['normalise'])}; at least {section['min_cells']} cells per well). Intervals of effects come "
-        f"from {section['bootstrap_draws']:,} bootstrap samples of wells"
+        f"({chain_text(section['normalise'])}; at least {section['min_cells']} cells per well). Intervals of effects "
+        f"come from {section['bootstrap_draws']:,} bootstrap samples of wells"
     )
     if not tested:
         return f"{profiles}. No treatment has the replicates that a test needs, so none was tested"
@@ -122,10 +122,10 @@ def hits_words(run: Run) -> str:
         "random_ranks": f"{section['null_size']:,} random rankings",
     }.get(str(section["null"]), f"“{section['null']}”")
     return (
-        f"{profiles}. Whether the wells of a treatment are more like each other than like {others} was measured by mean "
-        f"average precision (mAP){cite('map')} with {section['similarity']} similarity. Its p-values come from {null}, "
-        f"corrected by Benjamini and Hochberg{cite('bh')}; treatments with q < {value_text(section['alpha'])} are called "
-        "active"
+        f"{profiles}. Whether the wells of a treatment are more like each other than like {others} was measured by "
+        f"mean average precision (mAP){cite('map')} with {section['similarity']} similarity. Its p-values come from "
+        f"{null}, corrected by Benjamini and Hochberg{cite('bh')}; treatments with q < "
+        f"{value_text(section['alpha'])} are called active"
     )
 
 
