@@ -32,6 +32,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     from cellssl.stages.report.lights import in_words, lights
     from cellssl.stages.report.runs import collect, row_of
     from cellssl.stages.report.score_tables import result_table
+    from cellssl.stages.report.since import since_metrics
     from cellssl.stages.report.sweep_results import SweepResults
     from cellssl.stages.report.sweep_section import sweep_sections
     from cellssl.stages.report.sweep_text import headline
@@ -72,6 +73,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "scores": scores.rows,
         "answer": " ".join(lead),
         "lights": in_words(glance),
+        **since_metrics(sections),
     }
 
 
