@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cellssl.artifacts.store import Artifact, Store
     from cellssl.pipeline.comparison import Comparison, InputChange
 
-Reference = Annotated[str, typer.Argument(help="Folder, card file or fingerprint.", metavar="ARTIFACT")]
+Reference = Annotated[str, typer.Argument(help="Folder, card file or (KIND/)fingerprint.", metavar="ARTIFACT")]
 FilesOption = Annotated[bool, typer.Option("--files", help="List every file that differs, with size and sha256.")]
 SAME = "no differences in what determines the results, or in their files"
 IN_ANSWER = 3

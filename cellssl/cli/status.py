@@ -155,7 +155,11 @@ def _show_store(root: Path, console: Console, *, every: bool) -> None:
     found = inventory(root)
     if console.as_json:
         gone = [{"kind": kind, "fingerprint": fingerprint} for kind, fingerprint in found.gone]
-        details = {"store": str(found.root), "results": [one.as_json() for one in found.entries], "gone": gone}
+        details = {
+            "store": str(found.root.absolute()),
+            "results": [one.as_json(found.root) for one in found.entries],
+            "gone": gone,
+        }
         console.result("", details)
         return
     console.lines(_store_lines(found, every=every), to_stdout=True)
@@ -190,12 +194,10 @@ def _kind_lines(found: Inventory, kind: str, *, every: bool) -> list[str]:
         [local_text(one.made_s), size_text(bytes_), one.path, _words(one)]
         for one, bytes_ in zip(listed, sizes, strict=True)
     ]
-    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
-    room = WIDTH - 2 - sum(widths) - 6
-    lines = [
-        f"  {row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:<{widths[2]}}  {_ended(row[3], room)}".rstrip()
-        for row in rows
-    ]
+    when, size_, _ = (max((len(row[i]) for row in rows), default=0) for i in range(3))
+    whole = max((len(row[2]) for row in rows if "." not in row[2]), default=0)  # a longer name takes room of its row
+    starts = [f"  {row[0]:<{when}}  {row[1]:>{size_}}  {row[2]:<{whole}}  " for row in rows]
+    lines = [f"{start}{_ended(row[3], WIDTH - len(start))}".rstrip() for start, row in zip(starts, rows, strict=True)]
     left = len(wholes) - len(listed)
     more = [f"  and {left:,} older, the first of {local_text(wholes[-1].made_s)}; --all lists them"] if left > 0 else []
     return [f"{heading}, {size}", *lines, *more]
