@@ -138,7 +138,8 @@ def best_against_baselines(rows: Sequence[Mapping[str, object]], baselines: Sequ
     compared = comparison(best, by_seed(rows, best, metric), base, by_seed(rows, base, metric))
     if len(trained) == 1:
         return compared
-    return f"{compared} “{best}” was picked because it scored best of {len(trained)} trained arms, so its score flatters it."
+    picked = f"“{best}” was picked because it scored best of {len(trained)} trained arms, so its score flatters it."
+    return f"{compared} {picked}"
 
 
 def paired_interval(differences: Sequence[float]) -> tuple[float, float]:

@@ -91,8 +91,7 @@ def test_how_sure_counts_every_check_once_and_names_the_heaviest_doubts_first() 
     found = keyed(doubts | {"cells": Check("?", "yes", "", "passed"), "leak": not_made("?", "no split")})
     text = in_short(found)
     assert text == (
-        "How sure? 1 of 6 checks passed, 4 speak against it (chance, plate, cautions, and more); for 1 there is too "
-        "little, or they do not apply."
+        "How sure? 1 of 6 checks passed, 4 speak against it (chance, plate, cautions, and more), 1 cannot be judged."
     )
 
 

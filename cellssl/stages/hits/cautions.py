@@ -150,7 +150,7 @@ def _positions(study: Study) -> Iterator[str]:
     if _is_fixed(study):
         yield (
             "most treatments lie in the same wells on all plates, so what these share may be their position; where "
-            'controls lie at the edge, too, hits.permute_within = ["plate", "edge"] compares like with like'
+            'controls lie at the edge, too, compare like with like (hits.permute_within = ["plate", "edge"])'
         )
 
 

@@ -124,8 +124,8 @@ def _strip_of_plate(
     if not n_changed:
         how = f"the most typical of {n} cells, none of which looks unlike 95 % of the {those}"
     caption = (
-        f"Plate {plate}, all at the same contrast. Above: {how}. Below: the most typical of {len(of_others):,} {those}. "
-        f"Typical: nearest to the middle of their group, as measured by “{run.arm}”."
+        f"Plate {plate}, all at the same contrast. Above: {how}. Below: the most typical of {len(of_others):,} "
+        f"{those}. Typical: nearest to the middle of their group, as measured by “{run.arm}”."
     )
     title = f"{name}: cells that changed" if n_changed else f"{name}: its typical cells"
     groups = {title: ids[of_treatment[changed]], f"{those} of the same plate": ids[of_others[usual]]}

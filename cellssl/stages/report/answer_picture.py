@@ -73,8 +73,8 @@ def _in_order(job: Job, run: Run, table: pd.DataFrame) -> Block:
 def _caption(run: Run) -> str:
     other = compared_with(run.found_hits)
     return (
-        f"Effect of every treatment by “{run.arm}”, seed {run.seed}: how far its wells lie, in the same direction, from "
-        f"{other}s. 0: no effect; 1: as far as a typical {other} lies from the others."
+        f"Effect of every treatment by “{run.arm}”, seed {run.seed}: how far its wells lie, in the same direction, "
+        f"from {other}s. 0: no effect; 1: as far as a typical {other} lies from the others."
     )
 
 

@@ -142,12 +142,13 @@ def _caption(job: Job, run: Run, found: Contents, are_pictured: bool) -> str:
         parts.append(f"Grey: control cells ({share:.0f} % of all); purple: treated.")
     if held := " and ".join(filter(None, [found.groups_are, "wells" if _has_wells(found) else ""])):
         parts.append(
-            f"{held.capitalize()}: the three (at most) with most cells beyond those expected; cells in this cluster of all its "
-            "cells (× number expected if cells were spread evenly)."
+            f"{held.capitalize()}: the three (at most) with most cells beyond those expected; cells in this cluster "
+            "of all its cells (× number expected if cells were spread evenly)."
         )
     if are_pictured:
         parts.append(
-            f"Pictures: the cells nearest to the centre of the cluster, the nearest first. {figures.channels_and_side(job, run)}"
+            "Pictures: the cells nearest to the centre of the cluster, the nearest first. "
+            f"{figures.channels_and_side(job, run)}"
         )
     return " ".join(parts)
 

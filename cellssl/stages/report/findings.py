@@ -64,8 +64,8 @@ def of_clusters(runs: list[Run], scores: ScoresByArm) -> list[str]:
 
 
 HOW_TO_READ = (
-    "AMI (adjusted mutual information) is the agreement of clusters with a label: 0 chance, 1 full; ± standard deviation "
-    "over seeds."
+    "AMI (adjusted mutual information) is the agreement of clusters with a label: 0 chance, 1 full; ± standard "
+    "deviation over seeds."
 )
 
 
@@ -140,7 +140,8 @@ def _question(runs: list[Run], scores: ScoresByArm) -> str:
         f"the {run.clusters.cells:,} cells {PARTS.get(part, f'of the part “{part}”')}" if part != "all" else "all cells"
     )
     return (
-        f"{counted(arms, 'arm')}, {counted(seeds, 'seed')} each. Every arm (one way to describe a cell) turns a cell into a list of numbers, its vector{without}. "
+        f"{counted(arms, 'arm')}, {counted(seeds, 'seed')} each. Every arm (one way to describe a cell) turns a cell "
+        f"into a list of numbers, its vector{without}. "
         f"Then {where} are grouped into {numbers}, and the clusters are compared with what is known about the "
         f"cells.{label}"
     )
@@ -172,5 +173,6 @@ def _upper_bound(scores: ScoresByArm) -> list[str]:
     if not bounds or bound == "1.00":
         return []
     return [
-        f"Upper bound of the AMI given the labels: {bound}, because many treated cells of this simulation look untreated."
+        f"Upper bound of the AMI given the labels: {bound}, because many treated cells of this simulation look "
+        "untreated."
     ]

@@ -41,16 +41,15 @@ HEADER = (
     *("nearest mechanism", "remark"),
 )
 EXPLAINED = {
-    "active": "Active: its wells are more like each other than like {other}s. Active treatments come first, then by q and "
-    "by effect.",
-    "q": "q: false discovery rate; p-values (of the mean average precision against {other}s) corrected for the number of "
-    "treatments (Benjamini and Hochberg).",
-    "effect": "Effect: how far its wells lie, in the same direction, from {other}s. 0: no effect; 1: as far as a typical "
-    "{other} lies from the others.",
+    "active": "Active: its wells are more like each other than like {other}s. Active ones first, then by q and effect.",
+    "q": "q: false discovery rate; p-values (of the mean average precision against {other}s) corrected for the number "
+    "of treatments (Benjamini and Hochberg).",
+    "effect": "Effect: how far its wells lie, in the same direction, from {other}s. 0: no effect; 1: as far as a "
+    "typical {other} lies from the others.",
     "cells changed": "Cells changed: at least this share of its cells looks unlike those of {other}s.",
     "relative cell count": "Relative cell count: cells per well, divided by those of {other}s of the plate.",
-    "most like": "Most like: the nearest treatment of another compound (in brackets the similarity, where above 0); for "
-    "active treatments only.",
+    "most like": "Most like: the nearest treatment of another compound (in brackets the similarity, where above 0); "
+    "for active treatments only.",
     "nearest mechanism": "Nearest mechanism: that of the treatment it is most like, where known.",
 }
 """Column of the table of treatments -> how to read it."""
@@ -66,8 +65,8 @@ def hit_blocks(job: Job, runs: Sequence[Run], run: Run) -> list[Block]:
     explained = [text.format(other=compared_with(run.found_hits)) for head, text in EXPLAINED.items() if head in heads]
     other = compared_with(run.found_hits)
     caption = (
-        f"Treatments against {other}s by “{run.arm}”, seed {run.seed}; n = {len(rows):,}. Effect: 1 is as far as a typical "
-        f"{other} lies from the others; q: false discovery rate."
+        f"Treatments against {other}s by “{run.arm}”, seed {run.seed}; n = {len(rows):,}. Effect: 1 is as far as a "
+        f"typical {other} lies from the others; q: false discovery rate."
     )
     found = f"{activity_sentence(run, run.hits)}{over_seeds(runs, run)}{beside_baselines(runs, run)}"
     blocks: list[Block] = [Paragraph(text) for text in (found, run.hits.is_it_real) if text]
@@ -190,8 +189,8 @@ def _doses(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
     of_all = f", for the {len(curves)} of {len(fitted):,} compounds with an EC50 whose effect is largest"
     other, which = compared_with(run.found_hits), of_all if len(fitted) > len(curves) else ""
     caption = (
-        f"“{run.arm}”, seed {run.seed}: distance from {other}s against dose{which}; one point per well, with the fitted "
-        "curve. Dashed: EC50 with its 95 % interval. At the left: control wells, mean ± standard deviation."
+        f"“{run.arm}”, seed {run.seed}: distance from {other}s against dose{which}; one point per well, with the "
+        "fitted curve. Dashed: EC50 with its 95 % interval. At the left: control wells, mean ± standard deviation."
     )
     drawn = wells[wells["control"] | wells["compound"].isin(list(curves))]
     return [write_figure(job, "hits-doses", figure, caption, theme.drawing, drawn)]

@@ -136,8 +136,8 @@ def apart(found: HitsMetrics) -> Check:
     by_count = strict.cell_count_recall_at_1
     alone = f", by cell number alone {_percent(by_count)}" if by_count is not None else ""
     numbers = (
-        f"the nearest well is a replicate for {_percent(strict.recall_at_1)} of {counted(strict.queries, 'well')} where it "
-        f"has to be from {RULES[rule]} (chance {_percent(strict.chance)}, shuffled wells "
+        f"the nearest well is a replicate for {_percent(strict.recall_at_1)} of {counted(strict.queries, 'well')} "
+        f"where it has to be from {RULES[rule]} (chance {_percent(strict.chance)}, shuffled wells "
         f"{_percent(strict.shuffled_recall_at_1)}{alone}){beside}"
     )
     if strict.queries < FEW_QUERIES:

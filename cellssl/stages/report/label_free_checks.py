@@ -139,8 +139,8 @@ def collapse(runs: list[Run], scores: ScoresByArm, arm: str) -> Check:
     spreads = [value for run in of_arm for value in run.projection_spreads.values()]
     if spreads:
         numbers.append(
-            f"at the end of training, the outputs that the loss compares have a spread of {min(spreads):.2f} or more (1: "
-            "even; 0: all the same)"
+            f"at the end of training, the outputs that the loss compares have a spread of {min(spreads):.2f} or more "
+            "(1: even; 0: all the same)"
         )
     if not numbers:
         return not_made(question, "the clustering is of an earlier version, which did not look at the vectors")
@@ -202,7 +202,8 @@ def loss_below_chance(run: Run) -> Check:
         why = f"the queue of {', '.join(unfilled)} still holds random keys, which are easy to distinguish"
         return too_little(question, why, "a queue that was never full")
     each = (f"branch “{name}” {loss:.2f} (chance {chance:.2f})" for name, (loss, chance) in losses.items())
-    numbers = f"mean loss of the last {counted(averaged, 'step')}: {'; '.join(each)}; chance: a network that ignores its input"
+    steps_back = counted(averaged, "step")
+    numbers = f"mean loss of the last {steps_back}: {'; '.join(each)}; chance: a network that ignores its input"
     if all(loss < chance for loss, chance in losses.values()):
         return Check(question, "yes", numbers, "passed")
     return Check(question, "no", numbers, "against", "the loss is not below chance")

@@ -159,5 +159,5 @@ def value_text(value: Any) -> str:
 
 def joined(words: Iterable[str]) -> str:
     """Return "a, b and c"."""
-    *first, last = [*words]
+    *first, last = [*words] or [""]
     return f"{', '.join(first)} and {last}" if first else last

@@ -115,7 +115,8 @@ def _from_labels(scores: ScoresByArm, over_seeds: dict[str, MeanSd]) -> list[str
     probe = over_seeds.get("linear")
     if probe and probe.n and probe.mean > 0.75 and over_seeds["ami"].mean < seed_statistics.WEAK_AMI:
         steps.append(
-            f"A linear classifier of the vectors predicts the label (balanced accuracy {probe}), but the clusters hardly follow it: the "
+            f"A linear classifier of the vectors predicts the label (balanced accuracy {probe}), but the clusters "
+            "hardly follow it: the "
             "vectors contain the label along another axis than K-Means finds. Try cluster.normalise and another "
             "cluster.k."
         )
@@ -133,7 +134,8 @@ def _from_baseline_probe(scores: ScoresByArm) -> list[str]:
     if probes[best].mean < probes[arm].mean:
         return []
     return [
-        f"A linear classifier of the vectors predicts the label at least as well from “{best}”, which learns nothing (balanced accuracy "
+        f"A linear classifier of the vectors predicts the label at least as well from “{best}”, which learns nothing "
+        "(balanced accuracy "
         f"{probes[best]}), as from “{arm}” ({probes[arm]}): a higher AMI alone does not show that training helped."
     ]
 

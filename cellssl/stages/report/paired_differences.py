@@ -51,8 +51,8 @@ def paired_blocks(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Block]
     if not any(one.over == OVER_SEEDS for one in found):
         blocks.append(
             Paragraph(
-                "One seed does not show how much arms differ by chance, so the scores above have no intervals. Run three "
-                "seeds or more (seeds = [0, 1, 2])."
+                "One seed does not show how much arms differ by chance, so the scores above have no intervals. Run "
+                "three seeds or more (seeds = [0, 1, 2])."
             )
         )
     if not found:
@@ -120,8 +120,8 @@ def _caption(scores: ScoresByArm, found: list[Comparison]) -> str:
     over = ""
     if found[0].over == OVER_TREATMENTS:
         over = (
-            " Pairs are treatments (first seed), which share control wells: the interval is too narrow, and says nothing "
-            "about other seeds."
+            " Pairs are treatments (first seed), which share control wells: the interval is too narrow, and says "
+            "nothing about other seeds."
         )
     return (
         f"Mean difference over pairs (n = {n} {found[0].over}) and its 95 % interval (paired t-test, widened for "
