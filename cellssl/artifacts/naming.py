@@ -10,6 +10,7 @@ from cellssl.artifacts.card import NAME, is_identity
 from cellssl.bounded import read_json
 from cellssl.errors import UsageError
 
+
 def kind_and_fingerprint(text: str) -> tuple[str, str] | None:
     """Return the two of KIND/FINGERPRINT, which is how results are printed; None for anything else."""
     kind, _, print_ = text.partition("/")

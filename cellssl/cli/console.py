@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, TextIO, cast
 
 from cellssl.cli.bars import Bar
-from cellssl.cli.columns import WIDTH, aligned
+from cellssl.cli.columns import WIDTH, aligned, columns_of
 from cellssl.cli.notes import Notes
 from cellssl.durations import in_words
 from cellssl.errors import CellsslError, FailedError, InterruptedByUserError
@@ -273,7 +273,7 @@ class Console:
         if self.quiet:
             return
         if wrap:
-            text = _in_lines(text, _columns(sys.stderr))
+            text = _in_lines(text, columns_of(sys.stderr))
         if self._bars is not None:
             self._bars.print(text)
         else:
@@ -294,7 +294,7 @@ class Console:
 
     def width(self, *, of_stdout: bool = False) -> int:
         """Return the characters of a line: 80, or fewer where the terminal is narrower."""
-        return min(WIDTH, _columns(sys.stdout if of_stdout else sys.stderr) or WIDTH)
+        return min(WIDTH, columns_of(sys.stdout if of_stdout else sys.stderr) or WIDTH)
 
     def lines(self, lines: Sequence[str], *, to_stdout: bool = False) -> None:
         """Print lines for people, on stderr or as what a command was asked for."""
@@ -479,14 +479,6 @@ class Enduring:
 
     def _give_up(self) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-
-
-def _columns(stream: IO[str] | None) -> int:
-    """Return the width of a terminal; 0 for what is none."""
-    try:
-        return os.get_terminal_size(stream.fileno()).columns if stream is not None and stream.isatty() else 0
-    except (OSError, ValueError, AttributeError):
-        return 0
 
 
 def _in_lines(text: str, width: int) -> str:

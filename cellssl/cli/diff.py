@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellssl.cli import options as o
-from cellssl.cli.columns import WIDTH
+from cellssl.cli.columns import width_of_stdout
 from cellssl.counting import counted
 
 if TYPE_CHECKING:
@@ -137,10 +137,10 @@ def _only_in_one(inputs: Sequence[InputChange]) -> list[str]:
 
 
 def _wrapped(line: str) -> list[str]:
-    """Return a line in lines of 80 characters; paths and hashes stay whole."""
+    """Return a line in lines that fit the terminal; paths and hashes stay whole."""
     indent = len(line) - len(line.lstrip())
     return textwrap.wrap(
-        line, WIDTH, subsequent_indent=" " * (indent + 4), break_long_words=False, break_on_hyphens=False
+        line, width_of_stdout(), subsequent_indent=" " * (indent + 4), break_long_words=False, break_on_hyphens=False
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellssl.cli import options as o
-from cellssl.cli.columns import WIDTH
+from cellssl.cli.columns import width_of_stdout
 
 if TYPE_CHECKING:
     from cellssl.cli.explained import Setting
@@ -60,7 +60,7 @@ class Explained:
         return settings_of(self.model) if self.setting is None else [self.setting]
 
     def lines(self) -> list[str]:
-        """Return it in lines of 80 characters."""
+        """Return it in lines that fit the terminal."""
         if self.setting is not None:
             return [*_wrapped(f"{self.title} = {self.setting.default}", ""), *_detail(self.setting, "  ")]
         lines = [self.title, *_wrapped(" ".join((self.model.__doc__ or "").split()), "  ")]
@@ -290,7 +290,7 @@ def _detail(setting: Setting, indent: str) -> list[str]:
 def _wrapped(text: str, indent: str, later: str | None = None) -> list[str]:
     return textwrap.wrap(
         text,
-        WIDTH,
+        width_of_stdout(),
         initial_indent=indent,
         subsequent_indent=later if later is not None else indent,
         break_long_words=False,

@@ -85,7 +85,7 @@ def named_results(store: Store, references: Sequence[str]) -> tuple[Store, dict[
 
 
 def _result(store: Store, reference: str) -> Artifact:
-    """Return one artifact that a report is to be made of; where there is none, it may be a recipe that is misspelled."""
+    """Return one artifact that a report is to be made of; what is none may be a recipe that is misspelled."""
     try:
         return store.resolve(reference, ("cluster", *ADDED))
     except UsageError as error:
@@ -120,10 +120,10 @@ def earlier_results(store: Store, references: Sequence[str]) -> tuple[Store, Ear
 def _earlier_result(store: Store, reference: str) -> Artifact:
     """Return what one --since names; UsageError with the name of its last report where that is a recipe."""
     if is_a_recipe(reference):
-        name = load(reference).name
+        last, root = _last_report(store, load(reference).name), shlex.quote(str(store.root))
         raise UsageError(
             f"--since takes results, and {reference} is a recipe: its results of today may not be those that you mean",
-            hint=f"{_last_report(store, name)}; cellssl status --store {shlex.quote(str(store.root))} lists all results",
+            hint=f"{last}; cellssl status --store {root} lists all results",
         )
     try:
         return store.resolve(reference, IN_SINCE)

@@ -81,3 +81,14 @@ def test_a_store_of_many_results_is_listed_without_reading_their_files(chain: Ch
     said = say("status", "--store", tmp_path / "store")
     assert said.code == 0 and "and 488 older" in said.out and "500 results" in said.out
     assert len(say("status", "--store", tmp_path / "store", "--all").out.splitlines()) > 500
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_a_narrow_terminal_gets_what_a_result_is_called_before_its_date(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setattr("cellssl.cli.columns.columns_of", lambda _: columns)
+    lines = say("status", "--store", chain.root).out.splitlines()
+    made = chain.made("cluster").fingerprint
+    assert any(line.startswith(f"  cluster/{made}  ") and len(line) <= columns for line in lines)
+    assert max(map(len, say("explain", "segment.scale").out.splitlines())) <= columns
