@@ -2,8 +2,8 @@
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import pairwise
 from typing import Any, Literal, ParamSpec

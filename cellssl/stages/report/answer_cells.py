@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellssl.artifacts import embeddings
-from cellssl.artifacts.tables import OF_CELLS, Column, explained, open_parquet, read_cells, read_table
+from cellssl.artifacts.tables import read_cells
 from cellssl.counting import counted
 from cellssl.engine.build import Job
 from cellssl.profiling.clusterer import NOISE
