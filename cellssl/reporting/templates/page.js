@@ -3,6 +3,7 @@ const cellssl = {};  // what the parts of the page offer each other
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0], sorts = [];
   heads.forEach((head, column) => {
+    if ("unsorted" in head.dataset) return;
     const button = document.createElement("span");  // Chromium prints no <button> in a head that is repeated
     button.setAttribute("role", "button");
     button.tabIndex = 0;
