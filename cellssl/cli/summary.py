@@ -35,6 +35,7 @@ def summary(report: Artifact, width: int = WIDTH) -> list[str]:
     table = read_json_of(report, "table.json", ShownTable)
     return [
         *wrapped(answer(report.card.metrics), width),
+        *wrapped(str(report.card.metrics.get("since", "")), width),
         *_lights(report.card.metrics, width),
         *table_lines(table.header, table.rows, width),
         f"page: {report.path / 'report.html'}",

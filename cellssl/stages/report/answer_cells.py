@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellssl.artifacts import embeddings
-from cellssl.artifacts.tables import OF_CELLS, Column, explained, open_parquet, read_cells, read_table
+from cellssl.artifacts.tables import read_cells
 from cellssl.counting import counted
 from cellssl.engine.build import Job
 from cellssl.profiling.clusterer import NOISE
@@ -18,6 +18,7 @@ from cellssl.reporting.html import Block
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.report.figure_files import write_figure
 from cellssl.stages.report.hit_tables import compared_with, names_of, treatments_of
+from cellssl.stages.report.normalised_sample import read_cells_of
 from cellssl.stages.report.runs import Run, scored_assignments
 
 if TYPE_CHECKING:
@@ -35,15 +36,6 @@ LOOKED_AT = 2_000
 """Cells of each kind from which the typical ones are chosen, spread over all wells."""
 LIMIT = 10.0
 """Values further from the middle than this count as this far, so that one feature does not decide."""
-KNOWN = {
-    "Metadata_cell_id": "cell_id",
-    "Metadata_Plate": "plate",
-    "Metadata_Well": "well",
-    "Metadata_compound": "compound",
-    "Metadata_dose_micromolar": "dose_micromolar",
-    "Metadata_control": "control",
-    "Metadata_label": "label",
-}
 
 
 @dataclass(frozen=True)
@@ -55,21 +47,12 @@ class Strip:
     caption: str
 
 
-def cells_of(run: Run) -> pd.DataFrame:
-    """Return what is known of every embedded cell, in the order of the vectors; columns may be missing."""
-    path = run.embed.file("embeddings.parquet")
-    with explained(path), open_parquet(path) as file:
-        there = set(file.schema_arrow.names)
-    needed: dict[str, Column] = {name: OF_CELLS[ours] for name, ours in KNOWN.items() if name in there}
-    return read_table(path, needed, only=True).rename(columns=KNOWN)
-
-
 def clustered_cells(run: Run) -> pd.DataFrame:
     """Return what is known of the cells that the clusters are scored on, with cluster and distance; without noise."""
     assigned = scored_assignments(run.cluster)
     assigned = assigned[assigned["cluster"] != NOISE]
     kept = [name for name in ("cell_id", "cluster", "distance") if name in assigned]
-    return assigned[kept].merge(cells_of(run), on="cell_id", how="inner").reset_index(drop=True)
+    return assigned[kept].merge(read_cells_of(run), on="cell_id", how="inner").reset_index(drop=True)
 
 
 def strip_of_hits(run: Run) -> Strip | None:
@@ -79,7 +62,7 @@ def strip_of_hits(run: Run) -> Strip | None:
     lies furthest from the middle of those they are compared with; shown are the ones nearest to their own middle, so
     that debris is not. Of a treatment that is not active, or without such a share, the typical of all cells are shown.
     """
-    cells, table = cells_of(run), treatments_of(run.found_hits)
+    cells, table = read_cells_of(run), treatments_of(run.found_hits)
     if "compound" not in cells:
         return None
     other = compared_with(run.found_hits)
