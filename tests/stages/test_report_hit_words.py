@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cellssl.stages.hits.cautions import cautions_of_effects
-from cellssl.stages.report import hit_tables
+from cellssl.stages.report import hit_sentences, hit_tables
 from cellssl.stages.report.hit_blocks import treatment_rows
 from cellssl.stages.report.hit_sentences import surest
 
@@ -49,12 +49,12 @@ def test_a_nearest_treatment_that_is_not_active_is_called_so_and_gives_no_mechan
 
 
 def test_an_effect_of_1_is_no_typical_control_well_where_no_plate_has_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hit_tables, "compared_with", lambda hits: "control well")
+    monkeypatch.setattr(hit_sentences, "compared_with", lambda hits: "control well")
     effects: Any = SimpleNamespace(unit_wells=0, effect=[1.0])
     runs: list[Any] = [
         SimpleNamespace(hits=SimpleNamespace(cautions=cautions), found_hits=None)
         for cautions in ((), cautions_of_effects(effects))
     ]
-    usual, without = map(hit_tables.unit_of, runs)
+    usual, without = map(hit_sentences.unit_of, runs)
     assert usual == "1: as far as a typical control well lies from the others"
     assert "typical control well" not in without and "median of all wells" in without

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
 from cellssl.reporting.text_fitting import shorten_all, width_inch
@@ -144,6 +145,7 @@ def _name(axis: Axes, x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], name
                 fontsize=TICK_POINTS,
                 va="center",
                 zorder=5,
+                path_effects=[withStroke(linewidth=2, foreground="white")],  # where a dotted line passes
             )
 
 

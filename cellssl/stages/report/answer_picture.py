@@ -14,7 +14,8 @@ from cellssl.reporting.figures import effects
 from cellssl.reporting.html import Block
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.report.figure_files import write_figure
-from cellssl.stages.report.hit_tables import compared_with, names_of, treatments_of, unit_of
+from cellssl.stages.report.hit_sentences import unit_of
+from cellssl.stages.report.hit_tables import compared_with, names_of, treatments_of
 from cellssl.stages.report.runs import Run
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from cellssl.reporting.html import Block, Bullets, Folded, Paragraph, Table, Val
 from cellssl.reporting.seed_statistics import number
 from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.figure_files import write_figure
-from cellssl.stages.report.hit_sentences import activity_sentence, beside_baselines, over_seeds
-from cellssl.stages.report.hit_tables import compared_with, curves_of, names_of, treatments_of, unit_of, wells_of
+from cellssl.stages.report.hit_sentences import activity_sentence, beside_baselines, over_seeds, unit_of
+from cellssl.stages.report.hit_tables import compared_with, curves_of, names_of, treatments_of, wells_of
 from cellssl.stages.report.runs import Run
 from cellssl.stages.report.tables_common import ROWS_SHOWN, interval_text, rows_note
 

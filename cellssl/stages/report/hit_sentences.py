@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cellssl.counting import counted
+from cellssl.stages.hits.caution_words import is_of_unit
 from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.hit_tables import compared_with, names_of, treatments_of
@@ -67,6 +68,13 @@ def _largest(table: pd.DataFrame) -> str:
         return ""
     place = int(table["effect"].to_numpy(float, na_value=float("-inf")).argmax())
     return f"; largest effect: {names_of(table)[place]}"
+
+
+def unit_of(run: Run) -> str:
+    """Return how far an effect of 1 is, as captions say it; of a run with hits."""
+    if run.hits is not None and any(map(is_of_unit, run.hits.cautions)):
+        return "1: as far as the median of all wells, since no plate has two control wells to show how far these vary"
+    return f"1: as far as a typical {compared_with(run.found_hits)} lies from the others"
 
 
 def activity_sentence(run: Run, found: HitsMetrics) -> str:
