@@ -124,7 +124,7 @@ def test_paired_differences_are_those_of_a_paired_t_test(runs: list[Run], tmp_pa
         (cell,) = (row[1] for row in table.rows if row[0] == arm)  # type: ignore[union-attr]
         assert (cell.text if isinstance(cell, Strong) else cell) == text
         assert isinstance(cell, Strong) == (interval.low > 0)
-    assert "of the 2 comparisons of its column" in table.caption  # type: ignore[union-attr]
+    assert "for the 2 comparisons of its column" in table.caption  # type: ignore[union-attr]
 
 
 def test_bold_and_interval_of_a_difference_agree_on_which_side_of_0_it_lies() -> None:

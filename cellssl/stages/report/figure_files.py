@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 FOLDER = "figures"
 """The folder of a report in which every figure is, as NAME.png, NAME.svg, NAME.pdf and NAME.csv."""
-ENDINGS = ("png", "svg", "pdf", "csv")
 
 
 def write_figure(
