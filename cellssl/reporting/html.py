@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+from cellssl.reporting.signs import SIGNS, Light
 
 STYLES = ("page.css", "first_screen.css", "map.css", "plates.css", "tables.css")
 """Style sheets, in the order in which the page has them."""
@@ -136,10 +138,6 @@ class Interactive:
     fallback: Sequence["Block"]
 
 
-Light = Literal["good", "bad", "unsure", "unknown"]
-"""What a check says: it passed, it speaks against the result, there is too little to judge, it was not made."""
-
-
 @dataclass(frozen=True)
 class Lamp:
     """A few words on one check, as a symbol, a word and a colour, and a link to its evidence."""
@@ -216,6 +214,7 @@ def _environment() -> Environment:
     )
     environment.tests.update({kind.__name__: partial(_is_a, kind) for kind in get_args(Block)})
     environment.tests.update({kind.__name__: partial(_is_a, kind) for kind in get_args(Rich)})
+    environment.globals["signs"] = SIGNS
     environment.filters.update(data_uri=data_uri, head_and_body=_head_and_body, json_data=_json_data)
     return environment
 
@@ -258,7 +257,9 @@ class _Cell:
     rich: Rich | None = None
     """What it shows in place of text."""
     head: str = ""
-    """The head of its column."""
+    """The head of its column; of a head itself empty."""
+    is_sorted: bool = True
+    """Whether a click on this head can sort by it: not by pictures."""
 
 
 def _head_and_body(table: Table) -> tuple[list[_Cell], list[list[_Cell]]]:
@@ -266,7 +267,11 @@ def _head_and_body(table: Table) -> tuple[list[_Cell], list[list[_Cell]]]:
     columns = [[_value(row[place]) for row in table.rows] for place in range(len(table.header))]
     numeric = [all(_is_number(value) for value in column) for column in columns]
     decimals = [_decimals(column) for column in columns]
-    head = [_Cell(name, is_number) for name, is_number in zip(table.header, numeric, strict=True)]
+    drawn = [any(isinstance(row[place], Images) for row in table.rows) for place in range(len(table.header))]
+    head = [
+        _Cell(name, is_number, is_sorted=not is_drawn)
+        for name, is_number, is_drawn in zip(table.header, numeric, drawn, strict=True)
+    ]
     body = [
         [
             _Cell(shown(_value(value), digits), is_number, value if isinstance(value, Rich) else None, name)

@@ -116,10 +116,13 @@ def test_gc_keeps_all_that_the_page_was_compared_with(chain: Chain, tmp_path: Pa
     shutil.rmtree(root / "by-recipe")
     compared = Path(say("report", chain.recipe, "--store", root, "--arm", "main", "--since", plain.name).line)
     assert say("gc", "--store", root, "--yes", "--older-than", "0").code == 0
-    assert compared.is_dir() and cluster.is_dir() and not plain.is_dir()
-    (root / "by-recipe" / "tiny" / "main" / "all" / "report-since.json").unlink()
+    assert compared.is_dir() and cluster.is_dir() and plain.is_dir()
+    again = say("report", chain.recipe, "--store", root, "--arm", "main", "--since", plain.name)
+    assert again.line == str(compared)
+    for name in ("report-since", "report-since-then"):
+        (root / "by-recipe" / "tiny" / "main" / "all" / f"{name}.json").unlink()
     assert say("gc", "--store", root, "--yes", "--older-than", "0").code == 0
-    assert not compared.is_dir() and not cluster.is_dir()
+    assert not compared.is_dir() and not cluster.is_dir() and not plain.is_dir()
 
 
 def test_nothing_changed_is_said_and_an_arm_may_be_called_since(chain: Chain) -> None:
@@ -144,6 +147,10 @@ def test_what_is_no_result_of_cells_is_refused_with_the_kinds_that_are(chain: Ch
     said = wrong(chain, chain.made("fetch").path)
     assert said.code == 2 and "artifact of fetch" in said.err and "report, cluster, evaluate, hits" in said.err
     assert wrong(chain, "0" * 12).code == 2
+    for name in (chain.made("fetch").fingerprint, f"fetch/{chain.made('fetch').fingerprint}"):
+        assert "is an artifact of fetch" in wrong(chain, name).err
+    recipe = wrong(chain, chain.recipe)
+    assert recipe.code == 2 and f"--since report/{old.fingerprint}" in recipe.err
     both = wrong(chain, old.fingerprint, chain.made("cluster").fingerprint)
     assert both.code == 2 and "is a report" in both.err
     alone = wrong(chain, chain.made("evaluate").fingerprint)
