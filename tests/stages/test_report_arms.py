@@ -20,8 +20,9 @@ from cellssl.stages.cluster.normalised import normalised_as_before
 from cellssl.stages.report.arm_differences import difference_table, differences_in_words
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.arm_tables import arm_blocks
+from cellssl.stages.report.embedded_cells import read_cells_of
 from cellssl.stages.report.flat_settings import flat_settings
-from cellssl.stages.report.normalised_sample import normalised_sample, read_cells_of
+from cellssl.stages.report.normalised_sample import normalised_sample
 from cellssl.stages.report.runs import Run, collect, row_of
 from cellssl.stages.report.score_tables import best_arms, score_blocks
 from cellssl.stages.report.scores import score_named
@@ -124,7 +125,7 @@ def test_paired_differences_are_those_of_a_paired_t_test(runs: list[Run], tmp_pa
         (cell,) = (row[1] for row in table.rows if row[0] == arm)  # type: ignore[union-attr]
         assert (cell.text if isinstance(cell, Strong) else cell) == text
         assert isinstance(cell, Strong) == (interval.low > 0)
-    assert "of the 2 comparisons of its column" in table.caption  # type: ignore[union-attr]
+    assert "for the 2 comparisons of its column" in table.caption  # type: ignore[union-attr]
 
 
 def test_bold_and_interval_of_a_difference_agree_on_which_side_of_0_it_lies() -> None:
@@ -210,7 +211,7 @@ def test_neighbours_are_the_nearest_cells_of_other_wells(runs: list[Run], report
     normal = normalised_as_before(run.cluster, run.embed, cells, vectors).x
     used = cells["cell_id"].isin(pd.read_parquet(run.cluster.file("map.parquet"))["cell_id"]).to_numpy()
     cells, normal = cells[used].reset_index(drop=True), normal[used]
-    mine = normalised_sample(run, read_cells_of(run), cells["cell_id"].tolist())
+    mine = normalised_sample(run, read_cells_of(run.embed), cells["cell_id"].tolist())
     assert np.allclose(mine, normal, atol=1e-6)
     drawn = pd.read_csv(report.file("figures/neighbours.csv"))
     drawn = drawn[drawn["arm"] == run.arm]

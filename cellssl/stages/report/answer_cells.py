@@ -16,9 +16,9 @@ from cellssl.profiling.clusterer import NOISE
 from cellssl.reporting import theme
 from cellssl.reporting.html import Block
 from cellssl.reporting.natural_sort import natural_key
+from cellssl.stages.report.embedded_cells import read_cells_of
 from cellssl.stages.report.figure_files import write_figure
 from cellssl.stages.report.hit_tables import compared_with, names_of, treatments_of
-from cellssl.stages.report.normalised_sample import read_cells_of
 from cellssl.stages.report.runs import Run, scored_assignments
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def clustered_cells(run: Run) -> pd.DataFrame:
     assigned = scored_assignments(run.cluster)
     assigned = assigned[assigned["cluster"] != NOISE]
     kept = [name for name in ("cell_id", "cluster", "distance") if name in assigned]
-    return assigned[kept].merge(read_cells_of(run), on="cell_id", how="inner").reset_index(drop=True)
+    return assigned[kept].merge(read_cells_of(run.embed), on="cell_id", how="inner").reset_index(drop=True)
 
 
 def strip_of_hits(run: Run) -> Strip | None:
@@ -62,7 +62,7 @@ def strip_of_hits(run: Run) -> Strip | None:
     lies furthest from the middle of those they are compared with; shown are the ones nearest to their own middle, so
     that debris is not. Of a treatment that is not active, or without such a share, the typical of all cells are shown.
     """
-    cells, table = read_cells_of(run), treatments_of(run.found_hits)
+    cells, table = read_cells_of(run.embed), treatments_of(run.found_hits)
     if "compound" not in cells:
         return None
     other = compared_with(run.found_hits)

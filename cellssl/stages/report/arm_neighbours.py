@@ -13,8 +13,9 @@ from cellssl.reporting import theme
 from cellssl.reporting.html import Block, Heading, Paragraph
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.report.arm_scores import ScoresByArm
+from cellssl.stages.report.embedded_cells import read_cells_of
 from cellssl.stages.report.figure_files import write_figure
-from cellssl.stages.report.normalised_sample import can_be_normalised, normalised_sample, read_cells_of
+from cellssl.stages.report.normalised_sample import can_be_normalised, normalised_sample
 from cellssl.stages.report.runs import Run
 from cellssl.stages.shared.scaled_crops import scaled_crops
 
@@ -77,7 +78,7 @@ def _sample(runs: list[Run]) -> Sample | None:
     common: set[str] = set()
     left_out: list[str] = []
     for run in runs:
-        cells = read_cells_of(run) if len(shown) < ARMS and "map.parquet" in run.cluster.card.files else None
+        cells = read_cells_of(run.embed) if len(shown) < ARMS and "map.parquet" in run.cluster.card.files else None
         if cells is None or not can_be_normalised(run, cells):
             left_out.append(run.arm)
             continue

@@ -8,7 +8,7 @@ import numpy as np
 
 from cellssl.artifacts import embeddings
 from cellssl.artifacts.contents import not_as_written
-from cellssl.artifacts.tables import OF_CELLS, explained, open_parquet, read_assignments, read_table
+from cellssl.artifacts.tables import read_assignments
 from cellssl.bounded import read_arrays
 from cellssl.stages.cluster.normalised import frames_of_draw
 from cellssl.stages.report.runs import Run
@@ -22,27 +22,6 @@ if TYPE_CHECKING:
     from cellssl.profiling.chain import FittedChain
     from cellssl.profiling.frames import Frames
 
-COLUMNS = {
-    "Metadata_cell_id": "cell_id",
-    "Metadata_Plate": "plate",
-    "Metadata_Well": "well",
-    "Metadata_control": "control",
-    "Metadata_drawn": "drawn",
-    "Metadata_compound": "compound",
-    "Metadata_dose_micromolar": "dose_micromolar",
-    "Metadata_label": "label",
-}
-"""Columns of embeddings.parquet -> what they are called here; those that a table lacks are left out."""
-
-
-def read_cells_of(run: Run) -> pd.DataFrame:
-    """Return what is known of the embedded cells of a run, one row per vector; columns may be missing."""
-    path = run.embed.file("embeddings.parquet")
-    with explained(path), open_parquet(path) as file:
-        there = set(file.schema_arrow.names)
-    needed = {name: OF_CELLS[ours] for name, ours in COLUMNS.items() if name in there}
-    return read_table(path, needed, only=True).rename(columns=COLUMNS)
-
 
 def can_be_normalised(run: Run, cells: pd.DataFrame) -> bool:
     """Return whether the artifacts say how the vectors were normalised; those of earlier versions do not."""
@@ -50,7 +29,7 @@ def can_be_normalised(run: Run, cells: pd.DataFrame) -> bool:
 
 
 def normalised_sample(run: Run, cells: pd.DataFrame, wanted: Sequence[str]) -> np.ndarray:
-    """Return the normalised vectors of the wanted cells, in that order; `cells` is `read_cells_of(run)`.
+    """Return the normalised vectors of the wanted cells, in that order; `cells` is `read_cells_of(run.embed)`.
 
     Read are their vectors, and those of the drawn controls where these fit a part of every plate: the vectors of all
     cells may be gigabytes.
