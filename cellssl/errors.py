@@ -1,5 +1,7 @@
 """errors: the exceptions that are raised on purpose; each has a message, a hint (the cure) and an exit code."""
 
+import json
+
 
 class CellsslError(Exception):
     """An error with a message and a cure; the command line prints both and exits with `exit_code`."""
@@ -57,3 +59,19 @@ class InterruptedByUserError(BaseException):
         self.message = message
         self.hint = hint
         self.exit_code = exit_code
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something cannot be read, in words: what a library raised may name a key, or nothing at all."""
+    match error:
+        case OSError() if error.strerror:
+            return error.strerror
+        case KeyError():
+            return f"{error} is missing"
+        case json.JSONDecodeError():
+            return f"it holds no JSON: {error}"
+        case UnicodeDecodeError():
+            return "it holds no text in UTF-8"
+        case EOFError():
+            return "it ends too early"
+    return " ".join(str(error).splitlines()[:3])[:300] or "it has another form than it should have"

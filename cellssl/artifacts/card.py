@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cellssl.bounded import read_json
-from cellssl.errors import IntegrityError
+from cellssl.errors import IntegrityError, reason_of
 
 NAME = "artifact.json"
 PARTS = "parts.json"
@@ -85,7 +85,7 @@ def read_card(path: Path) -> Card:
         card = _checked(file, raw)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
-            f"{file} is not the card of an artifact: {type(error).__name__}: {error}",
+            f"{file} is not the card of an artifact: {reason_of(error)}",
             hint="make the artifact again with --force",
         ) from error
     return card
@@ -98,6 +98,8 @@ def _sha256_of_parsed(content: Mapping[str, Any]) -> str:
 
 def _checked(file: Path, raw: Any) -> Card:
     """Return the card that a JSON value holds; ValueError, KeyError, TypeError or AttributeError where none."""
+    if not isinstance(raw, dict):
+        raise TypeError("it holds no JSON object")
     if int(raw["format"]) > FORMAT:
         raise _too_new(file, raw)
     for name, kind in TYPES.items():

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cellssl.artifacts.store import Artifact
 from cellssl.bounded import parse_json, read_bytes, read_json
-from cellssl.errors import IntegrityError
+from cellssl.errors import IntegrityError, reason_of
 
 LINES_BYTES = 2**30
 """Size of the largest log or table of text in an artifact that is read."""
@@ -86,8 +86,7 @@ def built_of_metrics(artifact: Artifact, build: Callable[[Mapping[str, Any]], Bu
         found: Any = build(artifact.card.metrics)
         built: Built = _adapter(shape).validate_python(asdict(found))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()
-        raise not_as_written(artifact, "artifact.json", f"metrics: {' '.join(reason[:3])[:300]}") from error
+        raise not_as_written(artifact, "artifact.json", f"metrics: {reason_of(error)}") from error
     return built
 
 

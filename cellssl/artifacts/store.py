@@ -20,8 +20,10 @@ from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.hashing import Hashed, identity_of, sha256_of
 from cellssl.artifacts.locks import Lock, LockHolder, hold_lock, this_process
 from cellssl.artifacts.looks import card_in, lost_in
+from cellssl.artifacts.naming import is_like_a_card, kind_and_fingerprint, no_artifact, what_to_give
 from cellssl.artifacts.remake import command_again
 from cellssl.bounded import read_json
+from cellssl.config.recipe import CHAIN
 from cellssl.disk import faults_explained, raise_fault
 from cellssl.errors import DataError, FailedError, IntegrityError, UsageError
 from cellssl.files import remove_unfinished, write_text
@@ -252,23 +254,36 @@ class Store:
         return self.root / kind / f"{fingerprint}.partial"
 
     def resolve(self, reference: str | Path, kinds: tuple[str, ...]) -> Artifact:
-        """Return the artifact that a user names by folder, card file or fingerprint; UsageError where there is none."""
+        """Return the artifact that a user names: by folder, card file, fingerprint or KIND/FINGERPRINT.
+
+        Raises UsageError where there is none, or it is an artifact of another kind.
+        """
         text, path = str(reference), Path(reference)
-        found = None
-        if FINGERPRINT.fullmatch(text) and not path.exists():
-            found = next((hit for kind in kinds if (hit := self.find(kind, text))), None)
+        if not os.path.lexists(path):
+            found = self._by_name(text, kinds)
         elif path.is_dir():
+            if path.name.endswith(".partial") or not os.path.lexists(path / cards.NAME):
+                raise no_artifact(path, kinds)
             found = Artifact(path.absolute(), cards.read_card(path), self.hashes)
-        elif path.is_file():
+        elif is_like_a_card(path):
             found = self._by_card_file(path)
+        else:
+            raise no_artifact(path, kinds)
         if found is None:
-            raise UsageError(
-                f"there is no artifact {text}",
-                hint=f"give a folder, a card file or a fingerprint of: {', '.join(kinds)}",
-            )
+            where = f" in {self.root}" if kind_and_fingerprint(text) or FINGERPRINT.fullmatch(text) else ""
+            raise UsageError(f"there is no artifact {text}{where}", hint=what_to_give(kinds))
         if found.card.kind not in kinds:
             raise UsageError(f"{text} is an artifact of {found.card.kind}", hint=f"give one of: {', '.join(kinds)}")
         return found
+
+    def _by_name(self, text: str, kinds: Sequence[str]) -> Artifact | None:
+        """Return the artifact with a name as it is printed; one of another kind where there is none of `kinds`."""
+        if named := kind_and_fingerprint(text):
+            return self.find(*named)
+        if not FINGERPRINT.fullmatch(text):
+            return None
+        every = dict.fromkeys((*kinds, *CHAIN))
+        return next((hit for kind in every if (hit := self.find(kind, text))), None)
 
     def _by_card_file(self, path: Path) -> Artifact:
         card = cards.read_card(path)

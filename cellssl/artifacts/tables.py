@@ -12,7 +12,7 @@ from cellssl.artifacts.card import leaves_its_folder
 from cellssl.artifacts.store import Artifact
 from cellssl.bounded import check_packed, open_regular
 from cellssl.disk import raise_fault
-from cellssl.errors import CellsslError, IntegrityError
+from cellssl.errors import CellsslError, IntegrityError, reason_of
 from cellssl.files import atomic_path
 from cellssl.images.reference import parse_reference
 from cellssl.spreadsheets import readable, safe
@@ -155,9 +155,8 @@ def explained(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # pyarrow and pandas raise anything, from KeyError to OSError
         raise_fault(error, path)
-        reason = (str(error) or type(error).__name__).splitlines()[0][:300]
         raise IntegrityError(
-            f"{path} is not the table that it should be: {reason}",
+            f"{path} is not the table that it should be: {reason_of(error)}",
             hint="make its artifact again with --force, or get it again from where it came from",
         ) from error
 

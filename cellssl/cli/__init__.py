@@ -80,6 +80,7 @@ def _code_of(arguments: list[str]) -> int:
     """Run one command; return the exit code of a command that exits by itself, such as --help."""
     from cellssl.disk import faults_explained
 
+    _check_words(arguments)
     _keep_matplotlib_out_of_home()
     _let_waiting_threads_sleep()
     try:
@@ -90,6 +91,24 @@ def _code_of(arguments: list[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     return 0
+
+
+def _check_words(arguments: list[str]) -> None:
+    """Raise UsageError for an empty word, which a shell makes of a variable that is not set.
+
+    As a path it would mean the current folder.
+    """
+    from cellssl.errors import UsageError
+
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        flag, _, value = word.partition("=")
+        is_flag = flag.startswith("--") and "=" in word
+        if word == "" or (is_flag and value == ""):
+            flag = flag if is_flag else before if before.startswith("-") else ""
+            raise UsageError(
+                f"{flag} was given nothing" if flag else "an argument is empty",
+                hint="give it a value, or leave it out; in a shell, perhaps a variable is not set",
+            )
 
 
 def _keep_matplotlib_out_of_home() -> None:

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
+from typing import IO
 
 WIDTH = 80
 """Characters of a line, where no terminal says otherwise."""
 GAP = "  "
 NARROWEST = 12
 """Characters of a shortened column that are kept."""
+
+
+def columns_of(stream: IO[str] | None) -> int:
+    """Return the width of a terminal; 0 for what is none."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns if stream is not None and stream.isatty() else 0
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
+def width_of_stdout() -> int:
+    """Return the characters of a line of what a command was asked for: 80, or fewer where the terminal is narrower."""
+    return min(WIDTH, columns_of(sys.stdout) or WIDTH)
 
 
 def shortened(text: str, width: int) -> str:

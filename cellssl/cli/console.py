@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, TextIO, cast
 
 from cellssl.cli.bars import Bar
-from cellssl.cli.columns import WIDTH, aligned
+from cellssl.cli.columns import WIDTH, aligned, columns_of
 from cellssl.cli.notes import Notes
 from cellssl.durations import in_words
 from cellssl.errors import CellsslError, FailedError, InterruptedByUserError
@@ -117,6 +117,20 @@ class Work:
         self.now = known
         return known
 
+    def line_at(self, now: float) -> str:
+        """Return the last line of progress, without a promise of a time that has passed."""
+        at = self.now
+        if at is None:
+            return self.last_line
+        pace = at.pace()
+        if pace and pace["left_s"] < now - at.seen_s:
+            pace = {}
+        return self.line_of(at, pace)
+
+    def line_of(self, count: Count, pace: dict[str, float]) -> str:
+        """Return a line of progress."""
+        return f"{self.heading()}: {_progress_line(count.done, count.total, count.unit, pace)} {count.note}".rstrip()
+
     def left_s(self, now: float) -> float | None:
         """Return how long it will take to its end, all plates included; None where that is not known."""
         if self.now is None or self.now.total < 2 or self.now.done >= self.now.total:
@@ -124,9 +138,10 @@ class Work:
         left = self.now.pace().get("left_s")
         if left is None:
             return None
-        left = max(0.0, left - (now - self.now.seen_s))
+        left -= now - self.now.seen_s
         if self.plate is None:
-            return left
+            return left if left >= 0 else None  # it takes longer than what was counted before: how long is not known
+        left = max(0.0, left)
         passed, more = self.plate.number - 1, self.plate.total - self.plate.number
         first_s = self.plate_s if self.first_plate_s is None else self.first_plate_s
         each = (self.plate_s - first_s) / passed if passed else now - self.plate_s + left
@@ -210,7 +225,7 @@ class Console:
                     continue
                 work.line_s = now
                 if self._bars is None and not self.quiet:
-                    _print(f"{work.last_line} (for {in_words(now - work.advanced_s)})", sys.stderr)
+                    _print(f"{work.line_at(now)} (for {in_words(now - work.advanced_s)})", sys.stderr)
 
     def show_reading(self, events: Iterable[Event]) -> None:
         """Show how far files have been read: as part of the work that is shown, or as work of its own."""
@@ -258,7 +273,7 @@ class Console:
         if self.quiet:
             return
         if wrap:
-            text = _in_lines(text, _columns(sys.stderr))
+            text = _in_lines(text, columns_of(sys.stderr))
         if self._bars is not None:
             self._bars.print(text)
         else:
@@ -279,7 +294,7 @@ class Console:
 
     def width(self, *, of_stdout: bool = False) -> int:
         """Return the characters of a line: 80, or fewer where the terminal is narrower."""
-        return min(WIDTH, _columns(sys.stdout if of_stdout else sys.stderr) or WIDTH)
+        return min(WIDTH, columns_of(sys.stdout if of_stdout else sys.stderr) or WIDTH)
 
     def lines(self, lines: Sequence[str], *, to_stdout: bool = False) -> None:
         """Print lines for people, on stderr or as what a command was asked for."""
@@ -303,7 +318,7 @@ class Console:
         self._log_progress(work, {"done": done, "total": total, "unit": unit, "note": note, **pace}, now)
         if self.quiet or self._bars is not None:
             return
-        work.last_line = f"{work.heading()}: {_progress_line(done, total, unit, pace)} {note}".rstrip()
+        work.last_line = work.line_of(count, pace)
         work.advanced_s = now
         if now - work.line_s >= LINE_EVERY_S or (done == total and now - work.started_s > LINE_EVERY_S):
             work.line_s = now
@@ -464,14 +479,6 @@ class Enduring:
 
     def _give_up(self) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-
-
-def _columns(stream: IO[str] | None) -> int:
-    """Return the width of a terminal; 0 for what is none."""
-    try:
-        return os.get_terminal_size(stream.fileno()).columns if stream is not None and stream.isatty() else 0
-    except (OSError, ValueError, AttributeError):
-        return 0
 
 
 def _in_lines(text: str, width: int) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellssl.cli import options as o
-from cellssl.cli.columns import WIDTH
+from cellssl.cli.columns import width_of_stdout
 from cellssl.counting import counted
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cellssl.artifacts.store import Artifact, Store
     from cellssl.pipeline.comparison import Comparison, InputChange
 
-Reference = Annotated[str, typer.Argument(help="Folder, card file or fingerprint.", metavar="ARTIFACT")]
+Reference = Annotated[str, typer.Argument(help="Folder, card file or (KIND/)fingerprint.", metavar="ARTIFACT")]
 FilesOption = Annotated[bool, typer.Option("--files", help="List every file that differs, with size and sha256.")]
 SAME = "no differences in what determines the results, or in their files"
 IN_ANSWER = 3
@@ -137,10 +137,10 @@ def _only_in_one(inputs: Sequence[InputChange]) -> list[str]:
 
 
 def _wrapped(line: str) -> list[str]:
-    """Return a line in lines of 80 characters; paths and hashes stay whole."""
+    """Return a line in lines that fit the terminal; paths and hashes stay whole."""
     indent = len(line) - len(line.lstrip())
     return textwrap.wrap(
-        line, WIDTH, subsequent_indent=" " * (indent + 4), break_long_words=False, break_on_hyphens=False
+        line, width_of_stdout(), subsequent_indent=" " * (indent + 4), break_long_words=False, break_on_hyphens=False
     )
 
 

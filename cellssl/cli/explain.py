@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellssl.cli import options as o
-from cellssl.cli.columns import WIDTH
+from cellssl.cli.columns import width_of_stdout
 
 if TYPE_CHECKING:
     from cellssl.cli.explained import Setting
@@ -38,7 +38,10 @@ What = Annotated[
         "pretrain.epochs; without it, all that can be asked for."
     ),
 ]
-Name = Annotated[str | None, typer.Argument(help="One plugin of a folder, or one setting of a stage.")]
+More = Annotated[
+    list[str] | None,
+    typer.Argument(help="The rest of a path, such as one setting of a stage; or more words, each to be explained."),
+]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Explained:
         return settings_of(self.model) if self.setting is None else [self.setting]
 
     def lines(self) -> list[str]:
-        """Return it in lines of 80 characters."""
+        """Return it in lines that fit the terminal."""
         if self.setting is not None:
             return [*_wrapped(f"{self.title} = {self.setting.default}", ""), *_detail(self.setting, "  ")]
         lines = [self.title, *_wrapped(" ".join((self.model.__doc__ or "").split()), "  ")]
@@ -66,7 +69,7 @@ class Explained:
         return lines
 
 
-def command(what: What = None, name: Name = None, json: o.JsonOption = False) -> None:
+def command(what: What = None, more: More = None, json: o.JsonOption = False) -> None:
     """Explain settings: default, type, unit, bounds, choices and meaning.
 
     Example: cellssl explain pretrain.epochs
@@ -75,15 +78,43 @@ def command(what: What = None, name: Name = None, json: o.JsonOption = False) ->
 
     console = Console(as_json=json)
     if what is None:
-        words = _all_words()
-        console.result("\n".join(_overview(words)), words)
+        every = _all_words()
+        console.result("\n".join(_overview(every)), every)
         return
-    found = _found(what, name)
-    many = len(found) > MOST_PLACES and all(one.setting is not None for one in found)
-    blocks = ["\n".join(one.lines()) for one in found]
-    places = [f"{what} is a setting of {len(found)} places:", *(f"  cellssl explain {one.title}" for one in found)]
-    text = "\n".join(places) if many else "\n\n".join(blocks)
-    console.result(text, {one.title: [setting.as_json() for setting in one.settings()] for one in found})
+    found = _found_in([what, *(more or [])])
+    text = "\n\n".join(_text(word, those) for word, those in found.items())
+    all_found = [one for those in found.values() for one in those]
+    console.result(text, {one.title: [setting.as_json() for setting in one.settings()] for one in all_found})
+
+
+def _text(word: str, found: Sequence[Explained]) -> str:
+    """Return what a word stands for; the places alone where they are many."""
+    if len(found) > MOST_PLACES and all(one.setting is not None for one in found):
+        lines = [f"{word} is a setting of {len(found)} places:", *(f"  cellssl explain {one.title}" for one in found)]
+        return "\n".join(lines)
+    return "\n\n".join("\n".join(one.lines()) for one in found)
+
+
+def _found_in(words: Sequence[str]) -> dict[str, list[Explained]]:
+    """Return what words stand for: one path in parts, or else each word by itself."""
+    from cellssl.errors import UsageError
+
+    path = ".".join(words)
+    try:
+        return {path: _found(path)}
+    except UsageError:
+        if len(words) == 1 or not _is_known(words[1]):
+            raise  # its last part may be misspelled
+    return {word: _found(word) for word in words}
+
+
+def _is_known(word: str) -> bool:
+    from cellssl.errors import UsageError
+
+    try:
+        return bool(_found(word))
+    except UsageError:
+        return False
 
 
 def _sections() -> dict[str, str]:
@@ -93,12 +124,12 @@ def _sections() -> dict[str, str]:
     return {**{stage: f"cellssl.stages.{stage}.settings" for stage in CHAIN}, "sweep": "cellssl.config.sweep"}
 
 
-def _found(what: str, name: str | None) -> list[Explained]:
+def _found(what: str) -> list[Explained]:
     """Return what a word or path stands for; UsageError with the nearest known word where that is nothing."""
     from cellssl.config import plugins
     from cellssl.errors import UsageError
 
-    first, *rest = [*what.split("."), *([] if name is None else name.split("."))]
+    first, *rest = what.split(".")
     first, sections = ALIASES.get(first, first), _sections()
     if first in sections:
         return _in_section(first, rest)
@@ -259,7 +290,7 @@ def _detail(setting: Setting, indent: str) -> list[str]:
 def _wrapped(text: str, indent: str, later: str | None = None) -> list[str]:
     return textwrap.wrap(
         text,
-        WIDTH,
+        width_of_stdout(),
         initial_indent=indent,
         subsequent_indent=later if later is not None else indent,
         break_long_words=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -61,7 +62,7 @@ def command(
     try:
         if restore is not None:
             check_is_store(root)
-            back = put_back(root, find_trashed(root, restore.strip("/")))
+            back = put_back(root, find_trashed(root, _place_of(restore, root)))
             console.result(str(back), {"restored": str(back)})
             return
         collector = Collector(root, others, older_than)
@@ -75,6 +76,12 @@ def command(
     lines = [*_lines(survey, done), *_trash_lines(left), _last_line(survey, done, yes=yes, purge=purge)]
     console.result("\n".join(line for line in lines if line), _details(survey, done, left))
     _raise_faults(survey, done)
+
+
+def _place_of(folder: str, root: Path) -> str:
+    """Return the place of a folder in its store, given as it is printed: with the store before it, or without."""
+    path, within = Path(folder).absolute(), root.absolute()
+    return path.relative_to(within).as_posix() if path.is_relative_to(within) else folder.strip("/")
 
 
 def _lines(survey: Survey, done: Outcome) -> list[str]:

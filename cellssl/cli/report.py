@@ -69,7 +69,9 @@ def command(
         runner = Runner(session_without_recipe(common, console).with_results(what), common, console)
     if since:
         runner.session = runner.session.with_earlier(since)
-    artifact = runner.find_or_make(runner.session.plan_report())
+    planned = runner.session.plan_report()
+    artifact = runner.find_or_make(planned)
+    runner.keep_earlier(planned)
     show_table(runner.console, artifact)
     if csv:
         runner.console.content(read_text(artifact, "scores.csv"))

@@ -25,6 +25,7 @@ from cellssl.pipeline.execute import assist, find_finished, make, not_compared
 from cellssl.pipeline.planned import Planned
 from cellssl.pipeline.plates import PlatePlan, plan_plate
 from cellssl.pipeline.pointers import Pointer
+from cellssl.pipeline.report_inputs import POINTER_THEN
 from cellssl.pipeline.session import Selection, Session
 from cellssl.pipeline.stage_work import while_waiting
 from cellssl.pipeline.sweep_arms import expand_sweep
@@ -161,6 +162,13 @@ class Runner:
         announce(Rank.from_environment(), planned.fingerprint, begins=False)  # ends the waiting of other processes
         self._shown.add(planned.fingerprint)
         self.pointer_of(planned).leave(self.session.store, made)
+
+    def keep_earlier(self, planned: Planned) -> None:
+        """Leave a pointer to what a report was compared with, so that `cellssl gc` keeps it with the report."""
+        if (earlier := self.session.earlier) is not None:
+            then = earlier.artifacts[0]  # a report, or artifacts that are inputs of the page in any case
+            pointer = self._pointer(then.fingerprint, planned.arm, planned.seed_of_pointer, POINTER_THEN)
+            pointer.leave(self.session.store, then)
 
     def _say_not_compared(self, title: str, found: Artifact) -> None:
         files = not_compared(found, self.session.store)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellssl.cli import options as o
-from cellssl.cli.columns import WIDTH, fitted, shortened
+from cellssl.cli.columns import NARROWEST, WIDTH, columns_of, fitted, shortened, width_of_stdout
 
 if TYPE_CHECKING:
     from cellssl.artifacts.store import Store
@@ -97,7 +99,7 @@ def _show_recipe(session: Session, console: Console, *, plates: bool) -> None:
     if sample is not None:
         console.say(f"a first look: fetch.sample = {sample} takes so many fields and no more; it is no result")
     console.say(f"paths are in {session.store.root}; sizes include the parts of plates")
-    console.result(usage_line(usage), {})
+    console.result("\n".join(_in_lines(usage_line(usage))), {})
 
 
 def _with_place(row: dict[str, Any], store: Store) -> dict[str, Any]:
@@ -131,8 +133,10 @@ def _table(rows: Sequence[dict[str, Any]], third: str) -> list[str]:
         for row in rows
     ]
     states = max((len(row[-1]) for row in texts), default=0)
-    width = WIDTH + max(0, states - len("outdated"))  # a reason may be longer than a line
-    return fitted(header, texts, width, shrink=("arm", "plate"), right=("size",))[0]
+    width = width_of_stdout()
+    drop = ("made", "size", third) if width < WIDTH else ()
+    room = width + max(0, states - len("outdated"))  # a reason may be longer than a line
+    return fitted(header, texts, room, shrink=("arm", "plate"), drop=drop, right=("size",))[0]
 
 
 def _local(made: str | None) -> str:
@@ -155,7 +159,11 @@ def _show_store(root: Path, console: Console, *, every: bool) -> None:
     found = inventory(root)
     if console.as_json:
         gone = [{"kind": kind, "fingerprint": fingerprint} for kind, fingerprint in found.gone]
-        details = {"store": str(found.root), "results": [one.as_json() for one in found.entries], "gone": gone}
+        details = {
+            "store": str(found.root.absolute()),
+            "results": [one.as_json(found.root) for one in found.entries],
+            "gone": gone,
+        }
         console.result("", details)
         return
     console.lines(_store_lines(found, every=every), to_stdout=True)
@@ -169,8 +177,18 @@ def _store_lines(found: Inventory, *, every: bool) -> list[str]:
     gone = [f"{kind}/{fingerprint}" for kind, fingerprint in found.gone]
     if gone:
         more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
-        lines.append(f"gone, though recipes point there: {', '.join(gone[:3])}{more}; cellssl run makes them again")
+        text = f"gone, though recipes point there: {', '.join(gone[:3])}{more}; cellssl run makes them again"
+        lines += _in_lines(text)
     return lines
+
+
+def _in_lines(text: str) -> list[str]:
+    """Return a sentence in lines that fit the terminal; as one line where a program reads it."""
+    if not columns_of(sys.stdout):
+        return [text]
+    return textwrap.wrap(
+        text, width_of_stdout(), subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _kind_lines(found: Inventory, kind: str, *, every: bool) -> list[str]:
@@ -190,12 +208,13 @@ def _kind_lines(found: Inventory, kind: str, *, every: bool) -> list[str]:
         [local_text(one.made_s), size_text(bytes_), one.path, _words(one)]
         for one, bytes_ in zip(listed, sizes, strict=True)
     ]
-    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
-    room = WIDTH - 2 - sum(widths) - 6
-    lines = [
-        f"  {row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:<{widths[2]}}  {_ended(row[3], room)}".rstrip()
-        for row in rows
-    ]
+    when, size_, _ = (max((len(row[i]) for row in rows), default=0) for i in range(3))
+    whole = max((len(row[2]) for row in rows if "." not in row[2]), default=0)  # a longer name takes room of its row
+    width = width_of_stdout()
+    is_narrow = width < 6 + when + size_ + whole + NARROWEST
+    firsts = ["" if is_narrow else f"{row[0]:<{when}}  {row[1]:>{size_}}  " for row in rows]
+    starts = [f"  {first}{row[2]:<{whole}}  " for first, row in zip(firsts, rows, strict=True)]
+    lines = [f"{start}{_ended(row[3], width - len(start))}".rstrip() for start, row in zip(starts, rows, strict=True)]
     left = len(wholes) - len(listed)
     more = [f"  and {left:,} older, the first of {local_text(wholes[-1].made_s)}; --all lists them"] if left > 0 else []
     return [f"{heading}, {size}", *lines, *more]

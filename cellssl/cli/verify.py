@@ -117,13 +117,12 @@ def _folder_of(reference: str, store: Store) -> Path:
 
 def _no_artifact(path: Path) -> UsageError:
     from cellssl.artifacts.card import NAME
+    from cellssl.artifacts.naming import no_artifact
+    from cellssl.config.recipe import CHAIN
     from cellssl.errors import UsageError
 
     if path.name.endswith(".partial"):
-        return UsageError(
-            f"{path} is unfinished work: it has no card yet that it could be compared with",
-            hint="run the command that makes it again; it goes on from there",
-        )
+        return no_artifact(path, CHAIN)
     if next(path.glob(f"*/*/{NAME}"), None):
         return UsageError(f"{path} is a store, not an artifact", hint=f"cellssl verify --store {path}")
     if next(path.glob(f"*/{NAME}"), None):
@@ -131,14 +130,7 @@ def _no_artifact(path: Path) -> UsageError:
             f"{path} is a folder of artifacts",
             hint=f"give some of them; cellssl verify --store {path.parent} reads all",
         )
-    if path.is_file():
-        whole = (path.parent / NAME).is_file()
-        return UsageError(
-            f"{path} is a file", hint=f"give {path.parent}" if whole else "give the folder of an artifact"
-        )
-    return UsageError(
-        f"{path} is no artifact: it holds no {NAME}", hint="give a folder such as artifacts/segment/3f9a2c71d0e4"
-    )
+    return no_artifact(path, CHAIN)
 
 
 def _all_of(store: Store, console: Console) -> list[Path]:

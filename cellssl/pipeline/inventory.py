@@ -22,7 +22,7 @@ from cellssl.bounded import read_json
 from cellssl.config.recipe import CHAIN
 from cellssl.engine.plate_parts import NUCLEI_OF_PLATE, names_of_parts
 from cellssl.engine.stage import algorithm_of
-from cellssl.errors import CellsslError, UsageError
+from cellssl.errors import CellsslError, UsageError, reason_of
 
 Name = tuple[str, str]
 """Kind and fingerprint."""
@@ -56,12 +56,12 @@ class Entry:
         """Its place in the store."""
         return f"{self.kind}/{self.name}"
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON holds it."""
+    def as_json(self, root: Path) -> dict[str, Any]:
+        """Return it as JSON holds it; `root` is the store that it lies in, and its path is whole."""
         return {
             "kind": self.kind,
             "fingerprint": self.name[:12],
-            "path": self.path,
+            "path": str(root.absolute() / self.path),
             "made": utc_text(self.made_s),
             "bytes": self.bytes,
             "plate": self.plate or None,
@@ -197,7 +197,7 @@ def _finished(folder: Path, kind: str, today: int) -> Entry:
         algorithm, made = int(card["algorithm"]), made_of(card["run"])
         plate = str(section.get("plate") or _plate_of_fields(section))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return Entry(kind, folder.name, None, 0, remark=f"its card cannot be read ({type(error).__name__})")
+        return Entry(kind, folder.name, None, 0, remark=f"its card cannot be read ({reason_of(error)})")
     is_old = algorithm < today and section.get("of") != "nuclei"  # nuclei have a number of their own
     remark = f"outdated: algorithm {algorithm}, now {today}" if is_old else ""
     return Entry(kind, folder.name, made, size, plate, remark, inputs=inputs, gathers=gathers)

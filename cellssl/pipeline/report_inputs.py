@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from cellssl.artifacts.card import kind_of_input
+from cellssl.artifacts.card import BY_RECIPE, kind_of_input
 from cellssl.artifacts.contents import not_as_written
 from cellssl.artifacts.store import Artifact, Store
-from cellssl.config.recipe import Recipe
+from cellssl.bounded import read_json
+from cellssl.config.recipe import Recipe, is_a_recipe, load
 from cellssl.engine.cards import card_for
-from cellssl.errors import UsageError
+from cellssl.errors import IntegrityError, UsageError
 from cellssl.pipeline.grid import ADDED
 from cellssl.pipeline.planned import Planned
 from cellssl.stages.report.runs import EARLIER, by_hand, collect, is_earlier
 
 POINTER_SINCE = "report-since"
 """Pointer to a report with a comparison: it stands beside the one to the report without, and both are kept."""
+POINTER_THEN = "report-since-then"
+"""Pointer to what that report was compared with: the report that the page names is kept as long as the page is."""
+IN_SINCE = ("report", "cluster", *ADDED)
+"""Kinds of results that a report can be compared with."""
 
 
 @dataclass(frozen=True)
 class Earlier:
     """Earlier results, which a report compares its own with."""
 
-    named: tuple[str, ...]
-    """Fingerprints of the artifacts that the user named."""
+    artifacts: tuple[Artifact, ...]
+    """What the user named."""
     inputs: Mapping[str, Artifact]
     """ARM/SEED/STAGE -> artifact."""
     sweep: Any = None
     """The sweep of an earlier report that has one, as its card describes it."""
 
+    @property
+    def named(self) -> list[str]:
+        """Fingerprints of what the user named."""
+        return [one.fingerprint for one in self.artifacts]
+
     def identity(self) -> dict[str, Any]:
         """Return what the card of the report says of it."""
-        return {"since": {"named": list(self.named), **({} if self.sweep is None else {"sweep": self.sweep})}}
+        return {"since": {"named": self.named, **({} if self.sweep is None else {"sweep": self.sweep})}}
 
 
 def plan_report(
@@ -65,10 +78,20 @@ def plan_report(
 
 def named_results(store: Store, references: Sequence[str]) -> tuple[Store, dict[str, Artifact]]:
     """Return cluster artifacts, and evaluations and hits of their vectors, by arm, and a store that has all inputs."""
-    found = [store.resolve(reference, ("cluster", *ADDED)) for reference in references]
+    found = [_result(store, reference) for reference in references]
     for artifact in found:
         store = store.with_store_of(artifact)
     return store, by_hand(found, store)
+
+
+def _result(store: Store, reference: str) -> Artifact:
+    """Return one artifact that a report is to be made of; what is none may be a recipe that is misspelled."""
+    try:
+        return store.resolve(reference, ("cluster", *ADDED))
+    except UsageError as error:
+        if not error.message.startswith("there is no artifact"):
+            raise
+        raise UsageError(error.message, hint=f"{error.hint}; or give a recipe") from error
 
 
 def earlier_results(store: Store, references: Sequence[str]) -> tuple[Store, Earlier]:
@@ -76,7 +99,7 @@ def earlier_results(store: Store, references: Sequence[str]) -> tuple[Store, Ear
 
     Raises UsageError for artifacts of other kinds, and where one that the earlier page was made of is gone.
     """
-    found = [store.resolve(reference, ("report", "cluster", *ADDED)) for reference in references]
+    found = [_earlier_result(store, reference) for reference in references]
     for artifact in found:
         store = store.with_store_of(artifact)
     reports = [artifact for artifact in found if artifact.card.kind == "report"]
@@ -91,7 +114,36 @@ def earlier_results(store: Store, references: Sequence[str]) -> tuple[Store, Ear
     except UsageError as error:
         raise UsageError(f"--since {found[0].fingerprint}: {error.message}", hint=error.hint) from error
     sweep = reports[0].card.section.get("sweep") if reports else None
-    return store, Earlier(tuple(one.fingerprint for one in found), inputs, sweep)
+    return store, Earlier(tuple(found), inputs, sweep)
+
+
+def _earlier_result(store: Store, reference: str) -> Artifact:
+    """Return what one --since names; UsageError with the name of its last report where that is a recipe."""
+    if is_a_recipe(reference):
+        last, root = _last_report(store, load(reference).name), shlex.quote(str(store.root))
+        raise UsageError(
+            f"--since takes results, and {reference} is a recipe: its results of today may not be those that you mean",
+            hint=f"{last}; cellssl status --store {root} lists all results",
+        )
+    try:
+        return store.resolve(reference, IN_SINCE)
+    except UsageError as error:
+        raise UsageError(f"--since: {error.message}", hint=error.hint) from error
+
+
+def _last_report(store: Store, recipe: str) -> str:
+    """Return how to name the report of a recipe that was made last."""
+    for pointer in sorted((store.root / BY_RECIPE / recipe).glob("*/*/report.json"), key=_age):
+        with suppress(OSError, ValueError, KeyError, TypeError, IntegrityError):
+            if (found := store.find("report", read_json(pointer)["fingerprint"])) is not None:
+                return f"its last report is --since report/{found.fingerprint}"
+    return f"{store.root} holds no report of {recipe}"
+
+
+def _age(file: Path) -> float:
+    with suppress(OSError):
+        return -file.stat().st_mtime
+    return 0.0
 
 
 def _results_of(report: Artifact, store: Store) -> dict[str, Artifact]:

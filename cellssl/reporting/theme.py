@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import pairwise
 from typing import Any, Literal, ParamSpec
@@ -39,6 +39,8 @@ OTHER_COLOURS = ("#44AA99", "#882255", "#DDCC77", "#117733", "#88CCEE", "#CC6677
 Dash = Literal["-", "--", ":", "-."]
 DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
 MARKERS = ("o", "^", "s", "D")
+OTHER_MARKERS = (*MARKERS, "v", "P", "X")
+"""The markers of groups that are no clusters, of which a screen has more."""
 COLOUR_MAP = "viridis"
 """A colour map that can be read with every common colour blindness, and in grey print."""
 LIGHT_SHADE = 0.45
@@ -115,8 +117,16 @@ def cluster_style(number: int) -> GroupStyle:
 
 
 def other_style(place: int) -> GroupStyle:
-    """Return the style of a group that is no cluster (a plate, a compound, a class, an arm) by its index."""
-    return _style(OTHER_COLOURS, place)
+    """Return the style of a group that is no cluster (a plate, a compound, a class, an arm) by its index.
+
+    The first `OTHER_STYLES` groups differ in colour or marker.
+    """
+    marker = OTHER_MARKERS[place // len(OTHER_COLOURS) % len(OTHER_MARKERS)]
+    return replace(_style(OTHER_COLOURS, place), marker=marker)
+
+
+OTHER_STYLES = len(OTHER_COLOURS) * len(OTHER_MARKERS)
+"""Number of groups that are no clusters and have different colours or markers."""
 
 
 def _style(colours: tuple[str, ...], place: int) -> GroupStyle:

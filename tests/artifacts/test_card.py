@@ -60,8 +60,9 @@ def test_every_changed_byte_of_a_card_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[]", "3", "{", "null", '{"files": 3}', "[" * 100_000, "\0"])
 def test_a_file_that_is_no_card_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "artifact.json").write_text(text)
-    with pytest.raises(IntegrityError, match="is not the card of an artifact"):
+    with pytest.raises(IntegrityError, match="is not the card of an artifact") as raised:
         read_card(tmp_path)
+    assert "Error" not in raised.value.message
 
 
 def test_the_error_about_a_later_format_names_the_version(tmp_path: Path) -> None:

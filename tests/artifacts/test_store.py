@@ -325,3 +325,23 @@ def test_the_card_of_a_later_version_is_refused_and_names_the_version(tmp_path: 
     make(Store(tmp_path), card=replace(CARD, format=7, run={"cellssl": "3.0"}))
     with pytest.raises(IntegrityError, match=r"written by cellssl 3\.0"):
         Store(tmp_path).find("split", PRINT)
+
+
+def test_what_is_named_as_it_is_printed_is_found_and_what_is_none_is_called_what_it_is(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    made = make(store)
+    assert store.resolve(f"split/{PRINT}", ("split",)).path == made.path
+    (tmp_path / "text").write_text("dear")
+    for name, words, cure in (
+        (PRINT, f"{PRINT} is an artifact of split", "give one of: fetch"),
+        (f"split/{PRINT}", "is an artifact of split", "give one of: fetch"),
+        (f"fetch/{PRINT}", f"there is no artifact fetch/{PRINT} in {store.root}", "such as fetch/"),
+        (store.root, "is a store, not an artifact", "cellssl status --store"),
+        (made.path.parent, "is a folder of artifacts", str(made.path)),
+        (made.path / "deep", "is no artifact: it holds no artifact.json", "give a folder"),
+        (made.path / "log.txt", "is a file, and not the card", f"give {made.path}"),
+        (tmp_path / "text", "is a file, and not the card", "give a folder"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(words)) as raised:
+            store.resolve(name, ("fetch",))
+        assert cure in raised.value.hint

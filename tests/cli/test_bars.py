@@ -56,6 +56,17 @@ def test_the_time_left_is_that_of_all_plates(monkeypatch: pytest.MonkeyPatch) ->
         now[0] += 5
 
 
+def test_no_time_is_promised_once_it_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    work = Work("report", title="report")
+    work.count(0, 12, "sections", "")
+    now[0] = 11.0
+    work.count(11, 12, "sections", "page")
+    assert work.left_s(11.5) == pytest.approx(0.5) and "0 min 01 s left; page" in work.line_at(11.1)
+    assert work.left_s(60.0) is None and work.line_at(60.0) == "report: 11 of 12 sections page"
+
+
 def test_a_warning_about_twelve_plates_takes_two_lines() -> None:
     notes = Notes()
     text = "warning: plate P{0}: {0}90 control cells set the intensity scale, fewer than 2,000; segment more wells"

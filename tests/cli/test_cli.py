@@ -132,7 +132,7 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
         "there is no artifact ffffffffffff",
         "fingerprint",
     ),
-    "an input that is no artifact": ("split R --input /", 5, "is not the card of an artifact", ""),
+    "an input that is no artifact": ("split R --input /proc/self", 2, "holds no artifact.json", "give a folder"),
     "no split": (
         "evaluate R --set embed.cells=segment --set embed.model=intensities",
         2,
@@ -182,6 +182,17 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "diff of nothing": ("diff SPLIT ffffffffffff", 2, "there is no artifact", ""),
 }
 del WRONG["an unknown log format"]
+
+
+@pytest.mark.parametrize(
+    "words", [("report", "demo", "--figures", ""), ("status", "--store="), ("diff", "", ""), ("split", "", "--output")]
+)
+def test_an_empty_word_such_as_an_unset_variable_is_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = say(*words)
+    assert said.code == 2 and "a variable is not set" in said.err and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -425,7 +436,8 @@ def test_gc_keeps_what_a_recipe_needs_and_removes_the_rest_only_with_yes(chain: 
     assert "moved 1 of 1 to .trash" in say("gc", "--store", mine.root, "--yes").out
     assert "0 are not needed" in say("gc", "--store", mine.root).out
     (moved,) = json.loads(say("gc", "--store", mine.root, "--json").out)["trash"]
-    assert Path(say("gc", "--store", mine.root, "--restore", moved["origin"]).line) == mine.root / moved["origin"]
+    printed = mine.root / moved["origin"]
+    assert Path(say("gc", "--store", mine.root, "--restore", printed).line) == printed
     assert "deleted 1 folders" in say("gc", "--store", mine.root, "--yes", "--purge").out
     assert mine.made("report", "all").faults() == []
 

@@ -25,6 +25,8 @@ from cellssl.config import plugins
         ("momentum", ["cellssl explain byol.momentum", "cellssl explain moco.momentum"]),
         ("rotate.degrees", ["number or list of 2 numbers (degrees)"]),
         ("pretrain encoder", ["pretrain.encoder", "cellssl explain"]),
+        ("pretrain branches objective", ["pretrain.branches.NAME.objective = "]),
+        ("moco nuclei_net momentum", ["moco Recognise", "nuclei_net Find", "cellssl explain byol.momentum"]),
     ],
 )
 def test_a_word_or_a_path_finds_its_settings(words: str, found: list[str]) -> None:
@@ -43,10 +45,12 @@ def test_a_word_or_a_path_finds_its_settings(words: str, found: list[str]) -> No
         ("segment.scale.pol", "did you mean 'pool'?"),
         ("moco.quue", "did you mean 'queue'?"),
         ("zzzzzz", "without a word"),
+        ("moco quue", "did you mean 'queue'?"),
+        ("moco cluster klusters", "did you mean 'cluster'?"),
     ],
 )
 def test_an_unknown_word_names_the_nearest_known_one(words: str, cure: str) -> None:
-    said = say("explain", words)
+    said = say("explain", *words.split())
     assert said.code == 2 and cure in said.err
 
 

@@ -35,10 +35,9 @@ def test_a_store_is_listed_without_a_recipe_with_the_arms_that_need_each_result(
     (row,) = [line for line in lines if f"embed/{made.fingerprint}" in line]
     assert re.match(rf"  {DATE} +[\d.,]+ [kM]B  ", row) and "intensities" in row and "of tiny" in row
     listed = json.loads(say("status", "--store", chain.root, "--json").out)["results"]
-    folders = {f"{path.parent.parent.name}/{path.parent.name}" for path in chain.root.glob("*/*/artifact.json")}
-    assert {one["path"] for one in listed} >= folders
+    assert {one["path"] for one in listed} >= {str(path.parent) for path in chain.root.glob("*/*/artifact.json")}
     assert {"recipe": "tiny", "arm": "intensities", "seed": "all"} in next(
-        one["pointers"] for one in listed if one["path"] == f"embed/{made.fingerprint}"
+        one["pointers"] for one in listed if one["path"] == str(made.path)
     )
 
 
@@ -48,6 +47,7 @@ def test_what_is_unfinished_outdated_gone_or_unneeded_is_named(chain: Chain, tmp
     card = read_card(split)
     shutil.copytree(split, root / "split" / "0123456789ab")
     type(card)(**{**vars(card), "fingerprint": "0123456789ab", "algorithm": 0}).write(root / "split" / "0123456789ab")
+    (root / "split" / "abcdef012345.aside-01234567").mkdir()  # a long name takes no room of other rows
     (root / "pretrain" / "abcdef012345.partial").mkdir(parents=True)
     (root / "pretrain" / "abcdef012345.partial" / "metrics.jsonl").write_text('{"step": 1}\n' * 7)
     pointer = root / "by-recipe" / "r" / "main" / "all" / "split.json"
@@ -81,3 +81,14 @@ def test_a_store_of_many_results_is_listed_without_reading_their_files(chain: Ch
     said = say("status", "--store", tmp_path / "store")
     assert said.code == 0 and "and 488 older" in said.out and "500 results" in said.out
     assert len(say("status", "--store", tmp_path / "store", "--all").out.splitlines()) > 500
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_a_narrow_terminal_gets_what_a_result_is_called_before_its_date(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setattr("cellssl.cli.columns.columns_of", lambda _: columns)
+    lines = say("status", "--store", chain.root).out.splitlines()
+    made = chain.made("cluster").fingerprint
+    assert any(line.startswith(f"  cluster/{made}  ") and len(line) <= columns for line in lines)
+    assert max(map(len, say("explain", "segment.scale").out.splitlines())) <= columns

@@ -13,6 +13,7 @@ import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
 from cellssl.artifacts.store import Artifact, Store
+from cellssl.cli.summary import summary
 from cellssl.reporting.html import Paragraph
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.runs import Run, collect, row_of
@@ -115,10 +116,13 @@ def test_gc_keeps_all_that_the_page_was_compared_with(chain: Chain, tmp_path: Pa
     shutil.rmtree(root / "by-recipe")
     compared = Path(say("report", chain.recipe, "--store", root, "--arm", "main", "--since", plain.name).line)
     assert say("gc", "--store", root, "--yes", "--older-than", "0").code == 0
-    assert compared.is_dir() and cluster.is_dir() and not plain.is_dir()
-    (root / "by-recipe" / "tiny" / "main" / "all" / "report-since.json").unlink()
+    assert compared.is_dir() and cluster.is_dir() and plain.is_dir()
+    again = say("report", chain.recipe, "--store", root, "--arm", "main", "--since", plain.name)
+    assert again.line == str(compared)
+    for name in ("report-since", "report-since-then"):
+        (root / "by-recipe" / "tiny" / "main" / "all" / f"{name}.json").unlink()
     assert say("gc", "--store", root, "--yes", "--older-than", "0").code == 0
-    assert not compared.is_dir() and not cluster.is_dir()
+    assert not compared.is_dir() and not cluster.is_dir() and not plain.is_dir()
 
 
 def test_nothing_changed_is_said_and_an_arm_may_be_called_since(chain: Chain) -> None:
@@ -143,6 +147,10 @@ def test_what_is_no_result_of_cells_is_refused_with_the_kinds_that_are(chain: Ch
     said = wrong(chain, chain.made("fetch").path)
     assert said.code == 2 and "artifact of fetch" in said.err and "report, cluster, evaluate, hits" in said.err
     assert wrong(chain, "0" * 12).code == 2
+    for name in (chain.made("fetch").fingerprint, f"fetch/{chain.made('fetch').fingerprint}"):
+        assert "is an artifact of fetch" in wrong(chain, name).err
+    recipe = wrong(chain, chain.recipe)
+    assert recipe.code == 2 and f"--since report/{old.fingerprint}" in recipe.err
     both = wrong(chain, old.fingerprint, chain.made("cluster").fingerprint)
     assert both.code == 2 and "is a report" in both.err
     alone = wrong(chain, chain.made("evaluate").fingerprint)
@@ -165,6 +173,22 @@ def test_arms_named_by_hand_find_the_arm_of_the_same_branches(chain: Chain) -> N
     matched = matched_arms(then, now)
     assert {pair.then[0].arm: pair.arm for pair in matched.pairs} == {"context": "main", "intensities": "intensities"}
     assert matched.is_the_same and setting_differences(matched.pairs) == []
+
+
+def test_one_trained_arm_is_compared_with_the_one_of_then_whatever_they_are_called(chain: Chain) -> None:
+    now = runs_of(chain, "main", "intensities")
+    then = [replace(now[0], arm="centre")]
+    assert now[0].model is not None
+    section = {**now[0].model.card.section, "branches": {"other": now[0].model.card.section["branches"]["context"]}}
+    model = replace(now[0].model, card=replace(now[0].model.card, section=section))
+    matched = matched_arms(then, [replace(now[0], model=model), now[1]])
+    assert [(pair.then[0].arm, pair.arm) for pair in matched.pairs] == [("centre", "main")]
+    assert matched.only_now == ("intensities",) and matched.only_then == ()
+
+
+def test_the_terminal_says_what_changed(new: Artifact) -> None:
+    said = " ".join(summary(new))
+    assert new.card.metrics["since"].startswith("Since ") and new.card.metrics["since"] in said
 
 
 def test_differences_are_paired_by_seed_with_students_interval() -> None:

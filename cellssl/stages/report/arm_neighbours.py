@@ -251,7 +251,8 @@ def _caption(sample: Sample, rows: int, count: int) -> str:
         frames = " Frame: black, the label of the cell at the left; light grey, another label."
     where = "of other wells" if known else "of other wells, or of any place where the well is not known"
     return (
-        f"Each row is one cell, the same for all arms, and its {count} nearest cells {where}, the nearest first (cosine "
+        f"Each row is one cell, the same for all arms, and its {count} nearest cells {where}, the nearest first "
+        "(cosine "
         f"of vectors as clustered, first seed; n = {len(sample.cells):,} cells of the map that all these arms have)."
         f"{frames} The {rows} cells lie near the middle of their treatment in “{sample.runs[0].arm}”."
     )

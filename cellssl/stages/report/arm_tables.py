@@ -50,10 +50,13 @@ def _trained_table(runs: list[Run], strips: ViewStrips, seeds: Mapping[str, str]
     header = ["arm", "views", "loss", "encoder", "epochs", "steps", DIFFERS, "seeds"]
     caption = (
         f"Trained arms. Views: one cell as it is, and under {DRAWS} random views of each branch; the network learns to "
-        "give them the same vector. Cell and random numbers are the same in all rows. Loss: weight × objective (branch)."
+        "give them the same vector. Cell and random numbers are the same in all rows. Loss: weight × objective "
+        "(branch)."
     )
     if any(difference for _, difference in _described(runs)):
-        caption += f" “{DIFFERS}”: the settings in which arms that read the same are not; arrows go from the first of them to this one."
+        caption += (
+            f" “{DIFFERS}”: settings in which arms that read the same are not; arrows go from the first to this one."
+        )
     return _without_empty(header, rows, caption)
 
 

@@ -17,8 +17,9 @@ HEADER = ("arm", "seed", "scheme", "score", "block", "all_blocks", "without", "d
 CSV_HEADER = (*HEADER, "difference_low", "difference_high", "alone", "resampled", "groups", "finding")
 """Columns of blocks.csv."""
 CAPTION = (
-    "Difference: what a block adds to the others, all blocks minus all but this one, fitted again; blocks that know the "
-    "same add nothing to each other. Mean ± standard deviation over seeds; interval (first seed): paired bootstrap over "
+    "Difference: what a block adds to the others, all blocks minus all but this one, fitted again; blocks that know "
+    "the same add nothing to each other. Mean ± standard deviation over seeds; interval (first seed): paired bootstrap "
+    "over "
     "cells, not widened for the number of blocks. Where it includes 0, it is unclear whether the block adds anything."
 )
 NAMES = {CLUSTERS: "clusters", AMI: "AMI with the label", **PART_NAMES}

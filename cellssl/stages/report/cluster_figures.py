@@ -75,7 +75,9 @@ def caption_of(run: Run, name: str) -> str:
     found = run.clusters
     match name:
         case "montage.png":
-            return f"The most typical cells of every cluster (nearest to its centre), the nearest first{_drawn(run)}. Channels: {channel_colours(run)}."
+            return (
+                f"Cells nearest to the centre of their cluster, nearest first{_drawn(run)}. Channels: {channel_colours(run)}."
+            )
         case "map.png":
             is_sample = found.cells > MAP_CELLS
             shown = f"{MAP_CELLS:,} of {found.cells:,} cells, chosen at random," if is_sample else "Cells"
@@ -87,8 +89,8 @@ def caption_of(run: Run, name: str) -> str:
     which = "How the share of cells in each cluster changes with dose"
     if found.k > len(theme.COLOURS):
         which = (
-            f"How the share of cells in clusters changes with dose: for each compound, the {dose_response.CURVES_SHOWN} of {found.k} "
-            "clusters that change most (wells.csv has all)"
+            "How the share of cells in clusters changes with dose: for each compound, the "
+            f"{dose_response.CURVES_SHOWN} of {found.k} clusters that change most (wells.csv has all)"
         )
     return f"{which}; one point per well; at the left control wells, mean ± standard deviation{_drawn(run)}."
 

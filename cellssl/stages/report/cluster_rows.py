@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.artifacts.store import Store
-from cellssl.artifacts.tables import read_cells, read_csv
+from cellssl.artifacts.tables import explained, read_cells, read_csv
 from cellssl.counting import counted
 from cellssl.engine.build import Job
 from cellssl.profiling.clusterer import NOISE
@@ -72,8 +72,8 @@ def _montage(job: Job, run: Run, vectors: Sequence[str]) -> list[Block]:
 
 
 _INTRODUCTION = (
-    "A cluster is a group of cells whose vectors are alike. Clusters are numbered by size, separately in every arm and "
-    "seed; their colours are used for nothing else on this page."
+    "A cluster is a group of cells whose vectors are alike. Clusters are numbered by their number of scored cells, "
+    "separately in every arm and seed; their colours are used for nothing else on this page."
 )
 
 
@@ -143,12 +143,13 @@ def _caption(job: Job, run: Run, found: Contents, are_pictured: bool) -> str:
         parts.append(f"Grey: control cells ({share:.0f} % of all); purple: treated.")
     if held := " and ".join(filter(None, [found.groups_are, "wells" if _has_wells(found) else ""])):
         parts.append(
-            f"{held.capitalize()}: the three (at most) with most cells beyond those expected; cells in this cluster of all its "
-            "cells (× number expected if cells were spread evenly)."
+            f"{held.capitalize()}: the three (at most) with most cells beyond those expected; cells in this cluster "
+            "of all its cells (× number expected if cells were spread evenly)."
         )
     if are_pictured:
         parts.append(
-            f"Pictures: the cells nearest to the centre of the cluster, the nearest first. {figures.channels_and_side(job, run)}"
+            "Pictures: the cells nearest to the centre of the cluster, the nearest first. "
+            f"{figures.channels_and_side(job, run)}"
         )
     return " ".join(parts)
 
@@ -163,8 +164,10 @@ def nearest_cells(run: Run, store: Store) -> dict[int, list[bytes]]:
 
     if "nearest.csv" not in run.cluster.card.files:
         return {}
-    nearest = read_csv(run.cluster.file("nearest.csv"), ["cluster"]).groupby("cluster").head(CELLS_SHOWN)
-    cells = nearest.merge(read_cells(run.segment), on="cell_id", how="inner", validate="one_to_one")
+    path = run.cluster.file("nearest.csv")
+    with explained(path):
+        nearest = read_csv(path, ["cluster"]).groupby("cluster").head(CELLS_SHOWN)
+        cells = nearest.merge(read_cells(run.segment), on="cell_id", how="inner", validate="one_to_one")
     if cells.empty:
         return {}
     crops = scaled_crops(run.segment, store.with_store_of(run.embed), cells)

@@ -46,6 +46,8 @@ LOW_RANK = 2.0
 """Effective rank below which vectors have collapsed: nearly all differences between cells lie along one line."""
 RANKED_DIM = 8
 """Vectors of fewer features, such as the mean of each channel, have a low rank and copies without any collapse."""
+RANKED_CELLS = 20
+"""Fewer cells say little: the vectors of two always lie along one line."""
 MANY_COPIES = 0.05
 """Share of cells with the vector of another cell above which the vectors do not distinguish cells."""
 FEW_STEPS = 500
@@ -109,7 +111,7 @@ def collapses(runs: list[Run], scores: ScoresByArm) -> list[str]:
 def _same_vectors(run: Run) -> str:
     """Return a sentence where the vectors of a run's cells are copies of each other, or lie along one line."""
     spread = run.clusters.spread
-    if spread is None or spread.dim < RANKED_DIM:
+    if spread is None or spread.dim < RANKED_DIM or spread.cells < RANKED_CELLS:
         return ""
     where = f"The vectors of “{run.arm}” (seed {run.seed})"
     if 1 - spread.distinct / spread.cells > MANY_COPIES:
@@ -127,7 +129,8 @@ def collapse(runs: list[Run], scores: ScoresByArm, arm: str) -> Check:
     of_arm = [run for run in runs if run.arm == arm]
     sentences = collapses(of_arm, scores)
     if sentences:
-        return Check(question, "no", " ".join(sentences), "against", "the network has collapsed")
+        what = "the network has collapsed" if of_arm[0].trained else "cells have nearly the same vector"
+        return Check(question, "no", " ".join(sentences), "against", what)
     numbers = []
     known = [run.clusters.spread for run in of_arm if run.clusters.spread]
     if known:
@@ -139,8 +142,8 @@ def collapse(runs: list[Run], scores: ScoresByArm, arm: str) -> Check:
     spreads = [value for run in of_arm for value in run.projection_spreads.values()]
     if spreads:
         numbers.append(
-            f"at the end of training, the outputs that the loss compares have a spread of {min(spreads):.2f} or more (1: "
-            "even; 0: all the same)"
+            f"at the end of training, the outputs that the loss compares have a spread of {min(spreads):.2f} or more "
+            "(1: even; 0: all the same)"
         )
     if not numbers:
         return not_made(question, "the clustering is of an earlier version, which did not look at the vectors")
@@ -157,7 +160,7 @@ def amount_of_data(run: Run) -> Check:
         counted(n_wells, "well"): n_wells < FEW_WELLS,
         f"{counted(len(fields), 'field')} of view": _is_segmented(run) and len(fields) < FEW_FIELDS,
         f"{counted(n_cells, 'clustered cell')}": n_cells < FEW_CELLS,
-        f"{n_cells / k:.0f} cells per cluster": n_cells / k < FEW_CELLS_PER_CLUSTER,
+        f"on average {counted(round(n_cells / k), 'cell')} per cluster": n_cells / k < FEW_CELLS_PER_CLUSTER,
     }
     words = ", ".join(name for name, is_few in few.items() if is_few)
     if words:
@@ -202,7 +205,8 @@ def loss_below_chance(run: Run) -> Check:
         why = f"the queue of {', '.join(unfilled)} still holds random keys, which are easy to distinguish"
         return too_little(question, why, "a queue that was never full")
     each = (f"branch “{name}” {loss:.2f} (chance {chance:.2f})" for name, (loss, chance) in losses.items())
-    numbers = f"mean loss of the last {counted(averaged, 'step')}: {'; '.join(each)}; chance: a network that ignores its input"
+    steps_back = counted(averaged, "step")
+    numbers = f"mean loss of the last {steps_back}: {'; '.join(each)}; chance: a network that ignores its input"
     if all(loss < chance for loss, chance in losses.values()):
         return Check(question, "yes", numbers, "passed")
     return Check(question, "no", numbers, "against", "the loss is not below chance")

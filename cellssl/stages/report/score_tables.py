@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import takewhile
 
 from cellssl.reporting.html import Block, Bullets, Folded, Rich, Strong, Table, Value
@@ -191,8 +191,9 @@ def agreement_tables(runs: list[Run]) -> list[Block]:
     header = ["arm", "agreement with", *(AGREEMENT_LABELS[score] for score in AGREEMENT_SCORES)]
     header += ["95 % interval of AMI", "AMI shuffled", "classes", "cells"]
     caption = (
-        "Mean ± standard deviation over seeds; interval (bootstrap over cells), classes and cells: first seed. Clusters "
-        "should not follow plate, well and cell density. A well also has its treatment, so “well, controls only” leaves out "
-        "treated cells. AMI is normalised by the mean of both entropies, AMI max by the larger one."
+        "Mean ± standard deviation over seeds; interval (bootstrap over cells), classes and cells: first seed. "
+        "Clusters "
+        "should not follow plate, well and cell density. A well also has its treatment, so “well, controls only” "
+        "leaves out treated cells. AMI is normalised by the mean of both entropies, AMI max by the larger one."
     )
     return [Folded("Agreement of clusters with all that is known of the cells", [Table(header, table, caption)])]

@@ -24,12 +24,14 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     from cellssl.reporting.html import Folded, Page, Paragraph, render
     from cellssl.reporting.page_size import within
     from cellssl.stages.report.arm_scores import ScoresByArm
+    from cellssl.stages.report.check_table import check_sections
     from cellssl.stages.report.checks import checks
     from cellssl.stages.report.findings import answer, first_looks, what_was_done
     from cellssl.stages.report.first_screen import pictures
     from cellssl.stages.report.lights import in_words, lights
     from cellssl.stages.report.runs import collect, row_of
     from cellssl.stages.report.score_tables import result_table
+    from cellssl.stages.report.since import since_metrics
     from cellssl.stages.report.sweep_results import SweepResults
     from cellssl.stages.report.sweep_section import sweep_sections
     from cellssl.stages.report.sweep_text import headline
@@ -42,9 +44,11 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     scores = ScoresByArm([row_of(one) for one in scored])
     shown_scores = scores.only(one.arm for one in shown)
     sections: list[Section] = sweep_sections(job, sweep) if sweep else []
+    found = checks(shown, shown_scores)
     for done, part in enumerate(PARTS, 1):
         yield Progress(done, total, "steps", part.__name__.strip("_"))
         sections += part(job, shown, shown_scores)
+    sections += check_sections(shown, shown_scores, found)
     yield Progress(total - 2, total, "steps", AROUND[1])
     sections.sort(key=lambda section: section.is_appendix)
     header, table = result_table(scores, job.settings.paper_ami)
@@ -58,7 +62,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     title = job.settings.title or ("Clusters of cells, compared" if recipe == BY_HAND else f"{recipe}: {what}")
     if first_looks(runs):
         title += ": a first look"
-    lead, glance = answer(shown, shown_scores, headline(sweep) if sweep else []), lights(checks(shown, shown_scores))
+    lead, glance = answer(shown, shown_scores, found, headline(sweep) if sweep else []), lights(found)
     below = Folded("What was done", [Paragraph(text) for text in what_was_done(shown, shown_scores)])
     first: list[Block] = [*pictures(job, shown, shown_scores), glance]
     yield Progress(total - 1, total, "steps", AROUND[2])
@@ -72,6 +76,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "scores": scores.rows,
         "answer": " ".join(lead),
         "lights": in_words(glance),
+        **since_metrics(sections),
     }
 
 
@@ -126,13 +131,6 @@ def _plates(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     from cellssl.stages.report.plate_views import plate_section
 
     return plate_section(job, runs, scores)
-
-
-def _checks(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
-    """Return the checks, with their numbers, and the next steps."""
-    from cellssl.stages.report.check_table import check_sections
-
-    return check_sections(runs, scores)
 
 
 def _evaluation(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
@@ -202,14 +200,14 @@ PARTS: tuple[Callable[[Job, list[Run], ScoresByArm], list[Section]], ...] = (
     _clusters,
     _arms,
     _plates,
-    _checks,
     _evaluation,
     _training,
     _cells,
     _methods,
     _provenance,
 )
-"""What makes the sections, in their order; those of the appendix come last."""
+"""What makes the sections, in their order, but those on the checks, which end the main part; the appendix comes
+last."""
 AROUND = ("scores", "first screen", "page")
 """What is done before the sections and after them."""
 
