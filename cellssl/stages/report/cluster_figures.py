@@ -75,9 +75,8 @@ def caption_of(run: Run, name: str) -> str:
     found = run.clusters
     match name:
         case "montage.png":
-            return (
-                f"Cells nearest to the centre of their cluster, nearest first{_drawn(run)}. Channels: {channel_colours(run)}."
-            )
+            channels = channel_colours(run)
+            return f"Cells nearest to the centre of their cluster, nearest first{_drawn(run)}. Channels: {channels}."
         case "map.png":
             is_sample = found.cells > MAP_CELLS
             shown = f"{MAP_CELLS:,} of {found.cells:,} cells, chosen at random," if is_sample else "Cells"
